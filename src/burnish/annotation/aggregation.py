@@ -1,0 +1,70 @@
+"""From votes to soft labels: the share of annotators, each weighted by how reliable they seem to be."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from burnish.annotation.agreement import Vote
+from burnish.annotation.store import Task
+from burnish.records import Comparison, PreferenceGroup
+
+_PRIOR = (8.0, 4.0)
+"""Beta prior of an annotator's accuracy: as if 8 of 12 earlier votes had been right. It keeps few votes from saying much."""
+
+Pair = tuple[str, int, int]
+
+
+def reliabilities(found: Sequence[Vote], *, iterations: int = 50) -> dict[str, float]:
+    """Each annotator's accuracy on pairs, by expectation-maximisation of the one-coin model of Dawid & Skene (1979).
+
+    Every pair has an unknown right answer, first or second, equally likely at the outset; annotator a gives it with
+    probability θ_a. E-step: P(first) from the votes under the present θ. M-step: θ_a = (8 + Σ P(a's vote is right)) /
+    (12 + votes of a). Ties count as half a vote for either side, which says nothing, so they are left out.
+    """
+    pairs: dict[Pair, list[Vote]] = defaultdict(list)
+    for vote in found:
+        if vote.value != 0.5:
+            pairs[vote.item_id, vote.first, vote.second].append(vote)
+    accuracy = {vote.annotator: _PRIOR[0] / sum(_PRIOR) for vote in found}
+    for _ in range(iterations):
+        right, count = defaultdict(float), defaultdict(float)
+        for group in pairs.values():
+            evidence = sum((1 if v.value == 1.0 else -1) * _log_odds(accuracy[v.annotator]) for v in group)
+            first = 1.0 / (1.0 + math.exp(-max(-500.0, min(500.0, evidence))))
+            for v in group:
+                right[v.annotator] += first if v.value == 1.0 else 1.0 - first
+                count[v.annotator] += 1
+        accuracy = {name: (_PRIOR[0] + right[name]) / (sum(_PRIOR) + count[name]) for name in accuracy}
+    return accuracy
+
+
+def soft_labels(found: Sequence[Vote], *, reliability: Mapping[str, float] | None) -> dict[Pair, float]:
+    """Of each pair, the probability that the first is better: Σ w_a v_a / Σ w_a over its votes v in {0, ½, 1}.
+
+    w_a = max(log θ_a/(1−θ_a), 0.05) with the annotator's reliability θ_a, the weight of the one-coin model, floored so that
+    no one is wholly unheard; `reliability=None` weighs all the same (the plain share of annotators).
+    """
+    top: dict[Pair, float] = defaultdict(float)
+    bottom: dict[Pair, float] = defaultdict(float)
+    for vote in found:
+        weight = 1.0 if reliability is None else max(_log_odds(reliability[vote.annotator]), 0.05)
+        pair = (vote.item_id, vote.first, vote.second)
+        top[pair] += weight * vote.value
+        bottom[pair] += weight
+    return {pair: top[pair] / bottom[pair] for pair in top}
+
+
+def preference_groups(tasks: Sequence[Task], labels: Mapping[Pair, float]) -> list[PreferenceGroup]:
+    """The labelled items as groups for a reward model, in the order of `tasks`; items without a label are left out."""
+    by_item: dict[str, list[Comparison]] = defaultdict(list)
+    for (item, first, second), probability in labels.items():
+        by_item[item].append(Comparison(first, second, probability))
+    return [PreferenceGroup(task.prompt, task.candidates, tuple(by_item[task.item_id])) for task in tasks if task.item_id in by_item]
+
+
+
+
+def _log_odds(p: float) -> float:
+    return math.log(p / (1.0 - p))

@@ -1,0 +1,109 @@
+"""Writing files and folders so that a reader, or a process killed at any instant, sees the old or the new, never a part."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from burnish.errors import UserError
+
+_MARK = ".partial-"
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write beside, flush to disk, rename. Raises UserError when the disk is full."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f"{_MARK}{path.name}-{uuid4().hex[:8]}")
+    try:
+        with disk_errors(path):
+            with scratch.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            scratch.replace(path)
+            _sync_folder(path.parent)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` of UTF-8 text."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_text` of indented JSON; NaN and infinities are refused with ValueError."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yields an empty folder beside `path` that becomes `path` when the body ends well, and vanishes when it does not.
+
+    A folder that was at `path` is replaced. Between moving the old one away and the new one in there is an instant in
+    which neither is there; `recover` (called by every reader of such folders) puts the old one back then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f"{_MARK}{path.name}-{uuid4().hex[:8]}")
+    scratch.mkdir()
+    try:
+        with disk_errors(path):
+            yield scratch
+            for file in scratch.rglob("*"):
+                if file.is_file():
+                    _sync(file)
+            for folder in [f for f in scratch.rglob("*") if f.is_dir()] + [scratch]:
+                _sync_folder(folder)
+            old = path.with_name(f".replaced-{path.name}")
+            if path.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                path.rename(old)
+            scratch.rename(path)
+            _sync_folder(path.parent)
+            shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def recover(path: Path) -> None:
+    """Undo what a kill inside `atomic_folder(path)` left: stale scratch folders, and an old folder that was moved away."""
+    old = path.with_name(f".replaced-{path.name}")
+    if old.exists() and not path.exists():
+        old.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+    for stale in path.parent.glob(f"{_MARK}{path.name}-*"):
+        shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turns "no space left" and "permission denied" while writing `path` into a UserError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "Free some space and run the same command again: it continues from the last checkpoint."
+            raise UserError("the disk is full; nothing that was written before is lost.", file=path, hint=hint) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise UserError("this place cannot be written to.", file=path, hint="Choose another folder with --out.") from error
+        raise
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

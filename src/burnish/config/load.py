@@ -1,0 +1,434 @@
+"""Recipes from YAML files and dotted overrides; a mistake is one line that says where it is and what would be right."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from burnish.errors import UserError
+
+Config = TypeVar("Config", bound=BaseModel)
+
+ALIASES = {
+    "per_device_train_batch_size": "batch_size (of sft, reward) or ppo.prompts_per_step",
+    "num_train_epochs": "epochs (of sft, reward, ppo)",
+    "num_ppo_epochs": "ppo.epochs",
+    "num_mini_batches": "ppo.mini_batches",
+    "num_generations": "responses_per_prompt (of collect, ppo)",
+    "max_completion_length": "sampling.max_new_tokens",
+    "response_length": "ppo.sampling.max_new_tokens",
+    "kl_coef": "ppo.kl.beta",
+    "init_kl_coef": "ppo.kl.beta",
+    "cliprange": "ppo.clip",
+    "epsilon": "ppo.clip",
+    "cliprange_value": "ppo.value_clip",
+    "vf_coef": "ppo.value_coefficient",
+    "whiten_rewards": "ppo.tricks.normalise_advantages",
+    "missing_eos_penalty": "ppo.tricks.missing_end_penalty",
+    "lora_r": "lora.r",
+    "lora_alpha": "lora.alpha",
+    "gradient_accumulation_steps": "optimiser.micro_batch_tokens (tokens at once; batch_size is the whole batch)",
+    "max_length": "model.max_length",
+    "model_name_or_path": "model.name",
+    "optimizer": "optimiser",
+    "max_steps": "epochs (of sft, reward) or ppo.steps",
+    "report_to": "trackers",
+}
+"""Keys that users of other trainers type, and what they are called here."""
+
+_MOST_PROBLEMS = 5
+# YAML 1.1 wants a dot in a float: without this rule 1e-4 is a string.
+_FLOAT = ("tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which 1e-4 is a number, a date is text, and a key that stands twice is an error."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, rule) for tag, rule in rules if tag != "tag:yaml.org,2002:timestamp"]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        # here, not on construction: by then a merge (<<) may have put an overridden key beside its override
+        node = super().compose_mapping_node(anchor)
+        assert isinstance(node, yaml.MappingNode)
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise yaml.MarkedYAMLError(None, None, f'the key "{key.value}" stands twice', key.start_mark)
+                seen.add((key.tag, key.value))
+        return node
+
+
+class _Dumper(yaml.SafeDumper):
+    """Safe YAML that puts text in quotes wherever `_Loader` would take it for a number."""
+
+
+_Loader.add_implicit_resolver(*_FLOAT)
+_Dumper.add_implicit_resolver(*_FLOAT)
+
+
+class Option(NamedTuple):
+    """One option of a configuration, in words. `default` is YAML, "required", or empty for a section."""
+
+    key: str
+    type: str
+    default: str
+    description: str
+
+
+def load_config(
+    model: type[Config],
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    *,
+    base: Mapping[str, Any] | None = None,
+    aliases: Mapping[str, str] = ALIASES,
+) -> Config:
+    """The configuration in a YAML file, with `dotted.key=value` overrides on top; `0`, `1`, ... are the items of a list.
+
+    Below the file (None: an empty one) lie `base` and the model's defaults, merged section by section: naming one key of
+    a section leaves its others as they are. Types are strict: "3" is not a number, and 1 is not a switch.
+    Raises UserError naming the file and line (or the override), the key, what is wrong and what would be right;
+    `aliases` says what keys of other tools are called here.
+    """
+    file = _File.empty() if path is None else _File.read(path)
+    tags = _discriminators(model)
+    values = _merge(_merge(_defaults(model), base or {}, tags), file.values, tags)
+    origins: dict[tuple[str, ...], str] = {}
+    for override in overrides:
+        key, value = _parse_override(override)
+        origins[key] = override
+        values = _put(values, key, value, tags=tags, override=override)
+    try:
+        # through JSON, since only there strictness lets a list be a tuple
+        return model.model_validate_json(json.dumps(values, default=repr), strict=True)
+    except ValidationError as error:
+        raise _explain(error, model, values, file, origins, aliases) from None
+    except ValueError:
+        raise UserError("a YAML alias in this file refers to itself.", file=path) from None
+
+
+def dump_yaml(config: BaseModel) -> str:
+    """YAML that loads to the same configuration, its keys in the order of the schema."""
+    return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def describe_fields(model: type[BaseModel]) -> list[Option]:
+    """Every option by dotted key, sections included, with the defaults that hold at that very place.
+
+    The items of a list or mapping of sections have `*` for their place.
+    """
+    return list(_describe(model, "", _defaults(model)))
+
+
+class _File(NamedTuple):
+    """What a YAML file says, and where it says it."""
+
+    path: Path | None
+    values: dict[str, Any]
+    node: yaml.Node | None
+
+    @classmethod
+    def empty(cls) -> _File:
+        return cls(None, {}, None)
+
+    @classmethod
+    def read(cls, path: Path) -> _File:
+        try:
+            loader = _Loader(path.read_text(encoding="utf-8"))
+            node = loader.get_single_node()
+            values = {} if node is None else loader.construct_document(node)
+        except FileNotFoundError:
+            near = _nearest(path.name, [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else [])
+            hint = f'Did you mean "{path.with_name(near)}"?' if near else None
+            raise UserError("there is no such file.", file=path, hint=hint) from None
+        except IsADirectoryError:
+            raise UserError("this is a folder; name a recipe (a YAML file).", file=path) from None
+        except OSError as error:
+            raise UserError(f"this file cannot be read ({error.strerror}).", file=path) from None
+        except UnicodeDecodeError:
+            raise UserError("this is not a text file in UTF-8.", file=path) from None
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise UserError(_yaml_problem(error), file=path) from None
+        if values is None:
+            return cls(path, {}, None)
+        if not isinstance(values, dict):
+            raise UserError("a recipe is a mapping of keys to values.", file=path)
+        return cls(path, values, node)
+
+    def line(self, place: Sequence[str]) -> int | None:
+        """The line of the key at a place (or of the nearest section around it), from 1."""
+        node, line = self.node, None
+        for part in place:
+            if isinstance(node, yaml.MappingNode):
+                pair = next(((key, value) for key, value in node.value if key.value == part), None)
+            elif isinstance(node, yaml.SequenceNode) and part.isdigit() and int(part) < len(node.value):
+                pair = (node.value[int(part)], node.value[int(part)])
+            else:
+                pair = None
+            if pair is None:
+                break
+            line, node = pair[0].start_mark.line + 1, pair[1]
+        return line
+
+
+def _yaml_problem(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        return f"{place}{error.problem or error.context}."
+    return f"this is not YAML ({' '.join(str(error).split())})."
+
+
+def _parse_override(override: str) -> tuple[tuple[str, ...], Any]:
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise UserError(f'the override "{override}" is not of the form key.subkey=value.')
+    try:
+        return tuple(key.split(".")), yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise UserError(f'the value of the override "{override}" cannot be read ({problem}).') from None
+
+
+def _put(tree: Any, key: Sequence[str], value: Any, *, tags: set[str], override: str) -> Any:
+    """`tree` with `value` at `key`; sections that are not there yet (or None) are made on the way."""
+    if not key:
+        return _merge(tree, value, tags) if isinstance(tree, Mapping) and isinstance(value, Mapping) else value
+    head, rest = key[0], key[1:]
+    if isinstance(tree, list):
+        if not head.isdecimal() or int(head) >= len(tree):
+            raise UserError(f'the override "{override}" wants item {head} of a list of {len(tree)} (the first is 0).')
+        index = int(head)
+        return [*tree[:index], _put(tree[index], rest, value, tags=tags, override=override), *tree[index + 1 :]]
+    if tree is None:
+        tree = {}
+    if not isinstance(tree, Mapping):
+        raise UserError(f'the override "{override}" looks for "{head}" inside a value, not a section.')
+    return _merge(tree, {head: _put(tree.get(head), rest, value, tags=tags, override=override)}, tags)
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any], tags: set[str]) -> dict[str, Any]:
+    """`above` over `below`, section by section; a section that becomes one of another kind starts afresh."""
+    if any(tag in above and tag in below and above[tag] != below[tag] for tag in tags):
+        return dict(above)
+    merged = {**below, **above}
+    for key, value in above.items():
+        if isinstance(value, Mapping) and isinstance(under := below.get(key), Mapping):
+            merged[key] = _merge(under, value, tags)
+    return merged
+
+
+def _defaults(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_construct().model_dump(mode="json")
+
+
+def _sections(annotation: Any) -> Iterator[tuple[str, type[BaseModel]]]:
+    """The models inside an annotation, with ".*" for each list or mapping around them."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield "", annotation
+        return
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        yield from _sections(arguments[0])
+    elif origin in (Union, types.UnionType):
+        for argument in arguments:
+            yield from _sections(argument)
+    elif origin in (list, tuple, dict):
+        for argument in arguments:
+            yield from ((f".*{at}", section) for at, section in _sections(argument))
+
+
+def _discriminators(model: type[BaseModel]) -> set[str]:
+    """The keys that tell the kinds of a section apart, wherever in the model they are."""
+    found: set[str] = set()
+    for field in model.model_fields.values():
+        notes = [field, *(note for note in _notes(field.annotation) if isinstance(note, FieldInfo))]
+        found |= {note.discriminator for note in notes if isinstance(note.discriminator, str)}
+        for _, section in _sections(field.annotation):
+            found |= _discriminators(section)
+    return found
+
+
+def _notes(annotation: Any) -> Iterator[Any]:
+    """What `Annotated` says anywhere inside an annotation."""
+    if get_origin(annotation) is Annotated:
+        yield from annotation.__metadata__
+    for argument in get_args(annotation):
+        yield from _notes(argument)
+
+
+def _describe(model: type[BaseModel], at: str, defaults: Mapping[str, Any]) -> Iterator[Option]:
+    for name, field in model.model_fields.items():
+        sections = dict.fromkeys(_sections(field.annotation))
+        default = defaults.get(name)
+        shown = "required" if field.is_required() else "" if isinstance(default, Mapping) else _show(default)
+        yield Option(at + name, _type_text(field.annotation, field.metadata), shown, field.description or "")
+        for place, section in sections:
+            known = default if isinstance(default, Mapping) and not place else {}
+            yield from _describe(
+                section, f"{at}{name}{place}.", _merge(_defaults(section), known, _discriminators(model))
+            )
+
+
+def _type_text(annotation: Any, metadata: Sequence[Any] = ()) -> str:
+    """A type in plain words, with its bounds: "whole number ≥ 1 or null"."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        notes = [rule for note in arguments[1:] for rule in (note.metadata if isinstance(note, FieldInfo) else [note])]
+        return _type_text(arguments[0], [*notes, *metadata])
+    if origin in (Union, types.UnionType):
+        return " or ".join(
+            dict.fromkeys(
+                _type_text(argument, metadata if argument is not type(None) else ()) for argument in arguments
+            )
+        )
+    if origin is Literal:
+        return " | ".join(_show(argument) for argument in arguments)
+    if origin is tuple and arguments[-1:] != (Ellipsis,):
+        return f"[{', '.join(_type_text(argument) for argument in arguments)}]"
+    if origin in (list, tuple):
+        return f"list of {_type_text(arguments[0])}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "section"
+    words = {int: "whole number", float: "number", bool: "true or false", str: "text", Path: "path", type(None): "null"}
+    bounds = [
+        f"{sign} {bound:g}"
+        for rule in metadata
+        for attribute, sign in _BOUNDS
+        if (bound := getattr(rule, attribute, None)) is not None
+    ]
+    return " ".join([words.get(annotation, str(annotation)), " and ".join(bounds)]).strip()
+
+
+_BOUNDS = (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤"))
+
+
+def _explain(
+    error: ValidationError,
+    model: type[BaseModel],
+    values: Mapping[str, Any],
+    file: _File,
+    origins: Mapping[tuple[str, ...], str],
+    aliases: Mapping[str, str],
+) -> UserError:
+    known = [option.key for option in describe_fields(model)]
+    found: list[UserError] = []
+    for problem in error.errors(include_url=False)[:_MOST_PROBLEMS]:
+        place = _place(problem["loc"], values)
+        override = next((text for key, text in reversed(origins.items()) if place[: len(key)] == key), None)
+        unknown = problem["type"] == "extra_forbidden"
+        hint = _suggest(place, known, aliases) if unknown else _remedy(problem)
+        found.append(
+            UserError(
+                "there is no such key." if unknown else f"{_reason(problem)}.",
+                file=f'override "{override}"' if override else file.path,
+                row=None if override else file.line(place),
+                field=".".join(place) or None,
+                hint=hint,
+            )
+        )
+    if error.error_count() == 1:
+        return found[0]
+    more = error.error_count() - len(found)
+    return UserError("\n".join([*map(str, found), *([f"and {more} more"] if more else [])]))
+
+
+def _place(location: Sequence[str | int], values: Any) -> tuple[str, ...]:
+    """A location of pydantic's as keys of the values: without the names of a union's members that stand in it."""
+    place: list[str] = []
+    for last, part in ((index == len(location) - 1, part) for index, part in enumerate(location)):
+        if isinstance(values, Mapping) and part in values:
+            values = values[str(part)]
+        elif isinstance(values, list) and isinstance(part, int) and part < len(values):
+            values = values[part]
+        elif not (last and isinstance(values, Mapping | list)):
+            continue
+        place.append(str(part))
+    return tuple(place)
+
+
+def _reason(problem: Mapping[str, Any]) -> str:
+    """What is wrong with a value, in plain words."""
+    kind, context, given = problem["type"], problem.get("ctx", {}), _show(problem["input"])
+    if kind == "missing":
+        return "this is required, and missing"
+    if kind == "union_tag_not_found":
+        return f"{context['discriminator'].strip(chr(39))} is missing, which says what kind of section this is"
+    if kind == "value_error":
+        return str(context["error"])
+    if kind in _EXPECTED:
+        return f"expected {_EXPECTED[kind].format(**context)}, given {given}"
+    return f"{problem['msg'].replace('Input should', 'this should')}, given {given}"
+
+
+_EXPECTED = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a section (keys and values)",
+    "model_type": "a section (keys and values)",
+    "none_required": "null",
+    "literal_error": "{expected}",
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "{ge:g} or more",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "{le:g} or less",
+    "too_long": "at most {max_length} items",
+    "too_short": "at least {min_length} items",
+    "string_pattern_mismatch": "text like {pattern}",
+    "union_tag_invalid": "{expected_tags} as the kind of this section",
+}
+
+
+def _remedy(problem: Mapping[str, Any]) -> str | None:
+    """What to do about it, where the reason does not say so already."""
+    given = problem["input"]
+    if problem["type"] == "string_type" and isinstance(given, int | float):
+        return f"Put it in quotes: '\"{_show(given)}\"'."
+    if problem["type"] in ("int_type", "float_type") and isinstance(given, str) and re.fullmatch(r"[-+.\deE]+", given):
+        return "Take the quotes off."
+    return None
+
+
+def _suggest(place: tuple[str, ...], known: Sequence[str], aliases: Mapping[str, str]) -> str:
+    """The nearest right key: another tool's name for one, one in the same section, or one anywhere."""
+    key = place[-1]
+    if key in aliases:
+        return f"Here it is called {aliases[key]}."
+    section = "".join(f"{'*' if part.isdigit() else part}." for part in place[:-1])
+    inside = [name for name in known if name.startswith(section)]
+    for candidates in (inside, known):
+        by_leaf = {name.rpartition(".")[2]: name for name in reversed(candidates)}
+        near = _nearest(key, list(by_leaf))
+        if near:
+            return f'Did you mean "{by_leaf[near]}"?'
+    siblings = [name.removeprefix(section) for name in inside if "." not in name.removeprefix(section)]
+    return f"Known here: {', '.join(siblings)}."
+
+
+def _nearest(word: str, words: Sequence[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(word, words, n=1, cutoff=0.7)), None)
+
+
+def _show(value: Any) -> str:
+    """A value as YAML would have it, on one line and not too long."""
+    if isinstance(value, Mapping):
+        return "a section"
+    text = json.dumps(value, ensure_ascii=False, default=repr) if not isinstance(value, str) else f'"{value}"'
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,337 @@
+"""The recipe: every option of a run, with its default and what it means. Torch-free.
+
+Where a paper names a value, it is the default. One unit throughout: batch sizes count prompts or completions as the
+field's docstring says, lengths count tokens, rates are per optimiser step.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+PositiveFloat = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+
+
+class Section(BaseModel):
+    """A part of a recipe. Unknown keys are errors; values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Model(Section):
+    """The pretrained model that the run starts from."""
+
+    name: str = "smollm2-135m"
+    """A local folder, a hub id (owner/name), the alias smollm2-135m, or tiny (random, for tests)."""
+    max_length: Positive = 512
+    """The longest sequence (prompt and response) in tokens; a longer row is an error or dropped, as `data.too_long` says."""
+
+
+class Data(Section):
+    """What the run reads. A source is a path (.jsonl, .json, .parquet, .gz, a folder), a hub id, or builtin:quickstart/NAME."""
+
+    demonstrations: str | None = "builtin:quickstart/demonstrations"
+    """Rows with `messages` or `prompt`/`completion`, for SFT. None: SFT trains on the preferred answers of `comparisons`."""
+    prompts: str | None = "builtin:quickstart/prompts"
+    """Rows with `prompt`, for collecting, PPO and evaluation. None: the prompts of `comparisons`."""
+    comparisons: str | None = None
+    """Rows with `chosen`/`rejected` that people have labelled already. None: the collect stage asks a simulated panel."""
+    split_column: str | None = "split"
+    """The column of `prompts` that says which rows are held out (value `heldout`). Without it a share is held out by hash."""
+    heldout: Fraction = 0.1
+    """The share of demonstrations, of compared prompts, and of prompts without a split column that is held out."""
+    limit: Positive | None = None
+    """Read at most this many rows of each source."""
+    too_long: Literal["error", "drop"] = "error"
+    """What to do with a row longer than `model.max_length`: stop, or drop and count it."""
+
+
+class Lora(Section):
+    """Low-rank adapters on every linear layer (arXiv:2106.09685)."""
+
+    r: Positive = 8
+    """Rank."""
+    alpha: PositiveFloat = 16.0
+    """Scale: the update is (alpha / r) · B·A."""
+
+
+class Optimiser(Section):
+    """AdamW with a schedule; shared by every trainer."""
+
+    learning_rate: PositiveFloat = 1e-4
+    """Peak learning rate."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the rate falls after the warm-up; cosine and linear end at 0."""
+    warmup: Fraction = 0.05
+    """Share of the steps in which the rate rises linearly from 0."""
+    weight_decay: NonNegative = 0.0
+    """Decoupled weight decay, on matrices only."""
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    """Adam's β1 and β2."""
+    eps: PositiveFloat = 1e-8
+    """Adam's ε."""
+    max_grad_norm: PositiveFloat = 1.0
+    """The global gradient norm is clipped to this."""
+    micro_batch_tokens: Positive = 2048
+    """Tokens run through the model at once. Smaller needs less memory; the gradient is the same."""
+    max_skipped_steps: int = Field(default=5, ge=0)
+    """Steps in a row whose loss or gradient is not finite are skipped and counted; one more than this stops the run."""
+
+
+class Checkpointing(Section):
+    """How often a trainer's whole state goes to disk."""
+
+    every: Positive = 10
+    """Steps between checkpoints."""
+    keep: Positive = 2
+    """How many are kept."""
+
+
+class Sft(Section):
+    """Supervised fine-tuning on demonstrations; the loss counts the assistant's turns only."""
+
+    epochs: PositiveFloat = 2.0
+    """Passes over the demonstrations."""
+    batch_size: Positive = 16
+    """Demonstrations per step."""
+    lora: Lora | None = Lora(r=16, alpha=32.0)
+    """None trains every weight."""
+    optimiser: Optimiser = Optimiser(learning_rate=5e-4)
+    """The optimiser."""
+    eval_every: Positive = 10
+    """Steps between evaluations of the held-out loss."""
+    checkpoint: Checkpointing = Checkpointing()
+    """Checkpoints."""
+
+
+class Sampling(Section):
+    """How completions are drawn."""
+
+    temperature: NonNegative = 1.0
+    """0 is greedy."""
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Nucleus: the fewest most likely tokens whose probability reaches this."""
+    top_k: int = Field(default=0, ge=0)
+    """Only this many most likely tokens; 0: all."""
+    max_new_tokens: Positive = 64
+    """Longest completion in tokens."""
+
+
+class Panel(Section):
+    """The simulated annotators: each has the gold taste with personal deviations, noise, a position bias and lapses."""
+
+    size: Positive = 5
+    """How many annotators there are."""
+    annotators_per_item: Positive = 3
+    """How many of them rank each prompt's responses."""
+
+
+class Collect(Section):
+    """Sampling responses from the SFT model and having them ranked."""
+
+    prompts: Positive | None = None
+    """How many training prompts get responses; None: all."""
+    responses_per_prompt: Annotated[int, Field(ge=2, le=9)] = 4
+    """K: every ranking of K gives K(K−1)/2 comparisons."""
+    sampling: Sampling = Sampling()
+    """How the responses are drawn."""
+    panel: Panel = Panel()
+    """Who ranks them."""
+    reliability_weighted: bool = True
+    """Weight each vote by its annotator's estimated reliability; off: every vote counts the same."""
+
+
+class RewardModel(Section):
+    """The reward model: the SFT model with a scalar head, trained on comparisons by Bradley–Terry."""
+
+    epochs: PositiveFloat = 1.0
+    """Passes over the comparisons; the paper trains one, since more overfit (arXiv:2203.02155)."""
+    batch_size: Positive = 8
+    """Prompts per step, each with all its responses and comparisons."""
+    lora: Lora | None = Lora()
+    """None trains every weight; PPO with `roles: adapters` needs adapters."""
+    optimiser: Optimiser = Optimiser(learning_rate=3e-4)
+    """The optimiser."""
+    soft_labels: bool = True
+    """Use the share of annotators as the target probability; off: the majority's answer as a certainty."""
+    margin: NonNegative = 0.0
+    """Subtracted from the score difference inside the sigmoid, in the preferred answer's direction, times |2p − 1|."""
+    normalise: bool = True
+    """Set the head's gain and bias so that the SFT model's completions score mean 0 and standard deviation 1."""
+    eval_every: Positive = 10
+    """Steps between evaluations on the held-out comparisons."""
+    checkpoint: Checkpointing = Checkpointing()
+    """Checkpoints."""
+
+
+class Kl(Section):
+    """The penalty for leaving the reference, inside the reward: −β · estimate, per token."""
+
+    beta: NonNegative = 0.05
+    """β, or its start when it adapts."""
+    estimator: Literal["k1", "k2", "k3"] = "k1"
+    """k1 = log π/π_ref is unbiased and the right one inside a reward."""
+    target: PositiveFloat | None = None
+    """Adapt β towards this KL (nats per completion), as arXiv:1909.08593 does. None: β stays."""
+    horizon: PositiveFloat = 10_000.0
+    """How slowly β adapts, in completions."""
+
+
+class PpoTricks(Section):
+    """What keeps PPO stable in practice ("Secrets of RLHF", arXiv:2307.04964). Each can be switched off."""
+
+    normalise_advantages: bool = True
+    """Whiten advantages over the batch (population variance)."""
+    clip_advantages: PositiveFloat | None = None
+    """Clip whitened advantages to ± this."""
+    normalise_rewards: bool = False
+    """Divide scores by their running standard deviation."""
+    clip_rewards: PositiveFloat | None = None
+    """Clip scores (after normalising) to ± this."""
+    critic_from_reward_model: bool = True
+    """Start the critic as the reward model; off: as the SFT model with a fresh head."""
+    critic_warmup_steps: int = Field(default=0, ge=0)
+    """Steps in which only the critic learns."""
+    missing_end_penalty: NonNegative = 1.0
+    """Taken from the score of a completion that has no end token."""
+    ptx_coefficient: NonNegative = 0.0
+    """Weight of the SFT loss on demonstrations (the paper's γ), against the alignment tax."""
+    ptx_batch_size: Positive = 8
+    """Demonstrations per step for it."""
+    entropy_coefficient: NonNegative = 0.0
+    """Weight of the entropy bonus."""
+
+
+class Ppo(Section):
+    """Proximal policy optimisation (arXiv:1707.06347) against the reward model (arXiv:2203.02155)."""
+
+    roles: Literal["adapters", "copies"] = "adapters"
+    """adapters: one frozen backbone, the roles as LoRA sets on it. copies: four full models, every weight trained."""
+    steps: Positive = 100
+    """Batches of rollouts."""
+    prompts_per_step: Positive = 32
+    """Prompts in a batch of rollouts."""
+    responses_per_prompt: Positive = 1
+    """Completions of each."""
+    epochs: Positive = 1
+    """Passes over each batch of rollouts; the paper makes one, the field's default is 4."""
+    mini_batches: Positive = 1
+    """Optimiser steps in each pass."""
+    sampling: Sampling = Sampling()
+    """How rollouts are drawn. PPO's ratio is exact only for untruncated sampling."""
+    lora: Lora = Lora()
+    """The policy's adapters (`roles: adapters`)."""
+    optimiser: Optimiser = Optimiser(learning_rate=1e-4, schedule="constant", betas=(0.9, 0.95), eps=1e-5)
+    """The policy's optimiser."""
+    critic_learning_rate: PositiveFloat = 1e-4
+    """The critic's learning rate; the rest of its optimiser is the policy's."""
+    gamma: Fraction = 1.0
+    """Discount."""
+    lam: Fraction = 0.95
+    """GAE's λ (arXiv:1506.02438)."""
+    clip: PositiveFloat = 0.2
+    """ε of the clipped policy loss."""
+    dual_clip: float | None = None
+    """Lower bound c·A for negative advantages (arXiv:1912.09729); None switches it off."""
+    value_clip: PositiveFloat | None = 0.2
+    """Values may move this far from the old ones before their loss is clipped; None switches it off."""
+    value_coefficient: PositiveFloat = 1.0
+    """Weight of the value loss."""
+    target_kl: PositiveFloat | None = None
+    """Leave a batch early when the approximate KL of a pass exceeds this."""
+    kl: Kl = Kl()
+    """The penalty against the reference."""
+    tricks: PpoTricks = PpoTricks()
+    """Options that keep it stable."""
+    checkpoint: Checkpointing = Checkpointing(every=5)
+    """Checkpoints."""
+
+    @model_validator(mode="after")
+    def _mini_batches_fit(self) -> Ppo:
+        if self.mini_batches > self.prompts_per_step * self.responses_per_prompt:
+            raise ValueError("mini_batches is more than the completions of a step (prompts_per_step × responses_per_prompt)")
+        if self.sampling.temperature == 0:
+            raise ValueError("sampling.temperature is 0: PPO learns nothing from greedy rollouts")
+        return self
+
+
+class Evaluate(Section):
+    """Base, SFT and PPO policy on held-out prompts."""
+
+    prompts: Positive | None = None
+    """How many held-out prompts; None: all."""
+    responses_per_prompt: Positive = 1
+    """Completions of each prompt and model; intervals are clustered by prompt."""
+    sampling: Sampling = Sampling()
+    """How the models are sampled."""
+    base: bool = True
+    """Evaluate the untrained model as well."""
+    samples: int = Field(default=8, ge=0)
+    """How many prompts the report shows side by side."""
+
+
+class Taste(Section):
+    """The gold taste of the simulated panel: weights over measurable properties of a response, each in [0, 1]."""
+
+    direct: float = 1.0
+    """Begins with the answer: no preamble, no restating of the question."""
+    concise: float = 1.0
+    """About 8 to 40 words; falls off beyond."""
+    courteous: float = 1.0
+    """One warm word or phrase; a second adds nothing, gushing costs."""
+    relevant: float = 1.0
+    """Speaks of what the prompt asks about."""
+    fresh: float = 1.0
+    """Does not repeat itself."""
+    finished: float = 1.0
+    """Ends as a sentence ends."""
+
+
+class Recipe(Section):
+    """One run, from demonstrations to a report."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "run"
+    """Names the run's folder."""
+    seed: int = Field(default=0, ge=0)
+    """Everything random follows from it."""
+    threads: Positive | None = None
+    """CPU threads; None: as many as there are cores. A run resumes bit for bit with the same number."""
+    stages: tuple[Literal["sft", "collect", "reward", "ppo", "evaluate", "report"], ...] = (
+        "sft",
+        "collect",
+        "reward",
+        "ppo",
+        "evaluate",
+        "report",
+    )
+    """Which stages run; always in this order."""
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Where metrics go besides metrics.jsonl."""
+    model: Model = Model()
+    """The model."""
+    data: Data = Data()
+    """The data."""
+    sft: Sft = Sft()
+    """Supervised fine-tuning."""
+    collect: Collect = Collect()
+    """Collecting comparisons."""
+    taste: Taste = Taste()
+    """What the simulated annotators like."""
+    reward: RewardModel = RewardModel()
+    """The reward model."""
+    ppo: Ppo = Ppo()
+    """PPO."""
+    evaluate: Evaluate = Evaluate()
+    """Evaluation."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        if self.ppo.roles == "adapters" and "ppo" in self.stages and self.reward.lora is None:
+            raise ValueError("ppo.roles is adapters, which needs a reward model that is an adapter: set reward.lora, or ppo.roles: copies")
+        if self.data.comparisons is None and self.data.prompts is None:
+            raise ValueError("data.prompts is needed where there are no data.comparisons")
+        return self

@@ -1,0 +1,315 @@
+"""What the columns of a row hold: demonstrations, prompts, pairs of responses.
+
+A mistake in a row raises a UserError that names file, row and field. A sound row that teaches nothing is dropped under a
+stated reason and counted in `Loaded.dropped`, so that items and drops together always make up the rows.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, NoReturn, TypeVar
+
+from burnish.data.sources import Row, kind, listed
+from burnish.errors import UserError
+from burnish.records import Comparison, Demonstration, Message, PreferenceGroup, Prompt
+
+Record = TypeVar("Record", Demonstration, Prompt, PreferenceGroup)
+Item = TypeVar("Item")
+Turn = tuple[str, Message]  # a message, and the field it was read from
+
+_SPEAKERS = {"Human": "user", "Assistant": "assistant"}
+_TRANSCRIPT = "\n\nHuman:"
+_MARKER = re.compile(r"\n\n(Human|Assistant):")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The row that a record was read from."""
+
+    file: str
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(Generic[Item]):
+    """What came of some rows: the `items`, the number `dropped` by reason, and the `origins` by record id."""
+
+    items: tuple[Item, ...]
+    dropped: Mapping[str, int]
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+
+
+def demonstrations(rows: Sequence[Row]) -> Loaded[Demonstration]:
+    """Conversations to imitate: `messages`; or `prompt` and `completion`; or the chosen side of a preference.
+
+    `prompt` and `completion` are text or lists of messages. Dropped and counted: "duplicate"; "labelled undesirable"
+    (the column `label` is false: the ecosystem's mark of an answer that nobody should imitate); and what
+    `preference_pairs` drops.
+    """
+
+    def read(row: Row) -> Demonstration:
+        columns = _columns(row, ("messages",), ("prompt", "completion"), ("chosen", "rejected"))
+        if row.values.get("label") is False:
+            raise _Dropped("labelled undesirable")
+        if columns == ("chosen", "rejected"):
+            return Demonstration(_id(row), _pair(row)[0])
+        if columns == ("messages",):
+            turns = _turns(row, "messages")
+        else:
+            turns = [*_turns(row, "prompt", text_as="user"), *_turns(row, "completion", text_as="assistant")]
+        return Demonstration(_id(row), _conversation(row, turns, last="assistant"))
+
+    return _load(rows, read, content=lambda demo: contents(demo.messages))
+
+
+def prompts(rows: Sequence[Row]) -> Loaded[Prompt]:
+    """Conversations to answer: `prompt` (text or messages); or `messages` ending with the user; or a preference's prompt.
+
+    The row's other columns become `Prompt.columns`. Dropped and counted: "duplicate" (equal in the conversation and in
+    every column but `id`), and what `preference_pairs` drops.
+    """
+
+    def read(row: Row) -> Prompt:
+        columns = _columns(row, ("prompt",), ("messages",), ("chosen", "rejected"))
+        if columns == ("chosen", "rejected"):
+            messages = _pair(row)[0][:-1]
+        else:
+            turns = _turns(row, columns[0], text_as="user" if columns == ("prompt",) else None)
+            messages = _conversation(row, turns, last="user")
+        return Prompt(_id(row), messages, _other_columns(row, *columns))
+
+    def content(prompt: Prompt) -> Hashable:
+        return contents(prompt.messages), json.dumps(dict(prompt.columns), sort_keys=True, default=repr)
+
+    return _load(rows, read, content=content)
+
+
+def preference_pairs(rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
+    r"""A better and a worse response to a prompt: one group of two responses a row, with `Comparison(0, 1, 1.0)`.
+
+    Three layouts are read:
+    - `prompt`, `chosen`, `rejected`: the prompt is text or messages, each response is text, or messages that may repeat
+      the prompt, as some hub datasets do;
+    - `chosen`, `rejected`, each a whole conversation as a list of messages: all turns but the last are the prompt;
+    - the same as transcripts, `"\n\nHuman: ...\n\nAssistant: ..."`, the layout of Anthropic's HH. White space round a
+      turn is layout there, and is removed.
+    A column `margin` becomes the comparison's margin; further columns become `Prompt.columns`.
+
+    Dropped and counted: "chosen equals rejected"; "duplicate" (prompt and both responses); and in transcripts, whose
+    published files hold such rows, "empty turn", "turns do not alternate" (the model wrote a marker itself) and "prompts
+    differ". What is wrong in other layouts is an error.
+    """
+
+    def read(row: Row) -> PreferenceGroup:
+        _columns(row, ("chosen", "rejected"))
+        chosen, rejected = _pair(row)
+        prompt = Prompt(_id(row), chosen[:-1], _other_columns(row, "prompt", "chosen", "rejected", "margin"))
+        responses = (chosen[-1]["content"], rejected[-1]["content"])
+        return PreferenceGroup(prompt, responses, (Comparison(0, 1, 1.0, margin=_margin(row)),))
+
+    return _load(rows, read, content=lambda group: (contents(group.prompt.messages), group.responses))
+
+
+def record_id(item: Demonstration | Prompt | PreferenceGroup) -> str:
+    """The id of a record; a group goes by its prompt's."""
+    return item.prompt.id if isinstance(item, PreferenceGroup) else item.id
+
+
+def contents(messages: Iterable[Message]) -> tuple[tuple[str, str], ...]:
+    """A conversation as something hashable: (role, content) by turn."""
+    return tuple((message["role"], message["content"]) for message in messages)
+
+
+class _Dropped(Exception):
+    """The row is no mistake, but nothing can be learnt from it; the message is the reason it is counted under."""
+
+
+def _load(
+    rows: Sequence[Row], read: Callable[[Row], Record], *, content: Callable[[Record], Hashable]
+) -> Loaded[Record]:
+    items: list[Record] = []
+    origins: dict[str, Origin] = {}
+    dropped: Counter[str] = Counter()
+    seen: set[Hashable] = set()
+    for row in rows:
+        try:
+            item = read(row)
+            if content(item) in seen:
+                raise _Dropped("duplicate")
+        except _Dropped as reason:
+            dropped[str(reason)] += 1
+            continue
+        earlier = origins.setdefault(record_id(item), Origin(row.file, row.number))
+        if earlier != Origin(row.file, row.number):
+            _fail(
+                row,
+                "id",
+                f"{record_id(item)!r} already names row {earlier.row} of {earlier.file}. Give each row its own.",
+            )
+        seen.add(content(item))
+        items.append(item)
+    if not items:
+        counts = ", ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items()))
+        raise UserError(f"nothing is left to learn from ({counts or 'no rows'}).", file=rows[0].file if rows else None)
+    return Loaded(tuple(items), dict(dropped), origins)
+
+
+def _columns(row: Row, *layouts: tuple[str, ...]) -> tuple[str, ...]:
+    """The first of `layouts` whose columns are all there and not null."""
+    for columns in layouts:
+        if all(row.values.get(column) is not None for column in columns):
+            return columns
+    closest = max(layouts, key=lambda columns: sum(column in row.values for column in columns))
+    lacking = next(column for column in closest if row.values.get(column) is None)
+    problem = "is null" if lacking in row.values else "is missing"
+    expected = "; or ".join(" and ".join(columns) for columns in layouts)
+    _fail(row, lacking, f"{problem}. The row has the columns {listed(row.values)}; expected {expected}.")
+
+
+def _id(row: Row) -> str:
+    value = row.values.get("id")
+    if value is None:
+        return row.key
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        _fail(row, "id", f"must be text or a whole number, not {_shown(value)}.")
+    return str(value)
+
+
+def _margin(row: Row) -> float:
+    value = row.values.get("margin")
+    if value is None:
+        return 0.0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        _fail(row, "margin", f"must be a finite number, not {_shown(value)}.")
+    return float(value)
+
+
+def _other_columns(row: Row, *used: str) -> Mapping[str, Any]:
+    return {name: value for name, value in row.values.items() if name not in ("id", *used)}
+
+
+def _turns(row: Row, column: str, *, text_as: str | None = None) -> list[Turn]:
+    """The turns in a column: a list of messages, or, where `text_as` names a role, text that is one turn of that role."""
+    value = row.values[column]
+    if isinstance(value, str) and text_as is not None:
+        text = _filled(row, column, value)
+        if text_as == "user" and text.startswith(_TRANSCRIPT):
+            return [(column, message) for message in _transcript(text.rstrip().removesuffix("\n\nAssistant:"))]
+        return [(column, Message(role=text_as, content=text.strip() if _is_transcript(row, "prompt") else text))]
+    if not isinstance(value, list):
+        wanted = "a list of messages" if text_as is None else "text or a list of messages"
+        _fail(row, column, f"must be {wanted}, not {kind(value)}.")
+    if not value:
+        _fail(row, column, "is an empty list. Give at least one message, or remove the row.")
+    return [(f"{column}[{i}]", _message(row, f"{column}[{i}]", message)) for i, message in enumerate(value)]
+
+
+def _message(row: Row, name: str, value: Any) -> Message:
+    if not isinstance(value, Mapping):
+        _fail(row, name, f'must be an object with "role" and "content", not {kind(value)}.')
+    role, content = value.get("role"), value.get("content")
+    if role not in ("system", "user", "assistant"):
+        _fail(row, f"{name}.role", f'must be "system", "user" or "assistant", not {_shown(role)}.')
+    if value.get("tool_calls") or value.get("weight") not in (None, 1):
+        _fail(row, name, "has tool calls or a weight, which would not be honoured. Remove them, or the row.")
+    if role == "system" and content == "":  # meant: it keeps a chat template from inserting a default one
+        return Message(role="system", content="")
+    return Message(role=role, content=_filled(row, f"{name}.content", content))
+
+
+def _filled(row: Row, name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        _fail(
+            row, name, f"{'is' if value is None else 'must be text, not'} {kind(value)}. Give text, or remove the row."
+        )
+    if not value.strip():
+        _fail(row, name, "is empty. Give text, or remove the row.")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        _fail(row, name, "holds half of a surrogate pair, which is not text. Mend it, or remove the row.")
+    return value
+
+
+def _conversation(row: Row, turns: Sequence[Turn], *, last: str) -> tuple[Message, ...]:
+    """The turns as messages, once they are known to be [system,] user, assistant, user, ... and to end with `last`."""
+    roles = [message["role"] for _, message in turns]
+    if last == "assistant" and last not in roles:
+        _fail(row, turns[-1][0], "the conversation has no assistant turn. Add one, or remove the row.")
+    start = 1 if roles[0] == "system" else 0
+    for i, (name, message) in enumerate(turns[start:]):
+        expected = ("user", "assistant")[i % 2]
+        if message["role"] != expected:
+            _fail(
+                row,
+                name,
+                f"the {message['role']} speaks where the {expected} must: [system,] user, assistant, user, ...",
+            )
+    if roles[-1] != last:
+        _fail(row, turns[-1][0], f"the {roles[-1]} has the last turn, which must be the {last}'s.")
+    return tuple(message for _, message in turns)
+
+
+def _pair(row: Row) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
+    """The chosen and the rejected conversation, which are known to differ in the last turn alone."""
+    chosen, rejected = _side(row, "chosen"), _side(row, "rejected")
+    if contents(chosen[:-1]) != contents(rejected[:-1]):
+        if _is_transcript(row, "chosen") and _is_transcript(row, "rejected"):
+            raise _Dropped("prompts differ")
+        _fail(row, "rejected", "differs from chosen before the last turn. Both must answer the same prompt.")
+    if chosen[-1]["content"].strip() == rejected[-1]["content"].strip():
+        raise _Dropped("chosen equals rejected")
+    return chosen, rejected
+
+
+def _side(row: Row, column: str) -> tuple[Message, ...]:
+    """One side of a preference as a whole conversation, prompt and response."""
+    prompted = row.values.get("prompt") is not None
+    if not prompted and _is_transcript(row, column):
+        messages = _transcript(_filled(row, column, row.values[column]))
+        if messages[-1]["role"] != "assistant":
+            raise _Dropped("turns do not alternate")
+        return messages
+    if not prompted and isinstance(row.values[column], str):
+        _fail(
+            row,
+            column,
+            r'is text without a prompt. Add a column "prompt", or give messages or "\n\nHuman:" transcripts.',
+        )
+    turns = _turns(row, column, text_as="assistant")
+    if not prompted:
+        return _conversation(row, turns, last="assistant")
+    prompt = _turns(row, "prompt", text_as="user")
+    repeats = contents(message for _, message in turns[:-1]) == contents(message for _, message in prompt)
+    if len(turns) > 1 and not repeats:
+        _fail(row, column, "must be one assistant turn, or the prompt's turns and one assistant turn.")
+    return _conversation(row, [*prompt, turns[-1]], last="assistant")
+
+
+def _is_transcript(row: Row, column: str) -> bool:
+    value = row.values.get(column)
+    return isinstance(value, str) and value.startswith(_TRANSCRIPT)
+
+
+def _transcript(text: str) -> tuple[Message, ...]:
+    r"""The turns of `"\n\nHuman: ...\n\nAssistant: ..."`, without the white space round them."""
+    parts = _MARKER.split(text)
+    turns = zip(parts[1::2], parts[2::2], strict=True)
+    messages = tuple(Message(role=_SPEAKERS[speaker], content=said.strip()) for speaker, said in turns)
+    if not all(message["content"] for message in messages):
+        raise _Dropped("empty turn")
+    if any(message["role"] != ("user", "assistant")[i % 2] for i, message in enumerate(messages)):
+        raise _Dropped("turns do not alternate")
+    return messages
+
+
+def _shown(value: Any) -> str:
+    text = "null" if value is None else repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _fail(row: Row, field: str, problem: str) -> NoReturn:
+    raise UserError(problem, file=row.file, row=row.number, field=field)

@@ -1,0 +1,94 @@
+"""From rankings and pairs to groups: all comparisons of one prompt together, each response once.
+
+A group is one batch element of a reward model, because the comparisons of one ranking are correlated: split over batch
+elements they make the model overfit (Ouyang et al. 2022, arXiv:2203.02155, section 3.5).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from burnish.data.columns import Loaded, contents
+from burnish.errors import UserError
+from burnish.records import Comparison, PreferenceGroup, Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """One annotator's order of K responses: `ranks[i]` is the place of `responses[i]`, 1 the best; equal ranks are ties."""
+
+    prompt: Prompt
+    responses: tuple[str, ...]
+    ranks: tuple[int, ...]
+
+
+def comparisons_from_ranks(ranks: Sequence[int]) -> tuple[Comparison, ...]:
+    """The K(K−1)/2 comparisons (i, j), i < j, of a ranking: 1 where i ranks better (lower), 0 where worse, ½ for a tie."""
+    return tuple(
+        Comparison(i, j, 0.5 if ranks[i] == ranks[j] else float(ranks[i] < ranks[j]))
+        for i, j in combinations(range(len(ranks)), 2)
+    )
+
+
+def groups_from_rankings(rankings: Iterable[Ranking]) -> Loaded[PreferenceGroup]:
+    """One group for each prompt that is ranked, with the comparisons of all its rankings; see `informative`.
+
+    Raises UserError when a ranking does not have one rank for each response, or when no group is left.
+    """
+    groups = []
+    for ranking in rankings:
+        if len(ranking.ranks) != len(ranking.responses):
+            problem = (
+                f"prompt {ranking.prompt.id!r} has {len(ranking.responses)} responses but {len(ranking.ranks)} ranks."
+            )
+            raise UserError(problem, field="ranks", hint="Give one rank for each response.")
+        groups.append(PreferenceGroup(ranking.prompt, ranking.responses, comparisons_from_ranks(ranking.ranks)))
+    merged = merge_by_prompt(groups)
+    kept = informative(merged.items)
+    return replace(kept, dropped={**merged.dropped, **kept.dropped})
+
+
+def merge_by_prompt(groups: Iterable[PreferenceGroup]) -> Loaded[PreferenceGroup]:
+    """One group for each different conversation, in the order of first sight, its equal responses made one.
+
+    Comparisons are kept, pointed at the merged responses; several annotators of one pair stay several comparisons. Those
+    of a response with an equal one say nothing: dropped and counted as "comparison of equal responses". The first group's
+    prompt (id, columns) stays.
+    """
+    merged: dict[Hashable, PreferenceGroup] = {}
+    dropped: Counter[str] = Counter()
+    for group in groups:
+        key = contents(group.prompt.messages)
+        known = merged.get(key, PreferenceGroup(group.prompt, (), ()))
+        responses = tuple(dict.fromkeys((*known.responses, *group.responses)))
+        place = [responses.index(response) for response in group.responses]
+        moved = [replace(c, first=place[c.first], second=place[c.second]) for c in group.comparisons]
+        telling = [c for c in moved if c.first != c.second]
+        if len(telling) < len(moved):
+            dropped["comparison of equal responses"] += len(moved) - len(telling)
+        merged[key] = PreferenceGroup(known.prompt, responses, (*known.comparisons, *telling))
+    return Loaded(tuple(merged.values()), dict(dropped))
+
+
+def informative(groups: Iterable[PreferenceGroup]) -> Loaded[PreferenceGroup]:
+    """The groups in which some response is preferred to another.
+
+    Dropped and counted: "no comparison" (fewer than two different responses, or none compared) and "all tied" (every
+    comparison has probability ½). Raises UserError when none is left.
+    """
+    kept: list[PreferenceGroup] = []
+    dropped: Counter[str] = Counter()
+    for group in groups:
+        if not group.comparisons:
+            dropped["no comparison"] += 1
+        elif all(comparison.probability == 0.5 for comparison in group.comparisons):
+            dropped["all tied"] += 1
+        else:
+            kept.append(group)
+    if not kept:
+        counts = ", ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items())) or "no groups"
+        raise UserError(f"no preference is left to learn from ({counts}).", hint="Collect labels that differ.")
+    return Loaded(tuple(kept), dict(dropped))

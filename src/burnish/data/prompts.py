@@ -1,0 +1,78 @@
+"""Which prompts come when, and which are held out: both pure functions of a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Generic
+
+from burnish.data.columns import Item, Record
+from burnish.errors import UserError
+from burnish.records import Demonstration, PreferenceGroup, Prompt
+
+
+class Stream(Generic[Item]):
+    """Shuffled items without end, as a pure function of (seed, step): a run that resumes needs its step and no more.
+
+    Items are prompts, or whatever a loop trains on. The stream is one permutation of all of them after another, cut into
+    batches; an epoch that does not divide evenly goes on into the next one inside a batch, so within an epoch each item
+    comes exactly once. Only a batch across that border (or one larger than the number of items) can hold an item twice.
+    """
+
+    def __init__(self, items: Sequence[Item], *, seed: int, batch_size: int) -> None:
+        if not items:
+            raise UserError("there is no data to draw batches from. Give at least one row.")
+        if batch_size < 1:
+            raise UserError(f"must be at least 1, not {batch_size}.", field="batch_size")
+        self.items, self.seed, self.batch_size = tuple(items), seed, batch_size
+
+    def batch(self, step: int) -> list[Item]:
+        """The `batch_size` items of step 0, 1, 2, ..."""
+        if step < 0:
+            raise ValueError(f"steps count from 0, not {step}")
+        count = len(self.items)
+        positions = range(step * self.batch_size, (step + 1) * self.batch_size)
+        return [self.items[_permutation(count, self.seed, at // count)[at % count]] for at in positions]
+
+
+def split_by_prompt(
+    items: Sequence[Record], *, heldout: float | int, seed: int
+) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
+    """Split into (training, held out) so that no prompt, and no continuation of its dialogue, is on both sides.
+
+    The side is decided by a hash of `seed` and the conversation's opening: its system and first user turn, white space
+    and case folded. It therefore depends on no row's place. The opening rather than the whole prompt, because in HH one
+    row in sixteen goes on with, or starts like, another row's dialogue. `heldout` is a share in (0, 1), met on average,
+    and then rows added later move no other row; or a whole number of openings, met exactly.
+
+    Raises UserError when `heldout` is out of range or leaves one side empty.
+    """
+    places = {opening: _hash(f"{seed}/{opening}") for opening in map(_opening, items)}
+    if isinstance(heldout, float) and 0 < heldout < 1:
+        out = {opening for opening, place in places.items() if place < heldout * 2**64}
+    elif type(heldout) is int and heldout > 0:
+        out = set(sorted(places, key=lambda opening: (places[opening], opening))[:heldout])
+    else:
+        raise UserError(f"must be a share between 0 and 1 or a number of prompts, not {heldout!r}.", field="heldout")
+    if not 0 < len(out) < len(places):
+        problem = f"{heldout!r} of {len(places)} different prompts leaves one side without any."
+        raise UserError(problem, field="heldout", hint="Give a number between, or more data.")
+    training = tuple(item for item in items if _opening(item) not in out)
+    return training, tuple(item for item in items if _opening(item) in out)
+
+
+def _opening(item: Demonstration | Prompt | PreferenceGroup) -> str:
+    messages = item.prompt.messages if isinstance(item, PreferenceGroup) else item.messages
+    first = next((i for i, message in enumerate(messages) if message["role"] == "user"), len(messages))
+    return "\n".join(" ".join(message["content"].split()).casefold() for message in messages[: first + 1])
+
+
+@lru_cache(maxsize=8)
+def _permutation(count: int, seed: int, epoch: int) -> tuple[int, ...]:
+    """A permutation of range(count): sorting by a hash is the same on every version of every library."""
+    return tuple(sorted(range(count), key=lambda i: (_hash(f"{seed}/{epoch}/{i}"), i)))
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")

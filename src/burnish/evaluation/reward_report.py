@@ -1,0 +1,141 @@
+"""What to report of a reward model on held-out comparisons. Pure.
+
+A pair has a score difference d = s(first) − s(second), and a label p in [0, 1]: the probability, or the share of
+annotators, that the first is better. The model's own probability is σ(d). `groups` names the prompt of each pair.
+To measure against a known gold taste, give its labels as `labels`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from burnish.evaluation.uncertainty import Interval, bootstrap_share
+
+
+@dataclass(frozen=True, slots=True)
+class PairAccuracy(Interval):
+    """Accuracy over decided pairs; `pairs` were counted, `left_out` had p = ½ and prefer neither. `n` counts prompts."""
+
+    pairs: int
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationBin:
+    """Pairs with similar predictions: mean σ(d), mean label, and how many."""
+
+    predicted: float
+    observed: float
+    count: int
+
+
+def pairwise_accuracy(
+    difference: ArrayLike,
+    labels: ArrayLike,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    resamples: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> PairAccuracy:
+    """Share of pairs in which the response with the higher score is the preferred one; d = 0 counts half.
+
+    The interval is a bootstrap over prompts. Raises ValueError when no pair has a preferred response.
+    """
+    d, p = _pairs(difference, labels)
+    decided = p != 0.5
+    if not decided.any():
+        raise ValueError("no pair has a preferred response: every label is 1/2")
+    outcomes = np.where(d == 0.0, 0.5, (d > 0) == (p > 0.5))[decided]
+    if groups is not None and len(groups) != len(d):
+        raise ValueError(f"{len(d)} pairs need as many group names, not {len(groups)}")
+    kept = None if groups is None else [group for group, keep in zip(groups, decided, strict=True) if keep]
+    interval = bootstrap_share(outcomes, groups=kept, resamples=resamples, seed=seed, level=level)
+    return PairAccuracy(**asdict(interval), pairs=int(decided.sum()), left_out=int((~decided).sum()))
+
+
+def longer_wins_baseline(
+    lengths_first: ArrayLike, lengths_second: ArrayLike, labels: ArrayLike, *, groups: Sequence[Hashable] | None = None, seed: int = 0
+) -> PairAccuracy:
+    """The accuracy of a judge that always prefers the longer response (equal lengths count half)."""
+    difference = np.asarray(lengths_first, dtype=np.float64) - np.asarray(lengths_second, dtype=np.float64)
+    return pairwise_accuracy(difference, labels, groups=groups, seed=seed)
+
+
+def brier(difference: ArrayLike, labels: ArrayLike) -> float:
+    """Mean of (σ(d) − p)² (Brier 1950). 0.25 is what a coin gets on certain labels; 0 is perfect."""
+    d, p = _pairs(difference, labels)
+    return float(np.mean((_sigmoid(d) - p) ** 2))
+
+
+def expected_calibration_error(difference: ArrayLike, labels: ArrayLike, *, bins: int = 10) -> float:
+    """Σ over bins of (count / N) · |mean σ(d) − mean p|, bins of equal mass (arXiv:1909.10155: less biased than equal width)."""
+    found = calibration_curve(difference, labels, bins=bins)
+    return sum(b.count * abs(b.predicted - b.observed) for b in found) / sum(b.count for b in found)
+
+
+def calibration_curve(difference: ArrayLike, labels: ArrayLike, *, bins: int = 10) -> list[CalibrationBin]:
+    """Pairs in the order of σ(d), cut into `bins` of equal mass; equal predictions stay together, so there may be fewer."""
+    if bins < 1:
+        raise ValueError("bins must be at least 1")
+    d, p = _pairs(difference, labels)
+    predicted = _sigmoid(d)
+    order = np.argsort(predicted, kind="stable")
+    predicted, observed = predicted[order], p[order]
+    _, first, inverse = np.unique(predicted, return_index=True, return_inverse=True)
+    bin_of = first[inverse] * bins // len(predicted)
+    return [
+        CalibrationBin(float(predicted[bin_of == b].mean()), float(observed[bin_of == b].mean()), int((bin_of == b).sum()))
+        for b in np.unique(bin_of)
+    ]
+
+
+def length_correlation(scores: ArrayLike, lengths: ArrayLike, *, groups: Sequence[Hashable] | None = None) -> dict[str, float | None]:
+    """How far the score follows the length of the response.
+
+    `pearson` and `spearman` are over all responses, across prompts. With `groups`, `pearson_within` and `spearman_within` are
+    over deviations from the prompt's mean (of values, and of ranks inside the prompt): whether among answers to the same
+    question the longer one scores higher. None where it is not defined, one side being constant.
+    """
+    from scipy.stats import rankdata
+
+    s, words = np.asarray(scores, dtype=np.float64), np.asarray(lengths, dtype=np.float64)
+    if s.shape != words.shape or s.ndim != 1 or not len(s):
+        raise ValueError(f"scores and lengths must be two equally long lists, not of shapes {s.shape} and {words.shape}")
+    found = {"pearson": _correlation(s, words), "spearman": _correlation(rankdata(s), rankdata(words))}
+    if groups is None:
+        return found
+    rows: dict[Hashable, list[int]] = {}
+    for row, group in zip(range(len(s)), groups, strict=True):
+        rows.setdefault(group, []).append(row)
+    centred = [(s[r] - s[r].mean(), words[r] - words[r].mean()) for r in rows.values()]
+    # Ranks of k values have mean (k + 1) / 2, exactly, so responses alone in their prompt contribute nothing.
+    ranked = [(rankdata(s[r]) - (len(r) + 1) / 2, rankdata(words[r]) - (len(r) + 1) / 2) for r in rows.values()]
+    within = [_correlation(np.concatenate(a), np.concatenate(b)) for a, b in (zip(*centred, strict=True), zip(*ranked, strict=True))]
+    return {**found, "pearson_within": within[0], "spearman_within": within[1]}
+
+
+def _pairs(difference: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    d, p = np.asarray(difference, dtype=np.float64), np.asarray(labels, dtype=np.float64)
+    if d.shape != p.shape or d.ndim != 1 or not len(d):
+        raise ValueError(f"differences and labels must be two equally long lists, not of shapes {d.shape} and {p.shape}")
+    if not np.isfinite(d).all():
+        raise ValueError("a score difference is not finite")
+    if not ((p >= 0.0) & (p <= 1.0)).all():
+        raise ValueError("labels are probabilities between 0 and 1")
+    return d, p
+
+
+def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    # By tanh, since exp(−x) overflows for very negative x.
+    return 0.5 * (1.0 + np.tanh(0.5 * x))
+
+
+def _correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float | None:
+    x, y = x - x.mean(), y - y.mean()
+    scale = float(np.sqrt((x @ x) * (y @ y)))
+    return float(np.clip(x @ y / scale, -1.0, 1.0)) if scale > 0.0 else None

@@ -1,0 +1,1 @@
+"""Generation: the native torch engine, its sampling arithmetic and its requests."""

@@ -1,0 +1,272 @@
+"""The native engine: continuous batching in torch for Llama-shaped models, in process.
+
+The engine holds its own copy of the decoder's weights, adapters merged, projections fused and stored (in, out), the
+layout in which thin products run fastest on a CPU; `load` refreshes it in place. Its cost is one more copy of the
+decoder (the embedding is shared with the backbone). The KV cache is allocated once a call: a prompt that several
+requests share is run once and copied; a finished request leaves the batch at once and a waiting one takes its row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from burnish.errors import UserError
+from burnish.generation.base import Request, SamplingParams
+from burnish.generation.sampling import sample, uniforms
+from burnish.models.roles import View
+from burnish.models.weights import merged
+from burnish.records import Completion
+
+SUPPORTED = ("llama", "mistral", "qwen2", "qwen3")
+
+
+@dataclass
+class _Layer:
+    """One decoder layer; projections (in, out), q, k and v side by side, gate and up side by side."""
+
+    input_norm: Tensor
+    qkv: Tensor
+    qkv_bias: Tensor | None
+    q_norm: Tensor | None
+    k_norm: Tensor | None
+    out: Tensor
+    post_norm: Tensor
+    gate_up: Tensor
+    down: Tensor
+
+
+@dataclass
+class _Sequence:
+    """A request in flight, in cache row `row`."""
+
+    index: int
+    request: Request
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+    @property
+    def length(self) -> int:
+        """Tokens whose keys and values are needed to go on: the prompt and what was drawn but for the last."""
+        return len(self.request.prompt_tokens) + len(self.tokens) - 1
+
+
+class NativeEngine:
+    """Generates completions with the weights of one role.
+
+    Args:
+        view: the policy; its backbone's tokenizer decodes, its shape is taken over.
+        end_tokens: ids that end a completion.
+        max_rows: how many sequences are decoded side by side.
+        prefill_tokens: prompts are run together up to this many tokens.
+    """
+
+    def __init__(self, view: View, *, end_tokens: frozenset[int], max_rows: int = 32, prefill_tokens: int = 2048) -> None:
+        config = view.backbone.config
+        if config.model_type not in SUPPORTED:
+            raise UserError(f"the native engine does not run models of type {config.model_type}.", hint=f"It runs {', '.join(SUPPORTED)}.")
+        self._tokenizer = view.backbone.tokenizer
+        self._end_tokens = end_tokens
+        self._max_rows, self._prefill_tokens = max_rows, prefill_tokens
+        self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self._head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self._eps, self._context = config.rms_norm_eps, config.max_position_embeddings
+        self._rotary = view.backbone.model.model.rotary_emb
+        self._layers: list[_Layer] = []
+        self.version = -1
+        self.load(view, version=0)
+
+    @torch.no_grad()
+    def load(self, view: View, *, version: int) -> None:
+        """Take over the role's present weights, in place after the first time."""
+        weights = dict(merged(view))
+        bare = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
+        self._embedding = bare["embed_tokens.weight"]
+        self._head = weights.get("lm_head.weight", self._embedding)
+        self._final_norm = bare["norm.weight"]
+        for number in range(view.backbone.config.num_hidden_layers):
+            at = f"layers.{number}."
+            fresh = _Layer(
+                input_norm=bare[at + "input_layernorm.weight"],
+                qkv=torch.cat([bare[f"{at}self_attn.{p}_proj.weight"] for p in "qkv"]).T,
+                qkv_bias=torch.cat([bare[f"{at}self_attn.{p}_proj.bias"] for p in "qkv"]) if at + "self_attn.q_proj.bias" in bare else None,
+                q_norm=bare.get(at + "self_attn.q_norm.weight"),
+                k_norm=bare.get(at + "self_attn.k_norm.weight"),
+                out=bare[at + "self_attn.o_proj.weight"].T,
+                post_norm=bare[at + "post_attention_layernorm.weight"],
+                gate_up=torch.cat([bare[f"{at}mlp.{p}_proj.weight"] for p in ("gate", "up")]).T,
+                down=bare[at + "mlp.down_proj.weight"].T,
+            )
+            if number == len(self._layers):
+                own = {n: t.contiguous().clone() for n, t in vars(fresh).items() if t is not None}
+                self._layers.append(_Layer(**{**vars(fresh), **own}))
+            else:
+                for name, tensor in vars(self._layers[number]).items():
+                    if tensor is not None:
+                        tensor.copy_(getattr(fresh, name))
+        self.version = version
+
+    @torch.no_grad()
+    def generate(self, requests: Sequence[Request], params: SamplingParams, *, progress: Callable[[int], None] | None = None) -> list[Completion]:
+        """One completion for each request, in their order. `progress` is told of the tokens drawn after each step.
+
+        Raises ValueError if a prompt and its completion do not fit the model's context.
+        """
+        if not requests:
+            return []
+        longest = max(len(r.prompt_tokens) for r in requests) + params.max_new_tokens
+        if longest > self._context:
+            raise ValueError(f"a prompt and its completion need {longest} tokens; the model's context is {self._context}")
+        rows = min(self._max_rows, len(requests))
+        shape = (rows, self._kv_heads, longest, self._head_dim)
+        self._cache = [(self._embedding.new_zeros(shape), self._embedding.new_zeros(shape)) for _ in self._layers]
+        self._cos, self._sin = self._rotary(self._embedding[:1, None], torch.arange(longest, device=self._embedding.device)[None])
+        self._cos, self._sin = self._cos[0], self._sin[0]
+        waiting = [_Sequence(i, r) for i, r in enumerate(requests)][::-1]
+        active: list[_Sequence] = []
+        done: list[Completion | None] = [None] * len(requests)
+        while waiting or active:
+            fresh = self._admit(waiting, rows - len(active))
+            logits = [self._prefill(fresh, first_row=len(active))] if fresh else []
+            if active:
+                logits.insert(0, self._decode(active))
+            active += fresh
+            self._draw(active, torch.cat(logits), params)
+            if progress is not None:
+                progress(len(active))
+            self._retire(active, params, done)
+        self._cache = []
+        return [completion for completion in done if completion is not None]
+
+    def _admit(self, waiting: list[_Sequence], free: int) -> list[_Sequence]:
+        """Take waiting requests for the free rows, up to the prefill budget; a prompt seen in the same call costs nothing."""
+        taken: list[_Sequence] = []
+        budget, seen = self._prefill_tokens, set[tuple[int, ...]]()
+        while waiting and len(taken) < free:
+            prompt = waiting[-1].request.prompt_tokens
+            cost = 0 if prompt in seen else len(prompt)
+            if taken and cost > budget:
+                break
+            budget -= cost
+            seen.add(prompt)
+            taken.append(waiting.pop())
+        return taken
+
+    def _draw(self, active: list[_Sequence], logits_BV: Tensor, params: SamplingParams) -> None:
+        """Append one token to each active sequence."""
+        for row, sequence in enumerate(active):
+            if len(sequence.tokens) < params.min_new_tokens:
+                logits_BV[row, list(self._end_tokens)] = -torch.inf
+        seeds = np.array([s.request.seed for s in active], dtype=np.uint64)
+        places = np.array([len(s.tokens) for s in active], dtype=np.uint64)
+        tokens_B, logprobs_B = sample(
+            logits_BV, uniforms(seeds, places), temperature=params.temperature, top_k=params.top_k, top_p=params.top_p
+        )
+        for sequence, token, logprob in zip(active, tokens_B.tolist(), logprobs_B.tolist(), strict=True):
+            sequence.tokens.append(token)
+            sequence.logprobs.append(logprob)
+
+    def _retire(self, active: list[_Sequence], params: SamplingParams, done: list[Completion | None]) -> None:
+        """Take finished sequences out; the last row moves into the gap, so active rows stay 0, 1, 2, ..."""
+        for row in range(len(active) - 1, -1, -1):
+            sequence = active[row]
+            stopped = sequence.tokens[-1] in self._end_tokens
+            if not stopped and len(sequence.tokens) < params.max_new_tokens:
+                continue
+            done[sequence.index] = Completion(
+                text=self._tokenizer.decode(sequence.tokens, skip_special_tokens=True),
+                tokens=tuple(sequence.tokens),
+                sampler_logprobs=tuple(sequence.logprobs),
+                finish_reason="stop" if stopped else "length",
+            )
+            last = active.pop()
+            if last is not sequence:
+                active[row] = last
+                for keys, values in self._cache:
+                    keys[row, :, : last.length].copy_(keys[len(active), :, : last.length])
+                    values[row, :, : last.length].copy_(values[len(active), :, : last.length])
+
+    def _prefill(self, fresh: list[_Sequence], *, first_row: int) -> Tensor:
+        """Run the prompts end to end, fill their cache rows, return the logits [B, V] after each."""
+        rows_of: dict[tuple[int, ...], list[int]] = {}
+        for offset, sequence in enumerate(fresh):
+            rows_of.setdefault(sequence.request.prompt_tokens, []).append(first_row + offset)
+        tokens = torch.tensor([t for prompt in rows_of for t in prompt], device=self._embedding.device)
+        positions = torch.cat([torch.arange(len(prompt)) for prompt in rows_of]).to(tokens.device)
+        ends = np.cumsum([len(prompt) for prompt in rows_of])
+        spans = [(end - len(prompt), end, rows) for (prompt, rows), end in zip(rows_of.items(), ends.tolist(), strict=True)]
+
+        def attend(number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            keys, values = self._cache[number]
+            outputs = []
+            for start, end, rows in spans:
+                own_k, own_v = k[start:end].transpose(0, 1), v[start:end].transpose(0, 1)
+                for row in rows:
+                    keys[row, :, : end - start].copy_(own_k)
+                    values[row, :, : end - start].copy_(own_v)
+                groups = self._heads // self._kv_heads
+                wide_k, wide_v = (x.repeat_interleave(groups, dim=0)[None] for x in (own_k, own_v))
+                mixed = F.scaled_dot_product_attention(q[start:end].transpose(0, 1)[None], wide_k, wide_v, is_causal=True)
+                outputs.append(mixed[0].transpose(0, 1))
+            return torch.cat(outputs)
+
+        hidden = self._run(tokens, positions, attend)
+        place = {row: end - 1 for _, end, rows in spans for row in rows}
+        return self._logits(hidden[[place[first_row + offset] for offset in range(len(fresh))]])
+
+    def _decode(self, active: list[_Sequence]) -> Tensor:
+        """One step: the last token of every active sequence, logits [B, V]."""
+        device = self._embedding.device
+        tokens = torch.tensor([s.tokens[-1] for s in active], device=device)
+        lengths = [s.length for s in active]
+        positions = torch.tensor(lengths, device=device)
+        seen = max(lengths) + 1
+        mask = (torch.arange(seen, device=device) <= positions[:, None])[:, None, None, :]
+        rows = torch.arange(len(active), device=device)
+        groups = self._heads // self._kv_heads
+
+        def attend(number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            keys, values = self._cache[number]
+            keys[rows, :, positions] = k
+            values[rows, :, positions] = v
+            # The query heads that share a key head stand in the place of query positions: keys are never repeated.
+            grouped = q.view(len(active), self._kv_heads, groups, self._head_dim)
+            mixed = F.scaled_dot_product_attention(grouped, keys[: len(active), :, :seen], values[: len(active), :, :seen], attn_mask=mask)
+            return mixed.reshape(len(active), self._heads, self._head_dim)
+
+        return self._logits(self._run(tokens, positions, attend))
+
+    def _run(self, tokens_T: Tensor, positions_T: Tensor, attend: Callable[[int, Tensor, Tensor, Tensor], Tensor]) -> Tensor:
+        """The decoder over T tokens; `attend(layer, q, k, v)` says what each of them sees. Returns [T, D] before the final norm."""
+        x = F.embedding(tokens_T, self._embedding)
+        cos, sin = self._cos[positions_T][:, None], self._sin[positions_T][:, None]
+        q_width, kv_width = self._heads * self._head_dim, self._kv_heads * self._head_dim
+        for number, layer in enumerate(self._layers):
+            qkv = self._norm(x, layer.input_norm) @ layer.qkv
+            if layer.qkv_bias is not None:
+                qkv = qkv + layer.qkv_bias
+            q, k, v = (part.unflatten(-1, (-1, self._head_dim)) for part in qkv.split((q_width, kv_width, kv_width), dim=-1))
+            if layer.q_norm is not None and layer.k_norm is not None:
+                q, k = self._norm(q, layer.q_norm), self._norm(k, layer.k_norm)
+            mixed = attend(number, _rotate(q, cos, sin), _rotate(k, cos, sin), v)
+            x = x + mixed.flatten(-2) @ layer.out
+            gate, up = (self._norm(x, layer.post_norm) @ layer.gate_up).chunk(2, dim=-1)
+            x = x + (F.silu(gate) * up) @ layer.down
+        return x
+
+    def _logits(self, hidden_BD: Tensor) -> Tensor:
+        return F.linear(self._norm(hidden_BD, self._final_norm), self._head)
+
+    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.rms_norm(x, (x.shape[-1],), weight, self._eps)
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding (Su et al., arXiv:2104.09864), halves convention."""
+    half = x.shape[-1] // 2
+    return x * cos + torch.cat((-x[..., half:], x[..., :half]), dim=-1) * sin

@@ -1,0 +1,120 @@
+"""LoRA adapter sets on one backbone (Hu et al., arXiv:2106.09685): h = Wx + (α/r)·B(Ax), with B = 0 at the start.
+
+The layers are PEFT's; what is ours is that several sets live on one frozen backbone and one of them, or none, is
+active at a time. On disk a set has PEFT's own layout.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from burnish.errors import UserError
+from burnish.models.backbone import Backbone
+
+_PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True, slots=True)
+class LoraSpec:
+    """Rank r and scale α of an adapter set on every linear layer of the decoder."""
+
+    r: int
+    alpha: float
+
+
+def add_adapter(backbone: Backbone, name: str, spec: LoraSpec, *, seed: int) -> None:
+    """Put a fresh set called `name` on the backbone's linear layers; A is drawn from `seed`, B is 0. Leaves it inactive."""
+    if name in adapter_names(backbone):
+        raise ValueError(f"the backbone has an adapter {name!r} already")
+    targets = sorted({n.rsplit(".", 1)[-1] for n, m in backbone.decoder.named_modules() if isinstance(m, nn.Linear | LoraLayer)} - {"default"})
+    targets = [t for t in targets if not t.startswith(("lora_", "base_layer"))]
+    frozen = [p for p in backbone.model.parameters() if not p.requires_grad]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = LoraConfig(r=spec.r, lora_alpha=spec.alpha, target_modules=targets, lora_dropout=0.0, bias="none", exclude_modules=["lm_head"])
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several sets on one model are what we want
+            inject_adapter_in_model(config, backbone.model, adapter_name=name)
+    for parameter in frozen:  # injecting a set must not wake another
+        parameter.requires_grad_(False)
+    activate(backbone, None)
+
+
+def adapter_names(backbone: Backbone) -> list[str]:
+    """The sets on this backbone."""
+    layer = next(_layers(backbone), None)
+    return [] if layer is None else list(layer.lora_A.keys())
+
+
+def activate(backbone: Backbone, name: str | None) -> None:
+    """Make `name` the only active set; None runs the bare backbone. Gradients stay as they were asked for."""
+    for layer in _layers(backbone):
+        layer._disable_adapters = name is None
+        layer._active_adapter = [] if name is None else [name]
+
+
+def adapter_parameters(backbone: Backbone, name: str) -> dict[str, nn.Parameter]:
+    """The parameters of one set, by their names in the model."""
+    marks = (f".lora_A.{name}.", f".lora_B.{name}.")
+    return {n: p for n, p in backbone.model.named_parameters() if any(mark in n for mark in marks)}
+
+
+def copy_adapter(backbone: Backbone, source: str, target: str) -> None:
+    """Give set `target` the weights of set `source` (a critic starts as the reward model)."""
+    with torch.no_grad():
+        for layer in _layers(backbone):
+            layer.lora_A[target].weight.copy_(layer.lora_A[source].weight)
+            layer.lora_B[target].weight.copy_(layer.lora_B[source].weight)
+
+
+def delta(layer: nn.Module, name: str | None) -> Tensor | None:
+    """(α/r)·BA, what set `name` adds to the weight of `layer`; None where nothing is added."""
+    if name is None or not isinstance(layer, LoraLayer):
+        return None
+    return layer.scaling[name] * (layer.lora_B[name].weight @ layer.lora_A[name].weight)
+
+
+def save_adapter(backbone: Backbone, name: str, spec: LoraSpec, folder: Path, *, base: str, task_type: str) -> None:
+    """Write a set in PEFT's layout: adapter_config.json and adapter_model.safetensors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = get_peft_model_state_dict(backbone.model, adapter_name=name)
+    save_file({_PREFIX + k: v.contiguous() for k, v in weights.items()}, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    targets = sorted({k.split(".lora_")[0].rsplit(".", 1)[-1] for k in weights})
+    LoraConfig(
+        r=spec.r, lora_alpha=spec.alpha, target_modules=targets, lora_dropout=0.0, bias="none",
+        base_model_name_or_path=base, task_type=task_type, inference_mode=True,
+    ).save_pretrained(folder)  # fmt: skip
+
+
+def load_adapter(backbone: Backbone, name: str, folder: Path) -> LoraSpec:
+    """Read a set that `save_adapter` or PEFT wrote onto the backbone, as `name`. Raises UserError if it does not fit."""
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text())
+        weights = load_file(folder / "adapter_model.safetensors")
+    except (OSError, ValueError) as error:
+        raise UserError("this folder holds no LoRA adapter that can be read.", file=folder) from error
+    spec = LoraSpec(r=int(config["r"]), alpha=float(config["lora_alpha"]))
+    add_adapter(backbone, name, spec, seed=0)
+    parameters = adapter_parameters(backbone, name)
+    wanted = {n.replace(f".{name}.", "."): p for n, p in parameters.items()}
+    given = {n.removeprefix(_PREFIX): w for n, w in weights.items() if "lora_" in n}
+    if wanted.keys() != given.keys() or any(wanted[n].shape != given[n].shape for n in wanted):
+        raise UserError("this adapter was made for another model.", file=folder, hint=f"It names {config.get('base_model_name_or_path')!r} as its base.")
+    with torch.no_grad():
+        for parameter_name, parameter in wanted.items():
+            parameter.copy_(given[parameter_name])
+    return spec
+
+
+def _layers(backbone: Backbone) -> Iterator[LoraLayer]:
+    return (module for module in backbone.model.modules() if isinstance(module, LoraLayer))

@@ -1,0 +1,131 @@
+"""A backbone: one causal language model in memory with its tokenizer, run over packed layouts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from burnish.batch import Layout, Segment
+from burnish.errors import UserError
+from burnish.models import packed_attention, sources
+from burnish.models.tiny import tiny_model, tiny_tokenizer
+
+
+@dataclass(eq=False)
+class Backbone:
+    """A Hugging Face causal model whose attention is packed, its tokenizer, and where it came from."""
+
+    model: Any
+    tokenizer: Any
+    reference: str
+    quantised: bool = False
+
+    @property
+    def config(self) -> Any:
+        """The model's own configuration."""
+        return self.model.config
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The stack below the language-model head."""
+        return self.model.model
+
+    @property
+    def embeddings(self) -> Tensor:
+        """[V, D]: the weight of the language-model head."""
+        return self.model.get_output_embeddings().weight
+
+    @property
+    def width(self) -> int:
+        """D: the size of a hidden state."""
+        return int(self.config.hidden_size)
+
+    @property
+    def context(self) -> int:
+        """The longest sequence in tokens that the model was made for."""
+        return int(self.config.max_position_embeddings)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.embeddings.device
+
+    @cached_property
+    def parameter_count(self) -> int:
+        """Parameters of the model itself, adapters not counted, tied weights once."""
+        return sum(p.numel() for name, p in self.model.named_parameters() if "lora_" not in name)
+
+    def hidden(self, layout: Layout) -> Tensor:
+        """[T, D]: the last hidden states, after the final norm."""
+        layout = layout.to(self.device)
+        output = self.decoder(
+            input_ids=layout.tokens_T[None], position_ids=layout.positions_T[None], use_cache=False, segments=layout.segments
+        )
+        return output.last_hidden_state[0]
+
+    def freeze(self) -> None:
+        """No gradient for any weight of the model."""
+        self.model.requires_grad_(False)
+
+    def content_hash(self) -> str:
+        """A hash of the configuration's shape and of every base weight (adapters left out)."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.model.state_dict().items()):
+            if "lora_" not in name:
+                digest.update(name.replace("base_layer.", "").encode())
+                digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+
+def load_backbone(
+    reference: str, *, dtype: torch.dtype = torch.float32, device: str = "cpu", say: Callable[[str], None] = lambda _: None
+) -> Backbone:
+    """Load a model reference (see `burnish.models.sources.resolve`; `tiny` is made in memory).
+
+    Raises UserError if the reference resolves to nothing, or the model cannot be driven by Burnish.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    if reference == sources.TINY:
+        model, tokenizer = tiny_model(), tiny_tokenizer()
+        model.set_attn_implementation(packed_attention.NAME)
+        return _checked(Backbone(model.to(device=device, dtype=dtype).eval(), tokenizer, reference))
+    folder, card = sources.resolve(reference, say=say)
+    logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=packed_attention.NAME)
+    except (OSError, ValueError, KeyError) as error:
+        why = str(error).strip().splitlines()[0]
+        raise UserError(f"the model cannot be loaded ({why}).", file=folder, hint="It needs config.json, safetensors weights and a tokenizer.") from error
+    quantised = card.quantised if card is not None else False
+    return _checked(Backbone(model.to(device).eval(), tokenizer, reference, quantised))
+
+
+def _checked(backbone: Backbone) -> Backbone:
+    """Refuse a model whose logits are not hidden · Wᵀ (soft-capped or scaled logits) or whose attention ignores segments."""
+    tokens = torch.arange(3, 7)
+    layout = Layout(tokens, torch.arange(4), (Segment(0, 4),), tokens[:0], tokens[:0], tokens[-1:])
+    with torch.no_grad():
+        ours = backbone.hidden(layout) @ backbone.embeddings.T
+        theirs = backbone.model(
+            input_ids=tokens[None].to(backbone.device), position_ids=torch.arange(4)[None].to(backbone.device), use_cache=False, segments=layout.segments
+        ).logits[0]
+    if not torch.allclose(ours.float(), theirs.float(), atol=1e-2, rtol=1e-2):
+        raise UserError(f"models of type {backbone.config.model_type} transform their logits, which Burnish does not support yet.")
+    if backbone.tokenizer.pad_token_id is None:
+        backbone.tokenizer.pad_token = backbone.tokenizer.eos_token
+    return backbone
+
+
+def is_model_folder(path: Path) -> bool:
+    """Whether `path` looks like a folder that `load_backbone` can read."""
+    return (path / "config.json").is_file()

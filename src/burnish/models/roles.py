@@ -1,0 +1,136 @@
+"""Roles: policy, critic, reward model and reference as views.
+
+A view is a backbone seen through one adapter set (or none) and, for the critic and the reward model, a scalar head.
+With `adapters` the four roles share one frozen backbone in memory; with `copies` each has a backbone of its own.
+Nothing downstream can tell which: a loss sees log-probabilities, values and scores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from burnish.algorithms.logprobs import TokenLogprobs, token_logprobs
+from burnish.batch import Batch
+from burnish.models.adapters import LoraSpec, activate, adapter_parameters, add_adapter, copy_adapter
+from burnish.models.backbone import Backbone
+from burnish.models.heads import ScalarHead
+
+
+@dataclass(eq=False)
+class View:
+    """One role. `adapter` None is the bare backbone; `lora` is the shape of the adapter set, if there is one."""
+
+    backbone: Backbone
+    adapter: str | None = None
+    lora: LoraSpec | None = None
+    head: ScalarHead | None = None
+
+    def hidden(self, batch: Batch) -> Tensor:
+        """[T, D]: the last hidden states of the batch's layout."""
+        activate(self.backbone, self.adapter)
+        return self.backbone.hidden(batch.layout)
+
+    def logprobs(self, batch: Batch, *, temperature: float = 1.0, entropy: bool = False) -> TokenLogprobs:
+        """The log-probability [P] of each trained token, and the entropy [P] of its distribution if asked for (nats)."""
+        layout = batch.layout.to(self.backbone.device)
+        return token_logprobs(
+            hidden_PD=self.hidden(batch)[layout.predecessors_P],
+            weight_VD=self.backbone.embeddings,
+            targets_P=layout.targets_P,
+            temperature=temperature,
+            entropy=entropy,
+        )
+
+    def values(self, batch: Batch) -> Tensor:
+        """[P]: the value of the state each trained token was chosen in (the tokens before it)."""
+        return self._head(self.hidden(batch)[batch.layout.predecessors_P.to(self.backbone.device)])
+
+    def scores(self, batch: Batch) -> Tensor:
+        """[N]: the score of each sequence, read at its last token."""
+        return self._head(self.hidden(batch)[batch.layout.last_N.to(self.backbone.device)])
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """What training this role changes: the adapter set, or else every weight of the backbone; and the head."""
+        if self.adapter is not None:
+            named = dict(adapter_parameters(self.backbone, self.adapter))
+        else:
+            named = {n: p for n, p in self.backbone.model.named_parameters() if "lora_" not in n}
+        if self.head is not None:
+            named |= {f"head.{n}": p for n, p in self.head.named_parameters()}
+        return named
+
+    def train_mode(self) -> list[nn.Parameter]:
+        """Ask for gradients of this role's parameters; returns them in a fixed order."""
+        parameters = list(self.parameters().values())
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        return parameters
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The trained tensors, and the head's gain and bias."""
+        state = {name: p.detach() for name, p in self.parameters().items()}
+        if self.head is not None:
+            state |= {f"head.{name}": b for name, b in self.head.named_buffers()}
+        return state
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Put `state` back. Raises ValueError if its names are not this role's."""
+        mine = self.state_dict()
+        if mine.keys() != state.keys():
+            raise ValueError(f"the state is another role's: {sorted(mine.keys() ^ state.keys())[:3]} differ")
+        for name, tensor in mine.items():
+            tensor.copy_(state[name])
+
+    def _head(self, hidden_XD: Tensor) -> Tensor:
+        if self.head is None:
+            raise ValueError("this role has no scalar head")
+        return self.head(hidden_XD)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The four models of RLHF (Ouyang et al., arXiv:2203.02155)."""
+
+    policy: View
+    critic: View
+    reward: View
+    reference: View
+
+    def backbones(self) -> list[Backbone]:
+        """The distinct backbones in memory: one with `adapters`, four with `copies`."""
+        return list(dict.fromkeys(view.backbone for view in (self.policy, self.critic, self.reward, self.reference)))
+
+
+def adapter_roles(reward: View, *, lora: LoraSpec, critic_from_reward_model: bool = True, seed: int) -> Roles:
+    """Four roles on the reward model's own frozen backbone, whose bare weights are the reference (the SFT model).
+
+    The policy is a fresh adapter set. The critic is a set that starts as the reward model, its head included, or as the
+    reference with a fresh head.
+    """
+    backbone = reward.backbone
+    if reward.adapter is None or reward.lora is None or reward.head is None:
+        raise ValueError("roles on one backbone need a reward model that is an adapter set with a head")
+    backbone.freeze()
+    add_adapter(backbone, "policy", lora, seed=seed)
+    add_adapter(backbone, "critic", reward.lora, seed=seed)
+    critic_head = ScalarHead(backbone.width, seed=seed)
+    if critic_from_reward_model:
+        copy_adapter(backbone, reward.adapter, "critic")
+        critic_head.load_state_dict(reward.head.state_dict())
+    return Roles(
+        policy=View(backbone, "policy", lora),
+        critic=View(backbone, "critic", reward.lora, critic_head),
+        reward=reward,
+        reference=View(backbone),
+    )
+
+
+def copy_roles(policy: Backbone, critic: View, reward: View, reference: Backbone) -> Roles:
+    """Four full models: the critic was loaded from the reward model's weights, the policy from the reference's."""
+    for frozen in (reward.backbone, reference):
+        frozen.freeze()
+    return Roles(policy=View(policy), critic=critic, reward=reward, reference=View(reference))

@@ -1,0 +1,96 @@
+"""Weights on disk: whole models as safetensors that `from_pretrained` reads, adapters merged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from burnish.errors import UserError
+from burnish.models.adapters import LoraSpec, adapter_names, delta, load_adapter, save_adapter
+from burnish.models.backbone import Backbone, load_backbone
+from burnish.models.heads import ScalarHead
+from burnish.models.roles import View
+
+_HEAD = "head.safetensors"
+
+
+@torch.no_grad()
+def merged(view: View) -> Iterator[tuple[str, Tensor]]:
+    """(name, tensor) of every weight of the role's model as one that never had adapters, tied weights once."""
+    model = view.backbone.model
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+    tied = {"lm_head.weight"} if view.backbone.config.tie_word_embeddings else set()
+    for name, tensor in model.state_dict().items():
+        if "lora_" in name or name in tied:
+            continue
+        clean = name.replace(".base_layer.", ".")
+        layer = layers.get(clean.rsplit(".", 1)[0])
+        added = delta(layer, view.adapter) if layer is not None and clean.endswith(".weight") else None
+        yield clean, tensor if added is None else tensor + added
+
+
+def save_model(view: View, folder: Path) -> None:
+    """The role as a plain causal language model with its tokenizer; adapters are merged into it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in merged(view)}, folder / "model.safetensors", metadata={"format": "pt"})
+    _save_surroundings(view.backbone, folder)
+
+
+def save_reward_model(view: View, folder: Path, *, base: str) -> None:
+    """The reward model as `AutoModelForSequenceClassification` (one label) reads it: gain folded into the score weight.
+
+    That class has no bias, so its scores are ours minus a constant: b·gain + bias, which stands in `head.safetensors`
+    beside it. An adapter reward model is written in PEFT's layout too, under `adapter/`.
+    """
+    if view.head is None:
+        raise ValueError("a reward model has a head")
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {n.removeprefix("lm_head."): t.contiguous() for n, t in merged(view) if not n.startswith("lm_head.")}
+    weights["score.weight"] = (view.head.linear.weight * view.head.gain).detach().to(view.backbone.embeddings.dtype).contiguous()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file({n: t.contiguous() for n, t in view.head.state_dict().items()}, folder / _HEAD, metadata={"format": "pt"})
+    _save_surroundings(view.backbone, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["architectures"] = [a.replace("ForCausalLM", "ForSequenceClassification") for a in config.get("architectures") or []]
+    config |= {"id2label": {"0": "score"}, "label2id": {"score": 0}, "pad_token_id": view.backbone.tokenizer.pad_token_id}
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    if view.adapter is not None and view.lora is not None:
+        save_adapter(view.backbone, view.adapter, view.lora, folder / "adapter", base=base, task_type="SEQ_CLS")
+
+
+def load_head(folder: Path, width: int) -> ScalarHead:
+    """The scalar head that `save_reward_model` wrote."""
+    head = ScalarHead(width)
+    try:
+        head.load_state_dict(load_file(folder / _HEAD))
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{_HEAD} is missing or does not fit the model.", file=folder, hint="Name a folder that the reward stage wrote.") from error
+    return head
+
+
+def load_reward_adapter(backbone: Backbone, folder: Path, *, name: str = "reward") -> View:
+    """A reward model as an adapter set on a backbone that is in memory already."""
+    if name in adapter_names(backbone):
+        raise ValueError(f"the backbone has an adapter {name!r} already")
+    spec: LoraSpec = load_adapter(backbone, name, folder / "adapter")
+    return View(backbone, name, spec, load_head(folder, backbone.width))
+
+
+def load_reward_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> View:
+    """A reward model as a full copy. Its backbone is loaded as a causal model whose language-model head goes unused."""
+    backbone = load_backbone(str(folder), dtype=dtype)
+    return View(backbone, head=load_head(folder, backbone.width))
+
+
+def _save_surroundings(backbone: Backbone, folder: Path) -> None:
+    config = type(backbone.config).from_dict(backbone.config.to_dict())
+    config.architectures = [type(backbone.model).__name__]
+    config.save_pretrained(folder)
+    backbone.model.generation_config.save_pretrained(folder)
+    backbone.tokenizer.save_pretrained(folder)

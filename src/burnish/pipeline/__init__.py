@@ -1,0 +1,1 @@
+"""The pipeline: from a recipe to a report. The composition root: the only room that knows all others."""

@@ -1,0 +1,140 @@
+"""Stage 2: the SFT model writes responses, the panel ranks them through the store, the rankings become soft labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from burnish.annotation.aggregation import Pair, preference_groups, reliabilities, soft_labels
+from burnish.annotation.agreement import Vote, first_shown_share, krippendorff_alpha, pairwise_agreement, votes
+from burnish.annotation.panel import default_panel, label_items
+from burnish.annotation.store import Store, Task
+from burnish.data.preferences import informative, merge_by_prompt
+from burnish.data.prompts import split_by_prompt
+from burnish.evaluation.reward_report import pairwise_accuracy
+from burnish.models.backbone import load_backbone
+from burnish.models.roles import View
+from burnish.pipeline.context import Context, prompt_text
+from burnish.pipeline.sampling import LocalSampler
+from burnish.records import PreferenceGroup
+from burnish.rewards.taste import PROPERTIES, property_matrix, taste_score
+
+PROJECT = "preferences"
+_CHUNK = 32  # prompts sampled between two commits, so that a killed run loses little
+
+
+def run(context: Context) -> None:
+    """Sample, store, label, aggregate; report agreement and how well the aggregate found the gold taste."""
+    recipe = context.recipe
+    store = Store(context.stage("collect") / "annotations.sqlite")
+    store.add_project(PROJECT)
+    _sample(context, store)
+    panel = default_panel(recipe.taste.model_dump(), size=recipe.collect.panel.size, seed=recipe.seed)
+    label_items(
+        store, PROJECT, panel, lambda task: property_matrix(prompt_text(task.prompt), task.candidates), PROPERTIES,
+        annotators_per_item=recipe.collect.panel.annotators_per_item, seed=recipe.seed,
+    )  # fmt: skip
+    context.finish("collect", _findings(context, store))
+    store.close()
+
+
+def labelled_groups(context: Context) -> tuple[tuple[PreferenceGroup, ...], tuple[PreferenceGroup, ...]]:
+    """(training, held out), split by prompt: the soft labels of the store, with groups that say nothing left out and counted."""
+    recipe = context.recipe
+    store = Store(context.stage("collect") / "annotations.sqlite")
+    found = votes(store.rankings(PROJECT))
+    labels = soft_labels(found, reliability=reliabilities(found) if recipe.collect.reliability_weighted else None)
+    merged = merge_by_prompt(preference_groups(store.tasks(PROJECT), labels))
+    groups = informative(merged.items)
+    store.close()
+    context.count_dropped("labelled items", {**merged.dropped, **groups.dropped})
+    return split_by_prompt(groups.items, heldout=recipe.data.heldout, seed=recipe.seed)
+
+
+def ceilings(context: Context, groups: Sequence[PreferenceGroup], difference: np.ndarray) -> dict[str, Any]:
+    """What the panel's noise allows on held-out pairs: `ceiling`, how often the gold taste itself agrees with the labels;
+    and `gold_accuracy`, how often the reward model agrees with the gold taste."""
+    weights = context.recipe.taste.model_dump()
+    gold, labels, prompt_of_pair = [], [], []
+    for number, group in enumerate(groups):
+        scores = [taste_score(weights, prompt_text(group.prompt), text) for text in group.responses]
+        for pair in group.comparisons:
+            gold.append(scores[pair.first] - scores[pair.second])
+            labels.append(pair.probability)
+            prompt_of_pair.append(number)
+    truth = np.array(gold)
+    return {
+        "ceiling": pairwise_accuracy(truth, np.array(labels), groups=prompt_of_pair).to_dict(),
+        "gold_accuracy": pairwise_accuracy(difference, np.where(truth == 0, 0.5, (truth > 0).astype(float)), groups=prompt_of_pair).to_dict(),
+    }
+
+
+def _sample(context: Context, store: Store) -> None:
+    """K responses to each training prompt that the store does not have yet."""
+    from burnish.pipeline.reward import sft_model
+
+    recipe = context.recipe
+    prompts = context.prompts.train[: recipe.collect.prompts]
+    known = {task.item_id for task in store.tasks(PROJECT)}
+    missing = [prompt for prompt in prompts if prompt.id not in known]
+    if not missing:
+        return
+    backbone = load_backbone(str(sft_model(context)), say=context.say)
+    sampler = LocalSampler(View(backbone), recipe.collect.sampling, seed=recipe.seed, max_length=recipe.model.max_length, purpose="collect")
+    progress = context.progress("collect")
+    samples = recipe.collect.responses_per_prompt
+    for start in range(0, len(missing), _CHUNK):
+        chunk = missing[start : start + _CHUNK]
+        rollouts = sampler.generate(chunk, samples=samples)
+        texts = [[r.completion.text for r in rollouts[i * samples : (i + 1) * samples]] for i in range(len(chunk))]
+        store.add_items(PROJECT, list(zip(chunk, texts, strict=True)), source="sft")
+        if progress is not None:
+            progress(min(start + _CHUNK, len(missing)), len(missing), sum(len(r.completion.tokens) for r in rollouts), {})
+
+
+def _findings(context: Context, store: Store) -> dict[str, Any]:
+    rankings, tasks = store.rankings(PROJECT), store.tasks(PROJECT)
+    found = votes(rankings)
+    gold = _gold_preferences(context, tasks)
+    reliability = reliabilities(found)
+    alpha, warning = krippendorff_alpha(found)
+    accuracy = lambda labels: _label_accuracy(labels, gold)  # noqa: E731
+    return {
+        "prompts": len(tasks),
+        "responses_per_prompt": context.recipe.collect.responses_per_prompt,
+        "rankings": len(rankings),
+        "comparisons": len(found),
+        "annotators": [_annotator(name, [v for v in found if v.annotator == name], reliability[name], gold) for name in sorted(reliability)],
+        "pairwise_agreement": pairwise_agreement(found).to_dict(),
+        "alpha": alpha.to_dict(),
+        "alpha_warning": warning,
+        "soft_label_accuracy": accuracy(soft_labels(found, reliability=reliability)),
+        "majority_accuracy": accuracy(soft_labels(found, reliability=None)),
+    }
+
+
+def _annotator(name: str, own: Sequence[Vote], reliability: float, gold: dict[Pair, float]) -> dict[str, Any]:
+    judged = [float(v.value == gold[v.item_id, v.first, v.second]) for v in own if v.value != 0.5 and gold[v.item_id, v.first, v.second] != 0.5]
+    share, p_value = first_shown_share(own)
+    agreement = float(np.mean(judged)) if judged else float("nan")
+    return {"name": name, "votes": len(own), "reliability": reliability, "gold_agreement": agreement, "first_shown_share": share, "position_p": p_value}
+
+
+def _gold_preferences(context: Context, tasks: Sequence[Task]) -> dict[Pair, float]:
+    """1, 0 or ½ for every pair of every item: what the gold taste prefers."""
+    weights, preferences = context.recipe.taste.model_dump(), {}
+    for task in tasks:
+        scores = [taste_score(weights, prompt_text(task.prompt), text) for text in task.candidates]
+        for j in range(len(scores)):
+            for i in range(j):
+                preferences[task.item_id, i, j] = 0.5 if scores[i] == scores[j] else float(scores[i] > scores[j])
+    return preferences
+
+
+def _label_accuracy(labels: dict[Pair, float], gold: dict[Pair, float]) -> dict[str, float]:
+    """How often the label's side is the gold taste's, over pairs on which the gold taste has one."""
+    pairs = list(labels)
+    predicted = np.array([labels[pair] - 0.5 for pair in pairs])
+    return pairwise_accuracy(predicted, np.array([gold[pair] for pair in pairs]), groups=[pair[0] for pair in pairs]).to_dict()

@@ -1,0 +1,132 @@
+"""What the stages of one run share: the recipe, the folder, the data, and a way to talk to the person watching."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from burnish.atomic import write_json
+from burnish.config.schema import Recipe
+from burnish.data.columns import Loaded, Origin, demonstrations, preference_pairs, prompts
+from burnish.data.prompts import split_by_prompt
+from burnish.data.sources import read_rows
+from burnish.errors import UserError
+from burnish.records import Demonstration, PreferenceGroup, Prompt
+from burnish.runs.metrics import Writer, make_writers
+from burnish.trainers.loop import Progress
+
+STAGES = ("sft", "collect", "reward", "ppo", "evaluate", "report")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training and held-out parts of something."""
+
+    train: tuple[Any, ...]
+    heldout: tuple[Any, ...]
+
+
+@dataclass
+class Context:
+    """One run.
+
+    Args:
+        recipe: the resolved recipe.
+        folder: the run's folder.
+        say: shows a line to the person watching.
+        progress: makes, for a stage and a unit, what its trainer reports to.
+    """
+
+    recipe: Recipe
+    folder: Path
+    say: Callable[[str], None] = lambda _: None
+    progress: Callable[[str], Progress | None] = lambda _: None
+    dropped: dict[str, dict[str, int]] = field(default_factory=dict)
+    origins: dict[str, Origin] = field(default_factory=dict)
+
+    def stage(self, name: str) -> Path:
+        """The folder of a stage."""
+        return self.folder / name
+
+    def result(self, stage: str) -> dict[str, Any] | None:
+        """What a finished stage found out; None if it has not finished."""
+        path = self.stage(stage) / "result.json"
+        return json.loads(path.read_text()) if path.is_file() else None
+
+    def finish(self, stage: str, result: Mapping[str, Any]) -> None:
+        """Write a stage's findings, with what was dropped of the data it read."""
+        write_json(self.stage(stage) / "result.json", {**result, "dropped": self.dropped})
+
+    def writers(self, stage: str) -> Sequence[Writer]:
+        """The trackers the recipe asks for."""
+        config = self.recipe.model_dump(mode="json")
+        return make_writers(self.recipe.trackers, folder=self.stage(stage), run=self.recipe.name, stage=stage, config=config)
+
+    def _taken(self, what: str, loaded: Loaded[Any]) -> tuple[Any, ...]:
+        """The items of a source; what it dropped is counted, and where each item stands is kept for error messages."""
+        self.count_dropped(what, loaded.dropped)
+        self.origins |= loaded.origins
+        return loaded.items
+
+    def count_dropped(self, what: str, dropped: Mapping[str, int]) -> None:
+        """Remember, and say, how many rows were left out and why."""
+        if dropped:
+            self.dropped[what] = dict(dropped)
+            self.say(f"{what}: left out " + ", ".join(f"{count} ({reason})" for reason, count in dropped.items()))
+
+    @cached_property
+    def comparisons(self) -> Split:
+        """People's comparisons, split by prompt; empty where the recipe has none."""
+        source = self.recipe.data.comparisons
+        if source is None:
+            return Split((), ())
+        items: tuple[PreferenceGroup, ...] = self._taken("comparisons", preference_pairs(read_rows(source, limit=self.recipe.data.limit)))
+        return Split(*split_by_prompt(items, heldout=self.recipe.data.heldout, seed=self.recipe.seed))
+
+    @cached_property
+    def demonstrations(self) -> Split:
+        """Demonstrations: their own source, or the preferred answers of the comparisons."""
+        source = self.recipe.data.demonstrations
+        if source is not None:
+            items: tuple[Demonstration, ...] = self._taken("demonstrations", demonstrations(read_rows(source, limit=self.recipe.data.limit)))
+            return Split(*split_by_prompt(items, heldout=self.recipe.data.heldout, seed=self.recipe.seed))
+        if self.recipe.data.comparisons is None:
+            raise UserError("sft needs data: set data.demonstrations or data.comparisons.", field="data.demonstrations")
+        return Split(*(tuple(_preferred(g) for g in part) for part in (self.comparisons.train, self.comparisons.heldout)))
+
+    @cached_property
+    def prompts(self) -> Split:
+        """Prompts to write answers to: their own source, or those of the comparisons."""
+        data = self.recipe.data
+        if data.prompts is None:
+            return Split(*(tuple(g.prompt for g in part) for part in (self.comparisons.train, self.comparisons.heldout)))
+        items: tuple[Prompt, ...] = self._taken("prompts", prompts(read_rows(data.prompts, limit=data.limit)))
+        column = data.split_column
+        marked = column is not None and any(column in p.columns for p in items)
+        if not marked:
+            return Split(*split_by_prompt(items, heldout=data.heldout, seed=self.recipe.seed))
+        heldout = tuple(p for p in items if p.columns.get(column) == "heldout")
+        train = tuple(p for p in items if p.columns.get(column) != "heldout")
+        if not heldout or not train:
+            problem = f'the column "{column}" leaves no prompt {"held out" if not heldout else "to train on"}.'
+            raise UserError(problem, file=data.prompts, hint='Mark some rows "heldout", or set data.split_column=null.')
+        return Split(train, heldout)
+
+
+def _preferred(group: PreferenceGroup) -> Demonstration:
+    """The response that most comparisons prefer, as a demonstration."""
+    wins = [0.0] * len(group.responses)
+    for comparison in group.comparisons:
+        wins[comparison.first] += comparison.probability
+        wins[comparison.second] += 1.0 - comparison.probability
+    best = group.responses[max(range(len(wins)), key=wins.__getitem__)]
+    return Demonstration(group.prompt.id, (*group.prompt.messages, {"role": "assistant", "content": best}))
+
+
+def prompt_text(prompt: Prompt) -> str:
+    """The last thing the user said."""
+    return next((m["content"] for m in reversed(prompt.messages) if m["role"] == "user"), "")

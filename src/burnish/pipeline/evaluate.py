@@ -1,0 +1,181 @@
+"""Stage 5: base, SFT and PPO policy on held-out prompts, judged by the gold taste and by the reward model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import torch
+
+from burnish.batch import Batch, TokenSequence
+from burnish.data.render import TooLong, end_token_ids, render_prompt
+from burnish.evaluation.uncertainty import bootstrap_mean, paired_difference, win_rate
+from burnish.models.backbone import Backbone, load_backbone
+from burnish.models.roles import View
+from burnish.models.weights import load_reward_adapter, load_reward_model
+from burnish.pipeline.context import Context, prompt_text
+from burnish.pipeline.reward import sft_model
+from burnish.pipeline.sampling import LocalSampler
+from burnish.records import Prompt, Rollout
+from burnish.rewards.model import RewardModelScorer
+from burnish.rewards.taste import PROPERTIES, property_matrix, taste_score
+from burnish.trainers.stages import column
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One model's completions of the held-out prompts and what was measured on them."""
+
+    name: str
+    rollouts: list[Rollout]
+    gold: np.ndarray
+    reward: np.ndarray | None
+    kl: np.ndarray | None
+
+
+def run(context: Context) -> None:
+    """Sample each model on the same prompts with the same random numbers, judge, compare pair by pair, write the findings."""
+    recipe = context.recipe
+    sampled: dict[str, list[Rollout]] = {}
+    reference = load_backbone(str(sft_model(context)), say=context.say)
+    prompts = _prompts(context, reference)
+    for name, source in _models(context):
+        backbone = reference if name == "sft" else load_backbone(source)
+        sampled[name] = _sample(context, backbone, prompts)
+        context.say(f"sampled {len(prompts)} held-out prompts from the {name} model")
+        del backbone
+    kl = {}
+    if "ppo" in sampled:
+        kl["ppo"] = _kl(context, sampled["ppo"], reference)
+    scores = _reward_scores(context, reference, sampled)
+    weights = recipe.taste.model_dump()
+    judged = [
+        Judged(name, rollouts, _gold(weights, rollouts), scores.get(name), kl.get(name)) for name, rollouts in sampled.items()
+    ]
+    groups = [r.prompt.id for r in judged[0].rollouts]
+    context.finish(
+        "evaluate",
+        {
+            "prompts": len(prompts),
+            "responses_per_prompt": recipe.evaluate.responses_per_prompt,
+            "weights": weights,
+            "models": [_summary(j, groups) for j in judged],
+            "comparisons": [c for b, a in combinations(judged, 2) for c in _compare(a, b, groups)],
+            "samples": _samples(judged, recipe.evaluate.samples, recipe.evaluate.responses_per_prompt),
+        },
+    )
+
+
+def _models(context: Context) -> list[tuple[str, str]]:
+    """(name, reference) of the models there are, from the untrained one to the policy."""
+    found = [("base", context.recipe.model.name)] if context.recipe.evaluate.base else []
+    if (context.stage("sft") / "model").is_dir():
+        found.append(("sft", str(context.stage("sft") / "model")))
+    if (context.stage("ppo") / "model").is_dir():
+        found.append(("ppo", str(context.stage("ppo") / "model")))
+    return found
+
+
+def _prompts(context: Context, backbone: Backbone) -> list[Prompt]:
+    """The held-out prompts that leave room for an answer; the others are counted."""
+    recipe = context.recipe
+    room = recipe.model.max_length - recipe.evaluate.sampling.max_new_tokens
+    kept, left_out = [], 0
+    for prompt in context.prompts.heldout:
+        try:
+            render_prompt(backbone.tokenizer, prompt, max_tokens=room)
+            kept.append(prompt)
+        except TooLong:
+            if recipe.data.too_long == "error":
+                raise
+            left_out += 1
+    if left_out:
+        context.count_dropped("held-out prompts", {"too long": left_out})
+    return kept[: recipe.evaluate.prompts]
+
+
+def _sample(context: Context, backbone: Backbone, prompts: Sequence[Prompt]) -> list[Rollout]:
+    recipe = context.recipe
+    sampler = LocalSampler(View(backbone), recipe.evaluate.sampling, seed=recipe.seed, max_length=recipe.model.max_length, purpose="evaluate")
+    return sampler.generate(prompts, samples=recipe.evaluate.responses_per_prompt)
+
+
+def _gold(weights: dict[str, float], rollouts: Sequence[Rollout]) -> np.ndarray:
+    return np.array([taste_score(weights, prompt_text(r.prompt), r.completion.text) for r in rollouts])
+
+
+def _reward_scores(context: Context, reference: Backbone, sampled: dict[str, list[Rollout]]) -> dict[str, np.ndarray]:
+    folder = context.stage("reward") / "model"
+    if not folder.is_dir():
+        return {}
+    view = load_reward_adapter(reference, folder) if (folder / "adapter").is_dir() else load_reward_model(folder)
+    scorer = RewardModelScorer(view, end_token=end_token_ids(reference.tokenizer)[0], max_tokens=context.recipe.reward.optimiser.micro_batch_tokens)
+    return {name: np.array([reward.value for reward in scorer.score(rollouts)]) for name, rollouts in sampled.items()}
+
+
+def _kl(context: Context, rollouts: Sequence[Rollout], reference: Backbone) -> np.ndarray:
+    """log π(completion) − log π_ref(completion) of each completion, in nats, both by the trainer's own arithmetic at temperature 1.
+
+    Its mean estimates KL(π ‖ π_ref) without bias when completions are drawn untempered and untruncated.
+    """
+    policy = load_backbone(str(context.stage("ppo") / "model"))
+    batch = Batch(tuple(TokenSequence(r.prompt_tokens, r.completion.tokens) for r in rollouts))
+    limit = context.recipe.ppo.optimiser.micro_batch_tokens
+    of_policy, of_reference = (column(lambda b, v=view: v.logprobs(b).logprobs_P, batch, max_tokens=limit) for view in (View(policy), View(reference)))
+    return torch.zeros(len(batch)).index_add_(0, batch.sequence_of_P, of_policy - of_reference).double().numpy()
+
+
+def _summary(judged: Judged, groups: Sequence[str]) -> dict[str, Any]:
+    words = np.array([len(r.completion.text.split()) for r in judged.rollouts], dtype=float)
+    measured = np.concatenate([property_matrix(prompt_text(r.prompt), [r.completion.text]) for r in judged.rollouts])
+    interval = lambda values: None if values is None else bootstrap_mean(values, groups=groups).to_dict()  # noqa: E731
+    return {
+        "name": judged.name,
+        "gold": interval(judged.gold),
+        "reward": interval(judged.reward),
+        "kl_ref": interval(judged.kl),
+        "length": interval(words),
+        "tokens": float(np.mean([len(r.completion.tokens) for r in judged.rollouts])),
+        "truncation_rate": float(np.mean([r.completion.finish_reason == "length" for r in judged.rollouts])),
+        "properties": dict(zip(PROPERTIES, measured.mean(axis=0).tolist(), strict=True)),
+    }
+
+
+def _compare(a: Judged, b: Judged, groups: Sequence[str]) -> list[dict[str, Any]]:
+    """How often a beats b on the same prompt, and by how much, under each judge."""
+    judges = [("gold", a.gold, b.gold)]
+    if a.reward is not None and b.reward is not None:
+        judges.append(("reward model", a.reward, b.reward))
+    return [
+        {
+            "a": a.name,
+            "b": b.name,
+            "judge": judge,
+            "win_rate": win_rate(of_a, of_b, groups=groups).to_dict(),
+            "difference": paired_difference(of_a, of_b, groups=groups).to_dict(),
+        }
+        for judge, of_a, of_b in judges
+    ]
+
+
+def _samples(judged: Sequence[Judged], count: int, per_prompt: int) -> list[dict[str, Any]]:
+    """The first completion of the first prompts: not chosen for their looks."""
+    rows = range(0, len(judged[0].rollouts), per_prompt)[:count]
+    return [
+        {
+            "prompt": prompt_text(judged[0].rollouts[row].prompt),
+            "responses": [
+                {
+                    "model": j.name,
+                    "text": j.rollouts[row].completion.text,
+                    "gold": float(j.gold[row]),
+                    "reward": None if j.reward is None else float(j.reward[row]),
+                }
+                for j in judged
+            ],
+        }
+        for row in rows
+    ]

@@ -1,0 +1,88 @@
+"""Stage 4: PPO of the SFT model against the reward model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from burnish.atomic import atomic_folder
+from burnish.data.render import end_token_ids
+from burnish.models.adapters import LoraSpec, save_adapter
+from burnish.models.backbone import load_backbone
+from burnish.models.heads import ScalarHead
+from burnish.models.roles import Roles, View, adapter_roles, copy_roles
+from burnish.models.weights import load_reward_adapter, load_reward_model, save_model
+from burnish.pipeline.context import Context, prompt_text
+from burnish.pipeline.reward import sft_model
+from burnish.pipeline.sampling import LocalSampler
+from burnish.pipeline.sft import sequences_of
+from burnish.records import Reward, Rollout
+from burnish.rewards.model import RewardModelScorer
+from burnish.runs.metrics import read_metrics
+from burnish.trainers.online import train_ppo
+
+_CURVE = (
+    "step", "reward", "kl_ref", "entropy", "approx_kl", "clipfrac", "explained_variance", "completion_length",
+    "truncation_rate", "value_loss", "policy_loss", "beta",
+)  # fmt: skip
+
+
+def run(context: Context) -> None:
+    """Train, save the policy (adapters merged) under `ppo/model`; metrics, samples and checkpoints beside it."""
+    recipe, folder = context.recipe, context.stage("ppo")
+    roles = build_roles(context)
+    tokenizer = roles.policy.backbone.tokenizer
+    limit = recipe.ppo.optimiser.micro_batch_tokens
+    sampler = LocalSampler(roles.policy, recipe.ppo.sampling, seed=recipe.seed, max_length=recipe.model.max_length, purpose="ppo")
+    scorer = RewardModelScorer(roles.reward, end_token=end_token_ids(tokenizer)[0], max_tokens=limit)
+    ptx = recipe.ppo.tricks.ptx_coefficient
+    demonstrations = sequences_of(context, roles.policy.backbone, context.demonstrations.train, "demonstrations") if ptx else ()
+
+    def keep_samples(step: int, rollouts: Sequence[Rollout], rewards: Sequence[Reward]) -> None:
+        """The first few completions of every step, one file a step, so that a resumed run writes the same files."""
+        rows = [
+            {"step": step + 1, "prompt": prompt_text(r.prompt), "completion": r.completion.text, "reward": reward.value, "finish": r.completion.finish_reason}
+            for r, reward in list(zip(rollouts, rewards, strict=True))[:4]
+        ]
+        path = folder / "samples" / f"step-{step + 1:05d}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+    train_ppo(
+        roles, sampler, scorer, context.prompts.train, config=recipe.ppo, seed=recipe.seed, folder=folder,
+        demonstrations=demonstrations, on_rollouts=keep_samples, progress=context.progress("ppo"), writers=context.writers("ppo"),
+    )  # fmt: skip
+    with atomic_folder(folder / "model") as scratch:
+        save_model(roles.policy, scratch)
+        if roles.policy.adapter is not None and roles.policy.lora is not None:
+            base = str(sft_model(context).resolve())
+            save_adapter(roles.policy.backbone, roles.policy.adapter, roles.policy.lora, scratch / "adapter", base=base, task_type="CAUSAL_LM")
+    rows = read_metrics(folder / "metrics.jsonl")
+    context.finish(
+        "ppo",
+        {
+            "mode": recipe.ppo.roles,
+            "steps": len(rows),
+            "rollouts": len(rows) * recipe.ppo.prompts_per_step * recipe.ppo.responses_per_prompt,
+            "curve": [{name: row[name] for name in _CURVE if name in row} for row in rows],
+        },
+    )
+
+
+def build_roles(context: Context) -> Roles:
+    """The four models, on one backbone or as four copies; the critic starts as the reward model unless the recipe says not to."""
+    recipe = context.recipe
+    base, reward_folder = str(sft_model(context)), context.stage("reward") / "model"
+    from_reward_model = recipe.ppo.tricks.critic_from_reward_model
+    if recipe.ppo.roles == "adapters":
+        backbone = load_backbone(base, say=context.say)
+        reward = load_reward_adapter(backbone, reward_folder)
+        lora = LoraSpec(recipe.ppo.lora.r, recipe.ppo.lora.alpha)
+        return adapter_roles(reward, lora=lora, critic_from_reward_model=from_reward_model, seed=recipe.seed)
+    reward = load_reward_model(reward_folder)
+    if from_reward_model:
+        critic = load_reward_model(reward_folder)
+    else:
+        backbone = load_backbone(base)
+        critic = View(backbone, head=ScalarHead(backbone.width, seed=recipe.seed))
+    return copy_roles(load_backbone(base, say=context.say), critic, reward, load_backbone(base))

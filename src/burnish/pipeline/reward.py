@@ -1,0 +1,159 @@
+"""Stage 3: the reward model, from the SFT model and the comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from burnish.atomic import atomic_folder
+from burnish.batch import TokenSequence
+from burnish.data.render import render_each, render_response
+from burnish.errors import UserError
+from burnish.evaluation import reward_report
+from burnish.models.adapters import LoraSpec, add_adapter
+from burnish.models.backbone import Backbone, load_backbone
+from burnish.models.heads import ScalarHead
+from burnish.models.roles import View
+from burnish.models.weights import save_reward_model
+from burnish.pipeline import collect
+from burnish.pipeline.context import Context, Split
+from burnish.pipeline.sampling import LocalSampler
+from burnish.records import Comparison, PreferenceGroup
+from burnish.runs.metrics import read_metrics
+from burnish.trainers.reward_model import RankedGroup, score_sequences, train_reward_model
+
+
+def run(context: Context) -> None:
+    """Train, normalise, save under `reward/model`, report accuracy, calibration and length correlation on held-out prompts."""
+    recipe, folder = context.recipe, context.stage("reward")
+    backbone = load_backbone(str(sft_model(context)), say=context.say)
+    groups = Split(*comparison_groups(context))
+    train, heldout = (ranked(context, backbone, part) for part in (groups.train, groups.heldout))
+    view = new_reward_model(context, backbone)
+    train_reward_model(
+        view, [group for _, group in train], [group for _, group in heldout], config=recipe.reward, seed=recipe.seed,
+        folder=folder, progress=context.progress("reward"), writers=context.writers("reward"),
+    )  # fmt: skip
+    limit = recipe.reward.optimiser.micro_batch_tokens
+    if recipe.reward.normalise:
+        assert view.head is not None
+        view.head.normalise(score_sequences(view, _sft_samples(context, backbone, train), max_tokens=limit))
+    with atomic_folder(folder / "model") as scratch:
+        save_reward_model(view, scratch, base=str(sft_model(context).resolve()))
+    context.finish("reward", _findings(context, view, train, heldout))
+
+
+def sft_model(context: Context) -> Path:
+    """The SFT stage's model; the pretrained model's reference if the recipe has no SFT stage."""
+    path = context.stage("sft") / "model"
+    return path if path.is_dir() else Path(context.recipe.model.name)
+
+
+def new_reward_model(context: Context, backbone: Backbone) -> View:
+    """An untrained reward model on the backbone: an adapter set and a head, or every weight and a head."""
+    recipe = context.recipe
+    head = ScalarHead(backbone.width, seed=recipe.seed)
+    if recipe.reward.lora is None:
+        return View(backbone, head=head)
+    spec = LoraSpec(recipe.reward.lora.r, recipe.reward.lora.alpha)
+    backbone.freeze()
+    add_adapter(backbone, "reward", spec, seed=recipe.seed)
+    return View(backbone, "reward", spec, head)
+
+
+def comparison_groups(context: Context) -> tuple[tuple[PreferenceGroup, ...], tuple[PreferenceGroup, ...]]:
+    """(training, held out): people's comparisons where the recipe names them, else what the panel said."""
+    if context.recipe.data.comparisons is not None:
+        return context.comparisons.train, context.comparisons.heldout
+    return collect.labelled_groups(context)
+
+
+def ranked(context: Context, backbone: Backbone, groups: Sequence[PreferenceGroup]) -> list[tuple[PreferenceGroup, RankedGroup]]:
+    """Groups as tokens; a group with a response that does not fit is an error, or dropped and counted."""
+    recipe = context.recipe
+    limit = min(recipe.model.max_length, backbone.context)
+
+    def render(group: PreferenceGroup) -> RankedGroup:
+        responses = [render_response(backbone.tokenizer, group.prompt, text, max_tokens=limit) for text in group.responses]
+        # The prompt's last tokens are the same in each, whatever the response begins with: one prefix serves all.
+        return RankedGroup(tuple(TokenSequence(r.prompt_tokens, r.response_tokens) for r in responses), group.comparisons)
+
+    loaded = render_each(groups, render, too_long=recipe.data.too_long, origins=context.origins)
+    context.count_dropped("comparisons", loaded.dropped)
+    return list(loaded.items)
+
+
+def _sft_samples(context: Context, backbone: Backbone, train: Sequence[tuple[PreferenceGroup, RankedGroup]]) -> list[TokenSequence]:
+    """Completions of the SFT model: those the panel ranked, or, where people's comparisons came from elsewhere, fresh ones."""
+    if context.recipe.data.comparisons is None:
+        return [sequence for _, group in train for sequence in group.sequences]
+    recipe = context.recipe
+    room = recipe.model.max_length - recipe.ppo.sampling.max_new_tokens
+    render = partial(_prompt_fits, backbone, room)
+    fitting = [prompt for prompt in context.prompts.train if render(prompt)][:64]
+    if not fitting:
+        raise UserError(f"no training prompt has at most {room} tokens.", hint="Raise model.max_length or lower ppo.sampling.max_new_tokens.")
+    sampler = LocalSampler(View(backbone), recipe.ppo.sampling, seed=recipe.seed, max_length=recipe.model.max_length, purpose="normalise")
+    rollouts = sampler.generate(fitting, samples=1)
+    texts = [(r.prompt, r.completion.text) for r in rollouts]
+    responses = [render_response(backbone.tokenizer, prompt, text, max_tokens=recipe.model.max_length + 8) for prompt, text in texts]
+    return [TokenSequence(r.prompt_tokens, r.response_tokens) for r in responses]
+
+
+def _prompt_fits(backbone: Backbone, room: int, prompt: Any) -> bool:
+    from burnish.data.render import TooLong, render_prompt
+
+    try:
+        render_prompt(backbone.tokenizer, prompt, max_tokens=room)
+    except TooLong:
+        return False
+    return True
+
+
+def _findings(context: Context, view: View, train: Sequence[Any], heldout: Sequence[Any]) -> dict[str, Any]:
+    rows = read_metrics(context.stage("reward") / "metrics.jsonl")
+    limit = context.recipe.reward.optimiser.micro_batch_tokens
+    scores = score_sequences(view, [s for _, group in heldout for s in group.sequences], max_tokens=limit)
+    pairs = [(number, pair, base) for number, (pair, base) in _offset_pairs(heldout)]
+    difference = torch.tensor([float(scores[base + p.first] - scores[base + p.second]) for _, p, base in pairs]).double().numpy()
+    labels = torch.tensor([p.probability for _, p, _ in pairs]).double().numpy()
+    prompt_of_pair = [number for number, _, _ in pairs]
+    words = [len(text.split()) for group, _ in heldout for text in group.responses]
+    lengths_first = [words[base + p.first] for _, p, base in pairs]
+    lengths_second = [words[base + p.second] for _, p, base in pairs]
+    prompt_of_response = [number for number, (group, _) in enumerate(heldout) for _ in group.responses]
+    assert view.head is not None
+    findings = {
+        "pairs_train": sum(len(group.comparisons) for _, group in train),
+        "pairs_heldout": len(pairs),
+        "prompts_train": len(train),
+        "prompts_heldout": len(heldout),
+        "steps": len(rows),
+        "accuracy": reward_report.pairwise_accuracy(difference, labels, groups=prompt_of_pair).to_dict(),
+        "longer_wins": reward_report.longer_wins_baseline(lengths_first, lengths_second, labels, groups=prompt_of_pair).to_dict(),
+        "brier": reward_report.brier(difference, labels),
+        "ece": reward_report.expected_calibration_error(difference, labels),
+        "calibration": [b.to_dict() for b in reward_report.calibration_curve(difference, labels)],
+        "length_correlation": reward_report.length_correlation(scores.numpy(), words, groups=prompt_of_response),
+        "curve": [{key: row[key] for key in ("step", "loss", "accuracy", "eval_loss", "eval_accuracy") if key in row} for row in rows],
+        "gain": float(view.head.gain),
+        "bias": float(view.head.bias),
+    }
+    if context.recipe.data.comparisons is None:
+        findings |= collect.ceilings(context, [group for group, _ in heldout], difference)
+    return findings
+
+
+def _offset_pairs(groups: Sequence[tuple[PreferenceGroup, RankedGroup]]) -> list[tuple[int, tuple[Comparison, int]]]:
+    """(number of the prompt, (comparison, row of the prompt's first response)) for every comparison."""
+    found, base = [], 0
+    for number, (group, _) in enumerate(groups):
+        found += [(number, (comparison, base)) for comparison in group.comparisons]
+        base += len(group.responses)
+    return found
+
+

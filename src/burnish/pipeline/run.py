@@ -1,0 +1,223 @@
+"""Running a recipe: stage after stage, each skipped if it has been done with the same configuration, inputs and code."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import burnish
+from burnish.atomic import recover, write_json, write_text
+from burnish.config.load import dump_yaml
+from burnish.config.schema import Recipe
+from burnish.errors import UserError
+from burnish.pipeline.context import STAGES, Context
+from burnish.runs.manifest import (
+    StageRecord,
+    code_hash,
+    environment,
+    explain_difference,
+    file_hash,
+    fingerprint,
+    peak_memory_gb,
+    reset_peak_memory,
+    run_lock,
+)
+
+_PACKAGE = Path(burnish.__file__).parent
+_TRAINING = ("atomic", "batch", "records", "algorithms", "data", "models", "trainers", "runs/checkpoint")
+_CODE = {
+    "sft": (*_TRAINING, "pipeline/sft"),
+    "collect": ("records", "data", "models", "generation", "annotation", "rewards/taste", "pipeline/collect", "pipeline/sampling"),
+    "reward": (*_TRAINING, "evaluation/reward_report", "evaluation/uncertainty", "pipeline/reward"),
+    "ppo": (*_TRAINING, "generation", "rewards/model", "pipeline/ppo", "pipeline/sampling"),
+    "evaluate": ("batch", "data", "models", "generation", "rewards", "evaluation/uncertainty", "pipeline/evaluate", "pipeline/sampling"),
+    "report": (),
+}
+_SECTIONS = {
+    "sft": ("sft",),
+    "collect": ("collect", "taste"),
+    "reward": ("reward",),
+    "ppo": ("ppo",),
+    "evaluate": ("evaluate", "taste"),
+    "report": (),
+}
+_NEEDS = {"sft": (), "collect": ("sft",), "reward": ("sft", "collect"), "ppo": ("sft", "reward"), "evaluate": ("sft", "reward", "ppo"), "report": ()}
+
+
+def run(
+    recipe: Recipe,
+    *,
+    out: Path | None = None,
+    until: str | None = None,
+    only: str | None = None,
+    fork: Path | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    progress: Callable[[str], Any] = lambda _: None,
+) -> Path:
+    """Run a recipe's stages and return the run's folder; what is done already is not done again.
+
+    Args:
+        recipe: see `burnish.config.schema.Recipe`.
+        out: the run's folder; by default `runs/NAME`.
+        until: stop after this stage.
+        only: run this stage alone; those it needs must be done.
+        fork: copy the stages that still fit from this run's folder into a new `out` first.
+        say: shows a line to the person watching.
+        progress: makes what a stage's trainer reports its steps to.
+
+    Raises UserError when the folder holds a run that was made with another configuration, saying what differs.
+    """
+    folder = out if out is not None else Path("runs") / recipe.name
+    _set_threads(recipe)
+    with run_lock(folder):
+        if fork is not None:
+            _fork(recipe, source=fork, target=folder, say=say)
+        context = Context(recipe, folder, say, progress)
+        wanted = _wanted(context, until=until, only=only)
+        plans = {stage: _inputs(context, stage) for stage in wanted}
+        for stage in wanted:
+            _refuse_changed(context, stage, plans[stage])
+        write_text(folder / "recipe.yaml", dump_yaml(recipe))
+        write_json(folder / "manifest.json", {"burnish": burnish.__version__, "environment": environment(), "seed": recipe.seed, "inputs": plans})
+        for stage in wanted:
+            _run_stage(context, stage, plans[stage])
+    return folder
+
+
+def stages_of(recipe: Recipe) -> tuple[str, ...]:
+    """The recipe's stages in the order they run; nothing is collected where people's comparisons are given."""
+    given = recipe.data.comparisons is not None
+    return tuple(s for s in STAGES if s in recipe.stages and not (s == "collect" and given))
+
+
+def _wanted(context: Context, *, until: str | None, only: str | None) -> tuple[str, ...]:
+    stages = stages_of(context.recipe)
+    asked = only or until
+    if asked is not None and asked not in stages:
+        raise UserError(f'this recipe has no stage "{asked}".', hint=f"It has: {', '.join(stages)}.")
+    if only is not None:
+        missing = [s for s in _NEEDS[only] if s in stages and StageRecord.read(_record_path(context, s)) is None]
+        if missing:
+            raise UserError(f"the stage {only} needs {' and '.join(missing)} first.", file=context.folder, hint=f"Run `burnish {missing[0]}` or `burnish run`.")
+        return (only,)
+    return stages[: stages.index(until) + 1] if until is not None else stages
+
+
+def _run_stage(context: Context, stage: str, inputs: Mapping[str, Any]) -> None:
+    path = _record_path(context, stage)
+    mark = fingerprint(inputs)
+    if StageRecord.read(path) is not None and stage != "report":
+        context.say(f"{stage}: done already")
+        return
+    context.say(f"{stage}: starting")
+    folder = context.stage(stage)
+    folder.mkdir(parents=True, exist_ok=True)
+    recover(folder / "model")
+    begun = folder / "begun.json"
+    earlier = _seconds_before(begun, inputs)
+    write_json(begun, {"inputs": inputs, "seconds": earlier})
+    reset_peak_memory()
+    start = time.perf_counter()
+    context.dropped = {}
+    try:
+        import_module(f"burnish.pipeline.{stage}").run(context)
+    finally:
+        seconds = earlier + time.perf_counter() - start
+        write_json(begun, {"inputs": inputs, "seconds": seconds})
+        gc.collect()
+    record = StageRecord(stage, mark, inputs, round(seconds, 2), round(peak_memory_gb(), 3), datetime.now(UTC).isoformat(timespec="seconds"))
+    record.write(path)
+    context.say(f"{stage}: done in {seconds:.0f} s, at most {record.peak_memory_gb:.1f} GB")
+
+
+def _inputs(context: Context, stage: str) -> dict[str, Any]:
+    """Everything that a stage's outcome depends on: its fingerprint is the hash of this."""
+    recipe = context.recipe
+    config = recipe.model_dump(mode="json")
+    data = config["data"] | {"hashes": {name: _source_hash(config["data"][name]) for name in ("demonstrations", "prompts", "comparisons")}}
+    present = stages_of(recipe)
+    return {
+        "seed": recipe.seed,
+        "model": config["model"],
+        "data": data,
+        **{name: config[name] for name in _SECTIONS[stage]},
+        "code": {room: code_hash(_PACKAGE, [room]) for room in _CODE[stage]},
+        "after": {name: fingerprint(_inputs(context, name)) for name in _NEEDS[stage] if name in present},
+    }
+
+
+def _source_hash(source: str | None) -> str | None:
+    """Of the bytes of a local or built-in source; a hub id stands for itself."""
+    if source is None:
+        return None
+    if source.startswith("builtin:"):
+        return file_hash(_PACKAGE / "data" / f"{source.removeprefix('builtin:')}.jsonl")
+    path = Path(source).expanduser()
+    return file_hash(path) if path.exists() else source
+
+
+def _refuse_changed(context: Context, stage: str, inputs: Mapping[str, Any]) -> None:
+    """A finished or begun stage whose inputs are no longer the same is never mixed with new ones, and never thrown away."""
+    record = StageRecord.read(_record_path(context, stage))
+    old = record.inputs if record is not None else _begun_inputs(context.stage(stage) / "begun.json")
+    if old is None or fingerprint(old) == fingerprint(inputs) or stage == "report":
+        return
+    changes = explain_difference(old, inputs)
+    shown = "; ".join(changes[:4]) + (f"; and {len(changes) - 4} more" if len(changes) > 4 else "")
+    raise UserError(
+        f"the stage {stage} was run with other settings ({shown}).",
+        file=context.folder,
+        hint=f"Nothing was changed. To keep what still fits, run again with --fork {context.folder} --out NEW_FOLDER; to start over, choose another --out.",
+    )
+
+
+def _begun_inputs(path: Path) -> Mapping[str, Any] | None:
+    import json
+
+    try:
+        return json.loads(path.read_text())["inputs"]
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+
+
+def _seconds_before(path: Path, inputs: Mapping[str, Any]) -> float:
+    import json
+
+    try:
+        return float(json.loads(path.read_text())["seconds"])
+    except (FileNotFoundError, ValueError, KeyError):
+        return 0.0
+
+
+def _fork(recipe: Recipe, *, source: Path, target: Path, say: Callable[[str], None]) -> None:
+    """Copy the finished stages of `source` that this recipe would make the same way; the first that differs ends it."""
+    if not source.is_dir():
+        raise UserError("there is no such run to fork from.", file=source)
+    if source.resolve() == target.resolve():
+        raise UserError("a fork needs a folder of its own.", file=target, hint="Give another --out.")
+    old, new = Context(recipe, source), Context(recipe, target)
+    for stage in stages_of(recipe):
+        record = StageRecord.read(_record_path(old, stage))
+        if stage == "report" or record is None or record.fingerprint != fingerprint(_inputs(new, stage)):
+            continue
+        if not new.stage(stage).exists():
+            shutil.copytree(old.stage(stage), new.stage(stage))
+            say(f"{stage}: taken over from {source}")
+
+
+def _record_path(context: Context, stage: str) -> Path:
+    return context.stage(stage) / "stage.json"
+
+
+def _set_threads(recipe: Recipe) -> None:
+    import torch
+
+    torch.set_num_threads(recipe.threads or len(os.sched_getaffinity(0)))
+    torch.use_deterministic_algorithms(True)

@@ -1,0 +1,69 @@
+"""Stage 1: supervised fine-tuning of the pretrained model on demonstrations."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from burnish.atomic import atomic_folder
+from burnish.batch import TokenSequence
+from burnish.data.render import Rendered, render_demonstration, render_each
+from burnish.models.adapters import LoraSpec, add_adapter
+from burnish.models.backbone import Backbone, load_backbone
+from burnish.models.roles import View
+from burnish.models.weights import save_model
+from burnish.pipeline.context import Context
+from burnish.runs.metrics import read_metrics
+from burnish.trainers.sft import train_sft
+
+
+def run(context: Context) -> None:
+    """Train, save the model (adapters merged) under `sft/model`, report the held-out loss."""
+    recipe, folder = context.recipe, context.stage("sft")
+    backbone = load_backbone(recipe.model.name, say=context.say)
+    train, heldout = (sequences_of(context, backbone, part, what) for part, what in ((context.demonstrations.train, "demonstrations"), (context.demonstrations.heldout, "held-out demonstrations")))
+    view = View(backbone)
+    if recipe.sft.lora is not None:
+        spec = LoraSpec(recipe.sft.lora.r, recipe.sft.lora.alpha)
+        backbone.freeze()
+        add_adapter(backbone, "sft", spec, seed=recipe.seed)
+        view = View(backbone, "sft", spec)
+    train_sft(
+        view, train, heldout, config=recipe.sft, seed=recipe.seed, folder=folder,
+        progress=context.progress("sft"), writers=context.writers("sft"),
+    )  # fmt: skip
+    with atomic_folder(folder / "model") as scratch:
+        save_model(view, scratch)
+    rows = read_metrics(folder / "metrics.jsonl")
+    evaluated = [row for row in rows if "eval_loss" in row]
+    before = rows[0]["eval_loss_before"]
+    context.finish(
+        "sft",
+        {
+            "examples_train": len(train),
+            "examples_heldout": len(heldout),
+            "steps": len(rows),
+            "tokens": sum(len(s) for s in train),
+            "trained_tokens": sum(s.trained for s in train),
+            "eval_loss_before": before,
+            "eval_loss_after": evaluated[-1]["eval_loss"],
+            "curve": [{"step": row["step"], "loss": row["loss"]} for row in rows],
+            "eval_curve": [{"step": 0, "loss": before}, *({"step": row["step"], "loss": row["eval_loss"]} for row in evaluated)],
+            "parameters": backbone.parameter_count,
+            "quantised": backbone.quantised,
+        },
+    )
+
+
+def sequences_of(context: Context, backbone: Backbone, demonstrations: tuple, what: str) -> list[TokenSequence]:
+    """Demonstrations as token sequences with the mask of what is trained."""
+    data, model = context.recipe.data, context.recipe.model
+    render = partial(render_demonstration, backbone.tokenizer, max_tokens=min(model.max_length, backbone.context))
+    loaded = render_each(demonstrations, render, too_long=data.too_long, origins=context.origins)
+    context.count_dropped(what, loaded.dropped)
+    return [sequence_of(rendered) for _, rendered in loaded.items]
+
+
+def sequence_of(rendered: Rendered) -> TokenSequence:
+    """A rendered conversation, cut where the first trained token stands."""
+    first = rendered.response_mask.index(True)
+    return TokenSequence(rendered.tokens[:first], rendered.tokens[first:], rendered.response_mask[first:])

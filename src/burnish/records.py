@@ -1,0 +1,89 @@
+"""Frozen, torch-free records: what the rooms hand to one another.
+
+Tokens are the record and text is derived: a `Completion` keeps the token ids that the sampler drew and the
+log-probabilities it drew them with, so nothing downstream ever decodes and tokenises again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypedDict
+
+
+class Message(TypedDict):
+    """One turn of a chat: `role` is "system", "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """A conversation to imitate; every assistant turn in it is trained on."""
+
+    id: str
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A conversation that waits for an assistant's turn. `columns` are the row's other fields, handed to rewards."""
+
+    id: str
+    messages: tuple[Message, ...]
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a sampler wrote.
+
+    `tokens` hold the end token when `finish_reason` is "stop"; `text` is them decoded without special tokens.
+    `sampler_logprobs[t]` is the log-probability (nats) of `tokens[t]` under the distribution it was sampled from.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    sampler_logprobs: tuple[float, ...]
+    finish_reason: Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One completion of one prompt, with the version of the weights that wrote it."""
+
+    prompt: Prompt
+    prompt_tokens: tuple[int, ...]
+    completion: Completion
+    weight_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """The reward of one rollout. `components` are what it was made of, by name."""
+
+    value: float
+    components: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Responses `first` and `second` (indices into a group) and the probability in [0, 1] that `first` is better.
+
+    A probability strictly between 0 and 1 is a soft label (the share of annotators). `margin` goes inside the sigmoid.
+    """
+
+    first: int
+    second: int
+    probability: float
+    margin: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceGroup:
+    """A prompt, the responses to it, and every comparison made among them: one batch element of a reward model."""
+
+    prompt: Prompt
+    responses: tuple[str, ...]
+    comparisons: tuple[Comparison, ...]

@@ -1,0 +1,40 @@
+"""A trained reward model as a reward: scores rollouts, gives no gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from burnish.batch import Batch, TokenSequence
+from burnish.models.roles import View
+from burnish.records import Reward, Rollout
+
+
+class RewardModelScorer:
+    """Scores rollouts with a reward model.
+
+    The model was trained on responses that end with `end_token`. A completion that was cut off has none, so one is added
+    for scoring: the model then judges a text that stops in mid-sentence, as the annotators did, instead of reading its
+    score from a place it was never trained at.
+    """
+
+    name = "reward_model"
+
+    def __init__(self, view: View, *, end_token: int, max_tokens: int) -> None:
+        self._view, self._end_token, self._max_tokens = view, end_token, max_tokens
+
+    @torch.no_grad()
+    def score(self, rollouts: Sequence[Rollout]) -> list[Reward]:
+        """One reward for each rollout, in order."""
+        if not rollouts:
+            return []
+        batch = Batch(tuple(self._sequence(rollout) for rollout in rollouts))
+        pieces = (batch.select(rows) for rows in batch.micro_batches(self._max_tokens))
+        scores = torch.cat([self._view.scores(piece).cpu() for piece in pieces]).tolist()
+        return [Reward(score, {self.name: score}) for score in scores]
+
+    def _sequence(self, rollout: Rollout) -> TokenSequence:
+        tokens = rollout.completion.tokens
+        ended = rollout.completion.finish_reason == "stop"
+        return TokenSequence(rollout.prompt_tokens, tokens if ended else (*tokens, self._end_token))

@@ -1,0 +1,1 @@
+"""Runs: checkpoints, metrics and the manifest of a run's folder."""

@@ -1,0 +1,174 @@
+"""What made a run: fingerprints of configuration, data and code, the machine, and the record of each finished stage."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import re
+import resource
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from burnish.atomic import disk_errors, write_json
+from burnish.errors import UserError
+
+_ABSENT: Any = object()
+_HASH = re.compile(r"[0-9a-f]{64}")
+_STANDS_FOR = {"data": "data file", "code": "the code of"}
+_PACKAGES = ("burnish", "torch", "transformers", "tokenizers", "peft", "numpy", "safetensors")
+
+
+def fingerprint(value: Any) -> str:
+    """A hash of a JSON-like value, independent of the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes; of a folder, of its files' relative names and bytes."""
+    if path.is_dir():
+        return fingerprint({str(f.relative_to(path)): file_hash(f) for f in sorted(path.rglob("*")) if f.is_file()})
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def code_hash(package: Path, rooms: Iterable[str]) -> str:
+    """A hash of the sources of some rooms (folders) and modules of the package. Raises ValueError for a name without sources."""
+    hashes: dict[str, str] = {}
+    for room in rooms:
+        module = package / f"{room}.py"
+        sources = [module] if module.is_file() else sorted((package / room).rglob("*.py"))
+        if not sources:
+            raise ValueError(f"{package} has no room or module {room}")
+        hashes |= {source.relative_to(package).as_posix(): file_hash(source) for source in sources}
+    return fingerprint(hashes)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, read without importing anything heavy."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(memory, 1),
+        **found,
+    }
+
+
+def peak_memory_gb() -> float:
+    """The most memory (resident, in 10⁹ bytes) this process has had since `reset_peak_memory`, or since it started."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
+    except (OSError, IndexError, ValueError):
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def reset_peak_memory() -> None:
+    """Start measuring the peak anew, where the kernel lets us."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+@dataclass(frozen=True, slots=True)
+class StageRecord:
+    """A finished stage. `inputs` is what its fingerprint was made of, kept to explain what changed."""
+
+    name: str
+    fingerprint: str
+    inputs: Mapping[str, Any]
+    seconds: float
+    peak_memory_gb: float
+    finished_at: str
+
+    def write(self, path: Path) -> None:
+        """To disk, atomically: a stage is finished when this file is there."""
+        write_json(path, asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> StageRecord | None:
+        """From disk; None if the stage has not finished."""
+        try:
+            return cls(**json.loads(path.read_text()))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                "this record of a finished stage cannot be read.", file=path, hint="Remove it to run the stage again."
+            ) from error
+
+
+def explain_difference(old: Mapping[str, Any], new: Mapping[str, Any], *, at: str = "") -> list[str]:
+    """One line for each leaf that differs: "ppo.clip: 0.2 -> 0.3".
+
+    A leaf that is a hash says only that it changed; under `data` and `code` it is named as what it stands for:
+    "data file prompts.jsonl changed", "the code of trainers changed".
+    """
+    lines: list[str] = []
+    for key in dict.fromkeys((*old, *new)):
+        path = f"{at}.{key}" if at else str(key)
+        before, after = (_as_json(side[key]) if key in side else _ABSENT for side in (old, new))
+        if all(isinstance(side, Mapping) or side is _ABSENT for side in (before, after)):
+            lines += explain_difference(_mapping(before), _mapping(after), at=path)
+        elif before is _ABSENT or after is _ABSENT or before != after:
+            lines.append(_explain_leaf(path, before, after))
+    return lines
+
+
+@contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """Hold the folder: a second process gets a UserError. The kernel lets go of the lock when the process dies, however it dies."""
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("a+")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise UserError(
+                f"another process (pid {holder}) is running in this folder.",
+                file=folder,
+                hint="Wait for it, or choose another --out.",
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _explain_leaf(path: str, before: Any, after: Any) -> str:
+    if any(isinstance(side, str) and _HASH.fullmatch(side) for side in (before, after)):
+        section, _, name = path.partition(".")
+        subject = f"{_STANDS_FOR[section]} {name}" if section in _STANDS_FOR and name else path
+        verb = "is new" if before is _ABSENT else "is gone" if after is _ABSENT else "changed"
+        return f"{subject} {verb}"
+    shown = ("(not set)" if side is _ABSENT else json.dumps(side, ensure_ascii=False) for side in (before, after))
+    return f"{path}: {' -> '.join(shown)}"
+
+
+def _as_json(value: Any) -> Any:
+    """The value as it comes back from a record on disk: a tuple is a list there."""
+    return json.loads(json.dumps(value))
+
+
+def _mapping(side: Any) -> Mapping[str, Any]:
+    return {} if side is _ABSENT else side

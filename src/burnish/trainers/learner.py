@@ -1,0 +1,120 @@
+"""The learner: forward, backward, clip, step. Every trainer uses this one.
+
+A step is a list of terms, each a function that computes one part of the loss on one micro-batch. Every term is already
+divided by the whole batch's denominator, so that terms add up and cutting a batch differently changes nothing. Each
+term is differentiated as soon as it is computed: only one micro-batch's activations are alive at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from burnish.config.schema import Optimiser
+from burnish.errors import UserError
+from burnish.models.roles import View
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A part of the loss (scalar, with its graph) and statistics (detached scalars) that add up over the terms of a step."""
+
+    loss: Tensor
+    sums: Mapping[str, Tensor]
+
+
+class Diverged(UserError):
+    """Too many steps in a row had a loss or gradient that is not finite."""
+
+
+def schedule(*, step: int, total: int, warmup: float, kind: str) -> float:
+    """The share of the peak learning rate at optimiser step `step` of `total`.
+
+    Rises linearly over the first `warmup · total` steps, then stays (constant), falls linearly to 0, or falls as
+    (1 + cos πx)/2 with x the share of the remaining steps that are done (arXiv:1608.03983, one cycle).
+    """
+    rising = math.ceil(warmup * total)
+    if step < rising:
+        return (step + 1) / rising
+    done = (step - rising) / max(1, total - rising)
+    return {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[kind]
+
+
+class Learner:
+    """AdamW on the trainable parameters of one role, with a schedule, global clipping and a guard against bad numbers."""
+
+    def __init__(self, view: View, settings: Optimiser, *, total_steps: int, learning_rate: float | None = None) -> None:
+        self.view, self._settings, self._total = view, settings, max(1, total_steps)
+        self._peak = settings.learning_rate if learning_rate is None else learning_rate
+        self._parameters = view.train_mode()
+        matrices = [p for p in self._parameters if p.ndim >= 2]
+        others = [p for p in self._parameters if p.ndim < 2]
+        groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self._optimiser = torch.optim.AdamW([g for g in groups if g["params"]], lr=self._peak, betas=settings.betas, eps=settings.eps)
+        self.step = 0
+        self.skipped = 0
+        self._skipped_in_a_row = 0
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next step."""
+        return self._peak * schedule(step=self.step, total=self._total, warmup=self._settings.warmup, kind=self._settings.schedule)
+
+    def update(self, terms: Iterable[Callable[[], Term]]) -> dict[str, float]:
+        """One optimiser step. Returns the summed statistics with `loss`, `grad_norm` (before clipping) and `learning_rate`.
+
+        A step whose loss or gradient is not finite changes nothing but the count `skipped`.
+        Raises Diverged after more than `max_skipped_steps` such steps in a row.
+        """
+        self._optimiser.zero_grad(set_to_none=True)
+        sums: dict[str, Tensor] = {}
+        loss = torch.zeros((), dtype=torch.float64)
+        for term_of in terms:
+            term = term_of()
+            term.loss.backward()
+            loss += term.loss.detach().double().cpu()
+            for name, value in term.sums.items():
+                sums[name] = sums[name] + value if name in sums else value
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._settings.max_grad_norm)
+        rate = self.learning_rate
+        finite = bool(torch.isfinite(loss)) and bool(torch.isfinite(norm))
+        if finite:
+            for group in self._optimiser.param_groups:
+                group["lr"] = rate
+            self._optimiser.step()
+            self._skipped_in_a_row = 0
+        else:
+            self._skip()
+        self._optimiser.zero_grad(set_to_none=True)
+        self.step += 1
+        return {**{name: float(value) for name, value in sums.items()}, "loss": float(loss), "grad_norm": float(norm), "learning_rate": rate}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimiser, schedule and counters."""
+        return {
+            "weights": self.view.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "step": self.step,
+            "skipped": self.skipped,
+            "skipped_in_a_row": self._skipped_in_a_row,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put everything back that `state_dict` gave."""
+        self.view.load_state_dict(state["weights"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self.step, self.skipped, self._skipped_in_a_row = state["step"], state["skipped"], state["skipped_in_a_row"]
+
+    def _skip(self) -> None:
+        self.skipped += 1
+        self._skipped_in_a_row += 1
+        if self._skipped_in_a_row > self._settings.max_skipped_steps:
+            raise Diverged(
+                f"{self._skipped_in_a_row} steps in a row had a loss or gradient that is not finite; the last good checkpoint is intact.",
+                hint="Lower the learning rate, or raise optimiser.max_skipped_steps.",
+            )
