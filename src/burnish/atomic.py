@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,10 +20,10 @@ _MARK = ".partial-"
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write beside, flush to disk, rename. Raises UserError when the disk is full."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f"{_MARK}{path.name}-{uuid4().hex[:8]}")
     try:
         with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             with scratch.open("wb") as file:
                 file.write(data)
                 file.flush()
@@ -50,18 +51,17 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     A folder that was at `path` is replaced. Between moving the old one away and the new one in there is an instant in
     which neither is there; `recover` (called by every reader of such folders) puts the old one back then.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f"{_MARK}{path.name}-{uuid4().hex[:8]}")
-    scratch.mkdir()
+    scratch, old = path.with_name(f"{_MARK}{path.name}-{uuid4().hex[:8]}"), path.with_name(f".replaced-{path.name}")
     try:
         with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scratch.mkdir()
             yield scratch
             for file in scratch.rglob("*"):
                 if file.is_file():
                     _sync(file)
             for folder in [f for f in scratch.rglob("*") if f.is_dir()] + [scratch]:
                 _sync_folder(folder)
-            old = path.with_name(f".replaced-{path.name}")
             if path.exists():
                 shutil.rmtree(old, ignore_errors=True)
                 path.rename(old)
@@ -70,6 +70,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        if old.exists() and not path.exists():
+            old.rename(path)
 
 
 def recover(path: Path) -> None:
@@ -82,18 +84,37 @@ def recover(path: Path) -> None:
         shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink(missing_ok=True)
 
 
+def clean_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed while writing left anywhere in a folder in which nothing is writing now."""
+    for stale in list(folder.rglob(f"{_MARK}*")):
+        shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink(missing_ok=True)
+
+
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turns "no space left" and "permission denied" while writing `path` into a UserError that says what to do."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        number = _system_error(error)
+        if number in (errno.ENOSPC, errno.EDQUOT):
             hint = "Free some space and run the same command again: it continues from the last checkpoint."
-            raise UserError("the disk is full; nothing that was written before is lost.", file=path, hint=hint) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise UserError("this place cannot be written to.", file=path, hint="Choose another folder with --out.") from error
+            raise UserError(
+                "the disk is full; nothing that was written before is lost.", file=path, hint=hint
+            ) from error
+        if number in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise UserError(
+                "this place cannot be written to.", file=path, hint="Choose another folder with --out."
+            ) from error
         raise
+
+
+def _system_error(error: Exception) -> int | None:
+    """The system's number of a failure; safetensors has an error of its own that names it in the text only."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"\(os error (\d+)\)", str(error)) if type(error).__name__ == "SafetensorError" else None
+    return int(found[1]) if found else None
 
 
 def _sync(path: Path) -> None:

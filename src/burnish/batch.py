@@ -204,4 +204,11 @@ def _lay_out(sequences: Sequence[TokenSequence], share_prompts: bool) -> Layout:
                     predecessors.append(start + offset - 1 if offset else prompt_end - 1)
             last.append(start + len(response) - 1 if response else prompt_end - 1)
     as_tensor = lambda values: torch.tensor(values, dtype=torch.long)  # noqa: E731
-    return Layout(as_tensor(tokens), as_tensor(positions), tuple(segments), as_tensor(targets), as_tensor(predecessors), as_tensor(last))
+    return Layout(
+        as_tensor(tokens),
+        as_tensor(positions),
+        tuple(segments),
+        as_tensor(targets),
+        as_tensor(predecessors),
+        as_tensor(last),
+    )

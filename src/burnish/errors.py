@@ -12,7 +12,13 @@ class UserError(Exception):
     """
 
     def __init__(
-        self, problem: str, *, file: str | Path | None = None, row: int | None = None, field: str | None = None, hint: str | None = None
+        self,
+        problem: str,
+        *,
+        file: str | Path | None = None,
+        row: int | None = None,
+        field: str | None = None,
+        hint: str | None = None,
     ) -> None:
         self.problem, self.file, self.row, self.field, self.hint = problem, file, row, field, hint
         where = [str(file)] if file is not None else []

@@ -17,7 +17,13 @@ class TokenLogprobs(NamedTuple):
 
 
 def token_logprobs(
-    *, hidden_PD: Tensor, weight_VD: Tensor, targets_P: Tensor, temperature: float = 1.0, chunk: int = 512, entropy: bool = False
+    *,
+    hidden_PD: Tensor,
+    weight_VD: Tensor,
+    targets_P: Tensor,
+    temperature: float = 1.0,
+    chunk: int = 512,
+    entropy: bool = False,
 ) -> TokenLogprobs:
     """log softmax(h Wᵀ / temperature) at the targets, and −Σ π log π.
 
@@ -41,7 +47,9 @@ class _ChunkedLogSoftmax(torch.autograd.Function):
     """d log π_y / d logits = onehot(y) − π and dH / d logits_v = −π_v (log π_v + H), chunk by chunk."""
 
     @staticmethod
-    def forward(ctx: Any, hidden_PD: Tensor, weight_VD: Tensor, targets_P: Tensor, temperature: float, chunk: int, entropy: bool) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, hidden_PD: Tensor, weight_VD: Tensor, targets_P: Tensor, temperature: float, chunk: int, entropy: bool
+    ) -> tuple[Tensor, Tensor]:
         logprobs, entropies, normalisers = [], [], []
         for at in range(0, len(targets_P), chunk):
             logits = _logits(hidden_PD[at : at + chunk], weight_VD, temperature)
@@ -61,7 +69,8 @@ class _ChunkedLogSoftmax(torch.autograd.Function):
         return logprobs_P, entropy_P
 
     @staticmethod
-    def backward(ctx: Any, grad_logprobs_P: Tensor, grad_entropy_P: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
+        grad_logprobs_P, grad_entropy_P = grad_outputs
         hidden_PD, weight_VD, targets_P, lse_P, entropy_P = ctx.saved_tensors
         grad_hidden = torch.empty_like(hidden_PD) if ctx.needs_input_grad[0] else None
         grad_weight = torch.zeros_like(weight_VD) if ctx.needs_input_grad[1] else None

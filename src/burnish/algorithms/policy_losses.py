@@ -17,7 +17,13 @@ class Loss(NamedTuple):
 
 
 def ppo_policy_loss(
-    *, logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, clip_low: float, clip_high: float, dual_clip: float | None = None
+    *,
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    clip_low: float,
+    clip_high: float,
+    dual_clip: float | None = None,
 ) -> Loss:
     """−min(r A, clip(r, 1 − clip_low, 1 + clip_high) A), r = π/π_old (Schulman et al., arXiv:1707.06347, eq. 7).
 
@@ -33,7 +39,11 @@ def ppo_policy_loss(
     if dual_clip is not None:
         loss = torch.where(advantages < 0, torch.minimum(loss, -dual_clip * advantages), loss)
     with torch.no_grad():
-        stats = {"ratio": ratio.detach(), "clipfrac": (clipped > plain).to(loss.dtype), "approx_kl": log_ratio.expm1() - log_ratio}
+        stats = {
+            "ratio": ratio.detach(),
+            "clipfrac": (clipped > plain).to(loss.dtype),
+            "approx_kl": log_ratio.expm1() - log_ratio,
+        }
     return Loss(loss, stats)
 
 

@@ -9,7 +9,9 @@ from torch import Tensor
 from burnish.algorithms.policy_losses import Loss
 
 
-def bradley_terry_loss(*, scores_first: Tensor, scores_second: Tensor, probability: Tensor, margin: Tensor | float = 0.0) -> Loss:
+def bradley_terry_loss(
+    *, scores_first: Tensor, scores_second: Tensor, probability: Tensor, margin: Tensor | float = 0.0
+) -> Loss:
     """−p log σ(d_w) − (1 − p) log σ(−d_w) for each comparison, d_w = s_first − s_second − μ·sign(p − ½).
 
     Bradley–Terry (1952) as in Ouyang et al. (arXiv:2203.02155, eq. 1), with p the probability that the first is better

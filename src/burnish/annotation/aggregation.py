@@ -61,9 +61,11 @@ def preference_groups(tasks: Sequence[Task], labels: Mapping[Pair, float]) -> li
     by_item: dict[str, list[Comparison]] = defaultdict(list)
     for (item, first, second), probability in labels.items():
         by_item[item].append(Comparison(first, second, probability))
-    return [PreferenceGroup(task.prompt, task.candidates, tuple(by_item[task.item_id])) for task in tasks if task.item_id in by_item]
-
-
+    return [
+        PreferenceGroup(task.prompt, task.candidates, tuple(by_item[task.item_id]))
+        for task in tasks
+        if task.item_id in by_item
+    ]
 
 
 def _log_odds(p: float) -> float:

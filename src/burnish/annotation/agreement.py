@@ -76,7 +76,9 @@ def krippendorff_alpha(found: Sequence[Vote], *, resamples: int = 500, seed: int
     """
     coincidences = _coincidences(found)
     items = sorted(coincidences)
-    few = f"only {len(items)} items have two or more annotators; α needs {FEW_ITEMS}" if len(items) < FEW_ITEMS else None
+    few = (
+        f"only {len(items)} items have two or more annotators; α needs {FEW_ITEMS}" if len(items) < FEW_ITEMS else None
+    )
     if not items:
         return Estimate(float("nan"), float("nan"), float("nan"), 0), few
     table = np.stack([coincidences[item] for item in items])

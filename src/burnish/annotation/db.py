@@ -109,7 +109,9 @@ def open_database(place: str | Path) -> Engine:
     except DatabaseError as error:
         raise UserError(f"this is not a database that can be opened ({error.orig}).", file=str(place)) from error
     except CommandError as error:
-        raise UserError("this database was written by a newer version of Burnish.", file=str(place), hint="Upgrade Burnish.") from error
+        raise UserError(
+            "this database was written by a newer version of Burnish.", file=str(place), hint="Upgrade Burnish."
+        ) from error
     return engine
 
 
@@ -128,7 +130,9 @@ def _is_below(script: ScriptDirectory, revision: str, connection: Any) -> bool:
     from alembic.runtime.migration import MigrationContext
 
     current = MigrationContext.configure(connection).get_current_revision()
-    return current is not None and revision in {r.revision for r in script.iterate_revisions(current, "base")} - {current}
+    return current is not None and revision in {r.revision for r in script.iterate_revisions(current, "base")} - {
+        current
+    }
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:

@@ -59,7 +59,9 @@ def default_panel(gold: Mapping[str, float], *, size: int, seed: int) -> tuple[P
     return tuple(panel)
 
 
-def rank(*, properties_KF: np.ndarray, names: Sequence[str], persona: Persona, rng: np.random.Generator) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def rank(
+    *, properties_KF: np.ndarray, names: Sequence[str], persona: Persona, rng: np.random.Generator
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """(order of showing, rank of each response) of K responses with F properties, the columns called `names`."""
     count = len(properties_KF)
     presented = rng.permutation(count)

@@ -63,7 +63,12 @@ class Store:
                 if prompt.id in known:
                     continue
                 candidates = [Candidate(position=i, text=text, source=source) for i, text in enumerate(texts)]
-                row = Item(project_id=project_id, external_id=prompt.id, messages=[dict(m) for m in prompt.messages], columns=dict(prompt.columns))
+                row = Item(
+                    project_id=project_id,
+                    external_id=prompt.id,
+                    messages=[dict(m) for m in prompt.messages],
+                    columns=dict(prompt.columns),
+                )
                 row.candidates = candidates
                 session.add(row)
 
@@ -76,29 +81,54 @@ class Store:
     def tasks(self, project: str) -> list[Task]:
         """All items of a project, in the order they came."""
         with Session(self._engine) as session:
-            items = session.scalars(select(Item).where(Item.project_id == _project(session, project).id).order_by(Item.id))
+            items = session.scalars(
+                select(Item).where(Item.project_id == _project(session, project).id).order_by(Item.id)
+            )
             return [_task(item) for item in items]
 
     def answered(self, project: str, annotator: str) -> set[str]:
         """Ids of the items this annotator has ranked or skipped."""
         with Session(self._engine) as session:
-            query = select(Item.external_id).join(Annotation, Annotation.item_id == Item.id).join(Annotator, Annotation.annotator_id == Annotator.id)
-            return set(session.scalars(query.where(Item.project_id == _project(session, project).id, Annotator.name == annotator)))
+            query = (
+                select(Item.external_id)
+                .join(Annotation, Annotation.item_id == Item.id)
+                .join(Annotator, Annotation.annotator_id == Annotator.id)
+            )
+            return set(
+                session.scalars(
+                    query.where(Item.project_id == _project(session, project).id, Annotator.name == annotator)
+                )
+            )
 
     def submit(self, project: str, ranking: Ranking, *, seconds: float | None = None) -> None:
         """Record a ranking. Raises UserError if it does not fit the item, or the annotator has answered the item before."""
         with Session(self._engine) as session, session.begin():
-            item = session.scalar(select(Item).where(Item.project_id == _project(session, project).id, Item.external_id == ranking.item_id))
+            item = session.scalar(
+                select(Item).where(
+                    Item.project_id == _project(session, project).id, Item.external_id == ranking.item_id
+                )
+            )
             if item is None:
                 raise UserError(f'there is no item "{ranking.item_id}" in project "{project}".')
             _check(ranking, len(item.candidates))
             annotator = session.scalar(select(Annotator).where(Annotator.name == ranking.annotator))
             if annotator is None:
                 raise UserError(f'there is no annotator "{ranking.annotator}".')
-            if session.scalar(select(Annotation.id).where(Annotation.item_id == item.id, Annotation.annotator_id == annotator.id)) is not None:
+            if (
+                session.scalar(
+                    select(Annotation.id).where(Annotation.item_id == item.id, Annotation.annotator_id == annotator.id)
+                )
+                is not None
+            ):
                 raise UserError(f'annotator "{ranking.annotator}" has answered item "{ranking.item_id}" already.')
             session.add(
-                Annotation(item_id=item.id, annotator_id=annotator.id, presented=list(ranking.presented), ranks=list(ranking.ranks), seconds=seconds)
+                Annotation(
+                    item_id=item.id,
+                    annotator_id=annotator.id,
+                    presented=list(ranking.presented),
+                    ranks=list(ranking.ranks),
+                    seconds=seconds,
+                )
             )
 
     def rankings(self, project: str) -> list[Ranking]:
@@ -110,8 +140,14 @@ class Store:
             .order_by(Item.id, Annotator.name)
         )
         with Session(self._engine) as session:
-            rows = session.execute(query.where(Item.project_id == _project(session, project).id, Annotation.skipped.is_(None)))
-            return [Ranking(item, name, tuple(presented), tuple(ranks)) for item, name, presented, ranks in rows if ranks is not None]
+            rows = session.execute(
+                query.where(Item.project_id == _project(session, project).id, Annotation.skipped.is_(None))
+            )
+            return [
+                Ranking(item, name, tuple(presented), tuple(ranks))
+                for item, name, presented, ranks in rows
+                if ranks is not None
+            ]
 
 
 def _project(session: Session, name: str) -> Project:
@@ -129,6 +165,10 @@ def _task(item: Item) -> Task:
 
 def _check(ranking: Ranking, candidates: int) -> None:
     if sorted(ranking.presented) != list(range(candidates)):
-        raise UserError(f'item "{ranking.item_id}" has {candidates} candidates; presented must name each once.', field="presented")
+        raise UserError(
+            f'item "{ranking.item_id}" has {candidates} candidates; presented must name each once.', field="presented"
+        )
     if len(ranking.ranks) != candidates or any(type(rank) is not int or rank < 1 for rank in ranking.ranks):
-        raise UserError(f'item "{ranking.item_id}" has {candidates} candidates; each needs a rank of 1 or more.', field="ranks")
+        raise UserError(
+            f'item "{ranking.item_id}" has {candidates} candidates; each needs a rank of 1 or more.', field="ranks"
+        )

@@ -5,15 +5,14 @@ from __future__ import annotations
 import difflib
 import json
 import re
-import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
+from burnish.config.describe import defaults, describe_fields, discriminators, show
 from burnish.errors import UserError
 
 Config = TypeVar("Config", bound=BaseModel)
@@ -34,6 +33,7 @@ ALIASES = {
     "vf_coef": "ppo.value_coefficient",
     "whiten_rewards": "ppo.tricks.normalise_advantages",
     "missing_eos_penalty": "ppo.tricks.missing_end_penalty",
+    "lr": "optimiser.learning_rate",
     "lora_r": "lora.r",
     "lora_alpha": "lora.alpha",
     "gradient_accumulation_steps": "optimiser.micro_batch_tokens (tokens at once; batch_size is the whole batch)",
@@ -53,11 +53,6 @@ _FLOAT = ("tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][
 class _Loader(yaml.SafeLoader):
     """Safe YAML in which 1e-4 is a number, a date is text, and a key that stands twice is an error."""
 
-    yaml_implicit_resolvers = {
-        first: [(tag, rule) for tag, rule in rules if tag != "tag:yaml.org,2002:timestamp"]
-        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         # here, not on construction: by then a merge (<<) may have put an overridden key beside its override
         node = super().compose_mapping_node(anchor)
@@ -72,20 +67,19 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Safe YAML that puts text in quotes wherever `_Loader` would take it for a number."""
+    """Safe YAML that puts text in quotes wherever `_Loader` would take it for a number or fold its line breaks."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=None if data.isprintable() else '"')
 
 
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, rule) for tag, rule in rules if tag != "tag:yaml.org,2002:timestamp"]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _Loader.add_implicit_resolver(*_FLOAT)
 _Dumper.add_implicit_resolver(*_FLOAT)
-
-
-class Option(NamedTuple):
-    """One option of a configuration, in words. `default` is YAML, "required", or empty for a section."""
-
-    key: str
-    type: str
-    default: str
-    description: str
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 
 def load_config(
@@ -103,34 +97,25 @@ def load_config(
     Raises UserError naming the file and line (or the override), the key, what is wrong and what would be right;
     `aliases` says what keys of other tools are called here.
     """
-    file = _File.empty() if path is None else _File.read(path)
-    tags = _discriminators(model)
-    values = _merge(_merge(_defaults(model), base or {}, tags), file.values, tags)
+    file = _File.read(path) if path else _File(None, {}, None)
+    tags = discriminators(model)
+    values = _merge(_merge(defaults(model), base or {}, tags), file.values, tags)
     origins: dict[tuple[str, ...], str] = {}
     for override in overrides:
         key, value = _parse_override(override)
         origins[key] = override
-        values = _put(values, key, value, tags=tags, override=override)
+        values = _put(values, key, value, tags, override=override)
+    text = _to_json(values, path)
     try:
         # through JSON, since only there strictness lets a list be a tuple
-        return model.model_validate_json(json.dumps(values, default=repr), strict=True)
+        return model.model_validate_json(text, strict=True)
     except ValidationError as error:
-        raise _explain(error, model, values, file, origins, aliases) from None
-    except ValueError:
-        raise UserError("a YAML alias in this file refers to itself.", file=path) from None
+        raise _explain(error, model, json.loads(text), file, origins, aliases) from None
 
 
 def dump_yaml(config: BaseModel) -> str:
     """YAML that loads to the same configuration, its keys in the order of the schema."""
     return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
-
-
-def describe_fields(model: type[BaseModel]) -> list[Option]:
-    """Every option by dotted key, sections included, with the defaults that hold at that very place.
-
-    The items of a list or mapping of sections have `*` for their place.
-    """
-    return list(_describe(model, "", _defaults(model)))
 
 
 class _File(NamedTuple):
@@ -141,11 +126,8 @@ class _File(NamedTuple):
     node: yaml.Node | None
 
     @classmethod
-    def empty(cls) -> _File:
-        return cls(None, {}, None)
-
-    @classmethod
     def read(cls, path: Path) -> _File:
+        """Raises UserError when there is no such file, or it is not YAML, or not a mapping."""
         try:
             loader = _Loader(path.read_text(encoding="utf-8"))
             node = loader.get_single_node()
@@ -197,123 +179,52 @@ def _parse_override(override: str) -> tuple[tuple[str, ...], Any]:
     if not equals or not all(key.split(".")):
         raise UserError(f'the override "{override}" is not of the form key.subkey=value.')
     try:
-        return tuple(key.split(".")), yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+        return tuple(key.split(".")), yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         problem = getattr(error, "problem", None) or " ".join(str(error).split())
         raise UserError(f'the value of the override "{override}" cannot be read ({problem}).') from None
 
 
-def _put(tree: Any, key: Sequence[str], value: Any, *, tags: set[str], override: str) -> Any:
+def _put(tree: Any, key: Sequence[str], value: Any, tags: set[str], *, override: str, at: str = "") -> Any:
     """`tree` with `value` at `key`; sections that are not there yet (or None) are made on the way."""
     if not key:
-        return _merge(tree, value, tags) if isinstance(tree, Mapping) and isinstance(value, Mapping) else value
+        return _merge(tree, value, tags, at) if isinstance(tree, Mapping) and isinstance(value, Mapping) else value
     head, rest = key[0], key[1:]
     if isinstance(tree, list):
         if not head.isdecimal() or int(head) >= len(tree):
             raise UserError(f'the override "{override}" wants item {head} of a list of {len(tree)} (the first is 0).')
         index = int(head)
-        return [*tree[:index], _put(tree[index], rest, value, tags=tags, override=override), *tree[index + 1 :]]
-    if tree is None:
-        tree = {}
-    if not isinstance(tree, Mapping):
+        item = _put(tree[index], rest, value, tags, override=override, at=f"{at}*.")
+        return [*tree[:index], item, *tree[index + 1 :]]
+    if not isinstance(tree, Mapping | None):
         raise UserError(f'the override "{override}" looks for "{head}" inside a value, not a section.')
-    return _merge(tree, {head: _put(tree.get(head), rest, value, tags=tags, override=override)}, tags)
+    section = tree or {}
+    item = _put(section.get(head), rest, value, tags, override=override, at=f"{at}{head}.")
+    return {head: item} if _other_kind(section, {head: item}, tags, at) else {**section, head: item}
 
 
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any], tags: set[str]) -> dict[str, Any]:
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any], tags: set[str], at: str = "") -> dict[str, Any]:
     """`above` over `below`, section by section; a section that becomes one of another kind starts afresh."""
-    if any(tag in above and tag in below and above[tag] != below[tag] for tag in tags):
+    if _other_kind(below, above, tags, at):
         return dict(above)
     merged = {**below, **above}
     for key, value in above.items():
         if isinstance(value, Mapping) and isinstance(under := below.get(key), Mapping):
-            merged[key] = _merge(under, value, tags)
+            merged[key] = _merge(under, value, tags, f"{at}{key}.")
     return merged
 
 
-def _defaults(model: type[BaseModel]) -> dict[str, Any]:
-    return model.model_construct().model_dump(mode="json")
+def _other_kind(below: Mapping[str, Any], above: Mapping[str, Any], tags: set[str], at: str) -> bool:
+    return any(f"{at}{key}" in tags and key in below and below[key] != above[key] for key in above)
 
 
-def _sections(annotation: Any) -> Iterator[tuple[str, type[BaseModel]]]:
-    """The models inside an annotation, with ".*" for each list or mapping around them."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield "", annotation
-        return
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        yield from _sections(arguments[0])
-    elif origin in (Union, types.UnionType):
-        for argument in arguments:
-            yield from _sections(argument)
-    elif origin in (list, tuple, dict):
-        for argument in arguments:
-            yield from ((f".*{at}", section) for at, section in _sections(argument))
-
-
-def _discriminators(model: type[BaseModel]) -> set[str]:
-    """The keys that tell the kinds of a section apart, wherever in the model they are."""
-    found: set[str] = set()
-    for field in model.model_fields.values():
-        notes = [field, *(note for note in _notes(field.annotation) if isinstance(note, FieldInfo))]
-        found |= {note.discriminator for note in notes if isinstance(note.discriminator, str)}
-        for _, section in _sections(field.annotation):
-            found |= _discriminators(section)
-    return found
-
-
-def _notes(annotation: Any) -> Iterator[Any]:
-    """What `Annotated` says anywhere inside an annotation."""
-    if get_origin(annotation) is Annotated:
-        yield from annotation.__metadata__
-    for argument in get_args(annotation):
-        yield from _notes(argument)
-
-
-def _describe(model: type[BaseModel], at: str, defaults: Mapping[str, Any]) -> Iterator[Option]:
-    for name, field in model.model_fields.items():
-        sections = dict.fromkeys(_sections(field.annotation))
-        default = defaults.get(name)
-        shown = "required" if field.is_required() else "" if isinstance(default, Mapping) else _show(default)
-        yield Option(at + name, _type_text(field.annotation, field.metadata), shown, field.description or "")
-        for place, section in sections:
-            known = default if isinstance(default, Mapping) and not place else {}
-            yield from _describe(
-                section, f"{at}{name}{place}.", _merge(_defaults(section), known, _discriminators(model))
-            )
-
-
-def _type_text(annotation: Any, metadata: Sequence[Any] = ()) -> str:
-    """A type in plain words, with its bounds: "whole number ≥ 1 or null"."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        notes = [rule for note in arguments[1:] for rule in (note.metadata if isinstance(note, FieldInfo) else [note])]
-        return _type_text(arguments[0], [*notes, *metadata])
-    if origin in (Union, types.UnionType):
-        return " or ".join(
-            dict.fromkeys(
-                _type_text(argument, metadata if argument is not type(None) else ()) for argument in arguments
-            )
-        )
-    if origin is Literal:
-        return " | ".join(_show(argument) for argument in arguments)
-    if origin is tuple and arguments[-1:] != (Ellipsis,):
-        return f"[{', '.join(_type_text(argument) for argument in arguments)}]"
-    if origin in (list, tuple):
-        return f"list of {_type_text(arguments[0])}"
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return "section"
-    words = {int: "whole number", float: "number", bool: "true or false", str: "text", Path: "path", type(None): "null"}
-    bounds = [
-        f"{sign} {bound:g}"
-        for rule in metadata
-        for attribute, sign in _BOUNDS
-        if (bound := getattr(rule, attribute, None)) is not None
-    ]
-    return " ".join([words.get(annotation, str(annotation)), " and ".join(bounds)]).strip()
-
-
-_BOUNDS = (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤"))
+def _to_json(values: Mapping[str, Any], path: Path | None) -> str:
+    try:
+        return json.dumps(values)
+    except ValueError:
+        raise UserError("a YAML alias here refers to itself.", file=path) from None
+    except TypeError as error:
+        raise UserError(f"there is a type here that a recipe cannot hold ({error}).", file=path) from None
 
 
 def _explain(
@@ -327,8 +238,8 @@ def _explain(
     known = [option.key for option in describe_fields(model)]
     found: list[UserError] = []
     for problem in error.errors(include_url=False)[:_MOST_PROBLEMS]:
-        place = _place(problem["loc"], values)
-        override = next((text for key, text in reversed(origins.items()) if place[: len(key)] == key), None)
+        place = _place(problem["loc"], values, missing=problem["type"] == "missing")
+        override = next((text for key, text in reversed(list(origins.items())) if place[: len(key)] == key), None)
         unknown = problem["type"] == "extra_forbidden"
         hint = _suggest(place, known, aliases) if unknown else _remedy(problem)
         found.append(
@@ -346,23 +257,23 @@ def _explain(
     return UserError("\n".join([*map(str, found), *([f"and {more} more"] if more else [])]))
 
 
-def _place(location: Sequence[str | int], values: Any) -> tuple[str, ...]:
+def _place(location: Sequence[str | int], values: Any, *, missing: bool) -> tuple[str, ...]:
     """A location of pydantic's as keys of the values: without the names of a union's members that stand in it."""
     place: list[str] = []
-    for last, part in ((index == len(location) - 1, part) for index, part in enumerate(location)):
+    for part in location:
         if isinstance(values, Mapping) and part in values:
             values = values[str(part)]
         elif isinstance(values, list) and isinstance(part, int) and part < len(values):
             values = values[part]
-        elif not (last and isinstance(values, Mapping | list)):
+        else:
             continue
         place.append(str(part))
-    return tuple(place)
+    return (*place, str(location[-1])) if missing else tuple(place)
 
 
 def _reason(problem: Mapping[str, Any]) -> str:
     """What is wrong with a value, in plain words."""
-    kind, context, given = problem["type"], problem.get("ctx", {}), _show(problem["input"])
+    kind, context, given = problem["type"], problem.get("ctx", {}), show(problem["input"])
     if kind == "missing":
         return "this is required, and missing"
     if kind == "union_tag_not_found":
@@ -400,7 +311,7 @@ def _remedy(problem: Mapping[str, Any]) -> str | None:
     """What to do about it, where the reason does not say so already."""
     given = problem["input"]
     if problem["type"] == "string_type" and isinstance(given, int | float):
-        return f"Put it in quotes: '\"{_show(given)}\"'."
+        return f"Put it in double quotes (on a command line: '\"{show(given)}\"')."
     if problem["type"] in ("int_type", "float_type") and isinstance(given, str) and re.fullmatch(r"[-+.\deE]+", given):
         return "Take the quotes off."
     return None
@@ -424,11 +335,3 @@ def _suggest(place: tuple[str, ...], known: Sequence[str], aliases: Mapping[str,
 
 def _nearest(word: str, words: Sequence[str]) -> str | None:
     return next(iter(difflib.get_close_matches(word, words, n=1, cutoff=0.7)), None)
-
-
-def _show(value: Any) -> str:
-    """A value as YAML would have it, on one line and not too long."""
-    if isinstance(value, Mapping):
-        return "a section"
-    text = json.dumps(value, ensure_ascii=False, default=repr) if not isinstance(value, str) else f'"{value}"'
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -253,7 +253,9 @@ class Ppo(Section):
     @model_validator(mode="after")
     def _mini_batches_fit(self) -> Ppo:
         if self.mini_batches > self.prompts_per_step * self.responses_per_prompt:
-            raise ValueError("mini_batches is more than the completions of a step (prompts_per_step × responses_per_prompt)")
+            raise ValueError(
+                "mini_batches is more than the completions of a step (prompts_per_step × responses_per_prompt)"
+            )
         if self.sampling.temperature == 0:
             raise ValueError("sampling.temperature is 0: PPO learns nothing from greedy rollouts")
         return self
@@ -331,7 +333,9 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         if self.ppo.roles == "adapters" and "ppo" in self.stages and self.reward.lora is None:
-            raise ValueError("ppo.roles is adapters, which needs a reward model that is an adapter: set reward.lora, or ppo.roles: copies")
+            raise ValueError(
+                "ppo.roles is adapters, which needs a reward model that is an adapter: set reward.lora, or ppo.roles: copies"
+            )
         if self.data.comparisons is None and self.data.prompts is None:
             raise ValueError("data.prompts is needed where there are no data.comparisons")
         return self

@@ -1,7 +1,8 @@
 """What to report of a reward model on held-out comparisons. Pure.
 
 A pair has a score difference d = s(first) − s(second), and a label p in [0, 1]: the probability, or the share of
-annotators, that the first is better. The model's own probability is σ(d). `groups` names the prompt of each pair.
+annotators, that the first is better. The model's own probability is σ(d): give scores on the scale they were trained on, for
+a gain applied afterwards makes the model look more or less sure than it is. `groups` names the prompt of each pair.
 To measure against a known gold taste, give its labels as `labels`.
 """
 
@@ -26,11 +27,15 @@ class PairAccuracy(Interval):
 
 @dataclass(frozen=True, slots=True)
 class CalibrationBin:
-    """Pairs with similar predictions: mean σ(d), mean label, and how many."""
+    """Pairs of similar confidence: mean confidence, the share in which the chosen response was preferred, and how many."""
 
     predicted: float
     observed: float
     count: int
+
+    def to_dict(self) -> dict[str, float]:
+        """For JSON."""
+        return asdict(self)
 
 
 def pairwise_accuracy(
@@ -59,7 +64,12 @@ def pairwise_accuracy(
 
 
 def longer_wins_baseline(
-    lengths_first: ArrayLike, lengths_second: ArrayLike, labels: ArrayLike, *, groups: Sequence[Hashable] | None = None, seed: int = 0
+    lengths_first: ArrayLike,
+    lengths_second: ArrayLike,
+    labels: ArrayLike,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    seed: int = 0,
 ) -> PairAccuracy:
     """The accuracy of a judge that always prefers the longer response (equal lengths count half)."""
     difference = np.asarray(lengths_first, dtype=np.float64) - np.asarray(lengths_second, dtype=np.float64)
@@ -73,28 +83,38 @@ def brier(difference: ArrayLike, labels: ArrayLike) -> float:
 
 
 def expected_calibration_error(difference: ArrayLike, labels: ArrayLike, *, bins: int = 10) -> float:
-    """Σ over bins of (count / N) · |mean σ(d) − mean p|, bins of equal mass (arXiv:1909.10155: less biased than equal width)."""
+    """Σ over bins of (count / N) · |predicted − observed|, bins of equal mass (arXiv:1909.10155: less biased than equal width)."""
     found = calibration_curve(difference, labels, bins=bins)
     return sum(b.count * abs(b.predicted - b.observed) for b in found) / sum(b.count for b in found)
 
 
 def calibration_curve(difference: ArrayLike, labels: ArrayLike, *, bins: int = 10) -> list[CalibrationBin]:
-    """Pairs in the order of σ(d), cut into `bins` of equal mass; equal predictions stay together, so there may be fewer."""
+    """Confidence against outcome, in `bins` of equal mass; equal confidences stay together, so there may be fewer.
+
+    Each pair is turned so that the model's choice comes first: its confidence σ(|d|) lies in [½, 1], the outcome is p for
+    d > 0, 1 − p for d < 0, ½ for d = 0. So it does not matter which response a pair names first; data that names the
+    preferred one first would otherwise show an outcome of 1 in every bin.
+    """
     if bins < 1:
         raise ValueError("bins must be at least 1")
     d, p = _pairs(difference, labels)
-    predicted = _sigmoid(d)
+    predicted = _sigmoid(np.abs(d))
+    p = np.where(d == 0.0, 0.5, np.where(d > 0.0, p, 1.0 - p))
     order = np.argsort(predicted, kind="stable")
     predicted, observed = predicted[order], p[order]
     _, first, inverse = np.unique(predicted, return_index=True, return_inverse=True)
     bin_of = first[inverse] * bins // len(predicted)
     return [
-        CalibrationBin(float(predicted[bin_of == b].mean()), float(observed[bin_of == b].mean()), int((bin_of == b).sum()))
+        CalibrationBin(
+            float(predicted[bin_of == b].mean()), float(observed[bin_of == b].mean()), int((bin_of == b).sum())
+        )
         for b in np.unique(bin_of)
     ]
 
 
-def length_correlation(scores: ArrayLike, lengths: ArrayLike, *, groups: Sequence[Hashable] | None = None) -> dict[str, float | None]:
+def length_correlation(
+    scores: ArrayLike, lengths: ArrayLike, *, groups: Sequence[Hashable] | None = None
+) -> dict[str, float | None]:
     """How far the score follows the length of the response.
 
     `pearson` and `spearman` are over all responses, across prompts. With `groups`, `pearson_within` and `spearman_within` are
@@ -105,24 +125,30 @@ def length_correlation(scores: ArrayLike, lengths: ArrayLike, *, groups: Sequenc
 
     s, words = np.asarray(scores, dtype=np.float64), np.asarray(lengths, dtype=np.float64)
     if s.shape != words.shape or s.ndim != 1 or not len(s):
-        raise ValueError(f"scores and lengths must be two equally long lists, not of shapes {s.shape} and {words.shape}")
+        raise ValueError(
+            f"scores and lengths must be two equally long lists, not of shapes {s.shape} and {words.shape}"
+        )
     found = {"pearson": _correlation(s, words), "spearman": _correlation(rankdata(s), rankdata(words))}
     if groups is None:
         return found
     rows: dict[Hashable, list[int]] = {}
     for row, group in zip(range(len(s)), groups, strict=True):
         rows.setdefault(group, []).append(row)
-    centred = [(s[r] - s[r].mean(), words[r] - words[r].mean()) for r in rows.values()]
-    # Ranks of k values have mean (k + 1) / 2, exactly, so responses alone in their prompt contribute nothing.
-    ranked = [(rankdata(s[r]) - (len(r) + 1) / 2, rankdata(words[r]) - (len(r) + 1) / 2) for r in rows.values()]
-    within = [_correlation(np.concatenate(a), np.concatenate(b)) for a, b in (zip(*centred, strict=True), zip(*ranked, strict=True))]
+    centred = [(_centred(s[r]), _centred(words[r])) for r in rows.values()]
+    ranked = [(_centred(rankdata(s[r])), _centred(rankdata(words[r]))) for r in rows.values()]
+    within = [
+        _correlation(np.concatenate(a), np.concatenate(b))
+        for a, b in (zip(*centred, strict=True), zip(*ranked, strict=True))
+    ]
     return {**found, "pearson_within": within[0], "spearman_within": within[1]}
 
 
 def _pairs(difference: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     d, p = np.asarray(difference, dtype=np.float64), np.asarray(labels, dtype=np.float64)
     if d.shape != p.shape or d.ndim != 1 or not len(d):
-        raise ValueError(f"differences and labels must be two equally long lists, not of shapes {d.shape} and {p.shape}")
+        raise ValueError(
+            f"differences and labels must be two equally long lists, not of shapes {d.shape} and {p.shape}"
+        )
     if not np.isfinite(d).all():
         raise ValueError("a score difference is not finite")
     if not ((p >= 0.0) & (p <= 1.0)).all():
@@ -136,6 +162,12 @@ def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float | None:
-    x, y = x - x.mean(), y - y.mean()
+    x, y = _centred(x), _centred(y)
     scale = float(np.sqrt((x @ x) * (y @ y)))
     return float(np.clip(x @ y / scale, -1.0, 1.0)) if scale > 0.0 else None
+
+
+def _centred(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    # From the first value: a constant then becomes exactly 0, where x − mean can leave rounding noise to correlate with.
+    shifted = x - x[0]
+    return shifted - shifted.mean()

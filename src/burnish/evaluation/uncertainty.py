@@ -38,7 +38,12 @@ class Interval:
 
 
 def bootstrap_mean(
-    values: ArrayLike, *, groups: Sequence[Hashable] | None = None, resamples: int = 10_000, seed: int = 0, level: float = 0.95
+    values: ArrayLike,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    resamples: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
 ) -> Interval:
     """Mean of all values, with a percentile bootstrap over prompts (Efron 1979; clusters: Davison & Hinkley 1997, §3.8).
 
@@ -74,7 +79,12 @@ def bootstrap_mean(
 
 
 def bootstrap_share(
-    values: ArrayLike, *, groups: Sequence[Hashable] | None = None, resamples: int = 10_000, seed: int = 0, level: float = 0.95
+    values: ArrayLike,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    resamples: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
 ) -> Interval:
     """`bootstrap_mean` of outcomes in [0, 1]; where the prompts show no spread, Wilson's interval over prompts instead.
 
@@ -90,7 +100,13 @@ def bootstrap_share(
 
 
 def paired_difference(
-    a: ArrayLike, b: ArrayLike, *, groups: Sequence[Hashable] | None = None, resamples: int = 10_000, seed: int = 0, level: float = 0.95
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    resamples: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
 ) -> Interval:
     """Mean of a − b over the same prompts, with `bootstrap_mean`'s interval. `a[i]` and `b[i]` belong to one prompt."""
     return bootstrap_mean(_difference(a, b), groups=groups, resamples=resamples, seed=seed, level=level)
@@ -126,7 +142,9 @@ def wilson(successes: float, n: int, *, level: float = 0.95) -> Interval:
     centre, scale = p + z * z / (2 * n), 1.0 + z * z / n
     half = z * math.sqrt(p * (1.0 - p) / n + z * z / (4 * n * n))
     # At p = 0 and p = 1 one bound equals p; rounding must not put it on the wrong side.
-    return Interval(p, min(p, max(0.0, (centre - half) / scale)), max(p, min(1.0, (centre + half) / scale)), n, "wilson")
+    return Interval(
+        p, min(p, max(0.0, (centre - half) / scale)), max(p, min(1.0, (centre + half) / scale)), n, "wilson"
+    )
 
 
 def mcnemar_exact(b: int, c: int) -> float:
@@ -190,7 +208,9 @@ def _difference(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
     return left - right
 
 
-def _per_group(values: NDArray[np.float64], groups: Sequence[Hashable] | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _per_group(
+    values: NDArray[np.float64], groups: Sequence[Hashable] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(sum, count) of the values of each group, groups in order of appearance."""
     if groups is None:
         return values, np.ones_like(values)
@@ -198,7 +218,7 @@ def _per_group(values: NDArray[np.float64], groups: Sequence[Hashable] | None) -
         raise ValueError(f"{len(values)} values need as many group names, not {len(groups)}")
     numbers: dict[Hashable, int] = {}
     index = np.array([numbers.setdefault(group, len(numbers)) for group in groups])
-    return np.bincount(index, weights=values), np.bincount(index).astype(np.float64)
+    return np.bincount(index, weights=values).astype(np.float64), np.bincount(index).astype(np.float64)
 
 
 def _tail(level: float) -> float:

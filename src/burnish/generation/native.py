@@ -66,10 +66,15 @@ class NativeEngine:
         prefill_tokens: prompts are run together up to this many tokens.
     """
 
-    def __init__(self, view: View, *, end_tokens: frozenset[int], max_rows: int = 32, prefill_tokens: int = 2048) -> None:
+    def __init__(
+        self, view: View, *, end_tokens: frozenset[int], max_rows: int = 64, prefill_tokens: int = 2048
+    ) -> None:
         config = view.backbone.config
         if config.model_type not in SUPPORTED:
-            raise UserError(f"the native engine does not run models of type {config.model_type}.", hint=f"It runs {', '.join(SUPPORTED)}.")
+            raise UserError(
+                f"the native engine does not run models of type {config.model_type}.",
+                hint=f"It runs {', '.join(SUPPORTED)}.",
+            )
         self._tokenizer = view.backbone.tokenizer
         self._end_tokens = end_tokens
         self._max_rows, self._prefill_tokens = max_rows, prefill_tokens
@@ -94,7 +99,9 @@ class NativeEngine:
             fresh = _Layer(
                 input_norm=bare[at + "input_layernorm.weight"],
                 qkv=torch.cat([bare[f"{at}self_attn.{p}_proj.weight"] for p in "qkv"]).T,
-                qkv_bias=torch.cat([bare[f"{at}self_attn.{p}_proj.bias"] for p in "qkv"]) if at + "self_attn.q_proj.bias" in bare else None,
+                qkv_bias=torch.cat([bare[f"{at}self_attn.{p}_proj.bias"] for p in "qkv"])
+                if at + "self_attn.q_proj.bias" in bare
+                else None,
                 q_norm=bare.get(at + "self_attn.q_norm.weight"),
                 k_norm=bare.get(at + "self_attn.k_norm.weight"),
                 out=bare[at + "self_attn.o_proj.weight"].T,
@@ -112,7 +119,9 @@ class NativeEngine:
         self.version = version
 
     @torch.no_grad()
-    def generate(self, requests: Sequence[Request], params: SamplingParams, *, progress: Callable[[int], None] | None = None) -> list[Completion]:
+    def generate(
+        self, requests: Sequence[Request], params: SamplingParams, *, progress: Callable[[int], None] | None = None
+    ) -> list[Completion]:
         """One completion for each request, in their order. `progress` is told of the tokens drawn after each step.
 
         Raises ValueError if a prompt and its completion do not fit the model's context.
@@ -121,17 +130,21 @@ class NativeEngine:
             return []
         longest = max(len(r.prompt_tokens) for r in requests) + params.max_new_tokens
         if longest > self._context:
-            raise ValueError(f"a prompt and its completion need {longest} tokens; the model's context is {self._context}")
+            raise ValueError(
+                f"a prompt and its completion need {longest} tokens; the model's context is {self._context}"
+            )
         rows = min(self._max_rows, len(requests))
         shape = (rows, self._kv_heads, longest, self._head_dim)
         self._cache = [(self._embedding.new_zeros(shape), self._embedding.new_zeros(shape)) for _ in self._layers]
-        self._cos, self._sin = self._rotary(self._embedding[:1, None], torch.arange(longest, device=self._embedding.device)[None])
+        self._cos, self._sin = self._rotary(
+            self._embedding[:1, None], torch.arange(longest, device=self._embedding.device)[None]
+        )
         self._cos, self._sin = self._cos[0], self._sin[0]
         waiting = [_Sequence(i, r) for i, r in enumerate(requests)][::-1]
         active: list[_Sequence] = []
         done: list[Completion | None] = [None] * len(requests)
         while waiting or active:
-            fresh = self._admit(waiting, rows - len(active))
+            fresh = self._admit(waiting, rows - len(active), idle=not active)
             logits = [self._prefill(fresh, first_row=len(active))] if fresh else []
             if active:
                 logits.insert(0, self._decode(active))
@@ -143,8 +156,14 @@ class NativeEngine:
         self._cache = []
         return [completion for completion in done if completion is not None]
 
-    def _admit(self, waiting: list[_Sequence], free: int) -> list[_Sequence]:
-        """Take waiting requests for the free rows, up to the prefill budget; a prompt seen in the same call costs nothing."""
+    def _admit(self, waiting: list[_Sequence], free: int, *, idle: bool) -> list[_Sequence]:
+        """Take waiting requests for the free rows, up to the prefill budget; a prompt seen in the same call costs nothing.
+
+        A prompt run alone costs as much as a whole decode step, and shares nothing with the others of its group: so rows
+        are filled once a quarter of them is free, not one by one.
+        """
+        if not idle and free < min(max(1, self._max_rows // 4), len(waiting)):
+            return []
         taken: list[_Sequence] = []
         budget, seen = self._prefill_tokens, set[tuple[int, ...]]()
         while waiting and len(taken) < free:
@@ -199,7 +218,9 @@ class NativeEngine:
         tokens = torch.tensor([t for prompt in rows_of for t in prompt], device=self._embedding.device)
         positions = torch.cat([torch.arange(len(prompt)) for prompt in rows_of]).to(tokens.device)
         ends = np.cumsum([len(prompt) for prompt in rows_of])
-        spans = [(end - len(prompt), end, rows) for (prompt, rows), end in zip(rows_of.items(), ends.tolist(), strict=True)]
+        spans = [
+            (end - len(prompt), end, rows) for (prompt, rows), end in zip(rows_of.items(), ends.tolist(), strict=True)
+        ]
 
         def attend(number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             keys, values = self._cache[number]
@@ -211,7 +232,9 @@ class NativeEngine:
                     values[row, :, : end - start].copy_(own_v)
                 groups = self._heads // self._kv_heads
                 wide_k, wide_v = (x.repeat_interleave(groups, dim=0)[None] for x in (own_k, own_v))
-                mixed = F.scaled_dot_product_attention(q[start:end].transpose(0, 1)[None], wide_k, wide_v, is_causal=True)
+                mixed = F.scaled_dot_product_attention(
+                    q[start:end].transpose(0, 1)[None], wide_k, wide_v, is_causal=True
+                )
                 outputs.append(mixed[0].transpose(0, 1))
             return torch.cat(outputs)
 
@@ -236,12 +259,16 @@ class NativeEngine:
             values[rows, :, positions] = v
             # The query heads that share a key head stand in the place of query positions: keys are never repeated.
             grouped = q.view(len(active), self._kv_heads, groups, self._head_dim)
-            mixed = F.scaled_dot_product_attention(grouped, keys[: len(active), :, :seen], values[: len(active), :, :seen], attn_mask=mask)
+            mixed = F.scaled_dot_product_attention(
+                grouped, keys[: len(active), :, :seen], values[: len(active), :, :seen], attn_mask=mask
+            )
             return mixed.reshape(len(active), self._heads, self._head_dim)
 
         return self._logits(self._run(tokens, positions, attend))
 
-    def _run(self, tokens_T: Tensor, positions_T: Tensor, attend: Callable[[int, Tensor, Tensor, Tensor], Tensor]) -> Tensor:
+    def _run(
+        self, tokens_T: Tensor, positions_T: Tensor, attend: Callable[[int, Tensor, Tensor, Tensor], Tensor]
+    ) -> Tensor:
         """The decoder over T tokens; `attend(layer, q, k, v)` says what each of them sees. Returns [T, D] before the final norm."""
         x = F.embedding(tokens_T, self._embedding)
         cos, sin = self._cos[positions_T][:, None], self._sin[positions_T][:, None]
@@ -250,7 +277,9 @@ class NativeEngine:
             qkv = self._norm(x, layer.input_norm) @ layer.qkv
             if layer.qkv_bias is not None:
                 qkv = qkv + layer.qkv_bias
-            q, k, v = (part.unflatten(-1, (-1, self._head_dim)) for part in qkv.split((q_width, kv_width, kv_width), dim=-1))
+            q, k, v = (
+                part.unflatten(-1, (-1, self._head_dim)) for part in qkv.split((q_width, kv_width, kv_width), dim=-1)
+            )
             if layer.q_norm is not None and layer.k_norm is not None:
                 q, k = self._norm(q, layer.q_norm), self._norm(k, layer.k_norm)
             mixed = attend(number, _rotate(q, cos, sin), _rotate(k, cos, sin), v)

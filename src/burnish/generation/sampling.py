@@ -19,7 +19,9 @@ def uniforms(seeds: np.ndarray, positions: np.ndarray) -> Tensor:
     return torch.from_numpy((z >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 
-def sample(logits_BV: Tensor, uniforms_B: Tensor, *, temperature: float, top_k: int = 0, top_p: float = 1.0) -> tuple[Tensor, Tensor]:
+def sample(
+    logits_BV: Tensor, uniforms_B: Tensor, *, temperature: float, top_k: int = 0, top_p: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Draw one token a row. Returns (tokens [B], their log-probabilities [B] in the distribution that was sampled).
 
     temperature 0 takes the most likely token, whose log-probability is then that of the untempered model: the
@@ -61,7 +63,9 @@ def invert_cdf(probabilities_BV: Tensor, uniforms_B: Tensor) -> Tensor:
     start_B = torch.where(block_B > 0, ends_BN[index, (block_B - 1).clamp(min=0)], 0.0)
     inside_BK = blocks[index, block_B].double().cumsum(dim=-1)
     # Rounding can leave the remainder at or above the block's own end: the last entry that has any mass is meant then.
-    remainder_B1 = torch.minimum((targets_B1[:, 0] - start_B)[:, None], inside_BK[:, -1:].nextafter(torch.zeros_like(inside_BK[:, -1:])))
+    remainder_B1 = torch.minimum(
+        (targets_B1[:, 0] - start_B)[:, None], inside_BK[:, -1:].nextafter(torch.zeros_like(inside_BK[:, -1:]))
+    )
     return block_B * _BLOCK + _first_above(inside_BK, remainder_B1.clamp(min=0.0))
 
 

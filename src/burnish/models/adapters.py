@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
@@ -36,14 +37,19 @@ def add_adapter(backbone: Backbone, name: str, spec: LoraSpec, *, seed: int) -> 
     """Put a fresh set called `name` on the backbone's linear layers; A is drawn from `seed`, B is 0. Leaves it inactive."""
     if name in adapter_names(backbone):
         raise ValueError(f"the backbone has an adapter {name!r} already")
-    targets = sorted({n.rsplit(".", 1)[-1] for n, m in backbone.decoder.named_modules() if isinstance(m, nn.Linear | LoraLayer)} - {"default"})
+    targets = sorted(
+        {n.rsplit(".", 1)[-1] for n, m in backbone.decoder.named_modules() if isinstance(m, nn.Linear | LoraLayer)}
+        - {"default"}
+    )
     targets = [t for t in targets if not t.startswith(("lora_", "base_layer"))]
     frozen = [p for p in backbone.model.parameters() if not p.requires_grad]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        config = LoraConfig(r=spec.r, lora_alpha=spec.alpha, target_modules=targets, lora_dropout=0.0, bias="none", exclude_modules=["lm_head"])
+        config = _lora_config(spec, targets, exclude_modules=["lm_head"])
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several sets on one model are what we want
+            warnings.filterwarnings(
+                "ignore", "Already found a `peft_config`"
+            )  # several sets on one model are what we want
             inject_adapter_in_model(config, backbone.model, adapter_name=name)
     for parameter in frozen:  # injecting a set must not wake another
         parameter.requires_grad_(False)
@@ -73,27 +79,30 @@ def copy_adapter(backbone: Backbone, source: str, target: str) -> None:
     """Give set `target` the weights of set `source` (a critic starts as the reward model)."""
     with torch.no_grad():
         for layer in _layers(backbone):
-            layer.lora_A[target].weight.copy_(layer.lora_A[source].weight)
-            layer.lora_B[target].weight.copy_(layer.lora_B[source].weight)
+            for part in (layer.lora_A, layer.lora_B):
+                _weight(part, target).copy_(_weight(part, source))
 
 
-def delta(layer: nn.Module, name: str | None) -> Tensor | None:
+def delta(layer: object, name: str | None) -> Tensor | None:
     """(α/r)·BA, what set `name` adds to the weight of `layer`; None where nothing is added."""
     if name is None or not isinstance(layer, LoraLayer):
         return None
-    return layer.scaling[name] * (layer.lora_B[name].weight @ layer.lora_A[name].weight)
+    return layer.scaling[name] * (_weight(layer.lora_B, name) @ _weight(layer.lora_A, name))
 
 
 def save_adapter(backbone: Backbone, name: str, spec: LoraSpec, folder: Path, *, base: str, task_type: str) -> None:
     """Write a set in PEFT's layout: adapter_config.json and adapter_model.safetensors."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = get_peft_model_state_dict(backbone.model, adapter_name=name)
-    save_file({_PREFIX + k: v.contiguous() for k, v in weights.items()}, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {_PREFIX + k: v.contiguous() for k, v in weights.items()},
+        folder / "adapter_model.safetensors",
+        metadata={"format": "pt"},
+    )
     targets = sorted({k.split(".lora_")[0].rsplit(".", 1)[-1] for k in weights})
-    LoraConfig(
-        r=spec.r, lora_alpha=spec.alpha, target_modules=targets, lora_dropout=0.0, bias="none",
-        base_model_name_or_path=base, task_type=task_type, inference_mode=True,
-    ).save_pretrained(folder)  # fmt: skip
+    _lora_config(spec, targets, base_model_name_or_path=base, task_type=task_type, inference_mode=True).save_pretrained(
+        str(folder)
+    )
 
 
 def load_adapter(backbone: Backbone, name: str, folder: Path) -> LoraSpec:
@@ -109,11 +118,25 @@ def load_adapter(backbone: Backbone, name: str, folder: Path) -> LoraSpec:
     wanted = {n.replace(f".{name}.", "."): p for n, p in parameters.items()}
     given = {n.removeprefix(_PREFIX): w for n, w in weights.items() if "lora_" in n}
     if wanted.keys() != given.keys() or any(wanted[n].shape != given[n].shape for n in wanted):
-        raise UserError("this adapter was made for another model.", file=folder, hint=f"It names {config.get('base_model_name_or_path')!r} as its base.")
+        raise UserError(
+            "this adapter was made for another model.",
+            file=folder,
+            hint=f"It names {config.get('base_model_name_or_path')!r} as its base.",
+        )
     with torch.no_grad():
         for parameter_name, parameter in wanted.items():
             parameter.copy_(given[parameter_name])
     return spec
+
+
+def _weight(part: nn.ModuleDict, name: str) -> Tensor:
+    return cast(nn.Linear, part[name]).weight
+
+
+def _lora_config(spec: LoraSpec, targets: list[str], **options: Any) -> LoraConfig:
+    # PEFT declares an int, but scales by alpha / r and takes any number.
+    alpha = cast(int, spec.alpha)
+    return LoraConfig(r=spec.r, lora_alpha=alpha, target_modules=targets, lora_dropout=0.0, bias="none", **options)
 
 
 def _layers(backbone: Backbone) -> Iterator[LoraLayer]:

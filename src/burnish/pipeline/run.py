@@ -34,10 +34,28 @@ _PACKAGE = Path(burnish.__file__).parent
 _TRAINING = ("atomic", "batch", "records", "algorithms", "data", "models", "trainers", "runs/checkpoint")
 _CODE = {
     "sft": (*_TRAINING, "pipeline/sft"),
-    "collect": ("records", "data", "models", "generation", "annotation", "rewards/taste", "pipeline/collect", "pipeline/sampling"),
+    "collect": (
+        "records",
+        "data",
+        "models",
+        "generation",
+        "annotation",
+        "rewards/taste",
+        "pipeline/collect",
+        "pipeline/sampling",
+    ),
     "reward": (*_TRAINING, "evaluation/reward_report", "evaluation/uncertainty", "pipeline/reward"),
     "ppo": (*_TRAINING, "generation", "rewards/model", "pipeline/ppo", "pipeline/sampling"),
-    "evaluate": ("batch", "data", "models", "generation", "rewards", "evaluation/uncertainty", "pipeline/evaluate", "pipeline/sampling"),
+    "evaluate": (
+        "batch",
+        "data",
+        "models",
+        "generation",
+        "rewards",
+        "evaluation/uncertainty",
+        "pipeline/evaluate",
+        "pipeline/sampling",
+    ),
     "report": (),
 }
 _SECTIONS = {
@@ -48,7 +66,14 @@ _SECTIONS = {
     "evaluate": ("evaluate", "taste"),
     "report": (),
 }
-_NEEDS = {"sft": (), "collect": ("sft",), "reward": ("sft", "collect"), "ppo": ("sft", "reward"), "evaluate": ("sft", "reward", "ppo"), "report": ()}
+_NEEDS = {
+    "sft": (),
+    "collect": ("sft",),
+    "reward": ("sft", "collect"),
+    "ppo": ("sft", "reward"),
+    "evaluate": ("sft", "reward", "ppo"),
+    "report": (),
+}
 
 
 def run(
@@ -85,7 +110,10 @@ def run(
         for stage in wanted:
             _refuse_changed(context, stage, plans[stage])
         write_text(folder / "recipe.yaml", dump_yaml(recipe))
-        write_json(folder / "manifest.json", {"burnish": burnish.__version__, "environment": environment(), "seed": recipe.seed, "inputs": plans})
+        write_json(
+            folder / "manifest.json",
+            {"burnish": burnish.__version__, "environment": environment(), "seed": recipe.seed, "inputs": plans},
+        )
         for stage in wanted:
             _run_stage(context, stage, plans[stage])
     return folder
@@ -105,7 +133,11 @@ def _wanted(context: Context, *, until: str | None, only: str | None) -> tuple[s
     if only is not None:
         missing = [s for s in _NEEDS[only] if s in stages and StageRecord.read(_record_path(context, s)) is None]
         if missing:
-            raise UserError(f"the stage {only} needs {' and '.join(missing)} first.", file=context.folder, hint=f"Run `burnish {missing[0]}` or `burnish run`.")
+            raise UserError(
+                f"the stage {only} needs {' and '.join(missing)} first.",
+                file=context.folder,
+                hint=f"Run `burnish {missing[0]}` or `burnish run`.",
+            )
         return (only,)
     return stages[: stages.index(until) + 1] if until is not None else stages
 
@@ -132,7 +164,14 @@ def _run_stage(context: Context, stage: str, inputs: Mapping[str, Any]) -> None:
         seconds = earlier + time.perf_counter() - start
         write_json(begun, {"inputs": inputs, "seconds": seconds})
         gc.collect()
-    record = StageRecord(stage, mark, inputs, round(seconds, 2), round(peak_memory_gb(), 3), datetime.now(UTC).isoformat(timespec="seconds"))
+    record = StageRecord(
+        stage,
+        mark,
+        inputs,
+        round(seconds, 2),
+        round(peak_memory_gb(), 3),
+        datetime.now(UTC).isoformat(timespec="seconds"),
+    )
     record.write(path)
     context.say(f"{stage}: done in {seconds:.0f} s, at most {record.peak_memory_gb:.1f} GB")
 
@@ -141,7 +180,9 @@ def _inputs(context: Context, stage: str) -> dict[str, Any]:
     """Everything that a stage's outcome depends on: its fingerprint is the hash of this."""
     recipe = context.recipe
     config = recipe.model_dump(mode="json")
-    data = config["data"] | {"hashes": {name: _source_hash(config["data"][name]) for name in ("demonstrations", "prompts", "comparisons")}}
+    data = config["data"] | {
+        "hashes": {name: _source_hash(config["data"][name]) for name in ("demonstrations", "prompts", "comparisons")}
+    }
     present = stages_of(recipe)
     return {
         "seed": recipe.seed,
@@ -220,4 +261,3 @@ def _set_threads(recipe: Recipe) -> None:
     import torch
 
     torch.set_num_threads(recipe.threads or len(os.sched_getaffinity(0)))
-    torch.use_deterministic_algorithms(True)

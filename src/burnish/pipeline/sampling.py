@@ -19,7 +19,10 @@ class LocalSampler:
         self._tokenizer = view.backbone.tokenizer
         self._engine = NativeEngine(view, end_tokens=frozenset(end_token_ids(self._tokenizer)))
         self._params = SamplingParams(
-            max_new_tokens=sampling.max_new_tokens, temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p
+            max_new_tokens=sampling.max_new_tokens,
+            temperature=sampling.temperature,
+            top_k=sampling.top_k,
+            top_p=sampling.top_p,
         )
         self._room = max_length - sampling.max_new_tokens
         self._seed, self._purpose = seed, purpose
@@ -33,8 +36,15 @@ class LocalSampler:
         self, prompts: Sequence[Prompt], *, samples: int, round: int = 0, progress: Callable[[int], None] | None = None
     ) -> list[Rollout]:
         """`samples` completions of each prompt, those of one prompt side by side."""
-        jobs = [(prompt, render_prompt(self._tokenizer, prompt, max_tokens=self._room), number) for prompt in prompts for number in range(samples)]
-        requests = [Request(tokens, request_seed(self._seed, self._purpose, round, prompt.id, number)) for prompt, tokens, number in jobs]
+        jobs = [
+            (prompt, render_prompt(self._tokenizer, prompt, max_tokens=self._room), number)
+            for prompt in prompts
+            for number in range(samples)
+        ]
+        requests = [
+            Request(tokens, request_seed(self._seed, self._purpose, round, prompt.id, number))
+            for prompt, tokens, number in jobs
+        ]
         completions = self._engine.generate(requests, self._params, progress=progress)
         return [
             Rollout(prompt, tokens, completion, self._engine.version)

@@ -20,7 +20,13 @@ def run(context: Context) -> None:
     """Train, save the model (adapters merged) under `sft/model`, report the held-out loss."""
     recipe, folder = context.recipe, context.stage("sft")
     backbone = load_backbone(recipe.model.name, say=context.say)
-    train, heldout = (sequences_of(context, backbone, part, what) for part, what in ((context.demonstrations.train, "demonstrations"), (context.demonstrations.heldout, "held-out demonstrations")))
+    train, heldout = (
+        sequences_of(context, backbone, part, what)
+        for part, what in (
+            (context.demonstrations.train, "demonstrations"),
+            (context.demonstrations.heldout, "held-out demonstrations"),
+        )
+    )
     view = View(backbone)
     if recipe.sft.lora is not None:
         spec = LoraSpec(recipe.sft.lora.r, recipe.sft.lora.alpha)
@@ -47,7 +53,10 @@ def run(context: Context) -> None:
             "eval_loss_before": before,
             "eval_loss_after": evaluated[-1]["eval_loss"],
             "curve": [{"step": row["step"], "loss": row["loss"]} for row in rows],
-            "eval_curve": [{"step": 0, "loss": before}, *({"step": row["step"], "loss": row["eval_loss"]} for row in evaluated)],
+            "eval_curve": [
+                {"step": 0, "loss": before},
+                *({"step": row["step"], "loss": row["eval_loss"]} for row in evaluated),
+            ],
             "parameters": backbone.parameter_count,
             "quantised": backbone.quantised,
         },

@@ -32,9 +32,101 @@ _COURTESY = re.compile(
 )  # fmt: skip
 
 _STOP = frozenset(
-    "a an and are as at be been but by can could did do does for from get give had has have how i if in is it its just me my name need of on or our should so"
-    " some tell than that the their them then there they this to up us use want was we were what when where which who why will with would you your about"
-    " any make most one please say write explain help between into out good best way mean word short sentence know like".split()
+    [
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "be",
+        "been",
+        "but",
+        "by",
+        "can",
+        "could",
+        "did",
+        "do",
+        "does",
+        "for",
+        "from",
+        "get",
+        "give",
+        "had",
+        "has",
+        "have",
+        "how",
+        "i",
+        "if",
+        "in",
+        "is",
+        "it",
+        "its",
+        "just",
+        "me",
+        "my",
+        "name",
+        "need",
+        "of",
+        "on",
+        "or",
+        "our",
+        "should",
+        "so",
+        "some",
+        "tell",
+        "than",
+        "that",
+        "the",
+        "their",
+        "them",
+        "then",
+        "there",
+        "they",
+        "this",
+        "to",
+        "up",
+        "us",
+        "use",
+        "want",
+        "was",
+        "we",
+        "were",
+        "what",
+        "when",
+        "where",
+        "which",
+        "who",
+        "why",
+        "will",
+        "with",
+        "would",
+        "you",
+        "your",
+        "about",
+        "any",
+        "make",
+        "most",
+        "one",
+        "please",
+        "say",
+        "write",
+        "explain",
+        "help",
+        "between",
+        "into",
+        "out",
+        "good",
+        "best",
+        "way",
+        "mean",
+        "word",
+        "short",
+        "sentence",
+        "know",
+        "like",
+        "keep",
+    ]
 )
 
 
@@ -88,7 +180,11 @@ def _direct(prompt: str, response: str) -> float:
     if _PREAMBLE.match(first):
         return 0.0
     asked, said = set(words(prompt)), words(first)
-    restates = bool(said) and response.strip().split("\n")[0].rstrip().endswith("?") and sum(w in asked for w in said) / len(said) > 0.6
+    restates = (
+        bool(said)
+        and response.lstrip()[len(first) :].startswith("?")
+        and sum(word in asked for word in said) / len(said) > 0.6
+    )
     return 0.0 if restates else 1.0
 
 

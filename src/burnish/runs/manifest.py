@@ -22,7 +22,7 @@ from burnish.errors import UserError
 
 _ABSENT: Any = object()
 _HASH = re.compile(r"[0-9a-f]{64}")
-_STANDS_FOR = {"data": "data file", "code": "the code of"}
+_STANDS_FOR = {"data.hashes.": "the contents of data.", "code.": "the code of ", "after.": "the stage "}
 _PACKAGES = ("burnish", "torch", "transformers", "tokenizers", "peft", "numpy", "safetensors")
 
 
@@ -118,8 +118,8 @@ class StageRecord:
 def explain_difference(old: Mapping[str, Any], new: Mapping[str, Any], *, at: str = "") -> list[str]:
     """One line for each leaf that differs: "ppo.clip: 0.2 -> 0.3".
 
-    A leaf that is a hash says only that it changed; under `data` and `code` it is named as what it stands for:
-    "data file prompts.jsonl changed", "the code of trainers changed".
+    A leaf that is a hash says only that it changed, and under `data.hashes`, `code` and `after` is named as what it
+    stands for: "the contents of data.prompts changed", "the code of trainers changed", "the stage sft changed".
     """
     lines: list[str] = []
     for key in dict.fromkeys((*old, *new)):
@@ -157,8 +157,8 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 def _explain_leaf(path: str, before: Any, after: Any) -> str:
     if any(isinstance(side, str) and _HASH.fullmatch(side) for side in (before, after)):
-        section, _, name = path.partition(".")
-        subject = f"{_STANDS_FOR[section]} {name}" if section in _STANDS_FOR and name else path
+        prefix = next((prefix for prefix in _STANDS_FOR if path.startswith(prefix)), "")
+        subject = f"{_STANDS_FOR.get(prefix, '')}{path.removeprefix(prefix)}"
         verb = "is new" if before is _ABSENT else "is gone" if after is _ABSENT else "changed"
         return f"{subject} {verb}"
     shown = ("(not set)" if side is _ABSENT else json.dumps(side, ensure_ascii=False) for side in (before, after))

@@ -48,14 +48,18 @@ def schedule(*, step: int, total: int, warmup: float, kind: str) -> float:
 class Learner:
     """AdamW on the trainable parameters of one role, with a schedule, global clipping and a guard against bad numbers."""
 
-    def __init__(self, view: View, settings: Optimiser, *, total_steps: int, learning_rate: float | None = None) -> None:
+    def __init__(
+        self, view: View, settings: Optimiser, *, total_steps: int, learning_rate: float | None = None
+    ) -> None:
         self.view, self._settings, self._total = view, settings, max(1, total_steps)
         self._peak = settings.learning_rate if learning_rate is None else learning_rate
         self._parameters = view.train_mode()
         matrices = [p for p in self._parameters if p.ndim >= 2]
         others = [p for p in self._parameters if p.ndim < 2]
         groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self._optimiser = torch.optim.AdamW([g for g in groups if g["params"]], lr=self._peak, betas=settings.betas, eps=settings.eps)
+        self._optimiser = torch.optim.AdamW(
+            [g for g in groups if g["params"]], lr=self._peak, betas=settings.betas, eps=settings.eps
+        )
         self.step = 0
         self.skipped = 0
         self._skipped_in_a_row = 0
@@ -63,7 +67,9 @@ class Learner:
     @property
     def learning_rate(self) -> float:
         """Of the next step."""
-        return self._peak * schedule(step=self.step, total=self._total, warmup=self._settings.warmup, kind=self._settings.schedule)
+        return self._peak * schedule(
+            step=self.step, total=self._total, warmup=self._settings.warmup, kind=self._settings.schedule
+        )
 
     def update(self, terms: Iterable[Callable[[], Term]]) -> dict[str, float]:
         """One optimiser step. Returns the summed statistics with `loss`, `grad_norm` (before clipping) and `learning_rate`.
@@ -92,7 +98,12 @@ class Learner:
             self._skip()
         self._optimiser.zero_grad(set_to_none=True)
         self.step += 1
-        return {**{name: float(value) for name, value in sums.items()}, "loss": float(loss), "grad_norm": float(norm), "learning_rate": rate}
+        return {
+            **{name: float(value) for name, value in sums.items()},
+            "loss": float(loss),
+            "grad_norm": float(norm),
+            "learning_rate": rate,
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimiser, schedule and counters."""

@@ -46,7 +46,13 @@ class Loop:
         progress: Progress | None = None,
         writers: Sequence[Writer] = (),
     ) -> None:
-        self._folder, self._total, self._every, self._state, self._progress = folder, total, checkpoint.every, state, progress
+        self._folder, self._total, self._every, self._state, self._progress = (
+            folder,
+            total,
+            checkpoint.every,
+            state,
+            progress,
+        )
         self._checkpoints = Checkpoints(folder / "checkpoints", keep=checkpoint.keep)
         self._metrics = MetricLog(folder / "metrics.jsonl", writers=writers)
         self._timings = MetricLog(folder / "timing.jsonl")
@@ -76,7 +82,12 @@ class Loop:
 
     def _save(self, step: int) -> None:
         holders = {name: holder.state_dict() for name, holder in self._state.items()}
-        state = {"holders": holders, "rng": rng_state(), "metrics": self._metrics.position(), "timings": self._timings.position()}
+        state = {
+            "holders": holders,
+            "rng": rng_state(),
+            "metrics": self._metrics.position(),
+            "timings": self._timings.position(),
+        }
         self._checkpoints.save(step, state)
 
     def _resume(self) -> int:

@@ -89,23 +89,33 @@ def train_ppo(
     stream = Stream(prompts, seed=seed, batch_size=config.prompts_per_step)
     ptx = _ptx_batches(demonstrations, config=config, seed=seed)
     state = {"policy": policy, "critic": critic, "controller": controller}
-    loop = Loop(folder, total=config.steps, checkpoint=config.checkpoint, state=state, progress=progress, writers=writers)
+    loop = Loop(
+        folder, total=config.steps, checkpoint=config.checkpoint, state=state, progress=progress, writers=writers
+    )
     for step in loop.steps():
         sampler.load(roles.policy, version=step)
         rollouts = sampler.generate(stream.batch(step), samples=config.responses_per_prompt, round=step)
         rewards = scorer.score(rollouts)
         on_rollouts(step, rollouts, rewards)
-        prepared = stages.to_batch(rollouts, rewards, roles, config=config, beta=controller.beta, moments=controller.moments)
+        prepared = stages.to_batch(
+            rollouts, rewards, roles, config=config, beta=controller.beta, moments=controller.moments
+        )
         controller.moments = prepared.moments
         values = update(policy, critic, prepared.batch, ptx(step), config=config, seed=seed, step=step)
         loop.log({**prepared.metrics, **values, "beta": controller.beta}, tokens=prepared.batch.trained_tokens)
         if config.kl.target is not None:
             controller.beta = adapt_beta(
-                beta=controller.beta, kl=prepared.metrics["kl_ref"], target=config.kl.target, horizon=config.kl.horizon, n_samples=len(rollouts)
+                beta=controller.beta,
+                kl=prepared.metrics["kl_ref"],
+                target=config.kl.target,
+                horizon=config.kl.horizon,
+                n_samples=len(rollouts),
             )
 
 
-def update(policy: Learner, critic: Learner, batch: Batch, ptx: Batch | None, *, config: Ppo, seed: int, step: int) -> dict[str, float]:
+def update(
+    policy: Learner, critic: Learner, batch: Batch, ptx: Batch | None, *, config: Ppo, seed: int, step: int
+) -> dict[str, float]:
     """Several epochs of mini-batches over one batch of rollouts. Returns metrics averaged over the updates."""
     limit = config.optimiser.micro_batch_tokens
     generator = torch.Generator().manual_seed((seed << 20) + step)
@@ -115,13 +125,20 @@ def update(policy: Learner, critic: Learner, batch: Batch, ptx: Batch | None, *,
             pieces = [mini.select(rows) for rows in mini.micro_batches(limit)]
             share = {"denominator": mini.trained_tokens, "config": config}
             valued = critic.update(partial(value_term, critic.view, piece, **share) for piece in pieces)
-            values = {"value_loss": valued["loss"], "vf_clipfrac": valued["vf_clipfrac"], "critic_grad_norm": valued["grad_norm"]}
+            values = {
+                "value_loss": valued["loss"],
+                "vf_clipfrac": valued["vf_clipfrac"],
+                "critic_grad_norm": valued["grad_norm"],
+            }
             if step >= config.tricks.critic_warmup_steps:
                 terms = [partial(policy_term, policy.view, piece, **share) for piece in pieces]
                 if ptx is not None:
                     cuts = [ptx.select(rows) for rows in ptx.micro_batches(limit)]
                     weight = config.tricks.ptx_coefficient
-                    terms += [partial(nll_term, policy.view, piece, denominator=ptx.trained_tokens, weight=weight) for piece in cuts]
+                    terms += [
+                        partial(nll_term, policy.view, piece, denominator=ptx.trained_tokens, weight=weight)
+                        for piece in cuts
+                    ]
                 values |= policy.update(terms)
             history.append(values)
         if config.target_kl is not None and history[-1].get("approx_kl", 0.0) > config.target_kl:
@@ -145,7 +162,10 @@ def policy_term(view: View, batch: Batch, *, denominator: int, config: Ppo) -> T
     assert scored.entropy_P is not None
     total = aggregate(per_token=loss.per_token, mask=None, denominator=denominator)
     entropy = aggregate(per_token=scored.entropy_P, mask=None, denominator=denominator)
-    stats = {name: aggregate(per_token=value.float(), mask=None, denominator=denominator) for name, value in loss.stats.items()}
+    stats = {
+        name: aggregate(per_token=value.float(), mask=None, denominator=denominator)
+        for name, value in loss.stats.items()
+    }
     sums = {"policy_loss": total.detach(), "entropy": entropy.detach(), **stats}
     if config.tricks.entropy_coefficient:
         total = total - config.tricks.entropy_coefficient * entropy
@@ -154,8 +174,13 @@ def policy_term(view: View, batch: Batch, *, denominator: int, config: Ppo) -> T
 
 def value_term(view: View, batch: Batch, *, denominator: int, config: Ppo) -> Term:
     """The clipped value loss of one micro-batch."""
-    loss = ppo_value_loss(values=view.values(batch), old_values=batch["values"], returns=batch["returns"], clip=config.value_clip)
-    stats = {name: aggregate(per_token=value.float(), mask=None, denominator=denominator) for name, value in loss.stats.items()}
+    loss = ppo_value_loss(
+        values=view.values(batch), old_values=batch["values"], returns=batch["returns"], clip=config.value_clip
+    )
+    stats = {
+        name: aggregate(per_token=value.float(), mask=None, denominator=denominator)
+        for name, value in loss.stats.items()
+    }
     total = aggregate(per_token=loss.per_token, mask=None, denominator=denominator)
     return Term(config.value_coefficient * total, stats)
 
@@ -167,4 +192,3 @@ def _ptx_batches(demonstrations: Sequence[TokenSequence], *, config: Ppo, seed: 
         raise ValueError("ppo.tricks.ptx_coefficient is not 0, so demonstrations are needed")
     stream = Stream(demonstrations, seed=seed, batch_size=config.tricks.ptx_batch_size)
     return lambda step: Batch(tuple(stream.batch(step)))
-

@@ -59,7 +59,10 @@ def bradley_terry_term(view: View, groups: Sequence[RankedGroup], *, config: Rew
     scores_N = view.scores(Batch(tuple(s for group in groups for s in group.sequences)))
     pairs = _pairs(groups, soft=config.soft_labels, margin=config.margin)
     loss = bradley_terry_loss(
-        scores_first=scores_N[pairs.first], scores_second=scores_N[pairs.second], probability=pairs.probability, margin=pairs.margin
+        scores_first=scores_N[pairs.first],
+        scores_second=scores_N[pairs.second],
+        probability=pairs.probability,
+        margin=pairs.margin,
     )
     difference = (scores_N[pairs.first] - scores_N[pairs.second]).detach()
     right = torch.where(difference == 0, 0.5, ((difference > 0) == (pairs.probability > 0.5)).float())
@@ -83,11 +86,22 @@ def train_reward_model(
     total = steps_of(examples=len(train), batch_size=config.batch_size, epochs=config.epochs)
     learner = Learner(view, config.optimiser, total_steps=total)
     stream = Stream(train, seed=seed, batch_size=config.batch_size)
-    loop = Loop(folder, total=total, checkpoint=config.checkpoint, state={"learner": learner}, progress=progress, writers=writers)
+    loop = Loop(
+        folder,
+        total=total,
+        checkpoint=config.checkpoint,
+        state={"learner": learner},
+        progress=progress,
+        writers=writers,
+    )
     for step in loop.steps():
         groups = stream.batch(step)
-        pieces = [[groups[i] for i in run] for run in cut([g.cost for g in groups], config.optimiser.micro_batch_tokens)]
-        values = learner.update(partial(bradley_terry_term, view, piece, config=config, prompts=len(groups)) for piece in pieces)
+        pieces = [
+            [groups[i] for i in run] for run in cut([g.cost for g in groups], config.optimiser.micro_batch_tokens)
+        ]
+        values = learner.update(
+            partial(bradley_terry_term, view, piece, config=config, prompts=len(groups)) for piece in pieces
+        )
         correct, decided = values.pop("correct"), values.pop("decided")
         if decided:
             values["accuracy"] = correct / decided

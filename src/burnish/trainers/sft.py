@@ -47,10 +47,21 @@ def train_sft(
     total = steps_of(examples=len(train), batch_size=config.batch_size, epochs=config.epochs)
     learner = Learner(view, config.optimiser, total_steps=total)
     stream = Stream(train, seed=seed, batch_size=config.batch_size)
-    loop = Loop(folder, total=total, checkpoint=config.checkpoint, state={"learner": learner}, progress=progress, writers=writers)
+    loop = Loop(
+        folder,
+        total=total,
+        checkpoint=config.checkpoint,
+        state={"learner": learner},
+        progress=progress,
+        writers=writers,
+    )
     for step in loop.steps():
         batch = Batch(tuple(stream.batch(step)))
-        values = {} if step else {"eval_loss_before": mean_nll(view, heldout, max_tokens=config.optimiser.micro_batch_tokens)}
+        values = (
+            {}
+            if step
+            else {"eval_loss_before": mean_nll(view, heldout, max_tokens=config.optimiser.micro_batch_tokens)}
+        )
         pieces = [batch.select(rows) for rows in batch.micro_batches(config.optimiser.micro_batch_tokens)]
         values |= learner.update(partial(nll_term, view, piece, denominator=batch.trained_tokens) for piece in pieces)
         if (step + 1) % config.eval_every == 0 or step + 1 == total:

@@ -33,7 +33,13 @@ def column(of: Callable[[Batch], Tensor], batch: Batch, *, max_tokens: int) -> T
 
 
 def to_batch(
-    rollouts: Sequence[Rollout], rewards: Sequence[Reward], roles: Roles, *, config: Ppo, beta: float, moments: RunningMoments
+    rollouts: Sequence[Rollout],
+    rewards: Sequence[Reward],
+    roles: Roles,
+    *,
+    config: Ppo,
+    beta: float,
+    moments: RunningMoments,
 ) -> Prepared:
     """Rollouts and their rewards -> log-probabilities, values, token rewards and advantages.
 
@@ -82,7 +88,9 @@ def mini_batches(batch: Batch, *, count: int, generator: torch.Generator) -> lis
     return [batch.select(sorted(order[start::count])) for start in range(count)]
 
 
-def _scores(rollouts: Sequence[Rollout], rewards: Sequence[Reward], *, config: Ppo, moments: RunningMoments) -> tuple[Tensor, RunningMoments]:
+def _scores(
+    rollouts: Sequence[Rollout], rewards: Sequence[Reward], *, config: Ppo, moments: RunningMoments
+) -> tuple[Tensor, RunningMoments]:
     """[B]: what each completion earned, after the tricks that act on it."""
     tricks = config.tricks
     scores_B = torch.tensor([reward.value for reward in rewards], dtype=torch.float32)

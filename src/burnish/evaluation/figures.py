@@ -1,0 +1,215 @@
+"""The report's figures: which part of the data each chart shows, and the words beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from burnish.evaluation import charts
+from burnish.evaluation.charts import Bar, Look, Point, Series
+from burnish.evaluation.summary import (
+    GOLD,
+    REWARD_MODEL,
+    ReportData,
+    compare,
+    estimate,
+    in_text,
+    model_name,
+    number,
+    part,
+    plain,
+    rows_of,
+)
+
+Rows = Sequence[Mapping[str, Any]]
+
+LOOKS: dict[str, Look] = {"ppo": "main", "sft": "second", "base": "third"}
+
+# Field of the curve, title, unit, caption.
+_PPO_CURVES = (
+    ("reward", "Reward", "reward model's score", "Mean score of the policy's answers; it starts at the SFT policy's level."),
+    ("kl_ref", "KL to the SFT policy", "nats per answer", "How far the policy has moved from where it started."),
+    ("entropy", "Entropy", "nats per token", "How undecided the policy is at each word. Near 0 it always says the same."),
+    ("completion_length", "Answer length", "tokens", "Mean length of the answers during training."),
+)  # fmt: skip
+_HEALTH_CURVES = (
+    ("truncation_rate", "Cut-off answers", "share of answers", "Answers that ran into the token limit."),
+    ("approx_kl", "approx_kl", "nats per token", "How far one update moves the policy."),
+    ("clipfrac", "clipfrac", "share of tokens", "Tokens whose update was clipped."),
+    ("explained_variance", "explained_variance", "share", "How well the critic predicts returns: 1 is perfect, 0 no better than a constant."),
+    ("value_loss", "value_loss", "loss", "The critic's loss."),
+    ("policy_loss", "policy_loss", "loss", "The policy's loss; its level says little."),
+    ("beta", "beta (β)", "weight", "The weight of the KL penalty."),
+)  # fmt: skip
+_ACCURACIES: tuple[tuple[str, str, Look], ...] = (
+    ("accuracy", "Reward model, against the annotators", "main"),
+    ("ceiling", "Ceiling: what the annotators' noise allows", "second"),
+    ("gold_accuracy", "Reward model, against the gold taste", "main"),
+    ("longer_wins", "Baseline: the longer answer wins", "third"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A chart with its title and caption."""
+
+    title: str
+    caption: str
+    chart: Markup
+
+
+def outcome_figures(data: ReportData) -> list[Figure]:
+    """Who wins, and which properties of the answers moved."""
+    found = part(data, "evaluate")
+    weights = part(found, "weights")
+    judges: tuple[tuple[str, Look], ...] = ((GOLD, "main"), (REWARD_MODEL, "second"))
+    bars = [
+        Bar(f"{model_name(a)} over {in_text(b)}, {'gold taste' if judge == GOLD else judge}", rate.value, rate.low, rate.high, look)
+        for a, b in (("ppo", "sft"), ("sft", "base"), ("ppo", "base"))
+        for judge, look in judges
+        if (rate := compare(data, a, b, judge)) is not None
+    ]  # fmt: skip
+    models = [(str(m.get("name", "?")), part(m, "properties")) for m in rows_of(found, "models")]
+    names = dict.fromkeys(name for _, properties in models for name in properties)
+    rows = [(_weighted(name, number(weights.get(name))), _shares(models, name)) for name in names]
+    titles = ("How often each model is preferred", "What changed in the answers")
+    return _drawn(
+        (titles[0], "Share of held-out prompts won, ties counting half, with 95 % intervals over prompts. The dashed line is 50 %: no difference.",
+         charts.bar_chart("win-rates", bars, title=titles[0], reference=0.5)),
+        (titles[1], "Mean of each property that the gold taste is made of, with its weight. Further right is more of it.",
+         charts.dot_plot("properties", rows, title=titles[1])),
+    )  # fmt: skip
+
+
+def training_figures(data: ReportData) -> list[Figure]:
+    """The curves a reader wants to see: SFT's loss; PPO's reward, KL, their trade, entropy and length."""
+    sft, rows = part(data, "sft"), rows_of(part(data, "ppo"), "curve")
+    train = _series(rows_of(sft, "curve"), "loss", "training")
+    heldout = _series(rows_of(sft, "eval_curve"), "loss", "held out", look="second")
+    loss = charts.line_chart(
+        "sft-loss", [*_smoothed(train), heldout], title="SFT loss", x_label="step", y_label="nats per token"
+    )
+    reward, kl, *rest = (_curve(rows, *row) for row in _PPO_CURVES)
+    return _drawn(
+        ("SFT loss", "How surprised the model is by the demonstrations. Lower is better; held out counts.", loss),
+        reward, kl,
+        ("Reward against KL", "What each step away from the SFT policy bought: pale early, strong late. Where it is flat, more distance bought nothing.",
+         _reward_against_kl(rows)),
+        *rest,
+    )  # fmt: skip
+
+
+def health_figures(data: ReportData) -> list[Figure]:
+    """What an expert checks: clipping, the critic, β."""
+    rows = rows_of(part(data, "ppo"), "curve")
+    return _drawn(*(_curve(rows, *row) for row in _HEALTH_CURVES))
+
+
+def reward_figures(data: ReportData) -> list[Figure]:
+    """The reward model's accuracy beside its bounds, its calibration and its training."""
+    reward = part(data, "reward")
+    rows = rows_of(reward, "curve")
+    bars = [
+        Bar(name, found.value, found.low, found.high, look)
+        for key, name, look in _ACCURACIES
+        if (found := estimate(reward.get(key))) is not None
+    ]
+    loss = [*_smoothed(_series(rows, "loss", "training")), _series(rows, "eval_loss", "held out", look="second")]
+    right = [
+        *_smoothed(_series(rows, "accuracy", "training")),
+        _series(rows, "eval_accuracy", "held out", look="second"),
+    ]
+    return _drawn(
+        ("Pairs ranked as the annotators did", "On held-out prompts, with 95 % intervals. The dashed line is a coin.",
+         charts.bar_chart("rm-accuracy", bars, title="Accuracy on held-out pairs", reference=0.5)),
+        ("Calibration", "When it says 80 %, is it right 8 times in 10? On the dashed line it is. Larger dots hold more pairs.",
+         charts.calibration_plot("rm-calibration", _bins(reward), title="Calibration")),
+        ("Loss", "Bradley–Terry loss; 0.69 is a coin.",
+         charts.line_chart("rm-loss", loss, title="Loss", x_label="step", y_label="nats per pair")),
+        ("Accuracy", "Share of pairs ranked right, step by step; 50 % is a coin.",
+         charts.line_chart("rm-steps", right, title="Accuracy", x_label="step", y_label="share of pairs", percent=True)),
+    )  # fmt: skip
+
+
+def _drawn(*figures: tuple[str, str, Markup | None]) -> list[Figure]:
+    """Those for which there was something to draw."""
+    return [Figure(title, caption, chart) for title, caption, chart in figures if chart is not None]
+
+
+def _weighted(name: str, weight: float | None) -> str:
+    return str(name) if weight is None else f"{name} (×{weight:g})"
+
+
+def _shares(models: Sequence[tuple[str, Mapping[str, Any]]], name: str) -> list[tuple[str, float, Look]]:
+    """(model, value, look) of one property for the models that have it as a share."""
+    return [
+        (model_name(who), value, LOOKS.get(who, "third"))
+        for who, properties in models
+        if (value := number(properties.get(name))) is not None and 0.0 <= value <= 1.0
+    ]
+
+
+def _bins(reward: Mapping[str, Any]) -> list[tuple[float, float, int]]:
+    return [
+        (predicted, observed, int(size))
+        for row in rows_of(reward, "calibration")
+        if (predicted := number(row.get("predicted"))) is not None
+        and (observed := number(row.get("observed"))) is not None
+        and (size := number(row.get("count")))
+    ]
+
+
+def _curve(rows: Rows, key: str, title: str, unit: str, caption: str) -> tuple[str, str, Markup | None]:
+    lines = _smoothed(_series(rows, key, title, spread=f"{key}_std"))
+    name = f"ppo-{key.replace('_', '-')}"
+    return (
+        title,
+        caption,
+        charts.line_chart(name, lines, title=title, x_label="step", y_label=unit, percent=unit.startswith("share of")),
+    )
+
+
+def _reward_against_kl(rows: Rows) -> Markup | None:
+    known = [tuple(number(row.get(key)) for key in ("step", "kl_ref", "reward")) for row in rows]
+    places = [(s, kl, reward) for s, kl, reward in known if s is not None and kl is not None and reward is not None]
+    last = max((step for step, _, _ in places), default=1.0)
+    points = [
+        Point(kl, r, f"Step {s:g}: KL {plain(kl)}, reward {plain(r)}", s / last if last > 0 else 1.0)
+        for s, kl, r in places
+    ]
+    every = -(-len(points) // 200) or 1
+    return charts.scatter(
+        "reward-kl",
+        points[::every],
+        title="Reward against KL",
+        x_label="KL to the SFT policy, nats",
+        y_label="reward model's score",
+    )
+
+
+def _series(rows: Rows, key: str, name: str, *, look: Look = "main", spread: str | None = None) -> Series:
+    """The rows with a finite step and value; with a band of ± `spread` where every one of them has that too."""
+    known = [
+        (s, v, row)
+        for row in rows
+        if (s := number(row.get("step"))) is not None and (v := number(row.get(key))) is not None
+    ]
+    x, y = [s for s, _, _ in known], [v for _, v, _ in known]
+    widths = [w for _, _, row in known if spread is not None and (w := number(row.get(spread))) is not None]
+    if not known or len(widths) < len(known):
+        return Series(name, x, y, look)
+    low, high = ([v + sign * w for v, w in zip(y, widths, strict=True)] for sign in (-1.0, 1.0))
+    return Series(name, x, y, look, low, high)
+
+
+def _smoothed(series: Series) -> list[Series]:
+    """A noisy curve as its moving average over a fifteenth of its points, above the pale values themselves."""
+    window = len(series.x) // 15
+    if window < 3:
+        return [series]
+    low, high = (None if v is None else charts.moving_average(v, window=window) for v in (series.low, series.high))
+    line = Series(series.name, series.x, charts.moving_average(series.y, window=window), series.look, low, high)
+    return [Series(series.name, series.x, series.y, series.look, faint=True), line]

@@ -1,0 +1,229 @@
+"""The report: one self-contained HTML page, readable offline, that says whether the model got better and what it cost.
+
+`render_report` takes `ReportData`, a plain dict put together from the stages' JSON files. `I` is an interval,
+`{"value", "low", "high", "n"}`. Every part may be missing or None: it is then shown as not run yet.
+
+    name, created (ISO time), version, command, recipe_yaml: str;   wall_seconds, peak_memory_gb: float
+    model     {name, parameters, quantised}            machine  {cores, memory_gb, platform, torch}        manifest  any JSON
+    stages    [{name, seconds, peak_memory_gb, status, cached}]
+    sft       {examples_train, examples_heldout, steps, tokens, eval_loss_before, eval_loss_after, curve, eval_curve: [{step, loss}]}
+    collect   {prompts, responses_per_prompt, comparisons, pairwise_agreement: I, alpha: I, alpha_warning, soft_label_accuracy: I,
+               majority_accuracy: I, annotators: [{name, votes, reliability, gold_agreement, first_shown_share}]}
+    reward    {pairs_train, pairs_heldout, steps, accuracy: I, ceiling: I, gold_accuracy: I, longer_wins: I, brier, ece, gain, bias,
+               calibration: [{predicted, observed, count}], length_correlation: {pearson, spearman, …}, curve: [{step, loss, accuracy}]}
+    ppo       {mode, steps, curve: [{step, reward, reward_std, kl_ref, entropy, approx_kl, clipfrac, explained_variance,
+               completion_length, truncation_rate, value_loss, policy_loss, beta}]}
+    evaluate  {prompts, models: [{name, gold: I, reward: I, kl_ref: I, length: I, truncation_rate, properties: {name: mean}}],
+               comparisons: [{a, b, judge: "gold" | "reward model", win_rate: I, difference: I}], weights: {property: weight},
+               samples: [{prompt, responses: [{model, text, gold, reward}]}]}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from burnish.evaluation.figures import LOOKS, health_figures, outcome_figures, reward_figures, training_figures
+from burnish.evaluation.summary import (
+    UNKNOWN,
+    Remark,
+    ReportData,
+    closing_rows,
+    costs,
+    count,
+    duration,
+    estimate,
+    gigabytes,
+    model_name,
+    number,
+    part,
+    percent,
+    plain,
+    rows_of,
+    share_with_interval,
+    verdict,
+    warnings,
+    with_interval,
+)
+
+__all__ = ["ReportData", "closing_rows", "render_report", "verdict", "warnings"]
+
+_SHOWN_SAMPLES = 4
+
+
+def render_report(data: ReportData) -> str:
+    """The page. Whatever comes from users, models or data is escaped; the page loads nothing and runs no script."""
+    environment = Environment(
+        loader=PackageLoader("burnish.evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(_page(data))
+
+
+def _page(data: ReportData) -> dict[str, Any]:
+    """Everything the template shows."""
+    manifest = data.get("manifest")
+    return {
+        "name": data.get("name") or "run",
+        "about": _about(data),
+        "verdict": verdict(data),
+        "rows": closing_rows(data),
+        "costs": costs(data),
+        "warnings": warnings(data),
+        "outcome": outcome_figures(data),
+        "samples": _samples(data),
+        "shown_samples": _SHOWN_SAMPLES,
+        "curves": training_figures(data),
+        "more_curves": health_figures(data),
+        "training": _training_lines(data),
+        "reward": _reward(data),
+        "collect": _collect(part(data, "collect")),
+        "stages": _stages(rows_of(data, "stages")),
+        "recipe_yaml": data.get("recipe_yaml"),
+        "manifest": json.dumps(manifest, indent=2, ensure_ascii=False, default=str) if manifest else None,
+        "command": data.get("command"),
+        "version": data.get("version"),
+    }
+
+
+def _about(data: ReportData) -> list[str]:
+    """The small line under the title: model, when, where."""
+    model, machine = part(data, "model"), part(data, "machine")
+    name = model.get("name")
+    found = [
+        f"{name}{' (weights from a quantised file)' if model.get('quantised') else ''}" if name else None,
+        _moment(data.get("created")),
+        machine.get("platform"),
+        f"torch {machine['torch']}" if machine.get("torch") else None,
+    ]
+    return [str(fact) for fact in found if fact]
+
+
+def _moment(created: Any) -> str | None:
+    """An ISO time as "25 July 2026, 14:05"; anything else as it is."""
+    if not created:
+        return None
+    try:
+        moment = datetime.fromisoformat(str(created))
+    except ValueError:
+        return str(created)
+    return f"{moment.day} {moment:%B %Y, %H:%M}{' UTC' if moment.tzinfo and not moment.utcoffset() else ''}"
+
+
+def _samples(data: ReportData) -> list[dict[str, Any]]:
+    samples = rows_of(part(data, "evaluate"), "samples")
+    return [
+        {"prompt": str(s.get("prompt", "")), "responses": [_answer(r) for r in rows_of(s, "responses")]}
+        for s in samples
+    ]
+
+
+def _answer(response: Mapping[str, Any]) -> dict[str, str]:
+    name = str(response.get("model", "?"))
+    scores = ((judge, number(response.get(judge))) for judge in ("gold", "reward"))
+    return {
+        "model": model_name(name),
+        "look": LOOKS.get(name, "third"),
+        "text": str(response.get("text", "")),
+        "scores": " · ".join(f"{judge} {plain(value)}" for judge, value in scores if value is not None),
+    }
+
+
+def _training_lines(data: ReportData) -> list[str]:
+    """What SFT and PPO did, in a sentence each."""
+    sft, ppo = part(data, "sft"), part(data, "ppo")
+    modes = {"adapters": ", with all four roles as adapters on one model", "copies": ", with four full models"}
+    lines = ["SFT: not run yet.", "PPO: not run yet."]
+    if sft:
+        examples, steps = (count(number(sft.get(key))) for key in ("examples_train", "steps"))
+        before, after = (plain(number(sft.get(key))) for key in ("eval_loss_before", "eval_loss_after"))
+        lines[0] = (
+            f"SFT learnt from {examples} demonstrations in {steps} steps; the loss on held-out demonstrations went from {before} to {after} nats per token."
+        )
+    if ppo:
+        lines[1] = (
+            f"PPO made {count(number(ppo.get('steps')))} rounds of answers, scores and updates{modes.get(str(ppo.get('mode')), '')}."
+        )
+    return lines
+
+
+def _reward(data: ReportData) -> dict[str, Any] | None:
+    reward = part(data, "reward")
+    if not reward:
+        return None
+    return {"figures": reward_figures(data), "sentence": _reward_sentence(reward), "facts": _reward_facts(reward)}
+
+
+def _reward_sentence(reward: Mapping[str, Any]) -> str:
+    accuracy, ceiling, longer = (estimate(reward.get(name)) for name in ("accuracy", "ceiling", "longer_wins"))
+    if accuracy is None:
+        return "Its accuracy has not been measured."
+    text = f"On prompts it has not seen, it agrees with the annotators on {share_with_interval(accuracy)} of pairs."
+    if ceiling is not None:
+        text += f" Their own disagreement caps this at about {percent(ceiling.value)}."
+    return text + (f" Always picking the longer answer gets {percent(longer.value)}." if longer is not None else "")
+
+
+def _reward_facts(reward: Mapping[str, Any]) -> list[Remark]:
+    correlation = part(reward, "length_correlation")
+    gain, inside = number(reward.get("gain")), number(correlation.get("spearman_within"))
+    facts = [
+        ("Pairs", count(number(reward.get("pairs_train"))), f"and {count(number(reward.get('pairs_heldout')))} held out"),
+        ("Brier score", plain(number(reward.get("brier")), 3), "0 is perfect"),
+        ("Calibration error", plain(number(reward.get("ece")), 3), "expected (ECE)"),
+        ("Score and length", plain(number(correlation.get("spearman"))), "Spearman" + ("" if inside is None else f"; {plain(inside)} within prompts")),
+        ("Score and length", plain(number(correlation.get("pearson"))), "Pearson"),
+        ("Gain and bias", UNKNOWN if gain is None else f"{plain(gain)} · {plain(number(reward.get('bias')))}", "applied to the scores"),
+    ]  # fmt: skip
+    return _known(facts)
+
+
+def _collect(collect: Mapping[str, Any]) -> dict[str, Any] | None:
+    if not collect:
+        return None
+    facts = [
+        ("Prompts", count(number(collect.get("prompts"))), f"{count(number(collect.get('responses_per_prompt')))} answers each"),
+        ("Comparisons", count(number(collect.get("comparisons"))), "pairs of answers"),
+        ("Pairwise agreement", share_with_interval(estimate(collect.get("pairwise_agreement"))), "two annotators, same pair"),
+        ("Krippendorff's α", with_interval(estimate(collect.get("alpha"))), "1 is full agreement, 0 chance"),
+        ("Soft labels right", share_with_interval(estimate(collect.get("soft_label_accuracy"))), "against the gold taste"),
+        ("Plain majority right", share_with_interval(estimate(collect.get("majority_accuracy"))), "against the gold taste"),
+    ]  # fmt: skip
+    annotators = [
+        {
+            "Annotator": str(a.get("name", "?")),
+            "Votes": count(number(a.get("votes"))),
+            "Reliability": plain(number(a.get("reliability"))),
+            "Agrees with gold": percent(number(a.get("gold_agreement"))),
+            "Picks the first shown": percent(number(a.get("first_shown_share"))),
+        }
+        for a in rows_of(collect, "annotators")
+    ]
+    return {"facts": _known(facts), "annotators": annotators}
+
+
+def _known(facts: Sequence[tuple[str, str, str]]) -> list[Remark]:
+    return [Remark(title, value, note) for title, value, note in facts if value != UNKNOWN]
+
+
+def _stages(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of the cost table; `share` is of the longest stage, in per cent, for the bar behind it."""
+    seconds = [number(s.get("seconds")) or 0.0 for s in stages]
+    longest = max(seconds, default=0.0) or 1.0
+    return [
+        {
+            "name": str(stage.get("name", "?")),
+            "time": duration(number(stage.get("seconds"))),
+            "memory": gigabytes(number(stage.get("peak_memory_gb"))),
+            "status": f"{stage.get('status') or 'unknown'}{', reused' if stage.get('cached') else ''}",
+            "share": round(100 * taken / longest, 1),
+        }
+        for stage, taken in zip(stages, seconds, strict=True)
+    ]

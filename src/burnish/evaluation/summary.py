@@ -1,0 +1,366 @@
+"""The report in words and cells: the verdict, the closing table, what it cost, and what to be wary of. Pure.
+
+Everything is computed from the `ReportData` of `report`; whatever a run does not have is left out or said to be unknown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from burnish.evaluation.uncertainty import smallest_detectable_effect
+
+ReportData = Mapping[str, Any]
+
+GOLD, REWARD_MODEL = "gold", "reward model"
+NAMES = {"base": "Base model", "sft": "SFT policy", "ppo": "PPO policy"}
+_CONTESTS = (("ppo", "sft"), ("ppo", "base"), ("sft", "base"))
+_FEW_PROMPTS = 30
+_LONG = 1.3
+_TRUNCATED = 0.10
+_LOW_ALPHA = 0.667
+_SPACE = "\u00a0"
+UNKNOWN = "—"
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value; `low` and `high` are None where no interval is known. `n` counts prompts."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer to "did the model get better?": a headline, one sentence, and what it rests on."""
+
+    kind: Literal["better", "not shown", "worse", "unknown"]
+    headline: str
+    sentence: str
+    details: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """A label, a value or headline, and a line of explanation."""
+
+    title: str
+    text: str
+    note: str = ""
+
+
+def verdict(data: ReportData) -> Verdict:
+    """Whether the last policy is preferred over the one before, from the interval of its win rate on held-out prompts.
+
+    The gold taste judges; the reward model only where there is no gold taste, and the details say so. "better": the whole
+    interval lies above ½. "worse": below. "not shown": it contains ½, or there is none.
+    """
+    found = _main_contest(data)
+    if found is None:
+        return Verdict(
+            "unknown",
+            "Not known yet",
+            "No two models have been compared on held-out prompts: the evaluation has not been run yet.",
+        )
+    after, before, judge, rate = found
+    what = f"was preferred over the {in_text(before)} on {percent(rate.value)} of held-out prompts"
+    details = tuple(_grounds(data, after, before, judge, rate))
+    if rate.low is None or rate.high is None:
+        return Verdict(
+            "not shown",
+            "Not shown",
+            f"The {in_text(after)} {what}, but there are too few prompts for an interval.",
+            details,
+        )
+    digits = 1 if min(abs(rate.low - 0.5), abs(rate.high - 0.5)) < 0.01 else 0
+    interval = f"95{_SPACE}% interval {100 * rate.low:.{digits}f} to {percent(rate.high, digits)}"
+    if rate.low > 0.5:
+        return Verdict("better", "Yes, it got better", f"The {in_text(after)} {what} ({interval}).", details)
+    if rate.high < 0.5:
+        return Verdict("worse", "No, it got worse", f"The {in_text(after)} {what} only ({interval}).", details)
+    sentence = f"The {in_text(after)} {what}, but the interval contains 50{_SPACE}% ({interval}): the difference may be chance."
+    return Verdict("not shown", "Not shown", sentence, details)
+
+
+def closing_rows(data: ReportData) -> list[dict[str, str]]:
+    """The closing table: a row for each evaluated model; values with their 95 % interval as "0.71 (0.68 to 0.74)"."""
+    models = rows_of(part(data, "evaluate"), "models")
+    return [
+        {
+            "Model": model_name(str(model.get("name", "?"))),
+            "Gold taste": with_interval(estimate(model.get("gold"))),
+            "Reward model": with_interval(estimate(model.get("reward"))),
+            "KL to SFT": "reference"
+            if model.get("name") == "sft"
+            else with_interval(estimate(model.get("kl_ref")), digits=1),
+            "Words": with_interval(estimate(model.get("length")), digits=1),
+            "Truncated": percent(number(model.get("truncation_rate"))),
+        }
+        for model in models
+    ]
+
+
+def costs(data: ReportData) -> list[Remark]:
+    """What the run took: time, memory, labels, demonstrations; only what is known."""
+    machine, reward = part(data, "machine"), part(data, "reward")
+    annotators = rows_of(part(data, "collect"), "annotators")
+    votes = sum(number(a.get("votes")) or 0.0 for a in annotators)
+    cores, memory, size = (
+        number(machine.get("cores")),
+        number(machine.get("memory_gb")),
+        number(part(data, "model").get("parameters")),
+    )
+    found = [
+        ("Time", duration(number(data.get("wall_seconds"))), f"on {cores:.0f} CPU core{'s' if cores != 1 else ''}" if cores else ""),
+        ("Peak memory", gigabytes(number(data.get("peak_memory_gb"))), f"of {gigabytes(memory)}" if memory else ""),
+        ("Model", f"{size / 1e6:,.{0 if size >= 1e7 else 2}f} M" if size else UNKNOWN, "parameters"),
+        ("Demonstrations", count(number(part(data, "sft").get("examples_train"))), "to imitate"),
+        ("Labels", count(votes), f"votes of {len(annotators)} annotators")
+        if votes
+        else ("Labels", count(number(reward.get("pairs_train"))), "compared pairs"),
+    ]  # fmt: skip
+    return [Remark(title, value, note) for title, value, note in found if value != UNKNOWN]
+
+
+def warnings(data: ReportData) -> list[Remark]:
+    """What a reader should hold against the result; empty if there is nothing."""
+    found = _main_contest(data)
+    checks = [_about_reward_model(data), _about_agreement(data)]
+    if found is not None:
+        after, before, judge, rate = found
+        checks = [
+            _about_chance(rate),
+            _about_judge(judge),
+            _about_optimisation(data, after, before),
+            _about_length(data, after, before),
+            _about_truncation(data, after),
+            _about_prompts(rate),
+            *checks,
+        ]
+    return [check for check in checks if check is not None]
+
+
+def compare(data: ReportData, a: str, b: str, judge: str) -> Estimate | None:
+    """How often a wins over b, whichever way round the comparison was stored."""
+    return _compared(data, a, b, judge, field="win_rate", whole=1.0)
+
+
+def _compared(data: ReportData, a: str, b: str, judge: str, *, field: str, whole: float) -> Estimate | None:
+    """A field of the comparison of a with b; seen from the other side its value v is `whole` − v."""
+    for row in rows_of(part(data, "evaluate"), "comparisons"):
+        found = estimate(row.get(field))
+        if row.get("judge") != judge or found is None:
+            continue
+        if (row.get("a"), row.get("b")) == (a, b):
+            return found
+        if (row.get("a"), row.get("b")) == (b, a):
+            low, high = (None if v is None else whole - v for v in (found.high, found.low))
+            return Estimate(whole - found.value, low, high, found.n)
+    return None
+
+
+def estimate(found: Any) -> Estimate | None:
+    """An interval as the pipeline writes it; None if it is missing or has no finite value. A bound that is not finite is None."""
+    value = number(found.get("value")) if isinstance(found, Mapping) else None
+    if value is None:
+        return None
+    low, high, n = (number(found.get(name)) for name in ("low", "high", "n"))
+    bounded = low is not None and high is not None
+    return Estimate(value, low if bounded else None, high if bounded else None, None if n is None else int(n))
+
+
+def number(value: Any) -> float | None:
+    """A finite number, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def part(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A part of the data; empty if it is missing or not a mapping."""
+    found = data.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def rows_of(data: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    """A list of mappings in the data; empty if it is missing or not a list."""
+    found = data.get(name)
+    return [row for row in found if isinstance(row, Mapping)] if isinstance(found, list | tuple) else []
+
+
+def percent(value: float | None, digits: int = 0) -> str:
+    """A share as "71 %"."""
+    return UNKNOWN if value is None else f"{100 * value:.{digits}f}{_SPACE}%"
+
+
+def plain(value: float | None, digits: int = 2) -> str:
+    """A number with a true minus sign."""
+    return UNKNOWN if value is None else f"{value:,.{digits}f}".replace("-", "−")
+
+
+def count(value: float | None) -> str:
+    """A whole number with thousands separated."""
+    return UNKNOWN if value is None else f"{value:,.0f}"
+
+
+def with_interval(found: Estimate | None, digits: int = 2) -> str:
+    """A value with its interval: "0.71 (0.68 to 0.74)"."""
+    if found is None:
+        return UNKNOWN
+    bounds = f" ({plain(found.low, digits)} to {plain(found.high, digits)})" if found.low is not None else ""
+    return plain(found.value, digits) + bounds
+
+
+def share_with_interval(found: Estimate | None) -> str:
+    """A share with its interval: "71 % (63 to 79 %)"."""
+    if found is None:
+        return UNKNOWN
+    return percent(found.value) + (
+        f" ({100 * found.low:.0f} to {percent(found.high)})" if found.low is not None else ""
+    )
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as "48 s", "12 min" or "3 h 05 min"."""
+    if seconds is None:
+        return UNKNOWN
+    if seconds < 99.5:
+        return f"{seconds:.0f}{_SPACE}s" if seconds >= 9.95 else f"{seconds:.1f}{_SPACE}s"
+    minutes = round(seconds / 60)
+    return f"{minutes}{_SPACE}min" if minutes < 100 else f"{minutes // 60}{_SPACE}h {minutes % 60:02d}{_SPACE}min"
+
+
+def gigabytes(value: float | None) -> str:
+    """10⁹ bytes as "3.9 GB"."""
+    return UNKNOWN if value is None else f"{value:.1f}{_SPACE}GB"
+
+
+def model_name(name: str) -> str:
+    """How a model is called: "PPO policy" for ppo; other names stay."""
+    return NAMES.get(name, name)
+
+
+def in_text(name: str) -> str:
+    """The same in the middle of a sentence."""
+    return "base model" if name == "base" else model_name(name)
+
+
+def _main_contest(data: ReportData) -> tuple[str, str, str, Estimate] | None:
+    """(after, before, judge, win rate of after): the one comparison the verdict rests on."""
+    for judge in (GOLD, REWARD_MODEL):
+        for after, before in _CONTESTS:
+            rate = compare(data, after, before, judge)
+            if rate is not None:
+                return after, before, judge, rate
+    return None
+
+
+def _grounds(data: ReportData, after: str, before: str, judge: str, rate: Estimate) -> list[str]:
+    who = "the gold taste, which PPO never sees" if judge == GOLD else "the reward model"
+    prompts = f"{rate.n:,} prompts that were held out" if rate.n else "Held-out prompts"
+    lines = [f"{prompts}; both models answered each of them. The judge is {who}; a tie counts half."]
+    if rate.n and rate.n > 1 and rate.low is not None and rate.high is not None and rate.high > rate.low:
+        one_prompt = (rate.high - rate.low) / (2 * 1.96) * math.sqrt(rate.n)
+        least = 0.5 + smallest_detectable_effect(one_prompt, rate.n)
+        lines.append(
+            f"With this many prompts, a true win rate under about {percent(min(least, 1.0))} would be missed more than one time in five."
+        )
+    gap = _compared(data, after, before, judge, field="difference", whole=0.0)
+    if gap is not None:
+        lines.append(f"On that judge's scale the {in_text(after)} scores {with_interval(gap)} more on average.")
+    other = compare(data, after, before, REWARD_MODEL) if judge == GOLD else None
+    if other is not None:
+        lines.append(
+            f"The reward model, which PPO was trained to please, prefers the {in_text(after)} on {share_with_interval(other)} of the same prompts."
+        )
+    return lines
+
+
+def _about_chance(rate: Estimate) -> Remark | None:
+    if rate.low is None or rate.high is None or rate.low > 0.5 or rate.high < 0.5:
+        return None
+    text = f"The interval runs from {100 * rate.low:.0f} to {percent(rate.high)} and contains 50{_SPACE}%, which is what two equal models get. More held-out prompts would narrow it."
+    return Remark("The difference may be chance", text)
+
+
+def _about_judge(judge: str) -> Remark | None:
+    if judge == GOLD:
+        return None
+    return Remark(
+        "Only the reward model judged",
+        "PPO was trained to please this very judge, so its approval is weak evidence. Have people, or a judge that training never saw, compare the answers.",
+    )
+
+
+def _about_optimisation(data: ReportData, after: str, before: str) -> Remark | None:
+    gold, proxy = compare(data, after, before, GOLD), compare(data, after, before, REWARD_MODEL)
+    if gold is None or proxy is None or not _above_half(proxy) or _above_half(gold):
+        return None
+    text = f"The reward model prefers the {in_text(after)} on {percent(proxy.value)} of prompts, the gold taste on {percent(gold.value)}. The policy may have learnt to please the reward model rather than people: try a larger KL penalty, fewer steps, or more comparisons."
+    return Remark("Signs of over-optimisation", text)
+
+
+def _above_half(rate: Estimate) -> bool:
+    return rate.low is not None and rate.low > 0.5
+
+
+def _about_length(data: ReportData, after: str, before: str) -> Remark | None:
+    long, short = (estimate(_model(data, name).get("length")) for name in (after, before))
+    if long is None or short is None or short.value <= 0 or long.value <= _LONG * short.value:
+        return None
+    text = f"The {in_text(after)} writes {plain(long.value, 0)} words on average, the {in_text(before)} {plain(short.value, 0)}: {percent(long.value / short.value - 1)} more. Many judges favour length for its own sake."
+    return Remark("Answers grew longer", text)
+
+
+def _about_truncation(data: ReportData, after: str) -> Remark | None:
+    rate = number(_model(data, after).get("truncation_rate"))
+    if rate is None or rate <= _TRUNCATED:
+        return None
+    text = f"{percent(rate)} of the {in_text(after)}'s answers ran into the token limit and were cut off there. Scores of cut answers say little; allow more tokens or train it to finish."
+    return Remark("Many answers are cut off", text)
+
+
+def _about_prompts(rate: Estimate) -> Remark | None:
+    if rate.n is None or rate.n >= _FEW_PROMPTS:
+        return None
+    return Remark(
+        "Few held-out prompts",
+        f"Only {rate.n} prompt{'s' if rate.n != 1 else ''}: intervals from so few are rough, and run too narrow.",
+    )
+
+
+def _about_reward_model(data: ReportData) -> Remark | None:
+    reward = part(data, "reward")
+    accuracy, longer = estimate(reward.get("accuracy")), estimate(reward.get("longer_wins"))
+    if accuracy is None or accuracy.low is None:
+        return None
+    by_length = max(longer.value, 1.0 - longer.value) if longer is not None else 0.5
+    if accuracy.low > by_length:
+        return None
+    text = f"It ranks {share_with_interval(accuracy)} of held-out pairs as the annotators did; {'a coin' if longer is None else 'going by length alone'} gets {percent(by_length)}. It has not been shown to know more than that."
+    return Remark(f"The reward model is hardly better than {'a coin' if longer is None else 'counting words'}", text)
+
+
+def _about_agreement(data: ReportData) -> Remark | None:
+    collect = part(data, "collect")
+    alpha, said = estimate(collect.get("alpha")), collect.get("alpha_warning")
+    low = alpha is not None and alpha.value < _LOW_ALPHA
+    if not low and not said:
+        return None
+    texts = [str(said)] if said else []
+    if low:
+        texts.insert(
+            0,
+            f"Krippendorff's α is {with_interval(alpha)}, under the {_LOW_ALPHA} usually asked of reliable labels. Taste is noisy and this is common; it bounds how well any reward model can do.",
+        )
+    return Remark("Annotators agree little" if low else "Agreement is uncertain", " ".join(texts))
+
+
+def _model(data: ReportData, name: str) -> Mapping[str, Any]:
+    models = rows_of(part(data, "evaluate"), "models")
+    return next((m for m in models if m.get("name") == name), {})

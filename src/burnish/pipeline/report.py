@@ -1,0 +1,89 @@
+"""Stage 6: everything the stages found out, on one page."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from burnish._version import __version__
+from burnish.atomic import write_text
+from burnish.errors import UserError
+from burnish.evaluation.report import closing_rows, render_report, verdict
+from burnish.pipeline.context import STAGES, Context
+from burnish.runs.manifest import StageRecord, environment
+
+
+def run(context: Context) -> None:
+    """Write report.html in the run's folder."""
+    write_report(context.folder)
+    context.finish("report", {})
+
+
+def write_report(folder: Path) -> Path:
+    """Write `report.html` for a run, finished or not, and return its path."""
+    path = folder / "report.html"
+    write_text(path, render_report(gather(folder)))
+    return path
+
+
+def closing_table(folder: Path) -> str:
+    """The verdict and the closing table as text; says what is not there yet."""
+    data = gather(folder)
+    rows = closing_rows(data)
+    if not rows:
+        return "nothing has been evaluated yet"
+    names = list(rows[0])
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in names}
+    lines = ["  ".join(name.ljust(widths[name]) for name in names)]
+    lines += ["  ".join(row[name].ljust(widths[name]) for name in names) for row in rows]
+    found = verdict(data)
+    return "\n".join([found.headline, found.sentence, "", *(line.rstrip() for line in lines)])
+
+
+def gather(folder: Path) -> dict[str, Any]:
+    """What is known of a run. Raises UserError if the folder holds none."""
+    recipe_path = folder / "recipe.yaml"
+    if not recipe_path.is_file():
+        raise UserError(
+            "this folder holds no run (no recipe.yaml).",
+            file=folder,
+            hint="Name the folder that `burnish run` printed.",
+        )
+    text = recipe_path.read_text()
+    recipe = yaml.safe_load(text)
+    records = {
+        stage: record for stage in STAGES if (record := StageRecord.read(folder / stage / "stage.json")) is not None
+    }
+    results = {stage: _json(folder / stage / "result.json") for stage in STAGES if stage != "report"}
+    manifest, machine = _json(folder / "manifest.json") or {}, environment()
+    sft = results["sft"] or {}
+    return {
+        "name": recipe["name"],
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": __version__,
+        "model": {
+            "name": recipe["model"]["name"],
+            "parameters": sft.get("parameters"),
+            "quantised": sft.get("quantised", False),
+        },
+        "machine": {key: machine[key] for key in ("cores", "memory_gb", "platform", "torch")},
+        "wall_seconds": sum(r.seconds for r in records.values()),
+        "peak_memory_gb": max((r.peak_memory_gb for r in records.values()), default=0.0),
+        "stages": [
+            {"name": s, "seconds": r.seconds, "peak_memory_gb": r.peak_memory_gb, "status": "done"}
+            for s, r in records.items()
+            if s != "report"
+        ],
+        **{stage: result for stage, result in results.items() if result is not None},
+        "recipe_yaml": text,
+        "manifest": {key: value for key, value in manifest.items() if key != "inputs"},
+        "command": f"burnish run {folder}/recipe.yaml --out {folder}",
+    }
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text()) if path.is_file() else None

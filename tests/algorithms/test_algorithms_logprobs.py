@@ -1,0 +1,63 @@
+"""The chunked log-softmax against the naive one, values and gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from burnish.algorithms.logprobs import token_logprobs
+
+
+def _inputs(positions: int = 7, width: int = 5, vocabulary: int = 11) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(positions, width, generator=generator, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(vocabulary, width, generator=generator, dtype=torch.float64, requires_grad=True)
+    return hidden, weight, torch.randint(vocabulary, (positions,), generator=generator)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 7, 100])
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_values_and_gradients_equal_the_naive_path(chunk: int, temperature: float):
+    hidden, weight, targets = _inputs()
+    upstream = torch.randn(2, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = token_logprobs(hidden_PD=hidden, weight_VD=weight, targets_P=targets, temperature=temperature, chunk=chunk, entropy=True)
+    log_p = (hidden @ weight.T / temperature).log_softmax(-1)
+    expected = log_p.gather(1, targets[:, None])[:, 0], -(log_p.exp() * log_p).sum(-1)
+    torch.testing.assert_close(found.logprobs_P, expected[0])
+    torch.testing.assert_close(found.entropy_P, expected[1])
+    ours = torch.autograd.grad((upstream[0] * found.logprobs_P + upstream[1] * found.entropy_P).sum(), (hidden, weight))
+    theirs = torch.autograd.grad((upstream[0] * expected[0] + upstream[1] * expected[1]).sum(), (hidden, weight))
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("entropy", [False, True])
+def test_gradcheck(entropy: bool):
+    hidden, weight, targets = _inputs(4, 3, 5)
+
+    def f(h: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        found = token_logprobs(hidden_PD=h, weight_VD=w, targets_P=targets, temperature=0.8, chunk=3, entropy=entropy)
+        return torch.cat([found.logprobs_P, found.entropy_P]) if entropy else found.logprobs_P
+
+    assert torch.autograd.gradcheck(f, (hidden, weight))
+
+
+def test_no_positions_no_numbers():
+    hidden, weight, _ = _inputs()
+    found = token_logprobs(hidden_PD=hidden[:0], weight_VD=weight, targets_P=torch.zeros(0, dtype=torch.long), entropy=True)
+    assert found.logprobs_P.shape == found.entropy_P.shape == (0,)
+    found.logprobs_P.sum().backward()
+    assert (weight.grad == 0).all()
+
+
+def test_a_frozen_weight_gets_no_gradient():
+    hidden, weight, targets = _inputs()
+    token_logprobs(hidden_PD=hidden, weight_VD=weight.detach(), targets_P=targets).logprobs_P.sum().backward()
+    assert hidden.grad is not None
+    assert weight.grad is None
+
+
+def test_bfloat16_is_summed_in_float32():
+    hidden, weight, targets = _inputs()
+    low = token_logprobs(hidden_PD=hidden.bfloat16(), weight_VD=weight.bfloat16(), targets_P=targets).logprobs_P
+    assert low.dtype == torch.float32

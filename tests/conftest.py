@@ -1,0 +1,23 @@
+"""Fixtures shared by all rooms: the tiny model, and the real one where it is in the cache."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from burnish.models.backbone import Backbone, load_backbone
+from burnish.models.sources import cached_models
+
+torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+@pytest.fixture
+def tiny() -> Backbone:
+    return load_backbone("tiny")
+
+
+@pytest.fixture(scope="session")
+def smollm() -> Backbone:
+    if not any(alias == "smollm2-135m" for alias, _, _ in cached_models()):
+        pytest.skip("smollm2-135m is not in the cache: run `make model`")
+    return load_backbone("smollm2-135m")

@@ -1,0 +1,157 @@
+"""The native engine against transformers, and against the trainer's own log-probabilities."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from burnish.batch import Batch, TokenSequence
+from burnish.generation.base import Request, SamplingParams, request_seed
+from burnish.generation.native import NativeEngine
+from burnish.models import packed_attention
+from burnish.models.adapters import LoraSpec, add_adapter
+from burnish.models.backbone import Backbone
+from burnish.models.roles import View
+from burnish.models.tiny import tiny_tokenizer
+
+PROMPTS = [tuple([258, *range(40, 40 + n)]) for n in (3, 9, 1, 6, 3)]
+
+
+def _engine(backbone: Backbone, **options: int) -> NativeEngine:
+    return NativeEngine(View(backbone), end_tokens=frozenset({256}), **options)
+
+
+def _greedy(model: LlamaForCausalLM, prompt: tuple[int, ...], count: int) -> list[int]:
+    """The oracle: the model's own forward on the whole sequence, once a token."""
+    tokens = list(prompt)
+    while len(tokens) < len(prompt) + count:
+        tokens.append(int(model(torch.tensor([tokens])).logits[0, -1].argmax()))
+        if tokens[-1] == 256:
+            break
+    return tokens[len(prompt) :]
+
+
+def _small(kind: type, config: type) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return kind(
+        config(
+            vocab_size=259, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, head_dim=8, max_position_embeddings=128, tie_word_embeddings=False, eos_token_id=256,
+        )
+    ).float().eval()  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"), [(Qwen2ForCausalLM, Qwen2Config), (Qwen3ForCausalLM, Qwen3Config), (None, None)]
+)
+def test_greedy_equals_the_models_own_forward(tiny: Backbone, kind: type, config: type):
+    backbone = tiny
+    if kind is not None:
+        model = _small(kind, config)
+        for name, parameter in model.named_parameters():
+            if "bias" in name or "norm" in name:
+                torch.nn.init.uniform_(parameter, 0.5, 1.5)
+        model.set_attn_implementation(packed_attention.NAME)
+        backbone = Backbone(model, tiny_tokenizer(), "test")
+    found = _engine(backbone, max_rows=2).generate(
+        [Request(p, 0) for p in PROMPTS], SamplingParams(12, temperature=0.0)
+    )
+    backbone.model.set_attn_implementation("eager")
+    assert [list(c.tokens) for c in found] == [_greedy(backbone.model, p, 12) for p in PROMPTS]
+
+
+def test_the_same_request_gives_the_same_tokens_in_any_company(tiny: Backbone):
+    requests = [Request(p, request_seed(i)) for i, p in enumerate(PROMPTS * 4)]
+    params = SamplingParams(16, temperature=1.0)
+    together = _engine(tiny, max_rows=20).generate(requests, params)
+    few_rows = _engine(tiny, max_rows=3, prefill_tokens=8).generate(requests, params)
+    alone = [_engine(tiny).generate([r], params)[0] for r in requests[:4]]
+    assert [c.tokens for c in together] == [c.tokens for c in few_rows]
+    assert [c.tokens for c in together[:4]] == [c.tokens for c in alone]
+
+
+def test_sampler_and_trainer_agree_with_an_adapter(tiny: Backbone):
+    tiny.freeze()
+    add_adapter(tiny, "policy", LoraSpec(4, 8.0), seed=0)
+    view = View(tiny, "policy", LoraSpec(4, 8.0))
+    engine = NativeEngine(view, end_tokens=frozenset({256}))
+    for name, parameter in view.parameters().items():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(0))
+    engine.load(view, version=1)
+    requests = [Request(p, i) for i, p in enumerate(PROMPTS)]
+    completions = engine.generate(requests, SamplingParams(20, temperature=0.8))
+    batch = Batch(tuple(TokenSequence(r.prompt_tokens, c.tokens) for r, c in zip(requests, completions, strict=True)))
+    sampler = torch.tensor([x for c in completions for x in c.sampler_logprobs])
+    torch.testing.assert_close(view.logprobs(batch, temperature=0.8).logprobs_P, sampler, atol=1e-4, rtol=1e-4)
+
+
+def test_end_tokens_end_and_are_kept(tiny: Backbone):
+    engine = NativeEngine(View(tiny), end_tokens=frozenset(range(0, 259, 3)))
+    completions = engine.generate([Request(PROMPTS[0], i) for i in range(30)], SamplingParams(5))
+    for completion in completions:
+        assert (completion.finish_reason == "stop") == (completion.tokens[-1] % 3 == 0)
+        assert all(token % 3 for token in completion.tokens[:-1])
+        assert completion.finish_reason == "stop" or len(completion.tokens) == 5
+    assert {c.finish_reason for c in completions} == {"stop", "length"}
+
+
+def test_end_tokens_wait_for_min_new_tokens(tiny: Backbone):
+    engine = NativeEngine(View(tiny), end_tokens=frozenset(range(0, 259, 2)))
+    completions = engine.generate([Request(PROMPTS[0], i) for i in range(10)], SamplingParams(5, min_new_tokens=4))
+    assert all(len(c.tokens) >= 4 for c in completions)
+
+
+def test_no_requests_no_completions(tiny: Backbone):
+    assert _engine(tiny).generate([], SamplingParams(4)) == []
+
+
+def test_what_does_not_fit_the_context_is_refused(tiny: Backbone):
+    with pytest.raises(ValueError, match="context is 1024"):
+        _engine(tiny).generate([Request(tuple([1] * 1020), 0)], SamplingParams(8))
+
+
+@pytest.mark.real
+def test_greedy_equals_transformers_generate_on_the_real_model(smollm: Backbone):
+    from burnish.models.sources import resolve
+
+    questions = [
+        "What is rain?",
+        "Name three colours and say why you like each of them.",
+        "Hi",
+        "How do I boil an egg?",
+    ]
+    prompts = [
+        tuple(
+            smollm.tokenizer.apply_chat_template(
+                [{"role": "user", "content": q}], add_generation_prompt=True, tokenize=True, return_dict=False
+            )
+        )
+        for q in questions
+    ]
+    end = smollm.tokenizer.eos_token_id
+    found = NativeEngine(View(smollm), end_tokens=frozenset({end})).generate(
+        [Request(p, 0) for p in prompts], SamplingParams(24, temperature=0.0)
+    )
+    theirs = AutoModelForCausalLM.from_pretrained(resolve("smollm2-135m")[0])
+    for prompt, completion in zip(prompts, found, strict=True):
+        output = theirs.generate(
+            torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), max_new_tokens=24, do_sample=False
+        )
+        assert output[0, len(prompt) :].tolist() == list(completion.tokens)
+    requests = [Request(p, i) for i, p in enumerate(prompts)]
+    sampled = NativeEngine(View(smollm), end_tokens=frozenset({end})).generate(requests, SamplingParams(24))
+    batch = Batch(tuple(TokenSequence(r.prompt_tokens, c.tokens) for r, c in zip(requests, sampled, strict=True)))
+    with torch.no_grad():
+        trainer = View(smollm).logprobs(batch).logprobs_P
+    torch.testing.assert_close(
+        trainer, torch.tensor([x for c in sampled for x in c.sampler_logprobs]), atol=1e-4, rtol=1e-4
+    )
