@@ -41,10 +41,18 @@ rows_of_numbers = st.lists(st.lists(st.floats(-5, 5), min_size=1, max_size=6), m
 
 @settings(deadline=None, max_examples=60)
 @given(rows_of_numbers, st.integers(0, 3), st.integers(0, 3), st.floats(0, 1), st.floats(0, 1))
-def test_gae_is_the_double_sum_wherever_the_padding_is(rows: list[list[float]], left: int, right: int, gamma: float, lam: float):
+def test_gae_is_the_double_sum_wherever_the_padding_is(
+    rows: list[list[float]], left: int, right: int, gamma: float, lam: float
+):
     values = [[0.3 * x + 0.1 for x in row] for row in rows]
     mask = _place([[1.0] * len(row) for row in rows], left, right, 0.0).bool()
-    found = gae(rewards_BT=_place(rows, left, right, 77.0), values_BT=_place(values, left, right, -55.0), mask_BT=mask, gamma=gamma, lam=lam)
+    found = gae(
+        rewards_BT=_place(rows, left, right, 77.0),
+        values_BT=_place(values, left, right, -55.0),
+        mask_BT=mask,
+        gamma=gamma,
+        lam=lam,
+    )
     for i, (r, v) in enumerate(zip(rows, values, strict=True)):
         assert found.advantages_BT[i][mask[i]].tolist() == pytest.approx(_double_sum(r, v, gamma, lam), abs=1e-9)
     assert (found.advantages_BT[~mask] == 0).all()
@@ -68,7 +76,9 @@ def test_rewards_are_kl_everywhere_and_the_score_at_the_end(left: int):
 
 
 def test_a_row_without_tokens_gets_nothing():
-    found = shape_rewards(scores_B=torch.tensor([5.0]), kl_BT=torch.ones(1, 3), mask_BT=torch.zeros(1, 3, dtype=torch.bool), beta=1.0)
+    found = shape_rewards(
+        scores_B=torch.tensor([5.0]), kl_BT=torch.ones(1, 3), mask_BT=torch.zeros(1, 3, dtype=torch.bool), beta=1.0
+    )
     assert found.tolist() == [[0.0, 0.0, 0.0]]
 
 

@@ -8,7 +8,9 @@ import torch
 from burnish.algorithms.logprobs import token_logprobs
 
 
-def _inputs(positions: int = 7, width: int = 5, vocabulary: int = 11) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _inputs(
+    positions: int = 7, width: int = 5, vocabulary: int = 11
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(positions, width, generator=generator, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(vocabulary, width, generator=generator, dtype=torch.float64, requires_grad=True)
@@ -20,7 +22,9 @@ def _inputs(positions: int = 7, width: int = 5, vocabulary: int = 11) -> tuple[t
 def test_values_and_gradients_equal_the_naive_path(chunk: int, temperature: float):
     hidden, weight, targets = _inputs()
     upstream = torch.randn(2, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    found = token_logprobs(hidden_PD=hidden, weight_VD=weight, targets_P=targets, temperature=temperature, chunk=chunk, entropy=True)
+    found = token_logprobs(
+        hidden_PD=hidden, weight_VD=weight, targets_P=targets, temperature=temperature, chunk=chunk, entropy=True
+    )
     log_p = (hidden @ weight.T / temperature).log_softmax(-1)
     expected = log_p.gather(1, targets[:, None])[:, 0], -(log_p.exp() * log_p).sum(-1)
     torch.testing.assert_close(found.logprobs_P, expected[0])
@@ -44,7 +48,9 @@ def test_gradcheck(entropy: bool):
 
 def test_no_positions_no_numbers():
     hidden, weight, _ = _inputs()
-    found = token_logprobs(hidden_PD=hidden[:0], weight_VD=weight, targets_P=torch.zeros(0, dtype=torch.long), entropy=True)
+    found = token_logprobs(
+        hidden_PD=hidden[:0], weight_VD=weight, targets_P=torch.zeros(0, dtype=torch.long), entropy=True
+    )
     assert found.logprobs_P.shape == found.entropy_P.shape == (0,)
     found.logprobs_P.sum().backward()
     assert (weight.grad == 0).all()

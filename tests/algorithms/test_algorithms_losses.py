@@ -43,7 +43,11 @@ def _logprobs(logits: Tensor) -> Tensor:
 def test_ppo_clip_in_each_quadrant(ratio: float, advantage: float, loss: float, clipped: float):
     logprobs = torch.tensor([math.log(ratio) - 1.0], dtype=torch.float64, requires_grad=True)
     found = ppo_policy_loss(
-        logprobs=logprobs, old_logprobs=torch.tensor([-1.0], dtype=torch.float64), advantages=torch.tensor([advantage]), clip_low=0.2, clip_high=0.2
+        logprobs=logprobs,
+        old_logprobs=torch.tensor([-1.0], dtype=torch.float64),
+        advantages=torch.tensor([advantage]),
+        clip_low=0.2,
+        clip_high=0.2,
     )
     found.per_token.sum().backward()
     assert float(found.per_token.detach()) == pytest.approx(loss)
@@ -54,7 +58,14 @@ def test_ppo_clip_in_each_quadrant(ratio: float, advantage: float, loss: float, 
 
 def test_asymmetric_and_dual_clip():
     logprobs, old = torch.tensor([math.log(1.26), math.log(5.0)]), torch.zeros(2)
-    found = ppo_policy_loss(logprobs=logprobs, old_logprobs=old, advantages=torch.tensor([1.0, -1.0]), clip_low=0.2, clip_high=0.28, dual_clip=3.0)
+    found = ppo_policy_loss(
+        logprobs=logprobs,
+        old_logprobs=old,
+        advantages=torch.tensor([1.0, -1.0]),
+        clip_low=0.2,
+        clip_high=0.28,
+        dual_clip=3.0,
+    )
     assert found.per_token.tolist() == pytest.approx([-1.26, 3.0])
 
 
@@ -67,10 +78,14 @@ def test_asymmetric_and_dual_clip():
     ],
 )
 def test_value_loss_by_hand(value: float, loss: float, clipped: float):
-    found = ppo_value_loss(values=torch.tensor([value]), old_values=torch.tensor([1.0]), returns=torch.tensor([2.0]), clip=0.2)
+    found = ppo_value_loss(
+        values=torch.tensor([value]), old_values=torch.tensor([1.0]), returns=torch.tensor([2.0]), clip=0.2
+    )
     assert float(found.per_token) == pytest.approx(loss)
     assert float(found.stats["vf_clipfrac"]) == clipped
-    free = ppo_value_loss(values=torch.tensor([value]), old_values=torch.tensor([1.0]), returns=torch.tensor([2.0]), clip=None)
+    free = ppo_value_loss(
+        values=torch.tensor([value]), old_values=torch.tensor([1.0]), returns=torch.tensor([2.0]), clip=None
+    )
     assert float(free.per_token) == pytest.approx(0.5 * (value - 2.0) ** 2)
 
 
@@ -81,7 +96,9 @@ def test_the_expected_ppo_gradient_is_the_gradient_of_the_expected_advantage():
     logprobs = _logprobs(logits)
     old = logprobs.detach()
     probability = old.sum(1).exp()
-    loss = ppo_policy_loss(logprobs=logprobs, old_logprobs=old, advantages=advantage[:, None].expand(-1, L), clip_low=0.2, clip_high=0.2)
+    loss = ppo_policy_loss(
+        logprobs=logprobs, old_logprobs=old, advantages=advantage[:, None].expand(-1, L), clip_low=0.2, clip_high=0.2
+    )
     (found,) = torch.autograd.grad((probability[:, None] * loss.per_token).sum(), logits, retain_graph=True)
     (exact,) = torch.autograd.grad(-(logprobs.sum(1).exp() * advantage).sum(), logits)
     torch.testing.assert_close(found, exact)
@@ -101,7 +118,9 @@ def test_kl_estimators_by_hand():
 def test_k1_and_k3_are_unbiased(estimator: str):
     policy, reference = _logprobs(_toy(1)).sum(1), _logprobs(_toy(2)).sum(1)
     exact = (policy.exp() * (policy - reference)).sum()
-    torch.testing.assert_close((policy.exp() * kl_estimate(logprobs=policy, ref_logprobs=reference, estimator=estimator)).sum(), exact)
+    torch.testing.assert_close(
+        (policy.exp() * kl_estimate(logprobs=policy, ref_logprobs=reference, estimator=estimator)).sum(), exact
+    )
 
 
 def test_gradients_of_the_estimators_as_losses():
@@ -113,7 +132,10 @@ def test_gradients_of_the_estimators_as_losses():
 
     policy = _logprobs(logits).sum(1)
     weight = policy.detach().exp()
-    as_loss = {k: gradient((weight * kl_estimate(logprobs=policy, ref_logprobs=reference, estimator=k)).sum()) for k in ("k1", "k2", "k3")}
+    as_loss = {
+        k: gradient((weight * kl_estimate(logprobs=policy, ref_logprobs=reference, estimator=k)).sum())
+        for k in ("k1", "k2", "k3")
+    }
     torch.testing.assert_close(as_loss["k1"], torch.zeros_like(logits), atol=1e-10, rtol=0)
     torch.testing.assert_close(as_loss["k2"], gradient((policy.exp() * (policy - reference)).sum()))
     torch.testing.assert_close(as_loss["k3"], gradient((reference.exp() * (reference - policy)).sum()))
@@ -121,13 +143,22 @@ def test_gradients_of_the_estimators_as_losses():
 
 def test_adaptive_beta_by_hand():
     assert adapt_beta(beta=0.15, kl=6.0, target=6.0, horizon=1e4, n_samples=500) == pytest.approx(0.15)
-    assert adapt_beta(beta=0.15, kl=60.0, target=6.0, horizon=1e4, n_samples=500) == pytest.approx(0.15 * 1.01)  # clipped at +0.2
-    assert adapt_beta(beta=0.15, kl=5.4, target=6.0, horizon=1e4, n_samples=500) == pytest.approx(0.15 * (1 - 0.1 * 0.05))
+    assert adapt_beta(beta=0.15, kl=60.0, target=6.0, horizon=1e4, n_samples=500) == pytest.approx(
+        0.15 * 1.01
+    )  # clipped at +0.2
+    assert adapt_beta(beta=0.15, kl=5.4, target=6.0, horizon=1e4, n_samples=500) == pytest.approx(
+        0.15 * (1 - 0.1 * 0.05)
+    )
 
 
 def test_bradley_terry_by_hand():
     loss = lambda *a, margin=0.0: float(  # noqa: E731
-        bradley_terry_loss(scores_first=torch.tensor(a[0]), scores_second=torch.tensor(a[1]), probability=torch.tensor(a[2]), margin=margin).per_token
+        bradley_terry_loss(
+            scores_first=torch.tensor(a[0]),
+            scores_second=torch.tensor(a[1]),
+            probability=torch.tensor(a[2]),
+            margin=margin,
+        ).per_token
     )
     assert loss(1.3, 1.3, 1.0) == pytest.approx(math.log(2))
     assert loss(2.0, 1.0, 1.0) == pytest.approx(math.log1p(math.exp(-1.0)))
@@ -141,7 +172,9 @@ def test_a_soft_label_is_learnt_as_it_is():
     """The gradient vanishes where σ(d) = p, and nowhere near it."""
     d = torch.tensor([math.log(0.7 / 0.3), 2.0], dtype=torch.float64, requires_grad=True)
     p = torch.tensor([0.7, 0.7], dtype=torch.float64)
-    bradley_terry_loss(scores_first=d, scores_second=torch.zeros(2, dtype=torch.float64), probability=p).per_token.sum().backward()
+    bradley_terry_loss(
+        scores_first=d, scores_second=torch.zeros(2, dtype=torch.float64), probability=p
+    ).per_token.sum().backward()
     assert float(d.grad[0]) == pytest.approx(0.0, abs=1e-12)
     assert float(d.grad[1]) == pytest.approx(1 / (1 + math.exp(-2.0)) - 0.7)
 
@@ -174,5 +207,7 @@ def test_aggregate_ignores_what_is_masked():
 def test_explained_variance():
     returns, mask = torch.tensor([[1.0, 2.0, 3.0, 99.0]]), torch.tensor([[True, True, True, False]])
     assert float(explained_variance(values=returns, returns=returns, mask=mask)) == 1.0
-    assert float(explained_variance(values=torch.full_like(returns, 7.0), returns=returns, mask=mask)) == pytest.approx(0.0)
+    assert float(explained_variance(values=torch.full_like(returns, 7.0), returns=returns, mask=mask)) == pytest.approx(
+        0.0
+    )
     assert math.isnan(explained_variance(values=returns, returns=torch.ones_like(returns), mask=mask))

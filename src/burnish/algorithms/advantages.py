@@ -25,8 +25,12 @@ def gae(*, rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, gamma: float,
     """Generalised advantage estimation (Schulman et al., arXiv:1506.02438, eq. 16), the episode ending with the response.
 
     δ_t = r_t + γ V(s_{t+1}) − V(s_t), A_t = δ_t + γλ A_{t+1}, with V and A zero after the last response token.
-    values_BT[t] is the value of the state that token t was chosen in.
+    values_BT[t] is the value of the state that token t was chosen in. Raises ValueError for a row whose response tokens
+    do not stand side by side: a gap would silently end the episode.
     """
+    rises_BT = mask_BT[:, 1:] & ~mask_BT[:, :-1]
+    if (rises_BT.sum(dim=1) + mask_BT[:, :1].sum(dim=1) > 1).any():
+        raise ValueError("the response tokens of a row do not stand side by side, so where its episode ends is unclear")
     zero = rewards_BT.new_zeros(rewards_BT.shape[0])
     advantage, next_value = zero, zero
     columns = []
@@ -46,9 +50,8 @@ def shape_rewards(*, scores_B: Tensor, kl_BT: Tensor, mask_BT: Tensor, beta: flo
     A row without response tokens gets nothing.
     """
     rewards_BT = torch.where(mask_BT, -beta * kl_BT, 0.0)
-    positions = torch.arange(mask_BT.shape[1], device=mask_BT.device)
-    last_B = torch.where(mask_BT, positions, -1).amax(dim=1)
-    return rewards_BT + torch.where(positions == last_B[:, None], scores_B[:, None], 0.0)
+    left_BT = mask_BT.flip(1).cumsum(dim=1).flip(1)  # response tokens from here on
+    return rewards_BT + torch.where(mask_BT & (left_BT == 1), scores_B[:, None], 0.0)
 
 
 def whiten(*, x: Tensor, mask: Tensor, shift_mean: bool = True, eps: float = 1e-8) -> Tensor:

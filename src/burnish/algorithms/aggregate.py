@@ -6,13 +6,18 @@ import torch
 from torch import Tensor
 
 
+def masked_sum(*, x: Tensor, mask: Tensor) -> Tensor:
+    """Σ over the entries where `mask` is True: a scalar. What stands elsewhere is ignored, NaN included."""
+    return torch.where(mask, x, 0.0).sum()
+
+
 def aggregate(*, per_token: Tensor, mask: Tensor | None, denominator: float | Tensor) -> Tensor:
     """Σ over masked entries (all, where `mask` is None) / denominator: a scalar. What stands at masked-out entries is ignored.
 
     The denominator is the whole batch's count of tokens (or sequences, or a constant), never the micro-batch's own.
     """
-    kept = per_token if mask is None else torch.where(mask, per_token, 0.0)
-    return kept.sum() / denominator
+    total = per_token.sum() if mask is None else masked_sum(x=per_token, mask=mask)
+    return total / denominator
 
 
 def explained_variance(*, values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 class TokenLogprobs(NamedTuple):
@@ -21,83 +21,138 @@ def token_logprobs(
     hidden_PD: Tensor,
     weight_VD: Tensor,
     targets_P: Tensor,
+    bias_V: Tensor | None = None,
     temperature: float = 1.0,
     chunk: int = 512,
     entropy: bool = False,
 ) -> TokenLogprobs:
-    """log softmax(h Wᵀ / temperature) at the targets, and −Σ π log π.
+    """log softmax((h Wᵀ + b) / temperature) at the targets, and −Σ π log π.
 
     Computed `chunk` positions at a time, forward and backward; the backward pass computes each chunk's logits again from
-    the saved hidden states, so memory is chunk × V and time one more product with W. Differentiable with respect to
-    `hidden_PD` and `weight_VD`; a weight that needs no gradient costs none.
+    the saved hidden states, so memory is chunk × V and time one more product with W. Differentiable once, with respect to
+    `hidden_PD`, `weight_VD` and `bias_V`; what needs no gradient costs none, nor does an entropy that enters no loss.
 
     Args:
         hidden_PD: hidden states that score the targets.
         weight_VD: weight of the language-model head.
         targets_P: token ids, int64.
+        bias_V: added to the logits; −inf bans a token.
         temperature: divides the logits; > 0.
-        chunk: positions at once.
+        chunk: positions at once; ≥ 1.
         entropy: also return entropies (and let gradients flow through them).
+
+    Raises ValueError for a chunk or a temperature out of range.
     """
-    logprobs_P, entropy_P = _ChunkedLogSoftmax.apply(hidden_PD, weight_VD, targets_P, temperature, chunk, entropy)
-    return TokenLogprobs(logprobs_P, entropy_P if entropy else None)
+    if chunk < 1:
+        raise ValueError(f"chunk is {chunk}; at least one position is needed")
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature}; log-probabilities need one above 0")
+    inputs = (hidden_PD, weight_VD, bias_V, targets_P)
+    return TokenLogprobs(*_ChunkedLogSoftmax.apply(*inputs, temperature, chunk, entropy))
 
 
 class _ChunkedLogSoftmax(torch.autograd.Function):
-    """d log π_y / d logits = onehot(y) − π and dH / d logits_v = −π_v (log π_v + H), chunk by chunk."""
+    """With z the logits: d log π_y / dz = onehot(y) − π and dH / dz_v = −π_v (log π_v + H), chunk by chunk.
+
+    Every pass over a chunk works in place on one buffer, or on two where both π and log π are needed.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_PD: Tensor, weight_VD: Tensor, targets_P: Tensor, temperature: float, chunk: int, entropy: bool
-    ) -> tuple[Tensor, Tensor]:
-        logprobs, entropies, normalisers = [], [], []
-        for at in range(0, len(targets_P), chunk):
-            logits = _logits(hidden_PD[at : at + chunk], weight_VD, temperature)
-            lse = logits.logsumexp(dim=-1)
-            logprobs.append(logits.gather(1, targets_P[at : at + chunk, None])[:, 0] - lse)
-            normalisers.append(lse)
-            if entropy:
-                log_p = logits.sub_(lse[:, None])
-                entropies.append(-(log_p.exp() * log_p).nan_to_num_(nan=0.0).sum(dim=-1))
-        empty = hidden_PD.new_zeros(0, dtype=_wide(hidden_PD.dtype))
-        logprobs_P, lse_P = torch.cat(logprobs or [empty]), torch.cat(normalisers or [empty])
-        entropy_P = torch.cat(entropies) if entropies else torch.zeros_like(logprobs_P)
-        ctx.save_for_backward(hidden_PD, weight_VD, targets_P, lse_P, entropy_P)
-        ctx.temperature, ctx.chunk, ctx.entropy = temperature, chunk, entropy
-        if not entropy:
-            ctx.mark_non_differentiable(entropy_P)
+        ctx: Any,
+        hidden_PD: Tensor,
+        weight_VD: Tensor,
+        bias_V: Tensor | None,
+        targets_P: Tensor,
+        temperature: float,
+        chunk: int,
+        entropy: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        buffer = _buffer(hidden_PD, weight_VD, chunk)
+        second = torch.empty_like(buffer) if entropy else None
+        logprobs_P = buffer.new_empty(len(targets_P))
+        lse_P = torch.empty_like(logprobs_P)
+        entropy_P = torch.empty_like(logprobs_P) if entropy else None
+        for part in _parts(len(targets_P), chunk):
+            logits = _logits(hidden_PD[part], weight_VD, bias_V, temperature, buffer)
+            top = logits.amax(dim=-1)
+            logits.sub_(top[:, None])
+            at_target = logits.gather(1, targets_P[part, None])[:, 0]
+            if second is None or entropy_P is None:
+                log_total = logits.exp_().sum(dim=-1).log_()
+            else:
+                p = torch.exp(_finite(logits), out=second[: len(top)])
+                total = p.sum(dim=-1)
+                log_total = total.log()
+                entropy_P[part] = log_total - p.mul_(logits).sum(dim=-1) / total
+            logprobs_P[part] = at_target - log_total
+            lse_P[part] = top + log_total
+        ctx.save_for_backward(hidden_PD, weight_VD, bias_V, targets_P, lse_P, entropy_P)
+        ctx.temperature, ctx.chunk = temperature, chunk
+        ctx.set_materialize_grads(False)  # an output that enters no loss then has the gradient None, not zeros
         return logprobs_P, entropy_P
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
-        grad_logprobs_P, grad_entropy_P = grad_outputs
-        hidden_PD, weight_VD, targets_P, lse_P, entropy_P = ctx.saved_tensors
+    @once_differentiable
+    def backward(  # type: ignore[override]
+        ctx: Any, grad_logprobs_P: Tensor | None, grad_entropy_P: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        hidden_PD, weight_VD, bias_V, targets_P, lse_P, entropy_P = ctx.saved_tensors
+        if grad_logprobs_P is None:
+            grad_logprobs_P = torch.zeros_like(lse_P)
         grad_hidden = torch.empty_like(hidden_PD) if ctx.needs_input_grad[0] else None
-        grad_weight = torch.zeros_like(weight_VD) if ctx.needs_input_grad[1] else None
-        for at in range(0, len(targets_P), ctx.chunk):
-            part = slice(at, at + ctx.chunk)
-            log_p = _logits(hidden_PD[part], weight_VD, ctx.temperature).sub_(lse_P[part, None])
-            p = log_p.exp()
-            grad = grad_logprobs_P[part]
-            if ctx.entropy:
-                by_entropy = (log_p + entropy_P[part, None]).mul_(grad_entropy_P[part, None])
-                grad_logits = p.mul_(by_entropy.add_(grad[:, None])).neg_()
+        # Sums over chunks are kept wide, so that they do not depend on how many chunks there are.
+        grad_weight = torch.zeros_like(weight_VD, dtype=lse_P.dtype) if ctx.needs_input_grad[1] else None
+        grad_bias = torch.zeros_like(bias_V, dtype=lse_P.dtype) if ctx.needs_input_grad[2] else None
+        buffer = _buffer(hidden_PD, weight_VD, ctx.chunk)
+        second = None if grad_entropy_P is None else torch.empty_like(buffer)
+        scale = -1.0 / ctx.temperature
+        for part in _parts(len(targets_P), ctx.chunk):
+            hidden, by_token = hidden_PD[part], grad_logprobs_P[part]
+            log_p = _logits(hidden, weight_VD, bias_V, ctx.temperature, buffer).sub_(lse_P[part, None])
+            if second is None or grad_entropy_P is None:
+                descent = log_p.exp_().mul_(by_token[:, None])
             else:
-                grad_logits = p.mul_(-grad[:, None])
-            rows = torch.arange(len(grad), device=grad.device)
-            grad_logits[rows, targets_P[part]] += grad
-            grad_logits = grad_logits.div_(ctx.temperature).to(hidden_PD.dtype)
+                p = torch.exp(_finite(log_p), out=second[: len(by_token)])
+                by_entropy = grad_entropy_P[part]
+                constant = by_token + by_entropy * entropy_P[part]
+                descent = p.mul_(log_p.mul_(by_entropy[:, None]).add_(constant[:, None]))
+            descent[torch.arange(len(by_token), device=descent.device), targets_P[part]] -= by_token
+            if grad_bias is not None:
+                grad_bias.add_(descent.sum(dim=0), alpha=scale)
+            descent = descent.to(hidden.dtype)
             if grad_hidden is not None:
-                grad_hidden[part] = grad_logits @ weight_VD
-            if grad_weight is not None:
-                grad_weight.addmm_(grad_logits.T, hidden_PD[part])
-        return grad_hidden, grad_weight, None, None, None, None
+                grad_hidden[part].addmm_(descent, weight_VD, beta=0, alpha=scale)
+            if grad_weight is not None and grad_weight.dtype == hidden.dtype:
+                grad_weight.addmm_(descent.T, hidden, alpha=scale)
+            elif grad_weight is not None:
+                grad_weight.add_(descent.T @ hidden, alpha=scale)
+        grad_weight = None if grad_weight is None else grad_weight.to(weight_VD.dtype)
+        grad_bias = None if grad_bias is None else grad_bias.to(bias_V.dtype)
+        return grad_hidden, grad_weight, grad_bias, None, None, None, None
 
 
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return dtype if dtype == torch.float64 else torch.float32
+def _parts(positions: int, chunk: int) -> list[slice]:
+    return [slice(at, at + chunk) for at in range(0, positions, chunk)]
 
 
-def _logits(hidden: Tensor, weight: Tensor, temperature: float) -> Tensor:
-    logits = F.linear(hidden, weight).to(_wide(hidden.dtype))
+def _buffer(hidden_PD: Tensor, weight_VD: Tensor, chunk: int) -> Tensor:
+    wide = torch.float64 if hidden_PD.dtype == torch.float64 else torch.float32
+    return hidden_PD.new_empty(min(chunk, len(hidden_PD)), len(weight_VD), dtype=wide)
+
+
+def _logits(hidden: Tensor, weight_VD: Tensor, bias_V: Tensor | None, temperature: float, buffer: Tensor) -> Tensor:
+    """Written into the first rows of `buffer`; the product itself is made in the inputs' precision."""
+    logits = buffer[: len(hidden)]
+    if logits.dtype == hidden.dtype:
+        torch.mm(hidden, weight_VD.T, out=logits)
+    else:
+        logits.copy_(hidden @ weight_VD.T)
+    if bias_V is not None:
+        logits.add_(bias_V)
     return logits if temperature == 1.0 else logits.div_(temperature)
+
+
+def _finite(log_p: Tensor) -> Tensor:
+    """In place: −inf becomes the least number, for 0 · log 0 is 0 and 0 · −inf is not a number."""
+    return log_p.clamp_(min=torch.finfo(log_p.dtype).min)

@@ -10,7 +10,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import JSON, DateTime, Engine, ForeignKey, String, Text, UniqueConstraint, create_engine, event
+from sqlalchemy import JSON, DateTime, Double, Engine, ForeignKey, String, Text, UniqueConstraint, create_engine, event
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -88,7 +88,7 @@ class Annotation(Base):
     presented: Mapped[list[int]] = mapped_column(JSON)
     ranks: Mapped[list[int] | None] = mapped_column(JSON)
     skipped: Mapped[str | None] = mapped_column(Text)
-    seconds: Mapped[float | None]
+    seconds: Mapped[float | None] = mapped_column(Double)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=_now)
 
 

@@ -193,7 +193,7 @@ class PpoTricks(Section):
     clip_rewards: PositiveFloat | None = None
     """Clip scores (after normalising) to ± this."""
     critic_from_reward_model: bool = True
-    """Start the critic as the reward model; off: as the SFT model with a fresh head."""
+    """Start the critic as the reward model; off: as the SFT model with a head that says 0, a normalised reward's mean."""
     critic_warmup_steps: int = Field(default=0, ge=0)
     """Steps in which only the critic learns."""
     missing_end_penalty: NonNegative = 1.0

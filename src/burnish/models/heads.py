@@ -11,17 +11,18 @@ class ScalarHead(nn.Module):
 
     `w` is drawn with standard deviation 1/√(d+1) and `b` is 0, as the first papers of the field do (arXiv:2009.01325,
     arXiv:1909.08593). `gain` and `bias` are set after training, so that reference completions score mean 0, std 1.
+    With `zero`, `w` is 0 as well: a critic that starts so says 0 everywhere, the mean of a normalised reward model.
     """
 
     gain: Tensor
     bias: Tensor
 
-    def __init__(self, width: int, *, seed: int = 0) -> None:
+    def __init__(self, width: int, *, seed: int = 0, zero: bool = False) -> None:
         super().__init__()
         self.linear = nn.Linear(width, 1)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            self.linear.weight.normal_(0.0, (width + 1) ** -0.5, generator=generator)
+            self.linear.weight.normal_(0.0, 0.0 if zero else (width + 1) ** -0.5, generator=generator)
             self.linear.bias.zero_()
         self.register_buffer("gain", torch.ones(()))
         self.register_buffer("bias", torch.zeros(()))

@@ -109,7 +109,7 @@ def adapter_roles(reward: View, *, lora: LoraSpec, critic_from_reward_model: boo
     """Four roles on the reward model's own frozen backbone, whose bare weights are the reference (the SFT model).
 
     The policy is a fresh adapter set. The critic is a set that starts as the reward model, its head included, or as the
-    reference with a fresh head.
+    reference with a head that is 0.
     """
     backbone = reward.backbone
     if reward.adapter is None or reward.lora is None or reward.head is None:
@@ -117,7 +117,7 @@ def adapter_roles(reward: View, *, lora: LoraSpec, critic_from_reward_model: boo
     backbone.freeze()
     add_adapter(backbone, "policy", lora, seed=seed)
     add_adapter(backbone, "critic", reward.lora, seed=seed)
-    critic_head = ScalarHead(backbone.width, seed=seed)
+    critic_head = ScalarHead(backbone.width, zero=True)
     if critic_from_reward_model:
         copy_adapter(backbone, reward.adapter, "critic")
         critic_head.load_state_dict(reward.head.state_dict())

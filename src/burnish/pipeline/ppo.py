@@ -101,5 +101,5 @@ def build_roles(context: Context) -> Roles:
         critic = load_reward_model(reward_folder)
     else:
         backbone = load_backbone(base)
-        critic = View(backbone, head=ScalarHead(backbone.width, seed=recipe.seed))
+        critic = View(backbone, head=ScalarHead(backbone.width, zero=True))
     return copy_roles(load_backbone(base, say=context.say), critic, reward, load_backbone(base))

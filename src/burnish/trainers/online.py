@@ -1,6 +1,6 @@
 """The online loop: sample prompts, generate, score, turn into a batch, update, hand the weights back to the sampler.
 
-The algorithm is a row of `algorithms.recipes`; so far its row is PPO (arXiv:1707.06347, arXiv:2203.02155).
+The algorithm is PPO (arXiv:1707.06347, arXiv:2203.02155).
 """
 
 from __future__ import annotations

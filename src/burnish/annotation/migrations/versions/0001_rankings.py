@@ -51,7 +51,7 @@ def upgrade() -> None:
         sa.Column("presented", sa.JSON, nullable=False),
         sa.Column("ranks", sa.JSON),
         sa.Column("skipped", sa.Text),
-        sa.Column("seconds", sa.Float),
+        sa.Column("seconds", sa.Double),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.UniqueConstraint("item_id", "annotator_id"),
     )

@@ -1,0 +1,126 @@
+"""The command line as a user types it: help, errors in one line, exit codes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from burnish._version import __version__
+from burnish.cli.main import app, main
+from burnish.config.load import load_config
+from burnish.config.schema import Recipe
+
+COMMANDS = [
+    "run",
+    "sft",
+    "collect",
+    "reward",
+    "ppo",
+    "evaluate",
+    "report",
+    "chat",
+    "doctor",
+    "models pull",
+    "models list",
+]
+ROOT = Path(__file__).parents[2]
+
+
+def _burnish(*arguments: str, **options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "burnish", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        **options,
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_shows_an_example(command: str):
+    shown = CliRunner().invoke(app, [*command.split(), "--help"])
+    assert shown.exit_code == 0
+    assert f"burnish {command}" in " ".join(shown.output.split()).replace("│", "")
+    assert "Example" in shown.output
+
+
+def test_version():
+    assert CliRunner().invoke(app, ["--version"]).output == f"burnish {__version__}\n"
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys; from burnish.cli.main import app; sys.exit(bool({'torch', 'transformers', 'numpy', 'pydantic', 'sqlalchemy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "missing.yaml"], "missing.yaml: there is no such file"),
+        (["run", "recipes/tiny.yaml", "ppo.kl_coef=0.1"], "ppo.kl.beta"),
+        (["run", "recipes/tiny.yaml", "ppo.lerning_rate=0.1", "--dry-run"], "ppo.optimiser.learning_rate"),
+        (["run", "recipes/tiny.yaml", "model.name=nowhere", "--out", "OUT"], 'model "nowhere" is neither'),
+        (
+            ["run", "recipes/tiny.yaml", "data.prompts=nowhere.jsonl", "--out", "OUT", "--until", "collect"],
+            "nowhere.jsonl",
+        ),
+        (["run", "recipes/tiny.yaml", "--until", "dpo", "--out", "OUT"], 'no stage "dpo"'),
+        (["ppo", "--config", "recipes/tiny.yaml", "--out", "OUT"], "the stage ppo needs sft and reward first"),
+        (["report", "."], "holds no run"),
+        (["chat", "nowhere"], 'model "nowhere" is neither'),
+        (["sft", "--config", "recipes/tiny.yaml", "reward.lora=null"], "ppo.roles"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], said: str, tmp_path: Path):
+    done = _burnish(*[a.replace("OUT", str(tmp_path / "out")) for a in arguments], cwd=str(ROOT))
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("burnish: ")
+
+
+def test_traceback_is_there_when_asked_for():
+    done = _burnish("run", "missing.yaml", "--traceback")
+    assert "Traceback" in done.stderr
+    assert done.returncode != 0
+
+
+def test_dry_run_prints_a_recipe_that_loads_to_the_same(tmp_path: Path):
+    done = _burnish("run", "recipes/quickstart.yaml", "--dry-run", "seed=7", cwd=str(ROOT))
+    path = tmp_path / "resolved.yaml"
+    path.write_text(done.stdout)
+    assert load_config(Recipe, path) == load_config(Recipe, ROOT / "recipes" / "quickstart.yaml", ["seed=7"])
+
+
+@pytest.mark.parametrize("recipe", sorted(path.name for path in (ROOT / "recipes").glob("*.yaml")))
+def test_every_recipe_loads(recipe: str):
+    assert load_config(Recipe, ROOT / "recipes" / recipe).name == recipe.removesuffix(".yaml")
+
+
+def test_chat_answers_on_standard_input():
+    done = _burnish("chat", "tiny", "--vs", "tiny", "--max-new-tokens", "8", input="hello\n/reset\nhello\n/quit\n")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("tiny") == 4
+
+
+def test_doctor_names_what_is_missing(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-m", "burnish", "doctor"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "BURNISH_CACHE": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "not in the cache: burnish models pull smollm2-135m" in done.stdout
+    assert "torch" in done.stdout
+
+
+def test_models_list(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main(["models", "list"])
+    assert "smollm2-135m" in capsys.readouterr().out
