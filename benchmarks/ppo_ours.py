@@ -8,6 +8,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from burnish.models.adapters import LoraSpec, add_adapter
 from burnish.models.backbone import load_backbone
 from burnish.models.heads import ScalarHead
 from burnish.models.roles import Roles, View, adapter_roles, copy_roles
-from burnish.records import Prompt, Reward, Rollout
+from burnish.records import Prompt, Rollout
 from burnish.rewards.model import RewardModelScorer
 from burnish.trainers.online import train_ppo
 
@@ -94,7 +95,7 @@ def main() -> None:
         folder=Path(tempfile.mkdtemp()),
         progress=progress,
     )
-    steps = sorted(b - a for a, b in zip(ends[:-1], ends[1:-1], strict=False))  # the last step ends with the checkpoint
+    steps = sorted(b - a for a, b in pairwise(ends[:-1]))  # the last step ends with the checkpoint
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(json.dumps({"step_s": steps[len(steps) // 2], "peak_gb": peak, "tokens": tokens[0]}))
 

@@ -8,6 +8,7 @@ import os
 import resource
 import tempfile
 import time
+from itertools import pairwise
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -52,7 +53,7 @@ def main() -> None:
 
     trainer.log = timed
     trainer.train()
-    steps = sorted(b - a for a, b in zip(ends, ends[1:], strict=False))
+    steps = sorted(b - a for a, b in pairwise(ends))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(json.dumps({"step_s": steps[len(steps) // 2], "peak_gb": peak, "tokens": 32 * 64}))
 

@@ -126,11 +126,9 @@ def test_a_key_named_as_a_discriminator_elsewhere_is_an_ordinary_key() -> None:
     assert load_config(Both, None, ["plain.kind=special"]).plain == Kinded(kind="special", other=2)
 
 
-def test_order_of_base_file_and_overrides(tmp_path: Path) -> None:
-    base = {"clip": 0.5, "limit": 1, "stage": {"epochs": 7, "schedule": "linear"}}
-    loaded = load("limit: 2\nstage: {epochs: 8}", tmp_path, "stage.epochs=9", "stage.epochs=10", base=base)
-    assert (loaded.clip, loaded.limit, loaded.stage.schedule, loaded.stage.epochs) == (0.5, 2, "linear", 10)
-    assert base["stage"] == {"epochs": 7, "schedule": "linear"}
+def test_order_of_defaults_file_and_overrides(tmp_path: Path) -> None:
+    loaded = load("limit: 2\nstage: {epochs: 8}", tmp_path, "stage.epochs=9", "stage.epochs=10")
+    assert (loaded.limit, loaded.stage.epochs, loaded.clip) == (2, 10, type(loaded)().clip)
 
 
 def test_required_keys_may_come_from_overrides() -> None:

@@ -259,21 +259,6 @@ def test_after_falling_back_the_damaged_one_does_not_crowd_out_good_ones(tmp_pat
     assert names(tmp_path) == ["checkpoint-2", "checkpoint-3"]
 
 
-def test_extra_files_are_written_and_checked(tmp_path: Path) -> None:
-    store = Checkpoints(tmp_path, keep=1)
-
-    def adapter(folder: Path) -> None:
-        (folder / "adapter").mkdir()
-        (folder / "adapter" / "config.json").write_text("{}")
-
-    store.save(1, {}, extra=adapter)
-    inside = tmp_path / "checkpoint-1" / "adapter" / "config.json"
-    verify(tmp_path / "checkpoint-1")
-    inside.write_text("{ }")
-    with pytest.raises(Corrupt, match=r"adapter/config\.json has 3 bytes of 2"):
-        verify(tmp_path / "checkpoint-1")
-
-
 def test_leftovers_of_a_killed_save_are_swept_and_the_moved_one_is_put_back(tmp_path: Path) -> None:
     store = filled(tmp_path)
     folder = tmp_path / "checkpoints"

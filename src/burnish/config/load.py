@@ -87,19 +87,18 @@ def load_config(
     path: Path | None,
     overrides: Sequence[str] = (),
     *,
-    base: Mapping[str, Any] | None = None,
     aliases: Mapping[str, str] = ALIASES,
 ) -> Config:
     """The configuration in a YAML file, with `dotted.key=value` overrides on top; `0`, `1`, ... are the items of a list.
 
-    Below the file (None: an empty one) lie `base` and the model's defaults, merged section by section: naming one key of
-    a section leaves its others as they are. Types are strict: "3" is not a number, and 1 is not a switch.
+    Below the file (None: an empty one) lie the model's defaults, merged section by section: naming one key of a section
+    leaves its others as they are. Types are strict: "3" is not a number, and 1 is not a switch.
     Raises UserError naming the file and line (or the override), the key, what is wrong and what would be right;
     `aliases` says what keys of other tools are called here.
     """
     file = _File.read(path) if path else _File(None, {}, None)
     tags = discriminators(model)
-    values = _merge(_merge(defaults(model), base or {}, tags), file.values, tags)
+    values = _merge(defaults(model), file.values, tags)
     origins: dict[tuple[str, ...], str] = {}
     for override in overrides:
         key, value = _parse_override(override)

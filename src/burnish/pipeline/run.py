@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import burnish
-from burnish.atomic import recover, write_json, write_text
+from burnish.atomic import clean_leftovers, recover, write_json, write_text
 from burnish.config.load import dump_yaml
 from burnish.config.schema import Recipe
 from burnish.errors import UserError
@@ -102,6 +102,7 @@ def run(
     folder = out if out is not None else Path("runs") / recipe.name
     _set_threads(recipe)
     with run_lock(folder):
+        clean_leftovers(folder)
         if fork is not None:
             _fork(recipe, source=fork, target=folder, say=say)
         context = Context(recipe, folder, say, progress)

@@ -9,7 +9,7 @@ import os
 import random
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,15 +75,12 @@ class Checkpoints:
     def __init__(self, folder: Path, *, keep: int) -> None:
         self._folder, self._keep = folder, keep
 
-    def save(self, step: int, state: Any, *, extra: Callable[[Path], None] | None = None) -> None:
+    def save(self, step: int, state: Any) -> None:
         """Write `checkpoint-{step}` atomically; others go only after it is on disk.
 
-        `extra` may write files of its own (an adapter, say) into the folder that it is given; they are checksummed too.
         Raises UserError when the disk is full; the checkpoints that were there are still there then.
         """
         with atomic_folder(self._folder / f"checkpoint-{step}") as scratch:
-            if extra is not None:
-                extra(scratch)
             save_state(scratch, state)
         # A later step is one that `latest` passed over as damaged: the run has gone back behind it.
         kept = [old for old, _ in self._found() if old <= step][-self._keep :]
