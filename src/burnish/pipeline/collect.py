@@ -17,7 +17,7 @@ from burnish.evaluation.reward_report import pairwise_accuracy
 from burnish.models.backbone import load_backbone
 from burnish.models.roles import View
 from burnish.pipeline.context import Context, prompt_text
-from burnish.pipeline.sampling import LocalSampler
+from burnish.pipeline.sampling import LocalSampler, fitting
 from burnish.records import PreferenceGroup
 from burnish.rewards.taste import PROPERTIES, property_matrix, taste_score
 
@@ -78,15 +78,15 @@ def accuracy(difference: np.ndarray, labels: np.ndarray, groups: Sequence[Hashab
 
 def _sample(context: Context, store: Store) -> None:
     """K responses to each training prompt that the store does not have yet."""
-    from burnish.pipeline.reward import sft_model
-
     recipe = context.recipe
-    prompts = context.prompts.train[: recipe.collect.prompts]
+    backbone = load_backbone(context.sft_model, say=context.say)
+    prompts = fitting(context, backbone, context.prompts.train, recipe.collect.sampling, "prompts")[
+        : recipe.collect.prompts
+    ]
     known = {task.item_id for task in store.tasks(PROJECT)}
     missing = [prompt for prompt in prompts if prompt.id not in known]
     if not missing:
         return
-    backbone = load_backbone(str(sft_model(context)), say=context.say)
     sampler = LocalSampler(
         View(backbone), recipe.collect.sampling, seed=recipe.seed, max_length=recipe.model.max_length, purpose="collect"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -52,10 +51,11 @@ class Context:
         """The folder of a stage."""
         return self.folder / name
 
-    def result(self, stage: str) -> dict[str, Any] | None:
-        """What a finished stage found out; None if it has not finished."""
-        path = self.stage(stage) / "result.json"
-        return json.loads(path.read_text()) if path.is_file() else None
+    @property
+    def sft_model(self) -> str:
+        """A reference to the SFT stage's model; the pretrained model's if the recipe has no SFT stage."""
+        path = self.stage("sft") / "model"
+        return str(path.resolve()) if path.is_dir() else self.recipe.model.name
 
     def finish(self, stage: str, result: Mapping[str, Any]) -> None:
         """Write a stage's findings, with what was dropped of the data it read."""

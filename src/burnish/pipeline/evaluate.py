@@ -11,14 +11,13 @@ import numpy as np
 import torch
 
 from burnish.batch import Batch, TokenSequence
-from burnish.data.render import TooLong, end_token_ids, render_prompt
+from burnish.data.render import end_token_ids
 from burnish.evaluation.uncertainty import bootstrap_mean, paired_difference, win_rate
 from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.roles import View
 from burnish.models.weights import load_reward_adapter, load_reward_model
 from burnish.pipeline.context import Context, prompt_text
-from burnish.pipeline.reward import sft_model
-from burnish.pipeline.sampling import LocalSampler
+from burnish.pipeline.sampling import LocalSampler, fitting
 from burnish.records import Prompt, Rollout
 from burnish.rewards.model import RewardModelScorer
 from burnish.rewards.taste import PROPERTIES, property_matrix, taste_score
@@ -40,8 +39,9 @@ def run(context: Context) -> None:
     """Sample each model on the same prompts with the same random numbers, judge, compare pair by pair, write the findings."""
     recipe = context.recipe
     sampled: dict[str, list[Rollout]] = {}
-    reference = load_backbone(str(sft_model(context)), say=context.say)
-    prompts = _prompts(context, reference)
+    reference = load_backbone(context.sft_model, say=context.say)
+    prompts = fitting(context, reference, context.prompts.heldout, recipe.evaluate.sampling, "held-out prompts")
+    prompts = prompts[: recipe.evaluate.prompts]
     for name, source in _models(context):
         backbone = reference if name == "sft" else load_backbone(source)
         sampled[name] = _sample(context, backbone, prompts)
@@ -78,24 +78,6 @@ def _models(context: Context) -> list[tuple[str, str]]:
     if (context.stage("ppo") / "model").is_dir():
         found.append(("ppo", str(context.stage("ppo") / "model")))
     return found
-
-
-def _prompts(context: Context, backbone: Backbone) -> list[Prompt]:
-    """The held-out prompts that leave room for an answer; the others are counted."""
-    recipe = context.recipe
-    room = recipe.model.max_length - recipe.evaluate.sampling.max_new_tokens
-    kept, left_out = [], 0
-    for prompt in context.prompts.heldout:
-        try:
-            render_prompt(backbone.tokenizer, prompt, max_tokens=room)
-            kept.append(prompt)
-        except TooLong:
-            if recipe.data.too_long == "error":
-                raise
-            left_out += 1
-    if left_out:
-        context.count_dropped("held-out prompts", {"too long": left_out})
-    return kept[: recipe.evaluate.prompts]
 
 
 def _sample(context: Context, backbone: Backbone, prompts: Sequence[Prompt]) -> list[Rollout]:

@@ -13,7 +13,6 @@ from burnish.models.heads import ScalarHead
 from burnish.models.roles import Roles, View, adapter_roles, copy_roles
 from burnish.models.weights import load_reward_adapter, load_reward_model, save_model
 from burnish.pipeline.context import Context, prompt_text
-from burnish.pipeline.reward import sft_model
 from burnish.pipeline.sampling import LocalSampler
 from burnish.pipeline.sft import sequences_of
 from burnish.records import Reward, Rollout
@@ -65,7 +64,7 @@ def run(context: Context) -> None:
     with atomic_folder(folder / "model") as scratch:
         save_model(roles.policy, scratch)
         if roles.policy.adapter is not None and roles.policy.lora is not None:
-            base = str(sft_model(context).resolve())
+            base = context.sft_model
             save_adapter(
                 roles.policy.backbone,
                 roles.policy.adapter,
@@ -89,7 +88,7 @@ def run(context: Context) -> None:
 def build_roles(context: Context) -> Roles:
     """The four models, on one backbone or as four copies; the critic starts as the reward model unless the recipe says not to."""
     recipe = context.recipe
-    base, reward_folder = str(sft_model(context)), context.stage("reward") / "model"
+    base, reward_folder = context.sft_model, context.stage("reward") / "model"
     from_reward_model = recipe.ppo.tricks.critic_from_reward_model
     if recipe.ppo.roles == "adapters":
         backbone = load_backbone(base, say=context.say)

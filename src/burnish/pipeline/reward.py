@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,6 @@ import torch
 from burnish.atomic import atomic_folder
 from burnish.batch import TokenSequence
 from burnish.data.render import render_each, render_response
-from burnish.errors import UserError
 from burnish.evaluation import reward_report
 from burnish.models.adapters import LoraSpec, add_adapter
 from burnish.models.backbone import Backbone, load_backbone
@@ -22,7 +19,7 @@ from burnish.models.roles import View
 from burnish.models.weights import save_reward_model
 from burnish.pipeline import collect
 from burnish.pipeline.context import Context, Split
-from burnish.pipeline.sampling import LocalSampler
+from burnish.pipeline.sampling import LocalSampler, fitting
 from burnish.records import Comparison, PreferenceGroup
 from burnish.runs.metrics import read_metrics
 from burnish.trainers.reward_model import RankedGroup, score_sequences, train_reward_model
@@ -31,7 +28,7 @@ from burnish.trainers.reward_model import RankedGroup, score_sequences, train_re
 def run(context: Context) -> None:
     """Train, normalise, save under `reward/model`, report accuracy, calibration and length correlation on held-out prompts."""
     recipe, folder = context.recipe, context.stage("reward")
-    backbone = load_backbone(str(sft_model(context)), say=context.say)
+    backbone = load_backbone(context.sft_model, say=context.say)
     groups = Split(*comparison_groups(context))
     train, heldout = (ranked(context, backbone, part) for part in (groups.train, groups.heldout))
     view = new_reward_model(context, backbone)
@@ -44,14 +41,8 @@ def run(context: Context) -> None:
         assert view.head is not None
         view.head.normalise(score_sequences(view, _sft_samples(context, backbone, train), max_tokens=limit))
     with atomic_folder(folder / "model") as scratch:
-        save_reward_model(view, scratch, base=str(sft_model(context).resolve()))
+        save_reward_model(view, scratch, base=context.sft_model)
     context.finish("reward", _findings(context, view, train, heldout))
-
-
-def sft_model(context: Context) -> Path:
-    """The SFT stage's model; the pretrained model's reference if the recipe has no SFT stage."""
-    path = context.stage("sft") / "model"
-    return path if path.is_dir() else Path(context.recipe.model.name)
 
 
 def new_reward_model(context: Context, backbone: Backbone) -> View:
@@ -101,34 +92,17 @@ def _sft_samples(
     if context.recipe.data.comparisons is None:
         return [sequence for _, group in train for sequence in group.sequences]
     recipe = context.recipe
-    room = recipe.model.max_length - recipe.ppo.sampling.max_new_tokens
-    render = partial(_prompt_fits, backbone, room)
-    fitting = [prompt for prompt in context.prompts.train if render(prompt)][:64]
-    if not fitting:
-        raise UserError(
-            f"no training prompt has at most {room} tokens.",
-            hint="Raise model.max_length or lower ppo.sampling.max_new_tokens.",
-        )
+    prompts = fitting(context, backbone, context.prompts.train, recipe.ppo.sampling, "prompts")[:64]
     sampler = LocalSampler(
         View(backbone), recipe.ppo.sampling, seed=recipe.seed, max_length=recipe.model.max_length, purpose="normalise"
     )
-    rollouts = sampler.generate(fitting, samples=1)
+    rollouts = sampler.generate(prompts, samples=1)
     texts = [(r.prompt, r.completion.text) for r in rollouts]
     responses = [
         render_response(backbone.tokenizer, prompt, text, max_tokens=recipe.model.max_length + 8)
         for prompt, text in texts
     ]
     return [TokenSequence(r.prompt_tokens, r.response_tokens) for r in responses]
-
-
-def _prompt_fits(backbone: Backbone, room: int, prompt: Any) -> bool:
-    from burnish.data.render import TooLong, render_prompt
-
-    try:
-        render_prompt(backbone.tokenizer, prompt, max_tokens=room)
-    except TooLong:
-        return False
-    return True
 
 
 def _findings(context: Context, view: View, train: Sequence[Any], heldout: Sequence[Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import shutil
 import time
@@ -153,8 +154,7 @@ def _run_stage(context: Context, stage: str, inputs: Mapping[str, Any]) -> None:
     folder = context.stage(stage)
     folder.mkdir(parents=True, exist_ok=True)
     recover(folder / "model")
-    begun = folder / "begun.json"
-    earlier = _seconds_before(begun, inputs)
+    begun, (_, earlier) = folder / "begun.json", _begun(folder)
     write_json(begun, {"inputs": inputs, "seconds": earlier})
     reset_peak_memory()
     start = time.perf_counter()
@@ -208,7 +208,7 @@ def _source_hash(source: str | None) -> str | None:
 def _refuse_changed(context: Context, stage: str, inputs: Mapping[str, Any]) -> None:
     """A finished or begun stage whose inputs are no longer the same is never mixed with new ones, and never thrown away."""
     record = StageRecord.read(_record_path(context, stage))
-    old = record.inputs if record is not None else _begun_inputs(context.stage(stage) / "begun.json")
+    old = record.inputs if record is not None else _begun(context.stage(stage))[0]
     if old is None or fingerprint(old) == fingerprint(inputs) or stage == "report":
         return
     changes = explain_difference(old, inputs)
@@ -220,22 +220,13 @@ def _refuse_changed(context: Context, stage: str, inputs: Mapping[str, Any]) -> 
     )
 
 
-def _begun_inputs(path: Path) -> Mapping[str, Any] | None:
-    import json
-
+def _begun(stage: Path) -> tuple[Mapping[str, Any] | None, float]:
+    """(inputs, seconds spent so far) of a stage that was begun and not finished; (None, 0) if it never was."""
     try:
-        return json.loads(path.read_text())["inputs"]
-    except (FileNotFoundError, ValueError, KeyError):
-        return None
-
-
-def _seconds_before(path: Path, inputs: Mapping[str, Any]) -> float:
-    import json
-
-    try:
-        return float(json.loads(path.read_text())["seconds"])
-    except (FileNotFoundError, ValueError, KeyError):
-        return 0.0
+        begun = json.loads((stage / "begun.json").read_text())
+        return begun["inputs"], float(begun["seconds"])
+    except FileNotFoundError:
+        return None, 0.0
 
 
 def _fork(recipe: Recipe, *, source: Path, target: Path, say: Callable[[str], None]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from burnish.algorithms.advantages import RunningMoments, gae, normalise_rewards, shape_rewards, whiten
 from burnish.algorithms.aggregate import explained_variance
 from burnish.algorithms.kl import kl_estimate
-from burnish.batch import Batch, TokenSequence
+from burnish.batch import Batch, TokenSequence, groups_of
 from burnish.config.schema import Ppo
 from burnish.models.roles import Roles
 from burnish.records import Reward, Rollout
@@ -83,9 +83,17 @@ def to_batch(
 
 
 def mini_batches(batch: Batch, *, count: int, generator: torch.Generator) -> list[Batch]:
-    """The sequences of a batch, shuffled and dealt into `count` parts as equal as can be."""
-    order = torch.randperm(len(batch), generator=generator).tolist() if count > 1 else list(range(len(batch)))
-    return [batch.select(sorted(order[start::count])) for start in range(count)]
+    """The sequences of a batch, shuffled and dealt into `count` parts.
+
+    Completions of one prompt go together, so that a part runs the prompt once; where there are fewer prompts than parts,
+    completions are dealt singly.
+    """
+    groups = list(groups_of(batch.sequences))
+    if len(groups) < count:
+        groups = [[row] for row in range(len(batch))]
+    order = torch.randperm(len(groups), generator=generator).tolist() if count > 1 else list(range(len(groups)))
+    dealt = [sorted(order[start::count]) for start in range(count)]
+    return [batch.select([row for group in part for row in groups[group]]) for part in dealt]
 
 
 def _scores(

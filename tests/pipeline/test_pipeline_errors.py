@@ -1,0 +1,104 @@
+"""Data that does not fit a recipe: one line that names the row, or a count of what was left out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import burnish
+from burnish.errors import UserError
+from burnish.pipeline.context import Context
+from burnish.pipeline.report import closing_table, gather
+
+
+def _rows(path: Path, rows: list[dict]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> list[str]:
+    demos = [{"prompt": f"Say {i}.", "completion": f"{i}, with pleasure."} for i in range(30)]
+    prompts = [{"prompt": f"Say {i} twice.", "split": "heldout" if i % 3 else "train"} for i in range(12)]
+    return [
+        "model.name=tiny", "threads=1", "sft.epochs=0.1", "collect.sampling.max_new_tokens=4", "ppo.sampling.max_new_tokens=4",
+        "evaluate.sampling.max_new_tokens=4", f"data.demonstrations={_rows(tmp_path / 'd.jsonl', demos)}",
+        f"data.prompts={_rows(tmp_path / 'p.jsonl', prompts)}", "data.heldout=0.3",
+    ]  # fmt: skip
+
+
+def test_a_demonstration_that_is_too_long_names_its_row(options: list[str], tmp_path: Path):
+    path = tmp_path / "long.jsonl"
+    source = _rows(path, [{"prompt": f"Say {i}.", "completion": "x" * (500 if i == 7 else 5)} for i in range(20)])
+    recipe = burnish.load(None, *options, f"data.demonstrations={source}", "model.max_length=200")
+    with pytest.raises(UserError, match=r"long\.jsonl, row 8"):
+        burnish.run(recipe, out=tmp_path / "run")
+    assert not (tmp_path / "run" / "sft" / "stage.json").exists()
+    assert not (tmp_path / "run" / "sft" / "model").exists()
+
+
+def test_dropped_rows_are_counted_and_said(options: list[str], tmp_path: Path):
+    source = _rows(
+        tmp_path / "long.jsonl",
+        [{"prompt": f"Say {i}.", "completion": "x" * (500 if i % 5 == 0 else 5)} for i in range(40)],
+    )
+    recipe = burnish.load(None, *options, f"data.demonstrations={source}", "model.max_length=200", "data.too_long=drop")
+    lines: list[str] = []
+    out = burnish.run(recipe, out=tmp_path / "run", until="sft", say=lines.append)
+    assert any("too long" in line for line in lines)
+    dropped = json.loads((out / "sft" / "result.json").read_text())["dropped"]
+    assert sum(count["too long"] for count in dropped.values()) == 8
+
+
+def test_a_prompt_that_leaves_no_room_names_its_row(options: list[str], tmp_path: Path):
+    source = _rows(
+        tmp_path / "p2.jsonl",
+        [
+            {"prompt": "a" * (300 if i == 4 else 5) + str(i), "split": "heldout" if i % 2 else "train"}
+            for i in range(12)
+        ],
+    )
+    recipe = burnish.load(None, *options, f"data.prompts={source}", "model.max_length=200")
+    with pytest.raises(UserError, match=r"p2\.jsonl, row 5"):
+        burnish.run(recipe, out=tmp_path / "run", until="collect")
+
+
+def test_no_room_for_any_prompt(options: list[str], tmp_path: Path):
+    recipe = burnish.load(None, *options, "model.max_length=120", "collect.sampling.max_new_tokens=120")
+    with pytest.raises(UserError, match="leaves no room for a prompt"):
+        burnish.run(recipe, out=tmp_path / "run", until="collect")
+
+
+@pytest.mark.parametrize("part", ["train", "heldout"])
+def test_a_split_column_must_leave_both_sides(options: list[str], tmp_path: Path, part: str):
+    source = _rows(tmp_path / "p3.jsonl", [{"prompt": f"Say {i}.", "split": part} for i in range(5)])
+    with pytest.raises(UserError, match='the column "split" leaves no prompt'):
+        _ = Context(burnish.load(None, *options, f"data.prompts={source}"), tmp_path).prompts
+
+
+def test_prompts_without_a_split_column_are_split_by_hash(options: list[str], tmp_path: Path):
+    source = _rows(tmp_path / "p4.jsonl", [{"prompt": f"Say {i} once."} for i in range(60)])
+    prompts = Context(burnish.load(None, *options, f"data.prompts={source}"), tmp_path).prompts
+    assert len(prompts.train) + len(prompts.heldout) == 60
+    assert 5 <= len(prompts.heldout) <= 35
+
+
+def test_demonstrations_may_be_the_preferred_answers(tmp_path: Path):
+    source = _rows(
+        tmp_path / "c.jsonl", [{"prompt": f"Say {i}.", "chosen": "Gladly.", "rejected": "No."} for i in range(30)]
+    )
+    recipe = burnish.load(
+        None, f"data.comparisons={source}", "data.demonstrations=null", "data.prompts=null", "data.heldout=0.3"
+    )
+    demonstrations = Context(recipe, tmp_path).demonstrations
+    assert {d.messages[-1]["content"] for d in demonstrations.train} == {"Gladly."}
+
+
+def test_a_report_of_a_run_that_has_hardly_begun(options: list[str], tmp_path: Path):
+    out = burnish.run(burnish.load(None, *options), out=tmp_path / "run", until="sft")
+    assert "sft" in gather(out)
+    assert closing_table(out)
+    with pytest.raises(UserError, match="holds no run"):
+        gather(tmp_path)
