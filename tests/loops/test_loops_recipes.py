@@ -1,0 +1,37 @@
+"""The shipped recipes as they stand: tiny.yaml whole, hh.yaml on real comparisons with a model small enough for a test."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import burnish
+
+ROOT = Path(__file__).parents[2]
+HH = ROOT.parent / "shared" / "data" / "hh-rlhf" / "helpful.jsonl.gz"
+
+
+def test_tiny_recipe_from_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)
+    recipe = burnish.load("recipes/tiny.yaml", "ppo.steps=2", "seed=1", "threads=1")
+    folder = burnish.run(recipe, out=tmp_path / "notebook")
+    assert (folder / "report.html").is_file()
+    assert json.loads((folder / "sft" / "result.json").read_text())["examples_train"] > 200
+
+
+@pytest.mark.skipif(
+    not HH.is_file(), reason="Anthropic's HH (../shared/data beside the repository) is not on this machine"
+)
+def test_hh_recipe_on_real_comparisons(tmp_path: Path):
+    recipe = burnish.load(
+        ROOT / "recipes" / "hh.yaml", f"data.comparisons={HH}", "model.name=tiny", "model.max_length=900", "data.limit=150", "threads=1",
+        "ppo.steps=1", "ppo.prompts_per_step=4", "ppo.sampling.max_new_tokens=8", "evaluate.sampling.max_new_tokens=8", "evaluate.prompts=6",
+    )  # fmt: skip
+    folder = burnish.run(recipe, out=tmp_path / "hh")
+    reward = json.loads((folder / "reward" / "result.json").read_text())
+    assert reward["pairs_heldout"] >= 5
+    assert reward["accuracy"]["low"] <= reward["accuracy"]["value"] <= reward["accuracy"]["high"]
+    assert reward["dropped"]["comparisons"]["too long"] > 0
+    assert not (folder / "collect").exists()
