@@ -77,7 +77,7 @@ def main() -> None:
         sampling=Sampling(max_new_tokens=64),
         checkpoint=Checkpointing(every=1000),
     )
-    scorer = RewardModelScorer(roles.reward, end_token=roles.policy.backbone.tokenizer.eos_token_id, max_tokens=2048)
+    scorer = RewardModelScorer(roles.reward, end_tokens=[roles.policy.backbone.tokenizer.eos_token_id], max_tokens=2048)
     ends: list[float] = []
     tokens: list[int] = []
 

@@ -9,13 +9,14 @@ import resource
 import tempfile
 import time
 from itertools import pairwise
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
 from datasets import Dataset
 from prompts import texts
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 from trl import PPOConfig, PPOTrainer
 
 
@@ -25,7 +26,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(2)
-    tokenizer = AutoTokenizer.from_pretrained(options.model, padding_side="left")
+    # transformers 4 does not know the tokenizer class that transformers 5 writes; the file itself is the same.
+    names = json.loads((Path(options.model) / "tokenizer_config.json").read_text())
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(Path(options.model) / "tokenizer.json"), padding_side="left",
+        eos_token=names["eos_token"], pad_token=names["pad_token"],
+    )  # fmt: skip
     policy, reference = (
         AutoModelForCausalLM.from_pretrained(options.model, torch_dtype=torch.float32) for _ in range(2)
     )

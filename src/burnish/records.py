@@ -40,13 +40,15 @@ class Completion:
     """What a sampler wrote.
 
     `tokens` hold the end token when `finish_reason` is "stop"; `text` is them decoded without special tokens.
-    `sampler_logprobs[t]` is the log-probability (nats) of `tokens[t]` under the distribution it was sampled from.
+    `sampler_logprobs[t]` is the log-probability (nats) of `tokens[t]` under the distribution it was sampled from,
+    `model_logprobs[t]` the raw model's: temperature 1, nothing truncated, penalised or forbidden. Empty if unknown.
     """
 
     text: str
     tokens: tuple[int, ...]
     sampler_logprobs: tuple[float, ...]
     finish_reason: Literal["stop", "length"]
+    model_logprobs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,17 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     LlamaForCausalLM,
+    MinPLogitsWarper,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    RepetitionPenaltyLogitsProcessor,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
 )
 
-from burnish.batch import Batch, TokenSequence
+from burnish.batch import Batch, Segment, TokenSequence
 from burnish.generation.base import Request, SamplingParams, request_seed
 from burnish.generation.native import NativeEngine
 from burnish.models import packed_attention
@@ -92,6 +96,50 @@ def test_sampler_and_trainer_agree_with_an_adapter(tiny: Backbone):
     batch = Batch(tuple(TokenSequence(r.prompt_tokens, c.tokens) for r, c in zip(requests, completions, strict=True)))
     sampler = torch.tensor([x for c in completions for x in c.sampler_logprobs])
     torch.testing.assert_close(view.logprobs(batch, temperature=0.8).logprobs_P, sampler, atol=1e-4, rtol=1e-4)
+
+
+def test_both_logprobs_are_what_their_names_say(tiny: Backbone):
+    params = SamplingParams(16, temperature=0.7, top_k=20, top_p=0.9, min_p=0.01, repetition_penalty=1.2)
+    requests = [Request(p, i) for i, p in enumerate(PROMPTS)]
+    completions = _engine(tiny).generate(requests, params)
+    view = View(tiny)
+    batch = Batch(tuple(TokenSequence(r.prompt_tokens, c.tokens) for r, c in zip(requests, completions, strict=True)))
+    raw = torch.tensor([x for c in completions for x in c.model_logprobs])
+    torch.testing.assert_close(view.logprobs(batch).logprobs_P, raw, atol=1e-4, rtol=1e-4)
+    for request, completion in zip(requests, completions, strict=True):
+        tokens = list(request.prompt_tokens)
+        for token, logprob in zip(completion.tokens, completion.sampler_logprobs, strict=True):
+            ids = torch.tensor([tokens])
+            logits = tiny.model(ids, position_ids=torch.arange(len(tokens))[None], segments=(Segment(0, len(tokens)),))
+            last = RepetitionPenaltyLogitsProcessor(1.2)(ids, logits.logits[:, -1].detach().clone()) / 0.7
+            for warper in (TopKLogitsWarper(20), TopPLogitsWarper(0.9), MinPLogitsWarper(0.01)):
+                last = warper(None, last)
+            assert logprob == pytest.approx(float(last.log_softmax(-1)[0, token]), abs=1e-4)
+            tokens.append(token)
+
+
+def test_a_stop_string_ends_a_completion(tiny: Backbone):
+    """The tiny model writes random bytes: each letter is a token, so two letters lie across two tokens."""
+    free = _engine(tiny).generate([Request(PROMPTS[0], i) for i in range(40)], SamplingParams(40))
+    read = tiny.tokenizer.decode
+    seed, at = next(
+        (seed, at)
+        for seed, c in enumerate(free)
+        for at in range(2, len(c.tokens) - 1)
+        if all(read([t]).isascii() and read([t]).isalpha() for t in c.tokens[at : at + 2])
+    )
+    stop = read(free[seed].tokens[at : at + 2])
+    found = _engine(tiny).generate([Request(PROMPTS[0], seed)], SamplingParams(40, stop=("never there", stop)))[0]
+    assert found.finish_reason == "stop"
+    assert found.tokens == free[seed].tokens[: at + 2]
+    assert found.text == read(found.tokens[:-2])
+
+
+def test_stop_tokens_end_as_end_tokens_do(tiny: Backbone):
+    free = _engine(tiny).generate([Request(PROMPTS[0], 3)], SamplingParams(10))[0]
+    found = _engine(tiny).generate([Request(PROMPTS[0], 3)], SamplingParams(10, stop_token_ids=(free.tokens[4],)))[0]
+    assert found.tokens == free.tokens[: free.tokens.index(free.tokens[4]) + 1]
+    assert found.finish_reason == "stop"
 
 
 def test_end_tokens_end_and_are_kept(tiny: Backbone):

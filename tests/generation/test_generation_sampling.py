@@ -8,9 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
+from transformers import (
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from burnish.generation.base import SamplingParams, request_seed
-from burnish.generation.sampling import invert_cdf, sample, uniforms
+from burnish.generation.sampling import invert_cdf, penalise_repetition, sample, uniforms
 
 
 def _many(logits: torch.Tensor, count: int, **options: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -39,7 +45,15 @@ def test_sampling_follows_the_distribution():
 
 
 @pytest.mark.parametrize(
-    ("options", "kept"), [({"top_k": 2}, [0.5, 0.3]), ({"top_p": 0.7}, [0.5, 0.3]), ({"top_k": 3, "top_p": 0.5}, [0.5])]
+    ("options", "kept"),
+    [
+        ({"top_k": 2}, [0.5, 0.3]),
+        ({"top_p": 0.7}, [0.5, 0.3]),
+        ({"top_k": 3, "top_p": 0.45}, [0.5]),
+        ({"min_p": 0.5}, [0.5, 0.3]),
+        ({"min_p": 0.7, "top_k": 3}, [0.5]),
+        ({"min_p": 0.3, "top_p": 0.6}, [0.5, 0.3]),
+    ],
 )
 def test_truncation_renormalises_what_is_kept(options: dict, kept: list[float]):
     tokens, logprobs = _many(torch.tensor([[0.2, 0.5, 0.3]]).log(), 4000, **options)
@@ -49,6 +63,43 @@ def test_truncation_renormalises_what_is_kept(options: dict, kept: list[float]):
         assert abs(float((tokens == token).float().mean()) - share) < 0.03
         torch.testing.assert_close(logprobs[tokens == token][0].exp(), torch.tensor(share))
     assert len(tokens.unique()) == len(kept)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"top_p": 0.9},
+        {"top_p": 0.9999},
+        {"top_p": 0.3, "min_p": 0.2},
+        {"top_k": 40, "top_p": 0.8},
+        {"min_p": 0.05},
+        {"top_k": 5, "min_p": 0.4},
+    ],
+)
+@pytest.mark.parametrize("sharpness", [0.3, 3.0])
+def test_truncation_keeps_what_transformers_keeps(options: dict, sharpness: float):
+    """The oracle: transformers' warpers. The flat rows make the nucleus outgrow the first candidates."""
+    logits = torch.randn(4, 3000, generator=torch.Generator().manual_seed(1)) * sharpness
+    expected = logits
+    for name, warper in (
+        ("top_k", TopKLogitsWarper),
+        ("top_p", TopPLogitsWarper),
+        ("min_p", MinPLogitsWarper),
+    ):
+        if name in options:
+            expected = warper(options[name])(None, expected)
+    expected = expected.log_softmax(-1)
+    for row in range(4):
+        tokens, logprobs = _many(logits[row : row + 1], 3000, **options)
+        torch.testing.assert_close(logprobs, expected[row][tokens], atol=1e-5, rtol=1e-5)
+
+
+def test_repetition_penalty_is_that_of_transformers():
+    logits = torch.randn(2, 50, generator=torch.Generator().manual_seed(0))
+    ids = torch.tensor([[1, 2, 2, 7], [0, 4, 5, 6]])
+    seen = torch.zeros(2, 50, dtype=torch.bool).scatter_(1, ids, True)
+    expected = RepetitionPenaltyLogitsProcessor(1.3)(ids, logits.clone())
+    torch.testing.assert_close(penalise_repetition(logits, seen, 1.3), expected)
 
 
 def test_temperature_zero_is_the_most_likely_token():
@@ -77,10 +128,14 @@ def test_a_token_without_probability_is_never_drawn(width: int, u: float, seed: 
         {"max_new_tokens": 4, "top_p": 0.0},
         {"max_new_tokens": 4, "temperature": -1.0},
         {"max_new_tokens": 4, "min_new_tokens": 5},
+        {"max_new_tokens": 4, "min_p": 1.5},
+        {"max_new_tokens": 4, "repetition_penalty": 0.0},
+        {"max_new_tokens": 4, "stop": ("",)},
+        {"max_new_tokens": 4, "stop": ("a",), "min_new_tokens": 1},
     ],
 )
 def test_impossible_parameters_are_refused(wrong: dict):
-    with pytest.raises(ValueError, match=r"must be|in \(0, 1\]"):
+    with pytest.raises(ValueError, match=r"must|in \(0, 1\]"):
         SamplingParams(**wrong)
 
 

@@ -88,6 +88,15 @@ def test_reward_tricks_act_in_order(roles: Roles):
     assert prepared.batch["returns"].tolist() == pytest.approx([0.5, 0.5, 1.2, 1.2])
 
 
+def test_a_score_that_is_not_a_number_does_not_poison_the_running_moments(roles: Roles):
+    rollouts = [_rollout((258, 5), (20, 21, 256), roles) for _ in range(3)]
+    rewards = [Reward(1.0), Reward(float("nan")), Reward(3.0)]
+    config = Ppo(tricks={"normalise_rewards": True})
+    prepared = stages.to_batch(rollouts, rewards, roles, config=config, beta=0.0, moments=RunningMoments())
+    assert prepared.moments == RunningMoments().update(torch.tensor([1.0, 3.0]))
+    assert torch.isnan(prepared.batch["advantages"]).any()  # the learner skips and counts such a step
+
+
 @pytest.mark.parametrize(("count", "together"), [(1, True), (2, True), (3, True), (6, False)])
 def test_dealing_loses_nothing_and_keeps_a_prompts_completions_together(count: int, together: bool):
     sequences = tuple(TokenSequence((258, 10 + i // 2), (i,)) for i in range(6))
@@ -101,7 +110,7 @@ def test_dealing_loses_nothing_and_keeps_a_prompts_completions_together(count: i
 
 
 def test_a_cut_off_completion_is_scored_with_an_end_token(roles: Roles):
-    scorer = RewardModelScorer(roles.reward, end_token=256, max_tokens=64)
+    scorer = RewardModelScorer(roles.reward, end_tokens=[256], max_tokens=64)
     cut, whole = _rollout((258, 5), (20, 21), roles), _rollout((258, 5), (20, 21, 256), roles)
     scores = scorer.score([cut, whole])
     assert scores[0].value == pytest.approx(scores[1].value, abs=1e-5)

@@ -91,7 +91,22 @@ class Checkpointing(Section):
     """How many are kept."""
 
 
-class Sft(Section):
+class Passes(Section):
+    """What every trainer that makes passes over fixed data is told."""
+
+    epochs: PositiveFloat = 1.0
+    """Passes over the data."""
+    batch_size: Positive = 16
+    """Examples per step."""
+    optimiser: Optimiser = Optimiser()
+    """The optimiser."""
+    eval_every: Positive = 10
+    """Steps between evaluations on the held-out part."""
+    checkpoint: Checkpointing = Checkpointing()
+    """Checkpoints."""
+
+
+class Sft(Passes):
     """Supervised fine-tuning on demonstrations; the loss counts the assistant's turns only."""
 
     epochs: PositiveFloat = 2.0
@@ -102,10 +117,6 @@ class Sft(Section):
     """None trains every weight."""
     optimiser: Optimiser = Optimiser(learning_rate=5e-4)
     """The optimiser."""
-    eval_every: Positive = 10
-    """Steps between evaluations of the held-out loss."""
-    checkpoint: Checkpointing = Checkpointing()
-    """Checkpoints."""
 
 
 class Sampling(Section):
@@ -117,8 +128,19 @@ class Sampling(Section):
     """Nucleus: the fewest most likely tokens whose probability reaches this."""
     top_k: int = Field(default=0, ge=0)
     """Only this many most likely tokens; 0: all."""
+    min_p: Fraction = 0.0
+    """Only tokens at least this many times as likely as the most likely (arXiv:2407.01082); 0: all."""
+    repetition_penalty: PositiveFloat = 1.0
+    """Logits of tokens that were seen are divided by this where positive, multiplied where negative; 1: off."""
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """A completion ends where one of these strings appears."""
     max_new_tokens: Positive = 64
     """Longest completion in tokens."""
+
+    @property
+    def follows_the_model(self) -> bool:
+        """Whether tokens are drawn from the model's own distribution at `temperature`, nothing truncated or penalised."""
+        return (self.top_p, self.top_k, self.min_p, self.repetition_penalty) == (1.0, 0, 0.0, 1.0)
 
 
 class Panel(Section):
@@ -145,7 +167,7 @@ class Collect(Section):
     """Weight each vote by its annotator's estimated reliability; off: every vote counts the same."""
 
 
-class RewardModel(Section):
+class RewardModel(Passes):
     """The reward model: the SFT model with a scalar head, trained on comparisons by Bradley–Terry."""
 
     epochs: PositiveFloat = 1.0
@@ -162,10 +184,6 @@ class RewardModel(Section):
     """Subtracted from the score difference inside the sigmoid, in the preferred answer's direction, times |2p − 1|."""
     normalise: bool = True
     """Set the head's gain and bias so that the SFT model's completions score mean 0 and standard deviation 1."""
-    eval_every: Positive = 10
-    """Steps between evaluations on the held-out comparisons."""
-    checkpoint: Checkpointing = Checkpointing()
-    """Checkpoints."""
 
 
 class Kl(Section):
@@ -222,7 +240,7 @@ class Ppo(Section):
     mini_batches: Positive = 1
     """Optimiser steps in each pass."""
     sampling: Sampling = Sampling()
-    """How rollouts are drawn. PPO's ratio is exact only for untruncated sampling."""
+    """How rollouts are drawn. Truncated or penalised sampling is off-policy, which PPO does not correct: watch sampler_gap_max."""
     lora: Lora = Lora()
     """The policy's adapters (`roles: adapters`)."""
     optimiser: Optimiser = Optimiser(learning_rate=1e-4, schedule="constant", betas=(0.9, 0.95), eps=1e-5)

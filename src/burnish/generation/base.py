@@ -8,22 +8,41 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How to sample. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 switch truncation off.
+    """How to sample. `temperature` 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 switch truncation off.
 
-    `min_new_tokens` forbids the end tokens until that many tokens stand.
+    Args:
+        max_new_tokens: at most this many tokens.
+        temperature: divides the logits.
+        top_k: only this many most likely tokens.
+        top_p: of those, the fewest whose probability reaches this.
+        min_p: of those, the ones at least this many times as likely as the most likely (arXiv:2407.01082).
+        repetition_penalty: logits of tokens that stand in the prompt or the completion are divided by this where
+            positive, multiplied where negative; 1: off (arXiv:1909.05858).
+        min_new_tokens: the end tokens are forbidden until that many tokens stand.
+        stop: a completion ends where one of these strings appears; its text stops before the string, its tokens hold it.
+            Not together with `min_new_tokens`.
+        stop_token_ids: tokens that end a completion as the end tokens do.
     """
 
     max_new_tokens: int
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
     min_new_tokens: int = 0
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1 or self.min_new_tokens > self.max_new_tokens:
             raise ValueError("max_new_tokens must be at least 1 and min_new_tokens")
         if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
             raise ValueError("temperature and top_k must be at least 0, top_p in (0, 1]")
+        if not 0 <= self.min_p <= 1 or not self.repetition_penalty > 0:
+            raise ValueError("min_p must be in [0, 1], repetition_penalty above 0")
+        if not all(self.stop) or (self.stop and self.min_new_tokens):
+            raise ValueError("a stop string must not be empty, nor go with min_new_tokens")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from burnish.errors import UserError
 from burnish.generation.base import Request, SamplingParams
-from burnish.generation.sampling import sample, uniforms
+from burnish.generation.sampling import logprob_of, penalise_repetition, sample, uniforms
+from burnish.models.matmul import small_products
 from burnish.models.roles import View
 from burnish.models.weights import merged
 from burnish.records import Completion
@@ -49,6 +50,7 @@ class _Sequence:
     request: Request
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    model_logprobs: list[float] = field(default_factory=list)
 
     @property
     def length(self) -> int:
@@ -140,20 +142,23 @@ class NativeEngine:
             self._embedding[:1, None], torch.arange(longest, device=self._embedding.device)[None]
         )
         self._cos, self._sin = self._cos[0], self._sin[0]
+        self._logits_RV = self._embedding.new_empty(rows, len(self._head))
+        self._scratch_RV = torch.empty_like(self._logits_RV, dtype=torch.float32)
         waiting = [_Sequence(i, r) for i, r in enumerate(requests)][::-1]
         active: list[_Sequence] = []
         done: list[Completion | None] = [None] * len(requests)
         while waiting or active:
             fresh = self._admit(waiting, rows - len(active), idle=not active)
-            logits = [self._prefill(fresh, first_row=len(active))] if fresh else []
+            if fresh:
+                self._prefill(fresh, first_row=len(active))
             if active:
-                logits.insert(0, self._decode(active))
+                self._decode(active)
             active += fresh
-            self._draw(active, torch.cat(logits), params)
+            self._draw(active, self._logits_RV[: len(active)], params)
             if progress is not None:
                 progress(len(active))
             self._retire(active, params, done)
-        self._cache = []
+        self._cache, self._logits_RV, self._scratch_RV = [], self._embedding[:0], self._embedding[:0]
         return [completion for completion in done if completion is not None]
 
     def _admit(self, waiting: list[_Sequence], free: int, *, idle: bool) -> list[_Sequence]:
@@ -178,30 +183,54 @@ class NativeEngine:
 
     def _draw(self, active: list[_Sequence], logits_BV: Tensor, params: SamplingParams) -> None:
         """Append one token to each active sequence."""
-        for row, sequence in enumerate(active):
-            if len(sequence.tokens) < params.min_new_tokens:
-                logits_BV[row, list(self._end_tokens)] = -torch.inf
+        shaped_BV = self._shaped(active, logits_BV, params)
         seeds = np.array([s.request.seed for s in active], dtype=np.uint64)
         places = np.array([len(s.tokens) for s in active], dtype=np.uint64)
-        tokens_B, logprobs_B = sample(
-            logits_BV, uniforms(seeds, places), temperature=params.temperature, top_k=params.top_k, top_p=params.top_p
-        )
-        for sequence, token, logprob in zip(active, tokens_B.tolist(), logprobs_B.tolist(), strict=True):
+        how = {"temperature": params.temperature, "top_k": params.top_k, "top_p": params.top_p, "min_p": params.min_p}
+        tokens_B, logprobs_B = sample(shaped_BV, uniforms(seeds, places), **how, scratch_RV=self._scratch_RV)
+        untouched = shaped_BV is logits_BV and params.temperature in (0.0, 1.0)
+        if untouched and (params.top_k, params.top_p, params.min_p) == (0, 1.0, 0.0):
+            model_logprobs_B = logprobs_B
+        else:
+            model_logprobs_B = logprob_of(logits_BV, tokens_B)
+        drawn = zip(active, tokens_B.tolist(), logprobs_B.tolist(), model_logprobs_B.tolist(), strict=True)
+        for sequence, token, logprob, model_logprob in drawn:
             sequence.tokens.append(token)
             sequence.logprobs.append(logprob)
+            sequence.model_logprobs.append(model_logprob)
+
+    def _shaped(self, active: list[_Sequence], logits_BV: Tensor, params: SamplingParams) -> Tensor:
+        """The logits with repetition penalised and early ends forbidden; the same tensor where there is nothing to do."""
+        shaped_BV = logits_BV
+        if params.repetition_penalty != 1.0:
+            seen_BV = torch.zeros_like(logits_BV, dtype=torch.bool)
+            for row, sequence in enumerate(active):
+                seen_BV[row, list({*sequence.request.prompt_tokens, *sequence.tokens})] = True
+            shaped_BV = penalise_repetition(logits_BV, seen_BV, params.repetition_penalty)
+        early = [row for row, sequence in enumerate(active) if len(sequence.tokens) < params.min_new_tokens]
+        if early:
+            shaped_BV = shaped_BV.clone() if shaped_BV is logits_BV else shaped_BV
+            for token in self._ends(params):
+                shaped_BV[early, token] = -torch.inf
+        return shaped_BV
+
+    def _ends(self, params: SamplingParams) -> frozenset[int]:
+        return self._end_tokens.union(params.stop_token_ids)
 
     def _retire(self, active: list[_Sequence], params: SamplingParams, done: list[Completion | None]) -> None:
         """Take finished sequences out; the last row moves into the gap, so active rows stay 0, 1, 2, ..."""
+        ends = self._ends(params)
         for row in range(len(active) - 1, -1, -1):
             sequence = active[row]
-            stopped = sequence.tokens[-1] in self._end_tokens
+            stopped = sequence.tokens[-1] in ends or self._holds_stop(sequence, params)
             if not stopped and len(sequence.tokens) < params.max_new_tokens:
                 continue
             done[sequence.index] = Completion(
-                text=self._tokenizer.decode(sequence.tokens, skip_special_tokens=True),
+                text=self._text(sequence, params),
                 tokens=tuple(sequence.tokens),
                 sampler_logprobs=tuple(sequence.logprobs),
                 finish_reason="stop" if stopped else "length",
+                model_logprobs=tuple(sequence.model_logprobs),
             )
             last = active.pop()
             if last is not sequence:
@@ -210,8 +239,21 @@ class NativeEngine:
                     keys[row, :, : last.length].copy_(keys[len(active), :, : last.length])
                     values[row, :, : last.length].copy_(values[len(active), :, : last.length])
 
-    def _prefill(self, fresh: list[_Sequence], *, first_row: int) -> Tensor:
-        """Run the prompts end to end, fill their cache rows, return the logits [B, V] after each."""
+    def _holds_stop(self, sequence: _Sequence, params: SamplingParams) -> bool:
+        """Whether a stop string stands at the end of what was written (in the last token, or across the last few)."""
+        if not params.stop:
+            return False
+        longest = max(len(text.encode()) for text in params.stop)  # a token holds at least one byte
+        tail = self._tokenizer.decode(sequence.tokens[-(longest + 4) :], skip_special_tokens=True)
+        return any(text in tail for text in params.stop)
+
+    def _text(self, sequence: _Sequence, params: SamplingParams) -> str:
+        text = self._tokenizer.decode(sequence.tokens, skip_special_tokens=True)
+        found = [text.find(stop) for stop in params.stop if stop in text]
+        return text[: min(found)] if found else text
+
+    def _prefill(self, fresh: list[_Sequence], *, first_row: int) -> None:
+        """Run the prompts end to end, fill their rows of the cache and of the logits."""
         rows_of: dict[tuple[int, ...], list[int]] = {}
         for offset, sequence in enumerate(fresh):
             rows_of.setdefault(sequence.request.prompt_tokens, []).append(first_row + offset)
@@ -232,18 +274,19 @@ class NativeEngine:
                     values[row, :, : end - start].copy_(own_v)
                 groups = self._heads // self._kv_heads
                 wide_k, wide_v = (x.repeat_interleave(groups, dim=0)[None] for x in (own_k, own_v))
-                mixed = F.scaled_dot_product_attention(
-                    q[start:end].transpose(0, 1)[None], wide_k, wide_v, is_causal=True
-                )
+                with small_products():
+                    mixed = F.scaled_dot_product_attention(
+                        q[start:end].transpose(0, 1)[None], wide_k, wide_v, is_causal=True
+                    )
                 outputs.append(mixed[0].transpose(0, 1))
             return torch.cat(outputs)
 
         hidden = self._run(tokens, positions, attend)
         place = {row: end - 1 for _, end, rows in spans for row in rows}
-        return self._logits(hidden[[place[first_row + offset] for offset in range(len(fresh))]])
+        self._write_logits(hidden[[place[first_row + offset] for offset in range(len(fresh))]], first_row)
 
-    def _decode(self, active: list[_Sequence]) -> Tensor:
-        """One step: the last token of every active sequence, logits [B, V]."""
+    def _decode(self, active: list[_Sequence]) -> None:
+        """One step: the last token of every active sequence."""
         device = self._embedding.device
         tokens = torch.tensor([s.tokens[-1] for s in active], device=device)
         lengths = [s.length for s in active]
@@ -259,12 +302,10 @@ class NativeEngine:
             values[rows, :, positions] = v
             # The query heads that share a key head stand in the place of query positions: keys are never repeated.
             grouped = q.view(len(active), self._kv_heads, groups, self._head_dim)
-            mixed = F.scaled_dot_product_attention(
-                grouped, keys[: len(active), :, :seen], values[: len(active), :, :seen], attn_mask=mask
-            )
+            mixed = _attention(grouped, keys[: len(active), :, :seen], values[: len(active), :, :seen], mask)
             return mixed.reshape(len(active), self._heads, self._head_dim)
 
-        return self._logits(self._run(tokens, positions, attend))
+        self._write_logits(self._run(tokens, positions, attend), 0)
 
     def _run(
         self, tokens_T: Tensor, positions_T: Tensor, attend: Callable[[int, Tensor, Tensor, Tensor], Tensor]
@@ -288,11 +329,21 @@ class NativeEngine:
             x = x + (F.silu(gate) * up) @ layer.down
         return x
 
-    def _logits(self, hidden_BD: Tensor) -> Tensor:
-        return F.linear(self._norm(hidden_BD, self._final_norm), self._head)
+    def _write_logits(self, hidden_BD: Tensor, first_row: int) -> None:
+        rows = self._logits_RV[first_row : first_row + len(hidden_BD)]
+        torch.mm(self._norm(hidden_BD, self._final_norm), self._head.T, out=rows)
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.rms_norm(x, (x.shape[-1],), weight, self._eps)
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Attention of few queries on many keys. On a CPU two batched products take half of the fused kernel's time."""
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    with small_products():
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+        return scores.masked_fill_(~mask, -torch.inf).softmax(dim=-1) @ v
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from burnish.batch import Layout, Segment
 from burnish.errors import UserError
 from burnish.models import packed_attention, sources
+from burnish.models.matmul import use_fast_exact_matmul
 from burnish.models.tiny import tiny_model, tiny_tokenizer
 
 
@@ -101,6 +102,8 @@ def load_backbone(
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
+    if device == "cpu":
+        use_fast_exact_matmul()
     if reference == sources.TINY:
         model, tokenizer = tiny_model(), tiny_tokenizer()
         model.set_attn_implementation(packed_attention.NAME)

@@ -6,16 +6,21 @@ prompt), so no sequence sees its neighbours, no FLOP goes to padding, and no tok
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface
 
 from burnish.batch import Segment
+from burnish.models.matmul import small_products
 
 NAME = "burnish_packed"
+_LONG = 256  # queries from which on a segment's products are large enough for oneDNN
 
 
 def packed_attention(
@@ -52,27 +57,105 @@ def packed_attention(
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+    for segment in segments:
+        seen = _seen(segments, segment)
+        if sliding_window is not None and seen > sliding_window:
+            raise NotImplementedError(f"a sequence of {seen} tokens is longer than the sliding window {sliding_window}")
+    if query.device.type == "cpu" and not dropout:
+        return _OnCpu.apply(query, key, value, segments, scaling).transpose(1, 2), None
     outputs = []
     for segment in segments:
         own = slice(segment.start, segment.stop)
-        q, k, v = query[:, :, own], key[:, :, own], value[:, :, own]
-        mask = None
-        if segment.parent is not None:
-            parent = segments[segment.parent]
-            seen = slice(parent.start, parent.stop)
-            k, v = torch.cat((key[:, :, seen], k), dim=2), torch.cat((value[:, :, seen], v), dim=2)
-            rows, columns = q.shape[2], k.shape[2]
-            mask = torch.ones(rows, columns, dtype=torch.bool, device=q.device).tril(columns - rows)
-        if sliding_window is not None and k.shape[2] > sliding_window:
-            raise NotImplementedError(
-                f"a sequence of {k.shape[2]} tokens is longer than the sliding window {sliding_window}"
-            )
+        k, v = (_keys(x, segments, segment) for x in (key, value))
+        mask = _mask(own.stop - own.start, k.shape[2], torch.bool, query.device) if segment.parent is not None else None
+        q = query[:, :, own]
         outputs.append(
             F.scaled_dot_product_attention(
                 q, k, v, attn_mask=mask, is_causal=mask is None, dropout_p=dropout, scale=scaling
             )
         )
     return torch.cat(outputs, dim=2).transpose(1, 2), None
+
+
+class _OnCpu(torch.autograd.Function):
+    """torch's flash attention for CPUs, segment by segment.
+
+    A function of its own, because autograd would make a gradient as large as the whole batch for every slice of it, and
+    because short segments' products are faster outside oneDNN, in the backward pass as well.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, segments: tuple[Segment, ...], scaling: float | None
+    ) -> Tensor:
+        output = torch.empty_like(query)
+        sums = []
+        for segment in segments:
+            own, how = slice(segment.start, segment.stop), _how(segment, segments, query, scaling)
+            k, v = (_keys(x, segments, segment) for x in (key, value))
+            with _library_for(segment):
+                output[:, :, own], logsumexp = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+                    query[:, :, own], k, v, **how
+                )
+            sums.append(logsumexp)
+        ctx.save_for_backward(query, key, value, output, *sums)
+        ctx.segments, ctx.scaling = segments, scaling
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        query, key, value, output, *sums = ctx.saved_tensors
+        segments: tuple[Segment, ...] = ctx.segments
+        by_query, by_key, by_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
+        for segment, logsumexp in zip(segments, sums, strict=True):
+            own, how = slice(segment.start, segment.stop), _how(segment, segments, query, ctx.scaling)
+            k, v = (_keys(x, segments, segment) for x in (key, value))
+            with _library_for(segment):
+                of_query, of_key, of_value = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+                    grad[:, :, own], query[:, :, own], k, v, output[:, :, own], logsumexp, **how
+                )
+            by_query[:, :, own] = of_query
+            for total, part in ((by_key, of_key), (by_value, of_value)):
+                shared = part.shape[2] - (segment.stop - segment.start)
+                total[:, :, own] += part[:, :, shared:]
+                if segment.parent is not None:
+                    parent = segments[segment.parent]
+                    total[:, :, parent.start : parent.stop] += part[:, :, :shared]
+        return by_query, by_key, by_value, None, None
+
+
+def _how(segment: Segment, segments: tuple[Segment, ...], query: Tensor, scaling: float | None) -> dict[str, Any]:
+    mask = None
+    if segment.parent is not None:
+        mask = _mask(segment.stop - segment.start, _seen(segments, segment), query.dtype, query.device)
+    return {"dropout_p": 0.0, "is_causal": mask is None, "attn_mask": mask, "scale": scaling}
+
+
+def _library_for(segment: Segment) -> AbstractContextManager[None]:
+    return nullcontext() if segment.stop - segment.start >= _LONG else small_products()
+
+
+def _seen(segments: tuple[Segment, ...], segment: Segment) -> int:
+    """Keys that the last token of a segment sees."""
+    parent = segments[segment.parent] if segment.parent is not None else None
+    return segment.stop - segment.start + (parent.stop - parent.start if parent is not None else 0)
+
+
+def _keys(x: Tensor, segments: tuple[Segment, ...], segment: Segment) -> Tensor:
+    """[1, H, seen, d]: a segment's part of the keys or values, its parent's before it."""
+    own = x[:, :, segment.start : segment.stop]
+    if segment.parent is None:
+        return own
+    parent = segments[segment.parent]
+    return torch.cat((x[:, :, parent.start : parent.stop], own), dim=2)
+
+
+@lru_cache(maxsize=32)
+def _mask(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """[rows, columns]: the last `rows` tokens of `columns` see themselves and what is before them. Cached: layers share it."""
+    seen = torch.ones(rows, columns, dtype=torch.bool, device=device).tril(columns - rows)
+    return seen if dtype == torch.bool else torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, -torch.inf)
 
 
 AttentionInterface.register(NAME, packed_attention)

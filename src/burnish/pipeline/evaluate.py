@@ -103,7 +103,7 @@ def _reward_scores(context: Context, reference: Backbone, sampled: dict[str, lis
     view = load_reward_adapter(reference, folder) if (folder / "adapter").is_dir() else load_reward_model(folder)
     scorer = RewardModelScorer(
         view,
-        end_token=end_token_ids(reference.tokenizer)[0],
+        end_tokens=end_token_ids(reference.tokenizer),
         max_tokens=context.recipe.reward.optimiser.micro_batch_tokens,
     )
     return {name: np.array([reward.value for reward in scorer.score(rollouts)]) for name, rollouts in sampled.items()}

@@ -35,7 +35,7 @@ def run(context: Context) -> None:
     sampler = LocalSampler(
         roles.policy, recipe.ppo.sampling, seed=recipe.seed, max_length=recipe.model.max_length, purpose="ppo"
     )
-    scorer = RewardModelScorer(roles.reward, end_token=end_token_ids(tokenizer)[0], max_tokens=limit)
+    scorer = RewardModelScorer(roles.reward, end_tokens=end_token_ids(tokenizer), max_tokens=limit)
     ptx = recipe.ppo.tricks.ptx_coefficient
     demonstrations = (
         sequences_of(context, roles.policy.backbone, context.demonstrations.train, "demonstrations") if ptx else ()

@@ -42,6 +42,9 @@ class LocalSampler:
             temperature=sampling.temperature,
             top_k=sampling.top_k,
             top_p=sampling.top_p,
+            min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty,
+            stop=sampling.stop,
         )
         self._room = max_length - sampling.max_new_tokens
         self._seed, self._purpose = seed, purpose

@@ -14,15 +14,15 @@ from burnish.records import Reward, Rollout
 class RewardModelScorer:
     """Scores rollouts with a reward model.
 
-    The model was trained on responses that end with `end_token`. A completion that was cut off has none, so one is added
-    for scoring: the model then judges a text that stops in mid-sentence, as the annotators did, instead of reading its
-    score from a place it was never trained at.
+    The model was trained on responses that end with the template's own end token, the first of `end_tokens`. A completion
+    that was cut off, or ended at a stop string, has none, so one is added for scoring: the model then judges a text that
+    stops in mid-sentence, as the annotators did, instead of reading its score from a place it was never trained at.
     """
 
     name = "reward_model"
 
-    def __init__(self, view: View, *, end_token: int, max_tokens: int) -> None:
-        self._view, self._end_token, self._max_tokens = view, end_token, max_tokens
+    def __init__(self, view: View, *, end_tokens: Sequence[int], max_tokens: int) -> None:
+        self._view, self._end_tokens, self._max_tokens = view, tuple(end_tokens), max_tokens
 
     @torch.no_grad()
     def score(self, rollouts: Sequence[Rollout]) -> list[Reward]:
@@ -36,5 +36,5 @@ class RewardModelScorer:
 
     def _sequence(self, rollout: Rollout) -> TokenSequence:
         tokens = rollout.completion.tokens
-        ended = rollout.completion.finish_reason == "stop"
-        return TokenSequence(rollout.prompt_tokens, tokens if ended else (*tokens, self._end_token))
+        ended = bool(tokens) and tokens[-1] in self._end_tokens
+        return TokenSequence(rollout.prompt_tokens, tokens if ended else (*tokens, self._end_tokens[0]))

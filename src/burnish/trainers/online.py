@@ -5,6 +5,7 @@ The algorithm is PPO (arXiv:1707.06347, arXiv:2203.02155).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -103,7 +104,7 @@ def train_ppo(
         controller.moments = prepared.moments
         values = update(policy, critic, prepared.batch, ptx(step), config=config, seed=seed, step=step)
         loop.log({**prepared.metrics, **values, "beta": controller.beta}, tokens=prepared.batch.trained_tokens)
-        if config.kl.target is not None:
+        if config.kl.target is not None and math.isfinite(prepared.metrics["kl_ref"]):
             controller.beta = adapt_beta(
                 beta=controller.beta,
                 kl=prepared.metrics["kl_ref"],

@@ -6,7 +6,7 @@ averaged over prompts (Ouyang et al., arXiv:2203.02155, eq. 1, with soft labels 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,13 +17,12 @@ from torch import Tensor
 from burnish.algorithms.preference_losses import bradley_terry_loss
 from burnish.batch import Batch, TokenSequence, cut
 from burnish.config.schema import RewardModel
-from burnish.data.prompts import Stream
 from burnish.models.roles import View
 from burnish.records import Comparison
 from burnish.runs.metrics import Writer
-from burnish.trainers.learner import Learner, Term
-from burnish.trainers.loop import Loop, Progress
-from burnish.trainers.sft import steps_of
+from burnish.trainers.learner import Term
+from burnish.trainers.loop import Progress
+from burnish.trainers.passes import train_in_passes
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,31 +82,25 @@ def train_reward_model(
     writers: Sequence[Writer] = (),
 ) -> None:
     """Train `view` (adapter or whole model, with its head) in place; resumes what was begun in `folder`."""
-    total = steps_of(examples=len(train), batch_size=config.batch_size, epochs=config.epochs)
-    learner = Learner(view, config.optimiser, total_steps=total)
-    stream = Stream(train, seed=seed, batch_size=config.batch_size)
-    loop = Loop(
-        folder,
-        total=total,
-        checkpoint=config.checkpoint,
-        state={"learner": learner},
-        progress=progress,
-        writers=writers,
-    )
-    for step in loop.steps():
-        groups = stream.batch(step)
-        pieces = [
-            [groups[i] for i in run] for run in cut([g.cost for g in groups], config.optimiser.micro_batch_tokens)
-        ]
-        values = learner.update(
-            partial(bradley_terry_term, view, piece, config=config, prompts=len(groups)) for piece in pieces
-        )
+
+    def terms(groups: Sequence[RankedGroup]) -> Iterator[Callable[[], Term]]:
+        for run in cut([g.cost for g in groups], config.optimiser.micro_batch_tokens):
+            yield partial(bradley_terry_term, view, [groups[i] for i in run], config=config, prompts=len(groups))
+
+    def evaluation() -> dict[str, float]:
+        if not heldout:
+            return {}
+        loss, accuracy = evaluate(view, heldout, config=config)
+        return {"eval_loss": loss, "eval_accuracy": accuracy}
+
+    def metrics(values: dict[str, float]) -> dict[str, float]:
         correct, decided = values.pop("correct"), values.pop("decided")
-        if decided:
-            values["accuracy"] = correct / decided
-        if heldout and ((step + 1) % config.eval_every == 0 or step + 1 == total):
-            values["eval_loss"], values["eval_accuracy"] = evaluate(view, heldout, config=config)
-        loop.log(values | {"skipped_steps": learner.skipped}, tokens=sum(g.cost for g in groups))
+        return values | {"accuracy": correct / decided} if decided else values
+
+    train_in_passes(
+        view, train, terms=terms, cost=lambda group: group.cost, evaluate=evaluation, metrics=metrics,
+        config=config, seed=seed, folder=folder, progress=progress, writers=writers,
+    )  # fmt: skip
 
 
 @torch.no_grad()

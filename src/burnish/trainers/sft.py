@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,16 +12,11 @@ from torch import Tensor
 from burnish.algorithms.aggregate import aggregate
 from burnish.batch import Batch, TokenSequence
 from burnish.config.schema import Sft
-from burnish.data.prompts import Stream
 from burnish.models.roles import View
 from burnish.runs.metrics import Writer
-from burnish.trainers.learner import Learner, Term
-from burnish.trainers.loop import Loop, Progress
-
-
-def steps_of(*, examples: int, batch_size: int, epochs: float) -> int:
-    """Optimiser steps in `epochs` passes over `examples`, at least one."""
-    return max(1, math.ceil(epochs * examples / batch_size))
+from burnish.trainers.learner import Term
+from burnish.trainers.loop import Progress
+from burnish.trainers.passes import train_in_passes
 
 
 def nll_term(view: View, batch: Batch, *, denominator: int | Tensor, weight: float = 1.0) -> Term:
@@ -44,29 +38,17 @@ def train_sft(
     writers: Sequence[Writer] = (),
 ) -> None:
     """Train `view` in place on `train`; metrics and checkpoints go to `folder`. Resumes what was begun there."""
-    total = steps_of(examples=len(train), batch_size=config.batch_size, epochs=config.epochs)
-    learner = Learner(view, config.optimiser, total_steps=total)
-    stream = Stream(train, seed=seed, batch_size=config.batch_size)
-    loop = Loop(
-        folder,
-        total=total,
-        checkpoint=config.checkpoint,
-        state={"learner": learner},
-        progress=progress,
-        writers=writers,
-    )
-    for step in loop.steps():
-        batch = Batch(tuple(stream.batch(step)))
-        values = (
-            {}
-            if step
-            else {"eval_loss_before": mean_nll(view, heldout, max_tokens=config.optimiser.micro_batch_tokens)}
-        )
-        pieces = [batch.select(rows) for rows in batch.micro_batches(config.optimiser.micro_batch_tokens)]
-        values |= learner.update(partial(nll_term, view, piece, denominator=batch.trained_tokens) for piece in pieces)
-        if (step + 1) % config.eval_every == 0 or step + 1 == total:
-            values["eval_loss"] = mean_nll(view, heldout, max_tokens=config.optimiser.micro_batch_tokens)
-        loop.log(values | {"skipped_steps": learner.skipped}, tokens=sum(len(s) for s in batch.sequences))
+    limit = config.optimiser.micro_batch_tokens
+
+    def terms(examples: Sequence[TokenSequence]) -> Iterator[Callable[[], Term]]:
+        batch = Batch(tuple(examples))
+        for rows in batch.micro_batches(limit):
+            yield partial(nll_term, view, batch.select(rows), denominator=batch.trained_tokens)
+
+    train_in_passes(
+        view, train, terms=terms, cost=len, evaluate=lambda: {"eval_loss": mean_nll(view, heldout, max_tokens=limit)},
+        config=config, seed=seed, folder=folder, progress=progress, writers=writers,
+    )  # fmt: skip
 
 
 @torch.no_grad()

@@ -45,7 +45,7 @@ def to_batch(
 
     The four log-probabilities of a token have four names: `sampler_logprobs` (the engine's), `old_logprobs` (the trainer's
     before this update; on policy with a single update they would equal the new ones, so the pass is skipped and the column
-    is the sampler's), `ref_logprobs` (the reference's), and `logprobs`, computed in the loss.
+    is the sampler's, unless the sampler's distribution was truncated or penalised), `ref_logprobs` (the reference's), and `logprobs`, computed in the loss.
     """
     limit, temperature = config.optimiser.micro_batch_tokens, config.sampling.temperature
     batch = Batch(tuple(TokenSequence(r.prompt_tokens, r.completion.tokens) for r in rollouts))
@@ -53,7 +53,7 @@ def to_batch(
     ref_P = column(lambda b: roles.reference.logprobs(b, temperature=temperature).logprobs_P, batch, max_tokens=limit)
     values_P = column(roles.critic.values, batch, max_tokens=limit)
     old_P = sampler_P
-    if config.epochs * config.mini_batches > 1:
+    if config.epochs * config.mini_batches > 1 or not config.sampling.follows_the_model:
         old_P = column(lambda b: roles.policy.logprobs(b, temperature=temperature).logprobs_P, batch, max_tokens=limit)
 
     scores_B, moments = _scores(rollouts, rewards, config=config, moments=moments)
@@ -103,7 +103,7 @@ def _scores(
     tricks = config.tricks
     scores_B = torch.tensor([reward.value for reward in rewards], dtype=torch.float32)
     if tricks.normalise_rewards:
-        moments = moments.update(scores_B)
+        moments = moments.update(scores_B[scores_B.isfinite()])  # a bad score costs its step, not every later one
         scores_B = normalise_rewards(scores_B=scores_B, moments=moments, clip=None, shift_mean=False)
     if tricks.clip_rewards is not None:
         scores_B = scores_B.clamp(-tricks.clip_rewards, tricks.clip_rewards)

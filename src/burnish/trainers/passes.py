@@ -1,0 +1,72 @@
+"""The loop of every trainer that makes passes over fixed data: batches in, one optimiser step each, evaluation now and then."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from burnish.config.schema import Passes
+from burnish.data.prompts import Stream
+from burnish.models.roles import View
+from burnish.runs.metrics import Writer
+from burnish.trainers.learner import Learner, Term
+from burnish.trainers.loop import Loop, Progress
+
+Example = TypeVar("Example")
+
+
+def steps_of(*, examples: int, batch_size: int, epochs: float) -> int:
+    """Optimiser steps in `epochs` passes over `examples`, at least one."""
+    return max(1, math.ceil(epochs * examples / batch_size))
+
+
+def train_in_passes(
+    view: View,
+    examples: Sequence[Example],
+    *,
+    terms: Callable[[Sequence[Example]], Iterable[Callable[[], Term]]],
+    cost: Callable[[Example], int],
+    evaluate: Callable[[], Mapping[str, float]],
+    config: Passes,
+    seed: int,
+    folder: Path,
+    metrics: Callable[[dict[str, float]], dict[str, float]] = lambda values: values,
+    progress: Progress | None = None,
+    writers: Sequence[Writer] = (),
+) -> None:
+    """Train `view` in place; metrics and checkpoints go to `folder`. Resumes what was begun there.
+
+    Args:
+        view: the role that learns.
+        examples: one of them is what `batch_size` counts.
+        terms: the loss of a batch, in micro-batches (see `burnish.trainers.learner`).
+        cost: tokens that an example runs.
+        evaluate: `eval_*` metrics on held-out data; called before the first step (there as `eval_*_before`), every
+            `eval_every` steps and after the last.
+        config: epochs, batch size, optimiser, evaluation and checkpoints.
+        seed: of the order of the examples.
+        folder: the stage's folder.
+        metrics: turns a step's summed statistics into what is logged.
+        progress: told after each step.
+        writers: where else metrics go.
+    """
+    total = steps_of(examples=len(examples), batch_size=config.batch_size, epochs=config.epochs)
+    learner = Learner(view, config.optimiser, total_steps=total)
+    stream = Stream(examples, seed=seed, batch_size=config.batch_size)
+    loop = Loop(
+        folder,
+        total=total,
+        checkpoint=config.checkpoint,
+        state={"learner": learner},
+        progress=progress,
+        writers=writers,
+    )
+    for step in loop.steps():
+        batch = stream.batch(step)
+        values = {f"{name}_before": value for name, value in evaluate().items()} if step == 0 else {}
+        values |= metrics(learner.update(terms(batch)))
+        if (step + 1) % config.eval_every == 0 or step + 1 == total:
+            values |= evaluate()
+        loop.log(values | {"skipped_steps": learner.skipped}, tokens=sum(map(cost, batch)))
