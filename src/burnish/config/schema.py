@@ -76,7 +76,7 @@ class Optimiser(Section):
     """Adam's ε."""
     max_grad_norm: PositiveFloat = 1.0
     """The global gradient norm is clipped to this."""
-    micro_batch_tokens: Positive = 2048
+    micro_batch_tokens: Positive = 1024
     """Tokens run through the model at once. Smaller needs less memory; the gradient is the same."""
     max_skipped_steps: int = Field(default=5, ge=0)
     """Steps in a row whose loss or gradient is not finite are skipped and counted; one more than this stops the run."""
