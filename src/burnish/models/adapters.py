@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import MethodType
 from typing import Any, cast
 
 import torch
@@ -18,6 +19,7 @@ from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from burnish.errors import UserError
 from burnish.models.backbone import Backbone
@@ -53,6 +55,8 @@ def add_adapter(backbone: Backbone, name: str, spec: LoraSpec, *, seed: int) -> 
             inject_adapter_in_model(config, backbone.model, adapter_name=name)
     for parameter in frozen:  # injecting a set must not wake another
         parameter.requires_grad_(False)
+    for layer in _layers(backbone):
+        layer.forward = MethodType(_forward, layer)
     activate(backbone, None)
 
 
@@ -127,6 +131,48 @@ def load_adapter(backbone: Backbone, name: str, folder: Path) -> LoraSpec:
         for parameter_name, parameter in wanted.items():
             parameter.copy_(given[parameter_name])
     return spec
+
+
+def _forward(layer: Any, x: Tensor) -> Tensor:
+    """The same sum as PEFT's own forward, with fewer passes over memory, where the weight below is frozen."""
+    base = layer.get_base_layer()
+    if layer._disable_adapters or not layer._active_adapter:
+        return base(x)
+    (name,) = layer._active_adapter
+    a, b = _weight(layer.lora_A, name), _weight(layer.lora_B, name)
+    if base.weight.requires_grad or not x.dtype == base.weight.dtype == a.dtype == b.dtype:
+        return type(layer).forward(layer, x)
+    return _LoraLinear.apply(x, base.weight, base.bias, a, b, layer.scaling[name])
+
+
+class _LoraLinear(torch.autograd.Function):
+    """y = x Wᵀ + bias + s (x Aᵀ) Bᵀ with W frozen. The adapter's part is added in place to the output, and to the gradient
+    of x, instead of being made, scaled and added in passes of their own."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float
+    ) -> Tensor:
+        flat = x.flatten(0, -2)
+        inner = flat @ a.T
+        y = flat @ weight.T if bias is None else torch.addmm(bias, flat, weight.T)
+        y.addmm_(inner, b.T, alpha=scaling)
+        ctx.save_for_backward(flat, inner, weight, a, b)
+        ctx.scaling = scaling
+        return y.unflatten(0, x.shape[:-1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        flat, inner, weight, a, b = ctx.saved_tensors
+        by_y = grad.flatten(0, -2)
+        by_inner = (by_y @ b).mul_(ctx.scaling)
+        by_x = None
+        if ctx.needs_input_grad[0]:
+            by_x = (by_y @ weight).addmm_(by_inner, a).unflatten(0, grad.shape[:-1])
+        by_a = by_inner.T @ flat if ctx.needs_input_grad[3] else None
+        by_b = (by_y.T @ inner).mul_(ctx.scaling) if ctx.needs_input_grad[4] else None
+        return by_x, None, None, by_a, by_b, None
 
 
 def _weight(part: nn.ModuleDict, name: str) -> Tensor:
