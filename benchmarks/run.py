@@ -45,6 +45,37 @@ def measure(python: str, script: str, *arguments: str) -> dict[str, Any]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+def generate(model: str, options: argparse.Namespace) -> None:
+    """Sampling: tokens a second with 1, 8 and 32 sequences, 64 new tokens each."""
+    arguments = (model, "--repeats", str(options.steps))
+    peer = measure(peer_python("trl"), "generate_hf.py", *arguments)
+    ours = measure(sys.executable, "generate_ours.py", *arguments)
+    same = sum(a == b for a, b in zip(peer["greedy"], ours["greedy"], strict=True))
+    print(f"greedy completions that are equal token for token: {same} of {len(peer['greedy'])}")
+    print(f"{'sequences':>10}{'transformers':>14}{'Burnish':>10}{'faster':>9}   (tokens/s)")
+    for rows, rate in peer["rates"].items():
+        print(f"{rows:>10}{rate:14.1f}{ours['rates'][rows]:10.1f}{ours['rates'][rows] / rate:8.1f}x")
+    print(f"peak GB: {peer['peak_gb']:.1f} and {ours['peak_gb']:.1f}")
+
+
+def sft(model: str, options: argparse.Namespace) -> None:
+    """Time and memory of an SFT step of 8 conversations, every weight trained and with LoRA."""
+    with tempfile.TemporaryDirectory() as scratch:
+        rows = Path(scratch) / "rows.json"
+        count = ["--count", str(8 * (options.steps + 2))]
+        subprocess.run([sys.executable, str(HERE / "sft_rows.py"), model, str(rows), *count], check=True)
+        print(f"{'':28}{'s/step':>9}{'faster':>9}{'peak GB':>9}{'memory':>9}{'tokens/step':>13}{'loss':>8}")
+        for kind, flags in (("all weights", []), ("LoRA", ["--lora"])):
+            peer = measure(peer_python("trl"), "sft_trl.py", model, str(rows), *flags)
+            ours = measure(sys.executable, "sft_ours.py", model, str(rows), *flags)
+            for name, row in (("TRL 1.16.0", peer), ("Burnish", ours)):
+                faster, memory = peer["step_s"] / row["step_s"], row["peak_gb"] / peer["peak_gb"]
+                print(
+                    f"{f'{name}, {kind}':28}{row['step_s']:9.1f}{faster:8.1f}x{row['peak_gb']:9.1f}{memory:8.2f}x"
+                    f"{row['tokens']:13d}{row['loss']:8.3f}"
+                )
+
+
 def ppo(model: str, options: argparse.Namespace) -> None:
     """Time and memory of a PPO step."""
     arguments = (model, "--steps", str(options.steps))
@@ -104,14 +135,14 @@ def _share(differences: list[float], groups: list[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("workload", nargs="?", default="ppo", choices=["ppo", "reward"])
-    parser.add_argument("--steps", type=int, default=3, help="ppo: steps that are timed")
+    parser.add_argument("workload", nargs="?", default="ppo", choices=["ppo", "reward", "generate", "sft"])
+    parser.add_argument("--steps", type=int, default=3, help="steps that are timed")
     parser.add_argument("--data", help="reward: a file of HH transcripts, or a hub id")
     parser.add_argument("--limit", type=int, help="reward: pairs to train on")
     parser.add_argument("--seeds", type=int, default=1, help="reward: how many seeds")
     options = parser.parse_args()
     model, _ = resolve("smollm2-135m")
-    {"ppo": ppo, "reward": reward}[options.workload](str(model), options)
+    {"ppo": ppo, "reward": reward, "generate": generate, "sft": sft}[options.workload](str(model), options)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from transformers import (
@@ -18,12 +20,15 @@ from transformers import (
 )
 
 from burnish.batch import Batch, Segment, TokenSequence
+from burnish.data.columns import prompts as load_prompts
+from burnish.data.sources import read_rows
 from burnish.generation.base import Request, SamplingParams, request_seed
 from burnish.generation.native import NativeEngine
 from burnish.models import packed_attention
 from burnish.models.adapters import LoraSpec, add_adapter
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
+from burnish.models.sources import resolve
 from burnish.models.tiny import tiny_tokenizer
 
 PROMPTS = [tuple([258, *range(40, 40 + n)]) for n in (3, 9, 1, 6, 3)]
@@ -169,32 +174,29 @@ def test_what_does_not_fit_the_context_is_refused(tiny: Backbone):
 
 @pytest.mark.real
 def test_greedy_equals_transformers_generate_on_the_real_model(smollm: Backbone):
-    from burnish.models.sources import resolve
-
-    questions = [
-        "What is rain?",
-        "Name three colours and say why you like each of them.",
-        "Hi",
-        "How do I boil an egg?",
+    """64 prompts, from a few tokens to several turns, in our batches and in theirs."""
+    questions = [prompt.messages[0] for prompt in load_prompts(read_rows("builtin:quickstart/prompts")).items[:64]]
+    talks = [
+        [*questions[i - i % 4 : i : 2], {"role": "assistant", "content": "Good question."}, q] if i % 4 else [q]
+        for i, q in enumerate(questions)
     ]
-    prompts = [
-        tuple(
-            smollm.tokenizer.apply_chat_template(
-                [{"role": "user", "content": q}], add_generation_prompt=True, tokenize=True, return_dict=False
-            )
-        )
-        for q in questions
-    ]
-    end = smollm.tokenizer.eos_token_id
-    found = NativeEngine(View(smollm), end_tokens=frozenset({end})).generate(
+    render = partial(smollm.tokenizer.apply_chat_template, add_generation_prompt=True, tokenize=True, return_dict=False)
+    prompts = [tuple(render(talk)) for talk in talks]
+    end, pad = smollm.tokenizer.eos_token_id, smollm.tokenizer.pad_token_id
+    found = NativeEngine(View(smollm), end_tokens=frozenset({end}), max_rows=24).generate(
         [Request(p, 0) for p in prompts], SamplingParams(24, temperature=0.0)
     )
     theirs = AutoModelForCausalLM.from_pretrained(resolve("smollm2-135m")[0])
-    for prompt, completion in zip(prompts, found, strict=True):
-        output = theirs.generate(
-            torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), max_new_tokens=24, do_sample=False
-        )
-        assert output[0, len(prompt) :].tolist() == list(completion.tokens)
+    for start in range(0, 64, 16):
+        some = prompts[start : start + 16]
+        width = max(map(len, some))
+        padded = torch.tensor([[pad] * (width - len(p)) + list(p) for p in some])
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in some])
+        output = theirs.generate(padded, attention_mask=mask, max_new_tokens=24, do_sample=False, pad_token_id=pad)
+        for tokens, completion in zip(output[:, width:].tolist(), found[start : start + 16], strict=True):
+            assert tokens[: len(completion.tokens)] == list(completion.tokens)
+            assert completion.finish_reason == "stop" or len(completion.tokens) == 24
+    prompts = prompts[:4]
     requests = [Request(p, i) for i, p in enumerate(prompts)]
     sampled = NativeEngine(View(smollm), end_tokens=frozenset({end})).generate(requests, SamplingParams(24))
     batch = Batch(tuple(TokenSequence(r.prompt_tokens, c.tokens) for r, c in zip(requests, sampled, strict=True)))

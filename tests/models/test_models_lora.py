@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -17,14 +15,14 @@ BATCH = Batch((TokenSequence((258, 5, 6), (20, 21, 256)), TokenSequence((258, 9)
 
 
 @pytest.fixture
-def view(tiny: Backbone) -> Iterator[View]:
+def view(tiny: Backbone) -> View:
     tiny.freeze()
     add_adapter(tiny, "policy", SPEC, seed=0)
     view = View(tiny, "policy", SPEC)
     for name, parameter in view.parameters().items():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(0))
-    yield view
+    return view
 
 
 def _gradients(view: View) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

@@ -8,6 +8,7 @@ for only where a product turns out as exact as before.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -28,6 +29,9 @@ def use_fast_exact_matmul() -> bool:
     settings = _settings()
     if settings is None or settings.fp32_precision != _DEFAULT:
         return False
+    # oneDNN keeps the code it generates for each shape, 1,024 of them by default and a megabyte or so each; packed batches
+    # have a new shape every time. A layer needs about 30. Read by oneDNN when it is first used.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(64, 512, generator=generator), torch.randn(512, 256, generator=generator)
     exact = a.double() @ b.double()
