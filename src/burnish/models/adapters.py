@@ -56,7 +56,7 @@ def add_adapter(backbone: Backbone, name: str, spec: LoraSpec, *, seed: int) -> 
     for parameter in frozen:  # injecting a set must not wake another
         parameter.requires_grad_(False)
     for layer in _layers(backbone):
-        layer.forward = MethodType(_forward, layer)
+        cast(Any, layer).forward = MethodType(_forward, layer)
     activate(backbone, None)
 
 
