@@ -13,7 +13,7 @@ from burnish.models.heads import ScalarHead
 from burnish.models.roles import Roles, View, adapter_roles, copy_roles
 from burnish.models.weights import load_reward_adapter, load_reward_model, save_model
 from burnish.pipeline.context import Context, prompt_text
-from burnish.pipeline.sampling import LocalSampler
+from burnish.pipeline.sampling import LocalSampler, fitting
 from burnish.pipeline.sft import sequences_of
 from burnish.records import Reward, Rollout
 from burnish.rewards.model import RewardModelScorer
@@ -57,8 +57,9 @@ def run(context: Context) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
+    prompts = fitting(context, roles.policy.backbone, context.prompts.train, recipe.ppo.sampling, "prompts")
     train_ppo(
-        roles, sampler, scorer, context.prompts.train, config=recipe.ppo, seed=recipe.seed, folder=folder,
+        roles, sampler, scorer, prompts, config=recipe.ppo, seed=recipe.seed, folder=folder,
         demonstrations=demonstrations, on_rollouts=keep_samples, progress=context.progress("ppo"), writers=context.writers("ppo"),
     )  # fmt: skip
     with atomic_folder(folder / "model") as scratch:
