@@ -65,6 +65,24 @@ def test_a_prompt_that_leaves_no_room_names_its_row(options: list[str], tmp_path
         burnish.run(recipe, out=tmp_path / "run", until="collect")
 
 
+def _prompts_of_two_lengths(tmp_path: Path) -> str:
+    """12 prompts; of the 6 to train on, 2 fit where 4 tokens are written and not where 160 are."""
+    rows = [
+        {"prompt": "a" * (90 if i in (4, 8) else 5) + str(i), "split": "heldout" if i % 2 else "train"}
+        for i in range(12)
+    ]
+    return _rows(tmp_path / "two.jsonl", rows)
+
+
+def test_ppo_leaves_out_prompts_that_leave_no_room(options: list[str], tmp_path: Path):
+    recipe = burnish.load(
+        None, *options, f"data.prompts={_prompts_of_two_lengths(tmp_path)}", "model.max_length=240", "ppo.sampling.max_new_tokens=160",
+        "data.too_long=drop", "stages=[sft,collect,reward,ppo]", "collect.prompts=6", "ppo.steps=1", "ppo.prompts_per_step=4",
+    )  # fmt: skip
+    out = burnish.run(recipe, out=tmp_path / "run")
+    assert json.loads((out / "ppo" / "result.json").read_text())["dropped"]["prompts"] == {"too long": 2}
+
+
 def test_no_room_for_any_prompt(options: list[str], tmp_path: Path):
     recipe = burnish.load(None, *options, "model.max_length=120", "collect.sampling.max_new_tokens=120")
     with pytest.raises(UserError, match="leaves no room for a prompt"):

@@ -44,6 +44,11 @@ class SamplingParams:
         if not all(self.stop) or (self.stop and self.min_new_tokens):
             raise ValueError("a stop string must not be empty, nor go with min_new_tokens")
 
+    @property
+    def truncates(self) -> bool:
+        """Whether some tokens of the vocabulary can never be drawn."""
+        return (self.top_k, self.top_p, self.min_p) != (0, 1.0, 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

@@ -189,7 +189,7 @@ class NativeEngine:
         how = {"temperature": params.temperature, "top_k": params.top_k, "top_p": params.top_p, "min_p": params.min_p}
         tokens_B, logprobs_B = sample(shaped_BV, uniforms(seeds, places), **how, scratch_RV=self._scratch_RV)
         untouched = shaped_BV is logits_BV and params.temperature in (0.0, 1.0)
-        if untouched and (params.top_k, params.top_p, params.min_p) == (0, 1.0, 0.0):
+        if untouched and not params.truncates:
             model_logprobs_B = logprobs_B
         else:
             model_logprobs_B = logprob_of(logits_BV, tokens_B)

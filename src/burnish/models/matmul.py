@@ -29,8 +29,8 @@ def use_fast_exact_matmul() -> bool:
     settings = _settings()
     if settings is None or settings.fp32_precision != _DEFAULT:
         return False
-    # oneDNN keeps the code it generates for each shape, 1,024 of them by default and a megabyte or so each; packed batches
-    # have a new shape every time. A layer needs about 30. Read by oneDNN when it is first used.
+    # oneDNN keeps the code it generates for each shape, 1,024 of them by default: gigabytes in the end, for packed batches
+    # have a new shape every time. A training step needs about 30. Read by oneDNN when it is first used.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(64, 512, generator=generator), torch.randn(512, 256, generator=generator)

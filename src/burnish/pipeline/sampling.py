@@ -21,7 +21,7 @@ def fitting(
 ) -> list[Prompt]:
     """The prompts that leave room for an answer within `model.max_length`; of the others the first is an error that names
     its row, or they are dropped and counted, as `data.too_long` says."""
-    room = min(context.recipe.model.max_length, backbone.context) - sampling.max_new_tokens
+    room = _room(context.recipe.model.max_length, backbone, sampling)
     if room < 1:
         problem = f"model.max_length ({context.recipe.model.max_length}) leaves no room for a prompt."
         raise UserError(problem, hint=f"It must be well above sampling.max_new_tokens ({sampling.max_new_tokens}).")
@@ -29,6 +29,11 @@ def fitting(
     loaded = render_each(prompts, render, too_long=context.recipe.data.too_long, origins=context.origins)
     context.count_dropped(what, loaded.dropped)
     return [prompt for prompt, _ in loaded.items]
+
+
+def _room(max_length: int, backbone: Backbone, sampling: Sampling) -> int:
+    """How many tokens a prompt may have."""
+    return min(max_length, backbone.context) - sampling.max_new_tokens
 
 
 class LocalSampler:
@@ -46,7 +51,7 @@ class LocalSampler:
             repetition_penalty=sampling.repetition_penalty,
             stop=sampling.stop,
         )
-        self._room = max_length - sampling.max_new_tokens
+        self._room = _room(max_length, view.backbone, sampling)
         self._seed, self._purpose = seed, purpose
 
     def load(self, view: View, *, version: int) -> None:
