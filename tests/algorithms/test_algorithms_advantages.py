@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from burnish.algorithms.advantages import RunningMoments, gae, normalise_rewards, shape_rewards, whiten
+from burnish.algorithms.advantages import (
+    RunningMoments,
+    gae,
+    group_advantages,
+    normalise_rewards,
+    shape_rewards,
+    whiten,
+)
 
 
 def test_gae_on_three_tokens_by_hand():
@@ -106,3 +113,11 @@ def test_rewards_are_scaled_then_clipped():
     scores = torch.tensor([1.0, 9.0])
     assert normalise_rewards(scores_B=scores, moments=moments, clip=None, shift_mean=True).tolist() == [-1.0, 3.0]
     assert normalise_rewards(scores_B=scores, moments=moments, clip=2.0, shift_mean=False).tolist() == [0.5, 2.0]
+
+
+def test_group_advantages_by_hand():
+    """Group 1: mean 2, deviations −2, 0, 2, sample std 2. Group 2: all equal."""
+    advantages = group_advantages(rewards_GK=torch.tensor([[0.0, 2.0, 4.0], [5.0, 5.0, 5.0]]), eps=1e-4)
+    assert advantages[0].tolist() == pytest.approx([-2 / 2.0001, 0.0, 2 / 2.0001])
+    assert advantages[1].tolist() == [0.0, 0.0, 0.0]
+    assert group_advantages(rewards_GK=torch.tensor([[3.0], [4.0]])).tolist() == [[0.0], [0.0]]

@@ -12,7 +12,7 @@ from torch import Tensor
 from burnish.algorithms.aggregate import aggregate, explained_variance
 from burnish.algorithms.kl import adapt_beta, kl_estimate
 from burnish.algorithms.policy_losses import ppo_policy_loss, ppo_value_loss
-from burnish.algorithms.preference_losses import bradley_terry_loss
+from burnish.algorithms.preference_losses import bradley_terry_loss, dpo_loss
 
 V, L = 8, 4
 SEQUENCES = torch.tensor(list(itertools.product(range(V), repeat=L)))  # all 4,096
@@ -185,6 +185,34 @@ def test_bradley_terry_stays_finite_far_out():
     loss.sum().backward()
     assert loss.tolist() == [0.0, 1e4]
     assert torch.isfinite(d.grad).all()
+
+
+def test_dpo_by_hand():
+    """h_w = −2 − (−3) = 1, h_l = −4 − (−3.5) = −0.5; β (h_w − h_l) = 0.1 · 1.5."""
+    logprobs = [
+        torch.tensor([x], dtype=torch.float64, requires_grad=x in (-2.0, -4.0)) for x in (-2.0, -4.0, -3.0, -3.5)
+    ]
+    chosen, rejected, ref_chosen, ref_rejected = logprobs
+    loss = dpo_loss(
+        chosen_logprobs=chosen, rejected_logprobs=rejected, ref_chosen_logprobs=ref_chosen, ref_rejected_logprobs=ref_rejected,
+        beta=0.1,
+    )  # fmt: skip
+    assert float(loss.per_token.detach()) == pytest.approx(math.log1p(math.exp(-0.15)))
+    assert float(loss.stats["chosen_reward"]) == pytest.approx(0.1)
+    assert float(loss.stats["rejected_reward"]) == pytest.approx(-0.05)
+    loss.per_token.sum().backward()
+    # eq. 8: the gradient is −β σ(−0.15) on the chosen completion's log-probability, and its opposite on the rejected one's
+    assert float(chosen.grad) == pytest.approx(-0.1 / (1 + math.exp(0.15)))
+    assert float(rejected.grad) == pytest.approx(0.1 / (1 + math.exp(0.15)))
+
+
+def test_dpo_begins_at_log_2():
+    same = torch.tensor([-3.0, -700.0])
+    loss = dpo_loss(
+        chosen_logprobs=same, rejected_logprobs=same.flip(0), ref_chosen_logprobs=same, ref_rejected_logprobs=same.flip(0),
+        beta=0.3,
+    )  # fmt: skip
+    assert loss.per_token.tolist() == pytest.approx([math.log(2)] * 2)
 
 
 @pytest.mark.parametrize("cuts", [[12], [5, 7], [1] * 12])

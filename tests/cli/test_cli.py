@@ -23,6 +23,7 @@ COMMANDS = [
     "ppo",
     "evaluate",
     "report",
+    "plan",
     "chat",
     "doctor",
     "models pull",

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from burnish.config.load import ALIASES, dump_yaml, load_config
+from burnish.config.schema import Recipe
 from burnish.errors import UserError
 
 
@@ -461,3 +462,9 @@ def test_a_recipe_may_be_json(tmp_path: Path) -> None:
     values = {"clip": 1e-05, "name": "a\tb", "numbers": [1e300, -0.0]}
     loaded = load(json.dumps(values), tmp_path)
     assert (loaded.clip, loaded.name, loaded.numbers) == (1e-05, "a\tb", [1e300, -0.0])
+
+
+@pytest.mark.parametrize("change", ["sft.lora=null", "ppo.roles=copies"])
+def test_bfloat16_products_need_adapters(change: str):
+    with pytest.raises(UserError, match="bfloat16, which needs adapters"):
+        load_config(Recipe, None, ["model.products=bfloat16", change])

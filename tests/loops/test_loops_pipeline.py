@@ -236,6 +236,21 @@ def test_four_copies_train_too(recipe_file: Path, tmp_path: Path):
     assert evaluated["models"][2]["kl_ref"]["value"] != 0.0
 
 
+def test_bfloat16_products_and_truncated_rollouts_are_corrected(recipe_file: Path, tmp_path: Path):
+    recipe = burnish.load(recipe_file, "model.products=bfloat16", "ppo.steps=2", "ppo.sampling.top_p=0.9")
+    out = burnish.run(recipe, out=tmp_path / "narrow")
+    rows = read_metrics(out / "ppo" / "metrics.jsonl")
+    assert all(row["sampler_gap_mean"] > 0 for row in rows)
+    assert all(
+        0 < row["importance_mean"] < 1 for row in rows
+    )  # what was kept of the distribution is less than all of it
+    assert (out / "report.html").is_file()
+
+
+def test_exact_rollouts_are_not_weighted(finished: Path):
+    assert all("importance_mean" not in row for row in read_metrics(finished / "ppo" / "metrics.jsonl"))
+
+
 def test_peoples_comparisons_need_no_panel(recipe_file: Path, tmp_path: Path):
     rows = [
         {

@@ -67,6 +67,18 @@ def whiten(*, x: Tensor, mask: Tensor, shift_mean: bool = True, eps: float = 1e-
     return torch.where(mask, whitened if shift_mean else whitened + mean, 0.0)
 
 
+def group_advantages(*, rewards_GK: Tensor, eps: float = 1e-4) -> Tensor:
+    """[G, K]: (R − mean) / (std + eps) over the K completions of each of G prompts (Shao et al., arXiv:2402.03300, section 4.1.2).
+
+    Sample standard deviation (divide by K − 1), as the field's implementations have it. A group of equal rewards, or of
+    one completion, gets zeros.
+    """
+    centred = rewards_GK - rewards_GK.mean(dim=1, keepdim=True)
+    if rewards_GK.shape[1] < 2:
+        return centred
+    return centred / (rewards_GK.std(dim=1, keepdim=True) + eps)
+
+
 @dataclass(frozen=True, slots=True)
 class RunningMoments:
     """Count, mean and sum of squared deviations of all scores so far (Chan, Golub & LeVeque 1979), in float64."""

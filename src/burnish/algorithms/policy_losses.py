@@ -47,6 +47,16 @@ def ppo_policy_loss(
     return Loss(loss, stats)
 
 
+def truncated_importance(*, old_logprobs: Tensor, sampler_logprobs: Tensor, cap: float) -> Loss:
+    """min(π_old/μ, cap) per token: the weight of a token that was drawn from μ, not from the trainer's π_old.
+
+    Truncated importance sampling (Ionides 2008), as it is used where rollouts come from another engine, another precision
+    or a truncated distribution; multiplies the policy loss. Statistics: `capped`, 1 where the cap was reached.
+    """
+    weight = (old_logprobs - sampler_logprobs).exp()
+    return Loss(weight.clamp(max=cap), {"capped": (weight > cap).to(weight.dtype)})
+
+
 def ppo_value_loss(*, values: Tensor, old_values: Tensor, returns: Tensor, clip: float | None) -> Loss:
     """½ max((V − R)², (V_old + clip(V − V_old, ±clip) − R)²); without `clip`, ½ (V − R)².
 

@@ -22,3 +22,22 @@ def bradley_terry_loss(
     led = difference - margin * torch.sign(probability - 0.5)
     loss = -probability * F.logsigmoid(led) - (1.0 - probability) * F.logsigmoid(-led)
     return Loss(loss, {"score_difference": difference.detach()})
+
+
+def dpo_loss(
+    *,
+    chosen_logprobs: Tensor,
+    rejected_logprobs: Tensor,
+    ref_chosen_logprobs: Tensor,
+    ref_rejected_logprobs: Tensor,
+    beta: float,
+) -> Loss:
+    """−log σ(β (h_w − h_l)), h = log π(y|x) − log π_ref(y|x), for each pair (Rafailov et al., arXiv:2305.18290, eq. 7).
+
+    Each argument [N]: log-probabilities of whole completions, summed over their tokens, in nats. Statistics: the implicit
+    rewards `chosen_reward` and `rejected_reward`, β h.
+    """
+    chosen = beta * (chosen_logprobs - ref_chosen_logprobs)
+    rejected = beta * (rejected_logprobs - ref_rejected_logprobs)
+    stats = {"chosen_reward": chosen.detach(), "rejected_reward": rejected.detach()}
+    return Loss(-F.logsigmoid(chosen - rejected), stats)

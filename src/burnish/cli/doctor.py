@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 import typer
 
+from burnish.models.precision import fast_here
 from burnish.models.sources import ALIASES, cache_root, cached_models, verify
 from burnish.runs.manifest import environment
 
@@ -41,6 +42,11 @@ def examine() -> int:
     )
     missing += _models()
     _line(True, "accelerator", _accelerator())
+    _line(
+        True,
+        "bfloat16",
+        "fast here: model.products=bfloat16" if fast_here() else "slow on this processor: keep float32",
+    )
     for name in _EXTRAS:
         here = find_spec(name) is not None
         _line(True, name, "installed" if here else f"not installed (optional): pip install 'burnish[{name}]'")

@@ -62,6 +62,9 @@ def run(
         Path | None, typer.Option(help="Take over from this run the stages that still fit.", show_default=False)
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")] = False,
+    memory_check: Annotated[
+        bool, typer.Option(help="Refuse a run that is planned to need more memory than is free.")
+    ] = True,
     quiet: Quiet = False,
     traceback: Traceback = False,
 ) -> None:
@@ -75,7 +78,7 @@ def run(
 
         typer.echo(dump_yaml(loaded), nl=False)
         return
-    folder = _run(loaded, quiet=quiet, out=out, until=until, fork=fork)
+    folder = _run(loaded, quiet=quiet, out=out, until=until, fork=fork, memory_check=memory_check)
     _closing(folder)
 
 
@@ -99,6 +102,31 @@ _stage_command("collect", "Sample responses and have the panel rank them (stage 
 _stage_command("reward", "Train the reward model on the comparisons (stage 3).")
 _stage_command("ppo", "Train the policy against the reward model (stage 4).")
 _stage_command("evaluate", "Compare the models on held-out prompts (stage 5).")
+
+
+@app.command()
+def plan(
+    recipe: Annotated[Path, typer.Argument(help="The recipe (YAML).")],
+    overrides: Overrides = None,
+    model_config: Annotated[
+        Path | None,
+        typer.Option(help="The config.json of another model: its weights are not needed.", show_default=False),
+    ] = None,
+    gpus: Annotated[int, typer.Option(min=0, help="Plan for this many GPUs; 0: for this machine's CPU.")] = 0,
+    gpu_memory: Annotated[float, typer.Option(min=1, help="GB of each GPU.")] = 80.0,
+    gpu_tflops: Annotated[float, typer.Option(min=1, help="bf16 TFLOP/s of each.")] = 990.0,
+    gpu_bandwidth: Annotated[float, typer.Option(min=1, help="GB/s that each reads from its memory.")] = 3350.0,
+    wage: Annotated[float, typer.Option(min=0, help="What an annotator's hour costs.")] = 20.0,
+    traceback: Traceback = False,
+) -> None:
+    """Say what a recipe will need, by stage and role, without running it: memory, time, annotation. Exits with 1 if it cannot fit.
+
+    Example: `burnish plan recipes/quickstart.yaml ppo.roles=copies`
+    """
+    from burnish.cli.plan import show
+
+    gpu = (gpus, gpu_memory, gpu_tflops, gpu_bandwidth)
+    raise typer.Exit(show(_load(recipe, overrides), model_config=model_config, gpu=gpu, wage=wage))
 
 
 @app.command()

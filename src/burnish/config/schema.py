@@ -27,6 +27,9 @@ class Model(Section):
 
     name: str = "smollm2-135m"
     """A local folder, a hub id (owner/name), the alias smollm2-135m, or tiny (random, for tests)."""
+    products: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16: the frozen decoder's matrices are stored and multiplied in it, the rest in float32. Faster where the processor
+    has bfloat16 units (`burnish doctor` says), and needs adapters in every stage that trains. Evaluation uses float32."""
     max_length: Positive = 512
     """The longest sequence (prompt and response) in tokens; a longer row is an error or dropped, as `data.too_long` says."""
 
@@ -240,7 +243,10 @@ class Ppo(Section):
     mini_batches: Positive = 1
     """Optimiser steps in each pass."""
     sampling: Sampling = Sampling()
-    """How rollouts are drawn. Truncated or penalised sampling is off-policy, which PPO does not correct: watch sampler_gap_max."""
+    """How rollouts are drawn."""
+    importance_cap: PositiveFloat | None = 2.0
+    """Where rollouts were truncated or penalised, or made with `model.products: bfloat16`, tokens are weighted by
+    min(π_trainer/π_sampler, this). None: not at all. The metrics `sampler_gap_*` say how far the two are apart."""
     lora: Lora = Lora()
     """The policy's adapters (`roles: adapters`)."""
     optimiser: Optimiser = Optimiser(learning_rate=1e-4, schedule="constant", betas=(0.9, 0.95), eps=1e-5)
@@ -354,6 +360,13 @@ class Recipe(Section):
             raise ValueError(
                 "ppo.roles is adapters, which needs a reward model that is an adapter: set reward.lora, or ppo.roles: copies"
             )
+        if self.model.products == "bfloat16":
+            whole = [s for s in ("sft", "reward") if s in self.stages and getattr(self, s).lora is None]
+            whole += ["ppo"] if "ppo" in self.stages and self.ppo.roles == "copies" else []
+            if whole:
+                raise ValueError(
+                    f"model.products is bfloat16, which needs adapters, but {whole[0]} trains every weight"
+                )
         if self.data.comparisons is None and self.data.prompts is None:
             raise ValueError("data.prompts is needed where there are no data.comparisons")
         return self

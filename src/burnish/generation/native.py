@@ -20,11 +20,13 @@ from burnish.errors import UserError
 from burnish.generation.base import Request, SamplingParams
 from burnish.generation.sampling import logprob_of, penalise_repetition, sample, uniforms
 from burnish.models.matmul import small_products
+from burnish.models.precision import packed, product
 from burnish.models.roles import View
 from burnish.models.weights import merged
 from burnish.records import Completion
 
 SUPPORTED = ("llama", "mistral", "qwen2", "qwen3")
+_PRODUCTS = ("qkv", "out", "gate_up", "down")
 
 
 @dataclass
@@ -91,7 +93,7 @@ class NativeEngine:
     @torch.no_grad()
     def load(self, view: View, *, version: int) -> None:
         """Take over the role's present weights, in place after the first time."""
-        weights = dict(merged(view))
+        weights, products = dict(merged(view)), view.backbone.products
         bare = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
         self._embedding = bare["embed_tokens.weight"]
         self._head = weights.get("lm_head.weight", self._embedding)
@@ -112,12 +114,16 @@ class NativeEngine:
                 down=bare[at + "mlp.down_proj.weight"].T,
             )
             if number == len(self._layers):
-                own = {n: t.contiguous().clone() for n, t in vars(fresh).items() if t is not None}
+                own = {n: _own(n, t, products) for n, t in vars(fresh).items() if t is not None}
                 self._layers.append(_Layer(**{**vars(fresh), **own}))
-            else:
-                for name, tensor in vars(self._layers[number]).items():
-                    if tensor is not None:
-                        tensor.copy_(getattr(fresh, name))
+                continue
+            for name, tensor in vars(self._layers[number]).items():
+                if tensor is None:
+                    continue
+                if tensor.is_mkldnn:
+                    setattr(self._layers[number], name, _own(name, getattr(fresh, name), products))
+                else:
+                    tensor.copy_(getattr(fresh, name))
         self.version = version
 
     @torch.no_grad()
@@ -189,10 +195,8 @@ class NativeEngine:
         how = {"temperature": params.temperature, "top_k": params.top_k, "top_p": params.top_p, "min_p": params.min_p}
         tokens_B, logprobs_B = sample(shaped_BV, uniforms(seeds, places), **how, scratch_RV=self._scratch_RV)
         untouched = shaped_BV is logits_BV and params.temperature in (0.0, 1.0)
-        if untouched and not params.truncates:
-            model_logprobs_B = logprobs_B
-        else:
-            model_logprobs_B = logprob_of(logits_BV, tokens_B)
+        untouched = untouched and not params.truncates
+        model_logprobs_B = logprobs_B if untouched else logprob_of(logits_BV, tokens_B)
         drawn = zip(active, tokens_B.tolist(), logprobs_B.tolist(), model_logprobs_B.tolist(), strict=True)
         for sequence, token, logprob, model_logprob in drawn:
             sequence.tokens.append(token)
@@ -315,7 +319,7 @@ class NativeEngine:
         cos, sin = self._cos[positions_T][:, None], self._sin[positions_T][:, None]
         q_width, kv_width = self._heads * self._head_dim, self._kv_heads * self._head_dim
         for number, layer in enumerate(self._layers):
-            qkv = self._norm(x, layer.input_norm) @ layer.qkv
+            qkv = product(self._norm(x, layer.input_norm), layer.qkv)
             if layer.qkv_bias is not None:
                 qkv = qkv + layer.qkv_bias
             q, k, v = (
@@ -324,9 +328,9 @@ class NativeEngine:
             if layer.q_norm is not None and layer.k_norm is not None:
                 q, k = self._norm(q, layer.q_norm), self._norm(k, layer.k_norm)
             mixed = attend(number, _rotate(q, cos, sin), _rotate(k, cos, sin), v)
-            x = x + mixed.flatten(-2) @ layer.out
-            gate, up = (self._norm(x, layer.post_norm) @ layer.gate_up).chunk(2, dim=-1)
-            x = x + (F.silu(gate) * up) @ layer.down
+            x = x + product(mixed.flatten(-2), layer.out)
+            gate, up = product(self._norm(x, layer.post_norm), layer.gate_up).chunk(2, dim=-1)
+            x = x + product(F.silu(gate) * up, layer.down)
         return x
 
     def _write_logits(self, hidden_BD: Tensor, first_row: int) -> None:
@@ -335,6 +339,13 @@ class NativeEngine:
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.rms_norm(x, (x.shape[-1],), weight, self._eps)
+
+
+def _own(name: str, tensor: Tensor, products: torch.dtype) -> Tensor:
+    """A copy in the layout that decoding wants; matrices in the precision of products."""
+    if name not in _PRODUCTS:
+        return tensor.clone()
+    return packed(tensor.to(products, copy=True).contiguous())
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:

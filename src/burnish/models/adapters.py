@@ -23,8 +23,15 @@ from torch.autograd.function import once_differentiable
 
 from burnish.errors import UserError
 from burnish.models.backbone import Backbone
+from burnish.models.precision import narrowed
 
 _PREFIX = "base_model.model."
+_PRODUCTS = {  # precisions in which a layer's products may be made, by that of its input
+    torch.float64: (torch.float64,),
+    torch.float32: (torch.float32, torch.bfloat16),
+    torch.bfloat16: (torch.bfloat16,),
+    torch.float16: (torch.float16,),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,8 @@ def add_adapter(backbone: Backbone, name: str, spec: LoraSpec, *, seed: int) -> 
             inject_adapter_in_model(config, backbone.model, adapter_name=name)
     for parameter in frozen:  # injecting a set must not wake another
         parameter.requires_grad_(False)
+    for parameter in adapter_parameters(backbone, name).values():  # PEFT takes over the precision of the layer below
+        parameter.data = parameter.data.to(backbone.embeddings.dtype)
     for layer in _layers(backbone):
         cast(Any, layer).forward = MethodType(_forward, layer)
     activate(backbone, None)
@@ -140,38 +149,40 @@ def _forward(layer: Any, x: Tensor) -> Tensor:
         return base(x)
     (name,) = layer._active_adapter
     a, b = _weight(layer.lora_A, name), _weight(layer.lora_B, name)
-    if base.weight.requires_grad or not x.dtype == base.weight.dtype == a.dtype == b.dtype:
+    if base.weight.requires_grad or not x.dtype == a.dtype == b.dtype or base.weight.dtype not in _PRODUCTS[x.dtype]:
         return type(layer).forward(layer, x)
     return _LoraLinear.apply(x, base.weight, base.bias, a, b, layer.scaling[name])
 
 
 class _LoraLinear(torch.autograd.Function):
     """y = x Wᵀ + bias + s (x Aᵀ) Bᵀ with W frozen. The adapter's part is added in place to the output, and to the gradient
-    of x, instead of being made, scaled and added in passes of their own."""
+    of x, instead of being made, scaled and added in passes of their own. With W in bfloat16 all products are made in it."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float
     ) -> Tensor:
-        flat = x.flatten(0, -2)
+        a, b = a.to(weight.dtype), b.to(weight.dtype)
+        flat = narrowed(x, weight.dtype).flatten(0, -2)
         inner = flat @ a.T
         y = flat @ weight.T if bias is None else torch.addmm(bias, flat, weight.T)
         y.addmm_(inner, b.T, alpha=scaling)
         ctx.save_for_backward(flat, inner, weight, a, b)
         ctx.scaling = scaling
-        return y.unflatten(0, x.shape[:-1])
+        return y.unflatten(0, x.shape[:-1]).to(x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         flat, inner, weight, a, b = ctx.saved_tensors
-        by_y = grad.flatten(0, -2)
+        wide = grad.dtype
+        by_y = grad.flatten(0, -2).to(weight.dtype)
         by_inner = (by_y @ b).mul_(ctx.scaling)
         by_x = None
         if ctx.needs_input_grad[0]:
-            by_x = (by_y @ weight).addmm_(by_inner, a).unflatten(0, grad.shape[:-1])
-        by_a = by_inner.T @ flat if ctx.needs_input_grad[3] else None
-        by_b = (by_y.T @ inner).mul_(ctx.scaling) if ctx.needs_input_grad[4] else None
+            by_x = (by_y @ weight).addmm_(by_inner, a).unflatten(0, grad.shape[:-1]).to(wide)
+        by_a = (by_inner.T @ flat).to(wide) if ctx.needs_input_grad[3] else None
+        by_b = (by_y.T @ inner).mul_(ctx.scaling).to(wide) if ctx.needs_input_grad[4] else None
         return by_x, None, None, by_a, by_b, None
 
 

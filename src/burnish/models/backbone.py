@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ from burnish.batch import Layout, Segment
 from burnish.errors import UserError
 from burnish.models import packed_attention, sources
 from burnish.models.matmul import use_fast_exact_matmul
+from burnish.models.precision import multiply_in_bfloat16
 from burnish.models.tiny import tiny_model, tiny_tokenizer
 
 
@@ -26,6 +27,7 @@ class Backbone:
     tokenizer: Any
     reference: str
     quantised: bool = False
+    products: torch.dtype = torch.float32
 
     @property
     def config(self) -> Any:
@@ -56,6 +58,11 @@ class Backbone:
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.embeddings.device
+
+    @property
+    def samples_exactly(self) -> bool:
+        """Whether a sampler with merged weights has the trainer's own distribution, but for the order of summation."""
+        return self.products == self.embeddings.dtype
 
     @cached_property
     def parameter_count(self) -> int:
@@ -91,12 +98,14 @@ def load_backbone(
     reference: str,
     *,
     dtype: torch.dtype = torch.float32,
+    products: torch.dtype | None = None,
     device: str = "cpu",
     say: Callable[[str], None] = lambda _: None,
 ) -> Backbone:
     """Load a model reference (see `burnish.models.sources.resolve`; `tiny` is made in memory).
 
-    Raises UserError if the reference resolves to nothing, or the model cannot be driven by Burnish.
+    With `products` bfloat16 the decoder's linear maps are frozen, stored and multiplied in it (`burnish.models.precision`);
+    without it they are in `dtype` like the rest. Raises UserError if the reference resolves to nothing, or the model cannot be driven by Burnish.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -107,7 +116,7 @@ def load_backbone(
     if reference == sources.TINY:
         model, tokenizer = tiny_model(), tiny_tokenizer()
         model.set_attn_implementation(packed_attention.NAME)
-        return _checked(Backbone(_placed(model, dtype, device), tokenizer, reference))
+        return _checked(_narrowed(Backbone(_placed(model, dtype, device), tokenizer, reference), products))
     folder, card = sources.resolve(reference, say=say)
     logging.disable_progress_bar()
     try:
@@ -121,7 +130,14 @@ def load_backbone(
             hint="It needs config.json, safetensors weights and a tokenizer.",
         ) from error
     quantised = card.quantised if card is not None else False
-    return _checked(Backbone(_placed(model, dtype, device), tokenizer, reference, quantised))
+    return _checked(_narrowed(Backbone(_placed(model, dtype, device), tokenizer, reference, quantised), products))
+
+
+def _narrowed(backbone: Backbone, products: torch.dtype | None) -> Backbone:
+    if products == torch.bfloat16 and backbone.embeddings.dtype == torch.float32:
+        multiply_in_bfloat16(backbone.decoder)
+        return replace(backbone, products=torch.bfloat16)
+    return replace(backbone, products=backbone.embeddings.dtype)
 
 
 def _placed(model: nn.Module, dtype: torch.dtype, device: str) -> nn.Module:

@@ -79,7 +79,7 @@ def accuracy(difference: np.ndarray, labels: np.ndarray, groups: Sequence[Hashab
 def _sample(context: Context, store: Store) -> None:
     """K responses to each training prompt that the store does not have yet."""
     recipe = context.recipe
-    backbone = load_backbone(context.sft_model, say=context.say)
+    backbone = load_backbone(context.sft_model, products=context.products, say=context.say)
     prompts = fitting(context, backbone, context.prompts.train, recipe.collect.sampling, "prompts")[
         : recipe.collect.prompts
     ]

@@ -8,12 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from burnish.atomic import write_json
 from burnish.config.schema import Recipe
 from burnish.data.columns import Loaded, Origin, demonstrations, preference_pairs, prompts
 from burnish.data.prompts import split_by_prompt
 from burnish.data.sources import read_rows
 from burnish.errors import UserError
+from burnish.models.precision import NAMES
 from burnish.records import Demonstration, PreferenceGroup, Prompt
 from burnish.runs.metrics import Writer, make_writers
 from burnish.trainers.loop import Progress
@@ -56,6 +59,11 @@ class Context:
         """A reference to the SFT stage's model; the pretrained model's if the recipe has no SFT stage."""
         path = self.stage("sft") / "model"
         return str(path.resolve()) if path.is_dir() else self.recipe.model.name
+
+    @property
+    def products(self) -> torch.dtype:
+        """The precision in which frozen decoders multiply."""
+        return NAMES[self.recipe.model.products]
 
     def finish(self, stage: str, result: Mapping[str, Any]) -> None:
         """Write a stage's findings, with what was dropped of the data it read."""

@@ -92,7 +92,7 @@ def build_roles(context: Context) -> Roles:
     base, reward_folder = context.sft_model, context.stage("reward") / "model"
     from_reward_model = recipe.ppo.tricks.critic_from_reward_model
     if recipe.ppo.roles == "adapters":
-        backbone = load_backbone(base, say=context.say)
+        backbone = load_backbone(base, products=context.products, say=context.say)
         reward = load_reward_adapter(backbone, reward_folder)
         lora = LoraSpec(recipe.ppo.lora.r, recipe.ppo.lora.alpha)
         return adapter_roles(reward, lora=lora, critic_from_reward_model=from_reward_model, seed=recipe.seed)

@@ -28,7 +28,7 @@ from burnish.trainers.reward_model import RankedGroup, score_sequences, train_re
 def run(context: Context) -> None:
     """Train, normalise, save under `reward/model`, report accuracy, calibration and length correlation on held-out prompts."""
     recipe, folder = context.recipe, context.stage("reward")
-    backbone = load_backbone(context.sft_model, say=context.say)
+    backbone = load_backbone(context.sft_model, products=context.products, say=context.say)
     groups = Split(*comparison_groups(context))
     train, heldout = (ranked(context, backbone, part) for part in (groups.train, groups.heldout))
     view = new_reward_model(context, backbone)

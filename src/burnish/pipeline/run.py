@@ -19,6 +19,9 @@ from burnish.config.load import dump_yaml
 from burnish.config.schema import Recipe
 from burnish.errors import UserError
 from burnish.pipeline.context import STAGES, Context
+from burnish.pipeline.plan import data_size, refuse_what_cannot_fit, shape_of, summary
+from burnish.planning.machine import this_machine
+from burnish.planning.plan import make_plan
 from burnish.runs.manifest import (
     StageRecord,
     code_hash,
@@ -84,6 +87,7 @@ def run(
     until: str | None = None,
     only: str | None = None,
     fork: Path | None = None,
+    memory_check: bool = True,
     say: Callable[[str], None] = lambda _: None,
     progress: Callable[[str], Any] = lambda _: None,
 ) -> Path:
@@ -95,10 +99,12 @@ def run(
         until: stop after this stage.
         only: run this stage alone; those it needs must be done.
         fork: copy the stages that still fit from this run's folder into a new `out` first.
+        memory_check: refuse a run whose plan needs more memory than is free.
         say: shows a line to the person watching.
         progress: makes what a stage's trainer reports its steps to.
 
-    Raises UserError when the folder holds a run that was made with another configuration, saying what differs.
+    Raises UserError when the folder holds a run that was made with another configuration, saying what differs, and when
+    the run cannot fit the memory, saying which settings would.
     """
     folder = out if out is not None else Path("runs") / recipe.name
     _set_threads(recipe)
@@ -116,6 +122,7 @@ def run(
             folder / "manifest.json",
             {"burnish": burnish.__version__, "environment": environment(), "seed": recipe.seed, "inputs": plans},
         )
+        _check_memory(context, wanted, refuse=memory_check)
         for stage in wanted:
             _run_stage(context, stage, plans[stage])
     return folder
@@ -142,6 +149,20 @@ def _wanted(context: Context, *, until: str | None, only: str | None) -> tuple[s
             )
         return (only,)
     return stages[: stages.index(until) + 1] if until is not None else stages
+
+
+def _check_memory(context: Context, stages: tuple[str, ...], *, refuse: bool) -> None:
+    """Say what the stages that are still to be done will need; refuse them if that is more than there is."""
+    left = [s for s in stages if s != "report" and StageRecord.read(_record_path(context, s)) is None]
+    if not left:
+        return
+    recipe = context.recipe
+    shape, data = shape_of(recipe.model.name, say=context.say), data_size(recipe)
+    machine = this_machine(seconds=0.1)
+    plan = make_plan(recipe, shape, data, machine, stages=left)
+    context.say(summary(plan))
+    if refuse:
+        refuse_what_cannot_fit(plan, recipe, shape, data, machine)
 
 
 def _run_stage(context: Context, stage: str, inputs: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ from burnish.trainers.sft import train_sft
 def run(context: Context) -> None:
     """Train, save the model (adapters merged) under `sft/model`, report the held-out loss."""
     recipe, folder = context.recipe, context.stage("sft")
-    backbone = load_backbone(recipe.model.name, say=context.say)
+    backbone = load_backbone(recipe.model.name, products=context.products, say=context.say)
     train, heldout = (
         sequences_of(context, backbone, part, what)
         for part, what in (

@@ -161,7 +161,8 @@ def policy_term(view: View, batch: Batch, *, denominator: int, config: Ppo) -> T
         dual_clip=config.dual_clip,
     )
     assert scored.entropy_P is not None
-    total = aggregate(per_token=loss.per_token, mask=None, denominator=denominator)
+    per_token = loss.per_token * batch["importance"] if "importance" in batch.columns else loss.per_token
+    total = aggregate(per_token=per_token, mask=None, denominator=denominator)
     entropy = aggregate(per_token=scored.entropy_P, mask=None, denominator=denominator)
     stats = {
         name: aggregate(per_token=value.float(), mask=None, denominator=denominator)

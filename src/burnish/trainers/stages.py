@@ -11,6 +11,7 @@ from torch import Tensor
 from burnish.algorithms.advantages import RunningMoments, gae, normalise_rewards, shape_rewards, whiten
 from burnish.algorithms.aggregate import explained_variance
 from burnish.algorithms.kl import kl_estimate
+from burnish.algorithms.policy_losses import truncated_importance
 from burnish.batch import Batch, TokenSequence, groups_of
 from burnish.config.schema import Ppo
 from burnish.models.roles import Roles
@@ -45,7 +46,8 @@ def to_batch(
 
     The four log-probabilities of a token have four names: `sampler_logprobs` (the engine's), `old_logprobs` (the trainer's
     before this update; on policy with a single update they would equal the new ones, so the pass is skipped and the column
-    is the sampler's, unless the sampler's distribution was truncated or penalised), `ref_logprobs` (the reference's), and `logprobs`, computed in the loss.
+    is the sampler's, unless that drew from a truncated or penalised distribution or multiplies in less precision: then
+    tokens are weighted by truncated importance), `ref_logprobs` (the reference's), and `logprobs`, computed in the loss.
     """
     limit, temperature = config.optimiser.micro_batch_tokens, config.sampling.temperature
     batch = Batch(tuple(TokenSequence(r.prompt_tokens, r.completion.tokens) for r in rollouts))
@@ -53,7 +55,8 @@ def to_batch(
     ref_P = column(lambda b: roles.reference.logprobs(b, temperature=temperature).logprobs_P, batch, max_tokens=limit)
     values_P = column(roles.critic.values, batch, max_tokens=limit)
     old_P = sampler_P
-    if config.epochs * config.mini_batches > 1 or not config.sampling.follows_the_model:
+    on_policy = config.sampling.follows_the_model and roles.policy.backbone.samples_exactly
+    if config.epochs * config.mini_batches > 1 or not on_policy:
         old_P = column(lambda b: roles.policy.logprobs(b, temperature=temperature).logprobs_P, batch, max_tokens=limit)
 
     scores_B, moments = _scores(rollouts, rewards, config=config, moments=moments)
@@ -73,11 +76,20 @@ def to_batch(
         "explained_variance": float(explained_variance(values=values_BT, returns=estimate.returns_BT, mask=mask_BT)),
         "value_mean": float(values_P.mean()),
         "return_mean": float(estimate.returns_BT[mask_BT].mean()),
+        "sampler_gap_mean": float((sampler_P - old_P).abs().mean()),
         "sampler_gap_max": float((sampler_P - old_P).abs().max()),
     }
+    weights = {}
+    if config.importance_cap is not None and not on_policy:
+        importance = truncated_importance(old_logprobs=old_P, sampler_logprobs=sampler_P, cap=config.importance_cap)
+        weights["importance"] = importance.per_token
+        metrics |= {
+            "importance_mean": float(importance.per_token.mean()),
+            "importance_capped": float(importance.stats["capped"].mean()),
+        }
     batch = batch.with_columns(
         sampler_logprobs=sampler_P, old_logprobs=old_P, ref_logprobs=ref_P, values=values_P,
-        advantages=advantages_BT[mask_BT], returns=estimate.returns_BT[mask_BT],
+        advantages=advantages_BT[mask_BT], returns=estimate.returns_BT[mask_BT], **weights,
     )  # fmt: skip
     return Prepared(batch, metrics, moments)
 

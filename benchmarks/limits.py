@@ -1,0 +1,78 @@
+"""What the machine would need at least for a workload's step, and what the plan says of its memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from work import GROUP, NEW_TOKENS, PPO_PROMPTS, PROMPTS
+
+from burnish.planning import memory
+from burnish.planning.machine import Machine
+from burnish.planning.memory import FLOAT32, Part, Precision
+from burnish.planning.shape import ModelShape
+
+MICRO_BATCH = 1024
+RANK = 16
+
+
+@dataclass(frozen=True)
+class Work:
+    """Of one step: tokens that a pass over its sequences runs (shared prompts once), and how many of them are scored."""
+
+    tokens: float
+    scored: float
+    sequences: float
+
+    @property
+    def context(self) -> float:
+        """Mean tokens that a token sees."""
+        return self.tokens / self.sequences / 2
+
+
+def training_limit(workload: str, work: Work, shape: ModelShape, machine: Machine, *, lora: bool) -> float:
+    """Seconds of a step at the rate of large products, with nothing computed that need not be."""
+    forward = lambda scored: shape.forward_flops(work.tokens, scored, context=work.context)  # noqa: E731
+    train = lambda scored: shape.training_flops(work.tokens, scored, lora=lora, context=work.context)  # noqa: E731
+    flops = {
+        "sft": train(work.scored),
+        "reward": train(0),
+        "dpo": train(work.scored) + forward(work.scored),
+        "grpo": train(work.scored) + forward(work.scored),
+        # reference, critic and reward model read the rollouts; policy and critic learn
+        "ppo": train(work.scored) + train(0) + forward(work.scored) + 2 * forward(0),
+    }[workload]
+    rows = {"grpo": PROMPTS * GROUP, "ppo": PPO_PROMPTS}.get(workload)
+    sampling = NEW_TOKENS * rows / decoding_limit(rows, shape, machine) if rows else 0.0
+    return flops / machine.flops + sampling
+
+
+def decoding_limit(rows: int, shape: ModelShape, machine: Machine) -> float:
+    """Tokens a second: every step reads all weights once and multiplies them with `rows` rows."""
+    read = machine.weight_bytes * (shape.decoder + shape.head) / machine.bandwidth
+    multiply = rows * shape.forward_flops(1, 1, context=NEW_TOKENS / 2) / machine.flops
+    return rows / max(read, multiply)
+
+
+def planned_memory(workload: str, work: Work, shape: ModelShape, *, lora: bool, products: str = "float32") -> float:
+    """Bytes, by the same functions that `burnish plan` uses."""
+    rank = RANK if lora else None
+    precision = Precision(matrix=2) if products == "bfloat16" else FLOAT32
+    micro = min(MICRO_BATCH, work.tokens)
+    parts = [memory.program()]
+    if workload == "generate":
+        parts += [memory.frozen(shape, "model"), memory.engine(shape, rows=PROMPTS * GROUP, length=NEW_TOKENS + 16)]
+        return memory.total(parts)
+    parts += [memory.frozen(shape, "backbone", precision)] if lora else []
+    learners = 2 if workload == "ppo" else 1
+    parts += [memory.learner(shape, "learner", rank=rank) for _ in range(learners)]
+    parts.append(memory.gradient(shape, rank=rank))
+    frozen = {"grpo": 1, "ppo": 2}.get(workload, 0)
+    parts += [memory.frozen(shape, "frozen")] * (0 if lora else frozen)
+    if workload in ("grpo", "ppo"):
+        rows = PPO_PROMPTS if workload == "ppo" else PROMPTS * GROUP
+        parts.append(memory.engine(shape, rows=rows, length=NEW_TOKENS + 16, precision=precision))
+    parts.append(memory.activations(shape, micro, rank=rank))
+    if work.scored:
+        scored = micro * work.scored / work.tokens
+        parts.append(memory.logits(shape, scored, buffers=2 if workload == "ppo" else 1))
+    return memory.total([*parts, Part("adapters of frozen roles", 4.0 * shape.adapter(RANK) if lora else 0.0)])

@@ -1,0 +1,282 @@
+"""Burnish on one workload, through the code that its commands run; prints one JSON object."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from work import (
+    BATCH,
+    BETA_DPO,
+    BETA_GRPO,
+    GROUP,
+    LORA_ALPHA,
+    LORA_RANK,
+    NEW_TOKENS,
+    PPO_PROMPTS,
+    PROMPTS,
+    Clock,
+    arguments,
+    batch,
+    mean,
+    median_rate,
+    report,
+    reward,
+    texts,
+)
+
+from burnish.algorithms.advantages import group_advantages
+from burnish.algorithms.aggregate import aggregate
+from burnish.algorithms.kl import kl_estimate
+from burnish.algorithms.policy_losses import ppo_policy_loss
+from burnish.algorithms.preference_losses import dpo_loss
+from burnish.batch import Batch, TokenSequence, cut
+from burnish.config.schema import Checkpointing, Optimiser, Ppo, RewardModel, Sampling, Sft
+from burnish.generation.base import Request, SamplingParams, request_seed
+from burnish.generation.native import NativeEngine
+from burnish.models.adapters import LoraSpec, add_adapter
+from burnish.models.backbone import Backbone, load_backbone
+from burnish.models.heads import ScalarHead
+from burnish.models.precision import NAMES
+from burnish.models.roles import Roles, View, adapter_roles, copy_roles
+from burnish.records import Comparison, Prompt, Rollout
+from burnish.rewards.model import RewardModelScorer
+from burnish.trainers.learner import Learner, Term
+from burnish.trainers.online import train_ppo
+from burnish.trainers.reward_model import RankedGroup, score_sequences, train_reward_model
+from burnish.trainers.sft import train_sft
+from burnish.trainers.stages import column
+
+PARAMS = SamplingParams(NEW_TOKENS, min_new_tokens=NEW_TOKENS)
+SPEC = LoraSpec(LORA_RANK, float(LORA_ALPHA))
+NEVER = Checkpointing(every=10_000)
+OPTIONS = arguments("generate", "sft", "reward", "dpo", "grpo", "ppo", "hh")
+
+
+def load() -> Backbone:
+    """The model, its frozen decoder's matrices in the precision that is asked for."""
+    return load_backbone(OPTIONS.model, products=NAMES[OPTIONS.products])
+
+
+def trained(backbone: Backbone, *, head: bool = False) -> View:
+    """The role that learns: an adapter set on the frozen backbone, or every weight."""
+    scalar = ScalarHead(backbone.width, seed=OPTIONS.seed) if head else None
+    if not OPTIONS.lora:
+        return View(backbone, head=scalar)
+    backbone.freeze()
+    add_adapter(backbone, "policy", SPEC, seed=OPTIONS.seed)
+    return View(backbone, "policy", SPEC, scalar)
+
+
+def optimiser(**changes: Any) -> Optimiser:
+    """A constant rate, no warm-up."""
+    return Optimiser(**{"learning_rate": OPTIONS.learning_rate, "schedule": "constant", "warmup": 0.0, **changes})
+
+
+def rows() -> dict[str, list[dict[str, Any]]]:
+    """The pairs, as tokens."""
+    return json.loads(OPTIONS.rows.read_text())
+
+
+def answer(row: dict[str, Any], side: str) -> TokenSequence:
+    """One side of a pair."""
+    return TokenSequence(tuple(row["prompt_ids"]), tuple(row[f"{side}_ids"]))
+
+
+def engine_of(view: View) -> NativeEngine:
+    """The native engine with this role's weights."""
+    return NativeEngine(view, end_tokens=frozenset({view.backbone.tokenizer.eos_token_id}))
+
+
+def progress(clock: Clock) -> Callable[[int, int, int, dict[str, float]], None]:
+    """What the loops tell after each step, to the clock."""
+    return lambda done, total, tokens, values: clock.tick(values.get("loss"))
+
+
+def timed(clock: Clock, **values: object) -> None:
+    """A training workload's report; the last step of a loop ends with evaluation and a checkpoint, so it is not timed."""
+    clock.ends = clock.ends[:-1]
+    report(step_s=clock.step_s, steps=len(clock.losses), loss=mean(clock.losses), **values)
+
+
+def generate() -> None:
+    """Sampling; and greedy completions, to be compared."""
+    backbone = load()
+    engine = engine_of(View(backbone))
+
+    def write(count: int, temperature: float = 1.0) -> list[list[int]]:
+        requests = [Request(tuple(backbone.tokenizer(text)["input_ids"]), i) for i, text in enumerate(batch(count))]
+        params = SamplingParams(NEW_TOKENS, temperature=temperature, min_new_tokens=NEW_TOKENS)
+        return [list(completion.tokens) for completion in engine.generate(requests, params)]
+
+    rates = median_rate(write, OPTIONS.steps)
+    report(rates=rates, greedy=write(BATCH, 0.0))
+
+
+def sft() -> None:
+    """The chosen answers as demonstrations."""
+    examples = [answer(row, "chosen") for row in rows()["train"]]
+    config = Sft(epochs=1, batch_size=BATCH, eval_every=10_000, optimiser=optimiser(), checkpoint=NEVER)
+    clock = Clock()
+    train_sft(
+        trained(load()), examples, examples[:1], config=config, seed=0, folder=Path(tempfile.mkdtemp()),
+        progress=progress(clock),
+    )  # fmt: skip
+    timed(clock)
+
+
+def reward_model() -> None:
+    """Bradley–Terry; `hh` makes one pass with a falling rate and scores held-out pairs."""
+    hh = OPTIONS.workload == "hh"
+    data = rows()
+    ranked = [
+        RankedGroup((answer(row, "chosen"), answer(row, "rejected")), (Comparison(0, 1, 1.0),)) for row in data["train"]
+    ]
+    view, clock = trained(load(), head=True), Clock()
+    config = RewardModel(
+        batch_size=16 if hh else BATCH, eval_every=10_000, optimiser=optimiser(schedule="linear" if hh else "constant"), checkpoint=NEVER
+    )  # fmt: skip
+    began = time.perf_counter()
+    train_reward_model(
+        view, ranked, [], config=config, seed=OPTIONS.seed, folder=Path(tempfile.mkdtemp()), progress=progress(clock)
+    )
+    found: dict[str, object] = {"train_s": time.perf_counter() - began, "first_loss": clock.losses[0]}
+    if hh:
+        sides = [answer(row, side) for row in data["heldout"] for side in ("chosen", "rejected")]
+        scores = score_sequences(view, sides, max_tokens=2048).reshape(-1, 2)
+        found["differences"] = (scores[:, 0] - scores[:, 1]).tolist()
+    timed(clock, **found)
+
+
+def dpo() -> None:
+    """One update a step; the reference is the model as it begins, run once over all pairs (its time is shared out)."""
+    pairs = [(answer(row, "chosen"), answer(row, "rejected")) for row in rows()["train"]]
+    view, clock, limit = trained(load()), Clock(), optimiser().micro_batch_tokens
+    everything = Batch(tuple(side for pair in pairs for side in pair))
+    began = time.perf_counter()
+    ref_P = column(lambda b: view.logprobs(b).logprobs_P, everything, max_tokens=limit)
+    everything = everything.with_columns(ref_logprobs=ref_P)
+    reference_s = (time.perf_counter() - began) / (len(pairs) / BATCH)
+    learner = Learner(view, optimiser(), total_steps=OPTIONS.steps + 1)
+    for at in range(0, len(pairs), BATCH):
+        costs = [len(chosen) + len(rejected.response) for chosen, rejected in pairs[at : at + BATCH]]
+        pieces = [everything.select([2 * (at + i) + side for i in run for side in (0, 1)]) for run in cut(costs, limit)]
+        clock.tick(learner.update(partial(dpo_term, view, piece) for piece in pieces)["loss"])
+    report(step_s=clock.step_s + reference_s, steps=len(clock.losses), loss=mean(clock.losses))
+
+
+def dpo_term(view: View, piece: Batch) -> Term:
+    """The mean over the step's pairs; rows of a piece are chosen, rejected, chosen, ..."""
+
+    def sums(values_P: Tensor) -> Tensor:
+        return torch.zeros(len(piece)).index_add(0, piece.sequence_of_P, values_P).unflatten(0, (-1, 2))
+
+    now, ref = sums(view.logprobs(piece).logprobs_P), sums(piece["ref_logprobs"])
+    loss = dpo_loss(
+        chosen_logprobs=now[:, 0], rejected_logprobs=now[:, 1], ref_chosen_logprobs=ref[:, 0], ref_rejected_logprobs=ref[:, 1],
+        beta=BETA_DPO,
+    )  # fmt: skip
+    return Term(loss.per_token.sum() / BATCH, {})
+
+
+def grpo() -> None:
+    """Sample, score, compare within the group, update: the online loop without its files."""
+    backbone = load()
+    view, clock, limit = trained(backbone), Clock(), optimiser().micro_batch_tokens
+    if OPTIONS.lora:
+        reference = View(backbone)
+    else:
+        frozen = load()
+        frozen.freeze()
+        reference = View(frozen)
+    engine = engine_of(view)
+    learner = Learner(view, optimiser(), total_steps=OPTIONS.steps + 1)
+    asked = texts(PROMPTS * (OPTIONS.steps + 1))
+    for step in range(OPTIONS.steps + 1):
+        prompts = [tuple(backbone.tokenizer(t)["input_ids"]) for t in asked[PROMPTS * step :][:PROMPTS]]
+        engine.load(view, version=step)
+        requests = [Request(p, request_seed(step, i, k)) for i, p in enumerate(prompts) for k in range(GROUP)]
+        completions = engine.generate(requests, PARAMS)
+        rewards = torch.tensor([reward(c.text) for c in completions]).reshape(PROMPTS, GROUP)
+        batch_ = Batch(
+            tuple(TokenSequence(r.prompt_tokens, c.tokens) for r, c in zip(requests, completions, strict=True))
+        )
+        batch_ = batch_.with_columns(
+            old_logprobs=torch.tensor([x for c in completions for x in c.sampler_logprobs]),
+            ref_logprobs=column(lambda b: reference.logprobs(b).logprobs_P, batch_, max_tokens=limit),
+            advantages=group_advantages(rewards_GK=rewards).flatten().repeat_interleave(batch_.counts_N),
+        )
+        pieces = [batch_.select(run) for run in batch_.micro_batches(limit)]
+        clock.tick(learner.update(partial(grpo_term, view, piece, batch_.trained_tokens) for piece in pieces)["loss"])
+    report(step_s=clock.step_s, steps=len(clock.losses), loss=mean(clock.losses))
+
+
+def grpo_term(view: View, piece: Batch, denominator: int) -> Term:
+    """Every completion has the same length here, so the mean over tokens is the paper's mean of means."""
+    now_P = view.logprobs(piece).logprobs_P
+    loss = ppo_policy_loss(
+        logprobs=now_P, old_logprobs=piece["old_logprobs"], advantages=piece["advantages"], clip_low=0.2, clip_high=0.2
+    )
+    kl_P = kl_estimate(logprobs=now_P, ref_logprobs=piece["ref_logprobs"], estimator="k3")
+    return Term(aggregate(per_token=loss.per_token + BETA_GRPO * kl_P, mask=None, denominator=denominator), {})
+
+
+class PlainSampler:
+    """Exactly 64 tokens after the plain text of each prompt, as the peer writes them."""
+
+    def __init__(self, view: View) -> None:
+        self._tokenizer = view.backbone.tokenizer
+        self._engine = engine_of(view)
+
+    def load(self, view: View, *, version: int) -> None:
+        self._engine.load(view, version=version)
+
+    def generate(self, prompts: Sequence[Prompt], *, samples: int, round: int) -> list[Rollout]:
+        tokens = [tuple(self._tokenizer(p.messages[0]["content"])["input_ids"]) for p in prompts]
+        requests = [Request(t, request_seed(round, p.id)) for p, t in zip(prompts, tokens, strict=True)]
+        completions = self._engine.generate(requests, PARAMS)
+        return [Rollout(p, t, c, self._engine.version) for p, t, c in zip(prompts, tokens, completions, strict=True)]
+
+
+def ppo_roles() -> Roles:
+    """The four models, two ways."""
+    backbone = load()
+    if OPTIONS.roles == "copies":
+        critic, judge = (load() for _ in range(2))
+        scalars = (View(b, head=ScalarHead(b.width)) for b in (critic, judge))
+        return copy_roles(load(), *scalars, backbone)
+    backbone.freeze()
+    add_adapter(backbone, "reward", SPEC, seed=0)
+    return adapter_roles(View(backbone, "reward", SPEC, ScalarHead(backbone.width)), lora=SPEC, seed=0)
+
+
+def ppo() -> None:
+    """One update of policy and critic a step."""
+    roles, clock = ppo_roles(), Clock()
+    prompts = [Prompt(f"p{i}", ({"role": "user", "content": text},)) for i, text in enumerate(texts(PPO_PROMPTS))]
+    config = Ppo(
+        roles=OPTIONS.roles, steps=OPTIONS.steps + 2, prompts_per_step=PPO_PROMPTS, sampling=Sampling(max_new_tokens=NEW_TOKENS),
+        optimiser=optimiser(), critic_learning_rate=OPTIONS.learning_rate, checkpoint=NEVER,
+    )  # fmt: skip
+    ends = [roles.policy.backbone.tokenizer.eos_token_id]
+    train_ppo(
+        roles, PlainSampler(roles.policy), RewardModelScorer(roles.reward, end_tokens=ends, max_tokens=2048), prompts, config=config,
+        seed=0, folder=Path(tempfile.mkdtemp()), progress=progress(clock),
+    )  # fmt: skip
+    timed(clock)
+
+
+WORKLOADS = {
+    "generate": generate, "sft": sft, "reward": reward_model, "hh": reward_model, "dpo": dpo, "grpo": grpo, "ppo": ppo,
+}  # fmt: skip
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    WORKLOADS[OPTIONS.workload]()

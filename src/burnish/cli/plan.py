@@ -1,0 +1,38 @@
+"""`burnish plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from burnish.config.schema import Recipe
+from burnish.errors import UserError
+from burnish.pipeline.plan import data_size, refuse_what_cannot_fit, shape_of, table
+from burnish.planning.machine import Machine, this_machine
+from burnish.planning.plan import make_plan
+from burnish.planning.shape import ModelShape
+
+
+def show(recipe: Recipe, *, model_config: Path | None, gpu: tuple[int, float, float, float], wage: float) -> int:
+    """Print the plan; 1 if the recipe cannot fit, else 0."""
+    say = lambda line: typer.echo(line, err=True)  # noqa: E731
+    shape = ModelShape.read(model_config) if model_config is not None else shape_of(recipe.model.name, say=say)
+    machine = this_machine() if not gpu[0] else _gpus(*gpu)
+    data = data_size(recipe)
+    plan = make_plan(recipe, shape, data, machine)
+    name = model_config or recipe.model.name
+    typer.echo(f"{name}: {shape.parameters / 1e6:,.1f} M parameters, {shape.layers} layers of width {shape.width}")
+    typer.echo(table(plan, machine, wage=wage))
+    try:
+        refuse_what_cannot_fit(plan, recipe, shape, data, machine)
+    except UserError as error:
+        typer.echo(f"\nThis cannot fit: {error}")
+        return 1
+    return 0
+
+
+def _gpus(count: int, memory: float, tflops: float, bandwidth: float) -> Machine:
+    """bf16 weights and activations, a float32 master copy and Adam's moments, spread over the devices (ZeRO-3)."""
+    name = f"{count} GPU{'s' if count > 1 else ''}, bf16 (arithmetic: Burnish trains on the CPU in this version)"
+    return Machine(name, memory * 1e9, tflops * 1e12, bandwidth * 1e9, devices=count, weight_bytes=2)

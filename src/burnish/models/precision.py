@@ -1,0 +1,82 @@
+"""Products of the frozen decoder in bfloat16; everything else stays in float32.
+
+A processor with bfloat16 units multiplies twice as fast in it, and weights take half the memory. Only the linear maps of
+the decoder are stored and multiplied so: norms, attention, the residual stream, the head and its log-probabilities,
+adapters and their optimiser keep float32, so that what is rounded is rounded once, at a product.
+"""
+
+from __future__ import annotations
+
+import weakref
+from functools import lru_cache
+from pathlib import Path
+from types import MethodType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NAMES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+_last: tuple[weakref.ref[Tensor], int, Tensor] | None = None
+
+
+@lru_cache(maxsize=1)
+def fast_here() -> bool:
+    """Whether this processor multiplies bfloat16 faster than float32."""
+    return torch.backends.mkldnn.is_available() and bool(_processor_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def multiply_in_bfloat16(decoder: nn.Module) -> None:
+    """Round the decoder's linear maps to bfloat16 and freeze them; their inputs are rounded at each product."""
+    for module in decoder.modules():
+        if isinstance(module, nn.Linear):
+            module.weight = nn.Parameter(module.weight.detach().to(torch.bfloat16), requires_grad=False)
+            if module.bias is not None:
+                module.bias = nn.Parameter(module.bias.detach().to(torch.bfloat16), requires_grad=False)
+            module.forward = MethodType(_forward, module)
+
+
+def narrowed(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """`x` in `dtype`. Queries, keys and values read the same input one after the other: it is rounded once for them."""
+    global _last
+    if x.dtype == dtype:
+        return x
+    if _last is not None and _last[0]() is x and _last[1] == x._version and _last[2].dtype == dtype:
+        return _last[2]
+    narrow = x.detach().to(dtype)
+    _last = (weakref.ref(x), x._version, narrow)
+    return narrow
+
+
+def packed(weight: Tensor) -> Tensor:
+    """A bfloat16 `weight` (in, out) in the layout that oneDNN multiplies in; any other, or where that cannot be had, as it is.
+
+    Left plain, it would be brought into that layout at every product, which costs a thin product as much as itself.
+    """
+    if weight.dtype != torch.bfloat16 or weight.device.type != "cpu" or not fast_here():
+        return weight
+    try:
+        return torch.ops.mkldnn._reorder_linear_weight(weight.T.contiguous())
+    except (AttributeError, RuntimeError, TypeError):  # the operator is torch's own, for its compiler: it may change
+        return weight
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """x @ weight, made in the weight's precision and returned in x's; `weight` (in, out), or what `packed` made of it."""
+    narrow = x.to(weight.dtype)
+    if weight.is_mkldnn:
+        return torch.ops.mkldnn._linear_pointwise(narrow, weight, None, "none", [], "").to(x.dtype)
+    return (narrow @ weight).to(x.dtype)
+
+
+def _forward(linear: nn.Linear, x: Tensor) -> Tensor:
+    return F.linear(x.to(linear.weight.dtype), linear.weight, linear.bias).to(x.dtype)
+
+
+def _processor_flags() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return set(next((line for line in lines if line.startswith(("flags", "Features"))), "").partition(":")[2].split())

@@ -1,0 +1,91 @@
+"""Bytes that the parts of a stage take, by arithmetic. What is alive together adds up; the stage's peak is that sum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from burnish.planning.shape import ModelShape
+
+PROGRAM = 0.62e9
+"""Python, torch, transformers and what they load, measured."""
+SLACK = 1.06
+"""What the allocator holds beyond what is in use, measured."""
+CHUNK = 512
+"""Scored positions whose logits are held at once (`burnish.algorithms.logprobs`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Something that takes memory, in bytes."""
+
+    name: str
+    size: float
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """Bytes of a number: `weight` of weights and activations; `master` of the float32 copy that the optimiser of 16-bit
+    weights keeps (0 where the weights are float32 themselves); `matrix` of a frozen decoder's matrices (None: as weights).
+    Weights are spread over `shards` devices."""
+
+    weight: int = 4
+    master: int = 0
+    shards: int = 1
+    matrix: int | None = None
+
+    def decoder(self, shape: ModelShape) -> float:
+        """Bytes of the matrices of a frozen decoder."""
+        return float((self.weight if self.matrix is None else self.matrix) * shape.decoder)
+
+
+FLOAT32 = Precision()
+
+
+def program() -> Part:
+    """What is there before any model is."""
+    return Part("program", PROGRAM)
+
+
+def frozen(shape: ModelShape, name: str, precision: Precision = FLOAT32) -> Part:
+    """A model that does not learn."""
+    rest = precision.weight * (shape.parameters - shape.decoder)
+    return Part(name, (precision.decoder(shape) + rest) / precision.shards)
+
+
+def learner(shape: ModelShape, name: str, *, rank: int | None, precision: Precision = FLOAT32) -> Part:
+    """What learns: weight and Adam's two moments of every weight, or of a LoRA set (its backbone not counted)."""
+    count = shape.parameters if rank is None else shape.adapter(rank)
+    return Part(name, (precision.weight + precision.master + 8) * count / precision.shards)
+
+
+def gradient(shape: ModelShape, *, rank: int | None, precision: Precision = FLOAT32) -> Part:
+    """Of the one role that is being updated: no two have gradients at the same time."""
+    count = shape.parameters if rank is None else shape.adapter(rank)
+    # That of the embedding comes in two parts where the head shares its weight; both are alive when they are added.
+    twice = 4.0 * shape.head if rank is None and shape.tied else 0.0
+    return Part("gradient", 4.0 * count / precision.shards + twice)
+
+
+def activations(shape: ModelShape, tokens: float, *, rank: int | None, precision: Precision = FLOAT32) -> Part:
+    """What a micro-batch of `tokens` leaves for its backward pass, and the few wide tensors in flight."""
+    in_flight = 6 * shape.mlp + 4 * shape.width
+    return Part(
+        "activations of a micro-batch",
+        precision.weight * tokens * (shape.kept_per_token(lora=rank is not None) + in_flight),
+    )
+
+
+def logits(shape: ModelShape, scored: float, *, buffers: int = 1) -> Part:
+    """The chunk of logits; two buffers where the entropy is asked for."""
+    return Part("logits of a chunk", 4.0 * min(CHUNK, scored) * shape.vocabulary * buffers)
+
+
+def engine(shape: ModelShape, *, rows: int, length: int, precision: Precision = FLOAT32) -> Part:
+    """The sampler's own copy of the decoder, the cache of `rows` sequences of `length` tokens, and its logits."""
+    cache = precision.weight * shape.cache_per_token * rows * length
+    return Part("sampler", precision.decoder(shape) + cache + 8.0 * rows * shape.vocabulary)
+
+
+def total(parts: list[Part]) -> float:
+    """The peak of a stage with these parts, in bytes."""
+    return SLACK * sum(part.size for part in parts)

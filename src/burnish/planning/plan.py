@@ -1,0 +1,308 @@
+"""A recipe's plan: for each stage its memory by part, its time, and the people it asks; what would make it fit.
+
+Pure arithmetic over a model's shape, the sizes of the data and a machine's rates. Times are estimates: answers are taken
+to be as long as the demonstrations'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from burnish.config.schema import Lora, Recipe
+from burnish.planning import memory
+from burnish.planning.machine import Machine
+from burnish.planning.memory import Part, Precision
+from burnish.planning.shape import ModelShape
+
+TRAINING_SHARE = 0.5
+"""Of the machine's product rate that training reaches, measured."""
+DECODING_SHARE = 0.5
+"""Of the limit that decoding reaches, measured."""
+DECODE_ROWS = 64
+"""Sequences side by side in the sampler."""
+STAGE_SECONDS = 6.0
+"""Loading, saving and the like, a stage."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataSize:
+    """What a run reads: counts, and mean lengths in tokens."""
+
+    demonstrations: int
+    heldout_demonstrations: int
+    prompts: int
+    heldout_prompts: int
+    comparisons: int
+    heldout_comparisons: int
+    prompt_tokens: float
+    answer_tokens: float
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """One stage: parts of its memory at its peak, and its time in seconds."""
+
+    name: str
+    parts: tuple[Part, ...]
+    seconds: float
+
+    @property
+    def peak(self) -> float:
+        """Bytes, on each device."""
+        return memory.total(list(self.parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """What is asked of people: `rankings` of `responses` answers each."""
+
+    rankings: int
+    responses: int
+    hours: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The stages of a recipe in their order, and the annotation, if any."""
+
+    stages: tuple[StagePlan, ...]
+    annotation: Annotation | None
+
+    @property
+    def peak(self) -> float:
+        """Bytes, on each device: the largest of the stages."""
+        return max((stage.peak for stage in self.stages), default=0.0)
+
+    @property
+    def seconds(self) -> float:
+        """Of all stages."""
+        return sum(stage.seconds for stage in self.stages)
+
+
+def make_plan(
+    recipe: Recipe, shape: ModelShape, data: DataSize, machine: Machine, *, stages: Sequence[str] | None = None
+) -> Plan:
+    """The plan of `recipe`, or of some of its stages, for a model of this shape on this machine."""
+    how = _Estimate(recipe, shape, data, machine)
+    estimates = {"sft": how.sft, "collect": how.collect, "reward": how.reward, "ppo": how.ppo, "evaluate": how.evaluate}
+    wanted = [s for s in estimates if s in (recipe.stages if stages is None else stages)]
+    if data.comparisons:
+        wanted = [s for s in wanted if s != "collect"]  # people's comparisons are given
+    annotation = how.annotation() if "collect" in wanted else None
+    return Plan(tuple(estimates[stage]() for stage in wanted), annotation)
+
+
+def settings_that_fit(
+    recipe: Recipe, shape: ModelShape, data: DataSize, machine: Machine, *, stages: Sequence[str] | None = None
+) -> tuple[str, ...] | None:
+    """The mildest changes to the recipe with which it fits the machine's memory; None if none of them is enough."""
+    for changes in _milder(recipe):
+        changed = _changed(recipe, changes)
+        if make_plan(changed, shape, data, machine, stages=stages).peak <= machine.memory:
+            return tuple(
+                f"{key}={_flow(value) if isinstance(value, dict) else value}" for key, value in changes.items()
+            )
+    return None
+
+
+def _milder(recipe: Recipe) -> Iterator[dict[str, Any]]:
+    """From what costs nothing but a little speed to what trains less."""
+    trainers = [s for s in ("sft", "reward", "ppo") if s in recipe.stages]
+    adapters: dict[str, Any] = {}
+    if recipe.ppo.roles == "copies" and "ppo" in trainers:
+        adapters["ppo.roles"] = "adapters"
+    for stage in ("sft", "reward"):
+        if stage in trainers and getattr(recipe, stage).lora is None:
+            adapters[f"{stage}.lora"] = {"r": 16, "alpha": 32.0}
+    smaller = [{f"{s}.optimiser.micro_batch_tokens": size for s in trainers} for size in (512, 256, 128)]
+    yield from smaller
+    if adapters:
+        yield adapters
+        yield from ({**adapters, **cut} for cut in smaller)
+
+
+def _changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    raw = recipe.model_dump()
+    for key, value in changes.items():
+        *way, last = key.split(".")
+        at = raw
+        for name in way:
+            at = at[name]
+        at[last] = value
+    return Recipe.model_validate(raw)
+
+
+def _flow(value: Mapping[str, Any]) -> str:
+    return "{" + ", ".join(f"{k}: {v:g}" for k, v in value.items()) + "}"
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    recipe: Recipe
+    shape: ModelShape
+    data: DataSize
+    machine: Machine
+
+    def sft(self) -> StagePlan:
+        """Training on demonstrations, and the held-out loss now and then."""
+        config, data = self.recipe.sft, self.data
+        count = data.demonstrations or data.comparisons
+        rank = _rank(config.lora)
+        length = data.prompt_tokens + data.answer_tokens
+        step = self._micro(config.optimiser.micro_batch_tokens, config.batch_size * length)
+        scored = step * data.answer_tokens / length
+        parts = [
+            memory.program(),
+            *self._trained("model", rank),
+            memory.activations(self.shape, step, rank=rank, precision=self._precision),
+            memory.logits(self.shape, scored),
+        ]
+        evaluations = 1 + max(1, config.epochs * count / config.batch_size / config.eval_every)
+        heldout = data.heldout_demonstrations or data.heldout_comparisons
+        seconds = self._train(config.epochs * count, length, data.answer_tokens, rank)
+        seconds += self._forward(evaluations * heldout, length, data.answer_tokens)
+        return StagePlan("sft", tuple(parts), seconds + STAGE_SECONDS)
+
+    def collect(self) -> StagePlan:
+        """Sampling K answers to each prompt."""
+        config = self.recipe.collect
+        prompts = min(config.prompts or self.data.prompts, self.data.prompts)
+        count = prompts * config.responses_per_prompt
+        parts = [memory.program(), self._frozen("model"), self._engine(count, config.sampling.max_new_tokens)]
+        return StagePlan("collect", tuple(parts), self._generate(count, config.sampling.max_new_tokens) + STAGE_SECONDS)
+
+    def reward(self) -> StagePlan:
+        """Bradley–Terry on the comparisons; then the SFT model's answers to 64 prompts, to set gain and bias."""
+        config, data = self.recipe.reward, self.data
+        people = data.comparisons > 0
+        responses = 2 if people else self.recipe.collect.responses_per_prompt
+        prompts = data.comparisons if people else min(self.recipe.collect.prompts or data.prompts, data.prompts)
+        heldout = data.heldout_comparisons if people else prompts * self.recipe.data.heldout
+        rank = _rank(config.lora)
+        tokens = data.prompt_tokens + responses * data.answer_tokens
+        step = self._micro(config.optimiser.micro_batch_tokens, config.batch_size * tokens)
+        parts = [
+            memory.program(),
+            *self._trained("model", rank),
+            memory.activations(self.shape, step, rank=rank, precision=self._precision),
+        ]
+        evaluations = 2 + config.epochs * prompts / config.batch_size / config.eval_every
+        seconds = self._train(config.epochs * prompts, tokens, 0.0, rank)
+        seconds += self._forward(evaluations * heldout, tokens, 0.0)
+        seconds += self._generate(64, self.recipe.ppo.sampling.max_new_tokens)
+        return StagePlan("reward", tuple(parts), seconds + STAGE_SECONDS)
+
+    def ppo(self) -> StagePlan:
+        """Rollouts, four passes over them, and the updates of policy and critic."""
+        config, data = self.recipe.ppo, self.data
+        adapters = config.roles == "adapters"
+        rollouts = config.prompts_per_step * config.responses_per_prompt
+        length = data.prompt_tokens + data.answer_tokens
+        update = rollouts * length / config.mini_batches
+        micro = self._micro(config.optimiser.micro_batch_tokens, update)
+        rank = config.lora.r if adapters else None
+        parts = [memory.program()]
+        if adapters:
+            judge = (self.recipe.reward.lora or config.lora).r
+            one = self._precision
+            parts += [
+                self._frozen("backbone (reference)"),
+                memory.learner(self.shape, "policy adapter", rank=config.lora.r, precision=one),
+                memory.learner(self.shape, "critic adapter", rank=judge, precision=one),
+                Part("reward adapter", one.weight * self.shape.adapter(judge)),
+            ]
+        else:
+            parts += [
+                memory.learner(self.shape, "policy", rank=None, precision=self._precision),
+                memory.learner(self.shape, "critic", rank=None, precision=self._precision),
+                self._frozen("reward model"),
+                self._frozen("reference"),
+            ]
+        parts += [
+            memory.gradient(self.shape, rank=rank, precision=self._precision),
+            self._engine(rollouts, config.sampling.max_new_tokens),
+            memory.activations(self.shape, micro, rank=rank, precision=self._precision),
+            memory.logits(self.shape, micro * data.answer_tokens / length, buffers=2),
+        ]
+        single = config.epochs * config.mini_batches == 1 and config.sampling.follows_the_model
+        step = self._generate(rollouts, config.sampling.max_new_tokens)
+        step += (1 if single else 2) * self._forward(rollouts, length, data.answer_tokens)
+        step += 2 * self._forward(rollouts, length, 0.0)
+        step += config.epochs * self._train(rollouts, length, data.answer_tokens, rank)
+        step += config.epochs * self._train(rollouts, length, 0.0, rank)
+        return StagePlan("ppo", tuple(parts), config.steps * step + STAGE_SECONDS)
+
+    def evaluate(self) -> StagePlan:
+        """Every model answers the held-out prompts; the reward model and the reference read the answers."""
+        config, data = self.recipe.evaluate, self.data
+        prompts = min(config.prompts or data.heldout_prompts, data.heldout_prompts)
+        count, length = prompts * config.responses_per_prompt, data.prompt_tokens + data.answer_tokens
+        models = 1 + config.base + ("ppo" in self.recipe.stages)
+        parts = [memory.program(), self._frozen("reference"), self._frozen("model"), self._frozen("reward model")]
+        parts.append(self._engine(count, config.sampling.max_new_tokens))
+        each = self._generate(count, config.sampling.max_new_tokens)
+        each += 2 * self._forward(count, length, data.answer_tokens) + self._forward(count, length, 0.0)
+        return StagePlan("evaluate", tuple(parts), models * each + STAGE_SECONDS)
+
+    def annotation(self) -> Annotation:
+        """Reading K answers at 200 words a minute and a prompt, and 5 seconds of thought for each of them."""
+        config = self.recipe.collect
+        prompts = min(config.prompts or self.data.prompts, self.data.prompts)
+        rankings = prompts * config.panel.annotators_per_item
+        words = 0.75 * (self.data.prompt_tokens + config.responses_per_prompt * self.data.answer_tokens)
+        seconds = words / 200 * 60 + 5.0 * config.responses_per_prompt
+        return Annotation(rankings, config.responses_per_prompt, rankings * seconds / 3600)
+
+    @property
+    def _precision(self) -> Precision:
+        short = self.machine.weight_bytes < 4
+        matrix = 2 if self.recipe.model.products == "bfloat16" else None
+        return Precision(self.machine.weight_bytes, 4 if short else 0, self.machine.devices, matrix)
+
+    def _frozen(self, name: str) -> Part:
+        return memory.frozen(self.shape, name, self._precision)
+
+    def _trained(self, name: str, rank: int | None) -> list[Part]:
+        one = self._precision
+        learns = memory.learner(self.shape, name if rank is None else f"{name}'s adapter", rank=rank, precision=one)
+        backbone = [] if rank is None else [self._frozen(name)]
+        return [*backbone, learns, memory.gradient(self.shape, rank=rank, precision=one)]
+
+    def _engine(self, count: int, new_tokens: int) -> Part:
+        rows, length = min(DECODE_ROWS, count), round(2 * self.data.prompt_tokens) + new_tokens
+        return memory.engine(self.shape, rows=rows, length=length, precision=self._precision)
+
+    def _micro(self, limit: int, step_tokens: float) -> float:
+        """Tokens of the largest micro-batch."""
+        return min(limit, step_tokens, max(limit, self.recipe.model.max_length))
+
+    def _train(self, examples: float, tokens: float, scored: float, rank: int | None) -> float:
+        flops = self.shape.training_flops(
+            examples * tokens, examples * scored, lora=rank is not None, context=tokens / 2
+        )
+        return flops / (TRAINING_SHARE * self._rate)
+
+    def _forward(self, examples: float, tokens: float, scored: float) -> float:
+        return self.shape.forward_flops(examples * tokens, examples * scored, context=tokens / 2) / (
+            TRAINING_SHARE * self._rate
+        )
+
+    def _generate(self, count: float, new_tokens: int) -> float:
+        """Every step reads all weights once and multiplies them with as many rows as are in flight."""
+        answer = min(self.data.answer_tokens, new_tokens)
+        rows = min(DECODE_ROWS, count)
+        read = self.machine.weight_bytes * (self.shape.decoder + self.shape.head) / self.machine.bandwidth
+        work = rows * self.shape.forward_flops(1, 1, context=self.data.prompt_tokens) / self.machine.flops
+        steps = count * answer / max(rows, 1) / self.machine.devices
+        prompts = self.shape.forward_flops(count * self.data.prompt_tokens, count) / self._rate
+        return (steps * max(read, work) + prompts) / DECODING_SHARE
+
+    @property
+    def _rate(self) -> float:
+        return self.machine.flops * self.machine.devices
+
+
+def _rank(lora: Lora | None) -> int | None:
+    return None if lora is None else lora.r

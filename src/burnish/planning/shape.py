@@ -1,0 +1,117 @@
+"""The shape of a decoder-only model, from its configuration alone: parameters, FLOPs and bytes follow from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from burnish.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """A Llama-shaped model: attention with grouped keys, a gated MLP, a head that may share the embedding's weight."""
+
+    layers: int
+    width: int
+    mlp: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    tied: bool
+    context: int
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], *, source: Path | None = None) -> ModelShape:
+        """From what stands in a model's config.json. Raises UserError naming the field that is missing."""
+        config = config.get("text_config", config)
+        try:
+            heads, width = int(config["num_attention_heads"]), int(config["hidden_size"])
+            return cls(
+                layers=int(config["num_hidden_layers"]),
+                width=width,
+                mlp=int(config["intermediate_size"]),
+                heads=heads,
+                kv_heads=int(config.get("num_key_value_heads") or heads),
+                head_dim=int(config.get("head_dim") or width // heads),
+                vocabulary=int(config["vocab_size"]),
+                tied=bool(config.get("tie_word_embeddings", False)),
+                context=int(config.get("max_position_embeddings", 2048)),
+            )
+        except KeyError as error:
+            raise UserError(
+                f"the configuration has no {error.args[0]!r}, so the model's size is not known.",
+                file=source,
+                hint="Plans are made for decoder-only models of the Llama kind.",
+            ) from error
+
+    @classmethod
+    def read(cls, path: Path) -> ModelShape:
+        """From a config.json, or a folder that holds one."""
+        file = path / "config.json" if path.is_dir() else path
+        try:
+            config = json.loads(file.read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(
+                "no model configuration can be read here.", file=file, hint="Name a config.json."
+            ) from error
+        if not isinstance(config, Mapping):
+            raise UserError("a model configuration is a JSON object.", file=file)
+        return cls.from_config(config, source=file)
+
+    @property
+    def linears(self) -> tuple[tuple[int, int], ...]:
+        """(in, out) of the linear maps of one layer."""
+        q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        return (
+            (self.width, q), (self.width, kv), (self.width, kv), (q, self.width),
+            (self.width, self.mlp), (self.width, self.mlp), (self.mlp, self.width),
+        )  # fmt: skip
+
+    @property
+    def decoder(self) -> int:
+        """Parameters of the linear maps of all layers."""
+        return self.layers * sum(a * b for a, b in self.linears)
+
+    @property
+    def head(self) -> int:
+        """Parameters of the language-model head, and of the embedding."""
+        return self.vocabulary * self.width
+
+    @property
+    def parameters(self) -> int:
+        """All of them, tied weights once."""
+        return self.decoder + self.head * (1 if self.tied else 2) + (2 * self.layers + 1) * self.width
+
+    def adapter(self, rank: int) -> int:
+        """Parameters of a LoRA set of this rank on every linear map."""
+        return self.layers * rank * sum(a + b for a, b in self.linears)
+
+    @property
+    def cache_per_token(self) -> int:
+        """Numbers that the keys and values of one token take."""
+        return 2 * self.layers * self.kv_heads * self.head_dim
+
+    def kept_per_token(self, *, lora: bool) -> int:
+        """Numbers that one token leaves for the backward pass of all layers.
+
+        A layer keeps its two inputs and their normalised forms; the queries, repeated keys and values, the output of
+        attention and its copy in the layout of the next product; gate, SiLU, up and their product. Where every weight is
+        trained the two norms keep what their own weight multiplies as well.
+        """
+        wide = self.heads * self.head_dim
+        return self.layers * ((4 if lora else 6) * self.width + 5 * wide + 4 * self.mlp)
+
+    def forward_flops(self, tokens: float, scored: float, *, context: float = 0.0) -> float:
+        """Of a forward pass: 2 for each weight of the decoder and each token, 2 for each weight of the head and each scored
+        token, and attention over `context` tokens on average."""
+        attention = 4.0 * self.layers * self.heads * self.head_dim * tokens * context
+        return 2.0 * self.decoder * tokens + 2.0 * self.head * scored + attention
+
+    def training_flops(self, tokens: float, scored: float, *, lora: bool, context: float = 0.0) -> float:
+        """Forward and backward: with every weight trained three times the forward pass, with a frozen backbone twice it."""
+        return (2.0 if lora else 3.0) * self.forward_flops(tokens, scored, context=context)

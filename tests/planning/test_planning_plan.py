@@ -1,0 +1,114 @@
+"""Plans: sums by hand, what grows with what, and settings that make a run fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import burnish
+from burnish.config.schema import Recipe
+from burnish.planning import memory
+from burnish.planning.machine import Machine, free_memory, this_machine
+from burnish.planning.plan import DataSize, make_plan, settings_that_fit
+from burnish.planning.shape import ModelShape
+
+SMOLLM2 = ModelShape(30, 576, 1536, 9, 3, 64, 49152, True, 8192)
+SEVEN = ModelShape(32, 4096, 14336, 32, 8, 128, 32000, False, 32768)
+DATA = DataSize(300, 50, 300, 100, 0, 0, prompt_tokens=40.0, answer_tokens=35.0)
+CPU = Machine("a CPU", 16e9, 400e9, 20e9)
+
+
+def _recipe(*changes: str) -> Recipe:
+    return burnish.load(None, *changes)
+
+
+def test_copies_by_hand():
+    """Policy and critic with two moments each, one gradient, two frozen models; a shared gradient buffer of the head."""
+    stage = make_plan(_recipe("ppo.roles=copies"), SMOLLM2, DATA, CPU, stages=["ppo"]).stages[0]
+    sizes = {part.name: part.size for part in stage.parts}
+    n = SMOLLM2.parameters
+    assert sizes["policy"] == sizes["critic"] == 12 * n
+    assert sizes["gradient"] == 4 * n + 4 * 49152 * 576
+    assert sizes["reward model"] == sizes["reference"] == 4 * n
+    assert stage.peak == pytest.approx(memory.SLACK * sum(sizes.values()))
+
+
+def test_adapters_need_less_than_copies_and_smaller_micro_batches_less_than_large():
+    peak = lambda *changes: make_plan(_recipe(*changes), SMOLLM2, DATA, CPU).peak  # noqa: E731
+    copies, adapters = peak("ppo.roles=copies"), peak()
+    small = peak("ppo.optimiser.micro_batch_tokens=128", "sft.optimiser.micro_batch_tokens=128", "reward.optimiser.micro_batch_tokens=128")  # fmt: skip
+    assert small < adapters < copies
+
+
+def test_time_of_training_is_flops_over_rate():
+    sft = lambda epochs: make_plan(_recipe(f"sft.epochs={epochs}", "sft.eval_every=100000"), SMOLLM2, DATA, CPU).stages[0].seconds  # noqa: E731  # fmt: skip
+    one_pass = SMOLLM2.training_flops(300 * 75, 300 * 35, lora=True, context=37.5) / (0.5 * 400e9)
+    assert sft(3) - sft(2) == pytest.approx(one_pass)
+
+
+def test_a_run_that_does_not_fit_is_told_what_would():
+    tight = Machine("a small CPU", 4.6e9, 400e9, 20e9)
+    recipe = _recipe("ppo.roles=copies", "sft.lora=null", "reward.lora=null")
+    assert make_plan(recipe, SMOLLM2, DATA, tight).peak > tight.memory
+    changes = settings_that_fit(recipe, SMOLLM2, DATA, tight)
+    assert changes is not None
+    assert "ppo.roles=adapters" in changes
+    fixed = _recipe("ppo.roles=copies", "sft.lora=null", "reward.lora=null", *changes)  # as a user would type them
+    assert make_plan(fixed, SMOLLM2, DATA, tight).peak <= tight.memory
+    assert settings_that_fit(recipe, SEVEN, DATA, tight) is None
+
+
+def test_the_mildest_change_comes_first():
+    peak = make_plan(_recipe(), SMOLLM2, DATA, CPU).peak
+    almost = Machine("almost enough", peak - 1e8, 400e9, 20e9)
+    changes = settings_that_fit(_recipe(), SMOLLM2, DATA, almost)
+    assert changes == tuple(f"{stage}.optimiser.micro_batch_tokens=512" for stage in ("sft", "reward", "ppo"))
+
+
+def test_seven_billion_parameters_on_gpus():
+    """16-bit weights, float32 masters and moments: 18 bytes a trained weight with its gradient, spread over the devices."""
+    eight = Machine("8 GPUs", 80e9, 990e12, 3350e9, devices=8, weight_bytes=2)
+    one = Machine("1 GPU", 80e9, 990e12, 3350e9, devices=1, weight_bytes=2)
+    recipe = _recipe("ppo.roles=copies", "sft.lora=null", "reward.lora=null")
+    sft = make_plan(recipe, SEVEN, DATA, eight).stages[0]
+    sizes = {part.name: part.size for part in sft.parts}
+    assert sizes["model"] + sizes["gradient"] == pytest.approx(18 * SEVEN.parameters / 8)
+    assert make_plan(recipe, SEVEN, DATA, eight).peak < eight.memory
+    assert make_plan(recipe, SEVEN, DATA, one).peak > one.memory
+    assert make_plan(recipe, SEVEN, DATA, eight).seconds < make_plan(recipe, SEVEN, DATA, one).seconds
+
+
+def test_annotation_by_hand():
+    """288 prompts, 3 annotators, 4 answers of 35 tokens: 135 words at 200 a minute, and 20 s of thought, a ranking."""
+    recipe = _recipe("collect.prompts=288", "collect.responses_per_prompt=4", "collect.panel.annotators_per_item=3")
+    asked = make_plan(recipe, SMOLLM2, DATA, CPU).annotation
+    assert asked is not None
+    assert asked.rankings == 864
+    assert asked.hours == pytest.approx(864 * (0.75 * (40 + 4 * 35) / 200 * 60 + 20) / 3600)
+
+
+def test_peoples_comparisons_need_no_collecting():
+    data = DataSize(0, 0, 300, 100, 300, 100, 100.0, 50.0)
+    made = make_plan(_recipe(), SMOLLM2, data, CPU)
+    assert [stage.name for stage in made.stages] == ["sft", "reward", "ppo", "evaluate"]
+    assert made.annotation is None
+
+
+def test_this_machine():
+    machine = this_machine(seconds=0.02)
+    assert machine.flops > 1e8
+    assert machine.bandwidth > 1e8
+    assert 0 < free_memory() < 1e14
+
+
+def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from burnish.planning import machine
+
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "memory.current").write_text("700000\n")
+    (tmp_path / "memory.stat").write_text("anon 500000\ninactive_file 200000\n")
+    monkeypatch.setattr(machine, "_GROUP", tmp_path)
+    assert free_memory() == 500_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_memory() > 500_000
