@@ -209,7 +209,8 @@ def grpo() -> None:
             tuple(TokenSequence(r.prompt_tokens, c.tokens) for r, c in zip(requests, completions, strict=True))
         )
         batch_ = batch_.with_columns(
-            old_logprobs=torch.tensor([x for c in completions for x in c.sampler_logprobs]),
+            # the model's own: the end token is forbidden to the sampler, so that every completion has 64 tokens
+            old_logprobs=torch.tensor([x for c in completions for x in c.model_logprobs]),
             ref_logprobs=column(lambda b: reference.logprobs(b).logprobs_P, batch_, max_tokens=limit),
             advantages=group_advantages(rewards_GK=rewards).flatten().repeat_interleave(batch_.counts_N),
         )

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GemmaConfig,
+    GemmaForCausalLM,
+    LlamaConfig,
     LlamaForCausalLM,
     MinPLogitsWarper,
     Qwen2Config,
@@ -22,6 +28,7 @@ from transformers import (
 from burnish.batch import Batch, Segment, TokenSequence
 from burnish.data.columns import prompts as load_prompts
 from burnish.data.sources import read_rows
+from burnish.errors import UserError
 from burnish.generation.base import Request, SamplingParams, request_seed
 from burnish.generation.native import NativeEngine
 from burnish.models import packed_attention
@@ -48,7 +55,25 @@ def _greedy(model: LlamaForCausalLM, prompt: tuple[int, ...], count: int) -> lis
     return tokens[len(prompt) :]
 
 
-def _small(kind: type, config: type) -> torch.nn.Module:
+FAMILIES = [
+    (Qwen2ForCausalLM, Qwen2Config),
+    (Qwen3ForCausalLM, Qwen3Config),
+    (GemmaForCausalLM, GemmaConfig),
+    (Gemma3ForCausalLM, partial(Gemma3TextConfig, query_pre_attn_scalar=13, sliding_window=64)),
+]
+
+
+def _family(kind: type, config: Callable[..., object]) -> Backbone:
+    """A small random model whose norms and biases matter."""
+    model = _small(kind, config)
+    for name, parameter in model.named_parameters():
+        if "bias" in name or "norm" in name:
+            torch.nn.init.uniform_(parameter, 0.5, 1.5)
+    model.set_attn_implementation(packed_attention.NAME)
+    return Backbone(model, tiny_tokenizer(), "test")
+
+
+def _small(kind: type, config: Callable[..., object]) -> torch.nn.Module:
     torch.manual_seed(0)
     return kind(
         config(
@@ -58,23 +83,37 @@ def _small(kind: type, config: type) -> torch.nn.Module:
     ).float().eval()  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("kind", "config"), [(Qwen2ForCausalLM, Qwen2Config), (Qwen3ForCausalLM, Qwen3Config), (None, None)]
-)
+@pytest.mark.parametrize(("kind", "config"), [*FAMILIES, (None, None)])
 def test_greedy_equals_the_models_own_forward(tiny: Backbone, kind: type, config: type):
-    backbone = tiny
-    if kind is not None:
-        model = _small(kind, config)
-        for name, parameter in model.named_parameters():
-            if "bias" in name or "norm" in name:
-                torch.nn.init.uniform_(parameter, 0.5, 1.5)
-        model.set_attn_implementation(packed_attention.NAME)
-        backbone = Backbone(model, tiny_tokenizer(), "test")
+    backbone = tiny if kind is None else _family(kind, config)
     found = _engine(backbone, max_rows=2).generate(
         [Request(p, 0) for p in PROMPTS], SamplingParams(12, temperature=0.0)
     )
     backbone.model.set_attn_implementation("eager")
     assert [list(c.tokens) for c in found] == [_greedy(backbone.model, p, 12) for p in PROMPTS]
+
+
+@pytest.mark.parametrize(("kind", "config"), FAMILIES)
+def test_sampler_and_trainer_agree_in_every_family(kind: type, config: type):
+    backbone = _family(kind, config)
+    requests = [Request(p, i) for i, p in enumerate(PROMPTS)]
+    completions = _engine(backbone).generate(requests, SamplingParams(20))
+    batch = Batch(tuple(TokenSequence(r.prompt_tokens, c.tokens) for r, c in zip(requests, completions, strict=True)))
+    sampler = torch.tensor([x for c in completions for x in c.sampler_logprobs])
+    torch.testing.assert_close(View(backbone).logprobs(batch).logprobs_P, sampler, atol=1e-4, rtol=1e-4)
+
+
+def test_a_bias_that_the_engine_would_leave_out_is_refused():
+    backbone = _family(LlamaForCausalLM, partial(LlamaConfig, attention_bias=True))
+    with pytest.raises(UserError, match=r"self_attn\.o_proj\.bias"):
+        _engine(backbone)
+
+
+def test_a_sliding_window_bounds_the_context():
+    backbone = _family(*FAMILIES[-1])
+    assert backbone.context == 64
+    with pytest.raises(ValueError, match="context is 64"):
+        _engine(backbone).generate([Request(tuple(range(60)), 0)], SamplingParams(5))
 
 
 def test_the_same_request_gives_the_same_tokens_in_any_company(tiny: Backbone):

@@ -61,8 +61,9 @@ def test_flops_by_hand():
     assert shape.cache_per_token == 2 * 2
 
 
+@pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("lora", [True, False])
-def test_what_is_kept_for_the_backward_pass(lora: bool):
+def test_what_is_kept_for_the_backward_pass(lora: bool, recompute: bool):
     """The storages that autograd keeps, weights not counted, against the estimate; what a token costs is the slope."""
     view, shape = _tiny()
     if lora:
@@ -70,6 +71,7 @@ def test_what_is_kept_for_the_backward_pass(lora: bool):
         add_adapter(view.backbone, "policy", LoraSpec(2, 4.0), seed=0)
         view = View(view.backbone, "policy", LoraSpec(2, 4.0))
     view.train_mode()
+    view.backbone.recompute_layers(recompute)
     weights = {p.untyped_storage().data_ptr() for p in view.backbone.model.parameters()}
 
     def kept(tokens: int) -> int:
@@ -88,7 +90,10 @@ def test_what_is_kept_for_the_backward_pass(lora: bool):
         return sum(storages.values())
 
     slope = (kept(640) - kept(320)) / 320
-    assert slope == pytest.approx(4 * shape.kept_per_token(lora=lora), rel=0.15)
+    if recompute:  # torch holds the layers' inputs where no hook sees them
+        assert slope < 0.3 * 4 * shape.kept_per_token(lora=lora)
+    else:
+        assert slope == pytest.approx(4 * shape.kept_per_token(lora=lora), rel=0.15)
 
 
 @pytest.mark.parametrize(

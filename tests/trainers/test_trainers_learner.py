@@ -10,6 +10,7 @@ import torch
 
 from burnish.batch import Batch, TokenSequence
 from burnish.config.schema import Optimiser, Ppo, RewardModel
+from burnish.models.adapters import LoraSpec, add_adapter
 from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.heads import ScalarHead
 from burnish.models.roles import View
@@ -30,6 +31,24 @@ def _weights_after(terms_of, settings: Optimiser) -> dict[str, torch.Tensor]:
     for term_of in terms_of(view):
         term_of().loss.backward()
     return {n: p.grad for (n, p) in zip(view.parameters(), parameters, strict=True) if p.grad is not None}
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_layers_run_again_give_the_same_gradient(lora: bool):
+    gradients = []
+    for recompute in (False, True):
+        backbone = load_backbone("tiny")
+        if lora:
+            backbone.freeze()
+            add_adapter(backbone, "policy", LoraSpec(4, 8.0), seed=0)
+        view = View(backbone, "policy", LoraSpec(4, 8.0)) if lora else View(backbone)
+        learner = Learner(view, Optimiser(gradient_checkpointing=recompute), total_steps=1)
+        assert any(layer.gradient_checkpointing for layer in backbone.model.model.layers) == recompute
+        batch = Batch(SEQUENCES)
+        nll_term(view, batch, denominator=batch.trained_tokens).loss.backward()
+        gradients.append([p.grad for p in learner.view.parameters().values()])
+    for kept, again in zip(*gradients, strict=True):
+        assert torch.equal(kept, again)
 
 
 def _assert_same_gradient(whole, cut) -> None:

@@ -81,6 +81,8 @@ class Optimiser(Section):
     """The global gradient norm is clipped to this."""
     micro_batch_tokens: Positive = 1024
     """Tokens run through the model at once. Smaller needs less memory; the gradient is the same."""
+    gradient_checkpointing: bool = False
+    """Keep only each layer's input and run the layer again in the backward pass: less memory, a third more time."""
     max_skipped_steps: int = Field(default=5, ge=0)
     """Steps in a row whose loss or gradient is not finite are skipped and counted; one more than this stops the run."""
 

@@ -8,8 +8,9 @@ requests share is run once and copied; a finished request leaves the batch at on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,16 +23,18 @@ from burnish.generation.sampling import logprob_of, penalise_repetition, sample,
 from burnish.models.matmul import small_products
 from burnish.models.precision import packed, product
 from burnish.models.roles import View
-from burnish.models.weights import merged
+from burnish.models.weights import merge_on_demand
 from burnish.records import Completion
 
-SUPPORTED = ("llama", "mistral", "qwen2", "qwen3")
+SUPPORTED = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text")
+_ACTIVATIONS = {"silu": F.silu, "gelu": F.gelu, "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh")}
 _PRODUCTS = ("qkv", "out", "gate_up", "down")
 
 
 @dataclass
 class _Layer:
-    """One decoder layer; projections (in, out), q, k and v side by side, gate and up side by side."""
+    """One decoder layer; projections (in, out), q, k and v side by side, gate and up side by side; `post_norm` stands before
+    the MLP. `after_*` are norms of what is added to the residual stream, which Gemma 3 has."""
 
     input_norm: Tensor
     qkv: Tensor
@@ -42,6 +45,8 @@ class _Layer:
     post_norm: Tensor
     gate_up: Tensor
     down: Tensor
+    after_attention: Tensor | None
+    after_mlp: Tensor | None
 
 
 @dataclass
@@ -84,8 +89,19 @@ class NativeEngine:
         self._max_rows, self._prefill_tokens = max_rows, prefill_tokens
         self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
         self._head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self._eps, self._context = config.rms_norm_eps, config.max_position_embeddings
+        self._eps, self._context = config.rms_norm_eps, view.backbone.context
         self._rotary = view.backbone.model.model.rotary_emb
+        gemma = config.model_type.startswith("gemma")
+        self._norm_shift = 1.0 if gemma else 0.0  # Gemma's norms multiply by 1 + w
+        self._embedding_scale = config.hidden_size**0.5 if gemma else 1.0
+        self._attention_scale = (getattr(config, "query_pre_attn_scalar", None) or self._head_dim) ** -0.5
+        kind = getattr(config, "hidden_activation", None) or config.hidden_act
+        if kind not in _ACTIVATIONS:
+            raise UserError(f"the native engine has no activation {kind!r}.", hint=f"It has {', '.join(_ACTIVATIONS)}.")
+        self._activation = _ACTIVATIONS[kind]
+        # Gemma 3 turns local and global layers by different frequencies.
+        local = config.model_type == "gemma3_text"
+        self._layer_types = tuple(config.layer_types) if local else ("",) * config.num_hidden_layers
         self._layers: list[_Layer] = []
         self.version = -1
         self.load(view, version=0)
@@ -93,38 +109,54 @@ class NativeEngine:
     @torch.no_grad()
     def load(self, view: View, *, version: int) -> None:
         """Take over the role's present weights, in place after the first time."""
-        weights, products = dict(merged(view)), view.backbone.products
-        bare = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
-        self._embedding = bare["embed_tokens.weight"]
-        self._head = weights.get("lm_head.weight", self._embedding)
-        self._final_norm = bare["norm.weight"]
+        weights = {name.removeprefix("model."): make for name, make in merge_on_demand(view).items()}
+        self._embedding = weights["embed_tokens.weight"]()
+        self._head = weights["lm_head.weight"]() if "lm_head.weight" in weights else self._embedding
+        self._final_norm = weights["norm.weight"]() + self._norm_shift
         for number in range(view.backbone.config.num_hidden_layers):
             at = f"layers.{number}."
-            fresh = _Layer(
-                input_norm=bare[at + "input_layernorm.weight"],
-                qkv=torch.cat([bare[f"{at}self_attn.{p}_proj.weight"] for p in "qkv"]).T,
-                qkv_bias=torch.cat([bare[f"{at}self_attn.{p}_proj.bias"] for p in "qkv"])
-                if at + "self_attn.q_proj.bias" in bare
-                else None,
-                q_norm=bare.get(at + "self_attn.q_norm.weight"),
-                k_norm=bare.get(at + "self_attn.k_norm.weight"),
-                out=bare[at + "self_attn.o_proj.weight"].T,
-                post_norm=bare[at + "post_attention_layernorm.weight"],
-                gate_up=torch.cat([bare[f"{at}mlp.{p}_proj.weight"] for p in ("gate", "up")]).T,
-                down=bare[at + "mlp.down_proj.weight"].T,
-            )
-            if number == len(self._layers):
-                own = {n: _own(n, t, products) for n, t in vars(fresh).items() if t is not None}
-                self._layers.append(_Layer(**{**vars(fresh), **own}))
-                continue
-            for name, tensor in vars(self._layers[number]).items():
-                if tensor is None:
-                    continue
-                if tensor.is_mkldnn:
-                    setattr(self._layers[number], name, _own(name, getattr(fresh, name), products))
-                else:
-                    tensor.copy_(getattr(fresh, name))
+            own = {name.removeprefix(at): make for name, make in weights.items() if name.startswith(at)}
+            self._take(number, own, products=view.backbone.products)
         self.version = version
+
+    def _take(self, number: int, weights: Mapping[str, Callable[[], Tensor]], *, products: torch.dtype) -> None:
+        """Bring one layer's weights into the form that decoding wants; one layer at a time, so that the rest need not be."""
+
+        def side_by_side(*names: str) -> Tensor | None:
+            return torch.cat([weights[n]() for n in names]) if names[0] in weights else None
+
+        def norm(name: str) -> Tensor | None:
+            return weights[name]() + self._norm_shift if name in weights else None
+
+        strange = sorted({n for n in weights if n.endswith(".bias")} - {f"self_attn.{p}_proj.bias" for p in "qkv"})
+        if strange:
+            raise UserError(f"the native engine does not run models with {strange[0]}.")
+        four = "pre_feedforward_layernorm.weight" in weights
+        after = norm("post_attention_layernorm.weight")
+        parts = {
+            "input_norm": norm("input_layernorm.weight"),
+            "qkv": _turned(side_by_side(*(f"self_attn.{p}_proj.weight" for p in "qkv"))),
+            "qkv_bias": side_by_side(*(f"self_attn.{p}_proj.bias" for p in "qkv")),
+            "q_norm": norm("self_attn.q_norm.weight"),
+            "k_norm": norm("self_attn.k_norm.weight"),
+            "out": _turned(side_by_side("self_attn.o_proj.weight")),
+            "post_norm": norm("pre_feedforward_layernorm.weight") if four else after,
+            "gate_up": _turned(side_by_side("mlp.gate_proj.weight", "mlp.up_proj.weight")),
+            "down": _turned(side_by_side("mlp.down_proj.weight")),
+            "after_attention": after if four else None,
+            "after_mlp": norm("post_feedforward_layernorm.weight"),
+        }
+        if number == len(self._layers):
+            self._layers.append(_Layer(**{n: _own(n, t, products) for n, t in parts.items()}))  # type: ignore[arg-type]
+            return
+        for name, tensor in parts.items():
+            present = getattr(self._layers[number], name)
+            if tensor is None:
+                continue
+            if present.is_mkldnn:
+                setattr(self._layers[number], name, _own(name, tensor, products))
+            else:
+                present.copy_(tensor)
 
     @torch.no_grad()
     def generate(
@@ -144,10 +176,12 @@ class NativeEngine:
         rows = min(self._max_rows, len(requests))
         shape = (rows, self._kv_heads, longest, self._head_dim)
         self._cache = [(self._embedding.new_zeros(shape), self._embedding.new_zeros(shape)) for _ in self._layers]
-        self._cos, self._sin = self._rotary(
-            self._embedding[:1, None], torch.arange(longest, device=self._embedding.device)[None]
-        )
-        self._cos, self._sin = self._cos[0], self._sin[0]
+        places = torch.arange(longest, device=self._embedding.device)[None]
+        self._turns: dict[str, tuple[Tensor, Tensor]] = {}
+        for kind in dict.fromkeys(self._layer_types):
+            cos, sin = self._rotary(self._embedding[:1, None], places, *([kind] if kind else []))
+            half = sin.shape[-1] // 2
+            self._turns[kind] = (cos[0], torch.cat((-sin[0, :, :half], sin[0, :, half:]), dim=-1))
         self._logits_RV = self._embedding.new_empty(rows, len(self._head))
         self._scratch_RV = torch.empty_like(self._logits_RV, dtype=torch.float32)
         waiting = [_Sequence(i, r) for i, r in enumerate(requests)][::-1]
@@ -280,7 +314,7 @@ class NativeEngine:
                 wide_k, wide_v = (x.repeat_interleave(groups, dim=0)[None] for x in (own_k, own_v))
                 with small_products():
                     mixed = F.scaled_dot_product_attention(
-                        q[start:end].transpose(0, 1)[None], wide_k, wide_v, is_causal=True
+                        q[start:end].transpose(0, 1)[None], wide_k, wide_v, is_causal=True, scale=self._attention_scale
                     )
                 outputs.append(mixed[0].transpose(0, 1))
             return torch.cat(outputs)
@@ -306,7 +340,8 @@ class NativeEngine:
             values[rows, :, positions] = v
             # The query heads that share a key head stand in the place of query positions: keys are never repeated.
             grouped = q.view(len(active), self._kv_heads, groups, self._head_dim)
-            mixed = _attention(grouped, keys[: len(active), :, :seen], values[: len(active), :, :seen], mask)
+            known = keys[: len(active), :, :seen], values[: len(active), :, :seen]
+            mixed = _attention(grouped, *known, mask, scale=self._attention_scale)
             return mixed.reshape(len(active), self._heads, self._head_dim)
 
         self._write_logits(self._run(tokens, positions, attend), 0)
@@ -316,21 +351,25 @@ class NativeEngine:
     ) -> Tensor:
         """The decoder over T tokens; `attend(layer, q, k, v)` says what each of them sees. Returns [T, D] before the final norm."""
         x = F.embedding(tokens_T, self._embedding)
-        cos, sin = self._cos[positions_T][:, None], self._sin[positions_T][:, None]
-        q_width, kv_width = self._heads * self._head_dim, self._kv_heads * self._head_dim
+        if self._embedding_scale != 1.0:
+            x = x * torch.tensor(self._embedding_scale, dtype=x.dtype)
+        turns = {k: (cos[positions_T][:, None], sin[positions_T][:, None]) for k, (cos, sin) in self._turns.items()}
         for number, layer in enumerate(self._layers):
             qkv = product(self._norm(x, layer.input_norm), layer.qkv)
             if layer.qkv_bias is not None:
                 qkv = qkv + layer.qkv_bias
-            q, k, v = (
-                part.unflatten(-1, (-1, self._head_dim)) for part in qkv.split((q_width, kv_width, kv_width), dim=-1)
-            )
+            heads = qkv.unflatten(-1, (-1, self._head_dim))
+            qk, v = heads[:, : -self._kv_heads], heads[:, -self._kv_heads :]
             if layer.q_norm is not None and layer.k_norm is not None:
-                q, k = self._norm(q, layer.q_norm), self._norm(k, layer.k_norm)
-            mixed = attend(number, _rotate(q, cos, sin), _rotate(k, cos, sin), v)
-            x = x + product(mixed.flatten(-2), layer.out)
+                q, k = qk[:, : self._heads], qk[:, self._heads :]
+                qk = torch.cat((self._norm(q, layer.q_norm), self._norm(k, layer.k_norm)), dim=1)
+            qk = _rotate(qk, *turns[self._layer_types[number]])
+            mixed = attend(number, qk[:, : self._heads], qk[:, self._heads :], v)
+            added = product(mixed.flatten(-2), layer.out)
+            x = x + (added if layer.after_attention is None else self._norm(added, layer.after_attention))
             gate, up = product(self._norm(x, layer.post_norm), layer.gate_up).chunk(2, dim=-1)
-            x = x + product(F.silu(gate) * up, layer.down)
+            added = product(self._activation(gate) * up, layer.down)
+            x = x + (added if layer.after_mlp is None else self._norm(added, layer.after_mlp))
         return x
 
     def _write_logits(self, hidden_BD: Tensor, first_row: int) -> None:
@@ -341,23 +380,29 @@ class NativeEngine:
         return F.rms_norm(x, (x.shape[-1],), weight, self._eps)
 
 
-def _own(name: str, tensor: Tensor, products: torch.dtype) -> Tensor:
+def _turned(weight: Tensor | None) -> Tensor | None:
+    return None if weight is None else weight.T
+
+
+def _own(name: str, tensor: Tensor | None, products: torch.dtype) -> Tensor | None:
     """A copy in the layout that decoding wants; matrices in the precision of products."""
+    if tensor is None:
+        return None
     if name not in _PRODUCTS:
         return tensor.clone()
     return packed(tensor.to(products, copy=True).contiguous())
 
 
-def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, *, scale: float) -> Tensor:
     """Attention of few queries on many keys. On a CPU two batched products take half of the fused kernel's time."""
     if q.device.type != "cpu":
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
     with small_products():
-        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+        scores = (q * scale) @ k.transpose(-1, -2)
         return scores.masked_fill_(~mask, -torch.inf).softmax(dim=-1) @ v
 
 
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding (Su et al., arXiv:2104.09864), halves convention."""
+def _rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
+    """Rotary embedding (Su et al., arXiv:2104.09864), halves convention; the first half of `signed_sin` is negated."""
     half = x.shape[-1] // 2
-    return x * cos + torch.cat((-x[..., half:], x[..., :half]), dim=-1) * sin
+    return (x * cos).addcmul_(torch.cat((x[..., half:], x[..., :half]), dim=-1), signed_sin)

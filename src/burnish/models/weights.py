@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,19 +21,29 @@ from burnish.models.roles import View
 _HEAD = "head.safetensors"
 
 
-@torch.no_grad()
-def merged(view: View) -> Iterator[tuple[str, Tensor]]:
-    """(name, tensor) of every weight of the role's model as one that never had adapters, tied weights once."""
+def merge_on_demand(view: View) -> dict[str, Callable[[], Tensor]]:
+    """For every weight of the role's model, as one that never had adapters, a function that makes it; tied weights once."""
     model = view.backbone.model
     layers = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
     tied = {"lm_head.weight"} if view.backbone.config.tie_word_embeddings else set()
+
+    @torch.no_grad()
+    def make(name: str, tensor: Tensor) -> Tensor:
+        layer = layers.get(name.rsplit(".", 1)[0])
+        added = delta(layer, view.adapter) if layer is not None and name.endswith(".weight") else None
+        return tensor if added is None else tensor + added
+
+    found: dict[str, Callable[[], Tensor]] = {}
     for name, tensor in model.state_dict().items():
-        if "lora_" in name or name in tied:
-            continue
-        clean = name.replace(".base_layer.", ".")
-        layer = layers.get(clean.rsplit(".", 1)[0])
-        added = delta(layer, view.adapter) if layer is not None and clean.endswith(".weight") else None
-        yield clean, tensor if added is None else tensor + added
+        if "lora_" not in name and name not in tied:
+            clean = name.replace(".base_layer.", ".")
+            found[clean] = partial(make, clean, tensor)
+    return found
+
+
+def merged(view: View) -> Iterator[tuple[str, Tensor]]:
+    """(name, tensor) of every weight of the role's model, adapters merged."""
+    return ((name, make()) for name, make in merge_on_demand(view).items())
 
 
 def save_model(view: View, folder: Path) -> None:

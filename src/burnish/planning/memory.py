@@ -66,12 +66,14 @@ def gradient(shape: ModelShape, *, rank: int | None, precision: Precision = FLOA
     return Part("gradient", 4.0 * count / precision.shards + twice)
 
 
-def activations(shape: ModelShape, tokens: float, *, rank: int | None, precision: Precision = FLOAT32) -> Part:
+def activations(
+    shape: ModelShape, tokens: float, *, rank: int | None, recompute: bool = False, precision: Precision = FLOAT32
+) -> Part:
     """What a micro-batch of `tokens` leaves for its backward pass, and the few wide tensors in flight."""
     in_flight = 6 * shape.mlp + 4 * shape.width
     return Part(
         "activations of a micro-batch",
-        precision.weight * tokens * (shape.kept_per_token(lora=rank is not None) + in_flight),
+        precision.weight * tokens * (shape.kept_per_token(lora=rank is not None, recompute=recompute) + in_flight),
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from burnish.config.schema import Lora, Recipe
+from burnish.config.schema import Lora, Optimiser, Recipe
 from burnish.planning import memory
 from burnish.planning.machine import Machine
 from burnish.planning.memory import Part, Precision
@@ -118,9 +118,13 @@ def _milder(recipe: Recipe) -> Iterator[dict[str, Any]]:
             adapters[f"{stage}.lora"] = {"r": 16, "alpha": 32.0}
     smaller = [{f"{s}.optimiser.micro_batch_tokens": size for s in trainers} for size in (512, 256, 128)]
     yield from smaller
+    recompute = {f"{s}.optimiser.gradient_checkpointing": True for s in trainers}
+    yield recompute
+    yield {**recompute, **smaller[-1]}
     if adapters:
         yield adapters
         yield from ({**adapters, **cut} for cut in smaller)
+        yield {**adapters, **recompute, **smaller[-1]}
 
 
 def _changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
@@ -134,7 +138,10 @@ def _changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     return Recipe.model_validate(raw)
 
 
-def _flow(value: Mapping[str, Any]) -> str:
+def _flow(value: object) -> str:
+    """As it is typed on the command line."""
+    if not isinstance(value, dict):
+        return str(value).lower() if isinstance(value, bool) else str(value)
     return "{" + ", ".join(f"{k}: {v:g}" for k, v in value.items()) + "}"
 
 
@@ -156,12 +163,12 @@ class _Estimate:
         parts = [
             memory.program(),
             *self._trained("model", rank),
-            memory.activations(self.shape, step, rank=rank, precision=self._precision),
+            self._activations(step, rank, config.optimiser),
             memory.logits(self.shape, scored),
         ]
         evaluations = 1 + max(1, config.epochs * count / config.batch_size / config.eval_every)
         heldout = data.heldout_demonstrations or data.heldout_comparisons
-        seconds = self._train(config.epochs * count, length, data.answer_tokens, rank)
+        seconds = self._train(config.epochs * count, length, data.answer_tokens, rank, config.optimiser)
         seconds += self._forward(evaluations * heldout, length, data.answer_tokens)
         return StagePlan("sft", tuple(parts), seconds + STAGE_SECONDS)
 
@@ -186,10 +193,10 @@ class _Estimate:
         parts = [
             memory.program(),
             *self._trained("model", rank),
-            memory.activations(self.shape, step, rank=rank, precision=self._precision),
+            self._activations(step, rank, config.optimiser),
         ]
         evaluations = 2 + config.epochs * prompts / config.batch_size / config.eval_every
-        seconds = self._train(config.epochs * prompts, tokens, 0.0, rank)
+        seconds = self._train(config.epochs * prompts, tokens, 0.0, rank, config.optimiser)
         seconds += self._forward(evaluations * heldout, tokens, 0.0)
         seconds += self._generate(64, self.recipe.ppo.sampling.max_new_tokens)
         return StagePlan("reward", tuple(parts), seconds + STAGE_SECONDS)
@@ -223,15 +230,15 @@ class _Estimate:
         parts += [
             memory.gradient(self.shape, rank=rank, precision=self._precision),
             self._engine(rollouts, config.sampling.max_new_tokens),
-            memory.activations(self.shape, micro, rank=rank, precision=self._precision),
+            self._activations(micro, rank, config.optimiser),
             memory.logits(self.shape, micro * data.answer_tokens / length, buffers=2),
         ]
         single = config.epochs * config.mini_batches == 1 and config.sampling.follows_the_model
         step = self._generate(rollouts, config.sampling.max_new_tokens)
         step += (1 if single else 2) * self._forward(rollouts, length, data.answer_tokens)
         step += 2 * self._forward(rollouts, length, 0.0)
-        step += config.epochs * self._train(rollouts, length, data.answer_tokens, rank)
-        step += config.epochs * self._train(rollouts, length, 0.0, rank)
+        step += config.epochs * self._train(rollouts, length, data.answer_tokens, rank, config.optimiser)
+        step += config.epochs * self._train(rollouts, length, 0.0, rank, config.optimiser)
         return StagePlan("ppo", tuple(parts), config.steps * step + STAGE_SECONDS)
 
     def evaluate(self) -> StagePlan:
@@ -270,6 +277,10 @@ class _Estimate:
         backbone = [] if rank is None else [self._frozen(name)]
         return [*backbone, learns, memory.gradient(self.shape, rank=rank, precision=one)]
 
+    def _activations(self, tokens: float, rank: int | None, how: Optimiser) -> Part:
+        recompute = how.gradient_checkpointing
+        return memory.activations(self.shape, tokens, rank=rank, recompute=recompute, precision=self._precision)
+
     def _engine(self, count: int, new_tokens: int) -> Part:
         rows, length = min(DECODE_ROWS, count), round(2 * self.data.prompt_tokens) + new_tokens
         return memory.engine(self.shape, rows=rows, length=length, precision=self._precision)
@@ -278,10 +289,10 @@ class _Estimate:
         """Tokens of the largest micro-batch."""
         return min(limit, step_tokens, max(limit, self.recipe.model.max_length))
 
-    def _train(self, examples: float, tokens: float, scored: float, rank: int | None) -> float:
+    def _train(self, examples: float, tokens: float, scored: float, rank: int | None, how: Optimiser) -> float:
         flops = self.shape.training_flops(
-            examples * tokens, examples * scored, lora=rank is not None, context=tokens / 2
-        )
+            examples * tokens, examples * scored, lora=rank is not None, recompute=how.gradient_checkpointing, context=tokens / 2
+        )  # fmt: skip
         return flops / (TRAINING_SHARE * self._rate)
 
     def _forward(self, examples: float, tokens: float, scored: float) -> float:

@@ -96,15 +96,17 @@ class ModelShape:
         """Numbers that the keys and values of one token take."""
         return 2 * self.layers * self.kv_heads * self.head_dim
 
-    def kept_per_token(self, *, lora: bool) -> int:
-        """Numbers that one token leaves for the backward pass of all layers.
+    def kept_per_token(self, *, lora: bool, recompute: bool = False) -> int:
+        """Numbers that one token leaves for the backward pass of all layers, or with `recompute` of one layer and the
+        inputs of the others.
 
         A layer keeps its two inputs and their normalised forms; the queries, repeated keys and values, the output of
         attention and its copy in the layout of the next product; gate, SiLU, up and their product. Where every weight is
         trained the two norms keep what their own weight multiplies as well.
         """
         wide = self.heads * self.head_dim
-        return self.layers * ((4 if lora else 6) * self.width + 5 * wide + 4 * self.mlp)
+        layer = (4 if lora else 6) * self.width + 5 * wide + 4 * self.mlp
+        return layer + self.layers * self.width if recompute else self.layers * layer
 
     def forward_flops(self, tokens: float, scored: float, *, context: float = 0.0) -> float:
         """Of a forward pass: 2 for each weight of the decoder and each token, 2 for each weight of the head and each scored
@@ -112,6 +114,11 @@ class ModelShape:
         attention = 4.0 * self.layers * self.heads * self.head_dim * tokens * context
         return 2.0 * self.decoder * tokens + 2.0 * self.head * scored + attention
 
-    def training_flops(self, tokens: float, scored: float, *, lora: bool, context: float = 0.0) -> float:
-        """Forward and backward: with every weight trained three times the forward pass, with a frozen backbone twice it."""
-        return (2.0 if lora else 3.0) * self.forward_flops(tokens, scored, context=context)
+    def training_flops(
+        self, tokens: float, scored: float, *, lora: bool, recompute: bool = False, context: float = 0.0
+    ) -> float:
+        """Forward and backward: with every weight trained three times the forward pass, with a frozen backbone twice it;
+        with `recompute` the layers once more."""
+        once = self.forward_flops(tokens, scored, context=context)
+        again = self.forward_flops(tokens, 0, context=context) if recompute else 0.0
+        return (2.0 if lora else 3.0) * once + again
