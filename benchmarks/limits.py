@@ -16,6 +16,36 @@ RANK = 16
 
 
 @dataclass(frozen=True)
+class Training:
+    """A row of the table: a workload, how the weights are trained, and what is asked of it (times faster, GB)."""
+
+    workload: str
+    kind: str
+    faster: float
+    memory: float
+    peer: str = "trl"
+    products: str = "float32"
+    recompute: bool = False
+
+    @property
+    def flags(self) -> list[str]:
+        """For our side."""
+        kind = ["--roles", self.kind] if self.workload == "ppo" else ["--lora"] if self.lora else []
+        return [*kind, "--products", self.products, *(["--recompute"] if self.recompute else [])]
+
+    @property
+    def name(self) -> str:
+        """In the table."""
+        how = " bf16" if self.products == "bfloat16" else " again" if self.recompute else ""
+        return f"{self.workload}, {self.kind}{how}"
+
+    @property
+    def lora(self) -> bool:
+        """Whether adapters are trained."""
+        return self.kind in ("LoRA", "adapters")
+
+
+@dataclass(frozen=True)
 class Work:
     """Of one step: tokens that a pass over its sequences runs (shared prompts once), and how many of them are scored."""
 
@@ -53,26 +83,29 @@ def decoding_limit(rows: int, shape: ModelShape, machine: Machine) -> float:
     return rows / max(read, multiply)
 
 
-def planned_memory(workload: str, work: Work, shape: ModelShape, *, lora: bool, products: str = "float32") -> float:
-    """Bytes, by the same functions that `burnish plan` uses."""
-    rank = RANK if lora else None
-    precision = Precision(matrix=2) if products == "bfloat16" else FLOAT32
+def planned_sampling_memory(shape: ModelShape) -> float:
+    """Bytes of the sampling workload, by the same functions that `burnish plan` uses."""
+    engine = memory.engine(shape, rows=PROMPTS * GROUP, length=NEW_TOKENS + 16)
+    return memory.total([memory.program(), memory.frozen(shape, "model"), engine])
+
+
+def planned_memory(row: Training, work: Work, shape: ModelShape) -> float:
+    """Bytes of a training workload, by the same functions that `burnish plan` uses."""
+    rank = RANK if row.lora else None
+    precision = Precision(matrix=2) if row.products == "bfloat16" else FLOAT32
     micro = min(MICRO_BATCH, work.tokens)
     parts = [memory.program()]
-    if workload == "generate":
-        parts += [memory.frozen(shape, "model"), memory.engine(shape, rows=PROMPTS * GROUP, length=NEW_TOKENS + 16)]
-        return memory.total(parts)
-    parts += [memory.frozen(shape, "backbone", precision)] if lora else []
-    learners = 2 if workload == "ppo" else 1
+    parts += [memory.frozen(shape, "backbone", precision)] if row.lora else []
+    learners = 2 if row.workload == "ppo" else 1
     parts += [memory.learner(shape, "learner", rank=rank) for _ in range(learners)]
     parts.append(memory.gradient(shape, rank=rank))
-    frozen = {"grpo": 1, "ppo": 2}.get(workload, 0)
-    parts += [memory.frozen(shape, "frozen")] * (0 if lora else frozen)
-    if workload in ("grpo", "ppo"):
-        rows = PPO_PROMPTS if workload == "ppo" else PROMPTS * GROUP
+    frozen = {"grpo": 1, "ppo": 2}.get(row.workload, 0)
+    parts += [memory.frozen(shape, "frozen")] * (0 if row.lora else frozen)
+    if row.workload in ("grpo", "ppo"):
+        rows = PPO_PROMPTS if row.workload == "ppo" else PROMPTS * GROUP
         parts.append(memory.engine(shape, rows=rows, length=NEW_TOKENS + 16, precision=precision))
-    parts.append(memory.activations(shape, micro, rank=rank))
+    parts.append(memory.activations(shape, micro, rank=rank, recompute=row.recompute))
     if work.scored:
         scored = micro * work.scored / work.tokens
-        parts.append(memory.logits(shape, scored, buffers=2 if workload == "ppo" else 1))
-    return memory.total([*parts, Part("adapters of frozen roles", 4.0 * shape.adapter(RANK) if lora else 0.0)])
+        parts.append(memory.logits(shape, scored, buffers=2 if row.workload == "ppo" else 1))
+    return memory.total([*parts, Part("adapters of frozen roles", 4.0 * shape.adapter(RANK) if row.lora else 0.0)])

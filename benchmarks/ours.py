@@ -77,7 +77,8 @@ def trained(backbone: Backbone, *, head: bool = False) -> View:
 
 def optimiser(**changes: Any) -> Optimiser:
     """A constant rate, no warm-up."""
-    return Optimiser(**{"learning_rate": OPTIONS.learning_rate, "schedule": "constant", "warmup": 0.0, **changes})
+    how = {"learning_rate": OPTIONS.learning_rate, "schedule": "constant", "warmup": 0.0}
+    return Optimiser(**{**how, "gradient_checkpointing": OPTIONS.recompute, **changes})
 
 
 def rows() -> dict[str, list[dict[str, Any]]]:

@@ -7,12 +7,11 @@ import json
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from limits import Work, decoding_limit, planned_memory, training_limit
+from limits import Training, Work, decoding_limit, planned_memory, planned_sampling_memory, training_limit
 from work import BATCH, GROUP, NEW_TOKENS, PPO_PROMPTS, PROMPTS, texts
 
 from burnish.evaluation.uncertainty import bootstrap_share, paired_difference
@@ -31,42 +30,17 @@ PEERS = {
 CUDA_ONLY = {"vllm": ["torchvision", "torchaudio", "torchcodec"]}  # builds that fail to load beside a torch for CPUs
 
 
-@dataclass(frozen=True)
-class Training:
-    """A row of the table: a workload, how the weights are trained, and what is asked of it (times faster, GB)."""
-
-    workload: str
-    kind: str
-    faster: float
-    memory: float
-    peer: str = "trl"
-    products: str = "float32"
-
-    @property
-    def flags(self) -> list[str]:
-        """For our side."""
-        kind = ["--roles", self.kind] if self.workload == "ppo" else ["--lora"] if self.lora else []
-        return [*kind, "--products", self.products]
-
-    @property
-    def name(self) -> str:
-        """In the table."""
-        return f"{self.workload}, {self.kind}{' bf16' if self.products == 'bfloat16' else ''}"
-
-    @property
-    def lora(self) -> bool:
-        """Whether adapters are trained."""
-        return self.kind in ("LoRA", "adapters")
-
-
 TRAINING = (
     Training("sft", "full", 2.0, 3.5),
+    Training("sft", "full", 2.0, 3.5, recompute=True),
     Training("sft", "LoRA", 2.0, 3.5),
     Training("reward", "full", 2.0, 3.5),
+    Training("reward", "full", 2.0, 3.5, recompute=True),
     Training("reward", "LoRA", 2.0, 3.5),
     Training("dpo", "full", 2.5, 4.5),
     Training("dpo", "LoRA", 2.5, 4.5),
     Training("grpo", "full", 3.0, 5.0),
+    Training("grpo", "full", 3.0, 5.0, recompute=True),
     Training("grpo", "LoRA", 3.0, 5.0),
     Training("ppo", "copies", 4.0, 8.0, "trl-ppo"),
     Training("ppo", "adapters", 4.0, 5.0, "trl-ppo"),
@@ -141,7 +115,7 @@ def training(model: str, wanted: set[str], machine: Machine, *, steps: int) -> N
             ours, peer = measure(sys.executable, "ours.py", row.workload, *common, *row.flags), peers[key]
             work = work_of(row.workload, rows, steps + 2, mean_prompt)
             limit = training_limit(row.workload, work, shape, machine, lora=row.lora)
-            planned = planned_memory(row.workload, work, shape, lora=row.lora, products=row.products) / 1e9
+            planned = planned_memory(row, work, shape) / 1e9
             faster = peer["step_s"] / ours["step_s"]
             losses = "–" if peer.get("loss") is None else f"{ours['loss']:.4f} {peer['loss']:.4f}"
             print(
@@ -180,7 +154,7 @@ def sampling(model: str, machine: Machine, *, steps: int) -> None:
             print(line, flush=True)
         same = sum(a == b for a, b in zip(greedy, ours["greedy"], strict=True))
         print(f"  greedy completions equal to transformers' in float32, token for token: {same} of {len(greedy)}")
-    planned = planned_memory("generate", Work(0, 0, 1), shape, lora=False) / 1e9
+    planned = planned_sampling_memory(shape) / 1e9
     print(f"peak GB: {', '.join(f'{name} {size:.1f}' for name, size in sizes.items())}; planned {planned:.1f}")
 
 

@@ -77,10 +77,16 @@ def resolve(reference: str, *, say: Callable[[str], None] = lambda _: None) -> t
         return folder, read_card(folder)
     if reference in ALIASES:
         return _resolve_alias(reference, ALIASES[reference], say)
-    if reference.count("/") == 1 and not reference.startswith((".", "/", "~")):
+    if is_hub_id(reference):
         return _from_hub(reference), None
     known = ", ".join([TINY, *ALIASES])
     raise UserError(f'model "{reference}" is neither a folder, nor a hub id (owner/name), nor one of: {known}.')
+
+
+def is_hub_id(reference: str) -> bool:
+    """Whether a reference that is no folder here reads as owner/name."""
+    looks = reference.count("/") == 1 and not reference.startswith((".", "/", "~"))
+    return looks and not Path(reference).is_dir()
 
 
 def read_card(folder: Path) -> ModelCard | None:

@@ -25,7 +25,7 @@ def shape_of(reference: str, *, say: Callable[[str], None] = lambda _: None) -> 
         from burnish.models.tiny import tiny_model
 
         return ModelShape.from_config(tiny_model().config.to_dict())
-    if "/" in reference and not Path(reference).expanduser().is_dir():
+    if sources.is_hub_id(reference):
         from transformers import AutoConfig
 
         try:

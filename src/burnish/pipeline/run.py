@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import shutil
@@ -30,6 +29,7 @@ from burnish.runs.manifest import (
     file_hash,
     fingerprint,
     peak_memory_gb,
+    release_memory,
     reset_peak_memory,
     run_lock,
 )
@@ -117,12 +117,12 @@ def run(
         plans = {stage: _inputs(context, stage) for stage in wanted}
         for stage in wanted:
             _refuse_changed(context, stage, plans[stage])
+        _check_memory(context, wanted, refuse=memory_check)
         write_text(folder / "recipe.yaml", dump_yaml(recipe))
         write_json(
             folder / "manifest.json",
             {"burnish": burnish.__version__, "environment": environment(), "seed": recipe.seed, "inputs": plans},
         )
-        _check_memory(context, wanted, refuse=memory_check)
         for stage in wanted:
             _run_stage(context, stage, plans[stage])
     return folder
@@ -185,7 +185,7 @@ def _run_stage(context: Context, stage: str, inputs: Mapping[str, Any]) -> None:
     finally:
         seconds = earlier + time.perf_counter() - start
         write_json(begun, {"inputs": inputs, "seconds": seconds})
-        gc.collect()
+        release_memory()
     record = StageRecord(
         stage,
         mark,
