@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.sources import cached_models
 
+# A busy machine is no fault of the code: examples may take their time.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
 

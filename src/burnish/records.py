@@ -63,10 +63,15 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Reward:
-    """The reward of one rollout. `components` are what it was made of, by name."""
+    """The reward of one rollout. `components` are what it was made of, by name; `verdicts` what verifiers said, by reward.
+
+    `counted` False: no verdict could be had, through no fault of the completion; it takes no part in any loss or mean.
+    """
 
     value: float
     components: Mapping[str, float] = field(default_factory=dict)
+    verdicts: Mapping[str, str] = field(default_factory=dict)
+    counted: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from importlib.util import find_spec
 
 import typer
 
-from burnish.models.precision import fast_here
+from burnish.models.int8 import fast_here as int8_is_fast
+from burnish.models.precision import fast_here as bfloat16_is_fast
 from burnish.models.sources import ALIASES, cache_root, cached_models, verify
 from burnish.runs.manifest import environment
 
@@ -45,7 +46,12 @@ def examine() -> int:
     _line(
         True,
         "bfloat16",
-        "fast here: model.products=bfloat16" if fast_here() else "slow on this processor: keep float32",
+        "fast here: model.products=bfloat16" if bfloat16_is_fast() else "slow on this processor: keep float32",
+    )
+    _line(
+        True,
+        "int8",
+        "fast here: ppo.sampling.products=int8" if int8_is_fast() else "slow on this processor: keep the model's own",
     )
     for name in _EXTRAS:
         here = find_spec(name) is not None

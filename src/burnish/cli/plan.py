@@ -8,6 +8,7 @@ import typer
 
 from burnish.config.schema import Recipe
 from burnish.errors import UserError
+from burnish.pipeline.context import Context
 from burnish.pipeline.plan import data_size, refuse_what_cannot_fit, shape_of, table
 from burnish.planning.machine import Machine, this_machine
 from burnish.planning.plan import make_plan
@@ -19,7 +20,7 @@ def show(recipe: Recipe, *, model_config: Path | None, gpu: tuple[int, float, fl
     say = lambda line: typer.echo(line, err=True)  # noqa: E731
     shape = ModelShape.read(model_config) if model_config is not None else shape_of(recipe.model.name, say=say)
     machine = this_machine() if not gpu[0] else _gpus(*gpu)
-    data = data_size(recipe)
+    data = data_size(Context(recipe, Path()))
     plan = make_plan(recipe, shape, data, machine)
     name = model_config or recipe.model.name
     typer.echo(f"{name}: {shape.parameters / 1e6:,.1f} M parameters, {shape.layers} layers of width {shape.width}")

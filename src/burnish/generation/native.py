@@ -20,6 +20,7 @@ from torch import Tensor
 from burnish.errors import UserError
 from burnish.generation.base import Request, SamplingParams
 from burnish.generation.sampling import logprob_of, penalise_repetition, sample, uniforms
+from burnish.models.int8 import Int8Matrix
 from burnish.models.matmul import small_products
 from burnish.models.precision import packed, product
 from burnish.models.roles import View
@@ -30,6 +31,8 @@ SUPPORTED = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text")
 _ACTIVATIONS = {"silu": F.silu, "gelu": F.gelu, "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh")}
 _PRODUCTS = ("qkv", "out", "gate_up", "down")
 
+Matrix = Tensor | Int8Matrix
+
 
 @dataclass
 class _Layer:
@@ -37,14 +40,14 @@ class _Layer:
     the MLP. `after_*` are norms of what is added to the residual stream, which Gemma 3 has."""
 
     input_norm: Tensor
-    qkv: Tensor
+    qkv: Matrix
     qkv_bias: Tensor | None
     q_norm: Tensor | None
     k_norm: Tensor | None
-    out: Tensor
+    out: Matrix
     post_norm: Tensor
-    gate_up: Tensor
-    down: Tensor
+    gate_up: Matrix
+    down: Matrix
     after_attention: Tensor | None
     after_mlp: Tensor | None
 
@@ -73,10 +76,17 @@ class NativeEngine:
         end_tokens: ids that end a completion.
         max_rows: how many sequences are decoded side by side.
         prefill_tokens: prompts are run together up to this many tokens.
+        products: the precision of the matrices, `torch.int8` included; None: that of the view's backbone.
     """
 
     def __init__(
-        self, view: View, *, end_tokens: frozenset[int], max_rows: int = 64, prefill_tokens: int = 2048
+        self,
+        view: View,
+        *,
+        end_tokens: frozenset[int],
+        max_rows: int = 64,
+        prefill_tokens: int = 2048,
+        products: torch.dtype | None = None,
     ) -> None:
         config = view.backbone.config
         if config.model_type not in SUPPORTED:
@@ -87,6 +97,7 @@ class NativeEngine:
         self._tokenizer = view.backbone.tokenizer
         self._end_tokens = end_tokens
         self._max_rows, self._prefill_tokens = max_rows, prefill_tokens
+        self._products = products or view.backbone.products
         self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
         self._head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self._eps, self._context = config.rms_norm_eps, view.backbone.context
@@ -103,6 +114,8 @@ class NativeEngine:
         local = config.model_type == "gemma3_text"
         self._layer_types = tuple(config.layer_types) if local else ("",) * config.num_hidden_layers
         self._layers: list[_Layer] = []
+        self._head: Matrix
+        self._head_state: tuple[int, int] | None = None
         self.version = -1
         self.load(view, version=0)
 
@@ -111,15 +124,24 @@ class NativeEngine:
         """Take over the role's present weights, in place after the first time."""
         weights = {name.removeprefix("model."): make for name, make in merge_on_demand(view).items()}
         self._embedding = weights["embed_tokens.weight"]()
-        self._head = weights["lm_head.weight"]() if "lm_head.weight" in weights else self._embedding
+        self._take_head(weights["lm_head.weight"]() if "lm_head.weight" in weights else self._embedding)
         self._final_norm = weights["norm.weight"]() + self._norm_shift
         for number in range(view.backbone.config.num_hidden_layers):
             at = f"layers.{number}."
             own = {name.removeprefix(at): make for name, make in weights.items() if name.startswith(at)}
-            self._take(number, own, products=view.backbone.products)
+            self._take(number, own)
         self.version = version
 
-    def _take(self, number: int, weights: Mapping[str, Callable[[], Tensor]], *, products: torch.dtype) -> None:
+    def _take_head(self, weight: Tensor) -> None:
+        """The head is shared with the backbone; in 8 bits it is a copy, made anew where the weight has changed."""
+        state = (weight.data_ptr(), weight._version)
+        if self._products != torch.int8:
+            self._head = weight
+        elif self._head_state != state:
+            self._head = Int8Matrix.of(weight)
+        self._head_state = state
+
+    def _take(self, number: int, weights: Mapping[str, Callable[[], Tensor]]) -> None:
         """Bring one layer's weights into the form that decoding wants; one layer at a time, so that the rest need not be."""
 
         def side_by_side(*names: str) -> Tensor | None:
@@ -147,14 +169,14 @@ class NativeEngine:
             "after_mlp": norm("post_feedforward_layernorm.weight"),
         }
         if number == len(self._layers):
-            self._layers.append(_Layer(**{n: _own(n, t, products) for n, t in parts.items()}))  # type: ignore[arg-type]
+            self._layers.append(_Layer(**{n: _own(n, t, self._products) for n, t in parts.items()}))  # type: ignore[arg-type]
             return
         for name, tensor in parts.items():
             present = getattr(self._layers[number], name)
             if tensor is None:
                 continue
-            if present.is_mkldnn:
-                setattr(self._layers[number], name, _own(name, tensor, products))
+            if isinstance(present, Int8Matrix) or present.is_mkldnn:
+                setattr(self._layers[number], name, _own(name, tensor, self._products))
             else:
                 present.copy_(tensor)
 
@@ -182,7 +204,7 @@ class NativeEngine:
             cos, sin = self._rotary(self._embedding[:1, None], places, *([kind] if kind else []))
             half = sin.shape[-1] // 2
             self._turns[kind] = (cos[0], torch.cat((-sin[0, :, :half], sin[0, :, half:]), dim=-1))
-        self._logits_RV = self._embedding.new_empty(rows, len(self._head))
+        self._logits_RV = self._embedding.new_empty(rows, len(self._embedding))
         self._scratch_RV = torch.empty_like(self._logits_RV, dtype=torch.float32)
         waiting = [_Sequence(i, r) for i, r in enumerate(requests)][::-1]
         active: list[_Sequence] = []
@@ -374,7 +396,11 @@ class NativeEngine:
 
     def _write_logits(self, hidden_BD: Tensor, first_row: int) -> None:
         rows = self._logits_RV[first_row : first_row + len(hidden_BD)]
-        torch.mm(self._norm(hidden_BD, self._final_norm), self._head.T, out=rows)
+        final_BD = self._norm(hidden_BD, self._final_norm)
+        if isinstance(self._head, Int8Matrix):
+            self._head.product(final_BD, out=rows)
+        else:
+            torch.mm(final_BD, self._head.T, out=rows)
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.rms_norm(x, (x.shape[-1],), weight, self._eps)
@@ -384,12 +410,14 @@ def _turned(weight: Tensor | None) -> Tensor | None:
     return None if weight is None else weight.T
 
 
-def _own(name: str, tensor: Tensor | None, products: torch.dtype) -> Tensor | None:
+def _own(name: str, tensor: Tensor | None, products: torch.dtype) -> Matrix | None:
     """A copy in the layout that decoding wants; matrices in the precision of products."""
     if tensor is None:
         return None
     if name not in _PRODUCTS:
         return tensor.clone()
+    if products == torch.int8:
+        return Int8Matrix.of(tensor.T)
     return packed(tensor.to(products, copy=True).contiguous())
 
 

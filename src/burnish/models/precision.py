@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from burnish.models.int8 import Int8Matrix
+
 NAMES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 _last: tuple[weakref.ref[Tensor], int, Tensor] | None = None
@@ -24,7 +26,7 @@ _last: tuple[weakref.ref[Tensor], int, Tensor] | None = None
 @lru_cache(maxsize=1)
 def fast_here() -> bool:
     """Whether this processor multiplies bfloat16 faster than float32."""
-    return torch.backends.mkldnn.is_available() and bool(_processor_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
+    return torch.backends.mkldnn.is_available() and bool(processor_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def multiply_in_bfloat16(decoder: nn.Module) -> None:
@@ -62,8 +64,10 @@ def packed(weight: Tensor) -> Tensor:
         return weight
 
 
-def product(x: Tensor, weight: Tensor) -> Tensor:
+def product(x: Tensor, weight: Tensor | Int8Matrix) -> Tensor:
     """x @ weight, made in the weight's precision and returned in x's; `weight` (in, out), or what `packed` made of it."""
+    if isinstance(weight, Int8Matrix):
+        return weight.product(x)
     narrow = x.to(weight.dtype)
     if weight.is_mkldnn:
         return torch.ops.mkldnn._linear_pointwise(narrow, weight, None, "none", [], "").to(x.dtype)
@@ -74,7 +78,8 @@ def _forward(linear: nn.Linear, x: Tensor) -> Tensor:
     return F.linear(x.to(linear.weight.dtype), linear.weight, linear.bias).to(x.dtype)
 
 
-def _processor_flags() -> set[str]:
+def processor_flags() -> set[str]:
+    """What the processor says it can do, in the kernel's names; empty where it does not say."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

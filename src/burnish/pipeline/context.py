@@ -85,7 +85,7 @@ class Context:
     def count_dropped(self, what: str, dropped: Mapping[str, int]) -> None:
         """Remember, and say, how many rows were left out and why."""
         if dropped:
-            self.dropped[what] = dict(dropped)
+            self.dropped[what] = {**self.dropped.get(what, {}), **dropped}
             self.say(f"{what}: left out " + ", ".join(f"{count} ({reason})" for reason, count in dropped.items()))
 
     @cached_property

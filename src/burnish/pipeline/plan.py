@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
 
 from burnish.config.schema import Recipe
@@ -38,9 +37,9 @@ def shape_of(reference: str, *, say: Callable[[str], None] = lambda _: None) -> 
     return ModelShape.read(sources.resolve(reference, say=say)[0])
 
 
-def data_size(recipe: Recipe) -> DataSize:
+def data_size(context: Context) -> DataSize:
     """Counts, and mean lengths estimated from the characters of the first rows; rows that would be dropped are left out."""
-    context = Context(recipe, Path())
+    recipe = context.recipe
     demos, pairs, prompts = context.demonstrations, context.comparisons, context.prompts
     if recipe.data.comparisons is not None:
         rows = [(_tokens(g.prompt.messages), fmean(map(_answer, g.responses))) for g in pairs.train[:_SAMPLE]]

@@ -157,7 +157,7 @@ def _check_memory(context: Context, stages: tuple[str, ...], *, refuse: bool) ->
     if not left:
         return
     recipe = context.recipe
-    shape, data = shape_of(recipe.model.name, say=context.say), data_size(recipe)
+    shape, data = shape_of(recipe.model.name, say=context.say), data_size(context)
     machine = this_machine(seconds=0.1)
     plan = make_plan(recipe, shape, data, machine, stages=left)
     context.say(summary(plan))
@@ -179,9 +179,9 @@ def _run_stage(context: Context, stage: str, inputs: Mapping[str, Any]) -> None:
     write_json(begun, {"inputs": inputs, "seconds": earlier})
     reset_peak_memory()
     start = time.perf_counter()
-    context.dropped = {}
     try:
         import_module(f"burnish.pipeline.{stage}").run(context)
+        context.dropped = {}  # written down in the stage's result
     finally:
         seconds = earlier + time.perf_counter() - start
         write_json(begun, {"inputs": inputs, "seconds": seconds})

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import torch
+
 from burnish.config.schema import Sampling
 from burnish.data.render import end_token_ids, render_each, render_prompt
 from burnish.errors import UserError
@@ -41,7 +43,8 @@ class LocalSampler:
 
     def __init__(self, view: View, sampling: Sampling, *, seed: int, max_length: int, purpose: str) -> None:
         self._tokenizer = view.backbone.tokenizer
-        self._engine = NativeEngine(view, end_tokens=frozenset(end_token_ids(self._tokenizer)))
+        products = torch.int8 if sampling.products == "int8" else None
+        self._engine = NativeEngine(view, end_tokens=frozenset(end_token_ids(self._tokenizer)), products=products)
         self._params = SamplingParams(
             max_new_tokens=sampling.max_new_tokens,
             temperature=sampling.temperature,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,9 +73,8 @@ def this_machine(*, seconds: float = 0.3) -> Machine:
     return Machine(name, free_memory(), flops, bandwidth)
 
 
-def _best(call: object, seconds: float) -> float:
+def _best(call: Callable[[], object], seconds: float) -> float:
     """The shortest of as many calls as fit: what the machine can do, not what it is disturbed in doing."""
-    assert callable(call)
     call()
     best, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end:

@@ -82,10 +82,37 @@ def logits(shape: ModelShape, scored: float, *, buffers: int = 1) -> Part:
     return Part("logits of a chunk", 4.0 * min(CHUNK, scored) * shape.vocabulary * buffers)
 
 
-def engine(shape: ModelShape, *, rows: int, length: int, precision: Precision = FLOAT32) -> Part:
-    """The sampler's own copy of the decoder, the cache of `rows` sequences of `length` tokens, and its logits."""
+def engine(shape: ModelShape, *, rows: int, length: int, precision: Precision = FLOAT32, int8: bool = False) -> Part:
+    """The sampler's own copy of the decoder (with `int8` of the head as well), the cache of `rows` sequences of `length` tokens,
+    and its logits."""
+    weights = float(shape.decoder + shape.head) if int8 else precision.decoder(shape)
     cache = precision.weight * shape.cache_per_token * rows * length
-    return Part("sampler", precision.decoder(shape) + cache + 8.0 * rows * shape.vocabulary)
+    return Part("sampler", weights + cache + 8.0 * rows * shape.vocabulary)
+
+
+def training(
+    shape: ModelShape,
+    tokens: float,
+    scored: float,
+    *,
+    rank: int | None,
+    recompute: bool = False,
+    precision: Precision = FLOAT32,
+    roles: tuple[str, ...] = ("model",),
+    buffers: int = 1,
+) -> list[Part]:
+    """What training takes: the frozen backbone under adapters, the `roles` that learn, and the largest micro-batch, of `tokens`
+    that scores `scored` of them."""
+    return [
+        *([] if rank is None else [frozen(shape, "backbone", precision)]),
+        *(
+            learner(shape, f"{role}{'' if rank is None else ' adapter'}", rank=rank, precision=precision)
+            for role in roles
+        ),
+        gradient(shape, rank=rank, precision=precision),
+        activations(shape, tokens, rank=rank, recompute=recompute, precision=precision),
+        *([logits(shape, scored, buffers=buffers)] if scored else []),
+    ]
 
 
 def total(parts: list[Part]) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from burnish.config.schema import Lora, Optimiser, Recipe
+from burnish.config.schema import Lora, Optimiser, Recipe, Sampling
 from burnish.planning import memory
 from burnish.planning.machine import Machine
 from burnish.planning.memory import Part, Precision
@@ -20,6 +20,8 @@ TRAINING_SHARE = 0.5
 """Of the machine's product rate that training reaches, measured."""
 DECODING_SHARE = 0.5
 """Of the limit that decoding reaches, measured."""
+INT8_FASTER = 4.0
+"""Products of 8-bit numbers beside float32's, measured."""
 DECODE_ROWS = 64
 """Sequences side by side in the sampler."""
 STAGE_SECONDS = 6.0
@@ -158,14 +160,8 @@ class _Estimate:
         count = data.demonstrations or data.comparisons
         rank = _rank(config.lora)
         length = data.prompt_tokens + data.answer_tokens
-        step = self._micro(config.optimiser.micro_batch_tokens, config.batch_size * length)
-        scored = step * data.answer_tokens / length
-        parts = [
-            memory.program(),
-            *self._trained("model", rank),
-            self._activations(step, rank, config.optimiser),
-            memory.logits(self.shape, scored),
-        ]
+        step = min(config.optimiser.micro_batch_tokens, config.batch_size * length)
+        parts = self._training(config.optimiser, rank, step, scored=data.answer_tokens / length)
         evaluations = 1 + max(1, config.epochs * count / config.batch_size / config.eval_every)
         heldout = data.heldout_demonstrations or data.heldout_comparisons
         seconds = self._train(config.epochs * count, length, data.answer_tokens, rank, config.optimiser)
@@ -177,8 +173,8 @@ class _Estimate:
         config = self.recipe.collect
         prompts = min(config.prompts or self.data.prompts, self.data.prompts)
         count = prompts * config.responses_per_prompt
-        parts = [memory.program(), self._frozen("model"), self._engine(count, config.sampling.max_new_tokens)]
-        return StagePlan("collect", tuple(parts), self._generate(count, config.sampling.max_new_tokens) + STAGE_SECONDS)
+        parts = [memory.program(), self._frozen("model"), self._engine(count, config.sampling)]
+        return StagePlan("collect", tuple(parts), self._generate(count, config.sampling) + STAGE_SECONDS)
 
     def reward(self) -> StagePlan:
         """Bradley–Terry on the comparisons; then the SFT model's answers to 64 prompts, to set gain and bias."""
@@ -189,16 +185,12 @@ class _Estimate:
         heldout = data.heldout_comparisons if people else prompts * self.recipe.data.heldout
         rank = _rank(config.lora)
         tokens = data.prompt_tokens + responses * data.answer_tokens
-        step = self._micro(config.optimiser.micro_batch_tokens, config.batch_size * tokens)
-        parts = [
-            memory.program(),
-            *self._trained("model", rank),
-            self._activations(step, rank, config.optimiser),
-        ]
+        step = min(config.optimiser.micro_batch_tokens, config.batch_size * tokens)
+        parts = self._training(config.optimiser, rank, step)
         evaluations = 2 + config.epochs * prompts / config.batch_size / config.eval_every
         seconds = self._train(config.epochs * prompts, tokens, 0.0, rank, config.optimiser)
         seconds += self._forward(evaluations * heldout, tokens, 0.0)
-        seconds += self._generate(64, self.recipe.ppo.sampling.max_new_tokens)
+        seconds += self._generate(64, self.recipe.ppo.sampling)
         return StagePlan("reward", tuple(parts), seconds + STAGE_SECONDS)
 
     def ppo(self) -> StagePlan:
@@ -207,34 +199,19 @@ class _Estimate:
         adapters = config.roles == "adapters"
         rollouts = config.prompts_per_step * config.responses_per_prompt
         length = data.prompt_tokens + data.answer_tokens
-        update = rollouts * length / config.mini_batches
-        micro = self._micro(config.optimiser.micro_batch_tokens, update)
+        micro = min(config.optimiser.micro_batch_tokens, rollouts * length / config.mini_batches)
         rank = config.lora.r if adapters else None
-        parts = [memory.program()]
+        parts = self._training(
+            config.optimiser, rank, micro, scored=data.answer_tokens / length, roles=("policy", "critic"), buffers=2
+        )
         if adapters:
             judge = (self.recipe.reward.lora or config.lora).r
-            one = self._precision
-            parts += [
-                self._frozen("backbone (reference)"),
-                memory.learner(self.shape, "policy adapter", rank=config.lora.r, precision=one),
-                memory.learner(self.shape, "critic adapter", rank=judge, precision=one),
-                Part("reward adapter", one.weight * self.shape.adapter(judge)),
-            ]
+            parts.append(Part("reward adapter", self._precision.weight * self.shape.adapter(judge)))
         else:
-            parts += [
-                memory.learner(self.shape, "policy", rank=None, precision=self._precision),
-                memory.learner(self.shape, "critic", rank=None, precision=self._precision),
-                self._frozen("reward model"),
-                self._frozen("reference"),
-            ]
-        parts += [
-            memory.gradient(self.shape, rank=rank, precision=self._precision),
-            self._engine(rollouts, config.sampling.max_new_tokens),
-            self._activations(micro, rank, config.optimiser),
-            memory.logits(self.shape, micro * data.answer_tokens / length, buffers=2),
-        ]
+            parts += [self._frozen("reward model"), self._frozen("reference")]
+        parts.append(self._engine(rollouts, config.sampling))
         single = config.epochs * config.mini_batches == 1 and config.sampling.follows_the_model
-        step = self._generate(rollouts, config.sampling.max_new_tokens)
+        step = self._generate(rollouts, config.sampling)
         step += (1 if single else 2) * self._forward(rollouts, length, data.answer_tokens)
         step += 2 * self._forward(rollouts, length, 0.0)
         step += config.epochs * self._train(rollouts, length, data.answer_tokens, rank, config.optimiser)
@@ -248,8 +225,8 @@ class _Estimate:
         count, length = prompts * config.responses_per_prompt, data.prompt_tokens + data.answer_tokens
         models = 1 + config.base + ("ppo" in self.recipe.stages)
         parts = [memory.program(), self._frozen("reference"), self._frozen("model"), self._frozen("reward model")]
-        parts.append(self._engine(count, config.sampling.max_new_tokens))
-        each = self._generate(count, config.sampling.max_new_tokens)
+        parts.append(self._engine(count, config.sampling))
+        each = self._generate(count, config.sampling)
         each += 2 * self._forward(count, length, data.answer_tokens) + self._forward(count, length, 0.0)
         return StagePlan("evaluate", tuple(parts), models * each + STAGE_SECONDS)
 
@@ -271,23 +248,27 @@ class _Estimate:
     def _frozen(self, name: str) -> Part:
         return memory.frozen(self.shape, name, self._precision)
 
-    def _trained(self, name: str, rank: int | None) -> list[Part]:
-        one = self._precision
-        learns = memory.learner(self.shape, name if rank is None else f"{name}'s adapter", rank=rank, precision=one)
-        backbone = [] if rank is None else [self._frozen(name)]
-        return [*backbone, learns, memory.gradient(self.shape, rank=rank, precision=one)]
+    def _training(
+        self,
+        how: Optimiser,
+        rank: int | None,
+        tokens: float,
+        *,
+        scored: float = 0.0,
+        roles: tuple[str, ...] = ("model",),
+        buffers: int = 1,
+    ) -> list[Part]:
+        """The program and a learner whose largest micro-batch has `tokens`, of which it scores the share `scored`."""
+        parts = memory.training(
+            self.shape, tokens, scored * tokens, rank=rank, recompute=how.gradient_checkpointing, precision=self._precision,
+            roles=roles, buffers=buffers,
+        )  # fmt: skip
+        return [memory.program(), *parts]
 
-    def _activations(self, tokens: float, rank: int | None, how: Optimiser) -> Part:
-        recompute = how.gradient_checkpointing
-        return memory.activations(self.shape, tokens, rank=rank, recompute=recompute, precision=self._precision)
-
-    def _engine(self, count: int, new_tokens: int) -> Part:
-        rows, length = min(DECODE_ROWS, count), round(2 * self.data.prompt_tokens) + new_tokens
-        return memory.engine(self.shape, rows=rows, length=length, precision=self._precision)
-
-    def _micro(self, limit: int, step_tokens: float) -> float:
-        """Tokens of the largest micro-batch."""
-        return min(limit, step_tokens, max(limit, self.recipe.model.max_length))
+    def _engine(self, count: int, sampling: Sampling) -> Part:
+        rows, length = min(DECODE_ROWS, count), round(2 * self.data.prompt_tokens) + sampling.max_new_tokens
+        narrow = sampling.products == "int8"
+        return memory.engine(self.shape, rows=rows, length=length, precision=self._precision, int8=narrow)
 
     def _train(self, examples: float, tokens: float, scored: float, rank: int | None, how: Optimiser) -> float:
         flops = self.shape.training_flops(
@@ -300,14 +281,18 @@ class _Estimate:
             TRAINING_SHARE * self._rate
         )
 
-    def _generate(self, count: float, new_tokens: int) -> float:
+    def _generate(self, count: float, sampling: Sampling) -> float:
         """Every step reads all weights once and multiplies them with as many rows as are in flight."""
-        answer = min(self.data.answer_tokens, new_tokens)
+        answer = min(self.data.answer_tokens, sampling.max_new_tokens)
         rows = min(DECODE_ROWS, count)
-        read = self.machine.weight_bytes * (self.shape.decoder + self.shape.head) / self.machine.bandwidth
-        work = rows * self.shape.forward_flops(1, 1, context=self.data.prompt_tokens) / self.machine.flops
+        narrow = sampling.products == "int8"
+        width, flops = (
+            (1, INT8_FASTER * self.machine.flops) if narrow else (self.machine.weight_bytes, self.machine.flops)
+        )
+        read = width * (self.shape.decoder + self.shape.head) / self.machine.bandwidth
+        work = rows * self.shape.forward_flops(1, 1, context=self.data.prompt_tokens) / flops
         steps = count * answer / max(rows, 1) / self.machine.devices
-        prompts = self.shape.forward_flops(count * self.data.prompt_tokens, count) / self._rate
+        prompts = self.shape.forward_flops(count * self.data.prompt_tokens, count) / (flops * self.machine.devices)
         return (steps * max(read, work) + prompts) / DECODING_SHARE
 
     @property
