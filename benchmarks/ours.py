@@ -93,7 +93,8 @@ def answer(row: dict[str, Any], side: str) -> TokenSequence:
 
 def engine_of(view: View) -> NativeEngine:
     """The native engine with this role's weights."""
-    return NativeEngine(view, end_tokens=frozenset({view.backbone.tokenizer.eos_token_id}))
+    products = torch.int8 if OPTIONS.sampler == "int8" else None
+    return NativeEngine(view, end_tokens=frozenset({view.backbone.tokenizer.eos_token_id}), products=products)
 
 
 def progress(clock: Clock) -> Callable[[int, int, int, dict[str, float]], None]:
@@ -264,7 +265,7 @@ def ppo() -> None:
     roles, clock = ppo_roles(), Clock()
     prompts = [Prompt(f"p{i}", ({"role": "user", "content": text},)) for i, text in enumerate(texts(PPO_PROMPTS))]
     config = Ppo(
-        roles=OPTIONS.roles, steps=OPTIONS.steps + 2, prompts_per_step=PPO_PROMPTS, sampling=Sampling(max_new_tokens=NEW_TOKENS),
+        roles=OPTIONS.roles, steps=OPTIONS.steps + 2, prompts_per_step=PPO_PROMPTS, sampling=Sampling(max_new_tokens=NEW_TOKENS, products=OPTIONS.sampler),
         optimiser=optimiser(), critic_learning_rate=OPTIONS.learning_rate, checkpoint=NEVER,
     )  # fmt: skip
     ends = [roles.policy.backbone.tokenizer.eos_token_id]

@@ -38,6 +38,9 @@ def arguments(*workloads: str) -> argparse.Namespace:
     parser.add_argument("--roles", choices=["adapters", "copies"], default="adapters")
     parser.add_argument("--recompute", action="store_true", help="gradient checkpointing")
     parser.add_argument("--products", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument(
+        "--sampler", choices=["model", "int8"], default="model", help="precision of the sampler's products"
+    )
     parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 import burnish
 from burnish.errors import UserError
+from burnish.models import int8
 from burnish.runs.metrics import read_metrics
 
 RECIPE = """
@@ -245,6 +246,14 @@ def test_bfloat16_products_and_truncated_rollouts_are_corrected(recipe_file: Pat
         0 < row["importance_mean"] < 1 for row in rows
     )  # what was kept of the distribution is less than all of it
     assert (out / "report.html").is_file()
+
+
+def test_eight_bit_rollouts_are_corrected(recipe_file: Path, tmp_path: Path):
+    if not int8.available():
+        pytest.skip("this torch has no 8-bit products")
+    recipe = burnish.load(recipe_file, "ppo.sampling.products=int8", "ppo.steps=2", "stages=[sft,collect,reward,ppo]")
+    rows = read_metrics(burnish.run(recipe, out=tmp_path / "eight") / "ppo" / "metrics.jsonl")
+    assert all(row["sampler_gap_mean"] > 0 and row["importance_mean"] > 0 for row in rows)
 
 
 def test_exact_rollouts_are_not_weighted(finished: Path):
