@@ -84,10 +84,12 @@ class Answer:
     def payload(self) -> dict[str, Any]:
         """For the `payload` column: what is not in a column of its own and not empty, as JSON holds it."""
         own = {"kind", "presented", "ranks", "skipped"}
-        return {name: value for name, value in asdict(self).items() if name not in own and value not in _EMPTY}
+        return {name: value for name, value in asdict(self).items() if name not in own and not _empty(value)}
 
 
-_EMPTY: tuple[Any, ...] = (None, False, (), [], {}, "")
+def _empty(value: Any) -> bool:
+    """Nothing was said; the number 0 says something."""
+    return value is None or value is False or (not isinstance(value, int) and not value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ def answer_from(
         presented=tuple(presented),
         ranks=None if ranks is None else tuple(ranks),
         skipped=skipped,
-        strength=given.get("strength", 0 if given.get("both_bad") or (kind == "pairwise" and _tied(ranks)) else None),
+        strength=given.get("strength"),
         both_bad=given.get("both_bad", False),
         ratings={name: tuple(values) for name, values in given.get("ratings", {}).items()},
         flags={name: tuple(values) for name, values in given.get("flags", {}).items()},
@@ -141,10 +143,6 @@ def answer_from(
     )
 
 
-def _tied(ranks: Sequence[int] | None) -> bool:
-    return ranks is not None and len(set(ranks)) == 1
-
-
 def _turn(given: Mapping[str, Any]) -> Turn:
-    parts = dict(given) | {name: tuple(given[name]) for name in ("candidates", "presented")}
+    parts: dict[str, Any] = {**given, "candidates": tuple(given["candidates"]), "presented": tuple(given["presented"])}
     return Turn(**parts)
