@@ -15,7 +15,10 @@ __all__ = ["FEW_ITEMS", "Estimate", "Vote", "first_shown_share", "krippendorff_a
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One annotator on one pair of candidates: `value` is 1 if `first` ranks better, 0 if worse, ½ for a tie."""
+    """One annotator on one pair of candidates: `value` is 1 if `first` ranks better, 0 if worse, ½ for a tie.
+
+    `grade` in (0, 1] says how strongly, where that was asked.
+    """
 
     item_id: str
     first: int
@@ -23,6 +26,7 @@ class Vote:
     annotator: str
     value: float
     first_shown_earlier: bool
+    grade: float = 1.0
 
 
 def votes(rankings: Iterable[Ranking]) -> list[Vote]:
