@@ -102,7 +102,8 @@ class Opinion:
     """What one annotator said of an item, as it comes from another tool. Candidates go by their position in the item.
 
     `kind` is a kind of task ("pairwise", "ranking", "likert", ...) and `payload` holds what that kind has besides `ranks`,
-    under the names of `burnish.annotation.records.Answer`. `annotator_kind` is "person", "simulated" or "ai".
+    under the names of `burnish.annotation.records.Answer`. `annotator_kind` is "person", "simulated" or "ai"; `presented` the
+    order of showing, where known; `source` "adjudication" marks a reviewer's decision.
     """
 
     kind: str
@@ -112,6 +113,8 @@ class Opinion:
     annotator_kind: str = "person"
     seconds: float | None = None
     created_at: datetime | None = None
+    presented: tuple[int, ...] | None = None
+    source: str = "label"
 
 
 @dataclass(frozen=True, slots=True)

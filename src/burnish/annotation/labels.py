@@ -22,6 +22,16 @@ Strength = Literal["ignore", "probability", "margin"]
 """What a stated strength of preference becomes: nothing, a probability nearer to ½, or a margin inside the loss."""
 
 
+SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant"}
+
+
+def prompt_text(messages: Sequence[Message]) -> str:
+    """A conversation as one text: the user's words, or, where there are several turns, a transcript."""
+    if len(messages) == 1:
+        return messages[0]["content"]
+    return "\n\n".join(f"{SPEAKERS[m['role']]}: {m['content']}" for m in messages)
+
+
 def is_ai(annotator_kind: str) -> bool:
     """Whether labels of this kind of annotator count as a model's; simulated people stand in for people."""
     return annotator_kind == "ai"
@@ -187,7 +197,8 @@ def _other_comparisons(one: Labelled, entry: Entry, scale: int, options: LabelOp
         if turn.strength and len(turn.candidates) == 2:
             vote = Vote(entry.item_id, 0, 1, one.annotator, float(turn.strength > 0), True, abs(turn.strength) / scale)
             (label,) = comparisons([vote], None, options).values()
-            prompt = Prompt(f"{entry.item_id}/{one.annotator_kind}/{number}", tuple(messages), entry.prompt.columns)
+            said = hashlib.sha256(repr((messages, turn.candidates)).encode()).hexdigest()[:8]
+            prompt = Prompt(f"{entry.item_id}/{number}/{said}", tuple(messages), entry.prompt.columns)
             groups.append(PreferenceGroup(prompt, turn.candidates, (label,)))
         messages.append(Message(role="assistant", content=turn.candidates[turn.chosen]))
     return groups

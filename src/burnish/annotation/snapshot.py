@@ -19,7 +19,7 @@ from burnish.annotation.settings import Settings, settings_of
 from burnish.annotation.store import Store
 from burnish.annotation.tables import Annotation, Annotator, Candidate, Item, Project, now
 from burnish.errors import UserError
-from burnish.records import LabelledItem, Prompt
+from burnish.records import LabelledItem, Opinion, Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ def add_labelled(
     return counts
 
 
-def _annotation(item_id: int, annotator_id: int, one: LabelledItem, opinion: Any) -> Annotation:
+def _annotation(item_id: int, annotator_id: int, one: LabelledItem, opinion: Opinion) -> Annotation:
     if opinion.kind not in KINDS:
         raise UserError(f'item "{one.prompt.id}": "{opinion.kind}" is no kind of task.', field="kind")
     if opinion.ranks is not None and len(opinion.ranks) != len(one.candidates):
@@ -172,13 +172,14 @@ def _annotation(item_id: int, annotator_id: int, one: LabelledItem, opinion: Any
     return Annotation(
         item_id=item_id,
         annotator_id=annotator_id,
-        presented=list(range(len(one.candidates))),
+        presented=list(opinion.presented if opinion.presented is not None else range(len(one.candidates))),
         ranks=None if opinion.ranks is None else list(opinion.ranks),
         skipped=None,
         seconds=opinion.seconds,
         created_at=opinion.created_at or now(),
         kind=opinion.kind,
         payload=dict(opinion.payload),
+        source=opinion.source,
     )
 
 

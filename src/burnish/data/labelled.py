@@ -362,7 +362,8 @@ def _argilla_responses(row: Row, annotator: str) -> Iterable[tuple[str, str, Any
 
 
 def _argilla_suggestions(row: Row) -> dict[str, dict[str, Any]]:
-    suggestions, found = row.values.get("suggestions") or {}, {}
+    suggestions: Any = row.values.get("suggestions") or {}
+    found: dict[str, dict[str, Any]] = {}
     given = (
         ((question, one) for question, one in suggestions.items())
         if isinstance(suggestions, Mapping)
@@ -429,7 +430,9 @@ def _burnish(row: Row, annotator: str) -> LabelledItem:
                 str(one.get("annotator_kind", "person")),
                 one.get("seconds"),
                 _moment(one.get("created_at")),
-            )  # fmt: skip
+                None if one.get("presented") is None else tuple(one["presented"]),
+                str(one.get("source", "label")),
+            )
         )
     sources = tuple(values.get("sources") or ("",) * len(texts))
     return LabelledItem(prompt, texts, sources, tuple(opinions), str(values.get("kind") or ""))

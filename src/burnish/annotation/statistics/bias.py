@@ -129,14 +129,14 @@ def logistic(x: Floats, y: Floats, *, clusters: Sequence[str] | None = None) -> 
     p = 1.0 / (1.0 + np.exp(-x @ beta))
     inverse = np.linalg.inv((x * (p * (1.0 - p))[:, None]).T @ x)
     if clusters is None:
-        return beta, inverse
+        return beta, np.asarray(inverse, dtype=np.float64)
     scores: dict[str, Floats] = defaultdict(lambda: np.zeros(x.shape[1]))
     for name, score in zip(clusters, x * (y - p)[:, None], strict=True):
         scores[name] += score
     if len(scores) < 2:
         return None
     meat = sum(np.outer(s, s) for s in scores.values()) * len(scores) / (len(scores) - 1)
-    return beta, inverse @ meat @ inverse
+    return beta, np.asarray(inverse @ meat @ inverse, dtype=np.float64)
 
 
 def holm(pvalues: Mapping[str, float]) -> dict[str, float]:
