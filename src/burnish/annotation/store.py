@@ -41,6 +41,11 @@ class Store:
     def __init__(self, place: str | Path) -> None:
         self._engine: Engine = open_database(place)
 
+    @property
+    def engine(self) -> Engine:
+        """The database, for modules that read or write it in ways of their own."""
+        return self._engine
+
     def close(self) -> None:
         """Let go of the database."""
         self._engine.dispose()

@@ -51,7 +51,10 @@ def _reference(column: str, **options: Any) -> Any:
 
 
 class Project(Base):
-    """A body of items that are labelled by the same guidelines. `settings` is a `settings.Settings` as JSON."""
+    """A body of items that are labelled by the same guidelines. `settings` is a `settings.Settings` as JSON.
+
+    `pseudonym_key` (hex) turns annotators' names into pseudonyms in exports; it is made when it is first needed.
+    """
 
     __tablename__ = "projects"
 
@@ -60,6 +63,7 @@ class Project(Base):
     guidelines: Mapped[str] = mapped_column(Text, default="")
     created_at: Mapped[datetime] = mapped_column(Moment, default=now)
     settings: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict, server_default="{}")
+    pseudonym_key: Mapped[str | None] = mapped_column(String(64))
 
 
 class Item(Base):

@@ -65,6 +65,15 @@ class Context:
         """The precision in which frozen decoders multiply."""
         return NAMES[self.recipe.model.products]
 
+    @property
+    def trained(self) -> dict[str, Path]:
+        """The trained models that are there, in the order they were made: by name, `sft` and then each policy by its algorithm."""
+        places = {
+            "sft": self.stage("sft"),
+            **{name: self.stage(stage) for stage, name in policies(self.recipe).items()},
+        }
+        return {name: place / "model" for name, place in places.items() if (place / "model").is_dir()}
+
     def finish(self, stage: str, result: Mapping[str, Any]) -> None:
         """Write a stage's findings, with what was dropped of the data it read."""
         write_json(self.stage(stage) / "result.json", {**result, "dropped": self.dropped})
@@ -132,6 +141,12 @@ class Context:
             problem = f'the column "{column}" leaves no prompt {"held out" if not heldout else "to train on"}.'
             raise UserError(problem, file=data.prompts, hint='Mark some rows "heldout", or set data.split_column=null.')
         return Split(train, heldout)
+
+
+def policies(recipe: Recipe) -> dict[str, str]:
+    """The stages that end in a policy, in the order they run, and what each one's policy is called."""
+    names = {"ppo": "ppo"}
+    return {stage: name for stage, name in names.items() if stage in recipe.stages}
 
 
 def _preferred(group: PreferenceGroup) -> Demonstration:
