@@ -119,12 +119,14 @@ def _by_keyboard(page: Any) -> str:
         page.keyboard.press("Control+Enter")
     elif title == "Talk with the model":
         for turn in range(2):
-            page.keyboard.press("e")
+            if turn == 0:  # afterwards the cursor is there already
+                page.keyboard.press("e")
             page.keyboard.type(f"Hello {turn}")
             page.keyboard.press("Control+Enter")
             page.wait_for_selector(".scale")
             _press(page, "1", "Enter")
             page.wait_for_selector(".scale", state="detached")
+            _until(page, "document.activeElement.tagName === 'TEXTAREA'")
         page.keyboard.press("Control+Enter")
     else:
         return title
