@@ -9,8 +9,8 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from burnish.annotation.tables import Annotation, Annotator, Base, Candidate, Item, Project
 from burnish.errors import UserError
@@ -18,7 +18,7 @@ from burnish.errors import UserError
 __all__ = ["Annotation", "Annotator", "Base", "Candidate", "Item", "Project", "migrate", "open_database"]
 
 
-def open_database(place: str | Path) -> Engine:
+def open_database(place: str | Path, *, pool_size: int = 5) -> Engine:
     """An engine on the database at a path or SQLAlchemy URL, created or brought to the present revision.
 
     SQLite runs with a write-ahead log and full synchronisation: what was committed survives a crash.
@@ -27,18 +27,29 @@ def open_database(place: str | Path) -> Engine:
     url = str(place) if "://" in str(place) else f"sqlite:///{Path(place).resolve()}"
     if url.startswith("sqlite:///"):
         Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url)
+    try:
+        engine = create_engine(url, pool_size=pool_size)
+    except (ArgumentError, ModuleNotFoundError) as error:
+        raise UserError(
+            f"this database cannot be opened ({error}).",
+            hint="Give a file's path, or postgresql+psycopg://USER@HOST/NAME with `pip install 'burnish[postgresql]'`.",
+        ) from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
     try:
         migrate(engine)
     except DatabaseError as error:
-        raise UserError(f"this is not a database that can be opened ({error.orig}).", file=str(place)) from error
+        raise UserError(f"this is not a database that can be opened ({error.orig}).", file=hidden(place)) from error
     except CommandError as error:
         raise UserError(
-            "this database was written by a newer version of Burnish.", file=str(place), hint="Upgrade Burnish."
+            "this database was written by a newer version of Burnish.", file=hidden(place), hint="Upgrade Burnish."
         ) from error
     return engine
+
+
+def hidden(place: str | Path) -> str:
+    """A place as it may be shown: without the password that a URL may hold."""
+    return make_url(str(place)).render_as_string(hide_password=True) if "://" in str(place) else str(place)
 
 
 def migrate(engine: Engine, revision: str = "head") -> None:

@@ -157,7 +157,7 @@ class Annotation(Base):
 class Lease(Base):
     """An item in an annotator's hands until `expires_at`, with the order of showing and what is written so far.
 
-    `chat` holds the turns of a conversation. `returned` marks one given back by undo.
+    `chat` holds the turns of a conversation.
     """
 
     __tablename__ = "leases"
@@ -200,7 +200,10 @@ class Account(Base):
 
 
 class Member(Base):
-    """What an annotator is in a project: `role`, and how far: `state` is training, qualification, active, failed or paused."""
+    """What an annotator is in a project: `role`, and how far: `state` is training, qualification, active, failed or paused.
+
+    `met` counts the items of the work that were answered or skipped, `answered` those that were answered.
+    """
 
     __tablename__ = "members"
     __table_args__ = (UniqueConstraint("project_id", "annotator_id"),)
@@ -212,6 +215,8 @@ class Member(Base):
     state: Mapped[str] = mapped_column(String(20), default="training")
     quota: Mapped[int | None]
     score: Mapped[float | None] = mapped_column(Double)
+    met: Mapped[int] = mapped_column(default=0)
+    answered: Mapped[int] = mapped_column(default=0)
     joined_at: Mapped[datetime] = mapped_column(Moment, default=now)
 
 

@@ -106,6 +106,8 @@ def _account_tables() -> None:
         sa.Column("state", sa.String(20), nullable=False),
         sa.Column("quota", sa.Integer),
         sa.Column("score", sa.Double),
+        sa.Column("met", sa.Integer, nullable=False),
+        sa.Column("answered", sa.Integer, nullable=False),
         _moment("joined_at"),
         sa.UniqueConstraint("project_id", "annotator_id"),
     )
