@@ -61,7 +61,7 @@ class _Link:
     """The way to the program's sandbox, through the supervisor."""
 
     def __init__(self, sock):
-        self.sock, self.calls, self.lost = sock, 0, None
+        self.sock, self.calls, self.lost, self.raised = sock, 0, None, None
 
     def call(self, what, kind, args, kwargs):
         if self.lost:
@@ -87,6 +87,7 @@ class _Link:
             self.lost = "the program's answer cannot be read"
             raise _Gone(self.lost) from None
         if error is not None:
+            self.raised = error
             raise error
         return result
 
@@ -170,6 +171,9 @@ def _literal(value):
         return f"__import__('decimal').Decimal('{value}')"
     if isinstance(value, fractions.Fraction):
         return f"__import__('fractions').Fraction('{value}')"
+    name = getattr(value, "__name__", None)
+    if isinstance(name, str) and getattr(builtins, name, None) is value:
+        return name  # int, len, ...
     if hasattr(type(value), "__next__"):
         return "iter([" + "".join(_literal(item) + "," for item in value) + "])"
     raise _Refused(f"a test passes a {type(value).__name__}, which cannot be handed into the sandbox")
@@ -242,7 +246,9 @@ def _check(link, task):
         except (Exception, _Gone) as problem:
             good = False
             error = error or _shown(problem)
-            broken = link.calls == 0 and not isinstance(problem, _Gone)
+            # No answer of the program's can make a name unknown: that one is the tests' own.
+            unknown = isinstance(problem, NameError) and problem is not link.raised
+            broken = broken or unknown or (link.calls == 0 and not isinstance(problem, _Gone))
         if task["partial"]:
             here = max(least, len(records) + (not good), 1)
             total += here

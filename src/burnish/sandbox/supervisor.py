@@ -23,7 +23,7 @@ from burnish.errors import UserError
 from burnish.sandbox.compare import same_output
 from burnish.sandbox.limits import Limits
 from burnish.sandbox.tiers import Setting, drop_privileges, settle
-from burnish.sandbox.worker import Ended, Worker, sealed
+from burnish.sandbox.worker import Ended, Worker, end_all, sealed
 
 _START_SECONDS = 60.0  # for a sandbox to come up: no time of the program's
 _STARTS = 3  # attempts before it is called an infrastructure error
@@ -151,7 +151,10 @@ class Slot:
             raise Ended("timeout", f"more than {self._limits.cpu_seconds} s of processor time")
         if code:
             return False, worker.last_words() or (f"exit code {code}" if code > 0 else f"ended by signal {-code}")
-        return (True, "") if same_output(output, expected) else (False, "the output is not the expected one")
+        if same_output(output, expected):
+            return True, ""
+        start = ascii(output[:80].decode("utf-8", "replace"))
+        return False, f"it printed {start}{'...' if len(output) > 80 else ''}, which is not the output expected"
 
     def _functions(self, job: Mapping[str, Any]) -> dict[str, Any]:
         """The program in one sandbox, its tests in another, and every call carried between them."""
@@ -200,7 +203,7 @@ class Slot:
             kind = "timeout" if error.kind == "timeout" else "failed"
             return _outcome(kind, 0, total, f"the tests do not end on what it returned: {error.detail}")
         done = said["done"]
-        if done["broken"] and lost is None:
+        if done["broken"]:
             raise Unavailable(f"the tests cannot be run: {done['error']}")
         if done["error"]:
             self._drop_judge()
@@ -297,7 +300,8 @@ def main() -> None:
         threading.Thread(target=work, daemon=True).start()
     while (job := receive(sock)) is not None:
         jobs.put(job)
-    os._exit(0)  # the sandboxes die with us
+    end_all()
+    os._exit(0)  # without waiting for the threads: no program runs any more
 
 
 def send(sock: socket.socket, value: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,10 @@ from typing import Any
 from burnish.errors import UserError
 
 COLUMNS = ("tests", "input_output", "test_list", "test")  # any of these makes a row a code task
+
+
+class Unsupported(UserError):
+    """Tests that are sound but cannot be run with the program in a sandbox of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +124,17 @@ def _assertions(columns: Mapping[str, Any]) -> CodeTests:
         setup = "\n".join([*imports, setup])
     if not _texts(checks):
         raise UserError("must be a list of texts.", field="test_list")
-    known = set(dir(builtins)) | _bound(_parsed(setup, "test_setup_code"))
+    bound = set(dir(builtins)) | _bound(_parsed(setup, "test_setup_code"))
+    if unknown := sorted(_loaded(_parsed(setup, "test_setup_code")) - bound):
+        raise Unsupported(f"needs {unknown[0]}, which only the program defines.", field="test_setup_code")
+    # Tests that lean on the reference solution's imports: `sys.getsizeof` without an import of their own.
+    trees = [_parsed(check, "test_list") for check in checks]
+    modules = sorted(({n for tree in trees for n in _based(tree)} & set(sys.stdlib_module_names)) - bound)
+    setup = "\n".join([*(f"import {name}" for name in modules), setup])
+    known = bound | set(modules)
     functions: dict[str, None] = {}
     makers: dict[str, None] = {}
-    for check in checks:
-        tree = _parsed(check, "test_list")
+    for check, tree in zip(checks, trees, strict=True):
         _called(tree, known | _bound(tree), functions, makers, inside=False)
         if not any(isinstance(node, ast.Assert) for node in ast.walk(tree)):
             raise UserError(f"{_shown(check)} asserts nothing.", field="test_list")
@@ -183,6 +194,16 @@ def _bound(tree: ast.AST) -> set[str]:
         elif isinstance(node, ast.ExceptHandler) and node.name:
             found.add(node.name)
     return found
+
+
+def _loaded(tree: ast.AST) -> set[str]:
+    """The names that a piece of code reads."""
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+
+
+def _based(tree: ast.AST) -> set[str]:
+    """The names in front of a dot."""
+    return {n.value.id for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)}
 
 
 def _parsed(text: Any, field: str) -> ast.Module:

@@ -19,6 +19,7 @@ from burnish.sandbox.tiers import Setting, command
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICK = 0.05  # seconds between two looks at the memory
 _KEPT_ERRORS = 2000
+_LIVE: set[subprocess.Popen[bytes]] = set()
 
 
 class Ended(Exception):
@@ -68,6 +69,7 @@ class Worker:
         for file in (self._control.fileno(), out_read, err_read):
             os.set_blocking(file, False)
         self._alive = True
+        _LIVE.add(self._process)
 
     def ready(self, *, seconds: float) -> None:
         """Wait until the process says that it is ready."""
@@ -115,6 +117,7 @@ class Worker:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         self._process.wait()
+        _LIVE.discard(self._process)
         self._control.close()
         os.close(self._out)
         os.close(self._err)
@@ -214,6 +217,15 @@ class Worker:
         most = self.limits.memory_mb * MIB
         if sum(map(_private_memory, _tree(self._process.pid))) > most:
             raise Ended("memory", f"more than {self.limits.memory_mb} MB of memory")
+
+
+def end_all() -> None:
+    """End every process that was started here and is still there."""
+    for process in list(_LIVE):
+        process.kill()
+    for process in list(_LIVE):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=5)
 
 
 def _tree(root: int) -> Sequence[int]:
