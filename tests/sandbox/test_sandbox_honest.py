@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from conftest import open_or_skip
 from honest import DOUBLED, HONEST
 
 from burnish.sandbox import TIERS, Job, Limits, Sandbox, Tier, code_tests
+from conftest import open_or_skip
 
 
 def test_honest_programs_pass(sandbox: Sandbox) -> None:
