@@ -13,6 +13,7 @@ from sqlalchemy import select
 from burnish.annotation.app.context import site_of
 from burnish.annotation.service import accounts, chats, exports, projects, views, webhooks, work
 from burnish.annotation.service.submission import LONGEST_TEXT, StorableText, Submission
+from burnish.annotation.settings import is_storable
 from burnish.annotation.tables import Delivery, Webhook
 from burnish.errors import UserError
 
@@ -25,8 +26,7 @@ _DRAFT_LIMIT = 400_000
 
 
 def _bounded(content: dict[str, Any]) -> dict[str, Any]:
-    text = json.dumps(content)
-    if len(text) > _DRAFT_LIMIT or "\\u0000" in text or "\\ud8" in text.lower():
+    if len(json.dumps(content)) > _DRAFT_LIMIT or not is_storable(content):
         raise ValueError("a draft is at most 400,000 characters of storable text")
     return content
 

@@ -9,14 +9,14 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from burnish.annotation.records import Answer, Kind, Span, Turn, ranks_of_strength
-from burnish.annotation.settings import Settings
+from burnish.annotation.settings import Settings, is_storable
 from burnish.errors import UserError
 
 LONGEST_TEXT = 100_000
 
 
 def _storable(text: str) -> str:
-    if "\x00" in text or any("\ud800" <= c <= "\udfff" for c in text):
+    if not is_storable(text):
         raise ValueError("the text has characters that cannot be stored (NUL or half of a surrogate pair)")
     return text
 
