@@ -26,7 +26,7 @@ _DRAFT_LIMIT = 400_000
 
 
 def _bounded(content: dict[str, Any]) -> dict[str, Any]:
-    if len(json.dumps(content)) > _DRAFT_LIMIT or not is_storable(content):
+    if not is_storable(content) or len(json.dumps(content)) > _DRAFT_LIMIT:
         raise ValueError("a draft is at most 400,000 characters of storable text")
     return content
 

@@ -77,6 +77,38 @@ def answer_of(
     return Answer(**parts, **_PARTS[kind](given, settings, presented, texts, chat))
 
 
+def on_screen(said: Answer) -> dict[str, Any]:
+    """An answer in terms of places: the inverse of `answer_of`, for drafts and for showing."""
+    places = {position: place for place, position in enumerate(said.presented)}
+
+    def by_place(values: Sequence[Any]) -> list[Any]:
+        return [values[position] for position in said.presented]
+
+    shown: dict[str, Any] = {}
+    if said.skipped is not None:
+        return {"skipped": said.skipped}
+    if said.strength is not None:
+        shown["strength"] = said.strength if said.presented[0] == 0 else -said.strength
+        shown["both_bad"] = said.both_bad
+    elif said.ranks is not None:
+        shown["ranks"] = by_place(said.ranks)
+    if said.ratings:
+        shown["ratings"] = {name: by_place(values) for name, values in said.ratings.items()}
+    if said.flags:
+        shown["flags"] = {name: sorted(places[p] for p in where) for name, where in said.flags.items()}
+    if said.spans:
+        shown["spans"] = [
+            {"place": places[s.candidate], "start": s.start, "end": s.end, "note": s.note} for s in said.spans
+        ]
+    if said.critique:
+        shown["critique"] = said.critique
+    if said.text is not None:
+        shown["text"] = said.text
+    if said.corrected is not None:
+        shown["corrected"] = places[said.corrected]
+    return shown
+
+
 def rank_places(ranks: Sequence[int]) -> tuple[int, ...]:
     """Ranks as sport counts them: 1 + how many are strictly better (1, 2, 2, 4)."""
     return tuple(1 + sum(other < rank for other in ranks) for rank in ranks)
