@@ -367,21 +367,19 @@ def test_the_server_imports_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_an_endpoint_to_chat_with_is_asked_until_it_has_sent_enough(monkeypatch: pytest.MonkeyPatch):
+def test_an_endpoint_to_chat_with_is_asked_once_for_each_candidate():
     from burnish.cli.annotate_chat import EndpointChat
 
     asked: list[dict] = []
 
-    def post(url: str, **given: Any) -> httpx.Response:
-        asked.append({"url": url, **given["json"]})
-        content = {"choices": [{"message": {"content": f"text {len(asked)}"}}]}  # one, whatever n says
-        return httpx.Response(200, json=content, request=httpx.Request("POST", url))
+    def reply(request: httpx.Request) -> httpx.Response:
+        asked.append({"url": str(request.url), **json.loads(request.content)})
+        return httpx.Response(200, json={"choices": [{"message": {"content": f"text {len(asked)}"}}]})
 
-    monkeypatch.setattr(httpx, "post", post)
     chat = EndpointChat("http://model.example/v1/", "m", temperature=0.5, max_new_tokens=7)
-    assert chat([{"role": "user", "content": "hi"}], 2) == ["text 1", "text 2"]
-    assert [a["n"] for a in asked] == [2, 1]
-    assert asked[0]["url"] == "http://model.example/v1/chat/completions"
+    chat.endpoint.client = httpx.Client(transport=httpx.MockTransport(reply))
+    assert len(set(chat([{"role": "user", "content": "hi"}], 2))) == 2
+    assert [a["url"] for a in asked] == ["http://model.example/v1/chat/completions"] * 2
     assert (asked[0]["model"], asked[0]["temperature"], asked[0]["max_tokens"]) == ("m", 0.5, 7)
 
 
