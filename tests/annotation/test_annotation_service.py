@@ -11,6 +11,7 @@ import sys
 import threading
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +281,46 @@ def test_a_chat_goes_on_with_what_was_chosen(database: Database):
         chats.say(database, bench.people[1], _lease_of(bench, 1), "Hello", None)
 
 
+def test_who_waits_for_the_model_keeps_nobody_else_waiting(tmp_path: Path):
+    going = threading.Event()
+
+    def slow(messages, count):
+        assert going.wait(30)
+        return echo(messages, count)
+
+    served = Served(str(tmp_path / "a.sqlite"), generate=slow)
+    try:
+        rows = [{"id": f"c{n}", "kind": "chat", "prompt": "?"} for n in range(15)]
+        bench = Bench(served.database, annotators=15, rows=rows, overlap=1)
+        clients = []
+        for n in range(15):
+            token = accounts.create_token(served.database, account_name=f"ann{n}", name="t", scopes=["label"])
+            clients.append(
+                httpx.Client(base_url=f"{served.url}/api/v1", headers={"Authorization": f"Bearer {token}"}, timeout=40)
+            )
+        leases = [c.post(f"/projects/{bench.project}/next", json={}).json()["lease"] for c in clients]
+        statuses: list[int] = []
+        threads = [
+            threading.Thread(
+                target=lambda c=c, lease=lease: statuses.append(
+                    c.post(f"/leases/{lease}/chat", json={"text": "hi"}).status_code
+                )
+            )
+            for c, lease in zip(clients, leases, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        assert httpx.get(f"{served.url}/healthz", timeout=20).status_code == 200
+        assert statuses == []
+        going.set()
+        for thread in threads:
+            thread.join()
+        assert statuses == [200] * 15
+    finally:
+        going.set()
+        served.stop()
+
+
 def _lease_of(bench: Bench, person: int) -> str:
     held = work.take(bench.database, bench.people[person], bench.project)
     assert held is not None
@@ -371,10 +412,11 @@ def test_an_endpoint_to_chat_with_is_asked_once_for_each_candidate():
     from burnish.cli.annotate_chat import EndpointChat
 
     asked: list[dict] = []
+    numbers = count()
 
     def reply(request: httpx.Request) -> httpx.Response:
         asked.append({"url": str(request.url), **json.loads(request.content)})
-        return httpx.Response(200, json={"choices": [{"message": {"content": f"text {len(asked)}"}}]})
+        return httpx.Response(200, json={"choices": [{"message": {"content": f"text {next(numbers)}"}}]})
 
     chat = EndpointChat("http://model.example/v1/", "m", temperature=0.5, max_new_tokens=7)
     chat.endpoint.client = httpx.Client(transport=httpx.MockTransport(reply))

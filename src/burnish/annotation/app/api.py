@@ -6,6 +6,7 @@ import json
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
+import anyio.to_thread
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sqlalchemy import select
@@ -373,11 +374,16 @@ def release(request: Request, lease: LeaseId) -> Response:
 
 
 @router.post("/leases/{lease}/chat", tags=["labelling"], summary="Say something to the model")
-def chat_say(request: Request, lease: LeaseId, body: Say, html: Html = False) -> dict[str, Any]:
+async def chat_say(request: Request, lease: LeaseId, body: Say, html: Html = False) -> dict[str, Any]:
     """Two candidates come back."""
     site = site_of(request)
-    held = chats.say(site.database, site.caller(request), lease, body.text, site.generate)
-    return views.task_view(held, held.settings, html=html)
+
+    def wait_for_the_model() -> dict[str, Any]:
+        held = chats.say(site.database, site.caller(request), lease, body.text, site.generate)
+        return views.task_view(held, held.settings, html=html)
+
+    # In threads of their own: whoever waits for a model must not keep the others from their tasks.
+    return await anyio.to_thread.run_sync(wait_for_the_model, limiter=site.chat_threads)
 
 
 @router.post("/leases/{lease}/choice", tags=["labelling"], summary="Choose between the last two candidates")
