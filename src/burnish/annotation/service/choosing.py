@@ -25,7 +25,6 @@ class Desk:
 
     member: Member
     settings: Settings
-    guidelines: str
 
     @property
     def project_id(self) -> int:
@@ -35,12 +34,15 @@ class Desk:
 
 def desk(session: Session, caller: Caller, project_id: int, *, lock: bool = False) -> Desk:
     """The caller's place in a project. Raises NotFoundError for a project that is not there or not the caller's."""
-    query = select(Member).where(Member.project_id == project_id, Member.annotator_id == caller.annotator_id)
-    member = session.scalar(query.with_for_update() if lock else query)
-    if member is None:
+    query = (
+        select(Member, Project.settings)
+        .join(Project, Project.id == Member.project_id)
+        .where(Member.project_id == project_id, Member.annotator_id == caller.annotator_id)
+    )
+    row = session.execute(query.with_for_update(of=Member) if lock else query).first()
+    if row is None:
         raise NotFoundError("there is no such project, or you are not a member of it.")
-    row = session.execute(select(Project.settings, Project.guidelines).where(Project.id == project_id)).one()
-    return Desk(member, settings_of(row.settings), row.guidelines)
+    return Desk(row.Member, settings_of(row.settings))
 
 
 def advance(session: Session, at: Desk) -> None:
