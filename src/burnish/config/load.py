@@ -18,8 +18,8 @@ from burnish.errors import UserError
 Config = TypeVar("Config", bound=BaseModel)
 
 ALIASES = {
-    "per_device_train_batch_size": "batch_size (of sft, reward) or ppo.prompts_per_step",
-    "num_train_epochs": "epochs (of sft, reward, ppo)",
+    "per_device_train_batch_size": "batch_size (of sft, reward, preference) or ppo.prompts_per_step",
+    "num_train_epochs": "epochs (of sft, reward, preference, ppo)",
     "num_ppo_epochs": "ppo.epochs",
     "num_mini_batches": "ppo.mini_batches",
     "num_generations": "responses_per_prompt (of collect, ppo)",
@@ -40,8 +40,18 @@ ALIASES = {
     "max_length": "model.max_length",
     "model_name_or_path": "model.name",
     "optimizer": "optimiser",
-    "max_steps": "epochs (of sft, reward) or ppo.steps",
+    "max_steps": "epochs (of sft, reward, preference) or ppo.steps",
     "report_to": "trackers",
+    "loss_type": "preference.loss.name (sigmoid: dpo; sigmoid_norm: dpo_norm; robust: rdpo)",
+    "cpo_alpha": "preference.loss.sft.weight",
+    "rpo_alpha": "preference.loss.sft.weight",
+    "simpo_gamma": "preference.loss.gamma",
+    "label_smoothing": "preference.loss.label_smoothing (of cdpo) or preference.loss.label_noise (of rdpo)",
+    "desirable_weight": "preference.loss.desirable_weight (of kto)",
+    "undesirable_weight": "preference.loss.undesirable_weight (of kto)",
+    "precompute_ref_log_probs": "nothing to set: the reference is always run once and cached",
+    "padding_free": "nothing to set: batches are always packed",
+    "use_peft": "lora (of sft, reward, preference)",
 }
 """Keys that users of other trainers type, and what they are called here."""
 

@@ -49,6 +49,13 @@ _CODE = {
         "pipeline/sampling",
     ),
     "reward": (*_TRAINING, "evaluation/reward_report", "evaluation/uncertainty", "pipeline/reward"),
+    "preference": (
+        *_TRAINING,
+        "evaluation/reward_report",
+        "evaluation/uncertainty",
+        "pipeline/preference",
+        "pipeline/reward",
+    ),
     "ppo": (*_TRAINING, "generation", "rewards/model", "pipeline/ppo", "pipeline/sampling"),
     "evaluate": (
         "batch",
@@ -66,6 +73,7 @@ _SECTIONS = {
     "sft": ("sft",),
     "collect": ("collect", "taste"),
     "reward": ("reward",),
+    "preference": ("preference",),
     "ppo": ("ppo",),
     "evaluate": ("evaluate", "taste"),
     "report": (),
@@ -74,8 +82,9 @@ _NEEDS = {
     "sft": (),
     "collect": ("sft",),
     "reward": ("sft", "collect"),
+    "preference": ("sft", "collect"),
     "ppo": ("sft", "reward"),
-    "evaluate": ("sft", "reward", "ppo"),
+    "evaluate": ("sft", "reward", "preference", "ppo"),
     "report": (),
 }
 
