@@ -42,7 +42,8 @@ GROUPS = [
 
 
 def config(loss: str, **more: Any) -> Preference:
-    return Preference.model_validate({"loss": {"name": loss}, "batch_size": 2, **more})
+    options = {"name": loss, **more.pop("options", {})}
+    return Preference.model_validate({"loss": options, "batch_size": 2, **more})
 
 
 def policy(backbone: Backbone) -> View:
@@ -133,7 +134,7 @@ def test_sft_term_by_hand(tiny: Backbone, average: str, prompt: bool):
     """CPO of two certain pairs, chosen answers of 4 and 3 tokens; the prompt has 3, of which 2 can be scored."""
     view = policy(tiny)
     groups = [GROUPS[0], group(5, (2, 3), Comparison(1, 0, 1.0))]
-    how = config("cpo", loss={"name": "cpo", "sft": {"weight": 0.5, "average": average, "prompt": prompt}})
+    how = config("cpo", options={"sft": {"weight": 0.5, "average": average, "prompt": prompt}})
     sequences = [s for g in groups for s in g.sequences]
     alone = sums_of(view, sequences)
     prompts = sums_of(view, [TokenSequence(s.prompt[:1], s.prompt[1:]) for s in sequences])
@@ -152,7 +153,7 @@ def test_sft_term_by_hand(tiny: Backbone, average: str, prompt: bool):
 
 def test_kto_on_a_model_by_hand(tiny: Backbone):
     view = policy(tiny)
-    how = config("kto", loss={"name": "kto", "beta": 0.1, "desirable_weight": 1.5})
+    how = config("kto", options={"desirable_weight": 1.5})
     groups = [GROUPS[0], GROUPS[2], group(6, (4,), labels=(0.0,))]
     examples = ready(view, groups, how)
     strangers = [e.stranger for e in examples]
@@ -180,7 +181,7 @@ def test_kto_on_a_model_by_hand(tiny: Backbone):
 def test_cutting_and_ordering_change_nothing(loss: str):
     """Micro-batches, the order of the batch, packing and sharing of prompts: the same loss, gradient and metrics."""
     sft = {"weight": 0.3, "average": "batch"}
-    options = {"loss": {"name": loss, "sft": sft}}
+    options = {"options": {"sft": sft}}
     whole = config(loss, **options, optimiser={"micro_batch_tokens": 10_000})
     found = []
     for how, order in (

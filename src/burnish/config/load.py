@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -120,6 +120,12 @@ def load_config(
         return model.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise _explain(error, model, json.loads(text), file, origins, aliases) from None
+
+
+def with_stage(recipe: Config, stage: str, again: Callable[[list[str]], Config]) -> Config:
+    """`recipe` with `stage` among its stages; where it lacks it, loaded once more by `again` with the override that adds it."""
+    stages: tuple[str, ...] = recipe.stages  # type: ignore[attr-defined]
+    return recipe if stage in stages else again([f"stages=[{', '.join((*stages, stage))}]"])
 
 
 def dump_yaml(config: BaseModel) -> str:
