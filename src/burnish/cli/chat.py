@@ -11,10 +11,12 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from burnish.config.schema import Sampling
+from burnish.config.load import load_config
+from burnish.config.schema import Recipe, Sampling
 from burnish.errors import UserError
 from burnish.models.backbone import load_backbone
 from burnish.models.roles import View
+from burnish.pipeline.context import Context
 from burnish.pipeline.sampling import LocalSampler
 from burnish.records import Message, Prompt
 
@@ -39,9 +41,9 @@ def model_of(reference: str) -> str:
     """A model reference; a run's folder stands for its policy, or else its SFT model."""
     folder = Path(reference)
     if (folder / "recipe.yaml").is_file():
-        for stage in ("ppo", "sft"):
-            if (folder / stage / "model").is_dir():
-                return str(folder / stage / "model")
+        trained = Context(load_config(Recipe, folder / "recipe.yaml", ()), folder).trained
+        if trained:
+            return str(list(trained.values())[-1])
         raise UserError("this run has no trained model yet.", file=folder, hint="Run its recipe first.")
     return reference
 

@@ -15,6 +15,7 @@ from burnish.evaluation.summary import (
     REWARD_MODEL,
     ReportData,
     compare,
+    contests,
     estimate,
     in_text,
     model_name,
@@ -26,7 +27,6 @@ from burnish.evaluation.summary import (
 
 Rows = Sequence[Mapping[str, Any]]
 
-LOOKS: dict[str, Look] = {"ppo": "main", "sft": "second", "base": "third"}
 
 # Field of the curve, title, unit, caption.
 _PPO_CURVES = (
@@ -61,6 +61,12 @@ class Figure:
     chart: Markup
 
 
+def look_of(model: str) -> Look:
+    """How a model is drawn: policies stand out."""
+    looks: dict[str, Look] = {"sft": "second", "base": "third"}
+    return looks.get(model, "main")
+
+
 def outcome_figures(data: ReportData) -> list[Figure]:
     """Who wins, and which properties of the answers moved."""
     found = part(data, "evaluate")
@@ -68,7 +74,7 @@ def outcome_figures(data: ReportData) -> list[Figure]:
     judges: tuple[tuple[str, Look], ...] = ((GOLD, "main"), (REWARD_MODEL, "second"))
     bars = [
         Bar(f"{model_name(a)} over {in_text(b)}, {'gold taste' if judge == GOLD else judge}", rate.value, rate.low, rate.high, look)
-        for a, b in (("ppo", "sft"), ("sft", "base"), ("ppo", "base"))
+        for a, b in contests(data)
         for judge, look in judges
         if (rate := compare(data, a, b, judge)) is not None
     ]  # fmt: skip
@@ -146,7 +152,7 @@ def _weighted(name: str, weight: float | None) -> str:
 def _shares(models: Sequence[tuple[str, Mapping[str, Any]]], name: str) -> list[tuple[str, float, Look]]:
     """(model, value, look) of one property for the models that have it as a share."""
     return [
-        (model_name(who), value, LOOKS.get(who, "third"))
+        (model_name(who), value, look_of(who))
         for who, properties in models
         if (value := number(properties.get(name))) is not None and 0.0 <= value <= 1.0
     ]

@@ -27,7 +27,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from burnish.evaluation.figures import LOOKS, health_figures, outcome_figures, reward_figures, training_figures
+from burnish.evaluation.figures import health_figures, look_of, outcome_figures, reward_figures, training_figures
 from burnish.evaluation.summary import (
     UNKNOWN,
     Remark,
@@ -130,7 +130,7 @@ def _answer(response: Mapping[str, Any]) -> dict[str, str]:
     scores = ((judge, number(response.get(judge))) for judge in ("gold", "reward"))
     return {
         "model": model_name(name),
-        "look": LOOKS.get(name, "third"),
+        "look": look_of(name),
         "text": str(response.get("text", "")),
         "scores": " · ".join(f"{judge} {plain(value)}" for judge, value in scores if value is not None),
     }

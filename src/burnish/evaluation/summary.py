@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Literal
 
 from burnish.evaluation.uncertainty import smallest_detectable_effect
@@ -16,7 +17,6 @@ ReportData = Mapping[str, Any]
 
 GOLD, REWARD_MODEL = "gold", "reward model"
 NAMES = {"base": "Base model", "sft": "SFT policy", "ppo": "PPO policy"}
-_CONTESTS = (("ppo", "sft"), ("ppo", "base"), ("sft", "base"))
 _FEW_PROMPTS = 30
 _LONG = 1.3
 _TRUNCATED = 0.10
@@ -90,13 +90,14 @@ def verdict(data: ReportData) -> Verdict:
 def closing_rows(data: ReportData) -> list[dict[str, str]]:
     """The closing table: a row for each evaluated model; values with their 95 % interval as "0.71 (0.68 to 0.74)"."""
     models = rows_of(part(data, "evaluate"), "models")
+    reference = "sft" if any(model.get("name") == "sft" for model in models) else "base"
     return [
         {
             "Model": model_name(str(model.get("name", "?"))),
             "Gold taste": with_interval(estimate(model.get("gold"))),
             "Reward model": with_interval(estimate(model.get("reward"))),
-            "KL to SFT": "reference"
-            if model.get("name") == "sft"
+            f"KL to {reference.upper() if reference == 'sft' else reference}": "reference"
+            if model.get("name") == reference
             else with_interval(estimate(model.get("kl_ref")), digits=1),
             "Words": with_interval(estimate(model.get("length")), digits=1),
             "Truncated": percent(number(model.get("truncation_rate"))),
@@ -250,10 +251,18 @@ def in_text(name: str) -> str:
     return "base model" if name == "base" else model_name(name)
 
 
+def contests(data: ReportData) -> list[tuple[str, str]]:
+    """(after, before) of the comparisons worth showing, the one that matters most first: the last policy over what it began as."""
+    names = [str(m.get("name")) for m in rows_of(part(data, "evaluate"), "models")]
+    begun = [name for name in ("sft", "base") if name in names]
+    policies = [name for name in reversed(names) if name not in begun]
+    return [*((policy, before) for before in begun for policy in policies), *combinations(begun, 2)]
+
+
 def _main_contest(data: ReportData) -> tuple[str, str, str, Estimate] | None:
     """(after, before, judge, win rate of after): the one comparison the verdict rests on."""
     for judge in (GOLD, REWARD_MODEL):
-        for after, before in _CONTESTS:
+        for after, before in contests(data):
             rate = compare(data, after, before, judge)
             if rate is not None:
                 return after, before, judge, rate
@@ -261,7 +270,7 @@ def _main_contest(data: ReportData) -> tuple[str, str, str, Estimate] | None:
 
 
 def _grounds(data: ReportData, after: str, before: str, judge: str, rate: Estimate) -> list[str]:
-    who = "the gold taste, which PPO never sees" if judge == GOLD else "the reward model"
+    who = "the gold taste, which training never sees" if judge == GOLD else "the reward model"
     prompts = f"{rate.n:,} prompts that were held out" if rate.n else "Held-out prompts"
     lines = [f"{prompts}; both models answered each of them. The judge is {who}; a tie counts half."]
     if rate.n and rate.n > 1 and rate.low is not None and rate.high is not None and rate.high > rate.low:
@@ -276,7 +285,7 @@ def _grounds(data: ReportData, after: str, before: str, judge: str, rate: Estima
     other = compare(data, after, before, REWARD_MODEL) if judge == GOLD else None
     if other is not None:
         lines.append(
-            f"The reward model, which PPO was trained to please, prefers the {in_text(after)} on {share_with_interval(other)} of the same prompts."
+            f"The reward model, a stand-in that training may have learnt to please, prefers the {in_text(after)} on {share_with_interval(other)} of the same prompts."
         )
     return lines
 
@@ -293,7 +302,7 @@ def _about_judge(judge: str) -> Remark | None:
         return None
     return Remark(
         "Only the reward model judged",
-        "PPO was trained to please this very judge, so its approval is weak evidence. Have people, or a judge that training never saw, compare the answers.",
+        "The policy was trained to please this very judge, or on what it was trained on: its approval is weak evidence. Have people, or a judge that training never saw, compare the answers.",
     )
 
 

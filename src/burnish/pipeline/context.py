@@ -17,6 +17,7 @@ from burnish.data.prompts import split_by_prompt
 from burnish.data.sources import read_rows
 from burnish.errors import UserError
 from burnish.models.precision import NAMES
+from burnish.pipeline.stored import StoredLabels, stored_labels
 from burnish.records import Demonstration, PreferenceGroup, Prompt
 from burnish.runs.metrics import Writer, make_writers
 from burnish.trainers.loop import Progress
@@ -65,6 +66,15 @@ class Context:
         """The precision in which frozen decoders multiply."""
         return NAMES[self.recipe.model.products]
 
+    @property
+    def trained(self) -> dict[str, Path]:
+        """The trained models that are there, in the order they were made: by name, `sft` and then each policy by its algorithm."""
+        places = {
+            "sft": self.stage("sft"),
+            **{name: self.stage(stage) for stage, name in policies(self.recipe).items()},
+        }
+        return {name: place / "model" for name, place in places.items() if (place / "model").is_dir()}
+
     def finish(self, stage: str, result: Mapping[str, Any]) -> None:
         """Write a stage's findings, with what was dropped of the data it read."""
         write_json(self.stage(stage) / "result.json", {**result, "dropped": self.dropped})
@@ -89,9 +99,19 @@ class Context:
             self.say(f"{what}: left out " + ", ".join(f"{count} ({reason})" for reason, count in dropped.items()))
 
     @cached_property
+    def stored(self) -> StoredLabels:
+        """The labels of the recipe's store, read once: the fingerprint and the trainers see the same."""
+        return stored_labels(self.recipe.data, self.folder)
+
+    @cached_property
     def comparisons(self) -> Split:
         """People's comparisons, split by prompt; empty where the recipe has none."""
-        source = self.recipe.data.comparisons
+        data = self.recipe.data
+        if data.store is not None:
+            self.count_dropped("stored labels", self.stored.dropped)
+            groups = self.stored.groups[: data.limit]
+            return Split(*split_by_prompt(groups, heldout=data.heldout, seed=self.recipe.seed))
+        source = data.comparisons
         if source is None:
             return Split((), ())
         items: tuple[PreferenceGroup, ...] = self._taken(
@@ -101,15 +121,19 @@ class Context:
 
     @cached_property
     def demonstrations(self) -> Split:
-        """Demonstrations: their own source, or the preferred answers of the comparisons."""
+        """Demonstrations: their own source; or what annotators wrote into the store; or the preferred answers of the
+        comparisons."""
         source = self.recipe.data.demonstrations
         if source is not None:
             items: tuple[Demonstration, ...] = self._taken(
                 "demonstrations", demonstrations(read_rows(source, limit=self.recipe.data.limit))
             )
             return Split(*split_by_prompt(items, heldout=self.recipe.data.heldout, seed=self.recipe.seed))
-        if self.recipe.data.comparisons is None:
+        if not self.recipe.data.labelled:
             raise UserError("sft needs data: set data.demonstrations or data.comparisons.", field="data.demonstrations")
+        if self.recipe.data.store is not None and self.stored.demonstrations:
+            written = self.stored.demonstrations[: self.recipe.data.limit]
+            return Split(*split_by_prompt(written, heldout=self.recipe.data.heldout, seed=self.recipe.seed))
         return Split(
             *(tuple(_preferred(g) for g in part) for part in (self.comparisons.train, self.comparisons.heldout))
         )
@@ -132,6 +156,12 @@ class Context:
             problem = f'the column "{column}" leaves no prompt {"held out" if not heldout else "to train on"}.'
             raise UserError(problem, file=data.prompts, hint='Mark some rows "heldout", or set data.split_column=null.')
         return Split(train, heldout)
+
+
+def policies(recipe: Recipe) -> dict[str, str]:
+    """The stages that end in a policy, in the order they run, and what each one's policy is called."""
+    names = {"ppo": "ppo"}
+    return {stage: name for stage, name in names.items() if stage in recipe.stages}
 
 
 def _preferred(group: PreferenceGroup) -> Demonstration:

@@ -1,10 +1,11 @@
-"""Stage 5: base, SFT and PPO policy on held-out prompts, judged by the gold taste and by the reward model."""
+"""Stage 5: the untrained model, the SFT model and every policy on held-out prompts, judged by the gold taste and by the reward model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,14 +43,14 @@ def run(context: Context) -> None:
     reference = load_backbone(context.sft_model, say=context.say)
     prompts = fitting(context, reference, context.prompts.heldout, recipe.evaluate.sampling, "held-out prompts")
     prompts = prompts[: recipe.evaluate.prompts]
-    for name, source in _models(context):
-        backbone = reference if name == "sft" else load_backbone(source)
+    trained = context.trained
+    models = {"base": context.recipe.model.name, **trained} if recipe.evaluate.base else trained
+    for name, source in models.items():
+        backbone = reference if str(source) == context.sft_model else load_backbone(str(source))
         sampled[name] = _sample(context, backbone, prompts)
         context.say(f"sampled {len(prompts)} held-out prompts from the {name} model")
         del backbone
-    kl = {}
-    if "ppo" in sampled:
-        kl["ppo"] = _kl(context, sampled["ppo"], reference)
+    kl = {name: _kl(context, trained[name], sampled[name], reference) for name in trained if name != "sft"}
     scores = _reward_scores(context, reference, sampled)
     weights = recipe.taste.model_dump()
     judged = [
@@ -68,16 +69,6 @@ def run(context: Context) -> None:
             "samples": _samples(judged, recipe.evaluate.samples, recipe.evaluate.responses_per_prompt),
         },
     )
-
-
-def _models(context: Context) -> list[tuple[str, str]]:
-    """(name, reference) of the models there are, from the untrained one to the policy."""
-    found = [("base", context.recipe.model.name)] if context.recipe.evaluate.base else []
-    if (context.stage("sft") / "model").is_dir():
-        found.append(("sft", str(context.stage("sft") / "model")))
-    if (context.stage("ppo") / "model").is_dir():
-        found.append(("ppo", str(context.stage("ppo") / "model")))
-    return found
 
 
 def _sample(context: Context, backbone: Backbone, prompts: Sequence[Prompt]) -> list[Rollout]:
@@ -109,12 +100,12 @@ def _reward_scores(context: Context, reference: Backbone, sampled: dict[str, lis
     return {name: np.array([reward.value for reward in scorer.score(rollouts)]) for name, rollouts in sampled.items()}
 
 
-def _kl(context: Context, rollouts: Sequence[Rollout], reference: Backbone) -> np.ndarray:
+def _kl(context: Context, model: Path, rollouts: Sequence[Rollout], reference: Backbone) -> np.ndarray:
     """log π(completion) − log π_ref(completion) of each completion, in nats, both by the trainer's own arithmetic at temperature 1.
 
     Its mean estimates KL(π ‖ π_ref) without bias when completions are drawn untempered and untruncated.
     """
-    policy = load_backbone(str(context.stage("ppo") / "model"))
+    policy = load_backbone(str(model))
     batch = Batch(tuple(TokenSequence(r.prompt_tokens, r.completion.tokens) for r in rollouts))
     limit = context.recipe.ppo.optimiser.micro_batch_tokens
     of_policy, of_reference = (
