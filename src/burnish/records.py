@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal, TypedDict
 
 
@@ -104,3 +105,34 @@ class PreferenceGroup:
     prompt: Prompt
     responses: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What one annotator said of an item, as it comes from another tool. Candidates go by their position in the item.
+
+    `kind` is a kind of task ("pairwise", "ranking", "likert", ...) and `payload` holds what that kind has besides `ranks`,
+    under the names of `burnish.annotation.records.Answer`. `annotator_kind` is "person", "simulated" or "ai"; `presented` the
+    order of showing, where known; `source` "adjudication" marks a reviewer's decision.
+    """
+
+    kind: str
+    annotator: str
+    ranks: tuple[int, ...] | None = None
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    annotator_kind: str = "person"
+    seconds: float | None = None
+    created_at: datetime | None = None
+    presented: tuple[int, ...] | None = None
+    source: str = "label"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledItem:
+    """A prompt with candidates, where known who wrote each (`sources`), and what was said of them already."""
+
+    prompt: Prompt
+    candidates: tuple[str, ...]
+    sources: tuple[str, ...] = ()
+    opinions: tuple[Opinion, ...] = ()
+    kind: str = ""

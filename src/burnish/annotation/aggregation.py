@@ -43,17 +43,21 @@ def reliabilities(found: Sequence[Vote], *, iterations: int = 50) -> dict[str, f
 def soft_labels(found: Sequence[Vote], *, reliability: Mapping[str, float] | None) -> dict[Pair, float]:
     """Of each pair, the probability that the first is better: Σ w_a v_a / Σ w_a over its votes v in {0, ½, 1}.
 
-    w_a = max(log θ_a/(1−θ_a), 0.05) with the annotator's reliability θ_a, the weight of the one-coin model, floored so that
-    no one is wholly unheard; `reliability=None` weighs all the same (the plain share of annotators).
+    w_a is `vote_weight` of the annotator's reliability; `reliability=None` weighs all the same (the plain share of annotators).
     """
     top: dict[Pair, float] = defaultdict(float)
     bottom: dict[Pair, float] = defaultdict(float)
     for vote in found:
-        weight = 1.0 if reliability is None else max(_log_odds(reliability[vote.annotator]), 0.05)
+        weight = 1.0 if reliability is None else vote_weight(reliability[vote.annotator])
         pair = (vote.item_id, vote.first, vote.second)
         top[pair] += weight * vote.value
         bottom[pair] += weight
     return {pair: top[pair] / bottom[pair] for pair in top}
+
+
+def vote_weight(reliability: float) -> float:
+    """max(log θ/(1−θ), 0.05): the weight of the one-coin model, floored so that no one is wholly unheard."""
+    return max(_log_odds(reliability), 0.05)
 
 
 def preference_groups(tasks: Sequence[Task], labels: Mapping[Pair, float]) -> list[PreferenceGroup]:
