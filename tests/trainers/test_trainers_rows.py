@@ -148,7 +148,7 @@ def _rules(name: str, **changes: object) -> Rules:
             lam=1.0,
             sampling={"max_new_tokens": 10},
             optimiser={"micro_batch_tokens": 10**9},
-        )  # fmt: skip
+        )
     )
 
 
