@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 from work import (
     BATCH,
     BETA_DPO,
     BETA_GRPO,
     GROUP,
+    HH_BATCH,
     LORA_ALPHA,
     LORA_RANK,
     NEW_TOKENS,
@@ -41,7 +43,7 @@ from burnish.batch import Batch, TokenSequence, cut
 from burnish.config.schema import Checkpointing, Optimiser, Ppo, RewardModel, Sampling, Sft
 from burnish.generation.base import Request, SamplingParams, request_seed
 from burnish.generation.native import NativeEngine
-from burnish.models.adapters import LoraSpec, add_adapter
+from burnish.models.adapters import LoraSpec, add_adapter, save_adapter
 from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.heads import ScalarHead
 from burnish.models.precision import NAMES
@@ -50,7 +52,7 @@ from burnish.records import Comparison, Prompt, Rollout
 from burnish.rewards.model import RewardModelScorer
 from burnish.trainers.groups import RankedGroup
 from burnish.trainers.learner import Learner, Term
-from burnish.trainers.online import train_ppo
+from burnish.trainers.online import train_online
 from burnish.trainers.reward_model import score_sequences, train_reward_model
 from burnish.trainers.sft import train_sft
 from burnish.trainers.stages import column
@@ -144,8 +146,11 @@ def reward_model() -> None:
     ]
     view, clock = trained(load(), head=True), Clock()
     config = RewardModel(
-        batch_size=16 if hh else BATCH, eval_every=10_000, optimiser=optimiser(schedule="linear" if hh else "constant"), checkpoint=NEVER
+        batch_size=HH_BATCH if hh else BATCH, eval_every=10_000, optimiser=optimiser(schedule="linear" if hh else "constant"), checkpoint=NEVER
     )  # fmt: skip
+    if OPTIONS.start is not None and view.head is not None:
+        save_adapter(view.backbone, "policy", SPEC, OPTIONS.start, base=OPTIONS.model, task_type="SEQ_CLS")
+        save_file({"score": view.head.linear.weight.detach()}, OPTIONS.start / "score.safetensors")
     began = time.perf_counter()
     train_reward_model(
         view, ranked, [], config=config, seed=OPTIONS.seed, folder=Path(tempfile.mkdtemp()), progress=progress(clock)
@@ -270,7 +275,7 @@ def ppo() -> None:
         optimiser=optimiser(), critic_learning_rate=OPTIONS.learning_rate, checkpoint=NEVER,
     )  # fmt: skip
     ends = [roles.policy.backbone.tokenizer.eos_token_id]
-    train_ppo(
+    train_online(
         roles, PlainSampler(roles.policy), RewardModelScorer(roles.reward, end_tokens=ends, max_tokens=2048), prompts, config=config,
         seed=0, folder=Path(tempfile.mkdtemp()), progress=progress(clock),
     )  # fmt: skip

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 from limits import Training, Work, decoding_limit, planned_memory, planned_sampling_memory, training_limit
-from work import BATCH, GROUP, NEW_TOKENS, PPO_PROMPTS, PROMPTS, texts
+from work import BATCH, GROUP, HH_BATCH, NEW_TOKENS, PPO_PROMPTS, PROMPTS, texts
 
+from burnish.data.prompts import Stream
 from burnish.evaluation.uncertainty import bootstrap_share, paired_difference
 from burnish.models.sources import resolve
 from burnish.planning.machine import Machine, this_machine
@@ -173,9 +174,19 @@ def hh(model: str, options: argparse.Namespace) -> None:
         print(f"{'':22}{'accuracy':>22}{'train s':>9}{'faster':>9}{'peak GB':>9}{'steps':>7}{'first loss':>12}")
         right: dict[str, list[np.ndarray]] = {"TRL 1.16.0": [], "Burnish": []}
         for seed in range(options.seeds):
-            arguments = ("hh", model, "--rows", str(file), "--lora", "--learning-rate", "5e-4", "--seed", str(seed))
-            peer = measure(peer_python("trl"), "trl_1.py", *arguments)
-            ours = measure(sys.executable, "ours.py", *arguments)
+            arguments = ("hh", model, "--lora", "--learning-rate", "5e-4", "--seed", str(seed))
+            peers_file = file
+            if options.same_start:
+                arguments += ("--start", str(Path(scratch) / f"start-{seed}"))
+                peers_file = Path(scratch) / f"rows-{seed}.json"
+                peers_file.write_text(json.dumps({**rows, "train": in_our_order(rows["train"], seed)}))
+            ours = measure(sys.executable, "ours.py", *arguments, "--rows", str(file))
+            peer = measure(peer_python("trl"), "trl_1.py", *arguments, "--rows", str(peers_file))
+            if options.same_start:
+                apart = np.abs(np.subtract(ours["differences"], peer["differences"]))
+                print(
+                    f"the same start: held-out score differences are {apart.mean():.4f} apart on average, {apart.max():.4f} at most"
+                )
             for name, row in (("TRL 1.16.0", peer), ("Burnish", ours)):
                 right[name].append(_right(row["differences"]))
                 faster = peer["train_s"] / row["train_s"]
@@ -189,6 +200,12 @@ def hh(model: str, options: argparse.Namespace) -> None:
         print(
             f"Burnish − TRL, all seeds: {100 * gain.value:+.1f} points ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
         )
+
+
+def in_our_order(rows: list[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """The rows in the order in which our trainer takes them, whole batches of 16 of them."""
+    stream = Stream(rows, seed=seed, batch_size=HH_BATCH)
+    return [row for step in range(-(-len(rows) // HH_BATCH)) for row in stream.batch(step)]
 
 
 def _right(differences: list[float]) -> np.ndarray:
@@ -208,6 +225,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="steps that are timed")
     parser.add_argument("--data", help="hh: a file of HH transcripts, or a hub id")
     parser.add_argument("--pairs", type=int, default=600, help="hh: pairs to train on")
+    parser.add_argument(
+        "--same-start",
+        action="store_true",
+        help="hh: both sides begin with our weights and take the pairs in our order",
+    )
     parser.add_argument("--seeds", type=int, default=3, help="hh: how many seeds")
     options = parser.parse_args()
     unknown = set(options.workloads) - {*workloads, "hh"}

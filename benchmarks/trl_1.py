@@ -11,7 +11,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
+from safetensors.torch import load_file
+from torch.utils.data import SequentialSampler
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -34,6 +36,7 @@ from work import (
     BETA_DPO,
     BETA_GRPO,
     GROUP,
+    HH_BATCH,
     LORA_ALPHA,
     LORA_RANK,
     NEW_TOKENS,
@@ -66,6 +69,13 @@ class TokenisedDPOTrainer(DPOTrainer):
 
     def _prepare_dataset(self, dataset: Dataset, *_: object) -> Dataset:
         return dataset
+
+
+class RowsInOrder(RewardTrainer):
+    """The same trainer on rows that are not shuffled."""
+
+    def _get_train_sampler(self, *_: object, **__: object) -> SequentialSampler:
+        return SequentialSampler(self.train_dataset)
 
 
 def main() -> None:
@@ -115,14 +125,20 @@ def main() -> None:
         sides = [{f"{s}_ids": row["prompt_ids"] + row[f"{s}_ids"] for s in ("chosen", "rejected")} for row in rows]
         if options.workload == "hh":  # one pass, falling rate
             common |= {"max_steps": -1, "num_train_epochs": 1, "lr_scheduler_type": "linear"}
-        size = 16 if options.workload == "hh" else BATCH
+        size = HH_BATCH if options.workload == "hh" else BATCH
         config = RewardConfig(**common, per_device_train_batch_size=size, max_length=None)
         if options.lora:
             keywords["peft_config"] = LoraConfig(
                 r=LORA_RANK, lora_alpha=LORA_ALPHA, lora_dropout=0.0, target_modules="all-linear", task_type="SEQ_CLS",
                 modules_to_save=["score"],
             )  # fmt: skip
-        trainer = RewardTrainer(model=scalar(), args=config, train_dataset=Dataset.from_list(sides), **keywords)
+        kind, model = RewardTrainer, scalar()
+        if options.start is not None:
+            kind, keywords["peft_config"] = RowsInOrder, None
+            with torch.no_grad():
+                model.score.weight.copy_(load_file(options.start / "score.safetensors")["score"])
+            model = PeftModel.from_pretrained(model, options.start, is_trainable=True)
+        trainer = kind(model=model, args=config, train_dataset=Dataset.from_list(sides), **keywords)
     began = time.perf_counter()
     trainer.train()
     values = {"train_s": time.perf_counter() - began, "step_s": clock.step_s, "steps": len(clock.losses)}

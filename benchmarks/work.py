@@ -17,6 +17,7 @@ NEW_TOKENS = 64
 PROMPTS, GROUP = 4, 8  # GRPO and sampling
 PPO_PROMPTS = 32
 BATCH = 8  # pairs or conversations in a step of SFT, reward model and DPO
+HH_BATCH = 16  # pairs in a step of hh
 BETA_GRPO, BETA_DPO = 0.04, 0.1
 LEARNING_RATE = 1e-6
 LORA_RANK, LORA_ALPHA = 16, 32
@@ -40,6 +41,9 @@ def arguments(*workloads: str) -> argparse.Namespace:
     parser.add_argument("--products", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument(
         "--sampler", choices=["model", "int8"], default="model", help="precision of the sampler's products"
+    )
+    parser.add_argument(
+        "--start", type=Path, help="hh: the weights that Burnish begins with, written there; TRL takes them over"
     )
     parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
     parser.add_argument("--seed", type=int, default=0)

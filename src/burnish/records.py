@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal, TypedDict
 
 
@@ -42,6 +43,9 @@ class Completion:
     `tokens` hold the end token when `finish_reason` is "stop"; `text` is them decoded without special tokens.
     `sampler_logprobs[t]` is the log-probability (nats) of `tokens[t]` under the distribution it was sampled from,
     `model_logprobs[t]` the raw model's: temperature 1, nothing truncated, penalised or forbidden. Empty if unknown.
+
+    Of several turns, `tokens` are everything after the prompt, and `response_mask` is True at those that the sampler drew, the
+    others being an environment's; log-probabilities are those of the drawn tokens. An empty mask: all were drawn.
     """
 
     text: str
@@ -49,16 +53,23 @@ class Completion:
     sampler_logprobs: tuple[float, ...]
     finish_reason: Literal["stop", "length"]
     model_logprobs: tuple[float, ...] = ()
+    response_mask: tuple[bool, ...] = ()
+
+    @property
+    def drawn(self) -> int:
+        """How many tokens the sampler drew."""
+        return sum(self.response_mask) if self.response_mask else len(self.tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One completion of one prompt, with the version of the weights that wrote it."""
+    """One completion of one prompt, with the version of the weights that wrote it, and what an environment paid, by name."""
 
     prompt: Prompt
     prompt_tokens: tuple[int, ...]
     completion: Completion
     weight_version: int
+    paid: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +109,34 @@ class PreferenceGroup:
     responses: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
     labels: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What one annotator said of an item, as it comes from another tool. Candidates go by their position in the item.
+
+    `kind` is a kind of task ("pairwise", "ranking", "likert", ...) and `payload` holds what that kind has besides `ranks`,
+    under the names of `burnish.annotation.records.Answer`. `annotator_kind` is "person", "simulated" or "ai"; `presented` the
+    order of showing, where known; `source` "adjudication" marks a reviewer's decision.
+    """
+
+    kind: str
+    annotator: str
+    ranks: tuple[int, ...] | None = None
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    annotator_kind: str = "person"
+    seconds: float | None = None
+    created_at: datetime | None = None
+    presented: tuple[int, ...] | None = None
+    source: str = "label"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledItem:
+    """A prompt with candidates, where known who wrote each (`sources`), and what was said of them already."""
+
+    prompt: Prompt
+    candidates: tuple[str, ...]
+    sources: tuple[str, ...] = ()
+    opinions: tuple[Opinion, ...] = ()
+    kind: str = ""

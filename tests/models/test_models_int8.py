@@ -102,13 +102,27 @@ def test_a_head_that_was_trained_is_rounded_anew(tiny: Backbone):
     engine.load(View(tiny), version=1)
     fresh = _engine(View(tiny)).generate(REQUESTS, SamplingParams(8, temperature=0.0))
     after = engine.generate(REQUESTS, SamplingParams(8, temperature=0.0))
-    logprobs = [[c.sampler_logprobs for c in completions] for completions in (before, fresh, after)]
-    assert logprobs[2] == logprobs[1] != logprobs[0]
+    first, new, same = (
+        torch.tensor([c.sampler_logprobs for c in completions]) for completions in (before, fresh, after)
+    )
+    # Not the same to the bit: the fresh engine fits its rounding to the weights that it was made with.
+    assert float((same - new).abs().mean()) < 0.05 * float((same - first).abs().mean())
+
+
+def test_channels_that_are_far_larger_than_the_rest_cost_less_when_their_size_is_known():
+    generator = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(64, 128, generator=generator), torch.randn(96, 128, generator=generator)
+    x[:, 5] *= 100.0
+    exact, peaks = x @ weight.T, x.abs().amax(dim=0)
+    plain, fitted = (
+        float((Int8Matrix.of(weight, p).product(x) - exact)[:, :].norm() / exact.norm()) for p in (None, peaks)
+    )
+    assert fitted < 0.5 * plain
 
 
 @pytest.mark.real
 def test_the_real_models_distribution_is_near(smollm: Backbone):
-    """Mean distance of log-probabilities on text that the 8-bit sampler wrote itself: 0.23 nats a token were measured."""
+    """Mean distance of log-probabilities on text that the 8-bit sampler wrote itself: 0.16 nats a token were measured."""
     prompts = [smollm.tokenizer(text)["input_ids"] for text in ("How do I boil an egg?", "Name three rivers.")]
     requests = [Request(tuple(p), request_seed(k)) for p in prompts for k in range(4)]
     completions = _engine(View(smollm)).generate(requests, SamplingParams(24))
@@ -116,4 +130,4 @@ def test_the_real_models_distribution_is_near(smollm: Backbone):
     with torch.no_grad():
         trainer = View(smollm).logprobs(Batch(tuple(rows))).logprobs_P
     sampler = torch.tensor([x for c in completions for x in c.sampler_logprobs])
-    assert float((trainer - sampler).abs().mean()) < 0.35
+    assert float((trainer - sampler).abs().mean()) < 0.25

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 
-import numpy as np
-
+from burnish.annotation.statistics.coefficients import FEW_ITEMS, Estimate, alpha, ratio
 from burnish.annotation.store import Ranking
 
-FEW_ITEMS = 30
-"""Under this many items with two or more annotators, α says little: its interval is wide and its bootstrap poor."""
+__all__ = ["FEW_ITEMS", "Estimate", "Vote", "first_shown_share", "krippendorff_alpha", "pairwise_agreement", "votes"]
 
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One annotator on one pair of candidates: `value` is 1 if `first` ranks better, 0 if worse, ½ for a tie."""
+    """One annotator on one pair of candidates: `value` is 1 if `first` ranks better, 0 if worse, ½ for a tie.
+
+    `grade` in (0, 1] says how strongly, where that was asked.
+    """
 
     item_id: str
     first: int
@@ -25,20 +26,7 @@ class Vote:
     annotator: str
     value: float
     first_shown_earlier: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A figure with its 95 % interval, from `n` items."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    def to_dict(self) -> dict[str, float]:
-        """For JSON."""
-        return asdict(self)
+    grade: float = 1.0
 
 
 def votes(rankings: Iterable[Ranking]) -> list[Vote]:
@@ -63,7 +51,7 @@ def pairwise_agreement(found: Sequence[Vote], *, resamples: int = 2000, seed: in
         for a, b in combinations(values, 2):
             agreed[item] += a == b
             counted[item] += 1
-    return _ratio(agreed, counted, resamples=resamples, seed=seed)
+    return ratio(agreed, counted, resamples=resamples, seed=seed)
 
 
 def krippendorff_alpha(found: Sequence[Vote], *, resamples: int = 500, seed: int = 0) -> tuple[Estimate, str | None]:
@@ -74,18 +62,11 @@ def krippendorff_alpha(found: Sequence[Vote], *, resamples: int = 500, seed: int
     Which of a pair stands first is arbitrary, so every unit is counted both ways round: chance agreement is then that of
     annotators without any leaning to a side, whatever the order the candidates were stored in.
     """
-    coincidences = _coincidences(found)
-    items = sorted(coincidences)
-    few = (
-        f"only {len(items)} items have two or more annotators; α needs {FEW_ITEMS}" if len(items) < FEW_ITEMS else None
-    )
-    if not items:
-        return Estimate(float("nan"), float("nan"), float("nan"), 0), few
-    table = np.stack([coincidences[item] for item in items])
-    rng = np.random.default_rng(seed)
-    draws = [_alpha(table[rng.integers(len(items), size=len(items))].sum(axis=0)) for _ in range(resamples)]
-    low, high = np.nanpercentile(draws, [2.5, 97.5])
-    return Estimate(_alpha(table.sum(axis=0)), float(low), float(high), len(items)), few
+    units: dict[str, list[list[float]]] = defaultdict(list)
+    for (item, _, _), group in _by_pair(found).items():
+        values = [vote.value for vote in group]
+        units[item] += [values, [1.0 - value for value in values]]
+    return alpha(units, level="nominal", resamples=resamples, seed=seed)
 
 
 def first_shown_share(found: Sequence[Vote]) -> tuple[float, float]:
@@ -103,33 +84,3 @@ def _by_pair(found: Sequence[Vote]) -> dict[tuple[str, int, int], list[Vote]]:
     for vote in found:
         groups[vote.item_id, vote.first, vote.second].append(vote)
     return groups
-
-
-def _coincidences(found: Sequence[Vote]) -> dict[str, np.ndarray]:
-    """By item, the 3×3 coincidence matrix of first, tie, second over its pairs, each pair both ways round."""
-    tables: dict[str, np.ndarray] = {}
-    for (item, _, _), group in _by_pair(found).items():
-        if len(group) < 2:
-            continue
-        counts = np.bincount([round(2 * vote.value) for vote in group], minlength=3).astype(float)
-        table = (np.outer(counts, counts) - np.diag(counts)) / (len(group) - 1)
-        tables[item] = tables.get(item, np.zeros((3, 3))) + table + table[::-1, ::-1]
-    return tables
-
-
-def _alpha(coincidences: np.ndarray) -> float:
-    """1 − observed / expected disagreement of a coincidence matrix; NaN where all values are the same."""
-    totals = coincidences.sum(axis=0)
-    n = totals.sum()
-    expected = n**2 - (totals**2).sum()
-    return float(1.0 - (n - 1) * (n - np.trace(coincidences)) / expected) if expected > 0 else float("nan")
-
-
-def _ratio(numerator: dict[str, float], denominator: dict[str, float], *, resamples: int, seed: int) -> Estimate:
-    items = sorted(denominator)
-    if not items:
-        return Estimate(float("nan"), float("nan"), float("nan"), 0)
-    top, bottom = (np.array([part[item] for item in items]) for part in (numerator, denominator))
-    rows = np.random.default_rng(seed).integers(len(items), size=(resamples, len(items)))
-    low, high = np.percentile(top[rows].sum(axis=1) / bottom[rows].sum(axis=1), [2.5, 97.5])
-    return Estimate(float(top.sum() / bottom.sum()), float(low), float(high), len(items))

@@ -1,8 +1,7 @@
-"""The tables of the annotation store, and opening a database at their present revision."""
+"""Opening a database at the present revision of its tables. The tables are in `tables`; their names are handed on here."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,89 +9,16 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import JSON, DateTime, Double, Engine, ForeignKey, String, Text, UniqueConstraint, create_engine, event
-from sqlalchemy.exc import DatabaseError
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError
 
+from burnish.annotation.tables import Annotation, Annotator, Base, Candidate, Item, Project
 from burnish.errors import UserError
 
-
-class Base(DeclarativeBase):
-    """All tables."""
+__all__ = ["Annotation", "Annotator", "Base", "Candidate", "Item", "Project", "migrate", "open_database"]
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-class Project(Base):
-    """A body of items that are labelled by the same guidelines."""
-
-    __tablename__ = "projects"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(String(200), unique=True)
-    guidelines: Mapped[str] = mapped_column(Text, default="")
-    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=_now)
-
-
-class Item(Base):
-    """A prompt whose candidates are to be ranked. `external_id` is the prompt's id where it came from."""
-
-    __tablename__ = "items"
-    __table_args__ = (UniqueConstraint("project_id", "external_id"),)
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), index=True)
-    external_id: Mapped[str] = mapped_column(String(500))
-    messages: Mapped[list[Any]] = mapped_column(JSON)
-    columns: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
-    candidates: Mapped[list[Candidate]] = relationship(order_by="Candidate.position", lazy="selectin")
-
-
-class Candidate(Base):
-    """One response to an item. Who wrote it (`source`) is never shown to annotators."""
-
-    __tablename__ = "candidates"
-    __table_args__ = (UniqueConstraint("item_id", "position"),)
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    item_id: Mapped[int] = mapped_column(ForeignKey("items.id", ondelete="CASCADE"), index=True)
-    position: Mapped[int]
-    text: Mapped[str] = mapped_column(Text)
-    source: Mapped[str] = mapped_column(String(200), default="")
-
-
-class Annotator(Base):
-    """A person, a simulated person or a model that ranks. `kind` says which."""
-
-    __tablename__ = "annotators"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(String(200), unique=True)
-    kind: Mapped[str] = mapped_column(String(20))
-
-
-class Annotation(Base):
-    """One annotator's answer to one item: ranks by candidate position, 1 the best, equal ranks ties.
-
-    `presented` is the order in which the candidates were shown. An item that was skipped has a reason and no ranks.
-    """
-
-    __tablename__ = "annotations"
-    __table_args__ = (UniqueConstraint("item_id", "annotator_id"),)
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    item_id: Mapped[int] = mapped_column(ForeignKey("items.id", ondelete="CASCADE"), index=True)
-    annotator_id: Mapped[int] = mapped_column(ForeignKey("annotators.id"), index=True)
-    presented: Mapped[list[int]] = mapped_column(JSON)
-    ranks: Mapped[list[int] | None] = mapped_column(JSON)
-    skipped: Mapped[str | None] = mapped_column(Text)
-    seconds: Mapped[float | None] = mapped_column(Double)
-    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=_now)
-
-
-def open_database(place: str | Path) -> Engine:
+def open_database(place: str | Path, *, pool_size: int = 5) -> Engine:
     """An engine on the database at a path or SQLAlchemy URL, created or brought to the present revision.
 
     SQLite runs with a write-ahead log and full synchronisation: what was committed survives a crash.
@@ -101,18 +27,29 @@ def open_database(place: str | Path) -> Engine:
     url = str(place) if "://" in str(place) else f"sqlite:///{Path(place).resolve()}"
     if url.startswith("sqlite:///"):
         Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url)
+    try:
+        engine = create_engine(url, pool_size=pool_size)
+    except (ArgumentError, ModuleNotFoundError) as error:
+        raise UserError(
+            f"this database cannot be opened ({error}).",
+            hint="Give a file's path, or postgresql+psycopg://USER@HOST/NAME with `pip install 'burnish[postgresql]'`.",
+        ) from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
     try:
         migrate(engine)
     except DatabaseError as error:
-        raise UserError(f"this is not a database that can be opened ({error.orig}).", file=str(place)) from error
+        raise UserError(f"this is not a database that can be opened ({error.orig}).", file=hidden(place)) from error
     except CommandError as error:
         raise UserError(
-            "this database was written by a newer version of Burnish.", file=str(place), hint="Upgrade Burnish."
+            "this database was written by a newer version of Burnish.", file=hidden(place), hint="Upgrade Burnish."
         ) from error
     return engine
+
+
+def hidden(place: str | Path) -> str:
+    """A place as it may be shown: without the password that a URL may hold."""
+    return make_url(str(place)).render_as_string(hide_password=True) if "://" in str(place) else str(place)
 
 
 def migrate(engine: Engine, revision: str = "head") -> None:

@@ -10,6 +10,8 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from burnish.annotation.db import Annotation, Annotator, Candidate, Item, Project, open_database
+from burnish.annotation.records import Labelled, answer_from
+from burnish.annotation.settings import settings_of
 from burnish.errors import UserError
 from burnish.records import Prompt
 
@@ -39,6 +41,11 @@ class Store:
     def __init__(self, place: str | Path) -> None:
         self._engine: Engine = open_database(place)
 
+    @property
+    def engine(self) -> Engine:
+        """The database, for modules that read or write it in ways of their own."""
+        return self._engine
+
     def close(self) -> None:
         """Let go of the database."""
         self._engine.dispose()
@@ -55,7 +62,8 @@ class Store:
         Raises UserError if an item has fewer than two candidates.
         """
         with Session(self._engine) as session, session.begin():
-            project_id = _project(session, project).id
+            found = _project(session, project)
+            project_id, overlap = found.id, settings_of(found.settings).overlap
             known = set(session.scalars(select(Item.external_id).where(Item.project_id == project_id)))
             for prompt, texts in items:
                 if len(texts) < 2:
@@ -68,6 +76,7 @@ class Store:
                     external_id=prompt.id,
                     messages=[dict(m) for m in prompt.messages],
                     columns=dict(prompt.columns),
+                    slots=overlap,
                 )
                 row.candidates = candidates
                 session.add(row)
@@ -132,11 +141,15 @@ class Store:
             )
 
     def rankings(self, project: str) -> list[Ranking]:
-        """Every ranking of a project, by item and then by annotator's name; skipped items have none."""
+        """Every ranking of a project's work, by item and then by annotator's name.
+
+        Skipped items have none. Items with a known answer and reviewers' decisions are left out: see `labelled`.
+        """
         query = (
             select(Item.external_id, Annotator.name, Annotation.presented, Annotation.ranks)
             .join(Annotation, Annotation.item_id == Item.id)
             .join(Annotator, Annotation.annotator_id == Annotator.id)
+            .where(Item.part == "work", Item.gold.is_(None), Annotation.source == "label")
             .order_by(Item.id, Annotator.name)
         )
         with Session(self._engine) as session:
@@ -147,6 +160,33 @@ class Store:
                 Ranking(item, name, tuple(presented), tuple(ranks))
                 for item, name, presented, ranks in rows
                 if ranks is not None
+            ]
+
+    def labelled(self, project: str) -> list[Labelled]:
+        """Every answer of a project with all it holds, by item and then by annotator's name: skips, gold, decisions too."""
+        query = (
+            select(Annotation, Item.external_id, Item.gold, Item.part, Annotator.name, Annotator.kind)
+            .join(Item, Annotation.item_id == Item.id)
+            .join(Annotator, Annotation.annotator_id == Annotator.id)
+            .order_by(Item.id, Annotator.name, Annotation.id)
+        )
+        with Session(self._engine) as session:
+            rows = session.execute(query.where(Item.project_id == _project(session, project).id))
+            return [
+                Labelled(
+                    item_id=item_id,
+                    annotator=name,
+                    annotator_kind=kind,
+                    answer=answer_from(
+                        row.kind, row.payload, presented=row.presented, ranks=row.ranks, skipped=row.skipped
+                    ),
+                    seconds=row.seconds,
+                    created_at=row.created_at,
+                    gold=gold is not None,
+                    source=row.source,  # type: ignore[arg-type]
+                    part=part,  # type: ignore[arg-type]
+                )
+                for row, item_id, gold, part, name, kind in rows
             ]
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from burnish._version import __version__
+from burnish.cli.annotate import annotate
 from burnish.errors import UserError
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ models = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(models, name="models")
+app.add_typer(annotate, name="annotate")
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Changes to the recipe: dotted.key=value ...", show_default=False)

@@ -46,6 +46,17 @@ class Data(Section):
     """Rows with `prompt`, for collecting, PPO and evaluation. None: the prompts of `comparisons`."""
     comparisons: str | None = None
     """Rows with `chosen`/`rejected` that people have labelled already. None: the collect stage asks a simulated panel."""
+    store: str | None = None
+    """Instead of `comparisons`: the store that `burnish annotate` keeps, a file or an SQLAlchemy URL (a password belongs in
+    ~/.pgpass). Its labels are read when the run begins; new ones change the fingerprint of what is trained on them."""
+    project: str | None = None
+    """The store's project."""
+    strength: Literal["ignore", "probability", "margin"] = "probability"
+    """What a stated strength of preference becomes: nothing, a soft label nearer to ½, or a margin inside the loss."""
+    reliability_weighted: bool = True
+    """Weight each of the store's votes by its annotator's estimated reliability; off: every vote counts the same."""
+    human_share: Fraction | None = None
+    """Thin the store's labels until people, and not models, gave this share of them; None: take all."""
     split_column: str | None = "split"
     """The column of `prompts` that says which rows are held out (value `heldout`). Without it a share is held out by hash."""
     heldout: Fraction = 0.1
@@ -54,6 +65,19 @@ class Data(Section):
     """Read at most this many rows of each source."""
     too_long: Literal["error", "drop"] = "error"
     """What to do with a row longer than `model.max_length`: stop, or drop and count it."""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether comparisons are given, so that the collect stage has nothing to do."""
+        return self.comparisons is not None or self.store is not None
+
+    @model_validator(mode="after")
+    def _one_source_of_comparisons(self) -> Data:
+        if (self.store is None) != (self.project is None):
+            raise ValueError("store and project belong together: give both")
+        if self.store is not None and self.comparisons is not None:
+            raise ValueError("comparisons and store are both given: choose one")
+        return self
 
 
 class Sft(Passes):
@@ -296,6 +320,6 @@ class Recipe(Section):
         iterated = "preference" in self.stages and self.preference.rounds > 1
         if iterated and self.preference.online.judge == "reward_model" and "reward" not in self.stages:
             raise ValueError("preference.online.judge is reward_model, which needs the stage reward")
-        if self.data.comparisons is None and self.data.prompts is None:
-            raise ValueError("data.prompts is needed where there are no data.comparisons")
+        if not self.data.labelled and self.data.prompts is None:
+            raise ValueError("data.prompts is needed where there are no data.comparisons and no data.store")
         return self

@@ -2,7 +2,10 @@
 
     x W^T  ~  a_m b_n  sum_k round(x_mk / a_m) round(W_nk / b_n),    a_m = max_k |x_mk| / 127,  b_n = max_k |W_nk| / 127
 
-(Dettmers et al., arXiv:2208.07339, "vector-wise" quantisation.) A processor with VNNI units multiplies bytes four times as
+(Dettmers et al., arXiv:2208.07339, "vector-wise" quantisation.) A few input channels are far larger than the rest and
+would take all 127 steps for themselves; where it is known how large each gets, channel k of the input is divided by s_k
+and that of the weights multiplied by it, s_k = sqrt(max |x_k| / max_n |W_nk|) (Xiao et al., "SmoothQuant",
+arXiv:2211.10438, eq. 4 with alpha = 1/2). A processor with VNNI units multiplies bytes four times as
 fast as float32, and weights take a quarter of the memory's time. Each row has its own scale and sums of integers are
 exact, so what a row gives depends on no other row: the same request gives the same tokens whatever else is in the batch.
 """
@@ -19,6 +22,7 @@ from burnish.errors import UserError
 
 _LARGEST = 127.0
 _ZERO = 128  # inputs are stored as unsigned bytes, which is what the processor multiplies with signed weights
+_SMALL = 1e-5  # a channel that is always smaller is treated as if it were this large
 _TINY = 1e-30  # a row or column of zeros has no scale of its own
 
 
@@ -29,21 +33,31 @@ class Int8Matrix:
     packed: Tensor
     scale_N: Tensor
     zero_N: Tensor
+    inverse_K: Tensor | None = None  # 1 / s
 
     @classmethod
-    def of(cls, weight_NK: Tensor) -> Int8Matrix:
-        """Round `weight_NK` (out, in). Raises UserError where this torch or device has no such products."""
+    def of(cls, weight_NK: Tensor, peaks_K: Tensor | None = None) -> Int8Matrix:
+        """Round `weight_NK` (out, in); `peaks_K` are the largest absolute values that its input channels are known to have.
+
+        Raises UserError where this torch or device has no such products."""
         if weight_NK.device.type != "cpu" or not available():
             raise UserError(
                 f"there are no 8-bit products on {weight_NK.device.type} in this torch.",
                 hint="Set sampling.products: model.",
             )
+        inverse_K = None
+        if peaks_K is not None:
+            smooth_K = (peaks_K.clamp(min=_SMALL) / weight_NK.abs().amax(dim=0).float().clamp(min=_SMALL)).sqrt()
+            smooth_K = smooth_K / smooth_K.log().mean().exp()  # only their ratios count
+            weight_NK, inverse_K = weight_NK * smooth_K, 1.0 / smooth_K
         scale_N = weight_NK.abs().amax(dim=1).float().div_(_LARGEST).clamp_(min=_TINY)
         rounded_NK = (weight_NK / scale_N[:, None]).round_().to(torch.int8)
-        return cls(_prepack(rounded_NK), scale_N, torch.zeros(len(scale_N), dtype=torch.int32))
+        return cls(_prepack(rounded_NK), scale_N, torch.zeros(len(scale_N), dtype=torch.int32), inverse_K)
 
     def product(self, x_MK: Tensor, *, out: Tensor | None = None) -> Tensor:
         """[M, N]: x W^T, inputs rounded row by row; written into `out` if given."""
+        if self.inverse_K is not None:
+            x_MK = x_MK * self.inverse_K
         scale_M1 = x_MK.abs().amax(dim=-1, keepdim=True).div_(_LARGEST).clamp_(min=_TINY)
         bytes_MK = (x_MK / scale_M1).add_(_ZERO + 0.5).to(torch.uint8)  # truncation: so that halves round up
         sums_MN = _multiply(bytes_MK, self.packed, self.scale_N, self.zero_N)

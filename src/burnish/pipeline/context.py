@@ -18,6 +18,7 @@ from burnish.data.prompts import split_by_prompt
 from burnish.data.sources import read_rows
 from burnish.errors import UserError
 from burnish.models.precision import NAMES
+from burnish.pipeline.stored import StoredLabels, stored_labels
 from burnish.records import Demonstration, PreferenceGroup, Prompt
 from burnish.runs.metrics import Writer, make_writers
 from burnish.trainers.loop import Progress
@@ -99,9 +100,19 @@ class Context:
             self.say(f"{what}: left out " + ", ".join(f"{count} ({reason})" for reason, count in dropped.items()))
 
     @cached_property
+    def stored(self) -> StoredLabels:
+        """The labels of the recipe's store, read once: the fingerprint and the trainers see the same."""
+        return stored_labels(self.recipe.data, self.folder)
+
+    @cached_property
     def comparisons(self) -> Split:
         """People's comparisons, split by prompt; empty where the recipe has none."""
-        source = self.recipe.data.comparisons
+        data = self.recipe.data
+        if data.store is not None:
+            self.count_dropped("stored labels", self.stored.dropped)
+            groups = self.stored.groups[: data.limit]
+            return Split(*split_by_prompt(groups, heldout=data.heldout, seed=self.recipe.seed))
+        source = data.comparisons
         if source is None:
             return Split((), ())
         items: tuple[PreferenceGroup, ...] = self._taken(
@@ -111,15 +122,19 @@ class Context:
 
     @cached_property
     def demonstrations(self) -> Split:
-        """Demonstrations: their own source, or the preferred answers of the comparisons."""
+        """Demonstrations: their own source; or what annotators wrote into the store; or the preferred answers of the
+        comparisons."""
         source = self.recipe.data.demonstrations
         if source is not None:
             items: tuple[Demonstration, ...] = self._taken(
                 "demonstrations", demonstrations(read_rows(source, limit=self.recipe.data.limit))
             )
             return Split(*split_by_prompt(items, heldout=self.recipe.data.heldout, seed=self.recipe.seed))
-        if self.recipe.data.comparisons is None:
+        if not self.recipe.data.labelled:
             raise UserError("sft needs data: set data.demonstrations or data.comparisons.", field="data.demonstrations")
+        if self.recipe.data.store is not None and self.stored.demonstrations:
+            written = self.stored.demonstrations[: self.recipe.data.limit]
+            return Split(*split_by_prompt(written, heldout=self.recipe.data.heldout, seed=self.recipe.seed))
         return Split(
             *(tuple(_preferred(g) for g in part) for part in (self.comparisons.train, self.comparisons.heldout))
         )

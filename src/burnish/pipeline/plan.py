@@ -41,7 +41,7 @@ def data_size(context: Context) -> DataSize:
     """Counts, and mean lengths estimated from the characters of the first rows; rows that would be dropped are left out."""
     recipe = context.recipe
     demos, pairs, prompts = context.demonstrations, context.comparisons, context.prompts
-    if recipe.data.comparisons is not None:
+    if recipe.data.labelled:
         rows = [(_tokens(g.prompt.messages), fmean(map(_answer, g.responses))) for g in pairs.train[:_SAMPLE]]
     else:
         rows = [(_tokens(d.messages[:-1]), _answer(d.messages[-1]["content"])) for d in demos.train[:_SAMPLE]]

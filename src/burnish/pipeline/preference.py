@@ -123,7 +123,7 @@ def findings(
     pairs = pair_table(heldout, measured, scored)
     if len(pairs["lead"]):
         found |= pair_findings(pairs)
-        if context.recipe.data.comparisons is None and not any(g.labels for g, _ in heldout):
+        if not context.recipe.data.labelled and not any(g.labels for g, _ in heldout):
             found |= collect.ceilings(context, [group for group, _ in heldout], pairs["every_lead"])
     return found
 

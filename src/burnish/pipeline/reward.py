@@ -60,7 +60,7 @@ def new_reward_model(context: Context, backbone: Backbone) -> View:
 
 def comparison_groups(context: Context) -> tuple[tuple[PreferenceGroup, ...], tuple[PreferenceGroup, ...]]:
     """(training, held out): people's comparisons where the recipe names them, else what the panel said."""
-    if context.recipe.data.comparisons is not None:
+    if context.recipe.data.labelled:
         return context.comparisons.train, context.comparisons.heldout
     return collect.labelled_groups(context)
 
@@ -98,7 +98,7 @@ def _sft_samples(
     context: Context, backbone: Backbone, train: Sequence[tuple[PreferenceGroup, RankedGroup]]
 ) -> list[TokenSequence]:
     """Completions of the SFT model: those the panel ranked, or, where people's comparisons came from elsewhere, fresh ones."""
-    if context.recipe.data.comparisons is None:
+    if not context.recipe.data.labelled:
         return [sequence for _, group in train for sequence in group.sequences]
     recipe = context.recipe
     prompts = fitting(context, backbone, context.prompts.train, recipe.ppo.sampling, "prompts")[:64]
@@ -149,7 +149,7 @@ def _findings(context: Context, view: View, train: Sequence[Any], heldout: Seque
         "gain": float(view.head.gain),
         "bias": float(view.head.bias),
     }
-    if context.recipe.data.comparisons is None:
+    if not context.recipe.data.labelled:
         findings |= collect.ceilings(context, [group for group, _ in heldout], difference)
     return findings
 

@@ -43,7 +43,11 @@ _CODE = {
         "data",
         "models",
         "generation",
-        "annotation",
+        "annotation/agreement",
+        "annotation/aggregation",
+        "annotation/panel",
+        "annotation/statistics",
+        "annotation/store",
         "rewards/taste",
         "pipeline/collect",
         "pipeline/sampling",
@@ -139,7 +143,7 @@ def run(
 
 def stages_of(recipe: Recipe) -> tuple[str, ...]:
     """The recipe's stages in the order they run; nothing is collected where people's comparisons are given."""
-    given = recipe.data.comparisons is not None
+    given = recipe.data.labelled
     return tuple(s for s in STAGES if s in recipe.stages and not (s == "collect" and given))
 
 
@@ -211,9 +215,10 @@ def _inputs(context: Context, stage: str) -> dict[str, Any]:
     """Everything that a stage's outcome depends on: its fingerprint is the hash of this."""
     recipe = context.recipe
     config = recipe.model_dump(mode="json")
-    data = config["data"] | {
-        "hashes": {name: _source_hash(config["data"][name]) for name in ("demonstrations", "prompts", "comparisons")}
-    }
+    hashes = {name: _source_hash(config["data"][name]) for name in ("demonstrations", "prompts", "comparisons")}
+    if recipe.data.store is not None and _reads_store(recipe, stage):
+        hashes["store"] = context.stored.hash
+    data = config["data"] | {"hashes": hashes}
     present = stages_of(recipe)
     return {
         "seed": recipe.seed,
@@ -223,6 +228,13 @@ def _inputs(context: Context, stage: str) -> dict[str, Any]:
         "code": {room: code_hash(_PACKAGE, [room]) for room in _CODE[stage]},
         "after": {name: fingerprint(_inputs(context, name)) for name in _NEEDS[stage] if name in present},
     }
+
+
+def _reads_store(recipe: Recipe, stage: str) -> bool:
+    """Whether a stage itself reads the labels, so that new ones change it. What only follows such a stage changes with it,
+    and a fork can keep what does not: SFT on demonstrations of its own, say, while the reward model is trained anew."""
+    comparisons = stage not in ("sft", "evaluate", "report")
+    return comparisons or (stage == "sft" and recipe.data.demonstrations is None) or recipe.data.prompts is None
 
 
 def _source_hash(source: str | None) -> str | None:

@@ -1,0 +1,1 @@
+"""What the web service does, one transaction a call: accounts, work, projects, webhooks. Knows nothing of HTTP."""

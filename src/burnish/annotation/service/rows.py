@@ -1,0 +1,133 @@
+"""Rows that become items: what they must have, by kind of task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from burnish.annotation.records import KINDS
+from burnish.annotation.service.submission import LONGEST_TEXT, StorableText
+from burnish.annotation.settings import Settings
+from burnish.annotation.tables import Candidate, Item
+from burnish.errors import UserError
+
+_CANDIDATES = {
+    "pairwise": (2, 2),
+    "ranking": (2, 9),
+    "likert": (1, 9),
+    "correction": (1, 9),
+    "demonstration": (0, 0),
+    "chat": (0, 0),
+}
+_PARTS = ("work", "training", "qualification")
+
+
+class MessageRow(BaseModel):
+    """One turn."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    role: str = Field(pattern="^(system|user|assistant)$")
+    content: StorableText = Field(max_length=LONGEST_TEXT)
+
+
+class CandidateRow(BaseModel):
+    """A response; who wrote it is kept and never shown."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: StorableText = Field(max_length=LONGEST_TEXT)
+    source: StorableText = Field(default="", max_length=200)
+
+
+class GoldRow(BaseModel):
+    """A known answer, by candidate position."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    strength: int | None = Field(default=None, ge=-4, le=4)
+    ranks: list[int] | None = Field(default=None, max_length=9)
+    ratings: dict[StorableText, list[int]] = Field(default_factory=dict, max_length=20)
+    flags: dict[StorableText, list[int]] = Field(default_factory=dict, max_length=30)
+
+
+class ItemRow(BaseModel):
+    """An item. `id` may be left out: the row's number stands in."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: StorableText | int | None = None
+    prompt: StorableText | None = Field(default=None, max_length=LONGEST_TEXT)
+    messages: list[MessageRow] | None = Field(default=None, max_length=200)
+    candidates: list[CandidateRow] = Field(default_factory=list, max_length=9)
+    kind: str = ""
+    part: str = "work"
+    gold: GoldRow | None = None
+    explanation: StorableText = Field(default="", max_length=LONGEST_TEXT)
+    priority: int = Field(default=0, ge=-1_000_000, le=1_000_000)
+    columns: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("candidates", mode="before")
+    @classmethod
+    def _plain(cls, given: Any) -> Any:
+        return [{"text": c} if isinstance(c, str) else c for c in given] if isinstance(given, list) else given
+
+
+def item_of(row: Mapping[str, Any], number: int, settings: Settings) -> Item:
+    """The item that a row describes, not yet in any project. Raises UserError naming row and field."""
+    try:
+        given = ItemRow.model_validate(dict(row))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{first['msg']}.", row=number, field=".".join(map(str, first["loc"]))) from error
+    kind = given.kind or settings.kind
+    _check(given, kind, number)
+    messages = [m.model_dump() for m in given.messages or ()] or [{"role": "user", "content": given.prompt or ""}]
+    gold = None if given.gold is None else given.gold.model_dump(exclude_defaults=True)
+    open_to = settings.overlap if gold is None and given.part == "work" else 0
+    item = Item(
+        external_id=str(number if given.id is None else given.id),
+        messages=messages if given.messages or given.prompt else [],
+        columns=given.columns,
+        kind="" if kind == settings.kind else kind,
+        part=given.part,
+        gold=gold,
+        explanation=given.explanation,
+        priority=given.priority,
+        slots=open_to,
+    )
+    item.candidates = [Candidate(position=i, **c.model_dump()) for i, c in enumerate(given.candidates)]
+    return item
+
+
+def _check(given: ItemRow, kind: str, number: int) -> None:
+    if kind not in KINDS:
+        raise UserError(f"kinds are {', '.join(KINDS)}.", row=number, field="kind")
+    if given.part not in _PARTS:
+        raise UserError(f"parts are {', '.join(_PARTS)}.", row=number, field="part")
+    if given.id is not None and not 1 <= len(str(given.id)) <= 500:
+        raise UserError("an id has 1 to 500 characters.", row=number, field="id")
+    if given.prompt is not None and given.messages is not None:
+        raise UserError("give prompt or messages, not both.", row=number, field="prompt")
+    if kind != "chat" and not given.prompt and not given.messages:
+        raise UserError("an item needs a prompt.", row=number, field="prompt")
+    low, high = _CANDIDATES[kind]
+    count = len(given.candidates)
+    if not low <= count <= high:
+        wanted = "none" if high == 0 else str(low) if low == high else f"{low} to {high}"
+        raise UserError(f"a {kind} item has {wanted} candidates, not {count}.", row=number, field="candidates")
+    if given.part != "work" and given.gold is None:
+        raise UserError(f"a {given.part} item needs the right answer.", row=number, field="gold")
+    if given.gold is not None:
+        _check_gold(given.gold, count, number)
+
+
+def _check_gold(gold: GoldRow, count: int, number: int) -> None:
+    if gold.ranks is not None and (len(gold.ranks) != count or any(rank < 1 for rank in gold.ranks)):
+        raise UserError(f"each of the {count} candidates needs a rank of 1 or more.", row=number, field="gold.ranks")
+    if any(len(values) != count for values in gold.ratings.values()):
+        raise UserError(f"each of the {count} candidates needs a rating.", row=number, field="gold.ratings")
+    if any(not 0 <= at < count for places in gold.flags.values() for at in places):
+        raise UserError(f"positions go from 0 to {count - 1}.", row=number, field="gold.flags")

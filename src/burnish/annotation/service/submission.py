@@ -1,0 +1,220 @@
+"""Answers on the wire. The screen knows places only (0 is shown first), so what is sent names places; here they become
+positions in the item, by the order of showing that the lease recorded. What does not fit the task is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from burnish.annotation.records import Answer, Kind, Span, Turn, ranks_of_strength
+from burnish.annotation.settings import Settings
+from burnish.errors import UserError
+
+LONGEST_TEXT = 100_000
+
+
+def _storable(text: str) -> str:
+    if "\x00" in text or any("\ud800" <= c <= "\udfff" for c in text):
+        raise ValueError("the text has characters that cannot be stored (NUL or half of a surrogate pair)")
+    return text
+
+
+StorableText = Annotated[str, AfterValidator(_storable)]
+"""Text that every database can hold."""
+
+
+class MarkedSpan(BaseModel):
+    """A stretch of what is shown at `place`: characters `start` up to but not including `end` of its raw text."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    place: int = Field(ge=0, le=99)
+    start: int = Field(ge=0, le=LONGEST_TEXT)
+    end: int = Field(ge=1, le=LONGEST_TEXT)
+    note: StorableText = Field(default="", max_length=2000)
+
+
+class Submission(BaseModel):
+    """An answer in terms of places on the screen. Give what the kind of task asks for, or a reason for skipping."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    strength: int | None = Field(default=None, ge=-4, le=4, description="Pairwise: above 0 favours place 0.")
+    both_bad: bool = False
+    ranks: list[Annotated[int, Field(ge=1, le=99)]] | None = Field(
+        default=None, max_length=99, description="Ranking: the rank of what is shown at each place, 1 the best."
+    )
+    ratings: dict[StorableText, list[Annotated[int, Field(ge=0, le=10)] | None]] = Field(
+        default_factory=dict, max_length=20, description="Likert: by attribute, a rating for each place."
+    )
+    flags: dict[StorableText, list[Annotated[int, Field(ge=0, le=99)]]] = Field(
+        default_factory=dict, max_length=30, description="By flag, the places that bear it."
+    )
+    critique: StorableText = Field(default="", max_length=LONGEST_TEXT)
+    spans: list[MarkedSpan] = Field(default_factory=list, max_length=200)
+    text: StorableText | None = Field(default=None, max_length=LONGEST_TEXT)
+    corrected: int | None = Field(default=None, ge=0, le=99, description="Correction: the place that was corrected.")
+    skipped: StorableText | None = Field(default=None, min_length=1, max_length=500)
+    seconds: float | None = Field(default=None, ge=0, le=86400, allow_inf_nan=False)
+
+
+def answer_of(
+    given: Submission,
+    *,
+    kind: Kind,
+    settings: Settings,
+    presented: Sequence[int],
+    texts: Sequence[str],
+    chat: Sequence[Mapping[str, Any]],
+) -> Answer:
+    """The answer by positions. `texts` are the candidates by position. Raises UserError naming the field that does not fit."""
+    if given.skipped is not None:
+        return Answer(kind=kind, presented=tuple(presented), skipped=given.skipped)
+    _refuse_foreign_fields(given, kind)
+    parts: dict[str, Any] = {"kind": kind, "presented": tuple(presented), **_remarks(given, settings, presented, texts)}
+    return Answer(**parts, **_PARTS[kind](given, settings, presented, texts, chat))
+
+
+def rank_places(ranks: Sequence[int]) -> tuple[int, ...]:
+    """Ranks as sport counts them: 1 + how many are strictly better (1, 2, 2, 4)."""
+    return tuple(1 + sum(other < rank for other in ranks) for rank in ranks)
+
+
+def _pairwise(given: Submission, settings: Settings, presented: Sequence[int], texts: Any, chat: Any) -> dict[str, Any]:
+    strength = _strength(given.strength, given.both_bad, settings)
+    by_position = strength if presented[0] == 0 else -strength
+    return {"strength": by_position, "both_bad": given.both_bad, "ranks": ranks_of_strength(by_position)}
+
+
+def _strength(strength: int | None, both_bad: bool, settings: Settings) -> int:
+    if both_bad:
+        if not settings.both_bad or strength not in (None, 0):
+            raise UserError("both bad is not offered here, or goes with no preference.", field="both_bad")
+        return 0
+    if strength is None:
+        raise UserError("say which is better.", field="strength")
+    if abs(strength) > settings.strength or (strength == 0 and not settings.ties):
+        ties = "with 0 for a tie" if settings.ties else "without 0"
+        raise UserError(f"strength goes from {-settings.strength} to {settings.strength}, {ties}.", field="strength")
+    return strength
+
+
+def _ranking(given: Submission, settings: Settings, presented: Sequence[int], texts: Any, chat: Any) -> dict[str, Any]:
+    if given.ranks is None or len(given.ranks) != len(presented):
+        raise UserError(f"each of the {len(presented)} answers needs a rank.", field="ranks")
+    if not settings.tie and len(set(given.ranks)) < len(given.ranks):
+        raise UserError("equal ranks are not offered here.", field="ranks")
+    ranks = [0] * len(presented)
+    for place, position in enumerate(presented):
+        ranks[position] = given.ranks[place]
+    return {"ranks": rank_places(ranks)}
+
+
+def _likert(
+    given: Submission, settings: Settings, presented: Sequence[int], texts: Sequence[str], chat: Any
+) -> dict[str, Any]:
+    found = {}
+    known = {attribute.name: attribute for attribute in settings.attributes}
+    if set(given.ratings) != set(known):
+        raise UserError(f"what is rated is {', '.join(known)}.", field="ratings")
+    for name, values in given.ratings.items():
+        scale = known[name]
+        if len(values) != len(presented) or any(v is None or not scale.low <= v <= scale.high for v in values):
+            raise UserError(f'"{name}" needs a rating from {scale.low} to {scale.high} for each.', field="ratings")
+        by_position: list[int | None] = [None] * len(presented)
+        for place, position in enumerate(presented):
+            by_position[position] = values[place]
+        found[name] = tuple(by_position)
+    overall = found.get("overall")
+    ranks = rank_places([-v for v in overall if v is not None]) if overall and len(overall) > 1 else None
+    return {"ratings": found, "ranks": ranks}
+
+
+def _demonstration(given: Submission, *_: Any) -> dict[str, Any]:
+    if given.text is None or not given.text.strip():
+        raise UserError("write an answer.", field="text")
+    return {"text": given.text}
+
+
+def _correction(
+    given: Submission, settings: Settings, presented: Sequence[int], texts: Sequence[str], chat: Any
+) -> dict[str, Any]:
+    place = 0 if given.corrected is None and len(presented) == 1 else given.corrected
+    if place is None or place >= len(presented):
+        raise UserError("say which answer is corrected.", field="corrected")
+    if given.text is None or not given.text.strip():
+        raise UserError("write the corrected answer.", field="text")
+    if given.text.strip() == texts[presented[place]].strip():
+        raise UserError(
+            "the corrected answer is the same as the original; skip it if it needs no change.", field="text"
+        )
+    return {"text": given.text, "corrected": presented[place]}
+
+
+def _chat(
+    given: Submission, settings: Settings, presented: Any, texts: Any, chat: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    chosen = [turn for turn in chat if turn.get("chosen") is not None]
+    if len(chosen) < settings.turns or len(chosen) < len(chat):
+        raise UserError(f"a conversation has {settings.turns} turns at least, each with a choice.", field="turns")
+    return {
+        "turns": tuple(
+            Turn(
+                user=turn["user"],
+                candidates=tuple(turn["candidates"]),
+                presented=tuple(turn["presented"]),
+                strength=turn["strength"],
+                chosen=turn["chosen"],
+                both_bad=turn["both_bad"],
+            )
+            for turn in chosen
+        )
+    }
+
+
+_PARTS = {
+    "pairwise": _pairwise,
+    "ranking": _ranking,
+    "likert": _likert,
+    "demonstration": _demonstration,
+    "correction": _correction,
+    "chat": _chat,
+}
+_OWN_FIELDS = {
+    "pairwise": {"strength", "both_bad"},
+    "ranking": {"ranks"},
+    "likert": {"ratings"},
+    "demonstration": {"text"},
+    "correction": {"text", "corrected"},
+    "chat": set(),
+}
+
+
+def _refuse_foreign_fields(given: Submission, kind: Kind) -> None:
+    common = {"flags", "critique", "spans", "seconds", "skipped"}
+    for name in given.model_fields_set - common - _OWN_FIELDS[kind]:
+        if getattr(given, name) not in (None, False, {}, []):
+            raise UserError(f"a {kind} task has no such part.", field=name)
+
+
+def _remarks(given: Submission, settings: Settings, presented: Sequence[int], texts: Sequence[str]) -> dict[str, Any]:
+    """Flags, critique and spans, which go with every kind."""
+    for name, places in given.flags.items():
+        if name not in settings.flags or any(place >= len(presented) for place in places):
+            raise UserError(f"flags are {', '.join(settings.flags) or 'not asked for here'}.", field="flags")
+    if settings.critique == "off" and (given.critique or given.spans):
+        raise UserError("critique is not asked for here.", field="critique")
+    if settings.critique == "required" and presented and not given.critique.strip() and not given.spans:
+        raise UserError("say why, or mark what is wrong.", field="critique")
+    spans = []
+    for span in given.spans:
+        if span.place >= len(presented):
+            raise UserError("there is no such answer.", field="spans")
+        position = presented[span.place]
+        if not span.start < span.end <= len(texts[position]):
+            raise UserError("a span must lie within its answer.", field="spans")
+        spans.append(Span(position, span.start, span.end, span.note))
+    flags = {name: tuple(sorted({presented[p] for p in places})) for name, places in given.flags.items() if places}
+    return {"flags": flags, "critique": given.critique, "spans": tuple(spans)}

@@ -1,0 +1,526 @@
+"""Taking and answering items. Every function is one transaction; each changes the leases, the answers and the log together.
+
+Locks on PostgreSQL are taken in the order member, lease, item, so that no two transactions wait for each other; on SQLite
+there is one writer.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import delete, exists, func, insert, select, update
+from sqlalchemy.orm import Session, lazyload
+
+from burnish.annotation.assignment import (
+    Open,
+    gold_due,
+    grade,
+    in_order,
+    is_disputed,
+    quota_left,
+    shuffled,
+)
+from burnish.annotation.records import Answer, Kind, answer_from
+from burnish.annotation.service.accounts import Caller
+from burnish.annotation.service.database import Database
+from burnish.annotation.service.refusals import ConflictError, ForbiddenError, NotFoundError
+from burnish.annotation.service.submission import Submission, answer_of
+from burnish.annotation.service.webhooks import announce_completed
+from burnish.annotation.settings import Settings, settings_of
+from burnish.annotation.tables import Annotation, Candidate, Event, Item, Lease, Member, Project, now
+
+_WINDOW = 64  # open items that are looked at for one taking
+_TESTS = ("training", "qualification")
+_NO_CANDIDATES = lazyload(Item.candidates)
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """A member at work in a project. `member` is locked where the transaction writes."""
+
+    member: Member
+    settings: Settings
+    guidelines: str
+
+    @property
+    def project_id(self) -> int:
+        """Of the project."""
+        return self.member.project_id
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An item in somebody's hands, with all that its screen needs. `texts` are the candidates by position."""
+
+    lease: str
+    project_id: int
+    item_id: int
+    kind: Kind
+    part: str
+    messages: list[dict[str, str]]
+    texts: tuple[str, ...]
+    presented: tuple[int, ...]
+    expires_at: datetime
+    draft: dict[str, Any] | None
+    chat: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What comes back after an answer: `again` if it had been given before. `score` and `explanation` teach, in training only."""
+
+    again: bool = False
+    score: float | None = None
+    explanation: str = ""
+    gold: dict[str, Any] | None = None
+
+
+def desk(session: Session, caller: Caller, project_id: int, *, lock: bool = False) -> Desk:
+    """The caller's place in a project. Raises NotFoundError for a project that is not there or not the caller's."""
+    query = select(Member).where(Member.project_id == project_id, Member.annotator_id == caller.annotator_id)
+    member = session.scalar(query.with_for_update() if lock else query)
+    if member is None:
+        raise NotFoundError("there is no such project, or you are not a member of it.")
+    row = session.execute(select(Project.settings, Project.guidelines).where(Project.id == project_id)).one()
+    return Desk(member, settings_of(row.settings), row.guidelines)
+
+
+def take(database: Database, caller: Caller, project_id: int) -> Held | None:
+    """The item that the caller has in hand, or else the next one; None if there is none. Taking starts or renews the lease."""
+    caller.needs("label")
+    with database.write() as session:
+        at = desk(session, caller, project_id, lock=True)
+        held = _in_hand(session, at)
+        if held is None:
+            _advance(session, at)
+            _refuse_idle(at)
+            item_id = _choose(session, at)
+            if item_id is None and sweep_in(session):
+                item_id = _choose(session, at)
+            if item_id is None:
+                return None
+            held = _lease(session, at, item_id)
+        return _held(session, at, held)
+
+
+def answer(database: Database, caller: Caller, lease_id: str, given: Submission) -> Verdict:
+    """Record an answer or a skip. The same lease counts once: sent again with the same content, it is acknowledged again.
+
+    Raises NotFoundError for a lease that is unknown or another's, ConflictError for one that has run out or was answered
+    otherwise, UserError for an answer that does not fit.
+    """
+    caller.needs("label")
+    with database.write() as session:
+        found = _locked(session, caller, lease_id)
+        if found is None:
+            return _again(session, caller, lease_id, given)
+        at, lease, item = found
+        texts = _texts(session, item.id)
+        kind: Kind = item.kind or at.settings.kind  # type: ignore[assignment]
+        said = answer_of(
+            given, kind=kind, settings=at.settings, presented=lease.presented, texts=texts, chat=lease.chat or ()
+        )
+        _store(session, at, lease, item, said, given.seconds)
+        if item.part == "training":
+            return Verdict(score=grade(item.gold or {}, said), explanation=item.explanation, gold=item.gold)
+        if item.part == "qualification":
+            session.flush()
+            _advance(session, at)
+        return Verdict()
+
+
+def draft(database: Database, caller: Caller, lease_id: str, content: dict[str, Any]) -> datetime:
+    """Keep what is written so far, and renew the lease; returns when it now runs out."""
+    caller.needs("label")
+    with database.write() as session:
+        found = _locked(session, caller, lease_id)
+        if found is None:
+            raise _gone(session, caller, lease_id)
+        at, lease, _ = found
+        lease.draft = content
+        lease.expires_at = now() + timedelta(minutes=at.settings.lease_minutes)
+        return lease.expires_at
+
+
+def release(database: Database, caller: Caller, lease_id: str) -> None:
+    """Give an item back unanswered, as when it runs out."""
+    caller.needs("label")
+    with database.write() as session:
+        found = _locked(session, caller, lease_id)
+        if found is None:
+            raise _gone(session, caller, lease_id)
+        _, lease, item = found
+        session.delete(lease)
+        _give_slot(session, item)
+        _log(session, "released", item.id, caller.annotator_id, lease.id)
+
+
+def undo(database: Database, caller: Caller, project_id: int) -> Held:
+    """Take the last answer back: the item is in hand again, with the answer as its draft.
+
+    Raises ConflictError if there is none, or if it is settled: tests stay, and so does what a reviewer has decided on.
+    """
+    caller.needs("label")
+    with database.write() as session:
+        at = desk(session, caller, project_id, lock=True)
+        row = session.scalar(
+            select(Annotation)
+            .join(Item, Item.id == Annotation.item_id)
+            .where(
+                Item.project_id == project_id,
+                Annotation.annotator_id == caller.annotator_id,
+                Annotation.source == "label",
+                Annotation.lease.is_not(None),
+            )
+            .order_by(Annotation.id.desc())
+            .limit(1)
+        )
+        if row is None:
+            raise ConflictError("there is nothing to undo.")
+        item = _item(session, row.item_id)
+        if item.part in _TESTS or session.scalar(
+            select(exists().where(Annotation.item_id == item.id, Annotation.source == "adjudication"))
+        ):
+            raise ConflictError("the last answer is settled and cannot be taken back.")
+        if row.skipped is not None and not _is_test(item):
+            if item.slots == 0:
+                raise ConflictError("somebody else has taken this item since.")
+            item.slots -= 1
+        item.disputed = False
+        at.member.met -= 1
+        at.member.answered -= row.skipped is None
+        said = answer_from(row.kind, row.payload, presented=row.presented, ranks=row.ranks, skipped=row.skipped)
+        session.delete(row)
+        session.flush()
+        _log(session, "undone", item.id, caller.annotator_id, row.lease)
+        lease = _lease(session, at, item.id, presented=row.presented, taken=False)
+        lease.draft = {"answer": on_screen(said)}
+        lease.chat = row.payload.get("turns")
+        return _held(session, at, lease)
+
+
+def sweep(database: Database) -> int:
+    """Free the items whose leases have run out; returns how many."""
+    with database.read() as session:
+        if session.scalar(select(Lease.id).where(Lease.expires_at < now()).limit(1)) is None:
+            return 0
+    with database.write() as session:
+        return sweep_in(session)
+
+
+def sweep_in(session: Session) -> int:
+    """`sweep` within a transaction. A lease that is being answered at this moment is left alone."""
+    expired = list(
+        session.scalars(
+            select(Lease)
+            .where(Lease.expires_at < now())
+            .order_by(Lease.item_id)
+            .limit(500)
+            .with_for_update(skip_locked=True)
+        )
+    )
+    for lease in expired:
+        item = _item(session, lease.item_id)
+        session.delete(lease)
+        _give_slot(session, item)
+        _log(session, "expired", item.id, lease.annotator_id, lease.id)
+    session.flush()
+    return len(expired)
+
+
+def on_screen(said: Answer) -> dict[str, Any]:
+    """An answer in terms of places: the inverse of `submission.answer_of`, for drafts and for showing."""
+    places = {position: place for place, position in enumerate(said.presented)}
+
+    def by_place(values: Sequence[Any]) -> list[Any]:
+        return [values[position] for position in said.presented]
+
+    shown: dict[str, Any] = {}
+    if said.skipped is not None:
+        return {"skipped": said.skipped}
+    if said.strength is not None:
+        shown["strength"] = said.strength if said.presented[0] == 0 else -said.strength
+        shown["both_bad"] = said.both_bad
+    elif said.ranks is not None:
+        shown["ranks"] = by_place(said.ranks)
+    if said.ratings:
+        shown["ratings"] = {name: by_place(values) for name, values in said.ratings.items()}
+    if said.flags:
+        shown["flags"] = {name: sorted(places[p] for p in where) for name, where in said.flags.items()}
+    if said.spans:
+        shown["spans"] = [
+            {"place": places[s.candidate], "start": s.start, "end": s.end, "note": s.note} for s in said.spans
+        ]
+    if said.critique:
+        shown["critique"] = said.critique
+    if said.text is not None:
+        shown["text"] = said.text
+    if said.corrected is not None:
+        shown["corrected"] = places[said.corrected]
+    return shown
+
+
+def _in_hand(session: Session, at: Desk) -> Lease | None:
+    lease = session.scalar(
+        select(Lease)
+        .join(Item, Item.id == Lease.item_id)
+        .where(Item.project_id == at.project_id, Lease.annotator_id == at.member.annotator_id)
+        .order_by(Lease.taken_at.desc())
+        .limit(1)
+        .with_for_update(of=Lease)
+    )
+    if lease is not None:
+        lease.expires_at = now() + timedelta(minutes=at.settings.lease_minutes)
+    return lease
+
+
+def _advance(session: Session, at: Desk) -> None:
+    """From training to qualification to work, as soon as nothing of the former is left."""
+    member = at.member
+    if member.state == "training" and not _untaken(session, at, "training", limit=1):
+        member.state = "qualification"
+    if member.state == "qualification" and not _untaken(session, at, "qualification", limit=1):
+        score = _test_score(session, at)
+        member.score = score
+        member.state = "active" if score is None or score >= at.settings.pass_mark else "failed"
+
+
+def _test_score(session: Session, at: Desk) -> float | None:
+    """The mean mark over the qualification test; None where there is no test."""
+    rows = session.execute(
+        select(
+            Annotation.kind, Annotation.payload, Annotation.presented, Annotation.ranks, Annotation.skipped, Item.gold
+        )
+        .join(Item, Item.id == Annotation.item_id)
+        .where(
+            Item.project_id == at.project_id,
+            Item.part == "qualification",
+            Annotation.annotator_id == at.member.annotator_id,
+        )
+    ).all()
+    marks = [
+        grade(r.gold or {}, answer_from(r.kind, r.payload, presented=r.presented, ranks=r.ranks, skipped=r.skipped))
+        for r in rows
+    ]
+    return sum(marks) / len(marks) if marks else None
+
+
+def _refuse_idle(at: Desk) -> None:
+    if at.member.state == "failed":
+        raise ForbiddenError("the qualification test was not passed; the project's owner can let you try again.")
+    if at.member.state == "paused":
+        raise ForbiddenError("the project's owner has paused your work here.")
+
+
+def _not_mine(at: Desk) -> tuple[Any, Any]:
+    own = at.member.annotator_id
+    return (
+        ~exists().where(Annotation.item_id == Item.id, Annotation.annotator_id == own),
+        ~exists().where(Lease.item_id == Item.id, Lease.annotator_id == own),
+    )
+
+
+def _untaken(session: Session, at: Desk, part: str, *, limit: int) -> list[int]:
+    """Items that teach or examine and that this annotator has not had, in their order."""
+    query = select(Item.id).where(Item.project_id == at.project_id, Item.part == part, *_not_mine(at))
+    return list(session.scalars(query.order_by(Item.priority.desc(), Item.id).limit(limit)))
+
+
+def _choose(session: Session, at: Desk) -> int | None:
+    """An item for this annotator, its slot taken."""
+    member, settings = at.member, at.settings
+    if member.state in _TESTS:
+        found = _untaken(session, at, member.state, limit=1)
+        return found[0] if found else None
+    if quota_left(answered=member.answered, project=settings.quota, own=member.quota) == 0:
+        return None
+    if gold_due(met=member.met, rate=settings.gold_rate, annotator=member.annotator_id):
+        gold = list(
+            session.scalars(
+                select(Item.id).where(
+                    Item.project_id == at.project_id, Item.part == "work", Item.gold.is_not(None), *_not_mine(at)
+                )
+            )
+        )
+        if gold:
+            return in_order([Open(id, 0, 0.0, 1, 1) for id in gold], annotator=member.annotator_id)[0].id
+    return _choose_open(session, at)
+
+
+def _choose_open(session: Session, at: Desk) -> int | None:
+    rows = session.execute(
+        select(Item.id, Item.priority, Item.score, Item.slots)
+        .where(Item.project_id == at.project_id, Item.slots > 0, Item.part == "work", *_not_mine(at))
+        .order_by(Item.priority.desc(), Item.score.desc(), Item.id)
+        .limit(_WINDOW)
+    ).all()
+    items = [Open(row.id, row.priority, row.score, row.slots, at.settings.overlap) for row in rows]
+    for item in in_order(items, annotator=at.member.annotator_id):
+        # Another may have taken the last slot since it was read; then this changes no row and the next one is tried.
+        take_slot = update(Item).where(Item.id == item.id, Item.slots > 0).values(slots=Item.slots - 1)
+        taken = session.execute(take_slot, execution_options={"synchronize_session": False})
+        if taken.rowcount == 1:  # type: ignore[attr-defined]
+            return item.id
+    return None
+
+
+def _lease(
+    session: Session, at: Desk, item_id: int, *, presented: Sequence[int] | None = None, taken: bool = True
+) -> Lease:
+    secret, moment = secrets.token_urlsafe(24), now()
+    if presented is None:
+        count = session.scalar(select(func.count()).select_from(Candidate).where(Candidate.item_id == item_id)) or 0
+        presented = shuffled(count, secret)
+    lease = Lease(
+        id=secret,
+        item_id=item_id,
+        annotator_id=at.member.annotator_id,
+        presented=list(presented),
+        taken_at=moment,
+        expires_at=moment + timedelta(minutes=at.settings.lease_minutes),
+    )
+    session.add(lease)
+    if taken:
+        _log(session, "taken", item_id, at.member.annotator_id, secret)
+    return lease
+
+
+def _held(session: Session, at: Desk, lease: Lease) -> Held:
+    row = session.execute(
+        select(Item.project_id, Item.kind, Item.part, Item.messages).where(Item.id == lease.item_id)
+    ).one()
+    return Held(
+        lease=lease.id,
+        project_id=row.project_id,
+        item_id=lease.item_id,
+        kind=row.kind or at.settings.kind,
+        part=row.part,
+        messages=row.messages,
+        texts=_texts(session, lease.item_id),
+        presented=tuple(lease.presented),
+        expires_at=lease.expires_at,
+        draft=lease.draft,
+        chat=tuple(lease.chat or ()),
+    )
+
+
+def _texts(session: Session, item_id: int) -> tuple[str, ...]:
+    return tuple(
+        session.scalars(select(Candidate.text).where(Candidate.item_id == item_id).order_by(Candidate.position))
+    )
+
+
+def _locked(session: Session, caller: Caller, lease_id: str) -> tuple[Desk, Lease, Item] | None:
+    """The caller's lease with its desk and item, locked in that order; None if there is none (any more)."""
+    project_id = session.scalar(
+        select(Item.project_id)
+        .join(Lease, Lease.item_id == Item.id)
+        .where(Lease.id == lease_id, Lease.annotator_id == caller.annotator_id)
+    )
+    if project_id is None:
+        return None
+    at = desk(session, caller, project_id, lock=True)
+    lease = session.scalar(select(Lease).where(Lease.id == lease_id).with_for_update())
+    if lease is None:
+        return None
+    return at, lease, _item(session, lease.item_id)
+
+
+def _item(session: Session, item_id: int) -> Item:
+    """An item, locked, without its candidates."""
+    query = select(Item).options(_NO_CANDIDATES).where(Item.id == item_id)
+    return session.scalars(query.with_for_update(of=Item)).one()
+
+
+def _store(session: Session, at: Desk, lease: Lease, item: Item, said: Answer, seconds: float | None) -> None:
+    session.execute(
+        insert(Annotation).values(
+            item_id=item.id,
+            annotator_id=lease.annotator_id,
+            presented=list(said.presented),
+            ranks=None if said.ranks is None else list(said.ranks),
+            skipped=said.skipped,
+            seconds=seconds,
+            created_at=now(),
+            kind=said.kind,
+            payload=said.payload(),
+            source="label",
+            lease=lease.id,
+        )
+    )
+    session.execute(delete(Lease).where(Lease.id == lease.id), execution_options={"synchronize_session": False})
+    _log(session, "answered" if said.skipped is None else "skipped", item.id, lease.annotator_id, lease.id)
+    if item.part != "work":
+        return
+    at.member.met += 1
+    at.member.answered += said.skipped is None
+    if said.skipped is not None:
+        _give_slot(session, item)
+    elif not _is_test(item) and item.slots == 0:
+        _complete(session, at, item)
+
+
+def _complete(session: Session, at: Desk, item: Item) -> None:
+    """An item without slots or leases has all its answers: see whether they agree, and tell who wants to know."""
+    session.flush()
+    if session.scalar(select(exists().where(Lease.item_id == item.id))):
+        return
+    rows = session.execute(
+        select(Annotation.kind, Annotation.payload, Annotation.presented, Annotation.ranks).where(
+            Annotation.item_id == item.id, Annotation.source == "label", Annotation.skipped.is_(None)
+        )
+    ).all()
+    answers = [answer_from(row.kind, row.payload, presented=row.presented, ranks=row.ranks) for row in rows]
+    if is_disputed(answers, below=at.settings.dispute_below):
+        item.disputed = True
+    session.flush()
+    announce_completed(session, at.project_id, at.settings, item)
+
+
+def _again(session: Session, caller: Caller, lease_id: str, given: Submission) -> Verdict:
+    """A lease that is there no more: answered already (acknowledge the same, refuse another), run out, or never the caller's."""
+    row = session.scalar(
+        select(Annotation).where(Annotation.lease == lease_id, Annotation.annotator_id == caller.annotator_id)
+    )
+    if row is None:
+        raise _gone(session, caller, lease_id)
+    item = session.scalars(select(Item).options(_NO_CANDIDATES).where(Item.id == row.item_id)).one()
+    at = desk(session, caller, item.project_id)
+    said = answer_of(
+        given,
+        kind=row.kind,  # type: ignore[arg-type]
+        settings=at.settings,
+        presented=row.presented,
+        texts=_texts(session, item.id),
+        chat=row.payload.get("turns", ()),
+    )
+    if answer_from(row.kind, row.payload, presented=row.presented, ranks=row.ranks, skipped=row.skipped) != said:
+        raise ConflictError("this item was answered already, and otherwise.")
+    return Verdict(again=True)
+
+
+def _gone(session: Session, caller: Caller, lease_id: str) -> NotFoundError | ConflictError:
+    known = session.scalar(
+        select(Event.id).where(Event.annotator_id == caller.annotator_id, Event.lease == lease_id).limit(1)
+    )
+    if known is not None:
+        return ConflictError("this item is no longer in your hands: the time for it ran out, or it was answered.")
+    return NotFoundError("there is no such task in your hands.")
+
+
+def _is_test(item: Item) -> bool:
+    """Items with a known answer are for everybody: they have no slots."""
+    return item.gold is not None or item.part != "work"
+
+
+def _give_slot(session: Session, item: Item) -> None:
+    if not _is_test(item):
+        item.slots += 1
+
+
+def _log(session: Session, what: str, item_id: int, annotator_id: int, lease: str | None) -> None:
+    session.execute(insert(Event).values(at=now(), what=what, item_id=item_id, annotator_id=annotator_id, lease=lease))

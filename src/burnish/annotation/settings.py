@@ -1,0 +1,105 @@
+"""What the owner of a project decides: the kind of task and its scales, who labels how often, what is paid."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from burnish.annotation.records import Kind
+from burnish.errors import UserError
+
+
+class Attribute(BaseModel):
+    """Something that is rated on a scale from `low` to `high`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=60)
+    low: int = Field(default=1, ge=0, le=10)
+    high: int = Field(default=5, ge=1, le=10)
+    help: str = Field(default="", max_length=500)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Attribute:
+        if self.low >= self.high:
+            raise ValueError("high must be above low")
+        return self
+
+
+def _attributes() -> list[Attribute]:
+    return [Attribute(name=name) for name in ("helpful", "honest", "harmless")]
+
+
+def _flags() -> list[str]:
+    # The metadata of InstructGPT, Table 3 (arXiv:2203.02155), in plain words.
+    return ["fails the instruction", "makes things up", "unsafe", "private information", "wrong language"]
+
+
+def _reasons() -> list[str]:
+    return ["I do not know the subject", "the prompt makes no sense", "it disturbs me", "it does not display", "other"]
+
+
+class Settings(BaseModel):
+    """A project's settings. Every field has a default, so `{}` is a project too."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Kind = "ranking"
+    """The task of items that do not say themselves."""
+    steps: Literal[2, 4, 6, 7, 8] = 4
+    """Pairwise: steps of the scale. An even number has no middle; 7 has one, which is a tie."""
+    tie: bool = True
+    """Pairwise: offer "about the same"; ranking: equal ranks are allowed."""
+    both_bad: bool = True
+    """Pairwise and chat: offer "both are bad"."""
+    attributes: list[Attribute] = Field(default_factory=_attributes, max_length=12)
+    """Likert: what is rated."""
+    flags: list[str] = Field(default_factory=_flags, max_length=20)
+    """What an answer can be flagged with; an empty list takes flags away."""
+    critique: Literal["off", "optional", "required"] = "optional"
+    """Free text and marked spans."""
+    turns: int = Field(default=3, ge=1, le=20)
+    """Chat: turns that a conversation must have at least."""
+    overlap: int = Field(default=3, ge=1, le=100)
+    """Annotators per item."""
+    lease_minutes: float = Field(default=30.0, gt=0, le=24 * 60)
+    """How long an item is kept for the person who has it open."""
+    quota: int | None = Field(default=None, ge=1)
+    """Most items for one annotator; a member's own quota goes before it."""
+    gold_rate: float = Field(default=0.0, ge=0, le=0.5)
+    """Share of the items an annotator meets that have a known answer."""
+    pass_mark: float = Field(default=0.7, ge=0, le=1)
+    """Share of the qualification test that must be right."""
+    dispute_below: float = Field(default=0.67, ge=0, le=1)
+    """An item whose annotators agree less than this (share of pairs of annotators) goes to a reviewer."""
+    price_per_task: float = Field(default=0.0, ge=0)
+    price_per_hour: float = Field(default=0.0, ge=0)
+    currency: str = Field(default="EUR", max_length=8)
+    skip_reasons: list[str] = Field(default_factory=_reasons, min_length=1, max_length=20)
+    milestones: list[int] = Field(default=[25, 50, 75, 100], max_length=20)
+    """Percentages of the work at which webhooks are told."""
+
+    @property
+    def strength(self) -> int:
+        """k: strengths run from −k to k."""
+        return self.steps // 2
+
+    @property
+    def ties(self) -> bool:
+        """Whether a pairwise tie can be given."""
+        return self.tie or self.steps % 2 == 1
+
+
+def settings_of(stored: dict[str, Any] | None) -> Settings:
+    """The settings in a project's column; what an older version stored gets today's defaults."""
+    return Settings.model_validate(stored or {})
+
+
+def read_settings(given: dict[str, Any]) -> Settings:
+    """Settings from a person: raises UserError naming the field that is wrong."""
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{first['msg']}.", field=".".join(str(part) for part in first["loc"]) or "settings") from error

@@ -1,0 +1,238 @@
+"""A whole project at one instant, and putting items with their labels into one: what exports, statistics and trainers read."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from burnish.annotation.records import KINDS, Labelled, answer_from
+from burnish.annotation.settings import Settings, settings_of
+from burnish.annotation.store import Store
+from burnish.annotation.tables import Annotation, Annotator, Candidate, Item, Project, now
+from burnish.errors import UserError
+from burnish.records import LabelledItem, Opinion, Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An item: its candidates and who wrote each. `kind` is never empty; `gold` is the known answer, where there is one, as
+    `assignment.grade` takes it.
+    """
+
+    item_id: str
+    prompt: Prompt
+    candidates: tuple[str, ...]
+    sources: tuple[str, ...]
+    kind: str
+    part: str
+    gold: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A project: its items in the order they came, its answers by item and annotator's name."""
+
+    project: str
+    guidelines: str
+    settings: Settings
+    entries: tuple[Entry, ...]
+    answers: tuple[Labelled, ...]
+    key: str = field(repr=False, default="")
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Entry]:
+        """The items by their ids."""
+        return {entry.item_id: entry for entry in self.entries}
+
+    def pseudonym(self, annotator: str) -> str:
+        """The annotator's name outside: the first 12 hex digits of HMAC-SHA256 under the project's key.
+
+        The same in every export of a project, another in every project, and no way back without the key.
+        """
+        return hmac.new(bytes.fromhex(self.key), annotator.encode(), hashlib.sha256).hexdigest()[:12]
+
+    def content_hash(self) -> str:
+        """SHA-256 of everything that a trainer or an export reads: items, and who said what of them."""
+        digest = hashlib.sha256()
+        for entry in self.entries:
+            parts = [entry.item_id, [dict(m) for m in entry.prompt.messages], dict(entry.prompt.columns)]
+            _feed(digest, [*parts, entry.candidates, entry.sources, entry.kind, entry.part, entry.gold is not None])
+        for one in self.answers:
+            said = [one.item_id, one.annotator, one.annotator_kind, one.source, one.answer.kind, one.answer.presented]
+            _feed(digest, [*said, one.answer.ranks, one.answer.skipped, one.answer.payload()])
+        return digest.hexdigest()
+
+
+def take_snapshot(store: Store, project: str) -> Snapshot:
+    """The project as one transaction sees it. Raises UserError if there is none of this name."""
+    with Session(store.engine) as session:
+        row = _project(session, project)
+        settings = settings_of(row.settings)
+        items = session.scalars(select(Item).where(Item.project_id == row.id).order_by(Item.id)).all()
+        entries = tuple(_entry(item, settings) for item in items)
+        query = (
+            select(Annotation, Annotator.name, Annotator.kind)
+            .join(Item, Annotation.item_id == Item.id)
+            .join(Annotator, Annotation.annotator_id == Annotator.id)
+            .where(Item.project_id == row.id)
+            .order_by(Item.id, Annotator.name, Annotation.id)
+        )
+        by_row = {item.id: entry for item, entry in zip(items, entries, strict=True)}
+        answers = tuple(
+            _labelled(said, by_row[said.item_id], name, kind) for said, name, kind in session.execute(query)
+        )
+        return Snapshot(row.name, row.guidelines, settings, entries, answers, row.pseudonym_key or "")
+
+
+def with_key(store: Store, project: str) -> Snapshot:
+    """`take_snapshot` of a project that has a pseudonym key; one is made, and kept, if there is none yet."""
+    with Session(store.engine) as session, session.begin():
+        row = _project(session, project)
+        if row.pseudonym_key is None:
+            fresh = secrets.token_hex(32)
+            # Of two exports at once the first to write decides.
+            session.execute(
+                update(Project).where(Project.id == row.id, Project.pseudonym_key.is_(None)).values(pseudonym_key=fresh)
+            )
+    return take_snapshot(store, project)
+
+
+def state_of(store: Store, project: str) -> tuple[int, int, int]:
+    """(items, answers, greatest answer id): cheap to ask, and changed whenever an answer came in."""
+    with Session(store.engine) as session:
+        row = _project(session, project)
+        answers = select(func.count(Annotation.id), func.max(Annotation.id)).join(Item, Annotation.item_id == Item.id)
+        count, last = session.execute(answers.where(Item.project_id == row.id)).one()
+        items = session.scalar(select(func.count(Item.id)).where(Item.project_id == row.id))
+        return int(items or 0), int(count), int(last or 0)
+
+
+def add_labelled(
+    store: Store, project: str, items: Sequence[LabelledItem], *, settings: Settings | None = None
+) -> dict[str, int]:
+    """Put items and what was said of them into a project, which is made (with `settings`) if there is none of this name.
+
+    An item whose id is there already keeps its candidates and gets the labels of annotators who have not answered it. All
+    in one transaction. Returns how many "items" and "labels" are new, and how many of either were there already ("known").
+
+    Raises UserError for an item that is there with other candidates, and for a label that does not fit its item.
+    """
+    counts = {"items": 0, "labels": 0, "known": 0}
+    with Session(store.engine) as session, session.begin():
+        row = session.scalar(select(Project).where(Project.name == project))
+        if row is None:
+            row = Project(name=project, settings=(settings or Settings()).model_dump(mode="json"))
+            session.add(row)
+            session.flush()
+        overlap = settings_of(row.settings).overlap
+        known = {item.external_id: item for item in session.scalars(select(Item).where(Item.project_id == row.id))}
+        people = {one.name: one for one in session.scalars(select(Annotator))}
+        answered = _answered(session, row.id)
+        for one in items:
+            item = known.get(one.prompt.id)
+            if item is None:
+                item = _new_item(session, row.id, one, overlap)
+                known[one.prompt.id] = item
+                counts["items"] += 1
+            elif tuple(c.text for c in item.candidates) != one.candidates:
+                raise UserError(
+                    f'item "{one.prompt.id}" is in the project "{project}" with other candidates.',
+                    hint="Give it another id, or import into another project.",
+                )
+            else:
+                counts["known"] += 1
+            for opinion in one.opinions:
+                if (item.id, opinion.annotator) in answered:
+                    counts["known"] += 1
+                    continue
+                answered.add((item.id, opinion.annotator))
+                if opinion.annotator not in people:
+                    people[opinion.annotator] = Annotator(name=opinion.annotator, kind=opinion.annotator_kind)
+                    session.add(people[opinion.annotator])
+                    session.flush()
+                session.add(_annotation(item.id, people[opinion.annotator].id, one, opinion))
+                item.slots = max(0, item.slots - 1)
+                counts["labels"] += 1
+    return counts
+
+
+def _annotation(item_id: int, annotator_id: int, one: LabelledItem, opinion: Opinion) -> Annotation:
+    if opinion.kind not in KINDS:
+        raise UserError(f'item "{one.prompt.id}": "{opinion.kind}" is no kind of task.', field="kind")
+    if opinion.ranks is not None and len(opinion.ranks) != len(one.candidates):
+        problem = f'item "{one.prompt.id}" has {len(one.candidates)} candidates but {len(opinion.ranks)} ranks.'
+        raise UserError(problem, field="ranks")
+    return Annotation(
+        item_id=item_id,
+        annotator_id=annotator_id,
+        presented=list(opinion.presented if opinion.presented is not None else range(len(one.candidates))),
+        ranks=None if opinion.ranks is None else list(opinion.ranks),
+        skipped=None,
+        seconds=opinion.seconds,
+        created_at=opinion.created_at or now(),
+        kind=opinion.kind,
+        payload=dict(opinion.payload),
+        source=opinion.source,
+    )
+
+
+def _new_item(session: Session, project_id: int, one: LabelledItem, overlap: int) -> Item:
+    item = Item(
+        project_id=project_id,
+        external_id=one.prompt.id,
+        messages=[dict(m) for m in one.prompt.messages],
+        columns=dict(one.prompt.columns),
+        kind=one.kind,
+        slots=overlap,
+    )
+    sources = one.sources or ("",) * len(one.candidates)
+    item.candidates = [
+        Candidate(position=i, text=text, source=source)
+        for i, (text, source) in enumerate(zip(one.candidates, sources, strict=True))
+    ]
+    session.add(item)
+    session.flush()
+    return item
+
+
+def _answered(session: Session, project_id: int) -> set[tuple[int, str]]:
+    query = select(Annotation.item_id, Annotator.name).join(Annotator, Annotation.annotator_id == Annotator.id)
+    query = query.join(Item, Annotation.item_id == Item.id).where(Item.project_id == project_id)
+    return {(item, name) for item, name in session.execute(query)}
+
+
+def _entry(item: Item, settings: Settings) -> Entry:
+    kind = item.kind or settings.kind
+    prompt = Prompt(item.external_id, tuple(item.messages), dict(item.columns))
+    texts, sources = tuple(c.text for c in item.candidates), tuple(c.source for c in item.candidates)
+    return Entry(item.external_id, prompt, texts, sources, kind, item.part, item.gold)
+
+
+def _labelled(row: Annotation, entry: Entry, name: str, kind: str) -> Labelled:
+    answer = answer_from(row.kind, row.payload, presented=row.presented, ranks=row.ranks, skipped=row.skipped)
+    return Labelled(
+        entry.item_id, name, kind, answer, row.seconds, row.created_at, entry.gold is not None,
+        row.source, entry.part,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def _project(session: Session, name: str) -> Project:
+    found = session.scalar(select(Project).where(Project.name == name))
+    if found is None:
+        known = ", ".join(session.scalars(select(Project.name).order_by(Project.name))) or "none"
+        raise UserError(f'there is no project "{name}".', hint=f"Projects here: {known}.")
+    return found
+
+
+def _feed(digest: Any, value: Any) -> None:
+    digest.update(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass"))
+    digest.update(b"\n")

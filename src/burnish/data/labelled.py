@@ -1,0 +1,507 @@
+"""Labels made elsewhere: the layouts of preference data sets and annotation tools, read as items with what was said of them.
+
+A mistake raises a UserError that names file, row and field. Several rows about one item (one for each annotator, or for
+each response) become one item.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from burnish.data.columns import (
+    Loaded,
+    _conversation,
+    _fail,
+    _filled,
+    _id,
+    _other_columns,
+    _shown,
+    _turns,
+    preference_pairs,
+)
+from burnish.data.sources import Row, kind, listed
+from burnish.errors import UserError
+from burnish.records import LabelledItem, Message, Opinion, Prompt
+
+HELPSTEER = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
+ULTRAFEEDBACK = ("instruction_following", "honesty", "truthfulness", "helpfulness")
+
+_COLUMNS: dict[str, tuple[str, ...]] = {
+    "burnish": ("item_id", "messages", "candidates", "answers"),
+    "openai": ("info", "summaries", "choice"),
+    "labelstudio": ("data", "annotations"),
+    "argilla": ("fields",),
+    "ultrafeedback": ("instruction", "completions"),
+    "helpsteer2-preference": ("prompt", "response_1", "response_2", "preference_strength"),
+    "helpsteer": ("prompt", "response", "helpfulness"),
+    "ranking": ("prompt", "responses"),
+    "unpaired": ("prompt", "completion", "label"),
+    "paired": ("chosen", "rejected"),
+}
+"""By layout, the columns it is known by; the first that fits is taken."""
+
+LAYOUTS = tuple(_COLUMNS)
+
+
+def read_labelled(
+    rows: Sequence[Row], *, layout: str | None = None, annotator: str = "imported"
+) -> Loaded[LabelledItem]:
+    """The items in some rows, in the order of first sight, with their labels.
+
+    `layout` is one of `LAYOUTS`; None: the one whose columns the first row has. `annotator` is the name of whoever labelled
+    where the layout does not say. Anthropic's HH transcripts are read as "paired", with what `preference_pairs` drops.
+    """
+    if not rows:
+        raise UserError("there are no rows to read.")
+    chosen = layout or layout_of(rows[0])
+    if chosen not in _COLUMNS:
+        raise UserError(f'there is no layout "{chosen}". There are: {listed(LAYOUTS)}.', field="layout")
+    if chosen == "paired":
+        return _paired(rows, annotator)
+    read = _READERS[chosen]
+    items: dict[str, LabelledItem] = {}
+    for row in rows:
+        missing = next((c for c in _COLUMNS[chosen] if row.values.get(c) is None), None)
+        if missing is not None:
+            _fail(row, missing, f"is missing, which the layout {chosen} needs. The row has {listed(row.values)}.")
+        item = read(row, annotator)
+        known = items.get(item.prompt.id)
+        items[item.prompt.id] = item if known is None else _merged(row, known, item)
+    return Loaded(tuple(items.values()), {})
+
+
+def layout_of(row: Row) -> str:
+    """The layout whose columns a row has. Raises UserError if there is none."""
+    for layout, columns in _COLUMNS.items():
+        if all(column in row.values for column in columns):
+            return layout
+    known = "; ".join(f"{layout}: {', '.join(columns)}" for layout, columns in _COLUMNS.items())
+    raise UserError(
+        f"the columns {listed(row.values)} are of no layout that is known.", file=row.file, row=row.number,
+        hint=f"The layouts are {known}.",
+    )  # fmt: skip
+
+
+def _merged(row: Row, known: LabelledItem, item: LabelledItem) -> LabelledItem:
+    """Another row about the same item: further labels of the same candidates, or (HelpSteer) a further candidate."""
+    if known.candidates == item.candidates:
+        names = {one.annotator for one in known.opinions}
+        twice = next((one.annotator for one in item.opinions if one.annotator in names), None)
+        if twice is not None:
+            _fail(row, "id", f'"{twice}" has labelled the item {known.prompt.id!r} before.')
+        return replace(known, opinions=(*known.opinions, *item.opinions))
+    if "response" not in row.values:
+        _fail(
+            row, "id", f"{known.prompt.id!r} has other candidates in an earlier row. Give each item an id of its own."
+        )
+    return _beside(row, known, item)
+
+
+def _beside(row: Row, known: LabelledItem, item: LabelledItem) -> LabelledItem:
+    """The candidates of both, rated by the same annotator: one rating for each."""
+    (before,), (after,) = known.opinions, item.opinions
+    ratings = {
+        name: (*before.payload["ratings"].get(name, ()), *after.payload["ratings"].get(name, ()))
+        for name in before.payload["ratings"]
+    }
+    if any(len(values) != len(known.candidates) + 1 for values in ratings.values()):
+        _fail(row, next(iter(ratings)), "is not rated here, but for other responses to the prompt.")
+    merged = replace(before, payload={"ratings": ratings})
+    return replace(
+        known,
+        candidates=(*known.candidates, *item.candidates),
+        sources=(*known.sources, *item.sources),
+        opinions=(merged,),
+    )
+
+
+def _prompt(row: Row, column: str, *used: str, name: str | None = None) -> Prompt:
+    messages = _conversation(row, _turns(row, column, text_as="user"), last="user")
+    return Prompt(name or _id(row), messages, _other_columns(row, column, *used))
+
+
+def _paired(rows: Sequence[Row], annotator: str) -> Loaded[LabelledItem]:
+    loaded = preference_pairs(rows)
+    opinion = Opinion("pairwise", annotator, (1, 2), {"strength": 1})
+    items = tuple(
+        LabelledItem(group.prompt, group.responses, ("", ""), (opinion,), "pairwise") for group in loaded.items
+    )
+    return Loaded(items, loaded.dropped, loaded.origins)
+
+
+def _unpaired(row: Row, annotator: str) -> LabelledItem:
+    prompt = _prompt(row, "prompt", "completion", "label")
+    (turn,) = _turns(row, "completion", text_as="assistant")[-1:]
+    label = row.values["label"]
+    if not isinstance(label, bool):
+        _fail(row, "label", f"must be true or false, not {_shown(label)}.")
+    opinion = Opinion("likert", annotator, None, {"ratings": {"desirable": (int(label),)}})
+    return LabelledItem(prompt, (turn[1]["content"],), ("",), (opinion,), "likert")
+
+
+def _ranking(row: Row, annotator: str) -> LabelledItem:
+    prompt = _prompt(row, "prompt", "responses", "ranks", "sources", "annotator")
+    texts = _texts(row, "responses", least=2)
+    ranks = row.values.get("ranks")
+    sources = row.values.get("sources")
+    if sources is not None and (not isinstance(sources, list) or len(sources) != len(texts)):
+        _fail(row, "sources", f"must be a list of {len(texts)} names, one for each response.")
+    found = LabelledItem(prompt, texts, tuple(map(str, sources or [""] * len(texts))), (), "ranking")
+    if ranks is None:
+        return found
+    if not isinstance(ranks, list) or len(ranks) != len(texts) or any(type(r) is not int or r < 1 for r in ranks):
+        _fail(row, "ranks", f"must be a list of {len(texts)} whole numbers from 1, one for each response.")
+    who = _name(row, "annotator", row.values.get("annotator") or annotator)
+    return replace(found, opinions=(Opinion("ranking", who, tuple(ranks)),))
+
+
+def _ultrafeedback(row: Row, annotator: str) -> LabelledItem:
+    """Ratings 1 to 5 by aspect; "N/A" is an open one. The critique is each completion's, in order."""
+    prompt = _prompt(row, "instruction", "completions")
+    completions = _objects(row, "completions")
+    texts = tuple(_filled(row, f"completions[{i}].response", one.get("response")) for i, one in enumerate(completions))
+    aspects = dict.fromkeys(name for one in completions for name in (one.get("annotations") or {}))
+    ratings = {
+        name: tuple(
+            _rating(row, f"completions[{i}].annotations.{name}", one, name) for i, one in enumerate(completions)
+        )
+        for name in aspects
+    }
+    critique = "\n\n".join(str(one["critique"]) for one in completions if one.get("critique"))
+    payload: dict[str, Any] = {"ratings": ratings, **({"critique": critique} if critique else {})}
+    opinions = (Opinion("likert", annotator, None, payload, "ai"),) if ratings else ()
+    return LabelledItem(prompt, texts, tuple(str(one.get("model") or "") for one in completions), opinions, "likert")
+
+
+def _rating(row: Row, field: str, completion: Mapping[str, Any], aspect: str) -> int | None:
+    given = (completion.get("annotations") or {}).get(aspect)
+    if isinstance(given, list):  # some aspects come with several annotations: the first is the aspect's own
+        given = given[0] if given else None
+    value = given.get("Rating") if isinstance(given, Mapping) else given
+    if value is None or value == "N/A":
+        return None
+    return _whole(row, f"{field}.Rating", value)
+
+
+def _helpsteer(row: Row, annotator: str) -> LabelledItem:
+    """One response a row; the rows of one prompt are one item."""
+    column = row.values["prompt"]
+    name = str(row.values.get("id") or f"helpsteer:{_digest(column)}")
+    prompt = _prompt(row, "prompt", "response", *HELPSTEER, name=name)
+    text = _filled(row, "response", row.values["response"])
+    present = [name for name in HELPSTEER if row.values.get(name) is not None]
+    ratings = {name: (_whole(row, name, row.values[name]),) for name in present}
+    return LabelledItem(prompt, (text,), ("",), (Opinion("likert", annotator, None, {"ratings": ratings}),), "likert")
+
+
+def _helpsteer2_preference(row: Row, annotator: str) -> LabelledItem:
+    """Strengths −3 (response 1 much better) to 3 (response 2); ours has the other sign. Each annotator's where they are given."""
+    used = ("response_1", "response_2", "preference_strength", "preference_statement", "all_preferences_unprocessed")
+    prompt = _prompt(row, "prompt", *used, "split")
+    texts = tuple(_filled(row, column, row.values[column]) for column in ("response_1", "response_2"))
+    single = row.values.get("all_preferences_unprocessed")
+    opinions = []
+    if isinstance(single, list) and single:
+        for i, one in enumerate(_objects(row, "all_preferences_unprocessed")):
+            field = f"all_preferences_unprocessed[{i}].strength"
+            statement = one.get("statement") or one.get("justification_statement") or ""
+            opinions.append(_pair_opinion(row, field, one.get("strength"), f"{annotator}-{i + 1}", str(statement)))
+    else:
+        given, statement = row.values["preference_strength"], row.values.get("preference_statement") or ""
+        opinions.append(_pair_opinion(row, "preference_strength", given, annotator, str(statement)))
+    return LabelledItem(prompt, texts, ("", ""), tuple(opinions), "pairwise")
+
+
+def _pair_opinion(row: Row, field: str, value: Any, name: str, critique: str) -> Opinion:
+    strength = -_whole(row, field, value)
+    if abs(strength) > 3:
+        _fail(row, field, f"must lie between -3 and 3, not {_shown(value)}.")
+    payload = {"strength": strength, **({"critique": critique} if critique else {})}
+    return Opinion("pairwise", name, _ranks(strength), payload)
+
+
+def _openai(row: Row, annotator: str) -> LabelledItem:
+    """`info` (with the post or article), two `summaries`, the `choice` of a `worker`."""
+    info = row.values["info"]
+    if not isinstance(info, Mapping):
+        _fail(row, "info", f"must be an object, not {kind(info)}.")
+    column = next((name for name in ("prompt", "post", "article") if info.get(name)), None)
+    if column is None:
+        _fail(row, "info", "holds neither prompt, post nor article.")
+    text = _filled(row, f"info.{column}", info[column])
+    if info.get("title"):
+        text = f"{info['title']}\n\n{text}"
+    summaries = _objects(row, "summaries")
+    if len(summaries) != 2:
+        _fail(row, "summaries", f"must hold two, not {len(summaries)}.")
+    texts = tuple(_filled(row, f"summaries[{i}].text", one.get("text")).strip() for i, one in enumerate(summaries))
+    choice = row.values["choice"]
+    if isinstance(choice, bool) or choice not in (0, 1):
+        _fail(row, "choice", f"must be 0 or 1, not {_shown(choice)}.")
+    columns = {name: value for name, value in info.items() if name not in (column, "title")}
+    prompt = Prompt(f"openai:{_digest([text, *texts])}", (Message(role="user", content=text),), columns)
+    who = _name(row, "worker", row.values.get("worker") or annotator)
+    strength = 1 if choice == 0 else -1
+    opinion = Opinion("pairwise", who, _ranks(strength), {"strength": strength})
+    return LabelledItem(prompt, texts, tuple(str(one.get("policy") or "") for one in summaries), (opinion,), "pairwise")
+
+
+def _labelstudio(row: Row, annotator: str) -> LabelledItem:
+    """Tasks of the pairwise template (`data.prompt`, `answer1`, `answer2`) or the ranker's (`data.items`)."""
+    data = row.values["data"]
+    if not isinstance(data, Mapping):
+        _fail(row, "data", f"must be an object, not {kind(data)}.")
+    asked = next((name for name in ("prompt", "instruction", "question", "text") if name in data), None)
+    if asked is None:
+        _fail(row, "data", f"has no prompt, instruction, question or text; it has {listed(data)}.")
+    ids, texts = _labelstudio_candidates(row, data, asked)
+    inner = Row(row.file, row.number, {asked: data[asked], "id": row.values.get("id")}, row.key)
+    columns = {name: value for name, value in data.items() if name != asked and value not in texts and name != "items"}
+    prompt = replace(_prompt(inner, asked), columns=columns)
+    opinions = []
+    for i, one in enumerate(_objects(row, "annotations", least=0)):
+        if not one.get("was_cancelled"):
+            opinions.append(_labelstudio_opinion(row, f"annotations[{i}]", one, ids, annotator))
+    form = opinions[0].kind if opinions else "pairwise" if len(texts) == 2 else "ranking"
+    return LabelledItem(prompt, texts, ("",) * len(texts), tuple(opinions), form)
+
+
+def _labelstudio_candidates(row: Row, data: Mapping[str, Any], asked: str) -> tuple[list[str], tuple[str, ...]]:
+    if isinstance(data.get("items"), list):
+        pairs = [
+            (str(one.get("id", i)), _filled(row, f"data.items[{i}].body", one.get("body")))
+            for i, one in enumerate(data["items"])
+            if isinstance(one, Mapping)
+        ]
+    else:
+        names = [n for n in data if n != asked and re.fullmatch(r"(answer|response|candidate|text|option)_?\w+", n)]
+        pairs = [(name, _filled(row, f"data.{name}", data[name])) for name in names]
+    if len(pairs) < 2:
+        _fail(row, "data", "has no two candidates: answer1 and answer2, or a list of items.")
+    return [name for name, _ in pairs], tuple(text for _, text in pairs)
+
+
+def _labelstudio_opinion(row: Row, field: str, one: Mapping[str, Any], ids: Sequence[str], annotator: str) -> Opinion:
+    by = one.get("completed_by")
+    name = by.get("email") or by.get("id") if isinstance(by, Mapping) else by
+    who = _name(row, f"{field}.completed_by", name if name is not None else annotator)
+    ranks: tuple[int, ...] | None = None
+    payload: dict[str, Any] = {}
+    for i, result in enumerate(one.get("result") or ()):
+        where, value = f"{field}.result[{i}].value", result.get("value") or {}
+        form = result.get("type")
+        if form == "pairwise":
+            side = value.get("selected")
+            if side not in ("left", "right"):
+                _fail(row, f"{where}.selected", f'must be "left" or "right", not {_shown(side)}.')
+            payload["strength"] = 1 if side == "left" else -1
+            ranks = _ranks(payload["strength"])
+        elif form == "ranker":
+            order = next((v for v in (value.get("ranker") or {}).values() if isinstance(v, list)), [])
+            if sorted(map(str, order)) != sorted(ids):
+                _fail(row, f"{where}.ranker", f"must order {listed(ids)}, not {listed(map(str, order))}.")
+            ranks = tuple(1 + [str(x) for x in order].index(name) for name in ids)
+        elif form == "rating":
+            name = str(result.get("from_name", "rating"))
+            at = ids.index(result["to_name"]) if result.get("to_name") in ids else 0
+            values = list(payload.setdefault("ratings", {}).get(name, (None,) * len(ids)))
+            values[at] = _whole(row, f"{where}.rating", value.get("rating"))
+            payload["ratings"][name] = tuple(values)
+        elif form == "textarea":
+            said = value.get("text")
+            payload["critique"] = "\n".join(said) if isinstance(said, list) else str(said)
+    if ranks is None and "ratings" not in payload:
+        _fail(row, f"{field}.result", "holds no pairwise choice, ranker or rating.")
+    form = "likert" if ranks is None else "pairwise" if "strength" in payload else "ranking"
+    return Opinion(form, who, ranks, payload, seconds=one.get("lead_time"), created_at=_moment(one.get("created_at")))
+
+
+def _argilla(row: Row, annotator: str) -> LabelledItem:
+    """Records of either generation: responses by question (2.x) or by user (1.x). Suggestions are a model's answers."""
+    fields = row.values["fields"]
+    if not isinstance(fields, Mapping):
+        _fail(row, "fields", f"must be an object, not {kind(fields)}.")
+    asked = next((name for name in ("prompt", "instruction", "question", "text", "chat") if name in fields), None)
+    if asked is None:
+        _fail(row, "fields", f"has no prompt, instruction, question, text or chat; it has {listed(fields)}.")
+    names = [name for name in fields if name != asked and fields[name]]
+    if not names:
+        _fail(row, "fields", "has a prompt and nothing to judge.")
+    texts = tuple(_filled(row, f"fields.{name}", fields[name]) for name in names)
+    inner = Row(row.file, row.number, {asked: fields[asked], "id": row.values.get("id")}, row.key)
+    prompt = replace(_prompt(inner, asked), columns=dict(row.values.get("metadata") or {}))
+    by_user: dict[str, dict[str, Any]] = {}
+    for user, question, value in _argilla_responses(row, annotator):
+        by_user.setdefault(user, {})[question] = value
+    opinions = [_argilla_opinion(row, user, "person", said, names) for user, said in by_user.items()]
+    for agent, said in _argilla_suggestions(row).items():
+        opinions.append(_argilla_opinion(row, agent, "ai", said, names))
+    form = (
+        opinions[0].kind if opinions else "pairwise" if len(texts) == 2 else "ranking" if len(texts) > 2 else "likert"
+    )
+    return LabelledItem(prompt, texts, ("",) * len(texts), tuple(opinions), form)
+
+
+def _argilla_responses(row: Row, annotator: str) -> Iterable[tuple[str, str, Any]]:
+    responses = row.values.get("responses") or {}
+    if isinstance(responses, Mapping):
+        for question, given in responses.items():
+            for one in given or ():
+                if one.get("status", "submitted") == "submitted":
+                    yield str(one.get("user_id") or annotator), question, one.get("value")
+    else:
+        for one in responses:
+            if one.get("status", "submitted") == "submitted":
+                for question, value in (one.get("values") or {}).items():
+                    yield str(one.get("user_id") or annotator), question, value.get("value")
+
+
+def _argilla_suggestions(row: Row) -> dict[str, dict[str, Any]]:
+    suggestions: Any = row.values.get("suggestions") or {}
+    found: dict[str, dict[str, Any]] = {}
+    given = (
+        ((question, one) for question, one in suggestions.items())
+        if isinstance(suggestions, Mapping)
+        else ((one.get("question_name") or one.get("question"), one) for one in suggestions)
+    )
+    for question, one in given:
+        if isinstance(one, Mapping) and one.get("value") is not None:
+            found.setdefault(str(one.get("agent") or "suggestion"), {})[question] = one["value"]
+    return found
+
+
+def _argilla_opinion(row: Row, who: str, whose: str, said: Mapping[str, Any], names: Sequence[str]) -> Opinion:
+    ranks: tuple[int, ...] | None = None
+    payload: dict[str, Any] = {}
+    for question, value in said.items():
+        if isinstance(value, list) and value and (isinstance(value[0], Mapping) or set(value) == set(names)):
+            order = {v["value"]: v["rank"] for v in value if isinstance(v, Mapping)} or {
+                name: 1 + place for place, name in enumerate(value)
+            }
+            if set(order) != set(names):
+                _fail(row, f"responses.{question}", f"must rank {listed(names)}, not {listed(map(str, order))}.")
+            ranks = tuple(_whole(row, f"responses.{question}", order[name]) for name in names)
+        elif isinstance(value, str) and value in names and len(names) == 2:
+            payload["strength"] = 1 if value == names[0] else -1
+            ranks = _ranks(payload["strength"])
+        elif isinstance(value, int) and not isinstance(value, bool):
+            name, at = _argilla_target(question, names)
+            values = list(payload.setdefault("ratings", {}).get(name, (None,) * len(names)))
+            values[at] = value
+            payload["ratings"][name] = tuple(values)
+        elif isinstance(value, str):
+            payload["critique"] = "\n\n".join(filter(None, (payload.get("critique"), value)))
+        else:
+            _fail(row, f"responses.{question}", f"cannot be read: {_shown(value)}.")
+    form = "likert" if ranks is None else "pairwise" if "strength" in payload else "ranking"
+    return Opinion(form, who, ranks, payload, whose)
+
+
+def _argilla_target(question: str, names: Sequence[str]) -> tuple[str, int]:
+    """(attribute, candidate) of a rating question: "helpful_response-1" rates response-1's helpfulness, "rating" the first."""
+    for at, name in enumerate(names):
+        if question.endswith(name):
+            return question.removesuffix(name).rstrip("_-. ") or "rating", at
+    return question, 0
+
+
+def _burnish(row: Row, annotator: str) -> LabelledItem:
+    """Our own layout, as `burnish annotate export --format burnish` writes it."""
+    values = row.values
+    messages = _conversation(row, _turns(row, "messages"), last="user")
+    prompt = Prompt(_name(row, "item_id", values["item_id"]), messages, dict(values.get("columns") or {}))
+    texts = _texts(row, "candidates", least=0)
+    opinions = []
+    for i, one in enumerate(_objects(row, "answers", least=0)):
+        known = {"kind", "annotator", "annotator_kind", "ranks", "seconds", "created_at", "presented", "source"}
+        payload = {name: value for name, value in one.items() if name not in known}
+        ranks = one.get("ranks")
+        opinions.append(
+            Opinion(
+                str(one.get("kind", "ranking")),
+                _name(row, f"answers[{i}].annotator", one.get("annotator") or annotator),
+                None if ranks is None else tuple(ranks),
+                payload,
+                str(one.get("annotator_kind", "person")),
+                one.get("seconds"),
+                _moment(one.get("created_at")),
+                None if one.get("presented") is None else tuple(one["presented"]),
+                str(one.get("source", "label")),
+            )
+        )
+    sources = tuple(values.get("sources") or ("",) * len(texts))
+    return LabelledItem(prompt, texts, sources, tuple(opinions), str(values.get("kind") or ""))
+
+
+_READERS: dict[str, Callable[[Row, str], LabelledItem]] = {
+    "burnish": _burnish,
+    "openai": _openai,
+    "labelstudio": _labelstudio,
+    "argilla": _argilla,
+    "ultrafeedback": _ultrafeedback,
+    "helpsteer2-preference": _helpsteer2_preference,
+    "helpsteer": _helpsteer,
+    "ranking": _ranking,
+    "unpaired": _unpaired,
+}
+
+
+def _ranks(strength: int) -> tuple[int, int]:
+    return (1, 2) if strength > 0 else (2, 1) if strength < 0 else (1, 1)
+
+
+def _texts(row: Row, column: str, *, least: int) -> tuple[str, ...]:
+    """A list of texts; a response given as messages is its last turn."""
+    value = row.values[column]
+    if not isinstance(value, list) or len(value) < least:
+        _fail(row, column, f"must be a list of at least {least} texts, not {_shown(value)}.")
+    return tuple(
+        _filled(row, f"{column}[{i}]", one[-1].get("content") if isinstance(one, list) and one else one)
+        for i, one in enumerate(value)
+    )
+
+
+def _objects(row: Row, column: str, *, least: int = 1) -> list[Mapping[str, Any]]:
+    value = row.values[column]
+    if not isinstance(value, list) or len(value) < least:
+        _fail(row, column, f"must be a list of at least {least} objects, not {kind(value)}.")
+    for i, one in enumerate(value):
+        if not isinstance(one, Mapping):
+            _fail(row, f"{column}[{i}]", f"must be an object, not {kind(one)}.")
+    return value
+
+
+def _whole(row: Row, field: str, value: Any) -> int:
+    """A whole number, also as text ("4") or as a float that is whole (4.0)."""
+    try:
+        number = float(value) if not isinstance(value, bool) and value is not None else math.nan
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number) or number != int(number):
+        _fail(row, field, f"must be a whole number, not {_shown(value)}.")
+    return int(number)
+
+
+def _name(row: Row, field: str, value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "" or len(str(value)) > 200:
+        _fail(row, field, f"must be a name of at most 200 characters, not {_shown(value)}.")
+    return str(value)
+
+
+def _moment(value: Any) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(value).replace("Z", "+00:00")) if value else None
+    except ValueError:
+        return None
+
+
+def _digest(value: Any) -> str:
+    import hashlib
+    import json
+
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]

@@ -1,0 +1,87 @@
+"""Labels straight from the annotation store: what came in until the run began, frozen for as long as the run is unfinished."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from burnish.atomic import write_text
+from burnish.config.schema import Data
+from burnish.data.preferences import informative, merge_by_prompt
+from burnish.errors import UserError
+from burnish.records import Comparison, Demonstration, PreferenceGroup, Prompt
+from burnish.runs.manifest import fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLabels:
+    """A project's comparisons and demonstrations, what was left out and why, and the hash of it all."""
+
+    groups: tuple[PreferenceGroup, ...]
+    demonstrations: tuple[Demonstration, ...]
+    dropped: Mapping[str, int]
+    hash: str
+
+
+def stored_labels(data: Data, folder: Path) -> StoredLabels:
+    """The labels of `data.store` and `data.project`.
+
+    They are written to `folder`/labels.json, and read from there while a stage of the run has been begun and is not done:
+    a run that was killed goes on with the labels it began with, whatever has come in since.
+
+    Raises UserError if the store or the project is not there, or holds no comparison.
+    """
+    frozen = folder / "labels.json"
+    if frozen.is_file() and _unfinished(folder):
+        return _from_json(json.loads(frozen.read_text()))
+    found = _read(data)
+    write_text(frozen, json.dumps(found, ensure_ascii=False, default=str) + "\n")
+    return _from_json(json.loads(frozen.read_text()))
+
+
+def _unfinished(folder: Path) -> bool:
+    return any(not begun.with_name("stage.json").is_file() for begun in folder.glob("*/begun.json"))
+
+
+def _read(data: Data) -> dict[str, Any]:
+    from burnish.annotation.labels import LabelOptions, demonstration_data, preference_data
+    from burnish.annotation.snapshot import take_snapshot
+    from burnish.annotation.store import Store
+
+    assert data.store is not None
+    assert data.project is not None
+    if "://" not in data.store and not Path(data.store).expanduser().is_file():
+        raise UserError("there is no such store.", file=data.store, field="data.store")
+    place = data.store if "://" in data.store else Path(data.store).expanduser()
+    store = Store(place)
+    try:
+        snapshot = take_snapshot(store, data.project)
+    finally:
+        store.close()
+    options = LabelOptions(data.strength, data.reliability_weighted, data.human_share)
+    merged = merge_by_prompt(preference_data(snapshot, options))
+    if not merged.items:
+        hint = f"Collect some: burnish annotate serve --database {data.store}"
+        raise UserError(f'the project "{data.project}" has no comparisons yet.', file=data.store, hint=hint)
+    kept = informative(merged.items)
+    return {
+        "dropped": {**merged.dropped, **kept.dropped},
+        "groups": [asdict(group) for group in kept.items],
+        "demonstrations": [asdict(d) for d in demonstration_data(snapshot, human_share=data.human_share)],
+    }
+
+
+def _from_json(found: Mapping[str, Any]) -> StoredLabels:
+    groups = tuple(
+        PreferenceGroup(
+            Prompt(g["prompt"]["id"], tuple(g["prompt"]["messages"]), g["prompt"]["columns"]),
+            tuple(g["responses"]),
+            tuple(Comparison(**c) for c in g["comparisons"]),
+        )
+        for g in found["groups"]
+    )
+    demonstrations = tuple(Demonstration(d["id"], tuple(d["messages"])) for d in found["demonstrations"])
+    return StoredLabels(groups, demonstrations, found["dropped"], fingerprint(found))

@@ -1,0 +1,169 @@
+"""Code as a verifiable reward: the program in an answer, run in the sandbox against hidden tests. Torch-free."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from burnish.sandbox import CodeTests, Job, Limits, Outcome, Sandbox, Tier, code_tests
+from burnish.sandbox.tasks import COLUMNS, preamble_of
+
+VerdictKind = Literal["correct", "wrong", "timeout", "unparsed", "infrastructure"]
+
+_FENCE = re.compile(r"^ {0,3}(?P<fence>`{3,}|~{3,})[ \t]*(?P<label>[^\s`]*)[^\n`]*$")
+_LABELS = ("python", "py", "python3")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the verifier says of one answer.
+
+    "correct": every test passed. "wrong": not every one. "timeout": the program hit a limit of time, scored as wrong,
+    because masking it would reward endless loops. "unparsed": no program in the answer. "infrastructure": the sandbox or
+    the tests failed, not the answer; `value` is None, and the answer is masked and counted.
+    """
+
+    kind: VerdictKind
+    value: float | None
+    detail: str = ""
+
+
+class CodeVerifier:
+    """The reward of a program: 1 if it passes all its hidden tests, else 0, or with `partial` the share that it passes.
+
+    Called with the ecosystem's signature it gives a number for each completion, None where nothing can be said; `judge`
+    gives the verdicts. Each answer needs columns with tests, as `sandbox.tasks.code_tests` reads them; an answer whose row
+    has none of them is none of this reward's business (None). Duplicates in a batch are run once.
+
+    Raises UserError at once where the `tier` cannot be had: there is no weaker one behind it.
+    """
+
+    name = "code"
+    scope = "answer"
+
+    def __init__(
+        self,
+        tier: Tier = "bubblewrap",
+        *,
+        limits: Limits | None = None,
+        partial: bool = False,
+        parallel: int | None = None,
+        python: str | None = None,
+    ) -> None:
+        self.partial = partial
+        self.sandbox = Sandbox(tier, limits=limits, parallel=parallel, python=python)
+
+    def __call__(
+        self,
+        prompts: Sequence[Any],
+        completions: Sequence[Any],
+        completion_ids: Sequence[Sequence[int]] | None = None,
+        **columns: Sequence[Any],
+    ) -> list[float | None]:
+        """One number for each completion; None: masked, or no code task. Columns are lists as long as `completions`."""
+        lists = {name: values for name, values in columns.items() if _is_column(values, len(completions))}
+        rows = [{name: values[n] for name, values in lists.items()} for n in range(len(completions))]
+        for row, prompt in zip(rows, prompts, strict=True):
+            row.setdefault("prompt", prompt)
+        verdicts = self.judge([_text(completion) for completion in completions], rows)
+        return [None if verdict is None else verdict.value for verdict in verdicts]
+
+    def judge(self, answers: Sequence[str], columns: Sequence[Mapping[str, Any]]) -> list[Verdict | None]:
+        """The verdict on each answer, in order; None where the row is no code task."""
+        jobs: dict[Job, None] = {}
+        wanted: list[Job | Verdict | None] = []
+        for answer, row in zip(answers, columns, strict=True):
+            wanted.append(self._job(answer, row))
+            if isinstance(wanted[-1], Job):
+                jobs[wanted[-1]] = None
+        outcomes = dict(zip(jobs, self.sandbox.run(list(jobs)), strict=True))
+        return [self._verdict(outcomes[each]) if isinstance(each, Job) else each for each in wanted]
+
+    def close(self) -> None:
+        """End the sandbox."""
+        self.sandbox.close()
+
+    def _job(self, answer: str, row: Mapping[str, Any]) -> Job | Verdict | None:
+        if all(row.get(name) is None for name in COLUMNS):
+            return None
+        tests = code_tests(row)
+        program = program_in(answer)
+        if program is None:
+            return Verdict("unparsed", 0.0, "no closed block of Python in the answer")
+        return Job(whole_program(program, tests), tests, partial=self.partial)
+
+    def _verdict(self, outcome: Outcome) -> Verdict:
+        if outcome.kind == "infrastructure":
+            return Verdict("infrastructure", None, outcome.detail)
+        if outcome.kind == "passed":
+            return Verdict("correct", 1.0)
+        share = outcome.passed / outcome.total if self.partial else 0.0
+        return Verdict("timeout" if outcome.kind == "timeout" else "wrong", share, outcome.detail)
+
+
+def program_in(answer: str) -> str | None:
+    """The program in a Markdown answer, or None.
+
+    The rule: what stands before the last `</think>` is not looked at. Of the fenced blocks (``` or ~~~, as CommonMark
+    closes them) the last one labelled python, py or python3 counts; without any, the last one without a label. A block
+    that is never closed was cut off, and does not count.
+    """
+    labelled, unlabelled = None, None
+    fence, label, lines = "", "", []
+    for line in answer.rpartition("</think>")[2].splitlines(keepends=True):
+        if not fence:
+            if opening := _FENCE.match(line.rstrip("\n")):
+                fence, label, lines = opening["fence"], opening["label"].lower(), []
+            continue
+        bare = line.strip()
+        if len(bare) >= len(fence) and set(bare) == {fence[0]} and len(line) - len(line.lstrip(" ")) <= 3:
+            if label in _LABELS:
+                labelled = "".join(lines)
+            elif not label:
+                unlabelled = "".join(lines)
+            fence = ""
+        else:
+            lines.append(line)
+    return labelled if labelled is not None else unlabelled
+
+
+def whole_program(program: str, tests: CodeTests) -> str:
+    """The program with what the task gave: its imports and helpers in front, or all of it if only the body was written."""
+    if not tests.given:
+        return program
+    name = tests.functions[0]
+    if _defines(program, name):
+        return f"{preamble_of(tests.given, name)}\n{program}"
+    return f"{tests.given.rstrip()}\n{program}"
+
+
+def _defines(program: str, name: str) -> bool:
+    try:
+        body = ast.parse(program).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return re.search(rf"^(async +)?def +{re.escape(name)}\b", program, re.MULTILINE) is not None
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name == name:
+            return True
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            return True
+        if isinstance(node, ast.ImportFrom | ast.Import) and any((a.asname or a.name) == name for a in node.names):
+            return True
+    return False
+
+
+def _text(completion: Any) -> str:
+    """A completion as text: itself, or the last of its messages."""
+    if isinstance(completion, str):
+        return completion
+    return str(completion[-1].get("content") or "") if completion else ""
+
+
+def _is_column(values: Any, length: int) -> bool:
+    return isinstance(values, Sequence) and not isinstance(values, str) and len(values) == length
