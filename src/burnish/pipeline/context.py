@@ -22,7 +22,7 @@ from burnish.records import Demonstration, PreferenceGroup, Prompt
 from burnish.runs.metrics import Writer, make_writers
 from burnish.trainers.loop import Progress
 
-STAGES = ("sft", "collect", "reward", "ppo", "evaluate", "report")
+STAGES = ("sft", "collect", "reward", "ppo", "online", "evaluate", "report")
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Context:
 
 def policies(recipe: Recipe) -> dict[str, str]:
     """The stages that end in a policy, in the order they run, and what each one's policy is called."""
-    names = {"ppo": "ppo"}
+    names = {"ppo": "ppo", "online": recipe.online.algorithm.name}
     return {stage: name for stage, name in names.items() if stage in recipe.stages}
 
 

@@ -54,6 +54,17 @@ _CODE = {
     ),
     "reward": (*_TRAINING, "evaluation/reward_report", "evaluation/uncertainty", "pipeline/reward"),
     "ppo": (*_TRAINING, "generation", "rewards/model", "pipeline/ppo", "pipeline/sampling"),
+    "online": (
+        *_TRAINING,
+        "generation",
+        "environments",
+        "rewards",
+        "sandbox",
+        "pipeline/online",
+        "pipeline/rewards",
+        "pipeline/sampling",
+        "pipeline/turns",
+    ),
     "evaluate": (
         "batch",
         "data",
@@ -71,6 +82,7 @@ _SECTIONS = {
     "collect": ("collect", "taste"),
     "reward": ("reward",),
     "ppo": ("ppo",),
+    "online": ("online",),
     "evaluate": ("evaluate", "taste"),
     "report": (),
 }
@@ -79,7 +91,8 @@ _NEEDS = {
     "collect": ("sft",),
     "reward": ("sft", "collect"),
     "ppo": ("sft", "reward"),
-    "evaluate": ("sft", "reward", "ppo"),
+    "online": ("sft", "reward"),
+    "evaluate": ("sft", "reward", "ppo", "online"),
     "report": (),
 }
 
