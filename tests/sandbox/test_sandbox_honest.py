@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from conftest import open_or_skip
 from honest import DOUBLED, HONEST
+from opening import open_or_skip
 
 from burnish.sandbox import TIERS, Job, Limits, Sandbox, Tier, code_tests
 

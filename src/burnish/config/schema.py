@@ -42,8 +42,11 @@ class Data(Section):
 
     demonstrations: str | None = "builtin:quickstart/demonstrations"
     """Rows with `messages` or `prompt`/`completion`, for SFT. None: SFT trains on the preferred answers of `comparisons`."""
-    prompts: str | None = "builtin:quickstart/prompts"
-    """Rows with `prompt`, for collecting, PPO and evaluation. None: the prompts of `comparisons`."""
+    prompts: str | tuple[str, ...] | None = "builtin:quickstart/prompts"
+    """Rows with `prompt` (or GSM8K's `question` and `answer`), for collecting, PPO and evaluation: a source or a list of them.
+    `task:arithmetic?digits=2` and its like are made on the spot (docs/rewards.md). None: the prompts of `comparisons`."""
+    instruction: str | None = None
+    """Text put behind each prompt of `prompts`, after an empty line: how to give the final answer, for instance."""
     comparisons: str | None = None
     """Rows with `chosen`/`rejected` that people have labelled already. None: the collect stage asks a simulated panel."""
     store: str | None = None
