@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from burnish.config.online import Online
+from burnish.config.rewards import RewardSpec
 from burnish.config.sections import (
     Checkpointing,
     Fraction,
@@ -301,6 +302,8 @@ class Recipe(Section):
     """The reward model."""
     ppo: Ppo = Ppo()
     """PPO."""
+    rewards: tuple[RewardSpec, ...] = ()
+    """What the stage online earns: a list, each entry of the kind that its name says (docs/rewards.md)."""
     online: Online = Online()
     """Reinforcement learning by any row of the table of algorithms, from any rewards."""
     evaluate: Evaluate = Evaluate()

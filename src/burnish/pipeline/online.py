@@ -15,6 +15,7 @@ from burnish.models.heads import ScalarHead
 from burnish.models.roles import Roles, View, policy_roles
 from burnish.models.weights import save_model
 from burnish.pipeline.context import Context, prompt_text
+from burnish.pipeline.rewards import build_scorer
 from burnish.pipeline.sampling import LocalSampler, fitting
 from burnish.pipeline.turns import ConversationSampler, PaidScorer, environment_maker
 from burnish.records import Reward, Rollout
@@ -37,7 +38,7 @@ def run(context: Context) -> None:
     rules = rules_of(config)  # what does not fit together is said before anything is loaded
     roles = build_roles(context)
     backbone = roles.policy.backbone
-    composed: Any = None
+    composed = build_scorer(context, recipe.rewards, backbone=backbone) if recipe.rewards else None
     try:
         train_online(
             roles,

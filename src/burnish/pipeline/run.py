@@ -82,7 +82,7 @@ _SECTIONS = {
     "collect": ("collect", "taste"),
     "reward": ("reward",),
     "ppo": ("ppo",),
-    "online": ("online",),
+    "online": ("online", "rewards"),
     "evaluate": ("evaluate", "taste"),
     "report": (),
 }
