@@ -99,11 +99,31 @@ def _stage_command(name: str, help_text: str) -> None:
     app.command(name)(command)
 
 
+def _algorithm_command(name: str) -> None:
+    def command(
+        overrides: Overrides = None,
+        config: ConfigFile = None,
+        out: Out = None,
+        quiet: Quiet = False,
+        traceback: Traceback = False,
+    ) -> None:
+        recipe = _load(config, [f"online.algorithm.name={name}", *(overrides or [])])
+        typer.echo(_run(recipe, quiet=quiet, out=out, only="online") / "online")
+
+    example = f"`burnish {name} --config recipes/rlvr-arithmetic.yaml --out runs/{name}`"
+    command.__doc__ = f"Train the policy by {name} from the recipe's rewards (the stage online).\n\nExample: {example}"
+    app.command(name)(command)
+
+
 _stage_command("sft", "Fine-tune the pretrained model on demonstrations (stage 1).")
 _stage_command("collect", "Sample responses and have the panel rank them (stage 2).")
 _stage_command("reward", "Train the reward model on the comparisons (stage 3).")
 _stage_command("preference", "Train the policy on the comparisons, by the loss that the recipe names.")
 _stage_command("ppo", "Train the policy against the reward model (stage 4).")
+for _name in (
+    "grpo", "dr-grpo", "dapo", "gspo", "cispo", "rloo", "reinforce++", "reinforce++-baseline",
+):  # fmt: skip
+    _algorithm_command(_name)
 _stage_command("evaluate", "Compare the models on held-out prompts (stage 5).")
 
 

@@ -10,7 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from burnish.config.online import Online
 from burnish.config.preference import Preference
+from burnish.config.rewards import RewardSpec
 from burnish.config.sections import (
     Checkpointing,
     Fraction,
@@ -42,8 +44,11 @@ class Data(Section):
 
     demonstrations: str | None = "builtin:quickstart/demonstrations"
     """Rows with `messages` or `prompt`/`completion`, for SFT. None: SFT trains on the preferred answers of `comparisons`."""
-    prompts: str | None = "builtin:quickstart/prompts"
-    """Rows with `prompt`, for collecting, PPO and evaluation. None: the prompts of `comparisons`."""
+    prompts: str | tuple[str, ...] | None = "builtin:quickstart/prompts"
+    """Rows with `prompt` (or GSM8K's `question` and `answer`), for collecting, PPO and evaluation: a source or a list of them.
+    `task:arithmetic?digits=2` and its like are made on the spot (docs/rewards.md). None: the prompts of `comparisons`."""
+    instruction: str | None = None
+    """Text put behind each prompt of `prompts`, after an empty line: how to give the final answer, for instance."""
     comparisons: str | None = None
     """Rows with `chosen`/`rejected` that people have labelled already. None: the collect stage asks a simulated panel."""
     store: str | None = None
@@ -273,7 +278,7 @@ class Recipe(Section):
     """Everything random follows from it."""
     threads: Positive | None = None
     """CPU threads; None: as many as there are cores. A run resumes bit for bit with the same number."""
-    stages: tuple[Literal["sft", "collect", "reward", "preference", "ppo", "evaluate", "report"], ...] = (
+    stages: tuple[Literal["sft", "collect", "reward", "preference", "ppo", "online", "evaluate", "report"], ...] = (
         "sft",
         "collect",
         "reward",
@@ -300,11 +305,21 @@ class Recipe(Section):
     """Preference optimisation: DPO and its relatives."""
     ppo: Ppo = Ppo()
     """PPO."""
+    rewards: tuple[RewardSpec, ...] = ()
+    """What the stage online earns: a list, each entry of the kind that its name says (docs/rewards.md)."""
+    online: Online = Online()
+    """Reinforcement learning by any row of the table of algorithms, from any rewards."""
     evaluate: Evaluate = Evaluate()
     """Evaluation."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
+        if {"ppo", "online"} <= set(self.stages) and self.online.algorithm.name == "ppo":
+            raise ValueError("the stages ppo and online would both end in a policy called ppo: leave one of them out")
+        if "online" in self.stages and not self.rewards and self.online.environment is None:
+            raise ValueError(
+                "the stage online needs a reward: add one to rewards, for instance rewards: [{name: maths}]"
+            )
         if self.ppo.roles == "adapters" and "ppo" in self.stages and self.reward.lora is None:
             raise ValueError(
                 "ppo.roles is adapters, which needs a reward model that is an adapter: set reward.lora, or ppo.roles: copies"
@@ -312,7 +327,7 @@ class Recipe(Section):
         if self.model.products == "bfloat16":
             trainers = ("sft", "reward", "preference")
             whole = [s for s in trainers if s in self.stages and getattr(self, s).lora is None]
-            whole += ["ppo"] if "ppo" in self.stages and self.ppo.roles == "copies" else []
+            whole += [s for s in ("ppo", "online") if s in self.stages and getattr(self, s).roles == "copies"]
             if whole:
                 raise ValueError(
                     f"model.products is bfloat16, which needs adapters, but {whole[0]} trains every weight"

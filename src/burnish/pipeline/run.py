@@ -61,6 +61,17 @@ _CODE = {
         "pipeline/reward",
     ),
     "ppo": (*_TRAINING, "generation", "rewards/model", "pipeline/ppo", "pipeline/sampling"),
+    "online": (
+        *_TRAINING,
+        "generation",
+        "environments",
+        "rewards",
+        "sandbox",
+        "pipeline/online",
+        "pipeline/rewards",
+        "pipeline/sampling",
+        "pipeline/turns",
+    ),
     "evaluate": (
         "batch",
         "data",
@@ -79,6 +90,7 @@ _SECTIONS = {
     "reward": ("reward",),
     "preference": ("preference",),
     "ppo": ("ppo",),
+    "online": ("online", "rewards"),
     "evaluate": ("evaluate", "taste"),
     "report": (),
 }
@@ -88,7 +100,8 @@ _NEEDS = {
     "reward": ("sft", "collect"),
     "preference": ("sft", "collect"),
     "ppo": ("sft", "reward"),
-    "evaluate": ("sft", "reward", "preference", "ppo"),
+    "online": ("sft", "reward"),
+    "evaluate": ("sft", "reward", "preference", "ppo", "online"),
     "report": (),
 }
 
@@ -237,10 +250,12 @@ def _reads_store(recipe: Recipe, stage: str) -> bool:
     return comparisons or (stage == "sft" and recipe.data.demonstrations is None) or recipe.data.prompts is None
 
 
-def _source_hash(source: str | None) -> str | None:
-    """Of the bytes of a local or built-in source; a hub id stands for itself."""
+def _source_hash(source: str | list[str] | None) -> str | list[str | None] | None:
+    """Of the bytes of a local or built-in source; a hub id or a task stands for itself."""
     if source is None:
         return None
+    if isinstance(source, list):
+        return [hash for one in source for hash in (_source_hash(one),) if not isinstance(hash, list)]
     if source.startswith("builtin:"):
         return file_hash(_PACKAGE / "data" / f"{source.removeprefix('builtin:')}.jsonl")
     path = Path(source).expanduser()

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from burnish.algorithms.recipes import resolve
 from burnish.config.schema import Lora, Optimiser, Recipe, Sampling
 from burnish.planning import memory
 from burnish.planning.machine import Machine
@@ -92,7 +93,7 @@ def make_plan(
     how = _Estimate(recipe, shape, data, machine)
     estimates = {
         "sft": how.sft, "collect": how.collect, "reward": how.reward, "preference": how.preference, "ppo": how.ppo,
-        "evaluate": how.evaluate,
+        "online": how.online, "evaluate": how.evaluate,
     }  # fmt: skip
     wanted = [s for s in estimates if s in (recipe.stages if stages is None else stages)]
     if data.comparisons:
@@ -116,10 +117,11 @@ def settings_that_fit(
 
 def _milder(recipe: Recipe) -> Iterator[dict[str, Any]]:
     """From what costs nothing but a little speed to what trains less."""
-    trainers = [s for s in ("sft", "reward", "preference", "ppo") if s in recipe.stages]
+    trainers = [s for s in ("sft", "reward", "preference", "ppo", "online") if s in recipe.stages]
     adapters: dict[str, Any] = {}
-    if recipe.ppo.roles == "copies" and "ppo" in trainers:
-        adapters["ppo.roles"] = "adapters"
+    for stage in ("ppo", "online"):
+        if stage in trainers and getattr(recipe, stage).roles == "copies":
+            adapters[f"{stage}.roles"] = "adapters"
     for stage in ("sft", "reward", "preference"):
         if stage in trainers and getattr(recipe, stage).lora is None:
             adapters[f"{stage}.lora"] = {"r": 16, "alpha": 32.0}
@@ -250,12 +252,40 @@ class _Estimate:
         step += config.epochs * self._train(rollouts, length, 0.0, rank, config.optimiser)
         return StagePlan("ppo", tuple(parts), config.steps * step + STAGE_SECONDS)
 
+    def online(self) -> StagePlan:
+        """Rollouts in groups that share their prompt, passes over them as far as the algorithm needs them, and updates."""
+        config, data = self.recipe.online, self.data
+        row = resolve(config.algorithm.name, config.algorithm.exchanged())
+        adapters = config.roles == "adapters"
+        size = config.responses_per_prompt
+        rollouts = config.prompts_per_step * size
+        answer = min(data.answer_tokens, config.sampling.max_new_tokens)
+        length = data.prompt_tokens / size + answer
+        micro = min(config.optimiser.micro_batch_tokens, max(rollouts * length / config.mini_batches, length))
+        rank = config.lora.r if adapters else None
+        learning = ("policy", "critic") if row.needs_critic else ("policy",)
+        parts = self._training(
+            config.optimiser, rank, micro, scored=answer / length, roles=learning, buffers=len(learning)
+        )
+        if row.needs_reference and not adapters:
+            parts.append(self._frozen("reference"))
+        parts.append(self._engine(rollouts, config.sampling))
+        several = config.epochs * config.mini_batches > 1
+        passes = row.needs_reference + (several or (row.needs_reference and not config.sampling.follows_the_model))
+        step = self._generate(rollouts, config.sampling, prompts=config.prompts_per_step)
+        step += passes * self._forward(rollouts, length, answer)
+        step += config.epochs * self._train(rollouts, length, answer, rank, config.optimiser)
+        if row.needs_critic:
+            step += self._forward(rollouts, length, 0.0)
+            step += config.epochs * self._train(rollouts, length, 0.0, rank, config.optimiser)
+        return StagePlan("online", tuple(parts), config.steps * step + STAGE_SECONDS)
+
     def evaluate(self) -> StagePlan:
         """Every model answers the held-out prompts; the reward model and the reference read the answers."""
         config, data = self.recipe.evaluate, self.data
         prompts = min(config.prompts or data.heldout_prompts, data.heldout_prompts)
         count, length = prompts * config.responses_per_prompt, data.prompt_tokens + data.answer_tokens
-        models = 1 + config.base + sum(stage in self.recipe.stages for stage in ("preference", "ppo"))
+        models = 1 + config.base + sum(stage in self.recipe.stages for stage in ("preference", "ppo", "online"))
         parts = [memory.program(), self._frozen("reference"), self._frozen("model"), self._frozen("reward model")]
         parts.append(self._engine(count, config.sampling))
         each = self._generate(count, config.sampling)
@@ -313,9 +343,10 @@ class _Estimate:
             TRAINING_SHARE * self._rate
         )
 
-    def _generate(self, count: float, sampling: Sampling) -> float:
-        """Every step reads all weights once and multiplies them with as many rows as are in flight."""
+    def _generate(self, count: float, sampling: Sampling, *, prompts: float | None = None) -> float:
+        """Every step reads all weights once and multiplies them with as many rows as are in flight; `prompts` are different."""
         answer = min(self.data.answer_tokens, sampling.max_new_tokens)
+        asked = count if prompts is None else prompts
         rows = min(DECODE_ROWS, count)
         narrow = sampling.products == "int8"
         width, flops = (
@@ -324,8 +355,8 @@ class _Estimate:
         read = width * (self.shape.decoder + self.shape.head) / self.machine.bandwidth
         work = rows * self.shape.forward_flops(1, 1, context=self.data.prompt_tokens) / flops
         steps = count * answer / max(rows, 1) / self.machine.devices
-        prompts = self.shape.forward_flops(count * self.data.prompt_tokens, count) / (flops * self.machine.devices)
-        return (steps * max(read, work) + prompts) / DECODING_SHARE
+        prefill = self.shape.forward_flops(asked * self.data.prompt_tokens, asked) / (flops * self.machine.devices)
+        return (steps * max(read, work) + prefill) / DECODING_SHARE
 
     @property
     def _rate(self) -> float:
