@@ -51,7 +51,7 @@ from burnish.models.roles import Roles, View, adapter_roles, copy_roles
 from burnish.records import Comparison, Prompt, Rollout
 from burnish.rewards.model import RewardModelScorer
 from burnish.trainers.learner import Learner, Term
-from burnish.trainers.online import train_ppo
+from burnish.trainers.online import train_online
 from burnish.trainers.reward_model import RankedGroup, score_sequences, train_reward_model
 from burnish.trainers.sft import train_sft
 from burnish.trainers.stages import column
@@ -274,7 +274,7 @@ def ppo() -> None:
         optimiser=optimiser(), critic_learning_rate=OPTIONS.learning_rate, checkpoint=NEVER,
     )  # fmt: skip
     ends = [roles.policy.backbone.tokenizer.eos_token_id]
-    train_ppo(
+    train_online(
         roles, PlainSampler(roles.policy), RewardModelScorer(roles.reward, end_tokens=ends, max_tokens=2048), prompts, config=config,
         seed=0, folder=Path(tempfile.mkdtemp()), progress=progress(clock),
     )  # fmt: skip

@@ -6,6 +6,8 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from burnish.annotation.agreement import Vote
 from burnish.annotation.store import Task
 from burnish.records import Comparison, PreferenceGroup
@@ -23,21 +25,22 @@ def reliabilities(found: Sequence[Vote], *, iterations: int = 50) -> dict[str, f
     probability θ_a. E-step: P(first) from the votes under the present θ. M-step: θ_a = (8 + Σ P(a's vote is right)) /
     (12 + votes of a). Ties count as half a vote for either side, which says nothing, so they are left out.
     """
-    pairs: dict[Pair, list[Vote]] = defaultdict(list)
-    for vote in found:
-        if vote.value != 0.5:
-            pairs[vote.item_id, vote.first, vote.second].append(vote)
-    accuracy = {vote.annotator: _PRIOR[0] / sum(_PRIOR) for vote in found}
+    names = list(dict.fromkeys(vote.annotator for vote in found))
+    place = {name: i for i, name in enumerate(names)}
+    decided = [vote for vote in found if vote.value != 0.5]
+    pairs: dict[Pair, int] = {}
+    pair_V = np.array([pairs.setdefault((v.item_id, v.first, v.second), len(pairs)) for v in decided], dtype=np.intp)
+    who_V = np.array([place[vote.annotator] for vote in decided], dtype=np.intp)
+    side_V = np.array([1.0 if vote.value == 1.0 else -1.0 for vote in decided])
+    count_A = np.bincount(who_V, minlength=len(names))
+    accuracy_A = np.full(len(names), _PRIOR[0] / sum(_PRIOR))
     for _ in range(iterations):
-        right, count = defaultdict(float), defaultdict(float)
-        for group in pairs.values():
-            evidence = sum((1 if v.value == 1.0 else -1) * _log_odds(accuracy[v.annotator]) for v in group)
-            first = 1.0 / (1.0 + math.exp(-max(-500.0, min(500.0, evidence))))
-            for v in group:
-                right[v.annotator] += first if v.value == 1.0 else 1.0 - first
-                count[v.annotator] += 1
-        accuracy = {name: (_PRIOR[0] + right[name]) / (sum(_PRIOR) + count[name]) for name in accuracy}
-    return accuracy
+        log_odds_A = np.log(accuracy_A / (1.0 - accuracy_A))
+        evidence_P = np.bincount(pair_V, weights=side_V * log_odds_A[who_V], minlength=len(pairs))
+        first_P = 1.0 / (1.0 + np.exp(-np.clip(evidence_P, -500.0, 500.0)))
+        right_V = np.where(side_V > 0, first_P[pair_V], 1.0 - first_P[pair_V])
+        accuracy_A = (_PRIOR[0] + np.bincount(who_V, weights=right_V, minlength=len(names))) / (sum(_PRIOR) + count_A)
+    return dict(zip(names, accuracy_A.tolist(), strict=True))
 
 
 def soft_labels(found: Sequence[Vote], *, reliability: Mapping[str, float] | None) -> dict[Pair, float]:

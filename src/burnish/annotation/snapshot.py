@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from burnish.annotation.records import KINDS, Answer, Labelled, answer_from
+from burnish.annotation.records import KINDS, Labelled, answer_from
 from burnish.annotation.settings import Settings, settings_of
 from burnish.annotation.store import Store
 from burnish.annotation.tables import Annotation, Annotator, Candidate, Item, Project, now
@@ -24,7 +24,9 @@ from burnish.records import LabelledItem, Opinion, Prompt
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An item: its candidates and who wrote each. `kind` is never empty; `gold` is the known answer, where there is one."""
+    """An item: its candidates and who wrote each. `kind` is never empty; `gold` is the known answer, where there is one, as
+    `assignment.grade` takes it.
+    """
 
     item_id: str
     prompt: Prompt
@@ -32,7 +34,7 @@ class Entry:
     sources: tuple[str, ...]
     kind: str
     part: str
-    gold: Answer | None
+    gold: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -210,10 +212,9 @@ def _answered(session: Session, project_id: int) -> set[tuple[int, str]]:
 
 def _entry(item: Item, settings: Settings) -> Entry:
     kind = item.kind or settings.kind
-    gold = None if item.gold is None else answer_from(kind, item.gold, ranks=item.gold.get("ranks"))
     prompt = Prompt(item.external_id, tuple(item.messages), dict(item.columns))
     texts, sources = tuple(c.text for c in item.candidates), tuple(c.source for c in item.candidates)
-    return Entry(item.external_id, prompt, texts, sources, kind, item.part, gold)
+    return Entry(item.external_id, prompt, texts, sources, kind, item.part, item.gold)
 
 
 def _labelled(row: Annotation, entry: Entry, name: str, kind: str) -> Labelled:

@@ -129,7 +129,8 @@ def stats(
 
     Example: `burnish annotate stats helpfulness --html dashboard.html`
     """
-    from burnish.annotation.dashboard import dashboard, page, summary_lines
+    from burnish.annotation.dashboard import dashboard, summary_lines
+    from burnish.annotation.dashboard_page import page
     from burnish.annotation.snapshot import take_snapshot
     from burnish.annotation.store import Store
     from burnish.atomic import write_text

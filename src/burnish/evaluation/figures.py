@@ -8,8 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from burnish.evaluation import charts
-from burnish.evaluation.charts import Bar, Look, Point, Series
+from burnish import charts
+from burnish.charts import Bar, Look, Point, Series
 from burnish.evaluation.summary import (
     GOLD,
     REWARD_MODEL,

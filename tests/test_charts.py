@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from burnish.evaluation.charts import (
+from burnish.charts import (
     Bar,
     Point,
     Series,
