@@ -40,12 +40,10 @@ class RewardBase(Section):
 
 
 class MathsReward(RewardBase):
-    """1 if the answer equals the prompt's, else 0 (docs/rewards.md says how the answer is found and compared)."""
+    """1 if the answer behind the reasoning equals the prompt's, else 0 (docs/rewards.md: how it is found and compared)."""
 
     name: Literal["maths"]
     """The kind."""
-    scope: Literal["answer", "full"] = "answer"
-    """answer: what follows the reasoning. full: all."""
     column: str = "answer"
     """The prompts' column with the right answer."""
     correct: float = 1.0
@@ -61,12 +59,10 @@ class MathsReward(RewardBase):
 
 
 class TaskReward(RewardBase):
-    """1 if the answer solves the prompt's procedural task (data `task:...`), else 0."""
+    """1 if the answer behind the reasoning solves the prompt's procedural task (data `task:...`), else 0."""
 
     name: Literal["task"]
     """The kind."""
-    scope: Literal["answer", "full"] = "answer"
-    """answer: what follows the reasoning. full: all."""
     partial: bool = False
     """Give sorting and string edits the share of places that are right instead of 0 or 1."""
 
