@@ -13,7 +13,8 @@ import torch
 
 from burnish.atomic import write_json
 from burnish.config.schema import Recipe
-from burnish.data.columns import Loaded, Origin, demonstrations, preference_pairs, prompts
+from burnish.data.columns import Loaded, Origin, demonstrations, prompts
+from burnish.data.feedback import preference_groups
 from burnish.data.prompts import split_by_prompt
 from burnish.data.sources import read_rows
 from burnish.errors import UserError
@@ -23,7 +24,7 @@ from burnish.records import Demonstration, PreferenceGroup, Prompt
 from burnish.runs.metrics import Writer, make_writers
 from burnish.trainers.loop import Progress
 
-STAGES = ("sft", "collect", "reward", "ppo", "evaluate", "report")
+STAGES = ("sft", "collect", "reward", "preference", "ppo", "online", "evaluate", "report")
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class Context:
         if source is None:
             return Split((), ())
         items: tuple[PreferenceGroup, ...] = self._taken(
-            "comparisons", preference_pairs(read_rows(source, limit=self.recipe.data.limit))
+            "comparisons", preference_groups(read_rows(source, limit=self.recipe.data.limit))
         )
         return Split(*split_by_prompt(items, heldout=self.recipe.data.heldout, seed=self.recipe.seed))
 
@@ -175,7 +176,7 @@ class Context:
 
 def policies(recipe: Recipe) -> dict[str, str]:
     """The stages that end in a policy, in the order they run, and what each one's policy is called."""
-    names = {"ppo": "ppo"}
+    names = {"preference": recipe.preference.loss.name, "ppo": "ppo", "online": recipe.online.algorithm.name}
     return {stage: name for stage, name in names.items() if stage in recipe.stages}
 
 

@@ -53,7 +53,25 @@ _CODE = {
         "pipeline/sampling",
     ),
     "reward": (*_TRAINING, "evaluation/reward_report", "evaluation/uncertainty", "pipeline/reward"),
+    "preference": (
+        *_TRAINING,
+        "evaluation/reward_report",
+        "evaluation/uncertainty",
+        "pipeline/preference",
+        "pipeline/reward",
+    ),
     "ppo": (*_TRAINING, "generation", "rewards/model", "pipeline/ppo", "pipeline/sampling"),
+    "online": (
+        *_TRAINING,
+        "generation",
+        "environments",
+        "rewards",
+        "sandbox",
+        "pipeline/online",
+        "pipeline/rewards",
+        "pipeline/sampling",
+        "pipeline/turns",
+    ),
     "evaluate": (
         "batch",
         "data",
@@ -70,7 +88,9 @@ _SECTIONS = {
     "sft": ("sft",),
     "collect": ("collect", "taste"),
     "reward": ("reward",),
+    "preference": ("preference",),
     "ppo": ("ppo",),
+    "online": ("online", "rewards"),
     "evaluate": ("evaluate", "taste"),
     "report": (),
 }
@@ -78,8 +98,10 @@ _NEEDS = {
     "sft": (),
     "collect": ("sft",),
     "reward": ("sft", "collect"),
+    "preference": ("sft", "collect"),
     "ppo": ("sft", "reward"),
-    "evaluate": ("sft", "reward", "ppo"),
+    "online": ("sft", "reward"),
+    "evaluate": ("sft", "reward", "preference", "ppo", "online"),
     "report": (),
 }
 
