@@ -9,7 +9,6 @@ from honest import DOUBLED, HONEST
 from opening import open_or_skip
 
 from burnish.sandbox import TIERS, Job, Limits, Sandbox, Tier, code_tests
-from conftest import open_or_skip
 
 
 def test_honest_programs_pass(sandbox: Sandbox) -> None:

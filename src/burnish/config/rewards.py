@@ -68,20 +68,20 @@ class TaskReward(RewardBase):
 
 
 class CodeReward(RewardBase):
-    """The prompt's hidden tests, run against the program in the completion, in the sandbox."""
+    """The prompt's hidden tests, run against the program behind the reasoning, in the sandbox (docs/sandbox.md)."""
 
     name: Literal["code"]
     """The kind."""
-    scope: Literal["answer", "full"] = "answer"
-    """answer: what follows the reasoning. full: all."""
+    tier: Literal["bubblewrap", "landlock"] = "bubblewrap"
+    """How programs are confined. Where it cannot be had the run stops; it is never lowered unasked."""
     partial: bool = False
     """The share of the tests that pass instead of 1 for all and 0 otherwise."""
-    seconds: PositiveFloat = 5.0
-    """Seconds that one program may take; a program that takes longer is wrong."""
-    memory_mb: Positive = 512
+    seconds: PositiveFloat = 6.0
+    """Seconds that one test may take (all calls together, for tests that call functions); longer is wrong."""
+    memory_mb: Annotated[int, Field(ge=128)] = 512
     """Memory that one program may have."""
-    workers: Positive = 2
-    """Programs run at once."""
+    workers: Positive | None = None
+    """Programs run at once. None: as many as there are cores."""
 
 
 class FormatReward(RewardBase):

@@ -27,7 +27,10 @@ from burnish.evaluation.uncertainty import (
 )
 from burnish.records import Reward, Rollout
 from burnish.rewards.maths import MathsReward
+from burnish.rewards.scorer import tags_of
 
+UNJUDGED = frozenset({"verifier-timeout", "verifier-error", "infrastructure"})
+"""Verdicts that say nothing of the completion."""
 KS = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -41,18 +44,24 @@ class Outcomes:
 
     @classmethod
     def of(
-        cls, rollouts: Sequence[Rollout], rewards: Sequence[Reward], *, pass_at: float = 1.0, name: str | None = None
+        cls,
+        rollouts: Sequence[Rollout],
+        rewards: Sequence[Reward],
+        *,
+        pass_at: float = 1.0,
+        verifiers: Sequence[str] = (),
     ) -> Outcomes:
-        """Of judged rollouts. A completion is right if its reward, or its component `name`, is at least `pass_at`; one
-        without that component is not of its business and left out."""
+        """Of judged rollouts. Right: each of the `verifiers` (names of rewards) with a verdict on it says correct; without
+        verifiers, its reward is at least `pass_at`. What none of the verifiers judges is left out and not counted."""
         found: dict[Hashable, list[float]] = {}
         uncounted = 0
         for rollout, reward in zip(rollouts, rewards, strict=True):
-            value = reward.value if name is None else reward.components.get(name)
-            if not reward.counted:
+            said = [reward.verdicts[name] for name in verifiers if name in reward.verdicts]
+            if not reward.counted or UNJUDGED & set(said):
                 uncounted += 1
-            elif value is not None:
-                found.setdefault(rollout.prompt.id, []).append(float(value >= pass_at))
+            elif said or not verifiers:
+                right = all(verdict == "correct" for verdict in said) if verifiers else reward.value >= pass_at
+                found.setdefault(rollout.prompt.id, []).append(float(right))
         return cls(tuple(found), tuple(tuple(values) for values in found.values()), uncounted)
 
 
@@ -67,13 +76,14 @@ def pass_at(outcomes: Outcomes, k: int) -> Interval | None:
     return bootstrap_share(values) if values else None
 
 
-def compare(a: Outcomes, b: Outcomes) -> dict[str, Any]:
+def compare(a: Outcomes, b: Outcomes) -> dict[str, Any] | None:
     """How much better a is than b on the prompts that both have: the difference of each prompt's mean, with its interval; the
-    smallest difference that so many prompts would show with 80 % power; and McNemar's exact test on the first completions."""
+    smallest difference that so many prompts would show with 80 % power; and McNemar's exact test on the first completions.
+    None if they have no prompt in common."""
     of_b = dict(zip(b.groups, b.right, strict=True))
     pairs = [(values, of_b[name]) for name, values in zip(a.groups, a.right, strict=True) if name in of_b]
     if not pairs:
-        raise ValueError("the two have no prompt in common")
+        return None
     means_a, means_b = ([float(np.mean(pair[side])) for pair in pairs] for side in (0, 1))
     difference = paired_difference(means_a, means_b)
     firsts = Counter((int(x[0]), int(y[0])) for x, y in pairs)
@@ -88,9 +98,8 @@ def compare(a: Outcomes, b: Outcomes) -> dict[str, Any]:
     }
 
 
-def findings(rollouts: Sequence[Rollout], rewards: Sequence[Reward], *, pass_mark: float = 1.0) -> dict[str, Any]:
+def findings(rollouts: Sequence[Rollout], rewards: Sequence[Reward], outcomes: Outcomes) -> dict[str, Any]:
     """Everything that the report shows of one model on verifiable prompts; None where there is nothing to say."""
-    outcomes = Outcomes.of(rollouts, rewards, pass_at=pass_mark)
     counted = [reward for reward in rewards if reward.counted]
     groups = [rollout.prompt.id for rollout in rollouts]
     return {
@@ -108,7 +117,7 @@ def findings(rollouts: Sequence[Rollout], rewards: Sequence[Reward], *, pass_mar
         else None,
         "tokens": bootstrap_mean([len(r.completion.tokens) for r in rollouts], groups=groups).to_dict(),
         "entropy": _entropy(rollouts, groups),
-        "by_tag": _by_tag(rollouts, rewards, pass_mark),
+        "by_tag": _by_tag(rollouts, outcomes),
     }
 
 
@@ -192,17 +201,13 @@ def _entropy(rollouts: Sequence[Rollout], groups: Sequence[Hashable]) -> dict[st
     return bootstrap_mean([-float(np.mean(v)) for _, v in known], groups=[g for g, _ in known]).to_dict()
 
 
-def _by_tag(rollouts: Sequence[Rollout], rewards: Sequence[Reward], pass_mark: float) -> dict[str, Any]:
-    """Accuracy by the prompts' tags, where there is more than one."""
-    from burnish.rewards.scorer import tags_of
-
-    tags = [tags_of(rollout.prompt) for rollout in rollouts]
+def _by_tag(rollouts: Sequence[Rollout], outcomes: Outcomes) -> dict[str, Any]:
+    """Accuracy by the prompts' tags: those that some of the judged prompts have and others have not."""
+    tags = {rollout.prompt.id: tags_of(rollout.prompt) for rollout in rollouts}
     found: dict[str, Any] = {}
-    for tag in sorted({tag for one in tags for tag in one}):
-        rows = [i for i, one in enumerate(tags) if tag in one]
-        if len(rows) == len(rollouts):
-            continue
-        outcomes = Outcomes.of([rollouts[i] for i in rows], [rewards[i] for i in rows], pass_at=pass_mark)
-        if outcomes.right:
-            found[tag] = accuracy(outcomes).to_dict()
+    for tag in sorted({tag for name in outcomes.groups for tag in tags[str(name)]}):
+        rows = [i for i, name in enumerate(outcomes.groups) if tag in tags[str(name)]]
+        if len(rows) < len(outcomes.groups):
+            chosen = Outcomes(tuple(outcomes.groups[i] for i in rows), tuple(outcomes.right[i] for i in rows))
+            found[tag] = accuracy(chosen).to_dict()
     return found

@@ -194,7 +194,10 @@ def _checked(name: str, found: Any, count: int) -> list[Judgement]:
         raise UserError(f'the reward "{name}" returned {type(found).__name__}, not a list of numbers.')
     if len(found) != count:
         raise UserError(f'the reward "{name}" returned {len(found)} values for {count} completions.')
-    judgements = [v if isinstance(v, Judgement) else Judgement(_number(name, v, i)) for i, v in enumerate(found)]
+    judgements = [
+        Judgement(v.value, v.verdict, v.counted) if hasattr(v, "verdict") else Judgement(_number(name, v, i))
+        for i, v in enumerate(found)
+    ]
     for place, judgement in enumerate(judgements):
         if judgement.value is not None and not math.isfinite(judgement.value):
             problem = f"returned {judgement.value} for completion {place}: rewards are finite numbers, or None."
