@@ -19,7 +19,7 @@ class RewardBase(Section):
     scope: Literal["answer", "full"] = "full"
     """answer: it sees what follows the reasoning (after the last </think>; the content of <answer> if there is one). full: all."""
     tags: tuple[str, ...] = ()
-    """It applies to prompts that have one of these in their column `tags`; empty: to all."""
+    """It applies to prompts that have one of these in their column `tags`; empty: to all. untagged: to those without any."""
     gate: float | None = None
     """If its value is below this, other rewards can only subtract. None: no gate."""
     normalise: Literal["none", "group", "batch"] = "none"

@@ -27,7 +27,10 @@ def compare(gold: str, answer: str) -> str:
     bases = _BASE.match(gold.strip()), _BASE.match(answer.strip())
     if bases[0] and bases[1] and bases[0][2] != bases[1][2]:
         return "wrong"
-    wanted, found = (parse(f"${_latex(text)}$", parsing_timeout=None, raise_on_error=True) for text in (gold, answer))
+    unlimited: Any = None  # the limit is outside: see `main`
+    wanted, found = (
+        parse(f"${_latex(text)}$", parsing_timeout=unlimited, raise_on_error=True) for text in (gold, answer)
+    )
     if not wanted or isinstance(wanted[0], str):
         return "gold-unparsed"
     if not found or isinstance(found[0], str):
@@ -51,7 +54,8 @@ def _stands(gold: Any, answer: Any) -> bool:
     import sympy
 
     if isinstance(gold, sympy.Eq) and isinstance(answer, sympy.Eq):
-        first, second = (sympy.sympify(e.lhs) - sympy.sympify(e.rhs) for e in (gold, answer))
+        sides: list[Any] = [gold.lhs, gold.rhs, answer.lhs, answer.rhs]
+        first, second = sides[0] - sides[1], sides[2] - sides[3]
         if first == 0 or second == 0:
             return first == second
         ratio = sympy.simplify(first / second)
