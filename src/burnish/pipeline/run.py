@@ -79,8 +79,12 @@ _CODE = {
         "generation",
         "rewards",
         "evaluation/uncertainty",
+        "evaluation/verifiable",
         "pipeline/evaluate",
+        "pipeline/rewards",
         "pipeline/sampling",
+        "pipeline/verify",
+        "sandbox",
     ),
     "report": (),
 }
@@ -91,7 +95,7 @@ _SECTIONS = {
     "preference": ("preference",),
     "ppo": ("ppo",),
     "online": ("online", "rewards"),
-    "evaluate": ("evaluate", "taste"),
+    "evaluate": ("evaluate", "rewards", "taste"),
     "report": (),
 }
 _NEEDS = {
