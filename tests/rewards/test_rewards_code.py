@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from burnish.errors import UserError
-from burnish.rewards.code_verifier import CodeVerifier, program_in, whole_program
+from burnish.rewards.code_verifier import CodeVerifier, Verdict, program_in, whole_program
 from burnish.sandbox import CodeTests, Limits, code_tests
 
 GIVEN = 'from math import floor\n\ndef helper(x):\n    return x + 1\n\ndef next_one(x: float) -> int:\n    """The next."""\n'
@@ -71,6 +72,12 @@ def test_imports_and_helpers_of_the_task_come_in_front() -> None:
     assert whole_program("print(1)", CodeTests(stdio=(("", "1"),))) == "print(1)"
 
 
+def verdicts_of(verifier: CodeVerifier, answers: list[str], *rows: dict[str, Any]) -> list[Verdict]:
+    """The rows as the columns that a trainer hands over."""
+    given = rows if len(rows) > 1 else rows * len(answers)
+    return verifier.judge(answers, **{name: [row[name] for row in given] for name in rows[0]})
+
+
 def test_verdicts_and_values(verifier: CodeVerifier) -> None:
     row = {**HUMANEVAL, "prompt": GIVEN}
     answers = [
@@ -82,8 +89,8 @@ def test_verdicts_and_values(verifier: CodeVerifier) -> None:
         fenced("def next_one(x) return"),
         fenced("def next_one(x):\n    import sys; sys.exit(0)"),
     ]
-    verdicts = verifier.judge(answers, [row] * len(answers))
-    assert [v and (v.kind, v.value) for v in verdicts] == [
+    verdicts = verdicts_of(verifier, answers, row)
+    assert [(v.verdict, v.value) for v in verdicts] == [
         ("correct", 1.0),
         ("correct", 1.0),
         ("wrong", 0.0),
@@ -100,15 +107,15 @@ def test_a_helper_redefined_by_the_program_does_not_serve_the_tests(verifier: Co
     row = {"entry_point": "half", "given": given, "test": "def check(c):\n    assert distance(c(3), 1.5) < 1e-9\n"}
     cheat = "def distance(a, b):\n    return 0\n\ndef half(x):\n    return 7"
     honest = "def half(x):\n    return x / 2"
-    verdicts = verifier.judge([fenced(cheat), fenced(honest)], [row, row])
-    assert [v and v.kind for v in verdicts] == ["wrong", "correct"]
+    verdicts = verdicts_of(verifier, [fenced(cheat), fenced(honest)], row)
+    assert [v.verdict for v in verdicts] == ["wrong", "correct"]
 
 
 def test_tests_that_cannot_run_mask_the_answer(verifier: CodeVerifier) -> None:
     row = {"test_list": ["assert f(1) == no_such_name.x"]}
-    (verdict,) = verifier.judge([fenced("def f(x): return x")], [row])
-    assert verdict is not None
-    assert (verdict.kind, verdict.value) == ("infrastructure", None)
+    (verdict,) = verdicts_of(verifier, [fenced("def f(x): return x")], row)
+    assert (verdict.verdict, verdict.counted) == ("infrastructure", False)
+    assert verifier(["p"], [fenced("def f(x): return x")], [[1]], test_list=[row["test_list"]]) == [None]
     assert "no_such_name" in verdict.detail
 
 
@@ -133,10 +140,10 @@ def test_the_prompt_column_of_humaneval_is_read_from_the_prompts(verifier: CodeV
 def test_partial_credit_is_the_share_of_tests(verifier: CodeVerifier) -> None:
     """Of the two tests, printing 1 passes the second alone; the off switch is the default."""
     answers = [fenced("print(1)"), fenced("for k in range(int(input())): print(k + 1)")]
-    assert [v and v.value for v in verifier.judge(answers, [STDIN, STDIN])] == [0.0, 1.0]
+    assert [v.value for v in verdicts_of(verifier, answers, STDIN)] == [0.0, 1.0]
     verifier.partial = True
     try:
-        assert [v and (v.kind, v.value) for v in verifier.judge(answers, [STDIN, STDIN])] == [
+        assert [(v.verdict, v.value) for v in verdicts_of(verifier, answers, STDIN)] == [
             ("wrong", 0.5),
             ("correct", 1.0),
         ]
@@ -150,7 +157,7 @@ def test_duplicates_run_once(verifier: CodeVerifier, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(verifier.sandbox, "run", lambda jobs: (seen.append(len(jobs)), run(jobs))[1])
     answer = fenced("for k in range(int(input())): print(k + 1)")
     other = fenced("print(1)")
-    assert [v and v.kind for v in verifier.judge([answer, other, answer], [STDIN] * 3)] == [
+    assert [v.verdict for v in verdicts_of(verifier, [answer, other, answer], STDIN)] == [
         "correct",
         "wrong",
         "correct",
@@ -160,4 +167,4 @@ def test_duplicates_run_once(verifier: CodeVerifier, monkeypatch: pytest.MonkeyP
 
 def test_a_bad_row_is_an_error_that_names_its_field(verifier: CodeVerifier) -> None:
     with pytest.raises(UserError, match='field "entry_point": it must be the name of a function'):
-        verifier.judge([fenced("x")], [{"test": "def check(c):\n    assert c(1)\n"}])
+        verifier.judge([fenced("x")], test=["def check(c):\n    assert c(1)\n"])

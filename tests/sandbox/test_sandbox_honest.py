@@ -24,6 +24,12 @@ def test_a_file_may_be_written_in_the_first_tier(sandbox: Sandbox) -> None:
     assert outcome.kind == ("passed" if sandbox.tier == "bubblewrap" else "failed")
 
 
+def test_without_disk_nothing_can_be_written() -> None:
+    program = "try:\n    open('/tmp/n', 'w')\nexcept OSError:\n    print(2 * int(input()))"
+    with open_or_skip("bubblewrap", limits=Limits(disk_mb=0, seconds=20), parallel=1) as sandbox:
+        assert sandbox.run([Job(program, code_tests(DOUBLED))])[0].kind == "passed"
+
+
 def test_programs_do_not_see_each_other(sandbox: Sandbox) -> None:
     """A file, a module attribute, a process: nothing of one program's is there for the next."""
     leave = "import os, builtins\nbuiltins.left = 1\ntry: open('/tmp/left', 'w').write('42')\nexcept OSError: pass\nprint('ok')"

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from burnish.config.online import Online
+from burnish.config.preference import Preference
 from burnish.config.rewards import RewardSpec
 from burnish.config.sections import (
     Checkpointing,
@@ -277,7 +278,7 @@ class Recipe(Section):
     """Everything random follows from it."""
     threads: Positive | None = None
     """CPU threads; None: as many as there are cores. A run resumes bit for bit with the same number."""
-    stages: tuple[Literal["sft", "collect", "reward", "ppo", "online", "evaluate", "report"], ...] = (
+    stages: tuple[Literal["sft", "collect", "reward", "preference", "ppo", "online", "evaluate", "report"], ...] = (
         "sft",
         "collect",
         "reward",
@@ -300,6 +301,8 @@ class Recipe(Section):
     """What the simulated annotators like."""
     reward: RewardModel = RewardModel()
     """The reward model."""
+    preference: Preference = Preference()
+    """Preference optimisation: DPO and its relatives."""
     ppo: Ppo = Ppo()
     """PPO."""
     rewards: tuple[RewardSpec, ...] = ()
@@ -322,12 +325,16 @@ class Recipe(Section):
                 "ppo.roles is adapters, which needs a reward model that is an adapter: set reward.lora, or ppo.roles: copies"
             )
         if self.model.products == "bfloat16":
-            whole = [s for s in ("sft", "reward") if s in self.stages and getattr(self, s).lora is None]
+            trainers = ("sft", "reward", "preference")
+            whole = [s for s in trainers if s in self.stages and getattr(self, s).lora is None]
             whole += [s for s in ("ppo", "online") if s in self.stages and getattr(self, s).roles == "copies"]
             if whole:
                 raise ValueError(
                     f"model.products is bfloat16, which needs adapters, but {whole[0]} trains every weight"
                 )
+        iterated = "preference" in self.stages and self.preference.rounds > 1
+        if iterated and self.preference.online.judge == "reward_model" and "reward" not in self.stages:
+            raise ValueError("preference.online.judge is reward_model, which needs the stage reward")
         if not self.data.labelled and self.data.prompts is None:
             raise ValueError("data.prompts is needed where there are no data.comparisons and no data.store")
         return self

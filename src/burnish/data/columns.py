@@ -83,7 +83,7 @@ def prompts(rows: Sequence[Row], *, instruction: str | None = None) -> Loaded[Pr
         others = _other_columns(row, *columns)
         if columns == ("question", "answer"):
             messages = (Message(role="user", content=_filled(row, "question", row.values["question"])),)
-            others = _worked(row) | others
+            others = {**_worked(row), **others}
         elif columns == ("chosen", "rejected"):
             messages = _pair(row)[0][:-1]
         else:
@@ -109,7 +109,8 @@ def preference_pairs(rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
     - `chosen`, `rejected`, each a whole conversation as a list of messages: all turns but the last are the prompt;
     - the same as transcripts, `"\n\nHuman: ...\n\nAssistant: ..."`, the layout of Anthropic's HH. White space round a
       turn is layout there, and is removed.
-    A column `margin` becomes the comparison's margin; further columns become `Prompt.columns`.
+    A column `probability` in [0, 1] says how sure it is that the chosen response is the better one (a share of annotators; 1
+    without it), `margin` becomes the comparison's margin; further columns become `Prompt.columns`.
 
     Dropped and counted: "chosen equals rejected"; "duplicate" (prompt and both responses); and in transcripts, whose
     published files hold such rows, "empty turn", "turns do not alternate" (the model wrote a marker itself) and "prompts
@@ -119,9 +120,10 @@ def preference_pairs(rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
     def read(row: Row) -> PreferenceGroup:
         _columns(row, ("chosen", "rejected"))
         chosen, rejected = _pair(row)
-        prompt = Prompt(_id(row), chosen[:-1], _other_columns(row, "prompt", "chosen", "rejected", "margin"))
+        columns = _other_columns(row, "prompt", "chosen", "rejected", "margin", "probability")
         responses = (chosen[-1]["content"], rejected[-1]["content"])
-        return PreferenceGroup(prompt, responses, (Comparison(0, 1, 1.0, margin=_margin(row)),))
+        comparison = Comparison(0, 1, _probability(row), margin=_margin(row))
+        return PreferenceGroup(Prompt(_id(row), chosen[:-1], columns), responses, (comparison,))
 
     return _load(rows, read, content=lambda group: (contents(group.prompt.messages), group.responses))
 
@@ -197,6 +199,15 @@ def _margin(row: Row) -> float:
         return 0.0
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         _fail(row, "margin", f"must be a finite number, not {_shown(value)}.")
+    return float(value)
+
+
+def _probability(row: Row) -> float:
+    value = row.values.get("probability")
+    if value is None:
+        return 1.0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
+        _fail(row, "probability", f"must be a number between 0 and 1, not {_shown(value)}.")
     return float(value)
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import torch
 
 from burnish.atomic import write_json
 from burnish.config.schema import Recipe
-from burnish.data.columns import Loaded, Origin, demonstrations, preference_pairs, prompts
+from burnish.data.columns import Loaded, Origin, demonstrations, prompts
+from burnish.data.feedback import preference_groups
 from burnish.data.prompts import split_by_prompt
 from burnish.data.sources import read_rows
 from burnish.errors import UserError
@@ -23,7 +25,7 @@ from burnish.records import Demonstration, PreferenceGroup, Prompt
 from burnish.runs.metrics import Writer, make_writers
 from burnish.trainers.loop import Progress
 
-STAGES = ("sft", "collect", "reward", "ppo", "online", "evaluate", "report")
+STAGES = ("sft", "collect", "reward", "preference", "ppo", "online", "evaluate", "report")
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class Context:
         if source is None:
             return Split((), ())
         items: tuple[PreferenceGroup, ...] = self._taken(
-            "comparisons", preference_pairs(read_rows(source, limit=self.recipe.data.limit))
+            "comparisons", preference_groups(read_rows(source, limit=self.recipe.data.limit))
         )
         return Split(*split_by_prompt(items, heldout=self.recipe.data.heldout, seed=self.recipe.seed))
 
@@ -150,7 +152,9 @@ class Context:
         sources = (data.prompts,) if isinstance(data.prompts, str) else data.prompts
         parts = [self._prompts_of(source) for source in sources]
         train = tuple(prompt for part in parts for prompt in part.train)
-        heldout = tuple(prompt for part in parts for prompt in part.heldout)
+        # in turn, so that the first few that an evaluation takes are of every source
+        turns = zip_longest(*(part.heldout for part in parts))
+        heldout = tuple(prompt for turn in turns for prompt in turn if prompt is not None)
         twice = next((name for name, number in Counter(p.id for p in (*train, *heldout)).items() if number > 1), None)
         if twice is not None:
             problem = f'two sources have a prompt called "{twice}".'
@@ -175,7 +179,7 @@ class Context:
 
 def policies(recipe: Recipe) -> dict[str, str]:
     """The stages that end in a policy, in the order they run, and what each one's policy is called."""
-    names = {"ppo": "ppo", "online": recipe.online.algorithm.name}
+    names = {"preference": recipe.preference.loss.name, "ppo": "ppo", "online": recipe.online.algorithm.name}
     return {stage: name for stage, name in names.items() if stage in recipe.stages}
 
 

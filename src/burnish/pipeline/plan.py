@@ -40,9 +40,9 @@ def shape_of(reference: str, *, say: Callable[[str], None] = lambda _: None) -> 
 def data_size(context: Context) -> DataSize:
     """Counts, and mean lengths estimated from the characters of the first rows; rows that would be dropped are left out."""
     recipe = context.recipe
-    given = recipe.data.demonstrations is not None or recipe.data.labelled
-    demos = context.demonstrations if given else Split((), ())
     pairs, prompts = context.comparisons, context.prompts
+    wanted = recipe.data.demonstrations is not None or recipe.data.labelled or "sft" in recipe.stages
+    demos = context.demonstrations if wanted else Split((), ())  # without any, prompts alone say how long texts are
     if recipe.data.labelled:
         rows = [(_tokens(g.prompt.messages), fmean(map(_answer, g.responses))) for g in pairs.train[:_SAMPLE]]
     else:

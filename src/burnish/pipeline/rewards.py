@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from burnish.models.backbone import Backbone
 from burnish.models.roles import View
 from burnish.models.weights import load_reward_adapter, load_reward_model
 from burnish.pipeline.context import Context
+from burnish.rewards.code_verifier import CodeVerifier
 from burnish.rewards.compose import Part
 from burnish.rewards.functions import find_function
 from burnish.rewards.http import HttpReward
@@ -23,6 +25,7 @@ from burnish.rewards.model import ScopedModelReward
 from burnish.rewards.rules import FormatReward, LanguageReward, LengthReward, RepetitionReward
 from burnish.rewards.scorer import CompositeScorer, Source
 from burnish.rewards.task import TaskReward
+from burnish.sandbox import Limits
 
 _MICRO_BATCH_TOKENS = 4096
 
@@ -98,12 +101,9 @@ def _build(context: Context, one: spec.RewardSpec, backbone: Backbone | None) ->
             return find_function(one.function)
 
 
-def _code(one: spec.CodeReward) -> Any:
-    try:
-        from burnish.rewards.code_verifier import CodeReward
-    except ModuleNotFoundError as error:
-        raise UserError("code rewards need the sandbox, which this build does not have.", field="rewards") from error
-    return CodeReward(partial=one.partial, seconds=one.seconds, memory_mb=one.memory_mb, workers=one.workers)
+def _code(one: spec.CodeReward) -> CodeVerifier:
+    limits = Limits(seconds=one.seconds, cpu_seconds=max(1, math.ceil(one.seconds)), memory_mb=one.memory_mb)
+    return CodeVerifier(one.tier, limits=limits, partial=one.partial, parallel=one.workers)
 
 
 def _model(context: Context, one: spec.ModelReward, backbone: Backbone | None) -> ScopedModelReward:

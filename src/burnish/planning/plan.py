@@ -25,6 +25,8 @@ INT8_FASTER = 4.0
 """Products of 8-bit numbers beside float32's, measured."""
 DECODE_ROWS = 64
 """Sequences side by side in the sampler."""
+REFERENCE_FREE = ("simpo", "orpo", "cpo")
+"""Losses that hold no reference."""
 STAGE_SECONDS = 6.0
 """Loading, saving and the like, a stage."""
 
@@ -90,13 +92,9 @@ def make_plan(
     """The plan of `recipe`, or of some of its stages, for a model of this shape on this machine."""
     how = _Estimate(recipe, shape, data, machine)
     estimates = {
-        "sft": how.sft,
-        "collect": how.collect,
-        "reward": how.reward,
-        "ppo": how.ppo,
-        "online": how.online,
-        "evaluate": how.evaluate,
-    }
+        "sft": how.sft, "collect": how.collect, "reward": how.reward, "preference": how.preference, "ppo": how.ppo,
+        "online": how.online, "evaluate": how.evaluate,
+    }  # fmt: skip
     wanted = [s for s in estimates if s in (recipe.stages if stages is None else stages)]
     if data.comparisons:
         wanted = [s for s in wanted if s != "collect"]  # people's comparisons are given
@@ -119,12 +117,12 @@ def settings_that_fit(
 
 def _milder(recipe: Recipe) -> Iterator[dict[str, Any]]:
     """From what costs nothing but a little speed to what trains less."""
-    trainers = [s for s in ("sft", "reward", "ppo", "online") if s in recipe.stages]
+    trainers = [s for s in ("sft", "reward", "preference", "ppo", "online") if s in recipe.stages]
     adapters: dict[str, Any] = {}
     for stage in ("ppo", "online"):
         if stage in trainers and getattr(recipe, stage).roles == "copies":
             adapters[f"{stage}.roles"] = "adapters"
-    for stage in ("sft", "reward"):
+    for stage in ("sft", "reward", "preference"):
         if stage in trainers and getattr(recipe, stage).lora is None:
             adapters[f"{stage}.lora"] = {"r": 16, "alpha": 32.0}
     smaller = [{f"{s}.optimiser.micro_batch_tokens": size for s in trainers} for size in (512, 256, 128)]
@@ -202,6 +200,33 @@ class _Estimate:
         seconds += self._generate(64, self.recipe.ppo.sampling)
         return StagePlan("reward", tuple(parts), seconds + STAGE_SECONDS)
 
+    def preference(self) -> StagePlan:
+        """The reference's pass, training on all answers to each prompt, evaluations; later rounds sample and compare first."""
+        config, data = self.recipe.preference, self.data
+        people = data.comparisons > 0
+        offered = 2 if people else self.recipe.collect.responses_per_prompt
+        answers = 2 if config.pairs == "extremes" else offered
+        prompts = data.comparisons if people else min(self.recipe.collect.prompts or data.prompts, data.prompts)
+        heldout = data.heldout_comparisons if people else prompts * self.recipe.data.heldout
+        seconds, rank = 0.0, _rank(config.lora)
+        for round_ in range(config.rounds):
+            if round_:
+                prompts = min(config.online.prompts or data.prompts, data.prompts)
+                answers = 2 if config.pairs == "extremes" else config.online.responses_per_prompt
+                seconds += self._generate(prompts * config.online.responses_per_prompt, config.online.sampling)
+            tokens, scored = data.prompt_tokens + answers * data.answer_tokens, answers * data.answer_tokens
+            name = config.loss.name
+            reads = (0 if name in REFERENCE_FREE else 1) + (2 if name == "kto" else 0) * (tokens / answers / tokens)
+            evaluations = 3 + config.epochs * prompts / config.batch_size / config.eval_every
+            seconds += self._train(config.epochs * prompts, tokens, scored, rank, config.optimiser)
+            seconds += self._forward(reads * prompts + evaluations * heldout, tokens, scored)
+        tokens = data.prompt_tokens + answers * data.answer_tokens
+        step = min(config.optimiser.micro_batch_tokens, config.batch_size * tokens)
+        parts = self._training(config.optimiser, rank, step, scored=answers * data.answer_tokens / tokens)
+        if config.rounds > 1:
+            parts.append(self._engine(prompts * config.online.responses_per_prompt, config.online.sampling))
+        return StagePlan("preference", tuple(parts), seconds + STAGE_SECONDS)
+
     def ppo(self) -> StagePlan:
         """Rollouts, four passes over them, and the updates of policy and critic."""
         config, data = self.recipe.ppo, self.data
@@ -260,7 +285,7 @@ class _Estimate:
         config, data = self.recipe.evaluate, self.data
         prompts = min(config.prompts or data.heldout_prompts, data.heldout_prompts)
         count, length = prompts * config.responses_per_prompt, data.prompt_tokens + data.answer_tokens
-        models = 1 + config.base + ("ppo" in self.recipe.stages) + ("online" in self.recipe.stages)
+        models = 1 + config.base + sum(stage in self.recipe.stages for stage in ("preference", "ppo", "online"))
         parts = [memory.program(), self._frozen("reference"), self._frozen("model"), self._frozen("reward model")]
         parts.append(self._engine(count, config.sampling))
         each = self._generate(count, config.sampling)

@@ -19,15 +19,16 @@ _LABELS = ("python", "py", "python3")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the verifier says of one answer.
+    """What the verifier says of one completion.
 
     "correct": every test passed. "wrong": not every one. "timeout": the program hit a limit of time, scored as wrong,
     because masking it would reward endless loops. "unparsed": no program in the answer. "infrastructure": the sandbox or
-    the tests failed, not the answer; `value` is None, and the answer is masked and counted.
+    the tests failed, not the answer; it is not `counted`. None, with the value None: the row is no code task.
     """
 
-    kind: VerdictKind
     value: float | None
+    verdict: VerdictKind | None = None
+    counted: bool = True
     detail: str = ""
 
 
@@ -35,8 +36,8 @@ class CodeVerifier:
     """The reward of a program: 1 if it passes all its hidden tests, else 0, or with `partial` the share that it passes.
 
     Called with the ecosystem's signature it gives a number for each completion, None where nothing can be said; `judge`
-    gives the verdicts. Each answer needs columns with tests, as `sandbox.tasks.code_tests` reads them; an answer whose row
-    has none of them is none of this reward's business (None). Duplicates in a batch are run once.
+    gives the verdicts. The columns must hold tests, as `sandbox.tasks.code_tests` reads them; a completion whose row has
+    none of them is none of this reward's business. Duplicates in a batch are run once.
 
     Raises UserError at once where the `tier` cannot be had: there is no weaker one behind it.
     """
@@ -61,47 +62,42 @@ class CodeVerifier:
         prompts: Sequence[Any],
         completions: Sequence[Any],
         completion_ids: Sequence[Sequence[int]] | None = None,
-        **columns: Sequence[Any],
+        **columns: Any,
     ) -> list[float | None]:
         """One number for each completion; None: masked, or no code task. Columns are lists as long as `completions`."""
+        return [v.value if v.counted else None for v in self.judge(completions, prompts, **columns)]
+
+    def judge(self, completions: Sequence[Any], prompts: Sequence[Any] | None = None, **columns: Any) -> list[Verdict]:
+        """The verdict on each completion, in order. Arguments as for the call; text or chat messages."""
         lists = {name: values for name, values in columns.items() if _is_column(values, len(completions))}
         rows = [{name: values[n] for name, values in lists.items()} for n in range(len(completions))]
-        for row, prompt in zip(rows, prompts, strict=True):
+        for row, prompt in zip(rows, prompts or [None] * len(rows), strict=True):
             row.setdefault("prompt", prompt)
-        verdicts = self.judge([_text(completion) for completion in completions], rows)
-        return [None if verdict is None else verdict.value for verdict in verdicts]
-
-    def judge(self, answers: Sequence[str], columns: Sequence[Mapping[str, Any]]) -> list[Verdict | None]:
-        """The verdict on each answer, in order; None where the row is no code task."""
-        jobs: dict[Job, None] = {}
-        wanted: list[Job | Verdict | None] = []
-        for answer, row in zip(answers, columns, strict=True):
-            wanted.append(self._job(answer, row))
-            if isinstance(wanted[-1], Job):
-                jobs[wanted[-1]] = None
-        outcomes = dict(zip(jobs, self.sandbox.run(list(jobs)), strict=True))
+        wanted = [self._job(_text(completion), row) for completion, row in zip(completions, rows, strict=True)]
+        jobs = list(dict.fromkeys(each for each in wanted if isinstance(each, Job)))
+        outcomes = dict(zip(jobs, self.sandbox.run(jobs), strict=True))
         return [self._verdict(outcomes[each]) if isinstance(each, Job) else each for each in wanted]
 
     def close(self) -> None:
         """End the sandbox."""
         self.sandbox.close()
 
-    def _job(self, answer: str, row: Mapping[str, Any]) -> Job | Verdict | None:
+    def _job(self, answer: str, row: Mapping[str, Any]) -> Job | Verdict:
         if all(row.get(name) is None for name in COLUMNS):
-            return None
+            return Verdict(None)
         tests = code_tests(row)
         program = program_in(answer)
         if program is None:
-            return Verdict("unparsed", 0.0, "no closed block of Python in the answer")
+            return Verdict(0.0, "unparsed", detail="no closed block of Python in the answer")
         return Job(whole_program(program, tests), tests, partial=self.partial)
 
     def _verdict(self, outcome: Outcome) -> Verdict:
         if outcome.kind == "infrastructure":
-            return Verdict("infrastructure", None, outcome.detail)
+            return Verdict(0.0, "infrastructure", counted=False, detail=outcome.detail)
         if outcome.kind == "passed":
-            return Verdict("correct", 1.0)
+            return Verdict(1.0, "correct")
         share = outcome.passed / outcome.total if self.partial else 0.0
-        return Verdict("timeout" if outcome.kind == "timeout" else "wrong", share, outcome.detail)
+        return Verdict(share, "timeout" if outcome.kind == "timeout" else "wrong", detail=outcome.detail)
 
 
 def program_in(answer: str) -> str | None:

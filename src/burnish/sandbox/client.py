@@ -113,7 +113,7 @@ class Sandbox:
                 [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", code],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
-                env={},
+                env={k: v for k, v in os.environ.items() if k == "LD_LIBRARY_PATH"},  # some Pythons need it to start
                 cwd="/",
                 start_new_session=True,  # so that Ctrl-C reaches Burnish alone, which then closes in order
             )
