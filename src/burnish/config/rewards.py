@@ -80,12 +80,14 @@ class CodeReward(RewardBase):
     """answer: what follows the reasoning. full: all."""
     partial: bool = False
     """The share of the tests that pass instead of 1 for all and 0 otherwise."""
+    tier: Literal["bubblewrap", "landlock"] = "bubblewrap"
+    """The isolation to accept (docs/sandbox.md). Where it cannot be had the run does not start; nothing weaker is taken."""
     seconds: PositiveFloat = 5.0
-    """Seconds that one program may take; a program that takes longer is wrong."""
-    memory_mb: Positive = 512
-    """Memory that one program may have."""
-    workers: Positive = 2
-    """Programs run at once."""
+    """Seconds that one test of a program may take; a program that takes longer is wrong."""
+    memory_mb: Annotated[int, Field(ge=128)] = 512
+    """Memory that one program may have, in MiB."""
+    workers: Positive | None = None
+    """Programs run at once. None: as many as there are usable cores."""
 
 
 class FormatReward(RewardBase):

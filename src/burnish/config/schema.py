@@ -40,7 +40,8 @@ class Data(Section):
     demonstrations: str | None = "builtin:quickstart/demonstrations"
     """Rows with `messages` or `prompt`/`completion`, for SFT. None: SFT trains on the preferred answers of `comparisons`."""
     prompts: str | None = "builtin:quickstart/prompts"
-    """Rows with `prompt`, for collecting, PPO and evaluation. None: the prompts of `comparisons`."""
+    """Rows with `prompt`, for collecting, PPO and evaluation; with hidden tests (`test_list`, `test` and `entry_point`, `tests`,
+    `input_output`) they are code tasks. None: the prompts of `comparisons`."""
     comparisons: str | None = None
     """Rows with `chosen`/`rejected` that people have labelled already. None: the collect stage asks a simulated panel."""
     store: str | None = None

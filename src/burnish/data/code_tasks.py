@@ -50,6 +50,18 @@ def code_tasks(rows: Sequence[Row], *, shown: int = 1) -> Loaded[Prompt]:
     return Loaded(loaded.items, {**dropped, **loaded.dropped}, loaded.origins)
 
 
+def holds_code_tasks(rows: Sequence[Row]) -> bool:
+    """Whether the first row has the columns of a code task: `test_list`; `test` and `entry_point`; `input_output`; or
+    `tests` with an "output" in its first entry."""
+    values = rows[0].values if rows else {}
+    if values.get("test_list") is not None or values.get("input_output") is not None:
+        return True
+    if values.get("test") is not None and values.get("entry_point") is not None:
+        return True
+    tests = values.get("tests")
+    return isinstance(tests, list | tuple) and bool(tests) and isinstance(tests[0], dict) and "output" in tests[0]
+
+
 def _as_prompt(row: Row, tests: CodeTests, shown: int) -> dict[str, Any]:
     """The row as `columns.prompts` reads it."""
     column = next((name for name in PROBLEM_COLUMNS if row.values.get(name) is not None), None)

@@ -12,6 +12,7 @@ import torch
 
 from burnish.atomic import write_json
 from burnish.config.schema import Recipe
+from burnish.data.code_tasks import code_tasks, holds_code_tasks
 from burnish.data.columns import Loaded, Origin, demonstrations, preference_pairs, prompts
 from burnish.data.prompts import split_by_prompt
 from burnish.data.sources import read_rows
@@ -146,7 +147,9 @@ class Context:
             return Split(
                 *(tuple(g.prompt for g in part) for part in (self.comparisons.train, self.comparisons.heldout))
             )
-        items: tuple[Prompt, ...] = self._taken("prompts", prompts(read_rows(data.prompts, limit=data.limit)))
+        rows = read_rows(data.prompts, limit=data.limit)
+        loaded = code_tasks(rows) if holds_code_tasks(rows) else prompts(rows)
+        items: tuple[Prompt, ...] = self._taken("prompts", loaded)
         column = data.split_column
         if column is None or not any(column in p.columns for p in items):
             return Split(*split_by_prompt(items, heldout=data.heldout, seed=self.recipe.seed))

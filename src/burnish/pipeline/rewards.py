@@ -15,6 +15,7 @@ from burnish.models.backbone import Backbone
 from burnish.models.roles import View
 from burnish.models.weights import load_reward_adapter, load_reward_model
 from burnish.pipeline.context import Context
+from burnish.rewards.code_verifier import CodeReward
 from burnish.rewards.compose import Part
 from burnish.rewards.functions import find_function
 from burnish.rewards.http import HttpReward
@@ -78,7 +79,9 @@ def _build(context: Context, one: spec.RewardSpec, backbone: Backbone | None) ->
         case spec.TaskReward():
             return TaskReward(partial=one.partial)
         case spec.CodeReward():
-            return _code(one)
+            return CodeReward(
+                one.tier, partial=one.partial, seconds=one.seconds, memory_mb=one.memory_mb, workers=one.workers
+            )
         case spec.FormatReward():
             return FormatReward(one.form, one.pattern)
         case spec.LengthReward():
@@ -96,14 +99,6 @@ def _build(context: Context, one: spec.RewardSpec, backbone: Backbone | None) ->
             )  # fmt: skip
         case spec.PythonReward():
             return find_function(one.function)
-
-
-def _code(one: spec.CodeReward) -> Any:
-    try:
-        from burnish.rewards.code_verifier import CodeReward
-    except ModuleNotFoundError as error:
-        raise UserError("code rewards need the sandbox, which this build does not have.", field="rewards") from error
-    return CodeReward(partial=one.partial, seconds=one.seconds, memory_mb=one.memory_mb, workers=one.workers)
 
 
 def _model(context: Context, one: spec.ModelReward, backbone: Backbone | None) -> ScopedModelReward:
