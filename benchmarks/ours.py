@@ -50,9 +50,10 @@ from burnish.models.precision import NAMES
 from burnish.models.roles import Roles, View, adapter_roles, copy_roles
 from burnish.records import Comparison, Prompt, Rollout
 from burnish.rewards.model import RewardModelScorer
+from burnish.trainers.groups import RankedGroup
 from burnish.trainers.learner import Learner, Term
 from burnish.trainers.online import train_online
-from burnish.trainers.reward_model import RankedGroup, score_sequences, train_reward_model
+from burnish.trainers.reward_model import score_sequences, train_reward_model
 from burnish.trainers.sft import train_sft
 from burnish.trainers.stages import column
 

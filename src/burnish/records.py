@@ -100,11 +100,15 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class PreferenceGroup:
-    """A prompt, the responses to it, and every comparison made among them: one batch element of a reward model."""
+    """A prompt, the responses to it, and every comparison made among them: one batch element of a reward model.
+
+    `labels`, where responses were judged singly: for each of them the probability in [0, 1] that it is desirable.
+    """
 
     prompt: Prompt
     responses: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
+    labels: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ def test_options_in_words() -> None:
 
 def test_discriminators_by_dotted_key() -> None:
     assert discriminators(House) == {"pet.kind", "guest.kind"}
-    assert discriminators(Recipe) == set()
+    assert discriminators(Recipe) == {"preference.loss.name", "rewards.*.name"}
 
 
 def test_defaults_are_those_of_the_place() -> None:

@@ -87,6 +87,11 @@ class Store:
             if session.scalar(select(Annotator).where(Annotator.name == name)) is None:
                 session.add(Annotator(name=name, kind=kind))
 
+    def kind_of(self, annotator: str) -> str | None:
+        """An annotator's kind: "person", "simulated" or "ai"; None for a name that is unknown."""
+        with Session(self._engine) as session:
+            return session.scalar(select(Annotator.kind).where(Annotator.name == annotator))
+
     def tasks(self, project: str) -> list[Task]:
         """All items of a project, in the order they came."""
         with Session(self._engine) as session:

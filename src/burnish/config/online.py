@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from burnish.config.schema import (
+from burnish.config.sections import (
     Checkpointing,
     Fraction,
     Lora,
@@ -60,6 +60,11 @@ class Algorithm(Section):
     """The ratio is clipped above 1 + this."""
     dual_clip: Annotated[float, Field(gt=1.0)] | None = None
     """Lower bound c·A for negative advantages (arXiv:1912.09729), with the loss clip."""
+
+    def exchanged(self) -> dict[str, Any]:
+        """The parts of the row that are not as the row has them."""
+        given = self.model_dump(exclude={"name", "kl_ratio_factor"})
+        return {part: value for part, value in given.items() if value is not None}
 
 
 class Importance(Section):
@@ -147,7 +152,7 @@ class Online(Section):
     curriculum: Curriculum | None = None
     """None: every prompt is drawn as often as the others."""
     overlong_cache: Positive | None = None
-    """The last tokens of `sampling.max_new_tokens` in which overlong: shape takes effect. None: a fifth, as in the paper."""
+    """The last tokens of the longest completion in which overlong: shape takes effect. None: a fifth, as in the paper."""
     missing_end_penalty: NonNegative = 0.0
     """Taken from the reward of a completion that was cut off."""
     normalise_rewards: bool = False

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from burnish.config.schema import NonNegative, Positive, PositiveFloat, Section
+from burnish.config.sections import NonNegative, Positive, PositiveFloat, Section
 
 
 class RewardBase(Section):

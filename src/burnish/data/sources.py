@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
+from burnish.data.tasks import PREFIX, task_rows
 from burnish.errors import UserError
 
 FILE_KINDS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
@@ -45,7 +46,7 @@ def read_rows(ref: str | Path, *, split: str | None = None, limit: int | None = 
 
     `ref` is a file (.jsonl, .json holding a list, either of them with .gz, or .parquet); a folder, whose files of these
     kinds are read in the order of their paths while others are passed over; `builtin:NAME` for data that ships with
-    Burnish; or the id of a dataset on the hub. `split` names the hub's split ("train" if not given); elsewhere it keeps
+    Burnish; `task:KIND?...` for problems made on the spot (`data.tasks`); or the id of a dataset on the hub. `split` names the hub's split ("train" if not given); elsewhere it keeps
     the rows whose column `split` holds that value. Empty lines between JSON lines are skipped.
 
     Raises UserError for a missing or unreadable source, a malformed row, and a source without rows.
@@ -54,7 +55,10 @@ def read_rows(ref: str | Path, *, split: str | None = None, limit: int | None = 
         raise UserError(f"must be at least 1, not {limit}.", field="limit")
     text = str(ref)
     path = Path(ref).expanduser()
-    if text.startswith(BUILTIN):
+    if text.startswith(PREFIX):
+        made = (Row(text, number, values, f"{text}:{number}") for number, values in enumerate(task_rows(text), start=1))
+        rows = _of_split(made, ref=text, split=split)
+    elif text.startswith(BUILTIN):
         rows = _of_split(_file_rows(_builtin(text), name=text, key=text.removeprefix(BUILTIN)), ref=text, split=split)
     elif path.exists():
         rows = _of_split(_path_rows(path), ref=text, split=split)

@@ -53,7 +53,25 @@ _CODE = {
         "pipeline/sampling",
     ),
     "reward": (*_TRAINING, "evaluation/reward_report", "evaluation/uncertainty", "pipeline/reward"),
+    "preference": (
+        *_TRAINING,
+        "evaluation/reward_report",
+        "evaluation/uncertainty",
+        "pipeline/preference",
+        "pipeline/reward",
+    ),
     "ppo": (*_TRAINING, "generation", "rewards/model", "pipeline/ppo", "pipeline/sampling"),
+    "online": (
+        *_TRAINING,
+        "generation",
+        "environments",
+        "rewards",
+        "sandbox",
+        "pipeline/online",
+        "pipeline/rewards",
+        "pipeline/sampling",
+        "pipeline/turns",
+    ),
     "evaluate": (
         "batch",
         "data",
@@ -70,7 +88,9 @@ _SECTIONS = {
     "sft": ("sft",),
     "collect": ("collect", "taste"),
     "reward": ("reward",),
+    "preference": ("preference",),
     "ppo": ("ppo",),
+    "online": ("online", "rewards"),
     "evaluate": ("evaluate", "taste"),
     "report": (),
 }
@@ -78,8 +98,10 @@ _NEEDS = {
     "sft": (),
     "collect": ("sft",),
     "reward": ("sft", "collect"),
+    "preference": ("sft", "collect"),
     "ppo": ("sft", "reward"),
-    "evaluate": ("sft", "reward", "ppo"),
+    "online": ("sft", "reward"),
+    "evaluate": ("sft", "reward", "preference", "ppo", "online"),
     "report": (),
 }
 
@@ -228,10 +250,12 @@ def _reads_store(recipe: Recipe, stage: str) -> bool:
     return comparisons or (stage == "sft" and recipe.data.demonstrations is None) or recipe.data.prompts is None
 
 
-def _source_hash(source: str | None) -> str | None:
-    """Of the bytes of a local or built-in source; a hub id stands for itself."""
+def _source_hash(source: str | list[str] | None) -> str | list[str | None] | None:
+    """Of the bytes of a local or built-in source; a hub id or a task stands for itself."""
     if source is None:
         return None
+    if isinstance(source, list):
+        return [hash for one in source for hash in (_source_hash(one),) if not isinstance(hash, list)]
     if source.startswith("builtin:"):
         return file_hash(_PACKAGE / "data" / f"{source.removeprefix('builtin:')}.jsonl")
     path = Path(source).expanduser()

@@ -262,9 +262,7 @@ def _averaged(per_token: Tensor, *, batch: Batch, row: Any, rules: Rules, tokens
     weights_P = token_weights(kind=row.aggregation, counts_N=batch.counts_N)
     if weights_P is not None:
         per_token = per_token * weights_P.to(per_token.device)
-    whole = loss_denominator(
-        kind=row.aggregation, tokens=tokens, sequences=sequences, constant=rules.sampling.max_new_tokens
-    )
+    whole = loss_denominator(kind=row.aggregation, tokens=tokens, sequences=sequences, constant=rules.longest)
     return aggregate(per_token=per_token, mask=None, denominator=whole)
 
 

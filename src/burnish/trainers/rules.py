@@ -8,7 +8,8 @@ from typing import Any
 
 from burnish.algorithms.recipes import Algorithm, resolve
 from burnish.config.online import Curriculum, Importance, Online
-from burnish.config.schema import Checkpointing, Optimiser, Ppo, Sampling
+from burnish.config.schema import Ppo
+from burnish.config.sections import Checkpointing, Optimiser, Sampling
 from burnish.errors import UserError
 
 
@@ -41,6 +42,7 @@ class Rules:
     missing_end_penalty: float
     entropy_coefficient: float
     checkpoint: Checkpointing
+    longest: int
     overlong_cache: int = 1
     ptx_coefficient: float = 0.0
     ptx_batch_size: int = 1
@@ -85,6 +87,7 @@ def _of_ppo(config: Ppo) -> Rules:
     cap = config.importance_cap
     return Rules(
         algorithm=_resolved("ppo", changes, "ppo"),
+        longest=config.sampling.max_new_tokens,
         importance=Importance(kind="none") if cap is None else Importance(cap=cap),
         critic_warmup_steps=tricks.critic_warmup_steps,
         kl_target=config.kl.target,
@@ -102,8 +105,9 @@ def _of_ppo(config: Ppo) -> Rules:
 
 
 def _of_online(config: Online) -> Rules:
-    asked = config.algorithm.model_dump(exclude={"name", "kl_ratio_factor"})
-    algorithm = _resolved(config.algorithm.name, {k: v for k, v in asked.items() if v is not None}, "online.algorithm")
+    algorithm = _resolved(config.algorithm.name, config.algorithm.exchanged(), "online.algorithm")
+    turns = 1 if config.environment is None else config.environment.max_turns
+    longest = config.sampling.max_new_tokens * turns
     if algorithm.needs_groups and config.responses_per_prompt < 2:
         problem = f"{algorithm.name} compares the completions of a prompt, so it needs at least 2 of them."
         raise UserError(problem, field="online.responses_per_prompt", hint="8 is a usual number.")
@@ -131,7 +135,8 @@ def _of_online(config: Online) -> Rules:
         clip_advantages=config.clip_advantages,
         missing_end_penalty=config.missing_end_penalty,
         entropy_coefficient=config.entropy_coefficient,
-        overlong_cache=config.overlong_cache or max(1, config.sampling.max_new_tokens // 5),
+        longest=longest,
+        overlong_cache=config.overlong_cache or max(1, longest // 5),
         reference_reset=None if moving is None else moving.every,
         resample_rounds=config.resample_rounds if algorithm.filter == "mixed" else 0,
         curriculum=config.curriculum,

@@ -144,8 +144,8 @@ def _scores(
     scores_B = scores_B - rules.missing_end_penalty * cut_off
     if rules.algorithm.overlong == "shape":
         lengths_B = torch.tensor([r.completion.drawn for r in rollouts], dtype=torch.float32)
-        longest = rules.sampling.max_new_tokens
-        scores_B = scores_B + overlong_penalty(lengths_B=lengths_B, longest=longest, cache=rules.overlong_cache)
+        shaping = overlong_penalty(lengths_B=lengths_B, longest=rules.longest, cache=rules.overlong_cache)
+        scores_B = scores_B + shaping
     return scores_B, moments
 
 

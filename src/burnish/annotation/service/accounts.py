@@ -132,7 +132,7 @@ def set_password(database: Database, name: str, password: str) -> None:
     """A new password; every browser of the account is logged out."""
     check_password(password)
     with database.write() as session:
-        account = _account(session, name)
+        account = account_of(session, name)
         account.password = _HASHER.hash(password)
         session.execute(delete(LoginSession).where(LoginSession.account_id == account.id))
         record(session, "password set", subject=name)
@@ -141,7 +141,7 @@ def set_password(database: Database, name: str, password: str) -> None:
 def set_active(database: Database, name: str, *, active: bool) -> None:
     """Shut an account out, or let it in again."""
     with database.write() as session:
-        account = _account(session, name)
+        account = account_of(session, name)
         account.active = active
         if not active:
             session.execute(delete(LoginSession).where(LoginSession.account_id == account.id))
@@ -261,7 +261,7 @@ def create_token(
         raise UserError(f"scopes are {', '.join(SCOPES)}.", field="scopes")
     secret = f"burnish_{secrets.token_urlsafe(32)}"
     with database.write() as session:
-        account = _account(session, account_name)
+        account = account_of(session, account_name)
         expires = None if days is None else now() + timedelta(days=days)
         session.add(
             ApiToken(
@@ -301,7 +301,8 @@ def revoke_token(database: Database, caller: Caller, token_id: int) -> None:
         record(session, "token revoked", caller=caller, subject=token.name)
 
 
-def _account(session: Session, name: str) -> Account:
+def account_of(session: Session, name: str) -> Account:
+    """By name. Raises NotFoundError if there is none."""
     annotator = find_annotator(session, name)
     account = annotator and session.scalar(select(Account).where(Account.annotator_id == annotator.id))
     if account is None:

@@ -53,6 +53,21 @@ def role_in(session: Session, caller: Caller, project_id: int, *, least: str, sc
     return row.Project
 
 
+def name_of(session: Session, project_id: int) -> str:
+    """A project's name."""
+    return session.scalar(select(Project.name).where(Project.id == project_id)) or ""
+
+
+def member_role(session: Session, caller: Caller, project_id: int) -> str:
+    """The caller's role. Raises NotFoundError if there is none."""
+    found = session.scalar(
+        select(Member.role).where(Member.project_id == project_id, Member.annotator_id == caller.annotator_id)
+    )
+    if found is None:
+        raise NotFoundError("there is no such project, or you are not a member of it.")
+    return found
+
+
 def create(database: Database, caller: Caller, name: str, *, guidelines: str, settings: Mapping[str, Any]) -> int:
     """A new project with the caller as its owner; returns its id. Raises UserError for settings or a name that do not do."""
     caller.needs("manage")

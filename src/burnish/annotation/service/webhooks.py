@@ -19,6 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from burnish.annotation.service.database import Database
+from burnish.annotation.service.refusals import NotFoundError
 from burnish.annotation.settings import Settings
 from burnish.annotation.tables import Delivery, Item, Lease, Project, Webhook, now
 from burnish.errors import UserError
@@ -40,6 +41,14 @@ def add(session: Session, project_id: int, url: str) -> Webhook:
     session.add(webhook)
     session.flush()
     return webhook
+
+
+def remove(session: Session, project_id: int, webhook_id: int) -> None:
+    """A project's webhook, with its messages. Raises NotFoundError if there is none."""
+    found = session.scalar(select(Webhook).where(Webhook.id == webhook_id, Webhook.project_id == project_id))
+    if found is None:
+        raise NotFoundError("there is no such webhook.")
+    session.delete(found)
 
 
 def announce_completed(session: Session, project_id: int, settings: Settings, item: Item) -> None:

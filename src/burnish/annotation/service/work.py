@@ -67,6 +67,8 @@ class Held:
     expires_at: datetime
     draft: dict[str, Any] | None
     chat: tuple[dict[str, Any], ...]
+    progress: dict[str, Any]
+    settings: Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ class Verdict:
     score: float | None = None
     explanation: str = ""
     gold: dict[str, Any] | None = None
+    kind: str = ""
+    presented: tuple[int, ...] = ()
 
 
 def desk(session: Session, caller: Caller, project_id: int, *, lock: bool = False) -> Desk:
@@ -104,7 +108,7 @@ def take(database: Database, caller: Caller, project_id: int) -> Held | None:
             if item_id is None:
                 return None
             held = _lease(session, at, item_id)
-        return _held(session, at, held)
+        return held_of(session, at, held)
 
 
 def answer(database: Database, caller: Caller, lease_id: str, given: Submission) -> Verdict:
@@ -115,7 +119,7 @@ def answer(database: Database, caller: Caller, lease_id: str, given: Submission)
     """
     caller.needs("label")
     with database.write() as session:
-        found = _locked(session, caller, lease_id)
+        found = locked(session, caller, lease_id)
         if found is None:
             return _again(session, caller, lease_id, given)
         at, lease, item = found
@@ -126,7 +130,10 @@ def answer(database: Database, caller: Caller, lease_id: str, given: Submission)
         )
         _store(session, at, lease, item, said, given.seconds)
         if item.part == "training":
-            return Verdict(score=grade(item.gold or {}, said), explanation=item.explanation, gold=item.gold)
+            mark = grade(item.gold or {}, said)
+            return Verdict(
+                score=mark, explanation=item.explanation, gold=item.gold, kind=kind, presented=said.presented
+            )
         if item.part == "qualification":
             session.flush()
             _advance(session, at)
@@ -137,9 +144,9 @@ def draft(database: Database, caller: Caller, lease_id: str, content: dict[str, 
     """Keep what is written so far, and renew the lease; returns when it now runs out."""
     caller.needs("label")
     with database.write() as session:
-        found = _locked(session, caller, lease_id)
+        found = locked(session, caller, lease_id)
         if found is None:
-            raise _gone(session, caller, lease_id)
+            raise gone(session, caller, lease_id)
         at, lease, _ = found
         lease.draft = content
         lease.expires_at = now() + timedelta(minutes=at.settings.lease_minutes)
@@ -150,9 +157,9 @@ def release(database: Database, caller: Caller, lease_id: str) -> None:
     """Give an item back unanswered, as when it runs out."""
     caller.needs("label")
     with database.write() as session:
-        found = _locked(session, caller, lease_id)
+        found = locked(session, caller, lease_id)
         if found is None:
-            raise _gone(session, caller, lease_id)
+            raise gone(session, caller, lease_id)
         _, lease, item = found
         session.delete(lease)
         _give_slot(session, item)
@@ -200,7 +207,7 @@ def undo(database: Database, caller: Caller, project_id: int) -> Held:
         lease = _lease(session, at, item.id, presented=row.presented, taken=False)
         lease.draft = {"answer": on_screen(said)}
         lease.chat = row.payload.get("turns")
-        return _held(session, at, lease)
+        return held_of(session, at, lease)
 
 
 def sweep(database: Database) -> int:
@@ -389,7 +396,8 @@ def _lease(
     return lease
 
 
-def _held(session: Session, at: Desk, lease: Lease) -> Held:
+def held_of(session: Session, at: Desk, lease: Lease) -> Held:
+    """A lease with all that its screen needs."""
     row = session.execute(
         select(Item.project_id, Item.kind, Item.part, Item.messages).where(Item.id == lease.item_id)
     ).one()
@@ -405,7 +413,29 @@ def _held(session: Session, at: Desk, lease: Lease) -> Held:
         expires_at=lease.expires_at,
         draft=lease.draft,
         chat=tuple(lease.chat or ()),
+        progress=_progress(session, at, row.part),
+        settings=at.settings,
     )
+
+
+def _progress(session: Session, at: Desk, part: str) -> dict[str, Any]:
+    """How far the person is: within training or test, or in the work (`of` is the quota, None without one)."""
+    if part == "work":
+        return {
+            "done": at.member.answered,
+            "of": at.member.quota if at.member.quota is not None else at.settings.quota,
+        }
+    tests = (Item.project_id == at.project_id, Item.part == part)
+    done = (
+        select(func.count())
+        .select_from(Annotation)
+        .join(Item, Item.id == Annotation.item_id)
+        .where(*tests, Annotation.annotator_id == at.member.annotator_id)
+    )
+    return {
+        "done": session.scalar(done) or 0,
+        "of": session.scalar(select(func.count()).select_from(Item).where(*tests)),
+    }
 
 
 def _texts(session: Session, item_id: int) -> tuple[str, ...]:
@@ -414,7 +444,7 @@ def _texts(session: Session, item_id: int) -> tuple[str, ...]:
     )
 
 
-def _locked(session: Session, caller: Caller, lease_id: str) -> tuple[Desk, Lease, Item] | None:
+def locked(session: Session, caller: Caller, lease_id: str) -> tuple[Desk, Lease, Item] | None:
     """The caller's lease with its desk and item, locked in that order; None if there is none (any more)."""
     project_id = session.scalar(
         select(Item.project_id)
@@ -487,7 +517,7 @@ def _again(session: Session, caller: Caller, lease_id: str, given: Submission) -
         select(Annotation).where(Annotation.lease == lease_id, Annotation.annotator_id == caller.annotator_id)
     )
     if row is None:
-        raise _gone(session, caller, lease_id)
+        raise gone(session, caller, lease_id)
     item = session.scalars(select(Item).options(_NO_CANDIDATES).where(Item.id == row.item_id)).one()
     at = desk(session, caller, item.project_id)
     said = answer_of(
@@ -503,7 +533,8 @@ def _again(session: Session, caller: Caller, lease_id: str, given: Submission) -
     return Verdict(again=True)
 
 
-def _gone(session: Session, caller: Caller, lease_id: str) -> NotFoundError | ConflictError:
+def gone(session: Session, caller: Caller, lease_id: str) -> NotFoundError | ConflictError:
+    """Why there is no such lease: it was the caller's and has ended, or it never was."""
     known = session.scalar(
         select(Event.id).where(Event.annotator_id == caller.annotator_id, Event.lease == lease_id).limit(1)
     )

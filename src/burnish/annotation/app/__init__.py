@@ -1,0 +1,1 @@
+"""The web service: routes only. What they do is in `annotation.service`."""

@@ -1,0 +1,190 @@
+"""Pages about accounts: login and logout, invitations, one's password and tokens."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Path, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from burnish.annotation.app.context import COOKIE, LoginNeededError, Site, cookie_options, site_of
+from burnish.annotation.service import accounts, projects
+from burnish.annotation.service.refusals import ForbiddenError
+from burnish.annotation.service.submission import StorableText
+from burnish.errors import UserError
+
+router = APIRouter()
+
+_FORM_COOKIE = "burnish_form"
+Text = Annotated[StorableText, Form(max_length=500)]
+Secret = Annotated[StorableText, Path(max_length=100)]
+
+
+@router.get("/login")
+def login_page(request: Request) -> Response:
+    """Name and password."""
+    site = site_of(request)
+    if site.caller_or_none(request) is not None:
+        return RedirectResponse("/projects", status_code=303)
+    return _form(site, request, "login.html")
+
+
+@router.post("/login")
+def login(request: Request, name: Text = "", password: Text = "", csrf: Text = "") -> Response:
+    """A new session, whatever cookie came along."""
+    site = site_of(request)
+    _check_form(request, csrf)
+    try:
+        secret = accounts.log_in(site.database, name, password, address=_address(request))
+    except ForbiddenError as error:
+        return _form(site, request, "login.html", status=403, error=str(error), name=name)
+    return _logged_in(site, secret, "/projects")
+
+
+@router.post("/logout")
+def logout(request: Request, csrf: Text = "") -> Response:
+    """End this browser's session."""
+    site = site_of(request)
+    caller = site.caller_or_none(request)
+    if caller is not None:
+        site.check_csrf(caller, csrf)
+        accounts.log_out(site.database, request.cookies[COOKIE])
+    response = RedirectResponse("/login", status_code=303)
+    response.delete_cookie(COOKIE, path="/")
+    return response
+
+
+@router.get("/join/{secret}")
+def join_page(request: Request, secret: Secret) -> HTMLResponse:
+    """What the invitation is for, and a form to take it up."""
+    site = site_of(request)
+    found = projects.invitation(site.database, secret)
+    caller = site.caller_or_none(request)
+    return _form(site, request, "join.html", caller=caller, invitation=found, secret=secret)
+
+
+@router.post("/join/{secret}")
+def join(
+    request: Request, secret: Secret, name: Text = "", password: Text = "", known: Text = "", csrf: Text = ""
+) -> Response:
+    """With a new account, with one that is there already, or as who is logged in."""
+    site = site_of(request)
+    caller = site.caller_or_none(request)
+    if caller is not None:
+        site.check_csrf(caller, csrf)
+        project_id = projects.join(site.database, secret, caller)
+        return RedirectResponse(f"/projects/{project_id}/label", status_code=303)
+    _check_form(request, csrf)
+    address = _address(request)
+    try:
+        if known:
+            session = accounts.log_in(site.database, name, password, address=address)
+            caller = accounts.caller_of_session(site.database, session, address=address)
+            assert caller is not None
+            project_id = projects.join(site.database, secret, caller)
+        else:
+            project_id, session = projects.sign_up(site.database, secret, name, password, address=address)
+    except UserError as error:
+        if type(error) not in (UserError, ForbiddenError):
+            raise
+        found = projects.invitation(site.database, secret)
+        values = {"caller": None, "invitation": found, "secret": secret, "name": name}
+        return _form(site, request, "join.html", status=422, error=str(error), **values)
+    return _logged_in(site, session, f"/projects/{project_id}/label")
+
+
+@router.get("/account")
+def account(request: Request) -> HTMLResponse:
+    """My password and tokens."""
+    site = site_of(request)
+    caller = site.caller(request)
+    return site.page(
+        request, "account.html", caller=caller, tokens=accounts.tokens(site.database, caller), fresh=None,
+        scopes=accounts.SCOPES, error=None,
+    )  # fmt: skip
+
+
+@router.post("/account/password")
+def change_password(request: Request, old: Text = "", new: Text = "", csrf: Text = "") -> Response:
+    """The old one is asked for; other browsers are logged out."""
+    site = site_of(request)
+    caller = checked(site, request, csrf)
+    try:
+        accounts.log_in(site.database, caller.name, old, address=_address(request))
+        accounts.set_password(site.database, caller.name, new)
+        session = accounts.log_in(site.database, caller.name, new, address=_address(request))
+    except UserError as error:
+        tokens = accounts.tokens(site.database, caller)
+        return site.page(
+            request, "account.html", status=422, caller=caller, tokens=tokens, fresh=None, scopes=accounts.SCOPES,
+            error=str(error),
+        )  # fmt: skip
+    return _logged_in(site, session, "/account")
+
+
+@router.post("/account/tokens")
+def new_token(
+    request: Request,
+    name: Text = "",
+    scopes: Annotated[list[str] | None, Form()] = None,
+    csrf: Text = "",
+) -> HTMLResponse:
+    """The value is shown this once."""
+    site = site_of(request)
+    caller = checked(site, request, csrf)
+    fresh, error = None, None
+    try:
+        fresh = accounts.create_token(
+            site.database, account_name=caller.name, name=name, scopes=scopes or (), caller=caller
+        )
+    except UserError as refused:
+        error = str(refused)
+    return site.page(
+        request, "account.html", caller=caller, tokens=accounts.tokens(site.database, caller), fresh=fresh,
+        scopes=accounts.SCOPES, error=error,
+    )  # fmt: skip
+
+
+@router.post("/account/tokens/{token_id}/revoke")
+def revoke(request: Request, token_id: Annotated[int, Path(ge=1, le=2**31 - 1)], csrf: Text = "") -> Response:
+    """For good."""
+    site = site_of(request)
+    accounts.revoke_token(site.database, checked(site, request, csrf), token_id)
+    return RedirectResponse("/account", status_code=303)
+
+
+def checked(site: Site, request: Request, csrf: str) -> accounts.Caller:
+    """Who sent a form, its CSRF token checked. Raises LoginNeededError without a session, ForbiddenError for a wrong token."""
+    caller = site.caller_or_none(request)
+    if caller is None or caller.scopes is not None:
+        raise LoginNeededError
+    site.check_csrf(caller, csrf)
+    return caller
+
+
+def _form(site: Site, request: Request, template: str, *, status: int = 200, **values: object) -> HTMLResponse:
+    """A form for people who are not logged in: its token stands in the page and in a cookie, and both must come back."""
+    token = request.cookies.get(_FORM_COOKIE) or secrets.token_urlsafe(24)
+    defaults = {"error": None, "name": "", "caller": None}
+    response = site.page(request, template, status=status, form_token=token, **{**defaults, **values})
+    response.set_cookie(_FORM_COOKIE, token, max_age=3600, **cookie_options(site))
+    return response
+
+
+def _check_form(request: Request, token: str) -> None:
+    expected = request.cookies.get(_FORM_COOKIE, "")
+    if not expected or not hmac.compare_digest(token.encode(errors="replace"), expected.encode(errors="replace")):
+        raise ForbiddenError("the form is too old, or came from elsewhere; load the page again.")
+
+
+def _logged_in(site: Site, secret: str, target: str) -> Response:
+    response = RedirectResponse(target, status_code=303)
+    life = int(accounts.SESSION_LIFE.total_seconds())
+    response.set_cookie(COOKIE, secret, max_age=life, **cookie_options(site))
+    return response
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""

@@ -1,0 +1,367 @@
+"""The REST API under /api/v1. Programs send `Authorization: Bearer TOKEN`; pages send their cookie and `X-CSRF-Token`."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from sqlalchemy import select
+
+from burnish.annotation.app.context import site_of
+from burnish.annotation.service import accounts, chats, projects, views, webhooks, work
+from burnish.annotation.service.submission import LONGEST_TEXT, StorableText, Submission
+from burnish.annotation.tables import Delivery, Webhook
+from burnish.errors import UserError
+
+router = APIRouter(prefix="/api/v1")
+
+Id = Annotated[int, Path(ge=1, le=2**31 - 1)]
+LeaseId = Annotated[StorableText, Path(min_length=1, max_length=64)]
+Html = Annotated[bool, Query(description="Texts come rendered as HTML too.")]
+_DRAFT_LIMIT = 400_000
+
+
+def _bounded(content: dict[str, Any]) -> dict[str, Any]:
+    text = json.dumps(content)
+    if len(text) > _DRAFT_LIMIT or "\\u0000" in text or "\\ud8" in text.lower():
+        raise ValueError("a draft is at most 400,000 characters of storable text")
+    return content
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Draft(_Body):
+    """What is written so far, as the page keeps it."""
+
+    content: Annotated[dict[str, Any], AfterValidator(_bounded)]
+
+
+class Say(_Body):
+    """A person's turn in a chat."""
+
+    text: StorableText = Field(min_length=1, max_length=20_000)
+
+
+class Choice(_Body):
+    """Between the last two candidates, by place: strength above 0 favours place 0."""
+
+    strength: int = Field(ge=-4, le=4)
+    both_bad: bool = False
+    go_on_with: int | None = Field(default=None, ge=0, le=9)
+
+
+class NewProject(_Body):
+    """A project to be."""
+
+    name: StorableText
+    guidelines: StorableText = Field(default="", max_length=LONGEST_TEXT)
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class ProjectChange(_Body):
+    """What is to change; the rest stays."""
+
+    guidelines: StorableText | None = Field(default=None, max_length=LONGEST_TEXT)
+    settings: dict[str, Any] | None = None
+
+
+class NewItems(_Body):
+    """Rows: `id`, `prompt` or `messages`, `candidates`, and what else an item may have."""
+
+    items: list[dict[str, Any]] = Field(max_length=10_000)
+
+
+class NewInvitation(_Body):
+    """For `uses` people, good for `days`."""
+
+    role: Literal["annotator", "reviewer", "owner"] = "annotator"
+    uses: int = Field(default=1, ge=1, le=1000)
+    days: int = Field(default=14, ge=1, le=365)
+
+
+class MemberChange(_Body):
+    """What is to change; `state: "training"` lets a member start over."""
+
+    role: Literal["annotator", "reviewer", "owner"] | None = None
+    state: Literal["training", "active", "paused"] | None = None
+    quota: int | None = Field(default=None, ge=0, le=1_000_000)
+
+
+class NewWebhook(_Body):
+    """Where milestones are told."""
+
+    url: StorableText = Field(max_length=1000)
+
+
+class NewToken(_Body):
+    """A token for programs."""
+
+    name: StorableText
+    scopes: list[Literal["label", "read", "manage", "export"]] = Field(min_length=1, max_length=4)
+    days: int | None = Field(default=None, ge=1, le=3650)
+
+
+@router.get("/me", tags=["account"], summary="Who am I?")
+def me(request: Request) -> dict[str, Any]:
+    """Name and rights."""
+    caller = site_of(request).caller(request)
+    return {
+        "name": caller.name,
+        "creates_projects": caller.creates_projects,
+        "scopes": None if caller.scopes is None else sorted(caller.scopes),
+    }
+
+
+@router.get("/tokens", tags=["account"], summary="My tokens")
+def list_tokens(request: Request) -> list[dict[str, Any]]:
+    """Without their values."""
+    site = site_of(request)
+    caller = site.caller(request)
+    caller.needs("manage")
+    return accounts.tokens(site.database, caller)
+
+
+@router.post("/tokens", tags=["account"], status_code=201, summary="Make a token")
+def add_token(request: Request, body: NewToken) -> dict[str, str]:
+    """Its value is shown this once."""
+    site = site_of(request)
+    caller = site.caller(request)
+    caller.needs("manage")
+    if caller.scopes is not None and not set(body.scopes) <= caller.scopes:
+        raise UserError("a token cannot make one that may do more than itself.", field="scopes")
+    secret = accounts.create_token(
+        site.database, account_name=caller.name, name=body.name, scopes=body.scopes, days=body.days, caller=caller
+    )
+    return {"token": secret}
+
+
+@router.delete("/tokens/{token_id}", tags=["account"], status_code=204, summary="Revoke a token")
+def remove_token(request: Request, token_id: Id) -> Response:
+    """For good."""
+    site = site_of(request)
+    caller = site.caller(request)
+    caller.needs("manage")
+    accounts.revoke_token(site.database, caller, token_id)
+    return Response(status_code=204)
+
+
+@router.get("/projects", tags=["projects"], summary="My projects")
+def list_projects(request: Request) -> list[dict[str, Any]]:
+    """Those that I am a member of."""
+    site = site_of(request)
+    return projects.mine(site.database, site.caller(request))
+
+
+@router.post("/projects", tags=["projects"], status_code=201, summary="Create a project")
+def add_project(request: Request, body: NewProject) -> dict[str, int]:
+    """With me as its owner."""
+    site = site_of(request)
+    caller = site.caller(request)
+    made = projects.create(site.database, caller, body.name, guidelines=body.guidelines, settings=body.settings)
+    return {"id": made}
+
+
+@router.get("/projects/{project_id}", tags=["projects"], summary="A project")
+def get_project(request: Request, project_id: Id) -> dict[str, Any]:
+    """Name, guidelines, settings."""
+    site = site_of(request)
+    return projects.describe(site.database, site.caller(request), project_id)
+
+
+@router.patch("/projects/{project_id}", tags=["projects"], status_code=204, summary="Change a project")
+def change_project(request: Request, project_id: Id, body: ProjectChange) -> Response:
+    """Guidelines, settings."""
+    site = site_of(request)
+    projects.change(site.database, site.caller(request), project_id, guidelines=body.guidelines, settings=body.settings)
+    return Response(status_code=204)
+
+
+@router.get("/projects/{project_id}/progress", tags=["projects"], summary="How far it is")
+def get_progress(request: Request, project_id: Id) -> dict[str, Any]:
+    """For owners and reviewers."""
+    site = site_of(request)
+    return projects.progress(site.database, site.caller(request), project_id)
+
+
+@router.get("/projects/{project_id}/items", tags=["items"], summary="Items, a page at a time")
+def list_items(
+    request: Request,
+    project_id: Id,
+    after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> list[dict[str, Any]]:
+    """In the order they came, those with an id above `after`."""
+    site = site_of(request)
+    return projects.items(site.database, site.caller(request), project_id, after=after, limit=limit)
+
+
+@router.post("/projects/{project_id}/items", tags=["items"], status_code=201, summary="Add items")
+def add_items(request: Request, project_id: Id, body: NewItems) -> dict[str, int]:
+    """Those whose id is there already stay as they are."""
+    site = site_of(request)
+    return projects.add_items(site.database, site.caller(request), project_id, body.items)
+
+
+@router.get("/projects/{project_id}/members", tags=["people"], summary="Members")
+def list_members(request: Request, project_id: Id) -> list[dict[str, Any]]:
+    """Roles, states, counts."""
+    site = site_of(request)
+    return projects.members(site.database, site.caller(request), project_id)
+
+
+@router.patch("/projects/{project_id}/members/{member_id}", tags=["people"], status_code=204, summary="Change a member")
+def change_member(request: Request, project_id: Id, member_id: Id, body: MemberChange) -> Response:
+    """Role, state, quota."""
+    site = site_of(request)
+    changes = body.model_dump(exclude_unset=True)
+    if any(changes.get(name, "") is None for name in ("role", "state")):
+        raise UserError("a role or state cannot be empty.", field="role")
+    projects.change_member(site.database, site.caller(request), project_id, member_id, changes=changes)
+    return Response(status_code=204)
+
+
+@router.post("/projects/{project_id}/invitations", tags=["people"], status_code=201, summary="Invite")
+def add_invitation(request: Request, project_id: Id, body: NewInvitation) -> dict[str, str]:
+    """The link is shown this once."""
+    site = site_of(request)
+    caller = site.caller(request)
+    secret = projects.invite(site.database, caller, project_id, role=body.role, uses=body.uses, days=body.days)
+    return {"link": f"{str(request.base_url).rstrip('/')}/join/{secret}"}
+
+
+@router.get("/projects/{project_id}/disputes", tags=["review"], summary="Items on which annotators differ")
+def list_disputes(request: Request, project_id: Id) -> list[dict[str, Any]]:
+    """For reviewers; answers by candidate position, annotators unnamed."""
+    site = site_of(request)
+    found = projects.disputes(site.database, site.caller(request), project_id)
+    return [
+        one | {"answers": [{"ranks": a.ranks, "skipped": a.skipped, **a.payload()} for a in one["answers"]]}
+        for one in found
+    ]
+
+
+@router.post("/projects/{project_id}/items/{item_id}/decision", tags=["review"], status_code=204, summary="Decide")
+def add_decision(request: Request, project_id: Id, item_id: Id, body: Submission) -> Response:
+    """A reviewer's decision; places are candidate positions."""
+    site = site_of(request)
+    projects.decide(site.database, site.caller(request), project_id, item_id, body)
+    return Response(status_code=204)
+
+
+@router.get("/projects/{project_id}/audit", tags=["projects"], summary="Audit log")
+def list_audit(request: Request, project_id: Id) -> list[dict[str, Any]]:
+    """The latest first."""
+    site = site_of(request)
+    return projects.audit(site.database, site.caller(request), project_id)
+
+
+@router.get("/projects/{project_id}/webhooks", tags=["webhooks"], summary="Webhooks")
+def list_webhooks(request: Request, project_id: Id) -> list[dict[str, Any]]:
+    """With what became of the latest messages."""
+    site = site_of(request)
+    caller = site.caller(request)
+    with site.database.read() as session:
+        projects.role_in(session, caller, project_id, least="owner")
+        rows = session.scalars(select(Webhook).where(Webhook.project_id == project_id).order_by(Webhook.id)).all()
+        return [
+            {
+                "id": row.id,
+                "url": row.url,
+                "deliveries": [
+                    {"key": d.key, "attempts": d.attempts, "status": d.status}
+                    for d in session.scalars(
+                        select(Delivery).where(Delivery.webhook_id == row.id).order_by(Delivery.id.desc()).limit(20)
+                    )
+                ],
+            }
+            for row in rows
+        ]
+
+
+@router.post("/projects/{project_id}/webhooks", tags=["webhooks"], status_code=201, summary="Add a webhook")
+def add_webhook(request: Request, project_id: Id, body: NewWebhook) -> dict[str, Any]:
+    """The secret signs each message: `X-Burnish-Signature: sha256=HMAC(secret, body)`."""
+    site = site_of(request)
+    caller = site.caller(request)
+    with site.database.write() as session:
+        projects.role_in(session, caller, project_id, least="owner")
+        made = webhooks.add(session, project_id, body.url)
+        accounts.record(session, "webhook added", caller=caller, project_id=project_id, subject=body.url)
+        return {"id": made.id, "secret": made.secret}
+
+
+@router.delete(
+    "/projects/{project_id}/webhooks/{webhook_id}", tags=["webhooks"], status_code=204, summary="Remove a webhook"
+)
+def remove_webhook(request: Request, project_id: Id, webhook_id: Id) -> Response:
+    """With its messages."""
+    site = site_of(request)
+    caller = site.caller(request)
+    with site.database.write() as session:
+        projects.role_in(session, caller, project_id, least="owner")
+        webhooks.remove(session, project_id, webhook_id)
+        accounts.record(session, "webhook removed", caller=caller, project_id=project_id, subject=str(webhook_id))
+    return Response(status_code=204)
+
+
+@router.post("/projects/{project_id}/next", tags=["labelling"], summary="Take the next task", response_model=None)
+def next_task(request: Request, project_id: Id, html: Html = False) -> dict[str, Any] | Response:
+    """The task in hand, or a new one; 204 if there is none."""
+    site = site_of(request)
+    held = work.take(site.database, site.caller(request), project_id)
+    return Response(status_code=204) if held is None else views.task_view(held, held.settings, html=html)
+
+
+@router.post("/projects/{project_id}/undo", tags=["labelling"], summary="Take the last answer back")
+def undo(request: Request, project_id: Id, html: Html = False) -> dict[str, Any]:
+    """The task comes back with the answer as its draft."""
+    site = site_of(request)
+    held = work.undo(site.database, site.caller(request), project_id)
+    return views.task_view(held, held.settings, html=html)
+
+
+@router.post("/leases/{lease}/answer", tags=["labelling"], summary="Answer or skip a task")
+def add_answer(request: Request, lease: LeaseId, body: Submission, html: Html = False) -> dict[str, Any]:
+    """Sent again with the same content it is acknowledged again, and counts once."""
+    site = site_of(request)
+    verdict = work.answer(site.database, site.caller(request), lease, body)
+    return views.verdict_view(verdict, html=html)
+
+
+@router.put("/leases/{lease}/draft", tags=["labelling"], summary="Keep a draft")
+def keep_draft(request: Request, lease: LeaseId, body: Draft) -> dict[str, datetime]:
+    """It also renews the lease."""
+    site = site_of(request)
+    return {"expires_at": work.draft(site.database, site.caller(request), lease, body.content)}
+
+
+@router.delete("/leases/{lease}", tags=["labelling"], status_code=204, summary="Give a task back")
+def release(request: Request, lease: LeaseId) -> Response:
+    """Unanswered."""
+    site = site_of(request)
+    work.release(site.database, site.caller(request), lease)
+    return Response(status_code=204)
+
+
+@router.post("/leases/{lease}/chat", tags=["labelling"], summary="Say something to the model")
+def chat_say(request: Request, lease: LeaseId, body: Say, html: Html = False) -> dict[str, Any]:
+    """Two candidates come back."""
+    site = site_of(request)
+    held = chats.say(site.database, site.caller(request), lease, body.text, site.generate)
+    return views.task_view(held, held.settings, html=html)
+
+
+@router.post("/leases/{lease}/choice", tags=["labelling"], summary="Choose between the last two candidates")
+def chat_choose(request: Request, lease: LeaseId, body: Choice, html: Html = False) -> dict[str, Any]:
+    """The conversation goes on with the favoured one, or with `go_on_with`."""
+    site = site_of(request)
+    held = chats.choose(
+        site.database, site.caller(request), lease, strength=body.strength, both_bad=body.both_bad,
+        go_on_with=body.go_on_with,
+    )  # fmt: skip
+    return views.task_view(held, held.settings, html=html)

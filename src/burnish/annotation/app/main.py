@@ -1,0 +1,95 @@
+"""The application: routes, the guard before them, what refusals become, and the threads beside them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio.to_thread
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from burnish._version import __version__
+from burnish.annotation.app import account_pages, api, owner_pages, pages
+from burnish.annotation.app.context import LoginNeededError, Site
+from burnish.annotation.app.security import Guard
+from burnish.annotation.service import webhooks, work
+from burnish.annotation.service.refusals import ConflictError, ForbiddenError, NotFoundError, TooManyError
+from burnish.errors import UserError
+
+_STATUS = {NotFoundError: 404, ForbiddenError: 403, ConflictError: 409, TooManyError: 429}
+_THREADS = 12  # more of them would only wait for each other: for the interpreter, and on SQLite for the one writer
+
+
+def create_app(site: Site, *, hosts: Iterable[str] = (), say: Callable[[str], None] = lambda line: None) -> FastAPI:
+    """The service over a site's database. `hosts` are the names it answers to (empty: any); `say` hears of failures."""
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
+        beside = [
+            webhooks.Background(lambda: work.sweep(site.database), every=5.0, say=say),
+            webhooks.Background(lambda: webhooks.deliver(site.database), every=2.0, say=say),
+        ]
+        for thread in beside:
+            thread.start()
+        yield
+        for thread in beside:
+            thread.stop()
+
+    app = FastAPI(
+        title="Burnish annotation", version=__version__, lifespan=life, docs_url=None, redoc_url=None,
+        openapi_url="/api/v1/openapi.json", description="Preference collection: projects, items, tasks, answers.",
+    )  # fmt: skip
+    app.state.site = site
+    app.include_router(api.router)
+    for part in (pages, account_pages, owner_pages):
+        app.include_router(part.router, include_in_schema=False)
+    app.mount("/static", StaticFiles(directory=Path(__file__).parent.parent / "static"), name="static")
+    _handle(app, site)
+    app.add_middleware(Guard, hosts=tuple(hosts), uploads=lambda path: path.endswith("/upload"))
+    return app
+
+
+def _handle(app: FastAPI, site: Site) -> None:
+    @app.exception_handler(UserError)
+    def refused(request: Request, error: UserError) -> Response:
+        status = _STATUS.get(type(error), 422)
+        headers = {"Retry-After": str(error.seconds)} if isinstance(error, TooManyError) else {}
+        if _is_api(request):
+            detail = {"detail": str(error), "field": error.field}
+            return JSONResponse(detail, status_code=status, headers=headers)
+        response = site.page(
+            request, "error.html", status=status, message=str(error), caller=site.caller_or_none(request)
+        )
+        response.headers.update(headers)
+        return response
+
+    @app.exception_handler(LoginNeededError)
+    def unknown(request: Request, error: LoginNeededError) -> Response:
+        if _is_api(request):
+            return JSONResponse({"detail": "log in, or send a token"}, status_code=401)
+        return RedirectResponse("/login", status_code=303)
+
+    @app.exception_handler(RequestValidationError)
+    def unfit(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        if _is_api(request):
+            return JSONResponse({"detail": f"{field}: {first['msg']}", "field": field}, status_code=422)
+        return site.page(request, "error.html", status=422, message=f"{field}: {first['msg']}")
+
+    @app.exception_handler(HTTPException)
+    def http(request: Request, error: HTTPException) -> Response:
+        if _is_api(request):
+            return JSONResponse({"detail": error.detail}, status_code=error.status_code, headers=error.headers)
+        message = "There is no such page." if error.status_code == 404 else str(error.detail)
+        return site.page(request, "error.html", status=error.status_code, message=message)
+
+
+def _is_api(request: Request) -> bool:
+    return request.url.path.startswith("/api/")

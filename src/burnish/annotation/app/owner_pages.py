@@ -1,0 +1,353 @@
+"""Pages of owners and reviewers: creating a project, its progress, items, members, disagreements, settings, exports."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path as FilePath
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Path, Request, UploadFile
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from sqlalchemy import select
+
+from burnish.annotation.app.account_pages import checked
+from burnish.annotation.app.context import Site, site_of
+from burnish.annotation.records import KINDS
+from burnish.annotation.service import accounts, projects, webhooks
+from burnish.annotation.service.accounts import Caller
+from burnish.annotation.service.submission import LONGEST_TEXT, StorableText, Submission
+from burnish.annotation.service.work import on_screen
+from burnish.annotation.tables import Delivery, Webhook
+from burnish.errors import UserError
+
+router = APIRouter()
+Id = Annotated[int, Path(ge=1, le=2**31 - 1)]
+Text = Annotated[StorableText, Form(max_length=500)]
+LongText = Annotated[StorableText, Form(max_length=LONGEST_TEXT)]
+
+
+@router.get("/projects/new")
+def new_page(request: Request) -> HTMLResponse:
+    """A form."""
+    site = site_of(request)
+    caller = site.caller(request)
+    return _new(site, request, caller)
+
+
+@router.post("/projects/new")
+def new(
+    request: Request,
+    name: Text = "",
+    kind: Text = "pairwise",
+    overlap: Text = "3",
+    guidelines: LongText = "",
+    csrf: Text = "",
+) -> Response:
+    """Create it, and go to its items."""
+    site = site_of(request)
+    caller = checked(site, request, csrf)
+    try:
+        made = projects.create(
+            site.database,
+            caller,
+            name,
+            guidelines=guidelines,
+            settings={"kind": kind, "overlap": _number(overlap, "overlap")},
+        )
+    except UserError as error:
+        return _new(site, request, caller, status=422, error=str(error), name=name, guidelines=guidelines)
+    return RedirectResponse(f"/projects/{made}/items", status_code=303)
+
+
+def _new(site: Site, request: Request, caller: Caller, *, status: int = 200, **values: Any) -> HTMLResponse:
+    defaults: dict[str, Any] = {"error": None, "name": "", "guidelines": ""}
+    return site.page(request, "new.html", status=status, caller=caller, kinds=KINDS, **{**defaults, **values})
+
+
+@router.get("/projects/{project_id}")
+def overview(request: Request, project_id: Id) -> Response:
+    """Progress and figures; who only labels is led to the tasks."""
+    site = site_of(request)
+    caller = site.caller(request)
+    role = _role(site, caller, project_id)
+    if role == "annotator":
+        return RedirectResponse(f"/projects/{project_id}/label", status_code=303)
+    about = projects.describe(site.database, caller, project_id)
+    found = projects.progress(site.database, caller, project_id)
+    return _tab(site, request, caller, project_id, "overview.html", about=about, progress=found, dashboard=None)
+
+
+@router.get("/projects/{project_id}/items")
+def items_page(request: Request, project_id: Id, after: int = 0) -> HTMLResponse:
+    """Items and a form to upload more."""
+    site = site_of(request)
+    return _items(site, request, site.caller(request), project_id, after=max(0, min(after, 2**31 - 1)))
+
+
+def _items(
+    site: Site, request: Request, caller: Caller, project_id: int, *, after: int = 0, status: int = 200, **values: Any
+) -> HTMLResponse:
+    found = projects.items(site.database, caller, project_id, after=after, limit=51)
+    following = found[49]["id"] if len(found) > 50 else None
+    shown = {
+        "items": found[:50],
+        "following": following,
+        "done": None,
+        "error": None,
+        "layouts": site.layouts,
+        **values,
+    }
+    return _tab(site, request, caller, project_id, "items.html", status=status, **shown)
+
+
+@router.post("/projects/{project_id}/upload")
+def upload(request: Request, project_id: Id, file: UploadFile, layout: Text = "", csrf: Text = "") -> HTMLResponse:
+    """Read a file of items. Nothing is stored under the name that it came with."""
+    site = site_of(request)
+    caller = checked(site, request, csrf)
+    try:
+        counted = _read_upload(site, caller, project_id, file, layout)
+    except UserError as error:
+        return _items(site, request, caller, project_id, status=422, error=str(error))
+    return _items(site, request, caller, project_id, done=counted)
+
+
+def _read_upload(site: Site, caller: Caller, project_id: int, file: UploadFile, layout: str) -> dict[str, int]:
+    ending = FilePath(file.filename or "").suffix.lower()
+    if layout and site.import_file is not None:
+        with site.database.read() as session:
+            projects.role_in(session, caller, project_id, least="owner")
+            name = projects.name_of(session, project_id)
+        if ending not in (".jsonl", ".json", ".parquet"):
+            raise UserError("files end with .jsonl, .json or .parquet.", field="file")
+        with tempfile.TemporaryDirectory() as folder:
+            path = FilePath(folder) / f"upload{ending}"
+            with path.open("wb") as target:
+                while part := file.file.read(1 << 20):
+                    target.write(part)
+            counted = site.import_file(path, layout, name)
+        with site.database.write() as session:
+            accounts.record(
+                session, "items added", caller=caller, project_id=project_id, counted=counted, layout=layout
+            )
+        return counted
+    return projects.add_items(site.database, caller, project_id, read_lines(file.file.read()))
+
+
+def read_lines(content: bytes) -> list[dict[str, Any]]:
+    """Rows of JSON lines, or of one JSON array. Raises UserError naming the row that is none."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError("this is no text in UTF-8.", field="file") from error
+    if text.lstrip().startswith("["):
+        rows = _json(text, None)
+    else:
+        rows = [_json(line, number) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise UserError("a row is an object with the item's fields.", row=number)
+    if not rows:
+        raise UserError("there are no rows in it.", field="file")
+    return rows
+
+
+def _json(text: str, number: int | None) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"this is no JSON ({error}).", row=number) from error
+
+
+@router.get("/projects/{project_id}/members")
+def members_page(request: Request, project_id: Id) -> HTMLResponse:
+    """Members, and a form to invite."""
+    site = site_of(request)
+    return _members(site, request, site.caller(request), project_id)
+
+
+def _members(
+    site: Site,
+    request: Request,
+    caller: Caller,
+    project_id: int,
+    *,
+    status: int = 200,
+    link: str | None = None,
+    error: str | None = None,
+) -> HTMLResponse:
+    found = projects.members(site.database, caller, project_id)
+    return _tab(site, request, caller, project_id, "members.html", status=status, members=found, link=link, error=error)
+
+
+@router.post("/projects/{project_id}/invite")
+def invite(
+    request: Request, project_id: Id, role: Text = "annotator", uses: Text = "1", csrf: Text = ""
+) -> HTMLResponse:
+    """The link is shown this once."""
+    site = site_of(request)
+    caller = checked(site, request, csrf)
+    try:
+        secret = projects.invite(site.database, caller, project_id, role=role, uses=_number(uses, "uses", most=1000))
+    except UserError as error:
+        if type(error) is not UserError:
+            raise
+        return _members(site, request, caller, project_id, status=422, error=str(error))
+    return _members(site, request, caller, project_id, link=f"{str(request.base_url).rstrip('/')}/join/{secret}")
+
+
+@router.post("/projects/{project_id}/members/{member_id}")
+def member(
+    request: Request,
+    project_id: Id,
+    member_id: Id,
+    state: Text = "",
+    role: Text = "",
+    quota: Text = "",
+    csrf: Text = "",
+) -> Response:
+    """Change state, role or quota."""
+    site = site_of(request)
+    caller = checked(site, request, csrf)
+    changes: dict[str, Any] = {}
+    if state in ("training", "active", "paused"):
+        changes["state"] = state
+    if role in ("annotator", "reviewer", "owner"):
+        changes["role"] = role
+    if quota:
+        changes["quota"] = _number(quota, "quota", most=1_000_000)
+    projects.change_member(site.database, caller, project_id, member_id, changes=changes)
+    return RedirectResponse(f"/projects/{project_id}/members", status_code=303)
+
+
+@router.get("/projects/{project_id}/disputes")
+def disputes_page(request: Request, project_id: Id) -> HTMLResponse:
+    """The next item on which annotators differ."""
+    site = site_of(request)
+    caller = site.caller(request)
+    found = projects.disputes(site.database, caller, project_id)
+    for one in found:
+        one["shown"] = [on_screen(answer) | {"critique": answer.critique} for answer in one["answers"]]
+    settings = site.settings(project_id)
+    return _tab(site, request, caller, project_id, "disputes.html", disputes=found, settings=settings)
+
+
+@router.post("/projects/{project_id}/disputes/{item_id}")
+async def decide(request: Request, project_id: Id, item_id: Id) -> Response:
+    """A decision by candidate position."""
+    form = await request.form()
+    return await _in_thread(
+        _decide, request, project_id, item_id, {k: v for k, v in form.items() if isinstance(v, str)}
+    )
+
+
+async def _in_thread(function: Any, *arguments: Any) -> Any:
+    from starlette.concurrency import run_in_threadpool
+
+    return await run_in_threadpool(function, *arguments)
+
+
+def _decide(request: Request, project_id: int, item_id: int, form: dict[str, str]) -> Response:
+    site = site_of(request)
+    caller = checked(site, request, form.get("csrf", ""))
+    given: dict[str, Any] = {"critique": form.get("critique", "")[:LONGEST_TEXT]}
+    if form.get("strength"):
+        both = form["strength"] == "both_bad"
+        given |= {"both_bad": both, "strength": 0 if both else _number(form["strength"], "strength", least=-4, most=4)}
+    ranks = [form[key] for key in sorted(form) if key.startswith("rank-")]
+    if ranks:
+        given["ranks"] = [_number(rank, "ranks", most=99) for rank in ranks]
+    ratings: dict[str, list[int]] = {}
+    for key in sorted(k for k in form if k.startswith("rating-")):
+        ratings.setdefault(key.split("-", 2)[2], []).append(_number(form[key], "ratings", least=0, most=10))
+    given |= {"ratings": ratings} if ratings else {}
+    projects.decide(site.database, caller, project_id, item_id, Submission(**given))
+    return RedirectResponse(f"/projects/{project_id}/disputes", status_code=303)
+
+
+@router.get("/projects/{project_id}/settings")
+def settings_page(request: Request, project_id: Id) -> HTMLResponse:
+    """Guidelines, settings, webhooks, the audit log."""
+    site = site_of(request)
+    return _settings(site, request, site.caller(request), project_id)
+
+
+def _settings(
+    site: Site, request: Request, caller: Caller, project_id: int, *, status: int = 200, **values: Any
+) -> HTMLResponse:
+    log = projects.audit(site.database, caller, project_id)
+    about = projects.describe(site.database, caller, project_id)
+    with site.database.read() as session:
+        hooks = session.scalars(select(Webhook).where(Webhook.project_id == project_id)).all()
+        told = [
+            (hook, session.scalar(select(Delivery).where(Delivery.webhook_id == hook.id).order_by(Delivery.id.desc())))
+            for hook in hooks
+        ]
+    shown = {
+        "about": about, "log": log, "hooks": told, "error": None, "fresh_hook": None,
+        "settings_text": json.dumps(about["settings"], indent=2, ensure_ascii=False), **values,
+    }  # fmt: skip
+    return _tab(site, request, caller, project_id, "settings.html", status=status, **shown)
+
+
+@router.post("/projects/{project_id}/settings")
+def save_settings(
+    request: Request, project_id: Id, guidelines: LongText = "", settings: LongText = "", csrf: Text = ""
+) -> Response:
+    """Guidelines as Markdown, settings as JSON."""
+    site = site_of(request)
+    caller = checked(site, request, csrf)
+    try:
+        given = _json(settings, None)
+        if not isinstance(given, dict):
+            raise UserError("settings are a JSON object.", field="settings")
+        projects.change(site.database, caller, project_id, guidelines=guidelines, settings=given)
+    except UserError as error:
+        if type(error) is not UserError:
+            raise
+        return _settings(site, request, caller, project_id, status=422, error=str(error), settings_text=settings)
+    return RedirectResponse(f"/projects/{project_id}/settings", status_code=303)
+
+
+@router.post("/projects/{project_id}/webhooks")
+def add_webhook(request: Request, project_id: Id, url: Text = "", csrf: Text = "") -> HTMLResponse:
+    """The secret is shown this once."""
+    site = site_of(request)
+    caller = checked(site, request, csrf)
+    try:
+        with site.database.write() as session:
+            projects.role_in(session, caller, project_id, least="owner")
+            made = webhooks.add(session, project_id, url)
+            accounts.record(session, "webhook added", caller=caller, project_id=project_id, subject=url)
+            secret = made.secret
+    except UserError as error:
+        if type(error) is not UserError:
+            raise
+        return _settings(site, request, caller, project_id, status=422, error=str(error))
+    return _settings(site, request, caller, project_id, fresh_hook=secret)
+
+
+def _role(site: Site, caller: Caller, project_id: int) -> str:
+    with site.database.read() as session:
+        return projects.member_role(session, caller, project_id)
+
+
+def _tab(
+    site: Site, request: Request, caller: Caller, project_id: int, template: str, *, status: int = 200, **values: Any
+) -> HTMLResponse:
+    with site.database.read() as session:
+        name, role = projects.name_of(session, project_id), projects.member_role(session, caller, project_id)
+    return site.page(
+        request, template, status=status, caller=caller, project_id=project_id, name=name, role=role, **values
+    )
+
+
+def _number(text: str, field: str, *, least: int = 1, most: int = 100) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if not least <= value <= most:
+        raise UserError(f"a whole number from {least} to {most}.", field=field)
+    return value

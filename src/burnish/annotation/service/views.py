@@ -1,0 +1,67 @@
+"""A task as its screen sees it: by place, without who wrote what, without positions, without what is known to be right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from burnish.annotation.records import answer_from
+from burnish.annotation.service.rendering import markdown
+from burnish.annotation.service.work import Held, Verdict, on_screen
+from burnish.annotation.settings import Settings
+
+
+def task_view(held: Held, settings: Settings, *, html: bool) -> dict[str, Any]:
+    """For the task page and for programs. With `html`, each text comes rendered too."""
+    return {
+        "lease": held.lease,
+        "kind": held.kind,
+        "part": held.part,
+        "expires_at": held.expires_at.isoformat(),
+        "messages": [{"role": m["role"], **_text(m["content"], html)} for m in held.messages],
+        "answers": [_text(held.texts[position], html) for position in held.presented],
+        "chat": [_turn(turn, html) for turn in held.chat],
+        "draft": held.draft,
+        "progress": held.progress,
+        "asks": {
+            "steps": settings.steps,
+            "strength": settings.strength,
+            "ties": settings.ties if held.kind in ("pairwise", "chat") else settings.tie,
+            "both_bad": settings.both_bad,
+            "attributes": [attribute.model_dump() for attribute in settings.attributes],
+            "flags": settings.flags,
+            "critique": settings.critique,
+            "turns": settings.turns,
+            "skip_reasons": settings.skip_reasons,
+        },
+    }
+
+
+def verdict_view(verdict: Verdict, *, html: bool) -> dict[str, Any]:
+    """What comes back after an answer; in training, with what would have been right, by place."""
+    view: dict[str, Any] = {"recorded": True, "again": verdict.again}
+    if verdict.score is not None:
+        gold = {name: value for name, value in (verdict.gold or {}).items()}
+        known = answer_from(verdict.kind, gold, presented=verdict.presented, ranks=gold.pop("ranks", None))
+        view["feedback"] = {
+            "score": verdict.score,
+            "right": verdict.score == 1.0,
+            "explanation": _text(verdict.explanation, html),
+            "expected": on_screen(known),
+        }
+    return view
+
+
+def _turn(turn: dict[str, Any], html: bool) -> dict[str, Any]:
+    chosen = turn["chosen"]
+    favours_first = turn["presented"][0] == 0
+    return {
+        "user": _text(turn["user"], html),
+        "answers": [_text(turn["candidates"][position], html) for position in turn["presented"]],
+        "chosen": None if chosen is None else turn["presented"].index(chosen),
+        "strength": turn["strength"] if favours_first else -turn["strength"],
+        "both_bad": turn["both_bad"],
+    }
+
+
+def _text(text: str, html: bool) -> dict[str, str]:
+    return {"text": text, "html": markdown(text)} if html else {"text": text}

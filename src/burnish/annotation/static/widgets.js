@@ -1,0 +1,203 @@
+// What the kinds of task ask with. Each widget draws itself from the answer so far, and calls `changed` after a change.
+// `keys(event)` returns true if it took the key. Places count from 0, in the order on the screen.
+
+import { el, key, letter } from "./dom.js";
+
+const WORDS = { 1: ["better"], 2: ["much better", "slightly better"], 3: ["much better", "better", "slightly better"],
+  4: ["vastly better", "much better", "better", "slightly better"] };
+
+export function strengthWords(strength, asks) {
+  if (strength === 0) return "About the same";
+  const words = WORDS[asks.strength];
+  return `${strength > 0 ? "A" : "B"} is ${words[asks.strength - Math.abs(strength)]}`;
+}
+
+// The pairwise scale. `answer.strength` above 0 favours A.
+export function scale(asks, answer, changed, { name = "strength" } = {}) {
+  const steps = [];
+  for (let s = asks.strength; s >= 1; s--) steps.push({ strength: s });
+  if (asks.steps % 2) steps.push({ strength: 0 });
+  for (let s = 1; s <= asks.strength; s++) steps.push({ strength: -s });
+  steps.forEach((step, at) => (step.key = String(at + 1)));
+  if (asks.ties && asks.steps % 2 === 0) steps.push({ strength: 0, key: "t" });
+  if (asks.both_bad) steps.push({ strength: 0, both_bad: true, key: "b" });
+  const inputs = steps.map((step) =>
+    el("input", { type: "radio", name, onchange: () => pick(step),
+      checked: answer.strength === step.strength && Boolean(answer.both_bad) === Boolean(step.both_bad) }));
+  function pick(step) {
+    answer.strength = step.strength;
+    answer.both_bad = Boolean(step.both_bad);
+    inputs[steps.indexOf(step)].checked = true;
+    changed();
+  }
+  const node = el("fieldset", { class: "scale card" }, el("legend", {}, "Which is better?"),
+    el("div", { class: "steps" }, steps.map((step, at) => el("label", { class: "choice" }, inputs[at],
+      el("span", {}, step.both_bad ? "Both are bad" : strengthWords(step.strength, asks)), key(step.key)))));
+  return {
+    node,
+    keys(event) {
+      const step = steps.find((one) => one.key === event.key.toLowerCase());
+      if (step) { pick(step); inputs[steps.indexOf(step)].focus(); }
+      return Boolean(step);
+    },
+    help: [[`1 – ${asks.strength * 2 + (asks.steps % 2)}`, "how much better, from A to B"],
+      ...(asks.ties && asks.steps % 2 === 0 ? [["t", "about the same"]] : []), ...(asks.both_bad ? [["b", "both are bad"]] : [])],
+    missing: () => (answer.strength === undefined || answer.strength === null ? "Say which is better." : null),
+    lead: () => (answer.strength > 0 ? 0 : answer.strength < 0 ? 1 : null),
+  };
+}
+
+// Tiers of answers: by dragging, or with a letter and then a digit or the arrows. Several in one tier are tied.
+export function ranking(asks, answers, answer, changed) {
+  const count = answers.length;
+  answer.ranks ??= Array(count).fill(null);
+  let current = Math.max(0, answer.ranks.indexOf(null));
+  const chips = answers.map((one, place) => chip(one, place));
+  const tiers = [...Array(count + 1).keys()].map((at) => el("li", { class: "tier", "data-tier": at },
+    el("span", { class: "place" }, at === count ? "Not ranked yet" : ordinal(at + 1)), el("span", { class: "away" }, ":")));
+
+  function ordinal(n) { return n === 1 ? "Best" : n === count ? `${n} (worst)` : String(n); }
+  function chip(one, place) {
+    const made = el("button", { type: "button", class: "chip", "data-place": place },
+      letter(place), " ", el("span", { class: "snippet" }, one.text.slice(0, 40)));
+    made.addEventListener("pointerdown", (event) => drag(event, made, place));
+    made.addEventListener("focus", () => { current = place; });
+    return made;
+  }
+  function drag(event, made, place) {
+    if (event.button) return;
+    made.setPointerCapture(event.pointerId);
+    const [x, y] = [event.clientX, event.clientY];
+    const over = (e) => document.elementsFromPoint(e.clientX, e.clientY).find((n) => n.classList.contains("tier"));
+    const moved = (e) => {
+      made.classList.add("dragged");
+      made.style.transform = `translate(${e.clientX - x}px, ${e.clientY - y}px)`;
+      for (const tier of tiers) tier.classList.toggle("over", tier === over(e));
+    };
+    const ended = (e) => {
+      made.removeEventListener("pointermove", moved);
+      made.classList.remove("dragged");
+      made.style.transform = "";
+      for (const tier of tiers) tier.classList.remove("over");
+      const tier = e.type === "pointerup" && over(e);
+      if (tier && Number(tier.dataset.tier) < count) move(place, Number(tier.dataset.tier) + 1);
+    };
+    made.addEventListener("pointermove", moved);
+    made.addEventListener("pointerup", ended, { once: true });
+    made.addEventListener("pointercancel", ended, { once: true });
+  }
+  function move(place, rank) {
+    if (!asks.ties) {
+      const other = answer.ranks.findIndex((r, p) => r === rank && p !== place);
+      if (other >= 0) answer.ranks[other] = answer.ranks[place];
+    }
+    answer.ranks[place] = rank;
+    draw();
+    chips[place].focus();
+    changed(`${letter(place)} is at rank ${rank}`);
+  }
+  function draw() {
+    chips.forEach((one, place) => {
+      const rank = answer.ranks[place];
+      const target = tiers[rank === null ? count : rank - 1];
+      if (one.parentElement !== target) target.append(one);
+      one.setAttribute("aria-label", `Answer ${letter(place)}, ${rank === null ? "not ranked yet" : `rank ${rank} of ${count}`}`);
+    });
+    tiers[count].hidden = answer.ranks.every((rank) => rank !== null);
+  }
+  draw();
+  return {
+    node: el("fieldset", { class: "card" }, el("legend", {}, "Rank them"),
+      el("p", { class: "hint" }, "Drag, or type the ranks one after the other, A first; ← and → choose an answer, ↑ and ↓ move it.",
+        asks.ties ? " Answers that are equally good may share a rank." : ""),
+      el("ol", { class: "tiers" }, tiers)),
+    keys(event) {
+      const now = answer.ranks[current];
+      const side = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (side) { current = (current + side + count) % count; chips[current].focus(); return true; }
+      if (event.key === "ArrowUp") { move(current, Math.max(1, (now ?? count + 1) - 1)); return true; }
+      if (event.key === "ArrowDown") { move(current, Math.min(count, (now ?? 0) + 1)); return true; }
+      if (!/^[1-9]$/.test(event.key)) return false;
+      if (Number(event.key) > count) return true;
+      move(current, Number(event.key));
+      const open = [...Array(count).keys()].map((n) => (current + 1 + n) % count).find((place) => answer.ranks[place] === null);
+      if (open !== undefined) { current = open; chips[open].focus(); }
+      return true;
+    },
+    help: [[`1 – ${count}`, "rank of the chosen answer; then the next is chosen"], ["← →", "choose an answer"], ["↑ ↓", "move it"]],
+    missing: () => (answer.ranks.some((rank) => rank === null) ? "Give each answer a rank." : null),
+    lead: () => null,
+  };
+}
+
+// One row of a scale for each attribute and answer; digits fill the marked row and go on to the next.
+export function likert(asks, answers, answer, changed) {
+  answer.ratings ??= {};
+  const rows = [];
+  for (const attribute of asks.attributes) {
+    answer.ratings[attribute.name] ??= Array(answers.length).fill(null);
+    answers.forEach((_, place) => rows.push({ attribute, place, given: answer.ratings[attribute.name] }));
+  }
+  let current = Math.max(0, rows.findIndex((row) => row.given[row.place] === null));
+  for (const [at, row] of rows.entries()) {
+    row.inputs = new Map();
+    for (let value = row.attribute.low; value <= row.attribute.high; value++) {
+      row.inputs.set(value, el("input", { type: "radio", name: `rating-${at}`, checked: row.given[row.place] === value,
+        "aria-label": `${row.attribute.name}, answer ${letter(row.place)}: ${value}`,
+        onfocus: () => mark(at), onchange: () => { row.given[row.place] = value; changed(); } }));
+    }
+    row.node = el("fieldset", { class: "rating" },
+      el("legend", {}, row.attribute.name, answers.length > 1 ? [" ", el("span", { class: "letter" }, letter(row.place))] : null),
+      [...row.inputs].map(([value, input]) => el("label", { class: "choice" }, input, String(value))));
+  }
+  function mark(at) {
+    current = at;
+    rows.forEach((row, n) => row.node.classList.toggle("current", n === at));
+  }
+  mark(current);
+  return {
+    node: el("section", { class: "card" }, el("h2", {}, "Rate"),
+      el("div", { class: "ratings" }, asks.attributes.map((attribute) => [
+        attribute.help ? el("p", { class: "hint" }, `${attribute.name}: ${attribute.help}`) : null,
+        rows.filter((row) => row.attribute === attribute).map((row) => row.node)]))),
+    keys(event) {
+      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      if (step) { mark(Math.min(rows.length - 1, Math.max(0, current + step))); return true; }
+      if (!/^[0-9]$/.test(event.key)) return false;
+      const row = rows[current];
+      const value = event.key === "0" && row.attribute.low > 0 ? 10 : Number(event.key);
+      const input = row.inputs.get(value);
+      if (!input) return true;
+      input.checked = true;
+      row.given[row.place] = value;
+      mark(Math.min(rows.length - 1, current + 1));
+      rows[current].node.scrollIntoView({ block: "nearest" });
+      changed(`${row.attribute.name}, ${letter(row.place)}: ${value}`);
+      return true;
+    },
+    help: [["0 – 9", "rate the marked row"], ["↑ ↓", "another row"]],
+    missing: () => (rows.some((row) => row.given[row.place] === null) ? "Rate each answer." : null),
+    lead: () => null,
+  };
+}
+
+// Checkboxes under an answer.
+export function flags(asks, place, answer, changed) {
+  if (!asks.flags.length) return null;
+  answer.flags ??= {};
+  return el("fieldset", { class: "flags" }, el("legend", {}, `Flag ${letter(place)}`), asks.flags.map((name) =>
+    el("label", { class: "check" }, el("input", { type: "checkbox", checked: answer.flags[name]?.includes(place),
+      onchange: (event) => {
+        const others = (answer.flags[name] ?? []).filter((p) => p !== place);
+        answer.flags[name] = event.target.checked ? [...others, place].sort() : others;
+        if (!answer.flags[name].length) delete answer.flags[name];
+        changed();
+      } }), name)));
+}
+
+// Free text.
+export function writing(label, answer, changed, { field = "critique", rows = 3, hint = "", shortcut = "c", fresh = "" } = {}) {
+  const area = el("textarea", { rows, value: answer[field] ?? fresh, "data-field": field,
+    oninput: (event) => { answer[field] = event.target.value; changed(); } });
+  return { node: el("label", { class: "card" }, label, " ", hint ? el("span", { class: "hint" }, hint) : null, " ", key(shortcut), area), area };
+}

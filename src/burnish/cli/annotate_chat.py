@@ -1,0 +1,119 @@
+"""Models for annotators to chat with: the native engine in a process of its own, or an OpenAI-compatible endpoint."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from burnish.errors import UserError
+from burnish.records import Message
+
+_PATIENCE = 180.0  # seconds for one turn
+
+
+class NativeChat:
+    """A model in a process of its own: the server imports no torch, and stays quick while the model writes."""
+
+    def __init__(self, model: str, *, temperature: float, max_new_tokens: int, seed: int = 0) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._ours, theirs = context.Pipe()
+        options = {"temperature": temperature, "max_new_tokens": max_new_tokens, "seed": seed}
+        self._process = context.Process(target=_write, args=(theirs, model, options), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._lock = threading.Lock()
+        self._receive()  # loaded, or the reason why not
+
+    def __call__(self, messages: Sequence[Message], count: int) -> list[str]:
+        """`count` answers to a conversation. One at a time: who asks meanwhile waits."""
+        with self._lock:
+            try:
+                self._ours.send((list(messages), count))
+                return self._receive()
+            except (EOFError, OSError) as error:
+                raise UserError("the model's process has ended.", hint="Start the server again.") from error
+
+    def _receive(self) -> Any:
+        if not self._ours.poll(_PATIENCE):
+            self.close()
+            raise UserError(f"the model did not answer within {_PATIENCE:.0f} seconds.")
+        try:
+            kind, value = self._ours.recv()
+        except EOFError as error:
+            raise UserError("the model's process has ended.") from error
+        if kind == "error":
+            raise UserError(value)
+        return value
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.terminate()
+        self._process.join(timeout=5)
+
+
+def _write(pipe: Any, model: str, options: dict[str, Any]) -> None:
+    """The other process: load, then answer until the pipe closes."""
+    try:
+        from burnish.cli.chat import model_of
+        from burnish.config.schema import Sampling
+        from burnish.models.backbone import load_backbone
+        from burnish.models.roles import View
+        from burnish.pipeline.sampling import LocalSampler
+        from burnish.records import Prompt
+
+        backbone = load_backbone(model_of(model), say=lambda line: None)
+        sampling = Sampling(temperature=options["temperature"], max_new_tokens=options["max_new_tokens"])
+        sampler = LocalSampler(
+            View(backbone), sampling, seed=options["seed"], max_length=backbone.context, purpose="annotate"
+        )
+    except Exception as error:
+        pipe.send(("error", str(error)))
+        return
+    pipe.send(("ready", None))
+    turn = 0
+    while True:
+        try:
+            messages, count = pipe.recv()
+        except (EOFError, KeyboardInterrupt):
+            return
+        try:
+            rollouts = sampler.generate([Prompt("chat", tuple(messages))], samples=count, round=turn)
+            pipe.send(("texts", [r.completion.text.strip() for r in rollouts]))
+        except Exception as error:
+            pipe.send(("error", f"the model cannot answer: {error}"))
+        turn += 1
+
+
+class EndpointChat:
+    """An OpenAI-compatible endpoint. The key comes from the environment variable BURNISH_CHAT_KEY, if it is set."""
+
+    def __init__(self, url: str, model: str, *, temperature: float, max_new_tokens: int) -> None:
+        self._url = url.rstrip("/") + "/chat/completions"
+        self._body = {"model": model, "temperature": temperature, "max_tokens": max_new_tokens}
+
+    def __call__(self, messages: Sequence[Message], count: int) -> list[str]:
+        """`count` answers, asked for together; an endpoint that sends fewer is asked again."""
+        import httpx
+
+        key = os.environ.get("BURNISH_CHAT_KEY")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        texts: list[str] = []
+        for _ in range(count):
+            if len(texts) >= count:
+                break
+            body = {**self._body, "messages": list(messages), "n": count - len(texts)}
+            try:
+                response = httpx.post(self._url, json=body, headers=headers, timeout=_PATIENCE)
+                response.raise_for_status()
+                texts += [choice["message"]["content"] or "" for choice in response.json()["choices"]]
+            except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+                raise UserError(f"the model's endpoint failed ({type(error).__name__}: {error}).") from error
+        if len(texts) < count:
+            raise UserError("the model's endpoint sent too few answers.")
+        return texts[:count]
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,300 @@
+"""The commands of `burnish annotate` about the server: serve, users, backup, demo."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from burnish.errors import UserError
+
+Database = Annotated[
+    str, typer.Option("--database", "-d", help="A file, or an SQLAlchemy URL such as postgresql+psycopg://...")
+]
+Traceback = Annotated[bool, typer.Option("--traceback", help="Show where in the code an error arose.")]
+Host = Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0: from everywhere.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0: any free one.")]
+PasswordFile = Annotated[
+    Path | None,
+    typer.Option(help="Read the password from this file instead of asking; - for standard input.", show_default=False),
+]
+_STORE = "annotations.sqlite"
+
+users = typer.Typer(
+    help="Who may log in.\n\nExample: `burnish annotate users add olga --owner`",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+
+
+def register(group: typer.Typer) -> None:
+    """Put the commands into the group."""
+    group.command()(serve)
+    group.add_typer(users, name="users")
+    group.command()(backup)
+    group.command()(demo)
+
+
+def serve(
+    database: Database = _STORE,
+    host: Host = "127.0.0.1",
+    port: Port = 8321,
+    chat_model: Annotated[
+        str | None, typer.Option(help="A model reference or a run's folder to chat with.", show_default=False)
+    ] = None,
+    chat_endpoint: Annotated[
+        str | None, typer.Option(help="Or an OpenAI-compatible endpoint, such as http://.../v1.", show_default=False)
+    ] = None,
+    chat_name: Annotated[str, typer.Option(help="The model's name at that endpoint.")] = "default",
+    temperature: Annotated[float, typer.Option(min=0.0, help="Of the chat.")] = 0.9,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer of the chat in tokens.")] = 256,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A name that the server answers to, besides this machine's; may be repeated.", show_default=False
+        ),
+    ] = None,
+    behind_https: Annotated[
+        bool,
+        typer.Option(help="A proxy on this machine adds HTTPS: cookies need it, and its X-Forwarded-For is believed."),
+    ] = False,
+    traceback: Traceback = False,
+) -> None:
+    """Serve the annotation pages and the REST API until Ctrl-C.
+
+    Example: `burnish annotate serve --database labels.sqlite --chat-model runs/quickstart`
+    """
+    if chat_model and chat_endpoint:
+        raise UserError("give --chat-model or --chat-endpoint, not both.")
+    _run(
+        database, host=host, port=port, chat=_chat(chat_model, chat_endpoint, chat_name, temperature, max_new_tokens),
+        allow_host=allow_host or [], behind_https=behind_https,
+    )  # fmt: skip
+
+
+def _chat(model: str | None, endpoint: str | None, name: str, temperature: float, longest: int) -> Any:
+    from burnish.cli.annotate_chat import EndpointChat, NativeChat
+
+    if model is not None:
+        typer.echo(f"loading {model} ...", err=True)
+        return NativeChat(model, temperature=temperature, max_new_tokens=longest)
+    if endpoint is not None:
+        return EndpointChat(endpoint, name, temperature=temperature, max_new_tokens=longest)
+    return None
+
+
+def _run(place: str, *, host: str, port: int, chat: Any, allow_host: list[str], behind_https: bool) -> None:
+    import uvicorn
+    from sqlalchemy import select
+
+    from burnish.annotation.app.context import Site
+    from burnish.annotation.app.main import create_app
+    from burnish.annotation.service.database import Database as Opened
+    from burnish.annotation.tables import Account
+
+    opened = Opened(place)
+    with opened.read() as session:
+        if session.scalar(select(Account.id).limit(1)) is None:
+            typer.echo("nobody can log in yet: burnish annotate users add NAME --owner", err=True)
+    site = Site(opened, generate=chat, secure_cookies=behind_https)
+    app = create_app(site, hosts=_hosts(host, allow_host), say=lambda line: typer.echo(line, err=True))
+    listening = _listen(host, port)
+    typer.echo(f"serving on http://{_shown(host)}:{listening.getsockname()[1]} (Ctrl-C ends it)", err=True)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, proxy_headers=behind_https,
+        timeout_graceful_shutdown=10, timeout_keep_alive=30,
+    )  # fmt: skip
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        if chat is not None:
+            chat.close()
+        opened.close()
+
+
+def _listen(host: str, port: int) -> Any:
+    """The listening socket; a port that is taken is the user's to mend."""
+    import socket
+
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listening.close()
+        raise UserError(
+            f"{host}:{port} cannot be listened on ({error}).", hint="Choose another with --port."
+        ) from error
+    listening.listen(512)
+    return listening
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _hosts(host: str, more: list[str]) -> list[str]:
+    """Names in the Host header that are answered. Who listens everywhere and names none answers to all."""
+    here = ["localhost", "127.0.0.1", "::1"]
+    if host in ("0.0.0.0", "::") and not more:
+        return []
+    return [*here, host, *(name.lower() for name in more)]
+
+
+@users.command("add")
+def users_add(
+    name: Annotated[str, typer.Argument(help="The name to log in with.")],
+    database: Database = _STORE,
+    owner: Annotated[bool, typer.Option("--owner", help="May create projects.")] = False,
+    password_file: PasswordFile = None,
+    traceback: Traceback = False,
+) -> None:
+    """Add somebody who can log in. Annotators better come by an invitation link.
+
+    Example: `burnish annotate users add olga --owner`
+    """
+    from burnish.annotation.service.accounts import create_user
+
+    create_user(_open(database, make=True), name, _password(password_file), creates_projects=owner)
+    typer.echo(f"{name} can log in")
+
+
+@users.command("list")
+def users_list(database: Database = _STORE, traceback: Traceback = False) -> None:
+    """List who can log in.
+
+    Example: `burnish annotate users list`
+    """
+    from burnish.annotation.service.accounts import users as found
+
+    for row in found(_open(database)):
+        rights = "may create projects" if row["creates_projects"] else ""
+        typer.echo(f"{row['name']:24} {row['kind']:10} {'active' if row['active'] else 'shut out':9} {rights}".rstrip())
+
+
+@users.command("password")
+def users_password(
+    name: Annotated[str, typer.Argument(help="Whose.")],
+    database: Database = _STORE,
+    password_file: PasswordFile = None,
+    traceback: Traceback = False,
+) -> None:
+    """Set a new password; the user's browsers are logged out.
+
+    Example: `burnish annotate users password olga`
+    """
+    from burnish.annotation.service.accounts import set_password
+
+    set_password(_open(database), name, _password(password_file))
+    typer.echo(f"{name} has a new password")
+
+
+@users.command("deactivate")
+def users_deactivate(
+    name: Annotated[str, typer.Argument(help="Whom.")],
+    database: Database = _STORE,
+    undo: Annotated[bool, typer.Option("--undo", help="Let them in again.")] = False,
+    traceback: Traceback = False,
+) -> None:
+    """Shut somebody out; their answers stay.
+
+    Example: `burnish annotate users deactivate mallory`
+    """
+    from burnish.annotation.service.accounts import set_active
+
+    set_active(_open(database), name, active=undo)
+    typer.echo(f"{name} {'is let in again' if undo else 'is shut out'}")
+
+
+@users.command("token")
+def users_token(
+    name: Annotated[str, typer.Argument(help="Whose.")],
+    database: Database = _STORE,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="label, read, manage or export; may be repeated [default: label, read].", show_default=False),
+    ] = None,
+    days: Annotated[int | None, typer.Option(min=1, help="How long it is good for.", show_default=False)] = None,
+    traceback: Traceback = False,
+) -> None:
+    """Make an API token; it is printed once.
+
+    Example: `burnish annotate users token olga --scope manage --scope export`
+    """
+    from burnish.annotation.service.accounts import create_token
+
+    wanted = scope or ["label", "read"]
+    typer.echo(create_token(_open(database), account_name=name, name="command line", scopes=wanted, days=days))
+
+
+def backup(
+    target: Annotated[Path, typer.Argument(help="The file to write; there must be none of this name.")],
+    database: Database = _STORE,
+    traceback: Traceback = False,
+) -> None:
+    """Copy the database, also while the server serves: an SQLite file, or a dump for PostgreSQL's pg_restore.
+
+    Example: `burnish annotate backup labels-monday.sqlite`
+    """
+    from burnish.annotation.service.backup import back_up
+
+    typer.echo(back_up(database, target))
+
+
+def demo(
+    database: Database = "demo/annotations.sqlite",
+    host: Host = "127.0.0.1",
+    port: Port = 8321,
+    password: Annotated[str, typer.Option(help="Of the demo's owner.")] = "try-burnish",
+    only_make: Annotated[bool, typer.Option("--only-make", help="Make the database and stop.")] = False,
+    traceback: Traceback = False,
+) -> None:
+    """Serve a project with 60 items and a simulated day of labels, to look around in.
+
+    Example: `burnish annotate demo`
+    """
+    from burnish.annotation.service.demo import is_there, make_demo
+
+    opened = _open(database, make=True)
+    if not is_there(opened):
+        typer.echo("making 60 items and a day of labels ...", err=True)
+        invitation = make_demo(opened, _dialogues(), password=password)
+        typer.echo(f"invite somebody: http://{_shown(host)}:{port}/join/{invitation}", err=True)
+    typer.echo(f'log in as "owner" with the password "{password}"', err=True)
+    opened.close()
+    if not only_make:
+        _run(database, host=host, port=port, chat=None, allow_host=[], behind_https=False)
+
+
+def _dialogues() -> list[tuple[str, str]]:
+    """Questions and good answers from the demonstrations of the quickstart."""
+    import json
+    from importlib.resources import files
+
+    lines = (files("burnish.data") / "quickstart" / "demonstrations.jsonl").read_text(encoding="utf-8").splitlines()
+    found = [json.loads(line)["messages"] for line in lines]
+    return [(m[0]["content"], m[1]["content"]) for m in found if len(m) == 2 and len(m[1]["content"].split()) > 8]
+
+
+def _open(database: str, *, make: bool = False) -> Any:
+    from burnish.annotation.service.database import Database as Opened
+
+    if not make and "://" not in database and not Path(database).is_file():
+        raise UserError("there is no such database.", file=database, hint="Give it with --database.")
+    return Opened(database)
+
+
+def _password(file: Path | None) -> str:
+    if file is not None:
+        text = sys.stdin.read() if str(file) == "-" else _text(file)
+        return text.rstrip("\r\n")
+    return typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"this file cannot be read ({error}).", file=file) from error
