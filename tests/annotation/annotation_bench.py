@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import uvicorn
+
+from burnish.annotation.app.context import Site
+from burnish.annotation.app.main import create_app
 from burnish.annotation.service import accounts, projects
 from burnish.annotation.service.accounts import Caller
+from burnish.annotation.service.chats import Generate
 from burnish.annotation.service.database import Database
+from burnish.records import Message
 
 
 def add_caller(database: Database, name: str, *, creates_projects: bool = False) -> Caller:
@@ -45,3 +57,45 @@ class Bench:
         secret = projects.invite(database, self.owner, self.project, uses=100)
         for person in self.people:
             projects.join(database, secret, person)
+
+
+class Served:
+    """A server in a thread of this process, which can be stopped and started again on the same port."""
+
+    def __init__(
+        self, place: str, *, generate: Generate | None = None, hosts: tuple[str, ...] = (), **options: Any
+    ) -> None:
+        self.place, self._generate, self._hosts, self._options, self.port = place, generate, hosts, options, free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.failures: list[str] = []
+        self.start()
+
+    def start(self) -> None:
+        self.database = Database(self.place)
+        site = Site(self.database, generate=self._generate, **self._options)
+        app = create_app(site, hosts=self._hosts, say=self.failures.append)
+        config = uvicorn.Config(
+            app, host="127.0.0.1", port=self.port, log_level="critical", timeout_graceful_shutdown=1
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+        while not self._server.started:
+            assert self._thread.is_alive(), "the server did not start"
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        self._server.should_exit = self._server.force_exit = True
+        self._thread.join(timeout=10)
+        self.database.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def echo(messages: Sequence[Message], count: int) -> list[str]:
+    """A model to chat with: it repeats what was said, once for each candidate."""
+    return [f"Answer {n + 1} to: {messages[-1]['content']}" for n in range(count)]

@@ -117,3 +117,9 @@ def test_prompts_are_routed_by_their_tags_and_others_are_not_asked():
 def test_tags_are_lists_or_text_with_commas():
     assert tags_of(Prompt("p", (), {"tags": "a, b", "tag": "c"})) == {"a", "b", "c"}
     assert tags_of(Prompt("p", (), {})) == frozenset()
+
+
+def test_untagged_stands_for_prompts_without_tags():
+    part = Part(name="chat", tags=frozenset({"untagged", "chat"}))
+    assert [part.applies(frozenset(t)) for t in ((), ("chat",), ("maths",))] == [True, True, False]
+    assert not Part(name="m", tags=frozenset({"maths"})).applies(frozenset())

@@ -11,6 +11,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from burnish.annotation.dashboard import dashboard
+from burnish.annotation.snapshot import Opened, state_of, take_snapshot
 from burnish.charts import Bar, Series, bar_chart, dot_plot, line_chart
 
 _HERE = Path(__file__).parent
@@ -21,6 +23,34 @@ def fragment(found: Mapping[str, Any]) -> Markup:
     static/dashboard.css."""
     template = _environment().get_template("dashboard_fragment.html.j2")
     return Markup(template.render(found=found, plots=plots(found), **_FORMATS))
+
+
+def cached_fragment(opened: Opened, project: str) -> Markup:
+    """The fragment of a project as it is now; made anew only when items or answers came in, or settings changed."""
+    state = state_of(opened, project)
+    known = _SHOWN.get(str(opened.engine.url), project)
+    if known is None or known[0] != state:
+        known = (state, fragment(dashboard(take_snapshot(opened, project))))
+        _SHOWN.put(str(opened.engine.url), project, known)
+    return known[1]
+
+
+class _Shown:
+    """The latest fragments, at most 32 of them."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], tuple[Any, Markup]] = {}
+
+    def get(self, place: str, project: str) -> tuple[Any, Markup] | None:
+        return self._known.get((place, project))
+
+    def put(self, place: str, project: str, shown: tuple[Any, Markup]) -> None:
+        if len(self._known) >= 32:
+            self._known.clear()
+        self._known[place, project] = shown
+
+
+_SHOWN = _Shown()
 
 
 def page(found: Mapping[str, Any]) -> str:

@@ -6,20 +6,29 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session
 
 from burnish.annotation.records import KINDS, Answer, Labelled, answer_from
 from burnish.annotation.settings import Settings, settings_of
-from burnish.annotation.store import Store
 from burnish.annotation.tables import Annotation, Annotator, Candidate, Event, Item, Project, now
 from burnish.errors import UserError
 from burnish.records import LabelledItem, Opinion, Prompt
+
+
+class Opened(Protocol):
+    """Something that holds an opened database: a `Store`, or the service's `Database`."""
+
+    @property
+    def engine(self) -> Engine:
+        """The database."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +81,7 @@ class Snapshot:
         return digest.hexdigest()
 
 
-def take_snapshot(store: Store, project: str) -> Snapshot:
+def take_snapshot(store: Opened, project: str) -> Snapshot:
     """The project as one transaction sees it. Raises UserError if there is none of this name."""
     with Session(store.engine) as session:
         row = _project(session, project)
@@ -93,9 +102,9 @@ def take_snapshot(store: Store, project: str) -> Snapshot:
         return Snapshot(row.name, row.guidelines, settings, entries, answers, row.pseudonym_key or "")
 
 
-def with_key(store: Store, project: str) -> Snapshot:
+def with_key(store: Opened, project: str) -> Snapshot:
     """`take_snapshot` of a project that has a pseudonym key; one is made, and kept, if there is none yet."""
-    with Session(store.engine) as session, session.begin():
+    with _writing(store) as session:
         row = _project(session, project)
         if row.pseudonym_key is None:
             fresh = secrets.token_hex(32)
@@ -106,18 +115,19 @@ def with_key(store: Store, project: str) -> Snapshot:
     return take_snapshot(store, project)
 
 
-def state_of(store: Store, project: str) -> tuple[int, int, int]:
-    """(items, answers, greatest answer id): cheap to ask, and changed whenever an answer came in."""
+def state_of(store: Opened, project: str) -> tuple[int, int, int, str]:
+    """(items, answers, greatest answer id, a hash of the settings): cheap to ask, and changed whenever an answer came in."""
     with Session(store.engine) as session:
         row = _project(session, project)
         answers = select(func.count(Annotation.id), func.max(Annotation.id)).join(Item, Annotation.item_id == Item.id)
         count, last = session.execute(answers.where(Item.project_id == row.id)).one()
         items = session.scalar(select(func.count(Item.id)).where(Item.project_id == row.id))
-        return int(items or 0), int(count), int(last or 0)
+        digest = hashlib.sha256(json.dumps(row.settings, sort_keys=True).encode()).hexdigest()
+        return int(items or 0), int(count), int(last or 0), digest
 
 
 def add_labelled(
-    store: Store, project: str, items: Sequence[LabelledItem], *, settings: Settings | None = None
+    store: Opened, project: str, items: Sequence[LabelledItem], *, settings: Settings | None = None
 ) -> dict[str, int]:
     """Put items and what was said of them into a project, which is made (with `settings`) if there is none of this name.
 
@@ -127,7 +137,7 @@ def add_labelled(
     Raises UserError for an item that is there with other candidates, and for a label that does not fit its item.
     """
     counts = {"items": 0, "labels": 0, "known": 0}
-    with Session(store.engine) as session, session.begin():
+    with _writing(store) as session:
         row = session.scalar(select(Project).where(Project.name == project))
         if row is None:
             row = Project(name=project, settings=(settings or Settings()).model_dump(mode="json"))
@@ -165,13 +175,13 @@ def add_labelled(
     return counts
 
 
-def add_answers(store: Store, project: str, annotator: str, answers: Sequence[tuple[str, Answer]]) -> int:
+def add_answers(store: Opened, project: str, annotator: str, answers: Sequence[tuple[str, Answer]]) -> int:
     """Record a known annotator's answers to items (by id) beside the places of others; returns how many are new.
 
     No lease is needed and no place at an item is taken. Answered items are left as they are.
     """
     new = 0
-    with Session(store.engine) as session, session.begin():
+    with _writing(store) as session:
         row = _project(session, project)
         who = session.scalars(select(Annotator).where(Annotator.name == annotator)).one()
         for item_id, said in answers:
@@ -189,6 +199,16 @@ def add_answers(store: Store, project: str, annotator: str, answers: Sequence[tu
             session.add(Event(what="answered", item_id=item.id, annotator_id=who.id, lease=None))
             new += 1
     return new
+
+
+@contextmanager
+def _writing(store: Opened) -> Iterator[Session]:
+    """One transaction that writes. On SQLite it takes the lock at once: begun as a reader it could not become a writer once
+    another process had written."""
+    with Session(store.engine) as session, session.begin():
+        if store.engine.dialect.name == "sqlite":
+            session.connection().exec_driver_sql("BEGIN IMMEDIATE")
+        yield session
 
 
 def _annotation(item_id: int, annotator_id: int, one: LabelledItem, opinion: Opinion) -> Annotation:

@@ -10,6 +10,7 @@ import typer
 
 from burnish._version import __version__
 from burnish.cli.annotate import annotate
+from burnish.cli.annotate_data import revise_answers
 from burnish.errors import UserError
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ models = typer.Typer(
 )
 app.add_typer(models, name="models")
 app.add_typer(annotate, name="annotate")
+app.command("revise")(revise_answers)
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Changes to the recipe: dotted.key=value ...", show_default=False)

@@ -49,8 +49,8 @@ ALIASES = {
     "label_smoothing": "preference.loss.label_smoothing (of cdpo) or preference.loss.label_noise (of rdpo)",
     "desirable_weight": "preference.loss.desirable_weight (of kto)",
     "undesirable_weight": "preference.loss.undesirable_weight (of kto)",
-    "precompute_ref_log_probs": "nothing to set: the reference is always run once and cached",
-    "padding_free": "nothing to set: batches are always packed",
+    "precompute_ref_log_probs": "preference.loss (the reference is always run once and cached: nothing to set)",
+    "padding_free": "optimiser.micro_batch_tokens (batches are always packed: nothing to set)",
     "use_peft": "lora (of sft, reward, preference)",
 }
 """Keys that users of other trainers type, and what they are called here."""

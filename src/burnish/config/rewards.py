@@ -19,7 +19,7 @@ class RewardBase(Section):
     scope: Literal["answer", "full"] = "full"
     """answer: it sees what follows the reasoning (after the last </think>; the content of <answer> if there is one). full: all."""
     tags: tuple[str, ...] = ()
-    """It applies to prompts that have one of these in their column `tags`; empty: to all."""
+    """It applies to prompts that have one of these in their column `tags`; empty: to all. untagged: to those without any."""
     gate: float | None = None
     """If its value is below this, other rewards can only subtract. None: no gate."""
     normalise: Literal["none", "group", "batch"] = "none"
@@ -40,12 +40,10 @@ class RewardBase(Section):
 
 
 class MathsReward(RewardBase):
-    """1 if the answer equals the prompt's, else 0 (docs/rewards.md says how the answer is found and compared)."""
+    """1 if the answer behind the reasoning equals the prompt's, else 0 (docs/rewards.md: how it is found and compared)."""
 
     name: Literal["maths"]
     """The kind."""
-    scope: Literal["answer", "full"] = "answer"
-    """answer: what follows the reasoning. full: all."""
     column: str = "answer"
     """The prompts' column with the right answer."""
     correct: float = 1.0
@@ -61,33 +59,29 @@ class MathsReward(RewardBase):
 
 
 class TaskReward(RewardBase):
-    """1 if the answer solves the prompt's procedural task (data `task:...`), else 0."""
+    """1 if the answer behind the reasoning solves the prompt's procedural task (data `task:...`), else 0."""
 
     name: Literal["task"]
     """The kind."""
-    scope: Literal["answer", "full"] = "answer"
-    """answer: what follows the reasoning. full: all."""
     partial: bool = False
     """Give sorting and string edits the share of places that are right instead of 0 or 1."""
 
 
 class CodeReward(RewardBase):
-    """The prompt's hidden tests, run against the program in the completion, in the sandbox."""
+    """The prompt's hidden tests, run against the program behind the reasoning, in the sandbox (docs/sandbox.md)."""
 
     name: Literal["code"]
     """The kind."""
-    scope: Literal["answer", "full"] = "answer"
-    """answer: what follows the reasoning. full: all."""
+    tier: Literal["bubblewrap", "landlock"] = "bubblewrap"
+    """How programs are confined. Where it cannot be had the run stops; it is never lowered unasked."""
     partial: bool = False
     """The share of the tests that pass instead of 1 for all and 0 otherwise."""
-    tier: Literal["bubblewrap", "landlock"] = "bubblewrap"
-    """The isolation to accept (docs/sandbox.md). Where it cannot be had the run does not start; nothing weaker is taken."""
-    seconds: PositiveFloat = 5.0
-    """Seconds that one test of a program may take; a program that takes longer is wrong."""
+    seconds: PositiveFloat = 6.0
+    """Seconds that one test may take (all calls together, for tests that call functions); longer is wrong."""
     memory_mb: Annotated[int, Field(ge=128)] = 512
-    """Memory that one program may have, in MiB."""
+    """Memory that one program may have."""
     workers: Positive | None = None
-    """Programs run at once. None: as many as there are usable cores."""
+    """Programs run at once. None: as many as there are cores."""
 
 
 class FormatReward(RewardBase):

@@ -83,7 +83,7 @@ def prompts(rows: Sequence[Row], *, instruction: str | None = None) -> Loaded[Pr
         others = _other_columns(row, *columns)
         if columns == ("question", "answer"):
             messages = (Message(role="user", content=_filled(row, "question", row.values["question"])),)
-            others = _worked(row) | others
+            others = {**_worked(row), **others}
         elif columns == ("chosen", "rejected"):
             messages = _pair(row)[0][:-1]
         else:

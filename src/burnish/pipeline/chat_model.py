@@ -41,5 +41,5 @@ class LocalChat:
         prompt = render_prompt(tokenizer, Prompt("question", tuple(messages)), max_tokens=self._max_length - 8)
         endings = [tuple(tokenizer(option, add_special_tokens=False)["input_ids"]) for option in options]
         batch = Batch(tuple(TokenSequence(prompt, ending) for ending in endings))
-        logprobs = self._view.logprobs(batch).logprobs.split([len(ending) for ending in endings])
+        logprobs = self._view.logprobs(batch).logprobs_P.split([len(ending) for ending in endings])
         return tuple(torch.stack([part.sum() for part in logprobs]).double().softmax(dim=0).tolist())

@@ -1,31 +1,40 @@
-"""Stage: preference optimisation of the SFT model on comparisons, by whichever loss the recipe names."""
+"""Stage: preference optimisation of the SFT model on comparisons, by whichever loss the recipe names.
+
+The first round learns from the comparisons that are there. Each later one has the policy answer prompts, the panel or the
+reward model compare the answers, and goes on from the policy on those comparisons.
+"""
 
 from __future__ import annotations
 
+import math
+import os
+import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from burnish.algorithms.preference_losses import LOSSES
-from burnish.atomic import atomic_folder
-from burnish.data.preferences import extremes
+from burnish.annotation.store import Store
+from burnish.atomic import atomic_folder, recover
+from burnish.data.preferences import comparisons_from_ranks, extremes, informative, merge_by_prompt
+from burnish.data.prompts import Stream
 from burnish.errors import UserError
-from burnish.evaluation.reward_report import length_correlation
-from burnish.evaluation.uncertainty import bootstrap_mean, bootstrap_share
 from burnish.models.adapters import LoraSpec, add_adapter, save_adapter
 from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.roles import View
 from burnish.models.sources import cache_root
-from burnish.models.weights import save_model
+from burnish.models.weights import load_reward_adapter, load_reward_model, save_model
 from burnish.pipeline import collect
 from burnish.pipeline.context import Context, Split
+from burnish.pipeline.preference_findings import pair_findings, pair_table
 from burnish.pipeline.reward import comparison_groups, ranked
+from burnish.pipeline.sampling import LocalSampler, fitting
 from burnish.records import PreferenceGroup
 from burnish.runs.metrics import read_metrics
 from burnish.trainers.groups import RankedGroup
-from burnish.trainers.preference import FALL, Example, Scored, prepare, score, train_preferences
+from burnish.trainers.preference import Example, prepare, score, train_preferences
+from burnish.trainers.reward_model import score_sequences
 
 _CURVE = (
     "step", "loss", "nll_loss", "kl", "kl_from_reference", "rewards/chosen", "rewards/rejected", "rewards/margins",
@@ -35,32 +44,137 @@ _CURVE = (
 Answered = list[tuple[PreferenceGroup, RankedGroup]]
 
 
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One round: its number from 1, its folder, the model it starts from and the model it is held to."""
+
+    number: int
+    folder: Path
+    start: str
+    reference: str
+
+
 def run(context: Context) -> None:
     """Train, save the policy (adapters merged) under `preference/model`; findings on held-out prompts beside it."""
-    folder = context.stage("preference")
     groups = Split(*comparison_groups(context))
-    train(context, groups, folder=folder, start=context.sft_model)
+    rounds, last = rounds_of(context), None
+    for one in rounds:
+        recover(one.folder / "model")
+        if (one.folder / "model").is_dir() and one is not rounds[-1]:
+            continue
+        learnt_from = groups.train if one.number == 1 else compared(context, one)
+        last = train_round(context, one, learnt_from, groups.heldout)
+    if len(rounds) > 1:
+        with atomic_folder(context.stage("preference") / "model") as scratch:
+            shutil.copytree(rounds[-1].folder / "model", scratch, dirs_exist_ok=True, copy_function=os.link)
+    assert last is not None  # the last round is always gone through, if only to measure it
+    context.finish("preference", findings(context, rounds, last))
 
 
-def train(context: Context, groups: Split, *, folder: Path, start: str) -> None:
-    """One round: from the model `start`, on these groups."""
+def rounds_of(context: Context) -> list[Round]:
+    """The rounds of the recipe; a single one has the stage's own folder."""
+    config, stage = context.recipe.preference, context.stage("preference")
+    folders = [stage] if config.rounds == 1 else [stage / f"round-{n}" for n in range(1, config.rounds + 1)]
+    starts = [context.sft_model, *(str((folder / "model").resolve()) for folder in folders[:-1])]
+    held_to = starts if config.online.reference == "previous" else [context.sft_model] * len(folders)
+    return [
+        Round(number, folder, start, reference)
+        for number, (folder, start, reference) in enumerate(zip(folders, starts, held_to, strict=True), start=1)
+    ]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a round leaves in memory for the findings."""
+
+    view: View
+    learnt: Answered
+    heldout: Answered
+    measured: list[Example]
+
+
+def train_round(
+    context: Context, one: Round, groups: Sequence[PreferenceGroup], heldout: Sequence[PreferenceGroup]
+) -> Trained:
+    """From `one.start`, on these groups; the model goes to the round's folder. A round that was begun goes on."""
     recipe = context.recipe
-    backbone = load_backbone(start, products=context.products, say=context.say)
-    learnt, heldout = (
-        answered(context, backbone, part, what)
-        for part, what in ((groups.train, "comparisons"), (groups.heldout, "held-out comparisons"))
-    )
-    examples, measured = examples_of(context, backbone, learnt, heldout)
-    view = new_policy(context, backbone)
+    reference = load_backbone(one.reference, products=context.products, say=context.say)
+    learnt = answered(context, reference, groups, "comparisons")
+    asked = answered(context, reference, heldout, "held-out comparisons")
+    share = {
+        "config": recipe.preference, "seed": recipe.seed, "cache": cache_root() / "reference", "say": context.say,
+    }  # fmt: skip
+    examples = prepare(View(reference), [group for _, group in learnt], **share)
+    measured = prepare(View(reference), [group for _, group in asked], measured=True, **share)
+    same = one.start == one.reference
+    backbone = reference if same else load_backbone(one.start, products=context.products)
+    del reference
+    view = new_policy(context, backbone, seed=recipe.seed + one.number - 1)
     train_preferences(
-        view, examples, measured, config=recipe.preference, seed=recipe.seed, folder=folder,
-        progress=context.progress("preference"), writers=context.writers("preference"),
+        view, examples, measured, config=recipe.preference, seed=recipe.seed + one.number - 1, folder=one.folder,
+        progress=context.progress("preference"), writers=context.writers("preference") if one.number == recipe.preference.rounds else (),
     )  # fmt: skip
-    with atomic_folder(folder / "model") as scratch:
+    with atomic_folder(one.folder / "model") as scratch:
         save_model(view, scratch)
         if view.adapter is not None and view.lora is not None:
-            save_adapter(backbone, view.adapter, view.lora, scratch / "adapter", base=start, task_type="CAUSAL_LM")
-    context.finish("preference", findings(context, view, learnt, heldout, measured))
+            save_adapter(backbone, view.adapter, view.lora, scratch / "adapter", base=one.start, task_type="CAUSAL_LM")
+    return Trained(view, learnt, asked, measured)
+
+
+def compared(context: Context, one: Round) -> tuple[PreferenceGroup, ...]:
+    """The policy's own answers to this round's prompts, compared by the recipe's judge.
+
+    Answers and votes are kept in the round's folder as they come, so that a killed round asks for nothing twice.
+    """
+    recipe, config = context.recipe, context.recipe.preference.online
+    one.folder.mkdir(parents=True, exist_ok=True)
+    store = Store(one.folder / "annotations.sqlite")
+    store.add_project(collect.PROJECT)
+    backbone = load_backbone(one.start, products=context.products)
+    prompts = fitting(context, backbone, context.prompts.train, config.sampling, "prompts")
+    size = min(config.prompts or len(prompts), len(prompts))
+    chosen = Stream(prompts, seed=recipe.seed, batch_size=size).batch(one.number - 2)
+    sampler = LocalSampler(
+        View(backbone), config.sampling, seed=recipe.seed, max_length=recipe.model.max_length, purpose="preference"
+    )
+    unique = list({prompt.id: prompt for prompt in chosen}.values())
+    context.say(f"preference: round {one.number}: answering {len(unique)} prompts")
+    collect.fill(
+        store, sampler, unique, samples=config.responses_per_prompt, source=f"round-{one.number}", round=one.number
+    )
+    if config.judge == "panel":
+        collect.ask_panel(context, store)
+        groups = collect.panel_groups(context, store)
+    else:
+        groups = scored_groups(context, store)
+    store.close()
+    return groups
+
+
+def scored_groups(context: Context, store: Store) -> tuple[PreferenceGroup, ...]:
+    """Every pair of answers in the store with p = σ(s_first − s_second), s on the scale that Bradley–Terry was trained on."""
+    base, folder = load_backbone(context.sft_model, products=context.products), context.stage("reward") / "model"
+    view = load_reward_adapter(base, folder) if (folder / "adapter").is_dir() else load_reward_model(folder)
+    assert view.head is not None
+    merged = merge_by_prompt(
+        PreferenceGroup(task.prompt, task.candidates, comparisons_from_ranks([1] * len(task.candidates)))
+        for task in store.tasks(collect.PROJECT)
+    )
+    undecided = [group for group in merged.items if group.comparisons]
+    groups = ranked(context, base, undecided)
+    limit = context.recipe.reward.optimiser.micro_batch_tokens
+    scores = score_sequences(view, [s for _, tokens in groups for s in tokens.sequences], max_tokens=limit)
+    values = iter((scores.double() / float(view.head.gain)).tolist())
+    found = []
+    for group, _ in groups:
+        own = [next(values) for _ in group.responses]
+        pairs = (
+            replace(c, probability=1.0 / (1.0 + math.exp(own[c.second] - own[c.first]))) for c in group.comparisons
+        )
+        found.append(replace(group, comparisons=tuple(pairs)))
+    kept = informative(found)
+    context.count_dropped("compared answers", {**merged.dropped, **kept.dropped})
+    return kept.items
 
 
 def answered(context: Context, backbone: Backbone, groups: Sequence[PreferenceGroup], what: str) -> Answered:
@@ -79,104 +193,40 @@ def answered(context: Context, backbone: Backbone, groups: Sequence[PreferenceGr
     return ranked(context, backbone, chosen)
 
 
-def examples_of(
-    context: Context, backbone: Backbone, learnt: Answered, heldout: Answered
-) -> tuple[list[Example], list[Example]]:
-    """Training and held-out examples; the backbone, as it is now, is the reference."""
-    recipe = context.recipe
-    reference, cache = View(backbone), cache_root() / "reference"
-    share = {"config": recipe.preference, "seed": recipe.seed, "cache": cache, "say": context.say}
-    return (
-        prepare(reference, [group for _, group in learnt], **share),
-        prepare(reference, [group for _, group in heldout], measured=True, **share),
-    )
-
-
-def new_policy(context: Context, backbone: Backbone) -> View:
+def new_policy(context: Context, backbone: Backbone, *, seed: int) -> View:
     """What learns: a fresh adapter set on the frozen backbone, or every weight."""
     lora = context.recipe.preference.lora
     if lora is None:
         return View(backbone)
     spec = LoraSpec(lora.r, lora.alpha)
     backbone.freeze()
-    add_adapter(backbone, "policy", spec, seed=context.recipe.seed)
+    add_adapter(backbone, "policy", spec, seed=seed)
     return View(backbone, "policy", spec)
 
 
-def findings(
-    context: Context, view: View, learnt: Answered, heldout: Answered, measured: Sequence[Example]
-) -> dict[str, Any]:
+def findings(context: Context, rounds: Sequence[Round], last: Trained) -> dict[str, Any]:
     """What the stage reports: accuracy on held-out pairs, what became of the answers' probabilities, and lengths."""
     config = context.recipe.preference
-    rows = read_metrics(context.stage("preference") / "metrics.jsonl")
+    logs = [read_metrics(one.folder / "metrics.jsonl") for one in rounds]
+    curve, offset = [], 0
+    for rows in logs:
+        curve += [{name: row[name] for name in _CURVE if name in row} | {"step": offset + row["step"]} for row in rows]
+        offset += len(rows)
     found = {
         "loss": config.loss.name,
         "reference": LOSSES[config.loss.name].reference,
-        "pairs_train": sum(len(group.comparisons) for _, group in learnt),
-        "answers_train": sum(len(group.sequences) for _, group in learnt),
-        "prompts_train": len(learnt),
-        "prompts_heldout": len(heldout),
-        "steps": len(rows),
-        "curve": [{name: row[name] for name in _CURVE if name in row} for row in rows],
+        "rounds": len(rounds),
+        "pairs_train": sum(len(group.comparisons) for _, group in last.learnt),
+        "answers_train": sum(len(group.sequences) for _, group in last.learnt),
+        "prompts_train": len(last.learnt),
+        "prompts_heldout": len(last.heldout),
+        "steps": offset,
+        "steps_of_rounds": [len(rows) for rows in logs],
+        "curve": curve,
     }
-    scored = score(view, measured, config=config)
-    pairs = pair_table(heldout, measured, scored)
+    pairs = pair_table(last.heldout, last.measured, score(last.view, last.measured, config=config))
     if len(pairs["lead"]):
         found |= pair_findings(pairs)
-        if not context.recipe.data.labelled and not any(g.labels for g, _ in heldout):
-            found |= collect.ceilings(context, [group for group, _ in heldout], pairs["every_lead"])
+        if not context.recipe.data.labelled:
+            found |= collect.ceilings(context, [group for group, _ in last.heldout], pairs["every_lead"])
     return found
-
-
-def pair_table(heldout: Answered, measured: Sequence[Example], scored: Sequence[Scored]) -> dict[str, np.ndarray]:
-    """One entry a held-out pair with a better side: `lead` of its reward; the changes `rise_chosen` and `rise_rejected` of the
-    log-probabilities (nats, whole answers); `words`, by how many words the better answer is longer; `prompt`, a number.
-
-    `every_lead` has the first answer's lead for every comparison, ties among them.
-    """
-    columns: dict[str, list[float]] = {n: [] for n in ("lead", "rise_chosen", "rise_rejected", "words", "prompt")}
-    every: list[float] = []
-    for number, ((group, tokens), example, said) in enumerate(zip(heldout, measured, scored, strict=True)):
-        assert example.reference is not None
-        words = [len(text.split()) for text in group.responses]
-        rise = [now - before for now, before in zip(said.logprobs, example.reference, strict=True)]
-        for pair in tokens.comparisons:
-            every.append(said.rewards[pair.first] - said.rewards[pair.second])
-            if pair.probability == 0.5:
-                continue
-            better, worse = (pair.first, pair.second) if pair.probability > 0.5 else (pair.second, pair.first)
-            entry = (said.rewards[better] - said.rewards[worse], rise[better], rise[worse], words[better] - words[worse], number)  # fmt: skip
-            for name, value in zip(columns, entry, strict=True):
-                columns[name].append(value)
-    return {name: np.array(values) for name, values in columns.items()} | {"every_lead": np.array(every)}
-
-
-def pair_findings(pairs: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Shares and means over held-out pairs with intervals over prompts."""
-    lead, words, prompt = pairs["lead"], pairs["words"], pairs["prompt"]
-    right = np.where(lead == 0, 0.5, (lead > 0).astype(float))
-    fell = {side: (pairs[f"rise_{side}"] < -FALL).astype(float) for side in ("chosen", "rejected")}
-
-    def share(values: np.ndarray, where: np.ndarray | None = None) -> dict[str, Any] | None:
-        keep = np.ones(len(values), dtype=bool) if where is None else where
-        if not keep.any():
-            return None
-        return bootstrap_share(values[keep], groups=prompt[keep].tolist()).to_dict()
-
-    def mean(values: np.ndarray) -> dict[str, Any]:
-        return bootstrap_mean(values, groups=prompt.tolist()).to_dict()
-
-    return {
-        "pairs_heldout": len(lead),
-        "accuracy": share(right),
-        "accuracy_longer": share(right, words > 0),
-        "accuracy_shorter": share(right, words < 0),
-        "longer_wins": share(np.where(words == 0, 0.5, (words > 0).astype(float))),
-        "chosen_falls": share(fell["chosen"]),
-        "rejected_falls": share(fell["rejected"]),
-        "both_fall": share(fell["chosen"] * fell["rejected"]),
-        "margin": mean(lead),
-        "rise_chosen": mean(pairs["rise_chosen"]),
-        "rise_rejected": mean(pairs["rise_rejected"]),
-        "length_correlation": length_correlation(lead, words),
-    }

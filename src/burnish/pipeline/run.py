@@ -58,6 +58,7 @@ _CODE = {
         "evaluation/reward_report",
         "evaluation/uncertainty",
         "pipeline/preference",
+        "pipeline/preference_findings",
         "pipeline/reward",
     ),
     "ppo": (*_TRAINING, "generation", "rewards/model", "pipeline/ppo", "pipeline/sampling"),
@@ -79,8 +80,12 @@ _CODE = {
         "generation",
         "rewards",
         "evaluation/uncertainty",
+        "evaluation/verifiable",
         "pipeline/evaluate",
+        "pipeline/rewards",
         "pipeline/sampling",
+        "pipeline/verify",
+        "sandbox",
     ),
     "report": (),
 }
@@ -91,7 +96,7 @@ _SECTIONS = {
     "preference": ("preference",),
     "ppo": ("ppo",),
     "online": ("online", "rewards"),
-    "evaluate": ("evaluate", "taste"),
+    "evaluate": ("evaluate", "rewards", "taste"),
     "report": (),
 }
 _NEEDS = {
@@ -104,6 +109,8 @@ _NEEDS = {
     "evaluate": ("sft", "reward", "preference", "ppo", "online"),
     "report": (),
 }
+_ROUNDS = ("generation", "annotation", "rewards/taste", "pipeline/collect", "pipeline/sampling")
+"""Code that preference optimisation runs too where it has more than one round."""
 
 
 def run(
@@ -166,7 +173,11 @@ def _wanted(context: Context, *, until: str | None, only: str | None) -> tuple[s
     if asked is not None and asked not in stages:
         raise UserError(f'this recipe has no stage "{asked}".', hint=f"It has: {', '.join(stages)}.")
     if only is not None:
-        missing = [s for s in _NEEDS[only] if s in stages and StageRecord.read(_record_path(context, s)) is None]
+        missing = [
+            s
+            for s in _needs(context.recipe, only)
+            if s in stages and StageRecord.read(_record_path(context, s)) is None
+        ]
         if missing:
             raise UserError(
                 f"the stage {only} needs {' and '.join(missing)} first.",
@@ -233,13 +244,14 @@ def _inputs(context: Context, stage: str) -> dict[str, Any]:
         hashes["store"] = context.stored.hash
     data = config["data"] | {"hashes": hashes}
     present = stages_of(recipe)
+    iterated = stage == "preference" and recipe.preference.rounds > 1
     return {
         "seed": recipe.seed,
         "model": config["model"],
         "data": data,
-        **{name: config[name] for name in _SECTIONS[stage]},
-        "code": {room: code_hash(_PACKAGE, [room]) for room in _CODE[stage]},
-        "after": {name: fingerprint(_inputs(context, name)) for name in _NEEDS[stage] if name in present},
+        **{name: config[name] for name in (*_SECTIONS[stage], *(("collect", "taste") if iterated else ()))},
+        "code": {room: code_hash(_PACKAGE, [room]) for room in (*_CODE[stage], *(_ROUNDS if iterated else ()))},
+        "after": {name: fingerprint(_inputs(context, name)) for name in _needs(recipe, stage) if name in present},
     }
 
 
@@ -248,6 +260,12 @@ def _reads_store(recipe: Recipe, stage: str) -> bool:
     and a fork can keep what does not: SFT on demonstrations of its own, say, while the reward model is trained anew."""
     comparisons = stage not in ("sft", "evaluate", "report")
     return comparisons or (stage == "sft" and recipe.data.demonstrations is None) or recipe.data.prompts is None
+
+
+def _needs(recipe: Recipe, stage: str) -> tuple[str, ...]:
+    """The stages that `stage` builds on."""
+    judged = stage == "preference" and recipe.preference.rounds > 1 and recipe.preference.online.judge == "reward_model"
+    return (*_NEEDS[stage], *(("reward",) if judged else ()))
 
 
 def _source_hash(source: str | list[str] | None) -> str | list[str | None] | None:

@@ -65,18 +65,23 @@ class Judged:
     logged: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
-def answer_of(text: str) -> str:
-    """The part of a completion that is its answer (`scope: answer`), by this rule.
+def after_reasoning(text: str) -> str:
+    """What follows the reasoning of a completion.
 
-    1. Reasoning stands between <think> and </think>. The answer is what follows the last </think>.
-    2. A <think> that is never closed leaves no answer: the empty text.
-    3. If what is left holds <answer>...</answer>, the content of the last one; an unclosed <answer> reaches to the end.
-    White space around it is removed. A text with neither tag is all answer.
+    Reasoning stands between <think> and </think>: what follows the last </think> is left. A <think> that is never closed
+    leaves nothing: the empty text. A text without these tags is left whole.
     """
     before, closed, after = text.rpartition(f"</{_THINK}>")
     rest = after if closed else before + after
     if f"<{_THINK}>" in rest:
         rest = rest[: rest.index(f"<{_THINK}>")] if closed else ""
+    return rest.strip()
+
+
+def answer_of(text: str) -> str:
+    """The part of a completion that is its answer (`scope: answer`): of what follows the reasoning, the content of the last
+    <answer>...</answer> (an unclosed one reaches to the end) if there is one, else all. No white space around it."""
+    rest = after_reasoning(text)
     tagged = _ANSWER.findall(rest)
     return (tagged[-1] if tagged else rest).strip()
 
@@ -189,7 +194,10 @@ def _checked(name: str, found: Any, count: int) -> list[Judgement]:
         raise UserError(f'the reward "{name}" returned {type(found).__name__}, not a list of numbers.')
     if len(found) != count:
         raise UserError(f'the reward "{name}" returned {len(found)} values for {count} completions.')
-    judgements = [v if isinstance(v, Judgement) else Judgement(_number(name, v, i)) for i, v in enumerate(found)]
+    judgements = [
+        Judgement(v.value, v.verdict, v.counted) if hasattr(v, "verdict") else Judgement(_number(name, v, i))
+        for i, v in enumerate(found)
+    ]
     for place, judgement in enumerate(judgements):
         if judgement.value is not None and not math.isfinite(judgement.value):
             problem = f"returned {judgement.value} for completion {place}: rewards are finite numbers, or None."

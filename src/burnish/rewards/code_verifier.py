@@ -50,7 +50,7 @@ class CodeReward:
         tier: Tier = "bubblewrap",
         *,
         partial: bool = False,
-        seconds: float = 5.0,
+        seconds: float = 6.0,
         memory_mb: int = 512,
         workers: int | None = None,
         limits: Limits | None = None,

@@ -19,7 +19,7 @@ from typing import Literal
 from burnish.records import Reward
 from burnish.rewards.base import Judged, Judgement
 
-NOT_APPLICABLE = "not-applicable"
+NOT_APPLICABLE, UNTAGGED = "not-applicable", "untagged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class Part:
     Args:
         name: of its component.
         weight: w. 0: measured and shown only; its failures mask nothing.
-        tags: it applies to prompts with at least one of these tags; empty: to all.
+        tags: it applies to prompts with at least one of these tags; empty: to all. "untagged" stands for prompts without any.
         gate: the threshold that makes it a gate; None: it is none.
         normalise: "group" or "batch": (r − mean) / std (population) over the completions of the same prompt, or over all that
             are scored together, where it applies and is counted; 0 where they do not differ. "none": as it is.
@@ -45,7 +45,7 @@ class Part:
 
     def applies(self, tags: frozenset[str]) -> bool:
         """Whether a prompt with these tags is this reward's business."""
-        return not self.tags or bool(self.tags & tags)
+        return not self.tags or bool(self.tags & (tags or {UNTAGGED}))
 
 
 def compose(

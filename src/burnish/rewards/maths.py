@@ -20,9 +20,9 @@ from contextlib import suppress
 from typing import Any
 
 from burnish.errors import UserError
-from burnish.rewards.base import Judgement
+from burnish.rewards.base import Judgement, after_reasoning
 from burnish.rewards.extract import extract
-from burnish.rewards.numbers import clean, equal, read_number
+from burnish.rewards.numbers import clean, equal, read_number, without_units
 
 Pair = tuple[str, str]
 
@@ -38,10 +38,9 @@ _CHOICE = re.compile(r"\(?([A-Za-z])(?:\)|[.:)](?:\s.*)?)?", re.DOTALL)
 
 
 class MathsReward:
-    """1 for a correct answer, by the rule of `extract` and the comparison of `MathsVerifier`; `values` gives other numbers."""
+    """1 for a correct answer, found behind the reasoning by the rule of `extract`, and the comparison of `MathsVerifier`; `values` gives other numbers."""
 
     name = "maths"
-    scope = "answer"
 
     def __init__(
         self,
@@ -64,7 +63,7 @@ class MathsReward:
             hint = "Name the column with the right answers: `rewards.N.column`."
             raise UserError(f'the maths reward needs the column "{self._column}", which no prompt has.', hint=hint)
         golds = [None if value is None else gold_answer(str(value)) for value in columns[self._column]]
-        found = [extract(text) for text in completions]
+        found = [extract(after_reasoning(text)) for text in completions]
         rows = [i for i, gold in enumerate(golds) if gold is not None and found[i] is not None]
         pairs = [(str(golds[i]), found[i].text) for i in rows]  # type: ignore[union-attr]
         verdicts: list[str | None] = [None if gold is None else UNPARSED for gold in golds]
@@ -114,6 +113,7 @@ class MathsVerifier:
         """A verdict for each pair, in order."""
         cleaned = [(clean(gold), clean(answer)) for gold, answer in pairs]
         quick = [_quickly(*pair) for pair in cleaned]
+        cleaned = [without_units(*pair) for pair in cleaned]
         hard = [
             pair for pair, verdict in zip(cleaned, quick, strict=True) if verdict is None and pair not in self._known
         ]
@@ -211,7 +211,7 @@ class _Worker:
 
 def _quickly(gold: str, answer: str) -> str | None:
     """The verdict by rules 1 to 3; None where it takes mathematics."""
-    if not answer:
+    if not answer or "?" in answer:
         return UNPARSED
     wanted, given = read_number(gold), read_number(answer)
     if wanted is not None and given is not None:

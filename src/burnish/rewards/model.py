@@ -59,7 +59,8 @@ class ScopedModelReward:
     ) -> None:
         """`render` writes prompts in this model's tokens, where its tokenizer is not the policy's; None: they are the same."""
         self._scorer = RewardModelScorer(view, end_tokens=end_tokens, max_tokens=max_tokens)
-        self._tokenizer, self._scope, self._render = view.backbone.tokenizer, scope, render
+        self._tokenizer, self._render = view.backbone.tokenizer, render
+        self._scope: Scope = scope
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Judgement]:
         """The model's score of each."""

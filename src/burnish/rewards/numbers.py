@@ -69,7 +69,7 @@ _LEAD = re.compile(
 _ASSIGNED = re.compile(r"^\\?[A-Za-z](?:_\{?\w+\}?)?\s*=\s*(?=[^=]*$)")
 _TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|operatorname|emph)\s*\{([^{}]*)\}")
 _BOLD = re.compile(r"(?<![\w*)])\*\*(?=\S)([^*]+)(?<=\S)\*\*(?![\w*(])")
-_SPACES = re.compile(r"\\[,;:!]|\\ |~|\\quad|\\qquad|\u2009|\u202f|\xa0")
+_SPACES = re.compile(r"(?<!\\)\\[,;:! ]|~|\\quad|\\qquad|\u2009|\u202f|\xa0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def clean(text: str) -> str:
     text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?", "°", text)
     text = re.sub(r"(?<=\d)\\,(?=\d{3})", "", text)
     text = " ".join(_SPACES.sub(" ", _BOLD.sub(r"\1", text)).split())
-    text = _LEAD.sub("", text).strip()
+    text = _LEAD.sub("", re.sub(r"(?<=[A-Za-z]) \^", "^", text)).strip()
     return re.sub(r"(?<!\.)\.$", "", text).strip()
 
 
@@ -134,6 +134,22 @@ def equal(a: Number, b: Number) -> bool:
         as_share = Number(share.value / 100, places=None if share.places is None else share.places + 2)
         return _same(as_share, plain) or (abs(share.value) > 1 and plain.unit is None and share.value == plain.value)
     return _same(a, b)
+
+
+def without_units(gold: str, answer: str) -> tuple[str, str]:
+    r"""Both without a known unit of at least two letters at their ends: 4\pi cm^2. Different units are left to differ."""
+    (bare_gold, of_gold), (bare_answer, of_answer) = _cut_unit(gold), _cut_unit(answer)
+    if of_gold is not None and of_answer is not None and of_gold != of_answer:
+        return f"({bare_gold}) * {of_gold[1]}" if of_gold[0] == of_answer[0] else f"{bare_gold} u_1", (
+            f"({bare_answer}) * {of_answer[1]}" if of_gold[0] == of_answer[0] else f"{bare_answer} u_2"
+        )
+    return bare_gold, bare_answer
+
+
+def _cut_unit(text: str) -> tuple[str, tuple[str, Fraction] | None]:
+    match = re.fullmatch(r"(.*[\d\w})])\s+([A-Za-z]{2,}(?: [a-z]+)?(?:\^\{?[23]\}?)?)", text, re.DOTALL)
+    unit = None if match is None else _unit(match[2])
+    return (text, None) if match is None or unit is None else (match[1], unit)
 
 
 def _same(a: Number, b: Number) -> bool:

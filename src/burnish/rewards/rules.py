@@ -14,9 +14,9 @@ from burnish.rewards.extract import boxed
 
 _BLOCK = r"(?:(?!</?think>|</?answer>).)"
 FORMS = {
-    "think-answer": rf"\s*<think>{_BLOCK}*\S{_BLOCK}*</think>\s*<answer>{_BLOCK}*\S{_BLOCK}*</answer>\s*",
-    "think": rf"\s*<think>{_BLOCK}*\S{_BLOCK}*</think>{_BLOCK}*\S{_BLOCK}*",
-    "answer": rf"{_BLOCK}*<answer>{_BLOCK}*\S{_BLOCK}*</answer>{_BLOCK}*",
+    "think-answer": rf"\s*<think>(?!\s*</think>){_BLOCK}*</think>\s*<answer>(?!\s*</answer>){_BLOCK}*</answer>\s*",
+    "think": rf"\s*<think>(?!\s*</think>){_BLOCK}*</think>(?=\s*\S){_BLOCK}*",
+    "answer": rf"{_BLOCK}*<answer>(?!\s*</answer>){_BLOCK}*</answer>{_BLOCK}*",
 }
 """Each tag once, in this order, with something inside; nothing else where the form says so."""
 

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from burnish.errors import UserError
-from burnish.rewards.base import Judgement
+from burnish.rewards.base import Judgement, after_reasoning
 from burnish.rewards.extract import boxed, extract
 from burnish.rewards.maths import gold_answer
 from burnish.rewards.numbers import clean, equal, read_number
@@ -28,7 +28,6 @@ class TaskReward:
     """1 for a solved task, else 0; `partial` gives lists and texts the share of places that are right."""
 
     name = "task"
-    scope = "answer"
 
     def __init__(self, *, partial: bool = False) -> None:
         self._partial = partial
@@ -52,6 +51,7 @@ class TaskReward:
         kind = row["task"]
         if kind is None:
             return Judgement(None)
+        text = after_reasoning(text)
         if kind == "arithmetic":
             found = extract(text)
             return _told(None if found is None else _number_value(found.text, gold_answer(str(row["answer"]))))

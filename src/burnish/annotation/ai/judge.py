@@ -76,6 +76,12 @@ class Tally:
     flips: int = 0
     unreadable: int = 0
 
+    def add(self, other: Tally) -> None:
+        """Count what another counted too."""
+        self.pairs += other.pairs
+        self.flips += other.flips
+        self.unreadable += other.unreadable
+
 
 @dataclass
 class Judge:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from burnish.annotation.ai.judge import Judge, Tally
+from burnish.annotation.records import Answer
 from burnish.annotation.snapshot import Entry, add_answers, take_snapshot
 from burnish.annotation.store import Store
 from burnish.errors import UserError
@@ -48,15 +49,17 @@ def label_project(
     todo = list(islice((e for e in snapshot.entries if e.part == "work" and e.item_id not in done), limit))
     found = Labelling()
 
-    def answer(entry: Entry) -> None:
-        said = judge.answer(entry, snapshot.settings, found.tally)
-        if said is None:
-            found.left += 1
-        else:
-            found.labels += add_answers(store, project, annotator, [(entry.item_id, said)])
+    def answer(entry: Entry) -> tuple[Entry, Answer | None, Tally]:
+        tally = Tally()
+        return entry, judge.answer(entry, snapshot.settings, tally), tally
 
     with ThreadPoolExecutor(max(1, parallel)) as pool:
-        for number, _ in enumerate(pool.map(answer, todo), start=1):
+        for number, (entry, said, tally) in enumerate(pool.map(answer, todo), start=1):
+            found.tally.add(tally)
+            if said is None:
+                found.left += 1
+            else:
+                found.labels += add_answers(store, project, annotator, [(entry.item_id, said)])
             progress(number, len(todo))
     found.cached = judge.cache.hits
     return found

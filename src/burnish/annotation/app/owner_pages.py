@@ -13,6 +13,7 @@ from sqlalchemy import select
 
 from burnish.annotation.app.account_pages import checked
 from burnish.annotation.app.context import Site, site_of
+from burnish.annotation.dashboard_page import cached_fragment
 from burnish.annotation.records import KINDS
 from burnish.annotation.service import accounts, projects, webhooks
 from burnish.annotation.service.accounts import Caller
@@ -75,7 +76,8 @@ def overview(request: Request, project_id: Id) -> Response:
         return RedirectResponse(f"/projects/{project_id}/label", status_code=303)
     about = projects.describe(site.database, caller, project_id)
     found = projects.progress(site.database, caller, project_id)
-    return _tab(site, request, caller, project_id, "overview.html", about=about, progress=found, dashboard=None)
+    shown = cached_fragment(site.database, about["name"]) if role == "owner" else None
+    return _tab(site, request, caller, project_id, "overview.html", about=about, progress=found, dashboard=shown)
 
 
 @router.get("/projects/{project_id}/items")

@@ -10,7 +10,7 @@ export function el(tag, properties = {}, ...children) {
     else if (name in made && !name.startsWith("aria") && name !== "role" && name !== "for") made[name] = value;
     else made.setAttribute(name, value === true ? "" : value);
   }
-  made.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  made.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return made;
 }
 

@@ -107,7 +107,7 @@ function draw() {
   marking = [];
   const parts = [el("h1", { tabIndex: -1 }, TITLES[kind])];
   if (PARTS[task.part]) parts.push(el("p", { class: "banner" }, PARTS[task.part]));
-  if (task.messages.length) parts.push(el("section", { class: "card", "aria-label": "Prompt" }, task.messages.map((m) => turn(m.role, m))));
+  if (task.messages.length) parts.push(el("section", { class: "prompt", "aria-label": "Prompt" }, task.messages.map((m) => turn(m.role, m))));
   if (kind === "chat") parts.push(...chat());
   else {
     if (task.answers.length) parts.push(el("div", { class: "answers" }, task.answers.map(card)));
