@@ -85,5 +85,5 @@ def test_defaults_are_those_of_the_place() -> None:
 def test_every_option_of_the_recipe_is_explained_and_can_be_set_to_its_default() -> None:
     options = describe_fields(Recipe)
     assert [option.key for option in options if not option.description] == []
-    leaves = [option for option in options if option.default]
+    leaves = [option for option in options if option.default and ".*" not in option.key]  # a list's items are set whole
     assert load_config(Recipe, None, [f"{option.key}={option.default}" for option in leaves]) == Recipe()
