@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,9 @@ class Context:
         sources = (data.prompts,) if isinstance(data.prompts, str) else data.prompts
         parts = [self._prompts_of(source) for source in sources]
         train = tuple(prompt for part in parts for prompt in part.train)
-        heldout = tuple(prompt for part in parts for prompt in part.heldout)
+        # in turn, so that the first few that an evaluation takes are of every source
+        turns = zip_longest(*(part.heldout for part in parts))
+        heldout = tuple(prompt for turn in turns for prompt in turn if prompt is not None)
         twice = next((name for name, number in Counter(p.id for p in (*train, *heldout)).items() if number > 1), None)
         if twice is not None:
             problem = f'two sources have a prompt called "{twice}".'
