@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICK = 0.05  # seconds between two looks at the memory
 _KEPT_ERRORS = 2000
 _LIVE: set[Worker] = set()
+_STARTING = threading.Lock()
 
 
 class Ended(Exception):
@@ -46,16 +48,19 @@ class Worker:
         line = command(setting, limits, judge=judge, control=inner.fileno(), seccomp_file=seccomp_file)
         passed = [inner.fileno(), *([seccomp_file] if seccomp_file is not None else [])]
         try:
-            self._process = subprocess.Popen(
-                line,
-                stdin=subprocess.DEVNULL,
-                stdout=out_write,
-                stderr=err_write,
-                pass_fds=passed,
-                env={},
-                cwd="/",
-                start_new_session=True,
-            )
+            with _STARTING:
+                self._process = subprocess.Popen(
+                    line,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out_write,
+                    stderr=err_write,
+                    pass_fds=passed,
+                    env={},
+                    cwd="/",
+                    start_new_session=True,
+                )
+                self._up = False
+                _LIVE.add(self)
         except BaseException:
             self._control.close()
             os.close(out_read)
@@ -69,8 +74,6 @@ class Worker:
         for file in (self._control.fileno(), out_read, err_read):
             os.set_blocking(file, False)
         self._alive = True
-        self._up = False
-        _LIVE.add(self)
 
     def ready(self, *, seconds: float) -> None:
         """Wait until the process says that it is ready."""
@@ -234,7 +237,8 @@ class Worker:
 
 
 def end_all() -> None:
-    """End every process that was started here and is still there."""
+    """End every process that was started here and is still there; none can be started any more."""
+    _STARTING.acquire()
     for worker in list(_LIVE):
         worker.end()
 
