@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from burnish.annotation.app.context import site_of
 from burnish.annotation.service import projects
-from burnish.annotation.service.work import desk
+from burnish.annotation.service.choosing import desk
 
 router = APIRouter()
 Id = Annotated[int, Path(ge=1, le=2**31 - 1)]
