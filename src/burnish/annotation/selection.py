@@ -34,7 +34,7 @@ class Posterior:
     @property
     def covariance_FF(self) -> Floats:
         """Of θ."""
-        return np.linalg.inv(self.precision_FF)
+        return np.asarray(np.linalg.inv(self.precision_FF), dtype=np.float64)
 
 
 def fit(differences_NF: Floats, labels_N: Floats, *, prior_precision: float = 1.0) -> Posterior:
