@@ -6,13 +6,11 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 from work import (
     BATCH,
     BETA_DPO,
@@ -34,9 +32,9 @@ from work import (
     texts,
 )
 
-from burnish.algorithms.preference_losses import dpo_loss
-from burnish.batch import Batch, TokenSequence, cut
+from burnish.batch import TokenSequence
 from burnish.config.online import Algorithm, Online
+from burnish.config.preference import Dpo, Preference
 from burnish.config.schema import Checkpointing, Optimiser, Ppo, RewardModel, Sampling, Sft
 from burnish.generation.base import Request, SamplingParams, request_seed
 from burnish.generation.native import NativeEngine
@@ -48,11 +46,10 @@ from burnish.models.roles import Roles, View, adapter_roles, copy_roles, policy_
 from burnish.records import Comparison, Prompt, Reward, Rollout
 from burnish.rewards.model import RewardModelScorer
 from burnish.trainers.groups import RankedGroup
-from burnish.trainers.learner import Learner, Term
 from burnish.trainers.online import train_online
+from burnish.trainers.preference import prepare, train_preferences
 from burnish.trainers.reward_model import score_sequences, train_reward_model
 from burnish.trainers.sft import train_sft
-from burnish.trainers.stages import column
 
 PARAMS = SamplingParams(NEW_TOKENS, min_new_tokens=NEW_TOKENS)
 SPEC = LoraSpec(LORA_RANK, float(LORA_ALPHA))
@@ -162,33 +159,22 @@ def reward_model() -> None:
 
 def dpo() -> None:
     """One update a step; the reference is the model as it begins, run once over all pairs (its time is shared out)."""
-    pairs = [(answer(row, "chosen"), answer(row, "rejected")) for row in rows()["train"]]
-    view, clock, limit = trained(load()), Clock(), optimiser().micro_batch_tokens
-    everything = Batch(tuple(side for pair in pairs for side in pair))
+    groups = [
+        RankedGroup((answer(row, "chosen"), answer(row, "rejected")), (Comparison(0, 1, 1.0),))
+        for row in rows()["train"]
+    ]
+    config = Preference(
+        loss=Dpo(beta=BETA_DPO), batch_size=BATCH, eval_every=10_000, optimiser=optimiser(), checkpoint=NEVER
+    )
+    view, clock = trained(load()), Clock()
     began = time.perf_counter()
-    ref_P = column(lambda b: view.logprobs(b).logprobs_P, everything, max_tokens=limit)
-    everything = everything.with_columns(ref_logprobs=ref_P)
-    reference_s = (time.perf_counter() - began) / (len(pairs) / BATCH)
-    learner = Learner(view, optimiser(), total_steps=OPTIONS.steps + 1)
-    for at in range(0, len(pairs), BATCH):
-        costs = [len(chosen) + len(rejected.response) for chosen, rejected in pairs[at : at + BATCH]]
-        pieces = [everything.select([2 * (at + i) + side for i in run for side in (0, 1)]) for run in cut(costs, limit)]
-        clock.tick(learner.update(partial(dpo_term, view, piece) for piece in pieces)["loss"])
-    report(step_s=clock.step_s + reference_s, steps=len(clock.losses), loss=mean(clock.losses))
-
-
-def dpo_term(view: View, piece: Batch) -> Term:
-    """The mean over the step's pairs; rows of a piece are chosen, rejected, chosen, ..."""
-
-    def sums(values_P: Tensor) -> Tensor:
-        return torch.zeros(len(piece)).index_add(0, piece.sequence_of_P, values_P).unflatten(0, (-1, 2))
-
-    now, ref = sums(view.logprobs(piece).logprobs_P), sums(piece["ref_logprobs"])
-    loss = dpo_loss(
-        chosen_logprobs=now[:, 0], rejected_logprobs=now[:, 1], ref_chosen_logprobs=ref[:, 0], ref_rejected_logprobs=ref[:, 1],
-        beta=BETA_DPO,
-    )  # fmt: skip
-    return Term(loss.per_token.sum() / BATCH, {})
+    examples = prepare(View(view.backbone), groups, config=config, seed=0, cache=None)
+    reference_s = (time.perf_counter() - began) / (len(groups) / BATCH)
+    train_preferences(
+        view, examples, [], config=config, seed=0, folder=Path(tempfile.mkdtemp()), progress=progress(clock)
+    )
+    clock.ends = [end + number * reference_s for number, end in enumerate(clock.ends)]
+    timed(clock)
 
 
 def grpo() -> None:
