@@ -43,6 +43,9 @@ class Completion:
     `tokens` hold the end token when `finish_reason` is "stop"; `text` is them decoded without special tokens.
     `sampler_logprobs[t]` is the log-probability (nats) of `tokens[t]` under the distribution it was sampled from,
     `model_logprobs[t]` the raw model's: temperature 1, nothing truncated, penalised or forbidden. Empty if unknown.
+
+    Of several turns, `tokens` are everything after the prompt, and `response_mask` is True at those that the sampler drew, the
+    others being an environment's; log-probabilities are those of the drawn tokens. An empty mask: all were drawn.
     """
 
     text: str
@@ -50,16 +53,23 @@ class Completion:
     sampler_logprobs: tuple[float, ...]
     finish_reason: Literal["stop", "length"]
     model_logprobs: tuple[float, ...] = ()
+    response_mask: tuple[bool, ...] = ()
+
+    @property
+    def drawn(self) -> int:
+        """How many tokens the sampler drew."""
+        return sum(self.response_mask) if self.response_mask else len(self.tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One completion of one prompt, with the version of the weights that wrote it."""
+    """One completion of one prompt, with the version of the weights that wrote it, and what an environment paid, by name."""
 
     prompt: Prompt
     prompt_tokens: tuple[int, ...]
     completion: Completion
     weight_version: int
+    paid: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +100,15 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class PreferenceGroup:
-    """A prompt, the responses to it, and every comparison made among them: one batch element of a reward model."""
+    """A prompt, the responses to it, and every comparison made among them: one batch element of a reward model.
+
+    `labels`, where responses were judged singly: for each of them the probability in [0, 1] that it is desirable.
+    """
 
     prompt: Prompt
     responses: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
+    labels: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

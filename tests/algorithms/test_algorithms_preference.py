@@ -275,3 +275,16 @@ def test_every_row_takes_what_the_table_says():
         assert OPTIONS[name].keys() <= names, name
         assert row.function.__doc__, name
         assert "arXiv" in row.function.__doc__, name
+
+
+@pytest.mark.parametrize("name", [*PAIRED, "ipo per token"])
+def test_rewards_of_single_answers_are_those_of_the_pairs(name: str):
+    name, average = name.split()[0], "per token" in name
+    more = {"average": average} if name == "ipo" else {}
+    found = by_hand(name, **more)
+    rewards = LOSSES[name].rewards(
+        logprobs=tensor(CHOSEN, REJECTED), ref_logprobs=tensor(REF_CHOSEN, REF_REJECTED), tokens=tensor(*LENGTHS),
+        options={**OPTIONS[name], **more},
+    )  # fmt: skip
+    expected = [float(found.stats[f"{side}_reward"]) for side in ("chosen", "rejected")]
+    assert rewards.tolist() == pytest.approx(expected)

@@ -76,15 +76,16 @@ def test_limit_stops_before_a_later_bad_row(tmp_path):
 def test_a_hub_dataset(monkeypatch):
     asked = []
 
-    def load_dataset(ref, split):
-        asked.append((ref, split))
+    def load_dataset(*ref, split):
+        asked.append((*ref, split))
         return datasets.Dataset.from_list([{"prompt": "p", "completion": "c"}])
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     [row] = read_rows("owner/name")
     assert (row.file, row.number, dict(row.values)) == ("owner/name", 1, {"prompt": "p", "completion": "c"})
     read_rows("owner/name", split="test")
-    assert asked == [("owner/name", "train"), ("owner/name", "test")]
+    read_rows("owner/name:main")
+    assert asked == [("owner/name", "train"), ("owner/name", "test"), ("owner/name", "main", "train")]
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from opening import open_or_skip
 
-from burnish.errors import UserError
-from burnish.sandbox import TIERS, Limits, Sandbox, Tier
-
-
-def open_or_skip(tier: Tier, **settings: object) -> Sandbox:
-    try:
-        return Sandbox(tier, **settings)  # type: ignore[arg-type]
-    except UserError as error:
-        pytest.skip(str(error))
+from burnish.sandbox import TIERS, Limits, Sandbox
 
 
 @pytest.fixture(scope="module", params=TIERS)

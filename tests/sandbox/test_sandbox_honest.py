@@ -6,9 +6,9 @@ import dataclasses
 
 import pytest
 from honest import DOUBLED, HONEST
+from opening import open_or_skip
 
 from burnish.sandbox import TIERS, Job, Limits, Sandbox, Tier, code_tests
-from conftest import open_or_skip
 
 
 def test_honest_programs_pass(sandbox: Sandbox) -> None:
@@ -22,6 +22,12 @@ def test_a_file_may_be_written_in_the_first_tier(sandbox: Sandbox) -> None:
     program = "open('/tmp/n', 'w').write(input())\nprint(2 * int(open('/tmp/n').read()))"
     (outcome,) = sandbox.run([Job(program, code_tests(DOUBLED))])
     assert outcome.kind == ("passed" if sandbox.tier == "bubblewrap" else "failed")
+
+
+def test_without_disk_nothing_can_be_written() -> None:
+    program = "try:\n    open('/tmp/n', 'w')\nexcept OSError:\n    print(2 * int(input()))"
+    with open_or_skip("bubblewrap", limits=Limits(disk_mb=0, seconds=20), parallel=1) as sandbox:
+        assert sandbox.run([Job(program, code_tests(DOUBLED))])[0].kind == "passed"
 
 
 def test_programs_do_not_see_each_other(sandbox: Sandbox) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 from hostile import FUNCTION, MILD, STDIN
+from opening import open_or_skip
 
 from burnish.sandbox import TIERS, CodeTests, Job, Limits, Outcome, code_tests
 from burnish.sandbox.worker import _private_memory
-from conftest import open_or_skip
 
 # The address-space limit stands on the command line of every sandboxed process: an odd one marks those of this run.
 MEMORY_MB = random.Random(os.getpid()).randrange(300, 480)

@@ -15,9 +15,10 @@ from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.heads import ScalarHead
 from burnish.models.roles import View
 from burnish.records import Comparison
+from burnish.trainers.groups import RankedGroup
 from burnish.trainers.learner import Diverged, Learner, Term, schedule
 from burnish.trainers.online import policy_term, value_term
-from burnish.trainers.reward_model import RankedGroup, bradley_terry_term
+from burnish.trainers.reward_model import bradley_terry_term
 from burnish.trainers.sft import mean_nll, nll_term
 
 SEQUENCES = tuple(TokenSequence((258, 10 + i % 2), tuple(range(20 + i, 24 + 2 * i))) for i in range(6))

@@ -79,6 +79,67 @@ def group_advantages(*, rewards_GK: Tensor, eps: float = 1e-4) -> Tensor:
     return centred / (rewards_GK.std(dim=1, keepdim=True) + eps)
 
 
+def centred_in_groups(*, rewards_B: Tensor, groups_B: Tensor) -> Tensor:
+    """[B]: R − mean over the completion's group, `groups_B` its number (Liu et al., arXiv:2503.20783, section 3.2).
+
+    Groups may differ in size. Where all rewards of a group are equal the result is 0 to the last bit, not only nearly.
+    """
+    _, mean_G, varies_G = _groups(rewards_B, groups_B)
+    return torch.where(varies_G[groups_B], rewards_B - mean_G[groups_B], 0.0)
+
+
+def leave_one_out(*, rewards_B: Tensor, groups_B: Tensor) -> Tensor:
+    """[B]: R_i − mean of the others of its group = (R_i − mean) · K/(K − 1) (Ahmadian et al., arXiv:2402.14740, eq. 7).
+
+    A completion without others gets 0: nothing is known to compare it with.
+    """
+    count_G, _, _ = _groups(rewards_B, groups_B)
+    count_B = count_G[groups_B]
+    return centred_in_groups(rewards_B=rewards_B, groups_B=groups_B) * count_B / (count_B - 1).clamp(min=1)
+
+
+def normalised_in_groups(*, rewards_B: Tensor, groups_B: Tensor, eps: float = 1e-4) -> Tensor:
+    """[B]: `group_advantages` for groups that may differ in size: (R − mean) / (std + eps), sample standard deviation."""
+    count_G, _, _ = _groups(rewards_B, groups_B)
+    centred_B = centred_in_groups(rewards_B=rewards_B, groups_B=groups_B)
+    squares_G = torch.zeros_like(count_G, dtype=rewards_B.dtype).index_add(0, groups_B, centred_B**2)
+    std_G = (squares_G / (count_G - 1).clamp(min=1)).sqrt()
+    return centred_B / (std_G[groups_B] + eps)
+
+
+def spread_in_groups(*, rewards_B: Tensor, groups_B: Tensor) -> Tensor:
+    """[G]: the sample standard deviation of each group that has a member, in the order of their numbers; 0 for one member."""
+    count_G, _, _ = _groups(rewards_B, groups_B)
+    centred_B = centred_in_groups(rewards_B=rewards_B, groups_B=groups_B)
+    squares_G = torch.zeros_like(count_G, dtype=rewards_B.dtype).index_add(0, groups_B, centred_B**2)
+    return (squares_G / (count_G - 1).clamp(min=1)).sqrt()[count_G > 0]
+
+
+def _groups(rewards_B: Tensor, groups_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """[G] each: how many there are, their mean, and whether they differ at all."""
+    size = int(groups_B.max()) + 1 if len(groups_B) else 0
+    count_G = torch.bincount(groups_B, minlength=size)
+    mean_G = rewards_B.new_zeros(size).index_add(0, groups_B, rewards_B) / count_G.clamp(min=1)
+    high_G = rewards_B.new_zeros(size).scatter_reduce(0, groups_B, rewards_B, "amax", include_self=False)
+    low_G = rewards_B.new_zeros(size).scatter_reduce(0, groups_B, rewards_B, "amin", include_self=False)
+    return count_G, mean_G, high_G != low_G
+
+
+def overlong_penalty(*, lengths_B: Tensor, longest: int, cache: int) -> Tensor:
+    """[B]: 0 while |y| ≤ M − c, then (M − c − |y|)/c, which is −1 at M, and −1 beyond (Yu et al., arXiv:2503.14476, eq. 13).
+
+    Args:
+        lengths_B: |y|, in tokens.
+        longest: M, the longest completion.
+        cache: c, the last tokens before it, in which the penalty grows; from 1 to M.
+
+    Raises ValueError for a cache out of range.
+    """
+    if not 1 <= cache <= longest:
+        raise ValueError(f"the cache is {cache} tokens; from 1 to {longest} make sense")
+    return ((longest - cache - lengths_B) / cache).clamp(min=-1.0, max=0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class RunningMoments:
     """Count, mean and sum of squared deviations of all scores so far (Chan, Golub & LeVeque 1979), in float64."""

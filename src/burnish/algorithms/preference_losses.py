@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -277,6 +278,14 @@ class PreferenceLoss:
     reference: bool = True
     lengths: bool = False
     unpaired: bool = False
+
+    def rewards(self, *, logprobs: Tensor, ref_logprobs: Tensor, tokens: Tensor, options: Mapping[str, Any]) -> Tensor:
+        """The implicit reward of each answer, as the function's statistics have it: β or τ times h (l without a reference),
+        divided by |y| where the loss is. `options` are the loss's."""
+        value = logprobs - ref_logprobs if self.reference else logprobs
+        if self.lengths and options.get("average", True):
+            value = value / tokens
+        return (options["beta"] if "beta" in options else options["tau"]) * value
 
 
 LOSSES: Mapping[str, PreferenceLoss] = {

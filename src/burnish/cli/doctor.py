@@ -8,10 +8,13 @@ from importlib.util import find_spec
 
 import typer
 
+from burnish.errors import UserError
 from burnish.models.int8 import fast_here as int8_is_fast
 from burnish.models.precision import fast_here as bfloat16_is_fast
 from burnish.models.sources import ALIASES, cache_root, cached_models, verify
 from burnish.runs.manifest import environment
+from burnish.sandbox import TIERS, Sandbox
+from burnish.sandbox.attacks import attack
 
 _EXTRAS = ("tensorboard", "wandb", "trackio")
 
@@ -53,6 +56,7 @@ def examine() -> int:
         "int8",
         "fast here: ppo.sampling.products=int8" if int8_is_fast() else "slow on this processor: keep the model's own",
     )
+    missing += _sandboxes()
     for name in _EXTRAS:
         here = find_spec(name) is not None
         _line(True, name, "installed" if here else f"not installed (optional): pip install 'burnish[{name}]'")
@@ -76,6 +80,30 @@ def _models() -> int:
             else f"damaged ({', '.join(bad)}): remove {cached[alias]} and run burnish models pull {alias}",
         )
     return damaged
+
+
+def _sandboxes() -> int:
+    """Try each tier of the sandbox and attack it; the number of tiers that let something through."""
+    leaking = 0
+    for tier in TIERS:
+        try:
+            with Sandbox(tier, parallel=2) as sandbox:
+                results = list(attack(sandbox))
+                walls = ["system-call filter" if sandbox.seccomp else "NO system-call filter (install libseccomp2)"]
+                walls += ["nested user namespaces possible (bubblewrap 0.8 forbids them)"] * sandbox.nested_namespaces
+                python = sandbox.python
+        except UserError as error:
+            _line(False, tier, f"code rewards cannot use this tier: {error}")
+            continue
+        through = [f"{each.name}: {detail}" for each, contained, detail in results if not contained]
+        leaking += bool(through)
+        held = f"{len(results) - len(through)} of {len(results)} attacks contained"
+        _line(
+            not through,
+            tier,
+            "; ".join([held, *(f"NOT CONTAINED {each}" for each in through), f"Python {python}", *walls]),
+        )
+    return leaking
 
 
 def _accelerator() -> str:

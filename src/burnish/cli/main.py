@@ -10,7 +10,7 @@ import typer
 
 from burnish._version import __version__
 from burnish.cli.annotate import annotate
-from burnish.cli.annotate_data import revise_answers
+from burnish.cli.annotate_ai import revise_answers
 from burnish.errors import UserError
 
 app = typer.Typer(
@@ -101,11 +101,83 @@ def _stage_command(name: str, help_text: str) -> None:
     app.command(name)(command)
 
 
+def _algorithm_command(name: str) -> None:
+    def command(
+        overrides: Overrides = None,
+        config: ConfigFile = None,
+        out: Out = None,
+        quiet: Quiet = False,
+        traceback: Traceback = False,
+    ) -> None:
+        recipe = _load(config, [f"online.algorithm.name={name}", *(overrides or [])])
+        typer.echo(_run(recipe, quiet=quiet, out=out, only="online") / "online")
+
+    example = f"`burnish {name} --config recipes/rlvr-arithmetic.yaml --out runs/{name}`"
+    command.__doc__ = f"Train the policy by {name} from the recipe's rewards (the stage online).\n\nExample: {example}"
+    app.command(name)(command)
+
+
 _stage_command("sft", "Fine-tune the pretrained model on demonstrations (stage 1).")
 _stage_command("collect", "Sample responses and have the panel rank them (stage 2).")
 _stage_command("reward", "Train the reward model on the comparisons (stage 3).")
+_stage_command("preference", "Train the policy on the comparisons, by the loss that the recipe names.")
 _stage_command("ppo", "Train the policy against the reward model (stage 4).")
+for _name in (
+    "grpo", "dr-grpo", "dapo", "gspo", "cispo", "rloo", "reinforce++", "reinforce++-baseline",
+):  # fmt: skip
+    _algorithm_command(_name)
 _stage_command("evaluate", "Compare the models on held-out prompts (stage 5).")
+
+
+def _loss_command(loss: str, help_text: str) -> None:
+    def command(
+        overrides: Overrides = None,
+        config: ConfigFile = None,
+        out: Out = None,
+        quiet: Quiet = False,
+        traceback: Traceback = False,
+    ) -> None:
+        from burnish.config.load import with_stage
+
+        chosen = [f"preference.loss.name={loss}", *(overrides or ())]
+        recipe = with_stage(_load(config, chosen), "preference", lambda more: _load(config, [*chosen, *more]))
+        folder = _run(recipe, quiet=quiet, out=out, only="preference")
+        typer.echo(folder / "preference")
+
+    command.__doc__ = (
+        f"{help_text} The stage `preference` with this loss, whatever the recipe names.\n\n"
+        f"Example: `burnish {loss} --config recipes/dpo.yaml --out runs/{loss}`"
+    )
+    app.command(loss)(command)
+
+
+_loss_command("dpo", "Direct preference optimisation.")
+_loss_command("cdpo", "Conservative DPO: labels that are wrong now and then.")
+_loss_command("rdpo", "Robust DPO: labels that were flipped with a known probability.")
+_loss_command("dpo_norm", "Length-normalised DPO.")
+_loss_command("ipo", "Identity preference optimisation.")
+_loss_command("hinge", "SLiC's hinge on DPO's rewards.")
+_loss_command("simpo", "SimPO: no reference, mean log-probabilities, a target margin.")
+_loss_command("kto", "KTO: answers judged singly.")
+_loss_command("orpo", "ORPO: odds ratio and NLL, no reference.")
+_loss_command("cpo", "CPO: DPO without a reference, and NLL.")
+
+
+@app.command()
+def pairs(
+    source: Annotated[str, typer.Argument(help="Rows of pairs, or of single judgements: a file, a folder, a hub id.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .jsonl file to write.")],
+    to: Annotated[str, typer.Option(help="paired (prompt, chosen, rejected) or unpaired (prompt, completion, label).")],
+    traceback: Traceback = False,
+) -> None:
+    """Turn pairs into single judgements, or single judgements into pairs; say what was left out.
+
+    Example: `burnish pairs comparisons.jsonl --to unpaired --out judgements.jsonl`
+    """
+    from burnish.cli.pairs import convert
+
+    for line in convert(source, out, to=to):
+        typer.echo(line)
 
 
 @app.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,8 +18,8 @@ from burnish.errors import UserError
 Config = TypeVar("Config", bound=BaseModel)
 
 ALIASES = {
-    "per_device_train_batch_size": "batch_size (of sft, reward) or ppo.prompts_per_step",
-    "num_train_epochs": "epochs (of sft, reward, ppo)",
+    "per_device_train_batch_size": "batch_size (of sft, reward, preference) or ppo.prompts_per_step",
+    "num_train_epochs": "epochs (of sft, reward, preference, ppo)",
     "num_ppo_epochs": "ppo.epochs",
     "num_mini_batches": "ppo.mini_batches",
     "num_generations": "responses_per_prompt (of collect, ppo)",
@@ -40,8 +40,18 @@ ALIASES = {
     "max_length": "model.max_length",
     "model_name_or_path": "model.name",
     "optimizer": "optimiser",
-    "max_steps": "epochs (of sft, reward) or ppo.steps",
+    "max_steps": "epochs (of sft, reward, preference) or ppo.steps",
     "report_to": "trackers",
+    "loss_type": "preference.loss.name (sigmoid: dpo; sigmoid_norm: dpo_norm; robust: rdpo)",
+    "cpo_alpha": "preference.loss.sft.weight",
+    "rpo_alpha": "preference.loss.sft.weight",
+    "simpo_gamma": "preference.loss.gamma",
+    "label_smoothing": "preference.loss.label_smoothing (of cdpo) or preference.loss.label_noise (of rdpo)",
+    "desirable_weight": "preference.loss.desirable_weight (of kto)",
+    "undesirable_weight": "preference.loss.undesirable_weight (of kto)",
+    "precompute_ref_log_probs": "preference.loss (the reference is always run once and cached: nothing to set)",
+    "padding_free": "optimiser.micro_batch_tokens (batches are always packed: nothing to set)",
+    "use_peft": "lora (of sft, reward, preference)",
 }
 """Keys that users of other trainers type, and what they are called here."""
 
@@ -110,6 +120,12 @@ def load_config(
         return model.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise _explain(error, model, json.loads(text), file, origins, aliases) from None
+
+
+def with_stage(recipe: Config, stage: str, again: Callable[[list[str]], Config]) -> Config:
+    """`recipe` with `stage` among its stages; where it lacks it, loaded once more by `again` with the override that adds it."""
+    stages: tuple[str, ...] = recipe.stages  # type: ignore[attr-defined]
+    return recipe if stage in stages else again([f"stages=[{', '.join((*stages, stage))}]"])
 
 
 def dump_yaml(config: BaseModel) -> str:

@@ -45,7 +45,8 @@ class Loaded(Generic[Item]):
 
 
 def demonstrations(rows: Sequence[Row]) -> Loaded[Demonstration]:
-    """Conversations to imitate: `messages`; or `prompt` and `completion`; or the chosen side of a preference.
+    """Conversations to imitate: `messages`; or `prompt` and `completion`; or the chosen side of a preference; or GSM8K's
+    `question` and `answer`.
 
     `prompt` and `completion` are text or lists of messages. Dropped and counted: "duplicate"; "labelled undesirable"
     (the column `label` is false: the ecosystem's mark of an answer that nobody should imitate); and what
@@ -53,13 +54,15 @@ def demonstrations(rows: Sequence[Row]) -> Loaded[Demonstration]:
     """
 
     def read(row: Row) -> Demonstration:
-        columns = _columns(row, ("messages",), ("prompt", "completion"), ("chosen", "rejected"))
+        columns = _columns(row, ("messages",), ("prompt", "completion"), ("chosen", "rejected"), *_gsm8k(row))
         if row.values.get("label") is False:
             raise _Dropped("labelled undesirable")
         if columns == ("chosen", "rejected"):
             return Demonstration(_id(row), _pair(row)[0])
         if columns == ("messages",):
             turns = _turns(row, "messages")
+        elif columns == ("question", "answer"):
+            turns = [*_turns(row, "question", text_as="user"), *_turns(row, "answer", text_as="assistant")]
         else:
             turns = [*_turns(row, "prompt", text_as="user"), *_turns(row, "completion", text_as="assistant")]
         return Demonstration(_id(row), _conversation(row, turns, last="assistant"))
@@ -67,21 +70,29 @@ def demonstrations(rows: Sequence[Row]) -> Loaded[Demonstration]:
     return _load(rows, read, content=lambda demo: contents(demo.messages))
 
 
-def prompts(rows: Sequence[Row]) -> Loaded[Prompt]:
-    """Conversations to answer: `prompt` (text or messages); or `messages` ending with the user; or a preference's prompt.
+def prompts(rows: Sequence[Row], *, instruction: str | None = None) -> Loaded[Prompt]:
+    """Conversations to answer: `prompt` (text or messages); or `messages` ending with the user; or a preference's prompt; or
+    GSM8K's `question` and `answer`, whose `answer` becomes what stands behind "####" and whose whole text `solution`.
 
-    The row's other columns become `Prompt.columns`. Dropped and counted: "duplicate" (equal in the conversation and in
+    `instruction` is put behind each prompt, after an empty line. The row's other columns become `Prompt.columns`. Dropped and counted: "duplicate" (equal in the conversation and in
     every column but `id`), and what `preference_pairs` drops.
     """
 
     def read(row: Row) -> Prompt:
-        columns = _columns(row, ("prompt",), ("messages",), ("chosen", "rejected"))
-        if columns == ("chosen", "rejected"):
+        columns = _columns(row, ("prompt",), ("messages",), ("chosen", "rejected"), *_gsm8k(row))
+        others = _other_columns(row, *columns)
+        if columns == ("question", "answer"):
+            messages = (Message(role="user", content=_filled(row, "question", row.values["question"])),)
+            others = {**_worked(row), **others}
+        elif columns == ("chosen", "rejected"):
             messages = _pair(row)[0][:-1]
         else:
             turns = _turns(row, columns[0], text_as="user" if columns == ("prompt",) else None)
             messages = _conversation(row, turns, last="user")
-        return Prompt(_id(row), messages, _other_columns(row, *columns))
+        if instruction is not None:
+            last = Message(role="user", content=f"{messages[-1]['content']}\n\n{instruction}")
+            messages = (*messages[:-1], last)
+        return Prompt(_id(row), messages, others)
 
     def content(prompt: Prompt) -> Hashable:
         return contents(prompt.messages), json.dumps(dict(prompt.columns), sort_keys=True, default=repr)
@@ -98,7 +109,8 @@ def preference_pairs(rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
     - `chosen`, `rejected`, each a whole conversation as a list of messages: all turns but the last are the prompt;
     - the same as transcripts, `"\n\nHuman: ...\n\nAssistant: ..."`, the layout of Anthropic's HH. White space round a
       turn is layout there, and is removed.
-    A column `margin` becomes the comparison's margin; further columns become `Prompt.columns`.
+    A column `probability` in [0, 1] says how sure it is that the chosen response is the better one (a share of annotators; 1
+    without it), `margin` becomes the comparison's margin; further columns become `Prompt.columns`.
 
     Dropped and counted: "chosen equals rejected"; "duplicate" (prompt and both responses); and in transcripts, whose
     published files hold such rows, "empty turn", "turns do not alternate" (the model wrote a marker itself) and "prompts
@@ -108,9 +120,10 @@ def preference_pairs(rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
     def read(row: Row) -> PreferenceGroup:
         _columns(row, ("chosen", "rejected"))
         chosen, rejected = _pair(row)
-        prompt = Prompt(_id(row), chosen[:-1], _other_columns(row, "prompt", "chosen", "rejected", "margin"))
+        columns = _other_columns(row, "prompt", "chosen", "rejected", "margin", "probability")
         responses = (chosen[-1]["content"], rejected[-1]["content"])
-        return PreferenceGroup(prompt, responses, (Comparison(0, 1, 1.0, margin=_margin(row)),))
+        comparison = Comparison(0, 1, _probability(row), margin=_margin(row))
+        return PreferenceGroup(Prompt(_id(row), chosen[:-1], columns), responses, (comparison,))
 
     return _load(rows, read, content=lambda group: (contents(group.prompt.messages), group.responses))
 
@@ -186,6 +199,15 @@ def _margin(row: Row) -> float:
         return 0.0
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         _fail(row, "margin", f"must be a finite number, not {_shown(value)}.")
+    return float(value)
+
+
+def _probability(row: Row) -> float:
+    value = row.values.get("probability")
+    if value is None:
+        return 1.0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
+        _fail(row, "probability", f"must be a number between 0 and 1, not {_shown(value)}.")
     return float(value)
 
 
@@ -287,6 +309,25 @@ def _side(row: Row, column: str) -> tuple[Message, ...]:
     if len(turns) > 1 and not repeats:
         _fail(row, column, "must be one assistant turn, or the prompt's turns and one assistant turn.")
     return _conversation(row, [*prompt, turns[-1]], last="assistant")
+
+
+def _gsm8k(row: Row) -> tuple[tuple[str, str], ...]:
+    """GSM8K's layout, where a row has both of its columns."""
+    layout = ("question", "answer")
+    return (layout,) if all(row.values.get(column) is not None for column in layout) else ()
+
+
+def _worked(row: Row) -> dict[str, Any]:
+    """GSM8K's answer: a solution whose last line is "#### RESULT"."""
+    solution = _filled(row, "answer", row.values["answer"])
+    _, marked, result = solution.rpartition("####")
+    if not marked or not result.strip():
+        _fail(
+            row,
+            "answer",
+            'must end with "#### RESULT", as GSM8K\'s do. If it is the result itself, name the question "prompt".',
+        )
+    return {"answer": result.strip(), "solution": solution, "tags": ["maths", "reasoning"]}
 
 
 def _is_transcript(row: Row, column: str) -> bool:

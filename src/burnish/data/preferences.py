@@ -51,12 +51,53 @@ def groups_from_rankings(rankings: Iterable[Ranking]) -> Loaded[PreferenceGroup]
     return replace(kept, dropped={**merged.dropped, **kept.dropped})
 
 
+def desirability(responses: int, comparisons: Sequence[Comparison]) -> tuple[float | None, ...]:
+    """For each response the mean, over its comparisons, of the probability that it is the better one; None: in none.
+
+    This is how pairs are taken apart: of a single pair, p for the first and 1 − p for the second.
+    """
+    won, met = [0.0] * responses, [0] * responses
+    for pair in comparisons:
+        for index, p in ((pair.first, pair.probability), (pair.second, 1.0 - pair.probability)):
+            won[index] += p
+            met[index] += 1
+    return tuple(w / m if m else None for w, m in zip(won, met, strict=True))
+
+
+def comparisons_from_labels(labels: Sequence[float]) -> tuple[Comparison, ...]:
+    """Every pair of responses judged differently, the more desirable one first: p = (1 + label_w − label_l)/2.
+
+    True and false give 1; of two equal labels neither is preferred, and there is no comparison.
+    """
+    return tuple(
+        Comparison(i, j, (1.0 + labels[i] - labels[j]) / 2.0)
+        for i in range(len(labels))
+        for j in range(len(labels))
+        if labels[i] > labels[j]
+    )
+
+
+def extremes(group: PreferenceGroup) -> PreferenceGroup:
+    """The best response and the worst alone, of those that were compared with one another: the pair with the largest gap in
+    `desirability` (the first of equals). Groups of one comparison, or of none, stay as they are."""
+    if len(group.comparisons) < 2:
+        return group
+    found = [0.0 if p is None else p for p in desirability(len(group.responses), group.comparisons)]
+    best = max(group.comparisons, key=lambda c: abs(found[c.first] - found[c.second]))
+    sides = {best.first, best.second}
+    between = [c for c in group.comparisons if {c.first, c.second} == sides]
+    kept = sorted(sides)
+    moved = tuple(replace(c, first=kept.index(c.first), second=kept.index(c.second)) for c in between)
+    labels = tuple(group.labels[i] for i in kept) if group.labels else ()
+    return PreferenceGroup(group.prompt, tuple(group.responses[i] for i in kept), moved, labels)
+
+
 def merge_by_prompt(groups: Iterable[PreferenceGroup]) -> Loaded[PreferenceGroup]:
     """One group for each different conversation, in the order of first sight, its equal responses made one.
 
     Comparisons are kept, pointed at the merged responses; several annotators of one pair stay several comparisons. Those
     of a response with an equal one say nothing: dropped and counted as "comparison of equal responses". The first group's
-    prompt (id, columns) stays.
+    prompt (id, columns) stays. Labels of single responses stay where nothing is merged.
     """
     merged: dict[Hashable, PreferenceGroup] = {}
     dropped: Counter[str] = Counter()
@@ -69,7 +110,8 @@ def merge_by_prompt(groups: Iterable[PreferenceGroup]) -> Loaded[PreferenceGroup
         telling = [c for c in moved if c.first != c.second]
         if len(telling) < len(moved):
             dropped["comparison of equal responses"] += len(moved) - len(telling)
-        merged[key] = PreferenceGroup(known.prompt, responses, (*known.comparisons, *telling))
+        labels = group.labels if key not in merged and responses == group.responses else ()
+        merged[key] = PreferenceGroup(known.prompt, responses, (*known.comparisons, *telling), labels)
     return Loaded(tuple(merged.values()), dict(dropped))
 
 

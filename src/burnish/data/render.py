@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from burnish.data.columns import Loaded, Origin, Record, record_id
 from burnish.data.sources import one_line
@@ -72,13 +72,15 @@ def render_demonstration(tokenizer: PreTrainedTokenizerBase, demo: Demonstration
     return Rendered(tuple(token for piece in pieces for token in piece), mask)
 
 
-def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, *, max_tokens: int) -> tuple[int, ...]:
-    """The prompt's tokens, with the header of the assistant's turn at the end.
+def render_prompt(
+    tokenizer: PreTrainedTokenizerBase, prompt: Prompt, *, max_tokens: int, tools: Sequence[Mapping[str, Any]] = ()
+) -> tuple[int, ...]:
+    """The prompt's tokens, with the header of the assistant's turn at the end; `tools` are handed to the template.
 
     Raises TooLong above `max_tokens`; other errors as `render_demonstration`.
     """
     _check_text(tokenizer, prompt.messages, prompt.id)
-    tokens = _encoded(tokenizer, _text(tokenizer, prompt.messages, prompt.id, header=True))
+    tokens = _encoded(tokenizer, _text(tokenizer, prompt.messages, prompt.id, header=True, tools=tools))
     _check_length(len(tokens), max_tokens, f"prompt {prompt.id!r}")
     return tokens
 
@@ -99,6 +101,56 @@ def render_response(
     prompt_tokens, response_tokens = _tokenised(tokenizer, whole[:stop], [len(before)])
     _check_length(len(prompt_tokens) + len(response_tokens), max_tokens, f"prompt {prompt.id!r} with its response")
     return RenderedResponse(prompt_tokens, response_tokens)
+
+
+def render_reply(tokenizer: PreTrainedTokenizerBase, message: Message, *, name: str = "reply") -> tuple[int, ...]:
+    """The tokens between the end token of an assistant's turn and the next such turn, with `message` said in between.
+
+    They go behind the tokens that were sampled, which are never decoded and tokenised again.
+    Raises UserError when the template refuses the message's role, is not prefix-stable, or the text holds a control token.
+    """
+    _check_text(tokenizer, [message], name)
+    said = Message(role="assistant", content="b")
+    asked = Message(role="user", content="a")
+    header = _text(tokenizer, [asked], name, header=True)
+    before = _text(tokenizer, [asked, said], name)
+    whole = _text(tokenizer, [asked, said, message], name, header=True)
+    _check_prefix(before, whole, name)
+    return _encoded(tokenizer, whole[_turn_end(tokenizer, before, (len(header), len(before)), "b", name) :])
+
+
+def without_control_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """The text with the template's control tokens taken out, for text that a machine made and nobody can mend."""
+    for token in _special_tokens(tokenizer):
+        text = text.replace(token, "")
+    return text
+
+
+def call_marks(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str] | None:
+    """What the chat template writes before and after the JSON of a tool call; None if it writes no tool calls."""
+    call = {"type": "function", "function": {"name": "burnish_probe", "arguments": {"x": 1}}}
+    said: dict[str, Any] = {"role": "assistant", "content": "", "tool_calls": [call]}
+    try:
+        header = _text(tokenizer, [Message(role="user", content="a")], "probe", header=True)
+        template = _template(tokenizer)
+        chat = [{"role": "user", "content": "a"}, said]
+        text = str(tokenizer.apply_chat_template(chat, chat_template=template, tokenize=False))
+    except Exception:  # a template may refuse the form in ways of its own; then it has none
+        return None
+    turn = text[len(header) :] if text.startswith(header) else text
+    at = turn.find("burnish_probe")
+    start, stop = turn.rfind("{", 0, at), turn.rfind("}")
+    if at < 0 or start < 0:
+        return None
+    after = turn[stop + 1 :]
+    for token in _special_tokens(tokenizer):
+        after = after.partition(token)[0]
+    return turn[:start].strip(), after.strip()
+
+
+def describes_tools(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the chat template describes tools to the model when it is handed them."""
+    return re.search(r"\btools\b", _template(tokenizer)) is not None
 
 
 def end_token_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
@@ -246,6 +298,7 @@ def _text(
     *,
     header: bool = False,
     template: str | None = None,
+    tools: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The conversation as text, with the header of an assistant's turn behind it where asked for."""
     from jinja2 import TemplateError
@@ -253,7 +306,10 @@ def _text(
     template = _template(tokenizer) if template is None else template
     chat = [{**message} for message in messages]
     try:
-        text = tokenizer.apply_chat_template(chat, chat_template=template, tokenize=False, add_generation_prompt=header)
+        given: Any = [dict(tool) for tool in tools] or None
+        text = tokenizer.apply_chat_template(
+            chat, tools=given, chat_template=template, tokenize=False, add_generation_prompt=header
+        )
     except TemplateError as error:
         raise UserError(f"the chat template refuses {name!r}: {one_line(error)}.", hint="Change the roles.") from error
     return str(text)

@@ -18,12 +18,13 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
+from burnish.data.tasks import PREFIX, task_rows
 from burnish.errors import UserError
 
 FILE_KINDS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
 BUILTIN = "builtin:"
 
-_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(:\w[\w.-]*)?")  # the part behind a colon names a configuration
 _FILE_ENDING = re.compile(r"\.(gz|zip|xz|zst|json\w*|parquet|arrow|csv|tsv|txt|xlsx?|ya?ml)$", re.IGNORECASE)
 
 
@@ -45,7 +46,8 @@ def read_rows(ref: str | Path, *, split: str | None = None, limit: int | None = 
 
     `ref` is a file (.jsonl, .json holding a list, either of them with .gz, or .parquet); a folder, whose files of these
     kinds are read in the order of their paths while others are passed over; `builtin:NAME` for data that ships with
-    Burnish; or the id of a dataset on the hub. `split` names the hub's split ("train" if not given); elsewhere it keeps
+    Burnish; `task:KIND?...` for problems made on the spot (`data.tasks`); or the id of a dataset on the hub, with its configuration
+    behind a colon where it has several (`openai/gsm8k:main`). `split` names the hub's split ("train" if not given); elsewhere it keeps
     the rows whose column `split` holds that value. Empty lines between JSON lines are skipped.
 
     Raises UserError for a missing or unreadable source, a malformed row, and a source without rows.
@@ -54,7 +56,10 @@ def read_rows(ref: str | Path, *, split: str | None = None, limit: int | None = 
         raise UserError(f"must be at least 1, not {limit}.", field="limit")
     text = str(ref)
     path = Path(ref).expanduser()
-    if text.startswith(BUILTIN):
+    if text.startswith(PREFIX):
+        made = (Row(text, number, values, f"{text}:{number}") for number, values in enumerate(task_rows(text), start=1))
+        rows = _of_split(made, ref=text, split=split)
+    elif text.startswith(BUILTIN):
         rows = _of_split(_file_rows(_builtin(text), name=text, key=text.removeprefix(BUILTIN)), ref=text, split=split)
     elif path.exists():
         rows = _of_split(_path_rows(path), ref=text, split=split)
@@ -187,7 +192,7 @@ def _hub_rows(ref: str, *, split: str) -> Iterator[Row]:
     from datasets.exceptions import DatasetsError
 
     try:
-        dataset = datasets.load_dataset(ref, split=split)
+        dataset = datasets.load_dataset(*ref.split(":"), split=split)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         problem = f'the split "{split}" of this hub dataset cannot be had ({one_line(error)}).'
         hint = "Check the id, the split and the network, or give the path of a file."

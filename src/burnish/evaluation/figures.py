@@ -82,7 +82,7 @@ def outcome_figures(data: ReportData) -> list[Figure]:
     names = dict.fromkeys(name for _, properties in models for name in properties)
     rows = [(_weighted(name, number(weights.get(name))), _shares(models, name)) for name in names]
     titles = ("How often each model is preferred", "What changed in the answers")
-    return _drawn(
+    return drawn(
         (titles[0], "Share of held-out prompts won, ties counting half, with 95 % intervals over prompts. The dashed line is 50 %: no difference.",
          charts.bar_chart("win-rates", bars, title=titles[0], reference=0.5)),
         (titles[1], "Mean of each property that the gold taste is made of, with its weight. Further right is more of it.",
@@ -93,13 +93,13 @@ def outcome_figures(data: ReportData) -> list[Figure]:
 def training_figures(data: ReportData) -> list[Figure]:
     """The curves a reader wants to see: SFT's loss; PPO's reward, KL, their trade, entropy and length."""
     sft, rows = part(data, "sft"), rows_of(part(data, "ppo"), "curve")
-    train = _series(rows_of(sft, "curve"), "loss", "training")
-    heldout = _series(rows_of(sft, "eval_curve"), "loss", "held out", look="second")
+    train = series(rows_of(sft, "curve"), "loss", "training")
+    heldout = series(rows_of(sft, "eval_curve"), "loss", "held out", look="second")
     loss = charts.line_chart(
-        "sft-loss", [*_smoothed(train), heldout], title="SFT loss", x_label="step", y_label="nats per token"
+        "sft-loss", [*smoothed(train), heldout], title="SFT loss", x_label="step", y_label="nats per token"
     )
     reward, kl, *rest = (_curve(rows, *row) for row in _PPO_CURVES)
-    return _drawn(
+    return drawn(
         ("SFT loss", "How surprised the model is by the demonstrations. Lower is better; held out counts.", loss),
         reward, kl,
         ("Reward against KL", "What each step away from the SFT policy bought: pale early, strong late. Where it is flat, more distance bought nothing.",
@@ -111,7 +111,7 @@ def training_figures(data: ReportData) -> list[Figure]:
 def health_figures(data: ReportData) -> list[Figure]:
     """What an expert checks: clipping, the critic, β."""
     rows = rows_of(part(data, "ppo"), "curve")
-    return _drawn(*(_curve(rows, *row) for row in _HEALTH_CURVES))
+    return drawn(*(_curve(rows, *row) for row in _HEALTH_CURVES))
 
 
 def reward_figures(data: ReportData) -> list[Figure]:
@@ -123,12 +123,12 @@ def reward_figures(data: ReportData) -> list[Figure]:
         for key, name, look in _ACCURACIES
         if (found := estimate(reward.get(key))) is not None
     ]
-    loss = [*_smoothed(_series(rows, "loss", "training")), _series(rows, "eval_loss", "held out", look="second")]
+    loss = [*smoothed(series(rows, "loss", "training")), series(rows, "eval_loss", "held out", look="second")]
     right = [
-        *_smoothed(_series(rows, "accuracy", "training")),
-        _series(rows, "eval_accuracy", "held out", look="second"),
+        *smoothed(series(rows, "accuracy", "training")),
+        series(rows, "eval_accuracy", "held out", look="second"),
     ]
-    return _drawn(
+    return drawn(
         ("Pairs ranked as the annotators did", "On held-out prompts, with 95 % intervals. The dashed line is a coin.",
          charts.bar_chart("rm-accuracy", bars, title="Accuracy on held-out pairs", reference=0.5)),
         ("Calibration", "When it says 80 %, is it right 8 times in 10? On the dashed line it is. Larger dots hold more pairs.",
@@ -140,7 +140,7 @@ def reward_figures(data: ReportData) -> list[Figure]:
     )  # fmt: skip
 
 
-def _drawn(*figures: tuple[str, str, Markup | None]) -> list[Figure]:
+def drawn(*figures: tuple[str, str, Markup | None]) -> list[Figure]:
     """Those for which there was something to draw."""
     return [Figure(title, caption, chart) for title, caption, chart in figures if chart is not None]
 
@@ -169,7 +169,7 @@ def _bins(reward: Mapping[str, Any]) -> list[tuple[float, float, int]]:
 
 
 def _curve(rows: Rows, key: str, title: str, unit: str, caption: str) -> tuple[str, str, Markup | None]:
-    lines = _smoothed(_series(rows, key, title, spread=f"{key}_std"))
+    lines = smoothed(series(rows, key, title, spread=f"{key}_std"))
     name = f"ppo-{key.replace('_', '-')}"
     return (
         title,
@@ -196,7 +196,7 @@ def _reward_against_kl(rows: Rows) -> Markup | None:
     )
 
 
-def _series(rows: Rows, key: str, name: str, *, look: Look = "main", spread: str | None = None) -> Series:
+def series(rows: Rows, key: str, name: str, *, look: Look = "main", spread: str | None = None) -> Series:
     """The rows with a finite step and value; with a band of ± `spread` where every one of them has that too."""
     known = [
         (s, v, row)
@@ -211,7 +211,7 @@ def _series(rows: Rows, key: str, name: str, *, look: Look = "main", spread: str
     return Series(name, x, y, look, low, high)
 
 
-def _smoothed(series: Series) -> list[Series]:
+def smoothed(series: Series) -> list[Series]:
     """A noisy curve as its moving average over a fifteenth of its points, above the pale values themselves."""
     window = len(series.x) // 15
     if window < 3:

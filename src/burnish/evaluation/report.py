@@ -11,11 +11,16 @@
                majority_accuracy: I, annotators: [{name, votes, reliability, gold_agreement, first_shown_share}]}
     reward    {pairs_train, pairs_heldout, steps, accuracy: I, ceiling: I, gold_accuracy: I, longer_wins: I, brier, ece, gain, bias,
                calibration: [{predicted, observed, count}], length_correlation: {pearson, spearman, …}, curve: [{step, loss, accuracy}]}
+    preference {loss, pairs_train, prompts_train, steps, rounds, accuracy: I, accuracy_longer: I, accuracy_shorter: I, ceiling: I,
+               gold_accuracy: I, longer_wins: I, chosen_falls: I, both_fall: I, rise_chosen: I, rise_rejected: I, margin: I,
+               curve: [{step, loss, rewards/chosen, rewards/rejected, rewards/accuracies, logps/chosen, eval_loss, …}]}
     ppo       {mode, steps, curve: [{step, reward, reward_std, kl_ref, entropy, approx_kl, clipfrac, explained_variance,
                completion_length, truncation_rate, value_loss, policy_loss, beta}]}
     evaluate  {prompts, models: [{name, gold: I, reward: I, kl_ref: I, length: I, truncation_rate, properties: {name: mean}}],
                comparisons: [{a, b, judge: "gold" | "reward model", win_rate: I, difference: I}], weights: {property: weight},
-               samples: [{prompt, responses: [{model, text, gold, reward}]}]}
+               samples: [{prompt, responses: [{model, text, gold, reward}]}], verifiable (what `verifiable.findings` and
+               `verifiable.compare` give): {verifiers, models, comparisons, maths_verifier}}
+    online    {mode, algorithm, steps, curve: [{step, reward, "rewards/NAME/mean", "verdicts/NAME/VERDICT", ...}]}
 """
 
 from __future__ import annotations
@@ -27,12 +32,14 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from burnish.evaluation import verifiable_report
 from burnish.evaluation.figures import health_figures, look_of, outcome_figures, reward_figures, training_figures
+from burnish.evaluation.preference_report import preference_figures, preference_line, preference_warnings
 from burnish.evaluation.summary import (
     UNKNOWN,
     Remark,
     ReportData,
-    closing_rows,
+    Verdict,
     costs,
     count,
     duration,
@@ -45,10 +52,22 @@ from burnish.evaluation.summary import (
     plain,
     rows_of,
     share_with_interval,
-    verdict,
     warnings,
     with_interval,
 )
+from burnish.evaluation.summary import closing_rows as preference_rows
+from burnish.evaluation.summary import verdict as preference_verdict
+
+
+def verdict(data: ReportData) -> Verdict:
+    """Whether the model got better: by its accuracy where answers were checked, else by preference."""
+    return verifiable_report.verdict(data) or preference_verdict(data)
+
+
+def closing_rows(data: ReportData) -> list[dict[str, str]]:
+    """The closing table: a row for each evaluated model."""
+    return verifiable_report.closing_rows(data) or preference_rows(data)
+
 
 __all__ = ["ReportData", "closing_rows", "render_report", "verdict", "warnings"]
 
@@ -76,11 +95,12 @@ def _page(data: ReportData) -> dict[str, Any]:
         "verdict": verdict(data),
         "rows": closing_rows(data),
         "costs": costs(data),
-        "warnings": warnings(data),
-        "outcome": outcome_figures(data),
+        "warnings": [*warnings(data), *preference_warnings(data)],
+        "outcome": [*verifiable_report.outcome_figures(data), *outcome_figures(data)],
+        "verifiable": verifiable_report.section(data),
         "samples": _samples(data),
         "shown_samples": _SHOWN_SAMPLES,
-        "curves": training_figures(data),
+        "curves": [*training_figures(data), *preference_figures(data)],
         "more_curves": health_figures(data),
         "training": _training_lines(data),
         "reward": _reward(data),
@@ -137,21 +157,28 @@ def _answer(response: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _training_lines(data: ReportData) -> list[str]:
-    """What SFT and PPO did, in a sentence each."""
-    sft, ppo = part(data, "sft"), part(data, "ppo")
+    """What each stage that trains a policy did, in a sentence."""
+    said = (_sft_line(data), preference_line(data), _online_line(data, "ppo"), _online_line(data, "online"))
+    return [line for line in said if line is not None] or ["SFT: not run yet.", "PPO: not run yet."]
+
+
+def _sft_line(data: ReportData) -> str | None:
+    sft = part(data, "sft")
+    if not sft:
+        return None
+    examples, steps = (count(number(sft.get(key))) for key in ("examples_train", "steps"))
+    before, after = (plain(number(sft.get(key))) for key in ("eval_loss_before", "eval_loss_after"))
+    return f"SFT learnt from {examples} demonstrations in {steps} steps; the loss on held-out demonstrations went from {before} to {after} nats per token."
+
+
+def _online_line(data: ReportData, stage: str) -> str | None:
+    found = part(data, stage)
+    if not found:
+        return None
     modes = {"adapters": ", with all four roles as adapters on one model", "copies": ", with four full models"}
-    lines = ["SFT: not run yet.", "PPO: not run yet."]
-    if sft:
-        examples, steps = (count(number(sft.get(key))) for key in ("examples_train", "steps"))
-        before, after = (plain(number(sft.get(key))) for key in ("eval_loss_before", "eval_loss_after"))
-        lines[0] = (
-            f"SFT learnt from {examples} demonstrations in {steps} steps; the loss on held-out demonstrations went from {before} to {after} nats per token."
-        )
-    if ppo:
-        lines[1] = (
-            f"PPO made {count(number(ppo.get('steps')))} rounds of answers, scores and updates{modes.get(str(ppo.get('mode')), '')}."
-        )
-    return lines
+    how = modes.get(str(found.get("mode")), "") if stage == "ppo" else ""
+    name = model_name(str(part(found, "algorithm").get("name", stage))).removesuffix(" policy")
+    return f"{name} made {count(number(found.get('steps')))} rounds of answers, scores and updates{how}."
 
 
 def _reward(data: ReportData) -> dict[str, Any] | None:

@@ -16,7 +16,13 @@ from burnish.evaluation.uncertainty import smallest_detectable_effect
 ReportData = Mapping[str, Any]
 
 GOLD, REWARD_MODEL = "gold", "reward model"
-NAMES = {"base": "Base model", "sft": "SFT policy", "ppo": "PPO policy"}
+NAMES = {
+    "base": "Base model", "sft": "SFT policy", "ppo": "PPO policy", "dpo": "DPO policy", "cdpo": "Conservative DPO policy",
+    "rdpo": "Robust DPO policy", "dpo_norm": "Length-normalised DPO policy", "ipo": "IPO policy", "hinge": "Hinge policy",
+    "simpo": "SimPO policy", "kto": "KTO policy", "orpo": "ORPO policy", "cpo": "CPO policy",
+    "grpo": "GRPO policy", "dr-grpo": "Dr. GRPO policy", "dapo": "DAPO policy", "gspo": "GSPO policy", "cispo": "CISPO policy",
+    "rloo": "RLOO policy", "reinforce++": "REINFORCE++ policy", "reinforce++-baseline": "REINFORCE++ policy with baseline",
+}  # fmt: skip
 _FEW_PROMPTS = 30
 _LONG = 1.3
 _TRUNCATED = 0.10

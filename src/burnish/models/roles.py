@@ -7,6 +7,7 @@ Nothing downstream can tell which: a loss sees log-probabilities, values and sco
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -77,7 +78,7 @@ class View:
         return state
 
     @torch.no_grad()
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Put `state` back. Raises ValueError if its names are not this role's."""
         mine = self.state_dict()
         if mine.keys() != state.keys():
@@ -93,16 +94,17 @@ class View:
 
 @dataclass(frozen=True)
 class Roles:
-    """The four models of RLHF (Ouyang et al., arXiv:2203.02155)."""
+    """The four models of RLHF (Ouyang et al., arXiv:2203.02155), as far as an algorithm needs them; None is not there."""
 
     policy: View
-    critic: View
-    reward: View
-    reference: View
+    critic: View | None = None
+    reward: View | None = None
+    reference: View | None = None
 
     def backbones(self) -> list[Backbone]:
-        """The distinct backbones in memory: one with `adapters`, four with `copies`."""
-        return list(dict.fromkeys(view.backbone for view in (self.policy, self.critic, self.reward, self.reference)))
+        """The distinct backbones in memory: one with `adapters`, with `copies` one for each role that is there."""
+        views = (self.policy, self.critic, self.reward, self.reference)
+        return list(dict.fromkeys(view.backbone for view in views if view is not None))
 
 
 def adapter_roles(reward: View, *, lora: LoraSpec, critic_from_reward_model: bool = True, seed: int) -> Roles:
@@ -127,6 +129,38 @@ def adapter_roles(reward: View, *, lora: LoraSpec, critic_from_reward_model: boo
         reward=reward,
         reference=View(backbone),
     )
+
+
+def policy_roles(
+    base: Backbone, *, lora: LoraSpec, critic: bool, reference: bool, moving: bool = False, seed: int
+) -> Roles:
+    """A policy as a fresh adapter set on the frozen `base`, with what its algorithm needs beside it.
+
+    The critic is a set of its own whose head says 0. The reference is the bare backbone, at no cost; a `moving` one is a set
+    that starts as nothing and can take over the policy's weights.
+    """
+    base.freeze()
+    add_adapter(base, "policy", lora, seed=seed)
+    valuing = anchor = None
+    if critic:
+        add_adapter(base, "critic", lora, seed=seed)
+        valuing = View(base, "critic", lora, ScalarHead(base.width, zero=True))
+    if reference and moving:
+        add_adapter(base, "reference", lora, seed=seed)
+        anchor = View(base, "reference", lora)
+    elif reference:
+        anchor = View(base)
+    return Roles(policy=View(base, "policy", lora), critic=valuing, reference=anchor)
+
+
+def take_over(source: View, target: View) -> None:
+    """Give `target` the weights of `source`, a role of the same shape."""
+    theirs = {_unnamed(name, source.adapter): tensor for name, tensor in source.state_dict().items()}
+    target.load_state_dict({name: theirs[_unnamed(name, target.adapter)] for name in target.state_dict()})
+
+
+def _unnamed(name: str, adapter: str | None) -> str:
+    return name if adapter is None else name.replace(f".{adapter}.", ".")
 
 
 def copy_roles(policy: Backbone, critic: View, reward: View, reference: Backbone) -> Roles:

@@ -18,8 +18,9 @@ from burnish.models.backbone import load_backbone
 from burnish.models.roles import View
 from burnish.pipeline.context import Context, prompt_text
 from burnish.pipeline.sampling import LocalSampler, fitting
-from burnish.records import PreferenceGroup
+from burnish.records import PreferenceGroup, Prompt
 from burnish.rewards.taste import PROPERTIES, property_matrix, taste_score
+from burnish.trainers.loop import Progress
 
 PROJECT = "preferences"
 _CHUNK = 32  # prompts sampled between two commits, so that a killed run loses little
@@ -30,27 +31,64 @@ def run(context: Context) -> None:
     recipe = context.recipe
     store = Store(context.stage("collect") / "annotations.sqlite")
     store.add_project(PROJECT)
-    _sample(context, store)
-    panel = default_panel(recipe.taste.model_dump(), size=recipe.collect.panel.size, seed=recipe.seed)
-    label_items(
-        store, PROJECT, panel, lambda task: property_matrix(prompt_text(task.prompt), task.candidates), PROPERTIES,
-        annotators_per_item=recipe.collect.panel.annotators_per_item, seed=recipe.seed,
+    backbone = load_backbone(context.sft_model, products=context.products, say=context.say)
+    prompts = fitting(context, backbone, context.prompts.train, recipe.collect.sampling, "prompts")
+    sampler = LocalSampler(
+        View(backbone), recipe.collect.sampling, seed=recipe.seed, max_length=recipe.model.max_length, purpose="collect"
+    )
+    fill(
+        store, sampler, prompts[: recipe.collect.prompts], samples=recipe.collect.responses_per_prompt, source="sft",
+        progress=context.progress("collect"),
     )  # fmt: skip
+    ask_panel(context, store)
     context.finish("collect", _findings(context, store))
     store.close()
 
 
 def labelled_groups(context: Context) -> tuple[tuple[PreferenceGroup, ...], tuple[PreferenceGroup, ...]]:
     """(training, held out), split by prompt: the soft labels of the store, with groups that say nothing left out and counted."""
-    recipe = context.recipe
     store = Store(context.stage("collect") / "annotations.sqlite")
+    groups = panel_groups(context, store)
+    store.close()
+    return split_by_prompt(groups, heldout=context.recipe.data.heldout, seed=context.recipe.seed)
+
+
+def fill(
+    store: Store, sampler: LocalSampler, prompts: Sequence[Prompt], *, samples: int, source: str, round: int = 0,
+    progress: Progress | None = None,
+) -> None:  # fmt: skip
+    """`samples` responses to each prompt that the store does not have yet."""
+    known = {task.item_id for task in store.tasks(PROJECT)}
+    missing = [prompt for prompt in prompts if prompt.id not in known]
+    for start in range(0, len(missing), _CHUNK):
+        chunk = missing[start : start + _CHUNK]
+        rollouts = sampler.generate(chunk, samples=samples, round=round)
+        texts = [[r.completion.text for r in rollouts[i * samples : (i + 1) * samples]] for i in range(len(chunk))]
+        store.add_items(PROJECT, list(zip(chunk, texts, strict=True)), source=source)
+        if progress is not None:
+            done = min(start + _CHUNK, len(missing))
+            progress(done, len(missing), sum(len(r.completion.tokens) for r in rollouts), {})
+
+
+def ask_panel(context: Context, store: Store) -> None:
+    """Have the simulated annotators rank every item of the store that they have not ranked yet."""
+    recipe = context.recipe
+    panel = default_panel(recipe.taste.model_dump(), size=recipe.collect.panel.size, seed=recipe.seed)
+    label_items(
+        store, PROJECT, panel, lambda task: property_matrix(prompt_text(task.prompt), task.candidates), PROPERTIES,
+        annotators_per_item=recipe.collect.panel.annotators_per_item, seed=recipe.seed,
+    )  # fmt: skip
+
+
+def panel_groups(context: Context, store: Store) -> tuple[PreferenceGroup, ...]:
+    """The soft labels of the store, with groups that say nothing left out and counted."""
     found = votes(store.rankings(PROJECT))
-    labels = soft_labels(found, reliability=reliabilities(found) if recipe.collect.reliability_weighted else None)
+    weighted = context.recipe.collect.reliability_weighted
+    labels = soft_labels(found, reliability=reliabilities(found) if weighted else None)
     merged = merge_by_prompt(preference_groups(store.tasks(PROJECT), labels))
     groups = informative(merged.items)
-    store.close()
     context.count_dropped("labelled items", {**merged.dropped, **groups.dropped})
-    return split_by_prompt(groups.items, heldout=recipe.data.heldout, seed=recipe.seed)
+    return groups.items
 
 
 def ceilings(context: Context, groups: Sequence[PreferenceGroup], difference: np.ndarray) -> dict[str, Any]:
@@ -74,33 +112,6 @@ def ceilings(context: Context, groups: Sequence[PreferenceGroup], difference: np
 def accuracy(difference: np.ndarray, labels: np.ndarray, groups: Sequence[Hashable]) -> dict[str, Any] | None:
     """How often the difference's sign is the label's side, with its interval; None where every label is a tie."""
     return None if (labels == 0.5).all() else pairwise_accuracy(difference, labels, groups=groups).to_dict()
-
-
-def _sample(context: Context, store: Store) -> None:
-    """K responses to each training prompt that the store does not have yet."""
-    recipe = context.recipe
-    backbone = load_backbone(context.sft_model, products=context.products, say=context.say)
-    prompts = fitting(context, backbone, context.prompts.train, recipe.collect.sampling, "prompts")[
-        : recipe.collect.prompts
-    ]
-    known = {task.item_id for task in store.tasks(PROJECT)}
-    missing = [prompt for prompt in prompts if prompt.id not in known]
-    if not missing:
-        return
-    sampler = LocalSampler(
-        View(backbone), recipe.collect.sampling, seed=recipe.seed, max_length=recipe.model.max_length, purpose="collect"
-    )
-    progress = context.progress("collect")
-    samples = recipe.collect.responses_per_prompt
-    for start in range(0, len(missing), _CHUNK):
-        chunk = missing[start : start + _CHUNK]
-        rollouts = sampler.generate(chunk, samples=samples)
-        texts = [[r.completion.text for r in rollouts[i * samples : (i + 1) * samples]] for i in range(len(chunk))]
-        store.add_items(PROJECT, list(zip(chunk, texts, strict=True)), source="sft")
-        if progress is not None:
-            progress(
-                min(start + _CHUNK, len(missing)), len(missing), sum(len(r.completion.tokens) for r in rollouts), {}
-            )
 
 
 def _findings(context: Context, store: Store) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ import torch
 
 from burnish.atomic import write_json
 from burnish.config.schema import Recipe
-from burnish.data.columns import Loaded, Origin, demonstrations, preference_pairs, prompts
+from burnish.data.code_tasks import code_tasks, holds_code_tasks
+from burnish.data.columns import Loaded, Origin, demonstrations, prompts
+from burnish.data.feedback import preference_groups
 from burnish.data.prompts import split_by_prompt
 from burnish.data.sources import read_rows
 from burnish.errors import UserError
@@ -22,7 +26,7 @@ from burnish.records import Demonstration, PreferenceGroup, Prompt
 from burnish.runs.metrics import Writer, make_writers
 from burnish.trainers.loop import Progress
 
-STAGES = ("sft", "collect", "reward", "ppo", "evaluate", "report")
+STAGES = ("sft", "collect", "reward", "preference", "ppo", "online", "evaluate", "report")
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ class Context:
         if source is None:
             return Split((), ())
         items: tuple[PreferenceGroup, ...] = self._taken(
-            "comparisons", preference_pairs(read_rows(source, limit=self.recipe.data.limit))
+            "comparisons", preference_groups(read_rows(source, limit=self.recipe.data.limit))
         )
         return Split(*split_by_prompt(items, heldout=self.recipe.data.heldout, seed=self.recipe.seed))
 
@@ -146,7 +150,25 @@ class Context:
             return Split(
                 *(tuple(g.prompt for g in part) for part in (self.comparisons.train, self.comparisons.heldout))
             )
-        items: tuple[Prompt, ...] = self._taken("prompts", prompts(read_rows(data.prompts, limit=data.limit)))
+        sources = (data.prompts,) if isinstance(data.prompts, str) else data.prompts
+        parts = [self._prompts_of(source) for source in sources]
+        train = tuple(prompt for part in parts for prompt in part.train)
+        # in turn, so that the first few that an evaluation takes are of every source
+        turns = zip_longest(*(part.heldout for part in parts))
+        heldout = tuple(prompt for turn in turns for prompt in turn if prompt is not None)
+        twice = next((name for name, number in Counter(p.id for p in (*train, *heldout)).items() if number > 1), None)
+        if twice is not None:
+            problem = f'two sources have a prompt called "{twice}".'
+            raise UserError(problem, field="data.prompts", hint="Give their rows ids of their own.")
+        return Split(train, heldout)
+
+    def _prompts_of(self, source: str) -> Split:
+        """The prompts of one source, split by its own column, or else by hash."""
+        data = self.recipe.data
+        rows = read_rows(source, limit=data.limit)
+        read = code_tasks if holds_code_tasks(rows) else prompts
+        loaded = read(rows, instruction=data.instruction)
+        items: tuple[Prompt, ...] = self._taken("prompts", loaded)
         column = data.split_column
         if column is None or not any(column in p.columns for p in items):
             return Split(*split_by_prompt(items, heldout=data.heldout, seed=self.recipe.seed))
@@ -154,13 +176,13 @@ class Context:
         train = tuple(p for p in items if p.columns.get(column) != "heldout")
         if not heldout or not train:
             problem = f'the column "{column}" leaves no prompt {"held out" if not heldout else "to train on"}.'
-            raise UserError(problem, file=data.prompts, hint='Mark some rows "heldout", or set data.split_column=null.')
+            raise UserError(problem, file=source, hint='Mark some rows "heldout", or set data.split_column=null.')
         return Split(train, heldout)
 
 
 def policies(recipe: Recipe) -> dict[str, str]:
     """The stages that end in a policy, in the order they run, and what each one's policy is called."""
-    names = {"ppo": "ppo"}
+    names = {"preference": recipe.preference.loss.name, "ppo": "ppo", "online": recipe.online.algorithm.name}
     return {stage: name for stage, name in names.items() if stage in recipe.stages}
 
 

@@ -1,8 +1,9 @@
-"""Stage 5: the untrained model, the SFT model and every policy on held-out prompts, judged by the gold taste and by the reward model."""
+"""Stage 5: the untrained model, the SFT model and every policy on held-out prompts, judged by the gold taste, or by
+the recipe's rewards where it has some, and by the reward model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -19,7 +20,8 @@ from burnish.models.roles import View
 from burnish.models.weights import load_reward_adapter, load_reward_model
 from burnish.pipeline.context import Context, prompt_text
 from burnish.pipeline.sampling import LocalSampler, fitting
-from burnish.records import Prompt, Rollout
+from burnish.pipeline.verify import verified
+from burnish.records import Prompt, Reward, Rollout
 from burnish.rewards.model import RewardModelScorer
 from burnish.rewards.taste import PROPERTIES, property_matrix, taste_score
 from burnish.trainers.stages import column
@@ -31,7 +33,7 @@ class Judged:
 
     name: str
     rollouts: list[Rollout]
-    gold: np.ndarray
+    gold: np.ndarray | None
     reward: np.ndarray | None
     kl: np.ndarray | None
 
@@ -53,8 +55,9 @@ def run(context: Context) -> None:
     kl = {name: _kl(context, trained[name], sampled[name], reference) for name in trained if name != "sft"}
     scores = _reward_scores(context, reference, sampled)
     weights = recipe.taste.model_dump()
+    by_rewards, rewards = verified(context, sampled, reference=reference) if recipe.rewards else (None, {})
     judged = [
-        Judged(name, rollouts, _gold(weights, rollouts), scores.get(name), kl.get(name))
+        Judged(name, rollouts, None if by_rewards else _gold(weights, rollouts), scores.get(name), kl.get(name))
         for name, rollouts in sampled.items()
     ]
     groups = [r.prompt.id for r in judged[0].rollouts]
@@ -63,10 +66,10 @@ def run(context: Context) -> None:
         {
             "prompts": len(prompts),
             "responses_per_prompt": recipe.evaluate.responses_per_prompt,
-            "weights": weights,
+            **({"weights": weights} if by_rewards is None else {"verifiable": by_rewards}),
             "models": [_summary(j, groups) for j in judged],
             "comparisons": [c for b, a in combinations(judged, 2) for c in _compare(a, b, groups)],
-            "samples": _samples(judged, recipe.evaluate.samples, recipe.evaluate.responses_per_prompt),
+            "samples": _samples(judged, rewards, recipe.evaluate.samples, recipe.evaluate.responses_per_prompt),
         },
     )
 
@@ -127,15 +130,17 @@ def _summary(judged: Judged, groups: Sequence[str]) -> dict[str, Any]:
         "length": interval(words),
         "tokens": float(np.mean([len(r.completion.tokens) for r in judged.rollouts])),
         "truncation_rate": float(np.mean([r.completion.finish_reason == "length" for r in judged.rollouts])),
-        "properties": dict(zip(PROPERTIES, measured.mean(axis=0).tolist(), strict=True)),
+        **(
+            {}
+            if judged.gold is None
+            else {"properties": dict(zip(PROPERTIES, measured.mean(axis=0).tolist(), strict=True))}
+        ),
     }
 
 
 def _compare(a: Judged, b: Judged, groups: Sequence[str]) -> list[dict[str, Any]]:
     """How often a beats b on the same prompt, and by how much, under each judge."""
-    judges = [("gold", a.gold, b.gold)]
-    if a.reward is not None and b.reward is not None:
-        judges.append(("reward model", a.reward, b.reward))
+    judges = [("gold", a.gold, b.gold), ("reward model", a.reward, b.reward)]
     return [
         {
             "a": a.name,
@@ -145,11 +150,14 @@ def _compare(a: Judged, b: Judged, groups: Sequence[str]) -> list[dict[str, Any]
             "difference": paired_difference(of_a, of_b, groups=groups).to_dict(),
         }
         for judge, of_a, of_b in judges
+        if of_a is not None and of_b is not None
     ]
 
 
-def _samples(judged: Sequence[Judged], count: int, per_prompt: int) -> list[dict[str, Any]]:
-    """The first completion of the first prompts: not chosen for their looks."""
+def _samples(
+    judged: Sequence[Judged], rewards: Mapping[str, Sequence[Reward]], count: int, per_prompt: int
+) -> list[dict[str, Any]]:
+    """The first completion of the first prompts: not chosen for their looks. `reward` is the recipe's where it has some."""
     rows = range(0, len(judged[0].rollouts), per_prompt)[:count]
     return [
         {
@@ -158,8 +166,12 @@ def _samples(judged: Sequence[Judged], count: int, per_prompt: int) -> list[dict
                 {
                     "model": j.name,
                     "text": j.rollouts[row].completion.text,
-                    "gold": float(j.gold[row]),
-                    "reward": None if j.reward is None else float(j.reward[row]),
+                    "gold": None if j.gold is None else float(j.gold[row]),
+                    "reward": rewards[j.name][row].value
+                    if j.name in rewards
+                    else None
+                    if j.reward is None
+                    else float(j.reward[row]),
                 }
                 for j in judged
             ],

@@ -8,7 +8,7 @@ from statistics import fmean
 from burnish.config.schema import Recipe
 from burnish.errors import UserError
 from burnish.models import sources
-from burnish.pipeline.context import Context
+from burnish.pipeline.context import Context, Split
 from burnish.planning.machine import Machine
 from burnish.planning.plan import DataSize, Plan, settings_that_fit
 from burnish.planning.shape import ModelShape
@@ -40,7 +40,9 @@ def shape_of(reference: str, *, say: Callable[[str], None] = lambda _: None) -> 
 def data_size(context: Context) -> DataSize:
     """Counts, and mean lengths estimated from the characters of the first rows; rows that would be dropped are left out."""
     recipe = context.recipe
-    demos, pairs, prompts = context.demonstrations, context.comparisons, context.prompts
+    pairs, prompts = context.comparisons, context.prompts
+    wanted = recipe.data.demonstrations is not None or recipe.data.labelled or "sft" in recipe.stages
+    demos = context.demonstrations if wanted else Split((), ())  # without any, prompts alone say how long texts are
     if recipe.data.labelled:
         rows = [(_tokens(g.prompt.messages), fmean(map(_answer, g.responses))) for g in pairs.train[:_SAMPLE]]
     else:

@@ -18,7 +18,7 @@ from burnish.pipeline.sft import sequences_of
 from burnish.records import Reward, Rollout
 from burnish.rewards.model import RewardModelScorer
 from burnish.runs.metrics import read_metrics
-from burnish.trainers.online import train_ppo
+from burnish.trainers.online import train_online
 
 _CURVE = (
     "step", "reward", "reward_std", "kl_ref", "entropy", "approx_kl", "clipfrac", "explained_variance", "completion_length",
@@ -35,6 +35,7 @@ def run(context: Context) -> None:
     sampler = LocalSampler(
         roles.policy, recipe.ppo.sampling, seed=recipe.seed, max_length=recipe.model.max_length, purpose="ppo"
     )
+    assert roles.reward is not None
     scorer = RewardModelScorer(roles.reward, end_tokens=end_token_ids(tokenizer), max_tokens=limit)
     ptx = recipe.ppo.tricks.ptx_coefficient
     demonstrations = (
@@ -58,7 +59,7 @@ def run(context: Context) -> None:
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
     prompts = fitting(context, roles.policy.backbone, context.prompts.train, recipe.ppo.sampling, "prompts")
-    train_ppo(
+    train_online(
         roles, sampler, scorer, prompts, config=recipe.ppo, seed=recipe.seed, folder=folder,
         demonstrations=demonstrations, on_rollouts=keep_samples, progress=context.progress("ppo"), writers=context.writers("ppo"),
     )  # fmt: skip

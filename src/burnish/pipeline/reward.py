@@ -22,7 +22,8 @@ from burnish.pipeline.context import Context, Split
 from burnish.pipeline.sampling import LocalSampler, fitting
 from burnish.records import Comparison, PreferenceGroup
 from burnish.runs.metrics import read_metrics
-from burnish.trainers.reward_model import RankedGroup, score_sequences, train_reward_model
+from burnish.trainers.groups import RankedGroup
+from burnish.trainers.reward_model import score_sequences, train_reward_model
 
 
 def run(context: Context) -> None:
@@ -30,7 +31,7 @@ def run(context: Context) -> None:
     recipe, folder = context.recipe, context.stage("reward")
     backbone = load_backbone(context.sft_model, products=context.products, say=context.say)
     groups = Split(*comparison_groups(context))
-    train, heldout = (ranked(context, backbone, part) for part in (groups.train, groups.heldout))
+    train, heldout = (ranked(context, backbone, _compared(context, part)) for part in (groups.train, groups.heldout))
     view = new_reward_model(context, backbone)
     train_reward_model(
         view, [group for _, group in train], [group for _, group in heldout], config=recipe.reward, seed=recipe.seed,
@@ -64,6 +65,14 @@ def comparison_groups(context: Context) -> tuple[tuple[PreferenceGroup, ...], tu
     return collect.labelled_groups(context)
 
 
+def _compared(context: Context, groups: Sequence[PreferenceGroup]) -> list[PreferenceGroup]:
+    """Without the groups whose answers were judged singly and all alike."""
+    kept = [group for group in groups if group.comparisons]
+    if len(kept) < len(groups):
+        context.count_dropped("comparisons", {"nothing is preferred": len(groups) - len(kept)})
+    return kept
+
+
 def ranked(
     context: Context, backbone: Backbone, groups: Sequence[PreferenceGroup]
 ) -> list[tuple[PreferenceGroup, RankedGroup]]:
@@ -77,7 +86,7 @@ def ranked(
         ]
         # The prompt's last tokens are the same in each, whatever the response begins with: one prefix serves all.
         return RankedGroup(
-            tuple(TokenSequence(r.prompt_tokens, r.response_tokens) for r in responses), group.comparisons
+            tuple(TokenSequence(r.prompt_tokens, r.response_tokens) for r in responses), group.comparisons, group.labels
         )
 
     loaded = render_each(groups, render, too_long=recipe.data.too_long, origins=context.origins)

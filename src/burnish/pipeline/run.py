@@ -19,6 +19,7 @@ from burnish.config.schema import Recipe
 from burnish.errors import UserError
 from burnish.pipeline.context import STAGES, Context
 from burnish.pipeline.plan import data_size, refuse_what_cannot_fit, shape_of, summary
+from burnish.pipeline.stored import freeze
 from burnish.planning.machine import this_machine
 from burnish.planning.plan import make_plan
 from burnish.runs.manifest import (
@@ -53,7 +54,26 @@ _CODE = {
         "pipeline/sampling",
     ),
     "reward": (*_TRAINING, "evaluation/reward_report", "evaluation/uncertainty", "pipeline/reward"),
+    "preference": (
+        *_TRAINING,
+        "evaluation/reward_report",
+        "evaluation/uncertainty",
+        "pipeline/preference",
+        "pipeline/preference_findings",
+        "pipeline/reward",
+    ),
     "ppo": (*_TRAINING, "generation", "rewards/model", "pipeline/ppo", "pipeline/sampling"),
+    "online": (
+        *_TRAINING,
+        "generation",
+        "environments",
+        "rewards",
+        "sandbox",
+        "pipeline/online",
+        "pipeline/rewards",
+        "pipeline/sampling",
+        "pipeline/turns",
+    ),
     "evaluate": (
         "batch",
         "data",
@@ -61,8 +81,12 @@ _CODE = {
         "generation",
         "rewards",
         "evaluation/uncertainty",
+        "evaluation/verifiable",
         "pipeline/evaluate",
+        "pipeline/rewards",
         "pipeline/sampling",
+        "pipeline/verify",
+        "sandbox",
     ),
     "report": (),
 }
@@ -70,18 +94,24 @@ _SECTIONS = {
     "sft": ("sft",),
     "collect": ("collect", "taste"),
     "reward": ("reward",),
+    "preference": ("preference",),
     "ppo": ("ppo",),
-    "evaluate": ("evaluate", "taste"),
+    "online": ("online", "rewards"),
+    "evaluate": ("evaluate", "rewards", "taste"),
     "report": (),
 }
 _NEEDS = {
     "sft": (),
     "collect": ("sft",),
     "reward": ("sft", "collect"),
+    "preference": ("sft", "collect"),
     "ppo": ("sft", "reward"),
-    "evaluate": ("sft", "reward", "ppo"),
+    "online": ("sft", "reward"),
+    "evaluate": ("sft", "reward", "preference", "ppo", "online"),
     "report": (),
 }
+_ROUNDS = ("generation", "annotation", "rewards/taste", "pipeline/collect", "pipeline/sampling")
+"""Code that preference optimisation runs too where it has more than one round."""
 
 
 def run(
@@ -121,6 +151,8 @@ def run(
         plans = {stage: _inputs(context, stage) for stage in wanted}
         for stage in wanted:
             _refuse_changed(context, stage, plans[stage])
+        if recipe.data.store is not None:
+            freeze(context.stored, folder)
         _check_memory(context, wanted, refuse=memory_check)
         write_text(folder / "recipe.yaml", dump_yaml(recipe))
         write_json(
@@ -144,7 +176,11 @@ def _wanted(context: Context, *, until: str | None, only: str | None) -> tuple[s
     if asked is not None and asked not in stages:
         raise UserError(f'this recipe has no stage "{asked}".', hint=f"It has: {', '.join(stages)}.")
     if only is not None:
-        missing = [s for s in _NEEDS[only] if s in stages and StageRecord.read(_record_path(context, s)) is None]
+        missing = [
+            s
+            for s in _needs(context.recipe, only)
+            if s in stages and StageRecord.read(_record_path(context, s)) is None
+        ]
         if missing:
             raise UserError(
                 f"the stage {only} needs {' and '.join(missing)} first.",
@@ -211,13 +247,14 @@ def _inputs(context: Context, stage: str) -> dict[str, Any]:
         hashes["store"] = context.stored.hash
     data = config["data"] | {"hashes": hashes}
     present = stages_of(recipe)
+    iterated = stage == "preference" and recipe.preference.rounds > 1
     return {
         "seed": recipe.seed,
         "model": config["model"],
         "data": data,
-        **{name: config[name] for name in _SECTIONS[stage]},
-        "code": {room: code_hash(_PACKAGE, [room]) for room in _CODE[stage]},
-        "after": {name: fingerprint(_inputs(context, name)) for name in _NEEDS[stage] if name in present},
+        **{name: config[name] for name in (*_SECTIONS[stage], *(("collect", "taste") if iterated else ()))},
+        "code": {room: code_hash(_PACKAGE, [room]) for room in (*_CODE[stage], *(_ROUNDS if iterated else ()))},
+        "after": {name: fingerprint(_inputs(context, name)) for name in _needs(recipe, stage) if name in present},
     }
 
 
@@ -228,10 +265,18 @@ def _reads_store(recipe: Recipe, stage: str) -> bool:
     return comparisons or (stage == "sft" and recipe.data.demonstrations is None) or recipe.data.prompts is None
 
 
-def _source_hash(source: str | None) -> str | None:
-    """Of the bytes of a local or built-in source; a hub id stands for itself."""
+def _needs(recipe: Recipe, stage: str) -> tuple[str, ...]:
+    """The stages that `stage` builds on."""
+    judged = stage == "preference" and recipe.preference.rounds > 1 and recipe.preference.online.judge == "reward_model"
+    return (*_NEEDS[stage], *(("reward",) if judged else ()))
+
+
+def _source_hash(source: str | list[str] | None) -> str | list[str | None] | None:
+    """Of the bytes of a local or built-in source; a hub id or a task stands for itself."""
     if source is None:
         return None
+    if isinstance(source, list):
+        return [hash for one in source for hash in (_source_hash(one),) if not isinstance(hash, list)]
     if source.startswith("builtin:"):
         return file_hash(_PACKAGE / "data" / f"{source.removeprefix('builtin:')}.jsonl")
     path = Path(source).expanduser()

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from burnish.algorithms.recipes import resolve
 from burnish.config.schema import Lora, Optimiser, Recipe, Sampling
 from burnish.planning import memory
 from burnish.planning.machine import Machine
@@ -24,13 +25,15 @@ INT8_FASTER = 4.0
 """Products of 8-bit numbers beside float32's, measured."""
 DECODE_ROWS = 64
 """Sequences side by side in the sampler."""
+REFERENCE_FREE = ("simpo", "orpo", "cpo")
+"""Losses that hold no reference."""
 STAGE_SECONDS = 6.0
 """Loading, saving and the like, a stage."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataSize:
-    """What a run reads: counts, and mean lengths in tokens."""
+    """What a run reads: counts, and mean lengths in tokens; answers of length 0 are not known."""
 
     demonstrations: int
     heldout_demonstrations: int
@@ -88,7 +91,10 @@ def make_plan(
 ) -> Plan:
     """The plan of `recipe`, or of some of its stages, for a model of this shape on this machine."""
     how = _Estimate(recipe, shape, data, machine)
-    estimates = {"sft": how.sft, "collect": how.collect, "reward": how.reward, "ppo": how.ppo, "evaluate": how.evaluate}
+    estimates = {
+        "sft": how.sft, "collect": how.collect, "reward": how.reward, "preference": how.preference, "ppo": how.ppo,
+        "online": how.online, "evaluate": how.evaluate,
+    }  # fmt: skip
     wanted = [s for s in estimates if s in (recipe.stages if stages is None else stages)]
     if data.comparisons:
         wanted = [s for s in wanted if s != "collect"]  # people's comparisons are given
@@ -111,11 +117,12 @@ def settings_that_fit(
 
 def _milder(recipe: Recipe) -> Iterator[dict[str, Any]]:
     """From what costs nothing but a little speed to what trains less."""
-    trainers = [s for s in ("sft", "reward", "ppo") if s in recipe.stages]
+    trainers = [s for s in ("sft", "reward", "preference", "ppo", "online") if s in recipe.stages]
     adapters: dict[str, Any] = {}
-    if recipe.ppo.roles == "copies" and "ppo" in trainers:
-        adapters["ppo.roles"] = "adapters"
-    for stage in ("sft", "reward"):
+    for stage in ("ppo", "online"):
+        if stage in trainers and getattr(recipe, stage).roles == "copies":
+            adapters[f"{stage}.roles"] = "adapters"
+    for stage in ("sft", "reward", "preference"):
         if stage in trainers and getattr(recipe, stage).lora is None:
             adapters[f"{stage}.lora"] = {"r": 16, "alpha": 32.0}
     smaller = [{f"{s}.optimiser.micro_batch_tokens": size for s in trainers} for size in (512, 256, 128)]
@@ -193,6 +200,33 @@ class _Estimate:
         seconds += self._generate(64, self.recipe.ppo.sampling)
         return StagePlan("reward", tuple(parts), seconds + STAGE_SECONDS)
 
+    def preference(self) -> StagePlan:
+        """The reference's pass, training on all answers to each prompt, evaluations; later rounds sample and compare first."""
+        config, data = self.recipe.preference, self.data
+        people = data.comparisons > 0
+        offered = 2 if people else self.recipe.collect.responses_per_prompt
+        answers = 2 if config.pairs == "extremes" else offered
+        prompts = data.comparisons if people else min(self.recipe.collect.prompts or data.prompts, data.prompts)
+        heldout = data.heldout_comparisons if people else prompts * self.recipe.data.heldout
+        seconds, rank = 0.0, _rank(config.lora)
+        for round_ in range(config.rounds):
+            if round_:
+                prompts = min(config.online.prompts or data.prompts, data.prompts)
+                answers = 2 if config.pairs == "extremes" else config.online.responses_per_prompt
+                seconds += self._generate(prompts * config.online.responses_per_prompt, config.online.sampling)
+            tokens, scored = data.prompt_tokens + answers * data.answer_tokens, answers * data.answer_tokens
+            name = config.loss.name
+            reads = (0 if name in REFERENCE_FREE else 1) + (2 if name == "kto" else 0) * (tokens / answers / tokens)
+            evaluations = 3 + config.epochs * prompts / config.batch_size / config.eval_every
+            seconds += self._train(config.epochs * prompts, tokens, scored, rank, config.optimiser)
+            seconds += self._forward(reads * prompts + evaluations * heldout, tokens, scored)
+        tokens = data.prompt_tokens + answers * data.answer_tokens
+        step = min(config.optimiser.micro_batch_tokens, config.batch_size * tokens)
+        parts = self._training(config.optimiser, rank, step, scored=answers * data.answer_tokens / tokens)
+        if config.rounds > 1:
+            parts.append(self._engine(prompts * config.online.responses_per_prompt, config.online.sampling))
+        return StagePlan("preference", tuple(parts), seconds + STAGE_SECONDS)
+
     def ppo(self) -> StagePlan:
         """Rollouts, four passes over them, and the updates of policy and critic."""
         config, data = self.recipe.ppo, self.data
@@ -218,12 +252,40 @@ class _Estimate:
         step += config.epochs * self._train(rollouts, length, 0.0, rank, config.optimiser)
         return StagePlan("ppo", tuple(parts), config.steps * step + STAGE_SECONDS)
 
+    def online(self) -> StagePlan:
+        """Rollouts in groups that share their prompt, passes over them as far as the algorithm needs them, and updates."""
+        config, data = self.recipe.online, self.data
+        row = resolve(config.algorithm.name, config.algorithm.exchanged())
+        adapters = config.roles == "adapters"
+        size = config.responses_per_prompt
+        rollouts = config.prompts_per_step * size
+        answer = min(data.answer_tokens or config.sampling.max_new_tokens, config.sampling.max_new_tokens)
+        length = data.prompt_tokens / size + answer
+        micro = min(config.optimiser.micro_batch_tokens, max(rollouts * length / config.mini_batches, length))
+        rank = config.lora.r if adapters else None
+        learning = ("policy", "critic") if row.needs_critic else ("policy",)
+        parts = self._training(
+            config.optimiser, rank, micro, scored=answer / length, roles=learning, buffers=len(learning)
+        )
+        if row.needs_reference and not adapters:
+            parts.append(self._frozen("reference"))
+        parts.append(self._engine(rollouts, config.sampling))
+        several = config.epochs * config.mini_batches > 1
+        passes = row.needs_reference + (several or (row.needs_reference and not config.sampling.follows_the_model))
+        step = self._generate(rollouts, config.sampling, prompts=config.prompts_per_step)
+        step += passes * self._forward(rollouts, length, answer)
+        step += config.epochs * self._train(rollouts, length, answer, rank, config.optimiser)
+        if row.needs_critic:
+            step += self._forward(rollouts, length, 0.0)
+            step += config.epochs * self._train(rollouts, length, 0.0, rank, config.optimiser)
+        return StagePlan("online", tuple(parts), config.steps * step + STAGE_SECONDS)
+
     def evaluate(self) -> StagePlan:
         """Every model answers the held-out prompts; the reward model and the reference read the answers."""
         config, data = self.recipe.evaluate, self.data
         prompts = min(config.prompts or data.heldout_prompts, data.heldout_prompts)
         count, length = prompts * config.responses_per_prompt, data.prompt_tokens + data.answer_tokens
-        models = 1 + config.base + ("ppo" in self.recipe.stages)
+        models = 1 + config.base + sum(stage in self.recipe.stages for stage in ("preference", "ppo", "online"))
         parts = [memory.program(), self._frozen("reference"), self._frozen("model"), self._frozen("reward model")]
         parts.append(self._engine(count, config.sampling))
         each = self._generate(count, config.sampling)
@@ -281,9 +343,10 @@ class _Estimate:
             TRAINING_SHARE * self._rate
         )
 
-    def _generate(self, count: float, sampling: Sampling) -> float:
-        """Every step reads all weights once and multiplies them with as many rows as are in flight."""
-        answer = min(self.data.answer_tokens, sampling.max_new_tokens)
+    def _generate(self, count: float, sampling: Sampling, *, prompts: float | None = None) -> float:
+        """Every step reads all weights once and multiplies them with as many rows as are in flight; `prompts` are different."""
+        answer = min(self.data.answer_tokens or sampling.max_new_tokens, sampling.max_new_tokens)
+        asked = count if prompts is None else prompts
         rows = min(DECODE_ROWS, count)
         narrow = sampling.products == "int8"
         width, flops = (
@@ -292,8 +355,8 @@ class _Estimate:
         read = width * (self.shape.decoder + self.shape.head) / self.machine.bandwidth
         work = rows * self.shape.forward_flops(1, 1, context=self.data.prompt_tokens) / flops
         steps = count * answer / max(rows, 1) / self.machine.devices
-        prompts = self.shape.forward_flops(count * self.data.prompt_tokens, count) / (flops * self.machine.devices)
-        return (steps * max(read, work) + prompts) / DECODING_SHARE
+        prefill = self.shape.forward_flops(asked * self.data.prompt_tokens, asked) / (flops * self.machine.devices)
+        return (steps * max(read, work) + prefill) / DECODING_SHARE
 
     @property
     def _rate(self) -> float:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from burnish.batch import Batch, TokenSequence
 from burnish.models.roles import View
-from burnish.records import Reward, Rollout
+from burnish.records import Completion, Prompt, Reward, Rollout
+from burnish.rewards.base import Judgement, Scope, scoped
 
 
 class RewardModelScorer:
@@ -38,3 +39,38 @@ class RewardModelScorer:
         tokens = rollout.completion.tokens
         ended = bool(tokens) and tokens[-1] in self._end_tokens
         return TokenSequence(rollout.prompt_tokens, tokens if ended else (*tokens, self._end_tokens[0]))
+
+
+class ScopedModelReward:
+    """A reward model on the part of the completion that its scope says.
+
+    `full` reads the tokens that the sampler drew. `answer` reads the prompt and then `answer_of` the completion, tokenised
+    as a response of its own: reasoning tokens are not there for the model, so they cannot please it.
+    """
+
+    def __init__(
+        self,
+        view: View,
+        *,
+        scope: Scope,
+        end_tokens: Sequence[int],
+        max_tokens: int,
+        render: Callable[[Prompt], tuple[int, ...]] | None = None,
+    ) -> None:
+        """`render` writes prompts in this model's tokens, where its tokenizer is not the policy's; None: they are the same."""
+        self._scorer = RewardModelScorer(view, end_tokens=end_tokens, max_tokens=max_tokens)
+        self._tokenizer, self._render = view.backbone.tokenizer, render
+        self._scope: Scope = scope
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Judgement]:
+        """The model's score of each."""
+        return [Judgement(reward.value) for reward in self._scorer.score([self._seen(r) for r in rollouts])]
+
+    def _seen(self, rollout: Rollout) -> Rollout:
+        if self._scope == "full" and self._render is None:
+            return rollout
+        text = scoped(rollout.completion.text, self._scope)
+        tokens = tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        prompt = rollout.prompt_tokens if self._render is None else self._render(rollout.prompt)
+        completion = Completion(text, tokens, (), rollout.completion.finish_reason)
+        return Rollout(rollout.prompt, prompt, completion, rollout.weight_version)

@@ -55,7 +55,7 @@ for path in ("/etc/passwd", "/etc/shadow", "/root/.bashrc", "/var/log/wtmp", "/p
     attempt(path, lambda: open(path, "rb").read(1) or "empty")
 for path in ("/", "/home", "/root", "/etc", "/var", "/proc", "/run"):
     attempt("list " + path, lambda: [n for n in os.listdir(path) if n not in
-            ("usr", "lib", "lib64", "lib32", "libx32", "dev", "tmp", "newroot", "oldroot", "bin", "sbin", "root", "home", "opt", ".pyenv")] or None)
+            ("usr", "lib", "lib64", "lib32", "libx32", "dev", "tmp", "newroot", "oldroot", "bin", "sbin", "root", "home", "opt", "etc", "nix", "ld.so.cache", ".pyenv")] or None)
 """),
     Attack("environment", "read the trainer's environment", """
 left = {k: v for k, v in os.environ.items() if k not in ("PWD", "LC_CTYPE")}

@@ -113,7 +113,7 @@ class Sandbox:
                 [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", code],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
-                env={},
+                env={k: v for k, v in os.environ.items() if k == "LD_LIBRARY_PATH"},  # some Pythons need it to start
                 cwd="/",
                 start_new_session=True,  # so that Ctrl-C reaches Burnish alone, which then closes in order
             )
@@ -132,7 +132,8 @@ class Sandbox:
         self.python: str = answer["python"]
         self.seccomp: bool = answer["seccomp"]
         self.nested_namespaces: bool = answer["nested_namespaces"]
-        threading.Thread(target=self._listen, args=(ours,), name="sandbox", daemon=True).start()
+        self._waiting = {}
+        threading.Thread(target=self._listen, args=(ours, self._process, self._waiting), daemon=True).start()
 
     def _submit(self, job: Job) -> Future[Outcome]:
         from burnish.sandbox.supervisor import send
@@ -144,7 +145,7 @@ class Sandbox:
         if self._closed:
             raise ValueError("the sandbox is closed")
         with self._lock:
-            if self._process.poll() is not None:
+            if self._process.poll() is not None:  # it was killed from outside: a new one
                 self._start()
             number, self._next = self._next, self._next + 1
             self._waiting[number] = future
@@ -160,23 +161,26 @@ class Sandbox:
             }
             try:
                 send(self._sock, message)
-            except OSError:
-                self._waiting.pop(number, None)
-                future.set_result(_lost(tests.count))
+            except OSError:  # it ends just now; whoever listens has perhaps given the answer already
+                if self._waiting.pop(number, None) is not None:
+                    future.set_result(_lost(tests.count))
         return future
 
-    def _listen(self, sock: socket.socket) -> None:
+    def _listen(
+        self, sock: socket.socket, process: subprocess.Popen[bytes], waiting: dict[int, Future[Outcome]]
+    ) -> None:
         """Hand every outcome to the one who waits. When the supervisor is gone, those that wait get no verdict."""
         from burnish.sandbox.supervisor import receive
 
         while (answer := receive(sock)) is not None:
             with self._lock:
-                future = self._waiting.pop(answer.pop("id"))
+                future = waiting.pop(answer.pop("id"))
             future.set_result(Outcome(**answer))
-        self._process.wait()
+        process.wait()
         with self._lock:
-            waiting, self._waiting = self._waiting, {}
-        for future in waiting.values():
+            left = list(waiting.values())
+            waiting.clear()
+        for future in left:
             future.set_result(_lost(1))
 
 

@@ -23,7 +23,7 @@ class Limits:
     `processes`   processes and threads that a program may start beside its first (bubblewrap; none but threads under
                   Landlock)
     `open_files`  open files of each process
-    `disk_mb`     what fits into its /tmp, which lives in memory (bubblewrap; nothing can be written under Landlock)
+    `disk_mb`     what fits into its /tmp, which lives in memory; 0: nothing can be written (always so under Landlock)
     `output_kb`   standard output of one test, and the size of one result in the function form
     """
 
@@ -38,7 +38,7 @@ class Limits:
     def __post_init__(self) -> None:
         for entry in fields(self):
             value = getattr(self, entry.name)
-            least = 0 if entry.name == "processes" else 128 if entry.name == "memory_mb" else 0.1
+            least = 0 if entry.name in ("processes", "disk_mb") else 128 if entry.name == "memory_mb" else 0.1
             if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
                 raise UserError(f"must be at least {least}, not {value!r}.", field=entry.name)
             if entry.name != "seconds" and not isinstance(value, int):

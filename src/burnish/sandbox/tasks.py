@@ -159,8 +159,10 @@ def _check_function(columns: Mapping[str, Any]) -> CodeTests:
     if not any(isinstance(node, ast.Assert) for node in ast.walk(tree)):
         raise UserError("asserts nothing.", field="test")
     try:
-        ast.parse(given)
+        starts = {getattr(node, "name", None) for node in ast.parse(given).body}
     except (SyntaxError, ValueError):
+        starts = set()
+    if entry not in starts:
         given = ""  # prose
     return CodeTests(checks=(f"{test}\n\ncheck({entry})\n",), preamble=given, functions=(str(entry),), given=given)
 

@@ -37,6 +37,9 @@ class Interpreter:
         """Folders and files, as they are named on the host."""
         libraries = [p for p in ("/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32") if os.path.isdir(p)]
         own = [self.executable, *(p for p in (f"{self.prefix}/lib", f"{self.prefix}/lib64") if os.path.isdir(p))]
+        own += ["/nix/store"] if self.executable.startswith("/nix/store/") else []
+        # Where the loader looks for libraries outside its own folders, such as /usr/local/lib.
+        own += ["/etc/ld.so.cache"] if os.path.exists("/etc/ld.so.cache") else []
         return tuple(dict.fromkeys([*libraries, *own]))
 
 
@@ -139,7 +142,8 @@ def _bwrap(setting: Setting, limits: Limits, seccomp_file: int | None) -> list[s
         line += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
     # No /proc: nothing that solves a task reads it, and it tells of other processes. The root is a file system in memory
     # without a size limit until it is closed for writing; only /tmp, with a limit, stays open.
-    line += ["--size", str(limits.disk_mb * MIB), "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp"]
+    line += ["--size", str(limits.disk_mb * MIB), "--tmpfs", "/tmp"] if limits.disk_mb else ["--dir", "/tmp"]
+    line += ["--remount-ro", "/", "--chdir", "/tmp"]
     return [*line, "--seccomp", str(seccomp_file)] if seccomp_file is not None else line
 
 

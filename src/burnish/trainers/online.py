@@ -1,6 +1,7 @@
 """The online loop: sample prompts, generate, score, turn into a batch, update, hand the weights back to the sampler.
 
-The algorithm is PPO (arXiv:1707.06347, arXiv:2203.02155).
+One loop for PPO, GRPO and its relatives, RLOO and REINFORCE++: an algorithm is a row of `algorithms.recipes`, whose parts
+are looked up where they are needed.
 """
 
 from __future__ import annotations
@@ -9,44 +10,31 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from burnish.algorithms.advantages import RunningMoments
-from burnish.algorithms.aggregate import aggregate
-from burnish.algorithms.kl import adapt_beta
-from burnish.algorithms.policy_losses import ppo_policy_loss, ppo_value_loss
+from burnish.algorithms.aggregate import aggregate, loss_denominator, token_weights
+from burnish.algorithms.kl import adapt_beta, kl_estimate
+from burnish.algorithms.policy_losses import ppo_value_loss
+from burnish.algorithms.recipes import LOSSES
 from burnish.batch import Batch, TokenSequence
+from burnish.config.online import Online
 from burnish.config.schema import Ppo
+from burnish.data.curriculum import PromptSource
 from burnish.data.prompts import Stream
-from burnish.models.roles import Roles, View
+from burnish.models.roles import Roles, View, take_over
 from burnish.records import Prompt, Reward, Rollout
 from burnish.runs.metrics import Writer
 from burnish.trainers import stages
+from burnish.trainers.gather import Sampler, Scorer, gather
 from burnish.trainers.learner import Learner, Term
-from burnish.trainers.loop import Loop, Progress
+from burnish.trainers.loop import Loop, Progress, Stateful
+from burnish.trainers.rules import Rules, rules_of
 from burnish.trainers.sft import nll_term
-
-
-class Sampler(Protocol):
-    """Writes completions with the policy's weights."""
-
-    def generate(self, prompts: Sequence[Prompt], *, samples: int, round: int) -> list[Rollout]:
-        """`samples` completions of each prompt, those of one prompt side by side; `round` varies the random numbers."""
-        ...
-
-    def load(self, view: View, *, version: int) -> None:
-        """Take over new weights."""
-        ...
-
-
-class Scorer(Protocol):
-    """Rewards rollouts."""
-
-    def score(self, rollouts: Sequence[Rollout]) -> list[Reward]:
-        """One reward for each."""
-        ...
+from burnish.trainers.tell import rollout_metrics
 
 
 class Controller:
@@ -64,14 +52,21 @@ class Controller:
         """Put them back."""
         self.beta, self.moments = state["beta"], RunningMoments.from_dict(state["moments"])
 
+    def adapt(self, rules: Rules, kl: float, *, completions: int) -> None:
+        """β after a step whose completions were this far from the reference, where it adapts."""
+        if rules.kl_target is not None and math.isfinite(kl):
+            self.beta = adapt_beta(
+                beta=self.beta, kl=kl, target=rules.kl_target, horizon=rules.kl_horizon, n_samples=completions
+            )
 
-def train_ppo(
+
+def train_online(
     roles: Roles,
     sampler: Sampler,
     scorer: Scorer,
     prompts: Sequence[Prompt],
     *,
-    config: Ppo,
+    config: Ppo | Online,
     seed: int,
     folder: Path,
     demonstrations: Sequence[TokenSequence] = (),
@@ -79,118 +74,263 @@ def train_ppo(
     progress: Progress | None = None,
     writers: Sequence[Writer] = (),
 ) -> None:
-    """Train `roles.policy` and `roles.critic` in place; resumes what was begun in `folder`.
+    """Train `roles.policy`, and `roles.critic` if there is one, in place; resumes what was begun in `folder`.
 
     `demonstrations` feed the ptx loss where its coefficient is not 0. `on_rollouts` sees every step's rollouts.
     """
-    updates = config.steps * config.epochs * config.mini_batches
-    policy = Learner(roles.policy, config.optimiser, total_steps=updates)
-    critic = Learner(roles.critic, config.optimiser, total_steps=updates, learning_rate=config.critic_learning_rate)
-    controller = Controller(config.kl.beta)
-    stream = Stream(prompts, seed=seed, batch_size=config.prompts_per_step)
-    ptx = _ptx_batches(demonstrations, config=config, seed=seed)
-    state = {"policy": policy, "critic": critic, "controller": controller}
-    loop = Loop(
-        folder, total=config.steps, checkpoint=config.checkpoint, state=state, progress=progress, writers=writers
-    )
+    rules = rules_of(config)
+    policy, critic = _learners(roles, rules)
+    controller = Controller(rules.algorithm.beta)
+    curriculum = {} if rules.curriculum is None else rules.curriculum.model_dump()
+    source = PromptSource(prompts, seed=seed, **curriculum)
+    ptx = _ptx_batches(demonstrations, rules=rules, seed=seed)
+    state: dict[str, Stateful] = {"policy": policy, "controller": controller, "source": source}
+    if critic is not None:
+        state["critic"] = critic
+    if rules.reference_reset is not None and roles.reference is not None:
+        state["reference"] = roles.reference
+    loop = Loop(folder, total=rules.steps, checkpoint=rules.checkpoint, state=state, progress=progress, writers=writers)
     for step in loop.steps():
         sampler.load(roles.policy, version=step)
-        rollouts = sampler.generate(stream.batch(step), samples=config.responses_per_prompt, round=step)
-        rewards = scorer.score(rollouts)
-        on_rollouts(step, rollouts, rewards)
+        found = gather(source, sampler, scorer, rules=rules, step=step)
+        on_rollouts(step, found.sampled, found.sampled_rewards)
         prepared = stages.to_batch(
-            rollouts, rewards, roles, config=config, beta=controller.beta, moments=controller.moments
+            found.rollouts, found.rewards, roles, config=rules, beta=controller.beta, moments=controller.moments
         )
         controller.moments = prepared.moments
-        values = update(policy, critic, prepared.batch, ptx(step), config=config, seed=seed, step=step)
-        loop.log({**prepared.metrics, **values, "beta": controller.beta}, tokens=prepared.batch.trained_tokens)
-        if config.kl.target is not None and math.isfinite(prepared.metrics["kl_ref"]):
-            controller.beta = adapt_beta(
-                beta=controller.beta,
-                kl=prepared.metrics["kl_ref"],
-                target=config.kl.target,
-                horizon=config.kl.horizon,
-                n_samples=len(rollouts),
-            )
+        values = update(
+            policy, critic, prepared.batch, ptx(step), config=rules, seed=seed, step=step, beta=controller.beta
+        )
+        told = {**prepared.metrics, **_of_all(found.sampled, found.sampled_rewards, rules), **found.metrics}
+        loop.log({**told, **values, "beta": controller.beta}, tokens=prepared.batch.trained_tokens)
+        controller.adapt(rules, prepared.metrics.get("kl_ref", math.nan), completions=len(found.rollouts))
+        if rules.reference_reset is not None and (step + 1) % rules.reference_reset == 0:
+            assert roles.reference is not None
+            take_over(roles.policy, roles.reference)
+
+
+def _learners(roles: Roles, rules: Rules) -> tuple[Learner, Learner | None]:
+    row, total = rules.algorithm, rules.steps * rules.updates
+    missing = [role for role in row.roles if getattr(roles, role) is None]
+    if missing:
+        raise ValueError(f"{row.name} needs a {missing[0]}, and these roles have none")
+    policy = Learner(roles.policy, rules.optimiser, total_steps=total)
+    if roles.critic is None:
+        return policy, None
+    rate = rules.critic_learning_rate
+    return policy, Learner(roles.critic, rules.optimiser, total_steps=total, learning_rate=rate)
+
+
+def _of_all(rollouts: Sequence[Rollout], rewards: Sequence[Reward], rules: Rules) -> dict[str, float]:
+    """Metrics of everything that was sampled, where that is more than what is trained on: or a filter would flatter them."""
+    if rules.algorithm.filter == "none":
+        return {}
+    return rollout_metrics(rollouts, rewards, size=rules.responses_per_prompt)
 
 
 def update(
-    policy: Learner, critic: Learner, batch: Batch, ptx: Batch | None, *, config: Ppo, seed: int, step: int
+    policy: Learner,
+    critic: Learner | None,
+    batch: Batch,
+    ptx: Batch | None,
+    *,
+    config: Ppo | Online | Rules,
+    seed: int,
+    step: int,
+    beta: float | None = None,
 ) -> dict[str, float]:
-    """Several epochs of mini-batches over one batch of rollouts. Returns metrics averaged over the updates."""
-    limit = config.optimiser.micro_batch_tokens
+    """Several epochs of mini-batches over one batch of rollouts. Returns metrics averaged over the updates.
+
+    Completions whose advantages are all zero have no gradient where the loss is nothing but advantages: they are not run,
+    and count in the denominators as before.
+    """
+    rules = rules_of(config)
     generator = torch.Generator().manual_seed((seed << 20) + step)
     history: list[dict[str, float]] = []
-    for _ in range(config.epochs):
-        for mini in stages.mini_batches(batch, count=config.mini_batches, generator=generator):
-            pieces = [mini.select(rows) for rows in mini.micro_batches(limit)]
-            share = {"denominator": mini.trained_tokens, "config": config}
-            valued = critic.update(partial(value_term, critic.view, piece, **share) for piece in pieces)
-            values = {
-                "value_loss": valued["loss"],
-                "vf_clipfrac": valued["vf_clipfrac"],
-                "critic_grad_norm": valued["grad_norm"],
-            }
-            if step >= config.tricks.critic_warmup_steps:
-                terms = [partial(policy_term, policy.view, piece, **share) for piece in pieces]
+    for _ in range(rules.epochs if len(batch) else 0):
+        for mini in stages.mini_batches(batch, count=rules.mini_batches, generator=generator):
+            values: dict[str, float] = {}
+            if critic is not None:
+                values |= _update_critic(critic, mini, rules=rules)
+            if step >= rules.critic_warmup_steps:
+                terms = policy_terms(policy.view, mini, rules=rules, beta=beta)
                 if ptx is not None:
-                    cuts = [ptx.select(rows) for rows in ptx.micro_batches(limit)]
-                    weight = config.tricks.ptx_coefficient
-                    terms += [
-                        partial(nll_term, policy.view, piece, denominator=ptx.trained_tokens, weight=weight)
-                        for piece in cuts
-                    ]
+                    cuts = [ptx.select(rows) for rows in ptx.micro_batches(rules.optimiser.micro_batch_tokens)]
+                    share = {"denominator": ptx.trained_tokens, "weight": rules.ptx_coefficient}
+                    terms += [partial(nll_term, policy.view, piece, **share) for piece in cuts]
                 values |= policy.update(terms)
             history.append(values)
-        if config.target_kl is not None and history[-1].get("approx_kl", 0.0) > config.target_kl:
+        if rules.target_kl is not None and history[-1].get("approx_kl", 0.0) > rules.target_kl:
             break
-    names = dict.fromkeys(name for values in history for name in values)
-    means = {name: sum(v.get(name, 0.0) for v in history) / len(history) for name in names}
-    return {**means, "updates": len(history), "skipped_steps": policy.skipped + critic.skipped}
+    skipped = policy.skipped + (0 if critic is None else critic.skipped)
+    return {**_means(history), "updates": len(history), "skipped_steps": skipped}
 
 
-def policy_term(view: View, batch: Batch, *, denominator: int, config: Ppo) -> Term:
-    """The clipped surrogate, minus the entropy bonus where it has a weight, of one micro-batch."""
-    scored = view.logprobs(batch, temperature=config.sampling.temperature, entropy=True)
-    loss = ppo_policy_loss(
-        logprobs=scored.logprobs_P,
-        old_logprobs=batch["old_logprobs"],
-        advantages=batch["advantages"],
-        clip_low=config.clip,
-        clip_high=config.clip,
-        dual_clip=config.dual_clip,
-    )
-    assert scored.entropy_P is not None
-    per_token = loss.per_token * batch["importance"] if "importance" in batch.columns else loss.per_token
-    total = aggregate(per_token=per_token, mask=None, denominator=denominator)
-    entropy = aggregate(per_token=scored.entropy_P, mask=None, denominator=denominator)
-    stats = {
-        name: aggregate(per_token=value.float(), mask=None, denominator=denominator)
-        for name, value in loss.stats.items()
+def policy_terms(view: View, mini: Batch, *, rules: Rules, beta: float | None = None) -> list[Callable[[], Term]]:
+    """The policy's loss on the batch of one optimiser step, a term a micro-batch."""
+    live = mini
+    if not rules.kl_in_loss and not rules.entropy_coefficient:
+        rows = mini.sequence_of_P[mini["advantages"] != 0].unique().tolist()
+        live = mini if len(rows) == len(mini) else mini.select(rows) if rows else Batch(())
+    share = {
+        "denominator": mini.trained_tokens,
+        "sequences": len(mini),
+        "measured": live.trained_tokens,
+        "config": rules,
+        "beta": beta,
     }
-    sums = {"policy_loss": total.detach(), "entropy": entropy.detach(), **stats}
-    if config.tricks.entropy_coefficient:
-        total = total - config.tricks.entropy_coefficient * entropy
+    pieces = [live.select(rows) for rows in live.micro_batches(rules.optimiser.micro_batch_tokens)]
+    return [partial(policy_term, view, piece, **share) for piece in pieces]
+
+
+def policy_term(
+    view: View,
+    batch: Batch,
+    *,
+    denominator: int,
+    config: Ppo | Online | Rules,
+    sequences: int = 0,
+    measured: int | None = None,
+    beta: float | None = None,
+) -> Term:
+    """The policy's loss on one micro-batch: surrogate, weighted; plus β·KL and minus the entropy bonus where they have a weight.
+
+    Args:
+        denominator: trained tokens of the whole batch of this optimiser step.
+        sequences: its completions.
+        measured: the tokens that statistics are averaged over; those of the whole batch if not given.
+        beta: the penalty's weight; the row's if not given.
+    """
+    rules = rules_of(config)
+    row = rules.algorithm
+    scored = view.logprobs(batch, temperature=rules.sampling.temperature, entropy=True)
+    now_P, sequence_of_P = scored.logprobs_P, batch.sequence_of_P.to(scored.logprobs_P.device)
+    columns = {name: column_P.to(now_P.device) for name, column_P in batch.columns.items()}
+    old_P = columns.get("old_logprobs", now_P.detach())
+    loss = LOSSES[row.loss](
+        row, logprobs=now_P, old_logprobs=old_P, advantages=columns["advantages"], sequence_of_P=sequence_of_P,
+        sequences=len(batch),
+    )  # fmt: skip
+    per_token, stats = loss.per_token, {**loss.stats, **_clip_shares(loss.stats["ratio"], columns["advantages"], rules)}
+    weights_P, told = _importance(view, batch, columns, now_P, rules)
+    stats |= told
+    if weights_P is not None:
+        per_token = per_token * weights_P
+    total_of = partial(_averaged, batch=batch, row=row, rules=rules, tokens=denominator, sequences=sequences)
+    policy_loss = total = total_of(per_token)
+    assert scored.entropy_P is not None
+    mean = partial(aggregate, mask=None, denominator=denominator if measured is None else measured)
+    entropy = mean(per_token=scored.entropy_P)
+    sums = {"policy_loss": policy_loss.detach(), "entropy": entropy.detach()}
+    sums |= {name: mean(per_token=value.float()) for name, value in stats.items()}
+    if rules.kl_in_loss:
+        penalty = _penalty(now_P, columns, sequence_of_P, batch, rules=rules, total_of=total_of, sequences=sequences)
+        total = total + (row.beta if beta is None else beta) * penalty
+        sums["kl_loss"] = penalty.detach()
+    if rules.entropy_coefficient:
+        total = total - rules.entropy_coefficient * total_of(scored.entropy_P)
     return Term(total, sums)
 
 
-def value_term(view: View, batch: Batch, *, denominator: int, config: Ppo) -> Term:
+def value_term(view: View, batch: Batch, *, denominator: int, config: Ppo | Online | Rules) -> Term:
     """The clipped value loss of one micro-batch."""
+    rules = rules_of(config)
     loss = ppo_value_loss(
-        values=view.values(batch), old_values=batch["values"], returns=batch["returns"], clip=config.value_clip
+        values=view.values(batch), old_values=batch["values"], returns=batch["returns"], clip=rules.value_clip
     )
     stats = {
         name: aggregate(per_token=value.float(), mask=None, denominator=denominator)
         for name, value in loss.stats.items()
     }
     total = aggregate(per_token=loss.per_token, mask=None, denominator=denominator)
-    return Term(config.value_coefficient * total, stats)
+    return Term(rules.value_coefficient * total, stats)
 
 
-def _ptx_batches(demonstrations: Sequence[TokenSequence], *, config: Ppo, seed: int) -> Callable[[int], Batch | None]:
-    if not config.tricks.ptx_coefficient:
+def _update_critic(critic: Learner, mini: Batch, *, rules: Rules) -> dict[str, float]:
+    pieces = [mini.select(rows) for rows in mini.micro_batches(rules.optimiser.micro_batch_tokens)]
+    share = {"denominator": mini.trained_tokens, "config": rules}
+    valued = critic.update(partial(value_term, critic.view, piece, **share) for piece in pieces)
+    return {
+        "value_loss": valued["loss"],
+        "vf_clipfrac": valued["vf_clipfrac"],
+        "critic_grad_norm": valued["grad_norm"],
+    }
+
+
+def _averaged(per_token: Tensor, *, batch: Batch, row: Any, rules: Rules, tokens: int, sequences: int) -> Tensor:
+    """This micro-batch's part of the loss, by the row's aggregation."""
+    weights_P = token_weights(kind=row.aggregation, counts_N=batch.counts_N)
+    if weights_P is not None:
+        per_token = per_token * weights_P.to(per_token.device)
+    whole = loss_denominator(kind=row.aggregation, tokens=tokens, sequences=sequences, constant=rules.longest)
+    return aggregate(per_token=per_token, mask=None, denominator=whole)
+
+
+def _importance(
+    view: View, batch: Batch, columns: Mapping[str, Tensor], now_P: Tensor, rules: Rules
+) -> tuple[Tensor | None, dict[str, Tensor]]:
+    """The weights [P] of this micro-batch's tokens, if any, and how far sampler and trainer are apart.
+
+    With a single update the log-probabilities of the loss are those before the update: they serve where no pass was made for
+    them, and measure the gap in any case.
+    """
+    stats: dict[str, Tensor] = {}
+    if rules.updates == 1 and "sampler_logprobs" in columns:
+        stats["sampler_gap_mean"] = (now_P.detach() - columns["sampler_logprobs"]).abs()
+    if "importance" in columns:
+        return columns["importance"], stats
+    exact = rules.sampling.follows_the_model and view.backbone.samples_exactly
+    if exact or "old_logprobs" in columns or rules.importance.kind == "none":
+        return None, stats
+    found = stages.importance_of(batch, now_P.detach(), rules=rules)
+    return found.per_token, {
+        **stats,
+        "importance_mean": found.per_token,
+        "importance_capped": found.stats["capped"],
+    }
+
+
+def _penalty(
+    now_P: Tensor,
+    columns: Mapping[str, Tensor],
+    sequence_of_P: Tensor,
+    batch: Batch,
+    *,
+    rules: Rules,
+    total_of: Callable[[Tensor], Tensor],
+    sequences: int,
+) -> Tensor:
+    """KL(π ‖ π_ref) as a loss: per token and averaged as the surrogate is, or of whole completions and averaged over them."""
+    estimator, ref_P, old_P = rules.algorithm.kl_estimator, columns["ref_logprobs"], columns["old_logprobs"]
+    if rules.algorithm.kl_level == "token":
+        kl_P = kl_estimate(logprobs=now_P, ref_logprobs=ref_P, estimator=estimator)
+        return total_of(kl_P * (now_P - old_P).exp() if rules.kl_ratio_factor else kl_P)
+    add = lambda x: x.new_zeros(len(batch)).index_add(0, sequence_of_P, x)  # noqa: E731
+    kl_N = kl_estimate(logprobs=add(now_P), ref_logprobs=add(ref_P), estimator=estimator)
+    if rules.kl_ratio_factor:
+        kl_N = kl_N * add(now_P - old_P).exp()
+    return kl_N.sum() / sequences
+
+
+def _clip_shares(ratio_P: Tensor, advantages_P: Tensor, rules: Rules) -> dict[str, Tensor]:
+    """Where the ratio's range binds, by TRL's names."""
+    row = rules.algorithm
+    low_P = (ratio_P < 1.0 - row.clip_low) & (advantages_P < 0)
+    high_P = (ratio_P > 1.0 + row.clip_high) & (advantages_P > 0)
+    return {"clip_ratio/low_mean": low_P, "clip_ratio/high_mean": high_P, "clip_ratio/region_mean": low_P | high_P}
+
+
+def _means(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of each metric over the updates that have it."""
+    names = dict.fromkeys(name for values in history for name in values)
+    found = {name: [values[name] for values in history if name in values] for name in names}
+    return {name: sum(values) / len(values) for name, values in found.items()}
+
+
+def _ptx_batches(demonstrations: Sequence[TokenSequence], *, rules: Rules, seed: int) -> Callable[[int], Batch | None]:
+    if not rules.ptx_coefficient:
         return lambda _: None
     if not demonstrations:
         raise ValueError("ppo.tricks.ptx_coefficient is not 0, so demonstrations are needed")
-    stream = Stream(demonstrations, seed=seed, batch_size=config.tricks.ptx_batch_size)
+    stream = Stream(demonstrations, seed=seed, batch_size=rules.ptx_batch_size)
     return lambda step: Batch(tuple(stream.batch(step)))

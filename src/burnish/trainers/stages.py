@@ -8,19 +8,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from burnish.algorithms.advantages import RunningMoments, gae, normalise_rewards, shape_rewards, whiten
+from burnish.algorithms.advantages import RunningMoments, normalise_rewards, overlong_penalty, whiten
 from burnish.algorithms.aggregate import explained_variance
 from burnish.algorithms.kl import kl_estimate
-from burnish.algorithms.policy_losses import truncated_importance
+from burnish.algorithms.policy_losses import Loss, importance_weights
+from burnish.algorithms.recipes import ADVANTAGES, Earned
 from burnish.batch import Batch, TokenSequence, groups_of
+from burnish.config.online import Online
 from burnish.config.schema import Ppo
 from burnish.models.roles import Roles
 from burnish.records import Reward, Rollout
+from burnish.trainers.rules import Rules, rules_of
+from burnish.trainers.tell import rollout_metrics
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A batch with every column PPO needs, the metrics of its rollouts, and the running moments after it."""
+    """A batch with every column the algorithm needs, the metrics of its rollouts, and the running moments after it."""
 
     batch: Batch
     metrics: dict[str, float]
@@ -38,64 +42,77 @@ def to_batch(
     rewards: Sequence[Reward],
     roles: Roles,
     *,
-    config: Ppo,
+    config: Ppo | Online | Rules,
     beta: float,
     moments: RunningMoments,
 ) -> Prepared:
     """Rollouts and their rewards -> log-probabilities, values, token rewards and advantages.
 
+    Rollouts come in groups of `responses_per_prompt`; those whose reward is not counted are left out before anything else.
+
     The four log-probabilities of a token have four names: `sampler_logprobs` (the engine's), `old_logprobs` (the trainer's
-    before this update; on policy with a single update they would equal the new ones, so the pass is skipped and the column
-    is the sampler's, unless that drew from a truncated or penalised distribution or multiplies in less precision: then
-    tokens are weighted by truncated importance), `ref_logprobs` (the reference's), and `logprobs`, computed in the loss.
+    before this update), `ref_logprobs` (the reference's), and `logprobs`, computed in the loss. With a single update the old
+    ones equal the new, so their pass is skipped: the column is then the sampler's, if a reference needs it and the sampler
+    drew from the model's own distribution, or is left out, and the loss takes its own. Where the sampler truncated,
+    penalised or multiplied in less precision, tokens get importance weights.
     """
-    limit, temperature = config.optimiser.micro_batch_tokens, config.sampling.temperature
-    batch = Batch(tuple(TokenSequence(r.prompt_tokens, r.completion.tokens) for r in rollouts))
+    rules = rules_of(config)
+    numbers_B = torch.arange(len(rollouts)) // rules.responses_per_prompt
+    counted = [i for i, reward in enumerate(rewards) if reward.counted]
+    metrics = rollout_metrics(rollouts, rewards, size=rules.responses_per_prompt)
+    rollouts, rewards, groups_B = [rollouts[i] for i in counted], [rewards[i] for i in counted], numbers_B[counted]
+    if not rollouts:
+        return Prepared(Batch(()), metrics, moments)
+    limit, temperature = rules.optimiser.micro_batch_tokens, rules.sampling.temperature
+    batch = Batch(tuple(_sequence(r) for r in rollouts))
     sampler_P = torch.tensor([x for r in rollouts for x in r.completion.sampler_logprobs])
-    ref_P = column(lambda b: roles.reference.logprobs(b, temperature=temperature).logprobs_P, batch, max_tokens=limit)
-    values_P = column(roles.critic.values, batch, max_tokens=limit)
-    old_P = sampler_P
-    on_policy = config.sampling.follows_the_model and roles.policy.backbone.samples_exactly
-    if config.epochs * config.mini_batches > 1 or not on_policy:
-        old_P = column(lambda b: roles.policy.logprobs(b, temperature=temperature).logprobs_P, batch, max_tokens=limit)
-
-    scores_B, moments = _scores(rollouts, rewards, config=config, moments=moments)
-    kl_P = kl_estimate(logprobs=old_P, ref_logprobs=ref_P, estimator=config.kl.estimator)
-    kl_BT, mask_BT = batch.padded(kl_P)
-    values_BT, _ = batch.padded(values_P)
-    rewards_BT = shape_rewards(scores_B=scores_B, kl_BT=kl_BT, mask_BT=mask_BT, beta=beta)
-    estimate = gae(rewards_BT=rewards_BT, values_BT=values_BT, mask_BT=mask_BT, gamma=config.gamma, lam=config.lam)
-    advantages_BT = _advantages(estimate.advantages_BT, mask_BT, config=config)
-
-    log_ratio_P = old_P - ref_P
-    metrics = {
-        **_rollout_metrics(rollouts, rewards),
-        "kl_ref": float(log_ratio_P.sum()) / len(rollouts),
-        "kl_ref_per_token": float(log_ratio_P.mean()),
-        "shaped_reward": float((rewards_BT * mask_BT).sum()) / len(rollouts),
-        "explained_variance": float(explained_variance(values=values_BT, returns=estimate.returns_BT, mask=mask_BT)),
-        "value_mean": float(values_P.mean()),
-        "return_mean": float(estimate.returns_BT[mask_BT].mean()),
-        "sampler_gap_mean": float((sampler_P - old_P).abs().mean()),
-        "sampler_gap_max": float((sampler_P - old_P).abs().max()),
-    }
-    weights = {}
-    if config.importance_cap is not None and not on_policy:
-        importance = truncated_importance(old_logprobs=old_P, sampler_logprobs=sampler_P, cap=config.importance_cap)
-        weights["importance"] = importance.per_token
+    columns = {"sampler_logprobs": sampler_P}
+    reference, critic = roles.reference, roles.critic
+    if reference is not None:
+        columns["ref_logprobs"] = column(
+            lambda b: reference.logprobs(b, temperature=temperature).logprobs_P, batch, max_tokens=limit
+        )
+    if critic is not None:
+        columns["values"] = column(critic.values, batch, max_tokens=limit)
+    exact = rules.sampling.follows_the_model and roles.policy.backbone.samples_exactly
+    if rules.updates > 1 or (reference is not None and not exact):
+        columns["old_logprobs"] = column(
+            lambda b: roles.policy.logprobs(b, temperature=temperature).logprobs_P, batch, max_tokens=limit
+        )
+    elif reference is not None:
+        columns["old_logprobs"] = sampler_P
+    batch = batch.with_columns(**columns)
+    scores_B, moments = _scores(rollouts, rewards, rules=rules, moments=moments)
+    batch, told = _with_advantages(batch, scores_B, groups_B, rules=rules, beta=beta)
+    metrics |= told
+    if "old_logprobs" in columns:
+        gap_P = (sampler_P - columns["old_logprobs"]).abs()
+        metrics |= {"sampler_gap_mean": float(gap_P.mean()), "sampler_gap_max": float(gap_P.max())}
+    if not exact and rules.importance.kind != "none" and "old_logprobs" in columns:
+        importance = importance_of(batch, batch["old_logprobs"], rules=rules)
+        batch = batch.with_columns(importance=importance.per_token)
         metrics |= {
             "importance_mean": float(importance.per_token.mean()),
             "importance_capped": float(importance.stats["capped"].mean()),
         }
-    batch = batch.with_columns(
-        sampler_logprobs=sampler_P, old_logprobs=old_P, ref_logprobs=ref_P, values=values_P,
-        advantages=advantages_BT[mask_BT], returns=estimate.returns_BT[mask_BT], **weights,
-    )  # fmt: skip
+    if rules.algorithm.overlong == "mask":
+        whole = [i for i, r in enumerate(rollouts) if r.completion.finish_reason != "length"]
+        metrics["completions/masked"] = float(len(rollouts) - len(whole))
+        batch = batch.select(whole) if whole else Batch(())
     return Prepared(batch, metrics, moments)
 
 
+def importance_of(batch: Batch, old_P: Tensor, *, rules: Rules) -> Loss:
+    """The weights that correct for the sampler."""
+    how = rules.importance
+    return importance_weights(
+        old_logprobs=old_P, sampler_logprobs=batch["sampler_logprobs"].to(old_P.device), cap=how.cap, kind=how.kind, level=how.level,
+        sequence_of_P=batch.sequence_of_P.to(old_P.device), sequences=len(batch),
+    )  # fmt: skip
+
+
 def mini_batches(batch: Batch, *, count: int, generator: torch.Generator) -> list[Batch]:
-    """The sequences of a batch, shuffled and dealt into `count` parts.
+    """The sequences of a batch, shuffled and dealt into `count` parts, fewer where there are fewer sequences.
 
     Completions of one prompt go together, so that a part runs the prompt once; where there are fewer prompts than parts,
     completions are dealt singly.
@@ -104,41 +121,81 @@ def mini_batches(batch: Batch, *, count: int, generator: torch.Generator) -> lis
     if len(groups) < count:
         groups = [[row] for row in range(len(batch))]
     order = torch.randperm(len(groups), generator=generator).tolist() if count > 1 else list(range(len(groups)))
-    dealt = [sorted(order[start::count]) for start in range(count)]
+    dealt = [sorted(order[start::count]) for start in range(min(count, len(groups)))]
     return [batch.select([row for group in part for row in groups[group]]) for part in dealt]
 
 
+def _sequence(rollout: Rollout) -> TokenSequence:
+    completion = rollout.completion
+    return TokenSequence(rollout.prompt_tokens, completion.tokens, completion.response_mask or None)
+
+
 def _scores(
-    rollouts: Sequence[Rollout], rewards: Sequence[Reward], *, config: Ppo, moments: RunningMoments
+    rollouts: Sequence[Rollout], rewards: Sequence[Reward], *, rules: Rules, moments: RunningMoments
 ) -> tuple[Tensor, RunningMoments]:
-    """[B]: what each completion earned, after the tricks that act on it."""
-    tricks = config.tricks
+    """[B]: what each completion earned, after everything that acts on it."""
     scores_B = torch.tensor([reward.value for reward in rewards], dtype=torch.float32)
-    if tricks.normalise_rewards:
+    if rules.normalise_rewards:
         moments = moments.update(scores_B[scores_B.isfinite()])  # a bad score costs its step, not every later one
         scores_B = normalise_rewards(scores_B=scores_B, moments=moments, clip=None, shift_mean=False)
-    if tricks.clip_rewards is not None:
-        scores_B = scores_B.clamp(-tricks.clip_rewards, tricks.clip_rewards)
+    if rules.clip_rewards is not None:
+        scores_B = scores_B.clamp(-rules.clip_rewards, rules.clip_rewards)
     cut_off = torch.tensor([r.completion.finish_reason == "length" for r in rollouts])
-    return scores_B - tricks.missing_end_penalty * cut_off, moments
+    scores_B = scores_B - rules.missing_end_penalty * cut_off
+    if rules.algorithm.overlong == "shape":
+        lengths_B = torch.tensor([r.completion.drawn for r in rollouts], dtype=torch.float32)
+        shaping = overlong_penalty(lengths_B=lengths_B, longest=rules.longest, cache=rules.overlong_cache)
+        scores_B = scores_B + shaping
+    return scores_B, moments
 
 
-def _advantages(advantages_BT: Tensor, mask_BT: Tensor, *, config: Ppo) -> Tensor:
-    tricks = config.tricks
-    if tricks.normalise_advantages:
+def _with_advantages(
+    batch: Batch, scores_B: Tensor, groups_B: Tensor, *, rules: Rules, beta: float
+) -> tuple[Batch, dict[str, float]]:
+    """The batch with `advantages` (and `returns`, where there is a critic), and what there is to say of them."""
+    row, metrics = rules.algorithm, dict[str, float]()
+    kl_P = torch.zeros(batch.trained_tokens)
+    if "ref_logprobs" in batch.columns:
+        log_ratio_P = batch["old_logprobs"] - batch["ref_logprobs"]
+        metrics |= {
+            "kl_ref": float(log_ratio_P.sum()) / len(batch),
+            "kl_ref_per_token": float(log_ratio_P.mean()),
+            "kl": float(
+                kl_estimate(logprobs=batch["old_logprobs"], ref_logprobs=batch["ref_logprobs"], estimator="k3").mean()
+            ),
+        }
+        if rules.kl_in_reward:
+            kl_P = _penalty(batch, rules=rules)
+    kl_BT, mask_BT = batch.padded(kl_P)
+    values_BT = batch.padded(batch["values"])[0] if "values" in batch.columns else None
+    earned = Earned(scores_B, groups_B, kl_BT, mask_BT, values_BT, beta, rules.gamma, rules.lam)
+    advantages_BT, returns_BT = ADVANTAGES[row.advantage](earned)
+    columns = {}
+    if values_BT is not None:
+        explained = explained_variance(values=values_BT, returns=returns_BT, mask=mask_BT)
+        metrics |= {
+            "explained_variance": float(explained),
+            "value_mean": float(batch["values"].mean()),
+            "return_mean": float(returns_BT[mask_BT].mean()),
+        }
+        columns["returns"] = returns_BT[mask_BT]
+    penalties_B = beta * (kl_BT * mask_BT).sum(dim=1)
+    metrics["shaped_reward"] = float((scores_B - penalties_B).mean())
+    if row.whiten:
         advantages_BT = whiten(x=advantages_BT, mask=mask_BT)
-    if tricks.clip_advantages is not None:
-        advantages_BT = advantages_BT.clamp(-tricks.clip_advantages, tricks.clip_advantages)
-    return advantages_BT
+    if rules.clip_advantages is not None:
+        advantages_BT = advantages_BT.clamp(-rules.clip_advantages, rules.clip_advantages)
+    return batch.with_columns(advantages=advantages_BT[mask_BT], **columns), metrics
 
 
-def _rollout_metrics(rollouts: Sequence[Rollout], rewards: Sequence[Reward]) -> dict[str, float]:
-    lengths = [len(r.completion.tokens) for r in rollouts]
-    values = torch.tensor([reward.value for reward in rewards])
-    return {
-        "reward": float(values.mean()),
-        "reward_std": float(values.std(correction=0)),
-        "completion_length": sum(lengths) / len(lengths),
-        "completion_length_max": float(max(lengths)),
-        "truncation_rate": sum(r.completion.finish_reason == "length" for r in rollouts) / len(rollouts),
-    }
+def _penalty(batch: Batch, *, rules: Rules) -> Tensor:
+    """[P]: the estimate of KL(π ‖ π_ref) at each token, or that of the whole completion at its last."""
+    estimator = rules.algorithm.kl_estimator
+    old_P, ref_P = batch["old_logprobs"], batch["ref_logprobs"]
+    if rules.algorithm.kl_level == "token":
+        return kl_estimate(logprobs=old_P, ref_logprobs=ref_P, estimator=estimator)
+    add = lambda x: x.new_zeros(len(batch)).index_add(0, batch.sequence_of_P, x)  # noqa: E731
+    whole_B = kl_estimate(logprobs=add(old_P), ref_logprobs=add(ref_P), estimator=estimator)
+    penalty_P = torch.zeros_like(old_P)
+    penalty_P[batch.counts_N.cumsum(0) - 1] = whole_B
+    return penalty_P

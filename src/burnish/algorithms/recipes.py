@@ -1,0 +1,247 @@
+"""The online family as rows of one table: PPO, GRPO and its relatives, RLOO, REINFORCE++.
+
+A row names the parts: how rewards become advantages, the loss, how per-token losses are averaged, where the KL penalty
+stands, which groups are kept, what befalls completions that are too long. Every part can be exchanged for another row's
+by `resolve`; the loop that trains knows the parts and no row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from burnish.algorithms.advantages import (
+    Advantages,
+    centred_in_groups,
+    gae,
+    leave_one_out,
+    normalised_in_groups,
+    shape_rewards,
+)
+from burnish.algorithms.policy_losses import (
+    Loss,
+    cispo_policy_loss,
+    gspo_policy_loss,
+    ppo_policy_loss,
+    reinforce_policy_loss,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """One row.
+
+    Args:
+        name: what recipes call it.
+        paper: where it was proposed.
+        advantage: a key of `ADVANTAGES`.
+        loss: a key of `LOSSES`.
+        aggregation: token, sequence, constant or sum; see `aggregate.loss_denominator`.
+        whiten: whiten the advantages over all tokens of the batch.
+        kl: where the penalty β·KL(π ‖ π_ref) stands: in the reward, in the loss, or none.
+        kl_estimator: k1, k2 or k3; see `kl.kl_estimate`.
+        kl_level: token: the estimates of a completion's tokens are added up; sequence: one estimate from its whole log-ratio.
+        beta: β.
+        filter: none, or mixed: only groups whose rewards differ are trained on, others are sampled in their place.
+        overlong: none; shape: `advantages.overlong_penalty` is added to the reward; mask: a completion that was cut off takes
+            part in its group's statistics and not in the loss.
+        clip_low, clip_high: the ratio's range is [1 − clip_low, 1 + clip_high].
+        dual_clip: see `policy_losses.ppo_policy_loss`.
+    """
+
+    name: str
+    paper: str
+    advantage: str
+    loss: str
+    aggregation: str
+    whiten: bool = False
+    kl: str = "none"
+    kl_estimator: str = "k1"
+    kl_level: str = "token"
+    beta: float = 0.0
+    filter: str = "none"
+    overlong: str = "none"
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    dual_clip: float | None = None
+
+    @property
+    def needs_critic(self) -> bool:
+        """Whether its advantages come from learned values."""
+        return self.advantage in WITH_CRITIC
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether there is a penalty for leaving the reference."""
+        return self.kl != "none" and self.beta > 0
+
+    @property
+    def needs_groups(self) -> bool:
+        """Whether completions are compared with others of the same prompt."""
+        return self.advantage in WITH_GROUPS
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The models it needs besides whatever rewards are made of."""
+        wanted = {"policy": True, "critic": self.needs_critic, "reference": self.needs_reference}
+        return tuple(role for role, needed in wanted.items() if needed)
+
+
+ROWS: Mapping[str, Algorithm] = MappingProxyType(
+    {
+        row.name: row
+        for row in (
+            Algorithm(
+                "ppo", "arXiv:1707.06347, arXiv:2203.02155", "gae", "clip", "token",
+                whiten=True, kl="reward", kl_estimator="k1", beta=0.05,
+            ),
+            Algorithm(
+                "grpo", "arXiv:2402.03300", "group_normalised", "clip", "sequence",
+                kl="loss", kl_estimator="k3", beta=0.04,
+            ),
+            Algorithm("dr-grpo", "arXiv:2503.20783", "group_mean", "clip", "constant"),
+            Algorithm(
+                "dapo", "arXiv:2503.14476", "group_normalised", "clip", "token",
+                filter="mixed", overlong="shape", clip_high=0.28,
+            ),
+            Algorithm(
+                "gspo", "arXiv:2507.18071", "group_normalised", "sequence_clip", "sequence",
+                clip_low=3e-4, clip_high=4e-4,
+            ),
+            Algorithm(
+                "cispo", "arXiv:2506.13585", "group_normalised", "cispo", "token",
+                clip_low=1.0, clip_high=4.0,
+            ),
+            Algorithm(
+                "rloo", "arXiv:2402.14740", "leave_one_out", "reinforce", "sum",
+                kl="reward", kl_estimator="k1", beta=0.05,
+            ),
+            Algorithm(
+                "reinforce++", "arXiv:2501.03262", "to_go", "clip", "token",
+                whiten=True, kl="reward", kl_estimator="k1", beta=0.01,
+            ),
+            Algorithm(
+                "reinforce++-baseline", "arXiv:2501.03262", "group_mean", "clip", "token",
+                whiten=True, kl="loss", kl_estimator="k2", beta=0.001,
+            ),
+        )
+    }
+)  # fmt: skip
+"""The rows, by name."""
+
+
+class Earned(NamedTuple):
+    """What advantages are made of. B completions, T tokens.
+
+    `scores_B` the completions' rewards, `groups_B` the number of the prompt each answers, `kl_BT` the penalty's estimate per
+    token (zeros where no penalty stands in the reward), `values_BT` the critic's (None without one).
+    """
+
+    scores_B: Tensor
+    groups_B: Tensor
+    kl_BT: Tensor
+    mask_BT: Tensor
+    values_BT: Tensor | None
+    beta: float
+    gamma: float
+    lam: float
+
+
+def _gae(earned: Earned) -> Advantages:
+    assert earned.values_BT is not None
+    rewards_BT = _rewards(earned)
+    return gae(
+        rewards_BT=rewards_BT, values_BT=earned.values_BT, mask_BT=earned.mask_BT, gamma=earned.gamma, lam=earned.lam
+    )
+
+
+def _to_go(earned: Earned) -> Advantages:
+    """A_t = Σ_{s≥t} γ^{s−t} r_s: generalised advantages with λ = 1 and values of 0."""
+    rewards_BT = _rewards(earned)
+    zeros_BT = torch.zeros_like(rewards_BT)
+    return gae(rewards_BT=rewards_BT, values_BT=zeros_BT, mask_BT=earned.mask_BT, gamma=earned.gamma, lam=1.0)
+
+
+def _whole(compare: Callable[..., Tensor]) -> Callable[[Earned], Advantages]:
+    """An advantage of whole completions, the same at each of their tokens; a penalty in the reward counts by its sum."""
+
+    def advantage(earned: Earned) -> Advantages:
+        mask_BT = earned.mask_BT
+        penalty_B = earned.beta * (earned.kl_BT * mask_BT).sum(dim=1)
+        rewards_B = earned.scores_B - penalty_B
+        compared_B = compare(rewards_B=rewards_B, groups_B=earned.groups_B)
+        return Advantages(torch.where(mask_BT, compared_B[:, None], 0.0), torch.where(mask_BT, rewards_B[:, None], 0.0))
+
+    return advantage
+
+
+def _rewards(earned: Earned) -> Tensor:
+    return shape_rewards(scores_B=earned.scores_B, kl_BT=earned.kl_BT, mask_BT=earned.mask_BT, beta=earned.beta)
+
+
+ADVANTAGES: Mapping[str, Callable[[Earned], Advantages]] = MappingProxyType(
+    {
+        "gae": _gae,
+        "to_go": _to_go,
+        "group_normalised": _whole(normalised_in_groups),
+        "group_mean": _whole(centred_in_groups),
+        "leave_one_out": _whole(leave_one_out),
+    }
+)
+"""How rewards become advantages and, for a critic, returns."""
+
+WITH_CRITIC = frozenset({"gae"})
+WITH_GROUPS = frozenset({"group_normalised", "group_mean", "leave_one_out"})
+
+
+def _clip(algorithm: Algorithm, *, sequence_of_P: Tensor, sequences: int, **tensors: Tensor) -> Loss:
+    bounds = {"clip_low": algorithm.clip_low, "clip_high": algorithm.clip_high, "dual_clip": algorithm.dual_clip}
+    return ppo_policy_loss(**tensors, **bounds)  # type: ignore[arg-type]
+
+
+def _sequence_clip(algorithm: Algorithm, *, sequence_of_P: Tensor, sequences: int, **tensors: Tensor) -> Loss:
+    bounds = {"clip_low": algorithm.clip_low, "clip_high": algorithm.clip_high}
+    return gspo_policy_loss(**tensors, sequence_of_P=sequence_of_P, sequences=sequences, **bounds)  # type: ignore[arg-type]
+
+
+def _cispo(algorithm: Algorithm, *, sequence_of_P: Tensor, sequences: int, **tensors: Tensor) -> Loss:
+    bounds = {"clip_low": algorithm.clip_low, "clip_high": algorithm.clip_high}
+    return cispo_policy_loss(**tensors, **bounds)  # type: ignore[arg-type]
+
+
+def _reinforce(algorithm: Algorithm, *, sequence_of_P: Tensor, sequences: int, **tensors: Tensor) -> Loss:
+    return reinforce_policy_loss(**tensors)
+
+
+LOSSES: Mapping[str, Callable[..., Loss]] = MappingProxyType(
+    {"clip": _clip, "sequence_clip": _sequence_clip, "cispo": _cispo, "reinforce": _reinforce}
+)
+"""Per-token losses: `(algorithm, logprobs=, old_logprobs=, advantages=, sequence_of_P=, sequences=)`, tensors [P]."""
+
+
+def resolve(name: str, changes: Mapping[str, Any] = MappingProxyType({})) -> Algorithm:
+    """The row `name` with some of its parts exchanged.
+
+    Raises ValueError for a name or a part that is not in the tables, and for a k1 penalty in the loss, whose expected
+    gradient is zero: it would look like a penalty and be none.
+    """
+    if name not in ROWS:
+        raise ValueError(f"unknown algorithm {name!r}; there are {', '.join(ROWS)}")
+    row = replace(ROWS[name], **changes)
+    for part, table in (("advantage", ADVANTAGES), ("loss", LOSSES)):
+        if getattr(row, part) not in table:
+            raise ValueError(f"unknown {part} {getattr(row, part)!r}; there are {', '.join(table)}")
+    if row.kl == "loss" and row.kl_estimator == "k1" and row.needs_reference:
+        raise ValueError(
+            "k1 in the loss has an expected gradient of zero; take k2 (or k3), or put the penalty in the reward"
+        )
+    if row.dual_clip is not None and row.loss != "clip":
+        raise ValueError(f"dual_clip belongs to the loss clip, not to {row.loss}")
+    if row.dual_clip is not None and row.dual_clip <= 1:
+        raise ValueError(f"dual_clip is {row.dual_clip}; it must be above 1")
+    return row

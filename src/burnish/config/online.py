@@ -1,0 +1,194 @@
+"""The recipe's section `online`: one stage for PPO, GRPO and its relatives, RLOO and REINFORCE++. Torch-free."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from burnish.config.sections import (
+    Checkpointing,
+    Fraction,
+    Lora,
+    NonNegative,
+    Optimiser,
+    Positive,
+    PositiveFloat,
+    Sampling,
+    Section,
+)
+
+AlgorithmName = Literal[
+    "ppo", "grpo", "dr-grpo", "dapo", "gspo", "cispo", "rloo", "reinforce++", "reinforce++-baseline"
+]
+
+
+class Algorithm(Section):
+    """A row of the table of algorithms, and what is exchanged in it. None everywhere: as the row has it (docs/online.md)."""
+
+    name: AlgorithmName = "grpo"
+    """The row; the policy is called by it."""
+    advantage: Literal["gae", "to_go", "group_normalised", "group_mean", "leave_one_out"] | None = None
+    """gae: from a critic. to_go: the rewards still to come. group_normalised: (R − mean)/std of the prompt's completions.
+    group_mean: R − mean. leave_one_out: R − mean of the others."""
+    whiten: bool | None = None
+    """Whiten advantages over all tokens of the batch (population variance)."""
+    loss: Literal["clip", "sequence_clip", "cispo", "reinforce"] | None = None
+    """clip: PPO's, a ratio for each token. sequence_clip: GSPO's, a ratio for each completion. cispo: −sg(clip(ratio))·A·log π.
+    reinforce: −A·log π."""
+    aggregation: Literal["token", "sequence", "constant", "sum"] | None = None
+    """token: the mean over all tokens of an update. sequence: the mean of each completion, then over completions. constant:
+    the sum over completions × `sampling.max_new_tokens`. sum: the sum over tokens, the mean over completions."""
+    kl: Literal["none", "reward", "loss"] | None = None
+    """Where β·KL(π ‖ π_ref) stands."""
+    kl_estimator: Literal["k1", "k2", "k3"] | None = None
+    """k1 = log π/π_ref for the reward; as a loss k2 gives the gradient of KL(π ‖ π_ref), k3 of KL(π_ref ‖ π), k1 none."""
+    kl_level: Literal["token", "sequence"] | None = None
+    """token: each token's estimate, added up. sequence: one estimate from the completion's whole log-ratio."""
+    kl_ratio_factor: bool = False
+    """Multiply the penalty in the loss by π/π_old, which keeps it unbiased when several updates are made (arXiv:2512.02556)."""
+    beta: NonNegative | None = None
+    """β. 0: no penalty, and no reference is kept."""
+    filter: Literal["none", "mixed"] | None = None
+    """mixed: train on groups whose rewards differ only, and sample others in place of the rest (DAPO's dynamic sampling)."""
+    overlong: Literal["none", "shape", "mask"] | None = None
+    """shape: a completion within `overlong_cache` tokens of the longest loses up to 1. mask: one that was cut off is left out
+    of the loss, not of its group."""
+    clip_low: PositiveFloat | None = None
+    """The ratio is clipped below 1 − this."""
+    clip_high: PositiveFloat | None = None
+    """The ratio is clipped above 1 + this."""
+    dual_clip: Annotated[float, Field(gt=1.0)] | None = None
+    """Lower bound c·A for negative advantages (arXiv:1912.09729), with the loss clip."""
+
+    def exchanged(self) -> dict[str, Any]:
+        """The parts of the row that are not as the row has them."""
+        given = self.model_dump(exclude={"name", "kl_ratio_factor"})
+        return {part: value for part, value in given.items() if value is not None}
+
+
+class Importance(Section):
+    """Correction of rollouts whose log-probabilities are not the trainer's: truncated, penalised, made in bfloat16 or int8.
+
+    `sampler_gap_mean` in the metrics says how far the two are apart, whether or not anything is corrected.
+    """
+
+    kind: Literal["truncate", "mask", "none"] = "truncate"
+    """truncate: the loss is weighted by min(w, cap), w = π_trainer/π_sampler. mask: by w, and by 0 where w > cap."""
+    level: Literal["token", "sequence"] = "token"
+    """Whether w is a token's or its whole completion's."""
+    cap: PositiveFloat = 2.0
+    """The largest weight."""
+
+
+class Curriculum(Section):
+    """Sample prompts less that are always right or always wrong: with probability floor + (1 − floor)·4p(1 − p).
+
+    p is the prompt's pass rate so far, (right + 1)/(tried + 2), whose counts decay at each visit.
+    """
+
+    floor: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
+    """The least probability with which a prompt is taken when its turn comes."""
+    decay: Fraction = 0.5
+    """What earlier visits count for at the next: 0 forgets them."""
+
+
+class MovingReference(Section):
+    """Let the reference follow the policy, so that the penalty restrains each stretch and not the whole run (arXiv:2505.24864)."""
+
+    every: Positive
+    """Steps between two resets: the reference takes over the policy's weights."""
+
+
+class Conversation(Section):
+    """Rollouts of several turns: what the policy writes is answered by an environment, whose tokens are not trained."""
+
+    name: str
+    """calculator, or package.module:Class for one of your own."""
+    max_turns: Annotated[int, Field(ge=1, le=64)] = 4
+    """At most this many turns of the policy; `sampling.max_new_tokens` is for each."""
+    weight: float = 1.0
+    """Weight of what the environment pays, added to the other rewards."""
+
+
+class Online(Section):
+    """Reinforcement learning from rollouts, by a row of the table of algorithms."""
+
+    algorithm: Algorithm = Algorithm()
+    """Which row, and what is exchanged in it."""
+    roles: Literal["adapters", "copies"] = "adapters"
+    """adapters: one frozen backbone, the policy (and a critic) as LoRA sets on it. copies: full models, every weight trained."""
+    steps: Positive = 100
+    """Batches of rollouts."""
+    prompts_per_step: Positive = 8
+    """Prompts in a batch of rollouts."""
+    responses_per_prompt: Annotated[int, Field(ge=1, le=64)] = 8
+    """Completions of each: the size of a group, 2 to 64 where they are compared with one another."""
+    epochs: Positive = 1
+    """Passes over each batch of rollouts."""
+    mini_batches: Positive = 1
+    """Optimiser steps in each pass."""
+    sampling: Sampling = Sampling()
+    """How rollouts are drawn."""
+    environment: Conversation | None = None
+    """What answers the policy between its turns; None: rollouts are single turns."""
+    importance: Importance = Importance()
+    """What is done where sampler and trainer disagree."""
+    lora: Lora = Lora(r=16, alpha=32.0)
+    """The policy's adapters (`roles: adapters`)."""
+    optimiser: Optimiser = Optimiser(learning_rate=1e-4, schedule="constant", betas=(0.9, 0.95))
+    """The policy's optimiser."""
+    kl_target: PositiveFloat | None = None
+    """Adapt β towards this KL (nats per completion), as arXiv:1909.08593 does. None: β stays."""
+    kl_horizon: PositiveFloat = 10_000.0
+    """How slowly β adapts, in completions."""
+    moving_reference: MovingReference | None = None
+    """None: the reference stays the model that the stage began with."""
+    pass_at: float = 1.0
+    """A completion passes if its reward is at least this: for counts of groups that are all right or all wrong, and the curriculum."""
+    resample_rounds: Annotated[int, Field(ge=0, le=100)] = 4
+    """With the filter mixed: how often prompts are drawn again in place of groups without variance. What is still missing then
+    is done without; the metrics `filter/*` count it."""
+    curriculum: Curriculum | None = None
+    """None: every prompt is drawn as often as the others."""
+    overlong_cache: Positive | None = None
+    """The last tokens of the longest completion in which overlong: shape takes effect. None: a fifth, as in the paper."""
+    missing_end_penalty: NonNegative = 0.0
+    """Taken from the reward of a completion that was cut off."""
+    normalise_rewards: bool = False
+    """Divide rewards by their running standard deviation."""
+    clip_rewards: PositiveFloat | None = None
+    """Clip rewards (after normalising) to ± this."""
+    clip_advantages: PositiveFloat | None = None
+    """Clip advantages to ± this."""
+    entropy_coefficient: NonNegative = 0.0
+    """Weight of the entropy bonus."""
+    target_kl: PositiveFloat | None = None
+    """Leave a batch early when the approximate KL of a pass exceeds this."""
+    critic_learning_rate: PositiveFloat = 1e-4
+    """The critic's, where there is one; the rest of its optimiser is the policy's."""
+    critic_warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps in which only the critic learns."""
+    gamma: Fraction = 1.0
+    """Discount, for gae and to_go."""
+    lam: Fraction = 0.95
+    """GAE's λ (arXiv:1506.02438)."""
+    value_clip: PositiveFloat | None = 0.2
+    """Values may move this far from the old ones before their loss is clipped; None switches it off."""
+    value_coefficient: PositiveFloat = 1.0
+    """Weight of the value loss."""
+    checkpoint: Checkpointing = Checkpointing()
+    """Checkpoints."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Online:
+        if self.mini_batches > self.prompts_per_step * self.responses_per_prompt:
+            raise ValueError(
+                "mini_batches is more than the completions of a step (prompts_per_step × responses_per_prompt)"
+            )
+        if self.sampling.temperature == 0:
+            raise ValueError("sampling.temperature is 0: nothing is learnt from greedy rollouts")
+        cache = self.overlong_cache
+        if cache is not None and cache > self.sampling.max_new_tokens:
+            raise ValueError("overlong_cache is more than sampling.max_new_tokens")
+        return self

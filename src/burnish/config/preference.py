@@ -1,0 +1,217 @@
+"""The recipe's section `preference`: DPO and its relatives. Torch-free; formulas in docs/preferences.md."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from burnish.config.sections import (
+    Lora,
+    NonNegative,
+    Optimiser,
+    Passes,
+    Positive,
+    PositiveFloat,
+    Sampling,
+    Section,
+)
+
+Noise = Annotated[float, Field(ge=0.0, lt=0.5)]
+
+
+class SftTerm(Section):
+    """The negative log-likelihood of the chosen answer, added to the loss."""
+
+    weight: NonNegative = 0.0
+    """Its weight; 0 leaves it out."""
+    average: Literal["answer", "batch", "sum"] = "answer"
+    """answer: each answer's mean over its tokens. batch: the mean over all chosen tokens of a step. sum: the whole answer's."""
+    prompt: bool = False
+    """Count the prompt's tokens too; the prompt is then run once for each answer."""
+
+
+class OrpoSftTerm(SftTerm):
+    """ORPO's NLL."""
+
+    weight: NonNegative = 1.0
+    """Its weight."""
+
+
+class CpoSftTerm(SftTerm):
+    """CPO's NLL."""
+
+    weight: NonNegative = 1.0
+    """Its weight."""
+    average: Literal["answer", "batch", "sum"] = "sum"
+    """sum: the whole answer's, as the paper writes it. answer: each answer's mean over its tokens. batch: TRL's, the mean over
+    all chosen tokens of a step."""
+
+
+class Loss(Section):
+    """What every loss has that is not made with an NLL."""
+
+    sft: SftTerm = SftTerm()
+    """Added to the preference loss."""
+
+
+class Dpo(Loss):
+    """Direct preference optimisation (arXiv:2305.18290)."""
+
+    name: Literal["dpo"] = "dpo"
+    """The loss."""
+    beta: PositiveFloat = 0.1
+    """How strongly the policy is held to the reference; rewards are β·(log π − log π_ref)."""
+
+
+class Cdpo(Loss):
+    """Conservative DPO: labels are wrong with a known probability (Mitchell 2023)."""
+
+    name: Literal["cdpo"] = "cdpo"
+    """The loss."""
+    beta: PositiveFloat = 0.1
+    """As in DPO."""
+    label_smoothing: Noise = 0.1
+    """ε: the probability that a label is wrong; the target is 1 − ε."""
+
+
+class Rdpo(Loss):
+    """Robust DPO: the loss whose mean over flipped labels is DPO's on the true ones (arXiv:2403.00409)."""
+
+    name: Literal["rdpo"] = "rdpo"
+    """The loss."""
+    beta: PositiveFloat = 0.1
+    """As in DPO."""
+    label_noise: Noise = 0.1
+    """ε: the probability that a label was flipped."""
+
+
+class DpoNorm(Loss):
+    """Length-normalised DPO (arXiv:2411.15124): log-ratios are divided by the answer's tokens."""
+
+    name: Literal["dpo_norm"] = "dpo_norm"
+    """The loss."""
+    beta: PositiveFloat = 5.0
+    """As in DPO, on a mean over tokens: larger."""
+
+
+class Ipo(Loss):
+    """Identity preference optimisation (arXiv:2310.12036)."""
+
+    name: Literal["ipo"] = "ipo"
+    """The loss."""
+    tau: PositiveFloat = 0.1
+    """τ: log-ratios are driven to differ by 1/(2τ)."""
+    average: bool = False
+    """Divide log-ratios by the answer's tokens, as TRL does."""
+
+
+class Hinge(Loss):
+    """SLiC's hinge on DPO's rewards (arXiv:2305.10425, arXiv:2309.06657)."""
+
+    name: Literal["hinge"] = "hinge"
+    """The loss."""
+    beta: PositiveFloat = 0.1
+    """As in DPO."""
+
+
+class Simpo(Loss):
+    """SimPO (arXiv:2405.14734): mean log-probabilities, a target margin, no reference."""
+
+    name: Literal["simpo"] = "simpo"
+    """The loss."""
+    beta: PositiveFloat = 2.0
+    """Scale of the mean log-probability of a token."""
+    gamma: NonNegative = 1.0
+    """γ: by how much the chosen answer's reward must lead."""
+
+
+class Kto(Loss):
+    """KTO (arXiv:2402.01306): answers judged singly. Pairs are taken apart."""
+
+    name: Literal["kto"] = "kto"
+    """The loss."""
+    beta: PositiveFloat = 0.1
+    """As in DPO."""
+    desirable_weight: NonNegative = 1.0
+    """λ_D."""
+    undesirable_weight: NonNegative = 1.0
+    """λ_U; with more answers of one kind, weights that make the two kinds count alike are advised."""
+
+
+class Orpo(Section):
+    """ORPO (arXiv:2403.07691): NLL of the chosen answer, and the odds ratio of the two. No reference."""
+
+    name: Literal["orpo"] = "orpo"
+    """The loss."""
+    beta: PositiveFloat = 0.1
+    """λ of the paper: the weight of the odds ratio."""
+    sft: OrpoSftTerm = OrpoSftTerm()
+    """The paper's NLL. TRL's counts the prompt too and averages over the batch: `{weight: 1, average: batch, prompt: true}`."""
+
+
+class Cpo(Section):
+    """CPO (arXiv:2401.08417): DPO without a reference, and the chosen answer's NLL."""
+
+    name: Literal["cpo"] = "cpo"
+    """The loss."""
+    beta: PositiveFloat = 0.1
+    """As in DPO."""
+    sft: CpoSftTerm = CpoSftTerm()
+    """The paper's −log π(y_w|x). TRL averages it over the batch's tokens: `{weight: 1, average: batch}`."""
+
+
+class Rounds(Section):
+    """Iterated preference optimisation: after the first round the policy's own answers are compared and trained on."""
+
+    prompts: Positive | None = None
+    """Training prompts that each later round answers (a different part each time); None: all."""
+    responses_per_prompt: Annotated[int, Field(ge=2, le=9)] = 4
+    """Answers to each."""
+    sampling: Sampling = Sampling()
+    """How they are drawn."""
+    judge: Literal["panel", "reward_model"] = "panel"
+    """panel: the simulated annotators of `collect` rank them. reward_model: p = σ(score difference) by the stage `reward`."""
+    reference: Literal["start", "previous"] = "start"
+    """What the later rounds are held to: the model the first began from, or the round before."""
+
+
+AnyLoss = Annotated[
+    Dpo | Cdpo | Rdpo | DpoNorm | Ipo | Hinge | Simpo | Kto | Orpo | Cpo,
+    Field(discriminator="name"),
+]
+
+
+class Preference(Passes):
+    """Preference optimisation of the SFT model on comparisons."""
+
+    loss: AnyLoss = Dpo()
+    """Which loss, by `name`, and its options. The policy is called by that name."""
+    batch_size: Positive = 8
+    """Prompts per step, each with all its answers and comparisons."""
+    lora: Lora | None = Lora(r=16, alpha=32.0)
+    """None trains every weight."""
+    optimiser: Optimiser = Optimiser(learning_rate=2e-4)
+    """The optimiser."""
+    soft_labels: bool = True
+    """Use the share of annotators as the label's probability p; off: the majority's answer as a certainty."""
+    margin: NonNegative = 0.0
+    """By how much the better answer must lead, times the strength |2p − 1|; a row's own margin is added."""
+    weight_by_strength: bool = False
+    """Weight each pair by the strength |2p − 1| of its preference."""
+    pairs: Literal["all", "extremes"] = "all"
+    """all: every comparison of a prompt. extremes: its best answer against its worst, which runs fewer tokens."""
+    rounds: Positive = 1
+    """1: train on the comparisons that are there. More: iterate, as `online` says."""
+    online: Rounds = Rounds()
+    """The rounds after the first."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Preference:
+        if isinstance(self.loss, Kto) and self.batch_size < 2:
+            raise ValueError(
+                "batch_size is 1: KTO estimates its KL from the step's prompts, of which it needs at least 2"
+            )
+        if self.rounds > 1 and self.online.sampling.temperature == 0:
+            raise ValueError("online.sampling.temperature is 0: equal answers leave nothing to compare")
+        return self

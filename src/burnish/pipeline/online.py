@@ -1,0 +1,144 @@
+"""Stage: reinforcement learning by a row of the table of algorithms, from the recipe's rewards or an environment's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from burnish.atomic import atomic_folder
+from burnish.config.online import Online
+from burnish.models.adapters import LoraSpec, save_adapter
+from burnish.models.backbone import load_backbone
+from burnish.models.heads import ScalarHead
+from burnish.models.roles import Roles, View, policy_roles
+from burnish.models.weights import save_model
+from burnish.pipeline.context import Context, prompt_text
+from burnish.pipeline.rewards import build_scorer
+from burnish.pipeline.sampling import LocalSampler, fitting
+from burnish.pipeline.turns import ConversationSampler, PaidScorer, environment_maker
+from burnish.records import Reward, Rollout
+from burnish.runs.metrics import read_metrics
+from burnish.trainers.gather import Scorer
+from burnish.trainers.online import train_online
+from burnish.trainers.rules import rules_of
+
+_CURVE = (
+    "step", "reward", "reward_std", "frac_reward_zero_std", "kl_ref", "kl", "entropy", "approx_kl", "clipfrac", "explained_variance",
+    "completion_length", "truncation_rate", "policy_loss", "value_loss", "grad_norm", "sampler_gap_mean", "beta",
+)  # fmt: skip
+_PREFIXES = ("rewards/", "verdicts/", "filter/", "curriculum/")
+_SHOWN = 4
+
+
+def run(context: Context) -> None:
+    """Train, save the policy (adapters merged) under `online/model`; metrics, samples and checkpoints beside it."""
+    recipe, folder, config = context.recipe, context.stage("online"), context.recipe.online
+    rules = rules_of(config)  # what does not fit together is said before anything is loaded
+    roles = build_roles(context)
+    backbone = roles.policy.backbone
+    composed = build_scorer(context, recipe.rewards, backbone=backbone) if recipe.rewards else None
+    try:
+        train_online(
+            roles,
+            _sampler(context, roles.policy),
+            composed if config.environment is None and composed is not None else _paid(config, composed),
+            fitting(context, backbone, context.prompts.train, config.sampling, "prompts"),
+            config=config,
+            seed=recipe.seed,
+            folder=folder,
+            on_rollouts=lambda step, rollouts, rewards: _keep_samples(folder, step, rollouts, rewards),
+            progress=context.progress("online"),
+            writers=context.writers("online"),
+        )
+    finally:
+        if composed is not None:
+            composed.close()
+    with atomic_folder(folder / "model") as scratch:
+        save_model(roles.policy, scratch)
+        if roles.policy.adapter is not None and roles.policy.lora is not None:
+            save_adapter(
+                backbone,
+                roles.policy.adapter,
+                roles.policy.lora,
+                scratch / "adapter",
+                base=context.sft_model,
+                task_type="CAUSAL_LM",
+            )
+    rows = read_metrics(folder / "metrics.jsonl")
+    row = rules.algorithm
+    context.finish(
+        "online",
+        {
+            "mode": config.roles,
+            "algorithm": {name: getattr(row, name) for name in row.__dataclass_fields__},
+            "roles": list(row.roles),
+            "steps": len(rows),
+            "rollouts": len(rows) * config.prompts_per_step * config.responses_per_prompt,
+            "curve": [{name: value for name, value in r.items() if _kept(name)} for r in rows],
+        },
+    )
+
+
+def build_roles(context: Context) -> Roles:
+    """The policy, on the SFT model or, without that stage, on the pretrained one; critic and reference where they are needed."""
+    recipe, config = context.recipe, context.recipe.online
+    row = rules_of(config).algorithm
+    base = context.sft_model
+    if config.roles == "adapters":
+        backbone = load_backbone(base, products=context.products, say=context.say)
+        return policy_roles(
+            backbone,
+            lora=LoraSpec(config.lora.r, config.lora.alpha),
+            critic=row.needs_critic,
+            reference=row.needs_reference,
+            moving=config.moving_reference is not None,
+            seed=recipe.seed,
+        )
+    critic = reference = None
+    if row.needs_critic:
+        valuing = load_backbone(base)
+        critic = View(valuing, head=ScalarHead(valuing.width, zero=True))
+    if row.needs_reference:
+        frozen = load_backbone(base)
+        frozen.freeze()
+        reference = View(frozen)
+    return Roles(policy=View(load_backbone(base, say=context.say)), critic=critic, reference=reference)
+
+
+def _sampler(context: Context, view: View) -> LocalSampler:
+    recipe, config = context.recipe, context.recipe.online
+    how: dict[str, Any] = {"seed": recipe.seed, "max_length": recipe.model.max_length, "purpose": "online"}
+    if config.environment is None:
+        return LocalSampler(view, config.sampling, **how)
+    make = environment_maker(config.environment, view)
+    return ConversationSampler(view, config.sampling, **how, make=make, max_turns=config.environment.max_turns)
+
+
+def _paid(config: Online, composed: Scorer | None) -> Scorer:
+    assert config.environment is not None
+    return PaidScorer(composed, weight=config.environment.weight)
+
+
+def _keep_samples(folder: Path, step: int, rollouts: Sequence[Rollout], rewards: Sequence[Reward]) -> None:
+    """The first few completions of every step, one file a step, so that a resumed run writes the same files."""
+    rows = [
+        {
+            "step": step + 1,
+            "prompt": prompt_text(r.prompt),
+            "completion": r.completion.text,
+            "reward": reward.value,
+            "components": dict(reward.components),
+            "verdicts": dict(reward.verdicts),
+            "finish": r.completion.finish_reason,
+        }
+        for r, reward in list(zip(rollouts, rewards, strict=True))[:_SHOWN]
+    ]
+    path = folder / "samples" / f"step-{step + 1:05d}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def _kept(name: str) -> bool:
+    return name in _CURVE or name.startswith(_PREFIXES)

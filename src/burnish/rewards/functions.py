@@ -1,0 +1,70 @@
+"""Rewards that are a user's Python function, named by dotted path or by file."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from burnish.errors import UserError
+
+
+def find_function(path: str) -> Callable[..., Any]:
+    """The reward at `package.module:name`, `package.module.name` or `folder/file.py:name`; a class is called without arguments.
+
+    Raises UserError saying what could not be found, with the nearest names.
+    """
+    place, _, name = path.rpartition(":") if ":" in path else path.rpartition(".")
+    if not place or not name:
+        raise UserError(f'"{path}" names no function.', field="rewards.function", hint="Write package.module:function.")
+    module = _file_module(Path(place).expanduser()) if place.endswith(".py") else _module(place)
+    try:
+        found = getattr(module, name)
+    except AttributeError:
+        public = [n for n in vars(module) if callable(getattr(module, n)) and not n.startswith("_")]
+        problem = f'{place} has no "{name}"; it has {", ".join(public[:12]) or "no functions"}.'
+        raise UserError(problem, field="rewards.function") from None
+    if isinstance(found, type):
+        try:
+            found = found()
+        except TypeError as error:
+            raise UserError(f'the class "{name}" cannot be made without arguments ({error}).', file=place) from error
+    if not callable(getattr(found, "judge", found)):
+        raise UserError(f'"{name}" is {type(found).__name__}, which cannot be called.', file=place)
+    return found
+
+
+def _module(name: str) -> ModuleType:
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # as `python -m` does: a module beside the recipe is found
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        hint = "Run from the folder that holds it, or give path/to/file.py:function."
+        raise UserError(f'there is no module "{error.name}".', field="rewards.function", hint=hint) from error
+    except Exception as error:
+        raise UserError(
+            f"importing {name} raised {type(error).__name__}: {error}.", field="rewards.function"
+        ) from error
+
+
+def _file_module(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise UserError("there is no such file.", file=path, field="rewards.function")
+    name = f"burnish_reward_{path.stem}_{blake2b(str(path.resolve()).encode(), digest_size=4).hexdigest()}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UserError("is no Python file that can be imported.", file=path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise UserError(f"importing it raised {type(error).__name__}: {error}.", file=path) from error
+    return module

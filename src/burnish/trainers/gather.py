@@ -1,0 +1,95 @@
+"""A step's rollouts: prompts drawn, completions sampled and rewarded, groups that teach nothing sampled anew."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from burnish.data.curriculum import PromptSource
+from burnish.models.roles import View
+from burnish.records import Prompt, Reward, Rollout
+from burnish.trainers.rules import Rules
+
+
+class Sampler(Protocol):
+    """Writes completions with the policy's weights."""
+
+    def generate(self, prompts: Sequence[Prompt], *, samples: int, round: int) -> list[Rollout]:
+        """`samples` completions of each prompt, those of one prompt side by side; `round` varies the random numbers."""
+        ...
+
+    def load(self, view: View, *, version: int) -> None:
+        """Take over new weights."""
+        ...
+
+
+class Scorer(Protocol):
+    """Rewards rollouts."""
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Reward]:
+        """One reward for each."""
+        ...
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What is trained on, group after group, everything that was sampled for it, and counts of what was dropped."""
+
+    rollouts: list[Rollout]
+    rewards: list[Reward]
+    sampled: list[Rollout]
+    sampled_rewards: list[Reward]
+    metrics: dict[str, float]
+
+
+def gather(source: PromptSource, sampler: Sampler, scorer: Scorer, *, rules: Rules, step: int) -> Gathered:
+    """`prompts_per_step` groups of `responses_per_prompt`; with the filter mixed, only such as differ in their rewards.
+
+    Dynamic sampling (Yu et al., arXiv:2503.14476, section 3.2): a group whose rewards are all equal has advantages of zero,
+    so others are drawn in its place, at most `resample_rounds` times. What is missing then is done without and counted.
+    """
+    size, filtering = rules.responses_per_prompt, rules.algorithm.filter == "mixed"
+    found = Gathered([], [], [], [], {})
+    dropped: Counter[str] = Counter()
+    missing, rounds = rules.prompts_per_step, 0
+    for attempt in range(1 + rules.resample_rounds):
+        rounds += 1
+        rollouts = sampler.generate(source.take(missing), samples=size, round=step + attempt * rules.steps)
+        rewards = scorer.score(rollouts)
+        found.sampled.extend(rollouts)
+        found.sampled_rewards.extend(rewards)
+        for start in range(0, len(rollouts), size):
+            group = rewards[start : start + size]
+            values = [reward.value for reward in group if reward.counted]
+            passed = sum(value >= rules.pass_at for value in values)
+            if values:
+                source.learn(rollouts[start].prompt.id, tried=len(values), passed=passed)
+            reason = _why_dropped(values, passed) if filtering else None
+            if reason is not None:
+                dropped[reason] += 1
+                continue
+            missing -= 1
+            found.rollouts.extend(rollouts[start : start + size])
+            found.rewards.extend(group)
+        if missing == 0:
+            break
+    if filtering:
+        found.metrics.update({f"filter/{reason}": float(dropped[reason]) for reason in _REASONS})
+        found.metrics.update({"filter/rounds": float(rounds), "filter/missing": float(missing)})
+    if rules.curriculum is not None:
+        found.metrics["curriculum/passed_over"] = float(source.passed_over)
+    return found
+
+
+_REASONS = ("all_right", "all_wrong", "uncounted")
+
+
+def _why_dropped(values: Sequence[float], passed: int) -> str | None:
+    """None for a group whose rewards differ."""
+    if not values:
+        return "uncounted"
+    if min(values) != max(values):
+        return None
+    return "all_right" if passed else "all_wrong"

@@ -1,0 +1,162 @@
+"""What the online loop is told, whichever section of the recipe it comes from: `ppo` or `online`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from burnish.algorithms.recipes import Algorithm, resolve
+from burnish.config.online import Curriculum, Importance, Online
+from burnish.config.schema import Ppo
+from burnish.config.sections import Checkpointing, Optimiser, Sampling
+from burnish.errors import UserError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """The parts of the algorithm and the numbers around it; the recipe's docstrings say what each means."""
+
+    algorithm: Algorithm
+    steps: int
+    prompts_per_step: int
+    responses_per_prompt: int
+    epochs: int
+    mini_batches: int
+    sampling: Sampling
+    importance: Importance
+    optimiser: Optimiser
+    critic_learning_rate: float
+    critic_warmup_steps: int
+    gamma: float
+    lam: float
+    value_clip: float | None
+    value_coefficient: float
+    target_kl: float | None
+    kl_target: float | None
+    kl_horizon: float
+    kl_ratio_factor: bool
+    normalise_rewards: bool
+    clip_rewards: float | None
+    clip_advantages: float | None
+    missing_end_penalty: float
+    entropy_coefficient: float
+    checkpoint: Checkpointing
+    longest: int
+    overlong_cache: int = 1
+    ptx_coefficient: float = 0.0
+    ptx_batch_size: int = 1
+    reference_reset: int | None = None
+    resample_rounds: int = 0
+    curriculum: Curriculum | None = None
+    pass_at: float = 1.0
+
+    @property
+    def updates(self) -> int:
+        """Optimiser steps on each batch of rollouts."""
+        return self.epochs * self.mini_batches
+
+    @property
+    def kl_in_loss(self) -> bool:
+        """Whether the loss holds a penalty."""
+        return self.algorithm.kl == "loss" and self.algorithm.needs_reference
+
+    @property
+    def kl_in_reward(self) -> bool:
+        """Whether the reward holds a penalty."""
+        return self.algorithm.kl == "reward"
+
+
+def rules_of(config: Ppo | Online | Rules) -> Rules:
+    """The rules that a section of the recipe states. Raises UserError where its parts do not fit together."""
+    if isinstance(config, Rules):
+        return config
+    return _of_ppo(config) if isinstance(config, Ppo) else _of_online(config)
+
+
+def _of_ppo(config: Ppo) -> Rules:
+    tricks = config.tricks
+    changes = {
+        "whiten": tricks.normalise_advantages,
+        "kl_estimator": config.kl.estimator,
+        "beta": config.kl.beta,
+        "clip_low": config.clip,
+        "clip_high": config.clip,
+        "dual_clip": config.dual_clip,
+    }
+    cap = config.importance_cap
+    return Rules(
+        algorithm=_resolved("ppo", changes, "ppo"),
+        longest=config.sampling.max_new_tokens,
+        importance=Importance(kind="none") if cap is None else Importance(cap=cap),
+        critic_warmup_steps=tricks.critic_warmup_steps,
+        kl_target=config.kl.target,
+        kl_horizon=config.kl.horizon,
+        kl_ratio_factor=False,
+        normalise_rewards=tricks.normalise_rewards,
+        clip_rewards=tricks.clip_rewards,
+        clip_advantages=tricks.clip_advantages,
+        missing_end_penalty=tricks.missing_end_penalty,
+        entropy_coefficient=tricks.entropy_coefficient,
+        ptx_coefficient=tricks.ptx_coefficient,
+        ptx_batch_size=tricks.ptx_batch_size,
+        **_shared(config),
+    )
+
+
+def _of_online(config: Online) -> Rules:
+    algorithm = _resolved(config.algorithm.name, config.algorithm.exchanged(), "online.algorithm")
+    turns = 1 if config.environment is None else config.environment.max_turns
+    longest = config.sampling.max_new_tokens * turns
+    if algorithm.needs_groups and config.responses_per_prompt < 2:
+        problem = f"{algorithm.name} compares the completions of a prompt, so it needs at least 2 of them."
+        raise UserError(problem, field="online.responses_per_prompt", hint="8 is a usual number.")
+    if algorithm.filter == "mixed" and config.responses_per_prompt < 2:
+        problem = "the filter mixed keeps groups whose rewards differ, so a group needs at least 2 completions."
+        raise UserError(problem, field="online.responses_per_prompt")
+    if config.moving_reference is not None and not algorithm.needs_reference:
+        problem = f"{algorithm.name} has no penalty as it is set, so there is no reference that could move."
+        raise UserError(
+            problem, field="online.moving_reference", hint="Set algorithm.kl and algorithm.beta, or drop it."
+        )
+    if config.kl_target is not None and not algorithm.needs_reference:
+        problem = f"{algorithm.name} has no penalty as it is set, so there is no β to adapt."
+        raise UserError(problem, field="online.kl_target", hint="Set algorithm.kl and algorithm.beta, or drop it.")
+    moving = config.moving_reference
+    return Rules(
+        algorithm=algorithm,
+        importance=config.importance,
+        critic_warmup_steps=config.critic_warmup_steps if algorithm.needs_critic else 0,
+        kl_target=config.kl_target,
+        kl_horizon=config.kl_horizon,
+        kl_ratio_factor=config.algorithm.kl_ratio_factor,
+        normalise_rewards=config.normalise_rewards,
+        clip_rewards=config.clip_rewards,
+        clip_advantages=config.clip_advantages,
+        missing_end_penalty=config.missing_end_penalty,
+        entropy_coefficient=config.entropy_coefficient,
+        longest=longest,
+        overlong_cache=config.overlong_cache or max(1, longest // 5),
+        reference_reset=None if moving is None else moving.every,
+        resample_rounds=config.resample_rounds if algorithm.filter == "mixed" else 0,
+        curriculum=config.curriculum,
+        pass_at=config.pass_at,
+        **_shared(config),
+    )
+
+
+_SHARED = (
+    "steps", "prompts_per_step", "responses_per_prompt", "epochs", "mini_batches", "sampling", "optimiser", "critic_learning_rate",
+    "gamma", "lam", "value_clip", "value_coefficient", "target_kl", "checkpoint",
+)  # fmt: skip
+
+
+def _shared(config: Ppo | Online) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in _SHARED}
+
+
+def _resolved(name: str, changes: Mapping[str, Any], field: str) -> Algorithm:
+    try:
+        return resolve(name, changes)
+    except ValueError as error:
+        raise UserError(f"{error}.", field=field) from None
