@@ -82,8 +82,10 @@ def test_anothers_task_by_its_lease(served: Served, bench: Bench):
 
 def test_an_annotator_sees_no_gold_no_model_no_position_and_no_others(served: Served):
     texts = [{"text": "x", "source": "model-one"}, {"text": "y", "source": "model-two"}]
-    rows = [pair_row(f"secret-id-{n}", candidates=texts) for n in range(4)]
-    rows += [pair_row(f"secret-id-known-{n}", candidates=texts, gold={"strength": 2}) for n in range(2)]
+    rows = [pair_row(f"secret-id-{n}", prompt="Say it", candidates=texts) for n in range(4)]
+    rows += [
+        pair_row(f"secret-id-known-{n}", prompt="Say it", candidates=texts, gold={"strength": 2}) for n in range(2)
+    ]
     bench = Bench(served.database, annotators=2, rows=rows, gold_rate=0.5)
     ann = _browser(served, "ann0")
     seen = ""
