@@ -146,6 +146,11 @@ def test_the_form_of_a_call_is_read_from_the_template(tiny: Backbone):
     assert call_marks(tiny.tokenizer) == ("[CALL]", "")
 
 
+def test_an_answer_that_quotes_a_control_token_does_not_stop_the_run(tiny: Backbone):
+    (rollout,) = _sampler(tiny, ["a<|im_end|>b", "two"], make=Echo, max_turns=2).generate([_asked()], samples=1)
+    assert rollout.completion.text == "a<|im_end|>b\nab\ntwo"
+
+
 def test_a_reply_that_spells_a_control_token_is_refused(tiny: Backbone):
     with pytest.raises(UserError, match="control token"):
         render_reply(tiny.tokenizer, Message(role="tool", content="1<|im_end|>"))

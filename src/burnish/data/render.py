@@ -119,6 +119,13 @@ def render_reply(tokenizer: PreTrainedTokenizerBase, message: Message, *, name: 
     return _encoded(tokenizer, whole[_turn_end(tokenizer, before, (len(header), len(before)), "b", name) :])
 
 
+def without_control_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """The text with the template's control tokens taken out, for text that a machine made and nobody can mend."""
+    for token in _special_tokens(tokenizer):
+        text = text.replace(token, "")
+    return text
+
+
 def call_marks(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str] | None:
     """What the chat template writes before and after the JSON of a tool call; None if it writes no tool calls."""
     call = {"type": "function", "function": {"name": "burnish_probe", "arguments": {"x": 1}}}

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 
 from burnish.atomic import write_json
 from burnish.config.schema import Recipe
+from burnish.data.code_tasks import code_tasks, holds_code_tasks
 from burnish.data.columns import Loaded, Origin, demonstrations, prompts
 from burnish.data.feedback import preference_groups
 from burnish.data.prompts import split_by_prompt
@@ -151,7 +153,9 @@ class Context:
         sources = (data.prompts,) if isinstance(data.prompts, str) else data.prompts
         parts = [self._prompts_of(source) for source in sources]
         train = tuple(prompt for part in parts for prompt in part.train)
-        heldout = tuple(prompt for part in parts for prompt in part.heldout)
+        # in turn, so that the first few that an evaluation takes are of every source
+        turns = zip_longest(*(part.heldout for part in parts))
+        heldout = tuple(prompt for turn in turns for prompt in turn if prompt is not None)
         twice = next((name for name, number in Counter(p.id for p in (*train, *heldout)).items() if number > 1), None)
         if twice is not None:
             problem = f'two sources have a prompt called "{twice}".'
@@ -161,7 +165,9 @@ class Context:
     def _prompts_of(self, source: str) -> Split:
         """The prompts of one source, split by its own column, or else by hash."""
         data = self.recipe.data
-        loaded = prompts(read_rows(source, limit=data.limit), instruction=data.instruction)
+        rows = read_rows(source, limit=data.limit)
+        read = code_tasks if holds_code_tasks(rows) else prompts
+        loaded = read(rows, instruction=data.instruction)
         items: tuple[Prompt, ...] = self._taken("prompts", loaded)
         column = data.split_column
         if column is None or not any(column in p.columns for p in items):

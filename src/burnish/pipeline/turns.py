@@ -13,7 +13,13 @@ from functools import partial
 
 from burnish.config.online import Conversation
 from burnish.config.sections import Sampling
-from burnish.data.render import call_marks, describes_tools, render_prompt, render_reply
+from burnish.data.render import (
+    call_marks,
+    describes_tools,
+    render_prompt,
+    render_reply,
+    without_control_tokens,
+)
 from burnish.environments.base import CallForm, Environment, ToolEnvironment
 from burnish.environments.calculator import Calculator
 from burnish.errors import UserError
@@ -132,6 +138,7 @@ class ConversationSampler(LocalSampler):
         if done or last:
             episode.done = True
             return
+        text = without_control_tokens(self._tokenizer, text)  # it may quote what the policy wrote
         reply = render_reply(self._tokenizer, Message(role=episode.environment.role, content=text))
         used = len(episode.prompt_tokens) + len(episode.tokens) + len(reply)
         if used + self._params.max_new_tokens > self._longest:

@@ -33,7 +33,7 @@ STAGE_SECONDS = 6.0
 
 @dataclass(frozen=True, slots=True)
 class DataSize:
-    """What a run reads: counts, and mean lengths in tokens."""
+    """What a run reads: counts, and mean lengths in tokens; answers of length 0 are not known."""
 
     demonstrations: int
     heldout_demonstrations: int
@@ -259,7 +259,7 @@ class _Estimate:
         adapters = config.roles == "adapters"
         size = config.responses_per_prompt
         rollouts = config.prompts_per_step * size
-        answer = min(data.answer_tokens, config.sampling.max_new_tokens)
+        answer = min(data.answer_tokens or config.sampling.max_new_tokens, config.sampling.max_new_tokens)
         length = data.prompt_tokens / size + answer
         micro = min(config.optimiser.micro_batch_tokens, max(rollouts * length / config.mini_batches, length))
         rank = config.lora.r if adapters else None
@@ -345,7 +345,7 @@ class _Estimate:
 
     def _generate(self, count: float, sampling: Sampling, *, prompts: float | None = None) -> float:
         """Every step reads all weights once and multiplies them with as many rows as are in flight; `prompts` are different."""
-        answer = min(self.data.answer_tokens, sampling.max_new_tokens)
+        answer = min(self.data.answer_tokens or sampling.max_new_tokens, sampling.max_new_tokens)
         asked = count if prompts is None else prompts
         rows = min(DECODE_ROWS, count)
         narrow = sampling.products == "int8"

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
 from burnish.annotation.app.context import site_of
-from burnish.annotation.service import accounts, chats, projects, views, webhooks, work
+from burnish.annotation.service import accounts, chats, exports, projects, views, webhooks, work
 from burnish.annotation.service.submission import LONGEST_TEXT, StorableText, Submission
 from burnish.annotation.tables import Delivery, Webhook
 from burnish.errors import UserError
@@ -186,6 +186,30 @@ def get_progress(request: Request, project_id: Id) -> dict[str, Any]:
     """For owners and reviewers."""
     site = site_of(request)
     return projects.progress(site.database, site.caller(request), project_id)
+
+
+@router.get("/projects/{project_id}/stats", tags=["projects"], summary="The dashboard's figures")
+def get_stats(request: Request, project_id: Id) -> dict[str, Any]:
+    """Cost, agreement, reliability, biases, models; for owners."""
+    site = site_of(request)
+    return exports.figures(site.database, site.caller(request), project_id)
+
+
+@router.get("/projects/{project_id}/export", tags=["projects"], summary="Labels as a file", response_class=Response)
+def get_export(
+    request: Request,
+    project_id: Id,
+    layout: Annotated[StorableText, Query(max_length=40)] = "paired",
+    file: Literal["jsonl", "json", "parquet", "manifest"] = "jsonl",
+    human_share: Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)] = None,
+) -> Response:
+    """In a layout such as paired, hh or ranking; `manifest` has the version and hashes."""
+    site = site_of(request)
+    made = exports.make_export(site.database, site.caller(request), project_id, layout, human_share=human_share)
+    if file == "manifest":
+        return Response(exports.manifest_of(made), media_type="application/json")
+    content, kind = exports.file_of(made, f".{file}")
+    return Response(content, media_type=kind)
 
 
 @router.get("/projects/{project_id}/items", tags=["items"], summary="Items, a page at a time")
