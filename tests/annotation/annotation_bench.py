@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import uvicorn
@@ -17,6 +19,18 @@ from burnish.annotation.service.accounts import Caller
 from burnish.annotation.service.chats import Generate
 from burnish.annotation.service.database import Database
 from burnish.records import Message
+
+_NUMBERS = count()
+
+
+def new_postgres_database(server: str) -> str:
+    """The URL of a fresh database on the server."""
+    import psycopg
+
+    name = f"test_{os.getpid()}_{next(_NUMBERS)}"
+    with psycopg.connect(f"{server.replace('+psycopg', '')}/postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"{server}/{name}"
 
 
 def add_caller(database: Database, name: str, *, creates_projects: bool = False) -> Caller:

@@ -7,16 +7,13 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from annotation_bench import free_port
+from annotation_bench import free_port, new_postgres_database
 
 from burnish.annotation.service.database import Database
-
-_NUMBERS = count()
 
 
 def _postgres_folder() -> Path | None:
@@ -56,16 +53,6 @@ def postgres() -> Iterator[str]:
     yield f"postgresql+psycopg://burnish@127.0.0.1:{port}"
     subprocess.run([*control, "-m", "immediate", "stop"], check=True, cwd="/", stdout=subprocess.DEVNULL)
     shutil.rmtree(place, ignore_errors=True)
-
-
-def new_postgres_database(server: str) -> str:
-    """The URL of a fresh database on the server."""
-    import psycopg
-
-    name = f"test_{os.getpid()}_{next(_NUMBERS)}"
-    with psycopg.connect(f"{server.replace('+psycopg', '')}/postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return f"{server}/{name}"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

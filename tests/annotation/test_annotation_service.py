@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
-from annotation_bench import Bench, Served, add_caller, echo, pair_row
+from annotation_bench import Bench, Served, add_caller, echo, new_postgres_database, pair_row
 from sqlalchemy import create_engine, inspect, select, text, update
 
 from burnish.annotation.client import Client
@@ -31,7 +31,6 @@ from burnish.annotation.store import Ranking, Store
 from burnish.annotation.tables import Annotation, Delivery, Item, now
 from burnish.cli.main import main
 from burnish.errors import UserError
-from conftest import new_postgres_database
 
 
 def test_migrations_keep_what_the_older_version_knows(place: str):
