@@ -47,7 +47,7 @@ def main() -> None:
     config = GRPOConfig(
         output_dir=tempfile.mkdtemp(), max_steps=how["steps"], per_device_train_batch_size=how["prompts"] * how["group"],
         num_generations=how["group"], max_completion_length=how["new_tokens"], temperature=1.0, beta=0.0, epsilon=0.2,
-        loss_type="grpo", scale_rewards="group", learning_rate=how["learning_rate"], lr_scheduler_type="constant_with_warmup",
+        loss_type="grpo", scale_rewards="group", learning_rate=how["learning_rate"], lr_scheduler_type="linear",
         warmup_steps=how["warmup_steps"], adam_beta2=0.95, weight_decay=0.0, max_grad_norm=1.0, gradient_checkpointing=False, bf16=False,
         use_cpu=True, logging_steps=1, report_to=[], save_strategy="no", seed=task["seed"], disable_tqdm=True,
     )  # fmt: skip
