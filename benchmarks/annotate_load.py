@@ -223,12 +223,12 @@ def violations(place: str, run: Run) -> list[str]:
                 Annotation.lease, Annotation.annotator_id, Annotation.item_id, Annotation.payload, Annotation.presented
             )
         ).all()
-        slots = dict(session.execute(select(Item.id, Item.slots)).tuples())
+        slots = dict(session.execute(select(Item.id, Item.slots)).tuples().all())
         leases = Counter(session.scalars(select(Lease.item_id)))
         events = session.execute(
             select(Event.what, Event.lease, Event.item_id, Event.annotator_id).order_by(Event.id)
         ).all()
-        answered = dict(session.execute(select(Member.annotator_id, Member.answered)).tuples())
+        answered = dict(session.execute(select(Member.annotator_id, Member.answered)).tuples().all())
     database.close()
     found = []
     by_lease = {row.lease: row for row in rows}

@@ -28,7 +28,7 @@ from burnish.annotation.service.database import Database
 from burnish.annotation.service.demo import is_there, make_demo
 from burnish.annotation.service.submission import Submission
 from burnish.annotation.store import Ranking, Store
-from burnish.annotation.tables import Annotation, Delivery, Item
+from burnish.annotation.tables import Annotation, Delivery, Item, now
 from burnish.cli.main import main
 from burnish.errors import UserError
 from conftest import new_postgres_database
@@ -67,7 +67,11 @@ def test_migrations_keep_what_the_older_version_knows(place: str):
     again = Database(place)
     with again.read() as session:
         # Three annotators an item, as a project without settings has it, less those who have answered.
-        assert dict(session.execute(select(Item.external_id, Item.slots)).tuples()) == {"1": 2, "2": 2, "write": 3}
+        assert dict(session.execute(select(Item.external_id, Item.slots)).tuples().all()) == {
+            "1": 2,
+            "2": 2,
+            "write": 3,
+        }
     again.close()
 
 
@@ -133,9 +137,7 @@ def test_webhooks_tell_of_milestones_once_signed_and_again_after_a_failure(datab
     assert webhooks.deliver(database) == 1  # the first is refused
     assert webhooks.deliver(database) == 0  # and not due yet
     with database.write() as session:
-        session.execute(
-            update(Delivery).where(Delivery.due_at.is_not(None)).values(due_at=Delivery.created_at - timedelta(1))
-        )
+        session.execute(update(Delivery).where(Delivery.due_at.is_not(None)).values(due_at=now()))
     assert webhooks.deliver(database) == 1
     assert webhooks.deliver(database) == 0
     receiver.shutdown()

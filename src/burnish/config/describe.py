@@ -79,10 +79,11 @@ def _describe(model: type[BaseModel], at: str, known: Mapping[str, Any]) -> Iter
         default = known.get(name)
         shown = "required" if field.is_required() else "" if isinstance(default, Mapping) else show(default)
         yield Option(at + name, _type_in_words(field.annotation, field.metadata), shown, field.description or "")
-        for place, _, section in _sections(field.annotation):
+        for place, notes, section in _sections(field.annotation, (field,)):
             own = defaults(section)
+            kinds = [note.discriminator for note in notes if isinstance(note.discriminator, str)]
             if isinstance(default, Mapping) and not place and default.keys() == own.keys():
-                own = default
+                own = default if all(default[kind] == own[kind] for kind in kinds) else own
             yield from _describe(section, f"{at}{name}{place}.", own)
 
 
