@@ -223,12 +223,14 @@ def violations(place: str, run: Run) -> list[str]:
                 Annotation.lease, Annotation.annotator_id, Annotation.item_id, Annotation.payload, Annotation.presented
             )
         ).all()
-        slots = dict(session.execute(select(Item.id, Item.slots)).tuples().all())
+        slots = {row.id: row.slots for row in session.execute(select(Item.id, Item.slots))}
         leases = Counter(session.scalars(select(Lease.item_id)))
         events = session.execute(
             select(Event.what, Event.lease, Event.item_id, Event.annotator_id).order_by(Event.id)
         ).all()
-        answered = dict(session.execute(select(Member.annotator_id, Member.answered)).tuples().all())
+        answered = {
+            row.annotator_id: row.answered for row in session.execute(select(Member.annotator_id, Member.answered))
+        }
     database.close()
     found = []
     by_lease = {row.lease: row for row in rows}

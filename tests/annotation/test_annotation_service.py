@@ -67,7 +67,7 @@ def test_migrations_keep_what_the_older_version_knows(place: str):
     again = Database(place)
     with again.read() as session:
         # Three annotators an item, as a project without settings has it, less those who have answered.
-        assert dict(session.execute(select(Item.external_id, Item.slots)).tuples().all()) == {
+        assert {row.external_id: row.slots for row in session.execute(select(Item.external_id, Item.slots))} == {
             "1": 2,
             "2": 2,
             "write": 3,
