@@ -26,17 +26,26 @@ class Training:
     peer: str = "trl"
     products: str = "float32"
     recompute: bool = False
+    sampler: str = "model"
 
     @property
     def flags(self) -> list[str]:
         """For our side."""
         kind = ["--roles", self.kind] if self.workload == "ppo" else ["--lora"] if self.lora else []
-        return [*kind, "--products", self.products, *(["--recompute"] if self.recompute else [])]
+        return [
+            *kind,
+            "--products",
+            self.products,
+            "--sampler",
+            self.sampler,
+            *(["--recompute"] if self.recompute else []),
+        ]
 
     @property
     def name(self) -> str:
         """In the table."""
         how = " bf16" if self.products == "bfloat16" else " again" if self.recompute else ""
+        how += " int8" if self.sampler == "int8" else ""
         return f"{self.workload}, {self.kind}{how}"
 
     @property
@@ -103,7 +112,9 @@ def planned_memory(row: Training, work: Work, shape: ModelShape) -> float:
     parts += [memory.frozen(shape, "frozen")] * (0 if row.lora else frozen)
     if row.workload in ("grpo", "ppo"):
         rows = PPO_PROMPTS if row.workload == "ppo" else PROMPTS * GROUP
-        parts.append(memory.engine(shape, rows=rows, length=NEW_TOKENS + 16, precision=precision))
+        parts.append(
+            memory.engine(shape, rows=rows, length=NEW_TOKENS + 16, precision=precision, int8=row.sampler == "int8")
+        )
     parts.append(memory.activations(shape, micro, rank=rank, recompute=row.recompute))
     if work.scored:
         scored = micro * work.scored / work.tokens

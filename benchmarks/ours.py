@@ -6,13 +6,11 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 from work import (
     BATCH,
     BETA_DPO,
@@ -34,12 +32,9 @@ from work import (
     texts,
 )
 
-from burnish.algorithms.advantages import group_advantages
-from burnish.algorithms.aggregate import aggregate
-from burnish.algorithms.kl import kl_estimate
-from burnish.algorithms.policy_losses import ppo_policy_loss
-from burnish.algorithms.preference_losses import dpo_loss
-from burnish.batch import Batch, TokenSequence, cut
+from burnish.batch import TokenSequence
+from burnish.config.online import Algorithm, Online
+from burnish.config.preference import Dpo, Preference
 from burnish.config.schema import Checkpointing, Optimiser, Ppo, RewardModel, Sampling, Sft
 from burnish.generation.base import Request, SamplingParams, request_seed
 from burnish.generation.native import NativeEngine
@@ -47,15 +42,14 @@ from burnish.models.adapters import LoraSpec, add_adapter, save_adapter
 from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.heads import ScalarHead
 from burnish.models.precision import NAMES
-from burnish.models.roles import Roles, View, adapter_roles, copy_roles
-from burnish.records import Comparison, Prompt, Rollout
+from burnish.models.roles import Roles, View, adapter_roles, copy_roles, policy_roles
+from burnish.records import Comparison, Prompt, Reward, Rollout
 from burnish.rewards.model import RewardModelScorer
 from burnish.trainers.groups import RankedGroup
-from burnish.trainers.learner import Learner, Term
 from burnish.trainers.online import train_online
+from burnish.trainers.preference import prepare, train_preferences
 from burnish.trainers.reward_model import score_sequences, train_reward_model
 from burnish.trainers.sft import train_sft
-from burnish.trainers.stages import column
 
 PARAMS = SamplingParams(NEW_TOKENS, min_new_tokens=NEW_TOKENS)
 SPEC = LoraSpec(LORA_RANK, float(LORA_ALPHA))
@@ -165,76 +159,54 @@ def reward_model() -> None:
 
 def dpo() -> None:
     """One update a step; the reference is the model as it begins, run once over all pairs (its time is shared out)."""
-    pairs = [(answer(row, "chosen"), answer(row, "rejected")) for row in rows()["train"]]
-    view, clock, limit = trained(load()), Clock(), optimiser().micro_batch_tokens
-    everything = Batch(tuple(side for pair in pairs for side in pair))
+    groups = [
+        RankedGroup((answer(row, "chosen"), answer(row, "rejected")), (Comparison(0, 1, 1.0),))
+        for row in rows()["train"]
+    ]
+    config = Preference(
+        loss=Dpo(beta=BETA_DPO), batch_size=BATCH, eval_every=10_000, optimiser=optimiser(), checkpoint=NEVER
+    )
+    view, clock = trained(load()), Clock()
     began = time.perf_counter()
-    ref_P = column(lambda b: view.logprobs(b).logprobs_P, everything, max_tokens=limit)
-    everything = everything.with_columns(ref_logprobs=ref_P)
-    reference_s = (time.perf_counter() - began) / (len(pairs) / BATCH)
-    learner = Learner(view, optimiser(), total_steps=OPTIONS.steps + 1)
-    for at in range(0, len(pairs), BATCH):
-        costs = [len(chosen) + len(rejected.response) for chosen, rejected in pairs[at : at + BATCH]]
-        pieces = [everything.select([2 * (at + i) + side for i in run for side in (0, 1)]) for run in cut(costs, limit)]
-        clock.tick(learner.update(partial(dpo_term, view, piece) for piece in pieces)["loss"])
-    report(step_s=clock.step_s + reference_s, steps=len(clock.losses), loss=mean(clock.losses))
-
-
-def dpo_term(view: View, piece: Batch) -> Term:
-    """The mean over the step's pairs; rows of a piece are chosen, rejected, chosen, ..."""
-
-    def sums(values_P: Tensor) -> Tensor:
-        return torch.zeros(len(piece)).index_add(0, piece.sequence_of_P, values_P).unflatten(0, (-1, 2))
-
-    now, ref = sums(view.logprobs(piece).logprobs_P), sums(piece["ref_logprobs"])
-    loss = dpo_loss(
-        chosen_logprobs=now[:, 0], rejected_logprobs=now[:, 1], ref_chosen_logprobs=ref[:, 0], ref_rejected_logprobs=ref[:, 1],
-        beta=BETA_DPO,
-    )  # fmt: skip
-    return Term(loss.per_token.sum() / BATCH, {})
+    examples = prepare(View(view.backbone), groups, config=config, seed=0, cache=None)
+    reference_s = (time.perf_counter() - began) / (len(groups) / BATCH)
+    train_preferences(
+        view, examples, [], config=config, seed=0, folder=Path(tempfile.mkdtemp()), progress=progress(clock)
+    )
+    clock.ends = [end + number * reference_s for number, end in enumerate(clock.ends)]
+    timed(clock)
 
 
 def grpo() -> None:
-    """Sample, score, compare within the group, update: the online loop without its files."""
-    backbone = load()
-    view, clock, limit = trained(backbone), Clock(), optimiser().micro_batch_tokens
+    """The online loop with the row grpo."""
+    backbone, clock = load(), Clock()
     if OPTIONS.lora:
-        reference = View(backbone)
+        roles = policy_roles(backbone, lora=SPEC, critic=False, reference=True, moving=False, seed=0)
     else:
         frozen = load()
         frozen.freeze()
-        reference = View(frozen)
-    engine = engine_of(view)
-    learner = Learner(view, optimiser(), total_steps=OPTIONS.steps + 1)
-    asked = texts(PROMPTS * (OPTIONS.steps + 1))
-    for step in range(OPTIONS.steps + 1):
-        prompts = [tuple(backbone.tokenizer(t)["input_ids"]) for t in asked[PROMPTS * step :][:PROMPTS]]
-        engine.load(view, version=step)
-        requests = [Request(p, request_seed(step, i, k)) for i, p in enumerate(prompts) for k in range(GROUP)]
-        completions = engine.generate(requests, PARAMS)
-        rewards = torch.tensor([reward(c.text) for c in completions]).reshape(PROMPTS, GROUP)
-        batch_ = Batch(
-            tuple(TokenSequence(r.prompt_tokens, c.tokens) for r, c in zip(requests, completions, strict=True))
-        )
-        batch_ = batch_.with_columns(
-            # the model's own: the end token is forbidden to the sampler, so that every completion has 64 tokens
-            old_logprobs=torch.tensor([x for c in completions for x in c.model_logprobs]),
-            ref_logprobs=column(lambda b: reference.logprobs(b).logprobs_P, batch_, max_tokens=limit),
-            advantages=group_advantages(rewards_GK=rewards).flatten().repeat_interleave(batch_.counts_N),
-        )
-        pieces = [batch_.select(run) for run in batch_.micro_batches(limit)]
-        clock.tick(learner.update(partial(grpo_term, view, piece, batch_.trained_tokens) for piece in pieces)["loss"])
-    report(step_s=clock.step_s, steps=len(clock.losses), loss=mean(clock.losses))
+        roles = Roles(policy=View(backbone), critic=None, reference=View(frozen))
+    config = Online(
+        algorithm=Algorithm(name="grpo", beta=BETA_GRPO), roles="adapters" if OPTIONS.lora else "copies", steps=OPTIONS.steps + 2,
+        prompts_per_step=PROMPTS, responses_per_prompt=GROUP, optimiser=optimiser(), checkpoint=NEVER,
+        sampling=Sampling(max_new_tokens=NEW_TOKENS, products=OPTIONS.sampler),
+    )  # fmt: skip
+    train_online(
+        roles, PlainSampler(roles.policy), LetterScorer(), chats(PROMPTS * (OPTIONS.steps + 2)), config=config, seed=0,
+        folder=Path(tempfile.mkdtemp()), progress=progress(clock),
+    )  # fmt: skip
+    timed(clock)
 
 
-def grpo_term(view: View, piece: Batch, denominator: int) -> Term:
-    """Every completion has the same length here, so the mean over tokens is the paper's mean of means."""
-    now_P = view.logprobs(piece).logprobs_P
-    loss = ppo_policy_loss(
-        logprobs=now_P, old_logprobs=piece["old_logprobs"], advantages=piece["advantages"], clip_low=0.2, clip_high=0.2
-    )
-    kl_P = kl_estimate(logprobs=now_P, ref_logprobs=piece["ref_logprobs"], estimator="k3")
-    return Term(aggregate(per_token=loss.per_token + BETA_GRPO * kl_P, mask=None, denominator=denominator), {})
+class LetterScorer:
+    """The reward that both sides pay."""
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Reward]:
+        return [Reward(reward(r.completion.text)) for r in rollouts]
+
+
+def chats(count: int) -> list[Prompt]:
+    return [Prompt(f"p{i}", ({"role": "user", "content": text},)) for i, text in enumerate(texts(count))]
 
 
 class PlainSampler:
@@ -249,9 +221,9 @@ class PlainSampler:
 
     def generate(self, prompts: Sequence[Prompt], *, samples: int, round: int) -> list[Rollout]:
         tokens = [tuple(self._tokenizer(p.messages[0]["content"])["input_ids"]) for p in prompts]
-        requests = [Request(t, request_seed(round, p.id)) for p, t in zip(prompts, tokens, strict=True)]
-        completions = self._engine.generate(requests, PARAMS)
-        return [Rollout(p, t, c, self._engine.version) for p, t, c in zip(prompts, tokens, completions, strict=True)]
+        jobs = [(p, t, k) for p, t in zip(prompts, tokens, strict=True) for k in range(samples)]
+        completions = self._engine.generate([Request(t, request_seed(round, p.id, k)) for p, t, k in jobs], PARAMS)
+        return [Rollout(p, t, c, self._engine.version) for (p, t, _), c in zip(jobs, completions, strict=True)]
 
 
 def ppo_roles() -> Roles:
@@ -269,7 +241,7 @@ def ppo_roles() -> Roles:
 def ppo() -> None:
     """One update of policy and critic a step."""
     roles, clock = ppo_roles(), Clock()
-    prompts = [Prompt(f"p{i}", ({"role": "user", "content": text},)) for i, text in enumerate(texts(PPO_PROMPTS))]
+    prompts = chats(PPO_PROMPTS)
     config = Ppo(
         roles=OPTIONS.roles, steps=OPTIONS.steps + 2, prompts_per_step=PPO_PROMPTS, sampling=Sampling(max_new_tokens=NEW_TOKENS, products=OPTIONS.sampler),
         optimiser=optimiser(), critic_learning_rate=OPTIONS.learning_rate, checkpoint=NEVER,

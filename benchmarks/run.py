@@ -43,11 +43,14 @@ TRAINING = (
     Training("grpo", "full", 3.0, 5.0),
     Training("grpo", "full", 3.0, 5.0, recompute=True),
     Training("grpo", "LoRA", 3.0, 5.0),
+    Training("grpo", "LoRA", 3.0, 5.0, sampler="int8"),
     Training("ppo", "copies", 4.0, 8.0, "trl-ppo"),
     Training("ppo", "adapters", 4.0, 5.0, "trl-ppo"),
     Training("ppo", "adapters", 4.0, 5.0, "trl-ppo", "bfloat16"),
+    Training("ppo", "adapters", 4.0, 5.0, "trl-ppo", sampler="int8"),
 )
 SAMPLING = {("transformers", 1): 1.6, ("transformers", 32): 3.0, ("vLLM", 32): 3.0}
+SAMPLING_INT8 = {("transformers", 32): 4.5, ("vLLM", 32): 4.5}
 
 
 def peer_python(name: str) -> str:
@@ -142,14 +145,15 @@ def sampling(model: str, machine: Machine, *, steps: int) -> None:
         + "".join(f"{n:>14}{'faster':>16}" for n in peers)
     )
     sizes = {name: peer["peak_gb"] for name, peer in peers.items()}
-    for products in ("float32", "bfloat16"):
-        ours = measure(sys.executable, "ours.py", *arguments, "--products", products)
+    for products in ("float32", "bfloat16", "int8"):
+        how = ("--sampler", "int8") if products == "int8" else ("--products", products)
+        ours = measure(sys.executable, "ours.py", *arguments, *how)
         sizes[f"Burnish {products}"] = ours["peak_gb"]
         for count, rate in ours["rates"].items():
             limit = decoding_limit(int(count), shape, machine)
             line = f"{f'{count}, {products}':20}{rate:10.1f}{limit:8.0f}{100 * rate / limit:6.0f}%"
             for name, peer in peers.items():
-                goal = SAMPLING.get((name, int(count)))
+                goal = (SAMPLING_INT8 if products == "int8" else SAMPLING).get((name, int(count)))
                 goal_text = f" ≥{goal:4.1f}x" if goal else " " * 7
                 line += f"{peer['rates'][count]:14.1f}{rate / peer['rates'][count]:7.1f}x{goal_text} "
             print(line, flush=True)

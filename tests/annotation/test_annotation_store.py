@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -129,3 +132,25 @@ def test_a_database_of_a_newer_version_is_refused(tmp_path: Path):
     connection.close()
     with pytest.raises(UserError, match="newer version"):
         Store(tmp_path / "a.sqlite")
+
+
+@pytest.mark.parametrize("tables", [1, 4])
+def test_a_kill_while_the_tables_are_made_leaves_nothing_half_made(tmp_path: Path, tables: int):
+    code = (
+        "import os, signal, sys\n"
+        "from sqlalchemy import Engine, event\n"
+        "made = [0]\n"
+        "@event.listens_for(Engine, 'after_cursor_execute')\n"
+        "def after(connection, cursor, statement, *rest):\n"
+        "    made[0] += statement.lstrip().upper().startswith('CREATE TABLE')\n"
+        "    if made[0] == int(sys.argv[2]):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from burnish.annotation.store import Store\n"
+        "Store(sys.argv[1])\n"
+    )
+    place = tmp_path / "killed.sqlite"
+    died = subprocess.run([sys.executable, "-c", code, str(place), str(tables)], capture_output=True)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    store = Store(place)
+    store.add_project("p")
+    assert store.tasks("p") == []

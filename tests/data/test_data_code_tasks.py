@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from burnish.data.code_tasks import code_tasks
+from burnish.data.code_tasks import code_tasks, holds_code_tasks
 from burnish.data.sources import Row
 from burnish.errors import UserError
 from burnish.sandbox import code_tests
@@ -127,3 +127,15 @@ def test_one_line_errors(row: dict[str, Any], says: str) -> None:
 def test_shown_must_be_a_count() -> None:
     with pytest.raises(UserError, match='field "shown": must be at least 0, not -1'):
         code_tasks(rows(MBPP), shown=-1)
+
+
+def test_rows_are_told_apart_by_their_columns() -> None:
+    apps = {"question": "x", "input_output": '{"inputs": ["1"], "outputs": ["1"]}'}
+    assert all(holds_code_tasks(rows(row)) for row in (HUMANEVAL, MBPP, STDIN, apps))
+    others = (
+        {"prompt": "x"},
+        {"prompt": "x", "test": "a"},
+        {"prompt": "x", "tests": ["a"]},
+        {"prompt": "x", "tests": []},
+    )
+    assert not any(holds_code_tasks(rows(row)) for row in others)

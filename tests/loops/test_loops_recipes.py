@@ -47,3 +47,23 @@ def test_recipes_of_the_online_stage(name: str, tmp_path: Path):
     assert (folder / "report.html").is_file()
     (row,) = json.loads((folder / "online" / "result.json").read_text())["curve"]
     assert row["reward"] == 0.0  # a random model has no right answer
+
+
+@pytest.mark.parametrize("loss", ["dpo", "simpo", "kto"])
+def test_preference_recipes_take_over_the_quickstart(loss: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As shipped but for the model and the sizes: SFT and collecting are those of quickstart.yaml, so that a fork keeps them."""
+    from burnish.pipeline.context import Context
+    from burnish.pipeline.run import _inputs
+
+    monkeypatch.chdir(ROOT)
+    quickstart, recipe = burnish.load("recipes/quickstart.yaml"), burnish.load(f"recipes/{loss}.yaml")
+    for stage in ("sft", "collect"):
+        assert _inputs(Context(recipe, tmp_path), stage) == _inputs(Context(quickstart, tmp_path), stage)
+    assert recipe.preference.loss.name == loss
+    small = (
+        "model.name=tiny", "model.max_length=900", "threads=1", "sft.epochs=0.1", "sft.eval_every=1000", "collect.prompts=12",
+        "collect.sampling.max_new_tokens=8", "preference.epochs=0.5", "evaluate.prompts=4", "evaluate.sampling.max_new_tokens=8",
+    )  # fmt: skip
+    folder = burnish.run(burnish.load(f"recipes/{loss}.yaml", *small), out=tmp_path / loss)
+    assert json.loads((folder / "preference" / "result.json").read_text())["loss"] == loss
+    assert (folder / "report.html").is_file()

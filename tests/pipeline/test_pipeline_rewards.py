@@ -110,3 +110,33 @@ def test_a_run_on_checked_answers_ends_in_a_report(tmp_path):
     page = (out / "report.html").read_text()
     assert "Checked answers" in page
     assert "False positives" in page
+
+
+def test_code_in_humanevals_form_is_judged_in_the_sandbox(tmp_path):
+    config = recipe(tmp_path, "rewards=[{name: code, workers: 1}]")
+    try:
+        scorer = build_scorer(Context(config, tmp_path), config.rewards)
+    except UserError as error:
+        pytest.skip(f"no sandbox here: {error}")
+    hidden = "def check(candidate):\n    assert candidate(1, 2) == 3\n    assert candidate(-1, 1) == 0\n"
+    columns = {"prompt": "def add(a, b):\n", "test": hidden, "entry_point": "add"}
+    texts = [f"<think>hm</think>```python\ndef add(a, b):\n    return {body}\n```" for body in ("a + b", "3")]
+    try:
+        found = scorer.score([rollout(text, **columns) for text in (*texts, "no program")])
+    finally:
+        scorer.close()
+    assert [r.value for r in found] == [1.0, 0.0, 0.0]
+    assert [r.verdicts["code"] for r in found] == ["correct", "wrong", "unparsed"]
+
+
+def test_held_out_prompts_of_several_sources_come_in_turn(tmp_path):
+    found = Context(recipe(tmp_path, "data.instruction=Be brief."), tmp_path).prompts
+    assert [p.columns["task"] for p in found.heldout] == ["arithmetic", "edits"] * 4
+    assert [p.columns["task"] for p in found.train] == ["arithmetic"] * 12 + ["edits"] * 12
+    assert all(p.messages[-1]["content"].endswith("\n\nBe brief.") for p in (*found.train, *found.heldout))
+
+
+def test_two_sources_with_the_same_ids_are_refused(tmp_path):
+    twice = recipe(tmp_path, 'data.prompts=["task:edits", "task:edits"]')
+    with pytest.raises(UserError, match="two sources have a prompt called"):
+        Context(twice, tmp_path).prompts  # noqa: B018

@@ -13,7 +13,7 @@ from burnish.config.schema import Data, Recipe
 from burnish.errors import UserError
 from burnish.pipeline.context import Context
 from burnish.pipeline.run import run
-from burnish.pipeline.stored import stored_labels
+from burnish.pipeline.stored import freeze, stored_labels
 from burnish.records import LabelledItem, Opinion, Prompt
 
 
@@ -74,6 +74,7 @@ def test_labels_come_with_the_reliability_of_who_gave_them(place: Path, tmp_path
 def test_an_unfinished_run_keeps_the_labels_it_began_with(place: Path, tmp_path: Path):
     data, folder = Data(store=str(place), project="helpful"), tmp_path / "run"
     before = stored_labels(data, folder)
+    freeze(before, folder)
     store = Store(place)
     add_labelled(store, "helpful", _items(24, "ann", "bob", "cy", "dee"))
     (folder / "reward").mkdir(parents=True)
@@ -94,11 +95,13 @@ def test_the_reward_model_is_trained_anew_when_answers_came_in_and_sft_is_not(pl
     run(recipe, out=monday, memory_check=False, say=said.append)
     assert "reward: done already" in said
 
+    kept = (monday / "labels.json").read_bytes()
     store = Store(place)
     add_labelled(store, "helpful", _items(30, "ann", "bob", "cy", "dee"))
     store.close()
     with pytest.raises(UserError, match=r"the contents of data\.store changed"):
         run(recipe, out=monday, memory_check=False)
+    assert (monday / "labels.json").read_bytes() == kept  # a refused run changes nothing
     said.clear()
     tuesday = run(recipe, out=tmp_path / "tuesday", fork=monday, memory_check=False, say=said.append)
     assert any(line.startswith("sft: taken over") for line in said)

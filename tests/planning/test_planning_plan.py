@@ -146,3 +146,26 @@ def test_milder_settings_for_the_online_stage():
     changes = settings_that_fit(_online("online.roles=copies"), SMOLLM2, DATA, Machine("small", 2.4e9, 400e9, 20e9))
     assert changes is not None
     assert "online.roles=adapters" in changes
+
+
+def test_preference_optimisation_by_hand():
+    """All 300 prompts with 4 answers each: a pass of training, one of the reference, evaluations."""
+    changes = ("stages=[sft,collect,preference]", "preference.eval_every=100000", "data.heldout=0.1")
+
+    def stage(*more: str):
+        return make_plan(_recipe(*changes, *more), SMOLLM2, DATA, CPU, stages=["preference"]).stages[0]
+
+    tokens, scored, rate = 40 + 4 * 35, 4 * 35, 0.5 * 400e9
+    one_pass = SMOLLM2.training_flops(300 * tokens, 300 * scored, lora=True, context=tokens / 2) / rate
+    reads = SMOLLM2.forward_flops(300 * tokens, 300 * scored, context=tokens / 2) / rate
+    assert stage("preference.epochs=2").seconds - stage().seconds == pytest.approx(one_pass, rel=0.01)
+    assert stage().seconds - stage("preference.loss.name=simpo").seconds == pytest.approx(reads, rel=1e-6)
+    assert stage("preference.loss.name=kto").seconds > stage().seconds
+    assert stage("preference.pairs=extremes").seconds < 0.7 * stage().seconds
+    assert stage("preference.rounds=2").seconds > 1.8 * stage().seconds
+    # with adapters no second model is held; with every weight trained, none either
+    names = {part.name for part in stage().parts}
+    assert "reference" not in names
+    full = stage("preference.lora=null")
+    assert {part.name for part in full.parts} == {"program", "model", "gradient", "activations of a micro-batch", "logits of a chunk"}  # fmt: skip
+    assert stage("preference.rounds=2").peak > stage().peak

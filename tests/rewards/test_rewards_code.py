@@ -7,8 +7,14 @@ from typing import Any
 
 import pytest
 
+from burnish.data.code_tasks import code_tasks
+from burnish.data.sources import Row
 from burnish.errors import UserError
-from burnish.rewards.code_verifier import CodeVerifier, Verdict, program_in, whole_program
+from burnish.records import Completion, Rollout
+from burnish.rewards.base import Judgement
+from burnish.rewards.code_verifier import CodeReward, program_in, whole_program
+from burnish.rewards.compose import Part
+from burnish.rewards.scorer import CompositeScorer, Source
 from burnish.sandbox import CodeTests, Limits, code_tests
 
 GIVEN = 'from math import floor\n\ndef helper(x):\n    return x + 1\n\ndef next_one(x: float) -> int:\n    """The next."""\n'
@@ -24,9 +30,9 @@ def fenced(code: str, label: str = "python") -> str:
 
 
 @pytest.fixture(scope="module")
-def verifier() -> Iterator[CodeVerifier]:
+def verifier() -> Iterator[CodeReward]:
     try:
-        opened = CodeVerifier(limits=Limits(seconds=20, cpu_seconds=2), parallel=2)
+        opened = CodeReward(limits=Limits(seconds=20, cpu_seconds=2), workers=2)
     except UserError as error:
         pytest.skip(str(error))
     yield opened
@@ -72,13 +78,13 @@ def test_imports_and_helpers_of_the_task_come_in_front() -> None:
     assert whole_program("print(1)", CodeTests(stdio=(("", "1"),))) == "print(1)"
 
 
-def verdicts_of(verifier: CodeVerifier, answers: list[str], *rows: dict[str, Any]) -> list[Verdict]:
+def verdicts_of(verifier: CodeReward, answers: list[str], *rows: dict[str, Any]) -> list[Judgement]:
     """The rows as the columns that a trainer hands over."""
     given = rows if len(rows) > 1 else rows * len(answers)
     return verifier.judge(answers, **{name: [row[name] for row in given] for name in rows[0]})
 
 
-def test_verdicts_and_values(verifier: CodeVerifier) -> None:
+def test_verdicts_and_values(verifier: CodeReward) -> None:
     row = {**HUMANEVAL, "prompt": GIVEN}
     answers = [
         fenced("def next_one(x):\n    return floor(helper(x))"),
@@ -101,7 +107,7 @@ def test_verdicts_and_values(verifier: CodeVerifier) -> None:
     ]
 
 
-def test_a_helper_redefined_by_the_program_does_not_serve_the_tests(verifier: CodeVerifier) -> None:
+def test_a_helper_redefined_by_the_program_does_not_serve_the_tests(verifier: CodeReward) -> None:
     """The test measures with `distance`, which the task gives; the program brings one that is always 0."""
     given = "def distance(a, b):\n    return abs(a - b)\n\ndef half(x):\n    pass\n"
     row = {"entry_point": "half", "given": given, "test": "def check(c):\n    assert distance(c(3), 1.5) < 1e-9\n"}
@@ -111,15 +117,16 @@ def test_a_helper_redefined_by_the_program_does_not_serve_the_tests(verifier: Co
     assert [v.verdict for v in verdicts] == ["wrong", "correct"]
 
 
-def test_tests_that_cannot_run_mask_the_answer(verifier: CodeVerifier) -> None:
+def test_tests_that_cannot_run_mask_the_answer(verifier: CodeReward) -> None:
     row = {"test_list": ["assert f(1) == no_such_name.x"]}
-    (verdict,) = verdicts_of(verifier, [fenced("def f(x): return x")], row)
+    with pytest.warns(UserWarning, match="no_such_name"):
+        (verdict,) = verdicts_of(verifier, [fenced("def f(x): return x")], row)
     assert (verdict.verdict, verdict.counted) == ("infrastructure", False)
-    assert verifier(["p"], [fenced("def f(x): return x")], [[1]], test_list=[row["test_list"]]) == [None]
-    assert "no_such_name" in verdict.detail
+    with pytest.warns(UserWarning, match="no verdict"):
+        assert verifier(["p"], [fenced("def f(x): return x")], [[1]], test_list=[row["test_list"]]) == [None]
 
 
-def test_called_with_the_ecosystems_signature(verifier: CodeVerifier) -> None:
+def test_called_with_the_ecosystems_signature(verifier: CodeReward) -> None:
     """Columns arrive as lists; a row without tests is none of this reward's business; chat completions are read."""
     good, first_line = "for k in range(int(input())): print(k + 1)", "print(1)"
     values = verifier(
@@ -132,12 +139,12 @@ def test_called_with_the_ecosystems_signature(verifier: CodeVerifier) -> None:
     assert values == [1.0, 0.0, 1.0, None]
 
 
-def test_the_prompt_column_of_humaneval_is_read_from_the_prompts(verifier: CodeVerifier) -> None:
+def test_the_prompt_column_of_humaneval_is_read_from_the_prompts(verifier: CodeReward) -> None:
     columns = {name: [value] for name, value in HUMANEVAL.items()}
     assert verifier([GIVEN], [fenced("    return floor(helper(x))")], [[0]], **columns) == [1.0]
 
 
-def test_partial_credit_is_the_share_of_tests(verifier: CodeVerifier) -> None:
+def test_partial_credit_is_the_share_of_tests(verifier: CodeReward) -> None:
     """Of the two tests, printing 1 passes the second alone; the off switch is the default."""
     answers = [fenced("print(1)"), fenced("for k in range(int(input())): print(k + 1)")]
     assert [v.value for v in verdicts_of(verifier, answers, STDIN)] == [0.0, 1.0]
@@ -151,7 +158,7 @@ def test_partial_credit_is_the_share_of_tests(verifier: CodeVerifier) -> None:
         verifier.partial = False
 
 
-def test_duplicates_run_once(verifier: CodeVerifier, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_duplicates_run_once(verifier: CodeReward, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     run = verifier.sandbox.run
     monkeypatch.setattr(verifier.sandbox, "run", lambda jobs: (seen.append(len(jobs)), run(jobs))[1])
@@ -165,6 +172,30 @@ def test_duplicates_run_once(verifier: CodeVerifier, monkeypatch: pytest.MonkeyP
     assert seen == [2]
 
 
-def test_a_bad_row_is_an_error_that_names_its_field(verifier: CodeVerifier) -> None:
+def test_a_bad_row_is_an_error_that_names_its_field(verifier: CodeReward) -> None:
     with pytest.raises(UserError, match='field "entry_point": it must be the name of a function'):
         verifier.judge([fenced("x")], test=["def check(c):\n    assert c(1)\n"])
+
+
+def test_from_rows_to_rewards(verifier: CodeReward) -> None:
+    """Rows of two layouts become prompts, rollouts, and composed rewards with components, verdicts and masks."""
+    rows = [
+        Row("t", 1, {"id": "add", "text": "Add.", "test_list": ["assert add(1, 2) == 3"]}, "t:1"),
+        Row("t", 2, {"id": "next", **HUMANEVAL, "prompt": GIVEN}, "t:2"),
+        Row("t", 3, {"id": "broken", "text": "x", "test_list": ["assert f(1) == no_such_name.x"]}, "t:3"),
+    ]
+    add, following, broken = code_tasks(rows).items
+    texts = [
+        (add, f"<think>{fenced('def add(a, b): return 3')}</think>{fenced('def add(a, b): return a + b')}"),
+        (add, fenced("def add(a, b): return a - b")),
+        (following, fenced("    return floor(helper(x))")),
+        (following, "?"),
+        (broken, fenced("def f(x): return x")),
+    ]
+    rollouts = [Rollout(p, (1,), Completion(text, (1,), (0.0,), "stop"), 0) for p, text in texts]
+    scorer = CompositeScorer([Source(Part(name="code"), verifier, "answer")])
+    with pytest.warns(UserWarning, match="no_such_name"):
+        rewards = scorer.score(rollouts)
+    assert [r.verdicts["code"] for r in rewards] == ["correct", "wrong", "correct", "unparsed", "infrastructure"]
+    assert [r.value for r in rewards[:4]] == [1.0, 0.0, 1.0, 0.0]
+    assert [r.counted for r in rewards] == [True, True, True, True, False]

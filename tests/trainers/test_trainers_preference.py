@@ -15,6 +15,7 @@ from burnish.config.preference import Preference
 from burnish.models.adapters import LoraSpec, add_adapter
 from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.roles import View
+from burnish.models.tiny import tiny_model
 from burnish.records import Comparison
 from burnish.runs.metrics import read_metrics
 from burnish.trainers.groups import RankedGroup
@@ -203,17 +204,17 @@ def test_cutting_and_ordering_change_nothing(loss: str):
 
 
 def test_padding_changes_nothing(tiny: Backbone):
-    """The packed pass against transformers' own forward on a right-padded batch."""
-    view = policy(tiny)
+    """The packed pass against transformers' own model on a right-padded batch."""
+    view = View(tiny)
     sequences = [s for g in GROUPS for s in g.sequences]
     found = [x for s in score(view, ready(view, GROUPS, config("dpo")), config=config("dpo")) for x in s.logprobs]
     width = max(map(len, sequences))
     rows = torch.tensor([[*s.prompt, *s.response, *[257] * (width - len(s))] for s in sequences])
-    for row, s, ours in zip(rows, sequences, found, strict=True):
-        with torch.no_grad():
-            hidden = view.hidden(Batch((TokenSequence((int(row[0]),), tuple(row[1:].tolist())),)))
-        logp = (hidden @ tiny.embeddings.T).log_softmax(-1)
-        theirs = sum(float(logp[t - 1, int(row[t])]) for t in range(len(s.prompt), len(s)))
+    mask = torch.tensor([[1] * len(s) + [0] * (width - len(s)) for s in sequences])
+    with torch.no_grad():
+        logp_BTV = tiny_model()(input_ids=rows, attention_mask=mask).logits.log_softmax(-1)
+    for logp, row, s, ours in zip(logp_BTV, rows.tolist(), sequences, found, strict=True):
+        theirs = sum(float(logp[t - 1, row[t]]) for t in range(len(s.prompt), len(s)))
         assert ours == pytest.approx(theirs, abs=1e-3)
 
 

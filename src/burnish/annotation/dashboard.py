@@ -127,10 +127,10 @@ def summary_lines(found: dict[str, Any]) -> list[str]:
 
 
 def _progress(snapshot: Snapshot, labels: Sequence[Labelled]) -> dict[str, Any]:
-    """Of work items; every answer that was paid for counts in the cost, gold, training and skips too."""
+    """Of work items and people's answers, since models label beside them; in the cost gold, training and skips count too."""
     open_items = {e.item_id: 0 for e in snapshot.entries if e.part == "work" and e.gold is None}
     for one in labels:
-        open_items[one.item_id] += 1
+        open_items[one.item_id] += not is_ai(one.annotator_kind)
     paid = [one for one in snapshot.answers if not is_ai(one.annotator_kind)]
     timed = [_timed(snapshot, one) for one in paid if one.seconds is not None]
     price = Price(snapshot.settings.price_per_task, snapshot.settings.price_per_hour)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from burnish.cli import annotate_data, annotate_serve
+from burnish.cli import annotate_ai, annotate_data, annotate_serve
 
 annotate = typer.Typer(
     help="Collect labels from people and models, look at them, and move them in and out.\n\n"
@@ -13,4 +13,5 @@ annotate = typer.Typer(
     rich_markup_mode="markdown",
 )
 annotate_data.register(annotate)
+annotate_ai.register(annotate)
 annotate_serve.register(annotate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -93,12 +94,15 @@ def _run(place: str, *, host: str, port: int, chat: Any, allow_host: list[str], 
     from burnish.annotation.app.main import create_app
     from burnish.annotation.service.database import Database as Opened
     from burnish.annotation.tables import Account
+    from burnish.data.labelled import LAYOUTS
 
     opened = Opened(place)
     with opened.read() as session:
         if session.scalar(select(Account.id).limit(1)) is None:
             typer.echo("nobody can log in yet: burnish annotate users add NAME --owner", err=True)
-    site = Site(opened, generate=chat, secure_cookies=behind_https)
+    site = Site(
+        opened, generate=chat, secure_cookies=behind_https, import_file=partial(_import, opened), layouts=LAYOUTS
+    )
     app = create_app(site, hosts=_hosts(host, allow_host), say=lambda line: typer.echo(line, err=True))
     listening = _listen(host, port)
     typer.echo(f"serving on http://{_shown(host)}:{listening.getsockname()[1]} (Ctrl-C ends it)", err=True)
@@ -112,6 +116,19 @@ def _run(place: str, *, host: str, port: int, chat: Any, allow_host: list[str], 
         if chat is not None:
             chat.close()
         opened.close()
+
+
+def _import(opened: Any, path: Path, layout: str, project: str) -> dict[str, int]:
+    """An upload in another tool's layout: its items and labels, as `burnish annotate import` takes them."""
+    from burnish.annotation.snapshot import add_labelled
+    from burnish.data.labelled import read_labelled
+    from burnish.data.sources import read_rows
+
+    try:
+        loaded = read_labelled(read_rows(str(path)), layout=layout, annotator="imported")
+    except UserError as error:  # where the upload lay meanwhile is nobody's business
+        raise UserError(error.problem, row=error.row, field=error.field, hint=error.hint) from error
+    return add_labelled(opened, project, loaded.items)
 
 
 def _listen(host: str, port: int) -> Any:

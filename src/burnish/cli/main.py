@@ -10,7 +10,7 @@ import typer
 
 from burnish._version import __version__
 from burnish.cli.annotate import annotate
-from burnish.cli.annotate_data import revise_answers
+from burnish.cli.annotate_ai import revise_answers
 from burnish.errors import UserError
 
 app = typer.Typer(

@@ -31,8 +31,25 @@ class SftTerm(Section):
     """Count the prompt's tokens too; the prompt is then run once for each answer."""
 
 
+class OrpoSftTerm(SftTerm):
+    """ORPO's NLL."""
+
+    weight: NonNegative = 1.0
+    """Its weight."""
+
+
+class CpoSftTerm(SftTerm):
+    """CPO's NLL."""
+
+    weight: NonNegative = 1.0
+    """Its weight."""
+    average: Literal["answer", "batch", "sum"] = "sum"
+    """sum: the whole answer's, as the paper writes it. answer: each answer's mean over its tokens. batch: TRL's, the mean over
+    all chosen tokens of a step."""
+
+
 class Loss(Section):
-    """What every loss has."""
+    """What every loss has that is not made with an NLL."""
 
     sft: SftTerm = SftTerm()
     """Added to the preference loss."""
@@ -122,25 +139,25 @@ class Kto(Loss):
     """λ_U; with more answers of one kind, weights that make the two kinds count alike are advised."""
 
 
-class Orpo(Loss):
+class Orpo(Section):
     """ORPO (arXiv:2403.07691): NLL of the chosen answer, and the odds ratio of the two. No reference."""
 
     name: Literal["orpo"] = "orpo"
     """The loss."""
     beta: PositiveFloat = 0.1
     """λ of the paper: the weight of the odds ratio."""
-    sft: SftTerm = SftTerm(weight=1.0)
+    sft: OrpoSftTerm = OrpoSftTerm()
     """The paper's NLL. TRL's counts the prompt too and averages over the batch: `{weight: 1, average: batch, prompt: true}`."""
 
 
-class Cpo(Loss):
+class Cpo(Section):
     """CPO (arXiv:2401.08417): DPO without a reference, and the chosen answer's NLL."""
 
     name: Literal["cpo"] = "cpo"
     """The loss."""
     beta: PositiveFloat = 0.1
     """As in DPO."""
-    sft: SftTerm = SftTerm(weight=1.0, average="sum")
+    sft: CpoSftTerm = CpoSftTerm()
     """The paper's −log π(y_w|x). TRL averages it over the batch's tokens: `{weight: 1, average: batch}`."""
 
 

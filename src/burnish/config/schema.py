@@ -46,7 +46,8 @@ class Data(Section):
     """Rows with `messages` or `prompt`/`completion`, for SFT. None: SFT trains on the preferred answers of `comparisons`."""
     prompts: str | tuple[str, ...] | None = "builtin:quickstart/prompts"
     """Rows with `prompt` (or GSM8K's `question` and `answer`), for collecting, PPO and evaluation: a source or a list of them.
-    `task:arithmetic?digits=2` and its like are made on the spot (docs/rewards.md). None: the prompts of `comparisons`."""
+    `task:arithmetic?digits=2` and its like are made on the spot (docs/rewards.md). Rows with hidden tests are code tasks
+    (docs/sandbox.md). None: the prompts of `comparisons`."""
     instruction: str | None = None
     """Text put behind each prompt of `prompts`, after an empty line: how to give the final answer, for instance."""
     comparisons: str | None = None

@@ -20,13 +20,13 @@ SOLUTION_COLUMNS = ("code", "canonical_solution", "solution", "solutions")  # le
 _FENCE = "```"
 
 
-def code_tasks(rows: Sequence[Row], *, shown: int = 1) -> Loaded[Prompt]:
+def code_tasks(rows: Sequence[Row], *, shown: int = 1, instruction: str | None = None) -> Loaded[Prompt]:
     """Prompts that ask for a Python program, with the tests in their columns.
 
     The problem is the first of the columns `prompt`, `text`, `question`, `problem` and `description` that is there: text,
     to which a sentence is added that asks for the program in one fenced block, or messages, which are taken as they stand.
     Of assertions (`test_list`) the first `shown` are shown, because they alone tell the function's name. In HumanEval's
-    layout the problem is the start of the program; the column `given` keeps it.
+    layout the problem is the start of the program; the column `given` keeps it. `instruction` is put behind every prompt.
 
     Dropped and counted: "duplicate", and "the tests need a class of the program's" (set-up code that builds objects of
     classes which the program is to define cannot run apart from it). Raises UserError for rows with a mistake.
@@ -46,8 +46,20 @@ def code_tasks(rows: Sequence[Row], *, shown: int = 1) -> Loaded[Prompt]:
         kept.append(Row(row.file, row.number, _as_prompt(row, tests, shown), row.key))
     if not kept:
         raise UserError("holds no code task that can be run.", file=rows[0].file if rows else None)
-    loaded = prompts(kept)
+    loaded = prompts(kept, instruction=instruction)
     return Loaded(loaded.items, {**dropped, **loaded.dropped}, loaded.origins)
+
+
+def holds_code_tasks(rows: Sequence[Row]) -> bool:
+    """Whether the first row has the columns of a code task: `test_list`; `test` and `entry_point`; `input_output`; or
+    `tests` with an "output" in its first entry."""
+    values = rows[0].values if rows else {}
+    if values.get("test_list") is not None or values.get("input_output") is not None:
+        return True
+    if values.get("test") is not None and values.get("entry_point") is not None:
+        return True
+    tests = values.get("tests")
+    return isinstance(tests, list | tuple) and bool(tests) and isinstance(tests[0], dict) and "output" in tests[0]
 
 
 def _as_prompt(row: Row, tests: CodeTests, shown: int) -> dict[str, Any]:

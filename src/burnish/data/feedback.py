@@ -20,20 +20,53 @@ from burnish.data.columns import (
     contents,
     preference_pairs,
 )
-from burnish.data.preferences import comparisons_from_labels, desirability
+from burnish.data.labelled import layout_of, read_labelled
+from burnish.data.preferences import (
+    comparisons_from_labels,
+    comparisons_from_ranks,
+    desirability,
+    informative,
+    merge_by_prompt,
+)
 from burnish.data.sources import Row
 from burnish.errors import UserError
-from burnish.records import PreferenceGroup, Prompt
+from burnish.records import Comparison, LabelledItem, Opinion, PreferenceGroup, Prompt
 
 UNPAIRED = ("prompt", "completion", "label")
 
 
 def preference_groups(rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
-    """Groups from rows of pairs (`chosen` and `rejected`, see `preference_pairs`) or of single judgements (`prompt`,
-    `completion`, `label`, see `judged_answers`); the first row says which."""
-    if rows and all(rows[0].values.get(column) is not None for column in UNPAIRED):
+    """Groups from rows of pairs (`chosen` and `rejected`, see `preference_pairs`), of single judgements (`prompt`, `completion`,
+    `label`, see `judged_answers`), or in a layout of `burnish.data.labelled` (rankings, ratings, other tools' exports); the
+    first row says which."""
+    first = rows[0].values if rows else {}
+    if all(first.get(column) is not None for column in UNPAIRED):
         return judged_answers(rows)
-    return preference_pairs(rows)
+    if "chosen" in first or "rejected" in first or not rows or not _of_another_layout(rows[0]):
+        return preference_pairs(rows)
+    return voted_groups(rows)
+
+
+def voted_groups(rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
+    """Rankings, ratings and pairs that others have labelled, as soft labels: p is the mean of an item's votes on a pair.
+
+    A vote is 1 for the first response, ½ for a tie, 0 for the second: by the annotator's ranks, or by the order of the
+    responses' means over the attributes that were rated for all of them. A stated strength s of the largest that occurs, S,
+    counts ½ ± ½·s/S. What says nothing is dropped and counted (`informative`).
+    """
+    read = read_labelled(rows)
+    strengths = [abs(o.payload.get("strength") or 0) for item in read.items for o in item.opinions]
+    scale = max([*strengths, 1])
+    groups = [
+        PreferenceGroup(item.prompt, item.candidates, _mean_votes(item, scale))
+        for item in read.items
+        if len(item.candidates) > 1
+    ]
+    single = len(read.items) - len(groups)
+    merged = merge_by_prompt(groups)
+    kept = informative(merged.items)
+    dropped = {**read.dropped, **merged.dropped, **kept.dropped, **({"a single response": single} if single else {})}
+    return Loaded(kept.items, dropped, read.origins)
 
 
 def judged_answers(rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
@@ -104,6 +137,33 @@ def paired_rows(groups: Iterable[PreferenceGroup], *, dropped: Counter[str]) -> 
                 "rejected": rejected,
             }
             yield row | ({"probability": p} if p < 1.0 else {}) | ({"margin": pair.margin} if pair.margin else {})
+
+
+def _of_another_layout(row: Row) -> bool:
+    try:
+        return bool(layout_of(row))
+    except UserError:
+        return False
+
+
+def _mean_votes(item: LabelledItem, scale: float) -> tuple[Comparison, ...]:
+    votes: dict[tuple[int, int], list[float]] = {}
+    for opinion in item.opinions:
+        ranks = opinion.ranks or _ranks_of_ratings(opinion, len(item.candidates))
+        strength = opinion.payload.get("strength")
+        for c in comparisons_from_ranks(ranks) if ranks is not None else ():
+            sure = abs(strength) / scale if strength else 1.0
+            votes.setdefault((c.first, c.second), []).append(0.5 + (c.probability - 0.5) * sure)
+    return tuple(Comparison(i, j, sum(given) / len(given)) for (i, j), given in sorted(votes.items()))
+
+
+def _ranks_of_ratings(opinion: Opinion, candidates: int) -> tuple[int, ...] | None:
+    """1 for the highest mean; None if no attribute was rated for every candidate."""
+    ratings = [r for r in opinion.payload.get("ratings", {}).values() if len(r) == candidates and None not in r]
+    if not ratings:
+        return None
+    means = [sum(r[i] for r in ratings) for i in range(candidates)]
+    return tuple(1 + sum(other > mean for other in means) for mean in means)
 
 
 def _label(row: Row) -> float:

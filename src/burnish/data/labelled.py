@@ -302,7 +302,8 @@ def _labelstudio_opinion(row: Row, field: str, one: Mapping[str, Any], ids: Sequ
             payload["strength"] = 1 if side == "left" else -1
             ranks = _ranks(payload["strength"])
         elif form == "ranker":
-            order = next((v for v in (value.get("ranker") or {}).values() if isinstance(v, list)), [])
+            rankers: dict[str, Any] = dict(value.get("ranker") or {})
+            order = next((list(v) for v in rankers.values() if isinstance(v, list)), [])
             if sorted(map(str, order)) != sorted(ids):
                 _fail(row, f"{where}.ranker", f"must order {listed(ids)}, not {listed(map(str, order))}.")
             ranks = tuple(1 + [str(x) for x in order].index(name) for name in ids)

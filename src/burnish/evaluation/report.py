@@ -157,29 +157,28 @@ def _answer(response: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _training_lines(data: ReportData) -> list[str]:
-    """What SFT and PPO, or another online algorithm, did, in a sentence each."""
-    sft, ppo, online = part(data, "sft"), part(data, "ppo"), part(data, "online")
+    """What each stage that trains a policy did, in a sentence."""
+    said = (_sft_line(data), preference_line(data), _online_line(data, "ppo"), _online_line(data, "online"))
+    return [line for line in said if line is not None] or ["SFT: not run yet.", "PPO: not run yet."]
+
+
+def _sft_line(data: ReportData) -> str | None:
+    sft = part(data, "sft")
+    if not sft:
+        return None
+    examples, steps = (count(number(sft.get(key))) for key in ("examples_train", "steps"))
+    before, after = (plain(number(sft.get(key))) for key in ("eval_loss_before", "eval_loss_after"))
+    return f"SFT learnt from {examples} demonstrations in {steps} steps; the loss on held-out demonstrations went from {before} to {after} nats per token."
+
+
+def _online_line(data: ReportData, stage: str) -> str | None:
+    found = part(data, stage)
+    if not found:
+        return None
     modes = {"adapters": ", with all four roles as adapters on one model", "copies": ", with four full models"}
-    lines = ["SFT: not run yet.", "PPO: not run yet."]
-    if sft:
-        examples, steps = (count(number(sft.get(key))) for key in ("examples_train", "steps"))
-        before, after = (plain(number(sft.get(key))) for key in ("eval_loss_before", "eval_loss_after"))
-        lines[0] = (
-            f"SFT learnt from {examples} demonstrations in {steps} steps; the loss on held-out demonstrations went from {before} to {after} nats per token."
-        )
-    if ppo:
-        lines[1] = (
-            f"PPO made {count(number(ppo.get('steps')))} rounds of answers, scores and updates{modes.get(str(ppo.get('mode')), '')}."
-        )
-    preferred = preference_line(data)
-    done = None
-    if online:
-        name = model_name(str(part(online, "algorithm").get("name", "online"))).removesuffix(" policy")
-        done = f"{name} made {count(number(online.get('steps')))} rounds of answers, rewards and updates."
-    if preferred is not None or done is not None:
-        ran = [*([lines[0]] if sft or done is None else []), preferred, *([lines[1]] if ppo else []), done]
-        return [line for line in ran if line is not None]
-    return lines
+    how = modes.get(str(found.get("mode")), "") if stage == "ppo" else ""
+    name = model_name(str(part(found, "algorithm").get("name", stage))).removesuffix(" policy")
+    return f"{name} made {count(number(found.get('steps')))} rounds of answers, scores and updates{how}."
 
 
 def _reward(data: ReportData) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ import torch
 
 from burnish.atomic import write_json
 from burnish.config.schema import Recipe
+from burnish.data.code_tasks import code_tasks, holds_code_tasks
 from burnish.data.columns import Loaded, Origin, demonstrations, prompts
 from burnish.data.feedback import preference_groups
 from burnish.data.prompts import split_by_prompt
@@ -164,7 +165,9 @@ class Context:
     def _prompts_of(self, source: str) -> Split:
         """The prompts of one source, split by its own column, or else by hash."""
         data = self.recipe.data
-        loaded = prompts(read_rows(source, limit=data.limit), instruction=data.instruction)
+        rows = read_rows(source, limit=data.limit)
+        read = code_tasks if holds_code_tasks(rows) else prompts
+        loaded = read(rows, instruction=data.instruction)
         items: tuple[Prompt, ...] = self._taken("prompts", loaded)
         column = data.split_column
         if column is None or not any(column in p.columns for p in items):

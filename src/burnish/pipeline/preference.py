@@ -6,6 +6,7 @@ reward model compare the answers, and goes on from the policy on those compariso
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
@@ -16,7 +17,7 @@ from typing import Any
 
 from burnish.algorithms.preference_losses import LOSSES
 from burnish.annotation.store import Store
-from burnish.atomic import atomic_folder, recover
+from burnish.atomic import atomic_folder, recover, write_json
 from burnish.data.preferences import comparisons_from_ranks, extremes, informative, merge_by_prompt
 from burnish.data.prompts import Stream
 from burnish.errors import UserError
@@ -41,6 +42,7 @@ _CURVE = (
     "rewards/accuracies", "logps/chosen", "logps/rejected", "falls/chosen", "falls/rejected", "eval_loss",
     "eval_rewards/accuracies", "eval_rewards/margins", "eval_logps/chosen", "eval_logps/rejected", "eval_falls/chosen",
 )  # fmt: skip
+_COUNTS = "counts.json"
 Answered = list[tuple[PreferenceGroup, RankedGroup]]
 
 
@@ -61,6 +63,7 @@ def run(context: Context) -> None:
     for one in rounds:
         recover(one.folder / "model")
         if (one.folder / "model").is_dir() and one is not rounds[-1]:
+            context.dropped = json.loads((one.folder / _COUNTS).read_text())["dropped"]
             continue
         learnt_from = groups.train if one.number == 1 else compared(context, one)
         last = train_round(context, one, learnt_from, groups.heldout)
@@ -88,7 +91,6 @@ class Trained:
     """What a round leaves in memory for the findings."""
 
     view: View
-    learnt: Answered
     heldout: Answered
     measured: list[Example]
 
@@ -98,27 +100,34 @@ def train_round(
 ) -> Trained:
     """From `one.start`, on these groups; the model goes to the round's folder. A round that was begun goes on."""
     recipe = context.recipe
-    reference = load_backbone(one.reference, products=context.products, say=context.say)
-    learnt = answered(context, reference, groups, "comparisons")
-    asked = answered(context, reference, heldout, "held-out comparisons")
+    backbone = load_backbone(one.reference, products=context.products, say=context.say)
+    learnt = answered(context, backbone, groups, "comparisons")
+    asked = answered(context, backbone, heldout, "held-out comparisons")
     share = {
         "config": recipe.preference, "seed": recipe.seed, "cache": cache_root() / "reference", "say": context.say,
     }  # fmt: skip
-    examples = prepare(View(reference), [group for _, group in learnt], **share)
-    measured = prepare(View(reference), [group for _, group in asked], measured=True, **share)
-    same = one.start == one.reference
-    backbone = reference if same else load_backbone(one.start, products=context.products)
-    del reference
+    examples = prepare(View(backbone), [group for _, group in learnt], **share)
+    measured = prepare(View(backbone), [group for _, group in asked], measured=True, **share)
+    if one.start != one.reference:
+        del backbone  # before the other is loaded: one model in memory at a time
+        backbone = load_backbone(one.start, products=context.products)
     view = new_policy(context, backbone, seed=recipe.seed + one.number - 1)
     train_preferences(
         view, examples, measured, config=recipe.preference, seed=recipe.seed + one.number - 1, folder=one.folder,
         progress=context.progress("preference"), writers=context.writers("preference") if one.number == recipe.preference.rounds else (),
     )  # fmt: skip
+    counts = {
+        "pairs": sum(len(group.comparisons) for _, group in learnt),
+        "answers": sum(len(group.sequences) for _, group in learnt),
+        "prompts": len(learnt),
+        "dropped": context.dropped,
+    }
+    write_json(one.folder / _COUNTS, counts)  # before the model, whose being there ends the round
     with atomic_folder(one.folder / "model") as scratch:
         save_model(view, scratch)
         if view.adapter is not None and view.lora is not None:
             save_adapter(backbone, view.adapter, view.lora, scratch / "adapter", base=one.start, task_type="CAUSAL_LM")
-    return Trained(view, learnt, asked, measured)
+    return Trained(view, asked, measured)
 
 
 def compared(context: Context, one: Round) -> tuple[PreferenceGroup, ...]:
@@ -208,6 +217,7 @@ def findings(context: Context, rounds: Sequence[Round], last: Trained) -> dict[s
     """What the stage reports: accuracy on held-out pairs, what became of the answers' probabilities, and lengths."""
     config = context.recipe.preference
     logs = [read_metrics(one.folder / "metrics.jsonl") for one in rounds]
+    counts = [json.loads((one.folder / _COUNTS).read_text()) for one in rounds]
     curve, offset = [], 0
     for rows in logs:
         curve += [{name: row[name] for name in _CURVE if name in row} | {"step": offset + row["step"]} for row in rows]
@@ -216,9 +226,7 @@ def findings(context: Context, rounds: Sequence[Round], last: Trained) -> dict[s
         "loss": config.loss.name,
         "reference": LOSSES[config.loss.name].reference,
         "rounds": len(rounds),
-        "pairs_train": sum(len(group.comparisons) for _, group in last.learnt),
-        "answers_train": sum(len(group.sequences) for _, group in last.learnt),
-        "prompts_train": len(last.learnt),
+        **{f"{name}_train": sum(count[name] for count in counts) for name in ("pairs", "answers", "prompts")},
         "prompts_heldout": len(last.heldout),
         "steps": offset,
         "steps_of_rounds": [len(rows) for rows in logs],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from burnish.models.backbone import Backbone
 from burnish.models.roles import View
 from burnish.models.weights import load_reward_adapter, load_reward_model
 from burnish.pipeline.context import Context
-from burnish.rewards.code_verifier import CodeVerifier
+from burnish.rewards.code_verifier import CodeReward
 from burnish.rewards.compose import Part
 from burnish.rewards.functions import find_function
 from burnish.rewards.http import HttpReward
@@ -25,7 +24,6 @@ from burnish.rewards.model import ScopedModelReward
 from burnish.rewards.rules import FormatReward, LanguageReward, LengthReward, RepetitionReward
 from burnish.rewards.scorer import CompositeScorer, Source
 from burnish.rewards.task import TaskReward
-from burnish.sandbox import Limits
 
 _MICRO_BATCH_TOKENS = 4096
 
@@ -81,7 +79,9 @@ def _build(context: Context, one: spec.RewardSpec, backbone: Backbone | None) ->
         case spec.TaskReward():
             return TaskReward(partial=one.partial)
         case spec.CodeReward():
-            return _code(one)
+            return CodeReward(
+                one.tier, partial=one.partial, seconds=one.seconds, memory_mb=one.memory_mb, workers=one.workers
+            )
         case spec.FormatReward():
             return FormatReward(one.form, one.pattern)
         case spec.LengthReward():
@@ -99,11 +99,6 @@ def _build(context: Context, one: spec.RewardSpec, backbone: Backbone | None) ->
             )  # fmt: skip
         case spec.PythonReward():
             return find_function(one.function)
-
-
-def _code(one: spec.CodeReward) -> CodeVerifier:
-    limits = Limits(seconds=one.seconds, cpu_seconds=max(1, math.ceil(one.seconds)), memory_mb=one.memory_mb)
-    return CodeVerifier(one.tier, limits=limits, partial=one.partial, parallel=one.workers)
 
 
 def _model(context: Context, one: spec.ModelReward, backbone: Backbone | None) -> ScopedModelReward:

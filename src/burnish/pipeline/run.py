@@ -19,6 +19,7 @@ from burnish.config.schema import Recipe
 from burnish.errors import UserError
 from burnish.pipeline.context import STAGES, Context
 from burnish.pipeline.plan import data_size, refuse_what_cannot_fit, shape_of, summary
+from burnish.pipeline.stored import freeze
 from burnish.planning.machine import this_machine
 from burnish.planning.plan import make_plan
 from burnish.runs.manifest import (
@@ -150,6 +151,8 @@ def run(
         plans = {stage: _inputs(context, stage) for stage in wanted}
         for stage in wanted:
             _refuse_changed(context, stage, plans[stage])
+        if recipe.data.store is not None:
+            freeze(context.stored, folder)
         _check_memory(context, wanted, refuse=memory_check)
         write_text(folder / "recipe.yaml", dump_yaml(recipe))
         write_json(

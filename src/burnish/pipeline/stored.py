@@ -27,19 +27,26 @@ class StoredLabels:
 
 
 def stored_labels(data: Data, folder: Path) -> StoredLabels:
-    """The labels of `data.store` and `data.project`.
-
-    They are written to `folder`/labels.json, and read from there while a stage of the run has been begun and is not done:
-    a run that was killed goes on with the labels it began with, whatever has come in since.
+    """The labels of `data.store` and `data.project`: those that `freeze` kept while a stage of the run in `folder` has been
+    begun and is not done, so that a run that was killed goes on with what it began with; else what is in the store now.
 
     Raises UserError if the store or the project is not there, or holds no comparison.
     """
     frozen = folder / "labels.json"
     if frozen.is_file() and _unfinished(folder):
         return _from_json(json.loads(frozen.read_text()))
-    found = _read(data)
-    write_text(frozen, json.dumps(found, ensure_ascii=False, default=str) + "\n")
-    return _from_json(json.loads(frozen.read_text()))
+    # Through text, so that what is hashed and trained on is what a frozen file would give back.
+    return _from_json(json.loads(json.dumps(_read(data), default=str)))
+
+
+def freeze(labels: StoredLabels, folder: Path) -> None:
+    """Keep the labels that a run begins with, in `folder`/labels.json."""
+    found = {
+        "dropped": dict(labels.dropped),
+        "groups": [asdict(group) for group in labels.groups],
+        "demonstrations": [asdict(one) for one in labels.demonstrations],
+    }
+    write_text(folder / "labels.json", json.dumps(found, ensure_ascii=False) + "\n")
 
 
 def _unfinished(folder: Path) -> bool:

@@ -1,45 +1,45 @@
-"""Code as a verifiable reward: the program in an answer, run in the sandbox against hidden tests. Torch-free."""
+"""Code as a verifiable reward: the program in an answer, run in the sandbox against hidden tests. Torch-free.
+
+Verdicts: correct (every test passed), wrong (not every one), timeout (the program hit a limit of time: scored as wrong, since
+masking it would reward endless loops), unparsed (no program in the answer) and infrastructure (the sandbox or the tests
+failed, not the answer), which is not counted.
+"""
 
 from __future__ import annotations
 
 import ast
+import math
 import re
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from burnish.rewards.base import Judgement
 from burnish.sandbox import CodeTests, Job, Limits, Outcome, Sandbox, Tier, code_tests
 from burnish.sandbox.tasks import COLUMNS, preamble_of
 
-VerdictKind = Literal["correct", "wrong", "timeout", "unparsed", "infrastructure"]
+CORRECT, WRONG, TIMEOUT, UNPARSED = "correct", "wrong", "timeout", "unparsed"
+INFRASTRUCTURE = "infrastructure"
 
 _FENCE = re.compile(r"^ {0,3}(?P<fence>`{3,}|~{3,})[ \t]*(?P<label>[^\s`]*)[^\n`]*$")
 _LABELS = ("python", "py", "python3")
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the verifier says of one completion.
-
-    "correct": every test passed. "wrong": not every one. "timeout": the program hit a limit of time, scored as wrong,
-    because masking it would reward endless loops. "unparsed": no program in the answer. "infrastructure": the sandbox or
-    the tests failed, not the answer; it is not `counted`. None, with the value None: the row is no code task.
-    """
-
-    value: float | None
-    verdict: VerdictKind | None = None
-    counted: bool = True
-    detail: str = ""
-
-
-class CodeVerifier:
+class CodeReward:
     """The reward of a program: 1 if it passes all its hidden tests, else 0, or with `partial` the share that it passes.
 
-    Called with the ecosystem's signature it gives a number for each completion, None where nothing can be said; `judge`
-    gives the verdicts. The columns must hold tests, as `sandbox.tasks.code_tests` reads them; a completion whose row has
-    none of them is none of this reward's business. Duplicates in a batch are run once.
+    The columns must hold tests, as `sandbox.tasks.code_tests` reads them; a completion whose row has none is none of this
+    reward's business. Duplicates in a batch are run once.
 
-    Raises UserError at once where the `tier` cannot be had: there is no weaker one behind it.
+    Args:
+        tier: the isolation; where it cannot be had, UserError at once. There is no weaker one behind it.
+        partial: count every test instead of stopping at the first that fails.
+        seconds: wall clock of one test in the stdin form, of loading and all calls in the function form; processor time
+            is limited to as many whole seconds.
+        memory_mb: memory of a program.
+        workers: programs run at once (None: the usable cores).
+        limits: all limits, in place of `seconds` and `memory_mb`.
+        python: the interpreter for the programs (None: Burnish's own, else the system's).
     """
 
     name = "code"
@@ -49,13 +49,16 @@ class CodeVerifier:
         self,
         tier: Tier = "bubblewrap",
         *,
-        limits: Limits | None = None,
         partial: bool = False,
-        parallel: int | None = None,
+        seconds: float = 6.0,
+        memory_mb: int = 512,
+        workers: int | None = None,
+        limits: Limits | None = None,
         python: str | None = None,
     ) -> None:
         self.partial = partial
-        self.sandbox = Sandbox(tier, limits=limits, parallel=parallel, python=python)
+        limits = limits or Limits(seconds=seconds, cpu_seconds=math.ceil(seconds), memory_mb=memory_mb)
+        self.sandbox = Sandbox(tier, limits=limits, parallel=workers, python=python)
 
     def __call__(
         self,
@@ -67,7 +70,9 @@ class CodeVerifier:
         """One number for each completion; None: masked, or no code task. Columns are lists as long as `completions`."""
         return [v.value if v.counted else None for v in self.judge(completions, prompts, **columns)]
 
-    def judge(self, completions: Sequence[Any], prompts: Sequence[Any] | None = None, **columns: Any) -> list[Verdict]:
+    def judge(
+        self, completions: Sequence[Any], prompts: Sequence[Any] | None = None, **columns: Any
+    ) -> list[Judgement]:
         """The verdict on each completion, in order. Arguments as for the call; text or chat messages."""
         lists = {name: values for name, values in columns.items() if _is_column(values, len(completions))}
         rows = [{name: values[n] for name, values in lists.items()} for n in range(len(completions))]
@@ -82,22 +87,24 @@ class CodeVerifier:
         """End the sandbox."""
         self.sandbox.close()
 
-    def _job(self, answer: str, row: Mapping[str, Any]) -> Job | Verdict:
+    def _job(self, answer: str, row: Mapping[str, Any]) -> Job | Judgement:
         if all(row.get(name) is None for name in COLUMNS):
-            return Verdict(None)
+            return Judgement(None)
         tests = code_tests(row)
         program = program_in(answer)
         if program is None:
-            return Verdict(0.0, "unparsed", detail="no closed block of Python in the answer")
+            return Judgement(0.0, UNPARSED)
         return Job(whole_program(program, tests), tests, partial=self.partial)
 
-    def _verdict(self, outcome: Outcome) -> Verdict:
+    def _verdict(self, outcome: Outcome) -> Judgement:
         if outcome.kind == "infrastructure":
-            return Verdict(0.0, "infrastructure", counted=False, detail=outcome.detail)
+            # The count alone would not say what to mend. Python shows each text once.
+            warnings.warn(f"the code reward has no verdict on a program: {outcome.detail}", stacklevel=3)
+            return Judgement(0.0, INFRASTRUCTURE, counted=False)
         if outcome.kind == "passed":
-            return Verdict(1.0, "correct")
+            return Judgement(1.0, CORRECT)
         share = outcome.passed / outcome.total if self.partial else 0.0
-        return Verdict(share, "timeout" if outcome.kind == "timeout" else "wrong", detail=outcome.detail)
+        return Judgement(share, TIMEOUT if outcome.kind == "timeout" else WRONG)
 
 
 def program_in(answer: str) -> str | None:

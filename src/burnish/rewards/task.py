@@ -21,6 +21,7 @@ _OPERATIONS = {
     ast.Mult: lambda a, b: a * b,
     ast.Div: lambda a, b: a / b,
 }
+_KINDS = ("arithmetic", "countdown", "sorting", "edits")
 _TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
@@ -51,6 +52,10 @@ class TaskReward:
         kind = row["task"]
         if kind is None:
             return Judgement(None)
+        if kind not in _KINDS:
+            raise UserError(
+                f'the task reward does not know the task "{kind}"; it knows {", ".join(_KINDS)}.', field="task"
+            )
         text = after_reasoning(text)
         if kind == "arithmetic":
             found = extract(text)

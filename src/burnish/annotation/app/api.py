@@ -6,13 +6,15 @@ import json
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
+import anyio.to_thread
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
 from burnish.annotation.app.context import site_of
-from burnish.annotation.service import accounts, chats, projects, views, webhooks, work
+from burnish.annotation.service import accounts, chats, exports, projects, views, webhooks, work
 from burnish.annotation.service.submission import LONGEST_TEXT, StorableText, Submission
+from burnish.annotation.settings import is_storable
 from burnish.annotation.tables import Delivery, Webhook
 from burnish.errors import UserError
 
@@ -25,8 +27,7 @@ _DRAFT_LIMIT = 400_000
 
 
 def _bounded(content: dict[str, Any]) -> dict[str, Any]:
-    text = json.dumps(content)
-    if len(text) > _DRAFT_LIMIT or "\\u0000" in text or "\\ud8" in text.lower():
+    if not is_storable(content) or len(json.dumps(content)) > _DRAFT_LIMIT:
         raise ValueError("a draft is at most 400,000 characters of storable text")
     return content
 
@@ -186,6 +187,30 @@ def get_progress(request: Request, project_id: Id) -> dict[str, Any]:
     """For owners and reviewers."""
     site = site_of(request)
     return projects.progress(site.database, site.caller(request), project_id)
+
+
+@router.get("/projects/{project_id}/stats", tags=["projects"], summary="The dashboard's figures")
+def get_stats(request: Request, project_id: Id) -> dict[str, Any]:
+    """Cost, agreement, reliability, biases, models; for owners."""
+    site = site_of(request)
+    return exports.figures(site.database, site.caller(request), project_id)
+
+
+@router.get("/projects/{project_id}/export", tags=["projects"], summary="Labels as a file", response_class=Response)
+def get_export(
+    request: Request,
+    project_id: Id,
+    layout: Annotated[StorableText, Query(max_length=40)] = "paired",
+    file: Literal["jsonl", "json", "parquet", "manifest"] = "jsonl",
+    human_share: Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)] = None,
+) -> Response:
+    """In a layout such as paired, hh or ranking; `manifest` has the version and hashes."""
+    site = site_of(request)
+    made = exports.make_export(site.database, site.caller(request), project_id, layout, human_share=human_share)
+    if file == "manifest":
+        return Response(exports.manifest_of(made), media_type="application/json")
+    content, kind = exports.file_of(made, f".{file}")
+    return Response(content, media_type=kind)
 
 
 @router.get("/projects/{project_id}/items", tags=["items"], summary="Items, a page at a time")
@@ -349,11 +374,16 @@ def release(request: Request, lease: LeaseId) -> Response:
 
 
 @router.post("/leases/{lease}/chat", tags=["labelling"], summary="Say something to the model")
-def chat_say(request: Request, lease: LeaseId, body: Say, html: Html = False) -> dict[str, Any]:
+async def chat_say(request: Request, lease: LeaseId, body: Say, html: Html = False) -> dict[str, Any]:
     """Two candidates come back."""
     site = site_of(request)
-    held = chats.say(site.database, site.caller(request), lease, body.text, site.generate)
-    return views.task_view(held, held.settings, html=html)
+
+    def wait_for_the_model() -> dict[str, Any]:
+        held = chats.say(site.database, site.caller(request), lease, body.text, site.generate)
+        return views.task_view(held, held.settings, html=html)
+
+    # In threads of their own: whoever waits for a model must not keep the others from their tasks.
+    return await anyio.to_thread.run_sync(wait_for_the_model, limiter=site.chat_threads)
 
 
 @router.post("/leases/{lease}/choice", tags=["labelling"], summary="Choose between the last two candidates")

@@ -15,10 +15,9 @@ from burnish.annotation.app.account_pages import checked
 from burnish.annotation.app.context import Site, site_of
 from burnish.annotation.dashboard_page import cached_fragment
 from burnish.annotation.records import KINDS
-from burnish.annotation.service import accounts, projects, webhooks
+from burnish.annotation.service import accounts, exports, projects, webhooks
 from burnish.annotation.service.accounts import Caller
-from burnish.annotation.service.submission import LONGEST_TEXT, StorableText, Submission
-from burnish.annotation.service.work import on_screen
+from burnish.annotation.service.submission import LONGEST_TEXT, StorableText, Submission, on_screen
 from burnish.annotation.tables import Delivery, Webhook
 from burnish.errors import UserError
 
@@ -353,3 +352,34 @@ def _number(text: str, field: str, *, least: int = 1, most: int = 100) -> int:
     if not least <= value <= most:
         raise UserError(f"a whole number from {least} to {most}.", field=field)
     return value
+
+
+@router.get("/projects/{project_id}/export")
+def export_page(request: Request, project_id: Id) -> HTMLResponse:
+    """A form."""
+    site = site_of(request)
+    caller = site.caller(request)
+    with site.database.read() as session:
+        projects.role_in(session, caller, project_id, least="owner")
+    return _tab(site, request, caller, project_id, "export.html", layouts=exports.EXPORT_LAYOUTS, error=None)
+
+
+@router.get("/projects/{project_id}/export/download")
+def download(
+    request: Request, project_id: Id, layout: str = "paired", file: str = ".jsonl", human_share: str = ""
+) -> Response:
+    """The file; `file=manifest` gives what goes beside it."""
+    site = site_of(request)
+    caller = site.caller(request)
+    try:
+        share = None if not human_share else _number(human_share, "human_share", least=0, most=100) / 100
+        made = exports.make_export(site.database, caller, project_id, layout, human_share=share)
+        manifest = file == "manifest"
+        content, kind = (exports.manifest_of(made), "application/json") if manifest else exports.file_of(made, file)
+    except UserError as error:
+        if type(error) is not UserError:
+            raise
+        shown = {"layouts": exports.EXPORT_LAYOUTS, "error": str(error)}
+        return _tab(site, request, caller, project_id, "export.html", status=422, **shown)
+    name = f"project-{project_id}-{layout}{'.manifest.json' if manifest else file}"
+    return Response(content, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{name}"'})

@@ -1,0 +1,241 @@
+"""Two tables about preference optimisation, each from runs that anyone can repeat (and interrupt: what is done is not done again).
+
+    .venv/bin/python benchmarks/preferences.py losses --data helpful.jsonl.gz --out runs/losses
+    .venv/bin/python benchmarks/preferences.py noise --out runs/noise
+
+`losses`: every loss at one budget on HH's pairs. A third of the prompts trains a reward model and nothing else; it judges the
+policies. `noise`: the quickstart's answers with labels of a simulated panel that is wrong with a given probability; hard majority
+labels against soft labels and losses that expect noise; the gold taste, which no training sees, judges.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import statistics
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import burnish
+from burnish.algorithms.preference_losses import LOSSES
+from burnish.annotation.store import Store
+from burnish.config.schema import Recipe
+from burnish.data.feedback import paired_rows, preference_groups
+from burnish.data.sources import read_rows
+from burnish.evaluation.summary import compare, estimate
+from burnish.pipeline.collect import PROJECT
+from burnish.pipeline.context import prompt_text
+from burnish.records import Comparison, PreferenceGroup
+from burnish.rewards.taste import taste_score
+
+# Name, overrides. `{error}` is the probability that a majority of the panel is wrong.
+WAYS: dict[str, tuple[str, ...]] = {
+    "dpo, hard majority": ("preference.loss.name=dpo", "preference.soft_labels=false"),
+    "dpo, soft labels": ("preference.loss.name=dpo",),
+    "dpo, soft, weighted by strength": ("preference.loss.name=dpo", "preference.weight_by_strength=true"),
+    "conservative dpo, hard": (
+        "preference.loss.name=cdpo", "preference.loss.label_smoothing={error}", "preference.soft_labels=false",
+    ),
+    "robust dpo, hard": (
+        "preference.loss.name=rdpo", "preference.loss.label_noise={error}", "preference.soft_labels=false",
+    ),
+    "ipo, soft": ("preference.loss.name=ipo",),
+    "kto, soft": ("preference.loss.name=kto",),
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["losses", "noise"])
+    parser.add_argument("--out", type=Path, required=True, help="a folder for the runs")
+    parser.add_argument("--data", help="losses: HH's pairs")
+    parser.add_argument("--pairs", type=int, default=600, help="losses: pairs to train on")
+    parser.add_argument("--losses", nargs="*", default=list(LOSSES))
+    parser.add_argument("--noise", type=float, nargs="*", default=[0.25, 0.4])
+    parser.add_argument("--annotators", type=int, default=3, help="noise: votes on each pair")
+    parser.add_argument("--ways", nargs="*", default=list(WAYS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides for every run")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    {"losses": losses, "noise": noise}[options.what](options)
+
+
+def losses(options: argparse.Namespace) -> None:
+    """Held-out accuracy, win rate over the base model under the disjoint reward model, length, KL: a row for each loss."""
+    if options.data is None:
+        raise SystemExit("--data names HH's pairs (helpful.jsonl.gz)")
+    groups = preference_groups(read_rows(options.data)).items
+    judged = [g for g in groups if _third(g) == 0]
+    learnt = [g for g in groups if _third(g) != 0]
+    judge_data = _write_pairs(options.out / "judge.jsonl", judged[: options.pairs])
+    data = _write_pairs(options.out / "pairs.jsonl", learnt[: round(options.pairs / 0.8)])
+    common = (
+        "model.max_length=384", "data.too_long=drop", "data.demonstrations=null", "data.prompts=null", "data.heldout=0.2",
+        "evaluate.prompts=100", "preference.eval_every=100000", *options.set,
+    )  # fmt: skip
+    judge = options.out / "judge"
+    burnish.run(
+        _recipe(f"data.comparisons={judge_data}", "stages=[reward]", "reward.batch_size=16", *common),
+        out=judge,
+        say=print,
+    )
+    rows = []
+    for loss in options.losses:
+        for seed in range(options.seeds):
+            out = options.out / f"{loss}-{seed}"
+            _take_over(judge / "reward" / "model", out / "reward" / "model")
+            chosen = (f"preference.loss.name={loss}", f"data.comparisons={data}", f"seed={seed}")
+            burnish.run(_recipe(*chosen, "stages=[preference, evaluate]", *common), out=out, say=print)
+            found = _result(out)
+            model = next(m for m in found["evaluate"]["models"] if m["name"] == loss)
+            rate = compare(found, loss, "base", "reward model")
+            rows.append(
+                {
+                    "loss": loss, "seed": seed, "accuracy": found["preference"]["accuracy"],
+                    "win rate": None if rate is None else {"value": rate.value, "low": rate.low, "high": rate.high},
+                    "words": model["length"], "kl": model["kl_ref"], "falls": found["preference"]["chosen_falls"],
+                    "seconds": json.loads((out / "preference" / "stage.json").read_text())["seconds"],
+                }
+            )  # fmt: skip
+            _table(options.out, rows, by="loss", shown=("accuracy", "win rate", "words", "kl", "falls", "seconds"))
+
+
+def noise(options: argparse.Namespace) -> None:
+    """Win rate over the SFT model under the gold taste: a row for each way of learning and each noise."""
+    base, rows = options.out / "base", []
+    burnish.run(
+        _recipe("sft.epochs=1.5", "sft.batch_size=16", "collect.prompts=288", "stages=[sft, collect]", *_QUICKSTART, *options.set),
+        out=base, say=print,
+    )  # fmt: skip
+    for seed in range(options.seeds):
+        for level in options.noise:
+            data = options.out / f"pairs-{level}-{seed}.jsonl"
+            wrong = _noisy_pairs(base, data, noise=level, annotators=options.annotators, seed=seed)
+            for way in options.ways:
+                changes = [change.format(error=min(0.49, wrong)) for change in WAYS[way]]
+                out = options.out / f"{way.replace(', ', '-').replace(' ', '_')}-{level}-{seed}"
+                _take_over(base / "sft" / "model", out / "sft" / "model")
+                settings = (
+                    f"data.comparisons={data}",
+                    "stages=[preference, evaluate]",
+                    "evaluate.base=false",
+                    f"seed={seed}",
+                )
+                burnish.run(
+                    _recipe("preference.eval_every=100000", *_QUICKSTART, *settings, *changes, *options.set),
+                    out=out,
+                    say=print,
+                )
+                found = _result(out)
+                name = found["preference"]["loss"]
+                rate = compare(found, name, "sft", "gold")
+                rows.append(
+                    {
+                        "way": f"{way}, noise {level:g}", "seed": seed, "labels wrong": wrong,
+                        "win rate": None if rate is None else {"value": rate.value, "low": rate.low, "high": rate.high},
+                        "accuracy": found["preference"]["accuracy"],
+                        "kl": next(m for m in found["evaluate"]["models"] if m["name"] == name)["kl_ref"],
+                    }
+                )  # fmt: skip
+                _table(options.out, rows, by="way", shown=("win rate", "accuracy", "kl", "labels wrong"))
+
+
+_QUICKSTART = (
+    "model.max_length=256",
+    "data.demonstrations=builtin:quickstart/demonstrations",
+    "data.prompts=builtin:quickstart/prompts",
+    "data.heldout=0.15",
+)
+
+
+def _noisy_pairs(base: Path, out: Path, *, noise: float, annotators: int, seed: int) -> float:
+    """Two answers of each prompt with the share of `annotators` who prefer the first, each wrong with probability `noise`.
+
+    Returns the share of pairs whose majority is wrong; half of the exact ties count.
+    """
+    rng = random.Random(f"{seed}/{noise}")
+    weights = Recipe().taste.model_dump()
+    store = Store(base / "collect" / "annotations.sqlite")
+    groups, wrong = [], 0.0
+    for task in store.tasks(PROJECT):
+        texts = sorted(set(task.candidates))
+        if len(texts) < 2:
+            continue
+        pair = rng.sample(texts, 2)
+        scores = [taste_score(weights, prompt_text(task.prompt), text) for text in pair]
+        if scores[0] == scores[1]:
+            continue
+        better = scores[0] > scores[1]
+        votes = [better != (rng.random() < noise) for _ in range(annotators)]
+        share = sum(votes) / annotators
+        wrong += 0.5 if share == 0.5 else float((share > 0.5) != better)
+        groups.append(PreferenceGroup(task.prompt, tuple(pair), (Comparison(0, 1, share),)))
+    store.close()
+    _write_pairs(out, groups)
+    return wrong / len(groups)
+
+
+def _write_pairs(path: Path, groups: Sequence[PreferenceGroup]) -> Path:
+    from collections import Counter
+
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in paired_rows(groups, dropped=Counter()))
+    if not path.is_file() or path.read_text() != text:
+        path.write_text(text)
+    return path
+
+
+def _third(group: PreferenceGroup) -> int:
+    opening = next(m["content"] for m in group.prompt.messages if m["role"] == "user")
+    return int.from_bytes(blake2b(opening.encode(), digest_size=4).digest(), "big") % 3
+
+
+def _recipe(*overrides: str) -> Recipe:
+    from burnish.config.load import load_config
+
+    return load_config(Recipe, None, overrides)
+
+
+def _take_over(source: Path, target: Path) -> None:
+    if not target.is_dir():
+        shutil.copytree(source, target)
+
+
+def _result(folder: Path) -> dict[str, Any]:
+    return {stage: json.loads((folder / stage / "result.json").read_text()) for stage in ("preference", "evaluate")}
+
+
+def _table(out: Path, rows: Sequence[dict[str, Any]], *, by: str, shown: Sequence[str]) -> None:
+    """One line for each value of `by`: the mean over its runs, and, of several, the standard error over seeds; of one, its interval."""
+    (out / "rows.json").write_text(json.dumps(rows, indent=1))
+    lines = ["| " + " | ".join((by, "runs", *shown)) + " |", "|" + "---|" * (len(shown) + 2)]
+    for value in dict.fromkeys(row[by] for row in rows):
+        own = [row for row in rows if row[by] == value]
+        lines.append(
+            "| " + " | ".join((value, str(len(own)), *(_cell([row[name] for row in own]) for name in shown))) + " |"
+        )
+    text = "\n".join(lines)
+    (out / "table.md").write_text(text + "\n")
+    print(text, flush=True)
+
+
+def _cell(values: Sequence[Any]) -> str:
+    found = [(estimate(v), v) for v in values if v is not None]
+    numbers = [e.value if e is not None else float(v) for e, v in found]
+    if not numbers:
+        return ""
+    mean = statistics.fmean(numbers)
+    if len(numbers) > 1:
+        return f"{mean:.3f} ± {statistics.stdev(numbers) / len(numbers) ** 0.5:.3f}"
+    only = found[0][0]
+    return f"{mean:.3f}" + (
+        f" ({only.low:.3f} to {only.high:.3f})" if only is not None and only.low is not None else ""
+    )
+
+
+if __name__ == "__main__":
+    main()
