@@ -108,8 +108,7 @@ def _sft_samples(
     rollouts = sampler.generate(prompts, samples=1)
     texts = [(r.prompt, r.completion.text) for r in rollouts]
     responses = [
-        render_response(backbone.tokenizer, prompt, text, max_tokens=backbone.context)
-        for prompt, text in texts
+        render_response(backbone.tokenizer, prompt, text, max_tokens=backbone.context) for prompt, text in texts
     ]
     return [TokenSequence(r.prompt_tokens, r.response_tokens) for r in responses]
 
