@@ -5,11 +5,15 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEVELOP := $(VENV)/.develop
 
-.PHONY: quickstart test check format model bench clean
+# `make annotate-demo` opens a project with 60 items and a simulated day of labels in the browser's reach.
+.PHONY: quickstart annotate-demo test check format model bench clean
 
 quickstart: $(INSTALLED)
 	@$(BIN)/burnish models pull smollm2-135m
 	@$(BIN)/burnish run recipes/quickstart.yaml
+
+annotate-demo: $(INSTALLED)
+	@$(BIN)/burnish annotate demo
 
 test: $(DEVELOP) model
 	$(BIN)/python -m pytest

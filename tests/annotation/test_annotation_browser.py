@@ -313,9 +313,17 @@ def test_an_owners_day(tmp_path: Path, page: Any):
         assert "There are none" in page.inner_text("main")
         decided = [one.answer.ranks for one in Store(served.place).labelled("Rivers") if one.source == "adjudication"]
         assert decided == [(1, 2), (1, 2)]
+        page.get_by_role("link", name="Export").click()
+        with page.expect_download() as waited:
+            page.get_by_role("button", name="Download").click()
+        rows_out = [json.loads(line) for line in Path(waited.value.path()).read_text().splitlines()]
+        assert len(rows_out) == 2
+        assert all("first" in str(row["chosen"]) and "second" in str(row["rejected"]) for row in rows_out)
         page.get_by_role("link", name="Settings").click()
         log = page.inner_text("main table")
-        assert all(word in log for word in ("project created", "items added", "invited", "signed up", "decided"))
+        assert all(
+            word in log for word in ("project created", "items added", "invited", "signed up", "decided", "exported")
+        )
     finally:
         served.stop()
 

@@ -74,6 +74,9 @@ def test_agreement_by_hand(found):
         ("ann", "bob"): 32, ("ann", "bot"): 10, ("bob", "bot"): 10,
     }  # fmt: skip
     assert choices["warning"] is None
+    # Both ways round chance is ½ for two who never tie: κ of ann and bob is 2 · 24/32 − 1
+    kappa = {(p["first"], p["second"]): p["kappa"] for p in choices["cohen_pairs"]}
+    assert kappa["ann", "bob"] == pytest.approx(0.5)
 
 
 def test_models_are_compared_with_most_people(found):
@@ -151,3 +154,17 @@ def test_an_empty_project_and_json(found, tmp_path: Path):
     lines = "\n".join(summary_lines(found))
     assert "72 of 80 answers" in lines
     assert "bot (a model) agrees with people on 100 %" in lines
+
+
+def test_agreement_does_not_depend_on_the_order_in_which_candidates_are_stored():
+    """The same choices, once with the better answer always stored first, once with it first in every other item."""
+    entries = [_entry(f"i{n:02d}") for n in range(40)]
+    plain, mixed = [], []
+    for n in range(40):
+        for who, side in (("ann", 1), ("bob", 1 if n % 5 else -1)):
+            plain.append(_said(f"i{n:02d}", who, side))
+            mixed.append(_said(f"i{n:02d}", who, side if n % 2 else -side))
+    first, second = (dashboard(_snapshot(a, entries), resamples=20)["agreement"]["choices"] for a in (plain, mixed))
+    for name in ("alpha", "fleiss"):
+        assert first[name]["value"] == pytest.approx(second[name]["value"])
+    assert first["cohen"] == pytest.approx(second["cohen"]) == pytest.approx(2 * 32 / 40 - 1)

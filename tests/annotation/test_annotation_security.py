@@ -81,19 +81,23 @@ def test_anothers_task_by_its_lease(served: Served, bench: Bench):
 
 
 def test_an_annotator_sees_no_gold_no_model_no_position_and_no_others(served: Served):
-    rows = [
-        pair_row("gpt-secret-id", candidates=[{"text": "x", "source": "model-one"}, {"text": "y", "source": "model-two"}], gold={"strength": 2}),
-    ]  # fmt: skip
+    texts = [{"text": "x", "source": "model-one"}, {"text": "y", "source": "model-two"}]
+    rows = [pair_row(f"secret-id-{n}", prompt="Say it", candidates=texts) for n in range(4)]
+    rows += [
+        pair_row(f"secret-id-known-{n}", prompt="Say it", candidates=texts, gold={"strength": 2}) for n in range(2)
+    ]
     bench = Bench(served.database, annotators=2, rows=rows, gold_rate=0.5)
     ann = _browser(served, "ann0")
     seen = ""
-    for _ in range(3):
+    for _ in range(6):
         response = ann.post("/api/v1/projects/1/next?html=true", json={})
         seen += response.text
         if response.status_code == 200:
             seen += ann.post(f"/api/v1/leases/{response.json()['lease']}/answer", json={"strength": 1}).text
+    with served.database.read() as session:
+        assert session.scalar(select(func.count(Item.id)).join(Annotation).where(Item.gold.is_not(None))) == 2
     assert '"strength":2' in seen.replace(" ", "")  # the scale, so something came
-    for secret in ("model-one", "model-two", "gpt-secret-id", "gold", "presented", "position", "source"):
+    for secret in ("model-one", "model-two", "secret-id", "gold", "presented", "position", "source"):
         assert secret not in seen
     for path in ("items", "members", "disputes", "progress", "audit", "webhooks", "stats", "export"):
         assert ann.get(f"/api/v1/projects/{bench.project}/{path}").status_code == 403, path
@@ -261,7 +265,7 @@ def test_a_token_opens_its_scopes_only(served: Served, bench: Bench):
         ("POST", "/api/v1/projects/1/next", {}),
         ("POST", "/api/v1/projects/1/items", {"items": []}),
         ("GET", "/api/v1/projects/1/export", None),
-        ("GET", "/api/v1/projects/1/members", None) if False else ("GET", "/api/v1/projects/1/audit", None),
+        ("GET", "/api/v1/projects/1/audit", None),
         ("POST", "/api/v1/tokens", {"name": "more", "scopes": ["manage"]}),
     ):
         assert reader.request(method, path, json=body).status_code == 403, path
@@ -423,7 +427,11 @@ def test_schemathesis_finds_no_failure_of_the_server(served: Served):
     from hypothesis import HealthCheck, given, settings
 
     Bench(served.database, annotators=1)
-    owner = _program(served, "olga", *accounts.SCOPES)
+    owner = _browser(served, "olga")  # a token could be revoked by one of the requests
+    headers = {
+        "Cookie": f"burnish_session={owner.cookies['burnish_session']}",
+        "X-CSRF-Token": owner.headers["X-CSRF-Token"],
+    }
     schema = schemathesis.openapi.from_url(f"{served.url}/api/v1/openapi.json")
     operations = 0
     for found in schema.get_all_operations():
@@ -432,12 +440,13 @@ def test_schemathesis_finds_no_failure_of_the_server(served: Served):
 
         @given(case=operation.as_strategy())
         @settings(
-            max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True
+            max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True
         )
         def check(case) -> None:
-            response = case.call(base_url=served.url, headers=dict(owner.headers))
+            response = case.call(base_url=served.url, headers=headers)
             assert response.status_code < 500, f"{case.method} {case.formatted_path}: {response.status_code}"
 
         check()
     assert operations > 25
+    assert owner.get("/api/v1/me").status_code == 200, "the session was good to the end"
     assert served.failures == []

@@ -59,7 +59,8 @@ def test_d_optimal_gains_the_most_determinant_at_every_step():
 
 
 def test_a_batch_does_not_ask_the_same_twice():
-    pool = np.array([[2.0, 0.0], [1.9, 0.0], [0.0, 1.0]])
+    # ¼ dᵀΣd: 1, 0.9025 and 0.5625. After the first Σ₀₀ is 1 / (1 + 1): the second falls to 0.451, below the third.
+    pool = np.array([[2.0, 0.0], [1.9, 0.0], [0.0, 1.5]])
     assert d_optimal(pool, fit(np.zeros((0, 2)), np.zeros(0)), 2) == [0, 2]
 
 

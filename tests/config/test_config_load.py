@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -446,7 +447,7 @@ def test_aliases_name_keys_that_exist() -> None:
 
     known = {option.key for option in describe_fields(Recipe)}
     for tool, here in ALIASES.items():
-        named = here.split(" (")[0].split(" or ")[0]
+        named = re.split(r"[ ,:(]", here)[0]
         assert any(key == named or key.endswith(f".{named}") for key in known), f"{tool}: {here}"
         assert not any(key.rpartition(".")[2] == tool for key in known if key.count(".") == 0), tool
 

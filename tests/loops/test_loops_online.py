@@ -18,9 +18,9 @@ import burnish
 from burnish.algorithms.recipes import ROWS
 from burnish.config.online import Online
 from burnish.errors import UserError
-from burnish.models.adapters import LoraSpec
 from burnish.models.backbone import load_backbone
-from burnish.models.roles import policy_roles
+from burnish.models.heads import ScalarHead
+from burnish.models.roles import Roles, View
 from burnish.pipeline.sampling import LocalSampler
 from burnish.records import Prompt, Reward, Rollout
 from burnish.runs.metrics import read_metrics
@@ -170,8 +170,13 @@ def test_it_learns_what_it_is_paid_for(name: str, changes: dict[str, object], tm
         critic_learning_rate=1e-2, checkpoint={"every": 1000}, pass_at=0.99,
     )  # fmt: skip
     row = rules_of(config).algorithm
-    roles = policy_roles(
-        load_backbone("tiny"), lora=LoraSpec(8, 32.0), critic=row.needs_critic, reference=row.needs_reference, seed=0
+    # every weight is trained: adapters below a final norm and frozen embeddings can hardly move a random model's words
+    valuing, frozen = load_backbone("tiny"), load_backbone("tiny")
+    frozen.freeze()
+    roles = Roles(
+        policy=View(load_backbone("tiny")),
+        critic=View(valuing, head=ScalarHead(valuing.width, zero=True)) if row.needs_critic else None,
+        reference=View(frozen) if row.needs_reference else None,
     )
     sampler = LocalSampler(roles.policy, config.sampling, seed=0, max_length=256, purpose="test")
     prompts = [Prompt(f"p{i}", ({"role": "user", "content": f"{i}"},)) for i in range(8)]

@@ -57,3 +57,15 @@ def test_preference_recipes_take_over_the_quickstart(name: str, tmp_path: Path, 
     result = json.loads((folder / "preference" / "result.json").read_text())
     assert (result["loss"], result["rounds"]) == (loss, 3 if name == "dpo-rounds" else 1)
     assert (folder / "report.html").is_file()
+
+
+@pytest.mark.parametrize("name", ["rlvr-arithmetic", "calculator"])
+def test_recipes_of_the_online_stage(name: str, tmp_path: Path):
+    recipe = burnish.load(
+        ROOT / "recipes" / f"{name}.yaml", "model.name=tiny", "model.max_length=900", "threads=1", "online.steps=1", "online.prompts_per_step=2",
+        "online.responses_per_prompt=2", "online.sampling.products=model", "evaluate={prompts: 4, responses_per_prompt: 2, sampling: {max_new_tokens: 8}}",
+    )  # fmt: skip
+    folder = burnish.run(recipe, out=tmp_path / name)
+    assert (folder / "report.html").is_file()
+    (row,) = json.loads((folder / "online" / "result.json").read_text())["curve"]
+    assert row["reward"] == 0.0  # a random model has no right answer

@@ -135,3 +135,37 @@ def test_preference_optimisation_by_hand():
     full = stage("preference.lora=null")
     assert {part.name for part in full.parts} == {"program", "model", "gradient", "activations of a micro-batch", "logits of a chunk"}  # fmt: skip
     assert stage("preference.rounds=2").peak > stage().peak
+
+
+def _online(*changes: str) -> Recipe:
+    return _recipe("stages=[online]", "rewards=[{name: maths}]", "data.demonstrations=null", *changes)
+
+
+def test_the_online_stage_counts_the_roles_that_its_algorithm_needs():
+    """Copies: GRPO keeps a frozen reference, Dr. GRPO none, PPO a critic that is trained as well."""
+    plans = {
+        name: make_plan(_online(f"online.algorithm.name={name}", "online.roles=copies"), SMOLLM2, DATA, CPU).stages[0]
+        for name in ("grpo", "dr-grpo", "ppo")
+    }
+    sizes = {name: {part.name: part.size for part in stage.parts} for name, stage in plans.items()}
+    n = SMOLLM2.parameters
+    assert sizes["grpo"]["reference"] == 4 * n
+    assert "reference" not in sizes["dr-grpo"]
+    assert sizes["ppo"]["critic"] == sizes["ppo"]["policy"] == 12 * n
+    assert "critic" not in sizes["grpo"]
+    assert plans["dr-grpo"].seconds < plans["grpo"].seconds < plans["ppo"].seconds
+
+
+def test_a_group_runs_its_prompt_once():
+    """Two prompts of 8 answers cost less than 16 of one, by the forward and backward work of 14 prompts."""
+    seconds = lambda prompts, size: make_plan(  # noqa: E731
+        _online("online.steps=1", f"online.prompts_per_step={prompts}", f"online.responses_per_prompt={size}", "online.algorithm={name: ppo, beta: 0}"),
+        SMOLLM2, DATA, CPU,
+    ).seconds  # fmt: skip
+    assert seconds(2, 8) < seconds(16, 1)
+
+
+def test_milder_settings_for_the_online_stage():
+    changes = settings_that_fit(_online("online.roles=copies"), SMOLLM2, DATA, Machine("small", 2.4e9, 400e9, 20e9))
+    assert changes is not None
+    assert "online.roles=adapters" in changes

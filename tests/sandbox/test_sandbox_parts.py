@@ -167,6 +167,33 @@ def test_a_dead_parent_leaves_no_sandbox() -> None:
     assert left == []
 
 
+def test_a_sandbox_that_is_ended_while_it_starts_leaves_nothing() -> None:
+    """At any instant of its start: bwrap's child does not die with its parent before it is set up."""
+    open_or_skip("bubblewrap").close()
+    code = (
+        "import sys, time\nfrom burnish.sandbox import Limits, tiers\nfrom burnish.sandbox.worker import Worker, end_all\n"
+        "tiers.drop_privileges()\ns = tiers.settle('bubblewrap', python=None)\n"
+        "for n in range(40):\n    w = Worker(s, Limits(memory_mb=251), judge=False)\n    time.sleep(n * 0.0005)\n    w.kill()\n"
+    )
+    source = str(Path(tiers.__file__).parents[2])
+    program = f"import sys; sys.path.insert(0, {source!r}); import burnish.sandbox.worker\n{code}"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+    mark = f"'RLIMIT_AS': {251 << 20},".encode()
+    deadline = time.monotonic() + 5
+    while (left := [p for p in Path("/proc").iterdir() if p.name.isdigit() and mark in _command(p)]) and (
+        time.monotonic() < deadline
+    ):
+        time.sleep(0.1)
+    assert left == []
+
+
+def _command(process: Path) -> bytes:
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def test_the_doctors_attacks_are_contained(sandbox: Sandbox) -> None:
     assert [(each.name, detail) for each, contained, detail in attack(sandbox) if not contained] == []
 

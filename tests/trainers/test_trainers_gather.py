@@ -6,13 +6,15 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from burnish.algorithms.advantages import RunningMoments
 from burnish.config.online import Algorithm, Curriculum, Online
 from burnish.data.curriculum import PromptSource
 from burnish.errors import UserError
-from burnish.models.roles import View
+from burnish.models.roles import Roles, View
 from burnish.records import Completion, Prompt, Reward, Rollout
 from burnish.trainers.gather import Gathered, gather
 from burnish.trainers.rules import rules_of
+from burnish.trainers.stages import to_batch
 from burnish.trainers.tell import rollout_metrics
 
 PROMPTS = [Prompt(f"p{i}", ()) for i in range(12)]
@@ -144,3 +146,14 @@ def test_metrics_of_rewards_by_hand():
     assert found["completions/mean_length"] == 2.0
     assert found["completions/clipped_ratio"] == 0.25
     assert found["completions/mean_terminated_length"] == pytest.approx(5 / 3)
+
+
+def test_a_step_without_a_group_is_a_step_without_an_update():
+    """Nothing differs: nothing is trained on, everything is counted, and the metrics are those of what was sampled."""
+    found, _, _ = _gather(lambda name, k: Reward(0.0), resample_rounds=1)
+    rules = rules_of(Online(algorithm=Algorithm(name="dapo"), responses_per_prompt=2))
+    prepared = to_batch(
+        found.rollouts, found.rewards, Roles(policy=None), config=rules, beta=0.0, moments=RunningMoments()
+    )  # type: ignore[arg-type]
+    assert len(prepared.batch) == 0
+    assert rollout_metrics(found.sampled, found.sampled_rewards, size=2)["frac_reward_zero_std"] == 1.0

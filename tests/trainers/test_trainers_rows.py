@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,9 +21,11 @@ from torch import Tensor
 from burnish.algorithms.advantages import RunningMoments
 from burnish.algorithms.logprobs import TokenLogprobs
 from burnish.algorithms.recipes import ROWS
-from burnish.batch import Batch
+from burnish.batch import Batch, TokenSequence
 from burnish.config.online import Algorithm, Online
-from burnish.models.roles import Roles
+from burnish.config.sections import Optimiser
+from burnish.models.backbone import load_backbone
+from burnish.models.roles import Roles, View
 from burnish.records import Completion, Prompt, Reward, Rollout
 from burnish.trainers.online import policy_term, policy_terms
 from burnish.trainers.rules import Rules, rules_of
@@ -341,3 +343,46 @@ def test_cutting_a_batch_changes_no_gradient(name: str):
         terms = [policy_term(policy, batch.select(rows), **share) for rows in cuts]  # type: ignore[arg-type]
         torch.testing.assert_close(_gradient(policy, sum(t.loss for t in terms)), whole, atol=1e-12, rtol=1e-9)
     assert whole.abs().max() > 1e-5
+
+
+@pytest.mark.parametrize("name", ["grpo", "gspo", "dapo", "rloo"])
+def test_packing_changes_no_gradient_of_a_real_model(name: str):
+    """Completions of several lengths, one with tokens that are not trained: prompts shared or not, micro-batches of any size."""
+    rules = _rules(name, beta=0.0, overlong="none")
+    sequences = tuple(
+        TokenSequence(
+            (258, 10 + i // 3), tuple(range(20 + i, 24 + 2 * i)), (True, False, *[True] * (2 + i)) if i == 2 else None
+        )
+        for i in range(6)
+    )
+    count = Batch(sequences).trained_tokens
+    generator = torch.Generator().manual_seed(0)
+    columns = {"old_logprobs": -5.5 + 0.3 * torch.randn(count, generator=generator)}
+    columns["advantages"] = torch.randn(6, generator=generator).repeat_interleave(Batch(sequences).counts_N)
+    gradients = []
+    for share, limit in ((True, 10_000), (False, 10_000), (True, 20), (False, 9)):
+        view = View(load_backbone("tiny"))
+        parameters = view.train_mode()
+        cut = replace(rules, optimiser=Optimiser(micro_batch_tokens=limit))
+        for term in policy_terms(view, Batch(sequences, columns, share), rules=cut):
+            term().loss.backward()
+        gradients.append([p.grad for p in parameters if p.grad is not None])
+    assert max(float(g.abs().max()) for g in gradients[0]) > 1e-3
+    for other in gradients[1:]:
+        for a, b in zip(gradients[0], other, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_completions_without_advantage_are_not_run_and_change_nothing():
+    """The gradient with them run by hand is the same; the learner is given the live ones only."""
+    policy = Toy(_logits(1).requires_grad_(True))
+    rules = _rules("dr-grpo")
+    logprobs = _of(policy).detach().tolist()
+    rollouts = [_rollout(SEQUENCES[i].tolist(), logprobs[i]) for i in (5, 900, 1800, 7, 8, 9)]
+    rewards = [Reward(r) for r in (1.0, 0.0, 1.0, 1.0, 1.0, 1.0)]
+    batch = to_batch(rollouts, rewards, Roles(policy=policy), config=rules, beta=0.0, moments=RunningMoments()).batch  # type: ignore[arg-type]
+    terms = policy_terms(policy, batch, rules=rules)  # type: ignore[arg-type]
+    assert [len(term.args[1]) for term in terms] == [3]  # type: ignore[attr-defined]
+    whole = policy_term(policy, batch, denominator=batch.trained_tokens, sequences=6, config=rules)  # type: ignore[arg-type]
+    found = sum(term().loss for term in terms)
+    torch.testing.assert_close(_gradient(policy, found), _gradient(policy, whole.loss))

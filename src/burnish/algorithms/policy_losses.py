@@ -64,11 +64,10 @@ def gspo_policy_loss(
     Statistics as `ppo_policy_loss`, `ratio` being s.
     """
     log_ratio_P = logprobs - old_logprobs
-    count_N = torch.zeros(sequences, dtype=logprobs.dtype).index_add(
-        0, sequence_of_P, torch.ones_like(logprobs, device="cpu")
-    )
-    total_N = log_ratio_P.detach().new_zeros(sequences).index_add(0, sequence_of_P, log_ratio_P.detach())
-    mean_P = (total_N / count_N.clamp(min=1).to(total_N.device))[sequence_of_P]
+    gap_P = log_ratio_P.detach()
+    zeros_N = gap_P.new_zeros(sequences)
+    count_N = zeros_N.index_add(0, sequence_of_P, torch.ones_like(gap_P))
+    mean_P = (zeros_N.index_add(0, sequence_of_P, gap_P) / count_N.clamp(min=1))[sequence_of_P]
     ratio_P = mean_P.exp() * (logprobs - logprobs.detach()).exp()
     plain = -advantages * ratio_P
     clipped = -advantages * ratio_P.clamp(1.0 - clip_low, 1.0 + clip_high)

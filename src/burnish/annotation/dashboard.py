@@ -127,10 +127,10 @@ def summary_lines(found: dict[str, Any]) -> list[str]:
 
 
 def _progress(snapshot: Snapshot, labels: Sequence[Labelled]) -> dict[str, Any]:
-    """Of work items; every answer that was paid for counts in the cost, gold, training and skips too."""
+    """Of work items and people's answers, since models label beside them; in the cost gold, training and skips count too."""
     open_items = {e.item_id: 0 for e in snapshot.entries if e.part == "work" and e.gold is None}
     for one in labels:
-        open_items[one.item_id] += 1
+        open_items[one.item_id] += not is_ai(one.annotator_kind)
     paid = [one for one in snapshot.answers if not is_ai(one.annotator_kind)]
     timed = [_timed(snapshot, one) for one in paid if one.seconds is not None]
     price = Price(snapshot.settings.price_per_task, snapshot.settings.price_per_hour)
@@ -144,12 +144,14 @@ def _agreement(labels: Sequence[Labelled], votes: Sequence[Vote], resamples: int
     choices = None
     if votes:
         value, warning = krippendorff_alpha(votes, resamples=resamples)
+        # Which of a pair is first is arbitrary: both ways round, or agreement by chance would depend on the order of storing.
         said = [Judgement(v.item_id, v.annotator, v.value, f"{v.first}-{v.second}") for v in votes]
+        said += [Judgement(v.item_id, v.annotator, 1.0 - v.value, f"{v.second}-{v.first}") for v in votes]
         table = cohen_table(said)
         choices = {
             "pairwise": pairwise_agreement(votes, resamples=resamples).to_dict(), "alpha": value.to_dict(), "warning": warning,
             "fleiss": fleiss_kappa(units_of(said), resamples=resamples).to_dict(), "cohen": mean_kappa(table),
-            "cohen_pairs": [{"first": p.first, "second": p.second, "kappa": p.kappa, "shared": p.shared} for p in table],
+            "cohen_pairs": [{"first": p.first, "second": p.second, "kappa": p.kappa, "shared": p.shared // 2} for p in table],
         }  # fmt: skip
     return {"choices": choices, "attributes": _attribute_agreement(labels, resamples)}
 

@@ -93,6 +93,8 @@ def plots(found: Mapping[str, Any]) -> dict[str, Markup | None]:
 
 
 def _days(days: Sequence[Mapping[str, Any]]) -> Markup | None:
+    if len(days) < 2:
+        return None
     numbers = [float(i + 1) for i in range(len(days))]
     series = [Series("people", numbers, [float(day["people"]) for day in days])]
     if any(day["models"] for day in days):

@@ -96,8 +96,21 @@ def settings_of(stored: dict[str, Any] | None) -> Settings:
     return Settings.model_validate(stored or {})
 
 
+def is_storable(value: Any, *, depth: int = 50) -> bool:
+    """Whether every database can hold a JSON value: no NUL, no half of a surrogate pair, at most `depth` levels."""
+    if depth == 0:
+        return False
+    if isinstance(value, str):
+        return "\x00" not in value and not any("\ud800" <= c <= "\udfff" for c in value)
+    if isinstance(value, dict):
+        return all(is_storable(k) and is_storable(v, depth=depth - 1) for k, v in value.items())
+    return not isinstance(value, list) or all(is_storable(v, depth=depth - 1) for v in value)
+
+
 def read_settings(given: dict[str, Any]) -> Settings:
     """Settings from a person: raises UserError naming the field that is wrong."""
+    if not is_storable(given):
+        raise UserError("there are characters that cannot be stored.", field="settings")
     try:
         return Settings.model_validate(given)
     except ValidationError as error:

@@ -170,7 +170,8 @@ def add_labelled(
                     session.add(people[opinion.annotator])
                     session.flush()
                 session.add(_annotation(item.id, people[opinion.annotator].id, one, opinion))
-                item.slots = max(0, item.slots - 1)
+                if opinion.annotator_kind != "ai":  # models label beside people and take no place of theirs
+                    item.slots = max(0, item.slots - 1)
                 counts["labels"] += 1
     return counts
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from burnish.endpoint import Endpoint
 from burnish.errors import UserError
 from burnish.records import Message
 
@@ -88,32 +89,17 @@ def _write(pipe: Any, model: str, options: dict[str, Any]) -> None:
 
 
 class EndpointChat:
-    """An OpenAI-compatible endpoint. The key comes from the environment variable BURNISH_CHAT_KEY, if it is set."""
+    """An OpenAI-compatible endpoint. The key comes from the environment, as `burnish.endpoint` says."""
 
     def __init__(self, url: str, model: str, *, temperature: float, max_new_tokens: int) -> None:
-        self._url = url.rstrip("/") + "/chat/completions"
-        self._body = {"model": model, "temperature": temperature, "max_tokens": max_new_tokens}
+        self.endpoint = Endpoint(
+            url, model, temperature=temperature, max_tokens=max_new_tokens, timeout=_PATIENCE / 2, retries=1
+        )
 
     def __call__(self, messages: Sequence[Message], count: int) -> list[str]:
-        """`count` answers, asked for together; an endpoint that sends fewer is asked again."""
-        import httpx
-
-        key = os.environ.get("BURNISH_CHAT_KEY")
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        texts: list[str] = []
-        for _ in range(count):
-            if len(texts) >= count:
-                break
-            body = {**self._body, "messages": list(messages), "n": count - len(texts)}
-            try:
-                response = httpx.post(self._url, json=body, headers=headers, timeout=_PATIENCE)
-                response.raise_for_status()
-                texts += [choice["message"]["content"] or "" for choice in response.json()["choices"]]
-            except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-                raise UserError(f"the model's endpoint failed ({type(error).__name__}: {error}).") from error
-        if len(texts) < count:
-            raise UserError("the model's endpoint sent too few answers.")
-        return texts[:count]
+        """`count` answers, asked for side by side: not every endpoint knows `n`."""
+        with ThreadPoolExecutor(count) as pool:
+            return list(pool.map(lambda _: self.endpoint.complete(messages), range(count)))
 
     def close(self) -> None:
         """Nothing is held."""

@@ -26,9 +26,11 @@ models = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
-app.add_typer(models, name="models")
-app.add_typer(annotate, name="annotate")
-app.command("revise")(revise_answers)
+_STAGES = "One stage of a recipe"
+_LOSSES = "Preference optimisation (the stage preference, by this loss)"
+_ALGORITHMS = "Online reinforcement learning (the stage online, by this algorithm)"
+_DATA = "People and data"
+_TOOLS = "Tools"
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Changes to the recipe: dotted.key=value ...", show_default=False)
@@ -86,50 +88,18 @@ def run(
     _closing(folder)
 
 
-def _stage_command(name: str, help_text: str) -> None:
-    def command(
-        overrides: Overrides = None,
-        config: ConfigFile = None,
-        out: Out = None,
-        quiet: Quiet = False,
-        traceback: Traceback = False,
-    ) -> None:
-        folder = _run(_load(config, overrides), quiet=quiet, out=out, only=name)
-        typer.echo(folder / name)
+def _stage_command(
+    name: str,
+    help_text: str,
+    *,
+    panel: str = _STAGES,
+    stage: str | None = None,
+    choice: str | None = None,
+    recipe: str = "quickstart",
+) -> None:
+    """The command `name` runs one stage, with the override `choice`; a recipe without the stage gets it."""
+    runs = stage or name
 
-    command.__doc__ = f"{help_text}\n\nExample: `burnish {name} --config recipes/quickstart.yaml --out runs/quickstart`"
-    app.command(name)(command)
-
-
-def _algorithm_command(name: str) -> None:
-    def command(
-        overrides: Overrides = None,
-        config: ConfigFile = None,
-        out: Out = None,
-        quiet: Quiet = False,
-        traceback: Traceback = False,
-    ) -> None:
-        recipe = _load(config, [f"online.algorithm.name={name}", *(overrides or [])])
-        typer.echo(_run(recipe, quiet=quiet, out=out, only="online") / "online")
-
-    example = f"`burnish {name} --config recipes/rlvr-arithmetic.yaml --out runs/{name}`"
-    command.__doc__ = f"Train the policy by {name} from the recipe's rewards (the stage online).\n\nExample: {example}"
-    app.command(name)(command)
-
-
-_stage_command("sft", "Fine-tune the pretrained model on demonstrations (stage 1).")
-_stage_command("collect", "Sample responses and have the panel rank them (stage 2).")
-_stage_command("reward", "Train the reward model on the comparisons (stage 3).")
-_stage_command("preference", "Train the policy on the comparisons, by the loss that the recipe names.")
-_stage_command("ppo", "Train the policy against the reward model (stage 4).")
-for _name in (
-    "grpo", "dr-grpo", "dapo", "gspo", "cispo", "rloo", "reinforce++", "reinforce++-baseline",
-):  # fmt: skip
-    _algorithm_command(_name)
-_stage_command("evaluate", "Compare the models on held-out prompts (stage 5).")
-
-
-def _loss_command(loss: str, help_text: str) -> None:
     def command(
         overrides: Overrides = None,
         config: ConfigFile = None,
@@ -139,31 +109,62 @@ def _loss_command(loss: str, help_text: str) -> None:
     ) -> None:
         from burnish.config.load import with_stage
 
-        chosen = [f"preference.loss.name={loss}", *(overrides or ())]
-        recipe = with_stage(_load(config, chosen), "preference", lambda more: _load(config, [*chosen, *more]))
-        folder = _run(recipe, quiet=quiet, out=out, only="preference")
-        typer.echo(folder / "preference")
+        changes = [*([choice] if choice else []), *(overrides or ())]
+        loaded = _load(config, changes)
+        if choice is not None:
+            loaded = with_stage(loaded, runs, lambda more: _load(config, [*changes, *more]))
+        typer.echo(_run(loaded, quiet=quiet, out=out, only=runs) / runs)
 
-    command.__doc__ = (
-        f"{help_text} The stage `preference` with this loss, whatever the recipe names.\n\n"
-        f"Example: `burnish {loss} --config recipes/dpo.yaml --out runs/{loss}`"
+    example = f"`burnish {name} --config recipes/{recipe}.yaml --out runs/{recipe if stage is None else name}`"
+    command.__doc__ = f"{help_text}\n\nExample: {example}"
+    app.command(name, rich_help_panel=panel)(command)
+
+
+_stage_command("sft", "Fine-tune the pretrained model on demonstrations.")
+_stage_command("collect", "Sample responses and have the panel rank them.")
+_stage_command("reward", "Train the reward model on the comparisons.")
+_stage_command("preference", "Train the policy on the comparisons, by the loss that the recipe names.", recipe="dpo")
+_stage_command("ppo", "Train the policy by PPO against the reward model.")
+_stage_command(
+    "online", "Train the policy by the algorithm that the recipe names, from its rewards.", recipe="rlvr-arithmetic"
+)
+_stage_command("evaluate", "Compare the models on held-out prompts.")
+for _loss, _what in {
+    "dpo": "Direct preference optimisation.",
+    "cdpo": "Conservative DPO: labels that are wrong now and then.",
+    "rdpo": "Robust DPO: labels that were flipped with a known probability.",
+    "dpo_norm": "Length-normalised DPO.",
+    "ipo": "Identity preference optimisation.",
+    "hinge": "SLiC's hinge on DPO's rewards.",
+    "simpo": "SimPO: no reference, mean log-probabilities, a target margin.",
+    "kto": "KTO: answers judged singly.",
+    "orpo": "ORPO: odds ratio and NLL, no reference.",
+    "cpo": "CPO: DPO without a reference, and NLL.",
+}.items():
+    _stage_command(
+        _loss, _what, panel=_LOSSES, stage="preference", choice=f"preference.loss.name={_loss}", recipe="dpo"
     )
-    app.command(loss)(command)
+for _algorithm, _what in {
+    "grpo": "Group-relative policy optimisation.",
+    "dr-grpo": "GRPO without its biases of length and difficulty.",
+    "dapo": "GRPO with a wider clip, token means, dynamic sampling.",
+    "gspo": "GRPO with a ratio for each completion.",
+    "cispo": "Clipped importance weights instead of clipped updates.",
+    "rloo": "REINFORCE with the other completions as the baseline.",
+    "reinforce++": "REINFORCE with PPO's clip and global whitening.",
+    "reinforce++-baseline": "The same with the group's mean taken off.",
+}.items():
+    _stage_command(
+        _algorithm, _what, panel=_ALGORITHMS, stage="online", choice=f"online.algorithm.name={_algorithm}",
+        recipe="rlvr-arithmetic",
+    )  # fmt: skip
 
 
-_loss_command("dpo", "Direct preference optimisation.")
-_loss_command("cdpo", "Conservative DPO: labels that are wrong now and then.")
-_loss_command("rdpo", "Robust DPO: labels that were flipped with a known probability.")
-_loss_command("dpo_norm", "Length-normalised DPO.")
-_loss_command("ipo", "Identity preference optimisation.")
-_loss_command("hinge", "SLiC's hinge on DPO's rewards.")
-_loss_command("simpo", "SimPO: no reference, mean log-probabilities, a target margin.")
-_loss_command("kto", "KTO: answers judged singly.")
-_loss_command("orpo", "ORPO: odds ratio and NLL, no reference.")
-_loss_command("cpo", "CPO: DPO without a reference, and NLL.")
+app.add_typer(annotate, name="annotate", rich_help_panel=_DATA)
+app.command("revise", rich_help_panel=_DATA)(revise_answers)
 
 
-@app.command()
+@app.command(rich_help_panel=_DATA)
 def pairs(
     source: Annotated[str, typer.Argument(help="Rows of pairs, or of single judgements: a file, a folder, a hub id.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The .jsonl file to write.")],
@@ -216,7 +217,7 @@ def report(folder: Annotated[Path, typer.Argument(help="A run's folder.")], trac
     typer.echo(write_report(folder))
 
 
-@app.command()
+@app.command(rich_help_panel=_TOOLS)
 def chat(
     model: Annotated[str, typer.Argument(help="A model reference, or a run's folder (its policy).")],
     vs: Annotated[
@@ -236,7 +237,7 @@ def chat(
     converse(model, vs=vs, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
 
 
-@app.command()
+@app.command(rich_help_panel=_TOOLS)
 def doctor(traceback: Traceback = False) -> None:
     """Say what is here, what is missing and how to get it. Exits with 1 if something needed is missing.
 
@@ -245,6 +246,9 @@ def doctor(traceback: Traceback = False) -> None:
     from burnish.cli.doctor import examine
 
     raise typer.Exit(examine())
+
+
+app.add_typer(models, name="models", rich_help_panel=_TOOLS)
 
 
 @models.command("pull")

@@ -12,6 +12,7 @@ from burnish.pipeline.context import Context, Split
 from burnish.planning.machine import Machine
 from burnish.planning.plan import DataSize, Plan, settings_that_fit
 from burnish.planning.shape import ModelShape
+from burnish.trainers.rules import rules_of
 
 _CHARACTERS = 4.2  # of English, a token
 _TEMPLATE = 8.0  # tokens that a chat template adds to a turn
@@ -38,8 +39,13 @@ def shape_of(reference: str, *, say: Callable[[str], None] = lambda _: None) -> 
 
 
 def data_size(context: Context) -> DataSize:
-    """Counts, and mean lengths estimated from the characters of the first rows; rows that would be dropped are left out."""
+    """Counts, and mean lengths estimated from the characters of the first rows; rows that would be dropped are left out.
+
+    Raises UserError where the parts of the recipe's algorithm do not fit together: no plan can be made of it.
+    """
     recipe = context.recipe
+    if "online" in recipe.stages:
+        rules_of(recipe.online)
     pairs, prompts = context.comparisons, context.prompts
     wanted = recipe.data.demonstrations is not None or recipe.data.labelled or "sft" in recipe.stages
     demos = context.demonstrations if wanted else Split((), ())  # without any, prompts alone say how long texts are

@@ -205,8 +205,8 @@ class Slot:
         done = said["done"]
         if done["broken"]:
             raise Unavailable(f"the tests cannot be run: {done['error']}")
-        if done["error"]:
-            self._drop_judge()
+        if done["error"] and done["error"].startswith(("MemoryError", "RecursionError")):
+            self._drop_judge()  # perhaps not in its right mind any more
         if done["passed"] == done["total"]:
             return _outcome("passed", done["passed"], done["total"], "")
         kind = "timeout" if lost is not None and lost.kind == "timeout" else "failed"

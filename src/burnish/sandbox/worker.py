@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,8 @@ from burnish.sandbox.tiers import Setting, command
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICK = 0.05  # seconds between two looks at the memory
 _KEPT_ERRORS = 2000
-_LIVE: set[subprocess.Popen[bytes]] = set()
+_LIVE: set[Worker] = set()
+_STARTING = threading.Lock()
 
 
 class Ended(Exception):
@@ -46,16 +48,19 @@ class Worker:
         line = command(setting, limits, judge=judge, control=inner.fileno(), seccomp_file=seccomp_file)
         passed = [inner.fileno(), *([seccomp_file] if seccomp_file is not None else [])]
         try:
-            self._process = subprocess.Popen(
-                line,
-                stdin=subprocess.DEVNULL,
-                stdout=out_write,
-                stderr=err_write,
-                pass_fds=passed,
-                env={},
-                cwd="/",
-                start_new_session=True,
-            )
+            with _STARTING:
+                self._process = subprocess.Popen(
+                    line,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out_write,
+                    stderr=err_write,
+                    pass_fds=passed,
+                    env={},
+                    cwd="/",
+                    start_new_session=True,
+                )
+                self._up = False
+                _LIVE.add(self)
         except BaseException:
             self._control.close()
             os.close(out_read)
@@ -69,12 +74,12 @@ class Worker:
         for file in (self._control.fileno(), out_read, err_read):
             os.set_blocking(file, False)
         self._alive = True
-        _LIVE.add(self._process)
 
     def ready(self, *, seconds: float) -> None:
         """Wait until the process says that it is ready."""
         if self.receive(seconds=seconds) != b'["ready"]':
             raise Ended("exited", "the sandbox does not speak as it should")
+        self._up = True
 
     def ask(self, frame: bytes, *, seconds: float, file: int | None = None) -> bytes:
         """Send a frame, perhaps with an open file, and wait for the answer. Raises Ended."""
@@ -113,14 +118,26 @@ class Worker:
         if not self._alive:
             return
         self._alive = False
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.kill()
+        self.end()
         self._process.wait()
-        _LIVE.discard(self._process)
+        _LIVE.discard(self)
         self._control.close()
         os.close(self._out)
         os.close(self._err)
+
+    def end(self) -> None:
+        """SIGKILL to all of it."""
+        # While bwrap sets up, its child does not yet die with it: it would wait for its dead parent for ever.
+        if not self._up:
+            with contextlib.suppress(OSError):
+                os.kill(self._process.pid, signal.SIGSTOP)
+                _until_stopped(self._process.pid)
+            for pid in _tree(self._process.pid)[1:]:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
 
     def _exchange(self, frame: bytes | None, file: int | None, seconds: float, *, end: int | None = None) -> bytes:
         """Send, then wait for a frame; or, where `end` is the process as a file, for that, whatever else it says."""
@@ -220,12 +237,19 @@ class Worker:
 
 
 def end_all() -> None:
-    """End every process that was started here and is still there."""
-    for process in list(_LIVE):
-        process.kill()
-    for process in list(_LIVE):
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=5)
+    """End every process that was started here and is still there; none can be started any more."""
+    _STARTING.acquire()
+    for worker in list(_LIVE):
+        worker.end()
+
+
+def _until_stopped(pid: int) -> None:
+    """Wait, at most half a second, until a process that was sent SIGSTOP stands still."""
+    deadline = time.monotonic() + 0.5
+    while time.monotonic() < deadline:
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "TZX":
+            return
+        time.sleep(0.001)
 
 
 def _tree(root: int) -> Sequence[int]:

@@ -16,6 +16,8 @@ def rollout_metrics(rollouts: Sequence[Rollout], rewards: Sequence[Reward], *, s
 
     `reward_std` is the mean of the groups' standard deviations, or that of all rewards where groups have one member.
     """
+    if not rollouts:
+        return {}
     counted = [i for i, reward in enumerate(rewards) if reward.counted]
     found = _completions(rollouts)
     if len(counted) < len(rewards) or any(reward.verdicts for reward in rewards):

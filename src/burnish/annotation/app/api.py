@@ -6,6 +6,7 @@ import json
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
+import anyio.to_thread
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sqlalchemy import select
@@ -13,6 +14,7 @@ from sqlalchemy import select
 from burnish.annotation.app.context import site_of
 from burnish.annotation.service import accounts, chats, exports, projects, views, webhooks, work
 from burnish.annotation.service.submission import LONGEST_TEXT, StorableText, Submission
+from burnish.annotation.settings import is_storable
 from burnish.annotation.tables import Delivery, Webhook
 from burnish.errors import UserError
 
@@ -25,8 +27,7 @@ _DRAFT_LIMIT = 400_000
 
 
 def _bounded(content: dict[str, Any]) -> dict[str, Any]:
-    text = json.dumps(content)
-    if len(text) > _DRAFT_LIMIT or "\\u0000" in text or "\\ud8" in text.lower():
+    if not is_storable(content) or len(json.dumps(content)) > _DRAFT_LIMIT:
         raise ValueError("a draft is at most 400,000 characters of storable text")
     return content
 
@@ -373,11 +374,16 @@ def release(request: Request, lease: LeaseId) -> Response:
 
 
 @router.post("/leases/{lease}/chat", tags=["labelling"], summary="Say something to the model")
-def chat_say(request: Request, lease: LeaseId, body: Say, html: Html = False) -> dict[str, Any]:
+async def chat_say(request: Request, lease: LeaseId, body: Say, html: Html = False) -> dict[str, Any]:
     """Two candidates come back."""
     site = site_of(request)
-    held = chats.say(site.database, site.caller(request), lease, body.text, site.generate)
-    return views.task_view(held, held.settings, html=html)
+
+    def wait_for_the_model() -> dict[str, Any]:
+        held = chats.say(site.database, site.caller(request), lease, body.text, site.generate)
+        return views.task_view(held, held.settings, html=html)
+
+    # In threads of their own: whoever waits for a model must not keep the others from their tasks.
+    return await anyio.to_thread.run_sync(wait_for_the_model, limiter=site.chat_threads)
 
 
 @router.post("/leases/{lease}/choice", tags=["labelling"], summary="Choose between the last two candidates")

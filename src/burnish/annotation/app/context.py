@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from anyio import CapacityLimiter
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -43,6 +44,7 @@ class Site:
         import_file: reads uploads in the layouts of other tools; None: only the server's own rows.
         layouts: the names of those layouts.
         secure_cookies: the server stands behind HTTPS.
+        chat_threads: those that wait for the model; made when the server starts.
     """
 
     database: Database
@@ -50,6 +52,7 @@ class Site:
     import_file: ImportFile | None = None
     layouts: tuple[str, ...] = ()
     secure_cookies: bool = False
+    chat_threads: CapacityLimiter | None = None
     _shares: dict[int, tuple[float, float]] = field(default_factory=dict)
     _templates: Environment = field(init=False)
 

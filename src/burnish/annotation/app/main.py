@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import anyio
 import anyio.to_thread
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -22,6 +23,7 @@ from burnish.annotation.service.refusals import ConflictError, ForbiddenError, N
 from burnish.errors import UserError
 
 _STATUS = {NotFoundError: 404, ForbiddenError: 403, ConflictError: 409, TooManyError: 429}
+_CHAT_THREADS = 64
 _THREADS = 12  # more of them would only wait for each other: for the interpreter, and on SQLite for the one writer
 
 
@@ -31,6 +33,7 @@ def create_app(site: Site, *, hosts: Iterable[str] = (), say: Callable[[str], No
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
+        site.chat_threads = anyio.CapacityLimiter(_CHAT_THREADS)
         beside = [
             webhooks.Background(lambda: work.sweep(site.database), every=5.0, say=say),
             webhooks.Background(lambda: webhooks.deliver(site.database), every=2.0, say=say),

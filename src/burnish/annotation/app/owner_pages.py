@@ -17,8 +17,7 @@ from burnish.annotation.dashboard_page import cached_fragment
 from burnish.annotation.records import KINDS
 from burnish.annotation.service import accounts, exports, projects, webhooks
 from burnish.annotation.service.accounts import Caller
-from burnish.annotation.service.submission import LONGEST_TEXT, StorableText, Submission
-from burnish.annotation.service.work import on_screen
+from burnish.annotation.service.submission import LONGEST_TEXT, StorableText, Submission, on_screen
 from burnish.annotation.tables import Delivery, Webhook
 from burnish.errors import UserError
 

@@ -9,7 +9,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from burnish.annotation.app.context import site_of
 from burnish.annotation.service import projects
-from burnish.annotation.service.work import desk
+from burnish.annotation.service.choosing import desk
+from burnish.annotation.tables import Project
 
 router = APIRouter()
 Id = Annotated[int, Path(ge=1, le=2**31 - 1)]
@@ -44,10 +45,16 @@ def label(request: Request, project_id: Id) -> HTMLResponse:
     caller = site.caller(request)
     with site.database.read() as session:
         at = desk(session, caller, project_id)
-        name = projects.name_of(session, project_id)
+        about = session.get_one(Project, project_id)
         share = site.share_done(project_id, at.settings)
         return site.page(
-            request, "task.html", caller=caller, project_id=project_id, name=name, guidelines=at.guidelines, share=share
+            request,
+            "task.html",
+            caller=caller,
+            project_id=project_id,
+            name=about.name,
+            guidelines=about.guidelines,
+            share=share,
         )
 
 

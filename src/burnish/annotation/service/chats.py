@@ -9,9 +9,10 @@ from sqlalchemy import select
 
 from burnish.annotation.assignment import shuffled
 from burnish.annotation.service.accounts import Caller
+from burnish.annotation.service.choosing import desk
 from burnish.annotation.service.database import Database
 from burnish.annotation.service.refusals import ConflictError, NotFoundError
-from burnish.annotation.service.work import Held, desk, gone, held_of, locked
+from burnish.annotation.service.work import Held, gone, held_of, locked
 from burnish.annotation.settings import settings_of
 from burnish.annotation.tables import Item, Lease, Project
 from burnish.errors import UserError

@@ -38,6 +38,8 @@ _TAGS = {
     ),
     *(["table", "thead", "tbody", "tr", "th", "td", "h4", "h5", "h6"]),
 }
+_SCHEMES = ("http", "https", "mailto")
+_STARTS = ("http://", "https://", "mailto:")
 _DELIMITERS = (("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)"), ("$", "$"))
 _SYMBOLS = {
     "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "varepsilon": "ε", "zeta": "ζ", "eta": "η",
@@ -69,11 +71,18 @@ def markdown(text: str) -> str:
         tags=_TAGS,
         attributes={"a": {"href", "title"}, "ol": {"start"}, "th": {"align"}, "td": {"align"}},
         allowed_classes={"span": {"math"}, "pre": {"code"}},
-        url_schemes={"http", "https", "mailto"},
+        attribute_filter=_whole_addresses,
+        url_schemes=set(_SCHEMES),
         link_rel="noopener noreferrer nofollow",
         set_tag_attribute_values={"a": {"target": "_blank"}},
         strip_comments=True,
     )
+
+
+def _whole_addresses(tag: str, attribute: str, value: str) -> str | None:
+    """Links lead out by their whole address or nowhere: none into this server, none that takes its scheme from the page."""
+    whole = value.lower().startswith(_STARTS)
+    return value if attribute != "href" or whole else None
 
 
 def readable_math(source: str) -> str:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from burnish.annotation.records import KINDS
 from burnish.annotation.service.submission import LONGEST_TEXT, StorableText
-from burnish.annotation.settings import Settings
+from burnish.annotation.settings import Settings, is_storable
 from burnish.annotation.tables import Candidate, Item
 from burnish.errors import UserError
 
@@ -82,6 +82,8 @@ def item_of(row: Mapping[str, Any], number: int, settings: Settings) -> Item:
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{first['msg']}.", row=number, field=".".join(map(str, first["loc"]))) from error
+    if not is_storable(given.columns):
+        raise UserError("there are characters that cannot be stored.", row=number, field="columns")
     kind = given.kind or settings.kind
     _check(given, kind, number)
     messages = [m.model_dump() for m in given.messages or ()] or [{"role": "user", "content": given.prompt or ""}]

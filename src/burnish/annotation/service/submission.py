@@ -9,14 +9,14 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from burnish.annotation.records import Answer, Kind, Span, Turn, ranks_of_strength
-from burnish.annotation.settings import Settings
+from burnish.annotation.settings import Settings, is_storable
 from burnish.errors import UserError
 
 LONGEST_TEXT = 100_000
 
 
 def _storable(text: str) -> str:
-    if "\x00" in text or any("\ud800" <= c <= "\udfff" for c in text):
+    if not is_storable(text):
         raise ValueError("the text has characters that cannot be stored (NUL or half of a surrogate pair)")
     return text
 
@@ -75,6 +75,38 @@ def answer_of(
     _refuse_foreign_fields(given, kind)
     parts: dict[str, Any] = {"kind": kind, "presented": tuple(presented), **_remarks(given, settings, presented, texts)}
     return Answer(**parts, **_PARTS[kind](given, settings, presented, texts, chat))
+
+
+def on_screen(said: Answer) -> dict[str, Any]:
+    """An answer in terms of places: the inverse of `answer_of`, for drafts and for showing."""
+    places = {position: place for place, position in enumerate(said.presented)}
+
+    def by_place(values: Sequence[Any]) -> list[Any]:
+        return [values[position] for position in said.presented]
+
+    shown: dict[str, Any] = {}
+    if said.skipped is not None:
+        return {"skipped": said.skipped}
+    if said.strength is not None:
+        shown["strength"] = said.strength if said.presented[0] == 0 else -said.strength
+        shown["both_bad"] = said.both_bad
+    elif said.ranks is not None:
+        shown["ranks"] = by_place(said.ranks)
+    if said.ratings:
+        shown["ratings"] = {name: by_place(values) for name, values in said.ratings.items()}
+    if said.flags:
+        shown["flags"] = {name: sorted(places[p] for p in where) for name, where in said.flags.items()}
+    if said.spans:
+        shown["spans"] = [
+            {"place": places[s.candidate], "start": s.start, "end": s.end, "note": s.note} for s in said.spans
+        ]
+    if said.critique:
+        shown["critique"] = said.critique
+    if said.text is not None:
+        shown["text"] = said.text
+    if said.corrected is not None:
+        shown["corrected"] = places[said.corrected]
+    return shown
 
 
 def rank_places(ranks: Sequence[int]) -> tuple[int, ...]:

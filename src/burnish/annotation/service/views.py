@@ -6,7 +6,8 @@ from typing import Any
 
 from burnish.annotation.records import answer_from
 from burnish.annotation.service.rendering import markdown
-from burnish.annotation.service.work import Held, Verdict, on_screen
+from burnish.annotation.service.submission import on_screen
+from burnish.annotation.service.work import Held, Verdict
 from burnish.annotation.settings import Settings
 
 

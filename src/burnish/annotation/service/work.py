@@ -12,44 +12,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, exists, func, insert, select, update
+from sqlalchemy import delete, exists, func, insert, select
 from sqlalchemy.orm import Session, lazyload
 
-from burnish.annotation.assignment import (
-    Open,
-    gold_due,
-    grade,
-    in_order,
-    is_disputed,
-    quota_left,
-    shuffled,
-)
+from burnish.annotation.assignment import grade, is_disputed, shuffled
 from burnish.annotation.records import Answer, Kind, answer_from
 from burnish.annotation.service.accounts import Caller
+from burnish.annotation.service.choosing import TESTS, Desk, advance, choose, desk, refuse_idle
 from burnish.annotation.service.database import Database
-from burnish.annotation.service.refusals import ConflictError, ForbiddenError, NotFoundError
-from burnish.annotation.service.submission import Submission, answer_of
+from burnish.annotation.service.refusals import ConflictError, NotFoundError
+from burnish.annotation.service.submission import Submission, answer_of, on_screen
 from burnish.annotation.service.webhooks import announce_completed
-from burnish.annotation.settings import Settings, settings_of
-from burnish.annotation.tables import Annotation, Candidate, Event, Item, Lease, Member, Project, now
+from burnish.annotation.settings import Settings
+from burnish.annotation.tables import Annotation, Candidate, Event, Item, Lease, now
 
-_WINDOW = 64  # open items that are looked at for one taking
-_TESTS = ("training", "qualification")
 _NO_CANDIDATES = lazyload(Item.candidates)
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """A member at work in a project. `member` is locked where the transaction writes."""
-
-    member: Member
-    settings: Settings
-    guidelines: str
-
-    @property
-    def project_id(self) -> int:
-        """Of the project."""
-        return self.member.project_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +60,6 @@ class Verdict:
     presented: tuple[int, ...] = ()
 
 
-def desk(session: Session, caller: Caller, project_id: int, *, lock: bool = False) -> Desk:
-    """The caller's place in a project. Raises NotFoundError for a project that is not there or not the caller's."""
-    query = select(Member).where(Member.project_id == project_id, Member.annotator_id == caller.annotator_id)
-    member = session.scalar(query.with_for_update() if lock else query)
-    if member is None:
-        raise NotFoundError("there is no such project, or you are not a member of it.")
-    row = session.execute(select(Project.settings, Project.guidelines).where(Project.id == project_id)).one()
-    return Desk(member, settings_of(row.settings), row.guidelines)
-
-
 def take(database: Database, caller: Caller, project_id: int) -> Held | None:
     """The item that the caller has in hand, or else the next one; None if there is none. Taking starts or renews the lease."""
     caller.needs("label")
@@ -100,11 +67,11 @@ def take(database: Database, caller: Caller, project_id: int) -> Held | None:
         at = desk(session, caller, project_id, lock=True)
         held = _in_hand(session, at)
         if held is None:
-            _advance(session, at)
-            _refuse_idle(at)
-            item_id = _choose(session, at)
+            advance(session, at)
+            refuse_idle(at)
+            item_id = choose(session, at)
             if item_id is None and sweep_in(session):
-                item_id = _choose(session, at)
+                item_id = choose(session, at)
             if item_id is None:
                 return None
             held = _lease(session, at, item_id)
@@ -136,7 +103,7 @@ def answer(database: Database, caller: Caller, lease_id: str, given: Submission)
             )
         if item.part == "qualification":
             session.flush()
-            _advance(session, at)
+            advance(session, at)
         return Verdict()
 
 
@@ -189,7 +156,7 @@ def undo(database: Database, caller: Caller, project_id: int) -> Held:
         if row is None:
             raise ConflictError("there is nothing to undo.")
         item = _item(session, row.item_id)
-        if item.part in _TESTS or session.scalar(
+        if item.part in TESTS or session.scalar(
             select(exists().where(Annotation.item_id == item.id, Annotation.source == "adjudication"))
         ):
             raise ConflictError("the last answer is settled and cannot be taken back.")
@@ -239,38 +206,6 @@ def sweep_in(session: Session) -> int:
     return len(expired)
 
 
-def on_screen(said: Answer) -> dict[str, Any]:
-    """An answer in terms of places: the inverse of `submission.answer_of`, for drafts and for showing."""
-    places = {position: place for place, position in enumerate(said.presented)}
-
-    def by_place(values: Sequence[Any]) -> list[Any]:
-        return [values[position] for position in said.presented]
-
-    shown: dict[str, Any] = {}
-    if said.skipped is not None:
-        return {"skipped": said.skipped}
-    if said.strength is not None:
-        shown["strength"] = said.strength if said.presented[0] == 0 else -said.strength
-        shown["both_bad"] = said.both_bad
-    elif said.ranks is not None:
-        shown["ranks"] = by_place(said.ranks)
-    if said.ratings:
-        shown["ratings"] = {name: by_place(values) for name, values in said.ratings.items()}
-    if said.flags:
-        shown["flags"] = {name: sorted(places[p] for p in where) for name, where in said.flags.items()}
-    if said.spans:
-        shown["spans"] = [
-            {"place": places[s.candidate], "start": s.start, "end": s.end, "note": s.note} for s in said.spans
-        ]
-    if said.critique:
-        shown["critique"] = said.critique
-    if said.text is not None:
-        shown["text"] = said.text
-    if said.corrected is not None:
-        shown["corrected"] = places[said.corrected]
-    return shown
-
-
 def _in_hand(session: Session, at: Desk) -> Lease | None:
     lease = session.scalar(
         select(Lease)
@@ -283,96 +218,6 @@ def _in_hand(session: Session, at: Desk) -> Lease | None:
     if lease is not None:
         lease.expires_at = now() + timedelta(minutes=at.settings.lease_minutes)
     return lease
-
-
-def _advance(session: Session, at: Desk) -> None:
-    """From training to qualification to work, as soon as nothing of the former is left."""
-    member = at.member
-    if member.state == "training" and not _untaken(session, at, "training", limit=1):
-        member.state = "qualification"
-    if member.state == "qualification" and not _untaken(session, at, "qualification", limit=1):
-        score = _test_score(session, at)
-        member.score = score
-        member.state = "active" if score is None or score >= at.settings.pass_mark else "failed"
-
-
-def _test_score(session: Session, at: Desk) -> float | None:
-    """The mean mark over the qualification test; None where there is no test."""
-    rows = session.execute(
-        select(
-            Annotation.kind, Annotation.payload, Annotation.presented, Annotation.ranks, Annotation.skipped, Item.gold
-        )
-        .join(Item, Item.id == Annotation.item_id)
-        .where(
-            Item.project_id == at.project_id,
-            Item.part == "qualification",
-            Annotation.annotator_id == at.member.annotator_id,
-        )
-    ).all()
-    marks = [
-        grade(r.gold or {}, answer_from(r.kind, r.payload, presented=r.presented, ranks=r.ranks, skipped=r.skipped))
-        for r in rows
-    ]
-    return sum(marks) / len(marks) if marks else None
-
-
-def _refuse_idle(at: Desk) -> None:
-    if at.member.state == "failed":
-        raise ForbiddenError("the qualification test was not passed; the project's owner can let you try again.")
-    if at.member.state == "paused":
-        raise ForbiddenError("the project's owner has paused your work here.")
-
-
-def _not_mine(at: Desk) -> tuple[Any, Any]:
-    own = at.member.annotator_id
-    return (
-        ~exists().where(Annotation.item_id == Item.id, Annotation.annotator_id == own),
-        ~exists().where(Lease.item_id == Item.id, Lease.annotator_id == own),
-    )
-
-
-def _untaken(session: Session, at: Desk, part: str, *, limit: int) -> list[int]:
-    """Items that teach or examine and that this annotator has not had, in their order."""
-    query = select(Item.id).where(Item.project_id == at.project_id, Item.part == part, *_not_mine(at))
-    return list(session.scalars(query.order_by(Item.priority.desc(), Item.id).limit(limit)))
-
-
-def _choose(session: Session, at: Desk) -> int | None:
-    """An item for this annotator, its slot taken."""
-    member, settings = at.member, at.settings
-    if member.state in _TESTS:
-        found = _untaken(session, at, member.state, limit=1)
-        return found[0] if found else None
-    if quota_left(answered=member.answered, project=settings.quota, own=member.quota) == 0:
-        return None
-    if gold_due(met=member.met, rate=settings.gold_rate, annotator=member.annotator_id):
-        gold = list(
-            session.scalars(
-                select(Item.id).where(
-                    Item.project_id == at.project_id, Item.part == "work", Item.gold.is_not(None), *_not_mine(at)
-                )
-            )
-        )
-        if gold:
-            return in_order([Open(id, 0, 0.0, 1, 1) for id in gold], annotator=member.annotator_id)[0].id
-    return _choose_open(session, at)
-
-
-def _choose_open(session: Session, at: Desk) -> int | None:
-    rows = session.execute(
-        select(Item.id, Item.priority, Item.score, Item.slots)
-        .where(Item.project_id == at.project_id, Item.slots > 0, Item.part == "work", *_not_mine(at))
-        .order_by(Item.priority.desc(), Item.score.desc(), Item.id)
-        .limit(_WINDOW)
-    ).all()
-    items = [Open(row.id, row.priority, row.score, row.slots, at.settings.overlap) for row in rows]
-    for item in in_order(items, annotator=at.member.annotator_id):
-        # Another may have taken the last slot since it was read; then this changes no row and the next one is tried.
-        take_slot = update(Item).where(Item.id == item.id, Item.slots > 0).values(slots=Item.slots - 1)
-        taken = session.execute(take_slot, execution_options={"synchronize_session": False})
-        if taken.rowcount == 1:  # type: ignore[attr-defined]
-            return item.id
-    return None
 
 
 def _lease(

@@ -112,13 +112,14 @@ function draw() {
   else {
     if (task.answers.length) parts.push(el("div", { class: "answers" }, task.answers.map(card)));
     parts.push(...controls(kind, asks));
+    parts.push(flagging());
   }
   if (task.answers.length && asks.critique !== "off") {
     const why = writing("Why?", answer, changed, { hint: asks.critique === "required" ? "asked for here" : "if you like" });
     parts.push(why.node);
   }
   parts.push(bar());
-  root.replaceChildren(...parts);
+  root.replaceChildren(...parts.filter(Boolean));
   showProgress();
   favour();
 }
@@ -126,24 +127,28 @@ const turn = (role, m) => el("div", { class: `turn ${role}` }, el("span", { clas
 
 function card(one, place) {
   const text = el("div", { class: "text", html: one.html });
-  const node = el("section", { class: "answer", "data-place": place, "aria-label": `Answer ${letter(place)}` },
-    el("h2", {}, el("span", { class: "letter" }, letter(place)), el("span", { class: "away" }, `Answer ${letter(place)}`)), text);
+  const head = el("h2", {}, el("span", { class: "letter" }, letter(place)), el("span", { class: "away" }, `Answer ${letter(place)}`));
+  const node = el("section", { class: "answer", "data-place": place, "aria-label": `Answer ${letter(place)}` }, head, text);
   if (task.asks.critique !== "off") {
     const made = marker(one, place, answer, changed);
     let on = false;
-    const button = el("button", { type: "button", class: "quiet", "aria-pressed": "false", onclick: () => toggle(!on) }, "Mark a passage", place === 0 ? [" ", key("m")] : null);
+    const button = el("button", { type: "button", class: "quiet small", "aria-pressed": "false", onclick: () => toggle(!on) },
+      "Mark", el("span", { class: "away" }, ` a passage of ${letter(place)}`), place === 0 ? [" ", key("m")] : null);
     function toggle(to) {
       on = to;
       button.setAttribute("aria-pressed", String(on));
       (on ? text : made.shown).replaceWith(on ? made.shown : text);
-      if (on) made.shown.querySelector(".sentence")?.focus();
+      if (on) made.shown.querySelector(".sentence")?.focus({ preventScroll: true });
     }
     marking.push({ toggle, isOn: () => on });
-    node.append(el("div", {}, button, made.list));
+    head.after(button);
+    node.append(made.list);
   }
-  const boxes = flags(task.asks, place, answer, changed);
-  if (boxes) node.append(boxes);
   return node;
+}
+function flagging() {
+  if (!task.asks.flags.length || !task.answers.length) return null;
+  return el("div", { class: "answers" }, task.answers.map((_, place) => flags(task.asks, place, answer, changed, place === 0)));
 }
 function controls(kind, asks) {
   if (kind === "pairwise") widget = scale(asks, answer, changed);

@@ -37,7 +37,7 @@ export function scale(asks, answer, changed, { name = "strength" } = {}) {
     node,
     keys(event) {
       const step = steps.find((one) => one.key === event.key.toLowerCase());
-      if (step) { pick(step); inputs[steps.indexOf(step)].focus(); }
+      if (step) { pick(step); inputs[steps.indexOf(step)].focus({ preventScroll: true }); }
       return Boolean(step);
     },
     help: [[`1 – ${asks.strength * 2 + (asks.steps % 2)}`, "how much better, from A to B"],
@@ -108,7 +108,7 @@ export function ranking(asks, answers, answer, changed) {
   draw();
   return {
     node: el("fieldset", { class: "card" }, el("legend", {}, "Rank them"),
-      el("p", { class: "hint" }, "Drag, or type the ranks one after the other, A first; ← and → choose an answer, ↑ and ↓ move it.",
+      el("p", { class: "hint first" }, "Drag, or type the ranks one after the other, A first; ← and → choose an answer, ↑ and ↓ move it.",
         asks.ties ? " Answers that are equally good may share a rank." : ""),
       el("ol", { class: "tiers" }, tiers)),
     keys(event) {
@@ -182,10 +182,9 @@ export function likert(asks, answers, answer, changed) {
 }
 
 // Checkboxes under an answer.
-export function flags(asks, place, answer, changed) {
-  if (!asks.flags.length) return null;
+export function flags(asks, place, answer, changed, first) {
   answer.flags ??= {};
-  return el("fieldset", { class: "flags" }, el("legend", {}, `Flag ${letter(place)}`), asks.flags.map((name) =>
+  return el("fieldset", { class: "flags" }, el("legend", {}, `Flag ${letter(place)} `, first ? key("f") : null), asks.flags.map((name) =>
     el("label", { class: "check" }, el("input", { type: "checkbox", checked: answer.flags[name]?.includes(place),
       onchange: (event) => {
         const others = (answer.flags[name] ?? []).filter((p) => p !== place);
