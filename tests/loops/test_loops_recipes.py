@@ -49,8 +49,10 @@ def test_preference_recipes_take_over_the_quickstart(name: str, tmp_path: Path, 
     for stage in ("sft", "collect"):
         assert _inputs(Context(recipe, tmp_path), stage) == _inputs(Context(quickstart, tmp_path), stage)
     assert recipe.preference.loss.name == loss
+    if name in ("simpo", "kto"):
+        return  # what they do besides is run by test_loops_preference.py
     small = (
-        "model.name=tiny", "model.max_length=900", "threads=1", "sft.epochs=0.1", "sft.eval_every=1000", "collect.prompts=12",
+        "model.name=tiny", "model.max_length=900", "threads=1", "data.heldout=0.4", "sft.epochs=0.05", "collect.prompts=12",
         "collect.sampling.max_new_tokens=8", "preference.epochs=0.5", "preference.online.prompts=4", "preference.online.sampling.max_new_tokens=8", "evaluate.prompts=4", "evaluate.sampling.max_new_tokens=8",
     )  # fmt: skip
     folder = burnish.run(burnish.load(f"recipes/{name}.yaml", *small), out=tmp_path / name)
