@@ -39,7 +39,10 @@ def open_database(place: str | Path, *, pool_size: int = 5) -> Engine:
     try:
         migrate(engine)
     except DatabaseError as error:
-        raise UserError(f"this is not a database that can be opened ({error.orig}).", file=hidden(place)) from error
+        raise UserError(
+            f"this is not a database that can be opened ({' '.join(str(error.orig).split())[:300]}).",
+            file=hidden(place),
+        ) from error
     except CommandError as error:
         raise UserError(
             "this database was written by a newer version of Burnish.", file=hidden(place), hint="Upgrade Burnish."
