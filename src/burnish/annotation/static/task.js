@@ -292,9 +292,12 @@ async function send(body) {
   try {
     const found = await callUntilHeard("POST", `/leases/${task.lease}/answer?html=true`, body, () => say("The server cannot be reached; trying again. Your answer is safe on this page.", true));
     dirty = false;
-    live.textContent = "Recorded";
-    if (found.feedback) return feedback(found.feedback);
+    if (found.feedback) {
+      live.textContent = "Recorded";
+      return feedback(found.feedback);
+    }
     await next();
+    live.textContent = "Recorded"; // once the next task is there: whoever is told so may type at once
   } catch (error) {
     busy = false;
     submitButton.disabled = false;
@@ -368,7 +371,7 @@ document.addEventListener("keydown", (event) => {
   const typing = event.target.matches("textarea, input:not([type=radio], [type=checkbox])");
   if (event.key === "Enter" && (event.ctrlKey || (!typing && !event.target.matches("button:not(.chip), a, summary, .sentence")))) { event.preventDefault(); return submit(); }
   if (event.key === "Escape" && typing) return event.target.blur();
-  if (typing || event.ctrlKey) return;
+  if (typing || event.ctrlKey || (busy && !["g", "?"].includes(event.key))) return; // keys for a task that is going mean nothing
   const known = { g: () => open("guidelines"), "?": () => open("keys"), s: () => open("skip"), u: undo, e: () => widget?.area?.focus(),
     c: () => root.querySelector("textarea[data-field=critique]")?.focus(), m: toggleMarking, f: flagsOrFinish };
   if (task && !feedbackOpen && widget?.keys(event)) return event.preventDefault();
