@@ -70,7 +70,7 @@ def database(place: str) -> Iterator[Database]:
     database.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright keeps an event loop running, which other tests must not meet
 def chromium() -> Iterator[Any]:
     """Debian's Chromium, headless; the tests that need it are left out where it is not installed."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -174,7 +174,8 @@ def test_single_judgements_teach_kto_alone(recipe_file: Path, tmp_path: Path):
         burnish.run(burnish.load(recipe_file, *changes), out=tmp_path / "dpo")
     recipe = burnish.load(recipe_file, *changes, "preference.loss.name=kto")
     out = burnish.run(recipe, out=tmp_path / "kto")
-    row = read_metrics(out / "preference" / "metrics.jsonl")[0]
-    assert row["loss"] == pytest.approx(0.5, abs=1e-4)
-    assert "rewards/chosen" in row
-    assert "rewards/accuracies" not in row  # there are no pairs
+    told = read_metrics(out / "preference" / "metrics.jsonl")
+    assert told[0]["loss"] == pytest.approx(0.5, abs=1e-4)
+    names = {name for row in told for name in row}
+    assert {"rewards/chosen", "rewards/rejected"} <= names  # a single step may have answers of one kind only
+    assert "rewards/accuracies" not in names  # there are no pairs
