@@ -57,6 +57,13 @@ def save_model(view: View, folder: Path) -> None:
     _save_surroundings(view.backbone, folder)
 
 
+def save_policy(view: View, folder: Path, *, base: str) -> None:
+    """The role as `save_model` writes it; a policy that is an adapter in PEFT's layout too, under `adapter/`."""
+    save_model(view, folder)
+    if view.adapter is not None and view.lora is not None:
+        save_adapter(view.backbone, view.adapter, view.lora, folder / "adapter", base=base, task_type="CAUSAL_LM")
+
+
 def save_reward_model(view: View, folder: Path, *, base: str) -> None:
     """The reward model as `AutoModelForSequenceClassification` (one label) reads it: gain folded into the score weight.
 

@@ -16,9 +16,10 @@ from burnish.data.prompts import split_by_prompt
 from burnish.evaluation.reward_report import pairwise_accuracy
 from burnish.models.backbone import load_backbone
 from burnish.models.roles import View
-from burnish.pipeline.context import Context, prompt_text
+from burnish.pipeline.context import Context
 from burnish.pipeline.sampling import LocalSampler, fitting
 from burnish.records import PreferenceGroup, Prompt
+from burnish.rewards.base import prompt_text
 from burnish.rewards.taste import PROPERTIES, property_matrix, taste_score
 from burnish.trainers.loop import Progress
 

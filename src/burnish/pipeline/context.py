@@ -194,8 +194,3 @@ def _preferred(group: PreferenceGroup) -> Demonstration:
         wins[comparison.second] += 1.0 - comparison.probability
     best = group.responses[max(range(len(wins)), key=wins.__getitem__)]
     return Demonstration(group.prompt.id, (*group.prompt.messages, {"role": "assistant", "content": best}))
-
-
-def prompt_text(prompt: Prompt) -> str:
-    """The last thing the user said."""
-    return next((m["content"] for m in reversed(prompt.messages) if m["role"] == "user"), "")

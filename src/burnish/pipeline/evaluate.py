@@ -18,10 +18,11 @@ from burnish.evaluation.uncertainty import bootstrap_mean, paired_difference, wi
 from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.roles import View
 from burnish.models.weights import load_reward_adapter, load_reward_model
-from burnish.pipeline.context import Context, prompt_text
+from burnish.pipeline.context import Context
 from burnish.pipeline.sampling import LocalSampler, fitting
 from burnish.pipeline.verify import verified
 from burnish.records import Prompt, Reward, Rollout
+from burnish.rewards.base import prompt_text
 from burnish.rewards.model import RewardModelScorer
 from burnish.rewards.taste import PROPERTIES, property_matrix, taste_score
 from burnish.trainers.stages import column
@@ -120,9 +121,8 @@ def _kl(context: Context, model: Path, rollouts: Sequence[Rollout], reference: B
 
 def _summary(judged: Judged, groups: Sequence[str]) -> dict[str, Any]:
     words = np.array([len(r.completion.text.split()) for r in judged.rollouts], dtype=float)
-    measured = np.concatenate([property_matrix(prompt_text(r.prompt), [r.completion.text]) for r in judged.rollouts])
     interval = lambda values: None if values is None else bootstrap_mean(values, groups=groups).to_dict()  # noqa: E731
-    return {
+    found = {
         "name": judged.name,
         "gold": interval(judged.gold),
         "reward": interval(judged.reward),
@@ -130,12 +130,11 @@ def _summary(judged: Judged, groups: Sequence[str]) -> dict[str, Any]:
         "length": interval(words),
         "tokens": float(np.mean([len(r.completion.tokens) for r in judged.rollouts])),
         "truncation_rate": float(np.mean([r.completion.finish_reason == "length" for r in judged.rollouts])),
-        **(
-            {}
-            if judged.gold is None
-            else {"properties": dict(zip(PROPERTIES, measured.mean(axis=0).tolist(), strict=True))}
-        ),
     }
+    if judged.gold is None:
+        return found
+    measured = np.concatenate([property_matrix(prompt_text(r.prompt), [r.completion.text]) for r in judged.rollouts])
+    return {**found, "properties": dict(zip(PROPERTIES, measured.mean(axis=0).tolist(), strict=True))}
 
 
 def _compare(a: Judged, b: Judged, groups: Sequence[str]) -> list[dict[str, Any]]:
@@ -166,15 +165,15 @@ def _samples(
                 {
                     "model": j.name,
                     "text": j.rollouts[row].completion.text,
-                    "gold": None if j.gold is None else float(j.gold[row]),
-                    "reward": rewards[j.name][row].value
-                    if j.name in rewards
-                    else None
-                    if j.reward is None
-                    else float(j.reward[row]),
+                    "gold": _at(j.gold, row),
+                    "reward": rewards[j.name][row].value if j.name in rewards else _at(j.reward, row),
                 }
                 for j in judged
             ],
         }
         for row in rows
     ]
+
+
+def _at(values: np.ndarray | None, row: int) -> float | None:
+    return None if values is None else float(values[row])

@@ -9,16 +9,17 @@ from typing import Any
 
 from burnish.atomic import atomic_folder
 from burnish.config.online import Online
-from burnish.models.adapters import LoraSpec, save_adapter
+from burnish.models.adapters import LoraSpec
 from burnish.models.backbone import load_backbone
 from burnish.models.heads import ScalarHead
 from burnish.models.roles import Roles, View, policy_roles
-from burnish.models.weights import save_model
-from burnish.pipeline.context import Context, prompt_text
+from burnish.models.weights import save_policy
+from burnish.pipeline.context import Context
 from burnish.pipeline.rewards import build_scorer
 from burnish.pipeline.sampling import LocalSampler, fitting
 from burnish.pipeline.turns import ConversationSampler, PaidScorer, environment_maker
 from burnish.records import Reward, Rollout
+from burnish.rewards.base import prompt_text
 from burnish.runs.metrics import read_metrics
 from burnish.trainers.gather import Scorer
 from burnish.trainers.online import train_online
@@ -56,16 +57,7 @@ def run(context: Context) -> None:
         if composed is not None:
             composed.close()
     with atomic_folder(folder / "model") as scratch:
-        save_model(roles.policy, scratch)
-        if roles.policy.adapter is not None and roles.policy.lora is not None:
-            save_adapter(
-                backbone,
-                roles.policy.adapter,
-                roles.policy.lora,
-                scratch / "adapter",
-                base=context.sft_model,
-                task_type="CAUSAL_LM",
-            )
+        save_policy(roles.policy, scratch, base=context.sft_model)
     rows = read_metrics(folder / "metrics.jsonl")
     row = rules.algorithm
     context.finish(

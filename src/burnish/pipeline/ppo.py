@@ -7,15 +7,16 @@ from collections.abc import Sequence
 
 from burnish.atomic import atomic_folder
 from burnish.data.render import end_token_ids
-from burnish.models.adapters import LoraSpec, save_adapter
+from burnish.models.adapters import LoraSpec
 from burnish.models.backbone import load_backbone
 from burnish.models.heads import ScalarHead
 from burnish.models.roles import Roles, View, adapter_roles, copy_roles
-from burnish.models.weights import load_reward_adapter, load_reward_model, save_model
-from burnish.pipeline.context import Context, prompt_text
+from burnish.models.weights import load_reward_adapter, load_reward_model, save_policy
+from burnish.pipeline.context import Context
 from burnish.pipeline.sampling import LocalSampler, fitting
 from burnish.pipeline.sft import sequences_of
 from burnish.records import Reward, Rollout
+from burnish.rewards.base import prompt_text
 from burnish.rewards.model import RewardModelScorer
 from burnish.runs.metrics import read_metrics
 from burnish.trainers.online import train_online
@@ -64,17 +65,7 @@ def run(context: Context) -> None:
         demonstrations=demonstrations, on_rollouts=keep_samples, progress=context.progress("ppo"), writers=context.writers("ppo"),
     )  # fmt: skip
     with atomic_folder(folder / "model") as scratch:
-        save_model(roles.policy, scratch)
-        if roles.policy.adapter is not None and roles.policy.lora is not None:
-            base = context.sft_model
-            save_adapter(
-                roles.policy.backbone,
-                roles.policy.adapter,
-                roles.policy.lora,
-                scratch / "adapter",
-                base=base,
-                task_type="CAUSAL_LM",
-            )
+        save_policy(roles.policy, scratch, base=context.sft_model)
     rows = read_metrics(folder / "metrics.jsonl")
     context.finish(
         "ppo",

@@ -21,11 +21,11 @@ from burnish.atomic import atomic_folder, recover, write_json
 from burnish.data.preferences import comparisons_from_ranks, extremes, informative, merge_by_prompt
 from burnish.data.prompts import Stream
 from burnish.errors import UserError
-from burnish.models.adapters import LoraSpec, add_adapter, save_adapter
+from burnish.models.adapters import LoraSpec, add_adapter
 from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.roles import View
 from burnish.models.sources import cache_root
-from burnish.models.weights import load_reward_adapter, load_reward_model, save_model
+from burnish.models.weights import load_reward_adapter, load_reward_model, save_policy
 from burnish.pipeline import collect
 from burnish.pipeline.context import Context, Split
 from burnish.pipeline.preference_findings import pair_findings, pair_table
@@ -124,9 +124,7 @@ def train_round(
     }
     write_json(one.folder / _COUNTS, counts)  # before the model, whose being there ends the round
     with atomic_folder(one.folder / "model") as scratch:
-        save_model(view, scratch)
-        if view.adapter is not None and view.lora is not None:
-            save_adapter(backbone, view.adapter, view.lora, scratch / "adapter", base=one.start, task_type="CAUSAL_LM")
+        save_policy(view, scratch, base=one.start)
     return Trained(view, asked, measured)
 
 
