@@ -19,14 +19,14 @@ test: $(DEVELOP) model
 	$(BIN)/python -m pytest
 
 check: $(DEVELOP)
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
 format: $(DEVELOP)
-	$(BIN)/ruff check --fix src tests benchmarks
-	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks examples
+	$(BIN)/ruff format src tests benchmarks examples
 
 model: $(INSTALLED)
 	@$(BIN)/burnish models pull smollm2-135m

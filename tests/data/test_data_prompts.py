@@ -124,6 +124,13 @@ def test_demonstrations_and_groups_are_split_by_their_prompts():
     assert {g.prompt.id for g in split_by_prompt(groups, heldout=9, seed=0)[1]} == out
 
 
+def test_what_was_split_once_can_be_split_again_by_another_hash():
+    training, _ = split_by_prompt(many(200), heldout=0.2, seed=0)
+    with pytest.raises(UserError, match="leaves one side without any"):
+        split_by_prompt(training, heldout=0.2, seed=0)
+    assert 10 < len(split_by_prompt(training, heldout=0.2, seed=0, salt="again/")[1]) < 60
+
+
 @pytest.mark.parametrize("heldout", [0, -1, 5, 6, 0.0, 1.0, 1.5, float("nan"), True, "0.1"])
 def test_a_share_or_number_out_of_range(heldout):
     with pytest.raises(UserError, match=r'^field "heldout": '):

@@ -19,6 +19,7 @@ import burnish
 from burnish.errors import UserError
 from burnish.models import int8
 from burnish.runs.metrics import read_metrics
+from burnish.trainers.learner import Learner
 
 RECIPE = """
 name: loop
@@ -254,6 +255,35 @@ def test_eight_bit_rollouts_are_corrected(recipe_file: Path, tmp_path: Path):
     recipe = burnish.load(recipe_file, "ppo.sampling.products=int8", "ppo.steps=2", "stages=[sft,collect,reward,ppo]")
     rows = read_metrics(burnish.run(recipe, out=tmp_path / "eight") / "ppo" / "metrics.jsonl")
     assert all(row["sampler_gap_mean"] > 0 and row["importance_mean"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_auto_means_eight_bits_where_the_processor_is_fast_at_them(
+    recipe_file: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: bool
+):
+    if fast and not int8.available():
+        pytest.skip("this torch has no 8-bit products")
+    monkeypatch.setattr(int8, "fast_here", lambda: fast)
+    recipe = burnish.load(recipe_file, "ppo.sampling.products=auto", "ppo.steps=1", "stages=[sft,collect,reward,ppo]")
+    (row,) = read_metrics(burnish.run(recipe, out=tmp_path / "auto", fork=finished) / "ppo" / "metrics.jsonl")
+    assert (row["sampler_gap_mean"] > 1e-3) == fast
+
+
+def test_the_critic_may_make_fewer_passes_than_the_policy(
+    recipe_file: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    count = {"policy": 0, "critic": 0}
+
+    def counting(learner: Learner, terms: object, *, of: object = Learner.update):
+        count["policy" if learner.view.head is None else "critic"] += 1
+        return of(learner, terms)  # type: ignore[operator]
+
+    monkeypatch.setattr(Learner, "update", counting)
+    settings = ("ppo.steps=1", "ppo.epochs=3", "ppo.critic_epochs=1", "stages=[sft,collect,reward,ppo]")
+    burnish.run(burnish.load(recipe_file, *settings), out=tmp_path / "few", fork=finished)
+    assert count == {"policy": 6, "critic": 2}  # two mini-batches in each pass
+    with pytest.raises(UserError, match="critic_epochs is more than epochs"):
+        burnish.load(recipe_file, "ppo.epochs=1", "ppo.critic_epochs=2")
 
 
 def test_exact_rollouts_are_not_weighted(finished: Path):

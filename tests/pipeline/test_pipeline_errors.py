@@ -9,6 +9,7 @@ import pytest
 
 import burnish
 from burnish.errors import UserError
+from burnish.pipeline import collect
 from burnish.pipeline.context import Context
 from burnish.pipeline.report import closing_table, gather
 
@@ -101,6 +102,17 @@ def test_prompts_without_a_split_column_are_split_by_hash(options: list[str], tm
     prompts = Context(burnish.load(None, *options, f"data.prompts={source}"), tmp_path).prompts
     assert len(prompts.train) + len(prompts.heldout) == 60
     assert 5 <= len(prompts.heldout) <= 35
+
+
+def test_comparisons_are_held_out_where_prompts_were_split_by_hash_before(options: list[str], tmp_path: Path):
+    source = _rows(tmp_path / "p5.jsonl", [{"prompt": f"Say {i} once."} for i in range(60)])
+    recipe = burnish.load(None, *options, f"data.prompts={source}", "collect.responses_per_prompt=2")
+    out = burnish.run(recipe, out=tmp_path / "run", until="collect")
+    context = Context(recipe, out)
+    train, heldout = ({group.prompt.id for group in part} for part in collect.labelled_groups(context))
+    assert len(train) > len(heldout) > 0
+    assert not train & heldout
+    assert not (train | heldout) & {prompt.id for prompt in context.prompts.heldout}
 
 
 def test_demonstrations_may_be_the_preferred_answers(tmp_path: Path):

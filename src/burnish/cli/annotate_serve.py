@@ -225,6 +225,24 @@ def users_deactivate(
     typer.echo(f"{name} {'is let in again' if undo else 'is shut out'}")
 
 
+@users.command("enrol")
+def users_enrol(
+    name: Annotated[str, typer.Argument(help="Who: somebody who can log in already.")],
+    project: Annotated[str, typer.Argument(help="The project.")],
+    database: Database = _STORE,
+    role: Annotated[str, typer.Option(help="owner, reviewer or annotator.")] = "owner",
+    traceback: Traceback = False,
+) -> None:
+    """Give somebody a role in a project. One that was made on the command line (import, sample) has no owner yet.
+
+    Example: `burnish annotate users enrol olga helpfulness`
+    """
+    from burnish.annotation.service.projects import enrol
+
+    enrol(_open(database), name, project, role=role)
+    typer.echo(f"{name} is {role} of {project}")
+
+
 @users.command("token")
 def users_token(
     name: Annotated[str, typer.Argument(help="Whose.")],

@@ -10,8 +10,8 @@ import typer
 
 from burnish.errors import UserError
 from burnish.models.int8 import fast_here as int8_is_fast
-from burnish.models.precision import fast_here as bfloat16_is_fast
 from burnish.models.sources import ALIASES, cache_root, cached_models, verify
+from burnish.planning.machine import bfloat16_speed
 from burnish.runs.manifest import environment
 from burnish.sandbox import TIERS, Sandbox
 from burnish.sandbox.attacks import attack
@@ -46,11 +46,7 @@ def examine() -> int:
     )
     missing += _models()
     _line(True, "accelerator", _accelerator())
-    _line(
-        True,
-        "bfloat16",
-        "fast here: model.products=bfloat16" if bfloat16_is_fast() else "slow on this processor: keep float32",
-    )
+    _line(True, "bfloat16", _bfloat16())
     _line(
         True,
         "int8",
@@ -112,6 +108,12 @@ def _accelerator() -> str:
     if torch.cuda.is_available():
         return f"{torch.cuda.get_device_name()} (found, but training runs on the CPU in this version)"
     return "none: everything runs on the CPU"
+
+
+def _bfloat16() -> str:
+    speed = bfloat16_speed()
+    advice = "use model.products=bfloat16" if speed > 1.2 else "keep float32 for training"
+    return f"{speed:.1f} times the speed of float32 in training's products: {advice}"
 
 
 def _line(ok: bool, name: str, value: object) -> None:

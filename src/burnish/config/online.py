@@ -126,6 +126,8 @@ class Online(Section):
     """Completions of each: the size of a group, 2 to 64 where they are compared with one another."""
     epochs: Positive = 1
     """Passes over each batch of rollouts."""
+    critic_epochs: Positive | None = None
+    """Of those, the critic's; None: all. A pass of the critic costs nearly as much as the policy's."""
     mini_batches: Positive = 1
     """Optimiser steps in each pass."""
     sampling: Sampling = Sampling()
@@ -186,6 +188,8 @@ class Online(Section):
             raise ValueError(
                 "mini_batches is more than the completions of a step (prompts_per_step × responses_per_prompt)"
             )
+        if self.critic_epochs is not None and self.critic_epochs > self.epochs:
+            raise ValueError("critic_epochs is more than epochs")
         if self.sampling.temperature == 0:
             raise ValueError("sampling.temperature is 0: nothing is learnt from greedy rollouts")
         cache = self.overlong_cache

@@ -193,6 +193,8 @@ class Ppo(Section):
     """Completions of each."""
     epochs: Positive = 1
     """Passes over each batch of rollouts; the paper makes one, the field's default is 4."""
+    critic_epochs: Positive | None = None
+    """Of those, the critic's; None: all. A pass of the critic costs nearly as much as the policy's."""
     mini_batches: Positive = 1
     """Optimiser steps in each pass."""
     sampling: Sampling = Sampling()
@@ -233,6 +235,8 @@ class Ppo(Section):
             raise ValueError(
                 "mini_batches is more than the completions of a step (prompts_per_step × responses_per_prompt)"
             )
+        if self.critic_epochs is not None and self.critic_epochs > self.epochs:
+            raise ValueError("critic_epochs is more than epochs")
         if self.sampling.temperature == 0:
             raise ValueError("sampling.temperature is 0: PPO learns nothing from greedy rollouts")
         return self

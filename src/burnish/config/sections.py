@@ -93,9 +93,10 @@ class Sampling(Section):
     """A completion ends where one of these strings appears."""
     max_new_tokens: Positive = 64
     """Longest completion in tokens."""
-    products: Literal["model", "int8"] = "model"
-    """int8: the sampler rounds weights and the inputs of every product to 8 bits. Several times faster on a CPU with VNNI units
-    (`burnish doctor` says), from a slightly different distribution, for which PPO corrects as `ppo.importance_cap` says."""
+    products: Literal["model", "int8", "auto"] = "model"
+    """int8: the sampler rounds weights and the inputs of every product to 8 bits. About twice as fast on a CPU with VNNI units
+    (`burnish doctor` says), from a slightly different distribution, for which PPO corrects as `ppo.importance_cap` says.
+    auto: int8 on a CPU that has such units, else the model's own."""
 
     @property
     def follows_the_model(self) -> bool:

@@ -37,18 +37,19 @@ class Stream(Generic[Item]):
 
 
 def split_by_prompt(
-    items: Sequence[Record], *, heldout: float | int, seed: int
+    items: Sequence[Record], *, heldout: float | int, seed: int, salt: str = ""
 ) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
     """Split into (training, held out) so that no prompt, and no continuation of its dialogue, is on both sides.
 
     The side is decided by a hash of `seed` and the conversation's opening: its system and first user turn, white space
     and case folded. It therefore depends on no row's place. The opening rather than the whole prompt, because in HH one
     row in sixteen goes on with, or starts like, another row's dialogue. `heldout` is a share in (0, 1), met on average,
-    and then rows added later move no other row; or a whole number of openings, met exactly.
+    and then rows added later move no other row; or a whole number of openings, met exactly. Another `salt` is another
+    hash: what is split again needs one, for by the same hash it lies on one side already.
 
     Raises UserError when `heldout` is out of range or leaves one side empty.
     """
-    places = {opening: _hash(f"{seed}/{opening}") for opening in map(_opening, items)}
+    places = {opening: _hash(f"{salt}{seed}/{opening}") for opening in map(_opening, items)}
     if isinstance(heldout, float) and 0 < heldout < 1:
         out = {opening for opening, place in places.items() if place < heldout * 2**64}
     elif type(heldout) is int and heldout > 0:

@@ -24,8 +24,9 @@ _last: tuple[weakref.ref[Tensor], int, Tensor] | None = None
 
 
 @lru_cache(maxsize=1)
-def fast_here() -> bool:
-    """Whether this processor multiplies bfloat16 faster than float32."""
+def _has_instructions() -> bool:
+    """Whether this processor has instructions for bfloat16. Thin products, which wait for memory, are then faster in it;
+    whether training's are must be measured (`burnish.planning.machine.bfloat16_speed`)."""
     return torch.backends.mkldnn.is_available() and bool(processor_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
@@ -56,7 +57,7 @@ def packed(weight: Tensor) -> Tensor:
 
     Left plain, it would be brought into that layout at every product, which costs a thin product as much as itself.
     """
-    if weight.dtype != torch.bfloat16 or weight.device.type != "cpu" or not fast_here():
+    if weight.dtype != torch.bfloat16 or weight.device.type != "cpu" or not _has_instructions():
         return weight
     try:
         return torch.ops.mkldnn._reorder_linear_weight(weight.T.contiguous())

@@ -51,7 +51,8 @@ def labelled_groups(context: Context) -> tuple[tuple[PreferenceGroup, ...], tupl
     store = Store(context.stage("collect") / "annotations.sqlite")
     groups = panel_groups(context, store)
     store.close()
-    return split_by_prompt(groups, heldout=context.recipe.data.heldout, seed=context.recipe.seed)
+    # The prompts are the training side of a split by prompt, perhaps by the same hash.
+    return split_by_prompt(groups, heldout=context.recipe.data.heldout, seed=context.recipe.seed, salt="compared/")
 
 
 def fill(

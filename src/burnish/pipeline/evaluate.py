@@ -105,17 +105,23 @@ def _reward_scores(context: Context, reference: Backbone, sampled: dict[str, lis
 
 
 def _kl(context: Context, model: Path, rollouts: Sequence[Rollout], reference: Backbone) -> np.ndarray:
-    """log π(completion) − log π_ref(completion) of each completion, in nats, both by the trainer's own arithmetic at temperature 1.
+    """log π(completion) − log π_ref(completion) of each completion, in nats, at temperature 1.
 
+    The policy's is what its sampler said, where that is exact, else the trainer's own arithmetic, as the reference's always is.
     Its mean estimates KL(π ‖ π_ref) without bias when completions are drawn untempered and untruncated.
     """
-    policy = load_backbone(str(model))
     batch = Batch(tuple(TokenSequence(r.prompt_tokens, r.completion.tokens) for r in rollouts))
     limit = context.recipe.ppo.optimiser.micro_batch_tokens
-    of_policy, of_reference = (
-        column(lambda b, v=view: v.logprobs(b).logprobs_P, batch, max_tokens=limit)
-        for view in (View(policy), View(reference))
-    )
+
+    def by(backbone: Backbone) -> torch.Tensor:
+        view = View(backbone)
+        return column(lambda b: view.logprobs(b).logprobs_P, batch, max_tokens=limit)
+
+    of_reference = by(reference)
+    if context.recipe.evaluate.sampling.products == "model":
+        of_policy = torch.tensor([value for r in rollouts for value in r.completion.model_logprobs])
+    else:
+        of_policy = by(load_backbone(str(model)))
     return torch.zeros(len(batch)).index_add_(0, batch.sequence_of_P, of_policy - of_reference).double().numpy()
 
 

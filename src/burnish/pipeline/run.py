@@ -151,7 +151,7 @@ def run(
         plans = {stage: _inputs(context, stage) for stage in wanted}
         for stage in wanted:
             _refuse_changed(context, stage, plans[stage])
-        if recipe.data.store is not None:
+        if recipe.data.store is not None and any(_reads_store(recipe, stage) for stage in wanted):
             freeze(context.stored, folder)
         _check_memory(context, wanted, refuse=memory_check)
         write_text(folder / "recipe.yaml", dump_yaml(recipe))
@@ -197,6 +197,10 @@ def _check_memory(context: Context, stages: tuple[str, ...], *, refuse: bool) ->
     if not left:
         return
     recipe = context.recipe
+    if not any(_reads_store(recipe, stage) for stage in left):  # nobody need have labelled anything yet
+        unlabelled = recipe.data.model_copy(update={"store": None, "project": None})
+        recipe = recipe.model_copy(update={"data": unlabelled})
+        context = Context(recipe, context.folder, context.say)
     shape, data = shape_of(recipe.model.name, say=context.say), data_size(context)
     machine = this_machine(seconds=0.1)
     plan = make_plan(recipe, shape, data, machine, stages=left)

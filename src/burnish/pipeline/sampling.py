@@ -12,6 +12,7 @@ from burnish.data.render import end_token_ids, render_each, render_prompt
 from burnish.errors import UserError
 from burnish.generation.base import Request, SamplingParams, request_seed
 from burnish.generation.native import NativeEngine
+from burnish.models import int8
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
 from burnish.pipeline.context import Context
@@ -43,7 +44,8 @@ class LocalSampler:
 
     def __init__(self, view: View, sampling: Sampling, *, seed: int, max_length: int, purpose: str) -> None:
         self._tokenizer = view.backbone.tokenizer
-        products = torch.int8 if sampling.products == "int8" else None
+        narrow = sampling.products == "int8" or (sampling.products == "auto" and int8.fast_here())
+        products = torch.int8 if narrow else None
         self._engine = NativeEngine(view, end_tokens=frozenset(end_token_ids(self._tokenizer)), products=products)
         self._params = SamplingParams(
             max_new_tokens=sampling.max_new_tokens,

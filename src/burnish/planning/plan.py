@@ -249,7 +249,7 @@ class _Estimate:
         step += (1 if single else 2) * self._forward(rollouts, length, data.answer_tokens)
         step += 2 * self._forward(rollouts, length, 0.0)
         step += config.epochs * self._train(rollouts, length, data.answer_tokens, rank, config.optimiser)
-        step += config.epochs * self._train(rollouts, length, 0.0, rank, config.optimiser)
+        step += (config.critic_epochs or config.epochs) * self._train(rollouts, length, 0.0, rank, config.optimiser)
         return StagePlan("ppo", tuple(parts), config.steps * step + STAGE_SECONDS)
 
     def online(self) -> StagePlan:
@@ -277,7 +277,7 @@ class _Estimate:
         step += config.epochs * self._train(rollouts, length, answer, rank, config.optimiser)
         if row.needs_critic:
             step += self._forward(rollouts, length, 0.0)
-            step += config.epochs * self._train(rollouts, length, 0.0, rank, config.optimiser)
+            step += (config.critic_epochs or config.epochs) * self._train(rollouts, length, 0.0, rank, config.optimiser)
         return StagePlan("online", tuple(parts), config.steps * step + STAGE_SECONDS)
 
     def evaluate(self) -> StagePlan:
@@ -329,7 +329,7 @@ class _Estimate:
 
     def _engine(self, count: int, sampling: Sampling) -> Part:
         rows, length = min(DECODE_ROWS, count), round(2 * self.data.prompt_tokens) + sampling.max_new_tokens
-        narrow = sampling.products == "int8"
+        narrow = sampling.products != "model"
         return memory.engine(self.shape, rows=rows, length=length, precision=self._precision, int8=narrow)
 
     def _train(self, examples: float, tokens: float, scored: float, rank: int | None, how: Optimiser) -> float:
@@ -348,7 +348,7 @@ class _Estimate:
         answer = min(self.data.answer_tokens or sampling.max_new_tokens, sampling.max_new_tokens)
         asked = count if prompts is None else prompts
         rows = min(DECODE_ROWS, count)
-        narrow = sampling.products == "int8"
+        narrow = sampling.products != "model"
         width, flops = (
             (1, INT8_FASTER * self.machine.flops) if narrow else (self.machine.weight_bytes, self.machine.flops)
         )

@@ -110,14 +110,14 @@ def train_online(
 
 
 def _learners(roles: Roles, rules: Rules) -> tuple[Learner, Learner | None]:
-    row, total = rules.algorithm, rules.steps * rules.updates
+    row = rules.algorithm
     missing = [role for role in row.roles if getattr(roles, role) is None]
     if missing:
         raise ValueError(f"{row.name} needs a {missing[0]}, and these roles have none")
-    policy = Learner(roles.policy, rules.optimiser, total_steps=total)
+    policy = Learner(roles.policy, rules.optimiser, total_steps=rules.steps * rules.updates)
     if roles.critic is None:
         return policy, None
-    rate = rules.critic_learning_rate
+    rate, total = rules.critic_learning_rate, rules.steps * rules.critic_epochs * rules.mini_batches
     return policy, Learner(roles.critic, rules.optimiser, total_steps=total, learning_rate=rate)
 
 
@@ -147,10 +147,10 @@ def update(
     rules = rules_of(config)
     generator = torch.Generator().manual_seed((seed << 20) + step)
     history: list[dict[str, float]] = []
-    for _ in range(rules.epochs if len(batch) else 0):
+    for epoch in range(rules.epochs if len(batch) else 0):
         for mini in stages.mini_batches(batch, count=rules.mini_batches, generator=generator):
             values: dict[str, float] = {}
-            if critic is not None:
+            if critic is not None and epoch < rules.critic_epochs:
                 values |= _update_critic(critic, mini, rules=rules)
             if step >= rules.critic_warmup_steps:
                 terms = policy_terms(policy.view, mini, rules=rules, beta=beta)

@@ -22,6 +22,7 @@ class Rules:
     prompts_per_step: int
     responses_per_prompt: int
     epochs: int
+    critic_epochs: int
     mini_batches: int
     sampling: Sampling
     importance: Importance
@@ -152,7 +153,8 @@ _SHARED = (
 
 
 def _shared(config: Ppo | Online) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in _SHARED}
+    critic_epochs = config.epochs if config.critic_epochs is None else config.critic_epochs
+    return {"critic_epochs": critic_epochs, **{name: getattr(config, name) for name in _SHARED}}
 
 
 def _resolved(name: str, changes: Mapping[str, Any], field: str) -> Algorithm:

@@ -13,7 +13,15 @@ from sqlalchemy.orm import Session
 from burnish.annotation.assignment import agreement, slots_left
 from burnish.annotation.records import Answer, Kind, answer_from
 from burnish.annotation.service import webhooks
-from burnish.annotation.service.accounts import Caller, add_account, clean_name, digest, open_session, record
+from burnish.annotation.service.accounts import (
+    Caller,
+    account_of,
+    add_account,
+    clean_name,
+    digest,
+    open_session,
+    record,
+)
 from burnish.annotation.service.database import Database
 from burnish.annotation.service.refusals import ConflictError, ForbiddenError, NotFoundError
 from burnish.annotation.service.submission import Submission, answer_of
@@ -267,6 +275,28 @@ def add_member(session: Session, project_id: int, annotator_id: int, *, role: st
     session.add(member)
     session.flush()
     return member
+
+
+def enrol(database: Database, name: str, project: str, *, role: str) -> None:
+    """Give an account a role in a project: what the operator does at the server itself, where a project came without an owner.
+
+    Raises UserError for a role or a project that there is not, NotFoundError for an account.
+    """
+    if role not in _RANK:
+        raise UserError(f"roles are {', '.join(_RANK)}.", field="role")
+    with database.write() as session:
+        account = account_of(session, name)
+        found = session.scalar(select(Project).where(Project.name == project))
+        if found is None:
+            raise UserError(f'there is no project "{project}".', field="project")
+        member = session.scalar(
+            select(Member).where(Member.project_id == found.id, Member.annotator_id == account.annotator_id)
+        )
+        if member is None:
+            add_member(session, found.id, account.annotator_id, role=role)
+        else:
+            member.role = role
+        record(session, "enrolled", project_id=found.id, subject=name, role=role)
 
 
 def members(database: Database, caller: Caller, project_id: int) -> list[dict[str, Any]]:
