@@ -71,3 +71,6 @@ def test_recipes_of_the_online_stage(name: str, tmp_path: Path):
     assert (folder / "report.html").is_file()
     (row,) = json.loads((folder / "online" / "result.json").read_text())["curve"]
     assert row["reward"] == 0.0  # a random model has no right answer
+    evaluated = json.loads((folder / "evaluate" / "result.json").read_text())["verifiable"]
+    components = {"calculator": {"environment"}, "rlvr-arithmetic": {"maths"}}[name]  # judged as it was trained
+    assert all(set(model["components"]) == components for model in evaluated["models"])

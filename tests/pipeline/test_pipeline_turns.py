@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
 
 from burnish.batch import Batch, TokenSequence
 from burnish.config.online import Conversation
+from burnish.config.schema import Recipe
 from burnish.config.sections import Sampling
 from burnish.data.render import call_marks, render_reply
 from burnish.environments.base import Step
@@ -17,8 +19,11 @@ from burnish.errors import UserError
 from burnish.generation.base import Request, SamplingParams
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
+from burnish.pipeline.context import Context
+from burnish.pipeline.run import _inputs
 from burnish.pipeline.turns import PAID, ConversationSampler, PaidScorer, environment_maker
 from burnish.records import Completion, Message, Prompt, Reward, Rollout
+from burnish.runs.manifest import fingerprint
 
 CALL = '<tool_call>\n{"name": "calculator", "arguments": {"expression": "6*7"}}\n</tool_call>'
 
@@ -106,7 +111,7 @@ def test_environments_by_name(tiny: Backbone):
     assert made.step("hello") == Step("hello", 0.0, False)
     for name, said in (
         ("abacus", "calculator"),
-        ("burnish.nothing:X", "cannot be imported"),
+        ("burnish.nothing:X", "there is no module"),
         (f"{__name__}:Nobody", "cannot be imported"),
     ):
         with pytest.raises(UserError, match=said):
@@ -154,3 +159,24 @@ def test_an_answer_that_quotes_a_control_token_does_not_stop_the_run(tiny: Backb
 def test_a_reply_that_spells_a_control_token_is_refused(tiny: Backbone):
     with pytest.raises(UserError, match="control token"):
         render_reply(tiny.tokenizer, Message(role="tool", content="1<|im_end|>"))
+
+
+def test_the_files_of_a_users_environment_and_reward_are_part_of_the_fingerprint(tmp_path: Path):
+    place, other = tmp_path / "mine.py", tmp_path / "rewards.py"
+    place.write_text("class World: ...\n")
+    other.write_text("def score(completions, **_): ...\n")
+    recipe = Recipe.model_validate(
+        {
+            "stages": ["online", "evaluate"], "data": {"demonstrations": None, "prompts": "task:arithmetic?train=8&heldout=2"},
+            "online": {"environment": {"name": f"{place}:World"}}, "rewards": [{"name": "python", "function": f"{other}:score"}],
+        }
+    )  # fmt: skip
+
+    def marks() -> list[str]:
+        return [fingerprint(_inputs(Context(recipe, tmp_path), stage)) for stage in ("online", "evaluate")]
+
+    seen = [marks()]
+    for file in (place, other):
+        file.write_text(file.read_text() + "# changed\n")
+        seen.append(marks())
+    assert all(len(set(column)) == 3 for column in zip(*seen, strict=True))

@@ -12,20 +12,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from burnish.batch import Batch, TokenSequence
+from burnish.batch import Batch
 from burnish.data.render import end_token_ids
 from burnish.evaluation.uncertainty import bootstrap_mean, paired_difference, win_rate
 from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.roles import View
 from burnish.models.weights import load_reward_adapter, load_reward_model
 from burnish.pipeline.context import Context
-from burnish.pipeline.sampling import LocalSampler, fitting
-from burnish.pipeline.verify import verified
+from burnish.pipeline.sampling import fitting
+from burnish.pipeline.turns import make_sampler
+from burnish.pipeline.verify import environment_of, verified
 from burnish.records import Prompt, Reward, Rollout
 from burnish.rewards.base import prompt_text
 from burnish.rewards.model import RewardModelScorer
 from burnish.rewards.taste import PROPERTIES, property_matrix, taste_score
-from burnish.trainers.stages import column
+from burnish.trainers.stages import column, sequence_of
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ def run(context: Context) -> None:
     kl = {name: _kl(context, trained[name], sampled[name], reference) for name in trained if name != "sft"}
     scores = _reward_scores(context, reference, sampled)
     weights = recipe.taste.model_dump()
-    by_rewards, rewards = verified(context, sampled, reference=reference) if recipe.rewards else (None, {})
+    verifiable = bool(recipe.rewards) or environment_of(recipe) is not None
+    by_rewards, rewards = verified(context, sampled, reference=reference) if verifiable else (None, {})
     judged = [
         Judged(name, rollouts, None if by_rewards else _gold(weights, rollouts), scores.get(name), kl.get(name))
         for name, rollouts in sampled.items()
@@ -77,13 +79,10 @@ def run(context: Context) -> None:
 
 def _sample(context: Context, backbone: Backbone, prompts: Sequence[Prompt]) -> list[Rollout]:
     recipe = context.recipe
-    sampler = LocalSampler(
-        View(backbone),
-        recipe.evaluate.sampling,
-        seed=recipe.seed,
-        max_length=recipe.model.max_length,
-        purpose="evaluate",
-    )
+    sampler = make_sampler(
+        environment_of(recipe), View(backbone), recipe.evaluate.sampling, seed=recipe.seed,
+        max_length=recipe.model.max_length, purpose="evaluate",
+    )  # fmt: skip
     return sampler.generate(prompts, samples=recipe.evaluate.responses_per_prompt)
 
 
@@ -110,7 +109,7 @@ def _kl(context: Context, model: Path, rollouts: Sequence[Rollout], reference: B
     The policy's is what its sampler said, where that is exact, else the trainer's own arithmetic, as the reference's always is.
     Its mean estimates KL(π ‖ π_ref) without bias when completions are drawn untempered and untruncated.
     """
-    batch = Batch(tuple(TokenSequence(r.prompt_tokens, r.completion.tokens) for r in rollouts))
+    batch = Batch(tuple(sequence_of(r) for r in rollouts))
     limit = context.recipe.ppo.optimiser.micro_batch_tokens
 
     def by(backbone: Backbone) -> torch.Tensor:
@@ -118,7 +117,7 @@ def _kl(context: Context, model: Path, rollouts: Sequence[Rollout], reference: B
         return column(lambda b: view.logprobs(b).logprobs_P, batch, max_tokens=limit)
 
     of_reference = by(reference)
-    if context.recipe.evaluate.sampling.products == "model":
+    if context.recipe.evaluate.sampling.products == "model" and rollouts[0].completion.model_logprobs:
         of_policy = torch.tensor([value for r in rollouts for value in r.completion.model_logprobs])
     else:
         of_policy = by(load_backbone(str(model)))

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from burnish.atomic import atomic_folder
-from burnish.config.online import Online
 from burnish.models.adapters import LoraSpec
 from burnish.models.backbone import load_backbone
 from burnish.models.heads import ScalarHead
@@ -16,12 +14,11 @@ from burnish.models.roles import Roles, View, policy_roles
 from burnish.models.weights import save_policy
 from burnish.pipeline.context import Context
 from burnish.pipeline.rewards import build_scorer
-from burnish.pipeline.sampling import LocalSampler, fitting
-from burnish.pipeline.turns import ConversationSampler, PaidScorer, environment_maker
+from burnish.pipeline.sampling import fitting
+from burnish.pipeline.turns import make_sampler, with_pay
 from burnish.records import Reward, Rollout
 from burnish.rewards.base import prompt_text
 from burnish.runs.metrics import read_metrics
-from burnish.trainers.gather import Scorer
 from burnish.trainers.online import train_online
 from burnish.trainers.rules import rules_of
 
@@ -43,8 +40,15 @@ def run(context: Context) -> None:
     try:
         train_online(
             roles,
-            _sampler(context, roles.policy),
-            composed if config.environment is None and composed is not None else _paid(config, composed),
+            make_sampler(
+                config.environment,
+                roles.policy,
+                config.sampling,
+                seed=recipe.seed,
+                max_length=recipe.model.max_length,
+                purpose="online",
+            ),
+            with_pay(composed, config.environment),
             fitting(context, backbone, context.prompts.train, config.sampling, "prompts"),
             config=config,
             seed=recipe.seed,
@@ -97,20 +101,6 @@ def build_roles(context: Context) -> Roles:
         frozen.freeze()
         reference = View(frozen)
     return Roles(policy=View(load_backbone(base, say=context.say)), critic=critic, reference=reference)
-
-
-def _sampler(context: Context, view: View) -> LocalSampler:
-    recipe, config = context.recipe, context.recipe.online
-    how: dict[str, Any] = {"seed": recipe.seed, "max_length": recipe.model.max_length, "purpose": "online"}
-    if config.environment is None:
-        return LocalSampler(view, config.sampling, **how)
-    make = environment_maker(config.environment, view)
-    return ConversationSampler(view, config.sampling, **how, make=make, max_turns=config.environment.max_turns)
-
-
-def _paid(config: Online, composed: Scorer | None) -> Scorer:
-    assert config.environment is not None
-    return PaidScorer(composed, weight=config.environment.weight)
 
 
 def _keep_samples(folder: Path, step: int, rollouts: Sequence[Rollout], rewards: Sequence[Reward]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import burnish
 from burnish.atomic import clean_leftovers, recover, write_json, write_text
 from burnish.config.load import dump_yaml
+from burnish.config.rewards import PythonReward
 from burnish.config.schema import Recipe
 from burnish.errors import UserError
 from burnish.pipeline.context import STAGES, Context
@@ -22,6 +23,7 @@ from burnish.pipeline.plan import data_size, refuse_what_cannot_fit, shape_of, s
 from burnish.pipeline.stored import freeze
 from burnish.planning.machine import this_machine
 from burnish.planning.plan import make_plan
+from burnish.rewards.functions import file_of
 from burnish.runs.manifest import (
     StageRecord,
     code_hash,
@@ -79,12 +81,14 @@ _CODE = {
         "data",
         "models",
         "generation",
+        "environments",
         "rewards",
         "evaluation/uncertainty",
         "evaluation/verifiable",
         "pipeline/evaluate",
         "pipeline/rewards",
         "pipeline/sampling",
+        "pipeline/turns",
         "pipeline/verify",
         "sandbox",
     ),
@@ -257,9 +261,20 @@ def _inputs(context: Context, stage: str) -> dict[str, Any]:
         "model": config["model"],
         "data": data,
         **{name: config[name] for name in (*_SECTIONS[stage], *(("collect", "taste") if iterated else ()))},
-        "code": {room: code_hash(_PACKAGE, [room]) for room in (*_CODE[stage], *(_ROUNDS if iterated else ()))},
+        "code": {
+            **{room: code_hash(_PACKAGE, [room]) for room in (*_CODE[stage], *(_ROUNDS if iterated else ()))},
+            **(_users_code(recipe) if "rewards" in _SECTIONS[stage] else {}),
+        },
         "after": {name: fingerprint(_inputs(context, name)) for name in _needs(recipe, stage) if name in present},
     }
+
+
+def _users_code(recipe: Recipe) -> dict[str, str]:
+    """The hashes of the files that the recipe's own reward functions and environment stand in."""
+    named = [one.function for one in recipe.rewards if isinstance(one, PythonReward)]
+    if recipe.online.environment is not None and ":" in recipe.online.environment.name:
+        named.append(recipe.online.environment.name)
+    return {name: file_hash(path) for name in named if (path := file_of(name)) is not None}
 
 
 def _reads_store(recipe: Recipe, stage: str) -> bool:

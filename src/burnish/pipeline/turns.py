@@ -6,10 +6,10 @@ behind it, in the chat template's own form. Its tokens are in the record too, an
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from burnish.config.online import Conversation
 from burnish.config.sections import Sampling
@@ -27,6 +27,7 @@ from burnish.generation.base import Request, request_seed
 from burnish.models.roles import View
 from burnish.pipeline.sampling import LocalSampler
 from burnish.records import Completion, Message, Prompt, Reward, Rollout
+from burnish.rewards.functions import module_at
 from burnish.trainers.gather import Scorer
 
 PAID = "environment"
@@ -147,6 +148,17 @@ class ConversationSampler(LocalSampler):
         episode.answer(reply, text)
 
 
+def make_sampler(
+    environment: Conversation | None, view: View, sampling: Sampling, *, seed: int, max_length: int, purpose: str
+) -> LocalSampler:
+    """What samples `view`: single answers, or episodes in the environment."""
+    how: dict[str, Any] = {"seed": seed, "max_length": max_length, "purpose": purpose}
+    if environment is None:
+        return LocalSampler(view, sampling, **how)
+    make = environment_maker(environment, view)
+    return ConversationSampler(view, sampling, **how, make=make, max_turns=environment.max_turns)
+
+
 class PaidScorer:
     """What the environment paid, times its weight, on top of other rewards (None: there are no others)."""
 
@@ -167,6 +179,14 @@ class PaidScorer:
         ]
 
 
+def with_pay(inner: Scorer | None, environment: Conversation | None) -> Scorer:
+    """The recipe's rewards, and what the environment pays where there is one."""
+    if environment is not None:
+        return PaidScorer(inner, weight=environment.weight)
+    assert inner is not None  # a recipe without either is refused when it is read
+    return inner
+
+
 def environment_maker(how: Conversation, view: View) -> Callable[[], Environment]:
     """What makes an episode's environment. Raises UserError if there is no such environment."""
     found = _SHIPPED.get(how.name) or _imported(how.name)
@@ -178,13 +198,13 @@ def environment_maker(how: Conversation, view: View) -> Callable[[], Environment
 
 
 def _imported(name: str) -> Callable[..., Environment]:
-    place, _, attribute = name.partition(":")
-    hint = f"Name one that is shipped ({', '.join(_SHIPPED)}) or package.module:Class."
-    if not attribute:
+    place, _, attribute = name.rpartition(":")
+    hint = f"Name one that is shipped ({', '.join(_SHIPPED)}) or package.module:Class, or path/to/file.py:Class."
+    if not place:
         raise UserError(f'there is no environment "{name}".', field="online.environment.name", hint=hint)
     try:
-        return getattr(importlib.import_module(place), attribute)
-    except (ImportError, AttributeError) as error:
+        return getattr(module_at(place, field="online.environment.name"), attribute)
+    except AttributeError as error:
         raise UserError(
             f'the environment "{name}" cannot be imported: {error}.', field="online.environment.name", hint=hint
         ) from error

@@ -6,14 +6,22 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
+from burnish.config.online import Conversation
+from burnish.config.schema import Recipe
 from burnish.evaluation.verifiable import Outcomes, compare, findings, verifier_rates
 from burnish.models.backbone import Backbone
 from burnish.pipeline.context import Context
 from burnish.pipeline.rewards import build_scorer
+from burnish.pipeline.turns import with_pay
 from burnish.records import Reward, Rollout
 
 VERIFIERS = ("maths", "task", "code")
 """The kinds of rewards whose verdict "correct" says that an answer is right."""
+
+
+def environment_of(recipe: Recipe) -> Conversation | None:
+    """The environment that the policies of this recipe are trained, and therefore judged, in."""
+    return recipe.online.environment if "online" in recipe.stages else None
 
 
 def verified(
@@ -25,11 +33,13 @@ def verified(
     at least `online.pass_at`. Where the maths verifier takes part, its error rates on the labelled pairs stand beside.
     """
     recipe = context.recipe
-    scorer = build_scorer(context, recipe.rewards, backbone=reference)
+    composed = build_scorer(context, recipe.rewards, backbone=reference) if recipe.rewards else None
+    scorer = with_pay(composed, environment_of(recipe))
     try:
         rewards = {name: scorer.score(rollouts) for name, rollouts in sampled.items()}
     finally:
-        scorer.close()
+        if composed is not None:
+            composed.close()
     names = tuple(one.called for one in recipe.rewards if one.name in VERIFIERS)
     outcomes = {
         name: Outcomes.of(rollouts, rewards[name], pass_at=recipe.online.pass_at, verifiers=names)

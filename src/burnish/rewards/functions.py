@@ -22,7 +22,7 @@ def find_function(path: str) -> Callable[..., Any]:
     place, _, name = path.rpartition(":") if ":" in path else path.rpartition(".")
     if not place or not name:
         raise UserError(f'"{path}" names no function.', field="rewards.function", hint="Write package.module:function.")
-    module = _file_module(Path(place).expanduser()) if place.endswith(".py") else _module(place)
+    module = module_at(place, field="rewards.function")
     try:
         found = getattr(module, name)
     except AttributeError:
@@ -39,23 +39,47 @@ def find_function(path: str) -> Callable[..., Any]:
     return found
 
 
-def _module(name: str) -> ModuleType:
+def module_at(place: str, *, field: str) -> ModuleType:
+    """The module of a dotted path, or of a file. Raises UserError, naming the recipe's `field`, if it cannot be had."""
+    return _file_module(Path(place).expanduser(), field) if place.endswith(".py") else _module(place, field)
+
+
+def file_of(path: str) -> Path | None:
+    """The file that the code at `package.module:name` or `folder/file.py:name` stands in, without running it; None: unknown."""
+    place, _, _ = path.rpartition(":") if ":" in path else path.rpartition(".")
+    if place.endswith(".py"):
+        found = Path(place).expanduser()
+    else:
+        _find_beside()
+        try:
+            spec = importlib.util.find_spec(place)
+        except (ImportError, ValueError):
+            return None
+        if spec is None or spec.origin is None:
+            return None
+        found = Path(spec.origin)
+    return found if found.is_file() else None
+
+
+def _find_beside() -> None:
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # as `python -m` does: a module beside the recipe is found
+
+
+def _module(name: str, field: str) -> ModuleType:
+    _find_beside()
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         hint = "Run from the folder that holds it, or give path/to/file.py:function."
-        raise UserError(f'there is no module "{error.name}".', field="rewards.function", hint=hint) from error
+        raise UserError(f'there is no module "{error.name}".', field=field, hint=hint) from error
     except Exception as error:
-        raise UserError(
-            f"importing {name} raised {type(error).__name__}: {error}.", field="rewards.function"
-        ) from error
+        raise UserError(f"importing {name} raised {type(error).__name__}: {error}.", field=field) from error
 
 
-def _file_module(path: Path) -> ModuleType:
+def _file_module(path: Path, field: str) -> ModuleType:
     if not path.is_file():
-        raise UserError("there is no such file.", file=path, field="rewards.function")
+        raise UserError("there is no such file.", file=path, field=field)
     name = f"burnish_reward_{path.stem}_{blake2b(str(path.resolve()).encode(), digest_size=4).hexdigest()}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

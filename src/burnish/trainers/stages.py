@@ -64,7 +64,7 @@ def to_batch(
     if not rollouts:
         return Prepared(Batch(()), metrics, moments)
     limit, temperature = rules.optimiser.micro_batch_tokens, rules.sampling.temperature
-    batch = Batch(tuple(_sequence(r) for r in rollouts))
+    batch = Batch(tuple(sequence_of(r) for r in rollouts))
     sampler_P = torch.tensor([x for r in rollouts for x in r.completion.sampler_logprobs])
     columns = {"sampler_logprobs": sampler_P}
     reference, critic = roles.reference, roles.critic
@@ -125,7 +125,8 @@ def mini_batches(batch: Batch, *, count: int, generator: torch.Generator) -> lis
     return [batch.select([row for group in part for row in groups[group]]) for part in dealt]
 
 
-def _sequence(rollout: Rollout) -> TokenSequence:
+def sequence_of(rollout: Rollout) -> TokenSequence:
+    """A rollout as the learner takes it; what an environment wrote is run and not trained."""
     completion = rollout.completion
     return TokenSequence(rollout.prompt_tokens, completion.tokens, completion.response_mask or None)
 
