@@ -376,6 +376,23 @@ def test_users_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert accounts.caller_of_token(database, token) is None
     _command(capsys, "users", "deactivate", "olga", "--undo", *common)
     assert accounts.caller_of_token(database, token) is not None
+    caller = accounts.caller_of_token(database, token)
+    assert caller is not None
+    store = Store(place)
+    store.add_project("made by hand")
+    store.close()
+    assert projects.mine(database, caller) == []
+    _command(capsys, "users", "enrol", "olga", "made by hand", *common)
+    assert [(one["name"], one["role"]) for one in projects.mine(database, caller)] == [("made by hand", "owner")]
+    _command(capsys, "users", "enrol", "olga", "made by hand", "--role", "reviewer", *common)
+    assert [one["role"] for one in projects.mine(database, caller)] == ["reviewer"]
+    for who, where, role, said in (
+        ("olga", "made by hand", "king", "roles are annotator, reviewer, owner"),
+        ("olga", "nowhere", "owner", 'no project "nowhere"'),
+        ("nobody", "made by hand", "owner", 'no user "nobody"'),
+    ):
+        with pytest.raises(UserError, match=said):
+            projects.enrol(database, who, where, role=role)
     assert Path(_command(capsys, "backup", str(tmp_path / "b.sqlite"), *common).strip()).is_file()
     with sqlite3.connect(tmp_path / "b.sqlite") as copy:
         assert copy.execute("SELECT count(*) FROM accounts").fetchone() == (1,)
