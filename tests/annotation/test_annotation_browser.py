@@ -320,6 +320,16 @@ def test_an_owners_day(tmp_path: Path, page: Any):
         assert len(rows_out) == 2
         assert all("first" in str(row["chosen"]) and "second" in str(row["rejected"]) for row in rows_out)
         page.get_by_role("link", name="Settings").click()
+        page.get_by_label("Annotators per item").fill("200")
+        page.get_by_label("Flags").fill("rude\nwrong")
+        page.get_by_role("button", name="Save").click()
+        assert 'field "overlap"' in page.inner_text("[role=alert]")
+        assert page.get_by_label("Flags").input_value() == "rude\nwrong"  # nothing is typed twice
+        page.get_by_label("Annotators per item").fill("2")
+        page.get_by_label("Offer “both are bad”").uncheck()
+        page.get_by_role("button", name="Save").click()
+        assert page.get_by_label("Flags").input_value().splitlines() == ["rude", "wrong"]
+        assert not page.get_by_label("Offer “both are bad”").is_checked()
         log = page.inner_text("main table")
         assert all(
             word in log for word in ("project created", "items added", "invited", "signed up", "decided", "exported")

@@ -13,11 +13,13 @@ from sqlalchemy import select
 
 from burnish.annotation.app.account_pages import checked
 from burnish.annotation.app.context import Site, site_of
+from burnish.annotation.app.settings_form import as_typed, form_of, read_form
 from burnish.annotation.dashboard_page import cached_fragment
 from burnish.annotation.records import KINDS
 from burnish.annotation.service import accounts, exports, projects, webhooks
 from burnish.annotation.service.accounts import Caller
 from burnish.annotation.service.submission import LONGEST_TEXT, StorableText, Submission, on_screen
+from burnish.annotation.settings import is_storable
 from burnish.annotation.tables import Delivery, Webhook
 from burnish.errors import UserError
 
@@ -287,27 +289,31 @@ def _settings(
         ]
     shown = {
         "about": about, "log": log, "hooks": told, "error": None, "fresh_hook": None,
-        "settings_text": json.dumps(about["settings"], indent=2, ensure_ascii=False), **values,
+        "groups": form_of(about["settings"]), "guidelines": about["guidelines"], **values,
     }  # fmt: skip
     return _tab(site, request, caller, project_id, "settings.html", status=status, **shown)
 
 
 @router.post("/projects/{project_id}/settings")
-def save_settings(
-    request: Request, project_id: Id, guidelines: LongText = "", settings: LongText = "", csrf: Text = ""
-) -> Response:
-    """Guidelines as Markdown, settings as JSON."""
+async def save_settings(request: Request, project_id: Id) -> Response:
+    """Guidelines as Markdown, and the fields of the settings."""
+    form = await request.form()
+    return await _in_thread(_save_settings, request, project_id, {k: v for k, v in form.items() if isinstance(v, str)})
+
+
+def _save_settings(request: Request, project_id: int, form: dict[str, str]) -> Response:
     site = site_of(request)
-    caller = checked(site, request, csrf)
+    caller = checked(site, request, form.get("csrf", ""))
+    guidelines = form.get("guidelines", "")[:LONGEST_TEXT]
     try:
-        given = _json(settings, None)
-        if not isinstance(given, dict):
-            raise UserError("settings are a JSON object.", field="settings")
-        projects.change(site.database, caller, project_id, guidelines=guidelines, settings=given)
+        if not is_storable(guidelines):
+            raise UserError("there are characters that cannot be stored.", field="guidelines")
+        projects.change(site.database, caller, project_id, guidelines=guidelines, settings=read_form(form))
     except UserError as error:
         if type(error) is not UserError:
             raise
-        return _settings(site, request, caller, project_id, status=422, error=str(error), settings_text=settings)
+        typed = {"groups": as_typed(form), "guidelines": guidelines}
+        return _settings(site, request, caller, project_id, status=422, error=str(error), **typed)
     return RedirectResponse(f"/projects/{project_id}/settings", status_code=303)
 
 
