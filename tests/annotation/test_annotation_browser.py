@@ -303,7 +303,8 @@ def test_an_owners_day(tmp_path: Path, page: Any):
             _, cookie = projects.sign_up(served.database, secret, name, PASSWORD, address="")
             _label_all(served, cookie, better)
         page.get_by_role("link", name="Overview").click()
-        assert "100 %" in page.inner_text("main")
+        assert "4 of 4 answers" in page.inner_text("main")
+        assert page.locator("progress").count() == 1
         page.get_by_role("link", name="Disagreements").click()
         for left in (2, 1):
             assert page.locator("article").count() == left

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from burnish.annotation.dashboard import FLIPPED, dashboard, summary_lines
-from burnish.annotation.dashboard_page import fragment, page
+from burnish.annotation.dashboard_page import cached_fragment, fragment, page
 from burnish.annotation.records import Answer, Labelled
 from burnish.annotation.settings import Settings
-from burnish.annotation.snapshot import Entry, Snapshot
-from burnish.records import Prompt
+from burnish.annotation.snapshot import Entry, Snapshot, add_labelled
+from burnish.annotation.store import Store
+from burnish.records import LabelledItem, Opinion, Prompt
 
 START = datetime(2030, 1, 1, 9, tzinfo=UTC)
 PROMPT = ({"role": "user", "content": "one two"},)
@@ -168,3 +170,27 @@ def test_agreement_does_not_depend_on_the_order_in_which_candidates_are_stored()
     for name in ("alpha", "fleiss"):
         assert first[name]["value"] == pytest.approx(second[name]["value"])
     assert first["cohen"] == pytest.approx(second["cohen"]) == pytest.approx(2 * 32 / 40 - 1)
+
+
+def test_a_page_that_takes_long_is_shown_as_it_was_while_a_thread_makes_the_new_one(tmp_path: Path):
+    store = Store(tmp_path / "a.sqlite")
+    try:
+        for count in (3, 5):
+            say = Opinion("pairwise", "ann", (1, 2), {"strength": 1})
+            items = [LabelledItem(Prompt(f"i{n}", PROMPT), ("a", "b"), (), (say,)) for n in range(count)]
+            add_labelled(store, "p", items)
+            if count == 3:
+                first, fresh = cached_fragment(store, "p")
+                assert fresh
+                assert "3 of " in first
+                assert cached_fragment(store, "p", patience=-1.0) == (first, True)  # nothing came in
+        assert cached_fragment(store, "p", patience=-1.0) == (first, False)
+        for _ in range(400):
+            shown, fresh = cached_fragment(store, "p", patience=-1.0)
+            if fresh:
+                break
+            time.sleep(0.05)
+        assert fresh
+        assert "5 of " in shown
+    finally:
+        store.close()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import threading
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,32 +28,53 @@ def fragment(found: Mapping[str, Any]) -> Markup:
     return Markup(template.render(found=found, plots=plots(found), **_FORMATS))
 
 
-def cached_fragment(opened: Opened, project: str) -> Markup:
-    """The fragment of a project as it is now; made anew only when items or answers came in, or settings changed."""
-    state = state_of(opened, project)
-    known = _SHOWN.get(str(opened.engine.url), project)
-    if known is None or known[0] != state:
-        known = (state, fragment(dashboard(take_snapshot(opened, project))))
-        _SHOWN.put(str(opened.engine.url), project, known)
-    return known[1]
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A fragment, the state of the project that it shows, and the seconds that it took to make."""
+
+    state: Any
+    html: Markup
+    seconds: float
 
 
-class _Shown:
-    """The latest fragments, at most 32 of them."""
+def cached_fragment(opened: Opened, project: str, *, patience: float = 1.0) -> tuple[Markup, bool]:
+    """A project's fragment, and whether it shows the project as it is now.
 
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, str], tuple[Any, Markup]] = {}
+    It is made anew when items or answers came in, or settings changed. Where the last one took longer than `patience`
+    seconds, a thread makes the new one and the last is shown meanwhile: a large project's page never waits for its figures.
+    """
+    key, state = (str(opened.engine.url), project), state_of(opened, project)
+    with _LOCK:
+        known = _SHOWN.get(key)
+        if known is not None and known.state == state:
+            return known.html, True
+        if known is not None and known.seconds > patience:
+            if key not in _MAKING:
+                _MAKING.add(key)
+                threading.Thread(target=_make, args=(opened, project, key, state), daemon=True).start()
+            return known.html, False
+    return _make(opened, project, key, state).html, True
 
-    def get(self, place: str, project: str) -> tuple[Any, Markup] | None:
-        return self._known.get((place, project))
 
-    def put(self, place: str, project: str, shown: tuple[Any, Markup]) -> None:
-        if len(self._known) >= 32:
-            self._known.clear()
-        self._known[place, project] = shown
+def _make(opened: Opened, project: str, key: tuple[str, str], state: Any) -> Shown:
+    began = time.perf_counter()
+    try:
+        html = fragment(dashboard(take_snapshot(opened, project)))
+        made = Shown(state, html, time.perf_counter() - began)
+        with _LOCK:
+            if len(_SHOWN) >= _MOST:
+                _SHOWN.clear()
+            _SHOWN[key] = made
+        return made
+    finally:
+        with _LOCK:
+            _MAKING.discard(key)
 
 
-_SHOWN = _Shown()
+_LOCK = threading.Lock()
+_MOST = 32
+_SHOWN: dict[tuple[str, str], Shown] = {}
+_MAKING: set[tuple[str, str]] = set()
 
 
 def page(found: Mapping[str, Any]) -> str:

@@ -77,8 +77,10 @@ def overview(request: Request, project_id: Id) -> Response:
         return RedirectResponse(f"/projects/{project_id}/label", status_code=303)
     about = projects.describe(site.database, caller, project_id)
     found = projects.progress(site.database, caller, project_id)
-    shown = cached_fragment(site.database, about["name"]) if role == "owner" else None
-    return _tab(site, request, caller, project_id, "overview.html", about=about, progress=found, dashboard=shown)
+    shown, fresh = cached_fragment(site.database, about["name"]) if role == "owner" else (None, True)
+    return _tab(
+        site, request, caller, project_id, "overview.html", about=about, progress=found, dashboard=shown, fresh=fresh
+    )
 
 
 @router.get("/projects/{project_id}/items")
