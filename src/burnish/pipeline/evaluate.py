@@ -100,7 +100,10 @@ def _reward_scores(context: Context, reference: Backbone, sampled: dict[str, lis
         end_tokens=end_token_ids(reference.tokenizer),
         max_tokens=context.recipe.reward.optimiser.micro_batch_tokens,
     )
-    return {name: np.array([reward.value for reward in scorer.score(rollouts)]) for name, rollouts in sampled.items()}
+    # The models' answers to one prompt stand side by side, so that the prompt is read once.
+    together = [rollout for answers in zip(*sampled.values(), strict=True) for rollout in answers]
+    scores = np.array([reward.value for reward in scorer.score(together)]).reshape(-1, len(sampled))
+    return {name: scores[:, place] for place, name in enumerate(sampled)}
 
 
 def _kl(context: Context, model: Path, rollouts: Sequence[Rollout], reference: Backbone) -> np.ndarray:

@@ -23,7 +23,7 @@ from burnish.pipeline.sampling import LocalSampler, fitting
 from burnish.records import Comparison, PreferenceGroup
 from burnish.runs.metrics import read_metrics
 from burnish.trainers.groups import RankedGroup
-from burnish.trainers.reward_model import score_sequences, train_reward_model
+from burnish.trainers.reward_model import score_groups, score_sequences, train_reward_model
 
 _NORMALISE = 320  # completions that gain and bias are read off
 
@@ -35,17 +35,20 @@ def run(context: Context) -> None:
     groups = Split(*comparison_groups(context))
     train, heldout = (ranked(context, backbone, _compared(context, part)) for part in (groups.train, groups.heldout))
     view = new_reward_model(context, backbone)
-    train_reward_model(
+    raw_N = train_reward_model(
         view, [group for _, group in train], [group for _, group in heldout], config=recipe.reward, seed=recipe.seed,
         folder=folder, progress=context.progress("reward"), writers=context.writers("reward"),
     )  # fmt: skip
+    assert view.head is not None
+    if raw_N is None:
+        raw_N = score_groups(view, [group for _, group in heldout], config=recipe.reward)
     limit = recipe.reward.optimiser.micro_batch_tokens
     if recipe.reward.normalise:
-        assert view.head is not None
         view.head.normalise(score_sequences(view, _sft_samples(context, backbone, train), max_tokens=limit))
     with atomic_folder(folder / "model") as scratch:
         save_reward_model(view, scratch, base=context.sft_model)
-    context.finish("reward", _findings(context, view, train, heldout))
+    scores_N = raw_N * view.head.gain + view.head.bias  # as the head says them since
+    context.finish("reward", _findings(context, view, train, heldout, scores_N))
 
 
 def new_reward_model(context: Context, backbone: Backbone) -> View:
@@ -118,10 +121,10 @@ def _sft_samples(
     return [TokenSequence(r.prompt_tokens, r.response_tokens) for r in responses]
 
 
-def _findings(context: Context, view: View, train: Sequence[Any], heldout: Sequence[Any]) -> dict[str, Any]:
+def _findings(
+    context: Context, view: View, train: Sequence[Any], heldout: Sequence[Any], scores: torch.Tensor
+) -> dict[str, Any]:
     rows = read_metrics(context.stage("reward") / "metrics.jsonl")
-    limit = context.recipe.reward.optimiser.micro_batch_tokens
-    scores = score_sequences(view, [s for _, group in heldout for s in group.sequences], max_tokens=limit)
     pairs = [(number, pair, base) for number, (pair, base) in _offset_pairs(heldout)]
     difference = (
         torch.tensor([float(scores[base + p.first] - scores[base + p.second]) for _, p, base in pairs]).double().numpy()

@@ -26,7 +26,14 @@ from burnish.trainers.passes import train_in_passes
 
 def bradley_terry_term(view: View, groups: Sequence[RankedGroup], *, config: RewardModel, prompts: int) -> Term:
     """The loss of some of a step's groups, divided by the `prompts` of the whole step."""
-    scores_N = view.scores(Batch(tuple(s for group in groups for s in group.sequences)))
+    return _term(view.scores(_batch(groups)), groups, config=config, prompts=prompts)
+
+
+def _batch(groups: Sequence[RankedGroup]) -> Batch:
+    return Batch(tuple(s for group in groups for s in group.sequences))
+
+
+def _term(scores_N: Tensor, groups: Sequence[RankedGroup], *, config: RewardModel, prompts: int) -> Term:
     pairs = pairs_of(groups, soft=config.soft_labels, margin=config.margin)
     loss = bradley_terry_loss(
         scores_first=scores_N[pairs.better],
@@ -50,18 +57,28 @@ def train_reward_model(
     folder: Path,
     progress: Progress | None = None,
     writers: Sequence[Writer] = (),
-) -> None:
-    """Train `view` (adapter or whole model, with its head) in place; resumes what was begun in `folder`."""
+) -> Tensor | None:
+    """Train `view` (adapter or whole model, with its head) in place; resumes what was begun in `folder`.
+
+    Returns the scores of the held-out responses as `score_groups` gives them after the last step; None where a resumed run had
+    no step left, or nothing is held out.
+    """
+    scores_N: Tensor | None = None
 
     def terms(groups: Sequence[RankedGroup]) -> Iterator[Callable[[], Term]]:
         for run in cut([g.cost for g in groups], config.optimiser.micro_batch_tokens):
             yield partial(bradley_terry_term, view, [groups[i] for i in run], config=config, prompts=len(groups))
 
     def evaluation() -> dict[str, float]:
+        nonlocal scores_N
         if not heldout:
             return {}
-        loss, accuracy = evaluate(view, heldout, config=config)
-        return {"eval_loss": loss, "eval_accuracy": accuracy}
+        scores_N = score_groups(view, heldout, config=config)
+        term = _term(scores_N, heldout, config=config, prompts=len(heldout))
+        # Comparisons labelled exactly ½ have no right answer and count in the loss only.
+        decided = float(term.sums["decided"])
+        accuracy = float(term.sums["correct"]) / decided if decided else float("nan")
+        return {"eval_loss": float(term.loss), "eval_accuracy": accuracy}
 
     def metrics(values: dict[str, float]) -> dict[str, float]:
         correct, decided = values.pop("correct"), values.pop("decided")
@@ -71,18 +88,14 @@ def train_reward_model(
         view, train, terms=terms, cost=lambda group: group.cost, evaluate=evaluation, metrics=metrics,
         config=config, seed=seed, folder=folder, progress=progress, writers=writers,
     )  # fmt: skip
+    return scores_N
 
 
 @torch.no_grad()
-def evaluate(view: View, groups: Sequence[RankedGroup], *, config: RewardModel) -> tuple[float, float]:
-    """(loss, accuracy) on `groups`; comparisons labelled exactly ½ have no right answer and count in the loss only."""
-    terms = [
-        bradley_terry_term(view, [groups[i] for i in run], config=config, prompts=len(groups))
-        for run in cut([g.cost for g in groups], config.optimiser.micro_batch_tokens)
-    ]
-    decided = sum(float(t.sums["decided"]) for t in terms)
-    accuracy = sum(float(t.sums["correct"]) for t in terms) / decided if decided else float("nan")
-    return sum(float(t.loss) for t in terms), accuracy
+def score_groups(view: View, groups: Sequence[RankedGroup], *, config: RewardModel) -> Tensor:
+    """[N]: the scores of the groups' responses, one group's after another's."""
+    runs = cut([g.cost for g in groups], config.optimiser.micro_batch_tokens)
+    return torch.cat([view.scores(_batch([groups[i] for i in run])) for run in runs])
 
 
 @torch.no_grad()
