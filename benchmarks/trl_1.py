@@ -11,7 +11,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch.utils.data import SequentialSampler
 from transformers import (
@@ -134,10 +134,12 @@ def main() -> None:
             )  # fmt: skip
         kind, model = RewardTrainer, scalar()
         if options.start is not None:
-            kind, keywords["peft_config"] = RowsInOrder, None
-            with torch.no_grad():
-                model.score.weight.copy_(load_file(options.start / "score.safetensors")["score"])
-            model = PeftModel.from_pretrained(model, options.start, is_trainable=True)
+            kind = RowsInOrder
+            model = get_peft_model(model, keywords.pop("peft_config"))
+            weights = load_file(options.start / "adapter_model.safetensors")
+            weights["base_model.model.score.weight"] = load_file(options.start / "score.safetensors")["score"]
+            if set_peft_model_state_dict(model, weights).unexpected_keys:
+                raise SystemExit("the other side's start does not fit")
         trainer = kind(model=model, args=config, train_dataset=Dataset.from_list(sides), **keywords)
     began = time.perf_counter()
     trainer.train()
