@@ -201,7 +201,9 @@ def _check_memory(context: Context, stages: tuple[str, ...], *, refuse: bool) ->
     if not left:
         return
     recipe = context.recipe
-    if not any(_reads_store(recipe, stage) for stage in left):  # nobody need have labelled anything yet
+    if recipe.data.store is not None and not any(
+        _reads_store(recipe, stage) for stage in left
+    ):  # nobody need have labelled anything yet
         unlabelled = recipe.data.model_copy(update={"store": None, "project": None})
         recipe = recipe.model_copy(update={"data": unlabelled})
         context = Context(recipe, context.folder, context.say)

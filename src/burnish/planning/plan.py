@@ -329,7 +329,7 @@ class _Estimate:
 
     def _engine(self, count: int, sampling: Sampling) -> Part:
         rows, length = min(DECODE_ROWS, count), round(2 * self.data.prompt_tokens) + sampling.max_new_tokens
-        narrow = sampling.products != "model"
+        narrow = sampling.products == "int8"  # auto may be either: the plan is for the larger
         return memory.engine(self.shape, rows=rows, length=length, precision=self._precision, int8=narrow)
 
     def _train(self, examples: float, tokens: float, scored: float, rank: int | None, how: Optimiser) -> float:

@@ -19,7 +19,6 @@ from burnish.annotation.records import KINDS
 from burnish.annotation.service import accounts, exports, projects, webhooks
 from burnish.annotation.service.accounts import Caller
 from burnish.annotation.service.submission import LONGEST_TEXT, StorableText, Submission, on_screen
-from burnish.annotation.settings import is_storable
 from burnish.annotation.tables import Delivery, Webhook
 from burnish.errors import UserError
 
@@ -241,10 +240,12 @@ def disputes_page(request: Request, project_id: Id) -> HTMLResponse:
 @router.post("/projects/{project_id}/disputes/{item_id}")
 async def decide(request: Request, project_id: Id, item_id: Id) -> Response:
     """A decision by candidate position."""
-    form = await request.form()
-    return await _in_thread(
-        _decide, request, project_id, item_id, {k: v for k, v in form.items() if isinstance(v, str)}
-    )
+    return await _in_thread(_decide, request, project_id, item_id, await _texts(request))
+
+
+async def _texts(request: Request) -> dict[str, str]:
+    """The fields of a form whose names are not known beforehand; files are left out."""
+    return {name: value for name, value in (await request.form()).items() if isinstance(value, str)}
 
 
 async def _in_thread(function: Any, *arguments: Any) -> Any:
@@ -297,19 +298,15 @@ def _settings(
 
 
 @router.post("/projects/{project_id}/settings")
-async def save_settings(request: Request, project_id: Id) -> Response:
+async def save_settings(request: Request, project_id: Id, guidelines: LongText = "", csrf: Text = "") -> Response:
     """Guidelines as Markdown, and the fields of the settings."""
-    form = await request.form()
-    return await _in_thread(_save_settings, request, project_id, {k: v for k, v in form.items() if isinstance(v, str)})
+    return await _in_thread(_save_settings, request, project_id, guidelines, csrf, await _texts(request))
 
 
-def _save_settings(request: Request, project_id: int, form: dict[str, str]) -> Response:
+def _save_settings(request: Request, project_id: int, guidelines: str, csrf: str, form: dict[str, str]) -> Response:
     site = site_of(request)
-    caller = checked(site, request, form.get("csrf", ""))
-    guidelines = form.get("guidelines", "")[:LONGEST_TEXT]
+    caller = checked(site, request, csrf)
     try:
-        if not is_storable(guidelines):
-            raise UserError("there are characters that cannot be stored.", field="guidelines")
         projects.change(site.database, caller, project_id, guidelines=guidelines, settings=read_form(form))
     except UserError as error:
         if type(error) is not UserError:

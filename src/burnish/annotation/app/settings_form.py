@@ -8,7 +8,8 @@ from typing import Any, get_args
 from burnish.annotation.settings import Settings
 from burnish.errors import UserError
 
-_LINES = ("flags", "skip_reasons")
+_LISTS = {"attributes": "attributes", "flags": "lines", "skip_reasons": "lines", "milestones": "numbers"}
+_COLUMNS = ("name", "low", "high", "help")
 _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "The task": {
         "kind": ("Task", "of items that do not say themselves"),
@@ -63,45 +64,60 @@ def read_form(form: Mapping[str, str]) -> dict[str, Any]:
     return {name: _read(name, form.get(name)) for fields in _GROUPS.values() for name in fields}
 
 
-def _control(name: str, label: str, hint: str, value: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {"name": name, "label": label, "hint": hint, "value": value}
+def _kind(name: str) -> str:
+    """What a field is edited with."""
     kind = Settings.model_fields[name].annotation
+    if name in _LISTS:
+        return _LISTS[name]
     if kind is bool:
-        return found | {"control": "checkbox"}
-    if name == "attributes":
-        lines = [" | ".join(str(one[part]) for part in ("name", "low", "high", "help")).rstrip(" |") for one in value]
-        return found | {"control": "lines", "value": "\n".join(lines)}
-    if name in _LINES:
-        return found | {"control": "lines", "value": "\n".join(value)}
-    if name == "milestones":
-        return found | {"control": "text", "value": ", ".join(map(str, value))}
-    if kind is not str and (options := [o for o in get_args(kind) if not isinstance(o, type)]):
-        return found | {"control": "select", "options": options}
+        return "checkbox"
     if kind is str:
-        return found | {"control": "text"}
-    return found | {
-        "control": "number",
-        "step": "any" if kind is float else "1",
-        "value": "" if value is None else value,
-    }
+        return "text"
+    return "select" if _options(name) else "number"
+
+
+def _options(name: str) -> list[Any]:
+    return [one for one in get_args(Settings.model_fields[name].annotation) if not isinstance(one, type)]
+
+
+def _whole(name: str) -> bool:
+    return Settings.model_fields[name].annotation is not float
+
+
+def _control(name: str, label: str, hint: str, value: Any) -> dict[str, Any]:
+    kind = _kind(name)
+    found: dict[str, Any] = {"name": name, "label": label, "hint": hint, "value": value, "control": kind}
+    match kind:
+        case "attributes":
+            lines = [" | ".join(str(one[part]) for part in _COLUMNS).rstrip(" |") for one in value]
+            return found | {"control": "lines", "value": "\n".join(lines)}
+        case "lines":
+            return found | {"value": "\n".join(value)}
+        case "numbers":
+            return found | {"control": "text", "value": ", ".join(map(str, value))}
+        case "select":
+            return found | {"options": _options(name)}
+        case "number":
+            return found | {"step": "1" if _whole(name) else "any", "value": "" if value is None else value}
+    return found
 
 
 def _read(name: str, typed: str | None) -> Any:
-    kind = Settings.model_fields[name].annotation
-    if kind is bool:
-        return typed is not None
     text = (typed or "").strip()
-    if name == "attributes":
-        return [_attribute(line) for line in text.splitlines() if line.strip()]
-    if name in _LINES:
-        return [line.strip() for line in text.splitlines() if line.strip()]
-    if name == "milestones":
-        return [_number(name, part) for part in text.replace(",", " ").split()]
-    if name == "quota" and not text:
-        return None
-    if kind is str or name in ("kind", "critique"):
-        return text
-    return _number(name, text, whole=kind is not float)
+    match _kind(name):
+        case "checkbox":
+            return typed is not None
+        case "attributes":
+            return [_attribute(line) for line in text.splitlines() if line.strip()]
+        case "lines":
+            return [line.strip() for line in text.splitlines() if line.strip()]
+        case "numbers":
+            return [_number(name, part) for part in text.replace(",", " ").split()]
+        case "number":
+            return None if name == "quota" and not text else _number(name, text, whole=_whole(name))
+        case "select":  # of numbers, where the text is that of one
+            return next((option for option in _options(name) if str(option) == text), text)
+    return text
 
 
 def _attribute(line: str) -> dict[str, Any]:
