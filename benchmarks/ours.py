@@ -47,14 +47,14 @@ from burnish.records import Comparison, Prompt, Reward, Rollout
 from burnish.rewards.model import RewardModelScorer
 from burnish.trainers.groups import RankedGroup
 from burnish.trainers.online import train_online
-from burnish.trainers.preference import prepare, train_preferences
+from burnish.trainers.preference import prepare, score, train_preferences
 from burnish.trainers.reward_model import score_sequences, train_reward_model
 from burnish.trainers.sft import train_sft
 
 PARAMS = SamplingParams(NEW_TOKENS, min_new_tokens=NEW_TOKENS)
 SPEC = LoraSpec(LORA_RANK, float(LORA_ALPHA))
 NEVER = Checkpointing(every=10_000)
-OPTIONS = arguments("generate", "sft", "reward", "dpo", "grpo", "ppo", "hh")
+OPTIONS = arguments("generate", "sft", "reward", "dpo", "grpo", "ppo", "hh", "hh-dpo")
 
 
 def load() -> Backbone:
@@ -86,6 +86,11 @@ def rows() -> dict[str, list[dict[str, Any]]]:
 def answer(row: dict[str, Any], side: str) -> TokenSequence:
     """One side of a pair."""
     return TokenSequence(tuple(row["prompt_ids"]), tuple(row[f"{side}_ids"]))
+
+
+def ranked(row: dict[str, Any]) -> RankedGroup:
+    """A pair as the trainers take it."""
+    return RankedGroup((answer(row, "chosen"), answer(row, "rejected")), (Comparison(0, 1, 1.0),))
 
 
 def engine_of(view: View) -> NativeEngine:
@@ -135,9 +140,6 @@ def reward_model() -> None:
     """Bradley–Terry; `hh` makes one pass with a falling rate and scores held-out pairs."""
     hh = OPTIONS.workload == "hh"
     data = rows()
-    ranked = [
-        RankedGroup((answer(row, "chosen"), answer(row, "rejected")), (Comparison(0, 1, 1.0),)) for row in data["train"]
-    ]
     view, clock = trained(load(), head=True), Clock()
     config = RewardModel(
         batch_size=HH_BATCH if hh else BATCH, eval_every=10_000, optimiser=optimiser(schedule="linear" if hh else "constant"), checkpoint=NEVER
@@ -147,7 +149,13 @@ def reward_model() -> None:
         save_file({"score": view.head.linear.weight.detach()}, OPTIONS.start / "score.safetensors")
     began = time.perf_counter()
     train_reward_model(
-        view, ranked, [], config=config, seed=OPTIONS.seed, folder=Path(tempfile.mkdtemp()), progress=progress(clock)
+        view,
+        [ranked(row) for row in data["train"]],
+        [],
+        config=config,
+        seed=OPTIONS.seed,
+        folder=Path(tempfile.mkdtemp()),
+        progress=progress(clock),
     )
     found: dict[str, object] = {"train_s": time.perf_counter() - began, "first_loss": clock.losses[0]}
     if hh:
@@ -158,23 +166,30 @@ def reward_model() -> None:
 
 
 def dpo() -> None:
-    """One update a step; the reference is the model as it begins, run once over all pairs (its time is shared out)."""
-    groups = [
-        RankedGroup((answer(row, "chosen"), answer(row, "rejected")), (Comparison(0, 1, 1.0),))
-        for row in rows()["train"]
-    ]
+    """One update a step; the reference is the model as it begins, run once over all pairs (its time is shared out).
+
+    `hh-dpo` makes one pass with a falling rate and scores held-out pairs.
+    """
+    hh = OPTIONS.workload == "hh-dpo"
+    data = rows()
+    pairs = {name: [ranked(row) for row in data[name]] for name in ("train", *(["heldout"] if hh else []))}
     config = Preference(
-        loss=Dpo(beta=BETA_DPO), batch_size=BATCH, eval_every=10_000, optimiser=optimiser(), checkpoint=NEVER
-    )
+        loss=Dpo(beta=BETA_DPO), batch_size=BATCH, eval_every=10_000, optimiser=optimiser(schedule="linear" if hh else "constant"), checkpoint=NEVER
+    )  # fmt: skip
     view, clock = trained(load()), Clock()
     began = time.perf_counter()
-    examples = prepare(View(view.backbone), groups, config=config, seed=0, cache=None)
-    reference_s = (time.perf_counter() - began) / (len(groups) / BATCH)
+    examples = prepare(View(view.backbone), pairs["train"], config=config, seed=OPTIONS.seed, cache=None)
+    reference_s = (time.perf_counter() - began) / (len(examples) / BATCH)
     train_preferences(
-        view, examples, [], config=config, seed=0, folder=Path(tempfile.mkdtemp()), progress=progress(clock)
+        view, examples, [], config=config, seed=OPTIONS.seed, folder=Path(tempfile.mkdtemp()), progress=progress(clock)
     )
+    found: dict[str, object] = {"train_s": time.perf_counter() - began, "first_loss": clock.losses[0]}
     clock.ends = [end + number * reference_s for number, end in enumerate(clock.ends)]
-    timed(clock)
+    if hh:
+        heldout = prepare(View(view.backbone), pairs["heldout"], config=config, seed=0, cache=None)
+        scored = [one.rewards for one in score(view, heldout, config=config)]
+        found["differences"] = [chosen - rejected for chosen, rejected in scored]
+    timed(clock, **found)
 
 
 def grpo() -> None:
@@ -255,7 +270,7 @@ def ppo() -> None:
 
 
 WORKLOADS = {
-    "generate": generate, "sft": sft, "reward": reward_model, "hh": reward_model, "dpo": dpo, "grpo": grpo, "ppo": ppo,
+    "generate": generate, "sft": sft, "reward": reward_model, "hh": reward_model, "dpo": dpo, "hh-dpo": dpo, "grpo": grpo, "ppo": ppo,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ from burnish.data.feedback import paired_rows, preference_groups
 from burnish.data.sources import read_rows
 from burnish.evaluation.summary import compare, estimate
 from burnish.pipeline.collect import PROJECT
-from burnish.pipeline.context import prompt_text
 from burnish.records import Comparison, PreferenceGroup
+from burnish.rewards.base import prompt_text
 from burnish.rewards.taste import taste_score
 
 # Name, overrides. `{error}` is the probability that a majority of the panel is wrong.

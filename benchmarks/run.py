@@ -49,6 +49,7 @@ TRAINING = (
     Training("ppo", "adapters", 4.0, 5.0, "trl-ppo", "bfloat16"),
     Training("ppo", "adapters", 4.0, 5.0, "trl-ppo", sampler="int8"),
 )
+HH_RATES = {"hh": "5e-4", "hh-dpo": "1e-4"}  # learning rates
 SAMPLING = {("transformers", 1): 1.6, ("transformers", 32): 3.0, ("vLLM", 32): 3.0}
 SAMPLING_INT8 = {("transformers", 32): 4.5, ("vLLM", 32): 4.5}
 
@@ -163,10 +164,10 @@ def sampling(model: str, machine: Machine, *, steps: int) -> None:
     print(f"peak GB: {', '.join(f'{name} {size:.1f}' for name, size in sizes.items())}; planned {planned:.1f}")
 
 
-def hh(model: str, options: argparse.Namespace) -> None:
-    """Held-out accuracy, time and memory of a reward model on Anthropic's HH, one pass, for each seed."""
+def hh(workload: str, model: str, options: argparse.Namespace) -> None:
+    """Held-out accuracy, time and memory on Anthropic's HH, one pass, for each seed: of a reward model, or of DPO (hh-dpo)."""
     if options.data is None:
-        raise SystemExit("hh needs --data: a file of HH transcripts, such as helpful.jsonl.gz, or a hub id")
+        raise SystemExit(f"{workload} needs --data: a file of HH transcripts, such as helpful.jsonl.gz, or a hub id")
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "rows.json"
         rows = make_rows(model, file, "--source", options.data, "--max-tokens", "192", "--count", str(options.pairs))
@@ -178,12 +179,14 @@ def hh(model: str, options: argparse.Namespace) -> None:
         print(f"{'':22}{'accuracy':>22}{'train s':>9}{'faster':>9}{'peak GB':>9}{'steps':>7}{'first loss':>12}")
         right: dict[str, list[np.ndarray]] = {"TRL 1.16.0": [], "Burnish": []}
         for seed in range(options.seeds):
-            arguments = ("hh", model, "--lora", "--learning-rate", "5e-4", "--seed", str(seed))
+            arguments = (workload, model, "--lora", "--learning-rate", HH_RATES[workload], "--seed", str(seed))
             peers_file = file
             if options.same_start:
                 arguments += ("--start", str(Path(scratch) / f"start-{seed}"))
+            if options.same_start or workload == "hh-dpo":
                 peers_file = Path(scratch) / f"rows-{seed}.json"
-                peers_file.write_text(json.dumps({**rows, "train": in_our_order(rows["train"], seed)}))
+                ordered = in_our_order(rows["train"], seed, size=BATCH if workload == "hh-dpo" else HH_BATCH)
+                peers_file.write_text(json.dumps({**rows, "train": ordered}))
             ours = measure(sys.executable, "ours.py", *arguments, "--rows", str(file))
             peer = measure(peer_python("trl"), "trl_1.py", *arguments, "--rows", str(peers_file))
             if options.same_start:
@@ -206,10 +209,10 @@ def hh(model: str, options: argparse.Namespace) -> None:
         )
 
 
-def in_our_order(rows: list[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
-    """The rows in the order in which our trainer takes them, whole batches of 16 of them."""
-    stream = Stream(rows, seed=seed, batch_size=HH_BATCH)
-    return [row for step in range(-(-len(rows) // HH_BATCH)) for row in stream.batch(step)]
+def in_our_order(rows: list[dict[str, Any]], seed: int, *, size: int) -> list[dict[str, Any]]:
+    """The rows in the order in which our trainer takes them, whole batches of `size` of them."""
+    stream = Stream(rows, seed=seed, batch_size=size)
+    return [row for step in range(-(-len(rows) // size)) for row in stream.batch(step)]
 
 
 def _right(differences: list[float]) -> np.ndarray:
@@ -225,18 +228,25 @@ def _share(differences: list[float], groups: list[str]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     workloads = ["sft", "reward", "dpo", "grpo", "ppo", "generate"]
-    parser.add_argument("workloads", nargs="*", default=workloads, help=f"{', '.join(workloads)} (all of them), or hh")
+    parser.add_argument(
+        "workloads",
+        nargs="*",
+        default=workloads,
+        help=f"{', '.join(workloads)} (all of them), or {', '.join(HH_RATES)}",
+    )
     parser.add_argument("--steps", type=int, default=3, help="steps that are timed")
-    parser.add_argument("--data", help="hh: a file of HH transcripts, or a hub id")
-    parser.add_argument("--pairs", type=int, default=600, help="hh: pairs to train on")
+    parser.add_argument("--data", help="hh, hh-dpo: a file of HH transcripts, or a hub id")
+    parser.add_argument("--pairs", type=int, default=600, help="hh, hh-dpo: pairs to train on")
     parser.add_argument(
         "--same-start",
         action="store_true",
         help="hh: both sides begin with our weights and take the pairs in our order",
     )
-    parser.add_argument("--seeds", type=int, default=3, help="hh: how many seeds")
+    parser.add_argument("--seeds", type=int, default=3, help="hh, hh-dpo: how many seeds")
     options = parser.parse_args()
-    unknown = set(options.workloads) - {*workloads, "hh"}
+    if options.same_start and "hh-dpo" in options.workloads:
+        parser.error("--same-start is for hh: in hh-dpo both sides begin as the model, their adapters at nothing")
+    unknown = set(options.workloads) - {*workloads, *HH_RATES}
     if unknown:
         parser.error(f"there is no workload {', '.join(sorted(unknown))}")
     model = str(resolve("smollm2-135m")[0])
@@ -247,8 +257,8 @@ def main() -> None:
     training(model, set(options.workloads), machine, steps=options.steps)
     if "generate" in options.workloads:
         sampling(model, machine, steps=options.steps)
-    if "hh" in options.workloads:
-        hh(model, options)
+    for workload in HH_RATES.keys() & set(options.workloads):
+        hh(workload, model, options)
 
 
 if __name__ == "__main__":

@@ -64,23 +64,27 @@ class Callback(TrainerCallback):
             self.clock.losses.append(float(logs["loss"]))
 
 
-class TokenisedDPOTrainer(DPOTrainer):
+class InOrder:
+    """A trainer whose rows are not shuffled."""
+
+    def _get_train_sampler(self, *_: object, **__: object) -> SequentialSampler:
+        return SequentialSampler(self.train_dataset)
+
+
+class TokenisedDPOTrainer(InOrder, DPOTrainer):
     """The same trainer on rows that are tokens already."""
 
     def _prepare_dataset(self, dataset: Dataset, *_: object) -> Dataset:
         return dataset
 
 
-class RowsInOrder(RewardTrainer):
-    """The same trainer on rows that are not shuffled."""
-
-    def _get_train_sampler(self, *_: object, **__: object) -> SequentialSampler:
-        return SequentialSampler(self.train_dataset)
+class RowsInOrder(InOrder, RewardTrainer):
+    """The same trainer on rows in their order."""
 
 
 def main() -> None:
-    options = arguments("sft", "reward", "dpo", "grpo", "hh")
-    torch.set_num_threads(2)
+    options = arguments("sft", "reward", "dpo", "grpo", "hh", "hh-dpo")
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     set_seed(options.seed)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     clock = Clock()
@@ -98,6 +102,8 @@ def main() -> None:
     causal = lambda: AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32)  # noqa: E731
     scalar = lambda: _scalar(options.model, tokenizer.pad_token_id)  # noqa: E731
     keywords["peft_config"] = lora if options.lora else None
+    if options.workload in ("hh", "hh-dpo"):  # one pass, falling rate
+        common |= {"max_steps": -1, "num_train_epochs": 1, "lr_scheduler_type": "linear"}
     if options.workload == "sft":
         examples = [
             {
@@ -108,7 +114,7 @@ def main() -> None:
         ]
         config = SFTConfig(**common, per_device_train_batch_size=BATCH, max_length=None, completion_only_loss=True)
         trainer = SFTTrainer(model=causal(), args=config, train_dataset=Dataset.from_list(examples), **keywords)
-    elif options.workload == "dpo":
+    elif options.workload in ("dpo", "hh-dpo"):
         names = ("prompt_ids", "chosen_ids", "rejected_ids")
         pairs = Dataset.from_list([{name: row[name] for name in names} for row in rows])
         config = DPOConfig(**common, per_device_train_batch_size=BATCH, max_length=None, beta=BETA_DPO)
@@ -123,8 +129,6 @@ def main() -> None:
         trainer = GRPOTrainer(model=causal(), reward_funcs=rewards, args=config, train_dataset=prompts, **keywords)
     else:
         sides = [{f"{s}_ids": row["prompt_ids"] + row[f"{s}_ids"] for s in ("chosen", "rejected")} for row in rows]
-        if options.workload == "hh":  # one pass, falling rate
-            common |= {"max_steps": -1, "num_train_epochs": 1, "lr_scheduler_type": "linear"}
         size = HH_BATCH if options.workload == "hh" else BATCH
         config = RewardConfig(**common, per_device_train_batch_size=size, max_length=None)
         if options.lora:
@@ -147,6 +151,8 @@ def main() -> None:
     values |= {"first_loss": clock.losses[0], "loss": mean(clock.losses)}
     if options.workload == "hh":
         values["differences"] = _differences(trainer.model.eval(), data["heldout"])
+    if options.workload == "hh-dpo":
+        values["differences"] = _implicit_differences(trainer.model.eval(), data["heldout"])
     report(**values)
 
 
@@ -161,6 +167,21 @@ def _differences(model: torch.nn.Module, rows: list[dict[str, list[int]]]) -> li
     """Score of the chosen answer minus that of the rejected one; one sequence at a time: no padding, nothing to get wrong."""
     score = lambda tokens: float(model(torch.tensor([tokens])).logits[0, 0])  # noqa: E731
     return [score(r["prompt_ids"] + r["chosen_ids"]) - score(r["prompt_ids"] + r["rejected_ids"]) for r in rows]
+
+
+@torch.no_grad()
+def _implicit_differences(model: torch.nn.Module, rows: list[dict[str, list[int]]]) -> list[float]:
+    """β of the log-ratio of the chosen answer minus that of the rejected one; one sequence at a time, as above."""
+
+    def logprob(row: dict[str, list[int]], side: str) -> float:
+        prompt, answer = row["prompt_ids"], row[f"{side}_ids"]
+        logits = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
+        return float(logits.log_softmax(-1).gather(-1, torch.tensor(answer)[:, None]).sum())
+
+    margin = lambda row: logprob(row, "chosen") - logprob(row, "rejected")  # noqa: E731
+    learnt = [margin(row) for row in rows]
+    with model.disable_adapter():
+        return [BETA_DPO * (value - margin(row)) for value, row in zip(learnt, rows, strict=True)]
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ def train_in_passes(
     config: Passes,
     seed: int,
     folder: Path,
+    at_start: bool = True,
     metrics: Callable[[dict[str, float]], dict[str, float]] = lambda values: values,
     progress: Progress | None = None,
     writers: Sequence[Writer] = (),
@@ -43,8 +44,8 @@ def train_in_passes(
         examples: one of them is what `batch_size` counts.
         terms: the loss of a batch, in micro-batches (see `burnish.trainers.learner`).
         cost: tokens that an example runs.
-        evaluate: `eval_*` metrics on held-out data; called before the first step (there as `eval_*_before`), every
-            `eval_every` steps and after the last.
+        evaluate: `eval_*` metrics on held-out data; called every `eval_every` steps and after the last.
+        at_start: also before the first step, as `eval_*_before`.
         config: epochs, batch size, optimiser, evaluation and checkpoints.
         seed: of the order of the examples.
         folder: the stage's folder.
@@ -65,7 +66,7 @@ def train_in_passes(
     )
     for step in loop.steps():
         batch = stream.batch(step)
-        values = {f"{name}_before": value for name, value in evaluate().items()} if step == 0 else {}
+        values = {f"{name}_before": value for name, value in evaluate().items()} if at_start and step == 0 else {}
         values |= metrics(learner.update(terms(batch)))
         if (step + 1) % config.eval_every == 0 or step + 1 == total:
             values |= evaluate()

@@ -86,6 +86,7 @@ def train_reward_model(
 
     train_in_passes(
         view, train, terms=terms, cost=lambda group: group.cost, evaluate=evaluation, metrics=metrics,
+        at_start=False,  # a head that has learnt nothing is a coin
         config=config, seed=seed, folder=folder, progress=progress, writers=writers,
     )  # fmt: skip
     return scores_N

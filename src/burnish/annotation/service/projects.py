@@ -454,7 +454,7 @@ def decide(database: Database, caller: Caller, project_id: int, item_id: int, gi
         kind: Kind = item.kind or settings.kind  # type: ignore[assignment]
         said = answer_of(
             given, kind=kind, settings=settings.model_copy(update={"critique": "optional"}),
-            presented=range(len(texts)), texts=texts, chat=(),
+            presented=range(len(texts)), texts=lambda: texts, chat=(),
         )  # fmt: skip
         session.execute(insert(Annotation).values(_decision(said, item_id, caller, given.seconds)))
         session.execute(

@@ -3,7 +3,7 @@ positions in the item, by the order of showing that the lease recorded. What doe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -13,6 +13,7 @@ from burnish.annotation.settings import Settings, is_storable
 from burnish.errors import UserError
 
 LONGEST_TEXT = 100_000
+Texts = Callable[[], Sequence[str]]
 
 
 def _storable(text: str) -> str:
@@ -66,10 +67,13 @@ def answer_of(
     kind: Kind,
     settings: Settings,
     presented: Sequence[int],
-    texts: Sequence[str],
+    texts: Texts,
     chat: Sequence[Mapping[str, Any]],
 ) -> Answer:
-    """The answer by positions. `texts` are the candidates by position. Raises UserError naming the field that does not fit."""
+    """The answer by positions. `texts` reads the candidates by position; it is called where an answer refers to them.
+
+    Raises UserError naming the field that does not fit.
+    """
     if given.skipped is not None:
         return Answer(kind=kind, presented=tuple(presented), skipped=given.skipped)
     _refuse_foreign_fields(given, kind)
@@ -144,9 +148,7 @@ def _ranking(given: Submission, settings: Settings, presented: Sequence[int], te
     return {"ranks": rank_places(ranks)}
 
 
-def _likert(
-    given: Submission, settings: Settings, presented: Sequence[int], texts: Sequence[str], chat: Any
-) -> dict[str, Any]:
+def _likert(given: Submission, settings: Settings, presented: Sequence[int], texts: Texts, chat: Any) -> dict[str, Any]:
     found = {}
     known = {attribute.name: attribute for attribute in settings.attributes}
     if set(given.ratings) != set(known):
@@ -171,14 +173,14 @@ def _demonstration(given: Submission, *_: Any) -> dict[str, Any]:
 
 
 def _correction(
-    given: Submission, settings: Settings, presented: Sequence[int], texts: Sequence[str], chat: Any
+    given: Submission, settings: Settings, presented: Sequence[int], texts: Texts, chat: Any
 ) -> dict[str, Any]:
     place = 0 if given.corrected is None and len(presented) == 1 else given.corrected
     if place is None or place >= len(presented):
         raise UserError("say which answer is corrected.", field="corrected")
     if given.text is None or not given.text.strip():
         raise UserError("write the corrected answer.", field="text")
-    if given.text.strip() == texts[presented[place]].strip():
+    if given.text.strip() == texts()[presented[place]].strip():
         raise UserError(
             "the corrected answer is the same as the original; skip it if it needs no change.", field="text"
         )
@@ -231,7 +233,7 @@ def _refuse_foreign_fields(given: Submission, kind: Kind) -> None:
             raise UserError(f"a {kind} task has no such part.", field=name)
 
 
-def _remarks(given: Submission, settings: Settings, presented: Sequence[int], texts: Sequence[str]) -> dict[str, Any]:
+def _remarks(given: Submission, settings: Settings, presented: Sequence[int], texts: Texts) -> dict[str, Any]:
     """Flags, critique and spans, which go with every kind."""
     for name, places in given.flags.items():
         if name not in settings.flags or any(place >= len(presented) for place in places):
@@ -240,12 +242,12 @@ def _remarks(given: Submission, settings: Settings, presented: Sequence[int], te
         raise UserError("critique is not asked for here.", field="critique")
     if settings.critique == "required" and presented and not given.critique.strip() and not given.spans:
         raise UserError("say why, or mark what is wrong.", field="critique")
-    spans = []
+    spans, written = [], texts() if given.spans else ()
     for span in given.spans:
         if span.place >= len(presented):
             raise UserError("there is no such answer.", field="spans")
         position = presented[span.place]
-        if not span.start < span.end <= len(texts[position]):
+        if not span.start < span.end <= len(written[position]):
             raise UserError("a span must lie within its answer.", field="spans")
         spans.append(Span(position, span.start, span.end, span.note))
     flags = {name: tuple(sorted({presented[p] for p in places})) for name, places in given.flags.items() if places}

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import delete, exists, func, insert, select
 from sqlalchemy.orm import Session, lazyload
@@ -23,8 +23,8 @@ from burnish.annotation.service.database import Database
 from burnish.annotation.service.refusals import ConflictError, NotFoundError
 from burnish.annotation.service.submission import Submission, answer_of, on_screen
 from burnish.annotation.service.webhooks import announce_completed
-from burnish.annotation.settings import Settings
-from burnish.annotation.tables import Annotation, Candidate, Event, Item, Lease, now
+from burnish.annotation.settings import Settings, settings_of
+from burnish.annotation.tables import Annotation, Candidate, Event, Item, Lease, Member, Project, now
 
 _NO_CANDIDATES = lazyload(Item.candidates)
 
@@ -46,6 +46,15 @@ class Held:
     chat: tuple[dict[str, Any], ...]
     progress: dict[str, Any]
     settings: Settings
+
+
+class _Shown(NamedTuple):
+    """What is shown of an item. `kind` is the item's own, None for its project's; `texts` are the candidates by position."""
+
+    kind: Kind | None
+    part: str
+    messages: list[dict[str, str]]
+    texts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +83,8 @@ def take(database: Database, caller: Caller, project_id: int) -> Held | None:
                 item_id = choose(session, at)
             if item_id is None:
                 return None
-            held = _lease(session, at, item_id)
+            shown = _shown(session, item_id)
+            return _held(session, at, _lease(session, at, item_id, count=len(shown.texts)), shown)
         return held_of(session, at, held)
 
 
@@ -90,10 +100,14 @@ def answer(database: Database, caller: Caller, lease_id: str, given: Submission)
         if found is None:
             return _again(session, caller, lease_id, given)
         at, lease, item = found
-        texts = _texts(session, item.id)
         kind: Kind = item.kind or at.settings.kind  # type: ignore[assignment]
         said = answer_of(
-            given, kind=kind, settings=at.settings, presented=lease.presented, texts=texts, chat=lease.chat or ()
+            given,
+            kind=kind,
+            settings=at.settings,
+            presented=lease.presented,
+            texts=lambda: _shown(session, item.id).texts,
+            chat=lease.chat or (),
         )
         _store(session, at, lease, item, said, given.seconds)
         if item.part == "training":
@@ -221,17 +235,21 @@ def _in_hand(session: Session, at: Desk) -> Lease | None:
 
 
 def _lease(
-    session: Session, at: Desk, item_id: int, *, presented: Sequence[int] | None = None, taken: bool = True
+    session: Session,
+    at: Desk,
+    item_id: int,
+    *,
+    count: int = 0,
+    presented: Sequence[int] | None = None,
+    taken: bool = True,
 ) -> Lease:
+    """A new lease: its `count` candidates shuffled, or in the order `presented`."""
     secret, moment = secrets.token_urlsafe(24), now()
-    if presented is None:
-        count = session.scalar(select(func.count()).select_from(Candidate).where(Candidate.item_id == item_id)) or 0
-        presented = shuffled(count, secret)
     lease = Lease(
         id=secret,
         item_id=item_id,
         annotator_id=at.member.annotator_id,
-        presented=list(presented),
+        presented=list(shuffled(count, secret) if presented is None else presented),
         taken_at=moment,
         expires_at=moment + timedelta(minutes=at.settings.lease_minutes),
     )
@@ -243,24 +261,36 @@ def _lease(
 
 def held_of(session: Session, at: Desk, lease: Lease) -> Held:
     """A lease with all that its screen needs."""
-    row = session.execute(
-        select(Item.project_id, Item.kind, Item.part, Item.messages).where(Item.id == lease.item_id)
-    ).one()
+    return _held(session, at, lease, _shown(session, lease.item_id))
+
+
+def _held(session: Session, at: Desk, lease: Lease, shown: _Shown) -> Held:
     return Held(
         lease=lease.id,
-        project_id=row.project_id,
+        project_id=at.project_id,
         item_id=lease.item_id,
-        kind=row.kind or at.settings.kind,
-        part=row.part,
-        messages=row.messages,
-        texts=_texts(session, lease.item_id),
+        kind=shown.kind or at.settings.kind,
+        part=shown.part,
+        messages=shown.messages,
+        texts=shown.texts,
         presented=tuple(lease.presented),
         expires_at=lease.expires_at,
         draft=lease.draft,
         chat=tuple(lease.chat or ()),
-        progress=_progress(session, at, row.part),
+        progress=_progress(session, at, shown.part),
         settings=at.settings,
     )
+
+
+def _shown(session: Session, item_id: int) -> _Shown:
+    rows = session.execute(
+        select(Item.kind, Item.part, Item.messages, Candidate.text)
+        .outerjoin(Candidate, Candidate.item_id == Item.id)
+        .where(Item.id == item_id)
+        .order_by(Candidate.position)
+    ).all()
+    texts = tuple(row.text for row in rows if row.text is not None)
+    return _Shown(rows[0].kind, rows[0].part, rows[0].messages, texts)
 
 
 def _progress(session: Session, at: Desk, part: str) -> dict[str, Any]:
@@ -283,26 +313,19 @@ def _progress(session: Session, at: Desk, part: str) -> dict[str, Any]:
     }
 
 
-def _texts(session: Session, item_id: int) -> tuple[str, ...]:
-    return tuple(
-        session.scalars(select(Candidate.text).where(Candidate.item_id == item_id).order_by(Candidate.position))
-    )
-
-
 def locked(session: Session, caller: Caller, lease_id: str) -> tuple[Desk, Lease, Item] | None:
-    """The caller's lease with its desk and item, locked in that order; None if there is none (any more)."""
-    project_id = session.scalar(
-        select(Item.project_id)
-        .join(Lease, Lease.item_id == Item.id)
+    """The caller's lease with its desk and item, locked in the order of FOR UPDATE; None if there is none (any more)."""
+    row = session.execute(
+        select(Member, Project.settings, Lease, Item)
+        .options(_NO_CANDIDATES)
+        .select_from(Lease)
+        .join(Item, Item.id == Lease.item_id)
+        .join(Project, Project.id == Item.project_id)
+        .join(Member, (Member.project_id == Item.project_id) & (Member.annotator_id == Lease.annotator_id))
         .where(Lease.id == lease_id, Lease.annotator_id == caller.annotator_id)
-    )
-    if project_id is None:
-        return None
-    at = desk(session, caller, project_id, lock=True)
-    lease = session.scalar(select(Lease).where(Lease.id == lease_id).with_for_update())
-    if lease is None:
-        return None
-    return at, lease, _item(session, lease.item_id)
+        .with_for_update(of=(Member, Lease, Item))
+    ).first()
+    return None if row is None else (Desk(row.Member, settings_of(row.settings)), row.Lease, row.Item)
 
 
 def _item(session: Session, item_id: int) -> Item:
@@ -370,7 +393,7 @@ def _again(session: Session, caller: Caller, lease_id: str, given: Submission) -
         kind=row.kind,  # type: ignore[arg-type]
         settings=at.settings,
         presented=row.presented,
-        texts=_texts(session, item.id),
+        texts=lambda: _shown(session, item.id).texts,
         chat=row.payload.get("turns", ()),
     )
     if answer_from(row.kind, row.payload, presented=row.presented, ranks=row.ranks, skipped=row.skipped) != said:
