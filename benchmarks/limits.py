@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from work import GROUP, NEW_TOKENS, PPO_PROMPTS, PROMPTS
+from work import GROUP, MICRO_TOKENS, NEW_TOKENS, PPO_PROMPTS, PROMPTS
 
 from burnish.planning import memory
 from burnish.planning.machine import Machine
 from burnish.planning.memory import FLOAT32, Part, Precision
 from burnish.planning.shape import ModelShape
 
-MICRO_BATCH = 1024
 RANK = 16
 
 
@@ -27,6 +26,7 @@ class Training:
     products: str = "float32"
     recompute: bool = False
     sampler: str = "model"
+    micro: int = MICRO_TOKENS
 
     @property
     def flags(self) -> list[str]:
@@ -38,6 +38,8 @@ class Training:
             self.products,
             "--sampler",
             self.sampler,
+            "--micro",
+            str(self.micro),
             *(["--recompute"] if self.recompute else []),
         ]
 
@@ -46,6 +48,7 @@ class Training:
         """In the table."""
         how = " bf16" if self.products == "bfloat16" else " again" if self.recompute else ""
         how += " int8" if self.sampler == "int8" else ""
+        how += f" {self.micro}" if self.micro != MICRO_TOKENS else ""
         return f"{self.workload}, {self.kind}{how}"
 
     @property
@@ -102,7 +105,7 @@ def planned_memory(row: Training, work: Work, shape: ModelShape) -> float:
     """Bytes of a training workload, by the same functions that `burnish plan` uses."""
     rank = RANK if row.lora else None
     precision = Precision(matrix=2) if row.products == "bfloat16" else FLOAT32
-    micro = min(MICRO_BATCH, work.tokens)
+    micro = min(row.micro, work.tokens)
     parts = [memory.program()]
     parts += [memory.frozen(shape, "backbone", precision)] if row.lora else []
     learners = 2 if row.workload == "ppo" else 1

@@ -75,7 +75,8 @@ def trained(backbone: Backbone, *, head: bool = False) -> View:
 def optimiser(**changes: Any) -> Optimiser:
     """A constant rate, no warm-up."""
     how = {"learning_rate": OPTIONS.learning_rate, "schedule": "constant", "warmup": 0.0}
-    return Optimiser(**{**how, "gradient_checkpointing": OPTIONS.recompute, **changes})
+    how |= {"gradient_checkpointing": OPTIONS.recompute, "micro_batch_tokens": OPTIONS.micro}
+    return Optimiser(**{**how, **changes})
 
 
 def rows() -> dict[str, list[dict[str, Any]]]:

@@ -33,14 +33,17 @@ CUDA_ONLY = {"vllm": ["torchvision", "torchaudio", "torchcodec"]}  # builds that
 
 TRAINING = (
     Training("sft", "full", 2.0, 3.5),
+    Training("sft", "full", 2.0, 3.5, micro=384),
     Training("sft", "full", 2.0, 3.5, recompute=True),
     Training("sft", "LoRA", 2.0, 3.5),
     Training("reward", "full", 2.0, 3.5),
+    Training("reward", "full", 2.0, 3.5, micro=384),
     Training("reward", "full", 2.0, 3.5, recompute=True),
     Training("reward", "LoRA", 2.0, 3.5),
     Training("dpo", "full", 2.5, 4.5),
     Training("dpo", "LoRA", 2.5, 4.5),
     Training("grpo", "full", 3.0, 5.0),
+    Training("grpo", "full", 3.0, 5.0, micro=256),
     Training("grpo", "full", 3.0, 5.0, recompute=True),
     Training("grpo", "LoRA", 3.0, 5.0),
     Training("grpo", "LoRA", 3.0, 5.0, sampler="int8"),

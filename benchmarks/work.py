@@ -21,6 +21,7 @@ HH_BATCH = 16  # pairs in a step of hh
 BETA_GRPO, BETA_DPO = 0.04, 0.1
 LEARNING_RATE = 1e-6
 LORA_RANK, LORA_ALPHA = 16, 32
+MICRO_TOKENS = 1024  # in a micro-batch of ours, as the recipes have it
 
 
 def arguments(*workloads: str) -> argparse.Namespace:
@@ -37,6 +38,7 @@ def arguments(*workloads: str) -> argparse.Namespace:
     )
     parser.add_argument("--lora", action="store_true")
     parser.add_argument("--roles", choices=["adapters", "copies"], default="adapters")
+    parser.add_argument("--micro", type=int, default=MICRO_TOKENS, help="ours: tokens in a micro-batch")
     parser.add_argument("--recompute", action="store_true", help="gradient checkpointing")
     parser.add_argument("--products", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument(

@@ -296,7 +296,7 @@ def _compared(data: ReportData, after: str, before: str) -> Mapping[str, Any] | 
 
 def _grounds(row: Mapping[str, Any], gap: Estimate) -> list[str]:
     prompts = f"{gap.n:,} prompts that were held out" if gap.n else "Held-out prompts"
-    lines = [f"{prompts}; both models answered each of them, and a verifier checked the answers."]
+    lines = [f"{prompts}; both models answered each of them, and every answer was checked."]
     least = number(row.get("detectable"))
     if least:
         lines.append(
