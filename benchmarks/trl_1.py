@@ -136,6 +136,10 @@ def main() -> None:
                 r=LORA_RANK, lora_alpha=LORA_ALPHA, lora_dropout=0.0, target_modules="all-linear", task_type="SEQ_CLS",
                 modules_to_save=["score"],
             )  # fmt: skip
+        if options.start is not None:
+            # This model pads with the token that ends an answer, so TRL reads a score one token before its end; here both
+            # sides must read the same.
+            tokenizer.pad_token = "<|endoftext|>"
         kind, model = RewardTrainer, scalar()
         if options.start is not None:
             kind = RowsInOrder
