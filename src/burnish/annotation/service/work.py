@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import delete, exists, func, insert, select
 from sqlalchemy.orm import Session, lazyload
@@ -49,9 +49,9 @@ class Held:
 
 
 class _Shown(NamedTuple):
-    """What is shown of an item. `kind` is the item's own, None for its project's; `texts` are the candidates by position."""
+    """What is shown of an item. `kind` is the item's own, "" for its project's; `texts` are the candidates by position."""
 
-    kind: Kind | None
+    kind: Kind | Literal[""]
     part: str
     messages: list[dict[str, str]]
     texts: tuple[str, ...]
