@@ -303,3 +303,19 @@ def test_costs_count_votes_or_pairs(data):
 )
 def test_durations(seconds, text):
     assert spoken(duration(seconds)) == text
+
+
+def test_what_a_recipe_does_not_have_is_left_out(data):
+    del data["reward"]
+    for model in data["evaluate"]["models"]:
+        model.pop("reward", None)
+    assert all("Reward model" not in row for row in closing_rows(data))
+    assert 'href="#reward"' in render_report(data)  # not known what was planned: it may come
+    assert 'href="#reward"' not in render_report({**data, "planned": ["sft", "preference", "evaluate"]})
+
+
+def test_a_loss_is_told_as_less(data):
+    for row in data["evaluate"]["comparisons"]:
+        row["difference"] = {"value": -0.05, "low": -0.07, "high": -0.02, "n": 120}
+    told = spoken(" ".join(verdict(data).details))
+    assert "0.05 (0.02 to 0.07) less on average" in told

@@ -5,7 +5,7 @@
 
     name, created (ISO time), version, command, recipe_yaml: str;   wall_seconds, peak_memory_gb: float
     model     {name, parameters, quantised}            machine  {cores, memory_gb, platform, torch}        manifest  any JSON
-    stages    [{name, seconds, peak_memory_gb, status, cached}]
+    stages    [{name, seconds, peak_memory_gb, status, cached}]      planned  names of the recipe's stages
     sft       {examples_train, examples_heldout, steps, tokens, eval_loss_before, eval_loss_after, curve, eval_curve: [{step, loss}]}
     collect   {prompts, responses_per_prompt, comparisons, pairwise_agreement: I, alpha: I, alpha_warning, soft_label_accuracy: I,
                majority_accuracy: I, annotators: [{name, votes, reliability, gold_agreement, first_shown_share}]}
@@ -89,6 +89,7 @@ def render_report(data: ReportData) -> str:
 def _page(data: ReportData) -> dict[str, Any]:
     """Everything the template shows."""
     manifest = data.get("manifest")
+    planned = data.get("planned")
     return {
         "name": data.get("name") or "run",
         "about": _about(data),
@@ -104,6 +105,7 @@ def _page(data: ReportData) -> dict[str, Any]:
         "more_curves": health_figures(data),
         "training": _training_lines(data),
         "reward": _reward(data),
+        "reward_planned": planned is None or "reward" in planned,
         "collect": _collect(part(data, "collect")),
         "stages": _stages(rows_of(data, "stages")),
         "recipe_yaml": data.get("recipe_yaml"),

@@ -94,10 +94,13 @@ def verdict(data: ReportData) -> Verdict:
 
 
 def closing_rows(data: ReportData) -> list[dict[str, str]]:
-    """The closing table: a row for each evaluated model; values with their 95 % interval as "0.71 (0.68 to 0.74)"."""
+    """The closing table: a row for each evaluated model; values with their 95 % interval as "0.71 (0.68 to 0.74)".
+
+    A column that is known of no model (a judge that the run does not have) is left out.
+    """
     models = rows_of(part(data, "evaluate"), "models")
     reference = "sft" if any(model.get("name") == "sft" for model in models) else "base"
-    return [
+    rows = [
         {
             "Model": model_name(str(model.get("name", "?"))),
             "Gold taste": with_interval(estimate(model.get("gold"))),
@@ -110,6 +113,8 @@ def closing_rows(data: ReportData) -> list[dict[str, str]]:
         }
         for model in models
     ]
+    known = [name for name in (rows[0] if rows else ()) if any(row[name] != UNKNOWN for row in rows)]
+    return [{name: row[name] for name in known} for row in rows]
 
 
 def costs(data: ReportData) -> list[Remark]:
@@ -215,6 +220,11 @@ def count(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:,.0f}"
 
 
+def _negative(found: Estimate) -> Estimate:
+    low, high = (None if bound is None else -bound for bound in (found.high, found.low))
+    return Estimate(-found.value, low, high, found.n)
+
+
 def with_interval(found: Estimate | None, digits: int = 2) -> str:
     """A value with its interval: "0.71 (0.68 to 0.74)"."""
     if found is None:
@@ -287,7 +297,8 @@ def _grounds(data: ReportData, after: str, before: str, judge: str, rate: Estima
         )
     gap = _compared(data, after, before, judge, field="difference", whole=0.0)
     if gap is not None:
-        lines.append(f"On that judge's scale the {in_text(after)} scores {with_interval(gap)} more on average.")
+        size, more = (gap, "more") if gap.value >= 0 else (_negative(gap), "less")
+        lines.append(f"On that judge's scale the {in_text(after)} scores {with_interval(size)} {more} on average.")
     other = compare(data, after, before, REWARD_MODEL) if judge == GOLD else None
     if other is not None:
         lines.append(

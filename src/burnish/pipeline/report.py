@@ -78,6 +78,7 @@ def gather(folder: Path) -> dict[str, Any]:
             for s, r in records.items()
             if s != "report"
         ],
+        "planned": recipe["stages"],
         **{stage: result for stage, result in results.items() if result is not None},
         "recipe_yaml": text,
         "manifest": {key: value for key, value in manifest.items() if key != "inputs"},
