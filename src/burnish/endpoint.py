@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from burnish.errors import UserError
 from burnish.records import Message
 
 KEY_VARIABLES = ("BURNISH_API_KEY", "OPENAI_API_KEY")
+_SIDE_BY_SIDE = 8
 _RETRIED = (408, 409, 429, 500, 502, 503, 504)
 
 
@@ -64,6 +66,13 @@ class Endpoint:
     def complete(self, messages: Sequence[Message]) -> str:
         """The first choice's text. Raises UserError for an endpoint that cannot be reached or refuses."""
         return _text(self._ask(messages, self.max_tokens, {}), self.url)
+
+    def complete_all(self, conversations: Sequence[Sequence[Message]], *, samples: int = 1) -> list[list[str]]:
+        """`samples` answers to each conversation, some requests side by side: not every endpoint knows `n`."""
+        asked = [messages for messages in conversations for _ in range(samples)]
+        with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+            texts = list(pool.map(self.complete, asked))
+        return [texts[i : i + samples] for i in range(0, len(texts), samples)]
 
     def choose(self, messages: Sequence[Message], options: Sequence[str]) -> tuple[float, ...] | None:
         """From the first word's probabilities, or the option that the answer names: (1, 0), say."""

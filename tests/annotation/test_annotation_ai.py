@@ -331,3 +331,14 @@ def test_the_local_models_choice_is_the_softmax_of_its_log_probabilities():
     assert sums[1] < sums[0]  # more tokens
     expected = torch.tensor(sums).double().softmax(0).tolist()
     assert chat.choose(messages, options) == pytest.approx(expected, abs=1e-5)  # type: ignore[arg-type]
+
+
+def test_answers_written_together_are_those_written_alone():
+    from burnish.pipeline.chat_model import LocalChat
+
+    chat = LocalChat("tiny", max_new_tokens=6, temperature=1.0)
+    talks = [({"role": "user", "content": f"Say {n}"},) for n in range(3)]
+    together = chat.complete_all(talks, samples=2)
+    assert [len(answers) for answers in together] == [2, 2, 2]
+    assert [answers[0] for answers in together] == [chat.complete(talk) for talk in talks]
+    assert any(first != second for first, second in together)

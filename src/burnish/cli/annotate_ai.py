@@ -11,6 +11,8 @@ import typer
 from burnish.cli.annotate_data import STORE, Database, Traceback, existing
 from burnish.errors import UserError
 
+_AT_ONCE = 64  # prompts that are answered together; after each such part a line is written
+
 Endpoint = Annotated[
     str | None, typer.Option(help="An OpenAI-compatible API, such as http://127.0.0.1:8000/v1.", show_default=False)
 ]
@@ -102,11 +104,16 @@ def sample_candidates(
     asked = read_prompts(read_rows(prompts, limit=limit)).items
     texts: dict[str, dict[str, str]] = {prompt.id: {} for prompt in asked}
     for reference in model:
-        for number in range(samples):
-            name, _, url = reference.partition("@")
-            one = chat_model(name, url or None, max_tokens=max_new_tokens, temperature=temperature, seed=seed + number)
-            for prompt in asked:
-                texts[prompt.id].setdefault(one.complete(prompt.messages), name)
+        name, _, url = reference.partition("@")
+        one = chat_model(name, url or None, max_tokens=max_new_tokens, temperature=temperature, seed=seed)
+        for done in range(0, len(asked), _AT_ONCE):
+            some = asked[done : done + _AT_ONCE]
+            for prompt, answers in zip(
+                some, one.complete_all([p.messages for p in some], samples=samples), strict=True
+            ):
+                for text in answers:
+                    texts[prompt.id].setdefault(text, name)
+            typer.echo(f"{name}: {done + len(some)} of {len(asked)} prompts answered", err=True)
     items = [
         LabelledItem(prompt, tuple(found), tuple(found.values()))
         for prompt in asked

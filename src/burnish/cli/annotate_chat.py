@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from burnish.endpoint import Endpoint
@@ -97,9 +96,8 @@ class EndpointChat:
         )
 
     def __call__(self, messages: Sequence[Message], count: int) -> list[str]:
-        """`count` answers, asked for side by side: not every endpoint knows `n`."""
-        with ThreadPoolExecutor(count) as pool:
-            return list(pool.map(lambda _: self.endpoint.complete(messages), range(count)))
+        """`count` answers."""
+        return self.endpoint.complete_all([messages], samples=count)[0]
 
     def close(self) -> None:
         """Nothing is held."""

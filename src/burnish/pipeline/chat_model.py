@@ -31,8 +31,13 @@ class LocalChat:
 
     def complete(self, messages: Sequence[Message]) -> str:
         """The answer to a conversation. Raises UserError where it leaves no room for one."""
-        prompt = Prompt(repr([(m["role"], m["content"]) for m in messages]), tuple(messages))
-        return self._sampler.generate([prompt], samples=1)[0].completion.text
+        return self.complete_all([messages])[0][0]
+
+    def complete_all(self, conversations: Sequence[Sequence[Message]], *, samples: int = 1) -> list[list[str]]:
+        """`samples` answers to each conversation, all written together."""
+        prompts = [Prompt(repr([(m["role"], m["content"]) for m in talk]), tuple(talk)) for talk in conversations]
+        texts = [rollout.completion.text for rollout in self._sampler.generate(prompts, samples=samples)]
+        return [texts[i : i + samples] for i in range(0, len(texts), samples)]
 
     @torch.no_grad()
     def choose(self, messages: Sequence[Message], options: Sequence[str]) -> tuple[float, ...]:
