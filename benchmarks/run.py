@@ -260,8 +260,9 @@ def main() -> None:
     training(model, set(options.workloads), machine, steps=options.steps)
     if "generate" in options.workloads:
         sampling(model, machine, steps=options.steps)
-    for workload in HH_RATES.keys() & set(options.workloads):
-        hh(workload, model, options)
+    for workload in HH_RATES:
+        if workload in options.workloads:
+            hh(workload, model, options)
 
 
 if __name__ == "__main__":

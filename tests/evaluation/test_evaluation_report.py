@@ -312,6 +312,11 @@ def test_what_a_recipe_does_not_have_is_left_out(data):
     assert all("Reward model" not in row for row in closing_rows(data))
     assert 'href="#reward"' in render_report(data)  # not known what was planned: it may come
     assert 'href="#reward"' not in render_report({**data, "planned": ["sft", "preference", "evaluate"]})
+    del data["collect"]
+    assert 'href="#annotators"' in render_report(data)
+    page = render_report({**data, "planned": ["online", "evaluate"]})
+    assert 'href="#annotators"' not in page
+    assert 'id="annotators"' not in page
 
 
 def test_a_loss_is_told_as_less(data):

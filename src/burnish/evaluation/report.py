@@ -89,7 +89,7 @@ def render_report(data: ReportData) -> str:
 def _page(data: ReportData) -> dict[str, Any]:
     """Everything the template shows."""
     manifest = data.get("manifest")
-    planned = data.get("planned")
+    planned, reward, collected = data.get("planned"), _reward(data), _collect(part(data, "collect"))
     return {
         "name": data.get("name") or "run",
         "about": _about(data),
@@ -104,9 +104,10 @@ def _page(data: ReportData) -> dict[str, Any]:
         "curves": [*training_figures(data), *preference_figures(data)],
         "more_curves": health_figures(data),
         "training": _training_lines(data),
-        "reward": _reward(data),
-        "reward_planned": planned is None or "reward" in planned,
-        "collect": _collect(part(data, "collect")),
+        "reward": reward,
+        "show_reward": reward or planned is None or "reward" in planned,
+        "collect": collected,
+        "show_annotators": collected or reward or planned is None or "collect" in planned,
         "stages": _stages(rows_of(data, "stages")),
         "recipe_yaml": data.get("recipe_yaml"),
         "manifest": json.dumps(manifest, indent=2, ensure_ascii=False, default=str) if manifest else None,
