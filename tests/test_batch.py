@@ -65,6 +65,29 @@ def test_cut_keeps_order_and_limit(costs: list[int], limit: int):
     assert all(len(run) == 1 or sum(costs[i] for i in run) <= limit for run in runs)
 
 
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 3)), min_size=1, max_size=7), st.integers(1, 20))
+def test_cut_makes_the_fewest_runs_and_of_those_the_most_even(items: list[tuple[int, int]], limit: int):
+    # an item that opens a run never costs more than a run that holds the one before it as well: a prompt is there already
+    costs = [cost for cost, _ in items]
+    opening = [cost + min(more, costs[i - 1] if i else more) for i, (cost, more) in enumerate(items)]
+
+    def cost_of(run: list[int]) -> int:
+        return opening[run[0]] + sum(costs[i] for i in run[1:])
+
+    def ways(start: int):
+        if start == len(costs):
+            yield []
+        for stop in range(start + 1, len(costs) + 1):
+            cost = cost_of(list(range(start, stop)))
+            if stop == start + 1 or cost <= limit:
+                for rest in ways(stop):
+                    yield [cost, *rest]
+
+    best = min((len(way), max(way)) for way in ways(0))
+    runs = cut(costs, limit, opening=opening)
+    assert (len(runs), max(cost_of(run) for run in runs)) == best
+
+
 def test_micro_batches_count_a_shared_prompt_once():
     assert Batch((A, B, C)).micro_batches(6) == [[0, 1], [2]]
     assert Batch((A, B, C), share_prompts=False).micro_batches(6) == [[0], [1], [2]]

@@ -124,7 +124,7 @@ class Batch:
         return values_BT, mask_BT
 
     def micro_batches(self, max_tokens: int) -> list[list[int]]:
-        """Rows cut, in order, into micro-batches of at most `max_tokens` tokens as they will be laid out.
+        """Rows cut, in order, into even micro-batches of at most `max_tokens` tokens as they will be laid out.
 
         A sequence that shares the prompt of the one before costs its response alone; one that is longer than
         `max_tokens` makes a micro-batch of its own.
@@ -133,7 +133,7 @@ class Batch:
             len(s.response) if self.share_prompts and row > 0 and s.prompt == self.sequences[row - 1].prompt else len(s)
             for row, s in enumerate(self.sequences)
         ]
-        return cut(costs, max_tokens)
+        return cut(costs, max_tokens, opening=[len(s) for s in self.sequences])
 
     @cached_property
     def layout(self) -> Layout:
@@ -141,8 +141,27 @@ class Batch:
         return _lay_out(self.sequences, self.share_prompts)
 
 
-def cut(costs: Sequence[int], limit: int) -> list[list[int]]:
-    """Indices cut, in order, into runs whose costs add up to at most `limit`; a dearer item makes a run of its own."""
+def cut(costs: Sequence[int], limit: int, *, opening: Sequence[int] | None = None) -> list[list[int]]:
+    """Indices cut, in order, into as few runs as possible whose costs add up to at most `limit`, the dearest run as cheap as can be.
+
+    `opening` is what each item costs where it is a run's first (None: the same). An item dearer than `limit` makes a run of its own.
+    Even runs need less memory than full ones and a rest.
+    """
+    opening = costs if opening is None else opening
+    runs = _fill(costs, opening, limit)
+    low, high = 0, limit  # the least limit that makes no more runs lies in (low, high]
+    while high - low > 1:
+        middle = (low + high) // 2
+        tried = _fill(costs, opening, middle)
+        if len(tried) > len(runs):
+            low = middle
+        else:
+            high, runs = middle, tried
+    return runs
+
+
+def _fill(costs: Sequence[int], opening: Sequence[int], limit: int) -> list[list[int]]:
+    """Indices in order, each run as full as `limit` lets it be."""
     runs: list[list[int]] = []
     used = 0
     for index, cost in enumerate(costs):
@@ -151,7 +170,7 @@ def cut(costs: Sequence[int], limit: int) -> list[list[int]]:
             used += cost
         else:
             runs.append([index])
-            used = cost
+            used = opening[index]
     return runs
 
 
