@@ -142,6 +142,19 @@ def test_sampler_and_trainer_agree_with_an_adapter(tiny: Backbone):
     torch.testing.assert_close(view.logprobs(batch, temperature=0.8).logprobs_P, sampler, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("products", [None, torch.int8])
+def test_an_engine_that_slept_writes_what_it_would_have_written(tiny: Backbone, products: torch.dtype | None):
+    engine = NativeEngine(View(tiny), end_tokens=frozenset({256}), products=products)
+    requests = [Request(p, i) for i, p in enumerate(PROMPTS)]
+    awake = engine.generate(requests, SamplingParams(12))
+    engine.sleep()
+    with pytest.raises(RuntimeError, match="sleeps"):
+        engine.generate(requests, SamplingParams(12))
+    engine.load(View(tiny), version=3)
+    assert engine.generate(requests, SamplingParams(12)) == awake
+    assert engine.version == 3
+
+
 def test_both_logprobs_are_what_their_names_say(tiny: Backbone):
     params = SamplingParams(16, temperature=0.7, top_k=20, top_p=0.9, min_p=0.01, repetition_penalty=1.2)
     requests = [Request(p, i) for i, p in enumerate(PROMPTS)]

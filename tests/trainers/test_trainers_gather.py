@@ -29,6 +29,9 @@ class Writer:
     def load(self, view: View, *, version: int) -> None:
         pass
 
+    def sleep(self) -> None:
+        pass
+
     def generate(self, prompts: Sequence[Prompt], *, samples: int, round: int) -> list[Rollout]:
         self.asked.append(([p.id for p in prompts], round))
         return [

@@ -2,8 +2,9 @@
 
 The engine holds its own copy of the decoder's weights, adapters merged, projections fused and stored (in, out), the
 layout in which thin products run fastest on a CPU; `load` refreshes it in place. Its cost is one more copy of the
-decoder (the embedding is shared with the backbone). The KV cache is allocated once a call: a prompt that several
-requests share is run once and copied; a finished request leaves the batch at once and a waiting one takes its row.
+decoder (the embedding is shared with the backbone), which `sleep` gives back while the weights are trained. The KV cache
+is allocated once a call: a prompt that several requests share is run once and copied; a finished request leaves the batch
+at once and a waiting one takes its row.
 """
 
 from __future__ import annotations
@@ -142,6 +143,10 @@ class NativeEngine:
             self._take(number, own)
         self.version = version
 
+    def sleep(self) -> None:
+        """Give the copy of the weights back until the next `load`."""
+        self._layers, self.version = [], -1
+
     def _fit(self, view: View) -> None:
         """See how large the input channels of each product get, and round the weights anew by that. Once an engine, on a text
         that is always the same: what a request gives must depend on no other request, and a resumed run, whose engine is made with
@@ -222,10 +227,12 @@ class NativeEngine:
     ) -> list[Completion]:
         """One completion for each request, in their order. `progress` is told of the tokens drawn after each step.
 
-        Raises ValueError if a prompt and its completion do not fit the model's context.
+        Raises ValueError if a prompt and its completion do not fit the model's context, RuntimeError if the engine sleeps.
         """
         if not requests:
             return []
+        if not self._layers:
+            raise RuntimeError("the engine sleeps: load weights first")
         longest = max(len(r.prompt_tokens) for r in requests) + params.max_new_tokens
         if longest > self._context:
             raise ValueError(

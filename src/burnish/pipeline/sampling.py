@@ -64,6 +64,10 @@ class LocalSampler:
         if version != self._engine.version:
             self._engine.load(view, version=version)
 
+    def sleep(self) -> None:
+        """Give the engine's weights back until the next `load`."""
+        self._engine.sleep()
+
     def generate(
         self, prompts: Sequence[Prompt], *, samples: int, round: int = 0, progress: Callable[[int], None] | None = None
     ) -> list[Rollout]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from burnish.planning.shape import ModelShape
@@ -16,10 +17,11 @@ CHUNK = 512
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Something that takes memory, in bytes."""
+    """Something that takes memory, in bytes; `passing` while a micro-batch is trained, and gone at other times."""
 
     name: str
     size: float
+    passing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,13 @@ def gradient(shape: ModelShape, *, rank: int | None, precision: Precision = FLOA
     count = shape.parameters if rank is None else shape.adapter(rank)
     # That of the embedding comes in two parts where the head shares its weight; both are alive when they are added.
     twice = 4.0 * shape.head if rank is None and shape.tied else 0.0
-    return Part("gradient", 4.0 * count / precision.shards + twice)
+    return Part("gradient", 4.0 * count / precision.shards + twice, passing=True)
+
+
+def micro_batch(tokens: float, limit: int) -> float:
+    """Tokens of the largest micro-batch, where batches of about `tokens`, give or take a seventh, are cut evenly into as few as `limit` allows."""
+    least, most = tokens * 6 / 7, tokens * 8 / 7
+    return limit if most // limit > least // limit else most / math.ceil(most / limit)
 
 
 def activations(
@@ -74,12 +82,13 @@ def activations(
     return Part(
         "activations of a micro-batch",
         precision.weight * tokens * (shape.kept_per_token(lora=rank is not None, recompute=recompute) + in_flight),
+        passing=True,
     )
 
 
 def logits(shape: ModelShape, scored: float, *, buffers: int = 1) -> Part:
     """The chunk of logits; two buffers where the entropy is asked for."""
-    return Part("logits of a chunk", 4.0 * min(CHUNK, scored) * shape.vocabulary * buffers)
+    return Part("logits of a chunk", 4.0 * min(CHUNK, scored) * shape.vocabulary * buffers, passing=True)
 
 
 def engine(shape: ModelShape, *, rows: int, length: int, precision: Precision = FLOAT32, int8: bool = False) -> Part:
@@ -113,6 +122,11 @@ def training(
         activations(shape, tokens, rank=rank, recompute=recompute, precision=precision),
         *([logits(shape, scored, buffers=buffers)] if scored else []),
     ]
+
+
+def in_turns(parts: list[Part], sampler: Part) -> list[Part]:
+    """What is alive at the larger of two moments: while roles are trained, and while the sampler, which sleeps then, writes."""
+    return max(parts, [*(part for part in parts if not part.passing), sampler], key=total)
 
 
 def total(parts: list[Part]) -> float:

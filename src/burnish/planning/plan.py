@@ -167,8 +167,7 @@ class _Estimate:
         count = data.demonstrations or data.comparisons
         rank = _rank(config.lora)
         length = data.prompt_tokens + data.answer_tokens
-        step = min(config.optimiser.micro_batch_tokens, config.batch_size * length)
-        parts = self._training(config.optimiser, rank, step, scored=data.answer_tokens / length)
+        parts = self._training(config.optimiser, rank, config.batch_size * length, scored=data.answer_tokens / length)
         evaluations = 1 + max(1, config.epochs * count / config.batch_size / config.eval_every)
         heldout = data.heldout_demonstrations or data.heldout_comparisons
         seconds = self._train(config.epochs * count, length, data.answer_tokens, rank, config.optimiser)
@@ -192,8 +191,7 @@ class _Estimate:
         heldout = data.heldout_comparisons if people else prompts * self.recipe.data.heldout
         rank = _rank(config.lora)
         tokens = data.prompt_tokens + responses * data.answer_tokens
-        step = min(config.optimiser.micro_batch_tokens, config.batch_size * tokens)
-        parts = self._training(config.optimiser, rank, step)
+        parts = self._training(config.optimiser, rank, config.batch_size * tokens)
         evaluations = 2 + config.epochs * prompts / config.batch_size / config.eval_every
         seconds = self._train(config.epochs * prompts, tokens, 0.0, rank, config.optimiser)
         seconds += self._forward(evaluations * heldout, tokens, 0.0)
@@ -221,8 +219,8 @@ class _Estimate:
             seconds += self._train(config.epochs * prompts, tokens, scored, rank, config.optimiser)
             seconds += self._forward(reads * prompts + evaluations * heldout, tokens, scored)
         tokens = data.prompt_tokens + answers * data.answer_tokens
-        step = min(config.optimiser.micro_batch_tokens, config.batch_size * tokens)
-        parts = self._training(config.optimiser, rank, step, scored=answers * data.answer_tokens / tokens)
+        scored = answers * data.answer_tokens / tokens
+        parts = self._training(config.optimiser, rank, config.batch_size * tokens, scored=scored)
         if config.rounds > 1:
             parts.append(self._engine(prompts * config.online.responses_per_prompt, config.online.sampling))
         return StagePlan("preference", tuple(parts), seconds + STAGE_SECONDS)
@@ -233,17 +231,16 @@ class _Estimate:
         adapters = config.roles == "adapters"
         rollouts = config.prompts_per_step * config.responses_per_prompt
         length = data.prompt_tokens + data.answer_tokens
-        micro = min(config.optimiser.micro_batch_tokens, rollouts * length / config.mini_batches)
+        batch = rollouts * length / config.mini_batches
         rank = config.lora.r if adapters else None
         parts = self._training(
-            config.optimiser, rank, micro, scored=data.answer_tokens / length, roles=("policy", "critic"), buffers=2
+            config.optimiser, rank, batch, scored=data.answer_tokens / length, roles=("policy", "critic"), buffers=2
         )
         if adapters:
-            judge = (self.recipe.reward.lora or config.lora).r
-            parts.append(Part("reward adapter", self._precision.weight * self.shape.adapter(judge)))
+            parts.append(self._adapter("reward adapter", (self.recipe.reward.lora or config.lora).r))
         else:
             parts += [self._frozen("reward model"), self._frozen("reference")]
-        parts.append(self._engine(rollouts, config.sampling))
+        parts = memory.in_turns(parts, self._engine(rollouts, config.sampling))
         single = config.epochs * config.mini_batches == 1 and config.sampling.follows_the_model
         step = self._generate(rollouts, config.sampling)
         step += (1 if single else 2) * self._forward(rollouts, length, data.answer_tokens)
@@ -261,15 +258,15 @@ class _Estimate:
         rollouts = config.prompts_per_step * size
         answer = min(data.answer_tokens or config.sampling.max_new_tokens, config.sampling.max_new_tokens)
         length = data.prompt_tokens / size + answer
-        micro = min(config.optimiser.micro_batch_tokens, max(rollouts * length / config.mini_batches, length))
+        batch = max(rollouts * length / config.mini_batches, length)
         rank = config.lora.r if adapters else None
         learning = ("policy", "critic") if row.needs_critic else ("policy",)
         parts = self._training(
-            config.optimiser, rank, micro, scored=answer / length, roles=learning, buffers=len(learning)
+            config.optimiser, rank, batch, scored=answer / length, roles=learning, buffers=len(learning)
         )
         if row.needs_reference and not adapters:
             parts.append(self._frozen("reference"))
-        parts.append(self._engine(rollouts, config.sampling))
+        parts = memory.in_turns(parts, self._engine(rollouts, config.sampling))
         several = config.epochs * config.mini_batches > 1
         passes = row.needs_reference + (several or (row.needs_reference and not config.sampling.follows_the_model))
         step = self._generate(rollouts, config.sampling, prompts=config.prompts_per_step)
@@ -286,7 +283,9 @@ class _Estimate:
         prompts = min(config.prompts or data.heldout_prompts, data.heldout_prompts)
         count, length = prompts * config.responses_per_prompt, data.prompt_tokens + data.answer_tokens
         models = 1 + config.base + sum(stage in self.recipe.stages for stage in ("preference", "ppo", "online"))
-        parts = [memory.program(), self._frozen("reference"), self._frozen("model"), self._frozen("reward model")]
+        judge = self.recipe.reward.lora
+        parts = [memory.program(), self._frozen("reference"), self._frozen("model")]
+        parts.append(self._frozen("reward model") if judge is None else self._adapter("reward adapter", judge.r))
         parts.append(self._engine(count, config.sampling))
         each = self._generate(count, config.sampling)
         each += 2 * self._forward(count, length, data.answer_tokens) + self._forward(count, length, 0.0)
@@ -310,17 +309,22 @@ class _Estimate:
     def _frozen(self, name: str) -> Part:
         return memory.frozen(self.shape, name, self._precision)
 
+    def _adapter(self, name: str, rank: int) -> Part:
+        """An adapter set that does not learn."""
+        return Part(name, self._precision.weight * self.shape.adapter(rank))
+
     def _training(
         self,
         how: Optimiser,
         rank: int | None,
-        tokens: float,
+        batch: float,
         *,
         scored: float = 0.0,
         roles: tuple[str, ...] = ("model",),
         buffers: int = 1,
     ) -> list[Part]:
-        """The program and a learner whose largest micro-batch has `tokens`, of which it scores the share `scored`."""
+        """The program and a learner whose batches have `batch` tokens, of which it scores the share `scored`."""
+        tokens = memory.micro_batch(batch, how.micro_batch_tokens)
         parts = memory.training(
             self.shape, tokens, scored * tokens, rank=rank, recompute=how.gradient_checkpointing, precision=self._precision,
             roles=roles, buffers=buffers,

@@ -24,6 +24,10 @@ class Sampler(Protocol):
         """Take over new weights."""
         ...
 
+    def sleep(self) -> None:
+        """Give back what it holds of them: nothing is sampled before the next `load`."""
+        ...
+
 
 class Scorer(Protocol):
     """Rewards rollouts."""

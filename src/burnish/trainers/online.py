@@ -93,6 +93,7 @@ def train_online(
     for step in loop.steps():
         sampler.load(roles.policy, version=step)
         found = gather(source, sampler, scorer, rules=rules, step=step)
+        sampler.sleep()  # its copy of the weights is old after this step, and training needs the memory
         on_rollouts(step, found.sampled, found.sampled_rewards)
         prepared = stages.to_batch(
             found.rollouts, found.rewards, roles, config=rules, beta=controller.beta, moments=controller.moments
