@@ -319,8 +319,15 @@ def test_what_a_recipe_does_not_have_is_left_out(data):
     assert 'id="annotators"' not in page
 
 
-def test_a_loss_is_told_as_less(data):
+@pytest.mark.parametrize(
+    ("difference", "text"),
+    [
+        ((0.05, 0.02, 0.07), "scores 0.05 (0.02 to 0.07) more on average"),
+        ((-0.05, -0.07, -0.02), "scores 0.05 (0.02 to 0.07) less on average"),
+        ((-0.004, -0.03, 0.02), "the difference is 0.00 (−0.03 to 0.02) on average"),
+    ],
+)
+def test_a_difference_is_told_as_more_less_or_none(data, difference, text):
     for row in data["evaluate"]["comparisons"]:
-        row["difference"] = {"value": -0.05, "low": -0.07, "high": -0.02, "n": 120}
-    told = spoken(" ".join(verdict(data).details))
-    assert "0.05 (0.02 to 0.07) less on average" in told
+        row["difference"] = {**dict(zip(("value", "low", "high"), difference, strict=True)), "n": 120}
+    assert text in spoken(" ".join(verdict(data).details))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Literal
 
@@ -297,8 +297,12 @@ def _grounds(data: ReportData, after: str, before: str, judge: str, rate: Estima
         )
     gap = _compared(data, after, before, judge, field="difference", whole=0.0)
     if gap is not None:
-        size, more = (gap, "more") if gap.value >= 0 else (_negative(gap), "less")
-        lines.append(f"On that judge's scale the {in_text(after)} scores {with_interval(size)} {more} on average.")
+        if plain(abs(gap.value)) == plain(0.0):
+            told = f"the difference is {with_interval(replace(gap, value=0.0))}"
+        else:
+            size, more = (gap, "more") if gap.value > 0 else (_negative(gap), "less")
+            told = f"the {in_text(after)} scores {with_interval(size)} {more}"
+        lines.append(f"On that judge's scale {told} on average.")
     other = compare(data, after, before, REWARD_MODEL) if judge == GOLD else None
     if other is not None:
         lines.append(
