@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -57,7 +58,8 @@ def one(model: str, sequences: int, length: int, *, recompute: bool) -> None:
 
 def planned(shape: ModelShape, sequences: int, length: int, *, recompute: bool) -> float:
     """Bytes, as `burnish plan` counts them."""
-    micro = max(min(Optimiser().micro_batch_tokens, sequences * (PROMPT + length)), PROMPT + length)
+    at_once = max(1, Optimiser().micro_batch_tokens // (PROMPT + length))
+    micro = math.ceil(sequences / math.ceil(sequences / at_once)) * (PROMPT + length)
     parts = [
         memory.program(),
         memory.frozen(shape, "backbone"),

@@ -105,7 +105,7 @@ def planned_memory(row: Training, work: Work, shape: ModelShape) -> float:
     """Bytes of a training workload, by the same functions that `burnish plan` uses."""
     rank = RANK if row.lora else None
     precision = Precision(matrix=2) if row.products == "bfloat16" else FLOAT32
-    micro = min(row.micro, work.tokens)
+    micro = memory.micro_batch(work.tokens, row.micro)
     parts = [memory.program()]
     parts += [memory.frozen(shape, "backbone", precision)] if row.lora else []
     learners = 2 if row.workload == "ppo" else 1
@@ -113,13 +113,14 @@ def planned_memory(row: Training, work: Work, shape: ModelShape) -> float:
     parts.append(memory.gradient(shape, rank=rank))
     frozen = {"grpo": 1, "ppo": 2}.get(row.workload, 0)
     parts += [memory.frozen(shape, "frozen")] * (0 if row.lora else frozen)
-    if row.workload in ("grpo", "ppo"):
-        rows = PPO_PROMPTS if row.workload == "ppo" else PROMPTS * GROUP
-        parts.append(
-            memory.engine(shape, rows=rows, length=NEW_TOKENS + 16, precision=precision, int8=row.sampler == "int8")
-        )
     parts.append(memory.activations(shape, micro, rank=rank, recompute=row.recompute))
     if work.scored:
         scored = micro * work.scored / work.tokens
         parts.append(memory.logits(shape, scored, buffers=2 if row.workload == "ppo" else 1))
-    return memory.total([*parts, Part("adapters of frozen roles", 4.0 * shape.adapter(RANK) if row.lora else 0.0)])
+    parts.append(Part("adapters of frozen roles", 4.0 * shape.adapter(RANK) if row.lora else 0.0))
+    if row.workload in ("grpo", "ppo"):
+        rows = PPO_PROMPTS if row.workload == "ppo" else PROMPTS * GROUP
+        narrow = row.sampler == "int8"
+        engine = memory.engine(shape, rows=rows, length=NEW_TOKENS + 16, precision=precision, int8=narrow)
+        parts = memory.in_turns(parts, engine)
+    return memory.total(parts)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +27,7 @@ from work import (
     median_rate,
     report,
     reward,
+    scratch,
     texts,
 )
 
@@ -131,7 +130,7 @@ def sft() -> None:
     config = Sft(epochs=1, batch_size=BATCH, eval_every=10_000, optimiser=optimiser(), checkpoint=NEVER)
     clock = Clock()
     train_sft(
-        trained(load()), examples, examples[:1], config=config, seed=0, folder=Path(tempfile.mkdtemp()),
+        trained(load()), examples, examples[:1], config=config, seed=0, folder=scratch(),
         progress=progress(clock),
     )  # fmt: skip
     timed(clock)
@@ -155,7 +154,7 @@ def reward_model() -> None:
         [],
         config=config,
         seed=OPTIONS.seed,
-        folder=Path(tempfile.mkdtemp()),
+        folder=scratch(),
         progress=progress(clock),
     )
     found: dict[str, object] = {"train_s": time.perf_counter() - began, "first_loss": clock.losses[0]}
@@ -181,9 +180,7 @@ def dpo() -> None:
     began = time.perf_counter()
     examples = prepare(View(view.backbone), pairs["train"], config=config, seed=OPTIONS.seed, cache=None)
     reference_s = (time.perf_counter() - began) / (len(examples) / BATCH)
-    train_preferences(
-        view, examples, [], config=config, seed=OPTIONS.seed, folder=Path(tempfile.mkdtemp()), progress=progress(clock)
-    )
+    train_preferences(view, examples, [], config=config, seed=OPTIONS.seed, folder=scratch(), progress=progress(clock))
     found: dict[str, object] = {"train_s": time.perf_counter() - began, "first_loss": clock.losses[0]}
     clock.ends = [end + number * reference_s for number, end in enumerate(clock.ends)]
     if hh:
@@ -209,7 +206,7 @@ def grpo() -> None:
     )  # fmt: skip
     train_online(
         roles, PlainSampler(roles.policy), LetterScorer(), chats(PROMPTS * (OPTIONS.steps + 2)), config=config, seed=0,
-        folder=Path(tempfile.mkdtemp()), progress=progress(clock),
+        folder=scratch(), progress=progress(clock),
     )  # fmt: skip
     timed(clock)
 
@@ -234,6 +231,9 @@ class PlainSampler:
 
     def load(self, view: View, *, version: int) -> None:
         self._engine.load(view, version=version)
+
+    def sleep(self) -> None:
+        self._engine.sleep()
 
     def generate(self, prompts: Sequence[Prompt], *, samples: int, round: int) -> list[Rollout]:
         tokens = [tuple(self._tokenizer(p.messages[0]["content"])["input_ids"]) for p in prompts]
@@ -265,7 +265,7 @@ def ppo() -> None:
     ends = [roles.policy.backbone.tokenizer.eos_token_id]
     train_online(
         roles, PlainSampler(roles.policy), RewardModelScorer(roles.reward, end_tokens=ends, max_tokens=2048), prompts, config=config,
-        seed=0, folder=Path(tempfile.mkdtemp()), progress=progress(clock),
+        seed=0, folder=scratch(), progress=progress(clock),
     )  # fmt: skip
     timed(clock)
 

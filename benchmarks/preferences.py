@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import shutil
 import statistics
@@ -20,13 +21,17 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from transformers import AutoTokenizer
+
 import burnish
 from burnish.algorithms.preference_losses import LOSSES
 from burnish.annotation.store import Store
-from burnish.config.schema import Recipe
+from burnish.config.schema import Recipe, Sampling
 from burnish.data.feedback import paired_rows, preference_groups
+from burnish.data.render import render_each, render_response
 from burnish.data.sources import read_rows
 from burnish.evaluation.summary import compare, estimate
+from burnish.models.sources import resolve
 from burnish.pipeline.collect import PROJECT
 from burnish.records import Comparison, PreferenceGroup
 from burnish.rewards.base import prompt_text
@@ -54,6 +59,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a folder for the runs")
     parser.add_argument("--data", help="losses: HH's pairs")
     parser.add_argument("--pairs", type=int, default=600, help="losses: pairs to train on")
+    parser.add_argument(
+        "--judge-pairs", type=int, default=600, help="losses: pairs of other prompts that train the reward model"
+    )
+    parser.add_argument("--heldout", type=int, default=150, help="losses: prompts whose pairs are held out")
+    parser.add_argument(
+        "--max-tokens", type=int, default=320, help="losses: of a prompt and an answer; longer pairs are not taken"
+    )
     parser.add_argument("--losses", nargs="*", default=list(LOSSES))
     parser.add_argument("--noise", type=float, nargs="*", default=[0.25, 0.4])
     parser.add_argument("--annotators", type=int, default=3, help="noise: votes on each pair")
@@ -69,14 +81,15 @@ def losses(options: argparse.Namespace) -> None:
     """Held-out accuracy, win rate over the base model under the disjoint reward model, length, KL: a row for each loss."""
     if options.data is None:
         raise SystemExit("--data names HH's pairs (helpful.jsonl.gz)")
-    groups = preference_groups(read_rows(options.data)).items
+    groups = _short(preference_groups(read_rows(options.data)).items, max_tokens=options.max_tokens)
     judged = [g for g in groups if _third(g) == 0]
     learnt = [g for g in groups if _third(g) != 0]
-    judge_data = _write_pairs(options.out / "judge.jsonl", judged[: options.pairs])
-    data = _write_pairs(options.out / "pairs.jsonl", learnt[: round(options.pairs / 0.8)])
+    heldout = options.heldout / (options.heldout + options.pairs)
+    judge_data = _write_pairs(options.out / "judge.jsonl", judged[: round(options.judge_pairs / (1 - heldout))])
+    data = _write_pairs(options.out / "pairs.jsonl", learnt[: options.pairs + options.heldout])
     common = (
-        "model.max_length=384", "data.too_long=drop", "data.demonstrations=null", "data.prompts=null", "data.heldout=0.2",
-        "evaluate.prompts=100", "preference.eval_every=100000", *options.set,
+        f"model.max_length={options.max_tokens + Sampling().max_new_tokens}", "data.demonstrations=null", "data.prompts=null",
+        f"data.heldout={heldout:.4f}", "preference.eval_every=100000", *options.set,
     )  # fmt: skip
     judge = options.out / "judge"
     burnish.run(
@@ -154,7 +167,8 @@ _QUICKSTART = (
 
 
 def _noisy_pairs(base: Path, out: Path, *, noise: float, annotators: int, seed: int) -> float:
-    """Two answers of each prompt with the share of `annotators` who prefer the first, each wrong with probability `noise`.
+    """The best and the worst answer to each prompt, as the gold taste has it, in random order, and the share of `annotators` who prefer
+    the first, each wrong with probability `noise`.
 
     Returns the share of pairs whose majority is wrong; half of the exact ties count.
     """
@@ -166,8 +180,10 @@ def _noisy_pairs(base: Path, out: Path, *, noise: float, annotators: int, seed: 
         texts = sorted(set(task.candidates))
         if len(texts) < 2:
             continue
-        pair = rng.sample(texts, 2)
-        scores = [taste_score(weights, prompt_text(task.prompt), text) for text in pair]
+        tastes = {text: taste_score(weights, prompt_text(task.prompt), text) for text in texts}
+        pair = [min(texts, key=tastes.__getitem__), max(texts, key=tastes.__getitem__)]
+        rng.shuffle(pair)
+        scores = [tastes[text] for text in pair]
         if scores[0] == scores[1]:
             continue
         better = scores[0] > scores[1]
@@ -189,6 +205,18 @@ def _write_pairs(path: Path, groups: Sequence[PreferenceGroup]) -> Path:
     return path
 
 
+def _short(groups: Sequence[PreferenceGroup], *, max_tokens: int) -> list[PreferenceGroup]:
+    """The groups whose answers, each with its prompt, are at most `max_tokens` long."""
+    tokenizer = AutoTokenizer.from_pretrained(resolve(Recipe().model.name)[0])
+
+    def render(group: PreferenceGroup) -> PreferenceGroup:
+        for answer in group.responses:
+            render_response(tokenizer, group.prompt, answer, max_tokens=max_tokens)
+        return group
+
+    return [group for group, _ in render_each(groups, render, too_long="drop").items]
+
+
 def _third(group: PreferenceGroup) -> int:
     opening = next(m["content"] for m in group.prompt.messages if m["role"] == "user")
     return int.from_bytes(blake2b(opening.encode(), digest_size=4).digest(), "big") % 3
@@ -202,7 +230,7 @@ def _recipe(*overrides: str) -> Recipe:
 
 def _take_over(source: Path, target: Path) -> None:
     if not target.is_dir():
-        shutil.copytree(source, target)
+        shutil.copytree(source, target, copy_function=os.link)  # nothing writes into a finished model
 
 
 def _result(folder: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from rlvr_task import Curve, correct
 from run import peer_python
+from work import scratch
 
 import burnish
 from burnish.algorithms.recipes import ROWS
@@ -88,7 +89,7 @@ def ours(name: str, task: dict[str, Any], recipe: Recipe) -> list[dict[str, Any]
     curve = Curve(measure, every=how["every"])
     curve.tick(0)
     train_online(
-        roles, sampler, LastNumber(), prompts_of(task["train"], "t"), config=config, seed=seed, folder=Path(tempfile.mkdtemp()),
+        roles, sampler, LastNumber(), prompts_of(task["train"], "t"), config=config, seed=seed, folder=scratch(),
         progress=lambda done, total, *_: curve.tick(done, last=done == total),
     )  # fmt: skip
     return curve.points

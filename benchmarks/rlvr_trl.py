@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from peft import LoraConfig
 from rlvr_task import Curve, correct, messages
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer
+from work import scratch
 
 
 def reward(completions: list[Any], answer: list[str], **_: Any) -> list[float]:
@@ -45,7 +45,7 @@ def main() -> None:
     model = AutoModelForCausalLM.from_pretrained(task["model"], dtype=torch.float32)
     rows = [{"prompt": messages(row), "answer": row["answer"]} for row in task["train"]]
     config = GRPOConfig(
-        output_dir=tempfile.mkdtemp(), max_steps=how["steps"], per_device_train_batch_size=how["prompts"] * how["group"],
+        output_dir=str(scratch()), max_steps=how["steps"], per_device_train_batch_size=how["prompts"] * how["group"],
         num_generations=how["group"], max_completion_length=how["new_tokens"], temperature=1.0, beta=0.0, epsilon=0.2,
         loss_type="grpo", scale_rewards="group", learning_rate=how["learning_rate"], lr_scheduler_type="linear",
         warmup_steps=how["warmup_steps"], adam_beta2=0.95, weight_decay=0.0, max_grad_norm=1.0, gradient_checkpointing=False, bf16=False,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -13,7 +12,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 from trl import PPOConfig, PPOTrainer
-from work import NEW_TOKENS, PPO_PROMPTS, Clock, arguments, report, texts
+from work import NEW_TOKENS, PPO_PROMPTS, Clock, arguments, report, scratch, texts
 
 
 def main() -> None:
@@ -34,7 +33,7 @@ def main() -> None:
     )
     rows = [{"input_ids": tokenizer(text)["input_ids"]} for text in texts(PPO_PROMPTS)]
     config = PPOConfig(
-        output_dir=tempfile.mkdtemp(), total_episodes=PPO_PROMPTS * (options.steps + 1), per_device_train_batch_size=PPO_PROMPTS,
+        output_dir=str(scratch()), total_episodes=PPO_PROMPTS * (options.steps + 1), per_device_train_batch_size=PPO_PROMPTS,
         gradient_accumulation_steps=1, num_mini_batches=1, num_ppo_epochs=1, local_rollout_forward_batch_size=PPO_PROMPTS,
         response_length=NEW_TOKENS, learning_rate=options.learning_rate, missing_eos_penalty=None, num_sample_generations=0, report_to=[],
         save_strategy="no", use_cpu=True, bf16=False,

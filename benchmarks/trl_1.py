@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -46,6 +45,7 @@ from work import (
     mean,
     report,
     reward,
+    scratch,
     texts,
 )
 
@@ -89,7 +89,7 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     clock = Clock()
     common = dict(
-        output_dir=tempfile.mkdtemp(), max_steps=options.steps + (1 if options.workload == "grpo" else 2), learning_rate=options.learning_rate, lr_scheduler_type="constant",
+        output_dir=str(scratch()), max_steps=options.steps + (1 if options.workload == "grpo" else 2), learning_rate=options.learning_rate, lr_scheduler_type="constant",
         warmup_steps=0, weight_decay=0.0, max_grad_norm=1.0, gradient_checkpointing=False, bf16=False, use_cpu=True, logging_steps=1,
         report_to=[], save_strategy="no", seed=options.seed, disable_tqdm=True,
     )  # fmt: skip

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import resource
+import shutil
 import statistics
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -67,6 +70,13 @@ def batch(rows: int) -> list[str]:
 def reward(text: str) -> float:
     """What GRPO is paid for: any reward that differs within a group does."""
     return float(text.count("e"))
+
+
+def scratch() -> Path:
+    """A folder for checkpoints, which are large: it is gone when the program ends."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 @dataclass
