@@ -21,6 +21,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from scipy import stats
 from transformers import AutoTokenizer
 
 import burnish
@@ -156,6 +157,9 @@ def noise(options: argparse.Namespace) -> None:
                     }
                 )  # fmt: skip
                 _table(options.out, rows, by="way", shown=("win rate", "accuracy", "kl", "labels wrong"))
+    for level in options.noise:
+        for way in options.ways[1:]:
+            print(_difference(rows, f"{way}, noise {level:g}", f"{options.ways[0]}, noise {level:g}"))
 
 
 _QUICKSTART = (
@@ -238,7 +242,7 @@ def _result(folder: Path) -> dict[str, Any]:
 
 
 def _table(out: Path, rows: Sequence[dict[str, Any]], *, by: str, shown: Sequence[str]) -> None:
-    """One line for each value of `by`: the mean over its runs, and, of several, the standard error over seeds; of one, its interval."""
+    """One line for each value of `by`: the mean over its runs with its interval over seeds; of a single run its own interval."""
     (out / "rows.json").write_text(json.dumps(rows, indent=1))
     lines = ["| " + " | ".join((by, "runs", *shown)) + " |", "|" + "---|" * (len(shown) + 2)]
     for value in dict.fromkeys(row[by] for row in rows):
@@ -251,18 +255,31 @@ def _table(out: Path, rows: Sequence[dict[str, Any]], *, by: str, shown: Sequenc
     print(text, flush=True)
 
 
+def _difference(rows: Sequence[dict[str, Any]], way: str, other: str) -> str:
+    """The mean difference in win rate between runs of the same seed and labels, in points."""
+    rates = {(row["way"], row["seed"]): row["win rate"]["value"] for row in rows}
+    gaps = [100 * (rates[way, seed] - rates[other, seed]) for seed in dict.fromkeys(row["seed"] for row in rows)]
+    return f"{way} − {other}, points: {_over_seeds(gaps, digits=1)}"
+
+
+def _over_seeds(values: Sequence[float], *, digits: int) -> str:
+    """The mean, and of several its 95 % interval by Student's t: what another choice of seeds may give."""
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return f"{mean:.{digits}f}"
+    half = stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
+    return f"{mean:.{digits}f} ({mean - half:.{digits}f} to {mean + half:.{digits}f})"
+
+
 def _cell(values: Sequence[Any]) -> str:
     found = [(estimate(v), v) for v in values if v is not None]
     numbers = [e.value if e is not None else float(v) for e, v in found]
     if not numbers:
         return ""
-    mean = statistics.fmean(numbers)
-    if len(numbers) > 1:
-        return f"{mean:.3f} ± {statistics.stdev(numbers) / len(numbers) ** 0.5:.3f}"
     only = found[0][0]
-    return f"{mean:.3f}" + (
-        f" ({only.low:.3f} to {only.high:.3f})" if only is not None and only.low is not None else ""
-    )
+    if len(numbers) == 1 and only is not None and only.low is not None:
+        return f"{only.value:.3f} ({only.low:.3f} to {only.high:.3f})"
+    return _over_seeds(numbers, digits=3)
 
 
 if __name__ == "__main__":
