@@ -65,7 +65,7 @@ def planned(shape: ModelShape, sequences: int, length: int, *, recompute: bool) 
         memory.frozen(shape, "backbone"),
         memory.learner(shape, "adapter", rank=LORA_RANK),
         memory.gradient(shape, rank=LORA_RANK),
-        memory.activations(shape, micro, rank=LORA_RANK, recompute=recompute),
+        memory.activations(shape, micro, recompute=recompute),
         memory.logits(shape, micro * length / (PROMPT + length)),
     ]
     return memory.total(parts)

@@ -113,7 +113,7 @@ def planned_memory(row: Training, work: Work, shape: ModelShape) -> float:
     parts.append(memory.gradient(shape, rank=rank))
     frozen = {"grpo": 1, "ppo": 2}.get(row.workload, 0)
     parts += [memory.frozen(shape, "frozen")] * (0 if row.lora else frozen)
-    parts.append(memory.activations(shape, micro, rank=rank, recompute=row.recompute))
+    parts.append(memory.activations(shape, micro, recompute=row.recompute))
     if work.scored:
         scored = micro * work.scored / work.tokens
         parts.append(memory.logits(shape, scored, buffers=2 if row.workload == "ppo" else 1))

@@ -60,10 +60,14 @@ def test_a_run_that_does_not_fit_is_told_what_would():
 
 
 def test_the_mildest_change_comes_first():
-    peak = make_plan(_recipe(), SMOLLM2, DATA, CPU).peak
-    almost = Machine("almost enough", peak - 1e8, 400e9, 20e9)
-    changes = settings_that_fit(_recipe(), SMOLLM2, DATA, almost)
-    assert changes == tuple(f"{stage}.optimiser.micro_batch_tokens=512" for stage in ("sft", "reward", "ppo"))
+    def changes(*stages: str) -> tuple[str, ...] | None:
+        peak = make_plan(_recipe(), SMOLLM2, DATA, CPU, stages=stages).peak
+        almost = Machine("almost enough", peak - 1e8, 400e9, 20e9)
+        return settings_that_fit(_recipe(), SMOLLM2, DATA, almost, stages=stages)
+
+    trainers = ("sft", "reward", "ppo")
+    assert changes(*trainers) == tuple(f"{stage}.optimiser.micro_batch_tokens=512" for stage in trainers)
+    assert changes("evaluate") == tuple(f"{s}.sampling.products=int8" for s in ("collect", "ppo", "evaluate"))
 
 
 def test_seven_billion_parameters_on_gpus():

@@ -91,9 +91,9 @@ def test_what_is_kept_for_the_backward_pass(lora: bool, recompute: bool):
 
     slope = (kept(640) - kept(320)) / 320
     if recompute:  # torch holds the layers' inputs where no hook sees them
-        assert slope < 0.3 * 4 * shape.kept_per_token(lora=lora)
+        assert slope < 0.3 * 4 * shape.kept_per_token()
     else:
-        assert slope == pytest.approx(4 * shape.kept_per_token(lora=lora), rel=0.15)
+        assert slope == pytest.approx(4 * shape.kept_per_token(), rel=0.15)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from burnish.batch import Layout, Segment
 from burnish.errors import UserError
 from burnish.models import packed_attention, sources
+from burnish.models.lean import keep_less
 from burnish.models.matmul import use_fast_exact_matmul
 from burnish.models.precision import multiply_in_bfloat16
 from burnish.models.tiny import tiny_model, tiny_tokenizer
@@ -154,6 +155,7 @@ def _narrowed(backbone: Backbone, products: torch.dtype | None) -> Backbone:
 
 
 def _placed(model: nn.Module, dtype: torch.dtype, device: str) -> nn.Module:
+    keep_less(model)
     return model.to(device=device, dtype=dtype).eval()
 
 

@@ -54,19 +54,16 @@ def packed_attention(
     """
     if segments is None or attention_mask is not None:
         raise ValueError("packed attention is driven by segments: call the model through a View")
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
     for segment in segments:
         seen = _seen(segments, segment)
         if sliding_window is not None and seen > sliding_window:
             raise NotImplementedError(f"a sequence of {seen} tokens is longer than the sliding window {sliding_window}")
     if query.device.type == "cpu" and not dropout:
         return _OnCpu.apply(query, key, value, segments, scaling).transpose(1, 2), None
-    outputs = []
+    outputs, groups = [], query.shape[1] // key.shape[1]
     for segment in segments:
         own = slice(segment.start, segment.stop)
-        k, v = (_keys(x, segments, segment) for x in (key, value))
+        k, v = (_keys(x, segments, segment, groups) for x in (key, value))
         mask = _mask(own.stop - own.start, k.shape[2], torch.bool, query.device) if segment.parent is not None else None
         q = query[:, :, own]
         outputs.append(
@@ -81,18 +78,21 @@ class _OnCpu(torch.autograd.Function):
     """torch's flash attention for CPUs, segment by segment.
 
     A function of its own, because autograd would make a gradient as large as the whole batch for every slice of it, and
-    because short segments' products are faster outside oneDNN, in the backward pass as well.
+    because short segments' products are faster outside oneDNN, in the backward pass as well. Keys and values are kept once
+    for all the query heads that share them, the output in the layout in which the next product reads it.
     """
 
     @staticmethod
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, segments: tuple[Segment, ...], scaling: float | None
     ) -> Tensor:
-        output = torch.empty_like(query)
+        _, heads, tokens, width = query.shape
+        output = query.new_empty(1, tokens, heads, width).transpose(1, 2)
+        groups = heads // key.shape[1]
         sums = []
         for segment in segments:
             own, how = slice(segment.start, segment.stop), _how(segment, segments, query, scaling)
-            k, v = (_keys(x, segments, segment) for x in (key, value))
+            k, v = (_keys(x, segments, segment, groups) for x in (key, value))
             with _library_for(segment):
                 output[:, :, own], logsumexp = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
                     query[:, :, own], k, v, **how
@@ -108,15 +108,17 @@ class _OnCpu(torch.autograd.Function):
         query, key, value, output, *sums = ctx.saved_tensors
         segments: tuple[Segment, ...] = ctx.segments
         by_query, by_key, by_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
+        groups = query.shape[1] // key.shape[1]
         for segment, logsumexp in zip(segments, sums, strict=True):
             own, how = slice(segment.start, segment.stop), _how(segment, segments, query, ctx.scaling)
-            k, v = (_keys(x, segments, segment) for x in (key, value))
+            k, v = (_keys(x, segments, segment, groups) for x in (key, value))
             with _library_for(segment):
                 of_query, of_key, of_value = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
                     grad[:, :, own], query[:, :, own], k, v, output[:, :, own], logsumexp, **how
                 )
             by_query[:, :, own] = of_query
-            for total, part in ((by_key, of_key), (by_value, of_value)):
+            for total, of_heads in ((by_key, of_key), (by_value, of_value)):
+                part = of_heads.unflatten(1, (-1, groups)).sum(2) if groups > 1 else of_heads
                 shared = part.shape[2] - (segment.stop - segment.start)
                 total[:, :, own] += part[:, :, shared:]
                 if segment.parent is not None:
@@ -142,13 +144,13 @@ def _seen(segments: tuple[Segment, ...], segment: Segment) -> int:
     return segment.stop - segment.start + (parent.stop - parent.start if parent is not None else 0)
 
 
-def _keys(x: Tensor, segments: tuple[Segment, ...], segment: Segment) -> Tensor:
-    """[1, H, seen, d]: a segment's part of the keys or values, its parent's before it."""
-    own = x[:, :, segment.start : segment.stop]
-    if segment.parent is None:
-        return own
-    parent = segments[segment.parent]
-    return torch.cat((x[:, :, parent.start : parent.stop], own), dim=2)
+def _keys(x: Tensor, segments: tuple[Segment, ...], segment: Segment, groups: int) -> Tensor:
+    """[1, H, seen, d] of [1, H / groups, T, d]: a segment's part of the keys or values, its parent's before it."""
+    seen = x[:, :, segment.start : segment.stop]
+    if segment.parent is not None:
+        parent = segments[segment.parent]
+        seen = torch.cat((x[:, :, parent.start : parent.stop], seen), dim=2)
+    return seen.repeat_interleave(groups, dim=1) if groups > 1 else seen
 
 
 @lru_cache(maxsize=32)

@@ -74,14 +74,12 @@ def micro_batch(tokens: float, limit: int) -> float:
     return limit if most // limit > least // limit else most / math.ceil(most / limit)
 
 
-def activations(
-    shape: ModelShape, tokens: float, *, rank: int | None, recompute: bool = False, precision: Precision = FLOAT32
-) -> Part:
+def activations(shape: ModelShape, tokens: float, *, recompute: bool = False, precision: Precision = FLOAT32) -> Part:
     """What a micro-batch of `tokens` leaves for its backward pass, and the few wide tensors in flight."""
     in_flight = 6 * shape.mlp + 4 * shape.width
     return Part(
         "activations of a micro-batch",
-        precision.weight * tokens * (shape.kept_per_token(lora=rank is not None, recompute=recompute) + in_flight),
+        precision.weight * tokens * (shape.kept_per_token(recompute=recompute) + in_flight),
         passing=True,
     )
 
@@ -119,7 +117,7 @@ def training(
             for role in roles
         ),
         gradient(shape, rank=rank, precision=precision),
-        activations(shape, tokens, rank=rank, recompute=recompute, precision=precision),
+        activations(shape, tokens, recompute=recompute, precision=precision),
         *([logits(shape, scored, buffers=buffers)] if scored else []),
     ]
 

@@ -130,10 +130,14 @@ def _milder(recipe: Recipe) -> Iterator[dict[str, Any]]:
     recompute = {f"{s}.optimiser.gradient_checkpointing": True for s in trainers}
     yield recompute
     yield {**recompute, **smaller[-1]}
+    samplers = [s for s in ("collect", "ppo", "online", "evaluate") if s in recipe.stages]
+    narrow = {f"{s}.sampling.products": "int8" for s in samplers}
+    yield from ({**narrow, **cut} for cut in ({}, *smaller))
+    yield {**narrow, **recompute, **smaller[-1]}
     if adapters:
         yield adapters
         yield from ({**adapters, **cut} for cut in smaller)
-        yield {**adapters, **recompute, **smaller[-1]}
+        yield {**adapters, **narrow, **recompute, **smaller[-1]}
 
 
 def _changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:

@@ -96,16 +96,15 @@ class ModelShape:
         """Numbers that the keys and values of one token take."""
         return 2 * self.layers * self.kv_heads * self.head_dim
 
-    def kept_per_token(self, *, lora: bool, recompute: bool = False) -> int:
+    def kept_per_token(self, *, recompute: bool = False) -> int:
         """Numbers that one token leaves for the backward pass of all layers, or with `recompute` of one layer and the
         inputs of the others.
 
-        A layer keeps its two inputs and their normalised forms; the queries, repeated keys and values, the output of
-        attention and its copy in the layout of the next product; gate, SiLU, up and their product. Where every weight is
-        trained the two norms keep what their own weight multiplies as well.
+        A layer keeps its two inputs and their normalised forms; the queries, keys and values and the output of attention;
+        gate, up and their product (`burnish.models.lean`).
         """
-        wide = self.heads * self.head_dim
-        layer = (4 if lora else 6) * self.width + 5 * wide + 4 * self.mlp
+        attention = 2 * (self.heads + self.kv_heads) * self.head_dim
+        layer = 4 * self.width + attention + 3 * self.mlp
         return layer + self.layers * self.width if recompute else self.layers * layer
 
     def forward_flops(self, tokens: float, scored: float, *, context: float = 0.0) -> float:
