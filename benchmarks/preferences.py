@@ -110,13 +110,18 @@ def losses(options: argparse.Namespace) -> None:
             rate = compare(found, loss, "base", "reward model")
             rows.append(
                 {
-                    "loss": loss, "seed": seed, "accuracy": found["preference"]["accuracy"],
+                    "loss": loss, "seed": seed, "before": _accuracy_before(out), "accuracy": found["preference"]["accuracy"],
                     "win rate": None if rate is None else {"value": rate.value, "low": rate.low, "high": rate.high},
                     "words": model["length"], "kl": model["kl_ref"], "falls": found["preference"]["chosen_falls"],
                     "seconds": json.loads((out / "preference" / "stage.json").read_text())["seconds"],
                 }
             )  # fmt: skip
-            _table(options.out, rows, by="loss", shown=("accuracy", "win rate", "words", "kl", "falls", "seconds"))
+            _table(
+                options.out,
+                rows,
+                by="loss",
+                shown=("before", "accuracy", "win rate", "words", "kl", "falls", "seconds"),
+            )
 
 
 def noise(options: argparse.Namespace) -> None:
@@ -239,6 +244,12 @@ def _take_over(source: Path, target: Path) -> None:
 
 def _result(folder: Path) -> dict[str, Any]:
     return {stage: json.loads((folder / stage / "result.json").read_text()) for stage in ("preference", "evaluate")}
+
+
+def _accuracy_before(folder: Path) -> float:
+    """Held-out accuracy before the first step: without a reference it is that of the model's own likelihoods, not a coin's."""
+    first = (folder / "preference" / "metrics.jsonl").read_text().splitlines()[0]
+    return float(json.loads(first)["eval_rewards/accuracies_before"])
 
 
 def _table(out: Path, rows: Sequence[dict[str, Any]], *, by: str, shown: Sequence[str]) -> None:
