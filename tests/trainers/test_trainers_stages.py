@@ -7,6 +7,7 @@ import torch
 
 from burnish.algorithms.advantages import RunningMoments
 from burnish.batch import Batch, TokenSequence
+from burnish.config.online import Algorithm, Online
 from burnish.config.schema import Ppo
 from burnish.models.adapters import LoraSpec, add_adapter
 from burnish.models.backbone import Backbone
@@ -15,6 +16,8 @@ from burnish.models.roles import Roles, View, adapter_roles
 from burnish.records import Completion, Prompt, Reward, Rollout
 from burnish.rewards.model import RewardModelScorer
 from burnish.trainers import stages
+from burnish.trainers.online import policy_terms
+from burnish.trainers.rules import rules_of
 
 SPEC = LoraSpec(4, 8.0)
 
@@ -70,6 +73,28 @@ def test_old_logprobs_are_the_trainers_when_there_are_several_updates(roles: Rol
         batch = stages.to_batch([wrong], [Reward(0.0)], roles, config=config, beta=0.0, moments=RunningMoments()).batch
         assert batch["old_logprobs"].tolist() == pytest.approx(list(expected), abs=1e-4)
         assert batch["sampler_logprobs"].tolist() == [-1.0, -2.0, -3.0]
+
+
+def test_a_single_update_takes_old_logprobs_from_the_loss_where_the_sampler_is_not_exact(roles: Roles):
+    """The penalty stands in the loss, so no pass is made before it; loss, weights and distance are those of a run with the pass."""
+    rollouts = [_rollout((258, 5), (20, 21, 256), roles), _rollout((258, 5), (30, 31), roles)]
+    grpo = {"algorithm": Algorithm(name="grpo", beta=0.5), "responses_per_prompt": 2, "sampling": {"top_k": 3}}
+    makes, adaptive = Online(**grpo), Online(**grpo, kl_target=1.0)
+    batches = [
+        stages.to_batch(rollouts, [Reward(1.0), Reward(0.0)], roles, config=config, beta=0.5, moments=RunningMoments())
+        for config in (makes, adaptive)
+    ]
+    assert "old_logprobs" not in batches[0].batch.columns
+    assert "old_logprobs" in batches[1].batch.columns
+    found = []
+    for prepared, config in zip(batches, (makes, adaptive), strict=True):
+        (term,) = policy_terms(roles.policy, prepared.batch, rules=rules_of(config), beta=0.5)
+        found.append(term())
+    torch.testing.assert_close(found[0].loss, found[1].loss)
+    for name in ("kl", "kl_ref", "kl_ref_per_token"):
+        assert float(found[0].sums[name]) == pytest.approx(batches[1].metrics[name], abs=1e-5)
+        assert name not in batches[0].metrics
+    assert float(found[0].sums["importance_mean"]) == pytest.approx(batches[1].metrics["importance_mean"], abs=1e-5)
 
 
 def test_reward_tricks_act_in_order(roles: Roles):

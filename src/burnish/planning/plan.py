@@ -272,7 +272,9 @@ class _Estimate:
             parts.append(self._frozen("reference"))
         parts = memory.in_turns(parts, self._engine(rollouts, config.sampling))
         several = config.epochs * config.mini_batches > 1
-        passes = row.needs_reference + (several or (row.needs_reference and not config.sampling.follows_the_model))
+        late = row.kl == "loss" and config.kl_target is None  # the loss has the distance from the reference soon enough
+        early = row.needs_reference and not config.sampling.follows_the_model and not late
+        passes = row.needs_reference + (several or early)
         step = self._generate(rollouts, config.sampling, prompts=config.prompts_per_step)
         step += passes * self._forward(rollouts, length, answer)
         step += config.epochs * self._train(rollouts, length, answer, rank, config.optimiser)

@@ -224,6 +224,11 @@ def policy_term(
     entropy = mean(per_token=scored.entropy_P)
     sums = {"policy_loss": policy_loss.detach(), "entropy": entropy.detach()}
     sums |= {name: mean(per_token=value.float()) for name, value in stats.items()}
+    if "ref_logprobs" in columns and "old_logprobs" not in columns:  # with a single update the loss sees them first
+        gone = {"logprobs": now_P.detach(), "ref_logprobs": columns["ref_logprobs"]}
+        log_ratio_P = gone["logprobs"] - gone["ref_logprobs"]
+        sums |= {"kl_ref": log_ratio_P.sum() / max(1, sequences), "kl_ref_per_token": mean(per_token=log_ratio_P)}
+        sums["kl"] = mean(per_token=kl_estimate(**gone, estimator="k3"))
     if rules.kl_in_loss:
         penalty = _penalty(now_P, columns, sequence_of_P, batch, rules=rules, total_of=total_of, sequences=sequences)
         total = total + (row.beta if beta is None else beta) * penalty
@@ -302,7 +307,11 @@ def _penalty(
     sequences: int,
 ) -> Tensor:
     """KL(π ‖ π_ref) as a loss: per token and averaged as the surrogate is, or of whole completions and averaged over them."""
-    estimator, ref_P, old_P = rules.algorithm.kl_estimator, columns["ref_logprobs"], columns["old_logprobs"]
+    estimator, ref_P, old_P = (
+        rules.algorithm.kl_estimator,
+        columns["ref_logprobs"],
+        columns.get("old_logprobs", now_P.detach()),
+    )
     if rules.algorithm.kl_level == "token":
         kl_P = kl_estimate(logprobs=now_P, ref_logprobs=ref_P, estimator=estimator)
         return total_of(kl_P * (now_P - old_P).exp() if rules.kl_ratio_factor else kl_P)

@@ -63,6 +63,11 @@ class Rules:
         return self.algorithm.kl == "loss" and self.algorithm.needs_reference
 
     @property
+    def loss_knows_kl(self) -> bool:
+        """Whether nothing asks for the distance from the reference before the loss, with a single update, has it."""
+        return self.kl_in_loss and self.kl_target is None
+
+    @property
     def kl_in_reward(self) -> bool:
         """Whether the reward holds a penalty."""
         return self.algorithm.kl == "reward"

@@ -53,8 +53,8 @@ def to_batch(
     The four log-probabilities of a token have four names: `sampler_logprobs` (the engine's), `old_logprobs` (the trainer's
     before this update), `ref_logprobs` (the reference's), and `logprobs`, computed in the loss. With a single update the old
     ones equal the new, so their pass is skipped: the column is then the sampler's, if a reference needs it and the sampler
-    drew from the model's own distribution, or is left out, and the loss takes its own. Where the sampler truncated,
-    penalised or multiplied in less precision, tokens get importance weights.
+    drew from the model's own distribution, or is left out, and the loss takes its own (unless the reward or an adaptive β needs them
+    earlier). Where the sampler truncated, penalised or multiplied in less precision, tokens get importance weights.
     """
     rules = rules_of(config)
     numbers_B = torch.arange(len(rollouts)) // rules.responses_per_prompt
@@ -75,11 +75,11 @@ def to_batch(
     if critic is not None:
         columns["values"] = column(critic.values, batch, max_tokens=limit)
     exact = rules.sampling.follows_the_model and roles.policy.backbone.samples_exactly
-    if rules.updates > 1 or (reference is not None and not exact):
+    if rules.updates > 1 or (reference is not None and not exact and not rules.loss_knows_kl):
         columns["old_logprobs"] = column(
             lambda b: roles.policy.logprobs(b, temperature=temperature).logprobs_P, batch, max_tokens=limit
         )
-    elif reference is not None:
+    elif reference is not None and exact:
         columns["old_logprobs"] = sampler_P
     batch = batch.with_columns(**columns)
     scores_B, moments = _scores(rollouts, rewards, rules=rules, moments=moments)
@@ -156,7 +156,7 @@ def _with_advantages(
     """The batch with `advantages` (and `returns`, where there is a critic), and what there is to say of them."""
     row, metrics = rules.algorithm, dict[str, float]()
     kl_P = torch.zeros(batch.trained_tokens)
-    if "ref_logprobs" in batch.columns:
+    if "ref_logprobs" in batch.columns and "old_logprobs" in batch.columns:
         log_ratio_P = batch["old_logprobs"] - batch["ref_logprobs"]
         metrics |= {
             "kl_ref": float(log_ratio_P.sum()) / len(batch),
