@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import subprocess
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from functools import partial
 import torch
 from work import LORA_ALPHA, LORA_RANK, report
 
-from burnish.batch import Batch, TokenSequence
+from burnish.batch import Batch, TokenSequence, cut
 from burnish.config.schema import Optimiser
 from burnish.models.adapters import LoraSpec, add_adapter
 from burnish.models.backbone import load_backbone
@@ -58,16 +57,10 @@ def one(model: str, sequences: int, length: int, *, recompute: bool) -> None:
 
 def planned(shape: ModelShape, sequences: int, length: int, *, recompute: bool) -> float:
     """Bytes, as `burnish plan` counts them."""
-    at_once = max(1, Optimiser().micro_batch_tokens // (PROMPT + length))
-    micro = math.ceil(sequences / math.ceil(sequences / at_once)) * (PROMPT + length)
-    parts = [
-        memory.program(),
-        memory.frozen(shape, "backbone"),
-        memory.learner(shape, "adapter", rank=LORA_RANK),
-        memory.gradient(shape, rank=LORA_RANK),
-        memory.activations(shape, micro, recompute=recompute),
-        memory.logits(shape, micro * length / (PROMPT + length)),
-    ]
+    costs = [PROMPT + length] * sequences
+    micro = max(len(run) for run in cut(costs, Optimiser().micro_batch_tokens)) * (PROMPT + length)
+    scored = micro * length / (PROMPT + length)
+    parts = [memory.program(), *memory.training(shape, micro, scored, rank=LORA_RANK, recompute=recompute)]
     return memory.total(parts)
 
 

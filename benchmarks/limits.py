@@ -106,20 +106,16 @@ def planned_memory(row: Training, work: Work, shape: ModelShape) -> float:
     rank = RANK if row.lora else None
     precision = Precision(matrix=2) if row.products == "bfloat16" else FLOAT32
     micro = memory.micro_batch(work.tokens, row.micro)
-    parts = [memory.program()]
-    parts += [memory.frozen(shape, "backbone", precision)] if row.lora else []
-    learners = 2 if row.workload == "ppo" else 1
-    parts += [memory.learner(shape, "learner", rank=rank) for _ in range(learners)]
-    parts.append(memory.gradient(shape, rank=rank))
+    ppo = row.workload == "ppo"
+    parts = memory.training(
+        shape, micro, micro * work.scored / work.tokens, rank=rank, recompute=row.recompute, precision=precision,
+        roles=("policy", "critic") if ppo else ("model",), buffers=2 if ppo else 1,
+    )  # fmt: skip
     frozen = {"grpo": 1, "ppo": 2}.get(row.workload, 0)
-    parts += [memory.frozen(shape, "frozen")] * (0 if row.lora else frozen)
-    parts.append(memory.activations(shape, micro, recompute=row.recompute))
-    if work.scored:
-        scored = micro * work.scored / work.tokens
-        parts.append(memory.logits(shape, scored, buffers=2 if row.workload == "ppo" else 1))
+    parts = [memory.program(), *parts, *[memory.frozen(shape, "frozen")] * (0 if row.lora else frozen)]
     parts.append(Part("adapters of frozen roles", 4.0 * shape.adapter(RANK) if row.lora else 0.0))
     if row.workload in ("grpo", "ppo"):
-        rows = PPO_PROMPTS if row.workload == "ppo" else PROMPTS * GROUP
+        rows = PPO_PROMPTS if ppo else PROMPTS * GROUP
         narrow = row.sampler == "int8"
         engine = memory.engine(shape, rows=rows, length=NEW_TOKENS + 16, precision=precision, int8=narrow)
         parts = memory.in_turns(parts, engine)

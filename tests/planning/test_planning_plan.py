@@ -70,6 +70,14 @@ def test_the_mildest_change_comes_first():
     assert changes("evaluate") == tuple(f"{s}.sampling.products=int8" for s in ("collect", "ppo", "evaluate"))
 
 
+def test_a_gpu_is_not_offered_products_that_it_does_not_have():
+    peak = make_plan(
+        _recipe(), SEVEN, DATA, Machine("a GPU", 80e9, 990e12, 3350e9, weight_bytes=2), stages=["evaluate"]
+    ).peak
+    almost = Machine("a GPU", peak - 1e8, 990e12, 3350e9, weight_bytes=2)
+    assert settings_that_fit(_recipe(), SEVEN, DATA, almost, stages=["evaluate"]) is None
+
+
 def test_seven_billion_parameters_on_gpus():
     """16-bit weights, float32 masters and moments: 18 bytes a trained weight with its gradient, spread over the devices."""
     eight = Machine("8 GPUs", 80e9, 990e12, 3350e9, devices=8, weight_bytes=2)

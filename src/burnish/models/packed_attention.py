@@ -60,10 +60,10 @@ def packed_attention(
             raise NotImplementedError(f"a sequence of {seen} tokens is longer than the sliding window {sliding_window}")
     if query.device.type == "cpu" and not dropout:
         return _OnCpu.apply(query, key, value, segments, scaling).transpose(1, 2), None
-    outputs, groups = [], query.shape[1] // key.shape[1]
+    outputs = []
     for segment in segments:
         own = slice(segment.start, segment.stop)
-        k, v = (_keys(x, segments, segment, groups) for x in (key, value))
+        k, v = (_keys(x, segments, segment, heads=query.shape[1]) for x in (key, value))
         mask = _mask(own.stop - own.start, k.shape[2], torch.bool, query.device) if segment.parent is not None else None
         q = query[:, :, own]
         outputs.append(
@@ -88,11 +88,10 @@ class _OnCpu(torch.autograd.Function):
     ) -> Tensor:
         _, heads, tokens, width = query.shape
         output = query.new_empty(1, tokens, heads, width).transpose(1, 2)
-        groups = heads // key.shape[1]
         sums = []
         for segment in segments:
             own, how = slice(segment.start, segment.stop), _how(segment, segments, query, scaling)
-            k, v = (_keys(x, segments, segment, groups) for x in (key, value))
+            k, v = (_keys(x, segments, segment, heads=query.shape[1]) for x in (key, value))
             with _library_for(segment):
                 output[:, :, own], logsumexp = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
                     query[:, :, own], k, v, **how
@@ -108,17 +107,16 @@ class _OnCpu(torch.autograd.Function):
         query, key, value, output, *sums = ctx.saved_tensors
         segments: tuple[Segment, ...] = ctx.segments
         by_query, by_key, by_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
-        groups = query.shape[1] // key.shape[1]
         for segment, logsumexp in zip(segments, sums, strict=True):
             own, how = slice(segment.start, segment.stop), _how(segment, segments, query, ctx.scaling)
-            k, v = (_keys(x, segments, segment, groups) for x in (key, value))
+            k, v = (_keys(x, segments, segment, heads=query.shape[1]) for x in (key, value))
             with _library_for(segment):
                 of_query, of_key, of_value = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
                     grad[:, :, own], query[:, :, own], k, v, output[:, :, own], logsumexp, **how
                 )
             by_query[:, :, own] = of_query
             for total, of_heads in ((by_key, of_key), (by_value, of_value)):
-                part = of_heads.unflatten(1, (-1, groups)).sum(2) if groups > 1 else of_heads
+                part = of_heads.unflatten(1, (total.shape[1], -1)).sum(2)
                 shared = part.shape[2] - (segment.stop - segment.start)
                 total[:, :, own] += part[:, :, shared:]
                 if segment.parent is not None:
@@ -144,13 +142,13 @@ def _seen(segments: tuple[Segment, ...], segment: Segment) -> int:
     return segment.stop - segment.start + (parent.stop - parent.start if parent is not None else 0)
 
 
-def _keys(x: Tensor, segments: tuple[Segment, ...], segment: Segment, groups: int) -> Tensor:
-    """[1, H, seen, d] of [1, H / groups, T, d]: a segment's part of the keys or values, its parent's before it."""
+def _keys(x: Tensor, segments: tuple[Segment, ...], segment: Segment, *, heads: int) -> Tensor:
+    """[1, H, seen, d] of [1, H_kv, T, d], for H `heads` of queries: a segment's part of the keys or values, its parent's before it."""
     seen = x[:, :, segment.start : segment.stop]
     if segment.parent is not None:
         parent = segments[segment.parent]
         seen = torch.cat((x[:, :, parent.start : parent.stop], seen), dim=2)
-    return seen.repeat_interleave(groups, dim=1) if groups > 1 else seen
+    return seen.repeat_interleave(heads // seen.shape[1], dim=1) if heads > seen.shape[1] else seen
 
 
 @lru_cache(maxsize=32)

@@ -106,7 +106,8 @@ def settings_that_fit(
     recipe: Recipe, shape: ModelShape, data: DataSize, machine: Machine, *, stages: Sequence[str] | None = None
 ) -> tuple[str, ...] | None:
     """The mildest changes to the recipe with which it fits the machine's memory; None if none of them is enough."""
-    for changes in _milder(recipe):
+    # 8-bit products are made on CPUs, whose weights are float32
+    for changes in _milder(recipe, narrowing=machine.weight_bytes == 4):
         changed = _changed(recipe, changes)
         if make_plan(changed, shape, data, machine, stages=stages).peak <= machine.memory:
             return tuple(
@@ -115,7 +116,7 @@ def settings_that_fit(
     return None
 
 
-def _milder(recipe: Recipe) -> Iterator[dict[str, Any]]:
+def _milder(recipe: Recipe, *, narrowing: bool) -> Iterator[dict[str, Any]]:
     """From what costs nothing but a little speed to what trains less."""
     trainers = [s for s in ("sft", "reward", "preference", "ppo", "online") if s in recipe.stages]
     adapters: dict[str, Any] = {}
@@ -131,9 +132,10 @@ def _milder(recipe: Recipe) -> Iterator[dict[str, Any]]:
     yield recompute
     yield {**recompute, **smaller[-1]}
     samplers = [s for s in ("collect", "ppo", "online", "evaluate") if s in recipe.stages]
-    narrow = {f"{s}.sampling.products": "int8" for s in samplers}
-    yield from ({**narrow, **cut} for cut in ({}, *smaller))
-    yield {**narrow, **recompute, **smaller[-1]}
+    narrow = {f"{s}.sampling.products": "int8" for s in samplers} if narrowing else {}
+    if narrow:
+        yield from ({**narrow, **cut} for cut in ({}, *smaller))
+        yield {**narrow, **recompute, **smaller[-1]}
     if adapters:
         yield adapters
         yield from ({**adapters, **cut} for cut in smaller)

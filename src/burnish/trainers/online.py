@@ -223,14 +223,16 @@ def policy_term(
     mean = partial(aggregate, mask=None, denominator=denominator if measured is None else measured)
     entropy = mean(per_token=scored.entropy_P)
     sums = {"policy_loss": policy_loss.detach(), "entropy": entropy.detach()}
+    if "ref_logprobs" in columns and "old_logprobs" not in columns:  # they are not known before the loss
+        log_ratio_P = old_P - columns["ref_logprobs"]
+        stats["kl_ref_per_token"] = log_ratio_P
+        stats["kl"] = kl_estimate(logprobs=old_P, ref_logprobs=columns["ref_logprobs"], estimator="k3")
+        sums["kl_ref"] = log_ratio_P.sum() / max(1, sequences)
     sums |= {name: mean(per_token=value.float()) for name, value in stats.items()}
-    if "ref_logprobs" in columns and "old_logprobs" not in columns:  # with a single update the loss sees them first
-        gone = {"logprobs": now_P.detach(), "ref_logprobs": columns["ref_logprobs"]}
-        log_ratio_P = gone["logprobs"] - gone["ref_logprobs"]
-        sums |= {"kl_ref": log_ratio_P.sum() / max(1, sequences), "kl_ref_per_token": mean(per_token=log_ratio_P)}
-        sums["kl"] = mean(per_token=kl_estimate(**gone, estimator="k3"))
     if rules.kl_in_loss:
-        penalty = _penalty(now_P, columns, sequence_of_P, batch, rules=rules, total_of=total_of, sequences=sequences)
+        penalty = _penalty(
+            now_P, old_P, columns, sequence_of_P, batch, rules=rules, total_of=total_of, sequences=sequences
+        )
         total = total + (row.beta if beta is None else beta) * penalty
         sums["kl_loss"] = penalty.detach()
     if rules.entropy_coefficient:
@@ -298,6 +300,7 @@ def _importance(
 
 def _penalty(
     now_P: Tensor,
+    old_P: Tensor,
     columns: Mapping[str, Tensor],
     sequence_of_P: Tensor,
     batch: Batch,
@@ -307,11 +310,7 @@ def _penalty(
     sequences: int,
 ) -> Tensor:
     """KL(π ‖ π_ref) as a loss: per token and averaged as the surrogate is, or of whole completions and averaged over them."""
-    estimator, ref_P, old_P = (
-        rules.algorithm.kl_estimator,
-        columns["ref_logprobs"],
-        columns.get("old_logprobs", now_P.detach()),
-    )
+    estimator, ref_P = rules.algorithm.kl_estimator, columns["ref_logprobs"]
     if rules.algorithm.kl_level == "token":
         kl_P = kl_estimate(logprobs=now_P, ref_logprobs=ref_P, estimator=estimator)
         return total_of(kl_P * (now_P - old_P).exp() if rules.kl_ratio_factor else kl_P)
