@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from burnish.batch import Segment
-from burnish.models import matmul
+from burnish.models import matmul, processor
 from burnish.models.packed_attention import packed_attention
 
 # A prompt of 5 tokens with two continuations, then a sequence of its own.
@@ -26,8 +27,9 @@ def switch() -> Iterator[object]:
     matmul.use_fast_exact_matmul.cache_clear()
 
 
-def test_the_faster_library_is_as_exact(switch):
+def test_the_faster_library_is_as_exact(switch, monkeypatch: pytest.MonkeyPatch):
     switch.fp32_precision = "none"
+    monkeypatch.setattr(matmul, "vendor", lambda: "AuthenticAMD")
     generator = torch.Generator().manual_seed(1)
     a, b = torch.randn(300, 576, generator=generator), torch.randn(576, 960, generator=generator)
     exact = a.double() @ b.double()
@@ -50,9 +52,26 @@ def test_rounding_to_bfloat16_is_refused(switch, monkeypatch: pytest.MonkeyPatch
         return product(a, b)
 
     switch.fp32_precision = "none"
+    monkeypatch.setattr(matmul, "vendor", lambda: "AuthenticAMD")
     monkeypatch.setattr(torch.Tensor, "__matmul__", rounding)
     assert not matmul.use_fast_exact_matmul()
     assert switch.fp32_precision == "none"
+
+
+def test_an_intel_processor_keeps_its_own_library(switch, monkeypatch: pytest.MonkeyPatch):
+    switch.fp32_precision = "none"
+    monkeypatch.setattr(matmul, "vendor", lambda: "GenuineIntel")
+    assert not matmul.use_fast_exact_matmul()
+    assert switch.fp32_precision == "none"
+
+
+def test_what_the_processor_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    said = "processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu avx512_vnni\n\nprocessor\t: 1\nvendor_id\t: other\n"
+    (tmp_path / "cpuinfo").write_text(said)
+    monkeypatch.setattr(processor, "_INFO", tmp_path / "cpuinfo")
+    assert (processor.vendor(), processor.flags()) == ("GenuineIntel", {"fpu", "avx512_vnni"})
+    monkeypatch.setattr(processor, "_INFO", tmp_path / "none")
+    assert (processor.vendor(), processor.flags()) == ("", set())
 
 
 def test_a_precision_chosen_by_the_user_is_left_alone(switch):

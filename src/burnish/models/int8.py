@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from burnish.errors import UserError
+from burnish.models.processor import flags
 
 _LARGEST = 127.0
 _ZERO = 128  # inputs are stored as unsigned bytes, which is what the processor multiplies with signed weights
@@ -80,9 +81,7 @@ def available() -> bool:
 @lru_cache(maxsize=1)
 def fast_here() -> bool:
     """Whether this processor multiplies bytes faster than float32."""
-    from burnish.models.precision import processor_flags
-
-    return available() and bool(processor_flags() & {"avx512_vnni", "avx_vnni", "amx_int8", "i8mm"})
+    return available() and bool(flags() & {"avx512_vnni", "avx_vnni", "amx_int8", "i8mm"})
 
 
 def _prepack(weight_NK: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import weakref
 from functools import lru_cache
-from pathlib import Path
 from types import MethodType
 
 import torch
@@ -17,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from burnish.models.int8 import Int8Matrix
+from burnish.models.processor import flags
 
 NAMES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -27,7 +27,7 @@ _last: tuple[weakref.ref[Tensor], int, Tensor] | None = None
 def _has_instructions() -> bool:
     """Whether this processor has instructions for bfloat16. Thin products, which wait for memory, are then faster in it;
     whether training's are must be measured (`burnish.planning.machine.bfloat16_speed`)."""
-    return torch.backends.mkldnn.is_available() and bool(processor_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
+    return torch.backends.mkldnn.is_available() and bool(flags() & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def multiply_in_bfloat16(decoder: nn.Module) -> None:
@@ -78,11 +78,3 @@ def product(x: Tensor, weight: Tensor | Int8Matrix) -> Tensor:
 def _forward(linear: nn.Linear, x: Tensor) -> Tensor:
     return F.linear(x.to(linear.weight.dtype), linear.weight, linear.bias).to(x.dtype)
 
-
-def processor_flags() -> set[str]:
-    """What the processor says it can do, in the kernel's names; empty where it does not say."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return set()
-    return set(next((line for line in lines if line.startswith(("flags", "Features"))), "").partition(":")[2].split())
