@@ -239,8 +239,9 @@ class NativeEngine:
                 f"a prompt and its completion need {longest} tokens; the model's context is {self._context}"
             )
         rows = min(self._max_rows, len(requests))
-        shape = (rows, self._kv_heads, longest, self._head_dim)
-        self._cache = [(self._embedding.new_zeros(shape), self._embedding.new_zeros(shape)) for _ in self._layers]
+        # One block, which goes back to the system whole: [layer, keys or values, row, head, place, width].
+        shape = (len(self._layers), 2, rows, self._kv_heads, longest, self._head_dim)
+        self._cache = self._embedding.new_zeros(shape)
         places = torch.arange(longest, device=self._embedding.device)[None]
         self._turns: dict[str, tuple[Tensor, Tensor]] = {}
         for kind in dict.fromkeys(self._layer_types):
@@ -263,7 +264,7 @@ class NativeEngine:
             if progress is not None:
                 progress(len(active))
             self._retire(active, params, done)
-        self._cache, self._logits_RV, self._scratch_RV = [], self._embedding[:0], self._embedding[:0]
+        self._cache = self._logits_RV = self._scratch_RV = self._embedding[:0]
         return [completion for completion in done if completion is not None]
 
     def _admit(self, waiting: list[_Sequence], free: int, *, idle: bool) -> list[_Sequence]:
@@ -338,9 +339,7 @@ class NativeEngine:
             last = active.pop()
             if last is not sequence:
                 active[row] = last
-                for keys, values in self._cache:
-                    keys[row, :, : last.length].copy_(keys[len(active), :, : last.length])
-                    values[row, :, : last.length].copy_(values[len(active), :, : last.length])
+                self._cache[:, :, row, :, : last.length] = self._cache[:, :, len(active), :, : last.length]
 
     def _holds_stop(self, sequence: _Sequence, params: SamplingParams) -> bool:
         """Whether a stop string stands at the end of what was written (in the last token, or across the last few)."""
@@ -395,19 +394,23 @@ class NativeEngine:
         lengths = [s.length for s in active]
         positions = torch.tensor(lengths, device=device)
         seen = max(lengths) + 1
-        mask = (torch.arange(seen, device=device) <= positions[:, None])[:, None, None, :]
+        unseen = torch.arange(seen, device=device) > positions[:, None]
+        bias = self._embedding.new_zeros(unseen.shape).masked_fill_(unseen, -torch.inf)
+        bias = bias.repeat_interleave(self._kv_heads, dim=0)[:, None]
         rows = torch.arange(len(active), device=device)
         groups = self._heads // self._kv_heads
+        # The query heads that share a key head stand in the place of query positions: keys are never repeated. A row's heads
+        # are sequences of their own.
+        known = self._cache[:, :, : len(active), :, :seen].view(len(self._layers), 2, -1, seen, self._head_dim)
+        keys_of, values_of = known[:, 0].unbind(), known[:, 1].unbind()
 
         def attend(number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             keys, values = self._cache[number]
             keys[rows, :, positions] = k
             values[rows, :, positions] = v
-            # The query heads that share a key head stand in the place of query positions: keys are never repeated.
-            grouped = q.view(len(active), self._kv_heads, groups, self._head_dim)
-            known = keys[: len(active), :, :seen], values[: len(active), :, :seen]
-            mixed = _attention(grouped, *known, mask, scale=self._attention_scale)
-            return mixed.reshape(len(active), self._heads, self._head_dim)
+            grouped = q.reshape(-1, groups, self._head_dim)
+            mixed = _attention(grouped, keys_of[number], values_of[number], bias, scale=self._attention_scale)
+            return mixed.view(len(active), self._heads, self._head_dim)
 
         self._write_logits(self._run(tokens, positions, attend), 0)
 
@@ -455,13 +458,13 @@ def _turned(weight: Tensor | None) -> Tensor | None:
     return None if weight is None else weight.T
 
 
-def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, *, scale: float) -> Tensor:
-    """Attention of few queries on many keys. On a CPU two batched products take half of the fused kernel's time."""
+def _attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, *, scale: float) -> Tensor:
+    """Attention of few queries on many keys, [N, few, d] on [N, many, d], `bias` added to the scores. On a CPU two batched
+    products take half of the fused kernel's time."""
     if q.device.type != "cpu":
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
     with small_products():
-        scores = (q * scale) @ k.transpose(-1, -2)
-        return scores.masked_fill_(~mask, -torch.inf).softmax(dim=-1) @ v
+        return torch.baddbmm(bias, q, k.transpose(1, 2), alpha=scale).softmax(dim=-1).bmm(v)
 
 
 def _rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
