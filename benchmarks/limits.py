@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from work import GROUP, MICRO_TOKENS, NEW_TOKENS, PPO_PROMPTS, PROMPTS
+from work import BATCH, GROUP, MICRO_TOKENS, NEW_TOKENS, PPO_PROMPTS, PROMPTS
 
 from burnish.planning import memory
 from burnish.planning.machine import Machine
@@ -105,16 +105,16 @@ def planned_memory(row: Training, work: Work, shape: ModelShape) -> float:
     """Bytes of a training workload, by the same functions that `burnish plan` uses."""
     rank = RANK if row.lora else None
     precision = Precision(matrix=2) if row.products == "bfloat16" else FLOAT32
-    micro = memory.micro_batch(work.tokens, row.micro)
-    ppo = row.workload == "ppo"
+    online, ppo = row.workload in ("grpo", "ppo"), row.workload == "ppo"
+    micro = memory.micro_batch(work.tokens, row.micro, examples=work.sequences if online else BATCH)
     parts = memory.training(
         shape, micro, micro * work.scored / work.tokens, rank=rank, recompute=row.recompute, precision=precision,
-        roles=("policy", "critic") if ppo else ("model",), buffers=2 if ppo else 1,
+        roles=("policy", "critic") if ppo else ("model",), buffers=2 if online else 1,
     )  # fmt: skip
     frozen = {"grpo": 1, "ppo": 2}.get(row.workload, 0)
     parts = [memory.program(), *parts, *[memory.frozen(shape, "frozen")] * (0 if row.lora else frozen)]
     parts.append(Part("adapters of frozen roles", 4.0 * shape.adapter(RANK) if row.lora else 0.0))
-    if row.workload in ("grpo", "ppo"):
+    if online:
         rows = PPO_PROMPTS if ppo else PROMPTS * GROUP
         narrow = row.sampler == "int8"
         engine = memory.engine(shape, rows=rows, length=NEW_TOKENS + 16, precision=precision, int8=narrow)

@@ -378,11 +378,11 @@ def _about_reward_model(data: ReportData) -> Remark | None:
 
 def _about_agreement(data: ReportData) -> Remark | None:
     collect = part(data, "collect")
-    alpha, said = estimate(collect.get("alpha")), collect.get("alpha_warning")
+    alpha, said = estimate(collect.get("alpha")), str(collect.get("alpha_warning") or "")
     low = alpha is not None and alpha.value < _LOW_ALPHA
     if not low and not said:
         return None
-    texts = [str(said)] if said else []
+    texts = [f"{said[:1].upper()}{said[1:]}."] if said else []
     if low:
         texts.insert(
             0,

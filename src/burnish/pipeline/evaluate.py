@@ -26,6 +26,7 @@ from burnish.records import Prompt, Reward, Rollout
 from burnish.rewards.base import prompt_text
 from burnish.rewards.model import RewardModelScorer
 from burnish.rewards.taste import PROPERTIES, property_matrix, taste_score
+from burnish.runs.manifest import release_memory
 from burnish.trainers.stages import column, sequence_of
 
 
@@ -54,6 +55,7 @@ def run(context: Context) -> None:
         sampled[name] = _sample(context, backbone, prompts)
         context.say(f"sampled {len(prompts)} held-out prompts from the {name} model")
         del backbone
+        release_memory()  # what its sampler took stays in the heap, in pieces that the next model does not fit into
     kl = {name: _kl(context, trained[name], sampled[name], reference) for name in trained if name != "sft"}
     scores = _reward_scores(context, reference, sampled)
     weights = recipe.taste.model_dump()

@@ -173,7 +173,10 @@ class _Estimate:
         count = data.demonstrations or data.comparisons
         rank = _rank(config.lora)
         length = data.prompt_tokens + data.answer_tokens
-        parts = self._training(config.optimiser, rank, config.batch_size * length, scored=data.answer_tokens / length)
+        batch = config.batch_size * length
+        parts = self._training(
+            config.optimiser, rank, batch, examples=config.batch_size, scored=data.answer_tokens / length
+        )
         evaluations = 1 + max(1, config.epochs * count / config.batch_size / config.eval_every)
         heldout = data.heldout_demonstrations or data.heldout_comparisons
         seconds = self._train(config.epochs * count, length, data.answer_tokens, rank, config.optimiser)
@@ -197,7 +200,7 @@ class _Estimate:
         heldout = data.heldout_comparisons if people else prompts * self.recipe.data.heldout
         rank = _rank(config.lora)
         tokens = data.prompt_tokens + responses * data.answer_tokens
-        parts = self._training(config.optimiser, rank, config.batch_size * tokens)
+        parts = self._training(config.optimiser, rank, config.batch_size * tokens, examples=config.batch_size)
         evaluations = 2 + config.epochs * prompts / config.batch_size / config.eval_every
         seconds = self._train(config.epochs * prompts, tokens, 0.0, rank, config.optimiser)
         seconds += self._forward(evaluations * heldout, tokens, 0.0)
@@ -226,7 +229,8 @@ class _Estimate:
             seconds += self._forward(reads * prompts + evaluations * heldout, tokens, scored)
         tokens = data.prompt_tokens + answers * data.answer_tokens
         scored = answers * data.answer_tokens / tokens
-        parts = self._training(config.optimiser, rank, config.batch_size * tokens, scored=scored)
+        batch = config.batch_size * tokens
+        parts = self._training(config.optimiser, rank, batch, examples=config.batch_size, scored=scored)
         if config.rounds > 1:
             parts.append(self._engine(prompts * config.online.responses_per_prompt, config.online.sampling))
         return StagePlan("preference", tuple(parts), seconds + STAGE_SECONDS)
@@ -240,8 +244,9 @@ class _Estimate:
         batch = rollouts * length / config.mini_batches
         rank = config.lora.r if adapters else None
         parts = self._training(
-            config.optimiser, rank, batch, scored=data.answer_tokens / length, roles=("policy", "critic"), buffers=2
-        )
+            config.optimiser, rank, batch, examples=rollouts / config.mini_batches, scored=data.answer_tokens / length,
+            roles=("policy", "critic"), buffers=2,
+        )  # fmt: skip
         if adapters:
             parts.append(self._adapter("reward adapter", (self.recipe.reward.lora or config.lora).r))
         else:
@@ -268,8 +273,9 @@ class _Estimate:
         rank = config.lora.r if adapters else None
         learning = ("policy", "critic") if row.needs_critic else ("policy",)
         parts = self._training(
-            config.optimiser, rank, batch, scored=answer / length, roles=learning, buffers=len(learning)
-        )
+            config.optimiser, rank, batch, examples=rollouts / config.mini_batches, scored=answer / length, roles=learning,
+            buffers=2,
+        )  # fmt: skip
         if row.needs_reference and not adapters:
             parts.append(self._frozen("reference"))
         parts = memory.in_turns(parts, self._engine(rollouts, config.sampling))
@@ -327,12 +333,13 @@ class _Estimate:
         rank: int | None,
         batch: float,
         *,
+        examples: float,
         scored: float = 0.0,
         roles: tuple[str, ...] = ("model",),
         buffers: int = 1,
     ) -> list[Part]:
-        """The program and a learner whose batches have `batch` tokens, of which it scores the share `scored`."""
-        tokens = memory.micro_batch(batch, how.micro_batch_tokens)
+        """The program and a learner whose batches of `examples` have `batch` tokens, of which it scores the share `scored`."""
+        tokens = memory.micro_batch(batch, how.micro_batch_tokens, examples=examples)
         parts = memory.training(
             self.shape, tokens, scored * tokens, rank=rank, recompute=how.gradient_checkpointing, precision=self._precision,
             roles=roles, buffers=buffers,
