@@ -58,16 +58,18 @@ def one(model: str, sequences: int, length: int, *, recompute: bool) -> None:
 def planned(shape: ModelShape, sequences: int, length: int, *, recompute: bool) -> float:
     """Bytes, as `burnish plan` counts them."""
     costs = [PROMPT + length] * sequences
-    micro = max(len(run) for run in cut(costs, Optimiser().micro_batch_tokens)) * (PROMPT + length)
+    runs = cut(costs, Optimiser().micro_batch_tokens)
+    micro = max(map(len, runs)) * (PROMPT + length) * (memory.HEAP if len(runs) > 1 else 1.0)
     scored = micro * length / (PROMPT + length)
     parts = [memory.program(), *memory.training(shape, micro, scored, rank=LORA_RANK, recompute=recompute)]
     return memory.total(parts)
 
 
-def seconds(shape: ModelShape, sequences: int, length: int, flops: float) -> float:
+def seconds(shape: ModelShape, sequences: int, length: int, flops: float, *, recompute: bool = False) -> float:
     """Of a step, as `burnish plan` estimates them."""
     tokens = sequences * (PROMPT + length)
-    work = shape.training_flops(tokens, sequences * length, lora=True, context=(PROMPT + length) / 2)
+    context = (PROMPT + length) / 2
+    work = shape.training_flops(tokens, sequences * length, lora=True, recompute=recompute, context=context)
     return work / (TRAINING_SHARE * flops)
 
 
@@ -93,8 +95,9 @@ def main() -> None:
                 row = json.loads(out.read().strip().splitlines()[-1])
             name = f"{sequences} × {PROMPT + length}{' again' if recompute else ''}"
             size = planned(shape, sequences, length, recompute=recompute) / 1e9
+            time_s = seconds(shape, sequences, length, flops, recompute=recompute)
             print(
-                f"{name:>20}{row['step_s']:8.2f}{seconds(shape, sequences, length, flops):9.2f}{row['peak_gb']:8.2f}{size:9.2f}",
+                f"{name:>20}{row['step_s']:8.2f}{time_s:9.2f}{row['peak_gb']:8.2f}{size:9.2f}",
                 flush=True,
             )
     print("\non paper, 8 × 288 tokens on this machine, float32, LoRA")

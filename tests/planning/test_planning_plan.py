@@ -193,5 +193,6 @@ def test_the_largest_micro_batch_by_hand():
     spread = 1 + 2.5 * memory.VARIATION / 100**0.5  # of a batch of 100 examples: an eighth
     assert memory.micro_batch(500, 1024, examples=100) == pytest.approx(500 * spread)  # one, larger than the mean
     assert memory.micro_batch(1000, 1024, examples=100) == 1024  # some batches fit into one that is nearly full
-    assert memory.micro_batch(1400, 1024, examples=100) == pytest.approx(700 * spread)  # two halves
-    assert memory.micro_batch(1400, 1024, examples=4) == 1024  # few examples: some batches are twice as long as others
+    assert memory.micro_batch(1400, 1024, examples=100) == pytest.approx(memory.HEAP * 700 * spread)  # two halves
+    # few examples: some batches are twice as long as others
+    assert memory.micro_batch(1400, 1024, examples=4) == pytest.approx(memory.HEAP * 1024)

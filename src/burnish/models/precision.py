@@ -77,4 +77,3 @@ def product(x: Tensor, weight: Tensor | Int8Matrix) -> Tensor:
 
 def _forward(linear: nn.Linear, x: Tensor) -> Tensor:
     return F.linear(x.to(linear.weight.dtype), linear.weight, linear.bias).to(x.dtype)
-

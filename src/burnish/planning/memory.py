@@ -11,8 +11,9 @@ PROGRAM = 0.62e9
 """Python, torch, transformers and what they load, measured."""
 SLACK = 1.06
 """What the allocator holds beyond what is in use, measured."""
-HEAP = 1.22
-"""What activations take of glibc's heap, of what they need: large tensors that stay and go in turn leave holes, measured."""
+HEAP = 1.45
+"""What a micro-batch takes of glibc's heap, of what it needs, where a step has several, measured: each finds the holes that the one
+before left, and they do not fit."""
 VARIATION = 0.5
 """Standard deviation of an example's tokens, of their mean; of the shipped demonstrations and of HH."""
 CHUNK = 512
@@ -73,11 +74,15 @@ def gradient(shape: ModelShape, *, rank: int | None, precision: Precision = FLOA
 
 
 def micro_batch(tokens: float, limit: int, *, examples: float) -> float:
-    """Tokens of the largest micro-batch, where batches of `examples` have `tokens` in the mean and are cut evenly into as few as
-    `limit` allows. Of a training's hundred batches the largest is 2.5 standard deviations away."""
+    """Tokens of the largest micro-batch, as the heap takes them, where batches of `examples` have `tokens` in the mean and are cut
+    evenly into as few as `limit` allows. Of a training's hundred batches the largest is 2.5 standard deviations away."""
     spread = min(0.9, 2.5 * VARIATION / math.sqrt(max(1.0, examples)))
     least, most = tokens * (1 - spread), tokens * (1 + spread)
-    return limit if most // limit > least // limit else most / math.ceil(most / limit)
+    if most <= limit:
+        return most
+    full = most // limit > max(1, least // limit)  # some batch is several full ones
+    several = limit if full else most / math.ceil(most / limit)
+    return max(limit if least <= limit else 0, HEAP * several)
 
 
 def activations(shape: ModelShape, tokens: float, *, recompute: bool = False, precision: Precision = FLOAT32) -> Part:
@@ -85,7 +90,7 @@ def activations(shape: ModelShape, tokens: float, *, recompute: bool = False, pr
     in_flight = 6 * shape.mlp + 4 * shape.width
     return Part(
         "activations of a micro-batch",
-        HEAP * precision.weight * tokens * (shape.kept_per_token(recompute=recompute) + in_flight),
+        precision.weight * tokens * (shape.kept_per_token(recompute=recompute) + in_flight),
         passing=True,
     )
 
