@@ -274,7 +274,7 @@ def test_warning_of_truncation_above_ten_per_cent_only(data):
 def test_warning_of_low_agreement_and_of_what_the_collection_says_itself(data):
     data["collect"]["alpha"] = interval(0.4, 0.05)
     assert titles(data) == ["Annotators agree little"]
-    data["collect"].update(alpha=interval(0.8, 0.05), alpha_warning="Only 12 items were labelled twice.")
+    data["collect"].update(alpha=interval(0.8, 0.05), alpha_warning="only 12 items were labelled twice")
     assert titles(data) == ["Agreement is uncertain"]
     assert warnings(data)[0].text == "Only 12 items were labelled twice."
 
