@@ -339,7 +339,8 @@ class _Estimate:
         buffers: int = 1,
     ) -> list[Part]:
         """The program and a learner whose batches of `examples` have `batch` tokens, of which it scores the share `scored`."""
-        tokens = memory.micro_batch(batch, how.micro_batch_tokens, examples=examples)
+        heap = memory.HEAP if self.machine.weight_bytes == 4 else 1.0  # a GPU's allocator is another
+        tokens = memory.micro_batch(batch, how.micro_batch_tokens, examples=examples, heap=heap)
         parts = memory.training(
             self.shape, tokens, scored * tokens, rank=rank, recompute=how.gradient_checkpointing, precision=self._precision,
             roles=roles, buffers=buffers,
