@@ -102,14 +102,12 @@ class _ChunkedLogSoftmax(torch.autograd.Function):
             grad_logprobs_P = torch.zeros_like(lse_P)
         grad_hidden = torch.empty_like(hidden_PD) if ctx.needs_input_grad[0] else None
         # Sums over chunks are kept wide, so that they do not depend on how many chunks there are.
-        # The first chunk's part is written, not added to zeros.
-        fresh = torch.empty_like if len(targets_P) else torch.zeros_like
-        grad_weight = fresh(weight_VD, dtype=lse_P.dtype) if ctx.needs_input_grad[1] else None
+        grad_weight = torch.zeros_like(weight_VD, dtype=lse_P.dtype) if ctx.needs_input_grad[1] else None
         grad_bias = torch.zeros_like(bias_V, dtype=lse_P.dtype) if ctx.needs_input_grad[2] else None
         buffer = _buffer(hidden_PD, weight_VD, ctx.chunk)
         second = None if grad_entropy_P is None else torch.empty_like(buffer)
         scale = -1.0 / ctx.temperature
-        for number, part in enumerate(_parts(len(targets_P), ctx.chunk)):
+        for part in _parts(len(targets_P), ctx.chunk):
             hidden, by_token = hidden_PD[part], grad_logprobs_P[part]
             log_p = _logits(hidden, weight_VD, bias_V, ctx.temperature, buffer).sub_(lse_P[part, None])
             if second is None or grad_entropy_P is None:
@@ -126,11 +124,9 @@ class _ChunkedLogSoftmax(torch.autograd.Function):
             if grad_hidden is not None:
                 grad_hidden[part].addmm_(descent, weight_VD, beta=0, alpha=scale)
             if grad_weight is not None and grad_weight.dtype == hidden.dtype:
-                grad_weight.addmm_(descent.T, hidden, beta=min(number, 1), alpha=scale)
-            elif grad_weight is not None and number:
-                grad_weight.add_(descent.T @ hidden, alpha=scale)
+                grad_weight.addmm_(descent.T, hidden, alpha=scale)
             elif grad_weight is not None:
-                grad_weight.copy_(descent.T @ hidden).mul_(scale)
+                grad_weight.add_(descent.T @ hidden, alpha=scale)
         grad_weight = None if grad_weight is None else grad_weight.to(weight_VD.dtype)
         grad_bias = None if grad_bias is None else grad_bias.to(bias_V.dtype)
         return grad_hidden, grad_weight, grad_bias, None, None, None, None

@@ -31,6 +31,11 @@ class Machine:
     devices: int = 1
     weight_bytes: int = 4
 
+    @property
+    def is_cpu(self) -> bool:
+        """Whether this is no accelerator: weights are float32 on a CPU, and shorter elsewhere."""
+        return self.weight_bytes == 4
+
 
 def free_memory() -> float:
     """Bytes that this process could still take: what the system calls available, or what its control group leaves."""

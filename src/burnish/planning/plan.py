@@ -106,8 +106,7 @@ def settings_that_fit(
     recipe: Recipe, shape: ModelShape, data: DataSize, machine: Machine, *, stages: Sequence[str] | None = None
 ) -> tuple[str, ...] | None:
     """The mildest changes to the recipe with which it fits the machine's memory; None if none of them is enough."""
-    # 8-bit products are made on CPUs, whose weights are float32
-    for changes in _milder(recipe, narrowing=machine.weight_bytes == 4):
+    for changes in _milder(recipe, narrowing=machine.is_cpu):  # 8-bit products are made on CPUs
         changed = _changed(recipe, changes)
         if make_plan(changed, shape, data, machine, stages=stages).peak <= machine.memory:
             return tuple(
@@ -173,10 +172,8 @@ class _Estimate:
         count = data.demonstrations or data.comparisons
         rank = _rank(config.lora)
         length = data.prompt_tokens + data.answer_tokens
-        batch = config.batch_size * length
-        parts = self._training(
-            config.optimiser, rank, batch, examples=config.batch_size, scored=data.answer_tokens / length
-        )
+        scored = data.answer_tokens / length
+        parts = self._training(config.optimiser, rank, config.batch_size, length, scored=scored)
         evaluations = 1 + max(1, config.epochs * count / config.batch_size / config.eval_every)
         heldout = data.heldout_demonstrations or data.heldout_comparisons
         seconds = self._train(config.epochs * count, length, data.answer_tokens, rank, config.optimiser)
@@ -200,7 +197,7 @@ class _Estimate:
         heldout = data.heldout_comparisons if people else prompts * self.recipe.data.heldout
         rank = _rank(config.lora)
         tokens = data.prompt_tokens + responses * data.answer_tokens
-        parts = self._training(config.optimiser, rank, config.batch_size * tokens, examples=config.batch_size)
+        parts = self._training(config.optimiser, rank, config.batch_size, tokens)
         evaluations = 2 + config.epochs * prompts / config.batch_size / config.eval_every
         seconds = self._train(config.epochs * prompts, tokens, 0.0, rank, config.optimiser)
         seconds += self._forward(evaluations * heldout, tokens, 0.0)
@@ -229,8 +226,7 @@ class _Estimate:
             seconds += self._forward(reads * prompts + evaluations * heldout, tokens, scored)
         tokens = data.prompt_tokens + answers * data.answer_tokens
         scored = answers * data.answer_tokens / tokens
-        batch = config.batch_size * tokens
-        parts = self._training(config.optimiser, rank, batch, examples=config.batch_size, scored=scored)
+        parts = self._training(config.optimiser, rank, config.batch_size, tokens, scored=scored)
         if config.rounds > 1:
             parts.append(self._engine(prompts * config.online.responses_per_prompt, config.online.sampling))
         return StagePlan("preference", tuple(parts), seconds + STAGE_SECONDS)
@@ -241,10 +237,9 @@ class _Estimate:
         adapters = config.roles == "adapters"
         rollouts = config.prompts_per_step * config.responses_per_prompt
         length = data.prompt_tokens + data.answer_tokens
-        batch = rollouts * length / config.mini_batches
         rank = config.lora.r if adapters else None
         parts = self._training(
-            config.optimiser, rank, batch, examples=rollouts / config.mini_batches, scored=data.answer_tokens / length,
+            config.optimiser, rank, rollouts / config.mini_batches, length, scored=data.answer_tokens / length,
             roles=("policy", "critic"), buffers=2,
         )  # fmt: skip
         if adapters:
@@ -269,12 +264,11 @@ class _Estimate:
         rollouts = config.prompts_per_step * size
         answer = min(data.answer_tokens or config.sampling.max_new_tokens, config.sampling.max_new_tokens)
         length = data.prompt_tokens / size + answer
-        batch = max(rollouts * length / config.mini_batches, length)
+        examples = max(rollouts / config.mini_batches, 1.0)
         rank = config.lora.r if adapters else None
         learning = ("policy", "critic") if row.needs_critic else ("policy",)
         parts = self._training(
-            config.optimiser, rank, batch, examples=rollouts / config.mini_batches, scored=answer / length, roles=learning,
-            buffers=2,
+            config.optimiser, rank, examples, length, scored=answer / length, roles=learning, buffers=2,
         )  # fmt: skip
         if row.needs_reference and not adapters:
             parts.append(self._frozen("reference"))
@@ -316,9 +310,8 @@ class _Estimate:
 
     @property
     def _precision(self) -> Precision:
-        short = self.machine.weight_bytes < 4
         matrix = 2 if self.recipe.model.products == "bfloat16" else None
-        return Precision(self.machine.weight_bytes, 4 if short else 0, self.machine.devices, matrix)
+        return Precision(self.machine.weight_bytes, 0 if self.machine.is_cpu else 4, self.machine.devices, matrix)
 
     def _frozen(self, name: str) -> Part:
         return memory.frozen(self.shape, name, self._precision)
@@ -331,16 +324,16 @@ class _Estimate:
         self,
         how: Optimiser,
         rank: int | None,
-        batch: float,
-        *,
         examples: float,
+        length: float,
+        *,
         scored: float = 0.0,
         roles: tuple[str, ...] = ("model",),
         buffers: int = 1,
     ) -> list[Part]:
-        """The program and a learner whose batches of `examples` have `batch` tokens, of which it scores the share `scored`."""
-        heap = memory.HEAP if self.machine.weight_bytes == 4 else 1.0  # a GPU's allocator is another
-        tokens = memory.micro_batch(batch, how.micro_batch_tokens, examples=examples, heap=heap)
+        """The program and a learner whose batches have `examples` of `length` tokens, of which it scores the share `scored`."""
+        heap = memory.HEAP if self.machine.is_cpu else 1.0  # a GPU's allocator is another
+        tokens = memory.micro_batch(examples * length, how.micro_batch_tokens, examples=examples, heap=heap)
         parts = memory.training(
             self.shape, tokens, scored * tokens, rank=rank, recompute=how.gradient_checkpointing, precision=self._precision,
             roles=roles, buffers=buffers,
