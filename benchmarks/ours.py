@@ -39,6 +39,7 @@ from burnish.generation.base import Request, SamplingParams, request_seed
 from burnish.generation.native import NativeEngine
 from burnish.models.adapters import LoraSpec, add_adapter, save_adapter
 from burnish.models.backbone import Backbone, load_backbone
+from burnish.models.device import resolve
 from burnish.models.heads import ScalarHead
 from burnish.models.precision import NAMES
 from burnish.models.roles import Roles, View, adapter_roles, copy_roles, policy_roles
@@ -57,8 +58,10 @@ OPTIONS = arguments("generate", "sft", "reward", "dpo", "grpo", "ppo", "hh", "hh
 
 
 def load() -> Backbone:
-    """The model, its frozen decoder's matrices in the precision that is asked for."""
-    return load_backbone(OPTIONS.model, products=NAMES[OPTIONS.products])
+    """The model on the device and multiplying in the precision that are asked for."""
+    whole = OPTIONS.workload not in ("generate", "ppo") and not OPTIONS.lora
+    whole = whole or (OPTIONS.workload == "ppo" and OPTIONS.roles == "copies")
+    return load_backbone(OPTIONS.model, products=NAMES[OPTIONS.products], trained=whole, device=resolve(OPTIONS.device))
 
 
 def trained(backbone: Backbone, *, head: bool = False) -> View:

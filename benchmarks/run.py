@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from work import BATCH, GROUP, HH_BATCH, NEW_TOKENS, PPO_PROMPTS, PROMPTS, texts
 
 from burnish.data.prompts import Stream
 from burnish.evaluation.uncertainty import bootstrap_share, paired_difference
+from burnish.models.device import resolve as resolve_device
 from burnish.models.sources import resolve
 from burnish.planning.machine import Machine, this_machine
 from burnish.planning.shape import ModelShape
@@ -101,16 +103,19 @@ def work_of(workload: str, rows: list[dict[str, Any]], steps: int, prompt_tokens
     return Work(tokens, 0.0 if workload == "reward" else answers, BATCH * len(sides))
 
 
-def training(model: str, wanted: set[str], machine: Machine, *, steps: int) -> None:
-    """Time and memory of a step of every training workload in `wanted`."""
+def training(model: str, wanted: set[str], machine: Machine, *, steps: int, device: str, products: str) -> None:
+    """Time and memory of a step of every training workload in `wanted`. Off the CPU, every row and its peer have these `products`."""
     shape = ModelShape.read(Path(model))
     rows_wanted = [row for row in TRAINING if row.workload in wanted]
+    if device != "cpu":  # 8-bit products, and the rows that ask what another precision is worth, are a CPU's
+        kept = [row for row in rows_wanted if row.sampler == "model" and row.products == "float32"]
+        rows_wanted = [replace(row, products=products) for row in kept]
     if not rows_wanted:
         return
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "rows.json"
         rows = make_rows(model, file, "--count", str(BATCH * (steps + 2)))["train"]
-        common = (model, "--steps", str(steps), "--rows", str(file))
+        common = (model, "--steps", str(steps), "--rows", str(file), "--device", device)
         mean_prompt = round(np.mean([len(text) / 4.2 for text in texts(PPO_PROMPTS)]))
         print(
             f"{'':20}{'s/step':>15}{'faster':>15}{'limit':>8}{'share':>7}{'peak GB':>14}{'goal':>6}{'plan':>6}{'loss':>17}"
@@ -121,7 +126,8 @@ def training(model: str, wanted: set[str], machine: Machine, *, steps: int) -> N
             key = (row.workload, kind)
             if key not in peers:
                 lora = ["--lora"] if kind == "LoRA" else []
-                peers[key] = measure(peer_python(row.peer), script, row.workload, *common, *lora)
+                precision = [] if device == "cpu" else ["--products", products]
+                peers[key] = measure(peer_python(row.peer), script, row.workload, *common, *lora, *precision)
             ours, peer = measure(sys.executable, "ours.py", row.workload, *common, *row.flags), peers[key]
             work = work_of(row.workload, rows, steps + 2, mean_prompt)
             limit = training_limit(row.workload, work, shape, machine, lora=row.lora)
@@ -136,14 +142,15 @@ def training(model: str, wanted: set[str], machine: Machine, *, steps: int) -> N
             )
 
 
-def sampling(model: str, machine: Machine, *, steps: int) -> None:
+def sampling(model: str, machine: Machine, *, steps: int, device: str, products: str) -> None:
     """Tokens a second with 1, 8 and 32 sequences, 64 new tokens each."""
     shape = ModelShape.read(Path(model))
-    arguments = ("generate", model, "--steps", str(steps))
-    peers = {
-        "transformers": measure(peer_python("trl"), "transformers_5.py", *arguments),
-        "vLLM": measure(peer_python("vllm"), "vllm_cpu.py", *arguments),
-    }
+    arguments = ("generate", model, "--steps", str(steps), "--device", device)
+    precision = ("float32", "bfloat16", "int8") if device == "cpu" else (products,)
+    how = () if device == "cpu" else ("--products", products)
+    peers = {"transformers": measure(peer_python("trl"), "transformers_5.py", *arguments, *how)}
+    if device == "cpu":
+        peers["vLLM"] = measure(peer_python("vllm"), "vllm_cpu.py", *arguments)
     greedy = peers["transformers"]["greedy"]
     print(
         "\n"
@@ -151,7 +158,7 @@ def sampling(model: str, machine: Machine, *, steps: int) -> None:
         + "".join(f"{n:>14}{'faster':>16}" for n in peers)
     )
     sizes = {name: peer["peak_gb"] for name, peer in peers.items()}
-    for products in ("float32", "bfloat16", "int8"):
+    for products in precision:
         how = ("--sampler", "int8") if products == "int8" else ("--products", products)
         ours = measure(sys.executable, "ours.py", *arguments, *how)
         sizes[f"Burnish {products}"] = ours["peak_gb"]
@@ -240,6 +247,8 @@ def main() -> None:
         help=f"{', '.join(workloads)} (all of them), or {', '.join(HH_RATES)}",
     )
     parser.add_argument("--steps", type=int, default=3, help="steps that are timed")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; the goals are the CPU's")
+    parser.add_argument("--products", choices=["float32", "bfloat16"], default="bfloat16", help="on a GPU, both sides")
     parser.add_argument("--data", help="hh, hh-dpo: a file of HH transcripts, or a hub id")
     parser.add_argument("--pairs", type=int, default=600, help="hh, hh-dpo: pairs to train on")
     parser.add_argument(
@@ -255,13 +264,14 @@ def main() -> None:
     if unknown:
         parser.error(f"there is no workload {', '.join(sorted(unknown))}")
     model = str(resolve("smollm2-135m")[0])
-    machine = this_machine(seconds=1.0)
+    machine = this_machine(resolve_device(options.device), products=options.products, seconds=1.0)
+    how = {"steps": options.steps, "device": options.device, "products": options.products}
     print(
-        f"{machine.name}: {machine.flops / 1e9:.0f} GFLOP/s, {machine.bandwidth / 1e9:.0f} GB/s (fp32; ours first, then the peer)"
+        f"{machine.name}: {machine.flops / 1e9:.0f} GFLOP/s, {machine.bandwidth / 1e9:.0f} GB/s (ours first, then the peer)"
     )
-    training(model, set(options.workloads), machine, steps=options.steps)
+    training(model, set(options.workloads), machine, **how)
     if "generate" in options.workloads:
-        sampling(model, machine, steps=options.steps)
+        sampling(model, machine, **how)
     for workload in HH_RATES:
         if workload in options.workloads:
             hh(workload, model, options)

@@ -36,7 +36,7 @@ def main() -> None:
         output_dir=str(scratch()), total_episodes=PPO_PROMPTS * (options.steps + 1), per_device_train_batch_size=PPO_PROMPTS,
         gradient_accumulation_steps=1, num_mini_batches=1, num_ppo_epochs=1, local_rollout_forward_batch_size=PPO_PROMPTS,
         response_length=NEW_TOKENS, learning_rate=options.learning_rate, missing_eos_penalty=None, num_sample_generations=0, report_to=[],
-        save_strategy="no", use_cpu=True, bf16=False,
+        save_strategy="no", use_cpu=options.device == "cpu", bf16=options.products == "bfloat16",
     )  # fmt: skip
     dataset = Dataset.from_list(rows * (options.steps + 1))
     trainer = PPOTrainer(

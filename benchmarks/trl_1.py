@@ -90,7 +90,7 @@ def main() -> None:
     clock = Clock()
     common = dict(
         output_dir=str(scratch()), max_steps=options.steps + (1 if options.workload == "grpo" else 2), learning_rate=options.learning_rate, lr_scheduler_type="constant",
-        warmup_steps=0, weight_decay=0.0, max_grad_norm=1.0, gradient_checkpointing=False, bf16=False, use_cpu=True, logging_steps=1,
+        warmup_steps=0, weight_decay=0.0, max_grad_norm=1.0, gradient_checkpointing=False, bf16=options.products == "bfloat16", use_cpu=options.device == "cpu", logging_steps=1,
         report_to=[], save_strategy="no", seed=options.seed, disable_tqdm=True,
     )  # fmt: skip
     lora = LoraConfig(

@@ -8,6 +8,7 @@ import json
 import resource
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -43,6 +44,7 @@ def arguments(*workloads: str) -> argparse.Namespace:
     parser.add_argument("--roles", choices=["adapters", "copies"], default="adapters")
     parser.add_argument("--micro", type=int, default=MICRO_TOKENS, help="ours: tokens in a micro-batch")
     parser.add_argument("--recompute", action="store_true", help="gradient checkpointing")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--products", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument(
         "--sampler", choices=["model", "int8"], default="model", help="precision of the sampler's products"
@@ -119,6 +121,9 @@ def mean(values: Sequence[float]) -> float | None:
 
 
 def report(**values: object) -> None:
-    """One JSON object on the last line: the values, and the peak of this process's memory."""
+    """One JSON object on the last line: the values, and the peak of this process's memory, or of the GPU's that torch took."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    torch = sys.modules["torch"]
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        peak = torch.cuda.max_memory_reserved() / 1e9
     print("\n" + json.dumps({**values, "peak_gb": peak}))

@@ -443,7 +443,6 @@ def test_dump_is_readable(tmp_path: Path) -> None:
 
 def test_aliases_name_keys_that_exist() -> None:
     from burnish.config.describe import describe_fields
-    from burnish.config.schema import Recipe
 
     known = {option.key for option in describe_fields(Recipe)}
     for tool, here in ALIASES.items():
@@ -463,9 +462,3 @@ def test_a_recipe_may_be_json(tmp_path: Path) -> None:
     values = {"clip": 1e-05, "name": "a\tb", "numbers": [1e300, -0.0]}
     loaded = load(json.dumps(values), tmp_path)
     assert (loaded.clip, loaded.name, loaded.numbers) == (1e-05, "a\tb", [1e300, -0.0])
-
-
-@pytest.mark.parametrize("change", ["sft.lora=null", "ppo.roles=copies"])
-def test_bfloat16_products_need_adapters(change: str):
-    with pytest.raises(UserError, match="bfloat16, which needs adapters"):
-        load_config(Recipe, None, ["model.products=bfloat16", change])

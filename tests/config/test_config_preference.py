@@ -50,10 +50,6 @@ def test_naming_a_part_of_the_sft_term_leaves_the_rest():
             ["preference.rounds=2", "preference.online.judge=reward_model", "stages=[sft,collect,preference]"],
             "needs the stage reward",
         ),
-        (
-            ["model.products=bfloat16", "preference.lora=null", "stages=[sft,preference]"],
-            "preference trains every weight",
-        ),
     ],
 )
 def test_what_does_not_fit_is_refused(changes: list[str], said: str):

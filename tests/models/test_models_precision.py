@@ -120,3 +120,43 @@ def test_importance_weights_undo_the_samplers_bias():
     f = torch.tensor([1.0, -2.0, 4.0], dtype=torch.float64)
     weight = truncated_importance(old_logprobs=pi.log(), sampler_logprobs=mu.log(), cap=1e9).per_token
     assert float((mu * weight * f).sum()) == pytest.approx(float((pi * f).sum()))
+
+
+def test_where_every_weight_learns_masters_stay_wide():
+    """The products are those of the frozen decoder, to the bit; what learns, and its gradient, is float32."""
+    frozen, trained = (load_backbone("tiny", products=torch.bfloat16, trained=t) for t in (False, True))
+    view = View(trained)
+    assert all(p.dtype == torch.float32 for p in view.train_mode())
+    logprobs = view.logprobs(BATCH).logprobs_P
+    assert torch.equal(logprobs, View(frozen).logprobs(BATCH).logprobs_P)
+    assert not trained.samples_exactly
+    logprobs.mean().backward()
+    exact = View(load_backbone("tiny"))
+    exact.train_mode()
+    exact.logprobs(BATCH).logprobs_P.mean().backward()
+    near, wide = (torch.cat([p.grad.flatten() for p in v.parameters().values()]) for v in (view, exact))
+    assert near.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(near, wide, dim=0) > 0.999
+    name = "model.layers.0.mlp.up_proj.weight"
+    before = view.parameters()[name].detach().clone()
+    torch.optim.SGD(view.parameters().values(), lr=1e-4).step()
+    after = view.parameters()[name].detach()
+    assert (after != before).float().mean() > 0.5
+    assert (
+        after.bfloat16() != before.bfloat16()
+    ).float().mean() < 0.1  # a bfloat16 weight would have stayed where it was
+
+
+def test_the_sampler_takes_over_wide_masters():
+    view = View(load_backbone("tiny", products=torch.bfloat16, trained=True))
+    engine = NativeEngine(view, end_tokens=frozenset({256}))
+    request = Request((5, 6, 7), seed=0)
+    (before,) = engine.generate([request], SamplingParams(4))
+    with torch.no_grad():
+        for weight in view.parameters().values():
+            weight.mul_(1.5)
+    engine.load(view, version=1)
+    (after,) = engine.generate([request], SamplingParams(4))
+    assert before.sampler_logprobs != after.sampler_logprobs
+    told = view.logprobs(Batch((TokenSequence(request.prompt_tokens, after.tokens),))).logprobs_P
+    assert told.tolist() == pytest.approx(after.sampler_logprobs, abs=0.05)

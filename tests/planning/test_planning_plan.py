@@ -72,16 +72,20 @@ def test_the_mildest_change_comes_first():
 
 def test_a_gpu_is_not_offered_products_that_it_does_not_have():
     peak = make_plan(
-        _recipe(), SEVEN, DATA, Machine("a GPU", 80e9, 990e12, 3350e9, weight_bytes=2), stages=["evaluate"]
+        _recipe(),
+        SEVEN,
+        DATA,
+        Machine("a GPU", 80e9, 990e12, 3350e9, weight_bytes=2, is_cpu=False),
+        stages=["evaluate"],
     ).peak
-    almost = Machine("a GPU", peak - 1e8, 990e12, 3350e9, weight_bytes=2)
+    almost = Machine("a GPU", peak - 1e8, 990e12, 3350e9, weight_bytes=2, is_cpu=False)
     assert settings_that_fit(_recipe(), SEVEN, DATA, almost, stages=["evaluate"]) is None
 
 
 def test_seven_billion_parameters_on_gpus():
     """16-bit weights, float32 masters and moments: 18 bytes a trained weight with its gradient, spread over the devices."""
-    eight = Machine("8 GPUs", 80e9, 990e12, 3350e9, devices=8, weight_bytes=2)
-    one = Machine("1 GPU", 80e9, 990e12, 3350e9, devices=1, weight_bytes=2)
+    eight = Machine("8 GPUs", 80e9, 990e12, 3350e9, devices=8, weight_bytes=2, is_cpu=False)
+    one = Machine("1 GPU", 80e9, 990e12, 3350e9, devices=1, weight_bytes=2, is_cpu=False)
     recipe = _recipe("ppo.roles=copies", "sft.lora=null", "reward.lora=null")
     sft = make_plan(recipe, SEVEN, DATA, eight).stages[0]
     sizes = {part.name: part.size for part in sft.parts}

@@ -60,11 +60,12 @@ def _write(pipe: Any, model: str, options: dict[str, Any]) -> None:
         from burnish.cli.chat import model_of
         from burnish.config.schema import Sampling
         from burnish.models.backbone import load_backbone
+        from burnish.models.device import AUTO, resolve
         from burnish.models.roles import View
         from burnish.pipeline.sampling import LocalSampler
         from burnish.records import Prompt
 
-        backbone = load_backbone(model_of(model), say=lambda line: None)
+        backbone = load_backbone(model_of(model), device=resolve(AUTO), say=lambda line: None)
         sampling = Sampling(temperature=options["temperature"], max_new_tokens=options["max_new_tokens"])
         sampler = LocalSampler(
             View(backbone), sampling, seed=options["seed"], max_length=backbone.context, purpose="annotate"

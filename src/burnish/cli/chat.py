@@ -15,6 +15,7 @@ from burnish.config.load import load_config
 from burnish.config.schema import Recipe, Sampling
 from burnish.errors import UserError
 from burnish.models.backbone import load_backbone
+from burnish.models.device import AUTO, resolve
 from burnish.models.roles import View
 from burnish.pipeline.context import Context
 from burnish.pipeline.sampling import LocalSampler
@@ -65,7 +66,7 @@ def converse(model: str, *, vs: str | None, temperature: float, max_new_tokens: 
 
 
 def _speaker(name: str, temperature: float, max_new_tokens: int, seed: int) -> _Speaker:
-    backbone = load_backbone(model_of(name), say=lambda line: print(line, file=sys.stderr))
+    backbone = load_backbone(model_of(name), device=resolve(AUTO), say=lambda line: print(line, file=sys.stderr))
     sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
     return _Speaker(
         name, LocalSampler(View(backbone), sampling, seed=seed, max_length=backbone.context, purpose="chat")

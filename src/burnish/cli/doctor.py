@@ -11,7 +11,7 @@ import typer
 from burnish.errors import UserError
 from burnish.models.int8 import fast_here as int8_is_fast
 from burnish.models.sources import ALIASES, cache_root, cached_models, verify
-from burnish.planning.machine import bfloat16_speed
+from burnish.planning.machine import bfloat16_speed, this_machine
 from burnish.runs.manifest import environment
 from burnish.sandbox import TIERS, Sandbox
 from burnish.sandbox.attacks import attack
@@ -45,7 +45,8 @@ def examine() -> int:
         + ("" if free > 5 else "; a run needs about 3: set BURNISH_CACHE or free some"),
     )
     missing += _models()
-    _line(True, "accelerator", _accelerator())
+    for gpu in _gpus():
+        _line(True, "gpu", gpu)
     _line(True, "bfloat16", _bfloat16())
     _line(
         True,
@@ -102,12 +103,23 @@ def _sandboxes() -> int:
     return leaking
 
 
-def _accelerator() -> str:
+def _gpus() -> list[str]:
+    """A line for each."""
     import torch
 
-    if torch.cuda.is_available():
-        return f"{torch.cuda.get_device_name()} (found, but training runs on the CPU in this version)"
-    return "none: everything runs on the CPU"
+    if not torch.cuda.is_available():
+        lacks = "this torch is built without CUDA" if torch.version.cuda is None else "torch finds none"
+        return [f"none ({lacks}): everything runs on the CPU"]
+    found = []
+    for number in range(torch.cuda.device_count()):
+        device = torch.device("cuda", number)
+        wide, narrow = (this_machine(device, products=products, seconds=0.2) for products in ("float32", "bfloat16"))
+        use = "taken by default" if number == 0 else f"taken with model.device=cuda:{number}"
+        found.append(
+            f"{torch.cuda.get_device_name(device)}, {wide.memory / 1e9:.0f} GB free, {wide.flops / 1e12:.0f} TFLOP/s in "
+            f"float32, {narrow.flops / 1e12:.0f} in bfloat16 (model.products); {use}"
+        )
+    return found
 
 
 def _bfloat16() -> str:

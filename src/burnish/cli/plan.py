@@ -16,11 +16,13 @@ from burnish.planning.shape import ModelShape
 
 
 def show(recipe: Recipe, *, model_config: Path | None, gpu: tuple[int, float, float, float], wage: float) -> int:
-    """Print the plan; 1 if the recipe cannot fit, else 0."""
+    """Print the plan for `gpu` (count, GB, TFLOP/s, GB/s), or with a count of 0 for the recipe's device here; 1 if the recipe
+    cannot fit, else 0."""
     say = lambda line: typer.echo(line, err=True)  # noqa: E731
     shape = ModelShape.read(model_config) if model_config is not None else shape_of(recipe.model.name, say=say)
-    machine = this_machine() if not gpu[0] else _gpus(*gpu)
-    data = data_size(Context(recipe, Path()))
+    context = Context(recipe, Path())
+    machine = _gpus(*gpu) if gpu[0] else this_machine(context.device, products=recipe.model.products)
+    data = data_size(context)
     plan = make_plan(recipe, shape, data, machine)
     name = model_config or recipe.model.name
     typer.echo(f"{name}: {shape.parameters / 1e6:,.1f} M parameters, {shape.layers} layers of width {shape.width}")
@@ -35,5 +37,5 @@ def show(recipe: Recipe, *, model_config: Path | None, gpu: tuple[int, float, fl
 
 def _gpus(count: int, memory: float, tflops: float, bandwidth: float) -> Machine:
     """bf16 weights and activations, a float32 master copy and Adam's moments, spread over the devices (ZeRO-3)."""
-    name = f"{count} GPU{'s' if count > 1 else ''}, bf16 (arithmetic: Burnish trains on the CPU in this version)"
-    return Machine(name, memory * 1e9, tflops * 1e12, bandwidth * 1e9, devices=count, weight_bytes=2)
+    name = f"{count} GPU{'s' if count > 1 else ''}, bf16 (arithmetic: in this version a run takes one GPU, in model.products)"
+    return Machine(name, memory * 1e9, tflops * 1e12, bandwidth * 1e9, devices=count, weight_bytes=2, is_cpu=False)

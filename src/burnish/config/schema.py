@@ -33,8 +33,10 @@ class Model(Section):
     name: str = "smollm2-135m"
     """A local folder, a hub id (owner/name), the alias smollm2-135m, or tiny (random, for tests)."""
     products: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16: the frozen decoder's matrices are stored and multiplied in it, the rest in float32. Faster where the processor
-    has bfloat16 units (`burnish doctor` says), and needs adapters in every stage that trains. Evaluation uses float32."""
+    """bfloat16: the decoder's matrices are multiplied in it, and stored in it where they are frozen; the rest is float32. Faster
+    on GPUs, and on processors with bfloat16 units (`burnish doctor` says). Evaluation uses float32."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    """Where models are sampled and trained: cpu, cuda or one of several GPUs (cuda:1); auto takes a GPU where torch finds one."""
     max_length: Positive = 512
     """The longest sequence (prompt and response) in tokens; a longer row is an error or dropped, as `data.too_long` says."""
 
@@ -329,14 +331,6 @@ class Recipe(Section):
             raise ValueError(
                 "ppo.roles is adapters, which needs a reward model that is an adapter: set reward.lora, or ppo.roles: copies"
             )
-        if self.model.products == "bfloat16":
-            trainers = ("sft", "reward", "preference")
-            whole = [s for s in trainers if s in self.stages and getattr(self, s).lora is None]
-            whole += [s for s in ("ppo", "online") if s in self.stages and getattr(self, s).roles == "copies"]
-            if whole:
-                raise ValueError(
-                    f"model.products is bfloat16, which needs adapters, but {whole[0]} trains every weight"
-                )
         iterated = "preference" in self.stages and self.preference.rounds > 1
         if iterated and self.preference.online.judge == "reward_model" and "reward" not in self.stages:
             raise ValueError("preference.online.judge is reward_model, which needs the stage reward")

@@ -4,7 +4,7 @@ The engine holds its own copy of the decoder's weights, adapters merged, project
 layout in which thin products run fastest on a CPU; `load` refreshes it in place. Its cost is one more copy of the
 decoder (the embedding is shared with the backbone), which `sleep` gives back while the weights are trained. The KV cache
 is allocated once a call: a prompt that several requests share is run once and copied; a finished request leaves the batch
-at once and a waiting one takes its row.
+at once and a waiting one takes its row. On a GPU a decode step is recorded once for each size and launched as one (CUDA graphs).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor
 from burnish.errors import UserError
 from burnish.generation.base import Request, SamplingParams
 from burnish.generation.sampling import logprob_of, penalise_repetition, sample, uniforms
+from burnish.models.device import Graphs
 from burnish.models.int8 import Int8Matrix
 from burnish.models.matmul import small_products
 from burnish.models.precision import packed, product
@@ -31,6 +32,7 @@ from burnish.records import Completion
 SUPPORTED = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text")
 _ACTIVATIONS = {"silu": F.silu, "gelu": F.gelu, "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh")}
 _PRODUCTS = ("qkv", "out", "gate_up", "down")
+_SEEN = 128  # places by which the cache that a recorded step reads grows
 # What 8-bit products are fitted to: prose, code, numbers and marks, so that most input channels show how large they get.
 _SPECIMEN = """The quick brown fox jumps over the lazy dog. In 1969, people first walked on the Moon; it took 8 days.
 def add(a, b):
@@ -250,21 +252,24 @@ class NativeEngine:
             self._turns[kind] = (cos[0], torch.cat((-sin[0, :, :half], sin[0, :, half:]), dim=-1))
         self._logits_RV = self._embedding.new_empty(rows, len(self._embedding))
         self._scratch_RV = torch.empty_like(self._logits_RV, dtype=torch.float32)
+        # What a step reads, and the recorded steps, which hold on to these very tensors.
+        self._latest_2R = torch.zeros(2, rows, dtype=torch.long, device=self._embedding.device)
+        graphs = Graphs(self._embedding.device) if self._embedding.device.type != "cpu" else None
         waiting = [_Sequence(i, r) for i, r in enumerate(requests)][::-1]
         active: list[_Sequence] = []
         done: list[Completion | None] = [None] * len(requests)
         while waiting or active:
             fresh = self._admit(waiting, rows - len(active), idle=not active)
-            if fresh:
-                self._prefill(fresh, first_row=len(active))
             if active:
-                self._decode(active)
+                self._decode(active, graphs)
+            if fresh:  # after the step, which may write into rows beyond its own
+                self._prefill(fresh, first_row=len(active))
             active += fresh
             self._draw(active, self._logits_RV[: len(active)], params)
             if progress is not None:
                 progress(len(active))
             self._retire(active, params, done)
-        self._cache = self._logits_RV = self._scratch_RV = self._embedding[:0]
+        self._cache = self._logits_RV = self._scratch_RV = self._latest_2R = self._embedding[:0]
         return [completion for completion in done if completion is not None]
 
     def _admit(self, waiting: list[_Sequence], free: int, *, idle: bool) -> list[_Sequence]:
@@ -387,30 +392,47 @@ class NativeEngine:
         place = {row: end - 1 for _, end, rows in spans for row in rows}
         self._write_logits(hidden[[place[first_row + offset] for offset in range(len(fresh))]], first_row)
 
-    def _decode(self, active: list[_Sequence]) -> None:
+    def _decode(self, active: list[_Sequence], graphs: Graphs | None) -> None:
         """One step: the last token of every active sequence."""
-        device = self._embedding.device
-        tokens = torch.tensor([s.tokens[-1] for s in active], device=device)
         lengths = [s.length for s in active]
-        positions = torch.tensor(lengths, device=device)
-        seen = max(lengths) + 1
-        unseen = torch.arange(seen, device=device) > positions[:, None]
+        rows, seen = len(active), max(lengths) + 1
+        if graphs is not None:
+            rows, seen = self._recorded_size(rows, seen)
+        idle = [0] * (rows - len(active))  # rows that nobody waits for: what they give is not read
+        latest = torch.tensor([[s.tokens[-1] for s in active] + idle, lengths + idle])
+        self._latest_2R[:, :rows].copy_(latest)
+        step = partial(self._step, rows, seen)
+        if graphs is None:
+            step()
+        else:
+            graphs.run((rows, seen), step)
+
+    def _recorded_size(self, rows: int, seen: int) -> tuple[int, int]:
+        """The size of the recorded step that serves this one: powers of two rows, cache in pieces."""
+        most_rows, most_seen = self._latest_2R.shape[1], self._cache.shape[4]
+        return min(1 << (rows - 1).bit_length(), most_rows), min(-(-seen // _SEEN) * _SEEN, most_seen)
+
+    def _step(self, rows: int, seen: int) -> None:
+        """The latest token of the first `rows` sequences, on `seen` places of the cache. Reads `_latest_2R` and the cache, writes
+        the cache and `_logits_RV`; nothing in it depends on what stands in them, or waits for the device."""
+        tokens, positions = self._latest_2R[:, :rows].unbind()
+        unseen = torch.arange(seen, device=positions.device) > positions[:, None]
         bias = self._embedding.new_zeros(unseen.shape).masked_fill_(unseen, -torch.inf)
         bias = bias.repeat_interleave(self._kv_heads, dim=0)[:, None]
-        rows = torch.arange(len(active), device=device)
+        index = torch.arange(rows, device=positions.device)
         groups = self._heads // self._kv_heads
         # The query heads that share a key head stand in the place of query positions: keys are never repeated. A row's heads
         # are sequences of their own.
-        known = self._cache[:, :, : len(active), :, :seen].view(len(self._layers), 2, -1, seen, self._head_dim)
+        known = self._cache[:, :, :rows, :, :seen].view(len(self._layers), 2, -1, seen, self._head_dim)
         keys_of, values_of = known[:, 0].unbind(), known[:, 1].unbind()
 
         def attend(number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             keys, values = self._cache[number]
-            keys[rows, :, positions] = k
-            values[rows, :, positions] = v
+            keys[index, :, positions] = k
+            values[index, :, positions] = v
             grouped = q.reshape(-1, groups, self._head_dim)
             mixed = _attention(grouped, keys_of[number], values_of[number], bias, scale=self._attention_scale)
-            return mixed.view(len(active), self._heads, self._head_dim)
+            return mixed.view(rows, self._heads, self._head_dim)
 
         self._write_logits(self._run(tokens, positions, attend), 0)
 
@@ -459,10 +481,8 @@ def _turned(weight: Tensor | None) -> Tensor | None:
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, *, scale: float) -> Tensor:
-    """Attention of few queries on many keys, [N, few, d] on [N, many, d], `bias` added to the scores. On a CPU two batched
-    products take half of the fused kernel's time."""
-    if q.device.type != "cpu":
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+    """Attention of few queries on many keys, [N, few, d] on [N, many, d], `bias` added to the scores. Two batched products
+    take half of the time of a CPU's fused kernel."""
     with small_products():
         return torch.baddbmm(bias, q, k.transpose(1, 2), alpha=scale).softmax(dim=-1).bmm(v)
 

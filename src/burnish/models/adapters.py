@@ -108,7 +108,7 @@ def save_adapter(backbone: Backbone, name: str, spec: LoraSpec, folder: Path, *,
     folder.mkdir(parents=True, exist_ok=True)
     weights = get_peft_model_state_dict(backbone.model, adapter_name=name)
     save_file(
-        {_PREFIX + k: v.contiguous() for k, v in weights.items()},
+        {_PREFIX + k: v.cpu().contiguous() for k, v in weights.items()},
         folder / "adapter_model.safetensors",
         metadata={"format": "pt"},
     )

@@ -113,24 +113,25 @@ def load_backbone(
     *,
     dtype: torch.dtype = torch.float32,
     products: torch.dtype | None = None,
-    device: str = "cpu",
+    trained: bool = False,
+    device: torch.device | str = "cpu",
     say: Callable[[str], None] = lambda _: None,
 ) -> Backbone:
     """Load a model reference (see `burnish.models.sources.resolve`; `tiny` is made in memory).
 
-    With `products` bfloat16 the decoder's linear maps are frozen, stored and multiplied in it (`burnish.models.precision`);
-    without it they are in `dtype` like the rest. Raises UserError if the reference resolves to nothing, or the model cannot be driven by Burnish.
+    With `products` bfloat16 the decoder's linear maps are frozen, stored and multiplied in it (`burnish.models.precision`), or
+    where every weight is `trained`, multiplied in it alone; without it they are in `dtype` like the rest. Raises UserError if the reference resolves to nothing, or the model cannot be driven by Burnish.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
-    if device == "cpu":
+    if torch.device(device).type == "cpu":
         use_fast_exact_matmul()
     if reference == sources.TINY:
         model, tokenizer = tiny_model(), tiny_tokenizer()
         model.set_attn_implementation(packed_attention.NAME)
-        return _checked(_narrowed(Backbone(_placed(model, dtype, device), tokenizer, reference), products))
+        return _checked(_narrowed(Backbone(_placed(model, dtype, device), tokenizer, reference), products, trained))
     folder, card = sources.resolve(reference, say=say)
     logging.disable_progress_bar()
     try:
@@ -144,17 +145,18 @@ def load_backbone(
             hint="It needs config.json, safetensors weights and a tokenizer.",
         ) from error
     quantised = card.quantised if card is not None else False
-    return _checked(_narrowed(Backbone(_placed(model, dtype, device), tokenizer, reference, quantised), products))
+    backbone = Backbone(_placed(model, dtype, device), tokenizer, reference, quantised)
+    return _checked(_narrowed(backbone, products, trained))
 
 
-def _narrowed(backbone: Backbone, products: torch.dtype | None) -> Backbone:
+def _narrowed(backbone: Backbone, products: torch.dtype | None, trained: bool) -> Backbone:
     if products == torch.bfloat16 and backbone.embeddings.dtype == torch.float32:
-        multiply_in_bfloat16(backbone.decoder)
+        multiply_in_bfloat16(backbone.decoder, trained=trained)
         return replace(backbone, products=torch.bfloat16)
     return replace(backbone, products=backbone.embeddings.dtype)
 
 
-def _placed(model: nn.Module, dtype: torch.dtype, device: str) -> nn.Module:
+def _placed(model: nn.Module, dtype: torch.dtype, device: torch.device | str) -> nn.Module:
     keep_less(model)
     return model.to(device=device, dtype=dtype).eval()
 

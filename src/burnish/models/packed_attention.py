@@ -7,6 +7,7 @@ prompt), so no sequence sees its neighbours, no FLOP goes to padding, and no tok
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -60,18 +61,69 @@ def packed_attention(
             raise NotImplementedError(f"a sequence of {seen} tokens is longer than the sliding window {sliding_window}")
     if query.device.type == "cpu" and not dropout:
         return _OnCpu.apply(query, key, value, segments, scaling).transpose(1, 2), None
+    return _in_few_calls(query, key, value, segments, scaling=scaling, dropout=dropout), None
+
+
+@dataclass(frozen=True, slots=True)
+class _Bunch:
+    """N segments of about the same size, padded to Q queries and K keys: where in T each of them stands, and who sees whom
+    (None: causally). What is padded repeats the segment's last token; a query there is computed and not read."""
+
+    queries_NQ: Tensor
+    keys_NK: Tensor
+    mask_N1QK: Tensor | None
+
+
+def _in_few_calls(
+    query: Tensor, key: Tensor, value: Tensor, segments: tuple[Segment, ...], *, scaling: float | None, dropout: float
+) -> Tensor:
+    """Padded, segments of like size together: on a GPU a call for each would take longer to launch than to run."""
+    bunches, place_T = _bunches(segments, query.device)
     outputs = []
-    for segment in segments:
-        own = slice(segment.start, segment.stop)
-        k, v = (_keys(x, segments, segment, heads=query.shape[1]) for x in (key, value))
-        mask = _mask(own.stop - own.start, k.shape[2], torch.bool, query.device) if segment.parent is not None else None
-        q = query[:, :, own]
-        outputs.append(
-            F.scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, is_causal=mask is None, dropout_p=dropout, scale=scaling
-            )
+    for bunch in bunches:
+        q = query[0][:, bunch.queries_NQ].transpose(0, 1)
+        k, v = (x[0][:, bunch.keys_NK].transpose(0, 1) for x in (key, value))
+        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+        mask = bunch.mask_N1QK
+        mixed = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None, dropout_p=dropout, scale=scaling
         )
-    return torch.cat(outputs, dim=2).transpose(1, 2), None
+        outputs.append(mixed.transpose(1, 2).flatten(0, 1))
+    return torch.cat(outputs)[place_T][None]
+
+
+@lru_cache(maxsize=4)
+def _bunches(segments: tuple[Segment, ...], device: torch.device) -> tuple[tuple[_Bunch, ...], Tensor]:
+    """The bunches, and where in their outputs, laid end to end, each token's stands. Cached: layers share them."""
+    alike: dict[tuple[bool, int, int], list[Segment]] = {}
+    for segment in (s for s in segments if s.stop > s.start):  # an answer can be empty
+        # Up to the same power of two, so that padding is never more than the whole again.
+        own, seen = segment.stop - segment.start, _seen(segments, segment)
+        alike.setdefault((segment.parent is not None, own.bit_length(), seen.bit_length()), []).append(segment)
+    bunches = []
+    place_T = torch.empty(sum(s.stop - s.start for s in segments), dtype=torch.long)
+    before = 0
+    for (shared, *_), members in alike.items():
+        queries = [torch.arange(s.start, s.stop) for s in members]
+        parents = [segments[s.parent] if s.parent is not None else Segment(0, 0) for s in members]
+        keys = [torch.cat((torch.arange(p.start, p.stop), q)) for p, q in zip(parents, queries, strict=True)]
+        queries_NQ, keys_NK = _padded(queries), _padded(keys)
+        mask = None
+        if shared:
+            last_NQ = torch.tensor([p.stop - p.start for p in parents])[:, None] + torch.arange(queries_NQ.shape[1])
+            mask = (torch.arange(keys_NK.shape[1]) <= last_NQ[..., None])[:, None].to(device)
+        for row, places in enumerate(queries):
+            start = before + row * queries_NQ.shape[1]
+            place_T[places] = torch.arange(start, start + len(places))
+        before += queries_NQ.numel()
+        bunches.append(_Bunch(queries_NQ.to(device), keys_NK.to(device), mask))
+    return tuple(bunches), place_T.to(device)
+
+
+def _padded(rows: list[Tensor]) -> Tensor:
+    """Rows of numbers as one matrix, each filled up with its last."""
+    longest = max(len(row) for row in rows)
+    return torch.stack([torch.cat((row, row[-1:].expand(longest - len(row)))) for row in rows])
 
 
 class _OnCpu(torch.autograd.Function):
@@ -155,7 +207,7 @@ def _keys(x: Tensor, segments: tuple[Segment, ...], segment: Segment, *, heads: 
 def _mask(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """[rows, columns]: the last `rows` tokens of `columns` see themselves and what is before them. Cached: layers share it."""
     seen = torch.ones(rows, columns, dtype=torch.bool, device=device).tril(columns - rows)
-    return seen if dtype == torch.bool else torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, -torch.inf)
+    return torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, -torch.inf)
 
 
 AttentionInterface.register(NAME, packed_attention)

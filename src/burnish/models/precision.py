@@ -1,8 +1,9 @@
-"""Products of the frozen decoder in bfloat16; everything else stays in float32.
+"""Products of the decoder in bfloat16; everything else stays in float32.
 
 A processor with bfloat16 units multiplies twice as fast in it, and weights take half the memory. Only the linear maps of
 the decoder are stored and multiplied so: norms, attention, the residual stream, the head and its log-probabilities,
-adapters and their optimiser keep float32, so that what is rounded is rounded once, at a product.
+adapters and their optimiser keep float32, so that what is rounded is rounded once, at a product. Where every weight is
+trained, the decoder's stay in float32 too, for the optimiser, and are rounded at each product.
 """
 
 from __future__ import annotations
@@ -30,13 +31,15 @@ def _has_instructions() -> bool:
     return torch.backends.mkldnn.is_available() and bool(flags() & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
-def multiply_in_bfloat16(decoder: nn.Module) -> None:
-    """Round the decoder's linear maps to bfloat16 and freeze them; their inputs are rounded at each product."""
+def multiply_in_bfloat16(decoder: nn.Module, *, trained: bool = False) -> None:
+    """Round the decoder's linear maps to bfloat16 and freeze them, or leave what is `trained` to be rounded at each product, as
+    their inputs are."""
     for module in decoder.modules():
         if isinstance(module, nn.Linear):
-            module.weight = nn.Parameter(module.weight.detach().to(torch.bfloat16), requires_grad=False)
-            if module.bias is not None:
-                module.bias = nn.Parameter(module.bias.detach().to(torch.bfloat16), requires_grad=False)
+            if not trained:
+                module.weight = nn.Parameter(module.weight.detach().to(torch.bfloat16), requires_grad=False)
+                if module.bias is not None:
+                    module.bias = nn.Parameter(module.bias.detach().to(torch.bfloat16), requires_grad=False)
             module.forward = MethodType(_forward, module)
 
 
@@ -76,4 +79,5 @@ def product(x: Tensor, weight: Tensor | Int8Matrix) -> Tensor:
 
 
 def _forward(linear: nn.Linear, x: Tensor) -> Tensor:
-    return F.linear(x.to(linear.weight.dtype), linear.weight, linear.bias).to(x.dtype)
+    bias = None if linear.bias is None else linear.bias.to(torch.bfloat16)
+    return F.linear(x.to(torch.bfloat16), linear.weight.to(torch.bfloat16), bias).to(x.dtype)

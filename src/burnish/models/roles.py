@@ -22,12 +22,20 @@ from burnish.models.heads import ScalarHead
 
 @dataclass(eq=False)
 class View:
-    """One role. `adapter` None is the bare backbone; `lora` is the shape of the adapter set, if there is one."""
+    """One role. `adapter` None is the bare backbone; `lora` is the shape of the adapter set, if there is one.
+
+    What a role says (log-probabilities, values, scores) is on the CPU, wherever its model is: a few numbers a token, which
+    losses and advantages then treat the same way on every device. Gradients flow back through the copy.
+    """
 
     backbone: Backbone
     adapter: str | None = None
     lora: LoraSpec | None = None
     head: ScalarHead | None = None
+
+    def __post_init__(self) -> None:
+        if self.head is not None:
+            self.head.to(self.backbone.device)
 
     def hidden(self, batch: Batch) -> Tensor:
         """[T, D]: the last hidden states of the batch's layout."""
@@ -37,13 +45,15 @@ class View:
     def logprobs(self, batch: Batch, *, temperature: float = 1.0, entropy: bool = False) -> TokenLogprobs:
         """The log-probability [P] of each trained token, and the entropy [P] of its distribution if asked for (nats)."""
         layout = batch.layout.to(self.backbone.device)
-        return token_logprobs(
+        found = token_logprobs(
             hidden_PD=self.hidden(batch)[layout.predecessors_P],
             weight_VD=self.backbone.embeddings,
             targets_P=layout.targets_P,
             temperature=temperature,
             entropy=entropy,
         )
+        entropy_P = None if found.entropy_P is None else found.entropy_P.cpu()
+        return TokenLogprobs(found.logprobs_P.cpu(), entropy_P)
 
     def values(self, batch: Batch) -> Tensor:
         """[P]: the value of the state each trained token was chosen in (the tokens before it)."""
@@ -89,7 +99,7 @@ class View:
     def _head(self, hidden_XD: Tensor) -> Tensor:
         if self.head is None:
             raise ValueError("this role has no scalar head")
-        return self.head(hidden_XD)
+        return self.head(hidden_XD).cpu()
 
 
 @dataclass(frozen=True)

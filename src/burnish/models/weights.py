@@ -50,7 +50,7 @@ def save_model(view: View, folder: Path) -> None:
     """The role as a plain causal language model with its tokenizer; adapters are merged into it."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file(
-        {name: tensor.contiguous() for name, tensor in merged(view)},
+        {name: tensor.cpu().contiguous() for name, tensor in merged(view)},
         folder / "model.safetensors",
         metadata={"format": "pt"},
     )
@@ -73,12 +73,16 @@ def save_reward_model(view: View, folder: Path, *, base: str) -> None:
     if view.head is None:
         raise ValueError("a reward model has a head")
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {n.removeprefix("lm_head."): t.contiguous() for n, t in merged(view) if not n.startswith("lm_head.")}
+    weights = {
+        n.removeprefix("lm_head."): t.cpu().contiguous() for n, t in merged(view) if not n.startswith("lm_head.")
+    }
     weights["score.weight"] = (
-        (view.head.linear.weight * view.head.gain).detach().to(view.backbone.embeddings.dtype).contiguous()
+        (view.head.linear.weight * view.head.gain).detach().to("cpu", view.backbone.embeddings.dtype).contiguous()
     )
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    save_file({n: t.contiguous() for n, t in view.head.state_dict().items()}, folder / _HEAD, metadata={"format": "pt"})
+    save_file(
+        {n: t.cpu().contiguous() for n, t in view.head.state_dict().items()}, folder / _HEAD, metadata={"format": "pt"}
+    )
     _save_surroundings(view.backbone, folder)
     config = json.loads((folder / "config.json").read_text())
     config["architectures"] = [
@@ -116,9 +120,9 @@ def load_reward_adapter(backbone: Backbone, folder: Path, *, name: str = "reward
     return View(backbone, name, spec, load_head(folder, backbone.width))
 
 
-def load_reward_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> View:
-    """A reward model as a full copy. Its backbone is loaded as a causal model whose language-model head goes unused."""
-    backbone = load_backbone(str(folder), dtype=dtype)
+def load_reward_model(folder: Path, load: Callable[[str], Backbone] = load_backbone) -> View:
+    """A reward model as a full copy. Its backbone is loaded, by `load`, as a causal model whose language-model head goes unused."""
+    backbone = load(str(folder))
     return View(backbone, head=load_head(folder, backbone.width))
 
 

@@ -10,6 +10,7 @@ from burnish.batch import Batch, TokenSequence
 from burnish.config.schema import Sampling
 from burnish.data.render import render_prompt
 from burnish.models.backbone import load_backbone
+from burnish.models.device import AUTO, resolve
 from burnish.models.roles import View
 from burnish.pipeline.sampling import LocalSampler
 from burnish.records import Message, Prompt
@@ -23,7 +24,7 @@ class LocalChat:
         max_length: int = 2048, say: Callable[[str], None] = lambda _: None,
     ) -> None:  # fmt: skip
         self.name = reference
-        self._view = View(load_backbone(reference, say=say))
+        self._view = View(load_backbone(reference, device=resolve(AUTO), say=say))
         self._view.backbone.freeze()
         sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature)
         self._max_length = min(max_length, self._view.backbone.context)

@@ -14,7 +14,6 @@ from burnish.annotation.store import Store, Task
 from burnish.data.preferences import informative, merge_by_prompt
 from burnish.data.prompts import split_by_prompt
 from burnish.evaluation.reward_report import pairwise_accuracy
-from burnish.models.backbone import load_backbone
 from burnish.models.roles import View
 from burnish.pipeline.context import Context
 from burnish.pipeline.sampling import LocalSampler, fitting
@@ -32,7 +31,7 @@ def run(context: Context) -> None:
     recipe = context.recipe
     store = Store(context.stage("collect") / "annotations.sqlite")
     store.add_project(PROJECT)
-    backbone = load_backbone(context.sft_model, products=context.products, say=context.say)
+    backbone = context.load(context.sft_model)
     prompts = fitting(context, backbone, context.prompts.train, recipe.collect.sampling, "prompts")
     sampler = LocalSampler(
         View(backbone), recipe.collect.sampling, seed=recipe.seed, max_length=recipe.model.max_length, purpose="collect"

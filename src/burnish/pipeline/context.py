@@ -20,6 +20,8 @@ from burnish.data.feedback import preference_groups
 from burnish.data.prompts import split_by_prompt
 from burnish.data.sources import read_rows
 from burnish.errors import UserError
+from burnish.models.backbone import Backbone, load_backbone
+from burnish.models.device import resolve
 from burnish.models.precision import NAMES
 from burnish.pipeline.stored import StoredLabels, stored_labels
 from burnish.records import Demonstration, PreferenceGroup, Prompt
@@ -65,10 +67,15 @@ class Context:
         path = self.stage("sft") / "model"
         return str(path.resolve()) if path.is_dir() else self.recipe.model.name
 
-    @property
-    def products(self) -> torch.dtype:
-        """The precision in which frozen decoders multiply."""
-        return NAMES[self.recipe.model.products]
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the run's models are."""
+        return resolve(self.recipe.model.device)
+
+    def load(self, reference: str, *, exact: bool = False, trained: bool = False) -> Backbone:
+        """A model on the recipe's device, multiplying as `model.products` says, or `exact`: in float32. `trained`: every weight."""
+        products = None if exact else NAMES[self.recipe.model.products]
+        return load_backbone(reference, products=products, trained=trained, device=self.device, say=self.say)
 
     @property
     def trained(self) -> dict[str, Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from burnish.batch import Batch
 from burnish.data.render import end_token_ids
 from burnish.evaluation.uncertainty import bootstrap_mean, paired_difference, win_rate
-from burnish.models.backbone import Backbone, load_backbone
+from burnish.models.backbone import Backbone
 from burnish.models.roles import View
 from burnish.models.weights import load_reward_adapter, load_reward_model
 from burnish.pipeline.context import Context
@@ -45,13 +46,13 @@ def run(context: Context) -> None:
     """Sample each model on the same prompts with the same random numbers, judge, compare pair by pair, write the findings."""
     recipe = context.recipe
     sampled: dict[str, list[Rollout]] = {}
-    reference = load_backbone(context.sft_model, say=context.say)
+    reference = context.load(context.sft_model, exact=True)
     prompts = fitting(context, reference, context.prompts.heldout, recipe.evaluate.sampling, "held-out prompts")
     prompts = prompts[: recipe.evaluate.prompts]
     trained = context.trained
     models = {"base": context.recipe.model.name, **trained} if recipe.evaluate.base else trained
     for name, source in models.items():
-        backbone = reference if str(source) == context.sft_model else load_backbone(str(source))
+        backbone = reference if str(source) == context.sft_model else context.load(str(source), exact=True)
         sampled[name] = _sample(context, backbone, prompts)
         context.say(f"sampled {len(prompts)} held-out prompts from the {name} model")
         del backbone
@@ -96,7 +97,10 @@ def _reward_scores(context: Context, reference: Backbone, sampled: dict[str, lis
     folder = context.stage("reward") / "model"
     if not folder.is_dir():
         return {}
-    view = load_reward_adapter(reference, folder) if (folder / "adapter").is_dir() else load_reward_model(folder)
+    if (folder / "adapter").is_dir():
+        view = load_reward_adapter(reference, folder)
+    else:
+        view = load_reward_model(folder, partial(context.load, exact=True))
     scorer = RewardModelScorer(
         view,
         end_tokens=end_token_ids(reference.tokenizer),
@@ -125,7 +129,7 @@ def _kl(context: Context, model: Path, rollouts: Sequence[Rollout], reference: B
     if context.recipe.evaluate.sampling.products == "model" and rollouts[0].completion.model_logprobs:
         of_policy = torch.tensor([value for r in rollouts for value in r.completion.model_logprobs])
     else:
-        of_policy = by(load_backbone(str(model)))
+        of_policy = by(context.load(str(model), exact=True))
     return torch.zeros(len(batch)).index_add_(0, batch.sequence_of_P, of_policy - of_reference).double().numpy()
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from burnish.atomic import atomic_folder
 from burnish.models.adapters import LoraSpec
-from burnish.models.backbone import load_backbone
 from burnish.models.heads import ScalarHead
 from burnish.models.roles import Roles, View, policy_roles
 from burnish.models.weights import save_policy
@@ -83,7 +82,7 @@ def build_roles(context: Context) -> Roles:
     row = rules_of(config).algorithm
     base = context.sft_model
     if config.roles == "adapters":
-        backbone = load_backbone(base, products=context.products, say=context.say)
+        backbone = context.load(base)
         return policy_roles(
             backbone,
             lora=LoraSpec(config.lora.r, config.lora.alpha),
@@ -94,13 +93,13 @@ def build_roles(context: Context) -> Roles:
         )
     critic = reference = None
     if row.needs_critic:
-        valuing = load_backbone(base)
+        valuing = context.load(base, trained=True)
         critic = View(valuing, head=ScalarHead(valuing.width, zero=True))
     if row.needs_reference:
-        frozen = load_backbone(base)
+        frozen = context.load(base)
         frozen.freeze()
         reference = View(frozen)
-    return Roles(policy=View(load_backbone(base, say=context.say)), critic=critic, reference=reference)
+    return Roles(policy=View(context.load(base, trained=True)), critic=critic, reference=reference)
 
 
 def _keep_samples(folder: Path, step: int, rollouts: Sequence[Rollout], rewards: Sequence[Reward]) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 
 from burnish.atomic import atomic_folder
 from burnish.data.render import end_token_ids
 from burnish.models.adapters import LoraSpec
-from burnish.models.backbone import load_backbone
 from burnish.models.heads import ScalarHead
 from burnish.models.roles import Roles, View, adapter_roles, copy_roles
 from burnish.models.weights import load_reward_adapter, load_reward_model, save_policy
@@ -84,14 +84,15 @@ def build_roles(context: Context) -> Roles:
     base, reward_folder = context.sft_model, context.stage("reward") / "model"
     from_reward_model = recipe.ppo.tricks.critic_from_reward_model
     if recipe.ppo.roles == "adapters":
-        backbone = load_backbone(base, products=context.products, say=context.say)
+        backbone = context.load(base)
         reward = load_reward_adapter(backbone, reward_folder)
         lora = LoraSpec(recipe.ppo.lora.r, recipe.ppo.lora.alpha)
         return adapter_roles(reward, lora=lora, critic_from_reward_model=from_reward_model, seed=recipe.seed)
-    reward = load_reward_model(reward_folder)
+    trained = partial(context.load, trained=True)
+    reward = load_reward_model(reward_folder, context.load)
     if from_reward_model:
-        critic = load_reward_model(reward_folder)
+        critic = load_reward_model(reward_folder, trained)
     else:
-        backbone = load_backbone(base)
+        backbone = trained(base)
         critic = View(backbone, head=ScalarHead(backbone.width, zero=True))
-    return copy_roles(load_backbone(base, say=context.say), critic, reward, load_backbone(base))
+    return copy_roles(trained(base), critic, reward, context.load(base))

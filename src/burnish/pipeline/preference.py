@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from burnish.data.preferences import comparisons_from_ranks, extremes, informati
 from burnish.data.prompts import Stream
 from burnish.errors import UserError
 from burnish.models.adapters import LoraSpec, add_adapter
-from burnish.models.backbone import Backbone, load_backbone
+from burnish.models.backbone import Backbone
 from burnish.models.roles import View
 from burnish.models.sources import cache_root
 from burnish.models.weights import load_reward_adapter, load_reward_model, save_policy
@@ -100,7 +101,8 @@ def train_round(
 ) -> Trained:
     """From `one.start`, on these groups; the model goes to the round's folder. A round that was begun goes on."""
     recipe = context.recipe
-    backbone = load_backbone(one.reference, products=context.products, say=context.say)
+    load = partial(context.load, trained=recipe.preference.lora is None)
+    backbone = load(one.reference)
     learnt = answered(context, backbone, groups, "comparisons")
     asked = answered(context, backbone, heldout, "held-out comparisons")
     share = {
@@ -110,7 +112,7 @@ def train_round(
     measured = prepare(View(backbone), [group for _, group in asked], measured=True, **share)
     if one.start != one.reference:
         del backbone  # before the other is loaded: one model in memory at a time
-        backbone = load_backbone(one.start, products=context.products)
+        backbone = load(one.start)
     view = new_policy(context, backbone, seed=recipe.seed + one.number - 1)
     train_preferences(
         view, examples, measured, config=recipe.preference, seed=recipe.seed + one.number - 1, folder=one.folder,
@@ -137,7 +139,7 @@ def compared(context: Context, one: Round) -> tuple[PreferenceGroup, ...]:
     one.folder.mkdir(parents=True, exist_ok=True)
     store = Store(one.folder / "annotations.sqlite")
     store.add_project(collect.PROJECT)
-    backbone = load_backbone(one.start, products=context.products)
+    backbone = context.load(one.start)
     prompts = fitting(context, backbone, context.prompts.train, config.sampling, "prompts")
     size = min(config.prompts or len(prompts), len(prompts))
     chosen = Stream(prompts, seed=recipe.seed, batch_size=size).batch(one.number - 2)
@@ -160,8 +162,10 @@ def compared(context: Context, one: Round) -> tuple[PreferenceGroup, ...]:
 
 def scored_groups(context: Context, store: Store) -> tuple[PreferenceGroup, ...]:
     """Every pair of answers in the store with p = σ(s_first − s_second), s on the scale that Bradley–Terry was trained on."""
-    base, folder = load_backbone(context.sft_model, products=context.products), context.stage("reward") / "model"
-    view = load_reward_adapter(base, folder) if (folder / "adapter").is_dir() else load_reward_model(folder)
+    base, folder = context.load(context.sft_model), context.stage("reward") / "model"
+    view = (
+        load_reward_adapter(base, folder) if (folder / "adapter").is_dir() else load_reward_model(folder, context.load)
+    )
     assert view.head is not None
     merged = merge_by_prompt(
         PreferenceGroup(task.prompt, task.candidates, comparisons_from_ranks([1] * len(task.candidates)))

@@ -13,7 +13,7 @@ from burnish.batch import TokenSequence
 from burnish.data.render import render_each, render_response
 from burnish.evaluation import reward_report
 from burnish.models.adapters import LoraSpec, add_adapter
-from burnish.models.backbone import Backbone, load_backbone
+from burnish.models.backbone import Backbone
 from burnish.models.heads import ScalarHead
 from burnish.models.roles import View
 from burnish.models.weights import save_reward_model
@@ -31,7 +31,7 @@ _NORMALISE = 320  # completions that gain and bias are read off
 def run(context: Context) -> None:
     """Train, normalise, save under `reward/model`, report accuracy, calibration and length correlation on held-out prompts."""
     recipe, folder = context.recipe, context.stage("reward")
-    backbone = load_backbone(context.sft_model, products=context.products, say=context.say)
+    backbone = context.load(context.sft_model, trained=recipe.reward.lora is None)
     groups = Split(*comparison_groups(context))
     train, heldout = (ranked(context, backbone, _compared(context, part)) for part in (groups.train, groups.heldout))
     view = new_reward_model(context, backbone)
@@ -47,7 +47,7 @@ def run(context: Context) -> None:
         view.head.normalise(score_sequences(view, _sft_samples(context, backbone, train), max_tokens=limit))
     with atomic_folder(folder / "model") as scratch:
         save_reward_model(view, scratch, base=context.sft_model)
-    scores_N = raw_N * view.head.gain + view.head.bias  # as the head says them since
+    scores_N = raw_N * float(view.head.gain) + float(view.head.bias)  # as the head says them since
     context.finish("reward", _findings(context, view, train, heldout, scores_N))
 
 

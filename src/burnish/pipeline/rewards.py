@@ -109,7 +109,7 @@ def _model(context: Context, one: spec.ModelReward, backbone: Backbone | None) -
             raise UserError(f'the reward "{one.called}" needs a reward model, and this run has none.', hint=hint)
         hint = "It is the folder reward/model of a run."
         raise UserError(f'the reward "{one.called}": this folder holds no reward model.', file=folder, hint=hint)
-    view = _view(folder, one.called, backbone)
+    view = _view(context, folder, one.called, backbone)
     tokenizer = view.backbone.tokenizer
     same = backbone is not None and (
         view.backbone is backbone or tokenizer.get_vocab() == backbone.tokenizer.get_vocab()
@@ -120,11 +120,11 @@ def _model(context: Context, one: spec.ModelReward, backbone: Backbone | None) -
     )
 
 
-def _view(folder: Path, label: str, backbone: Backbone | None) -> View:
+def _view(context: Context, folder: Path, label: str, backbone: Backbone | None) -> View:
     """On the policy's backbone if the model is an adapter of the same pretrained model, else a model of its own."""
     adapter = folder / "adapter" / "adapter_config.json"
     if backbone is not None and adapter.is_file():
         base = json.loads(adapter.read_text()).get("base_model_name_or_path")
         if base == backbone.reference:
             return load_reward_adapter(backbone, folder, name=f"reward_{label}")
-    return load_reward_model(folder)
+    return load_reward_model(folder, partial(context.load, exact=True))

@@ -18,6 +18,7 @@ from burnish.config.load import dump_yaml
 from burnish.config.rewards import PythonReward
 from burnish.config.schema import Recipe
 from burnish.errors import UserError
+from burnish.models.device import peak_gb, reset_peak
 from burnish.pipeline.context import STAGES, Context
 from burnish.pipeline.plan import data_size, refuse_what_cannot_fit, shape_of, summary
 from burnish.pipeline.stored import freeze
@@ -208,7 +209,7 @@ def _check_memory(context: Context, stages: tuple[str, ...], *, refuse: bool) ->
         recipe = recipe.model_copy(update={"data": unlabelled})
         context = Context(recipe, context.folder, context.say)
     shape, data = shape_of(recipe.model.name, say=context.say), data_size(context)
-    machine = this_machine(seconds=0.1)
+    machine = this_machine(context.device, products=recipe.model.products, seconds=0.1)
     plan = make_plan(recipe, shape, data, machine, stages=left)
     context.say(summary(plan))
     if refuse:
@@ -228,6 +229,7 @@ def _run_stage(context: Context, stage: str, inputs: Mapping[str, Any]) -> None:
     begun, (_, earlier) = folder / "begun.json", _begun(folder)
     write_json(begun, {"inputs": inputs, "seconds": earlier})
     reset_peak_memory()
+    reset_peak(context.device)
     start = time.perf_counter()
     try:
         import_module(f"burnish.pipeline.{stage}").run(context)
@@ -236,16 +238,18 @@ def _run_stage(context: Context, stage: str, inputs: Mapping[str, Any]) -> None:
         seconds = earlier + time.perf_counter() - start
         write_json(begun, {"inputs": inputs, "seconds": seconds})
         release_memory()
+    peak = peak_gb(context.device)
     record = StageRecord(
         stage,
         mark,
         inputs,
         round(seconds, 2),
-        round(peak_memory_gb(), 3),
+        round(peak_memory_gb() if peak is None else peak, 3),
         datetime.now(UTC).isoformat(timespec="seconds"),
     )
     record.write(path)
-    context.say(f"{stage}: done in {seconds:.0f} s, at most {record.peak_memory_gb:.1f} GB")
+    where = "" if peak is None else f" on {context.device}"
+    context.say(f"{stage}: done in {seconds:.0f} s, at most {record.peak_memory_gb:.1f} GB{where}")
 
 
 def _inputs(context: Context, stage: str) -> dict[str, Any]:

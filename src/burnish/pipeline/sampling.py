@@ -44,7 +44,8 @@ class LocalSampler:
 
     def __init__(self, view: View, sampling: Sampling, *, seed: int, max_length: int, purpose: str) -> None:
         self._tokenizer = view.backbone.tokenizer
-        narrow = sampling.products == "int8" or (sampling.products == "auto" and int8.fast_here())
+        fast = view.backbone.device.type == "cpu" and int8.fast_here()
+        narrow = sampling.products == "int8" or (sampling.products == "auto" and fast)
         products = torch.int8 if narrow else None
         self._engine = NativeEngine(view, end_tokens=frozenset(end_token_ids(self._tokenizer)), products=products)
         self._params = SamplingParams(

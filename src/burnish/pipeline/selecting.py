@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from burnish.annotation.snapshot import Entry
 from burnish.batch import TokenSequence
 from burnish.data.render import TooLong, render_response
 from burnish.errors import UserError
+from burnish.models.backbone import load_backbone
+from burnish.models.device import AUTO, resolve
 from burnish.models.weights import load_reward_model
 from burnish.trainers.reward_model import score_sequences
 
@@ -35,7 +38,7 @@ def scores_of(
     for folder in models:
         if not folder.is_dir():
             raise UserError("there is no such folder.", file=folder, hint="Name a run's reward/model.")
-        view = load_reward_model(folder)
+        view = load_reward_model(folder, partial(load_backbone, device=resolve(AUTO)))
         limit = min(max_length, view.backbone.context)
         for entry in entries:
             try:

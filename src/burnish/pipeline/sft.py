@@ -8,7 +8,7 @@ from burnish.atomic import atomic_folder
 from burnish.batch import TokenSequence
 from burnish.data.render import Rendered, render_demonstration, render_each
 from burnish.models.adapters import LoraSpec, add_adapter
-from burnish.models.backbone import Backbone, load_backbone
+from burnish.models.backbone import Backbone
 from burnish.models.roles import View
 from burnish.models.weights import save_model
 from burnish.pipeline.context import Context
@@ -19,7 +19,7 @@ from burnish.trainers.sft import train_sft
 def run(context: Context) -> None:
     """Train, save the model (adapters merged) under `sft/model`, report the held-out loss."""
     recipe, folder = context.recipe, context.stage("sft")
-    backbone = load_backbone(recipe.model.name, products=context.products, say=context.say)
+    backbone = context.load(recipe.model.name, trained=recipe.sft.lora is None)
     train, heldout = (
         sequences_of(context, backbone, part, what)
         for part, what in (

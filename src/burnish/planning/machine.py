@@ -7,6 +7,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 _GROUP = Path("/sys/fs/cgroup")
 
@@ -21,7 +25,8 @@ class Machine:
         flops: multiply-adds count two; of large products in the precision that is trained in, per second.
         bandwidth: bytes read from memory per second.
         devices: how many there are.
-        weight_bytes: of one weight in that precision.
+        weight_bytes: of one weight; less than 4 where the optimiser keeps a float32 copy besides.
+        is_cpu: whether it is a CPU: its allocator has holes, and it multiplies bytes.
     """
 
     name: str
@@ -30,11 +35,7 @@ class Machine:
     bandwidth: float
     devices: int = 1
     weight_bytes: int = 4
-
-    @property
-    def is_cpu(self) -> bool:
-        """Whether this is no accelerator: weights are float32 on a CPU, and shorter elsewhere."""
-        return self.weight_bytes == 4
+    is_cpu: bool = True
 
 
 def free_memory() -> float:
@@ -62,20 +63,30 @@ def _group_leaves() -> float:
         return float("inf")
 
 
-def this_machine(*, seconds: float = 0.3) -> Machine:
-    """The CPU that this runs on, measured for about `seconds` each: a product of training's shape, and a sum over 256 MB."""
+def this_machine(device: torch.device | None = None, *, products: str = "float32", seconds: float = 0.3) -> Machine:
+    """What this runs on (None: the CPU), measured for about `seconds` each: a product of training's shape in the precision
+    `products`, and a sum over 256 MB. A CPU's is measured in float32 always: what runs there plans with the slower of the two."""
     import torch
 
     from burnish.models.matmul import use_fast_exact_matmul
 
-    use_fast_exact_matmul()
-    a, b = torch.ones(1024, 1024), torch.ones(1024, 4096)  # no random numbers: a run's must not depend on this
-    wide = torch.ones(1 << 26)
+    device = torch.device("cpu") if device is None else device
+    is_cpu = device.type == "cpu"
+    if is_cpu:
+        use_fast_exact_matmul()
+    memory = free_memory() if is_cpu else float(torch.cuda.mem_get_info(device)[0])
+    rows = 1024 if is_cpu else 8192
+    dtype = torch.float32 if is_cpu else getattr(torch, products)
+    # No random numbers: a run's must not depend on this.
+    a, b = torch.ones(rows, 1024, dtype=dtype, device=device), torch.ones(1024, 4096, dtype=dtype, device=device)
+    wide = torch.ones(1 << 26, device=device)
     with torch.no_grad():
-        flops = 2.0 * 1024 * 1024 * 4096 / _best(lambda: a @ b, seconds)
-        bandwidth = wide.nbytes / _best(wide.sum, seconds)
-    name = f"this CPU, {torch.get_num_threads()} threads"
-    return Machine(name, free_memory(), flops, bandwidth)
+        flops = 2.0 * rows * 1024 * 4096 / _best(lambda: a @ b, seconds, device)
+        bandwidth = wide.nbytes / _best(wide.sum, seconds, device)
+    if is_cpu:
+        return Machine(f"this CPU, {torch.get_num_threads()} threads", memory, flops, bandwidth)
+    name = f"{torch.cuda.get_device_name(device)} ({device}), {products}"
+    return Machine(name, memory, flops, bandwidth, is_cpu=False)
 
 
 def bfloat16_speed(*, seconds: float = 0.2) -> float:
@@ -89,15 +100,22 @@ def bfloat16_speed(*, seconds: float = 0.2) -> float:
     a, b = torch.ones(512, 1024), torch.ones(1024, 2048)
     narrow_a, narrow_b = a.bfloat16(), b.bfloat16()
     with torch.no_grad():
-        return _best(lambda: a @ b, seconds) / _best(lambda: narrow_a @ narrow_b, seconds)
+        cpu = torch.device("cpu")
+        return _best(lambda: a @ b, seconds, cpu) / _best(lambda: narrow_a @ narrow_b, seconds, cpu)
 
 
-def _best(call: Callable[[], object], seconds: float) -> float:
+def _best(call: Callable[[], object], seconds: float, device: torch.device) -> float:
     """The shortest of as many calls as fit: what the machine can do, not what it is disturbed in doing."""
+    import torch
+
     call()
     best, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end:
+        if device.type != "cpu":
+            torch.cuda.synchronize(device)
         began = time.perf_counter()
         call()
+        if device.type != "cpu":
+            torch.cuda.synchronize(device)
         best = min(best, time.perf_counter() - began)
     return best

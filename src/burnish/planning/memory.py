@@ -96,6 +96,11 @@ def activations(shape: ModelShape, tokens: float, *, recompute: bool = False, pr
     )
 
 
+def rounded(shape: ModelShape, precision: Precision) -> Part:
+    """The shorter copies of matrices that learn, which the backward pass multiplies with again."""
+    return Part("rounded matrices", precision.decoder(shape), passing=True)
+
+
 def logits(shape: ModelShape, scored: float, *, buffers: int = 1) -> Part:
     """The chunk of logits; two buffers where the entropy is asked for."""
     return Part("logits of a chunk", 4.0 * min(CHUNK, scored) * shape.vocabulary * buffers, passing=True)
@@ -131,6 +136,7 @@ def training(
         gradient(shape, rank=rank, precision=precision),
         activations(shape, tokens, recompute=recompute, precision=precision),
         *([logits(shape, scored, buffers=buffers)] if scored else []),
+        *([rounded(shape, precision)] if rank is None and precision.matrix else []),
     ]
 
 

@@ -311,7 +311,9 @@ class _Estimate:
     @property
     def _precision(self) -> Precision:
         matrix = 2 if self.recipe.model.products == "bfloat16" else None
-        return Precision(self.machine.weight_bytes, 0 if self.machine.is_cpu else 4, self.machine.devices, matrix)
+        return Precision(
+            self.machine.weight_bytes, 4 if self.machine.weight_bytes < 4 else 0, self.machine.devices, matrix
+        )
 
     def _frozen(self, name: str) -> Part:
         return memory.frozen(self.shape, name, self._precision)

@@ -32,7 +32,7 @@ class RewardModelScorer:
             return []
         batch = Batch(tuple(self._sequence(rollout) for rollout in rollouts))
         pieces = (batch.select(rows) for rows in batch.micro_batches(self._max_tokens))
-        scores = torch.cat([self._view.scores(piece).cpu() for piece in pieces]).tolist()
+        scores = torch.cat([self._view.scores(piece) for piece in pieces]).tolist()
         return [Reward(score, {self.name: score}) for score in scores]
 
     def _sequence(self, rollout: Rollout) -> TokenSequence:

@@ -90,8 +90,12 @@ def reset_peak_memory() -> None:
 
 
 def release_memory() -> None:
-    """Collect garbage and hand freed memory back to the system, which the C library would keep for later (glibc only)."""
+    """Collect garbage and hand freed memory back to the system: what torch keeps of a GPU's, and what the C library keeps for
+    later (glibc only)."""
     gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -84,7 +84,7 @@ class Learner:
         for term_of in terms:
             term = term_of()
             term.loss.backward()
-            loss += term.loss.detach().double().cpu()
+            loss += term.loss.detach().double()
             for name, value in term.sums.items():
                 sums[name] = sums[name] + value if name in sums else value
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._settings.max_grad_norm)

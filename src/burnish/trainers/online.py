@@ -205,8 +205,7 @@ def policy_term(
     rules = rules_of(config)
     row = rules.algorithm
     scored = view.logprobs(batch, temperature=rules.sampling.temperature, entropy=True)
-    now_P, sequence_of_P = scored.logprobs_P, batch.sequence_of_P.to(scored.logprobs_P.device)
-    columns = {name: column_P.to(now_P.device) for name, column_P in batch.columns.items()}
+    now_P, sequence_of_P, columns = scored.logprobs_P, batch.sequence_of_P, batch.columns
     old_P = columns.get("old_logprobs", now_P.detach())
     loss = LOSSES[row.loss](
         row, logprobs=now_P, old_logprobs=old_P, advantages=columns["advantages"], sequence_of_P=sequence_of_P,
@@ -269,7 +268,7 @@ def _averaged(per_token: Tensor, *, batch: Batch, row: Any, rules: Rules, tokens
     """This micro-batch's part of the loss, by the row's aggregation."""
     weights_P = token_weights(kind=row.aggregation, counts_N=batch.counts_N)
     if weights_P is not None:
-        per_token = per_token * weights_P.to(per_token.device)
+        per_token = per_token * weights_P
     whole = loss_denominator(kind=row.aggregation, tokens=tokens, sequences=sequences, constant=rules.longest)
     return aggregate(per_token=per_token, mask=None, denominator=whole)
 

@@ -23,7 +23,7 @@ def answer_logprobs(view: View, sequences: Sequence[TokenSequence], *, max_token
     found = torch.zeros(len(batch))
     for rows in batch.micro_batches(max_tokens):
         piece = batch.select(rows)
-        sums = torch.zeros(len(piece)).index_add_(0, piece.sequence_of_P, view.logprobs(piece).logprobs_P.float().cpu())
+        sums = torch.zeros(len(piece)).index_add_(0, piece.sequence_of_P, view.logprobs(piece).logprobs_P.float())
         found[rows] = sums
     return found
 

@@ -34,7 +34,7 @@ class Prepared:
 @torch.no_grad()
 def column(of: Callable[[Batch], Tensor], batch: Batch, *, max_tokens: int) -> Tensor:
     """[P]: `of` run over micro-batches of `batch`."""
-    return torch.cat([of(batch.select(rows)).cpu() for rows in batch.micro_batches(max_tokens)])
+    return torch.cat([of(batch.select(rows)) for rows in batch.micro_batches(max_tokens)])
 
 
 def to_batch(
@@ -106,8 +106,8 @@ def importance_of(batch: Batch, old_P: Tensor, *, rules: Rules) -> Loss:
     """The weights that correct for the sampler."""
     how = rules.importance
     return importance_weights(
-        old_logprobs=old_P, sampler_logprobs=batch["sampler_logprobs"].to(old_P.device), cap=how.cap, kind=how.kind, level=how.level,
-        sequence_of_P=batch.sequence_of_P.to(old_P.device), sequences=len(batch),
+        old_logprobs=old_P, sampler_logprobs=batch["sampler_logprobs"], cap=how.cap, kind=how.kind, level=how.level,
+        sequence_of_P=batch.sequence_of_P, sequences=len(batch),
     )  # fmt: skip
 
 
