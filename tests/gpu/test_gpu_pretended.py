@@ -113,7 +113,7 @@ def test_the_engine_draws_the_same_there(there: Backbone, monkeypatch: pytest.Mo
 
 _SMALL = (
     "model.name=tiny", "model.max_length=512", "threads=1", "data.limit=60", "data.split_column=null", "data.heldout=0.3", "sft.epochs=0.3", "sft.batch_size=8", "collect.prompts=8",
-    "collect.sampling.max_new_tokens=8", "reward.batch_size=4", "ppo.steps=2", "ppo.prompts_per_step=4", "ppo.epochs=1", "ppo.sampling.max_new_tokens=8",
+    "collect.sampling.max_new_tokens=8", "collect.sampling.products=model", "evaluate.sampling.products=model", "reward.batch_size=4", "ppo.steps=2", "ppo.prompts_per_step=4", "ppo.epochs=1", "ppo.sampling.max_new_tokens=8",
     "evaluate.prompts=4", "evaluate.sampling.max_new_tokens=8",
 )  # fmt: skip
 _RECIPES = {

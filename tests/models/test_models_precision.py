@@ -13,8 +13,9 @@ from burnish.generation.base import Request, SamplingParams
 from burnish.generation.native import NativeEngine
 from burnish.models.adapters import LoraSpec, adapter_parameters, add_adapter
 from burnish.models.backbone import load_backbone
-from burnish.models.precision import narrowed, packed, product
+from burnish.models.precision import narrowed, packed
 from burnish.models.roles import View
+from burnish.models.thin import Thin
 from burnish.models.weights import merged
 
 SPEC = LoraSpec(4, 8.0)
@@ -89,9 +90,9 @@ def test_products_are_those_of_the_rounded_numbers():
     x, weight = torch.randn(5, 64), torch.randn(64, 96).bfloat16()
     wanted = x.bfloat16().double() @ weight.double()
     for form in (weight, packed(weight)):
-        assert product(x, form).dtype == torch.float32
-        assert torch.allclose(product(x, form).double(), wanted, rtol=2**-7, atol=0.05)
-    assert torch.equal(product(x, weight.float()), x @ weight.float())
+        assert Thin(form).product(x).dtype == torch.float32
+        assert torch.allclose(Thin(form).product(x).double(), wanted, rtol=2**-7, atol=0.05)
+    assert torch.equal(Thin(weight.float()).product(x), x @ weight.float())
 
 
 def test_an_input_that_changed_is_rounded_again():

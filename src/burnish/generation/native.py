@@ -24,14 +24,13 @@ from burnish.generation.sampling import logprob_of, penalise_repetition, sample,
 from burnish.models.device import Graphs
 from burnish.models.int8 import Int8Matrix
 from burnish.models.matmul import small_products
-from burnish.models.precision import packed, product
 from burnish.models.roles import View
+from burnish.models.thin import Norm, Thin
 from burnish.models.weights import merge_on_demand
 from burnish.records import Completion
 
 SUPPORTED = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text")
 _ACTIVATIONS = {"silu": F.silu, "gelu": F.gelu, "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh")}
-_PRODUCTS = ("qkv", "out", "gate_up", "down")
 _SEEN = 128  # places by which the cache that a recorded step reads grows
 # What 8-bit products are fitted to: prose, code, numbers and marks, so that most input channels show how large they get.
 _SPECIMEN = """The quick brown fox jumps over the lazy dog. In 1969, people first walked on the Moon; it took 8 days.
@@ -40,25 +39,23 @@ def add(a, b):
 
 Dear Sir, thank you very much for your kind letter! How are you? (Yes, 3.14 is close to pi.)"""
 
-Matrix = Tensor | Int8Matrix
+Matrix = Thin | Int8Matrix
 
 
 @dataclass
 class _Layer:
-    """One decoder layer; projections (in, out), q, k and v side by side, gate and up side by side; `post_norm` stands before
-    the MLP. `after_*` are norms of what is added to the residual stream, which Gemma 3 has."""
+    """One decoder layer; q, k and v side by side, gate and up side by side, with the norms before them. `after_*` are norms of
+    what is added to the residual stream, which Gemma 3 has."""
 
-    input_norm: Tensor
     qkv: Matrix
     qkv_bias: Tensor | None
-    q_norm: Tensor | None
-    k_norm: Tensor | None
+    q_norm: Norm | None
+    k_norm: Norm | None
     out: Matrix
-    post_norm: Tensor
     gate_up: Matrix
     down: Matrix
-    after_attention: Tensor | None
-    after_mlp: Tensor | None
+    after_attention: Norm | None
+    after_mlp: Norm | None
 
 
 @dataclass
@@ -137,8 +134,8 @@ class NativeEngine:
         """Take over the role's present weights, in place after the first time."""
         weights = {name.removeprefix("model."): make for name, make in merge_on_demand(view).items()}
         self._embedding = weights["embed_tokens.weight"]()
-        self._take_head(weights["lm_head.weight"]() if "lm_head.weight" in weights else self._embedding)
-        self._final_norm = weights["norm.weight"]() + self._norm_shift
+        head = weights["lm_head.weight"]() if "lm_head.weight" in weights else self._embedding
+        self._take_head(head, Norm(weights["norm.weight"]() + self._norm_shift, self._eps))
         for number in range(view.backbone.config.num_hidden_layers):
             at = f"layers.{number}."
             own = {name.removeprefix(at): make for name, make in weights.items() if name.startswith(at)}
@@ -160,68 +157,61 @@ class NativeEngine:
         self._head_state = None
         self.load(view, version=0)
 
-    def _product(self, x: Tensor, number: int, name: str) -> Tensor:
+    def _watched(self, number: int, name: str, matrix: Matrix, x: Tensor) -> Matrix:
+        """The matrix, which is about to be multiplied with `x`; how large its inputs get is kept while 8-bit products are fitted."""
         if self._recording:
-            self._peaks[number, name] = x.abs().amax(dim=0)
-        return product(x, getattr(self._layers[number], name))
+            self._peaks[number, name] = matrix.inputs(x).abs().amax(dim=0)
+        return matrix
 
-    def _take_head(self, weight: Tensor) -> None:
+    def _take_head(self, weight: Tensor, norm: Norm) -> None:
         """The head is shared with the backbone; in 8 bits it is a copy, made anew where the weight has changed."""
-        state = (weight.data_ptr(), weight._version)
         if self._products != torch.int8:
-            self._head = weight
-        elif self._head_state != state:
-            self._head = Int8Matrix.of(weight, self._peaks.get((-1, "head")))
+            self._head = Thin(weight.T, norm)
+            return
+        state = (weight.data_ptr(), weight._version)
+        if self._head_state == state and isinstance(self._head, Int8Matrix):
+            self._head = self._head.after(norm)
+        else:
+            self._head = Int8Matrix.of(weight, self._peaks.get((-1, "head")), norm)
         self._head_state = state
 
     def _take(self, number: int, weights: Mapping[str, Callable[[], Tensor]]) -> None:
         """Bring one layer's weights into the form that decoding wants; one layer at a time, so that the rest need not be."""
+        before = self._layers[number] if number < len(self._layers) else None
 
         def side_by_side(*names: str) -> Tensor | None:
             return torch.cat([weights[n]() for n in names]) if names[0] in weights else None
 
-        def norm(name: str) -> Tensor | None:
-            return weights[name]() + self._norm_shift if name in weights else None
+        def norm(name: str) -> Norm | None:
+            return Norm(weights[name]() + self._norm_shift, self._eps) if name in weights else None
+
+        def matrix(name: str, *names: str, norm: Norm | None = None) -> Matrix:
+            weight_NK = torch.cat([weights[f"{n}.weight"]() for n in names])
+            if self._products == torch.int8:
+                return Int8Matrix.of(weight_NK, self._peaks.get((number, name)), norm)
+            present = None if before is None else getattr(before, name)
+            if isinstance(present, Thin):
+                return present.renewed(weight_NK.T, norm)
+            return Thin.of(weight_NK.T.to(self._products), norm)
 
         strange = sorted({n for n in weights if n.endswith(".bias")} - {f"self_attn.{p}_proj.bias" for p in "qkv"})
         if strange:
             raise UserError(f"the native engine does not run models with {strange[0]}.")
         four = "pre_feedforward_layernorm.weight" in weights
         after = norm("post_attention_layernorm.weight")
-        parts = {
-            "input_norm": norm("input_layernorm.weight"),
-            "qkv": _turned(side_by_side(*(f"self_attn.{p}_proj.weight" for p in "qkv"))),
-            "qkv_bias": side_by_side(*(f"self_attn.{p}_proj.bias" for p in "qkv")),
-            "q_norm": norm("self_attn.q_norm.weight"),
-            "k_norm": norm("self_attn.k_norm.weight"),
-            "out": _turned(side_by_side("self_attn.o_proj.weight")),
-            "post_norm": norm("pre_feedforward_layernorm.weight") if four else after,
-            "gate_up": _turned(side_by_side("mlp.gate_proj.weight", "mlp.up_proj.weight")),
-            "down": _turned(side_by_side("mlp.down_proj.weight")),
-            "after_attention": after if four else None,
-            "after_mlp": norm("post_feedforward_layernorm.weight"),
-        }
-        if number == len(self._layers):
-            self._layers.append(_Layer(**{n: self._own(number, n, t) for n, t in parts.items()}))  # type: ignore[arg-type]
-            return
-        for name, tensor in parts.items():
-            present = getattr(self._layers[number], name)
-            if tensor is None:
-                continue
-            if isinstance(present, Int8Matrix) or present.is_mkldnn:
-                setattr(self._layers[number], name, self._own(number, name, tensor))
-            else:
-                present.copy_(tensor)
-
-    def _own(self, number: int, name: str, tensor: Tensor | None) -> Matrix | None:
-        """A copy in the layout that decoding wants; matrices in the precision of products."""
-        if tensor is None:
-            return None
-        if name not in _PRODUCTS:
-            return tensor.clone()
-        if self._products == torch.int8:
-            return Int8Matrix.of(tensor.T, self._peaks.get((number, name)))
-        return packed(tensor.to(self._products, copy=True).contiguous())
+        before_mlp = norm("pre_feedforward_layernorm.weight") if four else after
+        layer = _Layer(
+            qkv=matrix("qkv", *(f"self_attn.{p}_proj" for p in "qkv"), norm=norm("input_layernorm.weight")),
+            qkv_bias=side_by_side(*(f"self_attn.{p}_proj.bias" for p in "qkv")),
+            q_norm=norm("self_attn.q_norm.weight"),
+            k_norm=norm("self_attn.k_norm.weight"),
+            out=matrix("out", "self_attn.o_proj"),
+            gate_up=matrix("gate_up", "mlp.gate_proj", "mlp.up_proj", norm=before_mlp),
+            down=matrix("down", "mlp.down_proj"),
+            after_attention=after if four else None,
+            after_mlp=norm("post_feedforward_layernorm.weight"),
+        )
+        self._layers[number : number + 1] = [layer]
 
     @torch.no_grad()
     def generate(
@@ -245,11 +235,13 @@ class NativeEngine:
         shape = (len(self._layers), 2, rows, self._kv_heads, longest, self._head_dim)
         self._cache = self._embedding.new_zeros(shape)
         places = torch.arange(longest, device=self._embedding.device)[None]
-        self._turns: dict[str, tuple[Tensor, Tensor]] = {}
+        self._turns: dict[str, tuple[Tensor, ...]] = {}
         for kind in dict.fromkeys(self._layer_types):
             cos, sin = self._rotary(self._embedding[:1, None], places, *([kind] if kind else []))
             half = sin.shape[-1] // 2
-            self._turns[kind] = (cos[0], torch.cat((-sin[0, :, :half], sin[0, :, half:]), dim=-1))
+            turn = cos[0], torch.cat((-sin[0, :, :half], sin[0, :, half:]), dim=-1)
+            # Queries and keys are both multiplied with these: the scale of their product is in them.
+            self._turns[kind] = tuple(x * self._attention_scale**0.5 for x in turn)
         self._logits_RV = self._embedding.new_empty(rows, len(self._embedding))
         self._scratch_RV = torch.empty_like(self._logits_RV, dtype=torch.float32)
         # What a step reads, and the recorded steps, which hold on to these very tensors.
@@ -383,7 +375,7 @@ class NativeEngine:
                 wide_k, wide_v = (x.repeat_interleave(groups, dim=0)[None] for x in (own_k, own_v))
                 with small_products():
                     mixed = F.scaled_dot_product_attention(
-                        q[start:end].transpose(0, 1)[None], wide_k, wide_v, is_causal=True, scale=self._attention_scale
+                        q[start:end].transpose(0, 1)[None], wide_k, wide_v, is_causal=True, scale=1.0
                     )
                 outputs.append(mixed[0].transpose(0, 1))
             return torch.cat(outputs)
@@ -419,20 +411,20 @@ class NativeEngine:
         unseen = torch.arange(seen, device=positions.device) > positions[:, None]
         bias = self._embedding.new_zeros(unseen.shape).masked_fill_(unseen, -torch.inf)
         bias = bias.repeat_interleave(self._kv_heads, dim=0)[:, None]
-        index = torch.arange(rows, device=positions.device)
-        groups = self._heads // self._kv_heads
-        # The query heads that share a key head stand in the place of query positions: keys are never repeated. A row's heads
-        # are sequences of their own.
-        known = self._cache[:, :, :rows, :, :seen].view(len(self._layers), 2, -1, seen, self._head_dim)
-        keys_of, values_of = known[:, 0].unbind(), known[:, 1].unbind()
+        heads, width, longest = self._kv_heads, self._head_dim, self._cache.shape[4]
+        # Which of a layer's vectors, laid end to end, this step's keys and values become.
+        place = torch.arange(rows * heads, device=positions.device).view(rows, heads) * longest + positions[:, None]
+        into = self._cache.view(len(self._layers), 2, -1, width)
+        known = self._cache[:, :, :rows, :, :seen].view(len(self._layers), 2, -1, seen, width)
+        layers = [x.unbind() for x in (into[:, 0], into[:, 1], known[:, 0].transpose(2, 3), known[:, 1])]
 
         def attend(number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            keys, values = self._cache[number]
-            keys[index, :, positions] = k
-            values[index, :, positions] = v
-            grouped = q.reshape(-1, groups, self._head_dim)
-            mixed = _attention(grouped, keys_of[number], values_of[number], bias, scale=self._attention_scale)
-            return mixed.view(rows, self._heads, self._head_dim)
+            keys_into, values_into, turned_keys, values = (each[number] for each in layers)
+            keys_into.index_put_((place,), k)
+            values_into.index_put_((place,), v)
+            # The query heads that share a key head stand in the place of query positions: keys are never repeated. A row's
+            # heads are sequences of their own.
+            return _attention(q.reshape(rows * heads, -1, width), turned_keys, values, bias).view(rows, -1, width)
 
         self._write_logits(self._run(tokens, positions, attend), 0)
 
@@ -445,46 +437,35 @@ class NativeEngine:
             x = x * torch.tensor(self._embedding_scale, dtype=x.dtype)
         turns = {k: (cos[positions_T][:, None], sin[positions_T][:, None]) for k, (cos, sin) in self._turns.items()}
         for number, layer in enumerate(self._layers):
-            qkv = self._product(self._norm(x, layer.input_norm), number, "qkv")
+            qkv = self._watched(number, "qkv", layer.qkv, x).product(x)
             if layer.qkv_bias is not None:
                 qkv = qkv + layer.qkv_bias
-            heads = qkv.unflatten(-1, (-1, self._head_dim))
+            heads = qkv.view(len(qkv), -1, self._head_dim)
             qk, v = heads[:, : -self._kv_heads], heads[:, -self._kv_heads :]
             if layer.q_norm is not None and layer.k_norm is not None:
-                q, k = qk[:, : self._heads], qk[:, self._heads :]
-                qk = torch.cat((self._norm(q, layer.q_norm), self._norm(k, layer.k_norm)), dim=1)
+                qk = torch.cat((layer.q_norm(qk[:, : self._heads]), layer.k_norm(qk[:, self._heads :])), dim=1)
             qk = _rotate(qk, *turns[self._layer_types[number]])
-            mixed = attend(number, qk[:, : self._heads], qk[:, self._heads :], v)
-            added = self._product(mixed.flatten(-2), number, "out")
-            x = x + (added if layer.after_attention is None else self._norm(added, layer.after_attention))
-            gate, up = self._product(self._norm(x, layer.post_norm), number, "gate_up").chunk(2, dim=-1)
-            added = self._product(self._activation(gate) * up, number, "down")
-            x = x + (added if layer.after_mlp is None else self._norm(added, layer.after_mlp))
-        if self._recording:
-            self._peaks[-1, "head"] = self._norm(x, self._final_norm).abs().amax(dim=0)
+            mixed = attend(number, qk[:, : self._heads], qk[:, self._heads :], v).flatten(-2)
+            x = _plus(x, self._watched(number, "out", layer.out, mixed), mixed, layer.after_attention)
+            inner = self._watched(number, "gate_up", layer.gate_up, x).gated(x, self._activation)
+            x = _plus(x, self._watched(number, "down", layer.down, inner), inner, layer.after_mlp)
         return x
 
     def _write_logits(self, hidden_BD: Tensor, first_row: int) -> None:
         rows = self._logits_RV[first_row : first_row + len(hidden_BD)]
-        final_BD = self._norm(hidden_BD, self._final_norm)
-        if isinstance(self._head, Int8Matrix):
-            self._head.product(final_BD, out=rows)
-        else:
-            torch.mm(final_BD, self._head.T, out=rows)
-
-    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
-        return F.rms_norm(x, (x.shape[-1],), weight, self._eps)
+        self._watched(-1, "head", self._head, hidden_BD).product(hidden_BD, out=rows)
 
 
-def _turned(weight: Tensor | None) -> Tensor | None:
-    return None if weight is None else weight.T
+def _plus(residual: Tensor, matrix: Matrix, x: Tensor, norm: Norm | None) -> Tensor:
+    """residual + x W, or + norm(x W)."""
+    return matrix.added(residual, x) if norm is None else residual + norm(matrix.product(x))
 
 
-def _attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, *, scale: float) -> Tensor:
-    """Attention of few queries on many keys, [N, few, d] on [N, many, d], `bias` added to the scores. Two batched products
-    take half of the time of a CPU's fused kernel."""
+def _attention(q: Tensor, turned_k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """Attention of few queries on many keys, [N, few, d] on [N, d, many], `bias` added to the scores. Two batched products take
+    half of the time of a CPU's fused kernel."""
     with small_products():
-        return torch.baddbmm(bias, q, k.transpose(1, 2), alpha=scale).softmax(dim=-1).bmm(v)
+        return torch.bmm(q, turned_k).add_(bias).softmax(dim=-1).bmm(v)
 
 
 def _rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:

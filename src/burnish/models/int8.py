@@ -12,7 +12,8 @@ exact, so what a row gives depends on no other row: the same request gives the s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from burnish.errors import UserError
 from burnish.models.processor import flags
+from burnish.models.thin import Norm
 
 _LARGEST = 127.0
 _ZERO = 128  # inputs are stored as unsigned bytes, which is what the processor multiplies with signed weights
@@ -29,15 +31,20 @@ _TINY = 1e-30  # a row or column of zeros has no scale of its own
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Int8Matrix:
-    """A matrix [K in, N out] of 8-bit weights in the layout that oneDNN multiplies in, with a scale for each output."""
+    """norm(x) W of a matrix [K in, N out] of 8-bit weights, in the layout that oneDNN multiplies in, with a scale for each output.
+
+    A row's own scale is that of the norm as well, so that the norm's division is made with it, once a row, after the product.
+    """
 
     packed: Tensor
     scale_N: Tensor
     zero_N: Tensor
     inverse_K: Tensor | None = None  # 1 / s
+    norm: Norm | None = None
+    gain_K: Tensor | None = None  # of the norm and 1 / s together
 
     @classmethod
-    def of(cls, weight_NK: Tensor, peaks_K: Tensor | None = None) -> Int8Matrix:
+    def of(cls, weight_NK: Tensor, peaks_K: Tensor | None = None, norm: Norm | None = None) -> Int8Matrix:
         """Round `weight_NK` (out, in); `peaks_K` are the largest absolute values that its input channels are known to have.
 
         Raises UserError where this torch or device has no such products."""
@@ -53,16 +60,43 @@ class Int8Matrix:
             weight_NK, inverse_K = weight_NK * smooth_K, 1.0 / smooth_K
         scale_N = weight_NK.abs().amax(dim=1).float().div_(_LARGEST).clamp_(min=_TINY)
         rounded_NK = (weight_NK / scale_N[:, None]).round_().to(torch.int8)
-        return cls(_prepack(rounded_NK), scale_N, torch.zeros(len(scale_N), dtype=torch.int32), inverse_K)
+        zero_N = torch.zeros(len(scale_N), dtype=torch.int32)
+        return cls(_prepack(rounded_NK), scale_N, zero_N, inverse_K).after(norm)
+
+    def after(self, norm: Norm | None) -> Int8Matrix:
+        """The same with this norm before it."""
+        gain_K = None if norm is None else norm.weight_K
+        if self.inverse_K is not None:
+            gain_K = self.inverse_K if gain_K is None else gain_K * self.inverse_K
+        return replace(self, norm=norm, gain_K=gain_K)
+
+    def inputs(self, x_MK: Tensor) -> Tensor:
+        """What is rounded and multiplied, but for the scale of each channel."""
+        return x_MK if self.norm is None else self.norm(x_MK)
 
     def product(self, x_MK: Tensor, *, out: Tensor | None = None) -> Tensor:
-        """[M, N]: x W^T, inputs rounded row by row; written into `out` if given."""
-        if self.inverse_K is not None:
-            x_MK = x_MK * self.inverse_K
-        scale_M1 = x_MK.abs().amax(dim=-1, keepdim=True).div_(_LARGEST).clamp_(min=_TINY)
-        bytes_MK = (x_MK / scale_M1).add_(_ZERO + 0.5).to(torch.uint8)  # truncation: so that halves round up
-        sums_MN = _multiply(bytes_MK, self.packed, self.scale_N, self.zero_N)
-        return torch.mul(sums_MN, scale_M1, out=out) if out is not None else sums_MN.mul_(scale_M1)
+        """[M, N], inputs rounded row by row; written into `out` if given."""
+        sums_MN, scale_M1 = self._multiply(x_MK)
+        return torch.mul(sums_MN, scale_M1, out=sums_MN if out is None else out)
+
+    def added(self, residual_MN: Tensor, x_MK: Tensor) -> Tensor:
+        """[M, N]: residual + norm(x) W."""
+        return torch.addcmul(residual_MN, *self._multiply(x_MK))
+
+    def gated(self, x_MK: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
+        """[M, N / 2]: activation(norm(x) W₁) · (norm(x) W₂), of the halves of W's columns."""
+        gate, up = self.product(x_MK).chunk(2, dim=1)
+        return activation(gate).mul_(up)
+
+    def _multiply(self, x_MK: Tensor) -> tuple[Tensor, Tensor]:
+        """(sums [M, N], what each of their rows is to be multiplied by [M, 1])."""
+        y_MK = x_MK if self.gain_K is None else x_MK * self.gain_K
+        scale_M1 = y_MK.abs().amax(dim=-1, keepdim=True).div_(_LARGEST).clamp_(min=_TINY)
+        bytes_MK = (y_MK / scale_M1).add_(_ZERO + 0.5).to(torch.uint8)  # truncation: so that halves round up
+        if self.norm is not None:
+            length_M1 = torch.linalg.vector_norm(x_MK, dim=-1, keepdim=True)
+            scale_M1.mul_(length_M1.square_().div_(x_MK.shape[-1]).add_(self.norm.epsilon).rsqrt_())
+        return _multiply(bytes_MK, self.packed, self.scale_N, self.zero_N), scale_M1
 
 
 @lru_cache(maxsize=1)
@@ -85,7 +119,7 @@ def fast_here() -> bool:
 
 
 def _prepack(weight_NK: Tensor) -> Tensor:
-    return torch.ops.onednn.qlinear_prepack(weight_NK, None)
+    return torch.ops.onednn.qlinear_prepack(weight_NK.contiguous(), None)  # it takes rows for granted
 
 
 def _multiply(x_MK: Tensor, packed: Tensor, scale_N: Tensor, zero_N: Tensor) -> Tensor:

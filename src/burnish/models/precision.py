@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from burnish.models.int8 import Int8Matrix
 from burnish.models.processor import flags
 
 NAMES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -66,16 +65,6 @@ def packed(weight: Tensor) -> Tensor:
         return torch.ops.mkldnn._reorder_linear_weight(weight.T.contiguous())
     except (AttributeError, RuntimeError, TypeError):  # the operator is torch's own, for its compiler: it may change
         return weight
-
-
-def product(x: Tensor, weight: Tensor | Int8Matrix) -> Tensor:
-    """x @ weight, made in the weight's precision and returned in x's; `weight` (in, out), or what `packed` made of it."""
-    if isinstance(weight, Int8Matrix):
-        return weight.product(x)
-    narrow = x.to(weight.dtype)
-    if weight.is_mkldnn:
-        return torch.ops.mkldnn._linear_pointwise(narrow, weight, None, "none", [], "").to(x.dtype)
-    return (narrow @ weight).to(x.dtype)
 
 
 def _forward(linear: nn.Linear, x: Tensor) -> Tensor:
