@@ -88,9 +88,9 @@ def training_limit(workload: str, work: Work, shape: ModelShape, machine: Machin
     return flops / machine.flops + sampling
 
 
-def decoding_limit(rows: int, shape: ModelShape, machine: Machine) -> float:
-    """Tokens a second: every step reads all weights once and multiplies them with `rows` rows."""
-    read = machine.weight_bytes * (shape.decoder + shape.head) / machine.bandwidth
+def decoding_limit(rows: int, shape: ModelShape, machine: Machine, *, matrix: int = 4) -> float:
+    """Tokens a second: every step reads all weights once, the decoder's of `matrix` bytes, and multiplies them with `rows` rows."""
+    read = (matrix * shape.decoder + 4 * shape.head) / machine.bandwidth
     multiply = rows * shape.forward_flops(1, 1, context=NEW_TOKENS / 2) / machine.flops
     return rows / max(read, multiply)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -79,7 +80,12 @@ def peer_python(name: str) -> str:
 def measure(python: str, script: str, *arguments: str) -> dict[str, Any]:
     """The JSON object on the last line that a script prints."""
     print(f"running {script} {' '.join(a for a in arguments if '/' not in a)}", file=sys.stderr)
-    done = subprocess.run([python, str(HERE / script), *arguments], capture_output=True, text=True)
+    environment = dict(os.environ)
+    if "--device" in arguments and (device := arguments[arguments.index("--device") + 1]) != "cpu":
+        # One GPU alone: TRL would share a batch out among all that it sees.
+        environment["CUDA_VISIBLE_DEVICES"] = device.partition(":")[2] or "0"
+        arguments = tuple("cuda" if a == device else a for a in arguments)
+    done = subprocess.run([python, str(HERE / script), *arguments], capture_output=True, text=True, env=environment)
     if done.returncode != 0:
         raise SystemExit(f"{script} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
@@ -163,7 +169,8 @@ def sampling(model: str, machine: Machine, *, steps: int, device: str, products:
         ours = measure(sys.executable, "ours.py", *arguments, *how)
         sizes[f"Burnish {products}"] = ours["peak_gb"]
         for count, rate in ours["rates"].items():
-            limit = decoding_limit(int(count), shape, machine)
+            stored = 2 if device != "cpu" and products == "bfloat16" else 4  # a CPU's limit is float32's in every row
+            limit = decoding_limit(int(count), shape, machine, matrix=stored)
             line = f"{f'{count}, {products}':20}{rate:10.1f}{limit:8.0f}{100 * rate / limit:6.0f}%"
             for name, peer in peers.items():
                 goal = (SAMPLING_INT8 if products == "int8" else SAMPLING).get((name, int(count)))
@@ -260,6 +267,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.same_start and "hh-dpo" in options.workloads:
         parser.error("--same-start is for hh: in hh-dpo both sides begin as the model, their adapters at nothing")
+    if options.device != "cpu" and HH_RATES.keys() & set(options.workloads):
+        parser.error("hh and hh-dpo run on the CPU alone")
     unknown = set(options.workloads) - {*workloads, *HH_RATES}
     if unknown:
         parser.error(f"there is no workload {', '.join(sorted(unknown))}")

@@ -21,10 +21,28 @@ def test_names(monkeypatch: pytest.MonkeyPatch):
         resolve("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert resolve("auto") == resolve("cuda") == torch.device("cuda", 0)
+    assert resolve("cuda") == torch.device("cuda", 0)
     assert resolve("cuda:1") == torch.device("cuda", 1)
     with pytest.raises(UserError, match="there is no GPU 2; the last is cuda:1"):
         resolve("cuda:2")
+
+
+def test_a_gpu_that_cannot_be_used_is_left_alone(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    """One that is too old for this torch, say, or full: auto says so and takes the CPU."""
+    made = []
+
+    def ones(*_: object, device: torch.device) -> torch.Tensor:
+        made.append(device)
+        if len(made) == 1:
+            raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nmore")
+        return torch.zeros(1)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "ones", ones)
+    assert resolve("auto") == torch.device("cpu")
+    assert "no kernel image is available for execution on the device): running on the CPU" in caplog.text
+    assert resolve("auto") == torch.device("cuda", 0)
+    assert made == [torch.device("cuda", 0)] * 2
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cuda1", "mps"])

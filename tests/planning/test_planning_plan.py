@@ -200,3 +200,20 @@ def test_the_largest_micro_batch_by_hand():
     assert memory.micro_batch(1400, 1024, examples=100) == pytest.approx(memory.HEAP * 700 * spread)  # two halves
     # few examples: some batches are twice as long as others
     assert memory.micro_batch(1400, 1024, examples=4) == pytest.approx(memory.HEAP * 1024)
+
+
+def test_a_gpu_is_planned_with_its_own_attention_and_precision():
+    """Attention's inputs are kept padded there; in bfloat16 a step reads half of the decoder's bytes."""
+    gpu = Machine("a GPU", 80e9, 990e12, 3350e9, is_cpu=False)
+    recipe = _recipe("sft.batch_size=1")  # one micro-batch, so that a CPU's heap has no holes yet
+    here, there = (make_plan(recipe, SMOLLM2, DATA, m, stages=["sft"]).stages[0] for m in (CPU, gpu))
+    kept = [next(p.size for p in s.parts if p.name.startswith("activations")) for s in (here, there)]
+    layer = 4 * SMOLLM2.width + 3 * SMOLLM2.mlp  # numbers a token, with attention's to be added
+    attention = [2 * (SMOLLM2.heads + SMOLLM2.kv_heads), 7 * SMOLLM2.heads]
+    numbers = [SMOLLM2.layers * (layer + a * SMOLLM2.head_dim) + 6 * SMOLLM2.mlp + 4 * SMOLLM2.width for a in attention]
+    assert kept[1] / kept[0] == pytest.approx(numbers[1] / numbers[0])
+    wide, narrow = (
+        make_plan(_recipe(f"model.products={p}"), SEVEN, DATA, gpu, stages=["collect"]).seconds
+        for p in ("float32", "bfloat16")
+    )
+    assert narrow < wide

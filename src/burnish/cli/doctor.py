@@ -113,7 +113,13 @@ def _gpus() -> list[str]:
     found = []
     for number in range(torch.cuda.device_count()):
         device = torch.device("cuda", number)
-        wide, narrow = (this_machine(device, products=products, seconds=0.2) for products in ("float32", "bfloat16"))
+        try:
+            wide, narrow = (
+                this_machine(device, products=products, seconds=0.2) for products in ("float32", "bfloat16")
+            )
+        except RuntimeError as error:
+            found.append(f"{torch.cuda.get_device_name(device)} cannot be used: {str(error).splitlines()[0]}")
+            continue
         use = "taken by default" if number == 0 else f"taken with model.device=cuda:{number}"
         found.append(
             f"{torch.cuda.get_device_name(device)}, {wide.memory / 1e9:.0f} GB free, {wide.flops / 1e12:.0f} TFLOP/s in "

@@ -1,7 +1,7 @@
 """The native engine: continuous batching in torch for Llama-shaped models, in process.
 
-The engine holds its own copy of the decoder's weights, adapters merged, projections fused and stored (in, out), the
-layout in which thin products run fastest on a CPU; `load` refreshes it in place. Its cost is one more copy of the
+The engine holds its own copy of the decoder's weights, adapters merged, projections fused and stored in the form in which thin
+products run fastest (`burnish.models.thin`, `burnish.models.int8`); `load` refreshes it in place. Its cost is one more copy of the
 decoder (the embedding is shared with the backbone), which `sleep` gives back while the weights are trained. The KV cache
 is allocated once a call: a prompt that several requests share is run once and copied; a finished request leaves the batch
 at once and a waiting one takes its row. On a GPU a decode step is recorded once for each size and launched as one (CUDA graphs).
@@ -18,12 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from burnish.batch import Segment
 from burnish.errors import UserError
 from burnish.generation.base import Request, SamplingParams
 from burnish.generation.sampling import logprob_of, penalise_repetition, sample, uniforms
 from burnish.models.device import Graphs
 from burnish.models.int8 import Int8Matrix
 from burnish.models.matmul import small_products
+from burnish.models.packed_attention import attend_to_segments
 from burnish.models.roles import View
 from burnish.models.thin import Norm, Thin
 from burnish.models.weights import merge_on_demand
@@ -177,7 +179,7 @@ class NativeEngine:
 
     def _take(self, number: int, weights: Mapping[str, Callable[[], Tensor]]) -> None:
         """Bring one layer's weights into the form that decoding wants; one layer at a time, so that the rest need not be."""
-        before = self._layers[number] if number < len(self._layers) else None
+        held = self._layers[number] if number < len(self._layers) else None
 
         def side_by_side(*names: str) -> Tensor | None:
             return torch.cat([weights[n]() for n in names]) if names[0] in weights else None
@@ -189,7 +191,7 @@ class NativeEngine:
             weight_NK = torch.cat([weights[f"{n}.weight"]() for n in names])
             if self._products == torch.int8:
                 return Int8Matrix.of(weight_NK, self._peaks.get((number, name)), norm)
-            present = None if before is None else getattr(before, name)
+            present = None if held is None else getattr(held, name)
             if isinstance(present, Thin):
                 return present.renewed(weight_NK.T, norm)
             return Thin.of(weight_NK.T.to(self._products), norm)
@@ -250,18 +252,20 @@ class NativeEngine:
         waiting = [_Sequence(i, r) for i, r in enumerate(requests)][::-1]
         active: list[_Sequence] = []
         done: list[Completion | None] = [None] * len(requests)
-        while waiting or active:
-            fresh = self._admit(waiting, rows - len(active), idle=not active)
-            if active:
-                self._decode(active, graphs)
-            if fresh:  # after the step, which may write into rows beyond its own
-                self._prefill(fresh, first_row=len(active))
-            active += fresh
-            self._draw(active, self._logits_RV[: len(active)], params)
-            if progress is not None:
-                progress(len(active))
-            self._retire(active, params, done)
-        self._cache = self._logits_RV = self._scratch_RV = self._latest_2R = self._embedding[:0]
+        try:
+            while waiting or active:
+                fresh = self._admit(waiting, rows - len(active), idle=not active)
+                if active:
+                    self._decode(active, graphs)
+                if fresh:  # after the step, which may write into rows beyond its own
+                    self._prefill(fresh, first_row=len(active))
+                active += fresh
+                self._draw(active, self._logits_RV[: len(active)], params)
+                if progress is not None:
+                    progress(len(active))
+                self._retire(active, params, done)
+        finally:  # whatever happened, nothing of this call stays, on a GPU least of all
+            self._cache = self._logits_RV = self._scratch_RV = self._latest_2R = self._embedding[:0]
         return [completion for completion in done if completion is not None]
 
     def _admit(self, waiting: list[_Sequence], free: int, *, idle: bool) -> list[_Sequence]:
@@ -356,33 +360,27 @@ class NativeEngine:
         rows_of: dict[tuple[int, ...], list[int]] = {}
         for offset, sequence in enumerate(fresh):
             rows_of.setdefault(sequence.request.prompt_tokens, []).append(first_row + offset)
-        tokens = torch.tensor([t for prompt in rows_of for t in prompt], device=self._embedding.device)
-        positions = torch.cat([torch.arange(len(prompt)) for prompt in rows_of]).to(tokens.device)
-        ends = np.cumsum([len(prompt) for prompt in rows_of])
-        spans = [
-            (end - len(prompt), end, rows) for (prompt, rows), end in zip(rows_of.items(), ends.tolist(), strict=True)
-        ]
+        device, heads, longest = self._embedding.device, self._kv_heads, self._cache.shape[4]
+        tokens = torch.tensor([t for prompt in rows_of for t in prompt], device=device)
+        positions = torch.cat([torch.arange(len(prompt)) for prompt in rows_of]).to(device)
+        ends = np.cumsum([len(prompt) for prompt in rows_of]).tolist()
+        segments = tuple(Segment(end - len(prompt), end) for prompt, end in zip(rows_of, ends, strict=True))
+        # Each row gets its prompt's keys and values: which tokens' they are, and where they go, as in `_step`.
+        pairs = [(segment, row) for segment, rows in zip(segments, rows_of.values(), strict=True) for row in rows]
+        source = torch.cat([torch.arange(segment.start, segment.stop) for segment, _ in pairs]).to(device)
+        first = torch.cat([torch.full((s.stop - s.start,), row * heads * longest) for s, row in pairs]).to(device)
+        place = (first + positions[source])[:, None] + torch.arange(heads, device=device) * longest
+        into = self._cache.view(len(self._layers), 2, -1, self._head_dim)
 
         def attend(number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            keys, values = self._cache[number]
-            outputs = []
-            for start, end, rows in spans:
-                own_k, own_v = k[start:end].transpose(0, 1), v[start:end].transpose(0, 1)
-                for row in rows:
-                    keys[row, :, : end - start].copy_(own_k)
-                    values[row, :, : end - start].copy_(own_v)
-                groups = self._heads // self._kv_heads
-                wide_k, wide_v = (x.repeat_interleave(groups, dim=0)[None] for x in (own_k, own_v))
-                with small_products():
-                    mixed = F.scaled_dot_product_attention(
-                        q[start:end].transpose(0, 1)[None], wide_k, wide_v, is_causal=True, scale=1.0
-                    )
-                outputs.append(mixed[0].transpose(0, 1))
-            return torch.cat(outputs)
+            for each, new in zip(into[number], (k, v), strict=True):
+                each.index_put_((place,), new[source])
+            query, key, value = (x.transpose(0, 1)[None] for x in (q, k, v))
+            return attend_to_segments(query, key, value, segments, scaling=1.0)[0]
 
         hidden = self._run(tokens, positions, attend)
-        place = {row: end - 1 for _, end, rows in spans for row in rows}
-        self._write_logits(hidden[[place[first_row + offset] for offset in range(len(fresh))]], first_row)
+        last = {row: segment.stop - 1 for segment, row in pairs}
+        self._write_logits(hidden[[last[first_row + offset] for offset in range(len(fresh))]], first_row)
 
     def _decode(self, active: list[_Sequence], graphs: Graphs | None) -> None:
         """One step: the last token of every active sequence."""

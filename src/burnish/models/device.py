@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -10,15 +11,16 @@ import torch
 from burnish.errors import UserError
 
 AUTO = "auto"
+_log = logging.getLogger(__name__)
 
 
 def resolve(name: str) -> torch.device:
-    """The device called `name`: cpu, cuda, cuda:N, or auto, which is cuda where torch finds a GPU and cpu elsewhere.
+    """The device called `name`: cpu, cuda, cuda:N, or auto, which is cuda where torch finds a GPU that it can use, else cpu.
 
     Raises UserError where there is no such GPU.
     """
     if name == AUTO:
-        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+        return _first_gpu() or torch.device("cpu")
     device = torch.device(name)
     if device.type != "cuda":
         return device
@@ -35,15 +37,32 @@ def resolve(name: str) -> torch.device:
     return torch.device("cuda", device.index or 0)
 
 
-def reset_peak(device: torch.device) -> None:
+def _first_gpu() -> torch.device | None:
+    """None where there is none, or one that torch has no code for, or that others have filled."""
+    if not torch.cuda.is_available():
+        return None
+    device = torch.device("cuda", 0)
+    try:
+        torch.ones(1, device=device).add_(1).item()
+    except RuntimeError as error:
+        _log.warning("the GPU is left alone (%s): running on the CPU", str(error).splitlines()[0])
+        return None
+    return device
+
+
+def reset_peak() -> None:
     """Start measuring `peak_gb` anew."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    if torch.cuda.is_initialized():
+        for number in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(number)
 
 
-def peak_gb(device: torch.device) -> float | None:
-    """The most memory, in 10⁹ bytes, that torch has taken of a GPU since `reset_peak`; None on the CPU."""
-    return torch.cuda.max_memory_reserved(device) / 1e9 if device.type == "cuda" else None
+def peak_gb() -> float | None:
+    """The most memory, in 10⁹ bytes, that torch has taken of a GPU since `reset_peak`; None where it has taken none."""
+    if not torch.cuda.is_initialized():
+        return None
+    most = max(torch.cuda.max_memory_reserved(number) for number in range(torch.cuda.device_count()))
+    return most / 1e9 if most else None
 
 
 class Graphs:
@@ -60,6 +79,7 @@ class Graphs:
         self._seen: set[Hashable] = set()
         self._recorded: dict[Hashable, Callable[[], None]] = {}
         self._pool: Any = None
+        self._stream: Any = None
 
     def run(self, key: Hashable, step: Callable[[], None]) -> None:
         """Do `step`, which is the same whenever the key is."""
@@ -76,8 +96,10 @@ class Graphs:
         """What repeats the step; recording it does not run it."""
         with torch.cuda.device(self._device):
             if self._pool is None:
-                self._pool = torch.cuda.graph_pool_handle()
+                # A stream of our own: torch's default for this is one a process, on whichever GPU came first, and what the library
+                # of products keeps for a stream goes with the first graph that dies.
+                self._pool, self._stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream(self._device)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool):
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
                 step()
         return graph.replay

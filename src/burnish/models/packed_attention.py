@@ -59,9 +59,22 @@ def packed_attention(
         seen = _seen(segments, segment)
         if sliding_window is not None and seen > sliding_window:
             raise NotImplementedError(f"a sequence of {seen} tokens is longer than the sliding window {sliding_window}")
+    return attend_to_segments(query, key, value, segments, scaling=scaling, dropout=dropout), None
+
+
+def attend_to_segments(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    segments: tuple[Segment, ...],
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """[1, T, H, d]: `packed_attention` without a layer, of the same query, key and value."""
     if query.device.type == "cpu" and not dropout:
-        return _OnCpu.apply(query, key, value, segments, scaling).transpose(1, 2), None
-    return _in_few_calls(query, key, value, segments, scaling=scaling, dropout=dropout), None
+        return _OnCpu.apply(query, key, value, segments, scaling).transpose(1, 2)
+    return _in_few_calls(query, key, value, segments, scaling=scaling, dropout=dropout)
 
 
 @dataclass(frozen=True, slots=True)

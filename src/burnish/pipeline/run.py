@@ -229,7 +229,7 @@ def _run_stage(context: Context, stage: str, inputs: Mapping[str, Any]) -> None:
     begun, (_, earlier) = folder / "begun.json", _begun(folder)
     write_json(begun, {"inputs": inputs, "seconds": earlier})
     reset_peak_memory()
-    reset_peak(context.device)
+    reset_peak()
     start = time.perf_counter()
     try:
         import_module(f"burnish.pipeline.{stage}").run(context)
@@ -238,7 +238,7 @@ def _run_stage(context: Context, stage: str, inputs: Mapping[str, Any]) -> None:
         seconds = earlier + time.perf_counter() - start
         write_json(begun, {"inputs": inputs, "seconds": seconds})
         release_memory()
-    peak = peak_gb(context.device)
+    peak = peak_gb()
     record = StageRecord(
         stage,
         mark,
@@ -248,7 +248,7 @@ def _run_stage(context: Context, stage: str, inputs: Mapping[str, Any]) -> None:
         datetime.now(UTC).isoformat(timespec="seconds"),
     )
     record.write(path)
-    where = "" if peak is None else f" on {context.device}"
+    where = "" if peak is None else " of the GPU"
     context.say(f"{stage}: done in {seconds:.0f} s, at most {record.peak_memory_gb:.1f} GB{where}")
 
 

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,10 +82,12 @@ def this_machine(device: torch.device | None = None, *, products: str = "float32
     a, b = torch.ones(rows, 1024, dtype=dtype, device=device), torch.ones(1024, 4096, dtype=dtype, device=device)
     wide = torch.ones(1 << 26, device=device)
     with torch.no_grad():
-        flops = 2.0 * rows * 1024 * 4096 / _best(lambda: a @ b, seconds, device)
+        flops = 2.0 * rows * 1024 * 4096 / _best(partial(torch.matmul, a, b), seconds, device)
         bandwidth = wide.nbytes / _best(wide.sum, seconds, device)
+    del a, b, wide
     if is_cpu:
         return Machine(f"this CPU, {torch.get_num_threads()} threads", memory, flops, bandwidth)
+    torch.cuda.empty_cache()  # it would count as the first stage's
     name = f"{torch.cuda.get_device_name(device)} ({device}), {products}"
     return Machine(name, memory, flops, bandwidth, is_cpu=False)
 

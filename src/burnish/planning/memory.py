@@ -33,12 +33,13 @@ class Part:
 class Precision:
     """Bytes of a number: `weight` of weights and activations; `master` of the float32 copy that the optimiser of 16-bit
     weights keeps (0 where the weights are float32 themselves); `matrix` of a frozen decoder's matrices (None: as weights).
-    Weights are spread over `shards` devices."""
+    Weights are spread over `shards` devices. `padded`: attention's inputs are, as on GPUs."""
 
     weight: int = 4
     master: int = 0
     shards: int = 1
     matrix: int | None = None
+    padded: bool = False
 
     def decoder(self, shape: ModelShape) -> float:
         """Bytes of the matrices of a frozen decoder."""
@@ -91,7 +92,7 @@ def activations(shape: ModelShape, tokens: float, *, recompute: bool = False, pr
     in_flight = 6 * shape.mlp + 4 * shape.width
     return Part(
         "activations of a micro-batch",
-        precision.weight * tokens * (shape.kept_per_token(recompute=recompute) + in_flight),
+        precision.weight * tokens * (shape.kept_per_token(recompute=recompute, padded=precision.padded) + in_flight),
         passing=True,
     )
 

@@ -310,10 +310,9 @@ class _Estimate:
 
     @property
     def _precision(self) -> Precision:
-        matrix = 2 if self.recipe.model.products == "bfloat16" else None
-        return Precision(
-            self.machine.weight_bytes, 4 if self.machine.weight_bytes < 4 else 0, self.machine.devices, matrix
-        )
+        machine, matrix = self.machine, 2 if self.recipe.model.products == "bfloat16" else None
+        master = 4 if machine.weight_bytes < 4 else 0
+        return Precision(machine.weight_bytes, master, machine.devices, matrix, padded=not machine.is_cpu)
 
     def _frozen(self, name: str) -> Part:
         return memory.frozen(self.shape, name, self._precision)
@@ -364,10 +363,10 @@ class _Estimate:
         asked = count if prompts is None else prompts
         rows = min(DECODE_ROWS, count)
         narrow = sampling.products != "model"
-        width, flops = (
-            (1, INT8_FASTER * self.machine.flops) if narrow else (self.machine.weight_bytes, self.machine.flops)
-        )
-        read = width * (self.shape.decoder + self.shape.head) / self.machine.bandwidth
+        flops = INT8_FASTER * self.machine.flops if narrow else self.machine.flops
+        precision = self._precision
+        matrices, head = (1, 1) if narrow else (precision.matrix or precision.weight, precision.weight)
+        read = (matrices * self.shape.decoder + head * self.shape.head) / self.machine.bandwidth
         work = rows * self.shape.forward_flops(1, 1, context=self.data.prompt_tokens) / flops
         steps = count * answer / max(rows, 1) / self.machine.devices
         prefill = self.shape.forward_flops(asked * self.data.prompt_tokens, asked) / (flops * self.machine.devices)

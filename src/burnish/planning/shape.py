@@ -96,14 +96,15 @@ class ModelShape:
         """Numbers that the keys and values of one token take."""
         return 2 * self.layers * self.kv_heads * self.head_dim
 
-    def kept_per_token(self, *, recompute: bool = False) -> int:
+    def kept_per_token(self, *, recompute: bool = False, padded: bool = False) -> int:
         """Numbers that one token leaves for the backward pass of all layers, or with `recompute` of one layer and the
         inputs of the others.
 
         A layer keeps its two inputs and their normalised forms; the queries, keys and values and the output of attention;
-        gate, up and their product (`burnish.models.lean`).
+        gate, up and their product (`burnish.models.lean`). `padded`: attention as GPUs run it keeps its inputs padded, keys and values
+        for every query head, with the prompt's for every answer (5.5 to 7 times the queries' size, 11 with long prompts).
         """
-        attention = 2 * (self.heads + self.kv_heads) * self.head_dim
+        attention = (7 * self.heads if padded else 2 * (self.heads + self.kv_heads)) * self.head_dim
         layer = 4 * self.width + attention + 3 * self.mlp
         return layer + self.layers * self.width if recompute else self.layers * layer
 
