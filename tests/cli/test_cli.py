@@ -59,6 +59,11 @@ def test_help_imports_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+def test_running_and_planning_wait_for_transformers_until_a_model_is_loaded():
+    code = "import sys, burnish.pipeline.run, burnish.cli.plan; sys.exit('transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

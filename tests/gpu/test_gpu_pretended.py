@@ -145,7 +145,7 @@ def test_a_whole_run_there(recipe: str, tmp_path: Path, monkeypatch: pytest.Monk
             return made[-1]
 
         monkeypatch.setattr("burnish.pipeline.context.resolve", lambda _: device)
-        monkeypatch.setattr("burnish.pipeline.context.load_backbone", load)
+        monkeypatch.setattr("burnish.models.backbone.load_backbone", load)
         folder = burnish.run(burnish.load(path, *_SMALL, *overrides), out=tmp_path / device.type)
         assert {one.device for one in made} == {device}
         rows = [

@@ -181,9 +181,6 @@ class NativeEngine:
         """Bring one layer's weights into the form that decoding wants; one layer at a time, so that the rest need not be."""
         held = self._layers[number] if number < len(self._layers) else None
 
-        def side_by_side(*names: str) -> Tensor | None:
-            return torch.cat([weights[n]() for n in names]) if names[0] in weights else None
-
         def norm(name: str) -> Norm | None:
             return Norm(weights[name]() + self._norm_shift, self._eps) if name in weights else None
 
@@ -196,7 +193,8 @@ class NativeEngine:
                 return present.renewed(weight_NK.T, norm)
             return Thin.of(weight_NK.T.to(self._products), norm)
 
-        strange = sorted({n for n in weights if n.endswith(".bias")} - {f"self_attn.{p}_proj.bias" for p in "qkv"})
+        biases = [f"self_attn.{p}_proj.bias" for p in "qkv"]
+        strange = sorted({n for n in weights if n.endswith(".bias")}.difference(biases))
         if strange:
             raise UserError(f"the native engine does not run models with {strange[0]}.")
         four = "pre_feedforward_layernorm.weight" in weights
@@ -204,7 +202,7 @@ class NativeEngine:
         before_mlp = norm("pre_feedforward_layernorm.weight") if four else after
         layer = _Layer(
             qkv=matrix("qkv", *(f"self_attn.{p}_proj" for p in "qkv"), norm=norm("input_layernorm.weight")),
-            qkv_bias=side_by_side(*(f"self_attn.{p}_proj.bias" for p in "qkv")),
+            qkv_bias=torch.cat([weights[n]() for n in biases]) if biases[0] in weights else None,
             q_norm=norm("self_attn.q_norm.weight"),
             k_norm=norm("self_attn.k_norm.weight"),
             out=matrix("out", "self_attn.o_proj"),
@@ -360,21 +358,20 @@ class NativeEngine:
         rows_of: dict[tuple[int, ...], list[int]] = {}
         for offset, sequence in enumerate(fresh):
             rows_of.setdefault(sequence.request.prompt_tokens, []).append(first_row + offset)
-        device, heads, longest = self._embedding.device, self._kv_heads, self._cache.shape[4]
+        device = self._embedding.device
         tokens = torch.tensor([t for prompt in rows_of for t in prompt], device=device)
         positions = torch.cat([torch.arange(len(prompt)) for prompt in rows_of]).to(device)
         ends = np.cumsum([len(prompt) for prompt in rows_of]).tolist()
         segments = tuple(Segment(end - len(prompt), end) for prompt, end in zip(rows_of, ends, strict=True))
-        # Each row gets its prompt's keys and values: which tokens' they are, and where they go, as in `_step`.
+        # Each row gets its prompt's keys and values: which tokens' they are, and where they go.
         pairs = [(segment, row) for segment, rows in zip(segments, rows_of.values(), strict=True) for row in rows]
         source = torch.cat([torch.arange(segment.start, segment.stop) for segment, _ in pairs]).to(device)
-        first = torch.cat([torch.full((s.stop - s.start,), row * heads * longest) for s, row in pairs]).to(device)
-        place = (first + positions[source])[:, None] + torch.arange(heads, device=device) * longest
-        into = self._cache.view(len(self._layers), 2, -1, self._head_dim)
+        row_of = torch.cat([torch.full((segment.stop - segment.start,), row) for segment, row in pairs]).to(device)
+        vectors, place = self._vectors(), self._places(row_of, positions[source])
 
         def attend(number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            for each, new in zip(into[number], (k, v), strict=True):
-                each.index_put_((place,), new[source])
+            for known, new in zip(vectors[number], (k, v), strict=True):
+                known.index_put_((place,), new[source])
             query, key, value = (x.transpose(0, 1)[None] for x in (q, k, v))
             return attend_to_segments(query, key, value, segments, scaling=1.0)[0]
 
@@ -409,12 +406,10 @@ class NativeEngine:
         unseen = torch.arange(seen, device=positions.device) > positions[:, None]
         bias = self._embedding.new_zeros(unseen.shape).masked_fill_(unseen, -torch.inf)
         bias = bias.repeat_interleave(self._kv_heads, dim=0)[:, None]
-        heads, width, longest = self._kv_heads, self._head_dim, self._cache.shape[4]
-        # Which of a layer's vectors, laid end to end, this step's keys and values become.
-        place = torch.arange(rows * heads, device=positions.device).view(rows, heads) * longest + positions[:, None]
-        into = self._cache.view(len(self._layers), 2, -1, width)
+        heads, width = self._kv_heads, self._head_dim
+        vectors, place = self._vectors(), self._places(torch.arange(rows, device=positions.device), positions)
         known = self._cache[:, :, :rows, :, :seen].view(len(self._layers), 2, -1, seen, width)
-        layers = [x.unbind() for x in (into[:, 0], into[:, 1], known[:, 0].transpose(2, 3), known[:, 1])]
+        layers = [x.unbind() for x in (vectors[:, 0], vectors[:, 1], known[:, 0].transpose(2, 3), known[:, 1])]
 
         def attend(number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             keys_into, values_into, turned_keys, values = (each[number] for each in layers)
@@ -425,6 +420,15 @@ class NativeEngine:
             return _attention(q.reshape(rows * heads, -1, width), turned_keys, values, bias).view(rows, -1, width)
 
         self._write_logits(self._run(tokens, positions, attend), 0)
+
+    def _vectors(self) -> Tensor:
+        """[layer, keys or values, *, width]: the cache's vectors, a layer's laid end to end."""
+        return self._cache.view(len(self._layers), 2, -1, self._head_dim)
+
+    def _places(self, rows_T: Tensor, positions_T: Tensor) -> Tensor:
+        """[T, head]: which of a layer's vectors become the keys, and which the values, of tokens in these rows."""
+        cells = rows_T[:, None] * self._kv_heads + torch.arange(self._kv_heads, device=rows_T.device)
+        return cells * self._cache.shape[4] + positions_T[:, None]
 
     def _run(
         self, tokens_T: Tensor, positions_T: Tensor, attend: Callable[[int, Tensor, Tensor, Tensor], Tensor]

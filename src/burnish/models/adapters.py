@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MethodType
@@ -103,15 +103,16 @@ def delta(layer: object, name: str | None) -> Tensor | None:
     return layer.scaling[name] * (_weight(layer.lora_B, name) @ _weight(layer.lora_A, name))
 
 
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """As safetensors that transformers and PEFT read, wherever the tensors are."""
+    save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, path, metadata={"format": "pt"})
+
+
 def save_adapter(backbone: Backbone, name: str, spec: LoraSpec, folder: Path, *, base: str, task_type: str) -> None:
     """Write a set in PEFT's layout: adapter_config.json and adapter_model.safetensors."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = get_peft_model_state_dict(backbone.model, adapter_name=name)
-    save_file(
-        {_PREFIX + k: v.cpu().contiguous() for k, v in weights.items()},
-        folder / "adapter_model.safetensors",
-        metadata={"format": "pt"},
-    )
+    save_tensors({_PREFIX + k: v for k, v in weights.items()}, folder / "adapter_model.safetensors")
     targets = sorted({k.split(".lora_")[0].rsplit(".", 1)[-1] for k in weights})
     _lora_config(spec, targets, base_model_name_or_path=base, task_type=task_type, inference_mode=True).save_pretrained(
         str(folder)

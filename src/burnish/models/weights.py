@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 from peft.tuners.lora import LoraLayer
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from burnish.errors import UserError
-from burnish.models.adapters import LoraSpec, adapter_names, delta, load_adapter, save_adapter
+from burnish.models.adapters import LoraSpec, adapter_names, delta, load_adapter, save_adapter, save_tensors
 from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.heads import ScalarHead
 from burnish.models.roles import View
@@ -49,11 +49,7 @@ def merged(view: View) -> Iterator[tuple[str, Tensor]]:
 def save_model(view: View, folder: Path) -> None:
     """The role as a plain causal language model with its tokenizer; adapters are merged into it."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: tensor.cpu().contiguous() for name, tensor in merged(view)},
-        folder / "model.safetensors",
-        metadata={"format": "pt"},
-    )
+    save_tensors(dict(merged(view)), folder / "model.safetensors")
     _save_surroundings(view.backbone, folder)
 
 
@@ -73,16 +69,10 @@ def save_reward_model(view: View, folder: Path, *, base: str) -> None:
     if view.head is None:
         raise ValueError("a reward model has a head")
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {
-        n.removeprefix("lm_head."): t.cpu().contiguous() for n, t in merged(view) if not n.startswith("lm_head.")
-    }
-    weights["score.weight"] = (
-        (view.head.linear.weight * view.head.gain).detach().to("cpu", view.backbone.embeddings.dtype).contiguous()
-    )
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    save_file(
-        {n: t.cpu().contiguous() for n, t in view.head.state_dict().items()}, folder / _HEAD, metadata={"format": "pt"}
-    )
+    weights = {n.removeprefix("lm_head."): t for n, t in merged(view) if not n.startswith("lm_head.")}
+    weights["score.weight"] = (view.head.linear.weight * view.head.gain).detach().to(view.backbone.embeddings.dtype)
+    save_tensors(weights, folder / "model.safetensors")
+    save_tensors(view.head.state_dict(), folder / _HEAD)
     _save_surroundings(view.backbone, folder)
     config = json.loads((folder / "config.json").read_text())
     config["architectures"] = [
@@ -118,6 +108,13 @@ def load_reward_adapter(backbone: Backbone, folder: Path, *, name: str = "reward
         raise ValueError(f"the backbone has an adapter {name!r} already")
     spec: LoraSpec = load_adapter(backbone, name, folder / "adapter")
     return View(backbone, name, spec, load_head(folder, backbone.width))
+
+
+def load_reward_view(folder: Path, backbone: Backbone, load: Callable[[str], Backbone]) -> View:
+    """The reward model that a run's reward stage wrote: as an adapter on `backbone` where it is one, else a full copy."""
+    if (folder / "adapter").is_dir():
+        return load_reward_adapter(backbone, folder)
+    return load_reward_model(folder, load)
 
 
 def load_reward_model(folder: Path, load: Callable[[str], Backbone] = load_backbone) -> View:

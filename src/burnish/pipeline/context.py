@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -20,13 +20,15 @@ from burnish.data.feedback import preference_groups
 from burnish.data.prompts import split_by_prompt
 from burnish.data.sources import read_rows
 from burnish.errors import UserError
-from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.device import resolve
 from burnish.models.precision import NAMES
 from burnish.pipeline.stored import StoredLabels, stored_labels
 from burnish.records import Demonstration, PreferenceGroup, Prompt
 from burnish.runs.metrics import Writer, make_writers
 from burnish.trainers.loop import Progress
+
+if TYPE_CHECKING:
+    from burnish.models.backbone import Backbone
 
 STAGES = ("sft", "collect", "reward", "preference", "ppo", "online", "evaluate", "report")
 
@@ -74,6 +76,9 @@ class Context:
 
     def load(self, reference: str, *, exact: bool = False, trained: bool = False) -> Backbone:
         """A model on the recipe's device, multiplying as `model.products` says, or `exact`: in float32. `trained`: every weight."""
+        # Brings transformers, which takes seconds: commands that load no model are not to wait for it.
+        from burnish.models.backbone import load_backbone
+
         products = None if exact else NAMES[self.recipe.model.products]
         return load_backbone(reference, products=products, trained=trained, device=self.device, say=self.say)
 

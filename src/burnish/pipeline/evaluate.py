@@ -18,7 +18,7 @@ from burnish.data.render import end_token_ids
 from burnish.evaluation.uncertainty import bootstrap_mean, paired_difference, win_rate
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
-from burnish.models.weights import load_reward_adapter, load_reward_model
+from burnish.models.weights import load_reward_view
 from burnish.pipeline.context import Context
 from burnish.pipeline.sampling import fitting
 from burnish.pipeline.turns import make_sampler
@@ -97,10 +97,7 @@ def _reward_scores(context: Context, reference: Backbone, sampled: dict[str, lis
     folder = context.stage("reward") / "model"
     if not folder.is_dir():
         return {}
-    if (folder / "adapter").is_dir():
-        view = load_reward_adapter(reference, folder)
-    else:
-        view = load_reward_model(folder, partial(context.load, exact=True))
+    view = load_reward_view(folder, reference, partial(context.load, exact=True))
     scorer = RewardModelScorer(
         view,
         end_tokens=end_token_ids(reference.tokenizer),

@@ -26,7 +26,7 @@ from burnish.models.adapters import LoraSpec, add_adapter
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
 from burnish.models.sources import cache_root
-from burnish.models.weights import load_reward_adapter, load_reward_model, save_policy
+from burnish.models.weights import load_reward_view, save_policy
 from burnish.pipeline import collect
 from burnish.pipeline.context import Context, Split
 from burnish.pipeline.preference_findings import pair_findings, pair_table
@@ -163,9 +163,7 @@ def compared(context: Context, one: Round) -> tuple[PreferenceGroup, ...]:
 def scored_groups(context: Context, store: Store) -> tuple[PreferenceGroup, ...]:
     """Every pair of answers in the store with p = σ(s_first − s_second), s on the scale that Bradley–Terry was trained on."""
     base, folder = context.load(context.sft_model), context.stage("reward") / "model"
-    view = (
-        load_reward_adapter(base, folder) if (folder / "adapter").is_dir() else load_reward_model(folder, context.load)
-    )
+    view = load_reward_view(folder, base, context.load)
     assert view.head is not None
     merged = merge_by_prompt(
         PreferenceGroup(task.prompt, task.candidates, comparisons_from_ranks([1] * len(task.candidates)))

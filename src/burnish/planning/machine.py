@@ -111,14 +111,13 @@ def _best(call: Callable[[], object], seconds: float, device: torch.device) -> f
     """The shortest of as many calls as fit: what the machine can do, not what it is disturbed in doing."""
     import torch
 
+    wait = partial(torch.cuda.synchronize, device) if device.type != "cpu" else lambda: None
     call()
     best, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end:
-        if device.type != "cpu":
-            torch.cuda.synchronize(device)
+        wait()
         began = time.perf_counter()
         call()
-        if device.type != "cpu":
-            torch.cuda.synchronize(device)
+        wait()
         best = min(best, time.perf_counter() - began)
     return best
