@@ -21,6 +21,7 @@ from torch import Tensor
 from burnish.batch import Segment
 from burnish.errors import UserError
 from burnish.generation.base import Request, SamplingParams
+from burnish.generation.finish import Finisher
 from burnish.generation.sampling import logprob_of, penalise_repetition, sample, uniforms
 from burnish.models.device import Graphs
 from burnish.models.int8 import Int8Matrix
@@ -103,7 +104,7 @@ class NativeEngine:
                 hint=f"It runs {', '.join(SUPPORTED)}.",
             )
         self._tokenizer = view.backbone.tokenizer
-        self._end_tokens = end_tokens
+        self._finisher = Finisher(self._tokenizer, end_tokens)
         self._max_rows, self._prefill_tokens = max_rows, prefill_tokens
         self._products = products or view.backbone.products
         self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
@@ -313,45 +314,27 @@ class NativeEngine:
         early = [row for row, sequence in enumerate(active) if len(sequence.tokens) < params.min_new_tokens]
         if early:
             shaped_BV = shaped_BV.clone() if shaped_BV is logits_BV else shaped_BV
-            for token in self._ends(params):
+            for token in self._finisher.ends(params):
                 shaped_BV[early, token] = -torch.inf
         return shaped_BV
 
-    def _ends(self, params: SamplingParams) -> frozenset[int]:
-        return self._end_tokens.union(params.stop_token_ids)
-
     def _retire(self, active: list[_Sequence], params: SamplingParams, done: list[Completion | None]) -> None:
         """Take finished sequences out; the last row moves into the gap, so active rows stay 0, 1, 2, ..."""
-        ends = self._ends(params)
         for row in range(len(active) - 1, -1, -1):
             sequence = active[row]
-            stopped = sequence.tokens[-1] in ends or self._holds_stop(sequence, params)
-            if not stopped and len(sequence.tokens) < params.max_new_tokens:
+            full = len(sequence.tokens) >= params.max_new_tokens
+            if not full and not self._finisher.stopped(sequence.tokens, params):
                 continue
-            done[sequence.index] = Completion(
-                text=self._text(sequence, params),
-                tokens=tuple(sequence.tokens),
-                sampler_logprobs=tuple(sequence.logprobs),
-                finish_reason="stop" if stopped else "length",
-                model_logprobs=tuple(sequence.model_logprobs),
+            done[sequence.index] = self._finisher.completion(
+                sequence.tokens,
+                params,
+                sampler_logprobs=sequence.logprobs,
+                model_logprobs=sequence.model_logprobs,
             )
             last = active.pop()
             if last is not sequence:
                 active[row] = last
                 self._cache[:, :, row, :, : last.length] = self._cache[:, :, len(active), :, : last.length]
-
-    def _holds_stop(self, sequence: _Sequence, params: SamplingParams) -> bool:
-        """Whether a stop string stands at the end of what was written (in the last token, or across the last few)."""
-        if not params.stop:
-            return False
-        longest = max(len(text.encode()) for text in params.stop)  # a token holds at least one byte
-        tail = self._tokenizer.decode(sequence.tokens[-(longest + 4) :], skip_special_tokens=True)
-        return any(text in tail for text in params.stop)
-
-    def _text(self, sequence: _Sequence, params: SamplingParams) -> str:
-        text = self._tokenizer.decode(sequence.tokens, skip_special_tokens=True)
-        found = [text.find(stop) for stop in params.stop if stop in text]
-        return text[: min(found)] if found else text
 
     def _prefill(self, fresh: list[_Sequence], *, first_row: int) -> None:
         """Run the prompts end to end, fill their rows of the cache and of the logits."""

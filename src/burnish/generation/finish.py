@@ -1,0 +1,65 @@
+"""Where a completion ends, and which text its tokens stand for: the one place that every engine asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from burnish.generation.base import SamplingParams
+from burnish.records import Completion
+
+
+@dataclass(frozen=True)
+class Finisher:
+    """What ends a completion and what it says.
+
+    Args:
+        tokenizer: decodes.
+        end_tokens: ids that end a completion besides `SamplingParams.stop_token_ids`.
+    """
+
+    tokenizer: Any
+    end_tokens: frozenset[int]
+
+    def ends(self, params: SamplingParams) -> frozenset[int]:
+        """The ids that end a completion."""
+        return self.end_tokens.union(params.stop_token_ids)
+
+    def stopped(self, tokens: Sequence[int], params: SamplingParams) -> bool:
+        """Whether the last token drawn ends the completion, by itself or by completing a stop string."""
+        return tokens[-1] in self.ends(params) or self._holds_stop(tokens, params)
+
+    def completion(
+        self,
+        tokens: Sequence[int],
+        params: SamplingParams,
+        *,
+        sampler_logprobs: Sequence[float],
+        model_logprobs: Sequence[float],
+    ) -> Completion:
+        """The record of a completion that has come to its end."""
+        return Completion(
+            text=self.text(tokens, params),
+            tokens=tuple(tokens),
+            sampler_logprobs=tuple(sampler_logprobs),
+            finish_reason="stop" if self.stopped(tokens, params) else "length",
+            model_logprobs=tuple(model_logprobs),
+        )
+
+    def text(self, tokens: Sequence[int], params: SamplingParams) -> str:
+        """What the tokens say, up to the first stop string."""
+        text = self._decoded(tokens)
+        starts = [text.find(stop) for stop in params.stop if stop in text]
+        return text[: min(starts)] if starts else text
+
+    def _holds_stop(self, tokens: Sequence[int], params: SamplingParams) -> bool:
+        """Whether a stop string stands at the end (in the last token, or across the last few)."""
+        if not params.stop:
+            return False
+        longest = max(len(text.encode()) for text in params.stop)  # a token holds at least one byte
+        tail = self._decoded(tokens[-(longest + 4) :])
+        return any(text in tail for text in params.stop)
+
+    def _decoded(self, tokens: Sequence[int]) -> str:
+        return self.tokenizer.decode(list(tokens), skip_special_tokens=True)
