@@ -28,6 +28,7 @@ COMMANDS = [
     "doctor",
     "models pull",
     "models list",
+    "models supported",
 ]
 ROOT = Path(__file__).parents[2]
 

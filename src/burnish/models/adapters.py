@@ -46,11 +46,7 @@ def add_adapter(backbone: Backbone, name: str, spec: LoraSpec, *, seed: int) -> 
     """Put a fresh set called `name` on the backbone's linear layers; A is drawn from `seed`, B is 0. Leaves it inactive."""
     if name in adapter_names(backbone):
         raise ValueError(f"the backbone has an adapter {name!r} already")
-    targets = sorted(
-        {n.rsplit(".", 1)[-1] for n, m in backbone.decoder.named_modules() if isinstance(m, nn.Linear | LoraLayer)}
-        - {"default"}
-    )
-    targets = [t for t in targets if not t.startswith(("lora_", "base_layer"))]
+    targets = sorted(backbone.kind.lora)
     frozen = [p for p in backbone.model.parameters() if not p.requires_grad]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

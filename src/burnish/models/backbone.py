@@ -18,6 +18,7 @@ from burnish.models import packed_attention, sources
 from burnish.models.lean import keep_less
 from burnish.models.matmul import use_fast_exact_matmul
 from burnish.models.precision import multiply_in_bfloat16
+from burnish.models.supported import ModelType, model_type, read_model_type
 from burnish.models.tiny import tiny_model, tiny_tokenizer
 
 
@@ -35,6 +36,11 @@ class Backbone:
     def config(self) -> Any:
         """The model's own configuration."""
         return self.model.config
+
+    @property
+    def kind(self) -> ModelType:
+        """What the table of supported models says of this one."""
+        return model_type(self.config.model_type)
 
     @property
     def decoder(self) -> nn.Module:
@@ -133,6 +139,7 @@ def load_backbone(
         model.set_attn_implementation(packed_attention.NAME)
         return _checked(_narrowed(Backbone(_placed(model, dtype, device), tokenizer, reference), products, trained))
     folder, card = sources.resolve(reference, say=say)
+    read_model_type(folder)
     logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
