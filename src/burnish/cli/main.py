@@ -81,7 +81,9 @@ def run(
     loaded = _load(recipe, overrides)
     if dry_run:
         from burnish.config.load import dump_yaml
+        from burnish.config.needs import require_sources
 
+        require_sources(loaded, loaded.stages)
         typer.echo(dump_yaml(loaded), nl=False)
         return
     folder = _run(loaded, quiet=quiet, out=out, until=until, fork=fork, memory_check=memory_check)

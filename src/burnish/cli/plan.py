@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from burnish.config.needs import require_sources
 from burnish.config.schema import Recipe
 from burnish.errors import UserError
 from burnish.pipeline.context import Context
@@ -18,6 +19,7 @@ from burnish.planning.shape import ModelShape
 def show(recipe: Recipe, *, model_config: Path | None, gpu: tuple[int, float, float, float], wage: float) -> int:
     """Print the plan for `gpu` (count, GB, TFLOP/s, GB/s), or with a count of 0 for the recipe's device here; 1 if the recipe
     cannot fit, else 0."""
+    require_sources(recipe, recipe.stages)
     say = lambda line: typer.echo(line, err=True)  # noqa: E731
     shape = ModelShape.read(model_config) if model_config is not None else shape_of(recipe.model.name, say=say)
     context = Context(recipe, Path())

@@ -44,12 +44,12 @@ class Model(Section):
 class Data(Section):
     """What the run reads. A source is a path (.jsonl, .json, .parquet, .gz, a folder), a hub id, or builtin:quickstart/NAME."""
 
-    demonstrations: str | None = "builtin:quickstart/demonstrations"
+    demonstrations: str | None = None
     """Rows with `messages` or `prompt`/`completion`, for SFT. None: SFT trains on the preferred answers of `comparisons`."""
-    prompts: str | tuple[str, ...] | None = "builtin:quickstart/prompts"
+    prompts: str | tuple[str, ...] | None = None
     """Rows with `prompt` (or GSM8K's `question` and `answer`), for collecting, PPO and evaluation: a source or a list of them.
     `task:arithmetic?digits=2` and its like are made on the spot (docs/rewards.md). Rows with hidden tests are code tasks
-    (docs/sandbox.md). None: the prompts of `comparisons`."""
+    (docs/sandbox.md). None: the prompts of `comparisons`; evaluation without those takes the demonstrations'."""
     instruction: str | None = None
     """Text put behind each prompt of `prompts`, after an empty line: how to give the final answer, for instance."""
     comparisons: str | None = None
@@ -334,6 +334,4 @@ class Recipe(Section):
         iterated = "preference" in self.stages and self.preference.rounds > 1
         if iterated and self.preference.online.judge == "reward_model" and "reward" not in self.stages:
             raise ValueError("preference.online.judge is reward_model, which needs the stage reward")
-        if not self.data.labelled and self.data.prompts is None:
-            raise ValueError("data.prompts is needed where there are no data.comparisons and no data.store")
         return self

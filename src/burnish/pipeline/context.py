@@ -156,8 +156,11 @@ class Context:
 
     @cached_property
     def prompts(self) -> Split:
-        """Prompts to write answers to: their own source, or those of the comparisons."""
+        """Prompts to write answers to: their own source, or those of the comparisons, or those of the demonstrations."""
         data = self.recipe.data
+        if data.prompts is None and not data.labelled:
+            own = self.demonstrations if data.demonstrations is not None else Split((), ())
+            return Split(*(tuple(map(_question, part)) for part in (own.train, own.heldout)))
         if data.prompts is None:
             return Split(
                 *(tuple(g.prompt for g in part) for part in (self.comparisons.train, self.comparisons.heldout))
@@ -196,6 +199,11 @@ def policies(recipe: Recipe) -> dict[str, str]:
     """The stages that end in a policy, in the order they run, and what each one's policy is called."""
     names = {"preference": recipe.preference.loss.name, "ppo": "ppo", "online": recipe.online.algorithm.name}
     return {stage: name for stage, name in names.items() if stage in recipe.stages}
+
+
+def _question(demonstration: Demonstration) -> Prompt:
+    """What the last assistant turn of a demonstration answers."""
+    return Prompt(demonstration.id, demonstration.messages[:-1])
 
 
 def _preferred(group: PreferenceGroup) -> Demonstration:

@@ -47,7 +47,7 @@ def data_size(context: Context) -> DataSize:
     if "online" in recipe.stages:
         rules_of(recipe.online)
     pairs, prompts = context.comparisons, context.prompts
-    wanted = recipe.data.demonstrations is not None or recipe.data.labelled or "sft" in recipe.stages
+    wanted = recipe.data.demonstrations is not None or recipe.data.labelled
     demos = context.demonstrations if wanted else Split((), ())  # without any, prompts alone say how long texts are
     if recipe.data.labelled:
         rows = [(_tokens(g.prompt.messages), fmean(map(_answer, g.responses))) for g in pairs.train[:_SAMPLE]]

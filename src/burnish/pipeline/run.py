@@ -15,6 +15,7 @@ from typing import Any
 import burnish
 from burnish.atomic import clean_leftovers, recover, write_json, write_text
 from burnish.config.load import dump_yaml
+from burnish.config.needs import require_sources
 from burnish.config.rewards import PythonReward
 from burnish.config.schema import Recipe
 from burnish.errors import UserError
@@ -153,6 +154,7 @@ def run(
             _fork(recipe, source=fork, target=folder, say=say)
         context = Context(recipe, folder, say, progress)
         wanted = _wanted(context, until=until, only=only)
+        require_sources(recipe, wanted)
         plans = {stage: _inputs(context, stage) for stage in wanted}
         for stage in wanted:
             _refuse_changed(context, stage, plans[stage])
