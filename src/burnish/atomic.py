@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import shutil
@@ -14,6 +13,8 @@ from typing import Any
 from uuid import uuid4
 
 from burnish.errors import UserError
+from burnish.jsonio import dumps
+from burnish.system import sync_folder
 
 _MARK = ".partial-"
 
@@ -29,7 +30,7 @@ def write_bytes(path: Path, data: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             scratch.replace(path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
     finally:
         scratch.unlink(missing_ok=True)
 
@@ -41,7 +42,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """`write_text` of indented JSON; NaN and infinities are refused with ValueError."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    write_text(path, dumps(value, indent=2) + "\n")
 
 
 @contextmanager
@@ -61,12 +62,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 if file.is_file():
                     _sync(file)
             for folder in [f for f in scratch.rglob("*") if f.is_dir()] + [scratch]:
-                _sync_folder(folder)
+                sync_folder(folder)
             if path.exists():
                 shutil.rmtree(old, ignore_errors=True)
                 path.rename(old)
             scratch.rename(path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
             shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -92,7 +93,7 @@ def clean_leftovers(folder: Path) -> None:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turns "no space left" and "permission denied" while writing `path` into a UserError that says what to do."""
+    """Turns what the system refuses while `path` is written into a UserError that says what to do."""
     try:
         yield
     except Exception as error:
@@ -106,6 +107,10 @@ def disk_errors(path: Path) -> Iterator[None]:
             raise UserError(
                 "this place cannot be written to.", file=path, hint="Choose another folder with --out."
             ) from error
+        if number is not None:
+            raise UserError(
+                f"this cannot be written ({os.strerror(number)}).", file=path, hint="Choose another folder with --out."
+            ) from error
         raise
 
 
@@ -118,13 +123,5 @@ def _system_error(error: Exception) -> int | None:
 
 
 def _sync(path: Path) -> None:
-    with path.open("rb") as file:
+    with path.open("r+b" if os.name == "nt" else "rb") as file:
         os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,9 +19,9 @@ from burnish.runs.manifest import (
     file_hash,
     fingerprint,
     peak_memory_gb,
-    reset_peak_memory,
     run_lock,
 )
+from burnish.system import reset_peak_memory
 
 HOLDER = """
 import sys, time

@@ -18,6 +18,7 @@ from burnish.annotation.store import Ranking, Store, Task
 @dataclass(frozen=True, slots=True)
 class Persona:
     """A simulated annotator. Utilities are weighted means of properties, in units of the gold taste (0 to 1).
+    A negative weight is a dislike; with weights that are all 0, every response is worth the same.
 
     Args:
         name: also the annotator's name in the store.
@@ -66,7 +67,8 @@ def rank(
     count = len(properties_KF)
     presented = rng.permutation(count)
     weights_F = np.array([persona.weights.get(name, 0.0) for name in names])
-    utility_K = properties_KF @ weights_F / weights_F.sum()
+    scale = np.abs(weights_F).sum()
+    utility_K = properties_KF @ weights_F / scale if scale else np.zeros(count)
     bonus_K = np.empty(count)
     bonus_K[presented] = persona.position_bias * np.linspace(1.0, 0.0, count)
     perceived_K = utility_K + bonus_K + persona.noise * rng.gumbel(size=count)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from importlib.util import find_spec
 
@@ -15,6 +14,7 @@ from burnish.planning.machine import bfloat16_speed, this_machine
 from burnish.runs.manifest import environment
 from burnish.sandbox import TIERS, Sandbox
 from burnish.sandbox.attacks import attack
+from burnish.system import usable_cores
 
 _EXTRAS = ("tensorboard", "wandb", "trackio")
 
@@ -28,7 +28,7 @@ def examine() -> int:
         missing += not ok
         _line(ok, name, found[name] if ok else f"pip install {name}")
     _line(True, "platform", found["platform"])
-    usable = len(os.sched_getaffinity(0))
+    usable = usable_cores()
     _line(True, "cores", f"{usable} usable of {found['cores']}")
     _line(
         found["memory_gb"] >= 6,

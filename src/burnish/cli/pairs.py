@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from burnish.atomic import write_text
 from burnish.data.feedback import paired_rows, preference_groups, unpaired_rows
 from burnish.data.sources import read_rows
 from burnish.errors import UserError
+from burnish.jsonio import json_lines
 
 _FORMS = ("paired", "unpaired")
 
@@ -29,7 +29,7 @@ def convert(source: str, out: Path, *, to: str) -> list[str]:
             "nothing can be paired: no prompt has both a desirable and an undesirable answer.", file=source,
             hint="KTO learns from single judgements as they are: preference.loss.name=kto.",
         )  # fmt: skip
-    write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found))
+    write_text(out, json_lines(found))
     said = [f"{len(found)} rows written to {out}"]
     left = [f"{count} ({reason})" for reason, count in dropped.items() if count]
     return [*said, *([f"left out: {', '.join(left)}"] if left else [])]

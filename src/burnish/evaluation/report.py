@@ -218,14 +218,17 @@ def _reward_facts(reward: Mapping[str, Any]) -> list[Remark]:
 def _collect(collect: Mapping[str, Any]) -> dict[str, Any] | None:
     if not collect:
         return None
+    of_gold = "the gold taste prefers no side of any pair"
     facts = [
         ("Prompts", count(number(collect.get("prompts"))), f"{count(number(collect.get('responses_per_prompt')))} answers each"),
         ("Comparisons", count(number(collect.get("comparisons"))), "pairs of answers"),
-        ("Pairwise agreement", share_with_interval(estimate(collect.get("pairwise_agreement"))), "two annotators, same pair"),
-        ("Krippendorff's α", with_interval(estimate(collect.get("alpha"))), "1 is full agreement, 0 chance"),
-        ("Soft labels right", share_with_interval(estimate(collect.get("soft_label_accuracy"))), "against the gold taste"),
-        ("Plain majority right", share_with_interval(estimate(collect.get("majority_accuracy"))), "against the gold taste"),
     ]  # fmt: skip
+    figures = (
+        ("pairwise_agreement", "Pairwise agreement", share_with_interval, "two annotators, same pair", "no pair on which two annotators had a preference"),
+        ("alpha", "Krippendorff's α", with_interval, "1 is full agreement, 0 chance", "no pair with two annotators, or every answer the same"),
+        ("soft_label_accuracy", "Soft labels right", share_with_interval, "against the gold taste", of_gold),
+        ("majority_accuracy", "Plain majority right", share_with_interval, "against the gold taste", of_gold),
+    )  # fmt: skip
     annotators = [
         {
             "Annotator": str(a.get("name", "?")),
@@ -236,7 +239,13 @@ def _collect(collect: Mapping[str, Any]) -> dict[str, Any] | None:
         }
         for a in rows_of(collect, "annotators")
     ]
-    return {"facts": _known(facts), "annotators": annotators}
+    shown = [
+        Remark(title, told, why if told == UNKNOWN else note)
+        for key, title, words, note, why in figures
+        if key in collect
+        for told in [words(estimate(collect[key]))]
+    ]
+    return {"facts": [*_known(facts), *shown], "annotators": annotators}
 
 
 def _known(facts: Sequence[tuple[str, str, str]]) -> list[Remark]:

@@ -28,7 +28,8 @@ _LONG = 1.3
 _TRUNCATED = 0.10
 _LOW_ALPHA = 0.667
 _SPACE = "\u00a0"
-UNKNOWN = "—"
+UNKNOWN = "unknown"
+_NOT_MEASURED = "—"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +108,17 @@ def closing_rows(data: ReportData) -> list[dict[str, str]]:
             "Reward model": with_interval(estimate(model.get("reward"))),
             f"KL to {reference.upper() if reference == 'sft' else reference}": "reference"
             if model.get("name") == reference
+            else _NOT_MEASURED
+            if model.get("kl_ref") is None
             else with_interval(estimate(model.get("kl_ref")), digits=1),
             "Words": with_interval(estimate(model.get("length")), digits=1),
             "Truncated": percent(number(model.get("truncation_rate"))),
         }
         for model in models
     ]
-    known = [name for name in (rows[0] if rows else ()) if any(row[name] != UNKNOWN for row in rows)]
+    known = [
+        name for name in (rows[0] if rows else ()) if any(row[name] not in (UNKNOWN, _NOT_MEASURED) for row in rows)
+    ]
     return [{name: row[name] for name in known} for row in rows]
 
 

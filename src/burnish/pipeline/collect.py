@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import math
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,10 @@ def run(context: Context) -> None:
         progress=context.progress("collect"),
     )  # fmt: skip
     ask_panel(context, store)
-    context.finish("collect", _findings(context, store))
+    findings = _findings(context, store)
+    for figure, reason in _unknown(findings):
+        context.say(f"collect: {figure} is unknown: {reason}")
+    context.finish("collect", findings)
     store.close()
 
 
@@ -136,6 +140,16 @@ def _findings(context: Context, store: Store) -> dict[str, Any]:
         "soft_label_accuracy": _label_accuracy(soft_labels(found, reliability=reliability), gold),
         "majority_accuracy": _label_accuracy(soft_labels(found, reliability=None), gold),
     }
+
+
+def _unknown(findings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The figures that the labels do not give, each with the reason."""
+    if math.isnan(findings["pairwise_agreement"]["value"]):
+        yield "the annotators' agreement", "there is no pair of answers on which two of them had a preference"
+    if math.isnan(findings["alpha"]["value"]):
+        yield "Krippendorff's alpha", "no pair was ranked by two annotators, or they all said the same of every pair"
+    if findings["soft_label_accuracy"] is None:
+        yield "how often the labels are right", "the gold taste prefers no side of any pair"
 
 
 def _annotator(name: str, own: Sequence[Vote], reliability: float, gold: dict[Pair, float]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from burnish.data.feedback import preference_groups
 from burnish.data.prompts import split_by_prompt
 from burnish.data.sources import read_rows
 from burnish.errors import UserError
+from burnish.jsonio import undefined_as_null
 from burnish.models.device import resolve
 from burnish.models.precision import NAMES
 from burnish.pipeline.stored import StoredLabels, stored_labels
@@ -92,8 +93,8 @@ class Context:
         return {name: place / "model" for name, place in places.items() if (place / "model").is_dir()}
 
     def finish(self, stage: str, result: Mapping[str, Any]) -> None:
-        """Write a stage's findings, with what was dropped of the data it read."""
-        write_json(self.stage(stage) / "result.json", {**result, "dropped": self.dropped})
+        """Write a stage's findings, with what was dropped of the data it read; a figure that does not exist is null."""
+        write_json(self.stage(stage) / "result.json", undefined_as_null({**result, "dropped": self.dropped}))
 
     def writers(self, stage: str) -> Sequence[Writer]:
         """The trackers the recipe asks for."""

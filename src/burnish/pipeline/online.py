@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from burnish.atomic import atomic_folder
+from burnish.atomic import atomic_folder, write_text
+from burnish.jsonio import json_lines
 from burnish.models.adapters import LoraSpec
 from burnish.models.heads import ScalarHead
 from burnish.models.roles import Roles, View, policy_roles
@@ -117,8 +117,7 @@ def _keep_samples(folder: Path, step: int, rollouts: Sequence[Rollout], rewards:
         for r, reward in list(zip(rollouts, rewards, strict=True))[:_SHOWN]
     ]
     path = folder / "samples" / f"step-{step + 1:05d}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_text(path, json_lines(rows))
 
 
 def _kept(name: str) -> bool:

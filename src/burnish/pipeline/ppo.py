@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import partial
 
-from burnish.atomic import atomic_folder
+from burnish.atomic import atomic_folder, write_text
 from burnish.data.render import end_token_ids
+from burnish.jsonio import json_lines
 from burnish.models.adapters import LoraSpec
 from burnish.models.heads import ScalarHead
 from burnish.models.roles import Roles, View, adapter_roles, copy_roles
@@ -56,8 +56,7 @@ def run(context: Context) -> None:
             for r, reward in list(zip(rollouts, rewards, strict=True))[:4]
         ]
         path = folder / "samples" / f"step-{step + 1:05d}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        write_text(path, json_lines(rows))
 
     prompts = fitting(context, roles.policy.backbone, context.prompts.train, recipe.ppo.sampling, "prompts")
     train_online(

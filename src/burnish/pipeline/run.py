@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -35,9 +34,9 @@ from burnish.runs.manifest import (
     fingerprint,
     peak_memory_gb,
     release_memory,
-    reset_peak_memory,
     run_lock,
 )
+from burnish.system import reset_peak_memory, usable_cores
 
 _PACKAGE = Path(burnish.__file__).parent
 _TRAINING = ("atomic", "batch", "records", "algorithms", "data", "models", "trainers", "runs/checkpoint")
@@ -357,4 +356,4 @@ def _record_path(context: Context, stage: str) -> Path:
 def _set_threads(recipe: Recipe) -> None:
     import torch
 
-    torch.set_num_threads(recipe.threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(recipe.threads or usable_cores())

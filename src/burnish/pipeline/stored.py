@@ -12,6 +12,7 @@ from burnish.atomic import write_text
 from burnish.config.schema import Data
 from burnish.data.preferences import informative, merge_by_prompt
 from burnish.errors import UserError
+from burnish.jsonio import dumps
 from burnish.records import Comparison, Demonstration, PreferenceGroup, Prompt
 from burnish.runs.manifest import fingerprint
 
@@ -46,7 +47,7 @@ def freeze(labels: StoredLabels, folder: Path) -> None:
         "groups": [asdict(group) for group in labels.groups],
         "demonstrations": [asdict(one) for one in labels.demonstrations],
     }
-    write_text(folder / "labels.json", json.dumps(found, ensure_ascii=False) + "\n")
+    write_text(folder / "labels.json", dumps(found) + "\n")
 
 
 def _unfinished(folder: Path) -> bool:

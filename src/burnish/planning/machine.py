@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from burnish.system import available_memory
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +48,7 @@ def free_memory() -> float:
             if line.startswith("MemAvailable:"):
                 free = 1024.0 * int(line.split()[1])
     except OSError:
-        free = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        free = float(available_memory())
     return min(free, _group_leaves())
 
 

@@ -169,10 +169,13 @@ def property_matrix(prompt: str, responses: Sequence[str]) -> np.ndarray:
 
 
 def taste_score(weights: Mapping[str, float], prompt: str, response: str) -> float:
-    """The weighted mean of the properties: in [0, 1] for non-negative weights."""
-    total = sum(weights.values())
+    """Σ w f / Σ |w| over the properties f: in [0, 1] for non-negative weights, in [−1, 1] for any.
+
+    A negative weight is a dislike. A taste whose weights are all 0 likes everything equally: 0.
+    """
+    total = sum(map(abs, weights.values()))
     found = properties(prompt, response)
-    return sum(weights[name] * found[name] for name in weights) / total
+    return sum(weights[name] * found[name] for name in weights) / total if total else 0.0
 
 
 def _direct(prompt: str, response: str) -> float:

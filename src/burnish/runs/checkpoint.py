@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import random
 import re
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from burnish.atomic import atomic_folder, recover
 from burnish.errors import UserError
+from burnish.jsonio import dumps
 
 _log = logging.getLogger(__name__)
 _STATE, _TENSORS, _SUMS = "state.json", "state.safetensors", "checksums.json"
@@ -37,12 +39,12 @@ def save_state(folder: Path, state: Any) -> None:
     tensors, and every one of them round-trips exactly. Raises TypeError for anything else and OSError as writing does.
     """
     tensors: dict[str, Tensor] = {}
-    (folder / _STATE).write_text(json.dumps(_encode(state, tensors)))
+    (folder / _STATE).write_text(dumps(_encode(state, tensors)), encoding="utf-8")
     _save_tensors(tensors, folder / _TENSORS)
     sums = {
         path.relative_to(folder).as_posix(): _checksum(path) for path in sorted(folder.rglob("*")) if path.is_file()
     }
-    (folder / _SUMS).write_text(json.dumps(sums, indent=2))
+    (folder / _SUMS).write_text(dumps(sums, indent=2), encoding="utf-8")
 
 
 def load_state(folder: Path) -> Any:
@@ -147,7 +149,7 @@ def set_rng_state(state: Mapping[str, Any]) -> None:
 
 
 def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """JSON for a value: containers and tensors become {"$kind": …}, so that no plain dict can be taken for one."""
+    """JSON for a value: containers, tensors and floats that JSON lacks become {"$kind": …}, so that no plain dict can be taken for one."""
     if isinstance(value, Tensor):
         name = str(len(tensors))
         tensors[name] = value.detach().cpu().contiguous()
@@ -159,6 +161,8 @@ def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
         return {"$dict": [[key, _encode(item, tensors)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
         return {"$list" if isinstance(value, list) else "$tuple": [_encode(item, tensors) for item in value]}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"$float": str(value)}
     if value is None or isinstance(value, str | int | float | bool):
         return value
     raise TypeError(f"a checkpoint cannot hold a {type(value).__name__}")
@@ -170,6 +174,8 @@ def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     (kind, inside), *_ = value.items()
     if kind == "$tensor":
         return tensors[inside]
+    if kind == "$float":
+        return float(inside)
     if kind == "$dict":
         return {key: _decode(item, tensors) for key, item in inside}
     items = [_decode(item, tensors) for item in inside]

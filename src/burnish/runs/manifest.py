@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
 import gc
 import hashlib
 import json
 import os
 import platform
 import re
-import resource
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +18,7 @@ from typing import Any
 
 from burnish.atomic import disk_errors, write_json
 from burnish.errors import UserError
+from burnish.system import peak_memory, total_memory, trim_heap, try_lock
 
 _ABSENT: Any = object()
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -61,32 +59,18 @@ def environment() -> dict[str, Any]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
-        "memory_gb": round(memory, 1),
+        "memory_gb": round(total_memory() / 1e9, 1),
         **found,
     }
 
 
 def peak_memory_gb() -> float:
     """The most memory (resident, in 10⁹ bytes) this process has had since `reset_peak_memory`, or since it started."""
-    try:
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
-    except (OSError, IndexError, ValueError):
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
-
-
-def reset_peak_memory() -> None:
-    """Start measuring the peak anew, where the kernel lets us."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
+    return peak_memory() / 1e9
 
 
 def release_memory() -> None:
@@ -96,9 +80,7 @@ def release_memory() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    trim_heap()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,21 +133,20 @@ def run_lock(folder: Path) -> Iterator[None]:
     """Hold the folder: a second process gets a UserError. The kernel lets go of the lock when the process dies, however it dies."""
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("a+")
+        file = (folder / ".lock").open("a+", encoding="utf-8")
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not try_lock(file):
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise UserError(
                 f"another process (pid {holder}) is running in this folder.",
                 file=folder,
                 hint="Wait for it, or choose another --out.",
-            ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+            )
+        with disk_errors(folder):
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
         yield
 
 

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from burnish.atomic import disk_errors, write_text
 from burnish.errors import UserError
+from burnish.jsonio import dumps
 
 
 class Writer(Protocol):
@@ -41,7 +42,7 @@ class MetricLog:
         """Append the metrics of a step."""
         row = {"step": step, **{name: _plain(value) for name, value in values.items()}}
         with disk_errors(self._path):
-            self._file.write(json.dumps(row).encode() + b"\n")
+            self._file.write(dumps(row).encode() + b"\n")
             self._file.flush()
         for writer in self._writers:
             writer.log(step, values)

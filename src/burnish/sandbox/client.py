@@ -17,6 +17,7 @@ from typing import Any, Literal
 from burnish.errors import UserError
 from burnish.sandbox.limits import Limits, Tier
 from burnish.sandbox.tasks import CodeTests
+from burnish.system import usable_cores
 
 Kind = Literal["passed", "failed", "timeout", "infrastructure"]
 
@@ -70,7 +71,7 @@ class Sandbox:
                 hint="Run the code rewards on a Linux machine or in a Linux container.",
             )
         self.limits = limits or Limits()
-        self.parallel = parallel or len(os.sched_getaffinity(0))
+        self.parallel = parallel or usable_cores()
         self._opening = {
             "tier": tier,
             "limits": self.limits.as_dict(),

@@ -1,0 +1,113 @@
+"""What differs between Linux, macOS and Windows, in one place. Nothing that one of them lacks is imported at the top, nor
+anything that is not the standard library's: the sandbox's supervisor has nothing else."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import IO
+
+_LOCKED_BYTE = 1 << 30
+"""Windows locks bytes, and nobody else may read a locked one: far behind what is written there."""
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may run on; all of them where the system cannot say (macOS, Windows)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def total_memory() -> int:
+    """Bytes of memory that the machine has."""
+    import psutil
+
+    return psutil.virtual_memory().total
+
+
+def available_memory() -> int:
+    """Bytes that new processes can take without swapping, as the system estimates."""
+    import psutil
+
+    return psutil.virtual_memory().available
+
+
+def peak_memory() -> int:
+    """The most bytes of memory this process has had resident since `reset_peak_memory`, or since it started."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    except (OSError, IndexError, ValueError):
+        pass
+    try:
+        resource = import_module("resource")
+    except ImportError:
+        import psutil
+
+        memory = psutil.Process().memory_info()
+        return getattr(memory, "peak_wset", memory.rss)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def reset_peak_memory() -> None:
+    """Start measuring the peak anew, where the kernel lets us."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def trim_heap() -> None:
+    """Hand memory that the C library keeps for later back to the system (glibc only)."""
+    if os.name != "posix":
+        return
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def try_lock(file: IO[str]) -> bool:
+    """Lock an open file for this process until it is closed; False if another process holds it.
+
+    The system lets go of the lock when the process ends, however it ends.
+    """
+    try:
+        fcntl = import_module("fcntl")
+    except ImportError:
+        return _try_lock_windows(file)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def sync_folder(path: Path) -> None:
+    """Flush a folder's entries to disk, so that a rename inside it outlives a power cut; Windows has no such call."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock_windows(file: IO[str]) -> bool:
+    try:
+        msvcrt = import_module("msvcrt")
+    except ImportError:  # neither kind of lock: two processes in one folder are the user's to avoid
+        return True
+    place = file.tell()
+    file.seek(_LOCKED_BYTE)
+    try:
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    except OSError:
+        return False
+    finally:
+        file.seek(place)
+    return True

@@ -1,0 +1,81 @@
+"""JSON that every reader takes, and one line for what cannot be read."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+import burnish
+from burnish.errors import UserError
+from burnish.jsonio import dumps, json_lines, read_object, undefined_as_null
+
+
+def test_figures_that_do_not_exist_are_null_and_all_others_stay():
+    tree = {"a": math.nan, "b": [1, 1.5, -math.inf, {"c": (math.inf, True, None, "nan")}], 3: 0.1}
+    assert undefined_as_null(tree) == {"a": None, "b": [1, 1.5, None, {"c": [None, True, None, "nan"]}], 3: 0.1}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, [1, {"a": math.nan}]])
+def test_the_writer_itself_refuses_what_json_lacks(value: object):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        dumps(value)
+
+
+def test_half_a_surrogate_pair_can_be_written():
+    text = dumps({"ü": "a\ud800b"})
+    assert json.loads(text.encode()) == {"ü": "a\ud800b"}
+    assert dumps({"ü": "é"}) == '{"ü": "é"}'
+    assert json_lines([{"a": math.nan}, {"b": 1}]) == '{"a": null}\n{"b": 1}\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "empty"), (b" \n", "empty"), (b'{"a": 1', "damaged: it is not JSON"), (b"\xff\xfe\x00", "damaged: it is not JSON"),
+        (b"[1]", "holds no JSON object"), (b"7", "holds no JSON object"), (b"[" * 100_000, "damaged: it is not JSON"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_object_is_told_in_one_line(tmp_path: Path, content: bytes, said: str):
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as told:
+        read_object(path, hint="Remove it.")
+    assert said in str(told.value)
+    assert str(told.value).endswith("Remove it.")
+    assert str(path) in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_folder_in_a_files_place_and_a_missing_file(tmp_path: Path):
+    with pytest.raises(UserError, match="cannot be read"):
+        read_object(tmp_path, hint="Remove it.")
+    with pytest.raises(FileNotFoundError):
+        read_object(tmp_path / "none", hint="")
+
+
+def _dumps_calls(source: str) -> int:
+    """Calls of json.dumps or json.dump that do not refuse NaN."""
+    found = 0
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        if node.func.attr in ("dumps", "dump") and getattr(node.func.value, "id", None) == "json":
+            found += not any(key.arg == "allow_nan" for key in node.keywords)
+    return found
+
+
+@pytest.mark.parametrize("room", ["pipeline", "runs", "trainers", "evaluation", "planning", "generation"])
+def test_what_a_run_writes_goes_through_the_one_writer(room: str):
+    allowed = {
+        "pipeline/stored.py": 1,  # read back at once: what is hashed is what a frozen file would give back
+        "runs/manifest.py": 2,  # one shows a value to people, one copies a tree
+        "evaluation/report.py": 1,  # shown on a page
+    }
+    package = Path(burnish.__file__).parent
+    for path in sorted((package / room).rglob("*.py")):
+        name = path.relative_to(package).as_posix()
+        assert _dumps_calls(path.read_text(encoding="utf-8")) <= allowed.get(name, 0), f"{name}: use burnish.jsonio"
