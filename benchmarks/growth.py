@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--one", nargs=2, type=int, metavar=("SEQUENCES", "LENGTH"), help="measure this point alone")
     parser.add_argument("--recompute", action="store_true", help="with gradient checkpointing")
     options = parser.parse_args()
-    model = str(resolve("smollm2-135m")[0])
+    model = str(resolve("smollm2-135m").folder)
     if options.one:
         one(model, *options.one, recompute=options.recompute)
         return

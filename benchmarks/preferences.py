@@ -216,7 +216,7 @@ def _write_pairs(path: Path, groups: Sequence[PreferenceGroup]) -> Path:
 
 def _short(groups: Sequence[PreferenceGroup], *, max_tokens: int) -> list[PreferenceGroup]:
     """The groups whose answers, each with its prompt, are at most `max_tokens` long."""
-    tokenizer = AutoTokenizer.from_pretrained(resolve(Recipe().model.name)[0])
+    tokenizer = AutoTokenizer.from_pretrained(resolve(Recipe().model.name).folder)
 
     def render(group: PreferenceGroup) -> PreferenceGroup:
         for answer in group.responses:

@@ -146,7 +146,7 @@ def main() -> None:
     }  # fmt: skip
     heldout = [row for row in rows if row["split"] == "heldout"][: options.heldout]
     train = [row for row in rows if row["split"] == "train"]
-    model = str(resolve(recipe.model.name, say=lambda line: print(line, file=sys.stderr))[0])
+    model = str(resolve(recipe.model.name, say=lambda line: print(line, file=sys.stderr)).folder)
     curves: dict[str, list[dict[str, Any]]] = {}
     for seed in options.seeds:
         task = {"model": model, "seed": seed, "how": how, "train": train, "heldout": heldout}

@@ -272,7 +272,7 @@ def main() -> None:
     unknown = set(options.workloads) - {*workloads, *HH_RATES}
     if unknown:
         parser.error(f"there is no workload {', '.join(sorted(unknown))}")
-    model = str(resolve("smollm2-135m")[0])
+    model = str(resolve("smollm2-135m").folder)
     machine = this_machine(resolve_device(options.device), products=options.products, seconds=1.0)
     how = {"steps": options.steps, "device": options.device, "products": options.products}
     print(

@@ -103,7 +103,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path):
 def test_a_damaged_model_folder_is_one_line(trained: View, tmp_path: Path):
     save_model(trained, tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"no")
-    with pytest.raises(UserError, match="cannot be loaded"):
+    with pytest.raises(UserError, match="no whole safetensors file"):
         load_backbone(str(tmp_path))
 
 

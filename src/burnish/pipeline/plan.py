@@ -21,21 +21,22 @@ _SAMPLE = 200  # rows whose lengths are looked at
 
 def shape_of(reference: str, *, say: Callable[[str], None] = lambda _: None) -> ModelShape:
     """The shape of the model that a recipe names; its weights are fetched only where its configuration cannot be had alone."""
-    if reference == sources.TINY:
-        from burnish.models.tiny import tiny_model
-
-        return ModelShape.from_config(tiny_model().config.to_dict())
     if sources.is_hub_id(reference):
         from transformers import AutoConfig
 
         try:
-            return ModelShape.from_config(AutoConfig.from_pretrained(reference).to_dict())
+            return ModelShape.from_config(AutoConfig.from_pretrained(reference, trust_remote_code=False).to_dict())
         except (OSError, ValueError) as error:
             raise UserError(
                 f"the configuration of {reference} cannot be fetched from the hub.",
                 hint="Name a local folder, or give its config.json with --model-config.",
             ) from error
-    return ModelShape.read(sources.resolve(reference, say=say)[0])
+    folder = sources.resolve(reference, say=say).folder
+    if folder is None:
+        from burnish.models.tiny import tiny_model
+
+        return ModelShape.from_config(tiny_model().config.to_dict())
+    return ModelShape.read(folder)
 
 
 def data_size(context: Context) -> DataSize:
