@@ -10,7 +10,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from burnish.errors import UserError
 from burnish.models import sources
 from burnish.models.loading.adapters import merge_adapter
 from burnish.models.loading.folder import (
