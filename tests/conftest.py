@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+import processors
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from burnish.models import matmul
 from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.sources import cached_models
 
@@ -13,6 +18,15 @@ from burnish.models.sources import cached_models
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 torch.set_num_threads(min(2, torch.get_num_threads()))
+
+if processors.pretended_vendor() is not None:
+    matmul.vendor = processors.pretended_vendor
+
+
+@pytest.fixture(autouse=True)
+def other_processor() -> Iterator[None]:
+    with processors.OtherRounding() if processors.rounds_otherwise() else nullcontext():
+        yield
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from burnish.models.backbone import load_backbone
@@ -9,6 +10,9 @@ from burnish.models.heads import ScalarHead
 from burnish.models.roles import View
 from burnish.records import Completion, Prompt, Rollout
 from burnish.rewards.model import RewardModelScorer, ScopedModelReward
+
+# Scores of the same text in batches of other shapes: another order of summation, some units in the last place.
+NEAR = 1e-5
 
 
 def setup():
@@ -30,18 +34,18 @@ def test_scope_answer_scores_as_if_only_the_answer_had_been_written():
     full = ScopedModelReward(view, scope="full", end_tokens=end, max_tokens=512)
     alone = RewardModelScorer(view, end_tokens=end, max_tokens=512).score([rollout(encode, "it is 4")])[0].value
     reasoned = [rollout(encode, f"<think>{t}</think>it is 4") for t in ("long thoughts", "others")]
-    assert [j.value for j in answer.score(reasoned)] == [alone, alone]
+    assert [j.value for j in answer.score(reasoned)] == pytest.approx([alone, alone], abs=NEAR)
     whole = [j.value for j in full.score(reasoned)]
-    assert whole[0] != whole[1] != alone
+    assert min(abs(whole[0] - whole[1]), abs(whole[1] - alone)) > 100 * NEAR
     tagged = rollout(encode, "<think>a</think><answer>it is 4</answer>")
-    assert answer.score([tagged])[0].value == alone
+    assert answer.score([tagged])[0].value == pytest.approx(alone, abs=NEAR)
 
 
 def test_an_answer_that_is_not_there_is_scored_as_empty():
     view, end, encode = setup()
     answer = ScopedModelReward(view, scope="answer", end_tokens=end, max_tokens=512)
     empty = RewardModelScorer(view, end_tokens=end, max_tokens=512).score([rollout(encode, "")])[0].value
-    assert answer.score([rollout(encode, "<think>never closed")])[0].value == empty
+    assert answer.score([rollout(encode, "<think>never closed")])[0].value == pytest.approx(empty, abs=NEAR)
 
 
 def test_prompts_are_written_in_the_models_own_tokens_where_those_differ():
@@ -49,4 +53,4 @@ def test_prompts_are_written_in_the_models_own_tokens_where_those_differ():
     own = ScopedModelReward(view, scope="full", end_tokens=end, max_tokens=512, render=lambda prompt: encode("ask"))
     foreign = Rollout(Prompt("p", ()), (9, 9, 9), Completion("so", (7, 7), (), "stop"), 0)
     expected = RewardModelScorer(view, end_tokens=end, max_tokens=512).score([rollout(encode, "so")])[0].value
-    assert own.score([foreign])[0].value == expected
+    assert own.score([foreign])[0].value == pytest.approx(expected, abs=NEAR)

@@ -200,7 +200,9 @@ def test_cutting_and_ordering_change_nothing(loss: str):
         assert total == pytest.approx(expected[0], rel=1e-5)
         assert metrics == pytest.approx(expected[2], rel=1e-4, abs=1e-5)
         for name, value in gradients.items():
-            torch.testing.assert_close(value, expected[1][name], atol=2e-6, rtol=1e-4)
+            # Sums in another order: some units in the last place of the largest summand.
+            near = 2e-6 * max(1.0, 100 * float(expected[1][name].abs().max()))
+            torch.testing.assert_close(value, expected[1][name], atol=near, rtol=1e-4)
 
 
 def test_padding_changes_nothing(tiny: Backbone):
