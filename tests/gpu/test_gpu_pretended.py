@@ -158,5 +158,7 @@ def test_a_whole_run_there(recipe: str, tmp_path: Path, monkeypatch: pytest.Monk
     # Where products are rounded, another order of summation can show in a token that is drawn.
     near = 0.1 if "bfloat16" in recipe else 0.02
     for name, value in here.items():
-        if "second" not in name:
+        # A policy that is still its reference has margins of 0: rounding decides which of them are positive.
+        undecided = name.endswith("rewards/accuracies") and abs(here[name.replace("accuracies", "margins")]) < 1e-5
+        if "second" not in name and not undecided:
             assert there[name] == pytest.approx(value, rel=near, abs=near), name
