@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEVELOP := $(VENV)/.develop
+ARITHMETIC := tests/test_batch.py tests/algorithms tests/models tests/generation tests/trainers tests/rewards/test_rewards_model.py tests/gpu
 
 # `make annotate-demo` opens a project with 60 items and a simulated day of labels in the browser's reach.
-.PHONY: quickstart annotate-demo test check format model bench clean
+.PHONY: quickstart annotate-demo test test-processors check format model bench clean
 
 quickstart: $(INSTALLED)
 	@$(BIN)/burnish models pull smollm2-135m
@@ -16,7 +17,13 @@ annotate-demo: $(INSTALLED)
 	@$(BIN)/burnish annotate demo
 
 test: $(DEVELOP) model
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The rooms of arithmetic as another processor would compute them: older instruction sets, the library that another vendor's
+# processors get, and another rounding for each shape of a product (tests/processors.py).
+test-processors: $(DEVELOP)
+	ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 BURNISH_TEST_VENDOR=AuthenticAMD \
+	BURNISH_TEST_ROUNDING=shape $(BIN)/python -m pytest -n 2 --dist loadfile -m "not real" $(ARITHMETIC)
 
 check: $(DEVELOP)
 	$(BIN)/ruff check src tests benchmarks examples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import nullcontext
 
@@ -18,6 +19,16 @@ from burnish.models.sources import cached_models
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+def pytest_configure() -> None:
+    """With several workers (pytest -n) each has a core of its own, and so have the runs that it starts: threads that wait for
+    one another on shared cores would slow all of them down."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker.startswith("gw") and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker[2:]) % len(cores)]})
+        torch.set_num_threads(1)
 
 if processors.pretended_vendor() is not None:
     matmul.vendor = processors.pretended_vendor
