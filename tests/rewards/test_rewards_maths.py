@@ -13,9 +13,10 @@ import pytest
 from burnish.errors import UserError
 from burnish.evaluation.verifiable import labelled_pairs, verifier_rates
 from burnish.rewards import maths_worker
+from burnish.rewards.cleaning import clean
 from burnish.rewards.extract import boxed, extract, last_number
 from burnish.rewards.maths import MathsReward, MathsVerifier, gold_answer
-from burnish.rewards.numbers import clean, equal, read_number
+from burnish.rewards.numbers import equal, read_number
 
 GSM8K = Path(__file__).parents[2].parent / "shared" / "data" / "gsm8k" / "example_model_solutions.jsonl"
 
@@ -37,7 +38,13 @@ def verifier():
         (r"\boxed{7", "7", "number"),
         ("#### 5 <answer>4</answer> 9", "4", "answer"),
         ("<answer>3</answer><answer>4</answer>", "4", "answer"),
-        ("2 is\n#### 5 apples\nno 9", "5 apples", "####"),
+        ("2 is\n#### 5 apples\n\n", "5 apples", "####"),
+        ("2 is\n#### 5\nQuestion: 9?", "5", "####"),
+        ("#### Step 1: 4 + 5\nThe answer is 9.", "9", "number"),
+        ("#### Step 1\n4 + 4\n#### 2. Step\nso 8", "8", "number"),
+        ("##### 7\nso 8", "8", "number"),
+        ("#### 7 and that took 12 minutes", "7", "####"),
+        ("#### 7\n####", "7", "####"),
         ("#### 5\n#### 6", "6", "####"),
         ("from 3 to 1,234.50.", "1,234.50", "number"),
         ("it is -3", "-3", "number"),
@@ -137,9 +144,31 @@ def test_comparisons_that_hang_are_masked_and_cost_those_behind_them_no_time():
     """Each limit starts when its own call starts: the last pair waits for three limits in the queue, and is judged."""
     one = MathsVerifier(timeout=0.4)
     try:
-        tower = "9^{9^{9^{9}}}"
-        found = one.compare([(tower, "2^{2}+x"), (tower, "3^{2}+x"), (tower, "5^{2}+x"), ("x+1", "1+x")])
+        endless = "\\sum_{k=1}^{10^7} \\sin(k)"
+        found = one.compare([(endless, "2^{2}+x"), (endless, "3^{2}+x"), (endless, "5^{2}+x"), ("x+1", "1+x")])
         assert found == ["verifier-timeout"] * 3 + ["correct"]
+    finally:
+        one.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "9^{9^{9^{9}}}",
+        "9^9^9^9",
+        "100000!",
+        "10**10**10",
+        "\\sum_{k=1}^{10^7} \\sin(k)",
+        "2^{2^{100}}x",
+        "(" * 900,
+        "{" * 900,
+    ],
+)
+def test_an_answer_that_the_verifier_cannot_bear_is_wrong_and_not_masked(answer):
+    """Else a model could choose to be masked."""
+    one = MathsVerifier(timeout=0.5)
+    try:
+        assert one.compare([("x+1", answer), ("2^{3}\\pi", answer)]) in (["wrong"] * 2, ["unparsed"] * 2)
     finally:
         one.close()
 

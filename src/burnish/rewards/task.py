@@ -11,9 +11,10 @@ from typing import Any
 
 from burnish.errors import UserError
 from burnish.rewards.base import Judgement, after_reasoning
-from burnish.rewards.extract import boxed, extract
+from burnish.rewards.cleaning import clean
+from burnish.rewards.extract import boxed, extract, tagged
 from burnish.rewards.maths import gold_answer
-from burnish.rewards.numbers import clean, equal, read_number
+from burnish.rewards.numbers import equal, read_number
 
 _OPERATIONS = {
     ast.Add: lambda a, b: a + b,
@@ -22,7 +23,6 @@ _OPERATIONS = {
     ast.Div: lambda a, b: a / b,
 }
 _KINDS = ("arithmetic", "countdown", "sorting", "edits")
-_TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
 class TaskReward:
@@ -59,7 +59,7 @@ class TaskReward:
         text = after_reasoning(text)
         if kind == "arithmetic":
             found = extract(text)
-            return _told(None if found is None else _number_value(found.text, gold_answer(str(row["answer"]))))
+            return _told(None if found is None else _number_value(found.text, gold_answer(row["answer"])))
         given = given_text(text)
         if not given:
             return _told(None)
@@ -73,12 +73,12 @@ def given_text(text: str) -> str:
     found = boxed(text)
     if found is not None:
         return clean(found)
-    tagged = _TAGGED.findall(text)
-    if tagged:
-        return tagged[-1].strip()
+    inside = tagged(text)
+    if inside is not None:
+        return inside.strip()
     lines = [line for line in text.strip().splitlines() if line.strip()]
     last = lines[-1] if lines else ""
-    return re.split(r"answer\s*(?:is)?\s*:", last, flags=re.IGNORECASE)[-1].strip().strip("`")
+    return re.split(r"answer\s*+(?:is\s*+)?:", last, flags=re.IGNORECASE)[-1].strip().strip("`")
 
 
 def countdown_value(text: str, *, numbers: Sequence[int], target: int) -> float | None:
