@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -39,8 +40,22 @@ def _room(max_length: int, backbone: Backbone, sampling: Sampling) -> int:
     return min(max_length, backbone.context) - sampling.max_new_tokens
 
 
+def numbered(prompts: Sequence[Prompt], samples: int) -> Iterator[tuple[Prompt, int]]:
+    """`samples` pairs (prompt, number) for each prompt, in order.
+
+    The number tells the completions of one prompt apart. A prompt that stands again goes on counting where it left off, so
+    that no two completions of a batch have the same random numbers.
+    """
+    used: Counter[str] = Counter()
+    for prompt in prompts:
+        first = used[prompt.id]
+        used[prompt.id] += samples
+        for number in range(first, first + samples):
+            yield prompt, number
+
+
 class LocalSampler:
-    """Completions of prompts, in this process. The random numbers of a completion follow from (seed, round, prompt, sample)."""
+    """Completions of prompts, in this process. The random numbers of a completion follow from (seed, round, prompt, number)."""
 
     def __init__(self, view: View, sampling: Sampling, *, seed: int, max_length: int, purpose: str) -> None:
         self._tokenizer = view.backbone.tokenizer
@@ -75,8 +90,7 @@ class LocalSampler:
         """`samples` completions of each prompt, those of one prompt side by side."""
         jobs = [
             (prompt, render_prompt(self._tokenizer, prompt, max_tokens=self._room), number)
-            for prompt in prompts
-            for number in range(samples)
+            for prompt, number in numbered(prompts, samples)
         ]
         requests = [
             Request(tokens, request_seed(self._seed, self._purpose, round, prompt.id, number))

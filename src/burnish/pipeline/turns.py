@@ -25,7 +25,7 @@ from burnish.environments.calculator import Calculator
 from burnish.errors import UserError
 from burnish.generation.base import Request, request_seed
 from burnish.models.roles import View
-from burnish.pipeline.sampling import LocalSampler
+from burnish.pipeline.sampling import LocalSampler, numbered
 from burnish.records import Completion, Message, Prompt, Reward, Rollout
 from burnish.rewards.functions import module_at
 from burnish.trainers.gather import Scorer
@@ -104,7 +104,7 @@ class ConversationSampler(LocalSampler):
         progress: Callable[[int], None] | None = None,
     ) -> list[Rollout]:
         """`samples` episodes of each prompt, those of one prompt side by side."""
-        episodes = [self._begin(prompt, number) for prompt in prompts for number in range(samples)]
+        episodes = [self._begin(prompt, number) for prompt, number in numbered(prompts, samples)]
         for turn in range(self._turns):
             active = [e for e in episodes if not e.done]
             if not active:

@@ -1,0 +1,82 @@
+"""The sampler behind the loops: which random numbers a completion has."""
+
+from __future__ import annotations
+
+from burnish.config.sections import Sampling
+from burnish.data.curriculum import PromptSource
+from burnish.environments.base import Step
+from burnish.models.backbone import Backbone
+from burnish.models.roles import View
+from burnish.pipeline.sampling import LocalSampler, numbered
+from burnish.pipeline.turns import ConversationSampler
+from burnish.records import Message, Prompt, Rollout
+
+HOW = {"seed": 0, "max_length": 200, "purpose": "test"}
+
+
+def _prompt(name: str, text: str = "What is 2+2?") -> Prompt:
+    return Prompt(name, (Message(role="user", content=text),))
+
+
+def _sampler(tiny: Backbone, tokens: int = 10) -> LocalSampler:
+    return LocalSampler(View(tiny), Sampling(max_new_tokens=tokens), **HOW)
+
+
+def _tokens(rollouts: list[Rollout]) -> list[tuple[int, ...]]:
+    return [rollout.completion.tokens for rollout in rollouts]
+
+
+def test_numbers_go_on_where_a_prompt_stands_again():
+    a, b = _prompt("a"), _prompt("b")
+    found = [(prompt.id, number) for prompt, number in numbered([a, b, a, a], 2)]
+    assert found == [("a", 0), ("a", 1), ("b", 0), ("b", 1), ("a", 2), ("a", 3), ("a", 4), ("a", 5)]
+
+
+def test_a_prompt_that_stands_n_times_draws_n_times(tiny: Backbone):
+    sampler, prompt = _sampler(tiny), _prompt("a")
+    found = _tokens(sampler.generate([prompt] * 4, samples=2))
+    assert len(set(found)) == 8
+    assert found == _tokens(sampler.generate([prompt] * 4, samples=2))
+    assert found == _tokens(sampler.generate([prompt], samples=8))  # four times two is eight times one
+
+
+def test_company_changes_nothing_for_a_prompt_that_stands_once(tiny: Backbone):
+    sampler, a, b = _sampler(tiny), _prompt("a"), _prompt("b")
+    alone = _tokens(sampler.generate([a], samples=2))
+    assert _tokens(sampler.generate([b, a, b], samples=2))[2:4] == alone
+    assert _tokens(sampler.generate([b, a, b], samples=2, round=1))[2:4] != alone
+
+
+def test_prompts_of_one_text_and_different_names_draw_independently(tiny: Backbone):
+    found = _tokens(_sampler(tiny).generate([_prompt("a"), _prompt("b")], samples=3))
+    assert len(set(found)) == 6
+
+
+def test_a_batch_across_an_epochs_end_has_no_twins(tiny: Backbone):
+    """Three prompts in batches of five: every batch holds some of them twice."""
+    source = PromptSource([_prompt(name, f"Say {name}.") for name in "abc"], seed=0)
+    sampler = _sampler(tiny)
+    for step in range(3):
+        found = _tokens(sampler.generate(source.take(5), samples=2, round=step))
+        assert len(set(found)) == 10
+
+
+class _Echo:
+    """An environment that says one word, for ever."""
+
+    role = "user"
+    tools = ()
+
+    def reset(self, prompt: Prompt) -> None:
+        """Nothing to show."""
+
+    def step(self, text: str) -> Step:
+        return Step("On.", 0.0, False)
+
+
+def test_episodes_of_one_prompt_are_different_too(tiny: Backbone):
+    sampler = ConversationSampler(View(tiny), Sampling(max_new_tokens=8), **HOW, make=_Echo, max_turns=2)
+    prompt = _prompt("a")
+    found = _tokens(sampler.generate([prompt, prompt, _prompt("b"), prompt], samples=2))
+    assert len(set(found)) == 8
+    assert found == _tokens(sampler.generate([prompt, prompt, _prompt("b"), prompt], samples=2))
