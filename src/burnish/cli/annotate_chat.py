@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -70,8 +71,9 @@ def _write(pipe: Any, model: str, options: dict[str, Any]) -> None:
         backbone = load_backbone(model_of(model), device=resolve(AUTO), say=lambda line: None)
         sampling = Sampling(temperature=options["temperature"], max_new_tokens=options["max_new_tokens"])
         sampler = LocalSampler(
-            View(backbone), sampling, seed=options["seed"], max_length=backbone.context, purpose="annotate"
-        )
+            View(backbone), sampling, seed=options["seed"], max_length=backbone.context, purpose="annotate",
+            say=lambda line: print(line, file=sys.stderr, flush=True),
+        )  # fmt: skip
     except Exception as error:
         pipe.send(("error", str(error)))
         return

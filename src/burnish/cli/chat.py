@@ -66,11 +66,11 @@ def converse(model: str, *, vs: str | None, temperature: float, max_new_tokens: 
 
 
 def _speaker(name: str, temperature: float, max_new_tokens: int, seed: int) -> _Speaker:
-    backbone = load_backbone(model_of(name), device=resolve(AUTO), say=lambda line: print(line, file=sys.stderr))
+    say = lambda line: print(line, file=sys.stderr)  # noqa: E731
+    backbone = load_backbone(model_of(name), device=resolve(AUTO), say=say)
     sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
-    return _Speaker(
-        name, LocalSampler(View(backbone), sampling, seed=seed, max_length=backbone.context, purpose="chat")
-    )
+    sampler = LocalSampler(View(backbone), sampling, seed=seed, max_length=backbone.context, purpose="chat", say=say)
+    return _Speaker(name, sampler)
 
 
 def _ask(console: Console) -> str | None:

@@ -1,9 +1,16 @@
-"""What an engine is asked for."""
+"""What an engine is asked for, and what every engine can do."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from burnish.records import Completion
+
+if TYPE_CHECKING:
+    from burnish.models.roles import View
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +69,33 @@ def request_seed(*parts: object) -> int:
     """A 63-bit seed from whatever identifies a request (run seed, step, prompt id, number of the sample)."""
     digest = hashlib.sha256("\x1f".join(str(part) for part in parts).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+class Engine(Protocol):
+    """Writes completions with the weights of one role. `version` is what `load` was told last, −1 while it sleeps."""
+
+    version: int
+
+    def load(self, view: View, *, version: int) -> None:
+        """Sample with this role's weights from now on."""
+        ...
+
+    def sleep(self) -> None:
+        """Give back what it holds of them; nothing is generated before the next `load`."""
+        ...
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        params: SamplingParams,
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Completion]:
+        """One completion for each request, in their order, with the log-probabilities of its tokens.
+
+        A request's random numbers are its own: the same request gives the same tokens in any company, but for rounding.
+        `progress` is told of the tokens drawn after each step. Raises UserError for a prompt without tokens or a model
+        whose logits are no numbers, ValueError if a prompt and its completion do not fit the model's context,
+        RuntimeError while the engine sleeps.
+        """
+        ...

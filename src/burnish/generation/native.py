@@ -10,7 +10,7 @@ at once and a waiting one takes its row. On a GPU a decode step is recorded once
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -19,20 +19,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from burnish.batch import Segment
-from burnish.errors import UserError
 from burnish.generation.base import Request, SamplingParams
 from burnish.generation.finish import Finisher
-from burnish.generation.sampling import logprob_of, penalise_repetition, sample, uniforms
+from burnish.generation.in_flight import InFlight, draw, in_flight
+from burnish.models.backbone import Backbone
 from burnish.models.device import Graphs
 from burnish.models.int8 import Int8Matrix
 from burnish.models.matmul import small_products
 from burnish.models.packed_attention import attend_to_segments
 from burnish.models.roles import View
+from burnish.models.sampled import why_not_native
 from burnish.models.thin import Norm, Thin
 from burnish.models.weights import merge_on_demand
 from burnish.records import Completion
 
-SUPPORTED = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text")
 _ACTIVATIONS = {"silu": F.silu, "gelu": F.gelu, "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh")}
 _SEEN = 128  # places by which the cache that a recorded step reads grows
 # What 8-bit products are fitted to: prose, code, numbers and marks, so that most input channels show how large they get.
@@ -61,24 +61,33 @@ class _Layer:
     after_mlp: Norm | None
 
 
-@dataclass
-class _Sequence:
-    """A request in flight, in cache row `row`."""
+_LINEARS = (*(f"self_attn.{p}_proj" for p in "qkvo"), *(f"mlp.{p}_proj" for p in ("gate", "up", "down")))
+_NORMS = (
+    "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm",
+    "self_attn.q_norm", "self_attn.k_norm",
+)  # fmt: skip
+_WEIGHTS = {f"{name}.weight" for name in (*_LINEARS, *_NORMS)} | {f"self_attn.{p}_proj.bias" for p in "qkv"}
 
-    index: int
-    request: Request
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    model_logprobs: list[float] = field(default_factory=list)
 
-    @property
-    def length(self) -> int:
-        """Tokens whose keys and values are needed to go on: the prompt and what was drawn but for the last."""
-        return len(self.request.prompt_tokens) + len(self.tokens) - 1
+def missing_feature(backbone: Backbone) -> str | None:
+    """What the engine lacks for this model, as the end of a sentence; None if it runs it."""
+    reason = why_not_native(backbone.config.to_dict())
+    name = _unknown_weight(backbone) if reason is None else None
+    return reason if name is None else f"it does not know the weight {name}"
+
+
+def _unknown_weight(backbone: Backbone) -> str | None:
+    """A layer's weight that the engine would leave out."""
+    for name, _ in backbone.model.named_parameters():
+        _, layers, at = name.partition("layers.")
+        _, _, own = at.partition(".")
+        if layers and "lora_" not in own and own.replace(".base_layer.", ".") not in _WEIGHTS:
+            return name
+    return None
 
 
 class NativeEngine:
-    """Generates completions with the weights of one role.
+    """Generates completions with the weights of one role. `burnish.generation.engine.make_engine` says whether it can.
 
     Args:
         view: the policy; its backbone's tokenizer decodes, its shape is taken over.
@@ -86,6 +95,8 @@ class NativeEngine:
         max_rows: how many sequences are decoded side by side.
         prefill_tokens: prompts are run together up to this many tokens.
         products: the precision of the matrices, `torch.int8` included; None: that of the view's backbone.
+
+    Raises ValueError for a model that it cannot run.
     """
 
     def __init__(
@@ -97,12 +108,10 @@ class NativeEngine:
         prefill_tokens: int = 2048,
         products: torch.dtype | None = None,
     ) -> None:
+        reason = missing_feature(view.backbone)
+        if reason is not None:
+            raise ValueError(f"the native engine cannot sample this model: {reason}")
         config = view.backbone.config
-        if config.model_type not in SUPPORTED:
-            raise UserError(
-                f"the native engine does not run models of type {config.model_type}.",
-                hint=f"It runs {', '.join(SUPPORTED)}.",
-            )
         self._tokenizer = view.backbone.tokenizer
         self._finisher = Finisher(self._tokenizer, end_tokens)
         self._max_rows, self._prefill_tokens = max_rows, prefill_tokens
@@ -116,8 +125,6 @@ class NativeEngine:
         self._embedding_scale = config.hidden_size**0.5 if gemma else 1.0
         self._attention_scale = (getattr(config, "query_pre_attn_scalar", None) or self._head_dim) ** -0.5
         kind = getattr(config, "hidden_activation", None) or config.hidden_act
-        if kind not in _ACTIVATIONS:
-            raise UserError(f"the native engine has no activation {kind!r}.", hint=f"It has {', '.join(_ACTIVATIONS)}.")
         self._activation = _ACTIVATIONS[kind]
         # Gemma 3 turns local and global layers by different frequencies.
         local = config.model_type == "gemma3_text"
@@ -195,9 +202,6 @@ class NativeEngine:
             return Thin.of(weight_NK.T.to(self._products), norm)
 
         biases = [f"self_attn.{p}_proj.bias" for p in "qkv"]
-        strange = sorted({n for n in weights if n.endswith(".bias")}.difference(biases))
-        if strange:
-            raise UserError(f"the native engine does not run models with {strange[0]}.")
         four = "pre_feedforward_layernorm.weight" in weights
         after = norm("post_attention_layernorm.weight")
         before_mlp = norm("pre_feedforward_layernorm.weight") if four else after
@@ -226,11 +230,8 @@ class NativeEngine:
             return []
         if not self._layers:
             raise RuntimeError("the engine sleeps: load weights first")
+        sequences = in_flight(requests, params, context=self._context)
         longest = max(len(r.prompt_tokens) for r in requests) + params.max_new_tokens
-        if longest > self._context:
-            raise ValueError(
-                f"a prompt and its completion need {longest} tokens; the model's context is {self._context}"
-            )
         rows = min(self._max_rows, len(requests))
         # One block, which goes back to the system whole: [layer, keys or values, row, head, place, width].
         shape = (len(self._layers), 2, rows, self._kv_heads, longest, self._head_dim)
@@ -248,8 +249,8 @@ class NativeEngine:
         # What a step reads, and the recorded steps, which hold on to these very tensors.
         self._latest_2R = torch.zeros(2, rows, dtype=torch.long, device=self._embedding.device)
         graphs = Graphs(self._embedding.device) if self._embedding.device.type != "cpu" else None
-        waiting = [_Sequence(i, r) for i, r in enumerate(requests)][::-1]
-        active: list[_Sequence] = []
+        waiting = sequences[::-1]
+        active: list[InFlight] = []
         done: list[Completion | None] = [None] * len(requests)
         try:
             while waiting or active:
@@ -259,7 +260,8 @@ class NativeEngine:
                 if fresh:  # after the step, which may write into rows beyond its own
                     self._prefill(fresh, first_row=len(active))
                 active += fresh
-                self._draw(active, self._logits_RV[: len(active)], params)
+                logits_BV = self._logits_RV[: len(active)]
+                draw(active, logits_BV, params, self._finisher, scratch_RV=self._scratch_RV)
                 if progress is not None:
                     progress(len(active))
                 self._retire(active, params, done)
@@ -267,7 +269,7 @@ class NativeEngine:
             self._cache = self._logits_RV = self._scratch_RV = self._latest_2R = self._embedding[:0]
         return [completion for completion in done if completion is not None]
 
-    def _admit(self, waiting: list[_Sequence], free: int, *, idle: bool) -> list[_Sequence]:
+    def _admit(self, waiting: list[InFlight], free: int, *, idle: bool) -> list[InFlight]:
         """Take waiting requests for the free rows, up to the prefill budget; a prompt seen in the same call costs nothing.
 
         A prompt run alone costs as much as a whole decode step, and shares nothing with the others of its group: so rows
@@ -275,7 +277,7 @@ class NativeEngine:
         """
         if not idle and free < min(max(1, self._max_rows // 4), len(waiting)):
             return []
-        taken: list[_Sequence] = []
+        taken: list[InFlight] = []
         budget, seen = self._prefill_tokens, set[tuple[int, ...]]()
         while waiting and len(taken) < free:
             prompt = waiting[-1].request.prompt_tokens
@@ -287,56 +289,19 @@ class NativeEngine:
             taken.append(waiting.pop())
         return taken
 
-    def _draw(self, active: list[_Sequence], logits_BV: Tensor, params: SamplingParams) -> None:
-        """Append one token to each active sequence."""
-        shaped_BV = self._shaped(active, logits_BV, params)
-        seeds = np.array([s.request.seed for s in active], dtype=np.uint64)
-        places = np.array([len(s.tokens) for s in active], dtype=np.uint64)
-        how = {"temperature": params.temperature, "top_k": params.top_k, "top_p": params.top_p, "min_p": params.min_p}
-        tokens_B, logprobs_B = sample(shaped_BV, uniforms(seeds, places), **how, scratch_RV=self._scratch_RV)
-        untouched = shaped_BV is logits_BV and params.temperature in (0.0, 1.0)
-        untouched = untouched and not params.truncates
-        model_logprobs_B = logprobs_B if untouched else logprob_of(logits_BV, tokens_B)
-        drawn = zip(active, tokens_B.tolist(), logprobs_B.tolist(), model_logprobs_B.tolist(), strict=True)
-        for sequence, token, logprob, model_logprob in drawn:
-            sequence.tokens.append(token)
-            sequence.logprobs.append(logprob)
-            sequence.model_logprobs.append(model_logprob)
-
-    def _shaped(self, active: list[_Sequence], logits_BV: Tensor, params: SamplingParams) -> Tensor:
-        """The logits with repetition penalised and early ends forbidden; the same tensor where there is nothing to do."""
-        shaped_BV = logits_BV
-        if params.repetition_penalty != 1.0:
-            seen_BV = torch.zeros_like(logits_BV, dtype=torch.bool)
-            for row, sequence in enumerate(active):
-                seen_BV[row, list({*sequence.request.prompt_tokens, *sequence.tokens})] = True
-            shaped_BV = penalise_repetition(logits_BV, seen_BV, params.repetition_penalty)
-        early = [row for row, sequence in enumerate(active) if len(sequence.tokens) < params.min_new_tokens]
-        if early:
-            shaped_BV = shaped_BV.clone() if shaped_BV is logits_BV else shaped_BV
-            for token in self._finisher.ends(params):
-                shaped_BV[early, token] = -torch.inf
-        return shaped_BV
-
-    def _retire(self, active: list[_Sequence], params: SamplingParams, done: list[Completion | None]) -> None:
+    def _retire(self, active: list[InFlight], params: SamplingParams, done: list[Completion | None]) -> None:
         """Take finished sequences out; the last row moves into the gap, so active rows stay 0, 1, 2, ..."""
         for row in range(len(active) - 1, -1, -1):
             sequence = active[row]
-            full = len(sequence.tokens) >= params.max_new_tokens
-            if not full and not self._finisher.stopped(sequence.tokens, params):
+            done[sequence.index] = sequence.finished(params, self._finisher)
+            if done[sequence.index] is None:
                 continue
-            done[sequence.index] = self._finisher.completion(
-                sequence.tokens,
-                params,
-                sampler_logprobs=sequence.logprobs,
-                model_logprobs=sequence.model_logprobs,
-            )
             last = active.pop()
             if last is not sequence:
                 active[row] = last
                 self._cache[:, :, row, :, : last.length] = self._cache[:, :, len(active), :, : last.length]
 
-    def _prefill(self, fresh: list[_Sequence], *, first_row: int) -> None:
+    def _prefill(self, fresh: list[InFlight], *, first_row: int) -> None:
         """Run the prompts end to end, fill their rows of the cache and of the logits."""
         rows_of: dict[tuple[int, ...], list[int]] = {}
         for offset, sequence in enumerate(fresh):
@@ -362,7 +327,7 @@ class NativeEngine:
         last = {row: segment.stop - 1 for segment, row in pairs}
         self._write_logits(hidden[[last[first_row + offset] for offset in range(len(fresh))]], first_row)
 
-    def _decode(self, active: list[_Sequence], graphs: Graphs | None) -> None:
+    def _decode(self, active: list[InFlight], graphs: Graphs | None) -> None:
         """One step: the last token of every active sequence."""
         lengths = [s.length for s in active]
         rows, seen = len(active), max(lengths) + 1

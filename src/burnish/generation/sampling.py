@@ -100,7 +100,9 @@ def _invert(probabilities_BV: Tensor, uniforms_B: Tensor) -> tuple[Tensor, Tenso
     remainder_B1 = torch.minimum(
         (targets_B1[:, 0] - start_B)[:, None], inside_BK[:, -1:].nextafter(torch.zeros_like(inside_BK[:, -1:]))
     )
-    return block_B * _BLOCK + _first_above(inside_BK, remainder_B1.clamp(min=0.0)), ends_BN[:, -1]
+    # Where a row holds NaN, nothing above finds a place in it: any valid one will do, for its log-probability is NaN.
+    index_B = block_B * _BLOCK + _first_above(inside_BK, remainder_B1.clamp(min=0.0))
+    return index_B.clamp(max=width - 1), ends_BN[:, -1]
 
 
 def _first_above(cumulative_BN: Tensor, targets_B1: Tensor) -> Tensor:

@@ -28,7 +28,9 @@ class LocalChat:
         self._view.backbone.freeze()
         sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature)
         self._max_length = min(max_length, self._view.backbone.context)
-        self._sampler = LocalSampler(self._view, sampling, seed=seed, max_length=self._max_length, purpose="chat")
+        self._sampler = LocalSampler(
+            self._view, sampling, seed=seed, max_length=self._max_length, purpose="chat", say=say
+        )
 
     def complete(self, messages: Sequence[Message]) -> str:
         """The answer to a conversation. Raises UserError where it leaves no room for one."""

@@ -35,8 +35,9 @@ def run(context: Context) -> None:
     backbone = context.load(context.sft_model)
     prompts = fitting(context, backbone, context.prompts.train, recipe.collect.sampling, "prompts")
     sampler = LocalSampler(
-        View(backbone), recipe.collect.sampling, seed=recipe.seed, max_length=recipe.model.max_length, purpose="collect"
-    )
+        View(backbone), recipe.collect.sampling, seed=recipe.seed, max_length=recipe.model.max_length,
+        purpose="collect", say=context.say_once,
+    )  # fmt: skip
     fill(
         store, sampler, prompts[: recipe.collect.prompts], samples=recipe.collect.responses_per_prompt, source="sft",
         progress=context.progress("collect"),

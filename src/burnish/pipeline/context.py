@@ -59,6 +59,7 @@ class Context:
     progress: Callable[[str], Progress | None] = lambda _: None
     dropped: dict[str, dict[str, int]] = field(default_factory=dict)
     origins: dict[str, Origin] = field(default_factory=dict)
+    said: set[str] = field(default_factory=set)
 
     def stage(self, name: str) -> Path:
         """The folder of a stage."""
@@ -106,6 +107,12 @@ class Context:
     def finish(self, stage: str, result: Mapping[str, Any]) -> None:
         """Write a stage's findings, with what was dropped of the data it read; a figure that does not exist is null."""
         write_json(self.stage(stage) / "result.json", undefined_as_null({**result, "dropped": self.dropped}))
+
+    def say_once(self, line: str) -> None:
+        """Show a line, unless this run has shown it before."""
+        if line not in self.said:
+            self.said.add(line)
+            self.say(line)
 
     def writers(self, stage: str) -> Sequence[Writer]:
         """The trackers the recipe asks for."""

@@ -84,7 +84,7 @@ def _sample(context: Context, backbone: Backbone, prompts: Sequence[Prompt]) -> 
     recipe = context.recipe
     sampler = make_sampler(
         environment_of(recipe), View(backbone), recipe.evaluate.sampling, seed=recipe.seed,
-        max_length=recipe.model.max_length, purpose="evaluate",
+        max_length=recipe.model.max_length, purpose="evaluate", say=context.say_once,
     )  # fmt: skip
     return sampler.generate(prompts, samples=recipe.evaluate.responses_per_prompt)
 

@@ -46,6 +46,7 @@ def run(context: Context) -> None:
                 seed=recipe.seed,
                 max_length=recipe.model.max_length,
                 purpose="online",
+                say=context.say_once,
             ),
             with_pay(composed, config.environment),
             fitting(context, backbone, context.prompts.train, config.sampling, "prompts"),

@@ -34,8 +34,9 @@ def run(context: Context) -> None:
     tokenizer = roles.policy.backbone.tokenizer
     limit = recipe.ppo.optimiser.micro_batch_tokens
     sampler = LocalSampler(
-        roles.policy, recipe.ppo.sampling, seed=recipe.seed, max_length=recipe.model.max_length, purpose="ppo"
-    )
+        roles.policy, recipe.ppo.sampling, seed=recipe.seed, max_length=recipe.model.max_length, purpose="ppo",
+        say=context.say_once,
+    )  # fmt: skip
     assert roles.reward is not None
     scorer = RewardModelScorer(roles.reward, end_tokens=end_token_ids(tokenizer), max_tokens=limit)
     ptx = recipe.ppo.tricks.ptx_coefficient

@@ -144,8 +144,9 @@ def compared(context: Context, one: Round) -> tuple[PreferenceGroup, ...]:
     size = min(config.prompts or len(prompts), len(prompts))
     chosen = Stream(prompts, seed=recipe.seed, batch_size=size).batch(one.number - 2)
     sampler = LocalSampler(
-        View(backbone), config.sampling, seed=recipe.seed, max_length=recipe.model.max_length, purpose="preference"
-    )
+        View(backbone), config.sampling, seed=recipe.seed, max_length=recipe.model.max_length, purpose="preference",
+        say=context.say_once,
+    )  # fmt: skip
     unique = list({prompt.id: prompt for prompt in chosen}.values())
     context.say(f"preference: round {one.number}: answering {len(unique)} prompts")
     collect.fill(

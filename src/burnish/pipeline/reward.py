@@ -111,8 +111,9 @@ def _sft_samples(
     recipe = context.recipe
     prompts = fitting(context, backbone, context.prompts.train, recipe.ppo.sampling, "prompts")[:64]
     sampler = LocalSampler(
-        View(backbone), recipe.ppo.sampling, seed=recipe.seed, max_length=recipe.model.max_length, purpose="normalise"
-    )
+        View(backbone), recipe.ppo.sampling, seed=recipe.seed, max_length=recipe.model.max_length,
+        purpose="normalise", say=context.say_once,
+    )  # fmt: skip
     rollouts = sampler.generate(prompts, samples=1)
     texts = [(r.prompt, r.completion.text) for r in rollouts]
     responses = [

@@ -1,4 +1,4 @@
-"""Rollouts from a role: the native engine behind the sampler the loops ask for."""
+"""Rollouts from a role: an engine behind the sampler the loops ask for."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-import torch
-
 from burnish.config.schema import Sampling
 from burnish.data.render import end_token_ids, render_each, render_prompt
 from burnish.errors import UserError
 from burnish.generation.base import Request, SamplingParams, request_seed
-from burnish.generation.native import NativeEngine
-from burnish.models import int8
+from burnish.generation.engine import make_engine
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
 from burnish.pipeline.context import Context
@@ -55,14 +52,24 @@ def numbered(prompts: Sequence[Prompt], samples: int) -> Iterator[tuple[Prompt, 
 
 
 class LocalSampler:
-    """Completions of prompts, in this process. The random numbers of a completion follow from (seed, round, prompt, number)."""
+    """Completions of prompts, in this process. The random numbers of a completion follow from (seed, round, prompt, number).
 
-    def __init__(self, view: View, sampling: Sampling, *, seed: int, max_length: int, purpose: str) -> None:
+    `say` is told if sampling is slower than a user would expect.
+    """
+
+    def __init__(
+        self,
+        view: View,
+        sampling: Sampling,
+        *,
+        seed: int,
+        max_length: int,
+        purpose: str,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._tokenizer = view.backbone.tokenizer
-        fast = view.backbone.device.type == "cpu" and int8.fast_here()
-        narrow = sampling.products == "int8" or (sampling.products == "auto" and fast)
-        products = torch.int8 if narrow else None
-        self._engine = NativeEngine(view, end_tokens=frozenset(end_token_ids(self._tokenizer)), products=products)
+        end_tokens = frozenset(end_token_ids(self._tokenizer))
+        self._engine = make_engine(view, end_tokens=end_tokens, products=sampling.products, say=say)
         self._params = SamplingParams(
             max_new_tokens=sampling.max_new_tokens,
             temperature=sampling.temperature,

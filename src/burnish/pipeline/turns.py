@@ -90,8 +90,9 @@ class ConversationSampler(LocalSampler):
         purpose: str,
         make: Callable[[], Environment],
         max_turns: int,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        super().__init__(view, sampling, seed=seed, max_length=max_length, purpose=purpose)
+        super().__init__(view, sampling, seed=seed, max_length=max_length, purpose=purpose, say=say)
         self._make, self._turns = make, max_turns
         self._longest = min(max_length, view.backbone.context)
 
@@ -149,10 +150,17 @@ class ConversationSampler(LocalSampler):
 
 
 def make_sampler(
-    environment: Conversation | None, view: View, sampling: Sampling, *, seed: int, max_length: int, purpose: str
+    environment: Conversation | None,
+    view: View,
+    sampling: Sampling,
+    *,
+    seed: int,
+    max_length: int,
+    purpose: str,
+    say: Callable[[str], None] = lambda _: None,
 ) -> LocalSampler:
     """What samples `view`: single answers, or episodes in the environment."""
-    how: dict[str, Any] = {"seed": seed, "max_length": max_length, "purpose": purpose}
+    how: dict[str, Any] = {"seed": seed, "max_length": max_length, "purpose": purpose, "say": say}
     if environment is None:
         return LocalSampler(view, sampling, **how)
     make = environment_maker(environment, view)

@@ -1,0 +1,56 @@
+"""Which engine samples a role: the native one, or transformers' own generation where it lacks the model's shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+
+from burnish.errors import UserError
+from burnish.generation.base import Engine
+from burnish.generation.native import NativeEngine, missing_feature
+from burnish.generation.transformers_engine import TransformersEngine
+from burnish.models import int8
+from burnish.models.roles import View
+from burnish.models.sampled import SLOWER
+
+
+def make_engine(
+    view: View,
+    *,
+    end_tokens: frozenset[int],
+    products: Literal["auto", "model", "int8"] = "model",
+    say: Callable[[str], None] = lambda _: None,
+) -> Engine:
+    """The engine for a role. Where it is not the native one, `say` is told why and what it costs.
+
+    `products` is the precision of the matrices: the model's own, 8 bits, or whichever of them is faster here; the model's
+    own without the native engine. Raises UserError if 8 bits are asked for by name and there is no engine that has them.
+    """
+    reason = missing_feature(view.backbone)
+    if reason is None:
+        fast = view.backbone.device.type == "cpu" and int8.fast_here()
+        narrow = products == "int8" or (products == "auto" and fast)
+        return NativeEngine(view, end_tokens=end_tokens, products=torch.int8 if narrow else None)
+    if products == "int8":
+        raise no_int8(reason)
+    say(fallback_notice(reason))
+    return TransformersEngine(view, end_tokens=end_tokens)
+
+
+def fallback_notice(reason: str) -> str:
+    """One line for the person watching."""
+    return (
+        "sampling goes through transformers, not through Burnish's own engine "
+        f"({reason}): expect about {SLOWER:g} times the time"
+    )
+
+
+def no_int8(reason: str) -> UserError:
+    """8-bit products were asked for by name, and the engine that makes them cannot run the model."""
+    return UserError(
+        f"sampling.products int8 needs Burnish's own engine, which cannot sample this model: {reason}.",
+        field="sampling.products",
+        hint="Set sampling.products to auto or model.",
+    )

@@ -1,0 +1,226 @@
+"""The second engine: transformers' own model with its own cache, for every shape that the native engine lacks.
+
+It runs the role's own module, adapter active, so it holds no copy of the weights, and whatever transformers computes
+for a family (sliding windows, sinks, soft caps, experts, latent attention, convolutions, state spaces) is what is
+sampled. It is slower: a batch is prefilled together and decoded until its last row is done, in Python, layer by layer.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from burnish.generation.base import Request, SamplingParams
+from burnish.generation.finish import Finisher
+from burnish.generation.in_flight import InFlight, draw, in_flight
+from burnish.models.adapters import activate
+from burnish.models.roles import View
+from burnish.records import Completion
+
+_PADDABLE = {"full_attention", "sliding_attention"}
+"""Kinds of layers that a masked token on the left is known to leave alone."""
+_SHORT, _LONG = 3, 11  # tokens of the two prompts that show whether padding changes anything
+
+
+class TransformersEngine:
+    """Generates completions with a role's own weights, as they are when `generate` is called.
+
+    Args:
+        view: the policy.
+        end_tokens: ids that end a completion.
+        max_rows: how many sequences are decoded side by side.
+        prefill_tokens: prompts are run together up to this many tokens, padding counted.
+    """
+
+    def __init__(
+        self, view: View, *, end_tokens: frozenset[int], max_rows: int = 64, prefill_tokens: int = 4096
+    ) -> None:
+        self._finisher = Finisher(view.backbone.tokenizer, end_tokens)
+        self._max_rows, self._prefill_tokens = max_rows, prefill_tokens
+        self._view: View | None = None
+        self._pads: bool | None = None
+        self.version = -1
+        self.load(view, version=0)
+
+    def load(self, view: View, *, version: int) -> None:
+        """Sample with this role's weights from now on."""
+        self._view, self.version = view, version
+
+    def sleep(self) -> None:
+        """Let go of the role until the next `load`; there is no memory to give back."""
+        self._view, self.version = None, -1
+
+    @torch.no_grad()
+    def generate(
+        self, requests: Sequence[Request], params: SamplingParams, *, progress: Callable[[int], None] | None = None
+    ) -> list[Completion]:
+        """One completion for each request, in their order. `progress` is told of the tokens drawn after each step.
+
+        Raises ValueError if a prompt and its completion do not fit the model's context, RuntimeError if the engine sleeps.
+        """
+        if not requests:
+            return []
+        if self._view is None:
+            raise RuntimeError("the engine sleeps: load weights first")
+        sequences = in_flight(requests, params, context=self._view.backbone.context)
+        done: list[Completion | None] = [None] * len(requests)
+        activate(self._view.backbone, self._view.adapter)
+        with _cached_attention(self._view.backbone.model):
+            for batch in self._batches(sequences):
+                self._write(batch, params, done, progress)
+        return [completion for completion in done if completion is not None]
+
+    def _batches(self, sequences: Sequence[InFlight]) -> Iterator[list[InFlight]]:
+        """What runs together: like lengths beside each other, and only equal ones where padding would change results."""
+        lengths = {len(s.request.prompt_tokens) for s in sequences}
+        padding = len(lengths) > 1 and self._can_pad()
+        batch: list[InFlight] = []
+        prompts: set[tuple[int, ...]] = set()
+        for sequence in sorted(sequences, key=lambda s: (len(s.request.prompt_tokens), s.request.prompt_tokens)):
+            prompt = sequence.request.prompt_tokens
+            fits = prompt in prompts or (len(prompts) + 1) * len(prompt) <= self._prefill_tokens
+            alike = padding or not batch or len(prompt) == len(batch[-1].request.prompt_tokens)
+            if batch and not (fits and alike and len(batch) < self._max_rows):
+                yield batch
+                batch, prompts = [], set()
+            batch.append(sequence)
+            prompts.add(prompt)
+        yield batch
+
+    def _write(
+        self,
+        batch: list[InFlight],
+        params: SamplingParams,
+        done: list[Completion | None],
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        """Write a batch to its end; a prompt that several requests share is run once."""
+        prompts = list(dict.fromkeys(s.request.prompt_tokens for s in batch))
+        tokens_UT, mask_UT = _left_padded(prompts)
+        state = _Cached(self._model, mask_UT)
+        logits_BV = state.forward(tokens_UT)
+        numbers = {prompt: number for number, prompt in enumerate(prompts)}
+        rows = [numbers[s.request.prompt_tokens] for s in batch]
+        logits_BV = logits_BV[state.keep(rows)]
+        while True:
+            draw(batch, logits_BV, params, self._finisher)
+            if progress is not None:
+                progress(len(batch))
+            rows = []
+            for row, sequence in enumerate(batch):
+                done[sequence.index] = sequence.finished(params, self._finisher)
+                if done[sequence.index] is None:
+                    rows.append(row)
+            if not rows:
+                return
+            if len(rows) < len(batch):
+                batch = [batch[row] for row in rows]
+                state.keep(rows)
+            logits_BV = state.forward(torch.tensor([[s.tokens[-1]] for s in batch]))
+
+    def _can_pad(self) -> bool:
+        """Whether a prompt gives the same logits when it is filled up on the left. Found out once, by trying."""
+        if self._pads is None:
+            config = self._model.config
+            kinds = set(getattr(config, "layer_types", None) or ())
+            stateful = bool(getattr(self._model, "_is_stateful", False))
+            self._pads = kinds <= _PADDABLE and not stateful and self._padding_changes_nothing()
+        return self._pads
+
+    def _padding_changes_nothing(self) -> bool:
+        """Two short prompts, and a token behind each: side by side, and the shorter one alone."""
+        vocabulary = self._model.get_input_embeddings().weight.shape[0]
+        ids = [(7 * place + 5) % vocabulary for place in range(_LONG)]
+        short, long = tuple(ids[:_SHORT]), tuple(ids)
+        seen = []
+        for prompts in ([short, long], [short]):
+            tokens_UT, mask_UT = _left_padded(prompts)
+            state = _Cached(self._model, mask_UT)
+            first = state.forward(tokens_UT)[0]
+            second = state.forward(torch.full((len(prompts), 1), ids[-1]))[0]
+            seen.append(torch.stack((first, second)).float().log_softmax(dim=-1))
+        padded, alone = seen
+        tolerance = 1e-3 if self._model.dtype == torch.float32 else 5e-2
+        return bool(torch.allclose(padded, alone, atol=tolerance, rtol=tolerance))
+
+    @property
+    def _model(self) -> Any:
+        assert self._view is not None
+        return self._view.backbone.model
+
+
+class _Cached:
+    """A batch in the model's own cache, whatever kind that is, and the mask of what was padded (None: nothing was)."""
+
+    def __init__(self, model: Any, mask_BT: Tensor | None) -> None:
+        self._model = model
+        self._device = model.get_input_embeddings().weight.device
+        self._mask_BT = None if mask_BT is None else mask_BT.to(self._device)
+        self._cache: Any = None  # made by the model, of its own kind
+        takes_it = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._last = {"logits_to_keep": 1} if takes_it else {}
+
+    def forward(self, tokens_BT: Tensor) -> Tensor:
+        """[B, V]: the logits behind these tokens, which the cache takes in."""
+        inputs: dict[str, Any] = dict(self._last)
+        if self._mask_BT is not None:
+            if self._cache is not None:
+                self._mask_BT = torch.cat((self._mask_BT, torch.ones_like(self._mask_BT[:, :1])), dim=1)
+            positions_BT = (self._mask_BT.cumsum(dim=1) - 1).clamp(min=0)
+            inputs |= {
+                "attention_mask": self._mask_BT,
+                "position_ids": positions_BT[:, -tokens_BT.shape[1] :],
+            }
+        output = self._model(
+            input_ids=tokens_BT.to(self._device), past_key_values=self._cache, use_cache=True, **inputs
+        )
+        self._cache = output.past_key_values
+        return output.logits[:, -1]
+
+    def keep(self, rows: list[int]) -> Tensor:
+        """Make the batch of these of its rows; one can come several times. Returns their numbers as a tensor."""
+        index = torch.tensor(rows, device=self._device)
+        self._cache.reorder_cache(index)
+        if self._mask_BT is not None:
+            self._mask_BT = self._mask_BT[index]
+        return index
+
+
+def _left_padded(prompts: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor | None]:
+    """Tokens [U, T] and the mask [U, T] of the real ones; None where all are. A prompt is filled up with its first token."""
+    longest = max(map(len, prompts))
+    tokens_UT = torch.tensor([[p[0]] * (longest - len(p)) + list(p) for p in prompts])
+    if all(len(p) == longest for p in prompts):
+        return tokens_UT, None
+    gaps_U1 = torch.tensor([[longest - len(p)] for p in prompts])
+    return tokens_UT, (torch.arange(longest)[None] >= gaps_U1).long()
+
+
+@contextmanager
+def _cached_attention(model: Any) -> Iterator[None]:
+    """The model with transformers' own attention, which reads the cache, and without recomputation, which forbids one."""
+    before = model.config._attn_implementation
+    recomputing = [m for m in model.modules() if getattr(m, "gradient_checkpointing", False) and m.training]
+    _set_attention(model, "sdpa" if model._supports_sdpa else "eager", before)
+    _set_training(recomputing, False)
+    try:
+        yield
+    finally:
+        _set_attention(model, before, model.config._attn_implementation)
+        _set_training(recomputing, True)
+
+
+def _set_attention(model: Any, name: str, present: str) -> None:
+    if name != present:
+        model.set_attn_implementation(name)
+
+
+def _set_training(modules: Sequence[nn.Module], on: bool) -> None:
+    """Of these modules alone, and of none that is inside them."""
+    for module in modules:
+        module.training = on
