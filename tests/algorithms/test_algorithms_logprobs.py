@@ -67,3 +67,61 @@ def test_bfloat16_is_summed_in_float32():
     hidden, weight, targets = _inputs()
     low = token_logprobs(hidden_PD=hidden.bfloat16(), weight_VD=weight.bfloat16(), targets_P=targets).logprobs_P
     assert low.dtype == torch.float32
+
+
+def _transformed(hidden, weight, bias, scale: float, softcap: float | None, temperature: float) -> torch.Tensor:
+    logits = hidden @ weight.T * scale
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
+    return ((logits + bias) / temperature).log_softmax(-1)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.3, 2.5])
+@pytest.mark.parametrize("softcap", [None, 1.7])
+@pytest.mark.parametrize("entropy", [False, True])
+def test_scaled_and_capped_logits_equal_the_naive_path(scale: float, softcap: float | None, entropy: bool):
+    """The order: scale, cap, bias, temperature; values, entropies and all three gradients."""
+    hidden, weight, targets = _inputs()
+    generator = torch.Generator().manual_seed(2)
+    bias = torch.randn(11, generator=generator, dtype=torch.float64, requires_grad=True)
+    upstream = torch.randn(2, 7, generator=generator, dtype=torch.float64)
+    found = token_logprobs(
+        hidden_PD=hidden, weight_VD=weight, targets_P=targets, bias_V=bias, scale=scale, softcap=softcap,
+        temperature=0.6, chunk=3, entropy=entropy,
+    )  # fmt: skip
+    log_p = _transformed(hidden, weight, bias, scale, softcap, 0.6)
+    expected = upstream[0] * log_p.gather(1, targets[:, None])[:, 0]
+    ours = upstream[0] * found.logprobs_P
+    if entropy:
+        expected = expected - upstream[1] * (log_p.exp() * log_p).sum(-1)
+        ours = ours + upstream[1] * found.entropy_P
+    torch.testing.assert_close(ours, expected)
+    inputs = (hidden, weight, bias)
+    for a, b in zip(torch.autograd.grad(ours.sum(), inputs), torch.autograd.grad(expected.sum(), inputs), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_worked_numbers_of_a_capped_logit():
+    """Products 3 and 0, scale 2, cap 6: 6 tanh(1) = 4.569565 and 0; log π = −log(1 + e^−4.569565) = −0.010309."""
+    found = token_logprobs(
+        hidden_PD=torch.tensor([[3.0]]), weight_VD=torch.tensor([[1.0], [0.0]]), targets_P=torch.tensor([0]),
+        scale=2.0, softcap=6.0,
+    )  # fmt: skip
+    torch.testing.assert_close(found.logprobs_P, torch.tensor([-0.010309]), atol=1e-6, rtol=1e-4)
+
+
+def test_a_ban_holds_under_a_cap():
+    hidden, weight, targets = _inputs()
+    bias = torch.zeros(11, dtype=torch.float64)
+    bias[3] = -torch.inf
+    found = token_logprobs(
+        hidden_PD=hidden, weight_VD=weight, targets_P=torch.full_like(targets, 3), bias_V=bias, softcap=2.0
+    )
+    assert (found.logprobs_P == -torch.inf).all()
+
+
+@pytest.mark.parametrize("softcap", [0.0, -1.0, float("nan")])
+def test_a_cap_that_is_not_positive_is_refused(softcap: float):
+    hidden, weight, targets = _inputs()
+    with pytest.raises(ValueError, match="softcap"):
+        token_logprobs(hidden_PD=hidden, weight_VD=weight, targets_P=targets, softcap=softcap)

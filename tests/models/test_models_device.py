@@ -11,7 +11,8 @@ import burnish
 from burnish.batch import Batch, TokenSequence
 from burnish.errors import UserError
 from burnish.models.device import resolve
-from burnish.models.packed_attention import _in_few_calls, _OnCpu
+from burnish.models.packed_attention import _Core, _in_few_calls, _OnCpu
+from burnish.models.pieces import cut_into_pieces
 
 
 def test_names(monkeypatch: pytest.MonkeyPatch):
@@ -65,8 +66,8 @@ def test_padded_calls_give_what_a_call_for_each_segment_gives(seed: int):
     q, k, v = (
         torch.randn(1, heads, *shape, dtype=torch.float64, generator=generator).requires_grad_() for heads in (6, 2, 2)
     )
-    one_by_one = _OnCpu.apply(q, k, v, layout.segments, 0.3).transpose(1, 2)
-    together = _in_few_calls(q, k, v, layout.segments, scaling=0.3, dropout=0.0)
+    one_by_one = _OnCpu.apply(q, k, v, cut_into_pieces(layout.segments, None), 0.3).transpose(1, 2)
+    together = _in_few_calls(q, k, v, layout.segments, None, _Core(0.3, 0.0, None, None))
     torch.testing.assert_close(together, one_by_one)
     weights = torch.randn(one_by_one.shape, dtype=torch.float64, generator=generator)
     expected, found = (torch.autograd.grad((x * weights).sum(), (q, k, v)) for x in (one_by_one, together))

@@ -53,3 +53,40 @@ def test_other_precisions_go_the_modules_own_way():
     keep_less(ours)
     x = torch.randn(2, 12, dtype=torch.bfloat16)
     assert torch.equal(ours(x), theirs(x))
+
+
+def _replaced(module: nn.Module) -> bool:
+    keep_less(module)
+    return "forward" in vars(module)
+
+
+def test_what_computes_something_else_stays_as_it_is():
+    from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
+    from transformers.models.gpt_oss.modeling_gpt_oss import GptOssRMSNorm
+    from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5RMSNorm, Qwen3_5RMSNormGated
+
+    class Doubled(LlamaRMSNorm):
+        def forward(self, hidden_states):
+            return super().forward(hidden_states) * 2
+
+    class Clamped(LlamaMLP):
+        def forward(self, x):
+            return self.down_proj(self.act_fn(self.gate_proj(x)).clamp(max=1.0) * self.up_proj(x))
+
+    config = LlamaConfig(hidden_size=12, intermediate_size=20, num_attention_heads=2)
+    gelu = LlamaConfig(hidden_size=12, intermediate_size=20, num_attention_heads=2, hidden_act="gelu")
+    others = (
+        Gemma2RMSNorm(6), Qwen3_5RMSNorm(6), Qwen3_5RMSNormGated(6), Doubled(6), Clamped(config), LlamaMLP(gelu),
+        nn.LayerNorm(6),
+    )  # fmt: skip
+    assert not any(_replaced(module) for module in others)
+    assert _replaced(GptOssRMSNorm(6))  # the same product, under another name
+    assert _replaced(LlamaMLP(LlamaConfig(hidden_size=12, intermediate_size=20, num_attention_heads=2, mlp_bias=True)))
+
+
+def test_trying_leaves_weights_and_gradients_alone():
+    norm = _modules()[0]
+    before = norm.weight.detach().clone()
+    keep_less(norm)
+    assert torch.equal(norm.weight, before)
+    assert norm.weight.grad is None

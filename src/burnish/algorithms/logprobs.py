@@ -22,11 +22,14 @@ def token_logprobs(
     weight_VD: Tensor,
     targets_P: Tensor,
     bias_V: Tensor | None = None,
+    scale: float = 1.0,
+    softcap: float | None = None,
     temperature: float = 1.0,
     chunk: int = 512,
     entropy: bool = False,
 ) -> TokenLogprobs:
-    """log softmax((h Wᵀ + b) / temperature) at the targets, and −Σ π log π.
+    """log softmax((f(scale · h Wᵀ) + b) / temperature) at the targets, and −Σ π log π; f(z) = c tanh(z / c) with c the
+    `softcap` (Gemma 2, arXiv:2408.00118, section 2), or f(z) = z without one.
 
     Computed `chunk` positions at a time, forward and backward; the backward pass computes each chunk's logits again from
     the saved hidden states, so memory is chunk × V and time one more product with W. Differentiable once, with respect to
@@ -37,18 +40,31 @@ def token_logprobs(
         weight_VD: weight of the language-model head.
         targets_P: token ids, int64.
         bias_V: added to the logits; −inf bans a token.
+        scale: multiplies the product (Granite and Cohere scale their logits).
+        softcap: bounds the logits to (−c, c); > 0.
         temperature: divides the logits; > 0.
         chunk: positions at once; ≥ 1.
         entropy: also return entropies (and let gradients flow through them).
 
-    Raises ValueError for a chunk or a temperature out of range.
+    Raises ValueError for a chunk, a temperature or a softcap out of range.
     """
     if chunk < 1:
         raise ValueError(f"chunk is {chunk}; at least one position is needed")
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}; log-probabilities need one above 0")
+    if softcap is not None and not softcap > 0:
+        raise ValueError(f"softcap is {softcap}; logits are capped by a number above 0")
+    shape = _Shape(scale, softcap, temperature)
     inputs = (hidden_PD, weight_VD, bias_V, targets_P)
-    return TokenLogprobs(*_ChunkedLogSoftmax.apply(*inputs, temperature, chunk, entropy))
+    return TokenLogprobs(*_ChunkedLogSoftmax.apply(*inputs, shape, chunk, entropy))
+
+
+class _Shape(NamedTuple):
+    """What is done to the product h Wᵀ before the softmax, in this order."""
+
+    scale: float
+    softcap: float | None
+    temperature: float
 
 
 class _ChunkedLogSoftmax(torch.autograd.Function):
@@ -64,7 +80,7 @@ class _ChunkedLogSoftmax(torch.autograd.Function):
         weight_VD: Tensor,
         bias_V: Tensor | None,
         targets_P: Tensor,
-        temperature: float,
+        shape: _Shape,
         chunk: int,
         entropy: bool,
     ) -> tuple[Tensor, Tensor | None]:
@@ -74,7 +90,7 @@ class _ChunkedLogSoftmax(torch.autograd.Function):
         lse_P = torch.empty_like(logprobs_P)
         entropy_P = torch.empty_like(logprobs_P) if entropy else None
         for part in _parts(len(targets_P), chunk):
-            logits = _logits(hidden_PD[part], weight_VD, bias_V, temperature, buffer)
+            logits = _logits(hidden_PD[part], weight_VD, bias_V, shape, buffer)
             top = logits.amax(dim=-1)
             logits.sub_(top[:, None])
             at_target = logits.gather(1, targets_P[part, None])[:, 0]
@@ -88,7 +104,7 @@ class _ChunkedLogSoftmax(torch.autograd.Function):
             logprobs_P[part] = at_target - log_total
             lse_P[part] = top + log_total
         ctx.save_for_backward(hidden_PD, weight_VD, bias_V, targets_P, lse_P, entropy_P)
-        ctx.temperature, ctx.chunk = temperature, chunk
+        ctx.shape, ctx.chunk = shape, chunk
         ctx.set_materialize_grads(False)  # an output that enters no loss then has the gradient None, not zeros
         return logprobs_P, entropy_P
 
@@ -106,10 +122,14 @@ class _ChunkedLogSoftmax(torch.autograd.Function):
         grad_bias = torch.zeros_like(bias_V, dtype=lse_P.dtype) if ctx.needs_input_grad[2] else None
         buffer = _buffer(hidden_PD, weight_VD, ctx.chunk)
         second = None if grad_entropy_P is None else torch.empty_like(buffer)
-        scale = -1.0 / ctx.temperature
+        shape: _Shape = ctx.shape
+        capped = torch.empty_like(buffer) if shape.softcap is not None else None
+        by_bias = -1.0 / shape.temperature
+        by_product = by_bias * shape.scale
         for part in _parts(len(targets_P), ctx.chunk):
             hidden, by_token = hidden_PD[part], grad_logprobs_P[part]
-            log_p = _logits(hidden, weight_VD, bias_V, ctx.temperature, buffer).sub_(lse_P[part, None])
+            slope = None if capped is None else capped[: len(by_token)]
+            log_p = _logits(hidden, weight_VD, bias_V, shape, buffer, slope).sub_(lse_P[part, None])
             if second is None or grad_entropy_P is None:
                 descent = log_p.exp_().mul_(by_token[:, None])
             else:
@@ -119,14 +139,16 @@ class _ChunkedLogSoftmax(torch.autograd.Function):
                 descent = p.mul_(log_p.mul_(by_entropy[:, None]).add_(constant[:, None]))
             descent[torch.arange(len(by_token), device=descent.device), targets_P[part]] -= by_token
             if grad_bias is not None:
-                grad_bias.add_(descent.sum(dim=0), alpha=scale)
+                grad_bias.add_(descent.sum(dim=0), alpha=by_bias)
+            if slope is not None:
+                descent.mul_(slope)
             descent = descent.to(hidden.dtype)
             if grad_hidden is not None:
-                grad_hidden[part].addmm_(descent, weight_VD, beta=0, alpha=scale)
+                grad_hidden[part].addmm_(descent, weight_VD, beta=0, alpha=by_product)
             if grad_weight is not None and grad_weight.dtype == hidden.dtype:
-                grad_weight.addmm_(descent.T, hidden, alpha=scale)
+                grad_weight.addmm_(descent.T, hidden, alpha=by_product)
             elif grad_weight is not None:
-                grad_weight.add_(descent.T @ hidden, alpha=scale)
+                grad_weight.add_(descent.T @ hidden, alpha=by_product)
         grad_weight = None if grad_weight is None else grad_weight.to(weight_VD.dtype)
         grad_bias = None if grad_bias is None else grad_bias.to(bias_V.dtype)
         return grad_hidden, grad_weight, grad_bias, None, None, None, None
@@ -141,16 +163,31 @@ def _buffer(hidden_PD: Tensor, weight_VD: Tensor, chunk: int) -> Tensor:
     return hidden_PD.new_empty(min(chunk, len(hidden_PD)), len(weight_VD), dtype=wide)
 
 
-def _logits(hidden: Tensor, weight_VD: Tensor, bias_V: Tensor | None, temperature: float, buffer: Tensor) -> Tensor:
-    """Written into the first rows of `buffer`; the product itself is made in the inputs' precision."""
+def _logits(
+    hidden: Tensor,
+    weight_VD: Tensor,
+    bias_V: Tensor | None,
+    shape: _Shape,
+    buffer: Tensor,
+    slope: Tensor | None = None,
+) -> Tensor:
+    """Written into the first rows of `buffer`; the product itself is made in the inputs' precision. `slope` takes the
+    derivative of the cap, 1 − tanh²."""
     logits = buffer[: len(hidden)]
     if logits.dtype == hidden.dtype:
         torch.mm(hidden, weight_VD.T, out=logits)
     else:
         logits.copy_(hidden @ weight_VD.T)
+    if shape.softcap is not None:
+        logits.mul_(shape.scale / shape.softcap).tanh_()
+        if slope is not None:
+            torch.mul(logits, logits, out=slope).neg_().add_(1.0)
+        logits.mul_(shape.softcap)
+    elif shape.scale != 1.0:
+        logits.mul_(shape.scale)
     if bias_V is not None:
         logits.add_(bias_V)
-    return logits if temperature == 1.0 else logits.div_(temperature)
+    return logits if shape.temperature == 1.0 else logits.div_(shape.temperature)
 
 
 def _finite(log_p: Tensor) -> Tensor:

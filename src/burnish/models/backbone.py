@@ -12,15 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from burnish.batch import Layout, Segment
+from burnish.batch import Layout
 from burnish.errors import UserError
 from burnish.models import packed_attention
+from burnish.models.check import eager_logits, refuse_if_different
 from burnish.models.lean import keep_less
 from burnish.models.loading.load import load_model
 from burnish.models.loading.weights import finite, refuse_not_finite
 from burnish.models.matmul import use_fast_exact_matmul
 from burnish.models.precision import multiply_in_bfloat16
 from burnish.models.supported import ModelType, model_type
+from burnish.models.unpacked import run_in_rows
 
 
 @dataclass(eq=False)
@@ -54,16 +56,41 @@ class Backbone:
         return self.model.get_output_embeddings().weight
 
     @property
+    def logit_scale(self) -> float:
+        """What hidden · Wᵀ is multiplied with to give the logits."""
+        settings = {name: getattr(self.config, name, None) for name in self.kind.logits}
+        return (settings.get("logit_scale") or 1.0) / (settings.get("logits_scaling") or 1.0)
+
+    @property
+    def logit_softcap(self) -> float | None:
+        """c, where logits z are capped to c tanh(z / c)."""
+        name = "final_logit_softcapping"
+        return getattr(self.config, name, None) if name in self.kind.logits else None
+
+    def logits(self, hidden_XD: Tensor) -> Tensor:
+        """[X, V] of [X, D]: for a few positions; losses go through `burnish.algorithms.logprobs`."""
+        logits_XV = hidden_XD @ self.embeddings.T * self.logit_scale
+        cap = self.logit_softcap
+        return logits_XV if cap is None else torch.tanh(logits_XV / cap) * cap
+
+    @property
     def width(self) -> int:
         """D: the size of a hidden state."""
         return int(self.config.hidden_size)
 
     @property
     def context(self) -> int:
-        """The longest sequence in tokens that the model was made for, and that no sliding window cuts short."""
-        window = getattr(self.config, "sliding_window", None)
+        """The longest sequence in tokens that the model was made for, and that can be sampled from it."""
         longest = int(self.config.max_position_embeddings)
-        return min(longest, int(window)) if window else longest
+        # Training cuts attention at the window, the native engine does not.
+        return min(longest, self.window or longest) if self.kind.sampled == "native" else longest
+
+    @property
+    def window(self) -> int | None:
+        """Tokens that a layer with a sliding window sees; None where every layer sees the whole sequence."""
+        window = getattr(self.config, "sliding_window", None)
+        kinds = getattr(self.config, "layer_types", None)
+        return int(window) if window and (kinds is None or "sliding_attention" in kinds) else None
 
     @property
     def device(self) -> torch.device:
@@ -83,6 +110,9 @@ class Backbone:
     def hidden(self, layout: Layout) -> Tensor:
         """[T, D]: the last hidden states, after the final norm."""
         layout = layout.to(self.device)
+        if self.kind.trained == "unpacked":
+            run = lambda tokens_NL: self.decoder(input_ids=tokens_NL, use_cache=False).last_hidden_state  # noqa: E731
+            return run_in_rows(layout, run, width=self.width)
         output = self.decoder(
             input_ids=layout.tokens_T[None],
             position_ids=layout.positions_T[None],
@@ -135,9 +165,8 @@ def load_backbone(
     if torch.device(device).type == "cpu":
         use_fast_exact_matmul()
     loaded = load_model(reference, dtype=dtype, scalar_head=scalar_head, say=say)
-    loaded.model.set_attn_implementation(packed_attention.NAME)
     backbone = Backbone(_placed(loaded.model, dtype, device), loaded.tokenizer, reference, loaded.quantised)
-    return _checked(_narrowed(backbone, products, trained))
+    return _narrowed(_checked(backbone), products, trained)
 
 
 def _narrowed(backbone: Backbone, products: torch.dtype | None, trained: bool) -> Backbone:
@@ -149,32 +178,22 @@ def _narrowed(backbone: Backbone, products: torch.dtype | None, trained: bool) -
 
 
 def _placed(model: nn.Module, dtype: torch.dtype, device: torch.device | str) -> nn.Module:
-    keep_less(model)
     return model.to(device=device, dtype=dtype).eval()
 
 
 def _checked(backbone: Backbone) -> Backbone:
-    """Refuse a model whose logits are not hidden · Wᵀ (soft-capped or scaled logits) or whose attention ignores segments."""
-    tokens = torch.arange(3, 7)
-    layout = Layout(tokens, torch.arange(4), (Segment(0, 4),), tokens[:0], tokens[:0], tokens[-1:])
-    with torch.no_grad():
-        ours = backbone.hidden(layout) @ backbone.embeddings.T
-        theirs = backbone.model(
-            input_ids=tokens[None].to(backbone.device),
-            position_ids=torch.arange(4)[None].to(backbone.device),
-            use_cache=False,
-            segments=layout.segments,
-        ).logits[0]
-    if not finite(theirs):
+    """The backbone, driven by Burnish, whose logits are those of transformers. Raises UserError if they are not."""
+    expected = eager_logits(backbone)
+    if not finite(expected):
         raise UserError(
             "the model's logits are not finite, though its weights are.",
             file=backbone.reference,
             hint="Look at its config.json (norms, rotary positions, scales).",
         )
-    if not torch.allclose(ours.float(), theirs.float(), atol=1e-2, rtol=1e-2):
-        raise UserError(
-            f"models of type {backbone.config.model_type} transform their logits, which Burnish does not support yet."
-        )
+    own = "sdpa" if backbone.model._supports_sdpa else "eager"
+    backbone.model.set_attn_implementation(packed_attention.NAME if backbone.kind.trained == "packed" else own)
+    keep_less(backbone.model)
+    refuse_if_different(backbone, expected)
     if backbone.tokenizer.pad_token_id is None:
         backbone.tokenizer.pad_token = backbone.tokenizer.eos_token
     return backbone

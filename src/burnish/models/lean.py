@@ -7,6 +7,7 @@ are replaced, in both directions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import MethodType
 from typing import Any, cast
 
@@ -14,17 +15,66 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.func import functional_call
 
-_GATED = ("gate_proj", "up_proj", "down_proj", "act_fn")
+_GATED = ("gate_proj", "up_proj", "down_proj")
+_CLOSE = 1e-5
 
 
 def keep_less(model: nn.Module) -> None:
-    """Replace what `model` computes in its RMS norms and SiLU-gated layers (Llama, Mistral, Qwen; Gemma's are others)."""
+    """Replace what `model` computes in its RMS norms and SiLU-gated layers, where that is what is computed here.
+
+    Whether it is, is tried once for each class, with small random weights: a norm that shifts its weight (Gemma) or is
+    gated (Qwen 3.5), an activation that is clamped (gpt-oss) stay as they are.
+    """
+    replacements: dict[type, Callable[..., Tensor] | None] = {}
     for module in model.modules():
-        if hasattr(module, "variance_epsilon") and hasattr(module, "weight"):
-            cast(Any, module).forward = MethodType(_norm, module)
-        elif all(hasattr(module, name) for name in _GATED) and "silu" in type(module.act_fn).__name__.lower():
-            cast(Any, module).forward = MethodType(_gated, module)
+        kind = type(module)
+        if kind not in replacements:
+            replacements[kind] = _replacement(module)
+        replacement = replacements[kind]
+        if replacement is not None:
+            cast(Any, module).forward = MethodType(replacement, module)
+
+
+def _replacement(module: nn.Module) -> Callable[..., Tensor] | None:
+    """`_norm` or `_gated`, if the module computes that; None for any other module."""
+    names = dict(module.named_parameters())
+    if names.keys() == {"weight"} and hasattr(module, "variance_epsilon") and names["weight"].ndim == 1:
+        shapes = {"weight": (6,)}
+        replacement = _norm
+    elif all(isinstance(getattr(module, name, None), nn.Linear) for name in _GATED):
+        shapes = {f"{name}.weight": (5, 6) for name in _GATED[:2]} | {"down_proj.weight": (6, 5)}
+        shapes |= {f"{name}.bias": (5,) for name in _GATED[:2]} | {"down_proj.bias": (6,)}
+        shapes = {name: shapes[name] for name in names if name in shapes}
+        replacement = _gated
+    else:
+        return None
+    return replacement if shapes.keys() == names.keys() and _computes(module, replacement, shapes) else None
+
+
+def _computes(module: nn.Module, replacement: Callable[..., Tensor], shapes: dict[str, tuple[int, ...]]) -> bool:
+    """Whether the module and its replacement agree, with weights of these shapes in the place of its own."""
+    generator = torch.Generator().manual_seed(0)
+    weights = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    x = torch.randn(3, 4, 6, generator=generator) * 3
+    try:
+        theirs = functional_call(module, weights, (x,))
+        ours = functional_call(_Other(module, replacement), {f"module.{n}": w for n, w in weights.items()}, (x,))
+    except (TypeError, ValueError, RuntimeError, AttributeError):  # it wants other inputs, or other shapes
+        return False
+    return isinstance(theirs, Tensor) and theirs.shape == ours.shape and torch.allclose(theirs, ours, atol=_CLOSE)
+
+
+class _Other(nn.Module):
+    """A module with another forward."""
+
+    def __init__(self, module: nn.Module, forward: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.module, self.other = module, forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.other(self.module, x)
 
 
 def _norm(module: Any, x: Tensor) -> Tensor:

@@ -49,6 +49,8 @@ class View:
             hidden_PD=self.hidden(batch)[layout.predecessors_P],
             weight_VD=self.backbone.embeddings,
             targets_P=layout.targets_P,
+            scale=self.backbone.logit_scale,
+            softcap=self.backbone.logit_softcap,
             temperature=temperature,
             entropy=entropy,
         )

@@ -15,6 +15,8 @@ from burnish.errors import UserError
 
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 _GATED = ("gate_proj", "up_proj", "down_proj")
+_LATENT = ("q_proj", "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj")
+_DELTA = ("in_proj_qkv", "in_proj_z", "in_proj_a", "in_proj_b", "out_proj")
 _EXPERTS = "mixture of experts"
 
 
@@ -29,6 +31,7 @@ class ModelType:
             (a convolution, a state space) carries what it saw from one token to the next.
         sampled: `native`, by Burnish's own engine; `transformers`, by transformers' cached generation, which is slower.
         lora: names of the linear layers that a LoRA adapter is put on.
+        logits: settings of the configuration that change the product with the head (`burnish.models.backbone`).
         note: what else a user should know, in a few words.
     """
 
@@ -37,6 +40,7 @@ class ModelType:
     trained: Literal["packed", "unpacked"] = "packed"
     sampled: Literal["native", "transformers"] = "transformers"
     lora: tuple[str, ...] = (*_ATTENTION, *_GATED)
+    logits: tuple[str, ...] = ()
     note: str = ""
 
 
@@ -46,7 +50,8 @@ def _table(rows: Iterable[ModelType]) -> dict[str, ModelType]:
 
 SUPPORTED = _table([
     ModelType("llama", "Llama 1 to 3.3, SmolLM 1 and 2, Yi, TinyLlama", sampled="native"),
-    ModelType("mistral", "Mistral 7B, Nemo, Small 2409", sampled="native"),
+    ModelType("llama4_text", "Llama 4 (text)", "unpacked", lora=(*_ATTENTION, *_GATED), note=_EXPERTS),
+    ModelType("mistral", "Mistral 7B, Nemo, Small", sampled="native"),
     ModelType("ministral", "Ministral 8B"),
     ModelType("ministral3", "Ministral 3 (text)"),
     ModelType("mixtral", "Mixtral", lora=_ATTENTION, note=_EXPERTS),
@@ -54,14 +59,45 @@ SUPPORTED = _table([
     ModelType("qwen2_moe", "Qwen 1.5 and 2 MoE", note=_EXPERTS),
     ModelType("qwen3", "Qwen 3", sampled="native"),
     ModelType("qwen3_moe", "Qwen 3 MoE", note=_EXPERTS),
+    ModelType(
+        "qwen3_next", "Qwen 3 Next", "unpacked",
+        lora=(*_ATTENTION, *_GATED, "in_proj_ba", "in_proj_qkvz", "out_proj"), note=_EXPERTS,
+    ),
+    ModelType("qwen3_5_text", "Qwen 3.5, 3.6 (text)", "unpacked", lora=(*_ATTENTION, *_GATED, *_DELTA)),
+    ModelType(
+        "qwen3_5_moe_text", "Qwen 3.5, 3.6 MoE (text)", "unpacked", lora=(*_ATTENTION, *_GATED, *_DELTA), note=_EXPERTS
+    ),
     ModelType("gemma", "Gemma 1", sampled="native"),
-    ModelType("gemma3_text", "Gemma 3 270M, 1B (text)", sampled="native"),
+    ModelType("gemma2", "Gemma 2", logits=("final_logit_softcapping",)),
+    ModelType("gemma3_text", "Gemma 3 (text)", sampled="native", logits=("final_logit_softcapping",)),
+    ModelType("gemma3n_text", "Gemma 3n (text)", logits=("final_logit_softcapping",)),
+    ModelType("gemma4_text", "Gemma 4 (text)", logits=("final_logit_softcapping",)),
     ModelType("phi3", "Phi 3, 3.5, 4, 4 mini", lora=("qkv_proj", "o_proj", "gate_up_proj", "down_proj")),
     ModelType("smollm3", "SmolLM 3"),
     ModelType("olmo2", "OLMo 2"),
     ModelType("olmo3", "OLMo 3"),
+    ModelType("granite", "Granite 3, 4 (dense)", logits=("logits_scaling",)),
+    ModelType(
+        "granitemoehybrid", "Granite 4 (hybrid)", "unpacked",
+        lora=(*_ATTENTION, "in_proj", "out_proj", "input_linear", "output_linear"),
+        logits=("logits_scaling",), note=_EXPERTS,
+    ),
     ModelType("glm", "GLM 4 9B (2024)", lora=(*_ATTENTION, "gate_up_proj", "down_proj")),
-    ModelType("glm4", "GLM 4 0414", lora=(*_ATTENTION, "gate_up_proj", "down_proj")),
+    ModelType("glm4", "GLM 4 0414, Z1", lora=(*_ATTENTION, "gate_up_proj", "down_proj")),
+    ModelType("glm4_moe", "GLM 4.5, 4.6, 4.7", note=_EXPERTS),
+    ModelType("gpt_oss", "gpt-oss", lora=_ATTENTION, note=_EXPERTS),
+    ModelType("deepseek_v3", "DeepSeek V3, R1, Kimi K2", lora=(*_LATENT, *_GATED), note=_EXPERTS),
+    ModelType("cohere", "Command R", logits=("logit_scale",)),
+    ModelType("cohere2", "Command A, R7B", logits=("logit_scale",)),
+    ModelType(
+        "lfm2", "LFM 2", "unpacked",
+        lora=("q_proj", "k_proj", "v_proj", "out_proj", "in_proj", "w1", "w2", "w3"),
+    ),
+    ModelType("exaone4", "EXAONE 4"),
+    ModelType("seed_oss", "Seed-OSS"),
+    ModelType("ernie4_5", "ERNIE 4.5 (dense)"),
+    ModelType("hunyuan_v1_dense", "Hunyuan (dense)"),
+    ModelType("starcoder2", "StarCoder 2", lora=(*_ATTENTION, "c_fc", "c_proj")),
 ])  # fmt: skip
 
 

@@ -1,0 +1,111 @@
+"""Every row of the table of supported types, on a tiny random model: what Burnish computes is what transformers computes.
+
+The oracle runs each sequence alone through transformers' own eager attention and eager experts.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import families
+import pytest
+import torch
+from families import save_random_model
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from burnish.batch import Batch, TokenSequence
+from burnish.models.backbone import load_backbone
+from burnish.models.roles import View
+from burnish.models.supported import SUPPORTED
+from burnish.models.unpacked import whole_sequences
+
+NAMES = sorted(SUPPORTED)
+TOLERANCE = 2e-5  # of the largest number compared
+
+
+def _drawn(seed: int, length: int) -> tuple[int, ...]:
+    return tuple(torch.randint(3, 250, (length,), generator=torch.Generator().manual_seed(seed)).tolist())
+
+
+PROMPT = _drawn(0, 7)
+SEQUENCES = (
+    TokenSequence(_drawn(1, 5), _drawn(2, 9)),
+    TokenSequence(PROMPT, _drawn(3, 8)),
+    TokenSequence(PROMPT, _drawn(4, 3)),
+    TokenSequence(_drawn(5, 2), _drawn(6, 20)),
+)
+WEIGHTS = torch.linspace(-1, 2, sum(len(s.response) for s in SEQUENCES))
+
+
+@pytest.fixture(scope="session")
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """name -> folder with the tiny random model of that type, made once."""
+    return cache(lambda name: save_random_model(name, tmp_path_factory.mktemp(name)))
+
+
+def theirs(folder: Path) -> Any:
+    """The model as transformers runs it by itself."""
+    return AutoModelForCausalLM.from_pretrained(
+        folder, attn_implementation="eager", experts_implementation="eager", dtype=torch.float32
+    ).eval()
+
+
+def logits_of(model: Any) -> list[Tensor]:
+    """[tokens, V] of each sequence, run alone."""
+    return [model(input_ids=torch.tensor([s.prompt + s.response]), use_cache=False).logits[0] for s in SEQUENCES]
+
+
+def close(ours: Tensor, expected: Tensor, what: str = "") -> float:
+    """The largest difference, which must be small beside the largest number."""
+    difference, largest = float((ours - expected).abs().max()), float(expected.abs().max())
+    assert difference <= TOLERANCE * max(largest, 1.0), f"{what} {difference:.1e} of {largest:.1e}"
+    return difference
+
+
+def test_every_type_has_a_model_here():
+    assert families.SETTINGS.keys() == SUPPORTED.keys()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_and_gradients_are_those_of_transformers(name: str, folder_of: Any):
+    model = theirs(folder_of(name))
+    expected = logits_of(model)
+    scores = [
+        logits[len(s.prompt) - 1 : -1].log_softmax(-1).gather(1, torch.tensor(s.response)[:, None])[:, 0]
+        for s, logits in zip(SEQUENCES, expected, strict=True)
+    ]
+    (torch.cat(scores) * WEIGHTS).sum().backward()
+    gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+
+    view = View(load_backbone(str(folder_of(name))))
+    batch = Batch(SEQUENCES)
+    with torch.no_grad():
+        logits = view.backbone.logits(view.hidden(batch))
+    for places, logits_alone in zip(whole_sequences(batch.layout.segments), expected, strict=True):
+        close(logits[list(places)], logits_alone.detach(), "logits")
+    for recompute in (False, True):
+        view.backbone.recompute_layers(recompute)
+        view.train_mode()
+        logprobs = view.logprobs(batch).logprobs_P
+        close(logprobs.detach(), torch.cat(scores).detach(), "logprobs")
+        (logprobs * WEIGHTS).sum().backward()
+        ours = {n: p.grad for n, p in view.backbone.model.named_parameters() if p.grad is not None}
+        assert ours.keys() == gradients.keys()
+        largest = max(float(g.abs().max()) for g in gradients.values())
+        for label, gradient in gradients.items():
+            assert float((ours[label] - gradient).abs().max()) <= 1e-4 * largest, label
+        view.backbone.model.zero_grad(set_to_none=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_sequence_sees_its_neighbour(name: str, folder_of: Any):
+    view = View(load_backbone(str(folder_of(name))))
+    other = TokenSequence(_drawn(7, 6), _drawn(8, 17))
+    with torch.no_grad():
+        before = view.logprobs(Batch(SEQUENCES[1:])).logprobs_P
+        after = view.logprobs(Batch((other, *SEQUENCES[1:3], other, SEQUENCES[3]))).logprobs_P
+    mine = [0] * 17 + [1] * 11 + [0] * 17 + [1] * 20
+    close(after[torch.tensor(mine).bool()], before)
