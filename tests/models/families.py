@@ -122,14 +122,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def config_of(name: str) -> Any:
+def config_of(name: str, **changes: Any) -> Any:
     """The configuration of the tiny model of a type."""
-    return AutoConfig.for_model(name, **{**SHAPE, **SETTINGS[name]})
+    return AutoConfig.for_model(name, **{**SHAPE, **SETTINGS[name], **changes})
 
 
-def random_model(name: str) -> Any:
+def random_model(name: str, **changes: Any) -> Any:
     """The model, every weight of which is drawn: sinks and biases are not 0, norms not 1."""
-    config = config_of(name)
+    config = config_of(name, **changes)
     model = AutoModelForCausalLM.from_config(config).float().eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -139,8 +139,8 @@ def random_model(name: str) -> Any:
     return model
 
 
-def save_random_model(name: str, folder: Path) -> Path:
+def save_random_model(name: str, folder: Path, **changes: Any) -> Path:
     """The model in `folder`, with a tokenizer."""
-    random_model(name).save_pretrained(folder)
+    random_model(name, **changes).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return folder

@@ -17,6 +17,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from burnish.batch import Batch, TokenSequence
+from burnish.errors import UserError
+from burnish.models import backbone as backbone_module
+from burnish.models import packed_attention
 from burnish.models.backbone import load_backbone
 from burnish.models.roles import View
 from burnish.models.supported import SUPPORTED
@@ -109,3 +112,41 @@ def test_no_sequence_sees_its_neighbour(name: str, folder_of: Any):
         after = view.logprobs(Batch((other, *SEQUENCES[1:3], other, SEQUENCES[3]))).logprobs_P
     mine = [0] * 17 + [1] * 11 + [0] * 17 + [1] * 20
     close(after[torch.tensor(mine).bool()], before)
+
+
+def test_longrope_turns_each_sequence_by_its_own_length(tmp_path: Path):
+    """Sequences of 14, 15, 10 and 22 tokens, and other frequencies from 15 tokens on."""
+    rope = {
+        "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0, 1.5], "long_factor": [3.0, 9.0],
+        "original_max_position_embeddings": 14, "partial_rotary_factor": 0.5,
+    }  # fmt: skip
+    save_random_model("phi3", tmp_path, rope_parameters=rope, original_max_position_embeddings=14)
+    expected = [
+        logits[len(s.prompt) - 1 : -1].log_softmax(-1).gather(1, torch.tensor(s.response)[:, None])[:, 0]
+        for s, logits in zip(SEQUENCES, logits_of(theirs(tmp_path)), strict=True)
+    ]
+    view = View(load_backbone(str(tmp_path)))
+    close(view.logprobs(Batch(SEQUENCES)).logprobs_P.detach(), torch.cat(expected).detach())
+    short = Batch(SEQUENCES[:3:2])  # none beyond: packed, as ever
+    assert view.backbone.layout_of(short) is short.layout
+    close(view.logprobs(short).logprobs_P.detach(), torch.cat(expected[:3:2]).detach())
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"), [("lfm2", ["by itself"]), ("mixtral", ["no router loss"]), ("llama", []), ("qwen3_next", ["by itself", "no router loss"])]
+)  # fmt: skip
+def test_what_a_user_should_know_is_said_once(name: str, parts: list[str], folder_of: Any, monkeypatch: Any):
+    monkeypatch.setattr(backbone_module, "_told", set())
+    said: list[str] = []
+    for _ in range(2):
+        load_backbone(str(folder_of(name)), say=said.append)
+    assert len(said) == len(parts)
+    assert all(part in line and name in line for part, line in zip(parts, said, strict=True))
+
+
+def test_a_model_that_computes_something_else_is_refused(folder_of: Any, monkeypatch: Any):
+    """As if a new version of transformers capped the scores of this type, and told attention by another name."""
+    attend = packed_attention.attend_to_segments
+    monkeypatch.setattr(packed_attention, "attend_to_segments", lambda *a, softcap, **k: attend(*a, softcap=None, **k))
+    with pytest.raises(UserError, match=r"type gemma2 gives other logits here than in transformers"):
+        load_backbone(str(folder_of("gemma2")))

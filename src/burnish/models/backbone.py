@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from burnish.batch import Layout
+from burnish.batch import Batch, Layout, Segment
 from burnish.errors import UserError
 from burnish.models import packed_attention
 from burnish.models.check import eager_logits, refuse_if_different
@@ -107,12 +107,19 @@ class Backbone:
         """Parameters of the model itself, adapters not counted, tied weights once."""
         return sum(p.numel() for name, p in self.model.named_parameters() if "lora_" not in name)
 
+    def layout_of(self, batch: Batch) -> Layout:
+        """The layout in which `hidden` takes a batch: prompts are shared, unless that would not be exact."""
+        if batch.share_prompts and self._changes_frequencies(batch.layout):
+            return replace(batch, share_prompts=False).layout
+        return batch.layout
+
     def hidden(self, layout: Layout) -> Tensor:
         """[T, D]: the last hidden states, after the final norm."""
         layout = layout.to(self.device)
         if self.kind.trained == "unpacked":
-            run = lambda tokens_NL: self.decoder(input_ids=tokens_NL, use_cache=False).last_hidden_state  # noqa: E731
-            return run_in_rows(layout, run, width=self.width)
+            return run_in_rows(layout, self._run_rows, width=self.width)
+        if len(layout.segments) > 1 and self._changes_frequencies(layout):
+            return run_in_rows(layout, self._run_alone, width=self.width, alone=True)
         output = self.decoder(
             input_ids=layout.tokens_T[None],
             position_ids=layout.positions_T[None],
@@ -120,6 +127,21 @@ class Backbone:
             segments=layout.segments,
         )
         return output.last_hidden_state[0]
+
+    def _run_rows(self, tokens_NL: Tensor) -> Tensor:
+        return self.decoder(input_ids=tokens_NL, use_cache=False).last_hidden_state
+
+    def _run_alone(self, tokens_1L: Tensor) -> Tensor:
+        segments = (Segment(0, tokens_1L.shape[1]),)
+        return self.decoder(input_ids=tokens_1L, use_cache=False, segments=segments).last_hidden_state
+
+    def _changes_frequencies(self, layout: Layout) -> bool:
+        """Whether a sequence of the layout is beyond the length from which all its positions, the prompt's as well, are
+        turned by other frequencies (longrope: Ding et al., arXiv:2402.13753)."""
+        settings = getattr(self.config, "rope_parameters", None) or {}
+        if settings.get("rope_type") != "longrope" or not len(layout.positions_T):
+            return False
+        return int(layout.positions_T.max()) >= settings["original_max_position_embeddings"]
 
     def recompute_layers(self, on: bool) -> None:
         """Keep only each layer's input for the backward pass and run the layer again there (Chen et al., arXiv:1604.06174).
@@ -166,7 +188,22 @@ def load_backbone(
         use_fast_exact_matmul()
     loaded = load_model(reference, dtype=dtype, scalar_head=scalar_head, say=say)
     backbone = Backbone(_placed(loaded.model, dtype, device), loaded.tokenizer, reference, loaded.quantised)
+    _tell(backbone.kind, say)
     return _narrowed(_checked(backbone), products, trained)
+
+
+_told: set[str] = set()
+
+
+def _tell(kind: ModelType, say: Callable[[str], None]) -> None:
+    """What a user should know of this type of model, once."""
+    if kind.name in _told:
+        return
+    _told.add(kind.name)
+    if kind.trained == "unpacked":
+        say(f"{kind.name}: packing would not be exact, so each sequence is run by itself (exact, slower)")
+    if kind.experts:
+        say(f"{kind.name}: a mixture of experts; no router loss is added, under LoRA experts and router stay frozen")
 
 
 def _narrowed(backbone: Backbone, products: torch.dtype | None, trained: bool) -> Backbone:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from burnish.algorithms.logprobs import TokenLogprobs, token_logprobs
-from burnish.batch import Batch
+from burnish.batch import Batch, Layout
 from burnish.models.adapters import LoraSpec, activate, adapter_parameters, add_adapter, copy_adapter
 from burnish.models.backbone import Backbone
 from burnish.models.heads import ScalarHead
@@ -38,15 +38,18 @@ class View:
             self.head.to(self.backbone.device)
 
     def hidden(self, batch: Batch) -> Tensor:
-        """[T, D]: the last hidden states of the batch's layout."""
+        """[T, D]: the last hidden states of the batch, as `Backbone.layout_of` lays it out."""
+        return self._hidden(self.backbone.layout_of(batch))
+
+    def _hidden(self, layout: Layout) -> Tensor:
         activate(self.backbone, self.adapter)
-        return self.backbone.hidden(batch.layout)
+        return self.backbone.hidden(layout)
 
     def logprobs(self, batch: Batch, *, temperature: float = 1.0, entropy: bool = False) -> TokenLogprobs:
         """The log-probability [P] of each trained token, and the entropy [P] of its distribution if asked for (nats)."""
-        layout = batch.layout.to(self.backbone.device)
+        layout = self.backbone.layout_of(batch).to(self.backbone.device)
         found = token_logprobs(
-            hidden_PD=self.hidden(batch)[layout.predecessors_P],
+            hidden_PD=self._hidden(layout)[layout.predecessors_P],
             weight_VD=self.backbone.embeddings,
             targets_P=layout.targets_P,
             scale=self.backbone.logit_scale,
@@ -59,11 +62,13 @@ class View:
 
     def values(self, batch: Batch) -> Tensor:
         """[P]: the value of the state each trained token was chosen in (the tokens before it)."""
-        return self._head(self.hidden(batch)[batch.layout.predecessors_P.to(self.backbone.device)])
+        layout = self.backbone.layout_of(batch)
+        return self._head(self._hidden(layout)[layout.predecessors_P.to(self.backbone.device)])
 
     def scores(self, batch: Batch) -> Tensor:
         """[N]: the score of each sequence, read at its last token."""
-        return self._head(self.hidden(batch)[batch.layout.last_N.to(self.backbone.device)])
+        layout = self.backbone.layout_of(batch)
+        return self._head(self._hidden(layout)[layout.last_N.to(self.backbone.device)])
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """What training this role changes: the adapter set, or else every weight of the backbone; and the head."""

@@ -17,7 +17,6 @@ _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 _GATED = ("gate_proj", "up_proj", "down_proj")
 _LATENT = ("q_proj", "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj")
 _DELTA = ("in_proj_qkv", "in_proj_z", "in_proj_a", "in_proj_b", "out_proj")
-_EXPERTS = "mixture of experts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +31,7 @@ class ModelType:
         sampled: `native`, by Burnish's own engine; `transformers`, by transformers' cached generation, which is slower.
         lora: names of the linear layers that a LoRA adapter is put on.
         logits: settings of the configuration that change the product with the head (`burnish.models.backbone`).
+        experts: whether layers are mixtures of experts, of which LoRA leaves experts and router frozen.
         note: what else a user should know, in a few words.
     """
 
@@ -41,6 +41,7 @@ class ModelType:
     sampled: Literal["native", "transformers"] = "transformers"
     lora: tuple[str, ...] = (*_ATTENTION, *_GATED)
     logits: tuple[str, ...] = ()
+    experts: bool = False
     note: str = ""
 
 
@@ -49,23 +50,23 @@ def _table(rows: Iterable[ModelType]) -> dict[str, ModelType]:
 
 
 SUPPORTED = _table([
-    ModelType("llama", "Llama 1 to 3.3, SmolLM 1 and 2, Yi, TinyLlama", sampled="native"),
-    ModelType("llama4_text", "Llama 4 (text)", "unpacked", lora=(*_ATTENTION, *_GATED), note=_EXPERTS),
-    ModelType("mistral", "Mistral 7B, Nemo, Small", sampled="native"),
+    ModelType("llama", "Llama 1 to 3.3, SmolLM 1, 2, Yi", sampled="native"),
+    ModelType("llama4_text", "Llama 4 (text)", "unpacked", lora=(*_ATTENTION, *_GATED), experts=True),
+    ModelType("mistral", "Mistral 7B, Nemo, Small 3", sampled="native"),
     ModelType("ministral", "Ministral 8B"),
     ModelType("ministral3", "Ministral 3 (text)"),
-    ModelType("mixtral", "Mixtral", lora=_ATTENTION, note=_EXPERTS),
+    ModelType("mixtral", "Mixtral", lora=_ATTENTION, experts=True),
     ModelType("qwen2", "Qwen 2, 2.5, QwQ", sampled="native"),
-    ModelType("qwen2_moe", "Qwen 1.5 and 2 MoE", note=_EXPERTS),
+    ModelType("qwen2_moe", "Qwen 1.5 and 2 MoE", experts=True),
     ModelType("qwen3", "Qwen 3", sampled="native"),
-    ModelType("qwen3_moe", "Qwen 3 MoE", note=_EXPERTS),
+    ModelType("qwen3_moe", "Qwen 3 MoE", experts=True),
     ModelType(
         "qwen3_next", "Qwen 3 Next", "unpacked",
-        lora=(*_ATTENTION, *_GATED, "in_proj_ba", "in_proj_qkvz", "out_proj"), note=_EXPERTS,
+        lora=(*_ATTENTION, *_GATED, "in_proj_ba", "in_proj_qkvz", "out_proj"), experts=True,
     ),
     ModelType("qwen3_5_text", "Qwen 3.5, 3.6 (text)", "unpacked", lora=(*_ATTENTION, *_GATED, *_DELTA)),
     ModelType(
-        "qwen3_5_moe_text", "Qwen 3.5, 3.6 MoE (text)", "unpacked", lora=(*_ATTENTION, *_GATED, *_DELTA), note=_EXPERTS
+        "qwen3_5_moe_text", "Qwen 3.5, 3.6 MoE (text)", "unpacked", lora=(*_ATTENTION, *_GATED, *_DELTA), experts=True
     ),
     ModelType("gemma", "Gemma 1", sampled="native"),
     ModelType("gemma2", "Gemma 2", logits=("final_logit_softcapping",)),
@@ -80,13 +81,13 @@ SUPPORTED = _table([
     ModelType(
         "granitemoehybrid", "Granite 4 (hybrid)", "unpacked",
         lora=(*_ATTENTION, "in_proj", "out_proj", "input_linear", "output_linear"),
-        logits=("logits_scaling",), note=_EXPERTS,
+        logits=("logits_scaling",), experts=True,
     ),
     ModelType("glm", "GLM 4 9B (2024)", lora=(*_ATTENTION, "gate_up_proj", "down_proj")),
     ModelType("glm4", "GLM 4 0414, Z1", lora=(*_ATTENTION, "gate_up_proj", "down_proj")),
-    ModelType("glm4_moe", "GLM 4.5, 4.6, 4.7", note=_EXPERTS),
-    ModelType("gpt_oss", "gpt-oss", lora=_ATTENTION, note=_EXPERTS),
-    ModelType("deepseek_v3", "DeepSeek V3, R1, Kimi K2", lora=(*_LATENT, *_GATED), note=_EXPERTS),
+    ModelType("glm4_moe", "GLM 4.5, 4.6, 4.7", experts=True),
+    ModelType("gpt_oss", "gpt-oss", lora=_ATTENTION, experts=True),
+    ModelType("deepseek_v3", "DeepSeek V3, R1", lora=(*_LATENT, *_GATED), experts=True),
     ModelType("cohere", "Command R", logits=("logit_scale",)),
     ModelType("cohere2", "Command A, R7B", logits=("logit_scale",)),
     ModelType(

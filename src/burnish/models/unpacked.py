@@ -29,16 +29,17 @@ def whole_sequences(segments: tuple[Segment, ...]) -> tuple[tuple[int, ...], ...
     return tuple(sequences)
 
 
-def run_in_rows(layout: Layout, run: Callable[[Tensor], Tensor], *, width: int) -> Tensor:
+def run_in_rows(layout: Layout, run: Callable[[Tensor], Tensor], *, width: int, alone: bool = False) -> Tensor:
     """[T, D]: the hidden states of a layout, of whose sequences `run` takes rows [N, L] of tokens and gives [N, L, D].
 
-    The state of a token that several sequences share is that of the first: they are the same.
+    With `alone` it takes one at a time. The state of a token that several sequences share is that of the first: they
+    are the same.
     """
     sequences = whole_sequences(layout.segments)
     source = torch.full((len(layout.tokens_T),), -1)
     states: list[Tensor] = []
     before = 0
-    for rows in _alike(sequences):
+    for rows in [[row] for row in range(len(sequences))] if alone else _alike(sequences):
         places_NL = _filled_up([sequences[row] for row in rows])
         states.append(run(layout.tokens_T[places_NL.to(layout.tokens_T.device)]).flatten(0, 1))
         for number, row in enumerate(rows):
