@@ -12,8 +12,8 @@ _COLUMNS = ("model_type", "family", "trained", "sampled", "LoRA on")
 LEGEND = """\
 trained   packed: many sequences in one pass, exact; unpacked: each sequence by
           itself, as exact and slower.
-sampled   native: by Burnish's own engine; transformers: by that library's cached
-          generation, which is slower.
+sampled   native: by Burnish's own engine; transformers: by that library's
+          cached generation, which is slower.
 LoRA on   the linear layers that adapters are put on.
 *         a mixture of experts: under LoRA experts and router stay frozen. No
           router loss is added, neither then nor when all weights are trained."""
