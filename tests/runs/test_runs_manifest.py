@@ -12,7 +12,6 @@ import pytest
 
 from burnish.errors import UserError
 from burnish.runs.manifest import (
-    StageRecord,
     code_hash,
     environment,
     explain_difference,
@@ -21,6 +20,7 @@ from burnish.runs.manifest import (
     peak_memory_gb,
     run_lock,
 )
+from burnish.runs.stage_record import StageRecord
 from burnish.system import reset_peak_memory
 
 HOLDER = """
@@ -96,7 +96,7 @@ def test_stage_record_round_trips_and_says_when_it_is_broken(tmp_path: Path) -> 
     assert StageRecord.read(path) == record
     for broken in ("{", "[]", '{"name": "sft"}'):
         path.write_text(broken)
-        with pytest.raises(UserError, match=r"stage\.json: this record of a finished stage cannot be read"):
+        with pytest.raises(UserError, match=r"stage\.json: this record of a finished stage is damaged"):
             StageRecord.read(path)
 
 

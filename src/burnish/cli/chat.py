@@ -11,15 +11,16 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from burnish.config.load import load_config
-from burnish.config.schema import Recipe, Sampling
+from burnish.config.schema import Sampling
 from burnish.errors import UserError
 from burnish.models.backbone import load_backbone
 from burnish.models.device import AUTO, resolve
 from burnish.models.roles import View
 from burnish.pipeline.context import Context
+from burnish.pipeline.report import read_run
 from burnish.pipeline.sampling import LocalSampler
 from burnish.records import Message, Prompt
+from burnish.runs.stage_record import verify_if_stage
 
 
 @dataclass
@@ -42,7 +43,7 @@ def model_of(reference: str) -> str:
     """A model reference; a run's folder stands for its policy, or else its SFT model."""
     folder = Path(reference)
     if (folder / "recipe.yaml").is_file():
-        trained = Context(load_config(Recipe, folder / "recipe.yaml", ()), folder).trained
+        trained = Context(read_run(folder)[0], folder).trained
         if trained:
             return str(list(trained.values())[-1])
         raise UserError("this run has no trained model yet.", file=folder, hint="Run its recipe first.")
@@ -67,7 +68,9 @@ def converse(model: str, *, vs: str | None, temperature: float, max_new_tokens: 
 
 def _speaker(name: str, temperature: float, max_new_tokens: int, seed: int) -> _Speaker:
     say = lambda line: print(line, file=sys.stderr)  # noqa: E731
-    backbone = load_backbone(model_of(name), device=resolve(AUTO), say=say)
+    model = model_of(name)
+    verify_if_stage(Path(model))
+    backbone = load_backbone(model, device=resolve(AUTO), say=say)
     sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
     sampler = LocalSampler(View(backbone), sampling, seed=seed, max_length=backbone.context, purpose="chat", say=say)
     return _Speaker(name, sampler)

@@ -39,7 +39,13 @@ Out = Annotated[Path | None, typer.Option("--out", help="The run's folder [defau
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Plain lines instead of progress bars.")]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show where in the code an error arose.")]
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", "-c", help="The recipe (YAML); without it, all defaults.", show_default=False)
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        help="The recipe (YAML); without it, this stage alone, from what the run's folder has.",
+        show_default=False,
+    ),
 ]
 
 
@@ -112,6 +118,12 @@ def _stage_command(
         from burnish.config.load import with_stage
 
         changes = [*([choice] if choice else []), *(overrides or ())]
+        if config is None and not any(change.startswith("stages=") for change in changes):
+            from burnish.pipeline.run import stages_with
+
+            name = _load(None, changes).name
+            stages = stages_with(runs, out if out is not None else Path("runs") / name)
+            changes.append(f"stages=[{', '.join(stages)}]")
         loaded = _load(config, changes)
         if choice is not None:
             loaded = with_stage(loaded, runs, lambda more: _load(config, [*changes, *more]))

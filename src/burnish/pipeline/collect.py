@@ -30,9 +30,11 @@ _CHUNK = 32  # prompts sampled between two commits, so that a killed run loses l
 def run(context: Context) -> None:
     """Sample, store, label, aggregate; report agreement and how well the aggregate found the gold taste."""
     recipe = context.recipe
-    store = Store(context.stage("collect") / "annotations.sqlite")
-    store.add_project(PROJECT)
     backbone = context.load(context.sft_model)
+    store = Store(
+        context.stage("collect") / "annotations.sqlite"
+    )  # not before: a model that does not load leaves nothing
+    store.add_project(PROJECT)
     prompts = fitting(context, backbone, context.prompts.train, recipe.collect.sampling, "prompts")
     sampler = LocalSampler(
         View(backbone), recipe.collect.sampling, seed=recipe.seed, max_length=recipe.model.max_length,

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from burnish._version import __version__
 from burnish.atomic import write_text
+from burnish.config.load import load_config
+from burnish.config.schema import Recipe
 from burnish.errors import UserError
 from burnish.evaluation.report import closing_rows, render_report, verdict
+from burnish.jsonio import read_object
 from burnish.pipeline.context import STAGES, Context
-from burnish.runs.manifest import StageRecord, environment
+from burnish.runs.manifest import environment, file_hash, read_sealed
+from burnish.runs.stage_record import StageRecord, verify
 
 
 def run(context: Context) -> None:
@@ -46,27 +47,21 @@ def closing_table(folder: Path) -> str:
 
 def gather(folder: Path) -> dict[str, Any]:
     """What is known of a run. Raises UserError if the folder holds none."""
-    recipe_path = folder / "recipe.yaml"
-    if not recipe_path.is_file():
-        raise UserError(
-            "this folder holds no run (no recipe.yaml).",
-            file=folder,
-            hint="Name the folder that `burnish run` printed.",
-        )
-    text = recipe_path.read_text()
-    recipe = yaml.safe_load(text)
+    recipe, manifest = read_run(folder)
+    text = (folder / "recipe.yaml").read_text(encoding="utf-8")
     records = {
         stage: record for stage in STAGES if (record := StageRecord.read(folder / stage / "stage.json")) is not None
     }
+    for stage, record in records.items():
+        verify(folder / stage, record, parts=("result.json",))
     results = {stage: _json(folder / stage / "result.json") for stage in STAGES if stage != "report"}
-    manifest, machine = _json(folder / "manifest.json") or {}, environment()
-    sft = results["sft"] or {}
+    machine, sft = environment(), results["sft"] or {}
     return {
-        "name": recipe["name"],
+        "name": recipe.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": __version__,
         "model": {
-            "name": recipe["model"]["name"],
+            "name": recipe.model.name,
             "parameters": sft.get("parameters"),
             "quantised": sft.get("quantised", False),
         },
@@ -78,13 +73,36 @@ def gather(folder: Path) -> dict[str, Any]:
             for s, r in records.items()
             if s != "report"
         ],
-        "planned": recipe["stages"],
+        "planned": list(recipe.stages),
         **{stage: result for stage, result in results.items() if result is not None},
         "recipe_yaml": text,
-        "manifest": {key: value for key, value in manifest.items() if key != "inputs"},
+        "manifest": {key: value for key, value in manifest.items() if key not in ("inputs", "recipe_sha256")},
         "command": f"burnish run {folder}/recipe.yaml --out {folder}",
     }
 
 
+def read_run(folder: Path) -> tuple[Recipe, dict[str, Any]]:
+    """(recipe, manifest) of a run. Raises UserError if the folder holds none, or if one of the two was damaged since."""
+    path = folder / "recipe.yaml"
+    if not path.exists():
+        raise UserError(
+            "this folder holds no run (no recipe.yaml).",
+            file=folder,
+            hint="Name the folder that `burnish run` printed.",
+        )
+    recipe, hint = load_config(Recipe, path), "Run the recipe that made this run again: it writes the file anew."
+    problem = UserError("this file is damaged.", file=folder / "manifest.json", hint=hint)
+    try:
+        manifest = read_sealed(folder / "manifest.json", problem)
+    except FileNotFoundError:
+        return recipe, {}
+    if manifest.get("recipe_sha256", file_hash(path)) != file_hash(path):
+        raise UserError(
+            "this is not the recipe that the run was made with: it was changed since.", file=path, hint=hint
+        )
+    return recipe, manifest
+
+
 def _json(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text()) if path.is_file() else None
+    hint = "Remove it and run the recipe again."
+    return read_object(path, hint=hint) if path.exists() else None

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import burnish
-from burnish.atomic import clean_leftovers, recover, write_json, write_text
+from burnish.atomic import clean_leftovers, recover, write_text
 from burnish.config.load import dump_yaml
 from burnish.config.needs import require_sources
 from burnish.config.rewards import PythonReward
@@ -26,7 +25,6 @@ from burnish.planning.machine import this_machine
 from burnish.planning.plan import make_plan
 from burnish.rewards.functions import file_of
 from burnish.runs.manifest import (
-    StageRecord,
     code_hash,
     environment,
     explain_difference,
@@ -35,7 +33,9 @@ from burnish.runs.manifest import (
     peak_memory_gb,
     release_memory,
     run_lock,
+    write_sealed,
 )
+from burnish.runs.stage_record import StageRecord, begin, begun, checksums, clear_if_nothing_was_made, verify
 from burnish.system import reset_peak_memory, usable_cores
 
 _PACKAGE = Path(burnish.__file__).parent
@@ -115,6 +115,9 @@ _NEEDS = {
     "evaluate": ("sft", "reward", "preference", "ppo", "online"),
     "report": (),
 }
+_FROM_SFT = ("collect", "reward", "preference", "ppo", "online")
+_ALWAYS_NEEDED = {"ppo": ("reward",)}
+"""Stages without which another cannot be run; any other may be left out of a recipe, and its successor starts further back."""
 _ROUNDS = ("generation", "annotation", "rewards/taste", "pipeline/collect", "pipeline/sampling")
 """Code that preference optimisation runs too where it has more than one round."""
 
@@ -157,14 +160,17 @@ def run(
         plans = {stage: _inputs(context, stage) for stage in wanted}
         for stage in wanted:
             _refuse_changed(context, stage, plans[stage])
+        left = [stage for stage in wanted if not _is_done(context, stage)]
+        _verify_kept(context, wanted, left)
         if recipe.data.store is not None and any(_reads_store(recipe, stage) for stage in wanted):
             freeze(context.stored, folder)
         _check_memory(context, wanted, refuse=memory_check)
         write_text(folder / "recipe.yaml", dump_yaml(recipe))
-        write_json(
-            folder / "manifest.json",
-            {"burnish": burnish.__version__, "environment": environment(), "seed": recipe.seed, "inputs": plans},
-        )
+        manifest = {
+            "burnish": burnish.__version__, "environment": environment(), "seed": recipe.seed, "inputs": plans,
+            "recipe_sha256": file_hash(folder / "recipe.yaml"),
+        }  # fmt: skip
+        write_sealed(folder / "manifest.json", manifest)
         for stage in wanted:
             _run_stage(context, stage, plans[stage])
     return folder
@@ -182,11 +188,8 @@ def _wanted(context: Context, *, until: str | None, only: str | None) -> tuple[s
     if asked is not None and asked not in stages:
         raise UserError(f'this recipe has no stage "{asked}".', hint=f"It has: {', '.join(stages)}.")
     if only is not None:
-        missing = [
-            s
-            for s in _needs(context.recipe, only)
-            if s in stages and StageRecord.read(_record_path(context, s)) is None
-        ]
+        needed = [s for s in _needs(context.recipe, only) if s in stages or s in _ALWAYS_NEEDED.get(only, ())]
+        missing = [s for s in needed if not _is_done(context, s)]
         if missing:
             raise UserError(
                 f"the stage {only} needs {' and '.join(missing)} first.",
@@ -197,9 +200,33 @@ def _wanted(context: Context, *, until: str | None, only: str | None) -> tuple[s
     return stages[: stages.index(until) + 1] if until is not None else stages
 
 
+def stages_with(stage: str, folder: Path) -> tuple[str, ...]:
+    """What a command that runs `stage` without a recipe takes the recipe's stages to be: those that are done in the run's
+    folder, and the stage itself. So DPO starts from the folder's SFT model, or, where there is none, from the model as it is.
+    """
+    return tuple(s for s in STAGES if s == stage or (s != "report" and (folder / s / "stage.json").exists()))
+
+
+def _is_done(context: Context, stage: str) -> bool:
+    return StageRecord.read(_record_path(context, stage)) is not None
+
+
+def _verify_kept(context: Context, wanted: Sequence[str], left: Sequence[str]) -> None:
+    """Refuse to build on files of finished stages that were changed since; each is looked at once in a run."""
+    read = {needed for stage in left for needed in _needs(context.recipe, stage)}
+    for stage in STAGES:
+        record = StageRecord.read(_record_path(context, stage))
+        if record is None or stage == "report":
+            continue
+        if stage in read:
+            verify(context.stage(stage), record)
+        elif "report" in wanted:
+            verify(context.stage(stage), record, parts=("result.json",))
+
+
 def _check_memory(context: Context, stages: tuple[str, ...], *, refuse: bool) -> None:
     """Say what the stages that are still to be done will need; refuse them if that is more than there is."""
-    left = [s for s in stages if s != "report" and StageRecord.read(_record_path(context, s)) is None]
+    left = [s for s in stages if s != "report" and not _is_done(context, s)]
     if not left:
         return
     recipe = context.recipe
@@ -224,20 +251,28 @@ def _run_stage(context: Context, stage: str, inputs: Mapping[str, Any]) -> None:
         context.say(f"{stage}: done already")
         return
     context.say(f"{stage}: starting")
+    if stage in _FROM_SFT and not (context.stage("sft") / "model").is_dir():
+        context.say(f"{stage}: there is no SFT model, so it starts from {context.recipe.model.name} as it is")
     folder = context.stage(stage)
-    folder.mkdir(parents=True, exist_ok=True)
     recover(folder / "model")
-    begun, (_, earlier) = folder / "begun.json", _begun(folder)
-    write_json(begun, {"inputs": inputs, "seconds": earlier})
+    clear_if_nothing_was_made(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _, earlier = begun(folder)
+    begin(folder, inputs, seconds=earlier)
     reset_peak_memory()
     reset_peak()
     start = time.perf_counter()
     try:
         import_module(f"burnish.pipeline.{stage}").run(context)
         context.dropped = {}  # written down in the stage's result
+    except SystemExit as error:
+        raise UserError(
+            f"code that the stage {stage} ran ended the process (exit {error.code}), so the stage is not done.",
+            hint="Look for sys.exit() or exit() in your reward, environment or tracker, and raise an error there instead.",
+        ) from error
     finally:
         seconds = earlier + time.perf_counter() - start
-        write_json(begun, {"inputs": inputs, "seconds": seconds})
+        begin(folder, inputs, seconds=seconds)
         release_memory()
     peak = peak_gb()
     record = StageRecord(
@@ -247,6 +282,7 @@ def _run_stage(context: Context, stage: str, inputs: Mapping[str, Any]) -> None:
         round(seconds, 2),
         round(peak_memory_gb() if peak is None else peak, 3),
         datetime.now(UTC).isoformat(timespec="seconds"),
+        checksums(folder),
     )
     record.write(path)
     where = "" if peak is None else " of the GPU"
@@ -312,7 +348,7 @@ def _source_hash(source: str | list[str] | None) -> str | list[str | None] | Non
 def _refuse_changed(context: Context, stage: str, inputs: Mapping[str, Any]) -> None:
     """A finished or begun stage whose inputs are no longer the same is never mixed with new ones, and never thrown away."""
     record = StageRecord.read(_record_path(context, stage))
-    old = record.inputs if record is not None else _begun(context.stage(stage))[0]
+    old = record.inputs if record is not None else begun(context.stage(stage))[0]
     if old is None or fingerprint(old) == fingerprint(inputs) or stage == "report":
         return
     changes = explain_difference(old, inputs)
@@ -322,15 +358,6 @@ def _refuse_changed(context: Context, stage: str, inputs: Mapping[str, Any]) -> 
         file=context.folder,
         hint=f"Nothing was changed. To keep what still fits, run again with --fork {context.folder} --out NEW_FOLDER; to start over, choose another --out.",
     )
-
-
-def _begun(stage: Path) -> tuple[Mapping[str, Any] | None, float]:
-    """(inputs, seconds spent so far) of a stage that was begun and not finished; (None, 0) if it never was."""
-    try:
-        begun = json.loads((stage / "begun.json").read_text())
-        return begun["inputs"], float(begun["seconds"])
-    except FileNotFoundError:
-        return None, 0.0
 
 
 def _fork(recipe: Recipe, *, source: Path, target: Path, say: Callable[[str], None]) -> None:
@@ -344,6 +371,7 @@ def _fork(recipe: Recipe, *, source: Path, target: Path, say: Callable[[str], No
         record = StageRecord.read(_record_path(old, stage))
         if stage == "report" or record is None or record.fingerprint != fingerprint(_inputs(new, stage)):
             continue
+        verify(old.stage(stage), record)
         if not new.stage(stage).exists():
             shutil.copytree(old.stage(stage), new.stage(stage))
             say(f"{stage}: taken over from {source}")

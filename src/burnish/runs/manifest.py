@@ -1,4 +1,4 @@
-"""What made a run: fingerprints of configuration, data and code, the machine, and the record of each finished stage."""
+"""What made a run: fingerprints of configuration, data and code, and the machine."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from burnish.atomic import disk_errors, write_json
 from burnish.errors import UserError
+from burnish.jsonio import read_object
 from burnish.system import peak_memory, total_memory, trim_heap, try_lock
 
 _ABSENT: Any = object()
+_SEAL = "seal"
 _HASH = re.compile(r"[0-9a-f]{64}")
 _STANDS_FOR = {"data.hashes.": "the contents of data.", "code.": "the code of ", "after.": "the stage "}
 _PACKAGES = ("burnish", "torch", "transformers", "tokenizers", "peft", "numpy", "safetensors")
@@ -37,6 +38,28 @@ def file_hash(path: Path) -> str:
         return fingerprint({str(f.relative_to(path)): file_hash(f) for f in sorted(path.rglob("*")) if f.is_file()})
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
+    """`write_json` of an object, with a hash of itself."""
+    write_json(path, {**value, _SEAL: fingerprint(value)})
+
+
+def read_sealed(path: Path, problem: UserError) -> dict[str, Any]:
+    """What `write_sealed` wrote; a file without a seal is taken as it is.
+
+    Raises FileNotFoundError where there is none, and `problem` where it is not what was written.
+    """
+    try:
+        found = read_object(path, hint="")
+        seal = found.pop(_SEAL, None)
+        if seal is not None and seal != fingerprint(found):
+            raise problem
+    except FileNotFoundError:
+        raise
+    except (UserError, ValueError, TypeError):
+        raise problem from None
+    return found
 
 
 def code_hash(package: Path, rooms: Iterable[str]) -> str:
@@ -81,34 +104,6 @@ def release_memory() -> None:
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
     trim_heap()
-
-
-@dataclass(frozen=True, slots=True)
-class StageRecord:
-    """A finished stage. `inputs` is what its fingerprint was made of, kept to explain what changed."""
-
-    name: str
-    fingerprint: str
-    inputs: Mapping[str, Any]
-    seconds: float
-    peak_memory_gb: float
-    finished_at: str
-
-    def write(self, path: Path) -> None:
-        """To disk, atomically: a stage is finished when this file is there."""
-        write_json(path, asdict(self))
-
-    @classmethod
-    def read(cls, path: Path) -> StageRecord | None:
-        """From disk; None if the stage has not finished."""
-        try:
-            return cls(**json.loads(path.read_text()))
-        except FileNotFoundError:
-            return None
-        except (ValueError, TypeError) as error:
-            raise UserError(
-                "this record of a finished stage cannot be read.", file=path, hint="Remove it to run the stage again."
-            ) from error
 
 
 def explain_difference(old: Mapping[str, Any], new: Mapping[str, Any], *, at: str = "") -> list[str]:
