@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterator
 from contextlib import nullcontext
 
-import processors
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+import processors
 from burnish.models import matmul
 from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.sources import cached_models
@@ -29,6 +29,7 @@ def pytest_configure() -> None:
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(worker[2:]) % len(cores)]})
         torch.set_num_threads(1)
+
 
 if processors.pretended_vendor() is not None:
     matmul.vendor = processors.pretended_vendor
