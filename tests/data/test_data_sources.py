@@ -76,16 +76,17 @@ def test_limit_stops_before_a_later_bad_row(tmp_path):
 def test_a_hub_dataset(monkeypatch):
     asked = []
 
-    def load_dataset(*ref, split):
+    def load_dataset(*ref, split=None):
         asked.append((*ref, split))
-        return datasets.Dataset.from_list([{"prompt": "p", "completion": "c"}])
+        rows = datasets.Dataset.from_list([{"prompt": "p", "completion": "c"}])
+        return datasets.DatasetDict(test=rows, train=rows) if split is None else rows
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     [row] = read_rows("owner/name")
     assert (row.file, row.number, dict(row.values)) == ("owner/name", 1, {"prompt": "p", "completion": "c"})
     read_rows("owner/name", split="test")
     read_rows("owner/name:main")
-    assert asked == [("owner/name", "train"), ("owner/name", "test"), ("owner/name", "main", "train")]
+    assert asked == [("owner/name", None), ("owner/name", "test"), ("owner/name", "main", None)]
 
 
 @pytest.mark.parametrize(
@@ -97,12 +98,14 @@ def test_a_hub_dataset(monkeypatch):
     ],
 )
 def test_an_unreachable_hub_dataset_is_one_line(monkeypatch, error):
-    def load_dataset(ref, split):
+    def load_dataset(ref, split=None):
         raise error
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    with pytest.raises(UserError, match=r'^owner/name: the split "train" .*give the path of a file\.$'):
+    with pytest.raises(UserError, match=r"^owner/name: this hub dataset .*give the path of a file\.$"):
         read_rows("owner/name")
+    with pytest.raises(UserError, match=r'^owner/name: the split "dev" .*give the path of a file\.$'):
+        read_rows("owner/name", split="dev")
 
 
 def test_shipped_data(tmp_path, monkeypatch):

@@ -41,18 +41,32 @@ class Model(Section):
     """The longest sequence (prompt and response) in tokens; a longer row is an error or dropped, as `data.too_long` says."""
 
 
-class Data(Section):
-    """What the run reads. A source is a path (.jsonl, .json, .parquet, .gz, a folder), a hub id, or builtin:quickstart/NAME."""
+class Source(Section):
+    """A source whose splits are named, where their own names do not say which is for what."""
 
-    demonstrations: str | None = None
+    source: str
+    """A path, a hub id or builtin:NAME."""
+    split: str | None = None
+    """The split to train on: of a hub dataset, of a folder's files, or a value of the column split. None: train."""
+    heldout_split: str | None = None
+    """The split that is held out. None: those called test, validation and the like, or where `split` is named a share."""
+    heldout: str | None = None
+    """Another source, all of which is held out (`heldout_split` is then one of its splits)."""
+
+
+class Data(Section):
+    """What the run reads. A source is a path (.jsonl, .json, .parquet, .gz, a folder), a hub id, or builtin:quickstart/NAME;
+    or {source: PATH, split: NAME, heldout_split: NAME}. Splits called test, validation and the like are held out (docs/data.md)."""
+
+    demonstrations: str | Source | None = None
     """Rows with `messages` or `prompt`/`completion`, for SFT. None: SFT trains on the preferred answers of `comparisons`."""
-    prompts: str | tuple[str, ...] | None = None
+    prompts: str | Source | tuple[str | Source, ...] | None = None
     """Rows with `prompt` (or GSM8K's `question` and `answer`), for collecting, PPO and evaluation: a source or a list of them.
     `task:arithmetic?digits=2` and its like are made on the spot (docs/rewards.md). Rows with hidden tests are code tasks
     (docs/sandbox.md). None: the prompts of `comparisons`; evaluation without those takes the demonstrations'."""
     instruction: str | None = None
     """Text put behind each prompt of `prompts`, after an empty line: how to give the final answer, for instance."""
-    comparisons: str | None = None
+    comparisons: str | Source | None = None
     """Rows with `chosen`/`rejected` that people have labelled already. None: the collect stage asks a simulated panel."""
     store: str | None = None
     """Instead of `comparisons`: the store that `burnish annotate` keeps, a file or an SQLAlchemy URL (a password belongs in
@@ -66,11 +80,13 @@ class Data(Section):
     human_share: Fraction | None = None
     """Thin the store's labels until people, and not models, gave this share of them; None: take all."""
     split_column: str | None = "split"
-    """The column of `prompts` that says which rows are held out (value `heldout`). Without it a share is held out by hash."""
+    """The column that says which rows are held out (test, validation, dev, heldout, ...) and which are trained on (train). Rows
+    without it are trained on; another value is an error. None: no column is looked at."""
     heldout: Fraction = 0.1
-    """The share of demonstrations, of compared prompts, and of prompts without a split column that is held out."""
+    """The share that is held out, by a hash of the prompt, of each source that does not say itself what is. 0: none, and nothing
+    is evaluated on it."""
     limit: Positive | None = None
-    """Read at most this many rows of each source."""
+    """Read at most this many rows of each source; where files or splits are held out, as many of those too."""
     too_long: Literal["error", "drop"] = "error"
     """What to do with a row longer than `model.max_length`: stop, or drop and count it."""
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, NoReturn, TypeVar
 
 from burnish.data.sources import Row, kind, listed
+from burnish.data.values import NotJson, json_value
 from burnish.errors import UserError
 from burnish.records import Comparison, Demonstration, Message, PreferenceGroup, Prompt
 
@@ -138,6 +139,10 @@ def contents(messages: Iterable[Message]) -> tuple[tuple[str, str], ...]:
     return tuple((message["role"], message["content"]) for message in messages)
 
 
+class NothingLeft(UserError):
+    """No row is left to learn from, though none is wrong."""
+
+
 class _Dropped(Exception):
     """The row is no mistake, but nothing can be learnt from it; the message is the reason it is counted under."""
 
@@ -168,7 +173,9 @@ def _load(
         items.append(item)
     if not items:
         counts = ", ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items()))
-        raise UserError(f"nothing is left to learn from ({counts or 'no rows'}).", file=rows[0].file if rows else None)
+        raise NothingLeft(
+            f"nothing is left to learn from ({counts or 'no rows'}).", file=rows[0].file if rows else None
+        )
     return Loaded(tuple(items), dict(dropped), origins)
 
 
@@ -212,7 +219,15 @@ def _probability(row: Row) -> float:
 
 
 def _other_columns(row: Row, *used: str) -> Mapping[str, Any]:
-    return {name: value for name, value in row.values.items() if name not in ("id", *used)}
+    return as_json(row, {name: value for name, value in row.values.items() if name not in ("id", *used)})
+
+
+def as_json(row: Row, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns as rewards, stores and reports can be handed them (`data.values`). Raises UserError naming row and column."""
+    try:
+        return {name: json_value(value, field=name) for name, value in columns.items()}
+    except NotJson as error:
+        raise UserError(error.problem, file=row.file, row=row.number, field=error.field, hint=error.hint) from error
 
 
 def _turns(row: Row, column: str, *, text_as: str | None = None) -> list[Turn]:

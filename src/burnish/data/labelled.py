@@ -22,6 +22,7 @@ from burnish.data.columns import (
     _other_columns,
     _shown,
     _turns,
+    as_json,
     preference_pairs,
 )
 from burnish.data.sources import Row, kind, listed
@@ -243,7 +244,7 @@ def _openai(row: Row, annotator: str) -> LabelledItem:
     choice = row.values["choice"]
     if isinstance(choice, bool) or choice not in (0, 1):
         _fail(row, "choice", f"must be 0 or 1, not {_shown(choice)}.")
-    columns = {name: value for name, value in info.items() if name not in (column, "title")}
+    columns = as_json(row, {name: value for name, value in info.items() if name not in (column, "title")})
     prompt = Prompt(f"openai:{_digest([text, *texts])}", (Message(role="user", content=text),), columns)
     who = _name(row, "worker", row.values.get("worker") or annotator)
     strength = 1 if choice == 0 else -1
@@ -262,7 +263,7 @@ def _labelstudio(row: Row, annotator: str) -> LabelledItem:
     ids, texts = _labelstudio_candidates(row, data, asked)
     inner = Row(row.file, row.number, {asked: data[asked], "id": row.values.get("id")}, row.key)
     columns = {name: value for name, value in data.items() if name != asked and value not in texts and name != "items"}
-    prompt = replace(_prompt(inner, asked), columns=columns)
+    prompt = replace(_prompt(inner, asked), columns=as_json(row, columns))
     opinions = []
     for i, one in enumerate(_objects(row, "annotations", least=0)):
         if not one.get("was_cancelled"):

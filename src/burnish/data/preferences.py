@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from burnish.data.columns import Loaded, contents
+from burnish.data.columns import Loaded, NothingLeft, contents
 from burnish.errors import UserError
 from burnish.records import Comparison, PreferenceGroup, Prompt
 
@@ -119,7 +119,7 @@ def informative(groups: Iterable[PreferenceGroup]) -> Loaded[PreferenceGroup]:
     """The groups in which some response is preferred to another.
 
     Dropped and counted: "no comparison" (fewer than two different responses, or none compared) and "all tied" (every
-    comparison has probability ½). Raises UserError when none is left.
+    comparison has probability ½). Raises NothingLeft when none is.
     """
     kept: list[PreferenceGroup] = []
     dropped: Counter[str] = Counter()
@@ -132,5 +132,5 @@ def informative(groups: Iterable[PreferenceGroup]) -> Loaded[PreferenceGroup]:
             kept.append(group)
     if not kept:
         counts = ", ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items())) or "no groups"
-        raise UserError(f"no preference is left to learn from ({counts}).", hint="Collect labels that differ.")
+        raise NothingLeft(f"no preference is left to learn from ({counts}).", hint="Collect labels that differ.")
     return Loaded(tuple(kept), dict(dropped))

@@ -49,21 +49,46 @@ def split_by_prompt(
 
     Raises UserError when `heldout` is out of range or leaves one side empty.
     """
-    places = {opening: _hash(f"{salt}{seed}/{opening}") for opening in map(_opening, items)}
+    places = {start: _hash(f"{salt}{seed}/{start}") for start in map(opening, items)}
     if isinstance(heldout, float) and 0 < heldout < 1:
-        out = {opening for opening, place in places.items() if place < heldout * 2**64}
+        out = {start for start, place in places.items() if place < heldout * 2**64}
     elif type(heldout) is int and heldout > 0:
-        out = set(sorted(places, key=lambda opening: (places[opening], opening))[:heldout])
+        out = set(sorted(places, key=lambda start: (places[start], start))[:heldout])
     else:
         raise UserError(f"must be a share between 0 and 1 or a number of prompts, not {heldout!r}.", field="heldout")
     if not 0 < len(out) < len(places):
-        problem = f"{heldout!r} of {len(places)} different prompts leaves one side without any."
-        raise UserError(problem, field="heldout", hint="Give a number between, or more data.")
-    training = tuple(item for item in items if _opening(item) not in out)
-    return training, tuple(item for item in items if _opening(item) in out)
+        raise NoSplit(heldout, len(places))
+    training = tuple(item for item in items if opening(item) not in out)
+    return training, tuple(item for item in items if opening(item) in out)
 
 
-def _opening(item: Demonstration | Prompt | PreferenceGroup) -> str:
+def split_or_all(
+    items: Sequence[Record], *, heldout: float, seed: int, salt: str = ""
+) -> tuple[tuple[Record, ...], tuple[Record, ...], str | None]:
+    """(training, held out, None) as `split_by_prompt` has them; where that leaves a side empty, (all, none, why).
+
+    So one row, or two, can be trained on, as one does first with everything new; a share of 0 holds nothing out.
+    """
+    if not heldout:
+        return tuple(items), (), "data.heldout is 0"
+    try:
+        training, out = split_by_prompt(items, heldout=heldout, seed=seed, salt=salt)
+    except NoSplit as error:
+        return tuple(items), (), f"a share of {heldout:g} of {error.prompts} different prompts holds none out"
+    return training, out, None
+
+
+class NoSplit(UserError):
+    """A share of so few prompts leaves one side empty."""
+
+    def __init__(self, heldout: float | int, prompts: int) -> None:
+        problem = f"{heldout!r} of {prompts} different prompts leaves one side without any."
+        super().__init__(problem, field="heldout", hint="Give a number between, or more data.")
+        self.prompts = prompts
+
+
+def opening(item: Demonstration | Prompt | PreferenceGroup) -> str:
+    """What decides on which side an item is: its system and first user turn, white space and case folded."""
     messages = item.prompt.messages if isinstance(item, PreferenceGroup) else item.messages
     first = next((i for i, message in enumerate(messages) if message["role"] == "user"), len(messages))
     return "\n".join(" ".join(message["content"].split()).casefold() for message in messages[: first + 1])

@@ -16,7 +16,7 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from burnish.data.columns import Loaded, Origin, Record, record_id
+from burnish.data.columns import Loaded, NothingLeft, Origin, Record, record_id
 from burnish.data.sources import one_line
 from burnish.errors import UserError
 from burnish.records import Demonstration, Message, Prompt
@@ -184,7 +184,7 @@ def render_each(
         except UserError as error:
             raise _placed(error, origins.get(record_id(item))) from error
     if not kept:
-        raise UserError(f"nothing is left to render (too long: {dropped['too long']}). Allow more tokens.")
+        raise NothingLeft(f"nothing is left that fits (too long: {dropped['too long']}). Allow more tokens.")
     return Loaded(tuple(kept), dict(dropped), origins)
 
 

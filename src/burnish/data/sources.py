@@ -5,23 +5,22 @@ A mistake in a source is reported as `FILE, row N: what is wrong`. What the colu
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from burnish.data.files import FILE_KINDS as FILE_KINDS
+from burnish.data.files import check_regular, exists, file_rows, folder_files, listed, one_line
+from burnish.data.files import kind as kind
+from burnish.data.split_names import part_of, split_of_path
 from burnish.data.tasks import PREFIX, task_rows
 from burnish.errors import UserError
 
-FILE_KINDS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
 BUILTIN = "builtin:"
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(:\w[\w.-]*)?")  # the part behind a colon names a configuration
@@ -41,43 +40,137 @@ class Row:
     key: str
 
 
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Some rows of a source, read when they are asked for: those of the split `name`; None: the source has no splits of its own."""
+
+    name: str | None
+    rows: Callable[[], Iterator[Row]]
+
+
+@dataclass(frozen=True, slots=True)
+class Portions:
+    """All portions of a source, what a reader should be told of it (files that were passed over), and whether it is `small`:
+    shipped or made on the spot, so that reading all of it costs nothing."""
+
+    ref: str
+    items: tuple[Portion, ...]
+    notes: tuple[str, ...] = ()
+    small: bool = False
+
+    def of(self, split: str) -> Iterator[Row]:
+        """The rows of one split, by its name or by the column `split`. Raises UserError if there is none of it."""
+        named = [portion for portion in self.items if portion.name == split]
+        if named:
+            return (row for portion in named for row in portion.rows())
+        if all(portion.name is None for portion in self.items):
+            return _of_column(self.ref, split, (row for portion in self.items for row in portion.rows()))
+        problem = f'there is no split "{split}"; there are {listed(self.names)}.'
+        raise UserError(problem, file=self.ref, field="split")
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the splits."""
+        return list(dict.fromkeys(portion.name for portion in self.items if portion.name is not None))
+
+    def training(self, *, required: bool = True) -> Iterator[Row]:
+        """The rows that may be trained on: of the split for training, and of what has no split.
+
+        Raises UserError where there are several splits for training, or, if one is `required`, none.
+        """
+        trained = [portion for portion in self.items if portion.name is None or part_of(portion.name) == "train"]
+        splits = [name for name in self.names if part_of(name) == "train"]
+        if len(splits) > 1:
+            problem = f"has several splits to train on: {listed(splits)}."
+            hint = f"Name one: {{source: {self.ref}, split: {splits[0]}}}."
+            raise UserError(problem, file=self.ref, field="split", hint=hint)
+        if not trained and required:
+            hint = f"Name one: {{source: {self.ref}, split: {next(iter(self.names), 'train')}}}."
+            problem = f"has no split to train on; there are {listed(self.names)}."
+            raise UserError(problem, file=self.ref, field="split", hint=hint)
+        return (row for portion in trained for row in portion.rows())
+
+    def heldout(self) -> Iterator[Row]:
+        """The rows of every split that is held out by its name."""
+        out = [portion for portion in self.items if portion.name is not None and part_of(portion.name) == "heldout"]
+        return (row for portion in out for row in portion.rows())
+
+    def everything(self) -> Iterator[Row]:
+        """All rows of what is held out by its name; of a source where nothing is, all rows."""
+        names = [name for name in self.names if part_of(name) == "heldout"]
+        return self.heldout() if names else (row for portion in self.items for row in portion.rows())
+
+
 def read_rows(ref: str | Path, *, split: str | None = None, limit: int | None = None) -> tuple[Row, ...]:
     """Read the rows of `ref`, at most `limit` of them.
 
     `ref` is a file (.jsonl, .json holding a list, either of them with .gz, or .parquet); a folder, whose files of these
     kinds are read in the order of their paths while others are passed over; `builtin:NAME` for data that ships with
     Burnish; `task:KIND?...` for problems made on the spot (`data.tasks`); or the id of a dataset on the hub, with its configuration
-    behind a colon where it has several (`openai/gsm8k:main`). `split` names the hub's split ("train" if not given); elsewhere it keeps
-    the rows whose column `split` holds that value. Empty lines between JSON lines are skipped.
+    behind a colon where it has several (`openai/gsm8k:main`). `split` names a split of a hub dataset, or of a folder whose files
+    are named after splits (`train-00000-of-00001.parquet`, `test.jsonl`, `validation/...`); elsewhere it keeps the rows whose
+    column `split` holds that value. Without it, what is held out by the name of its split is not read. Empty lines between JSON
+    lines are skipped.
 
     Raises UserError for a missing or unreadable source, a malformed row, and a source without rows.
     """
     if limit is not None and limit < 1:
         raise UserError(f"must be at least 1, not {limit}.", field="limit")
-    text = str(ref)
-    path = Path(ref).expanduser()
-    if text.startswith(PREFIX):
-        made = (Row(text, number, values, f"{text}:{number}") for number, values in enumerate(task_rows(text), start=1))
-        rows = _of_split(made, ref=text, split=split)
-    elif text.startswith(BUILTIN):
-        rows = _of_split(_file_rows(_builtin(text), name=text, key=text.removeprefix(BUILTIN)), ref=text, split=split)
-    elif path.exists():
-        rows = _of_split(_path_rows(path), ref=text, split=split)
-    elif isinstance(ref, Path) or not _HUB_ID.fullmatch(text) or _FILE_ENDING.search(text):
-        raise UserError("there is no such file or folder. Check the path.", file=ref)
-    else:
-        rows = _hub_rows(text, split=split or "train")
+    portions = open_source(ref, splits=[split] if split is not None else None)
+    rows = portions.training() if split is None else portions.of(split)
     kept = tuple(islice(rows, limit))
     if not kept:
         raise UserError("holds no rows. Give a source with at least one.", file=ref)
     return kept
 
 
-def _of_split(rows: Iterator[Row], *, ref: str, split: str | None) -> Iterator[Row]:
-    """The rows whose column `split` is `split`; all of them when it is None."""
-    if split is None:
-        yield from rows
-        return
+def open_source(ref: str | Path, *, splits: Sequence[str] | None = None) -> Portions:
+    """The portions of a source; see `read_rows`. Of a hub dataset, those of the `splits` that are named, or all of them."""
+    text = str(ref)
+    if not text.strip():
+        raise UserError("the source is empty. Give a file, a folder, a hub id or builtin:NAME.", field="source")
+    if text.startswith(PREFIX):
+        made = lambda: enumerate(task_rows(text), start=1)  # noqa: E731
+        rows = lambda: (Row(text, number, values, f"{text}:{number}") for number, values in made())  # noqa: E731
+        return Portions(text, (Portion(None, rows),), small=True)
+    if text.startswith(BUILTIN):
+        shipped, key = _builtin(text), text.removeprefix(BUILTIN)
+        return Portions(text, (Portion(None, lambda: _rows_of(shipped, name=text, key=key)),), small=True)
+    path = _expanded(ref)
+    if exists(path):
+        return _folder_portions(path, text) if path.is_dir() else _file_portions(path, text)
+    if isinstance(ref, Path) or not _HUB_ID.fullmatch(text) or _FILE_ENDING.search(text):
+        several = any(mark in text for mark in "*?[")
+        hint = "Patterns are not read: name a folder, and all files in it are." if several else "Check the path."
+        raise UserError("there is no such file or folder.", file=ref, hint=hint)
+    return _hub_portions(text, splits)
+
+
+def local_files(ref: str) -> list[Path] | None:
+    """The files that a source on this machine is read from; None for one that is fetched or made, or is not there.
+
+    Raises UserError for what is no file, a pipe for instance, before anything of it is read.
+    """
+    if not ref.strip() or ref.startswith((PREFIX, BUILTIN)):
+        return None
+    path = _expanded(ref)
+    if not exists(path):
+        return None
+    if path.is_dir():
+        return folder_files(path)[0]
+    check_regular(path)
+    return [path]
+
+
+def _expanded(ref: str | Path) -> Path:
+    try:
+        return Path(ref).expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise UserError(f"cannot be found ({one_line(error)}). Write the path out.", file=ref) from error
+
+
+def _of_column(ref: str, split: str, rows: Iterator[Row]) -> Iterator[Row]:
+    """The rows whose column `split` is `split`."""
     found: set[str] = set()
     for row in rows:
         value = row.values.get("split")
@@ -106,113 +199,58 @@ def _builtin(ref: str) -> Traversable:
     return files[ref]
 
 
-def _path_rows(path: Path) -> Iterator[Row]:
-    if not path.is_dir():
-        yield from _file_rows(path, name=str(path), key=path.name)
-        return
-    files = sorted(file for file in path.rglob("*") if file.is_file() and file.name.endswith(FILE_KINDS))
-    if not files:
-        raise UserError(f"the folder holds no data. Burnish reads {listed(FILE_KINDS)}.", file=path)
-    for file in files:
-        yield from _file_rows(file, name=str(file), key=file.relative_to(path).as_posix())
+def _file_portions(path: Path, ref: str) -> Portions:
+    return Portions(ref, (Portion(None, lambda: _rows_of(path, name=str(path), key=path.name)),))
 
 
-def _file_rows(file: Path | Traversable, *, name: str, key: str) -> Iterator[Row]:
-    if file.name.endswith(".parquet"):
-        rows = _parquet(file, name)
-    elif file.name.endswith((".jsonl", ".jsonl.gz")):
-        rows = _json_lines(file, name)
-    elif file.name.endswith((".json", ".json.gz")):
-        rows = _json_list(file, name)
-    else:
-        raise UserError(f"is not a kind that Burnish reads. Convert it to one of {listed(FILE_KINDS)}.", file=name)
-    for number, values in rows:
-        if not isinstance(values, dict):
-            raise UserError(f"must be an object with columns, not {kind(values)}.", file=name, row=number)
+def _folder_portions(folder: Path, ref: str) -> Portions:
+    files, others = folder_files(folder)
+
+    def portion(file: Path) -> Portion:
+        inside = file.relative_to(folder)
+        rows = lambda: _rows_of(file, name=str(file), key=inside.as_posix())  # noqa: E731
+        return Portion(split_of_path(inside), rows)
+
+    shown = listed(path.relative_to(folder).as_posix() for path in others[:3])
+    more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+    notes = (f"passed over files of kinds that are not read: {shown}{more}",) if others else ()
+    return Portions(ref, tuple(map(portion, files)), notes)
+
+
+def _rows_of(file: Path | Traversable, *, name: str, key: str) -> Iterator[Row]:
+    for number, values in file_rows(file, name=name):
         yield Row(name, number, values, f"{key}:{number}")
 
 
-@contextmanager
-def _opened(file: Path | Traversable, name: str) -> Iterator[IO[bytes] | gzip.GzipFile]:
-    """The file's bytes, decompressed. What goes wrong while they are read becomes a UserError."""
-    try:
-        with file.open("rb") as raw:
-            if file.name.endswith(".gz"):
-                with gzip.open(raw) as unpacked:
-                    yield unpacked
-            else:
-                yield raw
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"cannot be read ({one_line(error)}). Check the file, or fetch it again.", file=name) from error
+def _hub_portions(ref: str, splits: Sequence[str] | None) -> Portions:
+    import datasets
+
+    if splits is not None:
+        return Portions(ref, tuple(_hub_portion(ref, name, _hub(ref, name)) for name in dict.fromkeys(splits)))
+    found = _hub(ref, None)
+    if not isinstance(found, dict | datasets.DatasetDict):
+        return Portions(ref, (_hub_portion(ref, None, found),))
+    return Portions(ref, tuple(_hub_portion(ref, str(name), rows) for name, rows in found.items()))
 
 
-def _json_lines(file: Path | Traversable, name: str) -> Iterator[tuple[int, Any]]:
-    with _opened(file, name) as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield number, _parsed(line, name, number)
-
-
-def _json_list(file: Path | Traversable, name: str) -> Iterator[tuple[int, Any]]:
-    with _opened(file, name) as handle:
-        raw = handle.read()
-    rows = _parsed(raw, name, None) if raw.strip() else []
-    if not isinstance(rows, list):
-        raise UserError(f"a .json file must hold a list of objects, not {kind(rows)}.", file=name)
-    yield from enumerate(rows, start=1)
-
-
-def _parsed(raw: bytes, name: str, row: int | None) -> Any:
-    """The JSON value in `raw`, which is one line, or a whole file when `row` is None."""
-    try:
-        return json.loads(raw.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        problem = f"is not UTF-8 (byte {error.start + 1}). Save the file as UTF-8."
-        raise UserError(problem, file=name, row=row) from error
-    except (json.JSONDecodeError, RecursionError) as error:
-        several = row is None and isinstance(error, json.JSONDecodeError) and error.msg == "Extra data"
-        hint = "If every line is an object, name the file .jsonl." if several else "Mend it, or remove it."
-        raise UserError(f"is not JSON ({one_line(error)}).", file=name, row=row, hint=hint) from error
-
-
-def _parquet(file: Path | Traversable, name: str) -> Iterator[tuple[int, Any]]:
-    import pyarrow
-    from pyarrow import parquet
-
-    with _opened(file, name) as handle:
-        try:
-            batches = parquet.ParquetFile(handle).iter_batches()
-            yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
-        except pyarrow.ArrowException as error:
-            raise UserError(f"is not a sound Parquet file ({one_line(error)}). Write it again.", file=name) from error
-
-
-def _hub_rows(ref: str, *, split: str) -> Iterator[Row]:
+def _hub(ref: str, split: str | None) -> Any:
     import datasets
     from datasets.exceptions import DatasetsError
 
+    wanted = {} if split is None else {"split": split}
     try:
-        dataset = datasets.load_dataset(*ref.split(":"), split=split)
+        return datasets.load_dataset(*ref.split(":"), **wanted)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-        problem = f'the split "{split}" of this hub dataset cannot be had ({one_line(error)}).'
+        what = "this hub dataset" if split is None else f'the split "{split}" of this hub dataset'
         hint = "Check the id, the split and the network, or give the path of a file."
-        raise UserError(problem, file=ref, hint=hint) from error
-    for number, values in enumerate(dataset, start=1):
-        yield Row(ref, number, dict(values), f"{ref}:{number}")
+        raise UserError(f"{what} cannot be had ({one_line(error)}).", file=ref, hint=hint) from error
 
 
-def kind(value: object) -> str:
-    """The JSON name of a value's type, for messages."""
-    kinds = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
-    return kinds.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)
+def _hub_portion(ref: str, name: str | None, dataset: Any) -> Portion:
+    key = ref if name in (None, "train") else f"{ref}[{name}]"
 
+    def rows() -> Iterator[Row]:
+        for number, values in enumerate(dataset, start=1):
+            yield Row(key, number, dict(values), f"{key}:{number}")
 
-def one_line(error: BaseException) -> str:
-    """What an exception says, on one line of at most 200 characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else f"{text[:197]}..."
-
-
-def listed(names: Iterable[str]) -> str:
-    """Names for a message: "a, b, c"."""
-    return ", ".join(names) or "none"
+    return Portion(name, rows)

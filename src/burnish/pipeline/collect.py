@@ -13,10 +13,10 @@ from burnish.annotation.agreement import Vote, first_shown_share, krippendorff_a
 from burnish.annotation.panel import default_panel, label_items
 from burnish.annotation.store import Store, Task
 from burnish.data.preferences import informative, merge_by_prompt
-from burnish.data.prompts import split_by_prompt
+from burnish.data.prompts import split_or_all
 from burnish.evaluation.reward_report import pairwise_accuracy
 from burnish.models.roles import View
-from burnish.pipeline.context import Context
+from burnish.pipeline.context import Context, Split
 from burnish.pipeline.sampling import LocalSampler, fitting
 from burnish.records import PreferenceGroup, Prompt
 from burnish.rewards.base import prompt_text
@@ -52,13 +52,14 @@ def run(context: Context) -> None:
     store.close()
 
 
-def labelled_groups(context: Context) -> tuple[tuple[PreferenceGroup, ...], tuple[PreferenceGroup, ...]]:
-    """(training, held out), split by prompt: the soft labels of the store, with groups that say nothing left out and counted."""
+def labelled_groups(context: Context) -> Split:
+    """The soft labels of the store, split by prompt, with groups that say nothing left out and counted."""
     store = Store(context.stage("collect") / "annotations.sqlite")
     groups = panel_groups(context, store)
     store.close()
     # The prompts are the training side of a split by prompt, perhaps by the same hash.
-    return split_by_prompt(groups, heldout=context.recipe.data.heldout, seed=context.recipe.seed, salt="compared/")
+    share, seed = context.recipe.data.heldout, context.recipe.seed
+    return Split(*split_or_all(groups, heldout=share, seed=seed, salt="compared/"))
 
 
 def fill(

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from burnish.atomic import write_json
-from burnish.config.schema import Recipe
+from burnish.config.schema import Recipe, Source
 from burnish.data.code_tasks import code_tasks, holds_code_tasks
 from burnish.data.columns import Loaded, Origin, demonstrations, prompts
 from burnish.data.feedback import preference_groups
-from burnish.data.prompts import split_by_prompt
-from burnish.data.sources import read_rows
+from burnish.data.parts import Parts, SourceOptions, passed_over, read_parts, split_items
+from burnish.data.prompts import opening
+from burnish.data.sources import Row
 from burnish.errors import UserError
 from burnish.jsonio import undefined_as_null
 from burnish.models.device import resolve
@@ -36,10 +37,15 @@ STAGES = ("sft", "collect", "reward", "preference", "ppo", "online", "evaluate",
 
 @dataclass(frozen=True)
 class Split:
-    """Training and held-out parts of something."""
+    """Training and held-out parts of something; where nothing is held out, `not_evaluated` says why."""
 
     train: tuple[Any, ...]
     heldout: tuple[Any, ...]
+    not_evaluated: str | None = None
+
+    def map(self, change: Callable[[Any], Any]) -> Split:
+        """The same parts with every item changed."""
+        return Split(tuple(map(change, self.train)), tuple(map(change, self.heldout)), self.not_evaluated)
 
 
 @dataclass
@@ -121,17 +127,67 @@ class Context:
             self.recipe.trackers, folder=self.stage(stage), run=self.recipe.name, stage=stage, config=config
         )
 
-    def _taken(self, what: str, loaded: Loaded[Any]) -> tuple[Any, ...]:
-        """The items of a source; what it dropped is counted, and where each item stands is kept for error messages."""
-        self.count_dropped(what, loaded.dropped)
-        self.origins |= loaded.origins
-        return loaded.items
-
     def count_dropped(self, what: str, dropped: Mapping[str, int]) -> None:
         """Remember, and say, how many rows were left out and why."""
         if dropped:
             self.dropped[what] = {**self.dropped.get(what, {}), **dropped}
             self.say(f"{what}: left out " + ", ".join(f"{count} ({reason})" for reason, count in dropped.items()))
+
+    def _read(
+        self,
+        what: str,
+        source: str | Source,
+        reader: Callable[[Sequence[Row]], Loaded[Any]],
+        *,
+        name_columns: bool = True,
+    ) -> Split:
+        """A source in its parts. What was left out is counted and said, and where each item stands is kept for errors."""
+        data = self.recipe.data
+        named = Source(source=source) if isinstance(source, str) else source
+        options = SourceOptions(
+            split=named.split, heldout=named.heldout, heldout_split=named.heldout_split, column=data.split_column,
+            share=data.heldout, seed=self.recipe.seed, limit=data.limit,
+        )  # fmt: skip
+        parts = read_parts(named.source, reader, options)
+        self.count_dropped(what, parts.dropped)
+        self.origins |= parts.origins
+        for note in parts.notes:
+            self.say(f"{what}: {note}")
+        if name_columns:
+            self._name_columns(what, parts)
+        return Split(parts.train, parts.heldout, parts.not_evaluated)
+
+    def _name_columns(self, what: str, parts: Parts[Any]) -> None:
+        """Name once the columns of compared prompts, which no reward is handed."""
+        groups = [item for item in (*parts.train, *parts.heldout) if isinstance(item, PreferenceGroup)]
+        line = passed_over((group.prompt.columns for group in groups), but=self.recipe.data.split_column)
+        if line is not None:
+            self.say(f"{what}: {line}")
+
+    def _split(self, items: Sequence[Any]) -> Split:
+        """Items that come from no file: split by the column of their prompts, or else by hash."""
+        data = self.recipe.data
+        return Split(
+            *split_items(items, column=data.split_column, heldout=data.heldout, seed=self.recipe.seed, file=data.store)
+        )
+
+    def not_evaluated(self, stage: str, split: Split, measured: Sequence[Any]) -> str | None:
+        """Why a stage has nothing to be evaluated on, which is said; None where it has."""
+        if measured:
+            return None
+        reason = split.not_evaluated or "no held-out row fits"
+        self.say(f"{stage}: not evaluated: {reason}")
+        return reason
+
+    def say_batch(self, stage: str, batch_size: int, count: int, what: str) -> None:
+        """Say that a batch is smaller than was asked for, where it would hold an example twice."""
+        if batch_size > count:
+            self.say(f"{stage}: batches of {count}, not {batch_size}: there are no more {what}")
+
+    def say_repeats(self, stage: str, prompts_per_step: int, count: int) -> None:
+        """Say that a step asks for more prompts than there are."""
+        if prompts_per_step > count:
+            self.say(f"{stage}: {prompts_per_step} prompts a step of {count}: each comes several times in a step")
 
     @cached_property
     def stored(self) -> StoredLabels:
@@ -144,74 +200,53 @@ class Context:
         data = self.recipe.data
         if data.store is not None:
             self.count_dropped("stored labels", self.stored.dropped)
-            groups = self.stored.groups[: data.limit]
-            return Split(*split_by_prompt(groups, heldout=data.heldout, seed=self.recipe.seed))
-        source = data.comparisons
-        if source is None:
+            return self._split(self.stored.groups[: data.limit])
+        if data.comparisons is None:
             return Split((), ())
-        items: tuple[PreferenceGroup, ...] = self._taken(
-            "comparisons", preference_groups(read_rows(source, limit=self.recipe.data.limit))
-        )
-        return Split(*split_by_prompt(items, heldout=self.recipe.data.heldout, seed=self.recipe.seed))
+        handed_on = data.prompts is None and bool(self.recipe.rewards)
+        return self._read("comparisons", data.comparisons, preference_groups, name_columns=not handed_on)
 
     @cached_property
     def demonstrations(self) -> Split:
         """Demonstrations: their own source; or what annotators wrote into the store; or the preferred answers of the
         comparisons."""
-        source = self.recipe.data.demonstrations
-        if source is not None:
-            items: tuple[Demonstration, ...] = self._taken(
-                "demonstrations", demonstrations(read_rows(source, limit=self.recipe.data.limit))
-            )
-            return Split(*split_by_prompt(items, heldout=self.recipe.data.heldout, seed=self.recipe.seed))
-        if not self.recipe.data.labelled:
+        data = self.recipe.data
+        if data.demonstrations is not None:
+            return self._read("demonstrations", data.demonstrations, demonstrations)
+        if not data.labelled:
             raise UserError("sft needs data: set data.demonstrations or data.comparisons.", field="data.demonstrations")
-        if self.recipe.data.store is not None and self.stored.demonstrations:
-            written = self.stored.demonstrations[: self.recipe.data.limit]
-            return Split(*split_by_prompt(written, heldout=self.recipe.data.heldout, seed=self.recipe.seed))
-        return Split(
-            *(tuple(_preferred(g) for g in part) for part in (self.comparisons.train, self.comparisons.heldout))
-        )
+        if data.store is not None and self.stored.demonstrations:
+            return self._split(self.stored.demonstrations[: data.limit])
+        return self.comparisons.map(_preferred)
 
     @cached_property
     def prompts(self) -> Split:
         """Prompts to write answers to: their own source, or those of the comparisons, or those of the demonstrations."""
         data = self.recipe.data
-        if data.prompts is None and not data.labelled:
-            own = self.demonstrations if data.demonstrations is not None else Split((), ())
-            return Split(*(tuple(map(_question, part)) for part in (own.train, own.heldout)))
+        if data.prompts is None and data.labelled:
+            return self.comparisons.map(lambda group: group.prompt)
         if data.prompts is None:
-            return Split(
-                *(tuple(g.prompt for g in part) for part in (self.comparisons.train, self.comparisons.heldout))
-            )
-        sources = (data.prompts,) if isinstance(data.prompts, str) else data.prompts
-        parts = [self._prompts_of(source) for source in sources]
-        train = tuple(prompt for part in parts for prompt in part.train)
+            return Split((), ()) if data.demonstrations is None else self.demonstrations.map(_question)
+        sources = data.prompts if isinstance(data.prompts, tuple) else (data.prompts,)
+        parts = [self._read("prompts", source, self._prompts_of) for source in sources]
         # in turn, so that the first few that an evaluation takes are of every source
         turns = zip_longest(*(part.heldout for part in parts))
         heldout = tuple(prompt for turn in turns for prompt in turn if prompt is not None)
+        openings = set(map(opening, heldout))
+        read = tuple(prompt for part in parts for prompt in part.train)
+        train = tuple(prompt for prompt in read if opening(prompt) not in openings)
+        if len(train) < len(read):
+            self.count_dropped("prompts", {"held out in another source": len(read) - len(train)})
         twice = next((name for name, number in Counter(p.id for p in (*train, *heldout)).items() if number > 1), None)
         if twice is not None:
             problem = f'two sources have a prompt called "{twice}".'
             raise UserError(problem, field="data.prompts", hint="Give their rows ids of their own.")
-        return Split(train, heldout)
+        reasons = [part.not_evaluated for part in parts if part.not_evaluated is not None]
+        return Split(train, heldout, None if heldout else next(iter(reasons), "no prompt is held out"))
 
-    def _prompts_of(self, source: str) -> Split:
-        """The prompts of one source, split by its own column, or else by hash."""
-        data = self.recipe.data
-        rows = read_rows(source, limit=data.limit)
+    def _prompts_of(self, rows: Sequence[Row]) -> Loaded[Prompt]:
         read = code_tasks if holds_code_tasks(rows) else prompts
-        loaded = read(rows, instruction=data.instruction)
-        items: tuple[Prompt, ...] = self._taken("prompts", loaded)
-        column = data.split_column
-        if column is None or not any(column in p.columns for p in items):
-            return Split(*split_by_prompt(items, heldout=data.heldout, seed=self.recipe.seed))
-        heldout = tuple(p for p in items if p.columns.get(column) == "heldout")
-        train = tuple(p for p in items if p.columns.get(column) != "heldout")
-        if not heldout or not train:
-            problem = f'the column "{column}" leaves no prompt {"held out" if not heldout else "to train on"}.'
-            raise UserError(problem, file=source, hint='Mark some rows "heldout", or set data.split_column=null.')
-        return Split(train, heldout)
+        return read(rows, instruction=self.recipe.data.instruction)
 
 
 def policies(recipe: Recipe) -> dict[str, str]:

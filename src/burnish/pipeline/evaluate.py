@@ -47,8 +47,13 @@ def run(context: Context) -> None:
     recipe = context.recipe
     sampled: dict[str, list[Rollout]] = {}
     reference = context.load(context.sft_model, exact=True)
-    prompts = fitting(context, reference, context.prompts.heldout, recipe.evaluate.sampling, "held-out prompts")
+    split, sampling = context.prompts, recipe.evaluate.sampling
+    prompts = fitting(context, reference, split.heldout, sampling, "held-out prompts", required=False)
     prompts = prompts[: recipe.evaluate.prompts]
+    unmeasured = context.not_evaluated("evaluate", split, prompts)
+    if unmeasured is not None:
+        context.finish("evaluate", {"prompts": 0, "not_evaluated": unmeasured})
+        return
     trained = context.trained
     models = {"base": context.recipe.model.name, **trained} if recipe.evaluate.base else trained
     for name, source in models.items():

@@ -35,6 +35,8 @@ def run(context: Context) -> None:
     rules = rules_of(config)  # what does not fit together is said before anything is loaded
     roles = build_roles(context)
     backbone = roles.policy.backbone
+    prompts = fitting(context, backbone, context.prompts.train, config.sampling, "prompts")
+    context.say_repeats("online", config.prompts_per_step, len(prompts))
     composed = build_scorer(context, recipe.rewards, backbone=backbone) if recipe.rewards else None
     try:
         train_online(
@@ -49,7 +51,7 @@ def run(context: Context) -> None:
                 say=context.say_once,
             ),
             with_pay(composed, config.environment),
-            fitting(context, backbone, context.prompts.train, config.sampling, "prompts"),
+            prompts,
             config=config,
             seed=recipe.seed,
             folder=folder,

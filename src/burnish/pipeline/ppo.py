@@ -60,6 +60,7 @@ def run(context: Context) -> None:
         write_text(path, json_lines(rows))
 
     prompts = fitting(context, roles.policy.backbone, context.prompts.train, recipe.ppo.sampling, "prompts")
+    context.say_repeats("ppo", recipe.ppo.prompts_per_step, len(prompts))
     train_online(
         roles, sampler, scorer, prompts, config=recipe.ppo, seed=recipe.seed, folder=folder,
         demonstrations=demonstrations, on_rollouts=keep_samples, progress=context.progress("ppo"), writers=context.writers("ppo"),

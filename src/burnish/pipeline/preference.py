@@ -28,7 +28,7 @@ from burnish.models.roles import View
 from burnish.models.sources import cache_root
 from burnish.models.weights import load_reward_view, save_policy
 from burnish.pipeline import collect
-from burnish.pipeline.context import Context, Split
+from burnish.pipeline.context import Context
 from burnish.pipeline.preference_findings import pair_findings, pair_table
 from burnish.pipeline.reward import comparison_groups, ranked
 from burnish.pipeline.sampling import LocalSampler, fitting
@@ -59,7 +59,7 @@ class Round:
 
 def run(context: Context) -> None:
     """Train, save the policy (adapters merged) under `preference/model`; findings on held-out prompts beside it."""
-    groups = Split(*comparison_groups(context))
+    groups = comparison_groups(context)
     rounds, last = rounds_of(context), None
     for one in rounds:
         recover(one.folder / "model")
@@ -72,7 +72,8 @@ def run(context: Context) -> None:
         with atomic_folder(context.stage("preference") / "model") as scratch:
             shutil.copytree(rounds[-1].folder / "model", scratch, dirs_exist_ok=True, copy_function=os.link)
     assert last is not None  # the last round is always gone through, if only to measure it
-    context.finish("preference", findings(context, rounds, last))
+    unmeasured = context.not_evaluated("preference", groups, last.heldout)
+    context.finish("preference", findings(context, rounds, last) | {"not_evaluated": unmeasured})
 
 
 def rounds_of(context: Context) -> list[Round]:
@@ -104,7 +105,8 @@ def train_round(
     load = partial(context.load, trained=recipe.preference.lora is None)
     backbone = load(one.reference)
     learnt = answered(context, backbone, groups, "comparisons")
-    asked = answered(context, backbone, heldout, "held-out comparisons")
+    asked = answered(context, backbone, heldout, "held-out comparisons", required=False)
+    context.say_batch("preference", recipe.preference.batch_size, len(learnt), "prompts")
     share = {
         "config": recipe.preference, "seed": recipe.seed, "cache": cache_root() / "reference", "say": context.say,
     }  # fmt: skip
@@ -187,20 +189,22 @@ def scored_groups(context: Context, store: Store) -> tuple[PreferenceGroup, ...]
     return kept.items
 
 
-def answered(context: Context, backbone: Backbone, groups: Sequence[PreferenceGroup], what: str) -> Answered:
+def answered(
+    context: Context, backbone: Backbone, groups: Sequence[PreferenceGroup], what: str, *, required: bool = True
+) -> Answered:
     """The groups that the loss can learn from, as tokens; what it cannot is counted."""
     config = context.recipe.preference
     unpaired = LOSSES[config.loss.name].unpaired
     usable = [g for g in groups if any(c.probability != 0.5 for c in g.comparisons) or (unpaired and g.labels)]
     if len(usable) < len(groups):
         context.count_dropped(what, {"nothing is preferred": len(groups) - len(usable)})
-    if not usable:
+    if not usable and required:
         raise UserError(
             f"none of the {what} has an answer that is preferred to another, which the loss {config.loss.name} needs.",
             hint="Answers judged singly can be learnt from with preference.loss.name=kto.",
         )
     chosen = [extremes(g) for g in usable] if config.pairs == "extremes" else usable
-    return ranked(context, backbone, chosen)
+    return ranked(context, backbone, chosen, required=required)
 
 
 def new_policy(context: Context, backbone: Backbone, *, seed: int) -> View:
@@ -233,6 +237,8 @@ def findings(context: Context, rounds: Sequence[Round], last: Trained) -> dict[s
         "steps_of_rounds": [len(rows) for rows in logs],
         "curve": curve,
     }
+    if not last.heldout:
+        return found
     pairs = pair_table(last.heldout, last.measured, score(last.view, last.measured, config=config))
     if len(pairs["lead"]):
         found |= pair_findings(pairs)

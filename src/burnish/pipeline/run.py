@@ -16,6 +16,7 @@ from burnish.config.load import dump_yaml
 from burnish.config.needs import require_sources
 from burnish.config.rewards import PythonReward
 from burnish.config.schema import Recipe
+from burnish.data.sources import local_files
 from burnish.errors import UserError
 from burnish.models.device import peak_gb, reset_peak
 from burnish.pipeline.context import STAGES, Context
@@ -333,16 +334,23 @@ def _needs(recipe: Recipe, stage: str) -> tuple[str, ...]:
     return (*_NEEDS[stage], *(("reward",) if judged else ()))
 
 
-def _source_hash(source: str | list[str] | None) -> str | list[str | None] | None:
+def _source_hash(source: Any) -> Any:
     """Of the bytes of a local or built-in source; a hub id or a task stands for itself."""
     if source is None:
         return None
     if isinstance(source, list):
-        return [hash for one in source for hash in (_source_hash(one),) if not isinstance(hash, list)]
+        return [_source_hash(one) for one in source]
+    if isinstance(source, dict):
+        return [_source_hash(source[name]) for name in ("source", "heldout")]
     if source.startswith("builtin:"):
         return file_hash(_PACKAGE / "data" / f"{source.removeprefix('builtin:')}.jsonl")
-    path = Path(source).expanduser()
-    return file_hash(path) if path.exists() else source
+    files = local_files(source)
+    if files is None:
+        return source
+    place = Path(source).expanduser()
+    if files == [place]:
+        return file_hash(place)
+    return fingerprint({file.relative_to(place).as_posix(): file_hash(file) for file in files})
 
 
 def _refuse_changed(context: Context, stage: str, inputs: Mapping[str, Any]) -> None:

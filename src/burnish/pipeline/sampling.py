@@ -7,18 +7,25 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from burnish.config.schema import Sampling
-from burnish.data.render import end_token_ids, render_each, render_prompt
+from burnish.data.render import end_token_ids, render_prompt
 from burnish.errors import UserError
 from burnish.generation.base import Request, SamplingParams, request_seed
 from burnish.generation.engine import make_engine
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
 from burnish.pipeline.context import Context
+from burnish.pipeline.lengths import render_rows
 from burnish.records import Prompt, Rollout
 
 
 def fitting(
-    context: Context, backbone: Backbone, prompts: Sequence[Prompt], sampling: Sampling, what: str
+    context: Context,
+    backbone: Backbone,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    what: str,
+    *,
+    required: bool = True,
 ) -> list[Prompt]:
     """The prompts that leave room for an answer within `model.max_length`; of the others the first is an error that names
     its row, or they are dropped and counted, as `data.too_long` says."""
@@ -27,9 +34,10 @@ def fitting(
         problem = f"model.max_length ({context.recipe.model.max_length}) leaves no room for a prompt."
         raise UserError(problem, hint=f"It must be well above sampling.max_new_tokens ({sampling.max_new_tokens}).")
     render = partial(render_prompt, backbone.tokenizer, max_tokens=room)
-    loaded = render_each(prompts, render, too_long=context.recipe.data.too_long, origins=context.origins)
-    context.count_dropped(what, loaded.dropped)
-    return [prompt for prompt, _ in loaded.items]
+    rows = render_rows(
+        context, backbone, prompts, render, what=what, room=room, reserved=sampling.max_new_tokens, required=required
+    )
+    return [prompt for prompt, _ in rows]
 
 
 def _room(max_length: int, backbone: Backbone, sampling: Sampling) -> int:

@@ -6,12 +6,13 @@ from functools import partial
 
 from burnish.atomic import atomic_folder
 from burnish.batch import TokenSequence
-from burnish.data.render import Rendered, render_demonstration, render_each
+from burnish.data.render import Rendered, render_demonstration
 from burnish.models.adapters import LoraSpec, add_adapter
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
 from burnish.models.weights import save_model
 from burnish.pipeline.context import Context
+from burnish.pipeline.lengths import render_rows
 from burnish.runs.metrics import read_metrics
 from burnish.trainers.sft import train_sft
 
@@ -20,13 +21,11 @@ def run(context: Context) -> None:
     """Train, save the model (adapters merged) under `sft/model`, report the held-out loss."""
     recipe, folder = context.recipe, context.stage("sft")
     backbone = context.load(recipe.model.name, trained=recipe.sft.lora is None)
-    train, heldout = (
-        sequences_of(context, backbone, part, what)
-        for part, what in (
-            (context.demonstrations.train, "demonstrations"),
-            (context.demonstrations.heldout, "held-out demonstrations"),
-        )
-    )
+    split = context.demonstrations
+    train = sequences_of(context, backbone, split.train, "demonstrations")
+    heldout = sequences_of(context, backbone, split.heldout, "held-out demonstrations", required=False)
+    unmeasured = context.not_evaluated("sft", split, heldout)
+    context.say_batch("sft", recipe.sft.batch_size, len(train), "demonstrations")
     view = View(backbone)
     if recipe.sft.lora is not None:
         spec = LoraSpec(recipe.sft.lora.r, recipe.sft.lora.alpha)
@@ -41,7 +40,7 @@ def run(context: Context) -> None:
         save_model(view, scratch)
     rows = read_metrics(folder / "metrics.jsonl")
     evaluated = [row for row in rows if "eval_loss" in row]
-    before = rows[0]["eval_loss_before"]
+    before = rows[0].get("eval_loss_before")
     context.finish(
         "sft",
         {
@@ -51,10 +50,11 @@ def run(context: Context) -> None:
             "tokens": sum(len(s) for s in train),
             "trained_tokens": sum(s.trained for s in train),
             "eval_loss_before": before,
-            "eval_loss_after": evaluated[-1]["eval_loss"],
+            "eval_loss_after": evaluated[-1]["eval_loss"] if evaluated else None,
+            "not_evaluated": unmeasured,
             "curve": [{"step": row["step"], "loss": row["loss"]} for row in rows],
             "eval_curve": [
-                {"step": 0, "loss": before},
+                *([{"step": 0, "loss": before}] if evaluated else []),
                 *({"step": row["step"], "loss": row["eval_loss"]} for row in evaluated),
             ],
             "parameters": backbone.parameter_count,
@@ -63,13 +63,14 @@ def run(context: Context) -> None:
     )
 
 
-def sequences_of(context: Context, backbone: Backbone, demonstrations: tuple, what: str) -> list[TokenSequence]:
+def sequences_of(
+    context: Context, backbone: Backbone, demonstrations: tuple, what: str, *, required: bool = True
+) -> list[TokenSequence]:
     """Demonstrations as token sequences with the mask of what is trained."""
-    data, model = context.recipe.data, context.recipe.model
-    render = partial(render_demonstration, backbone.tokenizer, max_tokens=min(model.max_length, backbone.context))
-    loaded = render_each(demonstrations, render, too_long=data.too_long, origins=context.origins)
-    context.count_dropped(what, loaded.dropped)
-    return [sequence_of(rendered) for _, rendered in loaded.items]
+    room = min(context.recipe.model.max_length, backbone.context)
+    render = partial(render_demonstration, backbone.tokenizer, max_tokens=room)
+    rows = render_rows(context, backbone, demonstrations, render, what=what, room=room, required=required)
+    return [sequence_of(rendered) for _, rendered in rows]
 
 
 def sequence_of(rendered: Rendered) -> TokenSequence:

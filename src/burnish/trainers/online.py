@@ -340,5 +340,5 @@ def _ptx_batches(demonstrations: Sequence[TokenSequence], *, rules: Rules, seed:
         return lambda _: None
     if not demonstrations:
         raise ValueError("ppo.tricks.ptx_coefficient is not 0, so demonstrations are needed")
-    stream = Stream(demonstrations, seed=seed, batch_size=rules.ptx_batch_size)
+    stream = Stream(demonstrations, seed=seed, batch_size=min(rules.ptx_batch_size, len(demonstrations)))
     return lambda step: Batch(tuple(stream.batch(step)))

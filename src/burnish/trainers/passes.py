@@ -18,8 +18,8 @@ Example = TypeVar("Example")
 
 
 def steps_of(*, examples: int, batch_size: int, epochs: float) -> int:
-    """Optimiser steps in `epochs` passes over `examples`, at least one."""
-    return max(1, math.ceil(epochs * examples / batch_size))
+    """Optimiser steps in `epochs` passes over `examples`, at least one. A batch holds no more than all of them."""
+    return max(1, math.ceil(epochs * examples / min(batch_size, examples)))
 
 
 def train_in_passes(
@@ -41,7 +41,7 @@ def train_in_passes(
 
     Args:
         view: the role that learns.
-        examples: one of them is what `batch_size` counts.
+        examples: one of them is what `batch_size` counts; a batch is no larger than all of them.
         terms: the loss of a batch, in micro-batches (see `burnish.trainers.learner`).
         cost: tokens that an example runs.
         evaluate: `eval_*` metrics on held-out data; called every `eval_every` steps and after the last.
@@ -55,7 +55,7 @@ def train_in_passes(
     """
     total = steps_of(examples=len(examples), batch_size=config.batch_size, epochs=config.epochs)
     learner = Learner(view, config.optimiser, total_steps=total)
-    stream = Stream(examples, seed=seed, batch_size=config.batch_size)
+    stream = Stream(examples, seed=seed, batch_size=min(config.batch_size, len(examples)))
     loop = Loop(
         folder,
         total=total,

@@ -45,8 +45,11 @@ def train_sft(
         for rows in batch.micro_batches(limit):
             yield partial(nll_term, view, batch.select(rows), denominator=batch.trained_tokens)
 
+    def evaluate() -> dict[str, float]:
+        return {"eval_loss": mean_nll(view, heldout, max_tokens=limit)} if heldout else {}
+
     train_in_passes(
-        view, train, terms=terms, cost=len, evaluate=lambda: {"eval_loss": mean_nll(view, heldout, max_tokens=limit)},
+        view, train, terms=terms, cost=len, evaluate=evaluate,
         config=config, seed=seed, folder=folder, progress=progress, writers=writers,
     )  # fmt: skip
 
