@@ -34,7 +34,8 @@ def test_a_demonstration_that_is_too_long_names_its_row(options: list[str], tmp_
     path = tmp_path / "long.jsonl"
     source = _rows(path, [{"prompt": f"Say {i}.", "completion": "x" * (500 if i == 7 else 5)} for i in range(20)])
     recipe = burnish.load(None, *options, f"data.demonstrations={source}", "model.max_length=200")
-    with pytest.raises(UserError, match=r"long\.jsonl, row 8"):
+    what_to_do = r"Set data\.too_long=drop .* or raise model\.max_length \(200; this model reads up to \d+\)"
+    with pytest.raises(UserError, match=rf"long\.jsonl, row 8, .*{what_to_do}"):
         burnish.run(recipe, out=tmp_path / "run")
     assert not (tmp_path / "run" / "sft" / "stage.json").exists()
     assert not (tmp_path / "run" / "sft" / "model").exists()
@@ -62,7 +63,8 @@ def test_a_prompt_that_leaves_no_room_names_its_row(options: list[str], tmp_path
         ],
     )
     recipe = burnish.load(None, *options, f"data.prompts={source}", "model.max_length=200")
-    with pytest.raises(UserError, match=r"p2\.jsonl, row 5"):
+    what_to_do = r"raise model\.max_length \(200, of which sampling\.max_new_tokens keeps 4 for the answer; "
+    with pytest.raises(UserError, match=rf"p2\.jsonl, row 5, .*{what_to_do}"):
         burnish.run(recipe, out=tmp_path / "run", until="collect")
 
 
@@ -90,11 +92,21 @@ def test_no_room_for_any_prompt(options: list[str], tmp_path: Path):
         burnish.run(recipe, out=tmp_path / "run", until="collect")
 
 
-@pytest.mark.parametrize("part", ["train", "heldout"])
-def test_a_split_column_must_leave_both_sides(options: list[str], tmp_path: Path, part: str):
-    source = _rows(tmp_path / "p3.jsonl", [{"prompt": f"Say {i}.", "split": part} for i in range(5)])
-    with pytest.raises(UserError, match='the column "split" leaves no prompt'):
-        _ = Context(burnish.load(None, *options, f"data.prompts={source}"), tmp_path).prompts
+def test_prompts_that_are_all_to_train_on_are_split_by_hash(options: list[str], tmp_path: Path):
+    source = _rows(tmp_path / "p3.jsonl", [{"prompt": f"Say {i}.", "split": "train"} for i in range(50)])
+    prompts = Context(burnish.load(None, *options, f"data.prompts={source}"), tmp_path).prompts
+    assert len(prompts.train) > len(prompts.heldout) > 0
+
+
+def test_prompts_that_are_all_held_out_can_be_evaluated_on_and_not_trained_on(options: list[str], tmp_path: Path):
+    source = _rows(tmp_path / "p3.jsonl", [{"prompt": f"Say {i}.", "split": "test"} for i in range(5)])
+    changes = [*options, f"data.prompts={source}", "evaluate.samples=0"]
+    prompts = Context(burnish.load(None, *changes), tmp_path).prompts
+    assert (len(prompts.train), len(prompts.heldout)) == (0, 5)
+    with pytest.raises(UserError, match="there are no prompts to train on"):
+        burnish.run(burnish.load(None, *changes, "stages=[collect]"), out=tmp_path / "run")
+    out = burnish.run(burnish.load(None, *changes, "stages=[evaluate]"), out=tmp_path / "other")
+    assert json.loads((out / "evaluate" / "result.json").read_text())["prompts"] == 5
 
 
 def test_prompts_without_a_split_column_are_split_by_hash(options: list[str], tmp_path: Path):
@@ -109,7 +121,8 @@ def test_comparisons_are_held_out_where_prompts_were_split_by_hash_before(option
     recipe = burnish.load(None, *options, f"data.prompts={source}", "collect.responses_per_prompt=2")
     out = burnish.run(recipe, out=tmp_path / "run", until="collect")
     context = Context(recipe, out)
-    train, heldout = ({group.prompt.id for group in part} for part in collect.labelled_groups(context))
+    split = collect.labelled_groups(context)
+    train, heldout = ({group.prompt.id for group in part} for part in (split.train, split.heldout))
     assert len(train) > len(heldout) > 0
     assert not train & heldout
     assert not (train | heldout) & {prompt.id for prompt in context.prompts.heldout}

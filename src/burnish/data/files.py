@@ -168,7 +168,7 @@ class _Counted:
     def _checked(self, piece: bytes) -> bytes:
         self._count += len(piece)
         if self._count > LARGEST_LIST and self._count > _LARGEST_RATIO * max(self._packed.tell(), 1):
-            problem = f"unpacks to more than {_LARGEST_RATIO} times its size, beyond {LARGEST_LIST >> 30} GB."
+            problem = f"unpacks to more than {_LARGEST_RATIO} times its size, beyond {LARGEST_LIST >> 20:,} MB."
             raise UserError(problem, file=self._name, hint="Check where it comes from; unpack it if it is right.")
         return piece
 
@@ -203,7 +203,7 @@ def _json_list(file: Path | Traversable, name: str) -> Iterator[tuple[int, Any]]
     with _opened(file, name) as handle:
         raw = handle.read(LARGEST_LIST + 1)
     if len(raw) > LARGEST_LIST:
-        problem = f"is larger than {LARGEST_LIST >> 30} GB. Write it as lines of JSON (.jsonl) or Parquet."
+        problem = f"is larger than {LARGEST_LIST >> 20:,} MB. Write it as lines of JSON (.jsonl) or Parquet."
         raise UserError(problem, file=name)
     rows = _parsed(raw, name, None) if raw.strip() else []
     if not isinstance(rows, list):

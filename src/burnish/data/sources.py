@@ -139,7 +139,8 @@ def open_source(ref: str | Path, *, splits: Sequence[str] | None = None) -> Port
     path = _expanded(ref)
     if exists(path):
         return _folder_portions(path, text) if path.is_dir() else _file_portions(path, text)
-    if isinstance(ref, Path) or not _HUB_ID.fullmatch(text) or _FILE_ENDING.search(text):
+    begun = path.parent != Path() and exists(Path(path.parts[0]))  # of a path here
+    if isinstance(ref, Path) or begun or not _HUB_ID.fullmatch(text) or _FILE_ENDING.search(text):
         several = any(mark in text for mark in "*?[")
         hint = "Patterns are not read: name a folder, and all files in it are." if several else "Check the path."
         raise UserError("there is no such file or folder.", file=ref, hint=hint)
@@ -242,7 +243,8 @@ def _hub(ref: str, split: str | None) -> Any:
         return datasets.load_dataset(*ref.split(":"), **wanted)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         what = "this hub dataset" if split is None else f'the split "{split}" of this hub dataset'
-        hint = "Check the id, the split and the network, or give the path of a file."
+        named = "" if split is not None else f", name its split ({{source: {ref}, split: NAME}})"
+        hint = f"Check the id, the split and the network{named}, or give the path of a file."
         raise UserError(f"{what} cannot be had ({one_line(error)}).", file=ref, hint=hint) from error
 
 

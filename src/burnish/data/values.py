@@ -28,9 +28,7 @@ def json_value(value: Any, *, field: str, depth: int = 0) -> Any:
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, str):
-        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-            raise NotJson("holds half of a surrogate pair, which is not text. Mend it, or remove the row.", field=field)
-        return str(value)
+        return _text(value, field)
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if depth == DEEPEST:
@@ -62,7 +60,13 @@ def _plain(value: Any, *, field: str, depth: int) -> Any:
 def _key(key: Any, field: str) -> str:
     if not isinstance(key, str):
         raise NotJson(f"has the key {key!r}, which is no text.", field=field)
-    return key
+    return _text(key, field)
+
+
+def _text(value: str, field: str) -> str:
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise NotJson("holds half of a surrogate pair, which is not text. Mend it, or remove the row.", field=field)
+    return str(value)
 
 
 def _decoded(value: bytes, field: str) -> str:
