@@ -13,6 +13,8 @@ import families
 import pytest
 import torch
 from families import save_random_model
+from peft import PeftModel
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
@@ -20,12 +22,17 @@ from burnish.batch import Batch, TokenSequence
 from burnish.errors import UserError
 from burnish.models import backbone as backbone_module
 from burnish.models import packed_attention
+from burnish.models.adapters import LoraSpec, add_adapter
 from burnish.models.backbone import load_backbone
 from burnish.models.roles import View
 from burnish.models.supported import SUPPORTED
 from burnish.models.unpacked import whole_sequences
+from burnish.models.weights import save_policy
 
-NAMES = sorted(SUPPORTED)
+FOUND = {  # of the layers that a type can have, those that its tiny model has
+    "deepseek_v3": set(SUPPORTED["deepseek_v3"].lora) - {"q_proj"},
+    "deepseek_v3-no_query_rank": set(SUPPORTED["deepseek_v3"].lora) - {"q_a_proj", "q_b_proj"},
+}
 TOLERANCE = 2e-5  # of the largest number compared
 
 
@@ -34,6 +41,17 @@ def _drawn(seed: int, length: int) -> tuple[int, ...]:
 
 
 PROMPT = _drawn(0, 7)
+VARIANTS = {  # what else stands behind a type, beside the row's own tiny model
+    "granitemoehybrid-experts": ("granitemoehybrid", dict(num_local_experts=4, num_experts_per_tok=2)),
+    "llama4_text-dense": ("llama4_text", dict(moe_layers=[])),
+    "deepseek_v3-no_query_rank": ("deepseek_v3", dict(q_lora_rank=None)),
+    "gemma3_text-capped": ("gemma3_text", dict(final_logit_softcapping=2.0, attn_logit_softcapping=None)),
+    "llama-rope": ("llama", dict(rope_parameters={
+        "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8,
+    })),
+}  # fmt: skip
+NAMES = [*sorted(SUPPORTED), *VARIANTS]
 SEQUENCES = (
     TokenSequence(_drawn(1, 5), _drawn(2, 9)),
     TokenSequence(PROMPT, _drawn(3, 8)),
@@ -46,7 +64,12 @@ WEIGHTS = torch.linspace(-1, 2, sum(len(s.response) for s in SEQUENCES))
 @pytest.fixture(scope="session")
 def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """name -> folder with the tiny random model of that type, made once."""
-    return cache(lambda name: save_random_model(name, tmp_path_factory.mktemp(name)))
+
+    def made(name: str) -> Path:
+        kind, changes = VARIANTS.get(name, (name, {}))
+        return save_random_model(kind, tmp_path_factory.mktemp(name), **changes)
+
+    return cache(made)
 
 
 def theirs(folder: Path) -> Any:
@@ -66,6 +89,10 @@ def close(ours: Tensor, expected: Tensor, what: str = "") -> float:
     difference, largest = float((ours - expected).abs().max()), float(expected.abs().max())
     assert difference <= TOLERANCE * max(largest, 1.0), f"{what} {difference:.1e} of {largest:.1e}"
     return difference
+
+
+def _kind(name: str) -> str:
+    return VARIANTS.get(name, (name,))[0]
 
 
 def test_every_type_has_a_model_here():
@@ -150,3 +177,58 @@ def test_a_model_that_computes_something_else_is_refused(folder_of: Any, monkeyp
     monkeypatch.setattr(packed_attention, "attend_to_segments", lambda *a, softcap, **k: attend(*a, softcap=None, **k))
     with pytest.raises(UserError, match=r"type gemma2 gives other logits here than in transformers"):
         load_backbone(str(folder_of("gemma2")))
+
+
+SPEC = LoraSpec(4, 8.0)
+
+
+def _adapted(folder: Path) -> View:
+    """The model with an adapter that has been trained one step, away from nothing."""
+    backbone = load_backbone(str(folder))
+    backbone.freeze()
+    add_adapter(backbone, "policy", SPEC, seed=0)
+    view = View(backbone, "policy", SPEC)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for label, parameter in view.parameters().items():
+            if "lora_B" in label:
+                parameter.normal_(0.0, 0.1, generator=generator)
+    optimizer = torch.optim.SGD(view.train_mode(), lr=1e-3)
+    before = view.logprobs(Batch(SEQUENCES)).logprobs_P.mean()
+    (-before).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in view.parameters().values())
+    optimizer.step()
+    optimizer.zero_grad()
+    assert view.logprobs(Batch(SEQUENCES)).logprobs_P.mean() > before
+    return view
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_adapters_are_trained_merged_and_read_by_others(name: str, folder_of: Any, tmp_path: Path):
+    view = _adapted(folder_of(name))
+    targets = {label.split(".lora_")[0].rsplit(".", 1)[-1] for label in view.parameters()}
+    assert targets == FOUND.get(name, set(SUPPORTED[_kind(name)].lora))
+    batch = Batch(SEQUENCES)
+    with torch.no_grad():
+        ours = view.backbone.logits(view.hidden(batch))
+    save_policy(view, tmp_path, base=str(folder_of(name)))
+    stored, again = (load_file(f / "model.safetensors") for f in (folder_of(name), tmp_path))
+    assert {n: w.shape for n, w in stored.items()} == {n: w.shape for n, w in again.items()}  # names of the family
+    reloaded = load_backbone(str(tmp_path))
+    peft = PeftModel.from_pretrained(theirs(folder_of(name)), str(tmp_path / "adapter"))
+    with torch.no_grad():
+        ours_again = reloaded.logits(reloaded.hidden(batch.layout))
+        close(ours_again, ours, "reloaded")
+        for model in (theirs(tmp_path), peft):
+            for places, logits in zip(whole_sequences(batch.layout.segments), logits_of(model), strict=True):
+                close(ours[list(places)], logits, type(model).__name__)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_experts_and_the_router_of_a_mixture_are_named_frozen(name: str, folder_of: Any):
+    view = _adapted(folder_of(name))
+    marks = (".experts.", ".router.", ".block_sparse_moe.", ".mlp.gate.")
+    experts = [n for n, _ in view.backbone.model.named_parameters() if any(mark in n for mark in marks)]
+    dense = name in ("granitemoehybrid", "llama4_text-dense")
+    assert bool(experts) == (SUPPORTED[_kind(name)].experts and not dense)
+    assert not any(mark in label for label in view.parameters() for mark in marks)

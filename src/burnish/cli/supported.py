@@ -15,8 +15,9 @@ trained   packed: many sequences in one pass, exact; unpacked: each sequence by
 sampled   native: by Burnish's own engine; transformers: by that library's
           cached generation, which is slower.
 LoRA on   the linear layers that adapters are put on.
-*         a mixture of experts: under LoRA experts and router stay frozen. No
-          router loss is added, neither then nor when all weights are trained."""
+*         a mixture of experts: under LoRA experts and router stay frozen (PEFT
+          would take gate, up and down for the experts). No router loss is added,
+          neither then nor when all weights are trained."""
 
 
 def show() -> None:

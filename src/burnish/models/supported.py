@@ -51,22 +51,22 @@ def _table(rows: Iterable[ModelType]) -> dict[str, ModelType]:
 
 SUPPORTED = _table([
     ModelType("llama", "Llama 1 to 3.3, SmolLM 1, 2, Yi", sampled="native"),
-    ModelType("llama4_text", "Llama 4 (text)", "unpacked", lora=(*_ATTENTION, *_GATED), experts=True),
+    ModelType("llama4_text", "Llama 4 (text)", "unpacked", lora=_ATTENTION, experts=True),
     ModelType("mistral", "Mistral 7B, Nemo, Small 3", sampled="native"),
     ModelType("ministral", "Ministral 8B"),
     ModelType("ministral3", "Ministral 3 (text)"),
     ModelType("mixtral", "Mixtral", lora=_ATTENTION, experts=True),
     ModelType("qwen2", "Qwen 2, 2.5, QwQ", sampled="native"),
-    ModelType("qwen2_moe", "Qwen 1.5 and 2 MoE", experts=True),
+    ModelType("qwen2_moe", "Qwen 1.5 and 2 MoE", lora=_ATTENTION, experts=True),
     ModelType("qwen3", "Qwen 3", sampled="native"),
-    ModelType("qwen3_moe", "Qwen 3 MoE", experts=True),
+    ModelType("qwen3_moe", "Qwen 3 MoE", lora=_ATTENTION, experts=True),
     ModelType(
         "qwen3_next", "Qwen 3 Next", "unpacked",
-        lora=(*_ATTENTION, *_GATED, "in_proj_ba", "in_proj_qkvz", "out_proj"), experts=True,
+        lora=(*_ATTENTION, "in_proj_ba", "in_proj_qkvz", "out_proj"), experts=True,
     ),
     ModelType("qwen3_5_text", "Qwen 3.5, 3.6 (text)", "unpacked", lora=(*_ATTENTION, *_GATED, *_DELTA)),
     ModelType(
-        "qwen3_5_moe_text", "Qwen 3.5, 3.6 MoE (text)", "unpacked", lora=(*_ATTENTION, *_GATED, *_DELTA), experts=True
+        "qwen3_5_moe_text", "Qwen 3.5, 3.6 MoE (text)", "unpacked", lora=(*_ATTENTION, *_DELTA), experts=True
     ),
     ModelType("gemma", "Gemma 1", sampled="native"),
     ModelType("gemma2", "Gemma 2", logits=("final_logit_softcapping",)),
@@ -85,9 +85,9 @@ SUPPORTED = _table([
     ),
     ModelType("glm", "GLM 4 9B (2024)", lora=(*_ATTENTION, "gate_up_proj", "down_proj")),
     ModelType("glm4", "GLM 4 0414, Z1", lora=(*_ATTENTION, "gate_up_proj", "down_proj")),
-    ModelType("glm4_moe", "GLM 4.5, 4.6, 4.7", experts=True),
+    ModelType("glm4_moe", "GLM 4.5, 4.6, 4.7", lora=_ATTENTION, experts=True),
     ModelType("gpt_oss", "gpt-oss", lora=_ATTENTION, experts=True),
-    ModelType("deepseek_v3", "DeepSeek V3, R1", lora=(*_LATENT, *_GATED), experts=True),
+    ModelType("deepseek_v3", "DeepSeek V3, R1", lora=_LATENT, experts=True),
     ModelType("cohere", "Command R", logits=("logit_scale",)),
     ModelType("cohere2", "Command A, R7B", logits=("logit_scale",)),
     ModelType(

@@ -12,6 +12,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers.core_model_loading import revert_weight_conversion
 
 from burnish.errors import UserError
 from burnish.models.adapters import LoraSpec, adapter_names, delta, load_adapter, save_adapter, save_tensors
@@ -58,7 +59,7 @@ def merged(view: View) -> Iterator[tuple[str, Tensor]]:
 def save_model(view: View, folder: Path) -> None:
     """The role as a plain causal language model with its tokenizer; adapters are merged into it."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_tensors(dict(merged(view)), folder / "model.safetensors")
+    save_tensors(_as_published(view.backbone, dict(merged(view))), folder / "model.safetensors")
     _save_surroundings(view.backbone, folder)
 
 
@@ -80,7 +81,7 @@ def save_reward_model(view: View, folder: Path, *, base: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     weights = {n.removeprefix("lm_head."): t for n, t in merged(view) if not n.startswith("lm_head.")}
     weights["score.weight"] = (view.head.linear.weight * view.head.gain).detach().to(view.backbone.embeddings.dtype)
-    save_tensors(weights, folder / "model.safetensors")
+    save_tensors(_as_published(view.backbone, weights), folder / "model.safetensors")
     save_tensors(view.head.state_dict(), folder / _HEAD)
     _save_surroundings(view.backbone, folder)
     config = json.loads((folder / "config.json").read_text())
@@ -130,6 +131,11 @@ def load_reward_model(folder: Path, load: Load = load_backbone) -> View:
     """A reward model as a full copy. Its backbone is loaded, by `load`, as a causal model whose language-model head goes unused."""
     backbone = load(str(folder), scalar_head=True)
     return View(backbone, head=load_head(folder, backbone.width))
+
+
+def _as_published(backbone: Backbone, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights by the names and shapes of the family's checkpoints, which transformers joins when it loads them (experts)."""
+    return revert_weight_conversion(backbone.model, weights)
 
 
 def _save_surroundings(backbone: Backbone, folder: Path) -> None:
