@@ -16,8 +16,8 @@ sampled   native: by Burnish's own engine; transformers: by that library's
           cached generation, which is slower.
 LoRA on   the linear layers that adapters are put on.
 *         a mixture of experts: under LoRA experts and router stay frozen (PEFT
-          would take gate, up and down for the experts). No router loss is added,
-          neither then nor when all weights are trained."""
+          would take gate, up and down for the experts). No router loss is
+          added, neither then nor when all weights are trained."""
 
 
 def show() -> None:
