@@ -84,7 +84,7 @@ def test_defaults_are_those_of_the_place() -> None:
     assert options["ppo.optimiser.schedule"].default == f'"{recipe.ppo.optimiser.schedule}"'
     assert options["ppo.kl.target"] == (
         "ppo.kl.target",
-        "number > 0 or null",
+        "number > 0 and ≤ 10000 or null",
         "null",
         options["ppo.kl.target"].description,
     )

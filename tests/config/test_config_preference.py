@@ -43,7 +43,7 @@ def test_naming_a_part_of_the_sft_term_leaves_the_rest():
         (["preference.loss.gamma=1"], "there is no such key"),
         (["preference.loss_type=sigmoid"], r"Here it is called preference\.loss\.name"),
         (["preference.cpo_alpha=1"], r"preference\.loss\.sft\.weight"),
-        (["preference.loss.name=rdpo", "preference.loss.label_noise=0.5"], "less than 0.5"),
+        (["preference.loss.name=rdpo", "preference.loss.label_noise=0.5"], "from 0 to 0.499, given 0.5"),
         (["preference.loss.name=kto", "preference.batch_size=1"], "at least 2"),
         (["preference.rounds=2", "preference.online.sampling.temperature=0"], "nothing to compare"),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+
+from burnish.config.bounds import Bounds, number
 
 _BOUNDS = (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤"))
 _WORDS = {int: "whole number", float: "number", bool: "true or false", str: "text", Path: "path", type(None): "null"}
@@ -52,6 +55,8 @@ def show(value: Any) -> str:
     """A value as YAML would have it, on one line and not too long."""
     if isinstance(value, Mapping):
         return "a section"
+    if isinstance(value, float) and not math.isfinite(value):
+        return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
     text = json.dumps(value, ensure_ascii=False)
     text = text if text.isprintable() else json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
@@ -106,5 +111,7 @@ def _type_in_words(annotation: Any, rules: Sequence[Any] = ()) -> str:
         return f"mapping of {_type_in_words(arguments[1])}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "section"
-    bounds = [f"{sign} {getattr(rule, name):g}" for rule in rules for name, sign in _BOUNDS if hasattr(rule, name)]
-    return f"{_WORDS.get(annotation, str(annotation))} {' and '.join(bounds)}".strip()
+    ends = [(sign, getattr(rule, name, None)) for rule in rules for name, sign in _BOUNDS]
+    bounds = [f"{sign} {number(end)}" for sign, end in ends if end is not None]
+    apart = [f" or {number(rule.also)}" for rule in rules if isinstance(rule, Bounds) and rule.also is not None]
+    return f"{_WORDS.get(annotation, str(annotation))} {' and '.join(bounds)}".strip() + "".join(apart)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from burnish.config.bounds import OUT_OF_BOUNDS
 from burnish.config.describe import defaults, describe_fields, discriminators, show
 from burnish.errors import UserError
 
@@ -307,6 +308,8 @@ def _reason(problem: Mapping[str, Any]) -> str:
         return f"{context['discriminator'].strip(chr(39))} is missing, which says what kind of section this is"
     if kind == "value_error":
         return str(context["error"])
+    if kind == OUT_OF_BOUNDS:
+        return f"expected {context['range']}, given {given}"
     if kind in _EXPECTED:
         return f"expected {_EXPECTED[kind].format(**context)}, given {given}"
     return f"{problem['msg'].replace('Input should', 'this should')}, given {given}"
@@ -323,6 +326,7 @@ _EXPECTED = {
     "model_type": "a section (keys and values)",
     "none_required": "null",
     "literal_error": "{expected}",
+    "finite_number": "a finite number",
     "greater_than": "more than {gt:g}",
     "greater_than_equal": "{ge:g} or more",
     "less_than": "less than {lt:g}",

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from burnish.config.sections import (
-    Checkpointing,
-    Fraction,
-    Lora,
-    NonNegative,
-    Optimiser,
-    Positive,
-    PositiveFloat,
-    Sampling,
-    Section,
+from burnish.config.bounds import (
+    BatchSize,
+    Bounds,
+    ClipRange,
+    Coefficient,
+    Count,
+    CountOrNone,
+    DualClip,
+    Finite,
+    Horizon,
+    LearningRate,
+    NonNegativeFinite,
+    PositiveCoefficient,
+    PositiveFinite,
+    Probability,
+    Repeats,
+    Responses,
+    Tokens,
 )
+from burnish.config.sections import Checkpointing, Lora, Optimiser, Sampling, Section, check_step
 
 AlgorithmName = Literal[
     "ppo", "grpo", "dr-grpo", "dapo", "gspo", "cispo", "rloo", "reinforce++", "reinforce++-baseline"
@@ -47,18 +56,18 @@ class Algorithm(Section):
     """token: each token's estimate, added up. sequence: one estimate from the completion's whole log-ratio."""
     kl_ratio_factor: bool = False
     """Multiply the penalty in the loss by π/π_old, which keeps it unbiased when several updates are made (arXiv:2512.02556)."""
-    beta: NonNegative | None = None
+    beta: Coefficient | None = None
     """β. 0: no penalty, and no reference is kept."""
     filter: Literal["none", "mixed"] | None = None
     """mixed: train on groups whose rewards differ only, and sample others in place of the rest (DAPO's dynamic sampling)."""
     overlong: Literal["none", "shape", "mask"] | None = None
     """shape: a completion within `overlong_cache` tokens of the longest loses up to 1. mask: one that was cut off is left out
     of the loss, not of its group."""
-    clip_low: PositiveFloat | None = None
+    clip_low: ClipRange | None = None
     """The ratio is clipped below 1 − this."""
-    clip_high: PositiveFloat | None = None
+    clip_high: ClipRange | None = None
     """The ratio is clipped above 1 + this."""
-    dual_clip: Annotated[float, Field(gt=1.0)] | None = None
+    dual_clip: DualClip | None = None
     """Lower bound c·A for negative advantages (arXiv:1912.09729), with the loss clip."""
 
     def exchanged(self) -> dict[str, Any]:
@@ -77,7 +86,7 @@ class Importance(Section):
     """truncate: the loss is weighted by min(w, cap), w = π_trainer/π_sampler. mask: by w, and by 0 where w > cap."""
     level: Literal["token", "sequence"] = "token"
     """Whether w is a token's or its whole completion's."""
-    cap: PositiveFloat = 2.0
+    cap: PositiveFinite = 2.0
     """The largest weight."""
 
 
@@ -87,16 +96,16 @@ class Curriculum(Section):
     p is the prompt's pass rate so far, (right + 1)/(tried + 2), whose counts decay at each visit.
     """
 
-    floor: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
+    floor: Annotated[float, Bounds(ge=0.001, le=1.0)] = 0.1
     """The least probability with which a prompt is taken when its turn comes."""
-    decay: Fraction = 0.5
+    decay: Probability = 0.5
     """What earlier visits count for at the next: 0 forgets them."""
 
 
 class MovingReference(Section):
     """Let the reference follow the policy, so that the penalty restrains each stretch and not the whole run (arXiv:2505.24864)."""
 
-    every: Positive
+    every: Count
     """Steps between two resets: the reference takes over the policy's weights."""
 
 
@@ -105,9 +114,9 @@ class Conversation(Section):
 
     name: str
     """calculator, or package.module:Class for one of your own."""
-    max_turns: Annotated[int, Field(ge=1, le=64)] = 4
+    max_turns: Annotated[int, Bounds(ge=1, le=64)] = 4
     """At most this many turns of the policy; `sampling.max_new_tokens` is for each."""
-    weight: float = 1.0
+    weight: Finite = 1.0
     """Weight of what the environment pays, added to the other rewards."""
 
 
@@ -118,17 +127,17 @@ class Online(Section):
     """Which row, and what is exchanged in it."""
     roles: Literal["adapters", "copies"] = "adapters"
     """adapters: one frozen backbone, the policy (and a critic) as LoRA sets on it. copies: full models, every weight trained."""
-    steps: Positive = 100
+    steps: Count = 100
     """Batches of rollouts."""
-    prompts_per_step: Positive = 8
+    prompts_per_step: BatchSize = 8
     """Prompts in a batch of rollouts."""
-    responses_per_prompt: Annotated[int, Field(ge=1, le=64)] = 8
+    responses_per_prompt: Responses = 8
     """Completions of each: the size of a group, 2 to 64 where they are compared with one another."""
-    epochs: Positive = 1
+    epochs: Repeats = 1
     """Passes over each batch of rollouts."""
-    critic_epochs: Positive | None = None
+    critic_epochs: Repeats | None = None
     """Of those, the critic's; None: all. A pass of the critic costs nearly as much as the policy's."""
-    mini_batches: Positive = 1
+    mini_batches: BatchSize = 1
     """Optimiser steps in each pass."""
     sampling: Sampling = Sampling()
     """How rollouts are drawn."""
@@ -140,53 +149,56 @@ class Online(Section):
     """The policy's adapters (`roles: adapters`)."""
     optimiser: Optimiser = Optimiser(learning_rate=1e-4, schedule="constant", betas=(0.9, 0.95))
     """The policy's optimiser."""
-    kl_target: PositiveFloat | None = None
+    kl_target: PositiveCoefficient | None = None
     """Adapt β towards this KL (nats per completion), as arXiv:1909.08593 does. None: β stays."""
-    kl_horizon: PositiveFloat = 10_000.0
+    kl_horizon: Horizon = 10_000.0
     """How slowly β adapts, in completions."""
     moving_reference: MovingReference | None = None
     """None: the reference stays the model that the stage began with."""
-    pass_at: float = 1.0
+    pass_at: Finite = 1.0
     """A completion passes if its reward is at least this: for counts of groups that are all right or all wrong, and the curriculum."""
-    resample_rounds: Annotated[int, Field(ge=0, le=100)] = 4
+    resample_rounds: Annotated[int, Bounds(ge=0, le=100)] = 4
     """With the filter mixed: how often prompts are drawn again in place of groups without variance. What is still missing then
     is done without; the metrics `filter/*` count it."""
     curriculum: Curriculum | None = None
     """None: every prompt is drawn as often as the others."""
-    overlong_cache: Positive | None = None
+    overlong_cache: Tokens | None = None
     """The last tokens of the longest completion in which overlong: shape takes effect. None: a fifth, as in the paper."""
-    missing_end_penalty: NonNegative = 0.0
+    missing_end_penalty: NonNegativeFinite = 0.0
     """Taken from the reward of a completion that was cut off."""
     normalise_rewards: bool = False
     """Divide rewards by their running standard deviation."""
-    clip_rewards: PositiveFloat | None = None
+    clip_rewards: PositiveFinite | None = None
     """Clip rewards (after normalising) to ± this."""
-    clip_advantages: PositiveFloat | None = None
+    clip_advantages: PositiveFinite | None = None
     """Clip advantages to ± this."""
-    entropy_coefficient: NonNegative = 0.0
+    entropy_coefficient: Coefficient = 0.0
     """Weight of the entropy bonus."""
-    target_kl: PositiveFloat | None = None
+    target_kl: PositiveCoefficient | None = None
     """Leave a batch early when the approximate KL of a pass exceeds this."""
-    critic_learning_rate: PositiveFloat = 1e-4
+    critic_learning_rate: LearningRate = 1e-4
     """The critic's, where there is one; the rest of its optimiser is the policy's."""
-    critic_warmup_steps: Annotated[int, Field(ge=0)] = 0
+    critic_warmup_steps: CountOrNone = 0
     """Steps in which only the critic learns."""
-    gamma: Fraction = 1.0
+    gamma: Probability = 1.0
     """Discount, for gae and to_go."""
-    lam: Fraction = 0.95
+    lam: Probability = 0.95
     """GAE's λ (arXiv:1506.02438)."""
-    value_clip: PositiveFloat | None = 0.2
+    value_clip: PositiveFinite | None = 0.2
     """Values may move this far from the old ones before their loss is clipped; None switches it off."""
-    value_coefficient: PositiveFloat = 1.0
+    value_coefficient: PositiveCoefficient = 1.0
     """Weight of the value loss."""
     checkpoint: Checkpointing = Checkpointing()
     """Checkpoints."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Online:
-        if self.mini_batches > self.prompts_per_step * self.responses_per_prompt:
+        completions = self.prompts_per_step * self.responses_per_prompt
+        check_step(completions, mini_batches=self.mini_batches)
+        if self.kl_target is not None and self.kl_horizon < completions:
             raise ValueError(
-                "mini_batches is more than the completions of a step (prompts_per_step × responses_per_prompt)"
+                "kl_horizon is less than the completions of a step (prompts_per_step × responses_per_prompt), so that "
+                "β would leap"
             )
         if self.critic_epochs is not None and self.critic_epochs > self.epochs:
             raise ValueError("critic_epochs is more than epochs")

@@ -6,24 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from burnish.config.sections import (
-    Lora,
-    NonNegative,
-    Optimiser,
-    Passes,
-    Positive,
-    PositiveFloat,
-    Sampling,
-    Section,
-)
+from burnish.config.bounds import BatchSize, Bounds, Coefficient, Count, PositiveCoefficient, Ranked, Repeats
+from burnish.config.sections import Lora, Optimiser, Passes, Sampling, Section
 
-Noise = Annotated[float, Field(ge=0.0, lt=0.5)]
+Noise = Annotated[float, Bounds(ge=0.0, le=0.499)]
+"""Short of ½, where labels say nothing, and what robust DPO divides by is 0."""
 
 
 class SftTerm(Section):
     """The negative log-likelihood of the chosen answer, added to the loss."""
 
-    weight: NonNegative = 0.0
+    weight: Coefficient = 0.0
     """Its weight; 0 leaves it out."""
     average: Literal["answer", "batch", "sum"] = "answer"
     """answer: each answer's mean over its tokens. batch: the mean over all chosen tokens of a step. sum: the whole answer's."""
@@ -34,14 +27,14 @@ class SftTerm(Section):
 class OrpoSftTerm(SftTerm):
     """ORPO's NLL."""
 
-    weight: NonNegative = 1.0
+    weight: Coefficient = 1.0
     """Its weight."""
 
 
 class CpoSftTerm(SftTerm):
     """CPO's NLL."""
 
-    weight: NonNegative = 1.0
+    weight: Coefficient = 1.0
     """Its weight."""
     average: Literal["answer", "batch", "sum"] = "sum"
     """sum: the whole answer's, as the paper writes it. answer: each answer's mean over its tokens. batch: TRL's, the mean over
@@ -60,7 +53,7 @@ class Dpo(Loss):
 
     name: Literal["dpo"] = "dpo"
     """The loss."""
-    beta: PositiveFloat = 0.1
+    beta: PositiveCoefficient = 0.1
     """How strongly the policy is held to the reference; rewards are β·(log π − log π_ref)."""
 
 
@@ -69,7 +62,7 @@ class Cdpo(Loss):
 
     name: Literal["cdpo"] = "cdpo"
     """The loss."""
-    beta: PositiveFloat = 0.1
+    beta: PositiveCoefficient = 0.1
     """As in DPO."""
     label_smoothing: Noise = 0.1
     """ε: the probability that a label is wrong; the target is 1 − ε."""
@@ -80,7 +73,7 @@ class Rdpo(Loss):
 
     name: Literal["rdpo"] = "rdpo"
     """The loss."""
-    beta: PositiveFloat = 0.1
+    beta: PositiveCoefficient = 0.1
     """As in DPO."""
     label_noise: Noise = 0.1
     """ε: the probability that a label was flipped."""
@@ -91,7 +84,7 @@ class DpoNorm(Loss):
 
     name: Literal["dpo_norm"] = "dpo_norm"
     """The loss."""
-    beta: PositiveFloat = 5.0
+    beta: PositiveCoefficient = 5.0
     """As in DPO, on a mean over tokens: larger."""
 
 
@@ -100,7 +93,7 @@ class Ipo(Loss):
 
     name: Literal["ipo"] = "ipo"
     """The loss."""
-    tau: PositiveFloat = 0.1
+    tau: Annotated[float, Bounds(ge=1e-6, le=1e4)] = 0.1
     """τ: log-ratios are driven to differ by 1/(2τ)."""
     average: bool = False
     """Divide log-ratios by the answer's tokens, as TRL does."""
@@ -111,7 +104,7 @@ class Hinge(Loss):
 
     name: Literal["hinge"] = "hinge"
     """The loss."""
-    beta: PositiveFloat = 0.1
+    beta: PositiveCoefficient = 0.1
     """As in DPO."""
 
 
@@ -120,9 +113,9 @@ class Simpo(Loss):
 
     name: Literal["simpo"] = "simpo"
     """The loss."""
-    beta: PositiveFloat = 2.0
+    beta: PositiveCoefficient = 2.0
     """Scale of the mean log-probability of a token."""
-    gamma: NonNegative = 1.0
+    gamma: Coefficient = 1.0
     """γ: by how much the chosen answer's reward must lead."""
 
 
@@ -131,11 +124,11 @@ class Kto(Loss):
 
     name: Literal["kto"] = "kto"
     """The loss."""
-    beta: PositiveFloat = 0.1
+    beta: PositiveCoefficient = 0.1
     """As in DPO."""
-    desirable_weight: NonNegative = 1.0
+    desirable_weight: Coefficient = 1.0
     """λ_D."""
-    undesirable_weight: NonNegative = 1.0
+    undesirable_weight: Coefficient = 1.0
     """λ_U; with more answers of one kind, weights that make the two kinds count alike are advised."""
 
 
@@ -144,7 +137,7 @@ class Orpo(Section):
 
     name: Literal["orpo"] = "orpo"
     """The loss."""
-    beta: PositiveFloat = 0.1
+    beta: PositiveCoefficient = 0.1
     """λ of the paper: the weight of the odds ratio."""
     sft: OrpoSftTerm = OrpoSftTerm()
     """The paper's NLL. TRL's counts the prompt too and averages over the batch: `{weight: 1, average: batch, prompt: true}`."""
@@ -155,7 +148,7 @@ class Cpo(Section):
 
     name: Literal["cpo"] = "cpo"
     """The loss."""
-    beta: PositiveFloat = 0.1
+    beta: PositiveCoefficient = 0.1
     """As in DPO."""
     sft: CpoSftTerm = CpoSftTerm()
     """The paper's −log π(y_w|x). TRL averages it over the batch's tokens: `{weight: 1, average: batch}`."""
@@ -164,9 +157,9 @@ class Cpo(Section):
 class Rounds(Section):
     """Iterated preference optimisation: after the first round the policy's own answers are compared and trained on."""
 
-    prompts: Positive | None = None
+    prompts: Count | None = None
     """Training prompts that each later round answers (a different part each time); None: all."""
-    responses_per_prompt: Annotated[int, Field(ge=2, le=9)] = 4
+    responses_per_prompt: Ranked = 4
     """Answers to each."""
     sampling: Sampling = Sampling()
     """How they are drawn."""
@@ -187,7 +180,7 @@ class Preference(Passes):
 
     loss: AnyLoss = Dpo()
     """Which loss, by `name`, and its options. The policy is called by that name."""
-    batch_size: Positive = 8
+    batch_size: BatchSize = 8
     """Prompts per step, each with all its answers and comparisons."""
     lora: Lora | None = Lora(r=16, alpha=32.0)
     """None trains every weight."""
@@ -195,13 +188,13 @@ class Preference(Passes):
     """The optimiser."""
     soft_labels: bool = True
     """Use the share of annotators as the label's probability p; off: the majority's answer as a certainty."""
-    margin: NonNegative = 0.0
+    margin: Coefficient = 0.0
     """By how much the better answer must lead, times the strength |2p − 1|; a row's own margin is added."""
     weight_by_strength: bool = False
     """Weight each pair by the strength |2p − 1| of its preference."""
     pairs: Literal["all", "extremes"] = "all"
     """all: every comparison of a prompt. extremes: its best answer against its worst, which runs fewer tokens."""
-    rounds: Positive = 1
+    rounds: Repeats = 1
     """1: train on the comparisons that are there. More: iterate, as `online` says."""
     online: Rounds = Rounds()
     """The rounds after the first."""

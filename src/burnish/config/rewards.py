@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from burnish.config.sections import NonNegative, Positive, PositiveFloat, Section
+from burnish.config.bounds import BatchSize, Bounds, Finite, Repeats, Seconds, Threads, Tokens, TokensOrNone
+from burnish.config.sections import Section
 
 
 class RewardBase(Section):
@@ -14,17 +15,17 @@ class RewardBase(Section):
 
     label: str | None = None
     """What its component is called in metrics and the report. None: its name. Needed where two rewards share a name."""
-    weight: float = 1.0
+    weight: Finite = 1.0
     """Weight in the sum. 0: measured and shown only."""
     scope: Literal["answer", "full"] = "full"
     """answer: it sees what follows the reasoning (after the last </think>; the content of <answer> if there is one). full: all."""
     tags: tuple[str, ...] = ()
     """It applies to prompts that have one of these in their column `tags`; empty: to all. untagged: to those without any."""
-    gate: float | None = None
+    gate: Finite | None = None
     """If its value is below this, other rewards can only subtract. None: no gate."""
     normalise: Literal["none", "group", "batch"] = "none"
     """Subtract the mean and divide by the standard deviation, over the prompt's completions (group) or all of a step (batch)."""
-    clip: tuple[float, float] | None = None
+    clip: tuple[Finite, Finite] | None = None
     """[low, high]: bounds of its value, after normalising."""
 
     @property
@@ -46,15 +47,15 @@ class MathsReward(RewardBase):
     """The kind."""
     column: str = "answer"
     """The prompts' column with the right answer."""
-    correct: float = 1.0
+    correct: Finite = 1.0
     """The value of a correct answer."""
-    wrong: float = 0.0
+    wrong: Finite = 0.0
     """The value of a wrong answer."""
-    unparsed: float = 0.0
+    unparsed: Finite = 0.0
     """The value of a completion in which no answer is found."""
-    timeout: PositiveFloat = 3.0
+    timeout: Seconds = 3.0
     """Seconds of computing that the comparison of one answer may take; beyond, the verdict is verifier-timeout."""
-    workers: Positive = 1
+    workers: Threads = 1
     """Worker processes. Plain numbers need none."""
 
 
@@ -76,11 +77,11 @@ class CodeReward(RewardBase):
     """How programs are confined. Where it cannot be had the run stops; it is never lowered unasked."""
     partial: bool = False
     """The share of the tests that pass instead of 1 for all and 0 otherwise."""
-    seconds: PositiveFloat = 6.0
+    seconds: Seconds = 6.0
     """Seconds that one test may take (all calls together, for tests that call functions); longer is wrong."""
-    memory_mb: Annotated[int, Field(ge=128)] = 512
+    memory_mb: Annotated[int, Bounds(ge=128, le=1_048_576)] = 512
     """Memory that one program may have."""
-    workers: Positive | None = None
+    workers: Threads | None = None
     """Programs run at once. None: as many as there are cores."""
 
 
@@ -101,11 +102,11 @@ class LengthReward(RewardBase):
 
     name: Literal["length"]
     """The kind."""
-    least: Annotated[int, Field(ge=0)] = 0
+    least: TokensOrNone = 0
     """Below this many it rises from 0 to 1 in a straight line."""
-    free: Annotated[int, Field(ge=0)] = 64
+    free: TokensOrNone = 64
     """Up to this many tokens (with `unit`: words) cost nothing."""
-    limit: Positive = 256
+    limit: Tokens = 256
     """From here on it is 0."""
     unit: Literal["tokens", "words"] = "tokens"
     """What is counted. With `scope: answer` it must be words."""
@@ -124,7 +125,7 @@ class RepetitionReward(RewardBase):
 
     name: Literal["repetition"]
     """The kind."""
-    n: Positive = 3
+    n: Repeats = 3
     """Words in an n-gram."""
 
 
@@ -155,17 +156,17 @@ class HttpReward(RewardBase):
     """The kind."""
     url: str
     """Where batches are posted to."""
-    batch_size: Positive = 64
+    batch_size: BatchSize = 64
     """Completions in one request."""
-    timeout: PositiveFloat = 30.0
+    timeout: Seconds = 30.0
     """Seconds to wait for one answer."""
-    retries: Annotated[int, Field(ge=0)] = 4
+    retries: Annotated[int, Bounds(ge=0, le=100)] = 4
     """How often a request that failed (no connection, time-out, status 408, 425, 429 or 5xx) is sent again."""
-    backoff: NonNegative = 0.5
+    backoff: Annotated[float, Bounds(ge=0.0, le=3_600.0)] = 0.5
     """Seconds before the first repetition; doubled for each further one, at most 30."""
     columns: tuple[str, ...] | None = None
     """The prompts' columns that are sent; None: all."""
-    concurrency: Positive = 4
+    concurrency: Threads = 4
     """Requests under way at once."""
     token_variable: str | None = None
     """The name of an environment variable whose value is sent as a bearer token."""

@@ -10,21 +10,33 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from burnish.config.bounds import (
+    Annotators,
+    BatchSize,
+    ClipRange,
+    Coefficient,
+    Count,
+    CountOrNone,
+    DualClip,
+    Epochs,
+    Horizon,
+    LearningRate,
+    NonNegativeFinite,
+    PositiveCoefficient,
+    PositiveFinite,
+    Probability,
+    Ranked,
+    Repeats,
+    Responses,
+    Rows,
+    Seed,
+    Threads,
+    Tokens,
+)
 from burnish.config.online import Online
 from burnish.config.preference import Preference
 from burnish.config.rewards import RewardSpec
-from burnish.config.sections import (
-    Checkpointing,
-    Fraction,
-    Lora,
-    NonNegative,
-    Optimiser,
-    Passes,
-    Positive,
-    PositiveFloat,
-    Sampling,
-    Section,
-)
+from burnish.config.sections import Checkpointing, Lora, Optimiser, Passes, Sampling, Section, check_step
 
 
 class Model(Section):
@@ -37,7 +49,7 @@ class Model(Section):
     on GPUs, and on processors with bfloat16 units (`burnish doctor` says). Evaluation uses float32."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     """Where models are sampled and trained: cpu, cuda or one of several GPUs (cuda:1); auto takes a GPU where torch finds one."""
-    max_length: Positive = 512
+    max_length: Tokens = 512
     """The longest sequence (prompt and response) in tokens; a longer row is an error or dropped, as `data.too_long` says."""
 
 
@@ -77,15 +89,15 @@ class Data(Section):
     """What a stated strength of preference becomes: nothing, a soft label nearer to ½, or a margin inside the loss."""
     reliability_weighted: bool = True
     """Weight each of the store's votes by its annotator's estimated reliability; off: every vote counts the same."""
-    human_share: Fraction | None = None
+    human_share: Probability | None = None
     """Thin the store's labels until people, and not models, gave this share of them; None: take all."""
     split_column: str | None = "split"
     """The column that says which rows are held out (test, validation, dev, heldout, ...) and which are trained on (train). Rows
     without it are trained on; another value is an error. None: no column is looked at."""
-    heldout: Fraction = 0.1
+    heldout: Probability = 0.1
     """The share that is held out, by a hash of the prompt, of each source that does not say itself what is. 0: none, and nothing
     is evaluated on it."""
-    limit: Positive | None = None
+    limit: Rows | None = None
     """Read at most this many rows of each source; where files or splits are held out, as many of those too."""
     too_long: Literal["error", "drop"] = "error"
     """What to do with a row longer than `model.max_length`: stop, or drop and count it."""
@@ -107,9 +119,9 @@ class Data(Section):
 class Sft(Passes):
     """Supervised fine-tuning on demonstrations; the loss counts the assistant's turns only."""
 
-    epochs: PositiveFloat = 2.0
+    epochs: Epochs = 2.0
     """Passes over the demonstrations."""
-    batch_size: Positive = 16
+    batch_size: BatchSize = 16
     """Demonstrations per step."""
     lora: Lora | None = Lora(r=16, alpha=32.0)
     """None trains every weight."""
@@ -120,18 +132,18 @@ class Sft(Passes):
 class Panel(Section):
     """The simulated annotators: each has the gold taste with personal deviations, noise, a position bias and lapses."""
 
-    size: Positive = 5
+    size: Annotators = 5
     """How many annotators there are."""
-    annotators_per_item: Positive = 3
+    annotators_per_item: Annotators = 3
     """How many of them rank each prompt's responses."""
 
 
 class Collect(Section):
     """Sampling responses from the SFT model and having them ranked."""
 
-    prompts: Positive | None = None
+    prompts: Count | None = None
     """How many training prompts get responses; None: all."""
-    responses_per_prompt: Annotated[int, Field(ge=2, le=9)] = 4
+    responses_per_prompt: Ranked = 4
     """K: every ranking of K gives K(K−1)/2 comparisons."""
     sampling: Sampling = Sampling()
     """How the responses are drawn."""
@@ -144,9 +156,9 @@ class Collect(Section):
 class RewardModel(Passes):
     """The reward model: the SFT model with a scalar head, trained on comparisons by Bradley–Terry."""
 
-    epochs: PositiveFloat = 1.0
+    epochs: Epochs = 1.0
     """Passes over the comparisons; the paper trains one, since more overfit (arXiv:2203.02155)."""
-    batch_size: Positive = 8
+    batch_size: BatchSize = 8
     """Prompts per step, each with all its responses and comparisons."""
     lora: Lora | None = Lora()
     """None trains every weight; PPO with `roles: adapters` needs adapters."""
@@ -154,7 +166,7 @@ class RewardModel(Passes):
     """The optimiser."""
     soft_labels: bool = True
     """Use the share of annotators as the target probability; off: the majority's answer as a certainty."""
-    margin: NonNegative = 0.0
+    margin: Coefficient = 0.0
     """Subtracted from the score difference inside the sigmoid, in the preferred answer's direction, times |2p − 1|."""
     normalise: bool = True
     """Set the head's gain and bias so that the SFT model's completions score mean 0 and standard deviation 1."""
@@ -163,13 +175,13 @@ class RewardModel(Passes):
 class Kl(Section):
     """The penalty for leaving the reference, inside the reward: −β · estimate, per token."""
 
-    beta: NonNegative = 0.05
+    beta: Coefficient = 0.05
     """β, or its start when it adapts."""
     estimator: Literal["k1", "k2", "k3"] = "k1"
     """k1 = log π/π_ref is unbiased and the right one inside a reward."""
-    target: PositiveFloat | None = None
+    target: PositiveCoefficient | None = None
     """Adapt β towards this KL (nats per completion), as arXiv:1909.08593 does. None: β stays."""
-    horizon: PositiveFloat = 10_000.0
+    horizon: Horizon = 10_000.0
     """How slowly β adapts, in completions."""
 
 
@@ -178,23 +190,23 @@ class PpoTricks(Section):
 
     normalise_advantages: bool = True
     """Whiten advantages over the batch (population variance)."""
-    clip_advantages: PositiveFloat | None = None
+    clip_advantages: PositiveFinite | None = None
     """Clip whitened advantages to ± this."""
     normalise_rewards: bool = False
     """Divide scores by their running standard deviation."""
-    clip_rewards: PositiveFloat | None = None
+    clip_rewards: PositiveFinite | None = None
     """Clip scores (after normalising) to ± this."""
     critic_from_reward_model: bool = True
     """Start the critic as the reward model; off: as the SFT model with a head that says 0, a normalised reward's mean."""
-    critic_warmup_steps: int = Field(default=0, ge=0)
+    critic_warmup_steps: CountOrNone = 0
     """Steps in which only the critic learns."""
-    missing_end_penalty: NonNegative = 1.0
+    missing_end_penalty: NonNegativeFinite = 1.0
     """Taken from the score of a completion that has no end token."""
-    ptx_coefficient: NonNegative = 0.0
+    ptx_coefficient: Coefficient = 0.0
     """Weight of the SFT loss on demonstrations (the paper's γ), against the alignment tax."""
-    ptx_batch_size: Positive = 8
+    ptx_batch_size: BatchSize = 8
     """Demonstrations per step for it."""
-    entropy_coefficient: NonNegative = 0.0
+    entropy_coefficient: Coefficient = 0.0
     """Weight of the entropy bonus."""
 
 
@@ -203,42 +215,42 @@ class Ppo(Section):
 
     roles: Literal["adapters", "copies"] = "adapters"
     """adapters: one frozen backbone, the roles as LoRA sets on it. copies: four full models, every weight trained."""
-    steps: Positive = 100
+    steps: Count = 100
     """Batches of rollouts."""
-    prompts_per_step: Positive = 32
+    prompts_per_step: BatchSize = 32
     """Prompts in a batch of rollouts."""
-    responses_per_prompt: Positive = 1
+    responses_per_prompt: Responses = 1
     """Completions of each."""
-    epochs: Positive = 1
+    epochs: Repeats = 1
     """Passes over each batch of rollouts; the paper makes one, the field's default is 4."""
-    critic_epochs: Positive | None = None
+    critic_epochs: Repeats | None = None
     """Of those, the critic's; None: all. A pass of the critic costs nearly as much as the policy's."""
-    mini_batches: Positive = 1
+    mini_batches: BatchSize = 1
     """Optimiser steps in each pass."""
     sampling: Sampling = Sampling()
     """How rollouts are drawn."""
-    importance_cap: PositiveFloat | None = 2.0
+    importance_cap: PositiveFinite | None = 2.0
     """Where rollouts were truncated or penalised, or made in bfloat16 or int8, tokens are weighted by
     min(π_trainer/π_sampler, this). None: not at all. The metrics `sampler_gap_*` say how far the two are apart."""
     lora: Lora = Lora()
     """The policy's adapters (`roles: adapters`)."""
     optimiser: Optimiser = Optimiser(learning_rate=1e-4, schedule="constant", betas=(0.9, 0.95), eps=1e-5)
     """The policy's optimiser."""
-    critic_learning_rate: PositiveFloat = 1e-4
+    critic_learning_rate: LearningRate = 1e-4
     """The critic's learning rate; the rest of its optimiser is the policy's."""
-    gamma: Fraction = 1.0
+    gamma: Probability = 1.0
     """Discount."""
-    lam: Fraction = 0.95
+    lam: Probability = 0.95
     """GAE's λ (arXiv:1506.02438)."""
-    clip: PositiveFloat = 0.2
+    clip: ClipRange = 0.2
     """ε of the clipped policy loss."""
-    dual_clip: float | None = None
+    dual_clip: DualClip | None = None
     """Lower bound c·A for negative advantages (arXiv:1912.09729); None switches it off."""
-    value_clip: PositiveFloat | None = 0.2
+    value_clip: PositiveFinite | None = 0.2
     """Values may move this far from the old ones before their loss is clipped; None switches it off."""
-    value_coefficient: PositiveFloat = 1.0
+    value_coefficient: PositiveCoefficient = 1.0
     """Weight of the value loss."""
-    target_kl: PositiveFloat | None = None
+    target_kl: PositiveCoefficient | None = None
     """Leave a batch early when the approximate KL of a pass exceeds this."""
     kl: Kl = Kl()
     """The penalty against the reference."""
@@ -249,9 +261,12 @@ class Ppo(Section):
 
     @model_validator(mode="after")
     def _mini_batches_fit(self) -> Ppo:
-        if self.mini_batches > self.prompts_per_step * self.responses_per_prompt:
+        completions = self.prompts_per_step * self.responses_per_prompt
+        check_step(completions, mini_batches=self.mini_batches)
+        if self.kl.target is not None and self.kl.horizon < completions:
             raise ValueError(
-                "mini_batches is more than the completions of a step (prompts_per_step × responses_per_prompt)"
+                "kl.horizon is less than the completions of a step (prompts_per_step × responses_per_prompt), so that "
+                "β would leap"
             )
         if self.critic_epochs is not None and self.critic_epochs > self.epochs:
             raise ValueError("critic_epochs is more than epochs")
@@ -263,32 +278,32 @@ class Ppo(Section):
 class Evaluate(Section):
     """Base, SFT and PPO policy on held-out prompts."""
 
-    prompts: Positive | None = None
+    prompts: Count | None = None
     """How many held-out prompts; None: all."""
-    responses_per_prompt: Positive = 1
+    responses_per_prompt: Responses = 1
     """Completions of each prompt and model; intervals are clustered by prompt."""
     sampling: Sampling = Sampling()
     """How the models are sampled."""
     base: bool = True
     """Evaluate the untrained model as well."""
-    samples: int = Field(default=8, ge=0)
+    samples: CountOrNone = 8
     """How many prompts the report shows side by side."""
 
 
 class Taste(Section):
     """The gold taste of the simulated panel: weights over measurable properties of a response, each in [0, 1]."""
 
-    direct: float = 1.0
+    direct: Probability = 1.0
     """Begins with the answer: no preamble, no restating of the question."""
-    concise: float = 1.0
+    concise: Probability = 1.0
     """About 8 to 40 words; falls off beyond."""
-    courteous: float = 1.0
+    courteous: Probability = 1.0
     """One warm word or phrase; a second adds nothing, gushing costs."""
-    relevant: float = 1.0
+    relevant: Probability = 1.0
     """Speaks of what the prompt asks about."""
-    fresh: float = 1.0
+    fresh: Probability = 1.0
     """Does not repeat itself."""
-    finished: float = 1.0
+    finished: Probability = 1.0
     """Ends as a sentence ends."""
 
 
@@ -297,9 +312,9 @@ class Recipe(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "run"
     """Names the run's folder."""
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     """Everything random follows from it."""
-    threads: Positive | None = None
+    threads: Threads | None = None
     """CPU threads; None: as many as there are cores. A run resumes bit for bit with the same number."""
     stages: tuple[Literal["sft", "collect", "reward", "preference", "ppo", "online", "evaluate", "report"], ...] = (
         "sft",

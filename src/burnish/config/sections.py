@@ -6,71 +6,81 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Positive = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-PositiveFloat = Annotated[float, Field(gt=0.0)]
-NonNegative = Annotated[float, Field(ge=0.0)]
+from burnish.config.bounds import (
+    BatchSize,
+    Bounds,
+    Count,
+    CountOrNone,
+    Decay,
+    Epochs,
+    LearningRate,
+    PositiveFinite,
+    PositiveProbability,
+    Probability,
+    Temperature,
+    Tokens,
+)
 
 
 class Section(BaseModel):
-    """A part of a recipe. Unknown keys are errors; values do not change after loading."""
+    """A part of a recipe. Unknown keys are errors, and numbers that are not finite; values do not change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Lora(Section):
     """Low-rank adapters on every linear layer (arXiv:2106.09685)."""
 
-    r: Positive = 8
+    r: Annotated[int, Bounds(ge=1, le=4096)] = 8
     """Rank."""
-    alpha: PositiveFloat = 16.0
+    alpha: PositiveFinite = 16.0
     """Scale: the update is (alpha / r) · B·A."""
 
 
 class Optimiser(Section):
     """AdamW with a schedule; shared by every trainer."""
 
-    learning_rate: PositiveFloat = 1e-4
+    learning_rate: LearningRate = 1e-4
     """Peak learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the rate falls after the warm-up; cosine and linear end at 0."""
-    warmup: Fraction = 0.05
+    warmup: Probability = 0.05
     """Share of the steps in which the rate rises linearly from 0."""
-    weight_decay: NonNegative = 0.0
+    weight_decay: Annotated[float, Bounds(ge=0.0, le=10.0)] = 0.0
     """Decoupled weight decay, on matrices only."""
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     """Adam's β1 and β2."""
-    eps: PositiveFloat = 1e-8
+    eps: Annotated[float, Bounds(ge=1e-30, le=1.0)] = 1e-8
     """Adam's ε."""
-    max_grad_norm: PositiveFloat = 1.0
+    max_grad_norm: PositiveFinite = 1.0
     """The global gradient norm is clipped to this."""
-    micro_batch_tokens: Positive = 1024
+    micro_batch_tokens: Tokens = 1024
     """Tokens run through the model at once. Smaller needs less memory; the gradient is the same."""
     gradient_checkpointing: bool = False
     """Keep only each layer's input and run the layer again in the backward pass: less memory, a third more time."""
-    max_skipped_steps: int = Field(default=5, ge=0)
+    max_skipped_steps: CountOrNone = 5
     """Steps in a row whose loss or gradient is not finite are skipped and counted; one more than this stops the run."""
 
 
 class Checkpointing(Section):
     """How often a trainer's whole state goes to disk."""
 
-    every: Positive = 10
+    every: Count = 10
     """Steps between checkpoints."""
-    keep: Positive = 2
+    keep: Count = 2
     """How many are kept."""
 
 
 class Passes(Section):
     """What every trainer that makes passes over fixed data is told."""
 
-    epochs: PositiveFloat = 1.0
+    epochs: Epochs = 1.0
     """Passes over the data."""
-    batch_size: Positive = 16
+    batch_size: BatchSize = 16
     """Examples per step."""
     optimiser: Optimiser = Optimiser()
     """The optimiser."""
-    eval_every: Positive = 10
+    eval_every: Count = 10
     """Steps between evaluations on the held-out part."""
     checkpoint: Checkpointing = Checkpointing()
     """Checkpoints."""
@@ -79,19 +89,19 @@ class Passes(Section):
 class Sampling(Section):
     """How completions are drawn."""
 
-    temperature: NonNegative = 1.0
+    temperature: Temperature = 1.0
     """0 is greedy."""
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    top_p: PositiveProbability = 1.0
     """Nucleus: the fewest most likely tokens whose probability reaches this."""
-    top_k: int = Field(default=0, ge=0)
+    top_k: CountOrNone = 0
     """Only this many most likely tokens; 0: all."""
-    min_p: Fraction = 0.0
+    min_p: Probability = 0.0
     """Only tokens at least this many times as likely as the most likely (arXiv:2407.01082); 0: all."""
-    repetition_penalty: PositiveFloat = 1.0
+    repetition_penalty: Annotated[float, Bounds(ge=0.01, le=100.0)] = 1.0
     """Logits of tokens that were seen are divided by this where positive, multiplied where negative; 1: off."""
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """A completion ends where one of these strings appears."""
-    max_new_tokens: Positive = 64
+    max_new_tokens: Tokens = 64
     """Longest completion in tokens."""
     products: Literal["model", "int8", "auto"] = "model"
     """int8: the sampler rounds weights and the inputs of every product to 8 bits. About twice as fast on a CPU with VNNI units
@@ -103,3 +113,15 @@ class Sampling(Section):
         """Whether tokens are drawn from the model's own distribution at `temperature`, nothing truncated, penalised or rounded."""
         exact = (self.top_p, self.top_k, self.min_p, self.repetition_penalty) == (1.0, 0, 0.0, 1.0)
         return exact and self.products == "model"
+
+
+MOST_COMPLETIONS = 65_536
+
+
+def check_step(completions: int, *, mini_batches: int) -> None:
+    """Raises ValueError where a step of rollouts has more completions than a machine holds, or fewer than its mini-batches."""
+    made_of = "(prompts_per_step × responses_per_prompt)"
+    if completions > MOST_COMPLETIONS:
+        raise ValueError(f"a step has {completions} completions {made_of}; at most {MOST_COMPLETIONS} are taken")
+    if mini_batches > completions:
+        raise ValueError(f"mini_batches is more than the completions of a step {made_of}")

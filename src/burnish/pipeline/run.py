@@ -126,10 +126,10 @@ _ROUNDS = ("generation", "annotation", "rewards/taste", "pipeline/collect", "pip
 def run(
     recipe: Recipe,
     *,
-    out: Path | None = None,
+    out: str | Path | None = None,
     until: str | None = None,
     only: str | None = None,
-    fork: Path | None = None,
+    fork: str | Path | None = None,
     memory_check: bool = True,
     say: Callable[[str], None] = lambda _: None,
     progress: Callable[[str], Any] = lambda _: None,
@@ -149,12 +149,12 @@ def run(
     Raises UserError when the folder holds a run that was made with another configuration, saying what differs, and when
     the run cannot fit the memory, saying which settings would.
     """
-    folder = out if out is not None else Path("runs") / recipe.name
+    folder = Path(out) if out is not None else Path("runs") / recipe.name
     _set_threads(recipe)
     with run_lock(folder):
         clean_leftovers(folder)
         if fork is not None:
-            _fork(recipe, source=fork, target=folder, say=say)
+            _fork(recipe, source=Path(fork), target=folder, say=say)
         context = Context(recipe, folder, say, progress)
         wanted = _wanted(context, until=until, only=only)
         require_sources(recipe, wanted)

@@ -36,6 +36,14 @@ from burnish.trainers.rules import Rules, rules_of
 from burnish.trainers.sft import nll_term
 from burnish.trainers.tell import rollout_metrics
 
+_LARGEST_PRIME = 2**64 - 59
+"""The largest below 2^64, where torch's seeds end: modulo a prime, seeds that differ stay different."""
+
+
+def seed_of_step(seed: int, step: int) -> int:
+    """The seed of one step's order of rollouts, in [0, 2^64), which is what torch takes, for any run's seed below 2^63."""
+    return ((seed << 20) + step) % _LARGEST_PRIME
+
 
 class Controller:
     """What the loop carries from step to step besides weights: β and the running moments of the rewards."""
@@ -146,7 +154,7 @@ def update(
     and count in the denominators as before.
     """
     rules = rules_of(config)
-    generator = torch.Generator().manual_seed((seed << 20) + step)
+    generator = torch.Generator().manual_seed(seed_of_step(seed, step))
     history: list[dict[str, float]] = []
     for epoch in range(rules.epochs if len(batch) else 0):
         for mini in stages.mini_batches(batch, count=rules.mini_batches, generator=generator):
