@@ -54,7 +54,7 @@ class Optimiser(Section):
     """Adam's ε."""
     max_grad_norm: PositiveFinite = 1.0
     """The global gradient norm is clipped to this."""
-    micro_batch_tokens: Tokens = 1024
+    micro_batch_tokens: Annotated[int, Bounds(ge=1, le=2**31 - 1)] = 1024
     """Tokens run through the model at once. Smaller needs less memory; the gradient is the same."""
     gradient_checkpointing: bool = False
     """Keep only each layer's input and run the layer again in the backward pass: less memory, a third more time."""
