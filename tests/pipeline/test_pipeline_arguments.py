@@ -12,7 +12,8 @@ from burnish.config.schema import Recipe
 from burnish.runs.metrics import read_metrics
 
 SMALL = [
-    "model.name=tiny", "threads=1", "sft.epochs=0.1", "collect.prompts=4", "collect.sampling.max_new_tokens=4",
+    "model.name=tiny", "threads=1", "data.demonstrations=builtin:quickstart/demonstrations",
+    "data.prompts=builtin:quickstart/prompts", "sft.epochs=0.1", "collect.prompts=4", "collect.sampling.max_new_tokens=4",
     "ppo.steps=1", "ppo.prompts_per_step=2", "ppo.sampling.max_new_tokens=4", "ppo.tricks.ptx_coefficient=0.1",
     "online.steps=1", "online.epochs=2", "online.mini_batches=2", "online.prompts_per_step=2", "online.curriculum={}",
     "online.responses_per_prompt=2", "online.sampling.max_new_tokens=4", "rewards=[{name: length}]",
