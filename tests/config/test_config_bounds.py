@@ -120,7 +120,7 @@ def test_ranges(bounds: Bounds, words: str, inside: list[float], outside: list[f
         ("sft.batch_size=1000000", "expected a whole number from 1 to 65536, given 1000000."),
         ("collect.sampling.temperature=0.0001", "expected 0, or a number from 0.001 to 100, given 0.0001."),
         ("rewards=[{name: maths, weight: -.inf}]", "expected a number from -1000000 to 1000000, given -.inf."),
-        ("data.limit=1e3", "expected a whole number, given 1000.0."),
+        ("data.limit=1e3", "expected a whole number, given 1000.0. Write it as 1000."),
     ],
 )
 def test_what_is_outside_is_told_with_its_key_and_the_range(override: str, told: str):

@@ -16,8 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from burnish.config.load import ALIASES, dump_yaml, load_config
+from burnish.config.describe import describe_fields
+from burnish.config.hints import ABSENT, ALIASES
+from burnish.config.load import load_config
 from burnish.config.schema import Recipe
+from burnish.config.yaml_file import dump_yaml
 from burnish.errors import UserError
 
 
@@ -171,7 +174,27 @@ def test_numbers_as_people_write_them(tmp_path: Path, written: str, value: float
     assert load("", tmp_path, f"clip={written}").clip == value
 
 
-@pytest.mark.parametrize("text", ["2024-01-01", "2024-13-45", "1e", "e5", "v1.2", "'1e-4'", '"yes"', "über"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2024-01-01",
+        "2024-13-45",
+        "1e",
+        "e5",
+        "no",
+        "on",
+        "y",
+        "1:30",
+        "010",
+        "08",
+        "=",
+        "0o9",
+        "v1.2",
+        "'1e-4'",
+        '"yes"',
+        "über",
+    ],
+)
 def test_text_stays_text(tmp_path: Path, text: str) -> None:
     assert load(f"name: {text}", tmp_path).name == text.strip("'\"")
     assert load("", tmp_path, f"name={text}").name == text.strip("'\"")
@@ -216,7 +239,7 @@ def test_text_stays_text(tmp_path: Path, text: str) -> None:
         ),
         (
             "stage: {optimiser: {kind: lion}}",
-            "recipe.yaml, row 1, field \"stage.optimiser\": expected 'adam', 'sgd' as the kind of this section, given a section.",
+            "recipe.yaml, row 1, field \"stage.optimiser.kind\": expected 'adam', 'sgd', given \"lion\".",
         ),
         ("limit: 13", "recipe.yaml: limit is 13, of all numbers."),
     ],
@@ -442,13 +465,61 @@ def test_dump_is_readable(tmp_path: Path) -> None:
 
 
 def test_aliases_name_keys_that_exist() -> None:
-    from burnish.config.describe import describe_fields
-
     known = {option.key for option in describe_fields(Recipe)}
     for tool, here in ALIASES.items():
         named = re.split(r"[ ,:(]", here)[0]
         assert any(key == named or key.endswith(f".{named}") for key in known), f"{tool}: {here}"
-        assert not any(key.rpartition(".")[2] == tool for key in known if key.count(".") == 0), tool
+    assert not [word for word in (*ALIASES, *ABSENT) if word in known]
+    assert not ALIASES.keys() & ABSENT.keys()
+
+
+AXOLOTL = """
+base_model adapter load_in_4bit lora_r lora_alpha lora_dropout lora_target_linear datasets val_set_size output_dir sequence_len
+sample_packing pad_to_sequence_len gradient_accumulation_steps micro_batch_size num_epochs optimizer lr_scheduler learning_rate
+bf16 tf32 early_stopping_patience wandb_project warmup_steps warmup_ratio evals_per_epoch saves_per_epoch flash_attention
+gradient_checkpointing weight_decay deepspeed fsdp train_on_inputs dataset_prepared_path rl logging_steps max_steps
+"""
+LLAMA_FACTORY = """
+model_name_or_path stage do_train finetuning_type lora_rank lora_target dataset template cutoff_len output_dir
+per_device_train_batch_size gradient_accumulation_steps learning_rate num_train_epochs val_size quantization_bit
+lr_scheduler_type warmup_ratio bf16 max_samples overwrite_output_dir pref_beta pref_loss eval_steps eval_strategy save_steps
+per_device_eval_batch_size logging_steps report_to reward_model
+"""
+TRL = """
+model_name_or_path dataset_name learning_rate beta output_dir use_peft report_to eval_strategy load_best_model_at_end
+push_to_hub per_device_train_batch_size gradient_accumulation_steps max_length max_prompt_length max_completion_length
+num_generations loss_type reward_funcs use_vllm bf16 torch_dtype attn_implementation packing max_steps num_train_epochs
+save_steps save_total_limit run_name resume_from_checkpoint logging_steps total_episodes assistant_only_loss lora_target_modules
+"""
+
+
+@pytest.mark.parametrize("word", sorted({*AXOLOTL.split(), *LLAMA_FACTORY.split(), *TRL.split()}))
+def test_the_words_of_other_trainers_are_understood(word: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_config(Recipe, None, [f"{word}=1"])
+    told = str(caught.value)
+    assert "Known here" not in told
+    assert f'field "{word}": there is no such key. ' in told
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("learning_rate=1", 'Did you mean "sft.optimiser.learning_rate" (or reward.optimiser.learning_rate,'),
+        ("sft.learning_rate=1", 'Did you mean "sft.optimiser.learning_rate"?'),
+        (
+            "sft.optimizer.lr=1",
+            'override "sft.optimizer.lr=1", field "sft.optimizer": there is no such key. Here it is',
+        ),
+        ("sftt.epochs=1", 'override "sftt.epochs=1", field "sftt": there is no such key. Did you mean "sft"?'),
+        ("output_dir=out", "The run's folder is given on the command line: --out FOLDER."),
+        ("ppo.max_new_tokens=3", 'Did you mean "ppo.sampling.max_new_tokens"?'),
+        ("bf16=true", "Here it is called model.products (bfloat16)."),
+    ],
+)
+def test_what_an_unknown_key_may_have_meant(override: str, told: str) -> None:
+    with pytest.raises(UserError, match=re.escape(told)):
+        load_config(Recipe, None, [override])
 
 
 def test_config_stays_free_of_torch() -> None:

@@ -86,8 +86,8 @@ def run(
     """
     loaded = _load(recipe, overrides)
     if dry_run:
-        from burnish.config.load import dump_yaml
         from burnish.config.needs import require_sources
+        from burnish.config.yaml_file import dump_yaml
 
         require_sources(loaded, loaded.stages)
         typer.echo(dump_yaml(loaded), nl=False)

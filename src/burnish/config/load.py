@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,95 +13,14 @@ from pydantic import BaseModel, ValidationError
 
 from burnish.config.bounds import OUT_OF_BOUNDS
 from burnish.config.describe import defaults, describe_fields, discriminators, show
+from burnish.config.hints import ALIASES, suggest
+from burnish.config.yaml_file import MOST_DEEP, YamlFile, parse, problem_of, show_key
 from burnish.errors import UserError
 
 Config = TypeVar("Config", bound=BaseModel)
 
-ALIASES = {
-    "per_device_train_batch_size": "batch_size (of sft, reward, preference) or ppo.prompts_per_step",
-    "num_train_epochs": "epochs (of sft, reward, preference, ppo)",
-    "num_ppo_epochs": "ppo.epochs",
-    "num_mini_batches": "ppo.mini_batches",
-    "num_generations": "responses_per_prompt (of collect, ppo, online)",
-    "max_completion_length": "sampling.max_new_tokens",
-    "response_length": "ppo.sampling.max_new_tokens",
-    "kl_coef": "ppo.kl.beta",
-    "init_kl_coef": "ppo.kl.beta",
-    "cliprange": "ppo.clip",
-    "epsilon": "ppo.clip or online.algorithm.clip_low and clip_high",
-    "epsilon_low": "online.algorithm.clip_low",
-    "epsilon_high": "online.algorithm.clip_high",
-    "delta": "online.algorithm.dual_clip",
-    "num_iterations": "online.epochs or ppo.epochs",
-    "scale_rewards": "online.algorithm.advantage (group_normalised or group_mean)",
-    "mask_truncated_completions": "online.algorithm.overlong (mask)",
-    "reward_funcs": "rewards",
-    "reward_weights": "rewards (weight, of each)",
-    "sync_ref_model": "online.moving_reference",
-    "ref_model_sync_steps": "online.moving_reference (every)",
-    "vllm_importance_sampling_cap": "online.importance.cap",
-    "vllm_importance_sampling_mode": "online.importance.kind (and level)",
-    "cliprange_value": "ppo.value_clip",
-    "vf_coef": "ppo.value_coefficient",
-    "whiten_rewards": "ppo.tricks.normalise_advantages",
-    "missing_eos_penalty": "ppo.tricks.missing_end_penalty",
-    "lr": "optimiser.learning_rate",
-    "lora_r": "lora.r",
-    "lora_alpha": "lora.alpha",
-    "gradient_accumulation_steps": "optimiser.micro_batch_tokens (tokens at once; batch_size is the whole batch)",
-    "max_length": "model.max_length",
-    "model_name_or_path": "model.name",
-    "optimizer": "optimiser",
-    "max_steps": "epochs (of sft, reward, preference) or ppo.steps",
-    "report_to": "trackers",
-    "loss_type": "preference.loss.name (sigmoid: dpo; sigmoid_norm: dpo_norm; robust: rdpo)",
-    "cpo_alpha": "preference.loss.sft.weight",
-    "rpo_alpha": "preference.loss.sft.weight",
-    "simpo_gamma": "preference.loss.gamma",
-    "label_smoothing": "preference.loss.label_smoothing (of cdpo) or preference.loss.label_noise (of rdpo)",
-    "desirable_weight": "preference.loss.desirable_weight (of kto)",
-    "undesirable_weight": "preference.loss.undesirable_weight (of kto)",
-    "precompute_ref_log_probs": "preference.loss (the reference is always run once and cached: nothing to set)",
-    "padding_free": "optimiser.micro_batch_tokens (batches are always packed: nothing to set)",
-    "use_peft": "lora (of sft, reward, preference)",
-}
-"""Keys that users of other trainers type, and what they are called here."""
-
 _MOST_PROBLEMS = 5
-# YAML 1.1 wants a dot in a float: without this rule 1e-4 is a string.
-_FLOAT = ("tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-4 is a number, a date is text, and a key that stands twice is an error."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        # here, not on construction: by then a merge (<<) may have put an overridden key beside its override
-        node = super().compose_mapping_node(anchor)
-        assert isinstance(node, yaml.MappingNode)
-        seen: set[tuple[str, str]] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if (key.tag, key.value) in seen:
-                    raise yaml.MarkedYAMLError(None, None, f'the key "{key.value}" stands twice', key.start_mark)
-                seen.add((key.tag, key.value))
-        return node
-
-
-class _Dumper(yaml.SafeDumper):
-    """Safe YAML that puts text in quotes wherever `_Loader` would take it for a number or fold its line breaks."""
-
-    def represent_str(self, data: str) -> yaml.ScalarNode:
-        return self.represent_scalar("tag:yaml.org,2002:str", data, style=None if data.isprintable() else '"')
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, rule) for tag, rule in rules if tag != "tag:yaml.org,2002:timestamp"]
-    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(*_FLOAT)
-_Dumper.add_implicit_resolver(*_FLOAT)
-_Dumper.add_representer(str, _Dumper.represent_str)
+_LONGEST_OVERRIDE = 120
 
 
 def load_config(
@@ -119,20 +37,17 @@ def load_config(
     Raises UserError naming the file and line (or the override), the key, what is wrong and what would be right;
     `aliases` says what keys of other tools are called here.
     """
-    file = _File.read(path) if path else _File(None, {}, None)
+    file = YamlFile.read(path) if path else YamlFile(None, {}, None)
     tags = discriminators(model)
     values = _merge(defaults(model), file.values, tags)
-    origins: dict[tuple[str, ...], str] = {}
-    for override in overrides:
-        key, value = _parse_override(override)
-        origins[key] = override
-        values = _put(values, key, value, tags, override=override)
-    text = _to_json(values, path)
+    changes = [_Override.read(text) for text in overrides]
+    for change in changes:
+        values = _put(values, change.key, change.value, tags, override=change.shown)
     try:
         # through JSON, since only there strictness lets a list be a tuple
-        return model.model_validate_json(text, strict=True)
+        return model.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
-        raise _explain(error, model, json.loads(text), file, origins, aliases) from None
+        raise _explain(error, model, values, _Sources(file, changes), aliases) from None
 
 
 def with_stage(recipe: Config, stage: str, again: Callable[[list[str]], Config]) -> Config:
@@ -141,76 +56,54 @@ def with_stage(recipe: Config, stage: str, again: Callable[[list[str]], Config])
     return recipe if stage in stages else again([f"stages=[{', '.join((*stages, stage))}]"])
 
 
-def dump_yaml(config: BaseModel) -> str:
-    """YAML that loads to the same configuration, its keys in the order of the schema."""
-    return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+class _Override(NamedTuple):
+    """One `dotted.key=value`."""
 
-
-class _File(NamedTuple):
-    """What a YAML file says, and where it says it."""
-
-    path: Path | None
-    values: dict[str, Any]
-    node: yaml.Node | None
+    key: tuple[str, ...]
+    value: Any
+    written: str
+    shown: str
 
     @classmethod
-    def read(cls, path: Path) -> _File:
-        """Raises UserError when there is no such file, or it is not YAML, or not a mapping."""
+    def read(cls, text: str) -> _Override:
+        """Raises UserError where it is of another form or its value is not YAML."""
+        shown = show_key(text, longest=_LONGEST_OVERRIDE)
+        key, equals, written = text.partition("=")
+        parts = tuple(key.split("."))
+        if not equals or not all(parts) or not key.isprintable():
+            raise UserError(f"the override {shown} is not of the form key.subkey=value.")
+        if len(parts) > MOST_DEEP:
+            raise UserError(f"the override {shown} leads {len(parts)} sections down; no key is so deep.")
         try:
-            loader = _Loader(path.read_text(encoding="utf-8"))
-            node = loader.get_single_node()
-            values = {} if node is None else loader.construct_document(node)
-        except FileNotFoundError:
-            near = _nearest(path.name, [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else [])
-            hint = f'Did you mean "{path.with_name(near)}"?' if near else None
-            raise UserError("there is no such file.", file=path, hint=hint) from None
-        except IsADirectoryError:
-            raise UserError("this is a folder; name a recipe (a YAML file).", file=path) from None
-        except OSError as error:
-            raise UserError(f"this file cannot be read ({error.strerror}).", file=path) from None
-        except UnicodeDecodeError:
-            raise UserError("this is not a text file in UTF-8.", file=path) from None
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise UserError(_yaml_problem(error), file=path) from None
-        if values is None:
-            return cls(path, {}, None)
-        if not isinstance(values, dict):
-            raise UserError("a recipe is a mapping of keys to values.", file=path)
-        return cls(path, values, node)
-
-    def line(self, place: Sequence[str]) -> int | None:
-        """The line of the key at a place (or of the nearest section around it), from 1."""
-        node, line = self.node, None
-        for part in place:
-            if isinstance(node, yaml.MappingNode):
-                pair = next(((key, value) for key, value in node.value if key.value == part), None)
-            elif isinstance(node, yaml.SequenceNode) and part.isdigit() and int(part) < len(node.value):
-                pair = (node.value[int(part)], node.value[int(part)])
-            else:
-                pair = None
-            if pair is None:
-                break
-            line, node = pair[0].start_mark.line + 1, pair[1]
-        return line
+            value, _ = parse(written)
+        except (yaml.YAMLError, ValueError) as error:
+            problem = re.sub(r"^line \d+, column \d+: ", "", problem_of(error)).removesuffix(".")
+            raise UserError(f"the value of the override {shown} cannot be read ({problem}).") from None
+        return cls(parts, value, written.strip(), shown)
 
 
-def _yaml_problem(error: Exception) -> str:
-    if isinstance(error, yaml.MarkedYAMLError):
-        mark = error.problem_mark or error.context_mark
-        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        return f"{place}{error.problem or error.context}."
-    return f"this is not YAML ({' '.join(str(error).split())})."
+class _Sources(NamedTuple):
+    """Where a value may have come from."""
 
+    file: YamlFile
+    overrides: Sequence[_Override]
 
-def _parse_override(override: str) -> tuple[tuple[str, ...], Any]:
-    key, equals, text = override.partition("=")
-    if not equals or not all(key.split(".")):
-        raise UserError(f'the override "{override}" is not of the form key.subkey=value.')
-    try:
-        return tuple(key.split(".")), yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        problem = getattr(error, "problem", None) or " ".join(str(error).split())
-        raise UserError(f'the value of the override "{override}" cannot be read ({problem}).') from None
+    def blame(self, place: tuple[str, ...], *, section: bool) -> _Override | None:
+        """The override that a mistake at `place` is due to; None: the file, or nothing that was given.
+
+        That is the last one that names the place or something around it; or else, where the file does not name it or what
+        is wrong is how a `section`'s keys fit together, the last one that names something inside.
+        """
+        around = [one for one in self.overrides if place[: len(one.key)] == one.key]
+        inside = [one for one in self.overrides if place and one.key[: len(place)] == place]
+        if around:
+            return around[-1]
+        return inside[-1] if inside and (section or not self.file.says(place)) else None
+
+    def written(self, place: tuple[str, ...]) -> str | None:
+        """A value as it was written, where it is text, a number or a switch."""
+        exact = [one.written for one in self.overrides if one.key == place]
+        return exact[-1] if exact else self.file.scalar(place)
 
 
 def _put(tree: Any, key: Sequence[str], value: Any, tags: set[str], *, override: str, at: str = "") -> Any:
@@ -219,13 +112,14 @@ def _put(tree: Any, key: Sequence[str], value: Any, tags: set[str], *, override:
         return _merge(tree, value, tags, at) if isinstance(tree, Mapping) and isinstance(value, Mapping) else value
     head, rest = key[0], key[1:]
     if isinstance(tree, list):
-        if not head.isdecimal() or int(head) >= len(tree):
-            raise UserError(f'the override "{override}" wants item {head} of a list of {len(tree)} (the first is 0).')
+        if not head.isdecimal() or len(head) > 6 or int(head) >= len(tree):
+            item = show_key(head)[1:-1]
+            raise UserError(f"the override {override} wants item {item} of a list of {len(tree)} (the first is 0).")
         index = int(head)
         item = _put(tree[index], rest, value, tags, override=override, at=f"{at}*.")
         return [*tree[:index], item, *tree[index + 1 :]]
     if not isinstance(tree, Mapping | None):
-        raise UserError(f'the override "{override}" looks for "{head}" inside a value, not a section.')
+        raise UserError(f"the override {override} looks for {show_key(head)} inside a value, not a section.")
     section = tree or {}
     item = _put(section.get(head), rest, value, tags, override=override, at=f"{at}{head}.")
     return {head: item} if _other_kind(section, {head: item}, tags, at) else {**section, head: item}
@@ -246,36 +140,27 @@ def _other_kind(below: Mapping[str, Any], above: Mapping[str, Any], tags: set[st
     return any(f"{at}{key}" in tags and key in below and below[key] != above[key] for key in above)
 
 
-def _to_json(values: Mapping[str, Any], path: Path | None) -> str:
-    try:
-        return json.dumps(values)
-    except ValueError:
-        raise UserError("a YAML alias here refers to itself.", file=path) from None
-    except TypeError as error:
-        raise UserError(f"there is a type here that a recipe cannot hold ({error}).", file=path) from None
-
-
 def _explain(
     error: ValidationError,
     model: type[BaseModel],
     values: Mapping[str, Any],
-    file: _File,
-    origins: Mapping[tuple[str, ...], str],
+    sources: _Sources,
     aliases: Mapping[str, str],
 ) -> UserError:
     known = [option.key for option in describe_fields(model)]
     found: list[UserError] = []
     for problem in error.errors(include_url=False)[:_MOST_PROBLEMS]:
         place = _place(problem["loc"], values, missing=problem["type"] == "missing")
-        override = next((text for key, text in reversed(list(origins.items())) if place[: len(key)] == key), None)
+        place += _discriminator(problem)
+        override = sources.blame(place, section=problem["type"] == "value_error")
         unknown = problem["type"] == "extra_forbidden"
-        hint = _suggest(place, known, aliases) if unknown else _remedy(problem)
+        hint = suggest(place, known, aliases) if unknown else _remedy(problem, sources.written(place))
         found.append(
             UserError(
                 "there is no such key." if unknown else f"{_reason(problem)}.",
-                file=f'override "{override}"' if override else file.path,
-                row=None if override else file.line(place),
-                field=".".join(place) or None,
+                file=f"override {override.shown}" if override else sources.file.shown,
+                row=None if override else sources.file.line(place),
+                field=show_key(".".join(place), longest=_LONGEST_OVERRIDE)[1:-1] or None,
                 hint=hint,
             )
         )
@@ -299,6 +184,11 @@ def _place(location: Sequence[str | int], values: Any, *, missing: bool) -> tupl
     return (*place, str(location[-1])) if missing else tuple(place)
 
 
+def _discriminator(problem: Mapping[str, Any]) -> tuple[str, ...]:
+    """The key that says of which kind a section is, where that is what is wrong."""
+    return (problem["ctx"]["discriminator"].strip("'"),) if problem["type"] == "union_tag_invalid" else ()
+
+
 def _reason(problem: Mapping[str, Any]) -> str:
     """What is wrong with a value, in plain words."""
     kind, context, given = problem["type"], problem.get("ctx", {}), show(problem["input"])
@@ -306,6 +196,8 @@ def _reason(problem: Mapping[str, Any]) -> str:
         return "this is required, and missing"
     if kind == "union_tag_not_found":
         return f"{context['discriminator'].strip(chr(39))} is missing, which says what kind of section this is"
+    if kind == "union_tag_invalid":
+        return f"expected {context['expected_tags']}, given {show(context['tag'])}"
     if kind == "value_error":
         return str(context["error"])
     if kind == OUT_OF_BOUNDS:
@@ -334,35 +226,21 @@ _EXPECTED = {
     "too_long": "at most {max_length} items",
     "too_short": "at least {min_length} items",
     "string_pattern_mismatch": "text like {pattern}",
-    "union_tag_invalid": "{expected_tags} as the kind of this section",
 }
 
 
-def _remedy(problem: Mapping[str, Any]) -> str | None:
+def _remedy(problem: Mapping[str, Any], written: str | None) -> str | None:
     """What to do about it, where the reason does not say so already."""
     given = problem["input"]
     if problem["type"] == "string_type" and isinstance(given, int | float):
-        return f"Put it in double quotes (on a command line: '\"{show(given)}\"')."
+        return f"Put it in double quotes (on a command line: '\"{written or show(given)}\"')."
     if problem["type"] in ("int_type", "float_type") and isinstance(given, str) and re.fullmatch(r"[-+.\deE]+", given):
-        return "Take the quotes off."
+        return "Write it without leading zeros." if re.match(r"[-+]?0\d", given) else "Take the quotes off."
+    if problem["type"] == "int_type" and isinstance(given, float) and given.is_integer() and abs(given) < 1e15:
+        return f"Write it as {int(given)}."
+    if problem["type"] == "bool_type" and str(given).lower() in _SWITCHES:
+        return f"Write {_SWITCHES[str(given).lower()]}."
     return None
 
 
-def _suggest(place: tuple[str, ...], known: Sequence[str], aliases: Mapping[str, str]) -> str:
-    """The nearest right key: another tool's name for one, one in the same section, or one anywhere."""
-    key = place[-1]
-    if key in aliases:
-        return f"Here it is called {aliases[key]}."
-    section = "".join(f"{'*' if part.isdigit() else part}." for part in place[:-1])
-    inside = [name for name in known if name.startswith(section)]
-    for candidates in (inside, known):
-        by_leaf = {name.rpartition(".")[2]: name for name in reversed(candidates)}
-        near = _nearest(key, list(by_leaf))
-        if near:
-            return f'Did you mean "{by_leaf[near]}"?'
-    siblings = [name.removeprefix(section) for name in inside if "." not in name.removeprefix(section)]
-    return f"Known here: {', '.join(siblings)}."
-
-
-def _nearest(word: str, words: Sequence[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(word, words, n=1, cutoff=0.7)), None)
+_SWITCHES = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}

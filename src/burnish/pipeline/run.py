@@ -12,7 +12,6 @@ from typing import Any
 
 import burnish
 from burnish.atomic import clean_leftovers, recover, write_text
-from burnish.config.load import dump_yaml
 from burnish.config.needs import require_sources
 from burnish.config.rewards import PythonReward
 from burnish.config.schema import Recipe

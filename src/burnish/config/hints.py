@@ -1,0 +1,219 @@
+"""What a key that does not exist may have meant: another tool's word for one, or the nearest right one. Torch-free."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+
+ALIASES = {
+    "per_device_train_batch_size": "batch_size (of sft, reward, preference) or ppo.prompts_per_step",
+    "num_train_epochs": "epochs (of sft, reward, preference, ppo)",
+    "num_ppo_epochs": "ppo.epochs",
+    "num_mini_batches": "ppo.mini_batches",
+    "num_generations": "responses_per_prompt (of collect, ppo, online)",
+    "max_completion_length": "sampling.max_new_tokens",
+    "response_length": "ppo.sampling.max_new_tokens",
+    "kl_coef": "ppo.kl.beta",
+    "init_kl_coef": "ppo.kl.beta",
+    "cliprange": "ppo.clip",
+    "epsilon": "ppo.clip or online.algorithm.clip_low and clip_high",
+    "epsilon_low": "online.algorithm.clip_low",
+    "epsilon_high": "online.algorithm.clip_high",
+    "delta": "online.algorithm.dual_clip",
+    "num_iterations": "online.epochs or ppo.epochs",
+    "scale_rewards": "online.algorithm.advantage (group_normalised or group_mean)",
+    "mask_truncated_completions": "online.algorithm.overlong (mask)",
+    "reward_funcs": "rewards",
+    "reward_weights": "rewards (weight, of each)",
+    "sync_ref_model": "online.moving_reference",
+    "ref_model_sync_steps": "online.moving_reference (every)",
+    "vllm_importance_sampling_cap": "online.importance.cap",
+    "vllm_importance_sampling_mode": "online.importance.kind (and level)",
+    "cliprange_value": "ppo.value_clip",
+    "vf_coef": "ppo.value_coefficient",
+    "whiten_rewards": "ppo.tricks.normalise_advantages",
+    "missing_eos_penalty": "ppo.tricks.missing_end_penalty",
+    "lr": "optimiser.learning_rate",
+    "lora_r": "lora.r",
+    "lora_alpha": "lora.alpha",
+    "gradient_accumulation_steps": "optimiser.micro_batch_tokens (tokens at once; batch_size is the whole batch)",
+    "max_length": "model.max_length",
+    "model_name_or_path": "model.name",
+    "optimizer": "optimiser",
+    "max_steps": "epochs (of sft, reward, preference) or ppo.steps",
+    "report_to": "trackers",
+    "loss_type": "preference.loss.name (sigmoid: dpo; sigmoid_norm: dpo_norm; robust: rdpo)",
+    "cpo_alpha": "preference.loss.sft.weight",
+    "rpo_alpha": "preference.loss.sft.weight",
+    "simpo_gamma": "preference.loss.gamma",
+    "label_smoothing": "preference.loss.label_smoothing (of cdpo) or preference.loss.label_noise (of rdpo)",
+    "desirable_weight": "preference.loss.desirable_weight (of kto)",
+    "undesirable_weight": "preference.loss.undesirable_weight (of kto)",
+    "precompute_ref_log_probs": "preference.loss (the reference is always run once and cached: nothing to set)",
+    "padding_free": "optimiser.micro_batch_tokens (batches are always packed: nothing to set)",
+    "use_peft": "lora (of sft, reward, preference)",
+    "base_model": "model.name",
+    "model_name": "model.name",
+    "pretrain": "model.name",
+    "tokenizer_name_or_path": "model.name (the tokenizer is the model's own)",
+    "torch_dtype": "model.products",
+    "dtype": "model.products",
+    "bf16": "model.products (bfloat16)",
+    "fp16": "model.products (float32 or bfloat16)",
+    "tf32": "model.products",
+    "sequence_len": "model.max_length",
+    "cutoff_len": "model.max_length",
+    "max_seq_length": "model.max_length",
+    "max_seq_len": "model.max_length",
+    "max_len": "model.max_length",
+    "max_prompt_length": "model.max_length (prompt and response together)",
+    "prompt_max_len": "model.max_length (prompt and response together)",
+    "adapter": "lora (null: every weight is trained)",
+    "finetuning_type": "lora (null: every weight is trained)",
+    "use_lora": "lora (null: every weight is trained)",
+    "peft_config": "lora",
+    "lora_rank": "lora.r",
+    "dataset": "data.demonstrations, data.comparisons or data.prompts",
+    "datasets": "data.demonstrations, data.comparisons or data.prompts",
+    "dataset_name": "data.demonstrations, data.comparisons or data.prompts",
+    "dataset_path": "data.demonstrations, data.comparisons or data.prompts",
+    "train_dataset": "data.demonstrations, data.comparisons or data.prompts",
+    "train_file": "data.demonstrations, data.comparisons or data.prompts",
+    "prompt_data": "data.prompts",
+    "val_set_size": "data.heldout",
+    "val_size": "data.heldout",
+    "test_size": "data.heldout",
+    "eval_dataset": "data.heldout (a share of the data)",
+    "max_samples": "data.limit",
+    "max_train_samples": "data.limit",
+    "train_batch_size": "batch_size (of sft, reward, preference) or ppo.prompts_per_step",
+    "global_batch_size": "batch_size (of sft, reward, preference) or ppo.prompts_per_step",
+    "micro_batch_size": "optimiser.micro_batch_tokens (tokens at once; batch_size is the whole batch)",
+    "micro_train_batch_size": "optimiser.micro_batch_tokens (tokens at once; batch_size is the whole batch)",
+    "rollout_batch_size": "prompts_per_step (of ppo, online)",
+    "num_epochs": "epochs (of sft, reward, preference, ppo)",
+    "max_epochs": "epochs (of sft, reward, preference, ppo)",
+    "total_episodes": "ppo.steps (batches of rollouts)",
+    "n_samples_per_prompt": "responses_per_prompt (of collect, ppo, online)",
+    "lr_scheduler": "optimiser.schedule",
+    "lr_scheduler_type": "optimiser.schedule",
+    "warmup_steps": "optimiser.warmup (a share of the steps)",
+    "warmup_ratio": "optimiser.warmup",
+    "adam_beta1": "optimiser.betas",
+    "adam_beta2": "optimiser.betas",
+    "adam_epsilon": "optimiser.eps",
+    "gradient_clipping": "optimiser.max_grad_norm",
+    "max_norm": "optimiser.max_grad_norm",
+    "actor_learning_rate": "ppo.optimiser.learning_rate",
+    "lambd": "ppo.lam",
+    "eps_clip": "ppo.clip or online.algorithm.clip_low and clip_high",
+    "advantage_estimator": "online.algorithm.name",
+    "adv_estimator": "online.algorithm.name",
+    "kl_loss_coef": "online.algorithm.beta",
+    "use_kl_loss": "online.algorithm.kl (loss)",
+    "pref_beta": "preference.loss.beta",
+    "pref_loss": "preference.loss.name",
+    "pref_ftx": "preference.loss.sft.weight",
+    "rl": "preference.loss.name, online.algorithm.name and stages",
+    "stage": "stages",
+    "do_train": "stages",
+    "do_eval": "stages (evaluate)",
+    "reward_model_path": "rewards ({name: model, model: FOLDER})",
+    "reward_model": "rewards ({name: model, model: FOLDER})",
+    "generate_max_len": "sampling.max_new_tokens (of collect, ppo, online, evaluate)",
+    "max_tokens": "sampling.max_new_tokens (of collect, ppo, online, evaluate)",
+    "num_gpus": "model.device",
+    "run_name": "name",
+    "eval_steps": "eval_every (of sft, reward, preference)",
+    "evals_per_epoch": "eval_every (of sft, reward, preference)",
+    "eval_strategy": "eval_every (of sft, reward, preference)",
+    "save_steps": "checkpoint.every",
+    "saves_per_epoch": "checkpoint.every",
+    "save_total_limit": "checkpoint.keep",
+    "wandb_project": "trackers (wandb)",
+    "use_wandb": "trackers (wandb)",
+}
+"""Keys that users of other trainers type, and what they are called here."""
+
+
+ABSENT = {
+    "output_dir": "The run's folder is given on the command line: --out FOLDER.",
+    "save_path": "The run's folder is given on the command line: --out FOLDER.",
+    "logging_dir": "The run's folder is given on the command line: --out FOLDER.",
+    "overwrite_output_dir": "Nothing is overwritten: give another folder with --out.",
+    "resume_from_checkpoint": "Nothing to set: the same command goes on from the last checkpoint.",
+    "logging_steps": "Nothing to set: every step is logged.",
+    "sample_packing": "Nothing to set: batches are always packed.",
+    "packing": "Nothing to set: batches are always packed.",
+    "pad_to_sequence_len": "Nothing to set: batches are always packed.",
+    "group_by_length": "Nothing to set: batches are always packed.",
+    "train_on_inputs": "Nothing to set: the loss counts what the assistant writes.",
+    "assistant_only_loss": "Nothing to set: the loss counts what the assistant writes.",
+    "completion_only_loss": "Nothing to set: the loss counts what the assistant writes.",
+    "per_device_eval_batch_size": "Nothing to set: optimiser.micro_batch_tokens bounds what is run at once.",
+    "attn_implementation": "Nothing to set: there is one kind of attention.",
+    "flash_attention": "Nothing to set: there is one kind of attention.",
+    "flash_attn": "Nothing to set: there is one kind of attention.",
+    "xformers_attention": "Nothing to set: there is one kind of attention.",
+    "use_vllm": "Nothing to set: completions are sampled by an engine of its own.",
+    "template": "Nothing to set: the template is that of the model's tokenizer.",
+    "dataset_prepared_path": "Nothing to set: data is read anew by each run.",
+    "dataset_dir": "Name the file or folder in data.demonstrations, data.comparisons or data.prompts.",
+    "lora_target_modules": "Nothing to set: adapters are on every linear layer.",
+    "lora_target_linear": "Nothing to set: adapters are on every linear layer.",
+    "lora_target": "Nothing to set: adapters are on every linear layer.",
+    "target_modules": "Nothing to set: adapters are on every linear layer.",
+    "lora_dropout": "There is no dropout here.",
+    "load_in_4bit": "Models are trained in full precision here: leave it out.",
+    "load_in_8bit": "Models are trained in full precision here: leave it out.",
+    "quantization_bit": "Models are trained in full precision here: leave it out.",
+    "early_stopping_patience": "Runs are not stopped early here: choose epochs.",
+    "load_best_model_at_end": "The last model is kept here: choose epochs.",
+    "push_to_hub": "Models stay on this machine here.",
+    "hub_model_id": "Models stay on this machine here.",
+    "deepspeed": "A run is one process here: leave it out.",
+    "fsdp": "A run is one process here: leave it out.",
+    "zero_stage": "A run is one process here: leave it out.",
+}
+"""Keys that users of other trainers type and that have no counterpart, with what holds here."""
+
+_MOST_PLACES = 5
+
+
+def suggest(place: tuple[str, ...], known: Sequence[str], aliases: Mapping[str, str]) -> str:
+    """What a key that does not exist may have meant.
+
+    In this order: the same word further down in its section; another tool's word; the same word in another section; a word
+    that is nearly the same, in its section or anywhere; else what there is in its section.
+    """
+    key = place[-1]
+    section = "".join(f"{'*' if part.isdigit() else part}." for part in place[:-1])
+    inside = [name for name in known if name.startswith(section)]
+    if section and (same := _called(key, inside)):
+        return same
+    if key in aliases:
+        return f"Here it is called {aliases[key]}."
+    if key in ABSENT:
+        return ABSENT[key]
+    if same := _called(key, known):
+        return same
+    for candidates in (inside, known):
+        by_leaf = {name.rpartition(".")[2]: name for name in reversed(candidates)}
+        if near := nearest(key, list(by_leaf)):
+            return f'Did you mean "{by_leaf[near]}"?'
+    siblings = [name.removeprefix(section) for name in inside if "." not in name.removeprefix(section)]
+    return f"Known here: {', '.join(dict.fromkeys(siblings))}."
+
+
+def _called(key: str, names: Sequence[str]) -> str | None:
+    """The question whether one of the keys with just this name was meant."""
+    same = list(dict.fromkeys(name for name in names if name.rpartition(".")[2] == key))
+    if not same:
+        return None
+    others = f" (or {', '.join(same[1:_MOST_PLACES])}{', ...' if len(same) > _MOST_PLACES else ''})" if same[1:] else ""
+    return f'Did you mean "{same[0]}"{others}?'
+
+
+def nearest(word: str, words: Sequence[str]) -> str | None:
+    """The one of `words` that is most like `word`, or None where none is."""
+    return next(iter(difflib.get_close_matches(word, words, n=1, cutoff=0.7)), None)

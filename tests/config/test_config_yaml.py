@@ -1,0 +1,193 @@
+"""YAML that cannot be meant, or would never end, is one line at once; what people do write is read as they mean it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+import burnish
+from burnish.errors import UserError
+
+
+def refusal(folder: Path, text: str | bytes, *overrides: str) -> str:
+    path = folder / "recipe.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    start = time.perf_counter()
+    with pytest.raises(UserError) as caught:
+        burnish.load(path, *overrides)
+    assert time.perf_counter() - start < 20
+    return str(caught.value).replace(f"{folder}/", "")
+
+
+def bomb(levels: int, width: int, form: str = "[{}]") -> str:
+    lines = ["a0: &a0 [x, x]"]
+    lines += [f"a{i}: &a{i} {form.format(', '.join([f'*a{i - 1}'] * width))}" for i in range(1, levels)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        bomb(10, 10),
+        bomb(40, 2),
+        bomb(3, 3000),
+        "a0: &a0 {k: 1}\n" + "\n".join(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}" for i in range(1, 40)),
+        f"a: &a {'y' * 50_000}\nb: [{', '.join(['*a'] * 100)}]",
+        "a0: &a0 {k: 1}\n" + "\n".join(f"a{i}: &a{i} {{x: *a{i - 1}, y: *a{i - 1}}}" for i in range(1, 40)),
+    ],
+)
+def test_aliases_that_grow_without_end(tmp_path: Path, text: str):
+    assert "with its aliases written out this is longer than 1024 KB." in refusal(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: " + "[" * 60_000,
+        "a: " + "{a: " * 20_000,
+        "\n".join(f"{' ' * i}a:" for i in range(200)),
+        "- " * 30_000 + "a",
+        "? " * 30_000 + "a",
+        bomb(60, 1),
+    ],
+)
+def test_what_stands_too_deep(tmp_path: Path, text: str):
+    assert "sections and lists stand in one another more than 50 deep" in refusal(tmp_path, text)
+
+
+def test_anchors_aliases_and_merges_work(tmp_path: Path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "sft: {lora: &lora {r: 3, alpha: 4}, optimiser: &slow {learning_rate: 1e-5}}\nreward: {lora: *lora}\n"
+        "preference: {lora: {<<: *lora, r: 5}, optimiser: {<<: [*slow, {warmup: 0.5}], weight_decay: 0.1}}\n"
+    )
+    recipe = burnish.load(path)
+    assert recipe.reward.lora == recipe.sft.lora
+    assert (recipe.preference.lora.r, recipe.preference.lora.alpha) == (5, 4.0)  # type: ignore[union-attr]
+    optimiser = recipe.preference.optimiser
+    assert (optimiser.learning_rate, optimiser.warmup, optimiser.weight_decay) == (1e-5, 0.5, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("seed: 1\nseed: 1\n", 'line 2, column 1: the key "seed" stands twice.'),
+        ("seed: 1\n'seed': 1\n", 'line 2, column 1: the key "seed" stands twice.'),
+        ("1: 2\n'1': 3", 'line 2, column 1: the key "1" stands twice.'),
+        ("? [a]\n: 1", "line 1, column 3: a key is text, not a list or a section."),
+        ("a: &x [*x]", "line 1, column 4: an alias refers to what it stands in."),
+        ("---\nseed: 1\n---\nseed: 2", "line 3, column 1: a second document begins here; a recipe is one."),
+        ("seed: !!int x", 'line 1, column 7: the tag "!!int" does not fit here.'),
+        ("seed: !!bool perhaps", 'line 1, column 7: the tag "!!bool" does not fit here.'),
+        ("seed: !!int ''", 'line 1, column 7: the tag "!!int" does not fit here.'),
+        ("name: !!binary aGk=", 'line 1, column 7: the tag "!!binary" does not fit here.'),
+        ("!!python/object/apply:os.getcwd []", 'line 1, column 1: the tag "!!python/object/apply:os.getcwd" does not'),
+        ("seed: " + "9" * 401, "line 1, column 7: a number of 401 characters is more than a machine holds."),
+        ("seed: 0x" + "f" * 5000, "line 1, column 7: a number of 5002 characters is more than a machine holds."),
+        ('model: {name: "a\\0b"}', "line 1, column 15: the character U+0000 cannot stand in a recipe."),
+        ('model: {name: "\\ud83d"}', "line 1, column 15: the character U+D83D cannot stand in a recipe."),
+        ("seed: 010", 'row 1, field "seed": expected a whole number, given "010". Write it without leading zeros.'),
+        ("seed: 1:30", 'row 1, field "seed": expected a whole number, given "1:30".'),
+        ("data: {reliability_weighted: yes}", 'expected true or false, given "yes". Write true.'),
+        ("data: {reliability_weighted: Off}", 'expected true or false, given "Off". Write false.'),
+        (
+            "data: {instruction: 1e5}",
+            'expected text, given 100000.0. Put it in double quotes (on a command line: \'"1e5"',
+        ),
+        ("rewards: [{name: mathz}]", 'row 1, field "rewards.0.name": expected '),
+        ("x" * 140_000, "this is no recipe: it is longer than 128 KB."),
+        ("seed: 3".encode("utf-16"), "this is text in UTF-16: save it as UTF-8."),
+        ("seed: 3".encode("utf-16-le"), "the character U+0000 cannot stand in YAML (position 2)."),
+        (b"seed: \xff", "this is not a text file in UTF-8."),
+        (b"seed: 1\0", "the character U+0000 cannot stand in YAML (position 8)."),
+    ],
+)
+def test_what_cannot_be_meant(tmp_path: Path, text: str | bytes, told: str):
+    found = refusal(tmp_path, text)
+    assert told in found
+    assert found.startswith("recipe.yaml")
+    assert "\n" not in found
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"# nothing\n", b"---\n", b"\xef\xbb\xbfseed: 7\n", b"seed: 7\r\nname: a\r\n", b"~"]
+)
+def test_texts_that_are_recipes(tmp_path: Path, text: bytes):
+    (tmp_path / "recipe.yaml").write_bytes(text)
+    assert burnish.load(tmp_path / "recipe.yaml").seed == (7 if b"7" in text else 0)
+
+
+@pytest.mark.parametrize(("written", "seed"), [("0x10", 16), ("0o17", 15), ("0b11", 3), ("1_000", 1000), ("+5", 5)])
+def test_whole_numbers_in_other_forms(written: str, seed: int):
+    assert burnish.load(None, f"seed={written}").seed == seed
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    plug = socket.socket(socket.AF_UNIX)
+    plug.bind(str(tmp_path / "socket.yaml"))
+    (tmp_path / "loop.yaml").symlink_to(tmp_path / "loop.yaml")
+    with (tmp_path / "large.yaml").open("wb") as file:
+        file.truncate(100 * 2**20)
+    told = {
+        tmp_path / "pipe.yaml": "this is a pipe or a device; a recipe is a file.",
+        tmp_path / "socket.yaml": "this is a pipe or a device; a recipe is a file.",
+        Path("/dev/zero"): "this is a pipe or a device; a recipe is a file.",
+        tmp_path: "this is a folder; name a recipe",
+        tmp_path / "loop.yaml": "this file cannot be read (Too many levels of symbolic links).",
+        tmp_path / "large.yaml": "this is no recipe: it is longer than 128 KB.",
+        Path("x" * 300): "this file cannot be read (File name too long).",
+        Path("a\0b"): "this name holds a character that no file's name can hold.",
+        Path("a\nb.yaml"): "a\\nb.yaml: there is no such file.",
+    }
+    for path, problem in told.items():
+        with pytest.raises(UserError) as caught:
+            burnish.load(path)
+        assert problem in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 400
+    plug.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "blamed"),
+    [
+        ("seed: 1", ["sft.optimizer.lr=1"], 'override "sft.optimizer.lr=1", field "sft.optimizer"'),
+        ("sft: {optimizer: {lr: 1}}", ["sft.optimizer.lr=2"], 'recipe.yaml, row 1, field "sft.optimizer"'),
+        ("seed: 1\nsft: {optimizer: {lr: 1}}", ["seed=2"], 'recipe.yaml, row 2, field "sft.optimizer"'),
+        ("ppo: {epochs: 2}", ["seed=2", "ppo.mini_batches=99"], 'override "ppo.mini_batches=99", field "ppo"'),
+        ("rewards: [{name: maths}]", ["rewards.0.weigth=2"], 'override "rewards.0.weigth=2", field "rewards.0.weigth"'),
+        ("rewards: [{name: maths}]", ["rewards=[{name: maths, weight: x}]"], 'field "rewards.0.weight"'),
+        ("seed: x", ["name=a"], 'recipe.yaml, row 1, field "seed"'),
+        ("seed: 1", ["seed=x", "seed=y"], 'override "seed=y", field "seed"'),
+        ("seed: 1", ["sft={epochs: x}"], 'override "sft={epochs: x}", field "sft.epochs"'),
+        ("seed: 1", ["a" + ".b" * 49 + "=1"], 'field "a": there is no such key'),
+    ],
+)
+def test_a_mistake_is_blamed_on_what_made_it(tmp_path: Path, text: str, overrides: list[str], blamed: str):
+    assert blamed in refusal(tmp_path, text, *overrides)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("a" + ".b" * 50 + "=1", "leads 51 sections down; no key is so deep."),
+        ("numbers" * 1000 + "=1", '..."'),
+        ("na\nme=1", r'the override "na\nme=1" is not of the form'),
+        ("name=\udcff", r'the value of the override "name=\udcff" cannot be read'),
+        ("name=a\0", r'the value of the override "name=a\x00" cannot be read'),
+        ("seed=1\n---\nseed: 2", "cannot be read (a second document begins here"),
+        ("rewards.0.name=maths", "wants item 0 of a list of 0"),
+        ("rewards." + "9" * 5000 + "=1", "of a list of 0"),
+    ],
+)
+def test_overrides_that_cannot_be_meant(override: str, told: str):
+    with pytest.raises(UserError) as caught:
+        burnish.load(None, override)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
