@@ -6,6 +6,7 @@ import json
 import math
 import types
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
@@ -27,20 +28,23 @@ class Option(NamedTuple):
     description: str
 
 
-def describe_fields(model: type[BaseModel]) -> list[Option]:
+@lru_cache(maxsize=16)
+def describe_fields(model: type[BaseModel]) -> tuple[Option, ...]:
     """Every option by dotted key, sections included, with the defaults that hold at that very place.
 
     The items of a list or mapping of sections have `*` for their place: `suites.*.name`.
     """
-    return list(_describe(model, "", defaults(model)))
+    return tuple(_describe(model, "", defaults(model)))
 
 
-def defaults(model: type[BaseModel]) -> dict[str, Any]:
+@lru_cache(maxsize=256)
+def defaults(model: type[BaseModel]) -> Mapping[str, Any]:
     """The default of every option that has one, section by section, as JSON would hold it."""
     return model.model_construct().model_dump(mode="json")
 
 
-def discriminators(model: type[BaseModel], at: str = "") -> set[str]:
+@lru_cache(maxsize=256)
+def discriminators(model: type[BaseModel], at: str = "") -> frozenset[str]:
     """The dotted keys that say of which kind a section is (pydantic's discriminated unions)."""
     found: set[str] = set()
     for name, field in model.model_fields.items():
@@ -48,7 +52,7 @@ def discriminators(model: type[BaseModel], at: str = "") -> set[str]:
             inside = f"{at}{name}{place}."
             found |= {inside + note.discriminator for note in notes if isinstance(note.discriminator, str)}
             found |= discriminators(section, inside)
-    return found
+    return frozenset(found)
 
 
 def show(value: Any) -> str:

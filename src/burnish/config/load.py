@@ -106,7 +106,7 @@ class _Sources(NamedTuple):
         return exact[-1] if exact else self.file.scalar(place)
 
 
-def _put(tree: Any, key: Sequence[str], value: Any, tags: set[str], *, override: str, at: str = "") -> Any:
+def _put(tree: Any, key: Sequence[str], value: Any, tags: frozenset[str], *, override: str, at: str = "") -> Any:
     """`tree` with `value` at `key`; sections that are not there yet (or None) are made on the way."""
     if not key:
         return _merge(tree, value, tags, at) if isinstance(tree, Mapping) and isinstance(value, Mapping) else value
@@ -125,7 +125,7 @@ def _put(tree: Any, key: Sequence[str], value: Any, tags: set[str], *, override:
     return {head: item} if _other_kind(section, {head: item}, tags, at) else {**section, head: item}
 
 
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any], tags: set[str], at: str = "") -> dict[str, Any]:
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any], tags: frozenset[str], at: str = "") -> dict[str, Any]:
     """`above` over `below`, section by section; a section that becomes one of another kind starts afresh."""
     if _other_kind(below, above, tags, at):
         return dict(above)
@@ -136,7 +136,7 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any], tags: set[str], a
     return merged
 
 
-def _other_kind(below: Mapping[str, Any], above: Mapping[str, Any], tags: set[str], at: str) -> bool:
+def _other_kind(below: Mapping[str, Any], above: Mapping[str, Any], tags: frozenset[str], at: str) -> bool:
     return any(f"{at}{key}" in tags and key in below and below[key] != above[key] for key in above)
 
 
@@ -147,14 +147,17 @@ def _explain(
     sources: _Sources,
     aliases: Mapping[str, str],
 ) -> UserError:
-    known = [option.key for option in describe_fields(model)]
     found: list[UserError] = []
     for problem in error.errors(include_url=False)[:_MOST_PROBLEMS]:
         place = _place(problem["loc"], values, missing=problem["type"] == "missing")
         place += _discriminator(problem)
         override = sources.blame(place, section=problem["type"] == "value_error")
         unknown = problem["type"] == "extra_forbidden"
-        hint = suggest(place, known, aliases) if unknown else _remedy(problem, sources.written(place))
+        hint = (
+            suggest(place, [option.key for option in describe_fields(model)], aliases)
+            if unknown
+            else _remedy(problem, sources.written(place))
+        )
         found.append(
             UserError(
                 "there is no such key." if unknown else f"{_reason(problem)}.",
@@ -225,6 +228,8 @@ _EXPECTED = {
     "less_than_equal": "{le:g} or less",
     "too_long": "at most {max_length} items",
     "too_short": "at least {min_length} items",
+    "string_too_long": "at most {max_length} characters",
+    "string_too_short": "text that is not empty",
     "string_pattern_mismatch": "text like {pattern}",
 }
 

@@ -310,7 +310,7 @@ class Taste(Section):
 class Recipe(Section):
     """One run, from demonstrations to a report."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "run"
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)] = "run"
     """Names the run's folder."""
     seed: Seed = 0
     """Everything random follows from it."""
@@ -352,6 +352,11 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
+        if not self.stages:
+            raise ValueError("stages is empty, so there is nothing to run")
+        twice = next((stage for stage in self.stages if self.stages.count(stage) > 1), None)
+        if twice is not None:
+            raise ValueError(f"stages names {twice} twice; each stage runs once")
         if {"ppo", "online"} <= set(self.stages) and self.online.algorithm.name == "ppo":
             raise ValueError("the stages ppo and online would both end in a policy called ppo: leave one of them out")
         if "online" in self.stages and not self.rewards and self.online.environment is None:
