@@ -392,7 +392,7 @@ def load_or_told(path: Path) -> str:
 finite = st.floats(allow_nan=False)
 roots = st.builds(
     Root,
-    name=st.text(st.characters(exclude_categories=["Cs"]))
+    name=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
     | st.sampled_from(
         [
             "1e-4",
@@ -417,7 +417,12 @@ roots = st.builds(
     clip=st.floats(min_value=0, exclude_min=True, allow_nan=False),
     numbers=st.lists(finite, max_size=3),
     suites=st.lists(
-        st.builds(Suite, name=st.text(st.characters(exclude_categories=["Cs"]), max_size=4), weight=finite), max_size=2
+        st.builds(
+            Suite,
+            name=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=4),
+            weight=finite,
+        ),
+        max_size=2,
     ),
     stage=st.builds(
         Stage,
