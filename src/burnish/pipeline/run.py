@@ -15,6 +15,7 @@ from burnish.atomic import clean_leftovers, recover, write_text
 from burnish.config.needs import require_sources
 from burnish.config.rewards import PythonReward
 from burnish.config.schema import Recipe
+from burnish.config.yaml_file import dump_yaml
 from burnish.data.sources import local_files
 from burnish.errors import UserError
 from burnish.models.device import peak_gb, reset_peak
