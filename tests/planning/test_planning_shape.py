@@ -98,7 +98,7 @@ def test_what_is_kept_for_the_backward_pass(lora: bool, recompute: bool):
 
 @pytest.mark.parametrize(
     ("text", "problem"),
-    [("{}", "num_attention_heads"), ("[1]", "is a JSON object"), ("{", "no model configuration can be read")],
+    [("{}", "num_attention_heads"), ("[1]", "holds no JSON object"), ("{", "this file is not JSON")],
 )
 def test_a_configuration_that_says_no_size(text: str, problem: str, tmp_path: Path):
     (tmp_path / "config.json").write_text(text)

@@ -7,18 +7,19 @@ chat template and a checksum of every file, written beside and renamed, so that 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 from uuid import uuid4
 
 from burnish.atomic import atomic_folder, disk_errors, recover, write_json
@@ -32,9 +33,11 @@ from burnish.models.loading.folder import (
     read_json_object,
     weight_files,
 )
+from burnish.system import try_lock
 
 TINY = "tiny"
 _CARD = "burnish_model.json"
+_PATIENCE = 3600  # seconds: a slow line takes long for 93 MB, and no conversion takes an hour
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,11 +266,9 @@ def _conversion(folder: Path, say: Callable[[str], None]) -> Iterator[Path]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = _lock_file(folder).open("a")
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("another process is fetching this model: waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        if not try_lock(lock):
+            say(f"another process is fetching {folder.name}: waiting for it")
+            _wait_for(lock, folder)
         recover(folder)
         scratch = folder.with_name(f".partial-{folder.name}-{uuid4().hex[:8]}")
         try:
@@ -278,14 +279,26 @@ def _conversion(folder: Path, say: Callable[[str], None]) -> Iterator[Path]:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
+def _wait_for(lock: IO[str], folder: Path) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while not try_lock(lock):
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"another process has been fetching this model for {_PATIENCE // 60} minutes.",
+                file=folder,
+                hint="End it, or name a local folder.",
+            )
+        time.sleep(0.2)
+
+
 def _clean_leftovers(folder: Path) -> None:
     """Remove what conversions that were killed left beside a model, unless one is at work."""
     try:
         if not any(folder.parent.glob(f".partial-{folder.name}-*")):
             return
         with _lock_file(folder).open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            recover(folder)
+            if try_lock(lock):
+                recover(folder)
     except OSError:  # a cache that cannot be written to, or one that is being written: nothing that must be done now
         return
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from burnish.errors import UserError
+from burnish.models.loading.folder import read_json_object
+
+_SIZES = (
+    "num_attention_heads",
+    "hidden_size",
+    "num_hidden_layers",
+    "intermediate_size",
+    "num_key_value_heads",
+    "head_dim",
+    "vocab_size",
+    "max_position_embeddings",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +40,9 @@ class ModelShape:
     def from_config(cls, config: Mapping[str, Any], *, source: Path | None = None) -> ModelShape:
         """From what stands in a model's config.json. Raises UserError naming the field that is missing."""
         config = config.get("text_config", config)
+        if not isinstance(config, Mapping):
+            raise UserError("text_config is no JSON object.", file=source)
+        _refuse_no_sizes(config, source)
         try:
             heads, width = int(config["num_attention_heads"]), int(config["hidden_size"])
             return cls(
@@ -42,9 +56,9 @@ class ModelShape:
                 tied=bool(config.get("tie_word_embeddings", False)),
                 context=int(config.get("max_position_embeddings", 2048)),
             )
-        except KeyError as error:
+        except (KeyError, TypeError) as error:
             raise UserError(
-                f"the configuration has no {error.args[0]!r}, so the model's size is not known.",
+                f"the configuration lacks a size ({error.args[0]}), so the model's size is not known.",
                 file=source,
                 hint="Plans are made for decoder-only models of the Llama kind.",
             ) from error
@@ -53,15 +67,7 @@ class ModelShape:
     def read(cls, path: Path) -> ModelShape:
         """From a config.json, or a folder that holds one."""
         file = path / "config.json" if path.is_dir() else path
-        try:
-            config = json.loads(file.read_text())
-        except (OSError, ValueError) as error:
-            raise UserError(
-                "no model configuration can be read here.", file=file, hint="Name a config.json."
-            ) from error
-        if not isinstance(config, Mapping):
-            raise UserError("a model configuration is a JSON object.", file=file)
-        return cls.from_config(config, source=file)
+        return cls.from_config(read_json_object(file), source=file)
 
     @property
     def linears(self) -> tuple[tuple[int, int], ...]:
@@ -122,3 +128,10 @@ class ModelShape:
         once = self.forward_flops(tokens, scored, context=context)
         again = self.forward_flops(tokens, 0, context=context) if recompute else 0.0
         return (2.0 if lora else 3.0) * once + again
+
+
+def _refuse_no_sizes(config: Mapping[str, Any], source: Path | None) -> None:
+    for name in _SIZES:
+        value = config.get(name)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise UserError(f"it is {value!r}, and a size is a whole number of at least 1.", file=source, field=name)

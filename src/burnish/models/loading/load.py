@@ -27,6 +27,7 @@ from burnish.models.loading.vocabulary import load_tokenizer, refuse_unfitting_v
 from burnish.models.loading.weights import (
     refuse_larger_than_stored,
     refuse_misshapen,
+    refuse_misshapen_ends,
     refuse_missing,
     refuse_more_than_stored,
     refuse_not_finite,
@@ -129,6 +130,7 @@ def _skeleton(folder: Path, tensors: Mapping[str, StoredTensor]) -> Any:
         with torch.device("meta"):
             skeleton = AutoModelForCausalLM.from_config(config, trust_remote_code=False, attn_implementation="eager")
     refuse_more_than_stored(skeleton, tensors, folder)
+    refuse_misshapen_ends(skeleton, tensors, folder)
     return skeleton
 
 

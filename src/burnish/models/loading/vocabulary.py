@@ -37,6 +37,8 @@ def load_tokenizer(folder: Path) -> Any:
         if not code:
             raise
         raise own_code_error(folder / _SETTINGS, code) from error
+    if not isinstance(tokenizer.chat_template, str | dict | None):
+        raise UserError("the chat template is no text.", file=folder / _SETTINGS, field="chat_template")
     if not tokens:
         raise UserError(
             "the tokenizer makes no tokens of a text.", file=folder, hint="Copy or download its files again."

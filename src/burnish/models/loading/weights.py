@@ -83,6 +83,22 @@ def refuse_unexpected(unexpected: Collection[str], folder: Path) -> None:
     raise UserError(f"the model has no place for {_list(heads or left)}.", file=folder, hint=hint)
 
 
+def refuse_misshapen_ends(skeleton: Any, tensors: Mapping[str, StoredTensor], folder: Path) -> None:
+    """Refuse an embedding or a head of another shape than config.json says, before transformers ties the two."""
+    ends = [
+        part.weight for part in (skeleton.get_input_embeddings(), skeleton.get_output_embeddings()) if part is not None
+    ]
+    shapes = {
+        name: tuple(p.shape)
+        for name, p in skeleton.named_parameters(remove_duplicate=False)
+        if any(p is end for end in ends)
+    }
+    refuse_misshapen(
+        [(n, tensors[n].shape, shape) for n, shape in shapes.items() if n in tensors and tensors[n].shape != shape],
+        folder,
+    )
+
+
 def refuse_misshapen(mismatched: Iterable[tuple[str, Any, Any]], folder: Path) -> None:
     """Refuse weights of another shape than config.json says."""
     for name, stored, needed in sorted(mismatched, key=lambda each: each[0]):
