@@ -154,3 +154,12 @@ def test_what_cannot_be_paired_is_counted_or_refused(tmp_path: Path, capsys: pyt
         main(["pairs", str(source), "--to", "paired", "--out", str(tmp_path / "o.jsonl")])
     assert ended.value.code == 2
     assert "nothing can be paired" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["paired", "unpaired"])
+def test_what_is_held_out_stays_held_out_in_another_form(form):
+    rows = [Row("f", i, {"prompt": f"p{i}", "chosen": "a", "rejected": "b", "split": name}, f"f:{i}")
+            for i, name in enumerate(("train", "test"))]  # fmt: skip
+    groups = preference_groups(rows).items
+    written = unpaired_rows(groups) if form == "unpaired" else paired_rows(groups, dropped=Counter())
+    assert {row["prompt"][0]["content"]: row["split"] for row in written} == {"p0": "train", "p1": "test"}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import burnish
+from burnish.pipeline.report import closing_table
 
 SMALL = (
     "model.name=tiny", "model.max_length=512", "threads=1", "sft.epochs=1", "sft.lora={r: 2, alpha: 4}",
@@ -43,7 +44,9 @@ def test_every_stage_trains_on_one_or_two_rows_and_says_that_it_was_not_evaluate
         assert any(line.startswith(f"{stage}: not evaluated: ") for line in said), stage
     assert results["sft"]["examples_train"] == results["reward"]["pairs_train"] == count
     assert results["sft"]["eval_loss_after"] is None
-    assert (tmp_path / "run" / "report.html").is_file()
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert page.count("holds none out") >= 4  # in words, of the verdict and of each stage that trains
+    assert closing_table(tmp_path / "run").startswith("nothing was evaluated: a share of 0.001")
 
 
 def test_what_was_collected_on_two_prompts_can_be_trained_on(tmp_path: Path):
@@ -57,19 +60,19 @@ def test_comparisons_alone_are_enough_for_preference_optimisation_and_its_evalua
     source = _rows(tmp_path / "train.jsonl", PAIRS[:9])
     _rows(tmp_path / "test.jsonl", PAIRS[9:])
     assert source
-    changes = (f"data.comparisons={tmp_path}", "stages=[preference,evaluate,report]", "preference.batch_size=1000000")
+    changes = (f"data.comparisons={tmp_path}", "stages=[preference,evaluate,report]", "preference.batch_size=65536")
     results, said = _run(tmp_path, *changes)
     assert results["preference"]["pairs_train"] == 9
     assert results["preference"]["pairs_heldout"] == results["evaluate"]["prompts"] == 3
     assert results["preference"]["steps"] == 1
-    assert "preference: batches of 9, not 1000000: there are no more prompts" in said
+    assert "preference: batches of 9, not 65536: there are no more prompts" in said
 
 
 def test_a_limit_on_a_first_try_needs_no_held_out_prompts(tmp_path: Path):
     rows = [{"prompt": f"q{i}", "completion": f"a{i}"} for i in range(80)]
     source = _rows(tmp_path / "d.jsonl", rows)
     changes = (f"data.demonstrations={source}", "data.prompts=builtin:quickstart/prompts", "data.limit=50")
-    results, _ = _run(tmp_path, *changes, "stages=[sft,evaluate]", "sft.batch_size=1000000", "evaluate.prompts=2")
+    results, _ = _run(tmp_path, *changes, "stages=[sft,evaluate]", "sft.batch_size=65536", "evaluate.prompts=2")
     assert results["sft"]["examples_train"] + results["sft"]["examples_heldout"] == 50
     assert results["sft"]["steps"] == 1
     assert results["evaluate"]["prompts"] == 2

@@ -115,6 +115,7 @@ def unpaired_rows(groups: Iterable[PreferenceGroup]) -> Iterator[dict[str, Any]]
                     "prompt": [dict(m) for m in group.prompt.messages],
                     "completion": [{"role": "assistant", "content": text}],
                     "label": label,
+                    **_split_of(group),
                 }
 
 
@@ -135,8 +136,15 @@ def paired_rows(groups: Iterable[PreferenceGroup], *, dropped: Counter[str]) -> 
                 "prompt": [dict(m) for m in group.prompt.messages],
                 "chosen": chosen,
                 "rejected": rejected,
+                **_split_of(group),
             }
             yield row | ({"probability": p} if p < 1.0 else {}) | ({"margin": pair.margin} if pair.margin else {})
+
+
+def _split_of(group: PreferenceGroup) -> dict[str, Any]:
+    """The column that says which part a row is of: what is held out stays held out in another form."""
+    split = group.prompt.columns.get("split")
+    return {} if split is None else {"split": split}
 
 
 def _of_another_layout(row: Row) -> bool:

@@ -54,6 +54,8 @@ def preference_line(data: ReportData) -> str | None:
     text = f"{what} learnt from {pairs} pairs of answers to {prompts} prompts in {steps} steps"
     text += f", in {count(rounds)} rounds." if rounds and rounds > 1 else "."
     accuracy, falls = estimate(found.get("accuracy")), estimate(found.get("chosen_falls"))
+    if found.get("not_evaluated") is not None:
+        text += f" It was not evaluated: {found['not_evaluated']}."
     if accuracy is not None:
         text += f" Its rewards rank {share_with_interval(accuracy)} of held-out pairs as the annotators did."
     if falls is not None:

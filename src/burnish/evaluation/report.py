@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -61,7 +62,13 @@ from burnish.evaluation.summary import verdict as preference_verdict
 
 def verdict(data: ReportData) -> Verdict:
     """Whether the model got better: by its accuracy where answers were checked, else by preference."""
-    return verifiable_report.verdict(data) or preference_verdict(data)
+    found = verifiable_report.verdict(data) or preference_verdict(data)
+    unmeasured = part(data, "evaluate").get("not_evaluated")
+    return (
+        found
+        if unmeasured is None
+        else replace(found, headline="Not evaluated", sentence=f"Nothing was evaluated: {unmeasured}.")
+    )
 
 
 def closing_rows(data: ReportData) -> list[dict[str, str]]:
@@ -171,6 +178,9 @@ def _sft_line(data: ReportData) -> str | None:
         return None
     examples, steps = (count(number(sft.get(key))) for key in ("examples_train", "steps"))
     before, after = (plain(number(sft.get(key))) for key in ("eval_loss_before", "eval_loss_after"))
+    unmeasured = sft.get("not_evaluated")
+    if unmeasured is not None:
+        return f"SFT learnt from {examples} demonstrations in {steps} steps. It was not evaluated: {unmeasured}."
     return f"SFT learnt from {examples} demonstrations in {steps} steps; the loss on held-out demonstrations went from {before} to {after} nats per token."
 
 
@@ -194,7 +204,8 @@ def _reward(data: ReportData) -> dict[str, Any] | None:
 def _reward_sentence(reward: Mapping[str, Any]) -> str:
     accuracy, ceiling, longer = (estimate(reward.get(name)) for name in ("accuracy", "ceiling", "longer_wins"))
     if accuracy is None:
-        return "Its accuracy has not been measured."
+        unmeasured = reward.get("not_evaluated")
+        return "Its accuracy has not been measured" + (f": {unmeasured}." if unmeasured is not None else ".")
     text = f"On prompts it has not seen, it agrees with the annotators on {share_with_interval(accuracy)} of pairs."
     if ceiling is not None:
         text += f" Their own disagreement caps this at about {percent(ceiling.value)}."

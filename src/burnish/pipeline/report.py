@@ -36,7 +36,8 @@ def closing_table(folder: Path) -> str:
     data = gather(folder)
     rows = closing_rows(data)
     if not rows:
-        return "nothing has been evaluated yet"
+        unmeasured = (data.get("evaluate") or {}).get("not_evaluated")
+        return "nothing has been evaluated yet" if unmeasured is None else f"nothing was evaluated: {unmeasured}"
     names = list(rows[0])
     widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in names}
     lines = ["  ".join(name.ljust(widths[name]) for name in names)]
