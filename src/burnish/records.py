@@ -74,7 +74,8 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Reward:
-    """The reward of one rollout. `components` are what it was made of, by name; `verdicts` what verifiers said, by reward.
+    """The reward of one rollout. `components` are what it was made of, by name; `verdicts` what verifiers said, by reward;
+    `notes` the texts that rewards logged, by column.
 
     `counted` False: no verdict could be had, through no fault of the completion; it takes no part in any loss or mean.
     """
@@ -83,6 +84,7 @@ class Reward:
     components: Mapping[str, float] = field(default_factory=dict)
     verdicts: Mapping[str, str] = field(default_factory=dict)
     counted: bool = True
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ class MathsReward(RewardBase):
     name: Literal["maths"]
     """The kind."""
     column: str = "answer"
-    """The prompts' column with the right answer."""
+    """The prompts' column with the right answer; a dotted path reaches into objects: reward_model.ground_truth."""
     correct: Finite = 1.0
     """The value of a correct answer."""
     wrong: Finite = 0.0
@@ -77,8 +77,10 @@ class CodeReward(RewardBase):
     """How programs are confined. Where it cannot be had the run stops; it is never lowered unasked."""
     partial: bool = False
     """The share of the tests that pass instead of 1 for all and 0 otherwise."""
+    column: str | None = None
+    """The prompts' column, or dotted path, that holds all tests as one object or JSON text. None: the layouts of docs/sandbox.md."""
     seconds: Seconds = 6.0
-    """Seconds that one test may take (all calls together, for tests that call functions); longer is wrong."""
+    """Seconds of its own (computing or asleep) that one test may take (all calls together, for functions); longer is wrong."""
     memory_mb: Annotated[int, Bounds(ge=128, le=1_048_576)] = 512
     """Memory that one program may have."""
     workers: Threads | None = None

@@ -15,7 +15,7 @@ from burnish.errors import UserError
 from burnish.records import Prompt
 from burnish.sandbox.tasks import CodeTests, Unsupported, code_tests
 
-PROBLEM_COLUMNS = ("prompt", "text", "question", "problem", "description")
+PROBLEM_COLUMNS = ("prompt", "text", "question", "problem", "description", "question_content")
 SOLUTION_COLUMNS = ("code", "canonical_solution", "solution", "solutions")  # left out: no reward may see them
 _FENCE = "```"
 
@@ -51,14 +51,17 @@ def code_tasks(rows: Sequence[Row], *, shown: int = 1, instruction: str | None =
 
 
 def holds_code_tasks(rows: Sequence[Row]) -> bool:
-    """Whether the first row has the columns of a code task: `test_list`; `test` and `entry_point`; `input_output`; or
-    `tests` with an "output" in its first entry."""
+    """Whether the first row has the columns of a code task: `test_list`; `test` and `entry_point`; `input_output`;
+    `public_test_cases`; `public_tests`; `verification_info`; or `tests` with an "output" in its first entry."""
     values = rows[0].values if rows else {}
-    if values.get("test_list") is not None or values.get("input_output") is not None:
+    names = ("test_list", "input_output", "public_test_cases", "public_tests", "verification_info")
+    if any(values.get(name) is not None for name in names):
         return True
     if values.get("test") is not None and values.get("entry_point") is not None:
         return True
     tests = values.get("tests")
+    if isinstance(tests, str):
+        return tests.lstrip().startswith("[") and '"output"' in tests
     return isinstance(tests, list | tuple) and bool(tests) and isinstance(tests[0], dict) and "output" in tests[0]
 
 

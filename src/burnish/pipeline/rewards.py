@@ -80,8 +80,9 @@ def _build(context: Context, one: spec.RewardSpec, backbone: Backbone | None) ->
             return TaskReward(partial=one.partial)
         case spec.CodeReward():
             return CodeReward(
-                one.tier, partial=one.partial, seconds=one.seconds, memory_mb=one.memory_mb, workers=one.workers
-            )
+                one.tier, partial=one.partial, seconds=one.seconds, memory_mb=one.memory_mb, workers=one.workers,
+                column=one.column,
+            )  # fmt: skip
         case spec.FormatReward():
             return FormatReward(one.form, one.pattern)
         case spec.LengthReward():

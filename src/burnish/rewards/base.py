@@ -3,7 +3,7 @@
     reward(prompts, completions, completion_ids, **columns) -> list[float | None]
 
 One value a completion; None: this reward does not apply to it. The function may be async. `columns` are the prompts' other
-columns, one list each, and with them `trainer_state` (None), `log_extra(column, values)` and `log_metric(name, value)`, as
+columns, one list each, and with them `trainer_state`, `log_extra(column, values)` and `log_metric(name, value)`, as
 TRL hands them; a function without `**kwargs` gets those that it names.
 
 The class form may add `name`, `scope` and `judge`, which takes the same arguments and returns `Judgement`s: values with
@@ -15,9 +15,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+import os
 import re
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -59,10 +61,19 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One reward's judgements of a batch, and the numbers it logged: by name, one for each completion."""
+    """One reward's judgements of a batch, and what it logged, by name, one for each completion: numbers, and texts (`notes`).
+    None: nothing was logged for that completion."""
 
     judgements: tuple[Judgement, ...]
-    logged: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    logged: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    notes: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerState:
+    """What a reward sees of the training, under transformers' names: `global_step` steps are done."""
+
+    global_step: int
 
 
 def after_reasoning(text: str) -> str:
@@ -121,35 +132,110 @@ def call(
     texts = [scoped(r.completion.text, scope) for r in rollouts]
     prompts: list[Any] = [list(r.prompt.messages) if messages else prompt_text(r.prompt) for r in rollouts]
     completions: list[Any] = [[Message(role="assistant", content=t)] for t in texts] if messages else texts
-    logged: dict[str, tuple[float, ...]] = {}
+    log = _Log(name, len(rollouts))
     known = columns_of(rollouts) | {
-        "trainer_state": None,
-        "log_extra": _extra_logger(logged, len(rollouts)),
-        "log_metric": lambda metric, value: logged.update({str(metric): (float(value),) * len(rollouts)}),
+        "trainer_state": TrainerState(max(rollout.weight_version for rollout in rollouts)),
+        "log_extra": log.extra,
+        "log_metric": log.metric,
     }
     ids = [list(r.completion.tokens) for r in rollouts] if scope == "full" else [None] * len(rollouts)
     known |= {"prompts": prompts, "completions": completions, "completion_ids": ids}
     function = getattr(reward, "judge", reward)
     try:
-        found = function(**_accepted(function, known))
-        if inspect.isawaitable(found):
-            found = _awaited(found)
+        with _staying():
+            found = function(**_accepted(function, known))
+            if inspect.isawaitable(found):
+                found = _awaited(found)
+            judgements = tuple(_checked(name, found, len(rollouts)))
     except UserError:
         raise
-    except Exception as error:
-        problem = f"raised {type(error).__name__}: {' '.join(str(error).split())[:300]}."
-        raise UserError(f'the reward "{name}" {problem}', hint="The run stops here: mend the reward.") from error
-    return Judged(tuple(_checked(name, found, len(rollouts))), logged)
+    except BaseException as error:
+        if type(error) is KeyboardInterrupt:
+            raise
+        raise _failure(name, error, messages=messages) from error
+    return Judged(judgements, log.numbers, log.notes)
 
 
-def _extra_logger(logged: dict[str, tuple[float, ...]], count: int) -> Callable[[str, Sequence[Any]], None]:
-    """What a reward calls to log a column. Numbers join the components; other columns are not kept."""
+class _Left(BaseException):
+    """A reward called `os._exit`, which would have ended the run without a word."""
 
-    def log_extra(column: str, values: Sequence[Any]) -> None:
-        if len(values) == count and all(isinstance(v, int | float) and math.isfinite(v) for v in values):
-            logged[str(column)] = tuple(float(v) for v in values)
 
-    return log_extra
+@contextmanager
+def _staying() -> Iterator[None]:
+    """Meanwhile `os._exit` raises in this process; in processes that a reward forks it does what it always does."""
+    leave, process = os._exit, os.getpid()
+
+    def refuse(status: int) -> None:
+        if os.getpid() != process:
+            leave(status)
+        raise _Left(f"os._exit({status})")
+
+    os._exit = refuse  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        os._exit = leave
+
+
+def _failure(name: str, error: BaseException, *, messages: bool) -> UserError:
+    """What a reward raised, as one line. What ends a process, raised by a reward, is a mistake like any other."""
+    try:
+        text = " ".join(str(error).split())[:300]
+    except Exception:  # an error whose text cannot be had
+        text = "no message"
+    kind = type(error).__name__
+    if isinstance(error, SystemExit | _Left):
+        shown = f"exit({error.code!r})" if isinstance(error, SystemExit) else text
+        problem, hint = (
+            f"left the process: {shown}.",
+            "Run a program that a model wrote in a process of its own, or by the reward code.",
+        )
+        return UserError(f'the reward "{name}" {problem}', hint=hint)
+    hint = "The run stops here: mend the reward."
+    if isinstance(error, TypeError) and not messages and text.startswith(_INDEXED_TEXT):
+        hint = "It reads completions as chat messages: set `messages: true` for it in the recipe."
+    elif messages and isinstance(error, AttributeError | TypeError) and _LISTED_TEXT.search(text):
+        hint = "It reads completions as text: set `messages: false` for it in the recipe."
+    return UserError(f'the reward "{name}" raised {kind}: {text}.', hint=hint)
+
+
+_INDEXED_TEXT = ("string indices must be integers", "string index indices must be integers")
+_LISTED_TEXT = re.compile(r"'list' object has no attribute|expected string or bytes-like object|got 'list'|not list")
+
+
+class _Log:
+    """What a reward logs: numbers join the components, everything else is kept as text."""
+
+    def __init__(self, reward: str, count: int) -> None:
+        self._reward, self._count = reward, count
+        self.numbers: dict[str, tuple[float | None, ...]] = {}
+        self.notes: dict[str, tuple[str | None, ...]] = {}
+
+    def extra(self, column: str, values: Sequence[Any]) -> None:
+        """One value for each completion."""
+        values = values.tolist() if hasattr(values, "tolist") else list(values)  # type: ignore[union-attr]
+        if len(values) != self._count:
+            problem = f"logged {len(values)} values of {str(column)!r:.40} for {self._count} completions."
+            raise UserError(f'the reward "{self._reward}" {problem}')
+        if all(isinstance(v, int | float) and math.isfinite(v) for v in values):
+            self.numbers[str(column)] = tuple(float(v) for v in values)
+        else:
+            self.notes[str(column)] = tuple(None if v is None else str(v)[:_LONGEST_NOTE] for v in values)
+
+    def metric(self, metric: str, value: Any) -> None:
+        """One number for all of the batch."""
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            problem = f"logged {value!r:.60} as the metric {str(metric)!r:.40}, which is no number."
+            raise UserError(f'the reward "{self._reward}" {problem}') from None
+        if math.isfinite(number):
+            self.numbers[str(metric)] = (number,) * self._count
+        else:
+            self.notes[str(metric)] = (str(number),) * self._count
+
+
+_LONGEST_NOTE = 2000
 
 
 def _accepted(function: Callable[..., Any], known: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,7 +295,9 @@ def _number(name: str, value: Any, place: int) -> float | None:
     if value is None:
         return None
     try:
+        if isinstance(value, str | bytes):
+            raise TypeError("text")
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         problem = f"returned {value!r:.60} for completion {place}, which is no number."
         raise UserError(f'the reward "{name}" {problem}') from None

@@ -14,14 +14,19 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from burnish.records import Prompt
 from burnish.rewards.base import Judgement
+from burnish.rewards.columns import missing_column, nearest_paths, value_at
 from burnish.sandbox import CodeTests, Job, Limits, Outcome, Sandbox, Tier, code_tests
-from burnish.sandbox.tasks import COLUMNS, preamble_of
+from burnish.sandbox.tasks import COLUMNS, preamble_of, tests_in
 
 CORRECT, WRONG, TIMEOUT, UNPARSED = "correct", "wrong", "timeout", "unparsed"
 INFRASTRUCTURE = "infrastructure"
 
-_FENCE = re.compile(r"^ {0,3}(?P<fence>`{3,}|~{3,})[ \t]*(?P<label>[^\s`]*)[^\n`]*$")
+_FENCE = re.compile(
+    r"^(?P<margin>[ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)*)(?P<fence>`{3,}|~{3,})[ \t]*(?P<label>[^\s`]*)[^\n`]*$"
+)
+_FUTURE = re.compile(r"^from __future__ import .*\n?", re.MULTILINE)
 _LABELS = ("python", "py", "python3")
 
 
@@ -34,12 +39,14 @@ class CodeReward:
     Args:
         tier: the isolation; where it cannot be had, UserError at once. There is no weaker one behind it.
         partial: count every test instead of stopping at the first that fails.
-        seconds: wall clock of one test in the stdin form, of loading and all calls in the function form; processor time
-            is limited to as many whole seconds.
+        seconds: of one test in the stdin form, of loading and all calls in the function form: processor time and time
+            asleep, whatever else the machine does meanwhile; processor time is limited to as many whole seconds.
         memory_mb: memory of a program.
         workers: programs run at once (None: the usable cores).
         limits: all limits, in place of `seconds` and `memory_mb`.
         python: the interpreter for the programs (None: Burnish's own, else the system's).
+        column: where the tests stand together in one object or JSON text, by a dotted path (`reward_model.ground_truth`);
+            None: in columns of their own.
     """
 
     name = "code"
@@ -55,8 +62,9 @@ class CodeReward:
         workers: int | None = None,
         limits: Limits | None = None,
         python: str | None = None,
+        column: str | None = None,
     ) -> None:
-        self.partial = partial
+        self.partial, self._column = partial, column
         limits = limits or Limits(seconds=seconds, cpu_seconds=math.ceil(seconds), memory_mb=memory_mb)
         self.sandbox = Sandbox(tier, limits=limits, parallel=workers, python=python)
 
@@ -87,11 +95,30 @@ class CodeReward:
         """End the sandbox."""
         self.sandbox.close()
 
+    def applies_to(self, prompt: Prompt) -> bool:
+        """Whether the prompt has tests. Raises UserError, naming the column, where they cannot be read."""
+        return self._tests(prompt.columns) is not None
+
+    def why_not(self, prompts: Sequence[Prompt]) -> str:
+        """Why it applies to none of these."""
+        if self._column is not None:
+            return str(missing_column(self.name, self._column, prompts))
+        known = ", ".join(nearest_paths(prompts)[:12]) or "none"
+        return f"no prompt has a column with tests ({', '.join(COLUMNS)}); their columns: {known}."
+
+    def _tests(self, columns: Mapping[str, Any]) -> CodeTests | None:
+        if self._column is not None:
+            value = value_at(columns, self._column)
+            if value is None:
+                return None
+            columns = {**columns, **dict.fromkeys(COLUMNS), **tests_in(value)}
+        return None if all(columns.get(name) is None for name in COLUMNS) else code_tests(columns)
+
     def _job(self, answer: str, row: Mapping[str, Any]) -> Job | Judgement:
-        if all(row.get(name) is None for name in COLUMNS):
+        tests = self._tests(row)
+        if tests is None:
             return Judgement(None)
-        tests = code_tests(row)
-        program = program_in(answer)
+        program = program_in(answer, tests.functions)
         if program is None:
             return Judgement(0.0, UNPARSED)
         return Job(whole_program(program, tests), tests, partial=self.partial)
@@ -107,40 +134,55 @@ class CodeReward:
         return Judgement(share, TIMEOUT if outcome.kind == "timeout" else WRONG)
 
 
-def program_in(answer: str) -> str | None:
+def program_in(answer: str, functions: Sequence[str] = ()) -> str | None:
     """The program in a Markdown answer, or None.
 
     The rule: what stands before the last `</think>` is not looked at. Of the fenced blocks (``` or ~~~, as CommonMark
-    closes them) the last one labelled python, py or python3 counts; without any, the last one without a label. A block
-    that is never closed was cut off, and does not count.
+    closes them, also inside lists) those labelled python, py or python3 count; without any, those without a label. Of
+    them the last that defines one of `functions` is taken (a function, or a method of a class Solution), else the last.
+    A block that is never closed was cut off, and does not count.
     """
-    labelled, unlabelled = None, None
-    fence, label, lines = "", "", []
+    labelled: list[str] = []
+    unlabelled: list[str] = []
+    fence, label, margin, lines = "", "", 0, []
     for line in answer.rpartition("</think>")[2].splitlines(keepends=True):
         if not fence:
-            if opening := _FENCE.match(line.rstrip("\n")):
-                fence, label, lines = opening["fence"], opening["label"].lower(), []
+            if opening := _FENCE.match(line.rstrip("\r\n")):
+                fence, label, lines = opening["fence"], opening["label"].lower().strip("{}."), []
+                margin = len(opening["margin"].expandtabs(4))
             continue
         bare = line.strip()
-        if len(bare) >= len(fence) and set(bare) == {fence[0]} and len(line) - len(line.lstrip(" ")) <= 3:
+        indent = len(line) - len(line.lstrip(" "))
+        if len(bare) >= len(fence) and set(bare) == {fence[0]} and indent <= margin + 3:
             if label in _LABELS:
-                labelled = "".join(lines)
+                labelled.append("".join(lines))
             elif not label:
-                unlabelled = "".join(lines)
+                unlabelled.append("".join(lines))
             fence = ""
         else:
-            lines.append(line)
-    return labelled if labelled is not None else unlabelled
+            lines.append(_without_margin(line, margin))
+    blocks = labelled or unlabelled
+    if not blocks:
+        return None
+    return next((block for block in reversed(blocks) if any(_defines(block, name) for name in functions)), blocks[-1])
+
+
+def _without_margin(line: str, margin: int) -> str:
+    """A line of a block without the spaces that stand in front of its fence."""
+    spaces = len(line) - len(line.lstrip(" "))
+    return line[min(margin, spaces) :]
 
 
 def whole_program(program: str, tests: CodeTests) -> str:
     """The program with what the task gave: its imports and helpers in front, or all of it if only the body was written."""
-    if not tests.given:
+    front = tests.imports
+    if tests.given:
+        name = tests.functions[0]
+        front += preamble_of(tests.given, name) if _defines(program, name) else tests.given.rstrip()
+    if not front:
         return program
-    name = tests.functions[0]
-    if _defines(program, name):
-        return f"{preamble_of(tests.given, name)}\n{program}"
-    return f"{tests.given.rstrip()}\n{program}"
+    future = "".join(match if match.endswith("\n") else f"{match}\n" for match in _FUTURE.findall(program))
+    return f"{future}{front}\n{_FUTURE.sub('', program) if future else program}"
 
 
 def _defines(program: str, name: str) -> bool:
@@ -149,6 +191,8 @@ def _defines(program: str, name: str) -> bool:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return re.search(rf"^(async +)?def +{re.escape(name)}\b", program, re.MULTILINE) is not None
     for node in body:
+        if isinstance(node, ast.ClassDef) and node.name == "Solution" and _defines_inside(node, name):
+            return True
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name == name:
             return True
         targets = (
@@ -159,6 +203,10 @@ def _defines(program: str, name: str) -> bool:
         if isinstance(node, ast.ImportFrom | ast.Import) and any((a.asname or a.name) == name for a in node.names):
             return True
     return False
+
+
+def _defines_inside(node: ast.ClassDef, name: str) -> bool:
+    return any(isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) and each.name == name for each in node.body)
 
 
 def _text(completion: Any) -> str:

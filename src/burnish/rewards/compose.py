@@ -71,19 +71,26 @@ def _one(parts: Sequence[Part], judged: Sequence[Judged], shaped: Sequence[Seque
     said = [(part, judged[k].judgements[i], shaped[k][i]) for k, part in enumerate(parts)]
     verdicts = {part.name: j.verdict for part, j, _ in said if j.verdict is not None}
     components = {part.name: j.value for part, j, _ in said if j.value is not None and j.counted}
-    components |= {name: values[i] for one in judged for name, values in one.logged.items() if name not in components}
+    notes: dict[str, str] = {}
+    for (part, _, _), one in zip(said, judged, strict=True):
+        for name, values in one.logged.items():
+            if (number := values[i]) is not None:
+                components[name if name not in components else f"{part.name}.{name}"] = number
+        for name, values in one.notes.items():
+            if (text := values[i]) is not None:
+                notes[name if name not in notes else f"{part.name}.{name}"] = text
     serious = [(part, j, value) for part, j, value in said if part.weight != 0 or part.gate is not None]
     if any(not j.counted for _, j, _ in serious):
-        return Reward(0.0, components, verdicts, counted=False)
+        return Reward(0.0, components, verdicts, counted=False, notes=notes)
     applying = [(part, j.value, value) for part, j, value in serious if j.value is not None and value is not None]
     if not applying:
-        return Reward(0.0, components, {**verdicts, "rewards": NOT_APPLICABLE}, counted=False)
+        return Reward(0.0, components, {**verdicts, "rewards": NOT_APPLICABLE}, counted=False, notes=notes)
     is_open = all(own >= part.gate for part, own, _ in applying if part.gate is not None)
     earned = [
         part.weight * value if is_open or part.gate is not None else min(0.0, part.weight * value)
         for part, _, value in applying
     ]
-    return Reward(math.fsum(earned), components, verdicts)
+    return Reward(math.fsum(earned), components, verdicts, notes=notes)
 
 
 def _shaped(part: Part, judgements: Sequence[Judgement], groups: Sequence[Hashable]) -> list[float | None]:

@@ -34,6 +34,8 @@ def find_function(path: str) -> Callable[..., Any]:
             found = found()
         except TypeError as error:
             raise UserError(f'the class "{name}" cannot be made without arguments ({error}).', file=place) from error
+        except (Exception, SystemExit) as error:
+            raise UserError(f'making the class "{name}" raised {_said(error)}.', file=place) from error
     if not callable(getattr(found, "judge", found)):
         raise UserError(f'"{name}" is {type(found).__name__}, which cannot be called.', file=place)
     return found
@@ -73,8 +75,14 @@ def _module(name: str, field: str) -> ModuleType:
     except ModuleNotFoundError as error:
         hint = "Run from the folder that holds it, or give path/to/file.py:function."
         raise UserError(f'there is no module "{error.name}".', field=field, hint=hint) from error
-    except Exception as error:
-        raise UserError(f"importing {name} raised {type(error).__name__}: {error}.", field=field) from error
+    except (Exception, SystemExit) as error:
+        raise UserError(f"importing {name} raised {_said(error)}.", field=field) from error
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f'exit({error.code!r}): put what a program does behind `if __name__ == "__main__"`'
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def _file_module(path: Path, field: str) -> ModuleType:
@@ -88,7 +96,7 @@ def _file_module(path: Path, field: str) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise UserError(f"importing it raised {type(error).__name__}: {error}.", file=path) from error
+        raise UserError(f"importing it raised {_said(error)}.", file=path) from error
     return module

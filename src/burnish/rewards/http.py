@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 from burnish.errors import UserError
+from burnish.rewards.columns import values_at
 
 _AGAIN = frozenset({408, 425, 429})
 _LONGEST_WAIT = 30.0
@@ -51,7 +52,9 @@ class HttpReward:
 
     async def __call__(self, prompts: Sequence[str], completions: Sequence[str], **columns: Any) -> list[float | None]:
         """The server's values, in order."""
-        sent = {n: v for n, v in columns.items() if n not in _OWN and (self._columns is None or n in self._columns)}
+        own = {n: v for n, v in columns.items() if n not in _OWN}
+        found = own if self._columns is None else {n: values_at(own, n, len(completions)) for n in self._columns}
+        sent = {name: values for name, values in found.items() if values is not None}
         missing = [n for n in self._columns or () if n not in sent]
         if missing:
             raise UserError(f'the prompts have no column "{missing[0]}".', field="rewards.columns")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import regex
+
 from burnish.errors import UserError
 from burnish.rewards.base import Judgement
+from burnish.rewards.columns import values_at
 from burnish.rewards.extract import boxed
 
 _BLOCK = r"(?:(?!</?think>|</?answer>).)"
@@ -20,6 +24,10 @@ FORMS = {
 }
 """Each tag once, in this order, with something inside; nothing else where the form says so."""
 
+PATTERN_TIMEOUT = "pattern-timeout"
+PATTERN_SECONDS = 1.0
+"""For one text: a pattern that backtracks without end is stopped."""
+
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 
 
@@ -28,10 +36,13 @@ def words(text: str) -> list[str]:
     return [word.casefold() for word in _WORD.findall(text)]
 
 
-def format_value(text: str, form: str | None, pattern: re.Pattern[str] | None = None) -> float:
-    """1 if the whole text matches `pattern`, or else has the form; 0 if not."""
+def format_value(text: str, form: str | None, pattern: Any = None, *, seconds: float = PATTERN_SECONDS) -> float:
+    """1 if the whole text matches `pattern` (of the package regex), or else has the form; 0 if not.
+
+    Raises TimeoutError where the pattern has not come to an end within so many `seconds`.
+    """
     if pattern is not None:
-        return float(pattern.fullmatch(text) is not None)
+        return float(pattern.fullmatch(text, timeout=seconds) is not None)
     if form == "boxed":
         found = boxed(text)
         return float(found is not None and bool(found.strip()))
@@ -107,18 +118,30 @@ class FormatReward:
                 f'there is no form "{form}"; there are {", ".join((*FORMS, "boxed"))}.', field="rewards.form"
             )
         try:
-            self._pattern = None if pattern is None else re.compile(pattern, re.DOTALL)
-        except re.error as error:
+            self._pattern = None if pattern is None else regex.compile(pattern, regex.DOTALL | regex.VERSION0)
+        except regex.error as error:
             raise UserError(f"is no regular expression ({error}).", field="rewards.pattern") from error
         self._form = form
 
-    def __call__(self, completions: Sequence[str], **_: Any) -> list[float]:
-        """Their values."""
-        return [format_value(text, self._form, self._pattern) for text in completions]
+    def __call__(self, completions: Sequence[str], **_: Any) -> list[float | None]:
+        """Their values; None where the pattern did not come to an end."""
+        return [j.value if j.counted else None for j in self.judge(completions)]
 
     def judge(self, completions: Sequence[str], **_: Any) -> list[Judgement]:
-        """Their values, with the verdict formed or malformed."""
-        return [Judgement(v, "formed" if v else "malformed") for v in self(completions)]
+        """Their values, with the verdict formed, malformed or pattern-timeout, which is the pattern's fault and not counted."""
+        return [self._one(text) for text in completions]
+
+    def _one(self, text: str) -> Judgement:
+        try:
+            value = format_value(text, self._form, self._pattern)
+        except TimeoutError:
+            warnings.warn(
+                f"the pattern of the format reward did not come to an end within {PATTERN_SECONDS:g} s on a text of {len(text)} "
+                "characters: it backtracks. Such completions are not counted; write the pattern without nested repetitions.",
+                stacklevel=3,
+            )
+            return Judgement(0.0, PATTERN_TIMEOUT, counted=False)
+        return Judgement(value, "formed" if value else "malformed")
 
 
 class LengthReward:
@@ -158,7 +181,7 @@ class LanguageReward:
 
     def __call__(self, completions: Sequence[str], **columns: Any) -> list[float]:
         """Their values."""
-        wanted = columns.get(self._column, []) if self._column else []
+        wanted = (values_at(columns, self._column, len(completions)) or []) if self._column else []
         codes = [_known_language(code) if code else self._language for code in wanted] or [self._language] * len(
             completions
         )

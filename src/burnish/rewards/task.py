@@ -10,8 +10,10 @@ from fractions import Fraction
 from typing import Any
 
 from burnish.errors import UserError
+from burnish.records import Prompt
 from burnish.rewards.base import Judgement, after_reasoning
 from burnish.rewards.cleaning import clean
+from burnish.rewards.columns import missing_column
 from burnish.rewards.extract import boxed, extract, tagged
 from burnish.rewards.maths import gold_answer
 from burnish.rewards.numbers import equal, read_number
@@ -47,6 +49,14 @@ class TaskReward:
             {name: values[i] for name, values in columns.items() if isinstance(values, list)} for i in range(len(kinds))
         ]
         return [self._one(text, row) for text, row in zip(completions, rows, strict=True)]
+
+    def applies_to(self, prompt: Prompt) -> bool:
+        """Whether the prompt is a procedural task."""
+        return prompt.columns.get("task") is not None
+
+    def why_not(self, prompts: Sequence[Prompt]) -> str:
+        """Why it applies to none of these."""
+        return str(missing_column(self.name, "task", prompts))
 
     def _one(self, text: str, row: dict[str, Any]) -> Judgement:
         kind = row["task"]

@@ -17,7 +17,9 @@ MIB = 1 << 20
 class Limits:
     """The limits of one program.
 
-    `seconds`     wall clock of one test in the stdin form; of loading and all calls together in the function form
+    `seconds`     the program's own time (processor time, and time in which all of it sleeps) for one test in the stdin
+                  form; for loading and all calls together in the function form; and once more for the tests themselves.
+                  In wall clock 20 times as much is a guard that decides only on a program that nothing else ends
     `cpu_seconds` processor time of each process of the program; the kernel counts whole seconds
     `memory_mb`   address space of each process, and resident memory of all of them together
     `processes`   processes and threads that a program may start beside its first (bubblewrap; none but threads under

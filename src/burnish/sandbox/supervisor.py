@@ -27,7 +27,6 @@ from burnish.sandbox.worker import Ended, Worker, end_all, sealed
 
 _START_SECONDS = 60.0  # for a sandbox to come up: no time of the program's
 _STARTS = 3  # attempts before it is called an infrastructure error
-_JUDGE_SECONDS = 30.0  # for the tests themselves, between two answers of the program
 _JUDGE_CHECKS = 200  # then a new one, so that nothing piles up
 
 
@@ -161,40 +160,41 @@ class Slot:
         total = len(job["checks"])
         worker = self._pool.take()
         try:
-            left = self._limits.seconds
-            begun = time.monotonic()
+            begun = worker.own_seconds
             try:
-                answer = worker.ask(_frame("load", job["program"]), seconds=left)
+                answer = worker.ask(_frame("load", job["program"]), seconds=self._limits.seconds)
             except Ended as error:
                 return _outcome("timeout" if error.kind == "timeout" else "failed", 0, total, error.detail)
             if answer != b'["ok"]':
                 return _outcome("failed", 0, total, _error(answer))
-            return self._carry(worker, job, left - (time.monotonic() - begun))
+            return self._carry(worker, job, begun + self._limits.seconds)
         finally:
             worker.kill()
 
-    def _carry(self, worker: Worker, job: Mapping[str, Any], left: float) -> dict[str, Any]:
+    def _carry(self, worker: Worker, job: Mapping[str, Any], until: float) -> dict[str, Any]:
+        """Carry calls and answers; the program may go on until its own clock shows `until`, the tests as long as it may."""
         total, answered = len(job["checks"]), 0
         lost: Ended | None = None
         judge = self._warm_judge()
+        judge_until = judge.own_seconds + self._limits.seconds
         names = ("preamble", "checks", "functions", "makers", "partial")
         message = json.dumps({name: job[name] for name in names}).encode()
         try:
             while True:
-                said = json.loads(judge.ask(message, seconds=_JUDGE_SECONDS))
+                said = json.loads(judge.ask(message, seconds=max(judge_until - judge.own_seconds, 0.001)))
                 judge.output.clear()
                 if "done" in said:
                     break
-                begun = time.monotonic()
                 try:
                     if lost:
                         raise lost
-                    reply = b"R" + worker.ask(said["call"].encode("ascii"), seconds=max(left, 0.001))
+                    reply = b"R" + worker.ask(
+                        said["call"].encode("ascii"), seconds=max(until - worker.own_seconds, 0.001)
+                    )
                     worker.output.clear()
                     answered += 1
                 except Ended as error:
                     lost, reply = error, b"G" + error.detail.encode()
-                left -= time.monotonic() - begun
                 message = reply
         except Ended as error:
             self._drop_judge()

@@ -20,6 +20,8 @@ from burnish.sandbox.tiers import Setting, command
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICK = 0.05  # seconds between two looks at the memory
 _KEPT_ERRORS = 2000
+_CLOCK = os.sysconf("SC_CLK_TCK")
+_PATIENCE = 20.0  # times the limit, in wall clock: a guard, not a measure
 _LIVE: set[Worker] = set()
 _STARTING = threading.Lock()
 
@@ -38,6 +40,7 @@ class Worker:
     def __init__(self, setting: Setting, limits: Limits, *, judge: bool) -> None:
         self.limits, self.setting = limits, setting
         self.used = 0
+        self.own_seconds = self._used = 0.0
         self.output = bytearray()
         self._errors = bytearray()
         self._most_output = limits.output_kb * 1024
@@ -82,7 +85,11 @@ class Worker:
         self._up = True
 
     def ask(self, frame: bytes, *, seconds: float, file: int | None = None) -> bytes:
-        """Send a frame, perhaps with an open file, and wait for the answer. Raises Ended."""
+        """Send a frame, perhaps with an open file, and wait for the answer. Raises Ended.
+
+        `seconds` are the process's own: processor time, and time in which all of it sleeps. Waiting for a processor that
+        others use costs it nothing. What it took is added to `own_seconds`.
+        """
         return self._exchange(frame, file, seconds)
 
     def run_to_end(self, frame: bytes, *, seconds: float, file: int) -> int:
@@ -140,9 +147,30 @@ class Worker:
         self._process.kill()
 
     def _exchange(self, frame: bytes | None, file: int | None, seconds: float, *, end: int | None = None) -> bytes:
+        """`_wait_for_answer`, with what it took added to `own_seconds`."""
+        before = self._cpu()
+        self._used = 0.0
+        try:
+            return self._wait_for_answer(frame, file, seconds, end=end)
+        finally:
+            self.own_seconds += max(self._used, self._cpu() - before)
+
+    def _cpu(self) -> float:
+        """Seconds of processor time that the process, its descendants and those that it buried have had."""
+        return sum(map(_cpu_time, _tree(self._process.pid)))
+
+    def _is_runnable(self) -> bool:
+        """Whether any of its threads runs, or waits for a processor or a disk."""
+        return any(map(_has_runnable_thread, _tree(self._process.pid)))
+
+    def _wait_for_answer(
+        self, frame: bytes | None, file: int | None, seconds: float, *, end: int | None = None
+    ) -> bytes:
         """Send, then wait for a frame; or, where `end` is the process as a file, for that, whatever else it says."""
-        begun = time.monotonic()
-        deadline, next_look = begun + seconds, begun + _TICK
+        begun = last_look = time.monotonic()
+        deadline, next_look = begun + _PATIENCE * seconds, begun + _TICK
+        cpu_before = cpu = self._cpu()
+        asleep = 0.0
         sending = memoryview(len(frame).to_bytes(4, "big") + frame) if frame is not None else memoryview(b"")
         received = bytearray()
         poll = select.poll()
@@ -155,10 +183,16 @@ class Worker:
         while True:
             now = time.monotonic()
             if now >= deadline:
-                raise Ended("timeout", f"no answer within {seconds:g} s")
+                raise Ended("timeout", f"no answer within {_PATIENCE * seconds:g} s of wall clock")
             if now >= next_look:
                 self._watch_memory()
-                next_look = now + _TICK
+                before, cpu = cpu, self._cpu()
+                if cpu == before and not self._is_runnable():
+                    asleep += now - last_look
+                self._used = cpu - cpu_before + asleep
+                if self._used >= seconds:
+                    raise Ended("timeout", f"no answer within {seconds:g} s")
+                last_look, next_look = now, now + _TICK
             for handle, event in poll.poll(max(1.0, 1000 * (min(deadline, next_look) - now))):
                 if handle == end:
                     return b""
@@ -268,6 +302,24 @@ def _private_memory(pid: int) -> int:
     except OSError:
         return 0
     return (int(fields[1]) - int(fields[2])) * _PAGE
+
+
+def _cpu_time(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / _CLOCK
+
+
+def _has_runnable_thread(pid: int) -> bool:
+    try:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            if (thread / "stat").read_text().rpartition(")")[2].split()[0] in "RD":
+                return True
+    except OSError:
+        return False
+    return False
 
 
 def _in_memory(data: bytes) -> int:
