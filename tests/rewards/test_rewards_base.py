@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ def values(judged: Any) -> list[float | None]:
 
 def test_a_function_gets_texts_ids_and_columns():
     def reward(prompts, completions, completion_ids, answer, **rest):
-        assert rest["trainer_state"] is None
+        assert rest["trainer_state"].global_step == 0
         return [
             len(p) + len(c) + sum(i) + a
             for p, c, i, a in zip(prompts, completions, completion_ids, answer, strict=True)
@@ -77,6 +78,95 @@ def test_numbers_that_are_logged_become_components():
 
     judged = call("m", reward, [rollout("a b"), rollout("c")])
     assert judged.logged == {"words": (2.0, 1.0), "share": (0.25, 0.25)}
+    assert judged.notes == {"text": ("a b", "c")}
+
+
+def test_what_cannot_be_logged_is_said_and_not_dropped():
+    with pytest.raises(UserError, match="logged 1 values of 'x' for 2 completions"):
+        call("m", lambda log_extra, **_: log_extra("x", [1]), [rollout("a"), rollout("b")])
+    with pytest.raises(UserError, match="logged 'much' as the metric 'x', which is no number"):
+        call("m", lambda log_metric, **_: log_metric("x", "much"), [rollout("a")])
+
+    def strange(log_extra, log_metric, **_):
+        log_extra("x", [float("nan"), None])
+        log_metric("y", float("inf"))
+        return [0.0, 0.0]
+
+    judged = call("m", strange, [rollout("a"), rollout("b")])
+    assert (judged.logged, judged.notes) == ({}, {"x": ("nan", None), "y": ("inf", "inf")})
+
+
+def test_the_steps_done_are_told_under_transformers_name():
+    late = Rollout(rollout("a").prompt, (0,), rollout("a").completion, 7)
+    assert values(call("m", lambda trainer_state, **_: [0.1 * trainer_state.global_step], [late])) == [
+        pytest.approx(0.7)
+    ]
+
+
+class _Own(BaseException):
+    pass
+
+
+class _Interrupt(KeyboardInterrupt):
+    pass
+
+
+async def _leaves(**_):
+    raise SystemExit(0)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (SystemExit(0), r"left the process: exit\(0\)"),
+        (SystemExit("bye"), r"left the process: exit\('bye'\)"),
+        (GeneratorExit(), "raised GeneratorExit"),
+        (asyncio.CancelledError(), "raised CancelledError"),
+        (_Own("x"), "raised _Own: x"),
+        (_Interrupt(), "raised _Interrupt"),
+    ],
+)
+def test_what_would_end_the_process_is_an_error_of_the_reward(error, says):
+    def reward(**_):
+        raise error
+
+    with pytest.raises(UserError, match=says):
+        call("m", reward, [rollout("a")])
+
+
+def test_other_ways_out_of_the_process_are_errors_as_well():
+    leave = os._exit
+    with pytest.raises(UserError, match=r"left the process: os._exit\(0\)"):
+        call("m", lambda **_: os._exit(0), [rollout("a")])
+    assert os._exit is leave
+    with pytest.raises(UserError, match=r"left the process: exit\(0\)"):
+        call("m", _leaves, [rollout("a")])
+    with pytest.raises(KeyboardInterrupt):  # Ctrl-C itself is nobody's mistake
+        call("m", lambda **_: (_ for _ in ()).throw(KeyboardInterrupt()), [rollout("a")])
+
+
+def test_a_process_that_a_reward_forks_may_leave():
+    def forks(**_):
+        child = os.fork()
+        if child == 0:
+            os._exit(3)
+        return [float(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))]
+
+    assert values(call("m", forks, [rollout("a")])) == [3.0]
+
+
+def test_rewards_written_for_messages_are_told_how_to_be_called():
+    with pytest.raises(UserError, match="set `messages: true`"):
+        call("m", lambda completions, **_: [float("a" in c[0]["content"]) for c in completions], [rollout("a")])
+    with pytest.raises(UserError, match="set `messages: false`"):
+        call("m", lambda completions, **_: [float(len(c.split())) for c in completions], [rollout("a")], messages=True)
+
+
+def test_a_file_that_leaves_when_it_is_imported_is_named(tmp_path):
+    file = tmp_path / "script.py"
+    file.write_text("import sys\ndef good(**_): return [1.0]\nsys.exit(0)\n")
+    with pytest.raises(UserError, match=r"script.py: importing it raised exit\(0\): put what a program does behind"):
+        find_function(f"{file}:good")
 
 
 @pytest.mark.parametrize(
@@ -86,6 +176,9 @@ def test_numbers_that_are_logged_become_components():
         ([1.0, float("nan")], "returned nan for completion 1"),
         ([float("inf"), 0.0], "returned inf for completion 0"),
         ([1.0, "good"], "'good' for completion 1"),
+        ([1.0, "1.0"], "'1.0' for completion 1"),
+        ([1.0, 10**400], "for completion 1, which is no number"),
+        ([1.0, 1j], "1j for completion 1"),
         (3.0, "returned float, not a list"),
         ([Judgement(1.0), Judgement(float("nan"))], "returned nan for completion 1"),
     ],

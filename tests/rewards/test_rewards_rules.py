@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from burnish.errors import UserError
@@ -97,3 +99,22 @@ def test_language_of_a_column_goes_first():
     assert reward(["Ответ", "Ответ"], lang=["ru", None]) == [1.0, 0.0]
     with pytest.raises(UserError, match='does not know "xx"'):
         LanguageReward("xx")
+
+
+def test_a_pattern_that_backtracks_is_stopped_told_and_not_counted():
+    reward = FormatReward(None, r"(a|aa)+[^a]")
+    with pytest.warns(
+        UserWarning, match=r"did not come to an end within 1 s on a text of 60 characters: it backtracks"
+    ):
+        slow, fine = reward.judge(["a" * 60, "aab"])
+    assert (slow.verdict, slow.counted) == ("pattern-timeout", False)
+    assert (fine.value, fine.verdict) == (1.0, "formed")
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"(?P<x>a)(?P=x)", r"\d{2,3}", r"(?i)AA", "a.a", r"[\w-]+", r"(?<=^)aa", r"a\Z|aa\Z"]
+)
+def test_patterns_mean_what_they_mean_in_re(pattern):
+    for text in ("aa", "AA", "a\na", "12", "b", "aa\n"):
+        expected = re.compile(pattern, re.DOTALL).fullmatch(text) is not None
+        assert format_value(text, None, FormatReward(None, pattern)._pattern) == float(expected)

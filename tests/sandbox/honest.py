@@ -166,4 +166,70 @@ HONEST: dict[str, tuple[str, dict[str, Any]]] = {
         "print(int(input()) + int(input()))",
         {"input_output": {"inputs": ["1\n2\n", ["3", "4"]], "outputs": ["3\n", ["7"]]}},
     ),
+    "exit() at the end": ("print(2 * int(input()))\nexit()", DOUBLED),
+    "quit(0) at the end": ("print(2 * int(input()))\nquit(0)", DOUBLED),
+    "exit() behind the functions": ("def f(x): return x\nexit()", asserts("assert f(3) == 3")),
+    "each result in a list of one": (
+        "def pair(a, b): return [a, b]",
+        {"input_output": {"fn_name": "pair", "inputs": [[1, 2], [3, 4]], "outputs": [[[1, 2]], [[3, 4]]]}},
+    ),
+    "a list of one that is the result": (
+        "def only(a): return [a]",
+        {"input_output": {"fn_name": "only", "inputs": [[1], [3]], "outputs": [[1], [3]]}},
+    ),
+    "a method of Solution": (
+        "class Solution:\n    def add(self, a: int, b: int) -> int:\n        return a + b",
+        {"input_output": {"fn_name": "add", "inputs": [[1, 2]], "outputs": [[3]]}},
+    ),
+    "functional tests": (
+        "class Solution:\n    def twice(self, xs):\n        return [2 * x for x in xs]",
+        {
+            "tests": [{"input": "[1, 2]", "output": "[2, 4]", "testtype": "functional"}],
+            "starter_code": "class Solution:\n    def twice(self, xs: List[int]) -> List[int]:\n        ",
+        },
+    ),
+    "functional tests, two arguments, name in the metadata": (
+        "class Solution:\n    def add(self, a, b):\n        return a + b",
+        {
+            "public_test_cases": '[{"input": "1\\n2", "output": "3", "testtype": "functional"}]',
+            "metadata": '{"func_name": "add"}',
+        },
+    ),
+    "cases of standard input as JSON text": (
+        "print(2 * int(input()))",
+        {
+            "public_test_cases": '[{"input": "1", "output": "2", "testtype": "stdin"}]',
+            "private_test_cases": '[{"input": "2", "output": "4", "testtype": "stdin"}]',
+        },
+    ),
+    "public and private tests of a contest": (
+        "print(2 * int(input()))",
+        {
+            "public_tests": {"input": ["1"], "output": ["2"]},
+            "private_tests": {"input": ["2"], "output": ["4"]},
+            "generated_tests": {"input": [], "output": []},
+        },
+    ),
+    "test cases inside verification info": (
+        "print(2 * int(input()))",
+        {
+            "verification_info": {
+                "language": "python",
+                "test_cases": [{"input": "1", "output": "2", "type": "stdin_stdout"}],
+            }
+        },
+    ),
+    "an entry point that is a method": (
+        "class Solution:\n    def add(self, a, b): return a + b",
+        {
+            "entry_point": "Solution().add",
+            "test": "def check(candidate):\n    assert candidate(a=1, b=2) == 3\n",
+            "prompt": "from typing import *\n",
+        },
+    ),
+    "a function with the name of a built-in one": ("def sum(a, b): return a + b", asserts("assert sum(2, 3) == 5")),
+    "a name that only a try gives": (
+        "def f(x): return x",
+        asserts("try:\n    r = f(2)\nexcept ValueError:\n    pass\nassert r == 2"),
+    ),
 }

@@ -86,3 +86,58 @@ def test_broken_tests_are_no_verdict_on_the_program(sandbox: Sandbox, columns: d
     (outcome,) = sandbox.run([Job("def f(x): return x", code_tests(columns))])
     assert outcome.kind == "infrastructure"
     assert says in outcome.detail
+
+
+@pytest.mark.parametrize(
+    ("test", "program"),
+    [
+        ("try:\n    r = f(1)\nexcept ValueError:\n    pass\nassert r == 2", "def f(n): raise ValueError"),
+        ("for r in f(1):\n    pass\nassert r == 2", "def f(n): return []"),
+        ("if f(1):\n    r = 2\nassert r == 2", "def f(n): return False"),
+    ],
+)
+def test_a_name_that_the_program_left_without_meaning_is_its_own_fault(
+    sandbox: Sandbox, test: str, program: str
+) -> None:
+    assert sandbox.run([Job(program, code_tests({"test_list": [test]}))])[0].kind == "failed"
+
+
+@pytest.mark.parametrize(
+    ("test", "program"),
+    [
+        ("assert sum(f(3)) == 6", "def f(n): return range(10 ** 15)"),
+        ("import re\nassert re.fullmatch(r'(a+)+b', f(3))", "def f(n): return 'a' * 40"),
+    ],
+)
+def test_tests_have_as_long_for_what_a_program_returned_as_the_program_had(test: str, program: str) -> None:
+    """Of their own time, whatever else the machine does: processor time and sleep."""
+    with open_or_skip("bubblewrap", limits=Limits(seconds=1, cpu_seconds=2), parallel=1) as sandbox:
+        (outcome,) = sandbox.run([Job(program, code_tests({"test_list": [test]}))])
+    assert outcome.kind == "timeout"
+    assert "no answer within" in outcome.detail
+    assert "wall clock" not in outcome.detail
+
+
+@pytest.mark.parametrize("program", ["import time\ntime.sleep(60)", "input()\nwhile True: pass"])
+def test_sleeping_and_computing_cost_the_same(program: str) -> None:
+    with open_or_skip("bubblewrap", limits=Limits(seconds=1, cpu_seconds=5), parallel=1) as sandbox:
+        (outcome,) = sandbox.run([Job(program, code_tests(DOUBLED))])
+    assert (outcome.kind, outcome.detail) == ("timeout", "no answer within 1 s")
+
+
+def test_the_load_of_the_machine_decides_no_verdict() -> None:
+    """Half a second of computing passes with a limit of one and a half, though four others want each processor."""
+    import subprocess
+    import sys
+
+    program = "import time\nwhile time.process_time() < 0.5: pass\nprint(2 * int(input()))"
+    count = 4 * len(__import__("os").sched_getaffinity(0))
+    others = [subprocess.Popen([sys.executable, "-I", "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        with open_or_skip("bubblewrap", limits=Limits(seconds=1.5, cpu_seconds=2), parallel=1) as sandbox:
+            (outcome,) = sandbox.run([Job(program, code_tests({"tests": [{"input": "1", "output": "2"}]}))])
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+    assert outcome.kind == "passed", outcome.detail

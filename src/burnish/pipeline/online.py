@@ -17,6 +17,7 @@ from burnish.pipeline.sampling import fitting
 from burnish.pipeline.turns import make_sampler, with_pay
 from burnish.records import Reward, Rollout
 from burnish.rewards.base import prompt_text
+from burnish.rewards.scorer import check_prompts
 from burnish.runs.metrics import read_metrics
 from burnish.trainers.online import train_online
 from burnish.trainers.rules import rules_of
@@ -39,6 +40,10 @@ def run(context: Context) -> None:
     context.say_repeats("online", config.prompts_per_step, len(prompts))
     composed = build_scorer(context, recipe.rewards, backbone=backbone) if recipe.rewards else None
     try:
+        for source in composed.sources if composed is not None else ():
+            passed_over = check_prompts(source.part, source.reward, context.prompts.train, context.origins)
+            if passed_over is not None:
+                context.say(f"online: {passed_over}")
         train_online(
             roles,
             make_sampler(
@@ -115,6 +120,7 @@ def _keep_samples(folder: Path, step: int, rollouts: Sequence[Rollout], rewards:
             "reward": reward.value,
             "components": dict(reward.components),
             "verdicts": dict(reward.verdicts),
+            **({"notes": dict(reward.notes)} if reward.notes else {}),
             "finish": r.completion.finish_reason,
         }
         for r, reward in list(zip(rollouts, rewards, strict=True))[:_SHOWN]

@@ -52,32 +52,6 @@ class CompositeScorer:
             [source.part for source in self.sources], judged, groups=[r.prompt.id for r in rollouts], tags=tags
         )
 
-    def check(self, prompts: Sequence[Prompt], origins: Mapping[str, Any] | None = None) -> list[str]:
-        """Look at prompts before anything is sampled: which reward applies to how many, and whether right answers can be read.
-
-        Returns a line for each reward that passes over some of them. Raises UserError where one applies to none, or where an
-        answer or tests cannot be read; `origins` tell the file and row of a prompt by its id.
-        """
-        lines = []
-        for source in self.sources if prompts else ():
-            name, routed = source.part.name, [p for p in prompts if source.part.applies(tags_of(p))]
-            if not routed:
-                tags = ", ".join(sorted(source.part.tags))
-                known = ", ".join(sorted({tag for p in prompts for tag in tags_of(p)})[:12]) or "none"
-                problem = f'the reward "{name}" applies to none of {len(prompts)} prompts: it asks for the tag {tags}, they have {known}.'
-                raise UserError(problem, field="rewards.tags", hint="Mend `tags`, or leave the reward out.")
-            count = _applicable(source, routed, origins or {})
-            if not count:
-                problem = (
-                    f'the reward "{name}" applies to none of {len(routed)} prompts: {source.reward.why_not(routed)}'
-                )
-                raise UserError(problem)
-            if count < len(routed):
-                lines.append(
-                    f'the reward "{name}" applies to {count} of {len(routed)} prompts: the others have no answer for it.'
-                )
-        return lines
-
     def _look_for_silence(self, judged: Sequence[Judged], count: int) -> None:
         serious = [
             one
@@ -127,20 +101,41 @@ def _spread(values: Sequence[Any], rows: Sequence[int], count: int) -> tuple[Any
     return tuple(spread)
 
 
-def _applicable(source: Source, prompts: Sequence[Prompt], origins: Mapping[str, Any]) -> int:
-    """How many prompts a reward applies to, by its own word; all, if it cannot tell beforehand."""
-    applies = getattr(source.reward, "applies_to", None)
+def check_prompts(
+    part: Part, reward: Any, prompts: Sequence[Prompt], origins: Mapping[str, Any] | None = None
+) -> str | None:
+    """Look at prompts before anything is sampled: to how many a reward applies, and whether their right answers can be read.
+
+    Returns a line where it passes over some of them, else None. Raises UserError where it applies to none, or where an answer or
+    tests cannot be read; `origins` tell the file and row of a prompt by its id.
+    """
+    if not prompts:
+        return None
+    routed = [prompt for prompt in prompts if part.applies(tags_of(prompt))]
+    if not routed:
+        known = ", ".join(sorted({tag for prompt in prompts for tag in tags_of(prompt)})[:12]) or "none"
+        asked = ", ".join(sorted(part.tags))
+        problem = f'the reward "{part.name}" applies to none of {len(prompts)} prompts: it asks for the tag {asked}; they have {known}.'
+        raise UserError(problem, field="rewards.tags", hint="Mend `tags`, or leave the reward out.")
+    applies = getattr(reward, "applies_to", None)
     if applies is None:
-        return len(prompts)
-    count = 0
-    for prompt in prompts:
-        try:
-            count += bool(applies(prompt))
-        except UserError as error:
-            origin = origins.get(prompt.id)
-            where = {"file": origin.file, "row": origin.row} if origin is not None else {}
-            raise UserError(error.problem, field=error.field, hint=error.hint, **where) from error
-    return count
+        return None
+    count = sum(_applies(applies, prompt, origins or {}) for prompt in routed)
+    if not count:
+        raise UserError(f'the reward "{part.name}" applies to none of {len(routed)} prompts: {reward.why_not(routed)}')
+    if count == len(routed):
+        return None
+    left = len(routed) - count
+    return f'the reward "{part.name}" applies to {count} of {len(routed)} prompts; {left} have nothing for it to compare with'
+
+
+def _applies(applies: Callable[[Prompt], bool], prompt: Prompt, origins: Mapping[str, Any]) -> bool:
+    try:
+        return bool(applies(prompt))
+    except UserError as error:
+        origin = origins.get(prompt.id)
+        file, row = (None, None) if origin is None else (origin.file, origin.row)
+        raise UserError(error.problem, file=file, row=row, field=error.field, hint=error.hint) from error
 
 
 def tags_of(prompt: Prompt) -> frozenset[str]:

@@ -64,8 +64,7 @@ def _exit(code=None):
 
 
 def _module(name):
-    builtins = sys.modules["builtins"]
-    builtins.exit = builtins.quit = _exit
+    vars(sys.modules["builtins"]).update(exit=_exit, quit=_exit)
     module = type(sys)(name)
     module.__builtins__ = __builtins__
     sys.modules[name] = module
@@ -149,7 +148,7 @@ def _call(names, what, kind, args, kwargs):
         return f'["value",{value},[{",".join(changed)}]]'
     except KeyError as error:
         if error.args and error.args[0] is names:
-            return f'["raise","NameError",{_text("the program defines no " + what)}]'
+            return f'["raise","NameError",{_text(f"the program defines no {what}")}]'
         return f'["raise","KeyError",{_text(error)}]'
     except Exception as error:
         builtin = [k.__name__ for k in type(error).__mro__ if k.__module__ == "builtins"]
