@@ -233,7 +233,7 @@ def test_a_worker_speaks_of_errors_and_goes_on():
 
 def test_the_labelled_pairs_and_the_rates_on_them():
     pairs = labelled_pairs()
-    assert len({(p["gold"], p["completion"]) for p in pairs}) == len(pairs) >= 200
+    assert len({(p["gold"], p["completion"]) for p in pairs}) == len(pairs) >= 500
     assert min(sum(p["correct"] for p in pairs), sum(not p["correct"] for p in pairs)) >= 80
     rates = verifier_rates(pairs)
     assert rates["unjudged"] == 0

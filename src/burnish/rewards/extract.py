@@ -39,7 +39,7 @@ _STATEMENT = re.compile(
     re.IGNORECASE,
 )
 _OPENING_CHOICE = re.compile(
-    r"[\s*$\\]*(?:text(?:bf|it|rm)?\{|mathrm\{|mathbf\{)?[\s*]*\(?([A-Ja-j])(?:\)|\b(?!['’]))(?!\}?\s*(?:or|and)\s+\(?[A-Ja-j]\b)(?!\s+[a-z])"
+    r"[\s*$\\]*(?:text(?:bf|it|rm)?\{|mathrm\{|mathbf\{)?[\s*]*\(?([A-Ja-j])(?:\)|(?!\))\b(?!['’]))(?!\}?\s*(?:or|and)\s+\(?[A-Ja-j]\b)(?!\s+[a-z])"
 )
 _LONE_CHOICE = re.compile(r"[*\s]*\(?([A-J])\)?[.*\s]*")
 _MARKED_CHOICE = re.compile(r"\(([A-J])\)")

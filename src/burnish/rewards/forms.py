@@ -92,7 +92,8 @@ def same_form(gold: Form, answer: Form) -> bool:
     if gold.kind == "time":
         (first, first_half, _), (second, second_half, _) = a, b
         if first_half is None or second_half is None:
-            return first % 43200 == second % 43200 if max(first, second) < 86400 else first == second
+            as_24_hours = a[2] is not None and b[2] is not None  # 16:00 is not 4:00
+            return first == second or (not as_24_hours and first % 43200 == second % 43200)
         return first == second
     if gold.kind == "date":
         return a[:2] == b[:2] and (a[2] == b[2] or None in (a[2], b[2]))

@@ -117,7 +117,7 @@ def _same_structure(a: Structure | None, b: Structure | None, gold: str, answer:
         return a.shape == b.shape and a.marks == b.marks and _all_same(a.parts, b.parts, depth)
     structure, text, other_is_gold = (a, answer, False) if a is not None else (b, gold, True)
     assert structure is not None
-    if structure.shape in ("set", "list") and len(set(structure.parts)) == 1:
+    if structure.shape in ("set", "list") and len(set(structure.parts)) == 1 and structure.parts[0] != "\\emptyset":
         pair = (gold, structure.parts[0]) if other_is_gold else (structure.parts[0], answer)
         return _same(*pair, depth + 1)
     if structure.shape in ("interval", "union"):
