@@ -4,7 +4,7 @@
 
 Every step is a command that you can type yourself; it is printed as it runs. Only the people are played: a headless Chromium
 (Playwright drives it) joins by the invitation link and labels each pair by keyboard, after the taste that the quickstart's
-panel shares. Needs `pip install burnish[annotate] playwright` and Chromium. Further `KEY=VALUE` go to the recipe.
+panel shares. Needs `pip install burnish playwright` and Chromium. Further `KEY=VALUE` go to the recipe.
 """
 
 from __future__ import annotations

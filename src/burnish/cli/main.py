@@ -90,6 +90,7 @@ def run(
         from burnish.config.yaml_file import dump_yaml
 
         require_sources(loaded, loaded.stages)
+        _preflight(loaded)
         typer.echo(dump_yaml(loaded), nl=False)
         return
     folder = _run(loaded, quiet=quiet, out=out, until=until, fork=fork, memory_check=memory_check)
@@ -217,7 +218,9 @@ def plan(
     from burnish.cli.plan import show
 
     gpu = (gpus, gpu_memory, gpu_tflops, gpu_bandwidth)
-    raise typer.Exit(show(_load(recipe, overrides), model_config=model_config, gpu=gpu, wage=wage))
+    loaded = _load(recipe, overrides)
+    _preflight(loaded)
+    raise typer.Exit(show(loaded, model_config=model_config, gpu=gpu, wage=wage))
 
 
 @app.command()
@@ -334,6 +337,15 @@ def _load(path: Path | None, overrides: list[str] | None) -> Any:
     from burnish.config.schema import Recipe
 
     return load_config(Recipe, path, overrides or ())
+
+
+def _preflight(recipe: Any) -> None:
+    """What a run of this recipe would refuse at once, as far as it can be told without fetching anything."""
+    from burnish.pipeline.context import Context
+    from burnish.pipeline.preflight import check
+    from burnish.pipeline.run import stages_of
+
+    check(Context(recipe, Path("runs") / recipe.name), stages_of(recipe), reads=False)
 
 
 def _run(recipe: Any, *, quiet: bool, **options: Any) -> Path:

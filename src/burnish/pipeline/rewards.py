@@ -49,7 +49,7 @@ def build_scorer(
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
         raise UserError(f'two rewards are called "{twice}".', field="rewards", hint="Give each a label of its own.")
-    rewards = [_build(context, one, backbone) for one in specs]
+    rewards = [build_reward(context, one, backbone) for one in specs]
     sources = [
         Source(_part(one), reward, one.scope, isinstance(one, spec.PythonReward) and one.messages)
         for one, reward in zip(specs, rewards, strict=True)
@@ -69,7 +69,8 @@ def _part(one: spec.RewardBase) -> Part:
     )
 
 
-def _build(context: Context, one: spec.RewardSpec, backbone: Backbone | None) -> Any:
+def build_reward(context: Context, one: spec.RewardSpec, backbone: Backbone | None) -> Any:
+    """One reward of a recipe; `close()` it when done if it has that. Raises UserError where it cannot be made."""
     match one:
         case spec.MathsReward():
             return MathsReward(

@@ -19,6 +19,7 @@ from burnish.config.yaml_file import dump_yaml
 from burnish.data.sources import local_files
 from burnish.errors import UserError
 from burnish.models.device import peak_gb, reset_peak
+from burnish.pipeline import preflight
 from burnish.pipeline.context import STAGES, Context
 from burnish.pipeline.plan import data_size, refuse_what_cannot_fit, shape_of, summary
 from burnish.pipeline.stored import freeze
@@ -165,6 +166,8 @@ def run(
         _verify_kept(context, wanted, left)
         if recipe.data.store is not None and any(_reads_store(recipe, stage) for stage in wanted):
             freeze(context.stored, folder)
+        if left:
+            preflight.check(context, left)
         _check_memory(context, wanted, refuse=memory_check)
         write_text(folder / "recipe.yaml", dump_yaml(recipe))
         manifest = {

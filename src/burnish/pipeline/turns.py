@@ -197,12 +197,17 @@ def with_pay(inner: Scorer | None, environment: Conversation | None) -> Scorer:
 
 def environment_maker(how: Conversation, view: View) -> Callable[[], Environment]:
     """What makes an episode's environment. Raises UserError if there is no such environment."""
-    found = _SHIPPED.get(how.name) or _imported(how.name)
+    found = environment_class(how.name)
     marks = call_marks(view.backbone.tokenizer)
     form = CallForm() if marks is None else CallForm(*marks)
     if isinstance(found, type) and issubclass(found, ToolEnvironment):
         return partial(found, form)
     return found
+
+
+def environment_class(name: str) -> Callable[..., Environment]:
+    """What makes the environment of a name. Raises UserError if there is no such environment."""
+    return _SHIPPED.get(name) or _imported(name)
 
 
 def _imported(name: str) -> Callable[..., Environment]:

@@ -14,8 +14,8 @@ from typing import Any
 from burnish.errors import UserError
 
 
-def find_function(path: str) -> Callable[..., Any]:
-    """The reward at `package.module:name`, `package.module.name` or `folder/file.py:name`; a class is called without arguments.
+def check_function(path: str) -> Any:
+    """What stands at `package.module:name`, `package.module.name` or `folder/file.py:name`, imported and not called.
 
     Raises UserError saying what could not be found, with the nearest names.
     """
@@ -24,11 +24,19 @@ def find_function(path: str) -> Callable[..., Any]:
         raise UserError(f'"{path}" names no function.', field="rewards.function", hint="Write package.module:function.")
     module = module_at(place, field="rewards.function")
     try:
-        found = getattr(module, name)
+        return getattr(module, name)
     except AttributeError:
         public = [n for n in vars(module) if callable(getattr(module, n)) and not n.startswith("_")]
         problem = f'{place} has no "{name}"; it has {", ".join(public[:12]) or "no functions"}.'
         raise UserError(problem, field="rewards.function") from None
+
+
+def find_function(path: str) -> Callable[..., Any]:
+    """The reward at `package.module:name`, `package.module.name` or `folder/file.py:name`; a class is called without arguments.
+
+    Raises UserError saying what could not be found, with the nearest names.
+    """
+    found, (place, _, name) = check_function(path), path.rpartition(":") if ":" in path else path.rpartition(".")
     if isinstance(found, type):
         try:
             found = found()

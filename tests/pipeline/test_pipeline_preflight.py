@@ -1,0 +1,79 @@
+"""What a later stage needs is looked at before the first one trains."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import burnish
+from burnish.errors import UserError
+
+ONLINE = ["stages=[sft,online]", "online.steps=1"]
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> list[str]:
+    demos = [{"prompt": f"Say {i}.", "completion": f"{i}, with pleasure."} for i in range(20)]
+    prompts = [{"prompt": f"Say {i} twice.", "answer": str(i), "split": "heldout" if i % 3 == 0 else "train"} for i in range(18)]  # fmt: skip
+    for name, rows in (("d", demos), ("p", prompts)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "mine.py").write_text("def f(completions, **_):\n    return [1.0 for _ in completions]\n")
+    return [
+        "model.name=tiny", "threads=1", "sft.epochs=0.1", f"data.demonstrations={tmp_path / 'd.jsonl'}",
+        f"data.prompts={tmp_path / 'p.jsonl'}", "data.heldout=0.3",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([*ONLINE, 'rewards=[{name: python, function: "nofile.py:f"}]'], r"nofile\.py"),
+        ([*ONLINE, 'rewards=[{name: python, function: "HERE/mine.py:g"}]'], r'has no "g"; it has f'),
+        ([*ONLINE, 'rewards=[{name: python, function: "no_such_module.f"}]'], r'no module "no_such_module"'),
+        ([*ONLINE, "rewards=[{name: maths, column: gold}]"], r'the column "gold", which no prompt has'),
+        ([*ONLINE, 'rewards=[{name: format, form: null, pattern: "("}]'], "no regular expression"),
+        ([*ONLINE, "rewards=[{name: maths},{name: maths}]"], 'two rewards are called "maths"'),
+        ([*ONLINE, "rewards=[{name: model, model: nowhere}]"], "this folder holds no reward model"),
+        ([*ONLINE, "rewards=[{name: model}]"], "needs a reward model, and this run has none"),
+        ([*ONLINE, "rewards=[{name: code}]"], "applies to no prompt|no prompt has tests|needs"),
+        ([*ONLINE, "rewards=[{name: length}]", "online.environment={name: nothing}"], 'no environment "nothing"'),
+        ([*ONLINE, "rewards=[{name: length}]", "online.sampling.max_new_tokens=1024"], r"online\.sampling\.max_new_tokens"),
+        ([*ONLINE, "rewards=[{name: length}]", "online.sampling.max_new_tokens=500", "model.max_length=510"], "the shortest is longer"),
+        (["stages=[sft,collect,reward]", "collect.sampling.temperature=0"], "at temperature 0 the answers to a prompt are all the same"),
+        (["stages=[sft,evaluate]", "evaluate.sampling.max_new_tokens=600", "model.max_length=600"], "leaves no room for a prompt"),
+        (["stages=[sft]", "trackers=[wandb]"], "tracker wandb is not installed"),
+    ],
+)  # fmt: skip
+def test_it_is_refused_before_anything_is_trained(options: list[str], tmp_path: Path, changes: list[str], said: str):
+    recipe = burnish.load(None, *options, *(change.replace("HERE", str(tmp_path)) for change in changes))
+    lines: list[str] = []
+    with pytest.raises(UserError, match=said) as told:
+        burnish.run(recipe, out=tmp_path / "run", say=lines.append, memory_check=False)
+    assert "\n" not in str(told.value)
+    assert not any("starting" in line for line in lines)
+    assert not (tmp_path / "run" / "sft").exists()
+
+
+def test_what_will_work_is_let_through(options: list[str], tmp_path: Path):
+    from burnish.pipeline.context import Context
+    from burnish.pipeline.preflight import check
+
+    recipe = burnish.load(
+        None, *options, "stages=[sft,collect,reward,ppo,online,evaluate]",
+        f"rewards=[{{name: maths}}, {{name: model}}, {{name: python, function: '{tmp_path / 'mine.py'}:f'}}, {{name: length}}]",
+    )  # fmt: skip
+    check(Context(recipe, tmp_path / "run"), recipe.stages)
+
+
+def test_a_full_disk_is_seen_before(options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
+    with pytest.raises(UserError, match=r"the stages sft will write about 0\.0 GB; 0\.0 GB are free here"):
+        burnish.run(burnish.load(None, *options, "stages=[sft]"), out=tmp_path / "run", memory_check=False)
+
+
+def test_only_the_stages_that_are_wanted_are_looked_at(options: list[str], tmp_path: Path):
+    recipe = burnish.load(None, *options, *ONLINE, 'rewards=[{name: python, function: "nofile.py:f"}]')
+    out = burnish.run(recipe, out=tmp_path / "run", until="sft", memory_check=False)
+    assert (out / "sft" / "stage.json").is_file()
