@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from burnish.models.tiny import tiny_tokenizer
@@ -130,7 +132,9 @@ def config_of(name: str, **changes: Any) -> Any:
 def random_model(name: str, **changes: Any) -> Any:
     """The model, every weight of which is drawn: sinks and biases are not 0, norms not 1."""
     config = config_of(name, **changes)
-    model = AutoModelForCausalLM.from_config(config).float().eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # what is drawn at the start, and not here alone
+        model = AutoModelForCausalLM.from_config(config).float().eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -143,4 +147,35 @@ def save_random_model(name: str, folder: Path, **changes: Any) -> Path:
     """The model in `folder`, with a tokenizer."""
     random_model(name, **changes).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+WHOLE = {  # a whole model: its type, that of its text part, and the prefixes of published names
+    "gemma3": ("gemma3", "gemma3_text", "language_model.model.", "language_model.lm_head."),
+    "gemma3-2025": ("gemma3", "gemma3_text", "model.language_model.", "lm_head."),
+    "gemma3n": ("gemma3n", "gemma3n_text", "model.language_model.", "lm_head."),
+    "gemma4": ("gemma4", "gemma4_text", "model.language_model.", "lm_head."),
+    "llama4": ("llama4", "llama4_text", "language_model.model.", "language_model.lm_head."),
+    "mistral3": ("mistral3", "mistral", "language_model.model.", "language_model.lm_head."),
+    "mistral3-ministral": ("mistral3", "ministral3", "model.language_model.", "lm_head."),
+    "qwen3_5": ("qwen3_5", "qwen3_5_text", "model.language_model.", "lm_head."),
+    "qwen3_5_moe": ("qwen3_5_moe", "qwen3_5_moe_text", "model.language_model.", "lm_head."),
+}
+OTHERS = ("vision_tower.a.weight", "model.visual.a.weight", "multi_modal_projector.a.weight", "mtp.a.weight")
+
+
+def save_whole_model(name: str, folder: Path, *, others: tuple[str, ...] = OTHERS) -> Path:
+    """As published: the text model's weights under the prefixes of the whole, weights for images and drafts beside them."""
+    whole, text, decoder, head = WHOLE[name]
+    save_random_model(text, folder)
+    file, config = folder / "model.safetensors", folder / "config.json"
+    weights = {}
+    for key, weight in load_file(file).items():
+        inner = key.removeprefix("model.language_model.").removeprefix("model.")
+        weights[head + "weight" if key == "lm_head.weight" else decoder + inner] = weight
+    weights |= {key: torch.zeros(2, 2) for key in others}
+    save_file(weights, file, metadata={"format": "pt"})
+    settings = json.loads(config.read_text())
+    tied = settings.get("tie_word_embeddings", False)
+    config.write_text(json.dumps({"model_type": whole, "text_config": settings, "tie_word_embeddings": tied}))
     return folder

@@ -51,7 +51,7 @@ VARIANTS = {  # what else stands behind a type, beside the row's own tiny model
         "original_max_position_embeddings": 8,
     })),
 }  # fmt: skip
-NAMES = [*sorted(SUPPORTED), *VARIANTS]
+NAMES = [*(name for name, row in SUPPORTED.items() if not row.text_part), *VARIANTS]
 SEQUENCES = (
     TokenSequence(_drawn(1, 5), _drawn(2, 9)),
     TokenSequence(PROMPT, _drawn(3, 8)),
@@ -96,7 +96,9 @@ def _kind(name: str) -> str:
 
 
 def test_every_type_has_a_model_here():
-    assert families.SETTINGS.keys() == SUPPORTED.keys()
+    whole = {whole for whole, *_ in families.WHOLE.values()}
+    assert families.SETTINGS.keys() | whole == SUPPORTED.keys()
+    assert whole == {name for name, row in SUPPORTED.items() if row.text_part}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -232,3 +234,36 @@ def test_the_experts_and_the_router_of_a_mixture_are_named_frozen(name: str, fol
     dense = name in ("granitemoehybrid", "llama4_text-dense")
     assert bool(experts) == (SUPPORTED[_kind(name)].experts and not dense)
     assert not any(mark in label for label in view.parameters() for mark in marks)
+
+
+@pytest.mark.parametrize("name", families.WHOLE)
+def test_the_text_part_of_a_whole_model_is_trained_and_saved_alone(name: str, folder_of: Any, tmp_path: Path):
+    _, text, *_ = families.WHOLE[name]
+    expected = logits_of(theirs(folder_of(text)))
+    said: list[str] = []
+    backbone = load_backbone(str(families.save_whole_model(name, tmp_path / "whole")), say=said.append)
+    assert "4 weights for images, sound and drafts are left out" in "".join(said)
+    assert backbone.kind is SUPPORTED[text]
+    layout = Batch(SEQUENCES).layout
+    with torch.no_grad():
+        logits = backbone.logits(backbone.hidden(layout))
+    save_policy(View(backbone), tmp_path / "saved", base="")
+    saved = theirs(tmp_path / "saved")
+    assert saved.config.model_type == text
+    for places, alone, again in zip(whole_sequences(layout.segments), expected, logits_of(saved), strict=True):
+        close(logits[list(places)], alone.detach(), "loaded")
+        close(again.detach(), alone.detach(), "saved")
+
+
+def test_a_weight_of_no_known_part_is_refused(tmp_path: Path):
+    families.save_whole_model("gemma3", tmp_path, others=("thinking_tower.a.weight",))
+    with pytest.raises(UserError, match=r"no place for thinking_tower\.a\.weight"):
+        load_backbone(str(tmp_path))
+
+
+def test_a_whole_model_with_a_text_part_of_another_type_is_refused(tmp_path: Path):
+    families.save_whole_model("mistral3", tmp_path)
+    config = (tmp_path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(config.replace('"model_type": "mistral"', '"model_type": "gpt_neox"'))
+    with pytest.raises(UserError, match="type gpt_neox are not supported"):
+        load_backbone(str(tmp_path))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +32,8 @@ class ModelType:
         lora: names of the linear layers that a LoRA adapter is put on.
         logits: settings of the configuration that change the product with the head (`burnish.models.backbone`).
         experts: whether layers are mixtures of experts, of which LoRA leaves experts and router frozen.
+        text_part: whether only the language model of such a checkpoint, whose type has a row of its own, is loaded,
+            trained and saved.
         note: what else a user should know, in a few words.
     """
 
@@ -42,14 +44,20 @@ class ModelType:
     lora: tuple[str, ...] = (*_ATTENTION, *_GATED)
     logits: tuple[str, ...] = ()
     experts: bool = False
+    text_part: bool = False
     note: str = ""
 
 
-def _table(rows: Iterable[ModelType]) -> dict[str, ModelType]:
-    return {row.name: row for row in rows}
+def _table(rows: Iterable[ModelType], wholes: Iterable[tuple[str, str, str]]) -> dict[str, ModelType]:
+    """Rows by name; a whole model, (type, type of its text part, family), has the row of its text part."""
+    table = {row.name: row for row in rows}
+    for name, text, family in wholes:
+        note = f"text part only, saved as {text}"
+        table[name] = replace(table[text], name=name, family=family, text_part=True, note=note)
+    return dict(sorted(table.items()))
 
 
-SUPPORTED = _table([
+SUPPORTED = _table(rows=[
     ModelType("llama", "Llama 1 to 3.3, SmolLM 1, 2, Yi", sampled="native"),
     ModelType("llama4_text", "Llama 4 (text)", "unpacked", lora=_ATTENTION, experts=True),
     ModelType("mistral", "Mistral 7B, Nemo, Small 3", sampled="native"),
@@ -99,6 +107,14 @@ SUPPORTED = _table([
     ModelType("ernie4_5", "ERNIE 4.5 (dense)"),
     ModelType("hunyuan_v1_dense", "Hunyuan (dense)"),
     ModelType("starcoder2", "StarCoder 2", lora=(*_ATTENTION, "c_fc", "c_proj")),
+], wholes=[
+    ("gemma3", "gemma3_text", "Gemma 3 4B to 27B"),
+    ("gemma3n", "gemma3n_text", "Gemma 3n"),
+    ("gemma4", "gemma4_text", "Gemma 4"),
+    ("llama4", "llama4_text", "Llama 4"),
+    ("mistral3", "mistral", "Mistral Small 3.1, 3.2; Ministral 3 (saved as ministral3)"),
+    ("qwen3_5", "qwen3_5_text", "Qwen 3.5, 3.6"),
+    ("qwen3_5_moe", "qwen3_5_moe_text", "Qwen 3.5, 3.6 MoE"),
 ])  # fmt: skip
 
 

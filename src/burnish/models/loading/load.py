@@ -23,6 +23,7 @@ from burnish.models.loading.folder import (
 )
 from burnish.models.loading.guard import one_line, quiet
 from burnish.models.loading.quantized import refuse_whole_numbers, widening
+from burnish.models.loading.text_part import is_whole, text_config, text_weights
 from burnish.models.loading.vocabulary import load_tokenizer, refuse_unfitting_vocabulary
 from burnish.models.loading.weights import (
     refuse_larger_than_stored,
@@ -83,12 +84,14 @@ def load_model(
 @dataclass(frozen=True, slots=True)
 class _Blueprint:
     """What a folder says of its model: the headers of its weights, the model without memory for them, and the method and
-    transformers' settings by which quantised weights are widened (None: they are not quantised)."""
+    transformers' settings by which quantised weights are widened (None: they are not quantised); `whole` where only the
+    text part of what it describes is loaded."""
 
     folder: Path
     tensors: Mapping[str, StoredTensor]
     skeleton: Any
     quantization: tuple[str, Any] | None
+    whole: bool
 
 
 def _blueprint(folder: Path) -> _Blueprint:
@@ -101,7 +104,8 @@ def _blueprint(folder: Path) -> _Blueprint:
     tensors = stored_tensors(folder)
     if quantization is None:
         refuse_whole_numbers(tensors)
-    return _Blueprint(folder, tensors, _skeleton(folder, tensors), quantization)
+    whole = is_whole(settings)
+    return _Blueprint(folder, tensors, _skeleton(folder, tensors, whole), quantization, whole)
 
 
 def _whole_model(blueprint: _Blueprint, dtype: torch.dtype, scalar_head: bool, say: Callable[[str], None]) -> Any:
@@ -110,6 +114,8 @@ def _whole_model(blueprint: _Blueprint, dtype: torch.dtype, scalar_head: bool, s
     if blueprint.quantization is not None:
         say(f"{folder}: its weights are quantised ({blueprint.quantization[0]}); they are widened and trained in full")
     weights = _read(tensors)
+    if blueprint.whole:
+        weights = text_weights(weights, folder, say)
     model, info = _filled(blueprint, weights, dtype)
     head, score = ({"lm_head.weight"}, {"score.weight"}) if scalar_head else (set(), set())
     refuse_misshapen(info["mismatched_keys"], folder)
@@ -120,13 +126,14 @@ def _whole_model(blueprint: _Blueprint, dtype: torch.dtype, scalar_head: bool, s
     return model
 
 
-def _skeleton(folder: Path, tensors: Mapping[str, StoredTensor]) -> Any:
-    """The model that config.json describes, without memory for its weights."""
+def _skeleton(folder: Path, tensors: Mapping[str, StoredTensor], whole: bool) -> Any:
+    """The model that config.json describes, or of a `whole` one its text part, without memory for its weights."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with one_line("no model can be made of this configuration", file=folder / CONFIG, hint=_DAMAGED):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         refuse_larger_than_stored(config, tensors, folder)
+        config = text_config(config, folder / CONFIG) if whole else config
         with torch.device("meta"):
             skeleton = AutoModelForCausalLM.from_config(config, trust_remote_code=False, attn_implementation="eager")
     refuse_more_than_stored(skeleton, tensors, folder)
