@@ -108,9 +108,9 @@ def test_a_bias_that_the_engine_would_leave_out_is_refused():
         _engine(backbone)
 
 
-def test_a_sliding_window_bounds_the_context():
+def test_a_sliding_window_bounds_what_the_native_engine_takes():
     backbone = _family(*FAMILIES[-1])
-    assert backbone.context == 64
+    assert backbone.context == 128
     with pytest.raises(ValueError, match="context is 64"):
         _engine(backbone).generate([Request(tuple(range(60)), 0)], SamplingParams(5))
 

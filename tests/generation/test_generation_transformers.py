@@ -190,6 +190,15 @@ def test_what_the_native_engine_lacks_goes_through_transformers(name: str, chang
         NativeEngine(View(backbone), end_tokens=END)
 
 
+def test_sequences_longer_than_a_sliding_window_go_through_transformers():
+    backbone, told = family("mistral", sliding_window=20), list[str]()
+    view = View(backbone)
+    assert isinstance(make_engine(view, end_tokens=END, longest=20), NativeEngine)
+    engine = make_engine(view, end_tokens=END, longest=21, say=told.append)
+    assert isinstance(engine, TransformersEngine)
+    assert "20 tokens, and sequences may have 21" in told[0]
+
+
 def test_a_weight_that_the_native_engine_does_not_know_goes_through_transformers():
     """Query and key norms are no part of a Llama; a model that has them must not be sampled without."""
     backbone = family("llama")

@@ -74,15 +74,6 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-class _Unbounded(Backbone):
-    """Its context is not cut to its sliding window: an engine that knows windows can go beyond it."""
-
-    @property
-    def context(self) -> int:
-        """What the positions allow."""
-        return int(self.config.max_position_embeddings)
-
-
 def family(name: str, **changes: Any) -> Backbone:
     """A random model of that type whose norms, biases and sinks matter, behind packed attention as Burnish loads it."""
     torch.manual_seed(0)
@@ -95,4 +86,4 @@ def family(name: str, **changes: Any) -> Backbone:
         elif parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.15, generator=generator)
     model.set_attn_implementation(packed_attention.NAME)
-    return _Unbounded(model, tiny_tokenizer(), "test")
+    return Backbone(model, tiny_tokenizer(), "test")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -217,3 +218,28 @@ def test_a_gpu_is_planned_with_its_own_attention_and_precision():
         for p in ("float32", "bfloat16")
     )
     assert narrow < wide
+
+
+def test_a_model_that_is_sampled_through_transformers_has_no_copy_and_takes_longer():
+    fallback = replace(SMOLLM2, fallback="it does not run models of type phi3")
+    native, other = (
+        make_plan(_recipe(), shape, DATA, CPU, stages=["collect"]).stages[0] for shape in (SMOLLM2, fallback)
+    )
+    sampler = [part for stage in (native, other) for part in stage.parts if part.name == "sampler"]
+    assert sampler[0].size - sampler[1].size == pytest.approx(4.0 * SMOLLM2.decoder)
+    assert other.seconds > native.seconds
+    changes = settings_that_fit(_recipe(), fallback, DATA, Machine("small", 3e9, 400e9, 20e9)) or ()
+    assert not any("int8" in change for change in changes)
+
+
+def test_a_shape_says_how_its_model_is_sampled():
+    config = dict(
+        model_type="phi3",
+        num_attention_heads=4,
+        hidden_size=64,
+        num_hidden_layers=2,
+        intermediate_size=96,
+        vocab_size=264,
+    )
+    assert "phi3" in str(ModelShape.from_config(config).fallback)
+    assert ModelShape.from_config({**config, "model_type": "llama"}).fallback is None

@@ -9,6 +9,7 @@ import typer
 from burnish.config.needs import require_sources
 from burnish.config.schema import Recipe
 from burnish.errors import UserError
+from burnish.models.sampled import fallback_notice
 from burnish.pipeline.context import Context
 from burnish.pipeline.plan import data_size, refuse_what_cannot_fit, shape_of, table
 from burnish.planning.machine import Machine, this_machine
@@ -29,6 +30,8 @@ def show(recipe: Recipe, *, model_config: Path | None, gpu: tuple[int, float, fl
     name = model_config or recipe.model.name
     typer.echo(f"{name}: {shape.parameters / 1e6:,.1f} M parameters, {shape.layers} layers of width {shape.width}")
     typer.echo(table(plan, machine, wage=wage))
+    if shape.fallback is not None:
+        typer.echo(f"\n{fallback_notice(shape.fallback)}")
     try:
         refuse_what_cannot_fit(plan, recipe, shape, data, machine)
     except UserError as error:

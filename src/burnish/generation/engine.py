@@ -13,7 +13,7 @@ from burnish.generation.native import NativeEngine, missing_feature
 from burnish.generation.transformers_engine import TransformersEngine
 from burnish.models import int8
 from burnish.models.roles import View
-from burnish.models.sampled import SLOWER
+from burnish.models.sampled import fallback_notice
 
 
 def make_engine(
@@ -21,14 +21,15 @@ def make_engine(
     *,
     end_tokens: frozenset[int],
     products: Literal["auto", "model", "int8"] = "model",
+    longest: int | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Engine:
     """The engine for a role. Where it is not the native one, `say` is told why and what it costs.
 
     `products` is the precision of the matrices: the model's own, 8 bits, or whichever of them is faster here; the model's
-    own without the native engine. Raises UserError if 8 bits are asked for by name and there is no engine that has them.
+    own without the native engine. `longest`, where known, is how many tokens a prompt and its completion may have. Raises UserError if 8 bits are asked for by name and there is no engine that has them.
     """
-    reason = missing_feature(view.backbone)
+    reason = missing_feature(view.backbone, longest=longest)
     if reason is None:
         fast = view.backbone.device.type == "cpu" and int8.fast_here()
         narrow = products == "int8" or (products == "auto" and fast)
@@ -37,14 +38,6 @@ def make_engine(
         raise no_int8(reason)
     say(fallback_notice(reason))
     return TransformersEngine(view, end_tokens=end_tokens)
-
-
-def fallback_notice(reason: str) -> str:
-    """One line for the person watching."""
-    return (
-        "sampling goes through transformers, not through Burnish's own engine "
-        f"({reason}): expect about {SLOWER:g} times the time"
-    )
 
 
 def no_int8(reason: str) -> UserError:

@@ -28,7 +28,7 @@ from burnish.models.int8 import Int8Matrix
 from burnish.models.matmul import small_products
 from burnish.models.packed_attention import attend_to_segments
 from burnish.models.roles import View
-from burnish.models.sampled import why_not_native
+from burnish.models.sampled import why_not_native, window_of
 from burnish.models.thin import Norm, Thin
 from burnish.models.weights import merge_on_demand
 from burnish.records import Completion
@@ -69,9 +69,9 @@ _NORMS = (
 _WEIGHTS = {f"{name}.weight" for name in (*_LINEARS, *_NORMS)} | {f"self_attn.{p}_proj.bias" for p in "qkv"}
 
 
-def missing_feature(backbone: Backbone) -> str | None:
-    """What the engine lacks for this model, as the end of a sentence; None if it runs it."""
-    reason = why_not_native(backbone.config.to_dict())
+def missing_feature(backbone: Backbone, *, longest: int | None = None) -> str | None:
+    """What the engine lacks for this model, as the end of a sentence; None if it runs it, sequences of `longest` tokens included."""
+    reason = why_not_native(backbone.model.config.to_dict(), longest=longest)
     name = _unknown_weight(backbone) if reason is None else None
     return reason if name is None else f"it does not know the weight {name}"
 
@@ -118,7 +118,8 @@ class NativeEngine:
         self._products = products or view.backbone.products
         self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
         self._head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self._eps, self._context = config.rms_norm_eps, view.backbone.context
+        self._eps = config.rms_norm_eps
+        self._context = min(view.backbone.context, window_of(config.to_dict()) or view.backbone.context)
         self._rotary = view.backbone.model.model.rotary_emb
         gemma = config.model_type.startswith("gemma")
         self._norm_shift = 1.0 if gemma else 0.0  # Gemma's norms multiply by 1 + w

@@ -80,10 +80,8 @@ class Backbone:
 
     @property
     def context(self) -> int:
-        """The longest sequence in tokens that the model was made for, and that can be sampled from it."""
-        longest = int(self.config.max_position_embeddings)
-        # Training cuts attention at the window, the native engine does not.
-        return min(longest, self.window or longest) if self.kind.sampled == "native" else longest
+        """The longest sequence in tokens that the model was made for."""
+        return int(self.config.max_position_embeddings)
 
     @property
     def window(self) -> int | None:

@@ -77,7 +77,8 @@ class LocalSampler:
     ) -> None:
         self._tokenizer = view.backbone.tokenizer
         end_tokens = frozenset(end_token_ids(self._tokenizer))
-        self._engine = make_engine(view, end_tokens=end_tokens, products=sampling.products, say=say)
+        longest = min(max_length, view.backbone.context)
+        self._engine = make_engine(view, end_tokens=end_tokens, products=sampling.products, longest=longest, say=say)
         self._params = SamplingParams(
             max_new_tokens=sampling.max_new_tokens,
             temperature=sampling.temperature,

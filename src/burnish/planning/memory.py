@@ -108,9 +108,11 @@ def logits(shape: ModelShape, scored: float, *, buffers: int = 1) -> Part:
 
 
 def engine(shape: ModelShape, *, rows: int, length: int, precision: Precision = FLOAT32, int8: bool = False) -> Part:
-    """The sampler's own copy of the decoder (with `int8` of the head as well), the cache of `rows` sequences of `length` tokens,
-    and its logits."""
+    """The sampler's own copy of the decoder (with `int8` of the head as well; none where sampling goes through transformers,
+    which runs the policy's own weights), the cache of `rows` sequences of `length` tokens, and its logits."""
     weights = float(shape.decoder + shape.head) if int8 else precision.decoder(shape)
+    if shape.fallback is not None:
+        weights = 0.0
     cache = precision.weight * shape.cache_per_token * rows * length
     return Part("sampler", weights + cache + 8.0 * rows * shape.vocabulary)
 

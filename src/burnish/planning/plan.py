@@ -12,6 +12,7 @@ from typing import Any
 
 from burnish.algorithms.recipes import resolve
 from burnish.config.schema import Lora, Optimiser, Recipe, Sampling
+from burnish.models.sampled import SLOWER
 from burnish.planning import memory
 from burnish.planning.machine import Machine
 from burnish.planning.memory import Part, Precision
@@ -106,7 +107,8 @@ def settings_that_fit(
     recipe: Recipe, shape: ModelShape, data: DataSize, machine: Machine, *, stages: Sequence[str] | None = None
 ) -> tuple[str, ...] | None:
     """The mildest changes to the recipe with which it fits the machine's memory; None if none of them is enough."""
-    for changes in _milder(recipe, narrowing=machine.is_cpu):  # 8-bit products are made on CPUs
+    narrowing = machine.is_cpu and shape.fallback is None  # 8-bit products are the native engine's, on CPUs
+    for changes in _milder(recipe, narrowing=narrowing):
         changed = _changed(recipe, changes)
         if make_plan(changed, shape, data, machine, stages=stages).peak <= machine.memory:
             return tuple(
@@ -362,7 +364,7 @@ class _Estimate:
         answer = min(self.data.answer_tokens or sampling.max_new_tokens, sampling.max_new_tokens)
         asked = count if prompts is None else prompts
         rows = min(DECODE_ROWS, count)
-        narrow = sampling.products != "model"
+        narrow = sampling.products != "model" and self.shape.fallback is None
         flops = INT8_FASTER * self.machine.flops if narrow else self.machine.flops
         precision = self._precision
         matrices, head = (1, 1) if narrow else (precision.matrix or precision.weight, precision.weight)
@@ -370,7 +372,8 @@ class _Estimate:
         work = rows * self.shape.forward_flops(1, 1, context=self.data.prompt_tokens) / flops
         steps = count * answer / max(rows, 1) / self.machine.devices
         prefill = self.shape.forward_flops(asked * self.data.prompt_tokens, asked) / (flops * self.machine.devices)
-        return (steps * max(read, work) + prefill) / DECODING_SHARE
+        slower = 1.0 if self.shape.fallback is None else SLOWER
+        return slower * (steps * max(read, work) + prefill) / DECODING_SHARE
 
     @property
     def _rate(self) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 
 from burnish.errors import UserError
 from burnish.models.loading.folder import read_json_object
+from burnish.models.sampled import why_not_native
 
 _SIZES = (
     "num_attention_heads",
@@ -35,11 +36,13 @@ class ModelShape:
     vocabulary: int
     tied: bool
     context: int
+    fallback: str | None = None
+    """Why the model is sampled through transformers; None: by the native engine."""
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], *, source: Path | None = None) -> ModelShape:
         """From what stands in a model's config.json. Raises UserError naming the field that is missing."""
-        config = config.get("text_config", config)
+        whole, config = config, config.get("text_config", config)
         if not isinstance(config, Mapping):
             raise UserError("text_config is no JSON object.", file=source)
         _refuse_no_sizes(config, source)
@@ -55,6 +58,7 @@ class ModelShape:
                 vocabulary=int(config["vocab_size"]),
                 tied=bool(config.get("tie_word_embeddings", False)),
                 context=int(config.get("max_position_embeddings", 2048)),
+                fallback=why_not_native(whole) if "model_type" in whole else None,
             )
         except (KeyError, TypeError) as error:
             raise UserError(
