@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from burnish.cli.annotate_data import STORE, Database, Traceback, existing
+from burnish.cli.numbers import within
 from burnish.errors import UserError
 
 _AT_ONCE = 64  # prompts that are answered together; after each such part a line is written
@@ -34,7 +35,9 @@ def label_by_model(
     name: Annotated[
         str | None, typer.Option(help="The annotator's name [default: the model's].", show_default=False)
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most this many items.", show_default=False)] = None,
+    limit: Annotated[
+        int | None, typer.Option(callback=within("Rows"), help="At most this many items.", show_default=False)
+    ] = None,
     parallel: Annotated[int, typer.Option(min=1, max=64, help="Requests at once (endpoints).")] = 4,
     logprobs: Annotated[bool, typer.Option(help="Use the endpoint's probabilities of A and B.")] = False,
     cache: Annotated[
@@ -78,10 +81,12 @@ def sample_candidates(
     model: Annotated[list[str], typer.Option(help="A checkpoint, or NAME@URL of an endpoint; repeat for several.")],
     database: Database = STORE,
     samples: Annotated[int, typer.Option(min=1, max=9, help="Answers of each model to each prompt.")] = 1,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 1.0,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer in tokens.")] = 256,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most this many prompts.", show_default=False)] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random numbers.")] = 0,
+    temperature: Annotated[float, typer.Option(callback=within("Temperature"), help="0 is greedy.")] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(callback=within("Tokens"), help="Longest answer in tokens.")] = 256,
+    limit: Annotated[
+        int | None, typer.Option(callback=within("Rows"), help="At most this many prompts.", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option(callback=within("Seed"), help="Of the random numbers.")] = 0,
     traceback: Traceback = False,
 ) -> None:
     """Sample answers to prompts from checkpoints and endpoints, and put them into a project to be compared.
@@ -179,10 +184,12 @@ def revise_answers(
     model: Annotated[str, typer.Option(help="Its name at the endpoint; without --endpoint a local model.")],
     endpoint: Endpoint = None,
     rounds: Annotated[int, typer.Option(min=1, max=16, help="Critiques and revisions of each answer.")] = 1,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer in tokens.")] = 256,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most this many prompts.", show_default=False)] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the principles.")] = 0,
+    max_new_tokens: Annotated[int, typer.Option(callback=within("Tokens"), help="Longest answer in tokens.")] = 256,
+    temperature: Annotated[float, typer.Option(callback=within("Temperature"), help="0 is greedy.")] = 0.0,
+    limit: Annotated[
+        int | None, typer.Option(callback=within("Rows"), help="At most this many prompts.", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option(callback=within("Seed"), help="Draws the principles.")] = 0,
     traceback: Traceback = False,
 ) -> None:
     """Write demonstrations by Constitutional AI: the model answers, criticises itself by a principle, and revises.

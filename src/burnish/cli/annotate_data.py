@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from burnish.cli.numbers import within
 from burnish.errors import UserError
 
 Database = Annotated[
@@ -37,7 +38,9 @@ def import_labels(
     ] = None,
     annotator: Annotated[str, typer.Option(help="Who labelled, where the layout does not say.")] = "imported",
     split: Annotated[str | None, typer.Option(help="The hub's split.", show_default=False)] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most this many rows.", show_default=False)] = None,
+    limit: Annotated[
+        int | None, typer.Option(callback=within("Rows"), help="At most this many rows.", show_default=False)
+    ] = None,
     items_only: Annotated[bool, typer.Option(help="Prompts and candidates without their labels.")] = False,
     from_project: Annotated[str, typer.Option(help="Of another store: its project.")] = "preferences",
     traceback: Traceback = False,
@@ -87,7 +90,9 @@ def export_labels(
     weighted: Annotated[bool, typer.Option(help="Weight votes by their annotators' estimated reliability.")] = True,
     human_share: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, help="Thin the labels until people gave this share.", show_default=False),
+        typer.Option(
+            callback=within("Probability"), help="Thin the labels until people gave this share.", show_default=False
+        ),
     ] = None,
     traceback: Traceback = False,
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from burnish.cli.numbers import within
 from burnish.errors import UserError
 
 Database = Annotated[
@@ -49,8 +50,10 @@ def serve(
         str | None, typer.Option(help="Or an OpenAI-compatible endpoint, such as http://.../v1.", show_default=False)
     ] = None,
     chat_name: Annotated[str, typer.Option(help="The model's name at that endpoint.")] = "default",
-    temperature: Annotated[float, typer.Option(min=0.0, help="Of the chat.")] = 0.9,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer of the chat in tokens.")] = 256,
+    temperature: Annotated[float, typer.Option(callback=within("Temperature"), help="Of the chat.")] = 0.9,
+    max_new_tokens: Annotated[
+        int, typer.Option(callback=within("Tokens"), help="Longest answer of the chat in tokens.")
+    ] = 256,
     allow_host: Annotated[
         list[str] | None,
         typer.Option(
@@ -251,7 +254,9 @@ def users_token(
         list[str] | None,
         typer.Option(help="label, read, manage or export; may be repeated [default: label, read].", show_default=False),
     ] = None,
-    days: Annotated[int | None, typer.Option(min=1, help="How long it is good for.", show_default=False)] = None,
+    days: Annotated[
+        int | None, typer.Option(min=1, max=36_500, help="How long it is good for.", show_default=False)
+    ] = None,
     traceback: Traceback = False,
 ) -> None:
     """Make an API token; it is printed once.

@@ -11,6 +11,8 @@ import typer
 from burnish._version import __version__
 from burnish.cli.annotate import annotate
 from burnish.cli.annotate_ai import revise_answers
+from burnish.cli.endings import ending_of
+from burnish.cli.numbers import within
 from burnish.errors import UserError
 
 app = typer.Typer(
@@ -35,7 +37,10 @@ _TOOLS = "Tools"
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Changes to the recipe: dotted.key=value ...", show_default=False)
 ]
-Out = Annotated[Path | None, typer.Option("--out", help="The run's folder [default: runs/NAME].", show_default=False)]
+Out = Annotated[
+    str | None,
+    typer.Option("--out", metavar="FOLDER", help="The run's folder [default: runs/NAME].", show_default=False),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Plain lines instead of progress bars.")]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show where in the code an error arose.")]
 ConfigFile = Annotated[
@@ -71,7 +76,8 @@ def run(
     out: Out = None,
     until: Annotated[str | None, typer.Option(help="Stop after this stage.", show_default=False)] = None,
     fork: Annotated[
-        Path | None, typer.Option(help="Take over from this run the stages that still fit.", show_default=False)
+        str | None,
+        typer.Option(metavar="FOLDER", help="Take over from this run the stages that still fit.", show_default=False),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")] = False,
     memory_check: Annotated[
@@ -204,11 +210,17 @@ def plan(
         Path | None,
         typer.Option(help="The config.json of another model: its weights are not needed.", show_default=False),
     ] = None,
-    gpus: Annotated[int, typer.Option(min=0, help="Plan for this many GPUs; 0: for this machine's CPU.")] = 0,
-    gpu_memory: Annotated[float, typer.Option(min=1, help="GB of each GPU.")] = 80.0,
-    gpu_tflops: Annotated[float, typer.Option(min=1, help="bf16 TFLOP/s of each.")] = 990.0,
-    gpu_bandwidth: Annotated[float, typer.Option(min=1, help="GB/s that each reads from its memory.")] = 3350.0,
-    wage: Annotated[float, typer.Option(min=0, help="What an annotator's hour costs.")] = 20.0,
+    gpus: Annotated[
+        int, typer.Option(min=0, max=100_000, help="Plan for this many GPUs; 0: for this machine's CPU.")
+    ] = 0,
+    gpu_memory: Annotated[float, typer.Option(callback=within("MachineFigure"), help="GB of each GPU.")] = 80.0,
+    gpu_tflops: Annotated[float, typer.Option(callback=within("MachineFigure"), help="bf16 TFLOP/s of each.")] = 990.0,
+    gpu_bandwidth: Annotated[
+        float, typer.Option(callback=within("MachineFigure"), help="GB/s that each reads from its memory.")
+    ] = 3350.0,
+    wage: Annotated[
+        float, typer.Option(callback=within("NonNegativeFinite"), help="What an annotator's hour costs.")
+    ] = 20.0,
     traceback: Traceback = False,
 ) -> None:
     """Say what a recipe will need, by stage and role, without running it: memory, time, annotation. Exits with 1 if it cannot fit.
@@ -240,9 +252,9 @@ def chat(
     vs: Annotated[
         str | None, typer.Option("--vs", help="A second model, answering side by side.", show_default=False)
     ] = None,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.7,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer in tokens.")] = 128,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random numbers.")] = 0,
+    temperature: Annotated[float, typer.Option(callback=within("Temperature"), help="0 is greedy.")] = 0.7,
+    max_new_tokens: Annotated[int, typer.Option(callback=within("Tokens"), help="Longest answer in tokens.")] = 128,
+    seed: Annotated[int, typer.Option(callback=within("Seed"), help="Of the random numbers.")] = 0,
     traceback: Traceback = False,
 ) -> None:
     """Talk to a model in the terminal, or to two side by side.
@@ -318,18 +330,16 @@ def models_supported(traceback: Traceback = False) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The entry point: a UserError is one line on standard error and exit code 2."""
+    """The entry point: what the user or the machine must mend is one line on standard error; see `endings` for exit codes."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
         app(args=given, prog_name="burnish")
-    except UserError as error:
-        if "--traceback" in given:
+    except BaseException as error:
+        ending = None if "--traceback" in given and not isinstance(error, KeyboardInterrupt) else ending_of(error)
+        if ending is None:
             raise
-        typer.echo(f"burnish: {error}", err=True)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        typer.echo("\nburnish: stopped. Run the same command again to go on from the last checkpoint.", err=True)
-        raise SystemExit(130) from None
+        typer.echo(ending[0], err=True)
+        raise SystemExit(ending[1]) from None
 
 
 def _load(path: Path | None, overrides: list[str] | None) -> Any:
@@ -356,6 +366,9 @@ def _run(recipe: Any, *, quiet: bool, **options: Any) -> Path:
         from burnish.pipeline.run import run as run_recipe
 
         return run_recipe(recipe, say=shown.say, progress=shown.stage, **options)
+    except (typer.Exit, typer.Abort) as error:
+        # Typer would take them for the command's own end, with exit code 0 and stages undone
+        raise UserError("code that the run called ended the process, so the run is not done.") from error
     finally:
         shown.close()
 

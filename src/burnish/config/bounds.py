@@ -131,6 +131,8 @@ LearningRate = Annotated[float, Bounds(gt=0.0, le=10.0)]
 """A step's size."""
 Epochs = Annotated[float, Bounds(gt=0.0, le=10_000.0)]
 """Passes over data, which need not be whole."""
+MachineFigure = Annotated[float, Bounds(ge=1.0, le=1e9)]
+"""What a machine has or does: GB, TFLOP/s, GB/s."""
 Seconds = Annotated[float, Bounds(ge=0.01, le=86_400.0)]
 """A time that is waited: timers take a shorter one for none at all."""
 Temperature = Annotated[float, Bounds(ge=0.001, le=100.0, also=0.0)]

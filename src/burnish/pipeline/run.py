@@ -12,6 +12,7 @@ from typing import Any
 
 import burnish
 from burnish.atomic import clean_leftovers, recover, write_text
+from burnish.config.describe import show
 from burnish.config.needs import require_sources
 from burnish.config.rewards import PythonReward
 from burnish.config.schema import Recipe
@@ -150,12 +151,13 @@ def run(
     Raises UserError when the folder holds a run that was made with another configuration, saying what differs, and when
     the run cannot fit the memory, saying which settings would.
     """
-    folder = Path(out) if out is not None else Path("runs") / recipe.name
+    folder = Path("runs") / recipe.name if out is None else folder_named(out, "out")
+    source = None if fork is None else folder_named(fork, "fork")
     _set_threads(recipe)
     with run_lock(folder):
         clean_leftovers(folder)
-        if fork is not None:
-            _fork(recipe, source=Path(fork), target=folder, say=say)
+        if source is not None:
+            _fork(recipe, source=source, target=folder, say=say)
         context = Context(recipe, folder, say, progress)
         wanted = _wanted(context, until=until, only=only)
         require_sources(recipe, wanted)
@@ -178,6 +180,14 @@ def run(
         for stage in wanted:
             _run_stage(context, stage, plans[stage])
     return folder
+
+
+def folder_named(name: str | Path, argument: str) -> Path:
+    """The folder that an argument names, as text or as a path. Raises UserError where it cannot be a folder's name."""
+    text = str(name)
+    if not isinstance(name, str | Path) or not text.strip() or not text.isprintable():
+        raise UserError(f"{argument} is no folder's name: {show(text)}.", hint="Give a path, for instance runs/first.")
+    return Path(name)
 
 
 def stages_of(recipe: Recipe) -> tuple[str, ...]:
