@@ -16,7 +16,7 @@ from burnish.config.schema import Recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 REQUIRED = {"function": "package.module:function", "url": "http://localhost:1/", "name": "calculator", "every": 2}
-KINDS = (int, float, bool, str, Literal, list, dict, type(None))
+BY_TYPE: dict[Any, Any] = {str: "x", int: 1, float: 0.5, bool: True}
 
 
 class Leaf(NamedTuple):
@@ -39,7 +39,7 @@ class Leaf(NamedTuple):
 
 def leaves(model: type[BaseModel] = Recipe, around: tuple[tuple[str, dict[str, Any]], ...] = ()) -> Iterator[Leaf]:
     beside = {
-        name: REQUIRED[name]
+        name: REQUIRED.get(name) or next(BY_TYPE[part] for part in _members(field.annotation) if part in BY_TYPE)
         for name, field in model.model_fields.items()
         if field.is_required() and get_origin(field.annotation) is not Literal
     }
