@@ -14,7 +14,7 @@ ACCEPTED, REFUSED = "accepted", "refused well"
 LONGEST = 1500
 """Characters of a line: the longest list what there is to choose from."""
 SECONDS = 10.0
-"""Generous, for machines that are busy: what hangs takes minutes."""
+"""Of computing, whatever else the machine does: what never ends takes minutes."""
 
 
 class Tally:
@@ -54,7 +54,7 @@ def outcome_of(
         lines: how many lines it may have.
         errors: what else than UserError may be raised, in a library's own form.
     """
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         attempt()
         outcome = "taken, though it cannot be meant" if refused else ACCEPTED
@@ -65,7 +65,7 @@ def outcome_of(
     except BaseException as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         outcome = f"{type(error).__name__} at {where.name}: {str(error)[:200]}"
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     return outcome if seconds < SECONDS else f"took {seconds:.0f} s, then: {outcome}"
 
 

@@ -16,10 +16,10 @@ from burnish.errors import UserError
 def refusal(folder: Path, text: str | bytes, *overrides: str) -> str:
     path = folder / "recipe.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(UserError) as caught:
         burnish.load(path, *overrides)
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
     return str(caught.value).replace(f"{folder}/", "")
 
 
