@@ -80,6 +80,7 @@ def _members(annotation: Any) -> Iterator[Any]:
 
 
 KEYS = list({(leaf.key, repr(leaf.path)): leaf for leaf in leaves()}.values())
+PLAIN = [leaf for leaf in KEYS if "*" not in leaf.key]
 NUMBERS = [leaf for leaf in KEYS if leaf.takes & {int, float}]
 
 EXTREMES: list[Any] = [
@@ -189,10 +190,24 @@ encoded = texts.map(lambda text: text.encode("utf-8", "surrogatepass")) | st.bin
 """The bytes of a file that is to be a recipe."""
 
 
+def _defaults(values: dict[str, Any], at: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _defaults(value, f"{at}{key}.")
+        else:
+            yield f"{at}{key}={flow(value)}"
+
+
+RIGHT = list(_defaults(Recipe().model_dump(mode="json")))
+"""Every key with its default."""
+
+
 @st.composite
 def overrides(draw: st.DrawFn) -> str:
     """What somebody types behind a recipe: mostly a key that exists and a value that may fit, with slips."""
-    leaf = draw(st.sampled_from(KEYS))
+    if draw(st.integers(0, 3)) == 0:
+        return draw(st.sampled_from(RIGHT))
+    leaf = draw(st.sampled_from(KEYS if draw(st.integers(0, 3)) == 0 else PLAIN))
     key = leaf.key.replace("*", draw(st.sampled_from(["0", "1", "x"])))
     match draw(st.sampled_from(["plain", "plain", "plain", "typo", "section", "form", "deep"])):
         case "typo":
@@ -206,5 +221,6 @@ def overrides(draw: st.DrawFn) -> str:
             key += "." + ".".join(["a"] * draw(st.integers(1, 80)))
         case _:
             pass
-    value = draw(values.map(flow) | words | st.sampled_from(PIECES))
+    usual = st.sampled_from(["1", "2", "0.5", "0.1", "true", "false", "null", "auto", "[]", "{}"])
+    value = draw(usual) if draw(st.booleans()) else draw(values.map(flow) | words | st.sampled_from(PIECES))
     return f"{key}{draw(st.sampled_from(['=', '=', '=', '==', '', ' = ']))}{value}"
