@@ -6,25 +6,40 @@ log-probabilities it drew them with, so nothing downstream ever decodes and toke
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 
 class Message(TypedDict):
-    """One turn of a chat: `role` is "system", "user" or "assistant"."""
+    """One turn of a chat: `role` is "system", "developer", "user", "assistant" or "tool".
+
+    An assistant's turn may have `reasoning_content`, what it thought before it spoke; `tool_calls`, each
+    `{"type": "function", "function": {"name", "arguments"}}` with the arguments as an object; and `trainable` False: it is
+    shown and not trained. A tool's turn may have `name` and `tool_call_id`.
+    """
 
     role: str
     content: str
+    reasoning_content: NotRequired[str]
+    tool_calls: NotRequired[Sequence[Mapping[str, Any]]]
+    tool_call_id: NotRequired[str]
+    name: NotRequired[str]
+    trainable: NotRequired[bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """A conversation to imitate; every assistant turn in it is trained on."""
+    """A conversation to imitate; every assistant turn in it is trained on, but for those marked `trainable: false`.
+
+    `tools` and `chat_template_kwargs` are handed to the chat template.
+    """
 
     id: str
     messages: tuple[Message, ...]
+    tools: tuple[Mapping[str, Any], ...] = ()
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +50,23 @@ class Prompt:
     messages: tuple[Message, ...]
     columns: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def tools(self) -> tuple[Mapping[str, Any], ...]:
+        """The tools that the chat template describes: the column of that name."""
+        return tuple(self.columns.get("tools") or ())
+
+    @property
+    def chat_template_kwargs(self) -> Mapping[str, Any]:
+        """What the chat template is handed besides: the column of that name."""
+        return self.columns.get("chat_template_kwargs") or {}
+
 
 @dataclass(frozen=True, slots=True)
 class Completion:
     """What a sampler wrote.
 
-    `tokens` hold the end token when `finish_reason` is "stop"; `text` is them decoded without special tokens.
+    `tokens` hold the end token when `finish_reason` is "stop"; `text` is what they say: marks of reasoning and of tool calls
+    are in it, special tokens or not; the end token, padding and tokens that begin a text are not.
     `sampler_logprobs[t]` is the log-probability (nats) of `tokens[t]` under the distribution it was sampled from,
     `model_logprobs[t]` the raw model's: temperature 1, nothing truncated, penalised or forbidden. Empty if unknown.
 

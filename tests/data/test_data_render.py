@@ -71,7 +71,7 @@ def whole_text(tokenizer, demonstration) -> str:
 
 
 def test_the_mask_by_hand(tokenizer):
-    rendered = render_demonstration(tokenizer, demo("a", "b"), max_tokens=100)
+    (rendered,) = render_demonstration(tokenizer, demo("a", "b"), max_tokens=100)
     pieces = [tokenizer.decode([token]) for token in rendered.tokens]
     expected = ["<|im_start|>", *"user", "\n", "a", "<|im_end|>", "\n", "<|im_start|>", *"assistant", "\n"]
     assert pieces == [*expected, "b", "<|im_end|>", "\n"]
@@ -85,7 +85,7 @@ def test_the_mask_by_hand(tokenizer):
 def test_exactly_the_assistants_words_and_their_end_tokens_are_trained(tokenizer, template, system):
     tokenizer.chat_template = template or tokenizer.chat_template
     talk = demo(*TALK, system=system)
-    rendered = render_demonstration(tokenizer, talk, max_tokens=1000)
+    (rendered,) = render_demonstration(tokenizer, talk, max_tokens=1000)
     assert trained(tokenizer, rendered) == "".join(f"{said}<|im_end|>" for said in TALK[1::2])
     assert tokenizer.decode(list(rendered.tokens)) == whole_text(tokenizer, talk)
     end = tokenizer.eos_token_id
@@ -101,14 +101,14 @@ def test_a_system_turn_left_out_is_the_templates_default_and_an_empty_one_is_emp
 
 def test_a_template_with_white_space_before_the_end_token(tokenizer):
     tokenizer.chat_template = LLAMA2
-    rendered = render_demonstration(tokenizer, demo("hi", "yo", "more", "end"), max_tokens=100)
+    (rendered,) = render_demonstration(tokenizer, demo("hi", "yo", "more", "end"), max_tokens=100)
     assert trained(tokenizer, rendered) == " yo <|im_end|> end <|im_end|>"
     assert end_token_ids(tokenizer) == (tokenizer.eos_token_id,)
 
 
 def test_a_template_that_trims_and_ends_with_the_end_token(tokenizer):
     tokenizer.chat_template = TRIMMED
-    rendered = render_demonstration(tokenizer, demo("hi", " yo\n", "more", "end "), max_tokens=100)
+    (rendered,) = render_demonstration(tokenizer, demo("hi", " yo\n", "more", "end "), max_tokens=100)
     assert trained(tokenizer, rendered) == "yo<|im_end|>end<|im_end|>"
     assert rendered.response_mask[-1]
 
@@ -121,7 +121,7 @@ text = st.text(st.characters(exclude_categories=["Cs", "Cn", "Co"]), min_size=1,
 def test_any_text_is_kept_whole_and_masked_exactly(tokenizer: PreTrainedTokenizerFast, talk, block):
     if block:
         tokenizer.chat_template = BLOCKS["content only"]
-    rendered = render_demonstration(tokenizer, demo(*talk), max_tokens=10_000)
+    (rendered,) = render_demonstration(tokenizer, demo(*talk), max_tokens=10_000)
     assert trained(tokenizer, rendered) == "".join(f"{said}<|im_end|>" for said in talk[1::2])
     assert tokenizer.decode(list(rendered.tokens)) == whole_text(tokenizer, demo(*talk))
 
@@ -136,7 +136,7 @@ def test_prompt_and_response_are_the_demonstration(tokenizer, answer):
     rendered = render_response(tokenizer, question, answer, max_tokens=1000)
     assert rendered.prompt_tokens == render_prompt(tokenizer, question, max_tokens=1000)
     assert tokenizer.decode(list(rendered.response_tokens)) == f"{answer}<|im_end|>"
-    whole = render_demonstration(tokenizer, demo("hi", "yo", "more", answer), max_tokens=1000)
+    (whole,) = render_demonstration(tokenizer, demo("hi", "yo", "more", answer), max_tokens=1000)
     beginning = (*rendered.prompt_tokens, *rendered.response_tokens)
     assert whole.tokens[: len(beginning)] == beginning
     assert whole.response_mask[len(rendered.prompt_tokens) : len(beginning)] == (True,) * len(rendered.response_tokens)
@@ -172,24 +172,35 @@ def failure(render, *args, **kwargs) -> str:
 def test_no_chat_template(tokenizer):
     tokenizer.chat_template = None
     assert "chat_template.jinja" in failure(render_prompt, tokenizer, prompt("a"), max_tokens=9)
-    assert 'field "chat_template"' in failure(end_token_ids, tokenizer)
+    assert 'field "model.chat_template"' in failure(end_token_ids, tokenizer)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [  # the header before a turn depends on what follows; the end of a turn does
+        "{% for m in messages %}{{ m['role'] + '!' * loop.revindex + m['content'] + eos_token }}{% endfor %}",
+        "{% for m in messages %}{{ m['role'] + m['content'] }}{% if m['role'] == 'user' or loop.last %}"
+        "{{ eos_token }}{% endif %}{% endfor %}",
+    ],
+)
+def test_where_later_turns_change_earlier_ones_each_is_trained_as_it_is_sampled(tokenizer, template):
+    tokenizer.chat_template = template
+    sequences = render_demonstration(tokenizer, demo("a", "b", "c", "d"), max_tokens=99)
+    assert len(sequences) == 2
+    for sequence, texts in zip(sequences, (("a",), ("a", "b", "c")), strict=True):
+        seen = render_prompt(tokenizer, prompt(*texts), max_tokens=99)
+        assert sequence.tokens[: len(seen)] == seen
+        assert sequence.response_mask == (*[False] * len(seen), *[True] * (len(sequence.tokens) - len(seen)))
+    said = [trained(tokenizer, sequence) for sequence in sequences]
+    assert [text.removeprefix("assistant") for text in said] == ["b<|im_end|>", "d<|im_end|>"]
 
 
 def test_templates_that_cannot_be_trained_on(tokenizer):
-    unstable = {  # the header before a turn depends on what follows; the end of a turn does
-        "header": "{% for m in messages %}{{ m['role'] + '!' * loop.revindex + m['content'] + eos_token }}{% endfor %}",
-        "end": "{% for m in messages %}{{ m['role'] + m['content'] }}{% if m['role'] == 'user' or loop.last %}"
-        "{{ eos_token }}{% endif %}{% endfor %}",
-    }
-    for template in unstable.values():
-        tokenizer.chat_template = template
-        message = failure(render_demonstration, tokenizer, demo("a", "b", "c", "d"), max_tokens=99)
-        assert "not prefix-stable" in message
-        assert "'d1'" in message
     tokenizer.chat_template = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
-    assert "no special token" in failure(end_token_ids, tokenizer)
+    assert "no special token" in failure(render_response, tokenizer, prompt("a"), "b", max_tokens=99)
+    assert end_token_ids(tokenizer) == (tokenizer.eos_token_id,)  # sampling asks no more than it needs
     tokenizer.chat_template = tokenizer.chat_template.replace("m['content']", "(m['content'] | upper) + eos_token")
-    assert "changes what the assistant says" in failure(render_response, tokenizer, prompt("a"), "b", max_tokens=99)
+    assert "changes what the assistant says" in failure(render_response, tokenizer, prompt("A"), "b", max_tokens=99)
     tokenizer.chat_template = "{{ raise_exception('Roles must\nalternate') }}"
     assert "refuses 'p1': Roles must alternate" in failure(render_prompt, tokenizer, prompt("a"), max_tokens=99)
 

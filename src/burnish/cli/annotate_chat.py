@@ -62,13 +62,17 @@ def _write(pipe: Any, model: str, options: dict[str, Any]) -> None:
     try:
         from burnish.cli.chat import model_of
         from burnish.config.schema import Sampling
+        from burnish.data.render import quotable
         from burnish.models.backbone import load_backbone
         from burnish.models.device import AUTO, resolve
         from burnish.models.roles import View
+        from burnish.pipeline.chat_settings import settle_as_in_its_run
         from burnish.pipeline.sampling import LocalSampler
         from burnish.records import Prompt
 
-        backbone = load_backbone(model_of(model), device=resolve(AUTO), say=lambda line: None)
+        reference = model_of(model)
+        backbone = load_backbone(reference, device=resolve(AUTO), say=lambda line: None)
+        settle_as_in_its_run(backbone, reference)
         sampling = Sampling(temperature=options["temperature"], max_new_tokens=options["max_new_tokens"])
         sampler = LocalSampler(
             View(backbone), sampling, seed=options["seed"], max_length=backbone.context, purpose="annotate",
@@ -85,7 +89,8 @@ def _write(pipe: Any, model: str, options: dict[str, Any]) -> None:
         except (EOFError, KeyboardInterrupt):
             return
         try:
-            rollouts = sampler.generate([Prompt("chat", tuple(messages))], samples=count, round=turn)
+            prompt = Prompt("chat", quotable(backbone.tokenizer, messages))
+            rollouts = sampler.generate([prompt], samples=count, round=turn)
             pipe.send(("texts", [r.completion.text.strip() for r in rollouts]))
         except Exception as error:
             pipe.send(("error", f"the model cannot answer: {error}"))

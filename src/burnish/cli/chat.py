@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.columns import Columns
 from rich.console import Console
@@ -12,10 +13,12 @@ from rich.panel import Panel
 from rich.text import Text
 
 from burnish.config.schema import Sampling
+from burnish.data.render import quotable
 from burnish.errors import UserError
 from burnish.models.backbone import load_backbone
 from burnish.models.device import AUTO, resolve
 from burnish.models.roles import View
+from burnish.pipeline.chat_settings import settle_as_in_its_run
 from burnish.pipeline.context import Context
 from burnish.pipeline.report import read_run
 from burnish.pipeline.sampling import LocalSampler
@@ -29,11 +32,12 @@ class _Speaker:
 
     name: str
     sampler: LocalSampler
+    tokenizer: Any
     messages: list[Message] = field(default_factory=list)
 
     def answer(self, question: str, turn: int) -> str:
         self.messages.append({"role": "user", "content": question})
-        prompt = Prompt("chat", tuple(self.messages))
+        prompt = Prompt("chat", quotable(self.tokenizer, self.messages))
         text = self.sampler.generate([prompt], samples=1, round=turn)[0].completion.text.strip()
         self.messages.append({"role": "assistant", "content": text})
         return text
@@ -71,9 +75,10 @@ def _speaker(name: str, temperature: float, max_new_tokens: int, seed: int) -> _
     model = model_of(name)
     verify_if_stage(Path(model))
     backbone = load_backbone(model, device=resolve(AUTO), say=say)
+    settle_as_in_its_run(backbone, model)
     sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
     sampler = LocalSampler(View(backbone), sampling, seed=seed, max_length=backbone.context, purpose="chat", say=say)
-    return _Speaker(name, sampler)
+    return _Speaker(name, sampler, backbone.tokenizer)
 
 
 def _ask(console: Console) -> str | None:

@@ -6,9 +6,10 @@ field's docstring says, lengths count tokens, rates are per optimiser step.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import datetime
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from burnish.config.bounds import (
     Annotators,
@@ -38,6 +39,8 @@ from burnish.config.preference import Preference
 from burnish.config.rewards import RewardSpec
 from burnish.config.sections import Checkpointing, Lora, Optimiser, Passes, Sampling, Section, check_step
 
+_TEMPLATE_INPUTS = ("messages", "tools", "documents", "add_generation_prompt")
+
 
 class Model(Section):
     """The pretrained model that the run starts from."""
@@ -51,6 +54,23 @@ class Model(Section):
     """Where models are sampled and trained: cpu, cuda or one of several GPUs (cuda:1); auto takes a GPU where torch finds one."""
     max_length: Tokens = 512
     """The longest sequence (prompt and response) in tokens; a longer row is an error or dropped, as `data.too_long` says."""
+    chat_template: str | None = None
+    """A chat template instead of the model's own: the path of a .jinja file, or the template itself. It is saved beside
+    what is trained."""
+    chat_template_kwargs: dict[str, Any] = Field(default={})
+    """Options of the chat template, such as {enable_thinking: false}; the same in training, sampling and evaluation. A row's
+    own column of this name goes before."""
+    date: datetime.date | None = None
+    """The day that chat templates print as today's. None: the day on which the run was first started, which its recipe.yaml
+    then holds, so that it resumes to the same numbers on another."""
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _no_reserved_option(cls, value: dict[str, Any]) -> dict[str, Any]:
+        taken = next((name for name in value if name in _TEMPLATE_INPUTS), None)
+        if taken is not None:
+            raise ValueError(f"{taken} is given to the template anyway: leave it out")
+        return value
 
 
 class Source(Section):

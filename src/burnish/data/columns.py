@@ -12,8 +12,19 @@ import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, TypeVar
 
+from burnish.data.messages import (
+    answer_text,
+    check_order,
+    read_message,
+    refuse_media,
+    template_kwargs_of,
+    tools_of,
+)
+from burnish.data.messages import fail as _fail
+from burnish.data.messages import filled as _filled
+from burnish.data.messages import shown as _shown
 from burnish.data.sources import Row, kind, listed
 from burnish.data.values import NotJson, json_value
 from burnish.errors import UserError
@@ -50,25 +61,36 @@ def demonstrations(rows: Sequence[Row]) -> Loaded[Demonstration]:
     `question` and `answer`.
 
     `prompt` and `completion` are text or lists of messages. Dropped and counted: "duplicate"; "labelled undesirable"
-    (the column `label` is false: the ecosystem's mark of an answer that nobody should imitate); and what
-    `preference_pairs` drops.
+    (the column `label` is false or 0: the ecosystem's mark of an answer that nobody should imitate); "no turn to train on"
+    (each is marked `trainable: false`); and what `preference_pairs` drops.
     """
 
     def read(row: Row) -> Demonstration:
         columns = _columns(row, ("messages",), ("prompt", "completion"), ("chosen", "rejected"), *_gsm8k(row))
-        if row.values.get("label") is False:
+        label = row.values.get("label")
+        if isinstance(label, bool | int | float) and label == 0:
             raise _Dropped("labelled undesirable")
+        refuse_media(row, row.values)
         if columns == ("chosen", "rejected"):
-            return Demonstration(_id(row), _pair(row)[0])
+            return demonstration(row, _pair(row)[0])
         if columns == ("messages",):
             turns = _turns(row, "messages")
         elif columns == ("question", "answer"):
             turns = [*_turns(row, "question", text_as="user"), *_turns(row, "answer", text_as="assistant")]
         else:
             turns = [*_turns(row, "prompt", text_as="user"), *_turns(row, "completion", text_as="assistant")]
-        return Demonstration(_id(row), _conversation(row, turns, last="assistant"))
+        return demonstration(row, _conversation(row, turns, last="assistant"))
 
-    return _load(rows, read, content=lambda demo: contents(demo.messages))
+    def demonstration(row: Row, messages: tuple[Message, ...]) -> Demonstration:
+        if not any(m["role"] == "assistant" and m.get("trainable", True) for m in messages):
+            raise _Dropped("no turn to train on")
+        return Demonstration(_id(row), messages, tools_of(row), template_kwargs_of(row))
+
+    def content(demo: Demonstration) -> Hashable:
+        beside = json.dumps([demo.tools, dict(demo.chat_template_kwargs)], sort_keys=True, default=repr)
+        return contents(demo.messages), beside
+
+    return _load(rows, read, content=content)
 
 
 def prompts(rows: Sequence[Row], *, instruction: str | None = None) -> Loaded[Prompt]:
@@ -122,7 +144,7 @@ def preference_pairs(rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
         _columns(row, ("chosen", "rejected"))
         chosen, rejected = _pair(row)
         columns = _other_columns(row, "prompt", "chosen", "rejected", "margin", "probability")
-        responses = (chosen[-1]["content"], rejected[-1]["content"])
+        responses = (answer_text(row, "chosen", chosen[-1]), answer_text(row, "rejected", rejected[-1]))
         comparison = Comparison(0, 1, _probability(row), margin=_margin(row))
         return PreferenceGroup(Prompt(_id(row), chosen[:-1], columns), responses, (comparison,))
 
@@ -134,9 +156,15 @@ def record_id(item: Demonstration | Prompt | PreferenceGroup) -> str:
     return item.prompt.id if isinstance(item, PreferenceGroup) else item.id
 
 
-def contents(messages: Iterable[Message]) -> tuple[tuple[str, str], ...]:
-    """A conversation as something hashable: (role, content) by turn."""
-    return tuple((message["role"], message["content"]) for message in messages)
+def contents(messages: Iterable[Message]) -> tuple[tuple[str, ...], ...]:
+    """A conversation as something hashable: (role, content) by turn, and what else a turn has as JSON."""
+    return tuple(_content_of(message) for message in messages)
+
+
+def _content_of(message: Message) -> tuple[str, ...]:
+    said = (message["role"], message["content"])
+    beside = {key: value for key, value in message.items() if key not in ("role", "content")}
+    return (*said, json.dumps(beside, sort_keys=True, default=repr)) if beside else said
 
 
 class NothingLeft(UserError):
@@ -219,7 +247,12 @@ def _probability(row: Row) -> float:
 
 
 def _other_columns(row: Row, *used: str) -> Mapping[str, Any]:
-    return as_json(row, {name: value for name, value in row.values.items() if name not in ("id", *used)})
+    """The columns that are not used up, those that a chat template is handed in the form that it takes."""
+    refuse_media(row, row.values)
+    others = {name: value for name, value in row.values.items() if name not in ("id", *used)}
+    read = {"tools": tools_of, "chat_template_kwargs": template_kwargs_of}
+    given = {name: reader(row) for name, reader in read.items() if others.get(name) is not None}
+    return as_json(row, others | given)
 
 
 def as_json(row: Row, columns: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,50 +276,12 @@ def _turns(row: Row, column: str, *, text_as: str | None = None) -> list[Turn]:
         _fail(row, column, f"must be {wanted}, not {kind(value)}.")
     if not value:
         _fail(row, column, "is an empty list. Give at least one message, or remove the row.")
-    return [(f"{column}[{i}]", _message(row, f"{column}[{i}]", message)) for i, message in enumerate(value)]
-
-
-def _message(row: Row, name: str, value: Any) -> Message:
-    if not isinstance(value, Mapping):
-        _fail(row, name, f'must be an object with "role" and "content", not {kind(value)}.')
-    role, content = value.get("role"), value.get("content")
-    if role not in ("system", "user", "assistant"):
-        _fail(row, f"{name}.role", f'must be "system", "user" or "assistant", not {_shown(role)}.')
-    if value.get("tool_calls") or value.get("weight") not in (None, 1):
-        _fail(row, name, "has tool calls or a weight, which would not be honoured. Remove them, or the row.")
-    if role == "system" and content == "":  # meant: it keeps a chat template from inserting a default one
-        return Message(role="system", content="")
-    return Message(role=role, content=_filled(row, f"{name}.content", content))
-
-
-def _filled(row: Row, name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        _fail(
-            row, name, f"{'is' if value is None else 'must be text, not'} {kind(value)}. Give text, or remove the row."
-        )
-    if not value.strip():
-        _fail(row, name, "is empty. Give text, or remove the row.")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        _fail(row, name, "holds half of a surrogate pair, which is not text. Mend it, or remove the row.")
-    return value
+    return [(f"{column}[{i}]", read_message(row, f"{column}[{i}]", message)) for i, message in enumerate(value)]
 
 
 def _conversation(row: Row, turns: Sequence[Turn], *, last: str) -> tuple[Message, ...]:
-    """The turns as messages, once they are known to be [system,] user, assistant, user, ... and to end with `last`."""
-    roles = [message["role"] for _, message in turns]
-    if last == "assistant" and last not in roles:
-        _fail(row, turns[-1][0], "the conversation has no assistant turn. Add one, or remove the row.")
-    start = 1 if roles[0] == "system" else 0
-    for i, (name, message) in enumerate(turns[start:]):
-        expected = ("user", "assistant")[i % 2]
-        if message["role"] != expected:
-            _fail(
-                row,
-                name,
-                f"the {message['role']} speaks where the {expected} must: [system,] user, assistant, user, ...",
-            )
-    if roles[-1] != last:
-        _fail(row, turns[-1][0], f"the {roles[-1]} has the last turn, which must be the {last}'s.")
+    """The turns as messages, once they are known to stand in order and to end with `last`."""
+    check_order(row, turns, last=last)
     return tuple(message for _, message in turns)
 
 
@@ -360,12 +355,3 @@ def _transcript(text: str) -> tuple[Message, ...]:
     if any(message["role"] != ("user", "assistant")[i % 2] for i, message in enumerate(messages)):
         raise _Dropped("turns do not alternate")
     return messages
-
-
-def _shown(value: Any) -> str:
-    text = "null" if value is None else repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def _fail(row: Row, field: str, problem: str) -> NoReturn:
-    raise UserError(problem, file=row.file, row=row.number, field=field)

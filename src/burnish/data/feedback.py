@@ -21,6 +21,7 @@ from burnish.data.columns import (
     preference_pairs,
 )
 from burnish.data.labelled import layout_of, read_labelled
+from burnish.data.messages import answer_text
 from burnish.data.preferences import (
     comparisons_from_labels,
     comparisons_from_ranks,
@@ -90,7 +91,7 @@ def judged_answers(rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
         key = contents(prompt.messages)
         known, answers = found.setdefault(key, (prompt, {}))
         origins.setdefault(known.id, Origin(row.file, row.number))
-        answers.setdefault(messages[-1]["content"], []).append(_label(row))
+        answers.setdefault(answer_text(row, "completion", messages[-1]), []).append(_label(row))
     items = []
     for prompt, answers in found.values():
         labels = tuple(sum(given) / len(given) for given in answers.values())

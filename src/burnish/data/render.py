@@ -8,16 +8,18 @@ the header before a turn and the white space after its end token are not.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from burnish.data.chat import OPENED, Chat, chat_of
 from burnish.data.columns import Loaded, NothingLeft, Origin, Record, record_id
-from burnish.data.sources import one_line
+from burnish.data.pieces import encoded, tokenised
+from burnish.data.templates import BEGIN, END, TEMPLATE_FIELD
 from burnish.errors import UserError
 from burnish.records import Demonstration, Message, Prompt
 
@@ -28,9 +30,8 @@ Output = TypeVar("Output")
 Span = tuple[int, int]  # characters [start, stop) of a rendered conversation
 
 _NO_ORIGINS: Mapping[str, Origin] = MappingProxyType({})
-_BLOCK_BEGIN = re.compile(r"\{%(-?)\s*generation\s*(-?)%\}")
-_BLOCK_END = re.compile(r"\{%(-?)\s*endgeneration\s*(-?)%\}")
-_BEGIN, _END = "\ufdd0", "\ufdd1"  # noncharacters: Unicode keeps them out of text
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_REASONING = re.compile(r"\s*(?:<think>)?(.*?)</think>(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,34 +54,47 @@ class TooLong(UserError):
     """There are more tokens than there is room for. `render_each` can drop and count such items."""
 
 
-def render_demonstration(tokenizer: PreTrainedTokenizerBase, demo: Demonstration, *, max_tokens: int) -> Rendered:
-    """The demonstration under the tokenizer's chat template, every assistant turn and its end token trained.
+def render_demonstration(
+    tokenizer: PreTrainedTokenizerBase, demo: Demonstration, *, max_tokens: int
+) -> tuple[Rendered, ...]:
+    """The demonstration under the tokenizer's chat template, every assistant turn and its end token trained once.
 
     A template with `{% generation %}` blocks says itself where the turns are. With any other, the conversation's growing
-    beginnings are rendered: what the template adds to the prompt before a turn is that turn. This needs each rendering
-    to begin with the one before.
+    beginnings are rendered: what the template adds to the prompt before a turn is that turn. Where each rendering begins
+    with the one before, that is one sequence. Where the template writes earlier turns otherwise once there are later ones
+    (without their reasoning, say), each turn is a sequence of its own, behind the prompt that a sampler would have had.
 
-    Raises TooLong above `max_tokens`, and UserError when there is no template, when it is not prefix-stable, changes the
-    text, or ends a turn without a special token, and when the text holds a control token.
+    Raises TooLong where a sequence is above `max_tokens`, and UserError when there is no template, when it leaves out or
+    changes the text, or ends a turn without an end token, and when the text holds a control token.
     """
-    _check_text(tokenizer, demo.messages, demo.id)
-    text = _text(tokenizer, demo.messages, demo.id)
-    spans = _spans(tokenizer, demo, text)
-    pieces = _tokenised(tokenizer, text, [place for span in spans for place in span])
+    chat = chat_of(tokenizer)
+    what = f"demonstration {demo.id!r}"
+    _check_text(chat, demo.messages, demo.id)
+    chat.check_options(demo.chat_template_kwargs, field="chat_template_kwargs")
+    text = chat.text(demo.messages, demo.id, tools=demo.tools, kwargs=demo.chat_template_kwargs)
+    _check_kept(chat, text, demo.messages, demo.id, demo.tools)
+    found = _spans_of_blocks(chat, demo, text) if chat.template.has_blocks else _spans_of_prefixes(chat, demo, text)
+    if found is None:
+        return tuple(_turns_apart(tokenizer, chat, demo, max_tokens))
+    text, spans = found
+    pieces = tokenised(tokenizer, text, [place for span in spans for place in span])
     mask = tuple(i % 2 == 1 for i, piece in enumerate(pieces) for _ in piece)
-    _check_length(len(mask), max_tokens, f"demonstration {demo.id!r}")
-    return Rendered(tuple(token for piece in pieces for token in piece), mask)
+    _check_length(len(mask), max_tokens, what)
+    return (Rendered(tuple(token for piece in pieces for token in piece), mask),)
 
 
 def render_prompt(
     tokenizer: PreTrainedTokenizerBase, prompt: Prompt, *, max_tokens: int, tools: Sequence[Mapping[str, Any]] = ()
 ) -> tuple[int, ...]:
-    """The prompt's tokens, with the header of the assistant's turn at the end; `tools` are handed to the template.
+    """The prompt's tokens, with the header of the assistant's turn at the end.
 
+    The template is handed `tools`, or else the prompt's own. Of it no more is asked than this one rendering.
     Raises TooLong above `max_tokens`; other errors as `render_demonstration`.
     """
-    _check_text(tokenizer, prompt.messages, prompt.id)
-    tokens = _encoded(tokenizer, _text(tokenizer, prompt.messages, prompt.id, header=True, tools=tools))
+    chat = chat_of(tokenizer)
+    _check_text(chat, prompt.messages, prompt.id)
+    before = _before(chat, prompt, tools=tools)
+    tokens = encoded(tokenizer, before)
     _check_length(len(tokens), max_tokens, f"prompt {prompt.id!r}")
     return tokens
 
@@ -90,16 +104,23 @@ def render_response(
 ) -> RenderedResponse:
     """The tokens of `prompt`, as `render_prompt` has them, and of `text` as the answer to it, which may be empty.
 
+    A text that holds tokens of the template's own (channels, stray headers: only a model writes them) is taken as it is,
+    with the end token behind it; any other is written as the template writes an answer.
+
     Raises TooLong when both together exceed `max_tokens`; other errors as `render_demonstration`.
     """
-    messages = (*prompt.messages, Message(role="assistant", content=text))
-    _check_text(tokenizer, messages, prompt.id)
-    before = _text(tokenizer, prompt.messages, prompt.id, header=True)
-    whole = _text(tokenizer, messages, prompt.id)
-    _check_prefix(before, whole, prompt.id)
-    stop = _turn_end(tokenizer, whole, (len(before), len(whole)), text, prompt.id)
-    prompt_tokens, response_tokens = _tokenised(tokenizer, whole[:stop], [len(before)])
-    _check_length(len(prompt_tokens) + len(response_tokens), max_tokens, f"prompt {prompt.id!r} with its response")
+    chat = chat_of(tokenizer)
+    what = f"prompt {prompt.id!r} with its response"
+    _check_text(chat, prompt.messages, prompt.id)
+    before = _before(chat, prompt)
+    said = Message(role="assistant", content=text)
+    if chat.structure_pattern.search(text):
+        _check_ends(chat, text, prompt)
+        turn = text + _turn_end(chat)
+    else:
+        turn = _turn(chat, before, (*prompt.messages, said), prompt.id, prompt.tools, prompt.chat_template_kwargs)
+    prompt_tokens, response_tokens = tokenised(tokenizer, before + turn, [len(before)])
+    _check_length(len(prompt_tokens) + len(response_tokens), max_tokens, what)
     return RenderedResponse(prompt_tokens, response_tokens)
 
 
@@ -107,35 +128,44 @@ def render_reply(tokenizer: PreTrainedTokenizerBase, message: Message, *, name: 
     """The tokens between the end token of an assistant's turn and the next such turn, with `message` said in between.
 
     They go behind the tokens that were sampled, which are never decoded and tokenised again.
-    Raises UserError when the template refuses the message's role, is not prefix-stable, or the text holds a control token.
+    Raises UserError when the template refuses the message's role or leaves it out, and when the text holds a control token.
     """
-    _check_text(tokenizer, [message], name)
-    said = Message(role="assistant", content="b")
-    asked = Message(role="user", content="a")
-    header = _text(tokenizer, [asked], name, header=True)
-    before = _text(tokenizer, [asked, said], name)
-    whole = _text(tokenizer, [asked, said, message], name, header=True)
-    _check_prefix(before, whole, name)
-    return _encoded(tokenizer, whole[_turn_end(tokenizer, before, (len(header), len(before)), "b", name) :])
+    chat = chat_of(tokenizer)
+    _check_text(chat, [message], name)
+    said, asked = Message(role="assistant", content="burnishsaid"), Message(role="user", content="a")
+    whole = chat.text([asked, said, message], name, header=True)
+    _check_kept(chat, whole, [asked, said, message], name)
+    place = whole.rfind(said["content"])
+    end = chat.control_pattern.search(whole, place)
+    if place < 0 or end is None:
+        raise UserError(f"the chat template leaves no place for {name!r}.", hint="Use another template.")
+    return encoded(tokenizer, whole[end.end() :])
 
 
 def without_control_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     """The text with the template's control tokens taken out, for text that a machine made and nobody can mend."""
-    for token in _special_tokens(tokenizer):
-        text = text.replace(token, "")
+    pattern, before = chat_of(tokenizer).control_text_pattern, None
+    while text != before:  # what is left may spell another
+        before, text = text, pattern.sub("", text)
     return text
+
+
+def quotable(tokenizer: PreTrainedTokenizerBase, messages: Iterable[Message]) -> tuple[Message, ...]:
+    """Messages that quote what models wrote, each `without_control_tokens`."""
+    cleaned = ((m, without_control_tokens(tokenizer, m["content"])) for m in messages)
+    return tuple(m if text == m["content"] else {**m, "content": text} for m, text in cleaned)
 
 
 def call_marks(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str] | None:
     """What the chat template writes before and after the JSON of a tool call; None if it writes no tool calls."""
+    chat = chat_of(tokenizer)
     call = {"type": "function", "function": {"name": "burnish_probe", "arguments": {"x": 1}}}
-    said: dict[str, Any] = {"role": "assistant", "content": "", "tool_calls": [call]}
+    said = Message(role="assistant", content="", tool_calls=[call])
+    asked = Message(role="user", content="a")
     try:
-        header = _text(tokenizer, [Message(role="user", content="a")], "probe", header=True)
-        template = _template(tokenizer)
-        chat = [{"role": "user", "content": "a"}, said]
-        text = str(tokenizer.apply_chat_template(chat, chat_template=template, tokenize=False))
-    except Exception:  # a template may refuse the form in ways of its own; then it has none
+        header = chat.text([asked], "probe", header=True)
+        text = chat.text([asked, said], "probe")
+    except UserError:  # a template may refuse the form in ways of its own; then it has none
         return None
     turn = text[len(header) :] if text.startswith(header) else text
     at = turn.find("burnish_probe")
@@ -143,22 +173,30 @@ def call_marks(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str] | None:
     if at < 0 or start < 0:
         return None
     after = turn[stop + 1 :]
-    for token in _special_tokens(tokenizer):
+    for token in chat.controls:
         after = after.partition(token)[0]
     return turn[:start].strip(), after.strip()
 
 
 def describes_tools(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the chat template describes tools to the model when it is handed them."""
-    return re.search(r"\btools\b", _template(tokenizer)) is not None
+    return chat_of(tokenizer).template.reads_tools
 
 
-def end_token_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """Where generation stops: the token that ends the template's assistant turn, then `eos_token` if it is another."""
-    probe = Prompt("probe", (Message(role="user", content="a"),))
-    end_of_turn = render_response(tokenizer, probe, "a", max_tokens=2**31).response_tokens[-1]
-    eos = tokenizer.eos_token_id
-    return (end_of_turn, eos) if isinstance(eos, int) and eos != end_of_turn else (end_of_turn,)
+def end_token_ids(tokenizer: PreTrainedTokenizerBase, generation_config: object | None = None) -> tuple[int, ...]:
+    """Where generation stops: at the token that ends the template's assistant turn, which comes first, at the tokenizer's
+    `eos_token`, and at each `eos_token_id` of the model's generation config.
+
+    Raises UserError where there is none at all.
+    """
+    end = chat_of(tokenizer).turn_end
+    template = [] if end is None else list(encoded(tokenizer, end))[-1:]
+    named = getattr(generation_config, "eos_token_id", None)
+    listed = named if isinstance(named, list | tuple) else [named]
+    ids = dict.fromkeys(i for i in (*template, tokenizer.eos_token_id, *listed) if isinstance(i, int) and i >= 0)
+    if not ids:
+        raise UserError(_NO_END, field=TEMPLATE_FIELD, hint=_NO_END_HINT)
+    return tuple(ids)
 
 
 def render_each(
@@ -189,162 +227,256 @@ def render_each(
 
 
 def _placed(error: UserError, origin: Origin | None) -> UserError:
-    if origin is None:
+    if origin is None or error.field == TEMPLATE_FIELD:  # the row is not to blame
         return error
     return type(error)(error.problem, file=origin.file, row=origin.row, field=error.field, hint=error.hint)
 
 
-def _spans(tokenizer: PreTrainedTokenizerBase, demo: Demonstration, text: str) -> list[Span]:
-    """Where in `text` the assistant's turns are, from after the header to after the end token."""
-    template = _template(tokenizer)
-    if _BLOCK_BEGIN.search(template):
-        spans = _spans_of_blocks(tokenizer, demo, text, template)
-    else:
-        spans = _spans_of_prefixes(tokenizer, demo, text)
-    said = [message["content"] for message in demo.messages if message["role"] == "assistant"]
-    if len(spans) != len(said):
-        raise UserError(
-            f"the chat template marks {len(spans)} turns of the {len(said)} in {demo.id!r}. Mend the template."
-        )
-    turns = zip(spans, said, strict=True)
-    return [(span[0], _turn_end(tokenizer, text, span, content, demo.id)) for span, content in turns]
+def _before(chat: Chat, prompt: Prompt, *, tools: Sequence[Mapping[str, Any]] = ()) -> str:
+    """What the model reads before it answers."""
+    kwargs = prompt.chat_template_kwargs
+    if kwargs:
+        chat.check_options(kwargs, field="chat_template_kwargs")
+    before = chat.text(prompt.messages, prompt.id, header=True, tools=tools or prompt.tools, kwargs=kwargs)
+    _check_kept(chat, before, prompt.messages, prompt.id, prompt.tools)
+    return before
 
 
-def _spans_of_prefixes(tokenizer: PreTrainedTokenizerBase, demo: Demonstration, text: str) -> list[Span]:
+def _spans_of_prefixes(chat: Chat, demo: Demonstration, text: str) -> tuple[str, list[Span]] | None:
+    """Where in `text` the trained turns are, from after the header to after the end token; None where a later turn changes
+    what stands before. A template that ends its last turn with nothing gets the end token behind the text."""
     spans: list[Span] = []
     for k, message in enumerate(demo.messages):
-        if message["role"] == "assistant":
-            before = _text(tokenizer, demo.messages[:k], demo.id, header=True)
-            after = _text(tokenizer, demo.messages[: k + 1], demo.id)
-            _check_prefix(before, after, demo.id)
-            _check_prefix(after, text, demo.id)
-            spans.append((len(before), len(after)))
-    return spans
+        if not _is_trained(message):
+            continue
+        given: dict[str, Any] = {"tools": demo.tools, "kwargs": demo.chat_template_kwargs}
+        before = chat.text(demo.messages[:k], demo.id, header=True, **given)
+        after = chat.text(demo.messages[: k + 1], demo.id, **given) if k + 1 < len(demo.messages) else text
+        if not after.startswith(before):
+            return None
+        _check_turn(chat, after[len(before) :], message, k, demo.id)
+        stop = _stop(chat, after, (len(before), len(after)), message)
+        if not text.startswith(after[:stop]):
+            return None
+        if stop is None:  # the next role's token may end it
+            stop = _stop(chat, text, (len(before), len(after)), message)
+        if stop is None and k + 1 == len(demo.messages):
+            text += _turn_end(chat)
+            stop = len(text)
+        if stop is None:
+            return None
+        spans.append((len(before), stop))
+    return text, spans
 
 
-def _spans_of_blocks(tokenizer: PreTrainedTokenizerBase, demo: Demonstration, text: str, template: str) -> list[Span]:
-    """What stands in `{% generation %}` blocks, found by rendering the template with a mark at either end of them.
-
-    Not by transformers' `return_assistant_tokens_mask`, which leaves out the last bytes of a turn that ends with a
-    character of several tokens. The comments keep the blocks' effect on the white space beside them.
-    """
-    marking = _BLOCK_BEGIN.sub(rf"{{%\1 generation %}}{{{{ '{_BEGIN}' }}}}{{# \2#}}", template)
-    marking = _BLOCK_END.sub(rf"{{#\1 #}}{{{{ '{_END}' }}}}{{% endgeneration \2%}}", marking)
-    marked = _text(tokenizer, demo.messages, demo.id, template=marking)
-    spans: list[Span] = []
-    start = length = 0
-    plain: list[str] = []
-    for piece in re.split(f"([{_BEGIN}{_END}])", marked):
-        if piece == _BEGIN:
-            start = length
-        elif piece == _END:
-            spans.append((start, length))
-        else:
-            plain.append(piece)
-            length += len(piece)
-    if "".join(plain) != text:
-        raise UserError(f"the generation blocks of the chat template cannot be followed in {demo.id!r}. Simplify them.")
-    return spans
+def _turns_apart(
+    tokenizer: PreTrainedTokenizerBase, chat: Chat, demo: Demonstration, max_tokens: int
+) -> Iterable[Rendered]:
+    """One sequence a trained turn, with the prefix that the model would see."""
+    for k, message in enumerate(demo.messages):
+        if not _is_trained(message):
+            continue
+        talk = demo.messages[:k]
+        before = chat.text(talk, demo.id, header=True, tools=demo.tools, kwargs=demo.chat_template_kwargs)
+        _check_kept(chat, before, talk, demo.id, demo.tools)
+        turn = _turn(chat, before, (*talk, message), demo.id, demo.tools, demo.chat_template_kwargs)
+        prompt, response = tokenised(tokenizer, before + turn, [len(before)])
+        _check_length(len(prompt) + len(response), max_tokens, f"demonstration {demo.id!r}")
+        yield Rendered((*prompt, *response), (*[False] * len(prompt), *[True] * len(response)))
 
 
-def _turn_end(tokenizer: PreTrainedTokenizerBase, text: str, span: Span, content: str, name: str) -> int:
-    """Where the turn's end token ends: the last thing in the span, or the first after it, but for white space."""
-    start, stop = span
-    turn = text[start:stop].rstrip()
-    if content.strip() not in turn:
-        raise UserError(f"the chat template changes what the assistant says in {name!r}. Use another template.")
-    specials = _special_tokens(tokenizer)
-    if turn.endswith(specials):
-        return start + len(turn)
-    after = re.compile(rf"\s*(?:{'|'.join(map(re.escape, specials))})").match(text, stop) if specials else None
-    if after is None:
-        problem = (
-            "the chat template ends the assistant's turn with no special token: the model would never learn to stop."
-        )
-        raise UserError(problem, hint="Use a template with an end-of-turn token that the tokenizer knows as special.")
-    return after.end()
-
-
-def _tokenised(tokenizer: PreTrainedTokenizerBase, text: str, cuts: Sequence[int]) -> list[tuple[int, ...]]:
-    """The tokens of `text` in len(cuts) + 1 pieces, no token lying across a cut.
-
-    A piece is what the tokens up to its end add to those up to its beginning. Where a merge across the cut changes those,
-    it is tokenised alone; if its text would not survive that, no cut is possible there.
-    """
-    stops = [*cuts, len(text)]
-    heads = [_encoded(tokenizer, text[:stop]) for stop in stops]
-    pieces, merged = [heads[0]], False
-    for (start, stop), (head, longer) in zip(pairwise(stops), pairwise(heads), strict=True):
-        if longer[: len(head)] == head:
-            pieces.append(longer[len(head) :])
-        else:
-            pieces.append(_encoded(tokenizer, text[start:stop]))
-            merged = True
-    if merged and tokenizer.decode([token for piece in pieces for token in piece]) != tokenizer.decode(list(heads[-1])):
-        raise UserError(
-            "the tokenizer cannot cut prompt from response here: a token lies across them.", hint="Trim the text."
-        )
-    return pieces
-
-
-def _encoded(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
-    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def _text(
-    tokenizer: PreTrainedTokenizerBase,
+def _turn(
+    chat: Chat,
+    before: str,
     messages: Sequence[Message],
     name: str,
-    *,
-    header: bool = False,
-    template: str | None = None,
-    tools: Sequence[Mapping[str, Any]] = (),
+    tools: Sequence[Mapping[str, Any]],
+    kwargs: Mapping[str, Any],
 ) -> str:
-    """The conversation as text, with the header of an assistant's turn behind it where asked for."""
-    from jinja2 import TemplateError
+    """What the model is to write after `before`: the last message as the template writes it, with its end token.
 
-    template = _template(tokenizer) if template is None else template
-    chat = [{**message} for message in messages]
-    try:
-        given: Any = [dict(tool) for tool in tools] or None
-        text = tokenizer.apply_chat_template(
-            chat, tools=given, chat_template=template, tokenize=False, add_generation_prompt=header
+    Where the template writes the turn otherwise than its own prompt begins it, what the prompt opened is gone on with.
+    """
+    whole = chat.text(messages, name, tools=tools, kwargs=kwargs)
+    if whole.startswith(before):
+        _check_turn(chat, whole[len(before) :], messages[-1], len(messages) - 1, name)
+        stop = _stop(chat, whole, (len(before), len(whole)), messages[-1])
+        return whole[len(before) :] + _turn_end(chat) if stop is None else whole[len(before) : stop]
+    return _gone_on(before, messages[-1], len(messages) - 1, name) + _turn_end(chat)
+
+
+def _gone_on(before: str, message: Message, number: int, name: str) -> str:
+    """The message as it follows a prompt that opens a mark for it. An answer without reasoning closes the mark at once."""
+    reasoning, content = message.get("reasoning_content"), message["content"]
+    if message.get("tool_calls"):
+        problem = f"the chat template does not write the tool calls of {name!r} where the model would."
+        raise UserError(
+            problem, field=f"messages[{number}].tool_calls", hint="Set model.chat_template to one that does."
         )
-    except TemplateError as error:
-        raise UserError(f"the chat template refuses {name!r}: {one_line(error)}.", hint="Change the roles.") from error
-    return str(text)
+    opened = OPENED.search(before)
+    if opened is None:
+        if reasoning is not None:
+            raise _lost("reasoning", f"messages[{number}].reasoning_content", name)
+        return content
+    mark, space = (opened[1], opened[2]) if opened[1] else (opened[3], opened[4])
+    opening, closing = (f"<{mark}>", f"</{mark}>") if opened[1] else (f"[{mark}]", f"[/{mark}]")
+    line = "\n" if "\n" in space else ""
+    if reasoning is not None:
+        return f"{reasoning.strip()}{line}{closing}{line * 2}{content}"
+    if closing in content:
+        rest = content.lstrip()
+        return rest[len(opening) :].removeprefix(line) if rest.startswith(opening) else content
+    return f"{line}{closing}{line * 2}{content}"
 
 
-def _template(tokenizer: PreTrainedTokenizerBase) -> str:
-    try:
-        return tokenizer.get_chat_template()
-    except ValueError as error:
-        hint = "Use an instruct model, or put a chat_template.jinja beside the tokenizer."
-        name = tokenizer.name_or_path or None
-        raise UserError("the tokenizer has no chat template.", file=name, field="chat_template", hint=hint) from error
+def _spans_of_blocks(chat: Chat, demo: Demonstration, text: str) -> tuple[str, list[Span]]:
+    """What stands in `{% generation %}` blocks, found by rendering with a mark at either end of them.
+
+    Blocks with no token of a turn's structure between them are of one turn, whose end token is trained with the last.
+    """
+    given: dict[str, Any] = {"tools": demo.tools, "kwargs": demo.chat_template_kwargs}
+    marked = chat.text(demo.messages, demo.id, marked=True, **given)
+    turns: list[list[Span]] = []
+    start = length = depth = 0
+    for piece in re.split(f"([{BEGIN}{END}])", marked):
+        if piece in (BEGIN, END):
+            depth += 1 if piece == BEGIN else -1
+            if piece == BEGIN and depth == 1:
+                start = length
+            elif piece == END and depth == 0 and length > start:
+                gap = text[turns[-1][-1][1] : start] if turns else ""
+                if not turns or chat.control_pattern.search(text[turns[-1][-1][0] : turns[-1][-1][1]] + gap):
+                    turns.append([])
+                turns[-1].append((start, length))
+        else:
+            length += len(piece)
+    if marked.replace(BEGIN, "").replace(END, "") != text:
+        raise UserError(f"the generation blocks of the chat template cannot be followed in {demo.id!r}. Simplify them.")
+    said = [(k, message) for k, message in enumerate(demo.messages) if message["role"] == "assistant"]
+    if len(turns) != len(said):
+        problem = f"the chat template marks {len(turns)} turns of the {len(said)} in {demo.id!r}."
+        raise UserError(problem, hint="Mend the template.")
+    spans: list[Span] = []
+    for blocks, (k, message) in zip(turns, said, strict=True):
+        _check_turn(chat, text[blocks[0][0] : blocks[-1][1]], message, k, demo.id)
+        stop = _stop(chat, text, blocks[-1], message)
+        if stop is None and k + 1 == len(demo.messages):
+            text += _turn_end(chat)
+            stop = len(text)
+        if stop is None:
+            raise UserError(_NO_END, field=TEMPLATE_FIELD, hint=_NO_END_HINT)
+        if _is_trained(message):
+            spans += [*blocks[:-1], (blocks[-1][0], stop)]
+    return text, spans
 
 
-def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    added = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
-    return tuple(dict.fromkeys((*tokenizer.all_special_tokens, *added)))
+def _is_trained(message: Message) -> bool:
+    return message["role"] == "assistant" and message.get("trainable", True)
 
 
-def _check_text(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], name: str) -> None:
+def _stop(chat: Chat, text: str, span: Span, message: Message) -> int | None:
+    """Where the turn's end token ends: the first token after the words, in the span or behind it but for white space."""
+    start, stop = span
+    words = message["content"].strip()
+    said = text.rfind(words, start, stop) if words and not message.get("tool_calls") else -1
+    if said >= 0:
+        first = chat.control_pattern.search(text, said + len(words), stop)
+        if first is not None:
+            return first.end()
+    turn = text[start:stop].rstrip()
+    if turn.endswith(chat.controls):
+        return start + len(turn)
+    after = re.compile(rf"\s*(?:{chat.control_pattern.pattern})").match(text, stop)
+    return None if after is None else after.end()
+
+
+_NO_END = "the chat template ends the assistant's turn with no special token: the model would never learn to stop."
+_NO_END_HINT = "Use a template with an end-of-turn token that the tokenizer knows as special (model.chat_template)."
+
+
+def _turn_end(chat: Chat) -> str:
+    if chat.turn_end is None:
+        raise UserError(_NO_END, field=TEMPLATE_FIELD, hint=_NO_END_HINT)
+    return chat.turn_end
+
+
+def _check_text(chat: Chat, messages: Sequence[Message], name: str) -> None:
     """Text that spells a token of the template would end its turn, or begin another, behind the reader's back."""
-    template, named = _template(tokenizer), tokenizer.all_special_tokens
     for i, message in enumerate(messages):
-        for token in _special_tokens(tokenizer):
-            if token in message["content"] and (token in named or token in template):
-                problem = f"the {message['role']}'s text in {name!r} holds the control token {token!r}. Remove it."
-                raise UserError(problem, field=f"messages[{i}].content")
+        own = message["role"] == "assistant"
+        pattern = chat.structure_pattern if own else chat.control_text_pattern
+        for key, text in (("content", message["content"]), ("reasoning_content", message.get("reasoning_content"))):
+            found = pattern.search(text) if text else None
+            if found is not None:
+                problem = f"the {message['role']}'s text in {name!r} holds the control token {found[0]!r}. Remove it."
+                raise UserError(problem, field=f"messages[{i}].{key}")
 
 
-def _check_prefix(beginning: str, whole: str, name: str) -> None:
-    if not whole.startswith(beginning):
-        problem = (
-            f"the chat template is not prefix-stable: in {name!r} a later turn changes how an earlier one is written."
-        )
-        raise UserError(problem, hint="Use a template with {% generation %} blocks, or single-turn data.")
+def _check_ends(chat: Chat, text: str, prompt: Prompt) -> None:
+    """A response may hold what a model can write, but not the token that would have ended it."""
+    end = _turn_end(chat).strip()
+    if end in text:
+        problem = f"the assistant's text in {prompt.id!r} holds the control token {end!r}. Remove it."
+        raise UserError(problem, field=f"messages[{len(prompt.messages)}].content")
+
+
+def _check_kept(
+    chat: Chat,
+    text: str,
+    messages: Sequence[Message],
+    name: str,
+    tools: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Nothing that somebody wrote vanishes: the words of every other role, and the tools, stand in the rendered text.
+
+    An assistant's earlier turns may lose their reasoning: that is the template's way of showing them.
+    """
+    shown = chat.shown_roles(tuple(message["role"] for message in messages))
+    place = 0
+    for i, message in enumerate(messages):
+        words = message["content"].strip()
+        if message["role"] == "assistant":
+            reasoned = _REASONING.fullmatch(words)
+            words = reasoned[2].strip() if reasoned is not None else words
+        if not words:
+            continue
+        if message["role"] != "assistant" and i not in shown:
+            raise _lost(f"{message['role']}'s text", f"messages[{i}].content", name)
+        at = _find(text, words, 0 if message["role"] in ("system", "developer") else place)
+        if at < 0:
+            raise _lost(f"{message['role']}'s text", f"messages[{i}].content", name)
+        place = max(place, at) if message["role"] not in ("system", "developer") else place
+    for i, tool in enumerate(tools):
+        named = str(tool.get("function", tool).get("name", ""))
+        if named not in text:
+            raise _lost("tools", f"tools[{i}]", name)
+
+
+def _find(text: str, words: str, place: int) -> int:
+    at = text.find(words, place)
+    return text.find(json.dumps(words, ensure_ascii=False)[1:-1], place) if at < 0 else at
+
+
+def _check_turn(chat: Chat, turn: str, message: Message, number: int, name: str) -> None:
+    """What the assistant says stands in its turn: words, reasoning, calls of tools."""
+    words = message["content"].strip()
+    if words not in turn:
+        reasoned = _REASONING.fullmatch(words)
+        parts = [] if reasoned is None else [part.strip() for part in reasoned.groups()]
+        if not parts or not all(part in turn for part in parts):
+            problem = f"the chat template changes what the assistant says in {name!r}. Use another template."
+            raise UserError(problem, field=f"messages[{number}].content")
+    reasoning = message.get("reasoning_content")
+    if reasoning is not None and reasoning.strip() not in turn:
+        raise _lost("reasoning", f"messages[{number}].reasoning_content", name)
+    for i, call in enumerate(message.get("tool_calls", ())):
+        if call["function"]["name"] not in turn:
+            raise _lost("tool calls", f"messages[{number}].tool_calls[{i}]", name)
+
+
+def _lost(what: str, field: str, name: str) -> UserError:
+    hint = "Put it into the text of another turn, remove it, or set model.chat_template to a template that writes it."
+    return UserError(f"the chat template leaves out, or changes, the {what} in {name!r}.", field=field, hint=hint)
 
 
 def _check_length(tokens: int, max_tokens: int, what: str) -> None:

@@ -48,8 +48,9 @@ class Finisher:
         )
 
     def text(self, tokens: Sequence[int], params: SamplingParams) -> str:
-        """What the tokens say, up to the first stop string."""
-        text = self._decoded(tokens)
+        """What the tokens say, up to the first stop string, without the token that ends them."""
+        said = tokens[:-1] if tokens and tokens[-1] in self.ends(params) else tokens
+        text = self._decoded(said)
         starts = [text.find(stop) for stop in params.stop if stop in text]
         return text[: min(starts)] if starts else text
 
@@ -62,4 +63,7 @@ class Finisher:
         return any(text in tail for text in params.stop)
 
     def _decoded(self, tokens: Sequence[int]) -> str:
-        return self.tokenizer.decode(list(tokens), skip_special_tokens=True)
+        """Special tokens are kept: reasoning marks, channels and stop strings may be such. Only padding, and what begins a
+        text, mean nothing in an answer."""
+        blank = {self.tokenizer.pad_token_id, self.tokenizer.bos_token_id}
+        return self.tokenizer.decode([token for token in tokens if token not in blank])

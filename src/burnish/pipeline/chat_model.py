@@ -8,10 +8,11 @@ import torch
 
 from burnish.batch import Batch, TokenSequence
 from burnish.config.schema import Sampling
-from burnish.data.render import render_prompt
+from burnish.data.render import quotable, render_prompt
 from burnish.models.backbone import load_backbone
 from burnish.models.device import AUTO, resolve
 from burnish.models.roles import View
+from burnish.pipeline.chat_settings import settle_as_in_its_run
 from burnish.pipeline.sampling import LocalSampler
 from burnish.records import Message, Prompt
 
@@ -26,6 +27,7 @@ class LocalChat:
         self.name = reference
         self._view = View(load_backbone(reference, device=resolve(AUTO), say=say))
         self._view.backbone.freeze()
+        settle_as_in_its_run(self._view.backbone, reference)
         sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature)
         self._max_length = min(max_length, self._view.backbone.context)
         self._sampler = LocalSampler(
@@ -38,15 +40,19 @@ class LocalChat:
 
     def complete_all(self, conversations: Sequence[Sequence[Message]], *, samples: int = 1) -> list[list[str]]:
         """`samples` answers to each conversation, all written together."""
-        prompts = [Prompt(repr([(m["role"], m["content"]) for m in talk]), tuple(talk)) for talk in conversations]
+        prompts = [self._prompt(repr([(m["role"], m["content"]) for m in talk]), talk) for talk in conversations]
         texts = [rollout.completion.text for rollout in self._sampler.generate(prompts, samples=samples)]
         return [texts[i : i + samples] for i in range(0, len(texts), samples)]
+
+    def _prompt(self, name: str, messages: Sequence[Message]) -> Prompt:
+        """The conversation, which quotes what models wrote, without tokens that would end a turn in it."""
+        return Prompt(name, quotable(self._view.backbone.tokenizer, messages))
 
     @torch.no_grad()
     def choose(self, messages: Sequence[Message], options: Sequence[str]) -> tuple[float, ...]:
         """softmax over the options of log P(option | conversation), each option's tokens summed."""
         tokenizer = self._view.backbone.tokenizer
-        prompt = render_prompt(tokenizer, Prompt("question", tuple(messages)), max_tokens=self._max_length - 8)
+        prompt = render_prompt(tokenizer, self._prompt("question", messages), max_tokens=self._max_length - 8)
         endings = [tuple(tokenizer(option, add_special_tokens=False)["input_ids"]) for option in options]
         batch = Batch(tuple(TokenSequence(prompt, ending) for ending in endings))
         logprobs = self._view.logprobs(batch).logprobs_P.split([len(ending) for ending in endings])

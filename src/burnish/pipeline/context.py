@@ -24,8 +24,9 @@ from burnish.errors import UserError
 from burnish.jsonio import undefined_as_null
 from burnish.models.device import resolve
 from burnish.models.precision import NAMES
+from burnish.pipeline.chat_settings import settle
 from burnish.pipeline.stored import StoredLabels, stored_labels
-from burnish.records import Demonstration, PreferenceGroup, Prompt
+from burnish.records import Demonstration, Message, PreferenceGroup, Prompt
 from burnish.runs.metrics import Writer, make_writers
 from burnish.trainers.loop import Progress
 
@@ -92,7 +93,7 @@ class Context:
         from burnish.models.backbone import load_backbone
 
         products = None if exact else NAMES[self.recipe.model.products]
-        return load_backbone(
+        backbone = load_backbone(
             reference,
             products=products,
             trained=trained,
@@ -100,6 +101,9 @@ class Context:
             scalar_head=scalar_head,
             say=self.say,
         )
+        own = reference == self.recipe.model.name or self.folder.resolve() in Path(reference).resolve().parents
+        settle(backbone.tokenizer, self.recipe.model, own=own)
+        return backbone
 
     @property
     def trained(self) -> dict[str, Path]:
@@ -267,4 +271,6 @@ def _preferred(group: PreferenceGroup) -> Demonstration:
         wins[comparison.first] += comparison.probability
         wins[comparison.second] += 1.0 - comparison.probability
     best = group.responses[max(range(len(wins)), key=wins.__getitem__)]
-    return Demonstration(group.prompt.id, (*group.prompt.messages, {"role": "assistant", "content": best}))
+    prompt = group.prompt
+    messages = (*prompt.messages, Message(role="assistant", content=best))
+    return Demonstration(prompt.id, messages, prompt.tools, prompt.chat_template_kwargs)

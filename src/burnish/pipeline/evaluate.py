@@ -14,13 +14,12 @@ import numpy as np
 import torch
 
 from burnish.batch import Batch
-from burnish.data.render import end_token_ids
 from burnish.evaluation.uncertainty import bootstrap_mean, paired_difference, win_rate
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
 from burnish.models.weights import load_reward_view
 from burnish.pipeline.context import Context
-from burnish.pipeline.sampling import fitting
+from burnish.pipeline.sampling import end_tokens_of, fitting
 from burnish.pipeline.turns import make_sampler
 from burnish.pipeline.verify import environment_of, verified
 from burnish.records import Prompt, Reward, Rollout
@@ -105,7 +104,7 @@ def _reward_scores(context: Context, reference: Backbone, sampled: dict[str, lis
     view = load_reward_view(folder, reference, partial(context.load, exact=True))
     scorer = RewardModelScorer(
         view,
-        end_tokens=end_token_ids(reference.tokenizer),
+        end_tokens=end_tokens_of(reference),
         max_tokens=context.recipe.reward.optimiser.micro_batch_tokens,
     )
     # The models' answers to one prompt stand side by side, so that the prompt is read once.

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from functools import partial
 
 from burnish.atomic import atomic_folder, write_text
-from burnish.data.render import end_token_ids
 from burnish.jsonio import json_lines
 from burnish.models.adapters import LoraSpec
 from burnish.models.heads import ScalarHead
 from burnish.models.roles import Roles, View, adapter_roles, copy_roles
 from burnish.models.weights import load_reward_adapter, load_reward_model, save_policy
 from burnish.pipeline.context import Context
-from burnish.pipeline.sampling import LocalSampler, fitting
+from burnish.pipeline.sampling import LocalSampler, end_tokens_of, fitting
 from burnish.pipeline.sft import sequences_of
 from burnish.records import Reward, Rollout
 from burnish.rewards.base import prompt_text
@@ -31,18 +30,18 @@ def run(context: Context) -> None:
     """Train, save the policy (adapters merged) under `ppo/model`; metrics, samples and checkpoints beside it."""
     recipe, folder = context.recipe, context.stage("ppo")
     roles = build_roles(context)
-    tokenizer = roles.policy.backbone.tokenizer
     limit = recipe.ppo.optimiser.micro_batch_tokens
     sampler = LocalSampler(
         roles.policy, recipe.ppo.sampling, seed=recipe.seed, max_length=recipe.model.max_length, purpose="ppo",
         say=context.say_once,
     )  # fmt: skip
     assert roles.reward is not None
-    scorer = RewardModelScorer(roles.reward, end_tokens=end_token_ids(tokenizer), max_tokens=limit)
+    scorer = RewardModelScorer(roles.reward, end_tokens=end_tokens_of(roles.policy.backbone), max_tokens=limit)
     ptx = recipe.ppo.tricks.ptx_coefficient
-    demonstrations = (
+    conversations = (
         sequences_of(context, roles.policy.backbone, context.demonstrations.train, "demonstrations") if ptx else ()
     )
+    demonstrations = [sequence for conversation in conversations for sequence in conversation]
 
     def keep_samples(step: int, rollouts: Sequence[Rollout], rewards: Sequence[Reward]) -> None:
         """The first few completions of every step, one file a step, so that a resumed run writes the same files."""

@@ -56,12 +56,16 @@ class Plan:
         from burnish.models.loading.vocabulary import load_tokenizer
         from burnish.models.supported import read_model_type
         from burnish.models.tiny import tiny_model, tiny_tokenizer
+        from burnish.pipeline.chat_settings import settle
 
         source = sources.resolve(self.context.recipe.model.name, say=self.context.say)
         if source.folder is None:
-            return tiny_model().config.to_dict(), tiny_tokenizer()
-        read_model_type(source.folder)
-        return read_config(source.folder), load_tokenizer(source.tokenizer or source.folder)
+            config, tokenizer = tiny_model().config.to_dict(), tiny_tokenizer()
+        else:
+            read_model_type(source.folder)
+            config, tokenizer = read_config(source.folder), load_tokenizer(source.tokenizer or source.folder)
+        settle(tokenizer, self.context.recipe.model, own=True)
+        return config, tokenizer
 
 
 def check(context: Context, stages: Sequence[str], *, reads: bool = True) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from burnish.config import rewards as spec
-from burnish.data.render import end_token_ids, render_prompt
+from burnish.data.render import render_prompt
 from burnish.errors import UserError
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
 from burnish.models.weights import load_reward_adapter, load_reward_model
 from burnish.pipeline.context import Context
+from burnish.pipeline.sampling import end_tokens_of
 from burnish.rewards.code_verifier import CodeReward
 from burnish.rewards.compose import Part
 from burnish.rewards.functions import find_function
@@ -117,9 +118,10 @@ def _model(context: Context, one: spec.ModelReward, backbone: Backbone | None) -
         view.backbone is backbone or tokenizer.get_vocab() == backbone.tokenizer.get_vocab()
     )
     render = None if same else partial(render_prompt, tokenizer, max_tokens=context.recipe.model.max_length)
-    return ScopedModelReward(
-        view, scope=one.scope, end_tokens=end_token_ids(tokenizer), max_tokens=_MICRO_BATCH_TOKENS, render=render
-    )
+    ends = end_tokens_of(view.backbone)
+    if same and backbone is not None:
+        ends = (*ends, *end_tokens_of(backbone))
+    return ScopedModelReward(view, scope=one.scope, end_tokens=ends, max_tokens=_MICRO_BATCH_TOKENS, render=render)
 
 
 def _view(context: Context, folder: Path, label: str, backbone: Backbone | None) -> View:

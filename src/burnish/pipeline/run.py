@@ -21,6 +21,7 @@ from burnish.data.sources import local_files
 from burnish.errors import UserError
 from burnish.models.device import peak_gb, reset_peak
 from burnish.pipeline import preflight
+from burnish.pipeline.chat_settings import dated, template_text
 from burnish.pipeline.context import STAGES, Context
 from burnish.pipeline.plan import data_size, refuse_what_cannot_fit, shape_of, summary
 from burnish.pipeline.stored import freeze
@@ -156,6 +157,7 @@ def run(
     _set_threads(recipe)
     with run_lock(folder):
         clean_leftovers(folder)
+        recipe = dated(recipe, folder, source)
         if source is not None:
             _fork(recipe, source=source, target=folder, say=say)
         context = Context(recipe, folder, say, progress)
@@ -315,7 +317,7 @@ def _inputs(context: Context, stage: str) -> dict[str, Any]:
     iterated = stage == "preference" and recipe.preference.rounds > 1
     return {
         "seed": recipe.seed,
-        "model": config["model"],
+        "model": config["model"] | _template_hash(recipe),
         "data": data,
         **{name: config[name] for name in (*_SECTIONS[stage], *(("collect", "taste") if iterated else ()))},
         "code": {
@@ -324,6 +326,12 @@ def _inputs(context: Context, stage: str) -> dict[str, Any]:
         },
         "after": {name: fingerprint(_inputs(context, name)) for name in _needs(recipe, stage) if name in present},
     }
+
+
+def _template_hash(recipe: Recipe) -> dict[str, str]:
+    """The hash of the chat template that the recipe names, which stands for it wherever its file lies."""
+    text = template_text(recipe.model)
+    return {} if text is None else {"chat_template": fingerprint(text)}
 
 
 def _users_code(recipe: Recipe) -> dict[str, str]:

@@ -45,6 +45,11 @@ def _room(max_length: int, backbone: Backbone, sampling: Sampling) -> int:
     return min(max_length, backbone.context) - sampling.max_new_tokens
 
 
+def end_tokens_of(backbone: Backbone) -> tuple[int, ...]:
+    """Every token that ends an answer of this model, that of its chat template first."""
+    return end_token_ids(backbone.tokenizer, backbone.model.generation_config)
+
+
 def numbered(prompts: Sequence[Prompt], samples: int) -> Iterator[tuple[Prompt, int]]:
     """`samples` pairs (prompt, number) for each prompt, in order.
 
@@ -76,7 +81,7 @@ class LocalSampler:
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._tokenizer = view.backbone.tokenizer
-        end_tokens = frozenset(end_token_ids(self._tokenizer))
+        end_tokens = frozenset(end_tokens_of(view.backbone))
         longest = min(max_length, view.backbone.context)
         self._engine = make_engine(view, end_tokens=end_tokens, products=sampling.products, longest=longest, say=say)
         self._params = SamplingParams(

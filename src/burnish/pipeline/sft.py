@@ -47,8 +47,9 @@ def run(context: Context) -> None:
             "examples_train": len(train),
             "examples_heldout": len(heldout),
             "steps": len(rows),
-            "tokens": sum(len(s) for s in train),
-            "trained_tokens": sum(s.trained for s in train),
+            "sequences_train": sum(map(len, train)),
+            "tokens": sum(len(s) for conversation in train for s in conversation),
+            "trained_tokens": sum(s.trained for conversation in train for s in conversation),
             "eval_loss_before": before,
             "eval_loss_after": evaluated[-1]["eval_loss"] if evaluated else None,
             "not_evaluated": unmeasured,
@@ -65,12 +66,19 @@ def run(context: Context) -> None:
 
 def sequences_of(
     context: Context, backbone: Backbone, demonstrations: tuple, what: str, *, required: bool = True
-) -> list[TokenSequence]:
-    """Demonstrations as token sequences with the mask of what is trained."""
+) -> list[tuple[TokenSequence, ...]]:
+    """Each demonstration as its token sequences, one where the chat template lets it be, with the mask of what is trained."""
     room = min(context.recipe.model.max_length, backbone.context)
     render = partial(render_demonstration, backbone.tokenizer, max_tokens=room)
     rows = render_rows(context, backbone, demonstrations, render, what=what, room=room, required=required)
-    return [sequence_of(rendered) for _, rendered in rows]
+    conversations = [tuple(sequence_of(part) for part in rendered) for _, rendered in rows]
+    count = sum(map(len, conversations))
+    if count > len(conversations):
+        context.say(
+            f"{what}: {len(conversations)} make {count} training sequences, because the chat template "
+            "writes earlier turns otherwise once there are later ones"
+        )
+    return conversations
 
 
 def sequence_of(rendered: Rendered) -> TokenSequence:

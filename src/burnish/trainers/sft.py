@@ -26,10 +26,14 @@ def nll_term(view: View, batch: Batch, *, denominator: int | Tensor, weight: flo
     return Term(loss, {})
 
 
+Demonstrated = TokenSequence | tuple[TokenSequence, ...]
+"""A demonstration: one sequence, or the several that a conversation of many turns can make."""
+
+
 def train_sft(
     view: View,
-    train: Sequence[TokenSequence],
-    heldout: Sequence[TokenSequence],
+    train: Sequence[Demonstrated],
+    heldout: Sequence[Demonstrated],
     *,
     config: Sft,
     seed: int,
@@ -37,11 +41,14 @@ def train_sft(
     progress: Progress | None = None,
     writers: Sequence[Writer] = (),
 ) -> None:
-    """Train `view` in place on `train`; metrics and checkpoints go to `folder`. Resumes what was begun there."""
+    """Train `view` in place on `train`; metrics and checkpoints go to `folder`. Resumes what was begun there.
+
+    `config.batch_size` counts demonstrations, whatever number of sequences they make.
+    """
     limit = config.optimiser.micro_batch_tokens
 
-    def terms(examples: Sequence[TokenSequence]) -> Iterator[Callable[[], Term]]:
-        batch = Batch(tuple(examples))
+    def terms(examples: Sequence[Demonstrated]) -> Iterator[Callable[[], Term]]:
+        batch = Batch(_flat(examples))
         for rows in batch.micro_batches(limit):
             yield partial(nll_term, view, batch.select(rows), denominator=batch.trained_tokens)
 
@@ -49,14 +56,20 @@ def train_sft(
         return {"eval_loss": mean_nll(view, heldout, max_tokens=limit)} if heldout else {}
 
     train_in_passes(
-        view, train, terms=terms, cost=len, evaluate=evaluate,
+        view, train, terms=terms, cost=lambda one: sum(map(len, _flat([one]))), evaluate=evaluate,
         config=config, seed=seed, folder=folder, progress=progress, writers=writers,
     )  # fmt: skip
 
 
 @torch.no_grad()
-def mean_nll(view: View, sequences: Sequence[TokenSequence], *, max_tokens: int) -> float:
+def mean_nll(view: View, sequences: Sequence[Demonstrated], *, max_tokens: int) -> float:
     """Mean negative log-likelihood (nats per token) of the trained tokens of `sequences`."""
-    batch = Batch(tuple(sequences))
+    batch = Batch(_flat(sequences))
     pieces = (batch.select(rows) for rows in batch.micro_batches(max_tokens))
     return sum(float(-view.logprobs(piece).logprobs_P.double().sum()) for piece in pieces) / batch.trained_tokens
+
+
+def _flat(examples: Sequence[Demonstrated]) -> tuple[TokenSequence, ...]:
+    return tuple(
+        sequence for example in examples for sequence in ((example,) if isinstance(example, TokenSequence) else example)
+    )
