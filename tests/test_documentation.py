@@ -107,5 +107,7 @@ def test_command_lines_are_read(words: list[str], monkeypatch: pytest.MonkeyPatc
         context = command.make_context(name, rest, parent=context)
         rest = [*context._protected_args, *context.args]
     if arguments[0] == "run":
-        main([*arguments, "--dry-run"])
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments, "--dry-run"])
+        assert not ended.value.code
         assert "stages:" in capsys.readouterr().out
