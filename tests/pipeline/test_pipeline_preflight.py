@@ -19,6 +19,12 @@ def options(tmp_path: Path) -> list[str]:
     prompts = [{"prompt": f"Say {i} twice.", "answer": str(i), "split": "heldout" if i % 3 == 0 else "train"} for i in range(18)]  # fmt: skip
     for name, rows in (("d", demos), ("p", prompts)):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name, broken in (
+        ("bad", 1),
+        ("late", 0),
+    ):  # a right answer that nothing equals, to be trained on and kept for evaluation
+        rows = [row | ({"answer": "\\frac{1}{"} if n == broken else {}) for n, row in enumerate(prompts)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "mine.py").write_text("def f(completions, **_):\n    return [1.0 for _ in completions]\n")
     return [
         "model.name=tiny", "threads=1", "sft.epochs=0.1", f"data.demonstrations={tmp_path / 'd.jsonl'}",
@@ -33,11 +39,14 @@ def options(tmp_path: Path) -> list[str]:
         ([*ONLINE, 'rewards=[{name: python, function: "HERE/mine.py:g"}]'], r'has no "g"; it has f'),
         ([*ONLINE, 'rewards=[{name: python, function: "no_such_module.f"}]'], r'no module "no_such_module"'),
         ([*ONLINE, "rewards=[{name: maths, column: gold}]"], r'the column "gold", which no prompt has'),
+        ([*ONLINE, "rewards=[{name: length, tags: [proofs]}]"], 'applies to none of 12 prompts: it asks for the tag proofs'),
+        ([*ONLINE, "rewards=[{name: maths}]", "data.prompts=HERE/bad.jsonl"], r'bad\.jsonl, row 2, field "answer": .*braces do not close'),
+        (["stages=[sft,online,evaluate]", "rewards=[{name: maths}]", "data.prompts=HERE/late.jsonl"], r"late\.jsonl, row 1"),
         ([*ONLINE, 'rewards=[{name: format, form: null, pattern: "("}]'], "no regular expression"),
         ([*ONLINE, "rewards=[{name: maths},{name: maths}]"], 'two rewards are called "maths"'),
         ([*ONLINE, "rewards=[{name: model, model: nowhere}]"], "this folder holds no reward model"),
         ([*ONLINE, "rewards=[{name: model}]"], "needs a reward model, and this run has none"),
-        ([*ONLINE, "rewards=[{name: code}]"], "applies to no prompt|no prompt has tests|needs"),
+        ([*ONLINE, "rewards=[{name: code}]"], "applies to none of 12 prompts: no prompt has a column with tests"),
         ([*ONLINE, "rewards=[{name: length}]", "online.environment={name: nothing}"], 'no environment "nothing"'),
         ([*ONLINE, "rewards=[{name: length}]", "online.sampling.max_new_tokens=1024"], r"online\.sampling\.max_new_tokens"),
         ([*ONLINE, "rewards=[{name: length}]", "online.sampling.max_new_tokens=500", "model.max_length=510"], "the shortest is longer"),
@@ -65,6 +74,23 @@ def test_what_will_work_is_let_through(options: list[str], tmp_path: Path):
         f"rewards=[{{name: maths}}, {{name: model}}, {{name: python, function: '{tmp_path / 'mine.py'}:f'}}, {{name: length}}]",
     )  # fmt: skip
     check(Context(recipe, tmp_path / "run"), recipe.stages)
+
+
+def test_prompts_without_a_right_answer_are_told_with_their_number(options: list[str], tmp_path: Path):
+    from burnish.pipeline.context import Context
+    from burnish.pipeline.preflight import check
+
+    rows = [{"prompt": f"Say {i}.", "answer": None if i < 4 else "1", "split": "heldout" if i < 3 else "train"} for i in range(12)]  # fmt: skip
+    (tmp_path / "some.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = burnish.load(
+        None, *options, "stages=[sft,online,evaluate]", "rewards=[{name: maths}]", f"data.prompts={tmp_path / 'some.jsonl'}"
+    )  # fmt: skip
+    lines: list[str] = []
+    check(Context(recipe, tmp_path / "run", say=lines.append), recipe.stages)
+    assert [line for line in lines if "applies to" in line] == [
+        'online: the reward "maths" applies to 8 of 9 prompts; 1 have nothing for it to compare with',
+        'evaluate: the reward "maths" applies to 0 of 3 prompts; 3 have nothing for it to compare with',
+    ]
 
 
 def test_a_full_disk_is_seen_before(options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -118,6 +118,19 @@ def test_a_reward_whose_tags_no_prompt_has_is_an_error():
         check_prompts(Part(name="maths", tags=frozenset({"proofs"})), MathsReward(), prompts)
 
 
+def test_prompts_passed_over_for_their_tags_are_no_lack_and_are_told_with_those_that_are():
+    prompts = [prompt("a", answer="4", tags=["sums"]), prompt("b", tags=["sums"]), prompt("c", answer="4")]
+    part = Part(name="maths", tags=frozenset({"sums"}))
+    found = check_prompts(part, MathsReward(), prompts)
+    assert str(found).endswith("1 of 3 prompts; 1 have nothing for it to compare with, 1 have none of its tags")
+    assert check_prompts(part, MathsReward(), [prompts[0], prompts[2]]) is None  # what tags are for
+    assert "applies to 0 of 1 prompts; 1 have none of its tags" in str(
+        check_prompts(part, MathsReward(), prompts[2:], needed=False)
+    )
+    with pytest.raises(UserError, match=r'field "answer": .* is an object'):
+        check_prompts(Part(name="maths"), MathsReward(), [prompt("d", answer={"x": 1})], needed=False)
+
+
 def test_a_run_in_which_no_reward_ever_applies_stops():
     scorer = CompositeScorer([Source(Part(name="mine"), lambda completions, **_: [None] * len(completions))])
     rollouts = [Rollout(prompt("a"), (1,), Completion("x", (1,), (0.0,), "stop"), 0)] * 2

@@ -127,6 +127,23 @@ def test_numbers_are_compared_by_the_rules(a, b, same):
     assert equal(x, y) is equal(y, x) is same
 
 
+_DAY = [
+    ("4:00", "4:00", True), ("4:00", "04:00", True), ("4:00", "4:00 PM", True), ("4:00", "4 a.m.", True), ("4:00", "4:00:00", True),
+    ("4:00 PM", "16:00", True), ("4:00 am", "04:00", True), ("12:00 AM", "0:00", True), ("12:30 p.m.", "12:30", True),
+    ("0:00", "24:00", True), ("midnight", "0:00", True), ("noon", "12:00", True), ("4:30 PM", "4.30 pm", True),
+    ("16:30", "16:30 PM", True), ("12:30 AM", "12:30 at night", True), ("9 pm", "9:00 at night", True),
+    ("4:00", "16:00", False), ("4:30", "16:30", False), ("1:00", "13:00", False), ("04:00", "16:00", False), ("04:00", "4 PM", False),
+    ("4:00 AM", "16:00", False), ("4:00 am", "4:00 pm", False), ("0:30", "12:30", False), ("0:00", "12:00", False),
+    ("0:30", "12:30 pm", False), ("noon", "0:00", False), ("noon", "midnight", False), ("4:00", "4:01", False),
+    ("4:00:30", "4:00", False), ("11:59 pm", "12:00 am", False), ("24:00", "12:00", False), ("4:00 PM", "4:00 in the morning", False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("a", "b", "same"), _DAY)
+def test_times_are_equal_where_they_are_the_same_second_of_the_day(verifier, a, b, same):
+    assert verifier.compare([(a, b), (b, a)]) == ["correct" if same else "wrong"] * 2
+
+
 def test_known_false_positives_of_the_library(verifier):
     pairs = [
         ("y = 2x + 1", "y = 3x + 5"),

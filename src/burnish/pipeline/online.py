@@ -43,7 +43,7 @@ def run(context: Context) -> None:
         for source in composed.sources if composed is not None else ():
             passed_over = check_prompts(source.part, source.reward, context.prompts.train, context.origins)
             if passed_over is not None:
-                context.say(f"online: {passed_over}")
+                context.say_once(f"online: {passed_over}")
         train_online(
             roles,
             make_sampler(

@@ -6,7 +6,7 @@ A run that can be refused is refused at once, not after the stages before have t
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -17,8 +17,8 @@ from burnish.config import rewards as spec
 from burnish.config.schema import Sampling
 from burnish.errors import UserError
 from burnish.pipeline.context import Context
-from burnish.records import Prompt
 from burnish.rewards.functions import check_function
+from burnish.rewards.scorer import check_prompts
 from burnish.trainers.rules import rules_of
 
 _BYTES = 4  # of a weight on disk
@@ -94,34 +94,40 @@ def _labels(plan: Plan) -> None:
 
 
 def _reward_parts(plan: Plan) -> None:
-    """Functions that import, patterns that compile, reward models and sandboxes that are there."""
+    """Functions that import, patterns that compile, reward models and sandboxes that are there; prompts that they can judge."""
     from burnish.pipeline.rewards import build_reward
 
     if not plan.rewarded:
         return
     for number, one in enumerate(plan.context.recipe.rewards):
+        reward = None
         if isinstance(one, spec.ModelReward):
             _reward_model(plan, one, f"rewards.{number}")
         elif isinstance(one, spec.PythonReward):
             check_function(one.function)
         else:
             reward = build_reward(plan.context, one, None)
-            try:
-                _applies(plan, one, reward)
-            finally:
-                getattr(reward, "close", lambda: None)()
+        try:
+            _rewarded_prompts(plan, one, reward)
+        finally:
+            getattr(reward, "close", lambda: None)()
 
 
-def _applies(plan: Plan, one: spec.RewardSpec, reward: Any) -> None:
-    """Columns that are there: a reward that applies to no prompt would let every step pass without an update."""
-    applies_to: Callable[[Prompt], bool] | None = getattr(reward, "applies_to", None)
+def _rewarded_prompts(plan: Plan, one: spec.RewardSpec, reward: Any) -> None:
+    """Prompts that a reward applies to, every right answer of them readable: else every step would pass without an update, or the
+    run would stop in its middle. Beside training, the prompts kept for evaluation may all lack what it needs; that is said."""
+    from burnish.pipeline.rewards import part_of
+
     if not plan.reads:
         return
-    prompts = plan.context.prompts.train if "online" in plan.stages else plan.context.prompts.heldout
-    if applies_to is None or not prompts:
-        return
-    if not [prompt for prompt in prompts if applies_to(prompt)]:  # every one is read: a bad row is told now
-        raise UserError(f'the reward "{one.called}" applies to no prompt: {reward.why_not(prompts)}', field="rewards")
+    context, part, trains = plan.context, part_of(one), "online" in plan.stages
+    told = {"online": check_prompts(part, reward, context.prompts.train, context.origins)} if trains else {}
+    if "evaluate" in plan.stages:
+        heldout = context.prompts.heldout
+        told["evaluate"] = check_prompts(part, reward, heldout, context.origins, needed=not trains)
+    for stage, passed_over in told.items():
+        if passed_over is not None:
+            context.say_once(f"{stage}: {passed_over}")
 
 
 def _reward_model(plan: Plan, one: spec.ModelReward, field: str) -> None:

@@ -52,14 +52,15 @@ def build_scorer(
         raise UserError(f'two rewards are called "{twice}".', field="rewards", hint="Give each a label of its own.")
     rewards = [build_reward(context, one, backbone) for one in specs]
     sources = [
-        Source(_part(one), reward, one.scope, isinstance(one, spec.PythonReward) and one.messages)
+        Source(part_of(one), reward, one.scope, isinstance(one, spec.PythonReward) and one.messages)
         for one, reward in zip(specs, rewards, strict=True)
     ]
     closers: list[Callable[[], None]] = [reward.close for reward in rewards if hasattr(reward, "close")]
     return CompositeScorer(sources, on_close=closers)
 
 
-def _part(one: spec.RewardBase) -> Part:
+def part_of(one: spec.RewardBase) -> Part:
+    """What of a reward's section is about the sum."""
     return Part(
         name=one.called,
         weight=one.weight,

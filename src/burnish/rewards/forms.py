@@ -17,9 +17,10 @@ from burnish.rewards.numbers import read_number
 Kind = Literal["time", "date", "ratio", "congruence", "dots", "range"]
 
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(a\.?m\.?|p\.?m\.?)?(?:\s*o'clock)?", re.IGNORECASE)
+_POINTED = re.compile(r"(\d{1,2})\.(\d{2})(?=\s*[ap]\.?m\.?$)", re.IGNORECASE)
 _HOUR = re.compile(r"(\d{1,2})\s*(a\.?m\.?|p\.?m\.?)", re.IGNORECASE)
 _NAMED = {"noon": 720, "12 noon": 720, "midday": 720, "midnight": 0, "12 midnight": 0}
-_HALVES = (("in the morning", "am"), ("in the afternoon", "pm"), ("in the evening", "pm"), ("at night", "pm"))
+_HALVES = (("in the morning", "am"), ("in the afternoon", "pm"), ("in the evening", "pm"))
 _MONTHS = {
     name: number
     for number, names in enumerate(
@@ -50,7 +51,19 @@ _CHOICE = re.compile(
 _LETTER = re.compile(r"\(?([A-Za-z])\)?\.?")
 _SECOND = re.compile(r"\([A-Z]\)|\b[A-Z][).:]|\b(?:or|and)\s+\(?[A-Z]\b")
 _SPAN = re.compile(r"(-?\d+(?:\.\d+)?)\s*[–—]\s*(-?\d+(?:\.\d+)?)(.*)", re.DOTALL)
+_HALF_DAY = 43_200  # seconds
 _DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """A time of the day: seconds since midnight; whether its half of the day is named (am, pm, noon); whether its digits can only be
+    those of a clock of 24 hours (16:00, 04:00, 0:30); and its numbers, where they could be a ratio as well."""
+
+    second: int
+    half_named: bool
+    twenty_four: bool = False
+    terms: tuple[Fraction, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,28 +91,32 @@ def read_form(text: str) -> Form | None:
 def same_form(gold: Form, answer: Form) -> bool:
     """Whether two forms are equal, each kind by its rule:
 
-    - times to the second; one that names no half of the day stands for either half;
+    - times by the second of the day; 4:00 beside one that names its half of the day stands for either half, and beside 16:00
+      for what it says;
     - dates by day and month, and year where both have one;
     - ratios term by term, up to a common factor;
     - congruences by modulus and the set of residues;
     - lists with dots, and ranges, by their text.
     """
     if gold.kind == "ratio" and answer.kind == "time":  # 2:3 is no time, so 20:30 is none either
-        return answer.value[2] is not None and _proportional(gold.value, answer.value[2])
+        return answer.value.terms is not None and _proportional(gold.value, answer.value.terms)
     if gold.kind != answer.kind:
         return False
     a, b = gold.value, answer.value
     if gold.kind == "time":
-        (first, first_half, _), (second, second_half, _) = a, b
-        if first_half is None or second_half is None:
-            as_24_hours = a[2] is not None and b[2] is not None  # 16:00 is not 4:00
-            return first == second or (not as_24_hours and first % 43200 == second % 43200)
-        return first == second
+        return _same_time(a, b)
     if gold.kind == "date":
         return a[:2] == b[:2] and (a[2] == b[2] or None in (a[2], b[2]))
     if gold.kind == "ratio":
         return _proportional(a, b)
     return a == b
+
+
+def _same_time(a: Clock, b: Clock) -> bool:
+    """Whether two times are one. Without am and pm on either side 4:00 and 16:00 are two."""
+    if a.half_named != b.half_named and not (a.twenty_four or b.twenty_four):
+        return a.second % _HALF_DAY == b.second % _HALF_DAY
+    return a.second == b.second
 
 
 def _proportional(a: Sequence[Fraction], b: Sequence[Fraction]) -> bool:
@@ -121,12 +138,12 @@ def is_letter(text: str) -> bool:
 
 
 def _time(text: str) -> Form | None:
-    """Seconds since midnight, whether the half of the day is known, and the numbers. 8:60 is no time: compared as text."""
-    for words, mark in _HALVES:
-        text = text.replace(words, mark)
+    """A time, also 4.30 pm; 8:60 is none, and compared as text."""
+    text = _spoken_half(text)
     lowered = text.casefold().rstrip(".")
     if lowered in _NAMED:
-        return Form("time", (60 * _NAMED[lowered], True, None))
+        return Form("time", Clock(60 * _NAMED[lowered], half_named=True))
+    text = _POINTED.sub(r"\1:\2", text)
     clock, hour = _CLOCK.fullmatch(text), _HOUR.fullmatch(text)
     if clock is not None:
         parts, half = [int(clock[1]), int(clock[2]), int(clock[3] or 0)], clock[4]
@@ -136,14 +153,25 @@ def _time(text: str) -> Form | None:
         parts, half = [int(hour[1]), 0, 0], hour[2]
     else:
         return None
+    if half is not None and 13 <= parts[0] <= 23 and half[0] in "pP":  # 16:00 pm
+        half = None
     sound = parts[1] < 60 and parts[2] < 60 and (1 <= parts[0] <= 12 if half else parts[0] <= 24)
     if not sound:
         return Form("dots", lowered)
     if half is not None:
-        parts[0] = parts[0] % 12 + (12 if half[0] in "pP" else 0)
-    known = half is not None or parts[0] > 12 or parts[0] == 0 or (len(text.split(":")[0]) == 2 and text[0] == "0")
-    terms = tuple(map(Fraction, text.split(":"))) if half is None and 0 not in parts[:2] else None
-    return Form("time", (3600 * parts[0] + 60 * parts[1] + parts[2], True if known else None, terms))
+        second = 3600 * (parts[0] % 12 + (12 if half[0] in "pP" else 0)) + 60 * parts[1] + parts[2]
+        return Form("time", Clock(second, half_named=True))
+    terms = None if clock is None or 0 in parts[:2] else tuple(Fraction(n) for n in clock.groups()[:3] if n is not None)
+    second = (3600 * parts[0] + 60 * parts[1] + parts[2]) % (2 * _HALF_DAY)
+    return Form("time", Clock(second, False, parts[0] > 12 or parts[0] == 0 or text.startswith("0"), terms))
+
+
+def _spoken_half(text: str) -> str:
+    """ "in the morning" and the like as am or pm; at night it is pm up to eleven, and am from twelve to five."""
+    for words, mark in _HALVES:
+        text = text.replace(words, mark)
+    hour = re.match(r"\d{1,2}", text)
+    return text.replace("at night", "am" if hour and (int(hour[0]) == 12 or int(hour[0]) < 6) else "pm")
 
 
 def _date(text: str) -> Form | None:

@@ -102,31 +102,36 @@ def _spread(values: Sequence[Any], rows: Sequence[int], count: int) -> tuple[Any
 
 
 def check_prompts(
-    part: Part, reward: Any, prompts: Sequence[Prompt], origins: Mapping[str, Any] | None = None
+    part: Part,
+    reward: Any,
+    prompts: Sequence[Prompt],
+    origins: Mapping[str, Any] | None = None,
+    *,
+    needed: bool = True,
 ) -> str | None:
     """Look at prompts before anything is sampled: to how many a reward applies, and whether their right answers can be read.
 
-    Returns a line where it passes over some of them, else None. Raises UserError where it applies to none, or where an answer or
-    tests cannot be read; `origins` tell the file and row of a prompt by its id.
+    Returns a line where it passes over some of them, else None. Raises UserError where it applies to none (without `needed` it
+    is only said), or where an answer or tests cannot be read; `origins` tell the file and row of a prompt by its id.
     """
     if not prompts:
         return None
     routed = [prompt for prompt in prompts if part.applies(tags_of(prompt))]
-    if not routed:
-        known = ", ".join(sorted({tag for prompt in prompts for tag in tags_of(prompt)})[:12]) or "none"
-        asked = ", ".join(sorted(part.tags))
-        problem = f'the reward "{part.name}" applies to none of {len(prompts)} prompts: it asks for the tag {asked}; they have {known}.'
-        raise UserError(problem, field="rewards.tags", hint="Mend `tags`, or leave the reward out.")
     applies = getattr(reward, "applies_to", None)
-    if applies is None:
+    count = len(routed) if applies is None else sum(_applies(applies, prompt, origins or {}) for prompt in routed)
+    if count == len(routed) > 0:
         return None
-    count = sum(_applies(applies, prompt, origins or {}) for prompt in routed)
-    if not count:
+    if count or not needed:
+        lacks = [(len(routed) - count, "have nothing for it to compare with")]
+        lacks.append((len(prompts) - len(routed), "have none of its tags"))
+        told = ", ".join(f"{number} {what}" for number, what in lacks if number)
+        return f'the reward "{part.name}" applies to {count} of {len(prompts)} prompts; {told}'
+    if routed:
         raise UserError(f'the reward "{part.name}" applies to none of {len(routed)} prompts: {reward.why_not(routed)}')
-    if count == len(routed):
-        return None
-    left = len(routed) - count
-    return f'the reward "{part.name}" applies to {count} of {len(routed)} prompts; {left} have nothing for it to compare with'
+    known = ", ".join(sorted({tag for prompt in prompts for tag in tags_of(prompt)})[:12]) or "none"
+    asked = ", ".join(sorted(part.tags))
+    problem = f'the reward "{part.name}" applies to none of {len(prompts)} prompts: it asks for the tag {asked}; they have {known}.'
+    raise UserError(problem, field="rewards.tags", hint="Mend `tags`, or leave the reward out.")
 
 
 def _applies(applies: Callable[[Prompt], bool], prompt: Prompt, origins: Mapping[str, Any]) -> bool:
