@@ -170,7 +170,7 @@ def _explain(
     if error.error_count() == 1:
         return found[0]
     more = error.error_count() - len(found)
-    return UserError("\n".join([*map(str, found), *([f"and {more} more"] if more else [])]))
+    return UserError.several(found, more=more)
 
 
 def _place(location: Sequence[str | int], values: Any, *, missing: bool) -> tuple[str, ...]:

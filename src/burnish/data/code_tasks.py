@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from burnish.data.columns import Loaded, prompts
-from burnish.data.sources import Row, listed
-from burnish.errors import UserError
+from burnish.data.sources import Row
+from burnish.errors import UserError, listed
 from burnish.records import Prompt
 from burnish.sandbox.tasks import CodeTests, Unsupported, code_tests
 

@@ -25,9 +25,9 @@ from burnish.data.messages import (
 from burnish.data.messages import fail as _fail
 from burnish.data.messages import filled as _filled
 from burnish.data.messages import shown as _shown
-from burnish.data.sources import Row, kind, listed
+from burnish.data.sources import Row, kind
 from burnish.data.values import NotJson, json_value
-from burnish.errors import UserError
+from burnish.errors import UserError, listed
 from burnish.records import Comparison, Demonstration, Message, PreferenceGroup, Prompt
 
 Record = TypeVar("Record", Demonstration, Prompt, PreferenceGroup)
@@ -195,7 +195,7 @@ def _load(
             _fail(
                 row,
                 "id",
-                f"{record_id(item)!r} already names row {earlier.row} of {earlier.file}. Give each row its own.",
+                f"{_shown(record_id(item))} already names row {earlier.row} of {earlier.file}. Give each row its own.",
             )
         seen.add(content(item))
         items.append(item)

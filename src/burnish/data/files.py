@@ -7,13 +7,13 @@ import json
 import os
 import stat
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from burnish.errors import UserError
+from burnish.errors import UserError, listed, shown
 
 FILE_KINDS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
 LONGEST_ROW = 256 * 2**20  # bytes of one line of JSON
@@ -37,13 +37,7 @@ def kind(value: object) -> str:
 
 def one_line(error: BaseException) -> str:
     """What an exception says, on one line of at most 200 characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else f"{text[:197]}..."
-
-
-def listed(names: Iterable[str]) -> str:
-    """Names for a message: "a, b, c"."""
-    return ", ".join(names) or "none"
+    return shown(" ".join(str(error).split()), 200) or type(error).__name__
 
 
 def exists(path: Path) -> bool:
@@ -70,9 +64,9 @@ def folder_files(folder: Path) -> tuple[list[Path], list[Path]]:
     for path in readable:
         check_regular(path)
     if not readable:
-        shown = f"it holds {others[0].name}, which Burnish does not read" if others else "the folder holds no data"
+        told = f"it holds {others[0].name}, which Burnish does not read" if others else "the folder holds no data"
         hint = _CONVERT if others else None
-        raise UserError(f"{shown}. Burnish reads {listed(FILE_KINDS)}.", file=folder, hint=hint)
+        raise UserError(f"{told}. Burnish reads {listed(FILE_KINDS)}.", file=folder, hint=hint)
     return readable, others
 
 

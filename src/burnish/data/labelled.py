@@ -25,8 +25,8 @@ from burnish.data.columns import (
     as_json,
     preference_pairs,
 )
-from burnish.data.sources import Row, kind, listed
-from burnish.errors import UserError
+from burnish.data.sources import Row, kind
+from burnish.errors import UserError, listed
 from burnish.records import LabelledItem, Message, Opinion, Prompt
 
 HELPSTEER = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")

@@ -11,7 +11,9 @@ from typing import Any, NoReturn
 
 from burnish.data.sources import Row, kind
 from burnish.data.templates import RESERVED
+from burnish.data.values import holds_surrogate
 from burnish.errors import UserError
+from burnish.errors import shown as _cut
 from burnish.records import Message
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -130,9 +132,8 @@ def refuse_media(row: Row, values: Mapping[str, Any], at: str = "") -> None:
 
 
 def shown(value: Any) -> str:
-    """A value for a message, cut to 40 characters."""
-    text = "null" if value is None else repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    """A value for a message, of at most 40 characters."""
+    return _cut("null" if value is None else repr(value), 40)
 
 
 def fail(row: Row, field: str, problem: str) -> NoReturn:
@@ -217,7 +218,5 @@ def _parsed(row: Row, name: str, value: Any) -> Any:
 
 
 def _check_unicode(row: Row, name: str, text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
+    if holds_surrogate(text):
         fail(row, name, "holds half of a surrogate pair, which is not text. Mend it, or remove the row.")

@@ -14,12 +14,11 @@ from itertools import islice
 from typing import Any, Generic
 
 from burnish.data.columns import Loaded, NothingLeft, Origin, Record, record_id
-from burnish.data.files import listed
 from burnish.data.prompts import opening, split_or_all
 from burnish.data.sources import Portions, Row, open_source
 from burnish.data.split_names import HELDOUT, TRAIN, Part, part_of
 from burnish.data.values import not_finite
-from burnish.errors import UserError
+from burnish.errors import UserError, listed, shown
 from burnish.records import Demonstration, PreferenceGroup, Prompt
 
 
@@ -169,8 +168,8 @@ def _part(value: Any, options: SourceOptions) -> Part | None:
 
 
 def _counted(values: Counter[str]) -> str:
-    shown = [f'"{value[:40]}" ({count})' for value, count in values.most_common(5)]
-    return ", ".join(shown) + (f" and {len(values) - 5} more" if len(values) > 5 else "")
+    told = [f'"{shown(value, 40)}" ({count})' for value, count in values.most_common(5)]
+    return ", ".join(told) + (f" and {len(values) - 5} more" if len(values) > 5 else "")
 
 
 def _iterators(ref: str, options: SourceOptions) -> tuple[Portions, Iterator[Row], Iterator[Row]]:
@@ -264,5 +263,5 @@ def _nulls(rows: Iterable[Row]) -> list[str]:
 
 
 def _columns(counts: Counter[str]) -> str:
-    shown = [f'column "{name}" ({count} row{"s" if count > 1 else ""})' for name, count in counts.most_common(8)]
-    return ", ".join(shown) + (f" and {len(counts) - 8} more columns" if len(counts) > 8 else "")
+    told = [f'column "{shown(name)}" ({count} row{"s" if count > 1 else ""})' for name, count in counts.most_common(8)]
+    return ", ".join(told) + (f" and {len(counts) - 8} more columns" if len(counts) > 8 else "")

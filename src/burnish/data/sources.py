@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from burnish.data.files import FILE_KINDS as FILE_KINDS
-from burnish.data.files import check_regular, exists, file_rows, folder_files, listed, one_line
+from burnish.data.files import check_regular, exists, file_rows, folder_files, one_line
 from burnish.data.files import kind as kind
 from burnish.data.split_names import part_of, split_of_path
 from burnish.data.tasks import PREFIX, task_rows
-from burnish.errors import UserError
+from burnish.errors import UserError, listed
 
 BUILTIN = "builtin:"
 

@@ -8,6 +8,7 @@ finite become null.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -17,6 +18,8 @@ from uuid import UUID
 from burnish.errors import UserError
 
 DEEPEST = 100  # how far lists and objects may stand inside one another
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class NotJson(UserError):
@@ -64,9 +67,14 @@ def _key(key: Any, field: str) -> str:
 
 
 def _text(value: str, field: str) -> str:
-    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+    if holds_surrogate(value):
         raise NotJson("holds half of a surrogate pair, which is not text. Mend it, or remove the row.", field=field)
     return str(value)
+
+
+def holds_surrogate(text: str) -> bool:
+    """Whether half of a surrogate pair stands in `text`, which no file and no tokenizer can hold."""
+    return not text.isascii() and _SURROGATE.search(text) is not None
 
 
 def _decoded(value: bytes, field: str) -> str:
