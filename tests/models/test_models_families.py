@@ -9,15 +9,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import families
 import pytest
 import torch
-from families import save_random_model
 from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+import families
 from burnish.batch import Batch, TokenSequence
 from burnish.errors import UserError
 from burnish.models import backbone as backbone_module
@@ -28,6 +27,7 @@ from burnish.models.roles import View
 from burnish.models.supported import SUPPORTED
 from burnish.models.unpacked import whole_sequences
 from burnish.models.weights import save_policy
+from families import save_random_model
 
 FOUND = {  # of the layers that a type can have, those that its tiny model has
     "deepseek_v3": set(SUPPORTED["deepseek_v3"].lora) - {"q_proj"},

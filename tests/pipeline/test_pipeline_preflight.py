@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import burnish
+import families
 from burnish.errors import UserError
 
 ONLINE = ["stages=[sft,online]", "online.steps=1"]
@@ -103,3 +104,26 @@ def test_only_the_stages_that_are_wanted_are_looked_at(options: list[str], tmp_p
     recipe = burnish.load(None, *options, *ONLINE, 'rewards=[{name: python, function: "nofile.py:f"}]')
     out = burnish.run(recipe, out=tmp_path / "run", until="sft", memory_check=False)
     assert (out / "sft" / "stage.json").is_file()
+
+
+@pytest.mark.parametrize(("max_length", "refused"), [(41, True), (40, False)])
+def test_eight_bits_and_a_window_that_sequences_outgrow(
+    options: list[str], tmp_path: Path, max_length: int, refused: bool
+):
+    from burnish.pipeline import preflight
+    from burnish.pipeline.context import Context
+
+    model = families.save_random_model("mistral", tmp_path / "model", sliding_window=40)
+    recipe = burnish.load(
+        None, *options, f"model.name={model}", "stages=[sft,evaluate]", f"model.max_length={max_length}",
+        "evaluate.sampling.products=int8", "evaluate.sampling.max_new_tokens=4",
+    )  # fmt: skip
+    lines: list[str] = []
+    context = Context(recipe, tmp_path / "run", say=lines.append)
+    if not refused:
+        preflight.check(context, recipe.stages)
+        return
+    with pytest.raises(
+        UserError, match=r"int8.*40 tokens, and sequences may have 41; with model\.max_length at most 40"
+    ):
+        preflight.check(context, recipe.stages)

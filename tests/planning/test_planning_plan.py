@@ -240,6 +240,7 @@ def test_a_shape_says_how_its_model_is_sampled():
         num_hidden_layers=2,
         intermediate_size=96,
         vocab_size=264,
+        pad_token_id=0,
     )
     assert "phi3" in str(ModelShape.from_config(config).fallback)
     assert ModelShape.from_config({**config, "model_type": "llama"}).fallback is None

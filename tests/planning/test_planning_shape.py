@@ -107,5 +107,7 @@ def test_a_configuration_that_says_no_size(text: str, problem: str, tmp_path: Pa
 
 
 def test_the_text_part_of_a_configuration_with_several(tmp_path: Path):
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma3", "text_config": SMOLLM2}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "mistral3", "text_config": SMOLLM2, "tie_word_embeddings": True})
+    )
     assert ModelShape.read(tmp_path).parameters == 134_515_008

@@ -22,7 +22,11 @@ def show(recipe: Recipe, *, model_config: Path | None, gpu: tuple[int, float, fl
     cannot fit, else 0."""
     require_sources(recipe, recipe.stages)
     say = lambda line: typer.echo(line, err=True)  # noqa: E731
-    shape = ModelShape.read(model_config) if model_config is not None else shape_of(recipe.model.name, say=say)
+    longest = recipe.model.max_length
+    if model_config is not None:
+        shape = ModelShape.read(model_config, max_length=longest)
+    else:
+        shape = shape_of(recipe.model.name, max_length=longest, say=say)
     context = Context(recipe, Path())
     machine = _gpus(*gpu) if gpu[0] else this_machine(context.device, products=recipe.model.products)
     data = data_size(context)

@@ -126,7 +126,7 @@ class TransformersEngine:
     def _can_pad(self) -> bool:
         """Whether a prompt gives the same logits when it is filled up on the left. Found out once, by trying."""
         if self._pads is None:
-            config = self._model.config
+            config = self._model.config.get_text_config()
             kinds = set(getattr(config, "layer_types", None) or ())
             stateful = bool(getattr(self._model, "_is_stateful", False))
             self._pads = kinds <= _PADDABLE and not stateful and self._padding_changes_nothing()

@@ -38,7 +38,10 @@ def why_not_native(config: Mapping[str, Any], *, longest: int | None = None) -> 
         return f"it has no rotary embedding of type {moving}"
     window = window_of(config)
     if window is not None and longest is not None and window < longest:
-        return f"it has no sliding window: this model's is {window} tokens, and sequences may have {longest}"
+        return (
+            f"it has no sliding window: this model's is {window} tokens, and sequences may have {longest}; "
+            f"with model.max_length at most {window} it would be used"
+        )
     return None
 
 

@@ -19,24 +19,30 @@ _TEMPLATE = 8.0  # tokens that a chat template adds to a turn
 _SAMPLE = 200  # rows whose lengths are looked at
 
 
-def shape_of(reference: str, *, say: Callable[[str], None] = lambda _: None) -> ModelShape:
-    """The shape of the model that a recipe names; its weights are fetched only where its configuration cannot be had alone."""
+def shape_of(
+    reference: str, *, max_length: int | None = None, say: Callable[[str], None] = lambda _: None
+) -> ModelShape:
+    """The shape of the model that a recipe names, whose sequences have at most `max_length` tokens.
+
+    Its weights are fetched only where its configuration cannot be had alone.
+    """
     if sources.is_hub_id(reference):
         from transformers import AutoConfig
 
         try:
-            return ModelShape.from_config(AutoConfig.from_pretrained(reference, trust_remote_code=False).to_dict())
+            config = AutoConfig.from_pretrained(reference, trust_remote_code=False).to_dict()
         except (OSError, ValueError) as error:
             raise UserError(
                 f"the configuration of {reference} cannot be fetched from the hub.",
                 hint="Name a local folder, or give its config.json with --model-config.",
             ) from error
+        return ModelShape.from_config(config, max_length=max_length)
     folder = sources.resolve(reference, say=say).folder
     if folder is None:
         from burnish.models.tiny import tiny_model
 
-        return ModelShape.from_config(tiny_model().config.to_dict())
-    return ModelShape.read(folder)
+        return ModelShape.from_config(tiny_model().config.to_dict(), max_length=max_length)
+    return ModelShape.read(folder, max_length=max_length)
 
 
 def data_size(context: Context) -> DataSize:

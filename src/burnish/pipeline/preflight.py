@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from burnish.config import rewards as spec
 from burnish.config.schema import Sampling
@@ -20,6 +20,9 @@ from burnish.pipeline.context import Context
 from burnish.rewards.functions import check_function
 from burnish.rewards.scorer import check_prompts
 from burnish.trainers.rules import rules_of
+
+if TYPE_CHECKING:
+    from burnish.planning.shape import ModelShape
 
 _BYTES = 4  # of a weight on disk
 _ADAM = 3  # weights and two moments in a checkpoint
@@ -66,6 +69,13 @@ class Plan:
             config, tokenizer = read_config(source.folder), load_tokenizer(source.tokenizer or source.folder)
         settle(tokenizer, self.context.recipe.model, own=True)
         return config, tokenizer
+
+    @cached_property
+    def shape(self) -> ModelShape:
+        """Of the same model, with sequences as long as the recipe allows."""
+        from burnish.planning.shape import ModelShape
+
+        return ModelShape.from_config(self.model[0], max_length=self.context.recipe.model.max_length)
 
 
 def check(context: Context, stages: Sequence[str], *, reads: bool = True) -> None:
@@ -189,22 +199,18 @@ def _trackers(plan: Plan) -> None:
 def _engines(plan: Plan) -> None:
     """Eight-bit products are asked for by name only where there is an engine that has them."""
     from burnish.generation.engine import no_int8
-    from burnish.models.sampled import why_not_native
 
-    reason = why_not_native(plan.model[0])
     for _, sampling in plan.sampling():
-        if reason is not None and sampling.products == "int8":
-            raise no_int8(reason)
+        if sampling.products == "int8" and plan.shape.fallback is not None:
+            raise no_int8(plan.shape.fallback)
 
 
 def _rooms(plan: Plan) -> None:
     """Room for a prompt beside the longest answer, in every stage that samples."""
     from burnish.data.render import TooLong, render_prompt
 
-    config, tokenizer = plan.model
-    limit = plan.context.recipe.model.max_length
-    window = config.get("max_position_embeddings")
-    longest = min(limit, window) if isinstance(window, int) else limit
+    _, tokenizer = plan.model
+    longest = min(plan.context.recipe.model.max_length, plan.shape.context)
     prompts = plan.context.prompts
     for key, sampling in plan.sampling():
         room = longest - sampling.max_new_tokens
@@ -233,13 +239,11 @@ def _rooms(plan: Plan) -> None:
 
 def _disk(plan: Plan) -> None:
     """Space for the models and checkpoints that will be written."""
-    from burnish.planning.shape import ModelShape
-
     recipe, folder = plan.context.recipe, plan.context.folder
     trained = [s for s in ("sft", "reward", "preference", "ppo", "online") if s in plan.stages]
     if not trained:
         return
-    parameters = ModelShape.from_config(plan.model[0]).parameters
+    parameters = plan.shape.parameters
     needed = 0.0
     for stage in trained:
         section = getattr(recipe, stage)
