@@ -51,7 +51,7 @@ def options(tmp_path: Path) -> list[str]:
         ([*ONLINE, "rewards=[{name: length}]", "online.environment={name: nothing}"], 'no environment "nothing"'),
         ([*ONLINE, "rewards=[{name: length}]", "online.sampling.max_new_tokens=1024"], r"online\.sampling\.max_new_tokens"),
         ([*ONLINE, "rewards=[{name: length}]", "online.sampling.max_new_tokens=500", "model.max_length=510"], "the shortest is longer"),
-        (["stages=[sft,collect,reward]", "collect.sampling.temperature=0"], "at temperature 0 the answers to a prompt are all the same"),
+        (["stages=[sft,collect,reward]", "collect.sampling.temperature=0"], "temperature is 0, so the answers to a prompt are all the same"),
         (["stages=[sft,evaluate]", "evaluate.sampling.max_new_tokens=600", "model.max_length=600"], "leaves no room for a prompt"),
         (["stages=[sft]", "trackers=[wandb]"], "tracker wandb is not installed"),
     ],

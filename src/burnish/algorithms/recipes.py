@@ -227,8 +227,8 @@ LOSSES: Mapping[str, Callable[..., Loss]] = MappingProxyType(
 def resolve(name: str, changes: Mapping[str, Any] = MappingProxyType({})) -> Algorithm:
     """The row `name` with some of its parts exchanged.
 
-    Raises ValueError for a name or a part that is not in the tables, and for a k1 penalty in the loss, whose expected
-    gradient is zero: it would look like a penalty and be none.
+    Raises ValueError for a name or a part that is not in the tables; for a k1 penalty in the loss, whose expected gradient is
+    zero: it would look like a penalty and be none; and for half of a penalty, β without a place or a place without β.
     """
     if name not in ROWS:
         raise ValueError(f"unknown algorithm {name!r}; there are {', '.join(ROWS)}")
@@ -239,6 +239,14 @@ def resolve(name: str, changes: Mapping[str, Any] = MappingProxyType({})) -> Alg
     if row.kl == "loss" and row.kl_estimator == "k1" and row.needs_reference:
         raise ValueError(
             "k1 in the loss has an expected gradient of zero; take k2 (or k3), or put the penalty in the reward"
+        )
+    if changes.get("beta") and row.kl == "none" and "kl" not in changes:
+        raise ValueError(
+            f"beta is {row.beta}, but {name} has no penalty: set kl to loss or reward too, or leave beta out"
+        )
+    if changes.get("kl", "none") != "none" and row.beta == 0 and "beta" not in changes:
+        raise ValueError(
+            f"kl is {row.kl}, but beta is 0 in {name}, so there is no penalty: set beta too, or leave kl out"
         )
     if row.dual_clip is not None and row.loss != "clip":
         raise ValueError(f"dual_clip belongs to the loss clip, not to {row.loss}")

@@ -95,9 +95,11 @@ def label_items(
     for persona in panel:
         store.add_annotator(persona.name, kind="simulated")
     answered = {persona.name: store.answered(project, persona.name) for persona in panel}
+    if annotators_per_item > len(panel):
+        raise ValueError(f"{annotators_per_item} annotators for each item, of a panel of {len(panel)}")
     for number, task in enumerate(store.tasks(project)):
         properties_KF = properties_of(task)
-        for turn in range(min(annotators_per_item, len(panel))):
+        for turn in range(annotators_per_item):
             persona = panel[(number + turn) % len(panel)]
             if task.item_id in answered[persona.name]:
                 continue

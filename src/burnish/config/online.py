@@ -202,8 +202,8 @@ class Online(Section):
             )
         if self.critic_epochs is not None and self.critic_epochs > self.epochs:
             raise ValueError("critic_epochs is more than epochs")
-        if self.sampling.temperature == 0:
-            raise ValueError("sampling.temperature is 0: nothing is learnt from greedy rollouts")
+        if self.sampling.greedy is not None:
+            raise ValueError(f"sampling.{self.sampling.greedy}: nothing is learnt from greedy rollouts")
         cache = self.overlong_cache
         if cache is not None and cache > self.sampling.max_new_tokens:
             raise ValueError("overlong_cache is more than sampling.max_new_tokens")

@@ -205,6 +205,6 @@ class Preference(Passes):
             raise ValueError(
                 "batch_size is 1: KTO estimates its KL from the step's prompts, of which it needs at least 2"
             )
-        if self.rounds > 1 and self.online.sampling.temperature == 0:
-            raise ValueError("online.sampling.temperature is 0: equal answers leave nothing to compare")
+        if self.rounds > 1 and self.online.sampling.greedy is not None:
+            raise ValueError(f"online.sampling.{self.online.sampling.greedy}: equal answers leave nothing to compare")
         return self

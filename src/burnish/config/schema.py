@@ -20,6 +20,7 @@ from burnish.config.bounds import (
     CountOrNone,
     DualClip,
     Epochs,
+    Finite,
     Horizon,
     LearningRate,
     NonNegativeFinite,
@@ -157,6 +158,15 @@ class Panel(Section):
     annotators_per_item: Annotators = 3
     """How many of them rank each prompt's responses."""
 
+    @model_validator(mode="after")
+    def _enough(self) -> Panel:
+        if self.annotators_per_item > self.size:
+            raise ValueError(
+                f"annotators_per_item is {self.annotators_per_item}, and the panel's size is {self.size}: raise size, or "
+                "lower annotators_per_item"
+            )
+        return self
+
 
 class Collect(Section):
     """Sampling responses from the SFT model and having them ranked."""
@@ -290,8 +300,8 @@ class Ppo(Section):
             )
         if self.critic_epochs is not None and self.critic_epochs > self.epochs:
             raise ValueError("critic_epochs is more than epochs")
-        if self.sampling.temperature == 0:
-            raise ValueError("sampling.temperature is 0: PPO learns nothing from greedy rollouts")
+        if self.sampling.greedy is not None:
+            raise ValueError(f"sampling.{self.sampling.greedy}: PPO learns nothing from greedy rollouts")
         return self
 
 
@@ -311,19 +321,19 @@ class Evaluate(Section):
 
 
 class Taste(Section):
-    """The gold taste of the simulated panel: weights over measurable properties of a response, each in [0, 1]."""
+    """The gold taste of the simulated panel: weights of measurable properties, which are in [0, 1]; below 0: it is disliked."""
 
-    direct: Probability = 1.0
+    direct: Finite = 1.0
     """Begins with the answer: no preamble, no restating of the question."""
-    concise: Probability = 1.0
+    concise: Finite = 1.0
     """About 8 to 40 words; falls off beyond."""
-    courteous: Probability = 1.0
+    courteous: Finite = 1.0
     """One warm word or phrase; a second adds nothing, gushing costs."""
-    relevant: Probability = 1.0
+    relevant: Finite = 1.0
     """Speaks of what the prompt asks about."""
-    fresh: Probability = 1.0
+    fresh: Finite = 1.0
     """Does not repeat itself."""
-    finished: Probability = 1.0
+    finished: Finite = 1.0
     """Ends as a sentence ends."""
 
 
@@ -382,6 +392,12 @@ class Recipe(Section):
         if "online" in self.stages and not self.rewards and self.online.environment is None:
             raise ValueError(
                 "the stage online needs a reward: add one to rewards, for instance rewards: [{name: maths}]"
+            )
+        weights = [one.weight for one in self.rewards]
+        weights += [self.online.environment.weight] if self.online.environment is not None else []
+        if "online" in self.stages and not any(weights):
+            raise ValueError(
+                "every reward of the stage online has the weight 0, so nothing is learnt: give one a weight"
             )
         if self.ppo.roles == "adapters" and "ppo" in self.stages and self.reward.lora is None:
             raise ValueError(

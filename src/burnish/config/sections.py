@@ -109,6 +109,15 @@ class Sampling(Section):
     auto: int8 on a CPU that has such units, else the model's own."""
 
     @property
+    def greedy(self) -> str | None:
+        """The setting that makes all completions of a prompt the same, as in "top_k is 1"; None: none does."""
+        if self.temperature == 0:
+            return "temperature is 0"
+        if self.top_k == 1:
+            return "top_k is 1"
+        return "min_p is 1" if self.min_p == 1 else None
+
+    @property
     def follows_the_model(self) -> bool:
         """Whether tokens are drawn from the model's own distribution at `temperature`, nothing truncated, penalised or rounded."""
         exact = (self.top_p, self.top_k, self.min_p, self.repetition_penalty) == (1.0, 0, 0.0, 1.0)

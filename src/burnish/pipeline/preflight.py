@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -114,13 +115,26 @@ def _reward_parts(plan: Plan) -> None:
         if isinstance(one, spec.ModelReward):
             _reward_model(plan, one, f"rewards.{number}")
         elif isinstance(one, spec.PythonReward):
-            check_function(one.function)
+            with _numbered(number):
+                check_function(one.function)
         else:
-            reward = build_reward(plan.context, one, None)
+            with _numbered(number):
+                reward = build_reward(plan.context, one, None)
         try:
             _rewarded_prompts(plan, one, reward)
         finally:
             getattr(reward, "close", lambda: None)()
+
+
+@contextmanager
+def _numbered(number: int) -> Iterator[None]:
+    """Say which of the recipe's rewards a setting is one of."""
+    try:
+        yield
+    except UserError as error:
+        key = (error.field or "").removeprefix("rewards.")
+        where = f"rewards.{number}.{key}" if key else f"rewards.{number}"
+        raise UserError(error.problem, file=error.file, row=error.row, field=where, hint=error.hint) from error
 
 
 def _rewarded_prompts(plan: Plan, one: spec.RewardSpec, reward: Any) -> None:
@@ -181,11 +195,36 @@ def _answers_that_differ(plan: Plan) -> None:
     """Greedy answers to one prompt are all the same: nothing can be compared."""
     recipe = plan.context.recipe
     learns = {"reward", "preference"} & set(plan.stages)
-    if "collect" in plan.stages and learns and not recipe.data.labelled and recipe.collect.sampling.temperature == 0:
+    greedy = recipe.collect.sampling.greedy
+    if "collect" in plan.stages and learns and not recipe.data.labelled and greedy is not None:
+        key = greedy.split()[0]
+        default = getattr(Sampling(), key)
         raise UserError(
-            f"at temperature 0 the answers to a prompt are all the same, and the stage {sorted(learns)[-1]} learns from "
-            "their differences.", field="collect.sampling.temperature", hint="Raise it; 1 is the default.",
+            f"{greedy}, so the answers to a prompt are all the same, and the stage {sorted(learns)[-1]} learns from their "
+            "differences.", field=f"collect.sampling.{key}", hint=f"Change it; {default:g} is the default.",
         )  # fmt: skip
+
+
+def _windows(plan: Plan) -> None:
+    """Answers that are shorter than the longest sequence, whatever the model."""
+    for key, sampling in plan.sampling():
+        _check_room(key, sampling, plan.context.recipe.model.max_length)
+
+
+def _check_room(key: str, sampling: Sampling, longest: int) -> None:
+    if longest <= sampling.max_new_tokens:
+        field = f"{key}.max_new_tokens"
+        problem = f"{field} is {sampling.max_new_tokens} of {longest} tokens in all (model.max_length), which leaves no room for a prompt."
+        raise UserError(problem, field=field, hint=f"Lower {field}, or raise model.max_length.")
+
+
+def _measured(plan: Plan) -> None:
+    """A model to evaluate: one that the run trains or has trained, or the one that it starts from."""
+    recipe = plan.context.recipe
+    ends_in_a_model = {"sft", "preference", "ppo", "online"} & set(recipe.stages)
+    if "evaluate" in plan.stages and not (recipe.evaluate.base or ends_in_a_model or plan.context.trained):
+        hint = "Set evaluate.base=true, or add a stage that trains a model."
+        raise UserError("there is no model to evaluate: no stage trains one.", field="evaluate.base", hint=hint)
 
 
 def _trackers(plan: Plan) -> None:
@@ -216,8 +255,7 @@ def _rooms(plan: Plan) -> None:
         room = longest - sampling.max_new_tokens
         told = f"{key}.max_new_tokens is {sampling.max_new_tokens} of {longest} tokens in all (model.max_length)"
         hint = f"Lower {key}.max_new_tokens, or raise model.max_length."
-        if room < 1:
-            raise UserError(f"{told}, which leaves no room for a prompt.", field=f"{key}.max_new_tokens", hint=hint)
+        _check_room(key, sampling, longest)
         asked = prompts.heldout if key.startswith("evaluate") else prompts.train
         shortest = min(asked, key=lambda prompt: sum(len(m["content"]) for m in prompt.messages), default=None)
         if shortest is None:
@@ -259,5 +297,15 @@ def _disk(plan: Plan) -> None:
         )  # fmt: skip
 
 
-_OF_THE_RECIPE = (_algorithms, _labels, _judges, _answers_that_differ, _trackers, _environment, _reward_parts)
+_OF_THE_RECIPE = (
+    _algorithms,
+    _labels,
+    _judges,
+    _answers_that_differ,
+    _measured,
+    _windows,
+    _trackers,
+    _environment,
+    _reward_parts,
+)
 _OF_THE_MODEL = (_engines, _rooms, _disk)

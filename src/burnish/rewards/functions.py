@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable
 from hashlib import blake2b
@@ -24,11 +25,28 @@ def check_function(path: str) -> Any:
         raise UserError(f'"{path}" names no function.', field="rewards.function", hint="Write package.module:function.")
     module = module_at(place, field="rewards.function")
     try:
-        return getattr(module, name)
+        found = getattr(module, name)
     except AttributeError:
         public = [n for n in vars(module) if callable(getattr(module, n)) and not n.startswith("_")]
         problem = f'{place} has no "{name}"; it has {", ".join(public[:12]) or "no functions"}.'
         raise UserError(problem, field="rewards.function") from None
+    if isinstance(found, type):
+        _check_class(found, name, place)
+    elif not callable(getattr(found, "judge", found)):
+        raise UserError(f'"{name}" is {type(found).__name__}, which cannot be called.', file=place)
+    return found
+
+
+def _check_class(found: type, name: str, place: str) -> None:
+    """Raise UserError for a class that no reward can be made of; it is not made here, which may take its time."""
+    if not any(part in vars(base) for base in found.__mro__ for part in ("__call__", "judge")):
+        raise UserError(f'the class "{name}" has no __call__, so it is no reward.', file=place)
+    try:
+        inspect.signature(found).bind()
+    except TypeError as error:
+        raise UserError(f'the class "{name}" cannot be made without arguments ({error}).', file=place) from error
+    except ValueError:  # it does not say what it takes
+        return
 
 
 def find_function(path: str) -> Callable[..., Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from burnish.rewards.columns import values_at
 
 _AGAIN = frozenset({408, 425, 429})
 _LONGEST_WAIT = 30.0
+_HOST = re.compile(r"[\w.:-]+")
 _OWN = frozenset({"completion_ids", "trainer_state", "log_extra", "log_metric"})
 
 
@@ -40,8 +42,9 @@ class HttpReward:
         token_variable: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        if httpx.URL(url).scheme not in ("http", "https"):
-            raise UserError(f'"{url}" is no http or https address.', field="rewards.url")
+        if not _is_address(url):
+            hint = "Write it out, for instance http://127.0.0.1:8000/score."
+            raise UserError(f'"{_without_secrets(url)}" is no http or https address.', field="rewards.url", hint=hint)
         token = os.environ.get(token_variable) if token_variable else None
         if token_variable and not token:
             raise UserError(f"the environment variable {token_variable} is not set.", field="rewards.token_variable")
@@ -122,7 +125,18 @@ def _retry_after(response: httpx.Response) -> float:
     return min(_LONGEST_WAIT, float(text)) if text.isdigit() else 0.0
 
 
+def _is_address(url: str) -> bool:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        return False
+    return parsed.scheme in ("http", "https") and _HOST.fullmatch(parsed.host) is not None
+
+
 def _without_secrets(url: str) -> str:
     """The address as it may be shown: no user, password or query."""
-    parsed = httpx.URL(url)
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        return url.rpartition("@")[2].partition("?")[0]
     return str(parsed.copy_with(username=None, password=None, query=None))

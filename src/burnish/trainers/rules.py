@@ -90,9 +90,11 @@ def _of_ppo(config: Ppo) -> Rules:
         "clip_high": config.clip,
         "dual_clip": config.dual_clip,
     }
+    algorithm = _resolved("ppo", changes, "ppo")
+    _check_target(algorithm, config.kl.target, field="ppo.kl.target", hint="Raise ppo.kl.beta above 0, or drop it.")
     cap = config.importance_cap
     return Rules(
-        algorithm=_resolved("ppo", changes, "ppo"),
+        algorithm=algorithm,
         longest=config.sampling.max_new_tokens,
         importance=Importance(kind="none") if cap is None else Importance(cap=cap),
         critic_warmup_steps=tricks.critic_warmup_steps,
@@ -125,9 +127,8 @@ def _of_online(config: Online) -> Rules:
         raise UserError(
             problem, field="online.moving_reference", hint="Set algorithm.kl and algorithm.beta, or drop it."
         )
-    if config.kl_target is not None and not algorithm.needs_reference:
-        problem = f"{algorithm.name} has no penalty as it is set, so there is no β to adapt."
-        raise UserError(problem, field="online.kl_target", hint="Set algorithm.kl and algorithm.beta, or drop it.")
+    hint = "Set algorithm.kl and algorithm.beta, or drop it."
+    _check_target(algorithm, config.kl_target, field="online.kl_target", hint=hint)
     moving = config.moving_reference
     return Rules(
         algorithm=algorithm,
@@ -160,6 +161,12 @@ _SHARED = (
 def _shared(config: Ppo | Online) -> dict[str, Any]:
     critic_epochs = config.epochs if config.critic_epochs is None else config.critic_epochs
     return {"critic_epochs": critic_epochs, **{name: getattr(config, name) for name in _SHARED}}
+
+
+def _check_target(algorithm: Algorithm, target: float | None, *, field: str, hint: str) -> None:
+    if target is not None and not algorithm.needs_reference:
+        problem = f"{algorithm.name} has no penalty as it is set, so there is no β to adapt."
+        raise UserError(problem, field=field, hint=hint)
 
 
 def _resolved(name: str, changes: Mapping[str, Any], field: str) -> Algorithm:

@@ -1,0 +1,147 @@
+"""What is wrong in the settings alone ends a command with exit code 2 and one line, before any stage has begun."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from burnish.cli import main as cli
+
+EVERY = "stages=[sft,collect,reward,preference,ppo,online,evaluate]"
+DAPO = "online.algorithm.name=dapo"
+RECIPE = """
+model: {name: tiny}
+threads: 1
+sft: {epochs: 0.1}
+data: {demonstrations: d.jsonl, prompts: p.jsonl, heldout: 0.3}
+stages: [sft, online]
+rewards: [{name: length}]
+online: {steps: 1}
+"""
+MINE = """
+number = 3
+
+class Needs:
+    def __init__(self, more): ...
+    def __call__(self, completions, **columns): ...
+
+class Silent: ...
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NO_SUCH_TOKEN", raising=False)
+    demos = [{"prompt": f"Say {i}.", "completion": f"{i}, with pleasure."} for i in range(20)]
+    prompts = [{"prompt": f"Say {i} twice."} for i in range(18)]
+    for name, rows in (("d", demos), ("p", prompts)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    (tmp_path / "mine.py").write_text(MINE)
+    return tmp_path
+
+
+def rewards(what: str) -> list[str]:
+    return [f"rewards=[{what}]"]
+
+
+SETTINGS: list[tuple[list[str], str]] = [
+    (["online.algorithm.kl_estimator=k1"], "k1 in the loss has an expected gradient of zero"),
+    (["online.algorithm.name=gspo", "online.algorithm.dual_clip=3"], "dual_clip belongs to the loss clip"),
+    (["online.algorithm={name: grpo, loss: reinforce, dual_clip: 3}"], "dual_clip belongs to the loss clip"),
+    (["online.responses_per_prompt=1"], "grpo compares the completions of a prompt"),
+    (["online.algorithm={name: reinforce++, filter: mixed}", "online.responses_per_prompt=1"], "the filter mixed"),
+    ([DAPO, "online.moving_reference={every: 2}"], "no reference that could move"),
+    ([DAPO, "online.kl_target=1"], "no β to adapt"),
+    ([DAPO, "online.algorithm.beta=0.1"], "beta is 0.1, but dapo has no penalty"),
+    ([DAPO, "online.algorithm.kl=loss"], "kl is loss, but beta is 0 in dapo"),
+    ([EVERY, "ppo.kl={target: 1, beta: 0}"], "no β to adapt"),
+    (["online.sampling.top_k=1"], "sampling.top_k is 1: nothing is learnt"),
+    (["online.sampling.min_p=1"], "sampling.min_p is 1: nothing is learnt"),
+    ([EVERY, "ppo.sampling.temperature=0"], "sampling.temperature is 0: PPO learns nothing"),
+    ([EVERY, "ppo.sampling.top_k=1"], "sampling.top_k is 1: PPO learns nothing"),
+    ([EVERY, "preference.rounds=2", "preference.online.sampling.top_k=1"], "equal answers leave nothing to compare"),
+    ([EVERY, "collect.sampling.temperature=0"], "the answers to a prompt are all the same"),
+    ([EVERY, "collect.sampling.top_k=1"], "the answers to a prompt are all the same"),
+    ([EVERY, "collect.panel.annotators_per_item=6"], "annotators_per_item is 6, and the panel's size is 5"),
+    ([EVERY, "collect.panel.size=2"], "annotators_per_item is 3, and the panel's size is 2"),
+    (["model.max_length=64"], "online.sampling.max_new_tokens is 64 of 64 tokens in all"),
+    ([EVERY, "collect.sampling.max_new_tokens=512"], "collect.sampling.max_new_tokens is 512 of 512"),
+    ([EVERY, "ppo.sampling.max_new_tokens=600"], "ppo.sampling.max_new_tokens is 600 of 512"),
+    ([EVERY, "evaluate.sampling.max_new_tokens=600"], "evaluate.sampling.max_new_tokens is 600 of 512"),
+    ([EVERY, "preference={rounds: 2, online: {sampling: {max_new_tokens: 600}}}"], "preference.online.sampling.max_new"),
+    (["stages=[evaluate]", "evaluate.base=false"], "no model to evaluate"),
+    (["online.environment={name: nothing}"], 'no environment "nothing"'),
+    (["trackers=[wandb]"], "the tracker wandb is not installed"),
+    (rewards("{name: format, form: null}"), 'field "rewards.0.form": needs a form or a pattern'),
+    (rewards('{name: length}, {name: format, form: null, pattern: "("}'), 'field "rewards.1.pattern": is no regular'),
+    (rewards("{name: language, language: xx}"), 'field "rewards.0.language": the language reward does not know "xx"'),
+    (rewards('{name: http, url: "ftp://x"}'), 'field "rewards.0.url": "ftp://x" is no http or https address'),
+    (rewards('{name: http, url: "http://["}'), "is no http or https address"),
+    (rewards('{name: http, url: "http://"}'), "is no http or https address"),
+    (rewards('{name: http, url: "http://a b"}'), "is no http or https address"),
+    (rewards('{name: http, url: "http://x", token_variable: NO_SUCH_TOKEN}'), 'field "rewards.0.token_variable"'),
+    (rewards("{name: length}, {name: length}"), 'two rewards are called "length"'),
+    (rewards("{name: length, label: a}, {name: maths, label: a}"), 'two rewards are called "a"'),
+    (rewards("{name: length, weight: 0}"), "every reward of the stage online has the weight 0"),
+    (rewards("{name: model}"), "needs a reward model, and this run has none"),
+    (rewards("{name: model, model: nowhere}"), "this folder holds no reward model"),
+    (rewards('{name: python, function: "mine"}'), "names no function"),
+    (rewards('{name: python, function: "mine.py:nothing"}'), 'has no "nothing"'),
+    (rewards('{name: python, function: "mine.py:number"}'), '"number" is int, which cannot be called'),
+    (rewards('{name: python, function: "mine.py:Silent"}'), 'the class "Silent" has no __call__'),
+    (rewards('{name: python, function: "mine.py:Needs"}'), 'the class "Needs" cannot be made without arguments'),
+]  # fmt: skip
+ONLY_WHEN_RUN: list[tuple[list[str], str]] = [  # what a dry run, which reads nothing, does not look at
+    (["model.device=cuda:99"], "model.device"),
+    (["model.chat_template=nowhere.jinja"], 'field "model.chat_template": cannot be read'),
+]
+
+
+def ends(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str]:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["run", "recipe.yaml", "--out", "made", *arguments])
+    return end.value.code, capsys.readouterr().err.strip()
+
+
+@pytest.mark.parametrize(("changes", "said"), SETTINGS)
+def test_a_dry_run_refuses_it(folder: Path, changes: list[str], said: str, capsys: pytest.CaptureFixture[str]):
+    code, told = ends(capsys, "--dry-run", *changes)
+    assert code == 2
+    assert said in told.splitlines()[-1]
+    assert len(told.splitlines()) == 1
+    assert not (folder / "made").exists()
+
+
+@pytest.mark.parametrize(("changes", "said"), [*SETTINGS, *ONLY_WHEN_RUN])
+def test_a_run_refuses_it_before_any_stage(
+    folder: Path, changes: list[str], said: str, capsys: pytest.CaptureFixture[str]
+):
+    code, told = ends(capsys, "--quiet", *changes)
+    assert code == 2
+    assert said in told.splitlines()[-1]
+    assert "starting" not in told
+    assert not list((folder / "made").glob("*/*"))
+
+
+def test_settings_that_only_look_alike_are_taken(folder: Path):
+    for changes in (
+        ["online.algorithm.beta=0"],
+        ["online.algorithm={name: grpo, kl: none, beta: 0.1}"],
+        ["online.algorithm={name: dapo, kl: loss, kl_estimator: k3, beta: 0.1}"],
+        ["online.algorithm={name: reinforce++}", "online.responses_per_prompt=1"],
+        ["online.sampling.top_k=2"],
+        ["model.max_length=65"],
+        ["collect.panel={size: 3, annotators_per_item: 3}"],
+        ["rewards=[{name: length, weight: 0}, {name: repetition}]"],
+        ["rewards=[{name: length, weight: 0}]", "online.environment={name: calculator}"],
+        ['rewards=[{name: http, url: "http://[::1]:8000/score?key=a"}]'],
+        ["stages=[evaluate]"],
+    ):
+        with pytest.raises(SystemExit) as end:
+            cli.main(["run", "recipe.yaml", "--dry-run", *changes])
+        assert end.value.code == 0, changes
+    assert not (folder / "made").exists()
