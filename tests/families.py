@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from burnish.models import packed_attention
+from burnish.models.backbone import Backbone
 from burnish.models.tiny import tiny_tokenizer
 
 WINDOW = 5  # shorter than the sequences of the tests
@@ -141,6 +143,13 @@ def random_model(name: str, **changes: Any) -> Any:
             drawn = torch.randn(parameter.shape, generator=generator)
             parameter.copy_(drawn * 0.25 if parameter.ndim > 1 else parameter + drawn * 0.3)
     return model
+
+
+def random_backbone(name: str, **changes: Any) -> Backbone:
+    """The model behind packed attention, as Burnish loads it."""
+    model = random_model(name, **changes)
+    model.set_attn_implementation(packed_attention.NAME)
+    return Backbone(model, tiny_tokenizer(), "test")
 
 
 def save_random_model(name: str, folder: Path, **changes: Any) -> Path:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 from transformers import MinPLogitsWarper, RepetitionPenaltyLogitsProcessor, TopKLogitsWarper, TopPLogitsWarper
-from zoo import FAMILIES, family
 
+import families
 from burnish.batch import Batch, TokenSequence
 from burnish.errors import UserError
 from burnish.generation.base import Engine, Request, SamplingParams, request_seed
@@ -20,11 +20,12 @@ from burnish.models import packed_attention
 from burnish.models.adapters import LoraSpec, add_adapter
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
+from burnish.models.supported import SUPPORTED
 from burnish.records import Completion
 
 END = frozenset({256})
 PROMPTS = [tuple([258, *range(40, 40 + n)]) for n in (3, 9, 1, 6, 3)]
-UNPADDED = {"lfm2", "qwen3_next", "qwen3_5_text", "llama4_text", "granitemoehybrid"}
+NEW = 14  # tokens, so that sequences go well beyond every window
 ENGINES = [NativeEngine, TransformersEngine]
 
 
@@ -43,20 +44,20 @@ def _logprobs(model: Any, prompt: tuple[int, ...], tokens: tuple[int, ...]) -> t
     return logits.float().log_softmax(-1).gather(1, torch.tensor(tokens)[:, None])[:, 0]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", families.SETTINGS)
 def test_greedy_tokens_and_logprobs_are_the_models_own(name: str):
-    """Sequences go well beyond every window; prompts of four lengths run in one call."""
-    backbone = family(name)
+    """Of every type in the table; prompts of four lengths run in one call."""
+    backbone = families.random_backbone(name)
     engine = _engine(backbone)
-    greedy = engine.generate(_requests(), SamplingParams(24, temperature=0.0))
-    drawn = engine.generate(_requests(), SamplingParams(24))
-    assert engine._pads == (name not in UNPADDED)
+    greedy = engine.generate(_requests(), SamplingParams(NEW, temperature=0.0))
+    drawn = engine.generate(_requests(), SamplingParams(NEW))
+    assert engine._pads == (SUPPORTED[name].trained == "packed")
     assert backbone.model.config._attn_implementation == packed_attention.NAME  # as it was
     model = backbone.model
     model.set_attn_implementation("eager")
     for prompt, completion in zip(PROMPTS, greedy, strict=True):
         own = model.generate(
-            torch.tensor([prompt]), max_new_tokens=24, do_sample=False, eos_token_id=256, pad_token_id=257
+            torch.tensor([prompt]), max_new_tokens=NEW, do_sample=False, eos_token_id=256, pad_token_id=257
         )
         assert list(completion.tokens) == own[0, len(prompt) :].tolist()
     for prompt, completion in zip(PROMPTS, drawn, strict=True):
@@ -78,7 +79,7 @@ def test_both_engines_draw_the_same(tiny: Backbone):
 
 @pytest.mark.parametrize("name", ["phi3", "lfm2", "gpt_oss"])
 def test_the_same_request_gives_the_same_tokens_in_any_company(name: str):
-    backbone, params = family(name), SamplingParams(16)
+    backbone, params = families.random_backbone(name), SamplingParams(16)
     requests = _requests(PROMPTS * 4)
     together = _engine(backbone).generate(requests, params)
     few_rows = _engine(backbone, max_rows=3, prefill_tokens=8).generate(requests, params)
@@ -90,7 +91,7 @@ def test_the_same_request_gives_the_same_tokens_in_any_company(name: str):
 
 
 def test_sampler_and_trainer_agree_with_an_adapter_and_follow_its_weights():
-    backbone = family("olmo2")
+    backbone = families.random_backbone("olmo2")
     backbone.freeze()
     add_adapter(backbone, "policy", LoraSpec(4, 8.0), seed=0)
     add_adapter(backbone, "other", LoraSpec(4, 8.0), seed=1)
@@ -111,7 +112,7 @@ def test_sampler_and_trainer_agree_with_an_adapter_and_follow_its_weights():
 
 
 def test_both_logprobs_are_what_their_names_say():
-    backbone = family("smollm3")
+    backbone = families.random_backbone("smollm3")
     params = SamplingParams(12, temperature=0.7, top_k=20, top_p=0.9, min_p=0.01, repetition_penalty=1.2)
     completions = _engine(backbone).generate(_requests(), params)
     model = backbone.model
@@ -132,7 +133,7 @@ def test_both_logprobs_are_what_their_names_say():
 
 def test_recomputation_in_training_does_not_take_the_cache_away():
     """Layers that are run again in the backward pass refuse a cache: the engine switches that off, and on again."""
-    backbone = family("olmo2")
+    backbone = families.random_backbone("olmo2")
     plain = _engine(backbone).generate(_requests(), SamplingParams(8))
     backbone.recompute_layers(True)
     assert _engine(backbone).generate(_requests(), SamplingParams(8)) == plain
@@ -142,7 +143,7 @@ def test_recomputation_in_training_does_not_take_the_cache_away():
 
 
 def test_the_model_is_left_as_it_was_when_sampling_fails():
-    backbone = family("olmo2")
+    backbone = families.random_backbone("olmo2")
     backbone.recompute_layers(True)
 
     def stop(_: int) -> None:
@@ -155,7 +156,7 @@ def test_the_model_is_left_as_it_was_when_sampling_fails():
 
 
 def test_an_engine_that_sleeps_says_so_and_wakes():
-    backbone = family("phi3")
+    backbone = families.random_backbone("phi3")
     engine = _engine(backbone)
     awake = engine.generate(_requests(), SamplingParams(6))
     engine.sleep()
@@ -173,11 +174,11 @@ def test_an_engine_that_sleeps_says_so_and_wakes():
     ("name", "changes", "reason"),
     [
         ("phi3", {}, "models of type phi3"),
-        ("llama", {"hidden_act": "relu"}, "activation 'relu'"),
+        ("llama", {"hidden_act": "relu", "attention_bias": False}, "activation 'relu'"),
     ],
 )
 def test_what_the_native_engine_lacks_goes_through_transformers(name: str, changes: dict[str, Any], reason: str):
-    backbone, told = family(name, **changes), list[str]()
+    backbone, told = families.random_backbone(name, **changes), list[str]()
     engine = make_engine(View(backbone), end_tokens=END, products="auto", say=told.append)
     assert isinstance(engine, TransformersEngine)
     (line,) = told
@@ -191,7 +192,7 @@ def test_what_the_native_engine_lacks_goes_through_transformers(name: str, chang
 
 
 def test_sequences_longer_than_a_sliding_window_go_through_transformers():
-    backbone, told = family("mistral", sliding_window=20), list[str]()
+    backbone, told = families.random_backbone("mistral", sliding_window=20), list[str]()
     view = View(backbone)
     assert isinstance(make_engine(view, end_tokens=END, longest=20), NativeEngine)
     engine = make_engine(view, end_tokens=END, longest=21, say=told.append)
@@ -201,7 +202,7 @@ def test_sequences_longer_than_a_sliding_window_go_through_transformers():
 
 def test_a_weight_that_the_native_engine_does_not_know_goes_through_transformers():
     """Query and key norms are no part of a Llama; a model that has them must not be sampled without."""
-    backbone = family("llama")
+    backbone = families.random_backbone("llama", attention_bias=False, mlp_bias=False)
     backbone.model.model.layers[1].self_attn.add_module("k_scale", torch.nn.Linear(4, 4))
     told: list[str] = []
     assert isinstance(make_engine(View(backbone), end_tokens=END, say=told.append), TransformersEngine)
@@ -215,7 +216,7 @@ def test_the_native_engine_is_taken_where_it_can_be_and_nothing_is_said(tiny: Ba
 
 
 def test_eight_bits_by_name_are_refused_and_auto_is_not():
-    view = View(family("olmo2"))
+    view = View(families.random_backbone("olmo2"))
     with pytest.raises(UserError, match=r"(?s)sampling\.products.*int8.*models of type olmo2.*auto or model"):
         make_engine(view, end_tokens=END, products="int8")
     assert isinstance(make_engine(view, end_tokens=END, products="auto"), TransformersEngine)
