@@ -10,6 +10,7 @@ import pytest
 from burnish.cli import main as cli
 
 EVERY = "stages=[sft,collect,reward,preference,ppo,online,evaluate]"
+PAIRS = "data={comparisons: c.jsonl, demonstrations: d.jsonl}"
 DAPO = "online.algorithm.name=dapo"
 RECIPE = """
 model: {name: tiny}
@@ -37,7 +38,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("NO_SUCH_TOKEN", raising=False)
     demos = [{"prompt": f"Say {i}.", "completion": f"{i}, with pleasure."} for i in range(20)]
     prompts = [{"prompt": f"Say {i} twice."} for i in range(18)]
-    for name, rows in (("d", demos), ("p", prompts)):
+    pairs = [row | {"chosen": "Yes.", "rejected": "No."} for row in prompts]
+    for name, rows in (("d", demos), ("p", prompts), ("c", pairs)):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     (tmp_path / "mine.py").write_text(MINE)
@@ -73,6 +75,8 @@ SETTINGS: list[tuple[list[str], str]] = [
     ([EVERY, "ppo.sampling.max_new_tokens=600"], "ppo.sampling.max_new_tokens is 600 of 512"),
     ([EVERY, "evaluate.sampling.max_new_tokens=600"], "evaluate.sampling.max_new_tokens is 600 of 512"),
     ([EVERY, "preference={rounds: 2, online: {sampling: {max_new_tokens: 600}}}"], "preference.online.sampling.max_new"),
+    (["stages=[sft,ppo]"], "the stage ppo needs a reward model, and this run has none"),
+    ([PAIRS, "stages=[sft,reward]", "ppo.sampling.max_new_tokens=600"], "ppo.sampling.max_new_tokens is 600 of 512"),
     (["stages=[evaluate]", "evaluate.base=false"], "no model to evaluate"),
     (["online.environment={name: nothing}"], 'no environment "nothing"'),
     (["trackers=[wandb]"], "the tracker wandb is not installed"),
@@ -140,6 +144,8 @@ def test_settings_that_only_look_alike_are_taken(folder: Path):
         ["rewards=[{name: length, weight: 0}]", "online.environment={name: calculator}"],
         ['rewards=[{name: http, url: "http://[::1]:8000/score?key=a"}]'],
         ["stages=[evaluate]"],
+        [PAIRS, "stages=[sft,reward]", "reward.normalise=false", "ppo.sampling.max_new_tokens=600"],
+        ["stages=[sft,collect,reward]", "ppo.sampling.max_new_tokens=600"],
     ):
         with pytest.raises(SystemExit) as end:
             cli.main(["run", "recipe.yaml", "--dry-run", *changes])

@@ -42,6 +42,11 @@ class Plan:
         """Whether the recipe's rewards will be asked."""
         return bool(self.context.recipe.rewards) and not {"online", "evaluate"}.isdisjoint(self.stages)
 
+    @property
+    def has_reward_model(self) -> bool:
+        """Whether this run has made a reward model, or will before anything needs it."""
+        return "reward" in self.stages or (self.context.stage("reward") / "model" / "head.safetensors").is_file()
+
     def sampling(self) -> Iterator[tuple[str, Sampling]]:
         """The stages that sample, each with its settings."""
         recipe = self.context.recipe
@@ -49,6 +54,8 @@ class Plan:
         for stage, section in sections.items():
             if stage in self.stages:
                 yield f"{stage}.sampling", section.sampling
+        if {"reward", "ppo"} & set(self.stages) == {"reward"} and recipe.reward.normalise and recipe.data.labelled:
+            yield "ppo.sampling", recipe.ppo.sampling  # of the answers whose scores are made to have mean 0
         if "preference" in self.stages and recipe.preference.rounds > 1:
             yield "preference.online.sampling", recipe.preference.online.sampling
 
@@ -155,9 +162,8 @@ def _rewarded_prompts(plan: Plan, one: spec.RewardSpec, reward: Any) -> None:
 
 
 def _reward_model(plan: Plan, one: spec.ModelReward, field: str) -> None:
-    own = plan.context.stage("reward") / "model"
     if one.model is None:
-        if "reward" in plan.stages or (own / "head.safetensors").is_file():
+        if plan.has_reward_model:
             return
         hint = "Add the stage reward before it, or name a folder: `model: runs/NAME/reward/model`."
         raise UserError(
@@ -184,11 +190,18 @@ def _judges(plan: Plan) -> None:
     config = plan.context.recipe.preference
     if "preference" not in plan.stages or config.rounds == 1 or config.online.judge != "reward_model":
         return
-    if "reward" not in plan.stages and not (plan.context.stage("reward") / "model").is_dir():
+    if not plan.has_reward_model:
         raise UserError(
             "the stage preference has its answers compared by the reward model, and this run has none.",
             field="preference.online.judge", hint="Add the stage reward, or set preference.online.judge=panel.",
         )  # fmt: skip
+
+
+def _scored(plan: Plan) -> None:
+    """The reward model that PPO learns from."""
+    if "ppo" in plan.stages and not plan.has_reward_model:
+        hint = "Add the stage reward before it; the stage online learns from other rewards."
+        raise UserError("the stage ppo needs a reward model, and this run has none.", field="stages", hint=hint)
 
 
 def _answers_that_differ(plan: Plan) -> None:
@@ -301,6 +314,7 @@ _OF_THE_RECIPE = (
     _algorithms,
     _labels,
     _judges,
+    _scored,
     _answers_that_differ,
     _measured,
     _windows,
