@@ -11,6 +11,10 @@ from burnish.data.sources import Row
 from burnish.errors import UserError
 from burnish.records import LabelledItem
 
+ASKED = [{"role": "user", "content": "q"}]
+FIELDS = {"instruction": "q", "response-1": "a", "response-2": "b"}
+PICKED = [{"type": "pairwise", "value": {"selected": "left"}}]
+
 
 def rows(*values: dict[str, Any]) -> tuple[Row, ...]:
     return tuple(Row("f.jsonl", i, v, f"f.jsonl:{i}") for i, v in enumerate(values, start=1))
@@ -172,6 +176,18 @@ def test_argilla_of_both_generations_and_its_suggestions():
         ({"data": {"prompt": "q"}, "annotations": []}, r"no two candidates"),
         ({"fields": {"response-1": "a"}}, r'field "fields": has no prompt'),
         ({"item_id": "x", "messages": [], "candidates": [], "answers": []}, r'field "messages": is an empty list'),
+        ({"item_id": "x", "messages": ASKED, "candidates": ["a", "b"], "answers": [{"ranks": "12"}]}, r'answers\[0\].ranks": must be a list of 2'),
+        ({"item_id": "x", "messages": ASKED, "candidates": [[1], "b"], "answers": []}, r'candidates\[0\]\[-1\]": must be an object, not a number'),
+        ({"instruction": "q", "completions": [{"response": "a", "annotations": "good"}]}, r'annotations": must be an object, not text'),
+        ({"instruction": "q", "completions": [{"response": "a", "critique": ["x"]}]}, r'critique": must be text, not a list'),
+        ({"data": {"prompt": "q", "items": [{"body": "a"}, "b"]}, "annotations": []}, r'data.items\[1\]": must be an object, not text'),
+        ({"data": {"prompt": "q", "answer1": "a", "answer2": "b"}, "annotations": [{"result": 3}]}, r'result": must be a list of objects'),
+        ({"data": {"prompt": "q", "answer1": "a", "answer2": "b"}, "annotations": [{"result": PICKED, "lead_time": "x"}]}, r'lead_time": must be a number of seconds'),
+        ({"fields": FIELDS, "responses": "good"}, r'field "responses": must be a list of objects, not text'),
+        ({"fields": FIELDS, "responses": [{"values": {"choice": "response-1"}}]}, r'values.choice": must be an object, not text'),
+        ({"fields": FIELDS, "suggestions": [{"value": 1}], "responses": []}, r"suggestions\[0\].question_name"),
+        ({"fields": FIELDS, "responses": {"q": [{"value": [["response-1"]]}]}}, r'responses.q": cannot be read'),
+        ({"fields": FIELDS, "responses": {"q": [{"value": [{"value": "response-1"}, 2]}]}}, r'responses.q\[1\]": must be an object'),
     ],
 )  # fmt: skip
 def test_mistakes_name_file_row_and_field(row, complaint):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from burnish.data.code_tasks import code_tasks
 from burnish.data.columns import demonstrations, prompts
-from burnish.data.feedback import preference_groups
+from burnish.data.feedback import preference_groups, voted_groups
 from burnish.data.sources import Row, read_rows
 from contract import Tally
 
@@ -44,6 +44,29 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         {"question": "Add.", "input_output": json.dumps({"inputs": ["1 2"], "outputs": ["3"]})},
     ],
 }
+OTHERS: list[dict[str, Any]] = [  # the layouts of other tools
+    {"prompt": "q", "completion": "a", "label": True},
+    {"id": "x", "prompt": "q", "responses": ["a", "b"], "sources": ["m", "n"], "ranks": [2, 1], "annotator": "ann"},
+    {"instruction": "q", "completions": [{"model": "m", "response": "a", "critique": "fine", "annotations": {"honesty": {"Rating": "4"}, "help": [{"Rating": "5"}]}},
+                                         {"model": "n", "response": "b", "annotations": {"honesty": {"Rating": "N/A"}}}]},
+    {"prompt": "q", "response": "a", "helpfulness": 1, "correctness": 3, "coherence": 4, "complexity": 1, "verbosity": 2},
+    {"prompt": "q", "response_1": "a", "response_2": "b", "preference_strength": -2,
+     "all_preferences_unprocessed": [{"strength": 3, "statement": "b is right"}, {"strength": 0}]},
+    {"info": {"id": "t3", "post": "text", "title": "T"}, "summaries": [{"text": "s", "policy": "p"}, {"text": "t", "policy": "r"}], "choice": 1, "worker": "w"},
+    {"id": 7, "data": {"prompt": "q", "answer1": "a", "answer2": "b", "topic": "x"},
+     "annotations": [{"completed_by": {"id": 3, "email": "ann"}, "lead_time": 12.5, "created_at": "2030-01-02T03:04:05Z",
+                      "result": [{"type": "pairwise", "from_name": "pw", "to_name": "answer1,answer2", "value": {"selected": "right"}},
+                                 {"type": "rating", "from_name": "helpful", "to_name": "answer2", "value": {"rating": 4}}]}]},
+    {"data": {"text": "q", "items": [{"id": "i1", "body": "a"}, {"id": "i2", "body": "b"}]},
+     "annotations": [{"completed_by": 1, "result": [{"type": "ranker", "value": {"ranker": {"_": ["i2", "i1"]}}}]}]},
+    {"id": "r1", "fields": {"instruction": "q", "response-1": "a", "response-2": "b"},
+     "responses": {"preference": [{"value": ["response-2", "response-1"], "user_id": "u1"}], "helpful_response-2": [{"value": 5, "user_id": "u1"}]},
+     "suggestions": {"preference": {"value": [{"value": "response-1", "rank": 1}, {"value": "response-2", "rank": 1}], "agent": "judge"}}},
+    {"fields": {"instruction": "q", "response-1": "a", "response-2": "b"},
+     "responses": [{"user_id": "u", "status": "submitted", "values": {"choice": {"value": "response-1"}}}], "suggestions": []},
+    {"item_id": "i", "messages": CHAT[:1], "candidates": ["a", "b"], "sources": ["m", "n"], "columns": {"x": 1}, "kind": "ranking",
+     "answers": [{"kind": "ranking", "annotator": "ann", "ranks": [1, 2], "seconds": 3.5, "created_at": "2030-01-02T03:04:05Z", "presented": [1, 0]}]},
+]  # fmt: skip
 words = st.text(max_size=12) | st.sampled_from(
     ["", " ", "\0", "\ud83d", "a\nb", "<|im_end|>", "x" * 3000, "####", "role"]
 )
@@ -117,6 +140,29 @@ def files(draw: st.DrawFn) -> tuple[str, str, bytes]:
     return kind, ending, data
 
 
+@st.composite
+def exports(draw: st.DrawFn) -> list[Any]:
+    """Rows of one of the other tools' layouts, with values changed anywhere inside them."""
+    layout = draw(st.sampled_from(OTHERS))
+    rows: list[Any] = [json.loads(json.dumps(layout)) for _ in range(draw(st.integers(1, 2)))]
+    for _ in range(draw(st.integers(1, 3))):
+        at: Any = rows
+        while True:
+            places = sorted(at) if isinstance(at, dict) else list(range(len(at)))
+            if not places:
+                break
+            place = draw(st.sampled_from(places))
+            if isinstance(at[place], dict | list) and at[place] and draw(st.integers(0, 3)):
+                at = at[place]
+                continue
+            if draw(st.integers(0, 4)):
+                at[place] = draw(values)
+            else:
+                del at[place]
+            break
+    return rows
+
+
 cells = (
     st.sampled_from([None, "Why?", "", b"\xff", 1, -(2**63), 1.5, float("nan"), True])
     | st.datetimes(allow_imaginary=False)
@@ -156,6 +202,20 @@ def drawn_files(count: int, folder: Path) -> Tally:
     return tally
 
 
+def drawn_exports(count: int, folder: Path) -> Tally:
+    tally = Tally("data readers, other tools")
+
+    @settings(SETTINGS, max_examples=count)
+    @given(exports())
+    def hold(rows: list[Any]) -> None:
+        path = folder / "rows.json"
+        path.write_bytes(json.dumps(rows).encode("utf-8", "surrogatepass"))
+        tally.hold(rows, lambda: voted_groups(read_rows(path)), names="rows.json")
+
+    hold()
+    return tally
+
+
 def drawn_tables(count: int, folder: Path) -> Tally:
     tally = Tally("data readers, Parquet")
 
@@ -177,6 +237,12 @@ def drawn_tables(count: int, folder: Path) -> Tally:
 
 def test_files_of_json_are_taken_or_refused_in_a_line(tmp_path: Path, record_property: Callable[[str, object], None]):
     _check(drawn_files(400, tmp_path), 400, record_property)
+
+
+def test_exports_of_other_tools_are_taken_or_refused_in_a_line(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+):
+    _check(drawn_exports(300, tmp_path), 300, record_property)
 
 
 def test_parquet_is_taken_or_refused_in_a_line(tmp_path: Path, record_property: Callable[[str, object], None]):

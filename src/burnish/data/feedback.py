@@ -9,6 +9,7 @@ from typing import Any
 
 from burnish.data.columns import (
     Loaded,
+    NothingLeft,
     Origin,
     _conversation,
     _Dropped,
@@ -65,7 +66,10 @@ def voted_groups(rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
     ]
     single = len(read.items) - len(groups)
     merged = merge_by_prompt(groups)
-    kept = informative(merged.items)
+    try:
+        kept = informative(merged.items)
+    except NothingLeft as error:
+        raise NothingLeft(error.problem, file=rows[0].file, hint=error.hint) from None
     dropped = {**read.dropped, **merged.dropped, **kept.dropped, **({"a single response": single} if single else {})}
     return Loaded(kept.items, dropped, read.origins)
 

@@ -26,6 +26,7 @@ from burnish.data.columns import (
     preference_pairs,
 )
 from burnish.data.sources import Row, kind
+from burnish.data.values import holds_surrogate
 from burnish.errors import UserError, listed
 from burnish.records import LabelledItem, Message, Opinion, Prompt
 
@@ -47,6 +48,7 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
 """By layout, the columns it is known by; the first that fits is taken."""
 
 LAYOUTS = tuple(_COLUMNS)
+_HALF = "holds half of a surrogate pair, which is not text. Mend it, or remove the row."
 
 
 def read_labelled(
@@ -152,13 +154,12 @@ def _ranking(row: Row, annotator: str) -> LabelledItem:
     sources = row.values.get("sources")
     if sources is not None and (not isinstance(sources, list) or len(sources) != len(texts)):
         _fail(row, "sources", f"must be a list of {len(texts)} names, one for each response.")
-    found = LabelledItem(prompt, texts, tuple(map(str, sources or [""] * len(texts))), (), "ranking")
+    named = tuple(_remark(row, f"sources[{i}]", one) for i, one in enumerate(sources or [""] * len(texts)))
+    found = LabelledItem(prompt, texts, named, (), "ranking")
     if ranks is None:
         return found
-    if not isinstance(ranks, list) or len(ranks) != len(texts) or any(type(r) is not int or r < 1 for r in ranks):
-        _fail(row, "ranks", f"must be a list of {len(texts)} whole numbers from 1, one for each response.")
     who = _name(row, "annotator", row.values.get("annotator") or annotator)
-    return replace(found, opinions=(Opinion("ranking", who, tuple(ranks)),))
+    return replace(found, opinions=(Opinion("ranking", who, _numbers(row, "ranks", ranks, len(texts))),))
 
 
 def _ultrafeedback(row: Row, annotator: str) -> LabelledItem:
@@ -166,21 +167,21 @@ def _ultrafeedback(row: Row, annotator: str) -> LabelledItem:
     prompt = _prompt(row, "instruction", "completions")
     completions = _objects(row, "completions")
     texts = tuple(_filled(row, f"completions[{i}].response", one.get("response")) for i, one in enumerate(completions))
-    aspects = dict.fromkeys(name for one in completions for name in (one.get("annotations") or {}))
+    said = [_object(row, f"completions[{i}].annotations", one.get("annotations")) for i, one in enumerate(completions)]
+    aspects = dict.fromkeys(name for one in said for name in one)
     ratings = {
-        name: tuple(
-            _rating(row, f"completions[{i}].annotations.{name}", one, name) for i, one in enumerate(completions)
-        )
+        name: tuple(_rating(row, f"completions[{i}].annotations.{name}", one.get(name)) for i, one in enumerate(said))
         for name in aspects
     }
-    critique = "\n\n".join(str(one["critique"]) for one in completions if one.get("critique"))
+    remarks = [_remark(row, f"completions[{i}].critique", one.get("critique")) for i, one in enumerate(completions)]
+    critique = "\n\n".join(filter(None, remarks))
     payload: dict[str, Any] = {"ratings": ratings, **({"critique": critique} if critique else {})}
     opinions = (Opinion("likert", annotator, None, payload, "ai"),) if ratings else ()
-    return LabelledItem(prompt, texts, tuple(str(one.get("model") or "") for one in completions), opinions, "likert")
+    sources = tuple(_remark(row, f"completions[{i}].model", one.get("model")) for i, one in enumerate(completions))
+    return LabelledItem(prompt, texts, sources, opinions, "likert")
 
 
-def _rating(row: Row, field: str, completion: Mapping[str, Any], aspect: str) -> int | None:
-    given = (completion.get("annotations") or {}).get(aspect)
+def _rating(row: Row, field: str, given: Any) -> int | None:
     if isinstance(given, list):  # some aspects come with several annotations: the first is the aspect's own
         given = given[0] if given else None
     value = given.get("Rating") if isinstance(given, Mapping) else given
@@ -210,11 +211,12 @@ def _helpsteer2_preference(row: Row, annotator: str) -> LabelledItem:
     if isinstance(single, list) and single:
         for i, one in enumerate(_objects(row, "all_preferences_unprocessed")):
             field = f"all_preferences_unprocessed[{i}].strength"
-            statement = one.get("statement") or one.get("justification_statement") or ""
-            opinions.append(_pair_opinion(row, field, one.get("strength"), f"{annotator}-{i + 1}", str(statement)))
+            statement = one.get("statement") or one.get("justification_statement")
+            said = _remark(row, f"all_preferences_unprocessed[{i}].statement", statement)
+            opinions.append(_pair_opinion(row, field, one.get("strength"), f"{annotator}-{i + 1}", said))
     else:
-        given, statement = row.values["preference_strength"], row.values.get("preference_statement") or ""
-        opinions.append(_pair_opinion(row, "preference_strength", given, annotator, str(statement)))
+        said = _remark(row, "preference_statement", row.values.get("preference_statement"))
+        opinions.append(_pair_opinion(row, "preference_strength", row.values["preference_strength"], annotator, said))
     return LabelledItem(prompt, texts, ("", ""), tuple(opinions), "pairwise")
 
 
@@ -236,7 +238,7 @@ def _openai(row: Row, annotator: str) -> LabelledItem:
         _fail(row, "info", "holds neither prompt, post nor article.")
     text = _filled(row, f"info.{column}", info[column])
     if info.get("title"):
-        text = f"{info['title']}\n\n{text}"
+        text = f"{_filled(row, 'info.title', info['title'])}\n\n{text}"
     summaries = _objects(row, "summaries")
     if len(summaries) != 2:
         _fail(row, "summaries", f"must hold two, not {len(summaries)}.")
@@ -249,7 +251,8 @@ def _openai(row: Row, annotator: str) -> LabelledItem:
     who = _name(row, "worker", row.values.get("worker") or annotator)
     strength = 1 if choice == 0 else -1
     opinion = Opinion("pairwise", who, _ranks(strength), {"strength": strength})
-    return LabelledItem(prompt, texts, tuple(str(one.get("policy") or "") for one in summaries), (opinion,), "pairwise")
+    sources = tuple(_remark(row, f"summaries[{i}].policy", one.get("policy")) for i, one in enumerate(summaries))
+    return LabelledItem(prompt, texts, sources, (opinion,), "pairwise")
 
 
 def _labelstudio(row: Row, annotator: str) -> LabelledItem:
@@ -276,8 +279,7 @@ def _labelstudio_candidates(row: Row, data: Mapping[str, Any], asked: str) -> tu
     if isinstance(data.get("items"), list):
         pairs = [
             (str(one.get("id", i)), _filled(row, f"data.items[{i}].body", one.get("body")))
-            for i, one in enumerate(data["items"])
-            if isinstance(one, Mapping)
+            for i, one in enumerate(_objects_in(row, "data.items", data["items"]))
         ]
     else:
         names = [n for n in data if n != asked and re.fullmatch(r"(answer|response|candidate|text|option)_?\w+", n)]
@@ -293,8 +295,9 @@ def _labelstudio_opinion(row: Row, field: str, one: Mapping[str, Any], ids: Sequ
     who = _name(row, f"{field}.completed_by", name if name is not None else annotator)
     ranks: tuple[int, ...] | None = None
     payload: dict[str, Any] = {}
-    for i, result in enumerate(one.get("result") or ()):
-        where, value = f"{field}.result[{i}].value", result.get("value") or {}
+    for i, result in enumerate(_objects_in(row, f"{field}.result", one.get("result"))):
+        where = f"{field}.result[{i}].value"
+        value = _object(row, where, result.get("value"))
         form = result.get("type")
         if form == "pairwise":
             side = value.get("selected")
@@ -303,7 +306,7 @@ def _labelstudio_opinion(row: Row, field: str, one: Mapping[str, Any], ids: Sequ
             payload["strength"] = 1 if side == "left" else -1
             ranks = _ranks(payload["strength"])
         elif form == "ranker":
-            rankers: dict[str, Any] = dict(value.get("ranker") or {})
+            rankers = _object(row, f"{where}.ranker", value.get("ranker"))
             order = next((list(v) for v in rankers.values() if isinstance(v, list)), [])
             if sorted(map(str, order)) != sorted(ids):
                 _fail(row, f"{where}.ranker", f"must order {listed(ids)}, not {listed(map(str, order))}.")
@@ -316,11 +319,13 @@ def _labelstudio_opinion(row: Row, field: str, one: Mapping[str, Any], ids: Sequ
             payload["ratings"][name] = tuple(values)
         elif form == "textarea":
             said = value.get("text")
-            payload["critique"] = "\n".join(said) if isinstance(said, list) else str(said)
+            lines = said if isinstance(said, list) else [said]
+            payload["critique"] = "\n".join(_remark(row, f"{where}.text", line) for line in lines)
     if ranks is None and "ratings" not in payload:
         _fail(row, f"{field}.result", "holds no pairwise choice, ranker or rating.")
     form = "likert" if ranks is None else "pairwise" if "strength" in payload else "ranking"
-    return Opinion(form, who, ranks, payload, seconds=one.get("lead_time"), created_at=_moment(one.get("created_at")))
+    seconds = _seconds(row, f"{field}.lead_time", one.get("lead_time"))
+    return Opinion(form, who, ranks, payload, seconds=seconds, created_at=_moment(one.get("created_at")))
 
 
 def _argilla(row: Row, annotator: str) -> LabelledItem:
@@ -336,7 +341,7 @@ def _argilla(row: Row, annotator: str) -> LabelledItem:
         _fail(row, "fields", "has a prompt and nothing to judge.")
     texts = tuple(_filled(row, f"fields.{name}", fields[name]) for name in names)
     inner = Row(row.file, row.number, {asked: fields[asked], "id": row.values.get("id")}, row.key)
-    prompt = replace(_prompt(inner, asked), columns=dict(row.values.get("metadata") or {}))
+    prompt = replace(_prompt(inner, asked), columns=as_json(row, _object(row, "metadata", row.values.get("metadata"))))
     by_user: dict[str, dict[str, Any]] = {}
     for user, question, value in _argilla_responses(row, annotator):
         by_user.setdefault(user, {})[question] = value
@@ -353,38 +358,51 @@ def _argilla_responses(row: Row, annotator: str) -> Iterable[tuple[str, str, Any
     responses = row.values.get("responses") or {}
     if isinstance(responses, Mapping):
         for question, given in responses.items():
-            for one in given or ():
+            for i, one in enumerate(_objects_in(row, f"responses.{question}", given)):
                 if one.get("status", "submitted") == "submitted":
-                    yield str(one.get("user_id") or annotator), question, one.get("value")
+                    who = _name(row, f"responses.{question}[{i}].user_id", one.get("user_id") or annotator)
+                    yield who, question, one.get("value")
     else:
-        for one in responses:
+        for i, one in enumerate(_objects_in(row, "responses", responses)):
             if one.get("status", "submitted") == "submitted":
-                for question, value in (one.get("values") or {}).items():
-                    yield str(one.get("user_id") or annotator), question, value.get("value")
+                who = _name(row, f"responses[{i}].user_id", one.get("user_id") or annotator)
+                answers = _object(row, f"responses[{i}].values", one.get("values"))
+                for question, value in answers.items():
+                    yield who, question, _object(row, f"responses[{i}].values.{question}", value).get("value")
 
 
 def _argilla_suggestions(row: Row) -> dict[str, dict[str, Any]]:
     suggestions: Any = row.values.get("suggestions") or {}
     found: dict[str, dict[str, Any]] = {}
     given = (
-        ((question, one) for question, one in suggestions.items())
+        [(question, _object(row, f"suggestions.{question}", one)) for question, one in suggestions.items()]
         if isinstance(suggestions, Mapping)
-        else ((one.get("question_name") or one.get("question"), one) for one in suggestions)
+        else [(_question(row, i, one), one) for i, one in enumerate(_objects_in(row, "suggestions", suggestions))]
     )
     for question, one in given:
-        if isinstance(one, Mapping) and one.get("value") is not None:
-            found.setdefault(str(one.get("agent") or "suggestion"), {})[question] = one["value"]
+        if one.get("value") is not None:
+            agent = _name(row, f"suggestions.{question}.agent", one.get("agent") or "suggestion")
+            found.setdefault(agent, {})[question] = one["value"]
     return found
+
+
+def _question(row: Row, number: int, one: Mapping[str, Any]) -> str:
+    return _name(row, f"suggestions[{number}].question_name", one.get("question_name") or one.get("question"))
 
 
 def _argilla_opinion(row: Row, who: str, whose: str, said: Mapping[str, Any], names: Sequence[str]) -> Opinion:
     ranks: tuple[int, ...] | None = None
     payload: dict[str, Any] = {}
     for question, value in said.items():
-        if isinstance(value, list) and value and (isinstance(value[0], Mapping) or set(value) == set(names)):
-            order = {v["value"]: v["rank"] for v in value if isinstance(v, Mapping)} or {
-                name: 1 + place for place, name in enumerate(value)
-            }
+        if (
+            isinstance(value, list)
+            and value
+            and (isinstance(value[0], Mapping) or sorted(map(str, value)) == sorted(names))
+        ):
+            order: dict[str, Any] = {str(name): 1 + place for place, name in enumerate(value)}
+            if isinstance(value[0], Mapping):
+                ranked = _objects_in(row, f"responses.{question}", value)
+                order = {str(one.get("value")): one.get("rank") for one in ranked}
             if set(order) != set(names):
                 _fail(row, f"responses.{question}", f"must rank {listed(names)}, not {listed(map(str, order))}.")
             ranks = tuple(_whole(row, f"responses.{question}", order[name]) for name in names)
@@ -397,7 +415,8 @@ def _argilla_opinion(row: Row, who: str, whose: str, said: Mapping[str, Any], na
             values[at] = value
             payload["ratings"][name] = tuple(values)
         elif isinstance(value, str):
-            payload["critique"] = "\n\n".join(filter(None, (payload.get("critique"), value)))
+            said_here = _remark(row, f"responses.{question}", value)
+            payload["critique"] = "\n\n".join(filter(None, (payload.get("critique"), said_here)))
         else:
             _fail(row, f"responses.{question}", f"cannot be read: {_shown(value)}.")
     form = "likert" if ranks is None else "pairwise" if "strength" in payload else "ranking"
@@ -416,27 +435,32 @@ def _burnish(row: Row, annotator: str) -> LabelledItem:
     """Our own layout, as `burnish annotate export --format burnish` writes it."""
     values = row.values
     messages = _conversation(row, _turns(row, "messages"), last="user")
-    prompt = Prompt(_name(row, "item_id", values["item_id"]), messages, dict(values.get("columns") or {}))
+    prompt = Prompt(
+        _name(row, "item_id", values["item_id"]), messages, as_json(row, _object(row, "columns", values.get("columns")))
+    )
     texts = _texts(row, "candidates", least=0)
     opinions = []
     for i, one in enumerate(_objects(row, "answers", least=0)):
         known = {"kind", "annotator", "annotator_kind", "ranks", "seconds", "created_at", "presented", "source"}
-        payload = {name: value for name, value in one.items() if name not in known}
-        ranks = one.get("ranks")
+        payload = as_json(row, {name: value for name, value in one.items() if name not in known})
+        ranks, shown_as, count = one.get("ranks"), one.get("presented"), len(texts)
         opinions.append(
             Opinion(
                 str(one.get("kind", "ranking")),
                 _name(row, f"answers[{i}].annotator", one.get("annotator") or annotator),
-                None if ranks is None else tuple(ranks),
+                None if ranks is None else _numbers(row, f"answers[{i}].ranks", ranks, count),
                 payload,
                 str(one.get("annotator_kind", "person")),
-                one.get("seconds"),
+                _seconds(row, f"answers[{i}].seconds", one.get("seconds")),
                 _moment(one.get("created_at")),
-                None if one.get("presented") is None else tuple(one["presented"]),
+                None if shown_as is None else _numbers(row, f"answers[{i}].presented", shown_as, count, least=0),
                 str(one.get("source", "label")),
             )
         )
-    sources = tuple(values.get("sources") or ("",) * len(texts))
+    given = values.get("sources") or [""] * len(texts)
+    if not isinstance(given, list) or len(given) != len(texts):
+        _fail(row, "sources", f"must be a list of {len(texts)} names, one for each candidate.")
+    sources = tuple(_remark(row, f"sources[{i}]", one) for i, one in enumerate(given))
     return LabelledItem(prompt, texts, sources, tuple(opinions), str(values.get("kind") or ""))
 
 
@@ -462,19 +486,63 @@ def _texts(row: Row, column: str, *, least: int) -> tuple[str, ...]:
     value = row.values[column]
     if not isinstance(value, list) or len(value) < least:
         _fail(row, column, f"must be a list of at least {least} texts, not {_shown(value)}.")
-    return tuple(
-        _filled(row, f"{column}[{i}]", one[-1].get("content") if isinstance(one, list) and one else one)
-        for i, one in enumerate(value)
-    )
+    return tuple(_text(row, f"{column}[{i}]", one) for i, one in enumerate(value))
+
+
+def _text(row: Row, field: str, value: Any) -> str:
+    if isinstance(value, list) and value:
+        return _filled(row, f"{field}[-1].content", _object(row, f"{field}[-1]", value[-1]).get("content"))
+    return _filled(row, field, value)
 
 
 def _objects(row: Row, column: str, *, least: int = 1) -> list[Mapping[str, Any]]:
     value = row.values[column]
     if not isinstance(value, list) or len(value) < least:
         _fail(row, column, f"must be a list of at least {least} objects, not {kind(value)}.")
-    for i, one in enumerate(value):
+    return _objects_in(row, column, value)
+
+
+def _objects_in(row: Row, field: str, value: Any) -> list[Mapping[str, Any]]:
+    """A list of objects; none where there is null."""
+    if not isinstance(value, list | None):
+        _fail(row, field, f"must be a list of objects, not {kind(value)}.")
+    for i, one in enumerate(value or ()):
         if not isinstance(one, Mapping):
-            _fail(row, f"{column}[{i}]", f"must be an object, not {kind(one)}.")
+            _fail(row, f"{field}[{i}]", f"must be an object, not {kind(one)}.")
+    return value or []
+
+
+def _object(row: Row, field: str, value: Any) -> Mapping[str, Any]:
+    """An object; an empty one where there is null."""
+    if not isinstance(value, Mapping | None):
+        _fail(row, field, f"must be an object, not {kind(value)}.")
+    return value or {}
+
+
+def _numbers(row: Row, field: str, value: Any, count: int, *, least: int = 1) -> tuple[int, ...]:
+    if not isinstance(value, list) or len(value) != count or any(type(n) is not int or n < least for n in value):
+        _fail(row, field, f"must be a list of {count} whole numbers from {least}, one for each response.")
+    return tuple(value)
+
+
+def _remark(row: Row, field: str, value: Any) -> str:
+    """What was said beside a label, or a name; "" where there is nothing."""
+    if value in (None, ""):
+        return ""
+    if isinstance(value, bool | int | float):
+        return str(value)
+    if not isinstance(value, str):
+        _fail(row, field, f"must be text, not {kind(value)}.")
+    if holds_surrogate(value):
+        _fail(row, field, _HALF)
+    return value
+
+
+def _seconds(row: Row, field: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
+        _fail(row, field, f"must be a number of seconds, not {_shown(value)}.")
     return value
 
 
@@ -492,6 +560,8 @@ def _whole(row: Row, field: str, value: Any) -> int:
 def _name(row: Row, field: str, value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "" or len(str(value)) > 200:
         _fail(row, field, f"must be a name of at most 200 characters, not {_shown(value)}.")
+    if isinstance(value, str) and holds_surrogate(value):
+        _fail(row, field, _HALF)
     return str(value)
 
 
@@ -506,4 +576,5 @@ def _digest(value: Any) -> str:
     import hashlib
     import json
 
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=repr)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
