@@ -21,7 +21,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICK = 0.05  # seconds between two looks at the memory
 _KEPT_ERRORS = 2000
 _CLOCK = os.sysconf("SC_CLK_TCK")
-_PATIENCE = 20.0  # times the limit, in wall clock: a guard, not a measure
+PATIENCE = 20.0  # times the limit, in wall clock: a guard, not a measure
 _LIVE: set[Worker] = set()
 _STARTING = threading.Lock()
 
@@ -168,7 +168,7 @@ class Worker:
     ) -> bytes:
         """Send, then wait for a frame; or, where `end` is the process as a file, for that, whatever else it says."""
         begun = last_look = time.monotonic()
-        deadline, next_look = begun + _PATIENCE * seconds, begun + _TICK
+        deadline, next_look = begun + PATIENCE * seconds, begun + _TICK
         cpu_before = cpu = self._cpu()
         asleep = 0.0
         sending = memoryview(len(frame).to_bytes(4, "big") + frame) if frame is not None else memoryview(b"")
@@ -183,7 +183,7 @@ class Worker:
         while True:
             now = time.monotonic()
             if now >= deadline:
-                raise Ended("timeout", f"no answer within {_PATIENCE * seconds:g} s of wall clock")
+                raise Ended("timeout", f"no answer within {PATIENCE * seconds:g} s of wall clock")
             if now >= next_look:
                 self._watch_memory()
                 before, cpu = cpu, self._cpu()
