@@ -168,6 +168,26 @@ def test_comparisons_that_hang_are_masked_and_cost_those_behind_them_no_time():
         one.close()
 
 
+def test_after_many_time_outs_in_one_call_the_others_have_less_time(monkeypatch):
+    from burnish.rewards import maths
+
+    given: list[float] = []
+    send = maths._Worker.send
+    monkeypatch.setattr(maths, "_UNHURRIED", 1)
+    monkeypatch.setattr(
+        maths._Worker, "send", lambda self, pair, seconds: (given.append(seconds), send(self, pair, seconds))
+    )
+    one = MathsVerifier(timeout=0.6)
+    try:
+        endless = "\\sum_{k=1}^{10^7} \\sin(k)"
+        assert one._ask([(endless, "2+x"), (endless, "3+x"), ("x+1", "1+x")]) == {
+            (endless, "2+x"): "verifier-timeout", (endless, "3+x"): "verifier-timeout", ("x+1", "1+x"): "correct",
+        }  # fmt: skip
+        assert given == pytest.approx([0.6, 0.1, 0.1])
+    finally:
+        one.close()
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -180,6 +180,7 @@ def _same_number(gold: Any, answer: Any, gold_text: str, answer_text: str) -> bo
     places, the other is none, and it is that one rounded."""
     import sympy
 
+    gold, answer = _as_written(gold, gold_text), _as_written(answer, answer_text)
     first, second = gold.doit(), answer.doit()
     if first.is_infinite or second.is_infinite:
         return bool(first == second)
@@ -193,6 +194,13 @@ def _same_number(gold: Any, answer: Any, gold_text: str, answer_text: str) -> bo
     if size == 0 or abs(difference) <= (_RELATIVE if floats else _EXACT) * size:
         return True
     return _rounded(difference, gold_text, answer_text)
+
+
+def _as_written(value: Any, text: str) -> Any:
+    """A plain decimal by all the digits that were written, others as they are."""
+    import sympy
+
+    return sympy.Rational(text.strip()) if _DECIMAL.match(text) else value
 
 
 def _rounded(difference: Any, gold_text: str, answer_text: str) -> bool:
@@ -322,6 +330,14 @@ def _one_sided(relation: Any) -> tuple[Any, str]:
     return (left - right, kind) if kind else (None, "")
 
 
+def worked_out(value: Any) -> Any:
+    """What the grammar left standing (7/3 over 1/3, 1.50) as one exact number: sets are compared by their ends."""
+    import sympy
+
+    done = value.doit()
+    return sympy.nsimplify(done, rational=True) if done.has(sympy.Float) else done
+
+
 def _same_set(gold: Any, answer: Any) -> bool:
     """An inequality in one variable and the interval that solves it: x < 3 and (-oo, 3)."""
     import sympy
@@ -341,7 +357,7 @@ def _same_set(gold: Any, answer: Any) -> bool:
         return None
 
     try:
-        first, second = as_set(gold), as_set(answer)
+        first, second = as_set(worked_out(gold)), as_set(worked_out(answer))
     except (NotImplementedError, AttributeError, TypeError, ValueError):
         return False
     if first is None or second is None:

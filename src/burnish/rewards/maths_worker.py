@@ -15,9 +15,9 @@ import signal
 import sys
 from typing import Any
 
-from burnish.rewards.expressions import Unreadable, exercise, parse, same, same_interval_union
+from burnish.rewards.expressions import Unreadable, exercise, parse, same, same_interval_union, worked_out
 from burnish.rewards.forms import read_form, same_form
-from burnish.rewards.numbers import equal, read_number
+from burnish.rewards.numbers import equal, plainly, read_number
 from burnish.rewards.structures import Structure, read_structure
 
 _BASE = re.compile(r"^([0-9A-Fa-f]+)\s*_\{?(?:\\?text\s?\{)?(\d+)\}?$")
@@ -59,6 +59,7 @@ def _same(gold: str, answer: str, depth: int, *, shortcut: bool = True) -> bool:
     numbers = read_number(gold), read_number(answer)
     if numbers[0] is not None and numbers[1] is not None:
         return equal(numbers[0], numbers[1])
+    gold, answer = (plainly(text, number) for text, number in zip((gold, answer), numbers, strict=True))
     forms = read_form(gold), read_form(answer)
     if forms[0] is not None or forms[1] is not None:
         return forms[0] is not None and forms[1] is not None and same_form(forms[0], forms[1])
@@ -180,12 +181,13 @@ def _tuple_as_list(a: Structure, b: Structure, depth: int) -> bool:
 def _pieces(structure: Structure, *, gold: bool) -> list[tuple[Any, Any, str]]:
     """The intervals of a union as (end, end, brackets); a set inside is not known here."""
     read = _gold if gold else parse
-    pieces = []
+    pieces: list[tuple[Any, Any, str]] = []
     for part in structure.parts if structure.shape == "union" else (None,):
         one = structure if part is None else read_structure(part)
         if one is None or one.shape != "interval":
             raise _GoldUnreadable("no interval") if gold else Unreadable("no interval")
-        pieces.append((read(one.parts[0]), read(one.parts[1]), one.marks))
+        low, high = (worked_out(read(end)) for end in one.parts)
+        pieces.append((low, high, one.marks))
     return pieces
 
 

@@ -18,6 +18,7 @@ from fractions import Fraction
 from burnish.rewards.cleaning import LONGEST
 
 _FEWEST_PLACES = 4
+_MOST_BITS = 3000  # of a number that is handed on
 
 _UNITS: dict[str, tuple[str, Fraction]] = {}
 
@@ -197,6 +198,20 @@ def equal(a: Number, b: Number) -> bool:
         as_share = Number(share.value / 100, places=None if share.places is None else share.places + 2)
         return _same(as_share, plain) or (abs(share.value) > 1 and plain.unit is None and share.value == plain.value)
     return _same(a, b)
+
+
+def plainly(text: str, number: Number | None) -> str:
+    """A text whose number was read, as a grammar of expressions reads it too: "2 1/5", "4.2 × 10^-3", "7/2 apples", "0.(6)"
+    as fraction or decimal; x = in front stays. Without a number, with a per cent sign, a known unit or too many digits: the text."""
+    if number is None or number.percent or number.unit is not None or number.value.numerator.bit_length() > _MOST_BITS:
+        return text
+    name, mark, _ = text.rpartition("=")
+    top, bottom = number.value.numerator, number.value.denominator
+    if number.places is None or 10**number.places % bottom:
+        return f"{name}{mark}{top}" + (f"/{bottom}" if bottom > 1 else "")
+    digits = str(abs(top) * (10**number.places // bottom)).rjust(number.places + 1, "0")
+    cut = len(digits) - number.places
+    return f"{name}{mark}{'-' * (top < 0)}{digits[:cut]}" + (f".{digits[cut:]}" if number.places else "")
 
 
 def without_units(gold: str, answer: str) -> tuple[str, str]:
