@@ -199,3 +199,28 @@ def test_from_rows_to_rewards(verifier: CodeReward) -> None:
     assert [r.verdicts["code"] for r in rewards] == ["correct", "wrong", "correct", "unparsed", "infrastructure"]
     assert [r.value for r in rewards[:4]] == [1.0, 0.0, 1.0, 0.0]
     assert [r.counted for r in rewards] == [True, True, True, True, False]
+
+
+NINE = {"input_output": '{"inputs": ["3"], "outputs": ["9"]}'}
+
+
+@pytest.mark.parametrize(
+    ("answer", "columns"),
+    [
+        (fenced("print(int(input()) ** 2)\nexit()"), NINE),
+        ("1. The program:\n\n   ```python\n   print(int(input()) ** 2)\n   ```\n", NINE),
+        ("- ```python\n  print(int(input()) ** 2)\n  ```\n", NINE),
+        (
+            fenced("def less(a, b):\n    return a - b"),
+            {"input_output": '{"inputs": [[5, 2]], "outputs": [[3]], "fn_name": "less"}'},
+        ),
+        (
+            fenced("def less(a, b):\n    return a - b") + "\nFor example:\n```python\nprint(less(5, 2))\n```\n",
+            {"test_list": ["assert less(5, 2) == 3"]},
+        ),
+    ],
+)
+def test_right_programs_as_models_write_them_pass(verifier: CodeReward, answer: str, columns: dict[str, Any]) -> None:
+    wrong = answer.replace("** 2", "** 3").replace("a - b", "b - a")
+    judged = verifier.judge([answer, wrong], **{name: [value] * 2 for name, value in columns.items()})
+    assert [one.verdict for one in judged] == ["correct", "wrong"]
