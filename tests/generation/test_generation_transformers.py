@@ -111,6 +111,21 @@ def test_sampler_and_trainer_agree_with_an_adapter_and_follow_its_weights():
     torch.testing.assert_close(view.logprobs(batch, temperature=0.8).logprobs_P, sampler, atol=1e-4, rtol=1e-4)
 
 
+def test_sequences_end_where_longrope_would_turn_their_first_tokens_otherwise():
+    rope = {
+        "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0, 1.5], "long_factor": [3.0, 9.0],
+        "original_max_position_embeddings": 14, "partial_rotary_factor": 0.5,
+    }  # fmt: skip
+    backbone = families.random_backbone("phi3", rope_parameters=rope, original_max_position_embeddings=14)
+    view, prompt = View(backbone), PROMPTS[0]
+    assert (backbone.turned_alike, backbone.context) == (14, 256)
+    (completion,) = _engine(backbone).generate([Request(prompt, 1)], SamplingParams(10, min_new_tokens=10))
+    trained = view.logprobs(Batch((TokenSequence(prompt, completion.tokens),))).logprobs_P.detach()
+    torch.testing.assert_close(trained, torch.tensor(completion.model_logprobs), atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="need 15 tokens; the model's context is 14"):
+        _engine(backbone).generate([Request(prompt, 1)], SamplingParams(11))
+
+
 def test_both_logprobs_are_what_their_names_say():
     backbone = families.random_backbone("smollm3")
     params = SamplingParams(12, temperature=0.7, top_k=20, top_p=0.9, min_p=0.01, repetition_penalty=1.2)

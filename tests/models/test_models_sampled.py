@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from burnish.generation.native import _ACTIVATIONS
-from burnish.models.sampled import NATIVE_ACTIVATIONS, why_not_native, window_of
+from burnish.models.sampled import NATIVE_ACTIVATIONS, turned_alike, why_not_native, window_of
 from burnish.models.supported import SUPPORTED
 
 
@@ -50,3 +50,22 @@ def test_a_window_counts_where_a_layer_has_it():
     assert window_of({"sliding_window": 8, "layer_types": ["full_attention"]}) is None
     assert window_of({"sliding_window": 8, "layer_types": ["full_attention", "sliding_attention"]}) == 8
     assert window_of({"sliding_window": None}) is None
+
+
+LONG = {"rope_type": "longrope", "original_max_position_embeddings": 4096}
+
+
+@pytest.mark.parametrize(
+    ("rope", "tokens"),
+    [
+        (None, None),
+        ({"rope_type": "default"}, None),
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096}, None),
+        ({"rope_type": "dynamic", "factor": 2.0}, None),  # changes beyond the context alone
+        (LONG, 4096),
+        ({"rope_type": "longrope"}, 8192),
+        ({"full_attention": LONG, "sliding_attention": {"rope_type": "default"}}, 4096),
+    ],
+)
+def test_tokens_are_turned_alike_up_to_the_original_context(rope: dict[str, Any] | None, tokens: int | None):
+    assert turned_alike({"rope_parameters": rope, "max_position_embeddings": 8192}) == tokens

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import families
 from burnish.config.sections import Sampling
 from burnish.data.curriculum import PromptSource
 from burnish.environments.base import Step
@@ -80,3 +81,19 @@ def test_episodes_of_one_prompt_are_different_too(tiny: Backbone):
     found = _tokens(sampler.generate([prompt, prompt, _prompt("b"), prompt], samples=2))
     assert len(set(found)) == 8
     assert found == _tokens(sampler.generate([prompt, prompt, _prompt("b"), prompt], samples=2))
+
+
+def test_a_longrope_model_is_sampled_to_its_original_context_and_it_is_said():
+    rope = {
+        "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0, 1.5], "long_factor": [3.0, 9.0],
+        "original_max_position_embeddings": 64, "partial_rotary_factor": 0.5,
+    }  # fmt: skip
+    backbone = families.random_backbone("phi3", rope_parameters=rope, original_max_position_embeddings=64)
+    lines: list[str] = []
+    sampling = Sampling(max_new_tokens=20)
+    LocalSampler(View(backbone), sampling, seed=0, max_length=64, purpose="test", say=lines.append)
+    assert not [line for line in lines if "longrope" in line and "sampled up to" in line]
+    sampler = LocalSampler(View(backbone), sampling, seed=0, max_length=65, purpose="test", say=lines.append)
+    assert any("up to 64 tokens, not 65" in line for line in lines)
+    for rollout in sampler.generate([_prompt("a")], samples=2):
+        assert len(rollout.prompt_tokens) + len(rollout.completion.tokens) <= 64

@@ -67,7 +67,7 @@ class TransformersEngine:
             return []
         if self._view is None:
             raise RuntimeError("the engine sleeps: load weights first")
-        sequences = in_flight(requests, params, context=self._view.backbone.context)
+        sequences = in_flight(requests, params, context=self._view.backbone.turned_alike)
         done: list[Completion | None] = [None] * len(requests)
         activate(self._view.backbone, self._view.adapter)
         with _cached_attention(self._view.backbone.model):

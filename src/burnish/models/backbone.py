@@ -21,6 +21,7 @@ from burnish.models.loading.load import load_model
 from burnish.models.loading.weights import finite, refuse_not_finite
 from burnish.models.matmul import use_fast_exact_matmul
 from burnish.models.precision import multiply_in_bfloat16
+from burnish.models.sampled import turned_alike
 from burnish.models.supported import ModelType, model_type
 from burnish.models.unpacked import run_in_rows
 
@@ -84,6 +85,15 @@ class Backbone:
         return int(self.config.max_position_embeddings)
 
     @property
+    def turned_alike(self) -> int:
+        """Tokens up to which a sequence can grow without its first tokens being turned otherwise: the longest sampled."""
+        rope = {
+            "rope_parameters": getattr(self.config, "rope_parameters", None),
+            "max_position_embeddings": self.context,
+        }
+        return min(self.context, turned_alike(rope) or self.context)
+
+    @property
     def window(self) -> int | None:
         """Tokens that a layer with a sliding window sees; None where every layer sees the whole sequence."""
         window = getattr(self.config, "sliding_window", None)
@@ -135,11 +145,10 @@ class Backbone:
 
     def _changes_frequencies(self, layout: Layout) -> bool:
         """Whether a sequence of the layout is beyond the length from which all its positions, the prompt's as well, are
-        turned by other frequencies (longrope: Ding et al., arXiv:2402.13753)."""
-        settings = getattr(self.config, "rope_parameters", None) or {}
-        if settings.get("rope_type") != "longrope" or not len(layout.positions_T):
+        turned by other frequencies."""
+        if self.turned_alike == self.context or not len(layout.positions_T):
             return False
-        return int(layout.positions_T.max()) >= settings["original_max_position_embeddings"]
+        return int(layout.positions_T.max()) >= self.turned_alike
 
     def recompute_layers(self, on: bool) -> None:
         """Keep only each layer's input for the backward pass and run the layer again there (Chen et al., arXiv:1604.06174).

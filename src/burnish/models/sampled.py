@@ -53,6 +53,29 @@ def window_of(config: Mapping[str, Any]) -> int | None:
     return window if kinds is None or "sliding_attention" in kinds else None
 
 
+def turned_alike(config: Mapping[str, Any]) -> int | None:
+    """Tokens up to which positions are turned by the same frequencies, however long a sequence becomes; None: always.
+
+    A longer one is turned by others from its first token on (longrope: Ding et al., arXiv:2402.13753), so that what was
+    written before it became so long is not what is trained. `config` is as transformers completes it. Frequencies of type
+    `dynamic` change beyond the context alone, where no sequence comes.
+    """
+    lengths = [
+        int(part.get("original_max_position_embeddings") or config["max_position_embeddings"])
+        for part in _ropes(config)
+        if (part.get("rope_type") or part.get("type")) == "longrope"
+    ]
+    return min(lengths, default=None)
+
+
+def shorter_notice(longest: int, asked: int) -> str:
+    """One line for the person watching: sequences are sampled up to `longest` tokens, not up to `asked`."""
+    return (
+        f"sequences are sampled up to {longest} tokens, not {asked}: beyond, this model's rotary embedding (longrope) "
+        "turns every token otherwise, and what is trained would not be what was sampled"
+    )
+
+
 def fallback_notice(reason: str) -> str:
     """One line for the person watching a run or a plan."""
     return (
@@ -62,9 +85,13 @@ def fallback_notice(reason: str) -> str:
 
 
 def _rope_kinds(config: Mapping[str, Any]) -> list[str]:
-    """The types of rotary embedding; one for each kind of layer where they differ."""
+    """The types of rotary embedding."""
+    return [str(part.get("rope_type") or part.get("type")) for part in _ropes(config)]
+
+
+def _ropes(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The settings of the rotary embedding; one for each kind of layer where they differ."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(rope, Mapping):
         return []
-    parts = [part for part in rope.values() if isinstance(part, Mapping)] or [rope]
-    return [str(part.get("rope_type") or part.get("type")) for part in parts]
+    return [part for part in rope.values() if isinstance(part, Mapping)] or [rope]

@@ -262,7 +262,7 @@ def _rooms(plan: Plan) -> None:
     from burnish.data.render import TooLong, render_prompt
 
     _, tokenizer = plan.model
-    longest = min(plan.context.recipe.model.max_length, plan.shape.context)
+    longest = min(plan.context.recipe.model.max_length, plan.shape.longest_sampled)
     prompts = plan.context.prompts
     for key, sampling in plan.sampling():
         room = longest - sampling.max_new_tokens

@@ -13,6 +13,7 @@ from burnish.generation.base import Request, SamplingParams, request_seed
 from burnish.generation.engine import make_engine
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
+from burnish.models.sampled import shorter_notice
 from burnish.pipeline.context import Context
 from burnish.pipeline.lengths import render_rows
 from burnish.records import Prompt, Rollout
@@ -42,7 +43,7 @@ def fitting(
 
 def _room(max_length: int, backbone: Backbone, sampling: Sampling) -> int:
     """How many tokens a prompt may have."""
-    return min(max_length, backbone.context) - sampling.max_new_tokens
+    return min(max_length, backbone.turned_alike) - sampling.max_new_tokens
 
 
 def end_tokens_of(backbone: Backbone) -> tuple[int, ...]:
@@ -82,7 +83,9 @@ class LocalSampler:
     ) -> None:
         self._tokenizer = view.backbone.tokenizer
         end_tokens = frozenset(end_tokens_of(view.backbone))
-        longest = min(max_length, view.backbone.context)
+        longest = min(max_length, view.backbone.turned_alike)
+        if longest < min(max_length, view.backbone.context):
+            say(shorter_notice(longest, min(max_length, view.backbone.context)))
         self._engine = make_engine(view, end_tokens=end_tokens, products=sampling.products, longest=longest, say=say)
         self._params = SamplingParams(
             max_new_tokens=sampling.max_new_tokens,

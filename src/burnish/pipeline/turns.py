@@ -94,7 +94,7 @@ class ConversationSampler(LocalSampler):
     ) -> None:
         super().__init__(view, sampling, seed=seed, max_length=max_length, purpose=purpose, say=say)
         self._make, self._turns = make, max_turns
-        self._longest = min(max_length, view.backbone.context)
+        self._longest = min(max_length, view.backbone.turned_alike)
 
     def generate(
         self,

@@ -10,7 +10,7 @@ from typing import Any
 from burnish.errors import UserError
 from burnish.models.loading.folder import read_json_object
 from burnish.models.outline import Outline, outline
-from burnish.models.sampled import why_not_native
+from burnish.models.sampled import turned_alike, why_not_native
 
 _SIZES = (
     "num_attention_heads",
@@ -141,6 +141,12 @@ class ModelShape:
         if self.counted is not None:
             return rank * self.counted.adapted
         return self.layers * rank * sum(a + b for a, b in self.linears)
+
+    @property
+    def longest_sampled(self) -> int:
+        """Tokens of the longest sequence that the model is sampled to."""
+        alike = None if self.counted is None else turned_alike(self.counted.settings)
+        return min(self.context, alike or self.context)
 
     @property
     def cache_per_token(self) -> int:
