@@ -129,7 +129,7 @@ def _stage_command(
             from burnish.pipeline.run import stages_with
 
             name = _load(None, changes).name
-            stages = stages_with(runs, out if out is not None else Path("runs") / name)
+            stages = stages_with(runs, Path(out) if out is not None else Path("runs") / name)
             changes.append(f"stages=[{', '.join(stages)}]")
         loaded = _load(config, changes)
         if choice is not None:
