@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from burnish.evaluation.report import closing_rows, render_report, verdict, warnings
-from burnish.evaluation.summary import compare, costs, duration
+from burnish.evaluation.summary import compare, costs, duration, in_text
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 
@@ -331,3 +331,12 @@ def test_a_difference_is_told_as_more_less_or_none(data, difference, text):
     for row in data["evaluate"]["comparisons"]:
         row["difference"] = {**dict(zip(("value", "low", "high"), difference, strict=True)), "n": 120}
     assert text in spoken(" ".join(verdict(data).details))
+
+
+def test_a_policy_of_any_name_is_a_noun_in_a_sentence():
+    assert [in_text(name) for name in ("base", "sft", "grpo", "mine")] == [
+        "base model",
+        "SFT policy",
+        "GRPO policy",
+        "mine policy",
+    ]

@@ -86,6 +86,19 @@ def test_an_unfinished_run_keeps_the_labels_it_began_with(place: Path, tmp_path:
     assert len(after.groups) == len(before.groups)
 
 
+@pytest.mark.parametrize(
+    "content",
+    ["", '{"dropped": {}', "[]", "{}", '{"groups": 3}', '{"groups": [{}], "dropped": {}, "demonstrations": []}'],
+)
+def test_damaged_labels_of_an_unfinished_run_are_one_line(place: Path, tmp_path: Path, content: str):
+    (tmp_path / "reward").mkdir()
+    (tmp_path / "reward" / "begun.json").write_text("{}")
+    (tmp_path / "labels.json").write_text(content)
+    with pytest.raises(UserError, match=r"labels\.json: this file is .*Remove it") as refused:
+        stored_labels(Data(store=str(place), project="helpful"), tmp_path)
+    assert "\n" not in str(refused.value)
+
+
 def test_the_reward_model_is_trained_anew_when_answers_came_in_and_sft_is_not(place: Path, tmp_path: Path):
     recipe, said = _recipe(place, tmp_path), []
     monday = run(recipe, out=tmp_path / "monday", memory_check=False)

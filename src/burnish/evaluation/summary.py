@@ -268,8 +268,10 @@ def model_name(name: str) -> str:
 
 
 def in_text(name: str) -> str:
-    """The same in the middle of a sentence."""
-    return "base model" if name == "base" else model_name(name)
+    """The same in the middle of a sentence, where a name alone would be no noun."""
+    if name == "base":
+        return "base model"
+    return model_name(name) if name in NAMES else f"{name} policy"
 
 
 def contests(data: ReportData) -> list[tuple[str, str]]:

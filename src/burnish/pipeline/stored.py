@@ -12,7 +12,7 @@ from burnish.atomic import write_text
 from burnish.config.schema import Data
 from burnish.data.preferences import informative, merge_by_prompt
 from burnish.errors import UserError
-from burnish.jsonio import dumps
+from burnish.jsonio import dumps, read_object
 from burnish.records import Comparison, Demonstration, PreferenceGroup, Prompt
 from burnish.runs.manifest import fingerprint
 
@@ -35,7 +35,12 @@ def stored_labels(data: Data, folder: Path) -> StoredLabels:
     """
     frozen = folder / "labels.json"
     if frozen.is_file() and _unfinished(folder):
-        return _from_json(json.loads(frozen.read_text()))
+        hint = f"Remove it and the unfinished stages of {folder}, and run again."
+        kept = read_object(frozen, hint=hint)
+        try:
+            return _from_json(kept)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise UserError("this file is damaged: it holds no labels.", file=frozen, hint=hint) from error
     # Through text, so that what is hashed and trained on is what a frozen file would give back.
     return _from_json(json.loads(json.dumps(_read(data), default=str)))
 
