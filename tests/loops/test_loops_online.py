@@ -158,14 +158,14 @@ class LowBytes:
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("grpo", {}), ("grpo", {"loss": "cispo", "kl_estimator": "k2", "clip_high": 4.0}), ("dapo", {}), ("rloo", {}), ("reinforce++", {}),
-        ("gspo", {}), ("ppo", {}),
+        ("grpo", {"beta": 0.001}), ("grpo", {"beta": 0.001, "loss": "cispo", "kl_estimator": "k2", "clip_high": 4.0}), ("dapo", {}),
+        ("rloo", {"beta": 0.001}), ("reinforce++", {"beta": 0.001}), ("gspo", {}), ("ppo", {"beta": 0.001}),
     ],
 )  # fmt: skip
 def test_it_learns_what_it_is_paid_for(name: str, changes: dict[str, object], tmp_path: Path):
     """From a quarter to most of the tokens in a dozen small steps, from a random model."""
     config = Online(
-        algorithm={"name": name, "beta": 0.001, "overlong": "none", **changes}, steps=12, prompts_per_step=4, responses_per_prompt=8,
+        algorithm={"name": name, "overlong": "none", **changes}, steps=12, prompts_per_step=4, responses_per_prompt=8,
         sampling={"max_new_tokens": 4}, optimiser={"learning_rate": 1e-2, "schedule": "constant", "warmup": 0.0},
         critic_learning_rate=1e-2, checkpoint={"every": 1000}, pass_at=0.99,
     )  # fmt: skip
