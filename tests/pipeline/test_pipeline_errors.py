@@ -145,3 +145,9 @@ def test_a_report_of_a_run_that_has_hardly_begun(options: list[str], tmp_path: P
     assert closing_table(out)
     with pytest.raises(UserError, match="holds no run"):
         gather(tmp_path)
+
+
+def test_data_that_does_not_ship_is_named_with_what_does(tmp_path: Path):
+    recipe = burnish.load(Path(__file__).parents[2] / "recipes" / "tiny.yaml", "data.demonstrations=builtin:nope")
+    with pytest.raises(UserError, match="builtin:nope: no such data ships with Burnish; there are builtin:quickstart/"):
+        burnish.run(recipe, out=tmp_path / "run")

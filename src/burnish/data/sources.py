@@ -134,7 +134,7 @@ def open_source(ref: str | Path, *, splits: Sequence[str] | None = None) -> Port
         rows = lambda: (Row(text, number, values, f"{text}:{number}") for number, values in made())  # noqa: E731
         return Portions(text, (Portion(None, rows),), small=True)
     if text.startswith(BUILTIN):
-        shipped, key = _builtin(text), text.removeprefix(BUILTIN)
+        shipped, key = builtin_file(text), text.removeprefix(BUILTIN)
         return Portions(text, (Portion(None, lambda: _rows_of(shipped, name=text, key=key)),), small=True)
     path = _expanded(ref)
     if exists(path):
@@ -185,7 +185,7 @@ def _of_column(ref: str, split: str, rows: Iterator[Row]) -> Iterator[Row]:
         raise UserError(f'no row has the split "{split}"; there are {listed(sorted(found))}.', file=ref, field="split")
 
 
-def _builtin(ref: str) -> Traversable:
+def builtin_file(ref: str) -> Traversable:
     """The shipped file behind a reference such as `builtin:quickstart/demonstrations`."""
     shipped = resources.files("burnish") / "data"
     folders = sorted((entry for entry in shipped.iterdir() if entry.is_dir()), key=lambda folder: folder.name)

@@ -17,7 +17,7 @@ from burnish.config.needs import require_sources
 from burnish.config.rewards import PythonReward
 from burnish.config.schema import Recipe
 from burnish.config.yaml_file import dump_yaml
-from burnish.data.sources import local_files
+from burnish.data.sources import builtin_file, local_files
 from burnish.errors import UserError
 from burnish.models.device import peak_gb, reset_peak
 from burnish.pipeline import preflight
@@ -364,7 +364,7 @@ def _source_hash(source: Any) -> Any:
     if isinstance(source, dict):
         return [_source_hash(source[name]) for name in ("source", "heldout")]
     if source.startswith("builtin:"):
-        return file_hash(_PACKAGE / "data" / f"{source.removeprefix('builtin:')}.jsonl")
+        return file_hash(Path(str(builtin_file(source))))
     files = local_files(source)
     if files is None:
         return source
