@@ -49,6 +49,29 @@ def test_a_start_that_failed_while_loading_binds_nothing(data: Path):
     assert (out / "sft" / "stage.json").is_file()
 
 
+def test_a_local_model_that_changes_between_two_starts_is_told(data: Path):
+    model = data / "model"
+    tiny_model().save_pretrained(model)
+    tiny_tokenizer().save_pretrained(model)
+    recipe = burnish.load(None, *_sft(data), f"model.name={model}")
+    out = burnish.run(recipe, out=data / "run", memory_check=False)
+    (model / "README.md").write_text("no part of the model")
+    (model / "config.json").write_bytes((model / "config.json").read_bytes())  # touched, and the same
+    burnish.run(recipe, out=out, memory_check=False)
+    weights = model / "model.safetensors"
+    before = weights.read_bytes()
+    for file, content in (
+        (weights, before[:-1] + bytes([before[-1] ^ 1])),
+        (model / "chat_template.jinja", b"{{ 1 }}"),
+    ):
+        kept = file.read_bytes() if file.exists() else None
+        file.write_bytes(content)
+        with pytest.raises(UserError, match=r"the contents of model\.name changed\)"):
+            burnish.run(recipe, out=out, memory_check=False)
+        file.unlink() if kept is None else file.write_bytes(kept)
+    burnish.run(recipe, out=out, memory_check=False)
+
+
 def test_a_stage_with_steps_still_binds_and_a_lost_record_is_told(data: Path):
     recipe = burnish.load(None, *_sft(data), "model.name=tiny")
     out = burnish.run(recipe, out=data / "run", memory_check=False)

@@ -106,7 +106,7 @@ def resolve(reference: str, *, say: Callable[[str], None] = lambda _: None) -> M
             adapters.append(folder)
         if holds_weights(folder):
             break
-        name = _base_of(folder)
+        name = base_of(folder)
     own = [*adapters, *([folder] if folder is not None else [])]
     tokenizer = next((place for place in own if holds_tokenizer(place)), folder)
     return ModelSource(folder, tuple(reversed(adapters)), tokenizer, card)
@@ -129,7 +129,7 @@ def _find(name: str, adapters: list[Path], say: Callable[[str], None]) -> tuple[
 def _locate(name: str, say: Callable[[str], None]) -> tuple[Path | None, ModelCard | None]:
     if name == TINY:
         return None, None
-    folder = Path(name).expanduser() if _could_be_path(name) else None
+    folder = Path(name).expanduser() if could_be_path(name) else None
     if folder is not None and folder.is_dir():
         return _checked_folder(folder), read_card(folder)
     if folder is not None and folder.exists():
@@ -142,7 +142,7 @@ def _locate(name: str, say: Callable[[str], None]) -> tuple[Path | None, ModelCa
     raise UserError(f'model "{name}" is neither a folder, nor a hub id (owner/name), nor one of: {known}.')
 
 
-def _could_be_path(name: str) -> bool:
+def could_be_path(name: str) -> bool:
     """Whether the system takes the text for a path at all (not empty, too long, or of a user who is unknown)."""
     try:
         return bool(name) and Path(name).expanduser().exists()
@@ -180,7 +180,7 @@ def _same_adapter(one: Path, other: Path) -> bool:
     return all(file.is_file() for file in files) and _sha256(files[0]) == _sha256(files[1])
 
 
-def _base_of(folder: Path) -> str:
+def base_of(folder: Path) -> str:
     """The model that an adapter was trained on: a reference, or a path from here or from the adapter's own folder."""
     base = read_json_object(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
@@ -190,13 +190,13 @@ def _base_of(folder: Path) -> str:
             hint="Write the base model's folder or hub id into it.",
         )
     beside = folder / base
-    return str(beside) if not _could_be_path(base) and _could_be_path(str(beside)) and beside.is_dir() else base
+    return str(beside) if not could_be_path(base) and could_be_path(str(beside)) and beside.is_dir() else base
 
 
 def is_hub_id(reference: str) -> bool:
     """Whether a reference that is no folder here reads as owner/name."""
     looks = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", reference) is not None
-    return looks and not _could_be_path(reference)
+    return looks and not could_be_path(reference)
 
 
 def read_card(folder: Path) -> ModelCard | None:

@@ -22,11 +22,13 @@ from burnish.data.prompts import opening
 from burnish.data.sources import Row
 from burnish.errors import UserError
 from burnish.jsonio import undefined_as_null
+from burnish.models.contents import local_files
 from burnish.models.device import resolve
 from burnish.models.precision import NAMES
 from burnish.pipeline.chat_settings import settle
 from burnish.pipeline.stored import StoredLabels, stored_labels
 from burnish.records import Demonstration, Message, PreferenceGroup, Prompt
+from burnish.runs.contents import contents_hash
 from burnish.runs.metrics import Writer, make_writers
 from burnish.trainers.loop import Progress
 
@@ -77,6 +79,12 @@ class Context:
         """A reference to the SFT stage's model; the pretrained model's if the recipe has no SFT stage."""
         path = self.stage("sft") / "model"
         return str(path.resolve()) if path.is_dir() else self.recipe.model.name
+
+    @cached_property
+    def model_contents(self) -> dict[str, dict[str, str]]:
+        """What stands in the recipe's model, as a hash that a fingerprint is made of; nothing for what is no folder here."""
+        files = local_files(self.recipe.model.name)
+        return {"contents": {"name": contents_hash(files, known=self.folder / "known_files.json")}} if files else {}
 
     @cached_property
     def device(self) -> torch.device:

@@ -317,7 +317,7 @@ def _inputs(context: Context, stage: str) -> dict[str, Any]:
     iterated = stage == "preference" and recipe.preference.rounds > 1
     return {
         "seed": recipe.seed,
-        "model": config["model"] | _template_hash(recipe),
+        "model": config["model"] | _template_hash(recipe) | context.model_contents,
         "data": data,
         **{name: config[name] for name in (*_SECTIONS[stage], *(("collect", "taste") if iterated else ()))},
         "code": {

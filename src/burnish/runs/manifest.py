@@ -23,7 +23,12 @@ from burnish.system import peak_memory, total_memory, trim_heap, try_lock
 _ABSENT: Any = object()
 _SEAL = "seal"
 _HASH = re.compile(r"[0-9a-f]{64}")
-_STANDS_FOR = {"data.hashes.": "the contents of data.", "code.": "the code of ", "after.": "the stage "}
+_STANDS_FOR = {
+    "data.hashes.": "the contents of data.",
+    "model.contents.": "the contents of model.",
+    "code.": "the code of ",
+    "after.": "the stage ",
+}
 _PACKAGES = ("burnish", "torch", "transformers", "tokenizers", "peft", "numpy", "safetensors")
 
 
@@ -109,8 +114,8 @@ def release_memory() -> None:
 def explain_difference(old: Mapping[str, Any], new: Mapping[str, Any], *, at: str = "") -> list[str]:
     """One line for each leaf that differs: "ppo.clip: 0.2 -> 0.3".
 
-    A leaf that is a hash says only that it changed, and under `data.hashes`, `code` and `after` is named as what it
-    stands for: "the contents of data.prompts changed", "the code of trainers changed", "the stage sft changed".
+    A leaf that is a hash says only that it changed, and under `data.hashes`, `model.contents`, `code` and `after` is named as
+    what it stands for: "the contents of data.prompts changed", "the code of trainers changed", "the stage sft changed".
     """
     lines: list[str] = []
     for key in dict.fromkeys((*old, *new)):
