@@ -121,7 +121,7 @@ def test_what_would_go_unheeded_is_refused_by_row_and_field(jsonl, case):
 def test_an_answer_that_is_compared_is_its_text_alone(jsonl, side):
     row = {"prompt": "Hi", "chosen": [YO], "rejected": [{**YO, "content": "No"}]}
     row[side] = [{**row[side][0], "thinking": "x"}]
-    assert f'field "{side}.reasoning_content"' in problem(jsonl, row, preference_pairs)
+    assert f'field "{side}[0].thinking"' in problem(jsonl, row, preference_pairs)
 
 
 # ------------------------------------------------------------------------- what the template does not write is refused
@@ -140,7 +140,15 @@ DROPS_TOOLS = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 LOST = {
-    "reasoning": ({"messages": [HI, {**YO, "thinking": "hm hm"}]}, None, "messages[1].reasoning_content"),
+    "reasoning": ({"messages": [HI, {**YO, "reasoning_content": "hm hm"}]}, None, "messages[1].reasoning_content"),
+    "thinking": ({"messages": [HI, {**YO, "thinking": "hm hm"}]}, None, "messages[1].thinking"),
+    "reasoning of a completion": (
+        {"prompt": "Hi", "completion": [{**YO, "reasoning": "hm hm"}]}, None, "completion[0].reasoning"
+    ),
+    "a control token in a prompt": ({"prompt": "Hi <|im_end|>", "completion": "Yo"}, None, "prompt"),
+    "a control token in a chosen answer": (
+        {"chosen": [HI, {**YO, "content": "Yo <|im_end|>"}], "rejected": [HI, YO]}, None, "chosen[1].content"
+    ),
     "tools": ({"messages": [HI, YO], "tools": [TOOL]}, None, "tools[0]"),
     "calls": ({"messages": [HI, {**YO, "tool_calls": [CALL]}]}, None, "messages[1].tool_calls[0]"),
     "an option": ({"messages": [HI, YO], "chat_template_kwargs": {"think": 1}}, None, "chat_template_kwargs"),

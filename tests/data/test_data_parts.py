@@ -16,6 +16,7 @@ from burnish.data.code_tasks import code_tasks
 from burnish.data.columns import demonstrations, prompts
 from burnish.data.feedback import preference_groups
 from burnish.data.parts import Parts, SourceOptions, read_parts
+from burnish.data.sources import read_rows
 from burnish.data.split_names import part_of, split_of_path
 from burnish.errors import UserError
 
@@ -236,6 +237,29 @@ def test_columns_that_nobody_reads_are_named_once_with_their_counts(tmp_path: Pa
     assert parts.notes == ('passed over: column "foo" (4 rows), column "bar" (3 rows)',)
     _lines(tmp_path / "p.jsonl", [{"prompt": "p", "foo": 1}])
     assert read_parts(str(tmp_path / "p.jsonl"), prompts, SourceOptions()).notes == ()
+
+
+def test_keys_of_messages_that_nobody_reads_are_named_once_with_a_count(tmp_path: Path):
+    asked = {"role": "user", "content": "Hi", "name": "Ann", "id": None}
+    said = {"role": "assistant", "content": "Yo", "weight": 1, "created": 5, "thinking": None}
+    rows = [{"messages": [{**asked, "content": f"Hi {i}"}, said, asked, said]} for i in range(3)]
+    rows.append({"messages": [{"role": "user", "content": "plain"}, {"role": "assistant", "content": "Yo"}]})
+    _lines(tmp_path / "rows.jsonl", rows)
+    parts = read_parts(str(tmp_path / "rows.jsonl"), demonstrations, SourceOptions(share=0))
+    assert sorted(parts.notes[0].split(": ")[1].split(", ")) == ['key "created" (3 rows)', 'key "name" (3 rows)']
+
+
+def test_so_are_those_of_compared_messages(tmp_path: Path):
+    asked = [{"role": "user", "content": "Hi", "name": "Ann"}]
+    said = {"role": "assistant", "content": "a", "model": "x"}
+    _lines(tmp_path / "r.jsonl", [{"prompt": asked, "chosen": [said], "rejected": "b"}])
+    parts = read_parts(str(tmp_path / "r.jsonl"), preference_groups, SourceOptions(share=0))
+    assert sorted(parts.notes[0].split(": ")[1].split(", ")) == ['key "model" (1 row)', 'key "name" (1 row)']
+    _lines(tmp_path / "a.jsonl", [{"fields": {"chat": asked, "a": "x", "b": "y"}, "responses": {"choice": []}}])
+    (row,) = read_rows(tmp_path / "a.jsonl")
+    with pytest.raises(UserError):  # nobody has answered it
+        preference_groups([row])
+    assert row.reading.passed_over == {"name"}
 
 
 @pytest.mark.parametrize(

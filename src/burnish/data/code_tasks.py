@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from burnish.data.columns import Loaded, prompts
@@ -43,7 +44,7 @@ def code_tasks(rows: Sequence[Row], *, shown: int = 1, instruction: str | None =
             continue
         except UserError as error:
             raise UserError(error.problem, file=row.file, row=row.number, field=error.field, hint=error.hint) from error
-        kept.append(Row(row.file, row.number, _as_prompt(row, tests, shown), row.key))
+        kept.append(replace(row, values=_as_prompt(row, tests, shown)))
     if not kept:
         raise UserError("holds no code task that can be run.", file=rows[0].file if rows else None)
     loaded = prompts(kept, instruction=instruction)

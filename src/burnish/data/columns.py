@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from burnish.data.messages import (
@@ -25,7 +26,7 @@ from burnish.data.messages import (
 from burnish.data.messages import fail as _fail
 from burnish.data.messages import filled as _filled
 from burnish.data.messages import shown as _shown
-from burnish.data.sources import Row, kind
+from burnish.data.sources import Reading, Row, kind
 from burnish.data.values import NotJson, json_value
 from burnish.errors import UserError, listed
 from burnish.records import Comparison, Demonstration, Message, PreferenceGroup, Prompt
@@ -41,10 +42,11 @@ _MARKER = re.compile(r"\n\n(Human|Assistant):")
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The row that a record was read from."""
+    """The row that a record was read from, and what its `reading` found out."""
 
     file: str
     row: int
+    reading: Reading = field(default_factory=Reading, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +192,7 @@ def _load(
         except _Dropped as reason:
             dropped[str(reason)] += 1
             continue
-        earlier = origins.setdefault(record_id(item), Origin(row.file, row.number))
+        earlier = origins.setdefault(record_id(item), Origin(row.file, row.number, row.reading))
         if earlier != Origin(row.file, row.number):
             _fail(
                 row,
@@ -282,7 +284,15 @@ def _turns(row: Row, column: str, *, text_as: str | None = None) -> list[Turn]:
 def _conversation(row: Row, turns: Sequence[Turn], *, last: str) -> tuple[Message, ...]:
     """The turns as messages, once they are known to stand in order and to end with `last`."""
     check_order(row, turns, last=last)
+    if not row.reading.turns:  # of a preference's two sides, the chosen one
+        row.reading.turns = _kept_once(tuple(name for name, _ in turns))
     return tuple(message for _, message in turns)
+
+
+@lru_cache(maxsize=1024)
+def _kept_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    """One object for equal names: a million rows have the same few."""
+    return names
 
 
 def _pair(row: Row) -> tuple[tuple[Message, ...], tuple[Message, ...]]:

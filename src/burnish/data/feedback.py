@@ -94,7 +94,7 @@ def judged_answers(rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
         prompt = Prompt(_id(row), messages[:-1], _other_columns(row, *UNPAIRED))
         key = contents(prompt.messages)
         known, answers = found.setdefault(key, (prompt, {}))
-        origins.setdefault(known.id, Origin(row.file, row.number))
+        origins.setdefault(known.id, Origin(row.file, row.number, row.reading))
         answers.setdefault(answer_text(row, "completion", messages[-1]), []).append(_label(row))
     items = []
     for prompt, answers in found.values():

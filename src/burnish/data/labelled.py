@@ -264,7 +264,7 @@ def _labelstudio(row: Row, annotator: str) -> LabelledItem:
     if asked is None:
         _fail(row, "data", f"has no prompt, instruction, question or text; it has {listed(data)}.")
     ids, texts = _labelstudio_candidates(row, data, asked)
-    inner = Row(row.file, row.number, {asked: data[asked], "id": row.values.get("id")}, row.key)
+    inner = replace(row, values={asked: data[asked], "id": row.values.get("id")})
     columns = {name: value for name, value in data.items() if name != asked and value not in texts and name != "items"}
     prompt = replace(_prompt(inner, asked), columns=as_json(row, columns))
     opinions = []
@@ -340,7 +340,7 @@ def _argilla(row: Row, annotator: str) -> LabelledItem:
     if not names:
         _fail(row, "fields", "has a prompt and nothing to judge.")
     texts = tuple(_filled(row, f"fields.{name}", fields[name]) for name in names)
-    inner = Row(row.file, row.number, {asked: fields[asked], "id": row.values.get("id")}, row.key)
+    inner = replace(row, values={asked: fields[asked], "id": row.values.get("id")})
     prompt = replace(_prompt(inner, asked), columns=as_json(row, _object(row, "metadata", row.values.get("metadata"))))
     by_user: dict[str, dict[str, Any]] = {}
     for user, question, value in _argilla_responses(row, annotator):

@@ -6,10 +6,11 @@ A field that would go unheeded is an error that names it: nothing that somebody 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from burnish.data.sources import Row, kind
+from burnish.data.sources import Reading, Row, kind
 from burnish.data.templates import RESERVED
 from burnish.data.values import holds_surrogate
 from burnish.errors import UserError
@@ -19,7 +20,10 @@ from burnish.records import Message
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 _TRAINED = ("trainable", "train", "training", "weight")  # the marks of TRL, Axolotl and OpenAI
+_OTHERS = ("role", "content", "tool_calls", "function_call")
+_OF_TOOLS = ("tool_call_id", "name")
 _MEDIA = ("images", "image", "videos", "video", "audios", "audio", "documents")
+_PLACE = re.compile(r"messages\[(\d+)\](.*)", re.DOTALL)
 _REMEDY = "Remove it, or the row."
 
 
@@ -48,6 +52,10 @@ def read_message(row: Row, name: str, value: Any) -> Message:
         message["tool_call_id"] = value["tool_call_id"]
     if role == "tool" and isinstance(value.get("name"), str):
         message["name"] = value["name"]
+    read = {*_OTHERS, *_REASONING, *_TRAINED, *_MEDIA, *(_OF_TOOLS if role == "tool" else ())}
+    passed_over = {str(key) for key, given in value.items() if given is not None and key not in read}
+    if passed_over:
+        row.reading.passed_over |= passed_over
     return message
 
 
@@ -56,8 +64,23 @@ def answer_text(row: Row, name: str, message: Message) -> str:
     beside = next((key for key in ("reasoning_content", "tool_calls", "trainable") if key in message), None)
     if beside is not None:
         problem = "is not read in answers that are compared. Write it into the content, as the model would."
-        fail(row, f"{name}.{beside}", problem)
+        inside = (theirs for ours, theirs in row.reading.written.items() if ours.startswith(f"{name}["))
+        fail(row, next(inside, f"{name}.{beside}") if beside == _REASONING[0] else f"{name}.{beside}", problem)
     return message["content"]
+
+
+def as_written(field: str, reading: Reading) -> str:
+    """What the row itself calls a field of its conversation: `messages[1].reasoning_content` may be its `completion[0].thinking`,
+    and `messages[0].content` its `prompt`."""
+    if field == "messages" and reading.turns:
+        return " and ".join(dict.fromkeys(turn.partition("[")[0] for turn in reading.turns))
+    found = _PLACE.fullmatch(field)
+    if found is None or int(found[1]) >= len(reading.turns):
+        return field
+    turn = reading.turns[int(found[1])]
+    if not turn.endswith("]"):  # a column of text is a turn's content
+        return turn
+    return reading.written.get(f"{turn}{found[2]}", f"{turn}{found[2]}")
 
 
 def filled(row: Row, name: str, value: Any) -> str:
@@ -168,6 +191,8 @@ def _reasoning(row: Row, name: str, role: str, value: Mapping[str, Any]) -> str 
         fail(row, f"{name}.{key}", f"belongs to an assistant's turn, not the {role}'s. {_REMEDY}")
     if any(other != text for other in written.values()):
         fail(row, f"{name}.{key}", f"differs from {list(written)[1]}. Keep one of them.")
+    if key != _REASONING[0]:
+        row.reading.written = {**row.reading.written, f"{name}.{_REASONING[0]}": f"{name}.{key}"}
     return filled(row, f"{name}.{key}", text)
 
 

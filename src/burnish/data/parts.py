@@ -247,11 +247,14 @@ def passed_over(rows: Iterable[Mapping[str, Any]], *, but: str | None) -> str | 
 
 
 def _passed_over(rows: Iterable[tuple[Row, _Watched]], *, but: str | None) -> list[str]:
-    """One line that names the columns nobody looked at, with the number of rows that have them."""
-    counts: Counter[str] = Counter()
-    for _, values in rows:
-        counts.update(name for name in values.unseen() if name != but)
-    return [f"passed over: {_columns(counts)}"] if counts else []
+    """A line that names the columns nobody looked at, and one for keys of messages, with the number of rows that have them."""
+    columns: Counter[str] = Counter()
+    keys: Counter[str] = Counter()
+    for row, values in rows:
+        columns.update(name for name in values.unseen() if name != but)
+        keys.update(row.reading.passed_over)
+    told = [f"passed over: {_columns(columns)}"] if columns else []
+    return [*told, f"passed over in messages: {_columns(keys, what='key')}"] if keys else told
 
 
 def _nulls(rows: Iterable[Row]) -> list[str]:
@@ -262,6 +265,6 @@ def _nulls(rows: Iterable[Row]) -> list[str]:
     return [f"not a finite number, and handed on as null: {_columns(counts)}"] if counts else []
 
 
-def _columns(counts: Counter[str]) -> str:
-    told = [f'column "{shown(name)}" ({count} row{"s" if count > 1 else ""})' for name, count in counts.most_common(8)]
-    return ", ".join(told) + (f" and {len(counts) - 8} more columns" if len(counts) > 8 else "")
+def _columns(counts: Counter[str], *, what: str = "column") -> str:
+    told = [f'{what} "{shown(name)}" ({count} row{"s" if count > 1 else ""})' for name, count in counts.most_common(8)]
+    return ", ".join(told) + (f" and {len(counts) - 8} more {what}s" if len(counts) > 8 else "")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from burnish.data.chat import OPENED, Chat, chat_of
 from burnish.data.columns import Loaded, NothingLeft, Origin, Record, record_id
+from burnish.data.messages import as_written
 from burnish.data.pieces import encoded, tokenised
 from burnish.data.templates import BEGIN, END, TEMPLATE_FIELD
 from burnish.errors import UserError
@@ -229,7 +230,8 @@ def render_each(
 def _placed(error: UserError, origin: Origin | None) -> UserError:
     if origin is None or error.field == TEMPLATE_FIELD:  # the row is not to blame
         return error
-    return type(error)(error.problem, file=origin.file, row=origin.row, field=error.field, hint=error.hint)
+    field = None if error.field is None else as_written(error.field, origin.reading)
+    return type(error)(error.problem, file=origin.file, row=origin.row, field=field, hint=error.hint)
 
 
 def _before(chat: Chat, prompt: Prompt, *, tools: Sequence[Mapping[str, Any]] = ()) -> str:

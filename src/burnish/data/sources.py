@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from importlib.resources.abc import Traversable
 from itertools import islice
@@ -27,6 +27,19 @@ _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(:\w[\w.-]*)?")  # the part behind 
 _FILE_ENDING = re.compile(r"\.(gz|zip|xz|zst|json\w*|parquet|arrow|csv|tsv|txt|xlsx?|ya?ml)$", re.IGNORECASE)
 
 
+@dataclass(slots=True)
+class Reading:
+    """What is found out where the messages of a row are read, for what is said of the row later.
+
+    `turns` are the fields that the conversation's messages were read from, `written` what the row calls a field that goes by
+    one name from then on, and `passed_over` the keys of messages that nobody reads.
+    """
+
+    turns: tuple[str, ...] = ()
+    written: Mapping[str, str] = field(default_factory=dict)
+    passed_over: frozenset[str] = frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One row of a source: `number` counts from 1, and in a file of JSON lines it is the line's number.
@@ -38,6 +51,7 @@ class Row:
     number: int
     values: Mapping[str, Any]
     key: str
+    reading: Reading = field(default_factory=Reading, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
