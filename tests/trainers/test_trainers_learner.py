@@ -10,6 +10,9 @@ import torch
 
 from burnish.batch import Batch, TokenSequence
 from burnish.config.schema import Optimiser, Ppo, RewardModel
+from burnish.generation.base import Request, SamplingParams
+from burnish.generation.native import NativeEngine
+from burnish.models import int8
 from burnish.models.adapters import LoraSpec, add_adapter
 from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.heads import ScalarHead
@@ -50,6 +53,38 @@ def test_layers_run_again_give_the_same_gradient(lora: bool):
         gradients.append([p.grad for p in learner.view.parameters().values()])
     for kept, again in zip(*gradients, strict=True):
         assert torch.equal(kept, again)
+
+
+def _train(view: View) -> None:
+    """Two large steps."""
+    learner = Learner(view, Optimiser(learning_rate=0.02, warmup=0.0), total_steps=2)
+    batch = Batch(SEQUENCES)
+    for _ in range(2):
+        learner.update([partial(nll_term, view, batch, denominator=batch.trained_tokens)])
+
+
+def test_a_step_shows_in_the_version_of_every_weight(tiny: Backbone):
+    """By which others know that what they made of a weight is out of date."""
+    view = View(tiny)
+    before = {name: (p._version, p.detach().clone()) for name, p in view.parameters().items()}
+    _train(view)
+    for name, parameter in view.parameters().items():
+        version, weight = before[name]
+        assert not torch.equal(parameter, weight)
+        assert parameter._version > version
+
+
+@pytest.mark.skipif(not int8.available(), reason="no 8-bit products here")
+def test_an_8_bit_engine_follows_a_head_that_is_trained(tiny: Backbone):
+    view = View(tiny)
+    engine = NativeEngine(view, end_tokens=frozenset({256}), products=torch.int8)
+    _train(view)
+    engine.load(view, version=1)
+    requests = [Request((258, 40 + k), k) for k in range(8)]
+    completions = engine.generate(requests, SamplingParams(12))
+    rows = (TokenSequence(r.prompt_tokens, c.tokens) for r, c in zip(requests, completions, strict=True))
+    sampler = torch.tensor([x for c in completions for x in c.sampler_logprobs])
+    assert float((view.logprobs(Batch(tuple(rows))).logprobs_P - sampler).detach().abs().mean()) < 0.1
 
 
 def _assert_same_gradient(whole, cut) -> None:

@@ -94,6 +94,8 @@ class Learner:
             for group in self._optimiser.param_groups:
                 group["lr"] = rate
             self._optimiser.step()
+            # torch's fused optimisers write without saying so; what is made of a weight and kept is known by its version.
+            torch.autograd.graph.increment_version(self._parameters)
             self._skipped_in_a_row = 0
         else:
             self._skip()
