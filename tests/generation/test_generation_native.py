@@ -30,7 +30,7 @@ from burnish.data.columns import prompts as load_prompts
 from burnish.data.sources import read_rows
 from burnish.generation.base import Request, SamplingParams, request_seed
 from burnish.generation.native import NativeEngine
-from burnish.models import packed_attention
+from burnish.models import int8, packed_attention
 from burnish.models.adapters import LoraSpec, add_adapter
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
@@ -143,6 +143,8 @@ def test_sampler_and_trainer_agree_with_an_adapter(tiny: Backbone):
 
 @pytest.mark.parametrize("products", [None, torch.int8])
 def test_an_engine_that_slept_writes_what_it_would_have_written(tiny: Backbone, products: torch.dtype | None):
+    if products == torch.int8 and not int8.available():
+        pytest.skip("no 8-bit products here")
     engine = NativeEngine(View(tiny), end_tokens=frozenset({256}), products=products)
     requests = [Request(p, i) for i, p in enumerate(PROMPTS)]
     awake = engine.generate(requests, SamplingParams(12))

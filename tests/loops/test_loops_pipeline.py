@@ -251,7 +251,7 @@ def test_bfloat16_products_and_truncated_rollouts_are_corrected(recipe_file: Pat
 
 def test_eight_bit_rollouts_are_corrected(recipe_file: Path, tmp_path: Path):
     if not int8.available():
-        pytest.skip("this torch has no 8-bit products")
+        pytest.skip("no 8-bit products here")
     recipe = burnish.load(recipe_file, "ppo.sampling.products=int8", "ppo.steps=2", "stages=[sft,collect,reward,ppo]")
     rows = read_metrics(burnish.run(recipe, out=tmp_path / "eight") / "ppo" / "metrics.jsonl")
     assert all(row["sampler_gap_mean"] > 0 and row["importance_mean"] > 0 for row in rows)
@@ -262,7 +262,7 @@ def test_auto_means_eight_bits_where_the_processor_is_fast_at_them(
     recipe_file: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: bool
 ):
     if fast and not int8.available():
-        pytest.skip("this torch has no 8-bit products")
+        pytest.skip("no 8-bit products here")
     monkeypatch.setattr(int8, "fast_here", lambda: fast)
     recipe = burnish.load(recipe_file, "ppo.sampling.products=auto", "ppo.steps=1", "stages=[sft,collect,reward,ppo]")
     (row,) = read_metrics(burnish.run(recipe, out=tmp_path / "auto", fork=finished) / "ppo" / "metrics.jsonl")

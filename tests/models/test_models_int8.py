@@ -15,7 +15,7 @@ from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.int8 import Int8Matrix
 from burnish.models.roles import View
 
-pytestmark = pytest.mark.skipif(not int8.available(), reason="this torch has no 8-bit products")
+pytestmark = pytest.mark.skipif(not int8.available(), reason="no 8-bit products here")
 REQUESTS = [Request(tuple([258, *range(40, 40 + 3 + k % 5)]), request_seed(k)) for k in range(12)]
 
 
@@ -64,9 +64,28 @@ def test_rows_and_columns_of_zeros_give_zeros():
 
 
 def test_where_there_are_no_such_products_it_says_so(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(int8, "available", lambda: False)
-    with pytest.raises(UserError, match=r"8-bit products on cpu.*products: model"):
+    with pytest.raises(UserError, match=r"no 8-bit products here: .*the model is on meta.*sampling\.products to auto"):
+        Int8Matrix.of(torch.randn(4, 4, device="meta"))
+    monkeypatch.setattr(int8, "lacking", lambda: "a reason")
+    with pytest.raises(UserError, match="no 8-bit products here: a reason"):
         Int8Matrix.of(torch.randn(4, 4))
+
+
+def test_a_processor_that_sums_pairs_in_16_bits_is_found_out(monkeypatch: pytest.MonkeyPatch):
+    """What oneDNN does without VNNI units: two products at a time, of bytes without sign and bytes with, saturated."""
+    assert int8.lacking() is None
+    weights: list[torch.Tensor] = []
+
+    def saturating(x_MK: torch.Tensor, packed: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+        products = x_MK.int()[:, None] * weights[-1].int()
+        pairs = products.unflatten(-1, (-1, 2)).sum(-1).clamp(-(2**15), 2**15 - 1)
+        return (pairs.sum(-1) - 128 * weights[-1].int().sum(-1)).float()
+
+    monkeypatch.setattr(int8, "_prepack", lambda weight: weights.append(weight) or weight)
+    monkeypatch.setattr(int8, "_multiply", saturating)
+    assert "VNNI" in str(int8.lacking.__wrapped__())
+    monkeypatch.setattr(int8, "_multiply", lambda *_: torch.ops.onednn.no_such_operator())
+    assert "torch" in str(int8.lacking.__wrapped__())
 
 
 def test_the_same_request_gives_the_same_tokens_in_any_company(tiny: Backbone):

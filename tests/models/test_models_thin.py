@@ -26,7 +26,7 @@ def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
     """(makes a matrix of a weight [K, N] and a norm, how far it may be off)."""
     if request.param == "int8":
         if not int8.available():
-            pytest.skip("this torch has no 8-bit products")
+            pytest.skip("no 8-bit products here")
         peaks = _draw(K, seed=5).abs() + 0.1
         return lambda weight, norm: Int8Matrix.of(weight.T, peaks, norm), 0.03
     count = {"whole": 1, "pieces": 4, "bfloat16": 1}[request.param]
@@ -94,7 +94,7 @@ def test_pieces_are_even_and_not_too_narrow(monkeypatch: pytest.MonkeyPatch):
 
 def test_with_8_bits_a_row_gives_the_same_bits_in_any_company():
     if not int8.available():
-        pytest.skip("this torch has no 8-bit products")
+        pytest.skip("no 8-bit products here")
     x = _draw(33, K)
     matrix = Int8Matrix.of(_draw(N, K, seed=3), _draw(K, seed=5).abs() + 0.1, _norm())
     together = matrix.added(torch.ones(33, N), x)

@@ -10,6 +10,7 @@ import pytest
 import burnish
 import families
 from burnish.errors import UserError
+from burnish.models import int8
 
 ONLINE = ["stages=[sft,online]", "online.steps=1"]
 
@@ -66,6 +67,16 @@ def test_it_is_refused_before_anything_is_trained(options: list[str], tmp_path: 
     assert not (tmp_path / "run" / "sft").exists()
 
 
+def test_products_that_the_processor_lacks_are_refused_before_anything_is_trained(
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(int8, "lacking", lambda: "a reason")
+    settings = ["stages=[sft,evaluate]", "evaluate.sampling.products=int8"]
+    with pytest.raises(UserError, match="no 8-bit products here: a reason"):
+        burnish.run(burnish.load(None, *options, *settings), out=tmp_path / "run", memory_check=False)
+    assert not (tmp_path / "run" / "sft").exists()
+
+
 def test_what_will_work_is_let_through(options: list[str], tmp_path: Path):
     from burnish.pipeline.context import Context
     from burnish.pipeline.preflight import check
@@ -108,11 +119,12 @@ def test_only_the_stages_that_are_wanted_are_looked_at(options: list[str], tmp_p
 
 @pytest.mark.parametrize(("max_length", "refused"), [(41, True), (40, False)])
 def test_eight_bits_and_a_window_that_sequences_outgrow(
-    options: list[str], tmp_path: Path, max_length: int, refused: bool
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_length: int, refused: bool
 ):
     from burnish.pipeline import preflight
     from burnish.pipeline.context import Context
 
+    monkeypatch.setattr(int8, "lacking", lambda: None)  # of the window alone, whatever this processor has
     model = families.save_random_model("mistral", tmp_path / "model", sliding_window=40)
     recipe = burnish.load(
         None, *options, f"model.name={model}", "stages=[sft,evaluate]", f"model.max_length={max_length}",

@@ -83,6 +83,14 @@ def test_a_gpu_is_not_offered_products_that_it_does_not_have():
     assert settings_that_fit(_recipe(), SEVEN, DATA, almost, stages=["evaluate"]) is None
 
 
+def test_a_cpu_is_not_offered_products_that_it_does_not_have():
+    peak = make_plan(_recipe(), SEVEN, DATA, CPU, stages=["evaluate"]).peak
+    for has in (True, False):
+        almost = Machine("a CPU", peak - 1e8, 400e9, 20e9, int8=has)
+        changes = settings_that_fit(_recipe(), SEVEN, DATA, almost, stages=["evaluate"])
+        assert any("products=int8" in change for change in changes or ()) == has
+
+
 def test_seven_billion_parameters_on_gpus():
     """16-bit weights, float32 masters and moments: 18 bytes a trained weight with its gradient, spread over the devices."""
     eight = Machine("8 GPUs", 80e9, 990e12, 3350e9, devices=8, weight_bytes=2, is_cpu=False)

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import typer
 
 from burnish.errors import UserError
-from burnish.models.int8 import fast_here as int8_is_fast
+from burnish.models import int8
 from burnish.models.sources import ALIASES, cache_root, cached_models, verify
 from burnish.planning.machine import bfloat16_speed, this_machine
 from burnish.runs.manifest import environment
@@ -48,11 +48,7 @@ def examine() -> int:
     for gpu in _gpus():
         _line(True, "gpu", gpu)
     _line(True, "bfloat16", _bfloat16())
-    _line(
-        True,
-        "int8",
-        "fast here: ppo.sampling.products=int8" if int8_is_fast() else "slow on this processor: keep the model's own",
-    )
+    _line(True, "int8", _int8())
     missing += _sandboxes()
     for name in _EXTRAS:
         here = find_spec(name) is not None
@@ -132,6 +128,15 @@ def _bfloat16() -> str:
     speed = bfloat16_speed()
     advice = "use model.products=bfloat16" if speed > 1.2 else "keep float32 for training"
     return f"{speed:.1f} times the speed of float32 in training's products: {advice}"
+
+
+def _int8() -> str:
+    reason = int8.lacking()
+    if reason is not None:
+        return f"none here: {reason}"
+    return (
+        "fast here: ppo.sampling.products=int8" if int8.fast_here() else "slow on this processor: keep the model's own"
+    )
 
 
 def _line(ok: bool, name: str, value: object) -> None:

@@ -27,7 +27,8 @@ def make_engine(
     """The engine for a role. Where it is not the native one, `say` is told why and what it costs.
 
     `products` is the precision of the matrices: the model's own, 8 bits, or whichever of them is faster here; the model's
-    own without the native engine. `longest`, where known, is how many tokens a prompt and its completion may have. Raises UserError if 8 bits are asked for by name and there is no engine that has them.
+    own without the native engine. `longest`, where known, is how many tokens a prompt and its completion may have. Raises UserError
+    if 8 bits are asked for by name and there is no engine that has them, or no processor.
     """
     reason = missing_feature(view.backbone, longest=longest)
     if reason is None:

@@ -47,12 +47,8 @@ class Int8Matrix:
     def of(cls, weight_NK: Tensor, peaks_K: Tensor | None = None, norm: Norm | None = None) -> Int8Matrix:
         """Round `weight_NK` (out, in); `peaks_K` are the largest absolute values that its input channels are known to have.
 
-        Raises UserError where this torch or device has no such products."""
-        if weight_NK.device.type != "cpu" or not available():
-            raise UserError(
-                f"there are no 8-bit products on {weight_NK.device.type} in this torch.",
-                hint="Set sampling.products: model.",
-            )
+        Raises UserError where this device, processor or torch has no such products."""
+        check(weight_NK.device)
         inverse_K = None
         if peaks_K is not None:
             smooth_K = (peaks_K.clamp(min=_SMALL) / weight_NK.abs().amax(dim=0).float().clamp(min=_SMALL)).sqrt()
@@ -100,16 +96,37 @@ class Int8Matrix:
 
 
 @lru_cache(maxsize=1)
-def available() -> bool:
-    """Whether this torch has the operators, which are its own compiler's and may change, and they say what they should."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randint(0, 256, (3, 16), generator=generator, dtype=torch.uint8)
-    w = torch.randint(-127, 128, (8, 16), generator=generator, dtype=torch.int8)
+def lacking() -> str | None:
+    """What keeps this processor from such products, as the end of a sentence; None where their sums are exact.
+
+    torch's operators are its own compiler's and may change. A processor without VNNI units adds two products of bytes up in
+    16 bits, which saturate where both are large: one that sums wrongly is found by summing the largest.
+    """
+    x = torch.tensor([[255] * 16, [0] * 16, [255, 1] * 8], dtype=torch.uint8)
+    w = torch.tensor([[127] * 16, [-127] * 16, [127, -127] * 8, [64, -3] * 8], dtype=torch.int8).repeat(2, 1)
     try:
         found = _multiply(x, _prepack(w), torch.ones(8), torch.zeros(8, dtype=torch.int32))
     except (AttributeError, RuntimeError, TypeError, NotImplementedError):
-        return False
-    return torch.equal(found, ((x.int() - _ZERO) @ w.int().T).float())
+        return "this torch has no operators for them"
+    if torch.equal(found, ((x.int() - _ZERO) @ w.int().T).float()):
+        return None
+    return "this processor has no units for them (VNNI), and without those their sums are wrong"
+
+
+def available() -> bool:
+    """Whether this processor, with this torch, has such products."""
+    return lacking() is None
+
+
+def check(device: torch.device) -> None:
+    """Raise UserError where there are no such products on `device`."""
+    reason = lacking() if device.type == "cpu" else f"they are a CPU's, and the model is on {device.type}"
+    if reason is not None:
+        raise UserError(
+            f"there are no 8-bit products here: {reason}.",
+            field="sampling.products",
+            hint="Set sampling.products to auto or model.",
+        )
 
 
 @lru_cache(maxsize=1)

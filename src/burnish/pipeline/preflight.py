@@ -249,12 +249,16 @@ def _trackers(plan: Plan) -> None:
 
 
 def _engines(plan: Plan) -> None:
-    """Eight-bit products are asked for by name only where there is an engine that has them."""
+    """Eight-bit products are asked for by name only where there is an engine that has them, and a processor."""
     from burnish.generation.engine import no_int8
+    from burnish.models import int8
 
     for _, sampling in plan.sampling():
-        if sampling.products == "int8" and plan.shape.fallback is not None:
+        if sampling.products != "int8":
+            continue
+        if plan.shape.fallback is not None:
             raise no_int8(plan.shape.fallback)
+        int8.check(plan.context.device)
 
 
 def _rooms(plan: Plan) -> None:

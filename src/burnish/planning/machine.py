@@ -28,7 +28,8 @@ class Machine:
         bandwidth: bytes read from memory per second.
         devices: how many there are.
         weight_bytes: of one weight; less than 4 where the optimiser keeps a float32 copy besides.
-        is_cpu: whether it is a CPU: its allocator has holes, and it multiplies bytes.
+        is_cpu: whether it is a CPU: its allocator has holes, and it may multiply bytes.
+        int8: whether it does, where it is a CPU.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Machine:
     devices: int = 1
     weight_bytes: int = 4
     is_cpu: bool = True
+    int8: bool = True
 
 
 def free_memory() -> float:
@@ -70,6 +72,7 @@ def this_machine(device: torch.device | None = None, *, products: str = "float32
     `products`, and a sum over 256 MB. A CPU's is measured in float32 always: what runs there plans with the slower of the two."""
     import torch
 
+    from burnish.models.int8 import available
     from burnish.models.matmul import use_fast_exact_matmul
 
     device = torch.device("cpu") if device is None else device
@@ -87,7 +90,7 @@ def this_machine(device: torch.device | None = None, *, products: str = "float32
         bandwidth = wide.nbytes / _best(wide.sum, seconds, device)
     del a, b, wide
     if is_cpu:
-        return Machine(f"this CPU, {torch.get_num_threads()} threads", memory, flops, bandwidth)
+        return Machine(f"this CPU, {torch.get_num_threads()} threads", memory, flops, bandwidth, int8=available())
     torch.cuda.empty_cache()  # it would count as the first stage's
     name = f"{torch.cuda.get_device_name(device)} ({device}), {products}"
     return Machine(name, memory, flops, bandwidth, is_cpu=False)

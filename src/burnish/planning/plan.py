@@ -107,7 +107,8 @@ def settings_that_fit(
     recipe: Recipe, shape: ModelShape, data: DataSize, machine: Machine, *, stages: Sequence[str] | None = None
 ) -> tuple[str, ...] | None:
     """The mildest changes to the recipe with which it fits the machine's memory; None if none of them is enough."""
-    narrowing = machine.is_cpu and shape.fallback is None  # 8-bit products are the native engine's, on CPUs
+    # 8-bit products are the native engine's, on CPUs that sum them exactly.
+    narrowing = machine.is_cpu and machine.int8 and shape.fallback is None
     for changes in _milder(recipe, narrowing=narrowing):
         changed = _changed(recipe, changes)
         if make_plan(changed, shape, data, machine, stages=stages).peak <= machine.memory:
