@@ -14,7 +14,7 @@ from burnish._version import __version__
 from burnish.errors import UserError
 
 if TYPE_CHECKING:
-    from burnish.config.schema import Recipe
+    from burnish.config.recipe import Recipe
 
 __all__ = ["UserError", "__version__", "load", "run"]
 
@@ -24,8 +24,7 @@ def load(path: str | Path | None = None, *overrides: str) -> Recipe:
 
     Raises UserError naming the file and row, or the override, and what would be right.
     """
-    from burnish.config.load import load_config
-    from burnish.config.schema import Recipe
+    from burnish.config.recipe_file import load_recipe
 
     if not isinstance(path, str | Path | None):
         raise UserError(f"a recipe is named by its path, not by {type(path).__name__}.", hint="Give text or a Path.")
@@ -33,12 +32,12 @@ def load(path: str | Path | None = None, *overrides: str) -> Recipe:
         if not isinstance(override, str):
             hint = 'Write "dotted.key=value", each as an argument of its own.'
             raise UserError(f"an override is text, not {type(override).__name__}.", hint=hint)
-    return load_config(Recipe, None if path is None else Path(path), overrides)
+    return load_recipe(None if path is None else Path(path), overrides)
 
 
 def run(recipe: Recipe, **options: Any) -> Path:
     """Run a recipe, or a part of it; see `burnish.pipeline.run.run` for the options. Returns the run's folder."""
-    from burnish.config.schema import Recipe
+    from burnish.config.recipe import Recipe
 
     if not isinstance(recipe, Recipe):
         hint = "Write burnish.run(burnish.load(PATH))."

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
+from burnish.config.graph import graph_of
 from burnish.config.schema import Sampling
 from burnish.data.render import quotable
 from burnish.errors import UserError
@@ -19,7 +20,6 @@ from burnish.models.backbone import load_backbone
 from burnish.models.device import AUTO, resolve
 from burnish.models.roles import View
 from burnish.pipeline.chat_settings import settle_as_in_its_run
-from burnish.pipeline.context import Context
 from burnish.pipeline.report import read_run
 from burnish.pipeline.sampling import LocalSampler
 from burnish.records import Message, Prompt
@@ -47,9 +47,10 @@ def model_of(reference: str) -> str:
     """A model reference; a run's folder stands for its policy, or else its SFT model."""
     folder = Path(reference)
     if (folder / "recipe.yaml").is_file():
-        trained = Context(read_run(folder)[0], folder).trained
+        policies = [node.name for node in graph_of(read_run(folder)[0]) if node.makes == "Policy"]
+        trained = [folder / name / "model" for name in policies if (folder / name / "model").is_dir()]
         if trained:
-            return str(list(trained.values())[-1])
+            return str(trained[-1])
         raise UserError("this run has no trained model yet.", file=folder, hint="Run its recipe first.")
     return reference
 

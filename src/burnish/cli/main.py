@@ -29,8 +29,8 @@ models = typer.Typer(
     rich_markup_mode="markdown",
 )
 _STAGES = "One stage of a recipe"
-_LOSSES = "Preference optimisation (the stage preference, by this loss)"
-_ALGORITHMS = "Online reinforcement learning (the stage online, by this algorithm)"
+_LOSSES = "Preference optimisation, by loss"
+_ALGORITHMS = "Online reinforcement learning, by algorithm"
 _DATA = "People and data"
 _TOOLS = "Tools"
 
@@ -80,6 +80,10 @@ def run(
         typer.Option(metavar="FOLDER", help="Take over from this run the stages that still fit.", show_default=False),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")] = False,
+    accept_change: Annotated[
+        bool,
+        typer.Option("--accept-change", help="Go on with stages that were made with other settings, as they are."),
+    ] = False,
     memory_check: Annotated[
         bool, typer.Option(help="Refuse a run that is planned to need more memory than is free.")
     ] = True,
@@ -92,28 +96,22 @@ def run(
     """
     loaded = _load(recipe, overrides)
     if dry_run:
+        from burnish.config.graph import graph_of
         from burnish.config.needs import require_sources
         from burnish.config.yaml_file import dump_yaml
 
-        require_sources(loaded, loaded.stages)
+        require_sources(graph_of(loaded), loaded.stages)
         _preflight(loaded)
         typer.echo(dump_yaml(loaded), nl=False)
         return
-    folder = _run(loaded, quiet=quiet, out=out, until=until, fork=fork, memory_check=memory_check)
+    folder = _run(
+        loaded, quiet=quiet, out=out, until=until, fork=fork, accept_change=accept_change, memory_check=memory_check
+    )
     _closing(folder)
 
 
-def _stage_command(
-    name: str,
-    help_text: str,
-    *,
-    panel: str = _STAGES,
-    stage: str | None = None,
-    choice: str | None = None,
-    recipe: str = "quickstart",
-) -> None:
-    """The command `name` runs one stage, with the override `choice`; a recipe without the stage gets it."""
-    runs = stage or name
+def _stage_command(kind: str, help_text: str, *, panel: str = _STAGES, recipe: str = "quickstart") -> None:
+    """The command `kind` runs one stage of that kind; a recipe without one gets it at its end."""
 
     def command(
         overrides: Overrides = None,
@@ -122,34 +120,21 @@ def _stage_command(
         quiet: Quiet = False,
         traceback: Traceback = False,
     ) -> None:
-        from burnish.config.load import with_stage
+        from burnish.cli.one_stage import recipe_with
 
-        changes = [*([choice] if choice else []), *(overrides or ())]
-        if config is None and not any(change.startswith("stages=") for change in changes):
-            from burnish.pipeline.run import stages_with
+        loaded, stage = recipe_with(kind, config=config, overrides=overrides or (), out=out)
+        typer.echo(_run(loaded, quiet=quiet, out=out, only=stage) / stage)
 
-            name = _load(None, changes).name
-            stages = stages_with(runs, Path(out) if out is not None else Path("runs") / name)
-            changes.append(f"stages=[{', '.join(stages)}]")
-        loaded = _load(config, changes)
-        if choice is not None:
-            loaded = with_stage(loaded, runs, lambda more: _load(config, [*changes, *more]))
-        typer.echo(_run(loaded, quiet=quiet, out=out, only=runs) / runs)
-
-    example = f"`burnish {name} --config recipes/{recipe}.yaml --out runs/{recipe if stage is None else name}`"
-    command.__doc__ = f"{help_text}\n\nExample: {example}"
-    app.command(name, rich_help_panel=panel)(command)
+    command.__doc__ = f"{help_text}\n\nExample: `burnish {kind} --config recipes/{recipe}.yaml --out runs/{recipe}`"
+    app.command(kind, rich_help_panel=panel)(command)
 
 
-_stage_command("sft", "Fine-tune the pretrained model on demonstrations.")
-_stage_command("collect", "Sample responses and have the panel rank them.")
-_stage_command("reward", "Train the reward model on the comparisons.")
-_stage_command("preference", "Train the policy on the comparisons, by the loss that the recipe names.", recipe="dpo")
-_stage_command("ppo", "Train the policy by PPO against the reward model.")
-_stage_command(
-    "online", "Train the policy by the algorithm that the recipe names, from its rewards.", recipe="rlvr-arithmetic"
-)
-_stage_command("evaluate", "Compare the models on held-out prompts.")
+_stage_command("sft", "Fine-tune a model on demonstrations.")
+_stage_command("sample", "Have policies write answers to prompts.")
+_stage_command("compare", "Have answers compared.")
+_stage_command("reward", "Train a reward model on comparisons.")
+_stage_command("ppo", "Train a policy by PPO against a reward model.")
+_stage_command("evaluate", "Compare models on held-out prompts.")
 for _loss, _what in {
     "dpo": "Direct preference optimisation.",
     "cdpo": "Conservative DPO: labels that are wrong now and then.",
@@ -162,9 +147,7 @@ for _loss, _what in {
     "orpo": "ORPO: odds ratio and NLL, no reference.",
     "cpo": "CPO: DPO without a reference, and NLL.",
 }.items():
-    _stage_command(
-        _loss, _what, panel=_LOSSES, stage="preference", choice=f"preference.loss.name={_loss}", recipe="dpo"
-    )
+    _stage_command(_loss, _what, panel=_LOSSES, recipe="dpo")
 for _algorithm, _what in {
     "grpo": "Group-relative policy optimisation.",
     "dr-grpo": "GRPO without its biases of length and difficulty.",
@@ -175,10 +158,7 @@ for _algorithm, _what in {
     "reinforce++": "REINFORCE with PPO's clip and global whitening.",
     "reinforce++-baseline": "The same with the group's mean taken off.",
 }.items():
-    _stage_command(
-        _algorithm, _what, panel=_ALGORITHMS, stage="online", choice=f"online.algorithm.name={_algorithm}",
-        recipe="rlvr-arithmetic",
-    )  # fmt: skip
+    _stage_command(_algorithm, _what, panel=_ALGORITHMS, recipe="rlvr-arithmetic")
 
 
 app.add_typer(annotate, name="annotate", rich_help_panel=_DATA)
@@ -343,19 +323,18 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _load(path: Path | None, overrides: list[str] | None) -> Any:
-    from burnish.config.load import load_config
-    from burnish.config.schema import Recipe
+    from burnish.config.recipe_file import load_recipe
 
-    return load_config(Recipe, path, overrides or ())
+    return load_recipe(path, overrides or ())
 
 
 def _preflight(recipe: Any) -> None:
     """What a run of this recipe would refuse at once, as far as it can be told without fetching anything."""
-    from burnish.pipeline.context import Context
+    from burnish.pipeline.context import Run
     from burnish.pipeline.preflight import check
-    from burnish.pipeline.run import stages_of
 
-    check(Context(recipe, Path("runs") / recipe.name), stages_of(recipe), reads=False)
+    this = Run(recipe, Path("runs") / recipe.name)
+    check(this, list(this.graph.nodes), reads=False)
 
 
 def _run(recipe: Any, *, quiet: bool, **options: Any) -> Path:

@@ -7,11 +7,11 @@ from pathlib import Path
 import typer
 
 from burnish.config.needs import require_sources
-from burnish.config.schema import Recipe
+from burnish.config.recipe import Recipe
 from burnish.errors import UserError
 from burnish.models.sampled import fallback_notice
-from burnish.pipeline.context import Context
-from burnish.pipeline.plan import data_size, refuse_what_cannot_fit, shape_of, table
+from burnish.pipeline.context import Run
+from burnish.pipeline.plan import data_sizes, refuse_what_cannot_fit, shape_of, table
 from burnish.planning.machine import Machine, this_machine
 from burnish.planning.plan import make_plan
 from burnish.planning.shape import ModelShape
@@ -20,16 +20,16 @@ from burnish.planning.shape import ModelShape
 def show(recipe: Recipe, *, model_config: Path | None, gpu: tuple[int, float, float, float], wage: float) -> int:
     """Print the plan for `gpu` (count, GB, TFLOP/s, GB/s), or with a count of 0 for the recipe's device here; 1 if the recipe
     cannot fit, else 0."""
-    require_sources(recipe, recipe.stages)
+    this = Run(recipe, Path())
+    require_sources(this.graph, recipe.stages)
     say = lambda line: typer.echo(line, err=True)  # noqa: E731
     longest = recipe.model.max_length
     if model_config is not None:
         shape = ModelShape.read(model_config, max_length=longest)
     else:
         shape = shape_of(recipe.model.name, max_length=longest, say=say)
-    context = Context(recipe, Path())
-    machine = _gpus(*gpu) if gpu[0] else this_machine(context.device, products=recipe.model.products)
-    data = data_size(context)
+    machine = _gpus(*gpu) if gpu[0] else this_machine(this.device, products=recipe.model.products)
+    data = data_sizes(this, list(recipe.stages))
     plan = make_plan(recipe, shape, data, machine)
     name = model_config or recipe.model.name
     typer.echo(f"{name}: {shape.parameters / 1e6:,.1f} M parameters, {shape.layers} layers of width {shape.width}")

@@ -81,7 +81,8 @@ def number(value: float) -> str:
     )
 
 
-Seed = Annotated[int, Bounds(ge=0, le=2**63 - 1)]
+MOST_SEED = 2**63 - 1
+Seed = Annotated[int, Bounds(ge=0, le=MOST_SEED)]
 """What every generator of random numbers takes; `time.time_ns()` is one."""
 Count = Annotated[int, Bounds(ge=1, le=1_000_000)]
 """Steps, prompts, rows between two checkpoints."""

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -39,24 +39,18 @@ def load_config(
     """
     file = YamlFile.read(path) if path else YamlFile(None, {}, None)
     tags = discriminators(model)
-    values = _merge(defaults(model), file.values, tags)
-    changes = [_Override.read(text) for text in overrides]
+    values = merge(defaults(model), file.values, tags)
+    changes = [Override.read(text) for text in overrides]
     for change in changes:
-        values = _put(values, change.key, change.value, tags, override=change.shown)
+        values = put(values, change.key, change.value, tags, override=change.shown)
     try:
         # through JSON, since only there strictness lets a list be a tuple
         return model.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
-        raise _explain(error, model, values, _Sources(file, changes), aliases) from None
+        raise explain(error, model, values, Sources(file, changes), aliases) from None
 
 
-def with_stage(recipe: Config, stage: str, again: Callable[[list[str]], Config]) -> Config:
-    """`recipe` with `stage` among its stages; where it lacks it, loaded once more by `again` with the override that adds it."""
-    stages: tuple[str, ...] = recipe.stages  # type: ignore[attr-defined]
-    return recipe if stage in stages else again([f"stages=[{', '.join((*stages, stage))}]"])
-
-
-class _Override(NamedTuple):
+class Override(NamedTuple):
     """One `dotted.key=value`."""
 
     key: tuple[str, ...]
@@ -65,7 +59,7 @@ class _Override(NamedTuple):
     shown: str
 
     @classmethod
-    def read(cls, text: str) -> _Override:
+    def read(cls, text: str) -> Override:
         """Raises UserError where it is of another form or its value is not YAML."""
         shown = show_key(text, longest=_LONGEST_OVERRIDE)
         key, equals, written = text.partition("=")
@@ -82,13 +76,34 @@ class _Override(NamedTuple):
         return cls(parts, value, written.strip(), shown)
 
 
-class _Sources(NamedTuple):
+class File(Protocol):
+    """What a file says, by place."""
+
+    @property
+    def shown(self) -> str | None:
+        """Its name, for an error."""
+        ...
+
+    def line(self, place: Sequence[str]) -> int | None:
+        """The line of the key at a place (or of the nearest section around it), from 1."""
+        ...
+
+    def says(self, place: Sequence[str]) -> bool:
+        """Whether the key at a place stands in the file."""
+        ...
+
+    def scalar(self, place: Sequence[str]) -> str | None:
+        """The text, number or switch at a place as it is written."""
+        ...
+
+
+class Sources(NamedTuple):
     """Where a value may have come from."""
 
-    file: YamlFile
-    overrides: Sequence[_Override]
+    file: File
+    overrides: Sequence[Override]
 
-    def blame(self, place: tuple[str, ...], *, section: bool) -> _Override | None:
+    def blame(self, place: tuple[str, ...], *, section: bool) -> Override | None:
         """The override that a mistake at `place` is due to; None: the file, or nothing that was given.
 
         That is the last one that names the place or something around it; or else, where the file does not name it or what
@@ -106,33 +121,33 @@ class _Sources(NamedTuple):
         return exact[-1] if exact else self.file.scalar(place)
 
 
-def _put(tree: Any, key: Sequence[str], value: Any, tags: frozenset[str], *, override: str, at: str = "") -> Any:
+def put(tree: Any, key: Sequence[str], value: Any, tags: frozenset[str], *, override: str, at: str = "") -> Any:
     """`tree` with `value` at `key`; sections that are not there yet (or None) are made on the way."""
     if not key:
-        return _merge(tree, value, tags, at) if isinstance(tree, Mapping) and isinstance(value, Mapping) else value
+        return merge(tree, value, tags, at) if isinstance(tree, Mapping) and isinstance(value, Mapping) else value
     head, rest = key[0], key[1:]
     if isinstance(tree, list):
         if not head.isdecimal() or len(head) > 6 or int(head) >= len(tree):
             item = show_key(head)[1:-1]
             raise UserError(f"the override {override} wants item {item} of a list of {len(tree)} (the first is 0).")
         index = int(head)
-        item = _put(tree[index], rest, value, tags, override=override, at=f"{at}*.")
+        item = put(tree[index], rest, value, tags, override=override, at=f"{at}*.")
         return [*tree[:index], item, *tree[index + 1 :]]
     if not isinstance(tree, Mapping | None):
         raise UserError(f"the override {override} looks for {show_key(head)} inside a value, not a section.")
     section = tree or {}
-    item = _put(section.get(head), rest, value, tags, override=override, at=f"{at}{head}.")
+    item = put(section.get(head), rest, value, tags, override=override, at=f"{at}{head}.")
     return {head: item} if _other_kind(section, {head: item}, tags, at) else {**section, head: item}
 
 
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any], tags: frozenset[str], at: str = "") -> dict[str, Any]:
+def merge(below: Mapping[str, Any], above: Mapping[str, Any], tags: frozenset[str], at: str = "") -> dict[str, Any]:
     """`above` over `below`, section by section; a section that becomes one of another kind starts afresh."""
     if _other_kind(below, above, tags, at):
         return dict(above)
     merged = {**below, **above}
     for key, value in above.items():
         if isinstance(value, Mapping) and isinstance(under := below.get(key), Mapping):
-            merged[key] = _merge(under, value, tags, f"{at}{key}.")
+            merged[key] = merge(under, value, tags, f"{at}{key}.")
     return merged
 
 
@@ -140,24 +155,27 @@ def _other_kind(below: Mapping[str, Any], above: Mapping[str, Any], tags: frozen
     return any(f"{at}{key}" in tags and key in below and below[key] != above[key] for key in above)
 
 
-def _explain(
+def explain(
     error: ValidationError,
     model: type[BaseModel],
     values: Mapping[str, Any],
-    sources: _Sources,
+    sources: Sources,
     aliases: Mapping[str, str],
+    keys: Callable[[tuple[str, ...]], tuple[tuple[str, ...], Sequence[str]]] | None = None,
 ) -> UserError:
+    """What pydantic found wrong, in plain words and with its place.
+
+    `keys` gives, for the place of a key that does not exist, that place within its section and the keys that there are; by
+    default the whole schema's.
+    """
+    known = keys or (lambda place: (place, [option.key for option in describe_fields(model)]))
     found: list[UserError] = []
     for problem in error.errors(include_url=False)[:_MOST_PROBLEMS]:
         place = _place(problem["loc"], values, missing=problem["type"] == "missing")
         place += _discriminator(problem)
         override = sources.blame(place, section=problem["type"] == "value_error")
         unknown = problem["type"] == "extra_forbidden"
-        hint = (
-            suggest(place, [option.key for option in describe_fields(model)], aliases)
-            if unknown
-            else _remedy(problem, sources.written(place))
-        )
+        hint = suggest(*known(place), aliases) if unknown else _remedy(problem, sources.written(place))
         found.append(
             UserError(
                 "there is no such key." if unknown else f"{_reason(problem)}.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from burnish.config.schema import Recipe
+from burnish.config.graph import Graph, Node
 from burnish.errors import UserError
 
 DEMONSTRATIONS = (
@@ -17,14 +17,14 @@ PROMPTS = (
 )
 COMPARISONS = (
     "data.comparisons=pairs.jsonl (rows with chosen and rejected), data.store and data.project, "
-    "or the stage collect, which makes comparisons"
+    "or the stages sample and compare, which make comparisons"
 )
 
 
-def require_sources(recipe: Recipe, stages: Iterable[str]) -> None:
+def require_sources(graph: Graph, stages: Iterable[str]) -> None:
     """Raise UserError where one of `stages` reads data that the recipe does not name: no source is a default."""
     for stage in stages:
-        missing = _missing(recipe, stage)
+        missing = _missing(graph[stage])
         if missing is not None:
             key, what, examples = missing
             raise UserError(
@@ -32,22 +32,22 @@ def require_sources(recipe: Recipe, stages: Iterable[str]) -> None:
             )
 
 
-def _missing(recipe: Recipe, stage: str) -> tuple[str, str, str] | None:
+def _missing(node: Node) -> tuple[str, str, str] | None:
     """(key, what it holds, examples) of the source that a stage lacks; None: it has what it needs."""
-    data = recipe.data
+    data, kind = node.data, node.kind
+    made = {key for key in ("demonstrations", "comparisons") if any(one.stage for one in node.inputs.get(key, ()))}
+    no_prompts = data.prompts is None and not data.labelled
+    no_demonstrations = data.demonstrations is None and not data.labelled and "demonstrations" not in made
     demonstrations = "data.demonstrations", "demonstrations", DEMONSTRATIONS
     prompts = "data.prompts", "prompts", PROMPTS
-    no_prompts = data.prompts is None and not data.labelled
-    no_demonstrations = data.demonstrations is None and not data.labelled
-    if stage == "sft" and no_demonstrations:
+    if kind == "sft" and no_demonstrations:
         return demonstrations
-    if stage in ("reward", "preference") and not data.labelled and "collect" not in recipe.stages:
+    if kind in ("reward", "preference") and not data.labelled and "comparisons" not in made:
         return "data.comparisons", "comparisons", COMPARISONS
-    iterated = stage == "preference" and recipe.preference.rounds > 1
-    if no_prompts and (iterated or stage in ("collect", "ppo", "online")):
+    if no_prompts and kind in ("sample", "ppo", "online"):
         return prompts
-    if stage == "ppo" and recipe.ppo.tricks.ptx_coefficient and no_demonstrations:
+    if kind == "ppo" and node.settings.tricks.ptx_coefficient and no_demonstrations:
         return demonstrations
-    if stage == "evaluate" and no_prompts and data.demonstrations is None:
+    if kind == "evaluate" and no_prompts and data.demonstrations is None:
         return prompts
     return None

@@ -25,7 +25,8 @@ from burnish.config.bounds import (
     Responses,
     Tokens,
 )
-from burnish.config.sections import Checkpointing, Lora, Optimiser, Sampling, Section, check_step
+from burnish.config.rewards import RewardSpec
+from burnish.config.sections import Checkpointing, Lora, Optimiser, Reference, Sampling, Section, Sources, check_step
 
 AlgorithmName = Literal[
     "ppo", "grpo", "dr-grpo", "dapo", "gspo", "cispo", "rloo", "reinforce++", "reinforce++-baseline"
@@ -123,6 +124,16 @@ class Conversation(Section):
 class Online(Section):
     """Reinforcement learning from rollouts, by a row of the table of algorithms."""
 
+    kind: Literal["online"] = "online"
+    """The kind of stage; an algorithm's own name (grpo, rloo, ...) says kind and algorithm at once."""
+    start: Reference | None = None
+    """The policy it starts from. None: the newest policy before it, or base."""
+    reference: Reference | None = None
+    """The policy it is held to, where the algorithm has a penalty. None: what it starts from."""
+    prompts: Sources | None = None
+    """Prompts to answer, as in `data.prompts`. None: the newest that a stage before it names, or `data.prompts`."""
+    rewards: tuple[RewardSpec, ...] = ()
+    """What it earns: a list, each entry of the kind that its name says (docs/rewards.md)."""
     algorithm: Algorithm = Algorithm()
     """Which row, and what is exchanged in it."""
     roles: Literal["adapters", "copies"] = "adapters"

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from burnish.config.bounds import BatchSize, Bounds, Coefficient, Count, PositiveCoefficient, Ranked, Repeats
-from burnish.config.sections import Lora, Optimiser, Passes, Sampling, Section
+from burnish.config.bounds import BatchSize, Bounds, Coefficient, PositiveCoefficient
+from burnish.config.sections import Lora, Optimiser, Passes, Reference, Section, Source
 
 Noise = Annotated[float, Bounds(ge=0.0, le=0.499)]
 """Short of ½, where labels say nothing, and what robust DPO divides by is 0."""
@@ -154,30 +154,27 @@ class Cpo(Section):
     """The paper's −log π(y_w|x). TRL averages it over the batch's tokens: `{weight: 1, average: batch}`."""
 
 
-class Rounds(Section):
-    """Iterated preference optimisation: after the first round the policy's own answers are compared and trained on."""
-
-    prompts: Count | None = None
-    """Training prompts that each later round answers (a different part each time); None: all."""
-    responses_per_prompt: Ranked = 4
-    """Answers to each."""
-    sampling: Sampling = Sampling()
-    """How they are drawn."""
-    judge: Literal["panel", "reward_model"] = "panel"
-    """panel: the simulated annotators of `collect` rank them. reward_model: p = σ(score difference) by the stage `reward`."""
-    reference: Literal["start", "previous"] = "start"
-    """What the later rounds are held to: the model the first began from, or the round before."""
-
-
 AnyLoss = Annotated[
     Dpo | Cdpo | Rdpo | DpoNorm | Ipo | Hinge | Simpo | Kto | Orpo | Cpo,
     Field(discriminator="name"),
 ]
 
 
+LOSS_NAMES = ("dpo", "cdpo", "rdpo", "dpo_norm", "ipo", "hinge", "simpo", "kto", "orpo", "cpo")
+"""The names of all losses."""
+
+
 class Preference(Passes):
     """Preference optimisation of the SFT model on comparisons."""
 
+    kind: Literal["preference"] = "preference"
+    """The kind of stage; a loss's own name (dpo, simpo, ...) says kind and loss at once."""
+    start: Reference | None = None
+    """The policy it starts from. None: the newest policy before it, or base."""
+    reference: Reference | None = None
+    """The policy it is held to. None: what it starts from."""
+    comparisons: str | Source | None = None
+    """What it learns from: a stage that makes comparisons, or a source as in `data.comparisons`. None: the newest before it."""
     loss: AnyLoss = Dpo()
     """Which loss, by `name`, and its options. The policy is called by that name."""
     batch_size: BatchSize = 8
@@ -194,10 +191,6 @@ class Preference(Passes):
     """Weight each pair by the strength |2p − 1| of its preference."""
     pairs: Literal["all", "extremes"] = "all"
     """all: every comparison of a prompt. extremes: its best answer against its worst, which runs fewer tokens."""
-    rounds: Repeats = 1
-    """1: train on the comparisons that are there. More: iterate, as `online` says."""
-    online: Rounds = Rounds()
-    """The rounds after the first."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Preference:
@@ -205,6 +198,4 @@ class Preference(Passes):
             raise ValueError(
                 "batch_size is 1: KTO estimates its KL from the step's prompts, of which it needs at least 2"
             )
-        if self.rounds > 1 and self.online.sampling.greedy is not None:
-            raise ValueError(f"online.sampling.{self.online.sampling.greedy}: equal answers leave nothing to compare")
         return self

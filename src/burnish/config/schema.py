@@ -27,18 +27,25 @@ from burnish.config.bounds import (
     PositiveCoefficient,
     PositiveFinite,
     Probability,
-    Ranked,
     Repeats,
     Responses,
     Rows,
-    Seed,
-    Threads,
     Tokens,
 )
-from burnish.config.online import Online
-from burnish.config.preference import Preference
+from burnish.config.online import Conversation
 from burnish.config.rewards import RewardSpec
-from burnish.config.sections import Checkpointing, Lora, Optimiser, Passes, Sampling, Section, check_step
+from burnish.config.sections import (
+    Checkpointing,
+    Lora,
+    Optimiser,
+    Passes,
+    Reference,
+    Sampling,
+    Section,
+    Source,
+    Sources,
+    check_step,
+)
 
 _TEMPLATE_INPUTS = ("messages", "tools", "documents", "add_generation_prompt")
 
@@ -72,19 +79,6 @@ class Model(Section):
         if taken is not None:
             raise ValueError(f"{taken} is given to the template anyway: leave it out")
         return value
-
-
-class Source(Section):
-    """A source whose splits are named, where their own names do not say which is for what."""
-
-    source: str
-    """A path, a hub id or builtin:NAME."""
-    split: str | None = None
-    """The split to train on: of a hub dataset, of a folder's files, or a value of the column split. None: train."""
-    heldout_split: str | None = None
-    """The split that is held out. None: those called test, validation and the like, or where `split` is named a share."""
-    heldout: str | None = None
-    """Another source, all of which is held out (`heldout_split` is then one of its splits)."""
 
 
 class Data(Section):
@@ -140,6 +134,12 @@ class Data(Section):
 class Sft(Passes):
     """Supervised fine-tuning on demonstrations; the loss counts the assistant's turns only."""
 
+    kind: Literal["sft"] = "sft"
+    """The kind of stage."""
+    start: Reference | None = None
+    """The policy it starts from. None: the newest policy before it, or base."""
+    demonstrations: str | Source | None = None
+    """What it learns from: a stage that makes demonstrations, or a source as in `data.demonstrations`. None: the newest before it."""
     epochs: Epochs = 2.0
     """Passes over the demonstrations."""
     batch_size: BatchSize = 16
@@ -168,24 +168,15 @@ class Panel(Section):
         return self
 
 
-class Collect(Section):
-    """Sampling responses from the SFT model and having them ranked."""
-
-    prompts: Count | None = None
-    """How many training prompts get responses; None: all."""
-    responses_per_prompt: Ranked = 4
-    """K: every ranking of K gives K(K−1)/2 comparisons."""
-    sampling: Sampling = Sampling()
-    """How the responses are drawn."""
-    panel: Panel = Panel()
-    """Who ranks them."""
-    reliability_weighted: bool = True
-    """Weight each vote by its annotator's estimated reliability; off: every vote counts the same."""
-
-
 class RewardModel(Passes):
     """The reward model: the SFT model with a scalar head, trained on comparisons by Bradley–Terry."""
 
+    kind: Literal["reward"] = "reward"
+    """The kind of stage."""
+    start: Reference | None = None
+    """The policy whose weights it starts from. None: the newest policy before it, or base."""
+    comparisons: str | Source | None = None
+    """What it learns from: a stage that makes comparisons, or a source as in `data.comparisons`. None: the newest before it."""
     epochs: Epochs = 1.0
     """Passes over the comparisons; the paper trains one, since more overfit (arXiv:2203.02155)."""
     batch_size: BatchSize = 8
@@ -194,6 +185,8 @@ class RewardModel(Passes):
     """None trains every weight; PPO with `roles: adapters` needs adapters."""
     optimiser: Optimiser = Optimiser(learning_rate=3e-4)
     """The optimiser."""
+    sampling: Sampling = Sampling()
+    """How the answers are drawn that set gain and bias, where the comparisons hold none of the policy's own."""
     soft_labels: bool = True
     """Use the share of annotators as the target probability; off: the majority's answer as a certainty."""
     margin: Coefficient = 0.0
@@ -243,6 +236,18 @@ class PpoTricks(Section):
 class Ppo(Section):
     """Proximal policy optimisation (arXiv:1707.06347) against the reward model (arXiv:2203.02155)."""
 
+    kind: Literal["ppo"] = "ppo"
+    """The kind of stage."""
+    start: Reference | None = None
+    """The policy it starts from. None: the newest policy before it, or base."""
+    reference: Reference | None = None
+    """The policy it is held to. None: what it starts from."""
+    reward: Reference | None = None
+    """The reward model. None: the newest before it."""
+    prompts: Sources | None = None
+    """Prompts to answer, as in `data.prompts`. None: the newest that a stage before it names, or `data.prompts`."""
+    demonstrations: str | Source | None = None
+    """For `tricks.ptx_coefficient`: as in sft."""
     roles: Literal["adapters", "copies"] = "adapters"
     """adapters: one frozen backbone, the roles as LoRA sets on it. copies: four full models, every weight trained."""
     steps: Count = 100
@@ -306,18 +311,92 @@ class Ppo(Section):
 
 
 class Evaluate(Section):
-    """Base, SFT and PPO policy on held-out prompts."""
+    """Policies on held-out prompts, judged by the gold taste or by rewards, and by the reward model."""
 
-    prompts: Count | None = None
+    kind: Literal["evaluate"] = "evaluate"
+    """The kind of stage."""
+    models: tuple[Reference, ...] | None = None
+    """Which policies. None: base (see `base`) and every policy before it."""
+    reward: Reference | None = None
+    """The reward model that scores the answers too. None: the newest before it, if there is one."""
+    reference: Reference | None = None
+    """The policy from which the distance (KL) of the others is measured. None: the first SFT model before it, or base."""
+    rewards: tuple[RewardSpec, ...] | None = None
+    """Judge by these rewards. None: by those of the newest stage before it that was trained on rewards, else by the gold taste."""
+    environment: Conversation | None = None
+    """What answers the policies between their turns. None: that of the newest stage before it, where `rewards` is not given."""
+    pass_at: Finite = 1.0
+    """Without a verifier among the rewards, an answer is right if its reward is at least this."""
+    prompts: Sources | None = None
+    """Prompts whose held-out part is answered. None: the newest that a stage before it names, or `data.prompts`."""
+    count: Count | None = None
     """How many held-out prompts; None: all."""
     responses_per_prompt: Responses = 1
     """Completions of each prompt and model; intervals are clustered by prompt."""
     sampling: Sampling = Sampling()
     """How the models are sampled."""
     base: bool = True
-    """Evaluate the untrained model as well."""
+    """Evaluate the untrained model as well, where `models` is not given."""
     samples: CountOrNone = 8
     """How many prompts the report shows side by side."""
+
+
+class Sample(Section):
+    """Answers of one policy or several, K to each training prompt."""
+
+    kind: Literal["sample"] = "sample"
+    """The kind of stage."""
+    models: tuple[Reference, ...] | None = None
+    """The policies that answer. None: the newest before it, or base."""
+    prompts: Sources | None = None
+    """Prompts to answer, as in `data.prompts`. None: the newest that a stage before it names, or `data.prompts`."""
+    count: Count | None = None
+    """How many training prompts are answered; None: all."""
+    responses: Responses = 4
+    """K: answers of each policy to each prompt."""
+    sampling: Sampling = Sampling()
+    """How they are drawn."""
+
+
+class Judges(Section):
+    """Who compares; one of them."""
+
+    panel: Panel | None = None
+    """Simulated annotators, whose taste is the recipe's `taste`."""
+    reward: Reference | None = None
+    """A reward model: p = σ of the difference of two answers' scores."""
+
+
+class Compare(Section):
+    """Comparisons of the answers to each prompt, as soft labels."""
+
+    kind: Literal["compare"] = "compare"
+    """The kind of stage."""
+    answers: Reference | None = None
+    """The stage whose answers are compared. None: the newest before it."""
+    by: Judges = Judges(panel=Panel())
+    """Who compares them: `panel`, or {panel: {size: 5}}, or {reward: STAGE}."""
+    reliability_weighted: bool = True
+    """Weight each vote by its annotator's estimated reliability; off: every vote counts the same."""
+
+    @field_validator("by", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {value: {}} if isinstance(value, str) and value == "panel" else value
+
+    @model_validator(mode="after")
+    def _one_judge(self) -> Compare:
+        given = [name for name, judge in self.by if judge is not None]
+        if len(given) != 1:
+            raise ValueError(f"by names {len(given)} who compare: name one, panel or reward")
+        return self
+
+
+class Report(Section):
+    """The report, on one page; whatever has been found out by then."""
+
+    kind: Literal["report"] = "report"
+    """The kind of stage."""
 
 
 class Taste(Section):
@@ -335,75 +414,3 @@ class Taste(Section):
     """Does not repeat itself."""
     finished: Finite = 1.0
     """Ends as a sentence ends."""
-
-
-class Recipe(Section):
-    """One run, from demonstrations to a report."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)] = "run"
-    """Names the run's folder."""
-    seed: Seed = 0
-    """Everything random follows from it."""
-    threads: Threads | None = None
-    """CPU threads; None: as many as there are cores. A run resumes bit for bit with the same number."""
-    stages: tuple[Literal["sft", "collect", "reward", "preference", "ppo", "online", "evaluate", "report"], ...] = (
-        "sft",
-        "collect",
-        "reward",
-        "ppo",
-        "evaluate",
-        "report",
-    )
-    """Which stages run; always in this order."""
-    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
-    """Where metrics go besides metrics.jsonl."""
-    model: Model = Model()
-    """The model."""
-    data: Data = Data()
-    """The data."""
-    sft: Sft = Sft()
-    """Supervised fine-tuning."""
-    collect: Collect = Collect()
-    """Collecting comparisons."""
-    taste: Taste = Taste()
-    """What the simulated annotators like."""
-    reward: RewardModel = RewardModel()
-    """The reward model."""
-    preference: Preference = Preference()
-    """Preference optimisation: DPO and its relatives."""
-    ppo: Ppo = Ppo()
-    """PPO."""
-    rewards: tuple[RewardSpec, ...] = ()
-    """What the stage online earns: a list, each entry of the kind that its name says (docs/rewards.md)."""
-    online: Online = Online()
-    """Reinforcement learning by any row of the table of algorithms, from any rewards."""
-    evaluate: Evaluate = Evaluate()
-    """Evaluation."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Recipe:
-        if not self.stages:
-            raise ValueError("stages is empty, so there is nothing to run")
-        twice = next((stage for stage in self.stages if self.stages.count(stage) > 1), None)
-        if twice is not None:
-            raise ValueError(f"stages names {twice} twice; each stage runs once")
-        if {"ppo", "online"} <= set(self.stages) and self.online.algorithm.name == "ppo":
-            raise ValueError("the stages ppo and online would both end in a policy called ppo: leave one of them out")
-        if "online" in self.stages and not self.rewards and self.online.environment is None:
-            raise ValueError(
-                "the stage online needs a reward: add one to rewards, for instance rewards: [{name: maths}]"
-            )
-        weights = [one.weight for one in self.rewards]
-        weights += [self.online.environment.weight] if self.online.environment is not None else []
-        if "online" in self.stages and not any(weights):
-            raise ValueError(
-                "every reward of the stage online has the weight 0, so nothing is learnt: give one a weight"
-            )
-        if self.ppo.roles == "adapters" and "ppo" in self.stages and self.reward.lora is None:
-            raise ValueError(
-                "ppo.roles is adapters, which needs a reward model that is an adapter: set reward.lora, or ppo.roles: copies"
-            )
-        iterated = "preference" in self.stages and self.preference.rounds > 1
-        if iterated and self.preference.online.judge == "reward_model" and "reward" not in self.stages:
-            raise ValueError("preference.online.judge is reward_model, which needs the stage reward")
-        return self

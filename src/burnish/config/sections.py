@@ -28,6 +28,25 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
+class Source(Section):
+    """A source whose splits are named, where their own names do not say which is for what."""
+
+    source: str
+    """A path, a hub id or builtin:NAME."""
+    split: str | None = None
+    """The split to train on: of a hub dataset, of a folder's files, or a value of the column split. None: train."""
+    heldout_split: str | None = None
+    """The split that is held out. None: those called test, validation and the like, or where `split` is named a share."""
+    heldout: str | None = None
+    """Another source, all of which is held out (`heldout_split` is then one of its splits)."""
+
+
+Sources = str | Source | tuple[str | Source, ...]
+"""One source or several."""
+Reference = Annotated[str, Field(min_length=1, max_length=4096)]
+"""A stage by its name, a folder, a hub id, or `base`, the recipe's pretrained model."""
+
+
 class Lora(Section):
     """Low-rank adapters on every linear layer (arXiv:2106.09685)."""
 

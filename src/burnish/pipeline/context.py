@@ -1,33 +1,29 @@
-"""What the stages of one run share: the recipe, the folder, the data, and a way to talk to the person watching."""
+"""What the stages of one run share, and what one of them is handed: its settings, its inputs, its folder."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from burnish.atomic import write_json
-from burnish.config.schema import Recipe, Source
-from burnish.data.code_tasks import code_tasks, holds_code_tasks
-from burnish.data.columns import Loaded, Origin, demonstrations, prompts
-from burnish.data.feedback import preference_groups
-from burnish.data.parts import Parts, SourceOptions, passed_over, read_parts, split_items
-from burnish.data.prompts import opening
-from burnish.data.sources import Row
-from burnish.errors import UserError
+from burnish.config.graph import BASE, Graph, Input, Node, graph_of
+from burnish.config.recipe import Recipe
+from burnish.config.schema import Data
+from burnish.data.columns import Origin
+from burnish.data.prompts import split_or_all
 from burnish.jsonio import undefined_as_null
 from burnish.models.contents import local_files
 from burnish.models.device import resolve
 from burnish.models.precision import NAMES
+from burnish.pipeline.artifacts import read_comparisons
 from burnish.pipeline.chat_settings import settle
-from burnish.pipeline.stored import StoredLabels, stored_labels
-from burnish.records import Demonstration, Message, PreferenceGroup, Prompt
+from burnish.pipeline.reading import Reading, Split
+from burnish.pipeline.stored import StoredLabels
 from burnish.runs.contents import contents_hash
 from burnish.runs.metrics import Writer, make_writers
 from burnish.trainers.loop import Progress
@@ -35,31 +31,16 @@ from burnish.trainers.loop import Progress
 if TYPE_CHECKING:
     from burnish.models.backbone import Backbone
 
-STAGES = ("sft", "collect", "reward", "preference", "ppo", "online", "evaluate", "report")
-
-
-@dataclass(frozen=True)
-class Split:
-    """Training and held-out parts of something; where nothing is held out, `not_evaluated` says why."""
-
-    train: tuple[Any, ...]
-    heldout: tuple[Any, ...]
-    not_evaluated: str | None = None
-
-    def map(self, change: Callable[[Any], Any]) -> Split:
-        """The same parts with every item changed."""
-        return Split(tuple(map(change, self.train)), tuple(map(change, self.heldout)), self.not_evaluated)
-
 
 @dataclass
-class Context:
+class Run:
     """One run.
 
     Args:
         recipe: the resolved recipe.
         folder: the run's folder.
         say: shows a line to the person watching.
-        progress: makes, for a stage and a unit, what its trainer reports to.
+        progress: makes, for a stage, what its trainer reports to.
     """
 
     recipe: Recipe
@@ -69,16 +50,30 @@ class Context:
     dropped: dict[str, dict[str, int]] = field(default_factory=dict)
     origins: dict[str, Origin] = field(default_factory=dict)
     said: set[str] = field(default_factory=set)
+    _readings: dict[str, Reading] = field(default_factory=dict)
 
-    def stage(self, name: str) -> Path:
+    @cached_property
+    def graph(self) -> Graph:
+        """The recipe's stages and what each reads."""
+        return graph_of(self.recipe)
+
+    def place(self, stage: str) -> Path:
         """The folder of a stage."""
-        return self.folder / name
+        return self.folder / stage
 
-    @property
-    def sft_model(self) -> str:
-        """A reference to the SFT stage's model; the pretrained model's if the recipe has no SFT stage."""
-        path = self.stage("sft") / "model"
-        return str(path.resolve()) if path.is_dir() else self.recipe.model.name
+    def step(self, stage: str) -> Step:
+        """What a stage is handed."""
+        return Step(self, self.graph[stage])
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """Of every stage, in order."""
+        return tuple(Step(self, node) for node in self.graph)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the run's models are."""
+        return resolve(self.recipe.model.device)
 
     @cached_property
     def model_contents(self) -> dict[str, dict[str, str]]:
@@ -87,9 +82,20 @@ class Context:
         return {"contents": {"name": contents_hash(files, known=self.folder / "known_files.json")}} if files else {}
 
     @cached_property
-    def device(self) -> torch.device:
-        """Where the run's models are."""
-        return resolve(self.recipe.model.device)
+    def stored(self) -> StoredLabels:
+        """The labels of the recipe's store, read once."""
+        return self.reading(self.recipe.data).stored
+
+    def reading(self, data: Data) -> Reading:
+        """These sources, read once in the run."""
+        key = data.model_dump_json()
+        if key not in self._readings:
+            rewarded = any(getattr(settings, "rewards", None) for settings in self.recipe.stages.values())
+            self._readings[key] = Reading(
+                data, self.recipe.seed, self.folder, self, self.origins,
+                unnamed=not (rewarded and data.prompts is None),
+            )  # fmt: skip
+        return self._readings[key]
 
     def load(
         self, reference: str, *, exact: bool = False, trained: bool = False, scalar_head: bool = False
@@ -113,18 +119,11 @@ class Context:
         settle(backbone.tokenizer, self.recipe.model, own=own)
         return backbone
 
-    @property
-    def trained(self) -> dict[str, Path]:
-        """The trained models that are there, in the order they were made: by name, `sft` and then each policy by its algorithm."""
-        places = {
-            "sft": self.stage("sft"),
-            **{name: self.stage(stage) for stage, name in policies(self.recipe).items()},
-        }
-        return {name: place / "model" for name, place in places.items() if (place / "model").is_dir()}
-
-    def finish(self, stage: str, result: Mapping[str, Any]) -> None:
-        """Write a stage's findings, with what was dropped of the data it read; a figure that does not exist is null."""
-        write_json(self.stage(stage) / "result.json", undefined_as_null({**result, "dropped": self.dropped}))
+    def reference(self, artifact: Input) -> str:
+        """What an input is loaded by: a stage's folder `model`, the pretrained model, or what the recipe names."""
+        if artifact.stage is not None:
+            return str((self.place(artifact.stage) / "model").resolve())
+        return self.recipe.model.name if artifact.outside == BASE else str(Path(artifact.outside or "").expanduser())
 
     def say_once(self, line: str) -> None:
         """Show a line, unless this run has shown it before."""
@@ -132,153 +131,148 @@ class Context:
             self.said.add(line)
             self.say(line)
 
-    def writers(self, stage: str) -> Sequence[Writer]:
-        """The trackers the recipe asks for."""
-        config = self.recipe.model_dump(mode="json")
-        return make_writers(
-            self.recipe.trackers, folder=self.stage(stage), run=self.recipe.name, stage=stage, config=config
-        )
-
     def count_dropped(self, what: str, dropped: Mapping[str, int]) -> None:
         """Remember, and say, how many rows were left out and why."""
         if dropped:
             self.dropped[what] = {**self.dropped.get(what, {}), **dropped}
             self.say(f"{what}: left out " + ", ".join(f"{count} ({reason})" for reason, count in dropped.items()))
 
-    def _read(
-        self,
-        what: str,
-        source: str | Source,
-        reader: Callable[[Sequence[Row]], Loaded[Any]],
-        *,
-        name_columns: bool = True,
-    ) -> Split:
-        """A source in its parts. What was left out is counted and said, and where each item stands is kept for errors."""
-        data = self.recipe.data
-        named = Source(source=source) if isinstance(source, str) else source
-        options = SourceOptions(
-            split=named.split, heldout=named.heldout, heldout_split=named.heldout_split, column=data.split_column,
-            share=data.heldout, seed=self.recipe.seed, limit=data.limit,
-        )  # fmt: skip
-        parts = read_parts(named.source, reader, options)
-        self.count_dropped(what, parts.dropped)
-        self.origins |= parts.origins
-        for note in parts.notes:
-            self.say(f"{what}: {note}")
-        if name_columns:
-            self._name_columns(what, parts)
-        return Split(parts.train, parts.heldout, parts.not_evaluated)
 
-    def _name_columns(self, what: str, parts: Parts[Any]) -> None:
-        """Name once the columns of compared prompts, which no reward is handed."""
-        groups = [item for item in (*parts.train, *parts.heldout) if isinstance(item, PreferenceGroup)]
-        line = passed_over((group.prompt.columns for group in groups), but=self.recipe.data.split_column)
-        if line is not None:
-            self.say(f"{what}: {line}")
+@dataclass
+class Step:
+    """One stage of a run: what it is handed, and where what it makes goes."""
 
-    def _split(self, items: Sequence[Any]) -> Split:
-        """Items that come from no file: split by the column of their prompts, or else by hash."""
-        data = self.recipe.data
-        return Split(
-            *split_items(items, column=data.split_column, heldout=data.heldout, seed=self.recipe.seed, file=data.store)
+    run: Run
+    node: Node
+
+    @property
+    def name(self) -> str:
+        """The stage's."""
+        return self.node.name
+
+    @property
+    def settings(self) -> Any:
+        """Its section of the recipe."""
+        return self.node.settings
+
+    @property
+    def seed(self) -> int:
+        """What its random numbers follow from."""
+        return self.node.seed
+
+    @property
+    def recipe(self) -> Recipe:
+        """The run's."""
+        return self.run.recipe
+
+    @property
+    def folder(self) -> Path:
+        """Where its results, its metrics and its checkpoints are."""
+        return self.run.place(self.name)
+
+    @property
+    def origins(self) -> Mapping[str, Origin]:
+        """Where each item that was read stands."""
+        return self.run.origins
+
+    def say(self, line: str) -> None:
+        """Show a line to the person watching."""
+        self.run.say(line)
+
+    def say_once(self, line: str) -> None:
+        """Show a line, unless this run has shown it before."""
+        self.run.say_once(line)
+
+    def count_dropped(self, what: str, dropped: Mapping[str, int]) -> None:
+        """Remember, and say, how many rows were left out and why."""
+        self.run.count_dropped(what, dropped)
+
+    def progress(self) -> Progress | None:
+        """What its trainer reports to."""
+        return self.run.progress(self.name)
+
+    def load(
+        self, reference: str, *, exact: bool = False, trained: bool = False, scalar_head: bool = False
+    ) -> Backbone:
+        """See `Run.load`."""
+        return self.run.load(reference, exact=exact, trained=trained, scalar_head=scalar_head)
+
+    def model(self, slot: str) -> str:
+        """What the model in a slot is loaded by. Raises KeyError where nothing stands in it."""
+        return self.run.reference(self.node.inputs[slot][0])
+
+    @property
+    def start(self) -> str:
+        """What the policy that it starts from is loaded by."""
+        return self.model("start")
+
+    def parent(self, slot: str) -> Node | None:
+        """The stage whose artifact stands in a slot; None: it comes from outside, or nothing stands there."""
+        found = self.node.input(slot)
+        return None if found is None or found.stage is None else self.run.graph[found.stage]
+
+    @property
+    def reading(self) -> Reading:
+        """Its sources. Demonstrations that another stage made are a source as well."""
+        made = self.node.input("demonstrations")
+        data = self.node.data
+        if made is not None and made.stage is not None:
+            source = str(self.run.place(made.stage) / "demonstrations.jsonl")
+            data = data.model_copy(update={"demonstrations": source})
+        return self.run.reading(data)
+
+    @property
+    def demonstrations(self) -> Split:
+        """To imitate."""
+        return self.reading.demonstrations
+
+    @property
+    def prompts(self) -> Split:
+        """To answer."""
+        return self.reading.prompts
+
+    @property
+    def comparisons(self) -> Split:
+        """Of the stage that stands in the slot, split by prompt, or of the recipe's own source."""
+        compared = self.parent("comparisons")
+        if compared is None:
+            return self.reading.comparisons
+        groups = read_comparisons(self.run.place(compared.name))
+        # Their prompts are the training side of a split by prompt, perhaps by the same hash.
+        share, seed = self.recipe.data.heldout, self.recipe.seed
+        return Split(*split_or_all(groups, heldout=share, seed=seed, salt="compared/"))
+
+    def writers(self) -> Sequence[Writer]:
+        """The trackers the recipe asks for."""
+        config = self.recipe.model_dump(mode="json")
+        return make_writers(
+            self.recipe.trackers, folder=self.folder, run=self.recipe.name, stage=self.name, config=config
         )
 
-    def not_evaluated(self, stage: str, split: Split, measured: Sequence[Any]) -> str | None:
-        """Why a stage has nothing to be evaluated on, which is said; None where it has."""
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write its findings, with what was dropped of the data it read; a figure that does not exist is null."""
+        write_json(self.folder / "result.json", undefined_as_null({**result, "dropped": self.run.dropped}))
+
+    def not_evaluated(self, split: Split, measured: Sequence[Any]) -> str | None:
+        """Why there is nothing to be evaluated on, which is said; None where there is."""
         if measured:
             return None
         reason = split.not_evaluated or "no held-out row fits"
-        self.say(f"{stage}: not evaluated: {reason}")
+        self.say(f"{self.name}: not evaluated: {reason}")
         return reason
 
-    def say_batch(self, stage: str, batch_size: int, count: int, what: str) -> None:
+    def say_batch(self, batch_size: int, count: int, what: str) -> None:
         """Say that a batch is smaller than was asked for, where it would hold an example twice."""
         if batch_size > count:
-            self.say(f"{stage}: batches of {count}, not {batch_size}: there are no more {what}")
+            self.say(f"{self.name}: batches of {count}, not {batch_size}: there are no more {what}")
 
-    def say_repeats(self, stage: str, prompts_per_step: int, count: int) -> None:
+    def say_repeats(self, prompts_per_step: int, count: int) -> None:
         """Say that a step asks for more prompts than there are."""
         if prompts_per_step > count:
-            self.say(f"{stage}: {prompts_per_step} prompts a step of {count}: each comes several times in a step")
-
-    @cached_property
-    def stored(self) -> StoredLabels:
-        """The labels of the recipe's store, read once: the fingerprint and the trainers see the same."""
-        return stored_labels(self.recipe.data, self.folder)
-
-    @cached_property
-    def comparisons(self) -> Split:
-        """People's comparisons, split by prompt; empty where the recipe has none."""
-        data = self.recipe.data
-        if data.store is not None:
-            self.count_dropped("stored labels", self.stored.dropped)
-            return self._split(self.stored.groups[: data.limit])
-        if data.comparisons is None:
-            return Split((), ())
-        handed_on = data.prompts is None and bool(self.recipe.rewards)
-        return self._read("comparisons", data.comparisons, preference_groups, name_columns=not handed_on)
-
-    @cached_property
-    def demonstrations(self) -> Split:
-        """Demonstrations: their own source; or what annotators wrote into the store; or the preferred answers of the
-        comparisons."""
-        data = self.recipe.data
-        if data.demonstrations is not None:
-            return self._read("demonstrations", data.demonstrations, demonstrations)
-        if not data.labelled:
-            raise UserError("sft needs data: set data.demonstrations or data.comparisons.", field="data.demonstrations")
-        if data.store is not None and self.stored.demonstrations:
-            return self._split(self.stored.demonstrations[: data.limit])
-        return self.comparisons.map(_preferred)
-
-    @cached_property
-    def prompts(self) -> Split:
-        """Prompts to write answers to: their own source, or those of the comparisons, or those of the demonstrations."""
-        data = self.recipe.data
-        if data.prompts is None and data.labelled:
-            return self.comparisons.map(lambda group: group.prompt)
-        if data.prompts is None:
-            return Split((), ()) if data.demonstrations is None else self.demonstrations.map(_question)
-        sources = data.prompts if isinstance(data.prompts, tuple) else (data.prompts,)
-        parts = [self._read("prompts", source, self._prompts_of) for source in sources]
-        # in turn, so that the first few that an evaluation takes are of every source
-        turns = zip_longest(*(part.heldout for part in parts))
-        heldout = tuple(prompt for turn in turns for prompt in turn if prompt is not None)
-        openings = set(map(opening, heldout))
-        read = tuple(prompt for part in parts for prompt in part.train)
-        train = tuple(prompt for prompt in read if opening(prompt) not in openings)
-        if len(train) < len(read):
-            self.count_dropped("prompts", {"held out in another source": len(read) - len(train)})
-        twice = next((name for name, number in Counter(p.id for p in (*train, *heldout)).items() if number > 1), None)
-        if twice is not None:
-            problem = f'two sources have a prompt called "{twice}".'
-            raise UserError(problem, field="data.prompts", hint="Give their rows ids of their own.")
-        reasons = [part.not_evaluated for part in parts if part.not_evaluated is not None]
-        return Split(train, heldout, None if heldout else next(iter(reasons), "no prompt is held out"))
-
-    def _prompts_of(self, rows: Sequence[Row]) -> Loaded[Prompt]:
-        read = code_tasks if holds_code_tasks(rows) else prompts
-        return read(rows, instruction=self.recipe.data.instruction)
+            self.say(f"{self.name}: {prompts_per_step} prompts a step of {count}: each comes several times in a step")
 
 
-def policies(recipe: Recipe) -> dict[str, str]:
-    """The stages that end in a policy, in the order they run, and what each one's policy is called."""
-    names = {"preference": recipe.preference.loss.name, "ppo": "ppo", "online": recipe.online.algorithm.name}
-    return {stage: name for stage, name in names.items() if stage in recipe.stages}
-
-
-def _question(demonstration: Demonstration) -> Prompt:
-    """What the last assistant turn of a demonstration answers."""
-    return Prompt(demonstration.id, demonstration.messages[:-1])
-
-
-def _preferred(group: PreferenceGroup) -> Demonstration:
-    """The response that most comparisons prefer, as a demonstration."""
-    wins = [0.0] * len(group.responses)
-    for comparison in group.comparisons:
-        wins[comparison.first] += comparison.probability
-        wins[comparison.second] += 1.0 - comparison.probability
-    best = group.responses[max(range(len(wins)), key=wins.__getitem__)]
-    prompt = group.prompt
-    messages = (*prompt.messages, Message(role="assistant", content=best))
-    return Demonstration(prompt.id, messages, prompt.tools, prompt.chat_template_kwargs)
+def newest(steps: Iterable[Step], *kinds: str) -> Step | None:
+    """The last of the steps that are of one of these kinds."""
+    fitting = [step for step in steps if step.node.kind in kinds]
+    return fitting[-1] if fitting else None

@@ -1,5 +1,4 @@
-"""Stage 5: the untrained model, the SFT model and every policy on held-out prompts, judged by the gold taste, or by
-the recipe's rewards where it has some, and by the reward model."""
+"""Stage `evaluate`: policies on held-out prompts, judged by the gold taste or by rewards, and by the reward model."""
 
 from __future__ import annotations
 
@@ -14,20 +13,25 @@ import numpy as np
 import torch
 
 from burnish.batch import Batch
+from burnish.config.graph import BASE
 from burnish.evaluation.uncertainty import bootstrap_mean, paired_difference, win_rate
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
-from burnish.models.weights import load_reward_view
-from burnish.pipeline.context import Context
+from burnish.models.weights import load_reward_adapter, load_reward_model
+from burnish.pipeline.context import Step
+from burnish.pipeline.roles import stands_on
 from burnish.pipeline.sampling import end_tokens_of, fitting
 from burnish.pipeline.turns import make_sampler
-from burnish.pipeline.verify import environment_of, verified
+from burnish.pipeline.verify import verified
 from burnish.records import Prompt, Reward, Rollout
 from burnish.rewards.base import prompt_text
 from burnish.rewards.model import RewardModelScorer
 from burnish.rewards.taste import PROPERTIES, property_matrix, taste_score
 from burnish.runs.manifest import release_memory
 from burnish.trainers.stages import column, sequence_of
+
+MICRO_BATCH_TOKENS = 1024
+"""Tokens of answers that a judge reads at once."""
 
 
 @dataclass(frozen=True)
@@ -41,71 +45,74 @@ class Judged:
     kl: np.ndarray | None
 
 
-def run(context: Context) -> None:
+def run(step: Step) -> None:
     """Sample each model on the same prompts with the same random numbers, judge, compare pair by pair, write the findings."""
-    recipe = context.recipe
+    config = step.settings
     sampled: dict[str, list[Rollout]] = {}
-    reference = context.load(context.sft_model, exact=True)
-    split, sampling = context.prompts, recipe.evaluate.sampling
-    prompts = fitting(context, reference, split.heldout, sampling, "held-out prompts", required=False)
-    prompts = prompts[: recipe.evaluate.prompts]
-    unmeasured = context.not_evaluated("evaluate", split, prompts)
+    reference = step.load(step.model("reference"), exact=True)
+    split, sampling = step.prompts, config.sampling
+    prompts = fitting(step, reference, split.heldout, sampling, "held-out prompts", required=False)
+    prompts = prompts[: config.count]
+    unmeasured = step.not_evaluated(split, prompts)
     if unmeasured is not None:
-        context.finish("evaluate", {"prompts": 0, "not_evaluated": unmeasured})
+        step.finish({"prompts": 0, "not_evaluated": unmeasured})
         return
-    trained = context.trained
-    models = {"base": context.recipe.model.name, **trained} if recipe.evaluate.base else trained
+    models = {one.shown: step.run.reference(one) for one in step.node.inputs["models"]}
+    held_to = step.node.inputs["reference"][0].shown
     for name, source in models.items():
-        backbone = reference if str(source) == context.sft_model else context.load(str(source), exact=True)
-        sampled[name] = _sample(context, backbone, prompts)
-        context.say(f"sampled {len(prompts)} held-out prompts from the {name} model")
+        backbone = reference if source == step.model("reference") else step.load(source, exact=True)
+        sampled[name] = _sample(step, backbone, prompts)
+        step.say(f"sampled {len(prompts)} held-out prompts from the {name} model")
         del backbone
         release_memory()  # what its sampler took stays in the heap, in pieces that the next model does not fit into
-    kl = {name: _kl(context, trained[name], sampled[name], reference) for name in trained if name != "sft"}
-    scores = _reward_scores(context, reference, sampled)
-    weights = recipe.taste.model_dump()
-    verifiable = bool(recipe.rewards) or environment_of(recipe) is not None
-    by_rewards, rewards = verified(context, sampled, reference=reference) if verifiable else (None, {})
+    measured = [name for name in models if name not in (held_to, BASE)]
+    kl = {name: _kl(step, models[name], sampled[name], reference) for name in measured}
+    scores = _reward_scores(step, reference, sampled)
+    weights = step.recipe.taste.model_dump()
+    verifiable = bool(config.rewards) or config.environment is not None
+    by_rewards, rewards = verified(step, sampled, reference=reference) if verifiable else (None, {})
     judged = [
         Judged(name, rollouts, None if by_rewards else _gold(weights, rollouts), scores.get(name), kl.get(name))
         for name, rollouts in sampled.items()
     ]
     groups = [r.prompt.id for r in judged[0].rollouts]
-    context.finish(
-        "evaluate",
+    step.finish(
         {
             "prompts": len(prompts),
-            "responses_per_prompt": recipe.evaluate.responses_per_prompt,
+            "responses_per_prompt": config.responses_per_prompt,
+            "reference": held_to,
             **({"weights": weights} if by_rewards is None else {"verifiable": by_rewards}),
             "models": [_summary(j, groups) for j in judged],
             "comparisons": [c for b, a in combinations(judged, 2) for c in _compare(a, b, groups)],
-            "samples": _samples(judged, rewards, recipe.evaluate.samples, recipe.evaluate.responses_per_prompt),
+            "samples": _samples(judged, rewards, config.samples, config.responses_per_prompt),
         },
     )
 
 
-def _sample(context: Context, backbone: Backbone, prompts: Sequence[Prompt]) -> list[Rollout]:
-    recipe = context.recipe
+def _sample(step: Step, backbone: Backbone, prompts: Sequence[Prompt]) -> list[Rollout]:
+    config = step.settings
     sampler = make_sampler(
-        environment_of(recipe), View(backbone), recipe.evaluate.sampling, seed=recipe.seed,
-        max_length=recipe.model.max_length, purpose="evaluate", say=context.say_once,
+        config.environment, View(backbone), config.sampling, seed=step.seed, max_length=step.recipe.model.max_length, purpose="evaluate", say=step.say_once,
     )  # fmt: skip
-    return sampler.generate(prompts, samples=recipe.evaluate.responses_per_prompt)
+    return sampler.generate(prompts, samples=config.responses_per_prompt)
 
 
 def _gold(weights: dict[str, float], rollouts: Sequence[Rollout]) -> np.ndarray:
     return np.array([taste_score(weights, prompt_text(r.prompt), r.completion.text) for r in rollouts])
 
 
-def _reward_scores(context: Context, reference: Backbone, sampled: dict[str, list[Rollout]]) -> dict[str, np.ndarray]:
-    folder = context.stage("reward") / "model"
-    if not folder.is_dir():
+def _reward_scores(step: Step, reference: Backbone, sampled: dict[str, list[Rollout]]) -> dict[str, np.ndarray]:
+    if step.node.input("reward") is None:
         return {}
-    view = load_reward_view(folder, reference, partial(context.load, exact=True))
+    folder = Path(step.model("reward"))
+    if stands_on(step, folder, reference):
+        view = load_reward_adapter(reference, folder)
+    else:
+        view = load_reward_model(folder, partial(step.load, exact=True))
     scorer = RewardModelScorer(
         view,
         end_tokens=end_tokens_of(reference),
-        max_tokens=context.recipe.reward.optimiser.micro_batch_tokens,
+        max_tokens=MICRO_BATCH_TOKENS,
     )
     # The models' answers to one prompt stand side by side, so that the prompt is read once.
     together = [rollout for answers in zip(*sampled.values(), strict=True) for rollout in answers]
@@ -113,24 +120,23 @@ def _reward_scores(context: Context, reference: Backbone, sampled: dict[str, lis
     return {name: scores[:, place] for place, name in enumerate(sampled)}
 
 
-def _kl(context: Context, model: Path, rollouts: Sequence[Rollout], reference: Backbone) -> np.ndarray:
+def _kl(step: Step, model: str, rollouts: Sequence[Rollout], reference: Backbone) -> np.ndarray:
     """log π(completion) − log π_ref(completion) of each completion, in nats, at temperature 1.
 
     The policy's is what its sampler said, where that is exact, else the trainer's own arithmetic, as the reference's always is.
     Its mean estimates KL(π ‖ π_ref) without bias when completions are drawn untempered and untruncated.
     """
     batch = Batch(tuple(sequence_of(r) for r in rollouts))
-    limit = context.recipe.ppo.optimiser.micro_batch_tokens
 
     def by(backbone: Backbone) -> torch.Tensor:
         view = View(backbone)
-        return column(lambda b: view.logprobs(b).logprobs_P, batch, max_tokens=limit)
+        return column(lambda b: view.logprobs(b).logprobs_P, batch, max_tokens=MICRO_BATCH_TOKENS)
 
     of_reference = by(reference)
-    if context.recipe.evaluate.sampling.products == "model" and rollouts[0].completion.model_logprobs:
+    if step.settings.sampling.products == "model" and rollouts[0].completion.model_logprobs:
         of_policy = torch.tensor([value for r in rollouts for value in r.completion.model_logprobs])
     else:
-        of_policy = by(context.load(str(model), exact=True))
+        of_policy = by(step.load(model, exact=True))
     return torch.zeros(len(batch)).index_add_(0, batch.sequence_of_P, of_policy - of_reference).double().numpy()
 
 

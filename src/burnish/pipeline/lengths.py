@@ -10,13 +10,13 @@ from burnish.data.lengths import refuse_what_cannot_fit
 from burnish.data.render import TooLong, render_each
 from burnish.errors import UserError
 from burnish.models.backbone import Backbone
-from burnish.pipeline.context import Context
+from burnish.pipeline.context import Step
 
 Output = TypeVar("Output")
 
 
 def render_rows(
-    context: Context,
+    step: Step,
     backbone: Backbone,
     items: Sequence[Record],
     render: Callable[[Record], Output],
@@ -51,23 +51,23 @@ def render_rows(
     if not items:
         return []
     try:
-        loaded = render_each(items, checked, too_long=context.recipe.data.too_long, origins=context.origins)
+        loaded = render_each(items, checked, too_long=step.recipe.data.too_long, origins=step.origins)
     except TooLong as error:
-        hint = _remedy(context, backbone, reserved)
+        hint = _remedy(step, backbone, reserved)
         raise TooLong(error.problem, file=error.file, row=error.row, field=error.field, hint=hint) from error
     except NothingLeft as error:
         if not required:
-            context.count_dropped(what, {"too long": len(items)})
+            step.count_dropped(what, {"too long": len(items)})
             return []
-        hint = _remedy(context, backbone, reserved, drop=False)
+        hint = _remedy(step, backbone, reserved, drop=False)
         raise UserError(f"all {len(items)} {what} are longer than the {room} tokens that fit.", hint=hint) from error
-    context.count_dropped(what, loaded.dropped)
+    step.count_dropped(what, loaded.dropped)
     return list(loaded.items)
 
 
-def _remedy(context: Context, backbone: Backbone, reserved: int, *, drop: bool = True) -> str:
+def _remedy(step: Step, backbone: Backbone, reserved: int, *, drop: bool = True) -> str:
     """What to do about rows that are too long, with today's numbers."""
-    limit = context.recipe.model.max_length
+    limit = step.recipe.model.max_length
     kept = f", of which sampling.max_new_tokens keeps {reserved} for the answer" if reserved else ""
     if backbone.context < limit:
         longer = f"this model reads at most {backbone.context} tokens{kept}"

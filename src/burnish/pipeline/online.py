@@ -1,4 +1,4 @@
-"""Stage: reinforcement learning by a row of the table of algorithms, from the recipe's rewards or an environment's."""
+"""Stage `online`: reinforcement learning by a row of the table of algorithms, from rewards or an environment's."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from burnish.models.adapters import LoraSpec
 from burnish.models.heads import ScalarHead
 from burnish.models.roles import Roles, View, policy_roles
 from burnish.models.weights import save_policy
-from burnish.pipeline.context import Context
+from burnish.pipeline.context import Step
 from burnish.pipeline.rewards import build_scorer
+from burnish.pipeline.roles import held_to
 from burnish.pipeline.sampling import fitting
 from burnish.pipeline.turns import make_sampler, with_pay
 from burnish.records import Reward, Rollout
@@ -30,49 +31,48 @@ _PREFIXES = ("rewards/", "verdicts/", "filter/", "curriculum/")
 _SHOWN = 4
 
 
-def run(context: Context) -> None:
-    """Train, save the policy (adapters merged) under `online/model`; metrics, samples and checkpoints beside it."""
-    recipe, folder, config = context.recipe, context.stage("online"), context.recipe.online
+def run(step: Step) -> None:
+    """Train, save the policy (adapters merged) under `model`; metrics, samples and checkpoints beside it."""
+    folder, config = step.folder, step.settings
     rules = rules_of(config)  # what does not fit together is said before anything is loaded
-    roles = build_roles(context)
+    roles = build_roles(step)
     backbone = roles.policy.backbone
-    prompts = fitting(context, backbone, context.prompts.train, config.sampling, "prompts")
-    context.say_repeats("online", config.prompts_per_step, len(prompts))
-    composed = build_scorer(context, recipe.rewards, backbone=backbone) if recipe.rewards else None
+    prompts = fitting(step, backbone, step.prompts.train, config.sampling, "prompts")
+    step.say_repeats(config.prompts_per_step, len(prompts))
+    composed = build_scorer(step, config.rewards, backbone=backbone) if config.rewards else None
     try:
         for source in composed.sources if composed is not None else ():
-            passed_over = check_prompts(source.part, source.reward, context.prompts.train, context.origins)
+            passed_over = check_prompts(source.part, source.reward, step.prompts.train, step.origins)
             if passed_over is not None:
-                context.say_once(f"online: {passed_over}")
+                step.say_once(f"{step.name}: {passed_over}")
         train_online(
             roles,
             make_sampler(
                 config.environment,
                 roles.policy,
                 config.sampling,
-                seed=recipe.seed,
-                max_length=recipe.model.max_length,
+                seed=step.seed,
+                max_length=step.recipe.model.max_length,
                 purpose="online",
-                say=context.say_once,
+                say=step.say_once,
             ),
             with_pay(composed, config.environment),
             prompts,
             config=config,
-            seed=recipe.seed,
+            seed=step.seed,
             folder=folder,
             on_rollouts=lambda step, rollouts, rewards: _keep_samples(folder, step, rollouts, rewards),
-            progress=context.progress("online"),
-            writers=context.writers("online"),
+            progress=step.progress(),
+            writers=step.writers(),
         )
     finally:
         if composed is not None:
             composed.close()
     with atomic_folder(folder / "model") as scratch:
-        save_policy(roles.policy, scratch, base=context.sft_model)
+        save_policy(roles.policy, scratch, base=step.start)
     rows = read_metrics(folder / "metrics.jsonl")
     row = rules.algorithm
-    context.finish(
-        "online",
+    step.finish(
         {
             "mode": config.roles,
             "algorithm": {name: getattr(row, name) for name in row.__dataclass_fields__},
@@ -84,30 +84,31 @@ def run(context: Context) -> None:
     )
 
 
-def build_roles(context: Context) -> Roles:
-    """The policy, on the SFT model or, without that stage, on the pretrained one; critic and reference where they are needed."""
-    recipe, config = context.recipe, context.recipe.online
+def build_roles(step: Step) -> Roles:
+    """The policy, on what it starts from; critic and reference where they are needed."""
+    config = step.settings
     row = rules_of(config).algorithm
-    base = context.sft_model
+    base = step.start
     if config.roles == "adapters":
-        backbone = context.load(base)
-        return policy_roles(
+        backbone = step.load(base)
+        roles = policy_roles(
             backbone,
             lora=LoraSpec(config.lora.r, config.lora.alpha),
             critic=row.needs_critic,
             reference=row.needs_reference,
             moving=config.moving_reference is not None,
-            seed=recipe.seed,
+            seed=step.seed,
         )
+        return held_to(step, roles)
     critic = reference = None
     if row.needs_critic:
-        valuing = context.load(base, trained=True)
+        valuing = step.load(base, trained=True)
         critic = View(valuing, head=ScalarHead(valuing.width, zero=True))
     if row.needs_reference:
-        frozen = context.load(base)
+        frozen = step.load(step.model("reference"))
         frozen.freeze()
         reference = View(frozen)
-    return Roles(policy=View(context.load(base, trained=True)), critic=critic, reference=reference)
+    return Roles(policy=View(step.load(base, trained=True)), critic=critic, reference=reference)
 
 
 def _keep_samples(folder: Path, step: int, rollouts: Sequence[Rollout], rewards: Sequence[Reward]) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
-from burnish.config.schema import Recipe
+from burnish.config.recipe import Recipe
 from burnish.errors import UserError
 from burnish.models import sources
-from burnish.pipeline.context import Context, Split
+from burnish.pipeline.context import Run
+from burnish.pipeline.inputs import reads_store
+from burnish.pipeline.reading import Reading, Split
 from burnish.planning.machine import Machine
 from burnish.planning.plan import DataSize, Plan, settings_that_fit
 from burnish.planning.shape import ModelShape
@@ -45,26 +47,42 @@ def shape_of(
     return ModelShape.read(folder, max_length=max_length)
 
 
-def data_size(context: Context) -> DataSize:
-    """Counts, and mean lengths estimated from the characters of the first rows; rows that would be dropped are left out.
+def data_sizes(run: Run, stages: Sequence[str]) -> dict[str, DataSize]:
+    """What each of these stages reads, measured once for each set of sources.
 
-    Raises UserError where the parts of the recipe's algorithm do not fit together: no plan can be made of it.
+    Raises UserError where the parts of a stage's algorithm do not fit together: no plan can be made of it.
     """
-    recipe = context.recipe
-    if "online" in recipe.stages:
-        rules_of(recipe.online)
-    pairs, prompts = context.comparisons, context.prompts
-    wanted = recipe.data.demonstrations is not None or recipe.data.labelled
-    demos = context.demonstrations if wanted else Split((), ())  # without any, prompts alone say how long texts are
-    if recipe.data.labelled:
+    for stage in stages:
+        if run.graph[stage].kind == "online":
+            rules_of(run.graph[stage].settings)
+    measured: dict[str, DataSize] = {}
+    found: dict[str, DataSize] = {}
+    for stage in stages:
+        data = run.graph[stage].data
+        if data.store is not None and not any(reads_store(run.step(one)) for one in stages):
+            data = data.model_copy(update={"store": None, "project": None})  # nobody need have labelled anything yet
+        key = data.model_dump_json()
+        if key not in measured:
+            measured[key] = _size(run.reading(data), run.recipe)
+        found[stage] = measured[key]
+    return found
+
+
+def _size(reading: Reading, recipe: Recipe) -> DataSize:
+    """Counts, and mean lengths estimated from the characters of the first rows; rows that would be dropped are left out."""
+    data = reading.data
+    pairs, prompts = reading.comparisons, reading.prompts
+    wanted = data.demonstrations is not None or data.labelled
+    demos = reading.demonstrations if wanted else Split((), ())  # without any, prompts alone say how long texts are
+    if data.labelled:
         rows = [(_tokens(g.prompt.messages), fmean(map(_answer, g.responses))) for g in pairs.train[:_SAMPLE]]
     else:
         rows = [(_tokens(d.messages[:-1]), _answer(d.messages[-1]["content"])) for d in demos.train[:_SAMPLE]]
     fit = [row for row in rows if sum(row) <= recipe.model.max_length] or [(float(recipe.model.max_length), 0.0)]
-    kept = len(fit) / len(rows) if rows and recipe.data.too_long == "drop" else 1.0
+    kept = len(fit) / len(rows) if rows and data.too_long == "drop" else 1.0
     asked = [_tokens(p.messages) for p in prompts.train[:_SAMPLE]]
     prompt_tokens = [tokens for tokens in asked if tokens <= recipe.model.max_length] or [row[0] for row in fit]
-    own = recipe.data.demonstrations is not None
+    own = data.demonstrations is not None
     return DataSize(
         demonstrations=round(kept * len(demos.train)) if own else 0,
         heldout_demonstrations=round(kept * len(demos.heldout)) if own else 0,
@@ -85,7 +103,9 @@ def _answer(text: str) -> float:
     return len(text) / _CHARACTERS + 1
 
 
-def refuse_what_cannot_fit(plan: Plan, recipe: Recipe, shape: ModelShape, data: DataSize, machine: Machine) -> None:
+def refuse_what_cannot_fit(
+    plan: Plan, recipe: Recipe, shape: ModelShape, data: Mapping[str, DataSize], machine: Machine
+) -> None:
     """Raises UserError if a stage needs more memory than there is, with the settings that would make it fit."""
     if plan.peak <= machine.memory:
         return

@@ -1,4 +1,4 @@
-"""Stage 6: everything the stages found out, on one page."""
+"""Stage `report`: everything the stages found out, on one page."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from typing import Any
 
 from burnish._version import __version__
 from burnish.atomic import write_text
-from burnish.config.load import load_config
-from burnish.config.schema import Recipe
+from burnish.config.graph import graph_of
+from burnish.config.recipe import Recipe
+from burnish.config.recipe_file import load_recipe
 from burnish.errors import UserError
 from burnish.evaluation.report import closing_rows, render_report, verdict
 from burnish.jsonio import read_object
-from burnish.pipeline.context import STAGES, Context
+from burnish.pipeline.context import Step
 from burnish.runs.manifest import environment, file_hash, read_sealed
 from burnish.runs.stage_record import StageRecord, verify
 
 
-def run(context: Context) -> None:
+def run(step: Step) -> None:
     """Write report.html in the run's folder."""
-    write_report(context.folder)
-    context.finish("report", {})
+    write_report(step.run.folder)
+    step.finish({})
 
 
 def write_report(folder: Path) -> Path:
@@ -50,13 +51,18 @@ def gather(folder: Path) -> dict[str, Any]:
     """What is known of a run. Raises UserError if the folder holds none."""
     recipe, manifest = read_run(folder)
     text = (folder / "recipe.yaml").read_text(encoding="utf-8")
+    graph = graph_of(recipe)
     records = {
-        stage: record for stage in STAGES if (record := StageRecord.read(folder / stage / "stage.json")) is not None
+        node.name: record
+        for node in graph
+        if (record := StageRecord.read(folder / node.name / "stage.json")) is not None
     }
     for stage, record in records.items():
         verify(folder / stage, record, parts=("result.json",))
-    results = {stage: _json(folder / stage / "result.json") for stage in STAGES if stage != "report"}
-    machine, sft = environment(), results["sft"] or {}
+    results = {node.name: _json(folder / node.name / "result.json") for node in graph if node.kind != "report"}
+    found = {name: {**result, "name": name, "kind": graph[name].kind} for name, result in results.items() if result}
+    newest = {graph[name].kind: result for name, result in found.items()}  # the last of each kind
+    machine, sft = environment(), newest.get("sft", {})
     return {
         "name": recipe.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -72,10 +78,15 @@ def gather(folder: Path) -> dict[str, Any]:
         "stages": [
             {"name": s, "seconds": r.seconds, "peak_memory_gb": r.peak_memory_gb, "status": "done"}
             for s, r in records.items()
-            if s != "report"
+            if graph[s].kind != "report"
         ],
-        "planned": list(recipe.stages),
-        **{stage: result for stage, result in results.items() if result is not None},
+        "planned": list(dict.fromkeys(node.kind for node in graph)),
+        "graph": [
+            {"name": node.name, "kind": node.kind, "reads": list(node.parents), "done": node.name in records}
+            for node in graph
+        ],
+        "results": list(found.values()),
+        **newest,
         "recipe_yaml": text,
         "manifest": {key: value for key, value in manifest.items() if key not in ("inputs", "recipe_sha256")},
         "command": f"burnish run {folder}/recipe.yaml --out {folder}",
@@ -91,7 +102,7 @@ def read_run(folder: Path) -> tuple[Recipe, dict[str, Any]]:
             file=folder,
             hint="Name the folder that `burnish run` printed.",
         )
-    recipe, hint = load_config(Recipe, path), "Run the recipe that made this run again: it writes the file anew."
+    recipe, hint = load_recipe(path), "Run the recipe that made this run again: it writes the file anew."
     problem = UserError("this file is damaged.", file=folder / "manifest.json", hint=hint)
     try:
         manifest = read_sealed(folder / "manifest.json", problem)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,8 @@ from burnish.errors import UserError
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
 from burnish.models.weights import load_reward_adapter, load_reward_model
-from burnish.pipeline.context import Context
+from burnish.pipeline.context import Step
+from burnish.pipeline.roles import stands_on
 from burnish.pipeline.sampling import end_tokens_of
 from burnish.rewards.code_verifier import CodeReward
 from burnish.rewards.compose import Part
@@ -29,13 +29,11 @@ from burnish.rewards.task import TaskReward
 _MICRO_BATCH_TOKENS = 4096
 
 
-def build_scorer(
-    context: Context, specs: Sequence[spec.RewardSpec], *, backbone: Backbone | None = None
-) -> CompositeScorer:
+def build_scorer(step: Step, specs: Sequence[spec.RewardSpec], *, backbone: Backbone | None = None) -> CompositeScorer:
     """The scorer of a recipe's rewards; `close()` it when done.
 
     Args:
-        context: the run; a reward model without a folder is that of its reward stage.
+        step: the stage whose rewards they are.
         specs: the rewards.
         backbone: the policy's. Reward models that are adapters of the same model are put on it instead of loaded whole;
             None: every reward model is loaded whole.
@@ -50,7 +48,7 @@ def build_scorer(
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
         raise UserError(f'two rewards are called "{twice}".', field="rewards", hint="Give each a label of its own.")
-    rewards = [build_reward(context, one, backbone) for one in specs]
+    rewards = [build_reward(step, one, backbone) for one in specs]
     sources = [
         Source(part_of(one), reward, one.scope, isinstance(one, spec.PythonReward) and one.messages)
         for one, reward in zip(specs, rewards, strict=True)
@@ -71,7 +69,7 @@ def part_of(one: spec.RewardBase) -> Part:
     )
 
 
-def build_reward(context: Context, one: spec.RewardSpec, backbone: Backbone | None) -> Any:
+def build_reward(step: Step, one: spec.RewardSpec, backbone: Backbone | None) -> Any:
     """One reward of a recipe; `close()` it when done if it has that. Raises UserError where it cannot be made."""
     match one:
         case spec.MathsReward():
@@ -95,7 +93,7 @@ def build_reward(context: Context, one: spec.RewardSpec, backbone: Backbone | No
         case spec.LanguageReward():
             return LanguageReward(one.language, column=one.column)
         case spec.ModelReward():
-            return _model(context, one, backbone)
+            return _model(step, one, backbone)
         case spec.HttpReward():
             return HttpReward(
                 one.url, batch_size=one.batch_size, timeout=one.timeout, retries=one.retries, backoff=one.backoff,
@@ -105,31 +103,26 @@ def build_reward(context: Context, one: spec.RewardSpec, backbone: Backbone | No
             return find_function(one.function)
 
 
-def _model(context: Context, one: spec.ModelReward, backbone: Backbone | None) -> ScopedModelReward:
-    folder = context.stage("reward") / "model" if one.model is None else Path(one.model).expanduser()
+def _model(step: Step, one: spec.ModelReward, backbone: Backbone | None) -> ScopedModelReward:
+    position = next(number for number, other in enumerate(step.settings.rewards) if other is one)
+    folder = Path(step.model(f"rewards.{position}"))
     if not (folder / "head.safetensors").is_file():
-        if one.model is None:
-            hint = "Add the stage reward before it, or name a folder: `model: runs/NAME/reward/model`."
-            raise UserError(f'the reward "{one.called}" needs a reward model, and this run has none.', hint=hint)
-        hint = "It is the folder reward/model of a run."
+        hint = "It is the folder model of a stage of the kind reward."
         raise UserError(f'the reward "{one.called}": this folder holds no reward model.', file=folder, hint=hint)
-    view = _view(context, folder, one.called, backbone)
+    view = _view(step, folder, one.called, backbone)
     tokenizer = view.backbone.tokenizer
     same = backbone is not None and (
         view.backbone is backbone or tokenizer.get_vocab() == backbone.tokenizer.get_vocab()
     )
-    render = None if same else partial(render_prompt, tokenizer, max_tokens=context.recipe.model.max_length)
+    render = None if same else partial(render_prompt, tokenizer, max_tokens=step.recipe.model.max_length)
     ends = end_tokens_of(view.backbone)
     if same and backbone is not None:
         ends = (*ends, *end_tokens_of(backbone))
     return ScopedModelReward(view, scope=one.scope, end_tokens=ends, max_tokens=_MICRO_BATCH_TOKENS, render=render)
 
 
-def _view(context: Context, folder: Path, label: str, backbone: Backbone | None) -> View:
+def _view(step: Step, folder: Path, label: str, backbone: Backbone | None) -> View:
     """On the policy's backbone if the model is an adapter of the same pretrained model, else a model of its own."""
-    adapter = folder / "adapter" / "adapter_config.json"
-    if backbone is not None and adapter.is_file():
-        base = json.loads(adapter.read_text()).get("base_model_name_or_path")
-        if base == backbone.reference:
-            return load_reward_adapter(backbone, folder, name=f"reward_{label}")
-    return load_reward_model(folder, partial(context.load, exact=True))
+    if backbone is not None and stands_on(step, folder, backbone):
+        return load_reward_adapter(backbone, folder, name=f"reward_{label}")
+    return load_reward_model(folder, partial(step.load, exact=True))

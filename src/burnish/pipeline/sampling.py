@@ -14,13 +14,13 @@ from burnish.generation.engine import make_engine
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
 from burnish.models.sampled import shorter_notice
-from burnish.pipeline.context import Context
+from burnish.pipeline.context import Step
 from burnish.pipeline.lengths import render_rows
 from burnish.records import Prompt, Rollout
 
 
 def fitting(
-    context: Context,
+    step: Step,
     backbone: Backbone,
     prompts: Sequence[Prompt],
     sampling: Sampling,
@@ -30,13 +30,13 @@ def fitting(
 ) -> list[Prompt]:
     """The prompts that leave room for an answer within `model.max_length`; of the others the first is an error that names
     its row, or they are dropped and counted, as `data.too_long` says."""
-    room = _room(context.recipe.model.max_length, backbone, sampling)
+    room = _room(step.recipe.model.max_length, backbone, sampling)
     if room < 1:
-        problem = f"model.max_length ({context.recipe.model.max_length}) leaves no room for a prompt."
+        problem = f"model.max_length ({step.recipe.model.max_length}) leaves no room for a prompt."
         raise UserError(problem, hint=f"It must be well above sampling.max_new_tokens ({sampling.max_new_tokens}).")
     render = partial(render_prompt, backbone.tokenizer, max_tokens=room)
     rows = render_rows(
-        context, backbone, prompts, render, what=what, room=room, reserved=sampling.max_new_tokens, required=required
+        step, backbone, prompts, render, what=what, room=room, reserved=sampling.max_new_tokens, required=required
     )
     return [prompt for prompt, _ in rows]
 

@@ -1,4 +1,4 @@
-"""Stage 1: supervised fine-tuning of the pretrained model on demonstrations."""
+"""Stage `sft`: supervised fine-tuning on demonstrations."""
 
 from __future__ import annotations
 
@@ -11,38 +11,37 @@ from burnish.models.adapters import LoraSpec, add_adapter
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
 from burnish.models.weights import save_model
-from burnish.pipeline.context import Context
+from burnish.pipeline.context import Step
 from burnish.pipeline.lengths import render_rows
 from burnish.runs.metrics import read_metrics
 from burnish.trainers.sft import train_sft
 
 
-def run(context: Context) -> None:
-    """Train, save the model (adapters merged) under `sft/model`, report the held-out loss."""
-    recipe, folder = context.recipe, context.stage("sft")
-    backbone = context.load(recipe.model.name, trained=recipe.sft.lora is None)
-    split = context.demonstrations
-    train = sequences_of(context, backbone, split.train, "demonstrations")
-    heldout = sequences_of(context, backbone, split.heldout, "held-out demonstrations", required=False)
-    unmeasured = context.not_evaluated("sft", split, heldout)
-    context.say_batch("sft", recipe.sft.batch_size, len(train), "demonstrations")
+def run(step: Step) -> None:
+    """Train, save the model (adapters merged) under `model`, report the held-out loss."""
+    config, folder = step.settings, step.folder
+    backbone = step.load(step.start, trained=config.lora is None)
+    split = step.demonstrations
+    train = sequences_of(step, backbone, split.train, "demonstrations")
+    heldout = sequences_of(step, backbone, split.heldout, "held-out demonstrations", required=False)
+    unmeasured = step.not_evaluated(split, heldout)
+    step.say_batch(config.batch_size, len(train), "demonstrations")
     view = View(backbone)
-    if recipe.sft.lora is not None:
-        spec = LoraSpec(recipe.sft.lora.r, recipe.sft.lora.alpha)
+    if config.lora is not None:
+        spec = LoraSpec(config.lora.r, config.lora.alpha)
         backbone.freeze()
-        add_adapter(backbone, "sft", spec, seed=recipe.seed)
+        add_adapter(backbone, "sft", spec, seed=step.seed)
         view = View(backbone, "sft", spec)
     train_sft(
-        view, train, heldout, config=recipe.sft, seed=recipe.seed, folder=folder,
-        progress=context.progress("sft"), writers=context.writers("sft"),
+        view, train, heldout, config=config, seed=step.seed, folder=folder,
+        progress=step.progress(), writers=step.writers(),
     )  # fmt: skip
     with atomic_folder(folder / "model") as scratch:
         save_model(view, scratch)
     rows = read_metrics(folder / "metrics.jsonl")
     evaluated = [row for row in rows if "eval_loss" in row]
     before = rows[0].get("eval_loss_before")
-    context.finish(
-        "sft",
+    step.finish(
         {
             "examples_train": len(train),
             "examples_heldout": len(heldout),
@@ -65,16 +64,16 @@ def run(context: Context) -> None:
 
 
 def sequences_of(
-    context: Context, backbone: Backbone, demonstrations: tuple, what: str, *, required: bool = True
+    step: Step, backbone: Backbone, demonstrations: tuple, what: str, *, required: bool = True
 ) -> list[tuple[TokenSequence, ...]]:
     """Each demonstration as its token sequences, one where the chat template lets it be, with the mask of what is trained."""
-    room = min(context.recipe.model.max_length, backbone.context)
+    room = min(step.recipe.model.max_length, backbone.context)
     render = partial(render_demonstration, backbone.tokenizer, max_tokens=room)
-    rows = render_rows(context, backbone, demonstrations, render, what=what, room=room, required=required)
+    rows = render_rows(step, backbone, demonstrations, render, what=what, room=room, required=required)
     conversations = [tuple(sequence_of(part) for part in rendered) for _, rendered in rows]
     count = sum(map(len, conversations))
     if count > len(conversations):
-        context.say(
+        step.say(
             f"{what}: {len(conversations)} make {count} training sequences, because the chat template "
             "writes earlier turns otherwise once there are later ones"
         )

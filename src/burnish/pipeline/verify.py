@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from burnish.config.online import Conversation
-from burnish.config.schema import Recipe
 from burnish.evaluation.verifiable import Outcomes, compare, findings, verifier_rates
 from burnish.models.backbone import Backbone
-from burnish.pipeline.context import Context
+from burnish.pipeline.context import Step
 from burnish.pipeline.rewards import build_scorer
 from burnish.pipeline.turns import with_pay
 from burnish.records import Reward, Rollout
@@ -19,30 +17,26 @@ VERIFIERS = ("maths", "task", "code")
 """The kinds of rewards whose verdict "correct" says that an answer is right."""
 
 
-def environment_of(recipe: Recipe) -> Conversation | None:
-    """The environment that the policies of this recipe are trained, and therefore judged, in."""
-    return recipe.online.environment if "online" in recipe.stages else None
-
-
 def verified(
-    context: Context, sampled: Mapping[str, Sequence[Rollout]], *, reference: Backbone
+    step: Step, sampled: Mapping[str, Sequence[Rollout]], *, reference: Backbone
 ) -> tuple[dict[str, Any], dict[str, list[Reward]]]:
     """The report's findings, and every model's rewards.
 
     An answer is right if each verifier that judges it says correct; without a verifier among the rewards, if its reward is
-    at least `online.pass_at`. Where the maths verifier takes part, its error rates on the labelled pairs stand beside.
+    at least `pass_at`. Where the maths verifier takes part, its error rates on the labelled pairs stand beside.
     """
-    recipe = context.recipe
-    composed = build_scorer(context, recipe.rewards, backbone=reference) if recipe.rewards else None
-    scorer = with_pay(composed, environment_of(recipe))
+    config = step.settings
+    judges = config.rewards or ()
+    composed = build_scorer(step, judges, backbone=reference) if judges else None
+    scorer = with_pay(composed, config.environment)
     try:
         rewards = {name: scorer.score(rollouts) for name, rollouts in sampled.items()}
     finally:
         if composed is not None:
             composed.close()
-    names = tuple(one.called for one in recipe.rewards if one.name in VERIFIERS)
+    names = tuple(one.called for one in judges if one.name in VERIFIERS)
     outcomes = {
-        name: Outcomes.of(rollouts, rewards[name], pass_at=recipe.online.pass_at, verifiers=names)
+        name: Outcomes.of(rollouts, rewards[name], pass_at=config.pass_at, verifiers=names)
         for name, rollouts in sampled.items()
     }
     found = {
@@ -55,6 +49,6 @@ def verified(
             for b, a in combinations(sampled, 2)
             if (difference := compare(outcomes[a], outcomes[b])) is not None
         ],
-        "maths_verifier": verifier_rates() if any(one.name == "maths" for one in recipe.rewards) else None,
+        "maths_verifier": verifier_rates() if any(one.name == "maths" for one in judges) else None,
     }
     return found, rewards

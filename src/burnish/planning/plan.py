@@ -6,12 +6,17 @@ to be as long as the demonstrations'.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from burnish.algorithms.recipes import resolve
-from burnish.config.schema import Lora, Optimiser, Recipe, Sampling
+from burnish.config.graph import Graph, Node, graph_of
+from burnish.config.online import Online
+from burnish.config.preference import Preference
+from burnish.config.recipe import Recipe
+from burnish.config.schema import Evaluate, Ppo, RewardModel, Sample, Sft
+from burnish.config.sections import Lora, Optimiser, Sampling
 from burnish.models.sampled import SLOWER
 from burnish.planning import memory
 from burnish.planning.machine import Machine
@@ -88,23 +93,37 @@ class Plan:
 
 
 def make_plan(
-    recipe: Recipe, shape: ModelShape, data: DataSize, machine: Machine, *, stages: Sequence[str] | None = None
+    recipe: Recipe,
+    shape: ModelShape,
+    data: DataSize | Mapping[str, DataSize],
+    machine: Machine,
+    *,
+    stages: Sequence[str] | None = None,
 ) -> Plan:
-    """The plan of `recipe`, or of some of its stages, for a model of this shape on this machine."""
-    how = _Estimate(recipe, shape, data, machine)
-    estimates = {
-        "sft": how.sft, "collect": how.collect, "reward": how.reward, "preference": how.preference, "ppo": how.ppo,
-        "online": how.online, "evaluate": how.evaluate,
-    }  # fmt: skip
-    wanted = [s for s in estimates if s in (recipe.stages if stages is None else stages)]
-    if data.comparisons:
-        wanted = [s for s in wanted if s != "collect"]  # people's comparisons are given
-    annotation = how.annotation() if "collect" in wanted else None
-    return Plan(tuple(estimates[stage]() for stage in wanted), annotation)
+    """The plan of `recipe`, or of some of its stages, for a model of this shape on this machine; `data` is what every stage reads,
+    or by the stage's name."""
+    graph = graph_of(recipe)
+    planned: list[StagePlan] = []
+    annotation = None
+    for node in graph:
+        estimate = ESTIMATES.get(node.kind)
+        if estimate is None or (stages is not None and node.name not in stages):
+            continue
+        size = data[node.name] if isinstance(data, Mapping) else data
+        how = _Estimate(recipe, graph, node, shape, size, machine)
+        planned.append(estimate(how))
+        if node.kind == "compare" and node.settings.by.panel is not None:
+            annotation = how.annotation()
+    return Plan(tuple(planned), annotation)
 
 
 def settings_that_fit(
-    recipe: Recipe, shape: ModelShape, data: DataSize, machine: Machine, *, stages: Sequence[str] | None = None
+    recipe: Recipe,
+    shape: ModelShape,
+    data: DataSize | Mapping[str, DataSize],
+    machine: Machine,
+    *,
+    stages: Sequence[str] | None = None,
 ) -> tuple[str, ...] | None:
     """The mildest changes to the recipe with which it fits the machine's memory; None if none of them is enough."""
     # 8-bit products are the native engine's, on CPUs that sum them exactly.
@@ -120,20 +139,19 @@ def settings_that_fit(
 
 def _milder(recipe: Recipe, *, narrowing: bool) -> Iterator[dict[str, Any]]:
     """From what costs nothing but a little speed to what trains less."""
-    trainers = [s for s in ("sft", "reward", "preference", "ppo", "online") if s in recipe.stages]
+    trainers = {name: s for name, s in recipe.stages.items() if isinstance(s, _TRAINED)}
     adapters: dict[str, Any] = {}
-    for stage in ("ppo", "online"):
-        if stage in trainers and getattr(recipe, stage).roles == "copies":
-            adapters[f"{stage}.roles"] = "adapters"
-    for stage in ("sft", "reward", "preference"):
-        if stage in trainers and getattr(recipe, stage).lora is None:
-            adapters[f"{stage}.lora"] = {"r": 16, "alpha": 32.0}
+    for name, section in trainers.items():
+        if isinstance(section, Ppo | Online):
+            adapters |= {f"{name}.roles": "adapters"} if section.roles == "copies" else {}
+        elif section.lora is None:
+            adapters[f"{name}.lora"] = {"r": 16, "alpha": 32.0}
     smaller = [{f"{s}.optimiser.micro_batch_tokens": size for s in trainers} for size in (512, 256, 128)]
     yield from smaller
     recompute = {f"{s}.optimiser.gradient_checkpointing": True for s in trainers}
     yield recompute
     yield {**recompute, **smaller[-1]}
-    samplers = [s for s in ("collect", "ppo", "online", "evaluate") if s in recipe.stages]
+    samplers = [name for name, s in recipe.stages.items() if isinstance(s, Sample | Ppo | Online | Evaluate)]
     narrow = {f"{s}.sampling.products": "int8" for s in samplers} if narrowing else {}
     if narrow:
         yield from ({**narrow, **cut} for cut in ({}, *smaller))
@@ -147,8 +165,9 @@ def _milder(recipe: Recipe, *, narrowing: bool) -> Iterator[dict[str, Any]]:
 def _changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     raw = recipe.model_dump()
     for key, value in changes.items():
-        *way, last = key.split(".")
-        at = raw
+        stage = max((name for name in raw["stages"] if key.startswith(f"{name}.")), key=len)
+        *way, last = key.removeprefix(f"{stage}.").split(".")
+        at = raw["stages"][stage]
         for name in way:
             at = at[name]
         at[last] = value
@@ -165,13 +184,15 @@ def _flow(value: object) -> str:
 @dataclass(frozen=True)
 class _Estimate:
     recipe: Recipe
+    graph: Graph
+    node: Node
     shape: ModelShape
     data: DataSize
     machine: Machine
 
     def sft(self) -> StagePlan:
         """Training on demonstrations, and the held-out loss now and then."""
-        config, data = self.recipe.sft, self.data
+        config, data = self.node.settings, self.data
         count = data.demonstrations or data.comparisons
         rank = _rank(config.lora)
         length = data.prompt_tokens + data.answer_tokens
@@ -181,62 +202,85 @@ class _Estimate:
         heldout = data.heldout_demonstrations or data.heldout_comparisons
         seconds = self._train(config.epochs * count, length, data.answer_tokens, rank, config.optimiser)
         seconds += self._forward(evaluations * heldout, length, data.answer_tokens)
-        return StagePlan("sft", tuple(parts), seconds + STAGE_SECONDS)
+        return StagePlan(self.node.name, tuple(parts), seconds + STAGE_SECONDS)
 
-    def collect(self) -> StagePlan:
+    def sample(self) -> StagePlan:
         """Sampling K answers to each prompt."""
-        config = self.recipe.collect
-        prompts = min(config.prompts or self.data.prompts, self.data.prompts)
-        count = prompts * config.responses_per_prompt
+        config = self.node.settings
+        prompts = min(config.count or self.data.prompts, self.data.prompts)
+        count = prompts * config.responses
         parts = [memory.program(), self._frozen("model"), self._engine(count, config.sampling)]
-        return StagePlan("collect", tuple(parts), self._generate(count, config.sampling) + STAGE_SECONDS)
+        seconds = len(self.node.inputs["models"]) * self._generate(count, config.sampling)
+        return StagePlan(self.node.name, tuple(parts), seconds + STAGE_SECONDS)
+
+    def compare(self) -> StagePlan:
+        """A panel costs next to nothing; a reward model reads every answer."""
+        prompts, answers = self._answers()
+        parts, seconds = [memory.program()], 0.0
+        if self.node.settings.by.reward is not None:
+            parts.append(self._frozen("reward model"))
+            seconds = self._forward(prompts, self.data.prompt_tokens + answers * self.data.answer_tokens, 0.0)
+        return StagePlan(self.node.name, tuple(parts), seconds + STAGE_SECONDS)
 
     def reward(self) -> StagePlan:
-        """Bradley–Terry on the comparisons; then the SFT model's answers to 64 prompts, to set gain and bias."""
-        config, data = self.recipe.reward, self.data
-        people = data.comparisons > 0
-        responses = 2 if people else self.recipe.collect.responses_per_prompt
-        prompts = data.comparisons if people else min(self.recipe.collect.prompts or data.prompts, data.prompts)
-        heldout = data.heldout_comparisons if people else prompts * self.recipe.data.heldout
+        """Bradley–Terry on the comparisons; then a policy's answers to 64 prompts, to set gain and bias."""
+        config, data = self.node.settings, self.data
+        prompts, responses = self._answers()
+        heldout = self._heldout(prompts)
         rank = _rank(config.lora)
         tokens = data.prompt_tokens + responses * data.answer_tokens
         parts = self._training(config.optimiser, rank, config.batch_size, tokens)
         evaluations = 2 + config.epochs * prompts / config.batch_size / config.eval_every
         seconds = self._train(config.epochs * prompts, tokens, 0.0, rank, config.optimiser)
         seconds += self._forward(evaluations * heldout, tokens, 0.0)
-        seconds += self._generate(64, self.recipe.ppo.sampling)
-        return StagePlan("reward", tuple(parts), seconds + STAGE_SECONDS)
+        seconds += self._generate(64, config.sampling)
+        return StagePlan(self.node.name, tuple(parts), seconds + STAGE_SECONDS)
 
     def preference(self) -> StagePlan:
-        """The reference's pass, training on all answers to each prompt, evaluations; later rounds sample and compare first."""
-        config, data = self.recipe.preference, self.data
-        people = data.comparisons > 0
-        offered = 2 if people else self.recipe.collect.responses_per_prompt
+        """The reference's pass, training on all answers to each prompt, evaluations."""
+        config, data = self.node.settings, self.data
+        prompts, offered = self._answers()
         answers = 2 if config.pairs == "extremes" else offered
-        prompts = data.comparisons if people else min(self.recipe.collect.prompts or data.prompts, data.prompts)
-        heldout = data.heldout_comparisons if people else prompts * self.recipe.data.heldout
-        seconds, rank = 0.0, _rank(config.lora)
-        for round_ in range(config.rounds):
-            if round_:
-                prompts = min(config.online.prompts or data.prompts, data.prompts)
-                answers = 2 if config.pairs == "extremes" else config.online.responses_per_prompt
-                seconds += self._generate(prompts * config.online.responses_per_prompt, config.online.sampling)
-            tokens, scored = data.prompt_tokens + answers * data.answer_tokens, answers * data.answer_tokens
-            name = config.loss.name
-            reads = (0 if name in REFERENCE_FREE else 1) + (2 if name == "kto" else 0) * (tokens / answers / tokens)
-            evaluations = 3 + config.epochs * prompts / config.batch_size / config.eval_every
-            seconds += self._train(config.epochs * prompts, tokens, scored, rank, config.optimiser)
-            seconds += self._forward(reads * prompts + evaluations * heldout, tokens, scored)
-        tokens = data.prompt_tokens + answers * data.answer_tokens
-        scored = answers * data.answer_tokens / tokens
-        parts = self._training(config.optimiser, rank, config.batch_size, tokens, scored=scored)
-        if config.rounds > 1:
-            parts.append(self._engine(prompts * config.online.responses_per_prompt, config.online.sampling))
-        return StagePlan("preference", tuple(parts), seconds + STAGE_SECONDS)
+        heldout = self._heldout(prompts)
+        rank, name = _rank(config.lora), config.loss.name
+        tokens, scored = data.prompt_tokens + answers * data.answer_tokens, answers * data.answer_tokens
+        reads = (0 if name in REFERENCE_FREE else 1) + (2 if name == "kto" else 0) * (tokens / answers / tokens)
+        evaluations = 3 + config.epochs * prompts / config.batch_size / config.eval_every
+        seconds = self._train(config.epochs * prompts, tokens, scored, rank, config.optimiser)
+        seconds += self._forward(reads * prompts + evaluations * heldout, tokens, scored)
+        parts = self._training(config.optimiser, rank, config.batch_size, tokens, scored=scored / tokens)
+        return StagePlan(self.node.name, tuple(parts), seconds + STAGE_SECONDS)
+
+    def _answers(self) -> tuple[int, int]:
+        """(prompts, answers to each) that are compared or learnt from: those of a stage, or people's pairs."""
+        node = self.node
+        if node.kind != "compare":
+            compared = node.input("comparisons")
+            if compared is None or compared.stage is None:
+                return self.data.comparisons, 2
+            node = self.graph[compared.stage]
+        made = node.input("answers")
+        assert made is not None  # nothing else makes answers
+        assert made.stage is not None
+        sampled = self.graph[made.stage]
+        prompts = min(sampled.settings.count or self.data.prompts, self.data.prompts)
+        return prompts, sampled.settings.responses * len(sampled.inputs["models"])
+
+    def _heldout(self, prompts: int) -> float:
+        """Compared prompts that are held out."""
+        compared = self.node.input("comparisons")
+        own = compared is None or compared.stage is None
+        return self.data.heldout_comparisons if own else prompts * self.recipe.data.heldout
+
+    def _reward_rank(self, otherwise: Lora | None) -> int | None:
+        """The rank of the reward model's adapters, where it is made by a stage; None: it is no adapter."""
+        artifact = self.node.input("reward")
+        made = None if artifact is None or artifact.stage is None else self.graph[artifact.stage].settings.lora
+        return _rank(made if artifact is not None and artifact.stage is not None else otherwise)
 
     def ppo(self) -> StagePlan:
         """Rollouts, four passes over them, and the updates of policy and critic."""
-        config, data = self.recipe.ppo, self.data
+        config, data = self.node.settings, self.data
         adapters = config.roles == "adapters"
         rollouts = config.prompts_per_step * config.responses_per_prompt
         length = data.prompt_tokens + data.answer_tokens
@@ -246,7 +290,7 @@ class _Estimate:
             roles=("policy", "critic"), buffers=2,
         )  # fmt: skip
         if adapters:
-            parts.append(self._adapter("reward adapter", (self.recipe.reward.lora or config.lora).r))
+            parts.append(self._adapter("reward adapter", self._reward_rank(config.lora) or config.lora.r))
         else:
             parts += [self._frozen("reward model"), self._frozen("reference")]
         parts = memory.in_turns(parts, self._engine(rollouts, config.sampling))
@@ -256,11 +300,11 @@ class _Estimate:
         step += 2 * self._forward(rollouts, length, 0.0)
         step += config.epochs * self._train(rollouts, length, data.answer_tokens, rank, config.optimiser)
         step += (config.critic_epochs or config.epochs) * self._train(rollouts, length, 0.0, rank, config.optimiser)
-        return StagePlan("ppo", tuple(parts), config.steps * step + STAGE_SECONDS)
+        return StagePlan(self.node.name, tuple(parts), config.steps * step + STAGE_SECONDS)
 
     def online(self) -> StagePlan:
         """Rollouts in groups that share their prompt, passes over them as far as the algorithm needs them, and updates."""
-        config, data = self.recipe.online, self.data
+        config, data = self.node.settings, self.data
         row = resolve(config.algorithm.name, config.algorithm.exchanged())
         adapters = config.roles == "adapters"
         size = config.responses_per_prompt
@@ -286,30 +330,30 @@ class _Estimate:
         if row.needs_critic:
             step += self._forward(rollouts, length, 0.0)
             step += (config.critic_epochs or config.epochs) * self._train(rollouts, length, 0.0, rank, config.optimiser)
-        return StagePlan("online", tuple(parts), config.steps * step + STAGE_SECONDS)
+        return StagePlan(self.node.name, tuple(parts), config.steps * step + STAGE_SECONDS)
 
     def evaluate(self) -> StagePlan:
         """Every model answers the held-out prompts; the reward model and the reference read the answers."""
-        config, data = self.recipe.evaluate, self.data
-        prompts = min(config.prompts or data.heldout_prompts, data.heldout_prompts)
+        config, data = self.node.settings, self.data
+        prompts = min(config.count or data.heldout_prompts, data.heldout_prompts)
         count, length = prompts * config.responses_per_prompt, data.prompt_tokens + data.answer_tokens
-        models = 1 + config.base + sum(stage in self.recipe.stages for stage in ("preference", "ppo", "online"))
-        judge = self.recipe.reward.lora
+        models = len(self.node.inputs["models"])
+        judge = self._reward_rank(None)
         parts = [memory.program(), self._frozen("reference"), self._frozen("model")]
-        parts.append(self._frozen("reward model") if judge is None else self._adapter("reward adapter", judge.r))
+        if self.node.input("reward") is not None:
+            parts.append(self._frozen("reward model") if judge is None else self._adapter("reward adapter", judge))
         parts.append(self._engine(count, config.sampling))
         each = self._generate(count, config.sampling)
         each += 2 * self._forward(count, length, data.answer_tokens) + self._forward(count, length, 0.0)
-        return StagePlan("evaluate", tuple(parts), models * each + STAGE_SECONDS)
+        return StagePlan(self.node.name, tuple(parts), models * each + STAGE_SECONDS)
 
     def annotation(self) -> Annotation:
         """Reading K answers at 200 words a minute and a prompt, and 5 seconds of thought for each of them."""
-        config = self.recipe.collect
-        prompts = min(config.prompts or self.data.prompts, self.data.prompts)
-        rankings = prompts * config.panel.annotators_per_item
-        words = 0.75 * (self.data.prompt_tokens + config.responses_per_prompt * self.data.answer_tokens)
-        seconds = words / 200 * 60 + 5.0 * config.responses_per_prompt
-        return Annotation(rankings, config.responses_per_prompt, rankings * seconds / 3600)
+        prompts, responses = self._answers()
+        rankings = prompts * self.node.settings.by.panel.annotators_per_item
+        words = 0.75 * (self.data.prompt_tokens + responses * self.data.answer_tokens)
+        seconds = words / 200 * 60 + 5.0 * responses
+        return Annotation(rankings, responses, rankings * seconds / 3600)
 
     @property
     def _precision(self) -> Precision:
@@ -383,3 +427,17 @@ class _Estimate:
 
 def _rank(lora: Lora | None) -> int | None:
     return None if lora is None else lora.r
+
+
+_TRAINED = Sft | RewardModel | Preference | Ppo | Online
+ESTIMATES: Mapping[str, Callable[[_Estimate], StagePlan]] = {
+    "sft": _Estimate.sft,
+    "sample": _Estimate.sample,
+    "compare": _Estimate.compare,
+    "reward": _Estimate.reward,
+    "preference": _Estimate.preference,
+    "ppo": _Estimate.ppo,
+    "online": _Estimate.online,
+    "evaluate": _Estimate.evaluate,
+}
+"""By the kind of stage, what says what it needs."""

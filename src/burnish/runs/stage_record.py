@@ -16,9 +16,16 @@ from burnish.errors import UserError
 from burnish.runs.manifest import file_hash, read_sealed, write_sealed
 
 _RECORD, _BEGUN = "stage.json", "begun.json"
-_READ_LATER = ("model", "result.json", "annotations.sqlite")
+_READ_LATER = (
+    "model",
+    "result.json",
+    "annotations.sqlite",
+    "answers.jsonl",
+    "comparisons.jsonl",
+    "demonstrations.jsonl",
+)
 """What of a stage's folder later readers read."""
-_KEPT = ("model", "annotations.sqlite", "checkpoints/checkpoint-*", "round-*")
+_KEPT = ("model", "annotations.sqlite", "checkpoints/checkpoint-*", "parts/*")
 """What of an unfinished stage a resumed run goes on with."""
 
 

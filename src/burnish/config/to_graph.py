@@ -1,0 +1,71 @@
+"""The graph that says what a recipe of the older form says: each kind of stage once, every policy from the SFT model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from burnish.config.line import LineRecipe
+from burnish.config.online import Online
+from burnish.config.preference import Preference
+from burnish.config.recipe import Recipe
+from burnish.config.schema import Compare, Evaluate, Judges, Report, Sample
+from burnish.config.sections import Section
+
+
+def to_graph(line: LineRecipe) -> Recipe:
+    """A recipe in whose graph the same is done; the stage `collect` becomes `sample` and `compare`."""
+    stages: dict[str, Any] = {}
+    start = "sft" if "sft" in line.stages else "base"
+    makers = {
+        "sft": lambda: {"sft": line.sft.model_copy(update={"start": "base"})},
+        "collect": lambda: _collect(line, start),
+        "reward": lambda: {"reward": line.reward.model_copy(update={"start": start, "sampling": line.ppo.sampling})},
+        "preference": lambda: _preference(line, start),
+        "ppo": lambda: {"ppo": line.ppo.model_copy(update={"start": start})},
+        "online": lambda: {"online": line.online.model_copy(update={"start": start, "rewards": line.rewards})},
+        "evaluate": lambda: {"evaluate": _evaluate(line)},
+        "report": lambda: {"report": Report()},
+    }
+    for kind, make in makers.items():
+        given = kind == "collect" and line.data.labelled
+        if kind in line.stages and not given:
+            stages |= make()
+    shared = {name: getattr(line, name) for name in ("name", "seed", "threads", "trackers", "model", "data", "taste")}
+    return Recipe(**shared, stages=stages)
+
+
+def _collect(line: LineRecipe, start: str) -> dict[str, Section]:
+    config = line.collect
+    sample = Sample(
+        models=(start,), count=config.prompts, responses=config.responses_per_prompt, sampling=config.sampling
+    )
+    compare = Compare(by=Judges(panel=config.panel), reliability_weighted=config.reliability_weighted)
+    return {"sample": sample, "compare": compare}
+
+
+def _preference(line: LineRecipe, start: str) -> dict[str, Section]:
+    """One stage, or for several rounds the first and then, each time, answers, comparisons and training from there."""
+    settings = line.preference.model_dump(exclude={"rounds", "online", "start", "reference"})
+    config, stages = line.preference.online, dict[str, Section]()
+    for number in range(1, line.preference.rounds + 1):
+        prefix = "" if line.preference.rounds == 1 else f"rounds.{number}."
+        before = f"rounds.{number - 1}.preference" if number > 1 else start
+        if number > 1:
+            judge = Judges(panel=line.collect.panel) if config.judge == "panel" else Judges(reward="reward")
+            stages[f"{prefix}sample"] = Sample(
+                models=(before,), count=config.prompts, responses=config.responses_per_prompt, sampling=config.sampling
+            )
+            stages[f"{prefix}compare"] = Compare(by=judge, reliability_weighted=line.collect.reliability_weighted)
+        held_to = before if config.reference == "previous" else start
+        stages[f"{prefix}preference"] = Preference(**settings, start=before, reference=held_to)
+    return stages
+
+
+def _evaluate(line: LineRecipe) -> Evaluate:
+    config = line.evaluate
+    online = line.online if "online" in line.stages else Online()
+    return Evaluate(
+        count=config.prompts, responses_per_prompt=config.responses_per_prompt, sampling=config.sampling,
+        base=config.base, samples=config.samples, rewards=line.rewards or None, environment=online.environment,
+        pass_at=online.pass_at,
+    )  # fmt: skip

@@ -1,0 +1,91 @@
+"""What stages hand to one another besides models: answers, comparisons and demonstrations, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from burnish.atomic import write_text
+from burnish.errors import UserError
+from burnish.jsonio import dumps
+from burnish.records import Comparison, PreferenceGroup, Prompt
+
+ANSWERS, COMPARISONS, DEMONSTRATIONS = "answers.jsonl", "comparisons.jsonl", "demonstrations.jsonl"
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A prompt and the answers that were sampled to it; `models` says who wrote each."""
+
+    prompt: Prompt
+    responses: tuple[str, ...]
+    models: tuple[str, ...]
+
+
+def write_answers(path: Path, answered: Iterable[Answered]) -> None:
+    """To disk, atomically."""
+    rows = ({**_prompt(one.prompt), "responses": one.responses, "models": one.models} for one in answered)
+    write_text(path, "".join(dumps(row) + "\n" for row in rows))
+
+
+def read_answers(stage: Path) -> tuple[Answered, ...]:
+    """What the stage in this folder sampled."""
+    return _read(stage / ANSWERS, _answered)
+
+
+def write_comparisons(path: Path, groups: Iterable[PreferenceGroup]) -> None:
+    """To disk, atomically."""
+    rows = (
+        {
+            **_prompt(group.prompt),
+            "responses": group.responses,
+            "comparisons": [asdict(one) for one in group.comparisons],
+            "labels": group.labels,
+        }
+        for group in groups
+    )
+    write_text(path, "".join(dumps(row) + "\n" for row in rows))
+
+
+def read_comparisons(stage: Path) -> tuple[PreferenceGroup, ...]:
+    """What the stage in this folder compared."""
+    return _read(stage / COMPARISONS, _group)
+
+
+def _prompt(prompt: Prompt) -> dict[str, Any]:
+    # through text, since a column may hold a date, which JSON does not have
+    columns = json.loads(json.dumps(dict(prompt.columns), default=str))
+    return {"id": prompt.id, "messages": list(prompt.messages), "columns": columns}
+
+
+def _prompt_of(row: Mapping[str, Any]) -> Prompt:
+    return Prompt(row["id"], tuple(row["messages"]), row["columns"])
+
+
+def _answered(row: Mapping[str, Any]) -> Answered:
+    return Answered(_prompt_of(row), tuple(row["responses"]), tuple(row["models"]))
+
+
+def _group(row: Mapping[str, Any]) -> PreferenceGroup:
+    comparisons = tuple(Comparison(**one) for one in row["comparisons"])
+    return PreferenceGroup(_prompt_of(row), tuple(row["responses"]), comparisons, tuple(row["labels"]))
+
+
+def _read(path: Path, make: Callable[[Mapping[str, Any]], Record]) -> tuple[Record, ...]:
+    hint = f"Remove the folder {path.parent} and run the recipe again: the stage is then made anew."
+    try:
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise UserError(f"this file cannot be read ({reason}).", file=path, hint=hint) from None
+    found = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            found.append(make(json.loads(line)))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError("this line is damaged.", file=path, row=number, hint=hint) from error
+    return tuple(found)

@@ -1,0 +1,180 @@
+"""The data that a stage reads, split into what is trained on and what is held out; each source is read once in a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Protocol
+
+from burnish.config.schema import Data
+from burnish.config.sections import Source
+from burnish.data.code_tasks import code_tasks, holds_code_tasks
+from burnish.data.columns import Loaded, Origin, demonstrations, prompts
+from burnish.data.feedback import preference_groups
+from burnish.data.parts import Parts, SourceOptions, passed_over, read_parts, split_items
+from burnish.data.prompts import opening
+from burnish.data.sources import Row
+from burnish.errors import UserError
+from burnish.pipeline.stored import StoredLabels, stored_labels
+from burnish.records import Demonstration, Message, PreferenceGroup, Prompt
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training and held-out parts of something; where nothing is held out, `not_evaluated` says why."""
+
+    train: tuple[Any, ...]
+    heldout: tuple[Any, ...]
+    not_evaluated: str | None = None
+
+    def map(self, change: Callable[[Any], Any]) -> Split:
+        """The same parts with every item changed."""
+        return Split(tuple(map(change, self.train)), tuple(map(change, self.heldout)), self.not_evaluated)
+
+
+class Listener(Protocol):
+    """What hears of rows that were left out, and of what was read."""
+
+    def say(self, line: str) -> None:
+        """A line for the person watching."""
+        ...
+
+    def count_dropped(self, what: str, dropped: Mapping[str, int]) -> None:
+        """So many rows of `what` were left out, by reason."""
+        ...
+
+
+@dataclass
+class Reading:
+    """Sources, read as the recipe's section `data` says.
+
+    Args:
+        data: the sources and how they are read.
+        seed: what is held out follows from it where a source does not say.
+        folder: the run's, where labels of a store are frozen.
+        listener: hears what was left out.
+        origins: where each item stands, for errors; filled while reading.
+        unnamed: whether nobody looks at the columns of compared prompts, so that they are named once.
+    """
+
+    data: Data
+    seed: int
+    folder: Path
+    listener: Listener
+    origins: dict[str, Origin]
+    unnamed: bool = True
+
+    @cached_property
+    def stored(self) -> StoredLabels:
+        """The labels of the recipe's store, read once: the fingerprint and the trainers see the same."""
+        return stored_labels(self.data, self.folder)
+
+    @cached_property
+    def comparisons(self) -> Split:
+        """People's comparisons, split by prompt; empty where the recipe has none."""
+        if self.data.comparisons is not None:
+            return self._read("comparisons", self.data.comparisons, preference_groups, name_columns=self.unnamed)
+        if self.data.store is None:
+            return Split((), ())
+        self.listener.count_dropped("stored labels", self.stored.dropped)
+        return self._split(self.stored.groups[: self.data.limit])
+
+    @cached_property
+    def demonstrations(self) -> Split:
+        """Demonstrations: their own source; or what annotators wrote into the store; or the preferred answers of the
+        comparisons."""
+        if self.data.demonstrations is not None:
+            return self._read("demonstrations", self.data.demonstrations, demonstrations)
+        if not self.data.labelled:
+            raise UserError("sft needs data: set data.demonstrations or data.comparisons.", field="data.demonstrations")
+        if self.data.store is not None and self.stored.demonstrations:
+            return self._split(self.stored.demonstrations[: self.data.limit])
+        return self.comparisons.map(preferred)
+
+    @cached_property
+    def prompts(self) -> Split:
+        """Prompts to write answers to: their own source, or those of the comparisons, or those of the demonstrations."""
+        data = self.data
+        if data.prompts is None and data.labelled:
+            return self.comparisons.map(lambda group: group.prompt)
+        if data.prompts is None:
+            return Split((), ()) if data.demonstrations is None else self.demonstrations.map(_question)
+        sources = data.prompts if isinstance(data.prompts, tuple) else (data.prompts,)
+        parts = [self._read("prompts", source, self._prompts_of) for source in sources]
+        # in turn, so that the first few that an evaluation takes are of every source
+        turns = zip_longest(*(part.heldout for part in parts))
+        heldout = tuple(prompt for turn in turns for prompt in turn if prompt is not None)
+        openings = set(map(opening, heldout))
+        read = tuple(prompt for part in parts for prompt in part.train)
+        train = tuple(prompt for prompt in read if opening(prompt) not in openings)
+        if len(train) < len(read):
+            self.listener.count_dropped("prompts", {"held out in another source": len(read) - len(train)})
+        twice = next((name for name, number in Counter(p.id for p in (*train, *heldout)).items() if number > 1), None)
+        if twice is not None:
+            problem = f'two sources have a prompt called "{twice}".'
+            raise UserError(problem, field="data.prompts", hint="Give their rows ids of their own.")
+        reasons = [part.not_evaluated for part in parts if part.not_evaluated is not None]
+        return Split(train, heldout, None if heldout else next(iter(reasons), "no prompt is held out"))
+
+    def _read(
+        self,
+        what: str,
+        source: str | Source,
+        reader: Callable[[Sequence[Row]], Loaded[Any]],
+        *,
+        name_columns: bool = True,
+    ) -> Split:
+        """A source in its parts. What was left out is counted and said, and where each item stands is kept for errors."""
+        data = self.data
+        named = Source(source=source) if isinstance(source, str) else source
+        options = SourceOptions(
+            split=named.split, heldout=named.heldout, heldout_split=named.heldout_split, column=data.split_column,
+            share=data.heldout, seed=self.seed, limit=data.limit,
+        )  # fmt: skip
+        parts = read_parts(named.source, reader, options)
+        self.listener.count_dropped(what, parts.dropped)
+        self.origins.update(parts.origins)
+        for note in parts.notes:
+            self.listener.say(f"{what}: {note}")
+        if name_columns:
+            self._name_columns(what, parts)
+        return Split(parts.train, parts.heldout, parts.not_evaluated)
+
+    def _name_columns(self, what: str, parts: Parts[Any]) -> None:
+        """Name once the columns of compared prompts, which no reward is handed."""
+        groups = [item for item in (*parts.train, *parts.heldout) if isinstance(item, PreferenceGroup)]
+        line = passed_over((group.prompt.columns for group in groups), but=self.data.split_column)
+        if line is not None:
+            self.listener.say(f"{what}: {line}")
+
+    def _split(self, items: Sequence[Any]) -> Split:
+        """Items that come from no file: split by the column of their prompts, or else by hash."""
+        data = self.data
+        return Split(
+            *split_items(items, column=data.split_column, heldout=data.heldout, seed=self.seed, file=data.store)
+        )
+
+    def _prompts_of(self, rows: Sequence[Row]) -> Loaded[Prompt]:
+        read = code_tasks if holds_code_tasks(rows) else prompts
+        return read(rows, instruction=self.data.instruction)
+
+
+def _question(demonstration: Demonstration) -> Prompt:
+    """What the last assistant turn of a demonstration answers."""
+    return Prompt(demonstration.id, demonstration.messages[:-1])
+
+
+def preferred(group: PreferenceGroup) -> Demonstration:
+    """The response that most comparisons prefer, as a demonstration."""
+    wins = [0.0] * len(group.responses)
+    for comparison in group.comparisons:
+        wins[comparison.first] += comparison.probability
+        wins[comparison.second] += 1.0 - comparison.probability
+    best = group.responses[max(range(len(wins)), key=wins.__getitem__)]
+    prompt = group.prompt
+    messages = (*prompt.messages, Message(role="assistant", content=best))
+    return Demonstration(prompt.id, messages, prompt.tools, prompt.chat_template_kwargs)
