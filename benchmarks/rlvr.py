@@ -27,7 +27,7 @@ from work import scratch
 import burnish
 from burnish.algorithms.recipes import ROWS
 from burnish.config.online import Algorithm
-from burnish.config.schema import Recipe
+from burnish.config.recipe import Recipe
 from burnish.config.sections import Checkpointing
 from burnish.data.tasks import task_rows
 from burnish.evaluation.uncertainty import bootstrap_mean

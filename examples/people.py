@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from burnish.config.schema import Recipe
+from burnish.config.recipe import Recipe
 from burnish.rewards.taste import taste_score
 
 PROJECT, PASSWORD = "helpfulness", "correct horse battery"

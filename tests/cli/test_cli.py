@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from burnish._version import __version__
 from burnish.cli.main import app, main
 from burnish.config.load import load_config
-from burnish.config.schema import Recipe
+from burnish.config.recipe import Recipe
 
 COMMANDS = [
     "run",

@@ -8,7 +8,7 @@ import pytest
 
 import burnish
 from burnish.config.bounds import Bounds
-from burnish.config.schema import Recipe
+from burnish.config.recipe import Recipe
 from burnish.runs.metrics import read_metrics
 
 SMALL = [

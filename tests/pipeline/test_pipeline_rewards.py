@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from burnish.config.load import load_config
-from burnish.config.schema import Recipe
+from burnish.config.recipe import Recipe
 from burnish.errors import UserError
 from burnish.pipeline.context import Context
 from burnish.pipeline.rewards import build_scorer

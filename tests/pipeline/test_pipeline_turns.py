@@ -10,7 +10,7 @@ import torch
 
 from burnish.batch import Batch, TokenSequence
 from burnish.config.online import Conversation
-from burnish.config.schema import Recipe
+from burnish.config.recipe import Recipe
 from burnish.config.sections import Sampling
 from burnish.data.render import call_marks, render_reply
 from burnish.environments.base import Step

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import families
-from burnish.config.schema import Recipe
+from burnish.config.recipe import Recipe
 from burnish.errors import UserError
 from burnish.models.adapters import LoraSpec, adapter_parameters, add_adapter
 from burnish.models.backbone import Backbone

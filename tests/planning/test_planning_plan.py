@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import burnish
-from burnish.config.schema import Recipe
+from burnish.config.recipe import Recipe
 from burnish.planning import memory
 from burnish.planning.machine import Machine, free_memory, this_machine
 from burnish.planning.memory import Part
