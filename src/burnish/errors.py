@@ -45,6 +45,12 @@ class UserError(Exception):
         told.args = (told.problem,)
         return told
 
+    def followed_by(self, text: str) -> UserError:
+        """The same error with lines of our own making behind it, for somebody to copy."""
+        told = UserError(self.problem, file=self.file, row=self.row, field=self.field, hint=self.hint)
+        told.args = (f"{self}\n{text}",)
+        return told
+
 
 def shown(text: str, longest: int = _NAME) -> str:
     """Text from somebody's file for a message: on one line, at most `longest` characters, its middle left out ("...").

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from burnish.config.recipe import Recipe
+from burnish.config.line import LineRecipe as Recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 REQUIRED = {"function": "package.module:function", "url": "http://localhost:1/", "name": "calculator", "every": 2}

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 import burnish
 from burnish.config.bounds import Bounds
-from burnish.config.recipe import Recipe
+from burnish.config.line import LineRecipe as Recipe
 from burnish.errors import UserError
 
 

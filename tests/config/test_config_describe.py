@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from burnish.algorithms.preference_losses import LOSSES
 from burnish.config.describe import describe_fields, discriminators
 from burnish.config.load import load_config
-from burnish.config.recipe import Recipe
+from burnish.config.line import LineRecipe as Recipe
 
 
 class Part(BaseModel):

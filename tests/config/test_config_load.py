@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from burnish.config.describe import describe_fields
 from burnish.config.hints import ABSENT, ALIASES
 from burnish.config.load import load_config
-from burnish.config.recipe import Recipe
+from burnish.config.line import LineRecipe as Recipe
 from burnish.config.yaml_file import dump_yaml
 from burnish.errors import UserError
 

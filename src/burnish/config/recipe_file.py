@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,11 +19,14 @@ from burnish.config.load import Override, Sources, explain, load_config, merge, 
 from burnish.config.online import AlgorithmName
 from burnish.config.preference import LOSS_NAMES
 from burnish.config.recipe import Recipe
+from burnish.config.sections import Section
 from burnish.config.to_graph import to_graph
-from burnish.config.yaml_file import YamlFile, show_key
+from burnish.config.yaml_file import YamlFile, show_key, yaml_of
 from burnish.errors import UserError
 
 MOST_ROUNDS = 100
+OLDER = frozenset(("sft", "collect", "reward", "preference", "ppo", "online", "evaluate", "rewards"))
+"""Keys that only recipes of the older form have at their top."""
 _LOSS = {name: ("preference", "loss") for name in LOSS_NAMES}
 _ALGORITHM = {name: ("online", "algorithm") for name in get_args(AlgorithmName) if name != "ppo"}
 FAMILIES: Mapping[str, tuple[str, str]] = _LOSS | _ALGORITHM
@@ -67,19 +71,19 @@ def load_recipe(
     """
     file = YamlFile.read(path) if path else YamlFile(None, {}, None)
     changes = [Override.read(text) for text in overrides]
-    if also is None and not _is_graph(file.values, changes):
-        return to_graph(load_config(LineRecipe, path, overrides))
-    values = _as_graph(path, file) if also is not None and file.values else dict(file.values)
-    values["stages"] = _mapping(values.get("stages"), ("stages",), file)
+    if OLDER & set(file.values) or "collect" in _listed(file.values.get("stages")):
+        raise _older(path, file)
+    values = {**file.values, "stages": _mapping(file.values.get("stages"), ("stages",), file)}
     if keep is not None:
         values["stages"] = {name: settings for name, settings in values["stages"].items() if name in keep}
     if also is not None:
         values["stages"].setdefault(also, {})
     later = [change for change in changes if _stands_in_a_round(change.key, values["stages"])]
     early = [change for change in changes if change not in later]
-    for change in early:
+    for change in sorted(early, key=lambda change: change.key != ("stages",)):  # what there is, before what is inside
         key = _address(change, values["stages"])
         values = put(values, key, change.value, frozenset(), override=change.shown)
+        values["stages"] = _mapping(values["stages"], ("stages",), file)
     origins: dict[str, tuple[str, ...]] = {}
     values["stages"] = dict(_unrolled(values["stages"], "", ("stages",), origins, file))
     for change in later:
@@ -107,27 +111,80 @@ def load_recipe(
     return recipe
 
 
-def _as_graph(path: Path | None, file: YamlFile) -> dict[str, Any]:
-    """What a file says, in the form of a graph."""
-    if _is_graph(file.values, ()):
-        return dict(file.values)
-    return to_graph(load_config(LineRecipe, path)).model_dump(mode="json")
+def _older(path: Path | None, file: YamlFile) -> UserError:
+    """What to say of a recipe of the older form: its new one."""
+    sections = ", ".join(sorted(OLDER & set(file.values))) or "collect"
+    problem = f"this recipe is of an older form ({sections} stand outside of stages, or stages is a list with collect)."
+    text = dump_short(to_graph(load_config(LineRecipe, path)))
+    return UserError(problem, file=file.shown, hint="The same in today's form:").followed_by(text)
 
 
-def _is_graph(values: Mapping[str, Any], changes: Sequence[Override]) -> bool:
-    """Whether the stages are a mapping of names; of the older form are a list of them, and recipes without any."""
-    stages = values.get("stages")
-    given = [change.value for change in changes if change.key == ("stages",)]
-    return isinstance(given[-1] if given else stages, Mapping) or any(
-        change.key[0] == "stages" and len(change.key) > 1 for change in changes
-    )
+def dump_short(recipe: Recipe) -> str:
+    """YAML of what a recipe says besides the defaults; it loads to the same recipe."""
+    plain = _without_what_is_filled_in(recipe)
+    stages = {}
+    for name, settings in plain.stages.items():
+        short = name.rpartition(".")[2]
+        said = _besides(settings, type(settings)())
+        family, key = FAMILIES.get(short, ("", ""))
+        if family == settings.kind and getattr(settings, key).name == short:
+            row = {inner: value for inner, value in said.pop(key, {}).items() if inner != "name"}
+            stages[name] = said | ({key: row} if row else {})
+        else:
+            stages[name] = ({} if settings.kind == short else {"kind": settings.kind}) | said
+    short = _besides(plain.model_copy(update={"stages": {}}), Recipe.model_construct())
+    return yaml_of({"name": recipe.name, **short, "stages": stages})
+
+
+def _without_what_is_filled_in(recipe: Recipe) -> Recipe:
+    """The recipe without those references that name what would be taken anyway."""
+    wanted = graph_of(recipe)
+    for name, settings in recipe.stages.items():
+        for slot in KINDS[settings.kind].slots:
+            if getattr(settings, slot.key, None) is None:
+                continue
+            shorter = settings.model_copy(update={slot.key: None})
+            attempt = recipe.model_copy(update={"stages": {**recipe.stages, name: shorter}})
+            try:
+                same = graph_of(attempt)[name].inputs == wanted[name].inputs
+            except UserError:
+                same = False
+            if same:
+                recipe, settings = attempt, shorter
+    return recipe
+
+
+def _besides(section: Section, default: Section | None) -> dict[str, Any]:
+    """What of a section is not as in `default`; None: as its own defaults are, what says its kind included."""
+    found: dict[str, Any] = {}
+    for key, field in type(section).model_fields.items():
+        value, under = getattr(section, key), getattr(default, key) if default else field.get_default()
+        says_kind = default is None and key == "name"
+        if value == under and not says_kind:
+            continue
+        if isinstance(value, Section):
+            found[key] = _besides(value, under if type(under) is type(value) else None)
+        elif isinstance(value, tuple):
+            found[key] = [_besides(one, None) if isinstance(one, Section) else one for one in value]
+        else:
+            found[key] = str(value) if isinstance(value, date) else value
+    return found
+
+
+def _listed(stages: Any) -> Sequence[Any]:
+    return stages if isinstance(stages, list) else ()
 
 
 def _mapping(value: Any, place: tuple[str, ...], file: YamlFile) -> dict[str, Any]:
+    """Stages by name; a list of names stands for stages that leave everything out."""
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        twice = next((name for name in value if value.count(name) > 1), None)
+        if twice is None:
+            return {name: {} for name in value}
     if not isinstance(value, Mapping | None):
         raise UserError(
-            "stages are a mapping of names to settings.", file=file.shown, row=file.line(place), field=".".join(place),
-            hint="For instance `stages: {sft: {demonstrations: mine.jsonl}, evaluate: {}}`.",
+            "stages are a mapping of names to settings, or a list of different names.", file=file.shown, row=file.line(place),
+            field=".".join(place), hint="For instance `stages: {sft: {demonstrations: mine.jsonl}, evaluate: {}}`.",
         )  # fmt: skip
     return dict(value or {})
 

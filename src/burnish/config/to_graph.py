@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from burnish.config.line import LineRecipe
-from burnish.config.online import Online
 from burnish.config.preference import Preference
 from burnish.config.recipe import Recipe
 from burnish.config.schema import Compare, Evaluate, Judges, Report, Sample
@@ -22,7 +21,11 @@ def to_graph(line: LineRecipe) -> Recipe:
         "reward": lambda: {"reward": line.reward.model_copy(update={"start": start, "sampling": line.ppo.sampling})},
         "preference": lambda: _preference(line, start),
         "ppo": lambda: {"ppo": line.ppo.model_copy(update={"start": start})},
-        "online": lambda: {"online": line.online.model_copy(update={"start": start, "rewards": line.rewards})},
+        "online": lambda: {
+            line.online.algorithm.name if line.online.algorithm.name != "ppo" else "online": line.online.model_copy(
+                update={"start": start, "rewards": line.rewards}
+            )
+        },
         "evaluate": lambda: {"evaluate": _evaluate(line)},
         "report": lambda: {"report": Report()},
     }
@@ -47,9 +50,10 @@ def _preference(line: LineRecipe, start: str) -> dict[str, Section]:
     """One stage, or for several rounds the first and then, each time, answers, comparisons and training from there."""
     settings = line.preference.model_dump(exclude={"rounds", "online", "start", "reference"})
     config, stages = line.preference.online, dict[str, Section]()
+    loss = line.preference.loss.name
     for number in range(1, line.preference.rounds + 1):
         prefix = "" if line.preference.rounds == 1 else f"rounds.{number}."
-        before = f"rounds.{number - 1}.preference" if number > 1 else start
+        before = f"rounds.{number - 1}.{loss}" if number > 1 else start
         if number > 1:
             judge = Judges(panel=line.collect.panel) if config.judge == "panel" else Judges(reward="reward")
             stages[f"{prefix}sample"] = Sample(
@@ -57,15 +61,14 @@ def _preference(line: LineRecipe, start: str) -> dict[str, Section]:
             )
             stages[f"{prefix}compare"] = Compare(by=judge, reliability_weighted=line.collect.reliability_weighted)
         held_to = before if config.reference == "previous" else start
-        stages[f"{prefix}preference"] = Preference(**settings, start=before, reference=held_to)
+        stages[f"{prefix}{loss}"] = Preference(**settings, start=before, reference=held_to)
     return stages
 
 
 def _evaluate(line: LineRecipe) -> Evaluate:
     config = line.evaluate
-    online = line.online if "online" in line.stages else Online()
+    own = "online" not in line.stages  # otherwise it is that stage's
     return Evaluate(
         count=config.prompts, responses_per_prompt=config.responses_per_prompt, sampling=config.sampling,
-        base=config.base, samples=config.samples, rewards=line.rewards or None, environment=online.environment,
-        pass_at=online.pass_at,
+        base=config.base, samples=config.samples, rewards=(line.rewards or None) if own else None,
     )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,7 +119,12 @@ def problem_of(error: Exception) -> str:
 
 def dump_yaml(config: BaseModel) -> str:
     """YAML that loads to the same configuration, its keys in the order of the schema."""
-    return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return yaml_of(config.model_dump(mode="json"))
+
+
+def yaml_of(values: Mapping[str, Any]) -> str:
+    """YAML text of a tree."""
+    return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 class YamlFile(NamedTuple):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from burnish.config.schema import Model, Recipe
+from burnish.config.recipe import Recipe
+from burnish.config.schema import Model
 from burnish.data.chat import ChatOptions, set_chat_options
 from burnish.errors import UserError
 

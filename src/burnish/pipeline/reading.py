@@ -39,8 +39,9 @@ class Split:
 class Listener(Protocol):
     """What hears of rows that were left out, and of what was read."""
 
-    def say(self, line: str) -> None:
-        """A line for the person watching."""
+    @property
+    def say(self) -> Callable[[str], None]:
+        """Shows a line to the person watching."""
         ...
 
     def count_dropped(self, what: str, dropped: Mapping[str, int]) -> None:
