@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import shutil
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -26,31 +24,34 @@ from transformers import AutoTokenizer
 
 import burnish
 from burnish.algorithms.preference_losses import LOSSES
-from burnish.annotation.store import Store
-from burnish.config.schema import Recipe, Sampling
+from burnish.config.recipe import Recipe
+from burnish.config.schema import Model, Taste
+from burnish.config.sections import Sampling
 from burnish.data.feedback import paired_rows, preference_groups
 from burnish.data.render import render_each, render_response
 from burnish.data.sources import read_rows
 from burnish.evaluation.summary import compare, estimate
 from burnish.models.sources import resolve
-from burnish.pipeline.collect import PROJECT
+from burnish.pipeline.artifacts import read_answers
 from burnish.records import Comparison, PreferenceGroup
 from burnish.rewards.base import prompt_text
 from burnish.rewards.taste import taste_score
 
-# Name, overrides. `{error}` is the probability that a majority of the panel is wrong.
+LEARN = "learn"
+"""The stage that is compared; its kind is the preference family's, whatever the loss."""
+# Name, settings of that stage. `{error}` is the probability that a majority of the panel is wrong.
 WAYS: dict[str, tuple[str, ...]] = {
-    "dpo, hard majority": ("preference.loss.name=dpo", "preference.soft_labels=false"),
-    "dpo, soft labels": ("preference.loss.name=dpo",),
-    "dpo, soft, weighted by strength": ("preference.loss.name=dpo", "preference.weight_by_strength=true"),
+    "dpo, hard majority": ("learn.loss.name=dpo", "learn.soft_labels=false"),
+    "dpo, soft labels": ("learn.loss.name=dpo",),
+    "dpo, soft, weighted by strength": ("learn.loss.name=dpo", "learn.weight_by_strength=true"),
     "conservative dpo, hard": (
-        "preference.loss.name=cdpo", "preference.loss.label_smoothing={error}", "preference.soft_labels=false",
+        "learn.loss.name=cdpo", "learn.loss.label_smoothing={error}", "learn.soft_labels=false",
     ),
     "robust dpo, hard": (
-        "preference.loss.name=rdpo", "preference.loss.label_noise={error}", "preference.soft_labels=false",
+        "learn.loss.name=rdpo", "learn.loss.label_noise={error}", "learn.soft_labels=false",
     ),
-    "ipo, soft": ("preference.loss.name=ipo",),
-    "kto, soft": ("preference.loss.name=kto",),
+    "ipo, soft": ("learn.loss.name=ipo",),
+    "kto, soft": ("learn.loss.name=kto",),
 }  # fmt: skip
 
 
@@ -90,11 +91,11 @@ def losses(options: argparse.Namespace) -> None:
     data = _write_pairs(options.out / "pairs.jsonl", learnt[: options.pairs + options.heldout])
     common = (
         f"model.max_length={options.max_tokens + Sampling().max_new_tokens}", "data.demonstrations=null", "data.prompts=null",
-        f"data.heldout={heldout:.4f}", "preference.eval_every=100000", *options.set,
+        f"data.heldout={heldout:.4f}",
     )  # fmt: skip
     judge = options.out / "judge"
     burnish.run(
-        _recipe(f"data.comparisons={judge_data}", "stages=[reward]", "reward.batch_size=16", *common),
+        _recipe(options, {"reward": "{batch_size: 16}"}, *common, f"data.comparisons={judge_data}"),
         out=judge,
         say=print,
     )
@@ -102,18 +103,20 @@ def losses(options: argparse.Namespace) -> None:
     for loss in options.losses:
         for seed in range(options.seeds):
             out = options.out / f"{loss}-{seed}"
-            _take_over(judge / "reward" / "model", out / "reward" / "model")
-            chosen = (f"preference.loss.name={loss}", f"data.comparisons={data}", f"seed={seed}")
-            burnish.run(_recipe(*chosen, "stages=[preference, evaluate]", *common), out=out, say=print)
+            chosen = (
+                f"learn.loss.name={loss}", f"data.comparisons={data}", f"seed={seed}",
+                f"evaluate.reward={judge / 'reward' / 'model'}",
+            )  # fmt: skip
+            burnish.run(_recipe(options, _LEARN, *common, *chosen), out=out, say=print)
             found = _result(out)
-            model = next(m for m in found["evaluate"]["models"] if m["name"] == loss)
-            rate = compare(found, loss, "base", "reward model")
+            model = next(m for m in found["evaluate"]["models"] if m["name"] == LEARN)
+            rate = compare(found, LEARN, "base", "reward model")
             rows.append(
                 {
-                    "loss": loss, "seed": seed, "before": _accuracy_before(out), "accuracy": found["preference"]["accuracy"],
+                    "loss": loss, "seed": seed, "before": _accuracy_before(out), "accuracy": found[LEARN]["accuracy"],
                     "win rate": None if rate is None else {"value": rate.value, "low": rate.low, "high": rate.high},
-                    "words": model["length"], "kl": model["kl_ref"], "falls": found["preference"]["chosen_falls"],
-                    "seconds": json.loads((out / "preference" / "stage.json").read_text())["seconds"],
+                    "words": model["length"], "kl": model["kl_ref"], "falls": found[LEARN]["chosen_falls"],
+                    "seconds": json.loads((out / LEARN / "stage.json").read_text())["seconds"],
                 }
             )  # fmt: skip
             _table(
@@ -128,7 +131,7 @@ def noise(options: argparse.Namespace) -> None:
     """Win rate over the SFT model under the gold taste: a row for each way of learning and each noise."""
     base, rows = options.out / "base", []
     burnish.run(
-        _recipe("sft.epochs=1.5", "sft.batch_size=16", "collect.prompts=288", "stages=[sft, collect]", *_QUICKSTART, *options.set),
+        _recipe(options, {"sft": "{epochs: 1.5, batch_size: 16}", "sample": "{count: 288}"}, *_QUICKSTART),
         out=base, say=print,
     )  # fmt: skip
     for seed in range(options.seeds):
@@ -138,27 +141,20 @@ def noise(options: argparse.Namespace) -> None:
             for way in options.ways:
                 changes = [change.format(error=min(0.49, wrong)) for change in WAYS[way]]
                 out = options.out / f"{way.replace(', ', '-').replace(' ', '_')}-{level}-{seed}"
-                _take_over(base / "sft" / "model", out / "sft" / "model")
+                sft = base / "sft" / "model"
                 settings = (
-                    f"data.comparisons={data}",
-                    "stages=[preference, evaluate]",
-                    "evaluate.base=false",
-                    f"seed={seed}",
-                )
-                burnish.run(
-                    _recipe("preference.eval_every=100000", *_QUICKSTART, *settings, *changes, *options.set),
-                    out=out,
-                    say=print,
-                )
+                    f"data.comparisons={data}", f"learn.start={sft}", f"seed={seed}",
+                    f"evaluate.models=[{sft}, {LEARN}]", f"evaluate.reference={sft}",
+                )  # fmt: skip
+                burnish.run(_recipe(options, _LEARN, *_QUICKSTART, *settings, *changes), out=out, say=print)
                 found = _result(out)
-                name = found["preference"]["loss"]
-                rate = compare(found, name, "sft", "gold")
+                rate = compare(found, LEARN, str(sft), "gold")
                 rows.append(
                     {
                         "way": f"{way}, noise {level:g}", "seed": seed, "labels wrong": wrong,
                         "win rate": None if rate is None else {"value": rate.value, "low": rate.low, "high": rate.high},
-                        "accuracy": found["preference"]["accuracy"],
-                        "kl": next(m for m in found["evaluate"]["models"] if m["name"] == name)["kl_ref"],
+                        "accuracy": found[LEARN]["accuracy"],
+                        "kl": next(m for m in found["evaluate"]["models"] if m["name"] == LEARN)["kl_ref"],
                     }
                 )  # fmt: skip
                 _table(options.out, rows, by="way", shown=("win rate", "accuracy", "kl", "labels wrong"))
@@ -167,6 +163,8 @@ def noise(options: argparse.Namespace) -> None:
             print(_difference(rows, f"{way}, noise {level:g}", f"{options.ways[0]}, noise {level:g}"))
 
 
+_LEARN = {LEARN: "{kind: preference, eval_every: 100000}", "evaluate": "{}"}
+_STAGES = ("sft", "sample", "reward", *_LEARN)
 _QUICKSTART = (
     "model.max_length=256",
     "data.demonstrations=builtin:quickstart/demonstrations",
@@ -182,14 +180,13 @@ def _noisy_pairs(base: Path, out: Path, *, noise: float, annotators: int, seed: 
     Returns the share of pairs whose majority is wrong; half of the exact ties count.
     """
     rng = random.Random(f"{seed}/{noise}")
-    weights = Recipe().taste.model_dump()
-    store = Store(base / "collect" / "annotations.sqlite")
+    weights = Taste().model_dump()
     groups, wrong = [], 0.0
-    for task in store.tasks(PROJECT):
-        texts = sorted(set(task.candidates))
+    for answered in read_answers(base / "sample"):
+        texts = sorted(set(answered.responses))
         if len(texts) < 2:
             continue
-        tastes = {text: taste_score(weights, prompt_text(task.prompt), text) for text in texts}
+        tastes = {text: taste_score(weights, prompt_text(answered.prompt), text) for text in texts}
         pair = [min(texts, key=tastes.__getitem__), max(texts, key=tastes.__getitem__)]
         rng.shuffle(pair)
         scores = [tastes[text] for text in pair]
@@ -199,8 +196,7 @@ def _noisy_pairs(base: Path, out: Path, *, noise: float, annotators: int, seed: 
         votes = [better != (rng.random() < noise) for _ in range(annotators)]
         share = sum(votes) / annotators
         wrong += 0.5 if share == 0.5 else float((share > 0.5) != better)
-        groups.append(PreferenceGroup(task.prompt, tuple(pair), (Comparison(0, 1, share),)))
-    store.close()
+        groups.append(PreferenceGroup(answered.prompt, tuple(pair), (Comparison(0, 1, share),)))
     _write_pairs(out, groups)
     return wrong / len(groups)
 
@@ -216,7 +212,7 @@ def _write_pairs(path: Path, groups: Sequence[PreferenceGroup]) -> Path:
 
 def _short(groups: Sequence[PreferenceGroup], *, max_tokens: int) -> list[PreferenceGroup]:
     """The groups whose answers, each with its prompt, are at most `max_tokens` long."""
-    tokenizer = AutoTokenizer.from_pretrained(resolve(Recipe().model.name).folder)
+    tokenizer = AutoTokenizer.from_pretrained(resolve(Model().name).folder)
 
     def render(group: PreferenceGroup) -> PreferenceGroup:
         for answer in group.responses:
@@ -231,24 +227,19 @@ def _third(group: PreferenceGroup) -> int:
     return int.from_bytes(blake2b(opening.encode(), digest_size=4).digest(), "big") % 3
 
 
-def _recipe(*overrides: str) -> Recipe:
-    from burnish.config.load import load_config
-
-    return load_config(Recipe, None, overrides)
-
-
-def _take_over(source: Path, target: Path) -> None:
-    if not target.is_dir():
-        shutil.copytree(source, target, copy_function=os.link)  # nothing writes into a finished model
+def _recipe(options: argparse.Namespace, stages: Mapping[str, str], *settings: str) -> Recipe:
+    """These stages with these settings, and what `--set` says besides of this run; it may name stages of the other runs too."""
+    given = [change for change in options.set if change.partition(".")[0] not in set(_STAGES) - set(stages)]
+    return burnish.load(None, *(f"stages.{name}={own}" for name, own in stages.items()), *settings, *given)
 
 
 def _result(folder: Path) -> dict[str, Any]:
-    return {stage: json.loads((folder / stage / "result.json").read_text()) for stage in ("preference", "evaluate")}
+    return {stage: json.loads((folder / stage / "result.json").read_text()) for stage in (LEARN, "evaluate")}
 
 
 def _accuracy_before(folder: Path) -> float:
     """Held-out accuracy before the first step: without a reference it is that of the model's own likelihoods, not a coin's."""
-    first = (folder / "preference" / "metrics.jsonl").read_text().splitlines()[0]
+    first = (folder / LEARN / "metrics.jsonl").read_text().splitlines()[0]
     return float(json.loads(first)["eval_rewards/accuracies_before"])
 
 

@@ -26,7 +26,7 @@ from work import scratch
 
 import burnish
 from burnish.algorithms.recipes import ROWS
-from burnish.config.online import Algorithm
+from burnish.config.online import Algorithm, Online
 from burnish.config.recipe import Recipe
 from burnish.config.sections import Checkpointing
 from burnish.data.tasks import task_rows
@@ -64,9 +64,11 @@ def prompts_of(rows: Sequence[dict[str, Any]], side: str) -> list[Prompt]:
 def ours(name: str, task: dict[str, Any], recipe: Recipe) -> list[dict[str, Any]]:
     """The curve of one algorithm."""
     how, seed = task["how"], task["seed"]
-    config = recipe.online.model_copy(
+    trained = recipe.stages["grpo"]
+    assert isinstance(trained, Online)
+    config = trained.model_copy(
         update={
-            "algorithm": recipe.online.algorithm if name == "grpo" else Algorithm(name=name, beta=0.0, overlong="none"),
+            "algorithm": trained.algorithm if name == "grpo" else Algorithm(name=name, beta=0.0, overlong="none"),
             "steps": how["steps"],
             "checkpoint": Checkpointing(every=10**6),
         }
@@ -136,7 +138,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     recipe = burnish.load(RECIPE)
-    online = recipe.online
+    online = recipe.stages["grpo"]
+    assert isinstance(online, Online)
     rows = list(task_rows(str(recipe.data.prompts)))
     steps = options.steps or online.steps
     how = {

@@ -33,7 +33,7 @@ def data():
         "stages": [{"name": "sft", "seconds": 148.0, "peak_memory_gb": 2.9, "status": "done", "cached": True}],
         "sft": {"examples_train": 320, "examples_heldout": 36, "steps": 40, "tokens": 31000, "eval_loss_before": 2.61, "eval_loss_after": 1.74,
                 "curve": [{"step": s, "loss": 2.0 / s} for s in steps], "eval_curve": [{"step": 0, "loss": 2.61}, {"step": 40, "loss": 1.74}]},
-        "collect": {"prompts": 220, "responses_per_prompt": 4, "comparisons": 1320, "pairwise_agreement": interval(0.69, 0.02),
+        "compare": {"prompts": 220, "responses_per_prompt": 4, "comparisons": 1320, "pairwise_agreement": interval(0.69, 0.02),
                     "alpha": interval(0.7, 0.04), "alpha_warning": None, "soft_label_accuracy": interval(0.86, 0.02), "majority_accuracy": interval(0.83, 0.02),
                     "annotators": [{"name": "careful", "votes": 812, "reliability": 0.91, "gold_agreement": 0.84, "first_shown_share": 0.51}]},
         "reward": {"pairs_train": 1320, "pairs_heldout": 240, "steps": 28, "accuracy": interval(0.74, 0.05), "ceiling": interval(0.81, 0.04), "gold_accuracy": None,
@@ -164,7 +164,7 @@ def test_a_run_of_nothing_says_not_run_yet():
     assert (closing_rows({}), costs({}), warnings({})) == ([], [], [])
 
 
-PARTS = ("name", "created", "model", "machine", "wall_seconds", "peak_memory_gb", "stages", "sft", "collect", "reward", "ppo", "evaluate", "recipe_yaml", "manifest", "command")  # fmt: skip
+PARTS = ("name", "created", "model", "machine", "wall_seconds", "peak_memory_gb", "stages", "sft", "compare", "reward", "ppo", "evaluate", "recipe_yaml", "manifest", "command")  # fmt: skip
 
 
 @pytest.mark.parametrize("missing", PARTS)
@@ -177,7 +177,7 @@ def test_any_part_may_be_missing(data, missing, replacement):
     Page(render_report(data))
 
 
-@pytest.mark.parametrize("missing", ["sft", "collect", "reward", "ppo", "evaluate"])
+@pytest.mark.parametrize("missing", ["sft", "compare", "reward", "ppo", "evaluate"])
 def test_any_field_of_a_part_may_be_missing_or_not_a_number(data, missing):
     for field in list(data[missing]):
         for value in (None, float("nan"), []):
@@ -272,9 +272,9 @@ def test_warning_of_truncation_above_ten_per_cent_only(data):
 
 
 def test_warning_of_low_agreement_and_of_what_the_collection_says_itself(data):
-    data["collect"]["alpha"] = interval(0.4, 0.05)
+    data["compare"]["alpha"] = interval(0.4, 0.05)
     assert titles(data) == ["Annotators agree little"]
-    data["collect"].update(alpha=interval(0.8, 0.05), alpha_warning="only 12 items were labelled twice")
+    data["compare"].update(alpha=interval(0.8, 0.05), alpha_warning="only 12 items were labelled twice")
     assert titles(data) == ["Agreement is uncertain"]
     assert warnings(data)[0].text == "Only 12 items were labelled twice."
 
@@ -294,7 +294,7 @@ def test_warning_of_a_single_judge_and_few_prompts(data):
 
 def test_costs_count_votes_or_pairs(data):
     assert [(c.title, spoken(c.text)) for c in costs(data)][-1] == ("Labels", "812")
-    del data["collect"]
+    del data["compare"]
     assert [(c.title, c.text, c.note) for c in costs(data)][-1] == ("Labels", "1,320", "compared pairs")
 
 
@@ -312,7 +312,7 @@ def test_what_a_recipe_does_not_have_is_left_out(data):
     assert all("Reward model" not in row for row in closing_rows(data))
     assert 'href="#reward"' in render_report(data)  # not known what was planned: it may come
     assert 'href="#reward"' not in render_report({**data, "planned": ["sft", "preference", "evaluate"]})
-    del data["collect"]
+    del data["compare"]
     assert 'href="#annotators"' in render_report(data)
     page = render_report({**data, "planned": ["online", "evaluate"]})
     assert 'href="#annotators"' not in page

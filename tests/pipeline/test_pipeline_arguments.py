@@ -11,18 +11,26 @@ from burnish.config.bounds import Bounds
 from burnish.config.recipe import Recipe
 from burnish.runs.metrics import read_metrics
 
-SMALL = [
+DATA = [
     "model.name=tiny", "threads=1", "data.demonstrations=builtin:quickstart/demonstrations",
-    "data.prompts=builtin:quickstart/prompts", "sft.epochs=0.1", "collect.prompts=4", "collect.sampling.max_new_tokens=4",
-    "ppo.steps=1", "ppo.prompts_per_step=2", "ppo.sampling.max_new_tokens=4", "ppo.tricks.ptx_coefficient=0.1",
-    "online.steps=1", "online.epochs=2", "online.mini_batches=2", "online.prompts_per_step=2", "online.curriculum={}",
-    "online.responses_per_prompt=2", "online.sampling.max_new_tokens=4", "rewards=[{name: length}]",
-    "preference.rounds=2", "preference.online.prompts=4", "preference.online.sampling.max_new_tokens=4",
+    "data.prompts=builtin:quickstart/prompts",
 ]  # fmt: skip
+EVERY_KIND = """
+stages:
+  sft: {epochs: 0.1}
+  sample: {count: 4, sampling: {max_new_tokens: 4}}
+  compare: {}
+  reward: {}
+  dpo: {}
+  rounds: {repeat: 1, stages: {sample: {count: 4, sampling: {max_new_tokens: 4}}, compare: {}, dpo: {}}}
+  ppo: {steps: 1, prompts_per_step: 2, sampling: {max_new_tokens: 4}, tricks: {ptx_coefficient: 0.1}}
+  grpo: {steps: 1, epochs: 2, mini_batches: 2, prompts_per_step: 2, curriculum: {}, responses_per_prompt: 2,
+         sampling: {max_new_tokens: 4}, rewards: [{name: length}]}
+"""
 
 
 def test_a_run_takes_its_folders_as_text(tmp_path: Path):
-    recipe = burnish.load(None, *SMALL, "stages=[sft]")
+    recipe = burnish.load(None, *DATA, "stages=[sft]", "sft.epochs=0.1")
     out = burnish.run(recipe, out=str(tmp_path / "first"))
     assert out == tmp_path / "first"
     lines: list[str] = []
@@ -32,10 +40,11 @@ def test_a_run_takes_its_folders_as_text(tmp_path: Path):
 
 def test_the_largest_seed_reaches_every_generator(tmp_path: Path):
     (bounds,) = (note for note in Recipe.model_fields["seed"].metadata if isinstance(note, Bounds))
-    recipe = burnish.load(None, *SMALL, f"seed={bounds.le}", "stages=[sft, collect, reward, preference, ppo, online]")
+    (tmp_path / "recipe.yaml").write_text(EVERY_KIND)
+    recipe = burnish.load(tmp_path / "recipe.yaml", *DATA, f"seed={bounds.le}")
     out = burnish.run(recipe, out=tmp_path / "run")
     assert read_metrics(out / "ppo" / "metrics.jsonl")
-    assert read_metrics(out / "online" / "metrics.jsonl")
+    assert read_metrics(out / "grpo" / "metrics.jsonl")
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**43, 2**44, 2**44 + 1, 2**63 - 1])

@@ -12,8 +12,8 @@ from burnish.config.yaml_file import dump_yaml
 from burnish.data.render import render_prompt
 from burnish.errors import UserError
 from burnish.pipeline.chat_settings import dated, settle_as_in_its_run, template_text
-from burnish.pipeline.context import Context
-from burnish.pipeline.run import _inputs
+from burnish.pipeline.context import Run
+from burnish.pipeline.inputs import inputs_of
 from burnish.records import Message, Prompt
 from burnish.runs.manifest import explain_difference
 
@@ -47,24 +47,24 @@ def test_another_day_and_another_template_are_differences_with_their_names(tmp_p
     file = tmp_path / "t.jinja"
     file.write_text(TEMPLATE)
     one = recipe("model.date=2025-03-01", f"model.chat_template={file}")
-    before = _inputs(Context(one, tmp_path), "sft")
+    before = inputs_of(Run(one, tmp_path).step("sft"), {})
     other = recipe("model.date=2025-03-02", f"model.chat_template={file}")
-    assert explain_difference(before, _inputs(Context(other, tmp_path), "sft")) == [
+    assert explain_difference(before, inputs_of(Run(other, tmp_path).step("sft"), {})) == [
         'model.date: "2025-03-01" -> "2025-03-02"'
     ]
     moved = tmp_path / "moved.jinja"
     moved.write_text(TEMPLATE)
     same = recipe("model.date=2025-03-01", f"model.chat_template={moved}")
-    assert _inputs(Context(same, tmp_path), "sft") == before
+    assert inputs_of(Run(same, tmp_path).step("sft"), {}) == before
     file.write_text(TEMPLATE + " ")
-    assert explain_difference(before, _inputs(Context(one, tmp_path), "sft")) == ["model.chat_template changed"]
+    assert explain_difference(before, inputs_of(Run(one, tmp_path).step("sft"), {})) == ["model.chat_template changed"]
 
 
 def test_template_options_and_day_hold_for_the_runs_own_models(tmp_path: Path):
     file = tmp_path / "t.jinja"
     file.write_text(TEMPLATE)
     settled = recipe("model.date=2025-03-01", f"model.chat_template={file}", "model.chat_template_kwargs={loud: true}")
-    backbone = Context(settled, tmp_path / "run").load("tiny")
+    backbone = Run(settled, tmp_path / "run").load("tiny")
     assert shown(backbone) == "2025-03-01!<|im_start|>user\nHi<|im_end|><|im_start|>assistant\n"
     model = tmp_path / "run" / "sft" / "model"
     backbone.tokenizer.save_pretrained(model)
@@ -84,7 +84,7 @@ def test_template_options_and_day_hold_for_the_runs_own_models(tmp_path: Path):
 )
 def test_a_template_or_an_option_that_is_none_is_one_line(change: str, said: str, tmp_path: Path):
     with pytest.raises(UserError, match=r"model\.chat_template") as caught:
-        Context(recipe(change), tmp_path).load("tiny")
+        Run(recipe(change), tmp_path).load("tiny")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -24,9 +24,8 @@ def options(tmp_path: Path) -> list[str]:
     for name, rows in (("d", demos), ("p", prompts)):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return [
-        "model.name=tiny", "threads=1", "sft.epochs=0.1", "collect.prompts=12", "collect.sampling.max_new_tokens=6",
+        "model.name=tiny", "threads=1", "stages.sample={count: 12, sampling: {max_new_tokens: 6}}", "stages.compare={by: panel}",
         f"data.demonstrations={tmp_path / 'd.jsonl'}", f"data.prompts={tmp_path / 'p.jsonl'}", "data.heldout=0.3",
-        "sft.lora={r: 2, alpha: 4}",
     ]  # fmt: skip
 
 
@@ -42,21 +41,21 @@ def _strict(path: Path) -> dict:
 @pytest.mark.parametrize(
     ("changes", "unknown", "said"),
     [
-        (["collect.panel.annotators_per_item=1"], {"pairwise_agreement", "alpha"}, "the annotators' agreement is unknown"),
-        (["collect.panel={size: 1, annotators_per_item: 1}"], {"pairwise_agreement", "alpha"}, "Krippendorff's alpha is unknown"),
-        (["collect.sampling.temperature=0"], set(), "how often the labels are right is unknown"),
-        (["collect.sampling.temperature=0.01"], set(), "how often the labels are right is unknown"),
+        (["compare.by={panel: {annotators_per_item: 1}}"], {"pairwise_agreement", "alpha"}, "the annotators' agreement is unknown"),
+        (["compare.by={panel: {size: 1, annotators_per_item: 1}}"], {"pairwise_agreement", "alpha"}, "Krippendorff's alpha is unknown"),
+        (["sample.sampling.temperature=0"], set(), "how often the labels are right is unknown"),
+        (["sample.sampling.temperature=0.01"], set(), "how often the labels are right is unknown"),
         ([NOTHING], set(), "how often the labels are right is unknown"),
         (["taste={direct: -1, concise: 1, courteous: 0, relevant: 0, fresh: 0, finished: 0}"], set(), None),
         (["taste={direct: -1, concise: -1, courteous: -1, relevant: -1, fresh: -1, finished: -1}"], set(), None),
     ],
 )  # fmt: skip
-def test_collecting_ends_and_says_what_is_unknown(
+def test_comparing_ends_and_says_what_is_unknown(
     options: list[str], tmp_path: Path, changes: list[str], unknown: set[str], said: str | None
 ):
     lines: list[str] = []
-    out = burnish.run(burnish.load(None, *options, *changes), out=tmp_path / "run", until="collect", say=lines.append)
-    found = _strict(out / "collect" / "result.json")
+    out = burnish.run(burnish.load(None, *options, *changes), out=tmp_path / "run", say=lines.append)
+    found = _strict(out / "compare" / "result.json")
     for name in unknown:
         assert found[name]["value"] is None
     if said is not None:
@@ -64,6 +63,19 @@ def test_collecting_ends_and_says_what_is_unknown(
     page = render_report(gather(out))
     assert ("unknown" in page.split('id="annotators"')[1]) == (said is not None)
     assert "nan" not in page.split("</style>")[1].lower().replace("finance", "")
+
+
+def test_what_learns_from_comparisons_of_which_none_prefers_refuses(options: list[str], tmp_path: Path):
+    said = r"the stage compare found no answer that is preferred to another, so reward has nothing to learn from"
+    with pytest.raises(burnish.UserError, match=said):
+        burnish.run(
+            burnish.load(
+                None, *options, NOTHING, "sample.responses=2", "sample.sampling.temperature=0.01", "stages.reward={}"
+            ),
+            out=tmp_path / "run",
+        )
+    assert (tmp_path / "run" / "compare" / "stage.json").is_file()
+    assert not (tmp_path / "run" / "reward" / "stage.json").exists()
 
 
 def test_negative_and_empty_tastes_by_hand():

@@ -7,35 +7,47 @@ from pathlib import Path
 
 import pytest
 
-from burnish.config.load import load_config
+import burnish
 from burnish.config.recipe import Recipe
 from burnish.errors import UserError
-from burnish.pipeline.context import Context
+from burnish.pipeline.context import Run
 from burnish.pipeline.rewards import build_scorer
 from burnish.pipeline.run import run
 from burnish.records import Completion, Prompt, Rollout
+from burnish.rewards.scorer import CompositeScorer
 
 RECIPE = """
 name: rl
 threads: 1
-stages: [online, evaluate, report]
 model: {name: tiny, max_length: 256}
 data:
   demonstrations: null
   prompts: ["task:arithmetic?digits=1&train=12&heldout=4", "task:edits?train=12&heldout=4"]
-rewards:
-  - {name: maths, tags: [arithmetic]}
-  - {name: task, tags: [edits]}
-  - {name: length, free: 2, limit: 9, weight: 0.1}
-online: {steps: 1, prompts_per_step: 2, responses_per_prompt: 2, lora: {r: 2, alpha: 4}, sampling: {max_new_tokens: 8}}
-evaluate: {responses_per_prompt: 2, sampling: {max_new_tokens: 8}}
+stages:
+  grpo:
+    rewards:
+      - {name: maths, tags: [arithmetic]}
+      - {name: task, tags: [edits]}
+      - {name: length, free: 2, limit: 9, weight: 0.1}
+    steps: 1
+    prompts_per_step: 2
+    responses_per_prompt: 2
+    lora: {r: 2, alpha: 4}
+    sampling: {max_new_tokens: 8}
+  evaluate: {responses_per_prompt: 2, sampling: {max_new_tokens: 8}}
+  report: {}
 """
 
 
 def recipe(tmp_path: Path, *overrides: str) -> Recipe:
     path = tmp_path / "recipe.yaml"
     path.write_text(RECIPE)
-    return load_config(Recipe, path, overrides)
+    return burnish.load(path, *overrides)
+
+
+def scorer_of(tmp_path: Path, *overrides: str) -> CompositeScorer:
+    step = Run(recipe(tmp_path, *overrides), tmp_path).step("grpo")
+    return build_scorer(step, step.settings.rewards)
 
 
 def rollout(text: str, **columns) -> Rollout:
@@ -45,11 +57,10 @@ def rollout(text: str, **columns) -> Rollout:
 
 def test_the_scorer_is_what_the_recipe_says(tmp_path):
     rewards = (
-        "rewards=[{name: maths, weight: 2.0, gate: null}, {name: format, form: answer, gate: 1.0, weight: 0.1},"
+        "grpo.rewards=[{name: maths, weight: 2.0, gate: null}, {name: format, form: answer, gate: 1.0, weight: 0.1},"
         " {name: length, label: short, free: 1, limit: 5, weight: 0.5, clip: [0.0, 0.25]}]"
     )
-    config = recipe(tmp_path, rewards)
-    scorer = build_scorer(Context(config, tmp_path), config.rewards)
+    scorer = scorer_of(tmp_path, rewards)
     assert scorer.names == ("maths", "format", "short")
     found = scorer.score([rollout("<answer>4</answer>", answer="4"), rollout("4", answer="4")])
     # three tokens: short = (5 − 3)/(5 − 1) = 0.5, clipped to 0.25. Gate open: 2 + 0.1 + 0.125; shut: 0
@@ -62,7 +73,7 @@ def test_the_scorer_is_what_the_recipe_says(tmp_path):
     ("rewards", "says"),
     [
         ("[{name: maths}, {name: maths}]", 'two rewards are called "maths"'),
-        ("[{name: model}]", "needs a reward model, and this run has none"),
+        ("[{name: model}]", "needs a reward model, and no stage before it makes one"),
         ("[{name: model, model: /nowhere}]", "this folder holds no reward model"),
         ("[{name: python, function: 'nowhere.at:all'}]", 'there is no module "nowhere"'),
         ("[{name: http, url: 'file:///x'}]", "no http or https address"),
@@ -71,9 +82,8 @@ def test_the_scorer_is_what_the_recipe_says(tmp_path):
     ],
 )
 def test_what_cannot_be_built_is_said_before_anything_is_trained(tmp_path, rewards, says):
-    config = recipe(tmp_path, f"rewards={rewards}")
     with pytest.raises(UserError) as error:
-        build_scorer(Context(config, tmp_path), config.rewards)
+        scorer_of(tmp_path, f"grpo.rewards={rewards}")
     assert says in str(error.value)
 
 
@@ -89,7 +99,7 @@ def test_what_cannot_be_built_is_said_before_anything_is_trained(tmp_path, rewar
 )
 def test_mistakes_in_the_recipe_are_named(tmp_path, rewards, says):
     with pytest.raises(UserError) as error:
-        recipe(tmp_path, f"rewards={rewards}")
+        recipe(tmp_path, f"grpo.rewards={rewards}")
     assert says in str(error.value)
 
 
@@ -113,9 +123,8 @@ def test_a_run_on_checked_answers_ends_in_a_report(tmp_path):
 
 
 def test_code_in_humanevals_form_is_judged_in_the_sandbox(tmp_path):
-    config = recipe(tmp_path, "rewards=[{name: code, workers: 1}]")
     try:
-        scorer = build_scorer(Context(config, tmp_path), config.rewards)
+        scorer = scorer_of(tmp_path, "grpo.rewards=[{name: code, workers: 1}]")
     except UserError as error:
         pytest.skip(f"no sandbox here: {error}")
     hidden = "def check(candidate):\n    assert candidate(1, 2) == 3\n    assert candidate(-1, 1) == 0\n"
@@ -130,7 +139,7 @@ def test_code_in_humanevals_form_is_judged_in_the_sandbox(tmp_path):
 
 
 def test_held_out_prompts_of_several_sources_come_in_turn(tmp_path):
-    found = Context(recipe(tmp_path, "data.instruction=Be brief."), tmp_path).prompts
+    found = Run(recipe(tmp_path, "data.instruction=Be brief."), tmp_path).step("grpo").prompts
     assert [p.columns["task"] for p in found.heldout] == ["arithmetic", "edits"] * 4
     assert [p.columns["task"] for p in found.train] == ["arithmetic"] * 12 + ["edits"] * 12
     assert all(p.messages[-1]["content"].endswith("\n\nBe brief.") for p in (*found.train, *found.heldout))
@@ -139,4 +148,4 @@ def test_held_out_prompts_of_several_sources_come_in_turn(tmp_path):
 def test_two_sources_with_the_same_ids_are_refused(tmp_path):
     twice = recipe(tmp_path, 'data.prompts=["task:edits", "task:edits"]')
     with pytest.raises(UserError, match="two sources have a prompt called"):
-        Context(twice, tmp_path).prompts  # noqa: B018
+        Run(twice, tmp_path).step("grpo").prompts  # noqa: B018

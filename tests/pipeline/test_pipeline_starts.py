@@ -89,37 +89,42 @@ def test_a_stage_with_steps_still_binds_and_a_lost_record_is_told(data: Path):
 @pytest.mark.parametrize("loss", ["dpo", "kto"])
 def test_preference_optimisation_straight_on_a_model(data: Path, capsys: pytest.CaptureFixture[str], loss: str):
     arguments = (loss, f"data.comparisons={data / 'pairs.jsonl'}", "model.name=tiny", "threads=1", "data.heldout=0.3")
-    assert _exit_of(*arguments, "preference.epochs=0.1", "--out", data / "run", "--quiet") == 0
-    assert "there is no SFT model, so it starts from tiny as it is" in capsys.readouterr().err
-    assert (data / "run" / "preference" / "model").is_dir()
-    assert burnish.load(data / "run" / "recipe.yaml").stages == ("preference",)
+    assert _exit_of(*arguments, f"{loss}.epochs=0.1", "--out", data / "run", "--quiet") == 0
+    assert f"{loss}: starting from tiny as it is" in capsys.readouterr().err
+    assert (data / "run" / loss / "model").is_dir()
+    assert tuple(burnish.load(data / "run" / "recipe.yaml").stages) == (loss,)
 
 
 def test_it_starts_from_the_folders_sft_model_where_there_is_one(data: Path, capsys: pytest.CaptureFixture[str]):
     common = ("model.name=tiny", "threads=1", "data.heldout=0.3", "--out", data / "run", "--quiet")
     assert _exit_of("sft", f"data.demonstrations={data / 'demos.jsonl'}", "sft.epochs=0.1", *common) == 0
-    assert _exit_of("dpo", f"data.comparisons={data / 'pairs.jsonl'}", "preference.epochs=0.1", *common) == 0
-    assert "there is no SFT model" not in capsys.readouterr().err
-    assert burnish.load(data / "run" / "recipe.yaml").stages == ("sft", "preference")
+    assert _exit_of("dpo", f"data.comparisons={data / 'pairs.jsonl'}", "dpo.epochs=0.1", *common) == 0
+    assert "as it is" not in capsys.readouterr().err
+    assert tuple(burnish.load(data / "run" / "recipe.yaml").stages) == ("sft", "dpo")
+    adapter = json.loads((data / "run" / "dpo" / "model" / "adapter" / "adapter_config.json").read_text())
+    assert adapter["base_model_name_or_path"] == str(data / "run" / "sft" / "model")
 
 
 def test_what_is_really_needed_is_said(data: Path, capsys: pytest.CaptureFixture[str]):
     assert _exit_of("ppo", f"data.prompts={data / 'demos.jsonl'}", "model.name=tiny", "--out", data / "a") == 2
-    assert "the stage ppo needs reward first. Run `burnish reward`" in capsys.readouterr().err
-    (data / "r.yaml").write_text(
-        f"model: {{name: tiny}}\nstages: [sft, preference]\ndata: {{comparisons: {data / 'pairs.jsonl'}}}\n"
+    assert (
+        "the stage ppo needs a reward model, and no stage before it makes one. Put a stage of the kind reward before it"
+        in capsys.readouterr().err
     )
-    assert _exit_of("preference", "--config", data / "r.yaml", "--out", data / "b") == 2
-    assert "the stage preference needs sft first" in capsys.readouterr().err
+    (data / "r.yaml").write_text(
+        f"model: {{name: tiny}}\nstages: [sft, dpo]\ndata: {{comparisons: {data / 'pairs.jsonl'}}}\n"
+    )
+    assert _exit_of("dpo", "--config", data / "r.yaml", "--out", data / "b") == 2
+    assert "the stage dpo needs sft first" in capsys.readouterr().err
 
 
 def test_code_that_ends_the_process_does_not_end_a_stage_as_done(data: Path, capsys: pytest.CaptureFixture[str]):
     (data / "leaves.py").write_text("def reward(completions, **_):\n    raise SystemExit(0)\n")
     arguments = (
-        "grpo", f"data.prompts={data / 'demos.jsonl'}", "model.name=tiny", "threads=1", "online.steps=1", "data.heldout=0.3",
-        "online.sampling.max_new_tokens=2", "data.split_column=null", f"rewards=[{{name: python, function: {data / 'leaves.py'}:reward}}]",
+        "grpo", f"data.prompts={data / 'demos.jsonl'}", "model.name=tiny", "threads=1", "grpo.steps=1", "data.heldout=0.3",
+        "grpo.sampling.max_new_tokens=2", "data.split_column=null", f"grpo.rewards=[{{name: python, function: {data / 'leaves.py'}:reward}}]",
     )  # fmt: skip
     assert _exit_of(*arguments, "--out", data / "run", "--quiet") == 2
-    assert not (data / "run" / "online" / "stage.json").exists()
+    assert not (data / "run" / "grpo" / "stage.json").exists()
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("burnish: ")]
     assert len(told) == 1

@@ -9,9 +9,10 @@ import pytest
 
 from burnish.annotation.snapshot import add_labelled
 from burnish.annotation.store import Store
-from burnish.config.schema import Data, Recipe
+from burnish.config.recipe import Recipe
+from burnish.config.schema import Data
 from burnish.errors import UserError
-from burnish.pipeline.context import Context
+from burnish.pipeline.context import Run
 from burnish.pipeline.run import run
 from burnish.pipeline.stored import freeze, stored_labels
 from burnish.records import LabelledItem, Opinion, Prompt
@@ -47,11 +48,13 @@ def _recipe(place: Path, folder: Path, **data: object) -> Recipe:
     demos.write_text("".join(json.dumps({"prompt": f"Say {i}", "completion": f"{i}."}) + "\n" for i in range(12)))
     return Recipe.model_validate(
         {
-            "name": "nightly", "threads": 1, "stages": ["sft", "reward"], "model": {"name": "tiny", "max_length": 256},
+            "name": "nightly", "threads": 1, "model": {"name": "tiny", "max_length": 256},
             "data": {"demonstrations": str(demos), "prompts": str(demos), "split_column": None, "heldout": 0.3,
                      "store": str(place), "project": "helpful", **data},
-            "sft": {"epochs": 1, "lora": {"r": 2, "alpha": 4}, "eval_every": 5},
-            "reward": {"lora": {"r": 2, "alpha": 4}, "batch_size": 8, "eval_every": 5, "normalise": False},
+            "stages": {
+                "sft": {"kind": "sft", "epochs": 1, "lora": {"r": 2, "alpha": 4}, "eval_every": 5},
+                "reward": {"kind": "reward", "lora": {"r": 2, "alpha": 4}, "batch_size": 8, "eval_every": 5, "normalise": False},
+            },
         }
     )  # fmt: skip
 
@@ -123,13 +126,21 @@ def test_the_reward_model_is_trained_anew_when_answers_came_in_and_sft_is_not(pl
     assert stages[0]["fingerprint"] != stages[1]["fingerprint"]
 
 
+def test_a_store_that_only_a_later_stage_reads_need_not_be_there_yet(tmp_path: Path):
+    recipe = _recipe(tmp_path / "not-yet.sqlite", tmp_path)
+    out = run(recipe, out=tmp_path / "run", only="sft", memory_check=False)
+    assert (out / "sft" / "stage.json").is_file()
+    with pytest.raises(UserError, match="no such store"):
+        run(recipe, out=out, memory_check=False)
+
+
 def test_sft_takes_what_annotators_wrote(place: Path, tmp_path: Path):
     store = Store(place)
     written = Opinion("demonstration", "ann", None, {"text": "Certainly: 42."})
     prompts = [Prompt(f"d{i}", ({"role": "user", "content": f"Question {i}"},)) for i in range(6)]
     add_labelled(store, "helpful", [LabelledItem(p, (), (), (written,), "demonstration") for p in prompts])
-    context = Context(_recipe(place, tmp_path, demonstrations=None), tmp_path / "run")
-    demos = (*context.demonstrations.train, *context.demonstrations.heldout)
+    step = Run(_recipe(place, tmp_path, demonstrations=None), tmp_path / "run").step("sft")
+    demos = (*step.demonstrations.train, *step.demonstrations.heldout)
     assert {d.messages[-1]["content"] for d in demos} == {"Certainly: 42."}
 
 

@@ -19,8 +19,8 @@ from burnish.errors import UserError
 from burnish.generation.base import Request, SamplingParams
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
-from burnish.pipeline.context import Context
-from burnish.pipeline.run import _inputs
+from burnish.pipeline.context import Run
+from burnish.pipeline.inputs import inputs_of
 from burnish.pipeline.turns import PAID, ConversationSampler, PaidScorer, environment_maker
 from burnish.records import Completion, Message, Prompt, Reward, Rollout
 from burnish.runs.manifest import fingerprint
@@ -167,13 +167,18 @@ def test_the_files_of_a_users_environment_and_reward_are_part_of_the_fingerprint
     other.write_text("def score(completions, **_): ...\n")
     recipe = Recipe.model_validate(
         {
-            "stages": ["online", "evaluate"], "data": {"demonstrations": None, "prompts": "task:arithmetic?train=8&heldout=2"},
-            "online": {"environment": {"name": f"{place}:World"}}, "rewards": [{"name": "python", "function": f"{other}:score"}],
+            "data": {"demonstrations": None, "prompts": "task:arithmetic?train=8&heldout=2"},
+            "stages": {
+                "grpo": {"kind": "online", "environment": {"name": f"{place}:World"},
+                         "rewards": [{"name": "python", "function": f"{other}:score"}]},
+                "evaluate": {"kind": "evaluate"},
+            },
         }
     )  # fmt: skip
 
     def marks() -> list[str]:
-        return [fingerprint(_inputs(Context(recipe, tmp_path), stage)) for stage in ("online", "evaluate")]
+        steps = [Run(recipe, tmp_path).step(stage) for stage in ("grpo", "evaluate")]
+        return [fingerprint(inputs_of(step, {"grpo": "unchanged"})) for step in steps]
 
     seen = [marks()]
     for file in (place, other):

@@ -7,7 +7,7 @@
     model     {name, parameters, quantised}            machine  {cores, memory_gb, platform, torch}        manifest  any JSON
     stages    [{name, seconds, peak_memory_gb, status, cached}]      planned  names of the recipe's stages
     sft       {examples_train, examples_heldout, steps, tokens, eval_loss_before, eval_loss_after, curve, eval_curve: [{step, loss}]}
-    collect   {prompts, responses_per_prompt, comparisons, pairwise_agreement: I, alpha: I, alpha_warning, soft_label_accuracy: I,
+    compare   {prompts, responses_per_prompt, comparisons, pairwise_agreement: I, alpha: I, alpha_warning, soft_label_accuracy: I,
                majority_accuracy: I, annotators: [{name, votes, reliability, gold_agreement, first_shown_share}]}
     reward    {pairs_train, pairs_heldout, steps, accuracy: I, ceiling: I, gold_accuracy: I, longer_wins: I, brier, ece, gain, bias,
                calibration: [{predicted, observed, count}], length_correlation: {pearson, spearman, …}, curve: [{step, loss, accuracy}]}
@@ -96,7 +96,7 @@ def render_report(data: ReportData) -> str:
 def _page(data: ReportData) -> dict[str, Any]:
     """Everything the template shows."""
     manifest = data.get("manifest")
-    planned, reward, collected = data.get("planned"), _reward(data), _collect(part(data, "collect"))
+    planned, reward, compared = data.get("planned"), _reward(data), _compared(part(data, "compare"))
     return {
         "name": data.get("name") or "run",
         "about": _about(data),
@@ -113,8 +113,8 @@ def _page(data: ReportData) -> dict[str, Any]:
         "training": _training_lines(data),
         "reward": reward,
         "show_reward": reward or planned is None or "reward" in planned,
-        "collect": collected,
-        "show_annotators": collected or reward or planned is None or "collect" in planned,
+        "compare": compared,
+        "show_annotators": compared or reward or planned is None or "compare" in planned,
         "stages": _stages(rows_of(data, "stages")),
         "recipe_yaml": data.get("recipe_yaml"),
         "manifest": json.dumps(manifest, indent=2, ensure_ascii=False, default=str) if manifest else None,
@@ -226,13 +226,13 @@ def _reward_facts(reward: Mapping[str, Any]) -> list[Remark]:
     return _known(facts)
 
 
-def _collect(collect: Mapping[str, Any]) -> dict[str, Any] | None:
-    if not collect:
+def _compared(compare: Mapping[str, Any]) -> dict[str, Any] | None:
+    if not compare:
         return None
     of_gold = "the gold taste prefers no side of any pair"
     facts = [
-        ("Prompts", count(number(collect.get("prompts"))), f"{count(number(collect.get('responses_per_prompt')))} answers each"),
-        ("Comparisons", count(number(collect.get("comparisons"))), "pairs of answers"),
+        ("Prompts", count(number(compare.get("prompts"))), f"{count(number(compare.get('responses_per_prompt')))} answers each"),
+        ("Comparisons", count(number(compare.get("comparisons"))), "pairs of answers"),
     ]  # fmt: skip
     figures = (
         ("pairwise_agreement", "Pairwise agreement", share_with_interval, "two annotators, same pair", "no pair on which two annotators had a preference"),
@@ -248,13 +248,13 @@ def _collect(collect: Mapping[str, Any]) -> dict[str, Any] | None:
             "Agrees with gold": percent(number(a.get("gold_agreement"))),
             "Picks the first shown": percent(number(a.get("first_shown_share"))),
         }
-        for a in rows_of(collect, "annotators")
+        for a in rows_of(compare, "annotators")
     ]
     shown = [
         Remark(title, told, why if told == UNKNOWN else note)
         for key, title, words, note, why in figures
-        if key in collect
-        for told in [words(estimate(collect[key]))]
+        if key in compare
+        for told in [words(estimate(compare[key]))]
     ]
     return {"facts": [*_known(facts), *shown], "annotators": annotators}
 

@@ -125,7 +125,7 @@ def closing_rows(data: ReportData) -> list[dict[str, str]]:
 def costs(data: ReportData) -> list[Remark]:
     """What the run took: time, memory, labels, demonstrations; only what is known."""
     machine, reward = part(data, "machine"), part(data, "reward")
-    annotators = rows_of(part(data, "collect"), "annotators")
+    annotators = rows_of(part(data, "compare"), "annotators")
     votes = sum(number(a.get("votes")) or 0.0 for a in annotators)
     cores, memory, size = (
         number(machine.get("cores")),
@@ -384,8 +384,8 @@ def _about_reward_model(data: ReportData) -> Remark | None:
 
 
 def _about_agreement(data: ReportData) -> Remark | None:
-    collect = part(data, "collect")
-    alpha, said = estimate(collect.get("alpha")), str(collect.get("alpha_warning") or "")
+    compare = part(data, "compare")
+    alpha, said = estimate(compare.get("alpha")), str(compare.get("alpha_warning") or "")
     low = alpha is not None and alpha.value < _LOW_ALPHA
     if not low and not said:
         return None

@@ -78,12 +78,12 @@ def _group(row: Mapping[str, Any]) -> PreferenceGroup:
 def _read(path: Path, make: Callable[[Mapping[str, Any]], Record]) -> tuple[Record, ...]:
     hint = f"Remove the folder {path.parent} and run the recipe again: the stage is then made anew."
     try:
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise UserError(f"this file cannot be read ({reason}).", file=path, hint=hint) from None
     found = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else (), start=1):
         try:
             found.append(make(json.loads(line)))
         except (ValueError, KeyError, TypeError) as error:

@@ -14,6 +14,7 @@ from burnish.annotation.aggregation import Pair, preference_groups, reliabilitie
 from burnish.annotation.agreement import Vote, first_shown_share, krippendorff_alpha, pairwise_agreement, votes
 from burnish.annotation.panel import default_panel, label_items
 from burnish.annotation.store import Store, Task
+from burnish.data.columns import NothingLeft
 from burnish.data.preferences import comparisons_from_ranks, informative, merge_by_prompt
 from burnish.models.weights import load_reward_model
 from burnish.pipeline.artifacts import COMPARISONS, Answered, read_answers, write_comparisons
@@ -36,6 +37,8 @@ def run(step: Step) -> None:
     answered = read_answers(step.run.place(answers.name))
     groups, findings = _by_panel(step, answered) if step.settings.by.panel is not None else _by_reward(step, answered)
     write_comparisons(step.folder / COMPARISONS, groups)
+    if not groups:
+        step.say(f"{step.name}: no preference is left to learn from: no answer is preferred to another")
     for figure, reason in _unknown(findings):
         step.say(f"{step.name}: {figure} is unknown: {reason}")
     step.finish(findings)
@@ -72,9 +75,21 @@ def panel_groups(step: Step, store: Store) -> tuple[PreferenceGroup, ...]:
     found = votes(store.rankings(PROJECT))
     labels = soft_labels(found, reliability=reliabilities(found) if step.settings.reliability_weighted else None)
     merged = merge_by_prompt(preference_groups(store.tasks(PROJECT), labels))
-    groups = informative(merged.items)
-    step.count_dropped("labelled items", {**merged.dropped, **groups.dropped})
-    return groups.items
+    return _telling(step, "labelled items", merged.items, merged.dropped)
+
+
+def _telling(
+    step: Step, what: str, groups: Sequence[PreferenceGroup], dropped: Mapping[str, int]
+) -> tuple[PreferenceGroup, ...]:
+    """The groups in which an answer is preferred to another, what is left out counted. None is a finding too: a stage that
+    learns from them refuses."""
+    try:
+        kept = informative(groups)
+    except NothingLeft:
+        step.count_dropped(what, {**dropped, "nothing is preferred": len(groups)})
+        return ()
+    step.count_dropped(what, {**dropped, **kept.dropped})
+    return kept.items
 
 
 def _by_reward(step: Step, answered: Sequence[Answered]) -> tuple[tuple[PreferenceGroup, ...], dict[str, Any]]:
@@ -96,15 +111,14 @@ def _by_reward(step: Step, answered: Sequence[Answered]) -> tuple[tuple[Preferen
             replace(c, probability=1.0 / (1.0 + math.exp(own[c.second] - own[c.first]))) for c in group.comparisons
         )
         found.append(replace(group, comparisons=tuple(pairs)))
-    kept = informative(found)
-    step.count_dropped("compared answers", {**merged.dropped, **kept.dropped})
+    kept = _telling(step, "compared answers", found, merged.dropped)
     findings = {
         "by": "reward model",
-        "prompts": len(kept.items),
+        "prompts": len(kept),
         "responses_per_prompt": len(answered[0].responses) if answered else 0,
-        "comparisons": sum(len(group.comparisons) for group in kept.items),
+        "comparisons": sum(len(group.comparisons) for group in kept),
     }
-    return kept.items, findings
+    return kept, findings
 
 
 def _findings(step: Step, store: Store) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from burnish.config.recipe import Recipe
 from burnish.config.schema import Data
 from burnish.data.columns import Origin
 from burnish.data.prompts import split_or_all
+from burnish.errors import UserError
 from burnish.jsonio import undefined_as_null
 from burnish.models.contents import local_files
 from burnish.models.device import resolve
@@ -238,6 +239,9 @@ class Step:
         if compared is None:
             return self.reading.comparisons
         groups = read_comparisons(self.run.place(compared.name))
+        if not groups:
+            problem = f"the stage {compared.name} found no answer that is preferred to another, so {self.name} has nothing to learn from."
+            raise UserError(problem, hint="Compare more answers, or answers that differ.")
         # Their prompts are the training side of a split by prompt, perhaps by the same hash.
         share, seed = self.recipe.data.heldout, self.recipe.seed
         return Split(*split_or_all(groups, heldout=share, seed=seed, salt="compared/"))

@@ -96,7 +96,7 @@ def run(
         }  # fmt: skip
         write_sealed(folder / "manifest.json", manifest)
         for stage in wanted:
-            _run_stage(this, stage, inputs[stage])
+            _run_stage(this, stage, inputs[stage], accepted.get(stage, ()))
     return folder
 
 
@@ -136,26 +136,32 @@ def _is_done(this: Run, stage: str) -> bool:
 def _settled(
     this: Run, wanted: Sequence[str], *, accept: bool
 ) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
-    """(what each stage depends on, what of it differs from what it was made with and was taken all the same), by stage.
+    """(what each stage depends on, what of it was changed since it was begun and taken all the same), by stage.
 
     A finished or begun stage whose inputs are no longer the same is never mixed with new ones, and never thrown away: it is an
     error. A finished stage is not refused because of another version of the package; what differs is said. The user's own
-    code may be mended while a stage is under way.
+    code may be mended while a stage is under way. What only later stages read need not be there yet.
     """
+    needed = {*wanted, *(parent for stage in wanted for parent in this.graph.ancestors(stage))}
     inputs: dict[str, dict[str, Any]] = {}
     prints: dict[str, str] = {}
     accepted: dict[str, list[str]] = {}
-    for node in this.graph:
+    for node in (node for node in this.graph if node.name in needed):
         step = this.step(node.name)
         inputs[node.name] = inputs_of(step, prints)
         record = _record(this, node.name)
-        old = record.inputs if record is not None else begun(this.place(node.name))[0]
+        if record is not None:
+            old, before = record.inputs, record.accepted
+        else:
+            old, _, before = begun(this.place(node.name))
+        if before and node.name in wanted:
+            accepted[node.name] = list(before)
         same = old is None or fingerprint(old) == fingerprint(inputs[node.name]) or node.kind == REPORT
         if not same and node.name in wanted:
             changes = explain_difference(old or {}, inputs[node.name])
             if not accept and not _is_tolerated(old or {}, inputs[node.name], finished=record is not None):
                 raise _changed(this, node.name, changes)
-            accepted[node.name] = changes
+            accepted[node.name] = [*before, *changes]
             this.say(f"{node.name}: goes on although {_several(changes)}")
         prints[node.name] = record.fingerprint if record is not None else fingerprint(inputs[node.name])
     return {stage: inputs[stage] for stage in wanted}, accepted
@@ -208,7 +214,7 @@ def _check_memory(this: Run, left: Sequence[str], *, refuse: bool) -> None:
         refuse_what_cannot_fit(plan, recipe, shape, data, machine)
 
 
-def _run_stage(this: Run, stage: str, inputs: Mapping[str, Any]) -> None:
+def _run_stage(this: Run, stage: str, inputs: Mapping[str, Any], accepted: Sequence[str]) -> None:
     step, folder = this.step(stage), this.place(stage)
     if _is_done(this, stage) and step.node.kind != REPORT:
         this.say(f"{stage}: done already")
@@ -217,8 +223,8 @@ def _run_stage(this: Run, stage: str, inputs: Mapping[str, Any]) -> None:
     recover(folder / "model")
     clear_if_nothing_was_made(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _, earlier = begun(folder)
-    begin(folder, inputs, seconds=earlier)
+    _, earlier, _ = begun(folder)
+    begin(folder, inputs, seconds=earlier, accepted=accepted)
     reset_peak_memory()
     reset_peak()
     start = time.perf_counter()
@@ -232,7 +238,7 @@ def _run_stage(this: Run, stage: str, inputs: Mapping[str, Any]) -> None:
         ) from error
     finally:
         seconds = earlier + time.perf_counter() - start
-        begin(folder, inputs, seconds=seconds)
+        begin(folder, inputs, seconds=seconds, accepted=accepted)
         release_memory()
     peak = peak_gb()
     record = StageRecord(
@@ -243,6 +249,7 @@ def _run_stage(this: Run, stage: str, inputs: Mapping[str, Any]) -> None:
         round(peak_memory_gb() if peak is None else peak, 3),
         datetime.now(UTC).isoformat(timespec="seconds"),
         checksums(folder),
+        list(accepted),
     )
     record.write(folder / "stage.json")
     where = "" if peak is None else " of the GPU"

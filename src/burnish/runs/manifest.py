@@ -27,6 +27,8 @@ _STANDS_FOR = {
     "data.hashes.": "the contents of data.",
     "model.contents.": "the contents of model.",
     "code.": "the code of ",
+    "own_code.": "the code of ",
+    "reads.": "the input ",
     "after.": "the stage ",
 }
 _PACKAGES = ("burnish", "torch", "transformers", "tokenizers", "peft", "numpy", "safetensors")
@@ -114,8 +116,8 @@ def release_memory() -> None:
 def explain_difference(old: Mapping[str, Any], new: Mapping[str, Any], *, at: str = "") -> list[str]:
     """One line for each leaf that differs: "ppo.clip: 0.2 -> 0.3".
 
-    A leaf that is a hash says only that it changed, and under `data.hashes`, `model.contents`, `code` and `after` is named as
-    what it stands for: "the contents of data.prompts changed", "the code of trainers changed", "the stage sft changed".
+    A leaf that is a hash says only that it changed, and under `data.hashes`, `model.contents`, `code` and `reads` is named as
+    what it stands for: "the contents of data.prompts changed", "the code of trainers changed", "the input start changed".
     """
     lines: list[str] = []
     for key in dict.fromkeys((*old, *new)):
@@ -151,7 +153,8 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 
 def _explain_leaf(path: str, before: Any, after: Any) -> str:
-    if any(isinstance(side, str) and _HASH.fullmatch(side) for side in (before, after)):
+    parts = [part for side in (before, after) for part in (side if isinstance(side, list) else [side])]
+    if any(isinstance(part, str) and _HASH.fullmatch(part) for part in parts):
         prefix = next((prefix for prefix in _STANDS_FOR if path.startswith(prefix)), "")
         subject = f"{_STANDS_FOR.get(prefix, '')}{path.removeprefix(prefix)}"
         verb = "is new" if before is _ABSENT else "is gone" if after is _ABSENT else "changed"

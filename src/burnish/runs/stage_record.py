@@ -7,7 +7,7 @@ one bit, is told in one line instead of changing what is built on it.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ _KEPT = ("model", "annotations.sqlite", "checkpoints/checkpoint-*", "parts/*")
 @dataclass(frozen=True, slots=True)
 class StageRecord:
     """A finished stage. `inputs` is what its fingerprint was made of, kept to explain what changed; `files` has the SHA-256 of
-    every file that is read later, by its path in the stage's folder."""
+    every file that is read later, by its path in the stage's folder; `accepted` has what was changed while it was under way."""
 
     name: str
     fingerprint: str
@@ -41,6 +41,7 @@ class StageRecord:
     peak_memory_gb: float
     finished_at: str
     files: Mapping[str, str] = field(default_factory=dict)
+    accepted: Sequence[str] = ()
 
     def write(self, path: Path) -> None:
         """To disk, atomically: a stage is finished when this file is there."""
@@ -58,7 +59,14 @@ class StageRecord:
             return None
         except TypeError:
             raise problem from None
-        kinds = {"name": str, "fingerprint": str, "inputs": Mapping, "finished_at": str, "files": Mapping}
+        kinds = {
+            "name": str,
+            "fingerprint": str,
+            "inputs": Mapping,
+            "finished_at": str,
+            "files": Mapping,
+            "accepted": list | tuple,
+        }
         kinds |= {"seconds": int | float, "peak_memory_gb": int | float}
         if not all(isinstance(getattr(record, one.name), kinds[one.name]) for one in fields(record)):
             raise problem
@@ -99,31 +107,32 @@ def verify_if_stage(folder: Path) -> None:
         verify(folder.parent, record, parts=(folder.name,))
 
 
-def begin(stage: Path, inputs: Mapping[str, Any], *, seconds: float) -> None:
-    """Write down what an unfinished stage is made with, and the seconds that it has taken so far."""
-    write_sealed(stage / _BEGUN, {"inputs": inputs, "seconds": seconds})
+def begin(stage: Path, inputs: Mapping[str, Any], *, seconds: float, accepted: Sequence[str] = ()) -> None:
+    """Write down what an unfinished stage is made with, the seconds that it has taken so far, and what was changed on the way."""
+    write_sealed(stage / _BEGUN, {"inputs": inputs, "seconds": seconds, "accepted": list(accepted)})
 
 
-def begun(stage: Path) -> tuple[Mapping[str, Any] | None, float]:
-    """(inputs, seconds spent so far) of a stage that was begun and not finished; (None, 0) if there is nothing to go on with.
+def begun(stage: Path) -> tuple[Mapping[str, Any] | None, float, Sequence[str]]:
+    """(inputs, seconds spent so far, what was changed on the way) of a stage that was begun and not finished; (None, 0, ()) if
+    there is nothing to go on with.
 
     A start that made nothing binds nothing: not a step was trained, so whatever it was to be made with is forgotten.
     Raises UserError where something was made and what it was made with is not known any more.
     """
     if not _has_made_something(stage):
-        return None, 0.0
+        return None, 0.0, ()
     problem = UserError(
         "this stage was begun, and the record of its settings is damaged.", file=stage / _BEGUN,
         hint=f"Remove the folder {stage} to run the stage from its start.",
     )  # fmt: skip
     try:
         found = read_sealed(stage / _BEGUN, problem)
-        inputs, seconds = found["inputs"], float(found["seconds"])
+        inputs, seconds, accepted = found["inputs"], float(found["seconds"]), found.get("accepted", [])
     except (FileNotFoundError, KeyError, TypeError, ValueError):
         raise problem from None
-    if not isinstance(inputs, Mapping):
+    if not isinstance(inputs, Mapping) or not isinstance(accepted, list):
         raise problem
-    return inputs, seconds
+    return inputs, seconds, accepted
 
 
 def clear_if_nothing_was_made(stage: Path) -> None:
