@@ -18,6 +18,8 @@ class UserError(Exception):
     line of a readable length whatever names and values from somebody's files stand in it (`shown`).
     """
 
+    exit_code = 2
+
     def __init__(
         self,
         problem: str,

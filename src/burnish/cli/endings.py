@@ -18,10 +18,10 @@ _MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, e
 def ending_of(error: BaseException) -> tuple[str, int] | None:
     """(line, exit code) for an error that ended a command; None where its traceback is what is needed.
 
-    2: something the user can mend. 1: the machine gave out. 130: stopped by hand.
+    2: something the user can mend. 75: the run waits for people. 1: the machine gave out. 130: stopped by hand.
     """
     if isinstance(error, UserError):
-        return f"burnish: {error}", 2
+        return f"burnish: {error}", error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return "\nburnish: stopped. Run the same command again to go on from the last checkpoint.", 130
     if _out_of_memory(error):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,6 +85,9 @@ def run(
         bool,
         typer.Option("--accept-change", help="Go on with stages that were made with other settings, as they are."),
     ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Where people are asked: stay, and go on when they have compared enough.")
+    ] = False,
     memory_check: Annotated[
         bool, typer.Option(help="Refuse a run that is planned to need more memory than is free.")
     ] = True,
@@ -104,9 +108,8 @@ def run(
         _preflight(loaded)
         typer.echo(dump_yaml(loaded), nl=False)
         return
-    folder = _run(
-        loaded, quiet=quiet, out=out, until=until, fork=fork, accept_change=accept_change, memory_check=memory_check
-    )
+    options = {"until": until, "fork": fork, "accept_change": accept_change, "memory_check": memory_check}
+    folder = _run(loaded, quiet=quiet, out=out, wait=wait, **options)
     _closing(folder)
 
 
@@ -337,14 +340,16 @@ def _preflight(recipe: Any) -> None:
     check(this, list(this.graph.nodes), reads=False)
 
 
-def _run(recipe: Any, *, quiet: bool, **options: Any) -> Path:
+def _run(recipe: Any, *, quiet: bool, wait: bool = False, **options: Any) -> Path:
     from burnish.cli.progress import reporter
 
     shown = reporter(quiet=quiet)
     try:
+        from burnish.pipeline.people import when_they_are_done
         from burnish.pipeline.run import run as run_recipe
 
-        return run_recipe(recipe, say=shown.say, progress=shown.stage, **options)
+        once = partial(run_recipe, recipe, say=shown.say, progress=shown.stage, **options)
+        return when_they_are_done(once, say=shown.say) if wait else once()
     except (typer.Exit, typer.Abort) as error:
         # Typer would take them for the command's own end, with exit code 0 and stages undone
         raise UserError("code that the run called ended the process, so the run is not done.") from error

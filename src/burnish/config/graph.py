@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 from burnish.config.bounds import MOST_SEED
 from burnish.config.hints import nearest
+from burnish.config.making import Compare, Merge, Revise, Sample, Select
 from burnish.config.online import Online
 from burnish.config.preference import Preference
 from burnish.config.recipe import Recipe
 from burnish.config.rewards import ModelReward
-from burnish.config.schema import Compare, Data, Evaluate, Ppo, Report, RewardModel, Sample, Sft
+from burnish.config.schema import Data, Evaluate, Ppo, Report, RewardModel, Sft
 from burnish.config.sections import Section
 from burnish.errors import UserError
 
@@ -62,9 +63,14 @@ _START = Slot("start", ("Policy",), "base")
 KINDS: dict[str, Kind] = {
     "sft": Kind(Sft, (_START, Slot("demonstrations", ("Demonstrations",), "data")), "Policy"),
     "sample": Kind(Sample, (Slot("models", ("Policy",), "base", many=True),), "Answers"),
-    "compare": Kind(
-        Compare, (Slot("answers", ("Answers",)), Slot("by.reward", ("RewardModel",), "nothing")), "Comparisons"
+    "compare": Kind(Compare, (Slot("answers", ("Answers",)),), "Comparisons"),
+    "select": Kind(
+        Select,
+        (Slot("answers", ("Answers",)), Slot("reward", ("RewardModel",), "nothing")),
+        "Demonstrations",
     ),
+    "revise": Kind(Revise, (Slot("model", ("Policy",), "base"),), "Demonstrations"),
+    "merge": Kind(Merge, (Slot("models", ("Policy", "RewardModel"), many=True),), "Policy"),
     "reward": Kind(RewardModel, (_START, Slot("comparisons", ("Comparisons",), "data")), "RewardModel"),
     "preference": Kind(
         Preference,
@@ -114,6 +120,7 @@ class Node:
         inputs: what stands in each slot, by the slot's key; `rewards.0` and the like for reward models among rewards.
         data: the recipe's, with the sources that this stage names or inherits from the newest stage before it that names some.
         seed: what its random numbers follow from; different for stages of one kind.
+        makes: the type of what it makes; None: nothing that a stage reads.
     """
 
     name: str
@@ -122,6 +129,7 @@ class Node:
     inputs: Mapping[str, tuple[Input, ...]]
     data: Data
     seed: int
+    makes: Artifact | None
 
     @property
     def parents(self) -> tuple[str, ...]:
@@ -132,11 +140,6 @@ class Node:
     def input(self, key: str) -> Input | None:
         """What stands in a slot for one; None: nothing."""
         return next(iter(self.inputs.get(key, ())), None)
-
-    @property
-    def makes(self) -> Artifact | None:
-        """The type of what it makes."""
-        return KINDS[self.kind].makes
 
 
 @dataclass(frozen=True)
@@ -194,10 +197,21 @@ class _Resolver:
         inputs: dict[str, tuple[Input, ...]] = {}
         for slot in KINDS[kind].slots:
             inputs[slot.key] = self._fill(name, slot, settings, data, inputs)
-        inputs |= self._rewards(name, settings)
+        inputs |= self._rewards(name, settings) | self._judges(name, settings)
         ordinal = sum(node.kind == kind for node in self.nodes.values())
         seed = (self.recipe.seed + ordinal * _SEED_STRIDE) % (MOST_SEED + 1)
-        self.nodes[name] = Node(name, kind, settings, inputs, data, seed)
+        self.nodes[name] = Node(name, kind, settings, inputs, data, seed, self._makes(settings, inputs))
+
+    def _makes(self, settings: Any, inputs: Mapping[str, tuple[Input, ...]]) -> Artifact | None:
+        """What a stage makes, where that depends on its settings or on what it reads."""
+        if isinstance(settings, Select) and settings.make == "pairs":
+            return "Comparisons"
+        if isinstance(settings, Merge):
+            first = inputs["models"][0]
+            if first.stage is not None:
+                return self.nodes[first.stage].makes
+            return "RewardModel" if (Path(first.outside or "") / "head.safetensors").is_file() else "Policy"
+        return KINDS[settings.kind].makes
 
     def _inherited(self, settings: Any) -> Any:
         """An evaluation that names no judge has that of the newest stage before it that was trained on rewards."""
@@ -233,11 +247,13 @@ class _Resolver:
         self, name: str, slot: Slot, settings: Section, data: Data, filled: Mapping[str, tuple[Input, ...]]
     ) -> tuple[Input, ...]:
         given = _at(settings, slot.key)
+        if isinstance(settings, Revise) and settings.endpoint is not None:
+            return ()  # the model's name there
         if given is not None:
             references = given if isinstance(given, tuple) else (given,)
             found = (self._find(name, slot, one, position) for position, one in enumerate(references))
             return tuple(one for one in found if one is not None)
-        if slot.key == "by.reward":
+        if isinstance(settings, Select) and slot.key == "reward" and settings.rewards:
             return ()
         if slot.key == "reference":
             return self._held_to(settings, filled)
@@ -330,6 +346,20 @@ class _Resolver:
                 given = None if one.model is None else self._find(name, slot, one.model, 0)
                 newest = given or self._newest(slot.takes, self.nodes)
                 found[f"rewards.{position}"] = (newest,) if newest else self._otherwise(name, slot, settings, Data())
+        return found
+
+    def _judges(self, name: str, settings: Section) -> dict[str, tuple[Input, ...]]:
+        """The reward models and policies that compare."""
+        found: dict[str, tuple[Input, ...]] = {}
+        for position, one in enumerate(settings.by if isinstance(settings, Compare) else ()):
+            if one.reward is not None:
+                slot, named = Slot(f"by.{position}.reward", ("RewardModel",)), one.reward
+            elif one.judge is not None and one.judge.endpoint is None:
+                slot, named = Slot(f"by.{position}.judge.model", ("Policy",)), one.judge.model
+            else:
+                continue
+            judge = self._find(name, slot, named, 0)
+            found[slot.key] = () if judge is None else (judge,)
         return found
 
     def _unfit(self, name: str, slot: Slot, reference: str, found: Node | None, place: tuple[str, ...]) -> UserError:

@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from burnish.config.bounds import Count, CountOrNone, Ranked, Repeats, Responses, Seed, Threads
+from burnish.config.making import Panel, Taste
 from burnish.config.online import Online
 from burnish.config.preference import Preference
 from burnish.config.rewards import RewardSpec
-from burnish.config.schema import Data, Model, Panel, Ppo, RewardModel, Sft, Taste
+from burnish.config.schema import Data, Model, Ppo, RewardModel, Sft
 from burnish.config.sections import Sampling, Section
 
 

@@ -11,15 +11,17 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from burnish.config.bounds import Seed, Threads
+from burnish.config.making import Compare, Merge, Revise, Sample, Select, Taste
 from burnish.config.online import Online
 from burnish.config.preference import Preference
-from burnish.config.schema import Compare, Data, Evaluate, Model, Ppo, Report, RewardModel, Sample, Sft, Taste
+from burnish.config.schema import Data, Evaluate, Model, Ppo, Report, RewardModel, Sft
 from burnish.config.sections import Section
 
 StageName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_+-]*(\.[A-Za-z0-9_+-]+)*$", max_length=100)]
 """A stage's folder is called by it; `rounds.2.reward` is the stage reward of the second of the rounds."""
 AnyStage = Annotated[
-    Sft | Sample | Compare | RewardModel | Preference | Ppo | Online | Evaluate | Report, Field(discriminator="kind")
+    Sft | Sample | Compare | Select | Revise | Merge | RewardModel | Preference | Ppo | Online | Evaluate | Report,
+    Field(discriminator="kind"),
 ]
 """One of the kinds of stages, as its `kind` says."""
 

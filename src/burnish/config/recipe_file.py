@@ -125,7 +125,7 @@ def dump_short(recipe: Recipe) -> str:
     stages = {}
     for name, settings in plain.stages.items():
         short = name.rpartition(".")[2]
-        said = _besides(settings, type(settings)())
+        said = _besides(settings, type(settings).model_construct())
         family, key = FAMILIES.get(short, ("", ""))
         if family == settings.kind and getattr(settings, key).name == short:
             row = {inner: value for inner, value in said.pop(key, {}).items() if inner != "name"}

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from burnish.config.bounds import (
-    Annotators,
     BatchSize,
     ClipRange,
     Coefficient,
@@ -148,24 +147,6 @@ class Sft(Passes):
     """None trains every weight."""
     optimiser: Optimiser = Optimiser(learning_rate=5e-4)
     """The optimiser."""
-
-
-class Panel(Section):
-    """The simulated annotators: each has the gold taste with personal deviations, noise, a position bias and lapses."""
-
-    size: Annotators = 5
-    """How many annotators there are."""
-    annotators_per_item: Annotators = 3
-    """How many of them rank each prompt's responses."""
-
-    @model_validator(mode="after")
-    def _enough(self) -> Panel:
-        if self.annotators_per_item > self.size:
-            raise ValueError(
-                f"annotators_per_item is {self.annotators_per_item}, and the panel's size is {self.size}: raise size, or "
-                "lower annotators_per_item"
-            )
-        return self
 
 
 class RewardModel(Passes):
@@ -341,76 +322,8 @@ class Evaluate(Section):
     """How many prompts the report shows side by side."""
 
 
-class Sample(Section):
-    """Answers of one policy or several, K to each training prompt."""
-
-    kind: Literal["sample"] = "sample"
-    """The kind of stage."""
-    models: tuple[Reference, ...] | None = None
-    """The policies that answer. None: the newest before it, or base."""
-    prompts: Sources | None = None
-    """Prompts to answer, as in `data.prompts`. None: the newest that a stage before it names, or `data.prompts`."""
-    count: Count | None = None
-    """How many training prompts are answered; None: all."""
-    responses: Responses = 4
-    """K: answers of each policy to each prompt."""
-    sampling: Sampling = Sampling()
-    """How they are drawn."""
-
-
-class Judges(Section):
-    """Who compares; one of them."""
-
-    panel: Panel | None = None
-    """Simulated annotators, whose taste is the recipe's `taste`."""
-    reward: Reference | None = None
-    """A reward model: p = σ of the difference of two answers' scores."""
-
-
-class Compare(Section):
-    """Comparisons of the answers to each prompt, as soft labels."""
-
-    kind: Literal["compare"] = "compare"
-    """The kind of stage."""
-    answers: Reference | None = None
-    """The stage whose answers are compared. None: the newest before it."""
-    by: Judges = Judges(panel=Panel())
-    """Who compares them: `panel`, or {panel: {size: 5}}, or {reward: STAGE}."""
-    reliability_weighted: bool = True
-    """Weight each vote by its annotator's estimated reliability; off: every vote counts the same."""
-
-    @field_validator("by", mode="before")
-    @classmethod
-    def _by_name(cls, value: Any) -> Any:
-        return {value: {}} if isinstance(value, str) and value == "panel" else value
-
-    @model_validator(mode="after")
-    def _one_judge(self) -> Compare:
-        given = [name for name, judge in self.by if judge is not None]
-        if len(given) != 1:
-            raise ValueError(f"by names {len(given)} who compare: name one, panel or reward")
-        return self
-
-
 class Report(Section):
     """The report, on one page; whatever has been found out by then."""
 
     kind: Literal["report"] = "report"
     """The kind of stage."""
-
-
-class Taste(Section):
-    """The gold taste of the simulated panel: weights of measurable properties, which are in [0, 1]; below 0: it is disliked."""
-
-    direct: Finite = 1.0
-    """Begins with the answer: no preamble, no restating of the question."""
-    concise: Finite = 1.0
-    """About 8 to 40 words; falls off beyond."""
-    courteous: Finite = 1.0
-    """One warm word or phrase; a second adds nothing, gushing costs."""
-    relevant: Finite = 1.0
-    """Speaks of what the prompt asks about."""
-    fresh: Finite = 1.0
-    """Does not repeat itself."""
-    finished: Finite = 1.0
-    """Ends as a sentence ends."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from burnish.config.line import LineRecipe
+from burnish.config.making import Compare, Judges, Sample
 from burnish.config.preference import Preference
 from burnish.config.recipe import Recipe
-from burnish.config.schema import Compare, Evaluate, Judges, Report, Sample
+from burnish.config.schema import Evaluate, Report
 from burnish.config.sections import Section
 
 
@@ -42,7 +43,7 @@ def _collect(line: LineRecipe, start: str) -> dict[str, Section]:
     sample = Sample(
         models=(start,), count=config.prompts, responses=config.responses_per_prompt, sampling=config.sampling
     )
-    compare = Compare(by=Judges(panel=config.panel), reliability_weighted=config.reliability_weighted)
+    compare = Compare(by=(Judges(panel=config.panel),), reliability_weighted=config.reliability_weighted)
     return {"sample": sample, "compare": compare}
 
 
@@ -59,7 +60,7 @@ def _preference(line: LineRecipe, start: str) -> dict[str, Section]:
             stages[f"{prefix}sample"] = Sample(
                 models=(before,), count=config.prompts, responses=config.responses_per_prompt, sampling=config.sampling
             )
-            stages[f"{prefix}compare"] = Compare(by=judge, reliability_weighted=line.collect.reliability_weighted)
+            stages[f"{prefix}compare"] = Compare(by=(judge,), reliability_weighted=line.collect.reliability_weighted)
         held_to = before if config.reference == "previous" else start
         stages[f"{prefix}{loss}"] = Preference(**settings, start=before, reference=held_to)
     return stages

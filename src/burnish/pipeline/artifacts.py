@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from burnish.atomic import write_text
 from burnish.errors import UserError
 from burnish.jsonio import dumps
-from burnish.records import Comparison, PreferenceGroup, Prompt
+from burnish.records import Comparison, Demonstration, PreferenceGroup, Prompt
 
 ANSWERS, COMPARISONS, DEMONSTRATIONS = "answers.jsonl", "comparisons.jsonl", "demonstrations.jsonl"
 Record = TypeVar("Record")
@@ -54,6 +54,22 @@ def write_comparisons(path: Path, groups: Iterable[PreferenceGroup]) -> None:
 def read_comparisons(stage: Path) -> tuple[PreferenceGroup, ...]:
     """What the stage in this folder compared."""
     return _read(stage / COMPARISONS, _group)
+
+
+def write_demonstrations(path: Path, train: Iterable[Demonstration], heldout: Iterable[Demonstration]) -> None:
+    """To disk, atomically, as any source of demonstrations is read; the column `split` says which are held out."""
+    rows = [
+        {
+            "id": one.id,
+            "messages": list(one.messages),
+            **({"tools": list(one.tools)} if one.tools else {}),
+            **({"chat_template_kwargs": dict(one.chat_template_kwargs)} if one.chat_template_kwargs else {}),
+            "split": split,
+        }
+        for split, part in (("train", train), ("heldout", heldout))
+        for one in part
+    ]
+    write_text(path, "".join(dumps(row) + "\n" for row in rows))
 
 
 def _prompt(prompt: Prompt) -> dict[str, Any]:

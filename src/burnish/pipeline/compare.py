@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +15,19 @@ import numpy as np
 
 from burnish.annotation.aggregation import Pair, preference_groups, reliabilities, soft_labels
 from burnish.annotation.agreement import Vote, first_shown_share, krippendorff_alpha, pairwise_agreement, votes
+from burnish.annotation.ai.judge import Judge, Tally, VerdictCache, read_constitution
 from burnish.annotation.panel import default_panel, label_items
+from burnish.annotation.snapshot import Entry
 from burnish.annotation.store import Store, Task
-from burnish.data.columns import NothingLeft
-from burnish.data.preferences import comparisons_from_ranks, informative, merge_by_prompt
+from burnish.config.making import Judges
+from burnish.data.preferences import comparisons_from_ranks, merge_by_prompt
 from burnish.models.weights import load_reward_model
 from burnish.pipeline.artifacts import COMPARISONS, Answered, read_answers, write_comparisons
+from burnish.pipeline.chat_of import chat_of
 from burnish.pipeline.context import Step
-from burnish.pipeline.gold import accuracy
-from burnish.pipeline.ranked import ranked
+from burnish.pipeline.gold import accuracy, taste_of
+from burnish.pipeline.people import labels_of
+from burnish.pipeline.ranked import ranked, telling
 from burnish.records import PreferenceGroup
 from burnish.rewards.base import prompt_text
 from burnish.rewards.taste import PROPERTIES, property_matrix, taste_score
@@ -35,18 +42,49 @@ def run(step: Step) -> None:
     answers = step.parent("answers")
     assert answers is not None  # nothing else makes answers
     answered = read_answers(step.run.place(answers.name))
-    groups, findings = _by_panel(step, answered) if step.settings.by.panel is not None else _by_reward(step, answered)
-    write_comparisons(step.folder / COMPARISONS, groups)
-    if not groups:
+    compared, findings = list[PreferenceGroup](), dict[str, Any]()
+    for number, (judges, part) in enumerate(zip(step.settings.by, dealt(step, answered), strict=True)):
+        groups, told = _COMPARE[judges.called](step, judges, number, part)
+        compared += groups
+        findings |= told  # a panel's figures and another judge's stand side by side
+        findings.setdefault("judges", []).append(
+            {"by": judges.called, "prompts": len(part), "comparisons": sum(len(g.comparisons) for g in groups)}
+        )
+    place = {one.prompt.id: position for position, one in enumerate(answered)}
+    compared.sort(key=lambda group: place.get(group.prompt.id, len(place)))
+    write_comparisons(step.folder / COMPARISONS, compared)
+    if not compared:
         step.say(f"{step.name}: no preference is left to learn from: no answer is preferred to another")
+    findings |= {
+        "prompts": len(compared),
+        "responses_per_prompt": len(answered[0].responses) if answered else 0,
+    }
     for figure, reason in _unknown(findings):
         step.say(f"{step.name}: {figure} is unknown: {reason}")
     step.finish(findings)
 
 
-def _by_panel(step: Step, answered: Sequence[Answered]) -> tuple[tuple[PreferenceGroup, ...], dict[str, Any]]:
+def dealt(step: Step, answered: Sequence[Answered]) -> list[list[Answered]]:
+    """The prompts of each who compares: by their shares, drawn by a hash, and in their order."""
+    shares = step.settings.shares()
+    if len(shares) == 1:
+        return [list(answered)]
+    drawn = sorted(answered, key=lambda one: hashlib.sha256(f"{step.seed}/{one.prompt.id}".encode()).digest())
+    ends = [round(len(drawn) * sum(shares[: number + 1])) for number in range(len(shares))]
+    owner = {
+        one.prompt.id: number for number, (start, end) in enumerate(pairwise([0, *ends])) for one in drawn[start:end]
+    }
+    return [[one for one in answered if owner[one.prompt.id] == number] for number in range(len(shares))]
+
+
+Compared = tuple[Sequence[PreferenceGroup], dict[str, Any]]
+
+
+def _by_panel(step: Step, judges: Judges, number: int, answered: Sequence[Answered]) -> Compared:
     """Simulated annotators rank the answers through the store, which keeps their votes as they come."""
-    store = Store(step.folder / "annotations.sqlite")
+    assert judges.panel is not None
+    store = Store(step.folder / ("annotations.sqlite" if number == 0 else f"annotations-{number}.sqlite"))
+    taste = taste_of(step, judges.panel)
     try:
         store.add_project(PROJECT)
         known = {task.item_id for task in store.tasks(PROJECT)}
@@ -54,20 +92,14 @@ def _by_panel(step: Step, answered: Sequence[Answered]) -> tuple[tuple[Preferenc
         for source in dict.fromkeys(one.models[0] for one in missing):
             own = [(one.prompt, list(one.responses)) for one in missing if one.models[0] == source]
             store.add_items(PROJECT, own, source=source)
-        ask_panel(step, store)
-        return panel_groups(step, store), _findings(step, store)
+        panel = default_panel(taste, size=judges.panel.size, seed=step.seed)
+        label_items(
+            store, PROJECT, panel, lambda task: property_matrix(prompt_text(task.prompt), task.candidates), PROPERTIES,
+            annotators_per_item=judges.panel.annotators_per_item, seed=step.seed,
+        )  # fmt: skip
+        return panel_groups(step, store), _findings(taste, store)
     finally:
         store.close()
-
-
-def ask_panel(step: Step, store: Store) -> None:
-    """Have the simulated annotators rank every item of the store that they have not ranked yet."""
-    who = step.settings.by.panel
-    panel = default_panel(step.recipe.taste.model_dump(), size=who.size, seed=step.seed)
-    label_items(
-        store, PROJECT, panel, lambda task: property_matrix(prompt_text(task.prompt), task.candidates), PROPERTIES,
-        annotators_per_item=who.annotators_per_item, seed=step.seed,
-    )  # fmt: skip
 
 
 def panel_groups(step: Step, store: Store) -> tuple[PreferenceGroup, ...]:
@@ -75,31 +107,15 @@ def panel_groups(step: Step, store: Store) -> tuple[PreferenceGroup, ...]:
     found = votes(store.rankings(PROJECT))
     labels = soft_labels(found, reliability=reliabilities(found) if step.settings.reliability_weighted else None)
     merged = merge_by_prompt(preference_groups(store.tasks(PROJECT), labels))
-    return _telling(step, "labelled items", merged.items, merged.dropped)
+    return telling(step, "labelled items", merged.items, merged.dropped)
 
 
-def _telling(
-    step: Step, what: str, groups: Sequence[PreferenceGroup], dropped: Mapping[str, int]
-) -> tuple[PreferenceGroup, ...]:
-    """The groups in which an answer is preferred to another, what is left out counted. None is a finding too: a stage that
-    learns from them refuses."""
-    try:
-        kept = informative(groups)
-    except NothingLeft:
-        step.count_dropped(what, {**dropped, "nothing is preferred": len(groups)})
-        return ()
-    step.count_dropped(what, {**dropped, **kept.dropped})
-    return kept.items
-
-
-def _by_reward(step: Step, answered: Sequence[Answered]) -> tuple[tuple[PreferenceGroup, ...], dict[str, Any]]:
+def _by_reward(step: Step, judges: Judges, number: int, answered: Sequence[Answered]) -> Compared:
     """Every pair of answers with p = σ(s_first − s_second), s on the scale that Bradley–Terry was trained on."""
-    view = load_reward_model(Path(step.model("by.reward")), step.load)
+    view = load_reward_model(Path(step.model(f"by.{number}.reward")), step.load)
     assert view.head is not None
-    merged = merge_by_prompt(
-        PreferenceGroup(one.prompt, one.responses, comparisons_from_ranks([1] * len(one.responses))) for one in answered
-    )
-    groups = ranked(step, view.backbone, [group for group in merged.items if group.comparisons])
+    undecided, dropped = _undecided(answered)
+    groups = ranked(step, view.backbone, undecided)
     scores = score_sequences(
         view, [s for _, tokens in groups for s in tokens.sequences], max_tokens=_MICRO_BATCH_TOKENS
     )
@@ -111,20 +127,71 @@ def _by_reward(step: Step, answered: Sequence[Answered]) -> tuple[tuple[Preferen
             replace(c, probability=1.0 / (1.0 + math.exp(own[c.second] - own[c.first]))) for c in group.comparisons
         )
         found.append(replace(group, comparisons=tuple(pairs)))
-    kept = _telling(step, "compared answers", found, merged.dropped)
-    findings = {
-        "by": "reward model",
-        "prompts": len(kept),
-        "responses_per_prompt": len(answered[0].responses) if answered else 0,
-        "comparisons": sum(len(group.comparisons) for group in kept),
-    }
-    return kept, findings
+    return _informative(step, found, dropped), {}
 
 
-def _findings(step: Step, store: Store) -> dict[str, Any]:
+def _by_judge(step: Step, judges: Judges, number: int, answered: Sequence[Answered]) -> Compared:
+    """A model asked by a constitution, each pair both ways round; verdicts are kept as they come."""
+    config = judges.judge
+    assert config is not None
+    constitution = read_constitution(Path(config.constitution).expanduser())
+    chat = chat_of(step, config.model, config.endpoint, slot=f"by.{number}.judge.model", logprobs=config.logprobs)
+    judge = Judge(chat, constitution, VerdictCache(step.folder / "parts" / f"verdicts-{number}.jsonl"))
+    undecided, dropped = _undecided(answered)
+    tally, progress = Tally(), step.progress()
+
+    def decide(group: PreferenceGroup) -> tuple[PreferenceGroup, Tally]:
+        own = Tally()
+        entry = Entry(group.prompt.id, group.prompt, group.responses, (), "pairwise", "work", None)
+        verdicts = ((c, judge.preference(entry, c.first, c.second, own)) for c in group.comparisons)
+        pairs = [replace(c, probability=verdict[0]) for c, verdict in verdicts if verdict is not None]
+        return replace(group, comparisons=tuple(pairs)), own
+
+    found = []
+    with ThreadPoolExecutor(config.parallel if config.endpoint is not None else 1) as pool:
+        for done, (group, own) in enumerate(pool.map(decide, undecided), start=1):
+            tally.add(own)
+            found.append(group)
+            if progress is not None:
+                progress(done, len(undecided), 0, {})
+    if tally.unreadable:
+        step.count_dropped("compared answers", {"the judge's verdict could not be read": tally.unreadable})
+    judged = {"pairs": tally.pairs, "flips": tally.flips, "unreadable": tally.unreadable, "judge": chat.name}
+    return _informative(step, found, dropped), {"judged": judged}
+
+
+def _by_people(step: Step, judges: Judges, number: int, answered: Sequence[Answered]) -> Compared:
+    """What annotators said; while that is not enough, the run waits for them."""
+    assert judges.people is not None
+    return labels_of(step, judges.people, answered), {}
+
+
+def _undecided(answered: Sequence[Answered]) -> tuple[list[PreferenceGroup], Mapping[str, int]]:
+    """Every pair of different answers to each prompt, and what was left out."""
+    merged = merge_by_prompt(
+        PreferenceGroup(one.prompt, one.responses, comparisons_from_ranks([1] * len(one.responses))) for one in answered
+    )
+    return [group for group in merged.items if group.comparisons], merged.dropped
+
+
+def _informative(
+    step: Step, groups: Sequence[PreferenceGroup], dropped: Mapping[str, int]
+) -> Sequence[PreferenceGroup]:
+    return telling(step, "compared answers", groups, dropped)
+
+
+_COMPARE: Mapping[str, Callable[[Step, Judges, int, Sequence[Answered]], Compared]] = {
+    "panel": _by_panel,
+    "people": _by_people,
+    "judge": _by_judge,
+    "reward": _by_reward,
+}
+
+
+def _findings(taste: Mapping[str, float], store: Store) -> dict[str, Any]:
     rankings, tasks = store.rankings(PROJECT), store.tasks(PROJECT)
     found = votes(rankings)
-    gold = _gold_preferences(step, tasks)
+    gold = _gold_preferences(taste, tasks)
     reliability = reliabilities(found)
     alpha, warning = krippendorff_alpha(found)
     return {
@@ -147,7 +214,7 @@ def _findings(step: Step, store: Store) -> dict[str, Any]:
 
 def _unknown(findings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The figures that the labels do not give, each with the reason."""
-    if findings["by"] != "panel":
+    if findings.get("by") != "panel":
         return
     if math.isnan(findings["pairwise_agreement"]["value"]):
         yield "the annotators' agreement", "there is no pair of answers on which two of them had a preference"
@@ -175,9 +242,9 @@ def _annotator(name: str, own: Sequence[Vote], reliability: float, gold: dict[Pa
     }
 
 
-def _gold_preferences(step: Step, tasks: Sequence[Task]) -> dict[Pair, float]:
+def _gold_preferences(weights: Mapping[str, float], tasks: Sequence[Task]) -> dict[Pair, float]:
     """1, 0 or ½ for every pair of every item: what the gold taste prefers."""
-    weights, preferences = step.recipe.taste.model_dump(), {}
+    preferences: dict[Pair, float] = {}
     for task in tasks:
         scores = [taste_score(weights, prompt_text(task.prompt), text) for text in task.candidates]
         for j in range(len(scores)):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from burnish.config.making import Panel
 from burnish.evaluation.reward_report import pairwise_accuracy
 from burnish.pipeline.context import Step
 from burnish.records import PreferenceGroup
@@ -14,13 +15,19 @@ from burnish.rewards.base import prompt_text
 from burnish.rewards.taste import taste_score
 
 
+def taste_of(step: Step, panel: Panel) -> dict[str, float]:
+    """The weights of what a panel likes: its own, or the recipe's."""
+    return (panel.taste or step.recipe.taste).model_dump()
+
+
 def ceilings(step: Step, groups: Sequence[PreferenceGroup], difference: np.ndarray) -> dict[str, Any]:
     """What the panel's noise allows on held-out pairs: `ceiling`, how often the gold taste itself agrees with the labels;
     and `gold_accuracy`, how often the model agrees with the gold taste. Empty where no panel has labelled them."""
     compared = step.parent("comparisons")
-    if compared is None or compared.kind != "compare" or compared.settings.by.panel is None:
+    panels = [one.panel for one in compared.settings.by] if compared is not None and compared.kind == "compare" else []
+    if not panels or panels[0] is None or any(panel is None for panel in panels):
         return {}
-    weights = step.recipe.taste.model_dump()
+    weights = taste_of(step, panels[0])
     gold, labels, prompt_of_pair = [], [], []
     for number, group in enumerate(groups):
         scores = [taste_score(weights, prompt_text(group.prompt), text) for text in group.responses]

@@ -24,6 +24,7 @@ NUMBERLESS = ("checkpoint", "eval_every", "micro_batch_tokens", "device", "sampl
 _READS = {
     "sft": ("demonstrations",),
     "sample": ("prompts",),
+    "revise": ("prompts",),
     "reward": ("comparisons", "prompts"),
     "preference": ("comparisons",),
     "ppo": ("prompts",),
@@ -44,7 +45,7 @@ def inputs_of(step: Step, parents: Mapping[str, str]) -> dict[str, Any]:
     node, recipe = step.node, step.recipe
     config = recipe.model_dump(mode="json")
     settings = node.settings.model_dump(mode="json")
-    slots = {slot.key.split(".")[0] for slot in KINDS[node.kind].slots if slot.key != "by.reward"}
+    slots = {slot.key for slot in KINDS[node.kind].slots}
     own = {name: value for name, value in settings.items() if name not in slots and name not in SOURCES}
     inputs: dict[str, Any] = {
         "seed": node.seed,
@@ -54,6 +55,7 @@ def inputs_of(step: Step, parents: Mapping[str, str]) -> dict[str, Any]:
         "reads": {key: [_mark(step.run, one, parents) for one in artifacts] for key, artifacts in node.inputs.items()},
         "code": _code(node.kind),
         "own_code": _users_code(step),
+        "texts": _texts(step),
     }
     if _is_of_taste(step):
         inputs["taste"] = config["taste"]
@@ -124,6 +126,14 @@ def _template_hash(run: Run) -> dict[str, str]:
     return {} if text is None else {"chat_template": fingerprint(text)}
 
 
+def _texts(step: Step) -> dict[str, str]:
+    """The hashes of the constitutions that the stage reads."""
+    judges = getattr(step.settings, "by", ())
+    named = [one.judge.constitution for one in judges if one.judge is not None]
+    named += [step.settings.constitution] if step.node.kind == "revise" else []
+    return {name: file_hash(path) for name in named if (path := Path(name).expanduser()).is_file()}
+
+
 def _users_code(step: Step) -> dict[str, str]:
     """The hashes of the files that the recipe's own reward functions and environment stand in."""
     rewards = getattr(step.settings, "rewards", None) or ()
@@ -137,7 +147,7 @@ def _users_code(step: Step) -> dict[str, str]:
 def _is_of_taste(step: Step) -> bool:
     """Whether the taste of simulated annotators decides anything in the stage."""
     if step.node.kind == "compare":
-        return step.settings.by.panel is not None
+        return any(one.panel is not None and one.panel.taste is None for one in step.settings.by)
     return step.node.kind == "evaluate" and not step.settings.rewards and step.settings.environment is None
 
 

@@ -45,11 +45,11 @@ class Plan:
     @property
     def rewarded(self) -> Iterator[Step]:
         """The stages that ask rewards."""
-        return (step for step in self.of_kind("online", "evaluate") if step.settings.rewards)
+        return (step for step in self.of_kind("online", "evaluate", "select") if step.settings.rewards)
 
     def sampling(self) -> Iterator[tuple[Step, str, Sampling]]:
         """The stages that sample, each with its settings and their key."""
-        for step in self.of_kind("sample", "ppo", "online", "evaluate"):
+        for step in self.of_kind("sample", "revise", "ppo", "online", "evaluate"):
             yield step, f"{step.name}.sampling", step.settings.sampling
         for step in self.of_kind("reward"):
             if step.settings.normalise and not compares_own_answers(step):
@@ -58,21 +58,9 @@ class Plan:
     @cached_property
     def model(self) -> tuple[dict[str, Any], Any]:
         """(configuration, tokenizer) of the model that the recipe names, without its weights."""
-        from burnish.models import sources
-        from burnish.models.loading.folder import read_config
-        from burnish.models.loading.vocabulary import load_tokenizer
-        from burnish.models.supported import read_model_type
-        from burnish.models.tiny import tiny_model, tiny_tokenizer
-        from burnish.pipeline.chat_settings import settle
+        from burnish.pipeline.configuration import configuration_of
 
-        source = sources.resolve(self.run.recipe.model.name, say=self.run.say)
-        if source.folder is None:
-            config, tokenizer = tiny_model().config.to_dict(), tiny_tokenizer()
-        else:
-            read_model_type(source.folder)
-            config, tokenizer = read_config(source.folder), load_tokenizer(source.tokenizer or source.folder)
-        settle(tokenizer, self.run.recipe.model, own=True)
-        return config, tokenizer
+        return configuration_of(self.run)
 
     @cached_property
     def shape(self) -> ModelShape:
@@ -171,9 +159,12 @@ def _reward_model(plan: Plan, step: Step, slot: str, key: str) -> None:
 
 def _scored(plan: Plan) -> None:
     """The reward models that stages learn from, compare with or evaluate with."""
-    for step in plan.of_kind("ppo", "compare", "evaluate"):
-        slot = "by.reward" if step.node.kind == "compare" else "reward"
-        _reward_model(plan, step, slot, f"{step.name}.{slot}")
+    for step in plan.of_kind("ppo", "evaluate", "select", "compare"):
+        slots = (
+            ["reward"] if step.node.kind != "compare" else [key for key in step.node.inputs if key.endswith(".reward")]
+        )
+        for slot in slots:
+            _reward_model(plan, step, slot, f"{step.name}.{slot}")
 
 
 def _environment(plan: Plan) -> None:

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from burnish.batch import TokenSequence
+from burnish.data.columns import NothingLeft
+from burnish.data.preferences import informative
 from burnish.data.render import render_response
 from burnish.models.backbone import Backbone
 from burnish.pipeline.context import Step
 from burnish.pipeline.lengths import render_rows
 from burnish.records import PreferenceGroup
 from burnish.trainers.groups import RankedGroup
+
+
+def telling(
+    step: Step, what: str, groups: Sequence[PreferenceGroup], dropped: Mapping[str, int]
+) -> tuple[PreferenceGroup, ...]:
+    """The groups in which an answer is preferred to another, what is left out counted. None is a finding too: a stage that
+    learns from them refuses."""
+    try:
+        kept = informative(groups)
+    except NothingLeft:
+        step.count_dropped(what, {**dropped, "nothing is preferred": len(groups)})
+        return ()
+    step.count_dropped(what, {**dropped, **kept.dropped})
+    return kept.items
 
 
 def compared(step: Step, groups: Sequence[PreferenceGroup]) -> list[PreferenceGroup]:
@@ -25,15 +41,21 @@ def ranked(
     step: Step, backbone: Backbone, groups: Sequence[PreferenceGroup], *, required: bool = True
 ) -> list[tuple[PreferenceGroup, RankedGroup]]:
     """Groups as tokens; a group with a response that does not fit is an error, or dropped and counted."""
+    rows = rendered(step, backbone, groups, "comparisons", required=required)
+    return [(group, RankedGroup(sequences, group.comparisons, group.labels)) for group, sequences in rows]
+
+
+def rendered(
+    step: Step, backbone: Backbone, groups: Sequence[PreferenceGroup], what: str, *, required: bool = True
+) -> list[tuple[PreferenceGroup, tuple[TokenSequence, ...]]]:
+    """Every response of each group as tokens; a group with one that does not fit is an error, or dropped and counted."""
     limit = min(step.recipe.model.max_length, backbone.context)
 
-    def render(group: PreferenceGroup) -> RankedGroup:
+    def render(group: PreferenceGroup) -> tuple[TokenSequence, ...]:
         responses = [
             render_response(backbone.tokenizer, group.prompt, text, max_tokens=limit) for text in group.responses
         ]
         # The prompt's last tokens are the same in each, whatever the response begins with: one prefix serves all.
-        return RankedGroup(
-            tuple(TokenSequence(r.prompt_tokens, r.response_tokens) for r in responses), group.comparisons, group.labels
-        )
+        return tuple(TokenSequence(r.prompt_tokens, r.response_tokens) for r in responses)
 
-    return render_rows(step, backbone, groups, render, what="comparisons", room=limit, required=required)
+    return render_rows(step, backbone, groups, render, what=what, room=limit, required=required)

@@ -12,10 +12,11 @@ from typing import Any
 
 from burnish.algorithms.recipes import resolve
 from burnish.config.graph import Graph, Node, graph_of
+from burnish.config.making import Sample
 from burnish.config.online import Online
 from burnish.config.preference import Preference
 from burnish.config.recipe import Recipe
-from burnish.config.schema import Evaluate, Ppo, RewardModel, Sample, Sft
+from burnish.config.schema import Evaluate, Ppo, RewardModel, Sft
 from burnish.config.sections import Lora, Optimiser, Sampling
 from burnish.models.sampled import SLOWER
 from burnish.planning import memory
@@ -112,7 +113,7 @@ def make_plan(
         size = data[node.name] if isinstance(data, Mapping) else data
         how = _Estimate(recipe, graph, node, shape, size, machine)
         planned.append(estimate(how))
-        if node.kind == "compare" and node.settings.by.panel is not None:
+        if node.kind == "compare" and any(one.panel is not None for one in node.settings.by):
             annotation = how.annotation()
     return Plan(tuple(planned), annotation)
 
@@ -217,7 +218,7 @@ class _Estimate:
         """A panel costs next to nothing; a reward model reads every answer."""
         prompts, answers = self._answers()
         parts, seconds = [memory.program()], 0.0
-        if self.node.settings.by.reward is not None:
+        if any(one.reward is not None or one.judge is not None for one in self.node.settings.by):
             parts.append(self._frozen("reward model"))
             seconds = self._forward(prompts, self.data.prompt_tokens + answers * self.data.answer_tokens, 0.0)
         return StagePlan(self.node.name, tuple(parts), seconds + STAGE_SECONDS)
@@ -251,14 +252,39 @@ class _Estimate:
         parts = self._training(config.optimiser, rank, config.batch_size, tokens, scored=scored / tokens)
         return StagePlan(self.node.name, tuple(parts), seconds + STAGE_SECONDS)
 
+    def select(self) -> StagePlan:
+        """A reward model reads every answer; rules cost next to nothing."""
+        prompts, answers = self._answers()
+        parts, seconds = [memory.program()], 0.0
+        if not self.node.settings.rewards:
+            parts.append(self._frozen("reward model"))
+            seconds = self._forward(prompts, self.data.prompt_tokens + answers * self.data.answer_tokens, 0.0)
+        return StagePlan(self.node.name, tuple(parts), seconds + STAGE_SECONDS)
+
+    def revise(self) -> StagePlan:
+        """An answer, and for each round a critique and a revision."""
+        config = self.node.settings
+        prompts = min(config.count or self.data.prompts, self.data.prompts)
+        count = prompts * (1 + 2 * config.rounds)
+        parts = [memory.program()]
+        if config.endpoint is None:
+            parts += [self._frozen("model"), self._engine(prompts, config.sampling)]
+        return StagePlan(self.node.name, tuple(parts), self._generate(count, config.sampling) + STAGE_SECONDS)
+
+    def merge(self) -> StagePlan:
+        """One model beside the sum, which is in double precision."""
+        parts = [memory.program(), self._frozen("model"), Part("sum", 8.0 * self.shape.parameters)]
+        return StagePlan(self.node.name, tuple(parts), STAGE_SECONDS * len(self.node.inputs["models"]))
+
     def _answers(self) -> tuple[int, int]:
         """(prompts, answers to each) that are compared or learnt from: those of a stage, or people's pairs."""
         node = self.node
-        if node.kind != "compare":
+        if node.kind not in ("compare", "select"):
             compared = node.input("comparisons")
             if compared is None or compared.stage is None:
                 return self.data.comparisons, 2
             node = self.graph[compared.stage]
+        # a stage that compares, or one that selects pairs
         made = node.input("answers")
         assert made is not None  # nothing else makes answers
         assert made.stage is not None
@@ -275,8 +301,9 @@ class _Estimate:
     def _reward_rank(self, otherwise: Lora | None) -> int | None:
         """The rank of the reward model's adapters, where it is made by a stage; None: it is no adapter."""
         artifact = self.node.input("reward")
-        made = None if artifact is None or artifact.stage is None else self.graph[artifact.stage].settings.lora
-        return _rank(made if artifact is not None and artifact.stage is not None else otherwise)
+        if artifact is None or artifact.stage is None:
+            return _rank(otherwise)
+        return _rank(getattr(self.graph[artifact.stage].settings, "lora", None))  # an average is no adapter
 
     def ppo(self) -> StagePlan:
         """Rollouts, four passes over them, and the updates of policy and critic."""
@@ -350,7 +377,14 @@ class _Estimate:
     def annotation(self) -> Annotation:
         """Reading K answers at 200 words a minute and a prompt, and 5 seconds of thought for each of them."""
         prompts, responses = self._answers()
-        rankings = prompts * self.node.settings.by.panel.annotators_per_item
+        settings = self.node.settings
+        rankings = round(
+            sum(
+                share * prompts * one.panel.annotators_per_item
+                for one, share in zip(settings.by, settings.shares(), strict=True)
+                if one.panel is not None
+            )
+        )
         words = 0.75 * (self.data.prompt_tokens + responses * self.data.answer_tokens)
         seconds = words / 200 * 60 + 5.0 * responses
         return Annotation(rankings, responses, rankings * seconds / 3600)
@@ -434,6 +468,9 @@ ESTIMATES: Mapping[str, Callable[[_Estimate], StagePlan]] = {
     "sft": _Estimate.sft,
     "sample": _Estimate.sample,
     "compare": _Estimate.compare,
+    "select": _Estimate.select,
+    "revise": _Estimate.revise,
+    "merge": _Estimate.merge,
     "reward": _Estimate.reward,
     "preference": _Estimate.preference,
     "ppo": _Estimate.ppo,

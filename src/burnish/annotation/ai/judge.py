@@ -27,7 +27,10 @@ _TIE_MARGIN = 0.1
 class Chooser(Protocol):
     """What a judge asks: see `burnish.endpoint.ChatModel`."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called in labels and caches."""
+        ...
 
     def choose(self, messages: Sequence[Message], options: Sequence[str]) -> tuple[float, ...] | None:
         """The probability of each option."""

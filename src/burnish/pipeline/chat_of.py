@@ -1,0 +1,26 @@
+"""The model that a stage talks to: one of its own policies, or one behind an endpoint."""
+
+from __future__ import annotations
+
+from burnish.endpoint import Endpoint
+from burnish.pipeline.chat_model import LocalChat
+from burnish.pipeline.context import Step
+
+
+def chat_of(
+    step: Step,
+    name: str | None,
+    endpoint: str | None,
+    *,
+    slot: str,
+    max_tokens: int = 16,
+    temperature: float = 0.0,
+    logprobs: bool = False,
+) -> Endpoint | LocalChat:
+    """`name` at the endpoint, or the policy in a slot in this process."""
+    if endpoint is not None:
+        return Endpoint(endpoint, name or "", temperature=temperature, max_tokens=max_tokens, logprobs=logprobs)
+    return LocalChat(
+        step.model(slot), max_new_tokens=max_tokens, temperature=temperature, seed=step.seed,
+        max_length=step.recipe.model.max_length if max_tokens > 16 else 2048, say=step.say_once,
+    )  # fmt: skip
