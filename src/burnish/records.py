@@ -98,6 +98,10 @@ class Rollout:
     paid: Mapping[str, float] = field(default_factory=dict)
 
 
+LARGEST_REWARD = 1e18
+"""In size. Squares of rewards and sums of them are taken in float32, which ends at 3.4e38."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reward:
     """The reward of one rollout. `components` are what it was made of, by name; `verdicts` what verifiers said, by reward;

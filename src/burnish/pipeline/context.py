@@ -29,7 +29,7 @@ from burnish.pipeline.chat_settings import settle
 from burnish.pipeline.stored import StoredLabels, stored_labels
 from burnish.records import Demonstration, Message, PreferenceGroup, Prompt
 from burnish.runs.contents import contents_hash
-from burnish.runs.metrics import Writer, make_writers
+from burnish.runs.metrics import Writer, make_writers, read_metrics
 from burnish.trainers.loop import Progress
 
 if TYPE_CHECKING:
@@ -123,8 +123,18 @@ class Context:
         return {name: place / "model" for name, place in places.items() if (place / "model").is_dir()}
 
     def finish(self, stage: str, result: Mapping[str, Any]) -> None:
-        """Write a stage's findings, with what was dropped of the data it read; a figure that does not exist is null."""
-        write_json(self.stage(stage) / "result.json", undefined_as_null({**result, "dropped": self.dropped}))
+        """Write a stage's findings, with what was dropped of the data it read and how many steps were skipped, which is said
+        too; a figure that does not exist is null."""
+        found = {**result, "dropped": self.dropped}
+        logs = [rows for path in self.stage(stage).rglob("metrics.jsonl") if (rows := read_metrics(path))]
+        if logs:
+            steps, skipped = sum(map(len, logs)), sum(rows[-1].get("skipped_steps", 0) for rows in logs)
+            found["skipped_steps"] = skipped
+            if skipped:
+                self.say(
+                    f"{stage}: updates left out, for their loss or gradient was not finite: {skipped} (in {steps} steps)"
+                )
+        write_json(self.stage(stage) / "result.json", undefined_as_null(found))
 
     def say_once(self, line: str) -> None:
         """Show a line, unless this run has shown it before."""
