@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from burnish.annotation.export import LAYOUTS, export
 from burnish.annotation.labels import LabelOptions, data_answers, demonstration_data, preference_data
 from burnish.annotation.records import Answer, Labelled
+from burnish.annotation.service.exports import manifest_of
 from burnish.annotation.settings import Settings
 from burnish.annotation.snapshot import Snapshot, add_labelled, state_of, take_snapshot, with_key
 from burnish.annotation.store import Store
@@ -231,6 +234,27 @@ def test_parquet_carries_its_manifest_and_reads_as_a_dataset(store: Store):
     table = parquet.read_table(io.BytesIO(made.data(".parquet")))
     assert json.loads(table.schema.metadata[b"burnish"])["content_hash"] == made.manifest["content_hash"]
     assert table.to_pylist()[0]["chosen"] == [{"role": "assistant", "content": "good"}]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_no_file_holds_a_number_that_json_lacks(tmp_path: Path, layout: str):
+    from pyarrow import parquet
+
+    store = Store(tmp_path / "s.sqlite")
+    prompt = Prompt("p", ({"role": "user", "content": "q"},), {"score": math.nan, "more": {"a": [math.inf, "é\ud800"]}})
+    rating = Opinion("likert", "bob", None, {"ratings": {"helpful": (4, 2)}}, created_at=NOON)
+    written = Opinion("correction", "ann", None, {"text": "the end", "corrected": 0}, created_at=NOON)
+    items = [
+        LabelledItem(prompt, ("good", "bad"), ("m1", "m2"), (_pair("ann", 1),), "pairwise"),
+        LabelledItem(replace(prompt, id="l"), ("good", "bad"), ("m1", "m2"), (rating,), "likert"),
+        LabelledItem(replace(prompt, id="c"), ("teh end",), ("m1",), (written,), "correction"),
+    ]
+    add_labelled(store, "p", items, settings=Settings(kind="pairwise", steps=4))
+    made = export(with_key(store, "p"), layout)
+    told = [*made.data(".jsonl").decode().splitlines(), manifest_of(made).decode()]
+    told.append(parquet.read_table(io.BytesIO(made.data(".parquet"))).schema.metadata[b"burnish"].decode())
+    for text in told:
+        json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in {layout}"))
 
 
 def test_the_hash_and_the_state_change_with_every_answer(store: Store):

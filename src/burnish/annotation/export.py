@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -30,6 +29,7 @@ from burnish.annotation.labels import (
 from burnish.annotation.records import Labelled
 from burnish.annotation.snapshot import Entry, Snapshot
 from burnish.errors import UserError
+from burnish.jsonio import dumps, undefined_as_null
 
 LAYOUT_VERSION = 1
 """Goes up when a layout's columns change."""
@@ -422,7 +422,7 @@ def _messages(entry: Entry) -> list[Row]:
 
 
 def _line(row: Row) -> str:
-    return json.dumps(row, ensure_ascii=False, sort_keys=False, separators=(",", ":"), default=str)
+    return dumps(undefined_as_null(row), compact=True, default=str)
 
 
 def _parquet(rows: Sequence[Row], manifest: Mapping[str, Any]) -> bytes:
@@ -439,9 +439,11 @@ def _parquet(rows: Sequence[Row], manifest: Mapping[str, Any]) -> bytes:
             if _holds_empty_struct(made.type):  # Parquet has no struct without fields
                 raise pyarrow.ArrowInvalid
         except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):
-            made = pyarrow.array([json.dumps(value, ensure_ascii=False) for value in values])
+            made = pyarrow.array([dumps(undefined_as_null(value)) for value in values])
         columns[name] = made
-    table = pyarrow.table(columns).replace_schema_metadata({"burnish": json.dumps(dict(manifest), sort_keys=True)})
+    table = pyarrow.table(columns).replace_schema_metadata(
+        {"burnish": dumps(undefined_as_null(manifest), sort_keys=True)}
+    )
     target = io.BytesIO()
     parquet.write_table(table, target, compression="zstd")
     return target.getvalue()
