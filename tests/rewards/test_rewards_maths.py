@@ -7,6 +7,7 @@ import os
 import signal
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -186,6 +187,39 @@ def test_after_many_time_outs_in_one_call_the_others_have_less_time(monkeypatch)
         assert given == pytest.approx([0.6, 0.1, 0.1])
     finally:
         one.close()
+
+
+def test_the_time_of_a_batch_is_bounded_and_what_is_left_is_not_judged_rather_than_wrong(monkeypatch):
+    """By a clock on which each comparison takes ten seconds: of eight, five are begun in 15 * 3 + 8 / 4 seconds."""
+    from burnish.rewards import maths
+
+    clock, send = [0.0], maths._Worker.send
+
+    def slow(self, pair, seconds):
+        send(self, pair, seconds)
+        clock[0] += 10.0
+
+    monkeypatch.setattr(maths, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(maths._Worker, "send", slow)
+    one = MathsVerifier(timeout=3.0)
+    try:
+        pairs = [(f"x+{n}", f"{n}+x") for n in range(1, 9)]
+        assert one.compare(pairs) == ["correct"] * 5 + ["not-judged"] * 3
+        assert one.compare(pairs) == ["correct"] * 8  # another time they are judged
+    finally:
+        one.close()
+
+
+def test_where_no_time_is_left_to_see_whose_fault_it_is_nobody_is_blamed(monkeypatch):
+    from burnish.rewards import maths
+
+    one = MathsVerifier()
+    monkeypatch.setattr(
+        one, "_ask", lambda pairs, until: dict.fromkeys(pairs, "not-judged" if None in pairs[0] else maths.TIMEOUT)
+    )
+    assert one.compare([("x+1", "1+x")]) == ["verifier-timeout"]
+    assert one._sound == {}
+    one.close()
 
 
 @pytest.mark.parametrize(
