@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
@@ -17,7 +17,7 @@ from burnish.config.schema import Recipe, Source
 from burnish.data.code_tasks import code_tasks, holds_code_tasks
 from burnish.data.columns import Loaded, Origin, demonstrations, prompts
 from burnish.data.feedback import preference_groups
-from burnish.data.parts import Parts, SourceOptions, passed_over, read_parts, split_items
+from burnish.data.parts import Parts, SourceOptions, passed_over, read_parts, split_items, without_held_out
 from burnish.data.prompts import opening
 from burnish.data.sources import Row
 from burnish.errors import UserError
@@ -217,16 +217,39 @@ class Context:
         return stored_labels(self.recipe.data, self.folder)
 
     @cached_property
+    def _sources(self) -> Mapping[str, Split]:
+        """The sources that the recipe names, as each of them is split by itself."""
+        data = self.recipe.data
+        handed_on = data.prompts is None and bool(self.recipe.rewards)
+        found: dict[str, Split] = {}
+        if data.demonstrations is not None:
+            found["demonstrations"] = self._read("demonstrations", data.demonstrations, demonstrations)
+        if data.comparisons is not None:
+            found["comparisons"] = self._read(
+                "comparisons", data.comparisons, preference_groups, name_columns=not handed_on
+            )
+        if data.prompts is not None:
+            found["prompts"] = self._prompts_of_all(
+                data.prompts if isinstance(data.prompts, tuple) else (data.prompts,)
+            )
+        return found
+
+    def _kept(self, what: str, split: Split) -> Split:
+        """The split without training rows whose prompt another source holds out: what is held out is never trained on. The
+        labels of a store hold nothing out of SFT, which they are collected after."""
+        held_out = {f"data.{name}": own.heldout for name, own in self._sources.items() if name != what}
+        train, taken = without_held_out(split.train, held_out, instruction=self.recipe.data.instruction)
+        self.count_dropped(what, taken)
+        return replace(split, train=train)
+
+    @cached_property
     def comparisons(self) -> Split:
         """People's comparisons, split by prompt; empty where the recipe has none."""
         data = self.recipe.data
         if data.store is not None:
             self.count_dropped("stored labels", self.stored.dropped)
-            return self._split(self.stored.groups[: data.limit])
-        if data.comparisons is None:
-            return Split((), ())
-        handed_on = data.prompts is None and bool(self.recipe.rewards)
-        return self._read("comparisons", data.comparisons, preference_groups, name_columns=not handed_on)
+            return self._kept("stored labels", self._split(self.stored.groups[: data.limit]))
+        return Split((), ()) if data.comparisons is None else self._kept("comparisons", self._sources["comparisons"])
 
     @cached_property
     def demonstrations(self) -> Split:
@@ -234,11 +257,11 @@ class Context:
         comparisons."""
         data = self.recipe.data
         if data.demonstrations is not None:
-            return self._read("demonstrations", data.demonstrations, demonstrations)
+            return self._kept("demonstrations", self._sources["demonstrations"])
         if not data.labelled:
             raise UserError("sft needs data: set data.demonstrations or data.comparisons.", field="data.demonstrations")
         if data.store is not None and self.stored.demonstrations:
-            return self._split(self.stored.demonstrations[: data.limit])
+            return self._kept("stored demonstrations", self._split(self.stored.demonstrations[: data.limit]))
         return self.comparisons.map(_preferred)
 
     @cached_property
@@ -249,7 +272,10 @@ class Context:
             return self.comparisons.map(lambda group: group.prompt)
         if data.prompts is None:
             return Split((), ()) if data.demonstrations is None else self.demonstrations.map(_question)
-        sources = data.prompts if isinstance(data.prompts, tuple) else (data.prompts,)
+        return self._kept("prompts", self._sources["prompts"])
+
+    def _prompts_of_all(self, sources: Sequence[str | Source]) -> Split:
+        """The prompts of several sources as one; what one of them holds out, the others do not train on."""
         parts = [self._read("prompts", source, self._prompts_of) for source in sources]
         # in turn, so that the first few that an evaluation takes are of every source
         turns = zip_longest(*(part.heldout for part in parts))
