@@ -158,6 +158,25 @@ def test_known_false_positives_of_the_library(verifier):
     assert verifier.compare([(a, a) for a, _ in pairs]) == ["correct"] * len(pairs)
 
 
+def test_a_box_that_is_spoken_of_hides_none_that_holds_an_answer():
+    assert boxed("The answer is \\boxed{9} where \\boxed{ } marks it") == "9"
+    assert boxed("\\boxed{8} or rather \\boxed{9}, in \\boxed{}") == "9"
+    assert boxed("\\boxed{}") == ""
+    assert extract("12: \\boxed{}") is None
+
+
+def test_a_bracket_that_is_turned_away_holds_its_end_out(verifier):
+    pairs = [
+        ("[0,1)", "[0,1["),
+        ("(0,1]", "]0,1]"),
+        ("(0,1)", "]0,1["),
+        ("[0,1[", "[0,1)"),
+        ("[0,1]", "[0,1["),
+        ("(0,1]", "]0,1["),
+    ]
+    assert verifier.compare(pairs) == ["correct"] * 4 + ["wrong"] * 2
+
+
 def test_comparisons_that_hang_are_masked_and_cost_those_behind_them_no_time():
     """Each limit starts when its own call starts: the last pair waits for three limits in the queue, and is judged."""
     one = MathsVerifier(timeout=0.4)
