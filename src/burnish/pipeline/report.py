@@ -56,6 +56,11 @@ def gather(folder: Path) -> dict[str, Any]:
     for stage, record in records.items():
         verify(folder / stage, record, parts=("result.json",))
     results = {stage: _json(folder / stage / "result.json") for stage in STAGES if stage != "report"}
+    for stage, result in results.items():
+        if result is not None and stage not in records:
+            problem = "there is a result of this stage, and no record that it was finished."
+            hint = "Run the recipe again: it finishes the stage."
+            raise UserError(problem, file=folder / stage / "stage.json", hint=hint)
     machine, sft = environment(), results["sft"] or {}
     return {
         "name": recipe.name,
@@ -96,6 +101,8 @@ def read_run(folder: Path) -> tuple[Recipe, dict[str, Any]]:
     try:
         manifest = read_sealed(folder / "manifest.json", problem)
     except FileNotFoundError:
+        if any((folder / stage / "stage.json").exists() for stage in STAGES):  # it is written before any stage begins
+            raise UserError("this file is no longer there.", file=folder / "manifest.json", hint=hint) from None
         return recipe, {}
     if manifest.get("recipe_sha256", file_hash(path)) != file_hash(path):
         raise UserError(
