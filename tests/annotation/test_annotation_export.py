@@ -68,7 +68,7 @@ def test_soft_labels_by_hand(store: Store):
     assert label("p1", strength="margin", margin=0.6) == (pytest.approx(2 / 3), pytest.approx(0.6 / 3))
     assert label("p2", strength="probability") == (pytest.approx(0.25), 0.0)  # 0 and ½
     assert label("l1", strength="ignore") == (1.0, 0.0)  # helpful 4 over 2; honest is open for one of them
-    assert label("c1", strength="margin") == (1.0, 0.0)
+    assert label("c1", strength="margin") == (0.0, 0.0)  # the original against the corrected
 
 
 def test_votes_are_weighted_by_reliability(tmp_path: Path):
@@ -115,7 +115,7 @@ def test_the_same_export_gives_the_same_bytes_and_no_name(store: Store, layout: 
         assert b"ann" not in data.replace(b"annot", b"").replace(b"Annot", b"")
         assert b"bob" not in data
     assert once.manifest == again.manifest
-    assert once.manifest["version"] == "1.8"
+    assert once.manifest["version"] == "2.8"
     assert once.manifest["rows"] == len(once.rows) > 0
 
 
@@ -292,3 +292,29 @@ def test_no_labels_is_said_plainly(tmp_path: Path):
 def test_time_of_day_is_kept_in_utc(store: Store):
     answers = take_snapshot(store, "p").answers
     assert all(a.created_at.utcoffset() == timedelta(0) for a in answers)
+
+
+def test_disagreements_that_nobody_has_decided_are_marked(tmp_path: Path):
+    """Imported labels that differ wait for a reviewer like any others, and every export says so."""
+    store = Store(tmp_path / "d.sqlite")
+    given = {"same": (1, 1), "other": (1, -1), "machine": (1, -1)}
+    items = [
+        LabelledItem(_prompt(name), ("a", "b"), (), (_pair("ann", one, critique="x"), _pair("bot", two, "ai") if name == "machine" else _pair("bob", two)), "pairwise")
+        for name, (one, two) in given.items()
+    ]  # fmt: skip
+    add_labelled(store, "p", items, settings=Settings(kind="pairwise", steps=2))
+    snapshot = with_key(store, "p")
+    assert {entry.item_id: entry.disputed for entry in snapshot.entries} == {
+        "same": False,
+        "other": True,
+        "machine": False,
+    }
+    for layout in LAYOUTS:
+        made = export(snapshot, layout)
+        assert made.manifest["disputed"] == 1
+        if layout != "demonstrations":
+            marked = {row.get("disputed", row.get("meta", row.get("extra", {})).get("disputed")) for row in made.rows}
+            assert marked <= {True, False}
+            assert None not in marked
+    (row,) = [row for row in export(snapshot, "ranking").rows if row["id"] == "other"]
+    assert row["disputed"]

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from burnish.annotation.aggregation import Pair, preference_groups, reliabilities, soft_labels
 from burnish.annotation.agreement import Vote, first_shown_share, krippendorff_alpha, pairwise_agreement, votes
+from burnish.annotation.labels import preference_data
 from burnish.annotation.panel import default_panel, label_items
+from burnish.annotation.snapshot import take_snapshot
 from burnish.annotation.store import Store, Task
 from burnish.data.preferences import informative, merge_by_prompt
 from burnish.data.prompts import split_or_all
 from burnish.evaluation.reward_report import pairwise_accuracy
+from burnish.labels.soft import LabelOptions, Pair, comparisons, reliabilities
 from burnish.models.roles import View
 from burnish.pipeline.context import Context, Split
 from burnish.pipeline.sampling import LocalSampler, fitting
@@ -91,12 +94,11 @@ def ask_panel(context: Context, store: Store) -> None:
 
 def panel_groups(context: Context, store: Store) -> tuple[PreferenceGroup, ...]:
     """The soft labels of the store, with groups that say nothing left out and counted."""
-    found = votes(store.rankings(PROJECT))
-    weighted = context.recipe.collect.reliability_weighted
-    labels = soft_labels(found, reliability=reliabilities(found) if weighted else None)
-    merged = merge_by_prompt(preference_groups(store.tasks(PROJECT), labels))
+    options = LabelOptions(weighted=context.recipe.collect.reliability_weighted)
+    dropped: Counter[str] = Counter()
+    merged = merge_by_prompt(preference_data(take_snapshot(store, PROJECT), options, dropped=dropped))
     groups = informative(merged.items)
-    context.count_dropped("labelled items", {**merged.dropped, **groups.dropped})
+    context.count_dropped("labelled items", {**dropped, **merged.dropped, **groups.dropped})
     return groups.items
 
 
@@ -141,8 +143,8 @@ def _findings(context: Context, store: Store) -> dict[str, Any]:
         "pairwise_agreement": pairwise_agreement(found).to_dict(),
         "alpha": alpha.to_dict(),
         "alpha_warning": warning,
-        "soft_label_accuracy": _label_accuracy(soft_labels(found, reliability=reliability), gold),
-        "majority_accuracy": _label_accuracy(soft_labels(found, reliability=None), gold),
+        "soft_label_accuracy": _label_accuracy(_soft_labels(found, reliability), gold),
+        "majority_accuracy": _label_accuracy(_soft_labels(found, None), gold),
     }
 
 
@@ -183,6 +185,10 @@ def _gold_preferences(context: Context, tasks: Sequence[Task]) -> dict[Pair, flo
             for i in range(j):
                 preferences[task.item_id, i, j] = 0.5 if scores[i] == scores[j] else float(scores[i] > scores[j])
     return preferences
+
+
+def _soft_labels(found: Sequence[Vote], reliability: Mapping[str, float] | None) -> dict[Pair, float]:
+    return {pair: label.probability for pair, label in comparisons(found, reliability, LabelOptions()).items()}
 
 
 def _label_accuracy(labels: dict[Pair, float], gold: dict[Pair, float]) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ from burnish.data.prompts import opening
 from burnish.data.sources import Row
 from burnish.errors import UserError
 from burnish.jsonio import undefined_as_null
+from burnish.labels.soft import LabelOptions
 from burnish.models.contents import local_files
 from burnish.models.device import resolve
 from burnish.models.precision import NAMES
@@ -226,7 +227,7 @@ class Context:
             found["demonstrations"] = self._read("demonstrations", data.demonstrations, demonstrations)
         if data.comparisons is not None:
             found["comparisons"] = self._read(
-                "comparisons", data.comparisons, preference_groups, name_columns=not handed_on
+                "comparisons", data.comparisons, self._compared, name_columns=not handed_on
             )
         if data.prompts is not None:
             found["prompts"] = self._prompts_of_all(
@@ -250,6 +251,10 @@ class Context:
             self.count_dropped("stored labels", self.stored.dropped)
             return self._kept("stored labels", self._split(self.stored.groups[: data.limit]))
         return Split((), ()) if data.comparisons is None else self._kept("comparisons", self._sources["comparisons"])
+
+    def _compared(self, rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
+        data = self.recipe.data
+        return preference_groups(rows, LabelOptions(data.strength, data.reliability_weighted))
 
     @cached_property
     def demonstrations(self) -> Split:

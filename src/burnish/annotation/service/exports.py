@@ -14,7 +14,8 @@ from burnish.annotation.snapshot import take_snapshot, with_key
 from burnish.errors import UserError
 from burnish.jsonio import dumps, undefined_as_null
 
-EXPORT_LAYOUTS = tuple(LAYOUTS)
+EXPORT_LAYOUTS = {name: layout.cannot_hold for name, layout in LAYOUTS.items()}
+"""By layout, what it cannot hold."""
 TYPES = {".jsonl": "application/x-ndjson", ".json": "application/json", ".parquet": "application/vnd.apache.parquet"}
 
 
