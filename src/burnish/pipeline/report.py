@@ -50,9 +50,8 @@ def gather(folder: Path) -> dict[str, Any]:
     """What is known of a run. Raises UserError if the folder holds none."""
     recipe, manifest = read_run(folder)
     text = (folder / "recipe.yaml").read_text(encoding="utf-8")
-    records = {
-        stage: record for stage in STAGES if (record := StageRecord.read(folder / stage / "stage.json")) is not None
-    }
+    found = {stage: StageRecord.read(folder / stage / "stage.json") for stage in STAGES if stage != "report"}
+    records = {stage: record for stage, record in found.items() if record is not None}  # the page is no cost of its own
     for stage, record in records.items():
         verify(folder / stage, record, parts=("result.json",))
     results = {stage: _json(folder / stage / "result.json") for stage in STAGES if stage != "report"}
@@ -77,7 +76,6 @@ def gather(folder: Path) -> dict[str, Any]:
         "stages": [
             {"name": s, "seconds": r.seconds, "peak_memory_gb": r.peak_memory_gb, "status": "done"}
             for s, r in records.items()
-            if s != "report"
         ],
         "planned": list(recipe.stages),
         **{stage: result for stage, result in results.items() if result is not None},
