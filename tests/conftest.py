@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from contextlib import nullcontext
 
 import pytest
 import torch
+import typer
 from hypothesis import HealthCheck, settings
 
 import processors
@@ -38,6 +40,14 @@ if processors.pretended_vendor() is not None:
 @pytest.fixture(autouse=True)
 def other_processor() -> Iterator[None]:
     with processors.OtherRounding() if processors.rounds_otherwise() else nullcontext():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_tree_of_commands() -> Iterator[None]:
+    """Typer makes every command anew in each call, which a process of its own does once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
         yield
 
 

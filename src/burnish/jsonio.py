@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,27 @@ def undefined_as_null(value: Any) -> Any:
     return value
 
 
-def dumps(value: Any, *, indent: int | None = None) -> str:
-    """JSON text that UTF-8 can hold. Raises ValueError for NaN and infinities, which JSON does not have."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+def dumps(
+    value: Any,
+    *,
+    indent: int | None = None,
+    sort_keys: bool = False,
+    compact: bool = False,
+    default: Callable[[Any], Any] | None = None,
+) -> str:
+    """JSON text that UTF-8 can hold. Raises ValueError for NaN and infinities, which JSON does not have.
+
+    `compact`: nothing stands between values but commas and colons. `default`: makes of a value that JSON does not have one that it has.
+    """
+    separators = (",", ":") if compact else None
+    write = partial(
+        json.dumps, indent=indent, sort_keys=sort_keys, separators=separators, default=default, allow_nan=False
+    )
+    text = write(value, ensure_ascii=False)
     try:
         text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair, which a data file can hold as \\ud800
-        return json.dumps(value, indent=indent, allow_nan=False)
+        return write(value)
     return text
 
 

@@ -98,6 +98,10 @@ class Rollout:
     paid: Mapping[str, float] = field(default_factory=dict)
 
 
+LARGEST_REWARD = 1e18
+"""In size. Squares of rewards and sums of them are taken in float32, which ends at 3.4e38."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reward:
     """The reward of one rollout. `components` are what it was made of, by name; `verdicts` what verifiers said, by reward;
@@ -145,7 +149,8 @@ class Opinion:
 
     `kind` is a kind of task ("pairwise", "ranking", "likert", ...) and `payload` holds what that kind has besides `ranks`,
     under the names of `burnish.annotation.records.Answer`. `annotator_kind` is "person", "simulated" or "ai"; `presented` the
-    order of showing, where known; `source` "adjudication" marks a reviewer's decision.
+    order of showing, where known; `source` "adjudication" marks a reviewer's decision. `scale` is k where strengths ran from
+    −k to k, `reliability` what the annotator's was where the opinion comes from; None: not known.
     """
 
     kind: str
@@ -157,6 +162,8 @@ class Opinion:
     created_at: datetime | None = None
     presented: tuple[int, ...] | None = None
     source: str = "label"
+    scale: int | None = None
+    reliability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from burnish.annotation.aggregation import preference_groups, reliabilities, soft_labels
 from burnish.annotation.agreement import Vote, first_shown_share, krippendorff_alpha, pairwise_agreement, votes
-from burnish.annotation.store import Ranking, Task
-from burnish.records import Comparison, Prompt
+from burnish.annotation.store import Ranking
+from burnish.labels.soft import LabelOptions, Pair, comparisons, reliabilities
 
 
 def _vote(item: str, annotator: str, value: float, first_shown: bool = True) -> Vote:
@@ -112,6 +111,10 @@ def test_one_vote_says_little():
     assert reliabilities([_vote("x", "a", 1)])["a"] == pytest.approx((8 + 2 / 3) / 13, abs=0.01)
 
 
+def soft_labels(found: list[Vote], *, reliability: dict[str, float] | None) -> dict[Pair, float]:
+    return {pair: label.probability for pair, label in comparisons(found, reliability, LabelOptions()).items()}
+
+
 def test_weighting_beats_the_majority_on_a_skewed_panel():
     found, truth = _panel({"sure": 0.97, "coin1": 0.52, "coin2": 0.52, "coin3": 0.52, "coin4": 0.52}, 500, 2)
     weighted = soft_labels(found, reliability=reliabilities(found))
@@ -129,10 +132,3 @@ def test_soft_labels_are_the_share_of_annotators():
     assert soft_labels(found, reliability=weights)[("x", 0, 1)] == pytest.approx(
         (wa + 0.05 + 0.025) / (wa + 0.05 + wc + 0.05)
     )
-
-
-def test_labels_become_groups():
-    prompt = Prompt("x", ({"role": "user", "content": "?"},))
-    tasks = [Task("x", prompt, ("u", "v")), Task("y", prompt, ("u", "v"))]
-    (group,) = preference_groups(tasks, {("x", 0, 1): 0.7})
-    assert (group.prompt, group.responses, group.comparisons) == (prompt, ("u", "v"), (Comparison(0, 1, 0.7),))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from burnish.annotation.export import LAYOUTS, export
 from burnish.annotation.labels import LabelOptions, data_answers, demonstration_data, preference_data
 from burnish.annotation.records import Answer, Labelled
+from burnish.annotation.service.exports import manifest_of
 from burnish.annotation.settings import Settings
 from burnish.annotation.snapshot import Snapshot, add_labelled, state_of, take_snapshot, with_key
 from burnish.annotation.store import Store
@@ -65,7 +68,7 @@ def test_soft_labels_by_hand(store: Store):
     assert label("p1", strength="margin", margin=0.6) == (pytest.approx(2 / 3), pytest.approx(0.6 / 3))
     assert label("p2", strength="probability") == (pytest.approx(0.25), 0.0)  # 0 and ½
     assert label("l1", strength="ignore") == (1.0, 0.0)  # helpful 4 over 2; honest is open for one of them
-    assert label("c1", strength="margin") == (1.0, 0.0)
+    assert label("c1", strength="margin") == (0.0, 0.0)  # the original against the corrected
 
 
 def test_votes_are_weighted_by_reliability(tmp_path: Path):
@@ -112,7 +115,7 @@ def test_the_same_export_gives_the_same_bytes_and_no_name(store: Store, layout: 
         assert b"ann" not in data.replace(b"annot", b"").replace(b"Annot", b"")
         assert b"bob" not in data
     assert once.manifest == again.manifest
-    assert once.manifest["version"] == "1.8"
+    assert once.manifest["version"] == "2.8"
     assert once.manifest["rows"] == len(once.rows) > 0
 
 
@@ -233,6 +236,27 @@ def test_parquet_carries_its_manifest_and_reads_as_a_dataset(store: Store):
     assert table.to_pylist()[0]["chosen"] == [{"role": "assistant", "content": "good"}]
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_no_file_holds_a_number_that_json_lacks(tmp_path: Path, layout: str):
+    from pyarrow import parquet
+
+    store = Store(tmp_path / "s.sqlite")
+    prompt = Prompt("p", ({"role": "user", "content": "q"},), {"score": math.nan, "more": {"a": [math.inf, "é\ud800"]}})
+    rating = Opinion("likert", "bob", None, {"ratings": {"helpful": (4, 2)}}, created_at=NOON)
+    written = Opinion("correction", "ann", None, {"text": "the end", "corrected": 0}, created_at=NOON)
+    items = [
+        LabelledItem(prompt, ("good", "bad"), ("m1", "m2"), (_pair("ann", 1),), "pairwise"),
+        LabelledItem(replace(prompt, id="l"), ("good", "bad"), ("m1", "m2"), (rating,), "likert"),
+        LabelledItem(replace(prompt, id="c"), ("teh end",), ("m1",), (written,), "correction"),
+    ]
+    add_labelled(store, "p", items, settings=Settings(kind="pairwise", steps=4))
+    made = export(with_key(store, "p"), layout)
+    told = [*made.data(".jsonl").decode().splitlines(), manifest_of(made).decode()]
+    told.append(parquet.read_table(io.BytesIO(made.data(".parquet"))).schema.metadata[b"burnish"].decode())
+    for text in told:
+        json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in {layout}"))
+
+
 def test_the_hash_and_the_state_change_with_every_answer(store: Store):
     before, state = take_snapshot(store, "p").content_hash(), state_of(store, "p")
     assert take_snapshot(store, "p").content_hash() == before
@@ -268,3 +292,29 @@ def test_no_labels_is_said_plainly(tmp_path: Path):
 def test_time_of_day_is_kept_in_utc(store: Store):
     answers = take_snapshot(store, "p").answers
     assert all(a.created_at.utcoffset() == timedelta(0) for a in answers)
+
+
+def test_disagreements_that_nobody_has_decided_are_marked(tmp_path: Path):
+    """Imported labels that differ wait for a reviewer like any others, and every export says so."""
+    store = Store(tmp_path / "d.sqlite")
+    given = {"same": (1, 1), "other": (1, -1), "machine": (1, -1)}
+    items = [
+        LabelledItem(_prompt(name), ("a", "b"), (), (_pair("ann", one, critique="x"), _pair("bot", two, "ai") if name == "machine" else _pair("bob", two)), "pairwise")
+        for name, (one, two) in given.items()
+    ]  # fmt: skip
+    add_labelled(store, "p", items, settings=Settings(kind="pairwise", steps=2))
+    snapshot = with_key(store, "p")
+    assert {entry.item_id: entry.disputed for entry in snapshot.entries} == {
+        "same": False,
+        "other": True,
+        "machine": False,
+    }
+    for layout in LAYOUTS:
+        made = export(snapshot, layout)
+        assert made.manifest["disputed"] == 1
+        if layout != "demonstrations":
+            marked = {row.get("disputed", row.get("meta", row.get("extra", {})).get("disputed")) for row in made.rows}
+            assert marked <= {True, False}
+            assert None not in marked
+    (row,) = [row for row in export(snapshot, "ranking").rows if row["id"] == "other"]
+    assert row["disputed"]

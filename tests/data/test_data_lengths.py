@@ -26,6 +26,18 @@ def _asked(text: str) -> tuple[Message, ...]:
 ITEMS = {
     "prompt": lambda text: Prompt("p", _asked(text)),
     "demonstration": lambda text: Demonstration("d", (*_asked("q"), Message(role="assistant", content=text))),
+    "reasoning": lambda text: Demonstration(
+        "d", (*_asked("q"), Message(role="assistant", content="a", reasoning_content=text))
+    ),
+    "tools": lambda text: Demonstration("d", _asked("q"), ({"function": {"name": "f", "description": text}},)),
+    "tools of a prompt": lambda text: Prompt("p", _asked("q"), {"tools": [{"name": text}]}),
+    "a call": lambda text: Demonstration(
+        "d",
+        (Message(role="assistant", content="", tool_calls=[{"function": {"name": "", "arguments": {"a": [text]}}}]),),
+    ),
+    "tools of what is compared": lambda text: PreferenceGroup(
+        Prompt("p", _asked("q"), {"tools": [{"name": text}]}), ("no", "yes"), (Comparison(0, 1, 1.0),)
+    ),
     "answers": lambda text: PreferenceGroup(Prompt("p", _asked("q")), ("no", text), (Comparison(0, 1, 1.0),)),
 }
 

@@ -17,7 +17,7 @@ from burnish.data.columns import demonstrations, prompts
 from burnish.data.feedback import preference_groups
 from burnish.data.parts import Parts, SourceOptions, read_parts
 from burnish.data.sources import read_rows
-from burnish.data.split_names import part_of, split_of_path
+from burnish.data.split_names import holds_out_for, part_of, split_of_path
 from burnish.errors import UserError
 
 MARK = "MARKER"
@@ -110,6 +110,32 @@ def _hub_splits_named(folder: Path, train: Rows, out: Rows, monkeypatch: pytest.
     return "owner/name", SourceOptions(split="train_prefs", heldout_split="test_prefs")
 
 
+def _hub_split_and_its_namesake(folder: Path, train: Rows, out: Rows, monkeypatch: pytest.MonkeyPatch) -> Made:
+    _hub(
+        monkeypatch,
+        train_sft=[{"nothing": "of use"}],
+        train_prefs=train,
+        test_sft=[{"nothing": "of use"}],
+        test_prefs=out,
+    )
+    return "owner/name", SourceOptions(split="train_prefs")
+
+
+def _files_and_their_namesakes(folder: Path, train: Rows, out: Rows, monkeypatch: pytest.MonkeyPatch) -> Made:
+    for name, rows in (("train_gen", train), ("test_gen", out), ("train_sft", [{"a": 1}]), ("test_sft", [{"a": 1}])):
+        _table(folder / f"data/{name}-00000-of-00001.parquet", rows)
+    return str(folder), SourceOptions(split="train_gen")
+
+
+def _column_of_namesakes(folder: Path, train: Rows, out: Rows, monkeypatch: pytest.MonkeyPatch) -> Made:
+    others = [{"split": "train_sft"}, {"split": "test_sft"}]
+    _lines(
+        folder / "r.jsonl",
+        [*others, *({**r, "split": "test_gen"} for r in out), *({**r, "split": "train_gen"} for r in train)],
+    )
+    return str(folder / "r.jsonl"), SourceOptions(split="train_gen")
+
+
 def _other_source(folder: Path, train: Rows, out: Rows, monkeypatch: pytest.MonkeyPatch) -> Made:
     _lines(folder / "mine.jsonl", train)
     _lines(folder / "other.jsonl", out)
@@ -128,6 +154,8 @@ def _column(value: str, name: str = "split") -> Callable[..., Made]:
 LAYOUTS = {
     "hub's files": _hub_layout, "files named after splits": _named_files, "folders named after splits": _folders,
     "one file named after a split": _beside_unnamed, "hub set": _hub_set, "hub splits that are named": _hub_splits_named,
+    "a hub split and its namesake": _hub_split_and_its_namesake, "files and their namesakes": _files_and_their_namesakes,
+    "a column of namesakes": _column_of_namesakes,
     "a source of its own": _other_source,
     **{f"column: {value}": _column(value) for value in ("heldout", "test", "Validation", "val", "dev", "EVAL", "test_sft")},
     "another column": _column("test", "fold"),
@@ -273,6 +301,19 @@ def test_so_are_those_of_compared_messages(tmp_path: Path):
 )  # fmt: skip
 def test_what_a_name_means(name: str, part: str | None):
     assert part_of(name) == part
+
+
+@pytest.mark.parametrize(
+    ("split", "name", "pair"),
+    [
+        ("train_prefs", "test_prefs", True), ("train_prefs", "test_sft", False), ("train_prefs", "test", False),
+        ("train", "test", True), ("train", "validation", True), ("train", "test_prefs", False), ("train", "train", False),
+        ("test_prefs", "test_prefs", False), ("gold", "test", False), ("train_1", "test_1", True), ("train_1", "test_2", False),
+        ("math-train", "math-dev", True), ("train_gen", "held_out_gen", True), ("train_prefs", "None", False),
+    ],
+)  # fmt: skip
+def test_which_split_is_held_out_for_which(split: str, name: str, pair: bool):
+    assert holds_out_for(split, name) is pair
 
 
 @pytest.mark.parametrize(

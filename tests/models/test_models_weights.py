@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,14 @@ def test_adapter_has_pefts_layout(trained: View, tmp_path: Path):
     logits = theirs(torch.tensor([s.prompt + s.response])).logits[0, len(s.prompt) - 1 : -1]
     expected = logits.log_softmax(-1).gather(1, torch.tensor(s.response)[:, None])[:, 0]
     torch.testing.assert_close(trained.logprobs(BATCH).logprobs_P[:3], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_an_adapters_files_are_the_same_in_every_process(trained: View, tmp_path: Path):
+    """A set's order of names is another in each."""
+    save_adapter(trained.backbone, "reward", SPEC, tmp_path, base="elsewhere", task_type="CAUSAL_LM")
+    targets = json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"]
+    assert targets == sorted(targets)
+    assert len(targets) == 7
 
 
 def test_an_adapter_of_another_model_is_refused(trained: View, tmp_path: Path):

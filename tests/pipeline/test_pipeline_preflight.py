@@ -98,7 +98,7 @@ def test_prompts_without_a_right_answer_are_told_with_their_number(options: list
     from burnish.pipeline.context import Run
     from burnish.pipeline.preflight import check
 
-    rows = [{"prompt": f"Say {i}.", "answer": None if i < 4 else "1", "split": "heldout" if i < 3 else "train"} for i in range(12)]  # fmt: skip
+    rows = [{"prompt": f"Count {i}.", "answer": None if i < 4 else "1", "split": "heldout" if i < 3 else "train"} for i in range(12)]  # fmt: skip
     (tmp_path / "some.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe = burnish.load(
         None, *options, "stages=[sft,grpo,evaluate]", "grpo.rewards=[{name: maths}]", f"data.prompts={tmp_path / 'some.jsonl'}"

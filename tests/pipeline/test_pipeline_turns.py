@@ -99,10 +99,18 @@ def test_paid_rewards_are_added(tiny: Backbone):
 
     class Fixed:
         def score(self, rollouts: Sequence[Rollout]) -> list[Reward]:
-            return [Reward(0.25, {"format": 0.25})] * len(rollouts)
+            return [Reward(0.25, {"format": 0.25}, notes={"why": "short"})] * len(rollouts)
 
     assert PaidScorer(None, weight=2.0).score([rollout]) == [Reward(2.0, {PAID: 1.0})]
-    assert PaidScorer(Fixed(), weight=0.5).score([rollout]) == [Reward(0.75, {"format": 0.25, PAID: 1.0})]
+    due = Reward(0.75, {"format": 0.25, PAID: 1.0}, notes={"why": "short"})
+    assert PaidScorer(Fixed(), weight=0.5).score([rollout]) == [due]
+
+
+@pytest.mark.parametrize("pay", [float("nan"), float("inf"), 1e300, 10**400, None, "1.0"])
+def test_pay_that_is_no_number_is_one_line(tiny: Backbone, monkeypatch: pytest.MonkeyPatch, pay: object):
+    monkeypatch.setattr(Calculator, "step", lambda *_: Step("", pay, True))
+    with pytest.raises(UserError, match=r"the environment paid .* for a turn\."):
+        _sampler(tiny, [CALL]).generate([_asked()], samples=1)
 
 
 def test_environments_by_name(tiny: Backbone):

@@ -7,6 +7,7 @@ import os
 import signal
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -157,6 +158,25 @@ def test_known_false_positives_of_the_library(verifier):
     assert verifier.compare([(a, a) for a, _ in pairs]) == ["correct"] * len(pairs)
 
 
+def test_a_box_that_is_spoken_of_hides_none_that_holds_an_answer():
+    assert boxed("The answer is \\boxed{9} where \\boxed{ } marks it") == "9"
+    assert boxed("\\boxed{8} or rather \\boxed{9}, in \\boxed{}") == "9"
+    assert boxed("\\boxed{}") == ""
+    assert extract("12: \\boxed{}") is None
+
+
+def test_a_bracket_that_is_turned_away_holds_its_end_out(verifier):
+    pairs = [
+        ("[0,1)", "[0,1["),
+        ("(0,1]", "]0,1]"),
+        ("(0,1)", "]0,1["),
+        ("[0,1[", "[0,1)"),
+        ("[0,1]", "[0,1["),
+        ("(0,1]", "]0,1["),
+    ]
+    assert verifier.compare(pairs) == ["correct"] * 4 + ["wrong"] * 2
+
+
 def test_comparisons_that_hang_are_masked_and_cost_those_behind_them_no_time():
     """Each limit starts when its own call starts: the last pair waits for three limits in the queue, and is judged."""
     one = MathsVerifier(timeout=0.4)
@@ -186,6 +206,39 @@ def test_after_many_time_outs_in_one_call_the_others_have_less_time(monkeypatch)
         assert given == pytest.approx([0.6, 0.1, 0.1])
     finally:
         one.close()
+
+
+def test_the_time_of_a_batch_is_bounded_and_what_is_left_is_not_judged_rather_than_wrong(monkeypatch):
+    """By a clock on which each comparison takes ten seconds: of eight, five are begun in 15 * 3 + 8 / 4 seconds."""
+    from burnish.rewards import maths
+
+    clock, send = [0.0], maths._Worker.send
+
+    def slow(self, pair, seconds):
+        send(self, pair, seconds)
+        clock[0] += 10.0
+
+    monkeypatch.setattr(maths, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(maths._Worker, "send", slow)
+    one = MathsVerifier(timeout=3.0)
+    try:
+        pairs = [(f"x+{n}", f"{n}+x") for n in range(1, 9)]
+        assert one.compare(pairs) == ["correct"] * 5 + ["not-judged"] * 3
+        assert one.compare(pairs) == ["correct"] * 8  # another time they are judged
+    finally:
+        one.close()
+
+
+def test_where_no_time_is_left_to_see_whose_fault_it_is_nobody_is_blamed(monkeypatch):
+    from burnish.rewards import maths
+
+    one = MathsVerifier()
+    monkeypatch.setattr(
+        one, "_ask", lambda pairs, until: dict.fromkeys(pairs, "not-judged" if None in pairs[0] else maths.TIMEOUT)
+    )
+    assert one.compare([("x+1", "1+x")]) == ["verifier-timeout"]
+    assert one._sound == {}
+    one.close()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from burnish.sandbox.worker import PATIENCE, _private_memory
 
 # The address-space limit stands on the command line of every sandboxed process: an odd one marks those of this run.
 MEMORY_MB = random.Random(os.getpid()).randrange(300, 480)
-LIMITS = Limits(seconds=3, cpu_seconds=2, memory_mb=MEMORY_MB, processes=4)
+LIMITS = Limits(seconds=2.5, cpu_seconds=1, memory_mb=MEMORY_MB, processes=4)
 PARALLEL, WARM = 3, 3
 STDIN_TASK = CodeTests(stdio=(("21\n", "42\n"), ("-3\n", "-6\n"), ("1000\n", "2000\n")))
 FUNCTION_TASK = code_tests(
@@ -170,11 +170,11 @@ def test_no_trick_passes_all_tests_but_for_a_crash(after: tuple[str, Host, dict[
 
 
 def test_programs_end_within_their_time(after: tuple[str, Host, dict[str, Outcome]]) -> None:
-    """Three seconds of its own for the one test that a program fails: one that sleeps takes them by the clock, however busy the
+    """Two and a half seconds of its own for the one test that a program fails: one that sleeps takes them by the clock, however busy the
     machine; one that computes waits for a processor as well, up to the guard of twenty times the limit."""
     _, _, outcomes = after
     asleep = ("stdin: sleep", "stdin: right answer, then a hang")
-    assert {name: outcomes[name].seconds for name in asleep if outcomes[name].seconds > 4 * LIMITS.seconds} == {}
+    assert {name: outcomes[name].seconds for name in asleep if outcomes[name].seconds > 5 * LIMITS.seconds} == {}
     guard = (PATIENCE + 1) * LIMITS.seconds  # and its start
     assert {name: o.seconds for name, o in outcomes.items() if o.seconds > guard} == {}
 

@@ -206,7 +206,7 @@ def test_a_step_with_a_bad_number_changes_nothing_and_too_many_stop(tiny: Backbo
     learner.update([partial(nll_term, view, batch, denominator=batch.trained_tokens)])  # a good step forgives
     for _ in range(2):
         learner.update([bad])
-    with pytest.raises(Diverged, match="3 steps in a row"):
+    with pytest.raises(Diverged, match="3 updates in a row, up to number 6"):
         learner.update([bad])
 
 

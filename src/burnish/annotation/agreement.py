@@ -4,40 +4,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 
 from burnish.annotation.statistics.coefficients import FEW_ITEMS, Estimate, alpha, ratio
 from burnish.annotation.store import Ranking
+from burnish.labels.votes import Vote, votes_of
+from burnish.records import Opinion
 
 __all__ = ["FEW_ITEMS", "Estimate", "Vote", "first_shown_share", "krippendorff_alpha", "pairwise_agreement", "votes"]
 
 
-@dataclass(frozen=True, slots=True)
-class Vote:
-    """One annotator on one pair of candidates: `value` is 1 if `first` ranks better, 0 if worse, ½ for a tie.
-
-    `grade` in (0, 1] says how strongly, where that was asked.
-    """
-
-    item_id: str
-    first: int
-    second: int
-    annotator: str
-    value: float
-    first_shown_earlier: bool
-    grade: float = 1.0
-
-
 def votes(rankings: Iterable[Ranking]) -> list[Vote]:
     """The K(K−1)/2 votes of each ranking of K candidates."""
-    found = []
-    for ranking in rankings:
-        place = {candidate: at for at, candidate in enumerate(ranking.presented)}
-        for i, j in combinations(range(len(ranking.ranks)), 2):
-            value = 0.5 if ranking.ranks[i] == ranking.ranks[j] else float(ranking.ranks[i] < ranking.ranks[j])
-            found.append(Vote(ranking.item_id, i, j, ranking.annotator, value, place[i] < place[j]))
-    return found
+    return [
+        vote
+        for one in rankings
+        for vote in votes_of(one.item_id, Opinion("ranking", one.annotator, one.ranks, presented=one.presented))
+    ]
 
 
 def pairwise_agreement(found: Sequence[Vote], *, resamples: int = 2000, seed: int = 0) -> Estimate:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from burnish.annotation.aggregation import reliabilities
 from burnish.annotation.agreement import Vote, krippendorff_alpha, pairwise_agreement
 from burnish.annotation.assignment import grade
 from burnish.annotation.labels import answer_votes, data_answers, is_ai
@@ -27,6 +26,7 @@ from burnish.annotation.statistics.coefficients import (
 from burnish.annotation.statistics.dawid_skene import reliability as class_reliability
 from burnish.annotation.statistics.pace import Price, Share, Timed, drift, progress, share, speeds
 from burnish.annotation.statistics.ranking import Match, annotator_cycles, bradley_terry, elo, model_cycles
+from burnish.labels.soft import reliabilities
 
 FLIPPED = "Asked both ways round, the verdict flipped."
 """The critique of a model whose choice followed the order of showing."""
@@ -41,7 +41,7 @@ def dashboard(snapshot: Snapshot, *, resamples: int = 500) -> dict[str, Any]:
     """
     answers = data_answers(snapshot)
     labels = [one for one in answers if one.source == "label"]
-    votes = answer_votes(labels, scale=snapshot.settings.strength)
+    votes = answer_votes(labels)
     trust = reliabilities(votes)
     people = _annotators(snapshot, labels, votes, trust)
     days = _days(labels)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from burnish.annotation.labels import is_ai, prompt_text, ranks_in
+from burnish.annotation.labels import is_ai, opinion_of, prompt_text
 from burnish.annotation.records import Labelled
 from burnish.annotation.snapshot import Entry, Snapshot
+from burnish.labels.votes import ranks_in
 
 Row = dict[str, Any]
 
@@ -36,7 +37,7 @@ def labelstudio(snapshot: Snapshot, entry: Entry, answers: Sequence[Labelled]) -
 
 def _labelstudio_result(one: Labelled, names: Sequence[str], *, pair: bool) -> list[Row]:
     result: list[Row] = []
-    ranks = ranks_in(one.answer) if one.answer.kind != "likert" else None
+    ranks = ranks_in(opinion_of(one)) if one.answer.kind != "likert" else None
     if ranks is not None and pair and ranks[0] != ranks[1]:
         side = "left" if ranks[0] < ranks[1] else "right"
         result.append(
@@ -86,7 +87,7 @@ def argilla(snapshot: Snapshot, entry: Entry, answers: Sequence[Labelled]) -> li
 
 def _argilla_values(one: Labelled, names: Sequence[str]) -> Row:
     found: Row = {}
-    ranks = ranks_in(one.answer) if one.answer.kind != "likert" else None
+    ranks = ranks_in(opinion_of(one)) if one.answer.kind != "likert" else None
     if ranks is not None:
         found["preference"] = [
             {"value": name, "rank": 1 + sum(r < rank for r in ranks)} for name, rank in zip(names, ranks, strict=True)
@@ -104,7 +105,7 @@ def openai(snapshot: Snapshot, entry: Entry, answers: Sequence[Labelled]) -> lis
         return []
     rows = []
     for one in answers:
-        ranks = ranks_in(one.answer)
+        ranks = ranks_in(opinion_of(one))
         if ranks is None or ranks[0] == ranks[1]:
             continue
         rows.append(

@@ -97,7 +97,8 @@ class Labelled:
     """An answer as it lies in the store: by whom, to what, when. `item_id` is the item's external id.
 
     `annotator_kind` is "person", "simulated" or "ai"; `seconds` the time the screen was open and in use.
-    `gold` says that the item had a known answer, put there to test annotators.
+    `gold` says that the item had a known answer, put there to test annotators. `scale` is k of the scale that a strength was
+    given on.
     """
 
     item_id: str
@@ -109,6 +110,7 @@ class Labelled:
     gold: bool = False
     source: Source = "label"
     part: Part = "work"
+    scale: int | None = None
 
 
 def ranks_of_strength(strength: int) -> tuple[int, int]:

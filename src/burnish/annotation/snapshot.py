@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session
 
+from burnish.annotation.assignment import is_disputed
 from burnish.annotation.records import KINDS, Answer, Labelled, answer_from
 from burnish.annotation.settings import Settings, settings_of
 from burnish.annotation.tables import Annotation, Annotator, Candidate, Event, Item, Project, now
@@ -34,7 +35,7 @@ class Opened(Protocol):
 @dataclass(frozen=True, slots=True)
 class Entry:
     """An item: its candidates and who wrote each. `kind` is never empty; `gold` is the known answer, where there is one, as
-    `assignment.grade` takes it.
+    `assignment.grade` takes it. `disputed`: its annotators differ, and no reviewer has decided yet.
     """
 
     item_id: str
@@ -44,6 +45,7 @@ class Entry:
     kind: str
     part: str
     gold: Mapping[str, Any] | None
+    disputed: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def take_snapshot(store: Opened, project: str) -> Snapshot:
         )
         by_row = {item.id: entry for item, entry in zip(items, entries, strict=True)}
         answers = tuple(
-            _labelled(said, by_row[said.item_id], name, kind) for said, name, kind in session.execute(query)
+            _labelled(said, by_row[said.item_id], name, kind, settings) for said, name, kind in session.execute(query)
         )
         return Snapshot(row.name, row.guidelines, settings, entries, answers, row.pseudonym_key or "")
 
@@ -131,8 +133,8 @@ def add_labelled(
 ) -> dict[str, int]:
     """Put items and what was said of them into a project, which is made (with `settings`) if there is none of this name.
 
-    An item whose id is there already keeps its candidates and gets the labels of annotators who have not answered it. All
-    in one transaction. Returns how many "items" and "labels" are new, and how many of either were there already ("known").
+    An item whose id is there already keeps its candidates and gets the labels of annotators who have not answered it. People's
+    labels that disagree are a disagreement like any other. All in one transaction. Returns how many "items" and "labels" are new, and how many of either were there already ("known").
 
     Raises UserError for an item that is there with other candidates, and for a label that does not fit its item.
     """
@@ -143,7 +145,8 @@ def add_labelled(
             row = Project(name=project, settings=(settings or Settings()).model_dump(mode="json"))
             session.add(row)
             session.flush()
-        overlap = settings_of(row.settings).overlap
+        overlap, dispute_below = settings_of(row.settings).overlap, settings_of(row.settings).dispute_below
+        touched: dict[int, Item] = {}
         known = {item.external_id: item for item in session.scalars(select(Item).where(Item.project_id == row.id))}
         people = {one.name: one for one in session.scalars(select(Annotator))}
         answered = _answered(session, row.id)
@@ -173,7 +176,27 @@ def add_labelled(
                 if opinion.annotator_kind != "ai":  # models label beside people and take no place of theirs
                     item.slots = max(0, item.slots - 1)
                 counts["labels"] += 1
+                touched[item.id] = item
+        _mark_disagreements(session, touched.values(), dispute_below)
     return counts
+
+
+def _mark_disagreements(session: Session, items: Iterable[Item], below: float) -> None:
+    """Items on which people differ, and on which nobody has decided, wait for a reviewer."""
+    session.flush()
+    for item in items:
+        rows = session.execute(
+            select(Annotation, Annotator.kind)
+            .join(Annotator, Annotator.id == Annotation.annotator_id)
+            .where(Annotation.item_id == item.id, Annotation.skipped.is_(None))
+        ).all()
+        said = [
+            answer_from(row.kind, row.payload, presented=row.presented, ranks=row.ranks)
+            for row, kind in rows
+            if kind != "ai"
+        ]
+        if not any(row.source == "adjudication" for row, _ in rows):
+            item.disputed = is_disputed(said, below=below)
 
 
 def add_answers(store: Opened, project: str, annotator: str, answers: Sequence[tuple[str, Answer]]) -> int:
@@ -261,14 +284,14 @@ def _entry(item: Item, settings: Settings) -> Entry:
     kind = item.kind or settings.kind
     prompt = Prompt(item.external_id, tuple(item.messages), dict(item.columns))
     texts, sources = tuple(c.text for c in item.candidates), tuple(c.source for c in item.candidates)
-    return Entry(item.external_id, prompt, texts, sources, kind, item.part, item.gold)
+    return Entry(item.external_id, prompt, texts, sources, kind, item.part, item.gold, item.disputed)
 
 
-def _labelled(row: Annotation, entry: Entry, name: str, kind: str) -> Labelled:
+def _labelled(row: Annotation, entry: Entry, name: str, kind: str, settings: Settings) -> Labelled:
     answer = answer_from(row.kind, row.payload, presented=row.presented, ranks=row.ranks, skipped=row.skipped)
     return Labelled(
         entry.item_id, name, kind, answer, row.seconds, row.created_at, entry.gold is not None,
-        row.source, entry.part,  # type: ignore[arg-type]
+        row.source, entry.part, settings.strength,  # type: ignore[arg-type]
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import typer
 from burnish.cli.annotate_data import STORE, Database, Traceback, existing
 from burnish.cli.numbers import within
 from burnish.errors import UserError
+from burnish.jsonio import json_lines
 
 _AT_ONCE = 64  # prompts that are answered together; after each such part a line is written
 
@@ -214,7 +215,7 @@ def revise_answers(
             row = revise(
                 prompt, chat, rules, rounds=rounds, seed=seed, answer=begin if isinstance(begin, str) else None
             )
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(json_lines([row]))
             file.flush()
     typer.echo(f"{out}: {len(asked)} new demonstrations, {len(done)} were there")
 

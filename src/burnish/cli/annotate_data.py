@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from burnish.cli.numbers import within
 from burnish.errors import UserError
+from burnish.jsonio import dumps, undefined_as_null
 
 Database = Annotated[
     str,
@@ -149,7 +149,7 @@ def stats(
         write_text(html, page(found))
         typer.echo(html)
     if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        typer.echo(dumps(undefined_as_null(found), indent=2))
     elif html is None:
         typer.echo("\n".join(summary_lines(found)))
 
@@ -165,7 +165,7 @@ def write_export(made: Any, out: Path) -> Path:
         write_bytes(out / "data" / "train.parquet", made.data(".parquet"))
         manifest = out / "manifest.json"
         write_text(out / "README.md", _card(made.manifest))
-    write_json(manifest, made.manifest)
+    write_json(manifest, undefined_as_null(made.manifest))
     return manifest
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from burnish.data.columns import (
@@ -23,55 +25,57 @@ from burnish.data.columns import (
 )
 from burnish.data.labelled import layout_of, read_labelled
 from burnish.data.messages import answer_text
-from burnish.data.preferences import (
-    comparisons_from_labels,
-    comparisons_from_ranks,
-    desirability,
-    informative,
-    merge_by_prompt,
-)
+from burnish.data.preferences import comparisons_from_labels, desirability, informative, merge_by_prompt
 from burnish.data.sources import Row
 from burnish.errors import UserError
-from burnish.records import Comparison, LabelledItem, Opinion, PreferenceGroup, Prompt
+from burnish.jsonio import read_object
+from burnish.labels.groups import conversation_key
+from burnish.labels.groups import preference_groups as soft_groups
+from burnish.labels.soft import LabelOptions
+from burnish.records import PreferenceGroup, Prompt
 
 UNPAIRED = ("prompt", "completion", "label")
 
 
-def preference_groups(rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
+def preference_groups(rows: Sequence[Row], options: LabelOptions | None = None) -> Loaded[PreferenceGroup]:
     """Groups from rows of pairs (`chosen` and `rejected`, see `preference_pairs`), of single judgements (`prompt`, `completion`,
     `label`, see `judged_answers`), or in a layout of `burnish.data.labelled` (rankings, ratings, other tools' exports); the
-    first row says which."""
+    first row says which. `options` is for the last: rows of pairs bring their probabilities and margins along.
+
+    What a manifest of `burnish annotate export` beside the file says was left out is counted among what is dropped.
+    """
     first = rows[0].values if rows else {}
     if all(first.get(column) is not None for column in UNPAIRED):
-        return judged_answers(rows)
-    if "chosen" in first or "rejected" in first or not rows or not _of_another_layout(rows[0]):
-        return preference_pairs(rows)
-    return voted_groups(rows)
+        loaded = judged_answers(rows)
+    elif "chosen" in first or "rejected" in first or not rows or not _of_another_layout(rows[0]):
+        loaded = preference_pairs(rows)
+    else:
+        loaded = voted_groups(rows, options)
+    lost = _lost_by_the_export(rows[0].file)
+    return replace(loaded, dropped={**loaded.dropped, **lost}) if lost else loaded
 
 
-def voted_groups(rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
-    """Rankings, ratings and pairs that others have labelled, as soft labels: p is the mean of an item's votes on a pair.
+def voted_groups(rows: Sequence[Row], options: LabelOptions | None = None) -> Loaded[PreferenceGroup]:
+    """Rankings, ratings and pairs that others have labelled, as soft labels: by the formulas that an annotation store's
+    answers go through (`burnish.labels.groups.preference_groups`).
 
-    A vote is 1 for the first response, ½ for a tie, 0 for the second: by the annotator's ranks, or by the order of the
-    responses' means over the attributes that were rated for all of them. A stated strength s of the largest that occurs, S,
-    counts ½ ± ½·s/S. What says nothing is dropped and counted (`informative`).
+    The scale of a strength is the layout's (HelpSteer2: three steps), or stands beside the answer, else it is the largest
+    strength that occurs. What says nothing is dropped and counted (`informative`).
     """
     read = read_labelled(rows)
-    strengths = [abs(o.payload.get("strength") or 0) for item in read.items for o in item.opinions]
-    scale = max([*strengths, 1])
-    groups = [
-        PreferenceGroup(item.prompt, item.candidates, _mean_votes(item, scale))
-        for item in read.items
-        if len(item.candidates) > 1
-    ]
-    single = len(read.items) - len(groups)
+    dropped: Counter[str] = Counter()
+    groups = soft_groups(read.items, options, dropped=dropped)
+    compared = {conversation_key(group.prompt.messages) for group in groups}
+    others = [item for item in read.items if conversation_key(item.prompt.messages) not in compared]
+    dropped["no comparison"] = sum(len(item.candidates) > 1 for item in others)
+    dropped["a single response"] = sum(len(item.candidates) == 1 for item in others)
     merged = merge_by_prompt(groups)
     try:
         kept = informative(merged.items)
     except NothingLeft as error:
         raise NothingLeft(error.problem, file=rows[0].file, hint=error.hint) from None
-    dropped = {**read.dropped, **merged.dropped, **kept.dropped, **({"a single response": single} if single else {})}
-    return Loaded(kept.items, dropped, read.origins)
+    counts = Counter(read.dropped) + dropped + Counter(merged.dropped) + Counter(kept.dropped)
+    return Loaded(kept.items, dict(counts), read.origins)
 
 
 def judged_answers(rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
@@ -152,31 +156,22 @@ def _split_of(group: PreferenceGroup) -> dict[str, Any]:
     return {} if split is None else {"split": split}
 
 
+def _lost_by_the_export(file: str) -> dict[str, int]:
+    """Comparisons of the project that the layout of an export could not hold, where its manifest lies beside it."""
+    try:
+        manifest = read_object(Path(f"{file}.manifest.json"), hint="")
+        counted = manifest["comparisons"]["project"] - manifest["comparisons"]["file"]
+    except (OSError, UserError, KeyError, TypeError):
+        return {}
+    layout = manifest.get("layout")
+    return {f"comparison that the layout {layout} could not hold when it was exported": counted} if counted else {}
+
+
 def _of_another_layout(row: Row) -> bool:
     try:
         return bool(layout_of(row))
     except UserError:
         return False
-
-
-def _mean_votes(item: LabelledItem, scale: float) -> tuple[Comparison, ...]:
-    votes: dict[tuple[int, int], list[float]] = {}
-    for opinion in item.opinions:
-        ranks = opinion.ranks or _ranks_of_ratings(opinion, len(item.candidates))
-        strength = opinion.payload.get("strength")
-        for c in comparisons_from_ranks(ranks) if ranks is not None else ():
-            sure = abs(strength) / scale if strength else 1.0
-            votes.setdefault((c.first, c.second), []).append(0.5 + (c.probability - 0.5) * sure)
-    return tuple(Comparison(i, j, sum(given) / len(given)) for (i, j), given in sorted(votes.items()))
-
-
-def _ranks_of_ratings(opinion: Opinion, candidates: int) -> tuple[int, ...] | None:
-    """1 for the highest mean; None if no attribute was rated for every candidate."""
-    ratings = [r for r in opinion.payload.get("ratings", {}).values() if len(r) == candidates and None not in r]
-    if not ratings:
-        return None
-    means = [sum(r[i] for r in ratings) for i in range(candidates)]
-    return tuple(1 + sum(other > mean for other in means) for mean in means)
 
 
 def _label(row: Row) -> float:

@@ -6,11 +6,9 @@ each response) become one item.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 from burnish.data.columns import (
@@ -25,8 +23,22 @@ from burnish.data.columns import (
     as_json,
     preference_pairs,
 )
+from burnish.data.labelled_fields import (
+    _digest,
+    _moment,
+    _name,
+    _numbers,
+    _object,
+    _objects,
+    _objects_in,
+    _ranks,
+    _remark,
+    _seconds,
+    _texts,
+    _whole,
+)
+from burnish.data.own_layout import named_item, own_items, read_item
 from burnish.data.sources import Row, kind
-from burnish.data.values import holds_surrogate
 from burnish.errors import UserError, listed
 from burnish.records import LabelledItem, Message, Opinion, Prompt
 
@@ -48,7 +60,6 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
 """By layout, the columns it is known by; the first that fits is taken."""
 
 LAYOUTS = tuple(_COLUMNS)
-_HALF = "holds half of a surrogate pair, which is not text. Mend it, or remove the row."
 
 
 def read_labelled(
@@ -67,8 +78,10 @@ def read_labelled(
     if chosen == "paired":
         return _paired(rows, annotator)
     read = _READERS[chosen]
-    items: dict[str, LabelledItem] = {}
+    items = carried_items(rows)
     for row in rows:
+        if named_item(row) in items:
+            continue
         missing = next((c for c in _COLUMNS[chosen] if row.values.get(c) is None), None)
         if missing is not None:
             _fail(row, missing, f"is missing, which the layout {chosen} needs. The row has {listed(row.values)}.")
@@ -78,11 +91,24 @@ def read_labelled(
     return Loaded(tuple(items.values()), {})
 
 
+def carried_items(rows: Sequence[Row]) -> dict[str, LabelledItem]:
+    """The items that rows carry as Burnish wrote them beside another tool's layout, by id, in the order of first sight."""
+    found: dict[str, LabelledItem] = {}
+    for row in rows:
+        for item in own_items(row):
+            if item.prompt.id in found:
+                _fail(row, "burnish", f"an earlier row has the item {item.prompt.id!r} already. Give each its own id.")
+            found[item.prompt.id] = item
+    return found
+
+
 def layout_of(row: Row) -> str:
     """The layout whose columns a row has. Raises UserError if there is none."""
     for layout, columns in _COLUMNS.items():
         if all(column in row.values for column in columns):
             return layout
+    if "response" in row.values and named_item(row) is not None:
+        return "helpsteer"  # with attributes of the project's own
     known = "; ".join(f"{layout}: {', '.join(columns)}" for layout, columns in _COLUMNS.items())
     raise UserError(
         f"the columns {listed(row.values)} are of no layout that is known.", file=row.file, row=row.number,
@@ -130,7 +156,7 @@ def _prompt(row: Row, column: str, *used: str, name: str | None = None) -> Promp
 
 def _paired(rows: Sequence[Row], annotator: str) -> Loaded[LabelledItem]:
     loaded = preference_pairs(rows)
-    opinion = Opinion("pairwise", annotator, (1, 2), {"strength": 1})
+    opinion = Opinion("pairwise", annotator, (1, 2), {"strength": 1}, scale=1)
     items = tuple(
         LabelledItem(group.prompt, group.responses, ("", ""), (opinion,), "pairwise") for group in loaded.items
     )
@@ -225,7 +251,7 @@ def _pair_opinion(row: Row, field: str, value: Any, name: str, critique: str) ->
     if abs(strength) > 3:
         _fail(row, field, f"must lie between -3 and 3, not {_shown(value)}.")
     payload = {"strength": strength, **({"critique": critique} if critique else {})}
-    return Opinion("pairwise", name, _ranks(strength), payload)
+    return Opinion("pairwise", name, _ranks(strength), payload, scale=3)
 
 
 def _openai(row: Row, annotator: str) -> LabelledItem:
@@ -250,7 +276,7 @@ def _openai(row: Row, annotator: str) -> LabelledItem:
     prompt = Prompt(f"openai:{_digest([text, *texts])}", (Message(role="user", content=text),), columns)
     who = _name(row, "worker", row.values.get("worker") or annotator)
     strength = 1 if choice == 0 else -1
-    opinion = Opinion("pairwise", who, _ranks(strength), {"strength": strength})
+    opinion = Opinion("pairwise", who, _ranks(strength), {"strength": strength}, scale=1)
     sources = tuple(_remark(row, f"summaries[{i}].policy", one.get("policy")) for i, one in enumerate(summaries))
     return LabelledItem(prompt, texts, sources, (opinion,), "pairwise")
 
@@ -325,7 +351,7 @@ def _labelstudio_opinion(row: Row, field: str, one: Mapping[str, Any], ids: Sequ
         _fail(row, f"{field}.result", "holds no pairwise choice, ranker or rating.")
     form = "likert" if ranks is None else "pairwise" if "strength" in payload else "ranking"
     seconds = _seconds(row, f"{field}.lead_time", one.get("lead_time"))
-    return Opinion(form, who, ranks, payload, seconds=seconds, created_at=_moment(one.get("created_at")))
+    return Opinion(form, who, ranks, payload, seconds=seconds, created_at=_moment(one.get("created_at")), scale=1)
 
 
 def _argilla(row: Row, annotator: str) -> LabelledItem:
@@ -420,7 +446,7 @@ def _argilla_opinion(row: Row, who: str, whose: str, said: Mapping[str, Any], na
         else:
             _fail(row, f"responses.{question}", f"cannot be read: {_shown(value)}.")
     form = "likert" if ranks is None else "pairwise" if "strength" in payload else "ranking"
-    return Opinion(form, who, ranks, payload, whose)
+    return Opinion(form, who, ranks, payload, whose, scale=1)
 
 
 def _argilla_target(question: str, names: Sequence[str]) -> tuple[str, int]:
@@ -431,41 +457,8 @@ def _argilla_target(question: str, names: Sequence[str]) -> tuple[str, int]:
     return question, 0
 
 
-def _burnish(row: Row, annotator: str) -> LabelledItem:
-    """Our own layout, as `burnish annotate export --format burnish` writes it."""
-    values = row.values
-    messages = _conversation(row, _turns(row, "messages"), last="user")
-    prompt = Prompt(
-        _name(row, "item_id", values["item_id"]), messages, as_json(row, _object(row, "columns", values.get("columns")))
-    )
-    texts = _texts(row, "candidates", least=0)
-    opinions = []
-    for i, one in enumerate(_objects(row, "answers", least=0)):
-        known = {"kind", "annotator", "annotator_kind", "ranks", "seconds", "created_at", "presented", "source"}
-        payload = as_json(row, {name: value for name, value in one.items() if name not in known})
-        ranks, shown_as, count = one.get("ranks"), one.get("presented"), len(texts)
-        opinions.append(
-            Opinion(
-                str(one.get("kind", "ranking")),
-                _name(row, f"answers[{i}].annotator", one.get("annotator") or annotator),
-                None if ranks is None else _numbers(row, f"answers[{i}].ranks", ranks, count),
-                payload,
-                str(one.get("annotator_kind", "person")),
-                _seconds(row, f"answers[{i}].seconds", one.get("seconds")),
-                _moment(one.get("created_at")),
-                None if shown_as is None else _numbers(row, f"answers[{i}].presented", shown_as, count, least=0),
-                str(one.get("source", "label")),
-            )
-        )
-    given = values.get("sources") or [""] * len(texts)
-    if not isinstance(given, list) or len(given) != len(texts):
-        _fail(row, "sources", f"must be a list of {len(texts)} names, one for each candidate.")
-    sources = tuple(_remark(row, f"sources[{i}]", one) for i, one in enumerate(given))
-    return LabelledItem(prompt, texts, sources, tuple(opinions), str(values.get("kind") or ""))
-
-
 _READERS: dict[str, Callable[[Row, str], LabelledItem]] = {
-    "burnish": _burnish,
+    "burnish": read_item,
     "openai": _openai,
     "labelstudio": _labelstudio,
     "argilla": _argilla,
@@ -475,106 +468,3 @@ _READERS: dict[str, Callable[[Row, str], LabelledItem]] = {
     "ranking": _ranking,
     "unpaired": _unpaired,
 }
-
-
-def _ranks(strength: int) -> tuple[int, int]:
-    return (1, 2) if strength > 0 else (2, 1) if strength < 0 else (1, 1)
-
-
-def _texts(row: Row, column: str, *, least: int) -> tuple[str, ...]:
-    """A list of texts; a response given as messages is its last turn."""
-    value = row.values[column]
-    if not isinstance(value, list) or len(value) < least:
-        _fail(row, column, f"must be a list of at least {least} texts, not {_shown(value)}.")
-    return tuple(_text(row, f"{column}[{i}]", one) for i, one in enumerate(value))
-
-
-def _text(row: Row, field: str, value: Any) -> str:
-    if isinstance(value, list) and value:
-        return _filled(row, f"{field}[-1].content", _object(row, f"{field}[-1]", value[-1]).get("content"))
-    return _filled(row, field, value)
-
-
-def _objects(row: Row, column: str, *, least: int = 1) -> list[Mapping[str, Any]]:
-    value = row.values[column]
-    if not isinstance(value, list) or len(value) < least:
-        _fail(row, column, f"must be a list of at least {least} objects, not {kind(value)}.")
-    return _objects_in(row, column, value)
-
-
-def _objects_in(row: Row, field: str, value: Any) -> list[Mapping[str, Any]]:
-    """A list of objects; none where there is null."""
-    if not isinstance(value, list | None):
-        _fail(row, field, f"must be a list of objects, not {kind(value)}.")
-    for i, one in enumerate(value or ()):
-        if not isinstance(one, Mapping):
-            _fail(row, f"{field}[{i}]", f"must be an object, not {kind(one)}.")
-    return value or []
-
-
-def _object(row: Row, field: str, value: Any) -> Mapping[str, Any]:
-    """An object; an empty one where there is null."""
-    if not isinstance(value, Mapping | None):
-        _fail(row, field, f"must be an object, not {kind(value)}.")
-    return value or {}
-
-
-def _numbers(row: Row, field: str, value: Any, count: int, *, least: int = 1) -> tuple[int, ...]:
-    if not isinstance(value, list) or len(value) != count or any(type(n) is not int or n < least for n in value):
-        _fail(row, field, f"must be a list of {count} whole numbers from {least}, one for each response.")
-    return tuple(value)
-
-
-def _remark(row: Row, field: str, value: Any) -> str:
-    """What was said beside a label, or a name; "" where there is nothing."""
-    if value in (None, ""):
-        return ""
-    if isinstance(value, bool | int | float):
-        return str(value)
-    if not isinstance(value, str):
-        _fail(row, field, f"must be text, not {kind(value)}.")
-    if holds_surrogate(value):
-        _fail(row, field, _HALF)
-    return value
-
-
-def _seconds(row: Row, field: str, value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
-        _fail(row, field, f"must be a number of seconds, not {_shown(value)}.")
-    return value
-
-
-def _whole(row: Row, field: str, value: Any) -> int:
-    """A whole number, also as text ("4") or as a float that is whole (4.0)."""
-    try:
-        number = float(value) if not isinstance(value, bool) and value is not None else math.nan
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number) or number != int(number):
-        _fail(row, field, f"must be a whole number, not {_shown(value)}.")
-    return int(number)
-
-
-def _name(row: Row, field: str, value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "" or len(str(value)) > 200:
-        _fail(row, field, f"must be a name of at most 200 characters, not {_shown(value)}.")
-    if isinstance(value, str) and holds_surrogate(value):
-        _fail(row, field, _HALF)
-    return str(value)
-
-
-def _moment(value: Any) -> datetime | None:
-    try:
-        return datetime.fromisoformat(str(value).replace("Z", "+00:00")) if value else None
-    except ValueError:
-        return None
-
-
-def _digest(value: Any) -> str:
-    import hashlib
-    import json
-
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=repr)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

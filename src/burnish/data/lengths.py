@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -18,13 +19,28 @@ _SLACK = 4  # a character is at most as many bytes; and normalisers drop some wh
 def refuse_what_cannot_fit(tokenizer: PreTrainedTokenizerBase, item: Record, *, max_tokens: int) -> None:
     """Raise TooLong where a text has more characters than `max_tokens` of the tokenizer's longest tokens can spell."""
     if isinstance(item, PreferenceGroup):
-        asked = sum(len(message["content"]) for message in item.prompt.messages)
-        characters = asked + max(map(len, item.responses), default=0)
+        characters = _characters(item.prompt.messages, item.prompt.tools) + max(map(len, item.responses), default=0)
     else:
-        characters = sum(len(message["content"]) for message in item.messages)
+        characters = _characters(item.messages, item.tools)
     if characters > max_tokens * _longest_token(tokenizer) * _SLACK:
         problem = f"has {characters:,} characters, far more than {max_tokens} tokens can spell."
         raise TooLong(problem, field="messages", hint="Shorten it, drop it, or allow more tokens.")
+
+
+def _characters(*values: Any) -> int:
+    """Characters of every text in some messages or tools: what is said, and reasoning, calls and descriptions beside it."""
+    count, left = 0, list(values)
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            count += len(value)
+        elif isinstance(value, Mapping):
+            left += (
+                inner for key, inner in value.items() if key not in ("role", "type")
+            )  # words of the template's own
+        elif isinstance(value, list | tuple):
+            left += value
+    return count
 
 
 _longest_tokens: WeakKeyDictionary[Any, int] = WeakKeyDictionary()

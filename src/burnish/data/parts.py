@@ -176,14 +176,15 @@ def _iterators(ref: str, options: SourceOptions) -> tuple[Portions, Iterator[Row
     """(the source, rows to train on, rows that are held out by where they stand)."""
     here = options.heldout_split if options.heldout is None else None
     wanted = [name for name in (options.split, here) if name is not None]
-    portions = open_source(ref, splits=wanted or None)
+    own = options.heldout is None and here is None  # whether the source's own names say what is held out
+    portions = open_source(ref, splits=wanted or None, paired=own)
     train = portions.of(options.split) if options.split is not None else portions.training(required=False)
     if options.heldout is not None:
         other = open_source(options.heldout, splits=[options.heldout_split] if options.heldout_split else None)
         return portions, train, other.of(options.heldout_split) if options.heldout_split else other.everything()
     if options.heldout_split is not None:
         return portions, train, portions.of(options.heldout_split)
-    return portions, train, iter(()) if options.split is not None else portions.heldout()
+    return portions, train, portions.heldout() if options.split is None else portions.heldout_for(options.split)
 
 
 class _Watched(Mapping[str, Any]):
@@ -232,6 +233,21 @@ def split_items(
         return split_or_all(items, heldout=heldout, seed=seed)
     openings = set(map(opening, out))
     return tuple(item for item in items if opening(item) not in openings), out, None
+
+
+def without_held_out(
+    items: Sequence[Record], held_out: Mapping[str, Iterable[Record]], *, instruction: str | None
+) -> tuple[tuple[Record, ...], dict[str, int]]:
+    """The items whose opening none of these sources holds out, and how many each source took away, by its name.
+
+    `instruction`, which is put behind the prompts of one source, makes no difference.
+    """
+    ending = "" if instruction is None else f" {' '.join(instruction.split()).casefold()}"
+    question = lambda item: opening(item).removesuffix(ending)  # noqa: E731
+    openings = {name: frozenset(map(question, held)) for name, held in held_out.items()}
+    holders = [next((name for name, held in openings.items() if question(item) in held), None) for item in items]
+    taken = Counter(f"held out in {name}" for name in holders if name is not None)
+    return tuple(item for item, name in zip(items, holders, strict=True) if name is None), dict(taken)
 
 
 def _columns_of(item: Demonstration | Prompt | PreferenceGroup) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 from burnish.data.files import FILE_KINDS as FILE_KINDS
 from burnish.data.files import check_regular, exists, file_rows, folder_files, one_line
 from burnish.data.files import kind as kind
-from burnish.data.split_names import part_of, split_of_path
+from burnish.data.split_names import holds_out_for, part_of, split_of_path
 from burnish.data.tasks import PREFIX, task_rows
 from burnish.errors import UserError, listed
 
@@ -109,6 +109,14 @@ class Portions:
         out = [portion for portion in self.items if portion.name is not None and part_of(portion.name) == "heldout"]
         return (row for portion in out for row in portion.rows())
 
+    def heldout_for(self, split: str) -> Iterator[Row]:
+        """The rows of every split, by its name or by the column `split`, that is held out for this one (`holds_out_for`)."""
+        if all(portion.name is None for portion in self.items):
+            rows = (row for portion in self.items for row in portion.rows())
+            return (row for row in rows if holds_out_for(split, str(row.values.get("split"))))
+        out = [portion for portion in self.items if portion.name is not None and holds_out_for(split, portion.name)]
+        return (row for portion in out for row in portion.rows())
+
     def everything(self) -> Iterator[Row]:
         """All rows of what is held out by its name; of a source where nothing is, all rows."""
         names = [name for name in self.names if part_of(name) == "heldout"]
@@ -138,8 +146,9 @@ def read_rows(ref: str | Path, *, split: str | None = None, limit: int | None = 
     return kept
 
 
-def open_source(ref: str | Path, *, splits: Sequence[str] | None = None) -> Portions:
-    """The portions of a source; see `read_rows`. Of a hub dataset, those of the `splits` that are named, or all of them."""
+def open_source(ref: str | Path, *, splits: Sequence[str] | None = None, paired: bool = False) -> Portions:
+    """The portions of a source; see `read_rows`. Of a hub dataset, those of the `splits` that are named, or all of them;
+    `paired`: and those that are held out for one of these."""
     text = str(ref)
     if not text.strip():
         raise UserError("the source is empty. Give a file, a folder, a hub id or builtin:NAME.", field="source")
@@ -158,7 +167,7 @@ def open_source(ref: str | Path, *, splits: Sequence[str] | None = None) -> Port
         several = any(mark in text for mark in "*?[")
         hint = "Patterns are not read: name a folder, and all files in it are." if several else "Check the path."
         raise UserError("there is no such file or folder.", file=ref, hint=hint)
-    return _hub_portions(text, splits)
+    return _hub_portions(text, splits, paired=paired)
 
 
 def local_files(ref: str) -> list[Path] | None:
@@ -237,15 +246,17 @@ def _rows_of(file: Path | Traversable, *, name: str, key: str) -> Iterator[Row]:
         yield Row(name, number, values, f"{key}:{number}")
 
 
-def _hub_portions(ref: str, splits: Sequence[str] | None) -> Portions:
+def _hub_portions(ref: str, splits: Sequence[str] | None, *, paired: bool) -> Portions:
     import datasets
 
-    if splits is not None:
+    if splits is not None and not (paired and all(re.fullmatch(r"[\w.-]+", name) for name in splits)):
         return Portions(ref, tuple(_hub_portion(ref, name, _hub(ref, name)) for name in dict.fromkeys(splits)))
-    found = _hub(ref, None)
+    found = _hub(ref, None)  # the library fetches all splits for one
     if not isinstance(found, dict | datasets.DatasetDict):
         return Portions(ref, (_hub_portion(ref, None, found),))
-    return Portions(ref, tuple(_hub_portion(ref, str(name), rows) for name, rows in found.items()))
+    known = splits is not None and all(name in found for name in splits)  # else all are named in an error
+    wanted = lambda name: not known or name in splits or any(holds_out_for(one, name) for one in splits or ())  # noqa: E731
+    return Portions(ref, tuple(_hub_portion(ref, str(name), rows) for name, rows in found.items() if wanted(name)))
 
 
 def _hub(ref: str, split: str | None) -> Any:

@@ -28,6 +28,18 @@ def part_of(name: str) -> Part | None:
     return "train" if trained else "heldout"
 
 
+def holds_out_for(split: str, name: str) -> bool:
+    """Whether the split `name` is what is held out for the training split `split`: the rest of their names is the same, as in
+    `test_prefs` for `train_prefs`, and `validation` for `train`."""
+    rests = []
+    for one, part in ((split, "train"), (name, "heldout")):
+        if part_of(one) != part:
+            return False
+        words = re.findall(r"[a-z]+|\d+", _folded(one))
+        rests.append([word for word in words if word not in (*TRAIN, *HELDOUT)])
+    return rests[0] == rests[1]
+
+
 def split_of_path(path: PurePath) -> str | None:
     """The split that a file belongs to by its name, or by a folder it lies in (seen from the folder that was asked for).
 
@@ -45,4 +57,8 @@ def split_of_path(path: PurePath) -> str | None:
 
 
 def _words(name: str) -> list[str]:
-    return re.split(r"[^a-z]+", re.sub(r"(held|hold)[ _-]?out", "heldout", name.casefold()))
+    return re.split(r"[^a-z]+", _folded(name))
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"(held|hold)[ _-]?out", "heldout", name.casefold())

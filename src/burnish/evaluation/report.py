@@ -79,6 +79,7 @@ def closing_rows(data: ReportData) -> list[dict[str, str]]:
 __all__ = ["ReportData", "closing_rows", "render_report", "verdict", "warnings"]
 
 _SHOWN_SAMPLES = 4
+_TRAINERS = ("sft", "reward", "preference", "ppo", "online")
 
 
 def render_report(data: ReportData) -> str:
@@ -103,7 +104,7 @@ def _page(data: ReportData) -> dict[str, Any]:
         "verdict": verdict(data),
         "rows": closing_rows(data),
         "costs": costs(data),
-        "warnings": [*warnings(data), *preference_warnings(data)],
+        "warnings": [*warnings(data), *preference_warnings(data), *_left_out(data)],
         "outcome": [*verifiable_report.outcome_figures(data), *outcome_figures(data)],
         "verifiable": verifiable_report.section(data),
         "samples": _samples(data),
@@ -164,6 +165,14 @@ def _answer(response: Mapping[str, Any]) -> dict[str, str]:
         "text": str(response.get("text", "")),
         "scores": " · ".join(f"{judge} {plain(value)}" for judge, value in scores if value is not None),
     }
+
+
+def _left_out(data: ReportData) -> list[Remark]:
+    """Updates that no trainer could make."""
+    skipped = {name: number(part(data, name).get("skipped_steps")) for name in _TRAINERS}
+    told = [f"{count(left)} in {name}" for name, left in skipped.items() if left]
+    text = f"The loss or the gradient of some updates was not finite: {', '.join(told)}. They changed nothing."
+    return [Remark("Updates were left out", text)] if told else []
 
 
 def _training_lines(data: ReportData) -> list[str]:

@@ -29,7 +29,7 @@ from burnish.records import Reward, Rollout
 from burnish.rewards.maths import MathsReward
 from burnish.rewards.scorer import tags_of
 
-UNJUDGED = frozenset({"verifier-timeout", "verifier-error", "infrastructure", "pattern-timeout"})
+UNJUDGED = frozenset({"verifier-timeout", "verifier-error", "not-judged", "infrastructure", "pattern-timeout"})
 """Verdicts that say nothing of the completion."""
 KS = (1, 2, 4, 8, 16, 32, 64)
 

@@ -110,9 +110,11 @@ def save_adapter(backbone: Backbone, name: str, spec: LoraSpec, folder: Path, *,
     weights = get_peft_model_state_dict(backbone.model, adapter_name=name)
     save_tensors({_PREFIX + k: v for k, v in weights.items()}, folder / "adapter_model.safetensors")
     targets = sorted({k.split(".lora_")[0].rsplit(".", 1)[-1] for k in weights})
-    _lora_config(spec, targets, base_model_name_or_path=base, task_type=task_type, inference_mode=True).save_pretrained(
-        str(folder)
-    )
+    config = _lora_config(spec, targets, base_model_name_or_path=base, task_type=task_type, inference_mode=True)
+    for name, value in vars(config).items():
+        if isinstance(value, set):  # PEFT would write it in an order that changes from process to process
+            setattr(config, name, sorted(value))
+    config.save_pretrained(str(folder))
 
 
 def load_adapter(backbone: Backbone, name: str, folder: Path) -> LoraSpec:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from burnish.algorithms.logprobs import TokenLogprobs, token_logprobs
 from burnish.batch import Batch, Layout
+from burnish.errors import UserError
 from burnish.models.adapters import LoraSpec, activate, adapter_parameters, add_adapter, copy_adapter
 from burnish.models.backbone import Backbone
 from burnish.models.heads import ScalarHead
@@ -107,6 +108,17 @@ class View:
         if self.head is None:
             raise ValueError("this role has no scalar head")
         return self.head(hidden_XD).cpu()
+
+
+def finite(values_N: Tensor, what: str) -> Tensor:
+    """The values. Raises UserError, naming `what` they are, where some of them are no finite numbers."""
+    bad = int((~values_N.isfinite()).sum())
+    if bad:
+        raise UserError(
+            f"{bad} of {len(values_N)} {what} are no finite numbers.",
+            hint="That model's weights have grown too large: train it again with a lower learning rate, or name another.",
+        )
+    return values_N
 
 
 @dataclass(frozen=True)

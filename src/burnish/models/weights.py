@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers.core_model_loading import revert_weight_conversion
 
 from burnish.errors import UserError
+from burnish.jsonio import dumps
 from burnish.models.adapters import LoraSpec, adapter_names, delta, load_adapter, save_adapter, save_tensors
 from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.heads import ScalarHead
@@ -93,7 +94,7 @@ def save_reward_model(view: View, folder: Path, *, base: str) -> None:
         "label2id": {"score": 0},
         "pad_token_id": view.backbone.tokenizer.pad_token_id,
     }
-    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    (folder / "config.json").write_text(dumps(config, indent=2, sort_keys=True) + "\n")
     if view.adapter is not None and view.lora is not None:
         save_adapter(view.backbone, view.adapter, view.lora, folder / "adapter", base=base, task_type="SEQ_CLS")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,14 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from burnish.annotation.aggregation import Pair, preference_groups, reliabilities, soft_labels
 from burnish.annotation.agreement import Vote, first_shown_share, krippendorff_alpha, pairwise_agreement, votes
 from burnish.annotation.ai.judge import Judge, Tally, VerdictCache, read_constitution
+from burnish.annotation.labels import preference_data
 from burnish.annotation.panel import default_panel, label_items
-from burnish.annotation.snapshot import Entry
+from burnish.annotation.snapshot import Entry, take_snapshot
 from burnish.annotation.store import Store, Task
 from burnish.config.making import Judges
 from burnish.data.preferences import comparisons_from_ranks, merge_by_prompt
+from burnish.labels.soft import LabelOptions, Pair, comparisons, reliabilities
 from burnish.models.weights import load_reward_model
 from burnish.pipeline.artifacts import COMPARISONS, Answered, read_answers, write_comparisons
 from burnish.pipeline.chat_of import chat_of
@@ -104,10 +106,10 @@ def _by_panel(step: Step, judges: Judges, number: int, answered: Sequence[Answer
 
 def panel_groups(step: Step, store: Store) -> tuple[PreferenceGroup, ...]:
     """The soft labels of the store, with groups that say nothing left out and counted."""
-    found = votes(store.rankings(PROJECT))
-    labels = soft_labels(found, reliability=reliabilities(found) if step.settings.reliability_weighted else None)
-    merged = merge_by_prompt(preference_groups(store.tasks(PROJECT), labels))
-    return telling(step, "labelled items", merged.items, merged.dropped)
+    options = LabelOptions(weighted=step.settings.reliability_weighted)
+    dropped: Counter[str] = Counter()
+    merged = merge_by_prompt(preference_data(take_snapshot(store, PROJECT), options, dropped=dropped))
+    return telling(step, "labelled items", merged.items, {**dropped, **merged.dropped})
 
 
 def _by_reward(step: Step, judges: Judges, number: int, answered: Sequence[Answered]) -> Compared:
@@ -207,8 +209,8 @@ def _findings(taste: Mapping[str, float], store: Store) -> dict[str, Any]:
         "pairwise_agreement": pairwise_agreement(found).to_dict(),
         "alpha": alpha.to_dict(),
         "alpha_warning": warning,
-        "soft_label_accuracy": _label_accuracy(soft_labels(found, reliability=reliability), gold),
-        "majority_accuracy": _label_accuracy(soft_labels(found, reliability=None), gold),
+        "soft_label_accuracy": _label_accuracy(_soft_labels(found, reliability), gold),
+        "majority_accuracy": _label_accuracy(_soft_labels(found, None), gold),
     }
 
 
@@ -251,6 +253,10 @@ def _gold_preferences(weights: Mapping[str, float], tasks: Sequence[Task]) -> di
             for i in range(j):
                 preferences[task.item_id, i, j] = 0.5 if scores[i] == scores[j] else float(scores[i] > scores[j])
     return preferences
+
+
+def _soft_labels(found: Sequence[Vote], reliability: Mapping[str, float] | None) -> dict[Pair, float]:
+    return {pair: label.probability for pair, label in comparisons(found, reliability, LabelOptions()).items()}
 
 
 def _label_accuracy(labels: dict[Pair, float], gold: dict[Pair, float]) -> dict[str, Any] | None:

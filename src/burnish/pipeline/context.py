@@ -26,7 +26,7 @@ from burnish.pipeline.chat_settings import settle
 from burnish.pipeline.reading import Reading, Split
 from burnish.pipeline.stored import StoredLabels
 from burnish.runs.contents import contents_hash
-from burnish.runs.metrics import Writer, make_writers
+from burnish.runs.metrics import Writer, make_writers, read_metrics
 from burnish.trainers.loop import Progress
 
 if TYPE_CHECKING:
@@ -254,8 +254,17 @@ class Step:
         )
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Write its findings, with what was dropped of the data it read; a figure that does not exist is null."""
-        write_json(self.folder / "result.json", undefined_as_null({**result, "dropped": self.run.dropped}))
+        """Write its findings, with what was dropped of the data it read and how many steps were skipped, which is said too; a
+        figure that does not exist is null."""
+        findings = {**result, "dropped": self.run.dropped}
+        log = self.folder / "metrics.jsonl"
+        rows = read_metrics(log) if log.is_file() else []
+        if rows:
+            skipped = findings["skipped_steps"] = rows[-1].get("skipped_steps", 0)
+            if skipped:
+                reason = "for their loss or gradient was not finite"
+                self.say(f"{self.name}: updates left out, {reason}: {skipped} (in {len(rows)} steps)")
+        write_json(self.folder / "result.json", undefined_as_null(findings))
 
     def not_evaluated(self, split: Split, measured: Sequence[Any]) -> str | None:
         """Why there is nothing to be evaluated on, which is said; None where there is."""

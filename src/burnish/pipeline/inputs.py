@@ -101,7 +101,8 @@ def _data(step: Step) -> dict[str, Any]:
     data = step.node.data.model_dump(mode="json")
     read = _sources(step)
     options = {name: value for name, value in data.items() if name not in (*SOURCES, "store", "project")}
-    hashes = {name: source_hash(data[name]) for name in SOURCES if name in read and data[name] is not None}
+    # what one source holds out, no other trains on: where one is read, each of them counts
+    hashes = {name: source_hash(data[name]) for name in SOURCES if read and data[name] is not None}
     found = {**options, **{name: data[name] for name in hashes}, "hashes": hashes}
     if reads_store(step):
         found |= {"store": data["store"], "project": data["project"]}

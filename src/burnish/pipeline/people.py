@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from burnish.annotation.labels import LabelOptions, preference_data
+from burnish.annotation.labels import preference_data
 from burnish.annotation.settings import Settings
 from burnish.annotation.snapshot import add_labelled, take_snapshot
 from burnish.annotation.store import Store
 from burnish.config.making import PeopleJudge
 from burnish.data.preferences import merge_by_prompt
 from burnish.errors import UserError
+from burnish.labels.soft import LabelOptions
 from burnish.pipeline.artifacts import Answered
 from burnish.pipeline.context import Step
 from burnish.pipeline.ranked import telling
@@ -49,7 +50,7 @@ def labels_of(step: Step, people: PeopleJudge, answered: Sequence[Answered]) -> 
             f'"{people.project}".', file=place,
             hint=f"Annotators find them with `burnish annotate serve --database {people.store}`; then type the same command again.",
         )  # fmt: skip
-    options = LabelOptions(people.strength, step.settings.reliability_weighted, None)
+    options = LabelOptions(people.strength, step.settings.reliability_weighted)
     names = {_name(step, one.prompt): one.prompt for one in answered}
     own = [
         PreferenceGroup(names[group.prompt.id], group.responses, group.comparisons, group.labels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
@@ -15,10 +15,11 @@ from burnish.config.sections import Source
 from burnish.data.code_tasks import code_tasks, holds_code_tasks
 from burnish.data.columns import Loaded, Origin, demonstrations, prompts
 from burnish.data.feedback import preference_groups
-from burnish.data.parts import Parts, SourceOptions, passed_over, read_parts, split_items
+from burnish.data.parts import Parts, SourceOptions, passed_over, read_parts, split_items, without_held_out
 from burnish.data.prompts import opening
 from burnish.data.sources import Row
 from burnish.errors import UserError
+from burnish.labels.soft import LabelOptions
 from burnish.pipeline.stored import StoredLabels, stored_labels
 from burnish.records import Demonstration, Message, PreferenceGroup, Prompt
 
@@ -75,25 +76,51 @@ class Reading:
         return stored_labels(self.data, self.folder)
 
     @cached_property
+    def _sources(self) -> Mapping[str, Split]:
+        """The sources that are named, as each of them is split by itself."""
+        data, found = self.data, dict[str, Split]()
+        if data.demonstrations is not None:
+            found["demonstrations"] = self._read("demonstrations", data.demonstrations, demonstrations)
+        if data.comparisons is not None:
+            found["comparisons"] = self._read(
+                "comparisons", data.comparisons, self._compared, name_columns=self.unnamed
+            )
+        if data.prompts is not None:
+            sources = data.prompts if isinstance(data.prompts, tuple) else (data.prompts,)
+            found["prompts"] = self._prompts_of_all(sources)
+        return found
+
+    def _kept(self, what: str, split: Split) -> Split:
+        """The split without training rows whose prompt another source holds out: what is held out is never trained on. The
+        labels of a store hold nothing out of SFT, which they are collected after."""
+        held_out = {f"data.{name}": own.heldout for name, own in self._sources.items() if name != what}
+        train, taken = without_held_out(split.train, held_out, instruction=self.data.instruction)
+        self.listener.count_dropped(what, taken)
+        return replace(split, train=train)
+
+    @cached_property
     def comparisons(self) -> Split:
         """People's comparisons, split by prompt; empty where the recipe has none."""
-        if self.data.comparisons is not None:
-            return self._read("comparisons", self.data.comparisons, preference_groups, name_columns=self.unnamed)
-        if self.data.store is None:
+        if self.data.store is not None and self.data.comparisons is None:
+            self.listener.count_dropped("stored labels", self.stored.dropped)
+            return self._kept("stored labels", self._split(self.stored.groups[: self.data.limit]))
+        if self.data.comparisons is None:
             return Split((), ())
-        self.listener.count_dropped("stored labels", self.stored.dropped)
-        return self._split(self.stored.groups[: self.data.limit])
+        return self._kept("comparisons", self._sources["comparisons"])
+
+    def _compared(self, rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
+        return preference_groups(rows, LabelOptions(self.data.strength, self.data.reliability_weighted))
 
     @cached_property
     def demonstrations(self) -> Split:
         """Demonstrations: their own source; or what annotators wrote into the store; or the preferred answers of the
         comparisons."""
         if self.data.demonstrations is not None:
-            return self._read("demonstrations", self.data.demonstrations, demonstrations)
+            return self._kept("demonstrations", self._sources["demonstrations"])
         if not self.data.labelled:
             raise UserError("sft needs data: set data.demonstrations or data.comparisons.", field="data.demonstrations")
         if self.data.store is not None and self.stored.demonstrations:
-            return self._split(self.stored.demonstrations[: self.data.limit])
+            return self._kept("stored demonstrations", self._split(self.stored.demonstrations[: self.data.limit]))
         return self.comparisons.map(preferred)
 
     @cached_property
@@ -104,7 +131,10 @@ class Reading:
             return self.comparisons.map(lambda group: group.prompt)
         if data.prompts is None:
             return Split((), ()) if data.demonstrations is None else self.demonstrations.map(_question)
-        sources = data.prompts if isinstance(data.prompts, tuple) else (data.prompts,)
+        return self._kept("prompts", self._sources["prompts"])
+
+    def _prompts_of_all(self, sources: Sequence[str | Source]) -> Split:
+        """The prompts of several sources as one; what one of them holds out, the others do not train on."""
         parts = [self._read("prompts", source, self._prompts_of) for source in sources]
         # in turn, so that the first few that an evaluation takes are of every source
         turns = zip_longest(*(part.heldout for part in parts))

@@ -52,14 +52,17 @@ def gather(folder: Path) -> dict[str, Any]:
     recipe, manifest = read_run(folder)
     text = (folder / "recipe.yaml").read_text(encoding="utf-8")
     graph = graph_of(recipe)
-    records = {
-        node.name: record
-        for node in graph
-        if (record := StageRecord.read(folder / node.name / "stage.json")) is not None
-    }
+    stages = [node.name for node in graph if node.kind != "report"]  # the page is no cost of its own
+    read = {stage: StageRecord.read(folder / stage / "stage.json") for stage in stages}
+    records = {stage: record for stage, record in read.items() if record is not None}
     for stage, record in records.items():
         verify(folder / stage, record, parts=("result.json",))
-    results = {node.name: _json(folder / node.name / "result.json") for node in graph if node.kind != "report"}
+    results = {stage: _json(folder / stage / "result.json") for stage in stages}
+    for stage, result in results.items():
+        if result is not None and stage not in records:
+            problem = "there is a result of this stage, and no record that it was finished."
+            hint = "Run the recipe again: it finishes the stage."
+            raise UserError(problem, file=folder / stage / "stage.json", hint=hint)
     found = {name: {**result, "name": name, "kind": graph[name].kind} for name, result in results.items() if result}
     newest = {graph[name].kind: result for name, result in found.items()}  # the last of each kind
     machine, sft = environment(), newest.get("sft", {})
@@ -78,7 +81,6 @@ def gather(folder: Path) -> dict[str, Any]:
         "stages": [
             {"name": s, "seconds": r.seconds, "peak_memory_gb": r.peak_memory_gb, "status": "done"}
             for s, r in records.items()
-            if graph[s].kind != "report"
         ],
         "planned": list(dict.fromkeys(node.kind for node in graph)),
         "graph": [
@@ -107,6 +109,9 @@ def read_run(folder: Path) -> tuple[Recipe, dict[str, Any]]:
     try:
         manifest = read_sealed(folder / "manifest.json", problem)
     except FileNotFoundError:
+        # it is written before any stage begins
+        if any((folder / stage / "stage.json").exists() for stage in recipe.stages):
+            raise UserError("this file is no longer there.", file=folder / "manifest.json", hint=hint) from None
         return recipe, {}
     if manifest.get("recipe_sha256", file_hash(path)) != file_hash(path):
         raise UserError(

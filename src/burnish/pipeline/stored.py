@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -75,13 +76,14 @@ def _read(data: Data) -> dict[str, Any]:
     finally:
         store.close()
     options = LabelOptions(data.strength, data.reliability_weighted, data.human_share)
-    merged = merge_by_prompt(preference_data(snapshot, options))
+    dropped: Counter[str] = Counter()
+    merged = merge_by_prompt(preference_data(snapshot, options, dropped=dropped))
     if not merged.items:
         hint = f"Collect some: burnish annotate serve --database {data.store}"
         raise UserError(f'the project "{data.project}" has no comparisons yet.', file=data.store, hint=hint)
     kept = informative(merged.items)
     return {
-        "dropped": {**merged.dropped, **kept.dropped},
+        "dropped": {**dropped, **merged.dropped, **kept.dropped},
         "groups": [asdict(group) for group in kept.items],
         "demonstrations": [asdict(d) for d in demonstration_data(snapshot, human_share=data.human_share)],
     }

@@ -6,8 +6,9 @@ behind it, in the chat template's own form. Its tokens are in the record too, an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -26,7 +27,7 @@ from burnish.errors import UserError
 from burnish.generation.base import Request, request_seed
 from burnish.models.roles import View
 from burnish.pipeline.sampling import LocalSampler, numbered
-from burnish.records import Completion, Message, Prompt, Reward, Rollout
+from burnish.records import LARGEST_REWARD, Completion, Message, Prompt, Reward, Rollout
 from burnish.rewards.functions import module_at
 from burnish.trainers.gather import Scorer
 
@@ -129,13 +130,24 @@ class ConversationSampler(LocalSampler):
         tokens = render_prompt(self._tokenizer, shown, max_tokens=self._room, tools=tools)
         return _Episode(prompt, tokens, number, environment)
 
+    def _checked_pay(self, reward: Any) -> float:
+        try:
+            pay = math.nan if isinstance(reward, str | bytes) else float(reward)
+        except (TypeError, ValueError, OverflowError):
+            pay = math.nan
+        if not abs(pay) <= LARGEST_REWARD:
+            problem = f"the environment paid {reward!r:.60} for a turn."
+            hint = f"Its rewards are numbers of at most {LARGEST_REWARD:g} in size; 0.0 where a turn earns nothing."
+            raise UserError(problem, field="online.environment", hint=hint)
+        return pay
+
     def _advance(self, episode: _Episode, completion: Completion, *, last: bool) -> None:
         episode.add(completion)
         if completion.finish_reason == "length":  # the policy was cut off in mid-sentence: there is nothing to answer
             episode.done = True
             return
         text, reward, done = episode.environment.step(completion.text)
-        episode.paid += reward
+        episode.paid += self._checked_pay(reward)
         episode.done = episode.stopped = done
         if done or last:
             episode.done = True
@@ -177,11 +189,10 @@ class PaidScorer:
         """One reward for each rollout, in order."""
         others = [Reward(0.0)] * len(rollouts) if self._inner is None else self._inner.score(rollouts)
         return [
-            Reward(
-                reward.value + self._weight * rollout.paid.get(PAID, 0.0),
-                {**reward.components, PAID: rollout.paid.get(PAID, 0.0)},
-                reward.verdicts,
-                reward.counted,
+            replace(
+                reward,
+                value=reward.value + self._weight * rollout.paid.get(PAID, 0.0),
+                components={**reward.components, PAID: rollout.paid.get(PAID, 0.0)},
             )
             for reward, rollout in zip(others, rollouts, strict=True)
         ]

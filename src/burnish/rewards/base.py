@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from burnish.errors import UserError
-from burnish.records import Message, Prompt, Rollout
+from burnish.records import LARGEST_REWARD, Message, Prompt, Rollout
 
 Scope = Literal["answer", "full"]
 
@@ -285,9 +285,12 @@ def _checked(name: str, found: Any, count: int) -> list[Judgement]:
         for i, v in enumerate(found)
     ]
     for place, judgement in enumerate(judgements):
-        if judgement.value is not None and not math.isfinite(judgement.value):
-            problem = f"returned {judgement.value} for completion {place}: rewards are finite numbers, or None."
-            raise UserError(f'the reward "{name}" {problem}')
+        if judgement.value is not None and not abs(judgement.value) <= LARGEST_REWARD:
+            kind = f"of at most {LARGEST_REWARD:g} in size" if math.isfinite(judgement.value) else "that are finite"
+            problem = f"returned {judgement.value} for completion {place}: rewards are numbers {kind}, or None."
+            raise UserError(
+                f'the reward "{name}" {problem}', hint="Mend it, or have it return None where it does not apply."
+            )
     return judgements
 
 

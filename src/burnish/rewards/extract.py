@@ -72,11 +72,13 @@ def extract(text: str, *, words: bool = False) -> Found | None:
 
 
 def boxed(text: str) -> str | None:
-    r"""The content of the last \boxed{...} whose braces close; also of `\boxed 5`. None where there is none."""
+    r"""The content of the last \boxed{...} whose braces close and that holds something; also of `\boxed 5`. "" where all that
+    close are empty, None where there is none."""
     boxes = list(_BOX.finditer(text))
     if not boxes:
         return None
     closing = _closing_braces(text, boxes[0].start())
+    empty: str | None = None
     for match in reversed(boxes):
         start = match.end()
         if text[start : start + 1] != "{":
@@ -84,8 +86,11 @@ def boxed(text: str) -> str | None:
             if rest and match[1]:
                 return rest.group()
         elif start in closing:
-            return text[start + 1 : closing[start]]
-    return None
+            content = text[start + 1 : closing[start]]
+            if content.strip():
+                return content
+            empty = ""  # a box that is spoken of, behind the one that is meant
+    return empty
 
 
 def tagged(text: str) -> str | None:

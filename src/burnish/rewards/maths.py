@@ -1,7 +1,7 @@
 """The maths reward: the answer found by rule, compared with the prompt's, by exact arithmetic or by sympy in processes.
 
-Verdicts: correct, wrong, unparsed (no answer found, or no mathematics), verifier-timeout and verifier-error. The last two
-are not counted: they say nothing of the completion. An answer that the verifier cannot bear, where it bears the right
+Verdicts: correct, wrong, unparsed (no answer found, or no mathematics), verifier-timeout, verifier-error and not-judged (the batch
+had used up its time). The last three are not counted: they say nothing of the completion. An answer that the verifier cannot bear, where it bears the right
 answer, is wrong: else a model could choose to be masked.
 """
 
@@ -35,12 +35,18 @@ Pair = tuple[str, str]
 
 CORRECT, WRONG, UNPARSED = "correct", "wrong", "unparsed"
 TIMEOUT, ERROR = "verifier-timeout", "verifier-error"
-UNCOUNTED = (TIMEOUT, ERROR)
+NOT_JUDGED = "not-judged"
+UNCOUNTED = (TIMEOUT, ERROR, NOT_JUDGED)
 _VALUES = {CORRECT: 1.0, WRONG: 0.0, UNPARSED: 0.0}
 _KEPT = 50_000
 _STARTING = 120.0
 _WALL = 10.0
 _UNHURRIED, _HURRIED = 8, 1 / 6  # time-outs of one batch after which the others have this part of the limit
+_BATCH, _LEAST, _EACH = (
+    15.0,
+    45.0,
+    0.25,
+)  # a batch's wall time: so many limits, at least so many seconds, and for each comparison
 _OUTSIDE = "outside"  # a worker that was killed by somebody: nobody's fault here
 _WORD = re.compile(r"[a-z][a-z'’-]+(?: [a-z'’-]+)*")
 _ARTICLE = re.compile(r"^(?:it is|it's|they are|the|an?|on|in|at)\s+(?=[a-z]{3})")
@@ -223,7 +229,9 @@ class MathsVerifier:
 
     Args:
         timeout: seconds of computing for one pair, from its start; the worker is replaced after it. After eight time-outs in
-            one call the pairs that are left have a sixth of it each: few comparisons need a tenth of a second.
+            one call the pairs that are left have a sixth of it each: few comparisons need a tenth of a second. A call takes
+            no new pair after fifteen times this (at least 45 s), and a quarter of a second a pair, have gone by: those left
+            are not judged.
         workers: processes, started when first needed. Each answers one pair at a time.
     """
 
@@ -244,7 +252,10 @@ class MathsVerifier:
         hard = [
             pair for pair, verdict in zip(cleaned, quick, strict=True) if verdict is None and pair not in self._known
         ]
-        fresh = self._blamed(self._ask(list(dict.fromkeys(hard))))
+        hard = list(dict.fromkeys(hard))
+        most = max(_BATCH * self._timeout, _LEAST) + _EACH * len(hard)
+        verdicts = self._ask(hard, until=time.monotonic() + most)
+        fresh = self._blamed(verdicts, until=time.monotonic() + most / 2)
         known = {**fresh, **{pair: self._known[pair] for pair in cleaned if pair in self._known}}
         for pair, verdict in fresh.items():
             if verdict not in UNCOUNTED:  # another time it may be had
@@ -260,29 +271,37 @@ class MathsVerifier:
         self._workers = []
         atexit.unregister(self.close)
 
-    def _blamed(self, verdicts: Mapping[Pair, str]) -> dict[Pair, str]:
+    def _blamed(self, verdicts: Mapping[Pair, str], *, until: float) -> dict[Pair, str]:
         """Failures by whose fault they are: where the right answer alone is borne, the answer is wrong."""
         blamed = dict(verdicts)
         for pair, verdict in verdicts.items():
             if verdict == _OUTSIDE:
                 blamed[pair] = ERROR
-            elif verdict in UNCOUNTED and self._bears(pair[0]):
+            elif verdict in (TIMEOUT, ERROR) and self._bears(pair[0], until=until):
                 blamed[pair] = WRONG
         return blamed
 
-    def _bears(self, gold: str) -> bool:
-        """Whether the verifier comes to an end with this right answer."""
+    def _bears(self, gold: str, *, until: float) -> bool:
+        """Whether the verifier comes to an end with this right answer; no where there is no time to see."""
         if gold not in self._sound:
-            alone = self._ask([(gold, None)])
+            alone = self._ask([(gold, None)], until=until)
+            if NOT_JUDGED in alone.values():
+                return False
             self._sound[gold] = not {TIMEOUT, ERROR, _OUTSIDE} & set(alone.values())
         return self._sound[gold]
 
-    def _ask(self, pairs: Sequence[tuple[str, str | None]]) -> dict[Any, str]:
-        """The workers' verdicts. Waiting in the queue costs a pair none of its time. No second text: can it be read?"""
+    def _ask(self, pairs: Sequence[tuple[str, str | None]], *, until: float = math.inf) -> dict[Any, str]:
+        """The workers' verdicts. Waiting in the queue costs a pair none of its time. No second text: can it be read?
+
+        After `until` no pair is begun: what is left is not judged.
+        """
         waiting, verdicts, overdue = deque(pairs), dict[Any, str](), 0
         while len(self._workers) < min(self._count, len(pairs)):
             self._workers.append(_Worker())
         while waiting or any(worker.pair for worker in self._workers):
+            if time.monotonic() > until:
+                verdicts |= dict.fromkeys(waiting, NOT_JUDGED)
+                waiting.clear()
             for worker in self._workers:
                 if worker.pair is None and waiting:
                     worker.send(waiting.popleft(), self._timeout * (_HURRIED if overdue >= _UNHURRIED else 1))

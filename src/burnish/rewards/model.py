@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from burnish.batch import Batch, TokenSequence
-from burnish.models.roles import View
+from burnish.models.roles import View, finite
 from burnish.records import Completion, Prompt, Reward, Rollout
 from burnish.rewards.base import Judgement, Scope, scoped
 
@@ -27,13 +27,13 @@ class RewardModelScorer:
 
     @torch.no_grad()
     def score(self, rollouts: Sequence[Rollout]) -> list[Reward]:
-        """One reward for each rollout, in order."""
+        """One reward for each rollout, in order. Raises UserError where the model's scores are no finite numbers."""
         if not rollouts:
             return []
         batch = Batch(tuple(self._sequence(rollout) for rollout in rollouts))
         pieces = (batch.select(rows) for rows in batch.micro_batches(self._max_tokens))
-        scores = torch.cat([self._view.scores(piece) for piece in pieces]).tolist()
-        return [Reward(score, {self.name: score}) for score in scores]
+        scores_B = finite(torch.cat([self._view.scores(piece) for piece in pieces]), "scores of the reward model")
+        return [Reward(score, {self.name: score}) for score in scores_B.tolist()]
 
     def _sequence(self, rollout: Rollout) -> TokenSequence:
         tokens = rollout.completion.tokens

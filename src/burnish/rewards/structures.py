@@ -96,6 +96,8 @@ def _bracketed(text: str) -> Structure | None:
         ("(", "]"),
         ("[", ")"),
         ("]", "["),
+        ("[", "["),
+        ("]", "]"),
     ):
         if not (text.startswith(opening) and text.endswith(closing)) or len(text) < len(opening) + len(closing):
             continue
@@ -114,7 +116,10 @@ def _bracketed(text: str) -> Structure | None:
             cells = [r.parts for r in rows if r is not None]
             if len({len(row) for row in cells}) == 1:
                 return Structure("matrix", tuple(c for row in cells for c in row), f"{len(cells)}x{len(cells[0])}")
-        marks = {"\\langle": "()", "(": f"({closing}", "[": f"[{closing}", "]": "()"}[opening]
+        begin = {"\\langle": "(", "]": "("}.get(
+            opening, opening
+        )  # a bracket that is turned away holds its end out: ]0, 1[
+        marks = begin + {"\\rangle": ")", "[": ")"}.get(closing, closing)
         return Structure("interval" if len(parts) == 2 else "tuple", parts, marks)
     return None
 

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
+
 from burnish.data.curriculum import PromptSource
+from burnish.errors import UserError
 from burnish.models.roles import View
-from burnish.records import Prompt, Reward, Rollout
+from burnish.records import LARGEST_REWARD, Prompt, Reward, Rollout
 from burnish.trainers.rules import Rules
 
 
@@ -53,6 +56,8 @@ def gather(source: PromptSource, sampler: Sampler, scorer: Scorer, *, rules: Rul
 
     Dynamic sampling (Yu et al., arXiv:2503.14476, section 3.2): a group whose rewards are all equal has advantages of zero,
     so others are drawn in its place, at most `resample_rounds` times. What is missing then is done without and counted.
+
+    Raises UserError where a reward is no number that can be learnt from, naming the part of it that is to blame.
     """
     size, filtering = rules.responses_per_prompt, rules.algorithm.filter == "mixed"
     found = Gathered([], [], [], [], {})
@@ -62,6 +67,7 @@ def gather(source: PromptSource, sampler: Sampler, scorer: Scorer, *, rules: Rul
         rounds += 1
         rollouts = sampler.generate(source.take(missing), samples=size, round=step + attempt * rules.steps)
         rewards = scorer.score(rollouts)
+        _refuse_no_number(rewards)
         found.sampled.extend(rollouts)
         found.sampled_rewards.extend(rewards)
         for start in range(0, len(rollouts), size):
@@ -85,6 +91,23 @@ def gather(source: PromptSource, sampler: Sampler, scorer: Scorer, *, rules: Rul
     if rules.curriculum is not None:
         found.metrics["curriculum/passed_over"] = float(source.passed_over)
     return found
+
+
+def _refuse_no_number(rewards: Sequence[Reward]) -> None:
+    values_B = torch.tensor([reward.value for reward in rewards if reward.counted], dtype=torch.float64)
+    if bool((values_B.abs() <= LARGEST_REWARD).all()):  # False for NaN
+        return
+    place, reward = next(
+        (place, reward)
+        for place, reward in enumerate(rewards)
+        if reward.counted and not abs(reward.value) <= LARGEST_REWARD
+    )
+    to_blame = [f"{name}: {value}" for name, value in reward.components.items() if not abs(value) <= LARGEST_REWARD]
+    parts = to_blame or [f"{name}: {value}" for name, value in reward.components.items()]
+    raise UserError(
+        f"the reward of completion {place} is {reward.value} ({', '.join(parts)}), which cannot be learnt from.",
+        hint=f"Rewards, times their weights, are numbers of at most {LARGEST_REWARD:g} in size.",
+    )
 
 
 _REASONS = ("all_right", "all_wrong", "uncounted")

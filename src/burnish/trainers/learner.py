@@ -29,7 +29,7 @@ class Term:
 
 
 class Diverged(UserError):
-    """Too many steps in a row had a loss or gradient that is not finite."""
+    """Steps whose loss or gradient is not finite, too many of them in a row or all there were; or weights that are not finite."""
 
 
 def schedule(*, step: int, total: int, warmup: float, kind: str) -> float:
@@ -49,8 +49,15 @@ class Learner:
     """AdamW on the trainable parameters of one role, with a schedule, global clipping and a guard against bad numbers."""
 
     def __init__(
-        self, view: View, settings: Optimiser, *, total_steps: int, learning_rate: float | None = None
+        self,
+        view: View,
+        settings: Optimiser,
+        *,
+        total_steps: int,
+        learning_rate: float | None = None,
+        name: str | None = None,
     ) -> None:
+        """`name`, where several learn side by side, is what errors call it."""
         self.view, self._settings, self._total = view, settings, max(1, total_steps)
         self._peak = settings.learning_rate if learning_rate is None else learning_rate
         self._parameters = view.train_mode()
@@ -61,6 +68,7 @@ class Learner:
         self._optimiser = torch.optim.AdamW(
             [g for g in groups if g["params"]], lr=self._peak, betas=settings.betas, eps=settings.eps, fused=True
         )  # fused: one pass over memory instead of ten, and no temporaries of a parameter's size
+        self._of = "" if name is None else f" of the {name}"
         self.step = 0
         self.skipped = 0
         self._skipped_in_a_row = 0
@@ -76,7 +84,8 @@ class Learner:
         """One optimiser step. Returns the summed statistics with `loss`, `grad_norm` (before clipping) and `learning_rate`.
 
         A step whose loss or gradient is not finite changes nothing but the count `skipped`.
-        Raises Diverged after more than `max_skipped_steps` such steps in a row.
+        Raises Diverged after more than `max_skipped_steps` such steps in a row, and where the step made weights that are not
+        finite: so that no checkpoint ever holds any.
         """
         self._optimiser.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
@@ -96,6 +105,7 @@ class Learner:
             self._optimiser.step()
             # torch's fused optimisers write without saying so; what is made of a weight and kept is known by its version.
             torch.autograd.graph.increment_version(self._parameters)
+            self._refuse_broken_weights(rate)
             self._skipped_in_a_row = 0
         else:
             self._skip()
@@ -124,11 +134,36 @@ class Learner:
         self._optimiser.load_state_dict(state["optimiser"])
         self.step, self.skipped, self._skipped_in_a_row = state["step"], state["skipped"], state["skipped_in_a_row"]
 
+    def refuse_standstill(self) -> None:
+        """Raise Diverged where every step so far was skipped: what looks trained is what it was."""
+        if self.skipped and self.skipped == self.step:
+            raise Diverged(
+                f"none of the {self.step} updates{self._of} had a loss and a gradient that are finite, so nothing was learnt.",
+                hint=_NOTHING_LEARNT,
+            )
+
     def _skip(self) -> None:
         self.skipped += 1
         self._skipped_in_a_row += 1
         if self._skipped_in_a_row > self._settings.max_skipped_steps:
+            learnt = self.skipped <= self.step  # this one is not counted there yet
             raise Diverged(
-                f"{self._skipped_in_a_row} steps in a row had a loss or gradient that is not finite; the last good checkpoint is intact.",
-                hint="Lower the learning rate, or raise optimiser.max_skipped_steps.",
+                f"{self._skipped_in_a_row} updates{self._of} in a row, up to number {self.step + 1}, had a loss or gradient that is not finite.",
+                hint="Lower the learning rate, or raise optimiser.max_skipped_steps." if learnt else _NOTHING_LEARNT,
             )
+
+    def _refuse_broken_weights(self, rate: float) -> None:
+        largest = torch.nn.utils.get_total_norm(self._parameters, norm_type=math.inf)
+        if bool(torch.isfinite(largest)):
+            return
+        name = next(name for name, weight in self.view.parameters().items() if not weight.isfinite().all())
+        raise Diverged(
+            f"update {self.step + 1}{self._of} made weights that are not finite, the first of them in {name} (learning rate {rate:g}).",
+            hint="Lower the learning rate. The checkpoint before it, where there is one, is sound.",
+        )
+
+
+_NOTHING_LEARNT = (
+    "Nothing was learnt before, so it is not the learning rate: the model itself gives such numbers for this data. "
+    "Try model.products: float32, or another model."
+)

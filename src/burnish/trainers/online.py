@@ -116,6 +116,9 @@ def train_online(
         if rules.reference_reset is not None and (step + 1) % rules.reference_reset == 0:
             assert roles.reference is not None
             take_over(roles.policy, roles.reference)
+    for learner in (policy, critic):
+        if learner is not None:
+            learner.refuse_standstill()
 
 
 def _learners(roles: Roles, rules: Rules) -> tuple[Learner, Learner | None]:
@@ -123,11 +126,11 @@ def _learners(roles: Roles, rules: Rules) -> tuple[Learner, Learner | None]:
     missing = [role for role in row.roles if getattr(roles, role) is None]
     if missing:
         raise ValueError(f"{row.name} needs a {missing[0]}, and these roles have none")
-    policy = Learner(roles.policy, rules.optimiser, total_steps=rules.steps * rules.updates)
+    policy = Learner(roles.policy, rules.optimiser, total_steps=rules.steps * rules.updates, name="policy")
     if roles.critic is None:
         return policy, None
     rate, total = rules.critic_learning_rate, rules.steps * rules.critic_epochs * rules.mini_batches
-    return policy, Learner(roles.critic, rules.optimiser, total_steps=total, learning_rate=rate)
+    return policy, Learner(roles.critic, rules.optimiser, total_steps=total, learning_rate=rate, name="critic")
 
 
 def _of_all(rollouts: Sequence[Rollout], rewards: Sequence[Reward], rules: Rules) -> dict[str, float]:

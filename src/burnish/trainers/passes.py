@@ -11,7 +11,7 @@ from burnish.config.schema import Passes
 from burnish.data.prompts import Stream
 from burnish.models.roles import View
 from burnish.runs.metrics import Writer
-from burnish.trainers.learner import Learner, Term
+from burnish.trainers.learner import Diverged, Learner, Term
 from burnish.trainers.loop import Loop, Progress
 
 Example = TypeVar("Example")
@@ -52,6 +52,9 @@ def train_in_passes(
         metrics: turns a step's summed statistics into what is logged.
         progress: told after each step.
         writers: where else metrics go.
+
+    Raises Diverged where the learner does, where not one step could be made, and where the held-out loss at the end is no
+    finite number.
     """
     total = steps_of(examples=len(examples), batch_size=config.batch_size, epochs=config.epochs)
     learner = Learner(view, config.optimiser, total_steps=total)
@@ -70,4 +73,16 @@ def train_in_passes(
         values |= metrics(learner.update(terms(batch)))
         if (step + 1) % config.eval_every == 0 or step + 1 == total:
             values |= evaluate()
+        if step + 1 == total:
+            _refuse_no_loss(values)
         loop.log(values | {"skipped_steps": learner.skipped}, tokens=sum(map(cost, batch)))
+    learner.refuse_standstill()
+
+
+def _refuse_no_loss(values: Mapping[str, float]) -> None:
+    loss = values.get("eval_loss", 0.0)  # not there where nothing is held out
+    if not math.isfinite(loss):
+        raise Diverged(
+            f"the trained model's loss on held-out data is {loss}.",
+            hint="Its weights have grown too large: lower the learning rate.",
+        )

@@ -21,7 +21,7 @@ from burnish.batch import Batch, TokenSequence, cut
 from burnish.config.preference import Preference
 from burnish.data.preferences import desirability
 from burnish.data.prompts import Stream
-from burnish.models.roles import View
+from burnish.models.roles import View, finite
 from burnish.runs.metrics import Writer
 from burnish.trainers.groups import Pairs, RankedGroup, pairs_of
 from burnish.trainers.learner import Term
@@ -201,10 +201,11 @@ class Scored:
 
 
 def score(view: View, examples: Sequence[Example], *, config: Preference) -> list[Scored]:
-    """Log-probabilities and implicit rewards of every answer."""
+    """Log-probabilities and implicit rewards of every answer. Raises UserError where they are no finite numbers."""
     row, options = loss_row(config)
     sequences = [s for e in examples for s in e.group.sequences]
-    logprobs = answer_logprobs(view, sequences, max_tokens=config.optimiser.micro_batch_tokens)
+    limit = config.optimiser.micro_batch_tokens
+    logprobs = finite(answer_logprobs(view, sequences, max_tokens=limit), "log-probabilities of answers")
     answers = _answers(examples, config)
     reference = torch.zeros_like(logprobs) if answers.reference is None else answers.reference
     rewards = row.rewards(logprobs=logprobs, ref_logprobs=reference, tokens=answers.tokens, options=options)

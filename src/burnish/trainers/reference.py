@@ -13,7 +13,7 @@ from torch import Tensor
 
 from burnish.atomic import write_bytes
 from burnish.batch import Batch, TokenSequence
-from burnish.models.roles import View
+from burnish.models.roles import View, finite
 
 
 @torch.no_grad()
@@ -41,11 +41,12 @@ def cached_answer_logprobs(
     The key is a hash of everything that the numbers follow from: the weights, the tokens (so the data, the template and the
     tokenizer), what of them is scored, and how the sums were made (precision, micro-batches, threads, version of torch), for
     a run must not depend on whether another filled the cache. `view` must be a bare backbone.
+    Raises UserError where some of them are no finite numbers.
     """
     if view.adapter is not None:
         raise ValueError("a reference is a backbone without an adapter")
     if cache is None:
-        return answer_logprobs(view, sequences, max_tokens=max_tokens)
+        return finite(answer_logprobs(view, sequences, max_tokens=max_tokens), _WHAT)
     path = cache / f"{_key(view, sequences, max_tokens)}.safetensors"
     try:
         found = load_file(path)["logprobs"]
@@ -54,9 +55,12 @@ def cached_answer_logprobs(
             return found
     except (OSError, KeyError, SafetensorError):
         pass  # not there, or not whole: made again
-    found = answer_logprobs(view, sequences, max_tokens=max_tokens)
+    found = finite(answer_logprobs(view, sequences, max_tokens=max_tokens), _WHAT)
     write_bytes(path, save({"logprobs": found}))
     return found
+
+
+_WHAT = "log-probabilities of answers under the reference model"
 
 
 def _key(view: View, sequences: Sequence[TokenSequence], max_tokens: int) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 from burnish.algorithms.preference_losses import bradley_terry_loss
 from burnish.batch import Batch, TokenSequence, cut
 from burnish.config.schema import RewardModel
-from burnish.models.roles import View
+from burnish.models.roles import View, finite
 from burnish.runs.metrics import Writer
 from burnish.trainers.groups import RankedGroup, pairs_of
 from burnish.trainers.learner import Term
@@ -101,6 +101,7 @@ def score_groups(view: View, groups: Sequence[RankedGroup], *, config: RewardMod
 
 @torch.no_grad()
 def score_sequences(view: View, sequences: Sequence[TokenSequence], *, max_tokens: int) -> Tensor:
-    """[N]: the score of each sequence."""
+    """[N]: the score of each sequence. Raises UserError where some are no finite numbers."""
     batch = Batch(tuple(sequences))
-    return torch.cat([view.scores(batch.select(rows)) for rows in batch.micro_batches(max_tokens)])
+    scores_N = torch.cat([view.scores(batch.select(rows)) for rows in batch.micro_batches(max_tokens)])
+    return finite(scores_N, "scores of the reward model")

@@ -16,6 +16,7 @@ from burnish.annotation.records import Answer
 from burnish.annotation.settings import Attribute, Settings
 from burnish.annotation.snapshot import Entry
 from burnish.errors import UserError
+from burnish.jsonio import dumps
 from burnish.records import Message
 
 _VERSION = "1"
@@ -66,8 +67,8 @@ class VerdictCache:
             self._known[key] = None if verdict is None else list(verdict)
             if self._path is not None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                with self._path.open("a") as file:
-                    file.write(json.dumps({"key": key, "verdict": self._known[key]}) + "\n")
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(dumps({"key": key, "verdict": self._known[key]}) + "\n")
         return verdict
 
 

@@ -364,9 +364,17 @@ def export_page(request: Request, project_id: Id) -> HTMLResponse:
     """A form."""
     site = site_of(request)
     caller = site.caller(request)
+    return _export(site, request, caller, project_id)
+
+
+def _export(
+    site: Site, request: Request, caller: Caller, project_id: int, *, status: int = 200, error: str | None = None
+) -> HTMLResponse:
     with site.database.read() as session:
         projects.role_in(session, caller, project_id, least="owner")
-    return _tab(site, request, caller, project_id, "export.html", layouts=exports.EXPORT_LAYOUTS, error=None)
+    open_ones = projects.progress(site.database, caller, project_id)["disputed"]
+    shown = {"layouts": exports.EXPORT_LAYOUTS, "error": error, "disputed": open_ones}
+    return _tab(site, request, caller, project_id, "export.html", status=status, **shown)
 
 
 @router.get("/projects/{project_id}/export/download")
@@ -384,7 +392,6 @@ def download(
     except UserError as error:
         if type(error) is not UserError:
             raise
-        shown = {"layouts": exports.EXPORT_LAYOUTS, "error": str(error)}
-        return _tab(site, request, caller, project_id, "export.html", status=422, **shown)
+        return _export(site, request, caller, project_id, status=422, error=str(error))
     name = f"project-{project_id}-{layout}{'.manifest.json' if manifest else file}"
     return Response(content, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{name}"'})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from burnish.annotation.dashboard import dashboard
@@ -13,8 +12,10 @@ from burnish.annotation.service.database import Database
 from burnish.annotation.service.projects import role_in
 from burnish.annotation.snapshot import take_snapshot, with_key
 from burnish.errors import UserError
+from burnish.jsonio import dumps, undefined_as_null
 
-EXPORT_LAYOUTS = tuple(LAYOUTS)
+EXPORT_LAYOUTS = {name: layout.cannot_hold for name, layout in LAYOUTS.items()}
+"""By layout, what it cannot hold."""
 TYPES = {".jsonl": "application/x-ndjson", ".json": "application/json", ".parquet": "application/vnd.apache.parquet"}
 
 
@@ -44,7 +45,7 @@ def file_of(made: Export, ending: str) -> tuple[bytes, str]:
 
 def manifest_of(made: Export) -> bytes:
     """The manifest as JSON."""
-    return (json.dumps(made.manifest, indent=2, ensure_ascii=False) + "\n").encode()
+    return (dumps(undefined_as_null(made.manifest), indent=2) + "\n").encode()
 
 
 def figures(database: Database, caller: Caller, project_id: int) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import secrets
 import threading
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from burnish.annotation.service.refusals import NotFoundError
 from burnish.annotation.settings import Settings
 from burnish.annotation.tables import Delivery, Item, Lease, Project, Webhook, now
 from burnish.errors import UserError
+from burnish.jsonio import dumps, undefined_as_null
 
 _ATTEMPTS = 10
 _FIRST_PAUSE = timedelta(seconds=30)  # doubles each time: 10 attempts take about four hours and a quarter
@@ -110,7 +110,7 @@ def deliver(database: Database, *, post: Callable[..., httpx.Response] = httpx.p
         ).all()
     received = 0
     for row in due:
-        body = json.dumps(row.body, sort_keys=True).encode()
+        body = dumps(undefined_as_null(row.body), sort_keys=True).encode()
         headers = {"Content-Type": "application/json", "X-Burnish-Signature": signature(row.secret, body)}
         try:
             status = str(post(row.url, content=body, headers=headers, timeout=10.0, follow_redirects=False).status_code)

@@ -170,9 +170,7 @@ def undo(database: Database, caller: Caller, project_id: int) -> Held:
         if row is None:
             raise ConflictError("there is nothing to undo.")
         item = _item(session, row.item_id)
-        if item.part in TESTS or session.scalar(
-            select(exists().where(Annotation.item_id == item.id, Annotation.source == "adjudication"))
-        ):
+        if item.part in TESTS or _is_decided(session, item.id):
             raise ConflictError("the last answer is settled and cannot be taken back.")
         if row.skipped is not None and not _is_test(item):
             if item.slots == 0:
@@ -373,10 +371,15 @@ def _complete(session: Session, at: Desk, item: Item) -> None:
         )
     ).all()
     answers = [answer_from(row.kind, row.payload, presented=row.presented, ranks=row.ranks) for row in rows]
-    if is_disputed(answers, below=at.settings.dispute_below):
+    if is_disputed(answers, below=at.settings.dispute_below) and not _is_decided(session, item.id):
         item.disputed = True
     session.flush()
     announce_completed(session, at.project_id, at.settings, item)
+
+
+def _is_decided(session: Session, item_id: int) -> bool:
+    decision = exists().where(Annotation.item_id == item_id, Annotation.source == "adjudication")
+    return bool(session.scalar(select(decision)))
 
 
 def _again(session: Session, caller: Caller, lease_id: str, given: Submission) -> Verdict:

@@ -1,0 +1,123 @@
+"""What all layouts of an export share: the answers that count, the soft labels, an item with all that was said of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from burnish.annotation.labels import LabelOptions, data_answers, labelled_items, project_reliability
+from burnish.annotation.records import Labelled
+from burnish.annotation.snapshot import Entry, Snapshot
+from burnish.labels.groups import conversation_key, preference_groups
+from burnish.records import PreferenceGroup
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Work:
+    """What the layouts share: the snapshot, its answers that count, the soft labels; `left_out` counts what a layout leaves
+    out, `held` are the items that its rows carry whole."""
+
+    snapshot: Snapshot
+    options: LabelOptions
+    left_out: Counter[str] = field(default_factory=Counter)
+    held: dict[str, Row] = field(default_factory=dict)
+
+    @cached_property
+    def answers(self) -> list[Labelled]:
+        """The answers that are data, thinned as the options ask."""
+        return data_answers(self.snapshot, human_share=self.options.human_share)
+
+    @cached_property
+    def by_item(self) -> dict[str, list[Labelled]]:
+        """The answers by item."""
+        found: dict[str, list[Labelled]] = {}
+        for one in self.answers:
+            found.setdefault(one.item_id, []).append(one)
+        return found
+
+    @cached_property
+    def reliability(self) -> dict[str, float]:
+        """Each annotator's, by all votes of the project."""
+        return project_reliability(self.snapshot)
+
+    @cached_property
+    def groups(self) -> list[PreferenceGroup]:
+        """The soft labels."""
+        return self._groups(None)
+
+    @cached_property
+    def items_of(self) -> dict[str, list[str]]:
+        """The ids of the items that ask the same, by conversation."""
+        found: dict[str, list[str]] = {}
+        for entry in self.entries:
+            found.setdefault(conversation_key(entry.prompt.messages), []).append(entry.item_id)
+        return found
+
+    @property
+    def entries(self) -> Iterator[Entry]:
+        """The items that are labelled: no training, no tests, none with a known answer."""
+        return (entry for entry in self.snapshot.entries if entry.part == "work" and entry.gold is None)
+
+    def count(self, items: Collection[str] | None = None) -> int:
+        """How many comparisons there are, of some items or of all."""
+        groups = self.groups if items is None else self._groups(items)
+        return sum(len(group.comparisons) for group in groups)
+
+    def _groups(self, items: Collection[str] | None) -> list[PreferenceGroup]:
+        found = labelled_items(self.snapshot, human_share=self.options.human_share)
+        kept = [item for item in found if items is None or item.prompt.id in items]
+        return preference_groups(kept, self.options, reliability=self.reliability)
+
+    def votes(self, names: Sequence[str]) -> list[Row]:
+        """Who said what of some items, without what they wrote themselves."""
+        said = (self.said(one) for name in names for one in self.by_item.get(name, ()))
+        return [{name: value for name, value in row.items() if name not in ("text", "turns")} for row in said]
+
+    def said(self, one: Labelled) -> Row:
+        """One annotator's answer under a pseudonym."""
+        return {
+            "annotator": self.snapshot.pseudonym(one.annotator),
+            "annotator_kind": one.annotator_kind,
+            "kind": one.answer.kind,
+            "source": one.source,
+            "presented": list(one.answer.presented),
+            "ranks": None if one.answer.ranks is None else list(one.answer.ranks),
+            **({"scale": one.scale} if one.answer.kind in ("pairwise", "chat") else {}),
+            "reliability": self.reliability.get(one.annotator),
+            **one.answer.payload(),
+        }
+
+    def whole(self, entry: Entry) -> Row:
+        """An item with all that was said of it: the row of the layout `burnish`."""
+        row = self.held[entry.item_id] = {
+            "item_id": entry.item_id, "kind": entry.kind, "messages": messages_of(entry), "columns": dict(entry.prompt.columns),
+            "candidates": list(entry.candidates), "sources": list(entry.sources), "disputed": entry.disputed,
+            "answers": [
+                self.said(one) | {"seconds": one.seconds, "created_at": one.created_at.isoformat()}
+                for one in self.by_item.get(entry.item_id, ())
+            ],
+        }  # fmt: skip
+        return row
+
+    def carry_others(self) -> None:
+        """Let an item that a layout has carry those that ask the same and that the layout leaves out: votes on the same two
+        texts make one label, whichever items they were given to."""
+        for names in self.items_of.values():
+            kept = [name for name in names if name in self.held]
+            others = [name for name in names if name not in self.held and self.by_item.get(name)]
+            if kept and others:
+                self.held[kept[0]]["beside"] = [self.whole(self.snapshot.by_id[name]) for name in others]
+
+    def disputed(self, names: Sequence[str]) -> bool:
+        """Whether annotators differ on one of these items, and nobody has decided."""
+        return any(self.snapshot.by_id[name].disputed for name in names)
+
+
+def messages_of(entry: Entry) -> list[Row]:
+    """An item's conversation."""
+    return [dict(message) for message in entry.prompt.messages]

@@ -1,0 +1,121 @@
+"""Labelled items as groups for a trainer: every pair of texts that anybody compared, with the one soft label of all its votes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from burnish.labels.soft import LabelOptions, comparisons, reliabilities
+from burnish.labels.votes import Vote, scale_in, votes_of
+from burnish.records import LabelledItem, Message, Opinion, PreferenceGroup, Prompt
+
+
+@dataclass(slots=True)
+class _Board:
+    """One conversation: the texts that were compared as its answer, and the votes on them."""
+
+    prompt: Prompt
+    place: dict[str, int] = field(default_factory=dict)
+    votes: list[Vote] = field(default_factory=list)
+
+    def add(self, vote: Vote, first: str, second: str) -> None:
+        """A vote on two texts, which count as the same wherever they stood."""
+        i, j = (self.place.setdefault(text, len(self.place)) for text in (first, second))
+        turned = replace(vote, item_id="", first=i, second=j)
+        self.votes.append(turned if i < j else replace(turned, first=j, second=i, value=1.0 - vote.value))
+
+
+def preference_groups(
+    items: Sequence[LabelledItem],
+    options: LabelOptions | None = None,
+    *,
+    reliability: Mapping[str, float] | None = None,
+    dropped: Counter[str] | None = None,
+) -> list[PreferenceGroup]:
+    """Every comparison in what was said of some items, one group for each conversation, in the order of first sight.
+
+    Rankings, pairs and ratings are votes (`votes_of`); a correction is a vote for the corrected text over the original;
+    each turn of a chat is a vote under the conversation so far. All votes on the same two texts under the same
+    conversation make one soft label (`comparisons`), whichever items they were given to. Where a reviewer decided an item,
+    the decision alone counts.
+
+    `reliability` is each annotator's; without it, what the opinions bring along, else what the votes of all items say.
+    Votes on two equal texts say nothing: counted in `dropped`.
+    """
+    options = options or LabelOptions()
+    scale = scale_in(items)
+    trust = _reliability(items, scale, reliability) if options.weighted else None
+    boards: dict[str, _Board] = {}
+    for item in items:
+        own = [board_vote for said in _counting(item) for board_vote in _votes(item, said, scale)]
+        for prompt, vote, first, second in own:
+            board = boards.setdefault(conversation_key(prompt.messages), _Board(prompt))
+            if prompt is item.prompt:
+                for text in item.candidates:
+                    board.place.setdefault(text, len(board.place))
+            if first == second:
+                if dropped is not None:
+                    dropped["votes on equal responses"] += 1
+                continue
+            board.add(vote, first, second)
+    groups = []
+    for board in boards.values():
+        labels = tuple(comparisons(board.votes, trust, options).values())
+        groups.append(PreferenceGroup(board.prompt, tuple(board.place), labels))
+    return groups
+
+
+def conversation_key(messages: Sequence[Message]) -> str:
+    """The same for equal conversations."""
+    return json.dumps([dict(message) for message in messages], sort_keys=True, ensure_ascii=False, default=str)
+
+
+def reliability_of(items: Sequence[LabelledItem], *, scale: int | None = None) -> dict[str, float]:
+    """Each annotator's reliability by all the votes on these items (`reliabilities`)."""
+    known = scale_in(items) if scale is None else scale
+    found = [vote for item in items for said in item.opinions for vote in votes_of(item.prompt.id, said, scale=known)]
+    return reliabilities(found)
+
+
+def _reliability(items: Sequence[LabelledItem], scale: int, given: Mapping[str, float] | None) -> dict[str, float]:
+    known = {
+        said.annotator: said.reliability for item in items for said in item.opinions if said.reliability is not None
+    }
+    known |= given or {}
+    wanted = {said.annotator for item in items for said in item.opinions}
+    estimated = reliability_of(items, scale=scale) if wanted - set(known) else {}
+    # Who only corrected or chatted has no votes to be judged by: as reliable as anybody before the first vote.
+    return {name: known.get(name, estimated.get(name, 8.0 / 12.0)) for name in wanted}
+
+
+def _counting(item: LabelledItem) -> tuple[Opinion, ...]:
+    decisions = tuple(said for said in item.opinions if said.source == "adjudication")
+    return decisions or item.opinions
+
+
+def _votes(item: LabelledItem, said: Opinion, scale: int) -> Iterator[tuple[Prompt, Vote, str, str]]:
+    """(prompt, vote, first text, second text) of all that an opinion compares."""
+    texts = item.candidates
+    for vote in votes_of(item.prompt.id, said, scale=scale):
+        yield item.prompt, vote, texts[vote.first], texts[vote.second]
+    corrected, text = said.payload.get("corrected"), said.payload.get("text")
+    if said.kind == "correction" and text and corrected is not None and texts[corrected] != text:
+        yield item.prompt, Vote(item.prompt.id, 0, 1, said.annotator, 1.0, True, rewritten=True), text, texts[corrected]
+    yield from _turns(item, said, scale)
+
+
+def _turns(item: LabelledItem, said: Opinion, scale: int) -> Iterator[tuple[Prompt, Vote, str, str]]:
+    messages = list(item.prompt.messages)
+    for number, turn in enumerate(said.payload.get("turns", ())):
+        candidates, strength = tuple(turn["candidates"]), turn["strength"]
+        messages.append(Message(role="user", content=turn["user"]))
+        if strength and len(candidates) == 2:
+            name = hashlib.sha256(repr((messages, candidates)).encode("utf-8", "surrogatepass")).hexdigest()[:8]
+            prompt = Prompt(f"{item.prompt.id}/{number}/{name}", tuple(messages), item.prompt.columns)
+            grade = min(1.0, abs(strength) / (said.scale or scale))
+            vote = Vote(item.prompt.id, 0, 1, said.annotator, float(strength > 0), True, grade)
+            yield prompt, vote, *candidates
+        messages.append(Message(role="assistant", content=candidates[turn["chosen"]]))

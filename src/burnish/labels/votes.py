@@ -1,0 +1,71 @@
+"""From what somebody said of an item to votes on its pairs of candidates. The formulas: docs/annotation-statistics.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from burnish.records import LabelledItem, Opinion
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One annotator on one pair of candidates: `value` is 1 if `first` ranks better, 0 if worse, ½ for a tie.
+
+    `grade` in (0, 1] says how strongly, where that was asked. `rewritten`: the first is the second, corrected, which says that
+    it is better and nothing of how much: it gives no margin.
+    """
+
+    item_id: str
+    first: int
+    second: int
+    annotator: str
+    value: float
+    first_shown_earlier: bool
+    grade: float = 1.0
+    rewritten: bool = False
+
+
+def votes_of(item_id: str, said: Opinion, *, scale: int = 1) -> list[Vote]:
+    """The votes in an opinion: of a ranking all its pairs; of a pair its side, with the grade |strength| / k; of ratings the
+    order of each candidate's mean over the attributes that were rated for all candidates.
+
+    k is the opinion's own `scale`, else `scale`.
+    """
+    ranks = ranks_in(said)
+    if ranks is None:
+        return []
+    strength, grade = said.payload.get("strength"), 1.0
+    if said.kind == "pairwise" and strength:
+        grade = min(1.0, abs(strength) / (said.scale or scale))
+    place = {candidate: at for at, candidate in enumerate(said.presented or ())}
+    found: list[Vote] = []
+    for i, j in combinations(range(len(ranks)), 2):
+        value = 0.5 if ranks[i] == ranks[j] else float(ranks[i] < ranks[j])
+        earlier = place.get(i, i) < place.get(j, j)
+        found.append(Vote(item_id, i, j, said.annotator, value, earlier, grade))
+    return found
+
+
+def ranks_in(said: Opinion) -> tuple[float, ...] | None:
+    """The places that an opinion gives to the candidates, lower is better; None where it gives none."""
+    if said.ranks is not None:
+        return said.ranks
+    strength = said.payload.get("strength")
+    if said.kind == "pairwise" and strength is not None:
+        return (float(strength < 0), float(strength > 0))
+    ratings: Iterable[Sequence[int | None]] = said.payload.get("ratings", {}).values()
+    whole = [values for values in ratings if values and None not in values]
+    if said.kind != "likert" or not whole or len(whole[0]) < 2:
+        return None
+    columns = zip(*whole, strict=True)
+    return tuple(-sum(value for value in values if value is not None) / len(whole) for values in columns)
+
+
+def scale_in(items: Iterable[LabelledItem]) -> int:
+    """The largest strength that occurs where no scale is told: what such strengths are measured by."""
+    unknown = [said for item in items for said in item.opinions if said.scale is None]
+    strengths = [abs(said.payload.get("strength") or 0) for said in unknown]
+    turns = [abs(turn["strength"]) for said in unknown for turn in said.payload.get("turns", ())]
+    return max([*strengths, *turns, 1])

@@ -1,0 +1,76 @@
+"""What a run holds out is never trained on, whichever of its sources holds it out and whichever is trained on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import burnish
+from burnish.pipeline.context import Context
+
+MARK = "MARKER"
+ROWS: dict[str, Callable[[str], dict[str, Any]]] = {
+    "demonstrations": lambda q: {"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": "yes"}]},
+    "comparisons": lambda q: {"prompt": q, "chosen": "yes", "rejected": "no"},
+    "prompts": lambda q: {"prompt": q, "answer": "yes"},
+}
+PAIRS = [(trained, holding) for trained in ROWS for holding in ROWS if trained != holding]
+
+
+def _file(place: Path, name: str, questions: list[str], *, out: int = 0) -> Path:
+    """Rows of a kind, the last `out` of which are marked as held out."""
+    splits = ["train"] * (len(questions) - out) + ["test"] * out
+    rows = [{**ROWS[name](question), "split": split} for question, split in zip(questions, splits, strict=True)]
+    (place / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return place / f"{name}.jsonl"
+
+
+def _context(place: Path, said: list[str], *settings: str) -> Context:
+    return Context(
+        burnish.load(None, "model.name=tiny", "stages=[sft, evaluate]", *settings), place / "run", said.append
+    )
+
+
+@pytest.mark.parametrize(("trained", "holding"), PAIRS)
+def test_what_one_source_holds_out_no_other_trains_on(tmp_path: Path, trained: str, holding: str):
+    mine = _file(tmp_path, trained, ["one", "two", f"{MARK}  0", f"{MARK.lower()} 1", "three"], out=1)
+    theirs = _file(tmp_path, holding, ["four", "two", f"{MARK} 0", f"{MARK} 1"], out=2)
+    said: list[str] = []
+    context = _context(tmp_path, said, f"data.{trained}={mine}", f"data.{holding}={theirs}")
+    split = getattr(context, trained)
+    assert (MARK.casefold() not in repr(split.train).casefold(), len(split.train), len(split.heldout)) == (True, 2, 1)
+    assert MARK in repr(getattr(context, holding).heldout)
+    assert context.dropped[trained] == {f"held out in data.{holding}": 2}
+    assert f"{trained}: left out 2 (held out in data.{holding})" in said
+
+
+def test_an_instruction_behind_the_prompts_makes_no_difference(tmp_path: Path):
+    mine = _file(tmp_path, "demonstrations", [f"{MARK} 0", "one", "two"], out=1)
+    theirs = _file(tmp_path, "prompts", ["three", "two", f"{MARK} 0"], out=1)
+    files = (f"data.demonstrations={mine}", f"data.prompts={theirs}")
+    context = _context(tmp_path, [], *files, "data.instruction=End with  the Answer.")
+    assert [d.messages[0]["content"] for d in context.demonstrations.train] == ["one"]
+    assert [p.messages[0]["content"].split()[0] for p in context.prompts.train] == ["three"]
+
+
+def test_answers_preferred_in_comparisons_are_trained_on_as_the_comparisons_are(tmp_path: Path):
+    """They share every prompt, on purpose: what is held out is so in both, by one hash."""
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join(json.dumps(ROWS["comparisons"](f"question {i}")) + "\n" for i in range(40)))
+    context = _context(tmp_path, [], f"data.comparisons={pairs}", "data.heldout=0.3")
+    names = [{item.id for item in part} for part in (context.demonstrations.train, context.demonstrations.heldout)]
+    groups = context.comparisons
+    assert names == [{g.prompt.id for g in part} for part in (groups.train, groups.heldout)]
+    assert names[0] | names[1] == {f"pairs.jsonl:{i}" for i in range(1, 41)}
+    assert context.dropped == {}
+
+
+def test_prompts_of_comparisons_lose_what_demonstrations_hold_out(tmp_path: Path):
+    pairs = _file(tmp_path, "comparisons", ["one", f"{MARK} 0", "two"], out=1)
+    demos = _file(tmp_path, "demonstrations", ["three", f"{MARK} 0"], out=1)
+    context = _context(tmp_path, [], f"data.comparisons={pairs}", f"data.demonstrations={demos}")
+    assert [p.messages[0]["content"] for p in context.prompts.train] == ["one"]
