@@ -12,11 +12,16 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from burnish.config.line import LineRecipe as Recipe
+import burnish
+from burnish.config.graph import KINDS
+from burnish.config.recipe import Recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 REQUIRED = {"function": "package.module:function", "url": "http://localhost:1/", "name": "calculator", "every": 2}
 BY_TYPE: dict[Any, Any] = {str: "x", int: 1, float: 0.5, bool: True}
+BEFORE: dict[str, dict[str, Any]] = {"compare": {"sample": {}}, "ppo": {"reward": {}}}
+"""The stages without which one of a kind has nothing to read."""
+EVERY_KIND = f"stages=[{', '.join(KINDS)}]"
 
 
 class Leaf(NamedTuple):
@@ -28,6 +33,12 @@ class Leaf(NamedTuple):
     @property
     def key(self) -> str:
         return ".".join(name for name, _ in self.path)
+
+    @property
+    def place(self) -> str:
+        """The stage, or the key of the recipe, that a refusal must name."""
+        names = [name for name, _ in self.path]
+        return ".".join(names[: 2 if names[0] == "stages" else 1])
 
     def values(self, value: Any) -> dict[str, Any]:
         """The smallest recipe that gives this key this value."""
@@ -48,8 +59,18 @@ def leaves(model: type[BaseModel] = Recipe, around: tuple[tuple[str, dict[str, A
         for name, field in model.model_fields.items()
         if get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1
     }
+    beside |= {"stages": {"report": {}}} if model is Recipe else {}
     for name, field in model.model_fields.items():
         yield from _leaves(field.annotation, (*around, (name, beside)))
+
+
+def _of_stages() -> Iterator[Leaf]:
+    """The keys of every kind of stage, whose name is the kind's."""
+    yield Leaf((("stages", {}),), frozenset((dict, list)))
+    for kind, row in KINDS.items():
+        path = (("stages", {}), (kind, BEFORE.get(kind, {})))
+        yield Leaf(path, frozenset((dict, type(None))))
+        yield from (leaf for leaf in _leaves(row.section, path) if leaf.path != path)
 
 
 def _leaves(annotation: Any, path: tuple[tuple[str, dict[str, Any]], ...]) -> Iterator[Leaf]:
@@ -79,7 +100,8 @@ def _members(annotation: Any) -> Iterator[Any]:
         yield annotation
 
 
-KEYS = list({(leaf.key, repr(leaf.path)): leaf for leaf in leaves()}.values())
+_FOUND = [*(leaf for leaf in leaves() if leaf.key != "stages"), *_of_stages()]
+KEYS = list({(leaf.key, repr(leaf.path)): leaf for leaf in _FOUND}.values())
 PLAIN = [leaf for leaf in KEYS if "*" not in leaf.key]
 NUMBERS = [leaf for leaf in KEYS if leaf.takes & {int, float}]
 
@@ -198,7 +220,7 @@ def _defaults(values: dict[str, Any], at: str = "") -> Iterator[str]:
             yield f"{at}{key}={flow(value)}"
 
 
-RIGHT = list(_defaults(Recipe().model_dump(mode="json")))
+RIGHT = [line.removeprefix("stages.") for line in _defaults(burnish.load(None, EVERY_KIND).model_dump(mode="json"))]
 """Every key with its default."""
 
 
@@ -209,6 +231,7 @@ def overrides(draw: st.DrawFn) -> str:
         return draw(st.sampled_from(RIGHT))
     leaf = draw(st.sampled_from(KEYS if draw(st.integers(0, 3)) == 0 else PLAIN))
     key = leaf.key.replace("*", draw(st.sampled_from(["0", "1", "x"])))
+    key = key.removeprefix("stages.") if draw(st.integers(0, 3)) else key
     match draw(st.sampled_from(["plain", "plain", "plain", "typo", "section", "form", "deep"])):
         case "typo":
             at = draw(st.integers(0, len(key)))

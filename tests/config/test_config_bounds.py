@@ -13,7 +13,9 @@ from pydantic import BaseModel, Field
 
 import burnish
 from burnish.config.bounds import Bounds
-from burnish.config.line import LineRecipe as Recipe
+from burnish.config.describe import defaults
+from burnish.config.graph import KINDS
+from burnish.config.recipe import Recipe
 from burnish.errors import UserError
 
 
@@ -77,10 +79,11 @@ def test_the_walk_sees_numbers_wherever_they_hide():
     assert unbounded(Outer) == ["plain", "pydantics", "pairs.*.*", "named.*.free", "named.*.half", "endless"]
 
 
-def test_every_default_lies_in_its_range():
-    recipe = Recipe().model_dump(mode="json")
-    for key, _, notes in numbers(Recipe):
-        value: Any = recipe
+@pytest.mark.parametrize("model", [Recipe, *(row.section for row in KINDS.values())])
+def test_every_default_lies_in_its_range(model: type[BaseModel]):
+    section = defaults(model)
+    for key, _, notes in numbers(model):
+        value: Any = section
         for part in key.split("."):
             value = value.get(part) if isinstance(value, dict) else None
         if isinstance(value, int | float):
@@ -118,23 +121,23 @@ def test_ranges(bounds: Bounds, words: str, inside: list[float], outside: list[f
         ("data.limit=1000000000000000000000", "a whole number from 1 to 1000000000000, given 1000000000000000000000."),
         ("sft.epochs=1e308", "expected a number above 0 and up to 10000, given 1e+308."),
         ("sft.batch_size=1000000", "expected a whole number from 1 to 65536, given 1000000."),
-        ("collect.sampling.temperature=0.0001", "expected 0, or a number from 0.001 to 100, given 0.0001."),
-        ("rewards=[{name: maths, weight: -.inf}]", "expected a number from -1000000 to 1000000, given -.inf."),
+        ("sample.sampling.temperature=0.0001", "expected 0, or a number from 0.001 to 100, given 0.0001."),
+        ("grpo.rewards=[{name: maths, weight: -.inf}]", "expected a number from -1000000 to 1000000, given -.inf."),
         ("data.limit=1e3", "expected a whole number, given 1000.0. Write it as 1000."),
     ],
 )
 def test_what_is_outside_is_told_with_its_key_and_the_range(override: str, told: str):
     with pytest.raises(UserError) as caught:
-        burnish.load(None, override)
+        burnish.load(None, "stages=[sft, sample, reward, ppo, grpo]", override)
     assert str(caught.value).startswith(f'override "{override}", field "')
     assert str(caught.value).endswith(told)
 
 
 def test_what_is_outside_in_a_file_is_told_with_its_row(tmp_path: Path):
     path = tmp_path / "r.yaml"
-    path.write_text("seed: 1\nsft:\n  epochs: .inf\n")
+    path.write_text("seed: 1\nstages:\n  sft:\n    epochs: .inf\n")
     with pytest.raises(
-        UserError, match=r'r\.yaml, row 3, field "sft\.epochs": expected a number above 0 and up to 10000'
+        UserError, match=r'r\.yaml, row 4, field "stages\.sft\.epochs": expected a number above 0 and up to 10000'
     ):
         burnish.load(path)
 
@@ -143,15 +146,15 @@ def test_what_is_outside_in_a_file_is_told_with_its_row(tmp_path: Path):
     ("overrides", "told"),
     [
         (["ppo.prompts_per_step=65536", "ppo.responses_per_prompt=2"], "131072 completions"),
-        (["online.prompts_per_step=65536", "online.responses_per_prompt=1024"], "at most 65536 are taken"),
+        (["grpo.prompts_per_step=65536", "grpo.responses_per_prompt=1024"], "at most 65536 are taken"),
         (["ppo.mini_batches=33"], "mini_batches is more than the completions of a step"),
         (["ppo.kl.target=1", "ppo.kl.horizon=31"], "kl.horizon is less than the completions"),
-        (["online.kl_target=1", "online.kl_horizon=63"], "kl_horizon is less than the completions"),
+        (["grpo.kl_target=1", "grpo.kl_horizon=63"], "kl_horizon is less than the completions"),
     ],
 )
 def test_a_step_holds_what_a_machine_holds(overrides: list[str], told: str):
     with pytest.raises(UserError, match=told):
-        burnish.load(None, *overrides)
+        burnish.load(None, "stages=[reward, ppo, grpo]", *overrides)
 
 
 def test_the_schema_for_editors_has_the_ranges():

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
+import burnish
 from burnish.algorithms.preference_losses import LOSSES
 from burnish.config.describe import describe_fields, discriminators
-from burnish.config.load import load_config
-from burnish.config.line import LineRecipe as Recipe
+from burnish.config.graph import KINDS
+from burnish.config.preference import Preference
+from burnish.config.recipe import Recipe
+from burnish.config.schema import Ppo, Sft
 
 
 class Part(BaseModel):
@@ -67,35 +71,44 @@ def test_options_in_words() -> None:
 
 def test_discriminators_by_dotted_key() -> None:
     assert discriminators(House) == {"pet.kind", "guest.kind"}
-    assert discriminators(Recipe) == {"preference.loss.name", "rewards.*.name"}
+    assert discriminators(Recipe) == {"stages.*.kind", "stages.*.loss.name", "stages.*.rewards.*.name"}
+    assert discriminators(Preference) == {"loss.name"}
 
 
 def test_a_section_of_several_kinds_is_described_kind_by_kind() -> None:
-    found = [o.default for o in describe_fields(Recipe) if o.key == "preference.loss.name"]
+    found = [o.default for o in describe_fields(Preference) if o.key == "loss.name"]
     assert found == [f'"{name}"' for name in LOSSES]
-    betas = [o.default for o in describe_fields(Recipe) if o.key == "preference.loss.beta"]
+    betas = [o.default for o in describe_fields(Preference) if o.key == "loss.beta"]
     assert betas == ["0.1", "0.1", "0.1", "5.0", "0.1", "2.0", "0.1", "0.1", "0.1"]  # IPO has a τ
+    kinds = [o.default for o in describe_fields(Recipe) if o.key == "stages.*.kind"]
+    assert kinds == [f'"{kind}"' for kind in KINDS]
 
 
 def test_defaults_are_those_of_the_place() -> None:
-    options = {option.key: option for option in describe_fields(Recipe)}
-    recipe = Recipe()
-    assert options["sft.optimiser.learning_rate"].default == repr(recipe.sft.optimiser.learning_rate)
-    assert options["ppo.optimiser.schedule"].default == f'"{recipe.ppo.optimiser.schedule}"'
-    assert options["ppo.kl.target"] == (
-        "ppo.kl.target",
-        "number > 0 and ≤ 10000 or null",
-        "null",
-        options["ppo.kl.target"].description,
+    options = {option.key: option for option in describe_fields(Ppo)}
+    assert {o.key: o for o in describe_fields(Sft)}["optimiser.learning_rate"].default == repr(
+        Sft().optimiser.learning_rate
     )
+    assert options["optimiser.schedule"].default == f'"{Ppo().optimiser.schedule}"'
+    assert options["kl.target"] == (
+        "kl.target", "number > 0 and ≤ 10000 or null", "null", options["kl.target"].description,
+    )  # fmt: skip
 
 
-def test_every_option_of_the_recipe_is_explained_and_can_be_set_to_its_default() -> None:
-    options = describe_fields(Recipe)
-    assert [option.key for option in options if not option.description] == []
+def test_every_option_of_the_recipe_is_explained() -> None:
+    assert [option.key for option in describe_fields(Recipe) if not option.description] == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_option_of_a_kind_of_stage_can_be_set_to_its_default(kind: str) -> None:
+    section = KINDS[kind].section
+    options = describe_fields(section)
     # Lists are set whole, and so is a section that is left out by default.
     absent = tuple(f"{o.key}." for o in options if o.default == "null")
     # What a section of several kinds has depends on its kind: `test_a_section_of_several_kinds...` looks at those.
-    several = tuple(f"{key.rpartition('.')[0]}." for key in discriminators(Recipe))
+    several = tuple(f"{key.rpartition('.')[0]}." for key in discriminators(section))
     leaves = [o for o in options if o.default and ".*" not in o.key and not o.key.startswith((*absent, *several))]
-    assert load_config(Recipe, None, [f"{option.key}={option.default}" for option in leaves]) == Recipe()
+    before = f"stages={list(dict.fromkeys(['sample', 'reward', kind]))}"
+    loaded = burnish.load(None, before, *(f"{kind}.{option.key}={option.default}" for option in leaves))
+    assert loaded.stages[kind] == section()
+    assert loaded == burnish.load(None, before)

@@ -16,10 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+import burnish
 from burnish.config.describe import describe_fields
+from burnish.config.graph import KINDS
 from burnish.config.hints import ABSENT, ALIASES
 from burnish.config.load import load_config
-from burnish.config.line import LineRecipe as Recipe
+from burnish.config.recipe import Recipe
 from burnish.config.yaml_file import dump_yaml
 from burnish.errors import UserError
 
@@ -470,7 +472,8 @@ def test_dump_is_readable(tmp_path: Path) -> None:
 
 
 def test_aliases_name_keys_that_exist() -> None:
-    known = {option.key for option in describe_fields(Recipe)}
+    known = {option.key for option in describe_fields(Recipe)} | set(KINDS)
+    known |= {f"{kind}.{option.key}" for kind, row in KINDS.items() for option in describe_fields(row.section)}
     for tool, here in ALIASES.items():
         named = re.split(r"[ ,:(]", here)[0]
         assert any(key == named or key.endswith(f".{named}") for key in known), f"{tool}: {here}"
@@ -498,13 +501,20 @@ save_steps save_total_limit run_name resume_from_checkpoint logging_steps total_
 """
 
 
+@pytest.mark.parametrize("stage", ["sft", "dpo", "grpo", None])
 @pytest.mark.parametrize("word", sorted({*AXOLOTL.split(), *LLAMA_FACTORY.split(), *TRL.split()}))
-def test_the_words_of_other_trainers_are_understood(word: str) -> None:
+def test_the_words_of_other_trainers_are_understood(word: str, stage: str | None) -> None:
+    """Typed behind a recipe, or into a stage's section (where it may be the right word)."""
+    key = word if stage is None else f"{stage}.{word}"
     with pytest.raises(UserError) as caught:
-        load_config(Recipe, None, [f"{word}=1"])
+        burnish.load(None, "stages=[sft, sample, compare, dpo, grpo]", f"{key}={{}}")
     told = str(caught.value)
     assert "Known here" not in told
-    assert f'field "{word}": there is no such key. ' in told
+    assert f'override "{key}={{}}"' in told
+    if stage is None:
+        assert f'there is no stage and no key "{word}". ' in told
+    elif word not in type(burnish.load(None, f"stages=[{stage}]").stages[stage]).model_fields:
+        assert f'field "stages.{key}": there is no such key. ' in told
 
 
 @pytest.mark.parametrize(
@@ -514,21 +524,29 @@ def test_the_words_of_other_trainers_are_understood(word: str) -> None:
         ("sft.learning_rate=1", 'Did you mean "sft.optimiser.learning_rate"?'),
         (
             "sft.optimizer.lr=1",
-            'override "sft.optimizer.lr=1", field "sft.optimizer": there is no such key. Here it is',
+            'override "sft.optimizer.lr=1", field "stages.sft.optimizer": there is no such key. Here it is called optimiser.',
         ),
-        ("sftt.epochs=1", 'override "sftt.epochs=1", field "sftt": there is no such key. Did you mean "sft"?'),
+        ("sftt.epochs=1", 'override "sftt.epochs=1": there is no stage and no key "sftt". Did you mean "sft"?'),
         ("output_dir=out", "The run's folder is given on the command line: --out FOLDER."),
         ("ppo.max_new_tokens=3", 'Did you mean "ppo.sampling.max_new_tokens"?'),
+        ("ppo.tricks.beta=3", 'Did you mean "ppo.kl.beta"?'),
+        ("sft.seed=3", 'Did you mean "seed"?'),
         ("bf16=true", "Here it is called model.products (bfloat16)."),
+        ("rewards=[{name: maths}]", 'there is no stage and no key "rewards". Did you mean "grpo.rewards" (or evaluate'),
+        ("collect.prompts=3", "Here it is called sample, which writes answers, and compare, which has them compared."),
+        ("compare.panel.size=3", 'Did you mean "compare.by.panel"?'),
+        ("evaluate.prompts=3", "given 3. How many are taken is said by count."),
+        ("sample.prompts=3", "given 3. How many are taken is said by count."),
+        ("sample.responses_per_prompt=3", 'Did you mean "sample.responses"?'),
     ],
 )
 def test_what_an_unknown_key_may_have_meant(override: str, told: str) -> None:
     with pytest.raises(UserError, match=re.escape(told)):
-        load_config(Recipe, None, [override])
+        burnish.load(None, "stages=[sft, sample, compare, reward, ppo, grpo, evaluate]", override)
 
 
 def test_config_stays_free_of_torch() -> None:
-    code = "import sys; import burnish.config.load, burnish.config.schema; print('torch' in sys.modules)"
+    code = "import sys; import burnish.config.recipe_file; print('torch' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert shown.stdout.strip() == "False"

@@ -25,24 +25,27 @@ def in_file(leaf: Leaf, value: Any, path: Path) -> Callable[[], Any]:
 
 
 def as_override(leaf: Leaf, value: Any) -> Callable[[], Any]:
-    ((top, inner),) = leaf.values(value).items()
-    return lambda: burnish.load(None, f"{top}={flow(inner)}")
+    """The same as overrides, a stage's by the stage's name."""
+    given = leaf.values(value)
+    overrides = [f"{key}={flow(inner)}" for key, inner in given.items() if key != "stages"]
+    names = given["stages"] if isinstance(given["stages"], dict) else {}
+    overrides.append(f"stages={flow(list(names) if names else given['stages'])}")
+    overrides += [f"{name}={flow(inner)}" for name, inner in names.items() if inner != {}]
+    return lambda: burnish.load(None, *overrides)
 
 
 def extremes() -> Tally:
     """Every number of the schema with every value that none takes."""
-    tally = Tally("config-numeric, every key")
+    tally = Tally("numbers, every key of every kind of stage")
     for leaf in NUMBERS:
         for value in EXTREMES:
             if cannot_be(leaf, value):
-                tally.hold(
-                    (leaf.key, value), as_override(leaf, value), refused=True, names=f'"{leaf.key.split(".")[0]}'
-                )
+                tally.hold((leaf.key, value), as_override(leaf, value), refused=True, names=f'"{leaf.place}')
     return tally
 
 
 def drawn_numbers(count: int) -> Tally:
-    tally = Tally("config-numeric, drawn")
+    tally = Tally("numbers, drawn")
     folder = Path(tempfile.mkdtemp())
 
     @settings(SETTINGS, max_examples=count)

@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,13 +63,13 @@ def test_what_stands_too_deep(tmp_path: Path, text: str):
 def test_anchors_aliases_and_merges_work(tmp_path: Path):
     path = tmp_path / "recipe.yaml"
     path.write_text(
-        "sft: {lora: &lora {r: 3, alpha: 4}, optimiser: &slow {learning_rate: 1e-5}}\nreward: {lora: *lora}\n"
-        "preference: {lora: {<<: *lora, r: 5}, optimiser: {<<: [*slow, {warmup: 0.5}], weight_decay: 0.1}}\n"
+        "stages:\n  sft: {lora: &lora {r: 3, alpha: 4}, optimiser: &slow {learning_rate: 1e-5}}\n  reward: {lora: *lora}\n"
+        "  dpo: {lora: {<<: *lora, r: 5}, optimiser: {<<: [*slow, {warmup: 0.5}], weight_decay: 0.1}}\n"
     )
-    recipe = burnish.load(path)
-    assert recipe.reward.lora == recipe.sft.lora
-    assert (recipe.preference.lora.r, recipe.preference.lora.alpha) == (5, 4.0)  # type: ignore[union-attr]
-    optimiser = recipe.preference.optimiser
+    stages: Any = burnish.load(path).stages
+    assert stages["reward"].lora == stages["sft"].lora
+    assert (stages["dpo"].lora.r, stages["dpo"].lora.alpha) == (5, 4.0)
+    optimiser = stages["dpo"].optimiser
     assert (optimiser.learning_rate, optimiser.warmup, optimiser.weight_decay) == (1e-5, 0.5, 0.1)
 
 
@@ -98,7 +99,7 @@ def test_anchors_aliases_and_merges_work(tmp_path: Path):
             "data: {instruction: 1e5}",
             'expected text, given 100000.0. Put it in double quotes (on a command line: \'"1e5"',
         ),
-        ("rewards: [{name: mathz}]", 'row 1, field "rewards.0.name": expected '),
+        ("stages: {grpo: {rewards: [{name: mathz}]}}", 'row 1, field "stages.grpo.rewards.0.name": expected '),
         ("x" * 140_000, "this is no recipe: it is longer than 128 KB."),
         ("seed: 3".encode("utf-16"), "this is text in UTF-16: save it as UTF-8."),
         ("seed: 3".encode("utf-16-le"), "the character U+0000 cannot stand in YAML (position 2)."),
@@ -118,12 +119,12 @@ def test_what_cannot_be_meant(tmp_path: Path, text: str | bytes, told: str):
 )
 def test_texts_that_are_recipes(tmp_path: Path, text: bytes):
     (tmp_path / "recipe.yaml").write_bytes(text)
-    assert burnish.load(tmp_path / "recipe.yaml").seed == (7 if b"7" in text else 0)
+    assert burnish.load(tmp_path / "recipe.yaml", "stages=[report]").seed == (7 if b"7" in text else 0)
 
 
 @pytest.mark.parametrize(("written", "seed"), [("0x10", 16), ("0o17", 15), ("0b11", 3), ("1_000", 1000), ("+5", 5)])
 def test_whole_numbers_in_other_forms(written: str, seed: int):
-    assert burnish.load(None, f"seed={written}").seed == seed
+    assert burnish.load(None, "stages=[report]", f"seed={written}").seed == seed
 
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path):
@@ -153,19 +154,55 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path):
     plug.close()
 
 
+SFT = "stages: {sft: {}}"
+PPO = "stages: {reward: {}, ppo: {epochs: 2}}"
+GRPO = "stages: {grpo: {rewards: [{name: maths}]}}"
+ROUNDS = "stages:\n  rounds:\n    repeat: 2\n    stages: {sample: {}}"
+
+
 @pytest.mark.parametrize(
     ("text", "overrides", "blamed"),
     [
-        ("seed: 1", ["sft.optimizer.lr=1"], 'override "sft.optimizer.lr=1", field "sft.optimizer"'),
-        ("sft: {optimizer: {lr: 1}}", ["sft.optimizer.lr=2"], 'recipe.yaml, row 1, field "sft.optimizer"'),
-        ("seed: 1\nsft: {optimizer: {lr: 1}}", ["seed=2"], 'recipe.yaml, row 2, field "sft.optimizer"'),
-        ("ppo: {epochs: 2}", ["seed=2", "ppo.mini_batches=99"], 'override "ppo.mini_batches=99", field "ppo"'),
-        ("rewards: [{name: maths}]", ["rewards.0.weigth=2"], 'override "rewards.0.weigth=2", field "rewards.0.weigth"'),
-        ("rewards: [{name: maths}]", ["rewards=[{name: maths, weight: x}]"], 'field "rewards.0.weight"'),
-        ("seed: x", ["name=a"], 'recipe.yaml, row 1, field "seed"'),
-        ("seed: 1", ["seed=x", "seed=y"], 'override "seed=y", field "seed"'),
-        ("seed: 1", ["sft={epochs: x}"], 'override "sft={epochs: x}", field "sft.epochs"'),
-        ("seed: 1", ["a" + ".b" * 49 + "=1"], 'field "a": there is no such key'),
+        (SFT, ["sft.optimizer.lr=1"], 'override "sft.optimizer.lr=1", field "stages.sft.optimizer"'),
+        ("stages: {sft: {optimizer: {lr: 1}}}", ["sft.epochs=2"], 'recipe.yaml, row 1, field "stages.sft.optimizer"'),
+        (
+            "stages: {sft: {optimizer: {lr: 1}}}",
+            ["sft.optimizer.lr=2"],
+            'recipe.yaml, row 1, field "stages.sft.optimizer"',
+        ),
+        (
+            "seed: 1\nstages: {sft: {optimizer: {lr: 1}}}",
+            ["seed=2"],
+            'recipe.yaml, row 2, field "stages.sft.optimizer"',
+        ),
+        (PPO, ["seed=2", "ppo.mini_batches=99"], 'override "ppo.mini_batches=99", field "stages.ppo"'),
+        (PPO, ["ppo.mini_batches=99", "stages.reward.epochs=1"], 'override "ppo.mini_batches=99", field "stages.ppo"'),
+        (GRPO, ["grpo.rewards.0.weigth=2"], 'override "grpo.rewards.0.weigth=2", field "stages.grpo.rewards.0.weigth"'),
+        (GRPO, ["grpo.rewards=[{name: maths, weight: x}]"], 'field "stages.grpo.rewards.0.weight"'),
+        ("seed: x\nstages: [sft]", ["name=a"], 'recipe.yaml, row 1, field "seed"'),
+        (SFT, ["seed=x", "seed=y"], 'override "seed=y", field "seed"'),
+        (SFT, ["sft={epochs: x}"], 'override "sft={epochs: x}", field "stages.sft.epochs"'),
+        (SFT, ["sft.epochs=x", "sft={batch_size: 3}"], 'override "sft.epochs=x", field "stages.sft.epochs"'),
+        ("seed: 1", ["sft.epochs=x", "stages=[sft]"], 'override "sft.epochs=x", field "stages.sft.epochs"'),
+        (SFT, ["a" + ".b" * 49 + "=1"], 'there is no stage and no key "a"'),
+        ("stages:\n  sft: {}\n  seventh: {}", [], 'recipe.yaml, row 3, field "stages.seventh": "seventh" is no kind'),
+        ("stages:\n  a: {}", ["a.kind=sftt"], 'override "a.kind=sftt", field "stages.a.kind": there is no kind'),
+        ("stages:\n  a: {kind:\n sftt}", ["a.epochs=1"], 'recipe.yaml, row 2, field "stages.a.kind": there is no kind'),
+        ("stages:\n  sft:\n  - 1", [], 'recipe.yaml, row 2, field "stages.sft": a stage is a section'),
+        ("seed: 1\nstages: [sft, sft]", [], 'recipe.yaml, row 2, field "stages": stages are a mapping'),
+        (ROUNDS, ["rounds.repeat=0"], 'override "rounds.repeat=0", field "stages.rounds": rounds are'),
+        (ROUNDS, ["rounds.sample.count=x"], 'override "rounds.sample.count=x", field "stages.rounds.1.sample.count"'),
+        (
+            ROUNDS,
+            ["rounds.2.sample.count=x"],
+            'override "rounds.2.sample.count=x", field "stages.rounds.2.sample.count"',
+        ),
+        (ROUNDS, ["rounds.sampl.count=2"], 'override "rounds.sampl.count=2", field "stages.rounds.stages.sampl"'),
+        (
+            ROUNDS.replace("{}", "{count: x}"),
+            ["rounds.2.sample.count=2"],
+            'row 4, field "stages.rounds.1.sample.count"',
+        ),
     ],
 )
 def test_a_mistake_is_blamed_on_what_made_it(tmp_path: Path, text: str, overrides: list[str], blamed: str):
@@ -181,13 +218,13 @@ def test_a_mistake_is_blamed_on_what_made_it(tmp_path: Path, text: str, override
         ("name=\udcff", r'the value of the override "name=\udcff" cannot be read'),
         ("name=a\0", r'the value of the override "name=a\x00" cannot be read'),
         ("seed=1\n---\nseed: 2", "cannot be read (a second document begins here"),
-        ("rewards.0.name=maths", "wants item 0 of a list of 0"),
-        ("rewards." + "9" * 5000 + "=1", "of a list of 0"),
+        ("grpo.rewards.0.name=maths", "wants item 0 of a list of 0"),
+        ("grpo.rewards." + "9" * 5000 + "=1", "of a list of 0"),
     ],
 )
 def test_overrides_that_cannot_be_meant(override: str, told: str):
     with pytest.raises(UserError) as caught:
-        burnish.load(None, override)
+        burnish.load(None, "stages={grpo: {rewards: []}}", override)
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 600

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from burnish.config.families import FAMILIES
 from burnish.config.graph import graph_of
 from burnish.config.recipe import Recipe
-from burnish.config.recipe_file import FAMILIES, load_recipe
+from burnish.config.recipe_file import load_recipe
 
 
 def recipe_with(kind: str, *, config: Path | None, overrides: Sequence[str], out: str | None) -> tuple[Recipe, str]:

@@ -16,7 +16,7 @@ from burnish.config.recipe import Recipe
 from burnish.config.rewards import ModelReward
 from burnish.config.schema import Data, Evaluate, Ppo, Report, RewardModel, Sft
 from burnish.config.sections import Section
-from burnish.errors import UserError
+from burnish.errors import UserError, shown
 
 Artifact = Literal["Policy", "RewardModel", "Demonstrations", "Answers", "Comparisons", "Evaluation"]
 BASE, PREVIOUS = "base", "previous"
@@ -296,7 +296,7 @@ class _Resolver:
         found = self._stage_called(name, reference, slot.takes)
         if found is not None and found.makes in slot.takes:
             return Input(stage=found.name)
-        if found is None and reference.split(".")[0] == PREVIOUS:
+        if found is None and self._means_what_was_before(name, reference):
             before = self._before_the_rounds(name, slot.takes)
             if before is not None or slot.otherwise == "base":
                 return before or Input(outside=BASE)
@@ -306,10 +306,9 @@ class _Resolver:
 
     def _stage_called(self, name: str, reference: str, takes: Sequence[Artifact]) -> Node | None:
         """The stage before `name` that a reference means: of its own round first, then outside."""
-        rounds = name.rpartition(".")[0]
-        if rounds and reference.split(".")[0] == PREVIOUS:
-            group, _, number = rounds.rpartition(".")
-            before, wanted = f"{group}.{int(number) - 1}.", reference.partition(".")[2]
+        rounds, here = name.rpartition(".")[0], _round_of(name)
+        if here and reference.split(".")[0] == PREVIOUS:
+            before, wanted = f"{here[0]}.{here[1] - 1}.", reference.partition(".")[2]
             inside = {key: node for key, node in self.nodes.items() if key.startswith(before)}
             if wanted:
                 return inside.get(before + wanted)
@@ -324,6 +323,14 @@ class _Resolver:
         group, _, inner = reference.rpartition(".")
         last = [key for key in self.nodes if group and _in_some_round(key, group, inner)]
         return self.nodes[last[-1]] if last else None
+
+    def _means_what_was_before(self, name: str, reference: str) -> bool:
+        """Whether `previous` leads out of the rounds: in the first of them, or where none of them makes what fits."""
+        head, _, wanted = reference.partition(".")
+        group, number = _round_of(name) or ("", 0)
+        if head != PREVIOUS or not number:
+            return False
+        return not wanted or (number == 1 and f"{group}.1.{wanted}" in self.recipe.stages)
 
     def _before_the_rounds(self, name: str, takes: Sequence[Artifact]) -> Input | None:
         group = name.rpartition(".")[0].rpartition(".")[0]
@@ -368,17 +375,27 @@ class _Resolver:
         fitting = [node.name for node in self._of_type(slot.takes)]
         fits = ", ".join([*fitting, *([BASE] if "Policy" in slot.takes else [])])
         outside = "a path or a hub id" if slot.otherwise == "data" else "a folder"
-        hint = f"Fits: {fits}{', ' if fits else ''}or {outside}."
+        hint = f"Fits: {fits}{', or ' if fits else ''}{outside}."
         if found is not None:
             made = "nothing" if found.makes is None else _noun(found.makes)
             problem = f"the stage {name} needs {takes} here, and {reference} makes {made}."
+        elif reference == name:
+            problem = f"the stage {name} cannot read what it makes itself."
         elif reference in self.recipe.stages:
             problem = f"the stage {reference} comes after {name}, so it cannot be read here."
+        elif reference.split(".")[0] == PREVIOUS and not _round_of(name):
+            problem = f"previous is the round before, and the stage {name} stands in no rounds."
         else:
-            problem = f'there is no stage "{reference}" before {name}.'
+            problem = f'there is no stage "{shown(reference)}" before {name}.'
             near = nearest(reference, [*self.nodes, BASE])
             hint = f'Did you mean "{near}"? {hint}' if near else hint
         return UserError(problem, file=file, row=line, field=".".join(place), hint=hint)
+
+
+def _round_of(name: str) -> tuple[str, int] | None:
+    """(rounds, number of the round) that a stage stands in, the innermost; None: it stands in none."""
+    group, _, number = name.rpartition(".")[0].rpartition(".")
+    return (group, int(number)) if group else None
 
 
 def _in_some_round(key: str, group: str, inner: str) -> bool:
@@ -391,7 +408,10 @@ def _looks_outside(reference: str) -> bool:
     """Whether a text names a folder, a file, a hub id, a built-in source or a shipped model rather than a stage."""
     if any(sign in reference for sign in "/:\\~") or Path(reference).suffix in _SUFFIXES:
         return True
-    return reference in ("smollm2-135m", "tiny") or Path(reference).exists()
+    try:
+        return reference in ("smollm2-135m", "tiny") or Path(reference).exists()
+    except (OSError, ValueError):
+        return False  # no file's name
 
 
 def _at(settings: Section, key: str) -> Any:

@@ -97,6 +97,23 @@ class File(Protocol):
         ...
 
 
+class Asked(Protocol):
+    """Who gave what: the file and the overrides of a recipe."""
+
+    @property
+    def file(self) -> File:
+        """What the file says."""
+        ...
+
+    def blame(self, place: tuple[str, ...], *, section: bool) -> Override | None:
+        """See `Sources.blame`."""
+        ...
+
+    def written(self, place: tuple[str, ...]) -> str | None:
+        """A value as it was written, where it is text, a number or a switch."""
+        ...
+
+
 class Sources(NamedTuple):
     """Where a value may have come from."""
 
@@ -106,19 +123,35 @@ class Sources(NamedTuple):
     def blame(self, place: tuple[str, ...], *, section: bool) -> Override | None:
         """The override that a mistake at `place` is due to; None: the file, or nothing that was given.
 
-        That is the last one that names the place or something around it; or else, where the file does not name it or what
-        is wrong is how a `section`'s keys fit together, the last one that names something inside.
+        That is the last one that names the place, or something around it and says what stands there; or else, where the file
+        does not name it or what is wrong is how a `section`'s keys fit together, the last one that names something inside.
         """
         around = [one for one in self.overrides if place[: len(one.key)] == one.key]
-        inside = [one for one in self.overrides if place and one.key[: len(place)] == place]
-        if around:
-            return around[-1]
-        return inside[-1] if inside and (section or not self.file.says(place)) else None
+        saying = [one for one in around if _holds(one.value, place[len(one.key) :])]
+        inside = [one for one in self.overrides if place and one.key[: len(place)] == place and one not in around]
+        if not section and (saying or self.file.says(place)):
+            inside = []
+        blamed = [one for one in self.overrides if one in saying or one in inside]
+        if not blamed and not self.file.says(place):
+            blamed = around
+        return blamed[-1] if blamed else None
 
     def written(self, place: tuple[str, ...]) -> str | None:
         """A value as it was written, where it is text, a number or a switch."""
         exact = [one.written for one in self.overrides if one.key == place]
         return exact[-1] if exact else self.file.scalar(place)
+
+
+def _holds(value: Any, place: Sequence[str]) -> bool:
+    """Whether a value has something at a place inside."""
+    for part in place:
+        if isinstance(value, Mapping) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return False
+    return True
 
 
 def put(tree: Any, key: Sequence[str], value: Any, tags: frozenset[str], *, override: str, at: str = "") -> Any:
@@ -159,7 +192,7 @@ def explain(
     error: ValidationError,
     model: type[BaseModel],
     values: Mapping[str, Any],
-    sources: Sources,
+    sources: Asked,
     aliases: Mapping[str, str],
     keys: Callable[[tuple[str, ...]], tuple[tuple[str, ...], Sequence[str]]] | None = None,
 ) -> UserError:
@@ -170,7 +203,8 @@ def explain(
     """
     known = keys or (lambda place: (place, [option.key for option in describe_fields(model)]))
     found: list[UserError] = []
-    for problem in error.errors(include_url=False)[:_MOST_PROBLEMS]:
+    problems = _without_members(error.errors(include_url=False), values)
+    for problem in problems[:_MOST_PROBLEMS]:
         place = _place(problem["loc"], values, missing=problem["type"] == "missing")
         place += _discriminator(problem)
         override = sources.blame(place, section=problem["type"] == "value_error")
@@ -185,10 +219,22 @@ def explain(
                 hint=hint,
             )
         )
-    if error.error_count() == 1:
+    if len(problems) == 1:
         return found[0]
-    more = error.error_count() - len(found)
-    return UserError.several(found, more=more)
+    return UserError.several(found, more=len(problems) - len(found))
+
+
+def _without_members(problems: Sequence[Any], values: Any) -> list[dict[str, Any]]:
+    """pydantic's problems, those about one value told once: of a union it tells what each member would have taken."""
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for problem in problems:
+        place = _place(problem["loc"], values, missing=problem["type"] == "missing")
+        before = found.get(place)
+        if before is None or not {before["type"], problem["type"]} <= _KINDS:
+            found[place if before is None else (*place, str(len(found)))] = {**problem, "kinds": [problem["type"]]}
+        elif problem["type"] not in before["kinds"]:
+            before["kinds"].append(problem["type"])
+    return list(found.values())
 
 
 def _place(location: Sequence[str | int], values: Any, *, missing: bool) -> tuple[str, ...]:
@@ -223,6 +269,9 @@ def _reason(problem: Mapping[str, Any]) -> str:
         return str(context["error"])
     if kind == OUT_OF_BOUNDS:
         return f"expected {context['range']}, given {given}"
+    if len(problem.get("kinds", ())) > 1:
+        *most, last = dict.fromkeys(_EXPECTED[one] for one in problem["kinds"])
+        return f"expected {', '.join(most)}{' or ' if most else ''}{last}, given {given}"
     if kind in _EXPECTED:
         return f"expected {_EXPECTED[kind].format(**context)}, given {given}"
     return f"{problem['msg'].replace('Input should', 'this should')}, given {given}"
@@ -245,16 +294,22 @@ _EXPECTED = {
     "less_than": "less than {lt:g}",
     "less_than_equal": "{le:g} or less",
     "too_long": "at most {max_length} items",
-    "too_short": "at least {min_length} items",
+    "too_short": "{min_length} or more items",
     "string_too_long": "at most {max_length} characters",
     "string_too_short": "text that is not empty",
     "string_pattern_mismatch": "text like {pattern}",
 }
 
 
+_KINDS = {name for name, words in _EXPECTED.items() if name.endswith("_type") and "{" not in words}
+"""Problems that say of what kind a value is not."""
+
+
 def _remedy(problem: Mapping[str, Any], written: str | None) -> str | None:
     """What to do about it, where the reason does not say so already."""
     given = problem["input"]
+    if problem["loc"][-1:] != () and "prompts" in problem["loc"] and isinstance(given, int):
+        return "How many are taken is said by count."
     if problem["type"] == "string_type" and isinstance(given, int | float):
         return f"Put it in double quotes (on a command line: '\"{written or show(given)}\"')."
     if problem["type"] in ("int_type", "float_type") and isinstance(given, str) and re.fullmatch(r"[-+.\deE]+", given):

@@ -62,7 +62,7 @@ class Sample(Section):
 
     kind: Literal["sample"] = "sample"
     """The kind of stage."""
-    models: tuple[Reference, ...] | None = None
+    models: Annotated[tuple[Reference, ...], Field(min_length=1)] | None = None
     """The policies that answer. None: the newest before it, or base."""
     prompts: Sources | None = None
     """Prompts to answer, as in `data.prompts`. None: the newest that a stage before it names, or `data.prompts`."""

@@ -17,7 +17,9 @@ from burnish.config.preference import Preference
 from burnish.config.schema import Data, Evaluate, Model, Ppo, Report, RewardModel, Sft
 from burnish.config.sections import Section
 
-StageName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_+-]*(\.[A-Za-z0-9_+-]+)*$", max_length=100)]
+_NAME = r"[A-Za-z][A-Za-z0-9_+-]*"
+NAME_OF_A_STAGE = rf"^{_NAME}(\.[0-9]+\.{_NAME})*$"
+StageName = Annotated[str, Field(pattern=NAME_OF_A_STAGE, max_length=100)]
 """A stage's folder is called by it; `rounds.2.reward` is the stage reward of the second of the rounds."""
 AnyStage = Annotated[
     Sft | Sample | Compare | Select | Revise | Merge | RewardModel | Preference | Ppo | Online | Evaluate | Report,

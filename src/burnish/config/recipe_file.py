@@ -3,61 +3,33 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import ValidationError
 
-from burnish.config.describe import defaults, describe_fields, discriminators
-from burnish.config.graph import KINDS, graph_of
-from burnish.config.hints import ALIASES, nearest
+from burnish.config.describe import defaults, describe_fields, discriminators, show
+from burnish.config.families import FAMILIES
+from burnish.config.graph import BASE, KINDS, PREVIOUS, graph_of
+from burnish.config.hints import ALIASES, nearest, suggest
 from burnish.config.line import LineRecipe
-from burnish.config.load import Override, Sources, explain, load_config, merge, put
-from burnish.config.online import AlgorithmName
-from burnish.config.preference import LOSS_NAMES
-from burnish.config.recipe import Recipe
-from burnish.config.sections import Section
+from burnish.config.load import Override, explain, load_config, merge, put
+from burnish.config.places import Place, Places
+from burnish.config.recipe import NAME_OF_A_STAGE, Recipe
+from burnish.config.short import dump_short
 from burnish.config.to_graph import to_graph
-from burnish.config.yaml_file import YamlFile, show_key, yaml_of
-from burnish.errors import UserError
+from burnish.config.yaml_file import YamlFile, show_key
+from burnish.errors import UserError, listed
 
 MOST_ROUNDS = 100
+MOST_STAGES = 1000
+"""With all rounds written out."""
+RESERVED = (BASE, PREVIOUS, *Recipe.model_fields)
+"""What references and overrides mean otherwise."""
 OLDER = frozenset(("sft", "collect", "reward", "preference", "ppo", "online", "evaluate", "rewards"))
 """Keys that only recipes of the older form have at their top."""
-_LOSS = {name: ("preference", "loss") for name in LOSS_NAMES}
-_ALGORITHM = {name: ("online", "algorithm") for name in get_args(AlgorithmName) if name != "ppo"}
-FAMILIES: Mapping[str, tuple[str, str]] = _LOSS | _ALGORITHM
-"""Names that say a kind and a row of it at once: (kind, the key of the section whose `name` is the row)."""
-
-
-@dataclass(frozen=True)
-class _File:
-    """A YAML file, asked by the places of an unrolled recipe."""
-
-    yaml: YamlFile
-    origins: Mapping[str, tuple[str, ...]]
-
-    @property
-    def shown(self) -> str | None:
-        return self.yaml.shown
-
-    def line(self, place: Sequence[str]) -> int | None:
-        return self.yaml.line(self._there(place))
-
-    def says(self, place: Sequence[str]) -> bool:
-        return self.yaml.says(self._there(place))
-
-    def scalar(self, place: Sequence[str]) -> str | None:
-        return self.yaml.scalar(self._there(place))
-
-    def _there(self, place: Sequence[str]) -> tuple[str, ...]:
-        """Where the file says what the recipe has at `place`."""
-        if len(place) > 1 and place[0] == "stages" and place[1] in self.origins:
-            return (*self.origins[place[1]], *place[2:])
-        return tuple(place)
 
 
 def load_recipe(
@@ -71,44 +43,117 @@ def load_recipe(
     """
     file = YamlFile.read(path) if path else YamlFile(None, {}, None)
     changes = [Override.read(text) for text in overrides]
-    if OLDER & set(file.values) or "collect" in _listed(file.values.get("stages")):
+    if _is_older(file.values):
         raise _older(path, file)
-    values = {**file.values, "stages": _mapping(file.values.get("stages"), ("stages",), file)}
+    places = Places(file, changes)
+    values = {**file.values, "stages": _mapping(file.values.get("stages"), ("stages",), places)}
     if keep is not None:
         values["stages"] = {name: settings for name, settings in values["stages"].items() if name in keep}
     if also is not None:
         values["stages"].setdefault(also, {})
-    later = [change for change in changes if _stands_in_a_round(change.key, values["stages"])]
-    early = [change for change in changes if change not in later]
-    for change in sorted(early, key=lambda change: change.key != ("stages",)):  # what there is, before what is inside
-        key = _address(change, values["stages"])
-        values = put(values, key, change.value, frozenset(), override=change.shown)
-        values["stages"] = _mapping(values["stages"], ("stages",), file)
-    origins: dict[str, tuple[str, ...]] = {}
-    values["stages"] = dict(_unrolled(values["stages"], "", ("stages",), origins, file))
+    values, later = _with_overrides(values, changes, places, also)
+    origins: dict[str, Place] = {}
+    values["stages"] = dict(_unrolled(values["stages"], "", ("stages",), origins, places))
+    places.origins = origins
     for change in later:
         name, rest = _split(change, values["stages"])
-        values["stages"][name] = put(values["stages"][name], rest, change.value, frozenset(), override=change.shown)
-    stages = {name: _with_kind(name, settings, origins, file) for name, settings in values["stages"].items()}
+        values["stages"][name] = _put(values["stages"][name], rest, change, name)
+        places.late = [*places.late, change._replace(key=("stages", name, *rest))]
+    stages = {name: _with_kind(name, settings, places) for name, settings in values["stages"].items()}
     tags = discriminators(Recipe)
     values = merge(
         {key: value for key, value in defaults(Recipe).items() if key != "stages"}, {**values, "stages": stages}, tags
     )
-    placed = [Override(_place_of(change, values), change.value, change.written, change.shown) for change in changes]
-    sources = Sources(_File(file, origins), placed)
     try:
         recipe = Recipe.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
-        raise explain(error, Recipe, values, sources, ALIASES, _keys_of(values)) from None
-
-    def locate(place: tuple[str, ...]) -> tuple[str | None, int | None]:
-        override = sources.blame(place, section=True)
-        if override is not None:
-            return f"override {override.shown}", None
-        return sources.file.shown, sources.file.line(place)
-
-    graph_of(recipe, locate)
+        raise explain(error, Recipe, values, places, ALIASES, _keys_of(values)) from None
+    graph_of(recipe, places.where)
     return recipe
+
+
+def _with_overrides(
+    values: dict[str, Any], changes: Sequence[Override], places: Places, also: str | None
+) -> tuple[dict[str, Any], list[Override]]:
+    """(values with the overrides of what the file has, those that name one of several rounds and come once there are rounds)."""
+    changes = sorted(changes, key=lambda change: change.key != ("stages",))  # what there is, before what is inside
+    later, placed = list[Override](), list[Override]()
+    for change in changes:
+        if _stands_in_a_round(change.key, values["stages"]):
+            later.append(change)
+            continue
+        key = _address(change, values["stages"])
+        placed.append(change._replace(key=key))
+        places.early = placed
+        values = _put(values, key, change)
+        values["stages"] = _mapping(values["stages"], ("stages",), places)
+        if also is not None:
+            values["stages"].setdefault(also, {})
+    return values, later
+
+
+def _put(tree: Any, key: Place, change: Override, stage: str | None = None) -> Any:
+    """`tree` with an override at `key`; a `stage` whose loss becomes another starts it afresh.
+
+    A list of stages takes those, with the settings they have. `stage` is the name of the stage whose settings `tree` is; None: it
+    is the recipe, or some rounds.
+    """
+    inner = key[1:] if key[:1] == ("stages",) else ()
+    if stage is None and key == ("stages",) and _is_names(change.value) and isinstance(tree, Mapping):
+        before = tree.get("stages") if isinstance(tree.get("stages"), Mapping) else {}
+        return {**tree, "stages": {name: before.get(name, {}) for name in change.value}}
+    if stage is None and inner and isinstance(tree, Mapping) and isinstance(stages := tree.get("stages"), Mapping):
+        name, rest = inner[0], inner[1:]
+        below = None if _is_repeat(stages.get(name)) else name
+        return {**tree, "stages": {**stages, name: _put(stages.get(name), rest, change, below)}}
+    kind = "" if stage is None else _kind_of(stage, tree)
+    below = defaults(KINDS[kind].section if kind in KINDS else Recipe)
+    tree = _judged(tree, key) if kind == "compare" else tree
+    changed = put(_with_list(tree, key, below), key, change.value, frozenset(), override=change.shown)
+    if stage is None or not isinstance(changed, Mapping) or _loss(stage, changed) == _loss(stage, tree):
+        return changed
+    given = put({}, key, change.value, frozenset(), override=change.shown)
+    return {name: value for name, value in changed.items() if name != "loss"} | (
+        {"loss": given["loss"]} if given.get("loss") else {}
+    )
+
+
+def _judged(tree: Any, key: Place) -> Any:
+    """The settings of a stage that compares, where an override names who does: without who did so far."""
+    by = tree.get("by") if isinstance(tree, Mapping) else None
+    by = {"panel": {}} if by == "panel" else by
+    if by is None or key[:1] != ("by",) or not (len(key) == 1 or isinstance(by, Mapping)):
+        return tree
+    kept = {name: value for name, value in by.items() if name in (*key[1:2], "share")} if len(key) > 1 else {}
+    if key[1:] == ("share",):
+        kept = by
+    return {**tree, "by": kept}
+
+
+def _with_list(tree: Any, key: Place, below: Any) -> Any:
+    """`tree` with the default list of which `key` names an item, where it says no list itself."""
+    length = next((position for position, part in enumerate(key) if part.isdecimal()), 0)
+    said, default = tree, below
+    for part in key[:length]:
+        said, default = (side.get(part) if isinstance(side, Mapping) else None for side in (said, default))
+    if length and said is None and isinstance(default, list):
+        return put(tree, key[:length], default, frozenset(), override="")
+    return tree
+
+
+def _loss(stage: str, settings: Any) -> Any:
+    """The name of a stage's loss, as far as it says one."""
+    settings = settings if isinstance(settings, Mapping) else {}
+    loss = settings.get("loss")
+    said = loss.get("name") if isinstance(loss, Mapping) else None
+    return settings.get("kind", stage.rpartition(".")[2]) if said is None else said
+
+
+def _is_older(values: Mapping[str, Any]) -> bool:
+    stages = values.get("stages")
+    return not isinstance(stages, Mapping) and bool(
+        OLDER & set(values) or (isinstance(stages, list) and "collect" in stages)
+    )
 
 
 def _older(path: Path | None, file: YamlFile) -> UserError:
@@ -119,112 +164,67 @@ def _older(path: Path | None, file: YamlFile) -> UserError:
     return UserError(problem, file=file.shown, hint="The same in today's form:").followed_by(text)
 
 
-def dump_short(recipe: Recipe) -> str:
-    """YAML of what a recipe says besides the defaults; it loads to the same recipe."""
-    plain = _without_what_is_filled_in(recipe)
-    stages = {}
-    for name, settings in plain.stages.items():
-        short = name.rpartition(".")[2]
-        said = _besides(settings, type(settings).model_construct())
-        family, key = FAMILIES.get(short, ("", ""))
-        if family == settings.kind and getattr(settings, key).name == short:
-            row = {inner: value for inner, value in said.pop(key, {}).items() if inner != "name"}
-            stages[name] = said | ({key: row} if row else {})
-        else:
-            stages[name] = ({} if settings.kind == short else {"kind": settings.kind}) | said
-    short = _besides(plain.model_copy(update={"stages": {}}), Recipe.model_construct())
-    return yaml_of({"name": recipe.name, **short, "stages": stages})
-
-
-def _without_what_is_filled_in(recipe: Recipe) -> Recipe:
-    """The recipe without those references that name what would be taken anyway."""
-    wanted = graph_of(recipe)
-    for name, settings in recipe.stages.items():
-        for slot in KINDS[settings.kind].slots:
-            if getattr(settings, slot.key, None) is None:
-                continue
-            shorter = settings.model_copy(update={slot.key: None})
-            attempt = recipe.model_copy(update={"stages": {**recipe.stages, name: shorter}})
-            try:
-                same = graph_of(attempt)[name].inputs == wanted[name].inputs
-            except UserError:
-                same = False
-            if same:
-                recipe, settings = attempt, shorter
-    return recipe
-
-
-def _besides(section: Section, default: Section | None) -> dict[str, Any]:
-    """What of a section is not as in `default`; None: as its own defaults are, what says its kind included."""
+def _mapping(value: Any, place: Place, places: Places) -> dict[str, Any]:
+    """Stages by name, those of rounds too; a list of names stands for stages that leave everything out."""
+    if _is_names(value):
+        return {name: {} for name in value}
+    if not isinstance(value, Mapping | None):
+        file, row = places.where(place)
+        raise UserError(
+            "stages are a mapping of names to settings, or a list of different names.", file=file, row=row,
+            field=".".join(place), hint="For instance `stages: {sft: {demonstrations: mine.jsonl}, evaluate: {}}`.",
+        )  # fmt: skip
     found: dict[str, Any] = {}
-    for key, field in type(section).model_fields.items():
-        value, under = getattr(section, key), getattr(default, key) if default else field.get_default()
-        says_kind = default is None and key == "name"
-        if value == under and not says_kind:
-            continue
-        if isinstance(value, Section):
-            found[key] = _besides(value, under if type(under) is type(value) else None)
-        elif isinstance(value, tuple):
-            found[key] = [_besides(one, None) if isinstance(one, Section) else one for one in value]
-        else:
-            found[key] = str(value) if isinstance(value, date) else value
+    for name, settings in (value or {}).items():
+        if _is_repeat(settings) and "stages" in settings:
+            settings = {**settings, "stages": _mapping(settings["stages"], (*place, name, "stages"), places)}
+        found[name] = settings
     return found
 
 
-def _listed(stages: Any) -> Sequence[Any]:
-    return stages if isinstance(stages, list) else ()
+def _is_names(value: Any) -> bool:
+    """Whether this is a list of different names."""
+    return isinstance(value, list) and all(isinstance(one, str) for one in value) and len({*value}) == len(value)
 
 
-def _mapping(value: Any, place: tuple[str, ...], file: YamlFile) -> dict[str, Any]:
-    """Stages by name; a list of names stands for stages that leave everything out."""
-    if isinstance(value, list) and all(isinstance(name, str) for name in value):
-        twice = next((name for name in value if value.count(name) > 1), None)
-        if twice is None:
-            return {name: {} for name in value}
-    if not isinstance(value, Mapping | None):
-        raise UserError(
-            "stages are a mapping of names to settings, or a list of different names.", file=file.shown, row=file.line(place),
-            field=".".join(place), hint="For instance `stages: {sft: {demonstrations: mine.jsonl}, evaluate: {}}`.",
-        )  # fmt: skip
-    return dict(value or {})
-
-
-def _stands_in_a_round(key: tuple[str, ...], stages: Mapping[str, Any]) -> bool:
+def _stands_in_a_round(key: Place, stages: Any) -> bool:
     """Whether an override names one of several rounds, which is there only once they are unrolled."""
     inner = key[1:] if key[0] == "stages" else key
-    return len(inner) > 1 and _is_repeat(stages.get(inner[0])) and inner[1].isdecimal()
+    if len(inner) < 2 or not isinstance(stages, Mapping) or not _is_repeat(stages.get(inner[0])):
+        return False
+    rest = inner[2:] if inner[1] == "stages" else inner[1:]
+    return bool(rest) and (rest[0].isdecimal() or _stands_in_a_round(rest, stages[inner[0]].get("stages")))
 
 
 def _is_repeat(settings: Any) -> bool:
     return isinstance(settings, Mapping) and ("repeat" in settings or "stages" in settings)
 
 
-def _address(change: Override, stages: Mapping[str, Any]) -> tuple[str, ...]:
+def _address(change: Override, stages: Mapping[str, Any]) -> Place:
     """The place that an override means: a key of the recipe, or of the stage whose name it begins with."""
     key = change.key
-    if key[0] in Recipe.model_fields:
-        place = key
-    elif key[0] in stages:
-        place = ("stages", *key)
-    else:
-        known = [*stages, *Recipe.model_fields]
-        near = nearest(key[0], known)
-        hint = f'Did you mean "{near}"? ' if near else ""
-        raise UserError(
-            f"there is no stage and no key {show_key(key[0])}.", file=f"override {change.shown}",
-            hint=f"{hint}The stages are {', '.join(stages) or 'none'}.",
-        )  # fmt: skip
-    if (
-        len(place) > 2
-        and place[0] == "stages"
-        and _is_repeat(stages.get(place[1]))
-        and place[2] not in ("repeat", "stages")
-    ):
-        return (*place[:2], "stages", *place[2:])
-    return place
+    if key[0] in Recipe.model_fields and key[0] != "stages":
+        return key
+    inner = key[1:] if key[0] == "stages" else key
+    if key[0] == "stages" or key[0] in stages:
+        return ("stages", *_inside(inner, stages))
+    known = [*stages, *_keys({name: _kind_of(name, settings) for name, settings in stages.items()})]
+    raise UserError(
+        f"there is no stage and no key {show_key(key[0])}.", file=f"override {change.shown}",
+        hint=f"{suggest(key[:1], known, ALIASES)} The stages are {listed(stages)}.",
+    )  # fmt: skip
 
 
-def _split(change: Override, stages: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+def _inside(key: Place, stages: Any) -> Place:
+    """A key below `stages`, with the `stages` of rounds in it."""
+    settings = stages.get(key[0]) if key and isinstance(stages, Mapping) else None
+    if len(key) < 2 or not _is_repeat(settings) or key[1] == "repeat":
+        return key
+    rest = key[2:] if key[1] == "stages" else key[1:]
+    return (key[0], "stages", *_inside(rest, settings.get("stages")))
+
+
+def _split(change: Override, stages: Mapping[str, Any]) -> tuple[str, Place]:
     """(stage, key within it) of an override that names a round."""
     key = change.key[1:] if change.key[0] == "stages" else change.key
     for length in range(len(key) - 1, 0, -1):
@@ -232,40 +232,28 @@ def _split(change: Override, stages: Mapping[str, Any]) -> tuple[str, tuple[str,
         if name in stages:
             return name, key[length:]
     raise UserError(
-        f"the override {change.shown} names no stage of any round.", hint=f"The stages are {', '.join(stages)}."
+        f"the override {change.shown} names no stage of any round.", hint=f"The stages are {listed(stages)}."
     )
 
 
-def _place_of(change: Override, values: Mapping[str, Any]) -> tuple[str, ...]:
-    """Where in the finished recipe an override stands."""
-    stages = values["stages"]
-    if _names_one(change.key, stages):
-        name, rest = _split(change, stages)
-        return ("stages", name, *rest)
-    return change.key if change.key[0] in Recipe.model_fields else ("stages", *change.key)
-
-
-def _names_one(key: tuple[str, ...], stages: Mapping[str, Any]) -> bool:
-    inner = key[1:] if key[0] == "stages" else key
-    return any(".".join(inner[:length]) in stages for length in range(1, len(inner)))
-
-
 def _unrolled(
-    stages: Mapping[str, Any], prefix: str, place: tuple[str, ...], origins: dict[str, tuple[str, ...]], file: YamlFile
+    stages: Mapping[str, Any], prefix: str, place: Place, origins: dict[str, Place], places: Places
 ) -> Iterator[tuple[str, Any]]:
     """Every stage by its full name, rounds written out; `origins` gets the place of each in the file."""
     for name, settings in stages.items():
         here = (*place, str(name))
         if not _is_repeat(settings):
             origins[f"{prefix}{name}"] = here
+            if len(origins) > MOST_STAGES:
+                file, row = places.where(("stages",))
+                raise UserError(f"with their rounds these are more than {MOST_STAGES} stages.", file=file, row=row)
             yield f"{prefix}{name}", settings
             continue
-        for number in range(1, _rounds(settings, here, file) + 1):
-            inner = _mapping(settings.get("stages"), (*here, "stages"), file)
-            yield from _unrolled(inner, f"{prefix}{name}.{number}.", (*here, "stages"), origins, file)
+        for number in range(1, _rounds(settings, here, places) + 1):
+            yield from _unrolled(settings["stages"], f"{prefix}{name}.{number}.", (*here, "stages"), origins, places)
 
 
-def _rounds(settings: Mapping[str, Any], place: tuple[str, ...], file: YamlFile) -> int:
+def _rounds(settings: Mapping[str, Any], place: Place, places: Places) -> int:
     unknown = [key for key in settings if key not in ("repeat", "stages")]
     repeat = settings.get("repeat")
     if (
@@ -275,56 +263,78 @@ def _rounds(settings: Mapping[str, Any], place: tuple[str, ...], file: YamlFile)
         or not isinstance(repeat, int)
         or not 1 <= repeat <= MOST_ROUNDS
     ):
+        file, row = places.where((*place, "repeat"))
         raise UserError(
-            f"rounds are {{repeat: N, stages: {{...}}}}, with N from 1 to {MOST_ROUNDS}.", file=file.shown,
-            row=file.line(place), field=".".join(place),
+            f"rounds are {{repeat: N, stages: {{...}}}}, with N from 1 to {MOST_ROUNDS}.", file=file, row=row,
+            field=".".join(place),
         )  # fmt: skip
     return repeat
 
 
-def _with_kind(name: str, settings: Any, origins: Mapping[str, tuple[str, ...]], file: YamlFile) -> dict[str, Any]:
+def _kind_of(name: str, settings: Any) -> str:
+    """The kind that a stage says, or the row of one; else its name."""
+    said = settings.get("kind") if isinstance(settings, Mapping) else None
+    kind = name.rpartition(".")[2] if said is None else str(said)
+    return FAMILIES[kind][0] if kind in FAMILIES else kind
+
+
+def _with_kind(name: str, settings: Any, places: Places) -> dict[str, Any]:
     """A stage's settings over its section's defaults, with its kind, and the row that the kind's name says."""
-    place = origins[name]
-    own = _settings(settings, place, file)
-    short = name.rpartition(".")[2]
-    kind = own.get("kind", short)
+    place = places.there(("stages", name))
+    file, row = places.where(("stages", name))
+    if not isinstance(settings, Mapping | None):
+        problem = "a stage is a section (keys and values), or empty."
+        raise UserError(problem, file=file, row=row, field=".".join(place))
+    if name in RESERVED or not re.fullmatch(NAME_OF_A_STAGE, name):
+        problem = f"no stage can be called {show_key(name)}."
+        hint = f"Take letters, digits, _, + and -, a letter first; not {', '.join(RESERVED)}."
+        raise UserError(problem, file=file, row=row, field=".".join(place), hint=hint)
+    own = dict(settings or {})
+    kind = own.get("kind", name.rpartition(".")[2])
     known = (*KINDS, *FAMILIES)
     if not isinstance(kind, str) or kind not in known:
-        given = "kind" in own
-        near = nearest(str(kind), known)
+        said = "kind" in own
+        near = nearest(kind, known) if isinstance(kind, str) else None
         hint = f'Did you mean "{near}"? ' if near else ""
+        problem = (
+            f"there is no kind of stage {show(kind)}."
+            if said
+            else f"{show_key(name)} is no kind of stage, so it needs a kind."
+        )
+        file, row = places.where((*place, "kind")) if said else (file, row)
         raise UserError(
-            f"there is no kind of stage {show_key(str(kind))}." if given else f"{show_key(name)} is no kind of stage, so it needs a kind.",
-            file=file.shown, row=file.line(place), field=".".join(place) + (".kind" if given else ""),
+            problem, file=file, row=row, field=".".join(place) + (".kind" if said else ""),
             hint=f"{hint}The kinds are {', '.join(known)}.",
         )  # fmt: skip
     if kind in FAMILIES:
-        row, (kind, key) = kind, FAMILIES[kind]
+        chosen_row, (kind, key) = kind, FAMILIES[kind]
         chosen = own.get(key)
-        own[key] = {"name": row} | dict(chosen) if isinstance(chosen, Mapping | None) and chosen else {"name": row}
+        if isinstance(chosen, Mapping | None):
+            own[key] = {"name": chosen_row, **(chosen or {})}
     section = KINDS[kind].section
     return merge(defaults(section), {**own, "kind": kind}, discriminators(section))
 
 
-def _settings(settings: Any, place: tuple[str, ...], file: YamlFile) -> dict[str, Any]:
-    if not isinstance(settings, Mapping | None):
-        raise UserError(
-            "a stage is a section (keys and values), or empty.",
-            file=file.shown,
-            row=file.line(place),
-            field=".".join(place),
-        )
-    return dict(settings or {})
-
-
 def _keys_of(values: Mapping[str, Any]) -> Any:
-    """For the place of an unknown key: that place within its stage, and the keys there are."""
-    whole = [option.key for option in describe_fields(Recipe)]
+    """For the place of an unknown key: that place as an override names it, and the keys there are, its stage's first."""
+    kinds = {name: settings["kind"] for name, settings in values["stages"].items()}
 
-    def keys(place: tuple[str, ...]) -> tuple[tuple[str, ...], Sequence[str]]:
-        stage = values["stages"].get(place[1]) if len(place) > 2 and place[0] == "stages" else None
-        if stage is None:
-            return place, [key for key in whole if not key.startswith("stages.")]
-        return place[2:], [option.key for option in describe_fields(KINDS[stage["kind"]].section)]
+    def keys(place: Place) -> tuple[Place, Sequence[str]]:
+        if len(place) < 3 or place[0] != "stages" or place[1] not in kinds:
+            return place, _keys(kinds)
+        own = {place[1]: kinds[place[1]]}
+        return place[1:], [*_keys_of_stages(own), *_keys({})]
 
     return keys
+
+
+def _keys(kinds: Mapping[str, str]) -> list[str]:
+    """The keys of a recipe with stages of these kinds, as overrides name them."""
+    whole = [option.key for option in describe_fields(Recipe) if not option.key.startswith("stages.")]
+    return [*whole, *_keys_of_stages(kinds)]
+
+
+def _keys_of_stages(kinds: Mapping[str, str]) -> list[str]:
+    known = {name: describe_fields(KINDS[kind].section) for name, kind in kinds.items() if kind in KINDS}
+    # who compares may stand without the list around it
+    return [f"{name}.{option.key.replace('by.*.', 'by.')}" for name, options in known.items() for option in options]

@@ -93,7 +93,7 @@ class Data(Section):
     instruction: str | None = None
     """Text put behind each prompt of `prompts`, after an empty line: how to give the final answer, for instance."""
     comparisons: str | Source | None = None
-    """Rows with `chosen`/`rejected` that people have labelled already. None: the collect stage asks a simulated panel."""
+    """Rows with `chosen`/`rejected` that people have labelled already. None: those of a stage of the kind compare."""
     store: str | None = None
     """Instead of `comparisons`: the store that `burnish annotate` keeps, a file or an SQLAlchemy URL (a password belongs in
     ~/.pgpass). Its labels are read when the run begins; new ones change the fingerprint of what is trained on them."""
@@ -118,7 +118,7 @@ class Data(Section):
 
     @property
     def labelled(self) -> bool:
-        """Whether comparisons are given, so that the collect stage has nothing to do."""
+        """Whether comparisons are given, so that no stage need make any."""
         return self.comparisons is not None or self.store is not None
 
     @model_validator(mode="after")
@@ -163,7 +163,7 @@ class RewardModel(Passes):
     batch_size: BatchSize = 8
     """Prompts per step, each with all its responses and comparisons."""
     lora: Lora | None = Lora()
-    """None trains every weight; PPO with `roles: adapters` needs adapters."""
+    """None trains every weight; a reward model of its own beside a policy with `roles: adapters`, which needs more memory."""
     optimiser: Optimiser = Optimiser(learning_rate=3e-4)
     """The optimiser."""
     sampling: Sampling = Sampling()
@@ -296,7 +296,7 @@ class Evaluate(Section):
 
     kind: Literal["evaluate"] = "evaluate"
     """The kind of stage."""
-    models: tuple[Reference, ...] | None = None
+    models: Annotated[tuple[Reference, ...], Field(min_length=1)] | None = None
     """Which policies. None: base (see `base`) and every policy before it."""
     reward: Reference | None = None
     """The reward model that scores the answers too. None: the newest before it, if there is one."""
