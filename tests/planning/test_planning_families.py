@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+import burnish
 import families
-from burnish.config.recipe import Recipe
 from burnish.errors import UserError
 from burnish.models.adapters import LoraSpec, adapter_parameters, add_adapter
 from burnish.models.backbone import Backbone
@@ -23,7 +23,7 @@ from burnish.planning.shape import ModelShape
 DATA = DataSize(100, 10, 100, 10, 0, 0, 50.0, 50.0)
 MACHINE = Machine("small", 16e9, 400e9, 20e9)
 DENSE_AND_EXPERTS = {"granitemoehybrid-experts": ("granitemoehybrid", dict(num_local_experts=4, num_experts_per_tok=2))}
-RECIPE = {"data": {"prompts": "p.jsonl", "demonstrations": "d.jsonl"}}
+SOURCES = ("data.prompts=p.jsonl", "data.demonstrations=d.jsonl")
 NAMES = {**{name: (name, {}) for name in families.SETTINGS}, **DENSE_AND_EXPERTS}
 
 
@@ -84,7 +84,7 @@ def test_of_a_model_that_also_sees_the_text_part_counts(name: str):
 def test_a_recipe_can_be_planned_for_every_type(name: str, tmp_path: Path):
     (tmp_path / "config.json").write_text(json.dumps(_published(name)))
     shape = ModelShape.read(tmp_path, max_length=64)
-    recipe = Recipe.model_validate({"name": "run", "stages": ["sft", "collect", "reward", "ppo", "evaluate"], **RECIPE})
+    recipe = burnish.load(None, "stages=[sft, sample, compare, reward, ppo, evaluate]", *SOURCES)
     plan = make_plan(recipe, shape, DATA, MACHINE)
     assert all(0 < part.size < 1e9 for stage in plan.stages for part in stage.parts)
     assert all(0 < stage.seconds < 3600 for stage in plan.stages)

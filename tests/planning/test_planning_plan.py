@@ -12,7 +12,7 @@ from burnish.config.recipe import Recipe
 from burnish.planning import memory
 from burnish.planning.machine import Machine, free_memory, this_machine
 from burnish.planning.memory import Part
-from burnish.planning.plan import DataSize, make_plan, settings_that_fit
+from burnish.planning.plan import STAGE_SECONDS, DataSize, make_plan, settings_that_fit
 from burnish.planning.shape import ModelShape
 
 SMOLLM2 = ModelShape(30, 576, 1536, 9, 3, 64, 49152, True, 8192)
@@ -21,8 +21,11 @@ DATA = DataSize(300, 50, 300, 100, 0, 0, prompt_tokens=40.0, answer_tokens=35.0)
 CPU = Machine("a CPU", 16e9, 400e9, 20e9)
 
 
+STAGES = "stages={sft: {}, sample: {}, compare: {}, reward: {}, ppo: {start: sft}, evaluate: {}}"
+
+
 def _recipe(*changes: str) -> Recipe:
-    return burnish.load(None, *changes)
+    return burnish.load(None, *([] if changes and changes[0].startswith("stages=") else [STAGES]), *changes)
 
 
 def test_copies_by_hand():
@@ -68,7 +71,7 @@ def test_the_mildest_change_comes_first():
 
     trainers = ("sft", "reward", "ppo")
     assert changes(*trainers) == tuple(f"{stage}.optimiser.micro_batch_tokens=512" for stage in trainers)
-    assert changes("evaluate") == tuple(f"{s}.sampling.products=int8" for s in ("collect", "ppo", "evaluate"))
+    assert changes("evaluate") == tuple(f"{s}.sampling.products=int8" for s in ("sample", "ppo", "evaluate"))
 
 
 def test_a_gpu_is_not_offered_products_that_it_does_not_have():
@@ -106,7 +109,7 @@ def test_seven_billion_parameters_on_gpus():
 
 def test_annotation_by_hand():
     """288 prompts, 3 annotators, 4 answers of 35 tokens: 135 words at 200 a minute, and 20 s of thought, a ranking."""
-    recipe = _recipe("collect.prompts=288", "collect.responses_per_prompt=4", "collect.panel.annotators_per_item=3")
+    recipe = _recipe("sample.count=288", "sample.responses=4", "compare.by.panel.annotators_per_item=3")
     asked = make_plan(recipe, SMOLLM2, DATA, CPU).annotation
     assert asked is not None
     assert asked.rankings == 864
@@ -115,7 +118,8 @@ def test_annotation_by_hand():
 
 def test_peoples_comparisons_need_no_collecting():
     data = DataSize(0, 0, 300, 100, 300, 100, 100.0, 50.0)
-    made = make_plan(_recipe(), SMOLLM2, data, CPU)
+    recipe = _recipe("stages=[sft, reward, ppo, evaluate]", "data.comparisons=c.jsonl")
+    made = make_plan(recipe, SMOLLM2, data, CPU)
     assert [stage.name for stage in made.stages] == ["sft", "reward", "ppo", "evaluate"]
     assert made.annotation is None
 
@@ -141,35 +145,82 @@ def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_preference_optimisation_by_hand():
     """All 300 prompts with 4 answers each: a pass of training, one of the reference, evaluations."""
-    changes = ("stages=[sft,collect,preference]", "preference.eval_every=100000", "data.heldout=0.1")
+    changes = ("stages=[sft, sample, compare, dpo]", "dpo.eval_every=100000", "data.heldout=0.1")
 
     def stage(*more: str):
-        return make_plan(_recipe(*changes, *more), SMOLLM2, DATA, CPU, stages=["preference"]).stages[0]
+        return make_plan(_recipe(*changes, *more), SMOLLM2, DATA, CPU, stages=["dpo"]).stages[0]
 
     tokens, scored, rate = 40 + 4 * 35, 4 * 35, 0.5 * 400e9
     one_pass = SMOLLM2.training_flops(300 * tokens, 300 * scored, lora=True, context=tokens / 2) / rate
     reads = SMOLLM2.forward_flops(300 * tokens, 300 * scored, context=tokens / 2) / rate
-    assert stage("preference.epochs=2").seconds - stage().seconds == pytest.approx(one_pass, rel=0.01)
-    assert stage().seconds - stage("preference.loss.name=simpo").seconds == pytest.approx(reads, rel=1e-6)
-    assert stage("preference.loss.name=kto").seconds > stage().seconds
-    assert stage("preference.pairs=extremes").seconds < 0.7 * stage().seconds
-    assert stage("preference.rounds=2").seconds > 1.8 * stage().seconds
+    assert stage("dpo.epochs=2").seconds - stage().seconds == pytest.approx(one_pass, rel=0.01)
+    assert stage().seconds - stage("dpo.loss.name=simpo").seconds == pytest.approx(reads, rel=1e-6)
+    assert stage("dpo.loss.name=kto").seconds > stage().seconds
+    assert stage("dpo.pairs=extremes").seconds < 0.7 * stage().seconds
     # with adapters no second model is held; with every weight trained, none either
     names = {part.name for part in stage().parts}
     assert "reference" not in names
-    full = stage("preference.lora=null")
+    full = stage("dpo.lora=null")
     assert {part.name for part in full.parts} == {"program", "model", "gradient", "activations of a micro-batch", "logits of a chunk"}  # fmt: skip
-    assert stage("preference.rounds=2").peak > stage().peak
+
+
+def test_rounds_are_planned_one_by_one():
+    """Each has sampling, comparisons and training of its own; comparing by a reward model reads every answer, a panel none."""
+    once = ("stages=[sft, reward, sample, compare, dpo]", "data.comparisons=c.jsonl")
+    rounds = ("stages={sft: {}, reward: {}, rounds: {repeat: 2, stages: [sample, compare, dpo]}}", once[1])
+    one, two = (make_plan(_recipe(*changes), SMOLLM2, DATA, CPU) for changes in (once, rounds))
+    names = [f"rounds.{number}.{name}" for number in (1, 2) for name in ("sample", "compare", "dpo")]
+    assert [stage.name for stage in two.stages] == ["sft", "reward", *names]
+    assert [stage.seconds for stage in two.stages[2:]] == 2 * [stage.seconds for stage in one.stages[2:]]
+    judged = make_plan(_recipe(*once, "compare.by={reward: reward}"), SMOLLM2, DATA, CPU)
+    compared = {plan.stages[3].seconds: {part.name for part in plan.stages[3].parts} for plan in (one, judged)}
+    assert sorted(compared) == [one.stages[3].seconds, judged.stages[3].seconds]
+    assert "reward model" in compared[judged.stages[3].seconds] - compared[one.stages[3].seconds]
+    assert one.annotation is not None
+    assert judged.annotation is None
+
+
+def test_answers_of_several_policies_are_all_sampled_and_compared():
+    one, two = (
+        make_plan(_recipe("stages=[sft, sample, compare]", f"sample.models={models}"), SMOLLM2, DATA, CPU)
+        for models in ("[sft]", "[base, sft]")
+    )
+    assert two.stages[1].seconds - one.stages[1].seconds == pytest.approx(one.stages[1].seconds - STAGE_SECONDS)
+    assert one.annotation is not None
+    assert two.annotation is not None
+    assert (one.annotation.responses, two.annotation.responses) == (4, 8)
+
+
+def test_what_each_stage_reads_is_its_own():
+    """Sizes by the stage's name: twice the demonstrations take twice the passes."""
+    recipe = _recipe("stages={a: {kind: sft}, b: {kind: sft}}", "a.eval_every=100000", "b.eval_every=100000")
+    sizes = {"a": DATA, "b": replace(DATA, demonstrations=600)}
+    plan = make_plan(recipe, SMOLLM2, sizes, CPU)
+    one_pass = SMOLLM2.training_flops(300 * 75, 300 * 35, lora=True, context=37.5) / (0.5 * 400e9)
+    assert plan.stages[1].seconds - plan.stages[0].seconds == pytest.approx(2 * one_pass)  # in two epochs
+
+
+def test_a_reward_model_that_is_no_adapter_is_a_model_of_its_own_beside_adapters():
+    shared, own = (
+        {
+            part.name: part.size
+            for part in make_plan(_recipe(*changes), SMOLLM2, DATA, CPU, stages=["ppo"]).stages[0].parts
+        }
+        for changes in ((), ("reward.lora=null",))
+    )
+    assert "reward adapter" in shared
+    assert "reward adapter" not in own
+    assert own["reward model"] == 4 * SMOLLM2.parameters
 
 
 def _online(*changes: str) -> Recipe:
-    return _recipe("stages=[online]", "rewards=[{name: maths}]", "data.demonstrations=null", *changes)
+    return _recipe("stages=[grpo]", "grpo.rewards=[{name: maths}]", *changes)
 
 
 def test_the_online_stage_counts_the_roles_that_its_algorithm_needs():
     """Copies: GRPO keeps a frozen reference, Dr. GRPO none, PPO a critic that is trained as well."""
     plans = {
-        name: make_plan(_online(f"online.algorithm.name={name}", "online.roles=copies"), SMOLLM2, DATA, CPU).stages[0]
+        name: make_plan(_online(f"grpo.algorithm.name={name}", "grpo.roles=copies"), SMOLLM2, DATA, CPU).stages[0]
         for name in ("grpo", "dr-grpo", "ppo")
     }
     sizes = {name: {part.name: part.size for part in stage.parts} for name, stage in plans.items()}
@@ -184,16 +235,16 @@ def test_the_online_stage_counts_the_roles_that_its_algorithm_needs():
 def test_a_group_runs_its_prompt_once():
     """Two prompts of 8 answers cost less than 16 of one, by the forward and backward work of 14 prompts."""
     seconds = lambda prompts, size: make_plan(  # noqa: E731
-        _online("online.steps=1", f"online.prompts_per_step={prompts}", f"online.responses_per_prompt={size}", "online.algorithm={name: ppo, beta: 0}"),
+        _online("grpo.steps=1", f"grpo.prompts_per_step={prompts}", f"grpo.responses_per_prompt={size}", "grpo.algorithm={name: ppo, beta: 0}"),
         SMOLLM2, DATA, CPU,
     ).seconds  # fmt: skip
     assert seconds(2, 8) < seconds(16, 1)
 
 
 def test_milder_settings_for_the_online_stage():
-    changes = settings_that_fit(_online("online.roles=copies"), SMOLLM2, DATA, Machine("small", 2.4e9, 400e9, 20e9))
+    changes = settings_that_fit(_online("grpo.roles=copies"), SMOLLM2, DATA, Machine("small", 2.4e9, 400e9, 20e9))
     assert changes is not None
-    assert "online.roles=adapters" in changes
+    assert "grpo.roles=adapters" in changes
 
 
 def test_the_sampler_sleeps_while_roles_are_trained():
@@ -222,7 +273,7 @@ def test_a_gpu_is_planned_with_its_own_attention_and_precision():
     numbers = [SMOLLM2.layers * (layer + a * SMOLLM2.head_dim) + 6 * SMOLLM2.mlp + 4 * SMOLLM2.width for a in attention]
     assert kept[1] / kept[0] == pytest.approx(numbers[1] / numbers[0])
     wide, narrow = (
-        make_plan(_recipe(f"model.products={p}"), SEVEN, DATA, gpu, stages=["collect"]).seconds
+        make_plan(_recipe(f"model.products={p}"), SEVEN, DATA, gpu, stages=["sample"]).seconds
         for p in ("float32", "bfloat16")
     )
     assert narrow < wide
@@ -231,7 +282,7 @@ def test_a_gpu_is_planned_with_its_own_attention_and_precision():
 def test_a_model_that_is_sampled_through_transformers_has_no_copy_and_takes_longer():
     fallback = replace(SMOLLM2, fallback="it does not run models of type phi3")
     native, other = (
-        make_plan(_recipe(), shape, DATA, CPU, stages=["collect"]).stages[0] for shape in (SMOLLM2, fallback)
+        make_plan(_recipe(), shape, DATA, CPU, stages=["sample"]).stages[0] for shape in (SMOLLM2, fallback)
     )
     sampler = [part for stage in (native, other) for part in stage.parts if part.name == "sampler"]
     assert sampler[0].size - sampler[1].size == pytest.approx(4.0 * SMOLLM2.decoder)

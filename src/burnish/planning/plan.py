@@ -317,7 +317,8 @@ class _Estimate:
             roles=("policy", "critic"), buffers=2,
         )  # fmt: skip
         if adapters:
-            parts.append(self._adapter("reward adapter", self._reward_rank(config.lora) or config.lora.r))
+            judge = self._reward_rank(config.lora)
+            parts.append(self._frozen("reward model") if judge is None else self._adapter("reward adapter", judge))
         else:
             parts += [self._frozen("reward model"), self._frozen("reference")]
         parts = memory.in_turns(parts, self._engine(rollouts, config.sampling))
