@@ -12,7 +12,6 @@ import pytest
 
 from burnish.errors import UserError
 from burnish.runs.manifest import (
-    code_hash,
     environment,
     explain_difference,
     file_hash,
@@ -48,22 +47,6 @@ def test_file_hash_of_files_and_folders(tmp_path: Path) -> None:
     before = file_hash(tmp_path)
     (tmp_path / "a").rename(tmp_path / "b")
     assert file_hash(tmp_path) != before
-
-
-def test_code_hash_sees_the_sources_of_its_rooms_only(tmp_path: Path) -> None:
-    for name in ("data/a.py", "data/deep/b.py", "models/c.py", "batch.py"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(name)
-    before = code_hash(tmp_path, ["data", "batch"])
-    (tmp_path / "models" / "c.py").write_text("changed")
-    (tmp_path / "data" / "notes.txt").write_text("not code")
-    assert code_hash(tmp_path, ["data", "batch"]) == before
-    (tmp_path / "data" / "deep" / "b.py").write_text("changed")
-    deep = code_hash(tmp_path, ["data", "batch"])
-    (tmp_path / "batch.py").write_text("changed")
-    assert len({before, deep, code_hash(tmp_path, ["data", "batch"])}) == 3
-    with pytest.raises(ValueError, match="no room or module gone"):
-        code_hash(tmp_path, ["data", "gone"])
 
 
 def test_environment_names_versions_without_importing_them() -> None:

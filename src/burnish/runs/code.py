@@ -1,7 +1,8 @@
 """What code a stage can reach, from the package's own import statements, and a hash of it that comments do not change.
 
-Nobody keeps a list: a module's reach is what it imports, what that imports, and so on, lazy imports included. Imports for type
-checkers only are left out, since they never run.
+Nobody keeps a list: a module's reach is what it imports, what that imports, and so on, lazy imports included, and what it names
+in a text of its own ("burnish.rewards.maths_worker"), as one does to run a module in another process. Imports for type checkers
+only are left out, since they never run.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Code:
         return frozenset(reached)
 
     def imports(self, module: str) -> frozenset[str]:
-        """What of the package a module imports itself."""
+        """What of the package a module imports, or names to run it, itself."""
         self._read(module)
         return self._direct[module]
 
@@ -71,6 +72,8 @@ class Code:
         self._hashes[module] = hashlib.sha256(ast.dump(_without_strings(tree)).encode()).hexdigest()
 
     def _named(self, node: ast.AST, module: str) -> Iterator[str]:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from self._inside(node.value)
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield from self._inside(alias.name)

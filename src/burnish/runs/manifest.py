@@ -9,7 +9,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -67,18 +67,6 @@ def read_sealed(path: Path, problem: UserError) -> dict[str, Any]:
     except (UserError, ValueError, TypeError):
         raise problem from None
     return found
-
-
-def code_hash(package: Path, rooms: Iterable[str]) -> str:
-    """A hash of the sources of some rooms (folders) and modules of the package. Raises ValueError for a name without sources."""
-    hashes: dict[str, str] = {}
-    for room in rooms:
-        module = package / f"{room}.py"
-        sources = [module] if module.is_file() else sorted((package / room).rglob("*.py"))
-        if not sources:
-            raise ValueError(f"{package} has no room or module {room}")
-        hashes |= {source.relative_to(package).as_posix(): file_hash(source) for source in sources}
-    return fingerprint(hashes)
 
 
 def environment() -> dict[str, Any]:

@@ -14,7 +14,8 @@ from burnish.sandbox import confine, seccomp
 from burnish.sandbox.limits import MIB, TIERS, Limits, Tier
 
 NOBODY = 65534  # the overflow uid of Linux, "nobody" on most systems
-_HERE = Path(__file__).parent
+_INSIDE = ("burnish.sandbox.confine", "burnish.sandbox.harness", "burnish.sandbox.judge")
+"""Modules whose text runs inside; by their whole names, so that a reward that is paid by them counts as reaching them."""
 _FLAGS = ("-I", "-S", "-B", "-X", "utf8")
 _HINTS = {
     "bubblewrap": "Install bubblewrap (Debian, Ubuntu: apt install bubblewrap libseccomp2; Fedora: dnf install bubblewrap).",
@@ -201,7 +202,8 @@ def _interpreter(python: str | None) -> Interpreter:
 
 def _sources() -> dict[Tier, tuple[str, str]]:
     """The programs that run inside, (harness, judge) by tier; in the second tier they confine themselves first."""
-    confining, harness, judging = ((_HERE / f"{name}.py").read_text() for name in ("confine", "harness", "judge"))
+    here = Path(__file__).parent
+    confining, harness, judging = ((here / f"{name.rpartition('.')[2]}.py").read_text() for name in _INSIDE)
     supply = (
         f"import sys\n_m = type(sys)('burnish.sandbox.harness')\nexec({harness!r}, _m.__dict__)\n"
         "sys.modules[_m.__name__] = _m\n"
