@@ -10,15 +10,17 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import burnish
 from burnish._version import __version__
 from burnish.cli.main import app, main
-from burnish.config.load import load_config
-from burnish.config.recipe import Recipe
+from burnish.cli.one_stage import recipe_with
+from burnish.config.families import FAMILIES
 
 COMMANDS = [
     "run",
     "sft",
-    "collect",
+    "sample",
+    "compare",
     "reward",
     "ppo",
     "evaluate",
@@ -29,6 +31,7 @@ COMMANDS = [
     "models pull",
     "models list",
     "models supported",
+    *FAMILIES,
 ]
 ROOT = Path(__file__).parents[2]
 
@@ -69,18 +72,24 @@ def test_running_and_planning_wait_for_transformers_until_a_model_is_loaded():
     ("arguments", "said"),
     [
         (["run", "missing.yaml"], "missing.yaml: there is no such file"),
-        (["run", "recipes/tiny.yaml", "ppo.kl_coef=0.1"], "ppo.kl.beta"),
+        (["run", "recipes/tiny.yaml", "ppo.kl_coef=0.1"], "kl.beta (of ppo)"),
         (["run", "recipes/tiny.yaml", "ppo.lerning_rate=0.1", "--dry-run"], "ppo.optimiser.learning_rate"),
         (["run", "recipes/tiny.yaml", "model.name=nowhere", "--out", "OUT"], 'model "nowhere" is neither'),
         (
-            ["run", "recipes/tiny.yaml", "data.prompts=nowhere.jsonl", "--out", "OUT", "--until", "collect"],
+            ["run", "recipes/tiny.yaml", "data.prompts=nowhere.jsonl", "--out", "OUT", "--until", "sample"],
             "nowhere.jsonl",
         ),
         (["run", "recipes/tiny.yaml", "--until", "dpo", "--out", "OUT"], 'no stage "dpo"'),
-        (["ppo", "--config", "recipes/tiny.yaml", "--out", "OUT"], "the stage ppo needs sft and reward first"),
+        (
+            ["ppo", "--config", "recipes/tiny.yaml", "--out", "OUT"],
+            "the stage ppo needs sft and sample and compare and reward first",
+        ),
         (["report", "."], "holds no run"),
         (["chat", "nowhere"], 'model "nowhere" is neither'),
-        (["sft", "--config", "recipes/tiny.yaml", "reward.lora=null"], "ppo.roles"),
+        (
+            ["sft", "--config", "recipes/tiny.yaml", "compare.by={reward: reward}"],
+            "the stage reward comes after compare",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], said: str, tmp_path: Path):
@@ -89,6 +98,13 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], said: str, 
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("burnish: ")
+
+
+@pytest.mark.parametrize("gone", ["collect", "preference", "online"])
+def test_commands_of_the_older_form_are_gone(gone: str):
+    done = CliRunner().invoke(app, [gone, "--config", "recipes/tiny.yaml"])
+    assert done.exit_code == 2
+    assert f"No such command '{gone}'" in done.output
 
 
 def test_traceback_is_there_when_asked_for():
@@ -101,12 +117,37 @@ def test_dry_run_prints_a_recipe_that_loads_to_the_same(tmp_path: Path):
     done = _burnish("run", "recipes/quickstart.yaml", "--dry-run", "seed=7", cwd=str(ROOT))
     path = tmp_path / "resolved.yaml"
     path.write_text(done.stdout)
-    assert load_config(Recipe, path) == load_config(Recipe, ROOT / "recipes" / "quickstart.yaml", ["seed=7"])
+    assert burnish.load(path) == burnish.load(ROOT / "recipes" / "quickstart.yaml", "seed=7")
 
 
 @pytest.mark.parametrize("recipe", sorted(path.name for path in (ROOT / "recipes").glob("*.yaml")))
 def test_every_recipe_loads(recipe: str):
-    assert load_config(Recipe, ROOT / "recipes" / recipe).name == recipe.removesuffix(".yaml")
+    assert burnish.load(ROOT / "recipes" / recipe).name == recipe.removesuffix(".yaml")
+
+
+@pytest.mark.parametrize("name", ["sft", "sample", *FAMILIES])
+def test_the_command_of_a_stage_takes_the_recipes_or_puts_one_at_its_end(name: str):
+    without, stage = recipe_with(name, config=ROOT / "recipes" / "r1-harmlessness.yaml", overrides=["seed=3"], out=None)
+    assert stage == name
+    assert without.seed == 3
+    assert set(without.stages) == {"sample", "compare", "reward", name}
+    family, key = FAMILIES.get(name, (name, ""))
+    assert without.stages[name].kind == family
+    assert not key or getattr(without.stages[name], key).name == name
+    twice, _ = recipe_with(name, config=ROOT / "recipes" / "r1-harmlessness.yaml", overrides=["seed=3"], out=None)
+    assert twice == without
+
+
+def test_the_command_of_a_stage_finds_it_by_its_kind_and_is_given_what_a_run_has_done(tmp_path: Path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("stages: {first: {kind: dpo, comparisons: c.jsonl}, second: {kind: dpo}, sft: {}}\n")
+    assert recipe_with("dpo", config=path, overrides=[], out=None)[1] == "second"
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "stage.json").write_text("{}")
+    recipe, stage = recipe_with("evaluate", config=None, overrides=["evaluate.count=3"], out=str(tmp_path))
+    assert (stage, list(recipe.stages), recipe.stages["evaluate"].count) == ("evaluate", ["first", "evaluate"], 3)
+    alone, _ = recipe_with("sft", config=None, overrides=["sft.epochs=3"], out=str(tmp_path / "new"))
+    assert list(alone.stages) == ["sft"]
 
 
 def test_chat_answers_on_standard_input():

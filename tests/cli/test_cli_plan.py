@@ -26,7 +26,7 @@ def _in_the_project(monkeypatch: pytest.MonkeyPatch):
 def test_the_plan_of_a_recipe():
     shown = CliRunner().invoke(app, ["plan", "recipes/tiny.yaml"])
     assert shown.exit_code == 0
-    for text in ("sft", "collect", "reward", "ppo", "evaluate", "policy adapter", "whole run", "rankings of"):
+    for text in ("sft", "sample", "compare", "reward", "ppo", "evaluate", "policy adapter", "whole run", "rankings of"):
         assert text in shown.output
     assert not Path("runs/tiny/plan").exists()
 
