@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +18,16 @@ from burnish.config.graph import KINDS
 from burnish.config.recipe import Recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-REQUIRED = {"function": "package.module:function", "url": "http://localhost:1/", "name": "calculator", "every": 2}
+REQUIRED: dict[str, Any] = {
+    "function": "package.module:function", "url": "http://localhost:1/", "name": "calculator", "every": 2, "model": "base",
+    "models": ["base", "base"],
+}  # fmt: skip
 BY_TYPE: dict[Any, Any] = {str: "x", int: 1, float: 0.5, bool: True}
-BEFORE: dict[str, dict[str, Any]] = {"compare": {"sample": {}}, "ppo": {"reward": {}}}
+BEFORE: dict[str, dict[str, Any]] = {"compare": {"sample": {}}, "select": {"sample": {}}, "ppo": {"reward": {}}}
 """The stages without which one of a kind has nothing to read."""
-EVERY_KIND = f"stages=[{', '.join(KINDS)}]"
+NEEDED = {"revise": {"constitution": "c.txt"}, "merge": {"models": ["base", "base"]}}
+"""Settings without which a stage of a kind is none."""
+EVERY_KIND = f"stages={json.dumps({kind: NEEDED.get(kind, {}) for kind in KINDS})}"
 
 
 class Leaf(NamedTuple):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from recipe_inputs import NEEDED
 
 import burnish
 from burnish.config.families import FAMILIES
@@ -133,7 +135,7 @@ def test_rounds_are_written_out_and_each_reads_its_own(tmp_path: Path):
     assert [read(found, f"rounds.{n}.dpo", "start") for n in (1, 2, 3)] == [["sft"], ["rounds.1.dpo"], ["rounds.2.dpo"]]
     for number in (1, 2, 3):
         assert read(found, f"rounds.{number}.compare", "answers") == [f"rounds.{number}.sample"]
-        assert read(found, f"rounds.{number}.compare", "by.reward") == ["reward"]
+        assert read(found, f"rounds.{number}.compare", "by.0.reward") == ["reward"]
         assert read(found, f"rounds.{number}.dpo", "reference") == ["sft"]
         assert read(found, f"rounds.{number}.dpo", "comparisons") == [f"rounds.{number}.compare"]
     assert read(found, "evaluate", "models") == ["base", "sft", "rounds.1.dpo", "rounds.3.dpo"]  # rounds.dpo: the last
@@ -186,10 +188,10 @@ def test_an_override_adds_stages_and_null_empties_a_section():
 
 @pytest.mark.parametrize("name", [*KINDS, *FAMILIES])
 def test_a_name_says_the_kind_and_a_kind_may_have_any_name(name: str):
-    before = [one for one in ("sample", "reward") if one != name]
-    plain: Any = burnish.load(None, f"stages=[{', '.join([*before, name])}]").stages[name]
-    stages = f"{{{''.join(f'{one}: {{}}, ' for one in before)}mine: {{kind: {name}}}}}"
-    assert burnish.load(None, f"stages={stages}").stages["mine"] == plain
+    before, own = {"sample": {}, "reward": {}}, NEEDED.get(name, {})
+    plain: Any = burnish.load(None, f"stages={json.dumps({**before, name: own})}").stages[name]
+    mine = {**before, "mine": {"kind": name, **own}}
+    assert burnish.load(None, f"stages={json.dumps(mine)}").stages["mine"] == plain
     family, key = FAMILIES.get(name, (name, None))
     assert plain.kind == family
     assert key is None or getattr(plain, key).name == name
@@ -197,11 +199,39 @@ def test_a_name_says_the_kind_and_a_kind_may_have_any_name(name: str):
 
 def test_who_compares_is_the_panel_or_whoever_is_named():
     for by in ("panel", "{panel: {size: 7}}", "{reward: reward}"):
-        judge = graph("stages=[sample, reward, compare]", f"compare.by={by}")["compare"].settings.by
+        (judge,) = graph("stages=[sample, reward, compare]", f"compare.by={by}")["compare"].settings.by
         assert (judge.panel is None) == ("reward" in by)
-    assert "by names 2 who compare" in refusal(
+    assert "panel and reward would compare: name one" in refusal(
         "stages=[sample, reward, compare]", "compare.by={panel: {}, reward: reward}"
     )
+
+
+@pytest.mark.parametrize("said", ["panel", "{panel: {size: 9}}", "{reward: reward}"])
+def test_an_override_of_who_compares_takes_the_place_of_what_the_recipe_says(said: str, tmp_path: Path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"stages: {{sample: {{}}, reward: {{comparisons: c.jsonl}}, compare: {{by: {said}}}}}")
+
+    def judges(change: str) -> list[tuple[str, Any]]:
+        by = graph_of(burnish.load(path, change))["compare"].settings.by
+        return [(one.called, getattr(one, one.called)) for one in by]
+
+    for change in ("compare.by={reward: reward}", "compare.by.reward=reward"):
+        assert judges(change) == [("reward", "reward")]
+    ((called, panel),) = judges("compare.by.panel.annotators_per_item=2")
+    assert (called, panel.size, panel.annotators_per_item) == ("panel", 9 if "9" in said else 5, 2)
+    assert [one for one, _ in judges("compare.by=[{panel: {}, share: 0.5}, {reward: reward}]")] == ["panel", "reward"]
+
+
+def test_what_select_and_merge_make_follows_from_what_they_are_told():
+    pairs = graph("stages=[reward, sample, select, dpo, sft]", "select.make=pairs", "sft.demonstrations=d.jsonl")
+    assert read(pairs, "dpo", "comparisons") == ["select"]
+    chosen = graph("stages=[reward, sample, select, sft]")
+    assert read(chosen, "sft", "demonstrations") == ["select"]
+    stages = "{a: {kind: reward}, b: {kind: reward}, merge: {models: [a, b]}, ppo: {}}"
+    assert read(graph(f"stages={stages}"), "ppo", "reward") == ["merge"]
+    assert read(graph(f"stages={stages.replace('kind: reward', 'kind: sft')}", "ppo.reward=a/b"), "ppo", "start") == [
+        "merge"
+    ]
 
 
 def test_data_is_inherited_from_the_newest_stage_that_names_some():

@@ -12,6 +12,7 @@ LACKING = {
     "sft": (["stages=[sft]"], "sft", "data.demonstrations"),
     "prompts are no demonstrations": (["stages=[sft]", "data.prompts=p.jsonl"], "sft", "data.demonstrations"),
     "sample": (["stages=[sft, sample]", "data.demonstrations=d.jsonl"], "sample", "data.prompts"),
+    "revise": (["stages={revise: {constitution: c.txt}}", "data.demonstrations=d.jsonl"], "revise", "data.prompts"),
     "reward": (["stages=[reward]", "data.prompts=p.jsonl"], "reward", "data.comparisons"),
     "preference": (["stages=[dpo]"], "dpo", "data.comparisons"),
     "online": (["stages=[grpo]", "grpo.rewards=[{name: maths}]"], "grpo", "data.prompts"),

@@ -62,12 +62,12 @@ def test_the_error_holds_a_recipe_that_loads(tmp_path: Path, case: str):
 
 def test_what_was_set_is_set(tmp_path: Path):
     stages = in_todays_form(tmp_path, OLDER["reward and PPO"][0]).stages
-    assert (stages["sample"].count, stages["compare"].by.panel.size) == (8, 4)
+    assert (stages["sample"].count, stages["compare"].by[0].panel.size) == (8, 4)
     assert (stages["ppo"].steps, stages["evaluate"].count) == (3, 9)
     stages = in_todays_form(tmp_path, OLDER["comparisons that people made"][0]).stages
     assert (stages["simpo"].loss.name, stages["simpo"].loss.gamma) == ("simpo", 2)
     stages = in_todays_form(tmp_path, OLDER["rounds"][0]).stages
-    assert (stages["rounds.2.sample"].count, stages["rounds.2.compare"].by.panel) == (5, None)
+    assert (stages["rounds.2.sample"].count, stages["rounds.2.compare"].by[0].panel) == (5, None)
     stages = in_todays_form(tmp_path, OLDER["rewards"][0]).stages
     assert (stages["dapo"].rewards[0].weight, stages["dapo"].algorithm.name, stages["dapo"].steps) == (2, "dapo", 4)
 

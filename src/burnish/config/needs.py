@@ -44,7 +44,7 @@ def _missing(node: Node) -> tuple[str, str, str] | None:
         return demonstrations
     if kind in ("reward", "preference") and not data.labelled and "comparisons" not in made:
         return "data.comparisons", "comparisons", COMPARISONS
-    if no_prompts and kind in ("sample", "ppo", "online"):
+    if no_prompts and kind in ("sample", "revise", "ppo", "online"):
         return prompts
     if kind == "ppo" and node.settings.tricks.ptx_coefficient and no_demonstrations:
         return demonstrations
