@@ -85,9 +85,9 @@ def recipe(tmp_path: Path) -> Path:
     (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     path = tmp_path / "r.yaml"
     path.write_text(
-        f"name: far\nstages: [sft]\nmodel: {{name: tiny, device: cpu}}\n"
+        f"name: far\nmodel: {{name: tiny, device: cpu}}\n"
         f"data: {{demonstrations: {tmp_path / 'd.jsonl'}, heldout: 0.3}}\n"
-        "sft: {epochs: 1, batch_size: 8, lora: {r: 2, alpha: 4}}\n"
+        "stages: {sft: {epochs: 1, batch_size: 8, lora: {r: 2, alpha: 4}}}\n"
     )
     return path
 

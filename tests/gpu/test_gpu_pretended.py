@@ -112,19 +112,24 @@ def test_the_engine_draws_the_same_there(there: Backbone, monkeypatch: pytest.Mo
 
 
 _SMALL = (
-    "model.name=tiny", "model.max_length=512", "threads=1", "data.limit=60", "data.split_column=null", "data.heldout=0.3", "sft.epochs=0.3", "sft.batch_size=8", "collect.prompts=8",
-    "collect.sampling.max_new_tokens=8", "collect.sampling.products=model", "evaluate.sampling.products=model", "reward.batch_size=4", "ppo.steps=2", "ppo.prompts_per_step=4", "ppo.epochs=1", "ppo.sampling.max_new_tokens=8",
-    "evaluate.prompts=4", "evaluate.sampling.max_new_tokens=8",
+    "model.name=tiny", "model.max_length=512", "threads=1", "data.limit=60", "data.split_column=null", "data.heldout=0.3",
+    "evaluate={count: 4, sampling: {max_new_tokens: 8, products: model}}",
 )  # fmt: skip
+_COMPARED = ("sft.epochs=0.3", "sft.batch_size=8", "sample={count: 8, sampling: {max_new_tokens: 8, products: model}}")
+_PPO = (
+    *_COMPARED,
+    "reward.batch_size=4",
+    "ppo={steps: 2, prompts_per_step: 4, epochs: 1, sampling: {max_new_tokens: 8}}",
+)
 _RECIPES = {
-    "adapters": ("recipes/tiny.yaml", "ppo.tricks.ptx_coefficient=0.5", "ppo.mini_batches=2",
+    "adapters": ("recipes/tiny.yaml", *_PPO, "ppo.tricks.ptx_coefficient=0.5", "ppo.mini_batches=2",
         "sft.optimiser.gradient_checkpointing=true"),
-    "every weight": ("recipes/tiny.yaml", "sft.lora=null", "reward.lora=null", "ppo.roles=copies", "ppo.lora={r: 4, alpha: 8}"),
-    "every weight in bfloat16": ("recipes/tiny.yaml", "model.products=bfloat16", "sft.lora=null", "reward.lora=null", "ppo.roles=copies"),
-    "preferences": ("recipes/dpo.yaml", "preference.epochs=0.5"),
+    "every weight": ("recipes/tiny.yaml", *_PPO, "sft.lora=null", "reward.lora=null", "ppo.roles=copies", "ppo.lora={r: 4, alpha: 8}"),
+    "every weight in bfloat16": ("recipes/tiny.yaml", *_PPO, "model.products=bfloat16", "sft.lora=null", "reward.lora=null", "ppo.roles=copies"),
+    "preferences": ("recipes/dpo.yaml", *_COMPARED, "dpo.epochs=0.5"),
     "verifiable": (
-        "recipes/rlvr-arithmetic.yaml", "online.steps=2", "online.prompts_per_step=2", "online.responses_per_prompt=4",
-        "online.sampling.max_new_tokens=8", "online.algorithm={name: grpo}",
+        "recipes/rlvr-arithmetic.yaml", "grpo.steps=2", "grpo.prompts_per_step=2", "grpo.responses_per_prompt=4",
+        "grpo.sampling={max_new_tokens: 8, products: model}", "grpo.algorithm.beta=null",
     ),
 }  # fmt: skip
 

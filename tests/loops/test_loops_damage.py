@@ -23,11 +23,14 @@ name: damage
 threads: 1
 model: {name: tiny, max_length: 512, device: cpu}
 data: {demonstrations: DEMOS, prompts: PROMPTS, heldout: 0.3}
-sft: {epochs: 0.4, batch_size: 8, lora: {r: 2, alpha: 4}, checkpoint: {every: 10}}
-collect: {prompts: 12, responses_per_prompt: 2, sampling: {max_new_tokens: 4}}
-reward: {epochs: 1, batch_size: 8, lora: {r: 2, alpha: 4}, checkpoint: {every: 10}}
-ppo: {steps: 1, prompts_per_step: 2, epochs: 1, mini_batches: 1, lora: {r: 2, alpha: 4}, sampling: {max_new_tokens: 4}}
-evaluate: {prompts: 3, sampling: {max_new_tokens: 4}, samples: 1}
+stages:
+  sft: {epochs: 0.4, batch_size: 8, lora: {r: 2, alpha: 4}, checkpoint: {every: 10}}
+  sample: {count: 12, responses: 2, sampling: {max_new_tokens: 4}}
+  compare: {by: panel}
+  reward: {epochs: 1, batch_size: 8, lora: {r: 2, alpha: 4}, checkpoint: {every: 10}}
+  ppo: {steps: 1, prompts_per_step: 2, epochs: 1, mini_batches: 1, lora: {r: 2, alpha: 4}, sampling: {max_new_tokens: 4}}
+  evaluate: {count: 3, sampling: {max_new_tokens: 4}, samples: 1}
+  report: {}
 """
 
 
@@ -105,7 +108,7 @@ class Runs:
         for name in _names(self.whole):
             for way in WAYS:
                 yield "report", name, way
-                if not name.startswith(("sft/", "collect/", "reward/", "evaluate/", "report/")):
+                if not name.startswith(("sft/", "sample/", "compare/", "reward/", "evaluate/", "report/")):
                     yield "chat", name, way
 
     def outcome(self, reader: str, name: str, way: str, scratch: Path) -> str | None:
@@ -154,7 +157,7 @@ def test_the_files_that_matter_most_damaged(runs: Runs, tmp_path: Path):
     names = (
         "sft/model/model.safetensors", "sft/model/tokenizer.json", "sft/model/generation_config.json", "sft/result.json",
         "reward/model/head.safetensors", "ppo/model/model.safetensors", "ppo/begun.json", "ppo/stage.json", "recipe.yaml",
-        "manifest.json", "collect/annotations.sqlite", ".lock",
+        "manifest.json", "sample/answers.jsonl", "compare/comparisons.jsonl", "compare/annotations.sqlite", ".lock",
     )  # fmt: skip
     rng = random.Random(0)
     cases = [("resume", name, way) for name in names for way in rng.sample(["flipped", "empty", "half", "a folder"], 2)]

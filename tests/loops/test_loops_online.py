@@ -30,19 +30,18 @@ from burnish.trainers.rules import rules_of
 RECIPE = """
 name: online
 threads: 1
-stages: [online]
 model: {name: tiny, max_length: 256}
 data: {demonstrations: null, prompts: "task:arithmetic?digits=2&train=30&heldout=10"}
-rewards: [{name: python, function: "FOLDER/paid.py:low_bytes", label: low}, {name: length, free: 2, limit: 9, weight: 0.3}]
-online:
-  algorithm: {name: grpo}
-  steps: 5
-  prompts_per_step: 3
-  responses_per_prompt: 4
-  lora: {r: 4, alpha: 8}
-  sampling: {max_new_tokens: 8}
-  optimiser: {learning_rate: 1e-3}
-  checkpoint: {every: 1}
+stages:
+  online:
+    rewards: [{name: python, function: "FOLDER/paid.py:low_bytes", label: low}, {name: length, free: 2, limit: 9, weight: 0.3}]
+    steps: 5
+    prompts_per_step: 3
+    responses_per_prompt: 4
+    lora: {r: 4, alpha: 8}
+    sampling: {max_new_tokens: 8}
+    optimiser: {learning_rate: 1e-3}
+    checkpoint: {every: 1}
 """
 
 EVERYTHING = [
@@ -144,8 +143,9 @@ def test_what_cannot_be_is_said_before_anything_is_loaded(recipe_file: Path, tmp
     with pytest.raises(UserError, match="at least 2"):
         burnish.run(burnish.load(recipe_file, "online.responses_per_prompt=1"), out=tmp_path / "run")
     assert not (tmp_path / "run" / "online").exists()
-    with pytest.raises(UserError, match="needs a reward"):
-        burnish.load(recipe_file, "rewards=[]")
+    with pytest.raises(UserError, match="the stage online has no reward"):
+        burnish.run(burnish.load(recipe_file, "online.rewards=[]"), out=tmp_path / "run")
+    assert not (tmp_path / "run" / "online").exists()
 
 
 class LowBytes:

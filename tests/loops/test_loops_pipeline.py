@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import yaml
 from safetensors.torch import load_file
 
 import burnish
@@ -26,12 +27,15 @@ name: loop
 threads: 1
 model: {name: tiny, max_length: 512}
 data: {demonstrations: DEMOS, prompts: PROMPTS}
-sft: {epochs: 1, batch_size: 8, lora: {r: 4, alpha: 8}, eval_every: 2, checkpoint: {every: 2}}
-collect: {prompts: 16, responses_per_prompt: 4, sampling: {max_new_tokens: 12}}
-reward: {batch_size: 4, lora: {r: 4, alpha: 8}, eval_every: 2, checkpoint: {every: 2}}
-ppo: {steps: 5, prompts_per_step: 6, epochs: 2, mini_batches: 2, lora: {r: 4, alpha: 8}, sampling: {max_new_tokens: 12},
-      kl: {beta: 0.1, target: 1.0}, tricks: {normalise_rewards: true, ptx_coefficient: 0.5, ptx_batch_size: 2}, checkpoint: {every: 1}}
-evaluate: {prompts: 8, sampling: {max_new_tokens: 12}, samples: 3}
+stages:
+  sft: {epochs: 1, batch_size: 8, lora: {r: 4, alpha: 8}, eval_every: 2, checkpoint: {every: 2}}
+  sample: {count: 16, responses: 4, sampling: {max_new_tokens: 12}}
+  compare: {by: panel}
+  reward: {batch_size: 4, lora: {r: 4, alpha: 8}, eval_every: 2, checkpoint: {every: 2}}
+  ppo: {steps: 5, prompts_per_step: 6, epochs: 2, mini_batches: 2, lora: {r: 4, alpha: 8}, sampling: {max_new_tokens: 12},
+        kl: {beta: 0.1, target: 1.0}, tricks: {normalise_rewards: true, ptx_coefficient: 0.5, ptx_batch_size: 2}, checkpoint: {every: 1}}
+  evaluate: {count: 8, sampling: {max_new_tokens: 12}, samples: 3}
+  report: {}
 """
 
 
@@ -78,14 +82,16 @@ def _outcome(folder: Path) -> dict[str, object]:
         f"{s}/weights": (folder / s / "model" / "model.safetensors").read_bytes() for s in ("sft", "reward", "ppo")
     }
     found |= {
-        f"{s}/result": json.loads((folder / s / "result.json").read_text()) for s in ("collect", "reward", "evaluate")
+        f"{s}/result": json.loads((folder / s / "result.json").read_text())
+        for s in ("sample", "compare", "reward", "evaluate")
     }
+    found |= {name: (folder / name).read_bytes() for name in ("sample/answers.jsonl", "compare/comparisons.jsonl")}
     found |= {f"ppo/{p.name}": p.read_bytes() for p in (folder / "ppo" / "samples").iterdir()}
     return found
 
 
 def test_every_stage_leaves_what_the_design_says(finished: Path):
-    for name in ("recipe.yaml", "manifest.json", "report.html", "collect/annotations.sqlite"):
+    for name in ("recipe.yaml", "manifest.json", "report.html", "sample/answers.jsonl", "compare/annotations.sqlite"):
         assert (finished / name).stat().st_size > 0
     ppo = read_metrics(finished / "ppo" / "metrics.jsonl")
     assert [row["step"] for row in ppo] == [1, 2, 3, 4, 5]
@@ -130,7 +136,8 @@ def test_a_second_run_does_nothing_again(recipe_file: Path, finished: Path):
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file() and p.name == "stage.json"}
     lines: list[str] = []
     burnish.run(burnish.load(recipe_file), out=finished, say=lines.append)
-    assert lines[:5] == [f"{s}: done already" for s in ("sft", "collect", "reward", "ppo", "evaluate")]
+    stages = ("sft", "sample", "compare", "reward", "ppo", "evaluate")
+    assert lines[:6] == [f"{stage}: done already" for stage in stages]
     after = {p: p.stat().st_mtime_ns for p in before}
     assert {p.parent.name for p in before if before[p] != after[p]} <= {"report"}
 
@@ -198,7 +205,8 @@ def test_a_kill_inside_a_checkpoint_write_goes_back_to_the_one_before(
 def test_changed_settings_are_refused_and_a_fork_keeps_what_fits(recipe_file: Path, finished: Path, tmp_path: Path):
     changed = burnish.load(recipe_file, "ppo.clip=0.3", "ppo.steps=1")
     with pytest.raises(
-        UserError, match=r"the stage ppo was run with other settings \(ppo\.steps: 5 -> 1; ppo\.clip: 0\.2 -> 0\.3\)"
+        UserError,
+        match=r"the stage ppo was run with other settings \(settings\.steps: 5 -> 1; settings\.clip: 0\.2 -> 0\.3\)",
     ):
         burnish.run(changed, out=finished)
     assert (finished / "ppo" / "stage.json").is_file()
@@ -229,7 +237,7 @@ def test_two_processes_in_one_folder_are_refused(recipe_file: Path, tmp_path: Pa
 
 def test_four_copies_train_too(recipe_file: Path, tmp_path: Path):
     recipe = burnish.load(
-        recipe_file, "ppo.roles=copies", "reward.lora=null", "sft.lora=null", "ppo.steps=2", "stages=[sft,collect,reward,ppo,evaluate]",
+        recipe_file, "ppo.roles=copies", "reward.lora=null", "sft.lora=null", "ppo.steps=2",
         "ppo.optimiser.learning_rate=1e-3",
     )  # fmt: skip
     out = burnish.run(recipe, out=tmp_path / "copies")
@@ -252,8 +260,9 @@ def test_bfloat16_products_and_truncated_rollouts_are_corrected(recipe_file: Pat
 def test_eight_bit_rollouts_are_corrected(recipe_file: Path, tmp_path: Path):
     if not int8.available():
         pytest.skip("no 8-bit products here")
-    recipe = burnish.load(recipe_file, "ppo.sampling.products=int8", "ppo.steps=2", "stages=[sft,collect,reward,ppo]")
-    rows = read_metrics(burnish.run(recipe, out=tmp_path / "eight") / "ppo" / "metrics.jsonl")
+    recipe = burnish.load(recipe_file, "ppo.sampling.products=int8", "ppo.steps=2")
+    out = burnish.run(recipe, out=tmp_path / "eight", until="ppo")
+    rows = read_metrics(out / "ppo" / "metrics.jsonl")
     assert all(row["sampler_gap_mean"] > 0 and row["importance_mean"] > 0 for row in rows)
 
 
@@ -264,8 +273,9 @@ def test_auto_means_eight_bits_where_the_processor_is_fast_at_them(
     if fast and not int8.available():
         pytest.skip("no 8-bit products here")
     monkeypatch.setattr(int8, "fast_here", lambda: fast)
-    recipe = burnish.load(recipe_file, "ppo.sampling.products=auto", "ppo.steps=1", "stages=[sft,collect,reward,ppo]")
-    (row,) = read_metrics(burnish.run(recipe, out=tmp_path / "auto", fork=finished) / "ppo" / "metrics.jsonl")
+    recipe = burnish.load(recipe_file, "ppo.sampling.products=auto", "ppo.steps=1")
+    out = burnish.run(recipe, out=tmp_path / "auto", fork=finished, until="ppo")
+    (row,) = read_metrics(out / "ppo" / "metrics.jsonl")
     assert (row["sampler_gap_mean"] > 1e-3) == fast
 
 
@@ -279,8 +289,8 @@ def test_the_critic_may_make_fewer_passes_than_the_policy(
         return of(learner, terms)  # type: ignore[operator]
 
     monkeypatch.setattr(Learner, "update", counting)
-    settings = ("ppo.steps=1", "ppo.epochs=3", "ppo.critic_epochs=1", "stages=[sft,collect,reward,ppo]")
-    burnish.run(burnish.load(recipe_file, *settings), out=tmp_path / "few", fork=finished)
+    settings = ("ppo.steps=1", "ppo.epochs=3", "ppo.critic_epochs=1")
+    burnish.run(burnish.load(recipe_file, *settings), out=tmp_path / "few", fork=finished, until="ppo")
     assert count == {"policy": 6, "critic": 2}  # two mini-batches in each pass
     with pytest.raises(UserError, match="critic_epochs is more than epochs"):
         burnish.load(recipe_file, "ppo.epochs=1", "ppo.critic_epochs=2")
@@ -300,12 +310,15 @@ def test_peoples_comparisons_need_no_panel(recipe_file: Path, tmp_path: Path):
     ]
     source = tmp_path / "hh.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    # the stages that would make comparisons are not there: what people compared is the recipe's own source
+    plain = yaml.safe_load(recipe_file.read_text())
+    plain["stages"] = {name: own for name, own in plain["stages"].items() if name not in ("sample", "compare")}
+    (tmp_path / "hh.yaml").write_text(yaml.safe_dump(plain))
     recipe = burnish.load(
-        recipe_file, f"data.comparisons={source}", "data.demonstrations=null", "data.prompts=null", "data.heldout=0.3", "ppo.steps=1",
+        tmp_path / "hh.yaml", f"data.comparisons={source}", "data.demonstrations=null", "data.prompts=null", "data.heldout=0.3", "ppo.steps=1",
         "ppo.tricks.ptx_coefficient=0",
     )  # fmt: skip
     out = burnish.run(recipe, out=tmp_path / "hh")
-    assert not (out / "collect").exists()
     findings = json.loads((out / "reward" / "result.json").read_text())
     assert findings["pairs_train"] + findings["pairs_heldout"] == 30
     assert (out / "report.html").is_file()

@@ -1,4 +1,4 @@
-"""The stage `preference` on the tiny model: losses by command, rounds, and kill -9 at random instants."""
+"""Preference optimisation on the tiny model: losses by command, rounds, and kill -9 at random instants."""
 
 from __future__ import annotations
 
@@ -21,14 +21,34 @@ RECIPE = """
 name: loop
 threads: 1
 model: {name: tiny, max_length: 512}
-stages: [sft, collect, preference, evaluate, report]
 data: {demonstrations: DEMOS, prompts: PROMPTS, heldout: 0.3}
-sft: {epochs: 0.4, batch_size: 8, lora: {r: 4, alpha: 8}, eval_every: 100}
-collect: {prompts: 16, responses_per_prompt: 3, sampling: {max_new_tokens: 8}}
-reward: {batch_size: 4, lora: {r: 4, alpha: 8}, eval_every: 100}
-preference: {loss: {name: dpo}, batch_size: 2, lora: {r: 4, alpha: 8}, optimiser: {learning_rate: 1e-3}, eval_every: 2,
-  online: {prompts: 6, responses_per_prompt: 3, sampling: {max_new_tokens: 8}}, checkpoint: {every: 2}}
-evaluate: {prompts: 6, sampling: {max_new_tokens: 8}, samples: 2}
+stages:
+  sft: {epochs: 0.4, batch_size: 8, lora: {r: 4, alpha: 8}, eval_every: 100}
+  sample: {count: 16, responses: 3, sampling: {max_new_tokens: 8}}
+  compare: {by: panel}
+  dpo: DPO
+  evaluate: {count: 6, sampling: {max_new_tokens: 8}, samples: 2}
+  report: {}
+"""
+DPO = "{batch_size: 2, lora: {r: 4, alpha: 8}, optimiser: {learning_rate: 1e-3}, eval_every: 2, checkpoint: {every: 2}}"
+ROUNDS = f"""
+  dpo: {DPO.replace("{batch", "{pairs: extremes, batch", 1)}
+  rounds:
+    repeat: 2
+    stages:
+      sample: {{count: 6, responses: 3, sampling: {{max_new_tokens: 8}}}}
+      compare: {{by: panel}}
+      dpo: {DPO.replace("{batch", "{reference: sft, pairs: extremes, batch", 1)}
+"""
+REWARDED = f"""
+  reward: {{batch_size: 4, lora: {{r: 4, alpha: 8}}, eval_every: 100}}
+  dpo: {DPO}
+  rounds:
+    repeat: 1
+    stages:
+      sample: {{count: 6, responses: 3, sampling: {{max_new_tokens: 8}}}}
+      compare: {{by: {{reward: reward}}}}
+      dpo: {DPO}
 """
 
 
@@ -43,16 +63,18 @@ def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, rows in (("demos", demos), ("prompts", prompts)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     path = folder / "recipe.yaml"
-    path.write_text(
-        RECIPE.replace("DEMOS", str(folder / "demos.jsonl")).replace("PROMPTS", str(folder / "prompts.jsonl"))
-    )
+    text = RECIPE.replace("DEMOS", str(folder / "demos.jsonl")).replace("PROMPTS", str(folder / "prompts.jsonl"))
+    path.write_text(text.replace("DPO", DPO))
+    before = text[: text.index("  dpo: DPO")]
+    (folder / "rounds.yaml").write_text(before + ROUNDS)
+    (folder / "rewarded.yaml").write_text(before + REWARDED)
     return path
 
 
 @pytest.fixture(scope="module")
 def base(recipe_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """SFT and collecting, which every run here takes over."""
-    return burnish.run(burnish.load(recipe_file), out=tmp_path_factory.mktemp("runs") / "base", until="collect")
+    """SFT, answers and comparisons, which every run here takes over."""
+    return burnish.run(burnish.load(recipe_file), out=tmp_path_factory.mktemp("runs") / "base", until="compare")
 
 
 def _start(recipe: Path, base: Path, out: Path, cache: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -65,23 +87,19 @@ def _start(recipe: Path, base: Path, out: Path, cache: Path, *arguments: str) ->
 
 
 def _outcome(folder: Path) -> dict[str, object]:
-    stage = folder / "preference"
-    found: dict[str, object] = {
-        str(p.relative_to(stage)): p.read_bytes()
-        for p in (*stage.rglob("metrics.jsonl"), *stage.rglob("model.safetensors"))
-    }
-    return found | {"result": json.loads((stage / "result.json").read_text())}
+    names = ("metrics.jsonl", "model.safetensors", "answers.jsonl", "comparisons.jsonl", "result.json")
+    return {str(p.relative_to(folder)): p.read_bytes() for name in names for p in folder.rglob(name)}
 
 
 def test_a_run_leaves_a_policy_called_by_its_loss(recipe_file: Path, base: Path, tmp_path: Path):
     out = burnish.run(burnish.load(recipe_file), out=tmp_path / "dpo", fork=base)
-    rows = read_metrics(out / "preference" / "metrics.jsonl")
+    rows = read_metrics(out / "dpo" / "metrics.jsonl")
     for name in ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected",
                  "falls/chosen", "kl_from_reference"):  # fmt: skip
         assert name in rows[0], name
     assert rows[0]["rewards/margins"] == pytest.approx(0.0, abs=1e-5)
     assert "eval_rewards/accuracies_before" in rows[0]
-    result = json.loads((out / "preference" / "result.json").read_text())
+    result = json.loads((out / "dpo" / "result.json").read_text())
     for name in ("accuracy", "chosen_falls", "both_fall", "rise_chosen", "margin", "longer_wins", "gold_accuracy"):
         assert result[name]["low"] <= result[name]["value"] <= result[name]["high"], name
     evaluated = json.loads((out / "evaluate" / "result.json").read_text())
@@ -98,52 +116,62 @@ def test_the_loss_is_a_command(
 ):
     from burnish.cli.main import main
 
-    out = burnish.run(burnish.load(recipe_file), out=tmp_path / loss, fork=base, until="collect")
+    out = burnish.run(burnish.load(recipe_file), out=tmp_path / loss, fork=base, until="compare")
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
-        main([loss, "preference.epochs=0.5", "--config", str(recipe_file), "--out", str(out), "--quiet"])
+        main(
+            [
+                loss,
+                f"{loss}.start=sft",
+                f"{loss}.epochs=0.5",
+                "--config",
+                str(recipe_file),
+                "--out",
+                str(out),
+                "--quiet",
+            ]
+        )
     assert ended.value.code == 0
-    assert capsys.readouterr().out.strip() == str(out / "preference")
-    assert json.loads((out / "preference" / "result.json").read_text())["loss"] == loss
-    assert (out / "preference" / "model" / "adapter" / "adapter_config.json").is_file()
+    assert capsys.readouterr().out.strip() == str(out / loss)
+    assert json.loads((out / loss / "result.json").read_text())["loss"] == loss
+    assert (out / loss / "model" / "adapter" / "adapter_config.json").is_file()
 
 
 def test_every_weight_can_be_trained(recipe_file: Path, base: Path, tmp_path: Path):
-    recipe = burnish.load(
-        recipe_file, "preference.lora=null", "preference.loss.name=orpo", "stages=[sft,collect,preference]"
-    )
-    out = burnish.run(recipe, out=tmp_path / "full", fork=base)
-    assert not (out / "preference" / "model" / "adapter").exists()
-    assert (out / "preference" / "model" / "model.safetensors").is_file()
+    recipe = burnish.load(recipe_file, "dpo.lora=null", "dpo.loss.name=orpo")
+    out = burnish.run(recipe, out=tmp_path / "full", fork=base, until="dpo")
+    assert not (out / "dpo" / "model" / "adapter").exists()
+    assert (out / "dpo" / "model" / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_kill_9_between_and_inside_rounds_changes_nothing(recipe_file: Path, base: Path, tmp_path: Path, seed: int):
-    """Two runs of three rounds, one of them killed in every round; each with a cache of its own."""
-    arguments = ("preference.rounds=3", "preference.pairs=extremes", "stages=[sft,collect,preference]")
-    whole = _start(recipe_file, base, tmp_path / "whole", tmp_path / "cache1", *arguments)
+    """A round on the comparisons there are and two on its policies' answers, one run killed in each; caches of their own."""
+    rounds = recipe_file.with_name("rounds.yaml")
+    whole = _start(rounds, base, tmp_path / "whole", tmp_path / "cache1")
     output = whole.communicate(timeout=300)[0]
     assert whole.returncode == 0, output
     expected = _outcome(tmp_path / "whole")
-    assert sum(name.endswith("metrics.jsonl") for name in expected) == 3
-    assert expected["model/model.safetensors"] == expected["round-3/model/model.safetensors"]
-    assert expected["round-1/model/model.safetensors"] != expected["round-2/model/model.safetensors"]
+    learnt = ("dpo", "rounds.1.dpo", "rounds.2.dpo")
+    assert all(f"{stage}/metrics.jsonl" in expected for stage in learnt)
+    assert len({expected[f"{stage}/model/model.safetensors"] for stage in learnt}) == 3
 
     rng, out = random.Random(seed), tmp_path / "killed"
-    for number in (1, 2, 3):
-        process = _start(recipe_file, base, out, tmp_path / "cache2", *arguments)
-        watched = out / "preference" / f"round-{number}"
-        signs = (
-            [watched / "metrics.jsonl", watched / "annotations.sqlite"] if number > 1 else [watched / "metrics.jsonl"]
-        )
-        sign = rng.choice(signs)
+    signs = [
+        ["dpo/metrics.jsonl"],
+        ["rounds.1.sample/begun.json", "rounds.1.compare/annotations.sqlite", "rounds.1.dpo/metrics.jsonl"],
+        ["rounds.2.sample/begun.json", "rounds.2.compare/annotations.sqlite", "rounds.2.dpo/metrics.jsonl"],
+    ]
+    for names in signs:
+        process = _start(rounds, base, out, tmp_path / "cache2")
+        sign = out / rng.choice(names)
         while process.poll() is None and not (sign.is_file() and sign.stat().st_size > 0):
             time.sleep(0.005)
         time.sleep(rng.uniform(0.0, 0.1))
         assert process.poll() is None, process.communicate()[0]
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    last = _start(recipe_file, base, out, tmp_path / "cache2", *arguments)
+    last = _start(rounds, base, out, tmp_path / "cache2")
     output = last.communicate(timeout=300)[0]
     assert last.returncode == 0, output
     found = _outcome(out)
@@ -152,13 +180,15 @@ def test_kill_9_between_and_inside_rounds_changes_nothing(recipe_file: Path, bas
 
 
 def test_the_reward_model_can_compare(recipe_file: Path, base: Path, tmp_path: Path):
-    changes = ("preference.rounds=2", "preference.online.judge=reward_model", "preference.online.reference=previous")
-    with pytest.raises(UserError, match="needs the stage reward"):
-        burnish.load(recipe_file, *changes)
-    recipe = burnish.load(recipe_file, *changes, "stages=[sft,collect,reward,preference]")
-    out = burnish.run(recipe, out=tmp_path / "judged", fork=base)
-    second = read_metrics(out / "preference" / "round-2" / "metrics.jsonl")
+    rewarded = recipe_file.with_name("rewarded.yaml")
+    with pytest.raises(UserError, match="needs a reward model here, and sft makes a policy"):
+        burnish.load(rewarded, "rounds.compare.by.reward=sft")
+    out = burnish.run(burnish.load(rewarded), out=tmp_path / "judged", fork=base)
+    second = read_metrics(out / "rounds.1.dpo" / "metrics.jsonl")
     assert second[0]["rewards/margins"] == pytest.approx(0.0, abs=1e-5)  # the reference is where the round began
+    result = json.loads((out / "rounds.1.compare" / "result.json").read_text())
+    assert result["by"] == "reward model"
+    assert result["comparisons"] > 0
 
 
 def test_single_judgements_teach_kto_alone(recipe_file: Path, tmp_path: Path):
@@ -169,12 +199,12 @@ def test_single_judgements_teach_kto_alone(recipe_file: Path, tmp_path: Path):
     ]
     source = tmp_path / "judged.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    changes = (f"data.comparisons={source}", "data.prompts=null", "stages=[preference]", "data.demonstrations=null")
+    changes = ("model.name=tiny", "threads=1", "data.heldout=0.3", f"data.comparisons={source}")
     with pytest.raises(UserError, match="has an answer that is preferred to another"):
-        burnish.run(burnish.load(recipe_file, *changes), out=tmp_path / "dpo")
-    recipe = burnish.load(recipe_file, *changes, "preference.loss.name=kto")
+        burnish.run(burnish.load(None, *changes, "stages=[dpo]"), out=tmp_path / "dpo")
+    recipe = burnish.load(None, *changes, "stages=[kto]", "kto.batch_size=2", "kto.lora={r: 4, alpha: 8}")
     out = burnish.run(recipe, out=tmp_path / "kto")
-    told = read_metrics(out / "preference" / "metrics.jsonl")
+    told = read_metrics(out / "kto" / "metrics.jsonl")
     assert told[0]["loss"] == pytest.approx(0.5, abs=1e-4)
     names = {name for row in told for name in row}
     assert {"rewards/chosen", "rewards/rejected"} <= names  # a single step may have answers of one kind only

@@ -8,9 +8,9 @@ from pathlib import Path
 import burnish
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-SMALL = ("model.name=tiny", "model.max_length=900", "threads=1", "online.steps=1", "online.sampling.max_new_tokens=8",
-         "evaluate.sampling.max_new_tokens=8", "evaluate.prompts=6")  # fmt: skip
-PANEL = ("collect.prompts=16", "collect.sampling.max_new_tokens=8")
+SMALL = ("model.name=tiny", "model.max_length=900", "threads=1", "grpo.steps=1", "grpo.sampling.max_new_tokens=8",
+         "evaluate.sampling.max_new_tokens=8", "evaluate.count=6")  # fmt: skip
+PANEL = ("sample.count=16", "sample.sampling.max_new_tokens=8")
 
 
 def test_gsm8k_in_its_published_form(tmp_path: Path):
@@ -30,10 +30,10 @@ def test_gsm8k_in_its_published_form(tmp_path: Path):
 def test_the_hybrid_stage_reads_the_answer_with_one_model_and_everything_with_the_other(tmp_path: Path):
     first = burnish.load(RECIPES / "r1-harmlessness.yaml", *SMALL[:3], *PANEL)
     harmless = burnish.run(first, out=tmp_path / "harmless") / "reward" / "model"
-    recipe = burnish.load(RECIPES / "r1-hybrid.yaml", f"rewards.4.model={harmless}", *SMALL, *PANEL)
+    recipe = burnish.load(RECIPES / "r1-hybrid.yaml", f"grpo.rewards.4.model={harmless}", *SMALL, *PANEL)
     folder = burnish.run(recipe, out=tmp_path / "out")
     found = json.loads((folder / "evaluate" / "result.json").read_text())["verifiable"]
     assert set(found["models"][1]["components"]) >= {"language", "harmless"}
-    [row] = [json.loads(line) for line in (folder / "online" / "metrics.jsonl").read_text().splitlines()]
+    [row] = [json.loads(line) for line in (folder / "grpo" / "metrics.jsonl").read_text().splitlines()]
     assert "rewards/harmless/mean" in row
     assert "rewards/right/mean" in row or "rewards/helpful/mean" in row

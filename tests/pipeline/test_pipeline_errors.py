@@ -60,6 +60,22 @@ def test_dropped_rows_are_counted_and_said(options: list[str], tmp_path: Path):
     assert sum(count["too long"] for count in dropped.values()) == 8
 
 
+def test_what_was_left_out_stands_with_the_stage_that_read_it_however_often_the_run_was_started(
+    options: list[str], tmp_path: Path
+):
+    """Preflight reads every stage's prompts before the first stage: their dropped rows are none of that stage's."""
+    source = _rows(tmp_path / "q.jsonl", [{"prompt": f"Say {i}."} for i in (*range(12), 3, 4)])
+    recipe = burnish.load(None, *options, SFT, SAMPLE, f"data.prompts={source}")
+    whole = burnish.run(recipe, out=tmp_path / "whole")
+    burnish.run(recipe, out=tmp_path / "parts", until="sft")
+    parts = burnish.run(recipe, out=tmp_path / "parts")
+    found = {name: json.loads((whole / name / "result.json").read_text())["dropped"] for name in ("sft", "sample")}
+    assert found["sft"] == {}
+    assert sum(found["sample"]["prompts"].values()) == 2
+    for name in found:
+        assert (parts / name / "result.json").read_bytes() == (whole / name / "result.json").read_bytes()
+
+
 def test_a_prompt_that_leaves_no_room_names_its_row(options: list[str], tmp_path: Path):
     source = _rows(
         tmp_path / "p2.jsonl",

@@ -48,7 +48,6 @@ class Run:
     folder: Path
     say: Callable[[str], None] = lambda _: None
     progress: Callable[[str], Progress | None] = lambda _: None
-    dropped: dict[str, dict[str, int]] = field(default_factory=dict)
     origins: dict[str, Origin] = field(default_factory=dict)
     said: set[str] = field(default_factory=set)
     _readings: dict[str, Reading] = field(default_factory=dict)
@@ -132,19 +131,27 @@ class Run:
             self.said.add(line)
             self.say(line)
 
-    def count_dropped(self, what: str, dropped: Mapping[str, int]) -> None:
-        """Remember, and say, how many rows were left out and why."""
+    def say_dropped(self, what: str, dropped: Mapping[str, int]) -> None:
+        """Say how many rows were left out and why."""
         if dropped:
-            self.dropped[what] = {**self.dropped.get(what, {}), **dropped}
             self.say(f"{what}: left out " + ", ".join(f"{count} ({reason})" for reason, count in dropped.items()))
 
 
 @dataclass
 class Step:
-    """One stage of a run: what it is handed, and where what it makes goes."""
+    """One stage of a run: what it is handed, and where what it makes goes.
+
+    Args:
+        run: the run.
+        node: the stage in the recipe's graph.
+        dropped: how many rows it left out, by what they are rows of and why.
+        sources: what it has read.
+    """
 
     run: Run
     node: Node
+    dropped: dict[str, dict[str, int]] = field(default_factory=dict)
+    sources: set[str] = field(default_factory=set)
 
     @property
     def name(self) -> str:
@@ -186,7 +193,9 @@ class Step:
 
     def count_dropped(self, what: str, dropped: Mapping[str, int]) -> None:
         """Remember, and say, how many rows were left out and why."""
-        self.run.count_dropped(what, dropped)
+        if dropped:
+            self.dropped[what] = {**self.dropped.get(what, {}), **dropped}
+            self.run.say_dropped(what, dropped)
 
     def progress(self) -> Progress | None:
         """What its trainer reports to."""
@@ -225,11 +234,13 @@ class Step:
     @property
     def demonstrations(self) -> Split:
         """To imitate."""
+        self.sources.add("demonstrations")
         return self.reading.demonstrations
 
     @property
     def prompts(self) -> Split:
         """To answer."""
+        self.sources.add("prompts")
         return self.reading.prompts
 
     @property
@@ -237,6 +248,7 @@ class Step:
         """Of the stage that stands in the slot, split by prompt, or of the recipe's own source."""
         compared = self.parent("comparisons")
         if compared is None:
+            self.sources.add("comparisons")
             return self.reading.comparisons
         groups = read_comparisons(self.run.place(compared.name))
         if not groups:
@@ -255,8 +267,14 @@ class Step:
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write its findings, with what was dropped of the data it read and how many steps were skipped, which is said too; a
-        figure that does not exist is null."""
-        findings = {**result, "dropped": self.run.dropped}
+        figure that does not exist is null.
+
+        What was dropped is the stage's own, whichever stage has read the source first in this process.
+        """
+        dropped = self.reading.dropped_of(self.sources) if self.sources else {}
+        for what, reasons in self.dropped.items():
+            dropped[what] = {**dropped.get(what, {}), **reasons}
+        findings = {**result, "dropped": dropped}
         log = self.folder / "metrics.jsonl"
         rows = read_metrics(log) if log.is_file() else []
         if rows:

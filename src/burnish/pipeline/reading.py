@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
@@ -45,7 +45,7 @@ class Listener(Protocol):
         """Shows a line to the person watching."""
         ...
 
-    def count_dropped(self, what: str, dropped: Mapping[str, int]) -> None:
+    def say_dropped(self, what: str, dropped: Mapping[str, int]) -> None:
         """So many rows of `what` were left out, by reason."""
         ...
 
@@ -61,6 +61,7 @@ class Reading:
         listener: hears what was left out.
         origins: where each item stands, for errors; filled while reading.
         unnamed: whether nobody looks at the columns of compared prompts, so that they are named once.
+        dropped: how many rows were left out while reading, by what they are rows of and why.
     """
 
     data: Data
@@ -69,6 +70,7 @@ class Reading:
     listener: Listener
     origins: dict[str, Origin]
     unnamed: bool = True
+    dropped: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @cached_property
     def stored(self) -> StoredLabels:
@@ -95,14 +97,14 @@ class Reading:
         labels of a store hold nothing out of SFT, which they are collected after."""
         held_out = {f"data.{name}": own.heldout for name, own in self._sources.items() if name != what}
         train, taken = without_held_out(split.train, held_out, instruction=self.data.instruction)
-        self.listener.count_dropped(what, taken)
+        self._count(what, taken)
         return replace(split, train=train)
 
     @cached_property
     def comparisons(self) -> Split:
         """People's comparisons, split by prompt; empty where the recipe has none."""
         if self.data.store is not None and self.data.comparisons is None:
-            self.listener.count_dropped("stored labels", self.stored.dropped)
+            self._count("stored labels", self.stored.dropped)
             return self._kept("stored labels", self._split(self.stored.groups[: self.data.limit]))
         if self.data.comparisons is None:
             return Split((), ())
@@ -143,13 +145,31 @@ class Reading:
         read = tuple(prompt for part in parts for prompt in part.train)
         train = tuple(prompt for prompt in read if opening(prompt) not in openings)
         if len(train) < len(read):
-            self.listener.count_dropped("prompts", {"held out in another source": len(read) - len(train)})
+            self._count("prompts", {"held out in another source": len(read) - len(train)})
         twice = next((name for name, number in Counter(p.id for p in (*train, *heldout)).items() if number > 1), None)
         if twice is not None:
             problem = f'two sources have a prompt called "{twice}".'
             raise UserError(problem, field="data.prompts", hint="Give their rows ids of their own.")
         reasons = [part.not_evaluated for part in parts if part.not_evaluated is not None]
         return Split(train, heldout, None if heldout else next(iter(reasons), "no prompt is held out"))
+
+    def dropped_of(self, names: Collection[str]) -> dict[str, dict[str, int]]:
+        """What was left out of these (demonstrations, prompts, comparisons), and of what was read in their place."""
+        read, data = set(names), self.data
+        if "prompts" in read and data.prompts is None:
+            read.add("comparisons" if data.labelled else "demonstrations")
+        if "demonstrations" in read and data.demonstrations is None:
+            read.add("comparisons")
+        if "comparisons" in read:
+            read |= {"stored labels"}
+        if "demonstrations" in read:
+            read |= {"stored demonstrations"}
+        return {what: dict(self.dropped[what]) for what in sorted(read & set(self.dropped))}
+
+    def _count(self, what: str, dropped: Mapping[str, int]) -> None:
+        if dropped:
+            self.dropped[what] = {**self.dropped.get(what, {}), **dropped}
+            self.listener.say_dropped(what, dropped)
 
     def _read(
         self,
@@ -167,7 +187,7 @@ class Reading:
             share=data.heldout, seed=self.seed, limit=data.limit,
         )  # fmt: skip
         parts = read_parts(named.source, reader, options)
-        self.listener.count_dropped(what, parts.dropped)
+        self._count(what, parts.dropped)
         self.origins.update(parts.origins)
         for note in parts.notes:
             self.listener.say(f"{what}: {note}")

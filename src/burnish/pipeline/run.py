@@ -230,7 +230,6 @@ def _run_stage(this: Run, stage: str, inputs: Mapping[str, Any], accepted: Seque
     start = time.perf_counter()
     try:
         import_module(f"burnish.pipeline.{step.node.kind}").run(step)
-        this.dropped = {}  # written down in the stage's result
     except SystemExit as error:
         raise UserError(
             f"code that the stage {stage} ran ended the process (exit {error.code}), so the stage is not done.",
