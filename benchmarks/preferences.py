@@ -24,8 +24,9 @@ from transformers import AutoTokenizer
 
 import burnish
 from burnish.algorithms.preference_losses import LOSSES
+from burnish.config.making import Taste
 from burnish.config.recipe import Recipe
-from burnish.config.schema import Model, Taste
+from burnish.config.schema import Model
 from burnish.config.sections import Sampling
 from burnish.data.feedback import paired_rows, preference_groups
 from burnish.data.render import render_each, render_response

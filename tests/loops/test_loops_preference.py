@@ -187,8 +187,8 @@ def test_the_reward_model_can_compare(recipe_file: Path, base: Path, tmp_path: P
     second = read_metrics(out / "rounds.1.dpo" / "metrics.jsonl")
     assert second[0]["rewards/margins"] == pytest.approx(0.0, abs=1e-5)  # the reference is where the round began
     result = json.loads((out / "rounds.1.compare" / "result.json").read_text())
-    assert result["by"] == "reward model"
-    assert result["comparisons"] > 0
+    assert [judge["by"] for judge in result["judges"]] == ["reward"]
+    assert result["judges"][0]["comparisons"] > 0
 
 
 def test_single_judgements_teach_kto_alone(recipe_file: Path, tmp_path: Path):
