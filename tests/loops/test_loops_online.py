@@ -132,9 +132,13 @@ def test_the_command_of_an_algorithm_is_the_stage_with_its_name(
     from burnish.cli.main import main
 
     with pytest.raises(SystemExit) as left:
-        main(["rloo", "--config", str(recipe_file), "--out", str(tmp_path / "run"), "--quiet", "online.steps=1"])
+        main([
+            "rloo", "--config", str(recipe_file), "--out", str(tmp_path / "run"), "--quiet", "rloo.start=base", "rloo.steps=1",
+            "rloo.rewards=[{name: length, free: 2, limit: 9}]", "rloo.prompts_per_step=2", "rloo.sampling.max_new_tokens=4",
+        ])  # fmt: skip
     assert left.value.code == 0
-    result = json.loads((tmp_path / "run" / "online" / "result.json").read_text())
+    assert not (tmp_path / "run" / "online").exists()
+    result = json.loads((tmp_path / "run" / "rloo" / "result.json").read_text())
     assert result["algorithm"]["name"] == "rloo"
     assert result["algorithm"]["advantage"] == "leave_one_out"
 
