@@ -313,7 +313,7 @@ def test_peoples_comparisons_need_no_panel(recipe_file: Path, tmp_path: Path):
     # the stages that would make comparisons are not there: what people compared is the recipe's own source
     plain = yaml.safe_load(recipe_file.read_text())
     plain["stages"] = {name: own for name, own in plain["stages"].items() if name not in ("sample", "compare")}
-    (tmp_path / "hh.yaml").write_text(yaml.safe_dump(plain))
+    (tmp_path / "hh.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
     recipe = burnish.load(
         tmp_path / "hh.yaml", f"data.comparisons={source}", "data.demonstrations=null", "data.prompts=null", "data.heldout=0.3", "ppo.steps=1",
         "ppo.tricks.ptx_coefficient=0",
