@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic import ValidationError
 
@@ -100,7 +100,8 @@ def _put(tree: Any, key: Place, change: Override, stage: str | None = None) -> A
     """
     inner = key[1:] if key[:1] == ("stages",) else ()
     if stage is None and key == ("stages",) and _is_names(change.value) and isinstance(tree, Mapping):
-        before = tree.get("stages") if isinstance(tree.get("stages"), Mapping) else {}
+        before = tree.get("stages")
+        before = before if isinstance(before, Mapping) else {}
         return {**tree, "stages": {name: before.get(name, {}) for name in change.value}}
     if stage is None and inner and isinstance(tree, Mapping) and isinstance(stages := tree.get("stages"), Mapping):
         name, rest = inner[0], inner[1:]
@@ -196,7 +197,7 @@ def _stands_in_a_round(key: Place, stages: Any) -> bool:
     return bool(rest) and (rest[0].isdecimal() or _stands_in_a_round(rest, stages[inner[0]].get("stages")))
 
 
-def _is_repeat(settings: Any) -> bool:
+def _is_repeat(settings: Any) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(settings, Mapping) and ("repeat" in settings or "stages" in settings)
 
 

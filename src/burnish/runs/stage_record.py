@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ class StageRecord:
         kinds |= {"seconds": int | float, "peak_memory_gb": int | float}
         if not all(isinstance(getattr(record, one.name), kinds[one.name]) for one in fields(record)):
             raise problem
-        return record
+        return replace(record, accepted=tuple(record.accepted))  # JSON has lists only
 
 
 def checksums(stage: Path) -> dict[str, str]:
