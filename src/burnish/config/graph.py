@@ -230,8 +230,9 @@ class _Resolver:
         return settings.model_copy(update={"rewards": judges, "environment": last.environment, "pass_at": last.pass_at})
 
     def _data(self, settings: Section) -> Data:
-        """The recipe's data with what this stage, or the newest stage before it, names as a source."""
-        before = next(reversed(self.nodes.values()), None)
+        """The recipe's data with what this stage, or the newest stage before it, names as a source. What an evaluation asks is
+        its own."""
+        before = next((node for node in reversed(self.nodes.values()) if node.kind != "evaluate"), None)
         data = self.recipe.data if before is None else before.data
         changes = {}
         for key in ("demonstrations", "prompts", "comparisons"):

@@ -21,7 +21,7 @@ from burnish.jsonio import undefined_as_null
 from burnish.models.contents import local_files
 from burnish.models.device import resolve
 from burnish.models.precision import NAMES
-from burnish.pipeline.artifacts import read_comparisons
+from burnish.pipeline.artifacts import DEMONSTRATIONS, read_comparisons
 from burnish.pipeline.chat_settings import settle
 from burnish.pipeline.reading import Reading, Split
 from burnish.pipeline.stored import StoredLabels
@@ -223,19 +223,22 @@ class Step:
 
     @property
     def reading(self) -> Reading:
-        """Its sources. Demonstrations that another stage made are a source as well."""
-        made = self.node.input("demonstrations")
-        data = self.node.data
-        if made is not None and made.stage is not None:
-            source = str(self.run.place(made.stage) / "demonstrations.jsonl")
-            data = data.model_copy(update={"demonstrations": source})
-        return self.run.reading(data)
+        """Its sources."""
+        return self.run.reading(self.node.data)
 
     @property
     def demonstrations(self) -> Split:
-        """To imitate."""
+        """To imitate: those that the stage in the slot made, which are read as any source is, or its own source's."""
         self.sources.add("demonstrations")
-        return self.reading.demonstrations
+        return self._imitated.demonstrations
+
+    @property
+    def _imitated(self) -> Reading:
+        made = self.parent("demonstrations")
+        if made is None:
+            return self.reading
+        source = str(self.run.place(made.name) / DEMONSTRATIONS)
+        return self.run.reading(self.node.data.model_copy(update={"demonstrations": source}))
 
     @property
     def prompts(self) -> Split:
@@ -271,7 +274,8 @@ class Step:
 
         What was dropped is the stage's own, whichever stage has read the source first in this process.
         """
-        dropped = self.reading.dropped_of(self.sources) if self.sources else {}
+        imitated = self.sources & {"demonstrations"}
+        dropped = self.reading.dropped_of(self.sources - imitated) | self._imitated.dropped_of(imitated)
         for what, reasons in self.dropped.items():
             dropped[what] = {**dropped.get(what, {}), **reasons}
         findings = {**result, "dropped": dropped}

@@ -1,0 +1,111 @@
+"""Every recipe that ships, whole, on the tiny model: as its file has it, only smaller; two of them killed and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import burnish
+from burnish.config.graph import graph_of
+from burnish.config.making import Compare, Merge, Revise, Sample, Select
+from burnish.config.online import Online
+from burnish.config.preference import Preference
+from burnish.config.schema import Evaluate, Ppo, RewardModel, Sft
+
+ROOT = Path(__file__).parents[2]
+STACKS = (
+    "constitutional", "expert-iteration", "instructgpt", "llama2", "online-dpo", "r1", "r1-zero", "tulu3",
+)  # fmt: skip
+LORA = "{r: 2, alpha: 4}"
+
+
+def smaller(path: Path) -> list[str]:
+    """Overrides with which a recipe runs in seconds on the tiny model; its graph stays as it is."""
+    recipe = burnish.load(path)
+    changes = ["model.name=tiny", "model.max_length=600", "threads=1", "data.limit=24", "data.too_long=drop"]
+    for name, settings in recipe.stages.items():
+        changes += [f"{name}.{change}" for change in _of(settings)]
+    return changes
+
+
+def _of(settings: Any) -> list[str]:
+    short = ["sampling.max_new_tokens=6", "sampling.products=model"]
+    if isinstance(settings, Sft | RewardModel | Preference):
+        return ["epochs=0.1", f"lora={LORA}", "batch_size=4"]
+    if isinstance(settings, Sample):
+        return ["count=6", "responses=3", *short]
+    if isinstance(settings, Revise):
+        return ["count=4", *short]
+    if isinstance(settings, Select):
+        return ["threshold=null"]  # a random model is never right: the best of its answers is kept all the same
+    if isinstance(settings, Ppo | Online):
+        tiny = ["steps=2", "prompts_per_step=2", "responses_per_prompt=2", "mini_batches=1", "epochs=1", f"lora={LORA}"]
+        return [*tiny, *(["critic_epochs=1"] if isinstance(settings, Ppo) else []), *short]
+    if isinstance(settings, Evaluate):
+        return ["count=2", "responses_per_prompt=1", *short]
+    assert isinstance(settings, Compare | Merge) or settings.kind == "report"
+    return []
+
+
+@pytest.fixture(autouse=True)
+def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_a_whole_stack_runs(name: str, tmp_path: Path):
+    path = ROOT / "recipes" / f"{name}.yaml"
+    recipe = burnish.load(path, *smaller(path))
+    assert list(recipe.stages) == list(burnish.load(path).stages)
+    folder = burnish.run(recipe, out=tmp_path / "run")
+    for node in graph_of(recipe):
+        assert (folder / node.name / "stage.json").is_file(), node.name
+        if node.makes in ("Policy", "RewardModel"):
+            assert (folder / node.name / "model" / "model.safetensors").is_file(), node.name
+    assert (folder / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", ["expert-iteration", "llama2"])
+def test_a_stack_that_is_killed_ends_with_the_same_bytes(name: str, tmp_path: Path):
+    path = ROOT / "recipes" / f"{name}.yaml"
+    whole = burnish.run(burnish.load(path, *smaller(path)), out=tmp_path / "whole")
+    command = [
+        sys.executable,
+        "-m",
+        "burnish",
+        "run",
+        str(path),
+        *smaller(path),
+        "--out",
+        str(tmp_path / "killed"),
+        "-q",
+    ]
+    killed = 0
+    for wanted in ("rounds.1.select", "rounds.2.sample"):  # each killed as soon as this stage has begun
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            while process.poll() is None and not (tmp_path / "killed" / wanted / "begun.json").exists():
+                time.sleep(0.02)
+        finally:
+            if process.poll() is None:
+                os.kill(process.pid, signal.SIGKILL)
+                killed += 1
+            process.wait()
+    assert killed == 2
+    folder = burnish.run(burnish.load(path, *smaller(path)), out=tmp_path / "killed")
+    for node in graph_of(burnish.load(path, *smaller(path))):
+        for kept in ("model/model.safetensors", "answers.jsonl", "comparisons.jsonl", "demonstrations.jsonl"):
+            if (whole / node.name / kept).exists():
+                assert (folder / node.name / kept).read_bytes() == (whole / node.name / kept).read_bytes(), (node, kept)
+    results = [json.loads((place / "evaluate" / "result.json").read_text()) for place in (whole, folder)]
+    assert results[0] == results[1]
+    shutil.rmtree(tmp_path / "killed")
