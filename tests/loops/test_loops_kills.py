@@ -13,18 +13,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 TINY = Path(__file__).parents[2] / "recipes" / "tiny.yaml"
-PREFERENCE = (
-    "stages=[sft,collect,preference,evaluate,report]", "preference={loss: {name: dpo}, lora: {r: 4, alpha: 8}, checkpoint: {every: 2}}",
-)  # fmt: skip
-GRPO = (
-    "stages=[online,evaluate,report]", "data={demonstrations: null, prompts: 'task:arithmetic?digits=1&train=40&heldout=10'}",
-    "rewards=[{name: maths}, {name: length, free: 2, limit: 9, weight: 0.3}]",
-    "online={algorithm: {name: grpo}, steps: 8, prompts_per_step: 4, responses_per_prompt: 4, lora: {r: 4, alpha: 8},"
-    " sampling: {max_new_tokens: 12}, checkpoint: {every: 2}}",
-)  # fmt: skip
-RECIPES = {"ppo": (), "dpo": PREFERENCE, "grpo": GRPO}
+DPO = {"lora": {"r": 4, "alpha": 8}, "checkpoint": {"every": 2}}
+GRPO = {
+    "prompts": "task:arithmetic?digits=1&train=40&heldout=10",
+    "rewards": [{"name": "maths"}, {"name": "length", "free": 2, "limit": 9, "weight": 0.3}],
+    "steps": 8, "prompts_per_step": 4, "responses_per_prompt": 4, "lora": {"r": 4, "alpha": 8},
+    "sampling": {"max_new_tokens": 12}, "checkpoint": {"every": 2},
+}  # fmt: skip
+RECIPES = {
+    "ppo": ("sft", "sample", "compare", "reward", "ppo", "evaluate", "report"),
+    "dpo": ("sft", "sample", "compare", "dpo", "evaluate", "report"),
+    "grpo": ("grpo", "evaluate", "report"),
+}
 ALWAYS = ("threads=1", "model.date=2026-01-31")
 SERIES = int(os.environ.get("BURNISH_KILLS", "2"))
 MOST_KILLS = 4
@@ -34,8 +37,18 @@ TIMES = (".lock", "timing.jsonl", "begun.json", "stage.json", "report.html", "an
 """Files in which a time or a process stands; what was labelled shows in the result beside it."""
 
 
+def _recipe(name: str, place: Path) -> Path:
+    """The recipe tiny.yaml with the stages of this name."""
+    plain = yaml.safe_load(TINY.read_text())
+    known = {**plain["stages"], "dpo": DPO, "grpo": GRPO}
+    plain["stages"] = {stage: known[stage] for stage in RECIPES[name]}
+    place.write_text(yaml.safe_dump(plain, sort_keys=False))
+    return place
+
+
 def _start(name: str, out: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "burnish", "run", str(TINY), *RECIPES[name], *ALWAYS, "--out", str(out), "--quiet"]
+    recipe = _recipe(name, out.with_name(f"{name}.yaml"))
+    command = [sys.executable, "-m", "burnish", "run", str(recipe), *ALWAYS, "--out", str(out), "--quiet"]
     with out.with_name(f"{out.name}.txt").open("ab") as output:
         return subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"}
@@ -154,15 +167,16 @@ DAYS = """
 name: days
 threads: 1
 model: {name: tiny, max_length: 256, chat_template: TEMPLATE}
-stages: [sft, collect, preference, online, evaluate, report]
 data: {demonstrations: DEMOS, prompts: "task:arithmetic?digits=1&train=20&heldout=10"}
-rewards: [{name: maths}, {name: length, free: 2, limit: 9, weight: 0.3}]
-sft: {epochs: 2, batch_size: 8, lora: {r: 2, alpha: 4}, optimiser: {learning_rate: 1e-2}, checkpoint: {every: 2}}
-collect: {prompts: 6, responses_per_prompt: 2, sampling: {max_new_tokens: 4}}
-preference: {batch_size: 4, lora: {r: 2, alpha: 4}, checkpoint: {every: 2}}
-online: {algorithm: {name: grpo}, steps: 3, prompts_per_step: 2, responses_per_prompt: 2, lora: {r: 2, alpha: 4}, sampling: {max_new_tokens: 4},
-  checkpoint: {every: 1}}
-evaluate: {prompts: 3, sampling: {max_new_tokens: 4}, samples: 1}
+stages:
+  sft: {epochs: 2, batch_size: 8, lora: {r: 2, alpha: 4}, optimiser: {learning_rate: 1e-2}, checkpoint: {every: 2}}
+  sample: {count: 6, responses: 2, sampling: {max_new_tokens: 4}}
+  compare: {}
+  dpo: {batch_size: 4, lora: {r: 2, alpha: 4}, checkpoint: {every: 2}}
+  grpo: {start: sft, rewards: [{name: maths}, {name: length, free: 2, limit: 9, weight: 0.3}], steps: 3, prompts_per_step: 2,
+         responses_per_prompt: 2, lora: {r: 2, alpha: 4}, sampling: {max_new_tokens: 4}, checkpoint: {every: 1}}
+  evaluate: {count: 3, sampling: {max_new_tokens: 4}, samples: 1}
+  report: {}
 """
 
 
@@ -200,10 +214,10 @@ def test_a_run_resumed_on_other_days_prints_the_day_it_was_begun(tmp_path: Path)
         return _contents(tmp_path / out)
 
     expected = run("whole/run", day=0)
-    for day, update in enumerate((3, 4, 2)):  # in sft, in preference and in online
+    for day, update in enumerate((3, 4, 2)):  # in sft, in dpo and in grpo
         run("killed/run", day=day, dies_at_update=update)
     found = run("killed/run", day=3)
     assert sorted(found) == sorted(expected)
     assert [file for file in expected if found[file] != expected[file]] == []
-    other = run("other/run", "stages=[sft]", day=3)
+    other = run("other/run", "--until", "sft", day=3)
     assert other["sft/model/model.safetensors"] != expected["sft/model/model.safetensors"]

@@ -21,22 +21,23 @@ RECIPE = """
 name: nan
 threads: 1
 model: {name: tiny, max_length: 256, device: cpu}
-stages: [STAGES, report]
 data: {demonstrations: DEMOS, prompts: PROMPTS, heldout: 0.3}
-rewards: [{name: length, free: 2, limit: 9}]
-sft: {epochs: 3, batch_size: 4, optimiser: {max_skipped_steps: 3}, lora: {r: 2, alpha: 4}, eval_every: 2, checkpoint: {every: 2}}
-collect: {prompts: 16, responses_per_prompt: 2, sampling: {max_new_tokens: 4}}
-reward: {epochs: 4, batch_size: 6, optimiser: {max_skipped_steps: 3}, lora: {r: 2, alpha: 4}, eval_every: 2, checkpoint: {every: 2}}
-preference: {epochs: 4, batch_size: 6, optimiser: {max_skipped_steps: 3}, lora: {r: 2, alpha: 4}, eval_every: 2, checkpoint: {every: 2}}
-ppo: {steps: 8, optimiser: {max_skipped_steps: 3}, prompts_per_step: 2, epochs: 1, mini_batches: 1, lora: {r: 2, alpha: 4}, sampling: {max_new_tokens: 4}, checkpoint: {every: 2}}
-online: {steps: 8, optimiser: {max_skipped_steps: 3}, prompts_per_step: 2, responses_per_prompt: 2, lora: {r: 2, alpha: 4}, sampling: {max_new_tokens: 4}, checkpoint: {every: 2}}
+stages:
 """
-TRAINERS = {
-    "sft": ("sft", ()), "reward": ("reward", ()), "dpo": ("preference", ()), "kto": ("preference", ("preference.loss.name=kto",)),
-    "ppo": ("ppo", ()), "grpo": ("online", ("online.algorithm.name=grpo",)),
-}  # fmt: skip
-"""The stage of each, and its settings."""
-EARLIER = ("sft", "collect", "reward")
+SPAN = "max_skipped_steps: 3}, lora: {r: 2, alpha: 4}, checkpoint: {every: 2}"
+STAGES = {
+    "sft": f"{{epochs: 3, batch_size: 4, eval_every: 2, optimiser: {{{SPAN}}}",
+    "sample": "{count: 16, responses: 2, sampling: {max_new_tokens: 4}}",
+    "compare": "{}",
+    "reward": f"{{epochs: 4, batch_size: 6, eval_every: 2, optimiser: {{{SPAN}}}",
+    "dpo": f"{{epochs: 4, batch_size: 6, eval_every: 2, optimiser: {{{SPAN}}}",
+    "kto": f"{{epochs: 4, batch_size: 6, eval_every: 2, optimiser: {{{SPAN}}}",
+    "ppo": f"{{steps: 8, prompts_per_step: 2, sampling: {{max_new_tokens: 4}}, optimiser: {{{SPAN}}}",
+    "grpo": f"{{steps: 8, prompts_per_step: 2, responses_per_prompt: 2, sampling: {{max_new_tokens: 4}}, optimiser: {{{SPAN},"
+    " rewards: [{name: length, free: 2, limit: 9}]}",
+}
+TRAINERS = ("sft", "reward", "dpo", "kto", "ppo", "grpo")
+EARLIER = ("sft", "sample", "compare", "reward")
 
 
 class Runs:
@@ -53,17 +54,17 @@ class Runs:
 
     def recipe(self, stage: str, *settings: str) -> Any:
         stages = [*EARLIER[: EARLIER.index(stage)], stage] if stage in EARLIER else [*EARLIER, stage]
-        text = RECIPE.replace("DEMOS", str(self.folder / "demos.jsonl")).replace("STAGES", ", ".join(stages))
+        text = RECIPE.replace("DEMOS", str(self.folder / "demos.jsonl"))
+        text += "".join(f"  {name}: {STAGES[name]}\n" for name in stages) + "  report: {}\n"
         (self.folder / "recipe.yaml").write_text(text.replace("PROMPTS", str(self.folder / "prompts.jsonl")))
         return burnish.load(self.folder / "recipe.yaml", *settings)
 
     def run(self, out: Path, trainer: str, *settings: str) -> str | None:
         """The line that a run stopped with; None: it was done. Whatever it wrote is JSON, and the report can be made."""
-        stage, own = TRAINERS[trainer]
-        recipe = self.recipe(stage, *own, *settings)
+        recipe = self.recipe(trainer, *settings)
         if not out.exists():
             out.mkdir()
-            for earlier in EARLIER[: EARLIER.index(stage)] if stage in EARLIER else EARLIER:
+            for earlier in EARLIER[: EARLIER.index(trainer)] if trainer in EARLIER else EARLIER:
                 shutil.copytree(self.folder / "base" / earlier, out / earlier)
         line = None
         self.lines = []
@@ -115,18 +116,18 @@ def bad_losses(monkeypatch: pytest.MonkeyPatch, *, at: Callable[[int], bool]) ->
 def test_one_bad_loss_costs_its_step_and_is_told(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainer: str
 ):
-    stage, _ = TRAINERS[trainer]
     bad_losses(monkeypatch, at=lambda update: update == 3)
     assert runs.run(tmp_path / "run", trainer) is None
-    rows = read_metrics(tmp_path / "run" / stage / "metrics.jsonl")
+    rows = read_metrics(tmp_path / "run" / trainer / "metrics.jsonl")
     assert [row["skipped_steps"] for row in rows][:1] == [0]
     assert rows[-1]["skipped_steps"] == 1
-    assert json.loads((tmp_path / "run" / stage / "result.json").read_text())["skipped_steps"] == 1
+    assert json.loads((tmp_path / "run" / trainer / "result.json").read_text())["skipped_steps"] == 1
     assert (
-        f"{stage}: updates left out, for their loss or gradient was not finite: 1 (in {len(rows)} steps)" in runs.lines
+        f"{trainer}: updates left out, for their loss or gradient was not finite: 1 (in {len(rows)} steps)"
+        in runs.lines
     )
     page = (tmp_path / "run" / "report.html").read_text()
-    assert f"The loss or the gradient of some updates was not finite: 1 in {stage}." in page
+    assert f"The loss or the gradient of some updates was not finite: 1 in {trainer}." in page
 
 
 @pytest.mark.parametrize(
@@ -146,14 +147,14 @@ def test_losses_that_stay_bad_stop_the_run(
     assert "in a row" in line
     assert cause in line
     assert "of the critic" in line or trainer != "ppo"  # it is updated before the policy
-    assert not (tmp_path / "run" / TRAINERS[trainer][0] / "model").exists()
+    assert not (tmp_path / "run" / trainer / "model").exists()
 
 
 def test_a_training_too_short_to_be_stopped_is_not_taken_for_one(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     bad_losses(monkeypatch, at=lambda update: True)
-    for trainer, settings in (("sft", "sft.epochs=0.1"), ("grpo", "online.steps=2")):
+    for trainer, settings in (("sft", "sft.epochs=0.1"), ("grpo", "grpo.steps=2")):
         line = runs.run(tmp_path / trainer, trainer, settings)
         assert line is not None
         assert "had a loss and a gradient that are finite, so nothing was learnt" in line
@@ -195,7 +196,7 @@ def test_rewards_that_are_no_numbers_are_named(runs: Runs, tmp_path: Path, value
     code = f"def paid(completions, **_):\n    n = len(completions)\n    return {values}\n"
     (tmp_path / "paid.py").write_text(code)
     for number, other in enumerate(("", ", {name: length, free: 2, limit: 9}")):
-        rewards = f"rewards=[{{name: python, function: '{tmp_path}/paid.py:paid', label: mine}}{other}]"
+        rewards = f"grpo.rewards=[{{name: python, function: '{tmp_path}/paid.py:paid', label: mine}}{other}]"
         line = runs.run(tmp_path / f"run{number}", "grpo", rewards)
         assert line is not None
         assert f'the reward "mine" {says}' in line
@@ -204,7 +205,7 @@ def test_rewards_that_are_no_numbers_are_named(runs: Runs, tmp_path: Path, value
 
 def test_a_weight_that_makes_rewards_too_large_is_named(runs: Runs, tmp_path: Path):
     (tmp_path / "paid.py").write_text("def paid(completions, **_):\n    return [1e17] * len(completions)\n")
-    rewards = f"rewards=[{{name: python, function: '{tmp_path}/paid.py:paid', label: mine, weight: 1000}}]"
+    rewards = f"grpo.rewards=[{{name: python, function: '{tmp_path}/paid.py:paid', label: mine, weight: 1000}}]"
     line = runs.run(tmp_path / "run", "grpo", rewards)
     assert line is not None
     assert "the reward of completion 0 is 1e+20 (mine: 1e+17), which cannot be learnt from." in line

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import burnish
-from burnish.pipeline.context import Context
+from burnish.pipeline.context import Run
+from burnish.pipeline.reading import Reading
 
 MARK = "MARKER"
 ROWS: dict[str, Callable[[str], dict[str, Any]]] = {
@@ -29,10 +30,9 @@ def _file(place: Path, name: str, questions: list[str], *, out: int = 0) -> Path
     return place / f"{name}.jsonl"
 
 
-def _context(place: Path, said: list[str], *settings: str) -> Context:
-    return Context(
-        burnish.load(None, "model.name=tiny", "stages=[sft, evaluate]", *settings), place / "run", said.append
-    )
+def _reading(place: Path, said: list[str], *settings: str) -> Reading:
+    recipe = burnish.load(None, "model.name=tiny", "stages=[sft, evaluate]", *settings)
+    return Run(recipe, place / "run", said.append).reading(recipe.data)
 
 
 @pytest.mark.parametrize(("trained", "holding"), PAIRS)
@@ -40,11 +40,11 @@ def test_what_one_source_holds_out_no_other_trains_on(tmp_path: Path, trained: s
     mine = _file(tmp_path, trained, ["one", "two", f"{MARK}  0", f"{MARK.lower()} 1", "three"], out=1)
     theirs = _file(tmp_path, holding, ["four", "two", f"{MARK} 0", f"{MARK} 1"], out=2)
     said: list[str] = []
-    context = _context(tmp_path, said, f"data.{trained}={mine}", f"data.{holding}={theirs}")
-    split = getattr(context, trained)
+    reading = _reading(tmp_path, said, f"data.{trained}={mine}", f"data.{holding}={theirs}")
+    split = getattr(reading, trained)
     assert (MARK.casefold() not in repr(split.train).casefold(), len(split.train), len(split.heldout)) == (True, 2, 1)
-    assert MARK in repr(getattr(context, holding).heldout)
-    assert context.dropped[trained] == {f"held out in data.{holding}": 2}
+    assert MARK in repr(getattr(reading, holding).heldout)
+    assert reading.dropped[trained] == {f"held out in data.{holding}": 2}
     assert f"{trained}: left out 2 (held out in data.{holding})" in said
 
 
@@ -52,25 +52,25 @@ def test_an_instruction_behind_the_prompts_makes_no_difference(tmp_path: Path):
     mine = _file(tmp_path, "demonstrations", [f"{MARK} 0", "one", "two"], out=1)
     theirs = _file(tmp_path, "prompts", ["three", "two", f"{MARK} 0"], out=1)
     files = (f"data.demonstrations={mine}", f"data.prompts={theirs}")
-    context = _context(tmp_path, [], *files, "data.instruction=End with  the Answer.")
-    assert [d.messages[0]["content"] for d in context.demonstrations.train] == ["one"]
-    assert [p.messages[0]["content"].split()[0] for p in context.prompts.train] == ["three"]
+    reading = _reading(tmp_path, [], *files, "data.instruction=End with  the Answer.")
+    assert [d.messages[0]["content"] for d in reading.demonstrations.train] == ["one"]
+    assert [p.messages[0]["content"].split()[0] for p in reading.prompts.train] == ["three"]
 
 
 def test_answers_preferred_in_comparisons_are_trained_on_as_the_comparisons_are(tmp_path: Path):
     """They share every prompt, on purpose: what is held out is so in both, by one hash."""
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text("".join(json.dumps(ROWS["comparisons"](f"question {i}")) + "\n" for i in range(40)))
-    context = _context(tmp_path, [], f"data.comparisons={pairs}", "data.heldout=0.3")
-    names = [{item.id for item in part} for part in (context.demonstrations.train, context.demonstrations.heldout)]
-    groups = context.comparisons
+    reading = _reading(tmp_path, [], f"data.comparisons={pairs}", "data.heldout=0.3")
+    names = [{item.id for item in part} for part in (reading.demonstrations.train, reading.demonstrations.heldout)]
+    groups = reading.comparisons
     assert names == [{g.prompt.id for g in part} for part in (groups.train, groups.heldout)]
     assert names[0] | names[1] == {f"pairs.jsonl:{i}" for i in range(1, 41)}
-    assert context.dropped == {}
+    assert reading.dropped == {}
 
 
 def test_prompts_of_comparisons_lose_what_demonstrations_hold_out(tmp_path: Path):
     pairs = _file(tmp_path, "comparisons", ["one", f"{MARK} 0", "two"], out=1)
     demos = _file(tmp_path, "demonstrations", ["three", f"{MARK} 0"], out=1)
-    context = _context(tmp_path, [], f"data.comparisons={pairs}", f"data.demonstrations={demos}")
-    assert [p.messages[0]["content"] for p in context.prompts.train] == ["one"]
+    reading = _reading(tmp_path, [], f"data.comparisons={pairs}", f"data.demonstrations={demos}")
+    assert [p.messages[0]["content"] for p in reading.prompts.train] == ["one"]

@@ -92,7 +92,7 @@ def _about_sinking(data: ReportData) -> Remark | None:
         return None
     if both.value <= 0.5 or chosen.high >= 0.0:
         return None
-    text = f"In {share_with_interval(both)} of held-out pairs the better and the worse answer both became less likely (the better one by {with_interval(_fallen(chosen), 1)} nats): the policy moved to answers that nobody compared. Try fewer steps, a larger beta, or an SFT term (preference.loss.sft.weight)."
+    text = f"In {share_with_interval(both)} of held-out pairs the better and the worse answer both became less likely (the better one by {with_interval(_fallen(chosen), 1)} nats): the policy moved to answers that nobody compared. Try fewer steps, a larger beta, or an SFT term (loss.sft.weight)."
     return Remark("Better and worse answers both sink", text)
 
 

@@ -131,7 +131,7 @@ def _lines(found: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> lis
     rule = (
         f"An answer is right if {' and '.join(names)} {'say' if len(names) > 1 else 'says'} so."
         if names
-        else "No reward of this run checks answers: one is called right if its reward reaches online.pass_at."
+        else "No reward of this run checks answers: one is called right if its reward reaches pass_at of the stage."
     )
     missed = sum(int(number(m.get("uncounted")) or 0) for m in models)
     drawn = sum(int(number(m.get("completions")) or 0) for m in models)
