@@ -165,7 +165,7 @@ def test_the_files_that_matter_most_damaged(runs: Runs, tmp_path: Path):
         ("sft/model/model.safetensors", "flipped"), ("sft/result.json", "half"), ("sft/stage.json", "flipped"),
         ("recipe.yaml", "half"), ("manifest.json", "empty"),
     )]  # fmt: skip
-    cases += [("report", name, "removed") for name in ("collect/stage.json", "report/stage.json", "manifest.json")]
+    cases += [("report", name, "removed") for name in ("compare/stage.json", "report/stage.json", "manifest.json")]
     cases += [
         ("chat", f"ppo/model/{name}", "flipped") for name in ("model.safetensors", "config.json", "tokenizer.json")
     ]

@@ -168,8 +168,9 @@ def _answer(response: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _left_out(data: ReportData) -> list[Remark]:
-    """Updates that no trainer could make."""
-    skipped = {name: number(part(data, name).get("skipped_steps")) for name in _TRAINERS}
+    """Updates that no trainer could make, of every stage by its name."""
+    newest = [{**part(data, kind), "name": kind} for kind in _TRAINERS]
+    skipped = {str(one["name"]): number(one.get("skipped_steps")) for one in rows_of(data, "results") or newest}
     told = [f"{count(left)} in {name}" for name, left in skipped.items() if left]
     text = f"The loss or the gradient of some updates was not finite: {', '.join(told)}. They changed nothing."
     return [Remark("Updates were left out", text)] if told else []
