@@ -80,7 +80,10 @@ def run(
         str | None,
         typer.Option(metavar="FOLDER", help="Take over from this run the stages that still fit.", show_default=False),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the stages, what each reads, and the recipe, and stop.")
+    ] = False,
+    graph: Annotated[bool, typer.Option("--graph", help="With --dry-run: print the stages as Mermaid.")] = False,
     accept_change: Annotated[
         bool,
         typer.Option("--accept-change", help="Go on with stages that were made with other settings, as they are."),
@@ -100,14 +103,13 @@ def run(
     """
     loaded = _load(recipe, overrides)
     if dry_run:
-        from burnish.config.graph import graph_of
-        from burnish.config.needs import require_sources
-        from burnish.config.yaml_file import dump_yaml
+        from burnish.cli.dry_run import shown
 
-        require_sources(graph_of(loaded), loaded.stages)
         _preflight(loaded)
-        typer.echo(dump_yaml(loaded), nl=False)
+        typer.echo(shown(loaded, Path(out or Path("runs") / loaded.name), mermaid=graph))
         return
+    if graph:
+        raise UserError("--graph goes with --dry-run.", hint="Type `burnish run RECIPE --dry-run --graph`.")
     options = {"until": until, "fork": fork, "accept_change": accept_change, "memory_check": memory_check}
     folder = _run(loaded, quiet=quiet, out=out, wait=wait, **options)
     _closing(folder)

@@ -52,7 +52,8 @@ def _besides(section: Section, default: Section | None) -> dict[str, Any]:
     """What of a section is not as in `default`; None: as its own defaults are, what says its kind included."""
     found: dict[str, Any] = {}
     for key, field in type(section).model_fields.items():
-        value, under = getattr(section, key), getattr(default, key) if default else field.get_default()
+        value = getattr(section, key)
+        under = getattr(default, key, None) if default else field.get_default()  # what has no default is missing
         says_kind = default is None and key == "name"
         if value == under and not says_kind:
             continue
