@@ -13,6 +13,7 @@ from burnish.config.recipe import Recipe
 from burnish.config.recipe_file import load_recipe
 from burnish.config.short import dump_short
 
+RECIPES = Path(__file__).parents[2] / "recipes"
 RECIPE = """
 name: drawn
 data: { prompts: "builtin:quickstart/prompts" }
@@ -153,3 +154,11 @@ def test_graph_alone_says_what_it_goes_with(path: Path, capsys: pytest.CaptureFi
 def test_drawing_brings_no_torch():
     code = "import sys; import burnish.config.draw; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in RECIPES.glob("*.yaml")))
+def test_every_recipe_is_drawn_within_a_terminal(name: str):
+    recipe = load_recipe(RECIPES / name)
+    lines = draw.text(graph_of(recipe)).split("\n")
+    assert len(lines) > len(recipe.stages)
+    assert max(map(len, lines)) <= draw.WIDTH

@@ -114,7 +114,7 @@ def _lines(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
     room = max(WIDTH - len(line), 20)
     phrases = row[-1].split("; ")
     kept = "; ".join(phrase.replace(" ", _GLUE) if len(phrase) < room else phrase for phrase in phrases)
-    wrapped = textwrap.wrap(kept, room, break_long_words=False, break_on_hyphens=False) or [""]
+    wrapped = textwrap.wrap(kept, room, break_on_hyphens=False) or [""]
     indent = " " * len(line)
     for number, piece in enumerate(wrapped):
         yield ((line if number == 0 else indent) + piece.replace(_GLUE, " ")).rstrip()
