@@ -364,3 +364,17 @@ def test_short_is_without_what_would_be_filled_in():
 def test_a_stage_is_put_at_the_end_and_others_are_left_out():
     assert list(load_recipe(None, ["stages=[sft]"], also="grpo").stages) == ["sft", "grpo"]
     assert list(load_recipe(RECIPES / "tiny.yaml", keep=["sft", "sample"]).stages) == ["sft", "sample"]
+
+
+def test_the_short_form_keeps_the_sources_that_stages_name(tmp_path: Path):
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "stages:\n  sft: {demonstrations: mine.jsonl, start: base}\n  grpo: {prompts: 'task:arithmetic', rewards: [{name: maths}]}\n"
+        "  evaluate: {}\n"
+    )
+    short = tmp_path / "short.yaml"
+    short.write_text(dump_short(load_recipe(path)))
+    assert "mine.jsonl" in short.read_text()
+    assert "start" not in short.read_text()
+    read = [[(node.inputs, node.data) for node in graph_of(load_recipe(one))] for one in (path, short)]
+    assert read[0] == read[1]

@@ -109,3 +109,37 @@ def test_a_stack_that_is_killed_ends_with_the_same_bytes(name: str, tmp_path: Pa
     results = [json.loads((place / "evaluate" / "result.json").read_text()) for place in (whole, folder)]
     assert results[0] == results[1]
     shutil.rmtree(tmp_path / "killed")
+
+
+LONGER = (
+    "model.name=tiny", "threads=1", "data.demonstrations=builtin:quickstart/demonstrations", "data.limit=32",
+    "data.prompts=task:arithmetic?digits=1&train=16&heldout=4", "stages=[sft, grpo]", "sft.epochs=1", f"sft.lora={LORA}",
+    "grpo.rewards=[{name: length, free: 2, limit: 8}]", "grpo.prompts_per_step=2", "grpo.responses_per_prompt=2",
+    "grpo.sampling.max_new_tokens=6", f"grpo.lora={LORA}", "grpo.optimiser.warmup=0",
+)  # fmt: skip
+
+
+def test_more_steps_go_on_from_the_last_checkpoint(tmp_path: Path):
+    whole = burnish.run(burnish.load(None, *LONGER, "grpo.steps=4"), out=tmp_path / "whole")
+    folder = burnish.run(burnish.load(None, *LONGER, "grpo.steps=2"), out=tmp_path / "run")
+    lines: list[str] = []
+    burnish.run(burnish.load(None, *LONGER, "grpo.steps=4"), out=folder, say=lines.append)
+    assert "sft: done already" in lines
+    for kept in ("model/model.safetensors", "metrics.jsonl"):
+        assert (folder / "grpo" / kept).read_bytes() == (whole / "grpo" / kept).read_bytes()
+    record = json.loads((folder / "grpo" / "stage.json").read_text())
+    assert any("steps" in change for change in record["accepted"])
+
+
+def test_a_rate_that_followed_the_length_asks_for_extend(tmp_path: Path):
+    only = ("stages=[sft]",)
+    base = [change for change in LONGER if not change.startswith(("grpo", "stages"))]
+    folder = burnish.run(burnish.load(None, *base, *only), out=tmp_path / "run")
+    longer = burnish.load(None, *base, *only, "sft.epochs=3")
+    with pytest.raises(burnish.UserError, match=r"its learning rate followed the former length.*--extend"):
+        burnish.run(longer, out=folder)
+    burnish.run(longer, out=folder, extend=True)
+    rows = [json.loads(line) for line in (folder / "sft" / "metrics.jsonl").read_text().splitlines()]
+    assert len(rows) == json.loads((folder / "sft" / "result.json").read_text())["steps"] == 6
+    with pytest.raises(burnish.UserError, match="was run with other settings"):
+        burnish.run(burnish.load(None, *base, *only, "sft.epochs=2"), out=folder)

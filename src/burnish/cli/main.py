@@ -88,6 +88,12 @@ def run(
         bool,
         typer.Option("--accept-change", help="Go on with stages that were made with other settings, as they are."),
     ] = False,
+    extend: Annotated[
+        bool,
+        typer.Option(
+            "--extend", help="Train stages on to more steps or epochs, although their rate followed the former."
+        ),
+    ] = False,
     wait: Annotated[
         bool, typer.Option("--wait", help="Where people are asked: stay, and go on when they have compared enough.")
     ] = False,
@@ -110,7 +116,13 @@ def run(
         return
     if graph:
         raise UserError("--graph goes with --dry-run.", hint="Type `burnish run RECIPE --dry-run --graph`.")
-    options = {"until": until, "fork": fork, "accept_change": accept_change, "memory_check": memory_check}
+    options = {
+        "until": until,
+        "fork": fork,
+        "accept_change": accept_change,
+        "extend": extend,
+        "memory_check": memory_check,
+    }
     folder = _run(loaded, quiet=quiet, out=out, wait=wait, **options)
     _closing(folder)
 

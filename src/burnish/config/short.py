@@ -6,7 +6,7 @@ from datetime import date
 from typing import Any
 
 from burnish.config.families import FAMILIES
-from burnish.config.graph import KINDS, graph_of
+from burnish.config.graph import KINDS, Graph, graph_of
 from burnish.config.recipe import Recipe
 from burnish.config.sections import Section
 from burnish.config.yaml_file import yaml_of
@@ -40,12 +40,17 @@ def _without_what_is_filled_in(recipe: Recipe) -> Recipe:
             shorter = settings.model_copy(update={slot.key: None})
             attempt = recipe.model_copy(update={"stages": {**recipe.stages, name: shorter}})
             try:
-                same = graph_of(attempt)[name].inputs == wanted[name].inputs
+                same = _reads(graph_of(attempt)) == _reads(wanted)
             except UserError:
                 same = False
             if same:
                 recipe, settings = attempt, shorter
     return recipe
+
+
+def _reads(graph: Graph) -> list[tuple[Any, Any]]:
+    """What every stage reads, its sources of data among it: a source that one names counts for those behind it too."""
+    return [(node.inputs, node.data) for node in graph]
 
 
 def _besides(section: Section, default: Section | None) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from burnish.runs.manifest import (
     run_lock,
     write_sealed,
 )
-from burnish.runs.stage_record import StageRecord, begin, begun, checksums, clear_if_nothing_was_made, verify
+from burnish.runs.stage_record import StageRecord, begin, begun, checksums, clear_if_nothing_was_made, reopen, verify
 from burnish.system import reset_peak_memory, usable_cores
 
 REPORT = "report"
@@ -50,6 +50,7 @@ def run(
     only: str | None = None,
     fork: str | Path | None = None,
     accept_change: bool = False,
+    extend: bool = False,
     memory_check: bool = True,
     say: Callable[[str], None] = lambda _: None,
     progress: Callable[[str], Any] = lambda _: None,
@@ -63,6 +64,8 @@ def run(
         only: run this stage alone; those it needs must be done.
         fork: copy the stages that still fit from this run's folder into a new `out` first.
         accept_change: go on with stages that were begun or done with other settings, as they are; the manifest says so.
+        extend: train a stage that is done, or begun, on to more steps or epochs although its learning rate has followed the
+            former number; where the rate does not depend on the number, nothing need be said.
         memory_check: refuse a run whose plan needs more memory than is free.
         say: shows a line to the person watching.
         progress: makes what a stage's trainer reports its steps to.
@@ -81,7 +84,7 @@ def run(
         this = Run(recipe, folder, say, progress)
         wanted = _wanted(this, until=until, only=only)
         require_sources(this.graph, wanted)
-        inputs, accepted = _settled(this, wanted, accept=accept_change)
+        inputs, accepted = _settled(this, wanted, accept=accept_change, extend=extend)
         left = [stage for stage in wanted if not _is_done(this, stage)]
         _verify_kept(this, wanted, left)
         if recipe.data.store is not None and any(reads_store(this.step(stage)) for stage in wanted):
@@ -134,13 +137,14 @@ def _is_done(this: Run, stage: str) -> bool:
 
 
 def _settled(
-    this: Run, wanted: Sequence[str], *, accept: bool
+    this: Run, wanted: Sequence[str], *, accept: bool, extend: bool
 ) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
     """(what each stage depends on, what of it was changed since it was begun and taken all the same), by stage.
 
     A finished or begun stage whose inputs are no longer the same is never mixed with new ones, and never thrown away: it is an
     error. A finished stage is not refused because of another version of the package; what differs is said. The user's own
-    code may be mended while a stage is under way. What only later stages read need not be there yet.
+    code may be mended while a stage is under way. More steps or epochs go on from the last checkpoint. What only later stages
+    read need not be there yet.
     """
     needed = {*wanted, *(parent for stage in wanted for parent in this.graph.ancestors(stage))}
     inputs: dict[str, dict[str, Any]] = {}
@@ -159,7 +163,12 @@ def _settled(
         same = old is None or fingerprint(old) == fingerprint(inputs[node.name]) or node.kind == REPORT
         if not same and node.name in wanted:
             changes = explain_difference(old or {}, inputs[node.name])
-            if not accept and not _is_tolerated(old or {}, inputs[node.name], finished=record is not None):
+            if _is_longer(old or {}, inputs[node.name]):
+                if not extend and _rate_depends_on_the_length(node.settings):
+                    raise _longer(this, node.name, changes)
+                reopen(this.place(node.name))
+                record = None
+            elif not accept and not _is_tolerated(old or {}, inputs[node.name], finished=record is not None):
                 raise _changed(this, node.name, changes)
             accepted[node.name] = [*before, *changes]
             this.say(f"{node.name}: goes on although {_several(changes)}")
@@ -172,6 +181,35 @@ def _is_tolerated(old: Mapping[str, Any], new: Mapping[str, Any], *, finished: b
     apart = {"code"} if finished else {"own_code"}
     kept = [{key: value for key, value in side.items() if key not in apart} for side in (old, new)]
     return fingerprint(kept[0]) == fingerprint(kept[1])
+
+
+def _is_longer(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether the stage is the same but for more steps or epochs."""
+    lengths, rest = [], []
+    for side in (old, new):
+        settings = dict(side.get("settings", {}))
+        lengths.append({name: settings.pop(name) for name in ("steps", "epochs") if name in settings})
+        rest.append({**{key: side.get(key) for key in side if key not in ("code", "own_code")}, "settings": settings})
+    before, after = lengths
+    if "steps" in before:  # epochs are then passes over each batch of rollouts, and no length
+        same = before.get("epochs") == after.get("epochs")
+        return same and fingerprint(rest[0]) == fingerprint(rest[1]) and after.get("steps", 0) > before["steps"]
+    return fingerprint(rest[0]) == fingerprint(rest[1]) and after.get("epochs", 0) > before.get("epochs", float("inf"))
+
+
+def _rate_depends_on_the_length(settings: Any) -> bool:
+    """Whether what was trained so far would have been trained at another learning rate."""
+    optimiser = settings.optimiser
+    return optimiser.schedule != "constant" or optimiser.warmup > 0
+
+
+def _longer(this: Run, stage: str, changes: Sequence[str]) -> UserError:
+    return UserError(
+        f"the stage {stage} was run with other settings ({_several(changes)}), and its learning rate followed the former length.",
+        file=this.folder,
+        hint="Add --extend to go on from its last checkpoint all the same, at the rate of the new length from there; or run again "
+        f"with --fork {this.folder} --out NEW_FOLDER.",
+    )
 
 
 def _changed(this: Run, stage: str, changes: Sequence[str]) -> UserError:

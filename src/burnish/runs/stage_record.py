@@ -135,6 +135,18 @@ def begun(stage: Path) -> tuple[Mapping[str, Any] | None, float, Sequence[str]]:
     return inputs, seconds, accepted
 
 
+def reopen(stage: Path) -> None:
+    """Make a finished stage one that was begun, so that it goes on from its last checkpoint. Safe to be killed in: the record of
+    what it was made with is there first, and what it had made goes last."""
+    record = StageRecord.read(stage / _RECORD)
+    if record is None:
+        return
+    begin(stage, record.inputs, seconds=record.seconds, accepted=record.accepted)
+    (stage / _RECORD).unlink()
+    (stage / "result.json").unlink(missing_ok=True)
+    shutil.rmtree(stage / "model", ignore_errors=True)
+
+
 def clear_if_nothing_was_made(stage: Path) -> None:
     """Remove the rest of a start that made nothing, so that what is begun now finds an empty folder."""
     if stage.is_dir() and not _has_made_something(stage):
