@@ -102,14 +102,13 @@ def _unpaired(work: Work) -> list[Row]:
     of the scale; not if less; and not if most annotators said that both are bad. Exactly half says nothing."""
     rows = []
     wins = _win_shares(work)
-    scales = {attribute.name: (attribute.low + attribute.high) / 2 for attribute in work.snapshot.settings.attributes}
     for entry in work.entries:
         answers = work.by_item.get(entry.item_id, [])
         bad = sum(one.answer.both_bad for one in answers) * 2 > len(answers)
         for i, text in enumerate(entry.candidates):
             share = 0.0 if bad and answers else wins.get((conversation_key(entry.prompt.messages), text))
             if share is None:
-                share = _rated(answers, i, scales)
+                share = _rated(work, answers, i)
             if share is None or share == 0.5:
                 work.left_out["candidates without a verdict"] += 1
                 continue
@@ -312,16 +311,25 @@ def _mean_ratings(answers: Sequence[Labelled], candidates: int) -> dict[str, lis
     return found
 
 
-def _rated(answers: Sequence[Labelled], candidate: int, middles: Mapping[str, float]) -> float | None:
-    """1, 0 or ½ as the mean rating lies above, below or on the middle of its scale; an unknown scale's middle is ½."""
+def _rated(work: Work, answers: Sequence[Labelled], candidate: int) -> float | None:
+    """1, 0 or ½ as the mean rating lies above, below or on the middle of the scale that it was given on; an unknown scale's
+    middle is ½."""
     sides = [
-        value - middles.get(name, 0.5)
+        value - _middle(work, one, name)
         for one in answers
         for name, values in one.answer.ratings.items()
         if candidate < len(values) and (value := values[candidate]) is not None
     ]
     mean = sum(sides) / len(sides) if sides else None
     return None if mean is None else 0.5 if mean == 0 else float(mean > 0)
+
+
+def _middle(work: Work, one: Labelled, attribute: str) -> float:
+    """The middle of an attribute's scale as it was when the answer was given, or as it is now called."""
+    asked = work.snapshot.versions[one.version].schema["attributes"] if one.version is not None else []
+    present = [known.model_dump() for known in work.snapshot.settings.attributes]
+    known = next((a for a in (*asked, *present) if a["name"] == attribute), None)
+    return 0.5 if known is None else (known["low"] + known["high"]) / 2
 
 
 def _three(strength: int, scale: int) -> int:

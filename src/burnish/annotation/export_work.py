@@ -89,6 +89,7 @@ class Work:
             "ranks": None if one.answer.ranks is None else list(one.answer.ranks),
             **({"scale": one.scale} if one.answer.kind in ("pairwise", "chat") else {}),
             "reliability": self.reliability.get(one.annotator),
+            **({"version": self.snapshot.versions[one.version].number} if one.version is not None else {}),
             **one.answer.payload(),
         }
 

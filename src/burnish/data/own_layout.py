@@ -24,7 +24,7 @@ from burnish.data.sources import Row
 from burnish.records import LabelledItem, Message, Opinion, Prompt
 
 _COLUMNS = {
-    "kind", "annotator", "annotator_kind", "ranks", "seconds", "created_at", "presented", "source", "scale", "reliability",
+    "kind", "annotator", "annotator_kind", "ranks", "seconds", "created_at", "presented", "source", "scale", "reliability", "version",
 }  # fmt: skip
 
 

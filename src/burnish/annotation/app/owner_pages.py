@@ -13,10 +13,10 @@ from sqlalchemy import select
 
 from burnish.annotation.app.account_pages import checked
 from burnish.annotation.app.context import Site, site_of
-from burnish.annotation.app.settings_form import as_typed, form_of, read_form
+from burnish.annotation.app.settings_form import LABELS, as_typed, form_of, read_form, read_renames
 from burnish.annotation.dashboard_page import cached_fragment
 from burnish.annotation.records import KINDS
-from burnish.annotation.service import accounts, exports, projects, webhooks
+from burnish.annotation.service import accounts, changes, exports, projects, webhooks
 from burnish.annotation.service.accounts import Caller
 from burnish.annotation.service.submission import LONGEST_TEXT, StorableText, Submission, on_screen
 from burnish.annotation.tables import Delivery, Webhook
@@ -182,7 +182,11 @@ def _members(
     error: str | None = None,
 ) -> HTMLResponse:
     found = projects.members(site.database, caller, project_id)
-    return _tab(site, request, caller, project_id, "members.html", status=status, members=found, link=link, error=error)
+    text = changes.guidelines(site.database, caller, project_id)
+    return _tab(
+        site, request, caller, project_id, "members.html", status=status, members=found, link=link, error=error,
+        guidelines_version=text["version"],
+    )  # fmt: skip
 
 
 @router.post("/projects/{project_id}/invite")
@@ -307,7 +311,17 @@ def _save_settings(request: Request, project_id: int, guidelines: str, csrf: str
     site = site_of(request)
     caller = checked(site, request, csrf)
     try:
-        projects.change(site.database, caller, project_id, guidelines=guidelines, settings=read_form(form))
+        settings = read_form(form)
+        told = changes.consequences(site.database, caller, project_id, settings, guidelines)
+        if told["changes"] and (told["answers"] or told["open"]) and "confirmed" not in form:
+            return _tab(
+                site, request, caller, project_id, "change.html", told=told, guidelines=guidelines, typed=form,
+                labels=LABELS, error=None,
+            )  # fmt: skip
+        projects.change(
+            site.database, caller, project_id, guidelines=guidelines, settings=settings, renames=read_renames(form),
+            open_tasks="renew" if form.get("open_tasks") == "renew" else "finish",
+        )  # fmt: skip
     except UserError as error:
         if type(error) is not UserError:
             raise

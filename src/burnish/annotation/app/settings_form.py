@@ -40,6 +40,19 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
 }
 
+LABELS = {name: words[0] for fields in _GROUPS.values() for name, words in fields.items()}
+
+
+def read_renames(form: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """What was chosen for flags and attributes that are gone: fields `rename-FIELD-NAME`, empty where a name has none."""
+    found: dict[str, dict[str, str]] = {}
+    for key, new in form.items():
+        prefix, _, rest = key.partition("-")
+        field, _, old = rest.partition("-")
+        if prefix == "rename" and field in ("flags", "attributes") and new:
+            found.setdefault(field, {})[old] = new
+    return found
+
 
 def form_of(given: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The groups of controls for settings: name, label, hint, kind of control, value and what it offers."""

@@ -93,7 +93,7 @@ def item_of(row: Mapping[str, Any], number: int, settings: Settings) -> Item:
         external_id=str(number if given.id is None else given.id),
         messages=messages if given.messages or given.prompt else [],
         columns=given.columns,
-        kind="" if kind == settings.kind else kind,
+        kind=kind,
         part=given.part,
         gold=gold,
         explanation=given.explanation,

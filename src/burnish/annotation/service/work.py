@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
@@ -24,7 +24,8 @@ from burnish.annotation.service.refusals import ConflictError, NotFoundError
 from burnish.annotation.service.submission import Submission, answer_of, on_screen
 from burnish.annotation.service.webhooks import announce_completed
 from burnish.annotation.settings import Settings, settings_of
-from burnish.annotation.tables import Annotation, Candidate, Event, Item, Lease, Member, Project, now
+from burnish.annotation.tables import Annotation, Candidate, Event, Item, Lease, Member, Project, Version, now
+from burnish.annotation.versions import under
 
 _NO_CANDIDATES = lazyload(Item.candidates)
 
@@ -46,6 +47,7 @@ class Held:
     chat: tuple[dict[str, Any], ...]
     progress: dict[str, Any]
     settings: Settings
+    guidelines_number: int = 0
 
 
 class _Shown(NamedTuple):
@@ -183,6 +185,7 @@ def undo(database: Database, caller: Caller, project_id: int) -> Held:
         session.delete(row)
         session.flush()
         _log(session, "undone", item.id, caller.annotator_id, row.lease)
+        at = _as_taken(session, at, row.version_id)  # an answer comes back as what it was
         lease = _lease(session, at, item.id, presented=row.presented, taken=False)
         lease.draft = {"answer": on_screen(said)}
         lease.chat = row.payload.get("turns")
@@ -250,6 +253,7 @@ def _lease(
         presented=list(shuffled(count, secret) if presented is None else presented),
         taken_at=moment,
         expires_at=moment + timedelta(minutes=at.settings.lease_minutes),
+        version_id=at.version_id,
     )
     session.add(lease)
     if taken:
@@ -259,7 +263,7 @@ def _lease(
 
 def held_of(session: Session, at: Desk, lease: Lease) -> Held:
     """A lease with all that its screen needs."""
-    return _held(session, at, lease, _shown(session, lease.item_id))
+    return _held(session, _as_taken(session, at, lease.version_id), lease, _shown(session, lease.item_id))
 
 
 def _held(session: Session, at: Desk, lease: Lease, shown: _Shown) -> Held:
@@ -277,7 +281,13 @@ def _held(session: Session, at: Desk, lease: Lease, shown: _Shown) -> Held:
         chat=tuple(lease.chat or ()),
         progress=_progress(session, at, shown.part),
         settings=at.settings,
+        guidelines_number=_guidelines_number(session, at.project_id),
     )
+
+
+def _guidelines_number(session: Session, project_id: int) -> int:
+    now_at = select(Version.guidelines_number).join(Project, Project.version_id == Version.id)
+    return session.scalar(now_at.where(Project.id == project_id)) or 0
 
 
 def _shown(session: Session, item_id: int) -> _Shown:
@@ -314,16 +324,29 @@ def _progress(session: Session, at: Desk, part: str) -> dict[str, Any]:
 def locked(session: Session, caller: Caller, lease_id: str) -> tuple[Desk, Lease, Item] | None:
     """The caller's lease with its desk and item, locked in the order of FOR UPDATE; None if there is none (any more)."""
     row = session.execute(
-        select(Member, Project.settings, Lease, Item)
+        select(Member, Project.settings, Lease, Item, Version.schema)
         .options(_NO_CANDIDATES)
         .select_from(Lease)
         .join(Item, Item.id == Lease.item_id)
         .join(Project, Project.id == Item.project_id)
         .join(Member, (Member.project_id == Item.project_id) & (Member.annotator_id == Lease.annotator_id))
+        .outerjoin(Version, Version.id == Lease.version_id)
         .where(Lease.id == lease_id, Lease.annotator_id == caller.annotator_id)
         .with_for_update(of=(Member, Lease, Item))
     ).first()
-    return None if row is None else (Desk(row.Member, settings_of(row.settings)), row.Lease, row.Item)
+    if row is None:
+        return None
+    # What is asked of an open task is what was asked when it was taken, whatever the project has become since.
+    settings = under(settings_of(row.settings), row.schema)
+    return Desk(row.Member, settings, row.Lease.version_id), row.Lease, row.Item
+
+
+def _as_taken(session: Session, at: Desk, version_id: int | None) -> Desk:
+    """The desk under the version that a task was taken (or answered) under."""
+    if version_id is None or version_id == at.version_id:
+        return at
+    schema = session.scalar(select(Version.schema).where(Version.id == version_id))
+    return replace(at, settings=under(at.settings, schema), version_id=version_id)
 
 
 def _item(session: Session, item_id: int) -> Item:
@@ -346,6 +369,7 @@ def _store(session: Session, at: Desk, lease: Lease, item: Item, said: Answer, s
             payload=said.payload(),
             source="label",
             lease=lease.id,
+            version_id=lease.version_id,
         )
     )
     session.execute(delete(Lease).where(Lease.id == lease.id), execution_options={"synchronize_session": False})
@@ -390,7 +414,7 @@ def _again(session: Session, caller: Caller, lease_id: str, given: Submission) -
     if row is None:
         raise gone(session, caller, lease_id)
     item = session.scalars(select(Item).options(_NO_CANDIDATES).where(Item.id == row.item_id)).one()
-    at = desk(session, caller, item.project_id)
+    at = _as_taken(session, desk(session, caller, item.project_id), row.version_id)
     said = answer_of(
         given,
         kind=row.kind,  # type: ignore[arg-type]

@@ -28,6 +28,29 @@ function say(text, bad = false) {
   status.classList.toggle("bad", bad);
 }
 
+// ---- guidelines: when they change, open pages say so; who closes them has read them
+let guidelines = Number(root.dataset.guidelines), guidelinesRead = root.dataset.read === "yes";
+const news = document.getElementById("news");
+async function guidelinesAt(version) {
+  if (version <= guidelines) return;
+  const found = await call("GET", `/projects/${project}/guidelines?html=true`);
+  guidelines = found.version;
+  guidelinesRead = found.read;
+  document.getElementById("guidelines-text").innerHTML = found.html || "This project has no guidelines.";
+  news.hidden = found.read;
+}
+async function guidelinesSeen() {
+  news.hidden = true;
+  if (guidelinesRead || !guidelines) return;
+  guidelinesRead = true;
+  await call("POST", `/projects/${project}/guidelines/read`, { version: guidelines }).catch(() => { guidelinesRead = false; });
+}
+dialogs.guidelines.addEventListener("close", guidelinesSeen);
+document.getElementById("read-news").addEventListener("click", () => open("guidelines"));
+setInterval(() => {
+  if (!document.hidden) call("GET", `/projects/${project}/guidelines`).then((found) => guidelinesAt(found.version)).catch(() => {});
+}, 60000);
+
 // ---- drafts
 function changed(spoken) {
   dirty = true;
@@ -99,7 +122,8 @@ function show(found) {
   if (found.progress.done === 0 && !sessionStorage.getItem(`guidelines-${project}`)) {
     sessionStorage.setItem(`guidelines-${project}`, "seen");
     open("guidelines");
-  }
+  } else if (!guidelinesRead && guidelines > 1) news.hidden = false;
+  guidelinesAt(found.guidelines_version).catch(() => {});
 }
 function draw() {
   const { kind, asks } = task;
