@@ -65,6 +65,8 @@ class Settings(BaseModel):
     """Annotators per item."""
     lease_minutes: float = Field(default=30.0, gt=0, le=24 * 60)
     """How long an item is kept for the person who has it open."""
+    idle_minutes: float = Field(default=10.0, gt=0, le=24 * 60)
+    """The longest silence (nothing typed, chosen or sent) that still counts as time of work."""
     quota: int | None = Field(default=None, ge=1)
     """Most items for one annotator; a member's own quota goes before it."""
     gold_rate: float = Field(default=0.0, ge=0, le=0.5)

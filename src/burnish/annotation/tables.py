@@ -194,7 +194,8 @@ class Annotation(Base):
 class Lease(Base):
     """An item in an annotator's hands until `expires_at`, with the order of showing and what is written so far.
 
-    `chat` holds the turns of a conversation. What is asked is what `version_id` asks.
+    `chat` holds the turns of a conversation. What is asked is what `version_id` asks. `worked` is how many seconds the person
+    has been at it, by the signs of life until `seen_at`.
     """
 
     __tablename__ = "leases"
@@ -209,6 +210,25 @@ class Lease(Base):
     draft: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     chat: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
     version_id: Mapped[int | None]
+    seen_at: Mapped[datetime | None] = mapped_column(Moment)
+    worked: Mapped[float] = mapped_column(Double, default=0.0, server_default="0")
+
+
+class Draft(Base):
+    """What somebody had in hand when the lease ended: it comes back with the item, and a late answer finds its place by it."""
+
+    __tablename__ = "drafts"
+    __table_args__ = (UniqueConstraint("item_id", "annotator_id"),)
+
+    lease: Mapped[str] = mapped_column(String(64), primary_key=True)
+    item_id: Mapped[int] = _reference("items.id", index=True)
+    annotator_id: Mapped[int] = _reference("annotators.id", index=True)
+    presented: Mapped[list[int]] = mapped_column(JSON)
+    content: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    chat: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+    version_id: Mapped[int | None]
+    worked: Mapped[float] = mapped_column(Double, default=0.0)
+    ended_at: Mapped[datetime] = mapped_column(Moment, default=now)
 
 
 class Event(Base):

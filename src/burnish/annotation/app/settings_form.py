@@ -25,6 +25,7 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "overlap": ("Annotators per item", ""),
         "quota": ("Most items for one annotator", "empty: as many as there are"),
         "lease_minutes": ("Minutes an item is kept", "for the person who has it open"),
+        "idle_minutes": ("Longest pause that is paid, minutes", "a longer silence counts as this much"),
         "skip_reasons": ("Reasons to skip", "one a line"),
     },
     "Quality": {
