@@ -62,7 +62,6 @@ def export(snapshot: Snapshot, layout: str, options: LabelOptions | None = None)
         raise ValueError("a snapshot without a pseudonym key cannot be exported")
     work = Work(snapshot, options or LabelOptions())
     rows = tuple(LAYOUTS[layout].write(work))
-    work.carry_others()
     return Export(rows, _manifest(work, layout, rows))
 
 

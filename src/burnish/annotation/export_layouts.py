@@ -15,7 +15,6 @@ from burnish.annotation.export_work import Row, Work, messages_of
 from burnish.annotation.labels import SPEAKERS, demonstration_data, prompt_text
 from burnish.annotation.records import Labelled
 from burnish.annotation.snapshot import Entry, Snapshot
-from burnish.labels.groups import conversation_key
 from burnish.records import Comparison, PreferenceGroup
 
 
@@ -38,7 +37,7 @@ class _Side:
 
 def _sides(work: Work) -> Iterator[_Side]:
     for group in work.groups:
-        items = work.items_of.get(conversation_key(group.prompt.messages)) or [_item_of(work, group.prompt.id)]
+        item = _item_of(work, group.prompt.id)
         for pair in group.comparisons:
             if pair.probability == 0.5:
                 work.left_out["undecided pairs"] += 1
@@ -48,7 +47,7 @@ def _sides(work: Work) -> Iterator[_Side]:
             columns: Row = {
                 "probability": pair.probability if first_wins else 1.0 - pair.probability,
                 **({"margin": pair.margin} if work.options.strength == "margin" else {}),
-                "disputed": work.disputed(items), "votes": work.votes(items),
+                "disputed": work.snapshot.by_id[item].disputed, "votes": work.votes(item),
             }  # fmt: skip
             yield _Side(group, pair, group.responses[better], group.responses[worse], columns)
 
@@ -106,7 +105,7 @@ def _unpaired(work: Work) -> list[Row]:
         answers = work.by_item.get(entry.item_id, [])
         bad = sum(one.answer.both_bad for one in answers) * 2 > len(answers)
         for i, text in enumerate(entry.candidates):
-            share = 0.0 if bad and answers else wins.get((conversation_key(entry.prompt.messages), text))
+            share = 0.0 if bad and answers else wins.get((entry.item_id, text))
             if share is None:
                 share = _rated(work, answers, i)
             if share is None or share == 0.5:
@@ -116,7 +115,7 @@ def _unpaired(work: Work) -> list[Row]:
                 {
                     "id": f"{entry.item_id}#{i}", "prompt": messages_of(entry),
                     "completion": [{"role": "assistant", "content": text}], "label": share > 0.5,
-                    "disputed": entry.disputed, "votes": work.votes([entry.item_id]),
+                    "disputed": entry.disputed, "votes": work.votes(entry.item_id),
                 }
             )  # fmt: skip
     return rows
@@ -125,8 +124,7 @@ def _unpaired(work: Work) -> list[Row]:
 def _ranking(work: Work) -> list[Row]:
     wins, rows = _win_shares(work), []
     for entry in work.entries:
-        key = conversation_key(entry.prompt.messages)
-        shares = [wins.get((key, text)) for text in entry.candidates]
+        shares = [wins.get((entry.item_id, text)) for text in entry.candidates]
         known = [share for share in shares if share is not None]
         if len(known) < 2 or len(known) < len(shares):
             work.left_out["items that are not ranked"] += 1
@@ -290,10 +288,10 @@ LAYOUTS: Mapping[str, Layout] = {
 
 
 def _win_shares(work: Work) -> dict[tuple[str, str], float]:
-    """Of each text under its conversation, the mean probability of being better than those it was compared with."""
+    """Of each text of an item, the mean probability of being better than those it was compared with."""
     sums: dict[tuple[str, str], list[float]] = {}
     for group in work.groups:
-        key = conversation_key(group.prompt.messages)
+        key = group.prompt.id
         for pair in group.comparisons:
             sums.setdefault((key, group.responses[pair.first]), []).append(pair.probability)
             sums.setdefault((key, group.responses[pair.second]), []).append(1.0 - pair.probability)

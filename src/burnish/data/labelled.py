@@ -37,7 +37,7 @@ from burnish.data.labelled_fields import (
     _texts,
     _whole,
 )
-from burnish.data.own_layout import named_item, own_items, read_item
+from burnish.data.own_layout import named_item, own_item, read_item
 from burnish.data.sources import Row, kind
 from burnish.errors import UserError, listed
 from burnish.records import LabelledItem, Message, Opinion, Prompt
@@ -95,9 +95,10 @@ def carried_items(rows: Sequence[Row]) -> dict[str, LabelledItem]:
     """The items that rows carry as Burnish wrote them beside another tool's layout, by id, in the order of first sight."""
     found: dict[str, LabelledItem] = {}
     for row in rows:
-        for item in own_items(row):
-            if item.prompt.id in found:
-                _fail(row, "burnish", f"an earlier row has the item {item.prompt.id!r} already. Give each its own id.")
+        item = own_item(row)
+        if item is not None and item.prompt.id in found:
+            _fail(row, "burnish", f"an earlier row has the item {item.prompt.id!r} already. Give each its own id.")
+        if item is not None:
             found[item.prompt.id] = item
     return found
 
