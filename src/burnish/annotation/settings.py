@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -99,8 +100,8 @@ def settings_of(stored: dict[str, Any] | None) -> Settings:
 
 
 def is_storable(value: Any, *, depth: int = 50) -> bool:
-    """Whether every database can hold a JSON value: no NUL, no half of a surrogate pair, at most `depth` levels."""
-    if depth == 0:
+    """Whether every database can hold a JSON value: no NUL, no half of a surrogate pair, no NaN, at most `depth` levels."""
+    if depth == 0 or (isinstance(value, float) and not math.isfinite(value)):
         return False
     if isinstance(value, str):
         return "\x00" not in value and not any("\ud800" <= c <= "\udfff" for c in value)

@@ -8,7 +8,7 @@ import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Protocol
@@ -24,6 +24,9 @@ from burnish.annotation.versions import for_scale, renamed_since, renew, scale_o
 from burnish.errors import UserError
 from burnish.labels.votes import scale_in
 from burnish.records import LabelledItem, Opinion, Prompt
+
+WORKERS = "imported:"
+"""What goes before the names of a file's annotators."""
 
 
 class Opened(Protocol):
@@ -148,12 +151,18 @@ def state_of(store: Opened, project: str) -> tuple[int, int, int, str]:
 
 
 def add_labelled(
-    store: Opened, project: str, items: Sequence[LabelledItem], *, settings: Settings | None = None
+    store: Opened,
+    project: str,
+    items: Sequence[LabelledItem],
+    *,
+    settings: Settings | None = None,
+    workers: str = "",
 ) -> dict[str, int]:
     """Put items and what was said of them into a project, which is made (with `settings`) if there is none of this name.
 
     An item whose id is there already keeps its candidates and gets the labels of annotators who have not answered it. People's
-    labels that disagree are a disagreement like any other. All in one transaction. Returns how many "items" and "labels" are new, and how many of either were there already ("known").
+    labels that disagree are a disagreement like any other. `workers` goes before the annotators' names: the names in a file are
+    not those of accounts here. All in one transaction. Returns how many "items" and "labels" are new, and how many of either were there already ("known").
 
     Raises UserError for an item that is there with other candidates, and for a label that does not fit its item.
     """
@@ -183,7 +192,8 @@ def add_labelled(
                 )
             else:
                 counts["known"] += 1
-            for opinion in one.opinions:
+            for given in one.opinions:
+                opinion = replace(given, annotator=f"{workers}{given.annotator}")
                 if (item.id, opinion.annotator) in answered:
                     counts["known"] += 1
                     continue

@@ -148,7 +148,8 @@ def read_lines(content: bytes) -> list[dict[str, Any]]:
     if text.lstrip().startswith("["):
         rows = _json(text, None)
     else:
-        rows = [_json(line, number) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        # Lines end with "\n" alone: the other ends that str.splitlines knows (U+2028, U+0085 ...) are text inside JSON.
+        rows = [_json(line, number) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
             raise UserError("a row is an object with the item's fields.", row=number)
@@ -159,9 +160,13 @@ def read_lines(content: bytes) -> list[dict[str, Any]]:
 
 def _json(text: str, number: int | None) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise UserError(f"this is no JSON ({error}).", row=number) from error
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number that JSON has")
 
 
 @router.get("/projects/{project_id}/members")
