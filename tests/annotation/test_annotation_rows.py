@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from annotation_bench import Bench, pair_row
 
-from burnish.annotation.app.owner_pages import read_lines
+from burnish.annotation.app.uploads import read_csv, read_lines
 from burnish.annotation.service import projects
 from burnish.annotation.service.accounts import create_user
 from burnish.annotation.service.database import Database
@@ -69,3 +69,16 @@ def test_a_worker_of_a_file_is_nobody_here(database: Database, tmp_path: Path):
     names = {one.annotator for one in take_snapshot(database, "p").answers}
     assert names == {f"imported:{bench.people[0].name}", "imported:Ada"}
     create_user(database, "ada", "correct horse battery")
+
+
+def test_a_table_is_items():
+    rows = read_csv(
+        b'\xef\xbb\xbfid,prompt,answer_a,Response 2,topic\r\n1,"Name a\nriver",The Rhine,Paris,geo\r\n2,q,x,,\r\n'
+    )
+    assert rows == [
+        {"id": "1", "prompt": "Name a\nriver", "candidates": ["The Rhine", "Paris"], "topic": "geo"},
+        {"id": "2", "prompt": "q", "candidates": ["x"]},
+    ]
+    for wrong, said in ((b"a,a\n1,2\n", "two columns"), (b"a\n1,2\n", "row 2.*more cells"), (b"a\n", "no rows")):
+        with pytest.raises(UserError, match=said):
+            read_csv(wrong)

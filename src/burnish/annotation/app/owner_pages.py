@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path as FilePath
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ from sqlalchemy import select
 from burnish.annotation.app.account_pages import checked
 from burnish.annotation.app.context import Site, site_of
 from burnish.annotation.app.settings_form import LABELS, as_typed, form_of, read_form, read_renames
+from burnish.annotation.app.uploads import read_csv, read_lines
 from burnish.annotation.dashboard_page import cached_fragment
 from burnish.annotation.records import KINDS
 from burnish.annotation.service import accounts, changes, exports, projects, webhooks
@@ -136,37 +136,8 @@ def _read_upload(site: Site, caller: Caller, project_id: int, file: UploadFile, 
                 session, "items added", caller=caller, project_id=project_id, counted=counted, layout=layout
             )
         return counted
-    return projects.add_items(site.database, caller, project_id, read_lines(file.file.read()))
-
-
-def read_lines(content: bytes) -> list[dict[str, Any]]:
-    """Rows of JSON lines, or of one JSON array. Raises UserError naming the row that is none."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError("this is no text in UTF-8.", field="file") from error
-    if text.lstrip().startswith("["):
-        rows = _json(text, None)
-    else:
-        # Lines end with "\n" alone: the other ends that str.splitlines knows (U+2028, U+0085 ...) are text inside JSON.
-        rows = [_json(line, number) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict):
-            raise UserError("a row is an object with the item's fields.", row=number)
-    if not rows:
-        raise UserError("there are no rows in it.", field="file")
-    return rows
-
-
-def _json(text: str, number: int | None) -> Any:
-    try:
-        return json.loads(text, parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"this is no JSON ({error}).", row=number) from error
-
-
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no number that JSON has")
+    read = read_csv if ending == ".csv" else read_lines
+    return projects.add_items(site.database, caller, project_id, read(file.file.read()))
 
 
 @router.get("/projects/{project_id}/members")
