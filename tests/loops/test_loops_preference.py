@@ -117,21 +117,32 @@ def test_every_weight_can_be_trained(recipe_file: Path, base: Path, tmp_path: Pa
     assert (out / "preference" / "model" / "model.safetensors").is_file()
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_kill_9_between_and_inside_rounds_changes_nothing(recipe_file: Path, base: Path, tmp_path: Path, seed: int):
-    """Two runs of three rounds, one of them killed in every round; each with a cache of its own."""
-    arguments = ("preference.rounds=3", "preference.pairs=extremes", "stages=[sft,collect,preference]")
-    whole = _start(recipe_file, base, tmp_path / "whole", tmp_path / "cache1", *arguments)
+ROUNDS = ("preference.rounds=3", "preference.pairs=extremes", "stages=[sft,collect,preference]")
+
+
+@pytest.fixture(scope="module")
+def three_rounds(recipe_file: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """What three rounds leave that nobody kills, with a cache of their own."""
+    folder = tmp_path_factory.mktemp("rounds")
+    whole = _start(recipe_file, base, folder / "whole", folder / "cache", *ROUNDS)
     output = whole.communicate(timeout=300)[0]
     assert whole.returncode == 0, output
-    expected = _outcome(tmp_path / "whole")
+    expected = _outcome(folder / "whole")
     assert sum(name.endswith("metrics.jsonl") for name in expected) == 3
     assert expected["model/model.safetensors"] == expected["round-3/model/model.safetensors"]
     assert expected["round-1/model/model.safetensors"] != expected["round-2/model/model.safetensors"]
+    return expected
 
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_kill_9_between_and_inside_rounds_changes_nothing(
+    recipe_file: Path, base: Path, three_rounds: dict[str, object], tmp_path: Path, seed: int
+):
+    """Killed in every round, with another cache than that of the run that was left alone."""
+    expected = three_rounds
     rng, out = random.Random(seed), tmp_path / "killed"
     for number in (1, 2, 3):
-        process = _start(recipe_file, base, out, tmp_path / "cache2", *arguments)
+        process = _start(recipe_file, base, out, tmp_path / "cache", *ROUNDS)
         watched = out / "preference" / f"round-{number}"
         signs = (
             [watched / "metrics.jsonl", watched / "annotations.sqlite"] if number > 1 else [watched / "metrics.jsonl"]
@@ -143,7 +154,7 @@ def test_kill_9_between_and_inside_rounds_changes_nothing(recipe_file: Path, bas
         assert process.poll() is None, process.communicate()[0]
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    last = _start(recipe_file, base, out, tmp_path / "cache2", *arguments)
+    last = _start(recipe_file, base, out, tmp_path / "cache", *ROUNDS)
     output = last.communicate(timeout=300)[0]
     assert last.returncode == 0, output
     found = _outcome(out)
