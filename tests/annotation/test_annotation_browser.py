@@ -329,6 +329,9 @@ def test_an_owners_day(tmp_path: Path, page: Any):
         page.get_by_label("Annotators per item").fill("2")
         page.get_by_label("Offer “both are bad”").uncheck()
         page.get_by_role("button", name="Save").click()
+        assert "6 answers keep the version under which they were given" in page.inner_text("main")
+        page.get_by_label("unsafe").select_option(label="is now called “rude”")
+        page.get_by_role("button", name="Save").click()
         assert page.get_by_label("Flags").input_value().splitlines() == ["rude", "wrong"]
         assert not page.get_by_label("Offer “both are bad”").is_checked()
         log = page.inner_text("main table")

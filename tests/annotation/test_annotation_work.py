@@ -47,7 +47,7 @@ def test_what_the_screen_says_is_stored_by_position(database: Database, place: s
         assert one.answer.ranks == ((1, 2) if favoured == 0 else (2, 1))
         assert one.answer.flags == {"unsafe": (favoured,)}
         assert one.answer.spans[0].candidate == favoured
-        assert one.seconds == 2.5
+        assert 0.0 <= one.seconds <= 2.5  # no more than the server has seen
     rankings = Store(place).rankings("p")
     assert [r.ranks for r in rankings] == [one.answer.ranks for one in labelled]
 
@@ -114,9 +114,9 @@ def test_a_lease_that_runs_out_frees_the_item(database: Database):
     _expire(database)
     other = _held(bench, 1)
     assert other.item_id == held.item_id
-    with pytest.raises(ConflictError, match="no longer in your hands"):
-        _say(bench, 0, held.lease, strength=1)
     _say(bench, 1, other.lease, strength=1)
+    with pytest.raises(ConflictError, match="others have answered"):
+        _say(bench, 0, held.lease, strength=1)
     with database.read() as session:
         assert session.scalars(select(Event.what).order_by(Event.id)).all() == ["taken", "expired", "taken", "answered"]
         assert session.scalars(select(Item.slots)).all() == [0]

@@ -201,3 +201,47 @@ def test_the_layout_is_told_by_the_first_row_and_can_be_insisted_on():
         read_labelled(rows({"prompt": "q", "response": "b"}), layout="helpsteer")
     with pytest.raises(UserError, match="no layout"):
         read_labelled(rows({"prompt": "q"}), layout="nope")
+
+
+def test_helpsteer3_and_battles():
+    """-2 of HelpSteer3 is two steps of three for the first; battles name models and a winner. Asked for as their kin, too."""
+    context = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello"},
+        {"role": "user", "content": "Name a river"},
+    ]
+    steer = {
+        "context": context,
+        "response1": "Rhine",
+        "response2": "Paris",
+        "overall_preference": -2,
+        "domain": "general",
+    }
+    for layout in (None, "helpsteer3", "helpsteer2-preference"):
+        (item,) = read_labelled([Row("f.jsonl", 1, steer, "f:1")], layout=layout).items
+        assert (len(item.prompt.messages), item.candidates, item.prompt.columns) == (
+            3,
+            ("Rhine", "Paris"),
+            {"domain": "general"},
+        )
+        assert [(o.ranks, o.payload["strength"], o.scale) for o in item.opinions] == [((1, 2), 2, 3)]
+    alone = {**steer, "individual_preference": [{"score": 1, "reasoning": "because"}, {"score": 0, "reasoning": ""}]}
+    (item,) = read_labelled([Row("f.jsonl", 1, alone, "f:1")]).items
+    assert [o.payload for o in item.opinions] == [{"strength": -1, "critique": "because"}, {"strength": 0}]
+
+    def side(text: str) -> list[dict[str, str]]:
+        return [{"role": "user", "content": "hi"}, {"role": "assistant", "content": text}]
+
+    battle = {
+        "question_id": "q",
+        "model_a": "m1",
+        "model_b": "m2",
+        "winner": "model_b",
+        "conversation_a": side("hello"),
+        "conversation_b": side("yo"),
+    }
+    for layout in (None, "lmarena", "paired"):
+        (item,) = read_labelled([Row("f.jsonl", 1, battle, "f:1")], layout=layout).items
+        assert (item.candidates, item.sources, item.opinions[0].ranks) == (("hello", "yo"), ("m1", "m2"), (2, 1))
+    with pytest.raises(UserError, match=r"row 1, field winner|winner.*must be one of"):
+        read_labelled([Row("f.jsonl", 1, {**battle, "winner": "nobody"}, "f:1")])

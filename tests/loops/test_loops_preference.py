@@ -144,18 +144,26 @@ def test_every_weight_can_be_trained(recipe_file: Path, base: Path, tmp_path: Pa
     assert (out / "dpo" / "model" / "model.safetensors").is_file()
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_kill_9_between_and_inside_rounds_changes_nothing(recipe_file: Path, base: Path, tmp_path: Path, seed: int):
-    """A round on the comparisons there are and two on its policies' answers, one run killed in each; caches of their own."""
-    rounds = recipe_file.with_name("rounds.yaml")
-    whole = _start(rounds, base, tmp_path / "whole", tmp_path / "cache1")
+@pytest.fixture(scope="module")
+def three_rounds(recipe_file: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What a round on the comparisons there are and two on its policies' answers leave that nobody kills."""
+    folder = tmp_path_factory.mktemp("rounds")
+    whole = _start(recipe_file.with_name("rounds.yaml"), base, folder / "whole", folder / "cache")
     output = whole.communicate(timeout=300)[0]
     assert whole.returncode == 0, output
-    expected = _outcome(tmp_path / "whole")
+    expected = _outcome(folder / "whole")
     learnt = ("dpo", "rounds.1.dpo", "rounds.2.dpo")
     assert all(f"{stage}/metrics.jsonl" in expected for stage in learnt)
     assert len({expected[f"{stage}/model/model.safetensors"] for stage in learnt}) == 3
+    return expected
 
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_kill_9_between_and_inside_rounds_changes_nothing(
+    recipe_file: Path, base: Path, three_rounds: dict[str, bytes], tmp_path: Path, seed: int
+):
+    """Killed in every round, with another cache than that of the run that was left alone."""
+    rounds, expected = recipe_file.with_name("rounds.yaml"), three_rounds
     rng, out = random.Random(seed), tmp_path / "killed"
     signs = [
         ["dpo/metrics.jsonl"],
@@ -163,7 +171,7 @@ def test_kill_9_between_and_inside_rounds_changes_nothing(recipe_file: Path, bas
         ["rounds.2.sample/begun.json", "rounds.2.compare/annotations.sqlite", "rounds.2.dpo/metrics.jsonl"],
     ]
     for names in signs:
-        process = _start(rounds, base, out, tmp_path / "cache2")
+        process = _start(rounds, base, out, tmp_path / "cache")
         sign = out / rng.choice(names)
         while process.poll() is None and not (sign.is_file() and sign.stat().st_size > 0):
             time.sleep(0.005)
@@ -171,7 +179,7 @@ def test_kill_9_between_and_inside_rounds_changes_nothing(recipe_file: Path, bas
         assert process.poll() is None, process.communicate()[0]
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    last = _start(rounds, base, out, tmp_path / "cache2")
+    last = _start(rounds, base, out, tmp_path / "cache")
     output = last.communicate(timeout=300)[0]
     assert last.returncode == 0, output
     found = _outcome(out)

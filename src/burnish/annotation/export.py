@@ -62,7 +62,6 @@ def export(snapshot: Snapshot, layout: str, options: LabelOptions | None = None)
         raise ValueError("a snapshot without a pseudonym key cannot be exported")
     work = Work(snapshot, options or LabelOptions())
     rows = tuple(LAYOUTS[layout].write(work))
-    work.carry_others()
     return Export(rows, _manifest(work, layout, rows))
 
 
@@ -90,11 +89,27 @@ def _manifest(work: Work, layout: str, rows: Sequence[Row]) -> Row:
         "human_labels": len(work.answers) - machine,
         "ai_labels": machine,
         "comparisons": {"project": work.count(), "file": LAYOUTS[layout].held(work)},
+        "versions": _versions(work),
         "disputed": sum(entry.disputed for entry in snapshot.entries),
         "cannot_hold": list(LAYOUTS[layout].cannot_hold),
         "left_out": dict(sorted(work.left_out.items())),
         "annotators": dict(sorted(people.items())),
     }
+
+
+def _versions(work: Work) -> list[Row]:
+    """What was asked when: each version with the answers that were given under it, and a hash of its guidelines."""
+    given = Counter(one.version for one in work.answers)
+    return [
+        {
+            "number": version.number,
+            "since": version.created_at.isoformat(),
+            "schema": dict(version.schema),
+            "guidelines_hash": hashlib.sha256(version.guidelines.encode("utf-8", "surrogatepass")).hexdigest(),
+            "labels": given[id],
+        }
+        for id, version in work.snapshot.versions.items()
+    ]
 
 
 def _line(row: Row) -> str:

@@ -15,7 +15,6 @@ from burnish.annotation.export_work import Row, Work, messages_of
 from burnish.annotation.labels import SPEAKERS, demonstration_data, prompt_text
 from burnish.annotation.records import Labelled
 from burnish.annotation.snapshot import Entry, Snapshot
-from burnish.labels.groups import conversation_key
 from burnish.records import Comparison, PreferenceGroup
 
 
@@ -38,7 +37,7 @@ class _Side:
 
 def _sides(work: Work) -> Iterator[_Side]:
     for group in work.groups:
-        items = work.items_of.get(conversation_key(group.prompt.messages)) or [_item_of(work, group.prompt.id)]
+        item = _item_of(work, group.prompt.id)
         for pair in group.comparisons:
             if pair.probability == 0.5:
                 work.left_out["undecided pairs"] += 1
@@ -48,7 +47,7 @@ def _sides(work: Work) -> Iterator[_Side]:
             columns: Row = {
                 "probability": pair.probability if first_wins else 1.0 - pair.probability,
                 **({"margin": pair.margin} if work.options.strength == "margin" else {}),
-                "disputed": work.disputed(items), "votes": work.votes(items),
+                "disputed": work.snapshot.by_id[item].disputed, "votes": work.votes(item),
             }  # fmt: skip
             yield _Side(group, pair, group.responses[better], group.responses[worse], columns)
 
@@ -102,14 +101,13 @@ def _unpaired(work: Work) -> list[Row]:
     of the scale; not if less; and not if most annotators said that both are bad. Exactly half says nothing."""
     rows = []
     wins = _win_shares(work)
-    scales = {attribute.name: (attribute.low + attribute.high) / 2 for attribute in work.snapshot.settings.attributes}
     for entry in work.entries:
         answers = work.by_item.get(entry.item_id, [])
         bad = sum(one.answer.both_bad for one in answers) * 2 > len(answers)
         for i, text in enumerate(entry.candidates):
-            share = 0.0 if bad and answers else wins.get((conversation_key(entry.prompt.messages), text))
+            share = 0.0 if bad and answers else wins.get((entry.item_id, text))
             if share is None:
-                share = _rated(answers, i, scales)
+                share = _rated(work, answers, i)
             if share is None or share == 0.5:
                 work.left_out["candidates without a verdict"] += 1
                 continue
@@ -117,7 +115,7 @@ def _unpaired(work: Work) -> list[Row]:
                 {
                     "id": f"{entry.item_id}#{i}", "prompt": messages_of(entry),
                     "completion": [{"role": "assistant", "content": text}], "label": share > 0.5,
-                    "disputed": entry.disputed, "votes": work.votes([entry.item_id]),
+                    "disputed": entry.disputed, "votes": work.votes(entry.item_id),
                 }
             )  # fmt: skip
     return rows
@@ -126,8 +124,7 @@ def _unpaired(work: Work) -> list[Row]:
 def _ranking(work: Work) -> list[Row]:
     wins, rows = _win_shares(work), []
     for entry in work.entries:
-        key = conversation_key(entry.prompt.messages)
-        shares = [wins.get((key, text)) for text in entry.candidates]
+        shares = [wins.get((entry.item_id, text)) for text in entry.candidates]
         known = [share for share in shares if share is not None]
         if len(known) < 2 or len(known) < len(shares):
             work.left_out["items that are not ranked"] += 1
@@ -291,10 +288,10 @@ LAYOUTS: Mapping[str, Layout] = {
 
 
 def _win_shares(work: Work) -> dict[tuple[str, str], float]:
-    """Of each text under its conversation, the mean probability of being better than those it was compared with."""
+    """Of each text of an item, the mean probability of being better than those it was compared with."""
     sums: dict[tuple[str, str], list[float]] = {}
     for group in work.groups:
-        key = conversation_key(group.prompt.messages)
+        key = group.prompt.id
         for pair in group.comparisons:
             sums.setdefault((key, group.responses[pair.first]), []).append(pair.probability)
             sums.setdefault((key, group.responses[pair.second]), []).append(1.0 - pair.probability)
@@ -312,16 +309,25 @@ def _mean_ratings(answers: Sequence[Labelled], candidates: int) -> dict[str, lis
     return found
 
 
-def _rated(answers: Sequence[Labelled], candidate: int, middles: Mapping[str, float]) -> float | None:
-    """1, 0 or ½ as the mean rating lies above, below or on the middle of its scale; an unknown scale's middle is ½."""
+def _rated(work: Work, answers: Sequence[Labelled], candidate: int) -> float | None:
+    """1, 0 or ½ as the mean rating lies above, below or on the middle of the scale that it was given on; an unknown scale's
+    middle is ½."""
     sides = [
-        value - middles.get(name, 0.5)
+        value - _middle(work, one, name)
         for one in answers
         for name, values in one.answer.ratings.items()
         if candidate < len(values) and (value := values[candidate]) is not None
     ]
     mean = sum(sides) / len(sides) if sides else None
     return None if mean is None else 0.5 if mean == 0 else float(mean > 0)
+
+
+def _middle(work: Work, one: Labelled, attribute: str) -> float:
+    """The middle of an attribute's scale as it was when the answer was given, or as it is now called."""
+    asked = work.snapshot.versions[one.version].schema["attributes"] if one.version is not None else []
+    present = [known.model_dump() for known in work.snapshot.settings.attributes]
+    known = next((a for a in (*asked, *present) if a["name"] == attribute), None)
+    return 0.5 if known is None else (known["low"] + known["high"]) / 2
 
 
 def _three(strength: int, scale: int) -> int:

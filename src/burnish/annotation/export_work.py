@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from burnish.annotation.labels import LabelOptions, data_answers, labelled_items, project_reliability
 from burnish.annotation.records import Labelled
 from burnish.annotation.snapshot import Entry, Snapshot
-from burnish.labels.groups import conversation_key, preference_groups
+from burnish.labels.groups import preference_groups
 from burnish.records import PreferenceGroup
 
 Row = dict[str, Any]
@@ -25,7 +25,7 @@ class Work:
     snapshot: Snapshot
     options: LabelOptions
     left_out: Counter[str] = field(default_factory=Counter)
-    held: dict[str, Row] = field(default_factory=dict)
+    held: set[str] = field(default_factory=set)
 
     @cached_property
     def answers(self) -> list[Labelled]:
@@ -50,14 +50,6 @@ class Work:
         """The soft labels."""
         return self._groups(None)
 
-    @cached_property
-    def items_of(self) -> dict[str, list[str]]:
-        """The ids of the items that ask the same, by conversation."""
-        found: dict[str, list[str]] = {}
-        for entry in self.entries:
-            found.setdefault(conversation_key(entry.prompt.messages), []).append(entry.item_id)
-        return found
-
     @property
     def entries(self) -> Iterator[Entry]:
         """The items that are labelled: no training, no tests, none with a known answer."""
@@ -73,9 +65,9 @@ class Work:
         kept = [item for item in found if items is None or item.prompt.id in items]
         return preference_groups(kept, self.options, reliability=self.reliability)
 
-    def votes(self, names: Sequence[str]) -> list[Row]:
-        """Who said what of some items, without what they wrote themselves."""
-        said = (self.said(one) for name in names for one in self.by_item.get(name, ()))
+    def votes(self, item_id: str) -> list[Row]:
+        """Who said what of an item, without what they wrote themselves."""
+        said = (self.said(one) for one in self.by_item.get(item_id, ()))
         return [{name: value for name, value in row.items() if name not in ("text", "turns")} for row in said]
 
     def said(self, one: Labelled) -> Row:
@@ -89,12 +81,14 @@ class Work:
             "ranks": None if one.answer.ranks is None else list(one.answer.ranks),
             **({"scale": one.scale} if one.answer.kind in ("pairwise", "chat") else {}),
             "reliability": self.reliability.get(one.annotator),
+            **({"version": self.snapshot.versions[one.version].number} if one.version is not None else {}),
             **one.answer.payload(),
         }
 
     def whole(self, entry: Entry) -> Row:
         """An item with all that was said of it: the row of the layout `burnish`."""
-        row = self.held[entry.item_id] = {
+        self.held.add(entry.item_id)
+        return {
             "item_id": entry.item_id, "kind": entry.kind, "messages": messages_of(entry), "columns": dict(entry.prompt.columns),
             "candidates": list(entry.candidates), "sources": list(entry.sources), "disputed": entry.disputed,
             "answers": [
@@ -102,20 +96,6 @@ class Work:
                 for one in self.by_item.get(entry.item_id, ())
             ],
         }  # fmt: skip
-        return row
-
-    def carry_others(self) -> None:
-        """Let an item that a layout has carry those that ask the same and that the layout leaves out: votes on the same two
-        texts make one label, whichever items they were given to."""
-        for names in self.items_of.values():
-            kept = [name for name in names if name in self.held]
-            others = [name for name in names if name not in self.held and self.by_item.get(name)]
-            if kept and others:
-                self.held[kept[0]]["beside"] = [self.whole(self.snapshot.by_id[name]) for name in others]
-
-    def disputed(self, names: Sequence[str]) -> bool:
-        """Whether annotators differ on one of these items, and nobody has decided."""
-        return any(self.snapshot.by_id[name].disputed for name in names)
 
 
 def messages_of(entry: Entry) -> list[Row]:

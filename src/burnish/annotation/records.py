@@ -98,7 +98,7 @@ class Labelled:
 
     `annotator_kind` is "person", "simulated" or "ai"; `seconds` the time the screen was open and in use.
     `gold` says that the item had a known answer, put there to test annotators. `scale` is k of the scale that a strength was
-    given on.
+    given on, `version` the id of what was asked (`tables.Version`).
     """
 
     item_id: str
@@ -111,6 +111,7 @@ class Labelled:
     source: Source = "label"
     part: Part = "work"
     scale: int | None = None
+    version: int | None = None
 
 
 def ranks_of_strength(strength: int) -> tuple[int, int]:

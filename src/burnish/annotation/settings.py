@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -65,6 +66,8 @@ class Settings(BaseModel):
     """Annotators per item."""
     lease_minutes: float = Field(default=30.0, gt=0, le=24 * 60)
     """How long an item is kept for the person who has it open."""
+    idle_minutes: float = Field(default=10.0, gt=0, le=24 * 60)
+    """The longest silence (nothing typed, chosen or sent) that still counts as time of work."""
     quota: int | None = Field(default=None, ge=1)
     """Most items for one annotator; a member's own quota goes before it."""
     gold_rate: float = Field(default=0.0, ge=0, le=0.5)
@@ -97,8 +100,8 @@ def settings_of(stored: dict[str, Any] | None) -> Settings:
 
 
 def is_storable(value: Any, *, depth: int = 50) -> bool:
-    """Whether every database can hold a JSON value: no NUL, no half of a surrogate pair, at most `depth` levels."""
-    if depth == 0:
+    """Whether every database can hold a JSON value: no NUL, no half of a surrogate pair, no NaN, at most `depth` levels."""
+    if depth == 0 or (isinstance(value, float) and not math.isfinite(value)):
         return False
     if isinstance(value, str):
         return "\x00" not in value and not any("\ud800" <= c <= "\udfff" for c in value)

@@ -8,7 +8,8 @@ import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -18,9 +19,14 @@ from sqlalchemy.orm import Session
 from burnish.annotation.assignment import is_disputed
 from burnish.annotation.records import KINDS, Answer, Labelled, answer_from
 from burnish.annotation.settings import Settings, settings_of
-from burnish.annotation.tables import Annotation, Annotator, Candidate, Event, Item, Project, now
+from burnish.annotation.tables import Annotation, Annotator, Candidate, Event, Item, Project, Version, now
+from burnish.annotation.versions import for_scale, renamed_since, renew, scale_of, with_new_names
 from burnish.errors import UserError
+from burnish.labels.votes import scale_in
 from burnish.records import LabelledItem, Opinion, Prompt
+
+WORKERS = "imported:"
+"""What goes before the names of a file's annotators."""
 
 
 class Opened(Protocol):
@@ -48,9 +54,20 @@ class Entry:
     disputed: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class VersionRecord:
+    """What a project asked at some time: see `tables.Version`."""
+
+    number: int
+    schema: Mapping[str, Any]
+    guidelines: str
+    created_at: datetime
+
+
 @dataclass(frozen=True)
 class Snapshot:
-    """A project: its items in the order they came, its answers by item and annotator's name."""
+    """A project: its items in the order they came, its answers by item and annotator's name, the versions they were given
+    under (by id)."""
 
     project: str
     guidelines: str
@@ -58,6 +75,7 @@ class Snapshot:
     entries: tuple[Entry, ...]
     answers: tuple[Labelled, ...]
     key: str = field(repr=False, default="")
+    versions: Mapping[int, VersionRecord] = field(default_factory=dict)
 
     @cached_property
     def by_id(self) -> Mapping[str, Entry]:
@@ -97,11 +115,15 @@ def take_snapshot(store: Opened, project: str) -> Snapshot:
             .where(Item.project_id == row.id)
             .order_by(Item.id, Annotator.name, Annotation.id)
         )
+        versions = session.scalars(select(Version).where(Version.project_id == row.id).order_by(Version.number)).all()
+        renamed = {known.id: renamed_since(versions, known.id) for known in versions}
+        records = {v.id: VersionRecord(v.number, v.schema, v.guidelines, v.created_at) for v in versions}
         by_row = {item.id: entry for item, entry in zip(items, entries, strict=True)}
         answers = tuple(
-            _labelled(said, by_row[said.item_id], name, kind, settings) for said, name, kind in session.execute(query)
+            _labelled(said, by_row[said.item_id], name, kind, records, renamed.get(said.version_id or 0, {}))
+            for said, name, kind in session.execute(query)
         )
-        return Snapshot(row.name, row.guidelines, settings, entries, answers, row.pseudonym_key or "")
+        return Snapshot(row.name, row.guidelines, settings, entries, answers, row.pseudonym_key or "", records)
 
 
 def with_key(store: Opened, project: str) -> Snapshot:
@@ -129,12 +151,18 @@ def state_of(store: Opened, project: str) -> tuple[int, int, int, str]:
 
 
 def add_labelled(
-    store: Opened, project: str, items: Sequence[LabelledItem], *, settings: Settings | None = None
+    store: Opened,
+    project: str,
+    items: Sequence[LabelledItem],
+    *,
+    settings: Settings | None = None,
+    workers: str = "",
 ) -> dict[str, int]:
     """Put items and what was said of them into a project, which is made (with `settings`) if there is none of this name.
 
     An item whose id is there already keeps its candidates and gets the labels of annotators who have not answered it. People's
-    labels that disagree are a disagreement like any other. All in one transaction. Returns how many "items" and "labels" are new, and how many of either were there already ("known").
+    labels that disagree are a disagreement like any other. `workers` goes before the annotators' names: the names in a file are
+    not those of accounts here. All in one transaction. Returns how many "items" and "labels" are new, and how many of either were there already ("known").
 
     Raises UserError for an item that is there with other candidates, and for a label that does not fit its item.
     """
@@ -144,8 +172,9 @@ def add_labelled(
         if row is None:
             row = Project(name=project, settings=(settings or Settings()).model_dump(mode="json"))
             session.add(row)
-            session.flush()
-        overlap, dispute_below = settings_of(row.settings).overlap, settings_of(row.settings).dispute_below
+        own = renew(session, row)
+        unknown = max(scale_in(items), scale_of(own.schema))  # of strengths that come without their scale
+        dispute_below = settings_of(row.settings).dispute_below
         touched: dict[int, Item] = {}
         known = {item.external_id: item for item in session.scalars(select(Item).where(Item.project_id == row.id))}
         people = {one.name: one for one in session.scalars(select(Annotator))}
@@ -153,7 +182,7 @@ def add_labelled(
         for one in items:
             item = known.get(one.prompt.id)
             if item is None:
-                item = _new_item(session, row.id, one, overlap)
+                item = _new_item(session, row, one)
                 known[one.prompt.id] = item
                 counts["items"] += 1
             elif tuple(c.text for c in item.candidates) != one.candidates:
@@ -163,7 +192,8 @@ def add_labelled(
                 )
             else:
                 counts["known"] += 1
-            for opinion in one.opinions:
+            for given in one.opinions:
+                opinion = replace(given, annotator=f"{workers}{given.annotator}")
                 if (item.id, opinion.annotator) in answered:
                     counts["known"] += 1
                     continue
@@ -172,7 +202,11 @@ def add_labelled(
                     people[opinion.annotator] = Annotator(name=opinion.annotator, kind=opinion.annotator_kind)
                     session.add(people[opinion.annotator])
                     session.flush()
-                session.add(_annotation(item.id, people[opinion.annotator].id, one, opinion))
+                made = _annotation(item.id, people[opinion.annotator].id, one, opinion)
+                made.version_id = own.id
+                if opinion.kind in ("pairwise", "chat"):
+                    made.version_id = for_scale(session, row, opinion.scale or unknown).id
+                session.add(made)
                 if opinion.annotator_kind != "ai":  # models label beside people and take no place of theirs
                     item.slots = max(0, item.slots - 1)
                 counts["labels"] += 1
@@ -217,7 +251,7 @@ def add_answers(store: Opened, project: str, annotator: str, answers: Sequence[t
                 Annotation(
                     item_id=item.id, annotator_id=who.id, presented=list(said.presented),
                     ranks=None if said.ranks is None else list(said.ranks), skipped=said.skipped,
-                    kind=said.kind, payload=said.payload(),
+                    kind=said.kind, payload=said.payload(), version_id=row.version_id,
                 )
             )  # fmt: skip
             session.add(Event(what="answered", item_id=item.id, annotator_id=who.id, lease=None))
@@ -255,14 +289,15 @@ def _annotation(item_id: int, annotator_id: int, one: LabelledItem, opinion: Opi
     )
 
 
-def _new_item(session: Session, project_id: int, one: LabelledItem, overlap: int) -> Item:
+def _new_item(session: Session, project: Project, one: LabelledItem) -> Item:
+    settings = settings_of(project.settings)
     item = Item(
-        project_id=project_id,
+        project_id=project.id,
         external_id=one.prompt.id,
         messages=[dict(m) for m in one.prompt.messages],
         columns=dict(one.prompt.columns),
-        kind=one.kind,
-        slots=overlap,
+        kind=one.kind or settings.kind,
+        slots=settings.overlap,
     )
     sources = one.sources or ("",) * len(one.candidates)
     item.candidates = [
@@ -287,11 +322,21 @@ def _entry(item: Item, settings: Settings) -> Entry:
     return Entry(item.external_id, prompt, texts, sources, kind, item.part, item.gold, item.disputed)
 
 
-def _labelled(row: Annotation, entry: Entry, name: str, kind: str, settings: Settings) -> Labelled:
-    answer = answer_from(row.kind, row.payload, presented=row.presented, ranks=row.ranks, skipped=row.skipped)
+def _labelled(
+    row: Annotation,
+    entry: Entry,
+    name: str,
+    kind: str,
+    versions: Mapping[int, VersionRecord],
+    renamed: Mapping[str, Mapping[str, str]],
+) -> Labelled:
+    payload = with_new_names(row.payload, renamed)
+    answer = answer_from(row.kind, payload, presented=row.presented, ranks=row.ranks, skipped=row.skipped)
+    version = versions.get(row.version_id or 0)
     return Labelled(
         entry.item_id, name, kind, answer, row.seconds, row.created_at, entry.gold is not None,
-        row.source, entry.part, settings.strength,  # type: ignore[arg-type]
+        row.source, entry.part,  # type: ignore[arg-type]
+        None if version is None else scale_of(version.schema), None if version is None else row.version_id,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from burnish.annotation.db import Annotation, Annotator, Candidate, Item, Project, open_database
 from burnish.annotation.records import Labelled, answer_from
 from burnish.annotation.settings import settings_of
+from burnish.annotation.versions import renew
 from burnish.errors import UserError
 from burnish.records import Prompt
 
@@ -54,7 +55,9 @@ class Store:
         """Make sure that there is a project of this name."""
         with Session(self._engine) as session, session.begin():
             if session.scalar(select(Project).where(Project.name == name)) is None:
-                session.add(Project(name=name, guidelines=guidelines))
+                project = Project(name=name, guidelines=guidelines)
+                session.add(project)
+                renew(session, project)
 
     def add_items(self, project: str, items: Sequence[tuple[Prompt, Sequence[str]]], *, source: str = "") -> None:
         """Put prompts with their candidates into a project; one whose prompt id is there already is left as it is.
@@ -63,7 +66,7 @@ class Store:
         """
         with Session(self._engine) as session, session.begin():
             found = _project(session, project)
-            project_id, overlap = found.id, settings_of(found.settings).overlap
+            project_id, settings = found.id, settings_of(found.settings)
             known = set(session.scalars(select(Item.external_id).where(Item.project_id == project_id)))
             for prompt, texts in items:
                 if len(texts) < 2:
@@ -76,7 +79,8 @@ class Store:
                     external_id=prompt.id,
                     messages=[dict(m) for m in prompt.messages],
                     columns=dict(prompt.columns),
-                    slots=overlap,
+                    kind=settings.kind,
+                    slots=settings.overlap,
                 )
                 row.candidates = candidates
                 session.add(row)
@@ -142,6 +146,7 @@ class Store:
                     presented=list(ranking.presented),
                     ranks=list(ranking.ranks),
                     seconds=seconds,
+                    version_id=_project(session, project).version_id,
                 )
             )
 

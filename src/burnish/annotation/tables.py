@@ -53,7 +53,8 @@ def _reference(column: str, **options: Any) -> Any:
 class Project(Base):
     """A body of items that are labelled by the same guidelines. `settings` is a `settings.Settings` as JSON.
 
-    `pseudonym_key` (hex) turns annotators' names into pseudonyms in exports; it is made when it is first needed.
+    `pseudonym_key` (hex) turns annotators' names into pseudonyms in exports; it is made when it is first needed. `version_id` is
+    the `Version` that settings and guidelines are at.
     """
 
     __tablename__ = "projects"
@@ -64,12 +65,46 @@ class Project(Base):
     created_at: Mapped[datetime] = mapped_column(Moment, default=now)
     settings: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict, server_default="{}")
     pseudonym_key: Mapped[str | None] = mapped_column(String(64))
+    version_id: Mapped[int | None]
+
+
+class Version(Base):
+    """What a project asked at some time: `schema` (the settings that say what an answer means) and the guidelines.
+
+    `renames` says which flags and attributes of the version before are called otherwise here; `guidelines_number` is the
+    version in which this text came in. Some versions hold imported answers alone, whose scale no version of the project had.
+    """
+
+    __tablename__ = "versions"
+    __table_args__ = (UniqueConstraint("project_id", "number"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = _reference("projects.id", index=True)
+    number: Mapped[int]
+    schema: Mapped[dict[str, Any]] = mapped_column(JSON)
+    renames: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    guidelines: Mapped[str] = mapped_column(Text, default="")
+    guidelines_number: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(Moment, default=now)
+
+
+class Reading(Base):
+    """An annotator has read the guidelines that came in with version `guidelines_number`."""
+
+    __tablename__ = "readings"
+    __table_args__ = (UniqueConstraint("project_id", "annotator_id", "guidelines_number"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = _reference("projects.id", index=True)
+    annotator_id: Mapped[int] = _reference("annotators.id")
+    guidelines_number: Mapped[int]
+    at: Mapped[datetime] = mapped_column(Moment, default=now)
 
 
 class Item(Base):
     """A prompt with its candidates. `external_id` is the prompt's id where it came from.
 
-    `kind` is a task kind, or "" for the project's own. `part` is "work", "training" or "qualification". `gold`, where
+    `kind` is a task kind; what the project's kind becomes later does not change it. `part` is "work", "training" or "qualification". `gold`, where
     given, is the right answer as `Answer` keeps it (`ranks`, `strength`, `ratings`, ...); `explanation` is shown after a
     training item. `slots` is how many more annotators may take it: overlap − answers − leases that live. Of the open
     items those of the higher `priority` go first, then those of the higher `score` (what active selection thinks of it).
@@ -134,7 +169,8 @@ class Annotation(Base):
 
     `presented` is the order in which the candidates were shown. An item that was skipped has a reason and no ranks.
     What the kind of task has beyond ranks is in `payload` (`records.Answer.payload`). `source` is "label" or
-    "adjudication". `lease` is the lease that it was given under: the same one never counts twice.
+    "adjudication". `lease` is the lease that it was given under: the same one never counts twice. `version_id` is the `Version` that
+    it was given under.
     """
 
     __tablename__ = "annotations"
@@ -152,12 +188,14 @@ class Annotation(Base):
     payload: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict, server_default="{}")
     source: Mapped[str] = mapped_column(String(20), default="label", server_default="label")
     lease: Mapped[str | None] = mapped_column(String(64))
+    version_id: Mapped[int | None]
 
 
 class Lease(Base):
     """An item in an annotator's hands until `expires_at`, with the order of showing and what is written so far.
 
-    `chat` holds the turns of a conversation.
+    `chat` holds the turns of a conversation. What is asked is what `version_id` asks. `worked` is how many seconds the person
+    has been at it, by the signs of life until `seen_at`.
     """
 
     __tablename__ = "leases"
@@ -171,6 +209,26 @@ class Lease(Base):
     expires_at: Mapped[datetime] = mapped_column(Moment, index=True)
     draft: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     chat: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+    version_id: Mapped[int | None]
+    seen_at: Mapped[datetime | None] = mapped_column(Moment)
+    worked: Mapped[float] = mapped_column(Double, default=0.0, server_default="0")
+
+
+class Draft(Base):
+    """What somebody had in hand when the lease ended: it comes back with the item, and a late answer finds its place by it."""
+
+    __tablename__ = "drafts"
+    __table_args__ = (UniqueConstraint("item_id", "annotator_id"),)
+
+    lease: Mapped[str] = mapped_column(String(64), primary_key=True)
+    item_id: Mapped[int] = _reference("items.id", index=True)
+    annotator_id: Mapped[int] = _reference("annotators.id", index=True)
+    presented: Mapped[list[int]] = mapped_column(JSON)
+    content: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    chat: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+    version_id: Mapped[int | None]
+    worked: Mapped[float] = mapped_column(Double, default=0.0)
+    ended_at: Mapped[datetime] = mapped_column(Moment, default=now)
 
 
 class Event(Base):

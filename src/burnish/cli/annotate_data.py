@@ -54,7 +54,7 @@ def import_labels(
     """
     from dataclasses import replace
 
-    from burnish.annotation.snapshot import add_labelled
+    from burnish.annotation.snapshot import WORKERS, add_labelled
     from burnish.annotation.store import Store
     from burnish.data.labelled import read_labelled
     from burnish.data.sources import read_rows
@@ -69,7 +69,8 @@ def import_labels(
         items = [replace(item, opinions=()) for item in items]
     store = Store(database)
     try:
-        counts = add_labelled(store, project, items, settings=import_settings(items))
+        workers = "" if source.endswith(_STORE_ENDINGS) else WORKERS
+        counts = add_labelled(store, project, items, settings=import_settings(items), workers=workers)
     finally:
         store.close()
     left = "".join(f", left out {count} ({reason})" for reason, count in dropped.items())

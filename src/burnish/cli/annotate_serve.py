@@ -123,7 +123,7 @@ def _run(place: str, *, host: str, port: int, chat: Any, allow_host: list[str], 
 
 def _import(opened: Any, path: Path, layout: str, project: str) -> dict[str, int]:
     """An upload in another tool's layout: its items and labels, as `burnish annotate import` takes them."""
-    from burnish.annotation.snapshot import add_labelled
+    from burnish.annotation.snapshot import WORKERS, add_labelled
     from burnish.data.labelled import read_labelled
     from burnish.data.sources import read_rows
 
@@ -131,7 +131,7 @@ def _import(opened: Any, path: Path, layout: str, project: str) -> dict[str, int
         loaded = read_labelled(read_rows(str(path)), layout=layout, annotator="imported")
     except UserError as error:  # where the upload lay meanwhile is nobody's business
         raise UserError(error.problem, row=error.row, field=error.field, hint=error.hint) from error
-    return add_labelled(opened, project, loaded.items)
+    return add_labelled(opened, project, loaded.items, workers=WORKERS)
 
 
 def _listen(host: str, port: int) -> Any:

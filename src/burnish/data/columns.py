@@ -137,7 +137,8 @@ def preference_pairs(rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
     A column `probability` in [0, 1] says how sure it is that the chosen response is the better one (a share of annotators; 1
     without it), `margin` becomes the comparison's margin; further columns become `Prompt.columns`.
 
-    Dropped and counted: "chosen equals rejected"; "duplicate" (prompt and both responses); and in transcripts, whose
+    Dropped and counted: "chosen equals rejected"; "duplicate" (prompt and both responses; where a column `votes` says who
+    voted, of the same `id` too); and in transcripts, whose
     published files hold such rows, "empty turn", "turns do not alternate" (the model wrote a marker itself) and "prompts
     differ". What is wrong in other layouts is an error.
     """
@@ -150,7 +151,12 @@ def preference_pairs(rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
         comparison = Comparison(0, 1, _probability(row), margin=_margin(row))
         return PreferenceGroup(Prompt(_id(row), chosen[:-1], columns), responses, (comparison,))
 
-    return _load(rows, read, content=lambda group: (contents(group.prompt.messages), group.responses))
+    def content(group: PreferenceGroup) -> Hashable:
+        # Rows of our own export are labels of items: the same pair in two items has two labels.
+        item = group.prompt.id if "votes" in group.prompt.columns else None
+        return contents(group.prompt.messages), group.responses, item
+
+    return _load(rows, read, content=content)
 
 
 def record_id(item: Demonstration | Prompt | PreferenceGroup) -> str:

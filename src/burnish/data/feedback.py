@@ -29,7 +29,6 @@ from burnish.data.preferences import comparisons_from_labels, desirability, info
 from burnish.data.sources import Row
 from burnish.errors import UserError
 from burnish.jsonio import read_object
-from burnish.labels.groups import conversation_key
 from burnish.labels.groups import preference_groups as soft_groups
 from burnish.labels.soft import LabelOptions
 from burnish.records import PreferenceGroup, Prompt
@@ -65,8 +64,8 @@ def voted_groups(rows: Sequence[Row], options: LabelOptions | None = None) -> Lo
     read = read_labelled(rows)
     dropped: Counter[str] = Counter()
     groups = soft_groups(read.items, options, dropped=dropped)
-    compared = {conversation_key(group.prompt.messages) for group in groups}
-    others = [item for item in read.items if conversation_key(item.prompt.messages) not in compared]
+    compared = {group.prompt.id for group in groups}
+    others = [item for item in read.items if item.prompt.id not in compared]
     dropped["no comparison"] = sum(len(item.candidates) > 1 for item in others)
     dropped["a single response"] = sum(len(item.candidates) == 1 for item in others)
     merged = merge_by_prompt(groups)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from burnish.data.battles import helpsteer3, lmarena
 from burnish.data.columns import (
     Loaded,
     _conversation,
@@ -37,7 +38,7 @@ from burnish.data.labelled_fields import (
     _texts,
     _whole,
 )
-from burnish.data.own_layout import named_item, own_items, read_item
+from burnish.data.own_layout import named_item, own_item, read_item
 from burnish.data.sources import Row, kind
 from burnish.errors import UserError, listed
 from burnish.records import LabelledItem, Message, Opinion, Prompt
@@ -52,6 +53,8 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
     "argilla": ("fields",),
     "ultrafeedback": ("instruction", "completions"),
     "helpsteer2-preference": ("prompt", "response_1", "response_2", "preference_strength"),
+    "helpsteer3": ("context", "response1", "response2", "overall_preference"),
+    "lmarena": ("model_a", "model_b", "winner", "conversation_a", "conversation_b"),
     "helpsteer": ("prompt", "response", "helpfulness"),
     "ranking": ("prompt", "responses"),
     "unpaired": ("prompt", "completion", "label"),
@@ -60,6 +63,8 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
 """By layout, the columns it is known by; the first that fits is taken."""
 
 LAYOUTS = tuple(_COLUMNS)
+_KIN = {"helpsteer2-preference": "helpsteer3", "paired": "lmarena"}
+"""Asked for as the one and holding all columns of the other, rows are read as the other."""
 
 
 def read_labelled(
@@ -75,6 +80,9 @@ def read_labelled(
     chosen = layout or layout_of(rows[0])
     if chosen not in _COLUMNS:
         raise UserError(f'there is no layout "{chosen}". There are: {listed(LAYOUTS)}.', field="layout")
+    kin = _KIN.get(chosen)
+    if kin is not None and all(column in rows[0].values for column in _COLUMNS[kin]):
+        chosen = kin
     if chosen == "paired":
         return _paired(rows, annotator)
     read = _READERS[chosen]
@@ -95,9 +103,10 @@ def carried_items(rows: Sequence[Row]) -> dict[str, LabelledItem]:
     """The items that rows carry as Burnish wrote them beside another tool's layout, by id, in the order of first sight."""
     found: dict[str, LabelledItem] = {}
     for row in rows:
-        for item in own_items(row):
-            if item.prompt.id in found:
-                _fail(row, "burnish", f"an earlier row has the item {item.prompt.id!r} already. Give each its own id.")
+        item = own_item(row)
+        if item is not None and item.prompt.id in found:
+            _fail(row, "burnish", f"an earlier row has the item {item.prompt.id!r} already. Give each its own id.")
+        if item is not None:
             found[item.prompt.id] = item
     return found
 
@@ -464,6 +473,8 @@ _READERS: dict[str, Callable[[Row, str], LabelledItem]] = {
     "argilla": _argilla,
     "ultrafeedback": _ultrafeedback,
     "helpsteer2-preference": _helpsteer2_preference,
+    "helpsteer3": helpsteer3,
+    "lmarena": lmarena,
     "helpsteer": _helpsteer,
     "ranking": _ranking,
     "unpaired": _unpaired,

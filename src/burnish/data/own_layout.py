@@ -24,7 +24,7 @@ from burnish.data.sources import Row
 from burnish.records import LabelledItem, Message, Opinion, Prompt
 
 _COLUMNS = {
-    "kind", "annotator", "annotator_kind", "ranks", "seconds", "created_at", "presented", "source", "scale", "reliability",
+    "kind", "annotator", "annotator_kind", "ranks", "seconds", "created_at", "presented", "source", "scale", "reliability", "version",
 }  # fmt: skip
 
 
@@ -35,19 +35,15 @@ def named_item(row: Row) -> str | None:
     return None if name is None else str(name)
 
 
-def own_items(row: Row) -> list[LabelledItem]:
-    """The items that a row of another tool's layout carries: its own, and others that ask the same."""
+def own_item(row: Row) -> LabelledItem | None:
+    """The item that a row of another tool's layout carries; None where it carries none."""
     carried = _carried(row)
     if carried is None or "answers" not in carried:
-        return []
-    found = []
-    for values in (carried, *_objects_in(row, "burnish.beside", carried.get("beside"))):
-        needed = ("item_id", "messages", "candidates", "answers")
-        lacking = next((name for name in needed if values.get(name) is None), None)
-        if lacking is not None:
-            _fail(row, f"burnish.{lacking}", "is missing. Export the file anew, or remove the column.")
-        found.append(read_item(Row(row.file, row.number, values, row.key), "imported"))
-    return found
+        return None
+    lacking = next((name for name in ("item_id", "messages", "candidates") if carried.get(name) is None), None)
+    if lacking is not None:
+        _fail(row, f"burnish.{lacking}", "is missing. Export the file anew, or remove the column.")
+    return read_item(Row(row.file, row.number, carried, row.key), "imported")
 
 
 def read_item(row: Row, annotator: str) -> LabelledItem:

@@ -35,12 +35,11 @@ def preference_groups(
     reliability: Mapping[str, float] | None = None,
     dropped: Counter[str] | None = None,
 ) -> list[PreferenceGroup]:
-    """Every comparison in what was said of some items, one group for each conversation, in the order of first sight.
+    """Every comparison in what was said of some items, by item and conversation, in the order of first sight.
 
     Rankings, pairs and ratings are votes (`votes_of`); a correction is a vote for the corrected text over the original;
-    each turn of a chat is a vote under the conversation so far. All votes on the same two texts under the same
-    conversation make one soft label (`comparisons`), whichever items they were given to. Where a reviewer decided an item,
-    the decision alone counts.
+    each turn of a chat is a vote under the conversation so far. All votes on the same two texts of an item under the same
+    conversation make one soft label (`comparisons`). Where a reviewer decided an item, the decision alone counts.
 
     `reliability` is each annotator's; without it, what the opinions bring along, else what the votes of all items say.
     Votes on two equal texts say nothing: counted in `dropped`.
@@ -48,11 +47,11 @@ def preference_groups(
     options = options or LabelOptions()
     scale = scale_in(items)
     trust = _reliability(items, scale, reliability) if options.weighted else None
-    boards: dict[str, _Board] = {}
+    boards: dict[tuple[str, str], _Board] = {}
     for item in items:
         own = [board_vote for said in _counting(item) for board_vote in _votes(item, said, scale)]
         for prompt, vote, first, second in own:
-            board = boards.setdefault(conversation_key(prompt.messages), _Board(prompt))
+            board = boards.setdefault((item.prompt.id, _conversation(prompt.messages)), _Board(prompt))
             if prompt is item.prompt:
                 for text in item.candidates:
                     board.place.setdefault(text, len(board.place))
@@ -68,7 +67,7 @@ def preference_groups(
     return groups
 
 
-def conversation_key(messages: Sequence[Message]) -> str:
+def _conversation(messages: Sequence[Message]) -> str:
     """The same for equal conversations."""
     return json.dumps([dict(message) for message in messages], sort_keys=True, ensure_ascii=False, default=str)
 

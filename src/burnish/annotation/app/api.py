@@ -12,7 +12,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
 from burnish.annotation.app.context import site_of
-from burnish.annotation.service import accounts, chats, exports, projects, views, webhooks, work
+from burnish.annotation.service import accounts, changes, chats, exports, projects, views, webhooks, work
+from burnish.annotation.service.rendering import markdown
 from burnish.annotation.service.submission import LONGEST_TEXT, StorableText, Submission
 from burnish.annotation.settings import is_storable
 from burnish.annotation.tables import Delivery, Webhook
@@ -65,10 +66,22 @@ class NewProject(_Body):
 
 
 class ProjectChange(_Body):
-    """What is to change; the rest stays."""
+    """What is to change; the rest stays. Answers keep the version under which they were given.
+
+    `renames` says which flags and attributes go on under another name; `open_tasks: "renew"` asks tasks in people's hands
+    anew, their drafts mapped, where `"finish"` lets them end as they were begun.
+    """
 
     guidelines: StorableText | None = Field(default=None, max_length=LONGEST_TEXT)
     settings: dict[str, Any] | None = None
+    renames: dict[Literal["flags", "attributes"], dict[StorableText, StorableText]] = Field(default_factory=dict)
+    open_tasks: Literal["finish", "renew"] = "finish"
+
+
+class GuidelinesRead(_Body):
+    """Which version of the guidelines was read."""
+
+    version: int = Field(ge=1, le=2**31 - 1)
 
 
 class NewItems(_Body):
@@ -178,7 +191,36 @@ def get_project(request: Request, project_id: Id) -> dict[str, Any]:
 def change_project(request: Request, project_id: Id, body: ProjectChange) -> Response:
     """Guidelines, settings."""
     site = site_of(request)
-    projects.change(site.database, site.caller(request), project_id, guidelines=body.guidelines, settings=body.settings)
+    projects.change(
+        site.database, site.caller(request), project_id, guidelines=body.guidelines, settings=body.settings,
+        renames=body.renames, open_tasks=body.open_tasks,
+    )  # fmt: skip
+    return Response(status_code=204)
+
+
+@router.post("/projects/{project_id}/consequences", tags=["projects"], summary="What a change would do")
+def get_consequences(request: Request, project_id: Id, body: ProjectChange) -> dict[str, Any]:
+    """To answers and drafts that are there; nothing is changed."""
+    site = site_of(request)
+    caller = site.caller(request)
+    now_at = projects.describe(site.database, caller, project_id)["guidelines"]
+    text = now_at if body.guidelines is None else body.guidelines
+    return changes.consequences(site.database, caller, project_id, body.settings or {}, text)
+
+
+@router.get("/projects/{project_id}/guidelines", tags=["labelling"], summary="The guidelines")
+def get_guidelines(request: Request, project_id: Id, html: Html = False) -> dict[str, Any]:
+    """With their version, and whether I have read them."""
+    site = site_of(request)
+    found = changes.guidelines(site.database, site.caller(request), project_id)
+    return found | ({"html": markdown(found["text"])} if html else {})
+
+
+@router.post("/projects/{project_id}/guidelines/read", tags=["labelling"], status_code=204, summary="I have read them")
+def read_guidelines(request: Request, project_id: Id, body: GuidelinesRead) -> Response:
+    """Recorded once for each version."""
+    site = site_of(request)
+    changes.has_read(site.database, site.caller(request), project_id, body.version)
     return Response(status_code=204)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path as FilePath
 from typing import Annotated, Any
@@ -13,10 +12,11 @@ from sqlalchemy import select
 
 from burnish.annotation.app.account_pages import checked
 from burnish.annotation.app.context import Site, site_of
-from burnish.annotation.app.settings_form import as_typed, form_of, read_form
+from burnish.annotation.app.settings_form import LABELS, as_typed, form_of, read_form, read_renames
+from burnish.annotation.app.uploads import read_csv, read_lines
 from burnish.annotation.dashboard_page import cached_fragment
 from burnish.annotation.records import KINDS
-from burnish.annotation.service import accounts, exports, projects, webhooks
+from burnish.annotation.service import accounts, changes, exports, projects, webhooks
 from burnish.annotation.service.accounts import Caller
 from burnish.annotation.service.submission import LONGEST_TEXT, StorableText, Submission, on_screen
 from burnish.annotation.tables import Delivery, Webhook
@@ -136,32 +136,8 @@ def _read_upload(site: Site, caller: Caller, project_id: int, file: UploadFile, 
                 session, "items added", caller=caller, project_id=project_id, counted=counted, layout=layout
             )
         return counted
-    return projects.add_items(site.database, caller, project_id, read_lines(file.file.read()))
-
-
-def read_lines(content: bytes) -> list[dict[str, Any]]:
-    """Rows of JSON lines, or of one JSON array. Raises UserError naming the row that is none."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError("this is no text in UTF-8.", field="file") from error
-    if text.lstrip().startswith("["):
-        rows = _json(text, None)
-    else:
-        rows = [_json(line, number) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict):
-            raise UserError("a row is an object with the item's fields.", row=number)
-    if not rows:
-        raise UserError("there are no rows in it.", field="file")
-    return rows
-
-
-def _json(text: str, number: int | None) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"this is no JSON ({error}).", row=number) from error
+    read = read_csv if ending == ".csv" else read_lines
+    return projects.add_items(site.database, caller, project_id, read(file.file.read()))
 
 
 @router.get("/projects/{project_id}/members")
@@ -182,7 +158,11 @@ def _members(
     error: str | None = None,
 ) -> HTMLResponse:
     found = projects.members(site.database, caller, project_id)
-    return _tab(site, request, caller, project_id, "members.html", status=status, members=found, link=link, error=error)
+    text = changes.guidelines(site.database, caller, project_id)
+    return _tab(
+        site, request, caller, project_id, "members.html", status=status, members=found, link=link, error=error,
+        guidelines_version=text["version"],
+    )  # fmt: skip
 
 
 @router.post("/projects/{project_id}/invite")
@@ -307,7 +287,17 @@ def _save_settings(request: Request, project_id: int, guidelines: str, csrf: str
     site = site_of(request)
     caller = checked(site, request, csrf)
     try:
-        projects.change(site.database, caller, project_id, guidelines=guidelines, settings=read_form(form))
+        settings = read_form(form)
+        told = changes.consequences(site.database, caller, project_id, settings, guidelines)
+        if told["changes"] and (told["answers"] or told["open"]) and "confirmed" not in form:
+            return _tab(
+                site, request, caller, project_id, "change.html", told=told, guidelines=guidelines, typed=form,
+                labels=LABELS, error=None,
+            )  # fmt: skip
+        projects.change(
+            site.database, caller, project_id, guidelines=guidelines, settings=settings, renames=read_renames(form),
+            open_tasks="renew" if form.get("open_tasks") == "renew" else "finish",
+        )  # fmt: skip
     except UserError as error:
         if type(error) is not UserError:
             raise

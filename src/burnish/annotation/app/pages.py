@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from burnish.annotation.app.context import site_of
-from burnish.annotation.service import projects
+from burnish.annotation.service import changes, projects
 from burnish.annotation.service.choosing import desk
 from burnish.annotation.tables import Project
 
@@ -46,6 +46,7 @@ def label(request: Request, project_id: Id) -> HTMLResponse:
     with site.database.read() as session:
         at = desk(session, caller, project_id)
         about = session.get_one(Project, project_id)
+        text = changes.guidelines(site.database, caller, project_id)
         share = site.share_done(project_id, at.settings)
         return site.page(
             request,
@@ -53,7 +54,9 @@ def label(request: Request, project_id: Id) -> HTMLResponse:
             caller=caller,
             project_id=project_id,
             name=about.name,
-            guidelines=about.guidelines,
+            guidelines=text["text"],
+            guidelines_version=text["version"],
+            guidelines_read=text["read"],
             share=share,
         )
 

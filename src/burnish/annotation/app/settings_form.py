@@ -25,6 +25,7 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "overlap": ("Annotators per item", ""),
         "quota": ("Most items for one annotator", "empty: as many as there are"),
         "lease_minutes": ("Minutes an item is kept", "for the person who has it open"),
+        "idle_minutes": ("Longest pause that is paid, minutes", "a longer silence counts as this much"),
         "skip_reasons": ("Reasons to skip", "one a line"),
     },
     "Quality": {
@@ -39,6 +40,19 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "milestones": ("Milestones", "percentages at which webhooks are told, with commas"),
     },
 }
+
+LABELS = {name: words[0] for fields in _GROUPS.values() for name, words in fields.items()}
+
+
+def read_renames(form: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """What was chosen for flags and attributes that are gone: fields `rename-FIELD-NAME`, empty where a name has none."""
+    found: dict[str, dict[str, str]] = {}
+    for key, new in form.items():
+        prefix, _, rest = key.partition("-")
+        field, _, old = rest.partition("-")
+        if prefix == "rename" and field in ("flags", "attributes") and new:
+            found.setdefault(field, {})[old] = new
+    return found
 
 
 def form_of(given: Mapping[str, Any]) -> list[dict[str, Any]]:

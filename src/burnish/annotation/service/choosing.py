@@ -21,10 +21,11 @@ TESTS = ("training", "qualification")
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """A member at work in a project. `member` is locked where the transaction writes."""
+    """A member at work in a project, under a version of what is asked. `member` is locked where the transaction writes."""
 
     member: Member
     settings: Settings
+    version_id: int | None = None
 
     @property
     def project_id(self) -> int:
@@ -35,14 +36,14 @@ class Desk:
 def desk(session: Session, caller: Caller, project_id: int, *, lock: bool = False) -> Desk:
     """The caller's place in a project. Raises NotFoundError for a project that is not there or not the caller's."""
     query = (
-        select(Member, Project.settings)
+        select(Member, Project.settings, Project.version_id)
         .join(Project, Project.id == Member.project_id)
         .where(Member.project_id == project_id, Member.annotator_id == caller.annotator_id)
     )
     row = session.execute(query.with_for_update(of=Member) if lock else query).first()
     if row is None:
         raise NotFoundError("there is no such project, or you are not a member of it.")
-    return Desk(row.Member, settings_of(row.settings))
+    return Desk(row.Member, settings_of(row.settings), row.version_id)
 
 
 def advance(session: Session, at: Desk) -> None:

@@ -13,7 +13,7 @@ from burnish.annotation.service import accounts, projects, work
 from burnish.annotation.service.accounts import Caller
 from burnish.annotation.service.database import Database
 from burnish.annotation.service.submission import Submission
-from burnish.annotation.tables import Annotation, Item, Project, now
+from burnish.annotation.tables import Annotation, Item, Lease, Project, now
 from burnish.errors import UserError
 
 GUIDELINES = """# What a good answer is
@@ -103,7 +103,11 @@ def _label(database: Database, project: int, people: list[tuple[Caller, float]],
             with database.read() as session:
                 item = session.get_one(Item, held.item_id)
                 quality = [_QUALITY[c.source] for c in item.candidates]
-            work.answer(database, caller, held.lease, _opinion(held, quality, noise, rng))
+            said = _opinion(held, quality, noise, rng)
+            with database.write() as session:  # taken so long ago as the work is said to have lasted
+                lease = session.get_one(Lease, held.lease)
+                lease.taken_at -= timedelta(seconds=said.seconds or 0.0)
+            work.answer(database, caller, held.lease, said)
 
 
 def _opinion(held: work.Held, quality: list[float], noise: float, rng: np.random.Generator) -> Submission:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from burnish.annotation.assignment import agreement, slots_left
 from burnish.annotation.records import Answer, Kind, answer_from
-from burnish.annotation.service import webhooks
+from burnish.annotation.service import changes, webhooks
 from burnish.annotation.service.accounts import (
     Caller,
     account_of,
@@ -22,6 +22,7 @@ from burnish.annotation.service.accounts import (
     open_session,
     record,
 )
+from burnish.annotation.service.changes import readers as guidelines_readers
 from burnish.annotation.service.database import Database
 from burnish.annotation.service.refusals import ConflictError, ForbiddenError, NotFoundError
 from burnish.annotation.service.submission import Submission, answer_of
@@ -37,9 +38,11 @@ from burnish.annotation.tables import (
     Lease,
     Member,
     Project,
+    Version,
     Webhook,
     now,
 )
+from burnish.annotation.versions import Renames, renew, scale_of
 from burnish.errors import UserError
 
 _RANK = {"annotator": 0, "reviewer": 1, "owner": 2}
@@ -85,9 +88,9 @@ def create(database: Database, caller: Caller, name: str, *, guidelines: str, se
     with database.write() as session:
         if session.scalar(select(Project.id).where(func.lower(Project.name) == name.lower())) is not None:
             raise UserError(f'there is a project "{name}" already.', field="name")
-        project = Project(name=name, guidelines=guidelines, settings=checked.model_dump())
+        project = Project(name=name, guidelines=_lines(guidelines), settings=checked.model_dump())
         session.add(project)
-        session.flush()
+        renew(session, project)
         session.add(Member(project_id=project.id, annotator_id=caller.annotator_id, role="owner", state="active"))
         record(session, "project created", caller=caller, project_id=project.id, subject=name)
         return project.id
@@ -100,21 +103,37 @@ def change(
     *,
     guidelines: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    renames: Renames | None = None,
+    open_tasks: Literal["finish", "renew"] = "finish",
 ) -> None:
-    """New guidelines or settings. With another overlap, items that are done open again, or open ones close."""
+    """New guidelines or settings. With another overlap, items that are done open again, or open ones close.
+
+    Answers stay what they are: they belong to the version under which they were given. `renames` says which flags and
+    attributes go on under another name. Tasks in people's hands are finished as they were begun, or, with
+    `open_tasks="renew"`, asked anew under the new version, their drafts mapped to it.
+    """
     with database.write() as session:
         project = role_in(session, caller, project_id, least="owner")
         if guidelines is not None:
-            project.guidelines = guidelines
+            project.guidelines = _lines(guidelines)
         if settings is not None:
             before, after = settings_of(project.settings), read_settings({**project.settings, **settings})
             project.settings = after.model_dump()
             if after.overlap != before.overlap:
                 _reslot(session, project_id, after.overlap)
+        left = project.version_id
+        version = changes.renew_version(session, project, renames or {})
+        if open_tasks == "renew" and version.id != left:
+            changes.renew_open_tasks(session, project)
         record(
             session, "project changed", caller=caller, project_id=project_id, settings=sorted(settings or ()),
-            guidelines=guidelines is not None,
+            guidelines=guidelines is not None, version=version.number,
         )  # fmt: skip
+
+
+def _lines(text: str) -> str:
+    """With plain ends of lines: what a browser's form sends back unchanged is the same text."""
+    return text.replace("\r\n", "\n")
 
 
 def _reslot(session: Session, project_id: int, overlap: int) -> None:
@@ -303,6 +322,7 @@ def members(database: Database, caller: Caller, project_id: int) -> list[dict[st
     """Who takes part, with role, state and counts; for owners."""
     with database.read() as session:
         role_in(session, caller, project_id, least="owner")
+        read = guidelines_readers(session, project_id)
         rows = session.execute(
             select(
                 Member.id, Annotator.name, Annotator.kind, Member.role, Member.state, Member.quota, Member.score,
@@ -312,7 +332,7 @@ def members(database: Database, caller: Caller, project_id: int) -> list[dict[st
             .where(Member.project_id == project_id)
             .order_by(Annotator.name)
         )  # fmt: skip
-        return [dict(row._mapping) for row in rows]
+        return [{**row._mapping, "guidelines_read": read.get(row.name)} for row in rows]
 
 
 def change_member(
@@ -417,24 +437,34 @@ def disputes(database: Database, caller: Caller, project_id: int) -> list[dict[s
 
 def dispute_of(session: Session, item: Item) -> dict[str, Any]:
     """A disputed item with its answers, by candidate position."""
-    answers = _answers(session, item.id)
+    rows = _answers(session, item.id)
+    answers = [answer for answer, _ in rows]
     return {
         "item_id": item.id,
         "kind": answers[0].kind if answers else item.kind,
         "messages": item.messages,
         "candidates": [candidate.text for candidate in item.candidates],
         "answers": answers,
+        "scales": [scale for _, scale in rows],
         "agreement": agreement(answers),
     }
 
 
-def _answers(session: Session, item_id: int) -> list[Answer]:
+def _answers(session: Session, item_id: int) -> list[tuple[Answer, int | None]]:
+    """The answers to an item, each with k of the scale that it was given on."""
     rows = session.execute(
-        select(Annotation.kind, Annotation.payload, Annotation.presented, Annotation.ranks)
+        select(Annotation.kind, Annotation.payload, Annotation.presented, Annotation.ranks, Version.schema)
+        .outerjoin(Version, Version.id == Annotation.version_id)
         .where(Annotation.item_id == item_id, Annotation.source == "label", Annotation.skipped.is_(None))
         .order_by(Annotation.id)
     )
-    return [answer_from(row.kind, row.payload, presented=row.presented, ranks=row.ranks) for row in rows]
+    return [
+        (
+            answer_from(row.kind, row.payload, presented=row.presented, ranks=row.ranks),
+            None if row.schema is None else scale_of(row.schema),
+        )
+        for row in rows
+    ]
 
 
 def decide(database: Database, caller: Caller, project_id: int, item_id: int, given: Submission) -> None:
@@ -456,7 +486,7 @@ def decide(database: Database, caller: Caller, project_id: int, item_id: int, gi
             given, kind=kind, settings=settings.model_copy(update={"critique": "optional"}),
             presented=range(len(texts)), texts=lambda: texts, chat=(),
         )  # fmt: skip
-        session.execute(insert(Annotation).values(_decision(said, item_id, caller, given.seconds)))
+        session.execute(insert(Annotation).values(_decision(said, item_id, caller, given.seconds, project.version_id)))
         session.execute(
             insert(Event).values(at=now(), what="adjudicated", item_id=item_id, annotator_id=caller.annotator_id)
         )
@@ -464,7 +494,9 @@ def decide(database: Database, caller: Caller, project_id: int, item_id: int, gi
         record(session, "decided", caller=caller, project_id=project_id, subject=item.external_id)
 
 
-def _decision(said: Answer, item_id: int, caller: Caller, seconds: float | None) -> dict[str, Any]:
+def _decision(
+    said: Answer, item_id: int, caller: Caller, seconds: float | None, version_id: int | None
+) -> dict[str, Any]:
     return {
         "item_id": item_id,
         "annotator_id": caller.annotator_id,
@@ -476,6 +508,7 @@ def _decision(said: Answer, item_id: int, caller: Caller, seconds: float | None)
         "kind": said.kind,
         "payload": said.payload(),
         "source": "adjudication",
+        "version_id": version_id,
     }
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -54,7 +57,8 @@ class GoldRow(BaseModel):
 
 
 class ItemRow(BaseModel):
-    """An item. `id` may be left out: the row's number stands in."""
+    """An item. `id` may be left out: a hash of the row's content stands in, the same in every file. Fields that an item does
+    not have become its columns."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -77,23 +81,31 @@ class ItemRow(BaseModel):
 
 def item_of(row: Mapping[str, Any], number: int, settings: Settings) -> Item:
     """The item that a row describes, not yet in any project. Raises UserError naming row and field."""
+    others = {name: value for name, value in row.items() if name not in ItemRow.model_fields}
+    known = {name: value for name, value in row.items() if name in ItemRow.model_fields}
+    for name in others:
+        near = get_close_matches(name, ItemRow.model_fields, n=1, cutoff=0.8)
+        if near:
+            raise UserError(f'is no field of an item. Did you mean "{near[0]}"?', row=number, field=name)
+    if others and isinstance(known.get("columns", {}), Mapping):
+        known["columns"] = {**others, **known.get("columns", {})}
     try:
-        given = ItemRow.model_validate(dict(row))
+        given = ItemRow.model_validate(known)
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{first['msg']}.", row=number, field=".".join(map(str, first["loc"]))) from error
     if not is_storable(given.columns):
-        raise UserError("there are characters that cannot be stored.", row=number, field="columns")
+        raise UserError("there are characters or numbers that cannot be stored.", row=number, field="columns")
     kind = given.kind or settings.kind
     _check(given, kind, number)
     messages = [m.model_dump() for m in given.messages or ()] or [{"role": "user", "content": given.prompt or ""}]
     gold = None if given.gold is None else given.gold.model_dump(exclude_defaults=True)
     open_to = settings.overlap if gold is None and given.part == "work" else 0
     item = Item(
-        external_id=str(number if given.id is None else given.id),
+        external_id=_content_id(row) if given.id is None else str(given.id),
         messages=messages if given.messages or given.prompt else [],
         columns=given.columns,
-        kind="" if kind == settings.kind else kind,
+        kind=kind,
         part=given.part,
         gold=gold,
         explanation=given.explanation,
@@ -102,6 +114,11 @@ def item_of(row: Mapping[str, Any], number: int, settings: Settings) -> Item:
     )
     item.candidates = [Candidate(position=i, **c.model_dump()) for i, c in enumerate(given.candidates)]
     return item
+
+
+def _content_id(row: Mapping[str, Any]) -> str:
+    text = json.dumps(dict(row), sort_keys=True, ensure_ascii=False, default=str)
+    return f"row:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
 
 
 def _check(given: ItemRow, kind: str, number: int) -> None:
@@ -120,6 +137,14 @@ def _check(given: ItemRow, kind: str, number: int) -> None:
     if not low <= count <= high:
         wanted = "none" if high == 0 else str(low) if low == high else f"{low} to {high}"
         raise UserError(f"a {kind} item has {wanted} candidates, not {count}.", row=number, field="candidates")
+    texts = [candidate.text for candidate in given.candidates]
+    twice = next((at for at, text in enumerate(texts) if text in texts[:at]), None)
+    if twice is not None:
+        first = texts.index(texts[twice])
+        raise UserError(
+            f"has the text of candidate {first} again: nothing can be preferred to itself. Leave one out.",
+            row=number, field=f"candidates.{twice}",
+        )  # fmt: skip
     if given.part != "work" and given.gold is None:
         raise UserError(f"a {given.part} item needs the right answer.", row=number, field="gold")
     if given.gold is not None:

@@ -23,6 +23,7 @@ def task_view(held: Held, settings: Settings, *, html: bool) -> dict[str, Any]:
         "chat": [_turn(turn, html) for turn in held.chat],
         "draft": held.draft,
         "progress": held.progress,
+        "guidelines_version": held.guidelines_number,
         "asks": {
             "steps": settings.steps,
             "strength": settings.strength,

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import delete, exists, func, insert, select
 from sqlalchemy.orm import Session, lazyload
 
-from burnish.annotation.assignment import grade, is_disputed, shuffled
+from burnish.annotation.assignment import grade, is_disputed, quota_left, shuffled
 from burnish.annotation.records import Answer, Kind, answer_from
+from burnish.annotation.service import drafts
 from burnish.annotation.service.accounts import Caller
 from burnish.annotation.service.choosing import TESTS, Desk, advance, choose, desk, refuse_idle
 from burnish.annotation.service.database import Database
@@ -24,7 +25,8 @@ from burnish.annotation.service.refusals import ConflictError, NotFoundError
 from burnish.annotation.service.submission import Submission, answer_of, on_screen
 from burnish.annotation.service.webhooks import announce_completed
 from burnish.annotation.settings import Settings, settings_of
-from burnish.annotation.tables import Annotation, Candidate, Event, Item, Lease, Member, Project, now
+from burnish.annotation.tables import Annotation, Candidate, Draft, Event, Item, Lease, Member, Project, Version, now
+from burnish.annotation.versions import under
 
 _NO_CANDIDATES = lazyload(Item.candidates)
 
@@ -46,6 +48,7 @@ class Held:
     chat: tuple[dict[str, Any], ...]
     progress: dict[str, Any]
     settings: Settings
+    guidelines_number: int = 0
 
 
 class _Shown(NamedTuple):
@@ -78,9 +81,9 @@ def take(database: Database, caller: Caller, project_id: int) -> Held | None:
         if held is None:
             advance(session, at)
             refuse_idle(at)
-            item_id = choose(session, at)
+            item_id = _left_before(session, at) or choose(session, at)
             if item_id is None and sweep_in(session):
-                item_id = choose(session, at)
+                item_id = _left_before(session, at) or choose(session, at)
             if item_id is None:
                 return None
             shown = _shown(session, item_id)
@@ -97,28 +100,40 @@ def answer(database: Database, caller: Caller, lease_id: str, given: Submission)
     caller.needs("label")
     with database.write() as session:
         found = locked(session, caller, lease_id)
-        if found is None:
+        if found is None and drafts.revive(session, caller, lease_id):  # late, but nobody else filled the place
+            found = locked(session, caller, lease_id)
+        if found is None and drafts.keep_late(session, caller, lease_id, given.model_dump(exclude_defaults=True)):
+            late = ConflictError("others have answered this item meanwhile; what you wrote is kept.")
+        elif found is None:
             return _again(session, caller, lease_id, given)
-        at, lease, item = found
-        kind: Kind = item.kind or at.settings.kind  # type: ignore[assignment]
-        said = answer_of(
-            given,
-            kind=kind,
-            settings=at.settings,
-            presented=lease.presented,
-            texts=lambda: _shown(session, item.id).texts,
-            chat=lease.chat or (),
-        )
-        _store(session, at, lease, item, said, given.seconds)
-        if item.part == "training":
-            mark = grade(item.gold or {}, said)
-            return Verdict(
-                score=mark, explanation=item.explanation, gold=item.gold, kind=kind, presented=said.presented
-            )
-        if item.part == "qualification":
-            session.flush()
-            advance(session, at)
-        return Verdict()
+        else:
+            return _record(session, found, given)
+    raise late  # after the commit: what was written is kept all the same
+
+
+def _record(session: Session, found: tuple[Desk, Lease, Item], given: Submission) -> Verdict:
+    at, lease, item = found
+    drafts.seen(lease, at.settings)
+    kind: Kind = item.kind or at.settings.kind  # type: ignore[assignment]
+    said = answer_of(
+        given,
+        kind=kind,
+        settings=at.settings,
+        presented=lease.presented,
+        texts=lambda: _shown(session, item.id).texts,
+        chat=lease.chat or (),
+    )
+    # What a page says of time is believed as far as the server has seen the person at work.
+    seconds = None if given.seconds is None else min(given.seconds, lease.worked)
+    session.flush()
+    _store(session, at, lease, item, said, seconds)
+    if item.part == "training":
+        mark = grade(item.gold or {}, said)
+        return Verdict(score=mark, explanation=item.explanation, gold=item.gold, kind=kind, presented=said.presented)
+    if item.part == "qualification":
+        session.flush()
+        advance(session, at)
+    return Verdict()
 
 
 def draft(database: Database, caller: Caller, lease_id: str, content: dict[str, Any]) -> datetime:
@@ -126,12 +141,18 @@ def draft(database: Database, caller: Caller, lease_id: str, content: dict[str, 
     caller.needs("label")
     with database.write() as session:
         found = locked(session, caller, lease_id)
-        if found is None:
-            raise gone(session, caller, lease_id)
-        at, lease, _ = found
-        lease.draft = content
-        lease.expires_at = now() + timedelta(minutes=at.settings.lease_minutes)
-        return lease.expires_at
+        if found is None and drafts.revive(session, caller, lease_id):
+            found = locked(session, caller, lease_id)
+        if found is not None:
+            at, lease, _ = found
+            lease.draft = content
+            drafts.seen(lease, at.settings)
+            return lease.expires_at
+        kept = session.get(Draft, lease_id)
+        if kept is not None and kept.annotator_id == caller.annotator_id:
+            kept.content = content
+        refusal = gone(session, caller, lease_id)
+    raise refusal  # after the commit: the text is kept all the same
 
 
 def release(database: Database, caller: Caller, lease_id: str) -> None:
@@ -142,6 +163,7 @@ def release(database: Database, caller: Caller, lease_id: str) -> None:
         if found is None:
             raise gone(session, caller, lease_id)
         _, lease, item = found
+        drafts.keep(session, lease)
         session.delete(lease)
         _give_slot(session, item)
         _log(session, "released", item.id, caller.annotator_id, lease.id)
@@ -183,6 +205,7 @@ def undo(database: Database, caller: Caller, project_id: int) -> Held:
         session.delete(row)
         session.flush()
         _log(session, "undone", item.id, caller.annotator_id, row.lease)
+        at = _as_taken(session, at, row.version_id)  # an answer comes back as what it was
         lease = _lease(session, at, item.id, presented=row.presented, taken=False)
         lease.draft = {"answer": on_screen(said)}
         lease.chat = row.payload.get("turns")
@@ -211,6 +234,7 @@ def sweep_in(session: Session) -> int:
     )
     for lease in expired:
         item = _item(session, lease.item_id)
+        drafts.keep(session, lease)
         session.delete(lease)
         _give_slot(session, item)
         _log(session, "expired", item.id, lease.annotator_id, lease.id)
@@ -228,8 +252,23 @@ def _in_hand(session: Session, at: Desk) -> Lease | None:
         .with_for_update(of=Lease)
     )
     if lease is not None:
-        lease.expires_at = now() + timedelta(minutes=at.settings.lease_minutes)
+        drafts.seen(lease, at.settings)
     return lease
+
+
+def _left_before(session: Session, at: Desk) -> int | None:
+    """An open item of which the person has a draft, its place taken; None where there is none, or the work is not open yet."""
+    member, settings = at.member, at.settings
+    if member.state != "active" or quota_left(answered=member.answered, project=settings.quota, own=member.quota) == 0:
+        return None
+    item_id = drafts.of_mine(session, at.project_id, member.annotator_id)
+    if item_id is None:
+        return None
+    item = _item(session, item_id)
+    if item.slots == 0:
+        return None
+    item.slots -= 1
+    return item_id
 
 
 def _lease(
@@ -250,7 +289,10 @@ def _lease(
         presented=list(shuffled(count, secret) if presented is None else presented),
         taken_at=moment,
         expires_at=moment + timedelta(minutes=at.settings.lease_minutes),
+        version_id=at.version_id,
     )
+    if presented is None:
+        drafts.bring_back(session, lease)
     session.add(lease)
     if taken:
         _log(session, "taken", item_id, at.member.annotator_id, secret)
@@ -259,7 +301,7 @@ def _lease(
 
 def held_of(session: Session, at: Desk, lease: Lease) -> Held:
     """A lease with all that its screen needs."""
-    return _held(session, at, lease, _shown(session, lease.item_id))
+    return _held(session, _as_taken(session, at, lease.version_id), lease, _shown(session, lease.item_id))
 
 
 def _held(session: Session, at: Desk, lease: Lease, shown: _Shown) -> Held:
@@ -277,7 +319,13 @@ def _held(session: Session, at: Desk, lease: Lease, shown: _Shown) -> Held:
         chat=tuple(lease.chat or ()),
         progress=_progress(session, at, shown.part),
         settings=at.settings,
+        guidelines_number=_guidelines_number(session, at.project_id),
     )
+
+
+def _guidelines_number(session: Session, project_id: int) -> int:
+    now_at = select(Version.guidelines_number).join(Project, Project.version_id == Version.id)
+    return session.scalar(now_at.where(Project.id == project_id)) or 0
 
 
 def _shown(session: Session, item_id: int) -> _Shown:
@@ -314,16 +362,29 @@ def _progress(session: Session, at: Desk, part: str) -> dict[str, Any]:
 def locked(session: Session, caller: Caller, lease_id: str) -> tuple[Desk, Lease, Item] | None:
     """The caller's lease with its desk and item, locked in the order of FOR UPDATE; None if there is none (any more)."""
     row = session.execute(
-        select(Member, Project.settings, Lease, Item)
+        select(Member, Project.settings, Lease, Item, Version.schema)
         .options(_NO_CANDIDATES)
         .select_from(Lease)
         .join(Item, Item.id == Lease.item_id)
         .join(Project, Project.id == Item.project_id)
         .join(Member, (Member.project_id == Item.project_id) & (Member.annotator_id == Lease.annotator_id))
+        .outerjoin(Version, Version.id == Lease.version_id)
         .where(Lease.id == lease_id, Lease.annotator_id == caller.annotator_id)
         .with_for_update(of=(Member, Lease, Item))
     ).first()
-    return None if row is None else (Desk(row.Member, settings_of(row.settings)), row.Lease, row.Item)
+    if row is None:
+        return None
+    # What is asked of an open task is what was asked when it was taken, whatever the project has become since.
+    settings = under(settings_of(row.settings), row.schema)
+    return Desk(row.Member, settings, row.Lease.version_id), row.Lease, row.Item
+
+
+def _as_taken(session: Session, at: Desk, version_id: int | None) -> Desk:
+    """The desk under the version that a task was taken (or answered) under."""
+    if version_id is None or version_id == at.version_id:
+        return at
+    schema = session.scalar(select(Version.schema).where(Version.id == version_id))
+    return replace(at, settings=under(at.settings, schema), version_id=version_id)
 
 
 def _item(session: Session, item_id: int) -> Item:
@@ -346,6 +407,7 @@ def _store(session: Session, at: Desk, lease: Lease, item: Item, said: Answer, s
             payload=said.payload(),
             source="label",
             lease=lease.id,
+            version_id=lease.version_id,
         )
     )
     session.execute(delete(Lease).where(Lease.id == lease.id), execution_options={"synchronize_session": False})
@@ -390,7 +452,7 @@ def _again(session: Session, caller: Caller, lease_id: str, given: Submission) -
     if row is None:
         raise gone(session, caller, lease_id)
     item = session.scalars(select(Item).options(_NO_CANDIDATES).where(Item.id == row.item_id)).one()
-    at = desk(session, caller, item.project_id)
+    at = _as_taken(session, desk(session, caller, item.project_id), row.version_id)
     said = answer_of(
         given,
         kind=row.kind,  # type: ignore[arg-type]

@@ -28,14 +28,49 @@ function say(text, bad = false) {
   status.classList.toggle("bad", bad);
 }
 
+// ---- guidelines: when they change, open pages say so; who closes them has read them
+let guidelines = Number(root.dataset.guidelines), guidelinesRead = root.dataset.read === "yes";
+const news = document.getElementById("news");
+async function guidelinesAt(version) {
+  if (version <= guidelines) return;
+  const found = await call("GET", `/projects/${project}/guidelines?html=true`);
+  guidelines = found.version;
+  guidelinesRead = found.read;
+  document.getElementById("guidelines-text").innerHTML = found.html || "This project has no guidelines.";
+  news.hidden = found.read;
+}
+async function guidelinesSeen() {
+  news.hidden = true;
+  if (guidelinesRead || !guidelines) return;
+  guidelinesRead = true;
+  await call("POST", `/projects/${project}/guidelines/read`, { version: guidelines }).catch(() => { guidelinesRead = false; });
+}
+dialogs.guidelines.addEventListener("close", guidelinesSeen);
+document.getElementById("read-news").addEventListener("click", () => open("guidelines"));
+setInterval(() => {
+  if (!document.hidden) call("GET", `/projects/${project}/guidelines`).then((found) => guidelinesAt(found.version)).catch(() => {});
+}, 60000);
+
 // ---- drafts
 function changed(spoken) {
   dirty = true;
+  remember();
   if (typeof spoken === "string") live.textContent = spoken;
   favour();
   say("");
   clearTimeout(saving);
   saving = setTimeout(save, 700);
+}
+// Until the server has it, what is written is kept in the browser too: a crash or a lost network loses nothing.
+const copyOf = (lease) => `burnish-draft-${root.dataset.user}-${lease}`;
+function remember() {
+  try { localStorage.setItem(copyOf(task.lease), JSON.stringify({ answer, seconds: elapsed() })); } catch { /* full, or not allowed */ }
+}
+function forget(lease) {
+  try { localStorage.removeItem(copyOf(lease)); } catch { /* not allowed */ }
+}
+function remembered(lease) {
+  try { return JSON.parse(localStorage.getItem(copyOf(lease))); } catch { return null; }
 }
 async function save({ keepalive = false } = {}) {
   clearTimeout(saving);
@@ -44,6 +79,7 @@ async function save({ keepalive = false } = {}) {
   const lease = task.lease;
   try {
     await call("PUT", `/leases/${lease}/draft`, { content: { answer, seconds: elapsed() } }, { keepalive });
+    if (!dirty) forget(lease);
     if (task?.lease === lease && !dirty && !busy) say("Draft saved");
   } catch (error) {
     dirty = true;
@@ -73,9 +109,12 @@ function finished(title, text) {
   root.querySelector("h1").focus();
 }
 function lost(message) {
+  const written = [answer?.text, answer?.critique].filter((text) => text?.trim());
   task = null;
   frozen = true;
   root.replaceChildren(el("section", { class: "card narrow" }, el("h1", {}, "This task is no longer yours"), el("p", {}, message),
+    written.length ? el("p", {}, "What you wrote is kept, here and on the server:") : null,
+    written.map((text) => el("textarea", { readOnly: true, rows: 6, value: text, "aria-label": "What you wrote" })),
     el("button", { type: "button", class: "button", onclick: start }, "Next task")));
 }
 function start() { frozen = false; busy = false; return next(); }
@@ -87,19 +126,22 @@ function show(found) {
   feedbackOpen = false;
   if (found === null) return finished("All done for now", "There are no tasks for you at the moment. Thank you!");
   task = found;
-  const draft = found.draft ?? {};
+  const unsaved = remembered(found.lease);
+  const draft = unsaved ?? found.draft ?? {};
   answer = structuredClone(draft.answer ?? {});
   if (answer.skipped) answer = {};
   seconds = draft.seconds ?? 0;
   shownAt = document.hidden ? 0 : performance.now();
-  dirty = false;
+  dirty = unsaved !== null;
   draw();
+  if (dirty) save();
   root.querySelector("h1").focus({ preventScroll: true });
   window.scrollTo(0, 0);
   if (found.progress.done === 0 && !sessionStorage.getItem(`guidelines-${project}`)) {
     sessionStorage.setItem(`guidelines-${project}`, "seen");
     open("guidelines");
-  }
+  } else if (!guidelinesRead && guidelines > 1) news.hidden = false;
+  guidelinesAt(found.guidelines_version).catch(() => {});
 }
 function draw() {
   const { kind, asks } = task;
@@ -292,6 +334,7 @@ async function send(body) {
   try {
     const found = await callUntilHeard("POST", `/leases/${task.lease}/answer?html=true`, body, () => say("The server cannot be reached; trying again. Your answer is safe on this page.", true));
     dirty = false;
+    forget(task.lease);
     if (found.feedback) {
       live.textContent = "Recorded";
       return feedback(found.feedback);
