@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from burnish.algorithms.advantages import (
     centred_in_groups,
-    group_advantages,
     leave_one_out,
     normalised_in_groups,
     overlong_penalty,
@@ -42,11 +41,18 @@ def test_advantages_in_groups_by_hand():
     assert spread_in_groups(rewards_B=REWARDS, groups_B=GROUPS).tolist() == pytest.approx([0.5, 0.0, 0.0])
 
 
+def test_normalised_in_groups_by_hand():
+    """Group 0: mean 2, deviations −2, 0, 2, sample std 2. Group 1: all equal. Group 2: 1 and 4, deviations ∓1.5, std 3/√2. Group 3: alone."""
+    rewards = torch.tensor([0.0, 2.0, 4.0, 5.0, 5.0, 5.0, 1.0, 4.0, 7.0], dtype=torch.float64)
+    found = normalised_in_groups(rewards_B=rewards, groups_B=torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 3]), eps=1e-4)
+    pair = 1.5 / (3 / math.sqrt(2) + 1e-4)
+    assert found.tolist() == pytest.approx([-2 / 2.0001, 0.0, 2 / 2.0001, 0.0, 0.0, 0.0, -pair, pair, 0.0])
+
+
 @given(st.lists(st.lists(st.floats(-5, 5, width=32), min_size=4, max_size=4), min_size=1, max_size=5))
-def test_groups_of_one_size_are_the_matrix_form_and_rloo_is_dr_grpo_times_g_over_g_minus_1(rows: list[list[float]]):
+def test_rloo_is_the_reward_minus_the_others_mean_and_dr_grpo_times_k_over_k_minus_1(rows: list[list[float]]):
     rewards_GK = torch.tensor(rows, dtype=torch.float64)
     flat = {"rewards_B": rewards_GK.flatten(), "groups_B": torch.arange(len(rows)).repeat_interleave(4)}
-    torch.testing.assert_close(normalised_in_groups(**flat), group_advantages(rewards_GK=rewards_GK).flatten())
     torch.testing.assert_close(leave_one_out(**flat), centred_in_groups(**flat) * 4 / 3)
     others = (rewards_GK.sum(1, keepdim=True) - rewards_GK) / 3
     torch.testing.assert_close(leave_one_out(**flat), (rewards_GK - others).flatten(), atol=1e-12, rtol=1e-9)

@@ -6,13 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from burnish.data.preferences import (
-    Ranking,
-    comparisons_from_ranks,
-    groups_from_rankings,
-    informative,
-    merge_by_prompt,
-)
+from burnish.data.preferences import comparisons_from_ranks, informative, merge_by_prompt
 from burnish.errors import UserError
 from burnish.records import Comparison, Message, PreferenceGroup, Prompt
 
@@ -62,35 +56,21 @@ def test_pairs_that_share_a_prompt_become_one_group_with_each_response_once():
 
 
 def test_a_comparison_of_equal_responses_is_dropped_and_counted():
-    loaded = groups_from_rankings([Ranking(prompt("q"), ("a", "b", "a"), (1, 2, 3))])
-    [group] = loaded.items
+    comparisons = (Comparison(0, 1, 1.0), Comparison(0, 2, 1.0), Comparison(1, 2, 1.0))
+    merged = merge_by_prompt([PreferenceGroup(prompt("q"), ("a", "b", "a"), comparisons)])
+    [group] = merged.items
     assert group.responses == ("a", "b")
     assert group.comparisons == (Comparison(0, 1, 1.0), Comparison(1, 0, 1.0))
-    assert loaded.dropped == {"comparison of equal responses": 1}
-
-
-def test_rankings_of_one_prompt_by_two_people_stay_two_comparisons_a_pair():
-    rankings = [Ranking(prompt("q"), ("a", "b"), (1, 2)), Ranking(prompt("q"), ("b", "a"), (1, 2))]
-    [group] = groups_from_rankings(rankings).items
-    assert group.comparisons == (Comparison(0, 1, 1.0), Comparison(1, 0, 1.0))
+    assert merged.dropped == {"comparison of equal responses": 1}
 
 
 def test_groups_without_a_preference_are_dropped_and_counted():
-    loaded = groups_from_rankings(
-        [
-            Ranking(prompt("tied"), ("a", "b", "c"), (1, 1, 1)),
-            Ranking(prompt("alone"), ("a",), (1,)),
-            Ranking(prompt("good"), ("a", "b"), (2, 1)),
-        ]
-    )
-    assert [group.prompt.messages[0]["content"] for group in loaded.items] == ["good"]
-    assert loaded.dropped == {"all tied": 1, "no comparison": 1}
+    tied = PreferenceGroup(prompt("tied"), ("a", "b"), (Comparison(0, 1, 0.5),))
+    alone = PreferenceGroup(prompt("alone"), ("a",), ())
+    good = PreferenceGroup(prompt("good"), ("a", "b"), (Comparison(0, 1, 0.0),))
+    assert informative([tied, alone, good]).items == (good,)
+    assert informative([tied, alone, good]).dropped == {"all tied": 1, "no comparison": 1}
     with pytest.raises(UserError, match=r"all tied: 1"):
-        groups_from_rankings([Ranking(prompt("tied"), ("a", "b"), (1, 1))])
+        informative([tied])
     with pytest.raises(UserError, match="no groups"):
         informative([])
-
-
-def test_a_ranking_needs_a_rank_for_each_response():
-    with pytest.raises(UserError, match=r'^field "ranks": prompt \'p\' has 2 responses but 3 ranks\.'):
-        groups_from_rankings([Ranking(prompt("q"), ("a", "b"), (1, 2, 3))])

@@ -13,7 +13,6 @@ from burnish.evaluation.reward_report import (
     calibration_curve,
     expected_calibration_error,
     length_correlation,
-    longer_wins_baseline,
     pairwise_accuracy,
 )
 
@@ -43,12 +42,6 @@ def test_swapping_every_pair_changes_nothing(pairs):
         return
     assert pairwise_accuracy(d, p, resamples=50) == pairwise_accuracy(-d, 1 - p, resamples=50)
     assert brier(d, p) == pytest.approx(brier(-d, 1 - p))
-
-
-def test_longer_wins_by_hand():
-    """First longer and preferred; second longer, first preferred; equal length (half)."""
-    found = longer_wins_baseline([9, 3, 5], [4, 8, 5], [1.0, 0.7, 0.2])
-    assert found.value == 1.5 / 3
 
 
 def test_brier_by_hand():

@@ -54,29 +54,13 @@ def shape_rewards(*, scores_B: Tensor, kl_BT: Tensor, mask_BT: Tensor, beta: flo
     return rewards_BT + torch.where(mask_BT & (left_BT == 1), scores_B[:, None], 0.0)
 
 
-def whiten(*, x: Tensor, mask: Tensor, shift_mean: bool = True, eps: float = 1e-8) -> Tensor:
-    """(x − mean) / √(variance + eps) over the masked entries, zero elsewhere; population variance (divide by the count).
-
-    `shift_mean=False` leaves the mean where it was.
-    """
+def whiten(*, x: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
+    """(x − mean) / √(variance + eps) over the masked entries, zero elsewhere; population variance (divide by the count)."""
     kept = x[mask]
     if kept.numel() == 0:
         return torch.zeros_like(x)
     mean, variance = kept.mean(), kept.var(correction=0)
-    whitened = (x - mean) * (variance + eps).rsqrt()
-    return torch.where(mask, whitened if shift_mean else whitened + mean, 0.0)
-
-
-def group_advantages(*, rewards_GK: Tensor, eps: float = 1e-4) -> Tensor:
-    """[G, K]: (R − mean) / (std + eps) over the K completions of each of G prompts (Shao et al., arXiv:2402.03300, section 4.1.2).
-
-    Sample standard deviation (divide by K − 1), as the field's implementations have it. A group of equal rewards, or of
-    one completion, gets zeros.
-    """
-    centred = rewards_GK - rewards_GK.mean(dim=1, keepdim=True)
-    if rewards_GK.shape[1] < 2:
-        return centred
-    return centred / (rewards_GK.std(dim=1, keepdim=True) + eps)
+    return torch.where(mask, (x - mean) * (variance + eps).rsqrt(), 0.0)
 
 
 def centred_in_groups(*, rewards_B: Tensor, groups_B: Tensor) -> Tensor:
@@ -99,7 +83,11 @@ def leave_one_out(*, rewards_B: Tensor, groups_B: Tensor) -> Tensor:
 
 
 def normalised_in_groups(*, rewards_B: Tensor, groups_B: Tensor, eps: float = 1e-4) -> Tensor:
-    """[B]: `group_advantages` for groups that may differ in size: (R − mean) / (std + eps), sample standard deviation."""
+    """[B]: (R − mean) / (std + eps) over the completion's group (Shao et al., arXiv:2402.03300, section 4.1.2).
+
+    Sample standard deviation (divide by K − 1), as the field's implementations have it. Groups may differ in size; one of
+    equal rewards, or of one completion, gets zeros.
+    """
     count_G, _, _ = _groups(rewards_B, groups_B)
     centred_B = centred_in_groups(rewards_B=rewards_B, groups_B=groups_B)
     squares_G = torch.zeros_like(count_G, dtype=rewards_B.dtype).index_add(0, groups_B, centred_B**2)
@@ -173,10 +161,6 @@ class RunningMoments:
         return cls(int(state["count"]), state["mean"], state["m2"])
 
 
-def normalise_rewards(*, scores_B: Tensor, moments: RunningMoments, clip: float | None, shift_mean: bool) -> Tensor:
-    """Scores divided by their running standard deviation (with the mean taken off first, if asked), then clipped to ±clip.
-
-    "Secrets of RLHF" (arXiv:2307.04964), section 5.3.1.
-    """
-    scaled = (scores_B - moments.mean if shift_mean else scores_B) / moments.std
-    return scaled if clip is None else scaled.clamp(-clip, clip)
+def normalise_rewards(*, scores_B: Tensor, moments: RunningMoments) -> Tensor:
+    """[B]: scores divided by their running standard deviation; the mean stays ("Secrets of RLHF", arXiv:2307.04964, section 5.3.1)."""
+    return scores_B / moments.std

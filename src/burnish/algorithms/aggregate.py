@@ -6,18 +6,12 @@ import torch
 from torch import Tensor
 
 
-def masked_sum(*, x: Tensor, mask: Tensor) -> Tensor:
-    """Σ over the entries where `mask` is True: a scalar. What stands elsewhere is ignored, NaN included."""
-    return torch.where(mask, x, 0.0).sum()
-
-
-def aggregate(*, per_token: Tensor, mask: Tensor | None, denominator: float | Tensor) -> Tensor:
-    """Σ over masked entries (all, where `mask` is None) / denominator: a scalar. What stands at masked-out entries is ignored.
+def aggregate(*, per_token: Tensor, denominator: float | Tensor) -> Tensor:
+    """Σ over all entries / denominator: a scalar.
 
     The denominator is the whole batch's count of tokens (or sequences, or a constant), never the micro-batch's own.
     """
-    total = per_token.sum() if mask is None else masked_sum(x=per_token, mask=mask)
-    return total / denominator
+    return per_token.sum() / denominator
 
 
 AGGREGATIONS = ("token", "sequence", "constant", "sum")

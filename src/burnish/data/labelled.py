@@ -44,7 +44,6 @@ from burnish.errors import UserError, listed
 from burnish.records import LabelledItem, Message, Opinion, Prompt
 
 HELPSTEER = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
-ULTRAFEEDBACK = ("instruction_following", "honesty", "truthfulness", "helpfulness")
 
 _COLUMNS: dict[str, tuple[str, ...]] = {
     "burnish": ("item_id", "messages", "candidates", "answers"),

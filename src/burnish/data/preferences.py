@@ -1,4 +1,4 @@
-"""From rankings and pairs to groups: all comparisons of one prompt together, each response once.
+"""From pairs to groups: all comparisons of one prompt together, each response once.
 
 A group is one batch element of a reward model, because the comparisons of one ranking are correlated: split over batch
 elements they make the model overfit (Ouyang et al. 2022, arXiv:2203.02155, section 3.5).
@@ -8,21 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 
 from burnish.data.columns import Loaded, NothingLeft, contents
-from burnish.errors import UserError
-from burnish.records import Comparison, PreferenceGroup, Prompt
-
-
-@dataclass(frozen=True, slots=True)
-class Ranking:
-    """One annotator's order of K responses: `ranks[i]` is the place of `responses[i]`, 1 the best; equal ranks are ties."""
-
-    prompt: Prompt
-    responses: tuple[str, ...]
-    ranks: tuple[int, ...]
+from burnish.records import Comparison, PreferenceGroup
 
 
 def comparisons_from_ranks(ranks: Sequence[int]) -> tuple[Comparison, ...]:
@@ -31,24 +21,6 @@ def comparisons_from_ranks(ranks: Sequence[int]) -> tuple[Comparison, ...]:
         Comparison(i, j, 0.5 if ranks[i] == ranks[j] else float(ranks[i] < ranks[j]))
         for i, j in combinations(range(len(ranks)), 2)
     )
-
-
-def groups_from_rankings(rankings: Iterable[Ranking]) -> Loaded[PreferenceGroup]:
-    """One group for each prompt that is ranked, with the comparisons of all its rankings; see `informative`.
-
-    Raises UserError when a ranking does not have one rank for each response, or when no group is left.
-    """
-    groups = []
-    for ranking in rankings:
-        if len(ranking.ranks) != len(ranking.responses):
-            problem = (
-                f"prompt {ranking.prompt.id!r} has {len(ranking.responses)} responses but {len(ranking.ranks)} ranks."
-            )
-            raise UserError(problem, field="ranks", hint="Give one rank for each response.")
-        groups.append(PreferenceGroup(ranking.prompt, ranking.responses, comparisons_from_ranks(ranking.ranks)))
-    merged = merge_by_prompt(groups)
-    kept = informative(merged.items)
-    return replace(kept, dropped={**merged.dropped, **kept.dropped})
 
 
 def desirability(responses: int, comparisons: Sequence[Comparison]) -> tuple[float | None, ...]:

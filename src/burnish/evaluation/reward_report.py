@@ -63,19 +63,6 @@ def pairwise_accuracy(
     return PairAccuracy(**asdict(interval), pairs=int(decided.sum()), left_out=int((~decided).sum()))
 
 
-def longer_wins_baseline(
-    lengths_first: ArrayLike,
-    lengths_second: ArrayLike,
-    labels: ArrayLike,
-    *,
-    groups: Sequence[Hashable] | None = None,
-    seed: int = 0,
-) -> PairAccuracy:
-    """The accuracy of a judge that always prefers the longer response (equal lengths count half)."""
-    difference = np.asarray(lengths_first, dtype=np.float64) - np.asarray(lengths_second, dtype=np.float64)
-    return pairwise_accuracy(difference, labels, groups=groups, seed=seed)
-
-
 def brier(difference: ArrayLike, labels: ArrayLike) -> float:
     """Mean of (σ(d) − p)² (Brier 1950). 0.25 is what a coin gets on certain labels; 0 is perfect."""
     d, p = _pairs(difference, labels)

@@ -117,16 +117,13 @@ def win_rate(
     scores_b: ArrayLike,
     *,
     groups: Sequence[Hashable] | None = None,
-    tie_tolerance: float = 0.0,
     resamples: int = 10_000,
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Share of pairs in which a scores higher than b; a tie, |a − b| ≤ `tie_tolerance`, counts half. Paired, over prompts."""
-    if tie_tolerance < 0.0:
-        raise ValueError("tie_tolerance must not be negative")
+    """Share of pairs in which a scores higher than b; a tie counts half. Paired, over prompts."""
     difference = _difference(scores_a, scores_b)
-    outcomes = np.where(np.abs(difference) <= tie_tolerance, 0.5, (difference > 0).astype(float))
+    outcomes = np.where(difference == 0.0, 0.5, (difference > 0).astype(float))
     return bootstrap_share(outcomes, groups=groups, resamples=resamples, seed=seed, level=level)
 
 

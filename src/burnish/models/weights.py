@@ -121,13 +121,6 @@ def load_reward_adapter(backbone: Backbone, folder: Path, *, name: str = "reward
     return View(backbone, name, spec, load_head(folder, backbone.width))
 
 
-def load_reward_view(folder: Path, backbone: Backbone, load: Load) -> View:
-    """The reward model that a run's reward stage wrote: as an adapter on `backbone` where it is one, else a full copy."""
-    if (folder / "adapter").is_dir():
-        return load_reward_adapter(backbone, folder)
-    return load_reward_model(folder, load)
-
-
 def load_reward_model(folder: Path, load: Load = load_backbone) -> View:
     """A reward model as a full copy. Its backbone is loaded, by `load`, as a causal model whose language-model head goes unused."""
     backbone = load(str(folder), scalar_head=True)

@@ -9,21 +9,17 @@ from typing import Any
 from burnish.errors import UserError
 from burnish.records import Prompt
 
-_MISSING = object()
-
 
 def value_at(columns: Mapping[str, Any], path: str) -> Any:
     """What one prompt has at a path; None where there is nothing. A column of that very name goes before the path.
 
     An object may also stand as JSON text, as some published sets write it.
     """
-    found = _at(columns, path)
-    return None if found is _MISSING else found
-
-
-def has_path(columns: Mapping[str, Any], path: str) -> bool:
-    """Whether there is something, if only null, at a path."""
-    return _at(columns, path) is not _MISSING
+    if path in columns:
+        return columns[path]
+    name = next((n for n in _prefixes(path) if n in columns), None)
+    inside = None if name is None else _object(columns[name])
+    return None if name is None or inside is None else value_at(inside, path[len(name) + 1 :])
 
 
 def values_at(columns: Mapping[str, Sequence[Any]], path: str, count: int) -> list[Any] | None:
@@ -54,16 +50,6 @@ def missing_column(kind: str, path: str, prompts: Sequence[Prompt] = ()) -> User
         f"; they have {known}." if known else "."
     )
     return UserError(problem, hint="Name the column with the right answers: `rewards.N.column`.")
-
-
-def _at(columns: Mapping[str, Any], path: str) -> Any:
-    if path in columns:
-        return columns[path]
-    name = next((n for n in _prefixes(path) if n in columns), None)
-    if name is None:
-        return _MISSING
-    inside = _object(columns[name])
-    return _MISSING if inside is None else _at(inside, path[len(name) + 1 :])
 
 
 def _prefixes(path: str) -> list[str]:

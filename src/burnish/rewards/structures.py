@@ -20,7 +20,6 @@ _MATRIX = re.compile(
     r"\\begin\{(?P<kind>[pbB]?matrix|smallmatrix|array)\}(?:\{[^{}]*\})?(?P<body>.*)\\end\{(?P=kind)\}", re.DOTALL
 )
 _MEMBER = re.compile(r"^\\?[A-Za-z](?:_\w)?\s*(?:\\in|=|\\ni)\s*(?=\S)")
-_BRACED = re.compile(r"^(?:\\\{|\{)")
 _JOINED = re.compile(r"\s(?:or|and|OR|AND)\s|\\(?:vee|lor)(?![A-Za-z])")
 _REALS = re.compile(
     r"(?:\\(?:mathbb|mathbf|Bbb)\s?\{?R\}?|\\R|all real numbers|all reals|all real values|R)", re.IGNORECASE

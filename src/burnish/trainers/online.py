@@ -230,7 +230,7 @@ def policy_term(
     total_of = partial(_averaged, batch=batch, row=row, rules=rules, tokens=denominator, sequences=sequences)
     policy_loss = total = total_of(per_token)
     assert scored.entropy_P is not None
-    mean = partial(aggregate, mask=None, denominator=denominator if measured is None else measured)
+    mean = partial(aggregate, denominator=denominator if measured is None else measured)
     entropy = mean(per_token=scored.entropy_P)
     sums = {"policy_loss": policy_loss.detach(), "entropy": entropy.detach()}
     if "ref_logprobs" in columns and "old_logprobs" not in columns:  # they are not known before the loss
@@ -256,11 +256,8 @@ def value_term(view: View, batch: Batch, *, denominator: int, config: Ppo | Onli
     loss = ppo_value_loss(
         values=view.values(batch), old_values=batch["values"], returns=batch["returns"], clip=rules.value_clip
     )
-    stats = {
-        name: aggregate(per_token=value.float(), mask=None, denominator=denominator)
-        for name, value in loss.stats.items()
-    }
-    total = aggregate(per_token=loss.per_token, mask=None, denominator=denominator)
+    stats = {name: aggregate(per_token=value.float(), denominator=denominator) for name, value in loss.stats.items()}
+    total = aggregate(per_token=loss.per_token, denominator=denominator)
     return Term(rules.value_coefficient * total, stats)
 
 
@@ -281,7 +278,7 @@ def _averaged(per_token: Tensor, *, batch: Batch, row: Any, rules: Rules, tokens
     if weights_P is not None:
         per_token = per_token * weights_P
     whole = loss_denominator(kind=row.aggregation, tokens=tokens, sequences=sequences, constant=rules.longest)
-    return aggregate(per_token=per_token, mask=None, denominator=whole)
+    return aggregate(per_token=per_token, denominator=whole)
 
 
 def _importance(

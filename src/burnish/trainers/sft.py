@@ -22,7 +22,7 @@ from burnish.trainers.passes import train_in_passes
 def nll_term(view: View, batch: Batch, *, denominator: int | Tensor, weight: float = 1.0) -> Term:
     """−weight · Σ log π(token) / denominator over the trained tokens of a micro-batch."""
     nll_P = -view.logprobs(batch).logprobs_P
-    loss = weight * aggregate(per_token=nll_P, mask=None, denominator=denominator)
+    loss = weight * aggregate(per_token=nll_P, denominator=denominator)
     return Term(loss, {})
 
 

@@ -138,7 +138,7 @@ def _scores(
     scores_B = torch.tensor([reward.value for reward in rewards], dtype=torch.float32)
     if rules.normalise_rewards:
         moments = moments.update(scores_B[scores_B.isfinite()])  # a bad score costs its step, not every later one
-        scores_B = normalise_rewards(scores_B=scores_B, moments=moments, clip=None, shift_mean=False)
+        scores_B = normalise_rewards(scores_B=scores_B, moments=moments)
     if rules.clip_rewards is not None:
         scores_B = scores_B.clamp(-rules.clip_rewards, rules.clip_rewards)
     cut_off = torch.tensor([r.completion.finish_reason == "length" for r in rollouts])
