@@ -143,3 +143,16 @@ def test_a_rate_that_followed_the_length_asks_for_extend(tmp_path: Path):
     assert len(rows) == json.loads((folder / "sft" / "result.json").read_text())["steps"] == 6
     with pytest.raises(burnish.UserError, match="was run with other settings"):
         burnish.run(burnish.load(None, *base, *only, "sft.epochs=2"), out=folder)
+
+
+def test_what_refuses_a_later_stage_leaves_the_longer_one_as_it_was(tmp_path: Path):
+    base = [change for change in LONGER if not change.startswith(("grpo", "stages"))]
+    settings = (
+        "sft.optimiser={schedule: constant, warmup: 0}", "stages=[sft, sample]", "sample.count=2", "sample.responses=1",
+        "sample.sampling.max_new_tokens=2",
+    )  # fmt: skip
+    folder = burnish.run(burnish.load(None, *base, *settings), out=tmp_path / "run")
+    before = {path: path.read_bytes() for path in (folder / "sft").rglob("*") if path.is_file()}
+    with pytest.raises(burnish.UserError, match="the stage sample was run with other settings"):
+        burnish.run(burnish.load(None, *base, *settings, "sft.epochs=2"), out=folder)
+    assert {path: path.read_bytes() for path in (folder / "sft").rglob("*") if path.is_file()} == before

@@ -84,14 +84,16 @@ def run(
         this = Run(recipe, folder, say, progress)
         wanted = _wanted(this, until=until, only=only)
         require_sources(this.graph, wanted)
-        inputs, accepted = _settled(this, wanted, accept=accept_change, extend=extend)
-        left = [stage for stage in wanted if not _is_done(this, stage)]
+        inputs, accepted, longer = _settled(this, wanted, accept=accept_change, extend=extend)
+        left = [stage for stage in wanted if stage in longer or not _is_done(this, stage)]
         _verify_kept(this, wanted, left)
         if recipe.data.store is not None and any(reads_store(this.step(stage)) for stage in wanted):
             freeze(this.stored, folder)
         if left:
             preflight.check(this, left)
         _check_memory(this, left, refuse=memory_check)
+        for stage in longer:  # only now, when nothing is refused any more, for it takes the finished model away
+            reopen(this.place(stage))
         write_text(folder / "recipe.yaml", dump_yaml(recipe))
         manifest = {
             "burnish": burnish.__version__, "environment": environment(), "seed": recipe.seed, "inputs": inputs,
@@ -138,8 +140,9 @@ def _is_done(this: Run, stage: str) -> bool:
 
 def _settled(
     this: Run, wanted: Sequence[str], *, accept: bool, extend: bool
-) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
-    """(what each stage depends on, what of it was changed since it was begun and taken all the same), by stage.
+) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]], list[str]]:
+    """(what each stage depends on, what of it was changed since it was begun and taken all the same, by stage; the stages that go
+    on to more steps or epochs).
 
     A finished or begun stage whose inputs are no longer the same is never mixed with new ones, and never thrown away: it is an
     error. A finished stage is not refused because of another version of the package; what differs is said. The user's own
@@ -150,6 +153,7 @@ def _settled(
     inputs: dict[str, dict[str, Any]] = {}
     prints: dict[str, str] = {}
     accepted: dict[str, list[str]] = {}
+    longer: list[str] = []
     for node in (node for node in this.graph if node.name in needed):
         step = this.step(node.name)
         inputs[node.name] = inputs_of(step, prints)
@@ -166,14 +170,14 @@ def _settled(
             if _is_longer(old or {}, inputs[node.name]):
                 if not extend and _rate_depends_on_the_length(node.settings):
                     raise _longer(this, node.name, changes)
-                reopen(this.place(node.name))
+                longer.append(node.name)
                 record = None
             elif not accept and not _is_tolerated(old or {}, inputs[node.name], finished=record is not None):
                 raise _changed(this, node.name, changes)
             accepted[node.name] = [*before, *changes]
             this.say(f"{node.name}: goes on although {_several(changes)}")
         prints[node.name] = record.fingerprint if record is not None else fingerprint(inputs[node.name])
-    return {stage: inputs[stage] for stage in wanted}, accepted
+    return {stage: inputs[stage] for stage in wanted}, accepted, longer
 
 
 def _is_tolerated(old: Mapping[str, Any], new: Mapping[str, Any], *, finished: bool) -> bool:
