@@ -31,7 +31,8 @@ from burnish.config.sections import Sampling
 from burnish.data.feedback import paired_rows, preference_groups
 from burnish.data.render import render_each, render_response
 from burnish.data.sources import read_rows
-from burnish.evaluation.summary import compare, estimate
+from burnish.evaluation.summary import compare
+from burnish.evaluation.words import estimate
 from burnish.models.sources import resolve
 from burnish.pipeline.artifacts import read_answers
 from burnish.records import Comparison, PreferenceGroup

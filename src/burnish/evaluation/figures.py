@@ -10,20 +10,10 @@ from markupsafe import Markup
 
 from burnish import charts
 from burnish.charts import Bar, Look, Point, Series
-from burnish.evaluation.summary import (
-    GOLD,
-    REWARD_MODEL,
-    ReportData,
-    compare,
-    contests,
-    estimate,
-    in_text,
-    model_name,
-    number,
-    part,
-    plain,
-    rows_of,
-)
+from burnish.evaluation.contests import contests, drawn_apart, in_text, looks, model_name
+from burnish.evaluation.stages import ReportData
+from burnish.evaluation.summary import GOLD, REWARD_MODEL, compare
+from burnish.evaluation.words import estimate, number, part, plain, rows_of
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -61,14 +51,8 @@ class Figure:
     chart: Markup
 
 
-def look_of(model: str) -> Look:
-    """How a model is drawn: policies stand out."""
-    looks: dict[str, Look] = {"sft": "second", "base": "third"}
-    return looks.get(model, "main")
-
-
-def outcome_figures(data: ReportData) -> list[Figure]:
-    """Who wins, and which properties of the answers moved."""
+def outcome_figures(data: ReportData, prefix: str = "") -> list[Figure]:
+    """Who wins, and which properties of the answers moved; `prefix` begins the identifiers."""
     found = part(data, "evaluate")
     weights = part(found, "weights")
     judges: tuple[tuple[str, Look], ...] = ((GOLD, "main"), (REWARD_MODEL, "second"))
@@ -78,43 +62,45 @@ def outcome_figures(data: ReportData) -> list[Figure]:
         for judge, look in judges
         if (rate := compare(data, a, b, judge)) is not None
     ]  # fmt: skip
-    models = [(str(m.get("name", "?")), part(m, "properties")) for m in rows_of(found, "models")]
+    shown, look = drawn_apart(data), looks(data)
+    measured = {str(m.get("name", "?")): part(m, "properties") for m in rows_of(found, "models")}
+    models = [(name, properties) for name, properties in measured.items() if name in shown]
     names = dict.fromkeys(name for _, properties in models for name in properties)
-    rows = [(_weighted(name, number(weights.get(name))), _shares(models, name)) for name in names]
+    rows = [(_weighted(name, number(weights.get(name))), _shares(models, name, look)) for name in names]
     titles = ("How often each model is preferred", "What changed in the answers")
     return drawn(
         (titles[0], "Share of held-out prompts won, ties counting half, with 95 % intervals over prompts. The dashed line is 50 %: no difference.",
-         charts.bar_chart("win-rates", bars, title=titles[0], reference=0.5)),
+         charts.bar_chart(f"{prefix}win-rates", bars, title=titles[0], reference=0.5)),
         (titles[1], "Mean of each property that the gold taste is made of, with its weight. Further right is more of it.",
-         charts.dot_plot("properties", rows, title=titles[1])),
+         charts.dot_plot(f"{prefix}properties", rows, title=titles[1])),
     )  # fmt: skip
 
 
-def training_figures(data: ReportData) -> list[Figure]:
+def training_figures(data: ReportData, prefix: str = "") -> list[Figure]:
     """The curves a reader wants to see: SFT's loss; PPO's reward, KL, their trade, entropy and length."""
     sft, rows = part(data, "sft"), rows_of(part(data, "ppo"), "curve")
     train = series(rows_of(sft, "curve"), "loss", "training")
     heldout = series(rows_of(sft, "eval_curve"), "loss", "held out", look="second")
     loss = charts.line_chart(
-        "sft-loss", [*smoothed(train), heldout], title="SFT loss", x_label="step", y_label="nats per token"
+        f"{prefix}sft-loss", [*smoothed(train), heldout], title="SFT loss", x_label="step", y_label="nats per token"
     )
-    reward, kl, *rest = (_curve(rows, *row) for row in _PPO_CURVES)
+    reward, kl, *rest = (_curve(rows, *row, prefix=prefix) for row in _PPO_CURVES)
     return drawn(
         ("SFT loss", "How surprised the model is by the demonstrations. Lower is better; held out counts.", loss),
         reward, kl,
         ("Reward against KL", "What each step away from the SFT policy bought: pale early, strong late. Where it is flat, more distance bought nothing.",
-         _reward_against_kl(rows)),
+         _reward_against_kl(rows, prefix)),
         *rest,
     )  # fmt: skip
 
 
-def health_figures(data: ReportData) -> list[Figure]:
+def health_figures(data: ReportData, prefix: str = "") -> list[Figure]:
     """What an expert checks: clipping, the critic, β."""
     rows = rows_of(part(data, "ppo"), "curve")
-    return drawn(*(_curve(rows, *row) for row in _HEALTH_CURVES))
+    return drawn(*(_curve(rows, *row, prefix=prefix) for row in _HEALTH_CURVES))
 
 
-def reward_figures(data: ReportData) -> list[Figure]:
+def reward_figures(data: ReportData, prefix: str = "") -> list[Figure]:
     """The reward model's accuracy beside its bounds, its calibration and its training."""
     reward = part(data, "reward")
     rows = rows_of(reward, "curve")
@@ -130,13 +116,13 @@ def reward_figures(data: ReportData) -> list[Figure]:
     ]
     return drawn(
         ("Pairs ranked as the annotators did", "On held-out prompts, with 95 % intervals. The dashed line is a coin.",
-         charts.bar_chart("rm-accuracy", bars, title="Accuracy on held-out pairs", reference=0.5)),
+         charts.bar_chart(f"{prefix}rm-accuracy", bars, title="Accuracy on held-out pairs", reference=0.5)),
         ("Calibration", "When it says 80 %, is it right 8 times in 10? On the dashed line it is. Larger dots hold more pairs.",
-         charts.calibration_plot("rm-calibration", _bins(reward), title="Calibration")),
+         charts.calibration_plot(f"{prefix}rm-calibration", _bins(reward), title="Calibration")),
         ("Loss", "Bradley–Terry loss; 0.69 is a coin.",
-         charts.line_chart("rm-loss", loss, title="Loss", x_label="step", y_label="nats per pair")),
+         charts.line_chart(f"{prefix}rm-loss", loss, title="Loss", x_label="step", y_label="nats per pair")),
         ("Accuracy", "Share of pairs ranked right, step by step; 50 % is a coin.",
-         charts.line_chart("rm-steps", right, title="Accuracy", x_label="step", y_label="share of pairs", percent=True)),
+         charts.line_chart(f"{prefix}rm-steps", right, title="Accuracy", x_label="step", y_label="share of pairs", percent=True)),
     )  # fmt: skip
 
 
@@ -149,10 +135,12 @@ def _weighted(name: str, weight: float | None) -> str:
     return str(name) if weight is None else f"{name} (×{weight:g})"
 
 
-def _shares(models: Sequence[tuple[str, Mapping[str, Any]]], name: str) -> list[tuple[str, float, Look]]:
+def _shares(
+    models: Sequence[tuple[str, Mapping[str, Any]]], name: str, look: Mapping[str, Look]
+) -> list[tuple[str, float, Look]]:
     """(model, value, look) of one property for the models that have it as a share."""
     return [
-        (model_name(who), value, look_of(who))
+        (model_name(who), value, look[who])
         for who, properties in models
         if (value := number(properties.get(name))) is not None and 0.0 <= value <= 1.0
     ]
@@ -168,9 +156,9 @@ def _bins(reward: Mapping[str, Any]) -> list[tuple[float, float, int]]:
     ]
 
 
-def _curve(rows: Rows, key: str, title: str, unit: str, caption: str) -> tuple[str, str, Markup | None]:
+def _curve(rows: Rows, key: str, title: str, unit: str, caption: str, *, prefix: str) -> tuple[str, str, Markup | None]:
     lines = smoothed(series(rows, key, title, spread=f"{key}_std"))
-    name = f"ppo-{key.replace('_', '-')}"
+    name = f"{prefix}ppo-{key.replace('_', '-')}"
     return (
         title,
         caption,
@@ -178,7 +166,7 @@ def _curve(rows: Rows, key: str, title: str, unit: str, caption: str) -> tuple[s
     )
 
 
-def _reward_against_kl(rows: Rows) -> Markup | None:
+def _reward_against_kl(rows: Rows, prefix: str) -> Markup | None:
     known = [tuple(number(row.get(key)) for key in ("step", "kl_ref", "reward")) for row in rows]
     places = [(s, kl, reward) for s, kl, reward in known if s is not None and kl is not None and reward is not None]
     last = max((step for step, _, _ in places), default=1.0)
@@ -188,7 +176,7 @@ def _reward_against_kl(rows: Rows) -> Markup | None:
     ]
     every = -(-len(points) // 200) or 1
     return charts.scatter(
-        "reward-kl",
+        f"{prefix}reward-kl",
         points[::every],
         title="Reward against KL",
         x_label="KL to the SFT policy, nats",

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from markupsafe import Markup
 
 from burnish import charts
 from burnish.charts import Bar, Look
+from burnish.evaluation.contests import model_name
 from burnish.evaluation.figures import Figure, Rows, drawn, series, smoothed
-from burnish.evaluation.summary import (
+from burnish.evaluation.stages import ReportData, focused, found_of
+from burnish.evaluation.words import (
     Estimate,
     Remark,
-    ReportData,
     count,
     estimate,
-    model_name,
     number,
     part,
     rows_of,
+    several,
     share_with_interval,
     with_interval,
 )
@@ -48,10 +51,14 @@ def preference_line(data: ReportData) -> str | None:
     found = part(data, "preference")
     if not found:
         return None
-    pairs, prompts, steps = (count(number(found.get(key))) for key in ("pairs_train", "prompts_train", "steps"))
+    pairs, prompts = (
+        several(number(found.get("pairs_train")), "pair"),
+        several(number(found.get("prompts_train")), "prompt"),
+    )
+    steps = several(number(found.get("steps")), "step")
     rounds = number(found.get("rounds"))
     what = f"{model_name(str(found.get('loss'))).removesuffix(' policy')}"
-    text = f"{what} learnt from {pairs} pairs of answers to {prompts} prompts in {steps} steps"
+    text = f"{what} learnt from {pairs} of answers to {prompts} in {steps}"
     text += f", in {count(rounds)} rounds." if rounds and rounds > 1 else "."
     accuracy, falls = estimate(found.get("accuracy")), estimate(found.get("chosen_falls"))
     if found.get("not_evaluated") is not None:
@@ -63,7 +70,7 @@ def preference_line(data: ReportData) -> str | None:
     return text
 
 
-def preference_figures(data: ReportData) -> list[Figure]:
+def preference_figures(data: ReportData, prefix: str = "") -> list[Figure]:
     """Accuracy beside its bounds, and the curves."""
     found = part(data, "preference")
     rows = rows_of(found, "curve")
@@ -74,15 +81,24 @@ def preference_figures(data: ReportData) -> list[Figure]:
     ]
     return drawn(
         ("Held-out pairs ranked as the annotators did", "By the policy's implicit rewards, with 95 % intervals. The dashed line is a coin.",
-         charts.bar_chart("preference-accuracy", bars, title="Pairs ranked as the annotators did", reference=0.5)),
-        *(_curve(rows, *row) for row in _CURVES),
+         charts.bar_chart(f"{prefix}preference-accuracy", bars, title="Pairs ranked as the annotators did", reference=0.5)),
+        *(_curve(rows, *row, prefix=prefix) for row in _CURVES),
     )  # fmt: skip
 
 
 def preference_warnings(data: ReportData) -> list[Remark]:
-    """Chosen and rejected answers that both sink; an accuracy that length explains."""
-    checks = (_about_sinking(data), _about_length(data))
-    return [check for check in checks if check is not None]
+    """Chosen and rejected answers that both sink; an accuracy that length explains; of every such stage."""
+    checks = [
+        (stage, check)
+        for stage in found_of(data, "preference")
+        for view in (focused(data, stage),)
+        for check in (_about_sinking(view), _about_length(view))
+    ]
+    return [
+        check if stage.alone else replace(check, title=f"{check.title} ({stage.name})")
+        for stage, check in checks
+        if check is not None
+    ]
 
 
 def _about_sinking(data: ReportData) -> Remark | None:
@@ -116,11 +132,11 @@ def _fallen(rise: Estimate) -> Estimate:
 
 
 def _curve(
-    rows: Rows, title: str, unit: str, caption: str, lines: tuple[tuple[str, str], ...]
+    rows: Rows, title: str, unit: str, caption: str, lines: tuple[tuple[str, str], ...], *, prefix: str
 ) -> tuple[str, str, Markup | None]:
     looks: tuple[Look, ...] = ("main", "second")
     found = [series(rows, key, name, look=look) for (key, name), look in zip(lines, looks, strict=False)]
-    name = "preference-" + title.lower().replace(" ", "-")
+    name = f"{prefix}preference-" + title.lower().replace(" ", "-")
     # The first curve is drawn step by step, so it is the noisy one; what was measured now and then is not smoothed.
     shown = [s for line in found if line.x for s in smoothed(line)]
     share = unit.startswith("share")

@@ -20,6 +20,8 @@
                comparisons: [{a, b, judge: "gold" | "reward model", win_rate: I, difference: I}], weights: {property: weight},
                samples: [{prompt, responses: [{model, text, gold, reward}]}], verifiable (what `verifiable.findings` and
                `verifiable.compare` give): {verifiers, models, comparisons, maths_verifier}}
+    graph     [{name, kind, row: its loss or algorithm, reads, starts: the policies it was trained from, done}]
+    results   every stage's result with its name and kind; the parts above are the newest of each kind
     online    {mode, algorithm, steps, curve: [{step, reward, "rewards/NAME/mean", "verdicts/NAME/VERDICT", ...}]}
 """
 
@@ -32,32 +34,34 @@ from datetime import datetime
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from burnish.evaluation import verifiable_report
-from burnish.evaluation.figures import health_figures, look_of, outcome_figures, reward_figures, training_figures
-from burnish.evaluation.preference_report import preference_figures, preference_line, preference_warnings
-from burnish.evaluation.summary import (
+from burnish.evaluation.contests import looks, model_name
+from burnish.evaluation.figures import outcome_figures, reward_figures
+from burnish.evaluation.graph_figure import Box, Look, draw
+from burnish.evaluation.making_report import made
+from burnish.evaluation.preference_report import preference_warnings
+from burnish.evaluation.stages import Found, ReportData, focused, found_of
+from burnish.evaluation.summary import Verdict, costs, warnings
+from burnish.evaluation.summary import closing_rows as preference_rows
+from burnish.evaluation.summary import verdict as preference_verdict
+from burnish.evaluation.training_report import trainings
+from burnish.evaluation.words import (
     UNKNOWN,
     Remark,
-    ReportData,
-    Verdict,
-    costs,
     count,
     duration,
     estimate,
     gigabytes,
-    model_name,
     number,
     part,
     percent,
     plain,
     rows_of,
     share_with_interval,
-    warnings,
     with_interval,
 )
-from burnish.evaluation.summary import closing_rows as preference_rows
-from burnish.evaluation.summary import verdict as preference_verdict
 
 
 def verdict(data: ReportData) -> Verdict:
@@ -80,6 +84,7 @@ __all__ = ["ReportData", "closing_rows", "render_report", "verdict", "warnings"]
 
 _SHOWN_SAMPLES = 4
 _TRAINERS = ("sft", "reward", "preference", "ppo", "online")
+_ABREAST = {"wide": 6, "narrow": 2}  # stages of the graph side by side
 
 
 def render_report(data: ReportData) -> str:
@@ -96,12 +101,16 @@ def render_report(data: ReportData) -> str:
 
 def _page(data: ReportData) -> dict[str, Any]:
     """Everything the template shows."""
-    manifest = data.get("manifest")
-    planned, reward, compared = data.get("planned"), _reward(data), _compared(part(data, "compare"))
+    manifest, evaluations = data.get("manifest"), found_of(data, "evaluate")
+    planned, rewards = data.get("planned"), [_reward(data, stage) for stage in found_of(data, "reward")]
+    compared = [_compared(stage) for stage in found_of(data, "compare")]
     return {
         "name": data.get("name") or "run",
         "about": _about(data),
         "verdict": verdict(data),
+        "evaluation": None if len(evaluations) < 2 else evaluations[-1].name,
+        "earlier": [_evaluation(data, stage) for stage in evaluations[:-1]],
+        "graphs": _graphs(data),
         "rows": closing_rows(data),
         "costs": costs(data),
         "warnings": [*warnings(data), *preference_warnings(data), *_left_out(data)],
@@ -109,19 +118,63 @@ def _page(data: ReportData) -> dict[str, Any]:
         "verifiable": verifiable_report.section(data),
         "samples": _samples(data),
         "shown_samples": _SHOWN_SAMPLES,
-        "curves": [*training_figures(data), *preference_figures(data)],
-        "more_curves": health_figures(data),
-        "training": _training_lines(data),
-        "reward": reward,
-        "show_reward": reward or planned is None or "reward" in planned,
-        "compare": compared,
-        "show_annotators": compared or reward or planned is None or "compare" in planned,
+        "trainings": trainings(data),
+        "made": made(data),
+        "rewards": rewards,
+        "show_reward": rewards or planned is None or "reward" in planned,
+        "compares": compared,
+        "show_annotators": compared or rewards or planned is None or "compare" in planned,
         "stages": _stages(rows_of(data, "stages")),
         "recipe_yaml": data.get("recipe_yaml"),
         "manifest": json.dumps(manifest, indent=2, ensure_ascii=False, default=str) if manifest else None,
         "command": data.get("command"),
         "version": data.get("version"),
     }
+
+
+def _evaluation(data: ReportData, stage: Found) -> dict[str, Any]:
+    """What is shown of an evaluation before the last one."""
+    view = focused(data, stage)
+    return {
+        "name": stage.name,
+        "verdict": verdict(view),
+        "rows": closing_rows(view),
+        "outcome": [
+            *verifiable_report.outcome_figures(view, stage.prefix),
+            *outcome_figures(view, stage.prefix),
+        ],
+        "verifiable": verifiable_report.section(view),
+        "samples": _samples(view),
+    }
+
+
+def _graphs(data: ReportData) -> dict[str, Markup]:
+    """The stages, drawn for a page and for a phone; none of a run of one stage."""
+    costs_of = {str(row.get("name")): row for row in rows_of(data, "stages")}
+    verdicts = {stage.name: verdict(focused(data, stage)) for stage in found_of(data, "evaluate")}
+    stages = [row for row in rows_of(data, "graph") if row.get("kind") != "report"]
+    boxes = [_box(row, costs_of.get(str(row.get("name"))), verdicts.get(str(row.get("name")))) for row in stages]
+    if len(boxes) < 2:
+        return {}
+    drawn = {width: draw(f"stages-{width}", boxes, columns=columns) for width, columns in _ABREAST.items()}
+    return {width: drawing for width, drawing in drawn.items() if drawing is not None}
+
+
+def _box(row: Mapping[str, Any], cost: Mapping[str, Any] | None, found: Verdict | None) -> Box:
+    name, kind, of_kind = str(row.get("name")), str(row.get("kind")), row.get("row")
+    short = name.rpartition(".")[2]
+    texts = [] if short == kind and not of_kind else [kind if not of_kind or of_kind == short else f"{kind}: {of_kind}"]
+    if cost is None:
+        texts.append("not run yet")
+    else:
+        texts.append(f"{duration(number(cost.get('seconds')))} · {gigabytes(number(cost.get('peak_memory_gb')))}")
+    look: Look = "main" if kind in _TRAINERS else "plain"
+    if cost is None:
+        look = "waiting"
+    elif found is not None:
+        texts.append(found.headline)
+        look = "better" if found.kind == "better" else "worse" if found.kind == "worse" else "plain"
+    return Box(name, tuple(texts), look, tuple(str(one) for one in row.get("reads") or ()))
 
 
 def _about(data: ReportData) -> list[str]:
@@ -149,19 +202,19 @@ def _moment(created: Any) -> str | None:
 
 
 def _samples(data: ReportData) -> list[dict[str, Any]]:
-    samples = rows_of(part(data, "evaluate"), "samples")
+    samples, look = rows_of(part(data, "evaluate"), "samples"), looks(data)
     return [
-        {"prompt": str(s.get("prompt", "")), "responses": [_answer(r) for r in rows_of(s, "responses")]}
+        {"prompt": str(s.get("prompt", "")), "responses": [_answer(r, look) for r in rows_of(s, "responses")]}
         for s in samples
     ]
 
 
-def _answer(response: Mapping[str, Any]) -> dict[str, str]:
+def _answer(response: Mapping[str, Any], look: Mapping[str, str]) -> dict[str, str]:
     name = str(response.get("model", "?"))
     scores = ((judge, number(response.get(judge))) for judge in ("gold", "reward"))
     return {
         "model": model_name(name),
-        "look": look_of(name),
+        "look": look.get(name, "main"),
         "text": str(response.get("text", "")),
         "scores": " · ".join(f"{judge} {plain(value)}" for judge, value in scores if value is not None),
     }
@@ -176,39 +229,14 @@ def _left_out(data: ReportData) -> list[Remark]:
     return [Remark("Updates were left out", text)] if told else []
 
 
-def _training_lines(data: ReportData) -> list[str]:
-    """What each stage that trains a policy did, in a sentence."""
-    said = (_sft_line(data), preference_line(data), _online_line(data, "ppo"), _online_line(data, "online"))
-    return [line for line in said if line is not None] or ["SFT: not run yet.", "PPO: not run yet."]
-
-
-def _sft_line(data: ReportData) -> str | None:
-    sft = part(data, "sft")
-    if not sft:
-        return None
-    examples, steps = (count(number(sft.get(key))) for key in ("examples_train", "steps"))
-    before, after = (plain(number(sft.get(key))) for key in ("eval_loss_before", "eval_loss_after"))
-    unmeasured = sft.get("not_evaluated")
-    if unmeasured is not None:
-        return f"SFT learnt from {examples} demonstrations in {steps} steps. It was not evaluated: {unmeasured}."
-    return f"SFT learnt from {examples} demonstrations in {steps} steps; the loss on held-out demonstrations went from {before} to {after} nats per token."
-
-
-def _online_line(data: ReportData, stage: str) -> str | None:
-    found = part(data, stage)
-    if not found:
-        return None
-    modes = {"adapters": ", with all four roles as adapters on one model", "copies": ", with four full models"}
-    how = modes.get(str(found.get("mode")), "") if stage == "ppo" else ""
-    name = model_name(str(part(found, "algorithm").get("name", stage))).removesuffix(" policy")
-    return f"{name} made {count(number(found.get('steps')))} rounds of answers, scores and updates{how}."
-
-
-def _reward(data: ReportData) -> dict[str, Any] | None:
-    reward = part(data, "reward")
-    if not reward:
-        return None
-    return {"figures": reward_figures(data), "sentence": _reward_sentence(reward), "facts": _reward_facts(reward)}
+def _reward(data: ReportData, stage: Found) -> dict[str, Any]:
+    reward, figures = stage.result, reward_figures(focused(data, stage), stage.prefix)
+    return {
+        "heading": _heading(stage),
+        "figures": figures,
+        "sentence": _reward_sentence(reward),
+        "facts": _reward_facts(reward),
+    }
 
 
 def _reward_sentence(reward: Mapping[str, Any]) -> str:
@@ -236,9 +264,13 @@ def _reward_facts(reward: Mapping[str, Any]) -> list[Remark]:
     return _known(facts)
 
 
-def _compared(compare: Mapping[str, Any]) -> dict[str, Any] | None:
-    if not compare:
-        return None
+def _heading(stage: Found) -> str | None:
+    """The name of a stage that is not the only one of its kind."""
+    return None if stage.alone else stage.name
+
+
+def _compared(stage: Found) -> dict[str, Any]:
+    compare = stage.result
     of_gold = "the gold taste prefers no side of any pair"
     facts = [
         ("Prompts", count(number(compare.get("prompts"))), f"{count(number(compare.get('responses_per_prompt')))} answers each"),
@@ -266,7 +298,7 @@ def _compared(compare: Mapping[str, Any]) -> dict[str, Any] | None:
         if key in compare
         for told in [words(estimate(compare[key]))]
     ]
-    return {"facts": [*_known(facts), *shown], "annotators": annotators}
+    return {"heading": _heading(stage), "facts": [*_known(facts), *shown], "annotators": annotators}
 
 
 def _known(facts: Sequence[tuple[str, str, str]]) -> list[Remark]:

@@ -8,38 +8,36 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Any, Literal
 
+from burnish.evaluation.contests import contests, in_text, model_name, question, reference_of
+from burnish.evaluation.stages import Found, ReportData, found_of
 from burnish.evaluation.uncertainty import smallest_detectable_effect
-
-ReportData = Mapping[str, Any]
+from burnish.evaluation.words import (
+    SPACE,
+    UNKNOWN,
+    Estimate,
+    Remark,
+    count,
+    duration,
+    estimate,
+    gigabytes,
+    number,
+    part,
+    percent,
+    plain,
+    rows_of,
+    several,
+    share_with_interval,
+    with_interval,
+)
 
 GOLD, REWARD_MODEL = "gold", "reward model"
-NAMES = {
-    "base": "Base model", "sft": "SFT policy", "ppo": "PPO policy", "dpo": "DPO policy", "cdpo": "Conservative DPO policy",
-    "rdpo": "Robust DPO policy", "dpo_norm": "Length-normalised DPO policy", "ipo": "IPO policy", "hinge": "Hinge policy",
-    "simpo": "SimPO policy", "kto": "KTO policy", "orpo": "ORPO policy", "cpo": "CPO policy",
-    "grpo": "GRPO policy", "dr-grpo": "Dr. GRPO policy", "dapo": "DAPO policy", "gspo": "GSPO policy", "cispo": "CISPO policy",
-    "rloo": "RLOO policy", "reinforce++": "REINFORCE++ policy", "reinforce++-baseline": "REINFORCE++ policy with baseline",
-}  # fmt: skip
 _FEW_PROMPTS = 30
 _LONG = 1.3
 _TRUNCATED = 0.10
 _LOW_ALPHA = 0.667
-_SPACE = "\u00a0"
-UNKNOWN = "unknown"
 _NOT_MEASURED = "—"
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A value; `low` and `high` are None where no interval is known. `n` counts prompts."""
-
-    value: float
-    low: float | None
-    high: float | None
-    n: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +48,7 @@ class Verdict:
     headline: str
     sentence: str
     details: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Remark:
-    """A label, a value or headline, and a line of explanation."""
-
-    title: str
-    text: str
-    note: str = ""
+    question: str = "Did the model get better?"
 
 
 def verdict(data: ReportData) -> Verdict:
@@ -75,6 +65,10 @@ def verdict(data: ReportData) -> Verdict:
             "No two models have been compared on held-out prompts: the evaluation has not been run yet.",
         )
     after, before, judge, rate = found
+    return replace(_said(data, after, before, judge, rate), question=question(data, after, before))
+
+
+def _said(data: ReportData, after: str, before: str, judge: str, rate: Estimate) -> Verdict:
     what = f"was preferred over the {in_text(before)} on {percent(rate.value)} of held-out prompts"
     details = tuple(_grounds(data, after, before, judge, rate))
     if rate.low is None or rate.high is None:
@@ -85,12 +79,14 @@ def verdict(data: ReportData) -> Verdict:
             details,
         )
     digits = 1 if min(abs(rate.low - 0.5), abs(rate.high - 0.5)) < 0.01 else 0
-    interval = f"95{_SPACE}% interval {100 * rate.low:.{digits}f} to {percent(rate.high, digits)}"
+    interval = f"95{SPACE}% interval {100 * rate.low:.{digits}f} to {percent(rate.high, digits)}"
     if rate.low > 0.5:
         return Verdict("better", "Yes, it got better", f"The {in_text(after)} {what} ({interval}).", details)
     if rate.high < 0.5:
         return Verdict("worse", "No, it got worse", f"The {in_text(after)} {what} only ({interval}).", details)
-    sentence = f"The {in_text(after)} {what}, but the interval contains 50{_SPACE}% ({interval}): the difference may be chance."
+    sentence = (
+        f"The {in_text(after)} {what}, but the interval contains 50{SPACE}% ({interval}): the difference may be chance."
+    )
     return Verdict("not shown", "Not shown", sentence, details)
 
 
@@ -100,13 +96,13 @@ def closing_rows(data: ReportData) -> list[dict[str, str]]:
     A column that is known of no model (a judge that the run does not have) is left out.
     """
     models = rows_of(part(data, "evaluate"), "models")
-    reference = "sft" if any(model.get("name") == "sft" for model in models) else "base"
+    reference = reference_of(data)
     rows = [
         {
             "Model": model_name(str(model.get("name", "?"))),
             "Gold taste": with_interval(estimate(model.get("gold"))),
             "Reward model": with_interval(estimate(model.get("reward"))),
-            f"KL to {reference.upper() if reference == 'sft' else reference}": "reference"
+            f"KL to {'SFT' if reference == 'sft' else reference}": "reference"
             if model.get("name") == reference
             else _NOT_MEASURED
             if model.get("kl_ref") is None
@@ -125,7 +121,9 @@ def closing_rows(data: ReportData) -> list[dict[str, str]]:
 def costs(data: ReportData) -> list[Remark]:
     """What the run took: time, memory, labels, demonstrations; only what is known."""
     machine, reward = part(data, "machine"), part(data, "reward")
-    annotators = rows_of(part(data, "compare"), "annotators")
+    annotators = [one for stage in found_of(data, "compare") for one in rows_of(stage.result, "annotators")]
+    imitated = [number(stage.result.get("examples_train")) for stage in found_of(data, "sft")]
+    learnt = [value for value in imitated if value is not None]
     votes = sum(number(a.get("votes")) or 0.0 for a in annotators)
     cores, memory, size = (
         number(machine.get("cores")),
@@ -136,8 +134,8 @@ def costs(data: ReportData) -> list[Remark]:
         ("Time", duration(number(data.get("wall_seconds"))), f"on {cores:.0f} CPU core{'s' if cores != 1 else ''}" if cores else ""),
         ("Peak memory", gigabytes(number(data.get("peak_memory_gb"))), f"of {gigabytes(memory)}" if memory else ""),
         ("Model", f"{size / 1e6:,.{0 if size >= 1e7 else 2}f} M" if size else UNKNOWN, "parameters"),
-        ("Demonstrations", count(number(part(data, "sft").get("examples_train"))), "to imitate"),
-        ("Labels", count(votes), f"votes of {len(annotators)} annotators")
+        ("Demonstrations", count(sum(learnt)) if learnt else UNKNOWN, "to imitate" + (f", in {len(learnt)} stages" if len(learnt) > 1 else "")),
+        ("Labels", count(votes), f"votes of {several(len({a.get('name') for a in annotators}), 'annotator')}")
         if votes
         else ("Labels", count(number(reward.get("pairs_train"))), "compared pairs"),
     ]  # fmt: skip
@@ -147,7 +145,8 @@ def costs(data: ReportData) -> list[Remark]:
 def warnings(data: ReportData) -> list[Remark]:
     """What a reader should hold against the result; empty if there is nothing."""
     found = _main_contest(data)
-    checks = [_about_reward_model(data), _about_agreement(data)]
+    checks = [_about_reward_model(stage) for stage in found_of(data, "reward")]
+    checks += [_about_agreement(stage) for stage in found_of(data, "compare")]
     if found is not None:
         after, before, judge, rate = found
         checks = [
@@ -181,107 +180,6 @@ def _compared(data: ReportData, a: str, b: str, judge: str, *, field: str, whole
     return None
 
 
-def estimate(found: Any) -> Estimate | None:
-    """An interval as the pipeline writes it; None if it is missing or has no finite value. A bound that is not finite is None."""
-    value = number(found.get("value")) if isinstance(found, Mapping) else None
-    if value is None:
-        return None
-    low, high, n = (number(found.get(name)) for name in ("low", "high", "n"))
-    bounded = low is not None and high is not None
-    return Estimate(value, low if bounded else None, high if bounded else None, None if n is None else int(n))
-
-
-def number(value: Any) -> float | None:
-    """A finite number, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
-
-
-def part(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A part of the data; empty if it is missing or not a mapping."""
-    found = data.get(name)
-    return found if isinstance(found, Mapping) else {}
-
-
-def rows_of(data: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    """A list of mappings in the data; empty if it is missing or not a list."""
-    found = data.get(name)
-    return [row for row in found if isinstance(row, Mapping)] if isinstance(found, list | tuple) else []
-
-
-def percent(value: float | None, digits: int = 0) -> str:
-    """A share as "71 %"."""
-    return UNKNOWN if value is None else f"{100 * value:.{digits}f}{_SPACE}%"
-
-
-def plain(value: float | None, digits: int = 2) -> str:
-    """A number with a true minus sign."""
-    return UNKNOWN if value is None else f"{value:,.{digits}f}".replace("-", "−")
-
-
-def count(value: float | None) -> str:
-    """A whole number with thousands separated."""
-    return UNKNOWN if value is None else f"{value:,.0f}"
-
-
-def _negative(found: Estimate) -> Estimate:
-    low, high = (None if bound is None else -bound for bound in (found.high, found.low))
-    return Estimate(-found.value, low, high, found.n)
-
-
-def with_interval(found: Estimate | None, digits: int = 2) -> str:
-    """A value with its interval: "0.71 (0.68 to 0.74)"."""
-    if found is None:
-        return UNKNOWN
-    bounds = f" ({plain(found.low, digits)} to {plain(found.high, digits)})" if found.low is not None else ""
-    return plain(found.value, digits) + bounds
-
-
-def share_with_interval(found: Estimate | None) -> str:
-    """A share with its interval: "71 % (63 to 79 %)"."""
-    if found is None:
-        return UNKNOWN
-    return percent(found.value) + (
-        f" ({100 * found.low:.0f} to {percent(found.high)})" if found.low is not None else ""
-    )
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds as "48 s", "12 min" or "3 h 05 min"."""
-    if seconds is None:
-        return UNKNOWN
-    if seconds < 99.5:
-        return f"{seconds:.0f}{_SPACE}s" if seconds >= 9.95 else f"{seconds:.1f}{_SPACE}s"
-    minutes = round(seconds / 60)
-    return f"{minutes}{_SPACE}min" if minutes < 100 else f"{minutes // 60}{_SPACE}h {minutes % 60:02d}{_SPACE}min"
-
-
-def gigabytes(value: float | None) -> str:
-    """10⁹ bytes as "3.9 GB"."""
-    return UNKNOWN if value is None else f"{value:.1f}{_SPACE}GB"
-
-
-def model_name(name: str) -> str:
-    """How a model is called: "PPO policy" for ppo; other names stay."""
-    return NAMES.get(name, name)
-
-
-def in_text(name: str) -> str:
-    """The same in the middle of a sentence, where a name alone would be no noun."""
-    if name == "base":
-        return "base model"
-    return model_name(name) if name in NAMES else f"{name} policy"
-
-
-def contests(data: ReportData) -> list[tuple[str, str]]:
-    """(after, before) of the comparisons worth showing, the one that matters most first: the last policy over what it began as."""
-    names = [str(m.get("name")) for m in rows_of(part(data, "evaluate"), "models")]
-    begun = [name for name in ("sft", "base") if name in names]
-    policies = [name for name in reversed(names) if name not in begun]
-    return [*((policy, before) for before in begun for policy in policies), *combinations(begun, 2)]
-
-
 def _main_contest(data: ReportData) -> tuple[str, str, str, Estimate] | None:
     """(after, before, judge, win rate of after): the one comparison the verdict rests on."""
     for judge in (GOLD, REWARD_MODEL):
@@ -290,6 +188,11 @@ def _main_contest(data: ReportData) -> tuple[str, str, str, Estimate] | None:
             if rate is not None:
                 return after, before, judge, rate
     return None
+
+
+def _negative(found: Estimate) -> Estimate:
+    low, high = (None if bound is None else -bound for bound in (found.high, found.low))
+    return Estimate(-found.value, low, high, found.n)
 
 
 def _grounds(data: ReportData, after: str, before: str, judge: str, rate: Estimate) -> list[str]:
@@ -321,7 +224,7 @@ def _grounds(data: ReportData, after: str, before: str, judge: str, rate: Estima
 def _about_chance(rate: Estimate) -> Remark | None:
     if rate.low is None or rate.high is None or rate.low > 0.5 or rate.high < 0.5:
         return None
-    text = f"The interval runs from {100 * rate.low:.0f} to {percent(rate.high)} and contains 50{_SPACE}%, which is what two equal models get. More held-out prompts would narrow it."
+    text = f"The interval runs from {100 * rate.low:.0f} to {percent(rate.high)} and contains 50{SPACE}%, which is what two equal models get. More held-out prompts would narrow it."
     return Remark("The difference may be chance", text)
 
 
@@ -371,8 +274,8 @@ def _about_prompts(rate: Estimate) -> Remark | None:
     )
 
 
-def _about_reward_model(data: ReportData) -> Remark | None:
-    reward = part(data, "reward")
+def _about_reward_model(stage: Found) -> Remark | None:
+    reward = stage.result
     accuracy, longer = estimate(reward.get("accuracy")), estimate(reward.get("longer_wins"))
     if accuracy is None or accuracy.low is None:
         return None
@@ -380,11 +283,14 @@ def _about_reward_model(data: ReportData) -> Remark | None:
     if accuracy.low > by_length:
         return None
     text = f"It ranks {share_with_interval(accuracy)} of held-out pairs as the annotators did; {'a coin' if longer is None else 'going by length alone'} gets {percent(by_length)}. It has not been shown to know more than that."
-    return Remark(f"The reward model is hardly better than {'a coin' if longer is None else 'counting words'}", text)
+    which = "" if stage.alone else f" “{stage.name}”"
+    return Remark(
+        f"The reward model{which} is hardly better than {'a coin' if longer is None else 'counting words'}", text
+    )
 
 
-def _about_agreement(data: ReportData) -> Remark | None:
-    compare = part(data, "compare")
+def _about_agreement(stage: Found) -> Remark | None:
+    compare = stage.result
     alpha, said = estimate(compare.get("alpha")), str(compare.get("alpha_warning") or "")
     low = alpha is not None and alpha.value < _LOW_ALPHA
     if not low and not said:
@@ -395,7 +301,8 @@ def _about_agreement(data: ReportData) -> Remark | None:
             0,
             f"Krippendorff's α is {with_interval(alpha)}, under the {_LOW_ALPHA} usually asked of reliable labels. Taste is noisy and this is common; it bounds how well any reward model can do.",
         )
-    return Remark("Annotators agree little" if low else "Agreement is uncertain", " ".join(texts))
+    where = "" if stage.alone else f" ({stage.name})"
+    return Remark(f"{'Annotators agree little' if low else 'Agreement is uncertain'}{where}", " ".join(texts))
 
 
 def _model(data: ReportData, name: str) -> Mapping[str, Any]:

@@ -6,19 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from burnish import charts
-from burnish.charts import Bar, Look, Series
-from burnish.evaluation.figures import Figure, look_of
-from burnish.evaluation.summary import (
+from burnish.charts import Bar, Series
+from burnish.evaluation.contests import contests, drawn_apart, in_text, looks, model_name, question
+from burnish.evaluation.figures import Figure
+from burnish.evaluation.stages import ReportData
+from burnish.evaluation.summary import Verdict
+from burnish.evaluation.words import (
     UNKNOWN,
     Estimate,
     Remark,
-    ReportData,
-    Verdict,
-    contests,
     count,
     estimate,
-    in_text,
-    model_name,
     number,
     part,
     percent,
@@ -27,9 +25,6 @@ from burnish.evaluation.summary import (
     share_with_interval,
     with_interval,
 )
-
-_LOOKS: tuple[Look, ...] = ("main", "second", "third")
-_MOST_LINES = 3  # in one chart
 
 
 def verdict(data: ReportData) -> Verdict | None:
@@ -47,13 +42,13 @@ def verdict(data: ReportData) -> Verdict | None:
     of_after, of_before = (estimate(_model(data, name).get("accuracy")) for name in (after, before))
     shares = f"{_share(of_after)} of held-out prompts, the {in_text(before)} {_share(of_before)}"
     interval = _points_interval(gap)
-    details = tuple(_grounds(row, gap))
+    details, asked = tuple(_grounds(row, gap)), question(data, after, before)
     what = f"The {in_text(after)} is right on {shares}: a difference of {interval}"
     if gap.low is not None and gap.low > 0:
-        return Verdict("better", "Yes, it got better", f"{what}.", details)
+        return Verdict("better", "Yes, it got better", f"{what}.", details, asked)
     if gap.high is not None and gap.high < 0:
-        return Verdict("worse", "No, it got worse", f"{what}.", details)
-    return Verdict("not shown", "Not shown", f"{what}, which contains 0: the difference may be chance.", details)
+        return Verdict("worse", "No, it got worse", f"{what}.", details, asked)
+    return Verdict("not shown", "Not shown", f"{what}, which contains 0: the difference may be chance.", details, asked)
 
 
 def closing_rows(data: ReportData) -> list[dict[str, str]]:
@@ -76,39 +71,42 @@ def closing_rows(data: ReportData) -> list[dict[str, str]]:
     ]
 
 
-def outcome_figures(data: ReportData) -> list[Figure]:
+def outcome_figures(data: ReportData, prefix: str = "") -> list[Figure]:
     """Accuracy of each model, and how pass@k grows with k."""
-    models = rows_of(_verifiable(data), "models")
+    models, look, shown = rows_of(_verifiable(data), "models"), looks(data), drawn_apart(data)
     bars = [
-        Bar(model_name(str(m.get("name"))), found.value, found.low, found.high, look_of(str(m.get("name"))))
+        Bar(model_name(str(m.get("name"))), found.value, found.low, found.high, look.get(str(m.get("name")), "main"))
         for m in models
         if (found := estimate(m.get("accuracy"))) is not None
     ]
     lines = [
         Series(
-            model_name(str(m.get("name"))), [k for k, _ in places], [v for _, v in places], look_of(str(m.get("name")))
+            model_name(str(m.get("name"))),
+            [k for k, _ in places],
+            [v for _, v in places],
+            look.get(str(m.get("name")), "main"),
         )
         for m in models
-        if len(
+        if str(m.get("name")) in shown
+        and len(
             places := [(float(k), found.value) for k in part(m, "pass_at") if (found := _pass(m, int(k))) is not None]
         )
         > 1
     ]
     return _drawn(
         ("Right answers", "Share of held-out prompts answered rightly, with 95 % intervals over prompts. The dashed line is the first model's.",
-         charts.bar_chart("accuracy", bars, title="Right answers", reference=bars[0].value) if bars else None),
+         charts.bar_chart(f"{prefix}accuracy", bars, title="Right answers", reference=bars[0].value) if bars else None),
         ("pass@k", "Chance that at least one of k answers is right, without bias. Where only pass@1 rose, the policy chooses better among what the model could do before.",
-         charts.line_chart("pass-at-k", lines, title="pass@k", x_label="k", y_label="share of prompts", percent=True)
+         charts.line_chart(f"{prefix}pass-at-k", lines, title="pass@k", x_label="k", y_label="share of prompts", percent=True)
          if lines else None),
     )  # fmt: skip
 
 
 def section(data: ReportData) -> dict[str, Any] | None:
-    """What the section shows: sentences, tables, the verifier's error rates, and curves of the training's rewards."""
-    found, curve = _verifiable(data), rows_of(part(data, "online"), "curve")
+    """What the section shows: sentences, tables, the verifier's error rates; None where no answers were checked."""
+    found = _verifiable(data)
     models = rows_of(found, "models")
-    figures = _training_figures(curve)
-    if not models and not figures:
+    if not models:
         return None
     tables = [
         _pass_table(models),
@@ -122,7 +120,6 @@ def section(data: ReportData) -> dict[str, Any] | None:
         "lines": _lines(found, models),
         "tables": [t for t in tables if t["rows"]],
         "verifier": _verifier_facts(part(found, "maths_verifier")),
-        "figures": figures,
     }
 
 
@@ -136,7 +133,7 @@ def _lines(found: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> lis
     missed = sum(int(number(m.get("uncounted")) or 0) for m in models)
     drawn = sum(int(number(m.get("completions")) or 0) for m in models)
     lost = f"Of {drawn:,} answers {missed:,} could not be judged, through no fault of theirs; they are left out."
-    return [rule, lost] if models else []
+    return [rule, lost]
 
 
 def _pass_table(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -227,59 +224,6 @@ def _verifier_facts(rates: Mapping[str, Any]) -> list[Remark]:
     return [Remark(title, _rate(estimate(found)), note) for title, found, note in facts]
 
 
-def _training_figures(curve: Sequence[Mapping[str, Any]]) -> list[Figure]:
-    """Of the training: each reward's mean, the verdicts' shares, prompts without variance, length and entropy."""
-    keys = dict.fromkeys(key for row in curve for key in row)
-    means = {key.split("/")[1]: key for key in keys if key.startswith("rewards/") and key.endswith("/mean")}
-    by_reward: dict[str, list[str]] = {}
-    for key in keys:
-        if key.startswith("verdicts/"):
-            by_reward.setdefault(key.split("/")[1], []).append(key)
-    charts_of = [
-        (f"Reward: {name}", "Mean of its own value over the answers of a step, before weights.", _lines_of(f"reward-{n}", f"Reward: {name}", "value", curve, {name: key}))
-        for n, (name, key) in enumerate(means.items())
-    ]  # fmt: skip
-    charts_of += [
-        (f"Verdicts: {name}", "Share of the answers with each verdict; the most frequent are drawn.",
-         _lines_of(f"verdicts-{n}", f"Verdicts: {name}", "share of answers", curve, {key.split("/", 2)[2]: key for key in _most_frequent(curve, of)}))
-        for n, (name, of) in enumerate(by_reward.items())
-    ]  # fmt: skip
-    others = (
-        ("frac_reward_zero_std", "Prompts without variance", "share of prompts", "Prompts whose answers all got the same reward: they teach nothing."),
-        ("rewards/uncounted", "Answers not judged", "share of answers", "A verifier's time-outs and errors, masked."),
-        ("completion_length", "Answer length in training", "tokens", "Mean length of the answers."),
-        ("entropy", "Entropy in training", "nats per token", "How undecided the policy is at each word."),
-    )  # fmt: skip
-    charts_of += [
-        (
-            title,
-            caption,
-            _lines_of(f"online-{key.replace('/', '-').replace('_', '-')}", title, unit, curve, {title: key}),
-        )
-        for key, title, unit, caption in others
-    ]
-    return _drawn(*charts_of)
-
-
-def _lines_of(
-    name: str, title: str, unit: str, curve: Sequence[Mapping[str, Any]], keys: Mapping[str, str]
-) -> Any | None:
-    series = []
-    for look, (label, key) in zip(_LOOKS, keys.items(), strict=False):
-        places = [(number(row.get("step")), number(row.get(key))) for row in curve]
-        points = [(step, value) for step, value in places if step is not None and value is not None]
-        if points:
-            series.append(Series(label, [x for x, _ in points], [y for _, y in points], look))
-    if not series:
-        return None
-    return charts.line_chart(name, series, title=title, x_label="step", y_label=unit, percent=unit.startswith("share"))
-
-
-def _most_frequent(curve: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[str]:
-    total = {key: sum(number(row.get(key)) or 0.0 for row in curve) for key in keys}
-    return sorted(keys, key=lambda key: -total[key])[:_MOST_LINES]
-
-
 def _main_contest(data: ReportData) -> tuple[str, str, Mapping[str, Any]] | None:
     for after, before in contests(data):
         row = _compared(data, after, before)
@@ -289,9 +233,21 @@ def _main_contest(data: ReportData) -> tuple[str, str, Mapping[str, Any]] | None
 
 
 def _compared(data: ReportData, after: str, before: str) -> Mapping[str, Any] | None:
-    """The comparison as it was stored: of the later model with the earlier."""
+    """The comparison of the two, whichever way round it was stored."""
     rows = rows_of(_verifiable(data), "comparisons")
-    return next((row for row in rows if (row.get("a"), row.get("b")) == (after, before)), None)
+    found = next((row for row in rows if (row.get("a"), row.get("b")) == (after, before)), None)
+    if found is None:
+        other = next((row for row in rows if (row.get("a"), row.get("b")) == (before, after)), None)
+        found = None if other is None else _turned(other)
+    return found
+
+
+def _turned(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A comparison seen from the other side."""
+    gap = estimate(row.get("difference"))
+    low, high = (None if gap is None or bound is None else -bound for bound in (gap and gap.high, gap and gap.low))
+    turned = None if gap is None else {"value": -gap.value, "low": low, "high": high, "n": gap.n}
+    return {**row, "difference": turned, "gained": row.get("lost"), "lost": row.get("gained")}
 
 
 def _grounds(row: Mapping[str, Any], gap: Estimate) -> list[str]:

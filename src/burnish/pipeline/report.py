@@ -8,11 +8,13 @@ from typing import Any
 
 from burnish._version import __version__
 from burnish.atomic import write_text
-from burnish.config.graph import graph_of
+from burnish.config.draw import row_of
+from burnish.config.graph import Node, graph_of
 from burnish.config.recipe import Recipe
 from burnish.config.recipe_file import load_recipe
 from burnish.errors import UserError
 from burnish.evaluation.report import closing_rows, render_report, verdict
+from burnish.evaluation.stages import ReportData, focused, found_of
 from burnish.jsonio import read_object
 from burnish.pipeline.context import Step
 from burnish.runs.manifest import environment, file_hash, read_sealed
@@ -33,8 +35,15 @@ def write_report(folder: Path) -> Path:
 
 
 def closing_table(folder: Path) -> str:
-    """The verdict and the closing table as text; says what is not there yet."""
+    """The verdict and the closing table of every evaluation as text, the last one at the end; says what is not there yet."""
     data = gather(folder)
+    stages = found_of(data, "evaluate")
+    if len(stages) < 2:
+        return _table(data)
+    return "\n\n".join(f"{stage.name}\n{_table(focused(data, stage))}" for stage in stages)
+
+
+def _table(data: ReportData) -> str:
     rows = closing_rows(data)
     if not rows:
         unmeasured = (data.get("evaluate") or {}).get("not_evaluated")
@@ -84,7 +93,14 @@ def gather(folder: Path) -> dict[str, Any]:
         ],
         "planned": list(dict.fromkeys(node.kind for node in graph)),
         "graph": [
-            {"name": node.name, "kind": node.kind, "reads": list(node.parents), "done": node.name in records}
+            {
+                "name": node.name,
+                "kind": node.kind,
+                "row": row_of(node),
+                "reads": list(node.parents),
+                "starts": _starts(node),
+                "done": node.name in records,
+            }
             for node in graph
         ],
         "results": list(found.values()),
@@ -93,6 +109,13 @@ def gather(folder: Path) -> dict[str, Any]:
         "manifest": {key: value for key, value in manifest.items() if key not in ("inputs", "recipe_sha256")},
         "command": f"burnish run {folder}/recipe.yaml --out {folder}",
     }
+
+
+def _starts(node: Node) -> list[str]:
+    """The policies that a stage's own is trained from, or averaged of."""
+    if node.makes != "Policy":
+        return []
+    return [one.shown for slot in ("start", "models") for one in node.inputs.get(slot, ())]
 
 
 def read_run(folder: Path) -> tuple[Recipe, dict[str, Any]]:
