@@ -20,8 +20,8 @@ Rows = Sequence[Mapping[str, Any]]
 
 # Field of the curve, title, unit, caption.
 _PPO_CURVES = (
-    ("reward", "Reward", "reward model's score", "Mean score of the policy's answers; it starts at the SFT policy's level."),
-    ("kl_ref", "KL to the SFT policy", "nats per answer", "How far the policy has moved from where it started."),
+    ("reward", "Reward", "reward model's score", "Mean score of the policy's answers; it starts at the level of the policy it began as."),
+    ("kl_ref", "KL to the reference", "nats per answer", "How far the policy has moved from what it is held to."),
     ("entropy", "Entropy", "nats per token", "How undecided the policy is at each word. Near 0 it always says the same."),
     ("completion_length", "Answer length", "tokens", "Mean length of the answers during training."),
 )  # fmt: skip
@@ -67,11 +67,12 @@ def outcome_figures(data: ReportData, prefix: str = "") -> list[Figure]:
     models = [(name, properties) for name, properties in measured.items() if name in shown]
     names = dict.fromkeys(name for _, properties in models for name in properties)
     rows = [(_weighted(name, number(weights.get(name))), _shares(models, name, look)) for name in names]
+    few = "" if len(models) == len(measured) else " Of three models: the two that the verdict compares, and the first."
     titles = ("How often each model is preferred", "What changed in the answers")
     return drawn(
         (titles[0], "Share of held-out prompts won, ties counting half, with 95 % intervals over prompts. The dashed line is 50 %: no difference.",
          charts.bar_chart(f"{prefix}win-rates", bars, title=titles[0], reference=0.5)),
-        (titles[1], "Mean of each property that the gold taste is made of, with its weight. Further right is more of it.",
+        (titles[1], "Mean of each property that the gold taste is made of, with its weight. Further right is more of it." + few,
          charts.dot_plot(f"{prefix}properties", rows, title=titles[1])),
     )  # fmt: skip
 
@@ -88,7 +89,7 @@ def training_figures(data: ReportData, prefix: str = "") -> list[Figure]:
     return drawn(
         ("SFT loss", "How surprised the model is by the demonstrations. Lower is better; held out counts.", loss),
         reward, kl,
-        ("Reward against KL", "What each step away from the SFT policy bought: pale early, strong late. Where it is flat, more distance bought nothing.",
+        ("Reward against KL", "What each step away from the reference bought: pale early, strong late. Where it is flat, more distance bought nothing.",
          _reward_against_kl(rows, prefix)),
         *rest,
     )  # fmt: skip
@@ -179,7 +180,7 @@ def _reward_against_kl(rows: Rows, prefix: str) -> Markup | None:
         f"{prefix}reward-kl",
         points[::every],
         title="Reward against KL",
-        x_label="KL to the SFT policy, nats",
+        x_label="KL to the reference, nats",
         y_label="reward model's score",
     )
 

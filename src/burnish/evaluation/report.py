@@ -59,6 +59,7 @@ from burnish.evaluation.words import (
     percent,
     plain,
     rows_of,
+    several,
     share_with_interval,
     with_interval,
 )
@@ -84,6 +85,12 @@ __all__ = ["ReportData", "closing_rows", "render_report", "verdict", "warnings"]
 
 _SHOWN_SAMPLES = 4
 _TRAINERS = ("sft", "reward", "preference", "ppo", "online")
+_WHO = {
+    "panel": "a simulated panel",
+    "people": "people",
+    "judge": "a model with a constitution",
+    "reward": "a reward model",
+}
 _ABREAST = {"wide": 6, "narrow": 2}  # stages of the graph side by side
 
 
@@ -298,7 +305,28 @@ def _compared(stage: Found) -> dict[str, Any]:
         if key in compare
         for told in [words(estimate(compare[key]))]
     ]
-    return {"heading": _heading(stage), "facts": [*_known(facts), *shown], "annotators": annotators}
+    return {
+        "heading": _heading(stage),
+        "line": _judges(compare),
+        "facts": [*_known(facts), *shown],
+        "annotators": annotators,
+    }
+
+
+def _judges(compare: Mapping[str, Any]) -> str | None:
+    """Who compared, where it was not a simulated panel alone."""
+    judges, judged = rows_of(compare, "judges"), part(compare, "judged")
+    if not judges or [row.get("by") for row in judges] == ["panel"]:
+        return None
+    who = [
+        f"{_WHO.get(str(row.get('by')), row.get('by'))} ({several(number(row.get('prompts')), 'prompt')})"
+        for row in judges
+    ]
+    text = f"Compared by {' and '.join(who)}."
+    flips, pairs = number(judged.get("flips")), number(judged.get("pairs"))
+    if flips is None or not pairs:
+        return text
+    return f"{text} The model changed its mind on {count(flips)} of {several(pairs, 'pair')} when the answers changed places."
 
 
 def _known(facts: Sequence[tuple[str, str, str]]) -> list[Remark]:
