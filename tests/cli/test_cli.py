@@ -22,8 +22,10 @@ COMMANDS = [
     "sft",
     "sample",
     "compare",
+    "select",
     "reward",
     "ppo",
+    "merge",
     "evaluate",
     "report",
     "plan",
@@ -126,7 +128,7 @@ def test_every_recipe_loads(recipe: str):
     assert burnish.load(ROOT / "recipes" / recipe).name == recipe.removesuffix(".yaml")
 
 
-@pytest.mark.parametrize("name", ["sft", "sample", *FAMILIES])
+@pytest.mark.parametrize("name", ["sft", "sample", "select", *FAMILIES])
 def test_the_command_of_a_stage_takes_the_recipes_or_puts_one_at_its_end(name: str):
     without, stage = recipe_with(name, config=ROOT / "recipes" / "r1-harmlessness.yaml", overrides=["seed=3"], out=None)
     assert stage == name
@@ -149,6 +151,17 @@ def test_the_command_of_a_stage_finds_it_by_its_kind_and_is_given_what_a_run_has
     assert (stage, list(recipe.stages), recipe.stages["evaluate"].count) == ("evaluate", ["first", "evaluate"], 3)
     alone, _ = recipe_with("sft", config=None, overrides=["sft.epochs=3"], out=str(tmp_path / "new"))
     assert list(alone.stages) == ["sft"]
+
+
+def test_select_is_found_in_the_last_round_and_merge_is_told_of_what():
+    recipes = ROOT / "recipes"
+    assert (
+        recipe_with("select", config=recipes / "expert-iteration.yaml", overrides=[], out=None)[1] == "rounds.3.select"
+    )
+    merged, stage = recipe_with("merge", config=recipes / "dpo.yaml", overrides=["merge.models=[sft, dpo]"], out=None)
+    assert (stage, merged.stages[stage].models) == ("merge", ("sft", "dpo"))
+    with pytest.raises(burnish.UserError, match=r"stages\.merge\.models"):
+        recipe_with("merge", config=recipes / "dpo.yaml", overrides=[], out=None)
 
 
 def test_chat_answers_on_standard_input():

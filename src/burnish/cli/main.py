@@ -127,7 +127,9 @@ def run(
     _closing(folder)
 
 
-def _stage_command(kind: str, help_text: str, *, panel: str = _STAGES, recipe: str = "quickstart") -> None:
+def _stage_command(
+    kind: str, help_text: str, *, panel: str = _STAGES, recipe: str = "quickstart", also: str = ""
+) -> None:
     """The command `kind` runs one stage of that kind; a recipe without one gets it at its end."""
 
     def command(
@@ -142,15 +144,18 @@ def _stage_command(kind: str, help_text: str, *, panel: str = _STAGES, recipe: s
         loaded, stage = recipe_with(kind, config=config, overrides=overrides or (), out=out)
         typer.echo(_run(loaded, quiet=quiet, out=out, only=stage) / stage)
 
-    command.__doc__ = f"{help_text}\n\nExample: `burnish {kind} --config recipes/{recipe}.yaml --out runs/{recipe}`"
+    example = f"burnish {kind} --config recipes/{recipe}.yaml --out runs/{recipe}{also}"
+    command.__doc__ = f"{help_text}\n\nExample: `{example}`"
     app.command(kind, rich_help_panel=panel)(command)
 
 
 _stage_command("sft", "Fine-tune a model on demonstrations.")
 _stage_command("sample", "Have policies write answers to prompts.")
 _stage_command("compare", "Have answers compared.")
+_stage_command("select", "Keep the best answers to each prompt.", recipe="expert-iteration")
 _stage_command("reward", "Train a reward model on comparisons.")
 _stage_command("ppo", "Train a policy by PPO against a reward model.")
+_stage_command("merge", "Average the weights of several models.", recipe="dpo", also=' "merge.models=[sft, dpo]"')
 _stage_command("evaluate", "Compare models on held-out prompts.")
 for _loss, _what in {
     "dpo": "Direct preference optimisation.",
