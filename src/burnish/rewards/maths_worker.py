@@ -18,7 +18,7 @@ from typing import Any
 from burnish.rewards.expressions import Unreadable, exercise, parse, same, same_interval_union, worked_out
 from burnish.rewards.forms import read_form, same_form
 from burnish.rewards.numbers import equal, plainly, read_number
-from burnish.rewards.structures import Structure, read_structure
+from burnish.rewards.structures import Structure, inequalities, read_structure
 
 _BASE = re.compile(r"^([0-9A-Fa-f]+)\s*_\{?(?:\\?text\s?\{)?(\d+)\}?$")
 _ASSIGNED = re.compile(r"^(\\?[A-Za-z](?:_\w)?)\s*=\s*(?=[^=<>]*$)")
@@ -99,7 +99,8 @@ def _same_structure(a: Structure | None, b: Structure | None, gold: str, answer:
     - tuples, intervals and matrices: brackets and order count; a column or row of a matrix is also a tuple;
     - sets and lists: neither order nor repetition counts, and braces may be missing;
     - a tuple of at least three without its brackets, or as "x = 1, y = 2" in the order of the letters, is the same tuple;
-    - unions of intervals are compared as sets of numbers, and with inequalities in one variable.
+    - unions of intervals are compared as sets of numbers, and with inequalities in one variable, also
+      with those that "or" joins.
     """
     shapes = {a.shape if a else None, b.shape if b else None}
     if max(len(s.parts) for s in (a, b) if s is not None) > _MOST_PARTS:
@@ -107,6 +108,9 @@ def _same_structure(a: Structure | None, b: Structure | None, gold: str, answer:
     if a is not None and b is not None:
         if shapes <= {"set", "list"}:
             return _same_members(a.parts, b.parts, depth)
+        if "list" in shapes and shapes & {"interval", "union"}:
+            a, b = (inequalities(text) or one for one, text in ((a, gold), (b, answer)))
+            shapes = {a.shape, b.shape}
         if shapes <= {"interval", "union"} and "union" in shapes:
             return same_interval_union(_pieces(a, gold=True), _pieces(b, gold=False))
         if shapes == {"matrix", "tuple"} or shapes == {"matrix", "interval"}:

@@ -113,6 +113,9 @@ _REPEATING = re.compile(
     r"(?P<sign>-?)(?P<whole>\d+)\.(?P<head>\d*)(?:\\(?:overline|bar|dot|ldots)\s?\{?(?P<bar>\d+)\}?|\((?P<round>\d+)\))"
     r"(?:\s*\\ldots)?"
 )
+_IN_TWO_UNITS = re.compile(
+    r"(?P<unit>[A-Za-z]+)\.?(?:\s*,\s*|\s+and\s+|\s*)(?P<number>\d+(?:\.\d+)?)\s*(?P<smaller>[A-Za-z]+)\.?"
+)
 _DOTTED = re.compile(r"(?P<sign>-?)(?P<whole>\d+)\.(?P<digits>\d{3,60})\s*\\ldots")
 _SI = frozenset(
     [
@@ -183,10 +186,21 @@ def read_number(text: str) -> Number | None:
         return None if match["money"] else Number(value, percent=True, places=places)
     if rest in ("percentage points", "percentage point"):
         return None
+    both = None if match["money"] or scale or value.denominator > 1 else _IN_TWO_UNITS.fullmatch(rest)
+    if both is not None:
+        return _in_two_units(value, both)
     unit = _unit(match["money"] or rest) if match["money"] or rest else None
     if rest and (not _is_unit(rest) or (match["money"] and _unit(rest) not in (None, unit))):
         return None
     return Number(value, unit=unit, places=places)
+
+
+def _in_two_units(value: Fraction, rest: re.Match[str]) -> Number | None:
+    """2 h 30 min: a whole number of a unit and less than one of it in a smaller unit of its kind."""
+    unit, smaller, number = _unit(rest["unit"]), _unit(rest["smaller"]), Fraction(rest["number"])
+    if unit is None or smaller is None or unit[0] != smaller[0] or value < 0 or number * smaller[1] >= unit[1]:
+        return None
+    return Number(value + number * smaller[1] / unit[1], unit=unit)
 
 
 def equal(a: Number, b: Number) -> bool:

@@ -20,6 +20,9 @@ _MATRIX = re.compile(
     r"\\begin\{(?P<kind>[pbB]?matrix|smallmatrix|array)\}(?:\{[^{}]*\})?(?P<body>.*)\\end\{(?P=kind)\}", re.DOTALL
 )
 _MEMBER = re.compile(r"^\\?[A-Za-z](?:_\w)?\s*(?:\\in|=|\\ni)\s*(?=\S)")
+_EITHER = re.compile(r"\s(?:or|OR)\s|\\(?:vee|lor)(?![A-Za-z])")
+_RELATION = re.compile(r"\\(?:leqslant|geqslant|leq|geq|le|ge|lt|gt)(?![A-Za-z])|[<>≤≥]")
+_VARIABLE = re.compile(r"[A-Za-z]")
 _JOINED = re.compile(r"\s(?:or|and|OR|AND)\s|\\(?:vee|lor)(?![A-Za-z])")
 _REALS = re.compile(
     r"(?:\\(?:mathbb|mathbf|Bbb)\s?\{?R\}?|\\R|all real numbers|all reals|all real values|R)", re.IGNORECASE
@@ -56,6 +59,39 @@ def read_structure(text: str) -> Structure | None:
         sign = "+" if left.strip() and not left.rstrip().endswith("=") else ""
         return Structure("list", (f"{left}{sign}{right}".strip(), f"{left}-{right}".strip()))
     return None
+
+
+def inequalities(text: str) -> Structure | None:
+    """The union that inequalities in one variable, joined by "or", are together: x < 2 or x > 3. None for anything else."""
+    pieces = [_between(piece) for piece in _EITHER.split(text)]
+    found = [piece for piece in pieces if piece is not None]
+    if len(found) < 2 or len(found) < len(pieces) or len({name for name, _ in found}) > 1:
+        return None
+    return Structure("union", tuple(interval for _, interval in found))
+
+
+def _between(text: str) -> tuple[str, str] | None:
+    """The variable of x < 2, 2 > x or 1 < x < 2, and the interval it says, as text."""
+    signs = [_facing(match.group()) for match in _RELATION.finditer(text)]
+    sides = [side.strip() for side in _RELATION.split(text)]
+    if len(sides) == 2 and not _VARIABLE.fullmatch(sides[0]):
+        sides, signs = sides[::-1], [(not up, closed) for up, closed in signs]
+    if len(sides) == 2:
+        end = (sides[1], signs[0][1])
+        name, low, high = sides[0], *((("-\\infty", False), end) if signs[0][0] else (end, ("\\infty", False)))
+    elif len(sides) == 3 and signs[0][0] == signs[1][0]:
+        first, last = (sides[0], signs[0][1]), (sides[2], signs[1][1])
+        name, low, high = sides[1], *((first, last) if signs[0][0] else (last, first))
+    else:
+        return None
+    if not _VARIABLE.fullmatch(name) or not low[0] or not high[0]:
+        return None
+    return name, f"{'[' if low[1] else '('}{low[0]},{high[0]}{']' if high[1] else ')'}"
+
+
+def _facing(sign: str) -> tuple[bool, bool]:
+    """Whether a sign says that its left side is the smaller one, and whether they may be equal."""
+    return sign in ("<", "≤") or sign.startswith("\\l"), sign in ("≤", "≥") or "e" in sign
 
 
 def split_top(text: str, separators: tuple[str, ...]) -> list[str]:
