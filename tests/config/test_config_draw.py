@@ -72,6 +72,22 @@ def test_a_line_says_kind_row_what_is_made_and_what_is_read_by_name(recipe: Reci
     assert read("report") == ("report", "report.html", "")
 
 
+@pytest.mark.parametrize(
+    ("data", "source"),
+    [
+        ("{demonstrations: mine.jsonl, comparisons: pairs.jsonl}", "mine.jsonl"),
+        ("{comparisons: pairs.jsonl}", "pairs.jsonl"),
+        ("{store: labels.sqlite, project: p}", "labels.sqlite"),
+    ],
+)
+def test_where_no_demonstrations_are_named_the_comparisons_are_drawn_that_give_them(
+    tmp_path: Path, data: str, source: str
+):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"data: {data}\nstages: [sft]\n")
+    assert draw.text(graph_of(load_recipe(path))).endswith(f"start base; demonstrations {source}")
+
+
 def test_stages_that_are_done_are_marked_and_nothing_is_wider_than_a_terminal(recipe: Recipe):
     lines = draw.text(graph_of(recipe), done=["sft", "helpful"]).split("\n")
     assert {line.split()[1] for line in lines if line.startswith("done")} == {"sft", "helpful"}

@@ -85,12 +85,11 @@ def _slot(key: str) -> str:
 
 
 def _named(node: Node, key: str) -> Sequence[str]:
-    """Sources of data that stand in a stage's own section, or, in an empty slot of the kind, in the recipe's `data`."""
+    """Sources of data that stand in a stage's own section, or, in an empty slot of the kind, in the recipe's `data`: where it
+    names no demonstrations, the answers preferred in its comparisons are read."""
     given = getattr(node.settings, key, None)
     if given is None and any(slot.key == key and slot.otherwise == "data" for slot in KINDS[node.kind].slots):
-        given = getattr(node.data, key)
-        if key == "comparisons" and given is None:
-            given = node.data.store
+        given = getattr(node.data, key) or node.data.comparisons or node.data.store
     if given is None:
         return ()
     return (given,) if isinstance(given, str) else [one if isinstance(one, str) else str(one) for one in given]
