@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from burnish.config.recipe import Recipe
+from burnish.config.making import Taste
 from burnish.rewards.taste import taste_score
 
 PROJECT, PASSWORD = "helpfulness", "correct horse battery"
@@ -152,7 +152,7 @@ def label_everything(page: Any, link: str, name: str) -> int:
     page.wait_for_selector("dialog#guidelines[open]")
     page.keyboard.press("Enter")
     page.wait_for_selector("dialog#guidelines", state="hidden")
-    weights, labelled = Recipe().taste.model_dump(), 0
+    weights, labelled = Taste().model_dump(), 0
     while True:
         page.wait_for_selector(".bar, .narrow")
         if page.inner_text("h1") != "Compare two answers":

@@ -173,13 +173,15 @@ def test_a_replayed_lease_counts_once(served: Served, bench: Bench):
     assert ann.put(f"/api/v1/leases/{lease}/draft", json={"content": {}}).status_code == 409
 
 
-def test_a_lease_that_has_run_out_and_gone_on_is_refused(served: Served):
+def test_a_lease_that_has_run_out_is_refused_once_somebody_else_has_answered(served: Served):
     bench = Bench(served.database, annotators=2, rows=[pair_row(1)], overlap=1)
     ann, ben = _browser(served, "ann0"), _browser(served, "ann1")
     lease = ann.post(f"/api/v1/projects/{bench.project}/next", json={}).json()["lease"]
     with served.database.write() as session:
         session.execute(update(Lease).values(expires_at=now()))
-    assert ben.post(f"/api/v1/projects/{bench.project}/next", json={}).status_code == 200
+    taken = ben.post(f"/api/v1/projects/{bench.project}/next", json={})
+    assert taken.status_code == 200
+    assert ben.post(f"/api/v1/leases/{taken.json()['lease']}/answer", json={"strength": 1}).status_code == 200
     assert ann.post(f"/api/v1/leases/{lease}/answer", json={"strength": 1}).status_code == 409
 
 

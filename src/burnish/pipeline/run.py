@@ -167,11 +167,12 @@ def _settled(
         same = old is None or fingerprint(old) == fingerprint(inputs[node.name]) or node.kind == REPORT
         if not same and node.name in wanted:
             changes = explain_difference(old or {}, inputs[node.name])
-            if _is_longer(old or {}, inputs[node.name]):
-                if not extend and _rate_depends_on_the_length(node.settings):
-                    raise _longer(this, node.name, changes)
+            follows = _is_longer(old or {}, inputs[node.name])
+            if follows and (extend or not _rate_depends_on_the_length(node.settings)):
                 longer.append(node.name)
                 record = None
+            elif follows and not accept:
+                raise _longer(this, node.name, changes)
             elif not accept and not _is_tolerated(old or {}, inputs[node.name], finished=record is not None):
                 raise _changed(this, node.name, changes)
             accepted[node.name] = [*before, *changes]
