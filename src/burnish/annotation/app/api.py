@@ -191,7 +191,7 @@ def get_project(request: Request, project_id: Id) -> dict[str, Any]:
 def change_project(request: Request, project_id: Id, body: ProjectChange) -> Response:
     """Guidelines, settings."""
     site = site_of(request)
-    renames = None if body.renames is None else {str(kind): names for kind, names in body.renames.items()}
+    renames = {str(kind): names for kind, names in body.renames.items()}
     projects.change(
         site.database, site.caller(request), project_id, guidelines=body.guidelines, settings=body.settings,
         renames=renames, open_tasks=body.open_tasks,
