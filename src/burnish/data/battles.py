@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from burnish.data.columns import _conversation, _fail, _filled, _other_columns, _shown, _turns
-from burnish.data.labelled_fields import _digest, _name, _objects, _ranks, _remark, _whole
+from burnish.data.labelled_fields import _digest, _name, _objects, _ranks, _remark, _three_steps
 from burnish.data.sources import Row
 from burnish.records import LabelledItem, Opinion, Prompt
 
@@ -30,14 +30,6 @@ def helpsteer3(row: Row, annotator: str) -> LabelledItem:
     if not opinions:
         opinions.append(_three_steps(row, "overall_preference", row.values["overall_preference"], annotator, ""))
     return LabelledItem(prompt, texts, ("", ""), tuple(opinions), "pairwise")
-
-
-def _three_steps(row: Row, field: str, value: object, name: str, critique: str) -> Opinion:
-    strength = -_whole(row, field, value)
-    if abs(strength) > 3:
-        _fail(row, field, f"must lie between -3 and 3, not {_shown(value)}.")
-    payload = {"strength": strength, **({"critique": critique} if critique else {})}
-    return Opinion("pairwise", name, _ranks(strength), payload, scale=3)
 
 
 def lmarena(row: Row, annotator: str) -> LabelledItem:

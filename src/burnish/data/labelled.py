@@ -36,6 +36,7 @@ from burnish.data.labelled_fields import (
     _remark,
     _seconds,
     _texts,
+    _three_steps,
     _whole,
 )
 from burnish.data.own_layout import named_item, own_item, read_item
@@ -247,19 +248,11 @@ def _helpsteer2_preference(row: Row, annotator: str) -> LabelledItem:
             field = f"all_preferences_unprocessed[{i}].strength"
             statement = one.get("statement") or one.get("justification_statement")
             said = _remark(row, f"all_preferences_unprocessed[{i}].statement", statement)
-            opinions.append(_pair_opinion(row, field, one.get("strength"), f"{annotator}-{i + 1}", said))
+            opinions.append(_three_steps(row, field, one.get("strength"), f"{annotator}-{i + 1}", said))
     else:
         said = _remark(row, "preference_statement", row.values.get("preference_statement"))
-        opinions.append(_pair_opinion(row, "preference_strength", row.values["preference_strength"], annotator, said))
+        opinions.append(_three_steps(row, "preference_strength", row.values["preference_strength"], annotator, said))
     return LabelledItem(prompt, texts, ("", ""), tuple(opinions), "pairwise")
-
-
-def _pair_opinion(row: Row, field: str, value: Any, name: str, critique: str) -> Opinion:
-    strength = -_whole(row, field, value)
-    if abs(strength) > 3:
-        _fail(row, field, f"must lie between -3 and 3, not {_shown(value)}.")
-    payload = {"strength": strength, **({"critique": critique} if critique else {})}
-    return Opinion("pairwise", name, _ranks(strength), payload, scale=3)
 
 
 def _openai(row: Row, annotator: str) -> LabelledItem:

@@ -12,6 +12,7 @@ from typing import Any
 from burnish.data.columns import _fail, _filled, _shown
 from burnish.data.sources import Row, kind
 from burnish.data.values import holds_surrogate
+from burnish.records import Opinion
 
 _HALF = "holds half of a surrogate pair, which is not text. Mend it, or remove the row."
 
@@ -114,3 +115,12 @@ def _moment(value: Any) -> datetime | None:
 def _digest(value: Any) -> str:
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=repr)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _three_steps(row: Row, field: str, value: object, name: str, critique: str) -> Opinion:
+    """A preference from −3 (the first much better) to 3 (the second); ours has the other sign."""
+    strength = -_whole(row, field, value)
+    if abs(strength) > 3:
+        _fail(row, field, f"must lie between -3 and 3, not {_shown(value)}.")
+    payload = {"strength": strength, **({"critique": critique} if critique else {})}
+    return Opinion("pairwise", name, _ranks(strength), payload, scale=3)
