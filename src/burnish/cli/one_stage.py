@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from burnish.config.families import FAMILIES
-from burnish.config.graph import graph_of
 from burnish.config.recipe import Recipe
 from burnish.config.recipe_file import load_recipe
 
@@ -31,9 +30,7 @@ def _with(
     given = {} if path is None else load_recipe(path).stages
     named = next((name for name in reversed(given) if name == kind or _is(given[name], kind)), None)
     kept = None if keep is None else [*keep, *([named] if named else [])]
-    recipe = load_recipe(path, overrides, also=None if named else kind, keep=kept)
-    graph_of(recipe)
-    return recipe, named or kind
+    return load_recipe(path, overrides, also=None if named else kind, keep=kept), named or kind
 
 
 def _is(settings: object, kind: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from burnish.config.graph import KINDS, Artifact, Graph, Input, Node
+from burnish.config.graph import KINDS, SOURCES, Artifact, Graph, Input, Node
 from burnish.config.online import Online
 from burnish.config.preference import Preference
 
@@ -17,7 +17,6 @@ _MAKES: Mapping[Artifact | None, str] = {
     "Policy": "policy", "RewardModel": "reward model", "Demonstrations": "demonstrations", "Answers": "answers",
     "Comparisons": "comparisons", "Evaluation": "evaluation", None: "report.html",
 }  # fmt: skip
-_SOURCES = ("demonstrations", "prompts", "comparisons")
 
 
 def row_of(node: Node) -> str | None:
@@ -38,7 +37,7 @@ def reads(node: Node) -> Iterator[tuple[str, Input]]:
     """(what for, artifact) of everything that a stage reads: other stages, folders and hub ids, sources of data that it names."""
     for key, inputs in node.inputs.items():
         yield from ((_slot(key), one) for one in inputs)
-    for key in _SOURCES:
+    for key in SOURCES:
         if not node.inputs.get(key):
             yield from ((key, Input(outside=source)) for source in _named(node, key))
 

@@ -40,8 +40,8 @@ class Input:
 class Slot:
     """A key of a kind's section that names an artifact.
 
-    `empty` says what it is where the recipe leaves it out: the newest of its type before the stage, else what `otherwise` says:
-    base, nothing, a source of data, or an error.
+    Where the recipe leaves it out it is the newest of its type before the stage; where there is none, `otherwise` says what: base,
+    nothing, a source of data, or an error.
     """
 
     key: str
@@ -52,30 +52,40 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of stage, as the graph sees it: what it reads and what it makes."""
+    """A kind of stage, as the graph sees it: the artifacts that it reads, what it makes, and the recipe's own data that it reads
+    besides, or where no stage makes it."""
 
     section: type[Section]
     slots: tuple[Slot, ...] = ()
     makes: Artifact | None = None
+    sources: tuple[str, ...] = ()
 
 
+SOURCES = ("demonstrations", "prompts", "comparisons")
+"""The keys that name sources of data, in the recipe's section `data` and in stages."""
 _START = Slot("start", ("Policy",), "base")
 KINDS: dict[str, Kind] = {
-    "sft": Kind(Sft, (_START, Slot("demonstrations", ("Demonstrations",), "data")), "Policy"),
-    "sample": Kind(Sample, (Slot("models", ("Policy",), "base", many=True),), "Answers"),
+    "sft": Kind(Sft, (_START, Slot("demonstrations", ("Demonstrations",), "data")), "Policy", ("demonstrations",)),
+    "sample": Kind(Sample, (Slot("models", ("Policy",), "base", many=True),), "Answers", ("prompts",)),
     "compare": Kind(Compare, (Slot("answers", ("Answers",)),), "Comparisons"),
     "select": Kind(
         Select,
         (Slot("answers", ("Answers",)), Slot("reward", ("RewardModel",), "nothing")),
         "Demonstrations",
     ),
-    "revise": Kind(Revise, (Slot("model", ("Policy",), "base"),), "Demonstrations"),
+    "revise": Kind(Revise, (Slot("model", ("Policy",), "base"),), "Demonstrations", ("prompts",)),
     "merge": Kind(Merge, (Slot("models", ("Policy", "RewardModel"), many=True),), "Policy"),
-    "reward": Kind(RewardModel, (_START, Slot("comparisons", ("Comparisons",), "data")), "RewardModel"),
+    "reward": Kind(
+        RewardModel,
+        (_START, Slot("comparisons", ("Comparisons",), "data")),
+        "RewardModel",
+        ("comparisons", "prompts"),
+    ),
     "preference": Kind(
         Preference,
         (_START, Slot("reference", ("Policy",), "base"), Slot("comparisons", ("Comparisons",), "data")),
         "Policy",
+        ("comparisons",),
     ),
     "ppo": Kind(
         Ppo,
@@ -86,8 +96,9 @@ KINDS: dict[str, Kind] = {
             Slot("demonstrations", ("Demonstrations",), "data"),
         ),
         "Policy",
+        ("prompts",),
     ),
-    "online": Kind(Online, (_START, Slot("reference", ("Policy",), "base")), "Policy"),
+    "online": Kind(Online, (_START, Slot("reference", ("Policy",), "base")), "Policy", ("prompts",)),
     "evaluate": Kind(
         Evaluate,
         (
@@ -96,6 +107,7 @@ KINDS: dict[str, Kind] = {
             Slot("reward", ("RewardModel",), "nothing"),
         ),
         "Evaluation",
+        ("prompts",),
     ),
     "report": Kind(Report),
 }
@@ -196,7 +208,7 @@ class _Resolver:
         data = self._data(settings)
         inputs: dict[str, tuple[Input, ...]] = {}
         for slot in KINDS[kind].slots:
-            inputs[slot.key] = self._fill(name, slot, settings, data, inputs)
+            inputs[slot.key] = self._fill(name, slot, settings, inputs)
         inputs |= self._rewards(name, settings) | self._judges(name, settings)
         ordinal = sum(node.kind == kind for node in self.nodes.values())
         seed = (self.recipe.seed + ordinal * _SEED_STRIDE) % (MOST_SEED + 1)
@@ -235,7 +247,7 @@ class _Resolver:
         before = next((node for node in reversed(self.nodes.values()) if node.kind != "evaluate"), None)
         data = self.recipe.data if before is None else before.data
         changes = {}
-        for key in ("demonstrations", "prompts", "comparisons"):
+        for key in SOURCES:
             given = getattr(settings, key, None)
             if given is not None and not self._is_stage(given):
                 changes[key] = given
@@ -245,9 +257,9 @@ class _Resolver:
         return isinstance(given, str) and (given in self.recipe.stages or not _looks_outside(given))
 
     def _fill(
-        self, name: str, slot: Slot, settings: Section, data: Data, filled: Mapping[str, tuple[Input, ...]]
+        self, name: str, slot: Slot, settings: Section, filled: Mapping[str, tuple[Input, ...]]
     ) -> tuple[Input, ...]:
-        given = _at(settings, slot.key)
+        given = getattr(settings, slot.key)
         if isinstance(settings, Revise) and settings.endpoint is not None:
             return ()  # the model's name there
         if given is not None:
@@ -264,7 +276,7 @@ class _Resolver:
         newest = self._newest(slot.takes, self.nodes)
         if newest is not None:
             return (newest,)
-        return self._otherwise(name, slot, settings, data)
+        return self._otherwise(name, slot)
 
     def _held_to(self, settings: Section, filled: Mapping[str, tuple[Input, ...]]) -> tuple[Input, ...]:
         """What a policy is held to, or measured from, where the recipe does not say."""
@@ -273,7 +285,7 @@ class _Resolver:
         first = next((node.name for node in self.nodes.values() if node.kind == "sft"), None)
         return (Input(outside=BASE) if first is None else Input(stage=first),)
 
-    def _otherwise(self, name: str, slot: Slot, settings: Section, data: Data) -> tuple[Input, ...]:
+    def _otherwise(self, name: str, slot: Slot) -> tuple[Input, ...]:
         """What stands in a slot where no stage before has made what fits."""
         if slot.otherwise == "base":
             return (Input(outside=BASE),)
@@ -353,7 +365,7 @@ class _Resolver:
                 slot = Slot(f"rewards.{position}.model", ("RewardModel",))
                 given = None if one.model is None else self._find(name, slot, one.model, 0)
                 newest = given or self._newest(slot.takes, self.nodes)
-                found[f"rewards.{position}"] = (newest,) if newest else self._otherwise(name, slot, settings, Data())
+                found[f"rewards.{position}"] = (newest,) if newest else self._otherwise(name, slot)
         return found
 
     def _judges(self, name: str, settings: Section) -> dict[str, tuple[Input, ...]]:
@@ -413,13 +425,6 @@ def _looks_outside(reference: str) -> bool:
         return reference in ("smollm2-135m", "tiny") or Path(reference).exists()
     except (OSError, ValueError):
         return False  # no file's name
-
-
-def _at(settings: Section, key: str) -> Any:
-    value: Any = settings
-    for part in key.split("."):
-        value = getattr(value, part)
-    return value
 
 
 def _noun(artifact: Artifact) -> str:

@@ -13,14 +13,15 @@ def chat_of(
     endpoint: str | None,
     *,
     slot: str,
+    max_length: int,
     max_tokens: int = 16,
     temperature: float = 0.0,
     logprobs: bool = False,
 ) -> Endpoint | LocalChat:
-    """`name` at the endpoint, or the policy in a slot in this process."""
+    """`name` at the endpoint, or the policy in a slot in this process, which reads at most `max_length` tokens."""
     if endpoint is not None:
         return Endpoint(endpoint, name or "", temperature=temperature, max_tokens=max_tokens, logprobs=logprobs)
     return LocalChat(
         step.model(slot), max_new_tokens=max_tokens, temperature=temperature, seed=step.seed,
-        max_length=step.recipe.model.max_length if max_tokens > 16 else 2048, say=step.say_once,
+        max_length=max_length, say=step.say_once,
     )  # fmt: skip

@@ -29,14 +29,13 @@ from burnish.pipeline.chat_of import chat_of
 from burnish.pipeline.context import Step
 from burnish.pipeline.gold import accuracy, taste_of
 from burnish.pipeline.people import labels_of
-from burnish.pipeline.ranked import ranked, telling
+from burnish.pipeline.ranked import scored, telling
 from burnish.records import PreferenceGroup
 from burnish.rewards.base import prompt_text
 from burnish.rewards.taste import PROPERTIES, property_matrix, taste_score
-from burnish.trainers.reward_model import score_sequences
 
 PROJECT = "preferences"
-_MICRO_BATCH_TOKENS = 1024
+_JUDGED = 2048  # tokens that a local judge reads at most: a constitution, a conversation and two answers
 
 
 def run(step: Step) -> None:
@@ -117,19 +116,14 @@ def _by_reward(step: Step, judges: Judges, number: int, answered: Sequence[Answe
     view = load_reward_model(Path(step.model(f"by.{number}.reward")), step.load)
     assert view.head is not None
     undecided, dropped = _undecided(answered)
-    groups = ranked(step, view.backbone, undecided)
-    scores = score_sequences(
-        view, [s for _, tokens in groups for s in tokens.sequences], max_tokens=_MICRO_BATCH_TOKENS
-    )
-    values = iter((scores.double() / float(view.head.gain)).tolist())
-    found = []
-    for group, _ in groups:
-        own = [next(values) for _ in group.responses]
+    gain, found = float(view.head.gain), []
+    for group, scores in scored(step, view, undecided, "comparisons"):
+        own = [score / gain for score in scores]
         pairs = (
             replace(c, probability=1.0 / (1.0 + math.exp(own[c.second] - own[c.first]))) for c in group.comparisons
         )
         found.append(replace(group, comparisons=tuple(pairs)))
-    return _informative(step, found, dropped), {}
+    return telling(step, "compared answers", found, dropped), {}
 
 
 def _by_judge(step: Step, judges: Judges, number: int, answered: Sequence[Answered]) -> Compared:
@@ -137,7 +131,14 @@ def _by_judge(step: Step, judges: Judges, number: int, answered: Sequence[Answer
     config = judges.judge
     assert config is not None
     constitution = read_constitution(Path(config.constitution).expanduser())
-    chat = chat_of(step, config.model, config.endpoint, slot=f"by.{number}.judge.model", logprobs=config.logprobs)
+    chat = chat_of(
+        step,
+        config.model,
+        config.endpoint,
+        slot=f"by.{number}.judge.model",
+        max_length=_JUDGED,
+        logprobs=config.logprobs,
+    )
     judge = Judge(chat, constitution, VerdictCache(step.folder / "parts" / f"verdicts-{number}.jsonl"))
     undecided, dropped = _undecided(answered)
     tally, progress = Tally(), step.progress()
@@ -159,7 +160,7 @@ def _by_judge(step: Step, judges: Judges, number: int, answered: Sequence[Answer
     if tally.unreadable:
         step.count_dropped("compared answers", {"the judge's verdict could not be read": tally.unreadable})
     judged = {"pairs": tally.pairs, "flips": tally.flips, "unreadable": tally.unreadable, "judge": chat.name}
-    return _informative(step, found, dropped), {"judged": judged}
+    return telling(step, "compared answers", found, dropped), {"judged": judged}
 
 
 def _by_people(step: Step, judges: Judges, number: int, answered: Sequence[Answered]) -> Compared:
@@ -174,12 +175,6 @@ def _undecided(answered: Sequence[Answered]) -> tuple[list[PreferenceGroup], Map
         PreferenceGroup(one.prompt, one.responses, comparisons_from_ranks([1] * len(one.responses))) for one in answered
     )
     return [group for group in merged.items if group.comparisons], merged.dropped
-
-
-def _informative(
-    step: Step, groups: Sequence[PreferenceGroup], dropped: Mapping[str, int]
-) -> Sequence[PreferenceGroup]:
-    return telling(step, "compared answers", groups, dropped)
 
 
 _COMPARE: Mapping[str, Callable[[Step, Judges, int, Sequence[Answered]], Compared]] = {

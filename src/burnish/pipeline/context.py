@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +51,7 @@ class Run:
     origins: dict[str, Origin] = field(default_factory=dict)
     said: set[str] = field(default_factory=set)
     _readings: dict[str, Reading] = field(default_factory=dict)
+    _looked_at: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def graph(self) -> Graph:
@@ -66,20 +67,24 @@ class Run:
         return Step(self, self.graph[stage])
 
     @cached_property
-    def steps(self) -> tuple[Step, ...]:
-        """Of every stage, in order."""
-        return tuple(Step(self, node) for node in self.graph)
-
-    @cached_property
     def device(self) -> torch.device:
         """Where the run's models are."""
         return resolve(self.recipe.model.device)
 
-    @cached_property
-    def model_contents(self) -> dict[str, dict[str, str]]:
-        """What stands in the recipe's model, as a hash that a fingerprint is made of; nothing for what is no folder here."""
-        files = local_files(self.recipe.model.name)
-        return {"contents": {"name": contents_hash(files, known=self.folder / "known_files.json")}} if files else {}
+    def contents(self, reference: str) -> str | None:
+        """The hash of what stands in a model's folder; None for what is no folder here."""
+        return self.once(reference, self._contents_of)
+
+    def _contents_of(self, reference: str) -> str | None:
+        files = local_files(reference)
+        return contents_hash(files, known=self.folder / "known_files.json") if files else None
+
+    def once(self, of: Any, look: Callable[[Any], Any]) -> Any:
+        """`look(of)`, looked at once in the run however many stages ask: large files are read through for their hashes."""
+        key = f"{look.__name__} {of!r}"
+        if key not in self._looked_at:
+            self._looked_at[key] = look(of)
+        return self._looked_at[key]
 
     @cached_property
     def stored(self) -> StoredLabels:
@@ -305,9 +310,3 @@ class Step:
         """Say that a step asks for more prompts than there are."""
         if prompts_per_step > count:
             self.say(f"{self.name}: {prompts_per_step} prompts a step of {count}: each comes several times in a step")
-
-
-def newest(steps: Iterable[Step], *kinds: str) -> Step | None:
-    """The last of the steps that are of one of these kinds."""
-    fitting = [step for step in steps if step.node.kind in kinds]
-    return fitting[-1] if fitting else None

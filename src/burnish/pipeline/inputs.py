@@ -8,29 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import burnish
-from burnish.config.graph import BASE, KINDS, Input
+from burnish.config.graph import BASE, KINDS, SOURCES, Input
 from burnish.config.rewards import PythonReward
 from burnish.data.sources import builtin_file, local_files
-from burnish.models import contents
 from burnish.pipeline.chat_settings import template_text
 from burnish.pipeline.context import Run, Step
 from burnish.rewards.functions import file_of
 from burnish.runs.code import Code
-from burnish.runs.contents import contents_hash
 from burnish.runs.manifest import file_hash, fingerprint
 
 NUMBERLESS = ("checkpoint", "eval_every", "micro_batch_tokens", "device", "samples")
 """Settings that change no number that is learnt: how often something is looked at or kept, and what is computed at once or where."""
-_READS = {
-    "sft": ("demonstrations",),
-    "sample": ("prompts",),
-    "revise": ("prompts",),
-    "reward": ("comparisons", "prompts"),
-    "preference": ("comparisons",),
-    "ppo": ("prompts",),
-    "online": ("prompts",),
-    "evaluate": ("prompts",),
-}
 _FALLS_BACK = {"demonstrations": ("comparisons",), "prompts": ("comparisons", "demonstrations"), "comparisons": ()}
 """What is read in place of a source that is not named."""
 
@@ -49,7 +37,7 @@ def inputs_of(step: Step, parents: Mapping[str, str]) -> dict[str, Any]:
     own = {name: value for name, value in settings.items() if name not in slots and name not in SOURCES}
     inputs: dict[str, Any] = {
         "seed": node.seed,
-        "model": _counting(config["model"]) | _template_hash(step.run) | step.run.model_contents,
+        "model": _counting(config["model"]) | _template_hash(step.run) | _contents(step.run),
         "settings": _counting(own),
         "data": _data(step),
         "reads": {key: [_mark(step.run, one, parents) for one in artifacts] for key, artifacts in node.inputs.items()},
@@ -60,9 +48,6 @@ def inputs_of(step: Step, parents: Mapping[str, str]) -> dict[str, Any]:
     if _is_of_taste(step):
         inputs["taste"] = config["taste"]
     return inputs
-
-
-SOURCES = ("demonstrations", "prompts", "comparisons")
 
 
 def reads_store(step: Step) -> bool:
@@ -82,7 +67,7 @@ def _counting(settings: Any) -> Any:
 def _sources(step: Step) -> set[str]:
     """Which of the recipe's sources the stage reads, `comparisons` standing for a store too."""
     data = step.node.data
-    wanted = list(_READS.get(step.node.kind, ()))
+    wanted = list(KINDS[step.node.kind].sources)
     if step.node.kind == "ppo" and step.settings.tricks.ptx_coefficient:
         wanted.append("demonstrations")
     found = set[str]()
@@ -102,7 +87,7 @@ def _data(step: Step) -> dict[str, Any]:
     read = _sources(step)
     options = {name: value for name, value in data.items() if name not in (*SOURCES, "store", "project")}
     # what one source holds out, no other trains on: where one is read, each of them counts
-    hashes = {name: source_hash(data[name]) for name in SOURCES if read and data[name] is not None}
+    hashes = {name: step.run.once(data[name], source_hash) for name in SOURCES if read and data[name] is not None}
     found = {**options, **{name: data[name] for name in hashes}, "hashes": hashes}
     if reads_store(step):
         found |= {"store": data["store"], "project": data["project"]}
@@ -117,8 +102,13 @@ def _mark(run: Run, artifact: Input, parents: Mapping[str, str]) -> str:
     if artifact.outside == BASE:
         return BASE
     reference = run.reference(artifact)
-    files = contents.local_files(reference)
-    return contents_hash(files, known=run.folder / "known_files.json") if files else reference
+    return run.contents(reference) or reference
+
+
+def _contents(run: Run) -> dict[str, dict[str, str]]:
+    """What stands in the recipe's model; nothing for what is no folder here."""
+    found = run.contents(run.recipe.model.name)
+    return {"contents": {"name": found}} if found else {}
 
 
 def _template_hash(run: Run) -> dict[str, str]:
@@ -127,11 +117,16 @@ def _template_hash(run: Run) -> dict[str, str]:
     return {} if text is None else {"chat_template": fingerprint(text)}
 
 
+def constitutions_of(step: Step) -> list[str]:
+    """The files with principles that a stage judges or revises by, as the recipe names them."""
+    if step.node.kind == "revise":
+        return [step.settings.constitution]
+    return [one.judge.constitution for one in getattr(step.settings, "by", ()) if one.judge is not None]
+
+
 def _texts(step: Step) -> dict[str, str]:
-    """The hashes of the constitutions that the stage reads."""
-    judges = getattr(step.settings, "by", ())
-    named = [one.judge.constitution for one in judges if one.judge is not None]
-    named += [step.settings.constitution] if step.node.kind == "revise" else []
+    """The hashes of the constitutions that the stage reads; one that is not there is an error where it is read."""
+    named = constitutions_of(step)
     return {name: file_hash(path) for name in named if (path := Path(name).expanduser()).is_file()}
 
 

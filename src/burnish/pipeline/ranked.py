@@ -9,10 +9,14 @@ from burnish.data.columns import NothingLeft
 from burnish.data.preferences import informative
 from burnish.data.render import render_response
 from burnish.models.backbone import Backbone
+from burnish.models.roles import View
 from burnish.pipeline.context import Step
 from burnish.pipeline.lengths import render_rows
 from burnish.records import PreferenceGroup
 from burnish.trainers.groups import RankedGroup
+from burnish.trainers.reward_model import score_sequences
+
+_MICRO_BATCH_TOKENS = 1024
 
 
 def telling(
@@ -59,3 +63,13 @@ def rendered(
         return tuple(TokenSequence(r.prompt_tokens, r.response_tokens) for r in responses)
 
     return render_rows(step, backbone, groups, render, what=what, room=limit, required=required)
+
+
+def scored(
+    step: Step, view: View, groups: Sequence[PreferenceGroup], what: str
+) -> list[tuple[PreferenceGroup, list[float]]]:
+    """Each group with a reward model's score of every response, as far as they fit (`rendered`)."""
+    rows = rendered(step, view.backbone, groups, what)
+    sequences = [sequence for _, own in rows for sequence in own]
+    values = iter(score_sequences(view, sequences, max_tokens=_MICRO_BATCH_TOKENS).double().tolist())
+    return [(group, [next(values) for _ in own]) for group, own in rows]

@@ -164,16 +164,17 @@ def _settled(
             old, _, before = begun(this.place(node.name))
         if before and node.name in wanted:
             accepted[node.name] = list(before)
-        same = old is None or fingerprint(old) == fingerprint(inputs[node.name]) or node.kind == REPORT
-        if not same and node.name in wanted:
-            changes = explain_difference(old or {}, inputs[node.name])
-            follows = _is_longer(old or {}, inputs[node.name])
+        looked_at = node.kind != REPORT and node.name in wanted
+        if looked_at and old is not None and fingerprint(old) != fingerprint(inputs[node.name]):
+            changes = explain_difference(old, inputs[node.name])
+            finished = record is not None
+            follows = _is_longer(old, inputs[node.name], finished=finished)
             if follows and (extend or not _rate_depends_on_the_length(node.settings)):
                 longer.append(node.name)
                 record = None
             elif follows and not accept:
                 raise _longer(this, node.name, changes)
-            elif not accept and not _is_tolerated(old or {}, inputs[node.name], finished=record is not None):
+            elif not accept and not _is_tolerated(old, inputs[node.name], finished=finished):
                 raise _changed(this, node.name, changes)
             accepted[node.name] = [*before, *changes]
             this.say(f"{node.name}: goes on although {_several(changes)}")
@@ -183,23 +184,20 @@ def _settled(
 
 def _is_tolerated(old: Mapping[str, Any], new: Mapping[str, Any], *, finished: bool) -> bool:
     """Whether nothing differs but the package's code, in a finished stage, or the user's own, in one under way."""
-    apart = {"code"} if finished else {"own_code"}
-    kept = [{key: value for key, value in side.items() if key not in apart} for side in (old, new)]
+    apart = "code" if finished else "own_code"
+    kept = [{key: value for key, value in side.items() if key != apart} for side in (old, new)]
     return fingerprint(kept[0]) == fingerprint(kept[1])
 
 
-def _is_longer(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether the stage is the same but for more steps or epochs."""
-    lengths, rest = [], []
-    for side in (old, new):
-        settings = dict(side.get("settings", {}))
-        lengths.append({name: settings.pop(name) for name in ("steps", "epochs") if name in settings})
-        rest.append({**{key: side.get(key) for key in side if key not in ("code", "own_code")}, "settings": settings})
-    before, after = lengths
-    if "steps" in before:  # epochs are then passes over each batch of rollouts, and no length
-        same = before.get("epochs") == after.get("epochs")
-        return same and fingerprint(rest[0]) == fingerprint(rest[1]) and after.get("steps", 0) > before["steps"]
-    return fingerprint(rest[0]) == fingerprint(rest[1]) and after.get("epochs", 0) > before.get("epochs", float("inf"))
+def _is_longer(old: Mapping[str, Any], new: Mapping[str, Any], *, finished: bool) -> bool:
+    """Whether the stage is to be trained on: nothing differs, but for what is tolerated, than that it has more steps, or, where it
+    makes passes over its data, more epochs."""
+    settings = [side.get("settings", {}) for side in (old, new)]
+    key = "steps" if "steps" in settings[0] else "epochs"  # beside steps, epochs are passes over a batch of rollouts
+    if key not in settings[0] or key not in settings[1] or settings[1][key] <= settings[0][key]:
+        return False
+    same = {**new, "settings": {**settings[1], key: settings[0][key]}}
+    return _is_tolerated(old, same, finished=finished)
 
 
 def _rate_depends_on_the_length(settings: Any) -> bool:

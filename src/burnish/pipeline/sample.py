@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from burnish.data.prompts import Stream
@@ -23,13 +24,13 @@ def run(step: Step) -> None:
         written.append(_answers_of(step, artifact.shown, step.run.reference(artifact), number))
     together = [_joined(answers) for answers in zip(*written, strict=True)]
     write_answers(step.folder / ANSWERS, together)
-    tokens = [len(response.split()) for one in together for response in one.responses]
+    words = [len(response.split()) for one in together for response in one.responses]
     step.finish(
         {
             "prompts": len(together),
             "responses_per_prompt": len(together[0].responses) if together else 0,
             "models": [artifact.shown for artifact in step.node.inputs["models"]],
-            "words": sum(tokens) / len(tokens) if tokens else None,
+            "words": sum(words) / len(words) if words else None,
         }
     )
 
@@ -71,15 +72,11 @@ def _asked(step: Step, prompts: Sequence[Prompt]) -> list[Prompt]:
     count = step.settings.count
     if count is None or count >= len(unique):
         return unique
-    before = sum(node.kind == "sample" for node in step.run.graph if _is_before(step, node.name))
+    earlier = takewhile(lambda node: node.name != step.name, step.run.graph)
+    before = sum(node.kind == "sample" for node in earlier)
     if not before:
         return unique[:count]
     return Stream(unique, seed=step.recipe.seed, batch_size=count).batch(before - 1)
-
-
-def _is_before(step: Step, name: str) -> bool:
-    names = list(step.run.graph.nodes)
-    return names.index(name) < names.index(step.name)
 
 
 def _part(folder: Path, number: int, start: int) -> Path:

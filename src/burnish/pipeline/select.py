@@ -23,16 +23,13 @@ from burnish.pipeline.artifacts import (
 )
 from burnish.pipeline.configuration import configuration_of
 from burnish.pipeline.context import Step
-from burnish.pipeline.ranked import rendered
+from burnish.pipeline.ranked import scored
 from burnish.pipeline.rewards import build_scorer
 from burnish.records import Completion, Demonstration, Message, PreferenceGroup, Rollout
-from burnish.trainers.reward_model import score_sequences
-
-_MICRO_BATCH_TOKENS = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class Ordered:
     """A prompt's answers with their scores, the best first; equal texts once, and answers that no reward applies to left out."""
 
     answered: Answered
@@ -46,26 +43,24 @@ def run(step: Step) -> None:
     assert answers is not None  # nothing else makes answers
     answered = read_answers(step.run.place(answers.name))
     scores = _by_rewards(step, answered) if step.settings.rewards else _by_reward_model(step, answered)
-    scored = [_scored(one, own) for one, own in zip(answered, scores, strict=True)]
+    ordered = [_ordered(one, own) for one, own in zip(answered, scores, strict=True)]
     if step.settings.make == "pairs":
-        groups = _pairs(step, scored)
+        groups = _pairs(step, ordered)
         write_comparisons(step.folder / COMPARISONS, groups)
         kept = 2 * len(groups)
     else:
-        demonstrations = _demonstrations(step, scored)
+        demonstrations = _demonstrations(step, ordered)
         split = split_or_all(demonstrations, heldout=step.recipe.data.heldout, seed=step.recipe.seed, salt="made/")
         write_demonstrations(step.folder / DEMONSTRATIONS, *split[:2])
         kept = len(demonstrations)
-    step.finish(_findings(step, scored, kept))
+    step.finish(_findings(step, ordered, kept))
 
 
 def _by_reward_model(step: Step, answered: Sequence[Answered]) -> list[list[float | None]]:
     """The reward model's score of every answer; None where prompt and answer are too long for it and are dropped."""
     view = load_reward_model(Path(step.model("reward")), step.load)
-    groups = rendered(step, view.backbone, [PreferenceGroup(o.prompt, o.responses, ()) for o in answered], "answers")
-    sequences = [sequence for _, own in groups for sequence in own]
-    values = iter(score_sequences(view, sequences, max_tokens=_MICRO_BATCH_TOKENS).tolist())
-    known = {group.prompt.id: [next(values) for _ in group.responses] for group, _ in groups}
+    groups = [PreferenceGroup(one.prompt, one.responses, ()) for one in answered]
+    known = {group.prompt.id: scores for group, scores in scored(step, view, groups, "answers")}
     return [list(known.get(one.prompt.id, [None] * len(one.responses))) for one in answered]
 
 
@@ -86,20 +81,20 @@ def _completion(tokenizer: Any, text: str) -> Completion:
     return Completion(text=text, tokens=tokens, sampler_logprobs=(0.0,) * len(tokens), finish_reason="stop")
 
 
-def _scored(answered: Answered, scores: Sequence[float | None]) -> Scored:
+def _ordered(answered: Answered, scores: Sequence[float | None]) -> Ordered:
     """The answers in order of their scores; of equal scores the first comes first."""
     best: dict[str, float] = {}
     for text, score in zip(answered.responses, scores, strict=True):
         if score is not None and np.isfinite(score):
             best.setdefault(text, score)
     order = sorted(best, key=lambda text: -best[text])
-    return Scored(answered, tuple(order), tuple(best[text] for text in order))
+    return Ordered(answered, tuple(order), tuple(best[text] for text in order))
 
 
-def _demonstrations(step: Step, scored: Sequence[Scored]) -> list[Demonstration]:
+def _demonstrations(step: Step, answers: Sequence[Ordered]) -> list[Demonstration]:
     """The best answers as conversations to imitate; several of one prompt are told apart by their ids."""
     config, found = step.settings, list[Demonstration]()
-    for one in scored:
+    for one in answers:
         prompt = one.answered.prompt
         kept = [
             text
@@ -111,26 +106,26 @@ def _demonstrations(step: Step, scored: Sequence[Scored]) -> list[Demonstration]
             messages = (*prompt.messages, Message(role="assistant", content=text))
             found.append(Demonstration(name, messages, prompt.tools, prompt.chat_template_kwargs))
     if not found:
-        raise _nothing(step, scored, "answer")
+        raise _nothing(step, answers, "answer")
     return found
 
 
-def _pairs(step: Step, scored: Sequence[Scored]) -> list[PreferenceGroup]:
+def _pairs(step: Step, answers: Sequence[Ordered]) -> list[PreferenceGroup]:
     """The best answer of each prompt against its worst, where they differ in score."""
     threshold, found = step.settings.threshold, list[PreferenceGroup]()
-    for one in scored:
+    for one in answers:
         if len(one.texts) < 2 or one.scores[0] == one.scores[-1]:
             continue
         if threshold is None or one.scores[0] >= threshold:
             pair = (one.texts[0], one.texts[-1])
             found.append(PreferenceGroup(one.answered.prompt, pair, comparisons_from_ranks([1, 2])))
     if not found:
-        raise _nothing(step, scored, "pair")
+        raise _nothing(step, answers, "pair")
     return found
 
 
-def _nothing(step: Step, scored: Sequence[Scored], what: str) -> UserError:
-    highest = max((one.scores[0] for one in scored if one.scores), default=float("nan"))
+def _nothing(step: Step, answers: Sequence[Ordered], what: str) -> UserError:
+    highest = max((one.scores[0] for one in answers if one.scores), default=float("nan"))
     threshold = step.settings.threshold
     bound = "" if threshold is None else f" {step.name}.threshold is {threshold:g}, and the best score {highest:.3g}."
     return UserError(
@@ -139,21 +134,21 @@ def _nothing(step: Step, scored: Sequence[Scored], what: str) -> UserError:
     )  # fmt: skip
 
 
-def _findings(step: Step, scored: Sequence[Scored], kept: int) -> dict[str, Any]:
-    best = [one.scores[0] for one in scored if one.scores]
-    every = [score for one in scored for score in one.scores]
+def _findings(step: Step, answers: Sequence[Ordered], kept: int) -> dict[str, Any]:
+    best = [one.scores[0] for one in answers if one.scores]
+    every = [score for one in answers for score in one.scores]
     threshold = step.settings.threshold
     return {
-        "prompts": len(scored),
+        "prompts": len(answers),
         "kept": kept,
         "make": step.settings.make,
-        "answers": sum(len(one.answered.responses) for one in scored),
-        "without_any": len(scored) - len([b for b in best if threshold is None or b >= threshold]),
+        "answers": sum(len(one.answered.responses) for one in answers),
+        "without_any": len(answers) - len([b for b in best if threshold is None or b >= threshold]),
         "mean_score": float(np.mean(every)) if every else None,
         "best_score": float(np.mean(best)) if best else None,
         "samples": [
             {"prompt": one.answered.prompt.messages[-1]["content"], "best": one.texts[0], "score": one.scores[0]}
-            for one in scored[:4]
+            for one in answers[:4]
             if one.texts
         ],
     }
