@@ -84,7 +84,7 @@ class PeopleJudge(Section):
     overlap: Annotated[int, Bounds(ge=1, le=100)] = 1
     """People who compare each prompt's answers, in a project that is made."""
     enough: PositiveProbability = 1.0
-    """The share of the answers that must have been compared before the recipe goes on."""
+    """The share of the prompts whose answers at least one person must have compared before the recipe goes on."""
     strength: Literal["ignore", "probability", "margin"] = "probability"
     """What a stated strength of preference becomes, as in `data.strength`."""
 

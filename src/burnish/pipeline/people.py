@@ -14,6 +14,7 @@ from burnish.annotation.store import Store
 from burnish.config.making import PeopleJudge
 from burnish.data.preferences import merge_by_prompt
 from burnish.errors import UserError
+from burnish.jsonio import dumps
 from burnish.labels.soft import LabelOptions
 from burnish.pipeline.artifacts import Answered
 from burnish.pipeline.context import Step
@@ -51,7 +52,7 @@ def labels_of(step: Step, people: PeopleJudge, answered: Sequence[Answered]) -> 
             hint=f"Annotators find them with `burnish annotate serve --database {people.store}`; then type the same command again.",
         )  # fmt: skip
     options = LabelOptions(people.strength, step.settings.reliability_weighted)
-    names = {_name(step, one.prompt): one.prompt for one in answered}
+    names = {_name(step, one): one.prompt for one in answered}
     own = [
         PreferenceGroup(names[group.prompt.id], group.responses, group.comparisons, group.labels)
         for group in preference_data(snapshot, options)
@@ -69,14 +70,15 @@ def _item(step: Step, answered: Answered) -> LabelledItem | None:
             texts.setdefault(text, model)
     if len(texts) < 2:
         return None
-    prompt = Prompt(_name(step, answered.prompt), answered.prompt.messages, answered.prompt.columns)
+    prompt = Prompt(_name(step, answered), answered.prompt.messages, answered.prompt.columns)
     return LabelledItem(prompt, tuple(texts), tuple(texts.values()))
 
 
-def _name(step: Step, prompt: Prompt) -> str:
-    """An item's id in the project: of this stage's answers, so that a later round's are others."""
-    mark = hashlib.sha256(f"{step.run.folder.resolve()}".encode()).hexdigest()[:8]
-    return f"{prompt.id}@{step.name}-{mark}"
+def _name(step: Step, answered: Answered) -> str:
+    """An item's id in the project: of these very answers, so that other answers to the prompt are another item, and a run that
+    stands in another folder by then finds its own."""
+    mark = hashlib.sha256(dumps(answered.responses).encode()).hexdigest()[:12]
+    return f"{answered.prompt.id}@{step.name}-{mark}"
 
 
 def when_they_are_done(run: Callable[[], Path], *, say: Callable[[str], None], every: float = 15.0) -> Path:

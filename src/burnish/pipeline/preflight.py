@@ -18,6 +18,7 @@ from burnish.config import rewards as spec
 from burnish.config.schema import Sampling
 from burnish.errors import UserError
 from burnish.pipeline.context import Run, Step
+from burnish.pipeline.inputs import constitutions_of
 from burnish.pipeline.own_answers import compares_own_answers
 from burnish.rewards.functions import check_function
 from burnish.rewards.scorer import check_prompts
@@ -160,11 +161,18 @@ def _reward_model(plan: Plan, step: Step, slot: str, key: str) -> None:
 def _scored(plan: Plan) -> None:
     """The reward models that stages learn from, compare with or evaluate with."""
     for step in plan.of_kind("ppo", "evaluate", "select", "compare"):
-        slots = (
-            ["reward"] if step.node.kind != "compare" else [key for key in step.node.inputs if key.endswith(".reward")]
-        )
-        for slot in slots:
-            _reward_model(plan, step, slot, f"{step.name}.{slot}")
+        for slot in step.node.inputs:
+            if slot.rpartition(".")[2] == "reward":
+                _reward_model(plan, step, slot, f"{step.name}.{slot}")
+
+
+def _constitutions(plan: Plan) -> None:
+    """What models judge and revise by."""
+    from burnish.annotation.ai.judge import read_constitution
+
+    for step in plan.of_kind("compare", "revise"):
+        for name in constitutions_of(step):
+            read_constitution(Path(name).expanduser())
 
 
 def _environment(plan: Plan) -> None:
@@ -318,6 +326,7 @@ _OF_THE_RECIPE = (
     _labels,
     _something_earned,
     _scored,
+    _constitutions,
     _answers_that_differ,
     _several_answers,
     _measured,
