@@ -208,7 +208,7 @@ def test_critique_and_revision(serve):
 
     model = Endpoint(serve(reply).url, "m")
     prompt = Prompt("q", ({"role": "user", "content": "hi"},))
-    row = revise(prompt, model, ["be kind", "be brief"], rounds=2, seed=0)
+    [row] = revise([prompt], model, ["be kind", "be brief"], rounds=2, seed=0)
     # each revision is the last question's predecessor with an exclamation mark: the critique's question, that is
     assert row["initial"] == "first"
     assert [step["critique"] for step in row["revisions"]] == [
@@ -216,7 +216,14 @@ def test_critique_and_revision(serve):
     ]
     assert {step["principle"] for step in row["revisions"]} == {"be kind", "be brief"}
     assert row["messages"][-1] == {"role": "assistant", "content": row["revisions"][-1]["revised"]}
-    assert revise(prompt, model, ["x"], rounds=1, seed=0, answer="given")["initial"] == "given"
+    assert revise([prompt], model, ["x"], rounds=1, seed=0, answers=["given"])[0]["initial"] == "given"
+    several = [prompt, Prompt("r", ({"role": "user", "content": "ho"},)), Prompt("s", prompt.messages)]
+    together = revise(several, model, ["be kind", "be brief"], rounds=2, seed=0, answers=[None, "given", None])
+    apart = [
+        revise([one], model, ["be kind", "be brief"], rounds=2, seed=0, answers=[answer])[0]
+        for one, answer in zip(several, (None, "given", None), strict=True)
+    ]
+    assert together == apart
     assert drawn(["a", "b"], 4, seed=1, name="q")[:2] == drawn(["b", "a"], 2, seed=1, name="q")
     assert len({tuple(drawn(["a", "b", "c"], 3, seed=s, name="q")) for s in range(20)}) > 2
 

@@ -37,10 +37,15 @@ def scale_of(schema: Mapping[str, Any]) -> int:
     return int(schema["steps"]) // 2
 
 
+def version_of(session: Session, project: Project) -> Version | None:
+    """The version that a project is at; None: it has not changed since before there were versions."""
+    return session.get(Version, project.version_id) if project.version_id is not None else None
+
+
 def renew(session: Session, project: Project, *, renames: Renames | None = None) -> Version:
     """The version that a project is at, a new one where schema or guidelines have changed since the last."""
     session.flush()
-    before = session.get(Version, project.version_id) if project.version_id is not None else None
+    before = version_of(session, project)
     schema = schema_of(settings_of(project.settings))
     if before is not None and before.schema == schema and before.guidelines == project.guidelines:
         return before

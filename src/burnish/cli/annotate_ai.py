@@ -212,10 +212,8 @@ def revise_answers(
     with out.open("a", encoding="utf-8") as file:
         for prompt in asked:
             begin = prompt.columns.get("completion")
-            row = revise(
-                prompt, chat, rules, rounds=rounds, seed=seed, answer=begin if isinstance(begin, str) else None
-            )
-            file.write(json_lines([row]))
+            answers = [begin if isinstance(begin, str) else None]
+            file.write(json_lines(revise([prompt], chat, rules, rounds=rounds, seed=seed, answers=answers)))
             file.flush()
     typer.echo(f"{out}: {len(asked)} new demonstrations, {len(done)} were there")
 

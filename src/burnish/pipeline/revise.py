@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish.annotation.ai.judge import principles, read_constitution
-from burnish.annotation.ai.revise import revise_all
+from burnish.annotation.ai.revise import revise
 from burnish.atomic import write_text
 from burnish.data.prompts import split_or_all
 from burnish.jsonio import dumps
@@ -38,7 +38,7 @@ def run(step: Step) -> None:
                 )  # fmt: skip
             chunk = prompts[start : start + _CHUNK]
             part.parent.mkdir(parents=True, exist_ok=True)
-            revised = revise_all(chunk, chat, rules, rounds=config.rounds, seed=step.seed)
+            revised = revise(chunk, chat, rules, rounds=config.rounds, seed=step.seed)
             write_text(part, "".join(dumps(row) + "\n" for row in revised))
             if progress is not None:
                 progress(min(start + _CHUNK, len(prompts)), len(prompts), 0, {})

@@ -12,20 +12,7 @@ from burnish.records import Message, Prompt
 
 
 class Writer(Protocol):
-    """What answers: see `burnish.endpoint.ChatModel`."""
-
-    @property
-    def name(self) -> str:
-        """What it is called."""
-        ...
-
-    def complete(self, messages: Sequence[Message]) -> str:
-        """The answer to a conversation."""
-        ...
-
-
-class Writers(Protocol):
-    """What answers many conversations at once."""
+    """What answers many conversations at once: see `burnish.endpoint.Endpoint`."""
 
     @property
     def name(self) -> str:
@@ -33,34 +20,28 @@ class Writers(Protocol):
         ...
 
     def complete_all(self, conversations: Sequence[Sequence[Message]]) -> list[list[str]]:
-        """One answer to each conversation."""
+        """A list with one answer for each conversation."""
         ...
 
 
 def revise(
-    prompt: Prompt, model: Writer, principles: Sequence[str], *, rounds: int, seed: int, answer: str | None = None
-) -> dict[str, Any]:
-    """A row for SFT: `messages` with the last revision, and how it came about (`initial`, `revisions`).
-
-    `answer` is the answer to begin with; None: the model's own. The principle of each round is drawn by a hash of
-    (seed, prompt id, round), without drawing one twice while others are left. An empty revision keeps the answer before.
-    """
-    initial = model.complete(prompt.messages) if answer is None else answer
-    current, steps = initial, []
-    for number, principle in enumerate(drawn(principles, rounds, seed=seed, name=prompt.id)):
-        talk = [*prompt.messages, Message(role="assistant", content=current), _critique_of(principle)]
-        critique = model.complete(talk).strip()
-        talk += [Message(role="assistant", content=critique), Message(role="user", content=_REWRITE)]
-        current = model.complete(talk).strip() or current
-        steps.append(_step(number, principle, critique, current))
-    return _row(prompt, initial, current, steps, model.name)
-
-
-def revise_all(
-    prompts: Sequence[Prompt], model: Writers, principles: Sequence[str], *, rounds: int, seed: int
+    prompts: Sequence[Prompt],
+    model: Writer,
+    principles: Sequence[str],
+    *,
+    rounds: int,
+    seed: int,
+    answers: Sequence[str | None] | None = None,
 ) -> list[dict[str, Any]]:
-    """`revise` of several prompts, each turn of all of them written together."""
-    initial = [answers[0] for answers in model.complete_all([prompt.messages for prompt in prompts])]
+    """A row for SFT of each prompt: `messages` with the last revision, and how it came about (`initial`, `revisions`).
+
+    `answers` are those to begin with; None, or None among them: the model's own. The principle of each round is drawn by a hash of
+    (seed, prompt id, round), without drawing one twice while others are left. An empty revision keeps the answer before. What is
+    written in a turn is written for all prompts together.
+    """
+    given = [None] * len(prompts) if answers is None else list(answers)
+    own = iter(_written(model, [p.messages for p, text in zip(prompts, given, strict=True) if text is None]))
+    initial = [next(own) if text is None else text for text in given]
     current, steps = list(initial), [list[dict[str, Any]]() for _ in prompts]
     orders = [drawn(principles, rounds, seed=seed, name=prompt.id) for prompt in prompts]
     for number in range(rounds):
@@ -68,16 +49,35 @@ def revise_all(
             [*prompt.messages, Message(role="assistant", content=text), _critique_of(order[number])]
             for prompt, text, order in zip(prompts, current, orders, strict=True)
         ]
-        critiques = [answers[0].strip() for answers in model.complete_all(talks)]
+        critiques = [text.strip() for text in _written(model, talks)]
         talks = [
             [*talk, Message(role="assistant", content=critique), Message(role="user", content=_REWRITE)]
             for talk, critique in zip(talks, critiques, strict=True)
         ]
-        for row, answers in enumerate(model.complete_all(talks)):
-            current[row] = answers[0].strip() or current[row]
-            steps[row].append(_step(number, orders[row][number], critiques[row], current[row]))
-    rows = zip(prompts, initial, current, steps, strict=True)
-    return [_row(prompt, first, last, own, model.name) for prompt, first, last, own in rows]
+        for row, text in enumerate(_written(model, talks)):
+            current[row] = text.strip() or current[row]
+            steps[row].append(
+                {
+                    "round": number + 1,
+                    "principle": orders[row][number],
+                    "critique": critiques[row],
+                    "revised": current[row],
+                }
+            )
+    return [
+        {
+            "id": prompt.id,
+            "messages": [*(dict(m) for m in prompt.messages), {"role": "assistant", "content": last}],
+            "initial": first,
+            "revisions": made,
+            "model": model.name,
+        }
+        for prompt, first, last, made in zip(prompts, initial, current, steps, strict=True)
+    ]
+
+
+def _written(model: Writer, talks: Sequence[Sequence[Message]]) -> list[str]:
+    return [answers[0] for answers in model.complete_all(talks)] if talks else []
 
 
 _REWRITE = (
@@ -89,15 +89,6 @@ _REWRITE = (
 def _critique_of(principle: str) -> Message:
     asked = f"Point out, in a few sentences, where your answer above falls short of this principle: {principle}"
     return Message(role="user", content=asked)
-
-
-def _step(number: int, principle: str, critique: str, revised: str) -> dict[str, Any]:
-    return {"round": number + 1, "principle": principle, "critique": critique, "revised": revised}
-
-
-def _row(prompt: Prompt, initial: str, current: str, steps: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
-    messages = [*(dict(m) for m in prompt.messages), {"role": "assistant", "content": current}]
-    return {"id": prompt.id, "messages": messages, "initial": initial, "revisions": list(steps), "model": name}
 
 
 def drawn(principles: Sequence[str], rounds: int, *, seed: int, name: str) -> list[str]:

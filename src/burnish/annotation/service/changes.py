@@ -12,13 +12,13 @@ from burnish.annotation.service.accounts import Caller
 from burnish.annotation.service.database import Database
 from burnish.annotation.settings import Settings, read_settings, settings_of
 from burnish.annotation.tables import Annotation, Annotator, Item, Lease, Project, Reading, Version
-from burnish.annotation.versions import Renames, mapped_draft, renamed_since, renew, schema_of, under
+from burnish.annotation.versions import Renames, mapped_draft, renamed_since, renew, schema_of, under, version_of
 from burnish.errors import UserError
 
 
 def renew_version(session: Session, project: Project, renames: Renames) -> Version:
     """The version after a change. Raises UserError for a rename of what was not there, or to what is not there now."""
-    before = session.get(Version, project.version_id) if project.version_id is not None else None
+    before = version_of(session, project)
     settings = settings_of(project.settings)
     old = settings if before is None else under(settings, before.schema)
     for field, names in renames.items():
@@ -78,7 +78,7 @@ def guidelines(database: Database, caller: Caller, project_id: int) -> dict[str,
 
     with database.read() as session:
         project = role_in(session, caller, project_id, least="annotator", scope="label")
-        version = session.get(Version, project.version_id) if project.version_id is not None else None
+        version = version_of(session, project)
         number = 0 if version is None else version.guidelines_number
         read = select(Reading.id).where(
             Reading.project_id == project_id,
