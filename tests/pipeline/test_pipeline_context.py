@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import burnish
+from burnish.pipeline import reading as reading_module
 from burnish.pipeline.context import Run
 from burnish.pipeline.reading import Reading
 
@@ -74,3 +75,35 @@ def test_prompts_of_comparisons_lose_what_demonstrations_hold_out(tmp_path: Path
     demos = _file(tmp_path, "demonstrations", ["three", f"{MARK} 0"], out=1)
     reading = _reading(tmp_path, [], f"data.comparisons={pairs}", f"data.demonstrations={demos}")
     assert [p.messages[0]["content"] for p in reading.prompts.train] == ["one"]
+
+
+def test_a_source_is_read_once_however_many_stages_name_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Stages with prompts of their own still share the demonstrations, of which each keeps what its own prompts hold out."""
+    demos = _file(tmp_path, "demonstrations", ["one", f"{MARK} 0", f"{MARK} 1", "one", "two"], out=1)
+    asked = {}
+    for name, held in (("first", f"{MARK} 0"), ("second", f"{MARK} 1")):
+        (tmp_path / name).mkdir()
+        asked[name] = _file(tmp_path / name, "prompts", ["three", held], out=1)
+    recipe = burnish.load(
+        None, "model.name=tiny", f"data.demonstrations={demos}", "stages.sft={}",
+        "stages.a={kind: sft, start: base}", f"stages.p={{kind: sample, prompts: {asked['first']}}}",
+        "stages.b={kind: sft, start: base}", f"stages.q={{kind: sample, prompts: {asked['second']}}}",
+        "stages.c={kind: sft, start: base}",
+    )  # fmt: skip
+    read: list[str] = []
+    parts = reading_module.read_parts
+    monkeypatch.setattr(
+        reading_module, "read_parts", lambda source, *rest: read.append(str(source)) or parts(source, *rest)
+    )
+    said: list[str] = []
+    run = Run(recipe, tmp_path / "run", said.append)
+    kept = {
+        stage: [d.messages[0]["content"] for d in run.step(stage).demonstrations.train] for stage in ("sft", "b", "c")
+    }
+    assert kept["sft"] == ["one", f"{MARK} 0", f"{MARK} 1"]
+    assert kept["b"] == ["one", f"{MARK} 1"]
+    assert kept["c"] == ["one", f"{MARK} 0"]
+    assert sorted(read) == sorted([str(demos), *map(str, asked.values())])
+    left_out = [run.step(stage).reading.dropped["demonstrations"] for stage in ("sft", "b", "c")]
+    assert all(next(iter(left_out[0].items())) in one.items() for one in left_out)  # the row that stands twice is counted with each
+    assert len([line for line in said if "duplicate" in line]) == 1

@@ -15,6 +15,7 @@ from burnish.config.graph import BASE, Graph, Input, Node, graph_of
 from burnish.config.recipe import Recipe
 from burnish.config.schema import Data
 from burnish.data.columns import Origin
+from burnish.data.parts import Parts
 from burnish.data.prompts import split_or_all
 from burnish.errors import UserError
 from burnish.jsonio import undefined_as_null
@@ -51,6 +52,7 @@ class Run:
     origins: dict[str, Origin] = field(default_factory=dict)
     said: set[str] = field(default_factory=set)
     _readings: dict[str, Reading] = field(default_factory=dict)
+    _parsed: dict[tuple[str, str], Parts[Any]] = field(default_factory=dict)
     _looked_at: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
@@ -97,7 +99,7 @@ class Run:
         if key not in self._readings:
             rewarded = any(getattr(settings, "rewards", None) for settings in self.recipe.stages.values())
             self._readings[key] = Reading(
-                data, self.recipe.seed, self.folder, self, self.origins,
+                data, self.recipe.seed, self.folder, self, self.origins, self._parsed,
                 unnamed=not (rewarded and data.prompts is None),
             )  # fmt: skip
         return self._readings[key]

@@ -60,6 +60,8 @@ class Reading:
         folder: the run's, where labels of a store are frozen.
         listener: hears what was left out.
         origins: where each item stands, for errors; filled while reading.
+        parsed: sources that have been read, by what they hold and their name; shared by the readings of a run, which differ in
+            which sources they name and in nothing else.
         unnamed: whether nobody looks at the columns of compared prompts, so that they are named once.
         dropped: how many rows were left out while reading, by what they are rows of and why.
     """
@@ -69,6 +71,7 @@ class Reading:
     folder: Path
     listener: Listener
     origins: dict[str, Origin]
+    parsed: dict[tuple[str, str], Parts[Any]]
     unnamed: bool = True
     dropped: dict[str, dict[str, int]] = field(default_factory=dict)
 
@@ -167,9 +170,12 @@ class Reading:
         return {what: dict(self.dropped[what]) for what in sorted(read & set(self.dropped))}
 
     def _count(self, what: str, dropped: Mapping[str, int]) -> None:
+        self._remember(what, dropped)
+        self.listener.say_dropped(what, dropped)
+
+    def _remember(self, what: str, dropped: Mapping[str, int]) -> None:
         if dropped:
             self.dropped[what] = {**self.dropped.get(what, {}), **dropped}
-            self.listener.say_dropped(what, dropped)
 
     def _read(
         self,
@@ -179,14 +185,19 @@ class Reading:
         *,
         name_columns: bool = True,
     ) -> Split:
-        """A source in its parts. What was left out is counted and said, and where each item stands is kept for errors."""
-        data = self.data
+        """A source in its parts, read once in a run. What was left out is counted and said, and where each item stands is kept for
+        errors."""
+        data, key = self.data, (what, repr(source))
+        if key in self.parsed:
+            parts = self.parsed[key]
+            self._remember(what, parts.dropped)
+            return Split(parts.train, parts.heldout, parts.not_evaluated)
         named = Source(source=source) if isinstance(source, str) else source
         options = SourceOptions(
             split=named.split, heldout=named.heldout, heldout_split=named.heldout_split, column=data.split_column,
             share=data.heldout, seed=self.seed, limit=data.limit,
         )  # fmt: skip
-        parts = read_parts(named.source, reader, options)
+        parts = self.parsed[key] = read_parts(named.source, reader, options)
         self._count(what, parts.dropped)
         self.origins.update(parts.origins)
         for note in parts.notes:
