@@ -105,5 +105,6 @@ def test_a_source_is_read_once_however_many_stages_name_others(tmp_path: Path, m
     assert kept["c"] == ["one", f"{MARK} 0"]
     assert sorted(read) == sorted([str(demos), *map(str, asked.values())])
     left_out = [run.step(stage).reading.dropped["demonstrations"] for stage in ("sft", "b", "c")]
-    assert all(next(iter(left_out[0].items())) in one.items() for one in left_out)  # the row that stands twice is counted with each
+    twice = next(iter(left_out[0].items()))  # the row that stands twice is counted with each
+    assert all(twice in one.items() for one in left_out)
     assert len([line for line in said if "duplicate" in line]) == 1
