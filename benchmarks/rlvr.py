@@ -35,7 +35,7 @@ from burnish.models.adapters import LoraSpec
 from burnish.models.backbone import load_backbone
 from burnish.models.roles import policy_roles
 from burnish.models.sources import resolve
-from burnish.pipeline.sampling import LocalSampler
+from burnish.stages.sampling import LocalSampler
 from burnish.records import Prompt, Reward, Rollout
 from burnish.trainers.online import train_online
 from burnish.trainers.rules import rules_of

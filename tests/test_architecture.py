@@ -93,13 +93,13 @@ def _reads(kind: Kind) -> str:
 def test_the_table_of_kinds_is_that_of_the_code():
     assert _rows("Kinds of stages") == [[f"`{name}`", _reads(kind), kind.makes or ""] for name, kind in KINDS.items()]
     for name in KINDS:
-        assert "\ndef run(" in (SOURCE / "pipeline" / f"{name}.py").read_text(encoding="utf-8")
+        assert "\ndef run(" in (SOURCE / "stages" / f"{name}.py").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("place", sorted(set(re.findall(r"`([\w/]+/[\w.]+)`", PAGE))))
 def test_places_in_the_code_are_there(place: str):
     """`room/module.name`, `room/module.py` or a folder."""
-    if place in ("pipeline/KIND.py", "tests/ROOM"):
+    if place in ("stages/KIND.py", "tests/ROOM"):
         return
     path, _, name = place.partition(".")
     if (ROOT / path).is_dir():

@@ -71,10 +71,10 @@ def _dumps_calls(source: str) -> int:
 ELSEWHERE = {
     # what is hashed, measured or compared
     "annotation/ai/judge.py": 1, "annotation/app/api.py": 1, "annotation/snapshot.py": 2, "data/columns.py": 3,
-    "data/labelled.py": 1, "data/labelled_fields.py": 1, "data/render.py": 1, "environments/base.py": 1, "pipeline/stored.py": 1,
+    "data/labelled.py": 1, "data/labelled_fields.py": 1, "data/render.py": 1, "environments/base.py": 1, "stages/stored.py": 1,
     "annotation/service/rows.py": 1, "labels/groups.py": 1,
     # what one process of ours tells another, or is read back at once
-    "config/load.py": 1, "config/recipe_file.py": 1, "pipeline/artifacts.py": 1, "models/outline.py": 1, "rewards/maths.py": 1, "rewards/maths_worker.py": 2, "runs/manifest.py": 2,
+    "config/load.py": 1, "config/recipe_file.py": 1, "stages/artifacts.py": 1, "models/outline.py": 1, "rewards/maths.py": 1, "rewards/maths_worker.py": 2, "runs/manifest.py": 2,
     "sandbox/judge.py": 2, "sandbox/supervisor.py": 2,
     # what is shown
     "annotation/app/security.py": 1, "config/describe.py": 2, "data/templates.py": 1, "evaluation/report.py": 1,

@@ -36,12 +36,12 @@ def load(path: str | Path | None = None, *overrides: str) -> Recipe:
 
 
 def run(recipe: Recipe, **options: Any) -> Path:
-    """Run a recipe, or a part of it; see `burnish.pipeline.run.run` for the options. Returns the run's folder."""
+    """Run a recipe, or a part of it; see `burnish.stages.run.run` for the options. Returns the run's folder."""
     from burnish.config.recipe import Recipe
 
     if not isinstance(recipe, Recipe):
         hint = "Write burnish.run(burnish.load(PATH))."
         raise UserError(f"what is run is a recipe from burnish.load, not {type(recipe).__name__}.", hint=hint)
-    from burnish.pipeline.run import run as run_recipe
+    from burnish.stages.run import run as run_recipe
 
     return run_recipe(recipe, **options)

@@ -324,7 +324,7 @@ def test_the_local_models_choice_is_the_softmax_of_its_log_probabilities():
 
     from burnish.batch import Batch, TokenSequence
     from burnish.data.render import render_prompt
-    from burnish.pipeline.chat_model import LocalChat
+    from burnish.stages.chat_model import LocalChat
 
     chat = LocalChat("tiny", max_new_tokens=4)
     messages, options = ({"role": "user", "content": "A or B?"},), ("A", "no word of one token", "B")
@@ -341,7 +341,7 @@ def test_the_local_models_choice_is_the_softmax_of_its_log_probabilities():
 
 
 def test_answers_written_together_are_those_written_alone():
-    from burnish.pipeline.chat_model import LocalChat
+    from burnish.stages.chat_model import LocalChat
 
     chat = LocalChat("tiny", max_new_tokens=6, temperature=1.0)
     talks = [({"role": "user", "content": f"Say {n}"},) for n in range(3)]

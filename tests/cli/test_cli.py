@@ -67,7 +67,7 @@ def test_help_imports_nothing_heavy():
 
 
 def test_running_and_planning_wait_for_transformers_until_a_model_is_loaded():
-    code = "import sys, burnish.pipeline.run, burnish.cli.plan; sys.exit('transformers' in sys.modules)"
+    code = "import sys, burnish.stages.run, burnish.cli.plan; sys.exit('transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

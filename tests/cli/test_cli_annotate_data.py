@@ -100,7 +100,7 @@ def test_an_ensemble_of_reward_models_orders_the_items(place: Path):
     from burnish.models.heads import ScalarHead
     from burnish.models.roles import View
     from burnish.models.weights import save_reward_model
-    from burnish.pipeline.selecting import scores_of
+    from burnish.stages.selecting import scores_of
 
     call("annotate", "import", "rows.jsonl", "p", "--items-only")
     folders = []

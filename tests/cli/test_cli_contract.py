@@ -151,7 +151,7 @@ def test_a_run_that_is_ended_from_inside_never_exits_with_0(end: BaseException, 
     def run(*_: Any, **__: Any) -> None:
         raise end
 
-    monkeypatch.setattr("burnish.pipeline.run.run", run)
+    monkeypatch.setattr("burnish.stages.run.run", run)
     code, told = typed("run", TINY, "--quiet")
     assert code in (1, 2)
     assert len(told.strip().splitlines()) == 1

@@ -9,7 +9,7 @@ import pytest
 
 from burnish.evaluation.preference_report import preference_figures, preference_line, preference_warnings
 from burnish.evaluation.report import render_report
-from burnish.pipeline.preference_findings import pair_findings
+from burnish.stages.preference_findings import pair_findings
 
 
 def interval(value: float, low: float, high: float, n: int = 50) -> dict[str, Any]:

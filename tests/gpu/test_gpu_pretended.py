@@ -139,7 +139,7 @@ def test_a_whole_run_there(recipe: str, tmp_path: Path, monkeypatch: pytest.Monk
     """The run's numbers are those of a run here, and none of its models were here."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(Graphs, "_record", accelerator.record)
-    monkeypatch.setattr("burnish.pipeline.run.this_machine", lambda *_, **__: Machine("large", 1e12, 1e12, 1e12))
+    monkeypatch.setattr("burnish.stages.run.this_machine", lambda *_, **__: Machine("large", 1e12, 1e12, 1e12))
     path, *overrides = _RECIPES[recipe]
 
     def run(device: torch.device) -> dict[str, float]:
@@ -149,7 +149,7 @@ def test_a_whole_run_there(recipe: str, tmp_path: Path, monkeypatch: pytest.Monk
             made.append(load_backbone(*args, **options))
             return made[-1]
 
-        monkeypatch.setattr("burnish.pipeline.context.resolve", lambda _: device)
+        monkeypatch.setattr("burnish.stages.context.resolve", lambda _: device)
         monkeypatch.setattr("burnish.models.backbone.load_backbone", load)
         folder = burnish.run(burnish.load(path, *_SMALL, *overrides), out=tmp_path / device.type)
         assert {one.device for one in made} == {device}

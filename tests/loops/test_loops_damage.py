@@ -15,8 +15,8 @@ import burnish
 from burnish.cli.chat import model_of
 from burnish.errors import UserError
 from burnish.models.backbone import load_backbone
-from burnish.pipeline.report import gather, write_report
 from burnish.runs.stage_record import verify_if_stage
+from burnish.stages.report import gather, write_report
 
 RECIPE = """
 name: damage

@@ -18,9 +18,9 @@ import burnish
 from burnish.config.recipe import Recipe
 from burnish.errors import UserError
 from burnish.models.weights import load_reward_model
-from burnish.pipeline import inputs, online, ppo
-from burnish.pipeline.context import Run
 from burnish.runs.metrics import read_metrics
+from burnish.stages import inputs, online, ppo
+from burnish.stages.context import Run
 
 START = """
 name: graph

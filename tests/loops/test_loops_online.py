@@ -21,9 +21,9 @@ from burnish.errors import UserError
 from burnish.models.backbone import load_backbone
 from burnish.models.heads import ScalarHead
 from burnish.models.roles import Roles, View
-from burnish.pipeline.sampling import LocalSampler
 from burnish.records import Prompt, Reward, Rollout
 from burnish.runs.metrics import read_metrics
+from burnish.stages.sampling import LocalSampler
 from burnish.trainers.online import train_online
 from burnish.trainers.rules import rules_of
 

@@ -40,8 +40,8 @@ def test_hh_recipe_on_real_comparisons(tmp_path: Path):
 @pytest.mark.parametrize("name", ["dpo", "simpo", "kto", "dpo-rounds"])
 def test_preference_recipes_take_over_the_quickstart(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As shipped but for the model and the sizes: SFT and the comparisons are those of quickstart.yaml, so that a fork keeps them."""
-    from burnish.pipeline.context import Run
-    from burnish.pipeline.inputs import inputs_of
+    from burnish.stages.context import Run
+    from burnish.stages.inputs import inputs_of
 
     monkeypatch.chdir(ROOT)
     quickstart, recipe = burnish.load("recipes/quickstart.yaml"), burnish.load(f"recipes/{name}.yaml")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import burnish
-from burnish.pipeline.report import closing_table
+from burnish.stages.report import closing_table
 
 SMALL = ("model.name=tiny", "model.max_length=512", "threads=1")
 OF_STAGE = {

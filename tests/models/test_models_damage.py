@@ -23,7 +23,7 @@ from burnish.errors import UserError
 from burnish.models.backbone import load_backbone
 from burnish.models.roles import View
 from burnish.models.weights import save_model
-from burnish.pipeline.plan import shape_of
+from burnish.stages.plan import shape_of
 
 _SECONDS = 60  # far more than any of them takes; a hang takes for ever
 Damage = Callable[[Path], Any]

@@ -53,7 +53,7 @@ def importers(code: Code) -> dict[str, set[str]]:
 
 
 def test_a_changed_line_in_any_module_changes_exactly_the_kinds_that_import_it(code: Code, tmp_path: Path):
-    upwards, before = importers(code), {kind: code.hashes(f"pipeline.{kind}") for kind in TRAINING}
+    upwards, before = importers(code), {kind: code.hashes(f"stages.{kind}") for kind in TRAINING}
     other = copied(code, tmp_path)
     for module, path in other.modules.items():
         path.write_text(path.read_text(encoding="utf-8") + "\n_changed = 1\n", encoding="utf-8")
@@ -64,7 +64,7 @@ def test_a_changed_line_in_any_module_changes_exactly_the_kinds_that_import_it(c
             touched |= new
             waiting += new
         for kind in TRAINING:
-            imported = f"pipeline.{kind}" in touched and module != "_version"
+            imported = f"stages.{kind}" in touched and module != "_version"
             after = {name: changed if name == module else old for name, old in before[kind].items()}
             assert (after != before[kind]) == imported, (module, kind)
 
@@ -125,7 +125,7 @@ def test_of_strings_only_those_that_are_statements_are_left_out(tmp_path: Path):
 
 
 def test_modules_that_run_in_other_processes_are_reached(code: Code):
-    reached = code.reach("pipeline.online")
+    reached = code.reach("stages.online")
     assert {"rewards.maths_worker", "rewards.expressions", "sandbox.judge", "sandbox.harness"} <= reached
 
 
@@ -144,7 +144,7 @@ def test_no_package_does_anything_by_being_imported(code: Code):
 
 @pytest.mark.parametrize("kind", TRAINING)
 def test_a_stage_reaches_no_command_no_plan_and_no_server(kind: str, code: Code):
-    reached = code.reach(f"pipeline.{kind}")
+    reached = code.reach(f"stages.{kind}")
     rooms = {name.split(".")[0] for name in reached}
     assert not rooms & {"cli", "planning"}
     assert not [name for name in reached if name.startswith(("annotation.app", "evaluation.report"))]

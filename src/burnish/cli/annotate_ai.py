@@ -153,7 +153,7 @@ def select_items(
     from burnish.annotation.selection import assign_scores
     from burnish.annotation.snapshot import take_snapshot
     from burnish.annotation.store import Store
-    from burnish.pipeline.selecting import scores_of
+    from burnish.stages.selecting import scores_of
 
     store = Store(existing(database))
     try:
@@ -234,7 +234,7 @@ def chat_model(
         if not endpoint.startswith(("http://", "https://")):
             raise UserError("must begin with http:// or https://.", field="endpoint")
         return Remote(endpoint, model, temperature=temperature, max_tokens=max_tokens, logprobs=logprobs)
-    from burnish.pipeline.chat_model import LocalChat
+    from burnish.stages.chat_model import LocalChat
 
     say = lambda line: typer.echo(line, err=True)  # noqa: E731
     return LocalChat(model, max_new_tokens=max_tokens, temperature=temperature, seed=seed, say=say)

@@ -66,9 +66,9 @@ def _write(pipe: Any, model: str, options: dict[str, Any]) -> None:
         from burnish.models.backbone import load_backbone
         from burnish.models.device import AUTO, resolve
         from burnish.models.roles import View
-        from burnish.pipeline.chat_settings import settle_as_in_its_run
-        from burnish.pipeline.sampling import LocalSampler
         from burnish.records import Prompt
+        from burnish.stages.chat_settings import settle_as_in_its_run
+        from burnish.stages.sampling import LocalSampler
 
         reference = model_of(model)
         backbone = load_backbone(reference, device=resolve(AUTO), say=lambda line: None)

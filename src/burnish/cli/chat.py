@@ -19,11 +19,11 @@ from burnish.errors import UserError
 from burnish.models.backbone import load_backbone
 from burnish.models.device import AUTO, resolve
 from burnish.models.roles import View
-from burnish.pipeline.chat_settings import settle_as_in_its_run
-from burnish.pipeline.report import read_run
-from burnish.pipeline.sampling import LocalSampler
 from burnish.records import Message, Prompt
 from burnish.runs.stage_record import verify_if_stage
+from burnish.stages.chat_settings import settle_as_in_its_run
+from burnish.stages.report import read_run
+from burnish.stages.sampling import LocalSampler
 
 
 @dataclass

@@ -243,7 +243,7 @@ def report(folder: Annotated[Path, typer.Argument(help="A run's folder.")], trac
 
     Example: `burnish report runs/quickstart`
     """
-    from burnish.pipeline.report import write_report
+    from burnish.stages.report import write_report
 
     typer.echo(write_report(folder))
 
@@ -352,8 +352,8 @@ def _load(path: Path | None, overrides: list[str] | None) -> Any:
 
 def _preflight(recipe: Any) -> None:
     """What a run of this recipe would refuse at once, as far as it can be told without fetching anything."""
-    from burnish.pipeline.context import Run
-    from burnish.pipeline.preflight import check
+    from burnish.stages.context import Run
+    from burnish.stages.preflight import check
 
     this = Run(recipe, Path("runs") / recipe.name)
     check(this, list(this.graph.nodes), reads=False)
@@ -364,8 +364,8 @@ def _run(recipe: Any, *, quiet: bool, wait: bool = False, **options: Any) -> Pat
 
     shown = reporter(quiet=quiet)
     try:
-        from burnish.pipeline.people import when_they_are_done
-        from burnish.pipeline.run import run as run_recipe
+        from burnish.stages.people import when_they_are_done
+        from burnish.stages.run import run as run_recipe
 
         once = partial(run_recipe, recipe, say=shown.say, progress=shown.stage, **options)
         return when_they_are_done(once, say=shown.say) if wait else once()
@@ -378,7 +378,7 @@ def _run(recipe: Any, *, quiet: bool, wait: bool = False, **options: Any) -> Pat
 
 def _closing(folder: Path) -> None:
     """The closing table and where the report is."""
-    from burnish.pipeline.report import closing_table
+    from burnish.stages.report import closing_table
 
     typer.echo(closing_table(folder))
     page = folder / "report.html"

@@ -10,11 +10,11 @@ from burnish.config.needs import require_sources
 from burnish.config.recipe import Recipe
 from burnish.errors import UserError
 from burnish.models.sampled import fallback_notice
-from burnish.pipeline.context import Run
-from burnish.pipeline.plan import data_sizes, refuse_what_cannot_fit, shape_of, table
 from burnish.planning.machine import Machine, this_machine
 from burnish.planning.plan import make_plan
 from burnish.planning.shape import ModelShape
+from burnish.stages.context import Run
+from burnish.stages.plan import data_sizes, refuse_what_cannot_fit, shape_of, table
 
 
 def show(recipe: Recipe, *, model_config: Path | None, gpu: tuple[int, float, float, float], wage: float) -> int:

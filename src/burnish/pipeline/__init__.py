@@ -1,1 +1,0 @@
-"""The pipeline: from a recipe to a report. The composition root: the only room that knows all others."""

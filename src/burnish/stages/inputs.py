@@ -1,0 +1,177 @@
+"""What a stage's outcome depends on: its settings, what it reads and the code it can reach. Its fingerprint is the hash of this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import burnish
+from burnish.config.graph import BASE, KINDS, SOURCES, Input
+from burnish.config.rewards import PythonReward
+from burnish.data.sources import builtin_file, local_files
+from burnish.rewards.functions import file_of
+from burnish.runs.code import Code
+from burnish.runs.manifest import file_hash, fingerprint
+from burnish.stages.chat_settings import template_text
+from burnish.stages.context import Run, Step
+
+NUMBERLESS = ("checkpoint", "eval_every", "micro_batch_tokens", "device", "samples")
+"""Settings that change no number that is learnt: how often something is looked at or kept, and what is computed at once or where."""
+_FALLS_BACK = {"demonstrations": ("comparisons",), "prompts": ("comparisons", "demonstrations"), "comparisons": ()}
+"""What is read in place of a source that is not named."""
+
+
+def inputs_of(step: Step, parents: Mapping[str, str]) -> dict[str, Any]:
+    """Everything that a stage's outcome depends on, as JSON holds it.
+
+    Args:
+        step: the stage.
+        parents: the fingerprints of the stages that it reads, by name.
+    """
+    node, recipe = step.node, step.recipe
+    config = recipe.model_dump(mode="json")
+    settings = node.settings.model_dump(mode="json")
+    slots = {slot.key for slot in KINDS[node.kind].slots}
+    own = {name: value for name, value in settings.items() if name not in slots and name not in SOURCES}
+    inputs: dict[str, Any] = {
+        "seed": node.seed,
+        "model": _counting(config["model"]) | _template_hash(step.run) | _contents(step.run),
+        "settings": _counting(own),
+        "data": _data(step),
+        "reads": {key: [_mark(step.run, one, parents) for one in artifacts] for key, artifacts in node.inputs.items()},
+        "code": _code(node.kind),
+        "own_code": _users_code(step),
+        "texts": _texts(step),
+    }
+    if _is_of_taste(step):
+        inputs["taste"] = config["taste"]
+    return inputs
+
+
+def reads_store(step: Step) -> bool:
+    """Whether a stage itself reads the labels of the recipe's store, so that new ones change it. What only follows such a stage
+    changes with it, and a fork can keep what does not: SFT on demonstrations of its own, say, while the reward model is
+    trained anew."""
+    return step.node.data.store is not None and "comparisons" in _sources(step)
+
+
+def _counting(settings: Any) -> Any:
+    """Settings without those that change no number."""
+    if isinstance(settings, dict):
+        return {name: _counting(value) for name, value in settings.items() if name not in NUMBERLESS}
+    return [_counting(value) for value in settings] if isinstance(settings, list) else settings
+
+
+def _sources(step: Step) -> set[str]:
+    """Which of the recipe's sources the stage reads, `comparisons` standing for a store too."""
+    data = step.node.data
+    wanted = list(KINDS[step.node.kind].sources)
+    if step.node.kind == "ppo" and step.settings.tricks.ptx_coefficient:
+        wanted.append("demonstrations")
+    found = set[str]()
+    while wanted:
+        key = wanted.pop()
+        if any(one.stage is not None for one in step.node.inputs.get(key, ())) or key in found:
+            continue
+        found.add(key)
+        if getattr(data, key) is None:
+            wanted += _FALLS_BACK[key]
+    return found
+
+
+def _data(step: Step) -> dict[str, Any]:
+    """How data is read, and the contents of what is."""
+    data = step.node.data.model_dump(mode="json")
+    read = _sources(step)
+    options = {name: value for name, value in data.items() if name not in (*SOURCES, "store", "project")}
+    # what one source holds out, no other trains on: where one is read, each of them counts
+    hashes = {name: step.run.once(data[name], source_hash) for name in SOURCES if read and data[name] is not None}
+    found = {**options, **{name: data[name] for name in hashes}, "hashes": hashes}
+    if reads_store(step):
+        found |= {"store": data["store"], "project": data["project"]}
+        hashes["store"] = step.run.stored.hash
+    return found
+
+
+def _mark(run: Run, artifact: Input, parents: Mapping[str, str]) -> str:
+    """What stands for an artifact: the fingerprint of the stage that made it, or the contents of a folder."""
+    if artifact.stage is not None:
+        return parents[artifact.stage]
+    if artifact.outside == BASE:
+        return BASE
+    reference = run.reference(artifact)
+    return run.contents(reference) or reference
+
+
+def _contents(run: Run) -> dict[str, dict[str, str]]:
+    """What stands in the recipe's model; nothing for what is no folder here."""
+    found = run.contents(run.recipe.model.name)
+    return {"contents": {"name": found}} if found else {}
+
+
+def _template_hash(run: Run) -> dict[str, str]:
+    """The hash of the chat template that the recipe names, which stands for it wherever its file lies."""
+    text = template_text(run.recipe.model)
+    return {} if text is None else {"chat_template": fingerprint(text)}
+
+
+def constitutions_of(step: Step) -> list[str]:
+    """The files with principles that a stage judges or revises by, as the recipe names them."""
+    if step.node.kind == "revise":
+        return [step.settings.constitution]
+    return [one.judge.constitution for one in getattr(step.settings, "by", ()) if one.judge is not None]
+
+
+def _texts(step: Step) -> dict[str, str]:
+    """The hashes of the constitutions that the stage reads; one that is not there is an error where it is read."""
+    named = constitutions_of(step)
+    return {name: file_hash(path) for name in named if (path := Path(name).expanduser()).is_file()}
+
+
+def _users_code(step: Step) -> dict[str, str]:
+    """The hashes of the files that the recipe's own reward functions and environment stand in."""
+    rewards = getattr(step.settings, "rewards", None) or ()
+    named = [one.function for one in rewards if isinstance(one, PythonReward)]
+    environment = getattr(step.settings, "environment", None)
+    if environment is not None and ":" in environment.name:
+        named.append(environment.name)
+    return {name: file_hash(path) for name in named if (path := file_of(name)) is not None}
+
+
+def _is_of_taste(step: Step) -> bool:
+    """Whether the taste of simulated annotators decides anything in the stage."""
+    if step.node.kind == "compare":
+        return any(one.panel is not None and one.panel.taste is None for one in step.settings.by)
+    return step.node.kind == "evaluate" and not step.settings.rewards and step.settings.environment is None
+
+
+@cache
+def _sources_of_package() -> Code:
+    return Code(Path(burnish.__file__).parent)
+
+
+@cache
+def _code(kind: str) -> dict[str, str]:
+    """The hash of every module that the stage's own reaches."""
+    return {} if kind == "report" else _sources_of_package().hashes(f"stages.{kind}")
+
+
+def source_hash(source: Any) -> Any:
+    """Of the bytes of a local or built-in source; a hub id or a task stands for itself."""
+    if source is None:
+        return None
+    if isinstance(source, Sequence) and not isinstance(source, str):
+        return [source_hash(one) for one in source]
+    if isinstance(source, dict):
+        return [source_hash(source[name]) for name in ("source", "heldout")]
+    if source.startswith("builtin:"):
+        return file_hash(Path(str(builtin_file(source))))
+    files = local_files(source)
+    if files is None:
+        return source
+    place = Path(source).expanduser()
+    if files == [place]:
+        return file_hash(place)
+    return fingerprint({file.relative_to(place).as_posix(): file_hash(file) for file in files})

@@ -1,0 +1,94 @@
+"""People in a recipe: answers go into their project, and the run goes on when enough came back."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from burnish.annotation.labels import preference_data
+from burnish.annotation.settings import Settings
+from burnish.annotation.snapshot import add_labelled, take_snapshot
+from burnish.annotation.store import Store
+from burnish.config.making import PeopleJudge
+from burnish.data.preferences import merge_by_prompt
+from burnish.errors import UserError
+from burnish.jsonio import dumps
+from burnish.labels.soft import LabelOptions
+from burnish.records import LabelledItem, PreferenceGroup, Prompt
+from burnish.stages.artifacts import Answered
+from burnish.stages.context import Step
+from burnish.stages.ranked import telling
+
+
+class WaitingForPeople(UserError):
+    """The run cannot go on until annotators have done more; the same command goes on then."""
+
+    exit_code = 75
+
+
+def labels_of(step: Step, people: PeopleJudge, answered: Sequence[Answered]) -> Sequence[PreferenceGroup]:
+    """What people said of these answers, as soft labels.
+
+    The first time the answers are put into the project. Raises WaitingForPeople while fewer than the share `enough` have
+    been compared.
+    """
+    place = people.store if "://" in people.store else Path(people.store).expanduser()
+    items = [item for one in answered if (item := _item(step, one)) is not None]
+    wanted = {item.prompt.id for item in items}
+    store = Store(place)
+    try:
+        kind = "pairwise" if all(len(item.candidates) == 2 for item in items) else "ranking"
+        add_labelled(store, people.project, items, settings=Settings(kind=kind, overlap=people.overlap))
+        snapshot = take_snapshot(store, people.project)
+    finally:
+        store.close()
+    given = {one.item_id for one in snapshot.answers if one.answer.skipped is None} & wanted
+    if len(given) < people.enough * len(wanted):
+        raise WaitingForPeople(
+            f"waiting for people: {len(given)} of {len(wanted)} answers of the stage {step.name} are compared in the project "
+            f'"{people.project}".', file=place,
+            hint=f"Annotators find them with `burnish annotate serve --database {people.store}`; then type the same command again.",
+        )  # fmt: skip
+    options = LabelOptions(people.strength, step.settings.reliability_weighted)
+    names = {_name(step, one): one.prompt for one in answered}
+    own = [
+        PreferenceGroup(names[group.prompt.id], group.responses, group.comparisons, group.labels)
+        for group in preference_data(snapshot, options)
+        if group.prompt.id in names
+    ]
+    merged = merge_by_prompt(own)
+    return telling(step, "labels of people", merged.items, merged.dropped)
+
+
+def _item(step: Step, answered: Answered) -> LabelledItem | None:
+    """Answers as people see them: equal texts once; None where nothing is left to compare."""
+    texts: dict[str, str] = {}
+    for text, model in zip(answered.responses, answered.models, strict=True):
+        if text.strip():
+            texts.setdefault(text, model)
+    if len(texts) < 2:
+        return None
+    prompt = Prompt(_name(step, answered), answered.prompt.messages, answered.prompt.columns)
+    return LabelledItem(prompt, tuple(texts), tuple(texts.values()))
+
+
+def _name(step: Step, answered: Answered) -> str:
+    """An item's id in the project: of these very answers, so that other answers to the prompt are another item, and a run that
+    stands in another folder by then finds its own."""
+    mark = hashlib.sha256(dumps(answered.responses).encode()).hexdigest()[:12]
+    return f"{answered.prompt.id}@{step.name}-{mark}"
+
+
+def when_they_are_done(run: Callable[[], Path], *, say: Callable[[str], None], every: float = 15.0) -> Path:
+    """What `run` returns, tried again every so many seconds while it waits for people; each new count is said."""
+    said = ""
+    while True:
+        try:
+            return run()
+        except WaitingForPeople as waiting:
+            if waiting.problem != said:
+                said = waiting.problem
+                say(said)
+        time.sleep(every)

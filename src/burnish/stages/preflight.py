@@ -1,0 +1,338 @@
+"""What a later stage needs, looked at before the first one trains: one list of small checks, each naming its stage and key.
+
+A run that can be refused is refused at once, not after the stages before have taken their hours. Nothing here loads weights.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from burnish.config import rewards as spec
+from burnish.config.schema import Sampling
+from burnish.errors import UserError
+from burnish.rewards.functions import check_function
+from burnish.rewards.scorer import check_prompts
+from burnish.stages.context import Run, Step
+from burnish.stages.inputs import constitutions_of
+from burnish.stages.own_answers import compares_own_answers
+from burnish.trainers.rules import rules_of
+
+if TYPE_CHECKING:
+    from burnish.planning.shape import ModelShape
+
+_BYTES = 4  # of a weight on disk
+_ADAM = 3  # weights and two moments in a checkpoint
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is about to run: the stages that are still to be done, in order. `reads`: data and model may be looked at."""
+
+    run: Run
+    steps: tuple[Step, ...]
+    reads: bool = True
+
+    def of_kind(self, *kinds: str) -> Iterator[Step]:
+        """The stages of these kinds."""
+        return (step for step in self.steps if step.node.kind in kinds)
+
+    @property
+    def rewarded(self) -> Iterator[Step]:
+        """The stages that ask rewards."""
+        return (step for step in self.of_kind("online", "evaluate", "select") if step.settings.rewards)
+
+    def sampling(self) -> Iterator[tuple[Step, str, Sampling]]:
+        """The stages that sample, each with its settings and their key."""
+        for step in self.of_kind("sample", "revise", "ppo", "online", "evaluate"):
+            yield step, f"{step.name}.sampling", step.settings.sampling
+        for step in self.of_kind("reward"):
+            if step.settings.normalise and not compares_own_answers(step):
+                yield step, f"{step.name}.sampling", step.settings.sampling
+
+    @cached_property
+    def model(self) -> tuple[dict[str, Any], Any]:
+        """(configuration, tokenizer) of the model that the recipe names, without its weights."""
+        from burnish.stages.configuration import configuration_of
+
+        return configuration_of(self.run)
+
+    @cached_property
+    def shape(self) -> ModelShape:
+        """Of the same model, with sequences as long as the recipe allows."""
+        from burnish.planning.shape import ModelShape
+
+        return ModelShape.from_config(self.model[0], max_length=self.run.recipe.model.max_length)
+
+
+def check(run: Run, stages: Sequence[str], *, reads: bool = True) -> None:
+    """Raise UserError if one of `stages` cannot be run as the recipe has it. `reads`: look at data and model as well, which
+    may have to be fetched."""
+    plan = Plan(run, tuple(run.step(stage) for stage in stages), reads)
+    for look in (*_OF_THE_RECIPE, *(_OF_THE_MODEL if reads else ())):
+        look(plan)
+
+
+def _algorithms(plan: Plan) -> None:
+    """The parts of an algorithm fit together."""
+    for step in plan.of_kind("ppo", "online"):
+        try:
+            rules_of(step.settings)
+        except UserError as error:
+            family = {"ppo": "ppo.", "online": "online."}[step.node.kind]
+            field = f"{step.name}.{(error.field or '').removeprefix(family)}"
+            raise UserError(error.problem, field=field, hint=error.hint) from error
+
+
+def _labels(plan: Plan) -> None:
+    """Rewards that can be told apart."""
+    for step in plan.rewarded:
+        labels = [one.called for one in step.settings.rewards]
+        twice = next((label for label in labels if labels.count(label) > 1), None)
+        if twice is not None:
+            hint = "Give each a label of its own."
+            raise UserError(f'two rewards are called "{twice}".', field=f"{step.name}.rewards", hint=hint)
+
+
+def _reward_parts(plan: Plan) -> None:
+    """Functions that import, patterns that compile, reward models and sandboxes that are there; prompts that they can judge."""
+    from burnish.stages.rewards import build_reward
+
+    for step in plan.rewarded:
+        for number, one in enumerate(step.settings.rewards):
+            reward, key = None, f"{step.name}.rewards.{number}"
+            if isinstance(one, spec.ModelReward):
+                _reward_model(plan, step, f"rewards.{number}", f"{key}.model")
+            elif isinstance(one, spec.PythonReward):
+                with _numbered(key):
+                    check_function(one.function)
+            else:
+                with _numbered(key):
+                    reward = build_reward(step, one, None)
+            try:
+                _rewarded_prompts(plan, step, one, reward)
+            finally:
+                getattr(reward, "close", lambda: None)()
+
+
+@contextmanager
+def _numbered(key: str) -> Iterator[None]:
+    """Say which of the recipe's rewards a setting is one of."""
+    try:
+        yield
+    except UserError as error:
+        inner = (error.field or "").removeprefix("rewards.")
+        where = f"{key}.{inner}" if inner else key
+        raise UserError(error.problem, file=error.file, row=error.row, field=where, hint=error.hint) from error
+
+
+def _rewarded_prompts(plan: Plan, step: Step, one: spec.RewardSpec, reward: Any) -> None:
+    """Prompts that a reward applies to, every right answer of them readable: else every step would pass without an update, or the
+    run would stop in its middle. Beside training, the prompts kept for evaluation may all lack what it needs; that is said."""
+    from burnish.stages.rewards import part_of
+
+    if not plan.reads:
+        return
+    trains = any(other.settings.rewards for other in plan.of_kind("online"))
+    evaluates = step.node.kind == "evaluate"
+    prompts = step.prompts.heldout if evaluates else step.prompts.train
+    passed_over = check_prompts(part_of(one), reward, prompts, step.origins, needed=not (evaluates and trains))
+    if passed_over is not None:
+        step.say_once(f"{step.name}: {passed_over}")
+
+
+def _reward_model(plan: Plan, step: Step, slot: str, key: str) -> None:
+    """A folder that the recipe names as a reward model holds one; a stage that makes one comes before."""
+    artifact = step.node.input(slot)
+    if artifact is None or artifact.stage is not None:
+        return
+    folder = Path(plan.run.reference(artifact))
+    if not (folder / "head.safetensors").is_file():
+        hint = "It is the folder model of a stage of the kind reward, as in runs/NAME/reward/model."
+        raise UserError("this folder holds no reward model.", file=folder, field=key, hint=hint)
+
+
+def _scored(plan: Plan) -> None:
+    """The reward models that stages learn from, compare with or evaluate with."""
+    for step in plan.of_kind("ppo", "evaluate", "select", "compare"):
+        for slot in step.node.inputs:
+            if slot.rpartition(".")[2] == "reward":
+                _reward_model(plan, step, slot, f"{step.name}.{slot}")
+
+
+def _constitutions(plan: Plan) -> None:
+    """What models judge and revise by."""
+    from burnish.annotation.ai.judge import read_constitution
+
+    for step in plan.of_kind("compare", "revise"):
+        for name in constitutions_of(step):
+            read_constitution(Path(name).expanduser())
+
+
+def _environment(plan: Plan) -> None:
+    """An environment that can be imported."""
+    from burnish.stages.turns import environment_class
+
+    for step in plan.of_kind("online"):
+        if step.settings.environment is not None:
+            environment_class(step.settings.environment.name)
+
+
+def _something_earned(plan: Plan) -> None:
+    """A stage of the online family has a reward that counts."""
+    for step in plan.of_kind("online"):
+        config = step.settings
+        weights = [one.weight for one in config.rewards]
+        weights += [config.environment.weight] if config.environment is not None else []
+        if not weights:
+            hint = f"Add one, for instance {step.name}.rewards=[{{name: maths}}]."
+            raise UserError(f"the stage {step.name} has no reward.", field=f"{step.name}.rewards", hint=hint)
+        if not any(weights):
+            raise UserError(
+                f"every reward of the stage {step.name} has the weight 0, so nothing is learnt.",
+                field=f"{step.name}.rewards", hint="Give one a weight.",
+            )  # fmt: skip
+
+
+def _answers_that_differ(plan: Plan) -> None:
+    """Greedy answers to one prompt are all the same: nothing can be compared."""
+    for step in plan.of_kind("sample"):
+        greedy, graph = step.settings.sampling.greedy, plan.run.graph
+        comparing = [node.name for node in graph.of_kind("compare") if step.name in node.parents]
+        learning = [other.name for other in plan.steps if set(comparing) & set(other.node.parents)]
+        if greedy is None or not learning or len(step.node.inputs["models"]) > 1:
+            continue
+        key = greedy.split()[0]
+        default = getattr(Sampling(), key)
+        raise UserError(
+            f"{greedy}, so the answers to a prompt are all the same, and the stage {learning[-1]} learns from their "
+            "differences.", field=f"{step.name}.sampling.{key}", hint=f"Change it; {default:g} is the default.",
+        )  # fmt: skip
+
+
+def _several_answers(plan: Plan) -> None:
+    """There are two answers to a prompt at least where they are compared."""
+    for step in plan.of_kind("compare"):
+        made = step.parent("answers")
+        if made is not None and made.settings.responses * len(made.inputs["models"]) < 2:
+            raise UserError(
+                f"the stage {made.name} makes one answer to a prompt, so {step.name} has nothing to compare.",
+                field=f"{made.name}.responses", hint="4 is a usual number.",
+            )  # fmt: skip
+
+
+def _windows(plan: Plan) -> None:
+    """Answers that are shorter than the longest sequence, whatever the model."""
+    for _, key, sampling in plan.sampling():
+        _check_room(key, sampling, plan.run.recipe.model.max_length)
+
+
+def _check_room(key: str, sampling: Sampling, longest: int) -> None:
+    if longest <= sampling.max_new_tokens:
+        field = f"{key}.max_new_tokens"
+        problem = f"{field} is {sampling.max_new_tokens} of {longest} tokens in all (model.max_length), which leaves no room for a prompt."
+        raise UserError(problem, field=field, hint=f"Lower {field}, or raise model.max_length.")
+
+
+def _measured(plan: Plan) -> None:
+    """A model to evaluate."""
+    for step in plan.of_kind("evaluate"):
+        if not step.node.inputs["models"]:
+            hint = f"Set {step.name}.base=true, or add a stage that trains a model."
+            raise UserError("there is no model to evaluate: no stage trains one.", field=f"{step.name}.base", hint=hint)
+
+
+def _trackers(plan: Plan) -> None:
+    """Trackers that are installed."""
+    for name in plan.run.recipe.trackers:
+        if find_spec(name) is None:
+            problem, hint = f"the tracker {name} is not installed.", f"pip install 'burnish[{name}]'"
+            raise UserError(problem, field="trackers", hint=hint)
+
+
+def _engines(plan: Plan) -> None:
+    """Eight-bit products are asked for by name only where there is an engine that has them, and a processor."""
+    from burnish.generation.engine import no_int8
+    from burnish.models import int8
+
+    for _, _, sampling in plan.sampling():
+        if sampling.products != "int8":
+            continue
+        if plan.shape.fallback is not None:
+            raise no_int8(plan.shape.fallback)
+        int8.check(plan.run.device)
+
+
+def _rooms(plan: Plan) -> None:
+    """Room for a prompt beside the longest answer, in every stage that samples."""
+    from burnish.data.render import TooLong, render_prompt
+
+    _, tokenizer = plan.model
+    longest = min(plan.run.recipe.model.max_length, plan.shape.longest_sampled)
+    for step, key, sampling in plan.sampling():
+        room = longest - sampling.max_new_tokens
+        told = f"{key}.max_new_tokens is {sampling.max_new_tokens} of {longest} tokens in all (model.max_length)"
+        hint = f"Lower {key}.max_new_tokens, or raise model.max_length."
+        _check_room(key, sampling, longest)
+        asked = step.prompts.heldout if step.node.kind == "evaluate" else step.prompts.train
+        shortest = min(asked, key=lambda prompt: sum(len(m["content"]) for m in prompt.messages), default=None)
+        if shortest is None:
+            continue
+        try:
+            render_prompt(tokenizer, shortest, max_tokens=room)  # the template renders what sampling asks of it
+        except TooLong:
+            if plan.run.recipe.data.too_long == "drop":
+                raise UserError(
+                    f"{told}, which leaves room for no prompt: even the shortest is longer than {room} tokens.",
+                    field=f"{key}.max_new_tokens", hint=hint,
+                ) from None  # fmt: skip
+            origin = plan.run.origins.get(shortest.id)
+            raise UserError(
+                f"{told}, which leaves {room} for a prompt; the shortest is longer.",
+                file=None if origin is None else origin.file, row=None if origin is None else origin.row, hint=hint,
+            ) from None  # fmt: skip
+
+
+def _disk(plan: Plan) -> None:
+    """Space for the models and checkpoints that will be written."""
+    folder = plan.run.folder
+    trained = list(plan.of_kind("sft", "reward", "preference", "ppo", "online"))
+    if not trained:
+        return
+    parameters = plan.shape.parameters
+    needed = 0.0
+    for step in trained:
+        section = step.settings
+        whole = getattr(section, "lora", None) is None or getattr(section, "roles", "adapters") == "copies"
+        checkpoints = (section.checkpoint.keep + 1) * _ADAM if whole else 0
+        needed += parameters * _BYTES * (1 + checkpoints)
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise UserError(
+            f"the stages {', '.join(step.name for step in trained)} will write about {needed / 1e9:.1f} GB; {free / 1e9:.1f} GB are free here.",
+            file=folder, hint="Free some, choose another --out, or keep fewer checkpoints (checkpoint.keep).",
+        )  # fmt: skip
+
+
+_OF_THE_RECIPE = (
+    _algorithms,
+    _labels,
+    _something_earned,
+    _scored,
+    _constitutions,
+    _answers_that_differ,
+    _several_answers,
+    _measured,
+    _windows,
+    _trackers,
+    _environment,
+    _reward_parts,
+)
+_OF_THE_MODEL = (_engines, _rooms, _disk)

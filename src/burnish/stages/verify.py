@@ -1,0 +1,54 @@
+"""The part of the evaluate stage that judges by the recipe's rewards: accuracy, pass@k, components and verdicts of every model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+from burnish.evaluation.verifiable import Outcomes, compare, findings, verifier_rates
+from burnish.models.backbone import Backbone
+from burnish.records import Reward, Rollout
+from burnish.stages.context import Step
+from burnish.stages.rewards import build_scorer
+from burnish.stages.turns import with_pay
+
+VERIFIERS = ("maths", "task", "code")
+"""The kinds of rewards whose verdict "correct" says that an answer is right."""
+
+
+def verified(
+    step: Step, sampled: Mapping[str, Sequence[Rollout]], *, reference: Backbone
+) -> tuple[dict[str, Any], dict[str, list[Reward]]]:
+    """The report's findings, and every model's rewards.
+
+    An answer is right if each verifier that judges it says correct; without a verifier among the rewards, if its reward is
+    at least `pass_at`. Where the maths verifier takes part, its error rates on the labelled pairs stand beside.
+    """
+    config = step.settings
+    judges = config.rewards or ()
+    composed = build_scorer(step, judges, backbone=reference) if judges else None
+    scorer = with_pay(composed, config.environment)
+    try:
+        rewards = {name: scorer.score(rollouts) for name, rollouts in sampled.items()}
+    finally:
+        if composed is not None:
+            composed.close()
+    names = tuple(one.called for one in judges if one.name in VERIFIERS)
+    outcomes = {
+        name: Outcomes.of(rollouts, rewards[name], pass_at=config.pass_at, verifiers=names)
+        for name, rollouts in sampled.items()
+    }
+    found = {
+        "verifiers": list(names),
+        "models": [
+            {"name": name, **findings(rollouts, rewards[name], outcomes[name])} for name, rollouts in sampled.items()
+        ],
+        "comparisons": [
+            {"a": a, "b": b, **difference}
+            for b, a in combinations(sampled, 2)
+            if (difference := compare(outcomes[a], outcomes[b])) is not None
+        ],
+        "maths_verifier": verifier_rates() if any(one.name == "maths" for one in judges) else None,
+    }
+    return found, rewards
