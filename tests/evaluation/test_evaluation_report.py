@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from burnish.evaluation.report import closing_rows, render_report, verdict, warnings
+from burnish.evaluation.report import closing_rows, notes, render_report, verdict, warnings
 from burnish.evaluation.summary import compare, costs, duration, in_text
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -245,6 +245,15 @@ def test_closing_rows(data):
     }  # fmt: skip
     assert [row["KL to SFT"] for row in rows] == ["—", "reference", "6.4 (5.8 to 7.0)"]
     assert rows[0]["Reward model"] == "−1.10 (−1.20 to −1.00)"
+
+
+def test_without_kl_there_is_no_column_and_a_sentence_why(data):
+    for model in data["evaluate"]["models"]:
+        model["kl_ref"] = None
+    data["evaluate"] |= {"sampling": "temperature 0.7", "no_kl": "KL is not shown: for a reason."}
+    assert not any(name.startswith("KL") for name in closing_rows(data)[0])
+    assert notes(data) == ["Answers were drawn at temperature 0.7.", "KL is not shown: for a reason."]
+    assert "KL is not shown: for a reason." in render_report(data)
 
 
 def test_a_clean_run_has_no_warnings(data):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from burnish.models import int8
 from burnish.runs.metrics import read_metrics
 from burnish.trainers.learner import Learner
 
+ANSWERS = ("sample/answers.jsonl", "compare/comparisons.jsonl", "evaluate/answers.jsonl")
 RECIPE = """
 name: loop
 threads: 1
@@ -85,7 +87,7 @@ def _outcome(folder: Path) -> dict[str, object]:
         f"{s}/result": json.loads((folder / s / "result.json").read_text())
         for s in ("sample", "compare", "reward", "evaluate")
     }
-    found |= {name: (folder / name).read_bytes() for name in ("sample/answers.jsonl", "compare/comparisons.jsonl")}
+    found |= {name: (folder / name).read_bytes() for name in ANSWERS}
     found |= {f"ppo/{p.name}": p.read_bytes() for p in (folder / "ppo" / "samples").iterdir()}
     return found
 
@@ -115,6 +117,40 @@ def test_every_stage_leaves_what_the_design_says(finished: Path):
     weights = load_file(finished / "ppo" / "model" / "model.safetensors")
     reference = load_file(finished / "sft" / "model" / "model.safetensors")
     assert any((weights[name] != reference[name]).any() for name in weights)
+
+
+def test_every_answer_is_kept_and_kl_is_not_shown_of_narrowed_answers(finished: Path):
+    result = json.loads((finished / "evaluate" / "result.json").read_text())
+    lines = (finished / "evaluate" / "answers.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row["model"] for row in rows] == ["base"] * 8 + ["sft"] * 8 + ["ppo"] * 8
+    assert len({row["prompt_id"] for row in rows}) == 8
+    assert all(len(row["tokens"]) == 12 for row in rows if row["finish"] == "length")
+    assert {row["seed"] for row in rows} == {0}
+    shown = [answer["text"] for sample in result["samples"] for answer in sample["responses"]]
+    assert set(shown) <= {row["text"] for row in rows}
+    assert result["sampling"] == "temperature 0.7, top_p 0.9, at most 12 tokens"
+    assert "temperature 1" in result["no_kl"]
+    assert all(model["kl_ref"] is None for model in result["models"])
+    page = (finished / "report.html").read_text()
+    assert "temperature 0.7" in page
+    assert "KL to SFT</th>" not in page
+
+
+def test_an_evaluation_that_was_killed_goes_on_with_the_answers_it_has(
+    finished: Path, recipe_file: Path, tmp_path: Path
+):
+    out = tmp_path / "again"
+    shutil.copytree(finished, out)
+    before = (out / "evaluate" / "result.json").read_text()
+    for name in ("stage.json", "result.json", "answers.jsonl", "parts/2-000000.jsonl"):
+        (out / "evaluate" / name).unlink()
+    kept = out / "evaluate" / "parts" / "0-000000.jsonl"
+    stamp = kept.stat().st_mtime_ns
+    burnish.run(burnish.load(recipe_file), out=out)
+    assert kept.stat().st_mtime_ns == stamp
+    assert (out / "evaluate" / "result.json").read_text() == before
+    assert (out / "evaluate" / "answers.jsonl").read_bytes() == (finished / "evaluate" / "answers.jsonl").read_bytes()
 
 
 def test_the_report_is_a_page_that_loads_nothing(finished: Path):
@@ -238,7 +274,7 @@ def test_two_processes_in_one_folder_are_refused(recipe_file: Path, tmp_path: Pa
 def test_four_copies_train_too(recipe_file: Path, tmp_path: Path):
     recipe = burnish.load(
         recipe_file, "ppo.roles=copies", "reward.lora=null", "sft.lora=null", "ppo.steps=2",
-        "ppo.optimiser.learning_rate=1e-3",
+        "ppo.optimiser.learning_rate=1e-3", "evaluate.sampling={temperature: 1, top_p: 1, max_new_tokens: 12}",
     )  # fmt: skip
     out = burnish.run(recipe, out=tmp_path / "copies")
     evaluated = json.loads((out / "evaluate" / "result.json").read_text())

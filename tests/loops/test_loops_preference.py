@@ -27,7 +27,7 @@ stages:
   sample: {count: 16, responses: 3, sampling: {max_new_tokens: 8}}
   compare: {by: panel}
   dpo: DPO
-  evaluate: {count: 6, sampling: {max_new_tokens: 8}, samples: 2}
+  evaluate: {count: 6, sampling: {max_new_tokens: 8, temperature: 1, top_p: 1}, samples: 2}
   report: {}
 """
 DPO = "{batch_size: 2, lora: {r: 4, alpha: 8}, optimiser: {learning_rate: 1e-3}, eval_every: 2, checkpoint: {every: 2}}"

@@ -37,8 +37,9 @@ def test_a_run_with_two_evaluations_closes_with_a_table_of_each(tmp_path: Path, 
     first, second = closing_table(folder).split("\n\nevaluate\n")
     assert first.startswith("early\nNot shown\nThe SFT policy was preferred over the base model on ")
     assert "The soup policy was preferred over the SFT policy on " in second
-    assert second.splitlines()[-1].startswith("soup")
-    assert "KL to base" in second
+    table, said = second.split("\n\n")[-2:]
+    assert table.splitlines()[-1].startswith("soup")
+    assert said.startswith("Answers were drawn at temperature 0.7")
     page = (folder / "report.html").read_text()
     assert "This is the evaluation evaluate." in page
     assert "The weights of the policies sft (50" in page

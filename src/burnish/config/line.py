@@ -12,7 +12,7 @@ from burnish.config.online import Online
 from burnish.config.preference import Preference
 from burnish.config.rewards import RewardSpec
 from burnish.config.schema import Data, Model, Ppo, RewardModel, Sft
-from burnish.config.sections import Sampling, Section
+from burnish.config.sections import EvaluationSampling, Sampling, Section
 
 
 class Collect(Section):
@@ -37,7 +37,7 @@ class LineEvaluate(Section):
     """How many held-out prompts; None: all."""
     responses_per_prompt: Responses = 1
     """Completions of each prompt and model; intervals are clustered by prompt."""
-    sampling: Sampling = Sampling()
+    sampling: EvaluationSampling = EvaluationSampling()
     """How the models are sampled."""
     base: bool = True
     """Evaluate the untrained model as well."""

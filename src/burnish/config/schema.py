@@ -35,6 +35,7 @@ from burnish.config.online import Conversation
 from burnish.config.rewards import RewardSpec
 from burnish.config.sections import (
     Checkpointing,
+    EvaluationSampling,
     Lora,
     Optimiser,
     Passes,
@@ -314,8 +315,8 @@ class Evaluate(Section):
     """How many held-out prompts; None: all."""
     responses_per_prompt: Responses = 1
     """Completions of each prompt and model; intervals are clustered by prompt."""
-    sampling: Sampling = Sampling()
-    """How the models are sampled."""
+    sampling: EvaluationSampling = EvaluationSampling()
+    """How the models are sampled. The distance (KL) is shown only at temperature 1 with nothing truncated or rounded."""
     base: bool = True
     """Evaluate the untrained model as well, where `models` is not given."""
     samples: CountOrNone = 8

@@ -143,6 +143,23 @@ class Sampling(Section):
         exact = (self.top_p, self.top_k, self.min_p, self.repetition_penalty) == (1.0, 0, 0.0, 1.0)
         return exact and self.products == "model"
 
+    @property
+    def in_words(self) -> str:
+        """As a report says it: "temperature 0.7, top_p 0.9, at most 64 tokens"."""
+        usual = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "products": "model"}
+        parts = [f"{name} {value}" for name, plain in usual.items() if (value := getattr(self, name)) != plain]
+        drawn = "greedy" if self.temperature == 0 else f"temperature {self.temperature:g}"
+        return ", ".join([drawn, *parts, f"at most {self.max_new_tokens} tokens"])
+
+
+class EvaluationSampling(Sampling):
+    """How models that are evaluated are sampled: as they would be used, which is not how they are trained."""
+
+    temperature: Temperature = 0.7
+    """0 is greedy; 1, with nothing truncated, is the model's own distribution, and the only one that gives its KL."""
+    top_p: PositiveProbability = 0.9
+    """Nucleus: the fewest most likely tokens whose probability reaches this."""
+
 
 MOST_COMPLETIONS = 65_536
 

@@ -43,7 +43,7 @@ from burnish.evaluation.graph_figure import Box, Look, draw
 from burnish.evaluation.making_report import made
 from burnish.evaluation.preference_report import preference_warnings
 from burnish.evaluation.stages import Found, ReportData, focused, found_of
-from burnish.evaluation.summary import Verdict, costs, warnings
+from burnish.evaluation.summary import Verdict, costs, notes, warnings
 from burnish.evaluation.summary import closing_rows as preference_rows
 from burnish.evaluation.summary import verdict as preference_verdict
 from burnish.evaluation.training_report import trainings
@@ -81,7 +81,7 @@ def closing_rows(data: ReportData) -> list[dict[str, str]]:
     return verifiable_report.closing_rows(data) or preference_rows(data)
 
 
-__all__ = ["ReportData", "closing_rows", "render_report", "verdict", "warnings"]
+__all__ = ["ReportData", "closing_rows", "notes", "render_report", "verdict", "warnings"]
 
 _SHOWN_SAMPLES = 4
 _TRAINERS = ("sft", "reward", "preference", "ppo", "online")
@@ -119,6 +119,7 @@ def _page(data: ReportData) -> dict[str, Any]:
         "earlier": [_evaluation(data, stage) for stage in evaluations[:-1]],
         "graphs": _graphs(data),
         "rows": closing_rows(data),
+        "notes": notes(data),
         "costs": costs(data),
         "warnings": [*warnings(data), *preference_warnings(data), *_left_out(data)],
         "outcome": [*verifiable_report.outcome_figures(data), *outcome_figures(data)],
@@ -146,6 +147,7 @@ def _evaluation(data: ReportData, stage: Found) -> dict[str, Any]:
         "name": stage.name,
         "verdict": verdict(view),
         "rows": closing_rows(view),
+        "notes": notes(view),
         "outcome": [
             *verifiable_report.outcome_figures(view, stage.prefix),
             *outcome_figures(view, stage.prefix),

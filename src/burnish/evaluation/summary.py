@@ -37,7 +37,8 @@ _FEW_PROMPTS = 30
 _LONG = 1.3
 _TRUNCATED = 0.10
 _LOW_ALPHA = 0.667
-_NOT_MEASURED = "—"
+_REFERENCE, _UNMEASURED = "reference", "—"
+_NOT_MEASURED = (_REFERENCE, _UNMEASURED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,20 +103,31 @@ def closing_rows(data: ReportData) -> list[dict[str, str]]:
             "Model": model_name(str(model.get("name", "?"))),
             "Gold taste": with_interval(estimate(model.get("gold"))),
             "Reward model": with_interval(estimate(model.get("reward"))),
-            f"KL to {'SFT' if reference == 'sft' else reference}": "reference"
-            if model.get("name") == reference
-            else _NOT_MEASURED
-            if model.get("kl_ref") is None
-            else with_interval(estimate(model.get("kl_ref")), digits=1),
+            f"KL to {'SFT' if reference == 'sft' else reference}": _distance(model, reference),
             "Words": with_interval(estimate(model.get("length")), digits=1),
             "Truncated": percent(number(model.get("truncation_rate"))),
         }
         for model in models
     ]
     known = [
-        name for name in (rows[0] if rows else ()) if any(row[name] not in (UNKNOWN, _NOT_MEASURED) for row in rows)
+        name for name in (rows[0] if rows else ()) if any(row[name] not in (UNKNOWN, *_NOT_MEASURED) for row in rows)
     ]
     return [{name: row[name] for name in known} for row in rows]
+
+
+def _distance(model: Mapping[str, Any], reference: str) -> str:
+    """The cell of a model's KL."""
+    if model.get("name") == reference:
+        return _REFERENCE
+    found = estimate(model.get("kl_ref"))
+    return _UNMEASURED if found is None else with_interval(found, digits=1)
+
+
+def notes(data: ReportData) -> list[str]:
+    """What belongs under the closing table: how the answers were drawn, and why a column is not there."""
+    found = part(data, "evaluate")
+    drawn = [f"Answers were drawn at {found['sampling']}."] if found.get("sampling") else []
+    return [*drawn, *([str(found["no_kl"])] if found.get("no_kl") else [])]
 
 
 def costs(data: ReportData) -> list[Remark]:

@@ -23,6 +23,7 @@ _READ_LATER = (
     "answers.jsonl",
     "comparisons.jsonl",
     "demonstrations.jsonl",
+    "verdicts.jsonl",
 )
 """What of a stage's folder later readers read."""
 _KEPT = ("model", "annotations.sqlite", "checkpoints/checkpoint-*", "parts/*")

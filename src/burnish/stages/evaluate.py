@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
@@ -14,6 +14,7 @@ import torch
 
 from burnish.batch import Batch
 from burnish.config.graph import BASE
+from burnish.config.sections import Sampling
 from burnish.evaluation.uncertainty import bootstrap_mean, paired_difference, win_rate
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
@@ -23,15 +24,18 @@ from burnish.rewards.base import prompt_text
 from burnish.rewards.model import RewardModelScorer
 from burnish.rewards.taste import PROPERTIES, property_matrix, taste_score
 from burnish.runs.manifest import release_memory
+from burnish.stages.artifacts import ANSWERS
 from burnish.stages.context import Step
+from burnish.stages.evaluated import answer_rows, read_rows, rollouts_of, write_rows
 from burnish.stages.roles import stands_on
-from burnish.stages.sampling import end_tokens_of, fitting
+from burnish.stages.sampling import LocalSampler, end_tokens_of, fitting
 from burnish.stages.turns import make_sampler
 from burnish.stages.verify import verified
 from burnish.trainers.stages import column, sequence_of
 
 MICRO_BATCH_TOKENS = 1024
 """Tokens of answers that a judge reads at once."""
+_CHUNK = 64  # prompts answered between two files, so that a killed run loses little
 
 
 @dataclass(frozen=True)
@@ -59,13 +63,14 @@ def run(step: Step) -> None:
         return
     models = {one.shown: step.run.reference(one) for one in step.node.inputs["models"]}
     held_to = step.node.inputs["reference"][0].shown
-    for name, source in models.items():
-        backbone = reference if source == step.model("reference") else step.load(source, exact=True)
-        sampled[name] = _sample(step, backbone, prompts)
+    for number, (name, source) in enumerate(models.items()):
+        load = (lambda: reference) if source == step.model("reference") else partial(step.load, source, exact=True)
+        sampled[name] = _sampled(step, load, prompts, name, number)
         step.say(f"sampled {len(prompts)} held-out prompts from the {name} model")
-        del backbone
         release_memory()  # what its sampler took stays in the heap, in pieces that the next model does not fit into
-    measured = [name for name in models if name not in (held_to, BASE)]
+    _keep_answers(step, sampled)
+    unmeasured_kl = _why_no_kl(sampling)
+    measured = [name for name in models if name not in (held_to, BASE) and unmeasured_kl is None]
     kl = {name: _kl(step, models[name], sampled[name], reference) for name in measured}
     scores = _reward_scores(step, reference, sampled)
     weights = step.recipe.taste.model_dump()
@@ -81,6 +86,8 @@ def run(step: Step) -> None:
             "prompts": len(prompts),
             "responses_per_prompt": config.responses_per_prompt,
             "reference": held_to,
+            "sampling": sampling.in_words,
+            "no_kl": unmeasured_kl,
             **({"weights": weights} if by_rewards is None else {"verifiable": by_rewards}),
             "models": [_summary(j, groups) for j in judged],
             "comparisons": [c for b, a in combinations(judged, 2) for c in _compare(a, b, groups)],
@@ -89,12 +96,44 @@ def run(step: Step) -> None:
     )
 
 
-def _sample(step: Step, backbone: Backbone, prompts: Sequence[Prompt]) -> list[Rollout]:
-    config = step.settings
-    sampler = make_sampler(
+def _sampled(
+    step: Step, load: Callable[[], Backbone], prompts: Sequence[Prompt], name: str, number: int
+) -> list[Rollout]:
+    """A model's answers, part by part; what an earlier start has left is taken over."""
+    config, rollouts = step.settings, list[Rollout]()
+    make: Callable[[Backbone], LocalSampler] = lambda backbone: make_sampler(  # noqa: E731
         config.environment, View(backbone), config.sampling, seed=step.seed, max_length=step.recipe.model.max_length, purpose="evaluate", say=step.say_once,
     )  # fmt: skip
-    return sampler.generate(prompts, samples=config.responses_per_prompt)
+    sampler: LocalSampler | None = None
+    for start in range(0, len(prompts), _CHUNK):
+        chunk, part = prompts[start : start + _CHUNK], step.folder / "parts" / f"{number}-{start:06d}.jsonl"
+        if not part.is_file():
+            sampler = sampler or make(load())
+            answers = sampler.generate(chunk, samples=config.responses_per_prompt)
+            write_rows(part, _answer_rows(step, name, answers))
+        rollouts += rollouts_of(read_rows(part), chunk)
+    return rollouts
+
+
+def _answer_rows(step: Step, name: str, rollouts: Sequence[Rollout]) -> list[dict[str, Any]]:
+    per_prompt = step.settings.responses_per_prompt
+    return answer_rows(name, rollouts, seed=step.seed, per_prompt=per_prompt)
+
+
+def _keep_answers(step: Step, sampled: Mapping[str, Sequence[Rollout]]) -> None:
+    """Every answer of every model, in the stage's folder."""
+    rows = (row for name, rollouts in sampled.items() for row in _answer_rows(step, name, rollouts))
+    write_rows(step.folder / ANSWERS, rows)
+
+
+def _why_no_kl(sampling: Sampling) -> str | None:
+    """Why these answers say nothing of the policy's own distribution, as the report puts it; None: they do."""
+    if sampling.temperature == 1 and sampling.follows_the_model:
+        return None
+    return (
+        "KL to the reference is not shown: it is estimated without bias only from answers drawn at temperature 1 "
+        "with nothing truncated or rounded (`sampling: {temperature: 1, top_p: 1}`)."
+    )
 
 
 def _gold(weights: dict[str, float], rollouts: Sequence[Rollout]) -> np.ndarray:
@@ -123,8 +162,8 @@ def _reward_scores(step: Step, reference: Backbone, sampled: dict[str, list[Roll
 def _kl(step: Step, model: str, rollouts: Sequence[Rollout], reference: Backbone) -> np.ndarray:
     """log π(completion) − log π_ref(completion) of each completion, in nats, at temperature 1.
 
-    The policy's is what its sampler said, where that is exact, else the trainer's own arithmetic, as the reference's always is.
-    Its mean estimates KL(π ‖ π_ref) without bias when completions are drawn untempered and untruncated.
+    The policy's is what its sampler said, where that is known, else the trainer's own arithmetic, as the reference's always is.
+    Its mean estimates KL(π ‖ π_ref) without bias, since completions are drawn untempered and untruncated (`_why_no_kl`).
     """
     batch = Batch(tuple(sequence_of(r) for r in rollouts))
 
@@ -133,7 +172,7 @@ def _kl(step: Step, model: str, rollouts: Sequence[Rollout], reference: Backbone
         return column(lambda b: view.logprobs(b).logprobs_P, batch, max_tokens=MICRO_BATCH_TOKENS)
 
     of_reference = by(reference)
-    if step.settings.sampling.products == "model" and rollouts[0].completion.model_logprobs:
+    if rollouts[0].completion.model_logprobs:
         of_policy = torch.tensor([value for r in rollouts for value in r.completion.model_logprobs])
     else:
         of_policy = by(step.load(model, exact=True))

@@ -13,7 +13,7 @@ from burnish.config.graph import Node, graph_of
 from burnish.config.recipe import Recipe
 from burnish.config.recipe_file import load_recipe
 from burnish.errors import UserError
-from burnish.evaluation.report import closing_rows, render_report, verdict
+from burnish.evaluation.report import closing_rows, notes, render_report, verdict
 from burnish.evaluation.stages import ReportData, focused, found_of
 from burnish.jsonio import read_object
 from burnish.runs.manifest import environment, file_hash, read_sealed
@@ -53,7 +53,8 @@ def _table(data: ReportData) -> str:
     lines = ["  ".join(name.ljust(widths[name]) for name in names)]
     lines += ["  ".join(row[name].ljust(widths[name]) for name in names) for row in rows]
     found = verdict(data)
-    return "\n".join([found.headline, found.sentence, "", *(line.rstrip() for line in lines)])
+    table = [line.rstrip() for line in lines]
+    return "\n".join([found.headline, found.sentence, "", *table, "", *notes(data)]).rstrip()
 
 
 def gather(folder: Path) -> dict[str, Any]:
