@@ -34,10 +34,10 @@ from burnish.data.sources import read_rows
 from burnish.evaluation.summary import compare
 from burnish.evaluation.words import estimate
 from burnish.models.sources import resolve
-from burnish.stages.artifacts import read_answers
 from burnish.records import Comparison, PreferenceGroup
 from burnish.rewards.base import prompt_text
 from burnish.rewards.taste import taste_score
+from burnish.stages.artifacts import read_answers
 
 LEARN = "learn"
 """The stage that is compared; its kind is the preference family's, whatever the loss."""

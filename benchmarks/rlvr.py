@@ -35,8 +35,8 @@ from burnish.models.adapters import LoraSpec
 from burnish.models.backbone import load_backbone
 from burnish.models.roles import policy_roles
 from burnish.models.sources import resolve
-from burnish.stages.sampling import LocalSampler
 from burnish.records import Prompt, Reward, Rollout
+from burnish.stages.sampling import LocalSampler
 from burnish.trainers.online import train_online
 from burnish.trainers.rules import rules_of
 
