@@ -135,12 +135,14 @@ class PreferenceGroup:
     """A prompt, the responses to it, and every comparison made among them: one batch element of a reward model.
 
     `labels`, where responses were judged singly: for each of them the probability in [0, 1] that it is desirable.
+    `traces` has, by the response's text, the turns of those that are more than a text (calls of tools and what came of them).
     """
 
     prompt: Prompt
     responses: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
     labels: tuple[float, ...] = ()
+    traces: Mapping[str, tuple[Message, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +170,14 @@ class Opinion:
 
 @dataclass(frozen=True, slots=True)
 class LabelledItem:
-    """A prompt with candidates, where known who wrote each (`sources`), and what was said of them already."""
+    """A prompt with candidates, where known who wrote each (`sources`), and what was said of them already.
+
+    `traces` has, by the candidate's text, the turns of those that are more than a text.
+    """
 
     prompt: Prompt
     candidates: tuple[str, ...]
     sources: tuple[str, ...] = ()
     opinions: tuple[Opinion, ...] = ()
     kind: str = ""
+    traces: Mapping[str, tuple[Message, ...]] = field(default_factory=dict)

@@ -119,10 +119,11 @@ def _by_keyboard(page: Any) -> str:
         page.keyboard.press("Control+Enter")
     elif title == "Talk with the model":
         for turn in range(2):
-            if turn == 0:  # afterwards the cursor is there already
-                page.keyboard.press("e")
-            page.keyboard.type(f"Hello {turn}")
-            page.keyboard.press("Control+Enter")
+            if turn == 0:  # the model answers the item's own prompt first
+                page.keyboard.press("Enter")
+            else:  # the cursor is there already
+                page.keyboard.type(f"Hello {turn}")
+                page.keyboard.press("Control+Enter")
             page.wait_for_selector(".scale")
             _press(page, "1", "Enter")
             page.wait_for_selector(".scale", state="detached")
@@ -176,9 +177,10 @@ def _day(tmp_path: Path, page: Any, each: int) -> None:
             assert answers[f"correction-{n}"].text == "Two and two is four."
             assert answers[f"demonstration-{n}"].text == "A *good* answer."
             turns = answers[f"chat-{n}"].turns
-            assert [turn.user for turn in turns] == ["Hello 0", "Hello 1"]
+            assert [turn.user for turn in turns] == ["", "Hello 1"]
             for turn in turns:
-                assert turn.candidates == (f"Answer 1 to: {turn.user}", f"Answer 2 to: {turn.user}")
+                said = turn.user or f"Task chat {n}?"
+                assert turn.candidates == (f"Answer 1 to: {said}", f"Answer 2 to: {said}")
                 assert turn.chosen == turn.presented[0]
                 assert turn.strength == (2 if turn.presented[0] == 0 else -2)
         assert all(one.seconds is not None and one.seconds > 0 for one in Store(served.place).labelled("p"))

@@ -51,6 +51,46 @@ def test_other_columns_are_kept_and_slips_are_named():
         item_of({**PAIR, "golds": {"strength": 1}}, 1, Settings(kind="pairwise"))
 
 
+@pytest.mark.parametrize(
+    ("kind", "gold", "settings", "field"),
+    [
+        ("demonstration", {"strength": 1}, {}, "gold.strength"),
+        ("chat", {"flags": {"unsafe": []}}, {}, "gold.flags"),
+        ("correction", {"ranks": [1, 2]}, {}, "gold.ranks"),
+        ("ranking", {"strength": 1}, {}, "gold.strength"),
+        ("pairwise", {}, {}, "gold"),
+        ("pairwise", {"ratings": {"helpful": [1, 2]}}, {}, "gold.ratings"),
+        ("pairwise", {"flags": {"unsafe": [0]}}, {"flags": ["rude"]}, r"gold.flags.unsafe"),
+        ("pairwise", {"strength": 0}, {"tie": False, "both_bad": False}, "gold.strength"),
+        ("ranking", {"ranks": [1, 1]}, {"tie": False}, "gold.ranks"),
+        ("likert", {"ratings": {"helpful": [1, 6]}}, {}, r"gold.ratings.helpful"),
+        ("likert", {"ratings": {"kind": [1, 2]}}, {}, r"gold.ratings.kind"),
+        ("likert", {"ranks": [1, 2]}, {}, "gold.ranks"),
+    ],
+)
+def test_a_known_answer_that_nobody_can_give_is_refused(kind: str, gold: dict, settings: dict, field: str):
+    row = {"prompt": "p", "kind": kind, "part": "qualification", "gold": gold}
+    candidates = {} if kind in ("demonstration", "chat") else {"candidates": ["a", "b"]}
+    with pytest.raises(UserError, match=rf'row 7, field "{field}"'):
+        item_of({**row, "gold": gold, **candidates}, 7, Settings(**settings))
+
+
+@pytest.mark.parametrize(
+    ("kind", "gold", "settings"),
+    [
+        ("pairwise", {"strength": 4}, {}),
+        ("pairwise", {"strength": 0}, {"tie": False}),  # "both are bad" is offered
+        ("pairwise", {"ranks": [2, 1], "flags": {"unsafe": [1]}}, {}),
+        ("ranking", {"ranks": [1, 1]}, {}),
+        ("likert", {"ratings": {"helpful": [1, 5]}}, {}),
+        ("likert", {"ranks": [1, 2]}, {"attributes": [{"name": "overall"}]}),
+    ],
+)
+def test_a_known_answer_that_somebody_can_give_is_taken(kind: str, gold: dict, settings: dict):
+    item = item_of({**PAIR, "kind": kind, "gold": gold}, 1, Settings(**settings))
+    assert item.gold == gold
+
+
 def test_two_candidates_of_the_same_text_are_refused():
     with pytest.raises(UserError, match=r'row 4, field "candidates\.1".*candidate 0 again'):
         item_of({"prompt": "p", "candidates": ["a", "a"]}, 4, Settings(kind="pairwise"))

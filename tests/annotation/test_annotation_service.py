@@ -22,11 +22,13 @@ from sqlalchemy import create_engine, inspect, select, text, update
 
 from burnish.annotation.client import Client
 from burnish.annotation.db import migrate
+from burnish.annotation.labels import preference_data
 from burnish.annotation.service import accounts, chats, projects, webhooks, work
 from burnish.annotation.service.backup import back_up
 from burnish.annotation.service.database import Database
 from burnish.annotation.service.demo import is_there, make_demo
 from burnish.annotation.service.submission import Submission
+from burnish.annotation.snapshot import take_snapshot
 from burnish.annotation.store import Ranking, Store
 from burnish.annotation.tables import Annotation, Delivery, Item, now
 from burnish.cli.main import main
@@ -282,6 +284,48 @@ def test_a_chat_goes_on_with_what_was_chosen(database: Database):
         chats.say(database, bench.people[1], _lease_of(bench, 1), "Hello", None)
 
 
+def test_a_chat_with_a_prompt_begins_with_the_models_answer(database: Database):
+    """The item's prompt is the user's turn: there are never two in a row, neither before the model nor before a trainer."""
+    bench = Bench(database, rows=[{"id": "c", "kind": "chat", "prompt": "Name a river."}], annotators=1, turns=2)
+    heard: list[list] = []
+
+    def generate(messages, count):
+        heard.append([m["role"] for m in messages])
+        return echo(messages, count)
+
+    ann = bench.people[0]
+    held = work.take(database, ann, bench.project)
+    assert held is not None
+    with pytest.raises(UserError, match="the model answers the conversation first"):
+        chats.say(database, ann, held.lease, "Hello", generate)
+    chats.say(database, ann, held.lease, "", generate)
+    chats.choose(database, ann, held.lease, strength=1, both_bad=False, go_on_with=None)
+    with pytest.raises(UserError, match="say something"):
+        chats.say(database, ann, held.lease, " ", generate)
+    chats.say(database, ann, held.lease, "And another?", generate)
+    chats.choose(database, ann, held.lease, strength=1, both_bad=False, go_on_with=None)
+    work.answer(database, ann, held.lease, Submission())
+    assert heard == [["user"], ["user", "assistant", "user"]]
+    groups = preference_data(take_snapshot(database, "p"))
+    roles = sorted([m["role"] for m in group.prompt.messages] for group in groups)
+    assert roles == sorted([["user"], ["user", "assistant", "user"]])
+
+
+def test_the_client_sends_no_more_than_the_server_takes(tmp_path: Path):
+    """500 rows of 6 kB are more than one request may carry; a row of 3 MB is more than any."""
+    served = Served(str(tmp_path / "a.sqlite"))
+    try:
+        bench = Bench(served.database, annotators=0, rows=[])
+        token = accounts.create_token(served.database, account_name="olga", name="t", scopes=["manage"])
+        with Client(served.url, token) as client:
+            rows = [pair_row(n, candidates=["a" * 3000, "ä" * 500]) for n in range(500)]
+            assert client.add_items(bench.project, rows) == {"added": 500, "there_already": 0}
+            with pytest.raises(UserError, match=r"row 2: has 3,000,\d+ bytes"):
+                client.add_items(bench.project, [pair_row("x"), pair_row("y", prompt="p" * 3_000_000)])
+    finally:
+        served.stop()
+
+
 def test_who_waits_for_the_model_keeps_nobody_else_waiting(tmp_path: Path):
     going = threading.Event()
 
@@ -291,7 +335,7 @@ def test_who_waits_for_the_model_keeps_nobody_else_waiting(tmp_path: Path):
 
     served = Served(str(tmp_path / "a.sqlite"), generate=slow)
     try:
-        rows = [{"id": f"c{n}", "kind": "chat", "prompt": "?"} for n in range(15)]
+        rows = [{"id": f"c{n}", "kind": "chat"} for n in range(15)]
         bench = Bench(served.database, annotators=15, rows=rows, overlap=1)
         clients = []
         for n in range(15):

@@ -219,6 +219,13 @@ def test_consequences_are_told_before_they_come(database: Database):
     assert changes.consequences(database, bench.owner, bench.project, {"overlap": 2}, "")["changes"] == []
 
 
+def test_a_change_that_leaves_a_known_answer_to_nobody_says_so(database: Database):
+    bench = Bench(database, flags=["unsafe"], rows=[pair_row("g", gold={"flags": {"unsafe": [0]}}), pair_row(1)])
+    asked = (database, bench.owner, bench.project)
+    assert changes.consequences(*asked, {"flags": ["unsafe", "rude"]}, "")["unpassable"] == []
+    assert changes.consequences(*asked, {"flags": ["rude"]}, "")["unpassable"] == ["g"]
+
+
 def test_guidelines_have_versions_and_readers(database: Database):
     bench = Bench(database)
     caller = bench.people[0]

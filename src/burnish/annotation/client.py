@@ -7,6 +7,7 @@ with Client("http://127.0.0.1:8321", token) as client:
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import httpx
 
 from burnish.errors import UserError
+
+_MOST_BYTES = 1_900_000  # of the 2 MiB that the server takes, with room for what goes round the rows
 
 
 class Client:
@@ -55,14 +58,21 @@ class Client:
         return self._call("POST", "/projects", body, again=False)["id"]
 
     def add_items(self, project: int, rows: Iterable[Mapping[str, Any]], *, at_once: int = 500) -> dict[str, int]:
-        """Put items in, some at a time; returns how many were added and how many were there already."""
+        """Put items in, at most `at_once` and what one request may carry at a time; returns how many were added and how many
+        were there already. Raises UserError for a row that is too large for a request of its own.
+        """
         total = {"added": 0, "there_already": 0}
         batch: list[dict[str, Any]] = []
-        for row in rows:
-            batch.append(dict(row))
-            if len(batch) == at_once:
+        size = 0
+        for number, row in enumerate(rows, 1):
+            added = len(json.dumps(dict(row)).encode()) + 2
+            if added > _MOST_BYTES:
+                raise UserError(f"has {added:,} bytes; an item has at most {_MOST_BYTES:,}.", row=number)
+            if batch and (len(batch) == at_once or size + added > _MOST_BYTES):
                 self._add(project, batch, total)
-                batch = []
+                batch, size = [], 0
+            batch.append(dict(row))
+            size += added
         if batch:
             self._add(project, batch, total)
         return total

@@ -26,7 +26,7 @@ LAYOUT_VERSION = 2
 """Goes up when a layout's columns change."""
 FILE_KINDS = (".jsonl", ".json", ".parquet")
 
-_AS_TEXT = ("answers", "burnish", "columns", "meta", "votes")
+_AS_TEXT = ("answers", "burnish", "columns", "meta", "traces", "votes")
 """Columns whose values have other keys in every row: in Parquet JSON text, since a table would give each row all keys."""
 
 

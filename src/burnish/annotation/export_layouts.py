@@ -15,6 +15,7 @@ from burnish.annotation.export_work import Row, Work, messages_of
 from burnish.annotation.labels import SPEAKERS, demonstration_data, prompt_text
 from burnish.annotation.records import Labelled
 from burnish.annotation.snapshot import Entry, Snapshot
+from burnish.labels.traces import answer_turns
 from burnish.records import Comparison, PreferenceGroup
 
 
@@ -67,8 +68,8 @@ def _paired(work: Work) -> list[Row]:
             {
                 "id": f"{name}#{pair.first}-{pair.second}" if len(side.group.comparisons) > 1 else name,
                 "prompt": [dict(m) for m in side.group.prompt.messages],
-                "chosen": [{"role": "assistant", "content": side.chosen}],
-                "rejected": [{"role": "assistant", "content": side.rejected}],
+                "chosen": answer_turns(side.chosen, side.group.traces),
+                "rejected": answer_turns(side.rejected, side.group.traces),
                 **side.columns,
             }
         )  # fmt: skip
@@ -80,8 +81,10 @@ def _hh(work: Work) -> list[Row]:
     for side in _sides(work):
         messages = side.group.prompt.messages
         texts = (side.chosen, side.rejected, *(m["content"] for m in messages))
-        if any(m["role"] == "system" for m in messages):
+        if any(m["role"] in ("system", "developer") for m in messages):
             work.left_out["pairs with a system turn"] += 1
+        elif side.group.traces or any(m["role"] == "tool" or m.get("tool_calls") for m in messages):
+            work.left_out["pairs with calls of tools"] += 1
         elif any("\n\nHuman:" in text or "\n\nAssistant:" in text for text in texts):
             work.left_out["pairs whose text holds a turn marker"] += 1
         elif any(text != text.strip() for text in texts):
@@ -114,7 +117,7 @@ def _unpaired(work: Work) -> list[Row]:
             rows.append(
                 {
                     "id": f"{entry.item_id}#{i}", "prompt": messages_of(entry),
-                    "completion": [{"role": "assistant", "content": text}], "label": share > 0.5,
+                    "completion": answer_turns(text, entry.traces), "label": share > 0.5,
                     "disputed": entry.disputed, "votes": work.votes(entry.item_id),
                 }
             )  # fmt: skip
@@ -266,7 +269,10 @@ LAYOUTS: Mapping[str, Layout] = {
     "paired": Layout(_paired, (_TIES,), _decided),
     "hh": Layout(
         _hh,
-        (_TIES, "system turns, text with a turn marker, white space round a text: their pairs are left out"),
+        (
+            _TIES,
+            "system turns, calls of tools, text with a turn marker, white space round a text: their pairs are left out",
+        ),
         _decided,
     ),
     "unpaired": Layout(

@@ -91,11 +91,16 @@ class Work:
         return {
             "item_id": entry.item_id, "kind": entry.kind, "messages": messages_of(entry), "columns": dict(entry.prompt.columns),
             "candidates": list(entry.candidates), "sources": list(entry.sources), "disputed": entry.disputed,
+            **({"traces": [_turns_or_none(entry, text) for text in entry.candidates]} if entry.traces else {}),
             "answers": [
                 self.said(one) | {"seconds": one.seconds, "created_at": one.created_at.isoformat()}
                 for one in self.by_item.get(entry.item_id, ())
             ],
         }  # fmt: skip
+
+
+def _turns_or_none(entry: Entry, text: str) -> list[Row] | None:
+    return [dict(message) for message in entry.traces[text]] if text in entry.traces else None
 
 
 def messages_of(entry: Entry) -> list[Row]:

@@ -13,19 +13,22 @@ from burnish.annotation.records import Labelled
 from burnish.annotation.snapshot import Snapshot
 from burnish.labels.groups import preference_groups
 from burnish.labels.soft import LabelOptions, Strength, reliabilities
+from burnish.labels.traces import turn_text
 from burnish.labels.votes import Vote, votes_of
 from burnish.records import Demonstration, LabelledItem, Message, Opinion, PreferenceGroup
 
 __all__ = ["LabelOptions", "Strength", "preference_data"]
 
-SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant"}
+SPEAKERS = {
+    "system": "System", "developer": "System", "user": "Human", "assistant": "Assistant", "tool": "Tool",
+}  # fmt: skip
 
 
 def prompt_text(messages: Sequence[Message]) -> str:
     """A conversation as one text: the user's words, or, where there are several turns, a transcript."""
     if len(messages) == 1:
         return messages[0]["content"]
-    return "\n\n".join(f"{SPEAKERS[m['role']]}: {m['content']}" for m in messages)
+    return "\n\n".join(f"{SPEAKERS[m['role']]}: {turn_text(m)}" for m in messages)
 
 
 def is_ai(annotator_kind: str) -> bool:
@@ -77,7 +80,7 @@ def labelled_items(snapshot: Snapshot, *, human_share: float | None = None) -> l
     for one in data_answers(snapshot, human_share=human_share):
         opinions[one.item_id].append(opinion_of(one))
     return [
-        LabelledItem(e.prompt, e.candidates, e.sources, tuple(opinions[e.item_id]), e.kind)
+        LabelledItem(e.prompt, e.candidates, e.sources, tuple(opinions[e.item_id]), e.kind, e.traces)
         for e in snapshot.entries
         if e.part == "work" and e.gold is None
     ]

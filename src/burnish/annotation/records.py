@@ -34,7 +34,8 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn of a chat: what the person wrote, the candidates, and the choice among them.
+    """One turn of a chat: what the person wrote ("" where the item's own prompt is answered), the candidates, and the choice
+    among them.
 
     `strength` as in Answer. `chosen` is the candidate that the conversation went on with.
     """

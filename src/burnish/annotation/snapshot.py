@@ -23,7 +23,7 @@ from burnish.annotation.tables import Annotation, Annotator, Candidate, Event, I
 from burnish.annotation.versions import for_scale, renamed_since, renew, scale_of, with_new_names
 from burnish.errors import UserError
 from burnish.labels.votes import scale_in
-from burnish.records import LabelledItem, Opinion, Prompt
+from burnish.records import LabelledItem, Message, Opinion, Prompt
 
 WORKERS = "imported:"
 """What goes before the names of a file's annotators."""
@@ -41,7 +41,8 @@ class Opened(Protocol):
 @dataclass(frozen=True, slots=True)
 class Entry:
     """An item: its candidates and who wrote each. `kind` is never empty; `gold` is the known answer, where there is one, as
-    `assignment.grade` takes it. `disputed`: its annotators differ, and no reviewer has decided yet.
+    `assignment.grade` takes it. `disputed`: its annotators differ, and no reviewer has decided yet. `traces` has, by the
+    candidate's text, the turns of those that are more than a text.
     """
 
     item_id: str
@@ -52,6 +53,7 @@ class Entry:
     part: str
     gold: Mapping[str, Any] | None
     disputed: bool = False
+    traces: Mapping[str, tuple[Message, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,8 @@ class Snapshot:
         for entry in self.entries:
             parts = [entry.item_id, [dict(m) for m in entry.prompt.messages], dict(entry.prompt.columns)]
             _feed(digest, [*parts, entry.candidates, entry.sources, entry.kind, entry.part, entry.gold is not None])
+            if entry.traces:
+                _feed(digest, dict(entry.traces))
         for one in self.answers:
             said = [one.item_id, one.annotator, one.annotator_kind, one.source, one.answer.kind, one.answer.presented]
             _feed(digest, [*said, one.answer.ranks, one.answer.skipped, one.answer.payload()])
@@ -301,12 +305,16 @@ def _new_item(session: Session, project: Project, one: LabelledItem) -> Item:
     )
     sources = one.sources or ("",) * len(one.candidates)
     item.candidates = [
-        Candidate(position=i, text=text, source=source)
+        Candidate(position=i, text=text, source=source, messages=_turns_of(one, text))
         for i, (text, source) in enumerate(zip(one.candidates, sources, strict=True))
     ]
     session.add(item)
     session.flush()
     return item
+
+
+def _turns_of(one: LabelledItem, text: str) -> list[dict[str, Any]] | None:
+    return [dict(message) for message in one.traces[text]] if text in one.traces else None
 
 
 def _answered(session: Session, project_id: int) -> set[tuple[int, str]]:
@@ -319,7 +327,8 @@ def _entry(item: Item, settings: Settings) -> Entry:
     kind = item.kind or settings.kind
     prompt = Prompt(item.external_id, tuple(item.messages), dict(item.columns))
     texts, sources = tuple(c.text for c in item.candidates), tuple(c.source for c in item.candidates)
-    return Entry(item.external_id, prompt, texts, sources, kind, item.part, item.gold, item.disputed)
+    traces = {c.text: tuple(c.messages) for c in item.candidates if c.messages}
+    return Entry(item.external_id, prompt, texts, sources, kind, item.part, item.gold, item.disputed, traces)
 
 
 def _labelled(

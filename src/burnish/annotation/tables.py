@@ -142,7 +142,10 @@ class Item(Base):
 
 
 class Candidate(Base):
-    """One response to an item. Who wrote it (`source`) is never shown to annotators."""
+    """One response to an item. Who wrote it (`source`) is never shown to annotators.
+
+    `messages` are the turns of a response that calls tools; its `text` is then `burnish.labels.traces.trace_text` of them.
+    """
 
     __tablename__ = "candidates"
     __table_args__ = (UniqueConstraint("item_id", "position"),)
@@ -152,6 +155,7 @@ class Candidate(Base):
     position: Mapped[int]
     text: Mapped[str] = mapped_column(Text)
     source: Mapped[str] = mapped_column(String(200), default="")
+    messages: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class Annotator(Base):

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from burnish.data.messages import (
-    answer_text,
+    answer_of,
     check_order,
     read_message,
     refuse_media,
@@ -29,6 +29,7 @@ from burnish.data.messages import shown as _shown
 from burnish.data.sources import Reading, Row, kind
 from burnish.data.values import NotJson, json_value
 from burnish.errors import UserError, listed
+from burnish.labels.traces import trace_text
 from burnish.records import Comparison, Demonstration, Message, PreferenceGroup, Prompt
 
 Record = TypeVar("Record", Demonstration, Prompt, PreferenceGroup)
@@ -74,7 +75,8 @@ def demonstrations(rows: Sequence[Row]) -> Loaded[Demonstration]:
             raise _Dropped("labelled undesirable")
         refuse_media(row, row.values)
         if columns == ("chosen", "rejected"):
-            return demonstration(row, _pair(row)[0])
+            prompt, chosen, _ = _pair(row)
+            return demonstration(row, (*prompt, *chosen))
         if columns == ("messages",):
             turns = _turns(row, "messages")
         elif columns == ("question", "answer"):
@@ -110,7 +112,7 @@ def prompts(rows: Sequence[Row], *, instruction: str | None = None) -> Loaded[Pr
             messages = (Message(role="user", content=_filled(row, "question", row.values["question"])),)
             others = {**_worked(row), **others}
         elif columns == ("chosen", "rejected"):
-            messages = _pair(row)[0][:-1]
+            messages = _pair(row)[0]
         else:
             turns = _turns(row, columns[0], text_as="user" if columns == ("prompt",) else None)
             messages = _conversation(row, turns, last="user")
@@ -145,11 +147,13 @@ def preference_pairs(rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
 
     def read(row: Row) -> PreferenceGroup:
         _columns(row, ("chosen", "rejected"))
-        chosen, rejected = _pair(row)
+        prompt, chosen, rejected = _pair(row)
         columns = _other_columns(row, "prompt", "chosen", "rejected", "margin", "probability")
-        responses = (answer_text(row, "chosen", chosen[-1]), answer_text(row, "rejected", rejected[-1]))
+        answers = (answer_of(row, "chosen", chosen), answer_of(row, "rejected", rejected))
         comparison = Comparison(0, 1, _probability(row), margin=_margin(row))
-        return PreferenceGroup(Prompt(_id(row), chosen[:-1], columns), responses, (comparison,))
+        traces = {text: turns for text, turns in answers if turns}
+        responses = tuple(text for text, _ in answers)
+        return PreferenceGroup(Prompt(_id(row), prompt, columns), responses, (comparison,), traces=traces)
 
     def content(group: PreferenceGroup) -> Hashable:
         # Rows of our own export are labels of items: the same pair in two items has two labels.
@@ -301,26 +305,27 @@ def _kept_once(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-def _pair(row: Row) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
-    """The chosen and the rejected conversation, which are known to differ in the last turn alone."""
-    chosen, rejected = _side(row, "chosen"), _side(row, "rejected")
-    if contents(chosen[:-1]) != contents(rejected[:-1]):
+def _pair(row: Row) -> tuple[tuple[Message, ...], tuple[Message, ...], tuple[Message, ...]]:
+    """The prompt, and the chosen and the rejected answer to it: a turn each, or, where the row has a prompt of its own, a trace
+    of the assistant's turns and its tools'."""
+    (prompt, chosen), (other, rejected) = _side(row, "chosen"), _side(row, "rejected")
+    if contents(prompt) != contents(other):
         if _is_transcript(row, "chosen") and _is_transcript(row, "rejected"):
             raise _Dropped("prompts differ")
         _fail(row, "rejected", "differs from chosen before the last turn. Both must answer the same prompt.")
-    if chosen[-1]["content"].strip() == rejected[-1]["content"].strip():
+    if trace_text(chosen).strip() == trace_text(rejected).strip():
         raise _Dropped("chosen equals rejected")
-    return chosen, rejected
+    return prompt, chosen, rejected
 
 
-def _side(row: Row, column: str) -> tuple[Message, ...]:
-    """One side of a preference as a whole conversation, prompt and response."""
+def _side(row: Row, column: str) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
+    """One side of a preference: the prompt, and the answer to it."""
     prompted = row.values.get("prompt") is not None
     if not prompted and _is_transcript(row, column):
         messages = _transcript(_filled(row, column, row.values[column]))
         if messages[-1]["role"] != "assistant":
             raise _Dropped("turns do not alternate")
-        return messages
+        return messages[:-1], messages[-1:]
     if not prompted and isinstance(row.values[column], str):
         _fail(
             row,
@@ -329,12 +334,18 @@ def _side(row: Row, column: str) -> tuple[Message, ...]:
         )
     turns = _turns(row, column, text_as="assistant")
     if not prompted:
-        return _conversation(row, turns, last="assistant")
+        messages = _conversation(row, turns, last="assistant")
+        return messages[:-1], messages[-1:]
     prompt = _turns(row, "prompt", text_as="user")
-    repeats = contents(message for _, message in turns[:-1]) == contents(message for _, message in prompt)
-    if len(turns) > 1 and not repeats:
-        _fail(row, column, "must be one assistant turn, or the prompt's turns and one assistant turn.")
-    return _conversation(row, [*prompt, turns[-1]], last="assistant")
+    repeats = contents(message for _, message in turns[: len(prompt)]) == contents(message for _, message in prompt)
+    answer = turns[len(prompt) :] if repeats else turns
+    if not answer or any(message["role"] not in ("assistant", "tool") for _, message in answer[1:]):
+        problem = (
+            "must be one assistant turn (or its turns and its tools'), with or without the prompt's turns before it."
+        )
+        _fail(row, column, problem)
+    messages = _conversation(row, [*prompt, *answer], last="assistant")
+    return messages[: len(prompt)], messages[len(prompt) :]
 
 
 def _gsm8k(row: Row) -> tuple[tuple[str, str], ...]:

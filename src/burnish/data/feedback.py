@@ -24,14 +24,15 @@ from burnish.data.columns import (
     preference_pairs,
 )
 from burnish.data.labelled import layout_of, read_labelled
-from burnish.data.messages import answer_text
+from burnish.data.messages import answer_of
 from burnish.data.preferences import comparisons_from_labels, desirability, informative, merge_by_prompt
 from burnish.data.sources import Row
 from burnish.errors import UserError
 from burnish.jsonio import read_object
 from burnish.labels.groups import preference_groups as soft_groups
 from burnish.labels.soft import LabelOptions
-from burnish.records import PreferenceGroup, Prompt
+from burnish.labels.traces import answer_turns
+from burnish.records import Message, PreferenceGroup, Prompt
 
 UNPAIRED = ("prompt", "completion", "label")
 
@@ -85,24 +86,33 @@ def judged_answers(rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
     """
     found: dict[Hashable, tuple[Prompt, dict[str, list[float]]]] = {}
     origins: dict[str, Origin] = {}
+    traces: dict[Hashable, dict[str, tuple[Message, ...]]] = {}
     for row in rows:
         missing = next((column for column in UNPAIRED if row.values.get(column) is None), None)
         if missing is not None:
             _fail(row, missing, f"is missing or null. A row of single judgements has {', '.join(UNPAIRED)}.")
         try:
-            turns = [*_turns(row, "prompt", text_as="user"), *_turns(row, "completion", text_as="assistant")]
+            asked = _turns(row, "prompt", text_as="user")
+            turns = [*asked, *_turns(row, "completion", text_as="assistant")]
         except _Dropped as reason:
             _fail(row, "prompt", f"is a transcript that cannot be read ({reason}). Mend it, or remove the row.")
         messages = _conversation(row, turns, last="assistant")
-        prompt = Prompt(_id(row), messages[:-1], _other_columns(row, *UNPAIRED))
+        # A completion that ends in a conversation's last turn is answered by that turn; one that calls tools is a trace.
+        alone = any(message["role"] == "user" for message in messages[len(asked) :])
+        cut = len(messages) - 1 if alone else len(asked)
+        prompt = Prompt(_id(row), messages[:cut], _other_columns(row, *UNPAIRED))
         key = contents(prompt.messages)
         known, answers = found.setdefault(key, (prompt, {}))
         origins.setdefault(known.id, Origin(row.file, row.number, row.reading))
-        answers.setdefault(answer_text(row, "completion", messages[-1]), []).append(_label(row))
+        text, turns_of_it = answer_of(row, "completion", messages[cut:])
+        if turns_of_it:
+            traces.setdefault(key, {})[text] = turns_of_it
+        answers.setdefault(text, []).append(_label(row))
     items = []
-    for prompt, answers in found.values():
+    for key, (prompt, answers) in found.items():
         labels = tuple(sum(given) / len(given) for given in answers.values())
-        items.append(PreferenceGroup(prompt, tuple(answers), comparisons_from_labels(labels), labels))
+        own = traces.get(key, {})
+        items.append(PreferenceGroup(prompt, tuple(answers), comparisons_from_labels(labels), labels, own))
     if not items:
         raise UserError("there are no rows to learn from.")
     return Loaded(tuple(items), {}, origins)
@@ -121,7 +131,7 @@ def unpaired_rows(groups: Iterable[PreferenceGroup]) -> Iterator[dict[str, Any]]
                 yield {
                     "id": f"{group.prompt.id}/{number}",
                     "prompt": [dict(m) for m in group.prompt.messages],
-                    "completion": [{"role": "assistant", "content": text}],
+                    "completion": answer_turns(text, group.traces),
                     "label": label,
                     **_split_of(group),
                 }
@@ -138,7 +148,7 @@ def paired_rows(groups: Iterable[PreferenceGroup], *, dropped: Counter[str]) -> 
         for number, pair in enumerate(decided):
             sides = (pair.first, pair.second) if pair.probability > 0.5 else (pair.second, pair.first)
             p = max(pair.probability, 1.0 - pair.probability)
-            chosen, rejected = ([{"role": "assistant", "content": group.responses[i]}] for i in sides)
+            chosen, rejected = (answer_turns(group.responses[i], group.traces) for i in sides)
             row: dict[str, Any] = {
                 "id": f"{group.prompt.id}/{number}" if len(decided) > 1 else group.prompt.id,
                 "prompt": [dict(m) for m in group.prompt.messages],

@@ -167,7 +167,8 @@ def _paired(rows: Sequence[Row], annotator: str) -> Loaded[LabelledItem]:
     loaded = preference_pairs(rows)
     opinion = Opinion("pairwise", annotator, (1, 2), {"strength": 1}, scale=1)
     items = tuple(
-        LabelledItem(group.prompt, group.responses, ("", ""), (opinion,), "pairwise") for group in loaded.items
+        LabelledItem(group.prompt, group.responses, ("", ""), (opinion,), "pairwise", group.traces)
+        for group in loaded.items
     )
     return Loaded(items, loaded.dropped, loaded.origins)
 

@@ -15,6 +15,7 @@ from burnish.data.templates import RESERVED
 from burnish.data.values import holds_surrogate
 from burnish.errors import UserError
 from burnish.errors import shown as _cut
+from burnish.labels.traces import is_trace, trace_text
 from burnish.records import Message
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -67,6 +68,17 @@ def answer_text(row: Row, name: str, message: Message) -> str:
         inside = (theirs for ours, theirs in row.reading.written.items() if ours.startswith(f"{name}["))
         fail(row, next(inside, f"{name}.{beside}") if beside == _REASONING[0] else f"{name}.{beside}", problem)
     return message["content"]
+
+
+def answer_of(row: Row, name: str, messages: Sequence[Message]) -> tuple[str, tuple[Message, ...]]:
+    """An answer that is compared or judged: its text, and its turns where it calls tools (none where it is its text alone)."""
+    if not is_trace(messages):
+        return answer_text(row, name, messages[-1]), ()
+    untrained = next((i for i, message in enumerate(messages) if "trainable" in message), None)
+    if untrained is not None:
+        problem = "is not read in answers that are compared: all that the model says in one counts. Remove the mark."
+        fail(row, f"{name}[{untrained}].trainable", problem)
+    return trace_text(messages), tuple(messages)
 
 
 def as_written(field: str, reading: Reading) -> str:

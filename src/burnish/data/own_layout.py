@@ -21,6 +21,7 @@ from burnish.data.labelled_fields import (
     _whole,
 )
 from burnish.data.sources import Row
+from burnish.labels.traces import trace_text
 from burnish.records import LabelledItem, Message, Opinion, Prompt
 
 _COLUMNS = {
@@ -62,7 +63,25 @@ def read_item(row: Row, annotator: str) -> LabelledItem:
     if not isinstance(given, list) or len(given) != len(texts):
         _fail(row, "sources", f"must be a list of {len(texts)} names, one for each candidate.")
     sources = tuple(_remark(row, f"sources[{i}]", one) for i, one in enumerate(given))
-    return LabelledItem(prompt, texts, sources, opinions, form)
+    return LabelledItem(prompt, texts, sources, opinions, form, _traces(inner, texts))
+
+
+def _traces(row: Row, texts: tuple[str, ...]) -> dict[str, tuple[Message, ...]]:
+    """The turns of the candidates that are more than a text: the column `traces` has a list of messages, or null, for each."""
+    given = row.values.get("traces")
+    if given is None:
+        return {}
+    if not isinstance(given, list) or len(given) != len(texts):
+        _fail(row, "traces", f"must be a list of {len(texts)}, a list of messages or null for each candidate.")
+    found = {}
+    for i, text in enumerate(texts):
+        if given[i]:
+            column = f"traces[{i}]"
+            turns = _turns(Row(row.file, row.number, {column: given[i]}, row.key), column)
+            found[text] = tuple(message for _, message in turns)
+            if trace_text(found[text]) != text:
+                _fail(row, column, f"says something else than candidates[{i}]. Export the file anew.")
+    return found
 
 
 def _carried(row: Row) -> Mapping[str, Any] | None:
@@ -77,7 +96,7 @@ def _carried(row: Row) -> Mapping[str, Any] | None:
 
 def _parsed(row: Row, name: str, value: Any) -> Any:
     """What a Parquet file keeps as JSON text, read; anything else as it is."""
-    if name not in ("answers", "burnish", "columns", "extra", "meta") or not isinstance(value, str):
+    if name not in ("answers", "burnish", "columns", "extra", "meta", "traces") or not isinstance(value, str):
         return value
     try:
         return json.loads(value)

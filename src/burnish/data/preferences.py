@@ -61,7 +61,7 @@ def extremes(group: PreferenceGroup) -> PreferenceGroup:
     kept = sorted(sides)
     moved = tuple(replace(c, first=kept.index(c.first), second=kept.index(c.second)) for c in between)
     labels = tuple(group.labels[i] for i in kept) if group.labels else ()
-    return PreferenceGroup(group.prompt, tuple(group.responses[i] for i in kept), moved, labels)
+    return replace(group, responses=tuple(group.responses[i] for i in kept), comparisons=moved, labels=labels)
 
 
 def merge_by_prompt(groups: Iterable[PreferenceGroup]) -> Loaded[PreferenceGroup]:
@@ -83,7 +83,8 @@ def merge_by_prompt(groups: Iterable[PreferenceGroup]) -> Loaded[PreferenceGroup
         if len(telling) < len(moved):
             dropped["comparison of equal responses"] += len(moved) - len(telling)
         labels = group.labels if key not in merged and responses == group.responses else ()
-        merged[key] = PreferenceGroup(known.prompt, responses, (*known.comparisons, *telling), labels)
+        traces = {**known.traces, **group.traces}
+        merged[key] = PreferenceGroup(known.prompt, responses, (*known.comparisons, *telling), labels, traces)
     return Loaded(tuple(merged.values()), dict(dropped))
 
 

@@ -45,10 +45,12 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class RenderedResponse:
-    """A prompt's tokens up to the end of the assistant's header, and the response's tokens, the end token included."""
+    """A prompt's tokens up to the end of the assistant's header, and the response's tokens, the end token included; which of
+    them are the model's own (None: all)."""
 
     prompt_tokens: tuple[int, ...]
     response_tokens: tuple[int, ...]
+    response_mask: tuple[bool, ...] | None = None
 
 
 class TooLong(UserError):

@@ -19,6 +19,7 @@ class _Board:
 
     prompt: Prompt
     place: dict[str, int] = field(default_factory=dict)
+    traces: dict[str, tuple[Message, ...]] = field(default_factory=dict)
     votes: list[Vote] = field(default_factory=list)
 
     def add(self, vote: Vote, first: str, second: str) -> None:
@@ -53,6 +54,7 @@ def preference_groups(
         for prompt, vote, first, second in own:
             board = boards.setdefault((item.prompt.id, _conversation(prompt.messages)), _Board(prompt))
             if prompt is item.prompt:
+                board.traces.update(item.traces)
                 for text in item.candidates:
                     board.place.setdefault(text, len(board.place))
             if first == second:
@@ -63,7 +65,7 @@ def preference_groups(
     groups = []
     for board in boards.values():
         labels = tuple(comparisons(board.votes, trust, options).values())
-        groups.append(PreferenceGroup(board.prompt, tuple(board.place), labels))
+        groups.append(PreferenceGroup(board.prompt, tuple(board.place), labels, traces=board.traces))
     return groups
 
 
@@ -110,7 +112,8 @@ def _turns(item: LabelledItem, said: Opinion, scale: int) -> Iterator[tuple[Prom
     messages = list(item.prompt.messages)
     for number, turn in enumerate(said.payload.get("turns", ())):
         candidates, strength = tuple(turn["candidates"]), turn["strength"]
-        messages.append(Message(role="user", content=turn["user"]))
+        if turn["user"]:  # else the item's own prompt is answered
+            messages.append(Message(role="user", content=turn["user"]))
         if strength and len(candidates) == 2:
             name = hashlib.sha256(repr((messages, candidates)).encode("utf-8", "surrogatepass")).hexdigest()[:8]
             prompt = Prompt(f"{item.prompt.id}/{number}/{name}", tuple(messages), item.prompt.columns)

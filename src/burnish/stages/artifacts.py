@@ -45,6 +45,7 @@ def write_comparisons(path: Path, groups: Iterable[PreferenceGroup]) -> None:
             "responses": group.responses,
             "comparisons": [asdict(one) for one in group.comparisons],
             "labels": group.labels,
+            **({"traces": group.traces} if group.traces else {}),
         }
         for group in groups
     )
@@ -88,7 +89,8 @@ def _answered(row: Mapping[str, Any]) -> Answered:
 
 def _group(row: Mapping[str, Any]) -> PreferenceGroup:
     comparisons = tuple(Comparison(**one) for one in row["comparisons"])
-    return PreferenceGroup(_prompt_of(row), tuple(row["responses"]), comparisons, tuple(row["labels"]))
+    traces = {text: tuple(turns) for text, turns in row.get("traces", {}).items()}
+    return PreferenceGroup(_prompt_of(row), tuple(row["responses"]), comparisons, tuple(row["labels"]), traces)
 
 
 def _read(path: Path, make: Callable[[Mapping[str, Any]], Record]) -> tuple[Record, ...]:

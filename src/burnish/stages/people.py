@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from burnish.annotation.labels import preference_data
@@ -54,7 +55,7 @@ def labels_of(step: Step, people: PeopleJudge, answered: Sequence[Answered]) -> 
     options = LabelOptions(people.strength, step.settings.reliability_weighted)
     names = {_name(step, one): one.prompt for one in answered}
     own = [
-        PreferenceGroup(names[group.prompt.id], group.responses, group.comparisons, group.labels)
+        replace(group, prompt=names[group.prompt.id])
         for group in preference_data(snapshot, options)
         if group.prompt.id in names
     ]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from burnish.batch import TokenSequence
 from burnish.data.columns import NothingLeft
 from burnish.data.preferences import informative
-from burnish.data.render import render_response
+from burnish.data.render_traces import render_answer
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
 from burnish.records import PreferenceGroup
@@ -57,10 +57,11 @@ def rendered(
 
     def render(group: PreferenceGroup) -> tuple[TokenSequence, ...]:
         responses = [
-            render_response(backbone.tokenizer, group.prompt, text, max_tokens=limit) for text in group.responses
+            render_answer(backbone.tokenizer, group.prompt, text, group.traces.get(text, ()), max_tokens=limit)
+            for text in group.responses
         ]
         # The prompt's last tokens are the same in each, whatever the response begins with: one prefix serves all.
-        return tuple(TokenSequence(r.prompt_tokens, r.response_tokens) for r in responses)
+        return tuple(TokenSequence(r.prompt_tokens, r.response_tokens, r.response_mask) for r in responses)
 
     return render_rows(step, backbone, groups, render, what=what, room=limit, required=required)
 

@@ -11,7 +11,8 @@ import numpy as np
 from burnish.annotation.selection import item_scores
 from burnish.annotation.snapshot import Entry
 from burnish.batch import TokenSequence
-from burnish.data.render import TooLong, render_response
+from burnish.data.render import TooLong
+from burnish.data.render_traces import render_answer
 from burnish.errors import UserError
 from burnish.models.backbone import load_backbone
 from burnish.models.device import AUTO, resolve
@@ -43,7 +44,9 @@ def scores_of(
         for entry in entries:
             try:
                 rendered = [
-                    render_response(view.backbone.tokenizer, entry.prompt, text, max_tokens=limit)
+                    render_answer(
+                        view.backbone.tokenizer, entry.prompt, text, entry.traces.get(text, ()), max_tokens=limit
+                    )
                     for text in entry.candidates
                 ]
             except TooLong:

@@ -95,6 +95,7 @@ def _from_json(found: Mapping[str, Any]) -> StoredLabels:
             Prompt(g["prompt"]["id"], tuple(g["prompt"]["messages"]), g["prompt"]["columns"]),
             tuple(g["responses"]),
             tuple(Comparison(**c) for c in g["comparisons"]),
+            traces={text: tuple(turns) for text, turns in g.get("traces", {}).items()},
         )
         for g in found["groups"]
     )

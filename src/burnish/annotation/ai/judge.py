@@ -17,6 +17,7 @@ from burnish.annotation.settings import Attribute, Settings
 from burnish.annotation.snapshot import Entry
 from burnish.errors import UserError
 from burnish.jsonio import dumps
+from burnish.labels.traces import turn_text
 from burnish.records import Message
 
 _VERSION = "1"
@@ -234,5 +235,5 @@ def _instructions(constitution: str) -> str:
 
 
 def _conversation(entry: Entry) -> str:
-    turns = [f"{message['role']}: {message['content']}" for message in entry.prompt.messages]
+    turns = [f"{message['role']}: {turn_text(message)}" for message in entry.prompt.messages]
     return "[Conversation]\n" + "\n\n".join(turns)

@@ -44,9 +44,9 @@ class Draft(_Body):
 
 
 class Say(_Body):
-    """A person's turn in a chat."""
+    """A person's turn in a chat; empty where the conversation waits for the model from the start."""
 
-    text: StorableText = Field(min_length=1, max_length=20_000)
+    text: StorableText = Field(default="", max_length=20_000)
 
 
 class Choice(_Body):

@@ -22,6 +22,7 @@ from burnish.annotation.service.refusals import ForbiddenError
 from burnish.annotation.service.rendering import markdown
 from burnish.annotation.settings import Settings, settings_of
 from burnish.annotation.tables import Project
+from burnish.labels.traces import call_text
 
 COOKIE = "burnish_session"
 _SAFE = ("GET", "HEAD", "OPTIONS")
@@ -61,7 +62,9 @@ class Site:
             loader=FileSystemLoader(Path(__file__).parent.parent / "templates"),
             autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         )  # fmt: skip
-        self._templates.filters |= {"markdown": markdown, "percent": lambda share: f"{100 * share:.0f} %"}
+        self._templates.filters |= {
+            "markdown": markdown, "percent": lambda share: f"{100 * share:.0f} %", "call": call_text,
+        }  # fmt: skip
 
     def caller(self, request: Request) -> Caller:
         """Who asks, by token or cookie. A cookie alone does not change anything: unsafe requests carry the CSRF token too.

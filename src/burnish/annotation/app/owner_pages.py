@@ -289,7 +289,8 @@ def _save_settings(request: Request, project_id: int, guidelines: str, csrf: str
     try:
         settings = read_form(form)
         told = changes.consequences(site.database, caller, project_id, settings, guidelines)
-        if told["changes"] and (told["answers"] or told["open"]) and "confirmed" not in form:
+        weighty = (told["changes"] and (told["answers"] or told["open"])) or told["unpassable"]
+        if weighty and "confirmed" not in form:
             return _tab(
                 site, request, caller, project_id, "change.html", told=told, guidelines=guidelines, typed=form,
                 labels=LABELS, error=None,

@@ -8,10 +8,11 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from burnish.annotation.gold import unpassable
 from burnish.annotation.service.accounts import Caller
 from burnish.annotation.service.database import Database
 from burnish.annotation.settings import Settings, read_settings, settings_of
-from burnish.annotation.tables import Annotation, Annotator, Item, Lease, Project, Reading, Version
+from burnish.annotation.tables import Annotation, Annotator, Candidate, Item, Lease, Project, Reading, Version
 from burnish.annotation.versions import Renames, mapped_draft, renamed_since, renew, schema_of, under, version_of
 from burnish.errors import UserError
 
@@ -50,7 +51,8 @@ def consequences(
     database: Database, caller: Caller, project_id: int, settings: Mapping[str, Any], guidelines: str
 ) -> dict[str, Any]:
     """What saving these settings would do: `answers` that stay under the version they have, `open` tasks and how many of them
-    have `drafts`, which flags and attributes are `gone` and which are `new`; `changes` names the fields of the schema."""
+    have `drafts`, which flags and attributes are `gone` and which are `new`; `changes` names the fields of the schema, and
+    `unpassable` the items whose known answer nobody could give any more."""
     from burnish.annotation.service.projects import role_in
 
     with database.read() as session:
@@ -68,8 +70,26 @@ def consequences(
             "open": len(drafts),
             "drafts": sum(draft is not None for draft in drafts),
             "gone": {field: [n for n in _names(before, field) if n not in _names(after, field)] for field in _NAMED},
+            "unpassable": [name for name, _ in unpassable_items(session, project, after)],
             "new": {field: [n for n in _names(after, field) if n not in _names(before, field)] for field in _NAMED},
         }
+
+
+def unpassable_items(session: Session, project: Project, settings: Settings) -> list[tuple[str, str]]:
+    """The items whose known answer nobody can give under some settings, by id, each with the reason."""
+    rows = session.execute(
+        select(Item.external_id, Item.kind, Item.gold, func.count(Candidate.id).label("count"))
+        .outerjoin(Candidate, Candidate.item_id == Item.id)
+        .where(Item.project_id == project.id, Item.gold.is_not(None))
+        .group_by(Item.id)
+        .order_by(Item.id)
+    )
+    found = []
+    for row in rows:
+        problem = row.gold and unpassable(row.gold, row.kind or settings.kind, row.count, settings)
+        if problem:
+            found.append((row.external_id, f"gold.{problem[0]}: {problem[1]}"))
+    return found
 
 
 def guidelines(database: Database, caller: Caller, project_id: int) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from burnish.annotation.service.accounts import Caller
 from burnish.annotation.service.choosing import desk
 from burnish.annotation.service.database import Database
 from burnish.annotation.service.refusals import ConflictError, NotFoundError
-from burnish.annotation.service.work import Held, gone, held_of, locked
+from burnish.annotation.service.showing import Held, held_of
+from burnish.annotation.service.work import gone, locked
 from burnish.annotation.settings import settings_of
 from burnish.annotation.tables import Item, Lease, Project
 from burnish.errors import UserError
@@ -26,15 +27,22 @@ _MOST_TURNS = 40
 
 
 def say(database: Database, caller: Caller, lease_id: str, text: str, generate: Generate | None) -> Held:
-    """Add the person's turn and the model's candidates for the answer.
+    """Add the person's turn and the model's candidates for the answer. Where the item's conversation waits for the assistant
+    already, the model answers that first: `text` is then empty.
 
-    Raises UserError where no model is served, ConflictError while the last turn waits for a choice.
+    Raises UserError where no model is served or the turn is not the person's, ConflictError while the last turn waits for a
+    choice.
     """
     caller.needs("label")
     if generate is None:
         raise UserError("this server serves no model to chat with.", hint="Start it with --chat-model.")
     messages, turns = _conversation(database, caller, lease_id)
-    candidates = list(generate([*messages, {"role": "user", "content": text}], CANDIDATES))
+    waits = bool(messages) and messages[-1]["role"] in ("user", "tool")
+    if waits == bool(text.strip()):
+        problem = "the model answers the conversation first: send no text." if waits else "say something."
+        raise UserError(problem, field="text")
+    asked: list[Message] = messages if waits else [*messages, {"role": "user", "content": text}]
+    candidates = list(generate(asked, CANDIDATES))
     with database.write() as session:
         found = locked(session, caller, lease_id)
         if found is None:
@@ -44,7 +52,7 @@ def say(database: Database, caller: Caller, lease_id: str, text: str, generate: 
         if len(chat) != turns:
             raise ConflictError("the conversation has gone on meanwhile; load the page again.")
         order = shuffled(len(candidates), lease.id, turns)
-        new = {"user": text, "candidates": candidates, "presented": list(order), "chosen": None}
+        new = {"user": "" if waits else text, "candidates": candidates, "presented": list(order), "chosen": None}
         lease.chat = [*chat, {**new, "strength": 0, "both_bad": False}]
         session.flush()
         return held_of(session, at, lease)
@@ -102,6 +110,7 @@ def _conversation(database: Database, caller: Caller, lease_id: str) -> tuple[li
         raise ConflictError("the conversation is long enough; finish it.")
     messages: list[Message] = list(row.messages)
     for turn in chat:
-        messages.append({"role": "user", "content": turn["user"]})
+        if turn["user"]:
+            messages.append({"role": "user", "content": turn["user"]})
         messages.append({"role": "assistant", "content": turn["candidates"][turn["chosen"]]})
     return messages, len(chat)

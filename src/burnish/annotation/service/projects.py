@@ -32,6 +32,7 @@ from burnish.annotation.tables import (
     Annotation,
     Annotator,
     Audit,
+    Candidate,
     Event,
     Invitation,
     Item,
@@ -413,7 +414,7 @@ def items(
                 "kind": row.kind or kind,
                 "part": row.part,
                 "messages": row.messages,
-                "candidates": [{"text": c.text, "source": c.source} for c in row.candidates],
+                "candidates": [_candidate_row(c) for c in row.candidates],
                 "gold": row.gold,
                 "priority": row.priority,
                 "slots": row.slots,
@@ -421,6 +422,12 @@ def items(
             }
             for row in rows
         ]
+
+
+def _candidate_row(candidate: Candidate) -> dict[str, Any]:
+    """As it was uploaded."""
+    turns = {"messages": candidate.messages} if candidate.messages else {}
+    return {"text": candidate.text, "source": candidate.source, **turns}
 
 
 def disputes(database: Database, caller: Caller, project_id: int) -> list[dict[str, Any]]:
@@ -444,6 +451,7 @@ def dispute_of(session: Session, item: Item) -> dict[str, Any]:
         "kind": answers[0].kind if answers else item.kind,
         "messages": item.messages,
         "candidates": [candidate.text for candidate in item.candidates],
+        "traces": [candidate.messages for candidate in item.candidates],
         "answers": answers,
         "scales": [scale for _, scale in rows],
         "agreement": agreement(answers),

@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from burnish.annotation.gold import unpassable
 from burnish.annotation.records import KINDS
+from burnish.annotation.service.messages import MessageRow
 from burnish.annotation.service.submission import LONGEST_TEXT, StorableText
 from burnish.annotation.settings import Settings, is_storable
 from burnish.annotation.tables import Candidate, Item
 from burnish.errors import UserError
+from burnish.labels.traces import is_trace, trace_text
 
 _CANDIDATES = {
     "pairwise": (2, 2),
@@ -27,22 +30,39 @@ _CANDIDATES = {
 _PARTS = ("work", "training", "qualification")
 
 
-class MessageRow(BaseModel):
-    """One turn."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    role: str = Field(pattern="^(system|user|assistant)$")
-    content: StorableText = Field(max_length=LONGEST_TEXT)
-
-
 class CandidateRow(BaseModel):
-    """A response; who wrote it is kept and never shown."""
+    """A response: a text, or the turns of one that calls tools. Who wrote it is kept and never shown."""
 
     model_config = ConfigDict(extra="forbid")
 
-    text: StorableText = Field(max_length=LONGEST_TEXT)
+    text: StorableText = Field(default="", max_length=LONGEST_TEXT)
     source: StorableText = Field(default="", max_length=200)
+    messages: list[MessageRow] | None = Field(default=None, min_length=1, max_length=100)
+
+    @model_validator(mode="after")
+    def _one_form(self) -> CandidateRow:
+        if self.messages is None:
+            if "text" not in self.model_fields_set:
+                raise ValueError("a candidate has text, or messages")
+            return self
+        if self.text:
+            raise ValueError("give text or messages, not both")
+        roles = [message.role for message in self.messages]
+        if not {*roles} <= {"assistant", "tool"} or roles[0] != "assistant" or roles[-1] != "assistant":
+            raise ValueError(
+                "a candidate's messages are the assistant's and its tools', the assistant's first and last"
+            )
+        turns = [message.turn() for message in self.messages]
+        self.text = trace_text(turns)
+        if len(self.text) > LONGEST_TEXT:
+            raise ValueError(f"the turns have more than {LONGEST_TEXT} characters together")
+        return self
+
+    def row(self, position: int) -> Candidate:
+        """As it is stored."""
+        turns = [message.turn() for message in self.messages or ()]
+        messages = [dict(turn) for turn in turns] if is_trace(turns) else None
+        return Candidate(position=position, text=self.text, source=self.source, messages=messages)
 
 
 class GoldRow(BaseModel):
@@ -76,7 +96,14 @@ class ItemRow(BaseModel):
     @field_validator("candidates", mode="before")
     @classmethod
     def _plain(cls, given: Any) -> Any:
-        return [{"text": c} if isinstance(c, str) else c for c in given] if isinstance(given, list) else given
+        return [_candidate(one) for one in given] if isinstance(given, list) else given
+
+
+def _candidate(given: Any) -> Any:
+    """A text, or a list of messages, as the object that it stands for."""
+    if isinstance(given, str):
+        return {"text": given}
+    return {"messages": given} if isinstance(given, list) else given
 
 
 def item_of(row: Mapping[str, Any], number: int, settings: Settings) -> Item:
@@ -93,12 +120,16 @@ def item_of(row: Mapping[str, Any], number: int, settings: Settings) -> Item:
         given = ItemRow.model_validate(known)
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"{first['msg']}.", row=number, field=".".join(map(str, first["loc"]))) from error
+        raise UserError(
+            f"{first['msg'].removeprefix('Value error, ')}.", row=number, field=".".join(map(str, first["loc"]))
+        ) from error
     if not is_storable(given.columns):
         raise UserError("there are characters or numbers that cannot be stored.", row=number, field="columns")
     kind = given.kind or settings.kind
     _check(given, kind, number)
-    messages = [m.model_dump() for m in given.messages or ()] or [{"role": "user", "content": given.prompt or ""}]
+    if given.gold is not None:
+        _check_passable(given.gold, kind, len(given.candidates), settings, number)
+    messages = [dict(m.turn()) for m in given.messages or ()] or [{"role": "user", "content": given.prompt or ""}]
     gold = None if given.gold is None else given.gold.model_dump(exclude_defaults=True)
     open_to = settings.overlap if gold is None and given.part == "work" else 0
     item = Item(
@@ -112,7 +143,7 @@ def item_of(row: Mapping[str, Any], number: int, settings: Settings) -> Item:
         priority=given.priority,
         slots=open_to,
     )
-    item.candidates = [Candidate(position=i, **c.model_dump()) for i, c in enumerate(given.candidates)]
+    item.candidates = [candidate.row(i) for i, candidate in enumerate(given.candidates)]
     return item
 
 
@@ -137,6 +168,8 @@ def _check(given: ItemRow, kind: str, number: int) -> None:
     if not low <= count <= high:
         wanted = "none" if high == 0 else str(low) if low == high else f"{low} to {high}"
         raise UserError(f"a {kind} item has {wanted} candidates, not {count}.", row=number, field="candidates")
+    if kind == "correction" and any(candidate.messages for candidate in given.candidates):
+        raise UserError("an answer that calls tools cannot be corrected as a text.", row=number, field="candidates")
     texts = [candidate.text for candidate in given.candidates]
     twice = next((at for at, text in enumerate(texts) if text in texts[:at]), None)
     if twice is not None:
@@ -149,6 +182,13 @@ def _check(given: ItemRow, kind: str, number: int) -> None:
         raise UserError(f"a {given.part} item needs the right answer.", row=number, field="gold")
     if given.gold is not None:
         _check_gold(given.gold, count, number)
+
+
+def _check_passable(gold: GoldRow, kind: str, count: int, settings: Settings, number: int) -> None:
+    problem = unpassable(gold.model_dump(exclude_defaults=True), kind, count, settings)
+    if problem is not None:
+        field, why = problem
+        raise UserError(why, row=number, field=f"gold.{field}" if field else "gold")
 
 
 def _check_gold(gold: GoldRow, count: int, number: int) -> None:

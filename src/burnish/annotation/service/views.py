@@ -6,9 +6,11 @@ from typing import Any
 
 from burnish.annotation.records import answer_from
 from burnish.annotation.service.rendering import markdown
+from burnish.annotation.service.showing import Held
 from burnish.annotation.service.submission import on_screen
-from burnish.annotation.service.work import Held, Verdict
+from burnish.annotation.service.work import Verdict
 from burnish.annotation.settings import Settings
+from burnish.labels.traces import call_text
 
 
 def task_view(held: Held, settings: Settings, *, html: bool) -> dict[str, Any]:
@@ -18,8 +20,8 @@ def task_view(held: Held, settings: Settings, *, html: bool) -> dict[str, Any]:
         "kind": held.kind,
         "part": held.part,
         "expires_at": held.expires_at.isoformat(),
-        "messages": [{"role": m["role"], **_text(m["content"], html)} for m in held.messages],
-        "answers": [_text(held.texts[position], html) for position in held.presented],
+        "messages": [_message(m, html) for m in held.messages],
+        "answers": [_answer(held, position, html) for position in held.presented],
         "chat": [_turn(turn, html) for turn in held.chat],
         "draft": held.draft,
         "progress": held.progress,
@@ -51,6 +53,25 @@ def verdict_view(verdict: Verdict, *, html: bool) -> dict[str, Any]:
             "expected": on_screen(known),
         }
     return view
+
+
+def _message(message: dict[str, Any], html: bool) -> dict[str, Any]:
+    """A turn: its text, and, where it has any, its calls of tools in words, what it thought, whose answer it is."""
+    view: dict[str, Any] = {"role": message["role"], **_text(message["content"], html)}
+    if message.get("reasoning_content"):
+        view["reasoning"] = _text(message["reasoning_content"], html)
+    if message.get("tool_calls"):
+        view["calls"] = [call_text(call) for call in message["tool_calls"]]
+    if message["role"] == "tool":
+        view["tool"] = message.get("name") or message.get("tool_call_id") or ""
+    return view
+
+
+def _answer(held: Held, position: int, html: bool) -> dict[str, Any]:
+    """A candidate: its text, and its turns where it calls tools."""
+    turns = held.traces[position] if held.traces else None
+    shown: dict[str, Any] = _text(held.texts[position], html and not turns)
+    return shown if not turns else {**shown, "turns": [_message(turn, html) for turn in turns]}
 
 
 def _turn(turn: dict[str, Any], html: bool) -> dict[str, Any]:

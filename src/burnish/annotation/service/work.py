@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
-from sqlalchemy import delete, exists, func, insert, select
+from sqlalchemy import delete, exists, insert, select
 from sqlalchemy.orm import Session, lazyload
 
 from burnish.annotation.assignment import grade, is_disputed, quota_left, shuffled
@@ -22,42 +22,14 @@ from burnish.annotation.service.accounts import Caller
 from burnish.annotation.service.choosing import TESTS, Desk, advance, choose, desk, refuse_idle
 from burnish.annotation.service.database import Database
 from burnish.annotation.service.refusals import ConflictError, NotFoundError
+from burnish.annotation.service.showing import Held, as_held, as_taken, held_of, shown_of
 from burnish.annotation.service.submission import Submission, answer_of, on_screen
 from burnish.annotation.service.webhooks import announce_completed
-from burnish.annotation.settings import Settings, settings_of
-from burnish.annotation.tables import Annotation, Candidate, Draft, Event, Item, Lease, Member, Project, Version, now
+from burnish.annotation.settings import settings_of
+from burnish.annotation.tables import Annotation, Draft, Event, Item, Lease, Member, Project, Version, now
 from burnish.annotation.versions import under
 
 _NO_CANDIDATES = lazyload(Item.candidates)
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """An item in somebody's hands, with all that its screen needs. `texts` are the candidates by position."""
-
-    lease: str
-    project_id: int
-    item_id: int
-    kind: Kind
-    part: str
-    messages: list[dict[str, str]]
-    texts: tuple[str, ...]
-    presented: tuple[int, ...]
-    expires_at: datetime
-    draft: dict[str, Any] | None
-    chat: tuple[dict[str, Any], ...]
-    progress: dict[str, Any]
-    settings: Settings
-    guidelines_number: int = 0
-
-
-class _Shown(NamedTuple):
-    """What is shown of an item. `kind` is the item's own, "" for its project's; `texts` are the candidates by position."""
-
-    kind: Kind | Literal[""]
-    part: str
-    messages: list[dict[str, str]]
-    texts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +58,8 @@ def take(database: Database, caller: Caller, project_id: int) -> Held | None:
                 item_id = _left_before(session, at) or choose(session, at)
             if item_id is None:
                 return None
-            shown = _shown(session, item_id)
-            return _held(session, at, _lease(session, at, item_id, count=len(shown.texts)), shown)
+            shown = shown_of(session, item_id)
+            return as_held(session, at, _lease(session, at, item_id, count=len(shown.texts)), shown)
         return held_of(session, at, held)
 
 
@@ -120,7 +92,7 @@ def _record(session: Session, found: tuple[Desk, Lease, Item], given: Submission
         kind=kind,
         settings=at.settings,
         presented=lease.presented,
-        texts=lambda: _shown(session, item.id).texts,
+        texts=lambda: shown_of(session, item.id).texts,
         chat=lease.chat or (),
     )
     # What a page says of time is believed as far as the server has seen the person at work.
@@ -205,7 +177,7 @@ def undo(database: Database, caller: Caller, project_id: int) -> Held:
         session.delete(row)
         session.flush()
         _log(session, "undone", item.id, caller.annotator_id, row.lease)
-        at = _as_taken(session, at, row.version_id)  # an answer comes back as what it was
+        at = as_taken(session, at, row.version_id)  # an answer comes back as what it was
         lease = _lease(session, at, item.id, presented=row.presented, taken=False)
         lease.draft = {"answer": on_screen(said)}
         lease.chat = row.payload.get("turns")
@@ -299,66 +271,6 @@ def _lease(
     return lease
 
 
-def held_of(session: Session, at: Desk, lease: Lease) -> Held:
-    """A lease with all that its screen needs."""
-    return _held(session, _as_taken(session, at, lease.version_id), lease, _shown(session, lease.item_id))
-
-
-def _held(session: Session, at: Desk, lease: Lease, shown: _Shown) -> Held:
-    return Held(
-        lease=lease.id,
-        project_id=at.project_id,
-        item_id=lease.item_id,
-        kind=shown.kind or at.settings.kind,
-        part=shown.part,
-        messages=shown.messages,
-        texts=shown.texts,
-        presented=tuple(lease.presented),
-        expires_at=lease.expires_at,
-        draft=lease.draft,
-        chat=tuple(lease.chat or ()),
-        progress=_progress(session, at, shown.part),
-        settings=at.settings,
-        guidelines_number=_guidelines_number(session, at.project_id),
-    )
-
-
-def _guidelines_number(session: Session, project_id: int) -> int:
-    now_at = select(Version.guidelines_number).join(Project, Project.version_id == Version.id)
-    return session.scalar(now_at.where(Project.id == project_id)) or 0
-
-
-def _shown(session: Session, item_id: int) -> _Shown:
-    rows = session.execute(
-        select(Item.kind, Item.part, Item.messages, Candidate.text)
-        .outerjoin(Candidate, Candidate.item_id == Item.id)
-        .where(Item.id == item_id)
-        .order_by(Candidate.position)
-    ).all()
-    texts = tuple(row.text for row in rows if row.text is not None)
-    return _Shown(rows[0].kind, rows[0].part, rows[0].messages, texts)
-
-
-def _progress(session: Session, at: Desk, part: str) -> dict[str, Any]:
-    """How far the person is: within training or test, or in the work (`of` is the quota, None without one)."""
-    if part == "work":
-        return {
-            "done": at.member.answered,
-            "of": at.member.quota if at.member.quota is not None else at.settings.quota,
-        }
-    tests = (Item.project_id == at.project_id, Item.part == part)
-    done = (
-        select(func.count())
-        .select_from(Annotation)
-        .join(Item, Item.id == Annotation.item_id)
-        .where(*tests, Annotation.annotator_id == at.member.annotator_id)
-    )
-    return {
-        "done": session.scalar(done) or 0,
-        "of": session.scalar(select(func.count()).select_from(Item).where(*tests)),
-    }
-
-
 def locked(session: Session, caller: Caller, lease_id: str) -> tuple[Desk, Lease, Item] | None:
     """The caller's lease with its desk and item, locked in the order of FOR UPDATE; None if there is none (any more)."""
     row = session.execute(
@@ -377,14 +289,6 @@ def locked(session: Session, caller: Caller, lease_id: str) -> tuple[Desk, Lease
     # What is asked of an open task is what was asked when it was taken, whatever the project has become since.
     settings = under(settings_of(row.settings), row.schema)
     return Desk(row.Member, settings, row.Lease.version_id), row.Lease, row.Item
-
-
-def _as_taken(session: Session, at: Desk, version_id: int | None) -> Desk:
-    """The desk under the version that a task was taken (or answered) under."""
-    if version_id is None or version_id == at.version_id:
-        return at
-    schema = session.scalar(select(Version.schema).where(Version.id == version_id))
-    return replace(at, settings=under(at.settings, schema), version_id=version_id)
 
 
 def _item(session: Session, item_id: int) -> Item:
@@ -452,13 +356,13 @@ def _again(session: Session, caller: Caller, lease_id: str, given: Submission) -
     if row is None:
         raise gone(session, caller, lease_id)
     item = session.scalars(select(Item).options(_NO_CANDIDATES).where(Item.id == row.item_id)).one()
-    at = _as_taken(session, desk(session, caller, item.project_id), row.version_id)
+    at = as_taken(session, desk(session, caller, item.project_id), row.version_id)
     said = answer_of(
         given,
         kind=row.kind,  # type: ignore[arg-type]
         settings=at.settings,
         presented=row.presented,
-        texts=lambda: _shown(session, item.id).texts,
+        texts=lambda: shown_of(session, item.id).texts,
         chat=row.payload.get("turns", ()),
     )
     if answer_from(row.kind, row.payload, presented=row.presented, ranks=row.ranks, skipped=row.skipped) != said:

@@ -165,10 +165,16 @@ function draw() {
   showProgress();
   favour();
 }
-const turn = (role, m) => el("div", { class: `turn ${role}` }, el("span", { class: "role" }, role), el("div", { class: "text", html: m.html }));
+function turn(role, m) {
+  const thought = m.reasoning && el("details", { class: "thought" }, el("summary", {}, "Thought"), el("div", { class: "text", dir: "auto", html: m.reasoning.html }));
+  const said = !m.text ? null : role === "tool" ? el("pre", { class: "result", dir: "auto", tabIndex: 0 }, m.text) : el("div", { class: "text", dir: "auto", html: m.html });
+  return el("div", { class: `turn ${role}` }, el("span", { class: "role" }, role, m.tool ? [": ", el("bdi", {}, m.tool)] : null),
+    thought, said, (m.calls ?? []).map((one) => el("pre", { class: "call", tabIndex: 0 }, one)));
+}
+const written = (one) => one.turns ? el("div", { class: "trace" }, one.turns.map((m) => turn(m.role, m))) : el("div", { class: "text", dir: "auto", html: one.html });
 
 function card(one, place) {
-  const text = el("div", { class: "text", html: one.html });
+  const text = written(one);
   const head = el("h2", {}, el("span", { class: "letter" }, letter(place)), el("span", { class: "away" }, `Answer ${letter(place)}`));
   const node = el("section", { class: "answer", "data-place": place, "aria-label": `Answer ${letter(place)}` }, head, text);
   if (task.asks.critique !== "off") {
@@ -238,11 +244,11 @@ function chat() {
   const parts = [];
   const open = task.chat.length > 0 && task.chat.at(-1).chosen === null;
   task.chat.forEach((one, at) => {
-    parts.push(turn("user", one.user));
+    if (one.user.text) parts.push(turn("user", one.user));
     if (one.chosen !== null) parts.push(turn("assistant", one.answers[one.chosen]));
     else if (at === task.chat.length - 1) parts.push(el("div", { class: "answers" }, one.answers.map((a, place) =>
       el("section", { class: "answer", "data-place": place, "aria-label": `Answer ${letter(place)}` },
-        el("h2", {}, el("span", { class: "letter" }, letter(place)), el("span", { class: "away" }, `Answer ${letter(place)}`)), el("div", { class: "text", html: a.html })))));
+        el("h2", {}, el("span", { class: "letter" }, letter(place)), el("span", { class: "away" }, `Answer ${letter(place)}`)), written(a)))));
   });
   if (open) {
     const choice = {};
@@ -252,6 +258,11 @@ function chat() {
       await chatCall("choice", { strength: choice.strength, both_bad: Boolean(choice.both_bad) });
     } };
     parts.push(asking.node);
+  } else if (!task.chat.length && ["user", "tool"].includes(task.messages.at(-1)?.role)) {
+    const asked = el("p", { class: "card" }, "The model answers first; choose between its two answers, then go on.");
+    widget = { node: asked, keys: () => false, lead: () => null, help: [["Enter", "let the model answer"]], missing: () => "Let the model answer first.",
+      step: async () => { say("The model is writing …"); await chatCall("chat", { text: "" }); } };
+    parts.push(asked);
   } else {
     const left = Math.max(0, task.asks.turns - task.chat.length);
     const made = writing(task.chat.length ? "Go on" : "Begin the conversation", answer, changed, { field: "say", rows: 3, shortcut: "e",
@@ -361,7 +372,7 @@ function feedback(found) {
   const node = el("section", { class: found.right ? "card feedback" : "card feedback wrong", tabIndex: -1 },
     el("h2", {}, found.right ? "Right." : `Not quite: ${Math.round(100 * found.score)} % right.`),
     lines.length ? el("p", {}, "Expected: ", lines.join("; "), ".") : null,
-    el("div", { class: "text", html: found.explanation.html }),
+    el("div", { class: "text", dir: "auto", html: found.explanation.html }),
     el("p", { class: "row" }, el("button", { type: "button", class: "button", onclick: () => next() }, "Next task ", key("Enter"))));
   root.querySelector(".bar").before(node);
   root.querySelector(".bar").hidden = true;
