@@ -14,7 +14,7 @@ import torch
 from work import LORA_ALPHA, LORA_RANK, report
 
 from burnish.batch import Batch, TokenSequence, cut
-from burnish.config.schema import Optimiser
+from burnish.config.sections import Optimiser
 from burnish.models.adapters import LoraSpec, add_adapter
 from burnish.models.backbone import load_backbone
 from burnish.models.roles import View

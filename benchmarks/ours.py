@@ -34,7 +34,8 @@ from work import (
 from burnish.batch import TokenSequence
 from burnish.config.online import Algorithm, Online
 from burnish.config.preference import Dpo, Preference
-from burnish.config.schema import Checkpointing, Optimiser, Ppo, RewardModel, Sampling, Sft
+from burnish.config.schema import RewardModel, Sft
+from burnish.config.sections import Checkpointing, Optimiser, Sampling
 from burnish.generation.base import Request, SamplingParams, request_seed
 from burnish.generation.native import NativeEngine
 from burnish.models.adapters import LoraSpec, add_adapter, save_adapter
@@ -42,11 +43,12 @@ from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.device import resolve
 from burnish.models.heads import ScalarHead
 from burnish.models.precision import NAMES
-from burnish.models.roles import Roles, View, adapter_roles, copy_roles, policy_roles
+from burnish.models.roles import Roles, View, adapter_roles
 from burnish.records import Comparison, Prompt, Reward, Rollout
 from burnish.rewards.model import RewardModelScorer
 from burnish.trainers.groups import RankedGroup
 from burnish.trainers.online import train_online
+from burnish.trainers.online_settings import resolve_settings
 from burnish.trainers.preference import prepare, score, train_preferences
 from burnish.trainers.reward_model import score_sequences, train_reward_model
 from burnish.trainers.sft import train_sft
@@ -197,7 +199,7 @@ def grpo() -> None:
     """The online loop with the row grpo."""
     backbone, clock = load(), Clock()
     if OPTIONS.lora:
-        roles = policy_roles(backbone, lora=SPEC, critic=False, reference=True, moving=False, seed=0)
+        roles = adapter_roles(backbone, lora=SPEC, critic=False, reference=True, moving=False, seed=0)
     else:
         frozen = load()
         frozen.freeze()
@@ -208,7 +210,7 @@ def grpo() -> None:
         sampling=Sampling(max_new_tokens=NEW_TOKENS, products=OPTIONS.sampler),
     )  # fmt: skip
     train_online(
-        roles, PlainSampler(roles.policy), LetterScorer(), chats(PROMPTS * (OPTIONS.steps + 2)), config=config, seed=0,
+        roles, PlainSampler(roles.policy), LetterScorer(), chats(PROMPTS * (OPTIONS.steps + 2)), settings=resolve_settings(config), seed=0,
         folder=scratch(), progress=progress(clock),
     )  # fmt: skip
     timed(clock)
@@ -249,25 +251,27 @@ def ppo_roles() -> Roles:
     """The four models, two ways."""
     backbone = load()
     if OPTIONS.roles == "copies":
-        critic, judge = (load() for _ in range(2))
-        scalars = (View(b, head=ScalarHead(b.width)) for b in (critic, judge))
-        return copy_roles(load(), *scalars, backbone)
+        critic, judge = (View(one, head=ScalarHead(one.width)) for one in (load(), load()))
+        for frozen in (judge.backbone, backbone):
+            frozen.freeze()
+        return Roles(View(load()), critic, judge, View(backbone))
     backbone.freeze()
     add_adapter(backbone, "reward", SPEC, seed=0)
-    return adapter_roles(View(backbone, "reward", SPEC, ScalarHead(backbone.width)), lora=SPEC, seed=0)
+    judge = View(backbone, "reward", SPEC, ScalarHead(backbone.width))
+    return adapter_roles(backbone, lora=SPEC, critic=True, reference=True, reward=judge, seed=0)
 
 
 def ppo() -> None:
     """One update of policy and critic a step."""
     roles, clock = ppo_roles(), Clock()
     prompts = chats(PPO_PROMPTS)
-    config = Ppo(
-        roles=OPTIONS.roles, steps=OPTIONS.steps + 2, prompts_per_step=PPO_PROMPTS, sampling=Sampling(max_new_tokens=NEW_TOKENS, products=OPTIONS.sampler),
+    config = Online(
+        algorithm=Algorithm(name="ppo"), roles=OPTIONS.roles, steps=OPTIONS.steps + 2, prompts_per_step=PPO_PROMPTS, sampling=Sampling(max_new_tokens=NEW_TOKENS, products=OPTIONS.sampler),
         optimiser=optimiser(), critic_learning_rate=OPTIONS.learning_rate, checkpoint=NEVER,
     )  # fmt: skip
     ends = [roles.policy.backbone.tokenizer.eos_token_id]
     train_online(
-        roles, PlainSampler(roles.policy), RewardModelScorer(roles.reward, end_tokens=ends, max_tokens=2048), prompts, config=config,
+        roles, PlainSampler(roles.policy), RewardModelScorer(roles.reward, end_tokens=ends, max_tokens=2048), prompts, settings=resolve_settings(config),
         seed=0, folder=scratch(), progress=progress(clock),
     )  # fmt: skip
     timed(clock)

@@ -33,12 +33,12 @@ from burnish.data.tasks import task_rows
 from burnish.evaluation.uncertainty import bootstrap_mean
 from burnish.models.adapters import LoraSpec
 from burnish.models.backbone import load_backbone
-from burnish.models.roles import policy_roles
+from burnish.models.roles import adapter_roles
 from burnish.models.sources import resolve
 from burnish.records import Prompt, Reward, Rollout
 from burnish.stages.sampling import LocalSampler
 from burnish.trainers.online import train_online
-from burnish.trainers.rules import rules_of
+from burnish.trainers.online_settings import resolve_settings
 
 HERE = Path(__file__).parent
 TARGETS = (0.5, 0.6, 0.7, 0.75)
@@ -73,10 +73,10 @@ def ours(name: str, task: dict[str, Any], recipe: Recipe) -> list[dict[str, Any]
             "checkpoint": Checkpointing(every=10**6),
         }
     )
-    row = rules_of(config).algorithm
+    row = resolve_settings(config).algorithm
     backbone = load_backbone(task["model"])
     spec = LoraSpec(config.lora.r, config.lora.alpha)
-    roles = policy_roles(backbone, lora=spec, critic=row.needs_critic, reference=row.needs_reference, seed=seed)
+    roles = adapter_roles(backbone, lora=spec, critic=row.needs_critic, reference=row.needs_reference, seed=seed)
     common = {"seed": seed, "max_length": recipe.model.max_length}
     sampler = LocalSampler(roles.policy, config.sampling, **common, purpose="train")
     judge = LocalSampler(
@@ -91,7 +91,7 @@ def ours(name: str, task: dict[str, Any], recipe: Recipe) -> list[dict[str, Any]
     curve = Curve(measure, every=how["every"])
     curve.tick(0)
     train_online(
-        roles, sampler, LastNumber(), prompts_of(task["train"], "t"), config=config, seed=seed, folder=scratch(),
+        roles, sampler, LastNumber(), prompts_of(task["train"], "t"), settings=resolve_settings(config), seed=seed, folder=scratch(),
         progress=lambda done, total, *_: curve.tick(done, last=done == total),
     )  # fmt: skip
     return curve.points

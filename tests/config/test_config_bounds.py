@@ -117,7 +117,7 @@ def test_ranges(bounds: Bounds, words: str, inside: list[float], outside: list[f
         ("seed=18446744073709551616", "a whole number from 0 to 9223372036854775807, given 18446744073709551616."),
         ("sft.optimiser.betas.1=1.0", "expected a number from 0 and below 1, given 1.0."),
         ("threads=100000", "expected a whole number from 1 to 512, given 100000."),
-        ("ppo.dual_clip=-1", "expected a number above 1 and up to 1000, given -1."),
+        ("ppo.algorithm.dual_clip=-1", "expected a number above 1 and up to 1000, given -1."),
         ("data.limit=1000000000000000000000", "a whole number from 1 to 1000000000000, given 1000000000000000000000."),
         ("sft.epochs=1e308", "expected a number above 0 and up to 10000, given 1e+308."),
         ("sft.batch_size=1000000", "expected a whole number from 1 to 65536, given 1000000."),
@@ -148,7 +148,7 @@ def test_what_is_outside_in_a_file_is_told_with_its_row(tmp_path: Path):
         (["ppo.prompts_per_step=65536", "ppo.responses_per_prompt=2"], "131072 completions"),
         (["grpo.prompts_per_step=65536", "grpo.responses_per_prompt=1024"], "at most 65536 are taken"),
         (["ppo.mini_batches=33"], "mini_batches is more than the completions of a step"),
-        (["ppo.kl.target=1", "ppo.kl.horizon=31"], "kl.horizon is less than the completions"),
+        (["ppo.kl_target=1", "ppo.kl_horizon=31"], "kl_horizon is less than the completions"),
         (["grpo.kl_target=1", "grpo.kl_horizon=63"], "kl_horizon is less than the completions"),
     ],
 )

@@ -13,9 +13,10 @@ import burnish
 from burnish.algorithms.preference_losses import LOSSES
 from burnish.config.describe import describe_fields, discriminators
 from burnish.config.graph import KINDS
+from burnish.config.online import Online
 from burnish.config.preference import Preference
 from burnish.config.recipe import Recipe
-from burnish.config.schema import Ppo, Sft
+from burnish.config.schema import Sft
 
 
 class Part(BaseModel):
@@ -87,13 +88,13 @@ def test_a_section_of_several_kinds_is_described_kind_by_kind() -> None:
 
 
 def test_defaults_are_those_of_the_place() -> None:
-    options = {option.key: option for option in describe_fields(Ppo)}
+    options = {option.key: option for option in describe_fields(Online)}
     assert {o.key: o for o in describe_fields(Sft)}["optimiser.learning_rate"].default == repr(
         Sft().optimiser.learning_rate
     )
-    assert options["optimiser.schedule"].default == f'"{Ppo().optimiser.schedule}"'
-    assert options["kl.target"] == (
-        "kl.target", "number > 0 and ≤ 10000 or null", "null", options["kl.target"].description,
+    assert options["optimiser.schedule"].default == f'"{Online().optimiser.schedule}"'
+    assert options["kl_target"] == (
+        "kl_target", "number > 0 and ≤ 10000 or null", "null", options["kl_target"].description,
     )  # fmt: skip
 
 

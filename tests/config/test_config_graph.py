@@ -269,7 +269,6 @@ LATER = "stages=[sft, sample, compare, reward, dpo, evaluate]"
         ([LATER, "evaluate.models=[sft, compare]"], "needs a policy here, and compare makes comparisons."),
         ([LATER, "compare.by={reward: reward}"], "the stage reward comes after compare"),
         ([LATER, "sft.start=previous"], "previous is the round before, and the stage sft stands in no rounds."),
-        (["stages=[sft, ppo]"], "the stage ppo needs a reward model, and no stage before it makes one. Put a stage of the kind reward"),
         (["stages=[sft, compare]"], "the stage compare needs answers, and no stage before it makes one. Put a stage of the kind sample"),
         (["stages=[grpo]", "grpo.rewards=[{name: model}]"], "the stage grpo needs a reward model, and no stage before it makes"),
         (["stages={r: {repeat: 2, stages: {sample: {models: [previous.dpo]}}}}"], 'there is no stage "previous.dpo" before r.1.sample.'),

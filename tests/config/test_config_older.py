@@ -14,10 +14,10 @@ OLDER = {
     "reward and PPO": (
         "name: a\nstages: [sft, collect, reward, ppo, evaluate, report]\ncollect: {prompts: 8, panel: {size: 4}}\n"
         "ppo: {steps: 3}\nevaluate: {prompts: 9}\n",
-        {"sft": "sft", "sample": "sample", "compare": "compare", "reward": "reward", "ppo": "ppo", "evaluate": "evaluate", "report": "report"},
+        {"sft": "sft", "sample": "sample", "compare": "compare", "reward": "reward", "ppo": "online", "evaluate": "evaluate", "report": "report"},
     ),
     "the stages that once were the default ones": ("sft: {epochs: 3}\n", {
-        "sft": "sft", "sample": "sample", "compare": "compare", "reward": "reward", "ppo": "ppo", "evaluate": "evaluate", "report": "report",
+        "sft": "sft", "sample": "sample", "compare": "compare", "reward": "reward", "ppo": "online", "evaluate": "evaluate", "report": "report",
     }),
     "comparisons that people made": (
         "data: {comparisons: c.jsonl}\nstages: [sft, collect, preference]\npreference: {loss: {name: simpo, gamma: 2}}\n",

@@ -39,7 +39,7 @@ def data():
         "reward": {"pairs_train": 1320, "pairs_heldout": 240, "steps": 28, "accuracy": interval(0.74, 0.05), "ceiling": interval(0.81, 0.04), "gold_accuracy": None,
                    "longer_wins": interval(0.38, 0.06), "brier": 0.183, "ece": 0.041, "calibration": [{"predicted": 0.3, "observed": 0.35, "count": 24}],
                    "length_correlation": {"pearson": -0.31, "spearman": -0.28}, "curve": [{"step": 1, "loss": 0.69, "accuracy": 0.5}], "gain": 1.3, "bias": -0.4},
-        "ppo": {"mode": "adapters", "steps": 60, "curve": [{"step": s, "reward": s / 50, "reward_std": 1.0, "kl_ref": s / 9, "entropy": 2.0, "beta": 0.05} for s in steps]},
+        "online": {"algorithm": {"name": "ppo"}, "mode": "adapters", "steps": 60, "curve": [{"step": s, "reward": s / 50, "reward_std": 1.0, "kl_ref": s / 9, "entropy": 2.0, "beta": 0.05} for s in steps]},
         "evaluate": {"prompts": 120, "weights": {"direct": 1.0, "concise": 1.0},
                      "models": [model("base", 0.48, -1.1, 48.0, 0.71), model("sft", 0.68, 0.0, 31.0, 0.05), model("ppo", 0.79, 1.3, 27.0, 0.02)],
                      "comparisons": [{"a": "ppo", "b": "sft", "judge": "gold", "win_rate": interval(0.71, 0.08), "difference": interval(0.11, 0.03)},
@@ -159,12 +159,12 @@ def test_samples_keep_a_payload_as_text_where_the_comparison_is_known(data):
 
 def test_a_run_of_nothing_says_not_run_yet():
     text = " ".join(Page(render_report({})).text)
-    assert text.count("not run yet") >= 6
+    assert text.count("not run yet") >= 5
     assert "Not known yet" in text
     assert (closing_rows({}), costs({}), warnings({})) == ([], [], [])
 
 
-PARTS = ("name", "created", "model", "machine", "wall_seconds", "peak_memory_gb", "stages", "sft", "compare", "reward", "ppo", "evaluate", "recipe_yaml", "manifest", "command")  # fmt: skip
+PARTS = ("name", "created", "model", "machine", "wall_seconds", "peak_memory_gb", "stages", "sft", "compare", "reward", "online", "evaluate", "recipe_yaml", "manifest", "command")  # fmt: skip
 
 
 @pytest.mark.parametrize("missing", PARTS)
@@ -177,7 +177,7 @@ def test_any_part_may_be_missing(data, missing, replacement):
     Page(render_report(data))
 
 
-@pytest.mark.parametrize("missing", ["sft", "compare", "reward", "ppo", "evaluate"])
+@pytest.mark.parametrize("missing", ["sft", "compare", "reward", "online", "evaluate"])
 def test_any_field_of_a_part_may_be_missing_or_not_a_number(data, missing):
     for field in list(data[missing]):
         for value in (None, float("nan"), []):

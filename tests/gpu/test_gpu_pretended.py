@@ -17,7 +17,7 @@ from burnish.models.adapters import LoraSpec
 from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.device import Graphs
 from burnish.models.heads import ScalarHead
-from burnish.models.roles import View, policy_roles
+from burnish.models.roles import View, adapter_roles
 from burnish.planning.machine import Machine
 from burnish.runs.metrics import read_metrics
 
@@ -71,7 +71,7 @@ def test_training_says_and_learns_the_same_there(there: Backbone, adapters: bool
     for backbone in (load_backbone("tiny"), there):
         view = View(backbone, head=ScalarHead(backbone.width, seed=1))
         if adapters:
-            roles = policy_roles(backbone, lora=LoraSpec(4, 8.0), critic=True, reference=True, seed=0)
+            roles = adapter_roles(backbone, lora=LoraSpec(4, 8.0), critic=True, reference=True, seed=0)
             view = roles.policy
         parameters = view.train_mode()
         scored = view.logprobs(BATCH, temperature=0.7, entropy=True)
@@ -122,7 +122,7 @@ _PPO = (
     "ppo={steps: 2, prompts_per_step: 4, epochs: 1, sampling: {max_new_tokens: 8}}",
 )
 _RECIPES = {
-    "adapters": ("recipes/tiny.yaml", *_PPO, "ppo.tricks.ptx_coefficient=0.5", "ppo.mini_batches=2",
+    "adapters": ("recipes/tiny.yaml", *_PPO, "ppo.ptx_coefficient=0.5", "ppo.mini_batches=2",
         "sft.optimiser.gradient_checkpointing=true"),
     "every weight": ("recipes/tiny.yaml", *_PPO, "sft.lora=null", "reward.lora=null", "ppo.roles=copies", "ppo.lora={r: 4, alpha: 8}"),
     "every weight in bfloat16": ("recipes/tiny.yaml", *_PPO, "model.products=bfloat16", "sft.lora=null", "reward.lora=null", "ppo.roles=copies"),

@@ -19,8 +19,9 @@ from burnish.config.recipe import Recipe
 from burnish.errors import UserError
 from burnish.models.weights import load_reward_model
 from burnish.runs.metrics import read_metrics
-from burnish.stages import inputs, online, ppo
+from burnish.stages import inputs
 from burnish.stages.context import Run
+from burnish.stages.roles import build_roles
 
 START = """
 name: graph
@@ -152,7 +153,7 @@ def test_a_policy_starts_from_one_stage_and_is_held_to_another(made: Made):
     assert run.step("dpo").start == run.step("sums").model("reference") == str(made.folder.resolve() / "sft" / "model")
     assert abs(made.first_row("sums")["kl_ref"]) > 1e-4
     assert made.first_row("words")["kl_ref"] == pytest.approx(0.0, abs=1e-5)
-    roles = online.build_roles(run.step("sums"))
+    roles = build_roles(run.step("sums"))
     assert roles.policy.backbone.reference == str(made.folder.resolve() / "dpo" / "model")
     assert roles.reference is not None
     assert roles.reference.backbone.reference == str(made.folder.resolve() / "sft" / "model")
@@ -175,7 +176,7 @@ def test_a_critic_starts_at_zero_where_the_reward_model_stands_on_other_weights(
     )
     assert expected in made.said
     run = Run(made.load(), made.folder)
-    roles = ppo.build_roles(run.step("ppo"))
+    roles = build_roles(run.step("ppo"))
     assert roles.critic is not None
     assert roles.reward is not None
     assert all(not parameter.any() for parameter in roles.critic.head.parameters())
@@ -183,7 +184,7 @@ def test_a_critic_starts_at_zero_where_the_reward_model_stands_on_other_weights(
     for name, value in alone.backbone.model.state_dict().items():
         assert value.equal(roles.reward.backbone.model.state_dict()[name]), name
     said: list[str] = []
-    same = ppo.build_roles(Run(made.load("ppo.start=sft"), made.folder, said.append).step("ppo"))
+    same = build_roles(Run(made.load("ppo.start=sft"), made.folder, said.append).step("ppo"))
     assert said == []
     assert any(parameter.any() for parameter in same.critic.head.parameters())
 

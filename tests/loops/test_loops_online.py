@@ -25,7 +25,7 @@ from burnish.records import Prompt, Reward, Rollout
 from burnish.runs.metrics import read_metrics
 from burnish.stages.sampling import LocalSampler
 from burnish.trainers.online import train_online
-from burnish.trainers.rules import rules_of
+from burnish.trainers.online_settings import resolve_settings
 
 RECIPE = """
 name: online
@@ -171,9 +171,10 @@ def test_it_learns_what_it_is_paid_for(name: str, changes: dict[str, object], tm
     config = Online(
         algorithm={"name": name, "overlong": "none", **changes}, steps=12, prompts_per_step=4, responses_per_prompt=8,
         sampling={"max_new_tokens": 4}, optimiser={"learning_rate": 1e-2, "schedule": "constant", "warmup": 0.0},
-        critic_learning_rate=1e-2, checkpoint={"every": 1000}, pass_at=0.99,
+        critic_learning_rate=1e-2, checkpoint={"every": 1000}, pass_at=0.99, missing_end_penalty=0.0,
     )  # fmt: skip
-    row = rules_of(config).algorithm
+    settings = resolve_settings(config)
+    row = settings.algorithm
     # every weight is trained: adapters below a final norm and frozen embeddings can hardly move a random model's words
     valuing, frozen = load_backbone("tiny"), load_backbone("tiny")
     frozen.freeze()
@@ -184,7 +185,7 @@ def test_it_learns_what_it_is_paid_for(name: str, changes: dict[str, object], tm
     )
     sampler = LocalSampler(roles.policy, config.sampling, seed=0, max_length=256, purpose="test")
     prompts = [Prompt(f"p{i}", ({"role": "user", "content": f"{i}"},)) for i in range(8)]
-    train_online(roles, sampler, LowBytes(), prompts, config=config, seed=0, folder=tmp_path)
+    train_online(roles, sampler, LowBytes(), prompts, settings=settings, seed=0, folder=tmp_path)
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert rows[0]["reward"] < 0.4
     assert rows[-1]["reward"] > 0.7

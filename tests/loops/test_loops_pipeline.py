@@ -35,7 +35,7 @@ stages:
   compare: {by: panel}
   reward: {batch_size: 4, lora: {r: 4, alpha: 8}, eval_every: 2, checkpoint: {every: 2}}
   ppo: {steps: 5, prompts_per_step: 6, epochs: 2, mini_batches: 2, lora: {r: 4, alpha: 8}, sampling: {max_new_tokens: 12},
-        kl: {beta: 0.1, target: 1.0}, tricks: {normalise_rewards: true, ptx_coefficient: 0.5, ptx_batch_size: 2}, checkpoint: {every: 1}}
+        algorithm: {beta: 0.1}, kl_target: 1.0, normalise_rewards: true, ptx_coefficient: 0.5, ptx_batch_size: 2, checkpoint: {every: 1}}
   evaluate: {count: 8, sampling: {max_new_tokens: 12}, samples: 3}
   report: {}
 """
@@ -239,10 +239,10 @@ def test_a_kill_inside_a_checkpoint_write_goes_back_to_the_one_before(
 
 
 def test_changed_settings_are_refused_and_a_fork_keeps_what_fits(recipe_file: Path, finished: Path, tmp_path: Path):
-    changed = burnish.load(recipe_file, "ppo.clip=0.3", "ppo.steps=1")
+    changed = burnish.load(recipe_file, "ppo.algorithm.clip_high=0.3", "ppo.steps=1")
     with pytest.raises(
         UserError,
-        match=r"the stage ppo was run with other settings \(settings\.steps: 5 -> 1; settings\.clip: 0\.2 -> 0\.3\)",
+        match=r"the stage ppo was run with other settings \(settings\.steps: 5 -> 1; settings\.algorithm\.clip_high: null -> 0\.3\)",
     ):
         burnish.run(changed, out=finished)
     assert (finished / "ppo" / "stage.json").is_file()
@@ -352,7 +352,7 @@ def test_peoples_comparisons_need_no_panel(recipe_file: Path, tmp_path: Path):
     (tmp_path / "hh.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
     recipe = burnish.load(
         tmp_path / "hh.yaml", f"data.comparisons={source}", "data.demonstrations=null", "data.prompts=null", "data.heldout=0.3", "ppo.steps=1",
-        "ppo.tricks.ptx_coefficient=0",
+        "ppo.ptx_coefficient=0",
     )  # fmt: skip
     out = burnish.run(recipe, out=tmp_path / "hh")
     findings = json.loads((out / "reward" / "result.json").read_text())

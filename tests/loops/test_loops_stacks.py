@@ -19,7 +19,7 @@ from burnish.config.graph import graph_of
 from burnish.config.making import Compare, Merge, Revise, Sample, Select
 from burnish.config.online import Online
 from burnish.config.preference import Preference
-from burnish.config.schema import Evaluate, Ppo, RewardModel, Sft
+from burnish.config.schema import Evaluate, RewardModel, Sft
 
 ROOT = Path(__file__).parents[2]
 STACKS = (
@@ -47,9 +47,9 @@ def _of(settings: Any) -> list[str]:
         return ["count=4", *short]
     if isinstance(settings, Select):
         return ["threshold=null"]  # a random model is never right: the best of its answers is kept all the same
-    if isinstance(settings, Ppo | Online):
+    if isinstance(settings, Online):
         tiny = ["steps=2", "prompts_per_step=2", "responses_per_prompt=2", "mini_batches=1", "epochs=1", f"lora={LORA}"]
-        return [*tiny, *(["critic_epochs=1"] if isinstance(settings, Ppo) else []), *short]
+        return [*tiny, *(["critic_epochs=1"] if settings.critic_epochs is not None else []), *short]
     if isinstance(settings, Evaluate):
         return ["count=2", "responses_per_prompt=1", *short]
     assert isinstance(settings, Compare | Merge) or settings.kind == "report"

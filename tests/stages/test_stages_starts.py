@@ -108,8 +108,8 @@ def test_it_starts_from_the_folders_sft_model_where_there_is_one(data: Path, cap
 def test_what_is_really_needed_is_said(data: Path, capsys: pytest.CaptureFixture[str]):
     assert _exit_of("ppo", f"data.prompts={data / 'demos.jsonl'}", "model.name=tiny", "--out", data / "a") == 2
     assert (
-        "the stage ppo needs a reward model, and no stage before it makes one. Put a stage of the kind reward before it"
-        in capsys.readouterr().err
+        "the stage ppo has no reward: it names none, and no stage before it makes a reward model. Put a stage of the kind "
+        "reward before it" in capsys.readouterr().err
     )
     (data / "r.yaml").write_text(
         f"model: {{name: tiny}}\nstages: [sft, dpo]\ndata: {{comparisons: {data / 'pairs.jsonl'}}}\n"

@@ -13,7 +13,7 @@ from burnish.errors import UserError
 from burnish.models.roles import Roles, View
 from burnish.records import Completion, Prompt, Reward, Rollout
 from burnish.trainers.gather import Gathered, gather
-from burnish.trainers.rules import rules_of
+from burnish.trainers.online_settings import resolve_settings
 from burnish.trainers.stages import to_batch
 from burnish.trainers.tell import rollout_metrics
 
@@ -51,12 +51,12 @@ def _gather(
     of: Callable[[str, int], Reward], step: int = 2, **changes: object
 ) -> tuple[Gathered, Writer, PromptSource]:
     settings = {"algorithm": Algorithm(name="dapo"), "prompts_per_step": 4, "responses_per_prompt": 2, "steps": 50}
-    rules = rules_of(Online(**{**settings, **changes}))
+    settings = resolve_settings(Online(**{**settings, **changes}))
     writer, source = (
         Writer(),
-        PromptSource(PROMPTS, seed=0, **({} if rules.curriculum is None else rules.curriculum.model_dump())),
+        PromptSource(PROMPTS, seed=0, **({} if settings.curriculum is None else settings.curriculum.model_dump())),
     )
-    return gather(source, writer, Judge(of), rules=rules, step=step), writer, source
+    return gather(source, writer, Judge(of), settings=settings, step=step), writer, source
 
 
 def test_groups_without_variance_are_sampled_anew_and_counted():
@@ -122,7 +122,7 @@ def test_the_curriculum_learns_the_pass_rates():
 )
 def test_parts_that_do_not_fit_are_refused(changes: dict[str, object], said: str):
     with pytest.raises(UserError, match=said):
-        rules_of(Online(**changes))
+        resolve_settings(Online(**changes))
 
 
 def test_metrics_of_rewards_by_hand():
@@ -154,9 +154,9 @@ def test_metrics_of_rewards_by_hand():
 def test_a_step_without_a_group_is_a_step_without_an_update():
     """Nothing differs: nothing is trained on, everything is counted, and the metrics are those of what was sampled."""
     found, _, _ = _gather(lambda name, k: Reward(0.0), resample_rounds=1)
-    rules = rules_of(Online(algorithm=Algorithm(name="dapo"), responses_per_prompt=2))
+    settings = resolve_settings(Online(algorithm=Algorithm(name="dapo"), responses_per_prompt=2))
     prepared = to_batch(
-        found.rollouts, found.rewards, Roles(policy=None), config=rules, beta=0.0, moments=RunningMoments()
+        found.rollouts, found.rewards, Roles(policy=None), settings=settings, beta=0.0, moments=RunningMoments()
     )  # type: ignore[arg-type]
     assert len(prepared.batch) == 0
     assert rollout_metrics(found.sampled, found.sampled_rewards, size=2)["frac_reward_zero_std"] == 1.0

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from burnish.batch import Batch, TokenSequence
-from burnish.config.schema import Optimiser, Ppo, RewardModel
+from burnish.config.online import Algorithm, Online
+from burnish.config.schema import RewardModel
+from burnish.config.sections import Optimiser
 from burnish.generation.base import Request, SamplingParams
 from burnish.generation.native import NativeEngine
 from burnish.models import int8
@@ -21,6 +23,7 @@ from burnish.records import Comparison
 from burnish.trainers.groups import RankedGroup
 from burnish.trainers.learner import Diverged, Learner, Term, schedule
 from burnish.trainers.online import policy_term, value_term
+from burnish.trainers.online_settings import resolve_settings
 from burnish.trainers.reward_model import bradley_terry_term
 from burnish.trainers.sft import mean_nll, nll_term
 
@@ -111,7 +114,7 @@ def test_ppo_gradient_does_not_depend_on_micro_batches_or_sharing():
     count = Batch(SEQUENCES).trained_tokens
     columns = {name: torch.randn(count, generator=generator) for name in ("advantages", "returns", "values")}
     columns["old_logprobs"] = -5.5 + 0.3 * torch.randn(count, generator=generator)
-    config = Ppo(tricks={"entropy_coefficient": 0.1})
+    settings = resolve_settings(Online(algorithm=Algorithm(name="ppo"), entropy_coefficient=0.1))
     batch = Batch(SEQUENCES, columns)
     alone = [
         Batch((s,), {n: c.split(batch.counts_N.tolist())[i] for n, c in columns.items()})
@@ -119,7 +122,7 @@ def test_ppo_gradient_does_not_depend_on_micro_batches_or_sharing():
     ]
 
     def terms(view: View, pieces: list[Batch]) -> list:
-        share = {"denominator": count, "config": config}
+        share = {"denominator": count, "settings": settings}
         return [partial(f, view, piece, **share) for piece in pieces for f in (policy_term, value_term)]
 
     _assert_same_gradient(lambda view: terms(view, [batch]), lambda view: terms(view, alone))

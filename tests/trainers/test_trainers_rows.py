@@ -28,7 +28,7 @@ from burnish.models.backbone import load_backbone
 from burnish.models.roles import Roles, View
 from burnish.records import Completion, Prompt, Reward, Rollout
 from burnish.trainers.online import policy_term, policy_terms
-from burnish.trainers.rules import Rules, rules_of
+from burnish.trainers.online_settings import OnlineSettings, resolve_settings
 from burnish.trainers.stages import to_batch
 
 V, L, G = 8, 4, 3
@@ -74,10 +74,10 @@ def _rollout(tokens: list[int], logprobs: list[float]) -> Rollout:
     return Rollout(Prompt("p", ()), (1,), Completion("", tuple(tokens), tuple(logprobs), "stop"), 0)
 
 
-def _roles(row: str, policy: Toy, rules: Rules) -> Roles:
-    reference = Toy(_logits(2)) if rules.algorithm.needs_reference else None
+def _roles(row: str, policy: Toy, settings: OnlineSettings) -> Roles:
+    reference = Toy(_logits(2)) if settings.algorithm.needs_reference else None
     critic = None
-    if rules.algorithm.needs_critic:
+    if settings.algorithm.needs_critic:
         critic = Toy(
             policy.logits, torch.randn(L, V + 1, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
         )
@@ -88,16 +88,23 @@ def _gradient(toy: Toy, objective: Tensor) -> Tensor:
     return torch.autograd.grad(objective, toy.logits, retain_graph=True)[0]
 
 
-def _run(rules: Rules, policy: Toy, rollouts: list[Rollout], rewards: list[float], weights_B: Tensor) -> Tensor:
+def _run(
+    settings: OnlineSettings, policy: Toy, rollouts: list[Rollout], rewards: list[float], weights_B: Tensor
+) -> Tensor:
     """The gradient that the code computes, each completion's loss weighted."""
-    roles = _roles(rules.algorithm.name, policy, rules)
+    roles = _roles(settings.algorithm.name, policy, settings)
     batch = to_batch(
-        rollouts, [Reward(r) for r in rewards], roles, config=rules, beta=rules.algorithm.beta, moments=RunningMoments()
+        rollouts,
+        [Reward(r) for r in rewards],
+        roles,
+        settings=settings,
+        beta=settings.algorithm.beta,
+        moments=RunningMoments(),
     ).batch
     assert len(batch) == len(rollouts)
     weights_P = weights_B.repeat_interleave(L)
     batch = batch.with_columns(importance=weights_P)
-    term = policy_term(policy, batch, denominator=L, sequences=1, config=rules)  # type: ignore[arg-type]
+    term = policy_term(policy, batch, denominator=L, sequences=1, settings=settings)  # type: ignore[arg-type]
     return _gradient(policy, term.loss)
 
 
@@ -141,8 +148,8 @@ def _expected_advantage(policy: Toy, of: str) -> Tensor:
     return torch.tensor([found[float(right)] for right in RIGHT], dtype=torch.float64)
 
 
-def _rules(name: str, **changes: object) -> Rules:
-    return rules_of(
+def _settings(name: str, **changes: object) -> OnlineSettings:
+    return resolve_settings(
         Online(
             algorithm=Algorithm(name=name, **changes),
             responses_per_prompt=G,
@@ -164,9 +171,9 @@ GROUPED = {
 def test_rows_that_compare_within_a_group(name: str):
     policy = Toy(_logits(1).requires_grad_(True))
     changes = {"overlong": "none"} if name == "dapo" else {}
-    rules = _rules(name, beta=0.0, **changes)
-    found = _run(rules, policy, *_groups(policy))
-    advantage = _expected_advantage(policy, rules.algorithm.advantage)
+    settings = _settings(name, beta=0.0, **changes)
+    found = _run(settings, policy, *_groups(policy))
+    advantage = _expected_advantage(policy, settings.algorithm.advantage)
     exact = _gradient(policy, -(_of(policy).sum(1).exp() * advantage).sum() * GROUPED[name])
     torch.testing.assert_close(found, exact, atol=1e-7, rtol=1e-4)
     assert exact.abs().max() > 1e-4
@@ -176,13 +183,13 @@ def test_rows_that_compare_within_a_group(name: str):
 def test_the_penalty_in_the_loss(name: str, estimator: str):
     """Σ_t of each step's divergence, its prefix drawn and not differentiated: KL(π_ref ‖ π) for k3, KL(π ‖ π_ref) for k2."""
     policy, beta = Toy(_logits(1).requires_grad_(True)), 0.3
-    rules = _rules(name, beta=beta, kl_estimator=estimator, whiten=False, aggregation="token")
+    settings = _settings(name, beta=beta, kl_estimator=estimator, whiten=False, aggregation="token")
     logprobs = _of(policy).detach()
     rollouts = [_rollout(t, lp) for t, lp in zip(SEQUENCES.tolist(), logprobs.tolist(), strict=True)]
-    roles = _roles(name, policy, rules)
+    roles = _roles(name, policy, settings)
     probability = logprobs.sum(1).exp()
     batch = to_batch(
-        rollouts, [Reward(1.0)] * len(rollouts), roles, config=rules, beta=beta, moments=RunningMoments()
+        rollouts, [Reward(1.0)] * len(rollouts), roles, settings=settings, beta=beta, moments=RunningMoments()
     ).batch  # equal rewards: nothing but the penalty has a gradient
     assert not batch["advantages"].any()
     rows, ref_rows = policy.rows(SEQUENCES), Toy(_logits(2)).rows(SEQUENCES)
@@ -194,12 +201,12 @@ def test_the_penalty_in_the_loss(name: str, estimator: str):
     pieces = []
     for start in range(0, len(batch), 512):
         piece = batch.select(list(range(start, start + 512)))
-        grads = _weighted_penalty(policy, piece, probability[start : start + 512], rules, beta)
+        grads = _weighted_penalty(policy, piece, probability[start : start + 512], settings, beta)
         pieces.append(grads)
     torch.testing.assert_close(sum(pieces), exact, atol=1e-7, rtol=1e-4)
 
 
-def _weighted_penalty(policy: Toy, piece: Batch, weight_N: Tensor, rules: Rules, beta: float) -> Tensor:
+def _weighted_penalty(policy: Toy, piece: Batch, weight_N: Tensor, settings: OnlineSettings, beta: float) -> Tensor:
     """The penalty's gradient through `policy_term`, the gradient of each completion multiplied by its weight."""
     with torch.enable_grad():
         scored = policy.logprobs(piece)
@@ -211,14 +218,14 @@ def _weighted_penalty(policy: Toy, piece: Batch, weight_N: Tensor, rules: Rules,
                 w = weight_N.repeat_interleave(L)
                 return TokenLogprobs(handle.detach() + w * (handle - handle.detach()), scored.entropy_P)
 
-        term = policy_term(Weighted(policy.logits), piece, denominator=L, sequences=1, config=rules, beta=beta)  # type: ignore[arg-type]
+        term = policy_term(Weighted(policy.logits), piece, denominator=L, sequences=1, settings=settings, beta=beta)  # type: ignore[arg-type]
     return _gradient(policy, term.loss)
 
 
 def test_rloo_follows_the_gradient_of_the_penalised_reward():
     """Leave-one-out is unbiased: E[∇ loss] = −∇ (E[R] − β KL(π ‖ π_ref)), the others' mean and penalty no part of it."""
     beta, policy = 0.3, Toy(_logits(1).requires_grad_(True))
-    rules = _rules("rloo", beta=beta)
+    settings = _settings("rloo", beta=beta)
     logprobs = _of(policy).detach()
     # the others are fixed: a baseline that does not look at y has no effect, whatever it is
     rollouts, rewards, weights = [], [], []
@@ -227,7 +234,7 @@ def test_rloo_follows_the_gradient_of_the_penalised_reward():
         rollouts += [_rollout(SEQUENCES[j].tolist(), logprobs[j].tolist()) for j in (0, 4000)]
         rewards += [float(RIGHT[i]), float(RIGHT[0]), float(RIGHT[4000])]
         weights += [float(logprobs[i].sum().exp()), 0.0, 0.0]
-    found = _run(rules, policy, rollouts, rewards, torch.tensor(weights, dtype=torch.float64))
+    found = _run(settings, policy, rollouts, rewards, torch.tensor(weights, dtype=torch.float64))
     ours, theirs = _of(policy), _of(Toy(_logits(2)))
     objective = (ours.sum(1).exp() * (RIGHT.double() - beta * (ours - theirs).sum(1))).sum()
     torch.testing.assert_close(found, _gradient(policy, -objective), atol=1e-6, rtol=1e-4)
@@ -235,10 +242,10 @@ def test_rloo_follows_the_gradient_of_the_penalised_reward():
 
 def test_ppo_follows_the_gradient_of_the_penalised_reward_whatever_the_critic_says():
     beta, policy = 0.3, Toy(_logits(1).requires_grad_(True))
-    rules = _rules("ppo", beta=beta, whiten=False)
+    settings = _settings("ppo", beta=beta, whiten=False)
     logprobs = _of(policy).detach()
     rollouts = [_rollout(t, lp) for t, lp in zip(SEQUENCES.tolist(), logprobs.tolist(), strict=True)]
-    found = _run(rules, policy, rollouts, RIGHT.double().tolist(), logprobs.sum(1).exp())
+    found = _run(settings, policy, rollouts, RIGHT.double().tolist(), logprobs.sum(1).exp())
     ours, theirs = _of(policy), _of(Toy(_logits(2)))
     objective = (ours.sum(1).exp() * (RIGHT.double() - beta * (ours - theirs).sum(1))).sum()
     torch.testing.assert_close(found, _gradient(policy, -objective) / L, atol=1e-6, rtol=1e-4)
@@ -252,17 +259,17 @@ def test_whitened_rows_on_the_whole_population(name: str, beta: float):
     advantages, computed here token by token from their definition.
     """
     policy = Toy(torch.zeros(L, V + 1, V, dtype=torch.float64, requires_grad=True))
-    rules = _rules(name, beta=beta)
+    settings = _settings(name, beta=beta)
     logprobs = _of(policy).detach()
     rollouts = [_rollout(t, lp) for t, lp in zip(SEQUENCES.tolist(), logprobs.tolist(), strict=True)]
     found = _run(
-        rules, policy, rollouts, RIGHT.double().tolist(), torch.full((len(SEQUENCES),), V**-L, dtype=torch.float64)
+        settings, policy, rollouts, RIGHT.double().tolist(), torch.full((len(SEQUENCES),), V**-L, dtype=torch.float64)
     )
     ours, theirs = _of(policy), _of(Toy(_logits(2)))
     kl = (ours - theirs).detach()
     to_go = RIGHT.double()[:, None] - beta * kl.flip(1).cumsum(1).flip(1)
     if name == "ppo":
-        critic = _roles(name, policy, rules).critic
+        critic = _roles(name, policy, settings).critic
         assert critic is not None
         before = torch.cat([torch.full((len(SEQUENCES), 1), V), SEQUENCES[:, :-1]], dim=1)
         to_go = to_go - critic.table[torch.arange(L), before]  # type: ignore[attr-defined]
@@ -274,13 +281,13 @@ def test_whitened_rows_on_the_whole_population(name: str, beta: float):
 def test_reinforce_baseline_on_the_whole_population():
     """Group means of a uniform policy's completions, whitened: A(y)/σ with σ over all groups, each as likely as the others."""
     policy = Toy(torch.zeros(L, V + 1, V, dtype=torch.float64, requires_grad=True))
-    rules = _rules("reinforce++-baseline", beta=0.0)
+    settings = _settings("reinforce++-baseline", beta=0.0)
     order = torch.randperm(len(SEQUENCES), generator=torch.Generator().manual_seed(0))[: 3 * (len(SEQUENCES) // 3)]
     logprobs = _of(policy).detach()
     rollouts = [_rollout(SEQUENCES[i].tolist(), logprobs[i].tolist()) for i in order.tolist()]
     rewards = RIGHT[order].double()
     found = _run(
-        rules, policy, rollouts, rewards.tolist(), torch.full((len(order),), 1 / len(order), dtype=torch.float64)
+        settings, policy, rollouts, rewards.tolist(), torch.full((len(order),), 1 / len(order), dtype=torch.float64)
     )
     centred = rewards.unflatten(0, (-1, 3)) - rewards.unflatten(0, (-1, 3)).mean(1, keepdim=True)
     advantage = (centred / centred.std(correction=0)).flatten()
@@ -296,12 +303,12 @@ def test_dual_and_asymmetric_clip_and_several_updates_change_what_they_say():
     """Off policy: a token far up with a good advantage has no gradient under clip, has one under cispo, weighted by the cap."""
     policy = Toy(_logits(1).requires_grad_(True))
     rollouts = [_rollout([3, 0, 0, 0], [0.0] * L), _rollout([0] * L, [0.0] * L), _rollout([1] * L, [0.0] * L)]
-    base = _rules("grpo", beta=0.0, aggregation="sum")
+    base = _settings("grpo", beta=0.0, aggregation="sum")
     batch = to_batch(
         rollouts,
         [Reward(1.0), Reward(0.0), Reward(0.0)],
         Roles(policy=policy),
-        config=base,
+        settings=base,
         beta=0.0,
         moments=RunningMoments(),  # type: ignore[arg-type]
     ).batch.select([0])
@@ -311,8 +318,8 @@ def test_dual_and_asymmetric_clip_and_several_updates_change_what_they_say():
     direction = _gradient(policy, now.sum())
 
     def gradient(name: str, **changes: object) -> Tensor:
-        rules = _rules(name, beta=0.0, aggregation="sum", **changes)
-        return _gradient(policy, policy_term(policy, batch, denominator=L, sequences=1, config=rules).loss)  # type: ignore[arg-type]
+        settings = _settings(name, beta=0.0, aggregation="sum", **changes)
+        return _gradient(policy, policy_term(policy, batch, denominator=L, sequences=1, settings=settings).loss)  # type: ignore[arg-type]
 
     assert not gradient("grpo").any()
     torch.testing.assert_close(gradient("grpo", clip_high=0.6), -1.5 * advantage * direction)
@@ -328,18 +335,18 @@ def test_cutting_a_batch_changes_no_gradient(name: str):
     """Whole, in micro-batches of any size, in any order: the same gradient, completions of different lengths included."""
     changes = {"overlong": "none"} if name == "dapo" else {}
     policy = Toy(_logits(1).requires_grad_(True))
-    rules = _rules(name, **changes)
+    settings = _settings(name, **changes)
     generator = torch.Generator().manual_seed(0)
     picked = torch.randint(0, len(SEQUENCES), (12,), generator=generator)
     logprobs = (_of(policy).detach() - 0.1 * torch.randn(len(SEQUENCES), L, generator=generator)).tolist()
     rollouts = [_rollout(SEQUENCES[i].tolist(), logprobs[i]) for i in picked.tolist()]
     rewards = [Reward(float(i % 2)) for i in range(12)]
     batch = to_batch(
-        rollouts, rewards, _roles(name, policy, rules), config=rules, beta=0.1, moments=RunningMoments()
+        rollouts, rewards, _roles(name, policy, settings), settings=settings, beta=0.1, moments=RunningMoments()
     ).batch
-    whole = _gradient(policy, sum(t().loss for t in policy_terms(policy, batch, rules=rules)))  # type: ignore[arg-type]
+    whole = _gradient(policy, sum(t().loss for t in policy_terms(policy, batch, settings=settings)))  # type: ignore[arg-type]
     for cuts in ([[*range(12)][::-1]], [[0, 5], [1, 2, 3, 4], [6, 7, 8, 11, 10, 9]], [[i] for i in range(12)]):
-        share = {"denominator": batch.trained_tokens, "sequences": len(batch), "config": rules}
+        share = {"denominator": batch.trained_tokens, "sequences": len(batch), "settings": settings}
         terms = [policy_term(policy, batch.select(rows), **share) for rows in cuts]  # type: ignore[arg-type]
         torch.testing.assert_close(_gradient(policy, sum(t.loss for t in terms)), whole, atol=1e-12, rtol=1e-9)
     assert whole.abs().max() > 1e-5
@@ -348,7 +355,7 @@ def test_cutting_a_batch_changes_no_gradient(name: str):
 @pytest.mark.parametrize("name", ["grpo", "gspo", "dapo", "rloo"])
 def test_packing_changes_no_gradient_of_a_real_model(name: str):
     """Completions of several lengths, one with tokens that are not trained: prompts shared or not, micro-batches of any size."""
-    rules = _rules(name, beta=0.0, overlong="none")
+    settings = _settings(name, beta=0.0, overlong="none")
     sequences = tuple(
         TokenSequence(
             (258, 10 + i // 3), tuple(range(20 + i, 24 + 2 * i)), (True, False, *[True] * (2 + i)) if i == 2 else None
@@ -363,8 +370,8 @@ def test_packing_changes_no_gradient_of_a_real_model(name: str):
     for share, limit in ((True, 10_000), (False, 10_000), (True, 20), (False, 9)):
         view = View(load_backbone("tiny"))
         parameters = view.train_mode()
-        cut = replace(rules, optimiser=Optimiser(micro_batch_tokens=limit))
-        for term in policy_terms(view, Batch(sequences, columns, share), rules=cut):
+        cut = replace(settings, optimiser=Optimiser(micro_batch_tokens=limit))
+        for term in policy_terms(view, Batch(sequences, columns, share), settings=cut):
             term().loss.backward()
         gradients.append([p.grad for p in parameters if p.grad is not None])
     assert max(float(g.abs().max()) for g in gradients[0]) > 1e-3
@@ -376,13 +383,15 @@ def test_packing_changes_no_gradient_of_a_real_model(name: str):
 def test_completions_without_advantage_are_not_run_and_change_nothing():
     """The gradient with them run by hand is the same; the learner is given the live ones only."""
     policy = Toy(_logits(1).requires_grad_(True))
-    rules = _rules("dr-grpo")
+    settings = _settings("dr-grpo")
     logprobs = _of(policy).detach().tolist()
     rollouts = [_rollout(SEQUENCES[i].tolist(), logprobs[i]) for i in (5, 900, 1800, 7, 8, 9)]
     rewards = [Reward(r) for r in (1.0, 0.0, 1.0, 1.0, 1.0, 1.0)]
-    batch = to_batch(rollouts, rewards, Roles(policy=policy), config=rules, beta=0.0, moments=RunningMoments()).batch  # type: ignore[arg-type]
-    terms = policy_terms(policy, batch, rules=rules)  # type: ignore[arg-type]
+    batch = to_batch(
+        rollouts, rewards, Roles(policy=policy), settings=settings, beta=0.0, moments=RunningMoments()
+    ).batch  # type: ignore[arg-type]
+    terms = policy_terms(policy, batch, settings=settings)  # type: ignore[arg-type]
     assert [len(term.args[1]) for term in terms] == [3]  # type: ignore[attr-defined]
-    whole = policy_term(policy, batch, denominator=batch.trained_tokens, sequences=6, config=rules)  # type: ignore[arg-type]
+    whole = policy_term(policy, batch, denominator=batch.trained_tokens, sequences=6, settings=settings)  # type: ignore[arg-type]
     found = sum(term().loss for term in terms)
     torch.testing.assert_close(_gradient(policy, found), _gradient(policy, whole.loss))

@@ -8,7 +8,6 @@ import torch
 from burnish.algorithms.advantages import RunningMoments
 from burnish.batch import Batch, TokenSequence
 from burnish.config.online import Algorithm, Online
-from burnish.config.schema import Ppo
 from burnish.models.adapters import LoraSpec, add_adapter
 from burnish.models.backbone import Backbone
 from burnish.models.heads import ScalarHead
@@ -17,7 +16,7 @@ from burnish.records import Completion, Prompt, Reward, Rollout
 from burnish.rewards.model import RewardModelScorer
 from burnish.trainers import stages
 from burnish.trainers.online import policy_terms
-from burnish.trainers.rules import rules_of
+from burnish.trainers.online_settings import OnlineSettings, resolve_settings
 
 SPEC = LoraSpec(4, 8.0)
 
@@ -26,7 +25,7 @@ SPEC = LoraSpec(4, 8.0)
 def roles(tiny: Backbone) -> Roles:
     add_adapter(tiny, "reward", SPEC, seed=3)
     reward = View(tiny, "reward", SPEC, ScalarHead(tiny.width, seed=1))
-    roles = adapter_roles(reward, lora=SPEC, seed=0)
+    roles = adapter_roles(tiny, lora=SPEC, critic=True, reference=True, reward=reward, seed=0)
     for name, parameter in roles.policy.parameters().items():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(0))
@@ -40,13 +39,15 @@ def _rollout(prompt: tuple[int, ...], tokens: tuple[int, ...], roles: Roles) -> 
     return Rollout(Prompt("p", ()), prompt, Completion("", tokens, tuple(logprobs), reason), 0)
 
 
+def ppo(algorithm: dict[str, object] | None = None, **settings: object) -> OnlineSettings:
+    return resolve_settings(Online(algorithm={"name": "ppo", **(algorithm or {})}, **settings))  # type: ignore[arg-type]
+
+
 def test_columns_and_metrics_by_hand(roles: Roles):
     rollouts = [_rollout((258, 5), (20, 21, 256), roles), _rollout((258, 6), (30, 31), roles)]
-    config = Ppo(
-        gamma=1.0, lam=1.0, kl={"beta": 0.1}, tricks={"normalise_advantages": False, "missing_end_penalty": 2.0}
-    )
+    settings = ppo(algorithm={"beta": 0.1, "whiten": False}, gamma=1.0, lam=1.0, missing_end_penalty=2.0)
     prepared = stages.to_batch(
-        rollouts, [Reward(1.5), Reward(0.5)], roles, config=config, beta=0.1, moments=RunningMoments()
+        rollouts, [Reward(1.5), Reward(0.5)], roles, settings=settings, beta=0.1, moments=RunningMoments()
     )
     batch = prepared.batch
     with torch.no_grad():
@@ -69,8 +70,10 @@ def test_old_logprobs_are_the_trainers_when_there_are_several_updates(roles: Rol
     wrong = Rollout(
         rollout.prompt, rollout.prompt_tokens, Completion("", rollout.completion.tokens, (-1.0, -2.0, -3.0), "stop"), 0
     )
-    for config, expected in ((Ppo(epochs=2), rollout.completion.sampler_logprobs), (Ppo(), (-1.0, -2.0, -3.0))):
-        batch = stages.to_batch([wrong], [Reward(0.0)], roles, config=config, beta=0.0, moments=RunningMoments()).batch
+    for settings, expected in ((ppo(epochs=2), rollout.completion.sampler_logprobs), (ppo(), (-1.0, -2.0, -3.0))):
+        batch = stages.to_batch(
+            [wrong], [Reward(0.0)], roles, settings=settings, beta=0.0, moments=RunningMoments()
+        ).batch
         assert batch["old_logprobs"].tolist() == pytest.approx(list(expected), abs=1e-4)
         assert batch["sampler_logprobs"].tolist() == [-1.0, -2.0, -3.0]
 
@@ -79,16 +82,18 @@ def test_a_single_update_takes_old_logprobs_from_the_loss_where_the_sampler_is_n
     """The penalty stands in the loss, so no pass is made before it; loss, weights and distance are those of a run with the pass."""
     rollouts = [_rollout((258, 5), (20, 21, 256), roles), _rollout((258, 5), (30, 31), roles)]
     grpo = {"algorithm": Algorithm(name="grpo", beta=0.5), "responses_per_prompt": 2, "sampling": {"top_k": 3}}
-    makes, adaptive = Online(**grpo), Online(**grpo, kl_target=1.0)
+    makes, adaptive = (resolve_settings(Online(**grpo, **more)) for more in ({}, {"kl_target": 1.0}))
     batches = [
-        stages.to_batch(rollouts, [Reward(1.0), Reward(0.0)], roles, config=config, beta=0.5, moments=RunningMoments())
-        for config in (makes, adaptive)
+        stages.to_batch(
+            rollouts, [Reward(1.0), Reward(0.0)], roles, settings=settings, beta=0.5, moments=RunningMoments()
+        )
+        for settings in (makes, adaptive)
     ]
     assert "old_logprobs" not in batches[0].batch.columns
     assert "old_logprobs" in batches[1].batch.columns
     found = []
-    for prepared, config in zip(batches, (makes, adaptive), strict=True):
-        (term,) = policy_terms(roles.policy, prepared.batch, rules=rules_of(config), beta=0.5)
+    for prepared, settings in zip(batches, (makes, adaptive), strict=True):
+        (term,) = policy_terms(roles.policy, prepared.batch, settings=settings, beta=0.5)
         found.append(term())
     torch.testing.assert_close(found[0].loss, found[1].loss)
     for name in ("kl", "kl_ref", "kl_ref_per_token"):
@@ -99,15 +104,10 @@ def test_a_single_update_takes_old_logprobs_from_the_loss_where_the_sampler_is_n
 
 def test_reward_tricks_act_in_order(roles: Roles):
     rollouts = [_rollout((258, 5), (20, 256), roles), _rollout((258, 6), (30, 256), roles)]
-    tricks = {
-        "normalise_rewards": True,
-        "clip_rewards": 1.2,
-        "normalise_advantages": False,
-        "critic_from_reward_model": False,
-    }
-    config = Ppo(gamma=1.0, lam=1.0, kl={"beta": 0.0}, tricks=tricks)
+    algorithm = {"beta": 0.0, "whiten": False}
+    settings = ppo(algorithm=algorithm, gamma=1.0, lam=1.0, normalise_rewards=True, clip_rewards=1.2)
     prepared = stages.to_batch(
-        rollouts, [Reward(1.0), Reward(5.0)], roles, config=config, beta=0.0, moments=RunningMoments()
+        rollouts, [Reward(1.0), Reward(5.0)], roles, settings=settings, beta=0.0, moments=RunningMoments()
     )
     assert (prepared.moments.count, prepared.moments.mean, prepared.moments.std) == (2, 3.0, 2.0)
     assert prepared.batch["returns"].tolist() == pytest.approx([0.5, 0.5, 1.2, 1.2])
@@ -116,8 +116,8 @@ def test_reward_tricks_act_in_order(roles: Roles):
 def test_a_score_that_is_not_a_number_does_not_poison_the_running_moments(roles: Roles):
     rollouts = [_rollout((258, 5), (20, 21, 256), roles) for _ in range(3)]
     rewards = [Reward(1.0), Reward(float("nan")), Reward(3.0)]
-    config = Ppo(tricks={"normalise_rewards": True})
-    prepared = stages.to_batch(rollouts, rewards, roles, config=config, beta=0.0, moments=RunningMoments())
+    settings = ppo(normalise_rewards=True)
+    prepared = stages.to_batch(rollouts, rewards, roles, settings=settings, beta=0.0, moments=RunningMoments())
     assert prepared.moments == RunningMoments().update(torch.tensor([1.0, 3.0]))
     assert torch.isnan(prepared.batch["advantages"]).any()  # the learner skips and counts such a step
 

@@ -61,7 +61,7 @@ def _write(pipe: Any, model: str, options: dict[str, Any]) -> None:
     """The other process: load, then answer until the pipe closes."""
     try:
         from burnish.cli.chat import model_of
-        from burnish.config.schema import Sampling
+        from burnish.config.sections import Sampling
         from burnish.data.render import quotable
         from burnish.models.backbone import load_backbone
         from burnish.models.device import AUTO, resolve

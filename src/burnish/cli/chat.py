@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from burnish.config.graph import graph_of
-from burnish.config.schema import Sampling
+from burnish.config.sections import Sampling
 from burnish.data.render import quotable
 from burnish.errors import UserError
 from burnish.models.backbone import load_backbone

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from burnish.config.graph import KINDS, SOURCES, Artifact, Graph, Input, Node
+from burnish.config.graph import KINDS, SOURCES, Artifact, Graph, Input, Node, stays_empty
 from burnish.config.online import Online
 from burnish.config.preference import Preference
 
@@ -87,6 +87,8 @@ def _named(node: Node, key: str) -> Sequence[str]:
     """Sources of data that stand in a stage's own section, or, in an empty slot of the kind, in the recipe's `data`: where it
     names no demonstrations, the answers preferred in its comparisons are read."""
     given = getattr(node.settings, key, None)
+    if given is None and stays_empty(node.settings, key):
+        return ()
     if given is None and any(slot.key == key and slot.otherwise == "data" for slot in KINDS[node.kind].slots):
         given = getattr(node.data, key) or node.data.comparisons or node.data.store
     if given is None:

@@ -14,7 +14,7 @@ from burnish.config.online import Online
 from burnish.config.preference import Preference
 from burnish.config.recipe import Recipe
 from burnish.config.rewards import ModelReward
-from burnish.config.schema import Data, Evaluate, Ppo, Report, RewardModel, Sft
+from burnish.config.schema import Data, Evaluate, Report, RewardModel, Sft
 from burnish.config.sections import Section
 from burnish.errors import UserError, shown
 
@@ -87,18 +87,17 @@ KINDS: dict[str, Kind] = {
         "Policy",
         ("comparisons",),
     ),
-    "ppo": Kind(
-        Ppo,
+    "online": Kind(
+        Online,
         (
             _START,
             Slot("reference", ("Policy",), "base"),
-            Slot("reward", ("RewardModel",)),
+            Slot("reward", ("RewardModel",), "nothing"),
             Slot("demonstrations", ("Demonstrations",), "data"),
         ),
         "Policy",
         ("prompts",),
     ),
-    "online": Kind(Online, (_START, Slot("reference", ("Policy",), "base")), "Policy", ("prompts",)),
     "evaluate": Kind(
         Evaluate,
         (
@@ -229,7 +228,11 @@ class _Resolver:
         """An evaluation that names no judge has that of the newest stage before it that was trained on rewards."""
         if not isinstance(settings, Evaluate) or settings.rewards is not None or settings.environment is not None:
             return settings
-        trained = [node for node in self.nodes.values() if node.kind == "online"]
+        trained = [
+            node
+            for node in self.nodes.values()
+            if isinstance(node.settings, Online) and (node.settings.rewards or node.settings.environment)
+        ]
         if not trained:
             return settings
         last = trained[-1].settings
@@ -266,7 +269,7 @@ class _Resolver:
             references = given if isinstance(given, tuple) else (given,)
             found = (self._find(name, slot, one, position) for position, one in enumerate(references))
             return tuple(one for one in found if one is not None)
-        if isinstance(settings, Select) and slot.key == "reward" and settings.rewards:
+        if stays_empty(settings, slot.key):
             return ()
         if slot.key == "reference":
             return self._held_to(settings, filled)
@@ -403,6 +406,15 @@ class _Resolver:
             near = nearest(reference, [*self.nodes, BASE])
             hint = f'Did you mean "{near}"? {hint}' if near else hint
         return UserError(problem, file=file, row=line, field=".".join(place), hint=hint)
+
+
+def stays_empty(settings: Section, key: str) -> bool:
+    """Whether a slot that the recipe leaves out stays empty, whatever has been made before."""
+    if key == "demonstrations" and isinstance(settings, Online):
+        return settings.ptx_coefficient == 0
+    if key != "reward" or not isinstance(settings, Select | Online):
+        return False
+    return bool(settings.rewards) or getattr(settings, "environment", None) is not None
 
 
 def _round_of(name: str) -> tuple[str, int] | None:

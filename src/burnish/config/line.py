@@ -6,13 +6,157 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from burnish.config.bounds import Count, CountOrNone, Ranked, Repeats, Responses, Seed, Threads
+from burnish.config.bounds import (
+    BatchSize,
+    ClipRange,
+    Coefficient,
+    Count,
+    CountOrNone,
+    DualClip,
+    Horizon,
+    LearningRate,
+    NonNegativeFinite,
+    PositiveCoefficient,
+    PositiveFinite,
+    Probability,
+    Ranked,
+    Repeats,
+    Responses,
+    Seed,
+    Threads,
+)
 from burnish.config.making import Panel, Taste
 from burnish.config.online import Online
 from burnish.config.preference import Preference
 from burnish.config.rewards import RewardSpec
-from burnish.config.schema import Data, Model, Ppo, RewardModel, Sft
-from burnish.config.sections import EvaluationSampling, Sampling, Section
+from burnish.config.schema import Data, Model, RewardModel, Sft
+from burnish.config.sections import (
+    Checkpointing,
+    EvaluationSampling,
+    Lora,
+    Optimiser,
+    Reference,
+    Sampling,
+    Section,
+    Source,
+    Sources,
+    check_step,
+)
+
+
+class LineKl(Section):
+    """The penalty for leaving the reference, inside the reward: −β · estimate, per token."""
+
+    beta: Coefficient = 0.05
+    """β, or its start when it adapts."""
+    estimator: Literal["k1", "k2", "k3"] = "k1"
+    """k1 = log π/π_ref is unbiased and the right one inside a reward."""
+    target: PositiveCoefficient | None = None
+    """Adapt β towards this KL (nats per completion), as arXiv:1909.08593 does. None: β stays."""
+    horizon: Horizon = 10_000.0
+    """How slowly β adapts, in completions."""
+
+
+class LineTricks(Section):
+    """What keeps PPO stable in practice ("Secrets of RLHF", arXiv:2307.04964). Each can be switched off."""
+
+    normalise_advantages: bool = True
+    """Whiten advantages over the batch (population variance)."""
+    clip_advantages: PositiveFinite | None = None
+    """Clip whitened advantages to ± this."""
+    normalise_rewards: bool = False
+    """Divide scores by their running standard deviation."""
+    clip_rewards: PositiveFinite | None = None
+    """Clip scores (after normalising) to ± this."""
+    critic_from_reward_model: bool = True
+    """Start the critic as the reward model; off: as the SFT model with a head that says 0, a normalised reward's mean."""
+    critic_warmup_steps: CountOrNone = 0
+    """Steps in which only the critic learns."""
+    missing_end_penalty: NonNegativeFinite = 1.0
+    """Taken from the score of a completion that has no end token."""
+    ptx_coefficient: Coefficient = 0.0
+    """Weight of the SFT loss on demonstrations (the paper's γ), against the alignment tax."""
+    ptx_batch_size: BatchSize = 8
+    """Demonstrations per step for it."""
+    entropy_coefficient: Coefficient = 0.0
+    """Weight of the entropy bonus."""
+
+
+class LinePpo(Section):
+    """Proximal policy optimisation (arXiv:1707.06347) against the reward model (arXiv:2203.02155)."""
+
+    kind: Literal["ppo"] = "ppo"
+    """The kind of stage."""
+    start: Reference | None = None
+    """The policy it starts from. None: the newest policy before it, or base."""
+    reference: Reference | None = None
+    """The policy it is held to. None: what it starts from."""
+    reward: Reference | None = None
+    """The reward model. None: the newest before it."""
+    prompts: Sources | None = None
+    """Prompts to answer, as in `data.prompts`. None: the newest that a stage before it names, or `data.prompts`."""
+    demonstrations: str | Source | None = None
+    """For `tricks.ptx_coefficient`: as in sft."""
+    roles: Literal["adapters", "copies"] = "adapters"
+    """adapters: one frozen backbone, the roles as LoRA sets on it. copies: four full models, every weight trained."""
+    steps: Count = 100
+    """Batches of rollouts."""
+    prompts_per_step: BatchSize = 32
+    """Prompts in a batch of rollouts."""
+    responses_per_prompt: Responses = 1
+    """Completions of each."""
+    epochs: Repeats = 1
+    """Passes over each batch of rollouts; the paper makes one, the field's default is 4."""
+    critic_epochs: Repeats | None = None
+    """Of those, the critic's; None: all. A pass of the critic costs nearly as much as the policy's."""
+    mini_batches: BatchSize = 1
+    """Optimiser steps in each pass."""
+    sampling: Sampling = Sampling()
+    """How rollouts are drawn."""
+    importance_cap: PositiveFinite | None = 2.0
+    """Where rollouts were truncated or penalised, or made in bfloat16 or int8, tokens are weighted by
+    min(π_trainer/π_sampler, this). None: not at all. The metrics `sampler_gap_*` say how far the two are apart."""
+    lora: Lora = Lora()
+    """The policy's adapters (`roles: adapters`)."""
+    optimiser: Optimiser = Optimiser(learning_rate=1e-4, schedule="constant", betas=(0.9, 0.95), eps=1e-5)
+    """The policy's optimiser."""
+    critic_learning_rate: LearningRate = 1e-4
+    """The critic's learning rate; the rest of its optimiser is the policy's."""
+    gamma: Probability = 1.0
+    """Discount."""
+    lam: Probability = 0.95
+    """GAE's λ (arXiv:1506.02438)."""
+    clip: ClipRange = 0.2
+    """ε of the clipped policy loss."""
+    dual_clip: DualClip | None = None
+    """Lower bound c·A for negative advantages (arXiv:1912.09729); None switches it off."""
+    value_clip: PositiveFinite | None = 0.2
+    """Values may move this far from the old ones before their loss is clipped; None switches it off."""
+    value_coefficient: PositiveCoefficient = 1.0
+    """Weight of the value loss."""
+    target_kl: PositiveCoefficient | None = None
+    """Leave a batch early when the approximate KL of a pass exceeds this."""
+    kl: LineKl = LineKl()
+    """The penalty against the reference."""
+    tricks: LineTricks = LineTricks()
+    """Options that keep it stable."""
+    checkpoint: Checkpointing = Checkpointing(every=5)
+    """Checkpoints."""
+
+    @model_validator(mode="after")
+    def _mini_batches_fit(self) -> LinePpo:
+        completions = self.prompts_per_step * self.responses_per_prompt
+        check_step(completions, mini_batches=self.mini_batches)
+        if self.kl.target is not None and self.kl.horizon < completions:
+            raise ValueError(
+                "kl.horizon is less than the completions of a step (prompts_per_step × responses_per_prompt), so that "
+                "β would leap"
+            )
+        if self.critic_epochs is not None and self.critic_epochs > self.epochs:
+            raise ValueError("critic_epochs is more than epochs")
+        if self.sampling.greedy is not None:
+            raise ValueError(f"sampling.{self.sampling.greedy}: PPO learns nothing from greedy rollouts")
+        return self
 
 
 class Collect(Section):
@@ -109,7 +253,7 @@ class LineRecipe(Section):
     """The reward model."""
     preference: LinePreference = LinePreference()
     """Preference optimisation: DPO and its relatives."""
-    ppo: Ppo = Ppo()
+    ppo: LinePpo = LinePpo()
     """PPO."""
     rewards: tuple[RewardSpec, ...] = ()
     """What the stage online earns: a list, each entry of the kind that its name says (docs/rewards.md)."""

@@ -44,9 +44,9 @@ def _missing(node: Node) -> tuple[str, str, str] | None:
         return demonstrations
     if kind in ("reward", "preference") and not data.labelled and "comparisons" not in made:
         return "data.comparisons", "comparisons", COMPARISONS
-    if no_prompts and kind in ("sample", "revise", "ppo", "online"):
+    if no_prompts and kind in ("sample", "revise", "online"):
         return prompts
-    if kind == "ppo" and node.settings.tricks.ptx_coefficient and no_demonstrations:
+    if kind == "online" and node.settings.ptx_coefficient and no_demonstrations:
         return demonstrations
     if kind == "evaluate" and no_prompts and data.demonstrations is None:
         return prompts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import model_validator
@@ -26,7 +27,17 @@ from burnish.config.bounds import (
     Tokens,
 )
 from burnish.config.rewards import RewardSpec
-from burnish.config.sections import Checkpointing, Lora, Optimiser, Reference, Sampling, Section, Sources, check_step
+from burnish.config.sections import (
+    Checkpointing,
+    Lora,
+    Optimiser,
+    Reference,
+    Sampling,
+    Section,
+    Source,
+    Sources,
+    check_step,
+)
 
 AlgorithmName = Literal[
     "ppo", "grpo", "dr-grpo", "dapo", "gspo", "cispo", "rloo", "reinforce++", "reinforce++-baseline"
@@ -37,7 +48,8 @@ class Algorithm(Section):
     """A row of the table of algorithms, and what is exchanged in it. None everywhere: as the row has it (docs/online.md)."""
 
     name: AlgorithmName = "grpo"
-    """The row; the policy is called by it."""
+    """The row. It comes with settings of its own for what is left out: `ppo` takes 32 prompts_per_step with one response each,
+    a missing_end_penalty of 1, adapters of rank 8 (alpha 16), Adam's eps 1e-5 and a checkpoint every 5 steps."""
     advantage: Literal["gae", "to_go", "group_normalised", "group_mean", "leave_one_out"] | None = None
     """gae: from a critic. to_go: the rewards still to come. group_normalised: (R − mean)/std of the prompt's completions.
     group_mean: R − mean. leave_one_out: R − mean of the others."""
@@ -121,6 +133,18 @@ class Conversation(Section):
     """Weight of what the environment pays, added to the other rewards."""
 
 
+_ROW_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "ppo": {
+        "prompts_per_step": 32,
+        "responses_per_prompt": 1,
+        "missing_end_penalty": 1.0,
+        "lora": Lora(r=8, alpha=16.0),
+        "optimiser": Optimiser(learning_rate=1e-4, schedule="constant", betas=(0.9, 0.95), eps=1e-5),
+        "checkpoint": Checkpointing(every=5),
+    },
+}
+
+
 class Online(Section):
     """Reinforcement learning from rollouts, by a row of the table of algorithms."""
 
@@ -130,10 +154,14 @@ class Online(Section):
     """The policy it starts from. None: the newest policy before it, or base."""
     reference: Reference | None = None
     """The policy it is held to, where the algorithm has a penalty. None: what it starts from."""
-    prompts: Sources | None = None
-    """Prompts to answer, as in `data.prompts`. None: the newest that a stage before it names, or `data.prompts`."""
+    reward: Reference | None = None
+    """The reward model whose score it earns, where `rewards` names nothing. None: the newest before it."""
     rewards: tuple[RewardSpec, ...] = ()
     """What it earns: a list, each entry of the kind that its name says (docs/rewards.md)."""
+    prompts: Sources | None = None
+    """Prompts to answer, as in `data.prompts`. None: the newest that a stage before it names, or `data.prompts`."""
+    demonstrations: str | Source | None = None
+    """For `ptx_coefficient`: as in sft."""
     algorithm: Algorithm = Algorithm()
     """Which row, and what is exchanged in it."""
     roles: Literal["adapters", "copies"] = "adapters"
@@ -185,12 +213,19 @@ class Online(Section):
     """Clip advantages to ± this."""
     entropy_coefficient: Coefficient = 0.0
     """Weight of the entropy bonus."""
+    ptx_coefficient: Coefficient = 0.0
+    """Weight of the SFT loss on demonstrations, against the alignment tax (γ of arXiv:2203.02155)."""
+    ptx_batch_size: BatchSize = 8
+    """Demonstrations per step for it."""
     target_kl: PositiveCoefficient | None = None
     """Leave a batch early when the approximate KL of a pass exceeds this."""
     critic_learning_rate: LearningRate = 1e-4
     """The critic's, where there is one; the rest of its optimiser is the policy's."""
     critic_warmup_steps: CountOrNone = 0
     """Steps in which only the critic learns."""
+    critic_from_reward_model: bool = True
+    """Start the critic as the model in `reward`, where there is one; off: as the policy with a head that says 0, a normalised
+    reward's mean."""
     gamma: Probability = 1.0
     """Discount, for gae and to_go."""
     lam: Probability = 0.95
@@ -202,8 +237,25 @@ class Online(Section):
     checkpoint: Checkpointing = Checkpointing()
     """Checkpoints."""
 
+    @classmethod
+    def defaults_of(cls, algorithm: str) -> dict[str, Any]:
+        """What a stage of this row has for settings that are left out, where that is not the section's own default."""
+        return dict(_ROW_DEFAULTS.get(algorithm, {}))
+
+    @model_validator(mode="after")
+    def _as_the_row_has_it(self) -> Online:
+        # afterwards: a validator before would turn JSON's lists into Python's, which strictness does not take for tuples
+        for name, value in self.defaults_of(self.algorithm.name).items():
+            if name not in self.model_fields_set:
+                object.__setattr__(self, name, value)
+        return self
+
     @model_validator(mode="after")
     def _consistent(self) -> Online:
+        if self.reward is not None and self.rewards:
+            raise ValueError(
+                "reward and rewards are both given: name the reward model in rewards, {name: model, model: NAME}"
+            )
         completions = self.prompts_per_step * self.responses_per_prompt
         check_step(completions, mini_batches=self.mini_batches)
         if self.kl_target is not None and self.kl_horizon < completions:

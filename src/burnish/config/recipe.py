@@ -14,7 +14,7 @@ from burnish.config.bounds import Seed, Threads
 from burnish.config.making import Compare, Merge, Revise, Sample, Select, Taste
 from burnish.config.online import Online
 from burnish.config.preference import Preference
-from burnish.config.schema import Data, Evaluate, Model, Ppo, Report, RewardModel, Sft
+from burnish.config.schema import Data, Evaluate, Model, Report, RewardModel, Sft
 from burnish.config.sections import Section
 
 _NAME = r"[A-Za-z][A-Za-z0-9_+-]*"
@@ -22,7 +22,7 @@ NAME_OF_A_STAGE = rf"^{_NAME}(\.[0-9]+\.{_NAME})*$"
 StageName = Annotated[str, Field(pattern=NAME_OF_A_STAGE, max_length=100)]
 """A stage's folder is called by it; `rounds.2.reward` is the stage reward of the second of the rounds."""
 AnyStage = Annotated[
-    Sft | Sample | Compare | Select | Revise | Merge | RewardModel | Preference | Ppo | Online | Evaluate | Report,
+    Sft | Sample | Compare | Select | Revise | Merge | RewardModel | Preference | Online | Evaluate | Report,
     Field(discriminator="kind"),
 ]
 """One of the kinds of stages, as its `kind` says."""

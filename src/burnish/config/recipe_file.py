@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 from pydantic import ValidationError
 
 from burnish.config.describe import defaults, describe_fields, discriminators, show
-from burnish.config.families import FAMILIES
+from burnish.config.families import FAMILIES, defaults_of
 from burnish.config.graph import BASE, KINDS, PREVIOUS, graph_of
 from burnish.config.hints import ALIASES, nearest, suggest
 from burnish.config.line import LineRecipe
@@ -313,7 +313,7 @@ def _with_kind(name: str, settings: Any, places: Places) -> dict[str, Any]:
         if isinstance(chosen, Mapping | None):
             own[key] = {"name": chosen_row, **(chosen or {})}
     section = KINDS[kind].section
-    return merge(defaults(section), {**own, "kind": kind}, discriminators(section))
+    return merge(defaults_of(section, own), {**own, "kind": kind}, discriminators(section))
 
 
 def _keys_of(values: Mapping[str, Any]) -> Any:

@@ -124,8 +124,8 @@ class Sampling(Section):
     """Longest completion in tokens."""
     products: Literal["model", "int8", "auto"] = "model"
     """int8: the sampler rounds weights and the inputs of every product to 8 bits. About twice as fast on a CPU with VNNI units
-    (`burnish doctor` says), refused on one without them, from a slightly different distribution, for which PPO corrects as
-    `ppo.importance_cap` says.
+    (`burnish doctor` says), refused on one without them, from a slightly different distribution, for which online training
+    corrects as its `importance` says.
     auto: int8 on a CPU that has such units, else the model's own."""
 
     @property

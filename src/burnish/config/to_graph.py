@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from burnish.config.line import LineRecipe
+from burnish.config.line import LinePpo, LineRecipe
 from burnish.config.making import Compare, Judges, Sample
+from burnish.config.online import Algorithm, Importance, Online
 from burnish.config.preference import Preference
 from burnish.config.recipe import Recipe
 from burnish.config.schema import Evaluate, Report
@@ -21,11 +22,9 @@ def to_graph(line: LineRecipe) -> Recipe:
         "collect": lambda: _collect(line, start),
         "reward": lambda: {"reward": line.reward.model_copy(update={"start": start, "sampling": line.ppo.sampling})},
         "preference": lambda: _preference(line, start),
-        "ppo": lambda: {"ppo": line.ppo.model_copy(update={"start": start})},
+        "ppo": lambda: {"ppo": _ppo(line.ppo, start)},
         "online": lambda: {
-            line.online.algorithm.name if line.online.algorithm.name != "ppo" else "online": line.online.model_copy(
-                update={"start": start, "rewards": line.rewards}
-            )
+            line.online.algorithm.name: line.online.model_copy(update={"start": start, "rewards": line.rewards})
         },
         "evaluate": lambda: {"evaluate": _evaluate(line)},
         "report": lambda: {"report": Report()},
@@ -45,6 +44,44 @@ def _collect(line: LineRecipe, start: str) -> dict[str, Section]:
     )
     compare = Compare(by=(Judges(panel=config.panel),), reliability_weighted=config.reliability_weighted)
     return {"sample": sample, "compare": compare}
+
+
+_SHARED = (
+    "roles", "steps", "prompts_per_step", "responses_per_prompt", "epochs", "critic_epochs", "mini_batches", "sampling", "lora",
+    "optimiser", "critic_learning_rate", "gamma", "lam", "value_clip", "value_coefficient", "target_kl", "checkpoint",
+)  # fmt: skip
+_TRICKS = (
+    "normalise_rewards", "clip_rewards", "clip_advantages", "critic_from_reward_model", "critic_warmup_steps",
+    "missing_end_penalty", "ptx_coefficient", "ptx_batch_size", "entropy_coefficient",
+)  # fmt: skip
+
+
+def _parts(old: LinePpo) -> dict[str, Any]:
+    """What the older section says of the row's parts."""
+    return {
+        "whiten": old.tricks.normalise_advantages,
+        "kl_estimator": old.kl.estimator,
+        "beta": old.kl.beta,
+        "clip_low": old.clip,
+        "clip_high": old.clip,
+        "dual_clip": old.dual_clip,
+    }
+
+
+def _ppo(old: LinePpo, start: str) -> Online:
+    """The row `ppo` with what the older section says."""
+    usual = _parts(LinePpo())
+    changed = {name: value for name, value in _parts(old).items() if value != usual[name]}
+    cap = old.importance_cap
+    return Online(
+        start=start,
+        algorithm=Algorithm(name="ppo", **changed),
+        importance=Importance(kind="none") if cap is None else Importance(cap=cap),
+        kl_target=old.kl.target,
+        kl_horizon=old.kl.horizon,
+        **{name: getattr(old, name) for name in _SHARED},
+        **{name: getattr(old.tricks, name) for name in _TRICKS},
+    )
 
 
 def _preference(line: LineRecipe, start: str) -> dict[str, Section]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +19,13 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 # Field of the curve, title, unit, caption.
-_PPO_CURVES = (
-    ("reward", "Reward", "reward model's score", "Mean score of the policy's answers; it starts at the level of the policy it began as."),
+_ONLINE_CURVES = (
+    ("reward", "Reward", "mean of a step", "Mean reward of the answers, all rewards together; it starts at the level of the policy that training began with."),
     ("kl_ref", "KL to the reference", "nats per answer", "How far the policy has moved from what it is held to."),
-    ("entropy", "Entropy", "nats per token", "How undecided the policy is at each word. Near 0 it always says the same."),
+    ("frac_reward_zero_std", "Prompts without variance", "share of prompts", "Prompts whose answers all got the same reward: they teach nothing."),
+    ("rewards/uncounted", "Answers not judged", "share of answers", "A verifier's time-outs and errors, masked."),
     ("completion_length", "Answer length", "tokens", "Mean length of the answers during training."),
+    ("entropy", "Entropy", "nats per token", "How undecided the policy is at each word. Near 0 it always says the same."),
 )  # fmt: skip
 _HEALTH_CURVES = (
     ("truncation_rate", "Cut-off answers", "share of answers", "Answers that ran into the token limit."),
@@ -34,6 +36,8 @@ _HEALTH_CURVES = (
     ("policy_loss", "policy_loss", "loss", "The policy's loss; its level says little."),
     ("beta", "beta (β)", "weight", "The weight of the KL penalty."),
 )  # fmt: skip
+_LOOKS: tuple[Look, ...] = ("main", "second", "third")
+"""Of the lines in one chart: no more are drawn."""
 _ACCURACIES: tuple[tuple[str, str, Look], ...] = (
     ("accuracy", "Reward model, against the annotators", "main"),
     ("ceiling", "Ceiling: what the annotators' noise allows", "second"),
@@ -77,27 +81,68 @@ def outcome_figures(data: ReportData, prefix: str = "") -> list[Figure]:
     )  # fmt: skip
 
 
-def training_figures(data: ReportData, prefix: str = "") -> list[Figure]:
-    """The curves a reader wants to see: SFT's loss; PPO's reward, KL, their trade, entropy and length."""
-    sft, rows = part(data, "sft"), rows_of(part(data, "ppo"), "curve")
+def sft_figures(sft: Mapping[str, Any], prefix: str = "") -> list[Figure]:
+    """The loss of supervised fine-tuning."""
     train = series(rows_of(sft, "curve"), "loss", "training")
     heldout = series(rows_of(sft, "eval_curve"), "loss", "held out", look="second")
     loss = charts.line_chart(
         f"{prefix}sft-loss", [*smoothed(train), heldout], title="SFT loss", x_label="step", y_label="nats per token"
     )
-    reward, kl, *rest = (_curve(rows, *row, prefix=prefix) for row in _PPO_CURVES)
     return drawn(
-        ("SFT loss", "How surprised the model is by the demonstrations. Lower is better; held out counts.", loss),
-        reward, kl,
+        ("SFT loss", "How surprised the model is by the demonstrations. Lower is better; held out counts.", loss)
+    )
+
+
+def online_figures(rows: Rows, prefix: str = "") -> list[Figure]:
+    """Of online training: the reward, the distance and their trade, each reward's mean, the verdicts' shares, prompts without
+    variance, length and entropy."""
+    reward, kl, *rest = (_curve(rows, *row, prefix=prefix) for row in _ONLINE_CURVES)
+    return drawn(
+        reward,
+        kl,
         ("Reward against KL", "What each step away from the reference bought: pale early, strong late. Where it is flat, more distance bought nothing.",
          _reward_against_kl(rows, prefix)),
+        *_components(rows, prefix),
+        *_verdicts(rows, prefix),
         *rest,
     )  # fmt: skip
 
 
-def health_figures(data: ReportData, prefix: str = "") -> list[Figure]:
-    """What an expert checks: clipping, the critic, β."""
-    rows = rows_of(part(data, "ppo"), "curve")
+def _components(rows: Rows, prefix: str) -> Iterator[tuple[str, str, Markup | None]]:
+    """The mean of each of several rewards."""
+    keys = dict.fromkeys(key for row in rows for key in row if key.startswith("rewards/") and key.endswith("/mean"))
+    for position, key in enumerate(keys):
+        title = f"Reward: {key.split('/')[1]}"
+        chart = _lines_of(f"{prefix}reward-{position}", title, "value", rows, {title: key})
+        yield title, "Mean of its own value over the answers of a step, before weights.", chart
+
+
+def _verdicts(rows: Rows, prefix: str) -> Iterator[tuple[str, str, Markup | None]]:
+    """The shares of each verifier's verdicts."""
+    keys = dict.fromkeys(key for row in rows for key in row if key.startswith("verdicts/"))
+    for position, name in enumerate(dict.fromkeys(key.split("/")[1] for key in keys)):
+        own = _most_frequent(rows, [key for key in keys if key.split("/")[1] == name])
+        lines = {key.split("/", 2)[2]: key for key in own}
+        chart = _lines_of(f"{prefix}verdicts-{position}", f"Verdicts: {name}", "share of answers", rows, lines)
+        yield f"Verdicts: {name}", "Share of the answers with each verdict; the most frequent are drawn.", chart
+
+
+def _lines_of(name: str, title: str, unit: str, rows: Rows, keys: Mapping[str, str]) -> Markup | None:
+    lines = [series(rows, key, label, look=look) for look, (label, key) in zip(_LOOKS, keys.items(), strict=False)]
+    drawable = [line for line in lines if line.x]
+    if not drawable:
+        return None
+    share = unit.startswith("share")
+    return charts.line_chart(name, drawable, title=title, x_label="step", y_label=unit, percent=share)
+
+
+def _most_frequent(rows: Rows, keys: Sequence[str]) -> list[str]:
+    total = {key: sum(number(row.get(key)) or 0.0 for row in rows) for key in keys}
+    return sorted(keys, key=lambda key: -total[key])[: len(_LOOKS)]
+
+
+def health_figures(rows: Rows, prefix: str = "") -> list[Figure]:
+    """What an expert checks of online training: clipping, the critic, β."""
     return drawn(*(_curve(rows, *row, prefix=prefix) for row in _HEALTH_CURVES))
 
 
@@ -159,7 +204,7 @@ def _bins(reward: Mapping[str, Any]) -> list[tuple[float, float, int]]:
 
 def _curve(rows: Rows, key: str, title: str, unit: str, caption: str, *, prefix: str) -> tuple[str, str, Markup | None]:
     lines = smoothed(series(rows, key, title, spread=f"{key}_std"))
-    name = f"{prefix}ppo-{key.replace('_', '-')}"
+    name = f"{prefix}online-{key.replace('/', '-').replace('_', '-')}"
     return (
         title,
         caption,
@@ -181,7 +226,7 @@ def _reward_against_kl(rows: Rows, prefix: str) -> Markup | None:
         points[::every],
         title="Reward against KL",
         x_label="KL to the reference, nats",
-        y_label="reward model's score",
+        y_label="reward",
     )
 
 

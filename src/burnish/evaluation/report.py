@@ -14,15 +14,14 @@
     preference {loss, pairs_train, prompts_train, steps, rounds, accuracy: I, accuracy_longer: I, accuracy_shorter: I, ceiling: I,
                gold_accuracy: I, longer_wins: I, chosen_falls: I, both_fall: I, rise_chosen: I, rise_rejected: I, margin: I,
                curve: [{step, loss, rewards/chosen, rewards/rejected, rewards/accuracies, logps/chosen, eval_loss, …}]}
-    ppo       {mode, steps, curve: [{step, reward, reward_std, kl_ref, entropy, approx_kl, clipfrac, explained_variance,
-               completion_length, truncation_rate, value_loss, policy_loss, beta}]}
+    online    {mode, algorithm, steps, curve: [{step, reward, reward_std, kl_ref, entropy, approx_kl, clipfrac, explained_variance,
+               completion_length, truncation_rate, value_loss, policy_loss, beta, "rewards/NAME/mean", "verdicts/NAME/VERDICT", ...}]}
     evaluate  {prompts, models: [{name, gold: I, reward: I, kl_ref: I, length: I, truncation_rate, properties: {name: mean}}],
                comparisons: [{a, b, judge: "gold" | "reward model", win_rate: I, difference: I}], weights: {property: weight},
                samples: [{prompt, responses: [{model, text, gold, reward}]}], verifiable (what `verifiable.findings` and
                `verifiable.compare` give): {verifiers, models, comparisons, maths_verifier}}
     graph     [{name, kind, row: its loss or algorithm, reads, starts: the policies it was trained from, done}]
     results   every stage's result with its name and kind; the parts above are the newest of each kind
-    online    {mode, algorithm, steps, curve: [{step, reward, "rewards/NAME/mean", "verdicts/NAME/VERDICT", ...}]}
 """
 
 from __future__ import annotations
@@ -84,7 +83,7 @@ def closing_rows(data: ReportData) -> list[dict[str, str]]:
 __all__ = ["ReportData", "closing_rows", "notes", "render_report", "verdict", "warnings"]
 
 _SHOWN_SAMPLES = 4
-_TRAINERS = ("sft", "reward", "preference", "ppo", "online")
+_TRAINERS = ("sft", "reward", "preference", "online")
 _WHO = {
     "panel": "a simulated panel",
     "people": "people",

@@ -10,7 +10,7 @@ from typing import Any
 from burnish.evaluation.words import part, rows_of
 
 ReportData = Mapping[str, Any]
-KINDS = ("sft", "sample", "compare", "select", "revise", "merge", "reward", "preference", "ppo", "online", "evaluate")
+KINDS = ("sft", "sample", "compare", "select", "revise", "merge", "reward", "preference", "online", "evaluate")
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,50 +136,48 @@ class Roles:
         return list(dict.fromkeys(view.backbone for view in views if view is not None))
 
 
-def adapter_roles(reward: View, *, lora: LoraSpec, critic_from_reward_model: bool = True, seed: int) -> Roles:
-    """Four roles on the reward model's own frozen backbone, whose bare weights are the reference (the SFT model).
-
-    The policy is a fresh adapter set. The critic is a set that starts as the reward model, its head included, or as the
-    reference with a head that is 0.
-    """
-    backbone = reward.backbone
-    if reward.adapter is None or reward.lora is None or reward.head is None:
-        raise ValueError("roles on one backbone need a reward model that is an adapter set with a head")
-    backbone.freeze()
-    add_adapter(backbone, "policy", lora, seed=seed)
-    add_adapter(backbone, "critic", reward.lora, seed=seed)
-    critic_head = ScalarHead(backbone.width, zero=True)
-    if critic_from_reward_model:
-        copy_adapter(backbone, reward.adapter, "critic")
-        critic_head.load_state_dict(reward.head.state_dict())
-    return Roles(
-        policy=View(backbone, "policy", lora),
-        critic=View(backbone, "critic", reward.lora, critic_head),
-        reward=reward,
-        reference=View(backbone),
-    )
-
-
-def policy_roles(
-    base: Backbone, *, lora: LoraSpec, critic: bool, reference: bool, moving: bool = False, seed: int
+def adapter_roles(
+    base: Backbone,
+    *,
+    lora: LoraSpec,
+    critic: bool,
+    reference: bool,
+    moving: bool = False,
+    reward: View | None = None,
+    critic_from_reward_model: bool = True,
+    seed: int,
 ) -> Roles:
     """A policy as a fresh adapter set on the frozen `base`, with what its algorithm needs beside it.
 
-    The critic is a set of its own whose head says 0. The reference is the bare backbone, at no cost; a `moving` one is a set
-    that starts as nothing and can take over the policy's weights.
+    The reference is the bare backbone, at no cost; a `moving` one is a set that starts as nothing and can take over the policy's
+    weights. The critic is a set of its own whose head says 0. Beside a `reward` model that is an adapter set of the same
+    backbone it has that one's shape, and starts as it is, its head included, unless that is not wanted.
     """
     base.freeze()
     add_adapter(base, "policy", lora, seed=seed)
     valuing = anchor = None
     if critic:
-        add_adapter(base, "critic", lora, seed=seed)
-        valuing = View(base, "critic", lora, ScalarHead(base.width, zero=True))
+        valuing = _critic_beside(base, reward, lora, from_reward_model=critic_from_reward_model, seed=seed)
     if reference and moving:
         add_adapter(base, "reference", lora, seed=seed)
         anchor = View(base, "reference", lora)
     elif reference:
         anchor = View(base)
-    return Roles(policy=View(base, "policy", lora), critic=valuing, reference=anchor)
+    return Roles(policy=View(base, "policy", lora), critic=valuing, reward=reward, reference=anchor)
+
+
+def _critic_beside(base: Backbone, reward: View | None, lora: LoraSpec, *, from_reward_model: bool, seed: int) -> View:
+    head = ScalarHead(base.width, zero=True)
+    if reward is None:
+        add_adapter(base, "critic", lora, seed=seed)
+        return View(base, "critic", lora, head)
+    if reward.backbone is not base or reward.adapter is None or reward.lora is None or reward.head is None:
+        raise ValueError("roles on one backbone need a reward model that is an adapter set of it, with a head")
+    add_adapter(base, "critic", reward.lora, seed=seed)
+    if from_reward_model:
+        copy_adapter(base, reward.adapter, "critic")
+        head.load_state_dict(reward.head.state_dict())
+    return View(base, "critic", reward.lora, head)
 
 
 def take_over(source: View, target: View) -> None:
@@ -190,10 +188,3 @@ def take_over(source: View, target: View) -> None:
 
 def _unnamed(name: str, adapter: str | None) -> str:
     return name if adapter is None else name.replace(f".{adapter}.", ".")
-
-
-def copy_roles(policy: Backbone, critic: View, reward: View, reference: Backbone) -> Roles:
-    """Four full models: the critic was loaded from the reward model's weights, the policy from the reference's."""
-    for frozen in (reward.backbone, reference):
-        frozen.freeze()
-    return Roles(policy=View(policy), critic=critic, reward=reward, reference=View(reference))

@@ -16,7 +16,7 @@ from burnish.config.making import Sample
 from burnish.config.online import Online
 from burnish.config.preference import Preference
 from burnish.config.recipe import Recipe
-from burnish.config.schema import Evaluate, Ppo, RewardModel, Sft
+from burnish.config.schema import Evaluate, RewardModel, Sft
 from burnish.config.sections import Lora, Optimiser, Sampling
 from burnish.models.sampled import SLOWER
 from burnish.planning import memory
@@ -143,7 +143,7 @@ def _milder(recipe: Recipe, *, narrowing: bool) -> Iterator[dict[str, Any]]:
     trainers = {name: s for name, s in recipe.stages.items() if isinstance(s, _TRAINED)}
     adapters: dict[str, Any] = {}
     for name, section in trainers.items():
-        if isinstance(section, Ppo | Online):
+        if isinstance(section, Online):
             adapters |= {f"{name}.roles": "adapters"} if section.roles == "copies" else {}
         elif section.lora is None:
             adapters[f"{name}.lora"] = {"r": 16, "alpha": 32.0}
@@ -152,7 +152,7 @@ def _milder(recipe: Recipe, *, narrowing: bool) -> Iterator[dict[str, Any]]:
     recompute = {f"{s}.optimiser.gradient_checkpointing": True for s in trainers}
     yield recompute
     yield {**recompute, **smaller[-1]}
-    samplers = [name for name, s in recipe.stages.items() if isinstance(s, Sample | Ppo | Online | Evaluate)]
+    samplers = [name for name, s in recipe.stages.items() if isinstance(s, Sample | Online | Evaluate)]
     narrow = {f"{s}.sampling.products": "int8" for s in samplers} if narrowing else {}
     if narrow:
         yield from ({**narrow, **cut} for cut in ({}, *smaller))
@@ -305,31 +305,6 @@ class _Estimate:
             return _rank(otherwise)
         return _rank(getattr(self.graph[artifact.stage].settings, "lora", None))  # an average is no adapter
 
-    def ppo(self) -> StagePlan:
-        """Rollouts, four passes over them, and the updates of policy and critic."""
-        config, data = self.node.settings, self.data
-        adapters = config.roles == "adapters"
-        rollouts = config.prompts_per_step * config.responses_per_prompt
-        length = data.prompt_tokens + data.answer_tokens
-        rank = config.lora.r if adapters else None
-        parts = self._training(
-            config.optimiser, rank, rollouts / config.mini_batches, length, scored=data.answer_tokens / length,
-            roles=("policy", "critic"), buffers=2,
-        )  # fmt: skip
-        if adapters:
-            judge = self._reward_rank(config.lora)
-            parts.append(self._frozen("reward model") if judge is None else self._adapter("reward adapter", judge))
-        else:
-            parts += [self._frozen("reward model"), self._frozen("reference")]
-        parts = memory.in_turns(parts, self._engine(rollouts, config.sampling))
-        single = config.epochs * config.mini_batches == 1 and config.sampling.follows_the_model
-        step = self._generate(rollouts, config.sampling)
-        step += (1 if single else 2) * self._forward(rollouts, length, data.answer_tokens)
-        step += 2 * self._forward(rollouts, length, 0.0)
-        step += config.epochs * self._train(rollouts, length, data.answer_tokens, rank, config.optimiser)
-        step += (config.critic_epochs or config.epochs) * self._train(rollouts, length, 0.0, rank, config.optimiser)
-        return StagePlan(self.node.name, tuple(parts), config.steps * step + STAGE_SECONDS)
-
     def online(self) -> StagePlan:
         """Rollouts in groups that share their prompt, passes over them as far as the algorithm needs them, and updates."""
         config, data = self.node.settings, self.data
@@ -347,6 +322,10 @@ class _Estimate:
         )  # fmt: skip
         if row.needs_reference and not adapters:
             parts.append(self._frozen("reference"))
+        scored = self.node.input("reward") is not None
+        if scored:
+            judge = self._reward_rank(config.lora) if adapters else None
+            parts.append(self._frozen("reward model") if judge is None else self._adapter("reward adapter", judge))
         parts = memory.in_turns(parts, self._engine(rollouts, config.sampling))
         several = config.epochs * config.mini_batches > 1
         late = row.kl == "loss" and config.kl_target is None  # the loss has the distance from the reference soon enough
@@ -355,6 +334,7 @@ class _Estimate:
         step = self._generate(rollouts, config.sampling, prompts=config.prompts_per_step)
         step += passes * self._forward(rollouts, length, answer)
         step += config.epochs * self._train(rollouts, length, answer, rank, config.optimiser)
+        step += scored * self._forward(rollouts, length, 0.0)
         if row.needs_critic:
             step += self._forward(rollouts, length, 0.0)
             step += (config.critic_epochs or config.epochs) * self._train(rollouts, length, 0.0, rank, config.optimiser)
@@ -464,7 +444,7 @@ def _rank(lora: Lora | None) -> int | None:
     return None if lora is None else lora.r
 
 
-_TRAINED = Sft | RewardModel | Preference | Ppo | Online
+_TRAINED = Sft | RewardModel | Preference | Online
 ESTIMATES: Mapping[str, Callable[[_Estimate], StagePlan]] = {
     "sft": _Estimate.sft,
     "sample": _Estimate.sample,
@@ -474,7 +454,6 @@ ESTIMATES: Mapping[str, Callable[[_Estimate], StagePlan]] = {
     "merge": _Estimate.merge,
     "reward": _Estimate.reward,
     "preference": _Estimate.preference,
-    "ppo": _Estimate.ppo,
     "online": _Estimate.online,
     "evaluate": _Estimate.evaluate,
 }

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from burnish.batch import Batch, TokenSequence
-from burnish.config.schema import Sampling
+from burnish.config.sections import Sampling
 from burnish.data.render import quotable, render_prompt
 from burnish.models.backbone import load_backbone
 from burnish.models.device import AUTO, resolve

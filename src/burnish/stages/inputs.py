@@ -68,7 +68,7 @@ def _sources(step: Step) -> set[str]:
     """Which of the recipe's sources the stage reads, `comparisons` standing for a store too."""
     data = step.node.data
     wanted = list(KINDS[step.node.kind].sources)
-    if step.node.kind == "ppo" and step.settings.tricks.ptx_coefficient:
+    if step.node.kind == "online" and step.settings.ptx_coefficient:
         wanted.append("demonstrations")
     found = set[str]()
     while wanted:

@@ -6,22 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from burnish.atomic import atomic_folder, write_text
+from burnish.batch import TokenSequence
+from burnish.config.online import Online
 from burnish.jsonio import json_lines
-from burnish.models.adapters import LoraSpec
-from burnish.models.heads import ScalarHead
-from burnish.models.roles import Roles, View, policy_roles
+from burnish.models.backbone import Backbone
+from burnish.models.roles import Roles
 from burnish.models.weights import save_policy
 from burnish.records import Reward, Rollout
 from burnish.rewards.base import prompt_text
-from burnish.rewards.scorer import check_prompts
+from burnish.rewards.model import RewardModelScorer
+from burnish.rewards.scorer import CompositeScorer, check_prompts
 from burnish.runs.metrics import read_metrics
 from burnish.stages.context import Step
 from burnish.stages.rewards import build_scorer
-from burnish.stages.roles import held_to
-from burnish.stages.sampling import fitting
+from burnish.stages.roles import build_roles
+from burnish.stages.sampling import end_tokens_of, fitting
+from burnish.stages.sft import sequences_of
 from burnish.stages.turns import make_sampler, with_pay
+from burnish.trainers.gather import Scorer
 from burnish.trainers.online import train_online
-from burnish.trainers.rules import rules_of
+from burnish.trainers.online_settings import resolve_settings
 
 _CURVE = (
     "step", "reward", "reward_std", "frac_reward_zero_std", "kl_ref", "kl", "entropy", "approx_kl", "clipfrac", "explained_variance",
@@ -34,33 +38,32 @@ _SHOWN = 4
 def run(step: Step) -> None:
     """Train, save the policy (adapters merged) under `model`; metrics, samples and checkpoints beside it."""
     folder, config = step.folder, step.settings
-    rules = rules_of(config)  # what does not fit together is said before anything is loaded
+    settings = resolve_settings(config)  # what does not fit together is said before anything is loaded
     roles = build_roles(step)
-    backbone = roles.policy.backbone
+    backbone, row = roles.policy.backbone, settings.algorithm
     prompts = fitting(step, backbone, step.prompts.train, config.sampling, "prompts")
     step.say_repeats(config.prompts_per_step, len(prompts))
+    sampler = make_sampler(
+        config.environment,
+        roles.policy,
+        config.sampling,
+        seed=step.seed,
+        max_length=step.recipe.model.max_length,
+        purpose="ppo" if row.name == "ppo" else "online",  # recorded results have drawn from these streams
+        say=step.say_once,
+    )
     composed = build_scorer(step, config.rewards, backbone=backbone) if config.rewards else None
     try:
-        for source in composed.sources if composed is not None else ():
-            passed_over = check_prompts(source.part, source.reward, step.prompts.train, step.origins)
-            if passed_over is not None:
-                step.say_once(f"{step.name}: {passed_over}")
+        _say_what_is_passed_over(step, composed)
         train_online(
             roles,
-            make_sampler(
-                config.environment,
-                roles.policy,
-                config.sampling,
-                seed=step.seed,
-                max_length=step.recipe.model.max_length,
-                purpose="online",
-                say=step.say_once,
-            ),
-            with_pay(composed, config.environment),
+            sampler,
+            _scorer(roles, composed, config),
             prompts,
-            config=config,
+            settings=settings,
             seed=step.seed,
             folder=folder,
+            demonstrations=_imitated(step, backbone) if config.ptx_coefficient else (),
             on_rollouts=lambda step, rollouts, rewards: _keep_samples(folder, step, rollouts, rewards),
             progress=step.progress(),
             writers=step.writers(),
@@ -71,7 +74,6 @@ def run(step: Step) -> None:
     with atomic_folder(folder / "model") as scratch:
         save_policy(roles.policy, scratch, base=step.start)
     rows = read_metrics(folder / "metrics.jsonl")
-    row = rules.algorithm
     step.finish(
         {
             "mode": config.roles,
@@ -84,31 +86,26 @@ def run(step: Step) -> None:
     )
 
 
-def build_roles(step: Step) -> Roles:
-    """The policy, on what it starts from; critic and reference where they are needed."""
-    config = step.settings
-    row = rules_of(config).algorithm
-    base = step.start
-    if config.roles == "adapters":
-        backbone = step.load(base)
-        roles = policy_roles(
-            backbone,
-            lora=LoraSpec(config.lora.r, config.lora.alpha),
-            critic=row.needs_critic,
-            reference=row.needs_reference,
-            moving=config.moving_reference is not None,
-            seed=step.seed,
-        )
-        return held_to(step, roles)
-    critic = reference = None
-    if row.needs_critic:
-        valuing = step.load(base, trained=True)
-        critic = View(valuing, head=ScalarHead(valuing.width, zero=True))
-    if row.needs_reference:
-        frozen = step.load(step.model("reference"))
-        frozen.freeze()
-        reference = View(frozen)
-    return Roles(policy=View(step.load(base, trained=True)), critic=critic, reference=reference)
+def _say_what_is_passed_over(step: Step, composed: CompositeScorer | None) -> None:
+    """Say which of the rewards judge only some of the prompts."""
+    for source in () if composed is None else composed.sources:
+        passed_over = check_prompts(source.part, source.reward, step.prompts.train, step.origins)
+        if passed_over is not None:
+            step.say_once(f"{step.name}: {passed_over}")
+
+
+def _scorer(roles: Roles, composed: CompositeScorer | None, config: Online) -> Scorer:
+    """What the loop asks: the reward model among the roles, or the composed rewards and what an environment pays."""
+    if roles.reward is None:
+        return with_pay(composed, config.environment)
+    ends = end_tokens_of(roles.policy.backbone)
+    return RewardModelScorer(roles.reward, end_tokens=ends, max_tokens=config.optimiser.micro_batch_tokens)
+
+
+def _imitated(step: Step, backbone: Backbone) -> list[TokenSequence]:
+    """The demonstrations of the ptx loss, a sequence for each turn that is trained."""
+    conversations = sequences_of(step, backbone, step.demonstrations.train, "demonstrations")
+    return [sequence for conversation in conversations for sequence in conversation]
 
 
 def _keep_samples(folder: Path, step: int, rollouts: Sequence[Rollout], rewards: Sequence[Reward]) -> None:

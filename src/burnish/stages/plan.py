@@ -14,7 +14,7 @@ from burnish.planning.shape import ModelShape
 from burnish.stages.context import Run
 from burnish.stages.inputs import reads_store
 from burnish.stages.reading import Reading, Split
-from burnish.trainers.rules import rules_of
+from burnish.trainers.online_settings import resolve_settings
 
 _CHARACTERS = 4.2  # of English, a token
 _TEMPLATE = 8.0  # tokens that a chat template adds to a turn
@@ -54,7 +54,7 @@ def data_sizes(run: Run, stages: Sequence[str]) -> dict[str, DataSize]:
     """
     for stage in stages:
         if run.graph[stage].kind == "online":
-            rules_of(run.graph[stage].settings)
+            resolve_settings(run.graph[stage].settings)
     measured: dict[str, DataSize] = {}
     found: dict[str, DataSize] = {}
     for stage in stages:

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from burnish.config import rewards as spec
-from burnish.config.schema import Sampling
+from burnish.config.sections import Sampling
 from burnish.errors import UserError
 from burnish.rewards.functions import check_function
 from burnish.rewards.scorer import check_prompts
 from burnish.stages.context import Run, Step
 from burnish.stages.inputs import constitutions_of
 from burnish.stages.own_answers import compares_own_answers
-from burnish.trainers.rules import rules_of
+from burnish.trainers.online_settings import resolve_settings
 
 if TYPE_CHECKING:
     from burnish.planning.shape import ModelShape
@@ -50,7 +50,7 @@ class Plan:
 
     def sampling(self) -> Iterator[tuple[Step, str, Sampling]]:
         """The stages that sample, each with its settings and their key."""
-        for step in self.of_kind("sample", "revise", "ppo", "online", "evaluate"):
+        for step in self.of_kind("sample", "revise", "online", "evaluate"):
             yield step, f"{step.name}.sampling", step.settings.sampling
         for step in self.of_kind("reward"):
             if step.settings.normalise and not compares_own_answers(step):
@@ -81,12 +81,11 @@ def check(run: Run, stages: Sequence[str], *, reads: bool = True) -> None:
 
 def _algorithms(plan: Plan) -> None:
     """The parts of an algorithm fit together."""
-    for step in plan.of_kind("ppo", "online"):
+    for step in plan.of_kind("online"):
         try:
-            rules_of(step.settings)
+            resolve_settings(step.settings)
         except UserError as error:
-            family = {"ppo": "ppo.", "online": "online."}[step.node.kind]
-            field = f"{step.name}.{(error.field or '').removeprefix(family)}"
+            field = f"{step.name}.{(error.field or '').removeprefix('online.')}"
             raise UserError(error.problem, field=field, hint=error.hint) from error
 
 
@@ -160,7 +159,7 @@ def _reward_model(plan: Plan, step: Step, slot: str, key: str) -> None:
 
 def _scored(plan: Plan) -> None:
     """The reward models that stages learn from, compare with or evaluate with."""
-    for step in plan.of_kind("ppo", "evaluate", "select", "compare"):
+    for step in plan.of_kind("online", "evaluate", "select", "compare"):
         for slot in step.node.inputs:
             if slot.rpartition(".")[2] == "reward":
                 _reward_model(plan, step, slot, f"{step.name}.{slot}")
@@ -188,11 +187,17 @@ def _something_earned(plan: Plan) -> None:
     """A stage of the online family has a reward that counts."""
     for step in plan.of_kind("online"):
         config = step.settings
+        if step.node.input("reward") is not None:
+            continue
         weights = [one.weight for one in config.rewards]
         weights += [config.environment.weight] if config.environment is not None else []
         if not weights:
-            hint = f"Add one, for instance {step.name}.rewards=[{{name: maths}}]."
-            raise UserError(f"the stage {step.name} has no reward.", field=f"{step.name}.rewards", hint=hint)
+            raise UserError(
+                f"the stage {step.name} has no reward: it names none, and no stage before it makes a reward model.",
+                field=f"{step.name}.rewards",
+                hint=f"Put a stage of the kind reward before it, set {step.name}.reward to the folder of a reward model, or name "
+                f"rewards, for instance {step.name}.rewards=[{{name: maths}}].",
+            )
         if not any(weights):
             raise UserError(
                 f"every reward of the stage {step.name} has the weight 0, so nothing is learnt.",
@@ -302,7 +307,7 @@ def _rooms(plan: Plan) -> None:
 def _disk(plan: Plan) -> None:
     """Space for the models and checkpoints that will be written."""
     folder = plan.run.folder
-    trained = list(plan.of_kind("sft", "reward", "preference", "ppo", "online"))
+    trained = list(plan.of_kind("sft", "reward", "preference", "online"))
     if not trained:
         return
     parameters = plan.shape.parameters

@@ -1,14 +1,19 @@
-"""Which of a stage's models can stand on one backbone, and what its policy is held to."""
+"""The models that a stage of the online family trains and asks: on one backbone where they can stand on one, or as copies."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from burnish.models.adapters import LoraSpec
 from burnish.models.backbone import Backbone
-from burnish.models.roles import Roles, View
+from burnish.models.heads import ScalarHead
+from burnish.models.roles import Roles, View, adapter_roles
+from burnish.models.weights import load_reward_adapter, load_reward_model
 from burnish.stages.context import Step
+from burnish.trainers.online_settings import resolve_settings
 
 
 def stands_on(step: Step, folder: Path, backbone: Backbone) -> bool:
@@ -28,6 +33,62 @@ def stands_on(step: Step, folder: Path, backbone: Backbone) -> bool:
 
 def _makes(step: Step, stage: str, folder: Path) -> bool:
     return (step.run.place(stage) / "model").resolve() == folder.resolve()
+
+
+def build_roles(step: Step) -> Roles:
+    """The policy, on what it starts from; the critic, the reference and the reward model as far as the stage needs them.
+
+    Beside a reward model the critic starts as it is, unless the recipe says not to.
+    """
+    folder = None if step.node.input("reward") is None else Path(step.model("reward"))
+    return _copies(step, folder) if step.settings.roles == "copies" else _adapters(step, folder)
+
+
+def _adapters(step: Step, folder: Path | None) -> Roles:
+    """One frozen backbone, the roles as adapter sets on it; a reward model of other weights stands beside it."""
+    config, backbone = step.settings, step.load(step.start)
+    row = resolve_settings(config).algorithm
+    reward = other = None
+    if folder is not None and stands_on(step, folder, backbone):
+        reward = load_reward_adapter(backbone, folder)
+    elif folder is not None:
+        if row.needs_critic and config.critic_from_reward_model:
+            step.say(
+                f"{step.name}: the reward model stands on other weights than the policy, so the critic starts with a head "
+                "that says 0"
+            )
+        other = load_reward_model(folder, partial(step.load, exact=True))
+    roles = adapter_roles(
+        backbone,
+        lora=LoraSpec(config.lora.r, config.lora.alpha),
+        critic=row.needs_critic,
+        reference=row.needs_reference,
+        moving=config.moving_reference is not None,
+        reward=reward,
+        critic_from_reward_model=config.critic_from_reward_model,
+        seed=step.seed,
+    )
+    return held_to(step, roles if other is None else replace(roles, reward=other))
+
+
+def _copies(step: Step, folder: Path | None) -> Roles:
+    """Full models, every weight of the policy and of the critic trained."""
+    config, row = step.settings, resolve_settings(step.settings).algorithm
+    trained = partial(step.load, trained=True)
+    critic = reference = None
+    reward = None if folder is None else load_reward_model(folder, step.load)
+    if reward is not None:
+        reward.backbone.freeze()
+    if row.needs_critic and folder is not None and config.critic_from_reward_model:
+        critic = load_reward_model(folder, trained)
+    elif row.needs_critic:
+        backbone = trained(step.start)
+        critic = View(backbone, head=ScalarHead(backbone.width, zero=True))
+    if row.needs_reference:
+        frozen = step.load(step.model("reference"))
+        frozen.freeze()
+        reference = View(frozen)
+    return Roles(policy=View(trained(step.start)), critic=critic, reward=reward, reference=reference)
 
 
 def held_to(step: Step, roles: Roles) -> Roles:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from burnish.config.schema import Sampling
+from burnish.config.sections import Sampling
 from burnish.data.render import end_token_ids, render_prompt
 from burnish.errors import UserError
 from burnish.generation.base import Request, SamplingParams, request_seed

@@ -13,7 +13,7 @@ from burnish.data.curriculum import PromptSource
 from burnish.errors import UserError
 from burnish.models.roles import View
 from burnish.records import LARGEST_REWARD, Prompt, Reward, Rollout
-from burnish.trainers.rules import Rules
+from burnish.trainers.online_settings import OnlineSettings
 
 
 class Sampler(Protocol):
@@ -51,7 +51,7 @@ class Gathered:
     metrics: dict[str, float]
 
 
-def gather(source: PromptSource, sampler: Sampler, scorer: Scorer, *, rules: Rules, step: int) -> Gathered:
+def gather(source: PromptSource, sampler: Sampler, scorer: Scorer, *, settings: OnlineSettings, step: int) -> Gathered:
     """`prompts_per_step` groups of `responses_per_prompt`; with the filter mixed, only such as differ in their rewards.
 
     Dynamic sampling (Yu et al., arXiv:2503.14476, section 3.2): a group whose rewards are all equal has advantages of zero,
@@ -59,13 +59,13 @@ def gather(source: PromptSource, sampler: Sampler, scorer: Scorer, *, rules: Rul
 
     Raises UserError where a reward is no number that can be learnt from, naming the part of it that is to blame.
     """
-    size, filtering = rules.responses_per_prompt, rules.algorithm.filter == "mixed"
+    size, filtering = settings.responses_per_prompt, settings.algorithm.filter == "mixed"
     found = Gathered([], [], [], [], {})
     dropped: Counter[str] = Counter()
-    missing, rounds = rules.prompts_per_step, 0
-    for attempt in range(1 + rules.resample_rounds):
+    missing, rounds = settings.prompts_per_step, 0
+    for attempt in range(1 + settings.resample_rounds):
         rounds += 1
-        rollouts = sampler.generate(source.take(missing), samples=size, round=step + attempt * rules.steps)
+        rollouts = sampler.generate(source.take(missing), samples=size, round=step + attempt * settings.steps)
         rewards = scorer.score(rollouts)
         _refuse_no_number(rewards)
         found.sampled.extend(rollouts)
@@ -73,7 +73,7 @@ def gather(source: PromptSource, sampler: Sampler, scorer: Scorer, *, rules: Rul
         for start in range(0, len(rollouts), size):
             group = rewards[start : start + size]
             values = [reward.value for reward in group if reward.counted]
-            passed = sum(value >= rules.pass_at for value in values)
+            passed = sum(value >= settings.pass_at for value in values)
             if values:
                 source.learn(rollouts[start].prompt.id, tried=len(values), passed=passed)
             reason = _why_dropped(values, passed) if filtering else None
@@ -88,7 +88,7 @@ def gather(source: PromptSource, sampler: Sampler, scorer: Scorer, *, rules: Rul
     if filtering:
         found.metrics.update({f"filter/{reason}": float(dropped[reason]) for reason in _REASONS})
         found.metrics.update({"filter/rounds": float(rounds), "filter/missing": float(missing)})
-    if rules.curriculum is not None:
+    if settings.curriculum is not None:
         found.metrics["curriculum/passed_over"] = float(source.passed_over)
     return found
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from burnish.config.schema import Optimiser
+from burnish.config.sections import Optimiser
 from burnish.errors import UserError
 from burnish.models.roles import View
 

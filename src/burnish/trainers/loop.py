@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from burnish.config.schema import Checkpointing
+from burnish.config.sections import Checkpointing
 from burnish.runs.checkpoint import Checkpoints, load_state, rng_state, set_rng_state
 from burnish.runs.metrics import MetricLog, Writer
 

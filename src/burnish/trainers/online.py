@@ -21,8 +21,6 @@ from burnish.algorithms.kl import adapt_beta, kl_estimate
 from burnish.algorithms.policy_losses import ppo_value_loss
 from burnish.algorithms.recipes import LOSSES
 from burnish.batch import Batch, TokenSequence
-from burnish.config.online import Online
-from burnish.config.schema import Ppo
 from burnish.data.curriculum import PromptSource
 from burnish.data.prompts import Stream
 from burnish.models.roles import Roles, View, take_over
@@ -32,7 +30,7 @@ from burnish.trainers import stages
 from burnish.trainers.gather import Sampler, Scorer, gather
 from burnish.trainers.learner import Learner, Term
 from burnish.trainers.loop import Loop, Progress, Stateful
-from burnish.trainers.rules import Rules, rules_of
+from burnish.trainers.online_settings import OnlineSettings
 from burnish.trainers.sft import nll_term
 from burnish.trainers.tell import rollout_metrics
 
@@ -60,11 +58,11 @@ class Controller:
         """Put them back."""
         self.beta, self.moments = state["beta"], RunningMoments.from_dict(state["moments"])
 
-    def adapt(self, rules: Rules, kl: float, *, completions: int) -> None:
+    def adapt(self, settings: OnlineSettings, kl: float, *, completions: int) -> None:
         """β after a step whose completions were this far from the reference, where it adapts."""
-        if rules.kl_target is not None and math.isfinite(kl):
+        if settings.kl_target is not None and math.isfinite(kl):
             self.beta = adapt_beta(
-                beta=self.beta, kl=kl, target=rules.kl_target, horizon=rules.kl_horizon, n_samples=completions
+                beta=self.beta, kl=kl, target=settings.kl_target, horizon=settings.kl_horizon, n_samples=completions
             )
 
 
@@ -74,7 +72,7 @@ def train_online(
     scorer: Scorer,
     prompts: Sequence[Prompt],
     *,
-    config: Ppo | Online,
+    settings: OnlineSettings,
     seed: int,
     folder: Path,
     demonstrations: Sequence[TokenSequence] = (),
@@ -86,34 +84,35 @@ def train_online(
 
     `demonstrations` feed the ptx loss where its coefficient is not 0. `on_rollouts` sees every step's rollouts.
     """
-    rules = rules_of(config)
-    policy, critic = _learners(roles, rules)
-    controller = Controller(rules.algorithm.beta)
-    curriculum = {} if rules.curriculum is None else rules.curriculum.model_dump()
+    policy, critic = _learners(roles, settings)
+    controller = Controller(settings.algorithm.beta)
+    curriculum = {} if settings.curriculum is None else settings.curriculum.model_dump()
     source = PromptSource(prompts, seed=seed, **curriculum)
-    ptx = _ptx_batches(demonstrations, rules=rules, seed=seed)
+    ptx = _ptx_batches(demonstrations, settings=settings, seed=seed)
     state: dict[str, Stateful] = {"policy": policy, "controller": controller, "source": source}
     if critic is not None:
         state["critic"] = critic
-    if rules.reference_reset is not None and roles.reference is not None:
+    if settings.reference_reset is not None and roles.reference is not None:
         state["reference"] = roles.reference
-    loop = Loop(folder, total=rules.steps, checkpoint=rules.checkpoint, state=state, progress=progress, writers=writers)
+    loop = Loop(
+        folder, total=settings.steps, checkpoint=settings.checkpoint, state=state, progress=progress, writers=writers
+    )
     for step in loop.steps():
         sampler.load(roles.policy, version=step)
-        found = gather(source, sampler, scorer, rules=rules, step=step)
+        found = gather(source, sampler, scorer, settings=settings, step=step)
         sampler.sleep()  # its copy of the weights is old after this step, and training needs the memory
         on_rollouts(step, found.sampled, found.sampled_rewards)
         prepared = stages.to_batch(
-            found.rollouts, found.rewards, roles, config=rules, beta=controller.beta, moments=controller.moments
+            found.rollouts, found.rewards, roles, settings=settings, beta=controller.beta, moments=controller.moments
         )
         controller.moments = prepared.moments
         values = update(
-            policy, critic, prepared.batch, ptx(step), config=rules, seed=seed, step=step, beta=controller.beta
+            policy, critic, prepared.batch, ptx(step), settings=settings, seed=seed, step=step, beta=controller.beta
         )
-        told = {**prepared.metrics, **_of_all(found.sampled, found.sampled_rewards, rules), **found.metrics}
+        told = {**prepared.metrics, **_of_all(found.sampled, found.sampled_rewards, settings), **found.metrics}
         loop.log({**told, **values, "beta": controller.beta}, tokens=prepared.batch.trained_tokens)
-        controller.adapt(rules, prepared.metrics.get("kl_ref", math.nan), completions=len(found.rollouts))
-        if rules.reference_reset is not None and (step + 1) % rules.reference_reset == 0:
+        controller.adapt(settings, prepared.metrics.get("kl_ref", math.nan), completions=len(found.rollouts))
+        if settings.reference_reset is not None and (step + 1) % settings.reference_reset == 0:
             assert roles.reference is not None
             take_over(roles.policy, roles.reference)
     for learner in (policy, critic):
@@ -121,23 +120,23 @@ def train_online(
             learner.refuse_standstill()
 
 
-def _learners(roles: Roles, rules: Rules) -> tuple[Learner, Learner | None]:
-    row = rules.algorithm
+def _learners(roles: Roles, settings: OnlineSettings) -> tuple[Learner, Learner | None]:
+    row = settings.algorithm
     missing = [role for role in row.roles if getattr(roles, role) is None]
     if missing:
         raise ValueError(f"{row.name} needs a {missing[0]}, and these roles have none")
-    policy = Learner(roles.policy, rules.optimiser, total_steps=rules.steps * rules.updates, name="policy")
+    policy = Learner(roles.policy, settings.optimiser, total_steps=settings.steps * settings.updates, name="policy")
     if roles.critic is None:
         return policy, None
-    rate, total = rules.critic_learning_rate, rules.steps * rules.critic_epochs * rules.mini_batches
-    return policy, Learner(roles.critic, rules.optimiser, total_steps=total, learning_rate=rate, name="critic")
+    rate, total = settings.critic_learning_rate, settings.steps * settings.critic_epochs * settings.mini_batches
+    return policy, Learner(roles.critic, settings.optimiser, total_steps=total, learning_rate=rate, name="critic")
 
 
-def _of_all(rollouts: Sequence[Rollout], rewards: Sequence[Reward], rules: Rules) -> dict[str, float]:
+def _of_all(rollouts: Sequence[Rollout], rewards: Sequence[Reward], settings: OnlineSettings) -> dict[str, float]:
     """Metrics of everything that was sampled, where that is more than what is trained on: or a filter would flatter them."""
-    if rules.algorithm.filter == "none":
+    if settings.algorithm.filter == "none":
         return {}
-    return rollout_metrics(rollouts, rewards, size=rules.responses_per_prompt)
+    return rollout_metrics(rollouts, rewards, size=settings.responses_per_prompt)
 
 
 def update(
@@ -146,7 +145,7 @@ def update(
     batch: Batch,
     ptx: Batch | None,
     *,
-    config: Ppo | Online | Rules,
+    settings: OnlineSettings,
     seed: int,
     step: int,
     beta: float | None = None,
@@ -156,42 +155,43 @@ def update(
     Completions whose advantages are all zero have no gradient where the loss is nothing but advantages: they are not run,
     and count in the denominators as before.
     """
-    rules = rules_of(config)
     generator = torch.Generator().manual_seed(seed_of_step(seed, step))
     history: list[dict[str, float]] = []
-    for epoch in range(rules.epochs if len(batch) else 0):
-        for mini in stages.mini_batches(batch, count=rules.mini_batches, generator=generator):
+    for epoch in range(settings.epochs if len(batch) else 0):
+        for mini in stages.mini_batches(batch, count=settings.mini_batches, generator=generator):
             values: dict[str, float] = {}
-            if critic is not None and epoch < rules.critic_epochs:
-                values |= _update_critic(critic, mini, rules=rules)
-            if step >= rules.critic_warmup_steps:
-                terms = policy_terms(policy.view, mini, rules=rules, beta=beta)
+            if critic is not None and epoch < settings.critic_epochs:
+                values |= _update_critic(critic, mini, settings=settings)
+            if step >= settings.critic_warmup_steps:
+                terms = policy_terms(policy.view, mini, settings=settings, beta=beta)
                 if ptx is not None:
-                    cuts = [ptx.select(rows) for rows in ptx.micro_batches(rules.optimiser.micro_batch_tokens)]
-                    share = {"denominator": ptx.trained_tokens, "weight": rules.ptx_coefficient}
+                    cuts = [ptx.select(rows) for rows in ptx.micro_batches(settings.optimiser.micro_batch_tokens)]
+                    share = {"denominator": ptx.trained_tokens, "weight": settings.ptx_coefficient}
                     terms += [partial(nll_term, policy.view, piece, **share) for piece in cuts]
                 values |= policy.update(terms)
             history.append(values)
-        if rules.target_kl is not None and history[-1].get("approx_kl", 0.0) > rules.target_kl:
+        if settings.target_kl is not None and history[-1].get("approx_kl", 0.0) > settings.target_kl:
             break
     skipped = policy.skipped + (0 if critic is None else critic.skipped)
     return {**_means(history), "updates": len(history), "skipped_steps": skipped}
 
 
-def policy_terms(view: View, mini: Batch, *, rules: Rules, beta: float | None = None) -> list[Callable[[], Term]]:
+def policy_terms(
+    view: View, mini: Batch, *, settings: OnlineSettings, beta: float | None = None
+) -> list[Callable[[], Term]]:
     """The policy's loss on the batch of one optimiser step, a term a micro-batch."""
     live = mini
-    if not rules.kl_in_loss and not rules.entropy_coefficient:
+    if not settings.kl_in_loss and not settings.entropy_coefficient:
         rows = mini.sequence_of_P[mini["advantages"] != 0].unique().tolist()
         live = mini if len(rows) == len(mini) else mini.select(rows) if rows else Batch(())
     share = {
         "denominator": mini.trained_tokens,
         "sequences": len(mini),
         "measured": live.trained_tokens,
-        "config": rules,
+        "settings": settings,
         "beta": beta,
     }
-    pieces = [live.select(rows) for rows in live.micro_batches(rules.optimiser.micro_batch_tokens)]
+    pieces = [live.select(rows) for rows in live.micro_batches(settings.optimiser.micro_batch_tokens)]
     return [partial(policy_term, view, piece, **share) for piece in pieces]
 
 
@@ -200,7 +200,7 @@ def policy_term(
     batch: Batch,
     *,
     denominator: int,
-    config: Ppo | Online | Rules,
+    settings: OnlineSettings,
     sequences: int = 0,
     measured: int | None = None,
     beta: float | None = None,
@@ -213,21 +213,21 @@ def policy_term(
         measured: the tokens that statistics are averaged over; those of the whole batch if not given.
         beta: the penalty's weight; the row's if not given.
     """
-    rules = rules_of(config)
-    row = rules.algorithm
-    scored = view.logprobs(batch, temperature=rules.sampling.temperature, entropy=True)
+    row = settings.algorithm
+    scored = view.logprobs(batch, temperature=settings.sampling.temperature, entropy=True)
     now_P, sequence_of_P, columns = scored.logprobs_P, batch.sequence_of_P, batch.columns
     old_P = columns.get("old_logprobs", now_P.detach())
     loss = LOSSES[row.loss](
         row, logprobs=now_P, old_logprobs=old_P, advantages=columns["advantages"], sequence_of_P=sequence_of_P,
         sequences=len(batch),
     )  # fmt: skip
-    per_token, stats = loss.per_token, {**loss.stats, **_clip_shares(loss.stats["ratio"], columns["advantages"], rules)}
-    weights_P, told = _importance(view, batch, columns, now_P, rules)
+    shares = _clip_shares(loss.stats["ratio"], columns["advantages"], settings)
+    per_token, stats = loss.per_token, {**loss.stats, **shares}
+    weights_P, told = _importance(view, batch, columns, now_P, settings)
     stats |= told
     if weights_P is not None:
         per_token = per_token * weights_P
-    total_of = partial(_averaged, batch=batch, row=row, rules=rules, tokens=denominator, sequences=sequences)
+    total_of = partial(_averaged, batch=batch, row=row, settings=settings, tokens=denominator, sequences=sequences)
     policy_loss = total = total_of(per_token)
     assert scored.entropy_P is not None
     mean = partial(aggregate, denominator=denominator if measured is None else measured)
@@ -239,31 +239,30 @@ def policy_term(
         stats["kl"] = kl_estimate(logprobs=old_P, ref_logprobs=columns["ref_logprobs"], estimator="k3")
         sums["kl_ref"] = log_ratio_P.sum() / max(1, sequences)
     sums |= {name: mean(per_token=value.float()) for name, value in stats.items()}
-    if rules.kl_in_loss:
+    if settings.kl_in_loss:
         penalty = _penalty(
-            now_P, old_P, columns, sequence_of_P, batch, rules=rules, total_of=total_of, sequences=sequences
+            now_P, old_P, columns, sequence_of_P, batch, settings=settings, total_of=total_of, sequences=sequences
         )
         total = total + (row.beta if beta is None else beta) * penalty
         sums["kl_loss"] = penalty.detach()
-    if rules.entropy_coefficient:
-        total = total - rules.entropy_coefficient * total_of(scored.entropy_P)
+    if settings.entropy_coefficient:
+        total = total - settings.entropy_coefficient * total_of(scored.entropy_P)
     return Term(total, sums)
 
 
-def value_term(view: View, batch: Batch, *, denominator: int, config: Ppo | Online | Rules) -> Term:
+def value_term(view: View, batch: Batch, *, denominator: int, settings: OnlineSettings) -> Term:
     """The clipped value loss of one micro-batch."""
-    rules = rules_of(config)
     loss = ppo_value_loss(
-        values=view.values(batch), old_values=batch["values"], returns=batch["returns"], clip=rules.value_clip
+        values=view.values(batch), old_values=batch["values"], returns=batch["returns"], clip=settings.value_clip
     )
     stats = {name: aggregate(per_token=value.float(), denominator=denominator) for name, value in loss.stats.items()}
     total = aggregate(per_token=loss.per_token, denominator=denominator)
-    return Term(rules.value_coefficient * total, stats)
+    return Term(settings.value_coefficient * total, stats)
 
 
-def _update_critic(critic: Learner, mini: Batch, *, rules: Rules) -> dict[str, float]:
-    pieces = [mini.select(rows) for rows in mini.micro_batches(rules.optimiser.micro_batch_tokens)]
-    share = {"denominator": mini.trained_tokens, "config": rules}
+def _update_critic(critic: Learner, mini: Batch, *, settings: OnlineSettings) -> dict[str, float]:
+    pieces = [mini.select(rows) for rows in mini.micro_batches(settings.optimiser.micro_batch_tokens)]
+    share = {"denominator": mini.trained_tokens, "settings": settings}
     valued = critic.update(partial(value_term, critic.view, piece, **share) for piece in pieces)
     return {
         "value_loss": valued["loss"],
@@ -272,17 +271,19 @@ def _update_critic(critic: Learner, mini: Batch, *, rules: Rules) -> dict[str, f
     }
 
 
-def _averaged(per_token: Tensor, *, batch: Batch, row: Any, rules: Rules, tokens: int, sequences: int) -> Tensor:
+def _averaged(
+    per_token: Tensor, *, batch: Batch, row: Any, settings: OnlineSettings, tokens: int, sequences: int
+) -> Tensor:
     """This micro-batch's part of the loss, by the row's aggregation."""
     weights_P = token_weights(kind=row.aggregation, counts_N=batch.counts_N)
     if weights_P is not None:
         per_token = per_token * weights_P
-    whole = loss_denominator(kind=row.aggregation, tokens=tokens, sequences=sequences, constant=rules.longest)
+    whole = loss_denominator(kind=row.aggregation, tokens=tokens, sequences=sequences, constant=settings.longest)
     return aggregate(per_token=per_token, denominator=whole)
 
 
 def _importance(
-    view: View, batch: Batch, columns: Mapping[str, Tensor], now_P: Tensor, rules: Rules
+    view: View, batch: Batch, columns: Mapping[str, Tensor], now_P: Tensor, settings: OnlineSettings
 ) -> tuple[Tensor | None, dict[str, Tensor]]:
     """The weights [P] of this micro-batch's tokens, if any, and how far sampler and trainer are apart.
 
@@ -290,14 +291,14 @@ def _importance(
     them, and measure the gap in any case.
     """
     stats: dict[str, Tensor] = {}
-    if rules.updates == 1 and "sampler_logprobs" in columns:
+    if settings.updates == 1 and "sampler_logprobs" in columns:
         stats["sampler_gap_mean"] = (now_P.detach() - columns["sampler_logprobs"]).abs()
     if "importance" in columns:
         return columns["importance"], stats
-    exact = rules.sampling.follows_the_model and view.backbone.samples_exactly
-    if exact or "old_logprobs" in columns or rules.importance.kind == "none":
+    exact = settings.sampling.follows_the_model and view.backbone.samples_exactly
+    if exact or "old_logprobs" in columns or settings.importance.kind == "none":
         return None, stats
-    found = stages.importance_of(batch, now_P.detach(), rules=rules)
+    found = stages.importance_of(batch, now_P.detach(), settings=settings)
     return found.per_token, {
         **stats,
         "importance_mean": found.per_token,
@@ -312,25 +313,25 @@ def _penalty(
     sequence_of_P: Tensor,
     batch: Batch,
     *,
-    rules: Rules,
+    settings: OnlineSettings,
     total_of: Callable[[Tensor], Tensor],
     sequences: int,
 ) -> Tensor:
     """KL(π ‖ π_ref) as a loss: per token and averaged as the surrogate is, or of whole completions and averaged over them."""
-    estimator, ref_P = rules.algorithm.kl_estimator, columns["ref_logprobs"]
-    if rules.algorithm.kl_level == "token":
+    estimator, ref_P = settings.algorithm.kl_estimator, columns["ref_logprobs"]
+    if settings.algorithm.kl_level == "token":
         kl_P = kl_estimate(logprobs=now_P, ref_logprobs=ref_P, estimator=estimator)
-        return total_of(kl_P * (now_P - old_P).exp() if rules.kl_ratio_factor else kl_P)
+        return total_of(kl_P * (now_P - old_P).exp() if settings.kl_ratio_factor else kl_P)
     add = lambda x: x.new_zeros(len(batch)).index_add(0, sequence_of_P, x)  # noqa: E731
     kl_N = kl_estimate(logprobs=add(now_P), ref_logprobs=add(ref_P), estimator=estimator)
-    if rules.kl_ratio_factor:
+    if settings.kl_ratio_factor:
         kl_N = kl_N * add(now_P - old_P).exp()
     return kl_N.sum() / sequences
 
 
-def _clip_shares(ratio_P: Tensor, advantages_P: Tensor, rules: Rules) -> dict[str, Tensor]:
+def _clip_shares(ratio_P: Tensor, advantages_P: Tensor, settings: OnlineSettings) -> dict[str, Tensor]:
     """Where the ratio's range binds, by TRL's names."""
-    row = rules.algorithm
+    row = settings.algorithm
     low_P = (ratio_P < 1.0 - row.clip_low) & (advantages_P < 0)
     high_P = (ratio_P > 1.0 + row.clip_high) & (advantages_P > 0)
     return {"clip_ratio/low_mean": low_P, "clip_ratio/high_mean": high_P, "clip_ratio/region_mean": low_P | high_P}
@@ -343,10 +344,12 @@ def _means(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in found.items()}
 
 
-def _ptx_batches(demonstrations: Sequence[TokenSequence], *, rules: Rules, seed: int) -> Callable[[int], Batch | None]:
-    if not rules.ptx_coefficient:
+def _ptx_batches(
+    demonstrations: Sequence[TokenSequence], *, settings: OnlineSettings, seed: int
+) -> Callable[[int], Batch | None]:
+    if not settings.ptx_coefficient:
         return lambda _: None
     if not demonstrations:
-        raise ValueError("ppo.tricks.ptx_coefficient is not 0, so demonstrations are needed")
-    stream = Stream(demonstrations, seed=seed, batch_size=min(rules.ptx_batch_size, len(demonstrations)))
+        raise ValueError("ptx_coefficient is not 0, so demonstrations are needed")
+    stream = Stream(demonstrations, seed=seed, batch_size=min(settings.ptx_batch_size, len(demonstrations)))
     return lambda step: Batch(tuple(stream.batch(step)))

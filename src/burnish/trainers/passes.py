@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from burnish.config.schema import Passes
+from burnish.config.sections import Passes
 from burnish.data.prompts import Stream
 from burnish.models.roles import View
 from burnish.runs.metrics import Writer

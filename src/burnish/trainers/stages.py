@@ -14,11 +14,9 @@ from burnish.algorithms.kl import kl_estimate
 from burnish.algorithms.policy_losses import Loss, importance_weights
 from burnish.algorithms.recipes import ADVANTAGES, Earned
 from burnish.batch import Batch, TokenSequence, groups_of
-from burnish.config.online import Online
-from burnish.config.schema import Ppo
 from burnish.models.roles import Roles
 from burnish.records import Reward, Rollout
-from burnish.trainers.rules import Rules, rules_of
+from burnish.trainers.online_settings import OnlineSettings
 from burnish.trainers.tell import rollout_metrics
 
 
@@ -42,7 +40,7 @@ def to_batch(
     rewards: Sequence[Reward],
     roles: Roles,
     *,
-    config: Ppo | Online | Rules,
+    settings: OnlineSettings,
     beta: float,
     moments: RunningMoments,
 ) -> Prepared:
@@ -56,14 +54,13 @@ def to_batch(
     drew from the model's own distribution, or is left out, and the loss takes its own (unless the reward or an adaptive β needs them
     earlier). Where the sampler truncated, penalised or multiplied in less precision, tokens get importance weights.
     """
-    rules = rules_of(config)
-    numbers_B = torch.arange(len(rollouts)) // rules.responses_per_prompt
+    numbers_B = torch.arange(len(rollouts)) // settings.responses_per_prompt
     counted = [i for i, reward in enumerate(rewards) if reward.counted]
-    metrics = rollout_metrics(rollouts, rewards, size=rules.responses_per_prompt)
+    metrics = rollout_metrics(rollouts, rewards, size=settings.responses_per_prompt)
     rollouts, rewards, groups_B = [rollouts[i] for i in counted], [rewards[i] for i in counted], numbers_B[counted]
     if not rollouts:
         return Prepared(Batch(()), metrics, moments)
-    limit, temperature = rules.optimiser.micro_batch_tokens, rules.sampling.temperature
+    limit, temperature = settings.optimiser.micro_batch_tokens, settings.sampling.temperature
     batch = Batch(tuple(sequence_of(r) for r in rollouts))
     sampler_P = torch.tensor([x for r in rollouts for x in r.completion.sampler_logprobs])
     columns = {"sampler_logprobs": sampler_P}
@@ -74,37 +71,37 @@ def to_batch(
         )
     if critic is not None:
         columns["values"] = column(critic.values, batch, max_tokens=limit)
-    exact = rules.sampling.follows_the_model and roles.policy.backbone.samples_exactly
-    if rules.updates > 1 or (reference is not None and not exact and not rules.loss_knows_kl):
+    exact = settings.sampling.follows_the_model and roles.policy.backbone.samples_exactly
+    if settings.updates > 1 or (reference is not None and not exact and not settings.loss_knows_kl):
         columns["old_logprobs"] = column(
             lambda b: roles.policy.logprobs(b, temperature=temperature).logprobs_P, batch, max_tokens=limit
         )
     elif reference is not None and exact:
         columns["old_logprobs"] = sampler_P
     batch = batch.with_columns(**columns)
-    scores_B, moments = _scores(rollouts, rewards, rules=rules, moments=moments)
-    batch, told = _with_advantages(batch, scores_B, groups_B, rules=rules, beta=beta)
+    scores_B, moments = _scores(rollouts, rewards, settings=settings, moments=moments)
+    batch, told = _with_advantages(batch, scores_B, groups_B, settings=settings, beta=beta)
     metrics |= told
     if "old_logprobs" in columns:
         gap_P = (sampler_P - columns["old_logprobs"]).abs()
         metrics |= {"sampler_gap_mean": float(gap_P.mean()), "sampler_gap_max": float(gap_P.max())}
-    if not exact and rules.importance.kind != "none" and "old_logprobs" in columns:
-        importance = importance_of(batch, batch["old_logprobs"], rules=rules)
+    if not exact and settings.importance.kind != "none" and "old_logprobs" in columns:
+        importance = importance_of(batch, batch["old_logprobs"], settings=settings)
         batch = batch.with_columns(importance=importance.per_token)
         metrics |= {
             "importance_mean": float(importance.per_token.mean()),
             "importance_capped": float(importance.stats["capped"].mean()),
         }
-    if rules.algorithm.overlong == "mask":
+    if settings.algorithm.overlong == "mask":
         whole = [i for i, r in enumerate(rollouts) if r.completion.finish_reason != "length"]
         metrics["completions/masked"] = float(len(rollouts) - len(whole))
         batch = batch.select(whole) if whole else Batch(())
     return Prepared(batch, metrics, moments)
 
 
-def importance_of(batch: Batch, old_P: Tensor, *, rules: Rules) -> Loss:
+def importance_of(batch: Batch, old_P: Tensor, *, settings: OnlineSettings) -> Loss:
     """The weights that correct for the sampler."""
-    how = rules.importance
+    how = settings.importance
     return importance_weights(
         old_logprobs=old_P, sampler_logprobs=batch["sampler_logprobs"], cap=how.cap, kind=how.kind, level=how.level,
         sequence_of_P=batch.sequence_of_P, sequences=len(batch),
@@ -132,29 +129,29 @@ def sequence_of(rollout: Rollout) -> TokenSequence:
 
 
 def _scores(
-    rollouts: Sequence[Rollout], rewards: Sequence[Reward], *, rules: Rules, moments: RunningMoments
+    rollouts: Sequence[Rollout], rewards: Sequence[Reward], *, settings: OnlineSettings, moments: RunningMoments
 ) -> tuple[Tensor, RunningMoments]:
     """[B]: what each completion earned, after everything that acts on it."""
     scores_B = torch.tensor([reward.value for reward in rewards], dtype=torch.float32)
-    if rules.normalise_rewards:
+    if settings.normalise_rewards:
         moments = moments.update(scores_B[scores_B.isfinite()])  # a bad score costs its step, not every later one
         scores_B = normalise_rewards(scores_B=scores_B, moments=moments)
-    if rules.clip_rewards is not None:
-        scores_B = scores_B.clamp(-rules.clip_rewards, rules.clip_rewards)
+    if settings.clip_rewards is not None:
+        scores_B = scores_B.clamp(-settings.clip_rewards, settings.clip_rewards)
     cut_off = torch.tensor([r.completion.finish_reason == "length" for r in rollouts])
-    scores_B = scores_B - rules.missing_end_penalty * cut_off
-    if rules.algorithm.overlong == "shape":
+    scores_B = scores_B - settings.missing_end_penalty * cut_off
+    if settings.algorithm.overlong == "shape":
         lengths_B = torch.tensor([r.completion.drawn for r in rollouts], dtype=torch.float32)
-        shaping = overlong_penalty(lengths_B=lengths_B, longest=rules.longest, cache=rules.overlong_cache)
+        shaping = overlong_penalty(lengths_B=lengths_B, longest=settings.longest, cache=settings.overlong_cache)
         scores_B = scores_B + shaping
     return scores_B, moments
 
 
 def _with_advantages(
-    batch: Batch, scores_B: Tensor, groups_B: Tensor, *, rules: Rules, beta: float
+    batch: Batch, scores_B: Tensor, groups_B: Tensor, *, settings: OnlineSettings, beta: float
 ) -> tuple[Batch, dict[str, float]]:
     """The batch with `advantages` (and `returns`, where there is a critic), and what there is to say of them."""
-    row, metrics = rules.algorithm, dict[str, float]()
+    row, metrics = settings.algorithm, dict[str, float]()
     kl_P = torch.zeros(batch.trained_tokens)
     if "ref_logprobs" in batch.columns and "old_logprobs" in batch.columns:
         log_ratio_P = batch["old_logprobs"] - batch["ref_logprobs"]
@@ -165,11 +162,11 @@ def _with_advantages(
                 kl_estimate(logprobs=batch["old_logprobs"], ref_logprobs=batch["ref_logprobs"], estimator="k3").mean()
             ),
         }
-        if rules.kl_in_reward:
-            kl_P = _penalty(batch, rules=rules)
+        if settings.kl_in_reward:
+            kl_P = _penalty(batch, settings=settings)
     kl_BT, mask_BT = batch.padded(kl_P)
     values_BT = batch.padded(batch["values"])[0] if "values" in batch.columns else None
-    earned = Earned(scores_B, groups_B, kl_BT, mask_BT, values_BT, beta, rules.gamma, rules.lam)
+    earned = Earned(scores_B, groups_B, kl_BT, mask_BT, values_BT, beta, settings.gamma, settings.lam)
     advantages_BT, returns_BT = ADVANTAGES[row.advantage](earned)
     columns = {}
     if values_BT is not None:
@@ -184,16 +181,16 @@ def _with_advantages(
     metrics["shaped_reward"] = float((scores_B - penalties_B).mean())
     if row.whiten:
         advantages_BT = whiten(x=advantages_BT, mask=mask_BT)
-    if rules.clip_advantages is not None:
-        advantages_BT = advantages_BT.clamp(-rules.clip_advantages, rules.clip_advantages)
+    if settings.clip_advantages is not None:
+        advantages_BT = advantages_BT.clamp(-settings.clip_advantages, settings.clip_advantages)
     return batch.with_columns(advantages=advantages_BT[mask_BT], **columns), metrics
 
 
-def _penalty(batch: Batch, *, rules: Rules) -> Tensor:
+def _penalty(batch: Batch, *, settings: OnlineSettings) -> Tensor:
     """[P]: the estimate of KL(π ‖ π_ref) at each token, or that of the whole completion at its last."""
-    estimator = rules.algorithm.kl_estimator
+    estimator = settings.algorithm.kl_estimator
     old_P, ref_P = batch["old_logprobs"], batch["ref_logprobs"]
-    if rules.algorithm.kl_level == "token":
+    if settings.algorithm.kl_level == "token":
         return kl_estimate(logprobs=old_P, ref_logprobs=ref_P, estimator=estimator)
     add = lambda x: x.new_zeros(len(batch)).index_add(0, batch.sequence_of_P, x)  # noqa: E731
     whole_B = kl_estimate(logprobs=add(old_P), ref_logprobs=add(ref_P), estimator=estimator)

@@ -1,4 +1,4 @@
-"""What the online loop is told, whichever section of the recipe it comes from: `ppo` or `online`."""
+"""What the online loop is told: the recipe's section, resolved once, with the parts of its algorithm's row."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import Any
 
 from burnish.algorithms.recipes import Algorithm, resolve
 from burnish.config.online import Curriculum, Importance, Online
-from burnish.config.schema import Ppo
 from burnish.config.sections import Checkpointing, Optimiser, Sampling
 from burnish.errors import UserError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class OnlineSettings:
     """The parts of the algorithm and the numbers around it; the recipe's docstrings say what each means."""
 
     algorithm: Algorithm
@@ -73,46 +72,14 @@ class Rules:
         return self.algorithm.kl == "reward"
 
 
-def rules_of(config: Ppo | Online | Rules) -> Rules:
-    """The rules that a section of the recipe states. Raises UserError where its parts do not fit together."""
-    if isinstance(config, Rules):
-        return config
-    return _of_ppo(config) if isinstance(config, Ppo) else _of_online(config)
+_AS_THEY_ARE = (
+    "steps", "prompts_per_step", "responses_per_prompt", "epochs", "mini_batches", "sampling", "optimiser", "critic_learning_rate",
+    "gamma", "lam", "value_clip", "value_coefficient", "target_kl", "checkpoint",
+)  # fmt: skip
 
 
-def _of_ppo(config: Ppo) -> Rules:
-    tricks = config.tricks
-    changes = {
-        "whiten": tricks.normalise_advantages,
-        "kl_estimator": config.kl.estimator,
-        "beta": config.kl.beta,
-        "clip_low": config.clip,
-        "clip_high": config.clip,
-        "dual_clip": config.dual_clip,
-    }
-    algorithm = _resolved("ppo", changes, "ppo")
-    _check_target(algorithm, config.kl.target, field="ppo.kl.target", hint="Raise ppo.kl.beta above 0, or drop it.")
-    cap = config.importance_cap
-    return Rules(
-        algorithm=algorithm,
-        longest=config.sampling.max_new_tokens,
-        importance=Importance(kind="none") if cap is None else Importance(cap=cap),
-        critic_warmup_steps=tricks.critic_warmup_steps,
-        kl_target=config.kl.target,
-        kl_horizon=config.kl.horizon,
-        kl_ratio_factor=False,
-        normalise_rewards=tricks.normalise_rewards,
-        clip_rewards=tricks.clip_rewards,
-        clip_advantages=tricks.clip_advantages,
-        missing_end_penalty=tricks.missing_end_penalty,
-        entropy_coefficient=tricks.entropy_coefficient,
-        ptx_coefficient=tricks.ptx_coefficient,
-        ptx_batch_size=tricks.ptx_batch_size,
-        **_shared(config),
-    )
-
-
-def _of_online(config: Online) -> Rules:
+def resolve_settings(config: Online) -> OnlineSettings:
+    """What a section of the recipe states. Raises UserError where its parts do not fit together."""
     algorithm = _resolved(config.algorithm.name, config.algorithm.exchanged(), "online.algorithm")
     turns = 1 if config.environment is None else config.environment.max_turns
     longest = config.sampling.max_new_tokens * turns
@@ -130,7 +97,7 @@ def _of_online(config: Online) -> Rules:
     hint = "Set algorithm.kl and algorithm.beta, or drop it."
     _check_target(algorithm, config.kl_target, field="online.kl_target", hint=hint)
     moving = config.moving_reference
-    return Rules(
+    return OnlineSettings(
         algorithm=algorithm,
         importance=config.importance,
         critic_warmup_steps=config.critic_warmup_steps if algorithm.needs_critic else 0,
@@ -148,19 +115,11 @@ def _of_online(config: Online) -> Rules:
         resample_rounds=config.resample_rounds if algorithm.filter == "mixed" else 0,
         curriculum=config.curriculum,
         pass_at=config.pass_at,
-        **_shared(config),
+        ptx_coefficient=config.ptx_coefficient,
+        ptx_batch_size=config.ptx_batch_size,
+        critic_epochs=config.epochs if config.critic_epochs is None else config.critic_epochs,
+        **{name: getattr(config, name) for name in _AS_THEY_ARE},
     )
-
-
-_SHARED = (
-    "steps", "prompts_per_step", "responses_per_prompt", "epochs", "mini_batches", "sampling", "optimiser", "critic_learning_rate",
-    "gamma", "lam", "value_clip", "value_coefficient", "target_kl", "checkpoint",
-)  # fmt: skip
-
-
-def _shared(config: Ppo | Online) -> dict[str, Any]:
-    critic_epochs = config.epochs if config.critic_epochs is None else config.critic_epochs
-    return {"critic_epochs": critic_epochs, **{name: getattr(config, name) for name in _SHARED}}
 
 
 def _check_target(algorithm: Algorithm, target: float | None, *, field: str, hint: str) -> None:
