@@ -202,13 +202,13 @@ def prepare(place: str, annotators: int, submissions: int) -> tuple[int, list[tu
     )
     projects.add_items(database, owner, project, rows)
     people = []
-    secret = projects.invite(database, owner, project, uses=annotators)
+    secret = people.invite(database, owner, project, uses=annotators)
     for n in range(annotators):
         accounts.create_user(database, f"annotator {n}", None)
         token = accounts.create_token(database, account_name=f"annotator {n}", name="load", scopes=["label"])
         caller = accounts.caller_of_token(database, token)
         assert caller is not None
-        projects.join(database, secret, caller)
+        people.join(database, secret, caller)
         people.append((caller.annotator_id, token))
     database.close()
     return project, people

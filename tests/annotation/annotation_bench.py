@@ -14,7 +14,7 @@ import uvicorn
 
 from burnish.annotation.app.context import Site
 from burnish.annotation.app.main import create_app
-from burnish.annotation.service import accounts, projects
+from burnish.annotation.service import accounts, people, projects
 from burnish.annotation.service.accounts import Caller
 from burnish.annotation.service.chats import Generate
 from burnish.annotation.service.database import Database
@@ -68,17 +68,25 @@ class Bench:
             database, self.owner, self.project, rows if rows is not None else [pair_row(n) for n in range(4)]
         )
         self.people = [add_caller(database, f"ann{n}") for n in range(annotators)]
-        secret = projects.invite(database, self.owner, self.project, uses=100)
+        secret = people.invite(database, self.owner, self.project, uses=100)
         for person in self.people:
-            projects.join(database, secret, person)
+            people.join(database, secret, person)
 
 
 class Served:
     """A server in a thread of this process, which can be stopped and started again on the same port."""
 
     def __init__(
-        self, place: str, *, generate: Generate | None = None, hosts: tuple[str, ...] = (), **options: Any
+        self,
+        place: str,
+        *,
+        generate: Generate | None = None,
+        hosts: tuple[str, ...] = (),
+        root_path: str = "",
+        trusted: Sequence[str] = (),
+        **options: Any,
     ) -> None:
+        self._proxy: dict[str, Any] = {"root_path": root_path, "trusted": trusted}
         self.place, self._generate, self._hosts, self._options, self.port = place, generate, hosts, options, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.failures: list[str] = []
@@ -87,9 +95,14 @@ class Served:
     def start(self) -> None:
         self.database = Database(self.place)
         site = Site(self.database, generate=self._generate, **self._options)
-        app = create_app(site, hosts=self._hosts, say=self.failures.append)
+        app = create_app(site, hosts=self._hosts, say=self.failures.append, **self._proxy)
         config = uvicorn.Config(
-            app, host="127.0.0.1", port=self.port, log_level="critical", timeout_graceful_shutdown=1
+            app,
+            host="127.0.0.1",
+            port=self.port,
+            log_level="critical",
+            proxy_headers=False,
+            timeout_graceful_shutdown=1,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)

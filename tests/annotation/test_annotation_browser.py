@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from annotation_bench import Bench, Served, echo, pair_row
 
-from burnish.annotation.service import accounts, projects
+from burnish.annotation.service import accounts, people
 from burnish.annotation.store import Store
 
 PASSWORD = "correct horse battery"
@@ -58,7 +58,7 @@ def _served(tmp_path: Path, rows: list[dict], **settings: Any) -> tuple[Served, 
     place = str(tmp_path / "a.sqlite")
     served = Served(place, generate=echo)
     bench = Bench(served.database, annotators=0, rows=rows, turns=2, **{"overlap": 1, **settings})
-    return served, bench, projects.invite(served.database, bench.owner, bench.project, uses=5)
+    return served, bench, people.invite(served.database, bench.owner, bench.project, uses=5)
 
 
 def _join(page: Any, served: Served, secret: str, name: str) -> None:
@@ -302,7 +302,7 @@ def test_an_owners_day(tmp_path: Path, page: Any):
         page.get_by_role("button", name="Make a link").click()
         secret = page.inner_text(".secret").rsplit("/", 1)[1]
         for name, better in (("Ann", 0), ("Ben", 1)):
-            _, cookie = projects.sign_up(served.database, secret, name, PASSWORD, address="")
+            _, cookie = people.sign_up(served.database, secret, name, PASSWORD, address="")
             _label_all(served, cookie, better)
         page.get_by_role("link", name="Overview").click()
         assert "4 of 4 answers" in page.inner_text("main")

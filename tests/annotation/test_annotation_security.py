@@ -12,7 +12,7 @@ import pytest
 from annotation_bench import Bench, Served, add_caller, echo, pair_row
 from sqlalchemy import func, select, update
 
-from burnish.annotation.service import accounts, projects
+from burnish.annotation.service import accounts, people, projects
 from burnish.annotation.tables import Annotation, Audit, Item, Lease, LoginSession, Project, now
 
 PASSWORD = "correct horse battery"
@@ -416,10 +416,10 @@ def test_a_project_keeps_an_owner(served: Served, bench: Bench):
 
 
 def test_an_invitation_is_used_up(served: Served, bench: Bench):
-    secret = projects.invite(served.database, bench.owner, bench.project, uses=1)
-    assert projects.sign_up(served.database, secret, "new", PASSWORD, address="")
+    secret = people.invite(served.database, bench.owner, bench.project, uses=1)
+    assert people.sign_up(served.database, secret, "new", PASSWORD, address="")
     with pytest.raises(projects.NotFoundError):
-        projects.sign_up(served.database, secret, "newer", PASSWORD, address="")
+        people.sign_up(served.database, secret, "newer", PASSWORD, address="")
     assert httpx.get(f"{served.url}/join/{secret}").status_code == 404
 
 

@@ -17,13 +17,13 @@ from typing import Any
 
 import httpx
 import pytest
-from annotation_bench import Bench, Served, add_caller, echo, new_postgres_database, pair_row
+from annotation_bench import Bench, Served, add_caller, echo, pair_row
 from sqlalchemy import create_engine, inspect, select, text, update
 
 from burnish.annotation.client import Client
 from burnish.annotation.db import migrate
 from burnish.annotation.labels import preference_data
-from burnish.annotation.service import accounts, chats, projects, webhooks, work
+from burnish.annotation.service import accounts, chats, people, projects, webhooks, work
 from burnish.annotation.service.backup import back_up
 from burnish.annotation.service.database import Database
 from burnish.annotation.service.demo import is_there, make_demo
@@ -185,21 +185,6 @@ def test_a_backup_is_whole_while_answers_come_in(tmp_path: Path):
     with pytest.raises(UserError, match="no such database"):
         back_up(tmp_path / "nothing.sqlite", tmp_path / "b.sqlite")
     assert not list(tmp_path.glob(".partial-*"))
-
-
-def test_a_dump_of_postgresql_can_be_restored(postgres: str, tmp_path: Path):
-    place = new_postgres_database(postgres)
-    bench = Bench(Database(place), annotators=1)
-    held = work.take(bench.database, bench.people[0], bench.project)
-    assert held is not None
-    work.answer(bench.database, bench.people[0], held.lease, Submission(strength=1))
-    dump = back_up(place, tmp_path / "dump")
-    restored = new_postgres_database(postgres)
-    folder = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1]
-    plain = restored.replace("+psycopg", "")
-    subprocess.run([folder / "pg_restore", "--no-owner", f"--dbname={plain}", dump], check=True)
-    assert Store(restored).rankings("p") == Store(place).rankings("p") != []
-    bench.database.close()
 
 
 def test_the_client_does_a_projects_whole_life(tmp_path: Path):
@@ -436,7 +421,7 @@ def test_users_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
         ("nobody", "made by hand", "owner", 'no user "nobody"'),
     ):
         with pytest.raises(UserError, match=said):
-            projects.enrol(database, who, where, role=role)
+            people.enrol(database, who, where, role=role)
     assert Path(_command(capsys, "backup", str(tmp_path / "b.sqlite"), *common).strip()).is_file()
     with sqlite3.connect(tmp_path / "b.sqlite") as copy:
         assert copy.execute("SELECT count(*) FROM accounts").fetchone() == (1,)
@@ -505,7 +490,7 @@ def test_the_native_engine_chats_from_a_process_of_its_own():
 def test_somebody_who_has_an_account_joins_by_link(tmp_path: Path):
     bench = Bench(Database(tmp_path / "a.sqlite"), annotators=0)
     person = add_caller(bench.database, "person")
-    secret = projects.invite(bench.database, bench.owner, bench.project, uses=1)
-    assert projects.join(bench.database, secret, person) == bench.project
+    secret = people.invite(bench.database, bench.owner, bench.project, uses=1)
+    assert people.join(bench.database, secret, person) == bench.project
     with pytest.raises(projects.NotFoundError):
-        projects.join(bench.database, secret, add_caller(bench.database, "late"))
+        people.join(bench.database, secret, add_caller(bench.database, "late"))

@@ -11,7 +11,7 @@ from annotation_bench import Bench, add_caller, pair_row
 from sqlalchemy import select, update
 
 from burnish.annotation.records import Answer
-from burnish.annotation.service import projects, work
+from burnish.annotation.service import people, projects, reviews, work
 from burnish.annotation.service.database import Database
 from burnish.annotation.service.refusals import ConflictError, ForbiddenError, NotFoundError
 from burnish.annotation.service.submission import Submission
@@ -210,9 +210,9 @@ def test_training_teaches_and_the_test_lets_through_who_passes(database: Databas
     with pytest.raises(ForbiddenError, match="not passed"):
         work.take(database, bench.people[1], bench.project)
     assert Store(place).rankings("p") == []
-    found = {m["name"]: m for m in projects.members(database, bench.owner, bench.project)}
+    found = {m["name"]: m for m in people.members(database, bench.owner, bench.project)}
     assert (found["ann0"]["score"], found["ann1"]["score"]) == (1.0, 0.0)
-    projects.change_member(database, bench.owner, bench.project, found["ann1"]["id"], changes={"state": "training"})
+    people.change_member(database, bench.owner, bench.project, found["ann1"]["id"], changes={"state": "training"})
     assert _held(bench, 1).part == "training"
 
 
@@ -244,12 +244,12 @@ def test_annotators_who_differ_go_to_a_reviewer(database: Database, place: str):
             by_item.setdefault(held.item_id, len(by_item))
             _say(bench, person, held.lease, **_for_candidate(held, better if by_item[held.item_id] else 0))
     with pytest.raises(ForbiddenError, match="reviewers"):
-        projects.disputes(database, bench.people[2], bench.project)
-    (found,) = projects.disputes(database, bench.owner, bench.project)
+        reviews.disputes(database, bench.people[2], bench.project)
+    (found,) = reviews.disputes(database, bench.owner, bench.project)
     assert found["agreement"] == 0.0
     assert {a.ranks for a in found["answers"]} == {(1, 2), (2, 1)}
-    projects.decide(database, bench.owner, bench.project, found["item_id"], Submission(strength=2))
-    assert projects.disputes(database, bench.owner, bench.project) == []
+    reviews.decide(database, bench.owner, bench.project, found["item_id"], Submission(strength=2))
+    assert reviews.disputes(database, bench.owner, bench.project) == []
     decided = [one for one in Store(place).labelled("p") if one.source == "adjudication"]
     assert [(d.annotator, d.answer.ranks) for d in decided] == [("olga", (1, 2))]
     assert len(Store(place).rankings("p")) == 4
@@ -275,7 +275,7 @@ def test_who_is_no_member_sees_no_project(database: Database):
         lambda: work.take(database, stranger, bench.project),
         lambda: work.take(database, stranger, 999),
         lambda: projects.describe(database, stranger, bench.project),
-        lambda: projects.members(database, stranger, bench.project),
+        lambda: people.members(database, stranger, bench.project),
     ):
         with pytest.raises(NotFoundError):
             what()

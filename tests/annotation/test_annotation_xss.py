@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from annotation_bench import Bench, Served, echo
 
-from burnish.annotation.service import accounts, projects, work
+from burnish.annotation.service import accounts, people, projects, work
 from burnish.annotation.service.rendering import markdown
 from burnish.annotation.service.submission import Submission
 
@@ -158,9 +158,9 @@ def test_nothing_that_is_stored_runs(tmp_path: Path, chromium: Any):
     )
     try:
         name = "<img src=x onerror=window.hit=1>"
-        secret = projects.invite(served.database, bench.owner, bench.project, uses=9)
+        secret = people.invite(served.database, bench.owner, bench.project, uses=9)
         for n, person in enumerate((name, "<script>window.hit=1</script>")):
-            _, cookie = projects.sign_up(served.database, secret, person, "long enough password", address="")
+            _, cookie = people.sign_up(served.database, secret, person, "long enough password", address="")
             caller = accounts.caller_of_session(served.database, cookie)
             assert caller is not None
             for _ in range(len(PAYLOADS) if n == 0 else 10):  # ten end as disagreements, the browser does the rest

@@ -323,6 +323,17 @@ class Invitation(Base):
     created_by: Mapped[int] = _reference("accounts.id")
 
 
+class ResetLink(Base):
+    """A link by which an account gets a new password, once; `digest` is the SHA-256 of its secret."""
+
+    __tablename__ = "reset_links"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    account_id: Mapped[int] = _reference("accounts.id", index=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    expires_at: Mapped[datetime] = mapped_column(Moment)
+
+
 class Audit(Base):
     """Who did what, append only: logins (also those that failed), roles, settings, imports, exports, decisions."""
 

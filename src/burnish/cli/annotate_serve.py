@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,6 +37,7 @@ def register(group: typer.Typer) -> None:
     group.command()(serve)
     group.add_typer(users, name="users")
     group.command()(backup)
+    group.command()(restore)
     group.command()(demo)
 
 
@@ -61,9 +63,19 @@ def serve(
         ),
     ] = None,
     behind_https: Annotated[
-        bool,
-        typer.Option(help="A proxy on this machine adds HTTPS: cookies need it, and its X-Forwarded-For is believed."),
+        bool, typer.Option(help="A proxy adds HTTPS: cookies need it. One on this machine is trusted (see below).")
     ] = False,
+    root_path: Annotated[
+        str, typer.Option(help="The prefix under which a proxy shows the pages, such as /labels.", show_default=False)
+    ] = "",
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An address or network of proxies whose X-Forwarded-For, -Proto, -Host and -Prefix are believed; may be "
+            "repeated.",
+            show_default=False,
+        ),
+    ] = None,
     traceback: Traceback = False,
 ) -> None:
     """Serve the annotation pages and the REST API until Ctrl-C.
@@ -74,7 +86,7 @@ def serve(
         raise UserError("give --chat-model or --chat-endpoint, not both.")
     _run(
         database, host=host, port=port, chat=_chat(chat_model, chat_endpoint, chat_name, temperature, max_new_tokens),
-        allow_host=allow_host or [], behind_https=behind_https,
+        allow_host=allow_host or [], behind_https=behind_https, root_path=root_path, trusted=trusted_proxy or [],
     )  # fmt: skip
 
 
@@ -89,12 +101,23 @@ def _chat(model: str | None, endpoint: str | None, name: str, temperature: float
     return None
 
 
-def _run(place: str, *, host: str, port: int, chat: Any, allow_host: list[str], behind_https: bool) -> None:
+def _run(
+    place: str,
+    *,
+    host: str,
+    port: int,
+    chat: Any = None,
+    allow_host: Sequence[str] = (),
+    behind_https: bool = False,
+    root_path: str = "",
+    trusted: Sequence[str] = (),
+) -> None:
     import uvicorn
     from sqlalchemy import select
 
     from burnish.annotation.app.context import Site
     from burnish.annotation.app.main import create_app
+    from burnish.annotation.app.proxies import read_prefix
     from burnish.annotation.service.database import Database as Opened
     from burnish.annotation.tables import Account
     from burnish.data.labelled import LAYOUTS
@@ -106,11 +129,17 @@ def _run(place: str, *, host: str, port: int, chat: Any, allow_host: list[str], 
     site = Site(
         opened, generate=chat, secure_cookies=behind_https, import_file=partial(_import, opened), layouts=LAYOUTS
     )
-    app = create_app(site, hosts=_hosts(host, allow_host), say=lambda line: typer.echo(line, err=True))
+    believed = [*trusted, *(["127.0.0.1", "::1"] if behind_https else [])]
+    app = create_app(
+        site, hosts=_hosts(host, allow_host), root_path=root_path, trusted=believed,
+        say=lambda line: typer.echo(line, err=True),
+    )  # fmt: skip
+    app.build_middleware_stack()  # what is wrong with a prefix or an address is said before anybody comes
     listening = _listen(host, port)
-    typer.echo(f"serving on http://{_shown(host)}:{listening.getsockname()[1]} (Ctrl-C ends it)", err=True)
+    prefix = read_prefix(root_path)
+    typer.echo(f"serving on http://{_shown(host)}:{listening.getsockname()[1]}{prefix} (Ctrl-C ends it)", err=True)
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, proxy_headers=behind_https,
+        app, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
         timeout_graceful_shutdown=10, timeout_keep_alive=30,
     )  # fmt: skip
     try:
@@ -155,7 +184,7 @@ def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _hosts(host: str, more: list[str]) -> list[str]:
+def _hosts(host: str, more: Sequence[str]) -> list[str]:
     """Names in the Host header that are answered. Who listens everywhere and names none answers to all."""
     here = ["localhost", "127.0.0.1", "::1"]
     if host in ("0.0.0.0", "::") and not more:
@@ -211,6 +240,22 @@ def users_password(
     typer.echo(f"{name} has a new password")
 
 
+@users.command("reset")
+def users_reset(
+    name: Annotated[str, typer.Argument(help="Whose.")],
+    database: Database = _STORE,
+    url: Annotated[str, typer.Option(help="Where the server is.")] = "http://127.0.0.1:8321",
+    traceback: Traceback = False,
+) -> None:
+    """Print a link by which somebody sets a new password, once, within three days.
+
+    Example: `burnish annotate users reset olga --url https://labels.example.com`
+    """
+    from burnish.annotation.service.resets import for_name
+
+    typer.echo(f"{url.rstrip('/')}/reset/{for_name(_open(database), name)}")
+
+
 @users.command("deactivate")
 def users_deactivate(
     name: Annotated[str, typer.Argument(help="Whom.")],
@@ -240,7 +285,7 @@ def users_enrol(
 
     Example: `burnish annotate users enrol olga helpfulness`
     """
-    from burnish.annotation.service.projects import enrol
+    from burnish.annotation.service.people import enrol
 
     enrol(_open(database), name, project, role=role)
     typer.echo(f"{name} is {role} of {project}")
@@ -283,6 +328,21 @@ def backup(
     typer.echo(back_up(database, target))
 
 
+def restore(
+    source: Annotated[Path, typer.Argument(help="What `burnish annotate backup` wrote.")],
+    database: Database = _STORE,
+    traceback: Traceback = False,
+) -> None:
+    """Put a copy back where there is nothing yet: a new SQLite file, or an empty PostgreSQL database.
+
+    Example: `burnish annotate restore labels-monday.sqlite --database annotations.sqlite`
+    """
+    from burnish.annotation.service.backup import bring_back
+
+    counts = bring_back(source, database)
+    typer.echo(f"{database}: {counts['projects']} projects, {counts['items']} items, {counts['answers']} answers")
+
+
 def demo(
     database: Database = "demo/annotations.sqlite",
     host: Host = "127.0.0.1",
@@ -305,7 +365,7 @@ def demo(
     typer.echo(f'log in as "owner" with the password "{password}"', err=True)
     opened.close()
     if not only_make:
-        _run(database, host=host, port=port, chat=None, allow_host=[], behind_https=False)
+        _run(database, host=host, port=port)
 
 
 def _dialogues() -> list[tuple[str, str]]:

@@ -9,8 +9,8 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Path, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from burnish.annotation.app.context import COOKIE, LoginNeededError, Site, cookie_options, site_of
-from burnish.annotation.service import accounts, projects
+from burnish.annotation.app.context import COOKIE, LoginNeededError, Site, cookie_options, cookie_path, site_of
+from burnish.annotation.service import accounts, people, resets
 from burnish.annotation.service.refusals import ForbiddenError
 from burnish.annotation.service.submission import StorableText
 from burnish.errors import UserError
@@ -40,7 +40,7 @@ def login(request: Request, name: Text = "", password: Text = "", csrf: Text = "
         secret = accounts.log_in(site.database, name, password, address=_address(request))
     except ForbiddenError as error:
         return _form(site, request, "login.html", status=403, error=str(error), name=name)
-    return _logged_in(site, secret, "/projects")
+    return _logged_in(site, request, secret, "/projects")
 
 
 @router.post("/logout")
@@ -52,7 +52,7 @@ def logout(request: Request, csrf: Text = "") -> Response:
         site.check_csrf(caller, csrf)
         accounts.log_out(site.database, request.cookies[COOKIE])
     response = RedirectResponse("/login", status_code=303)
-    response.delete_cookie(COOKIE, path="/")
+    response.delete_cookie(COOKIE, path=cookie_path(request))
     return response
 
 
@@ -60,7 +60,7 @@ def logout(request: Request, csrf: Text = "") -> Response:
 def join_page(request: Request, secret: Secret) -> HTMLResponse:
     """What the invitation is for, and a form to take it up."""
     site = site_of(request)
-    found = projects.invitation(site.database, secret)
+    found = people.invitation(site.database, secret)
     caller = site.caller_or_none(request)
     return _form(site, request, "join.html", caller=caller, invitation=found, secret=secret)
 
@@ -74,7 +74,7 @@ def join(
     caller = site.caller_or_none(request)
     if caller is not None:
         site.check_csrf(caller, csrf)
-        project_id = projects.join(site.database, secret, caller)
+        project_id = people.join(site.database, secret, caller)
         return RedirectResponse(f"/projects/{project_id}/label", status_code=303)
     _check_form(request, csrf)
     address = _address(request)
@@ -83,16 +83,38 @@ def join(
             session = accounts.log_in(site.database, name, password, address=address)
             caller = accounts.caller_of_session(site.database, session, address=address)
             assert caller is not None
-            project_id = projects.join(site.database, secret, caller)
+            project_id = people.join(site.database, secret, caller)
         else:
-            project_id, session = projects.sign_up(site.database, secret, name, password, address=address)
+            project_id, session = people.sign_up(site.database, secret, name, password, address=address)
     except UserError as error:
         if type(error) not in (UserError, ForbiddenError):
             raise
-        found = projects.invitation(site.database, secret)
+        found = people.invitation(site.database, secret)
         values = {"caller": None, "invitation": found, "secret": secret, "name": name}
         return _form(site, request, "join.html", status=422, error=str(error), **values)
-    return _logged_in(site, session, f"/projects/{project_id}/label")
+    return _logged_in(site, request, session, f"/projects/{project_id}/label")
+
+
+@router.get("/reset/{secret}")
+def reset_page(request: Request, secret: Secret) -> HTMLResponse:
+    """A new password, by a link that an owner made."""
+    site = site_of(request)
+    return _form(site, request, "reset.html", name=resets.name_of(site.database, secret), secret=secret)
+
+
+@router.post("/reset/{secret}")
+def reset(request: Request, secret: Secret, password: Text = "", csrf: Text = "") -> Response:
+    """Set it, and log in."""
+    site = site_of(request)
+    _check_form(request, csrf)
+    try:
+        session = resets.use(site.database, secret, password, address=_address(request))
+    except UserError as error:
+        if type(error) is not UserError:
+            raise
+        name = resets.name_of(site.database, secret)
+        return _form(site, request, "reset.html", status=422, error=str(error), name=name, secret=secret)
+    return _logged_in(site, request, session, "/projects")
 
 
 @router.get("/account")
@@ -121,7 +143,7 @@ def change_password(request: Request, old: Text = "", new: Text = "", csrf: Text
             request, "account.html", status=422, caller=caller, tokens=tokens, fresh=None, scopes=accounts.SCOPES,
             error=str(error),
         )  # fmt: skip
-    return _logged_in(site, session, "/account")
+    return _logged_in(site, request, session, "/account")
 
 
 @router.post("/account/tokens")
@@ -169,7 +191,7 @@ def _form(site: Site, request: Request, template: str, *, status: int = 200, **v
     token = request.cookies.get(_FORM_COOKIE) or secrets.token_urlsafe(24)
     defaults = {"error": None, "name": "", "caller": None}
     response = site.page(request, template, status=status, form_token=token, **{**defaults, **values})
-    response.set_cookie(_FORM_COOKIE, token, max_age=3600, **cookie_options(site))
+    response.set_cookie(_FORM_COOKIE, token, max_age=3600, **cookie_options(site, request))
     return response
 
 
@@ -179,10 +201,10 @@ def _check_form(request: Request, token: str) -> None:
         raise ForbiddenError("the form is too old, or came from elsewhere; load the page again.")
 
 
-def _logged_in(site: Site, secret: str, target: str) -> Response:
+def _logged_in(site: Site, request: Request, secret: str, target: str) -> Response:
     response = RedirectResponse(target, status_code=303)
     life = int(accounts.SESSION_LIFE.total_seconds())
-    response.set_cookie(COOKIE, secret, max_age=life, **cookie_options(site))
+    response.set_cookie(COOKIE, secret, max_age=life, **cookie_options(site, request))
     return response
 
 

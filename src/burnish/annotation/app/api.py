@@ -12,7 +12,17 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
 from burnish.annotation.app.context import site_of
-from burnish.annotation.service import accounts, changes, chats, exports, projects, views, webhooks, work
+from burnish.annotation.service import (
+    accounts,
+    changes,
+    chats,
+    exports,
+    projects,
+    reviews,
+    views,
+    webhooks,
+    work,
+)
 from burnish.annotation.service.rendering import markdown
 from burnish.annotation.service.submission import LONGEST_TEXT, StorableText, Submission
 from burnish.annotation.settings import is_storable
@@ -33,23 +43,25 @@ def _bounded(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """A request's: what it does not know is refused."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class Draft(_Body):
+class Draft(Body):
     """What is written so far, as the page keeps it."""
 
     content: Annotated[dict[str, Any], AfterValidator(_bounded)]
 
 
-class Say(_Body):
+class Say(Body):
     """A person's turn in a chat; empty where the conversation waits for the model from the start."""
 
     text: StorableText = Field(default="", max_length=20_000)
 
 
-class Choice(_Body):
+class Choice(Body):
     """Between the last two candidates, by place: strength above 0 favours place 0."""
 
     strength: int = Field(ge=-4, le=4)
@@ -57,7 +69,7 @@ class Choice(_Body):
     go_on_with: int | None = Field(default=None, ge=0, le=9)
 
 
-class NewProject(_Body):
+class NewProject(Body):
     """A project to be."""
 
     name: StorableText
@@ -65,7 +77,7 @@ class NewProject(_Body):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
-class ProjectChange(_Body):
+class ProjectChange(Body):
     """What is to change; the rest stays. Answers keep the version under which they were given.
 
     `renames` says which flags and attributes go on under another name; `open_tasks: "renew"` asks tasks in people's hands
@@ -78,41 +90,25 @@ class ProjectChange(_Body):
     open_tasks: Literal["finish", "renew"] = "finish"
 
 
-class GuidelinesRead(_Body):
+class GuidelinesRead(Body):
     """Which version of the guidelines was read."""
 
     version: int = Field(ge=1, le=2**31 - 1)
 
 
-class NewItems(_Body):
+class NewItems(Body):
     """Rows: `id`, `prompt` or `messages`, `candidates`, and what else an item may have."""
 
     items: list[dict[str, Any]] = Field(max_length=10_000)
 
 
-class NewInvitation(_Body):
-    """For `uses` people, good for `days`."""
-
-    role: Literal["annotator", "reviewer", "owner"] = "annotator"
-    uses: int = Field(default=1, ge=1, le=1000)
-    days: int = Field(default=14, ge=1, le=365)
-
-
-class MemberChange(_Body):
-    """What is to change; `state: "training"` lets a member start over."""
-
-    role: Literal["annotator", "reviewer", "owner"] | None = None
-    state: Literal["training", "active", "paused"] | None = None
-    quota: int | None = Field(default=None, ge=0, le=1_000_000)
-
-
-class NewWebhook(_Body):
+class NewWebhook(Body):
     """Where milestones are told."""
 
     url: StorableText = Field(max_length=1000)
 
 
-class NewToken(_Body):
+class NewToken(Body):
     """A token for programs."""
 
     name: StorableText
@@ -275,38 +271,11 @@ def add_items(request: Request, project_id: Id, body: NewItems) -> dict[str, int
     return projects.add_items(site.database, site.caller(request), project_id, body.items)
 
 
-@router.get("/projects/{project_id}/members", tags=["people"], summary="Members")
-def list_members(request: Request, project_id: Id) -> list[dict[str, Any]]:
-    """Roles, states, counts."""
-    site = site_of(request)
-    return projects.members(site.database, site.caller(request), project_id)
-
-
-@router.patch("/projects/{project_id}/members/{member_id}", tags=["people"], status_code=204, summary="Change a member")
-def change_member(request: Request, project_id: Id, member_id: Id, body: MemberChange) -> Response:
-    """Role, state, quota."""
-    site = site_of(request)
-    changes = body.model_dump(exclude_unset=True)
-    if any(changes.get(name, "") is None for name in ("role", "state")):
-        raise UserError("a role or state cannot be empty.", field="role")
-    projects.change_member(site.database, site.caller(request), project_id, member_id, changes=changes)
-    return Response(status_code=204)
-
-
-@router.post("/projects/{project_id}/invitations", tags=["people"], status_code=201, summary="Invite")
-def add_invitation(request: Request, project_id: Id, body: NewInvitation) -> dict[str, str]:
-    """The link is shown this once."""
-    site = site_of(request)
-    caller = site.caller(request)
-    secret = projects.invite(site.database, caller, project_id, role=body.role, uses=body.uses, days=body.days)
-    return {"link": f"{str(request.base_url).rstrip('/')}/join/{secret}"}
-
-
 @router.get("/projects/{project_id}/disputes", tags=["review"], summary="Items on which annotators differ")
 def list_disputes(request: Request, project_id: Id) -> list[dict[str, Any]]:
     """For reviewers; answers by candidate position, annotators unnamed."""
     site = site_of(request)
-    found = projects.disputes(site.database, site.caller(request), project_id)
+    found = reviews.disputes(site.database, site.caller(request), project_id)
     return [
         one | {"answers": [{"ranks": a.ranks, "skipped": a.skipped, **a.payload()} for a in one["answers"]]}
         for one in found
@@ -317,7 +286,7 @@ def list_disputes(request: Request, project_id: Id) -> list[dict[str, Any]]:
 def add_decision(request: Request, project_id: Id, item_id: Id, body: Submission) -> Response:
     """A reviewer's decision; places are candidate positions."""
     site = site_of(request)
-    projects.decide(site.database, site.caller(request), project_id, item_id, body)
+    reviews.decide(site.database, site.caller(request), project_id, item_id, body)
     return Response(status_code=204)
 
 

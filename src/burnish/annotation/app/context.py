@@ -14,6 +14,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from burnish.annotation.app.proxies import local_path
 from burnish.annotation.service import accounts, webhooks
 from burnish.annotation.service.accounts import Caller
 from burnish.annotation.service.chats import Generate
@@ -95,7 +96,8 @@ class Site:
 
     def page(self, request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
         """A rendered template."""
-        common = {"caller": values.pop("caller", None), "path": request.url.path}
+        root = request.scope.get("root_path", "")
+        common = {"caller": values.pop("caller", None), "path": local_path(request.scope), "root": root}
         return HTMLResponse(self._templates.get_template(template).render(**common, **values), status_code=status)
 
     def settings(self, project_id: int) -> Settings:
@@ -119,6 +121,13 @@ def site_of(request: Request) -> Site:
     return cast(Site, request.app.state.site)
 
 
-def cookie_options(site: Site) -> Mapping[str, Any]:
-    """Of the session's cookie: no script reads it, other sites do not send it along with what changes something."""
-    return {"httponly": True, "samesite": "lax", "secure": site.secure_cookies, "path": "/"}
+def cookie_options(site: Site, request: Request) -> Mapping[str, Any]:
+    """Of the session's cookie: no script reads it, other sites do not send it along with what changes something, and it goes
+    to no other path than this server's."""
+    secure = site.secure_cookies or request.url.scheme == "https"
+    return {"httponly": True, "samesite": "lax", "secure": secure, "path": cookie_path(request)}
+
+
+def cookie_path(request: Request) -> str:
+    """Where this server's cookies go."""
+    return request.scope.get("root_path", "") or "/"

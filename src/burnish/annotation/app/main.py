@@ -15,8 +15,9 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from burnish._version import __version__
-from burnish.annotation.app import account_pages, api, owner_pages, pages
+from burnish.annotation.app import account_pages, api, owner_pages, pages, people_api, people_pages, review_pages
 from burnish.annotation.app.context import LoginNeededError, Site
+from burnish.annotation.app.proxies import Behind, local_path
 from burnish.annotation.app.security import Guard
 from burnish.annotation.service import webhooks, work
 from burnish.annotation.service.refusals import ConflictError, ForbiddenError, NotFoundError, TooManyError
@@ -27,8 +28,16 @@ _CHAT_THREADS = 64
 _THREADS = 4  # more would wait for the interpreter while they hold locks: with 12, PostgreSQL's p95 was twice as long
 
 
-def create_app(site: Site, *, hosts: Iterable[str] = (), say: Callable[[str], None] = lambda line: None) -> FastAPI:
-    """The service over a site's database. `hosts` are the names it answers to (empty: any); `say` hears of failures."""
+def create_app(
+    site: Site,
+    *,
+    hosts: Iterable[str] = (),
+    root_path: str = "",
+    trusted: Iterable[str] = (),
+    say: Callable[[str], None] = lambda line: None,
+) -> FastAPI:
+    """The service over a site's database. `hosts` are the names it answers to (empty: any), `root_path` the prefix and
+    `trusted` the addresses of proxies in front (`proxies.Behind`); `say` hears of failures."""
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -49,12 +58,14 @@ def create_app(site: Site, *, hosts: Iterable[str] = (), say: Callable[[str], No
         openapi_url="/api/v1/openapi.json", description="Preference collection: projects, items, tasks, answers.",
     )  # fmt: skip
     app.state.site = site
-    app.include_router(api.router)
-    for part in (pages, account_pages, owner_pages):
+    for part in (api, people_api):
+        app.include_router(part.router)
+    for part in (pages, account_pages, owner_pages, people_pages, review_pages):
         app.include_router(part.router, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent.parent / "static"), name="static")
     _handle(app, site)
     app.add_middleware(Guard, hosts=tuple(hosts), uploads=lambda path: path.endswith("/upload"))
+    app.add_middleware(Behind, root_path=root_path, trusted=tuple(trusted))  # the last that is added is the outermost
     return app
 
 
@@ -95,4 +106,4 @@ def _handle(app: FastAPI, site: Site) -> None:
 
 
 def _is_api(request: Request) -> bool:
-    return request.url.path.startswith("/api/")
+    return local_path(request.scope).startswith("/api/")

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path as FilePath
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Form, Path, Request, UploadFile
+from fastapi import APIRouter, Request, UploadFile
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy import select
 
 from burnish.annotation.app.account_pages import checked
 from burnish.annotation.app.context import Site, site_of
 from burnish.annotation.app.settings_form import LABELS, as_typed, form_of, read_form, read_renames
+from burnish.annotation.app.tabs import Id, LongText, Text, in_thread, number, role_of, tab, texts_of
 from burnish.annotation.app.uploads import read_csv, read_lines
 from burnish.annotation.dashboard_page import cached_fragment
 from burnish.annotation.records import KINDS
 from burnish.annotation.service import accounts, changes, exports, projects, webhooks
 from burnish.annotation.service.accounts import Caller
-from burnish.annotation.service.submission import LONGEST_TEXT, StorableText, Submission, on_screen
 from burnish.annotation.tables import Delivery, Webhook
 from burnish.errors import UserError
 
 router = APIRouter()
-Id = Annotated[int, Path(ge=1, le=2**31 - 1)]
-Text = Annotated[StorableText, Form(max_length=500)]
-LongText = Annotated[StorableText, Form(max_length=LONGEST_TEXT)]
 
 
 @router.get("/projects/new")
@@ -54,7 +51,7 @@ def new(
             caller,
             name,
             guidelines=guidelines,
-            settings={"kind": kind, "overlap": _number(overlap, "overlap")},
+            settings={"kind": kind, "overlap": number(overlap, "overlap")},
         )
     except UserError as error:
         return _new(site, request, caller, status=422, error=str(error), name=name, guidelines=guidelines)
@@ -71,13 +68,13 @@ def overview(request: Request, project_id: Id) -> Response:
     """Progress and figures; who only labels is led to the tasks."""
     site = site_of(request)
     caller = site.caller(request)
-    role = _role(site, caller, project_id)
+    role = role_of(site, caller, project_id)
     if role == "annotator":
         return RedirectResponse(f"/projects/{project_id}/label", status_code=303)
     about = projects.describe(site.database, caller, project_id)
     found = projects.progress(site.database, caller, project_id)
     shown, fresh = cached_fragment(site.database, about["name"]) if role == "owner" else (None, True)
-    return _tab(
+    return tab(
         site, request, caller, project_id, "overview.html", about=about, progress=found, dashboard=shown, fresh=fresh
     )
 
@@ -102,7 +99,7 @@ def _items(
         "layouts": site.layouts,
         **values,
     }
-    return _tab(site, request, caller, project_id, "items.html", status=status, **shown)
+    return tab(site, request, caller, project_id, "items.html", status=status, **shown)
 
 
 @router.post("/projects/{project_id}/upload")
@@ -140,118 +137,6 @@ def _read_upload(site: Site, caller: Caller, project_id: int, file: UploadFile, 
     return projects.add_items(site.database, caller, project_id, read(file.file.read()))
 
 
-@router.get("/projects/{project_id}/members")
-def members_page(request: Request, project_id: Id) -> HTMLResponse:
-    """Members, and a form to invite."""
-    site = site_of(request)
-    return _members(site, request, site.caller(request), project_id)
-
-
-def _members(
-    site: Site,
-    request: Request,
-    caller: Caller,
-    project_id: int,
-    *,
-    status: int = 200,
-    link: str | None = None,
-    error: str | None = None,
-) -> HTMLResponse:
-    found = projects.members(site.database, caller, project_id)
-    text = changes.guidelines(site.database, caller, project_id)
-    return _tab(
-        site, request, caller, project_id, "members.html", status=status, members=found, link=link, error=error,
-        guidelines_version=text["version"],
-    )  # fmt: skip
-
-
-@router.post("/projects/{project_id}/invite")
-def invite(
-    request: Request, project_id: Id, role: Text = "annotator", uses: Text = "1", csrf: Text = ""
-) -> HTMLResponse:
-    """The link is shown this once."""
-    site = site_of(request)
-    caller = checked(site, request, csrf)
-    try:
-        secret = projects.invite(site.database, caller, project_id, role=role, uses=_number(uses, "uses", most=1000))
-    except UserError as error:
-        if type(error) is not UserError:
-            raise
-        return _members(site, request, caller, project_id, status=422, error=str(error))
-    return _members(site, request, caller, project_id, link=f"{str(request.base_url).rstrip('/')}/join/{secret}")
-
-
-@router.post("/projects/{project_id}/members/{member_id}")
-def member(
-    request: Request,
-    project_id: Id,
-    member_id: Id,
-    state: Text = "",
-    role: Text = "",
-    quota: Text = "",
-    csrf: Text = "",
-) -> Response:
-    """Change state, role or quota."""
-    site = site_of(request)
-    caller = checked(site, request, csrf)
-    changes: dict[str, Any] = {}
-    if state in ("training", "active", "paused"):
-        changes["state"] = state
-    if role in ("annotator", "reviewer", "owner"):
-        changes["role"] = role
-    if quota:
-        changes["quota"] = _number(quota, "quota", most=1_000_000)
-    projects.change_member(site.database, caller, project_id, member_id, changes=changes)
-    return RedirectResponse(f"/projects/{project_id}/members", status_code=303)
-
-
-@router.get("/projects/{project_id}/disputes")
-def disputes_page(request: Request, project_id: Id) -> HTMLResponse:
-    """The next item on which annotators differ."""
-    site = site_of(request)
-    caller = site.caller(request)
-    found = projects.disputes(site.database, caller, project_id)
-    for one in found:
-        one["shown"] = [on_screen(answer) | {"critique": answer.critique} for answer in one["answers"]]
-    settings = site.settings(project_id)
-    return _tab(site, request, caller, project_id, "disputes.html", disputes=found, settings=settings)
-
-
-@router.post("/projects/{project_id}/disputes/{item_id}")
-async def decide(request: Request, project_id: Id, item_id: Id) -> Response:
-    """A decision by candidate position."""
-    return await _in_thread(_decide, request, project_id, item_id, await _texts(request))
-
-
-async def _texts(request: Request) -> dict[str, str]:
-    """The fields of a form whose names are not known beforehand; files are left out."""
-    return {name: value for name, value in (await request.form()).items() if isinstance(value, str)}
-
-
-async def _in_thread(function: Any, *arguments: Any) -> Any:
-    from starlette.concurrency import run_in_threadpool
-
-    return await run_in_threadpool(function, *arguments)
-
-
-def _decide(request: Request, project_id: int, item_id: int, form: dict[str, str]) -> Response:
-    site = site_of(request)
-    caller = checked(site, request, form.get("csrf", ""))
-    given: dict[str, Any] = {"critique": form.get("critique", "")[:LONGEST_TEXT]}
-    if form.get("strength"):
-        both = form["strength"] == "both_bad"
-        given |= {"both_bad": both, "strength": 0 if both else _number(form["strength"], "strength", least=-4, most=4)}
-    ranks = [form[key] for key in sorted(form) if key.startswith("rank-")]
-    if ranks:
-        given["ranks"] = [_number(rank, "ranks", most=99) for rank in ranks]
-    ratings: dict[str, list[int]] = {}
-    for key in sorted(k for k in form if k.startswith("rating-")):
-        ratings.setdefault(key.split("-", 2)[2], []).append(_number(form[key], "ratings", least=0, most=10))
-    given |= {"ratings": ratings} if ratings else {}
-    projects.decide(site.database, caller, project_id, item_id, Submission(**given))
-    return RedirectResponse(f"/projects/{project_id}/disputes", status_code=303)
-
-
 @router.get("/projects/{project_id}/settings")
 def settings_page(request: Request, project_id: Id) -> HTMLResponse:
     """Guidelines, settings, webhooks, the audit log."""
@@ -274,13 +159,13 @@ def _settings(
         "about": about, "log": log, "hooks": told, "error": None, "fresh_hook": None,
         "groups": form_of(about["settings"]), "guidelines": about["guidelines"], **values,
     }  # fmt: skip
-    return _tab(site, request, caller, project_id, "settings.html", status=status, **shown)
+    return tab(site, request, caller, project_id, "settings.html", status=status, **shown)
 
 
 @router.post("/projects/{project_id}/settings")
 async def save_settings(request: Request, project_id: Id, guidelines: LongText = "", csrf: Text = "") -> Response:
     """Guidelines as Markdown, and the fields of the settings."""
-    return await _in_thread(_save_settings, request, project_id, guidelines, csrf, await _texts(request))
+    return await in_thread(_save_settings, request, project_id, guidelines, csrf, await texts_of(request))
 
 
 def _save_settings(request: Request, project_id: int, guidelines: str, csrf: str, form: dict[str, str]) -> Response:
@@ -291,7 +176,7 @@ def _save_settings(request: Request, project_id: int, guidelines: str, csrf: str
         told = changes.consequences(site.database, caller, project_id, settings, guidelines)
         weighty = (told["changes"] and (told["answers"] or told["open"])) or told["unpassable"]
         if weighty and "confirmed" not in form:
-            return _tab(
+            return tab(
                 site, request, caller, project_id, "change.html", told=told, guidelines=guidelines, typed=form,
                 labels=LABELS, error=None,
             )  # fmt: skip
@@ -325,31 +210,6 @@ def add_webhook(request: Request, project_id: Id, url: Text = "", csrf: Text = "
     return _settings(site, request, caller, project_id, fresh_hook=secret)
 
 
-def _role(site: Site, caller: Caller, project_id: int) -> str:
-    with site.database.read() as session:
-        return projects.member_role(session, caller, project_id)
-
-
-def _tab(
-    site: Site, request: Request, caller: Caller, project_id: int, template: str, *, status: int = 200, **values: Any
-) -> HTMLResponse:
-    with site.database.read() as session:
-        name, role = projects.name_of(session, project_id), projects.member_role(session, caller, project_id)
-    return site.page(
-        request, template, status=status, caller=caller, project_id=project_id, name=name, role=role, **values
-    )
-
-
-def _number(text: str, field: str, *, least: int = 1, most: int = 100) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = least - 1
-    if not least <= value <= most:
-        raise UserError(f"a whole number from {least} to {most}.", field=field)
-    return value
-
-
 @router.get("/projects/{project_id}/export")
 def export_page(request: Request, project_id: Id) -> HTMLResponse:
     """A form."""
@@ -365,7 +225,7 @@ def _export(
         projects.role_in(session, caller, project_id, least="owner")
     open_ones = projects.progress(site.database, caller, project_id)["disputed"]
     shown = {"layouts": exports.EXPORT_LAYOUTS, "error": error, "disputed": open_ones}
-    return _tab(site, request, caller, project_id, "export.html", status=status, **shown)
+    return tab(site, request, caller, project_id, "export.html", status=status, **shown)
 
 
 @router.get("/projects/{project_id}/export/download")
@@ -376,7 +236,7 @@ def download(
     site = site_of(request)
     caller = site.caller(request)
     try:
-        share = None if not human_share else _number(human_share, "human_share", least=0, most=100) / 100
+        share = None if not human_share else number(human_share, "human_share", least=0, most=100) / 100
         made = exports.make_export(site.database, caller, project_id, layout, human_share=share)
         manifest = file == "manifest"
         content, kind = (exports.manifest_of(made), "application/json") if manifest else exports.file_of(made, file)

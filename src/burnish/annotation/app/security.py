@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from burnish.annotation.app.proxies import local_path
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -53,7 +55,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = {name.lower(): value for name, value in scope["headers"]}
-        sender = self._with_headers(scope["path"], send)
+        sender = self._with_headers(local_path(scope), send)
         refusal = self._refusal(scope, headers)
         if refusal is not None:
             await _answer(sender, *refusal)
@@ -75,14 +77,17 @@ class Guard:
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
         host = headers.get(b"host", b"").decode("latin-1")
         if self._hosts and _host_name(host) not in self._hosts:
-            return 421, "this server does not answer to that name; start it with --allow-host"
+            return (
+                421,
+                f'this server does not answer to the name "{_host_name(host)[:100]}"; start it with --allow-host',
+            )
         if scope["method"] in _SAFE:
             return None
         if headers.get(b"sec-fetch-site", b"same-origin") not in (b"same-origin", b"none"):
             return 403, "requests from other sites are not taken"
         origin = headers.get(b"origin")
         if origin is not None and urlsplit(origin.decode("latin-1")).netloc.lower() != host.lower():
-            return 403, "requests from other sites are not taken"
+            return 403, _another_name(origin.decode("latin-1"), host)
         return None
 
     def _with_headers(self, path: str, send: Send) -> Send:
@@ -119,6 +124,15 @@ class _Meter:
             return  # what the route makes of a body that was cut off is of no use to anybody
         self.started = True
         await self._send(message)
+
+
+def _another_name(origin: str, host: str) -> str:
+    """Either another site's page asks, or a proxy has put its own name for this server into the Host header."""
+    return (
+        f'a page of "{origin}" asks this server, which is called "{host}" here, so nothing is done. If a proxy stands in '
+        "front: let it pass the name (nginx: proxy_set_header Host $host), or send X-Forwarded-Host and start the server "
+        "with --trusted-proxy"
+    )
 
 
 def _host_name(host: str) -> str:

@@ -27,7 +27,9 @@ SESSION_LIFE = timedelta(days=14)
 SHORTEST_PASSWORD = 10
 _WINDOW = timedelta(minutes=15)
 _MOST_FAILURES = ((8, True, True), (40, False, True), (100, True, False))
-"""(failures in the window, counted by name, counted by address): one guesser cannot shut others out of their accounts."""
+"""(failures in the window, counted by name, counted by address). Only the first holds for somebody at an address that they have
+logged in from lately: neither a colleague's slips behind one address nor a guesser elsewhere shuts them out."""
+_FAMILIAR = timedelta(days=90)
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)  # OWASP's first choice for argon2id
 _NOBODY = _HASHER.hash(secrets.token_hex(16))
 
@@ -67,6 +69,11 @@ def check_password(password: str) -> None:
     """Raises UserError for a password that is too short or absurdly long."""
     if not SHORTEST_PASSWORD <= len(password) <= 200:
         raise UserError(f"a password has {SHORTEST_PASSWORD} to 200 characters.", field="password")
+
+
+def hashed(password: str) -> str:
+    """What is stored of a password."""
+    return _HASHER.hash(password)
 
 
 def record(
@@ -111,7 +118,7 @@ def add_account(
     session.flush()
     account = Account(
         annotator_id=annotator.id,
-        password=None if password is None else _HASHER.hash(password),
+        password=None if password is None else hashed(password),
         creates_projects=creates_projects,
     )
     session.add(account)
@@ -133,7 +140,7 @@ def set_password(database: Database, name: str, password: str) -> None:
     check_password(password)
     with database.write() as session:
         account = account_of(session, name)
-        account.password = _HASHER.hash(password)
+        account.password = hashed(password)
         session.execute(delete(LoginSession).where(LoginSession.account_id == account.id))
         record(session, "password set", subject=name)
 
@@ -163,13 +170,14 @@ def log_in(database: Database, name: str, password: str, *, address: str) -> str
     """Check a password and open a session; returns the cookie's value, which is new each time.
 
     Raises ForbiddenError for a wrong name or password (the same words for both, after the same work), TooManyError after
-    8 failures for a name from an address, 40 from an address or 100 for a name within 15 minutes.
+    8 failures for a name from an address within 15 minutes; and, for who has not logged in from this address in the last 90
+    days, after 40 from the address or 100 for the name.
     """
     name = unicodedata.normalize("NFC", name).strip()[:200]
     with database.read() as session:
-        _refuse_guessing(session, name, address)
         annotator = find_annotator(session, name)
         account = annotator and session.scalar(select(Account).where(Account.annotator_id == annotator.id))
+        _refuse_guessing(session, name, address, familiar=account is not None and _was_here(session, account, address))
     right = verify(account.password if account and account.password else None, password)
     if account is None or not right or not account.active:
         with database.write() as session:
@@ -310,9 +318,16 @@ def account_of(session: Session, name: str) -> Account:
     return account
 
 
-def _refuse_guessing(session: Session, name: str, address: str) -> None:
+def _was_here(session: Session, account: Account, address: str) -> bool:
+    """Whether an account has logged in from an address lately."""
+    logins = select(Audit.id).where(Audit.action == "login", Audit.account_id == account.id)
+    here = logins.where(Audit.address == address[:100], Audit.at > now() - _FAMILIAR).limit(1)
+    return session.scalar(here) is not None
+
+
+def _refuse_guessing(session: Session, name: str, address: str, *, familiar: bool) -> None:
     since = now() - _WINDOW
-    for most, by_name, by_address in _MOST_FAILURES:
+    for most, by_name, by_address in _MOST_FAILURES[:1] if familiar else _MOST_FAILURES:
         query = select(Audit.at).where(Audit.action == "login failed", Audit.at > since)
         if by_name:
             query = query.where(Audit.subject == name.lower()[:200])

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from sqlalchemy import select, update
 
-from burnish.annotation.service import accounts, projects, work
+from burnish.annotation.service import accounts, people, projects, work
 from burnish.annotation.service.accounts import Caller
 from burnish.annotation.service.database import Database
+from burnish.annotation.service.showing import Held
 from burnish.annotation.service.submission import Submission
 from burnish.annotation.tables import Annotation, Item, Lease, Project, now
 from burnish.errors import UserError
@@ -82,21 +83,21 @@ def make_demo(database: Database, dialogues: Sequence[tuple[str, str]], *, passw
     project = projects.create(database, owner, PROJECT, guidelines=GUIDELINES, settings=settings)
     projects.add_items(database, owner, project, demo_rows(dialogues))
     rng = np.random.default_rng(seed)
-    invitation = projects.invite(database, owner, project, uses=len(_PEOPLE) + 20)
-    people = []
+    invitation = people.invite(database, owner, project, uses=len(_PEOPLE) + 20)
+    panel = []
     for name, noise in _PEOPLE:
         accounts.create_user(database, name, None, kind="simulated")
-        people.append((_caller(database, name), noise))
-        projects.join(database, invitation, people[-1][0])
-    _label(database, project, people, rng)
+        panel.append((_caller(database, name), noise))
+        people.join(database, invitation, panel[-1][0])
+    _label(database, project, panel, rng)
     _spread_over_a_day(database, project, rng)
     return invitation
 
 
-def _label(database: Database, project: int, people: list[tuple[Caller, float]], rng: np.random.Generator) -> None:
+def _label(database: Database, project: int, panel: list[tuple[Caller, float]], rng: np.random.Generator) -> None:
     """In turns, until each has done three quarters of what there is to do."""
     for _ in range(29):
-        for caller, noise in people:
+        for caller, noise in panel:
             held = work.take(database, caller, project)
             if held is None:
                 continue
@@ -110,7 +111,7 @@ def _label(database: Database, project: int, people: list[tuple[Caller, float]],
             work.answer(database, caller, held.lease, said)
 
 
-def _opinion(held: work.Held, quality: list[float], noise: float, rng: np.random.Generator) -> Submission:
+def _opinion(held: Held, quality: list[float], noise: float, rng: np.random.Generator) -> Submission:
     seen = [quality[p] + noise * float(rng.gumbel()) for p in held.presented]
     seconds = float(rng.gamma(4.0, 6.0) + sum(len(t.split()) for t in held.texts) / 4)
     if rng.random() < 0.02:

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
 from typing import Any, Literal
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from burnish.annotation.assignment import agreement, slots_left
-from burnish.annotation.records import Answer, Kind, answer_from
+from burnish.annotation.assignment import slots_left
 from burnish.annotation.service import changes, webhooks
 from burnish.annotation.service.accounts import (
     Caller,
-    account_of,
-    add_account,
     clean_name,
-    digest,
-    open_session,
     record,
 )
-from burnish.annotation.service.changes import readers as guidelines_readers
 from burnish.annotation.service.database import Database
-from burnish.annotation.service.refusals import ConflictError, ForbiddenError, NotFoundError
-from burnish.annotation.service.submission import Submission, answer_of
+from burnish.annotation.service.refusals import ForbiddenError, NotFoundError
 from burnish.annotation.settings import read_settings, settings_of
 from burnish.annotation.tables import (
     Account,
@@ -33,20 +24,16 @@ from burnish.annotation.tables import (
     Annotator,
     Audit,
     Candidate,
-    Event,
-    Invitation,
     Item,
     Lease,
     Member,
     Project,
-    Version,
     Webhook,
-    now,
 )
-from burnish.annotation.versions import Renames, renew, scale_of
+from burnish.annotation.versions import Renames, renew
 from burnish.errors import UserError
 
-_RANK = {"annotator": 0, "reviewer": 1, "owner": 2}
+ROLES = {"annotator": 0, "reviewer": 1, "owner": 2}
 
 
 def role_in(session: Session, caller: Caller, project_id: int, *, least: str, scope: str = "manage") -> Project:
@@ -60,7 +47,7 @@ def role_in(session: Session, caller: Caller, project_id: int, *, least: str, sc
     ).first()
     if row is None:
         raise NotFoundError("there is no such project, or you are not a member of it.")
-    if _RANK[row.role] < _RANK[least]:
+    if ROLES[row.role] < ROLES[least]:
         raise ForbiddenError(f"this is for the project's {least}{'s' if least != 'owner' else ''}.")
     return row.Project
 
@@ -222,152 +209,6 @@ def insert_items(session: Session, project: Project, rows: Iterable[Mapping[str,
     return {"added": added, "there_already": there}
 
 
-def invite(
-    database: Database, caller: Caller, project_id: int, *, role: str = "annotator", uses: int = 1, days: int = 14
-) -> str:
-    """A secret that lets `uses` people join; it is returned once. Raises UserError for a role that there is not."""
-    if role not in _RANK:
-        raise UserError(f"roles are {', '.join(_RANK)}.", field="role")
-    secret = secrets.token_urlsafe(24)
-    with database.write() as session:
-        role_in(session, caller, project_id, least="owner")
-        expires = now() + timedelta(days=days)
-        session.add(
-            Invitation(
-                project_id=project_id, role=role, digest=digest(secret), uses=uses, expires_at=expires,
-                created_by=caller.account_id,
-            )
-        )  # fmt: skip
-        record(session, "invited", caller=caller, project_id=project_id, subject=role, uses=uses)
-    return secret
-
-
-def invitation(database: Database, secret: str) -> dict[str, Any]:
-    """The project and role of an invitation that can still be used. Raises NotFoundError otherwise."""
-    with database.read() as session:
-        found = _invitation(session, secret)
-        name = session.scalar(select(Project.name).where(Project.id == found.project_id))
-        return {"project_id": found.project_id, "project": name, "role": found.role}
-
-
-def _invitation(session: Session, secret: str, *, lock: bool = False) -> Invitation:
-    query = select(Invitation).where(
-        Invitation.digest == digest(secret), Invitation.uses > 0, Invitation.expires_at > now()
-    )
-    found = session.scalar(query.with_for_update() if lock else query)
-    if found is None:
-        raise NotFoundError("this invitation is used up, has run out, or never was.")
-    return found
-
-
-def join(database: Database, secret: str, caller: Caller) -> int:
-    """Make somebody who has an account a member; returns the project's id. A member joins again without using it up."""
-    with database.write() as session:
-        found = _invitation(session, secret, lock=True)
-        _enter(session, found, caller.annotator_id)
-        record(session, "joined", caller=caller, project_id=found.project_id, subject=found.role)
-        return found.project_id
-
-
-def sign_up(database: Database, secret: str, name: str, password: str, *, address: str) -> tuple[int, str]:
-    """A new account by an invitation; returns the project's id and the new session's cookie."""
-    with database.write() as session:
-        found = _invitation(session, secret, lock=True)
-        account = add_account(session, name, password)
-        _enter(session, found, account.annotator_id)
-        record(session, "signed up", project_id=found.project_id, subject=clean_name(name), address=address)
-        return found.project_id, open_session(session, account, address=address)
-
-
-def _enter(session: Session, found: Invitation, annotator_id: int) -> None:
-    member = session.scalar(
-        select(Member).where(Member.project_id == found.project_id, Member.annotator_id == annotator_id)
-    )
-    if member is None:
-        found.uses -= 1
-        add_member(session, found.project_id, annotator_id, role=found.role)
-
-
-def add_member(session: Session, project_id: int, annotator_id: int, *, role: str) -> Member:
-    """A new member. Owners and reviewers need no training; an annotator starts with it."""
-    state = "training" if role == "annotator" else "active"
-    member = Member(project_id=project_id, annotator_id=annotator_id, role=role, state=state)
-    session.add(member)
-    session.flush()
-    return member
-
-
-def enrol(database: Database, name: str, project: str, *, role: str) -> None:
-    """Give an account a role in a project: what the operator does at the server itself, where a project came without an owner.
-
-    Raises UserError for a role or a project that there is not, NotFoundError for an account.
-    """
-    if role not in _RANK:
-        raise UserError(f"roles are {', '.join(_RANK)}.", field="role")
-    with database.write() as session:
-        account = account_of(session, name)
-        found = session.scalar(select(Project).where(Project.name == project))
-        if found is None:
-            raise UserError(f'there is no project "{project}".', field="project")
-        member = session.scalar(
-            select(Member).where(Member.project_id == found.id, Member.annotator_id == account.annotator_id)
-        )
-        if member is None:
-            add_member(session, found.id, account.annotator_id, role=role)
-        else:
-            member.role = role
-        record(session, "enrolled", project_id=found.id, subject=name, role=role)
-
-
-def members(database: Database, caller: Caller, project_id: int) -> list[dict[str, Any]]:
-    """Who takes part, with role, state and counts; for owners."""
-    with database.read() as session:
-        role_in(session, caller, project_id, least="owner")
-        read = guidelines_readers(session, project_id)
-        rows = session.execute(
-            select(
-                Member.id, Annotator.name, Annotator.kind, Member.role, Member.state, Member.quota, Member.score,
-                Member.answered, Member.joined_at,
-            )
-            .join(Annotator, Annotator.id == Member.annotator_id)
-            .where(Member.project_id == project_id)
-            .order_by(Annotator.name)
-        )  # fmt: skip
-        return [{**row._mapping, "guidelines_read": read.get(row.name)} for row in rows]
-
-
-def change_member(
-    database: Database, caller: Caller, project_id: int, member_id: int, *, changes: Mapping[str, Any]
-) -> None:
-    """New `role`, `state` or `quota`. `state: "training"` lets a member start over: the old test answers go.
-
-    Raises ConflictError where the project would be left without an owner.
-    """
-    with database.write() as session:
-        role_in(session, caller, project_id, least="owner")
-        member = session.scalar(
-            select(Member).where(Member.id == member_id, Member.project_id == project_id).with_for_update()
-        )
-        if member is None:
-            raise NotFoundError("there is no such member.")
-        if changes.get("role", "owner") != "owner" and member.role == "owner":
-            owners = select(func.count()).where(Member.project_id == project_id, Member.role == "owner")
-            if session.scalar(owners) == 1:
-                raise ConflictError("a project needs an owner.")
-        if changes.get("state") == "training":
-            tests = select(Item.id).where(Item.project_id == project_id, Item.part != "work")
-            for table in (Annotation, Lease):
-                session.execute(
-                    delete(table).where(table.annotator_id == member.annotator_id, table.item_id.in_(tests)),
-                    execution_options={"synchronize_session": False},
-                )
-            member.score = None
-        for name, value in changes.items():
-            setattr(member, name, value)
-        name = session.scalar(select(Annotator.name).where(Annotator.id == member.annotator_id)) or ""
-        record(session, "member changed", caller=caller, project_id=project_id, subject=name, changes=dict(changes))
-
-
 def progress(database: Database, caller: Caller, project_id: int) -> dict[str, Any]:
     """How far the project is, for owners and reviewers."""
     with database.read() as session:
@@ -428,96 +269,6 @@ def _candidate_row(candidate: Candidate) -> dict[str, Any]:
     """As it was uploaded."""
     turns = {"messages": candidate.messages} if candidate.messages else {}
     return {"text": candidate.text, "source": candidate.source, **turns}
-
-
-def disputes(database: Database, caller: Caller, project_id: int) -> list[dict[str, Any]]:
-    """Items on which annotators differ and nobody has decided, for reviewers. Annotators have numbers, not names."""
-    with database.read() as session:
-        role_in(session, caller, project_id, least="reviewer")
-        rows = list(
-            session.scalars(
-                select(Item).where(Item.project_id == project_id, Item.disputed).order_by(Item.id).limit(200)
-            )
-        )
-        return [dispute_of(session, row) for row in rows]
-
-
-def dispute_of(session: Session, item: Item) -> dict[str, Any]:
-    """A disputed item with its answers, by candidate position."""
-    rows = _answers(session, item.id)
-    answers = [answer for answer, _ in rows]
-    return {
-        "item_id": item.id,
-        "kind": answers[0].kind if answers else item.kind,
-        "messages": item.messages,
-        "candidates": [candidate.text for candidate in item.candidates],
-        "traces": [candidate.messages for candidate in item.candidates],
-        "answers": answers,
-        "scales": [scale for _, scale in rows],
-        "agreement": agreement(answers),
-    }
-
-
-def _answers(session: Session, item_id: int) -> list[tuple[Answer, int | None]]:
-    """The answers to an item, each with k of the scale that it was given on."""
-    rows = session.execute(
-        select(Annotation.kind, Annotation.payload, Annotation.presented, Annotation.ranks, Version.schema)
-        .outerjoin(Version, Version.id == Annotation.version_id)
-        .where(Annotation.item_id == item_id, Annotation.source == "label", Annotation.skipped.is_(None))
-        .order_by(Annotation.id)
-    )
-    return [
-        (
-            answer_from(row.kind, row.payload, presented=row.presented, ranks=row.ranks),
-            None if row.schema is None else scale_of(row.schema),
-        )
-        for row in rows
-    ]
-
-
-def decide(database: Database, caller: Caller, project_id: int, item_id: int, given: Submission) -> None:
-    """A reviewer's decision on a disputed item; places are candidate positions. Who labelled an item does not decide on it."""
-    with database.write() as session:
-        project = role_in(session, caller, project_id, least="reviewer")
-        item = session.scalar(
-            select(Item).where(Item.id == item_id, Item.project_id == project_id).with_for_update(of=Item)
-        )
-        if item is None or not item.disputed:
-            raise NotFoundError("there is no such item that waits for a decision.")
-        own = select(Annotation.id).where(Annotation.item_id == item_id, Annotation.annotator_id == caller.annotator_id)
-        if session.scalar(own) is not None:
-            raise ConflictError("you have labelled this item yourself: another reviewer must decide.")
-        settings = settings_of(project.settings)
-        texts = [candidate.text for candidate in item.candidates]
-        kind: Kind = item.kind or settings.kind  # type: ignore[assignment]
-        said = answer_of(
-            given, kind=kind, settings=settings.model_copy(update={"critique": "optional"}),
-            presented=range(len(texts)), texts=lambda: texts, chat=(),
-        )  # fmt: skip
-        session.execute(insert(Annotation).values(_decision(said, item_id, caller, given.seconds, project.version_id)))
-        session.execute(
-            insert(Event).values(at=now(), what="adjudicated", item_id=item_id, annotator_id=caller.annotator_id)
-        )
-        item.disputed = False
-        record(session, "decided", caller=caller, project_id=project_id, subject=item.external_id)
-
-
-def _decision(
-    said: Answer, item_id: int, caller: Caller, seconds: float | None, version_id: int | None
-) -> dict[str, Any]:
-    return {
-        "item_id": item_id,
-        "annotator_id": caller.annotator_id,
-        "presented": list(said.presented),
-        "ranks": None if said.ranks is None else list(said.ranks),
-        "skipped": said.skipped,
-        "seconds": seconds,
-        "created_at": now(),
-        "kind": said.kind,
-        "payload": said.payload(),
-        "source": "adjudication",
-        "version_id": version_id,
-    }
 
 
 def audit(database: Database, caller: Caller, project_id: int, *, limit: int = 200) -> list[dict[str, Any]]:

@@ -24,11 +24,12 @@ export class Refused extends Error {
   }
 }
 
+const root = document.querySelector("meta[name=root]")?.content ?? "";
 const csrf = document.querySelector("meta[name=csrf]")?.content ?? "";
 
 // One request; raises Refused for what the server refuses, TypeError where it cannot be reached.
 export async function call(method, path, body, { keepalive = false } = {}) {
-  const response = await fetch(`/api/v1${path}`, {
+  const response = await fetch(`${root}/api/v1${path}`, {
     method,
     headers: { "Content-Type": "application/json", "X-CSRF-Token": csrf },
     body: body === undefined ? undefined : JSON.stringify(body),
@@ -36,7 +37,7 @@ export async function call(method, path, body, { keepalive = false } = {}) {
     keepalive,
   });
   if (response.status === 401) {
-    location.assign("/login");
+    location.assign(`${root}/login`);
     throw new Refused(401, "log in again");
   }
   if (response.status === 204) return null;
