@@ -15,7 +15,7 @@ from typing import Any
 
 from burnish.annotation.export_layouts import LAYOUTS
 from burnish.annotation.export_work import Row, Work
-from burnish.annotation.labels import LabelOptions, is_ai
+from burnish.annotation.labels import LabelOptions, check_dimension, is_ai
 from burnish.annotation.snapshot import Snapshot
 from burnish.errors import UserError
 from burnish.jsonio import dumps, undefined_as_null
@@ -61,6 +61,7 @@ def export(snapshot: Snapshot, layout: str, options: LabelOptions | None = None)
     if not snapshot.key:
         raise ValueError("a snapshot without a pseudonym key cannot be exported")
     work = Work(snapshot, options or LabelOptions())
+    check_dimension(snapshot, work.options.dimension)
     rows = tuple(LAYOUTS[layout].write(work))
     return Export(rows, _manifest(work, layout, rows))
 

@@ -43,7 +43,7 @@ class Work:
     @cached_property
     def reliability(self) -> dict[str, float]:
         """Each annotator's, by all votes of the project."""
-        return project_reliability(self.snapshot)
+        return project_reliability(self.snapshot, dimension=self.options.dimension)
 
     @cached_property
     def groups(self) -> list[PreferenceGroup]:

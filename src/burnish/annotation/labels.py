@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from burnish.annotation.records import Labelled
 from burnish.annotation.snapshot import Snapshot
+from burnish.errors import UserError
 from burnish.labels.groups import preference_groups
 from burnish.labels.soft import LabelOptions, Strength, reliabilities
 from burnish.labels.traces import turn_text
@@ -86,14 +87,22 @@ def labelled_items(snapshot: Snapshot, *, human_share: float | None = None) -> l
     ]
 
 
-def answer_votes(answers: Iterable[Labelled]) -> list[Vote]:
+def answer_votes(answers: Iterable[Labelled], *, dimension: str | None = None) -> list[Vote]:
     """The votes in answers (`burnish.labels.votes.votes_of`)."""
-    return [vote for one in answers for vote in votes_of(one.item_id, opinion_of(one))]
+    return [vote for one in answers for vote in votes_of(one.item_id, opinion_of(one), dimension=dimension)]
 
 
-def project_reliability(snapshot: Snapshot) -> dict[str, float]:
+def project_reliability(snapshot: Snapshot, *, dimension: str | None = None) -> dict[str, float]:
     """Each annotator's reliability by all the votes of a project, so that thinning an export does not change it."""
-    return reliabilities(answer_votes(data_answers(snapshot)))
+    return reliabilities(answer_votes(data_answers(snapshot), dimension=dimension))
+
+
+def check_dimension(snapshot: Snapshot, dimension: str | None) -> None:
+    """Raises UserError for a dimension that nobody was asked about."""
+    asked = dict.fromkeys(name for one in snapshot.answers for name in one.answer.preferences)
+    if dimension is not None and dimension not in asked:
+        known = f"There are answers by {', '.join(asked)}." if asked else "Name dimensions in the project's settings."
+        raise UserError(f'nobody has compared by "{dimension}" in "{snapshot.project}".', field="dimension", hint=known)
 
 
 def preference_data(
@@ -101,16 +110,18 @@ def preference_data(
 ) -> list[PreferenceGroup]:
     """Every comparison that people and models made in a project (`burnish.labels.groups.preference_groups`)."""
     options = options or LabelOptions()
+    check_dimension(snapshot, options.dimension)
     items = labelled_items(snapshot, human_share=options.human_share)
-    return preference_groups(items, options, reliability=project_reliability(snapshot), dropped=dropped)
+    trust = project_reliability(snapshot, dimension=options.dimension)
+    return preference_groups(items, options, reliability=trust, dropped=dropped)
 
 
 def demonstration_data(snapshot: Snapshot, *, human_share: float | None = None) -> list[Demonstration]:
-    """What annotators wrote themselves: demonstrations and corrected answers, each after its prompt."""
+    """What annotators wrote themselves: demonstrations, corrected answers and edited winners, each after its prompt."""
     found = []
     numbers: Counter[str] = Counter()
     for one in data_answers(snapshot, human_share=human_share):
-        if one.answer.kind in ("demonstration", "correction") and one.answer.text:
+        if one.answer.text:
             prompt = snapshot.by_id[one.item_id].prompt
             messages = (*prompt.messages, Message(role="assistant", content=one.answer.text))
             # One item may have several; the pseudonym-free number keeps their ids apart.

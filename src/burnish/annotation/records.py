@@ -63,7 +63,10 @@ class Answer:
         critique: free text.
         spans: marked stretches with notes.
         text: demonstration: what was written; correction: the corrected text (chosen), against candidate `corrected` (rejected).
-        corrected: correction: the candidate that was corrected.
+        corrected: correction: the candidate that was corrected. A pair's or a ranking's winner may be edited too: `text` is then
+            better than candidate `corrected`, which is better than the others.
+        preferences: pairwise: by dimension (helpful, harmless, ...) a strength, as for the whole.
+        reasons: by dimension, why.
         turns: chat: the conversation.
         skipped: the reason, where the item was skipped; everything else is then empty.
     """
@@ -81,6 +84,8 @@ class Answer:
     corrected: int | None = None
     turns: tuple[Turn, ...] = ()
     skipped: str | None = None
+    preferences: Mapping[str, int] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
     def payload(self) -> dict[str, Any]:
         """For the `payload` column: what is not in a column of its own and not empty, as JSON holds it."""
@@ -144,6 +149,8 @@ def answer_from(
         text=given.get("text"),
         corrected=given.get("corrected"),
         turns=tuple(_turn(turn) for turn in given.get("turns", ())),
+        preferences=dict(given.get("preferences", {})),
+        reasons=dict(given.get("reasons", {})),
     )
 
 

@@ -41,6 +41,15 @@ def _reasons() -> list[str]:
     return ["I do not know the subject", "the prompt makes no sense", "it disturbs me", "it does not display", "other"]
 
 
+class Dimension(BaseModel):
+    """Something by which two answers are compared beside the whole."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=60)
+    help: str = Field(default="", max_length=500)
+
+
 class Settings(BaseModel):
     """A project's settings. Every field has a default, so `{}` is a project too."""
 
@@ -60,6 +69,11 @@ class Settings(BaseModel):
     """What an answer can be flagged with; an empty list takes flags away."""
     critique: Literal["off", "optional", "required"] = "optional"
     """Free text and marked spans."""
+    dimensions: list[Dimension] = Field(default_factory=list, max_length=8)
+    """Pairwise: by what the answers are compared beside the whole, each on the same scale and with a reason if one likes; none
+    unless named."""
+    edit_winner: Literal["off", "optional", "required"] = "off"
+    """Pairwise and ranking: the best answer may (or must) be edited; the edited text is better than all."""
     turns: int = Field(default=3, ge=1, le=20)
     """Chat: turns that a conversation must have at least."""
     overlap: int = Field(default=3, ge=1, le=100)
@@ -82,6 +96,13 @@ class Settings(BaseModel):
     skip_reasons: list[str] = Field(default_factory=_reasons, min_length=1, max_length=20)
     milestones: list[int] = Field(default=[25, 50, 75, 100], max_length=20)
     """Percentages of the work at which webhooks are told."""
+
+    @model_validator(mode="after")
+    def _names_once(self) -> Settings:
+        for kind, names in (("attributes", self.attributes), ("dimensions", self.dimensions)):
+            if len({one.name for one in names}) < len(names):
+                raise ValueError(f"two {kind} have the same name")
+        return self
 
     @property
     def strength(self) -> int:

@@ -15,11 +15,14 @@ from sqlalchemy.orm import Session
 from burnish.annotation.settings import Settings, settings_of
 from burnish.annotation.tables import Project, Version
 
-SCHEMA = ("kind", "steps", "tie", "both_bad", "attributes", "flags", "critique", "turns")
+SCHEMA = ("kind", "steps", "tie", "both_bad", "attributes", "flags", "critique", "turns", "dimensions", "edit_winner")
 """The settings that say what an answer means."""
 
+NAMED = ("flags", "attributes", "dimensions")
+"""The fields of a schema that hold names, which may be renamed."""
+
 Renames = Mapping[str, Mapping[str, str]]
-"""By field ("flags" or "attributes"), old name -> new name."""
+"""By field of `NAMED`, old name -> new name."""
 
 
 def schema_of(settings: Settings) -> dict[str, Any]:
@@ -29,7 +32,12 @@ def schema_of(settings: Settings) -> dict[str, Any]:
 
 def under(settings: Settings, schema: Mapping[str, Any] | None) -> Settings:
     """A project's settings as they were under a version's schema; None: as they are."""
-    return settings if schema is None else Settings.model_validate({**settings.model_dump(), **schema})
+    return settings if schema is None else Settings.model_validate({**settings.model_dump(), **filled(schema)})
+
+
+def filled(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema with what had not been thought of when it was stored: that was not asked."""
+    return {**schema_of(Settings()), **schema}
 
 
 def scale_of(schema: Mapping[str, Any]) -> int:
@@ -47,7 +55,7 @@ def renew(session: Session, project: Project, *, renames: Renames | None = None)
     session.flush()
     before = version_of(session, project)
     schema = schema_of(settings_of(project.settings))
-    if before is not None and before.schema == schema and before.guidelines == project.guidelines:
+    if before is not None and filled(before.schema) == schema and before.guidelines == project.guidelines:
         return before
     made = _add(session, project, schema, before, renames or {})
     project.version_id = made.id
@@ -80,7 +88,7 @@ def _add(
 
 def renamed_since(versions: Sequence[Version], version_id: int | None) -> dict[str, dict[str, str]]:
     """What names of a version are called now: the renames of all later ones, one after the other."""
-    found: dict[str, dict[str, str]] = {"flags": {}, "attributes": {}}
+    found: dict[str, dict[str, str]] = {field: {} for field in NAMED}
     number = next((row.number for row in versions if row.id == version_id), 0)
     for row in sorted(versions, key=lambda row: row.number):
         if row.number <= number:
@@ -92,10 +100,15 @@ def renamed_since(versions: Sequence[Version], version_id: int | None) -> dict[s
     return found
 
 
+_PARTS_OF_ANSWERS = (
+    ("ratings", "attributes"), ("flags", "flags"), ("preferences", "dimensions"), ("reasons", "dimensions"),
+)  # fmt: skip
+
+
 def with_new_names(payload: Mapping[str, Any], renamed: Renames) -> dict[str, Any]:
-    """An answer's payload (or a draft's answer) with its flags and attributes under their present names."""
+    """An answer's payload (or a draft's answer) with its flags, attributes and dimensions under their present names."""
     given = dict(payload)
-    for part, field in (("ratings", "attributes"), ("flags", "flags")):
+    for part, field in _PARTS_OF_ANSWERS:
         if isinstance(given.get(part), Mapping):
             given[part] = {renamed.get(field, {}).get(name, name): value for name, value in given[part].items()}
     return given
@@ -124,6 +137,11 @@ def mapped_draft(
             for name, values in given["ratings"].items()
             if name in bounds and isinstance(values, list)
         }
+    names = {dimension.name for dimension in new.dimensions}
+    for part in ("preferences", "reasons"):
+        if isinstance(given.get(part), Mapping):
+            kept = {name: value for name, value in given[part].items() if name in names}
+            given[part] = {} if part == "preferences" and old.strength != new.strength else kept
     if old.strength != new.strength or (given.get("strength") == 0 and not new.ties and not given.get("both_bad")):
         given.pop("strength", None)
     if given.get("both_bad") and not new.both_bad:

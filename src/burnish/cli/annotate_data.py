@@ -95,6 +95,10 @@ def export_labels(
             callback=within("Probability"), help="Thin the labels until people gave this share.", show_default=False
         ),
     ] = None,
+    dimension: Annotated[
+        str | None,
+        typer.Option(help="Of what was said by one dimension (helpful, ...), not on the whole.", show_default=False),
+    ] = None,
     traceback: Traceback = False,
 ) -> None:
     """Write a project's labels for trainers and other tools, with a manifest (version, hashes, annotators' pseudonyms).
@@ -111,7 +115,10 @@ def export_labels(
 
     if strength not in ("ignore", "probability", "margin"):
         raise UserError(f'must be ignore, probability or margin, not "{strength}".', field="strength")
-    options = LabelOptions(strength=strength, weighted=weighted, human_share=human_share)  # type: ignore[arg-type]
+    options = LabelOptions(
+        strength=strength,  # type: ignore[arg-type]
+        weighted=weighted, human_share=human_share, dimension=dimension,
+    )  # fmt: skip
     store = Store(existing(database))
     try:
         made = export(with_key(store, project), layout, options)

@@ -96,6 +96,8 @@ class Data(Section):
     """Weight each of the store's votes by its annotator's estimated reliability; off: every vote counts the same."""
     human_share: Probability | None = None
     """Thin the store's labels until people, and not models, gave this share of them; None: take all."""
+    dimension: str | None = None
+    """Learn what annotators preferred by one dimension (helpful, harmless, ...) of the store's project; None: on the whole."""
     split_column: str | None = "split"
     """The column that says which rows are held out (test, validation, dev, heldout, ...) and which are trained on (train). Rows
     without it are trained on; another value is an error. None: no column is looked at."""

@@ -149,6 +149,9 @@ def _payload(row: Row, field: str, one: Mapping[str, Any], count: int) -> dict[s
     if "ratings" in payload:
         ratings = _object(row, f"{field}.ratings", payload["ratings"])
         payload["ratings"] = {name: _ratings(row, f"{field}.ratings.{name}", ratings[name], count) for name in ratings}
+    if "preferences" in payload:
+        given = _object(row, f"{field}.preferences", payload["preferences"])
+        payload["preferences"] = {n: _whole(row, f"{field}.preferences.{n}", value) for n, value in given.items()}
     for name in ("text", "critique"):
         if name in payload:
             payload[name] = _remark(row, f"{field}.{name}", payload[name])

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from burnish.labels.soft import LabelOptions, comparisons, reliabilities
-from burnish.labels.votes import Vote, scale_in, votes_of
+from burnish.labels.votes import Vote, ranks_in, scale_in, votes_of
 from burnish.records import LabelledItem, Message, Opinion, PreferenceGroup, Prompt
 
 
@@ -38,8 +38,9 @@ def preference_groups(
 ) -> list[PreferenceGroup]:
     """Every comparison in what was said of some items, by item and conversation, in the order of first sight.
 
-    Rankings, pairs and ratings are votes (`votes_of`); a correction is a vote for the corrected text over the original;
-    each turn of a chat is a vote under the conversation so far. All votes on the same two texts of an item under the same
+    Rankings, pairs and ratings are votes (`votes_of`); a correction is a vote for the corrected text over the original, an
+    edited winner one for it over the answer that was edited and every other that was ranked below; each turn of a chat is a
+    vote under the conversation so far. With `options.dimension`, what was said of that dimension alone. All votes on the same two texts of an item under the same
     conversation make one soft label (`comparisons`). Where a reviewer decided an item, the decision alone counts.
 
     `reliability` is each annotator's; without it, what the opinions bring along, else what the votes of all items say.
@@ -47,10 +48,11 @@ def preference_groups(
     """
     options = options or LabelOptions()
     scale = scale_in(items)
-    trust = _reliability(items, scale, reliability) if options.weighted else None
+    trust = _reliability(items, scale, reliability, options.dimension) if options.weighted else None
     boards: dict[tuple[str, str], _Board] = {}
     for item in items:
-        own = [board_vote for said in _counting(item) for board_vote in _votes(item, said, scale)]
+        counting = _counting(item, options.dimension)
+        own = [vote for said in counting for vote in _votes(item, said, scale, options.dimension)]
         for prompt, vote, first, second in own:
             board = boards.setdefault((item.prompt.id, _conversation(prompt.messages)), _Board(prompt))
             if prompt is item.prompt:
@@ -74,38 +76,59 @@ def _conversation(messages: Sequence[Message]) -> str:
     return json.dumps([dict(message) for message in messages], sort_keys=True, ensure_ascii=False, default=str)
 
 
-def reliability_of(items: Sequence[LabelledItem], *, scale: int | None = None) -> dict[str, float]:
+def reliability_of(
+    items: Sequence[LabelledItem], *, scale: int | None = None, dimension: str | None = None
+) -> dict[str, float]:
     """Each annotator's reliability by all the votes on these items (`reliabilities`)."""
     known = scale_in(items) if scale is None else scale
-    found = [vote for item in items for said in item.opinions for vote in votes_of(item.prompt.id, said, scale=known)]
-    return reliabilities(found)
+    said = [(item.prompt.id, one) for item in items for one in item.opinions]
+    return reliabilities([v for name, one in said for v in votes_of(name, one, scale=known, dimension=dimension)])
 
 
-def _reliability(items: Sequence[LabelledItem], scale: int, given: Mapping[str, float] | None) -> dict[str, float]:
-    known = {
-        said.annotator: said.reliability for item in items for said in item.opinions if said.reliability is not None
-    }
+def _reliability(
+    items: Sequence[LabelledItem], scale: int, given: Mapping[str, float] | None, dimension: str | None
+) -> dict[str, float]:
+    # What comes along is about the overall preference; on a dimension people are judged by their votes on it.
+    told = [said for item in items for said in item.opinions if said.reliability is not None and dimension is None]
+    known = {said.annotator: said.reliability for said in told if said.reliability is not None}
     known |= given or {}
     wanted = {said.annotator for item in items for said in item.opinions}
-    estimated = reliability_of(items, scale=scale) if wanted - set(known) else {}
+    estimated = reliability_of(items, scale=scale, dimension=dimension) if wanted - set(known) else {}
     # Who only corrected or chatted has no votes to be judged by: as reliable as anybody before the first vote.
     return {name: known.get(name, estimated.get(name, 8.0 / 12.0)) for name in wanted}
 
 
-def _counting(item: LabelledItem) -> tuple[Opinion, ...]:
-    decisions = tuple(said for said in item.opinions if said.source == "adjudication")
-    return decisions or item.opinions
+def _counting(item: LabelledItem, dimension: str | None) -> tuple[Opinion, ...]:
+    decisions = [said for said in item.opinions if said.source == "adjudication"]
+    if dimension is not None:  # a decision that says nothing of the dimension decides nothing about it
+        decisions = [said for said in decisions if dimension in said.payload.get("preferences", {})]
+    return tuple(decisions) or item.opinions
 
 
-def _votes(item: LabelledItem, said: Opinion, scale: int) -> Iterator[tuple[Prompt, Vote, str, str]]:
+def _votes(
+    item: LabelledItem, said: Opinion, scale: int, dimension: str | None
+) -> Iterator[tuple[Prompt, Vote, str, str]]:
     """(prompt, vote, first text, second text) of all that an opinion compares."""
     texts = item.candidates
-    for vote in votes_of(item.prompt.id, said, scale=scale):
+    for vote in votes_of(item.prompt.id, said, scale=scale, dimension=dimension):
         yield item.prompt, vote, texts[vote.first], texts[vote.second]
-    corrected, text = said.payload.get("corrected"), said.payload.get("text")
-    if said.kind == "correction" and text and corrected is not None and texts[corrected] != text:
-        yield item.prompt, Vote(item.prompt.id, 0, 1, said.annotator, 1.0, True, rewritten=True), text, texts[corrected]
-    yield from _turns(item, said, scale)
+    if dimension is None:
+        for text, worse in _rewritten(item, said):
+            vote = Vote(item.prompt.id, 0, 1, said.annotator, 1.0, True, rewritten=True)
+            yield item.prompt, vote, text, worse
+        yield from _turns(item, said, scale)
+
+
+def _rewritten(item: LabelledItem, said: Opinion) -> Iterator[tuple[str, str]]:
+    """(what was written, a text that it is better than): the one that was changed, and those that were ranked below it."""
+    corrected, text, texts = said.payload.get("corrected"), said.payload.get("text"), item.candidates
+    if not text or corrected is None or texts[corrected] == text:
+        return
+    yield text, texts[corrected]
+    ranks = None if said.kind == "correction" else ranks_in(said)
+    for other, worse in enumerate(texts):
+        if ranks is not None and ranks[other] > ranks[corrected] and worse != text:
+            yield text, worse
 
 
 def _turns(item: LabelledItem, said: Opinion, scale: int) -> Iterator[tuple[Prompt, Vote, str, str]]:

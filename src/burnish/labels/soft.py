@@ -31,12 +31,14 @@ class LabelOptions:
         weighted: weight votes by their annotators' estimated reliability.
         human_share: thin the labels until people gave this share of them (of a store; see `annotation.labels.data_answers`).
         margin: the margin of a unanimous preference of full strength (`strength="margin"`).
+        dimension: what was said of one dimension ("harmless", ...); None: the overall preference.
     """
 
     strength: Strength = "probability"
     weighted: bool = True
     human_share: float | None = None
     margin: float = 1.0
+    dimension: str | None = None
 
 
 def comparisons(

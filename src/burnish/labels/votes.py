@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from burnish.records import LabelledItem, Opinion
@@ -27,12 +27,15 @@ class Vote:
     rewritten: bool = False
 
 
-def votes_of(item_id: str, said: Opinion, *, scale: int = 1) -> list[Vote]:
+def votes_of(item_id: str, said: Opinion, *, scale: int = 1, dimension: str | None = None) -> list[Vote]:
     """The votes in an opinion: of a ranking all its pairs; of a pair its side, with the grade |strength| / k; of ratings the
     order of each candidate's mean over the attributes that were rated for all candidates.
 
-    k is the opinion's own `scale`, else `scale`.
+    k is the opinion's own `scale`, else `scale`. With a `dimension`, what a pair's judge said of that one; nothing where it was
+    not asked.
     """
+    if dimension is not None:
+        said = of_dimension(said, dimension)
     ranks = ranks_in(said)
     if ranks is None:
         return []
@@ -46,6 +49,13 @@ def votes_of(item_id: str, said: Opinion, *, scale: int = 1) -> list[Vote]:
         earlier = place.get(i, i) < place.get(j, j)
         found.append(Vote(item_id, i, j, said.annotator, value, earlier, grade))
     return found
+
+
+def of_dimension(said: Opinion, dimension: str) -> Opinion:
+    """The opinion as if a dimension had been all that was asked."""
+    strength = said.payload.get("preferences", {}).get(dimension)
+    payload = {} if strength is None else {"strength": strength}
+    return replace(said, kind="pairwise", ranks=None, payload=payload)
 
 
 def ranks_in(said: Opinion) -> tuple[float, ...] | None:
@@ -67,5 +77,6 @@ def scale_in(items: Iterable[LabelledItem]) -> int:
     """The largest strength that occurs where no scale is told: what such strengths are measured by."""
     unknown = [said for item in items for said in item.opinions if said.scale is None]
     strengths = [abs(said.payload.get("strength") or 0) for said in unknown]
+    strengths += [abs(given) for said in unknown for given in said.payload.get("preferences", {}).values()]
     turns = [abs(turn["strength"]) for said in unknown for turn in said.payload.get("turns", ())]
     return max([*strengths, *turns, 1])

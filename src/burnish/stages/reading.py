@@ -114,7 +114,8 @@ class Reading:
         return self._kept("comparisons", self._sources["comparisons"])
 
     def _compared(self, rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
-        return preference_groups(rows, LabelOptions(self.data.strength, self.data.reliability_weighted))
+        options = LabelOptions(self.data.strength, self.data.reliability_weighted, dimension=self.data.dimension)
+        return preference_groups(rows, options)
 
     @cached_property
     def demonstrations(self) -> Split:

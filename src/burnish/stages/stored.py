@@ -75,12 +75,13 @@ def _read(data: Data) -> dict[str, Any]:
         snapshot = take_snapshot(store, data.project)
     finally:
         store.close()
-    options = LabelOptions(data.strength, data.reliability_weighted, data.human_share)
+    options = LabelOptions(data.strength, data.reliability_weighted, data.human_share, dimension=data.dimension)
     dropped: Counter[str] = Counter()
     merged = merge_by_prompt(preference_data(snapshot, options, dropped=dropped))
     if not merged.items:
         hint = f"Collect some: burnish annotate serve --database {data.store}"
-        raise UserError(f'the project "{data.project}" has no comparisons yet.', file=data.store, hint=hint)
+        what = "comparisons" if data.dimension is None else f'comparisons by "{data.dimension}"'
+        raise UserError(f'the project "{data.project}" has no {what} yet.', file=data.store, hint=hint)
     kept = informative(merged.items)
     return {
         "dropped": {**dropped, **merged.dropped, **kept.dropped},

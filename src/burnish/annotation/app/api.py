@@ -86,7 +86,9 @@ class ProjectChange(Body):
 
     guidelines: StorableText | None = Field(default=None, max_length=LONGEST_TEXT)
     settings: dict[str, Any] | None = None
-    renames: dict[Literal["flags", "attributes"], dict[StorableText, StorableText]] = Field(default_factory=dict)
+    renames: dict[Literal["flags", "attributes", "dimensions"], dict[StorableText, StorableText]] = Field(
+        default_factory=dict
+    )
     open_tasks: Literal["finish", "renew"] = "finish"
 
 
@@ -242,10 +244,13 @@ def get_export(
     layout: Annotated[StorableText, Query(max_length=40)] = "paired",
     file: Literal["jsonl", "json", "parquet", "manifest"] = "jsonl",
     human_share: Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)] = None,
+    dimension: Annotated[StorableText | None, Query(max_length=60)] = None,
 ) -> Response:
     """In a layout such as paired, hh or ranking; `manifest` has the version and hashes."""
     site = site_of(request)
-    made = exports.make_export(site.database, site.caller(request), project_id, layout, human_share=human_share)
+    made = exports.make_export(
+        site.database, site.caller(request), project_id, layout, human_share=human_share, dimension=dimension
+    )
     if file == "manifest":
         return Response(exports.manifest_of(made), media_type="application/json")
     content, kind = exports.file_of(made, f".{file}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path as FilePath
 from typing import Any
@@ -223,26 +224,35 @@ def _export(
 ) -> HTMLResponse:
     with site.database.read() as session:
         projects.role_in(session, caller, project_id, least="owner")
+    asked = [one.name for one in site.settings(project_id).dimensions]
     open_ones = projects.progress(site.database, caller, project_id)["disputed"]
-    shown = {"layouts": exports.EXPORT_LAYOUTS, "error": error, "disputed": open_ones}
+    shown = {"layouts": exports.EXPORT_LAYOUTS, "error": error, "disputed": open_ones, "dimensions": asked}
     return tab(site, request, caller, project_id, "export.html", status=status, **shown)
 
 
 @router.get("/projects/{project_id}/export/download")
 def download(
-    request: Request, project_id: Id, layout: str = "paired", file: str = ".jsonl", human_share: str = ""
+    request: Request,
+    project_id: Id,
+    layout: str = "paired",
+    file: str = ".jsonl",
+    human_share: str = "",
+    dimension: str = "",
 ) -> Response:
     """The file; `file=manifest` gives what goes beside it."""
     site = site_of(request)
     caller = site.caller(request)
     try:
         share = None if not human_share else number(human_share, "human_share", least=0, most=100) / 100
-        made = exports.make_export(site.database, caller, project_id, layout, human_share=share)
+        made = exports.make_export(
+            site.database, caller, project_id, layout, human_share=share, dimension=dimension or None
+        )
         manifest = file == "manifest"
         content, kind = (exports.manifest_of(made), "application/json") if manifest else exports.file_of(made, file)
     except UserError as error:
         if type(error) is not UserError:
             raise
         return _export(site, request, caller, project_id, status=422, error=str(error))
-    name = f"project-{project_id}-{layout}{'.manifest.json' if manifest else file}"
+    of_it = f"-{re.sub(r'[^A-Za-z0-9]+', '-', dimension)}" if dimension else ""
+    name = f"project-{project_id}-{layout}{of_it}{'.manifest.json' if manifest else file}"
     return Response(content, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{name}"'})

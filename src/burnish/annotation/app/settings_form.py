@@ -6,9 +6,16 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from burnish.annotation.settings import Settings
+from burnish.annotation.versions import NAMED
 from burnish.errors import UserError
 
-_LISTS = {"attributes": "attributes", "flags": "lines", "skip_reasons": "lines", "milestones": "numbers"}
+_LISTS = {
+    "attributes": "attributes",
+    "dimensions": "dimensions",
+    "flags": "lines",
+    "skip_reasons": "lines",
+    "milestones": "numbers",
+}
 _COLUMNS = ("name", "low", "high", "help")
 _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "The task": {
@@ -18,6 +25,8 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "both_bad": ("Offer “both are bad”", "pairs and chats"),
         "turns": ("Turns of a chat", "at least"),
         "critique": ("Free text and marked spans", ""),
+        "dimensions": ("Compared by, beside the whole", "pairs; one a line: name | help. None: the whole alone"),
+        "edit_winner": ("Edit the best answer", "pairs and rankings; edited > chosen > rejected"),
         "attributes": ("What is rated", "one a line: name | lowest | highest | help"),
         "flags": ("Flags", "one a line; none: no flags"),
     },
@@ -50,7 +59,7 @@ def read_renames(form: Mapping[str, str]) -> dict[str, dict[str, str]]:
     for key, new in form.items():
         prefix, _, rest = key.partition("-")
         field, _, old = rest.partition("-")
-        if prefix == "rename" and field in ("flags", "attributes") and new:
+        if prefix == "rename" and field in NAMED and new:
             found.setdefault(field, {})[old] = new
     return found
 
@@ -105,6 +114,9 @@ def _control(name: str, label: str, hint: str, value: Any) -> dict[str, Any]:
         case "attributes":
             lines = [" | ".join(str(one[part]) for part in _COLUMNS).rstrip(" |") for one in value]
             return found | {"control": "lines", "value": "\n".join(lines)}
+        case "dimensions":
+            lines = [f"{one['name']} | {one['help']}".rstrip(" |") for one in value]
+            return found | {"control": "lines", "value": "\n".join(lines)}
         case "lines":
             return found | {"value": "\n".join(value)}
         case "numbers":
@@ -123,6 +135,9 @@ def _read(name: str, typed: str | None) -> Any:
             return typed is not None
         case "attributes":
             return [_attribute(line) for line in text.splitlines() if line.strip()]
+        case "dimensions":
+            parts = [[part.strip() for part in line.split("|", 1)] for line in text.splitlines() if line.strip()]
+            return [{"name": part[0], "help": part[1] if len(part) > 1 else ""} for part in parts]
         case "lines":
             return [line.strip() for line in text.splitlines() if line.strip()]
         case "numbers":

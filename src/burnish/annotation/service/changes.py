@@ -13,7 +13,7 @@ from burnish.annotation.service.accounts import Caller
 from burnish.annotation.service.database import Database
 from burnish.annotation.settings import Settings, read_settings, settings_of
 from burnish.annotation.tables import Annotation, Annotator, Candidate, Item, Lease, Project, Reading, Version
-from burnish.annotation.versions import Renames, mapped_draft, renamed_since, renew, schema_of, under, version_of
+from burnish.annotation.versions import NAMED, Renames, mapped_draft, renamed_since, renew, schema_of, under, version_of
 from burnish.errors import UserError
 
 
@@ -23,8 +23,8 @@ def renew_version(session: Session, project: Project, renames: Renames) -> Versi
     settings = settings_of(project.settings)
     old = settings if before is None else under(settings, before.schema)
     for field, names in renames.items():
-        if field not in ("flags", "attributes"):
-            raise UserError("flags and attributes can be renamed.", field="renames")
+        if field not in NAMED:
+            raise UserError(f"{', '.join(NAMED)} can be renamed.", field="renames")
         for name, new in names.items():
             if name not in _names(old, field) or new not in _names(settings, field):
                 raise UserError(f'"{name}" cannot become "{new}": one of them is not there.', field=f"renames.{field}")
@@ -69,9 +69,9 @@ def consequences(
             "answers": session.scalar(answers) or 0,
             "open": len(drafts),
             "drafts": sum(draft is not None for draft in drafts),
-            "gone": {field: [n for n in _names(before, field) if n not in _names(after, field)] for field in _NAMED},
+            "gone": {field: [n for n in _names(before, field) if n not in _names(after, field)] for field in NAMED},
             "unpassable": [name for name, _ in unpassable_items(session, project, after)],
-            "new": {field: [n for n in _names(after, field) if n not in _names(before, field)] for field in _NAMED},
+            "new": {field: [n for n in _names(after, field) if n not in _names(before, field)] for field in NAMED},
         }
 
 
@@ -133,8 +133,5 @@ def readers(session: Session, project_id: int) -> dict[str, int]:
     return {name: number for name, number in rows}
 
 
-_NAMED = ("flags", "attributes")
-
-
 def _names(settings: Settings, field: str) -> list[str]:
-    return settings.flags if field == "flags" else [attribute.name for attribute in settings.attributes]
+    return settings.flags if field == "flags" else [one.name for one in getattr(settings, field)]

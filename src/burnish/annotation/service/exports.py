@@ -20,14 +20,21 @@ TYPES = {".jsonl": "application/x-ndjson", ".json": "application/json", ".parque
 
 
 def make_export(
-    database: Database, caller: Caller, project_id: int, layout: str, *, human_share: float | None = None
+    database: Database,
+    caller: Caller,
+    project_id: int,
+    layout: str,
+    *,
+    human_share: float | None = None,
+    dimension: str | None = None,
 ) -> Export:
-    """A project's labels in a layout, for its owners; the export is noted in the audit log."""
+    """A project's labels in a layout, for its owners; the export is noted in the audit log. With a `dimension`, soft labels are
+    of what was said of that one."""
     with database.read() as session:
         name = role_in(session, caller, project_id, least="owner", scope="export").name
     if layout not in LAYOUTS:
         raise UserError(f"layouts are {', '.join(LAYOUTS)}.", field="layout")
-    made = export(with_key(database, name), layout, LabelOptions(human_share=human_share))
+    made = export(with_key(database, name), layout, LabelOptions(human_share=human_share, dimension=dimension))
     with database.write() as session:
         digest = made.manifest.get("content_hash", "")
         record(

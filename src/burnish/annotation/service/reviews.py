@@ -18,6 +18,8 @@ from burnish.annotation.settings import settings_of
 from burnish.annotation.tables import Annotation, Event, Item, Version, now
 from burnish.annotation.versions import scale_of
 
+_ASKED_OF_REVIEWERS = {"critique": "optional", "dimensions": [], "edit_winner": "off"}
+
 
 def disputes(database: Database, caller: Caller, project_id: int) -> list[dict[str, Any]]:
     """Items on which annotators differ and nobody has decided, for reviewers. Annotators have numbers, not names."""
@@ -80,7 +82,7 @@ def decide(database: Database, caller: Caller, project_id: int, item_id: int, gi
         texts = [candidate.text for candidate in item.candidates]
         kind: Kind = item.kind or settings.kind  # type: ignore[assignment]
         said = answer_of(
-            given, kind=kind, settings=settings.model_copy(update={"critique": "optional"}),
+            given, kind=kind, settings=settings.model_copy(update=_ASKED_OF_REVIEWERS),
             presented=range(len(texts)), texts=lambda: texts, chat=(),
         )  # fmt: skip
         session.execute(insert(Annotation).values(_decision(said, item_id, caller, given.seconds, project.version_id)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
@@ -68,7 +69,7 @@ def as_held(session: Session, at: Desk, lease: Lease, shown: Shown) -> Held:
         draft=lease.draft,
         chat=tuple(lease.chat or ()),
         progress=progress_of(session, at, shown.part),
-        settings=at.settings,
+        settings=can_edit(at.settings, shown.traces),
         guidelines_number=guidelines_number(session, at.project_id),
         traces=shown.traces,
     )
@@ -111,6 +112,12 @@ def progress_of(session: Session, at: Desk, part: str) -> dict[str, Any]:
         "done": session.scalar(done) or 0,
         "of": session.scalar(select(func.count()).select_from(Item).where(*tests)),
     }
+
+
+def can_edit(settings: Settings, traces: Sequence[Any]) -> Settings:
+    """The settings for an item with these traces: an answer that calls tools is not edited as a text, so nobody must."""
+    must = settings.edit_winner == "required" and any(traces)
+    return settings.model_copy(update={"edit_winner": "optional"}) if must else settings
 
 
 def as_taken(session: Session, at: Desk, version_id: int | None) -> Desk:

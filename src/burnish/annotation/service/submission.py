@@ -56,7 +56,18 @@ class Submission(BaseModel):
     critique: StorableText = Field(default="", max_length=LONGEST_TEXT)
     spans: list[MarkedSpan] = Field(default_factory=list, max_length=200)
     text: StorableText | None = Field(default=None, max_length=LONGEST_TEXT)
-    corrected: int | None = Field(default=None, ge=0, le=99, description="Correction: the place that was corrected.")
+    corrected: int | None = Field(
+        default=None,
+        ge=0,
+        le=99,
+        description="Correction: the place that was corrected; else that of the edited winner.",
+    )
+    preferences: dict[StorableText, Annotated[int, Field(ge=-4, le=4)]] = Field(
+        default_factory=dict, max_length=8, description="Pairwise: by dimension, above 0 favours place 0."
+    )
+    reasons: dict[StorableText, Annotated[StorableText, Field(max_length=2000)]] = Field(
+        default_factory=dict, max_length=8, description="Pairwise: by dimension, why."
+    )
     skipped: StorableText | None = Field(default=None, min_length=1, max_length=500)
     seconds: float | None = Field(default=None, ge=0, le=86400, allow_inf_nan=False)
 
@@ -96,6 +107,11 @@ def on_screen(said: Answer) -> dict[str, Any]:
         shown["both_bad"] = said.both_bad
     elif said.ranks is not None:
         shown["ranks"] = by_place(said.ranks)
+    if said.preferences:
+        sign = 1 if said.presented[0] == 0 else -1
+        shown["preferences"] = {name: sign * value for name, value in said.preferences.items()}
+    if said.reasons:
+        shown["reasons"] = dict(said.reasons)
     if said.ratings:
         shown["ratings"] = {name: by_place(values) for name, values in said.ratings.items()}
     if said.flags:
@@ -120,8 +136,55 @@ def rank_places(ranks: Sequence[int]) -> tuple[int, ...]:
 
 def _pairwise(given: Submission, settings: Settings, presented: Sequence[int], texts: Any, chat: Any) -> dict[str, Any]:
     strength = _strength(given.strength, given.both_bad, settings)
-    by_position = strength if presented[0] == 0 else -strength
-    return {"strength": by_position, "both_bad": given.both_bad, "ranks": ranks_of_strength(by_position)}
+    sign = 1 if presented[0] == 0 else -1
+    preferences = _preferences(given, settings)
+    ranks = ranks_of_strength(sign * strength)
+    return {
+        "strength": sign * strength,
+        "both_bad": given.both_bad,
+        "ranks": ranks,
+        "preferences": {name: sign * value for name, value in preferences.items()},
+        "reasons": {name: why for name, why in given.reasons.items() if why.strip()},
+        **_edited(given, settings, presented, texts, ranks),
+    }
+
+
+def _preferences(given: Submission, settings: Settings) -> dict[str, int]:
+    """A strength for each dimension that the project asks about; a tie can be given for each."""
+    names = [dimension.name for dimension in settings.dimensions]
+    if set(given.preferences) != set(names):
+        missing = next((name for name in names if name not in given.preferences), None)
+        asked = (
+            f'say which is better by "{missing}"'
+            if missing
+            else f"what is compared is {', '.join(names) or 'the whole alone'}"
+        )
+        raise UserError(f"{asked}.", field="preferences")
+    for name, value in given.preferences.items():
+        if abs(value) > settings.strength:
+            raise UserError(f'"{name}" goes from {-settings.strength} to {settings.strength}.', field="preferences")
+    unknown = next((name for name in given.reasons if name not in names), None)
+    if unknown is not None:
+        raise UserError(f'"{unknown}" is not compared here.', field="reasons")
+    return dict(given.preferences)
+
+
+def _edited(
+    given: Submission, settings: Settings, presented: Sequence[int], texts: Texts, ranks: Sequence[int]
+) -> dict[str, Any]:
+    """The winner's text as somebody edited it. There is none where the first place is shared."""
+    best = [position for position, rank in enumerate(ranks) if rank == min(ranks)]
+    if given.text is None and given.corrected is None:
+        if settings.edit_winner == "required" and len(best) == 1:
+            raise UserError("edit the better answer.", field="text")
+        return {}
+    if settings.edit_winner == "off":
+        raise UserError("editing is not asked for here.", field="text")
+    if given.corrected is None or given.corrected >= len(presented) or best != [presented[given.corrected]]:
+        raise UserError("the answer that is edited is the best one.", field="corrected")
+    if given.text is None or not given.text.strip() or given.text.strip() in {text.strip() for text in texts()}:
+        raise UserError("change the text of the better answer, or leave it as it is.", field="text")
+    return {"text": given.text, "corrected": best[0]}
 
 
 def _strength(strength: int | None, both_bad: bool, settings: Settings) -> int:
@@ -145,7 +208,8 @@ def _ranking(given: Submission, settings: Settings, presented: Sequence[int], te
     ranks = [0] * len(presented)
     for place, position in enumerate(presented):
         ranks[position] = given.ranks[place]
-    return {"ranks": rank_places(ranks)}
+    places = rank_places(ranks)
+    return {"ranks": places, **_edited(given, settings, presented, texts, places)}
 
 
 def _likert(given: Submission, settings: Settings, presented: Sequence[int], texts: Texts, chat: Any) -> dict[str, Any]:
@@ -217,8 +281,8 @@ _PARTS = {
     "chat": _chat,
 }
 _OWN_FIELDS = {
-    "pairwise": {"strength", "both_bad"},
-    "ranking": {"ranks"},
+    "pairwise": {"strength", "both_bad", "text", "corrected", "preferences", "reasons"},
+    "ranking": {"ranks", "text", "corrected"},
     "likert": {"ratings"},
     "demonstration": {"text"},
     "correction": {"text", "corrected"},

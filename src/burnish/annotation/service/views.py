@@ -35,6 +35,8 @@ def task_view(held: Held, settings: Settings, *, html: bool) -> dict[str, Any]:
             "flags": settings.flags,
             "critique": settings.critique,
             "turns": settings.turns,
+            "dimensions": [d.model_dump() for d in settings.dimensions] if held.kind == "pairwise" else [],
+            "edit_winner": settings.edit_winner if held.kind in ("pairwise", "ranking") else "off",
             "skip_reasons": settings.skip_reasons,
         },
     }

@@ -2,7 +2,7 @@
 
 import { call, callUntilHeard, el, key, letter, Refused } from "./dom.js";
 import { marker } from "./spans.js";
-import { flags, likert, ranking, scale, strengthWords, writing } from "./widgets.js";
+import { comparison, editing, flags, likert, ranking, scale, strengthWords, writing } from "./widgets.js";
 
 const root = document.getElementById("task");
 const live = document.getElementById("live");
@@ -12,7 +12,7 @@ const TITLES = { pairwise: "Compare two answers", ranking: "Rank the answers", l
   demonstration: "Write an answer", correction: "Correct an answer", chat: "Talk with the model" };
 const PARTS = { training: "Training: you see after each task what was expected.", qualification: "Test: these tasks decide whether you go on to the work." };
 
-let task, answer, widget, marking, status, submitButton, busy = false, saving, dirty = false, seconds = 0, shownAt = 0, feedbackOpen = false, frozen = false;
+let task, answer, widget, editor, marking, status, submitButton, busy = false, saving, dirty = false, seconds = 0, shownAt = 0, feedbackOpen = false, frozen = false;
 
 // ---- the clock: time in which the page was to be seen
 const elapsed = () => seconds + (document.hidden || !shownAt ? 0 : (performance.now() - shownAt) / 1000);
@@ -56,6 +56,7 @@ function changed(spoken) {
   dirty = true;
   remember();
   if (typeof spoken === "string") live.textContent = spoken;
+  editor?.refresh();
   favour();
   say("");
   clearTimeout(saving);
@@ -145,7 +146,7 @@ function show(found) {
 }
 function draw() {
   const { kind, asks } = task;
-  widget = null;
+  widget = editor = null;
   marking = [];
   const parts = [el("h1", { tabIndex: -1 }, TITLES[kind])];
   if (PARTS[task.part]) parts.push(el("p", { class: "banner" }, PARTS[task.part]));
@@ -199,14 +200,22 @@ function flagging() {
   return el("div", { class: "answers" }, task.answers.map((_, place) => flags(task.asks, place, answer, changed, place === 0)));
 }
 function controls(kind, asks) {
-  if (kind === "pairwise") widget = scale(asks, answer, changed);
+  if (kind === "pairwise") widget = comparison(asks, answer, changed);
   else if (kind === "ranking") widget = ranking(asks, task.answers, answer, changed);
   else if (kind === "likert") widget = likert(asks, task.answers, answer, changed);
   else if (kind === "demonstration") {
     const made = writing("Your answer", answer, changed, { field: "text", rows: 10, hint: "Markdown", shortcut: "e" });
     widget = text(made, () => (answer.text?.trim() ? null : "Write an answer."));
   } else if (kind === "correction") widget = correction();
-  return [widget.node];
+  if (asks.edit_winner !== "off") editor = editing(asks, task.answers, answer, changed, best);
+  return [widget.node, editor?.node];
+}
+// The place of the one best answer; null where there is none yet, or where several share it.
+function best() {
+  if (task.kind === "pairwise") return widget.lead();
+  if (!answer.ranks || answer.ranks.includes(null)) return null;
+  const first = answer.ranks.filter((rank) => rank === Math.min(...answer.ranks));
+  return first.length === 1 ? answer.ranks.indexOf(first[0]) : null;
 }
 const text = (made, missing) => ({ node: made.node, keys: () => false, missing, lead: () => answer.corrected ?? null, area: made.area,
   help: [["e", "write"], ["Esc", "leave the text"]] });
@@ -323,7 +332,7 @@ function showProgress() {
 
 // ---- sending
 function submission() {
-  const fields = { pairwise: ["strength", "both_bad"], ranking: ["ranks"], likert: ["ratings"], demonstration: ["text"], correction: ["text", "corrected"], chat: [] }[task.kind];
+  const fields = { pairwise: ["strength", "both_bad", "preferences", "reasons", "text", "corrected"], ranking: ["ranks", "text", "corrected"], likert: ["ratings"], demonstration: ["text"], correction: ["text", "corrected"], chat: [] }[task.kind];
   const sent = { seconds: Math.min(86400, elapsed()) };
   for (const name of [...fields, "flags", "critique", "spans"]) if (answer[name] !== undefined && answer[name] !== null) sent[name] = answer[name];
   return sent;
@@ -332,7 +341,7 @@ async function submit({ finish = false } = {}) {
   if (!task || busy) return;
   if (feedbackOpen) return next();
   if (task.kind === "chat" && widget.step && !finish && (!widget.area || widget.wantsStep() || widget.missing())) return widget.step();
-  const missing = widget.missing();
+  const missing = widget.missing() ?? editor?.missing();
   if (missing) return say(missing, true);
   if (task.asks.critique === "required" && task.answers.length && !answer.critique?.trim() && !answer.spans?.length) return say("Say why, or mark what is wrong.", true);
   await send(submission());
@@ -397,7 +406,7 @@ async function undo() {
 // ---- dialogs
 function open(which) {
   if (which === "keys") {
-    const help = [...(widget?.help ?? []), ["c", "write why"], ["m", "mark a passage"], ["f", "flags"], [widget?.area ? "Ctrl Enter" : "Enter", "submit"], ["s", "skip"], ["u", "undo the last answer"], ["g", "guidelines"], ["?", "these keys"]];
+    const help = [...(widget?.help ?? []), ...(editor ? [["e", "edit the best answer"]] : []), ["c", "write why"], ["m", "mark a passage"], ["f", "flags"], [widget?.area ? "Ctrl Enter" : "Enter", "submit"], ["s", "skip"], ["u", "undo the last answer"], ["g", "guidelines"], ["?", "these keys"]];
     document.getElementById("key-list").replaceChildren(...help.flatMap(([k, what]) => [el("dt", {}, key(k)), el("dd", {}, what)]));
   }
   if (which === "skip") {
@@ -426,7 +435,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || (!typing && !event.target.matches("button:not(.chip), a, summary, .sentence")))) { event.preventDefault(); return submit(); }
   if (event.key === "Escape" && typing) return event.target.blur();
   if (typing || event.ctrlKey || (busy && !["g", "?"].includes(event.key))) return; // keys for a task that is going mean nothing
-  const known = { g: () => open("guidelines"), "?": () => open("keys"), s: () => open("skip"), u: undo, e: () => widget?.area?.focus(),
+  const known = { g: () => open("guidelines"), "?": () => open("keys"), s: () => open("skip"), u: undo, e: () => (widget?.area ? widget.area.focus() : editor?.open()),
     c: () => root.querySelector("textarea[data-field=critique]")?.focus(), m: toggleMarking, f: flagsOrFinish };
   if (task && !feedbackOpen && widget?.keys(event)) return event.preventDefault();
   const action = known[event.key === "?" ? "?" : event.key.toLowerCase()];

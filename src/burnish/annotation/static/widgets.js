@@ -47,6 +47,89 @@ export function scale(asks, answer, changed, { name = "strength" } = {}) {
   };
 }
 
+// The whole, and beside it each dimension that the project names: digits fill the marked row and go on to the next that is open.
+export function comparison(asks, answer, changed) {
+  if (!asks.dimensions.length) return scale(asks, answer, changed);
+  answer.preferences ??= {};
+  answer.reasons ??= {};
+  const overall = scale(asks, answer, () => { changed(); onward(); });
+  const rows = asks.dimensions.map((dimension, at) => row(dimension, at));
+  let current = 0;
+
+  function row(dimension, at) {
+    const steps = [];
+    for (let s = asks.strength; s >= -asks.strength; s--) steps.push(s);
+    const inputs = steps.map((s) => el("input", { type: "radio", name: `by-${at}`, checked: answer.preferences[dimension.name] === s,
+      "aria-label": s === 0 ? "About the same" : strengthWords(s, asks), onchange: () => pick(s) }));
+    function pick(s) {
+      answer.preferences[dimension.name] = s;
+      inputs[steps.indexOf(s)].checked = true;
+      changed(`${dimension.name}: ${s === 0 ? "about the same" : strengthWords(s, asks)}`);
+      onward();
+    }
+    const why = el("input", { type: "text", dir: "auto", maxLength: 2000, placeholder: "why, if you like", value: answer.reasons[dimension.name] ?? "",
+      "aria-label": `Why, by ${dimension.name}`, oninput: (event) => { answer.reasons[dimension.name] = event.target.value; changed(); } });
+    const node = el("fieldset", { class: "rating by" }, el("legend", {}, dimension.name, dimension.help ? el("span", { class: "hint" }, ` ${dimension.help}`) : null),
+      el("div", { class: "steps" }, steps.map((s, i) => el("label", { class: "choice" }, inputs[i], el("span", { "aria-hidden": "true" }, short(s))))), why);
+    node.addEventListener("focusin", () => { current = at + 1; mark(); });
+    return { node, pick, steps, inputs, name: dimension.name };
+  }
+  function short(s) { return s === 0 ? "=" : (s > 0 ? "A" : "B") + "+".repeat(Math.abs(s)); }
+  function open(at) { return at === 0 ? overall.missing() : answer.preferences[rows[at - 1].name] === undefined; }
+  function onward() {
+    const next = [...Array(rows.length + 1).keys()].find((at) => open(at));
+    if (next !== undefined) current = next;
+    mark();
+  }
+  function mark() { rows.forEach((one, at) => one.node.classList.toggle("current", at + 1 === current)); overall.node.classList.toggle("current", current === 0); }
+  onward();
+  return {
+    node: el("div", {}, overall.node, el("section", { class: "card ratings" }, el("h2", {}, "And by itself?"), rows.map((one) => one.node))),
+    keys(event) {
+      const side = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+      if (side) { current = Math.min(rows.length, Math.max(0, current + side)); mark(); return true; }
+      if (current === 0 || event.key.toLowerCase() === "b") return overall.keys(event);
+      const one = rows[current - 1];
+      const at = event.key.toLowerCase() === "t" ? asks.strength : Number(event.key) - 1;
+      if (!(at in one.steps)) return false;
+      one.inputs[at].focus({ preventScroll: true });
+      one.pick(one.steps[at]);
+      return true;
+    },
+    help: [...overall.help, ["↑ ↓", "the whole, or a dimension; digits then go from A to B"]],
+    missing: () => overall.missing() ?? (rows.some((_, at) => open(at + 1)) ? "Compare by each of them." : null),
+    lead: overall.lead,
+  };
+}
+
+// The best answer, to be edited: what is written is better than all. Winners that changed keep what was written of them.
+export function editing(asks, answers, answer, changed, best) {
+  const written = answer.text === undefined ? {} : { [answer.corrected]: answer.text };
+  let place = null, shown = answer.text !== undefined;
+  const area = el("textarea", { rows: 8, dir: "auto", "data-field": "text", oninput: () => { written[place] = area.value; keep(); changed(); } });
+  const label = el("span", {});
+  const button = el("button", { type: "button", class: "quiet", onclick: () => open() }, "Edit answer ", label, " ", key("e"));
+  const field = el("label", {}, el("span", {}, "Your better version"), area);
+  const node = el("section", { class: "card", hidden: true }, el("p", { class: "hint first" }, asks.edit_winner === "required"
+    ? "Make the better answer better still: change what can be improved." : "If you like, make the better answer better still."), button, field);
+  function keep() {
+    const text = written[place], own = place === null ? undefined : answers[place].text;
+    const edited = text !== undefined && text.trim() && text.trim() !== own.trim();
+    if (edited) { answer.text = text; answer.corrected = place; } else { delete answer.text; delete answer.corrected; }
+  }
+  function open() { if (place === null) return; shown = true; refresh(); area.focus(); }
+  function refresh() {
+    const now = best();
+    if (now !== place) { place = now; if (place !== null) area.value = written[place] ?? answers[place].text; keep(); }
+    node.hidden = place === null || Boolean(answers[place].turns);
+    label.textContent = place === null ? "" : letter(place);
+    field.hidden = !shown;
+    button.hidden = shown;
+  }
+  refresh();
+  return { node, open, refresh, missing: () => (asks.edit_winner === "required" && !node.hidden && answer.text === undefined ? "Edit the better answer." : null) };
+}
+
 // Tiers of answers: by dragging, or with a letter and then a digit or the arrows. Several in one tier are tied.
 export function ranking(asks, answers, answer, changed) {
   const count = answers.length;
