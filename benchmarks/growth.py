@@ -20,8 +20,8 @@ from burnish.models.backbone import load_backbone
 from burnish.models.roles import View
 from burnish.models.sources import resolve
 from burnish.planning import memory
+from burnish.planning.estimate import TRAINING_SHARE
 from burnish.planning.machine import this_machine
-from burnish.planning.plan import TRAINING_SHARE
 from burnish.planning.shape import ModelShape
 from burnish.trainers.learner import Learner
 from burnish.trainers.sft import nll_term

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def _blocks(language: str | None = None) -> list[Block]:
 def test_every_block_says_its_language_and_few_are_not_run():
     blocks = _blocks()
     assert len(blocks) >= 12
-    assert {block.language for block in blocks} <= {"python", "sh", "yaml"}
+    assert {block.language for block in blocks} <= {"python", "sh", "toml", "yaml"}
     assert len([block for block in blocks if block.reason]) <= 1
     fences = sum(page.read_text(encoding="utf-8").count("\n```") for page in PAGES)
     assert fences == 2 * len(blocks)  # none escapes the pattern
@@ -74,8 +75,18 @@ def test_python_runs(block: Block, tmp_path: Path):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.parametrize("block", _blocks("toml"), ids=str)
+def test_tables_are_read(block: Block):
+    assert tomllib.loads(block.text)
+
+
 @pytest.mark.parametrize("block", _blocks("yaml"), ids=str)
-def test_recipes_load(block: Block, tmp_path: Path):
+def test_recipes_load(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for other in _blocks("python"):
+        named = re.match(r"# (\w+\.py)\n", other.text)
+        if named and other.page == block.page:  # a recipe names the files that its page shows
+            (tmp_path / named[1]).write_text(other.text, encoding="utf-8")
     for number, text in enumerate(block.text.split("---\n")):
         path = tmp_path / f"{number}.yaml"
         path.write_text(text, encoding="utf-8")

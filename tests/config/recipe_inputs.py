@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import burnish
-from burnish.config.graph import KINDS
+from burnish.config.kinds import KINDS
 from burnish.config.recipe import Recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -27,7 +27,9 @@ BEFORE: dict[str, dict[str, Any]] = {"compare": {"sample": {}}, "select": {"samp
 """The stages without which one of a kind has nothing to read."""
 NEEDED = {"revise": {"constitution": "c.txt"}, "merge": {"models": ["base", "base"]}}
 """Settings without which a stage of a kind is none."""
-EVERY_KIND = f"stages={json.dumps({kind: NEEDED.get(kind, {}) for kind in KINDS})}"
+_IN_ORDER = ("sft", "sample", "compare", "reward")
+"""The kinds whose artifacts others read."""
+EVERY_KIND = f"stages={json.dumps({kind: NEEDED.get(kind, {}) for kind in dict.fromkeys((*_IN_ORDER, *KINDS))})}"
 
 
 class Leaf(NamedTuple):

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 import burnish
 from burnish.config.bounds import Bounds
 from burnish.config.describe import defaults
-from burnish.config.graph import KINDS
+from burnish.config.kinds import KINDS
 from burnish.config.recipe import Recipe
 from burnish.errors import UserError
 
@@ -56,9 +56,12 @@ def _finite(note: Any) -> bool:
     return low is not None and high is not None and math.isfinite(low) and math.isfinite(high) and low < high
 
 
+SECTIONS = [Recipe, *(stage.section for stage in KINDS.values())]
+
+
 def test_every_number_of_the_recipe_has_a_finite_range():
-    assert unbounded(Recipe) == []
-    assert len(list(numbers(Recipe))) > 200
+    assert [key for section in SECTIONS for key in unbounded(section)] == []
+    assert sum(len(list(numbers(section))) for section in SECTIONS) > 200
 
 
 def test_the_walk_sees_numbers_wherever_they_hide():
@@ -79,7 +82,7 @@ def test_the_walk_sees_numbers_wherever_they_hide():
     assert unbounded(Outer) == ["plain", "pydantics", "pairs.*.*", "named.*.free", "named.*.half", "endless"]
 
 
-@pytest.mark.parametrize("model", [Recipe, *(row.section for row in KINDS.values())])
+@pytest.mark.parametrize("model", SECTIONS)
 def test_every_default_lies_in_its_range(model: type[BaseModel]):
     section = defaults(model)
     for key, _, notes in numbers(model):
@@ -161,3 +164,10 @@ def test_the_schema_for_editors_has_the_ranges():
     properties = Recipe.model_json_schema()["$defs"]["Sampling"]["properties"]
     assert (properties["top_p"]["exclusiveMinimum"], properties["top_p"]["maximum"]) == (0.0, 1.0)
     assert properties["temperature"]["anyOf"][1] == {"const": 0.0}
+
+
+def test_the_schema_for_editors_has_every_kind():
+    schema = Recipe.model_json_schema()
+    (stage,) = schema["properties"]["stages"]["patternProperties"].values()
+    assert set(stage["discriminator"]["mapping"]) == set(KINDS)
+    assert schema["$defs"]["Compare"]["properties"]["kind"]["const"] == "compare"

@@ -12,7 +12,7 @@ from recipe_inputs import NEEDED
 import burnish
 from burnish.algorithms.preference_losses import LOSSES
 from burnish.config.describe import describe_fields, discriminators
-from burnish.config.graph import KINDS
+from burnish.config.kinds import KINDS
 from burnish.config.online import Online
 from burnish.config.preference import Preference
 from burnish.config.recipe import Recipe
@@ -74,7 +74,6 @@ def test_options_in_words() -> None:
 
 def test_discriminators_by_dotted_key() -> None:
     assert discriminators(House) == {"pet.kind", "guest.kind"}
-    assert discriminators(Recipe) == {"stages.*.kind", "stages.*.loss.name", "stages.*.rewards.*.name"}
     assert discriminators(Preference) == {"loss.name"}
 
 
@@ -83,8 +82,6 @@ def test_a_section_of_several_kinds_is_described_kind_by_kind() -> None:
     assert found == [f'"{name}"' for name in LOSSES]
     betas = [o.default for o in describe_fields(Preference) if o.key == "loss.beta"]
     assert betas == ["0.1", "0.1", "0.1", "5.0", "0.1", "2.0", "0.1", "0.1", "0.1"]  # IPO has a τ
-    kinds = [o.default for o in describe_fields(Recipe) if o.key == "stages.*.kind"]
-    assert kinds == [f'"{kind}"' for kind in KINDS]
 
 
 def test_defaults_are_those_of_the_place() -> None:
@@ -99,7 +96,10 @@ def test_defaults_are_those_of_the_place() -> None:
 
 
 def test_every_option_of_the_recipe_is_explained() -> None:
-    assert [option.key for option in describe_fields(Recipe) if not option.description] == []
+    sections = (Recipe, *(stage.section for stage in KINDS.values()))
+    options = [option for section in sections for option in describe_fields(section)]
+    assert [option.key for option in options if not option.description] == []
+    assert {"stages", "kind", "by.*.panel.size", "rewards.*.name"} <= {option.key for option in options}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,7 +12,8 @@ from recipe_inputs import NEEDED
 
 import burnish
 from burnish.config.families import FAMILIES
-from burnish.config.graph import KINDS, Graph, graph_of
+from burnish.config.graph import Graph, graph_of
+from burnish.config.kinds import KINDS
 from burnish.config.recipe_file import load_recipe
 from burnish.config.short import dump_short
 from burnish.config.yaml_file import dump_yaml
@@ -155,7 +156,7 @@ def test_previous_by_name_and_a_stage_of_the_same_round_before_one_outside():
 def test_rounds_inside_rounds():
     changes = ["stages={a: {repeat: 2, stages: {sft: {}, b: {repeat: 2, stages: [sample]}}}}", "data.prompts=p.jsonl"]
     found = graph(*changes, "a.b.sample.count=3", "a.2.b.1.sample.count=5")
-    counts = {node.name: node.settings.count for node in found.of_kind("sample")}
+    counts = {node.name: node.settings.count for node in found if node.kind == "sample"}
     assert counts == {"a.1.b.1.sample": 3, "a.1.b.2.sample": 3, "a.2.b.1.sample": 5, "a.2.b.2.sample": 3}
     assert read(found, "a.2.b.2.sample", "models") == ["a.2.sft"]
 

@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 import burnish
 from burnish.config.describe import describe_fields
-from burnish.config.graph import KINDS
 from burnish.config.hints import ABSENT, ALIASES
+from burnish.config.kinds import KINDS
 from burnish.config.load import load_config
 from burnish.config.recipe import Recipe
 from burnish.config.yaml_file import dump_yaml

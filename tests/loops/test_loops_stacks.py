@@ -16,10 +16,6 @@ import pytest
 
 import burnish
 from burnish.config.graph import graph_of
-from burnish.config.making import Compare, Merge, Revise, Sample, Select
-from burnish.config.online import Online
-from burnish.config.preference import Preference
-from burnish.config.schema import Evaluate, RewardModel, Sft
 
 ROOT = Path(__file__).parents[2]
 STACKS = (
@@ -38,22 +34,18 @@ def smaller(path: Path) -> list[str]:
 
 
 def _of(settings: Any) -> list[str]:
+    passes = ["epochs=0.1", f"lora={LORA}", "batch_size=4"]
     short = ["sampling.max_new_tokens=6", "sampling.products=model"]
-    if isinstance(settings, Sft | RewardModel | Preference):
-        return ["epochs=0.1", f"lora={LORA}", "batch_size=4"]
-    if isinstance(settings, Sample):
-        return ["count=6", "responses=3", *short]
-    if isinstance(settings, Revise):
-        return ["count=4", *short]
-    if isinstance(settings, Select):
-        return ["threshold=null"]  # a random model is never right: the best of its answers is kept all the same
-    if isinstance(settings, Online):
-        tiny = ["steps=2", "prompts_per_step=2", "responses_per_prompt=2", "mini_batches=1", "epochs=1", f"lora={LORA}"]
-        return [*tiny, *(["critic_epochs=1"] if settings.critic_epochs is not None else []), *short]
-    if isinstance(settings, Evaluate):
-        return ["count=2", "responses_per_prompt=1", *short]
-    assert isinstance(settings, Compare | Merge) or settings.kind == "report"
-    return []
+    online = ["steps=2", "prompts_per_step=2", "responses_per_prompt=2", "mini_batches=1", "epochs=1", f"lora={LORA}"]
+    critic = ["critic_epochs=1"] if getattr(settings, "critic_epochs", None) is not None else []
+    return {
+        "sft": passes, "reward": passes, "preference": passes, "compare": [], "merge": [], "report": [],
+        "sample": ["count=6", "responses=3", *short],
+        "revise": ["count=4", *short],
+        "select": ["threshold=null"],  # a random model is never right: the best of its answers is kept all the same
+        "online": [*online, *short, *critic],
+        "evaluate": ["count=2", "responses_per_prompt=1", *short],
+    }[settings.kind]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,9 @@ from burnish.models.adapters import LoraSpec, adapter_parameters, add_adapter
 from burnish.models.backbone import Backbone
 from burnish.models.supported import SUPPORTED
 from burnish.models.tiny import tiny_tokenizer
+from burnish.planning.estimate import DataSize
 from burnish.planning.machine import Machine
-from burnish.planning.plan import DataSize, make_plan
+from burnish.planning.plan import make_plan
 from burnish.planning.shape import ModelShape
 
 DATA = DataSize(100, 10, 100, 10, 0, 0, 50.0, 50.0)

@@ -10,9 +10,10 @@ import pytest
 import burnish
 from burnish.config.recipe import Recipe
 from burnish.planning import memory
+from burnish.planning.estimate import STAGE_SECONDS, DataSize
 from burnish.planning.machine import Machine, free_memory, this_machine
 from burnish.planning.memory import Part
-from burnish.planning.plan import STAGE_SECONDS, DataSize, make_plan, settings_that_fit
+from burnish.planning.plan import make_plan, settings_that_fit
 from burnish.planning.shape import ModelShape
 
 SMOLLM2 = ModelShape(30, 576, 1536, 9, 3, 64, 49152, True, 8192)
@@ -71,7 +72,7 @@ def test_the_mildest_change_comes_first():
 
     trainers = ("sft", "reward", "ppo")
     assert changes(*trainers) == tuple(f"{stage}.optimiser.micro_batch_tokens=512" for stage in trainers)
-    assert changes("evaluate") == tuple(f"{s}.sampling.products=int8" for s in ("sample", "ppo", "evaluate"))
+    assert changes("evaluate") == tuple(f"{s}.sampling.products=int8" for s in ("sample", "reward", "ppo", "evaluate"))
 
 
 def test_a_gpu_is_not_offered_products_that_it_does_not_have():

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import burnish
-from burnish.config.graph import KINDS
+from burnish.config.kinds import KINDS
 from burnish.runs.code import Code
 
 PACKAGE = Path(burnish.__file__).parent

@@ -9,7 +9,7 @@ better answer must lead. Every loss is per pair [N], in nats; a certain pair, p 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -285,7 +285,33 @@ class PreferenceLoss:
         value = logprobs - ref_logprobs if self.reference else logprobs
         if self.lengths and options.get("average", True):
             value = value / tokens
-        return (options["beta"] if "beta" in options else options["tau"]) * value
+        return options.get("beta", options.get("tau", 1.0)) * value
+
+
+def own_loss(function: Callable[..., Loss | Tensor], takes: Sequence[str]) -> PreferenceLoss:
+    """A row for a function that the table does not have.
+
+    Args:
+        function: called with keywords; it returns a loss for each pair (or each answer), or a `Loss`.
+        takes: what it asks for of what losses are given: `ref_chosen_logprobs`, `chosen_tokens`, `margin`, ...; those that have
+            `logprobs` among them judge answers singly.
+    """
+
+    def per_pair(**given: Any) -> Loss:
+        options = {name: value for name, value in given.items() if name in takes or name not in _GIVEN}
+        found = function(**options)
+        return found if isinstance(found, Loss) else Loss(found, {})
+
+    reference = any(name.startswith("ref_") for name in takes)
+    lengths = any(name.endswith("_tokens") for name in takes)
+    return PreferenceLoss(per_pair, reference=reference, lengths=lengths, unpaired="logprobs" in takes)
+
+
+_GIVEN = frozenset(
+    ("chosen_logprobs", "rejected_logprobs", "ref_chosen_logprobs", "ref_rejected_logprobs", "chosen_tokens", "rejected_tokens",
+     "logprobs", "ref_logprobs", "kl", "probability", "margin")
+)  # fmt: skip
+"""What losses are given besides their options."""
 
 
 LOSSES: Mapping[str, PreferenceLoss] = {

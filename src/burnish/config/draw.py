@@ -5,9 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from burnish.config.graph import KINDS, SOURCES, Artifact, Graph, Input, Node, stays_empty
-from burnish.config.online import Online
-from burnish.config.preference import Preference
+from burnish.config.graph import SOURCES, Graph, Node
+from burnish.config.kinds import KINDS, Artifact, Input
 
 WIDTH = 98
 """Columns of the drawing: a comment of it has two more."""
@@ -21,10 +20,7 @@ _MAKES: Mapping[Artifact | None, str] = {
 
 def row_of(node: Node) -> str | None:
     """The loss or the algorithm of a stage that has one."""
-    settings = node.settings
-    if isinstance(settings, Preference):
-        return settings.loss.name
-    return settings.algorithm.name if isinstance(settings, Online) else None
+    return KINDS[node.kind].row_of(node.settings)
 
 
 def kind_of(node: Node) -> str:
@@ -87,9 +83,10 @@ def _named(node: Node, key: str) -> Sequence[str]:
     """Sources of data that stand in a stage's own section, or, in an empty slot of the kind, in the recipe's `data`: where it
     names no demonstrations, the answers preferred in its comparisons are read."""
     given = getattr(node.settings, key, None)
-    if given is None and stays_empty(node.settings, key):
-        return ()
-    if given is None and any(slot.key == key and slot.otherwise == "data" for slot in KINDS[node.kind].slots):
+    if given is None and any(
+        slot.key == key and slot.otherwise == "data" and not slot.empty(node.settings)
+        for slot in KINDS[node.kind].slots
+    ):
         given = getattr(node.data, key) or node.data.comparisons or node.data.store
     if given is None:
         return ()

@@ -5,119 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from burnish.config.bounds import MOST_SEED
 from burnish.config.hints import nearest
-from burnish.config.making import Compare, Merge, Revise, Sample, Select
-from burnish.config.online import Online
-from burnish.config.preference import Preference
+from burnish.config.kinds import BASE, KINDS, Artifact, Input, Inputs, Slot
 from burnish.config.recipe import Recipe
 from burnish.config.rewards import ModelReward
-from burnish.config.schema import Data, Evaluate, Report, RewardModel, Sft
+from burnish.config.schema import Data
 from burnish.config.sections import Section
 from burnish.errors import UserError, shown
 
-Artifact = Literal["Policy", "RewardModel", "Demonstrations", "Answers", "Comparisons", "Evaluation"]
-BASE, PREVIOUS = "base", "previous"
+PREVIOUS = "previous"
 _SEED_STRIDE = 1_000_003
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """One artifact that a stage reads: that of a `stage`, or, where `stage` is None, `outside`: base, a folder, a hub id."""
-
-    stage: str | None = None
-    outside: str | None = None
-
-    @property
-    def shown(self) -> str:
-        """As the recipe would name it."""
-        return self.stage or self.outside or BASE
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """A key of a kind's section that names an artifact.
-
-    Where the recipe leaves it out it is the newest of its type before the stage; where there is none, `otherwise` says what: base,
-    nothing, a source of data, or an error.
-    """
-
-    key: str
-    takes: tuple[Artifact, ...]
-    otherwise: Literal["base", "nothing", "data", "error"] = "error"
-    many: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of stage, as the graph sees it: the artifacts that it reads, what it makes, and the recipe's own data that it reads
-    besides, or where no stage makes it."""
-
-    section: type[Section]
-    slots: tuple[Slot, ...] = ()
-    makes: Artifact | None = None
-    sources: tuple[str, ...] = ()
-
 
 SOURCES = ("demonstrations", "prompts", "comparisons")
 """The keys that name sources of data, in the recipe's section `data` and in stages."""
-_START = Slot("start", ("Policy",), "base")
-KINDS: dict[str, Kind] = {
-    "sft": Kind(Sft, (_START, Slot("demonstrations", ("Demonstrations",), "data")), "Policy", ("demonstrations",)),
-    "sample": Kind(Sample, (Slot("models", ("Policy",), "base", many=True),), "Answers", ("prompts",)),
-    "compare": Kind(Compare, (Slot("answers", ("Answers",)),), "Comparisons"),
-    "select": Kind(
-        Select,
-        (Slot("answers", ("Answers",)), Slot("reward", ("RewardModel",), "nothing")),
-        "Demonstrations",
-    ),
-    "revise": Kind(Revise, (Slot("model", ("Policy",), "base"),), "Demonstrations", ("prompts",)),
-    "merge": Kind(Merge, (Slot("models", ("Policy", "RewardModel"), many=True),), "Policy"),
-    "reward": Kind(
-        RewardModel,
-        (_START, Slot("comparisons", ("Comparisons",), "data")),
-        "RewardModel",
-        ("comparisons", "prompts"),
-    ),
-    "preference": Kind(
-        Preference,
-        (_START, Slot("reference", ("Policy",), "base"), Slot("comparisons", ("Comparisons",), "data")),
-        "Policy",
-        ("comparisons",),
-    ),
-    "online": Kind(
-        Online,
-        (
-            _START,
-            Slot("reference", ("Policy",), "base"),
-            Slot("reward", ("RewardModel",), "nothing"),
-            Slot("demonstrations", ("Demonstrations",), "data"),
-        ),
-        "Policy",
-        ("prompts",),
-    ),
-    "evaluate": Kind(
-        Evaluate,
-        (
-            Slot("models", ("Policy",), "base", many=True),
-            Slot("reference", ("Policy",), "base"),
-            Slot("reward", ("RewardModel",), "nothing"),
-        ),
-        "Evaluation",
-        ("prompts",),
-    ),
-    "report": Kind(Report),
-}
 _SUFFIXES = (".jsonl", ".json", ".parquet", ".gz", ".csv")
-_MAKERS: dict[Artifact, str] = {
-    "RewardModel": "reward",
-    "Answers": "sample",
-    "Comparisons": "compare",
-    "Demonstrations": "select",
-}
-"""The kind of stage to add where an artifact is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +30,7 @@ class Node:
 
     Args:
         name: the stage's, and its folder's.
-        kind: a key of `KINDS`.
+        kind: a key of `kinds.KINDS`.
         settings: its section.
         inputs: what stands in each slot, by the slot's key; `rewards.0` and the like for reward models among rewards.
         data: the recipe's, with the sources that this stage names or inherits from the newest stage before it that names some.
@@ -137,7 +41,7 @@ class Node:
     name: str
     kind: str
     settings: Any
-    inputs: Mapping[str, tuple[Input, ...]]
+    inputs: Inputs
     data: Data
     seed: int
     makes: Artifact | None
@@ -174,10 +78,6 @@ class Graph:
             waiting += new
         return tuple(one for one in self.nodes if one in wanted)
 
-    def of_kind(self, *kinds: str) -> tuple[Node, ...]:
-        """The stages of these kinds, in order."""
-        return tuple(node for node in self if node.kind in kinds)
-
 
 Locate = Callable[[tuple[str, ...]], tuple[str | None, int | None]]
 """(file, line) of the place of a key in the recipe."""
@@ -202,52 +102,26 @@ class _Resolver:
     nodes: dict[str, Node] = field(default_factory=dict)
 
     def add(self, name: str) -> None:
-        settings = self._inherited(self.recipe.stages[name])
-        kind = settings.kind
+        settings = self.recipe.stages[name]
+        kind, before = settings.kind, tuple(self.nodes.values())
+        row = KINDS[kind]
+        settings = settings if row.inherit is None else row.inherit(settings, before)
         data = self._data(settings)
         inputs: dict[str, tuple[Input, ...]] = {}
-        for slot in KINDS[kind].slots:
+        for slot in row.slots:
             inputs[slot.key] = self._fill(name, slot, settings, inputs)
-        inputs |= self._rewards(name, settings) | self._judges(name, settings)
+        inputs |= self._rewards(name, settings)
+        for slot, reference in () if row.nested is None else row.nested(settings):
+            found = self._find(name, slot, reference, 0)
+            inputs[slot.key] = () if found is None else (found,)
         ordinal = sum(node.kind == kind for node in self.nodes.values())
         seed = (self.recipe.seed + ordinal * _SEED_STRIDE) % (MOST_SEED + 1)
-        self.nodes[name] = Node(name, kind, settings, inputs, data, seed, self._makes(settings, inputs))
-
-    def _makes(self, settings: Any, inputs: Mapping[str, tuple[Input, ...]]) -> Artifact | None:
-        """What a stage makes, where that depends on its settings or on what it reads."""
-        if isinstance(settings, Select) and settings.make == "pairs":
-            return "Comparisons"
-        if isinstance(settings, Merge):
-            first = inputs["models"][0]
-            if first.stage is not None:
-                return self.nodes[first.stage].makes
-            return "RewardModel" if (Path(first.outside or "") / "head.safetensors").is_file() else "Policy"
-        return KINDS[settings.kind].makes
-
-    def _inherited(self, settings: Any) -> Any:
-        """An evaluation that names no judge has that of the newest stage before it that was trained on rewards."""
-        if not isinstance(settings, Evaluate) or settings.rewards is not None or settings.environment is not None:
-            return settings
-        trained = [
-            node
-            for node in self.nodes.values()
-            if isinstance(node.settings, Online) and (node.settings.rewards or node.settings.environment)
-        ]
-        if not trained:
-            return settings
-        last = trained[-1].settings
-        judges = tuple(
-            one.model_copy(update={"model": trained[-1].inputs[f"rewards.{position}"][0].shown})
-            if isinstance(one, ModelReward)
-            else one
-            for position, one in enumerate(last.rewards)
-        )
-        return settings.model_copy(update={"rewards": judges, "environment": last.environment, "pass_at": last.pass_at})
+        makes = row.makes if row.made is None else row.made(settings, inputs, lambda stage: self.nodes[stage].makes)
+        self.nodes[name] = Node(name, kind, settings, inputs, data, seed, makes)
 
     def _data(self, settings: Section) -> Data:
-        """The recipe's data with what this stage, or the newest stage before it, names as a source. What an evaluation asks is
-        its own."""
-        before = next((node for node in reversed(self.nodes.values()) if node.kind != "evaluate"), None)
+        """The recipe's data with what this stage, or the newest stage before it, names as a source, where that is not its own."""
+        before = next((node for node in reversed(self.nodes.values()) if not KINDS[node.kind].own_sources), None)
         data = self.recipe.data if before is None else before.data
         changes = {}
         for key in SOURCES:
@@ -259,34 +133,21 @@ class _Resolver:
     def _is_stage(self, given: Any) -> bool:
         return isinstance(given, str) and (given in self.recipe.stages or not _looks_outside(given))
 
-    def _fill(
-        self, name: str, slot: Slot, settings: Section, filled: Mapping[str, tuple[Input, ...]]
-    ) -> tuple[Input, ...]:
+    def _fill(self, name: str, slot: Slot, settings: Section, filled: Inputs) -> tuple[Input, ...]:
         given = getattr(settings, slot.key)
-        if isinstance(settings, Revise) and settings.endpoint is not None:
-            return ()  # the model's name there
+        if slot.unless(settings):
+            return ()
         if given is not None:
             references = given if isinstance(given, tuple) else (given,)
             found = (self._find(name, slot, one, position) for position, one in enumerate(references))
             return tuple(one for one in found if one is not None)
-        if stays_empty(settings, slot.key):
+        if slot.empty(settings):
             return ()
-        if slot.key == "reference":
-            return self._held_to(settings, filled)
-        if isinstance(settings, Evaluate) and slot.many:
-            base = (Input(outside=BASE),) if settings.base else ()
-            return (*base, *(Input(stage=node.name) for node in self._of_type(slot.takes)))
+        default = None if slot.default is None else slot.default(settings, tuple(self.nodes.values()), filled)
+        if default is not None:
+            return default
         newest = self._newest(slot.takes, self.nodes)
-        if newest is not None:
-            return (newest,)
-        return self._otherwise(name, slot)
-
-    def _held_to(self, settings: Section, filled: Mapping[str, tuple[Input, ...]]) -> tuple[Input, ...]:
-        """What a policy is held to, or measured from, where the recipe does not say."""
-        if not isinstance(settings, Evaluate):
-            return filled["start"]
-        first = next((node.name for node in self.nodes.values() if node.kind == "sft"), None)
-        return (Input(outside=BASE) if first is None else Input(stage=first),)
+        return self._otherwise(name, slot) if newest is None else (newest,)
 
     def _otherwise(self, name: str, slot: Slot) -> tuple[Input, ...]:
         """What stands in a slot where no stage before has made what fits."""
@@ -295,11 +156,12 @@ class _Resolver:
         if slot.otherwise in ("nothing", "data"):
             return ()
         takes = slot.takes[0]
+        makers = [kind for kind, row in KINDS.items() if row.makes == takes]
         file, line = self.locate(("stages", name))
         raise UserError(
             f"the stage {name} needs {_noun(takes)}, and no stage before it makes one.", file=file, row=line,
             field=f"stages.{name}.{slot.key}",
-            hint=f"Put a stage of the kind {_MAKERS.get(takes, 'sft')} before it, or set {name}.{slot.key}.",
+            hint=f"Put a stage of the kind {' or '.join(makers)} before it, or set {name}.{slot.key}.",
         )  # fmt: skip
 
     def _find(self, name: str, slot: Slot, reference: Any, position: int) -> Input | None:
@@ -371,20 +233,6 @@ class _Resolver:
                 found[f"rewards.{position}"] = (newest,) if newest else self._otherwise(name, slot)
         return found
 
-    def _judges(self, name: str, settings: Section) -> dict[str, tuple[Input, ...]]:
-        """The reward models and policies that compare."""
-        found: dict[str, tuple[Input, ...]] = {}
-        for position, one in enumerate(settings.by if isinstance(settings, Compare) else ()):
-            if one.reward is not None:
-                slot, named = Slot(f"by.{position}.reward", ("RewardModel",)), one.reward
-            elif one.judge is not None and one.judge.endpoint is None:
-                slot, named = Slot(f"by.{position}.judge.model", ("Policy",)), one.judge.model
-            else:
-                continue
-            judge = self._find(name, slot, named, 0)
-            found[slot.key] = () if judge is None else (judge,)
-        return found
-
     def _unfit(self, name: str, slot: Slot, reference: str, found: Node | None, place: tuple[str, ...]) -> UserError:
         file, line = self.locate(place)
         takes = " or ".join(_noun(one) for one in slot.takes)
@@ -406,15 +254,6 @@ class _Resolver:
             near = nearest(reference, [*self.nodes, BASE])
             hint = f'Did you mean "{near}"? {hint}' if near else hint
         return UserError(problem, file=file, row=line, field=".".join(place), hint=hint)
-
-
-def stays_empty(settings: Section, key: str) -> bool:
-    """Whether a slot that the recipe leaves out stays empty, whatever has been made before."""
-    if key == "demonstrations" and isinstance(settings, Online):
-        return settings.ptx_coefficient == 0
-    if key != "reward" or not isinstance(settings, Select | Online):
-        return False
-    return bool(settings.rewards) or getattr(settings, "environment", None) is not None
 
 
 def _round_of(name: str) -> tuple[str, int] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from burnish.config.graph import Graph, Node
+from burnish.config.kinds import KINDS
 from burnish.errors import UserError
 
 DEMONSTRATIONS = (
@@ -34,20 +35,21 @@ def require_sources(graph: Graph, stages: Iterable[str]) -> None:
 
 def _missing(node: Node) -> tuple[str, str, str] | None:
     """(key, what it holds, examples) of the source that a stage lacks; None: it has what it needs."""
-    data, kind = node.data, node.kind
-    made = {key for key in ("demonstrations", "comparisons") if any(one.stage for one in node.inputs.get(key, ()))}
-    no_prompts = data.prompts is None and not data.labelled
-    no_demonstrations = data.demonstrations is None and not data.labelled and "demonstrations" not in made
-    demonstrations = "data.demonstrations", "demonstrations", DEMONSTRATIONS
-    prompts = "data.prompts", "prompts", PROMPTS
-    if kind == "sft" and no_demonstrations:
-        return demonstrations
-    if kind in ("reward", "preference") and not data.labelled and "comparisons" not in made:
-        return "data.comparisons", "comparisons", COMPARISONS
-    if no_prompts and kind in ("sample", "revise", "online"):
-        return prompts
-    if kind == "online" and node.settings.ptx_coefficient and no_demonstrations:
-        return demonstrations
-    if kind == "evaluate" and no_prompts and data.demonstrations is None:
-        return prompts
+    row = KINDS[node.kind]
+    for key in (*row.needs, *row.wants(node.settings)):
+        if not _is_there(node, key, evaluates=row.split == "heldout"):
+            return f"data.{key}", key, _EXAMPLES[key]
     return None
+
+
+def _is_there(node: Node, key: str, *, evaluates: bool) -> bool:
+    """Whether a stage makes what is needed, or the recipe names it or what is read in its place."""
+    data = node.data
+    if data.labelled or any(one.stage for one in node.inputs.get(key, ())):
+        return True
+    if getattr(data, key) is not None:
+        return True
+    return key == "prompts" and evaluates and data.demonstrations is not None  # those that were held out
+
+
+_EXAMPLES = {"demonstrations": DEMONSTRATIONS, "prompts": PROMPTS, "comparisons": COMPARISONS}

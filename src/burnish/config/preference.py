@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, ValidationInfo, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from burnish.config.bounds import BatchSize, Bounds, Coefficient, PositiveCoefficient
-from burnish.config.sections import Lora, Optimiser, Passes, Reference, Section, Source
+from burnish.config.own_loss import OwnLoss
+from burnish.config.sections import Lora, Optimiser, Passes, Reference, Section, SftTerm, Source
 
 Noise = Annotated[float, Bounds(ge=0.0, le=0.499)]
 """Short of ½, where labels say nothing, and what robust DPO divides by is 0."""
-
-
-class SftTerm(Section):
-    """The negative log-likelihood of the chosen answer, added to the loss."""
-
-    weight: Coefficient = 0.0
-    """Its weight; 0 leaves it out."""
-    average: Literal["answer", "batch", "sum"] = "answer"
-    """answer: each answer's mean over its tokens. batch: the mean over all chosen tokens of a step. sum: the whole answer's."""
-    prompt: bool = False
-    """Count the prompt's tokens too; the prompt is then run once for each answer."""
 
 
 class OrpoSftTerm(SftTerm):
@@ -154,6 +146,17 @@ class Cpo(Section):
     """The paper's −log π(y_w|x). TRL averages it over the batch's tokens: `{weight: 1, average: batch}`."""
 
 
+def _own_or_row(value: Any, of_the_table: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """A loss of the table, or a user's own, whose name holds a colon; a text is the name."""
+    given = {"name": value} if isinstance(value, str) else value
+    name = given.get("name") if isinstance(given, Mapping) else None
+    if isinstance(given, OwnLoss) or not (isinstance(name, str) and ":" in name):
+        return given if isinstance(given, OwnLoss) else of_the_table(given)
+    if info.mode == "json":
+        return OwnLoss.model_validate_json(json.dumps(given), strict=True)
+    return OwnLoss.model_validate(given)
+
+
 AnyLoss = Annotated[
     Dpo | Cdpo | Rdpo | DpoNorm | Ipo | Hinge | Simpo | Kto | Orpo | Cpo,
     Field(discriminator="name"),
@@ -175,8 +178,8 @@ class Preference(Passes):
     """The policy it is held to. None: what it starts from."""
     comparisons: str | Source | None = None
     """What it learns from: a stage that makes comparisons, or a source as in `data.comparisons`. None: the newest before it."""
-    loss: AnyLoss = Dpo()
-    """Which loss, by `name`, and its options. The policy is called by that name."""
+    loss: Annotated[SerializeAsAny[AnyLoss], WrapValidator(_own_or_row)] = Dpo()
+    """Which loss, by `name`, and its options. The policy is called by that name. A function of your own: `file.py:NAME`."""
     batch_size: BatchSize = 8
     """Prompts per step, each with all its answers and comparisons."""
     lora: Lora | None = Lora(r=16, alpha=32.0)

@@ -1,31 +1,53 @@
 """The recipe: a graph of stages over typed artifacts. Torch-free.
 
 `stages` names each stage and says what it starts from; what it leaves out is the newest artifact of the right type before it
-(`config.graph`). The sections of the kinds stand in `schema`, `preference` and `online`.
+(`config.graph`). Every kind has a section of its own (`config.kinds`).
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, GetJsonSchemaHandler, ValidationInfo, WrapValidator, model_validator
+from pydantic_core import core_schema
 
 from burnish.config.bounds import Seed, Threads
-from burnish.config.making import Compare, Merge, Revise, Sample, Select, Taste
-from burnish.config.online import Online
-from burnish.config.preference import Preference
-from burnish.config.schema import Data, Evaluate, Model, Report, RewardModel, Sft
+from burnish.config.kinds import KINDS
+from burnish.config.making import Taste
+from burnish.config.schema import Data, Model
 from burnish.config.sections import Section
 
 _NAME = r"[A-Za-z][A-Za-z0-9_+-]*"
 NAME_OF_A_STAGE = rf"^{_NAME}(\.[0-9]+\.{_NAME})*$"
 StageName = Annotated[str, Field(pattern=NAME_OF_A_STAGE, max_length=100)]
 """A stage's folder is called by it; `rounds.2.reward` is the stage reward of the second of the rounds."""
-AnyStage = Annotated[
-    Sft | Sample | Compare | Select | Revise | Merge | RewardModel | Preference | Online | Evaluate | Report,
-    Field(discriminator="kind"),
-]
-"""One of the kinds of stages, as its `kind` says."""
+
+
+def _of_its_kind(value: Any, _: Any, info: ValidationInfo) -> Section:
+    """A stage's settings by the section of the kind that they name."""
+    if isinstance(value, Section):
+        return value
+    kind = value.get("kind") if isinstance(value, Mapping) else None
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(f"a stage is a section with a kind, one of {', '.join(KINDS)}")
+    section = KINDS[kind].section
+    if info.mode == "json":  # only there strictness lets a list be a tuple
+        return section.model_validate_json(json.dumps(value), strict=True)
+    return section.model_validate(value)
+
+
+class _OfEveryKind:
+    """The schema for editors: a section of any kind."""
+
+    def __get_pydantic_json_schema__(self, _: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        sections = {kind: stage.section.__pydantic_core_schema__ for kind, stage in KINDS.items()}
+        return handler(core_schema.tagged_union_schema(sections, discriminator="kind"))
+
+
+AnyStage = Annotated[Any, WrapValidator(_of_its_kind), _OfEveryKind()]
+"""A section of one of the kinds of stages, as its `kind` says."""
 
 
 class Recipe(Section):

@@ -11,9 +11,10 @@ from typing import Any, TypeGuard
 from pydantic import ValidationError
 
 from burnish.config.describe import defaults, describe_fields, discriminators, show
-from burnish.config.families import FAMILIES, defaults_of
-from burnish.config.graph import BASE, KINDS, PREVIOUS, graph_of
+from burnish.config.families import FAMILIES
+from burnish.config.graph import PREVIOUS, graph_of
 from burnish.config.hints import ALIASES, nearest, suggest
+from burnish.config.kinds import BASE, KINDS
 from burnish.config.line import LineRecipe
 from burnish.config.load import Override, explain, load_config, merge, put
 from burnish.config.places import Place, Places
@@ -109,7 +110,7 @@ def _put(tree: Any, key: Place, change: Override, stage: str | None = None) -> A
         return {**tree, "stages": {**stages, name: _put(stages.get(name), rest, change, below)}}
     kind = "" if stage is None else _kind_of(stage, tree)
     below = defaults(KINDS[kind].section if kind in KINDS else Recipe)
-    tree = _judged(tree, key) if kind == "compare" else tree
+    tree = _judged(tree, key)
     changed = put(_with_list(tree, key, below), key, change.value, frozenset(), override=change.shown)
     if stage is None or not isinstance(changed, Mapping) or _loss(stage, changed) == _loss(stage, tree):
         return changed
@@ -293,7 +294,7 @@ def _with_kind(name: str, settings: Any, places: Places) -> dict[str, Any]:
     own = dict(settings or {})
     kind = own.get("kind", name.rpartition(".")[2])
     known = (*KINDS, *FAMILIES)
-    if not isinstance(kind, str) or kind not in known:
+    if not isinstance(kind, str) or (kind not in FAMILIES and kind not in KINDS):
         said = "kind" in own
         near = nearest(kind, known) if isinstance(kind, str) else None
         hint = f'Did you mean "{near}"? ' if near else ""
@@ -312,8 +313,20 @@ def _with_kind(name: str, settings: Any, places: Places) -> dict[str, Any]:
         chosen = own.get(key)
         if isinstance(chosen, Mapping | None):
             own[key] = {"name": chosen_row, **(chosen or {})}
-    section = KINDS[kind].section
-    return merge(defaults_of(section, own), {**own, "kind": kind}, discriminators(section))
+    try:
+        stage = KINDS[kind]
+    except UserError as error:
+        where = places.where((*place, "kind"))
+        problem = f"the kind {show(kind)} cannot be had: {error.problem}"
+        raise UserError(
+            problem, file=where.file, row=where.row, field=".".join((*place, "kind")), hint=error.hint
+        ) from error
+    below = defaults(stage.section)
+    family = stage.family
+    chosen = own.get(family) if family is not None else None
+    if family is not None and isinstance(chosen, Mapping) and isinstance(chosen.get("name"), str):
+        below = {**stage.left_out(chosen["name"]).model_dump(mode="json"), family: below[family]}
+    return merge(below, {**own, "kind": kind}, discriminators(stage.section))
 
 
 def _keys_of(values: Mapping[str, Any]) -> Any:

@@ -14,19 +14,12 @@ from pydantic import Field, field_validator, model_validator
 from burnish.config.bounds import (
     BatchSize,
     Coefficient,
-    Count,
-    CountOrNone,
     Epochs,
-    Finite,
     Probability,
-    Responses,
     Rows,
     Tokens,
 )
-from burnish.config.online import Conversation
-from burnish.config.rewards import RewardSpec
 from burnish.config.sections import (
-    EvaluationSampling,
     Lora,
     Optimiser,
     Passes,
@@ -34,7 +27,6 @@ from burnish.config.sections import (
     Sampling,
     Section,
     Source,
-    Sources,
 )
 
 _TEMPLATE_INPUTS = ("messages", "tools", "documents", "add_generation_prompt")
@@ -167,41 +159,3 @@ class RewardModel(Passes):
     """Subtracted from the score difference inside the sigmoid, in the preferred answer's direction, times |2p − 1|."""
     normalise: bool = True
     """Set the head's gain and bias so that the SFT model's completions score mean 0 and standard deviation 1."""
-
-
-class Evaluate(Section):
-    """Policies on held-out prompts, judged by the gold taste or by rewards, and by the reward model."""
-
-    kind: Literal["evaluate"] = "evaluate"
-    """The kind of stage."""
-    models: Annotated[tuple[Reference, ...], Field(min_length=1)] | None = None
-    """Which policies. None: base (see `base`) and every policy before it."""
-    reward: Reference | None = None
-    """The reward model that scores the answers too. None: the newest before it, if there is one."""
-    reference: Reference | None = None
-    """The policy from which the distance (KL) of the others is measured. None: the first SFT model before it, or base."""
-    rewards: tuple[RewardSpec, ...] | None = None
-    """Judge by these rewards. None: by those of the newest stage before it that was trained on rewards, else by the gold taste."""
-    environment: Conversation | None = None
-    """What answers the policies between their turns. None: that of the newest stage before it, where `rewards` is not given."""
-    pass_at: Finite = 1.0
-    """Without a verifier among the rewards, an answer is right if its reward is at least this."""
-    prompts: Sources | None = None
-    """Prompts whose held-out part is answered. None: the newest that a stage before it names, or `data.prompts`."""
-    count: Count | None = None
-    """How many held-out prompts; None: all."""
-    responses_per_prompt: Responses = 1
-    """Completions of each prompt and model; intervals are clustered by prompt."""
-    sampling: EvaluationSampling = EvaluationSampling()
-    """How the models are sampled. The distance (KL) is shown only at temperature 1 with nothing truncated or rounded."""
-    base: bool = True
-    """Evaluate the untrained model as well, where `models` is not given."""
-    samples: CountOrNone = 8
-    """How many prompts the report shows side by side."""
-
-
-class Report(Section):
-    """The report, on one page; whatever has been found out by then."""
-
-    kind: Literal["report"] = "report"
-    """The kind of stage."""

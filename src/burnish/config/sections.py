@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from burnish.config.bounds import (
     BatchSize,
     Bounds,
+    Coefficient,
     Count,
     CountOrNone,
     Decay,
@@ -103,6 +104,17 @@ class Passes(Section):
     """Steps between evaluations on the held-out part."""
     checkpoint: Checkpointing = Checkpointing()
     """Checkpoints."""
+
+
+class SftTerm(Section):
+    """The negative log-likelihood of the chosen answer, added to the loss."""
+
+    weight: Coefficient = 0.0
+    """Its weight; 0 leaves it out."""
+    average: Literal["answer", "batch", "sum"] = "answer"
+    """answer: each answer's mean over its tokens. batch: the mean over all chosen tokens of a step. sum: the whole answer's."""
+    prompt: bool = False
+    """Count the prompt's tokens too; the prompt is then run once for each answer."""
 
 
 class Sampling(Section):

@@ -6,8 +6,8 @@ from datetime import date
 from typing import Any
 
 from burnish.config.families import FAMILIES
-from burnish.config.graph import KINDS, Graph, graph_of
-from burnish.config.online import Online
+from burnish.config.graph import Graph, graph_of
+from burnish.config.kinds import KINDS
 from burnish.config.recipe import Recipe
 from burnish.config.sections import Section
 from burnish.config.yaml_file import yaml_of
@@ -20,7 +20,8 @@ def dump_short(recipe: Recipe) -> str:
     stages = {}
     for name, settings in plain.stages.items():
         short = name.rpartition(".")[2]
-        said = _besides(settings, _left_out(settings))
+        stage = KINDS[settings.kind]
+        said = _besides(settings, stage.left_out(stage.row_of(settings)))
         family, key = FAMILIES.get(short, ("", ""))
         if family == settings.kind and getattr(settings, key).name == short:
             row = {inner: value for inner, value in said.pop(key, {}).items() if inner != "name"}
@@ -29,13 +30,6 @@ def dump_short(recipe: Recipe) -> str:
             stages[name] = ({} if settings.kind == short else {"kind": settings.kind}) | said
     short = _besides(plain.model_copy(update={"stages": {}}), Recipe.model_construct())
     return yaml_of({"name": recipe.name, **short, "stages": stages})
-
-
-def _left_out(settings: Section) -> Section:
-    """A stage of the same kind and row that leaves everything out."""
-    if isinstance(settings, Online):
-        return Online.model_construct(**Online.defaults_of(settings.algorithm.name))
-    return type(settings).model_construct()
 
 
 def _without_what_is_filled_in(recipe: Recipe) -> Recipe:

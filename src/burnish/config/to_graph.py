@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from burnish.config.kinds import KINDS
 from burnish.config.line import LinePpo, LineRecipe
-from burnish.config.making import Compare, Judges, Sample
+from burnish.config.making import Judges
 from burnish.config.online import Algorithm, Importance, Online
 from burnish.config.preference import Preference
 from burnish.config.recipe import Recipe
-from burnish.config.schema import Evaluate, Report
 from burnish.config.sections import Section
 
 
@@ -27,7 +27,7 @@ def to_graph(line: LineRecipe) -> Recipe:
             line.online.algorithm.name: line.online.model_copy(update={"start": start, "rewards": line.rewards})
         },
         "evaluate": lambda: {"evaluate": _evaluate(line)},
-        "report": lambda: {"report": Report()},
+        "report": lambda: {"report": KINDS["report"].section()},
     }
     for kind, make in makers.items():
         given = kind == "collect" and line.data.labelled
@@ -39,10 +39,10 @@ def to_graph(line: LineRecipe) -> Recipe:
 
 def _collect(line: LineRecipe, start: str) -> dict[str, Section]:
     config = line.collect
-    sample = Sample(
-        models=(start,), count=config.prompts, responses=config.responses_per_prompt, sampling=config.sampling
+    sample = _section(
+        "sample", models=(start,), count=config.prompts, responses=config.responses_per_prompt, sampling=config.sampling
     )
-    compare = Compare(by=(Judges(panel=config.panel),), reliability_weighted=config.reliability_weighted)
+    compare = _section("compare", by=(Judges(panel=config.panel),), reliability_weighted=config.reliability_weighted)
     return {"sample": sample, "compare": compare}
 
 
@@ -94,19 +94,25 @@ def _preference(line: LineRecipe, start: str) -> dict[str, Section]:
         before = f"rounds.{number - 1}.{loss}" if number > 1 else start
         if number > 1:
             judge = Judges(panel=line.collect.panel) if config.judge == "panel" else Judges(reward="reward")
-            stages[f"{prefix}sample"] = Sample(
-                models=(before,), count=config.prompts, responses=config.responses_per_prompt, sampling=config.sampling
-            )
-            stages[f"{prefix}compare"] = Compare(by=(judge,), reliability_weighted=line.collect.reliability_weighted)
+            stages[f"{prefix}sample"] = _section(
+                "sample", models=(before,), count=config.prompts, responses=config.responses_per_prompt,
+                sampling=config.sampling,
+            )  # fmt: skip
+            weighted = line.collect.reliability_weighted
+            stages[f"{prefix}compare"] = _section("compare", by=(judge,), reliability_weighted=weighted)
         held_to = before if config.reference == "previous" else start
         stages[f"{prefix}{loss}"] = Preference(**settings, start=before, reference=held_to)
     return stages
 
 
-def _evaluate(line: LineRecipe) -> Evaluate:
+def _section(kind: str, **settings: Any) -> Section:
+    return KINDS[kind].section(**settings)
+
+
+def _evaluate(line: LineRecipe) -> Section:
     config = line.evaluate
     own = "online" not in line.stages  # otherwise it is that stage's
-    return Evaluate(
-        count=config.prompts, responses_per_prompt=config.responses_per_prompt, sampling=config.sampling,
+    return _section(
+        "evaluate", count=config.prompts, responses_per_prompt=config.responses_per_prompt, sampling=config.sampling,
         base=config.base, samples=config.samples, rewards=(line.rewards or None) if own else None,
     )  # fmt: skip

@@ -35,13 +35,14 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from burnish.config.kinds import KINDS
 from burnish.evaluation import verifiable_report
 from burnish.evaluation.contests import looks, model_name
 from burnish.evaluation.figures import outcome_figures, reward_figures
 from burnish.evaluation.graph_figure import Box, Look, draw
 from burnish.evaluation.making_report import made
 from burnish.evaluation.preference_report import preference_warnings
-from burnish.evaluation.stages import Found, ReportData, focused, found_of
+from burnish.evaluation.stages import Found, ReportData, finished, focused, found_of
 from burnish.evaluation.summary import Verdict, costs, notes, warnings
 from burnish.evaluation.summary import closing_rows as preference_rows
 from burnish.evaluation.summary import verdict as preference_verdict
@@ -83,7 +84,6 @@ def closing_rows(data: ReportData) -> list[dict[str, str]]:
 __all__ = ["ReportData", "closing_rows", "notes", "render_report", "verdict", "warnings"]
 
 _SHOWN_SAMPLES = 4
-_TRAINERS = ("sft", "reward", "preference", "online")
 _WHO = {
     "panel": "a simulated panel",
     "people": "people",
@@ -160,12 +160,22 @@ def _graphs(data: ReportData) -> dict[str, Markup]:
     """The stages, drawn for a page and for a phone; none of a run of one stage."""
     costs_of = {str(row.get("name")): row for row in rows_of(data, "stages")}
     verdicts = {stage.name: verdict(focused(data, stage)) for stage in found_of(data, "evaluate")}
-    stages = [row for row in rows_of(data, "graph") if row.get("kind") != "report"]
+    stages = [row for row in rows_of(data, "graph") if not _is_the_page(str(row.get("kind")))]
     boxes = [_box(row, costs_of.get(str(row.get("name"))), verdicts.get(str(row.get("name")))) for row in stages]
     if len(boxes) < 2:
         return {}
     drawn = {width: draw(f"stages-{width}", boxes, columns=columns) for width, columns in _ABREAST.items()}
     return {width: drawing for width, drawing in drawn.items() if drawing is not None}
+
+
+def _is_the_page(kind: str) -> bool:
+    row = KINDS.get(kind)
+    return row is not None and row.always
+
+
+def _trains(kind: str) -> bool:
+    row = KINDS.get(kind)
+    return row is not None and row.trains
 
 
 def _box(row: Mapping[str, Any], cost: Mapping[str, Any] | None, found: Verdict | None) -> Box:
@@ -176,7 +186,7 @@ def _box(row: Mapping[str, Any], cost: Mapping[str, Any] | None, found: Verdict 
         texts.append("not run yet")
     else:
         texts.append(f"{duration(number(cost.get('seconds')))} · {gigabytes(number(cost.get('peak_memory_gb')))}")
-    look: Look = "main" if kind in _TRAINERS else "plain"
+    look: Look = "main" if _trains(kind) else "plain"
     if cost is None:
         look = "waiting"
     elif found is not None:
@@ -230,8 +240,7 @@ def _answer(response: Mapping[str, Any], look: Mapping[str, str]) -> dict[str, s
 
 def _left_out(data: ReportData) -> list[Remark]:
     """Updates that no trainer could make, of every stage by its name."""
-    newest = [{**part(data, kind), "name": kind} for kind in _TRAINERS]
-    skipped = {str(one["name"]): number(one.get("skipped_steps")) for one in rows_of(data, "results") or newest}
+    skipped = {stage.name: number(stage.result.get("skipped_steps")) for stage in finished(data)}
     told = [f"{count(left)} in {name}" for name, left in skipped.items() if left]
     text = f"The loss or the gradient of some updates was not finite: {', '.join(told)}. They changed nothing."
     return [Remark("Updates were left out", text)] if told else []

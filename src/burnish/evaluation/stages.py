@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from burnish.config.kinds import KINDS
 from burnish.evaluation.words import part, rows_of
 
 ReportData = Mapping[str, Any]
-KINDS = ("sft", "sample", "compare", "select", "revise", "merge", "reward", "preference", "online", "evaluate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +28,39 @@ class Found:
         return "" if self.alone else re.sub(r"[^A-Za-z0-9_-]", lambda sign: f"_{ord(sign[0]):x}_", self.name) + "-"
 
 
-def found_of(data: ReportData, *kinds: str) -> list[Found]:
-    """The finished stages of these kinds, in the order in which they ran."""
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text of a sample, with what it is."""
+
+    label: str
+    text: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the report says of one stage: a sentence or two; `samples` are (prompt, texts); `figures` are `figures.Figure`."""
+
+    sentence: str
+    samples: tuple[tuple[str, tuple[Text, ...]], ...] = ()
+    figures: tuple[Any, ...] = ()
+
+
+def finished(data: ReportData) -> list[Found]:
+    """The finished stages, in the order in which they ran."""
     rows = rows_of(data, "results") or [
-        {"name": kind, "kind": kind, **part(data, kind)} for kind in KINDS if part(data, kind)
+        {"name": kind, "kind": kind, **part(data, kind)} for kind in data if kind in KINDS and part(data, kind)
     ]
-    of_kind = [str(row.get("kind")) for row in rows]
+    kinds = [str(row.get("kind")) for row in rows]
     return [
-        Found(str(row.get("name")), kind, row, alone=of_kind.count(kind) == 1)
-        for row, kind in zip(rows, of_kind, strict=True)
-        if kind in kinds
+        Found(str(row.get("name")), kind, row, alone=kinds.count(kind) == 1)
+        for row, kind in zip(rows, kinds, strict=True)
     ]
+
+
+def found_of(data: ReportData, *kinds: str) -> list[Found]:
+    """Those of these kinds."""
+    return [stage for stage in finished(data) if stage.kind in kinds]
 
 
 def focused(data: ReportData, found: Found) -> ReportData:

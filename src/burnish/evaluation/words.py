@@ -109,3 +109,9 @@ def gigabytes(value: float | None) -> str:
 def several(value: float | None, noun: str) -> str:
     """A number of things: "1 pair", "1,320 pairs"."""
     return f"{count(value)} {noun}{'' if value == 1 else 's'}"
+
+
+def joined_by_and(names: Any) -> str:
+    """Names as in "a, b and c"; without any: the policy."""
+    *most, last = [str(name) for name in names or ["the policy"]]
+    return f"{', '.join(most)} and {last}" if most else last

@@ -63,6 +63,13 @@ class Code:
         """The hash of every module that `module` reaches, by name."""
         return {name: self.hash_of(name) for name in sorted(self.reach(module))}
 
+    def hashes_from(self, path: Path) -> dict[str, str]:
+        """The hash of every module that a file outside of the package reaches, by name."""
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        named = {name for node in _running(tree) for name in self._named(node, "")} - set(_UNSEEN)
+        reached = frozenset[str]().union(*(self.reach(name) for name in named))
+        return {name: self.hash_of(name) for name in sorted(reached)}
+
     def _read(self, module: str) -> None:
         if module in self._hashes:
             return
@@ -85,7 +92,7 @@ class Code:
 
     def _absolute(self, node: ast.ImportFrom, module: str) -> str:
         """The dotted name behind `from`, with the dots of a relative import resolved."""
-        if not node.level:
+        if not node.level or not module:
             return node.module or ""
         is_package = self.modules[module].name == "__init__.py"
         parts = [self._package.name, *module.split(".")]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from burnish.atomic import write_json
-from burnish.config.graph import BASE, Graph, Input, Node, graph_of
+from burnish.config.graph import Graph, Node, graph_of
+from burnish.config.kinds import BASE, KINDS, Input, Stage
 from burnish.config.recipe import Recipe
 from burnish.config.schema import Data
 from burnish.data.columns import Origin
@@ -164,6 +165,11 @@ class Step:
     def name(self) -> str:
         """The stage's."""
         return self.node.name
+
+    @property
+    def row(self) -> Stage:
+        """What its kind is."""
+        return KINDS[self.node.kind]
 
     @property
     def settings(self) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from burnish.batch import Batch
-from burnish.config.graph import BASE
+from burnish.config.kinds import BASE
 from burnish.config.sections import Sampling
 from burnish.evaluation.uncertainty import bootstrap_mean, paired_difference, win_rate
 from burnish.models.backbone import Backbone

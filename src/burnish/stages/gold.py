@@ -24,7 +24,7 @@ def ceilings(step: Step, groups: Sequence[PreferenceGroup], difference: np.ndarr
     """What the panel's noise allows on held-out pairs: `ceiling`, how often the gold taste itself agrees with the labels;
     and `gold_accuracy`, how often the model agrees with the gold taste. Empty where no panel has labelled them."""
     compared = step.parent("comparisons")
-    panels = [one.panel for one in compared.settings.by] if compared is not None and compared.kind == "compare" else []
+    panels = [one.panel for one in getattr(compared.settings, "by", ())] if compared is not None else []
     if not panels or panels[0] is None or any(panel is None for panel in panels):
         return {}
     weights = taste_of(step, panels[0])

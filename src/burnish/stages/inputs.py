@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import burnish
-from burnish.config.graph import BASE, KINDS, SOURCES, Input
+from burnish.config.graph import SOURCES
+from burnish.config.kinds import BASE, Input
 from burnish.config.rewards import PythonReward
 from burnish.data.sources import builtin_file, local_files
-from burnish.rewards.functions import file_of
+from burnish.own_code import file_of
 from burnish.runs.code import Code
 from burnish.runs.manifest import file_hash, fingerprint
 from burnish.stages.chat_settings import template_text
@@ -33,7 +35,7 @@ def inputs_of(step: Step, parents: Mapping[str, str]) -> dict[str, Any]:
     node, recipe = step.node, step.recipe
     config = recipe.model_dump(mode="json")
     settings = node.settings.model_dump(mode="json")
-    slots = {slot.key for slot in KINDS[node.kind].slots}
+    slots = {slot.key for slot in step.row.slots}
     own = {name: value for name, value in settings.items() if name not in slots and name not in SOURCES}
     inputs: dict[str, Any] = {
         "seed": node.seed,
@@ -41,11 +43,11 @@ def inputs_of(step: Step, parents: Mapping[str, str]) -> dict[str, Any]:
         "settings": _counting(own),
         "data": _data(step),
         "reads": {key: [_mark(step.run, one, parents) for one in artifacts] for key, artifacts in node.inputs.items()},
-        "code": _code(node.kind),
+        "code": {} if step.row.always else _code(step),
         "own_code": _users_code(step),
         "texts": _texts(step),
     }
-    if _is_of_taste(step):
+    if step.row.of_taste(step.settings):
         inputs["taste"] = config["taste"]
     return inputs
 
@@ -67,9 +69,7 @@ def _counting(settings: Any) -> Any:
 def _sources(step: Step) -> set[str]:
     """Which of the recipe's sources the stage reads, `comparisons` standing for a store too."""
     data = step.node.data
-    wanted = list(KINDS[step.node.kind].sources)
-    if step.node.kind == "online" and step.settings.ptx_coefficient:
-        wanted.append("demonstrations")
+    wanted = [*step.row.sources, *step.row.wants(step.settings)]
     found = set[str]()
     while wanted:
         key = wanted.pop()
@@ -117,34 +117,30 @@ def _template_hash(run: Run) -> dict[str, str]:
     return {} if text is None else {"chat_template": fingerprint(text)}
 
 
-def constitutions_of(step: Step) -> list[str]:
-    """The files with principles that a stage judges or revises by, as the recipe names them."""
-    if step.node.kind == "revise":
-        return [step.settings.constitution]
-    return [one.judge.constitution for one in getattr(step.settings, "by", ()) if one.judge is not None]
-
-
 def _texts(step: Step) -> dict[str, str]:
     """The hashes of the constitutions that the stage reads; one that is not there is an error where it is read."""
-    named = constitutions_of(step)
+    named = step.row.texts(step.settings)
     return {name: file_hash(path) for name in named if (path := Path(name).expanduser()).is_file()}
 
 
 def _users_code(step: Step) -> dict[str, str]:
-    """The hashes of the files that the recipe's own reward functions and environment stand in."""
-    rewards = getattr(step.settings, "rewards", None) or ()
+    """The hashes of the files that the recipe's own code stands in: its kind, rewards, environment, loss and algorithm."""
+    settings = step.settings
+    rewards = getattr(settings, "rewards", None) or ()
     named = [one.function for one in rewards if isinstance(one, PythonReward)]
-    environment = getattr(step.settings, "environment", None)
-    if environment is not None and ":" in environment.name:
-        named.append(environment.name)
-    return {name: file_hash(path) for name in named if (path := file_of(name)) is not None}
+    tables = (getattr(settings, key, None) for key in ("environment", "loss", "algorithm"))
+    named += [table.name for table in tables if table is not None and ":" in table.name]
+    found = {name: file_hash(path) for name in named if (path := file_of(name)) is not None}
+    path = _own_file(step)
+    return found if path is None else {**found, step.node.kind: file_hash(path)}
 
 
-def _is_of_taste(step: Step) -> bool:
-    """Whether the taste of simulated annotators decides anything in the stage."""
-    if step.node.kind == "compare":
-        return any(one.panel is not None and one.panel.taste is None for one in step.settings.by)
-    return step.node.kind == "evaluate" and not step.settings.rewards and step.settings.environment is None
+def _own_file(step: Step) -> Path | None:
+    """The file that runs a stage whose kind is not Burnish's; None: it is."""
+    run = step.row.run
+    if not isinstance(run, str):
+        return Path(inspect.getfile(run))
+    return None if run.startswith("burnish.") else file_of(run)
 
 
 @cache
@@ -152,10 +148,17 @@ def _sources_of_package() -> Code:
     return Code(Path(burnish.__file__).parent)
 
 
+def _code(step: Step) -> dict[str, str]:
+    """The hash of every module of the package that what runs the stage reaches."""
+    path, run = _own_file(step), step.row.run
+    if path is not None:
+        return _sources_of_package().hashes_from(path)
+    return _reached(run) if isinstance(run, str) and run.startswith("burnish.") else {}
+
+
 @cache
-def _code(kind: str) -> dict[str, str]:
-    """The hash of every module that the stage's own reaches."""
-    return {} if kind == "report" else _sources_of_package().hashes(f"stages.{kind}")
+def _reached(run: str) -> dict[str, str]:
+    return _sources_of_package().hashes(run.partition(":")[0].removeprefix("burnish."))
 
 
 def source_hash(source: Any) -> Any:

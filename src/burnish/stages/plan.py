@@ -8,8 +8,9 @@ from statistics import fmean
 from burnish.config.recipe import Recipe
 from burnish.errors import UserError
 from burnish.models import sources
+from burnish.planning.estimate import DataSize
 from burnish.planning.machine import Machine
-from burnish.planning.plan import DataSize, Plan, settings_that_fit
+from burnish.planning.plan import Plan, settings_that_fit
 from burnish.planning.shape import ModelShape
 from burnish.stages.context import Run
 from burnish.stages.inputs import reads_store

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from burnish.algorithms.preference_losses import LOSSES
 from burnish.atomic import atomic_folder
 from burnish.data.preferences import extremes
 from burnish.errors import UserError
@@ -22,7 +21,7 @@ from burnish.stages.gold import ceilings
 from burnish.stages.preference_findings import pair_findings, pair_table
 from burnish.stages.ranked import ranked
 from burnish.trainers.groups import RankedGroup
-from burnish.trainers.preference import Example, prepare, score, train_preferences
+from burnish.trainers.preference import Example, loss_row, prepare, score, train_preferences
 
 _CURVE = (
     "step", "loss", "nll_loss", "kl", "kl_from_reference", "rewards/chosen", "rewards/rejected", "rewards/margins",
@@ -63,7 +62,7 @@ def answered(
 ) -> Answered:
     """The groups that the loss can learn from, as tokens; what it cannot is counted."""
     config = step.settings
-    unpaired = LOSSES[config.loss.name].unpaired
+    unpaired = loss_row(config)[0].unpaired
     usable = [g for g in groups if any(c.probability != 0.5 for c in g.comparisons) or (unpaired and g.labels)]
     if len(usable) < len(groups):
         step.count_dropped(what, {"nothing is preferred": len(groups) - len(usable)})
@@ -95,7 +94,7 @@ def findings(
     rows = read_metrics(step.folder / "metrics.jsonl")
     found = {
         "loss": config.loss.name,
-        "reference": LOSSES[config.loss.name].reference,
+        "reference": loss_row(config)[0].reference,
         "pairs_train": sum(len(group.comparisons) for _, group in learnt),
         "answers_train": sum(len(group.sequences) for _, group in learnt),
         "prompts_train": len(learnt),

@@ -20,9 +20,6 @@ from burnish.errors import UserError
 from burnish.rewards.functions import check_function
 from burnish.rewards.scorer import check_prompts
 from burnish.stages.context import Run, Step
-from burnish.stages.inputs import constitutions_of
-from burnish.stages.own_answers import compares_own_answers
-from burnish.trainers.online_settings import resolve_settings
 
 if TYPE_CHECKING:
     from burnish.planning.shape import ModelShape
@@ -39,21 +36,15 @@ class Plan:
     steps: tuple[Step, ...]
     reads: bool = True
 
-    def of_kind(self, *kinds: str) -> Iterator[Step]:
-        """The stages of these kinds."""
-        return (step for step in self.steps if step.node.kind in kinds)
-
     @property
     def rewarded(self) -> Iterator[Step]:
         """The stages that ask rewards."""
-        return (step for step in self.of_kind("online", "evaluate", "select") if step.settings.rewards)
+        return (step for step in self.steps if getattr(step.settings, "rewards", None))
 
     def sampling(self) -> Iterator[tuple[Step, str, Sampling]]:
         """The stages that sample, each with its settings and their key."""
-        for step in self.of_kind("sample", "revise", "online", "evaluate"):
-            yield step, f"{step.name}.sampling", step.settings.sampling
-        for step in self.of_kind("reward"):
-            if step.settings.normalise and not compares_own_answers(step):
+        for step in self.steps:
+            if step.row.samples(step):
                 yield step, f"{step.name}.sampling", step.settings.sampling
 
     @cached_property
@@ -79,14 +70,10 @@ def check(run: Run, stages: Sequence[str], *, reads: bool = True) -> None:
         look(plan)
 
 
-def _algorithms(plan: Plan) -> None:
-    """The parts of an algorithm fit together."""
-    for step in plan.of_kind("online"):
-        try:
-            resolve_settings(step.settings)
-        except UserError as error:
-            field = f"{step.name}.{(error.field or '').removeprefix('online.')}"
-            raise UserError(error.problem, field=field, hint=error.hint) from error
+def _of_its_kind(plan: Plan) -> None:
+    """What each kind looks at itself."""
+    for step in plan.steps:
+        step.row.check(step, plan.steps)
 
 
 def _labels(plan: Plan) -> None:
@@ -138,8 +125,8 @@ def _rewarded_prompts(plan: Plan, step: Step, one: spec.RewardSpec, reward: Any)
 
     if not plan.reads:
         return
-    trains = any(other.settings.rewards for other in plan.of_kind("online"))
-    evaluates = step.node.kind == "evaluate"
+    trains = any(other.row.trains for other in plan.rewarded)
+    evaluates = step.row.split == "heldout"
     prompts = step.prompts.heldout if evaluates else step.prompts.train
     passed_over = check_prompts(part_of(one), reward, prompts, step.origins, needed=not (evaluates and trains))
     if passed_over is not None:
@@ -159,7 +146,7 @@ def _reward_model(plan: Plan, step: Step, slot: str, key: str) -> None:
 
 def _scored(plan: Plan) -> None:
     """The reward models that stages learn from, compare with or evaluate with."""
-    for step in plan.of_kind("online", "evaluate", "select", "compare"):
+    for step in plan.steps:
         for slot in step.node.inputs:
             if slot.rpartition(".")[2] == "reward":
                 _reward_model(plan, step, slot, f"{step.name}.{slot}")
@@ -169,67 +156,9 @@ def _constitutions(plan: Plan) -> None:
     """What models judge and revise by."""
     from burnish.annotation.ai.judge import read_constitution
 
-    for step in plan.of_kind("compare", "revise"):
-        for name in constitutions_of(step):
+    for step in plan.steps:
+        for name in step.row.texts(step.settings):
             read_constitution(Path(name).expanduser())
-
-
-def _environment(plan: Plan) -> None:
-    """An environment that can be imported."""
-    from burnish.stages.turns import environment_class
-
-    for step in plan.of_kind("online"):
-        if step.settings.environment is not None:
-            environment_class(step.settings.environment.name)
-
-
-def _something_earned(plan: Plan) -> None:
-    """A stage of the online family has a reward that counts."""
-    for step in plan.of_kind("online"):
-        config = step.settings
-        if step.node.input("reward") is not None:
-            continue
-        weights = [one.weight for one in config.rewards]
-        weights += [config.environment.weight] if config.environment is not None else []
-        if not weights:
-            raise UserError(
-                f"the stage {step.name} has no reward: it names none, and no stage before it makes a reward model.",
-                field=f"{step.name}.rewards",
-                hint=f"Put a stage of the kind reward before it, set {step.name}.reward to the folder of a reward model, or name "
-                f"rewards, for instance {step.name}.rewards=[{{name: maths}}].",
-            )
-        if not any(weights):
-            raise UserError(
-                f"every reward of the stage {step.name} has the weight 0, so nothing is learnt.",
-                field=f"{step.name}.rewards", hint="Give one a weight.",
-            )  # fmt: skip
-
-
-def _answers_that_differ(plan: Plan) -> None:
-    """Greedy answers to one prompt are all the same: nothing can be compared."""
-    for step in plan.of_kind("sample"):
-        greedy, graph = step.settings.sampling.greedy, plan.run.graph
-        comparing = [node.name for node in graph.of_kind("compare") if step.name in node.parents]
-        learning = [other.name for other in plan.steps if set(comparing) & set(other.node.parents)]
-        if greedy is None or not learning or len(step.node.inputs["models"]) > 1:
-            continue
-        key = greedy.split()[0]
-        default = getattr(Sampling(), key)
-        raise UserError(
-            f"{greedy}, so the answers to a prompt are all the same, and the stage {learning[-1]} learns from their "
-            "differences.", field=f"{step.name}.sampling.{key}", hint=f"Change it; {default:g} is the default.",
-        )  # fmt: skip
-
-
-def _several_answers(plan: Plan) -> None:
-    """There are two answers to a prompt at least where they are compared."""
-    for step in plan.of_kind("compare"):
-        made = step.parent("answers")
-        if made is not None and made.settings.responses * len(made.inputs["models"]) < 2:
-            raise UserError(
-                f"the stage {made.name} makes one answer to a prompt, so {step.name} has nothing to compare.",
-                field=f"{made.name}.responses", hint="4 is a usual number.",
-            )  # fmt: skip
 
 
 def _windows(plan: Plan) -> None:
@@ -243,14 +172,6 @@ def _check_room(key: str, sampling: Sampling, longest: int) -> None:
         field = f"{key}.max_new_tokens"
         problem = f"{field} is {sampling.max_new_tokens} of {longest} tokens in all (model.max_length), which leaves no room for a prompt."
         raise UserError(problem, field=field, hint=f"Lower {field}, or raise model.max_length.")
-
-
-def _measured(plan: Plan) -> None:
-    """A model to evaluate."""
-    for step in plan.of_kind("evaluate"):
-        if not step.node.inputs["models"]:
-            hint = f"Set {step.name}.base=true, or add a stage that trains a model."
-            raise UserError("there is no model to evaluate: no stage trains one.", field=f"{step.name}.base", hint=hint)
 
 
 def _trackers(plan: Plan) -> None:
@@ -285,7 +206,7 @@ def _rooms(plan: Plan) -> None:
         told = f"{key}.max_new_tokens is {sampling.max_new_tokens} of {longest} tokens in all (model.max_length)"
         hint = f"Lower {key}.max_new_tokens, or raise model.max_length."
         _check_room(key, sampling, longest)
-        asked = step.prompts.heldout if step.node.kind == "evaluate" else step.prompts.train
+        asked = step.prompts.heldout if step.row.split == "heldout" else step.prompts.train
         shortest = min(asked, key=lambda prompt: sum(len(m["content"]) for m in prompt.messages), default=None)
         if shortest is None:
             continue
@@ -307,7 +228,7 @@ def _rooms(plan: Plan) -> None:
 def _disk(plan: Plan) -> None:
     """Space for the models and checkpoints that will be written."""
     folder = plan.run.folder
-    trained = list(plan.of_kind("sft", "reward", "preference", "online"))
+    trained = [step for step in plan.steps if step.row.trains]
     if not trained:
         return
     parameters = plan.shape.parameters
@@ -315,7 +236,8 @@ def _disk(plan: Plan) -> None:
     for step in trained:
         section = step.settings
         whole = getattr(section, "lora", None) is None or getattr(section, "roles", "adapters") == "copies"
-        checkpoints = (section.checkpoint.keep + 1) * _ADAM if whole else 0
+        kept = section.checkpoint.keep if hasattr(section, "checkpoint") else 0
+        checkpoints = (kept + 1) * _ADAM if whole else 0
         needed += parameters * _BYTES * (1 + checkpoints)
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     free = shutil.disk_usage(there).free
@@ -327,17 +249,12 @@ def _disk(plan: Plan) -> None:
 
 
 _OF_THE_RECIPE = (
-    _algorithms,
     _labels,
-    _something_earned,
+    _of_its_kind,
     _scored,
     _constitutions,
-    _answers_that_differ,
-    _several_answers,
-    _measured,
     _windows,
     _trackers,
-    _environment,
     _reward_parts,
 )
 _OF_THE_MODEL = (_engines, _rooms, _disk)

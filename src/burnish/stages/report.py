@@ -10,6 +10,7 @@ from burnish._version import __version__
 from burnish.atomic import write_text
 from burnish.config.draw import row_of
 from burnish.config.graph import Node, graph_of
+from burnish.config.kinds import KINDS
 from burnish.config.recipe import Recipe
 from burnish.config.recipe_file import load_recipe
 from burnish.errors import UserError
@@ -62,7 +63,7 @@ def gather(folder: Path) -> dict[str, Any]:
     recipe, manifest = read_run(folder)
     text = (folder / "recipe.yaml").read_text(encoding="utf-8")
     graph = graph_of(recipe)
-    stages = [node.name for node in graph if node.kind != "report"]  # the page is no cost of its own
+    stages = [node.name for node in graph if not KINDS[node.kind].always]  # the page is no cost of its own
     read = {stage: StageRecord.read(folder / stage / "stage.json") for stage in stages}
     records = {stage: record for stage, record in read.items() if record is not None}
     for stage, record in records.items():
@@ -75,15 +76,15 @@ def gather(folder: Path) -> dict[str, Any]:
             raise UserError(problem, file=folder / stage / "stage.json", hint=hint)
     found = {name: {**result, "name": name, "kind": graph[name].kind} for name, result in results.items() if result}
     newest = {graph[name].kind: result for name, result in found.items()}  # the last of each kind
-    machine, sft = environment(), newest.get("sft", {})
+    machine, measured = environment(), next((one for one in found.values() if "parameters" in one), {})
     return {
         "name": recipe.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": __version__,
         "model": {
             "name": recipe.model.name,
-            "parameters": sft.get("parameters"),
-            "quantised": sft.get("quantised", False),
+            "parameters": measured.get("parameters"),
+            "quantised": measured.get("quantised", False),
         },
         "machine": {key: machine[key] for key in ("cores", "memory_gb", "platform", "torch")},
         "wall_seconds": sum(r.seconds for r in records.values()),

@@ -25,7 +25,7 @@ def stands_on(step: Step, folder: Path, backbone: Backbone) -> bool:
     configuration = folder / "adapter" / "adapter_config.json"
     if not configuration.is_file():
         return False
-    maker = next((one for one in step.run.graph.of_kind("reward") if _makes(step, one.name, folder)), None)
+    maker = next((one for one in step.run.graph if "start" in one.inputs and _makes(step, one.name, folder)), None)
     if maker is not None:
         return step.run.reference(maker.inputs["start"][0]) == backbone.reference
     return json.loads(configuration.read_text()).get("base_model_name_or_path") == backbone.reference

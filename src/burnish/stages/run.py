@@ -6,13 +6,13 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import burnish
 from burnish.atomic import clean_leftovers, recover, write_text
 from burnish.config.describe import show
+from burnish.config.kinds import KINDS
 from burnish.config.needs import require_sources
 from burnish.config.recipe import Recipe
 from burnish.config.yaml_file import dump_yaml
@@ -38,8 +38,6 @@ from burnish.stages.inputs import inputs_of, reads_store
 from burnish.stages.plan import data_sizes, refuse_what_cannot_fit, shape_of, summary
 from burnish.stages.stored import freeze
 from burnish.system import reset_peak_memory, usable_cores
-
-REPORT = "report"
 
 
 def run(
@@ -164,7 +162,7 @@ def _settled(
             old, _, before = begun(this.place(node.name))
         if before and node.name in wanted:
             accepted[node.name] = list(before)
-        looked_at = node.kind != REPORT and node.name in wanted
+        looked_at = not KINDS[node.kind].always and node.name in wanted
         if looked_at and old is not None and fingerprint(old) != fingerprint(inputs[node.name]):
             changes = explain_difference(old, inputs[node.name])
             finished = record is not None
@@ -202,8 +200,8 @@ def _is_longer(old: Mapping[str, Any], new: Mapping[str, Any], *, finished: bool
 
 def _rate_depends_on_the_length(settings: Any) -> bool:
     """Whether what was trained so far would have been trained at another learning rate."""
-    optimiser = settings.optimiser
-    return optimiser.schedule != "constant" or optimiser.warmup > 0
+    optimiser = getattr(settings, "optimiser", None)
+    return optimiser is None or optimiser.schedule != "constant" or optimiser.warmup > 0
 
 
 def _longer(this: Run, stage: str, changes: Sequence[str]) -> UserError:
@@ -233,17 +231,17 @@ def _verify_kept(this: Run, wanted: Sequence[str], left: Sequence[str]) -> None:
     read = {parent for stage in left for parent in this.graph[stage].parents}
     for node in this.graph:
         record = _record(this, node.name)
-        if record is None or node.kind == REPORT:
+        if record is None or KINDS[node.kind].always:
             continue
         if node.name in read:
             verify(this.place(node.name), record)
-        elif any(this.graph[stage].kind == REPORT for stage in wanted):
+        elif any(this.step(stage).row.always for stage in wanted):
             verify(this.place(node.name), record, parts=("result.json",))
 
 
 def _check_memory(this: Run, left: Sequence[str], *, refuse: bool) -> None:
     """Say what the stages that are still to be done will need; refuse them if that is more than there is."""
-    stages = [stage for stage in left if this.graph[stage].kind != REPORT]
+    stages = [stage for stage in left if not this.step(stage).row.always]
     if not stages:
         return
     recipe = this.recipe
@@ -257,7 +255,7 @@ def _check_memory(this: Run, left: Sequence[str], *, refuse: bool) -> None:
 
 def _run_stage(this: Run, stage: str, inputs: Mapping[str, Any], accepted: Sequence[str]) -> None:
     step, folder = this.step(stage), this.place(stage)
-    if _is_done(this, stage) and step.node.kind != REPORT:
+    if _is_done(this, stage) and not step.row.always:
         this.say(f"{stage}: done already")
         return
     this.say(f"{stage}: starting{_from(step)}")
@@ -270,7 +268,7 @@ def _run_stage(this: Run, stage: str, inputs: Mapping[str, Any], accepted: Seque
     reset_peak()
     start = time.perf_counter()
     try:
-        import_module(f"burnish.stages.{step.node.kind}").run(step)
+        step.row.function()(step)
     except SystemExit as error:
         raise UserError(
             f"code that the stage {stage} ran ended the process (exit {error.code}), so the stage is not done.",
@@ -299,7 +297,7 @@ def _run_stage(this: Run, stage: str, inputs: Mapping[str, Any], accepted: Seque
 def _from(step: Step) -> str:
     """What a stage starts from, where that is no stage before it and may surprise."""
     start = step.node.input("start")
-    if start is None or start.stage is not None or step.node.kind == "sft":
+    if start is None or start.stage is not None or step.row.first:
         return ""
     return f" from {step.start} as it is"
 
@@ -319,7 +317,7 @@ def _fork(recipe: Recipe, *, source: Path, target: Path, say: Callable[[str], No
             record.fingerprint == fingerprint(inputs) or _is_tolerated(record.inputs, inputs, finished=True)
         )
         prints[node.name] = record.fingerprint if record is not None and fits else fingerprint(inputs)
-        if node.kind == REPORT or record is None or not fits:
+        if KINDS[node.kind].always or record is None or not fits:
             continue
         verify(old.place(node.name), record)
         if not new.place(node.name).exists():

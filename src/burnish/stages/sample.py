@@ -73,7 +73,7 @@ def _asked(step: Step, prompts: Sequence[Prompt]) -> list[Prompt]:
     if count is None or count >= len(unique):
         return unique
     earlier = takewhile(lambda node: node.name != step.name, step.run.graph)
-    before = sum(node.kind == "sample" for node in earlier)
+    before = sum(node.kind == step.node.kind for node in earlier)
     if not before:
         return unique[:count]
     return Stream(unique, seed=step.recipe.seed, batch_size=count).batch(before - 1)

@@ -26,8 +26,8 @@ from burnish.environments.calculator import Calculator
 from burnish.errors import UserError
 from burnish.generation.base import Request, request_seed
 from burnish.models.roles import View
+from burnish.own_code import module_at
 from burnish.records import LARGEST_REWARD, Completion, Message, Prompt, Reward, Rollout
-from burnish.rewards.functions import module_at
 from burnish.stages.sampling import LocalSampler, numbered
 from burnish.trainers.gather import Scorer
 

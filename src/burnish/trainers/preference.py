@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from burnish.algorithms.preference_losses import LOSSES, PreferenceLoss, kto_kl
+from burnish.algorithms.preference_losses import LOSSES, PreferenceLoss, kto_kl, own_loss
 from burnish.batch import Batch, TokenSequence, cut
+from burnish.config.own_loss import OwnLoss
 from burnish.config.preference import Preference
 from burnish.data.preferences import desirability
 from burnish.data.prompts import Stream
@@ -77,7 +78,10 @@ class _Answers:
 
 def loss_row(config: Preference) -> tuple[PreferenceLoss, dict[str, Any]]:
     """(row of the table, options of its function) that a recipe chose."""
-    return LOSSES[config.loss.name], config.loss.model_dump(exclude={"name", "sft"})
+    loss = config.loss
+    if isinstance(loss, OwnLoss):
+        return own_loss(loss.function(), loss.takes()), loss.options
+    return LOSSES[loss.name], loss.model_dump(exclude={"name", "sft"})
 
 
 def prepare(
@@ -352,7 +356,7 @@ def _chosen_weight(answers: _Answers, config: Preference) -> Tensor:
     with KTO an answer's probability of being desirable, a prompt's answers making a mean.
     """
     weight_N = torch.zeros_like(answers.tokens)
-    if LOSSES[config.loss.name].unpaired:
+    if loss_row(config)[0].unpaired:
         sizes = torch.tensor([float(len(g.sequences)) for g in answers.groups for _ in g.sequences])
         return answers.desirable.nan_to_num(0.0) / sizes
     pairs = answers.pairs

@@ -1,0 +1,224 @@
+"""What every kind's plan is made of: a stage's memory by part, and the time of training, reading and sampling.
+
+Pure arithmetic over a model's shape, the sizes of the data and a machine's rates. Times are estimates: answers are taken
+to be as long as the demonstrations'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from burnish.config.graph import Graph, Node
+from burnish.config.recipe import Recipe
+from burnish.config.sections import Lora, Optimiser, Sampling
+from burnish.models.sampled import SLOWER
+from burnish.planning import memory
+from burnish.planning.machine import Machine
+from burnish.planning.memory import Part, Precision
+from burnish.planning.shape import ModelShape
+
+TRAINING_SHARE = 0.5
+"""Of the machine's product rate that training reaches, measured."""
+DECODING_SHARE = 0.5
+"""Of the limit that decoding reaches, measured."""
+INT8_FASTER = 4.0
+"""Products of 8-bit numbers beside float32's, measured."""
+DECODE_ROWS = 64
+"""Sequences side by side in the sampler."""
+STAGE_SECONDS = 6.0
+"""Loading, saving and the like, a stage."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataSize:
+    """What a run reads: counts, and mean lengths in tokens; answers of length 0 are not known."""
+
+    demonstrations: int
+    heldout_demonstrations: int
+    prompts: int
+    heldout_prompts: int
+    comparisons: int
+    heldout_comparisons: int
+    prompt_tokens: float
+    answer_tokens: float
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """What is asked of people: `rankings` of `responses` answers each."""
+
+    rankings: int
+    responses: int
+    hours: float
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """One stage: parts of its memory at its peak, its time in seconds, and what it asks of people."""
+
+    name: str
+    parts: tuple[Part, ...]
+    seconds: float
+    annotation: Annotation | None = None
+
+    @property
+    def peak(self) -> float:
+        """Bytes, on each device."""
+        return memory.total(list(self.parts))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a kind's plan is made with: a stage, the model's shape, the sizes of the data, the machine; and the sums all plans share.
+
+    Args:
+        recipe: the resolved recipe.
+        graph: its stages.
+        node: the stage that is planned.
+        shape: the model's.
+        data: what the stage reads.
+        machine: what it runs on.
+    """
+
+    recipe: Recipe
+    graph: Graph
+    node: Node
+    shape: ModelShape
+    data: DataSize
+    machine: Machine
+
+    @property
+    def settings(self) -> Any:
+        """The stage's section of the recipe."""
+        return self.node.settings
+
+    def planned(self, parts: Iterable[Part], seconds: float, annotation: Annotation | None = None) -> StagePlan:
+        """The stage's plan, with the time that every stage takes besides."""
+        return StagePlan(self.node.name, tuple(parts), seconds + STAGE_SECONDS, annotation)
+
+    def program(self) -> Part:
+        """The process and its libraries."""
+        return memory.program()
+
+    def part(self, name: str, size: float) -> Part:
+        """`size` bytes, by name."""
+        return Part(name, size)
+
+    def in_turns(self, parts: list[Part], sampler: Part) -> list[Part]:
+        """What is alive at the larger of two moments: while roles are trained, and while the sampler writes."""
+        return memory.in_turns(parts, sampler)
+
+    def loading(self, models: int) -> float:
+        """Seconds of loading so many models."""
+        return STAGE_SECONDS * models
+
+    def asked(self, rankings: int, responses: int) -> Annotation:
+        """People reading K answers at 200 words a minute and a prompt, and 5 seconds of thought for each of them."""
+        words = 0.75 * (self.data.prompt_tokens + responses * self.data.answer_tokens)
+        seconds = words / 200 * 60 + 5.0 * responses
+        return Annotation(rankings, responses, rankings * seconds / 3600)
+
+    @staticmethod
+    def rank_of(lora: Lora | None) -> int | None:
+        """The rank of a section's adapters; None: every weight is trained."""
+        return None if lora is None else lora.r
+
+    def answers(self) -> tuple[int, int]:
+        """(prompts, answers to each) that are compared or learnt from: those of a stage, or people's pairs."""
+        compared = self.node.input("comparisons")
+        node = self.node if compared is None or compared.stage is None else self.graph[compared.stage]
+        made = node.input("answers")
+        if made is None or made.stage is None:
+            return self.data.comparisons, 2
+        sampled = self.graph[made.stage]
+        asked = getattr(sampled.settings, "count", None) or self.data.prompts
+        responses = getattr(sampled.settings, "responses", 2)
+        return min(asked, self.data.prompts), responses * max(len(sampled.inputs.get("models", ())), 1)
+
+    def heldout(self, prompts: int) -> float:
+        """Compared prompts that are held out."""
+        compared = self.node.input("comparisons")
+        own = compared is None or compared.stage is None
+        return self.data.heldout_comparisons if own else prompts * self.recipe.data.heldout
+
+    def reward_rank(self, otherwise: Lora | None) -> int | None:
+        """The rank of the reward model's adapters, where it is made by a stage; None: it is no adapter."""
+        artifact = self.node.input("reward")
+        if artifact is None or artifact.stage is None:
+            return self.rank_of(otherwise)
+        return self.rank_of(getattr(self.graph[artifact.stage].settings, "lora", None))  # an average is no adapter
+
+    @property
+    def _precision(self) -> Precision:
+        machine, matrix = self.machine, 2 if self.recipe.model.products == "bfloat16" else None
+        master = 4 if machine.weight_bytes < 4 else 0
+        return Precision(machine.weight_bytes, master, machine.devices, matrix, padded=not machine.is_cpu)
+
+    def frozen(self, name: str) -> Part:
+        """A whole model that does not learn."""
+        return memory.frozen(self.shape, name, self._precision)
+
+    def adapter(self, name: str, rank: int) -> Part:
+        """An adapter set that does not learn."""
+        return Part(name, self._precision.weight * self.shape.adapter(rank))
+
+    def training(
+        self,
+        optimiser: Optimiser,
+        rank: int | None,
+        examples: float,
+        length: float,
+        *,
+        scored: float = 0.0,
+        roles: tuple[str, ...] = ("model",),
+        buffers: int = 1,
+    ) -> list[Part]:
+        """The program and a learner whose batches have `examples` of `length` tokens, of which it scores the share `scored`."""
+        heap = memory.HEAP if self.machine.is_cpu else 1.0  # a GPU's allocator is another
+        tokens = memory.micro_batch(examples * length, optimiser.micro_batch_tokens, examples=examples, heap=heap)
+        parts = memory.training(
+            self.shape, tokens, scored * tokens, rank=rank, recompute=optimiser.gradient_checkpointing, precision=self._precision,
+            roles=roles, buffers=buffers,
+        )  # fmt: skip
+        return [memory.program(), *parts]
+
+    def engine(self, count: int, sampling: Sampling) -> Part:
+        """What sampling `count` completions holds beside the model."""
+        rows, length = min(DECODE_ROWS, count), round(2 * self.data.prompt_tokens) + sampling.max_new_tokens
+        narrow = sampling.products == "int8"  # auto may be either: the plan is for the larger
+        return memory.engine(self.shape, rows=rows, length=length, precision=self._precision, int8=narrow)
+
+    def train(self, examples: float, tokens: float, scored: float, rank: int | None, optimiser: Optimiser) -> float:
+        """Seconds of training on `examples` of `tokens`, of which `scored` are scored."""
+        flops = self.shape.training_flops(
+            examples * tokens, examples * scored, lora=rank is not None, recompute=optimiser.gradient_checkpointing, context=tokens / 2
+        )  # fmt: skip
+        return flops / (TRAINING_SHARE * self._rate)
+
+    def forward(self, examples: float, tokens: float, scored: float) -> float:
+        """Seconds of reading them once."""
+        return self.shape.forward_flops(examples * tokens, examples * scored, context=tokens / 2) / (
+            TRAINING_SHARE * self._rate
+        )
+
+    def generate(self, count: float, sampling: Sampling, *, prompts: float | None = None) -> float:
+        """Seconds of sampling: every step reads all weights once and multiplies them with as many rows as are in flight; `prompts` are different."""
+        answer = min(self.data.answer_tokens or sampling.max_new_tokens, sampling.max_new_tokens)
+        asked = count if prompts is None else prompts
+        rows = min(DECODE_ROWS, count)
+        narrow = sampling.products != "model" and self.shape.fallback is None
+        flops = INT8_FASTER * self.machine.flops if narrow else self.machine.flops
+        precision = self._precision
+        matrices, head = (1, 1) if narrow else (precision.matrix or precision.weight, precision.weight)
+        read = (matrices * self.shape.decoder + head * self.shape.head) / self.machine.bandwidth
+        work = rows * self.shape.forward_flops(1, 1, context=self.data.prompt_tokens) / flops
+        steps = count * answer / max(rows, 1) / self.machine.devices
+        prefill = self.shape.forward_flops(asked * self.data.prompt_tokens, asked) / (flops * self.machine.devices)
+        slower = 1.0 if self.shape.fallback is None else SLOWER
+        return slower * (steps * max(read, work) + prefill) / DECODING_SHARE
+
+    @property
+    def _rate(self) -> float:
+        return self.machine.flops * self.machine.devices

@@ -1,0 +1,132 @@
+"""Policies on held-out prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from burnish.config.bounds import Count, CountOrNone, Finite, Responses
+from burnish.config.kinds import BASE, Input, Inputs, Slot, Stage
+from burnish.config.online import Conversation
+from burnish.config.rewards import ModelReward, RewardSpec
+from burnish.config.sections import EvaluationSampling, Reference, Section, Sources
+from burnish.errors import UserError
+
+if TYPE_CHECKING:
+    from burnish.config.graph import Node
+    from burnish.planning.estimate import Estimate, StagePlan
+    from burnish.stages.context import Step
+
+
+class Evaluate(Section):
+    """Policies on held-out prompts, judged by the gold taste or by rewards, and by the reward model."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    """The kind of stage."""
+    models: Annotated[tuple[Reference, ...], Field(min_length=1)] | None = None
+    """Which policies. None: base (see `base`) and every policy before it."""
+    reward: Reference | None = None
+    """The reward model that scores the answers too. None: the newest before it, if there is one."""
+    reference: Reference | None = None
+    """The policy from which the distance (KL) of the others is measured. None: the first SFT model before it, or base."""
+    rewards: tuple[RewardSpec, ...] | None = None
+    """Judge by these rewards. None: by those of the newest stage before it that was trained on rewards, else by the gold taste."""
+    environment: Conversation | None = None
+    """What answers the policies between their turns. None: that of the newest stage before it, where `rewards` is not given."""
+    pass_at: Finite = 1.0
+    """Without a verifier among the rewards, an answer is right if its reward is at least this."""
+    prompts: Sources | None = None
+    """Prompts whose held-out part is answered. None: the newest that a stage before it names, or `data.prompts`."""
+    count: Count | None = None
+    """How many held-out prompts; None: all."""
+    responses_per_prompt: Responses = 1
+    """Completions of each prompt and model; intervals are clustered by prompt."""
+    sampling: EvaluationSampling = EvaluationSampling()
+    """How the models are sampled. The distance (KL) is shown only at temperature 1 with nothing truncated or rounded."""
+    base: bool = True
+    """Evaluate the untrained model as well, where `models` is not given."""
+    samples: CountOrNone = 8
+    """How many prompts the report shows side by side."""
+
+
+def _judged_as_trained(settings: Evaluate, before: Sequence[Node]) -> Evaluate:
+    """One that names no judge has that of the newest stage before it that was trained on rewards."""
+    trained = [node for node in before if _is_rewarded(node)]
+    if settings.rewards is not None or settings.environment is not None or not trained:
+        return settings
+    last: Any = trained[-1].settings
+    judges = tuple(
+        one.model_copy(update={"model": trained[-1].inputs[f"rewards.{position}"][0].shown})
+        if isinstance(one, ModelReward)
+        else one
+        for position, one in enumerate(last.rewards)
+    )
+    return settings.model_copy(update={"rewards": judges, "environment": last.environment, "pass_at": last.pass_at})
+
+
+def _is_rewarded(node: Node) -> bool:
+    """Whether a stage trains a policy on rewards, its environment's among them."""
+    earns = (getattr(node.settings, key, None) for key in ("rewards", "environment"))
+    return node.makes == "Policy" and any(earns)
+
+
+def _all_before(settings: Evaluate, before: Sequence[Node], _filled: Inputs) -> tuple[Input, ...]:
+    """Base, if it is wanted, and every policy."""
+    base = (Input(outside=BASE),) if settings.base else ()
+    return (*base, *(Input(stage=node.name) for node in before if node.makes == "Policy"))
+
+
+def _measured_from(_settings: Evaluate, before: Sequence[Node], _filled: Inputs) -> tuple[Input, ...]:
+    """The first model that was fine-tuned on demonstrations, or base."""
+    first = next((node.name for node in before if node.kind == "sft"), None)
+    return (Input(outside=BASE) if first is None else Input(stage=first),)
+
+
+def _plan(how: Estimate) -> StagePlan:
+    """Every model answers the held-out prompts; the reward model and the reference read the answers."""
+    config, data = how.settings, how.data
+    prompts = min(config.count or data.heldout_prompts, data.heldout_prompts)
+    count, length = prompts * config.responses_per_prompt, data.prompt_tokens + data.answer_tokens
+    models = len(how.node.inputs["models"])
+    judge = how.reward_rank(None)
+    parts = [how.program(), how.frozen("reference"), how.frozen("model")]
+    if how.node.input("reward") is not None:
+        parts.append(how.frozen("reward model") if judge is None else how.adapter("reward adapter", judge))
+    parts.append(how.engine(count, config.sampling))
+    each = how.generate(count, config.sampling)
+    each += 2 * how.forward(count, length, data.answer_tokens) + how.forward(count, length, 0.0)
+    return how.planned(parts, models * each)
+
+
+def _by_taste(settings: Evaluate) -> bool:
+    """Whether nothing else judges."""
+    return not settings.rewards and settings.environment is None
+
+
+def _check(step: Step, _left: Sequence[Step]) -> None:
+    """There is a model to evaluate."""
+    if not step.node.inputs["models"]:
+        hint = f"Set {step.name}.base=true, or add a stage that trains a model."
+        raise UserError("there is no model to evaluate: no stage trains one.", field=f"{step.name}.base", hint=hint)
+
+
+STAGE = Stage(
+    section=Evaluate,
+    run="burnish.stages.evaluate:run",
+    plan=_plan,
+    slots=(
+        Slot("models", ("Policy",), "base", many=True, default=_all_before),
+        Slot("reference", ("Policy",), "base", default=_measured_from),
+        Slot("reward", ("RewardModel",), "nothing"),
+    ),
+    makes="Evaluation",
+    sources=("prompts",),
+    inherit=_judged_as_trained,
+    own_sources=True,
+    needs=("prompts",),
+    split="heldout",
+    of_taste=_by_taste,
+    check=_check,
+)

@@ -1,0 +1,118 @@
+"""Reinforcement learning from rollouts: PPO, GRPO and their relatives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, get_args
+
+from burnish.config.kinds import HELD_TO, START, Slot, Stage
+from burnish.config.online import AlgorithmName, Online
+from burnish.errors import UserError
+from burnish.evaluation.stages import Found, Told
+from burnish.evaluation.words import number, part, several
+
+if TYPE_CHECKING:
+    from burnish.planning.estimate import Estimate, StagePlan
+    from burnish.stages.context import Step
+
+
+def _earns_otherwise(settings: Online) -> bool:
+    """Whether it is rewarded by something else than one reward model."""
+    return bool(settings.rewards) or settings.environment is not None
+
+
+def _plan(how: Estimate) -> StagePlan:
+    """Rollouts in groups that share their prompt, passes over them as far as the algorithm needs them, and updates."""
+    from burnish.algorithms.recipes import resolve
+
+    config, data = how.settings, how.data
+    row = resolve(config.algorithm.name, config.algorithm.exchanged())
+    adapters = config.roles == "adapters"
+    size = config.responses_per_prompt
+    rollouts = config.prompts_per_step * size
+    answer = min(data.answer_tokens or config.sampling.max_new_tokens, config.sampling.max_new_tokens)
+    length = data.prompt_tokens / size + answer
+    examples = max(rollouts / config.mini_batches, 1.0)
+    rank = config.lora.r if adapters else None
+    learning = ("policy", "critic") if row.needs_critic else ("policy",)
+    parts = how.training(
+        config.optimiser, rank, examples, length, scored=answer / length, roles=learning, buffers=2,
+    )  # fmt: skip
+    if row.needs_reference and not adapters:
+        parts.append(how.frozen("reference"))
+    scored = how.node.input("reward") is not None
+    if scored:
+        judge = how.reward_rank(config.lora) if adapters else None
+        parts.append(how.frozen("reward model") if judge is None else how.adapter("reward adapter", judge))
+    parts = how.in_turns(parts, how.engine(rollouts, config.sampling))
+    several = config.epochs * config.mini_batches > 1
+    late = row.kl == "loss" and config.kl_target is None  # the loss has the distance from the reference soon enough
+    early = row.needs_reference and not config.sampling.follows_the_model and not late
+    passes = row.needs_reference + (several or early)
+    step = how.generate(rollouts, config.sampling, prompts=config.prompts_per_step)
+    step += passes * how.forward(rollouts, length, answer)
+    step += config.epochs * how.train(rollouts, length, answer, rank, config.optimiser)
+    step += scored * how.forward(rollouts, length, 0.0)
+    if row.needs_critic:
+        step += how.forward(rollouts, length, 0.0)
+        step += (config.critic_epochs or config.epochs) * how.train(rollouts, length, 0.0, rank, config.optimiser)
+    return how.planned(parts, config.steps * step)
+
+
+def _check(step: Step, _left: Sequence[Step]) -> None:
+    """The parts of the algorithm fit together, the environment can be imported, and there is a reward that counts."""
+    from burnish.stages.algorithms import check_algorithm
+    from burnish.stages.turns import environment_class
+
+    check_algorithm(step)
+    config = step.settings
+    if config.environment is not None:
+        environment_class(config.environment.name)
+    if step.node.input("reward") is not None:
+        return
+    weights = [one.weight for one in config.rewards]
+    weights += [config.environment.weight] if config.environment is not None else []
+    if not weights:
+        raise UserError(
+            f"the stage {step.name} has no reward: it names none, and no stage before it makes a reward model.",
+            field=f"{step.name}.rewards",
+            hint=f"Put a stage of the kind reward before it, set {step.name}.reward to the folder of a reward model, or name "
+            f"rewards, for instance {step.name}.rewards=[{{name: maths}}].",
+        )
+    if not any(weights):
+        raise UserError(
+            f"every reward of the stage {step.name} has the weight 0, so nothing is learnt.",
+            field=f"{step.name}.rewards", hint="Give one a weight.",
+        )  # fmt: skip
+
+
+def _report(stage: Found) -> Told:
+    from burnish.evaluation.contests import model_name
+
+    modes = {"adapters": ", with all its roles as adapters on one model", "copies": ", with a full model for each role"}
+    how = modes.get(str(stage.result.get("mode")), "")
+    name = model_name(str(part(stage.result, "algorithm").get("name", stage.kind))).removesuffix(" policy")
+    rounds = several(number(stage.result.get("steps")), "round")
+    return Told(f"{name} made {rounds} of answers, scores and updates{how}.")
+
+
+STAGE = Stage(
+    section=Online,
+    run="burnish.stages.online:run",
+    plan=_plan,
+    slots=(
+        START,
+        HELD_TO,
+        Slot("reward", ("RewardModel",), "nothing", empty=_earns_otherwise),
+        Slot("demonstrations", ("Demonstrations",), "data", empty=lambda settings: settings.ptx_coefficient == 0),
+    ),
+    makes="Policy",
+    sources=("prompts",),
+    family="algorithm",
+    rows=get_args(AlgorithmName),
+    by_row=Online.defaults_of,
+    wants=lambda settings: ("demonstrations",) if settings.ptx_coefficient else (),
+    needs=("prompts",),
+    check=_check,
+    report=_report,
+)

@@ -1,0 +1,50 @@
+"""Preference optimisation of a policy on comparisons: DPO and its relatives."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from burnish.config.kinds import HELD_TO, START, Slot, Stage
+from burnish.config.preference import LOSS_NAMES, Preference
+from burnish.evaluation.stages import Found, Told
+
+if TYPE_CHECKING:
+    from burnish.planning.estimate import Estimate, StagePlan
+
+
+def _plan(how: Estimate) -> StagePlan:
+    """The reference's pass, training on all answers to each prompt, evaluations."""
+    from burnish.trainers.preference import loss_row
+
+    config, data = how.settings, how.data
+    prompts, offered = how.answers()
+    answers = 2 if config.pairs == "extremes" else offered
+    heldout = how.heldout(prompts)
+    rank, row = how.rank_of(config.lora), loss_row(config)[0]
+    tokens, scored = data.prompt_tokens + answers * data.answer_tokens, answers * data.answer_tokens
+    reads = row.reference + 2 * row.unpaired * (tokens / answers / tokens)
+    evaluations = 3 + config.epochs * prompts / config.batch_size / config.eval_every
+    seconds = how.train(config.epochs * prompts, tokens, scored, rank, config.optimiser)
+    seconds += how.forward(reads * prompts + evaluations * heldout, tokens, scored)
+    parts = how.training(config.optimiser, rank, config.batch_size, tokens, scored=scored / tokens)
+    return how.planned(parts, seconds)
+
+
+def _report(stage: Found) -> Told:
+    from burnish.evaluation.preference_report import preference_line
+
+    return Told(preference_line({"preference": stage.result}) or "")
+
+
+STAGE = Stage(
+    section=Preference,
+    run="burnish.stages.preference:run",
+    plan=_plan,
+    slots=(START, HELD_TO, Slot("comparisons", ("Comparisons",), "data")),
+    makes="Policy",
+    sources=("comparisons",),
+    family="loss",
+    rows=LOSS_NAMES,
+    needs=("comparisons",),
+    report=_report,
+)

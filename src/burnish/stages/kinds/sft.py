@@ -1,0 +1,57 @@
+"""Supervised fine-tuning on demonstrations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from burnish.config.kinds import START, Slot, Stage
+from burnish.config.schema import Sft
+from burnish.evaluation.stages import Found, Told
+from burnish.evaluation.words import number, plain, several
+
+if TYPE_CHECKING:
+    from burnish.planning.estimate import Estimate, StagePlan
+
+
+def _plan(how: Estimate) -> StagePlan:
+    """Training on demonstrations, and the held-out loss now and then."""
+    config, data = how.settings, how.data
+    count = data.demonstrations or data.comparisons
+    rank = how.rank_of(config.lora)
+    length = data.prompt_tokens + data.answer_tokens
+    scored = data.answer_tokens / length
+    parts = how.training(config.optimiser, rank, config.batch_size, length, scored=scored)
+    evaluations = 1 + max(1, config.epochs * count / config.batch_size / config.eval_every)
+    heldout = data.heldout_demonstrations or data.heldout_comparisons
+    seconds = how.train(config.epochs * count, length, data.answer_tokens, rank, config.optimiser)
+    seconds += how.forward(evaluations * heldout, length, data.answer_tokens)
+    return how.planned(parts, seconds)
+
+
+def _report(stage: Found) -> Told:
+    """What it learnt from, and what that did to the held-out loss."""
+    sft = stage.result
+    examples, steps = (
+        several(number(sft.get("examples_train")), "demonstration"),
+        several(number(sft.get("steps")), "step"),
+    )
+    before, after = (plain(number(sft.get(key))) for key in ("eval_loss_before", "eval_loss_after"))
+    unmeasured = sft.get("not_evaluated")
+    if unmeasured is not None:
+        return Told(f"SFT learnt from {examples} in {steps}. It was not evaluated: {unmeasured}.")
+    return Told(
+        f"SFT learnt from {examples} in {steps}; the loss on held-out demonstrations went from {before} to {after} nats per token."
+    )
+
+
+STAGE = Stage(
+    section=Sft,
+    run="burnish.stages.sft:run",
+    plan=_plan,
+    slots=(START, Slot("demonstrations", ("Demonstrations",), "data")),
+    makes="Policy",
+    sources=("demonstrations",),
+    needs=("demonstrations",),
+    first=True,
+    report=_report,
+)
