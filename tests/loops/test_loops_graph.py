@@ -292,7 +292,7 @@ def test_other_code_of_the_package_is_said_and_no_finished_stage_is_refused(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     out, said, of = made.copy(tmp_path), [], inputs._code
-    other = lambda kind: {**of(kind), "trainers.sft": "0" * 64} if kind == "sft" else of(kind)  # noqa: E731
+    other = lambda step: {**of(step), **({"trainers.sft": "0" * 64} if step.node.kind == "sft" else {})}  # noqa: E731
     monkeypatch.setattr(inputs, "_code", other)
     burnish.run(made.load(), out=out, say=said.append, memory_check=False)
     assert "sft: goes on although the code of trainers.sft changed" in said

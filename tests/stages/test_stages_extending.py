@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import burnish
+from burnish.algorithms.recipes import Earned, advantages_of, loss_of
 from burnish.config import kinds
 from burnish.config.graph import graph_of
 from burnish.config.kinds import KINDS
 from burnish.config.short import dump_short
 from burnish.errors import UserError
+from burnish.own_code import own
 from burnish.runs.manifest import file_hash, read_sealed
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -76,6 +80,69 @@ def test_a_loss_that_is_a_row_of_the_table_trains_to_the_same_bytes():
         folder = burnish.run(recipe, out=f"run-{len(weights)}")
         weights.append(file_hash(folder / "squared" / "model" / "model.safetensors"))
     assert weights[0] == weights[1]
+
+
+def test_an_algorithm():
+    folder = burnish.run(burnish.load("algorithm.yaml", *TINY, *of("ranked", ROLLOUTS)), out="run")
+    assert inputs(folder, "ranked")["own_code"] == {"ranked.py:RANKED": file_hash(Path("ranked.py"))}
+    algorithm = found(folder, "ranked")["algorithm"]
+    assert (algorithm["name"], algorithm["advantage"], algorithm["loss"]) == ("ranked", "ranks", "plain")
+    assert algorithm["beta"] == 0.02
+    assert found(folder, "ranked")["roles"] == ["policy", "reference"]
+    assert len((folder / "ranked" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_the_advantages_of_the_page():
+    row = own("ranked.py:RANKED", field="algorithm.name")
+    mask = torch.tensor([[True, True], [True, False], [True, True], [True, True], [True, True], [True, True]])
+    earned = Earned(
+        scores_B=torch.tensor([1.0, 3.0, 2.0, 5.0, 5.0, 0.0]), groups_B=torch.tensor([0, 0, 0, 1, 1, 1]),
+        kl_BT=torch.zeros(6, 2), mask_BT=mask, values_BT=None, beta=0.0, gamma=1.0, lam=1.0,
+    )  # fmt: skip
+    advantages = advantages_of(row, earned).advantages_BT
+    assert advantages[:, 0].tolist() == [-1.0, 1.0, 0.0, 0.5, 0.5, -1.0]
+    assert advantages[:, 1].tolist() == [-1.0, 0.0, 0.0, 0.5, 0.5, -1.0]
+    loss = loss_of(
+        row, logprobs=torch.tensor([-1.0, -2.0]), old_logprobs=torch.tensor([-1.0, -1.0]),
+        advantages=torch.tensor([2.0, -1.0]), sequence_of_P=torch.tensor([0, 0]), sequences=1,
+    )  # fmt: skip
+    assert loss.per_token.tolist() == [2.0, -2.0]
+    assert loss.stats["ratio"].tolist() == pytest.approx([1.0, math.exp(-1)])
+
+
+def test_an_algorithm_that_is_a_row_of_the_table_trains_to_the_same_bytes():
+    Path("mine.py").write_text("from burnish.algorithms.recipes import ROWS\nMINE = ROWS['grpo']\n")
+    weights = []
+    for name in ("grpo", "mine.py:MINE"):
+        recipe = burnish.load("algorithm.yaml", *TINY, *of("ranked", ROLLOUTS), f"ranked.algorithm={{name: '{name}'}}")
+        folder = burnish.run(recipe, out=f"run-{len(weights)}")
+        weights.append(file_hash(folder / "ranked" / "model" / "model.safetensors"))
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "told"),
+    [
+        ("'nowhere.py:ROW'", "the algorithm nowhere.py:ROW cannot be had: there is no such file."),
+        ("'ranked.py:RANK'", 'cannot be had: ranked.py has no "RANK"'),
+        ("'ranked.py:ranks'", "has no advantage, so it is no row of an algorithm"),
+    ],
+)
+def test_an_algorithm_that_does_not_fit_is_told_with_its_place(algorithm: str, told: str):
+    with pytest.raises(UserError) as caught:
+        burnish.load(None, f"stages={{x: {{kind: online, prompts: a.jsonl, algorithm: {algorithm}}}}}")
+    assert told in str(caught.value)
+    assert '"stages.x.algorithm"' in str(caught.value)
+
+
+def test_parts_of_an_algorithm_that_do_not_fit_are_told_before_anything_runs():
+    Path("half.py").write_text(
+        "from burnish.algorithms.recipes import Algorithm\n"
+        "HALF = Algorithm('half', 'nowhere', 'group_means', 'clip', 'token')\n"
+    )
+    recipe = burnish.load("algorithm.yaml", "ranked.algorithm='half.py:HALF'")
+    with pytest.raises(UserError, match=r'"ranked.algorithm": unknown advantage .group_means.'):
+        burnish.run(recipe, out="run")
 
 
 def test_a_kind_of_stage():

@@ -8,7 +8,7 @@ by `resolve`; the loop that trains knows the parts and no row.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -39,8 +39,8 @@ class Algorithm:
     Args:
         name: what recipes call it.
         paper: where it was proposed.
-        advantage: a key of `ADVANTAGES`.
-        loss: a key of `LOSSES`.
+        advantage: a key of `ADVANTAGES`, or a function of `Earned` that returns `Advantages`.
+        loss: a key of `LOSSES`, or a function that is called as they are and returns a loss for each token [P], or a `Loss`.
         aggregation: token, sequence, constant or sum; see `aggregate.loss_denominator`.
         whiten: whiten the advantages over all tokens of the batch.
         kl: where the penalty β·KL(π ‖ π_ref) stands: in the reward, in the loss, or none.
@@ -52,12 +52,13 @@ class Algorithm:
             part in its group's statistics and not in the loss.
         clip_low, clip_high: the ratio's range is [1 − clip_low, 1 + clip_high].
         dual_clip: see `policy_losses.ppo_policy_loss`.
+        critic, groups: what `needs_critic` and `needs_groups` say of an advantage that is a function; None: as the table has it.
     """
 
     name: str
     paper: str
-    advantage: str
-    loss: str
+    advantage: str | Callable[[Earned], Advantages]
+    loss: str | Callable[..., Loss | Tensor]
     aggregation: str
     whiten: bool = False
     kl: str = "none"
@@ -69,11 +70,18 @@ class Algorithm:
     clip_low: float = 0.2
     clip_high: float = 0.2
     dual_clip: float | None = None
+    critic: bool | None = None
+    groups: bool | None = None
+
+    def parts(self) -> dict[str, Any]:
+        """The row as JSON holds it, a function by its name; which roles it needs, `roles` says."""
+        values = {part.name: getattr(self, part.name) for part in fields(self) if part.name not in ("critic", "groups")}
+        return {name: value.__name__ if callable(value) else value for name, value in values.items()}
 
     @property
     def needs_critic(self) -> bool:
         """Whether its advantages come from learned values."""
-        return self.advantage in WITH_CRITIC
+        return self.advantage in WITH_CRITIC if self.critic is None else self.critic
 
     @property
     def needs_reference(self) -> bool:
@@ -83,7 +91,7 @@ class Algorithm:
     @property
     def needs_groups(self) -> bool:
         """Whether completions are compared with others of the same prompt."""
-        return self.advantage in WITH_GROUPS
+        return self.advantage in WITH_GROUPS if self.groups is None else self.groups
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -224,29 +232,46 @@ LOSSES: Mapping[str, Callable[..., Loss]] = MappingProxyType(
 """Per-token losses: `(algorithm, logprobs=, old_logprobs=, advantages=, sequence_of_P=, sequences=)`, tensors [P]."""
 
 
-def resolve(name: str, changes: Mapping[str, Any] = MappingProxyType({})) -> Algorithm:
-    """The row `name` with some of its parts exchanged.
+def advantages_of(algorithm: Algorithm, earned: Earned) -> Advantages:
+    """Advantages and returns by the row's own function, or that of the table."""
+    part = algorithm.advantage
+    return (ADVANTAGES[part] if isinstance(part, str) else part)(earned)
+
+
+def loss_of(algorithm: Algorithm, **tensors: Any) -> Loss:
+    """The loss of each token by the row's own function, or that of the table; with the statistic `ratio`, π/π_old."""
+    part = algorithm.loss
+    found = (LOSSES[part] if isinstance(part, str) else part)(algorithm, **tensors)
+    loss = found if isinstance(found, Loss) else Loss(found, {})
+    if "ratio" in loss.stats:
+        return loss
+    return Loss(loss.per_token, {**loss.stats, "ratio": (tensors["logprobs"] - tensors["old_logprobs"]).detach().exp()})
+
+
+def resolve(name: str | Algorithm, changes: Mapping[str, Any] = MappingProxyType({})) -> Algorithm:
+    """The row `name`, or a row of one's own, with some of its parts exchanged.
 
     Raises ValueError for a name or a part that is not in the tables; for a k1 penalty in the loss, whose expected gradient is
     zero: it would look like a penalty and be none; and for half of a penalty, β without a place or a place without β.
     """
-    if name not in ROWS:
+    if isinstance(name, str) and name not in ROWS:
         raise ValueError(f"unknown algorithm {name!r}; there are {', '.join(ROWS)}")
-    row = replace(ROWS[name], **changes)
+    row = replace(ROWS[name] if isinstance(name, str) else name, **changes)
     for part, table in (("advantage", ADVANTAGES), ("loss", LOSSES)):
-        if getattr(row, part) not in table:
-            raise ValueError(f"unknown {part} {getattr(row, part)!r}; there are {', '.join(table)}")
+        value = getattr(row, part)
+        if not callable(value) and value not in table:
+            raise ValueError(f"unknown {part} {value!r}; there are {', '.join(table)}")
     if row.kl == "loss" and row.kl_estimator == "k1" and row.needs_reference:
         raise ValueError(
             "k1 in the loss has an expected gradient of zero; take k2 (or k3), or put the penalty in the reward"
         )
     if changes.get("beta") and row.kl == "none" and "kl" not in changes:
         raise ValueError(
-            f"beta is {row.beta}, but {name} has no penalty: set kl to loss or reward too, or leave beta out"
+            f"beta is {row.beta}, but {row.name} has no penalty: set kl to loss or reward too, or leave beta out"
         )
     if changes.get("kl", "none") != "none" and row.beta == 0 and "beta" not in changes:
         raise ValueError(
-            f"kl is {row.kl}, but beta is 0 in {name}, so there is no penalty: set beta too, or leave kl out"
+            f"kl is {row.kl}, but beta is 0 in {row.name}, so there is no penalty: set beta too, or leave kl out"
         )
     if row.dual_clip is not None and row.loss != "clip":
         raise ValueError(f"dual_clip belongs to the loss clip, not to {row.loss}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from burnish.config.bounds import (
     BatchSize,
@@ -38,17 +38,23 @@ from burnish.config.sections import (
     Sources,
     check_step,
 )
+from burnish.errors import UserError
+from burnish.own_code import own
 
 AlgorithmName = Literal[
     "ppo", "grpo", "dr-grpo", "dapo", "gspo", "cispo", "rloo", "reinforce++", "reinforce++-baseline"
 ]
 
 
+OwnName = Annotated[str, Field(pattern=r"^.+:.+$", max_length=4096)]
+"""package.module:NAME or folder/file.py:NAME."""
+
+
 class Algorithm(Section):
     """A row of the table of algorithms, and what is exchanged in it. None everywhere: as the row has it (docs/online.md)."""
 
-    name: AlgorithmName = "grpo"
-    """The row. It comes with settings of its own for what is left out: `ppo` takes 32 prompts_per_step with one response each,
+    name: AlgorithmName | OwnName = "grpo"
+    """The row, or `file.py:NAME` for one of your own (docs/extending.md). It comes with settings of its own for what is left out: `ppo` takes 32 prompts_per_step with one response each,
     a missing_end_penalty of 1, adapters of rank 8 (alpha 16), Adam's eps 1e-5 and a checkpoint every 5 steps."""
     advantage: Literal["gae", "to_go", "group_normalised", "group_mean", "leave_one_out"] | None = None
     """gae: from a critic. to_go: the rewards still to come. group_normalised: (R − mean)/std of the prompt's completions.
@@ -82,6 +88,26 @@ class Algorithm(Section):
     """The ratio is clipped above 1 + this."""
     dual_clip: DualClip | None = None
     """Lower bound c·A for negative advantages (arXiv:1912.09729), with the loss clip."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        return {"name": given} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _is_there(self) -> Algorithm:
+        try:
+            row = self.own()
+        except UserError as error:
+            raise ValueError(f"the algorithm {self.name} cannot be had: {error.problem}".rstrip(".")) from None
+        missing = [part for part in ("advantage", "loss", "aggregation") if row is not None and not hasattr(row, part)]
+        if missing:
+            raise ValueError(f"the algorithm {self.name} has no {missing[0]}, so it is no row of an algorithm")
+        return self
+
+    def own(self) -> Any:
+        """The row of one's own that it names, imported; None: it names one of the table."""
+        return own(self.name, field="algorithm.name", fresh=False) if ":" in self.name else None
 
     def exchanged(self) -> dict[str, Any]:
         """The parts of the row that are not as the row has them."""

@@ -77,7 +77,7 @@ def run(step: Step) -> None:
     step.finish(
         {
             "mode": config.roles,
-            "algorithm": {name: getattr(row, name) for name in row.__dataclass_fields__},
+            "algorithm": row.parts(),
             "roles": list(row.roles),
             "steps": len(rows),
             "rollouts": len(rows) * config.prompts_per_step * config.responses_per_prompt,

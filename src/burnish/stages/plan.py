@@ -15,7 +15,6 @@ from burnish.planning.shape import ModelShape
 from burnish.stages.context import Run
 from burnish.stages.inputs import reads_store
 from burnish.stages.reading import Reading, Split
-from burnish.trainers.online_settings import resolve_settings
 
 _CHARACTERS = 4.2  # of English, a token
 _TEMPLATE = 8.0  # tokens that a chat template adds to a turn
@@ -49,13 +48,7 @@ def shape_of(
 
 
 def data_sizes(run: Run, stages: Sequence[str]) -> dict[str, DataSize]:
-    """What each of these stages reads, measured once for each set of sources.
-
-    Raises UserError where the parts of a stage's algorithm do not fit together: no plan can be made of it.
-    """
-    for stage in stages:
-        if run.graph[stage].kind == "online":
-            resolve_settings(run.graph[stage].settings)
+    """What each of these stages reads, measured once for each set of sources."""
     measured: dict[str, DataSize] = {}
     found: dict[str, DataSize] = {}
     for stage in stages:

@@ -19,7 +19,7 @@ from burnish.algorithms.advantages import RunningMoments
 from burnish.algorithms.aggregate import aggregate, loss_denominator, token_weights
 from burnish.algorithms.kl import adapt_beta, kl_estimate
 from burnish.algorithms.policy_losses import ppo_value_loss
-from burnish.algorithms.recipes import LOSSES
+from burnish.algorithms.recipes import loss_of
 from burnish.batch import Batch, TokenSequence
 from burnish.data.curriculum import PromptSource
 from burnish.data.prompts import Stream
@@ -217,7 +217,7 @@ def policy_term(
     scored = view.logprobs(batch, temperature=settings.sampling.temperature, entropy=True)
     now_P, sequence_of_P, columns = scored.logprobs_P, batch.sequence_of_P, batch.columns
     old_P = columns.get("old_logprobs", now_P.detach())
-    loss = LOSSES[row.loss](
+    loss = loss_of(
         row, logprobs=now_P, old_logprobs=old_P, advantages=columns["advantages"], sequence_of_P=sequence_of_P,
         sequences=len(batch),
     )  # fmt: skip

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from burnish.algorithms.recipes import Algorithm, resolve
+from burnish.config.online import Algorithm as Section
 from burnish.config.online import Curriculum, Importance, Online
 from burnish.config.sections import Checkpointing, Optimiser, Sampling
 from burnish.errors import UserError
@@ -80,7 +79,7 @@ _AS_THEY_ARE = (
 
 def resolve_settings(config: Online) -> OnlineSettings:
     """What a section of the recipe states. Raises UserError where its parts do not fit together."""
-    algorithm = _resolved(config.algorithm.name, config.algorithm.exchanged(), "online.algorithm")
+    algorithm = algorithm_of(config.algorithm)
     turns = 1 if config.environment is None else config.environment.max_turns
     longest = config.sampling.max_new_tokens * turns
     if algorithm.needs_groups and config.responses_per_prompt < 2:
@@ -128,8 +127,16 @@ def _check_target(algorithm: Algorithm, target: float | None, *, field: str, hin
         raise UserError(problem, field=field, hint=hint)
 
 
-def _resolved(name: str, changes: Mapping[str, Any], field: str) -> Algorithm:
+def algorithm_of(section: Section) -> Algorithm:
+    """The row that a section names, of the table or a user's own, with what the section exchanges in it.
+
+    Raises UserError where there is no such row, or its parts do not fit together.
+    """
+    named = section.own()
+    if named is not None and not isinstance(named, Algorithm):
+        problem = f"{section.name} is {type(named).__name__}, which is no row of an algorithm."
+        raise UserError(problem, field="online.algorithm.name", hint="A row is a burnish.algorithms.recipes.Algorithm.")
     try:
-        return resolve(name, changes)
+        return resolve(named or section.name, section.exchanged())
     except ValueError as error:
-        raise UserError(f"{error}.", field=field) from None
+        raise UserError(f"{error}.", field="online.algorithm") from None

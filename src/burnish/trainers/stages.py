@@ -12,7 +12,7 @@ from burnish.algorithms.advantages import RunningMoments, normalise_rewards, ove
 from burnish.algorithms.aggregate import explained_variance
 from burnish.algorithms.kl import kl_estimate
 from burnish.algorithms.policy_losses import Loss, importance_weights
-from burnish.algorithms.recipes import ADVANTAGES, Earned
+from burnish.algorithms.recipes import Earned, advantages_of
 from burnish.batch import Batch, TokenSequence, groups_of
 from burnish.models.roles import Roles
 from burnish.records import Reward, Rollout
@@ -167,7 +167,7 @@ def _with_advantages(
     kl_BT, mask_BT = batch.padded(kl_P)
     values_BT = batch.padded(batch["values"])[0] if "values" in batch.columns else None
     earned = Earned(scores_B, groups_B, kl_BT, mask_BT, values_BT, beta, settings.gamma, settings.lam)
-    advantages_BT, returns_BT = ADVANTAGES[row.advantage](earned)
+    advantages_BT, returns_BT = advantages_of(row, earned)
     columns = {}
     if values_BT is not None:
         explained = explained_variance(values=values_BT, returns=returns_BT, mask=mask_BT)

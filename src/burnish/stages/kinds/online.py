@@ -23,10 +23,10 @@ def _earns_otherwise(settings: Online) -> bool:
 
 def _plan(how: Estimate) -> StagePlan:
     """Rollouts in groups that share their prompt, passes over them as far as the algorithm needs them, and updates."""
-    from burnish.algorithms.recipes import resolve
+    from burnish.trainers.online_settings import algorithm_of
 
     config, data = how.settings, how.data
-    row = resolve(config.algorithm.name, config.algorithm.exchanged())
+    row = algorithm_of(config.algorithm)
     adapters = config.roles == "adapters"
     size = config.responses_per_prompt
     rollouts = config.prompts_per_step * size
