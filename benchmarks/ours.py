@@ -34,7 +34,6 @@ from work import (
 from burnish.batch import TokenSequence
 from burnish.config.online import Algorithm, Online
 from burnish.config.preference import Dpo, Preference
-from burnish.config.schema import RewardModel, Sft
 from burnish.config.sections import Checkpointing, Optimiser, Sampling
 from burnish.generation.base import Request, SamplingParams, request_seed
 from burnish.generation.native import NativeEngine
@@ -46,6 +45,8 @@ from burnish.models.precision import NAMES
 from burnish.models.roles import Roles, View, adapter_roles
 from burnish.records import Comparison, Prompt, Reward, Rollout
 from burnish.rewards.model import RewardModelScorer
+from burnish.stages.kinds.reward import RewardModel
+from burnish.stages.kinds.sft import Sft
 from burnish.trainers.groups import RankedGroup
 from burnish.trainers.online import train_online
 from burnish.trainers.online_settings import resolve_settings

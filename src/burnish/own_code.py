@@ -1,4 +1,5 @@
-"""Python that a user names in a recipe, by dotted path or by file: rewards, environments, kinds of stages, losses. Torch-free."""
+"""Python that a user names in a recipe, by dotted path or by file: rewards, environments, kinds of
+stages, losses. Torch-free."""
 
 from __future__ import annotations
 
@@ -13,11 +14,13 @@ from typing import Any
 from burnish.errors import UserError
 
 _loaded: dict[str, tuple[tuple[int, int], ModuleType]] = {}
-"""Modules that were made of files, by path, each with the time and size of the file that it was made of."""
+"""Modules that were made of files, by path, each with the time and size of the file that it was
+made of."""
 
 
 def split(path: str) -> tuple[str, str]:
-    """(module or file, name in it) of `package.module:name`, `package.module.name` or `folder/file.py:name`."""
+    """(module or file, name in it) of `package.module:name`, `package.module.name` or
+    `folder/file.py:name`."""
     place, _, name = path.rpartition(":") if ":" in path else path.rpartition(".")
     return place, name
 
@@ -25,8 +28,8 @@ def split(path: str) -> tuple[str, str]:
 def own(path: str, *, field: str, fresh: bool = True) -> Any:
     """What stands at `package.module:name`, `package.module.name` or `folder/file.py:name`.
 
-    `fresh`: a file is run again, though it was before. Raises UserError, naming the recipe's `field`, that says what could not be
-    found, with the names that there are.
+    `fresh`: a file is run again, though it was before. Raises UserError, naming the recipe's
+    `field`, that says what could not be found, with the names that there are.
     """
     place, name = split(path)
     if not place or not name:
@@ -41,7 +44,8 @@ def own(path: str, *, field: str, fresh: bool = True) -> Any:
 
 
 def module_at(place: str, *, field: str, fresh: bool = True) -> ModuleType:
-    """The module of a dotted path, or of a file. Raises UserError, naming the recipe's `field`, if it cannot be had."""
+    """The module of a dotted path, or of a file. Raises UserError, naming the recipe's `field`, if
+    it cannot be had."""
     if not place.endswith(".py"):
         return _module(place, field)
     path = Path(place).expanduser()
@@ -56,7 +60,8 @@ def module_at(place: str, *, field: str, fresh: bool = True) -> ModuleType:
 
 
 def file_of(path: str) -> Path | None:
-    """The file that the code at `package.module:name` or `folder/file.py:name` stands in, without running it; None: unknown."""
+    """The file that the code at `package.module:name` or `folder/file.py:name` stands in, without
+    running it; None: unknown."""
     place, _ = split(path)
     if place.endswith(".py"):
         found = Path(place).expanduser()

@@ -16,7 +16,7 @@ from burnish.config.kinds import KINDS
 from burnish.config.online import Online
 from burnish.config.preference import Preference
 from burnish.config.recipe import Recipe
-from burnish.config.schema import Sft
+from burnish.stages.kinds.sft import Sft
 
 
 class Part(BaseModel):

@@ -10,7 +10,6 @@ import torch
 
 from burnish.batch import Batch, TokenSequence
 from burnish.config.online import Algorithm, Online
-from burnish.config.schema import RewardModel
 from burnish.config.sections import Optimiser
 from burnish.generation.base import Request, SamplingParams
 from burnish.generation.native import NativeEngine
@@ -20,6 +19,7 @@ from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.heads import ScalarHead
 from burnish.models.roles import View
 from burnish.records import Comparison
+from burnish.stages.kinds.reward import RewardModel
 from burnish.trainers.groups import RankedGroup
 from burnish.trainers.learner import Diverged, Learner, Term, schedule
 from burnish.trainers.online import policy_term, value_term

@@ -14,6 +14,7 @@ from burnish.cli.annotate import annotate
 from burnish.cli.annotate_ai import revise_answers
 from burnish.cli.endings import ending_of
 from burnish.cli.numbers import within
+from burnish.cli.stage_commands import stage_commands
 from burnish.errors import UserError
 
 app = typer.Typer(
@@ -127,9 +128,7 @@ def run(
     _closing(folder)
 
 
-def _stage_command(
-    kind: str, help_text: str, *, panel: str = _STAGES, recipe: str = "quickstart", also: str = ""
-) -> None:
+def _stage_command(kind: str, help_text: str, *, panel: str = _STAGES) -> None:
     """The command `kind` runs one stage of that kind; a recipe without one gets it at its end."""
 
     def command(
@@ -144,19 +143,18 @@ def _stage_command(
         loaded, stage = recipe_with(kind, config=config, overrides=overrides or (), out=out)
         typer.echo(_run(loaded, quiet=quiet, out=out, only=stage) / stage)
 
-    example = f"burnish {kind} --config recipes/{recipe}.yaml --out runs/{recipe}{also}"
-    command.__doc__ = f"{help_text}\n\nExample: `{example}`"
+    command.__doc__ = help_text
     app.command(kind, rich_help_panel=panel)(command)
 
 
-_stage_command("sft", "Fine-tune a model on demonstrations.")
-_stage_command("sample", "Have policies write answers to prompts.")
-_stage_command("compare", "Have answers compared.")
-_stage_command("select", "Keep the best answers to each prompt.", recipe="expert-iteration")
-_stage_command("reward", "Train a reward model on comparisons.")
-_stage_command("ppo", "Train a policy by PPO against a reward model.")
-_stage_command("merge", "Average the weights of several models.", recipe="dpo", also=' "merge.models=[sft, dpo]"')
-_stage_command("evaluate", "Compare models on held-out prompts.")
+def _row_command(row: str, help_text: str, *, panel: str, recipe: str) -> None:
+    """The command of a row of a family, which is a kind and a row at once."""
+    example = f"burnish {row} --config recipes/{recipe}.yaml --out runs/{recipe}"
+    _stage_command(row, f"{help_text}\n\nExample: `{example}`", panel=panel)
+
+
+for _kind, _text in stage_commands().items():
+    _stage_command(_kind, _text)
 for _loss, _what in {
     "dpo": "Direct preference optimisation.",
     "cdpo": "Conservative DPO: labels that are wrong now and then.",
@@ -169,8 +167,10 @@ for _loss, _what in {
     "orpo": "ORPO: odds ratio and NLL, no reference.",
     "cpo": "CPO: DPO without a reference, and NLL.",
 }.items():
-    _stage_command(_loss, _what, panel=_LOSSES, recipe="dpo")
+    _row_command(_loss, _what, panel=_LOSSES, recipe="dpo")
+_OF_ROW = {"ppo": "quickstart"}
 for _algorithm, _what in {
+    "ppo": "Proximal policy optimisation, against a reward model or any rewards.",
     "grpo": "Group-relative policy optimisation.",
     "dr-grpo": "GRPO without its biases of length and difficulty.",
     "dapo": "GRPO with a wider clip, token means, dynamic sampling.",
@@ -180,7 +180,7 @@ for _algorithm, _what in {
     "reinforce++": "REINFORCE with PPO's clip and global whitening.",
     "reinforce++-baseline": "The same with the group's mean taken off.",
 }.items():
-    _stage_command(_algorithm, _what, panel=_ALGORITHMS, recipe="rlvr-arithmetic")
+    _row_command(_algorithm, _what, panel=_ALGORITHMS, recipe=_OF_ROW.get(_algorithm, "rlvr-arithmetic"))
 
 
 app.add_typer(annotate, name="annotate", rich_help_panel=_DATA)

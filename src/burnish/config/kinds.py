@@ -1,7 +1,9 @@
-"""The table of kinds of stages: what the recipe, the planner, the executor and the report know of each. Torch-free.
+"""The table of kinds of stages: what the recipe, the planner, the executor and the report know of
+each. Torch-free.
 
-A kind is a module of `burnish.stages.kinds` that ends in its row, `STAGE`. The table is read by name, and a kind's module is imported
-when somebody asks for it. A recipe may name a row of its own, `folder/file.py:NAME`, and packages may bring some.
+A kind is a module of `burnish.stages.kinds` that ends in its row, `STAGE`. The table is read by
+name, and a kind's module is imported when somebody asks for it. A recipe may name a row of its own,
+`folder/file.py:NAME`, and packages may bring some.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ _BUILT_IN, _GROUP = "burnish.stages.kinds", "burnish.stages"
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One artifact that a stage reads: that of a `stage`, or, where `stage` is None, `outside`: base, a folder, a hub id."""
+    """One artifact that a stage reads: that of a `stage`, or, where `stage` is None, `outside`:
+    base, a folder, a hub id."""
 
     stage: str | None = None
     outside: str | None = None
@@ -51,15 +54,16 @@ Inputs = Mapping[str, tuple[Input, ...]]
 class Slot:
     """A key of a kind's section that names an artifact.
 
-    Where the recipe leaves it out it is the newest of its type before the stage; where there is none, `otherwise` says what: base,
-    nothing, a source of data, or an error.
+    Where the recipe leaves it out it is the newest of its type before the stage; where there is
+    none, `otherwise` says what: base, nothing, a source of data, or an error.
 
     Args:
         key: of the section.
         takes: the types that fit.
         otherwise: what stands in it where no stage before has made what fits.
         many: whether it holds several.
-        default: what stands in it where the recipe leaves it out, from (the section, the stages before, the slots filled so far);
+        default: what stands in it where the recipe leaves it out, from (the section, the stages
+            before, the slots filled so far);
             None: the newest, as above.
         empty: whether it stays empty where the recipe leaves it out, whatever has been made before.
         unless: whether a section's key names no artifact at all.
@@ -80,9 +84,12 @@ class Stage:
 
     Args:
         section: its settings in the recipe.
-        run: what does it, given a `burnish.stages.context.Step`: a function, or "package.module:function", which is imported only then.
-        plan: what it will need: from a `burnish.planning.estimate.Estimate` a `StagePlan`; None: nothing to speak of.
-        report: what the report says of it: from a `burnish.evaluation.stages.Found` a `Told`; None: nothing, or a part of its own.
+        run: what does it, given a `burnish.stages.context.Step`: a function, or
+            "package.module:function", which is imported only then.
+        plan: what it will need: from a `burnish.planning.estimate.Estimate` a `StagePlan`; None:
+            nothing to speak of.
+        report: what the report says of it: from a `burnish.evaluation.stages.Found` a `Told`; None:
+            nothing, or a part of its own.
         slots: the artifacts that it reads.
         makes: the type of what it makes; None: nothing that a stage reads.
         sources: the recipe's own data that it reads besides, or where no stage makes it.
@@ -92,15 +99,20 @@ class Stage:
         texts: the files that its section names and whose contents count: constitutions.
         of_taste: whether the gold taste of simulated annotators decides anything in it.
         samples: whether a stage of it samples; by default where its section says how.
-        check: what is looked at before anything runs, from the stage and all that are still to be done; raises UserError.
-        made: what it makes, where that depends on its settings or on what it reads: from (section, inputs, type by stage).
+        check: what is looked at before anything runs, from the stage and all that are still to be
+            done; raises UserError.
+        made: what it makes, where that depends on its settings or on what it reads: from (section,
+            inputs, type by stage).
         inherit: its section with what it takes over from the stages before.
         nested: slots deeper in its section, with the names that stand in them.
         own_sources: whether the sources that it names count for no stage behind it.
-        first: whether it is what one does first with a pretrained model, so that it surprises nobody to start from one.
+        first: whether it is what one does first with a pretrained model, so that it surprises
+            nobody to start from one.
         always: whether it is made anew in every run, from whatever there is: nothing rests on it.
-        family: the key of its section whose `name` is a row of a table; `rows` are their names, each of which says kind and row.
-        by_row: what a stage of a row has for settings that are left out, where that is not the section's own default.
+        family: the key of its section whose `name` is a row of a table; `rows` are their names,
+            each of which says kind and row.
+        by_row: what a stage of a row has for settings that are left out, where that is not the
+            section's own default.
     """
 
     section: type[Section]
@@ -155,7 +167,8 @@ def _as_start(_settings: Any, _before: Sequence[Node], filled: Inputs) -> tuple[
 START = Slot("start", ("Policy",), "base")
 """The policy that a trained one starts from."""
 HELD_TO = Slot("reference", ("Policy",), "base", default=_as_start)
-"""The policy that a trained one is held to: what it starts from, where the recipe says nothing else."""
+"""The policy that a trained one is held to: what it starts from, where the recipe says nothing
+else."""
 
 
 @cache
@@ -203,7 +216,8 @@ def _own(name: str, place: str) -> Stage:
 
 
 class _Kinds(Mapping[str, Stage]):
-    """The rows by the names that recipes call them by; those of a user's own code by where they stand."""
+    """The rows by the names that recipes call them by; those of a user's own code by where they
+    stand."""
 
     def __getitem__(self, name: str) -> Stage:
         if name in _built_in():
@@ -223,5 +237,5 @@ class _Kinds(Mapping[str, Stage]):
 
 
 KINDS: Mapping[str, Stage] = _Kinds()
-"""Every kind by its name: those of Burnish, those of installed packages (the entry points `burnish.stages`), and, not counted among
-them, whatever stands at `folder/file.py:NAME`."""
+"""Every kind by its name: those of Burnish, those of installed packages (the entry points
+`burnish.stages`), and, not counted among them, whatever stands at `folder/file.py:NAME`."""

@@ -13,6 +13,7 @@ from burnish.config.bounds import (
     Count,
     CountOrNone,
     DualClip,
+    Epochs,
     Horizon,
     LearningRate,
     NonNegativeFinite,
@@ -29,12 +30,14 @@ from burnish.config.making import Panel, Taste
 from burnish.config.online import Online
 from burnish.config.preference import Preference
 from burnish.config.rewards import RewardSpec
-from burnish.config.schema import Data, Model, RewardModel, Sft
+from burnish.config.schema import Data, Model
 from burnish.config.sections import (
     Checkpointing,
+    ComparedPasses,
     EvaluationSampling,
     Lora,
     Optimiser,
+    Passes,
     Reference,
     Sampling,
     Section,
@@ -219,6 +222,30 @@ class LinePreference(Preference):
         return self
 
 
+class LineSft(Passes):
+    """Supervised fine-tuning."""
+
+    epochs: Epochs = 2.0
+    """Passes over the demonstrations."""
+    lora: Lora | None = Lora(r=16, alpha=32.0)
+    """None trains every weight."""
+    optimiser: Optimiser = Optimiser(learning_rate=5e-4)
+    """The optimiser."""
+
+
+class LineReward(ComparedPasses):
+    """The reward model."""
+
+    batch_size: BatchSize = 8
+    """Prompts per step, each with all its responses and comparisons."""
+    lora: Lora | None = Lora()
+    """None trains every weight."""
+    optimiser: Optimiser = Optimiser(learning_rate=3e-4)
+    """The optimiser."""
+    normalise: bool = True
+    """Set the head's gain and bias so that the SFT model's completions score mean 0 and standard deviation 1."""
+
+
 class LineRecipe(Section):
     """A recipe of the form in which each kind of stage stands once, in a fixed order (`config.line` turns it into a graph)."""
 
@@ -243,13 +270,13 @@ class LineRecipe(Section):
     """The model."""
     data: Data = Data()
     """The data."""
-    sft: Sft = Sft()
+    sft: LineSft = LineSft()
     """Supervised fine-tuning."""
     collect: Collect = Collect()
     """Collecting comparisons."""
     taste: Taste = Taste()
     """What the simulated annotators like."""
-    reward: RewardModel = RewardModel()
+    reward: LineReward = LineReward()
     """The reward model."""
     preference: LinePreference = LinePreference()
     """Preference optimisation: DPO and its relatives."""

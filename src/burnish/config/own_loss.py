@@ -1,4 +1,5 @@
-"""A preference loss that is a user's own function. Torch-free: what it is given is read from its signature."""
+"""A preference loss that is a user's own function. Torch-free: what it is given is read from its
+signature."""
 
 from __future__ import annotations
 

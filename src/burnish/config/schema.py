@@ -12,19 +12,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from burnish.config.bounds import (
-    BatchSize,
-    Coefficient,
-    Epochs,
     Probability,
     Rows,
     Tokens,
 )
 from burnish.config.sections import (
-    Lora,
-    Optimiser,
-    Passes,
-    Reference,
-    Sampling,
     Section,
     Source,
 )
@@ -113,49 +105,3 @@ class Data(Section):
         if self.store is not None and self.comparisons is not None:
             raise ValueError("comparisons and store are both given: choose one")
         return self
-
-
-class Sft(Passes):
-    """Supervised fine-tuning on demonstrations; the loss counts the assistant's turns only."""
-
-    kind: Literal["sft"] = "sft"
-    """The kind of stage."""
-    start: Reference | None = None
-    """The policy it starts from. None: the newest policy before it, or base."""
-    demonstrations: str | Source | None = None
-    """What it learns from: a stage that makes demonstrations, or a source as in `data.demonstrations`. None: the newest before it."""
-    epochs: Epochs = 2.0
-    """Passes over the demonstrations."""
-    batch_size: BatchSize = 16
-    """Demonstrations per step."""
-    lora: Lora | None = Lora(r=16, alpha=32.0)
-    """None trains every weight."""
-    optimiser: Optimiser = Optimiser(learning_rate=5e-4)
-    """The optimiser."""
-
-
-class RewardModel(Passes):
-    """The reward model: the SFT model with a scalar head, trained on comparisons by Bradley–Terry."""
-
-    kind: Literal["reward"] = "reward"
-    """The kind of stage."""
-    start: Reference | None = None
-    """The policy whose weights it starts from. None: the newest policy before it, or base."""
-    comparisons: str | Source | None = None
-    """What it learns from: a stage that makes comparisons, or a source as in `data.comparisons`. None: the newest before it."""
-    epochs: Epochs = 1.0
-    """Passes over the comparisons; the paper trains one, since more overfit (arXiv:2203.02155)."""
-    batch_size: BatchSize = 8
-    """Prompts per step, each with all its responses and comparisons."""
-    lora: Lora | None = Lora()
-    """None trains every weight; a reward model of its own beside a policy with `roles: adapters`, which needs more memory."""
-    optimiser: Optimiser = Optimiser(learning_rate=3e-4)
-    """The optimiser."""
-    sampling: Sampling = Sampling()
-    """How the answers are drawn that set gain and bias, where the comparisons hold none of the policy's own."""
-    soft_labels: bool = True
-    """Use the share of annotators as the target probability; off: the majority's answer as a certainty."""
-    margin: Coefficient = 0.0
-    """Subtracted from the score difference inside the sigmoid, in the preferred answer's direction, times |2p − 1|."""
-    normalise: bool = True
-    """Set the head's gain and bias so that the SFT model's completions score mean 0 and standard deviation 1."""

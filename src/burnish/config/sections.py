@@ -117,6 +117,15 @@ class SftTerm(Section):
     """Count the prompt's tokens too; the prompt is then run once for each answer."""
 
 
+class ComparedPasses(Passes):
+    """What a trainer on comparisons is told besides."""
+
+    soft_labels: bool = True
+    """Use the share of annotators as the label's probability p; off: the majority's answer as a certainty."""
+    margin: Coefficient = 0.0
+    """By how much the better answer must lead, times the strength |2p − 1|."""
+
+
 class Sampling(Section):
     """How completions are drawn."""
 

@@ -18,9 +18,9 @@ def to_graph(line: LineRecipe) -> Recipe:
     stages: dict[str, Any] = {}
     start = "sft" if "sft" in line.stages else "base"
     makers = {
-        "sft": lambda: {"sft": line.sft.model_copy(update={"start": "base"})},
+        "sft": lambda: {"sft": _section("sft", start="base", **dict(line.sft))},
         "collect": lambda: _collect(line, start),
-        "reward": lambda: {"reward": line.reward.model_copy(update={"start": start, "sampling": line.ppo.sampling})},
+        "reward": lambda: {"reward": _section("reward", start=start, sampling=line.ppo.sampling, **dict(line.reward))},
         "preference": lambda: _preference(line, start),
         "ppo": lambda: {"ppo": _ppo(line.ppo, start)},
         "online": lambda: {

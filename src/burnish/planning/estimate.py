@@ -1,7 +1,8 @@
-"""What every kind's plan is made of: a stage's memory by part, and the time of training, reading and sampling.
+"""What every kind's plan is made of: a stage's memory by part, and the time of training, reading
+and sampling.
 
-Pure arithmetic over a model's shape, the sizes of the data and a machine's rates. Times are estimates: answers are taken
-to be as long as the demonstrations'.
+Pure arithmetic over a model's shape, the sizes of the data and a machine's rates. Times are
+estimates: answers are taken to be as long as the demonstrations'.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:
-    """One stage: parts of its memory at its peak, its time in seconds, and what it asks of people."""
+    """One stage: parts of its memory at its peak, its time in seconds, and what it asks of
+    people."""
 
     name: str
     parts: tuple[Part, ...]
@@ -71,7 +73,8 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a kind's plan is made with: a stage, the model's shape, the sizes of the data, the machine; and the sums all plans share.
+    """What a kind's plan is made with: a stage, the model's shape, the sizes of the data, the
+    machine; and the sums all plans share.
 
     Args:
         recipe: the resolved recipe.
@@ -107,7 +110,8 @@ class Estimate:
         return Part(name, size)
 
     def in_turns(self, parts: list[Part], sampler: Part) -> list[Part]:
-        """What is alive at the larger of two moments: while roles are trained, and while the sampler writes."""
+        """What is alive at the larger of two moments: while roles are trained, and while the
+        sampler writes."""
         return memory.in_turns(parts, sampler)
 
     def loading(self, models: int) -> float:
@@ -115,7 +119,8 @@ class Estimate:
         return STAGE_SECONDS * models
 
     def asked(self, rankings: int, responses: int) -> Annotation:
-        """People reading K answers at 200 words a minute and a prompt, and 5 seconds of thought for each of them."""
+        """People reading K answers at 200 words a minute and a prompt, and 5 seconds of thought for
+        each of them."""
         words = 0.75 * (self.data.prompt_tokens + responses * self.data.answer_tokens)
         seconds = words / 200 * 60 + 5.0 * responses
         return Annotation(rankings, responses, rankings * seconds / 3600)
@@ -126,7 +131,8 @@ class Estimate:
         return None if lora is None else lora.r
 
     def answers(self) -> tuple[int, int]:
-        """(prompts, answers to each) that are compared or learnt from: those of a stage, or people's pairs."""
+        """(prompts, answers to each) that are compared or learnt from: those of a stage, or
+        people's pairs."""
         compared = self.node.input("comparisons")
         node = self.node if compared is None or compared.stage is None else self.graph[compared.stage]
         made = node.input("answers")
@@ -144,7 +150,8 @@ class Estimate:
         return self.data.heldout_comparisons if own else prompts * self.recipe.data.heldout
 
     def reward_rank(self, otherwise: Lora | None) -> int | None:
-        """The rank of the reward model's adapters, where it is made by a stage; None: it is no adapter."""
+        """The rank of the reward model's adapters, where it is made by a stage; None: it is no
+        adapter."""
         artifact = self.node.input("reward")
         if artifact is None or artifact.stage is None:
             return self.rank_of(otherwise)
@@ -175,7 +182,8 @@ class Estimate:
         roles: tuple[str, ...] = ("model",),
         buffers: int = 1,
     ) -> list[Part]:
-        """The program and a learner whose batches have `examples` of `length` tokens, of which it scores the share `scored`."""
+        """The program and a learner whose batches have `examples` of `length` tokens, of which it
+        scores the share `scored`."""
         heap = memory.HEAP if self.machine.is_cpu else 1.0  # a GPU's allocator is another
         tokens = memory.micro_batch(examples * length, optimiser.micro_batch_tokens, examples=examples, heap=heap)
         parts = memory.training(
@@ -204,7 +212,8 @@ class Estimate:
         )
 
     def generate(self, count: float, sampling: Sampling, *, prompts: float | None = None) -> float:
-        """Seconds of sampling: every step reads all weights once and multiplies them with as many rows as are in flight; `prompts` are different."""
+        """Seconds of sampling: every step reads all weights once and multiplies them with as many
+        rows as are in flight; `prompts` are different."""
         answer = min(self.data.answer_tokens or sampling.max_new_tokens, sampling.max_new_tokens)
         asked = count if prompts is None else prompts
         rows = min(DECODE_ROWS, count)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from burnish.algorithms.preference_losses import bradley_terry_loss
 from burnish.batch import Batch, TokenSequence, cut
-from burnish.config.schema import RewardModel
+from burnish.config.sections import ComparedPasses
 from burnish.models.roles import View, finite
 from burnish.runs.metrics import Writer
 from burnish.trainers.groups import RankedGroup, pairs_of
@@ -24,7 +24,7 @@ from burnish.trainers.loop import Progress
 from burnish.trainers.passes import train_in_passes
 
 
-def bradley_terry_term(view: View, groups: Sequence[RankedGroup], *, config: RewardModel, prompts: int) -> Term:
+def bradley_terry_term(view: View, groups: Sequence[RankedGroup], *, config: ComparedPasses, prompts: int) -> Term:
     """The loss of some of a step's groups, divided by the `prompts` of the whole step."""
     return _term(view.scores(_batch(groups)), groups, config=config, prompts=prompts)
 
@@ -33,7 +33,7 @@ def _batch(groups: Sequence[RankedGroup]) -> Batch:
     return Batch(tuple(s for group in groups for s in group.sequences))
 
 
-def _term(scores_N: Tensor, groups: Sequence[RankedGroup], *, config: RewardModel, prompts: int) -> Term:
+def _term(scores_N: Tensor, groups: Sequence[RankedGroup], *, config: ComparedPasses, prompts: int) -> Term:
     pairs = pairs_of(groups, soft=config.soft_labels, margin=config.margin)
     loss = bradley_terry_loss(
         scores_first=scores_N[pairs.better],
@@ -52,7 +52,7 @@ def train_reward_model(
     train: Sequence[RankedGroup],
     heldout: Sequence[RankedGroup],
     *,
-    config: RewardModel,
+    config: ComparedPasses,
     seed: int,
     folder: Path,
     progress: Progress | None = None,
@@ -93,7 +93,7 @@ def train_reward_model(
 
 
 @torch.no_grad()
-def score_groups(view: View, groups: Sequence[RankedGroup], *, config: RewardModel) -> Tensor:
+def score_groups(view: View, groups: Sequence[RankedGroup], *, config: ComparedPasses) -> Tensor:
     """[N]: the scores of the groups' responses, one group's after another's."""
     runs = cut([g.cost for g in groups], config.optimiser.micro_batch_tokens)
     return torch.cat([view.scores(_batch([groups[i] for i in run])) for run in runs])

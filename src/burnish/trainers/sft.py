@@ -11,7 +11,7 @@ from torch import Tensor
 
 from burnish.algorithms.aggregate import aggregate
 from burnish.batch import Batch, TokenSequence
-from burnish.config.schema import Sft
+from burnish.config.sections import Passes
 from burnish.models.roles import View
 from burnish.runs.metrics import Writer
 from burnish.trainers.learner import Term
@@ -35,7 +35,7 @@ def train_sft(
     train: Sequence[Demonstrated],
     heldout: Sequence[Demonstrated],
     *,
-    config: Sft,
+    config: Passes,
     seed: int,
     folder: Path,
     progress: Progress | None = None,

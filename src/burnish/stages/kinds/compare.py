@@ -1,4 +1,7 @@
-"""Comparisons of the answers to each prompt: by a simulated panel, people, a model, a reward model."""
+"""Have answers compared: by a simulated panel, people, a model or a reward model.
+
+Example: `burnish compare --config recipes/quickstart.yaml --out runs/quickstart`
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,11 @@ class Compare(Section):
     answers: Reference | None = None
     """The stage whose answers are compared. None: the newest before it."""
     by: tuple[Judges, ...] = (Judges(panel=Panel()),)
-    """Who compares them: `panel`, {panel: {size: 5}}, {people: {store: ..., project: ...}}, {judge: {...}}, {reward: STAGE}; or a
-    list of these, each with its `share` of the prompts."""
+    """Who compares them: `panel`, {panel: {size: 5}}, {people: {store: ..., project: ...}}, {judge:
+    {...}}, {reward: STAGE}; or a list of these, each with its `share` of the prompts."""
     reliability_weighted: bool = True
-    """Weight each vote by its annotator's estimated reliability; off: every vote counts the same."""
+    """Weight each vote by its annotator's estimated reliability; off: every vote counts the
+    same."""
 
     @field_validator("by", mode="before")
     @classmethod

@@ -1,4 +1,7 @@
-"""Policies on held-out prompts."""
+"""Compare models on held-out prompts.
+
+Example: `burnish evaluate --config recipes/quickstart.yaml --out runs/quickstart`
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ if TYPE_CHECKING:
 
 
 class Evaluate(Section):
-    """Policies on held-out prompts, judged by the gold taste or by rewards, and by the reward model."""
+    """Policies on held-out prompts, judged by the gold taste or by rewards, and by the reward
+    model."""
 
     kind: Literal["evaluate"] = "evaluate"
     """The kind of stage."""
@@ -30,21 +34,26 @@ class Evaluate(Section):
     reward: Reference | None = None
     """The reward model that scores the answers too. None: the newest before it, if there is one."""
     reference: Reference | None = None
-    """The policy from which the distance (KL) of the others is measured. None: the first SFT model before it, or base."""
+    """The policy from which the distance (KL) of the others is measured. None: the first SFT model
+    before it, or base."""
     rewards: tuple[RewardSpec, ...] | None = None
-    """Judge by these rewards. None: by those of the newest stage before it that was trained on rewards, else by the gold taste."""
+    """Judge by these rewards. None: by those of the newest stage before it that was trained on
+    rewards, else by the gold taste."""
     environment: Conversation | None = None
-    """What answers the policies between their turns. None: that of the newest stage before it, where `rewards` is not given."""
+    """What answers the policies between their turns. None: that of the newest stage before it,
+    where `rewards` is not given."""
     pass_at: Finite = 1.0
     """Without a verifier among the rewards, an answer is right if its reward is at least this."""
     prompts: Sources | None = None
-    """Prompts whose held-out part is answered. None: the newest that a stage before it names, or `data.prompts`."""
+    """Prompts whose held-out part is answered. None: the newest that a stage before it names, or
+    `data.prompts`."""
     count: Count | None = None
     """How many held-out prompts; None: all."""
     responses_per_prompt: Responses = 1
     """Completions of each prompt and model; intervals are clustered by prompt."""
     sampling: EvaluationSampling = EvaluationSampling()
-    """How the models are sampled. The distance (KL) is shown only at temperature 1 with nothing truncated or rounded."""
+    """How the models are sampled. The distance (KL) is shown only at temperature 1 with nothing
+    truncated or rounded."""
     base: bool = True
     """Evaluate the untrained model as well, where `models` is not given."""
     samples: CountOrNone = 8
@@ -52,7 +61,8 @@ class Evaluate(Section):
 
 
 def _judged_as_trained(settings: Evaluate, before: Sequence[Node]) -> Evaluate:
-    """One that names no judge has that of the newest stage before it that was trained on rewards."""
+    """One that names no judge has that of the newest stage before it that was trained on
+    rewards."""
     trained = [node for node in before if _is_rewarded(node)]
     if settings.rewards is not None or settings.environment is not None or not trained:
         return settings
@@ -85,7 +95,8 @@ def _measured_from(_settings: Evaluate, before: Sequence[Node], _filled: Inputs)
 
 
 def _plan(how: Estimate) -> StagePlan:
-    """Every model answers the held-out prompts; the reward model and the reference read the answers."""
+    """Every model answers the held-out prompts; the reward model and the reference read the
+    answers."""
     config, data = how.settings, how.data
     prompts = min(config.count or data.heldout_prompts, data.heldout_prompts)
     count, length = prompts * config.responses_per_prompt, data.prompt_tokens + data.answer_tokens

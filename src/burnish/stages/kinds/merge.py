@@ -1,4 +1,7 @@
-"""The average of several models' weights."""
+"""Average the weights of several models.
+
+Example: `burnish merge --config recipes/dpo.yaml --out runs/dpo "merge.models=[sft, dpo]"`
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ if TYPE_CHECKING:
 
 
 class Merge(Section):
-    """The average of several models' weights: model soups (arXiv:2203.05482), WARM (arXiv:2401.12187), a moving average with the start."""
+    """The average of several models' weights: model soups (arXiv:2203.05482), WARM
+    (arXiv:2401.12187), a moving average with the start."""
 
     kind: Literal["merge"] = "merge"
     """The kind of stage."""

@@ -22,7 +22,8 @@ def _earns_otherwise(settings: Online) -> bool:
 
 
 def _plan(how: Estimate) -> StagePlan:
-    """Rollouts in groups that share their prompt, passes over them as far as the algorithm needs them, and updates."""
+    """Rollouts in groups that share their prompt, passes over them as far as the algorithm needs
+    them, and updates."""
     from burnish.trainers.online_settings import algorithm_of
 
     config, data = how.settings, how.data
@@ -60,7 +61,8 @@ def _plan(how: Estimate) -> StagePlan:
 
 
 def _check(step: Step, _left: Sequence[Step]) -> None:
-    """The parts of the algorithm fit together, the environment can be imported, and there is a reward that counts."""
+    """The parts of the algorithm fit together, the environment can be imported, and there is a
+    reward that counts."""
     from burnish.stages.algorithms import check_algorithm
     from burnish.stages.turns import environment_class
 

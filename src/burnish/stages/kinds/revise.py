@@ -16,16 +16,19 @@ if TYPE_CHECKING:
 
 
 class Revise(Section):
-    """Critique and revision by a model's own lights (Constitutional AI, arXiv:2212.08073, section 3): demonstrations."""
+    """Critique and revision by a model's own lights (Constitutional AI, arXiv:2212.08073, section
+    3): demonstrations."""
 
     kind: Literal["revise"] = "revise"
     """The kind of stage."""
     model: Reference | None = None
-    """The policy that answers, criticises and revises. None: the newest before it, or base; with `endpoint` its name there."""
+    """The policy that answers, criticises and revises. None: the newest before it, or base; with
+    `endpoint` its name there."""
     endpoint: str | None = None
     """An OpenAI-compatible API instead of a model in this process."""
     prompts: Sources | None = None
-    """Prompts to answer, as in `data.prompts`. None: the newest that a stage before it names, or `data.prompts`."""
+    """Prompts to answer, as in `data.prompts`. None: the newest that a stage before it names, or
+    `data.prompts`."""
     constitution: str
     """A text file with one principle a line, after a dash."""
     rounds: Repeats = 1

@@ -1,19 +1,58 @@
-"""A reward model, from a policy and comparisons."""
+"""Train a reward model on comparisons.
+
+Example: `burnish reward --config recipes/quickstart.yaml --out runs/quickstart`
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from burnish.config.bounds import BatchSize, Coefficient, Epochs
 from burnish.config.kinds import START, Slot, Stage
-from burnish.config.schema import RewardModel
+from burnish.config.sections import ComparedPasses, Lora, Optimiser, Reference, Sampling, Source
 
 if TYPE_CHECKING:
     from burnish.planning.estimate import Estimate, StagePlan
     from burnish.stages.context import Step
 
 
+class RewardModel(ComparedPasses):
+    """The reward model: the SFT model with a scalar head, trained on comparisons by
+    Bradley–Terry."""
+
+    kind: Literal["reward"] = "reward"
+    """The kind of stage."""
+    start: Reference | None = None
+    """The policy whose weights it starts from. None: the newest policy before it, or base."""
+    comparisons: str | Source | None = None
+    """What it learns from: a stage that makes comparisons, or a source as in `data.comparisons`.
+    None: the newest before it."""
+    epochs: Epochs = 1.0
+    """Passes over the comparisons; the paper trains one, since more overfit (arXiv:2203.02155)."""
+    batch_size: BatchSize = 8
+    """Prompts per step, each with all its responses and comparisons."""
+    lora: Lora | None = Lora()
+    """None trains every weight; a reward model of its own beside a policy with `roles: adapters`,
+    which needs more memory."""
+    optimiser: Optimiser = Optimiser(learning_rate=3e-4)
+    """The optimiser."""
+    sampling: Sampling = Sampling()
+    """How the answers are drawn that set gain and bias, where the comparisons hold none of the
+    policy's own."""
+    soft_labels: bool = True
+    """Use the share of annotators as the target probability; off: the majority's answer as a
+    certainty."""
+    margin: Coefficient = 0.0
+    """Subtracted from the score difference inside the sigmoid, in the preferred answer's direction,
+    times |2p − 1|."""
+    normalise: bool = True
+    """Set the head's gain and bias so that the SFT model's completions score mean 0 and standard
+    deviation 1."""
+
+
 def _plan(how: Estimate) -> StagePlan:
-    """Bradley–Terry on the comparisons; then a policy's answers to 64 prompts, to set gain and bias."""
+    """Bradley–Terry on the comparisons; then a policy's answers to 64 prompts, to set gain and
+    bias."""
     config, data = how.settings, how.data
     prompts, responses = how.answers()
     heldout = how.heldout(prompts)
@@ -28,7 +67,8 @@ def _plan(how: Estimate) -> StagePlan:
 
 
 def _samples(step: Step) -> bool:
-    """Gain and bias are set on the policy's own answers: those that were compared, or fresh ones."""
+    """Gain and bias are set on the policy's own answers: those that were compared, or fresh
+    ones."""
     from burnish.stages.own_answers import compares_own_answers
 
     return step.settings.normalise and not compares_own_answers(step)

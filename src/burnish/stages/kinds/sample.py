@@ -1,4 +1,7 @@
-"""Answers of one policy or several, K to each training prompt."""
+"""Have policies write answers to prompts.
+
+Example: `burnish sample --config recipes/quickstart.yaml --out runs/quickstart`
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,8 @@ class Sample(Section):
     models: Annotated[tuple[Reference, ...], Field(min_length=1)] | None = None
     """The policies that answer. None: the newest before it, or base."""
     prompts: Sources | None = None
-    """Prompts to answer, as in `data.prompts`. None: the newest that a stage before it names, or `data.prompts`."""
+    """Prompts to answer, as in `data.prompts`. None: the newest that a stage before it names, or
+    `data.prompts`."""
     count: Count | None = None
     """How many training prompts are answered; None: all."""
     responses: Responses = 4

@@ -1,4 +1,7 @@
-"""The best of several answers to each prompt."""
+"""Keep the best answers to each prompt.
+
+Example: `burnish select --config recipes/expert-iteration.yaml --out runs/expert-iteration`
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,16 @@ if TYPE_CHECKING:
 
 
 class Select(Section):
-    """The best of several answers to each prompt: rejection sampling, RAFT (arXiv:2304.06767), expert iteration."""
+    """The best of several answers to each prompt: rejection sampling, RAFT (arXiv:2304.06767),
+    expert iteration."""
 
     kind: Literal["select"] = "select"
     """The kind of stage."""
     answers: Reference | None = None
     """The stage whose answers are chosen from. None: the newest before it."""
     reward: Reference | None = None
-    """The reward model whose score counts. None: the newest before it, unless `rewards` is given."""
+    """The reward model whose score counts. None: the newest before it, unless `rewards` is
+    given."""
     rewards: tuple[RewardSpec, ...] = ()
     """Choose by these rewards instead (docs/rewards.md)."""
     top: Count = 1
@@ -32,7 +37,8 @@ class Select(Section):
     threshold: Finite | None = None
     """Keep only answers that score at least this. None: no bound."""
     make: Literal["demonstrations", "pairs"] = "demonstrations"
-    """demonstrations: the kept answers, to be imitated. pairs: the best answer of each prompt against its worst."""
+    """demonstrations: the kept answers, to be imitated. pairs: the best answer of each prompt
+    against its worst."""
 
 
 def _made(settings: Select, _inputs: Inputs, _types: Callable[[str], Artifact | None]) -> Artifact:

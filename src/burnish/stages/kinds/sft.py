@@ -1,16 +1,40 @@
-"""Supervised fine-tuning on demonstrations."""
+"""Fine-tune a model on demonstrations.
+
+Example: `burnish sft --config recipes/quickstart.yaml --out runs/quickstart`
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from burnish.config.bounds import BatchSize, Epochs
 from burnish.config.kinds import START, Slot, Stage
-from burnish.config.schema import Sft
+from burnish.config.sections import Lora, Optimiser, Passes, Reference, Source
 from burnish.evaluation.stages import Found, Told
 from burnish.evaluation.words import number, plain, several
 
 if TYPE_CHECKING:
     from burnish.planning.estimate import Estimate, StagePlan
+
+
+class Sft(Passes):
+    """Supervised fine-tuning on demonstrations; the loss counts the assistant's turns only."""
+
+    kind: Literal["sft"] = "sft"
+    """The kind of stage."""
+    start: Reference | None = None
+    """The policy it starts from. None: the newest policy before it, or base."""
+    demonstrations: str | Source | None = None
+    """What it learns from: a stage that makes demonstrations, or a source as in
+    `data.demonstrations`. None: the newest before it."""
+    epochs: Epochs = 2.0
+    """Passes over the demonstrations."""
+    batch_size: BatchSize = 16
+    """Demonstrations per step."""
+    lora: Lora | None = Lora(r=16, alpha=32.0)
+    """None trains every weight."""
+    optimiser: Optimiser = Optimiser(learning_rate=5e-4)
+    """The optimiser."""
 
 
 def _plan(how: Estimate) -> StagePlan:
