@@ -10,7 +10,7 @@ from annotation_bench import Bench
 
 from burnish.annotation.export import LAYOUTS, export
 from burnish.annotation.labels import LabelOptions, preference_data
-from burnish.annotation.service import projects, work
+from burnish.annotation.service import browsing, projects, work
 from burnish.annotation.service.database import Database
 from burnish.annotation.service.rows import item_of
 from burnish.annotation.service.submission import Submission
@@ -127,7 +127,7 @@ def test_what_is_refused_names_row_and_field(row: dict, field: str, why: str):
 
 def test_items_come_out_as_they_went_in(database: Database):
     bench = Bench(database, annotators=0, rows=[ROW])
-    (item,) = projects.items(database, bench.owner, bench.project)
+    (item,) = browsing.search(database, bench.owner, bench.project, browsing.Wanted())
     assert item["messages"] == ASKED
     assert item["candidates"][0]["messages"] == STEPS
     again = {**ROW, "id": "again", "candidates": [{k: v for k, v in c.items() if k != "text" or "messages" not in c}

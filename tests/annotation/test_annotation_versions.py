@@ -14,7 +14,7 @@ from test_annotation_round_trip import hold_equal, labels_in, rows_of
 
 from burnish.annotation.export import LAYOUTS, export
 from burnish.annotation.labels import LabelOptions, demonstration_data, preference_data
-from burnish.annotation.service import changes, projects, work
+from burnish.annotation.service import browsing, changes, projects, work
 from burnish.annotation.service.database import Database
 from burnish.annotation.service.submission import Submission
 from burnish.annotation.settings import Settings
@@ -145,7 +145,7 @@ def test_both_scales_in_one_project_and_its_exports(database: Database, tmp_path
 def test_an_item_keeps_its_kind(database: Database):
     bench = Bench(database, rows=[{key: value for key, value in pair_row(1).items() if key != "kind"}], kind="pairwise")
     _change(bench, settings={"kind": "demonstration"})
-    assert projects.items(database, bench.owner, bench.project)[0]["kind"] == "pairwise"
+    assert browsing.search(database, bench.owner, bench.project, browsing.Wanted())[0]["kind"] == "pairwise"
     assert _take(bench).kind == "pairwise"
 
 

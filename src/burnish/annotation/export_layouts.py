@@ -20,7 +20,9 @@ from burnish.records import Comparison, PreferenceGroup
 
 
 def _burnish(work: Work) -> list[Row]:
-    work.left_out["items for training or testing annotators"] += len(work.snapshot.entries) - len(list(work.entries))
+    retired = sum(entry.part == "retired" for entry in work.snapshot.entries)
+    others = len(work.snapshot.entries) - len(list(work.entries)) - retired
+    work.left_out.update({"items for training or testing annotators": others, "retired items": retired})
     work.left_out += Counter()  # without those of which there are none
     return [work.whole(entry) for entry in work.entries]
 

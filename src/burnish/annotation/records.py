@@ -14,8 +14,9 @@ from typing import Any, Literal, get_args
 Kind = Literal["pairwise", "ranking", "likert", "demonstration", "correction", "chat"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-Part = Literal["work", "training", "qualification"]
-"""What an item is for: `work` is labelled, `training` teaches, `qualification` examines. Only work is data."""
+Part = Literal["work", "training", "qualification", "retired"]
+"""What an item is for: `work` is labelled, `training` teaches, `qualification` examines, `retired` is out of use. Only work is
+data."""
 
 Role = Literal["owner", "reviewer", "annotator"]
 Source = Literal["label", "adjudication"]

@@ -104,7 +104,8 @@ class Reading(Base):
 class Item(Base):
     """A prompt with its candidates. `external_id` is the prompt's id where it came from.
 
-    `kind` is a task kind; what the project's kind becomes later does not change it. `part` is "work", "training" or "qualification". `gold`, where
+    `kind` is a task kind; what the project's kind becomes later does not change it. `part` is "work", "training",
+    "qualification" or "retired" (`retired_from` is then what it was). `gold`, where
     given, is the right answer as `Answer` keeps it (`ranks`, `strength`, `ratings`, ...); `explanation` is shown after a
     training item. `slots` is how many more annotators may take it: overlap − answers − leases that live. Of the open
     items those of the higher `priority` go first, then those of the higher `score` (what active selection thinks of it).
@@ -138,6 +139,7 @@ class Item(Base):
     score: Mapped[float] = mapped_column(Double, default=0.0, server_default="0")
     slots: Mapped[int] = mapped_column(default=0, server_default="0")
     disputed: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
+    retired_from: Mapped[str | None] = mapped_column(String(20))
     candidates: Mapped[list[Candidate]] = relationship(order_by="Candidate.position", lazy="selectin")
 
 

@@ -98,12 +98,6 @@ class GuidelinesRead(Body):
     version: int = Field(ge=1, le=2**31 - 1)
 
 
-class NewItems(Body):
-    """Rows: `id`, `prompt` or `messages`, `candidates`, and what else an item may have."""
-
-    items: list[dict[str, Any]] = Field(max_length=10_000)
-
-
 class NewWebhook(Body):
     """Where milestones are told."""
 
@@ -255,25 +249,6 @@ def get_export(
         return Response(exports.manifest_of(made), media_type="application/json")
     content, kind = exports.file_of(made, f".{file}")
     return Response(content, media_type=kind)
-
-
-@router.get("/projects/{project_id}/items", tags=["items"], summary="Items, a page at a time")
-def list_items(
-    request: Request,
-    project_id: Id,
-    after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
-) -> list[dict[str, Any]]:
-    """In the order they came, those with an id above `after`."""
-    site = site_of(request)
-    return projects.items(site.database, site.caller(request), project_id, after=after, limit=limit)
-
-
-@router.post("/projects/{project_id}/items", tags=["items"], status_code=201, summary="Add items")
-def add_items(request: Request, project_id: Id, body: NewItems) -> dict[str, int]:
-    """Those whose id is there already stay as they are."""
-    site = site_of(request)
-    return projects.add_items(site.database, site.caller(request), project_id, body.items)
 
 
 @router.get("/projects/{project_id}/disputes", tags=["review"], summary="Items on which annotators differ")

@@ -15,7 +15,17 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from burnish._version import __version__
-from burnish.annotation.app import account_pages, api, owner_pages, pages, people_api, people_pages, review_pages
+from burnish.annotation.app import (
+    account_pages,
+    api,
+    item_pages,
+    items_api,
+    owner_pages,
+    pages,
+    people_api,
+    people_pages,
+    review_pages,
+)
 from burnish.annotation.app.context import LoginNeededError, Site
 from burnish.annotation.app.proxies import Behind, local_path
 from burnish.annotation.app.security import Guard
@@ -58,9 +68,9 @@ def create_app(
         openapi_url="/api/v1/openapi.json", description="Preference collection: projects, items, tasks, answers.",
     )  # fmt: skip
     app.state.site = site
-    for part in (api, people_api):
+    for part in (api, people_api, items_api):
         app.include_router(part.router)
-    for part in (pages, account_pages, owner_pages, people_pages, review_pages):
+    for part in (pages, account_pages, owner_pages, people_pages, item_pages, review_pages):
         app.include_router(part.router, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent.parent / "static"), name="static")
     _handle(app, site)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import tempfile
-from pathlib import Path as FilePath
 from typing import Any
 
-from fastapi import APIRouter, Request, UploadFile
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy import select
 
@@ -15,7 +13,6 @@ from burnish.annotation.app.account_pages import checked
 from burnish.annotation.app.context import Site, site_of
 from burnish.annotation.app.settings_form import LABELS, as_typed, form_of, read_form, read_renames
 from burnish.annotation.app.tabs import Id, LongText, Text, in_thread, number, role_of, tab, texts_of
-from burnish.annotation.app.uploads import read_csv, read_lines
 from burnish.annotation.dashboard_page import cached_fragment
 from burnish.annotation.records import KINDS
 from burnish.annotation.service import accounts, changes, exports, projects, webhooks
@@ -78,64 +75,6 @@ def overview(request: Request, project_id: Id) -> Response:
     return tab(
         site, request, caller, project_id, "overview.html", about=about, progress=found, dashboard=shown, fresh=fresh
     )
-
-
-@router.get("/projects/{project_id}/items")
-def items_page(request: Request, project_id: Id, after: int = 0) -> HTMLResponse:
-    """Items and a form to upload more."""
-    site = site_of(request)
-    return _items(site, request, site.caller(request), project_id, after=max(0, min(after, 2**31 - 1)))
-
-
-def _items(
-    site: Site, request: Request, caller: Caller, project_id: int, *, after: int = 0, status: int = 200, **values: Any
-) -> HTMLResponse:
-    found = projects.items(site.database, caller, project_id, after=after, limit=51)
-    following = found[49]["id"] if len(found) > 50 else None
-    shown = {
-        "items": found[:50],
-        "following": following,
-        "done": None,
-        "error": None,
-        "layouts": site.layouts,
-        **values,
-    }
-    return tab(site, request, caller, project_id, "items.html", status=status, **shown)
-
-
-@router.post("/projects/{project_id}/upload")
-def upload(request: Request, project_id: Id, file: UploadFile, layout: Text = "", csrf: Text = "") -> HTMLResponse:
-    """Read a file of items. Nothing is stored under the name that it came with."""
-    site = site_of(request)
-    caller = checked(site, request, csrf)
-    try:
-        counted = _read_upload(site, caller, project_id, file, layout)
-    except UserError as error:
-        return _items(site, request, caller, project_id, status=422, error=str(error))
-    return _items(site, request, caller, project_id, done=counted)
-
-
-def _read_upload(site: Site, caller: Caller, project_id: int, file: UploadFile, layout: str) -> dict[str, int]:
-    ending = FilePath(file.filename or "").suffix.lower()
-    if layout and site.import_file is not None:
-        with site.database.read() as session:
-            projects.role_in(session, caller, project_id, least="owner")
-            name = projects.name_of(session, project_id)
-        if ending not in (".jsonl", ".json", ".parquet"):
-            raise UserError("files end with .jsonl, .json or .parquet.", field="file")
-        with tempfile.TemporaryDirectory() as folder:
-            path = FilePath(folder) / f"upload{ending}"
-            with path.open("wb") as target:
-                while part := file.file.read(1 << 20):
-                    target.write(part)
-            counted = site.import_file(path, layout, name)
-        with site.database.write() as session:
-            accounts.record(
-                session, "items added", caller=caller, project_id=project_id, counted=counted, layout=layout
-            )
-        return counted
-    read = read_csv if ending == ".csv" else read_lines
-    return projects.add_items(site.database, caller, project_id, read(file.file.read()))
 
 
 @router.get("/projects/{project_id}/settings")

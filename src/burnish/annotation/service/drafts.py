@@ -57,6 +57,8 @@ def revive(session: Session, caller: Caller, lease_id: str) -> bool:
     query = select(Item).options(lazyload(Item.candidates)).where(Item.id == kept.item_id)
     item = session.scalars(query.with_for_update(of=Item)).one()
     desk(session, caller, item.project_id)
+    if item.part == "retired":
+        return False
     settings = settings_of(session.scalar(select(Project.settings).where(Project.id == item.project_id)))
     on_it = Annotation.item_id == item.id
     answers = select(func.count()).where(on_it, Annotation.source == "label", Annotation.skipped.is_(None))

@@ -23,7 +23,6 @@ from burnish.annotation.tables import (
     Annotation,
     Annotator,
     Audit,
-    Candidate,
     Item,
     Lease,
     Member,
@@ -236,39 +235,6 @@ def progress(database: Database, caller: Caller, project_id: int) -> dict[str, A
             "disputed": disputed,
             "webhooks": session.scalar(select(func.count()).where(Webhook.project_id == project_id)),
         }
-
-
-def items(
-    database: Database, caller: Caller, project_id: int, *, after: int = 0, limit: int = 50
-) -> list[dict[str, Any]]:
-    """Items in the order they came, a page at a time, for owners."""
-    with database.read() as session:
-        project = role_in(session, caller, project_id, least="owner", scope="read")
-        kind = settings_of(project.settings).kind
-        rows = session.scalars(
-            select(Item).where(Item.project_id == project_id, Item.id > after).order_by(Item.id).limit(limit)
-        )
-        return [
-            {
-                "id": row.id,
-                "external_id": row.external_id,
-                "kind": row.kind or kind,
-                "part": row.part,
-                "messages": row.messages,
-                "candidates": [_candidate_row(c) for c in row.candidates],
-                "gold": row.gold,
-                "priority": row.priority,
-                "slots": row.slots,
-                "disputed": row.disputed,
-            }
-            for row in rows
-        ]
-
-
-def _candidate_row(candidate: Candidate) -> dict[str, Any]:
-    """As it was uploaded."""
-    turns = {"messages": candidate.messages} if candidate.messages else {}
-    return {"text": candidate.text, "source": candidate.source, **turns}
 
 
 def audit(database: Database, caller: Caller, project_id: int, *, limit: int = 200) -> list[dict[str, Any]]:
