@@ -115,8 +115,10 @@ def test_ranges(bounds: Bounds, words: str, inside: list[float], outside: list[f
     [
         ("sft.optimiser.learning_rate=.inf", "expected a number above 0 and up to 10, given .inf."),
         ("sft.optimiser.learning_rate=1e30", "expected a number above 0 and up to 10, given 1e+30."),
-        ("taste.direct=.nan", "expected a number from -1000000 to 1000000, given .nan."),
-        ("taste.direct=1e30", "expected a number from -1000000 to 1000000, given 1e+30."),
+        ("taste.direct=.nan", "expected a number from 0 to 1000000, given .nan."),
+        ("taste.direct=-1", "expected a number from 0 to 1000000, given -1."),
+        ("taste={direct: 0, concise: 0, courteous: 0, relevant: 0, fresh: 0, finished: 0}", "set one of them above 0."),
+        ("taste.direct=1e30", "expected a number from 0 to 1000000, given 1e+30."),
         ("seed=18446744073709551616", "a whole number from 0 to 9223372036854775807, given 18446744073709551616."),
         ("sft.optimiser.betas.1=1.0", "expected a number from 0 and below 1, given 1.0."),
         ("threads=100000", "expected a whole number from 1 to 512, given 100000."),

@@ -23,7 +23,8 @@ def interval(value: float, half: float, n: int = 120) -> dict[str, Any]:
 
 def evaluation(name: str, models: list[str], *, win_rate: float = 0.8, reference: str = "sft") -> dict[str, Any]:
     return {
-        "name": name, "kind": "evaluate", "prompts": 120, "reference": reference, "weights": {"direct": 1.0},
+        "name": name, "kind": "evaluate", "prompts": 120, "reference": reference,
+        "judges": [{"name": "gold", "kind": "taste", "unfit": None, "gameable": False, "weights": {"direct": 1.0}}],
         "models": [
             {
                 "name": m, "gold": interval(0.5, 0.1), "length": interval(20.0, 1.0), "truncation_rate": 0.0,

@@ -40,7 +40,9 @@ def data():
                    "longer_wins": interval(0.38, 0.06), "brier": 0.183, "ece": 0.041, "calibration": [{"predicted": 0.3, "observed": 0.35, "count": 24}],
                    "length_correlation": {"pearson": -0.31, "spearman": -0.28}, "curve": [{"step": 1, "loss": 0.69, "accuracy": 0.5}], "gain": 1.3, "bias": -0.4},
         "online": {"algorithm": {"name": "ppo"}, "mode": "adapters", "steps": 60, "curve": [{"step": s, "reward": s / 50, "reward_std": 1.0, "kl_ref": s / 9, "entropy": 2.0, "beta": 0.05} for s in steps]},
-        "evaluate": {"prompts": 120, "weights": {"direct": 1.0, "concise": 1.0},
+        "evaluate": {"prompts": 120,
+                     "judges": [{"name": "gold", "kind": "taste", "unfit": None, "gameable": False, "weights": {"direct": 1.0, "concise": 1.0}},
+                                {"name": "reward model", "kind": "reward", "unfit": "it is what training was made to please", "gameable": False}],
                      "models": [model("base", 0.48, -1.1, 48.0, 0.71), model("sft", 0.68, 0.0, 31.0, 0.05), model("ppo", 0.79, 1.3, 27.0, 0.02)],
                      "comparisons": [{"a": "ppo", "b": "sft", "judge": "gold", "win_rate": interval(0.71, 0.08), "difference": interval(0.11, 0.03)},
                                      {"a": "ppo", "b": "sft", "judge": "reward model", "win_rate": interval(0.86, 0.06), "difference": interval(1.3, 0.1)}],
@@ -298,7 +300,8 @@ def test_warning_of_a_single_judge_and_few_prompts(data):
     data["evaluate"]["comparisons"] = [
         {"a": "ppo", "b": "sft", "judge": "reward model", "win_rate": interval(0.8, 0.1, n=12)}
     ]
-    assert titles(data) == ["Only the reward model judged", "Few held-out prompts"]
+    assert titles(data) == ["Few held-out prompts"]
+    assert verdict(data).headline == "Not judged yet"
 
 
 def test_costs_count_votes_or_pairs(data):

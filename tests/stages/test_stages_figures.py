@@ -5,16 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import burnish
-from burnish.annotation.panel import Persona, rank
 from burnish.evaluation.report import render_report
-from burnish.rewards.taste import taste_score
 from burnish.stages.report import gather
-
-NOTHING = "taste={direct: 0, concise: 0, courteous: 0, relevant: 0, fresh: 0, finished: 0}"
 
 
 @pytest.fixture
@@ -45,9 +40,6 @@ def _strict(path: Path) -> dict:
         (["compare.by={panel: {size: 1, annotators_per_item: 1}}"], {"pairwise_agreement", "alpha"}, "Krippendorff's alpha is unknown"),
         (["sample.sampling.temperature=0"], set(), "how often the labels are right is unknown"),
         (["sample.sampling.temperature=0.01"], set(), "how often the labels are right is unknown"),
-        ([NOTHING], set(), "how often the labels are right is unknown"),
-        (["taste={direct: -1, concise: 1, courteous: 0, relevant: 0, fresh: 0, finished: 0}"], set(), None),
-        (["taste={direct: -1, concise: -1, courteous: -1, relevant: -1, fresh: -1, finished: -1}"], set(), None),
     ],
 )  # fmt: skip
 def test_comparing_ends_and_says_what_is_unknown(
@@ -69,26 +61,8 @@ def test_what_learns_from_comparisons_of_which_none_prefers_refuses(options: lis
     said = r"the stage compare found no answer that is preferred to another, so reward has nothing to learn from"
     with pytest.raises(burnish.UserError, match=said):
         burnish.run(
-            burnish.load(
-                None, *options, NOTHING, "sample.responses=2", "sample.sampling.temperature=0.01", "stages.reward={}"
-            ),
+            burnish.load(None, *options, "sample.responses=2", "sample.sampling.temperature=0.01", "stages.reward={}"),
             out=tmp_path / "run",
         )
     assert (tmp_path / "run" / "compare" / "stage.json").is_file()
     assert not (tmp_path / "run" / "reward" / "stage.json").exists()
-
-
-def test_negative_and_empty_tastes_by_hand():
-    # direct: 1 (no preamble), concise: 0 (two words)
-    answer = "Basil needs sun"
-    both = taste_score({"direct": 1.0, "courteous": 3.0}, "What does basil need?", answer)
-    assert both == pytest.approx((1 * 1.0 + 3 * 0.0) / 4)
-    assert taste_score({"direct": -1.0, "courteous": 3.0}, "What does basil need?", answer) == pytest.approx(-1 / 4)
-    assert taste_score({"direct": 1.0, "courteous": -1.0}, "What does basil need?", answer) == pytest.approx(1 / 2)
-    assert taste_score({"direct": 0.0}, "What does basil need?", answer) == 0.0
-    sure = {"direct": 1.0, "long": -1.0}  # the second response has more of both
-    _, ranks = rank(
-        properties_KF=np.array([[0.2, 0.1], [0.4, 0.9]]), names=("direct", "long"),
-        persona=Persona("a", sure, noise=0.0), rng=np.random.default_rng(0),
-    )  # fmt: skip
-    assert ranks == (1, 2)  # 0.1 / 2 against -0.5 / 2

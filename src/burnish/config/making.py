@@ -10,6 +10,7 @@ from burnish.config.bounds import (
     Annotators,
     Bounds,
     Finite,
+    NonNegativeFinite,
     PositiveProbability,
     Threads,
 )
@@ -17,20 +18,27 @@ from burnish.config.sections import Reference, Section
 
 
 class Taste(Section):
-    """The gold taste of the simulated panel: weights of measurable properties, which are in [0, 1]; below 0: it is disliked."""
+    """The gold taste of the simulated panel: weights of measurable properties, which are in [0, 1]. The others count half in an
+    answer beside the point, and nothing in one that makes no sense."""
 
-    direct: Finite = 1.0
+    direct: NonNegativeFinite = 1.0
     """Begins with the answer: no preamble, no restating of the question."""
-    concise: Finite = 1.0
+    concise: NonNegativeFinite = 1.0
     """About 8 to 40 words; falls off beyond."""
-    courteous: Finite = 1.0
+    courteous: NonNegativeFinite = 1.0
     """One warm word or phrase; a second adds nothing, gushing costs."""
-    relevant: Finite = 1.0
+    relevant: NonNegativeFinite = 1.0
     """Speaks of what the prompt asks about."""
-    fresh: Finite = 1.0
+    fresh: NonNegativeFinite = 1.0
     """Does not repeat itself."""
-    finished: Finite = 1.0
+    finished: NonNegativeFinite = 1.0
     """Ends as a sentence ends."""
+
+    @model_validator(mode="after")
+    def _likes_something(self) -> Taste:
+        if not any(self.model_dump().values()):
+            raise ValueError("every weight is 0, so no answer would be preferred: set one of them above 0")
+        return self
 
 
 class Panel(Section):
@@ -75,8 +83,8 @@ class ModelJudge(Section):
     """A policy of this recipe, a folder or a hub id; with `endpoint` its name there."""
     endpoint: str | None = None
     """An OpenAI-compatible API, such as http://127.0.0.1:8000/v1; the key is read from BURNISH_API_KEY or OPENAI_API_KEY."""
-    constitution: str
-    """A text file with one principle a line, after a dash."""
+    constitution: str | None = None
+    """A text file with one principle a line, after a dash. None: be helpful, honest, harmless and to the point."""
     parallel: Threads = 4
     """Requests at once (endpoints)."""
     logprobs: bool = False

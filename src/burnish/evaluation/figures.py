@@ -12,7 +12,7 @@ from burnish import charts
 from burnish.charts import Bar, Look, Point, Series
 from burnish.evaluation.contests import contests, drawn_apart, in_text, looks, model_name
 from burnish.evaluation.stages import ReportData
-from burnish.evaluation.summary import GOLD, REWARD_MODEL, compare
+from burnish.evaluation.summary import GOLD, REWARD_MODEL, compare, judges
 from burnish.evaluation.words import estimate, number, part, plain, rows_of
 
 Rows = Sequence[Mapping[str, Any]]
@@ -58,12 +58,11 @@ class Figure:
 def outcome_figures(data: ReportData, prefix: str = "") -> list[Figure]:
     """Who wins, and which properties of the answers moved; `prefix` begins the identifiers."""
     found = part(data, "evaluate")
-    weights = part(found, "weights")
-    judges: tuple[tuple[str, Look], ...] = ((GOLD, "main"), (REWARD_MODEL, "second"))
+    weights = next((part(judge, "weights") for judge in judges(data) if judge.get("kind") == "taste"), {})
     bars = [
-        Bar(f"{model_name(a)} over {in_text(b)}, {'gold taste' if judge == GOLD else judge}", rate.value, rate.low, rate.high, look)
+        Bar(f"{model_name(a)} over {in_text(b)}, {'gold taste' if judge == GOLD else judge}", rate.value, rate.low, rate.high, _look_of(judge))
         for a, b in contests(data)
-        for judge, look in judges
+        for judge in (str(row.get("name")) for row in judges(data))
         if (rate := compare(data, a, b, judge)) is not None
     ]  # fmt: skip
     shown, look = drawn_apart(data), looks(data)
@@ -79,6 +78,10 @@ def outcome_figures(data: ReportData, prefix: str = "") -> list[Figure]:
         (titles[1], "Mean of each property that the gold taste is made of, with its weight. Further right is more of it." + few,
          charts.dot_plot(f"{prefix}properties", rows, title=titles[1])),
     )  # fmt: skip
+
+
+def _look_of(judge: str) -> Look:
+    return "second" if judge == REWARD_MODEL else "main"
 
 
 def sft_figures(sft: Mapping[str, Any], prefix: str = "") -> list[Figure]:

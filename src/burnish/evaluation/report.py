@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -40,12 +39,12 @@ from burnish.evaluation import verifiable_report
 from burnish.evaluation.contests import looks, model_name
 from burnish.evaluation.figures import outcome_figures, reward_figures
 from burnish.evaluation.graph_figure import Box, Look, draw
+from burnish.evaluation.headline import judge_facts, moved, null_caption, null_table, verdict, warnings_of_judges
 from burnish.evaluation.making_report import made
 from burnish.evaluation.preference_report import preference_warnings
 from burnish.evaluation.stages import Found, ReportData, finished, focused, found_of
 from burnish.evaluation.summary import Verdict, costs, notes, warnings
 from burnish.evaluation.summary import closing_rows as preference_rows
-from burnish.evaluation.summary import verdict as preference_verdict
 from burnish.evaluation.training_report import trainings
 from burnish.evaluation.words import (
     UNKNOWN,
@@ -65,23 +64,12 @@ from burnish.evaluation.words import (
 )
 
 
-def verdict(data: ReportData) -> Verdict:
-    """Whether the model got better: by its accuracy where answers were checked, else by preference."""
-    found = verifiable_report.verdict(data) or preference_verdict(data)
-    unmeasured = part(data, "evaluate").get("not_evaluated")
-    return (
-        found
-        if unmeasured is None
-        else replace(found, headline="Not evaluated", sentence=f"Nothing was evaluated: {unmeasured}.")
-    )
-
-
 def closing_rows(data: ReportData) -> list[dict[str, str]]:
     """The closing table: a row for each evaluated model."""
     return verifiable_report.closing_rows(data) or preference_rows(data)
 
 
-__all__ = ["ReportData", "closing_rows", "notes", "render_report", "verdict", "warnings"]
+__all__ = ["ReportData", "closing_rows", "moved", "notes", "render_report", "verdict", "warnings"]
 
 _SHOWN_SAMPLES = 4
 _WHO = {
@@ -119,8 +107,9 @@ def _page(data: ReportData) -> dict[str, Any]:
         "graphs": _graphs(data),
         "rows": closing_rows(data),
         "notes": notes(data),
+        **_judging(data),
         "costs": costs(data),
-        "warnings": [*warnings(data), *preference_warnings(data), *_left_out(data)],
+        "warnings": [*warnings_of_judges(data), *warnings(data), *preference_warnings(data), *_left_out(data)],
         "outcome": [*verifiable_report.outcome_figures(data), *outcome_figures(data)],
         "verifiable": verifiable_report.section(data),
         "samples": _samples(data),
@@ -130,12 +119,34 @@ def _page(data: ReportData) -> dict[str, Any]:
         "rewards": rewards,
         "show_reward": rewards or planned is None or "reward" in planned,
         "compares": compared,
+        "simulated": _simulated(data),
         "show_annotators": compared or rewards or planned is None or "compare" in planned,
         "stages": _stages(rows_of(data, "stages")),
         "recipe_yaml": data.get("recipe_yaml"),
         "manifest": json.dumps(manifest, indent=2, ensure_ascii=False, default=str) if manifest else None,
         "command": data.get("command"),
         "version": data.get("version"),
+    }
+
+
+def _simulated(data: ReportData) -> bool:
+    """Whether simulated annotators, or their taste, said anything in this run."""
+    asked = [stage.result.get("by") == "panel" for stage in found_of(data, "compare")]
+    tastes = [
+        judge.get("kind") == "taste"
+        for stage in found_of(data, "evaluate")
+        for judge in rows_of(stage.result, "judges")
+    ]
+    return any((*asked, *tastes))
+
+
+def _judging(data: ReportData) -> dict[str, Any]:
+    """How far the judges can be trusted, and what they say changed."""
+    return {
+        "moved": moved(data),
+        "nulls": null_table(data),
+        "null_caption": null_caption(data) if null_table(data) else "",
+        "judge_facts": judge_facts(data),
     }
 
 
@@ -147,6 +158,7 @@ def _evaluation(data: ReportData, stage: Found) -> dict[str, Any]:
         "verdict": verdict(view),
         "rows": closing_rows(view),
         "notes": notes(view),
+        **_judging(view),
         "outcome": [
             *verifiable_report.outcome_figures(view, stage.prefix),
             *outcome_figures(view, stage.prefix),

@@ -32,7 +32,7 @@ from burnish.evaluation.words import (
     with_interval,
 )
 
-GOLD, REWARD_MODEL = "gold", "reward model"
+GOLD, REWARD_MODEL, PEOPLE = "gold", "reward model", "people"
 _FEW_PROMPTS = 30
 _LONG = 1.3
 _TRUNCATED = 0.10
@@ -50,23 +50,39 @@ class Verdict:
     sentence: str
     details: tuple[str, ...] = ()
     question: str = "Did the model get better?"
+    commands: tuple[tuple[str, str], ...] = ()
+    """(what for, what to type) where somebody is still to be asked."""
 
 
-def verdict(data: ReportData) -> Verdict:
-    """Whether the last policy is preferred over the one before, from the interval of its win rate on held-out prompts.
+def judges(data: ReportData) -> list[Mapping[str, Any]]:
+    """Who was asked, as the stage says: `name`, `kind`, `unfit` (why it may not give a headline), `nulls`, `gameable`."""
+    return rows_of(part(data, "evaluate"), "judges")
 
-    The gold taste judges; the reward model only where there is no gold taste, and the details say so. "better": the whole
-    interval lies above ½. "worse": below. "not shown": it contains ½, or there is none.
+
+def judge_in_words(name: str) -> str:
+    """A judge in the middle of a sentence."""
+    if name == GOLD:
+        return "the gold taste of the simulated annotators"
+    return {REWARD_MODEL: "the reward model", PEOPLE: PEOPLE}.get(name, f"the model {name}")
+
+
+def verdict_by(data: ReportData, judge: str) -> Verdict | None:
+    """Whether the last policy is preferred over the one before, from the interval of its win rate on held-out prompts, by one judge.
+
+    "better": the whole interval lies above ½. "worse": below. "not shown": it contains ½, or there is none. None: this judge
+    has not compared them.
     """
-    found = _main_contest(data)
-    if found is None:
-        return Verdict(
-            "unknown",
-            "Not known yet",
-            "No two models have been compared on held-out prompts: the evaluation has not been run yet.",
-        )
-    after, before, judge, rate = found
-    return replace(_said(data, after, before, judge, rate), question=question(data, after, before))
+    for after, before in contests(data):
+        rate = compare(data, after, before, judge)
+        if rate is not None:
+            return replace(_said(data, after, before, judge, rate), question=question(data, after, before))
+    return None
+
+
+def main_pair(data: ReportData) -> tuple[str, str] | None:
+    """(after, before) of the contest that matters most, of those that anybody has judged."""
+    judged = {frozenset((row.get("a"), row.get("b"))) for row in rows_of(part(data, "evaluate"), "comparisons")}
+    return next((pair for pair in contests(data) if frozenset(pair) in judged), None)
 
 
 def _said(data: ReportData, after: str, before: str, judge: str, rate: Estimate) -> Verdict:
@@ -156,18 +172,22 @@ def costs(data: ReportData) -> list[Remark]:
 
 def warnings(data: ReportData) -> list[Remark]:
     """What a reader should hold against the result; empty if there is nothing."""
-    found = _main_contest(data)
+    pair = main_pair(data)
     checks = [_about_reward_model(stage) for stage in found_of(data, "reward")]
     checks += [_about_agreement(stage) for stage in found_of(data, "compare")]
-    if found is not None:
-        after, before, judge, rate = found
+    if pair is not None:
+        rates = {
+            str(judge["name"]): rate
+            for judge in judges(data)
+            if (rate := compare(data, *pair, str(judge["name"]))) is not None
+        }
+        fit = [judge["name"] for judge in judges(data) if not judge.get("unfit") and not judge.get("gameable")]
         checks = [
-            _about_chance(rate),
-            _about_judge(judge),
-            _about_optimisation(data, after, before),
-            _about_length(data, after, before),
-            _about_truncation(data, after),
-            _about_prompts(rate),
+            *(_about_chance(rate) for judge, rate in rates.items() if judge in fit[:1]),
+            _about_optimisation(data, *pair),
+            _about_length(data, *pair),
+            _about_truncation(data, pair[0]),
+            *(_about_prompts(rate) for rate in list(rates.values())[:1]),
             *checks,
         ]
     return [check for check in checks if check is not None]
@@ -178,28 +198,20 @@ def compare(data: ReportData, a: str, b: str, judge: str) -> Estimate | None:
     return _compared(data, a, b, judge, field="win_rate", whole=1.0)
 
 
+def row_of(data: ReportData, a: str, b: str, judge: str) -> Mapping[str, Any] | None:
+    """The comparison of two models by one judge, whichever way round it was stored."""
+    rows = (row for row in rows_of(part(data, "evaluate"), "comparisons") if row.get("judge") == judge)
+    return next((row for row in rows if {row.get("a"), row.get("b")} == {a, b}), None)
+
+
 def _compared(data: ReportData, a: str, b: str, judge: str, *, field: str, whole: float) -> Estimate | None:
     """A field of the comparison of a with b; seen from the other side its value v is `whole` − v."""
-    for row in rows_of(part(data, "evaluate"), "comparisons"):
-        found = estimate(row.get(field))
-        if row.get("judge") != judge or found is None:
-            continue
-        if (row.get("a"), row.get("b")) == (a, b):
-            return found
-        if (row.get("a"), row.get("b")) == (b, a):
-            low, high = (None if v is None else whole - v for v in (found.high, found.low))
-            return Estimate(whole - found.value, low, high, found.n)
-    return None
-
-
-def _main_contest(data: ReportData) -> tuple[str, str, str, Estimate] | None:
-    """(after, before, judge, win rate of after): the one comparison the verdict rests on."""
-    for judge in (GOLD, REWARD_MODEL):
-        for after, before in contests(data):
-            rate = compare(data, after, before, judge)
-            if rate is not None:
-                return after, before, judge, rate
-    return None
+    row = row_of(data, a, b, judge)
+    found = None if row is None else estimate(row.get(field))
+    if row is None or found is None or row.get("a") == a:
+        return found
+    low, high = (None if v is None else whole - v for v in (found.high, found.low))
+    return Estimate(whole - found.value, low, high, found.n)
 
 
 def _negative(found: Estimate) -> Estimate:
@@ -208,7 +220,10 @@ def _negative(found: Estimate) -> Estimate:
 
 
 def _grounds(data: ReportData, after: str, before: str, judge: str, rate: Estimate) -> list[str]:
-    who = "the gold taste, which training never sees" if judge == GOLD else "the reward model"
+    who = judge_in_words(judge) + {
+        GOLD: ", which training never sees",
+        PEOPLE: ", who were not told whose answers they saw",
+    }.get(judge, "")
     prompts = f"{rate.n:,} prompts that were held out" if rate.n else "Held-out prompts"
     lines = [f"{prompts}; both models answered each of them. The judge is {who}; a tie counts half."]
     if rate.n and rate.n > 1 and rate.low is not None and rate.high is not None and rate.high > rate.low:
@@ -225,7 +240,7 @@ def _grounds(data: ReportData, after: str, before: str, judge: str, rate: Estima
             size, more = (gap, "more") if gap.value > 0 else (_negative(gap), "less")
             told = f"the {in_text(after)} scores {with_interval(size)} {more}"
         lines.append(f"On that judge's scale {told} on average.")
-    other = compare(data, after, before, REWARD_MODEL) if judge == GOLD else None
+    other = compare(data, after, before, REWARD_MODEL) if judge != REWARD_MODEL else None
     if other is not None:
         lines.append(
             f"The reward model, a stand-in that training may have learnt to please, prefers the {in_text(after)} on {share_with_interval(other)} of the same prompts."
@@ -238,15 +253,6 @@ def _about_chance(rate: Estimate) -> Remark | None:
         return None
     text = f"The interval runs from {100 * rate.low:.0f} to {percent(rate.high)} and contains 50{SPACE}%, which is what two equal models get. More held-out prompts would narrow it."
     return Remark("The difference may be chance", text)
-
-
-def _about_judge(judge: str) -> Remark | None:
-    if judge == GOLD:
-        return None
-    return Remark(
-        "Only the reward model judged",
-        "The policy was trained to please this very judge, or on what it was trained on: its approval is weak evidence. Have people, or a judge that training never saw, compare the answers.",
-    )
 
 
 def _about_optimisation(data: ReportData, after: str, before: str) -> Remark | None:
@@ -262,7 +268,7 @@ def _above_half(rate: Estimate) -> bool:
 
 
 def _about_length(data: ReportData, after: str, before: str) -> Remark | None:
-    long, short = (estimate(_model(data, name).get("length")) for name in (after, before))
+    long, short = (estimate(model_of(data, name).get("length")) for name in (after, before))
     if long is None or short is None or short.value <= 0 or long.value <= _LONG * short.value:
         return None
     text = f"The {in_text(after)} writes {plain(long.value, 0)} words on average, the {in_text(before)} {plain(short.value, 0)}: {percent(long.value / short.value - 1)} more. Many judges favour length for its own sake."
@@ -270,7 +276,7 @@ def _about_length(data: ReportData, after: str, before: str) -> Remark | None:
 
 
 def _about_truncation(data: ReportData, after: str) -> Remark | None:
-    rate = number(_model(data, after).get("truncation_rate"))
+    rate = number(model_of(data, after).get("truncation_rate"))
     if rate is None or rate <= _TRUNCATED:
         return None
     text = f"{percent(rate)} of the {in_text(after)}'s answers ran into the token limit and were cut off there. Scores of cut answers say little; allow more tokens or train it to finish."
@@ -317,6 +323,7 @@ def _about_agreement(stage: Found) -> Remark | None:
     return Remark(f"{'Annotators agree little' if low else 'Agreement is uncertain'}{where}", " ".join(texts))
 
 
-def _model(data: ReportData, name: str) -> Mapping[str, Any]:
+def model_of(data: ReportData, name: str) -> Mapping[str, Any]:
+    """What was measured of a model."""
     models = rows_of(part(data, "evaluate"), "models")
     return next((m for m in models if m.get("name") == name), {})

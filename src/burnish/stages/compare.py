@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from burnish.annotation.agreement import Vote, first_shown_share, krippendorff_alpha, pairwise_agreement, votes
-from burnish.annotation.ai.judge import Judge, Tally, VerdictCache, read_constitution
+from burnish.annotation.ai.judge import Judge, Tally, VerdictCache, principles_of
 from burnish.annotation.labels import preference_data
 from burnish.annotation.panel import default_panel, label_items
 from burnish.annotation.snapshot import Entry, take_snapshot
@@ -130,7 +130,7 @@ def _by_judge(step: Step, judges: Judges, number: int, answered: Sequence[Answer
     """A model asked by a constitution, each pair both ways round; verdicts are kept as they come."""
     config = judges.judge
     assert config is not None
-    constitution = read_constitution(Path(config.constitution).expanduser())
+    constitution = principles_of(config.constitution)
     chat = chat_of(
         step,
         config.model,

@@ -1,12 +1,9 @@
-"""Stage `evaluate`: policies on held-out prompts, judged by the gold taste or by rewards, and by the reward model."""
+"""Stage `evaluate`: policies answer held-out prompts, and everybody who may judge says what they think of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,38 +12,23 @@ import torch
 from burnish.batch import Batch
 from burnish.config.kinds import BASE
 from burnish.config.sections import Sampling
-from burnish.evaluation.uncertainty import bootstrap_mean, paired_difference, win_rate
+from burnish.evaluation.nulls import null_answers, null_test
+from burnish.evaluation.uncertainty import bootstrap_mean, bootstrap_share, paired_difference
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
-from burnish.models.weights import load_reward_adapter, load_reward_model
 from burnish.records import Prompt, Reward, Rollout
 from burnish.rewards.base import prompt_text
-from burnish.rewards.model import RewardModelScorer
-from burnish.rewards.taste import PROPERTIES, property_matrix, taste_score
 from burnish.runs.manifest import release_memory
 from burnish.stages.artifacts import ANSWERS
 from burnish.stages.context import Step
-from burnish.stages.evaluated import answer_rows, read_rows, rollouts_of, write_rows
-from burnish.stages.roles import stands_on
-from burnish.stages.sampling import LocalSampler, end_tokens_of, fitting
+from burnish.stages.evaluated import VERDICTS, answer_rows, read_rows, rollouts_of, write_rows
+from burnish.stages.judges import MICRO_BATCH_TOKENS, Judged, firsts_of, judged_by, reference_of, simulated_only
+from burnish.stages.sampling import LocalSampler, fitting
 from burnish.stages.turns import make_sampler
 from burnish.stages.verify import verified
 from burnish.trainers.stages import column, sequence_of
 
-MICRO_BATCH_TOKENS = 1024
-"""Tokens of answers that a judge reads at once."""
 _CHUNK = 64  # prompts answered between two files, so that a killed run loses little
-
-
-@dataclass(frozen=True)
-class Judged:
-    """One model's completions of the held-out prompts and what was measured on them."""
-
-    name: str
-    rollouts: list[Rollout]
-    gold: np.ndarray | None
-    reward: np.ndarray | None
-    kl: np.ndarray | None
 
 
 def run(step: Step) -> None:
@@ -56,7 +38,7 @@ def run(step: Step) -> None:
     reference = step.load(step.model("reference"), exact=True)
     split, sampling = step.prompts, config.sampling
     prompts = fitting(step, reference, split.heldout, sampling, "held-out prompts", required=False)
-    prompts = prompts[: config.count]
+    prompts = list({prompt.id: prompt for prompt in prompts}.values())[: config.count]
     unmeasured = step.not_evaluated(split, prompts)
     if unmeasured is not None:
         step.finish({"prompts": 0, "not_evaluated": unmeasured})
@@ -72,15 +54,16 @@ def run(step: Step) -> None:
     unmeasured_kl = _why_no_kl(sampling)
     measured = [name for name in models if name not in (held_to, BASE) and unmeasured_kl is None]
     kl = {name: _kl(step, models[name], sampled[name], reference) for name in measured}
-    scores = _reward_scores(step, reference, sampled)
-    weights = step.recipe.taste.model_dump()
     verifiable = bool(config.rewards) or config.environment is not None
-    by_rewards, rewards = verified(step, sampled, reference=reference) if verifiable else (None, {})
-    judged = [
-        Judged(name, rollouts, None if by_rewards else _gold(weights, rollouts), scores.get(name), kl.get(name))
-        for name, rollouts in sampled.items()
-    ]
-    groups = [r.prompt.id for r in judged[0].rollouts]
+    checked, rewards = verified(step, sampled, reference=reference) if verifiable else (None, {})
+    firsts = firsts_of(sampled, reference_of(step))
+    nulls = null_answers([prompt_text(one.prompt) for one in firsts], [one.completion.text for one in firsts])
+    taste = config.taste if config.taste is not None else not verifiable and simulated_only(step)
+    judged = judged_by(step, sampled, nulls, reference=reference, taste=taste)
+    verdicts = [row for one in judged for row in one.rows]
+    verdicts += [row for name, own in rewards.items() for row in _reward_rows(step, name, sampled[name], own)]
+    write_rows(step.folder / VERDICTS, verdicts)
+    groups = [rollout.prompt.id for rollout in next(iter(sampled.values()))]
     step.finish(
         {
             "prompts": len(prompts),
@@ -88,10 +71,11 @@ def run(step: Step) -> None:
             "reference": held_to,
             "sampling": sampling.in_words,
             "no_kl": unmeasured_kl,
-            **({"weights": weights} if by_rewards is None else {"verifiable": by_rewards}),
-            "models": [_summary(j, groups) for j in judged],
-            "comparisons": [c for b, a in combinations(judged, 2) for c in _compare(a, b, groups)],
-            "samples": _samples(judged, rewards, config.samples, config.responses_per_prompt),
+            **({} if checked is None else {"verifiable": checked}),
+            "judges": [_told(one) for one in judged],
+            "models": [_summary(name, sampled[name], kl.get(name), judged, groups) for name in sampled],
+            "comparisons": [row for one in judged for row in _comparisons(one)],
+            "samples": _samples(sampled, judged, rewards, config.samples, config.responses_per_prompt),
         },
     )
 
@@ -132,31 +116,8 @@ def _why_no_kl(sampling: Sampling) -> str | None:
         return None
     return (
         "KL to the reference is not shown: it is estimated without bias only from answers drawn at temperature 1 "
-        "with nothing truncated or rounded (`sampling: {temperature: 1, top_p: 1}`)."
+        "with nothing truncated or rounded (temperature: 1, top_p: 1)."
     )
-
-
-def _gold(weights: dict[str, float], rollouts: Sequence[Rollout]) -> np.ndarray:
-    return np.array([taste_score(weights, prompt_text(r.prompt), r.completion.text) for r in rollouts])
-
-
-def _reward_scores(step: Step, reference: Backbone, sampled: dict[str, list[Rollout]]) -> dict[str, np.ndarray]:
-    if step.node.input("reward") is None:
-        return {}
-    folder = Path(step.model("reward"))
-    if stands_on(step, folder, reference):
-        view = load_reward_adapter(reference, folder)
-    else:
-        view = load_reward_model(folder, partial(step.load, exact=True))
-    scorer = RewardModelScorer(
-        view,
-        end_tokens=end_tokens_of(reference),
-        max_tokens=MICRO_BATCH_TOKENS,
-    )
-    # The models' answers to one prompt stand side by side, so that the prompt is read once.
-    together = [rollout for answers in zip(*sampled.values(), strict=True) for rollout in answers]
-    scores = np.array([reward.value for reward in scorer.score(together)]).reshape(-1, len(sampled))
-    return {name: scores[:, place] for place, name in enumerate(sampled)}
 
 
 def _kl(step: Step, model: str, rollouts: Sequence[Rollout], reference: Backbone) -> np.ndarray:
@@ -179,56 +140,101 @@ def _kl(step: Step, model: str, rollouts: Sequence[Rollout], reference: Backbone
     return torch.zeros(len(batch)).index_add_(0, batch.sequence_of_P, of_policy - of_reference).double().numpy()
 
 
-def _summary(judged: Judged, groups: Sequence[str]) -> dict[str, Any]:
-    words = np.array([len(r.completion.text.split()) for r in judged.rollouts], dtype=float)
-    interval = lambda values: None if values is None else bootstrap_mean(values, groups=groups).to_dict()  # noqa: E731
-    found = {
-        "name": judged.name,
-        "gold": interval(judged.gold),
-        "reward": interval(judged.reward),
-        "kl_ref": interval(judged.kl),
-        "length": interval(words),
-        "tokens": float(np.mean([len(r.completion.tokens) for r in judged.rollouts])),
-        "truncation_rate": float(np.mean([r.completion.finish_reason == "length" for r in judged.rollouts])),
-    }
-    if judged.gold is None:
-        return found
-    measured = np.concatenate([property_matrix(prompt_text(r.prompt), [r.completion.text]) for r in judged.rollouts])
-    return {**found, "properties": dict(zip(PROPERTIES, measured.mean(axis=0).tolist(), strict=True))}
-
-
-def _compare(a: Judged, b: Judged, groups: Sequence[str]) -> list[dict[str, Any]]:
-    """How often a beats b on the same prompt, and by how much, under each judge."""
-    judges = [("gold", a.gold, b.gold), ("reward model", a.reward, b.reward)]
+def _reward_rows(step: Step, name: str, rollouts: Sequence[Rollout], own: Sequence[Reward]) -> list[dict[str, Any]]:
+    """What the recipe's rewards said of a model's answers."""
+    per_prompt = step.settings.responses_per_prompt
     return [
         {
-            "a": a.name,
-            "b": b.name,
-            "judge": judge,
-            "win_rate": win_rate(of_a, of_b, groups=groups).to_dict(),
-            "difference": paired_difference(of_a, of_b, groups=groups).to_dict(),
+            "judge": "rewards",
+            "prompt_id": rollout.prompt.id,
+            "number": place % per_prompt,
+            "model": name,
+            "score": reward.value,
+            "components": dict(reward.components),
+            "verdicts": dict(reward.verdicts),
         }
-        for judge, of_a, of_b in judges
-        if of_a is not None and of_b is not None
+        for place, (rollout, reward) in enumerate(zip(rollouts, own, strict=True))
     ]
 
 
+def _told(judged: Judged) -> dict[str, Any]:
+    """What the report says of a judge."""
+    return {
+        "name": judged.name,
+        "kind": judged.kind,
+        "unfit": judged.unfit,
+        **null_test(judged.nulls),
+        **judged.figures,
+    }
+
+
+def _summary(
+    name: str,
+    rollouts: Sequence[Rollout],
+    kl: np.ndarray | None,
+    judged: Sequence[Judged],
+    groups: Sequence[str],
+) -> dict[str, Any]:
+    """A model's means, with their intervals over prompts."""
+    words = np.array([len(r.completion.text.split()) for r in rollouts], dtype=float)
+    marks = {one.kind: one.marks.get(name) for one in judged}
+    interval = lambda values: None if values is None else bootstrap_mean(values, groups=groups).to_dict()  # noqa: E731
+    found = {
+        "name": name,
+        "gold": interval(marks.get("taste")),
+        "reward": interval(marks.get("reward")),
+        "kl_ref": interval(kl),
+        "length": interval(words),
+        "tokens": float(np.mean([len(r.completion.tokens) for r in rollouts])),
+        "truncation_rate": float(np.mean([r.completion.finish_reason == "length" for r in rollouts])),
+    }
+    measured = next(((one.names, one.properties[name]) for one in judged if name in one.properties), None)
+    if measured is None:
+        return found
+    names, values = measured
+    return {**found, "properties": dict(zip(names, values.mean(axis=0).tolist(), strict=True))}
+
+
+def _comparisons(judged: Judged) -> list[dict[str, Any]]:
+    """How often a beats b on the same prompt under one judge, and by how much where it gives scores."""
+    found = []
+    for (a, b), (values, prompts) in judged.wins.items():
+        row: dict[str, Any] = {"a": a, "b": b, "judge": judged.name}
+        row["win_rate"] = bootstrap_share(values, groups=prompts).to_dict()
+        if a in judged.marks:
+            row["difference"] = paired_difference(judged.marks[a], judged.marks[b], groups=prompts).to_dict()
+        if a in judged.properties:
+            moved = zip(judged.names, judged.properties[a].T, judged.properties[b].T, strict=True)
+            row["properties"] = {
+                name: paired_difference(after, before, groups=prompts).to_dict() for name, after, before in moved
+            }
+        found.append(row)
+    return found
+
+
 def _samples(
-    judged: Sequence[Judged], rewards: Mapping[str, Sequence[Reward]], count: int, per_prompt: int
+    sampled: Mapping[str, Sequence[Rollout]],
+    judged: Sequence[Judged],
+    rewards: Mapping[str, Sequence[Reward]],
+    count: int,
+    per_prompt: int,
 ) -> list[dict[str, Any]]:
     """The first completion of the first prompts: not chosen for their looks. `reward` is the recipe's where it has some."""
-    rows = range(0, len(judged[0].rollouts), per_prompt)[:count]
+    marks = {one.kind: one.marks for one in judged}
+    rows = range(0, len(next(iter(sampled.values()))), per_prompt)[:count]
     return [
         {
-            "prompt": prompt_text(judged[0].rollouts[row].prompt),
+            "prompt": prompt_text(next(iter(sampled.values()))[row].prompt),
             "responses": [
                 {
-                    "model": j.name,
-                    "text": j.rollouts[row].completion.text,
-                    "gold": _at(j.gold, row),
-                    "reward": rewards[j.name][row].value if j.name in rewards else _at(j.reward, row),
+                    "model": name,
+                    "text": rollouts[row].completion.text,
+                    "gold": _at(marks.get("taste", {}).get(name), row),
+                    "reward": rewards[name][row].value
+                    if name in rewards
+                    else _at(marks.get("reward", {}).get(name), row),
                 }
-                for j in judged
+                for name, rollouts in sampled.items()
             ],
         }
         for row in rows

@@ -30,7 +30,30 @@ class WaitingForPeople(UserError):
 
 
 def labels_of(step: Step, people: PeopleJudge, answered: Sequence[Answered]) -> Sequence[PreferenceGroup]:
-    """What people said of these answers, as soft labels.
+    """What people said of these answers, as soft labels (`_said`); answers of which none is preferred are left out."""
+    groups = _said(step, people, answered, weighted=step.settings.reliability_weighted)
+    names = {_name(step, one): one.prompt for one in answered}
+    own = [replace(group, prompt=names[group.prompt.id]) for group in groups]
+    merged = merge_by_prompt(own)
+    return telling(step, "labels of people", merged.items, merged.dropped)
+
+
+def preferences_of(step: Step, people: PeopleJudge, answered: Sequence[Answered]) -> dict[int, float]:
+    """By the place of a pair of answers, the probability that its first is better, of those that people compared (`_said`)."""
+    groups = _said(step, people, answered, weighted=True)
+    said = {group.prompt.id: group for group in groups if group.comparisons}
+    found = {}
+    for place, pair in enumerate(answered):
+        group = said.get(_name(step, pair))
+        if group is not None:
+            first = group.responses.index(pair.responses[0])
+            one = group.comparisons[0]
+            found[place] = one.probability if one.first == first else 1.0 - one.probability
+    return found
+
+
+def _said(step: Step, people: PeopleJudge, answered: Sequence[Answered], *, weighted: bool) -> list[PreferenceGroup]:
+    """What was said of these answers, by the names of their items.
 
     The first time the answers are put into the project. Raises WaitingForPeople while fewer than the share `enough` have
     been compared.
@@ -52,15 +75,8 @@ def labels_of(step: Step, people: PeopleJudge, answered: Sequence[Answered]) -> 
             f'"{people.project}".', file=place,
             hint=f"Annotators find them with `burnish annotate serve --database {people.store}`; then type the same command again.",
         )  # fmt: skip
-    options = LabelOptions(people.strength, step.settings.reliability_weighted)
-    names = {_name(step, one): one.prompt for one in answered}
-    own = [
-        replace(group, prompt=names[group.prompt.id])
-        for group in preference_data(snapshot, options)
-        if group.prompt.id in names
-    ]
-    merged = merge_by_prompt(own)
-    return telling(step, "labels of people", merged.items, merged.dropped)
+    options = LabelOptions(people.strength, weighted)
+    return [group for group in preference_data(snapshot, options) if group.prompt.id in wanted]
 
 
 def _item(step: Step, answered: Answered) -> LabelledItem | None:

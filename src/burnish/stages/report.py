@@ -14,7 +14,7 @@ from burnish.config.kinds import KINDS
 from burnish.config.recipe import Recipe
 from burnish.config.recipe_file import load_recipe
 from burnish.errors import UserError
-from burnish.evaluation.report import closing_rows, notes, render_report, verdict
+from burnish.evaluation.report import closing_rows, moved, notes, render_report, verdict
 from burnish.evaluation.stages import ReportData, focused, found_of
 from burnish.jsonio import read_object
 from burnish.runs.manifest import environment, file_hash, read_sealed
@@ -55,7 +55,10 @@ def _table(data: ReportData) -> str:
     lines += ["  ".join(row[name].ljust(widths[name]) for name in names) for row in rows]
     found = verdict(data)
     table = [line.rstrip() for line in lines]
-    return "\n".join([found.headline, found.sentence, "", *table, "", *notes(data)]).rstrip()
+    changed = moved(data)
+    said = [found.sentence, *(found.details if found.kind == "unknown" else ()), *([changed] if changed else [])]
+    said += [f"{what}: {command}" for what, command in found.commands]
+    return "\n".join([found.headline, *said, "", *table, "", *notes(data)]).rstrip()
 
 
 def gather(folder: Path) -> dict[str, Any]:
@@ -79,6 +82,7 @@ def gather(folder: Path) -> dict[str, Any]:
     machine, measured = environment(), next((one for one in found.values() if "parameters" in one), {})
     return {
         "name": recipe.name,
+        "folder": str(folder),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": __version__,
         "model": {

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
+from burnish.config.rewards import HttpReward, ModelReward, RewardSpec
 from burnish.evaluation.verifiable import Outcomes, compare, findings, verifier_rates
 from burnish.models.backbone import Backbone
 from burnish.records import Reward, Rollout
@@ -15,6 +16,13 @@ from burnish.stages.turns import with_pay
 
 VERIFIERS = ("maths", "task", "code")
 """The kinds of rewards whose verdict "correct" says that an answer is right."""
+
+
+def _unfit(judges: Sequence[RewardSpec]) -> str | None:
+    """Why these rewards, of which none is a verifier, may not say which model is better."""
+    if any(isinstance(one, ModelReward | HttpReward) for one in judges):
+        return "a reward model is among the rewards, and training was made to please it"
+    return None
 
 
 def verified(
@@ -41,6 +49,7 @@ def verified(
     }
     found = {
         "verifiers": list(names),
+        "unfit": None if names else _unfit(judges),
         "models": [
             {"name": name, **findings(rollouts, rewards[name], outcomes[name])} for name, rollouts in sampled.items()
         ],

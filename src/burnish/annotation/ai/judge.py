@@ -20,6 +20,13 @@ from burnish.jsonio import dumps
 from burnish.labels.traces import turn_text
 from burnish.records import Message
 
+PRINCIPLES = """
+- The better answer does what was asked, and is right.
+- It says no more than that takes, in plain and friendly words.
+- It is honest about what it does not know.
+- It does not help anybody to do harm.
+"""
+"""What a judge goes by that was given no constitution."""
 _VERSION = "1"
 """Of the wording below: another wording is another question, and finds no answer in the cache."""
 _TIE_MARGIN = 0.1
@@ -122,7 +129,15 @@ class Judge:
         return None
 
     def preference(self, entry: Entry, first: int, second: int, tally: Tally) -> tuple[float, bool] | None:
-        """(P(first is better), whether the verdict flipped), the mean of both orders of showing; None if either is unreadable.
+        """(P(first is better), whether the verdict flipped), the mean of both orders of showing; None if either is unreadable."""
+        sides = self.both_orders(entry, first, second, tally)
+        if sides is None:
+            return None
+        p_first = (sides[0] + 1.0 - sides[1]) / 2.0
+        return p_first, flips(*sides)
+
+    def both_orders(self, entry: Entry, first: int, second: int, tally: Tally) -> tuple[float, float] | None:
+        """(P(first is better), shown first; P(second is better), shown first); None if either is unreadable.
 
         P of one order is P(A) + ½ P(C) of the answers A, B and C (a tie).
         """
@@ -133,11 +148,9 @@ class Judge:
                 tally.unreadable += 1
                 return None
             sides.append(found[0] + found[2] / 2.0)
-        p_first = (sides[0] + 1.0 - sides[1]) / 2.0
-        flipped = (sides[0] - 0.5) * (0.5 - sides[1]) < 0
         tally.pairs += 1
-        tally.flips += flipped
-        return p_first, flipped
+        tally.flips += flips(*sides)
+        return sides[0], sides[1]
 
     def _ranking(self, entry: Entry, order: tuple[int, ...], tally: Tally) -> Answer | None:
         """Ranks by Borda's count of all pairs: each candidate's mean probability of being better."""
@@ -176,6 +189,11 @@ class Judge:
         return self.cache.ask(key, lambda: self.model.choose(messages, options))
 
 
+def flips(p_first: float, p_second: float) -> bool:
+    """Whether the verdict on a pair follows the order of showing; the two of `Judge.both_orders`."""
+    return (p_first - 0.5) * (0.5 - p_second) < 0
+
+
 def strength_of(p: float, settings: Settings) -> int:
     """The step of the project's scale that says p: sign(p − ½) · max(1, round(|2p − 1| k)); 0 within 0.05 of ½."""
     if abs(p - 0.5) < _TIE_MARGIN / 2:
@@ -212,6 +230,11 @@ def principles(text: str) -> tuple[str, ...]:
         return tuple(filter(None, listed))
     paragraphs = [" ".join(p.split()) for p in text.split("\n\n")]
     return tuple(p for p in paragraphs if p and not p.startswith("#"))
+
+
+def principles_of(constitution: str | None) -> str:
+    """The text that a judge goes by: of the file that is named, or `PRINCIPLES`."""
+    return PRINCIPLES if constitution is None else read_constitution(Path(constitution).expanduser())
 
 
 def read_constitution(path: Path) -> str:

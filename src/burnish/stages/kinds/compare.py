@@ -83,7 +83,8 @@ def _plan(how: Estimate) -> StagePlan:
 
 
 def _constitutions(settings: Compare) -> list[str]:
-    return [one.judge.constitution for one in settings.by if one.judge is not None]
+    named = [one.judge.constitution for one in settings.by if one.judge is not None]
+    return [name for name in named if name is not None]
 
 
 def _by_taste(settings: Compare) -> bool:

@@ -5,13 +5,14 @@ Example: `burnish evaluate --config recipes/quickstart.yaml --out runs/quickstar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from burnish.config.bounds import Count, CountOrNone, Finite, Responses
 from burnish.config.kinds import BASE, Input, Inputs, Slot, Stage
+from burnish.config.making import ModelJudge, PeopleJudge
 from burnish.config.online import Conversation
 from burnish.config.rewards import ModelReward, RewardSpec
 from burnish.config.sections import EvaluationSampling, Reference, Section, Sources
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 
 
 class Evaluate(Section):
-    """Policies on held-out prompts, judged by the gold taste or by rewards, and by the reward
-    model."""
+    """Policies on held-out prompts: their answers, kept, and what people, a judge, verifiers or the
+    simulated panel's taste say of them. Which of these gives the headline, and which may not, stands
+    in docs/recipes.md."""
 
     kind: Literal["evaluate"] = "evaluate"
     """The kind of stage."""
@@ -37,8 +39,19 @@ class Evaluate(Section):
     """The policy from which the distance (KL) of the others is measured. None: the first SFT model
     before it, or base."""
     rewards: tuple[RewardSpec, ...] | None = None
-    """Judge by these rewards. None: by those of the newest stage before it that was trained on
-    rewards, else by the gold taste."""
+    """Check answers by these rewards. None: by those of the newest stage before it that was trained
+    on rewards."""
+    judge: ModelJudge | None = None
+    """A model that compares every model's answers with the reference's; one that training did not
+    use."""
+    people: PeopleJudge | None = None
+    """People who compare the last model's answers with the reference's, without being told whose
+    they are. Until they have, the command ends with exit code 75 and goes on when it is typed
+    again."""
+    taste: bool | None = None
+    """Score by the recipe's `taste`. None: where simulated annotators, and nobody else, made the
+    comparisons and no rewards check the answers. It is invented: it gives a headline in such a run
+    only."""
     environment: Conversation | None = None
     """What answers the policies between their turns. None: that of the newest stage before it,
     where `rewards` is not given."""
@@ -111,9 +124,21 @@ def _plan(how: Estimate) -> StagePlan:
     return how.planned(parts, models * each)
 
 
+def _judges(settings: Evaluate) -> Iterator[tuple[Slot, str]]:
+    """The policy that compares, where it stands behind no endpoint."""
+    if settings.judge is not None and settings.judge.endpoint is None:
+        yield Slot("judge.model", ("Policy",)), settings.judge.model
+
+
+def _constitutions(settings: Evaluate) -> list[str]:
+    named = None if settings.judge is None else settings.judge.constitution
+    return [] if named is None else [named]
+
+
 def _by_taste(settings: Evaluate) -> bool:
-    """Whether nothing else judges."""
-    return not settings.rewards and settings.environment is None
+    """Whether it is asked for, or may be, since nothing checks the answers."""
+    checked = bool(settings.rewards) or settings.environment is not None
+    return not checked if settings.taste is None else settings.taste
 
 
 def _check(step: Step, _left: Sequence[Step]) -> None:
@@ -136,6 +161,8 @@ STAGE = Stage(
     sources=("prompts",),
     inherit=_judged_as_trained,
     own_sources=True,
+    nested=_judges,
+    texts=_constitutions,
     needs=("prompts",),
     split="heldout",
     of_taste=_by_taste,
