@@ -42,6 +42,7 @@ class Endpoint:
         url: of the API, without /chat/completions.
         model: its name there.
         temperature: 0 is greedy.
+        top_p: nucleus; 1 is not sent.
         max_tokens: longest answer.
         logprobs: ask for the probabilities of first words, and use them in `choose`.
         timeout: seconds for one request.
@@ -56,6 +57,7 @@ class Endpoint:
     timeout: float = 120.0
     retries: int = 4
     wait: float = 1.0
+    top_p: float = 1.0
     client: httpx.Client = field(default_factory=httpx.Client, repr=False)
 
     @property
@@ -66,6 +68,13 @@ class Endpoint:
     def complete(self, messages: Sequence[Message]) -> str:
         """The first choice's text. Raises UserError for an endpoint that cannot be reached or refuses."""
         return _text(self._ask(messages, self.max_tokens, {}), self.url)
+
+    def answer(self, messages: Sequence[Message], *, seed: int) -> tuple[str, str]:
+        """(text, why it ended: "stop" or "length") of an answer; `seed` is sent, and whether it is heeded the server knows."""
+        more: dict[str, Any] = {"seed": seed} | ({"top_p": self.top_p} if self.top_p < 1 else {})
+        found = self._ask(messages, self.max_tokens, more)
+        text = _text(found, self.url)
+        return text, "length" if found["choices"][0].get("finish_reason") == "length" else "stop"
 
     def complete_all(self, conversations: Sequence[Sequence[Message]], *, samples: int = 1) -> list[list[str]]:
         """`samples` answers to each conversation, some requests side by side: not every endpoint knows `n`."""

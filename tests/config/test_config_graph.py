@@ -378,3 +378,20 @@ def test_the_short_form_keeps_the_sources_that_stages_name(tmp_path: Path):
     assert "start" not in short.read_text()
     read = [[(node.inputs, node.data) for node in graph_of(load_recipe(one))] for one in (path, short)]
     assert read[0] == read[1]
+
+
+def test_a_model_of_an_evaluation_may_be_called_something_else():
+    models = '[first=tiny, "served=http://127.0.0.1:8000/v1#big", mine=sft]'
+    made = graph(
+        "stages=[sft, evaluate]",
+        "data.demonstrations=d.jsonl",
+        f"evaluate.models={models}",
+        "evaluate.reference=first=tiny",
+    )
+    read = made["evaluate"].inputs
+    assert [(one.shown, one.stage, one.outside) for one in read["models"]] == [
+        ("first", None, "tiny"), ("served", None, "http://127.0.0.1:8000/v1#big"), ("mine", "sft", None),
+    ]  # fmt: skip
+    assert read["reference"][0].shown == "first"
+    with pytest.raises(UserError, match="there is no stage"):
+        graph("stages=[sft, evaluate]", "data.demonstrations=d.jsonl", "evaluate.models=[mine=sfft]")

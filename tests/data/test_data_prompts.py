@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from burnish.data.prompts import Stream, split_by_prompt
+from burnish.data.prompts import Stream, split_by_prompt, split_or_all
 from burnish.errors import UserError
 from burnish.records import Comparison, Demonstration, Message, PreferenceGroup, Prompt
 
@@ -140,3 +140,9 @@ def test_a_share_or_number_out_of_range(heldout):
 def test_a_share_that_leaves_a_side_empty():
     with pytest.raises(UserError, match="leaves one side without any"):
         split_by_prompt(many(3), heldout=0.0001, seed=0)
+
+
+def test_a_share_of_one_holds_everything_out_and_of_nothing_nothing():
+    items = many(5)
+    assert split_or_all(items, heldout=1.0, seed=0) == ((), tuple(items), None)
+    assert split_or_all(items, heldout=0.0, seed=0) == (tuple(items), (), "data.heldout is 0")

@@ -35,8 +35,9 @@ def test_a_run_with_two_evaluations_closes_with_a_table_of_each(tmp_path: Path, 
     assert graph["soup"]["starts"] == ["sft", "rounds.2.sft"]
     assert graph["evaluate"]["starts"] == []
     first, second = closing_table(folder).split("\n\nevaluate\n")
-    assert first.startswith("early\nNot shown\nThe SFT policy was preferred over the base model on ")
-    assert "The soup policy was preferred over the SFT policy on " in second
+    assert first.startswith("early\nNot judged yet\nThe models answered the same held-out prompts")
+    assert '"early.people={store: labels.sqlite, project: heldout}"' in first
+    assert '"evaluate.people={store: labels.sqlite, project: heldout}"' in second
     table, said = second.split("\n\n")[-2:]
     assert table.splitlines()[-1].startswith("soup")
     assert said.startswith("Answers were drawn at temperature 0.7")

@@ -154,7 +154,86 @@ def _row_command(row: str, help_text: str, *, panel: str, recipe: str) -> None:
 
 
 for _kind, _text in stage_commands().items():
-    _stage_command(_kind, _text)
+    if _kind not in ("compare", "evaluate"):  # which do more than run a stage
+        _stage_command(_kind, _text)
+
+
+@app.command(rich_help_panel=_STAGES)
+def evaluate(
+    overrides: Overrides = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            help="Instead of a recipe's: a folder, a run's folder, a hub id, NAME=FOLDER or NAME=URL#MODEL; repeat it. The others "
+            "are measured from the first.",
+            show_default=False,
+        ),
+    ] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(help="With --model: what is asked; all of it, or what it holds out.", show_default=False),
+    ] = None,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(help="With --model: taste, reward:FOLDER, endpoint:URL#MODEL; repeat it.", show_default=False),
+    ] = None,
+    config: ConfigFile = None,
+    out: Out = None,
+    quiet: Quiet = False,
+    traceback: Traceback = False,
+) -> None:
+    """Compare models on held-out prompts: a recipe's, or those that are named.
+
+    Example: `burnish evaluate --model runs/first/sft/model --model runs/first --prompts held-out.jsonl --judge
+    endpoint:http://127.0.0.1:8000/v1#judge --out runs/evaluation`
+    """
+    from burnish.cli.evaluate import recipe_of
+    from burnish.cli.one_stage import recipe_with
+
+    if not (model or prompts or judge):
+        loaded, stage = recipe_with("evaluate", config=config, overrides=overrides or (), out=out)
+        typer.echo(_run(loaded, quiet=quiet, out=out, only=stage) / stage)
+        return
+    if config is not None:
+        raise UserError(
+            "--model and --config exclude one another.", hint="A recipe's own models are evaluated with it."
+        )
+    loaded = recipe_of(model or (), prompts=prompts, judges=judge or (), overrides=overrides or ())
+    folder = _run(loaded, quiet=quiet, out=out)
+    _closing(folder)
+    typer.echo(f"answers: {folder / 'evaluate' / 'answers.jsonl'}")
+
+
+@app.command(rich_help_panel=_STAGES)
+def compare(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Folders of evaluations, or changes to the recipe: dotted.key=value ...", show_default=False
+        ),
+    ] = None,
+    config: ConfigFile = None,
+    out: Out = None,
+    quiet: Quiet = False,
+    traceback: Traceback = False,
+) -> None:
+    """Have a recipe's answers compared; or compare what several evaluations found, seeds pooled, on the prompts they share.
+
+    Example: `burnish compare runs/seed-0 runs/seed-1`
+    """
+    given = arguments or []
+    if given and config is None and all(Path(one).is_dir() for one in given):
+        from burnish.cli.compare import table
+
+        typer.echo(table([Path(one) for one in given]))
+        return
+    from burnish.cli.one_stage import recipe_with
+
+    loaded, stage = recipe_with("compare", config=config, overrides=given, out=out)
+    typer.echo(_run(loaded, quiet=quiet, out=out, only=stage) / stage)
+
+
 for _loss, _what in {
     "dpo": "Direct preference optimisation.",
     "cdpo": "Conservative DPO: labels that are wrong now and then.",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ _SEED_STRIDE = 1_000_003
 
 SOURCES = ("demonstrations", "prompts", "comparisons")
 """The keys that name sources of data, in the recipe's section `data` and in stages."""
+CALLED = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9_.+-]*)=(?P<reference>.+)")
+"""NAME=REFERENCE, of the models of an evaluation."""
 _SUFFIXES = (".jsonl", ".json", ".parquet", ".gz", ".csv")
 
 
@@ -171,6 +174,10 @@ class _Resolver:
             return None
         if reference == BASE and "Policy" in slot.takes:
             return Input(outside=BASE)
+        called = CALLED.match(reference)
+        if called is not None and slot.named and reference not in self.nodes:
+            meant = self._find(name, slot, called["reference"], position)
+            return None if meant is None else replace(meant, name=called["name"])
         found = self._stage_called(name, reference, slot.takes)
         if found is not None and found.makes in slot.takes:
             return Input(stage=found.name)

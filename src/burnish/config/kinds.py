@@ -35,15 +35,16 @@ _BUILT_IN, _GROUP = "burnish.stages.kinds", "burnish.stages"
 @dataclass(frozen=True, slots=True)
 class Input:
     """One artifact that a stage reads: that of a `stage`, or, where `stage` is None, `outside`:
-    base, a folder, a hub id."""
+    base, a folder, a hub id, an endpoint. `name`: what it is called instead."""
 
     stage: str | None = None
     outside: str | None = None
+    name: str | None = None
 
     @property
     def shown(self) -> str:
         """As the recipe would name it."""
-        return self.stage or self.outside or BASE
+        return self.name or self.stage or self.outside or BASE
 
 
 Inputs = Mapping[str, tuple[Input, ...]]
@@ -62,6 +63,7 @@ class Slot:
         takes: the types that fit.
         otherwise: what stands in it where no stage before has made what fits.
         many: whether it holds several.
+        named: whether NAME=REFERENCE calls what stands in it something else.
         default: what stands in it where the recipe leaves it out, from (the section, the stages
             before, the slots filled so far);
             None: the newest, as above.
@@ -73,6 +75,7 @@ class Slot:
     takes: tuple[Artifact, ...]
     otherwise: Literal["base", "nothing", "data", "error"] = "error"
     many: bool = False
+    named: bool = False
     default: Callable[[Any, Sequence[Node], Inputs], tuple[Input, ...] | None] | None = None
     empty: Callable[[Any], bool] = lambda _: False
     unless: Callable[[Any], bool] = lambda _: False

@@ -9,7 +9,6 @@ from pydantic import model_validator
 from burnish.config.bounds import (
     Annotators,
     Bounds,
-    Finite,
     NonNegativeFinite,
     PositiveProbability,
     Threads,

@@ -67,8 +67,11 @@ def split_or_all(
 ) -> tuple[tuple[Record, ...], tuple[Record, ...], str | None]:
     """(training, held out, None) as `split_by_prompt` has them; where that leaves a side empty, (all, none, why).
 
-    So one row, or two, can be trained on, as one does first with everything new; a share of 0 holds nothing out.
+    So one row, or two, can be trained on, as one does first with everything new; a share of 0 holds nothing out, and one of 1
+    everything, for evaluation alone.
     """
+    if heldout == 1:
+        return (), tuple(items), None
     if not heldout:
         return tuple(items), (), "data.heldout is 0"
     try:

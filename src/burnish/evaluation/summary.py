@@ -143,7 +143,10 @@ def notes(data: ReportData) -> list[str]:
     """What belongs under the closing table: how the answers were drawn, and why a column is not there."""
     found = part(data, "evaluate")
     drawn = [f"Answers were drawn at {found['sampling']}."] if found.get("sampling") else []
-    return [*drawn, *([str(found["no_kl"])] if found.get("no_kl") else [])]
+    blind = [
+        f"The gold taste went by words alone: {judge['no_sense']}." for judge in judges(data) if judge.get("no_sense")
+    ]
+    return [*drawn, *([str(found["no_kl"])] if found.get("no_kl") else []), *blind]
 
 
 def costs(data: ReportData) -> list[Remark]:
@@ -232,6 +235,9 @@ def _grounds(data: ReportData, after: str, before: str, judge: str, rate: Estima
         lines.append(
             f"With this many prompts, a true win rate under about {percent(min(least, 1.0))} would be missed more than one time in five."
         )
+    level = _compared(data, after, before, judge, field="length_controlled", whole=1.0)
+    if level is not None:
+        lines.append(f"At equal length of answers it would be about {share_with_interval(level)}.")
     gap = _compared(data, after, before, judge, field="difference", whole=0.0)
     if gap is not None:
         if plain(abs(gap.value)) == plain(0.0):

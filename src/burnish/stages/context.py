@@ -131,7 +131,10 @@ class Run:
         """What an input is loaded by: a stage's folder `model`, the pretrained model, or what the recipe names."""
         if artifact.stage is not None:
             return str((self.place(artifact.stage) / "model").resolve())
-        return self.recipe.model.name if artifact.outside == BASE else str(Path(artifact.outside or "").expanduser())
+        if artifact.outside == BASE:
+            return self.recipe.model.name
+        outside = artifact.outside or ""
+        return outside if "://" in outside else str(Path(outside).expanduser())
 
     def say_once(self, line: str) -> None:
         """Show a line, unless this run has shown it before."""

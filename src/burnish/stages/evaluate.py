@@ -12,6 +12,7 @@ import torch
 from burnish.batch import Batch
 from burnish.config.kinds import BASE
 from burnish.config.sections import Sampling
+from burnish.evaluation.length_control import length_controlled
 from burnish.evaluation.nulls import null_answers, null_test
 from burnish.evaluation.uncertainty import bootstrap_mean, bootstrap_share, paired_difference
 from burnish.models.backbone import Backbone
@@ -19,11 +20,14 @@ from burnish.models.roles import View
 from burnish.records import Prompt, Reward, Rollout
 from burnish.rewards.base import prompt_text
 from burnish.runs.manifest import release_memory
+from burnish.stages.arbiters import by_judge, by_people
 from burnish.stages.artifacts import ANSWERS
+from burnish.stages.behind_endpoint import behind_endpoint, is_endpoint
 from burnish.stages.context import Step
 from burnish.stages.evaluated import VERDICTS, answer_rows, read_rows, rollouts_of, write_rows
-from burnish.stages.judges import MICRO_BATCH_TOKENS, Judged, firsts_of, judged_by, reference_of, simulated_only
-from burnish.stages.sampling import LocalSampler, fitting
+from burnish.stages.graders import MICRO_BATCH_TOKENS, by_reward, by_taste
+from burnish.stages.judged import Judged, Nulls, firsts_of, reference_of, simulated_only
+from burnish.stages.sampling import fitting
 from burnish.stages.turns import make_sampler
 from burnish.stages.verify import verified
 from burnish.trainers.stages import column, sequence_of
@@ -47,19 +51,23 @@ def run(step: Step) -> None:
     held_to = step.node.inputs["reference"][0].shown
     for number, (name, source) in enumerate(models.items()):
         load = (lambda: reference) if source == step.model("reference") else partial(step.load, source, exact=True)
-        sampled[name] = _sampled(step, load, prompts, name, number)
+        sampled[name] = _sampled(step, load, prompts, name, number, source)
         step.say(f"sampled {len(prompts)} held-out prompts from the {name} model")
         release_memory()  # what its sampler took stays in the heap, in pieces that the next model does not fit into
     _keep_answers(step, sampled)
     unmeasured_kl = _why_no_kl(sampling)
-    measured = [name for name in models if name not in (held_to, BASE) and unmeasured_kl is None]
+    measured = [
+        name
+        for name, source in models.items()
+        if name not in (held_to, BASE) and unmeasured_kl is None and not is_endpoint(source)
+    ]
     kl = {name: _kl(step, models[name], sampled[name], reference) for name in measured}
     verifiable = bool(config.rewards) or config.environment is not None
     checked, rewards = verified(step, sampled, reference=reference) if verifiable else (None, {})
     firsts = firsts_of(sampled, reference_of(step))
     nulls = null_answers([prompt_text(one.prompt) for one in firsts], [one.completion.text for one in firsts])
     taste = config.taste if config.taste is not None else not verifiable and simulated_only(step)
-    judged = judged_by(step, sampled, nulls, reference=reference, taste=taste)
+    judged = _judged(step, sampled, nulls, reference=reference, taste=taste)
     verdicts = [row for one in judged for row in one.rows]
     verdicts += [row for name, own in rewards.items() for row in _reward_rows(step, name, sampled[name], own)]
     write_rows(step.folder / VERDICTS, verdicts)
@@ -74,29 +82,33 @@ def run(step: Step) -> None:
             **({} if checked is None else {"verifiable": checked}),
             "judges": [_told(one) for one in judged],
             "models": [_summary(name, sampled[name], kl.get(name), judged, groups) for name in sampled],
-            "comparisons": [row for one in judged for row in _comparisons(one)],
+            "comparisons": [row for one in judged for row in _comparisons(one, sampled)],
             "samples": _samples(sampled, judged, rewards, config.samples, config.responses_per_prompt),
         },
     )
 
 
 def _sampled(
-    step: Step, load: Callable[[], Backbone], prompts: Sequence[Prompt], name: str, number: int
+    step: Step, load: Callable[[], Backbone], prompts: Sequence[Prompt], name: str, number: int, source: str
 ) -> list[Rollout]:
     """A model's answers, part by part; what an earlier start has left is taken over."""
-    config, rollouts = step.settings, list[Rollout]()
-    make: Callable[[Backbone], LocalSampler] = lambda backbone: make_sampler(  # noqa: E731
-        config.environment, View(backbone), config.sampling, seed=step.seed, max_length=step.recipe.model.max_length, purpose="evaluate", say=step.say_once,
-    )  # fmt: skip
-    sampler: LocalSampler | None = None
+    rollouts = list[Rollout]()
+    generate: Callable[[Sequence[Prompt]], list[Rollout]] | None = None
     for start in range(0, len(prompts), _CHUNK):
         chunk, part = prompts[start : start + _CHUNK], step.folder / "parts" / f"{number}-{start:06d}.jsonl"
         if not part.is_file():
-            sampler = sampler or make(load())
-            answers = sampler.generate(chunk, samples=config.responses_per_prompt)
-            write_rows(part, _answer_rows(step, name, answers))
+            generate = generate or (behind_endpoint(step, source) if is_endpoint(source) else _sampler(step, load()))
+            write_rows(part, _answer_rows(step, name, generate(chunk)))
         rollouts += rollouts_of(read_rows(part), chunk)
     return rollouts
+
+
+def _sampler(step: Step, backbone: Backbone) -> Callable[[Sequence[Prompt]], list[Rollout]]:
+    config = step.settings
+    sampler = make_sampler(
+        config.environment, View(backbone), config.sampling, seed=step.seed, max_length=step.recipe.model.max_length, purpose="evaluate", say=step.say_once,
+    )  # fmt: skip
+    return lambda prompts: sampler.generate(prompts, samples=config.responses_per_prompt)
 
 
 def _answer_rows(step: Step, name: str, rollouts: Sequence[Rollout]) -> list[dict[str, Any]]:
@@ -138,6 +150,18 @@ def _kl(step: Step, model: str, rollouts: Sequence[Rollout], reference: Backbone
     else:
         of_policy = by(step.load(model, exact=True))
     return torch.zeros(len(batch)).index_add_(0, batch.sequence_of_P, of_policy - of_reference).double().numpy()
+
+
+def _judged(
+    step: Step, sampled: Mapping[str, Sequence[Rollout]], nulls: Nulls, *, reference: Backbone, taste: bool
+) -> list[Judged]:
+    """What everybody says who is asked: people last, for whom the run may have to wait."""
+    found = [by_taste(step, sampled, nulls, reference)] if taste else []
+    if step.node.input("reward") is not None:
+        found.append(by_reward(step, sampled, nulls, reference))
+    if step.settings.judge is not None:
+        found.append(by_judge(step, sampled, nulls))
+    return [*found, by_people(step, sampled)] if step.settings.people is not None else found
 
 
 def _reward_rows(step: Step, name: str, rollouts: Sequence[Rollout], own: Sequence[Reward]) -> list[dict[str, Any]]:
@@ -185,7 +209,7 @@ def _summary(
         "reward": interval(marks.get("reward")),
         "kl_ref": interval(kl),
         "length": interval(words),
-        "tokens": float(np.mean([len(r.completion.tokens) for r in rollouts])),
+        "tokens": float(np.mean([len(r.completion.tokens) for r in rollouts])) if rollouts[0].prompt_tokens else None,
         "truncation_rate": float(np.mean([r.completion.finish_reason == "length" for r in rollouts])),
     }
     measured = next(((one.names, one.properties[name]) for one in judged if name in one.properties), None)
@@ -195,12 +219,16 @@ def _summary(
     return {**found, "properties": dict(zip(names, values.mean(axis=0).tolist(), strict=True))}
 
 
-def _comparisons(judged: Judged) -> list[dict[str, Any]]:
-    """How often a beats b on the same prompt under one judge, and by how much where it gives scores."""
+def _comparisons(judged: Judged, sampled: Mapping[str, Sequence[Rollout]]) -> list[dict[str, Any]]:
+    """How often a beats b on the same prompt under one judge, raw and at equal length, and by how much where it gives scores."""
     found = []
-    for (a, b), (values, prompts) in judged.wins.items():
+    for (a, b), (values, places) in judged.wins.items():
+        prompts = [sampled[a][place].prompt.id for place in places]
+        of_a, of_b = (np.array([len(sampled[name][place].completion.text) for place in places]) for name in (a, b))
         row: dict[str, Any] = {"a": a, "b": b, "judge": judged.name}
         row["win_rate"] = bootstrap_share(values, groups=prompts).to_dict()
+        controlled = length_controlled(values, of_a - of_b, groups=prompts)
+        row["length_controlled"] = controlled.to_dict()
         if a in judged.marks:
             row["difference"] = paired_difference(judged.marks[a], judged.marks[b], groups=prompts).to_dict()
         if a in judged.properties:

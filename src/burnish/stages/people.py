@@ -45,10 +45,14 @@ def preferences_of(step: Step, people: PeopleJudge, answered: Sequence[Answered]
     found = {}
     for place, pair in enumerate(answered):
         group = said.get(_name(step, pair))
-        if group is not None:
-            first = group.responses.index(pair.responses[0])
-            one = group.comparisons[0]
-            found[place] = one.probability if one.first == first else 1.0 - one.probability
+        if group is None:
+            continue
+        first, second = (group.responses.index(text) for text in pair.responses)
+        by_sides = {(one.first, one.second): one.probability for one in group.comparisons}
+        if (first, second) in by_sides:
+            found[place] = by_sides[first, second]
+        elif (second, first) in by_sides:
+            found[place] = 1.0 - by_sides[second, first]
     return found
 
 

@@ -32,7 +32,8 @@ class Evaluate(Section):
     kind: Literal["evaluate"] = "evaluate"
     """The kind of stage."""
     models: Annotated[tuple[Reference, ...], Field(min_length=1)] | None = None
-    """Which policies. None: base (see `base`) and every policy before it."""
+    """Which policies: stages, folders, hub ids, URL#MODEL behind an OpenAI-compatible endpoint;
+    NAME=REFERENCE calls one something else. None: base (see `base`) and every policy before it."""
     reward: Reference | None = None
     """The reward model that scores the answers too. None: the newest before it, if there is one."""
     reference: Reference | None = None
@@ -153,8 +154,8 @@ STAGE = Stage(
     run="burnish.stages.evaluate:run",
     plan=_plan,
     slots=(
-        Slot("models", ("Policy",), "base", many=True, default=_all_before),
-        Slot("reference", ("Policy",), "base", default=_measured_from),
+        Slot("models", ("Policy",), "base", many=True, named=True, default=_all_before),
+        Slot("reference", ("Policy",), "base", named=True, default=_measured_from),
         Slot("reward", ("RewardModel",), "nothing"),
     ),
     makes="Evaluation",

@@ -1,0 +1,99 @@
+"""`burnish compare FOLDER ...`: what several evaluations found, taken together, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from burnish.errors import UserError
+
+_AGREE = ("weights", "constitution")
+
+
+def table(folders: Sequence[Path]) -> str:
+    """A row for each pair of models and judge. Raises UserError for a folder without an evaluation, and for judges of one name
+    that are not the same."""
+    from burnish.evaluation.pooled import Evaluation, contests
+    from burnish.stages.evaluated import VERDICTS, read_rows
+
+    places = [_evaluation_in(folder) for folder in folders]
+    results = [_result(place) for place in places]
+    _same_judges(places, results)
+    evaluations = [
+        Evaluation(read_rows(place / "answers.jsonl"), read_rows(place / VERDICTS), str(result.get("reference")))
+        for place, result in zip(places, results, strict=True)
+    ]
+    found = contests(evaluations)
+    if not found:
+        raise UserError("no judge has compared two models on the same prompts.", file=places[0])
+    rows = [_row(contest) for contest in found]
+    names = list(rows[0])
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in names}
+    lines = ["  ".join(name.ljust(widths[name]) for name in names).rstrip()]
+    lines += ["  ".join(row[name].ljust(widths[name]) for name in names).rstrip() for row in rows]
+    return "\n".join([*lines, "", *_notes(results)])
+
+
+def _row(contest: Any) -> dict[str, str]:
+    from burnish.evaluation.words import Estimate, percent, share_with_interval
+
+    def share(found: Any) -> str:
+        return share_with_interval(Estimate(found.value, found.low, found.high, found.n))
+
+    return {
+        "Judge": contest.judge,
+        "Preferred": f"{contest.a} over {contest.b}",
+        "Prompts": str(contest.win_rate.n),
+        "Win rate": share(contest.win_rate),
+        "At equal length": share(contest.length_controlled),
+        "p": f"{contest.p:.3f}",
+        "p (Holm)": f"{contest.holm:.3f}",
+        "Detectable": percent(contest.detectable),
+        "Each evaluation": " ".join(percent(rate) for rate in contest.seeds),
+    }
+
+
+def _notes(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each judge is worth, and how the columns are to be read."""
+    from burnish.evaluation.summary import judge_in_words
+
+    found = []
+    for judge in {str(one["name"]): one for result in results for one in result.get("judges", ())}.values():
+        who = judge_in_words(str(judge["name"]))
+        if judge.get("unfit"):
+            found.append(f"{who} is no evidence: {judge['unfit']}.")
+        if judge.get("gameable"):
+            found.append(f"{who} can be fooled: it prefers an answer that says nothing to the reference's.")
+    return [
+        *found,
+        "Intervals are over prompts, a prompt being one unit under all seeds; Holm's p is corrected for all rows of a judge.",
+    ]
+
+
+def _evaluation_in(folder: Path) -> Path:
+    """The folder of the last finished evaluation in a run's folder, or the folder itself."""
+    if (folder / "answers.jsonl").is_file() and (folder / "verdicts.jsonl").is_file():
+        return folder
+    found = sorted(place.parent for place in folder.glob("*/verdicts.jsonl") if (place.parent / "stage.json").is_file())
+    if not found:
+        hint = "Name a folder that `burnish evaluate` or a recipe with the stage evaluate has made."
+        raise UserError("there is no finished evaluation in this folder.", file=folder, hint=hint)
+    return found[-1]
+
+
+def _result(place: Path) -> dict[str, Any]:
+    from burnish.jsonio import read_object
+
+    return read_object(place / "result.json", hint="Evaluate again.")
+
+
+def _same_judges(places: Sequence[Path], results: Sequence[Mapping[str, Any]]) -> None:
+    known: dict[str, tuple[Path, Mapping[str, Any]]] = {}
+    for place, result in zip(places, results, strict=True):
+        for judge in result.get("judges", ()):
+            first, other = known.setdefault(str(judge["name"]), (place, judge))
+            key = next((key for key in _AGREE if judge.get(key) != other.get(key)), None)
+            if key is not None:
+                problem = f"the judge {judge['name']} has other {key} here than in {first}."
+                raise UserError(problem, file=place / "result.json", hint="Compare evaluations by the same judge.")

@@ -1,0 +1,63 @@
+"""How often one model would be preferred to another if their answers were of equal length. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from burnish.evaluation.uncertainty import Interval
+
+_PRECISION = np.array([1.0 / 9.0, 1.0])
+"""Of the priors β ~ N(0, 3²) and θ ~ N(0, 1): they decide where every verdict is the same."""
+_STEPS = 30
+
+
+def length_controlled(
+    wins: ArrayLike,
+    gaps: ArrayLike,
+    *,
+    groups: Sequence[Hashable],
+    resamples: int = 1_000,
+    seed: int = 0,
+) -> Interval:
+    """σ(β) of logit P(win) = β + θ tanh(gap / s), fitted to all verdicts; s is the gaps' standard deviation.
+
+    The length term of AlpacaEval 2 (arXiv:2404.04475, eq. 2), without its term for a prompt's difficulty, which needs the
+    answers of many models, and with θ estimated from these verdicts and drawn to 0, not taken from another judge's. The
+    interval refits both in every resample of prompts, so that it has the noise of θ in it.
+
+    Args:
+        wins: [N] in [0, 1]; ½ is a tie.
+        gaps: [N] length of the one answer less the other's, in any unit.
+        groups: N prompt names.
+    """
+    wins_N, gaps_N = np.asarray(wins, dtype=float), np.asarray(gaps, dtype=float)
+    if wins_N.shape != gaps_N.shape or wins_N.ndim != 1 or len(groups) != len(wins_N) or not len(wins_N):
+        raise ValueError("verdicts, gaps and prompts must be equally many, and some")
+    spread = gaps_N.std()
+    terms_N2 = np.stack([np.ones_like(gaps_N), np.tanh(gaps_N / spread) if spread else gaps_N * 0.0], axis=1)
+    numbers: dict[Hashable, int] = {}
+    index_N = np.array([numbers.setdefault(group, len(numbers)) for group in groups])
+    count = len(numbers)
+    value = float(_fit(terms_N2, wins_N, np.ones((1, len(wins_N))))[0])
+    if count == 1:
+        return Interval(value, -np.inf, np.inf, count, "one unit")
+    rng = np.random.default_rng(seed)
+    drawn_RG = rng.multinomial(count, np.full(count, 1.0 / count), size=resamples).astype(float)
+    low, high = np.quantile(_fit(terms_N2, wins_N, drawn_RG[:, index_N]), [0.025, 0.975])
+    return Interval(value, float(low), float(high), count, "refitted in resamples of prompts")
+
+
+def _fit(terms_N2: NDArray, wins_N: NDArray, weights_RN: NDArray) -> NDArray:
+    """[R]: σ(β) at the mode of the posterior for each row of weights, by Newton's steps, halved where they are long."""
+    found_R2 = np.zeros((len(weights_RN), 2))
+    for _ in range(_STEPS):
+        p_RN = 1.0 / (1.0 + np.exp(-found_R2 @ terms_N2.T))
+        slope_R2 = (weights_RN * (wins_N - p_RN)) @ terms_N2 - _PRECISION * found_R2
+        inner_RN = weights_RN * p_RN * (1.0 - p_RN)
+        curve_R22 = np.einsum("rn,ni,nj->rij", inner_RN, terms_N2, terms_N2) + np.diag(_PRECISION)
+        step_R2 = np.linalg.solve(curve_R22, slope_R2[..., None])[..., 0]
+        found_R2 += step_R2 / np.maximum(1.0, np.abs(step_R2).max(axis=1, keepdims=True))
+    return 1.0 / (1.0 + np.exp(-found_R2[:, 0]))
