@@ -30,13 +30,13 @@ from burnish.config.online import Algorithm, Online
 from burnish.config.recipe import Recipe
 from burnish.config.sections import Checkpointing
 from burnish.data.tasks import task_rows
-from burnish.evaluation.uncertainty import bootstrap_mean
 from burnish.models.adapters import LoraSpec
 from burnish.models.backbone import load_backbone
 from burnish.models.roles import adapter_roles
 from burnish.models.sources import resolve
 from burnish.records import Prompt, Reward, Rollout
 from burnish.stages.sampling import LocalSampler
+from burnish.statistics.uncertainty import bootstrap_mean
 from burnish.trainers.online import train_online
 from burnish.trainers.online_settings import resolve_settings
 

@@ -17,11 +17,11 @@ from limits import Training, Work, decoding_limit, planned_memory, planned_sampl
 from work import BATCH, GROUP, HH_BATCH, NEW_TOKENS, PPO_PROMPTS, PROMPTS, texts
 
 from burnish.data.prompts import Stream
-from burnish.evaluation.uncertainty import bootstrap_share, paired_difference
 from burnish.models.device import resolve as resolve_device
 from burnish.models.sources import resolve
 from burnish.planning.machine import Machine, this_machine
 from burnish.planning.shape import ModelShape
+from burnish.statistics.uncertainty import bootstrap_share, paired_difference
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = Path(".bench")

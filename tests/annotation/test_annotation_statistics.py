@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from burnish.annotation.agreement import Vote
 from burnish.annotation.statistics.bias import holm, length_bias, logistic, position_bias
 from burnish.annotation.statistics.pace import Price, Timed, drift, progress, share, speeds
-from burnish.annotation.statistics.ranking import (
+from burnish.statistics.ranking import (
     Match,
     annotator_cycles,
     bradley_terry,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from burnish.evaluation.pooled import Evaluation, contests
-from burnish.evaluation.uncertainty import holm
+from burnish.statistics.uncertainty import holm
 
 
 def answers(*models: str, prompts: int = 10) -> list[dict[str, Any]]:

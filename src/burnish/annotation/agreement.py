@@ -6,10 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 
-from burnish.annotation.statistics.coefficients import FEW_ITEMS, Estimate, alpha, ratio
 from burnish.annotation.store import Ranking
 from burnish.labels.votes import Vote, votes_of
 from burnish.records import Opinion
+from burnish.statistics.coefficients import FEW_ITEMS, alpha, ratio
+from burnish.statistics.estimate import Estimate
 
 __all__ = ["FEW_ITEMS", "Estimate", "Vote", "first_shown_share", "krippendorff_alpha", "pairwise_agreement", "votes"]
 

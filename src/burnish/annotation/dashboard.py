@@ -14,19 +14,11 @@ from burnish.annotation.labels import answer_votes, data_answers, is_ai
 from burnish.annotation.records import Labelled
 from burnish.annotation.snapshot import Entry, Snapshot
 from burnish.annotation.statistics.bias import holm, length_bias, position_bias
-from burnish.annotation.statistics.coefficients import (
-    Judgement,
-    alpha,
-    cohen_table,
-    fleiss_kappa,
-    mean_kappa,
-    ratio,
-    units_of,
-)
-from burnish.annotation.statistics.dawid_skene import reliability as class_reliability
 from burnish.annotation.statistics.pace import Price, Share, Timed, drift, progress, share, speeds
-from burnish.annotation.statistics.ranking import Match, annotator_cycles, bradley_terry, elo, model_cycles
 from burnish.labels.soft import reliabilities
+from burnish.statistics.coefficients import Judgement, alpha, cohen_table, fleiss_kappa, mean_kappa, ratio, units_of
+from burnish.statistics.dawid_skene import reliability as class_reliability
+from burnish.statistics.ranking import Match, annotator_cycles, bradley_terry, elo, model_cycles
 
 FLIPPED = "Asked both ways round, the verdict flipped."
 """The critique of a model whose choice followed the order of showing."""

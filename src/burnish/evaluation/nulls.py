@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from burnish.evaluation.uncertainty import Interval, bootstrap_share
+from burnish.statistics.estimate import Estimate
+from burnish.statistics.uncertainty import bootstrap_share
 
 CONSTANT = "Take your time and begin with one small step today. Good luck!"
 SHUFFLED = "answers to other prompts"
@@ -47,5 +48,5 @@ def null_test(wins: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     }
 
 
-def _above_half(rate: Interval) -> bool:
+def _above_half(rate: Estimate) -> bool:
     return rate.low > 0.5

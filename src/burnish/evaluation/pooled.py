@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from burnish.evaluation.length_control import length_controlled
-from burnish.evaluation.uncertainty import Interval, bootstrap_share, holm, smallest_detectable_effect
+from burnish.statistics.estimate import Estimate
+from burnish.statistics.length_control import length_controlled
+from burnish.statistics.uncertainty import bootstrap_share, holm, smallest_detectable_effect
 
 Rows = Sequence[Mapping[str, Any]]
 _Key = tuple[str, int]
@@ -41,8 +42,8 @@ class Contest:
     judge: str
     a: str
     b: str
-    win_rate: Interval
-    length_controlled: Interval
+    win_rate: Estimate
+    length_controlled: Estimate
     seeds: tuple[float, ...]
     p: float
     holm: float

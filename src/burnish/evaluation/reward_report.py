@@ -14,11 +14,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from burnish.evaluation.uncertainty import Interval, bootstrap_share
+from burnish.statistics.estimate import Estimate
+from burnish.statistics.uncertainty import bootstrap_share
 
 
 @dataclass(frozen=True, slots=True)
-class PairAccuracy(Interval):
+class PairAccuracy(Estimate):
     """Accuracy over decided pairs; `pairs` were counted, `left_out` had p = ½ and prefer neither. `n` counts prompts."""
 
     pairs: int

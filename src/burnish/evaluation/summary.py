@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 from burnish.evaluation.contests import contests, in_text, model_name, question, reference_of
 from burnish.evaluation.stages import Found, ReportData, found_of
-from burnish.evaluation.uncertainty import smallest_detectable_effect
 from burnish.evaluation.words import (
     SPACE,
     UNKNOWN,
@@ -31,6 +30,7 @@ from burnish.evaluation.words import (
     share_with_interval,
     with_interval,
 )
+from burnish.statistics.uncertainty import smallest_detectable_effect
 
 GOLD, REWARD_MODEL, PEOPLE = "gold", "reward model", "people"
 _FEW_PROMPTS = 30

@@ -15,8 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from burnish.evaluation.uncertainty import (
-    Interval,
+from burnish.records import Reward, Rollout
+from burnish.rewards.maths import MathsReward
+from burnish.rewards.scorer import tags_of
+from burnish.statistics.estimate import Estimate
+from burnish.statistics.uncertainty import (
     bootstrap_mean,
     bootstrap_share,
     mcnemar_exact,
@@ -25,9 +28,6 @@ from burnish.evaluation.uncertainty import (
     smallest_detectable_effect,
     wilson,
 )
-from burnish.records import Reward, Rollout
-from burnish.rewards.maths import MathsReward
-from burnish.rewards.scorer import tags_of
 
 UNJUDGED = frozenset({"verifier-timeout", "verifier-error", "not-judged", "infrastructure", "pattern-timeout"})
 """Verdicts that say nothing of the completion."""
@@ -65,12 +65,12 @@ class Outcomes:
         return cls(tuple(found), tuple(tuple(values) for values in found.values()), uncounted)
 
 
-def accuracy(outcomes: Outcomes) -> Interval:
+def accuracy(outcomes: Outcomes) -> Estimate:
     """Mean accuracy over prompts (each prompt's mean counts the same), with an interval over prompts."""
     return bootstrap_share([float(np.mean(values)) for values in outcomes.right])
 
 
-def pass_at(outcomes: Outcomes, k: int) -> Interval | None:
+def pass_at(outcomes: Outcomes, k: int) -> Estimate | None:
     """The mean over prompts of 1 − C(n−c, k)/C(n, k) (arXiv:2107.03374), over those with n ≥ k judged completions; None without any."""
     values = [pass_at_k(len(v), int(sum(v)), k) for v in outcomes.right if len(v) >= k]
     return bootstrap_share(values) if values else None

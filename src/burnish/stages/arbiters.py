@@ -11,13 +11,13 @@ import numpy as np
 
 from burnish.annotation.ai.judge import Judge, Tally, VerdictCache, flips, principles_of
 from burnish.annotation.snapshot import Entry
-from burnish.evaluation.uncertainty import bootstrap_mean, bootstrap_share
 from burnish.records import Prompt
 from burnish.stages.artifacts import Answered
 from burnish.stages.chat_of import chat_of
 from burnish.stages.context import Step
 from burnish.stages.judged import Judged, Nulls, Sampled, firsts_of, reference_of, trained
 from burnish.stages.people import preferences_of
+from burnish.statistics.uncertainty import bootstrap_mean, bootstrap_share
 
 PEOPLE = "people"
 _JUDGED = 2048  # tokens that a local judge reads at most

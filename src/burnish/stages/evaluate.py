@@ -12,9 +12,7 @@ import torch
 from burnish.batch import Batch
 from burnish.config.kinds import BASE
 from burnish.config.sections import Sampling
-from burnish.evaluation.length_control import length_controlled
 from burnish.evaluation.nulls import null_answers, null_test
-from burnish.evaluation.uncertainty import bootstrap_mean, bootstrap_share, paired_difference
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
 from burnish.records import Prompt, Reward, Rollout
@@ -30,6 +28,8 @@ from burnish.stages.judged import Judged, Nulls, firsts_of, reference_of, simula
 from burnish.stages.sampling import fitting
 from burnish.stages.turns import make_sampler
 from burnish.stages.verify import verified
+from burnish.statistics.length_control import length_controlled
+from burnish.statistics.uncertainty import bootstrap_mean, bootstrap_share, paired_difference
 from burnish.trainers.stages import column, sequence_of
 
 _CHUNK = 64  # prompts answered between two files, so that a killed run loses little

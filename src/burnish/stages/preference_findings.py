@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from burnish.evaluation.reward_report import length_correlation
-from burnish.evaluation.uncertainty import bootstrap_mean, bootstrap_share
 from burnish.records import PreferenceGroup
+from burnish.statistics.uncertainty import bootstrap_mean, bootstrap_share
 from burnish.trainers.groups import RankedGroup
 from burnish.trainers.preference import FALL, Example, Scored
 

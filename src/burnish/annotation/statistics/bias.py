@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from burnish.annotation.agreement import Vote
-from burnish.annotation.statistics.coefficients import Floats
+from burnish.statistics import uncertainty
+from burnish.statistics.coefficients import Floats
 
 _LEAST = 10
 """Decided votes under which no regression is made."""
@@ -141,19 +142,13 @@ def logistic(x: Floats, y: Floats, *, clusters: Sequence[str] | None = None) -> 
 
 def holm(pvalues: Mapping[str, float]) -> dict[str, float]:
     """Holm's step-down correction (1979) for as many tests as there are p-values; NaNs stay and do not count."""
-    known = sorted((name for name in pvalues if not math.isnan(pvalues[name])), key=pvalues.__getitem__)
-    adjusted, running = dict(pvalues), 0.0
-    for place, name in enumerate(known):
-        running = max(running, min(1.0, (len(known) - place) * pvalues[name]))
-        adjusted[name] = running
-    return adjusted
+    known = [name for name, value in pvalues.items() if not math.isnan(value)]
+    return dict(pvalues) | dict(zip(known, uncertainty.holm([pvalues[name] for name in known]), strict=True))
 
 
 def wilson(successes: float, n: int) -> tuple[float, float]:
     """Wilson's 95 % score interval of a share (1927)."""
     if n < 1:
         return math.nan, math.nan
-    z, p = 1.959964, successes / n
-    centre, scale = p + z * z / (2 * n), 1.0 + z * z / n
-    half = z * math.sqrt(p * (1.0 - p) / n + z * z / (4 * n * n))
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    interval = uncertainty.wilson(successes, n)
+    return interval.low, interval.high

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from burnish.evaluation.uncertainty import Interval
+from burnish.statistics.estimate import Estimate
 
 _PRECISION = np.array([1.0 / 9.0, 1.0])
 """Of the priors β ~ N(0, 3²) and θ ~ N(0, 1): they decide where every verdict is the same."""
@@ -21,7 +21,7 @@ def length_controlled(
     groups: Sequence[Hashable],
     resamples: int = 1_000,
     seed: int = 0,
-) -> Interval:
+) -> Estimate:
     """σ(β) of logit P(win) = β + θ tanh(gap / s), fitted to all verdicts; s is the gaps' standard deviation.
 
     The length term of AlpacaEval 2 (arXiv:2404.04475, eq. 2), without its term for a prompt's difficulty, which needs the
@@ -43,11 +43,11 @@ def length_controlled(
     count = len(numbers)
     value = float(_fit(terms_N2, wins_N, np.ones((1, len(wins_N))))[0])
     if count == 1:
-        return Interval(value, -np.inf, np.inf, count, "one unit")
+        return Estimate(value, -np.inf, np.inf, count, "one unit")
     rng = np.random.default_rng(seed)
     drawn_RG = rng.multinomial(count, np.full(count, 1.0 / count), size=resamples).astype(float)
     low, high = np.quantile(_fit(terms_N2, wins_N, drawn_RG[:, index_N]), [0.025, 0.975])
-    return Interval(value, float(low), float(high), count, "refitted in resamples of prompts")
+    return Estimate(value, float(low), float(high), count, "refitted in resamples of prompts")
 
 
 def _fit(terms_N2: NDArray, wins_N: NDArray, weights_RN: NDArray) -> NDArray:

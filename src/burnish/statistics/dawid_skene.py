@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from burnish.annotation.statistics.coefficients import Floats, Judgement
+from burnish.statistics.coefficients import Floats, Judgement
 
 Unit = tuple[str, str]
 

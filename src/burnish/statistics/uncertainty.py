@@ -8,33 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import asdict, dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from burnish.statistics.estimate import Estimate
+
 _DRAWS_AT_ONCE = 4_000_000  # indices drawn in one go: 32 MB
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """An estimate and its confidence interval.
-
-    `n` counts independent units (prompts). `low` and `high` are infinite where the data set no bound: the mean of a
-    single unit has a value and no interval. `method` says how the bounds were found.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-    method: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON: an infinite bound becomes None."""
-        return {name: None if isinstance(x, float) and math.isinf(x) else x for name, x in asdict(self).items()}
 
 
 def bootstrap_mean(
@@ -44,7 +25,7 @@ def bootstrap_mean(
     resamples: int = 10_000,
     seed: int = 0,
     level: float = 0.95,
-) -> Interval:
+) -> Estimate:
     """Mean of all values, with a percentile bootstrap over prompts (Efron 1979; clusters: Davison & Hinkley 1997, §3.8).
 
     Prompts are drawn with replacement, each with all its values; the statistic is Σ values / Σ counts of the draw.
@@ -65,9 +46,9 @@ def bootstrap_mean(
     value, n = float(sums_G.sum() / counts_G.sum()), len(sums_G)
     tail = _tail(level)
     if n == 1:
-        return Interval(value, -math.inf, math.inf, n, "one unit")
+        return Estimate(value, -math.inf, math.inf, n, "one unit")
     if np.ptp(sums_G / counts_G) == 0.0:
-        return Interval(value, value, value, n, "no spread")
+        return Estimate(value, value, value, n, "no spread")
     rng = np.random.default_rng(seed)
     at_once = max(1, _DRAWS_AT_ONCE // n)
     means = np.empty(resamples)
@@ -75,7 +56,7 @@ def bootstrap_mean(
         drawn = rng.integers(n, size=(min(at_once, resamples - start), n))
         means[start : start + at_once] = sums_G[drawn].sum(axis=1) / counts_G[drawn].sum(axis=1)
     low, high = np.quantile(means, [tail, 1.0 - tail])
-    return Interval(value, float(low), float(high), n, "bootstrap over prompts")
+    return Estimate(value, float(low), float(high), n, "bootstrap over prompts")
 
 
 def bootstrap_share(
@@ -85,7 +66,7 @@ def bootstrap_share(
     resamples: int = 10_000,
     seed: int = 0,
     level: float = 0.95,
-) -> Interval:
+) -> Estimate:
     """`bootstrap_mean` of outcomes in [0, 1]; where the prompts show no spread, Wilson's interval over prompts instead.
 
     Ten wins out of ten do not prove that the eleventh is certain: the bootstrap would say [1, 1], Wilson says [0.72, 1].
@@ -107,7 +88,7 @@ def paired_difference(
     resamples: int = 10_000,
     seed: int = 0,
     level: float = 0.95,
-) -> Interval:
+) -> Estimate:
     """Mean of a − b over the same prompts, with `bootstrap_mean`'s interval. `a[i]` and `b[i]` belong to one prompt."""
     return bootstrap_mean(_difference(a, b), groups=groups, resamples=resamples, seed=seed, level=level)
 
@@ -120,14 +101,14 @@ def win_rate(
     resamples: int = 10_000,
     seed: int = 0,
     level: float = 0.95,
-) -> Interval:
+) -> Estimate:
     """Share of pairs in which a scores higher than b; a tie counts half. Paired, over prompts."""
     difference = _difference(scores_a, scores_b)
     outcomes = np.where(difference == 0.0, 0.5, (difference > 0).astype(float))
     return bootstrap_share(outcomes, groups=groups, resamples=resamples, seed=seed, level=level)
 
 
-def wilson(successes: float, n: int, *, level: float = 0.95) -> Interval:
+def wilson(successes: float, n: int, *, level: float = 0.95) -> Estimate:
     """Wilson's score interval for a proportion (Wilson 1927): (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n).
 
     `successes` may be fractional, where ties count half. Raises ValueError unless n ≥ 1 and 0 ≤ successes ≤ n.
@@ -139,7 +120,7 @@ def wilson(successes: float, n: int, *, level: float = 0.95) -> Interval:
     centre, scale = p + z * z / (2 * n), 1.0 + z * z / n
     half = z * math.sqrt(p * (1.0 - p) / n + z * z / (4 * n * n))
     # At p = 0 and p = 1 one bound equals p; rounding must not put it on the wrong side.
-    return Interval(
+    return Estimate(
         p, min(p, max(0.0, (centre - half) / scale)), max(p, min(1.0, (centre + half) / scale)), n, "wilson"
     )
 

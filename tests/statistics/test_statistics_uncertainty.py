@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from burnish.evaluation.uncertainty import (
-    Interval,
+from burnish.statistics.estimate import Estimate
+from burnish.statistics.uncertainty import (
     bootstrap_mean,
     bootstrap_share,
     holm,
@@ -82,7 +82,7 @@ def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
 def test_drawing_in_several_goes_is_the_same_as_drawing_at_once(monkeypatch):
     values = np.random.default_rng(0).normal(size=40)
     whole = bootstrap_mean(values, resamples=1000)
-    monkeypatch.setattr("burnish.evaluation.uncertainty._DRAWS_AT_ONCE", 40 * 7)
+    monkeypatch.setattr("burnish.statistics.uncertainty._DRAWS_AT_ONCE", 40 * 7)
     assert bootstrap_mean(values, resamples=1000) == whole
 
 
@@ -95,7 +95,7 @@ def test_one_prompt_has_no_interval_and_says_so_in_json():
 
 
 def test_prompts_that_all_agree_are_marked_as_without_spread():
-    assert bootstrap_mean([2.0, 2.0, 2.0]) == Interval(2.0, 2.0, 2.0, 3, "no spread")
+    assert bootstrap_mean([2.0, 2.0, 2.0]) == Estimate(2.0, 2.0, 2.0, 3, "no spread")
 
 
 @pytest.mark.parametrize("bad", [[], [[1.0]], [1.0, math.nan], [math.inf]])

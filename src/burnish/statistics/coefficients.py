@@ -8,35 +8,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from burnish.statistics.estimate import UNKNOWN, Estimate
+
 FEW_ITEMS = 30
 """Under this many items with two or more annotators, α says little: its interval is wide and its bootstrap poor."""
 
 Level = Literal["nominal", "ordinal", "interval"]
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A figure with its 95 % interval, from `n` items."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    def to_dict(self) -> dict[str, float]:
-        """For JSON."""
-        return asdict(self)
-
-
-UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +90,7 @@ def bootstrap(
         draws[i] = statistic((weights @ flat).reshape(tables.shape[1:]))
     known = draws[~np.isnan(draws)]
     low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (float("nan"), float("nan"))
-    return Estimate(statistic(tables.sum(axis=0)), float(low), float(high), count)
+    return Estimate(statistic(tables.sum(axis=0)), float(low), float(high), count, "bootstrap over items")
 
 
 def ratio(top: Mapping[str, float], bottom: Mapping[str, float], *, resamples: int = 2000, seed: int = 0) -> Estimate:
@@ -116,7 +101,7 @@ def ratio(top: Mapping[str, float], bottom: Mapping[str, float], *, resamples: i
     above, below = (np.array([part[item] for item in items]) for part in (top, bottom))
     rows = np.random.default_rng(seed).integers(len(items), size=(resamples, len(items)))
     low, high = np.percentile(above[rows].sum(axis=1) / below[rows].sum(axis=1), [2.5, 97.5])
-    return Estimate(float(above.sum() / below.sum()), float(low), float(high), len(items))
+    return Estimate(float(above.sum() / below.sum()), float(low), float(high), len(items), "bootstrap over items")
 
 
 def cohen_kappa(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from burnish.evaluation.length_control import length_controlled
+from burnish.statistics.length_control import length_controlled
 
 
 def test_the_mode_is_that_of_a_grid():

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from burnish.annotation.statistics.coefficients import Estimate, Floats
+from burnish.statistics.coefficients import Floats
+from burnish.statistics.estimate import Estimate
 
 Ties = Literal["davidson", "half"]
 _PRIOR_SD = 3.0
@@ -103,7 +104,7 @@ def bradley_terry(
     return [
         Standing(
             models[i],
-            Estimate(float(theta[i]), float(low[i]), float(high[i]), prompts),
+            Estimate(float(theta[i]), float(low[i]), float(high[i]), prompts, "bootstrap over prompts"),
             float(1.0 / (1.0 + math.exp(-theta[i]))),
             int(best[i]),
             int(worst[i]),

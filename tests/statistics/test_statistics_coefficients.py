@@ -7,15 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from burnish.annotation.statistics.coefficients import (
-    Judgement,
-    alpha,
-    cohen_kappa,
-    cohen_table,
-    fleiss_kappa,
-    mean_kappa,
-)
-from burnish.annotation.statistics.dawid_skene import dawid_skene, overlap, reliability
+from burnish.statistics.coefficients import Judgement, alpha, cohen_kappa, cohen_table, fleiss_kappa, mean_kappa
+from burnish.statistics.dawid_skene import dawid_skene, overlap, reliability
 
 NA = math.nan
 KRIPPENDORFF = [  # Krippendorff's example of three observers and fifteen units, with missing values
