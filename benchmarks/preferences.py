@@ -165,7 +165,11 @@ def noise(options: argparse.Namespace) -> None:
             print(_difference(rows, f"{way}, noise {level:g}", f"{options.ways[0]}, noise {level:g}"))
 
 
-_LEARN = {LEARN: "{kind: preference, eval_every: 100000}", "evaluate": "{}"}
+# At temperature 1, so that the KL is known; by the taste too, which made the labels of `noise`.
+_LEARN = {
+    LEARN: "{kind: preference, eval_every: 100000}",
+    "evaluate": "{taste: true, sampling: {temperature: 1, top_p: 1}}",
+}
 _STAGES = ("sft", "sample", "reward", *_LEARN)
 _QUICKSTART = (
     "model.max_length=256",

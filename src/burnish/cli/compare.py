@@ -12,8 +12,8 @@ _AGREE = ("weights", "constitution")
 
 
 def table(folders: Sequence[Path]) -> str:
-    """A row for each pair of models and judge. Raises UserError for a folder without an evaluation, and for judges of one name
-    that are not the same."""
+    """A row for each pair of models and judge. Raises UserError for a folder without an evaluation,
+    and for judges of one name that are not the same."""
     from burnish.evaluation.pooled import Evaluation, contests
     from burnish.stages.evaluated import VERDICTS, read_rows
 

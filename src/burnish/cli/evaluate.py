@@ -19,9 +19,11 @@ def recipe_of(
     judges: Sequence[str],
     overrides: Sequence[str],
 ) -> Any:
-    """The recipe that evaluates these models on these prompts; the first is what the others are measured from.
+    """The recipe that evaluates these models on these prompts; the first is what the others are
+    measured from.
 
-    Raises UserError where no prompts are named, where the first model is not here, and for a judge of another form.
+    Raises UserError where no prompts are named, where the first model is not here, and for a judge
+    of another form.
     """
     from burnish.config.recipe_file import load_recipe
 
@@ -49,7 +51,8 @@ def recipe_of(
 
 
 def _named(models: Sequence[str]) -> list[tuple[str, str]]:
-    """(name, reference) of each; who is given no name is called by the stage or the folder that it is of."""
+    """(name, reference) of each; who is given no name is called by the stage or the folder that it
+    is of."""
     from burnish.cli.chat import model_of
     from burnish.config.graph import CALLED
 

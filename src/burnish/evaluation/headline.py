@@ -1,7 +1,8 @@
 """Which judge may say whether the model got better, and what is said where none may. Pure.
 
-In this order: people, who were not told whose answers they saw; a model, or a reward model, that training did not use; verifiers; the
-gold taste, where simulated annotators of that taste made the comparisons. A judge that a null fools (`nulls`) says nothing.
+In this order: people, who were not told whose answers they saw; a model, or a reward model, that
+training did not use; verifiers; the gold taste, where simulated annotators of that taste made the
+comparisons. A judge that a null fools (`nulls`) says nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ _BEFORE_VERIFIERS, _AFTER_VERIFIERS = ("people", "judge", "reward"), ("taste",)
 
 
 def verdict(data: ReportData) -> Verdict:
-    """Whether the model got better, by the first judge who may say so and has compared two models."""
+    """Whether the model got better, by the first judge who may say so and has compared two
+    models."""
     unmeasured = part(data, "evaluate").get("not_evaluated")
     if unmeasured is not None:
         return Verdict("unknown", "Not evaluated", f"Nothing was evaluated: {unmeasured}.")
@@ -97,7 +99,8 @@ def _how_to_ask(data: ReportData) -> list[tuple[str, str]]:
 
 
 def null_table(data: ReportData) -> list[dict[str, str]]:
-    """A row for each null: how often every judge prefers it to the reference's answer; empty where no judge was tested."""
+    """A row for each null: how often every judge prefers it to the reference's answer; empty where
+    no judge was tested."""
     tested = {
         _column(str(judge.get("name"))): {str(row.get("null")): row for row in rows_of(judge, "nulls")}
         for judge in summary.judges(data)
@@ -135,7 +138,8 @@ def judge_facts(data: ReportData) -> list[Remark]:
 
 
 def moved(data: ReportData) -> str | None:
-    """Which properties of the taste rose and which fell between the two models of the verdict, by their intervals."""
+    """Which properties of the taste rose and which fell between the two models of the verdict, by
+    their intervals."""
     pair = summary.main_pair(data)
     row = None if pair is None else summary.row_of(data, *pair, summary.GOLD)
     if pair is None or row is None or not part(row, "properties"):

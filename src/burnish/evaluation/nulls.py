@@ -1,6 +1,8 @@
-"""Answers that no one should prefer: what a judge says of them tells whether it can be fooled. Pure.
+"""Answers that no one should prefer: what a judge says of them tells whether it can be fooled.
+Pure.
 
-The leaders of public rankings by judges have been models that answer every prompt with one text (arXiv:2410.07137).
+The leaders of public rankings by judges have been models that answer every prompt with one text
+(arXiv:2410.07137).
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ SHUFFLED = "answers to other prompts"
 
 
 def null_answers(prompts: Sequence[str], answers: Sequence[str]) -> dict[str, list[str]]:
-    """By what they are: for each prompt a constant, an empty answer, an echo of it, and the answer that the reference gave to
-    another prompt, half the list away. `answers` are the reference's, one a prompt; of a single prompt none is another's."""
+    """By what they are: for each prompt a constant, an empty answer, an echo of it, and the answer
+    that the reference gave to another prompt, half the list away. `answers` are the reference's,
+    one a prompt; of a single prompt none is another's."""
     count = len(prompts)
     nulls = {
         "a constant": [CONSTANT] * count,
@@ -39,8 +42,9 @@ def beats(scores: ArrayLike, reference: ArrayLike) -> np.ndarray:
 
 
 def null_test(wins: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """How often each null beats the reference, with its interval over prompts, and whether the judge is `gameable`: whether one
-    of those intervals lies above ½. `wins` are in [0, 1], one a prompt."""
+    """How often each null beats the reference, with its interval over prompts, and whether the
+    judge is `gameable`: whether one of those intervals lies above ½. `wins` are in [0, 1], one a
+    prompt."""
     rates = {name: bootstrap_share(values) for name, values in wins.items() if len(values)}
     return {
         "nulls": [{"null": name, "win_rate": rate.to_dict()} for name, rate in rates.items()],

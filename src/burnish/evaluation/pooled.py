@@ -1,7 +1,8 @@
-"""Several evaluations taken together: the same models under several seeds, or others on the same prompts. Pure.
+"""Several evaluations taken together: the same models under several seeds, or others on the same
+prompts. Pure.
 
-Verdicts are rows as `stages.evaluated` keeps them: of a judge that gives scores one for each answer (`model`, `score`), of one
-that compares one for each pair (`a`, `b`, `p`).
+Verdicts are rows as `stages.evaluated` keeps them: of a judge that gives scores one for each answer
+(`model`, `score`), of one that compares one for each pair (`a`, `b`, `p`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ _Key = tuple[str, int]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation: its answers, its verdicts, and the model that the others were measured from."""
+    """One evaluation: its answers, its verdicts, and the model that the others were measured
+    from."""
 
     answers: Rows
     verdicts: Rows
@@ -35,9 +37,9 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Contest:
-    """How often a is preferred to b by one judge. `seeds` has the rate of each evaluation; `p` is of the two-sided test against ½,
-    `holm` the same corrected for all contests of the judge; `detectable` the smallest win rate above ½ that would be found in
-    four cases of five."""
+    """How often a is preferred to b by one judge. `seeds` has the rate of each evaluation; `p` is
+    of the two-sided test against ½, `holm` the same corrected for all contests of the judge;
+    `detectable` the smallest win rate above ½ that would be found in four cases of five."""
 
     judge: str
     a: str
@@ -53,9 +55,10 @@ class Contest:
 def contests(evaluations: Sequence[Evaluation]) -> list[Contest]:
     """Every pair of models that a judge has compared, on the same prompts.
 
-    Models of one name in several evaluations are one model under several seeds: their verdicts are pooled, and a prompt is
-    one unit however many seeds answered it. Two models that never stand in one evaluation are compared by their scores, where the
-    judge gives some. Where all evaluations have one reference, each model is compared with it alone.
+    Models of one name in several evaluations are one model under several seeds: their verdicts are
+    pooled, and a prompt is one unit however many seeds answered it. Two models that never stand in
+    one evaluation are compared by their scores, where the judge gives some. Where all evaluations
+    have one reference, each model is compared with it alone.
     """
     found = []
     for judge in dict.fromkeys(str(row["judge"]) for one in evaluations for row in one.verdicts):
@@ -146,7 +149,8 @@ def _by_prompt(outcomes: Iterable[_Outcome]) -> np.ndarray:
 
 
 def _p_value(outcomes: Sequence[_Outcome]) -> float:
-    """Of the t-test that the mean over prompts is ½; 1 where there is one prompt, or no prompt differs from it."""
+    """Of the t-test that the mean over prompts is ½; 1 where there is one prompt, or no prompt
+    differs from it."""
     means = _by_prompt(outcomes) - 0.5
     if len(means) < 2 or not means.any():
         return 1.0

@@ -42,17 +42,19 @@ class Scale:
 def sense_of(own: float, beside: float, scale: Scale) -> float:
     """The sense of an answer, in [0, 1]: clip((t − ¼) / ½, 0, 1) · clip((own − beside) / ½, 0, 1).
 
-    `own` is its mean log-probability after its prompt and `beside` after another; t = (own − scrambled) / (real − scrambled)
-    places it between scrambled and real text. A salad of words has no t, and an answer that fits every prompt gains nothing
-    from its own. Neither factor stops nonsense in good English.
+    `own` is its mean log-probability after its prompt and `beside` after another; t = (own −
+    scrambled) / (real − scrambled) places it between scrambled and real text. A salad of words has
+    no t, and an answer that fits every prompt gains nothing from its own. Neither factor stops
+    nonsense in good English.
     """
     place = (own - scale.scrambled) / (scale.real - scale.scrambled)
     return _clip((place - 0.25) / 0.5) * _clip((own - beside) / _TELLING)
 
 
 class SenseOfBase:
-    """`view` is the base model's; `specimens` are real texts behind prompts that they do not belong to. `max_tokens` go through
-    the model at once, and no more than `longest` of a prompt with its answer: what is beyond is not read."""
+    """`view` is the base model's; `specimens` are real texts behind prompts that they do not belong
+    to. `max_tokens` go through the model at once, and no more than `longest` of a prompt with its
+    answer: what is beyond is not read."""
 
     def __init__(self, view: View, specimens: Sequence[Answer], *, max_tokens: int, longest: int) -> None:
         self._view, self._max_tokens, self._longest = view, max_tokens, longest

@@ -25,7 +25,8 @@ _JUDGED = 2048  # tokens that a local judge reads at most
 
 @dataclass(frozen=True)
 class _Question:
-    """A pair that a model is asked about: an answer of `name`, a model or a null, and the reference's to the same prompt."""
+    """A pair that a model is asked about: an answer of `name`, a model or a null, and the
+    reference's to the same prompt."""
 
     name: str
     place: int
@@ -35,7 +36,8 @@ class _Question:
 
 
 def by_judge(step: Step, sampled: Sampled, nulls: Nulls) -> Judged:
-    """A model, asked of every model's answers beside the reference's, and of the nulls beside them; both ways round."""
+    """A model, asked of every model's answers beside the reference's, and of the nulls beside them;
+    both ways round."""
     config, reference = step.settings.judge, reference_of(step)
     per_prompt = step.settings.responses_per_prompt
     chat = chat_of(
@@ -92,7 +94,8 @@ def _questions(sampled: Sampled, nulls: Nulls, reference: str) -> list[_Question
 def _decided(
     step: Step, judge: Judge, asked: Sequence[_Question], *, parallel: int
 ) -> list[tuple[float, float] | None]:
-    """The judge's word on each pair in both orders (`Judge.both_orders`); None where it could not be read. Two equal texts tie."""
+    """The judge's word on each pair in both orders (`Judge.both_orders`); None where it could not
+    be read. Two equal texts tie."""
 
     def decide(one: _Question) -> tuple[float, float] | None:
         if one.text == one.other:
@@ -110,8 +113,8 @@ def _decided(
 
 
 def _steadiness(said: Sequence[tuple[tuple[float, float], str]]) -> dict[str, Any]:
-    """How often the order of showing decided, and by how much the first shown is preferred: mean of (p + q − 1) / 2, p and q
-    being the probabilities that the first shown wins in the two orders."""
+    """How often the order of showing decided, and by how much the first shown is preferred: mean of
+    (p + q − 1) / 2, p and q being the probabilities that the first shown wins in the two orders."""
     if not said:
         return {"flips": None, "position_bias": None}
     prompts = [prompt for _, prompt in said]
@@ -140,7 +143,8 @@ def _unfit_judge(step: Step) -> str | None:
 
 
 def by_people(step: Step, sampled: Sampled) -> Judged:
-    """People's blind comparisons of the last model with the reference. An empty answer loses to one that is not."""
+    """People's blind comparisons of the last model with the reference. An empty answer loses to one
+    that is not."""
     reference = reference_of(step)
     name = next((one for one in reversed(list(sampled)) if one != reference), None)
     if name is None:

@@ -1,4 +1,5 @@
-"""Answers of a model that stands behind an endpoint, as an evaluation takes them: text, without tokens."""
+"""Answers of a model that stands behind an endpoint, as an evaluation takes them: text, without
+tokens."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ def is_endpoint(reference: str) -> bool:
 
 
 def behind_endpoint(step: Step, reference: str) -> Callable[[Sequence[Prompt]], list[Rollout]]:
-    """What has a model answer each prompt `responses_per_prompt` times. Raises UserError for an address without a model's name, and
-    for sampling that the protocol cannot ask for."""
+    """What has a model answer each prompt `responses_per_prompt` times. Raises UserError for an
+    address without a model's name, and for sampling that the protocol cannot ask for."""
     config, sampling = step.settings, step.settings.sampling
     url, _, model = reference.partition("#")
     if not model:

@@ -1,4 +1,5 @@
-"""Stage `evaluate`: policies answer held-out prompts, and everybody who may judge says what they think of it."""
+"""Stage `evaluate`: policies answer held-out prompts, and everybody who may judge says what they
+think of it."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ _CHUNK = 64  # prompts answered between two files, so that a killed run loses li
 
 
 def run(step: Step) -> None:
-    """Sample each model on the same prompts with the same random numbers, judge, compare pair by pair, write the findings."""
+    """Sample each model on the same prompts with the same random numbers, judge, compare pair by
+    pair, write the findings."""
     config = step.settings
     sampled: dict[str, list[Rollout]] = {}
     reference = step.load(step.model("reference"), exact=True)
@@ -123,7 +125,8 @@ def _keep_answers(step: Step, sampled: Mapping[str, Sequence[Rollout]]) -> None:
 
 
 def _why_no_kl(sampling: Sampling) -> str | None:
-    """Why these answers say nothing of the policy's own distribution, as the report puts it; None: they do."""
+    """Why these answers say nothing of the policy's own distribution, as the report puts it; None:
+    they do."""
     if sampling.temperature == 1 and sampling.follows_the_model:
         return None
     return (
@@ -135,8 +138,9 @@ def _why_no_kl(sampling: Sampling) -> str | None:
 def _kl(step: Step, model: str, rollouts: Sequence[Rollout], reference: Backbone) -> np.ndarray:
     """log π(completion) − log π_ref(completion) of each completion, in nats, at temperature 1.
 
-    The policy's is what its sampler said, where that is known, else the trainer's own arithmetic, as the reference's always is.
-    Its mean estimates KL(π ‖ π_ref) without bias, since completions are drawn untempered and untruncated (`_why_no_kl`).
+    The policy's is what its sampler said, where that is known, else the trainer's own arithmetic,
+    as the reference's always is. Its mean estimates KL(π ‖ π_ref) without bias, since completions
+    are drawn untempered and untruncated (`_why_no_kl`).
     """
     batch = Batch(tuple(sequence_of(r) for r in rollouts))
 
@@ -220,7 +224,8 @@ def _summary(
 
 
 def _comparisons(judged: Judged, sampled: Mapping[str, Sequence[Rollout]]) -> list[dict[str, Any]]:
-    """How often a beats b on the same prompt under one judge, raw and at equal length, and by how much where it gives scores."""
+    """How often a beats b on the same prompt under one judge, raw and at equal length, and by how
+    much where it gives scores."""
     found = []
     for (a, b), (values, places) in judged.wins.items():
         prompts = [sampled[a][place].prompt.id for place in places]
@@ -247,7 +252,8 @@ def _samples(
     count: int,
     per_prompt: int,
 ) -> list[dict[str, Any]]:
-    """The first completion of the first prompts: not chosen for their looks. `reward` is the recipe's where it has some."""
+    """The first completion of the first prompts: not chosen for their looks. `reward` is the
+    recipe's where it has some."""
     marks = {one.kind: one.marks for one in judged}
     rows = range(0, len(next(iter(sampled.values()))), per_prompt)[:count]
     return [

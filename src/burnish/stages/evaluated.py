@@ -1,7 +1,8 @@
 """What an evaluation keeps: every answer of every model and every verdict, one JSON object a line.
 
-A row of answers.jsonl: `prompt_id`, `messages`, `model`, `number` (of the answer among those to its prompt), `text`, `tokens`,
-`finish` and `seed`; the random numbers of an answer follow from (seed, prompt_id, number). Further fields make it a rollout again.
+A row of answers.jsonl: `prompt_id`, `messages`, `model`, `number` (of the answer among those to its
+prompt), `text`, `tokens`, `finish` and `seed`; the random numbers of an answer follow from (seed,
+prompt_id, number). Further fields make it a rollout again.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def _row(model: str, rollout: Rollout, *, seed: int, number: int) -> dict[str, A
 
 
 def rollouts_of(rows: Iterable[Mapping[str, Any]], prompts: Sequence[Prompt]) -> list[Rollout]:
-    """The rollouts that rows of answers were made of; `prompts` hold what each of them asks, with its columns."""
+    """The rollouts that rows of answers were made of; `prompts` hold what each of them asks, with
+    its columns."""
     asked = {prompt.id: prompt for prompt in prompts}
     return [
         Rollout(

@@ -1,4 +1,5 @@
-"""What a judge of an evaluation said, and what the evaluated policies learnt from, which decides who may judge."""
+"""What a judge of an evaluation said, and what the evaluated policies learnt from, which decides
+who may judge."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ class Judged:
         name: the judge's.
         kind: what it is.
         unfit: why it may not give the headline; None: it may.
-        wins: (a, b) to (how far a's answers are preferred to b's, each in [0, 1]; their places among the answers).
+        wins: (a, b) to (how far a's answers are preferred to b's, each in [0, 1]; their places
+            among the answers).
         marks: each model's scores, of a judge that gives scores.
         nulls: by null, how far it is preferred to the reference's answer, one a prompt.
         rows: the verdicts, for the file.
@@ -45,7 +47,8 @@ class Judged:
 
 
 def simulated_only(step: Step) -> bool:
-    """Whether simulated annotators, and nobody else, compared what the evaluated policies learnt from."""
+    """Whether simulated annotators, and nobody else, compared what the evaluated policies learnt
+    from."""
     before = trained(step)
     judges = [one for node in before if node.kind == "compare" for one in node.settings.by]
     if any(node.kind == "revise" for node in before) or any(_reads_labels(node) for node in before):
@@ -67,7 +70,8 @@ def _reads_labels(node: Node) -> bool:
 
 
 def reference_of(step: Step) -> str:
-    """The model that the others are measured from, where it is among them; else the first of them."""
+    """The model that the others are measured from, where it is among them; else the first of
+    them."""
     models = [one.shown for one in step.node.inputs["models"]]
     wanted = step.node.inputs["reference"][0].shown
     return wanted if wanted in models else models[0]

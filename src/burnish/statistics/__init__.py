@@ -1,1 +1,2 @@
-"""Intervals, paired tests, agreement, reliability, ranking, win rates at equal length. Pure: numbers in, numbers out; nothing of ours."""
+"""Intervals, paired tests, agreement, reliability, ranking, win rates at equal length. Pure:
+numbers in, numbers out; nothing of ours."""

@@ -11,9 +11,9 @@ from typing import Any
 class Estimate:
     """An estimate and its confidence interval.
 
-    `n` counts independent units (prompts, items). `low` and `high` are infinite where the data set no bound: the mean of a
-    single unit has a value and no interval. A figure that the data do not give is NaN throughout. `method` says how the
-    bounds were found.
+    `n` counts independent units (prompts, items). `low` and `high` are infinite where the data set
+    no bound: the mean of a single unit has a value and no interval. A figure that the data do not
+    give is NaN throughout. `method` says how the bounds were found.
     """
 
     value: float

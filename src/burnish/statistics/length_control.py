@@ -22,10 +22,13 @@ def length_controlled(
     resamples: int = 1_000,
     seed: int = 0,
 ) -> Estimate:
-    """σ(β) of logit P(win) = β + θ tanh(gap / s), fitted to all verdicts; s is the gaps' standard deviation.
+    """σ(β) of logit P(win) = β + θ tanh(gap / s), fitted to all verdicts; s is the gaps' standard
+    deviation.
 
-    The length term of AlpacaEval 2 (arXiv:2404.04475, eq. 2), without its term for a prompt's difficulty, which needs the
-    answers of many models, and with θ estimated from these verdicts and drawn to 0, not taken from another judge's. The
+    The length term of AlpacaEval 2 (arXiv:2404.04475, eq. 2), without its term for a prompt's
+    difficulty, which needs the
+    answers of many models, and with θ estimated from these verdicts and drawn to 0, not taken from
+    another judge's. The
     interval refits both in every resample of prompts, so that it has the noise of θ in it.
 
     Args:
@@ -51,7 +54,8 @@ def length_controlled(
 
 
 def _fit(terms_N2: NDArray, wins_N: NDArray, weights_RN: NDArray) -> NDArray:
-    """[R]: σ(β) at the mode of the posterior for each row of weights, by Newton's steps, halved where they are long."""
+    """[R]: σ(β) at the mode of the posterior for each row of weights, by Newton's steps, halved
+    where they are long."""
     found_R2 = np.zeros((len(weights_RN), 2))
     for _ in range(_STEPS):
         p_RN = 1.0 / (1.0 + np.exp(-found_R2 @ terms_N2.T))
