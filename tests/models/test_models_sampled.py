@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from burnish.generation.native import _ACTIVATIONS
+from burnish.generation.decoder import ACTIVATIONS
 from burnish.models.sampled import NATIVE_ACTIVATIONS, turned_alike, why_not_native, window_of
 from burnish.models.supported import SUPPORTED
 
@@ -42,7 +42,7 @@ def test_what_else_the_native_engine_lacks(changes: dict[str, Any], reason: str 
 
 
 def test_activations_are_those_that_the_engine_has():
-    assert set(NATIVE_ACTIVATIONS) == set(_ACTIVATIONS)
+    assert set(NATIVE_ACTIVATIONS) == set(ACTIVATIONS)
 
 
 def test_a_window_counts_where_a_layer_has_it():
