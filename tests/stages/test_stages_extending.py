@@ -176,6 +176,27 @@ def test_a_kind_is_fingerprinted_with_its_file_and_what_it_reaches():
         burnish.run(again, out="run", until="short")
 
 
+def test_a_kind_that_another_module_runs_is_fingerprinted_with_both():
+    here, there = FILES["shortest.py"].split("def run(step):")
+    there, row = there.split("SHORTEST = Stage(")
+    Path("there.py").write_text("def run(step):" + there, encoding="utf-8")
+    text = here + "SHORTEST = Stage(" + row
+    for name in ("plan", "report"):
+        text = text.replace(f"    {name}={name},\n", "")
+    Path("here.py").write_text(text.replace("run=run", 'run="there:run"'), encoding="utf-8")
+    recipe = burnish.load("kind.yaml", *TINY, "short.kind=here.py:SHORTEST", "sample.sampling.max_new_tokens=6")
+    try:
+        folder = burnish.run(recipe, out="run", until="short")
+    finally:
+        sys.modules.pop("there", None)
+    made = inputs(folder, "short")
+    assert made["own_code"] == {
+        "here.py:SHORTEST": file_hash(Path("here.py")),
+        "there:run": file_hash(Path("there.py")),
+    }
+    assert {"config.kinds", "stages.artifacts"} <= set(made["code"])
+
+
 def test_a_kind_of_another_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     described = tmp_path / "toy-1.0.dist-info"
     described.mkdir()
@@ -230,16 +251,19 @@ def test_a_kind_that_does_not_fit_is_told_with_its_place(stage: str, told: str):
         ("'others.py:number'", "is int, which cannot be called"),
         ("'others.py:strange'", "takes neither chosen_logprobs, as one of pairs does, nor logprobs"),
         ("'others.py:wants'", "wants tau: it is no option that has a default"),
+        ("'others.py:hard'", "takes no probability: set soft_labels to false"),
+        ("'squared.py:squared', margin: 0.5", "margin is 0.5, and the loss squared.py:squared takes no margin"),
     ],
 )
 def test_a_loss_that_does_not_fit_is_told_with_its_place(loss: str, told: str):
     Path("others.py").write_text(
         "number = 3\ndef strange(*, logits): ...\ndef wants(*, chosen_logprobs, rejected_logprobs, tau): ...\n"
+        "def hard(*, chosen_logprobs, rejected_logprobs): ...\n"
     )
     with pytest.raises(UserError) as caught:
         burnish.load(None, f"stages={{x: {{kind: preference, comparisons: a.jsonl, loss: {loss}}}}}")
     assert told in str(caught.value)
-    assert '"stages.x.loss"' in str(caught.value)
+    assert re.search(r'"stages\.x(\.loss)?"', str(caught.value))
 
 
 def test_a_loss_that_judges_answers_singly():

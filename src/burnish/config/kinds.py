@@ -218,6 +218,11 @@ def _own(name: str, place: str) -> Stage:
     return named
 
 
+def place_of(kind: str) -> str | None:
+    """Where the row of a kind stands that is not Burnish's, as a recipe would name it; None: it is."""
+    return None if kind in _built_in() else _installed().get(kind, kind)
+
+
 class _Kinds(Mapping[str, Stage]):
     """The rows by the names that recipes call them by; those of a user's own code by where they
     stand."""

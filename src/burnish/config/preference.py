@@ -197,8 +197,18 @@ class Preference(Passes):
 
     @model_validator(mode="after")
     def _consistent(self) -> Preference:
-        if isinstance(self.loss, Kto) and self.batch_size < 2:
+        unpaired = isinstance(self.loss, Kto) or (isinstance(self.loss, OwnLoss) and "kl" in self.loss.takes())
+        if unpaired and self.batch_size < 2:
             raise ValueError(
-                "batch_size is 1: KTO estimates its KL from the step's prompts, of which it needs at least 2"
+                f"batch_size is 1: {self.loss.name} estimates its KL from the step's prompts, of which it needs at least 2"
             )
+        if isinstance(self.loss, OwnLoss):
+            self._heeds(self.loss.name, self.loss.takes())
         return self
+
+    def _heeds(self, loss: str, takes: tuple[str, ...]) -> None:
+        """Raise ValueError where a loss of one's own would pass over what the section asks for."""
+        if self.margin and "margin" not in takes:
+            raise ValueError(f"margin is {self.margin:g}, and the loss {loss} takes no margin: leave it out")
+        if self.soft_labels and "probability" not in takes:
+            raise ValueError(f"the loss {loss} takes no probability: set soft_labels to false")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import burnish
 from burnish.config.graph import SOURCES
-from burnish.config.kinds import BASE, Input
+from burnish.config.kinds import BASE, Input, place_of
 from burnish.config.rewards import PythonReward
 from burnish.data.sources import builtin_file, local_files
 from burnish.own_code import file_of
@@ -131,29 +130,32 @@ def _users_code(step: Step) -> dict[str, str]:
     tables = (getattr(settings, key, None) for key in ("environment", "loss", "algorithm"))
     named += [table.name for table in tables if table is not None and ":" in table.name]
     found = {name: file_hash(path) for name in named if (path := file_of(name)) is not None}
-    path = _own_file(step)
-    return found if path is None else {**found, step.node.kind: file_hash(path)}
+    return found | {name: file_hash(path) for name, path in _files_of_its_kind(step).items()}
 
 
-def _own_file(step: Step) -> Path | None:
-    """The file that runs a stage whose kind is not Burnish's; None: it is."""
-    run = step.row.run
-    if not isinstance(run, str):
-        return Path(inspect.getfile(run))
-    return None if run.startswith("burnish.") else file_of(run)
+def _files_of_its_kind(step: Step) -> dict[str, Path]:
+    """The files of a kind that is not Burnish's: that of its row, and that of what runs it."""
+    kind, run = step.node.kind, step.row.run
+    place = place_of(kind)
+    named = {} if place is None else {kind: place}
+    if isinstance(run, str) and not run.startswith("burnish."):
+        named[run] = run
+    return {name: path for name, code in named.items() if (path := file_of(code)) is not None}
+
+
+def _code(step: Step) -> dict[str, str]:
+    """The hash of every module of the package that what runs the stage reaches."""
+    run, found = step.row.run, dict[str, str]()
+    if isinstance(run, str) and run.startswith("burnish."):
+        found |= _reached(run)
+    for path in _files_of_its_kind(step).values():
+        found |= _sources_of_package().hashes_from(path)
+    return found
 
 
 @cache
 def _sources_of_package() -> Code:
     return Code(Path(burnish.__file__).parent)
-
-
-def _code(step: Step) -> dict[str, str]:
-    """The hash of every module of the package that what runs the stage reaches."""
-    path, run = _own_file(step), step.row.run
-    if path is not None:
-        return _sources_of_package().hashes_from(path)
-    return _reached(run) if isinstance(run, str) and run.startswith("burnish.") else {}
 
 
 @cache
