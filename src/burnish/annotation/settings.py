@@ -90,6 +90,20 @@ class Settings(BaseModel):
     """Share of the qualification test that must be right."""
     dispute_below: float = Field(default=0.67, ge=0, le=1)
     """An item whose annotators agree less than this (share of pairs of annotators) goes to a reviewer."""
+    fast_seconds: float = Field(default=0.0, ge=0, le=3600)
+    """An answer to work that took less is too fast; 0: none is."""
+    stop_fast: int = Field(default=3, ge=1)
+    """So many answers that were too fast end an annotator's work."""
+    stop_gold: float = Field(default=0.0, ge=0, le=1)
+    """An annotator whose mean mark on known answers is below this stops; 0: nobody does."""
+    stop_gold_after: int = Field(default=5, ge=1)
+    """So many known answers must have been met before."""
+    study: str = Field(default="", max_length=60)
+    """The STUDY_ID of a crowd platform whose people come in by /start; empty: the door is closed."""
+    consent: str = Field(default="", max_length=20_000)
+    """What they agree to before they begin (Markdown)."""
+    completion_code: str = Field(default="", max_length=60)
+    """What they hand in on the platform when they are done."""
     price_per_task: float = Field(default=0.0, ge=0)
     price_per_hour: float = Field(default=0.0, ge=0)
     currency: str = Field(default="EUR", max_length=8)

@@ -264,7 +264,8 @@ class Account(Base):
 
 
 class Member(Base):
-    """What an annotator is in a project: `role`, and how far: `state` is training, qualification, active, failed or paused.
+    """What an annotator is in a project: `role`, and how far: `state` is training, qualification, active, failed, paused or
+    stopped (by the project's rules).
 
     `met` counts the items of the work that were answered or skipped, `answered` those that were answered.
     """
@@ -334,6 +335,21 @@ class ResetLink(Base):
     account_id: Mapped[int] = _reference("accounts.id", index=True)
     digest: Mapped[str] = mapped_column(String(64), unique=True)
     expires_at: Mapped[datetime] = mapped_column(Moment)
+
+
+class CrowdEntry(Base):
+    """Somebody who came in by the crowd's door: who they are on the platform, when they agreed, when they saw the code."""
+
+    __tablename__ = "crowd_entries"
+    __table_args__ = (UniqueConstraint("project_id", "person"), UniqueConstraint("project_id", "annotator_id"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = _reference("projects.id", index=True)
+    annotator_id: Mapped[int] = _reference("annotators.id", index=True)
+    person: Mapped[str] = mapped_column(String(60))
+    session: Mapped[str] = mapped_column(String(60), default="")
+    agreed_at: Mapped[datetime] = mapped_column(Moment, default=now)
+    code_shown_at: Mapped[datetime | None] = mapped_column(Moment)
 
 
 class Audit(Base):

@@ -28,19 +28,19 @@ def login_page(request: Request) -> Response:
     site = site_of(request)
     if site.caller_or_none(request) is not None:
         return RedirectResponse("/projects", status_code=303)
-    return _form(site, request, "login.html")
+    return form_page(site, request, "login.html")
 
 
 @router.post("/login")
 def login(request: Request, name: Text = "", password: Text = "", csrf: Text = "") -> Response:
     """A new session, whatever cookie came along."""
     site = site_of(request)
-    _check_form(request, csrf)
+    check_form(request, csrf)
     try:
-        secret = accounts.log_in(site.database, name, password, address=_address(request))
+        secret = accounts.log_in(site.database, name, password, address=address_of(request))
     except ForbiddenError as error:
-        return _form(site, request, "login.html", status=403, error=str(error), name=name)
-    return _logged_in(site, request, secret, "/projects")
+        return form_page(site, request, "login.html", status=403, error=str(error), name=name)
+    return logged_in(site, request, secret, "/projects")
 
 
 @router.post("/logout")
@@ -62,7 +62,7 @@ def join_page(request: Request, secret: Secret) -> HTMLResponse:
     site = site_of(request)
     found = people.invitation(site.database, secret)
     caller = site.caller_or_none(request)
-    return _form(site, request, "join.html", caller=caller, invitation=found, secret=secret)
+    return form_page(site, request, "join.html", caller=caller, invitation=found, secret=secret)
 
 
 @router.post("/join/{secret}")
@@ -76,8 +76,8 @@ def join(
         site.check_csrf(caller, csrf)
         project_id = people.join(site.database, secret, caller)
         return RedirectResponse(f"/projects/{project_id}/label", status_code=303)
-    _check_form(request, csrf)
-    address = _address(request)
+    check_form(request, csrf)
+    address = address_of(request)
     try:
         if known:
             session = accounts.log_in(site.database, name, password, address=address)
@@ -91,30 +91,30 @@ def join(
             raise
         found = people.invitation(site.database, secret)
         values = {"caller": None, "invitation": found, "secret": secret, "name": name}
-        return _form(site, request, "join.html", status=422, error=str(error), **values)
-    return _logged_in(site, request, session, f"/projects/{project_id}/label")
+        return form_page(site, request, "join.html", status=422, error=str(error), **values)
+    return logged_in(site, request, session, f"/projects/{project_id}/label")
 
 
 @router.get("/reset/{secret}")
 def reset_page(request: Request, secret: Secret) -> HTMLResponse:
     """A new password, by a link that an owner made."""
     site = site_of(request)
-    return _form(site, request, "reset.html", name=resets.name_of(site.database, secret), secret=secret)
+    return form_page(site, request, "reset.html", name=resets.name_of(site.database, secret), secret=secret)
 
 
 @router.post("/reset/{secret}")
 def reset(request: Request, secret: Secret, password: Text = "", csrf: Text = "") -> Response:
     """Set it, and log in."""
     site = site_of(request)
-    _check_form(request, csrf)
+    check_form(request, csrf)
     try:
-        session = resets.use(site.database, secret, password, address=_address(request))
+        session = resets.use(site.database, secret, password, address=address_of(request))
     except UserError as error:
         if type(error) is not UserError:
             raise
         name = resets.name_of(site.database, secret)
-        return _form(site, request, "reset.html", status=422, error=str(error), name=name, secret=secret)
-    return _logged_in(site, request, session, "/projects")
+        return form_page(site, request, "reset.html", status=422, error=str(error), name=name, secret=secret)
+    return logged_in(site, request, session, "/projects")
 
 
 @router.get("/account")
@@ -134,16 +134,16 @@ def change_password(request: Request, old: Text = "", new: Text = "", csrf: Text
     site = site_of(request)
     caller = checked(site, request, csrf)
     try:
-        accounts.log_in(site.database, caller.name, old, address=_address(request))
+        accounts.log_in(site.database, caller.name, old, address=address_of(request))
         accounts.set_password(site.database, caller.name, new)
-        session = accounts.log_in(site.database, caller.name, new, address=_address(request))
+        session = accounts.log_in(site.database, caller.name, new, address=address_of(request))
     except UserError as error:
         tokens = accounts.tokens(site.database, caller)
         return site.page(
             request, "account.html", status=422, caller=caller, tokens=tokens, fresh=None, scopes=accounts.SCOPES,
             error=str(error),
         )  # fmt: skip
-    return _logged_in(site, request, session, "/account")
+    return logged_in(site, request, session, "/account")
 
 
 @router.post("/account/tokens")
@@ -186,7 +186,7 @@ def checked(site: Site, request: Request, csrf: str) -> accounts.Caller:
     return caller
 
 
-def _form(site: Site, request: Request, template: str, *, status: int = 200, **values: object) -> HTMLResponse:
+def form_page(site: Site, request: Request, template: str, *, status: int = 200, **values: object) -> HTMLResponse:
     """A form for people who are not logged in: its token stands in the page and in a cookie, and both must come back."""
     token = request.cookies.get(_FORM_COOKIE) or secrets.token_urlsafe(24)
     defaults = {"error": None, "name": "", "caller": None}
@@ -195,18 +195,21 @@ def _form(site: Site, request: Request, template: str, *, status: int = 200, **v
     return response
 
 
-def _check_form(request: Request, token: str) -> None:
+def check_form(request: Request, token: str) -> None:
+    """Raises ForbiddenError for a form that is not this browser's."""
     expected = request.cookies.get(_FORM_COOKIE, "")
     if not expected or not hmac.compare_digest(token.encode(errors="replace"), expected.encode(errors="replace")):
         raise ForbiddenError("the form is too old, or came from elsewhere; load the page again.")
 
 
-def _logged_in(site: Site, request: Request, secret: str, target: str) -> Response:
+def logged_in(site: Site, request: Request, secret: str, target: str) -> Response:
+    """The session\'s cookie, and on to a page."""
     response = RedirectResponse(target, status_code=303)
     life = int(accounts.SESSION_LIFE.total_seconds())
     response.set_cookie(COOKIE, secret, max_age=life, **cookie_options(site, request))
     return response
 
 
-def _address(request: Request) -> str:
+def address_of(request: Request) -> str:
+    """Where a request comes from."""
     return request.client.host if request.client else ""

@@ -18,6 +18,7 @@ from burnish._version import __version__
 from burnish.annotation.app import (
     account_pages,
     api,
+    crowd_pages,
     item_pages,
     items_api,
     owner_pages,
@@ -70,7 +71,7 @@ def create_app(
     app.state.site = site
     for part in (api, people_api, items_api):
         app.include_router(part.router)
-    for part in (pages, account_pages, owner_pages, people_pages, item_pages, review_pages):
+    for part in (pages, account_pages, crowd_pages, owner_pages, people_pages, item_pages, review_pages):
         app.include_router(part.router, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent.parent / "static"), name="static")
     _handle(app, site)

@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from burnish.annotation.app.context import site_of
 from burnish.annotation.service import changes, projects
 from burnish.annotation.service.choosing import desk
+from burnish.annotation.service.crowd import came_by_the_door
 from burnish.annotation.tables import Project
 
 router = APIRouter()
@@ -58,6 +59,7 @@ def label(request: Request, project_id: Id) -> HTMLResponse:
             guidelines_version=text["version"],
             guidelines_read=text["read"],
             share=share,
+            crowd=came_by_the_door(session, project_id, caller.annotator_id),
         )
 
 

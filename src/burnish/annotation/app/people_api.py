@@ -9,7 +9,7 @@ from pydantic import Field
 
 from burnish.annotation.app.api import Body, Id
 from burnish.annotation.app.context import site_of
-from burnish.annotation.service import people, resets
+from burnish.annotation.service import crowd, people, resets
 from burnish.errors import UserError
 
 router = APIRouter(prefix="/api/v1")
@@ -86,3 +86,10 @@ def add_reset_link(request: Request, project_id: Id, member_id: Id) -> dict[str,
     site = site_of(request)
     secret = resets.for_member(site.database, site.caller(request), project_id, member_id)
     return {"link": f"{str(request.base_url).rstrip('/')}/reset/{secret}"}
+
+
+@router.get("/projects/{project_id}/pay", tags=["people"], summary="Pay sheet")
+def get_pay(request: Request, project_id: Id) -> list[dict[str, Any]]:
+    """Who did how much and is owed what."""
+    site = site_of(request)
+    return crowd.pay_sheet(site.database, site.caller(request), project_id)

@@ -42,6 +42,17 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "pass_mark": ("Pass mark of the test", "0 to 1"),
         "dispute_below": ("A reviewer decides below this agreement", "0 to 1"),
     },
+    "Who stops": {
+        "fast_seconds": ("Too fast: answers in less than so many seconds", "0: none is"),
+        "stop_fast": ("Answers that may be too fast before somebody stops", ""),
+        "stop_gold": ("Stop below this mean mark on known answers", "0 to 1; 0: nobody stops"),
+        "stop_gold_after": ("Known answers to be met before that", ""),
+    },
+    "The crowd's door": {
+        "study": ("STUDY_ID", "of the platform; empty: the door is closed. The quota is each person's limit"),
+        "completion_code": ("Completion code", "shown to who is done"),
+        "consent": ("Consent", "Markdown; agreed to before the work begins"),
+    },
     "Money and news": {
         "price_per_task": ("Price per task", ""),
         "price_per_hour": ("Price per hour", ""),
@@ -92,6 +103,8 @@ def _kind(name: str) -> str:
     kind = Settings.model_fields[name].annotation
     if name in _LISTS:
         return _LISTS[name]
+    if name == "consent":
+        return "prose"
     if kind is bool:
         return "checkbox"
     if kind is str:
@@ -117,6 +130,8 @@ def _control(name: str, label: str, hint: str, value: Any) -> dict[str, Any]:
         case "dimensions":
             lines = [f"{one['name']} | {one['help']}".rstrip(" |") for one in value]
             return found | {"control": "lines", "value": "\n".join(lines)}
+        case "prose":
+            return found | {"control": "lines"}
         case "lines":
             return found | {"value": "\n".join(value)}
         case "numbers":

@@ -78,7 +78,9 @@ def _test_score(session: Session, at: Desk) -> float | None:
 
 
 def refuse_idle(at: Desk) -> None:
-    """Raises ForbiddenError for a member who has failed or is paused."""
+    """Raises ForbiddenError for a member who has failed, is paused or was stopped."""
+    if at.member.state == "stopped":
+        raise ForbiddenError("your work here has ended: too many answers were too fast, or too many known ones missed.")
     if at.member.state == "failed":
         raise ForbiddenError("the qualification test was not passed; the project's owner can let you try again.")
     if at.member.state == "paused":

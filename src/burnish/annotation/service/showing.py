@@ -120,6 +120,11 @@ def can_edit(settings: Settings, traces: Sequence[Any]) -> Settings:
     return settings.model_copy(update={"edit_winner": "optional"}) if must else settings
 
 
+def asked_of(session: Session, item_id: int, settings: Settings) -> Settings:
+    """What is asked of an item (`can_edit`)."""
+    return settings if settings.edit_winner != "required" else can_edit(settings, shown_of(session, item_id).traces)
+
+
 def as_taken(session: Session, at: Desk, version_id: int | None) -> Desk:
     """The desk under the version that a task was taken (or answered) under."""
     if version_id is None or version_id == at.version_id:

@@ -22,10 +22,11 @@ from burnish.annotation.service.accounts import Caller
 from burnish.annotation.service.choosing import TESTS, Desk, advance, choose, desk, refuse_idle
 from burnish.annotation.service.database import Database
 from burnish.annotation.service.refusals import ConflictError, NotFoundError
-from burnish.annotation.service.showing import Held, as_held, as_taken, can_edit, held_of, shown_of
+from burnish.annotation.service.showing import Held, as_held, as_taken, asked_of, held_of, shown_of
 from burnish.annotation.service.submission import Submission, answer_of, on_screen
+from burnish.annotation.service.watching import watch
 from burnish.annotation.service.webhooks import announce_completed
-from burnish.annotation.settings import Settings, settings_of
+from burnish.annotation.settings import settings_of
 from burnish.annotation.tables import Annotation, Draft, Event, Item, Lease, Member, Project, Version, now
 from burnish.annotation.versions import under
 from burnish.errors import UserError
@@ -91,7 +92,7 @@ def _record(session: Session, found: tuple[Desk, Lease, Item], given: Submission
     said = answer_of(
         given,
         kind=kind,
-        settings=_asked(session, item.id, at.settings),
+        settings=asked_of(session, item.id, at.settings),
         presented=lease.presented,
         texts=lambda: shown_of(session, item.id).texts,
         chat=lease.chat or (),
@@ -102,6 +103,7 @@ def _record(session: Session, found: tuple[Desk, Lease, Item], given: Submission
     seconds = None if given.seconds is None else min(given.seconds, lease.worked)
     session.flush()
     _store(session, at, lease, item, said, seconds)
+    watch(session, at, lease, item, said)
     if item.part == "training":
         mark = grade(item.gold or {}, said)
         return Verdict(score=mark, explanation=item.explanation, gold=item.gold, kind=kind, presented=said.presented)
@@ -346,13 +348,6 @@ def _complete(session: Session, at: Desk, item: Item) -> None:
     announce_completed(session, at.project_id, at.settings, item)
 
 
-def _asked(session: Session, item_id: int, settings: Settings) -> Settings:
-    """What is asked of an item: nobody must edit an answer that calls tools."""
-    if settings.edit_winner != "required":
-        return settings
-    return can_edit(settings, shown_of(session, item_id).traces)
-
-
 def _is_decided(session: Session, item_id: int) -> bool:
     decision = exists().where(Annotation.item_id == item_id, Annotation.source == "adjudication")
     return bool(session.scalar(select(decision)))
@@ -370,7 +365,7 @@ def _again(session: Session, caller: Caller, lease_id: str, given: Submission) -
     said = answer_of(
         given,
         kind=row.kind,  # type: ignore[arg-type]
-        settings=_asked(session, item.id, at.settings),
+        settings=asked_of(session, item.id, at.settings),
         presented=row.presented,
         texts=lambda: shown_of(session, item.id).texts,
         chat=row.payload.get("turns", ()),

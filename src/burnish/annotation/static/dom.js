@@ -24,7 +24,7 @@ export class Refused extends Error {
   }
 }
 
-const root = document.querySelector("meta[name=root]")?.content ?? "";
+export const root = document.querySelector("meta[name=root]")?.content ?? "";
 const csrf = document.querySelector("meta[name=csrf]")?.content ?? "";
 
 // One request; raises Refused for what the server refuses, TypeError where it cannot be reached.

@@ -12,7 +12,7 @@ function sentences(text) {
 
 export function marker(one, place, answer, changed) {
   answer.spans ??= [];
-  const shown = el("div", { class: "text marking", tabindex: -1 });
+  const shown = el("div", { class: "text marking", dir: "auto", tabindex: -1 });
   const list = el("ul", { class: "spans" });
   const own = () => answer.spans.filter((span) => span.place === place);
 
@@ -46,7 +46,7 @@ export function marker(one, place, answer, changed) {
     if (focused >= 0) shown.children[focused]?.focus();
     const letters = [...one.text];
     list.replaceChildren(...own().map((span) => el("li", {}, el("q", {}, letters.slice(span.start, span.end).join("")),
-      el("input", { value: span.note, placeholder: "what is wrong here?", maxLength: 2000, "aria-label": `Note on the marked part of ${letter(place)}`,
+      el("input", { value: span.note, dir: "auto", placeholder: "what is wrong here?", maxLength: 2000, "aria-label": `Note on the marked part of ${letter(place)}`,
         oninput: (event) => { span.note = event.target.value; changed(); } }),
       el("button", { type: "button", class: "quiet", onclick: () => toggle(span.start, span.end) }, "Take away"))));
   }

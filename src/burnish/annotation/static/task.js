@@ -1,6 +1,6 @@
 // The annotator's page: fetches a task, draws it, keeps drafts, sends the answer, goes on. Everything works from the keyboard.
 
-import { call, callUntilHeard, el, key, letter, Refused } from "./dom.js";
+import { call, callUntilHeard, el, key, letter, Refused, root as prefix } from "./dom.js";
 import { marker } from "./spans.js";
 import { comparison, editing, flags, likert, ranking, scale, strengthWords, writing } from "./widgets.js";
 
@@ -105,7 +105,8 @@ function finished(title, text) {
   status = null;
   frozen = true;
   root.replaceChildren(el("section", { class: "card narrow" }, el("h1", { tabIndex: -1 }, title), el("p", {}, text),
-    el("p", { class: "row" }, el("button", { type: "button", class: "button", onclick: start }, "Look again"),
+    el("p", { class: "row" }, root.dataset.crowd === "yes" ? el("a", { class: "button", href: `${prefix}/projects/${project}/done` }, "Finish") : null,
+      el("button", { type: "button", class: "button", onclick: start }, "Look again"),
       el("button", { type: "button", class: "quiet", onclick: undo }, "Undo my last answer ", key("u")))));
   root.querySelector("h1").focus();
 }
@@ -165,6 +166,8 @@ function draw() {
   root.replaceChildren(...parts.filter(Boolean));
   showProgress();
   favour();
+  // What scrolls inside its column must be reached by keyboard too.
+  for (const node of root.querySelectorAll(".answer > .text, .answer > .trace")) if (node.scrollHeight > node.clientHeight + 1) node.tabIndex = 0;
 }
 function turn(role, m) {
   const thought = m.reasoning && el("details", { class: "thought" }, el("summary", {}, "Thought"), el("div", { class: "text", dir: "auto", html: m.reasoning.html }));

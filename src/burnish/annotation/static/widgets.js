@@ -84,7 +84,7 @@ export function comparison(asks, answer, changed) {
   function mark() { rows.forEach((one, at) => one.node.classList.toggle("current", at + 1 === current)); overall.node.classList.toggle("current", current === 0); }
   onward();
   return {
-    node: el("div", {}, overall.node, el("section", { class: "card ratings" }, el("h2", {}, "And by itself?"), rows.map((one) => one.node))),
+    node: el("div", { class: "together" }, overall.node, el("section", { class: "card ratings" }, el("h2", {}, "And by itself?"), rows.map((one) => one.node))),
     keys(event) {
       const side = { ArrowUp: -1, ArrowDown: 1 }[event.key];
       if (side) { current = Math.min(rows.length, Math.max(0, current + side)); mark(); return true; }
@@ -142,7 +142,7 @@ export function ranking(asks, answers, answer, changed) {
   function ordinal(n) { return n === 1 ? "Best" : n === count ? `${n} (worst)` : String(n); }
   function chip(one, place) {
     const made = el("button", { type: "button", class: "chip", "data-place": place },
-      letter(place), " ", el("span", { class: "snippet" }, one.text.slice(0, 40)));
+      letter(place), " ", el("bdi", { class: "snippet" }, one.text.slice(0, 40)));
     made.addEventListener("pointerdown", (event) => drag(event, made, place));
     made.addEventListener("focus", () => { current = place; });
     return made;
@@ -157,17 +157,30 @@ export function ranking(asks, answers, answer, changed) {
       made.style.transform = `translate(${e.clientX - x}px, ${e.clientY - y}px)`;
       for (const tier of tiers) tier.classList.toggle("over", tier === over(e));
     };
+    const tapped = (e) => e.pointerType === "touch" && Math.hypot(e.clientX - x, e.clientY - y) < 8;
     const ended = (e) => {
       made.removeEventListener("pointermove", moved);
       made.classList.remove("dragged");
       made.style.transform = "";
       for (const tier of tiers) tier.classList.remove("over");
+      if (e.type === "pointerup" && tapped(e)) return tap(place);
       const tier = e.type === "pointerup" && over(e);
       if (tier && Number(tier.dataset.tier) < count) move(place, Number(tier.dataset.tier) + 1);
     };
     made.addEventListener("pointermove", moved);
     made.addEventListener("pointerup", ended, { once: true });
     made.addEventListener("pointercancel", ended, { once: true });
+  }
+  // On a phone answers are tapped from the best to the worst; a second tap takes one out again, and those below move up.
+  function tap(place) {
+    const rank = answer.ranks[place];
+    const next = 1 + Math.max(0, ...answer.ranks.filter((r) => r !== null));
+    if (rank === null) return move(place, Math.min(count, next));
+    const alone = answer.ranks.filter((r) => r === rank).length === 1;
+    answer.ranks[place] = null;
+    if (alone) answer.ranks.forEach((r, p) => { if (r !== null && r > rank) answer.ranks[p] = r - 1; });
+    draw();
+    changed(`${letter(place)} is not ranked`);
   }
   function move(place, rank) {
     if (!asks.ties) {
@@ -191,7 +204,7 @@ export function ranking(asks, answers, answer, changed) {
   draw();
   return {
     node: el("fieldset", { class: "card" }, el("legend", {}, "Rank them"),
-      el("p", { class: "hint first" }, "Drag, or type the ranks one after the other, A first; ← and → choose an answer, ↑ and ↓ move it.",
+      el("p", { class: "hint first" }, "Tap the best first, then the next; or drag, or type the ranks one after the other, A first; ← and → choose an answer, ↑ and ↓ move it.",
         asks.ties ? " Answers that are equally good may share a rank." : ""),
       el("ol", { class: "tiers" }, tiers)),
     keys(event) {
@@ -279,7 +292,7 @@ export function flags(asks, place, answer, changed, first) {
 
 // Free text.
 export function writing(label, answer, changed, { field = "critique", rows = 3, hint = "", shortcut = "c", fresh = "" } = {}) {
-  const area = el("textarea", { rows, value: answer[field] ?? fresh, "data-field": field,
+  const area = el("textarea", { rows, dir: "auto", value: answer[field] ?? fresh, "data-field": field,
     oninput: (event) => { answer[field] = event.target.value; changed(); } });
   return { node: el("label", { class: "card" }, label, " ", hint ? el("span", { class: "hint" }, hint) : null, " ", key(shortcut), area), area };
 }
