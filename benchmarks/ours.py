@@ -32,8 +32,8 @@ from work import (
 )
 
 from burnish.batch import TokenSequence
-from burnish.config.online import Algorithm, Online
-from burnish.config.preference import Dpo, Preference
+from burnish.config.online import Algorithm, OnlineTraining
+from burnish.config.preference import Dpo, PreferenceTraining
 from burnish.config.sections import Checkpointing, Optimiser, Sampling
 from burnish.generation.base import Request, SamplingParams, request_seed
 from burnish.generation.native import NativeEngine
@@ -179,7 +179,7 @@ def dpo() -> None:
     hh = OPTIONS.workload == "hh-dpo"
     data = rows()
     pairs = {name: [ranked(row) for row in data[name]] for name in ("train", *(["heldout"] if hh else []))}
-    config = Preference(
+    config = PreferenceTraining(
         loss=Dpo(beta=BETA_DPO), batch_size=BATCH, eval_every=10_000, optimiser=optimiser(schedule="linear" if hh else "constant"), checkpoint=NEVER
     )  # fmt: skip
     view, clock = trained(load()), Clock()
@@ -205,7 +205,7 @@ def grpo() -> None:
         frozen = load()
         frozen.freeze()
         roles = Roles(policy=View(backbone), critic=None, reference=View(frozen))
-    config = Online(
+    config = OnlineTraining(
         algorithm=Algorithm(name="grpo", beta=BETA_GRPO), roles="adapters" if OPTIONS.lora else "copies", steps=OPTIONS.steps + 2,
         prompts_per_step=PROMPTS, responses_per_prompt=GROUP, optimiser=optimiser(), checkpoint=NEVER,
         sampling=Sampling(max_new_tokens=NEW_TOKENS, products=OPTIONS.sampler),
@@ -266,7 +266,7 @@ def ppo() -> None:
     """One update of policy and critic a step."""
     roles, clock = ppo_roles(), Clock()
     prompts = chats(PPO_PROMPTS)
-    config = Online(
+    config = OnlineTraining(
         algorithm=Algorithm(name="ppo"), roles=OPTIONS.roles, steps=OPTIONS.steps + 2, prompts_per_step=PPO_PROMPTS, sampling=Sampling(max_new_tokens=NEW_TOKENS, products=OPTIONS.sampler),
         optimiser=optimiser(), critic_learning_rate=OPTIONS.learning_rate, checkpoint=NEVER,
     )  # fmt: skip

@@ -26,7 +26,7 @@ from work import scratch
 
 import burnish
 from burnish.algorithms.recipes import ROWS
-from burnish.config.online import Algorithm, Online
+from burnish.config.online import Algorithm, OnlineTraining
 from burnish.config.recipe import Recipe
 from burnish.config.sections import Checkpointing
 from burnish.data.tasks import task_rows
@@ -65,7 +65,7 @@ def ours(name: str, task: dict[str, Any], recipe: Recipe) -> list[dict[str, Any]
     """The curve of one algorithm."""
     how, seed = task["how"], task["seed"]
     trained = recipe.stages["grpo"]
-    assert isinstance(trained, Online)
+    assert isinstance(trained, OnlineTraining)
     config = trained.model_copy(
         update={
             "algorithm": trained.algorithm if name == "grpo" else Algorithm(name=name, beta=0.0, overlong="none"),
@@ -139,7 +139,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     recipe = burnish.load(RECIPE)
     online = recipe.stages["grpo"]
-    assert isinstance(online, Online)
+    assert isinstance(online, OnlineTraining)
     rows = list(task_rows(str(recipe.data.prompts)))
     steps = options.steps or online.steps
     how = {

@@ -13,9 +13,9 @@ import burnish
 from burnish.algorithms.preference_losses import LOSSES
 from burnish.config.describe import describe_fields, discriminators
 from burnish.config.kinds import KINDS
-from burnish.config.online import Online
-from burnish.config.preference import Preference
 from burnish.config.recipe import Recipe
+from burnish.stages.kinds.online import Online
+from burnish.stages.kinds.preference import Preference
 from burnish.stages.kinds.sft import Sft
 
 

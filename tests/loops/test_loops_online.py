@@ -16,7 +16,7 @@ import pytest
 
 import burnish
 from burnish.algorithms.recipes import ROWS
-from burnish.config.online import Online
+from burnish.config.online import OnlineTraining
 from burnish.errors import UserError
 from burnish.models.backbone import load_backbone
 from burnish.models.heads import ScalarHead
@@ -168,7 +168,7 @@ class LowBytes:
 )  # fmt: skip
 def test_it_learns_what_it_is_paid_for(name: str, changes: dict[str, object], tmp_path: Path):
     """From a quarter to most of the tokens in a dozen small steps, from a random model."""
-    config = Online(
+    config = OnlineTraining(
         algorithm={"name": name, "overlong": "none", **changes}, steps=12, prompts_per_step=4, responses_per_prompt=8,
         sampling={"max_new_tokens": 4}, optimiser={"learning_rate": 1e-2, "schedule": "constant", "warmup": 0.0},
         critic_learning_rate=1e-2, checkpoint={"every": 1000}, pass_at=0.99, missing_end_penalty=0.0,

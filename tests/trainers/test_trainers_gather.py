@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from burnish.algorithms.advantages import RunningMoments
-from burnish.config.online import Algorithm, Curriculum, Online
+from burnish.config.online import Algorithm, Curriculum, OnlineTraining
 from burnish.data.curriculum import PromptSource
 from burnish.errors import UserError
 from burnish.models.roles import Roles, View
@@ -51,7 +51,7 @@ def _gather(
     of: Callable[[str, int], Reward], step: int = 2, **changes: object
 ) -> tuple[Gathered, Writer, PromptSource]:
     settings = {"algorithm": Algorithm(name="dapo"), "prompts_per_step": 4, "responses_per_prompt": 2, "steps": 50}
-    settings = resolve_settings(Online(**{**settings, **changes}))
+    settings = resolve_settings(OnlineTraining(**{**settings, **changes}))
     writer, source = (
         Writer(),
         PromptSource(PROMPTS, seed=0, **({} if settings.curriculum is None else settings.curriculum.model_dump())),
@@ -122,7 +122,7 @@ def test_the_curriculum_learns_the_pass_rates():
 )
 def test_parts_that_do_not_fit_are_refused(changes: dict[str, object], said: str):
     with pytest.raises(UserError, match=said):
-        resolve_settings(Online(**changes))
+        resolve_settings(OnlineTraining(**changes))
 
 
 def test_metrics_of_rewards_by_hand():
@@ -154,7 +154,7 @@ def test_metrics_of_rewards_by_hand():
 def test_a_step_without_a_group_is_a_step_without_an_update():
     """Nothing differs: nothing is trained on, everything is counted, and the metrics are those of what was sampled."""
     found, _, _ = _gather(lambda name, k: Reward(0.0), resample_rounds=1)
-    settings = resolve_settings(Online(algorithm=Algorithm(name="dapo"), responses_per_prompt=2))
+    settings = resolve_settings(OnlineTraining(algorithm=Algorithm(name="dapo"), responses_per_prompt=2))
     prepared = to_batch(
         found.rollouts, found.rewards, Roles(policy=None), settings=settings, beta=0.0, moments=RunningMoments()
     )  # type: ignore[arg-type]

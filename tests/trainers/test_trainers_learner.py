@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from burnish.batch import Batch, TokenSequence
-from burnish.config.online import Algorithm, Online
+from burnish.config.online import Algorithm, OnlineTraining
 from burnish.config.sections import Optimiser
 from burnish.generation.base import Request, SamplingParams
 from burnish.generation.native import NativeEngine
@@ -114,7 +114,7 @@ def test_ppo_gradient_does_not_depend_on_micro_batches_or_sharing():
     count = Batch(SEQUENCES).trained_tokens
     columns = {name: torch.randn(count, generator=generator) for name in ("advantages", "returns", "values")}
     columns["old_logprobs"] = -5.5 + 0.3 * torch.randn(count, generator=generator)
-    settings = resolve_settings(Online(algorithm=Algorithm(name="ppo"), entropy_coefficient=0.1))
+    settings = resolve_settings(OnlineTraining(algorithm=Algorithm(name="ppo"), entropy_coefficient=0.1))
     batch = Batch(SEQUENCES, columns)
     alone = [
         Batch((s,), {n: c.split(batch.counts_N.tolist())[i] for n, c in columns.items()})

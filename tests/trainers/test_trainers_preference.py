@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from burnish.batch import Batch, TokenSequence
-from burnish.config.preference import Preference
+from burnish.config.preference import PreferenceTraining
 from burnish.models.adapters import LoraSpec, add_adapter
 from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.roles import View
@@ -42,9 +42,9 @@ GROUPS = [
 ]
 
 
-def config(loss: str, **more: Any) -> Preference:
+def config(loss: str, **more: Any) -> PreferenceTraining:
     options = {"name": loss, **more.pop("options", {})}
-    return Preference.model_validate({"loss": options, "batch_size": 2, **more})
+    return PreferenceTraining.model_validate({"loss": options, "batch_size": 2, **more})
 
 
 def policy(backbone: Backbone) -> View:
@@ -60,7 +60,7 @@ def policy(backbone: Backbone) -> View:
 
 
 def gradient(
-    view: View, examples: list[Example], how: Preference
+    view: View, examples: list[Example], how: PreferenceTraining
 ) -> tuple[float, dict[str, torch.Tensor], dict[str, float]]:
     for parameter in view.train_mode():
         parameter.grad = None
@@ -74,7 +74,7 @@ def gradient(
     return total, {n: p.grad.clone() for n, p in view.parameters().items() if p.grad is not None}, means(sums)
 
 
-def ready(view: View, groups: list[RankedGroup], how: Preference, *, measured: bool = False) -> list[Example]:
+def ready(view: View, groups: list[RankedGroup], how: PreferenceTraining, *, measured: bool = False) -> list[Example]:
     return prepare(View(view.backbone), groups, config=how, seed=1, cache=None, measured=measured)
 
 

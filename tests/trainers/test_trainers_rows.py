@@ -22,7 +22,7 @@ from burnish.algorithms.advantages import RunningMoments
 from burnish.algorithms.logprobs import TokenLogprobs
 from burnish.algorithms.recipes import ROWS
 from burnish.batch import Batch, TokenSequence
-from burnish.config.online import Algorithm, Online
+from burnish.config.online import Algorithm, OnlineTraining
 from burnish.config.sections import Optimiser
 from burnish.models.backbone import load_backbone
 from burnish.models.roles import Roles, View
@@ -150,7 +150,7 @@ def _expected_advantage(policy: Toy, of: str) -> Tensor:
 
 def _settings(name: str, **changes: object) -> OnlineSettings:
     return resolve_settings(
-        Online(
+        OnlineTraining(
             algorithm=Algorithm(name=name, **changes),
             responses_per_prompt=G,
             gamma=1.0,

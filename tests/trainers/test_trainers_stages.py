@@ -7,7 +7,7 @@ import torch
 
 from burnish.algorithms.advantages import RunningMoments
 from burnish.batch import Batch, TokenSequence
-from burnish.config.online import Algorithm, Online
+from burnish.config.online import Algorithm, OnlineTraining
 from burnish.models.adapters import LoraSpec, add_adapter
 from burnish.models.backbone import Backbone
 from burnish.models.heads import ScalarHead
@@ -40,7 +40,7 @@ def _rollout(prompt: tuple[int, ...], tokens: tuple[int, ...], roles: Roles) -> 
 
 
 def ppo(algorithm: dict[str, object] | None = None, **settings: object) -> OnlineSettings:
-    return resolve_settings(Online(algorithm={"name": "ppo", **(algorithm or {})}, **settings))  # type: ignore[arg-type]
+    return resolve_settings(OnlineTraining(algorithm={"name": "ppo", **(algorithm or {})}, **settings))  # type: ignore[arg-type]
 
 
 def test_columns_and_metrics_by_hand(roles: Roles):
@@ -82,7 +82,7 @@ def test_a_single_update_takes_old_logprobs_from_the_loss_where_the_sampler_is_n
     """The penalty stands in the loss, so no pass is made before it; loss, weights and distance are those of a run with the pass."""
     rollouts = [_rollout((258, 5), (20, 21, 256), roles), _rollout((258, 5), (30, 31), roles)]
     grpo = {"algorithm": Algorithm(name="grpo", beta=0.5), "responses_per_prompt": 2, "sampling": {"top_k": 3}}
-    makes, adaptive = (resolve_settings(Online(**grpo, **more)) for more in ({}, {"kl_target": 1.0}))
+    makes, adaptive = (resolve_settings(OnlineTraining(**grpo, **more)) for more in ({}, {"kl_target": 1.0}))
     batches = [
         stages.to_batch(
             rollouts, [Reward(1.0), Reward(0.0)], roles, settings=settings, beta=0.5, moments=RunningMoments()

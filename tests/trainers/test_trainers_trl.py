@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from burnish.batch import TokenSequence
-from burnish.config.preference import Preference
+from burnish.config.preference import PreferenceTraining
 from burnish.data.render import render_response
 from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.roles import View
@@ -72,7 +72,7 @@ def sequences(row: dict[str, list[int]]) -> tuple[TokenSequence, TokenSequence]:
 
 
 def examples(
-    record: dict[str, Any], reference: View, config: Preference, desirable: tuple[bool, ...], probability: float
+    record: dict[str, Any], reference: View, config: PreferenceTraining, desirable: tuple[bool, ...], probability: float
 ) -> list[Example]:
     pairs = [sequences(row) for row in record["rows"]]
     if config.loss.name != "kto":
@@ -100,7 +100,7 @@ def test_the_tokens_are_ours_too(smollm: Backbone, record: dict[str, Any], scrip
 
 @pytest.mark.parametrize("run", list(OURS))
 def test_loss_and_gradient_norm_are_trls(run: str, smollm: Backbone, policy: View, record: dict[str, Any], script: Any):
-    config = Preference.model_validate({"loss": OURS[run], "lora": None, "batch_size": len(record["rows"])})
+    config = PreferenceTraining.model_validate({"loss": OURS[run], "lora": None, "batch_size": len(record["rows"])})
     batch = examples(record, View(smollm), config, script.DESIRABLE, 0.8 if run == "cpo smoothed" else 1.0)
     parameters = policy.train_mode()
     for parameter in parameters:

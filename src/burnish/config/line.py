@@ -27,8 +27,8 @@ from burnish.config.bounds import (
     Threads,
 )
 from burnish.config.making import Panel, Taste
-from burnish.config.online import Online
-from burnish.config.preference import Preference
+from burnish.config.online import OnlineTraining
+from burnish.config.preference import PreferenceTraining
 from burnish.config.rewards import RewardSpec
 from burnish.config.schema import Data, Model
 from burnish.config.sections import (
@@ -207,7 +207,7 @@ class Rounds(Section):
     """What the later rounds are held to: the model the first began from, or the round before."""
 
 
-class LinePreference(Preference):
+class LinePreference(PreferenceTraining):
     """Preference optimisation of the SFT model on comparisons."""
 
     rounds: Repeats = 1
@@ -284,7 +284,7 @@ class LineRecipe(Section):
     """PPO."""
     rewards: tuple[RewardSpec, ...] = ()
     """What the stage online earns: a list, each entry of the kind that its name says (docs/rewards.md)."""
-    online: Online = Online()
+    online: OnlineTraining = OnlineTraining()
     """Reinforcement learning by any row of the table of algorithms, from any rewards."""
     evaluate: LineEvaluate = LineEvaluate()
     """Evaluation."""

@@ -1,4 +1,4 @@
-"""The recipe's section `online`: one stage for PPO, GRPO and its relatives, RLOO and REINFORCE++. Torch-free."""
+"""What the online family is told: PPO, GRPO and its relatives, RLOO and REINFORCE++. Torch-free."""
 
 from __future__ import annotations
 
@@ -26,16 +26,12 @@ from burnish.config.bounds import (
     Responses,
     Tokens,
 )
-from burnish.config.rewards import RewardSpec
 from burnish.config.sections import (
     Checkpointing,
     Lora,
     Optimiser,
-    Reference,
     Sampling,
     Section,
-    Source,
-    Sources,
     check_step,
 )
 from burnish.errors import UserError
@@ -171,23 +167,9 @@ _ROW_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-class Online(Section):
-    """Reinforcement learning from rollouts, by a row of the table of algorithms."""
+class OnlineTraining(Section):
+    """What the online loop is told, by a row of the table of algorithms."""
 
-    kind: Literal["online"] = "online"
-    """The kind of stage; an algorithm's own name (grpo, rloo, ...) says kind and algorithm at once."""
-    start: Reference | None = None
-    """The policy it starts from. None: the newest policy before it, or base."""
-    reference: Reference | None = None
-    """The policy it is held to, where the algorithm has a penalty. None: what it starts from."""
-    reward: Reference | None = None
-    """The reward model whose score it earns, where `rewards` names nothing. None: the newest before it."""
-    rewards: tuple[RewardSpec, ...] = ()
-    """What it earns: a list, each entry of the kind that its name says (docs/rewards.md)."""
-    prompts: Sources | None = None
-    """Prompts to answer, as in `data.prompts`. None: the newest that a stage before it names, or `data.prompts`."""
-    demonstrations: str | Source | None = None
-    """For `ptx_coefficient`: as in sft."""
     algorithm: Algorithm = Algorithm()
     """Which row, and what is exchanged in it."""
     roles: Literal["adapters", "copies"] = "adapters"
@@ -269,7 +251,7 @@ class Online(Section):
         return dict(_ROW_DEFAULTS.get(algorithm, {}))
 
     @model_validator(mode="after")
-    def _as_the_row_has_it(self) -> Online:
+    def _as_the_row_has_it(self) -> OnlineTraining:
         # afterwards: a validator before would turn JSON's lists into Python's, which strictness does not take for tuples
         for name, value in self.defaults_of(self.algorithm.name).items():
             if name not in self.model_fields_set:
@@ -277,11 +259,7 @@ class Online(Section):
         return self
 
     @model_validator(mode="after")
-    def _consistent(self) -> Online:
-        if self.reward is not None and self.rewards:
-            raise ValueError(
-                "reward and rewards are both given: name the reward model in rewards, {name: model, model: NAME}"
-            )
+    def _consistent(self) -> OnlineTraining:
         completions = self.prompts_per_step * self.responses_per_prompt
         check_step(completions, mini_batches=self.mini_batches)
         if self.kl_target is not None and self.kl_horizon < completions:

@@ -1,4 +1,4 @@
-"""The recipe's section `preference`: DPO and its relatives. Torch-free; formulas in docs/preferences.md."""
+"""What the preference family is told: DPO and its relatives. Torch-free; formulas in docs/preferences.md."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field, SerializeAsAny, ValidationInfo, ValidatorFunctionWra
 
 from burnish.config.bounds import BatchSize, Bounds, Coefficient, PositiveCoefficient
 from burnish.config.own_loss import OwnLoss
-from burnish.config.sections import Lora, Optimiser, Passes, Reference, Section, SftTerm, Source
+from burnish.config.sections import ComparedPasses, Lora, Optimiser, Section, SftTerm
 
 Noise = Annotated[float, Bounds(ge=0.0, le=0.499)]
 """Short of ½, where labels say nothing, and what robust DPO divides by is 0."""
@@ -167,17 +167,9 @@ LOSS_NAMES = ("dpo", "cdpo", "rdpo", "dpo_norm", "ipo", "hinge", "simpo", "kto",
 """The names of all losses."""
 
 
-class Preference(Passes):
-    """Preference optimisation of the SFT model on comparisons."""
+class PreferenceTraining(ComparedPasses):
+    """What the trainer of the preference family is told."""
 
-    kind: Literal["preference"] = "preference"
-    """The kind of stage; a loss's own name (dpo, simpo, ...) says kind and loss at once."""
-    start: Reference | None = None
-    """The policy it starts from. None: the newest policy before it, or base."""
-    reference: Reference | None = None
-    """The policy it is held to. None: what it starts from."""
-    comparisons: str | Source | None = None
-    """What it learns from: a stage that makes comparisons, or a source as in `data.comparisons`. None: the newest before it."""
     loss: Annotated[SerializeAsAny[AnyLoss], WrapValidator(_own_or_row)] = Dpo()
     """Which loss, by `name`, and its options. The policy is called by that name. A function of your own: `file.py:NAME`."""
     batch_size: BatchSize = 8
@@ -186,8 +178,6 @@ class Preference(Passes):
     """None trains every weight."""
     optimiser: Optimiser = Optimiser(learning_rate=2e-4)
     """The optimiser."""
-    soft_labels: bool = True
-    """Use the share of annotators as the label's probability p; off: the majority's answer as a certainty."""
     margin: Coefficient = 0.0
     """By how much the better answer must lead, times the strength |2p − 1|; a row's own margin is added."""
     weight_by_strength: bool = False
@@ -196,7 +186,7 @@ class Preference(Passes):
     """all: every comparison of a prompt. extremes: its best answer against its worst, which runs fewer tokens."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> Preference:
+    def _consistent(self) -> PreferenceTraining:
         unpaired = isinstance(self.loss, Kto) or (isinstance(self.loss, OwnLoss) and "kl" in self.loss.takes())
         if unpaired and self.batch_size < 2:
             raise ValueError(

@@ -7,8 +7,7 @@ from typing import Any
 from burnish.config.kinds import KINDS
 from burnish.config.line import LinePpo, LineRecipe
 from burnish.config.making import Judges
-from burnish.config.online import Algorithm, Importance, Online
-from burnish.config.preference import Preference
+from burnish.config.online import Algorithm, Importance
 from burnish.config.recipe import Recipe
 from burnish.config.sections import Section
 
@@ -24,7 +23,7 @@ def to_graph(line: LineRecipe) -> Recipe:
         "preference": lambda: _preference(line, start),
         "ppo": lambda: {"ppo": _ppo(line.ppo, start)},
         "online": lambda: {
-            line.online.algorithm.name: line.online.model_copy(update={"start": start, "rewards": line.rewards})
+            line.online.algorithm.name: _section("online", start=start, rewards=line.rewards, **dict(line.online))
         },
         "evaluate": lambda: {"evaluate": _evaluate(line)},
         "report": lambda: {"report": KINDS["report"].section()},
@@ -68,12 +67,13 @@ def _parts(old: LinePpo) -> dict[str, Any]:
     }
 
 
-def _ppo(old: LinePpo, start: str) -> Online:
+def _ppo(old: LinePpo, start: str) -> Section:
     """The row `ppo` with what the older section says."""
     usual = _parts(LinePpo())
     changed = {name: value for name, value in _parts(old).items() if value != usual[name]}
     cap = old.importance_cap
-    return Online(
+    return _section(
+        "online",
         start=start,
         algorithm=Algorithm(name="ppo", **changed),
         importance=Importance(kind="none") if cap is None else Importance(cap=cap),
@@ -86,7 +86,7 @@ def _ppo(old: LinePpo, start: str) -> Online:
 
 def _preference(line: LineRecipe, start: str) -> dict[str, Section]:
     """One stage, or for several rounds the first and then, each time, answers, comparisons and training from there."""
-    settings = line.preference.model_dump(exclude={"rounds", "online", "start", "reference"})
+    settings = line.preference.model_dump(exclude={"rounds", "online"})
     config, stages = line.preference.online, dict[str, Section]()
     loss = line.preference.loss.name
     for number in range(1, line.preference.rounds + 1):
@@ -101,7 +101,7 @@ def _preference(line: LineRecipe, start: str) -> dict[str, Section]:
             weighted = line.collect.reliability_weighted
             stages[f"{prefix}compare"] = _section("compare", by=(judge,), reliability_weighted=weighted)
         held_to = before if config.reference == "previous" else start
-        stages[f"{prefix}{loss}"] = Preference(**settings, start=before, reference=held_to)
+        stages[f"{prefix}{loss}"] = _section("preference", **settings, start=before, reference=held_to)
     return stages
 
 

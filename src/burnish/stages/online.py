@@ -7,7 +7,7 @@ from pathlib import Path
 
 from burnish.atomic import atomic_folder, write_text
 from burnish.batch import TokenSequence
-from burnish.config.online import Online
+from burnish.config.online import OnlineTraining
 from burnish.jsonio import json_lines
 from burnish.models.backbone import Backbone
 from burnish.models.roles import Roles
@@ -94,7 +94,7 @@ def _say_what_is_passed_over(step: Step, composed: CompositeScorer | None) -> No
             step.say_once(f"{step.name}: {passed_over}")
 
 
-def _scorer(roles: Roles, composed: CompositeScorer | None, config: Online) -> Scorer:
+def _scorer(roles: Roles, composed: CompositeScorer | None, config: OnlineTraining) -> Scorer:
     """What the loop asks: the reward model among the roles, or the composed rewards and what an environment pays."""
     if roles.reward is None:
         return with_pay(composed, config.environment)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from burnish.algorithms.recipes import Algorithm, resolve
 from burnish.config.online import Algorithm as Section
-from burnish.config.online import Curriculum, Importance, Online
+from burnish.config.online import Curriculum, Importance, OnlineTraining
 from burnish.config.sections import Checkpointing, Optimiser, Sampling
 from burnish.errors import UserError
 
@@ -77,7 +77,7 @@ _AS_THEY_ARE = (
 )  # fmt: skip
 
 
-def resolve_settings(config: Online) -> OnlineSettings:
+def resolve_settings(config: OnlineTraining) -> OnlineSettings:
     """What a section of the recipe states. Raises UserError where its parts do not fit together."""
     algorithm = algorithm_of(config.algorithm)
     turns = 1 if config.environment is None else config.environment.max_turns

@@ -1,4 +1,4 @@
-"""Preference optimisation: one trainer for every row of `burnish.algorithms.preference_losses.LOSSES`.
+"""PreferenceTraining optimisation: one trainer for every row of `burnish.algorithms.preference_losses.LOSSES`.
 
 All answers to a prompt are one batch element: the prompt is run once, each answer once, whatever the number of its
 comparisons. The loss of a step is Σ over its prompts of the mean over the prompt's comparisons, divided by the prompts;
@@ -19,7 +19,7 @@ from torch import Tensor
 from burnish.algorithms.preference_losses import LOSSES, PreferenceLoss, kto_kl, own_loss
 from burnish.batch import Batch, TokenSequence, cut
 from burnish.config.own_loss import OwnLoss
-from burnish.config.preference import Preference
+from burnish.config.preference import PreferenceTraining
 from burnish.data.preferences import desirability
 from burnish.data.prompts import Stream
 from burnish.models.roles import View, finite
@@ -76,7 +76,7 @@ class _Answers:
     desirable: Tensor  # probability, NaN where nothing was said
 
 
-def loss_row(config: Preference) -> tuple[PreferenceLoss, dict[str, Any]]:
+def loss_row(config: PreferenceTraining) -> tuple[PreferenceLoss, dict[str, Any]]:
     """(row of the table, options of its function) that a recipe chose."""
     loss = config.loss
     if isinstance(loss, OwnLoss):
@@ -88,7 +88,7 @@ def prepare(
     reference: View,
     groups: Sequence[RankedGroup],
     *,
-    config: Preference,
+    config: PreferenceTraining,
     seed: int,
     cache: Path | None,
     measured: bool = False,
@@ -127,7 +127,7 @@ def train_preferences(
     train: Sequence[Example],
     heldout: Sequence[Example],
     *,
-    config: Preference,
+    config: PreferenceTraining,
     seed: int,
     folder: Path,
     progress: Progress | None = None,
@@ -144,14 +144,14 @@ def train_preferences(
     )  # fmt: skip
 
 
-def terms(view: View, examples: Sequence[Example], *, config: Preference) -> Iterator[Callable[[], Term]]:
+def terms(view: View, examples: Sequence[Example], *, config: PreferenceTraining) -> Iterator[Callable[[], Term]]:
     """The loss of a step in micro-batches."""
     step = step_of(view, examples, config=config)
     for run in cut([e.group.cost for e in examples], config.optimiser.micro_batch_tokens):
         yield partial(preference_term, view, [examples[i] for i in run], config=config, step=step)
 
 
-def step_of(view: View, examples: Sequence[Example], *, config: Preference) -> Step:
+def step_of(view: View, examples: Sequence[Example], *, config: PreferenceTraining) -> Step:
     """The denominators of a step; with KTO also z, which is of the whole step and carries no gradient."""
     row, _ = loss_row(config)
     answers = _answers(examples, config)
@@ -168,7 +168,7 @@ def step_of(view: View, examples: Sequence[Example], *, config: Preference) -> S
     return Step(float(len(examples)), max(judged, 1.0), max(share[config.loss.sft.average], 1e-9), kl)
 
 
-def preference_term(view: View, examples: Sequence[Example], *, config: Preference, step: Step) -> Term:
+def preference_term(view: View, examples: Sequence[Example], *, config: PreferenceTraining, step: Step) -> Term:
     """The loss of some of a step's examples, and the sums its metrics are made of."""
     prompt = config.loss.sft.prompt and config.loss.sft.weight > 0
     sequences = tuple(s for e in examples for s in e.group.sequences)
@@ -184,7 +184,7 @@ def preference_term(view: View, examples: Sequence[Example], *, config: Preferen
 
 
 @torch.no_grad()
-def evaluate(view: View, examples: Sequence[Example], *, config: Preference) -> dict[str, float]:
+def evaluate(view: View, examples: Sequence[Example], *, config: PreferenceTraining) -> dict[str, float]:
     """The loss and metrics on held-out examples; empty where there are none."""
     if not examples:
         return {}
@@ -204,7 +204,7 @@ class Scored:
     rewards: tuple[float, ...]
 
 
-def score(view: View, examples: Sequence[Example], *, config: Preference) -> list[Scored]:
+def score(view: View, examples: Sequence[Example], *, config: PreferenceTraining) -> list[Scored]:
     """Log-probabilities and implicit rewards of every answer. Raises UserError where they are no finite numbers."""
     row, options = loss_row(config)
     sequences = [s for e in examples for s in e.group.sequences]
@@ -235,7 +235,7 @@ def means(values: Mapping[str, float]) -> dict[str, float]:
     return found
 
 
-def _term(answers_N: Tensor, total_N: Tensor, answers: _Answers, *, config: Preference, step: Step) -> Term:
+def _term(answers_N: Tensor, total_N: Tensor, answers: _Answers, *, config: PreferenceTraining, step: Step) -> Term:
     """The loss from the answers' log-probabilities (`total_N`: with the prompt's, where the SFT term counts them)."""
     row, options = loss_row(config)
     reference = answers.reference
@@ -266,7 +266,7 @@ def _paired_loss(
     options: Mapping[str, Any],
     logprobs_N: Tensor,
     answers: _Answers,
-    config: Preference,
+    config: PreferenceTraining,
     step: Step,
 ) -> Tensor:
     pairs = answers.pairs
@@ -332,7 +332,7 @@ def _sums(rewards_N: Tensor, logprobs_N: Tensor, answers: _Answers) -> dict[str,
     return sums
 
 
-def _answers(examples: Sequence[Example], config: Preference) -> _Answers:
+def _answers(examples: Sequence[Example], config: PreferenceTraining) -> _Answers:
     groups = [e.group for e in examples]
     known = all(e.reference is not None for e in examples)
     desirable: list[float] = []
@@ -349,7 +349,7 @@ def _answers(examples: Sequence[Example], config: Preference) -> _Answers:
     )
 
 
-def _chosen_weight(answers: _Answers, config: Preference) -> Tensor:
+def _chosen_weight(answers: _Answers, config: PreferenceTraining) -> Tensor:
     """[N]: how much each answer counts in the SFT term.
 
     The better side of each pair, a prompt's pairs making a mean, times the strength of its preference if labels are soft;

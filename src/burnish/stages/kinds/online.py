@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal, get_args
+
+from pydantic import model_validator
 
 from burnish.config.kinds import HELD_TO, START, Slot, Stage
-from burnish.config.online import AlgorithmName, Online
+from burnish.config.online import AlgorithmName, OnlineTraining
+from burnish.config.rewards import RewardSpec
+from burnish.config.sections import Reference, Source, Sources
 from burnish.errors import UserError
 from burnish.evaluation.stages import Found, Told
 from burnish.evaluation.words import number, part, several
@@ -14,6 +18,33 @@ from burnish.evaluation.words import number, part, several
 if TYPE_CHECKING:
     from burnish.planning.estimate import Estimate, StagePlan
     from burnish.stages.context import Step
+
+
+class Online(OnlineTraining):
+    """Reinforcement learning from rollouts, by a row of the table of algorithms."""
+
+    kind: Literal["online"] = "online"
+    """The kind of stage; an algorithm's own name (grpo, rloo, ...) says kind and algorithm at once."""
+    start: Reference | None = None
+    """The policy it starts from. None: the newest policy before it, or base."""
+    reference: Reference | None = None
+    """The policy it is held to, where the algorithm has a penalty. None: what it starts from."""
+    reward: Reference | None = None
+    """The reward model whose score it earns, where `rewards` names nothing. None: the newest before it."""
+    rewards: tuple[RewardSpec, ...] = ()
+    """What it earns: a list, each entry of the kind that its name says (docs/rewards.md)."""
+    prompts: Sources | None = None
+    """Prompts to answer, as in `data.prompts`. None: the newest that a stage before it names, or `data.prompts`."""
+    demonstrations: str | Source | None = None
+    """For `ptx_coefficient`: as in sft."""
+
+    @model_validator(mode="after")
+    def _one_reward(self) -> Online:
+        if self.reward is not None and self.rewards:
+            raise ValueError(
+                "reward and rewards are both given: name the reward model in rewards, {name: model, model: NAME}"
+            )
+        return self
 
 
 def _earns_otherwise(settings: Online) -> bool:

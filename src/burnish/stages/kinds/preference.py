@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from burnish.config.kinds import HELD_TO, START, Slot, Stage
-from burnish.config.preference import LOSS_NAMES, Preference
+from burnish.config.preference import LOSS_NAMES, PreferenceTraining
+from burnish.config.sections import Reference, Source
 from burnish.evaluation.stages import Found, Told
 
 if TYPE_CHECKING:
     from burnish.planning.estimate import Estimate, StagePlan
+
+
+class Preference(PreferenceTraining):
+    """Preference optimisation of the SFT model on comparisons."""
+
+    kind: Literal["preference"] = "preference"
+    """The kind of stage; a loss's own name (dpo, simpo, ...) says kind and loss at once."""
+    start: Reference | None = None
+    """The policy it starts from. None: the newest policy before it, or base."""
+    reference: Reference | None = None
+    """The policy it is held to. None: what it starts from."""
+    comparisons: str | Source | None = None
+    """What it learns from: a stage that makes comparisons, or a source as in `data.comparisons`. None: the newest before it."""
 
 
 def _plan(how: Estimate) -> StagePlan:
