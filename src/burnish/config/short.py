@@ -58,8 +58,10 @@ def _reads(graph: Graph) -> list[tuple[Any, Any]]:
 def _besides(section: Section, default: Section | None) -> dict[str, Any]:
     """What of a section is not as in `default`; None: as its own defaults are, what says its kind included."""
     found: dict[str, Any] = {}
-    for key, field in type(section).model_fields.items():
-        value = getattr(section, key)
+    known = type(section).model_fields
+    own = [key for key in type(section).__annotations__ if key in known]
+    for key in dict.fromkeys((*own, *known)):  # what a stage reads, before what every trainer has
+        field, value = known[key], getattr(section, key)
         under = getattr(default, key, None) if default else field.get_default()  # what has no default is missing
         says_kind = default is None and key == "name"
         if value == under and not says_kind:
