@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from burnish.config.bounds import Count, CountOrNone, Finite, Responses
-from burnish.config.kinds import BASE, Input, Inputs, Slot, Stage
+from burnish.config.kinds import BASE, KINDS, Input, Inputs, Slot, Stage
 from burnish.config.making import ModelJudge, PeopleJudge
 from burnish.config.online import Conversation
 from burnish.config.rewards import ModelReward, RewardSpec
@@ -104,7 +104,7 @@ def _all_before(settings: Evaluate, before: Sequence[Node], _filled: Inputs) -> 
 
 def _measured_from(_settings: Evaluate, before: Sequence[Node], _filled: Inputs) -> tuple[Input, ...]:
     """The first model that was fine-tuned on demonstrations, or base."""
-    first = next((node.name for node in before if node.kind == "sft"), None)
+    first = next((node.name for node in before if KINDS[node.kind].first), None)
     return (Input(outside=BASE) if first is None else Input(stage=first),)
 
 
