@@ -173,7 +173,7 @@ def test_distance_is_named_by_the_evaluation_s_reference(data: dict[str, Any]):
 def test_every_stage_of_a_kind_is_on_the_page_by_its_name(data: dict[str, Any]):
     page = Reader(render_report(data))
     for said in (
-        "This is the evaluation evaluate.", "checked : No, it got worse. The rounds.1.dpo policy was preferred over the SFT policy",
+        "This is the evaluation evaluate.", "checked : No, in simulation. The rounds.1.dpo policy was preferred over the SFT policy",
         "Earlier evaluations", "Asked by checked?", "rounds.1.dpo says checked", "Asked by evaluate?",
         "sft SFT learnt from 1 demonstration in 8 steps", "rounds.1.dpo DPO learnt from 1 pair of answers to 1 prompt in 1 step.",
         "rounds.2.dpo DPO learnt from 2 pairs of answers to 2 prompts in 2 steps.", "rlvr+ GRPO made 3 rounds",
@@ -240,7 +240,7 @@ def test_a_drawing_shows_time_memory_kind_and_verdict_and_what_has_not_run(data:
     assert (
         html.count("<title>rounds.2.dpo, preference, 2.0\u00a0s · 0.5\u00a0GB</title>") == 2
     )  # for a page and for a phone
-    assert "evaluate 2.0 s · 0.5 GB Yes, it got better" in page.text
+    assert "evaluate 2.0 s · 0.5 GB Yes, in simulation" in page.text
     assert '<g class="node worse"><title>checked' in html
     assert '<g class="node waiting"><title>later' in html
     assert "later evaluate not run yet" in page.text

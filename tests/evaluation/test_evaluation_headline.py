@@ -94,6 +94,13 @@ def test_where_nobody_may_there_is_no_verdict_and_a_command_that_asks(found: dic
     assert "Yes, it got better" not in page
 
 
+def test_what_an_invented_taste_prefers_is_called_simulated():
+    assert verdict(data(TASTE)).headline == "Yes, in simulation"
+    assert any("says nothing of what people like" in line for line in verdict(data(TASTE)).details)
+    assert verdict(data(TASTE, PEOPLE)).headline == "Yes, it got better"
+    assert verdict(data(TASTE, MODEL)).headline == "No, it got worse"
+
+
 def test_the_reward_model_says_nothing_although_it_is_sure():
     assert verdict(data(REWARD)).kind == "unknown"
 

@@ -99,7 +99,7 @@ def test_the_page_nests_and_shows_every_part(data):
     page = Page(render_report(data))
     text = spoken(" ".join(page.text))
     for expected in (
-        "Yes, it got better", "135 M", "3.9 GB", "13 min", "812", "Question 0?", "ppo answer 5", "name: quickstart", "burnish run recipe.yaml",
+        "Yes, in simulation", "135 M", "3.9 GB", "13 min", "812", "Question 0?", "ppo answer 5", "name: quickstart", "burnish run recipe.yaml",
         "SmolLM2-135M-Instruct (weights from a quantised file)", "25 July 2026, 14:05 UTC", "Glossary", "done, reused",
     ):  # fmt: skip
         assert expected in text
@@ -206,7 +206,7 @@ def test_not_shown(data):
 
 def test_worse(data):
     found = verdict(win(data, 0.31, 0.08))
-    assert (found.kind, found.headline) == ("worse", "No, it got worse")
+    assert (found.kind, found.headline) == ("worse", "No, in simulation")
     assert "on 31 % of held-out prompts only (95 % interval 23 to 39 %)" in spoken(found.sentence)
 
 

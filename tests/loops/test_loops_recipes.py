@@ -35,6 +35,14 @@ def test_hh_recipe_on_real_comparisons(tmp_path: Path):
     assert reward["accuracy"]["low"] <= reward["accuracy"]["value"] <= reward["accuracy"]["high"]
     assert reward["dropped"]["comparisons"]["too long"] > 0
     assert not (folder / "compare").exists()
+    shown = (folder / "report.html").read_text().split("</style>")[1].split("The resolved recipe")[0]
+    assert "Not judged yet" in shown
+    assert "taste" not in shown.lower()
+
+
+@pytest.mark.parametrize("name", ["hh", "people"])
+def test_recipes_on_peoples_data_never_name_the_taste_of_simulated_annotators(name: str):
+    assert "taste" not in (ROOT / "recipes" / f"{name}.yaml").read_text().lower()
 
 
 @pytest.mark.parametrize("name", ["dpo", "simpo", "kto", "dpo-rounds"])

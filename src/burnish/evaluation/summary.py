@@ -97,10 +97,13 @@ def _said(data: ReportData, after: str, before: str, judge: str, rate: Estimate)
         )
     digits = 1 if min(abs(rate.low - 0.5), abs(rate.high - 0.5)) < 0.01 else 0
     interval = f"95{SPACE}% interval {100 * rate.low:.{digits}f} to {percent(rate.high, digits)}"
+    # What pleases an invented taste is no claim about people, and the headline is read alone.
+    simulated = ("Yes, in simulation", "No, in simulation")
+    yes, no = simulated if judge == GOLD else ("Yes, it got better", "No, it got worse")
     if rate.low > 0.5:
-        return Verdict("better", "Yes, it got better", f"The {in_text(after)} {what} ({interval}).", details)
+        return Verdict("better", yes, f"The {in_text(after)} {what} ({interval}).", details)
     if rate.high < 0.5:
-        return Verdict("worse", "No, it got worse", f"The {in_text(after)} {what} only ({interval}).", details)
+        return Verdict("worse", no, f"The {in_text(after)} {what} only ({interval}).", details)
     sentence = (
         f"The {in_text(after)} {what}, but the interval contains 50{SPACE}% ({interval}): the difference may be chance."
     )
@@ -224,7 +227,7 @@ def _negative(found: Estimate) -> Estimate:
 
 def _grounds(data: ReportData, after: str, before: str, judge: str, rate: Estimate) -> list[str]:
     who = judge_in_words(judge) + {
-        GOLD: ", which training never sees",
+        GOLD: ", which is invented and says nothing of what people like",
         PEOPLE: ", who were not told whose answers they saw",
     }.get(judge, "")
     prompts = f"{rate.n:,} prompts that were held out" if rate.n else "Held-out prompts"
