@@ -52,6 +52,7 @@ CHECKED = {
     "models": [{"name": "sft", "accuracy": interval(0.4)}, {"name": "ppo", "accuracy": interval(0.6)}],
     "comparisons": [{"a": "ppo", "b": "sft", "difference": interval(0.2)}],
 }  # fmt: skip
+FOOLED = {"gameable": True, "nulls": [{"null": "an empty answer", "win_rate": interval(0.9)}]}
 
 
 @pytest.mark.parametrize(
@@ -78,6 +79,7 @@ def test_the_first_who_may_say_so_says_it(found: dict[str, Any], kind: str, said
         (data(judge("gold", "taste", gameable=True)), "prefers a constant on 80\u00a0% (75 to 85\u00a0%) of prompts to the SFT policy's answers"),
         (data(judge("gold", "taste", unfit="it is invented")), "it is invented"),
         (data(REWARD, verifiable=CHECKED | {"unfit": "a reward model is among the rewards"}), "a reward model is among the rewards"),
+        (data(REWARD, verifiable=CHECKED | FOOLED), "The verifiers can be fooled: they prefer an empty answer on 90"),
     ],
 )  # fmt: skip
 def test_where_nobody_may_there_is_no_verdict_and_a_command_that_asks(found: dict[str, Any], reason: str):
@@ -129,6 +131,10 @@ def test_the_table_of_nulls_has_a_column_a_judge():
         }
     ]
     assert null_table(data(PEOPLE)) == []
+    checked = null_table(data(REWARD, verifiable=CHECKED | FOOLED))
+    assert [(row["Answer"], row["Verifiers"]) for row in checked] == [
+        ("A constant", "—"), ("An empty answer", "90\u00a0% (85 to 95\u00a0%)"),
+    ]  # fmt: skip
     assert "Can the judge be fooled?" in render_report(data(TASTE))
 
 

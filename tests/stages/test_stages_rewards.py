@@ -116,6 +116,10 @@ def test_a_run_on_checked_answers_ends_in_a_report(tmp_path):
         assert set(model["components"]) == {"maths", "task", "length"}
         assert set(model["by_tag"]) == {"arithmetic", "edits"}
     assert verifiable["maths_verifier"]["pairs"] >= 200
+    assert [row["win_rate"]["value"] for row in verifiable["nulls"]] == [
+        0.5
+    ] * 4  # all wrong, as the tiny model's answers
+    assert not verifiable["gameable"]
     assert all("gold" not in m or m["gold"] is None for m in found["models"])
     page = (out / "report.html").read_text()
     assert "Checked answers" in page

@@ -46,8 +46,8 @@ def _by(data: ReportData, kinds: tuple[str, ...]) -> Verdict | None:
 
 
 def _by_verifiers(data: ReportData) -> Verdict | None:
-    unfit = part(part(data, "evaluate"), "verifiable").get("unfit")
-    return None if unfit else verifiable_report.verdict(data)
+    found = part(part(data, "evaluate"), "verifiable")
+    return None if found.get("unfit") or found.get("gameable") else verifiable_report.verdict(data)
 
 
 def _not_judged(data: ReportData) -> Verdict:
@@ -56,8 +56,9 @@ def _not_judged(data: ReportData) -> Verdict:
         text = "No two models have been compared on held-out prompts: the evaluation has not been run yet."
         return Verdict("unknown", "Not known yet", text)
     reasons = [_why_not(data, judge) for judge in summary.judges(data)]
-    unfit = part(part(data, "evaluate"), "verifiable").get("unfit")
-    reasons += [f"The rewards do not count: {unfit}."] if unfit else []
+    checked = part(part(data, "evaluate"), "verifiable")
+    reasons += [f"The rewards do not count: {checked['unfit']}."] if checked.get("unfit") else []
+    reasons += [f"The verifiers can be fooled: {_fooled(data, checked)}."] if checked.get("gameable") else []
     text = "The models answered the same held-out prompts, and nobody who may say which is better has compared them."
     said = tuple(reason for reason in reasons if reason)
     return Verdict("unknown", "Not judged yet", text, said, commands=tuple(_how_to_ask(data)))
@@ -77,7 +78,8 @@ def _fooled(data: ReportData, judge: Mapping[str, Any]) -> str:
         rate = estimate(row.get("win_rate"))
         if rate is not None and rate.low is not None and rate.low > 0.5:
             told.append(f"{row.get('null')} on {share_with_interval(rate)} of prompts")
-    return f"it prefers {', '.join(told)} to the {in_text(_beaten(data))}'s answers"
+    subject = "it prefers" if "name" in judge else "they prefer"
+    return f"{subject} {', '.join(told)} to the {in_text(_beaten(data))}'s answers"
 
 
 def _beaten(data: ReportData) -> str:
@@ -103,7 +105,7 @@ def null_table(data: ReportData) -> list[dict[str, str]]:
     no judge was tested."""
     tested = {
         _column(str(judge.get("name"))): {str(row.get("null")): row for row in rows_of(judge, "nulls")}
-        for judge in summary.judges(data)
+        for judge in (*summary.judges(data), {"name": "Verifiers", **part(part(data, "evaluate"), "verifiable")})
         if rows_of(judge, "nulls")
     }
     names = dict.fromkeys(name for rows in tested.values() for name in rows)
@@ -111,7 +113,7 @@ def null_table(data: ReportData) -> list[dict[str, str]]:
         {
             "Answer": _capital(name),
             **{
-                judge: share_with_interval(estimate(rows.get(name, {}).get("win_rate")))
+                judge: share_with_interval(estimate(rows[name].get("win_rate"))) if name in rows else "—"
                 for judge, rows in tested.items()
             },
         }

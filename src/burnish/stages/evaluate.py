@@ -65,9 +65,9 @@ def run(step: Step) -> None:
     ]
     kl = {name: _kl(step, models[name], sampled[name], reference) for name in measured}
     verifiable = bool(config.rewards) or config.environment is not None
-    checked, rewards = verified(step, sampled, reference=reference) if verifiable else (None, {})
     firsts = firsts_of(sampled, reference_of(step))
     nulls = null_answers([prompt_text(one.prompt) for one in firsts], [one.completion.text for one in firsts])
+    checked, rewards = verified(step, sampled, nulls, reference=reference) if verifiable else (None, {})
     taste = config.taste if config.taste is not None else not verifiable and simulated_only(step)
     judged = _judged(step, sampled, nulls, reference=reference, taste=taste)
     verdicts = [row for one in judged for row in one.rows]

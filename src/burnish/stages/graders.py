@@ -110,9 +110,9 @@ def by_reward(step: Step, sampled: Sampled, nulls: Nulls, reference: Backbone) -
         render=None if own else partial(render_prompt, tokenizer, max_tokens=step.recipe.model.max_length),
     )  # fmt: skip
     firsts = firsts_of(sampled, reference_of(step))
-    written = {name: _written(reference, firsts, texts) for name, texts in nulls.items()}
+    of_nulls = {name: written(reference, firsts, texts) for name, texts in nulls.items()}
     marks = {}
-    for group in (sampled, written):
+    for group in (sampled, of_nulls):
         if not group:
             continue
         # The answers to one prompt stand side by side, so that the prompt is read once.
@@ -130,7 +130,7 @@ def _unfit_reward(step: Step) -> str | None:
     return None
 
 
-def _written(backbone: Backbone, asked: Sequence[Rollout], texts: Sequence[str]) -> list[Rollout]:
+def written(backbone: Backbone, asked: Sequence[Rollout], texts: Sequence[str]) -> list[Rollout]:
     """Texts that no model sampled, as answers."""
     encode = lambda text: tuple(backbone.tokenizer(text, add_special_tokens=False)["input_ids"])  # noqa: E731
     return [

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
 from burnish.config.rewards import HttpReward, ModelReward, RewardSpec
+from burnish.evaluation.nulls import beats, null_test
 from burnish.evaluation.verifiable import Outcomes, compare, findings, verifier_rates
 from burnish.models.backbone import Backbone
-from burnish.records import Reward, Rollout
+from burnish.records import Reward
 from burnish.stages.context import Step
+from burnish.stages.graders import written
+from burnish.stages.judged import Nulls, Sampled, firsts_of, reference_of
 from burnish.stages.rewards import build_scorer
 from burnish.stages.turns import with_pay
 
@@ -25,8 +28,29 @@ def _unfit(judges: Sequence[RewardSpec]) -> str | None:
     return None
 
 
+def _null_test(step: Step, sampled: Sampled, nulls: Nulls, right: Outcomes, *, reference: Backbone) -> dict[str, Any]:
+    """How often the verifiers call a null right where the reference is wrong, a tie counting half; nothing where none takes
+    part, or where an environment answers."""
+    judges = [one for one in step.settings.rewards or () if one.name in VERIFIERS]
+    if not judges or step.settings.environment is not None:
+        return null_test({})
+    firsts = firsts_of(sampled, reference_of(step))
+    of_reference = dict(zip(right.groups, right.right, strict=True))
+    wins: dict[str, list[float]] = {}
+    scorer = build_scorer(step, judges, backbone=reference)
+    try:
+        for name, texts in nulls.items():
+            rollouts = written(reference, firsts, texts)
+            said = Outcomes.of(rollouts, scorer.score(rollouts), verifiers=[one.called for one in judges])
+            pairs = zip(said.groups, said.right, strict=True)
+            wins[name] = [float(beats(own[0], of_reference[group][0])) for group, own in pairs if group in of_reference]
+    finally:
+        scorer.close()
+    return null_test(wins)
+
+
 def verified(
-    step: Step, sampled: Mapping[str, Sequence[Rollout]], *, reference: Backbone
+    step: Step, sampled: Sampled, nulls: Nulls, *, reference: Backbone
 ) -> tuple[dict[str, Any], dict[str, list[Reward]]]:
     """The report's findings, and every model's rewards.
 
@@ -50,6 +74,7 @@ def verified(
     found = {
         "verifiers": list(names),
         "unfit": None if names else _unfit(judges),
+        **_null_test(step, sampled, nulls, outcomes[reference_of(step)], reference=reference),
         "models": [
             {"name": name, **findings(rollouts, rewards[name], outcomes[name])} for name, rollouts in sampled.items()
         ],
