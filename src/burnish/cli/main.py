@@ -439,7 +439,7 @@ def _preflight(recipe: Any) -> None:
 
 
 def _run(recipe: Any, *, quiet: bool, wait: bool = False, **options: Any) -> Path:
-    from burnish.cli.progress import reporter
+    from burnish.api.progress import reporter
 
     shown = reporter(quiet=quiet)
     try:

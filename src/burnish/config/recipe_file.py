@@ -34,15 +34,21 @@ OLDER = frozenset(("sft", "collect", "reward", "preference", "ppo", "online", "e
 
 
 def load_recipe(
-    path: Path | None, overrides: Sequence[str] = (), *, also: str | None = None, keep: Collection[str] | None = None
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    *,
+    also: str | None = None,
+    keep: Collection[str] | None = None,
+    values: Mapping[str, Any] | None = None,
 ) -> Recipe:
     """The recipe in a YAML file, with overrides on top that address stages by name: `ppo.steps=20`, `rounds.2.reward.epochs=2`.
 
-    `also` is a kind of stage that is put at the end where no stage has its name; `keep` names the stages that are taken.
+    `also` is a kind of stage that is put at the end where no stage has its name; `keep` names the stages that are taken;
+    `values` stand in the file's place where there is none.
 
     Raises UserError naming the file and line (or the override), the stage and key, what is wrong and what would be right.
     """
-    file = YamlFile.read(path) if path else YamlFile(None, {}, None)
+    file = YamlFile.read(path) if path else YamlFile(None, dict(values or {}), None)
     changes = [Override.read(text) for text in overrides]
     if _is_older(file.values):
         raise _older(path, file)
@@ -162,6 +168,8 @@ def _older(path: Path | None, file: YamlFile) -> UserError:
     """What to say of a recipe of the older form: its new one."""
     sections = ", ".join(sorted(OLDER & set(file.values))) or "collect"
     problem = f"this recipe is of an older form ({sections} stand outside of stages, or stages is a list with collect)."
+    if path is None:
+        return UserError(problem, hint="docs/recipes.md says how a recipe is written.")
     text = dump_short(to_graph(load_config(LineRecipe, path)))
     return UserError(problem, file=file.shown, hint="The same in today's form:").followed_by(text)
 

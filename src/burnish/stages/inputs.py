@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from burnish.config.kinds import BASE, Input, place_of
 from burnish.config.rewards import PythonReward
 from burnish.data.sources import builtin_file, local_files
 from burnish.own_code import file_of
+from burnish.rewards.functions import code_of
 from burnish.runs.code import Code
 from burnish.runs.manifest import file_hash, fingerprint
 from burnish.stages.chat_settings import template_text
@@ -38,7 +40,7 @@ def inputs_of(step: Step, parents: Mapping[str, str]) -> dict[str, Any]:
     own = {name: value for name, value in settings.items() if name not in slots and name not in SOURCES}
     inputs: dict[str, Any] = {
         "seed": node.seed,
-        "model": _counting(config["model"]) | _template_hash(step.run) | _contents(step.run),
+        "model": _inside(step.run, _counting(config["model"])) | _template_hash(step.run) | _contents(step.run),
         "settings": _counting(own),
         "data": _data(step),
         "reads": {key: [_mark(step.run, one, parents) for one in artifacts] for key, artifacts in node.inputs.items()},
@@ -87,11 +89,21 @@ def _data(step: Step) -> dict[str, Any]:
     options = {name: value for name, value in data.items() if name not in (*SOURCES, "store", "project")}
     # what one source holds out, no other trains on: where one is read, each of them counts
     hashes = {name: step.run.once(data[name], source_hash) for name in SOURCES if read and data[name] is not None}
-    found = {**options, **{name: data[name] for name in hashes}, "hashes": hashes}
+    found = {**options, **{name: _inside(step.run, data[name]) for name in hashes}, "hashes": hashes}
     if reads_store(step):
         found |= {"store": data["store"], "project": data["project"]}
         hashes["store"] = step.run.stored.hash
     return found
+
+
+def _inside(run: Run, named: Any) -> Any:
+    """Paths of what stands in the run's own folder as seen from there: a fork has the same files in another folder."""
+    if isinstance(named, Mapping):
+        return {name: _inside(run, value) for name, value in named.items()}
+    if isinstance(named, list):
+        return [_inside(run, value) for value in named]
+    inside = isinstance(named, str) and named.startswith(f"{run.folder}{os.sep}")
+    return Path(named).relative_to(run.folder).as_posix() if inside else named
 
 
 def _mark(run: Run, artifact: Input, parents: Mapping[str, str]) -> str:
@@ -130,6 +142,7 @@ def _users_code(step: Step) -> dict[str, str]:
     tables = (getattr(settings, key, None) for key in ("environment", "loss", "algorithm"))
     named += [table.name for table in tables if table is not None and ":" in table.name]
     found = {name: file_hash(path) for name in named if (path := file_of(name)) is not None}
+    found |= {name: fingerprint(code) for name in named if (code := code_of(name)) is not None}
     return found | {name: file_hash(path) for name, path in _files_of_its_kind(step).items()}
 
 

@@ -52,6 +52,7 @@ def run(
     memory_check: bool = True,
     say: Callable[[str], None] = lambda _: None,
     progress: Callable[[str], Any] = lambda _: None,
+    finished: Callable[[str, Path], None] = lambda _, __: None,
 ) -> Path:
     """Run a recipe's stages and return the run's folder; what is done already is not done again.
 
@@ -67,6 +68,7 @@ def run(
         memory_check: refuse a run whose plan needs more memory than is free.
         say: shows a line to the person watching.
         progress: makes what a stage's trainer reports its steps to.
+        finished: is called with the name and the folder of each stage that this call has done.
 
     Raises UserError when the folder holds a run that was made with another configuration, saying what differs, and when
     the run cannot fit the memory, saying which settings would.
@@ -99,7 +101,8 @@ def run(
         }  # fmt: skip
         write_sealed(folder / "manifest.json", manifest)
         for stage in wanted:
-            _run_stage(this, stage, inputs[stage], accepted.get(stage, ()))
+            if _run_stage(this, stage, inputs[stage], accepted.get(stage, ())):
+                finished(stage, this.place(stage))
     return folder
 
 
@@ -253,11 +256,12 @@ def _check_memory(this: Run, left: Sequence[str], *, refuse: bool) -> None:
         refuse_what_cannot_fit(plan, recipe, shape, data, machine)
 
 
-def _run_stage(this: Run, stage: str, inputs: Mapping[str, Any], accepted: Sequence[str]) -> None:
+def _run_stage(this: Run, stage: str, inputs: Mapping[str, Any], accepted: Sequence[str]) -> bool:
+    """Run a stage; False: it was done already."""
     step, folder = this.step(stage), this.place(stage)
     if _is_done(this, stage) and not step.row.always:
         this.say(f"{stage}: done already")
-        return
+        return False
     this.say(f"{stage}: starting{_from(step)}")
     recover(folder / "model")
     clear_if_nothing_was_made(folder)
@@ -292,6 +296,7 @@ def _run_stage(this: Run, stage: str, inputs: Mapping[str, Any], accepted: Seque
     record.write(folder / "stage.json")
     where = "" if peak is None else " of the GPU"
     this.say(f"{stage}: done in {seconds:.0f} s, at most {record.peak_memory_gb:.1f} GB{where}")
+    return True
 
 
 def _from(step: Step) -> str:

@@ -1,9 +1,12 @@
-"""What a person sees of a run: a progress bar in a terminal, plain lines in a log."""
+"""What a person sees of a run: a progress bar in a terminal, plain lines in a log, a table in a notebook."""
 
 from __future__ import annotations
 
+import html
+import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -83,15 +86,90 @@ class Lines:
         """Nothing to do."""
 
 
+@dataclass
+class _Row:
+    """A stage as a table in a notebook shows it."""
+
+    name: str
+    done: int = 0
+    total: int = 0
+    rate: float = 0.0
+    seconds: float = 0.0
+    values: Mapping[str, float] | None = None
+
+
+class Table:
+    """A table in a notebook that is written anew after each step: a row a stage, and the lines that were said below."""
+
+    def __init__(self, show: Any) -> None:
+        self._rows: list[_Row] = []
+        self._lines: list[str] = []
+        self._handle = show(self, display_id=True)
+
+    def say(self, line: str) -> None:
+        """Show a line below the table."""
+        self._lines.append(line)
+        self._draw()
+
+    def stage(self, name: str) -> Any:
+        """A new row."""
+        row, clock = _Row(name), _Clock()
+        self._rows.append(row)
+
+        def report(done: int, total: int, tokens: int, values: Mapping[str, float]) -> None:
+            row.rate, row.seconds = clock.rate(tokens), clock.since_start() / max(done, 1) * (total - done)
+            row.done, row.total, row.values = done, total, values
+            self._draw()
+
+        return report
+
+    def close(self) -> None:
+        """What was shown stays."""
+
+    def _draw(self) -> None:
+        if self._handle is not None:
+            self._handle.update(self)
+
+    def _repr_html_(self) -> str:
+        heads = "".join(f"<th>{name}</th>" for name in ("stage", "step", "tokens/s", "left", "metrics"))
+        rows = "".join(map(_cells, self._rows))
+        lines = html.escape("\n".join(self._lines))
+        return f"<table><tr>{heads}</tr>{rows}</table><pre>{lines}</pre>"
+
+
+def _cells(row: _Row) -> str:
+    left = f"{int(row.seconds) // 60}:{int(row.seconds) % 60:02d}"
+    texts = (row.name, f"{row.done}/{row.total or '?'}", f"{row.rate:,.0f}", left, _metrics(row.values or {}))
+    return f"<tr>{''.join(f'<td>{html.escape(text)}</td>' for text in texts)}</tr>"
+
+
+def _notebook() -> Any:
+    """What shows things in the notebook that this runs in; None outside of one."""
+    python = sys.modules.get("IPython")
+    shell = None if python is None else python.get_ipython()
+    if shell is None or not hasattr(shell, "kernel"):
+        return None
+    from IPython.display import display  # type: ignore[import-not-found]
+
+    return display
+
+
 def reporter(*, quiet: bool) -> Reporter:
-    """Bars in a terminal, lines elsewhere or when asked to be quiet. Everything goes to standard error."""
+    """A table in a notebook, bars in a terminal, lines elsewhere or when asked to be quiet; the latter go to standard error."""
+    show = None if quiet else _notebook()
+    if show is not None:
+        return Table(show)
     console = Console(stderr=True)
     return Lines(console) if quiet or not console.is_terminal else Bars(console)
 
 
 class _Clock:
     def __init__(self) -> None:
-        self._last = time.perf_counter()
+        self._start = self._last = time.perf_counter()
+
+    def since_start(self) -> float:
+        """Seconds."""
+        return time.perf_counter() - self._start
 
     def rate(self, tokens: int) -> float:
         now = time.perf_counter()
