@@ -11,9 +11,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
+TEXT = "text"
+"""The role of what is no turn of a chat: the one message of a demonstration that is trained as it stands."""
+
 
 class Message(TypedDict):
-    """One turn of a chat: `role` is "system", "developer", "user", "assistant" or "tool".
+    """One turn of a chat: `role` is "system", "developer", "user", "assistant" or "tool"; or `TEXT`, and no turn.
 
     An assistant's turn may have `reasoning_content`, what it thought before it spoke; `tool_calls`, each
     `{"type": "function", "function": {"name", "arguments"}}` with the arguments as an object; and `trainable` False: it is

@@ -200,17 +200,15 @@ def test_a_folder_of_too_many_files_is_no_data(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_folder_of_other_kinds_says_how_they_are_converted(tmp_path: Path):
-    (tmp_path / "data-00000-of-00001.arrow").write_bytes(b"x")
-    for name in ("state.json", "dataset_info.json"):
-        (tmp_path / name).write_text("{}")
-    assert "it holds data-00000-of-00001.arrow, which Burnish does not read" in failure(tmp_path)
-    assert "load_from_disk" in failure(tmp_path)
+    (tmp_path / "data-00000-of-00001.feather").write_bytes(b"x")
+    assert "it holds data-00000-of-00001.feather, which Burnish does not read" in failure(tmp_path)
+    assert "to_parquet" in failure(tmp_path)
     (tmp_path / "r.jsonl").write_text('{"prompt": "a"}\n')
     notes = read_parts(str(tmp_path), prompts, SourceOptions(share=0.0)).notes
-    assert notes == ("passed over files of kinds that are not read: data-00000-of-00001.arrow",)
+    assert notes == ("passed over files of kinds that are not read: data-00000-of-00001.feather",)
 
 
-@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.txt", "t.arrow", "t.feather", "t.jsonl.zst", "t.xlsx", "T.CSV"])
+@pytest.mark.parametrize("name", ["t.txt", "t.feather", "t.jsonl.zst", "t.xlsx", "T.XLSX"])
 def test_a_file_of_another_kind(name: str, tmp_path: Path):
     (tmp_path / name).write_text("a,b\n1,2\n")
     assert "is not a kind that Burnish reads" in failure(tmp_path / name)

@@ -132,7 +132,7 @@ BROKEN_SOURCES = {
     "only empty lines": ("x.jsonl", b"\n\n", ["holds no rows"]),
     "object where a list must be": ("x.json", b'{"a": 1}', ["list of objects", "not an object"]),
     "lines of JSON named .json": ("x.json", b'{"a": 1}\n{"a": 2}\n', ["not JSON", ".jsonl"]),
-    "wrong extension": ("x.csv", b"a,b\n1,2\n", [".jsonl", ".parquet", "Convert"]),
+    "wrong extension": ("x.xlsx", b"a,b\n1,2\n", [".jsonl", ".parquet", "Convert"]),
     "truncated gzip": ("x.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 99)[:-12], ["cannot be read"]),
     "not gzip": ("x.jsonl.gz", b'{"a": 1}\n', ["cannot be read"]),
     "not Parquet": ("x.parquet", b"PAR1nonsense", ["Parquet"]),

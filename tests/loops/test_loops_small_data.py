@@ -98,7 +98,7 @@ def test_a_held_out_part_in_which_nothing_fits_leaves_evaluation_out(tmp_path: P
     rows = [{"prompt": f"q{i}", "chosen": "yes" * (1 + 300 * (i > 7)), "rejected": "no", "split": "test" if i > 7 else "train"}
             for i in range(10)]  # fmt: skip
     source = _rows(tmp_path / "pairs.jsonl", rows)
-    changes = (f"data.comparisons={source}", "data.too_long=drop")
+    changes = (f"data.comparisons={source}", "data.drop=[duplicate, too_long]")
     results, said = _run(tmp_path, "sft reward dpo", *changes)
     assert {stage: result["not_evaluated"] for stage, result in results.items()} == dict.fromkeys(
         ("sft", "reward", "dpo"), "no held-out row fits"

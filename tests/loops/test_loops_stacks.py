@@ -27,7 +27,13 @@ LORA = "{r: 2, alpha: 4}"
 def smaller(path: Path) -> list[str]:
     """Overrides with which a recipe runs in seconds on the tiny model; its graph stays as it is."""
     recipe = burnish.load(path)
-    changes = ["model.name=tiny", "model.max_length=600", "threads=1", "data.limit=24", "data.too_long=drop"]
+    changes = [
+        "model.name=tiny",
+        "model.max_length=600",
+        "threads=1",
+        "data.limit=24",
+        "data.drop=[duplicate, too_long]",
+    ]
     for name, settings in recipe.stages.items():
         changes += [f"{name}.{change}" for change in _of(settings)]
     return changes

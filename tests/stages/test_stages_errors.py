@@ -39,7 +39,9 @@ def test_a_demonstration_that_is_too_long_names_its_row(options: list[str], tmp_
     path = tmp_path / "long.jsonl"
     source = _rows(path, [{"prompt": f"Say {i}.", "completion": "x" * (500 if i == 7 else 5)} for i in range(20)])
     recipe = burnish.load(None, *options, SFT, f"data.demonstrations={source}", "model.max_length=200")
-    what_to_do = r"Set data\.too_long=drop .* or raise model\.max_length \(200; this model reads up to \d+\)"
+    what_to_do = (
+        r"Set data\.drop=\[duplicate, too_long\] .* or raise model\.max_length \(200; this model reads up to \d+\)"
+    )
     with pytest.raises(UserError, match=rf"long\.jsonl, row 8, .*{what_to_do}"):
         burnish.run(recipe, out=tmp_path / "run")
     assert not (tmp_path / "run" / "sft" / "stage.json").exists()
@@ -51,7 +53,7 @@ def test_dropped_rows_are_counted_and_said(options: list[str], tmp_path: Path):
         tmp_path / "long.jsonl",
         [{"prompt": f"Say {i}.", "completion": "x" * (500 if i % 5 == 0 else 5)} for i in range(40)],
     )
-    changes = (f"data.demonstrations={source}", "model.max_length=200", "data.too_long=drop")
+    changes = (f"data.demonstrations={source}", "model.max_length=200", "data.drop=[duplicate, too_long]")
     recipe = burnish.load(None, *options, SFT, *changes)
     lines: list[str] = []
     out = burnish.run(recipe, out=tmp_path / "run", say=lines.append)
@@ -102,7 +104,7 @@ def _prompts_of_two_lengths(tmp_path: Path) -> str:
 def test_ppo_leaves_out_prompts_that_leave_no_room(options: list[str], tmp_path: Path):
     recipe = burnish.load(
         None, *options, SFT, SAMPLE, "stages.compare={}", "stages.reward={}", f"data.prompts={_prompts_of_two_lengths(tmp_path)}",
-        "model.max_length=240", "data.too_long=drop", "sample.count=6",
+        "model.max_length=240", "data.drop=[duplicate, too_long]", "sample.count=6",
         "stages.ppo={steps: 1, prompts_per_step: 4, sampling: {max_new_tokens: 160}}",
     )  # fmt: skip
     out = burnish.run(recipe, out=tmp_path / "run")

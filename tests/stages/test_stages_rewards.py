@@ -151,5 +151,5 @@ def test_held_out_prompts_of_several_sources_come_in_turn(tmp_path):
 
 def test_two_sources_with_the_same_ids_are_refused(tmp_path):
     twice = recipe(tmp_path, 'data.prompts=["task:edits", "task:edits"]')
-    with pytest.raises(UserError, match="two sources have a prompt called"):
+    with pytest.raises(UserError, match="two sources have a row called"):
         Run(twice, tmp_path).step("grpo").prompts  # noqa: B018

@@ -90,7 +90,8 @@ def _named(node: Node, key: str) -> Sequence[str]:
         given = getattr(node.data, key) or node.data.comparisons or node.data.store
     if given is None:
         return ()
-    return (given,) if isinstance(given, str) else [one if isinstance(one, str) else str(one) for one in given]
+    sources = given if isinstance(given, tuple) else (given,)
+    return [one if isinstance(one, str) else one.source for one in sources]
 
 
 def _read_text(node: Node) -> str:

@@ -142,8 +142,11 @@ class _Resolver:
             return ()
         if given is not None:
             references = given if isinstance(given, tuple) else (given,)
-            found = (self._find(name, slot, one, position) for position, one in enumerate(references))
-            return tuple(one for one in found if one is not None)
+            found = [self._find(name, slot, one, position) for position, one in enumerate(references)]
+            artifacts = tuple(one for one in found if one is not None)
+            if slot.otherwise == "data" and artifacts and len(found) > 1:
+                raise self._mixed(name, slot, artifacts[0].shown)
+            return artifacts
         if slot.empty(settings):
             return ()
         default = None if slot.default is None else slot.default(settings, tuple(self.nodes.values()), filled)
@@ -151,6 +154,12 @@ class _Resolver:
             return default
         newest = self._newest(slot.takes, self.nodes)
         return self._otherwise(name, slot) if newest is None else (newest,)
+
+    def _mixed(self, name: str, slot: Slot, stage: str) -> UserError:
+        file, line = self.locate(("stages", name, slot.key))
+        problem = f"a list is of sources, and {stage} is a stage."
+        hint = f"Give {stage} alone, or its file and the others: runs/NAME/{stage}/{slot.key}.jsonl."
+        return UserError(problem, file=file, row=line, field=f"stages.{name}.{slot.key}", hint=hint)
 
     def _otherwise(self, name: str, slot: Slot) -> tuple[Input, ...]:
         """What stands in a slot where no stage before has made what fits."""

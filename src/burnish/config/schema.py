@@ -19,8 +19,11 @@ from burnish.config.bounds import (
 from burnish.config.sections import (
     Section,
     Source,
+    Sources,
 )
 
+Drop = Literal["empty", "duplicate", "too_long"]
+"""A reason for which a row may be left out."""
 _TEMPLATE_INPUTS = ("messages", "tools", "documents", "add_generation_prompt")
 
 
@@ -35,7 +38,7 @@ class Model(Section):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     """Where models are sampled and trained: cpu, cuda or one of several GPUs (cuda:1); auto takes a GPU where torch finds one."""
     max_length: Tokens = 512
-    """The longest sequence (prompt and response) in tokens; a longer row is an error or dropped, as `data.too_long` says."""
+    """The longest sequence (prompt and response) in tokens; a longer row is an error or dropped, as `data.drop` says."""
     chat_template: str | None = None
     """A chat template instead of the model's own: the path of a .jinja file, or the template itself. It is saved beside
     what is trained."""
@@ -59,16 +62,18 @@ class Data(Section):
     """What the run reads. A source is a path (.jsonl, .json, .parquet, .gz, a folder), a hub id, or builtin:quickstart/NAME;
     or {source: PATH, split: NAME, heldout_split: NAME}. Splits called test, validation and the like are held out (docs/data.md)."""
 
-    demonstrations: str | Source | None = None
-    """Rows with `messages` or `prompt`/`completion`, for SFT. None: SFT trains on the preferred answers of `comparisons`."""
+    demonstrations: Sources | None = None
+    """Rows with `messages` or `prompt`/`completion`, or `text`, for SFT: a source or a list of them. None: SFT trains on the preferred
+    answers of `comparisons`."""
     prompts: str | Source | tuple[str | Source, ...] | None = None
     """Rows with `prompt` (or GSM8K's `question` and `answer`), for collecting, PPO and evaluation: a source or a list of them.
     `task:arithmetic?digits=2` and its like are made on the spot (docs/rewards.md). Rows with hidden tests are code tasks
     (docs/sandbox.md). None: the prompts of `comparisons`; evaluation without those takes the demonstrations'."""
     instruction: str | None = None
     """Text put behind each prompt of `prompts`, after an empty line: how to give the final answer, for instance."""
-    comparisons: str | Source | None = None
-    """Rows with `chosen`/`rejected` that people have labelled already. None: those of a stage of the kind compare."""
+    comparisons: Sources | None = None
+    """Rows with `chosen`/`rejected` that people have labelled already: a source or a list of them. None: those of a stage of the
+    kind compare."""
     store: str | None = None
     """Instead of `comparisons`: the store that `burnish annotate` keeps, a file or an SQLAlchemy URL (a password belongs in
     ~/.pgpass). Its labels are read when the run begins; new ones change the fingerprint of what is trained on them."""
@@ -90,8 +95,16 @@ class Data(Section):
     is evaluated on it."""
     limit: Rows | None = None
     """Read at most this many rows of each source; where files or splits are held out, as many of those too."""
-    too_long: Literal["error", "drop"] = "error"
-    """What to do with a row longer than `model.max_length`: stop, or drop and count it."""
+    system: str | None = None
+    """A system's turn, put before conversations that begin with none, in training, sampling and evaluation alike."""
+    drop: Drop | tuple[Drop, ...] = ("duplicate",)
+    """Rows that are left out and counted: duplicate (of one before it), empty (a field that holds nothing), too_long (longer than
+    `model.max_length`). What is empty or too long and not named here is an error."""
+
+    @property
+    def dropped(self) -> frozenset[str]:
+        """Which rows are left out."""
+        return frozenset((self.drop,) if isinstance(self.drop, str) else self.drop)
 
     @property
     def labelled(self) -> bool:

@@ -40,6 +40,14 @@ class Source(Section):
     """The split that is held out. None: those called test, validation and the like, or where `split` is named a share."""
     heldout: str | None = None
     """Another source, all of which is held out (`heldout_split` is then one of its splits)."""
+    dataset: str | None = None
+    """Of a folder with a `dataset_info.json` as LLaMA-Factory has it: the set's name there."""
+    columns: dict[str, str] = Field(default={})
+    """What the source calls a column, by what it is called here: {prompt: question, completion: answer}."""
+    system: str | None = None
+    """A system's turn, put before conversations that begin with none. None: that of `data.system`."""
+    weight: PositiveFinite = 1.0
+    """How often each row that is trained on counts: 2 takes it twice, 0.5 takes half of the rows, by hash."""
 
 
 Sources = str | Source | tuple[str | Source, ...]

@@ -10,12 +10,14 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
+from burnish.data.layouts import known
 from burnish.data.messages import (
+    Empty,
     answer_of,
     check_order,
     read_message,
@@ -30,7 +32,7 @@ from burnish.data.sources import Reading, Row, kind
 from burnish.data.values import NotJson, json_value
 from burnish.errors import UserError, listed
 from burnish.labels.traces import trace_text
-from burnish.records import Comparison, Demonstration, Message, PreferenceGroup, Prompt
+from burnish.records import TEXT, Comparison, Demonstration, Message, PreferenceGroup, Prompt
 
 Record = TypeVar("Record", Demonstration, Prompt, PreferenceGroup)
 Item = TypeVar("Item")
@@ -59,9 +61,13 @@ class Loaded(Generic[Item]):
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
 
-def demonstrations(rows: Sequence[Row]) -> Loaded[Demonstration]:
+DROPPED = frozenset({"duplicate"})
+"""What of the rows that can be dropped is, where nothing else is said: `empty` and `duplicate` can."""
+
+
+def demonstrations(rows: Sequence[Row], *, drop: Collection[str] = DROPPED) -> Loaded[Demonstration]:
     """Conversations to imitate: `messages`; or `prompt` and `completion`; or the chosen side of a preference; or GSM8K's
-    `question` and `answer`.
+    `question` and `answer`; or `text`, which is trained as it stands, outside any chat; and what `data.layouts` makes of others.
 
     `prompt` and `completion` are text or lists of messages. Dropped and counted: "duplicate"; "labelled undesirable"
     (the column `label` is false or 0: the ecosystem's mark of an answer that nobody should imitate); "no turn to train on"
@@ -69,11 +75,16 @@ def demonstrations(rows: Sequence[Row]) -> Loaded[Demonstration]:
     """
 
     def read(row: Row) -> Demonstration:
-        columns = _columns(row, ("messages",), ("prompt", "completion"), ("chosen", "rejected"), *_gsm8k(row))
+        columns = _columns(
+            row, ("messages",), ("prompt", "completion"), ("chosen", "rejected"), *_gsm8k(row), ("text",)
+        )
         label = row.values.get("label")
         if isinstance(label, bool | int | float) and label == 0:
             raise _Dropped("labelled undesirable")
         refuse_media(row, row.values)
+        if columns == ("text",):
+            row.reading.turns = columns
+            return Demonstration(_id(row), (Message(role=TEXT, content=_filled(row, "text", row.values["text"])),))
         if columns == ("chosen", "rejected"):
             prompt, chosen, _ = _pair(row)
             return demonstration(row, (*prompt, *chosen))
@@ -94,10 +105,10 @@ def demonstrations(rows: Sequence[Row]) -> Loaded[Demonstration]:
         beside = json.dumps([demo.tools, dict(demo.chat_template_kwargs)], sort_keys=True, default=repr)
         return contents(demo.messages), beside
 
-    return _load(rows, read, content=content)
+    return _load(rows, read, content=content, drop=drop)
 
 
-def prompts(rows: Sequence[Row], *, instruction: str | None = None) -> Loaded[Prompt]:
+def prompts(rows: Sequence[Row], *, instruction: str | None = None, drop: Collection[str] = DROPPED) -> Loaded[Prompt]:
     """Conversations to answer: `prompt` (text or messages); or `messages` ending with the user; or a preference's prompt; or
     GSM8K's `question` and `answer`, whose `answer` becomes what stands behind "####" and whose whole text `solution`.
 
@@ -124,10 +135,10 @@ def prompts(rows: Sequence[Row], *, instruction: str | None = None) -> Loaded[Pr
     def content(prompt: Prompt) -> Hashable:
         return contents(prompt.messages), json.dumps(dict(prompt.columns), sort_keys=True, default=repr)
 
-    return _load(rows, read, content=content)
+    return _load(rows, read, content=content, drop=drop)
 
 
-def preference_pairs(rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
+def preference_pairs(rows: Sequence[Row], *, drop: Collection[str] = DROPPED) -> Loaded[PreferenceGroup]:
     r"""A better and a worse response to a prompt: one group of two responses a row, with `Comparison(0, 1, 1.0)`.
 
     Three layouts are read:
@@ -160,7 +171,7 @@ def preference_pairs(rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
         item = group.prompt.id if "votes" in group.prompt.columns else None
         return contents(group.prompt.messages), group.responses, item
 
-    return _load(rows, read, content=content)
+    return _load(rows, read, content=content, drop=drop)
 
 
 def record_id(item: Demonstration | Prompt | PreferenceGroup) -> str:
@@ -188,7 +199,11 @@ class _Dropped(Exception):
 
 
 def _load(
-    rows: Sequence[Row], read: Callable[[Row], Record], *, content: Callable[[Record], Hashable]
+    rows: Sequence[Row],
+    read: Callable[[Row], Record],
+    *,
+    content: Callable[[Record], Hashable],
+    drop: Collection[str],
 ) -> Loaded[Record]:
     items: list[Record] = []
     origins: dict[str, Origin] = {}
@@ -196,11 +211,17 @@ def _load(
     seen: set[Hashable] = set()
     for row in rows:
         try:
+            row = known(row)
             item = read(row)
-            if content(item) in seen:
+            if "duplicate" in drop and content(item) in seen:
                 raise _Dropped("duplicate")
         except _Dropped as reason:
             dropped[str(reason)] += 1
+            continue
+        except Empty:
+            if "empty" not in drop:
+                raise
+            dropped["empty"] += 1
             continue
         earlier = origins.setdefault(record_id(item), Origin(row.file, row.number, row.reading))
         if earlier != Origin(row.file, row.number):
@@ -226,9 +247,12 @@ def _columns(row: Row, *layouts: tuple[str, ...]) -> tuple[str, ...]:
             return columns
     closest = max(layouts, key=lambda columns: sum(column in row.values for column in columns))
     lacking = next(column for column in closest if row.values.get(column) is None)
-    problem = "is null" if lacking in row.values else "is missing"
+    empty = lacking in row.values
     expected = "; or ".join(" and ".join(columns) for columns in layouts)
-    _fail(row, lacking, f"{problem}. The row has the columns {listed(row.values)}; expected {expected}.")
+    problem = (
+        f"{'is null' if empty else 'is missing'}. The row has the columns {listed(row.values)}; expected {expected}."
+    )
+    _fail(row, lacking, problem, error=Empty if empty else UserError)
 
 
 def _id(row: Row) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from burnish.data.columns import (
+    DROPPED,
     Loaded,
     NothingLeft,
     Origin,
@@ -24,7 +25,8 @@ from burnish.data.columns import (
     preference_pairs,
 )
 from burnish.data.labelled import layout_of, read_labelled
-from burnish.data.messages import answer_of
+from burnish.data.layouts import known
+from burnish.data.messages import Empty, answer_of
 from burnish.data.preferences import comparisons_from_labels, desirability, informative, merge_by_prompt
 from burnish.data.sources import Row
 from burnish.errors import UserError
@@ -37,18 +39,21 @@ from burnish.records import Message, PreferenceGroup, Prompt
 UNPAIRED = ("prompt", "completion", "label")
 
 
-def preference_groups(rows: Sequence[Row], options: LabelOptions | None = None) -> Loaded[PreferenceGroup]:
+def preference_groups(
+    rows: Sequence[Row], options: LabelOptions | None = None, *, drop: Collection[str] = DROPPED
+) -> Loaded[PreferenceGroup]:
     """Groups from rows of pairs (`chosen` and `rejected`, see `preference_pairs`), of single judgements (`prompt`, `completion`,
     `label`, see `judged_answers`), or in a layout of `burnish.data.labelled` (rankings, ratings, other tools' exports); the
     first row says which. `options` is for the last: rows of pairs bring their probabilities and margins along.
 
     What a manifest of `burnish annotate export` beside the file says was left out is counted among what is dropped.
     """
+    rows = [known(row) for row in rows]
     first = rows[0].values if rows else {}
     if all(first.get(column) is not None for column in UNPAIRED):
-        loaded = judged_answers(rows)
+        loaded = judged_answers(rows, drop=drop)
     elif "chosen" in first or "rejected" in first or not rows or not _of_another_layout(rows[0]):
-        loaded = preference_pairs(rows)
+        loaded = preference_pairs(rows, drop=drop)
     else:
         loaded = voted_groups(rows, options)
     lost = _lost_by_the_export(rows[0].file)
@@ -78,33 +83,28 @@ def voted_groups(rows: Sequence[Row], options: LabelOptions | None = None) -> Lo
     return Loaded(kept.items, dict(counts), read.origins)
 
 
-def judged_answers(rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
+def judged_answers(rows: Sequence[Row], *, drop: Collection[str] = DROPPED) -> Loaded[PreferenceGroup]:
     """Answers judged singly: `prompt`, `completion` and `label`, true or false, or a number in [0, 1] (a share of people).
 
     The rows of one prompt make one group, equal answers one answer with the mean of its labels; its comparisons are those
-    that follow from the labels (`comparisons_from_labels`). Nothing is dropped.
+    that follow from the labels (`comparisons_from_labels`). Nothing is dropped but, where `drop` says so, what is empty.
     """
     found: dict[Hashable, tuple[Prompt, dict[str, list[float]]]] = {}
     origins: dict[str, Origin] = {}
     traces: dict[Hashable, dict[str, tuple[Message, ...]]] = {}
+    dropped: Counter[str] = Counter()
     for row in rows:
-        missing = next((column for column in UNPAIRED if row.values.get(column) is None), None)
-        if missing is not None:
-            _fail(row, missing, f"is missing or null. A row of single judgements has {', '.join(UNPAIRED)}.")
         try:
-            asked = _turns(row, "prompt", text_as="user")
-            turns = [*asked, *_turns(row, "completion", text_as="assistant")]
-        except _Dropped as reason:
-            _fail(row, "prompt", f"is a transcript that cannot be read ({reason}). Mend it, or remove the row.")
-        messages = _conversation(row, turns, last="assistant")
-        # A completion that ends in a conversation's last turn is answered by that turn; one that calls tools is a trace.
-        alone = any(message["role"] == "user" for message in messages[len(asked) :])
-        cut = len(messages) - 1 if alone else len(asked)
-        prompt = Prompt(_id(row), messages[:cut], _other_columns(row, *UNPAIRED))
+            prompt, answer = _judged(row)
+        except Empty:
+            if "empty" not in drop:
+                raise
+            dropped["empty"] += 1
+            continue
         key = contents(prompt.messages)
-        known, answers = found.setdefault(key, (prompt, {}))
-        origins.setdefault(known.id, Origin(row.file, row.number, row.reading))
-        text, turns_of_it = answer_of(row, "completion", messages[cut:])
+        first, answers = found.setdefault(key, (prompt, {}))
+        origins.setdefault(first.id, Origin(row.file, row.number, row.reading))
+        text, turns_of_it = answer_of(row, "completion", answer)
         if turns_of_it:
             traces.setdefault(key, {})[text] = turns_of_it
         answers.setdefault(text, []).append(_label(row))
@@ -115,7 +115,25 @@ def judged_answers(rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
         items.append(PreferenceGroup(prompt, tuple(answers), comparisons_from_labels(labels), labels, own))
     if not items:
         raise UserError("there are no rows to learn from.")
-    return Loaded(tuple(items), {}, origins)
+    return Loaded(tuple(items), dict(dropped), origins)
+
+
+def _judged(row: Row) -> tuple[Prompt, tuple[Message, ...]]:
+    """The prompt of a row that judges one answer, and the turns of the answer."""
+    missing = next((column for column in UNPAIRED if row.values.get(column) is None), None)
+    if missing is not None:
+        problem = f"is missing or null. A row of single judgements has {', '.join(UNPAIRED)}."
+        _fail(row, missing, problem, error=Empty if missing in row.values else UserError)
+    try:
+        asked = _turns(row, "prompt", text_as="user")
+        turns = [*asked, *_turns(row, "completion", text_as="assistant")]
+    except _Dropped as reason:
+        _fail(row, "prompt", f"is a transcript that cannot be read ({reason}). Mend it, or remove the row.")
+    messages = _conversation(row, turns, last="assistant")
+    # A completion that ends in a conversation's last turn is answered by that turn; one that calls tools is a trace.
+    alone = any(message["role"] == "user" for message in messages[len(asked) :])
+    cut = len(messages) - 1 if alone else len(asked)
+    return Prompt(_id(row), messages[:cut], _other_columns(row, *UNPAIRED)), messages[cut:]
 
 
 def unpaired_rows(groups: Iterable[PreferenceGroup]) -> Iterator[dict[str, Any]]:

@@ -1,7 +1,11 @@
-"""The rows in one file, and the files in one folder: JSON lines, JSON lists and Parquet, each also where it is broken."""
+"""The rows in one file, and the files in one folder: JSON lines, JSON lists, Parquet, CSV and Arrow, each also where it is broken.
+
+JSON lines are read here, since their rows are numbered by line; CSV is read by pandas, Arrow by the library `datasets`.
+"""
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import os
@@ -15,18 +19,16 @@ from typing import IO, Any, NoReturn
 
 from burnish.errors import UserError, listed, shown
 
-FILE_KINDS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
+FILE_KINDS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet", ".csv", ".tsv", ".arrow")
 LONGEST_ROW = 256 * 2**20  # bytes of one line of JSON
 LARGEST_LIST = 2**30  # bytes of a .json file, which is read whole
 MOST_FILES = 100_000  # names looked at in a folder
 
-_OTHER_KINDS = (".arrow", ".avro", ".csv", ".feather", ".orc", ".tsv", ".txt", ".xls", ".xlsx", ".yaml", ".yml",
+_OTHER_KINDS = (".avro", ".feather", ".orc", ".txt", ".xls", ".xlsx", ".yaml", ".yml",
                 ".zip", ".tar", ".xz", ".zst", ".bz2", ".jsonl.bz2", ".ndjson", ".pkl", ".npz")  # fmt: skip
 _METADATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")  # what `datasets` writes
 _LARGEST_RATIO = 200  # of unpacked to packed bytes, beyond LARGEST_LIST; text is packed to a third or a tenth
-_CONVERT = (
-    "Convert it: datasets.load_dataset('csv', data_files=...) or datasets.load_from_disk(...), then .to_parquet(...)."
-)
+_CONVERT = "Convert it: `burnish data convert` writes what Burnish reads, and datasets.load_dataset(...).to_parquet(...) the rest."
 
 
 def kind(value: object) -> str:
@@ -59,7 +61,7 @@ def folder_files(folder: Path) -> tuple[list[Path], list[Path]]:
     broken link, a pipe), and for a folder without data.
     """
     names = [Path(place) / name for place, name in _walk(folder)]
-    readable = sorted(path for path in names if path.name.endswith(FILE_KINDS) and path.name not in _METADATA)
+    readable = sorted(path for path in names if path.name.lower().endswith(FILE_KINDS) and path.name not in _METADATA)
     others = sorted(path for path in names if path.name.lower().endswith(_OTHER_KINDS))
     for path in readable:
         check_regular(path)
@@ -117,12 +119,17 @@ def file_rows(file: Path | Traversable, *, name: str) -> Iterator[tuple[int, dic
     """
     if isinstance(file, Path):
         check_regular(file)
-    if file.name.endswith(".parquet"):
+    ending = file.name.lower()
+    if ending.endswith(".parquet"):
         rows = _parquet(file, name)
-    elif file.name.endswith((".jsonl", ".jsonl.gz")):
+    elif ending.endswith((".jsonl", ".jsonl.gz")):
         rows = _json_lines(file, name)
-    elif file.name.endswith((".json", ".json.gz")):
+    elif ending.endswith((".json", ".json.gz")):
         rows = _json_list(file, name)
+    elif ending.endswith((".csv", ".tsv")):
+        rows = _separated(file, name)
+    elif ending.endswith(".arrow"):
+        rows = _arrow(file, name)
     else:
         problem = f"is not a kind that Burnish reads. Convert it to one of {listed(FILE_KINDS)}."
         raise UserError(problem, file=name, hint=_CONVERT if file.name.lower().endswith(_OTHER_KINDS) else None)
@@ -172,7 +179,7 @@ def _opened(file: Path | Traversable, name: str) -> Iterator[IO[bytes] | _Counte
     """The file's bytes, decompressed. What goes wrong while they are read becomes a UserError."""
     try:
         with file.open("rb") as raw:
-            if file.name.endswith(".gz"):
+            if file.name.lower().endswith(".gz"):
                 with gzip.open(raw) as unpacked:
                     yield _Counted(unpacked, raw, name)
             else:
@@ -272,6 +279,52 @@ def _parquet(file: Path | Traversable, name: str) -> Iterator[tuple[int, Any]]:
         except (ValueError, OverflowError) as error:  # a time that Python's types cannot hold
             problem = f"holds a value that cannot be read ({one_line(error)}). Convert its column to text."
             raise UserError(problem, file=name, row=number + 1) from error
+
+
+def _separated(file: Path | Traversable, name: str) -> Iterator[tuple[int, Any]]:
+    """Rows of a CSV or TSV file, numbered from 1 behind the line of names. An empty cell is null; "NA" and its like are text."""
+    import pandas
+
+    separator = "\t" if file.name.lower().endswith(".tsv") else ","
+    _check_heading(file, name, separator)
+    try:
+        with _opened(file, name) as handle:
+            # By pandas, as the library `datasets` reads CSV too; whole, so that a column is numbers only where all of it is.
+            table = pandas.read_csv(
+                handle, sep=separator, keep_default_na=False, na_values=[""], low_memory=False, encoding="utf-8-sig"
+            )  # type: ignore[call-overload]
+    except (ValueError, pandas.errors.ParserError) as error:  # bytes that are not UTF-8 among them
+        hint = f"Mend that line; columns are separated by {'tabs' if separator != ',' else 'commas'}, text is UTF-8."
+        raise UserError(f"is not sound CSV ({one_line(error)}).", file=name, hint=hint) from error
+    for number, values in enumerate(table.to_dict("records"), start=1):
+        yield number, {str(key): None if value != value else value for key, value in values.items()}
+
+
+def _check_heading(file: Path | Traversable, name: str, separator: str) -> None:
+    """Raise UserError where two columns have one name, or one has none: pandas would make names up."""
+    with _opened(file, name) as handle:
+        first = handle.readline(LONGEST_ROW)
+    try:
+        names = next(csv.reader([first.decode("utf-8-sig")], delimiter=separator), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"is not CSV ({one_line(error)}). Save it as UTF-8.", file=name, row=None) from error
+    twice = next((one for place, one in enumerate(names) if one in names[:place]), None)
+    if twice is not None:
+        raise UserError("two columns have this name. Rename one.", file=name, field=twice)
+    if not names or any(not one.strip() for one in names):
+        raise UserError("the first line must name every column.", file=name, hint="For instance: prompt,completion")
+
+
+def _arrow(file: Path | Traversable, name: str) -> Iterator[tuple[int, Any]]:
+    import datasets
+    import pyarrow
+
+    try:
+        table = datasets.Dataset.from_file(str(file))
+        for number, values in enumerate(table, start=1):
+            yield number, dict(values)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise UserError(f"is not a sound Arrow file ({one_line(error)}). Write it again.", file=name) from error
 
 
 def _check_columns(schema: Any, name: str, inside: str = "") -> None:

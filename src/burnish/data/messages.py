@@ -85,23 +85,23 @@ def as_written(field: str, reading: Reading) -> str:
     """What the row itself calls a field of its conversation: `messages[1].reasoning_content` may be its `completion[0].thinking`,
     and `messages[0].content` its `prompt`."""
     if field == "messages" and reading.turns:
-        return " and ".join(dict.fromkeys(turn.partition("[")[0] for turn in reading.turns))
+        return " and ".join(dict.fromkeys(_theirs(turn.partition("[")[0], reading) for turn in reading.turns))
     found = _PLACE.fullmatch(field)
     if found is None or int(found[1]) >= len(reading.turns):
         return field
     turn = reading.turns[int(found[1])]
     if not turn.endswith("]"):  # a column of text is a turn's content
-        return turn
-    return reading.written.get(f"{turn}{found[2]}", f"{turn}{found[2]}")
+        return _theirs(turn, reading)
+    return _theirs(f"{turn}{found[2]}", reading)
 
 
 def filled(row: Row, name: str, value: Any) -> str:
     """Text that is not empty."""
     if not isinstance(value, str):
         problem = f"{'is' if value is None else 'must be text, not'} {kind(value)}. Give text, or remove the row."
-        fail(row, name, problem)
+        fail(row, name, problem, error=Empty if value is None else UserError)
     if not value.strip():
-        fail(row, name, "is empty. Give text, or remove the row.")
+        fail(row, name, "is empty. Give text, or remove the row (data.drop=[duplicate, empty]).", error=Empty)
     _check_unicode(row, name, value)
     return value
 
@@ -171,9 +171,21 @@ def shown(value: Any) -> str:
     return _cut("null" if value is None else repr(value), 40)
 
 
-def fail(row: Row, field: str, problem: str) -> NoReturn:
-    """Raise the UserError that names file, row and field."""
-    raise UserError(problem, file=row.file, row=row.number, field=field)
+class Empty(UserError):
+    """A field that holds nothing where something is needed; such rows can be dropped and counted."""
+
+
+def fail(row: Row, field: str, problem: str, *, error: type[UserError] = UserError) -> NoReturn:
+    """Raise the error that names file, row and field, the field as the row has it."""
+    raise error(problem, file=row.file, row=row.number, field=_theirs(field, row.reading))
+
+
+def _theirs(field: str, reading: Reading) -> str:
+    """What the row itself calls a field that goes by another name here, or stands inside of one that does."""
+    for length in (len(field), *sorted((at for at, sign in enumerate(field) if sign in ".["), reverse=True)):
+        if field[:length] in reading.written:
+            return reading.written[field[:length]] + field[length:]
+    return field
 
 
 def _content(row: Row, name: str, role: str, value: Any, *, empty: bool) -> str:

@@ -10,16 +10,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from hashlib import blake2b
 from itertools import islice
 from typing import Any, Generic
 
 from burnish.data.columns import Loaded, NothingLeft, Origin, Record, record_id
+from burnish.data.layouts import check_columns, with_columns
 from burnish.data.prompts import opening, split_or_all
 from burnish.data.sources import Portions, Row, open_source
 from burnish.data.split_names import HELDOUT, TRAIN, Part, part_of
 from burnish.data.values import not_finite
 from burnish.errors import UserError, listed, shown
-from burnish.records import Demonstration, PreferenceGroup, Prompt
+from burnish.records import TEXT, Demonstration, Message, PreferenceGroup, Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,9 @@ class SourceOptions:
         share: the share that is held out where nothing else says what is.
         seed: of that share's hash.
         limit: at most this many rows of each part.
+        columns: what the source calls a column, by what readers call it.
+        system: a system's turn, put before conversations that begin with none.
+        weight: how often each row that is trained on counts; of a fraction, that share of the rows by hash.
     """
 
     split: str | None = None
@@ -43,6 +49,9 @@ class SourceOptions:
     share: float = 0.1
     seed: int = 0
     limit: int | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    system: str | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +84,17 @@ def read_parts(ref: str, read: Callable[[Sequence[Row]], Loaded[Record]], option
     `read` refuse, and for a value of the split column that means neither part.
     """
     rows = _rows_by_part(ref, options)
-    watched = {part: [_watched(row) for row in found] for part, found in (("t", rows.train), ("h", rows.heldout))}
+    check_columns([*rows.train, *rows.heldout], options.columns)
+    watched = {
+        part: [_watched(row, options.columns) for row in found]
+        for part, found in (("t", rows.train), ("h", rows.heldout))
+    }
     nothing: Loaded[Record] = Loaded((), {})
-    loaded = read([row for row, _ in watched["t"]]) if rows.train else nothing
+    told = partial(_told, read, options.system)
+    loaded = told([row for row, _ in watched["t"]]) if rows.train else nothing
     notes = [*rows.notes]
     if rows.heldout:
-        parts = _with_heldout(ref, loaded, read, [row for row, _ in watched["h"]])
+        parts = _with_heldout(ref, loaded, told, [row for row, _ in watched["h"]])
     else:
         if rows.marked and options.share:
             notes.append("no row that was read is marked as held out: a share is, by hash")
@@ -89,7 +103,43 @@ def read_parts(ref: str, read: Callable[[Sequence[Row]], Loaded[Record]], option
     everything = [*watched["t"], *watched["h"]]
     notes += _passed_over(everything, but=options.column)
     notes += _nulls([row for row, _ in everything])
-    return replace(parts, notes=tuple(notes))
+    return _weighted(replace(parts, notes=tuple(notes)), options)
+
+
+def _told(read: Callable[[Sequence[Row]], Loaded[Record]], system: str | None, rows: Sequence[Row]) -> Loaded[Record]:
+    """What `read` makes of rows, with the system's turn before conversations that begin with none."""
+    loaded = read(rows)
+    return (
+        loaded if system is None else replace(loaded, items=tuple(_with_system(item, system) for item in loaded.items))
+    )
+
+
+def _with_system(item: Record, system: str) -> Record:
+    messages = item.prompt.messages if isinstance(item, PreferenceGroup) else item.messages
+    if messages[0]["role"] in ("system", "developer", TEXT):
+        return item
+    turns = (Message(role="system", content=system), *messages)
+    if isinstance(item, PreferenceGroup):
+        return replace(item, prompt=replace(item.prompt, messages=turns))
+    assert isinstance(item, Demonstration | Prompt)
+    return replace(item, messages=turns)
+
+
+def _weighted(parts: Parts[Record], options: SourceOptions) -> Parts[Record]:
+    """The training rows as often as the source counts: each that many times, and a share of them, by hash, once more."""
+    whole, share = int(options.weight), options.weight % 1
+    if options.weight == 1:
+        return parts
+    items: list[Record] = []
+    origins = dict(parts.origins)
+    for item in parts.train:
+        name = record_id(item)
+        drawn = blake2b(f"weight/{options.seed}/{name}".encode(), digest_size=8).digest()
+        times = whole + (int.from_bytes(drawn, "big") < share * 2**64)
+        items += (item if n == 0 else _renamed(item, f"{name}#{n + 1}") for n in range(times))
+        origins |= {f"{name}#{n + 1}": origins[name] for n in range(1, times) if name in origins}
+    note = f"counts {options.weight:g} times: {len(items)} of {len(parts.train)} rows"
+    return replace(parts, train=tuple(items), origins=origins, notes=(*parts.notes, note))
 
 
 def _with_heldout(
@@ -191,7 +241,7 @@ class _Watched(Mapping[str, Any]):
     """The columns of a row, which remembers those that were looked at."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = values
+        self._values = dict(values)
         self.seen: set[str] = set()
 
     def __getitem__(self, name: str) -> Any:
@@ -213,9 +263,10 @@ class _Watched(Mapping[str, Any]):
         return len(self._values)
 
 
-def _watched(row: Row) -> tuple[Row, _Watched]:
+def _watched(row: Row, columns: Mapping[str, str]) -> tuple[Row, _Watched]:
     values = _Watched(row.values)
-    return replace(row, values=values), values
+    watched = replace(row, values=values)
+    return (with_columns(watched, columns) if columns else watched), values
 
 
 def split_items(

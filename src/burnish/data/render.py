@@ -22,7 +22,7 @@ from burnish.data.messages import as_written
 from burnish.data.pieces import encoded, tokenised
 from burnish.data.templates import BEGIN, END, TEMPLATE_FIELD
 from burnish.errors import UserError
-from burnish.records import Demonstration, Message, Prompt
+from burnish.records import TEXT, Demonstration, Message, Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -70,8 +70,12 @@ def render_demonstration(
     Raises TooLong where a sequence is above `max_tokens`, and UserError when there is no template, when it leaves out or
     changes the text, or ends a turn without an end token, and when the text holds a control token.
     """
-    chat = chat_of(tokenizer)
     what = f"demonstration {demo.id!r}"
+    if demo.messages[0]["role"] == TEXT:
+        plain = _as_it_stands(tokenizer, demo.messages[0]["content"])
+        _check_length(len(plain.tokens), max_tokens, what)
+        return (plain,)
+    chat = chat_of(tokenizer)
     _check_text(chat, demo.messages, demo.id)
     chat.check_options(demo.chat_template_kwargs, field="chat_template_kwargs")
     text = chat.text(demo.messages, demo.id, tools=demo.tools, kwargs=demo.chat_template_kwargs)
@@ -84,6 +88,21 @@ def render_demonstration(
     mask = tuple(i % 2 == 1 for i, piece in enumerate(pieces) for _ in piece)
     _check_length(len(mask), max_tokens, what)
     return (Rendered(tuple(token for piece in pieces for token in piece), mask),)
+
+
+def _as_it_stands(tokenizer: PreTrainedTokenizerBase, text: str) -> Rendered:
+    """A text outside any chat: as the tokenizer has it, with its end token behind; trained is all of it but the first token, which
+    nothing comes before.
+
+    A text that was written by a chat template holds these tokens already.
+    """
+    begin, end = tokenizer.bos_token, tokenizer.eos_token
+    begun = begin is not None and text.startswith(begin)
+    tokens = list(tokenizer(text, add_special_tokens=not begun)["input_ids"])
+    closed = end is not None and (text.rstrip().endswith(end) or tokens[-1:] == [tokenizer.eos_token_id])
+    if tokenizer.eos_token_id is not None and not closed:
+        tokens.append(tokenizer.eos_token_id)
+    return Rendered(tuple(tokens), (False, *[True] * (len(tokens) - 1)))
 
 
 def render_prompt(

@@ -126,8 +126,8 @@ class Portions:
 def read_rows(ref: str | Path, *, split: str | None = None, limit: int | None = None) -> tuple[Row, ...]:
     """Read the rows of `ref`, at most `limit` of them.
 
-    `ref` is a file (.jsonl, .json holding a list, either of them with .gz, or .parquet); a folder, whose files of these
-    kinds are read in the order of their paths while others are passed over; `builtin:NAME` for data that ships with
+    `ref` is a file (.jsonl, .json holding a list, either of them with .gz, .parquet, .csv, .tsv or .arrow); a folder, whose files of
+    these kinds are read in the order of their paths while others are passed over, or that `datasets` has saved (`save_to_disk`); `builtin:NAME` for data that ships with
     Burnish; `task:KIND?...` for problems made on the spot (`data.tasks`); or the id of a dataset on the hub, with its configuration
     behind a colon where it has several (`openai/gsm8k:main`). `split` names a split of a hub dataset, or of a folder whose files
     are named after splits (`train-00000-of-00001.parquet`, `test.jsonl`, `validation/...`); elsewhere it keeps the rows whose
@@ -160,8 +160,10 @@ def open_source(ref: str | Path, *, splits: Sequence[str] | None = None, paired:
         shipped, key = builtin_file(text), text.removeprefix(BUILTIN)
         return Portions(text, (Portion(None, lambda: _rows_of(shipped, name=text, key=key)),), small=True)
     path = _expanded(ref)
+    if exists(path) and path.is_dir():
+        return _saved_portions(path, text) if _is_saved(path) else _folder_portions(path, text)
     if exists(path):
-        return _folder_portions(path, text) if path.is_dir() else _file_portions(path, text)
+        return _file_portions(path, text)
     begun = path.parent != Path() and exists(Path(path.parts[0]))  # of a path here
     if isinstance(ref, Path) or begun or not _HUB_ID.fullmatch(text) or _FILE_ENDING.search(text):
         several = any(mark in text for mark in "*?[")
@@ -239,6 +241,25 @@ def _folder_portions(folder: Path, ref: str) -> Portions:
     more = f" and {len(others) - 3} more" if len(others) > 3 else ""
     notes = (f"passed over files of kinds that are not read: {shown}{more}",) if others else ()
     return Portions(ref, tuple(map(portion, files)), notes)
+
+
+def _is_saved(folder: Path) -> bool:
+    """Whether `datasets` has saved this folder by `save_to_disk`."""
+    return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
+
+
+def _saved_portions(folder: Path, ref: str) -> Portions:
+    """A folder of `save_to_disk`: one dataset, or several by the names of their splits."""
+    import datasets
+
+    try:
+        found = datasets.load_from_disk(str(folder))
+    except (OSError, ValueError, KeyError) as error:
+        hint = "Save it again with save_to_disk, or write it as Parquet: .to_parquet(...)."
+        raise UserError(f"this saved dataset cannot be read ({one_line(error)}).", file=ref, hint=hint) from error
+    if isinstance(found, datasets.DatasetDict):
+        return Portions(ref, tuple(_hub_portion(ref, str(name), rows) for name, rows in found.items()))
+    return Portions(ref, (_hub_portion(ref, None, found),))
 
 
 def _rows_of(file: Path | Traversable, *, name: str, key: str) -> Iterator[Row]:

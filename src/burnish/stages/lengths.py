@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from burnish.data.columns import NothingLeft, Record
 from burnish.data.lengths import refuse_what_cannot_fit
@@ -38,7 +38,7 @@ def render_rows(
         reserved: tokens of `model.max_length` that are kept for an answer.
         required: whether there must be an item that fits.
 
-    Raises UserError naming file and row where an item is too long and `data.too_long` is "error", and, if one is `required`, where
+    Raises UserError naming file and row where an item is too long and `data.drop` does not name it, and, if one is `required`, where
     there is none that fits.
     """
 
@@ -50,8 +50,9 @@ def render_rows(
         raise UserError(f"there are no {what} to train on: every row of the source is held out.")
     if not items:
         return []
+    too_long: Literal["error", "drop"] = "drop" if "too_long" in step.recipe.data.dropped else "error"
     try:
-        loaded = render_each(items, checked, too_long=step.recipe.data.too_long, origins=step.origins)
+        loaded = render_each(items, checked, too_long=too_long, origins=step.origins)
     except TooLong as error:
         hint = _remedy(step, backbone, reserved)
         raise TooLong(error.problem, file=error.file, row=error.row, field=error.field, hint=hint) from error
@@ -76,4 +77,4 @@ def _remedy(step: Step, backbone: Backbone, reserved: int, *, drop: bool = True)
     if not drop:
         return f"{longer[0].upper()}{longer[1:]}."
     joint = ", or " if longer.startswith("raise") else "; "
-    return f"Set data.too_long=drop to leave such rows out and count them{joint}{longer}."
+    return f"Set data.drop=[duplicate, too_long] to leave such rows out and count them{joint}{longer}."

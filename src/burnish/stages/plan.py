@@ -73,7 +73,7 @@ def _size(reading: Reading, recipe: Recipe) -> DataSize:
     else:
         rows = [(_tokens(d.messages[:-1]), _answer(d.messages[-1]["content"])) for d in demos.train[:_SAMPLE]]
     fit = [row for row in rows if sum(row) <= recipe.model.max_length] or [(float(recipe.model.max_length), 0.0)]
-    kept = len(fit) / len(rows) if rows and data.too_long == "drop" else 1.0
+    kept = len(fit) / len(rows) if rows and "too_long" in data.dropped else 1.0
     asked = [_tokens(p.messages) for p in prompts.train[:_SAMPLE]]
     prompt_tokens = [tokens for tokens in asked if tokens <= recipe.model.max_length] or [row[0] for row in fit]
     own = data.demonstrations is not None

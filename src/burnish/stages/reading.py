@@ -12,15 +12,16 @@ from typing import Any, Protocol
 
 from burnish.config.schema import Data
 from burnish.config.sections import Source
+from burnish.data.catalogue import entry_of, holds_catalogue
 from burnish.data.code_tasks import code_tasks, holds_code_tasks
-from burnish.data.columns import Loaded, Origin, demonstrations, prompts
+from burnish.data.columns import Loaded, Origin, demonstrations, prompts, record_id
 from burnish.data.feedback import preference_groups
 from burnish.data.parts import Parts, SourceOptions, passed_over, read_parts, split_items, without_held_out
 from burnish.data.prompts import opening
 from burnish.data.sources import Row
 from burnish.errors import UserError
 from burnish.labels.soft import LabelOptions
-from burnish.records import Demonstration, Message, PreferenceGroup, Prompt
+from burnish.records import TEXT, Demonstration, Message, PreferenceGroup, Prompt
 from burnish.stages.stored import StoredLabels, stored_labels
 
 
@@ -85,14 +86,13 @@ class Reading:
         """The sources that are named, as each of them is split by itself."""
         data, found = self.data, dict[str, Split]()
         if data.demonstrations is not None:
-            found["demonstrations"] = self._read("demonstrations", data.demonstrations, demonstrations)
+            found["demonstrations"] = self._read_all("demonstrations", data.demonstrations, self._imitated)
         if data.comparisons is not None:
-            found["comparisons"] = self._read(
+            found["comparisons"] = self._read_all(
                 "comparisons", data.comparisons, self._compared, name_columns=self.unnamed
             )
         if data.prompts is not None:
-            sources = data.prompts if isinstance(data.prompts, tuple) else (data.prompts,)
-            found["prompts"] = self._prompts_of_all(sources)
+            found["prompts"] = self._read_all("prompts", data.prompts, self._prompts_of)
         return found
 
     def _kept(self, what: str, split: Split) -> Split:
@@ -115,7 +115,10 @@ class Reading:
 
     def _compared(self, rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
         options = LabelOptions(self.data.strength, self.data.reliability_weighted, dimension=self.data.dimension)
-        return preference_groups(rows, options)
+        return preference_groups(rows, options, drop=self.data.dropped)
+
+    def _imitated(self, rows: Sequence[Row]) -> Loaded[Demonstration]:
+        return demonstrations(rows, drop=self.data.dropped)
 
     @cached_property
     def demonstrations(self) -> Split:
@@ -136,26 +139,48 @@ class Reading:
         if data.prompts is None and data.labelled:
             return self.comparisons.map(lambda group: group.prompt)
         if data.prompts is None:
-            return Split((), ()) if data.demonstrations is None else self.demonstrations.map(_question)
+            return Split((), ()) if data.demonstrations is None else self._questions
         return self._kept("prompts", self._sources["prompts"])
 
-    def _prompts_of_all(self, sources: Sequence[str | Source]) -> Split:
-        """The prompts of several sources as one; what one of them holds out, the others do not train on."""
-        parts = [self._read("prompts", source, self._prompts_of) for source in sources]
+    @property
+    def _questions(self) -> Split:
+        """What the demonstrations answer; a text outside any chat answers nothing."""
+        found = self.demonstrations
+        train, heldout = (
+            tuple(d for d in part if d.messages[0]["role"] != TEXT) for part in (found.train, found.heldout)
+        )
+        reason = found.not_evaluated if heldout or not found.heldout else "texts outside any chat ask nothing"
+        return Split(train, heldout, reason).map(_question)
+
+    def _read_all(
+        self,
+        what: str,
+        sources: str | Source | tuple[str | Source, ...],
+        reader: Callable[[Sequence[Row]], Loaded[Any]],
+        *,
+        name_columns: bool = True,
+    ) -> Split:
+        """One source, or several as one: what one of them holds out, the others do not train on."""
+        if not isinstance(sources, tuple):
+            return self._read(what, sources, reader, name_columns=name_columns)
+        parts = [self._read(what, source, reader, name_columns=name_columns) for source in sources]
         # in turn, so that the first few that an evaluation takes are of every source
         turns = zip_longest(*(part.heldout for part in parts))
-        heldout = tuple(prompt for turn in turns for prompt in turn if prompt is not None)
+        heldout = tuple(item for turn in turns for item in turn if item is not None)
         openings = set(map(opening, heldout))
-        read = tuple(prompt for part in parts for prompt in part.train)
-        train = tuple(prompt for prompt in read if opening(prompt) not in openings)
+        read = tuple(item for part in parts for item in part.train)
+        train = tuple(item for item in read if opening(item) not in openings)
         if len(train) < len(read):
-            self._count("prompts", {"held out in another source": len(read) - len(train)})
-        twice = next((name for name, number in Counter(p.id for p in (*train, *heldout)).items() if number > 1), None)
+            self._count(what, {"held out in another source": len(read) - len(train)})
+        names = Counter(record_id(item) for item in (*train, *heldout))
+        twice = next((name for name, number in names.items() if number > 1), None)
         if twice is not None:
-            problem = f'two sources have a prompt called "{twice}".'
-            raise UserError(problem, field="data.prompts", hint="Give their rows ids of their own.")
+            problem = f'two sources have a row called "{twice}".'
+            raise UserError(
+                problem, field=f"data.{what}", hint="Give their rows ids of their own, or the files other names."
+            )
         reasons = [part.not_evaluated for part in parts if part.not_evaluated is not None]
-        return Split(train, heldout, None if heldout else next(iter(reasons), "no prompt is held out"))
+        return Split(train, heldout, None if heldout else next(iter(reasons), "nothing is held out"))
 
     def dropped_of(self, names: Collection[str]) -> dict[str, dict[str, int]]:
         """What was left out of these (demonstrations, prompts, comparisons), and of what was read in their place."""
@@ -193,10 +218,11 @@ class Reading:
             parts = self.parsed[key]
             self._remember(what, parts.dropped)
             return Split(parts.train, parts.heldout, parts.not_evaluated)
-        named = Source(source=source) if isinstance(source, str) else source
+        named = resolved(Source(source=source) if isinstance(source, str) else source)
         options = SourceOptions(
             split=named.split, heldout=named.heldout, heldout_split=named.heldout_split, column=data.split_column,
-            share=data.heldout, seed=self.seed, limit=data.limit,
+            share=data.heldout, seed=self.seed, limit=data.limit, columns=named.columns,
+            system=data.system if named.system is None else named.system, weight=named.weight,
         )  # fmt: skip
         parts = self.parsed[key] = read_parts(named.source, reader, options)
         self._count(what, parts.dropped)
@@ -222,8 +248,19 @@ class Reading:
         )
 
     def _prompts_of(self, rows: Sequence[Row]) -> Loaded[Prompt]:
-        read = code_tasks if holds_code_tasks(rows) else prompts
-        return read(rows, instruction=self.data.instruction)
+        if holds_code_tasks(rows):
+            return code_tasks(rows, instruction=self.data.instruction)
+        return prompts(rows, instruction=self.data.instruction, drop=self.data.dropped)
+
+
+def resolved(named: Source) -> Source:
+    """A source whose folder has a catalogue of datasets (LLaMA-Factory's) as the dataset that it names there."""
+    if named.dataset is None and not holds_catalogue(named.source):
+        return named
+    entry = entry_of(named.source, named.dataset)
+    columns = {ours: named.columns.get(theirs, theirs) for ours, theirs in entry.columns.items()} | named.columns
+    changes = {"source": entry.source, "dataset": None, "split": named.split or entry.split, "columns": columns}
+    return named.model_copy(update=changes)
 
 
 def _question(demonstration: Demonstration) -> Prompt:

@@ -29,7 +29,7 @@ def fitting(
     required: bool = True,
 ) -> list[Prompt]:
     """The prompts that leave room for an answer within `model.max_length`; of the others the first is an error that names
-    its row, or they are dropped and counted, as `data.too_long` says."""
+    its row, or they are dropped and counted, as `data.drop` says."""
     room = _room(step.recipe.model.max_length, backbone, sampling)
     if room < 1:
         problem = f"model.max_length ({step.recipe.model.max_length}) leaves no room for a prompt."

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from burnish.config.kinds import HELD_TO, START, Slot, Stage
 from burnish.config.preference import LOSS_NAMES, PreferenceTraining
-from burnish.config.sections import Reference, Source
+from burnish.config.sections import Reference, Sources
 from burnish.evaluation.stages import Found, Told
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Preference(PreferenceTraining):
     """The policy it starts from. None: the newest policy before it, or base."""
     reference: Reference | None = None
     """The policy it is held to. None: what it starts from."""
-    comparisons: str | Source | None = None
+    comparisons: Sources | None = None
     """What it learns from: a stage that makes comparisons, or a source as in `data.comparisons`. None: the newest before it."""
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from burnish.config.bounds import BatchSize, Coefficient, Epochs
 from burnish.config.kinds import START, Slot, Stage
-from burnish.config.sections import ComparedPasses, Lora, Optimiser, Reference, Sampling, Source
+from burnish.config.sections import ComparedPasses, Lora, Optimiser, Reference, Sampling, Sources
 
 if TYPE_CHECKING:
     from burnish.planning.estimate import Estimate, StagePlan
@@ -24,7 +24,7 @@ class RewardModel(ComparedPasses):
     """The kind of stage."""
     start: Reference | None = None
     """The policy whose weights it starts from. None: the newest policy before it, or base."""
-    comparisons: str | Source | None = None
+    comparisons: Sources | None = None
     """What it learns from: a stage that makes comparisons, or a source as in `data.comparisons`.
     None: the newest before it."""
     epochs: Epochs = 1.0

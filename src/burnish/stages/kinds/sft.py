@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from burnish.config.bounds import BatchSize, Epochs
 from burnish.config.kinds import START, Slot, Stage
-from burnish.config.sections import Lora, Optimiser, Passes, Reference, Source
+from burnish.config.sections import Lora, Optimiser, Passes, Reference, Sources
 from burnish.evaluation.stages import Found, Told
 from burnish.evaluation.words import number, plain, several
 
@@ -24,7 +24,7 @@ class Sft(Passes):
     """The kind of stage."""
     start: Reference | None = None
     """The policy it starts from. None: the newest policy before it, or base."""
-    demonstrations: str | Source | None = None
+    demonstrations: Sources | None = None
     """What it learns from: a stage that makes demonstrations, or a source as in
     `data.demonstrations`. None: the newest before it."""
     epochs: Epochs = 2.0
