@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from burnish.api.calls import dpo, evaluate, grpo, load, ppo, reward_model, run, sft
     from burnish.api.events import Event
     from burnish.api.result import Result
+    from burnish.api.sweep import Sweep, sweep
 
 __all__ = [
     "Event",
     "Result",
+    "Sweep",
     "UserError",
     "__version__",
     "dpo",
@@ -31,9 +33,15 @@ __all__ = [
     "reward_model",
     "run",
     "sft",
+    "sweep",
 ]
 
-_PLACES = {"Event": "burnish.api.events", "Result": "burnish.api.result"}
+_PLACES = {
+    "Event": "burnish.api.events",
+    "Result": "burnish.api.result",
+    "Sweep": "burnish.api.sweep",
+    "sweep": "burnish.api.sweep",
+}
 _CALLS = "burnish.api.calls"
 
 

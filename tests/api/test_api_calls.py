@@ -70,7 +70,7 @@ def test_the_same_call_again_does_nothing_and_other_rows_are_refused(tuned: burn
     again = burnish.sft("tiny", ROWS, out=str(tuned), say=lines.append, **{**SMALL, "quiet": False})
     assert lines == ["sft: done already"]
     assert again.metrics.equals(tuned.metrics)
-    with pytest.raises(UserError, match="the contents of data.demonstrations changed"):
+    with pytest.raises(UserError, match=r"the contents of data\.demonstrations changed"):
         burnish.sft("tiny", ROWS[1:], out=tuned, **SMALL)
 
 

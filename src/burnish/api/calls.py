@@ -18,6 +18,7 @@ from burnish.config.online import AlgorithmName
 from burnish.config.preference import LOSS_NAMES
 from burnish.config.recipe import Recipe
 from burnish.config.recipe_file import load_recipe
+from burnish.config.shipped import located
 from burnish.config.yaml_file import YamlFile
 from burnish.errors import UserError, listed
 
@@ -174,7 +175,7 @@ def evaluate(models: Any, prompts: Any, *, rewards: Any = None, tokenizer: Any =
 
     Args:
         models: one, or a list of them; see `sft`. The first is what distances are measured from.
-        prompts: rows; all of them are asked, unless their splits say which are held out.
+        prompts: rows, all of which are asked; of a path or a hub id those that are held out (docs/data.md).
         rewards: what judges; see `grpo`. None: the taste of the simulated annotators.
         tokenizer: see `sft`.
         options: see `sft`; `count=100, responses_per_prompt=4, temperature=0.7`.
@@ -184,7 +185,7 @@ def evaluate(models: Any, prompts: Any, *, rewards: Any = None, tokenizer: Any =
     own: dict[str, Any] = {"models": ["base", *others], "reference": "base"}
     if rewards is not None:
         own["rewards"] = rewards
-    held = prompts if isinstance(prompts, Mapping) else {"source": prompts, "heldout": prompts}
+    held = prompts if isinstance(prompts, str | os.PathLike | Mapping) else {"test": prompts}
     return _one_stage("evaluate", _model(first, tokenizer), {"prompts": held}, {**own, **options})
 
 
@@ -225,7 +226,7 @@ def _prepared(
     elif isinstance(recipe, Recipe):
         values = recipe.model_dump(mode="json")
     else:
-        values = YamlFile.read(Path(recipe)).values
+        values = YamlFile.read(located(Path(recipe))).values
     folder = out or Path("runs") / str(changes.get("name", values.get("name", "run")))
     stages = values.get("stages")
     names = set(stages) if isinstance(stages, Mapping | list) else set()

@@ -137,6 +137,14 @@ class Result(os.PathLike[str]):
 
         return AutoTokenizer.from_pretrained(self.model_folder(stage))
 
+    def export(
+        self, out: str | Path, *, stage: str | None = None, to: str = "merged", dtype: str | None = None
+    ) -> Path:
+        """Write the model for others to load, with a model card: see `burnish.stages.export.export`."""
+        from burnish.stages.export import export
+
+        return export(str(self.folder), Path(out), stage=stage, to=to, dtype=dtype).folder
+
     def _node(self, name: str) -> Node:
         return self._graph[name]
 
@@ -162,18 +170,22 @@ def _table(rows: list[dict[str, Any]]) -> Any:
 def _answers_of(folder: Path, stage: str, result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What a stage kept of answers: of an evaluation side by side, of training a few of each step, of sampling all."""
     rows: list[dict[str, Any]] = []
-    for sample in result.get("samples") or ():
-        for one in sample["responses"]:
-            scores = {key: one[key] for key in ("reward", "gold") if one.get(key) is not None}
-            rows.append(
-                {"stage": stage, "prompt": sample["prompt"], "model": one["model"], "answer": one["text"], **scores}
-            )
+    scored = {
+        (sample["prompt"], one["model"], one["text"]): {key: one[key] for key in _SCORES if one.get(key) is not None}
+        for sample in result.get("samples") or ()
+        for one in sample["responses"]
+    }
     for path in sorted((folder / "samples").glob("*.jsonl")):
         for row in read_metrics(path):
             kept = {"step": row["step"], "prompt": row["prompt"], "model": stage, "answer": row["completion"]}
             rows.append({"stage": stage, **kept, "reward": row.get("reward"), **(row.get("notes") or {})})
     for row in read_metrics(folder / "answers.jsonl"):
         asked = row["messages"][-1]["content"]
-        for model, answer in zip(row["models"], row["responses"], strict=True):
-            rows.append({"stage": stage, "prompt": asked, "model": model, "answer": answer})
+        texts = [(row["model"], row["text"])] if "text" in row else zip(row["models"], row["responses"], strict=True)
+        for model, answer in texts:
+            scores = scored.get((asked, model, answer), {})
+            rows.append({"stage": stage, "prompt": asked, "model": model, "answer": answer, **scores})
     return rows
+
+
+_SCORES = ("reward", "gold")

@@ -12,8 +12,10 @@ import typer
 from burnish._version import __version__
 from burnish.cli.annotate import annotate
 from burnish.cli.annotate_ai import revise_answers
+from burnish.cli.data import data
 from burnish.cli.endings import ending_of
 from burnish.cli.numbers import within
+from burnish.cli.recipes import init, recipes
 from burnish.cli.stage_commands import stage_commands
 from burnish.errors import UserError
 
@@ -124,8 +126,51 @@ def run(
         "extend": extend,
         "memory_check": memory_check,
     }
+    if loaded.seeds:
+        if until or wait:
+            raise UserError("--until and --wait go with one seed.", field="seeds", hint="Give seeds=[] and seed=N.")
+        _sweep(loaded, out=out, quiet=quiet, memory_check=memory_check, accept_change=accept_change, extend=extend)
+        return
     folder = _run(loaded, quiet=quiet, out=out, wait=wait, **options)
     _closing(folder)
+
+
+@app.command()
+def sweep(
+    recipe: Annotated[Path, typer.Argument(help="The recipe (YAML).")],
+    overrides: Overrides = None,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A key and its values, dotted.key=[a, b]; of several, every combination is run.", show_default=False
+        ),
+    ] = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Instead: one combination, {dotted.key: a, other.key: b}; given once for each.", show_default=False
+        ),
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Seeds, as in 0,1,2 [default: the recipe's].", show_default=False)
+    ] = None,
+    out: Out = None,
+    quiet: Quiet = False,
+    traceback: Traceback = False,
+) -> None:
+    """Run a recipe over values of its keys and over seeds; print one table with intervals over the seeds.
+
+    Stages that the runs have in common are done once a seed. What is done already is not done again.
+
+    Example: `burnish sweep recipes/dpo.yaml --over "dpo.loss.beta=[0.1, 0.3]" --seeds 0,1,2`
+    """
+    from burnish.cli.sweep import read_over, read_seeds, read_variants
+
+    loaded = _load(recipe, overrides)
+    _sweep(
+        loaded, out=out, quiet=quiet, over=read_over(over or ()), variants=read_variants(variant or ()),
+        seeds=read_seeds(seeds),
+    )  # fmt: skip
 
 
 def _stage_command(kind: str, help_text: str, *, panel: str = _STAGES) -> None:
@@ -263,6 +308,7 @@ for _algorithm, _what in {
 
 
 app.add_typer(annotate, name="annotate", rich_help_panel=_DATA)
+app.add_typer(data, name="data", rich_help_panel=_DATA)
 app.command("revise", rich_help_panel=_DATA)(revise_answers)
 
 
@@ -328,6 +374,33 @@ def report(folder: Annotated[Path, typer.Argument(help="A run's folder.")], trac
 
 
 @app.command(rich_help_panel=_TOOLS)
+def export(
+    model: Annotated[str, typer.Argument(help="A run's folder (its newest policy), a stage's, or any model.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
+    to: Annotated[
+        str, typer.Option(help="merged: a whole model. adapter: in PEFT's layout, on the original model.")
+    ] = "merged",
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or float16 [default: as it is].", show_default=False)
+    ] = None,
+    shard_size: Annotated[str, typer.Option(help="The largest file of weights.")] = "5GB",
+    stage: Annotated[
+        str | None, typer.Option(help="Of a run: the stage whose model it is.", show_default=False)
+    ] = None,
+    traceback: Traceback = False,
+) -> None:
+    """Write a model for others to load (transformers, vLLM, PEFT), with a model card.
+
+    Example: `burnish export runs/quickstart --out exported --dtype bfloat16`
+    """
+    from burnish.stages.export import export as write
+
+    done = write(model, out, to=to, dtype=dtype, shard_size=shard_size, stage=stage)
+    base = f" on {done.base}" if done.base is not None else ""
+    typer.echo(f"{done.folder}: {', '.join(done.weights)}{base}")
+
+
+@app.command(rich_help_panel=_TOOLS)
 def chat(
     model: Annotated[str, typer.Argument(help="A model reference, or a run's folder (its policy).")],
     vs: Annotated[
@@ -345,6 +418,10 @@ def chat(
     from burnish.cli.chat import converse
 
     converse(model, vs=vs, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
+
+
+app.add_typer(recipes, name="recipes", rich_help_panel=_TOOLS)
+app.command("init", rich_help_panel=_TOOLS)(init)
 
 
 @app.command(rich_help_panel=_TOOLS)
@@ -453,6 +530,13 @@ def _run(recipe: Any, *, quiet: bool, wait: bool = False, **options: Any) -> Pat
         raise UserError("code that the run called ended the process, so the run is not done.") from error
     finally:
         shown.close()
+
+
+def _sweep(recipe: Any, *, out: str | None, quiet: bool, **options: Any) -> None:
+    from burnish.api.sweep import sweep as run_all
+
+    done = run_all(recipe, out=out, say=lambda line: typer.echo(line, err=True), quiet=quiet, **options)
+    typer.echo(str(done))
 
 
 def _closing(folder: Path) -> None:

@@ -57,6 +57,8 @@ class Recipe(Section):
     """Names the run's folder."""
     seed: Seed = 0
     """Everything random follows from it."""
+    seeds: Annotated[tuple[Seed, ...], Field(max_length=1000)] = ()
+    """Several seeds: the recipe is run once with each, in folders of their own, and one table says how far they are apart."""
     threads: Threads | None = None
     """CPU threads; None: as many as there are cores. A run resumes bit for bit with the same number."""
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()

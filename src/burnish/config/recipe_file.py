@@ -19,6 +19,7 @@ from burnish.config.line import LineRecipe
 from burnish.config.load import Override, explain, load_config, merge, put
 from burnish.config.places import Place, Places
 from burnish.config.recipe import NAME_OF_A_STAGE, Recipe
+from burnish.config.shipped import located
 from burnish.config.short import dump_short
 from burnish.config.to_graph import to_graph
 from burnish.config.yaml_file import YamlFile, show_key
@@ -41,14 +42,14 @@ def load_recipe(
     keep: Collection[str] | None = None,
     values: Mapping[str, Any] | None = None,
 ) -> Recipe:
-    """The recipe in a YAML file, with overrides on top that address stages by name: `ppo.steps=20`, `rounds.2.reward.epochs=2`.
+    """The recipe in a YAML file, or the shipped one of that name, with overrides on top that address stages by name: `ppo.steps=20`, `rounds.2.reward.epochs=2`.
 
     `also` is a kind of stage that is put at the end where no stage has its name; `keep` names the stages that are taken;
     `values` stand in the file's place where there is none.
 
     Raises UserError naming the file and line (or the override), the stage and key, what is wrong and what would be right.
     """
-    file = YamlFile.read(path) if path else YamlFile(None, dict(values or {}), None)
+    file = YamlFile.read(located(path)) if path else YamlFile(None, dict(values or {}), None)
     changes = [Override.read(text) for text in overrides]
     if _is_older(file.values):
         raise _older(path, file)

@@ -21,6 +21,7 @@ from burnish.annotation.panel import default_panel, label_items
 from burnish.annotation.snapshot import Entry, take_snapshot
 from burnish.annotation.store import Store, Task
 from burnish.config.making import Judges
+from burnish.config.shipped import located
 from burnish.data.preferences import comparisons_from_ranks, merge_by_prompt
 from burnish.labels.soft import LabelOptions, Pair, comparisons, reliabilities
 from burnish.models.weights import load_reward_model
@@ -130,7 +131,8 @@ def _by_judge(step: Step, judges: Judges, number: int, answered: Sequence[Answer
     """A model asked by a constitution, each pair both ways round; verdicts are kept as they come."""
     config = judges.judge
     assert config is not None
-    constitution = principles_of(config.constitution)
+    named = config.constitution
+    constitution = principles_of(None if named is None else str(located(Path(named).expanduser())))
     chat = chat_of(
         step,
         config.model,

@@ -12,6 +12,8 @@ import burnish
 from burnish.config.graph import SOURCES
 from burnish.config.kinds import BASE, Input, place_of
 from burnish.config.rewards import PythonReward
+from burnish.config.sections import Source
+from burnish.config.shipped import located
 from burnish.data.sources import builtin_file, local_files
 from burnish.own_code import file_of
 from burnish.rewards.functions import code_of
@@ -19,6 +21,7 @@ from burnish.runs.code import Code
 from burnish.runs.manifest import file_hash, fingerprint
 from burnish.stages.chat_settings import template_text
 from burnish.stages.context import Run, Step
+from burnish.stages.reading import resolved
 
 NUMBERLESS = ("checkpoint", "eval_every", "micro_batch_tokens", "device", "samples")
 """Settings that change no number that is learnt: how often something is looked at or kept, and what is computed at once or where."""
@@ -131,7 +134,7 @@ def _template_hash(run: Run) -> dict[str, str]:
 def _texts(step: Step) -> dict[str, str]:
     """The hashes of the constitutions that the stage reads; one that is not there is an error where it is read."""
     named = step.row.texts(step.settings)
-    return {name: file_hash(path) for name in named if (path := Path(name).expanduser()).is_file()}
+    return {name: file_hash(path) for name in named if (path := located(Path(name).expanduser())).is_file()}
 
 
 def _users_code(step: Step) -> dict[str, str]:
@@ -183,6 +186,8 @@ def source_hash(source: Any) -> Any:
     if isinstance(source, Sequence) and not isinstance(source, str):
         return [source_hash(one) for one in source]
     if isinstance(source, dict):
+        if source.get("dataset") is not None:
+            source = resolved(Source.model_validate(source)).model_dump(mode="json")
         return [source_hash(source[name]) for name in ("source", "heldout")]
     if source.startswith("builtin:"):
         return file_hash(Path(str(builtin_file(source))))

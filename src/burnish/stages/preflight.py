@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from burnish.config import rewards as spec
 from burnish.config.sections import Sampling
+from burnish.config.shipped import located
 from burnish.errors import UserError
 from burnish.rewards.functions import check_function
 from burnish.rewards.scorer import check_prompts
@@ -158,7 +159,7 @@ def _constitutions(plan: Plan) -> None:
 
     for step in plan.steps:
         for name in step.row.texts(step.settings):
-            read_constitution(Path(name).expanduser())
+            read_constitution(located(Path(name).expanduser()))
 
 
 def _windows(plan: Plan) -> None:
@@ -213,7 +214,7 @@ def _rooms(plan: Plan) -> None:
         try:
             render_prompt(tokenizer, shortest, max_tokens=room)  # the template renders what sampling asks of it
         except TooLong:
-            if plan.run.recipe.data.too_long == "drop":
+            if "too_long" in plan.run.recipe.data.dropped:
                 raise UserError(
                     f"{told}, which leaves room for no prompt: even the shortest is longer than {room} tokens.",
                     field=f"{key}.max_new_tokens", hint=hint,

@@ -10,6 +10,7 @@ from typing import Any
 from burnish.annotation.ai.judge import principles, read_constitution
 from burnish.annotation.ai.revise import revise
 from burnish.atomic import write_text
+from burnish.config.shipped import located
 from burnish.data.prompts import split_or_all
 from burnish.jsonio import dumps
 from burnish.records import Demonstration, Prompt
@@ -23,7 +24,7 @@ _CHUNK = 16  # prompts revised between two files, so that a killed run loses lit
 def run(step: Step) -> None:
     """Answer, criticise, revise, part by part."""
     config = step.settings
-    rules = principles(read_constitution(Path(config.constitution).expanduser()))
+    rules = principles(read_constitution(located(Path(config.constitution).expanduser())))
     prompts = list({prompt.id: prompt for prompt in step.prompts.train}.values())[: config.count]
     chat = None
     rows: list[dict[str, Any]] = []

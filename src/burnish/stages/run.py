@@ -73,6 +73,9 @@ def run(
     Raises UserError when the folder holds a run that was made with another configuration, saying what differs, and when
     the run cannot fit the memory, saying which settings would.
     """
+    if recipe.seeds:
+        hint = "`burnish run` and burnish.sweep run a recipe with several seeds, one after the other."
+        raise UserError("a run has one seed, and this recipe names several.", field="seeds", hint=hint)
     folder = Path("runs") / recipe.name if out is None else folder_named(out, "out")
     source = None if fork is None else folder_named(fork, "fork")
     _set_threads(recipe)

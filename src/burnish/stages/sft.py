@@ -10,7 +10,7 @@ from burnish.data.render import Rendered, render_demonstration
 from burnish.models.adapters import LoraSpec, add_adapter
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
-from burnish.models.weights import save_model
+from burnish.models.weights import save_policy
 from burnish.runs.metrics import read_metrics
 from burnish.stages.context import Step
 from burnish.stages.lengths import render_rows
@@ -18,7 +18,7 @@ from burnish.trainers.sft import train_sft
 
 
 def run(step: Step) -> None:
-    """Train, save the model (adapters merged) under `model`, report the held-out loss."""
+    """Train, save the model (adapters merged, and kept beside it) under `model`, report the held-out loss."""
     config, folder = step.settings, step.folder
     backbone = step.load(step.start, trained=config.lora is None)
     split = step.demonstrations
@@ -37,7 +37,7 @@ def run(step: Step) -> None:
         progress=step.progress(), writers=step.writers(),
     )  # fmt: skip
     with atomic_folder(folder / "model") as scratch:
-        save_model(view, scratch)
+        save_policy(view, scratch, base=step.start)
     rows = read_metrics(folder / "metrics.jsonl")
     evaluated = [row for row in rows if "eval_loss" in row]
     before = rows[0].get("eval_loss_before")

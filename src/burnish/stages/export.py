@@ -1,0 +1,110 @@
+"""A run's model, or any other, in a folder for others to load."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from burnish.atomic import atomic_folder, write_text
+from burnish.config.graph import graph_of
+from burnish.errors import UserError, listed
+from burnish.models.export import DTYPES, export_adapter, export_merged
+from burnish.models.loading.folder import holds_weights
+from burnish.stages.card import card_of
+from burnish.stages.report import read_run
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written: the folder, which files of weights, and the model that an adapter stands on (None: merged)."""
+
+    folder: Path
+    weights: tuple[str, ...]
+    base: str | None
+
+
+def export(
+    what: str,
+    out: Path,
+    *,
+    to: str = "merged",
+    dtype: str | None = None,
+    shard_size: str = "5GB",
+    stage: str | None = None,
+) -> Exported:
+    """Write the model of a run (of its newest policy, or of `stage`), or one by name, as others load it, with a model card.
+
+    `to`: "merged", a whole model; "adapter", in PEFT's layout on the model that training began from. `dtype` None: as it is.
+    Raises UserError where there is no such model, or where `out` is there already.
+    """
+    if to not in ("merged", "adapter"):
+        raise UserError(f'must be merged or adapter, not "{to}".', field="--to")
+    if dtype is not None and dtype not in DTYPES:
+        raise UserError(f'must be one of {", ".join(DTYPES)}, not "{dtype}".', field="--dtype")
+    if out.exists():
+        raise UserError("is there already, and is not written over.", file=out, hint="Give another --out.")
+    run, model = _found(what, stage)
+    with atomic_folder(out) as scratch:
+        place = scratch / "files"
+        base = None
+        if to == "adapter":
+            base = export_adapter(model, place, dtype=dtype)
+            weights = ["adapter_model.safetensors"]
+        else:
+            weights = _merged(model, place, dtype=dtype, shard_size=shard_size)
+        if run is not None:
+            write_text(place / "README.md", card_of(run, model.parent.name, base=base, adapter=base is not None))
+        for path in list(place.iterdir()):
+            path.rename(scratch / path.name)
+        place.rmdir()
+    return Exported(out, tuple(weights), base)
+
+
+def _merged(model: Path, place: Path, *, dtype: str | None, shard_size: str) -> list[str]:
+    if holds_weights(model):
+        return export_merged(model, place, dtype=dtype, shard_size=shard_size)
+    # an adapter by itself: put onto its base first
+    from burnish.models.backbone import load_backbone
+    from burnish.models.roles import View
+    from burnish.models.weights import save_model
+
+    whole = place.with_name("whole")
+    save_model(View(load_backbone(str(model))), whole)
+    weights = export_merged(whole, place, dtype=dtype, shard_size=shard_size)
+    for path in whole.iterdir():
+        path.unlink()
+    whole.rmdir()
+    return weights
+
+
+def _found(what: str, stage: str | None) -> tuple[Path | None, Path]:
+    """(the run, the model's folder): of a run, of a stage's folder in it, or of a model, whose run is None where it has none."""
+    folder = Path(what).expanduser()
+    if (folder / "recipe.yaml").is_file():
+        return folder, folder / _stage_of(folder, stage) / "model"
+    if (folder / "stage.json").is_file():
+        return _run_of(folder), folder / "model"
+    if folder.is_dir():
+        inside = folder.name == "model" and (folder.parent / "stage.json").is_file()
+        return (_run_of(folder.parent) if inside else None), folder
+    from burnish.models.sources import resolve
+
+    source = resolve(what)
+    if source.folder is None:
+        raise UserError("tiny is made in memory: there is nothing to export.")
+    return None, source.folder
+
+
+def _run_of(stage: Path) -> Path | None:
+    return next((place for place in stage.parents if (place / "recipe.yaml").is_file()), None)
+
+
+def _stage_of(run: Path, stage: str | None) -> str:
+    recipe, _ = read_run(run)
+    made = [node for node in graph_of(recipe) if (run / node.name / "model").is_dir()]
+    names = [node.name for node in made]
+    if not made or (stage is not None and stage not in names):
+        what = "no model yet" if not made else f'no model of a stage "{stage}"'
+        raise UserError(f"this run has {what}.", file=run, hint=f"Models: {listed(names)}.")
+    policies = [node.name for node in made if node.makes == "Policy"]
+    return stage or (policies or names)[-1]
