@@ -209,7 +209,8 @@ def model_name(value: Any, folder: Path) -> str:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if _is_model(value):
-        return str(_saved(*value, folder))
+        model, tokenizer = value
+        return str(_saved(model, tokenizer, folder))
     if hasattr(value, "save_pretrained"):
         hint = "Give tokenizer=TOKENIZER too; in a recipe, the pair (MODEL, TOKENIZER)."
         raise UserError("a model was given without its tokenizer.", field="model", hint=hint)
@@ -294,11 +295,10 @@ def _with_named_function(spec: Any) -> Any:
 
 def _function_name(function: Callable[..., Any], label: str) -> str:
     """A path by which another process finds the function, where there is one; else it is handed over in this one."""
-    module = sys.modules.get(getattr(function, "__module__", None) or "")
-    name = getattr(function, "__qualname__", "")
-    top = module is not None and module.__name__ != "__main__" and getattr(module, name, None) is function
-    if top and inspect.isroutine(function) and getattr(module, "__file__", None):
-        return f"{module.__name__}:{name}"
+    module, name = getattr(function, "__module__", None) or "", getattr(function, "__qualname__", "")
+    source = getattr(sys.modules.get(module), "__file__", None) if module != "__main__" else None
+    if source and inspect.isroutine(function) and getattr(sys.modules[module], name, None) is function:
+        return f"{module}:{name}"
     return hand_over(label, function)
 
 

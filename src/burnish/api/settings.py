@@ -63,5 +63,6 @@ def _put(tree: dict[str, Any], place: list[str], value: Any) -> None:
         tree[part] = dict(inner) if isinstance(inner, Mapping) else {}
         tree = tree[part]
     before = tree.get(last)
-    merged = isinstance(before, Mapping) and isinstance(value, Mapping)
-    tree[last] = {**before, **value} if merged else value
+    if isinstance(before, Mapping) and isinstance(value, Mapping):
+        value = {**before, **value}
+    tree[last] = value

@@ -76,14 +76,16 @@ def init(
     """
     from burnish.stages.examine import ROLES, role_of
 
-    data = data or typer.prompt("Your data (a file, a folder or a hub id; or builtin:quickstart)", default=QUICKSTART)
+    place: str = data or typer.prompt(
+        "Your data (a file, a folder or a hub id; or builtin:quickstart)", default=QUICKSTART
+    )
     if what is None:
-        guess = "all" if data == QUICKSTART else role_of({"source": data})
+        guess = "all" if place == QUICKSTART else role_of({"source": place})
         what = guess if guess == "all" else typer.prompt(f"What it is ({', '.join(ROLES)})", default=guess)
     if what not in (*ROLES, "all"):
         raise UserError(f'must be {", ".join(ROLES)}, not "{what}".', field="--as")
-    model = model or typer.prompt("The model to start from", default="smollm2-135m")
-    _write_new(out, _text(data, what, model, name=out.stem))
+    start: str = model or typer.prompt("The model to start from", default="smollm2-135m")
+    _write_new(out, _text(place, what, start, name=out.stem))
     typer.echo(f"wrote {out}. Next:")
     for command in (f"burnish data check {out}", f"burnish plan {out}", f"burnish run {out}"):
         typer.echo(f"  {command}")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any, NoReturn, cast
 
 from burnish.errors import UserError, listed, shown
 
@@ -291,8 +291,13 @@ def _separated(file: Path | Traversable, name: str) -> Iterator[tuple[int, Any]]
         with _opened(file, name) as handle:
             # By pandas, as the library `datasets` reads CSV too; whole, so that a column is numbers only where all of it is.
             table = pandas.read_csv(
-                handle, sep=separator, keep_default_na=False, na_values=[""], low_memory=False, encoding="utf-8-sig"
-            )  # type: ignore[call-overload]
+                cast(Any, handle),
+                sep=separator,
+                keep_default_na=False,
+                na_values=[""],
+                low_memory=False,
+                encoding="utf-8-sig",
+            )
     except (ValueError, pandas.errors.ParserError) as error:  # bytes that are not UTF-8 among them
         hint = f"Mend that line; columns are separated by {'tabs' if separator != ',' else 'commas'}, text is UTF-8."
         raise UserError(f"is not sound CSV ({one_line(error)}).", file=name, hint=hint) from error

@@ -96,7 +96,7 @@ def _as_it_stands(tokenizer: PreTrainedTokenizerBase, text: str) -> Rendered:
 
     A text that was written by a chat template holds these tokens already.
     """
-    begin, end = tokenizer.bos_token, tokenizer.eos_token
+    begin, end = (None if one is None else str(one) for one in (tokenizer.bos_token, tokenizer.eos_token))
     begun = begin is not None and text.startswith(begin)
     tokens = list(tokenizer(text, add_special_tokens=not begun)["input_ids"])
     closed = end is not None and (text.rstrip().endswith(end) or tokens[-1:] == [tokenizer.eos_token_id])
