@@ -5,5 +5,4 @@ from setuptools import find_namespace_packages, setup
 setup(
     packages=[*find_namespace_packages("src"), "burnish.recipes"],
     package_dir={"": "src", "burnish.recipes": "recipes"},
-    package_data={"burnish.recipes": ["*.yaml", "*.txt"]},
 )

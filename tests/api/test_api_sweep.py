@@ -105,3 +105,23 @@ def test_what_cannot_be_meant_is_said_before_anything_runs(
     assert ended.value.code == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "s").exists()
+
+
+def test_objects_are_written_once_for_all_runs(tmp_path: Path):
+    small = {"batch_size": 6, "lora": {"r": 2, "alpha": 4}}
+    recipe = {"model": "tiny", "data": {"demonstrations": ROWS}, "stages": {"sft": small}, "threads": 1}
+    done = burnish.sweep(recipe, over={"sft.epochs": [1, 2]}, seeds=[0], out=tmp_path / "s", quiet=True)
+    (written,) = (tmp_path / "s" / "inputs").glob("*.jsonl")
+    assert {result[0].recipe.data.demonstrations for result in done.results.values()} == {str(written)}
+    assert [len(result[0].metrics) for result in done.results.values()] == [2, 4]
+
+
+def test_rounds_are_swept_by_their_own_names(tmp_path: Path):
+    recipe = {
+        "model": "tiny", "data": {"comparisons": PAIRS, "demonstrations": ROWS},
+        "stages": {"rounds": {"repeat": 2, "stages": {"sft": {"batch_size": 6, "lora": {"r": 2, "alpha": 4}}}}},
+    }  # fmt: skip
+    over = {"rounds.sft.epochs": [1.0]}
+    done = burnish.sweep(recipe, "threads=1", over=over, seeds=[0], out=tmp_path / "s", quiet=True)
+    stages = done.results["epochs=1.0"][0].recipe.stages
+    assert {name: one.epochs for name, one in stages.items()} == {"rounds.1.sft": 1.0, "rounds.2.sft": 1.0}

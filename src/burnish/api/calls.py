@@ -234,8 +234,12 @@ def _prepared(
     inside = {key: value for key, value in changes.items() if key in names}
     given = named({**placed, "stages": inside}, folder)
     texts = [*overrides, *_as_overrides(given.pop("stages")), *_as_overrides(given)]
-    values = _with_forms(named(values, folder))
-    return load(values, *texts), folder
+    return load(values_of(values, folder), *texts), folder
+
+
+def values_of(recipe: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A recipe that is a mapping, as YAML would hold it: what is given as an object is written below `folder`."""
+    return _with_forms(named(recipe, folder))
 
 
 def _with_forms(values: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from burnish.api.calls import RecipeLike, load, run
+from burnish.api.calls import RecipeLike, load, run, values_of
 from burnish.api.result import Result
 from burnish.atomic import write_json
 from burnish.errors import UserError
@@ -114,6 +114,9 @@ def sweep(
 
     Stages that two variants have in common are done once a seed: a later run takes them over from an earlier one.
     """
+    if isinstance(recipe, Mapping):
+        place = Path(out) if out is not None else Path("runs") / f"{recipe.get('name', 'run')}-sweep"
+        recipe = values_of(recipe, place)
     base = load(recipe, *overrides)
     combinations = list(_combinations(over or {}, variants))
     chosen = tuple(seeds) if seeds is not None else base.seeds or (base.seed,)
@@ -124,7 +127,7 @@ def sweep(
     loaded = {}
     for name, changes in zip(names, combinations, strict=True):  # all of them, before the first is run
         texts = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
-        loaded[name] = {seed: load(base, "seeds=[]", f"seed={seed}", *texts) for seed in chosen}
+        loaded[name] = {seed: load(recipe, *overrides, "seeds=[]", f"seed={seed}", *texts) for seed in chosen}
     results: dict[str, dict[int, Result]] = {name: {} for name in names}
     for name, by_seed in loaded.items():
         for seed, one in by_seed.items():

@@ -129,7 +129,8 @@ def run(
     if loaded.seeds:
         if until or wait:
             raise UserError("--until and --wait go with one seed.", field="seeds", hint="Give seeds=[] and seed=N.")
-        _sweep(loaded, out=out, quiet=quiet, memory_check=memory_check, accept_change=accept_change, extend=extend)
+        options = {"memory_check": memory_check, "accept_change": accept_change, "extend": extend}
+        _sweep(recipe, overrides, out=out, quiet=quiet, **options)
         return
     folder = _run(loaded, quiet=quiet, out=out, wait=wait, **options)
     _closing(folder)
@@ -166,9 +167,8 @@ def sweep(
     """
     from burnish.cli.sweep import read_over, read_seeds, read_variants
 
-    loaded = _load(recipe, overrides)
     _sweep(
-        loaded, out=out, quiet=quiet, over=read_over(over or ()), variants=read_variants(variant or ()),
+        recipe, overrides, out=out, quiet=quiet, over=read_over(over or ()), variants=read_variants(variant or ()),
         seeds=read_seeds(seeds),
     )  # fmt: skip
 
@@ -532,10 +532,12 @@ def _run(recipe: Any, *, quiet: bool, wait: bool = False, **options: Any) -> Pat
         shown.close()
 
 
-def _sweep(recipe: Any, *, out: str | None, quiet: bool, **options: Any) -> None:
+def _sweep(recipe: Path, overrides: list[str] | None, *, out: str | None, quiet: bool, **options: Any) -> None:
     from burnish.api.sweep import sweep as run_all
 
-    done = run_all(recipe, out=out, say=lambda line: typer.echo(line, err=True), quiet=quiet, **options)
+    done = run_all(
+        recipe, *(overrides or ()), out=out, say=lambda line: typer.echo(line, err=True), quiet=quiet, **options
+    )
     typer.echo(str(done))
 
 
