@@ -166,7 +166,13 @@ def test_items_and_drops_make_up_the_rows(pairs):
 DEMO, PAIR = {"messages": [HI, YO]}, {"prompt": "hi", "chosen": "yo", "rejected": "no"}
 BAD_ROWS = {
     # case: (reader, a good first row, the bad second row, the field named, a part of the message)
-    "no known column": (demonstrations, DEMO, {"text": "x"}, "messages", "has the columns text; expected messages; or"),
+    "no known column": (
+        demonstrations,
+        DEMO,
+        {"words": "x"},
+        "messages",
+        "has the columns words; expected messages; or",
+    ),
     "completion missing": (demonstrations, DEMO, {"prompt": "hi"}, "completion", "prompt and completion"),
     "prompt missing": (demonstrations, DEMO, {"completion": "yo"}, "prompt", "is missing"),
     "completion null": (demonstrations, DEMO, {"prompt": "hi", "completion": None}, "completion", "is null"),

@@ -135,11 +135,13 @@ def dpo(
     for the other arguments, and docs/preferences.md for the losses.
     """
     name = str(loss.get("name", "dpo")) if isinstance(loss, Mapping) else str(loss)
-    if name not in LOSS_NAMES:
-        raise UserError(f'there is no loss "{name}".', field="loss", hint=f"There are {listed(LOSS_NAMES)}.")
-    own = {"loss": {**loss, "name": name}} if isinstance(loss, Mapping) else {}
+    if name not in LOSS_NAMES and ":" not in name:
+        hint = f"There are {listed(LOSS_NAMES)}, and one of your own by file.py:NAME."
+        raise UserError(f'there is no loss "{name}".', field="loss", hint=hint)
+    own = {"loss": {**(loss if isinstance(loss, Mapping) else {}), "name": name}}
+    stage = name if name in LOSS_NAMES else "preference"
     sources = {"comparisons": _with_heldout(data, eval_data)}
-    return _one_stage(name, _model(model, tokenizer), sources, {**own, **options})
+    return _one_stage(stage, _model(model, tokenizer), sources, {**own, **options})
 
 
 def grpo(
@@ -159,10 +161,12 @@ def grpo(
     """
     names = [name for name in cast(Any, AlgorithmName).__args__ if name != "ppo"]
     name = str(algorithm.get("name", "grpo")) if isinstance(algorithm, Mapping) else str(algorithm)
-    if name not in names:
-        raise UserError(f'there is no algorithm "{name}".', field="algorithm", hint=f"There are {listed(names)}.")
-    own = {"algorithm": {**algorithm, "name": name}} if isinstance(algorithm, Mapping) else {}
-    return _one_stage(name, _model(model, tokenizer), {"prompts": prompts}, {"rewards": rewards, **own, **options})
+    if name not in names and ":" not in name:
+        hint = f"There are {listed(names)}, and one of your own by file.py:NAME."
+        raise UserError(f'there is no algorithm "{name}".', field="algorithm", hint=hint)
+    own = {"algorithm": {**(algorithm if isinstance(algorithm, Mapping) else {}), "name": name}}
+    stage = name if name in names else "online"
+    return _one_stage(stage, _model(model, tokenizer), {"prompts": prompts}, {"rewards": rewards, **own, **options})
 
 
 def ppo(model: Any, prompts: Any, reward: Any, *, tokenizer: Any = None, **options: Any) -> Result:

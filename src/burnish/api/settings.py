@@ -7,7 +7,8 @@ from typing import Any
 
 from burnish.config.describe import describe_fields
 from burnish.config.families import FAMILIES
-from burnish.config.graph import KINDS, SOURCES
+from burnish.config.graph import SOURCES
+from burnish.config.kinds import KINDS
 from burnish.config.recipe import Recipe
 from burnish.config.schema import Data, Model
 from burnish.config.sections import Section

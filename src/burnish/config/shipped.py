@@ -34,17 +34,13 @@ def recipe_path(name: str) -> Path:
 def located(path: Path) -> Path:
     """The path of a recipe, or of a file that belongs to one: what is there is taken, else a shipped file of that name:
     `quickstart`, `recipes/quickstart.yaml`, `recipes/constitution.txt`."""
-    if (
-        path.exists()
-        or path.is_absolute()
-        or len(path.parts) > 2
-        or (len(path.parts) == 2 and path.parts[0] != "recipes")
-    ):
+    parts = path.parts
+    alone = len(parts) == 1 and not path.suffix
+    if path.is_absolute() or not (alone or (len(parts) == 2 and parts[0] == "recipes")):
         return path
-    if len(path.parts) == 1 and path.suffix:
-        return path
-    shipped = folder() / (path.name if path.suffix else f"{path.name}.yaml")
-    return shipped if shipped.is_file() else path
+    name = path.name if path.suffix else f"{path.name}.yaml"
+    known = folder().is_dir() and name in {one.name for one in folder().iterdir()}
+    return folder() / name if known and not path.exists() else path
 
 
 def summary(name: str) -> str:

@@ -23,7 +23,6 @@ SPEAKERS = {
     "bot": "assistant", "system": "system", "function_call": "assistant", "observation": "tool", "tool": "tool",
 }  # fmt: skip
 """What ShareGPT's `from` says, as roles."""
-_INSTRUCTIONS = ("instruction",)
 _INPUTS = ("input", "context")  # Alpaca's, Dolly's
 _OUTPUTS = ("output", "response")
 _CALL = "function_call"
@@ -60,7 +59,7 @@ def known(row: Row) -> Row:
         return row
     if _has(values, "conversations") or _has(values, "conversation"):
         return _conversations(row, "conversations" if _has(values, "conversations") else "conversation")
-    if any(_has(values, name) for name in _INSTRUCTIONS) and not _has(values, "prompt"):
+    if _has(values, "instruction") and not any(_has(values, name) for name in ("prompt", "completions")):
         return _alpaca(row)
     return row
 
