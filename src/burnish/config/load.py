@@ -225,10 +225,14 @@ def explain(
 
 
 def _without_members(problems: Sequence[Any], values: Any) -> list[dict[str, Any]]:
-    """pydantic's problems, those about one value told once: of a union it tells what each member would have taken."""
+    """pydantic's problems, those about one value told once: of a union it tells what each member would have taken. Where a member
+    takes the value and finds fault with something inside, that alone is told."""
     found: dict[tuple[str, ...], dict[str, Any]] = {}
-    for problem in problems:
-        place = _place(problem["loc"], values, missing=problem["type"] == "missing")
+    places = [_place(problem["loc"], values, missing=problem["type"] == "missing") for problem in problems]
+    for problem, place in zip(problems, places, strict=True):
+        inside = any(len(other) > len(place) and other[: len(place)] == place for other in places)
+        if inside and problem["type"] in _KINDS:
+            continue
         before = found.get(place)
         if before is None or not {before["type"], problem["type"]} <= _KINDS:
             found[place if before is None else (*place, str(len(found)))] = {**problem, "kinds": [problem["type"]]}
