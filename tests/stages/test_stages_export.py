@@ -41,7 +41,7 @@ def run(base: str, tmp_path_factory: pytest.TempPathFactory) -> burnish.Result:
         "stages": {
             "sft": {"epochs": 1, "batch_size": 4, "lora": lora, "optimiser": rate},
             "dpo": {"start": "sft", "batch_size": 4, "lora": {"r": 3, "alpha": 3}, "optimiser": rate},
-            "evaluate": {"models": ["base", "dpo"], "sampling": {"max_new_tokens": 4}, "count": 3},
+            "evaluate": {"models": ["base", "dpo"], "taste": True, "sampling": {"max_new_tokens": 4}, "count": 3},
         },
     }
     return burnish.run(recipe, out=tmp_path_factory.mktemp("runs") / "run", threads=1, quiet=True)

@@ -97,7 +97,9 @@ class Result(os.PathLike[str]):
     @property
     def evaluation(self) -> dict[str, Any] | None:
         """What the last stage of the kind evaluate found out; None: there is none."""
-        found = [self.results[node.name] for node in self._graph.of_kind("evaluate") if node.name in self.results]
+        found = [
+            self.results[node.name] for node in self._graph if node.makes == "Evaluation" and node.name in self.results
+        ]
         return found[-1] if found else None
 
     @property

@@ -10,7 +10,7 @@ from pydantic import model_validator
 from burnish.config.kinds import HELD_TO, START, Slot, Stage
 from burnish.config.online import AlgorithmName, OnlineTraining
 from burnish.config.rewards import RewardSpec
-from burnish.config.sections import Reference, Source, Sources
+from burnish.config.sections import Reference, Sources
 from burnish.errors import UserError
 from burnish.evaluation.stages import Found, Told
 from burnish.evaluation.words import number, part, several
@@ -35,7 +35,7 @@ class Online(OnlineTraining):
     """What it earns: a list, each entry of the kind that its name says (docs/rewards.md)."""
     prompts: Sources | None = None
     """Prompts to answer, as in `data.prompts`. None: the newest that a stage before it names, or `data.prompts`."""
-    demonstrations: str | Source | None = None
+    demonstrations: Sources | None = None
     """For `ptx_coefficient`: as in sft."""
 
     @model_validator(mode="after")
