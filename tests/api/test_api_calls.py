@@ -65,6 +65,16 @@ def test_sft_hands_back_model_tokenizer_metrics_and_report(tuned: burnish.Result
     assert json.loads((tuned / "sft" / "result.json").read_text()) == tuned.results["sft"]
 
 
+def test_a_result_stands_for_its_folder(tuned: burnish.Result):
+    assert tuned == tuned.folder
+    assert tuned.folder == tuned
+    assert hash(tuned) == hash(tuned.folder)
+    assert [path.parent.name for path in tuned.glob("*/result.json")] == ["sft"]
+    assert Path(tuned) == tuned.folder
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = tuned.nonsense
+
+
 def test_the_same_call_again_does_nothing_and_other_rows_are_refused(tuned: burnish.Result):
     lines: list[str] = []
     again = burnish.sft("tiny", ROWS, out=str(tuned), say=lines.append, **{**SMALL, "quiet": False})

@@ -38,7 +38,8 @@ class Report(os.PathLike[str]):
 
 
 class Result(os.PathLike[str]):
-    """What a run made. It stands for its folder wherever a path is taken: `result / "sft"`.
+    """What a run made. It stands for its folder wherever a path is taken, and does what a `Path` does: `result / "sft"`,
+    `result.glob("*/result.json")`.
 
     Args:
         folder: the run's.
@@ -50,8 +51,19 @@ class Result(os.PathLike[str]):
     def __fspath__(self) -> str:
         return str(self.folder)
 
-    def __truediv__(self, name: str) -> Path:
+    def __truediv__(self, name: str | os.PathLike[str]) -> Path:
         return self.folder / name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, os.PathLike) and self.folder == Path(other)
+
+    def __hash__(self) -> int:
+        return hash(self.folder)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "folder":
+            raise AttributeError(f"a Result has no {name}")
+        return getattr(self.folder, name)
 
     def __str__(self) -> str:
         return str(self.folder)
