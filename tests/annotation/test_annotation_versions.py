@@ -224,6 +224,11 @@ def test_a_change_that_leaves_a_known_answer_to_nobody_says_so(database: Databas
     asked = (database, bench.owner, bench.project)
     assert changes.consequences(*asked, {"flags": ["unsafe", "rude"]}, "")["unpassable"] == []
     assert changes.consequences(*asked, {"flags": ["rude"]}, "")["unpassable"] == ["g"]
+    overall = {"attributes": [{"name": "overall"}]}
+    projects.change(*asked, settings=overall)
+    projects.add_items(*asked, [pair_row("o", kind="likert", gold={"ranks": [1, 2]})])
+    assert changes.consequences(*asked, overall, "")["unpassable"] == []
+    assert changes.consequences(*asked, {"attributes": [{"name": "kind"}]}, "")["unpassable"] == ["o"]
 
 
 def test_guidelines_have_versions_and_readers(database: Database):

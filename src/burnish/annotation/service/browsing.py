@@ -111,7 +111,7 @@ def choices(database: Database, caller: Caller, project_id: int) -> dict[str, li
         }
 
 
-def _fitting(project_id: int, wanted: Wanted) -> Select[tuple[Item]]:
+def _fitting(project_id: int, wanted: Wanted) -> Select[Item]:
     query = select(Item).where(Item.project_id == project_id)
     if wanted.text:
         inside, plain = _like(json.dumps(wanted.text)[1:-1]), _like(wanted.text)
@@ -169,7 +169,7 @@ def _escaped(text: str) -> str:
 
 
 def _agreeing(
-    session: Session, query: Select[tuple[Item]], most: float | None, *, after: int
+    session: Session, query: Select[Item], most: float | None, *, after: int
 ) -> Iterator[tuple[Item, float | None]]:
     """The items of a query with how far their annotators agree, at most `most` where that is asked."""
     while True:

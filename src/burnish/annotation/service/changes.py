@@ -78,7 +78,7 @@ def consequences(
 def unpassable_items(session: Session, project: Project, settings: Settings) -> list[tuple[str, str]]:
     """The items whose known answer nobody can give under some settings, by id, each with the reason."""
     rows = session.execute(
-        select(Item.external_id, Item.kind, Item.gold, func.count(Candidate.id).label("count"))
+        select(Item.external_id, Item.kind, Item.gold, func.count(Candidate.id).label("candidates"))
         .outerjoin(Candidate, Candidate.item_id == Item.id)
         .where(Item.project_id == project.id, Item.gold.is_not(None))
         .group_by(Item.id)
@@ -86,7 +86,7 @@ def unpassable_items(session: Session, project: Project, settings: Settings) -> 
     )
     found = []
     for row in rows:
-        problem = row.gold and unpassable(row.gold, row.kind or settings.kind, row.count, settings)
+        problem = row.gold and unpassable(row.gold, row.kind or settings.kind, row.candidates, settings)
         if problem:
             found.append((row.external_id, f"gold.{problem[0]}: {problem[1]}"))
     return found

@@ -56,7 +56,7 @@ def _marks(session: Session, at: Desk) -> list[float]:
         )
     )  # fmt: skip
     return [
-        grade(gold, answer_from(a.kind, a.payload, presented=a.presented, ranks=a.ranks, skipped=a.skipped))
+        grade(gold or {}, answer_from(a.kind, a.payload, presented=a.presented, ranks=a.ranks, skipped=a.skipped))
         for a, gold in rows
     ]
 
