@@ -14,7 +14,7 @@ import torch
 from work import LORA_ALPHA, LORA_RANK, report
 
 from burnish.batch import Batch, TokenSequence, cut
-from burnish.config.sections import Optimiser
+from burnish.config.sections import Optimizer
 from burnish.models.adapters import LoraSpec, add_adapter
 from burnish.models.backbone import load_backbone
 from burnish.models.roles import View
@@ -43,7 +43,7 @@ def one(model: str, sequences: int, length: int, *, recompute: bool) -> None:
     backbone.freeze()
     add_adapter(backbone, "policy", spec, seed=0)
     view = View(backbone, "policy", spec)
-    settings = Optimiser(gradient_checkpointing=recompute)
+    settings = Optimizer(gradient_checkpointing=recompute)
     learner = Learner(view, settings, total_steps=3)
     generator = torch.Generator().manual_seed(0)
     draw = lambda count: tuple(torch.randint(5, 40_000, (count,), generator=generator).tolist())  # noqa: E731
@@ -58,7 +58,7 @@ def one(model: str, sequences: int, length: int, *, recompute: bool) -> None:
 def planned(shape: ModelShape, sequences: int, length: int, *, recompute: bool) -> float:
     """Bytes, as `burnish plan` counts them."""
     costs = [PROMPT + length] * sequences
-    runs = cut(costs, Optimiser().micro_batch_tokens)
+    runs = cut(costs, Optimizer().micro_batch_tokens)
     micro = max(map(len, runs)) * (PROMPT + length) * (memory.HEAP if len(runs) > 1 else 1.0)
     scored = micro * length / (PROMPT + length)
     parts = [memory.program(), *memory.training(shape, micro, scored, rank=LORA_RANK, recompute=recompute)]

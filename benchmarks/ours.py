@@ -34,7 +34,7 @@ from work import (
 from burnish.batch import TokenSequence
 from burnish.config.online import Algorithm, OnlineTraining
 from burnish.config.preference import Dpo, PreferenceTraining
-from burnish.config.sections import Checkpointing, Optimiser, Sampling
+from burnish.config.sections import Checkpointing, Optimizer, Sampling
 from burnish.generation.base import Request, SamplingParams, request_seed
 from burnish.generation.native import NativeEngine
 from burnish.models.adapters import LoraSpec, add_adapter, save_adapter
@@ -77,11 +77,11 @@ def trained(backbone: Backbone, *, head: bool = False) -> View:
     return View(backbone, "policy", SPEC, scalar)
 
 
-def optimiser(**changes: Any) -> Optimiser:
+def optimizer(**changes: Any) -> Optimizer:
     """A constant rate, no warm-up."""
     how = {"learning_rate": OPTIONS.learning_rate, "schedule": "constant", "warmup": 0.0}
     how |= {"gradient_checkpointing": OPTIONS.recompute, "micro_batch_tokens": OPTIONS.micro}
-    return Optimiser(**{**how, **changes})
+    return Optimizer(**{**how, **changes})
 
 
 def rows() -> dict[str, list[dict[str, Any]]]:
@@ -133,7 +133,7 @@ def generate() -> None:
 def sft() -> None:
     """The chosen answers as demonstrations."""
     examples = [answer(row, "chosen") for row in rows()["train"]]
-    config = Sft(epochs=1, batch_size=BATCH, eval_every=10_000, optimiser=optimiser(), checkpoint=NEVER)
+    config = Sft(epochs=1, batch_size=BATCH, eval_every=10_000, optimizer=optimizer(), checkpoint=NEVER)
     clock = Clock()
     train_sft(
         trained(load()), examples, examples[:1], config=config, seed=0, folder=scratch(),
@@ -148,7 +148,7 @@ def reward_model() -> None:
     data = rows()
     view, clock = trained(load(), head=True), Clock()
     config = RewardModel(
-        batch_size=HH_BATCH if hh else BATCH, eval_every=10_000, optimiser=optimiser(schedule="linear" if hh else "constant"), checkpoint=NEVER
+        batch_size=HH_BATCH if hh else BATCH, eval_every=10_000, optimizer=optimizer(schedule="linear" if hh else "constant"), checkpoint=NEVER
     )  # fmt: skip
     if OPTIONS.start is not None and view.head is not None:
         save_adapter(view.backbone, "policy", SPEC, OPTIONS.start, base=OPTIONS.model, task_type="SEQ_CLS")
@@ -180,7 +180,7 @@ def dpo() -> None:
     data = rows()
     pairs = {name: [ranked(row) for row in data[name]] for name in ("train", *(["heldout"] if hh else []))}
     config = PreferenceTraining(
-        loss=Dpo(beta=BETA_DPO), batch_size=BATCH, eval_every=10_000, optimiser=optimiser(schedule="linear" if hh else "constant"), checkpoint=NEVER
+        loss=Dpo(beta=BETA_DPO), batch_size=BATCH, eval_every=10_000, optimizer=optimizer(schedule="linear" if hh else "constant"), checkpoint=NEVER
     )  # fmt: skip
     view, clock = trained(load()), Clock()
     began = time.perf_counter()
@@ -206,9 +206,9 @@ def grpo() -> None:
         frozen.freeze()
         roles = Roles(policy=View(backbone), critic=None, reference=View(frozen))
     config = OnlineTraining(
-        algorithm=Algorithm(name="grpo", beta=BETA_GRPO), roles="adapters" if OPTIONS.lora else "copies", steps=OPTIONS.steps + 2,
-        prompts_per_step=PROMPTS, responses_per_prompt=GROUP, optimiser=optimiser(), checkpoint=NEVER,
-        sampling=Sampling(max_new_tokens=NEW_TOKENS, products=OPTIONS.sampler),
+        algorithm=Algorithm(name="grpo", beta=BETA_GRPO), share_backbone=OPTIONS.lora, steps=OPTIONS.steps + 2,
+        prompts_per_step=PROMPTS, responses_per_prompt=GROUP, optimizer=optimizer(), checkpoint=NEVER,
+        sampling=Sampling(max_new_tokens=NEW_TOKENS, quantization=OPTIONS.sampler),
     )  # fmt: skip
     train_online(
         roles, PlainSampler(roles.policy), LetterScorer(), chats(PROMPTS * (OPTIONS.steps + 2)), settings=resolve_settings(config), seed=0,
@@ -267,8 +267,8 @@ def ppo() -> None:
     roles, clock = ppo_roles(), Clock()
     prompts = chats(PPO_PROMPTS)
     config = OnlineTraining(
-        algorithm=Algorithm(name="ppo"), roles=OPTIONS.roles, steps=OPTIONS.steps + 2, prompts_per_step=PPO_PROMPTS, sampling=Sampling(max_new_tokens=NEW_TOKENS, products=OPTIONS.sampler),
-        optimiser=optimiser(), critic_learning_rate=OPTIONS.learning_rate, checkpoint=NEVER,
+        algorithm=Algorithm(name="ppo"), share_backbone=OPTIONS.roles == "adapters", steps=OPTIONS.steps + 2, prompts_per_step=PPO_PROMPTS, sampling=Sampling(max_new_tokens=NEW_TOKENS, quantization=OPTIONS.sampler),
+        optimizer=optimizer(), critic_learning_rate=OPTIONS.learning_rate, checkpoint=NEVER,
     )  # fmt: skip
     ends = [roles.policy.backbone.tokenizer.eos_token_id]
     train_online(

@@ -80,7 +80,7 @@ def ours(name: str, task: dict[str, Any], recipe: Recipe) -> list[dict[str, Any]
     common = {"seed": seed, "max_length": recipe.model.max_length}
     sampler = LocalSampler(roles.policy, config.sampling, **common, purpose="train")
     judge = LocalSampler(
-        roles.policy, config.sampling.model_copy(update={"products": "model"}), **common, purpose="measure"
+        roles.policy, config.sampling.model_copy(update={"quantization": "none"}), **common, purpose="measure"
     )
     heldout, versions = prompts_of(task["heldout"], "h"), iter(range(1, 10**6))
 
@@ -144,7 +144,7 @@ def main() -> None:
     steps = options.steps or online.steps
     how = {
         "steps": steps, "prompts": online.prompts_per_step, "group": online.responses_per_prompt, "new_tokens": online.sampling.max_new_tokens,
-        "learning_rate": online.optimiser.learning_rate, "warmup_steps": round(online.optimiser.warmup * steps), "every": options.every,
+        "learning_rate": online.optimizer.learning_rate, "warmup_steps": round(online.optimizer.warmup * steps), "every": options.every,
         "heldout_samples": options.samples, "threads": options.threads,
     }  # fmt: skip
     heldout = [row for row in rows if row["split"] == "heldout"][: options.heldout]

@@ -11,7 +11,7 @@ from torch import Tensor
 from burnish.algorithms.advantages import (
     RunningMoments,
     gae,
-    normalise_rewards,
+    normalize_rewards,
     shape_rewards,
     whiten,
 )
@@ -19,7 +19,7 @@ from burnish.algorithms.advantages import (
 
 def test_gae_on_three_tokens_by_hand():
     r, v = torch.tensor([[0.0, 0.5, 1.0]]), torch.tensor([[0.2, 0.4, 0.6]])
-    found = gae(rewards_BT=r, values_BT=v, mask_BT=torch.ones(1, 3, dtype=torch.bool), gamma=0.9, lam=0.8)
+    found = gae(rewards_BT=r, values_BT=v, mask_BT=torch.ones(1, 3, dtype=torch.bool), gamma=0.9, gae_lambda=0.8)
     d2 = 1.0 - 0.6
     d1 = 0.5 + 0.9 * 0.6 - 0.4
     d0 = 0.0 + 0.9 * 0.4 - 0.2
@@ -29,11 +29,11 @@ def test_gae_on_three_tokens_by_hand():
     assert found.returns_BT[0].tolist() == pytest.approx([a0 + 0.2, a1 + 0.4, a2 + 0.6])
 
 
-def _double_sum(r: list[float], v: list[float], gamma: float, lam: float) -> list[float]:
+def _double_sum(r: list[float], v: list[float], gamma: float, gae_lambda: float) -> list[float]:
     """A_t = Σ_{l≥0} (γλ)^l δ_{t+l}."""
     n = len(r)
     delta = [r[t] + gamma * (v[t + 1] if t + 1 < n else 0.0) - v[t] for t in range(n)]
-    return [sum((gamma * lam) ** k * delta[t + k] for k in range(n - t)) for t in range(n)]
+    return [sum((gamma * gae_lambda) ** k * delta[t + k] for k in range(n - t)) for t in range(n)]
 
 
 def _place(rows: list[list[float]], left: int, right: int, fill: float) -> Tensor:
@@ -48,7 +48,7 @@ rows_of_numbers = st.lists(st.lists(st.floats(-5, 5), min_size=1, max_size=6), m
 @settings(deadline=None, max_examples=60)
 @given(rows_of_numbers, st.integers(0, 3), st.integers(0, 3), st.floats(0, 1), st.floats(0, 1))
 def test_gae_is_the_double_sum_wherever_the_padding_is(
-    rows: list[list[float]], left: int, right: int, gamma: float, lam: float
+    rows: list[list[float]], left: int, right: int, gamma: float, gae_lambda: float
 ):
     values = [[0.3 * x + 0.1 for x in row] for row in rows]
     mask = _place([[1.0] * len(row) for row in rows], left, right, 0.0).bool()
@@ -57,17 +57,17 @@ def test_gae_is_the_double_sum_wherever_the_padding_is(
         values_BT=_place(values, left, right, -55.0),
         mask_BT=mask,
         gamma=gamma,
-        lam=lam,
+        gae_lambda=gae_lambda,
     )
     for i, (r, v) in enumerate(zip(rows, values, strict=True)):
-        assert found.advantages_BT[i][mask[i]].tolist() == pytest.approx(_double_sum(r, v, gamma, lam), abs=1e-9)
+        assert found.advantages_BT[i][mask[i]].tolist() == pytest.approx(_double_sum(r, v, gamma, gae_lambda), abs=1e-9)
     assert (found.advantages_BT[~mask] == 0).all()
     assert (found.returns_BT[~mask] == 0).all()
 
 
 def test_lambda_1_gamma_1_is_the_return_minus_the_value():
     r, v = torch.randn(2, 5), torch.randn(2, 5)
-    found = gae(rewards_BT=r, values_BT=v, mask_BT=torch.ones(2, 5, dtype=torch.bool), gamma=1.0, lam=1.0)
+    found = gae(rewards_BT=r, values_BT=v, mask_BT=torch.ones(2, 5, dtype=torch.bool), gamma=1.0, gae_lambda=1.0)
     torch.testing.assert_close(found.returns_BT, r.flip(1).cumsum(1).flip(1))
 
 
@@ -108,4 +108,4 @@ def test_running_moments_equal_those_of_all_at_once(batches: list[list[float]]):
 
 def test_rewards_are_divided_by_their_running_deviation():
     moments = RunningMoments().update(torch.tensor([1.0, 5.0]))  # mean 3, std 2
-    assert normalise_rewards(scores_B=torch.tensor([1.0, 9.0]), moments=moments).tolist() == [0.5, 4.5]
+    assert normalize_rewards(scores_B=torch.tensor([1.0, 9.0]), moments=moments).tolist() == [0.5, 4.5]

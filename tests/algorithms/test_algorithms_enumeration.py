@@ -81,7 +81,7 @@ def test_the_whole_chain_follows_the_gradient_of_the_penalised_reward():
 
     kl = kl_estimate(logprobs=old, ref_logprobs=theirs, estimator="k1")
     rewards = shape_rewards(scores_B=scores, kl_BT=kl, mask_BT=ALL, beta=beta)
-    estimate = gae(rewards_BT=rewards, values_BT=values, mask_BT=ALL, gamma=1.0, lam=1.0)
+    estimate = gae(rewards_BT=rewards, values_BT=values, mask_BT=ALL, gamma=1.0, gae_lambda=1.0)
     loss = ppo_policy_loss(
         logprobs=ours, old_logprobs=old, advantages=estimate.advantages_BT, clip_low=0.2, clip_high=0.2
     )

@@ -35,13 +35,13 @@ def _placed(rows: Rows, pads: list[tuple[int, int]], fill: float) -> tuple[Tenso
 
 @settings(deadline=None, max_examples=80)
 @given(_rows, _pads, _fills, st.floats(0, 1), st.floats(0, 1))
-def test_padding_does_not_matter(rows: Rows, pads: list[tuple[int, int]], fill: float, gamma: float, lam: float):
+def test_padding_does_not_matter(rows: Rows, pads: list[tuple[int, int]], fill: float, gamma: float, gae_lambda: float):
     """Row by row at places of their own, with anything around them, against packed to the left with zeros."""
     scores = torch.linspace(-1, 1, len(rows), dtype=torch.float64)
 
     def stages(x: Tensor, mask: Tensor) -> list[Tensor]:
         rewards = shape_rewards(scores_B=scores, kl_BT=x, mask_BT=mask, beta=0.1)
-        estimate = gae(rewards_BT=rewards, values_BT=x, mask_BT=mask, gamma=gamma, lam=lam)
+        estimate = gae(rewards_BT=rewards, values_BT=x, mask_BT=mask, gamma=gamma, gae_lambda=gae_lambda)
         outputs = [rewards, *estimate, whiten(x=x, mask=mask)]
         assert all((out[~mask] == 0).all() for out in outputs)
         return [out[mask] for out in outputs]
@@ -66,7 +66,7 @@ def test_nothing_after_the_last_response_token_is_bootstrapped_from():
     """The critic's value beyond the end would change the last advantage, 1 − 0.25 = 0.75, were it used."""
     rewards, values = torch.tensor([[0.0, 1.0, 0.0]]), torch.tensor([[0.5, 0.25, 1000.0]])
     mask = torch.tensor([[True, True, False]])
-    found = gae(rewards_BT=rewards, values_BT=values, mask_BT=mask, gamma=1.0, lam=0.0)
+    found = gae(rewards_BT=rewards, values_BT=values, mask_BT=mask, gamma=1.0, gae_lambda=0.0)
     assert found.advantages_BT.tolist() == [[0.0 + 0.25 - 0.5, 0.75, 0.0]]
 
 
@@ -77,14 +77,14 @@ def test_a_gap_in_a_response_is_refused(mask: list[list[bool]]):
     mask_BT = torch.tensor(mask)
     zeros = torch.zeros(mask_BT.shape)
     with pytest.raises(ValueError, match="side by side"):
-        gae(rewards_BT=zeros, values_BT=zeros, mask_BT=mask_BT, gamma=1.0, lam=1.0)
+        gae(rewards_BT=zeros, values_BT=zeros, mask_BT=mask_BT, gamma=1.0, gae_lambda=1.0)
 
 
 @pytest.mark.parametrize("shape", [(2, 0), (0, 3)])
 def test_nothing_in_nothing_out(shape: tuple[int, int]):
     empty, mask = torch.zeros(shape), torch.zeros(shape, dtype=torch.bool)
     rewards = shape_rewards(scores_B=torch.ones(shape[0]), kl_BT=empty, mask_BT=mask, beta=1.0)
-    estimate = gae(rewards_BT=rewards, values_BT=empty, mask_BT=mask, gamma=1.0, lam=1.0)
+    estimate = gae(rewards_BT=rewards, values_BT=empty, mask_BT=mask, gamma=1.0, gae_lambda=1.0)
     assert rewards.shape == estimate.advantages_BT.shape == whiten(x=empty, mask=mask).shape == shape
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from burnish.algorithms.advantages import (
     centred_in_groups,
     leave_one_out,
-    normalised_in_groups,
+    normalized_in_groups,
     overlong_penalty,
     spread_in_groups,
 )
@@ -36,15 +36,15 @@ def test_advantages_in_groups_by_hand():
     found = {f.__name__: f(rewards_B=REWARDS, groups_B=GROUPS).tolist() for f in (centred_in_groups, leave_one_out)}
     assert found["centred_in_groups"] == [0.5, -0.5, 0.0, 0.0, 0.0, 0.0]
     assert found["leave_one_out"] == pytest.approx([1 - 0.25, 0 - 0.75, 0.0, 0.0, 0.0, 0.0])
-    normalised = normalised_in_groups(rewards_B=REWARDS, groups_B=GROUPS)
-    assert normalised.tolist() == pytest.approx([0.5 / 0.5001, -0.5 / 0.5001, 0.0, 0.0, 0.0, 0.0])
+    normalized = normalized_in_groups(rewards_B=REWARDS, groups_B=GROUPS)
+    assert normalized.tolist() == pytest.approx([0.5 / 0.5001, -0.5 / 0.5001, 0.0, 0.0, 0.0, 0.0])
     assert spread_in_groups(rewards_B=REWARDS, groups_B=GROUPS).tolist() == pytest.approx([0.5, 0.0, 0.0])
 
 
-def test_normalised_in_groups_by_hand():
+def test_normalized_in_groups_by_hand():
     """Group 0: mean 2, deviations −2, 0, 2, sample std 2. Group 1: all equal. Group 2: 1 and 4, deviations ∓1.5, std 3/√2. Group 3: alone."""
     rewards = torch.tensor([0.0, 2.0, 4.0, 5.0, 5.0, 5.0, 1.0, 4.0, 7.0], dtype=torch.float64)
-    found = normalised_in_groups(rewards_B=rewards, groups_B=torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 3]), eps=1e-4)
+    found = normalized_in_groups(rewards_B=rewards, groups_B=torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 3]), eps=1e-4)
     pair = 1.5 / (3 / math.sqrt(2) + 1e-4)
     assert found.tolist() == pytest.approx([-2 / 2.0001, 0.0, 2 / 2.0001, 0.0, 0.0, 0.0, -pair, pair, 0.0])
 
@@ -173,7 +173,7 @@ def test_rows_by_their_papers():
 def test_any_part_can_be_exchanged_and_the_recipe_offers_all_of_them():
     row = resolve("grpo", {"loss": "cispo", "kl_estimator": "k2", "clip_high": 4.0})
     assert (row.advantage, row.loss, row.kl_estimator, row.clip_high, row.beta) == (
-        "group_normalised",
+        "group_normalized",
         "cispo",
         "k2",
         4.0,

@@ -157,7 +157,7 @@ def test_keywords_find_their_places():
         "data": {"limit": 9, "heldout": 0.5},
         "stages": {
             "grpo": {
-                "optimiser": {"learning_rate": 1e-3}, "algorithm": {"beta": 0.1, "name": "grpo"},
+                "optimizer": {"learning_rate": 1e-3}, "algorithm": {"beta": 0.1, "name": "grpo"},
                 "sampling": {"temperature": 0.7}, "steps": 2, "lora": {"r": 2}, "nonsense": 1,
             }
         },

@@ -76,7 +76,7 @@ def test_running_and_planning_wait_for_transformers_until_a_model_is_loaded():
     [
         (["run", "missing.yaml"], "missing.yaml: there is no such file"),
         (["run", "recipes/tiny.yaml", "ppo.kl_coef=0.1"], "algorithm.beta"),
-        (["run", "recipes/tiny.yaml", "ppo.lerning_rate=0.1", "--dry-run"], "ppo.optimiser.learning_rate"),
+        (["run", "recipes/tiny.yaml", "ppo.lerning_rate=0.1", "--dry-run"], "ppo.optimizer.learning_rate"),
         (["run", "recipes/tiny.yaml", "model.name=nowhere", "--out", "OUT"], 'model "nowhere" is neither'),
         (
             ["run", "recipes/tiny.yaml", "data.prompts=nowhere.jsonl", "--out", "OUT", "--until", "sample"],

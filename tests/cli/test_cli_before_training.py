@@ -83,7 +83,7 @@ SETTINGS: list[tuple[list[str], str]] = [
     ([PAIRS, "stages=[sft, reward]", "reward.sampling.max_new_tokens=600"], "reward.sampling.max_new_tokens is 600 of 512"),
     (["stages=[evaluate]", "evaluate.base=false"], "no model to evaluate"),
     (["grpo.environment={name: nothing}"], 'no environment "nothing"'),
-    (["trackers=[wandb]"], "the tracker wandb is not installed"),
+    (["report_to=[wandb]"], "the tracker wandb is not installed"),
     (rewards("{name: format, form: null}"), 'field "grpo.rewards.0.form": needs a form or a pattern'),
     (rewards('{name: length}, {name: format, form: null, pattern: "("}'), 'field "grpo.rewards.1.pattern": is no regular'),
     (rewards("{name: language, language: xx}"), 'field "grpo.rewards.0.language": the language reward does not know "xx"'),
@@ -149,7 +149,7 @@ def test_settings_that_only_look_alike_are_taken(folder: Path):
         ["grpo.rewards=[{name: length, weight: 0}]", "grpo.environment={name: calculator}"],
         ['grpo.rewards=[{name: http, url: "http://[::1]:8000/score?key=a"}]'],
         ["stages=[evaluate]"],
-        [PAIRS, "stages=[sft, reward]", "reward.normalise=false", "reward.sampling.max_new_tokens=600"],
+        [PAIRS, "stages=[sft, reward]", "reward.normalize=false", "reward.sampling.max_new_tokens=600"],
         ["stages=[sft, sample, compare, reward]", "reward.sampling.max_new_tokens=600"],
     ):
         with pytest.raises(SystemExit) as end:

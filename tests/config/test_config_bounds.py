@@ -113,14 +113,14 @@ def test_ranges(bounds: Bounds, words: str, inside: list[float], outside: list[f
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("sft.optimiser.learning_rate=.inf", "expected a number above 0 and up to 10, given .inf."),
-        ("sft.optimiser.learning_rate=1e30", "expected a number above 0 and up to 10, given 1e+30."),
+        ("sft.optimizer.learning_rate=.inf", "expected a number above 0 and up to 10, given .inf."),
+        ("sft.optimizer.learning_rate=1e30", "expected a number above 0 and up to 10, given 1e+30."),
         ("taste.direct=.nan", "expected a number from 0 to 1000000, given .nan."),
         ("taste.direct=-1", "expected a number from 0 to 1000000, given -1."),
         ("taste={direct: 0, concise: 0, courteous: 0, relevant: 0, fresh: 0, finished: 0}", "set one of them above 0."),
         ("taste.direct=1e30", "expected a number from 0 to 1000000, given 1e+30."),
         ("seed=18446744073709551616", "a whole number from 0 to 9223372036854775807, given 18446744073709551616."),
-        ("sft.optimiser.betas.1=1.0", "expected a number from 0 and below 1, given 1.0."),
+        ("sft.optimizer.betas.1=1.0", "expected a number from 0 and below 1, given 1.0."),
         ("threads=100000", "expected a whole number from 1 to 512, given 100000."),
         ("ppo.algorithm.dual_clip=-1", "expected a number above 1 and up to 1000, given -1."),
         ("data.limit=1000000000000000000000", "a whole number from 1 to 1000000000000, given 1000000000000000000000."),
@@ -152,7 +152,7 @@ def test_what_is_outside_in_a_file_is_told_with_its_row(tmp_path: Path):
     [
         (["ppo.prompts_per_step=65536", "ppo.responses_per_prompt=2"], "131072 completions"),
         (["grpo.prompts_per_step=65536", "grpo.responses_per_prompt=1024"], "at most 65536 are taken"),
-        (["ppo.mini_batches=33"], "mini_batches is more than the completions of a step"),
+        (["ppo.num_mini_batches=33"], "num_mini_batches is more than the completions of a step"),
         (["ppo.kl_target=1", "ppo.kl_horizon=31"], "kl_horizon is less than the completions"),
         (["grpo.kl_target=1", "grpo.kl_horizon=63"], "kl_horizon is less than the completions"),
     ],

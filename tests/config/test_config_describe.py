@@ -86,10 +86,10 @@ def test_a_section_of_several_kinds_is_described_kind_by_kind() -> None:
 
 def test_defaults_are_those_of_the_place() -> None:
     options = {option.key: option for option in describe_fields(Online)}
-    assert {o.key: o for o in describe_fields(Sft)}["optimiser.learning_rate"].default == repr(
-        Sft().optimiser.learning_rate
+    assert {o.key: o for o in describe_fields(Sft)}["optimizer.learning_rate"].default == repr(
+        Sft().optimizer.learning_rate
     )
-    assert options["optimiser.schedule"].default == f'"{Online().optimiser.schedule}"'
+    assert options["optimizer.schedule"].default == f'"{Online().optimizer.schedule}"'
     assert options["kl_target"] == (
         "kl_target", "number > 0 and ≤ 10000 or null", "null", options["kl_target"].description,
     )  # fmt: skip

@@ -174,10 +174,10 @@ def test_overrides_by_name_and_by_round(tmp_path: Path):
 
 def test_an_override_names_an_item_of_a_list_that_is_there_by_default():
     stages: Any = burnish.load(
-        None, "stages=[sft, reward, ppo]", "sft.optimiser.betas.1=0.5", "ppo.optimiser.betas.0=0.1"
+        None, "stages=[sft, reward, ppo]", "sft.optimizer.betas.1=0.5", "ppo.optimizer.betas.0=0.1"
     ).stages
-    assert stages["sft"].optimiser.betas == (0.9, 0.5)
-    assert stages["ppo"].optimiser.betas == (0.1, 0.95)
+    assert stages["sft"].optimizer.betas == (0.9, 0.5)
+    assert stages["ppo"].optimizer.betas == (0.1, 0.95)
 
 
 def test_an_override_adds_stages_and_null_empties_a_section():

@@ -55,7 +55,7 @@ class Lora(Part):
 class Stage(Part):
     epochs: Annotated[int, Field(ge=1)] = 2
     lora: Lora | None = Lora(r=4)
-    optimiser: Annotated[Adam | Sgd, Field(discriminator="kind")] = Adam(rate=5e-4)
+    optimizer: Annotated[Adam | Sgd, Field(discriminator="kind")] = Adam(rate=5e-4)
     schedule: Literal["cosine", "linear"] = "cosine"
 
 
@@ -100,9 +100,9 @@ def test_nothing_given_is_the_defaults(tmp_path: Path) -> None:
 
 
 def test_naming_one_key_leaves_the_others_of_that_place(tmp_path: Path) -> None:
-    loaded = load("stage: {lora: {alpha: 2}, optimiser: {betas: [0.5, 0.6]}}", tmp_path)
+    loaded = load("stage: {lora: {alpha: 2}, optimizer: {betas: [0.5, 0.6]}}", tmp_path)
     assert loaded.stage.lora == Lora(r=4, alpha=2.0)
-    assert loaded.stage.optimiser == Adam(rate=5e-4, betas=(0.5, 0.6))
+    assert loaded.stage.optimizer == Adam(rate=5e-4, betas=(0.5, 0.6))
     assert loaded.stage.epochs == 2
 
 
@@ -115,10 +115,10 @@ def test_null_switches_an_optional_section_off_and_a_mapping_on(tmp_path: Path) 
 
 
 def test_another_kind_of_section_starts_afresh(tmp_path: Path) -> None:
-    assert load("stage: {optimiser: {kind: sgd, momentum: 0.9}}", tmp_path).stage.optimiser == Sgd(momentum=0.9)
-    assert load("", tmp_path, "stage.optimiser.kind=sgd", "stage.optimiser.rate=2.0").stage.optimiser == Sgd(rate=2.0)
-    assert load("", tmp_path, "stage.optimiser={kind: sgd}").stage.optimiser == Sgd()
-    assert load("stage: {optimiser: {kind: adam}}", tmp_path).stage.optimiser == Adam(rate=5e-4)
+    assert load("stage: {optimizer: {kind: sgd, momentum: 0.9}}", tmp_path).stage.optimizer == Sgd(momentum=0.9)
+    assert load("", tmp_path, "stage.optimizer.kind=sgd", "stage.optimizer.rate=2.0").stage.optimizer == Sgd(rate=2.0)
+    assert load("", tmp_path, "stage.optimizer={kind: sgd}").stage.optimizer == Sgd()
+    assert load("stage: {optimizer: {kind: adam}}", tmp_path).stage.optimizer == Adam(rate=5e-4)
 
 
 def test_a_key_named_as_a_discriminator_elsewhere_is_an_ordinary_key() -> None:
@@ -128,7 +128,7 @@ def test_a_key_named_as_a_discriminator_elsewhere_is_an_ordinary_key() -> None:
 
     class Both(Part):
         plain: Kinded = Kinded(other=2)
-        optimiser: Annotated[Adam | Sgd, Field(discriminator="kind")] = Adam()
+        optimizer: Annotated[Adam | Sgd, Field(discriminator="kind")] = Adam()
 
     assert load_config(Both, None, ["plain.kind=special"]).plain == Kinded(kind="special", other=2)
 
@@ -147,10 +147,10 @@ def test_required_keys_may_come_from_overrides() -> None:
 
 def test_list_items_by_index(tmp_path: Path) -> None:
     text = "numbers: [1, 2]\nsuites: [{name: a}, {name: b, weight: 3}]"
-    loaded = load(text, tmp_path, "numbers.1=5", "suites.1.name=c", "stage.optimiser.betas.0=0.5")
+    loaded = load(text, tmp_path, "numbers.1=5", "suites.1.name=c", "stage.optimizer.betas.0=0.5")
     assert loaded.numbers == [1.0, 5.0]
     assert loaded.suites == [Suite(name="a"), Suite(name="c", weight=3.0)]
-    assert loaded.stage.optimiser == Adam(rate=5e-4, betas=(0.5, 0.999))
+    assert loaded.stage.optimizer == Adam(rate=5e-4, betas=(0.5, 0.999))
     assert "item 2 of a list of 2" in refusal(text, tmp_path, "numbers.2=5")
     assert "item -1 of a list of 2" in refusal(text, tmp_path, "numbers.-1=5")
 
@@ -232,16 +232,16 @@ def test_text_stays_text(tmp_path: Path, text: str) -> None:
         ("numbers:\n- 1\n- x", 'recipe.yaml, row 3, field "numbers.1": expected a number, given "x".'),
         ("suites:\n- weight: 2", 'recipe.yaml, row 2, field "suites.0.name": this is required, and missing.'),
         (
-            "stage: {optimiser: {betas: [1]}}",
-            'recipe.yaml, row 1, field "stage.optimiser.betas.1": this is required, and missing.',
+            "stage: {optimizer: {betas: [1]}}",
+            'recipe.yaml, row 1, field "stage.optimizer.betas.1": this is required, and missing.',
         ),
         (
-            "stage:\n  optimiser:\n    betas: [1, x]",
-            'recipe.yaml, row 3, field "stage.optimiser.betas.1": expected a number, given "x".',
+            "stage:\n  optimizer:\n    betas: [1, x]",
+            'recipe.yaml, row 3, field "stage.optimizer.betas.1": expected a number, given "x".',
         ),
         (
-            "stage: {optimiser: {kind: lion}}",
-            "recipe.yaml, row 1, field \"stage.optimiser.kind\": expected 'adam', 'sgd', given \"lion\".",
+            "stage: {optimizer: {kind: lion}}",
+            "recipe.yaml, row 1, field \"stage.optimizer.kind\": expected 'adam', 'sgd', given \"lion\".",
         ),
         ("limit: 13", "recipe.yaml: limit is 13, of all numbers."),
     ],
@@ -284,8 +284,8 @@ def test_the_first_five_mistakes_are_told_and_the_rest_counted(tmp_path: Path) -
         ("clp: 1", 'Did you mean "clip"?'),
         ("epochs: 1", 'Did you mean "stage.epochs"?'),
         ("stage: {epoch: 1}", 'Did you mean "stage.epochs"?'),
-        ("stage: {optimiser: {kind: sgd, momentun: 1}}", 'Did you mean "stage.optimiser.momentum"?'),
-        ("stage: {lora: {beta: 1}}", 'Did you mean "stage.optimiser.betas"?'),
+        ("stage: {optimizer: {kind: sgd, momentun: 1}}", 'Did you mean "stage.optimizer.momentum"?'),
+        ("stage: {lora: {beta: 1}}", 'Did you mean "stage.optimizer.betas"?'),
         ("stage: {lora: {zzz: 1}}", "Known here: r, alpha."),
         ("suites: [{name: a, weigth: 2}]", 'Did you mean "suites.*.weight"?'),
         ("stage: {num_generations: 1}", "Here it is called stage.many."),
@@ -299,8 +299,8 @@ def test_unknown_keys_name_the_nearest_right_one(tmp_path: Path, text: str, hint
 
 
 def test_an_unknown_key_inside_the_wrong_kind_is_told_at_its_place(tmp_path: Path) -> None:
-    assert 'row 3, field "stage.optimiser.momentum": there is no such key' in refusal(
-        "stage:\n  optimiser:\n    momentum: 1", tmp_path
+    assert 'row 3, field "stage.optimizer.momentum": there is no such key' in refusal(
+        "stage:\n  optimizer:\n    momentum: 1", tmp_path
     )
 
 
@@ -430,7 +430,7 @@ roots = st.builds(
         Stage,
         epochs=st.integers(min_value=1),
         lora=st.none() | st.builds(Lora, r=st.integers(1, 64), alpha=finite),
-        optimiser=st.builds(Adam, rate=finite, betas=st.tuples(finite, finite))
+        optimizer=st.builds(Adam, rate=finite, betas=st.tuples(finite, finite))
         | st.builds(Sgd, rate=finite, momentum=finite),
         schedule=st.sampled_from(["cosine", "linear"]),
     ),
@@ -466,7 +466,7 @@ def test_dump_is_readable(tmp_path: Path) -> None:
     config = Root(name="1e-4", suites=[Suite(name="größer")])
     assert dump_yaml(config) == (
         "name: '1e-4'\nactive: true\nlimit: null\nclip: 0.2\nnumbers: []\nsuites:\n- name: größer\n  weight: 1.0\n"
-        "stage:\n  epochs: 2\n  lora:\n    r: 4\n    alpha: 16.0\n  optimiser:\n    kind: adam\n    rate: 0.0005\n"
+        "stage:\n  epochs: 2\n  lora:\n    r: 4\n    alpha: 16.0\n  optimizer:\n    kind: adam\n    rate: 0.0005\n"
         "    betas:\n    - 0.9\n    - 0.999\n  schedule: cosine\nlora: null\n"
     )
 
@@ -484,7 +484,7 @@ def test_aliases_name_keys_that_exist() -> None:
 
 AXOLOTL = """
 base_model adapter load_in_4bit lora_r lora_alpha lora_dropout lora_target_linear datasets val_set_size output_dir sequence_len
-sample_packing pad_to_sequence_len gradient_accumulation_steps micro_batch_size num_epochs optimizer lr_scheduler learning_rate
+sample_packing pad_to_sequence_len gradient_accumulation_steps micro_batch_size num_epochs lr_scheduler learning_rate
 bf16 tf32 early_stopping_patience wandb_project warmup_steps warmup_ratio evals_per_epoch saves_per_epoch flash_attention
 gradient_checkpointing weight_decay deepspeed fsdp train_on_inputs dataset_prepared_path rl logging_steps max_steps
 """
@@ -492,10 +492,10 @@ LLAMA_FACTORY = """
 model_name_or_path stage do_train finetuning_type lora_rank lora_target dataset template cutoff_len output_dir
 per_device_train_batch_size gradient_accumulation_steps learning_rate num_train_epochs val_size quantization_bit
 lr_scheduler_type warmup_ratio bf16 max_samples overwrite_output_dir pref_beta pref_loss eval_steps eval_strategy save_steps
-per_device_eval_batch_size logging_steps report_to reward_model
+per_device_eval_batch_size logging_steps reward_model
 """
 TRL = """
-model_name_or_path dataset_name learning_rate beta output_dir use_peft report_to eval_strategy load_best_model_at_end
+model_name_or_path dataset_name learning_rate beta output_dir use_peft eval_strategy load_best_model_at_end
 push_to_hub per_device_train_batch_size gradient_accumulation_steps max_length max_prompt_length max_completion_length
 num_generations loss_type reward_funcs use_vllm bf16 torch_dtype attn_implementation packing max_steps num_train_epochs
 save_steps save_total_limit run_name resume_from_checkpoint logging_steps total_episodes assistant_only_loss lora_target_modules
@@ -521,11 +521,11 @@ def test_the_words_of_other_trainers_are_understood(word: str, stage: str | None
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("learning_rate=1", 'Did you mean "sft.optimiser.learning_rate" (or reward.optimiser.learning_rate,'),
-        ("sft.learning_rate=1", 'Did you mean "sft.optimiser.learning_rate"?'),
+        ("learning_rate=1", 'Did you mean "sft.optimizer.learning_rate" (or reward.optimizer.learning_rate,'),
+        ("sft.learning_rate=1", 'Did you mean "sft.optimizer.learning_rate"?'),
         (
-            "sft.optimizer.lr=1",
-            'override "sft.optimizer.lr=1", field "stages.sft.optimizer": there is no such key. Here it is called optimiser.',
+            "sft.optimiser.lr=1",
+            'override "sft.optimiser.lr=1", field "stages.sft.optimiser": there is no such key. Here it is called optimizer.',
         ),
         ("sftt.epochs=1", 'override "sftt.epochs=1": there is no stage and no key "sftt". Did you mean "sft"?'),
         ("output_dir=out", "The run's folder is given on the command line: --out FOLDER."),
@@ -536,7 +536,7 @@ def test_the_words_of_other_trainers_are_understood(word: str, stage: str | None
         ),
         ("ppo.kl.beta=3", 'Did you mean "ppo.algorithm.kl"?'),
         ("sft.seed=3", 'Did you mean "seed"?'),
-        ("bf16=true", "Here it is called model.products (bfloat16)."),
+        ("bf16=true", "Here it is called model.dtype (bfloat16)."),
         (
             "rewards=[{name: maths}]",
             'there is no stage and no key "rewards". Did you mean "ppo.rewards" (or grpo.rewards',

@@ -21,7 +21,7 @@ LACKING = {
     ),
     "evaluate": (["stages=[evaluate]"], "evaluate", "data.prompts"),
     "ptx": (
-        ["stages=[sample, compare, reward, ppo]", "data.prompts=p.jsonl", "ppo.ptx_coefficient=0.1"], "ppo",
+        ["stages=[sample, compare, reward, ppo]", "data.prompts=p.jsonl", "ppo.ptx_coef=0.1"], "ppo",
         "data.demonstrations",
     ),
     "a later stage's source is no earlier one's": (

@@ -13,7 +13,8 @@ from burnish.errors import UserError
 OLDER = {
     "reward and PPO": (
         "name: a\nstages: [sft, collect, reward, ppo, evaluate, report]\ncollect: {prompts: 8, panel: {size: 4}}\n"
-        "ppo: {steps: 3}\nevaluate: {prompts: 9}\n",
+        "ppo: {steps: 3, lam: 0.9, roles: copies, optimiser: {warmup: 0.2}, sampling: {products: model}}\nevaluate: {prompts: 9}\n"
+        "model: {products: bfloat16}\ntrackers: [wandb]\n",
         {"sft": "sft", "sample": "sample", "compare": "compare", "reward": "reward", "ppo": "online", "evaluate": "evaluate", "report": "report"},
     ),
     "the stages that once were the default ones": ("sft: {epochs: 3}\n", {
@@ -64,6 +65,7 @@ def test_what_was_set_is_set(tmp_path: Path):
     stages = in_todays_form(tmp_path, OLDER["reward and PPO"][0]).stages
     assert (stages["sample"].count, stages["compare"].by[0].panel.size) == (8, 4)
     assert (stages["ppo"].steps, stages["evaluate"].count) == (3, 9)
+    assert (stages["ppo"].gae_lambda, stages["ppo"].share_backbone, stages["ppo"].optimizer.warmup) == (0.9, False, 0.2)
     stages = in_todays_form(tmp_path, OLDER["comparisons that people made"][0]).stages
     assert (stages["simpo"].loss.name, stages["simpo"].loss.gamma) == ("simpo", 2)
     stages = in_todays_form(tmp_path, OLDER["rounds"][0]).stages

@@ -63,14 +63,14 @@ def test_what_stands_too_deep(tmp_path: Path, text: str):
 def test_anchors_aliases_and_merges_work(tmp_path: Path):
     path = tmp_path / "recipe.yaml"
     path.write_text(
-        "stages:\n  sft: {lora: &lora {r: 3, alpha: 4}, optimiser: &slow {learning_rate: 1e-5}}\n  reward: {lora: *lora}\n"
-        "  dpo: {lora: {<<: *lora, r: 5}, optimiser: {<<: [*slow, {warmup: 0.5}], weight_decay: 0.1}}\n"
+        "stages:\n  sft: {lora: &lora {r: 3, alpha: 4}, optimizer: &slow {learning_rate: 1e-5}}\n  reward: {lora: *lora}\n"
+        "  dpo: {lora: {<<: *lora, r: 5}, optimizer: {<<: [*slow, {warmup: 0.5}], weight_decay: 0.1}}\n"
     )
     stages: Any = burnish.load(path).stages
     assert stages["reward"].lora == stages["sft"].lora
     assert (stages["dpo"].lora.r, stages["dpo"].lora.alpha) == (5, 4.0)
-    optimiser = stages["dpo"].optimiser
-    assert (optimiser.learning_rate, optimiser.warmup, optimiser.weight_decay) == (1e-5, 0.5, 0.1)
+    optimizer = stages["dpo"].optimizer
+    assert (optimizer.learning_rate, optimizer.warmup, optimizer.weight_decay) == (1e-5, 0.5, 0.1)
 
 
 @pytest.mark.parametrize(
@@ -163,20 +163,24 @@ ROUNDS = "stages:\n  rounds:\n    repeat: 2\n    stages: {sample: {}}"
 @pytest.mark.parametrize(
     ("text", "overrides", "blamed"),
     [
-        (SFT, ["sft.optimizer.lr=1"], 'override "sft.optimizer.lr=1", field "stages.sft.optimizer"'),
-        ("stages: {sft: {optimizer: {lr: 1}}}", ["sft.epochs=2"], 'recipe.yaml, row 1, field "stages.sft.optimizer"'),
+        (SFT, ["sft.optimiser.lr=1"], 'override "sft.optimiser.lr=1", field "stages.sft.optimiser"'),
+        ("stages: {sft: {optimiser: {lr: 1}}}", ["sft.epochs=2"], 'recipe.yaml, row 1, field "stages.sft.optimiser"'),
         (
-            "stages: {sft: {optimizer: {lr: 1}}}",
-            ["sft.optimizer.lr=2"],
-            'recipe.yaml, row 1, field "stages.sft.optimizer"',
+            "stages: {sft: {optimiser: {lr: 1}}}",
+            ["sft.optimiser.lr=2"],
+            'recipe.yaml, row 1, field "stages.sft.optimiser"',
         ),
         (
-            "seed: 1\nstages: {sft: {optimizer: {lr: 1}}}",
+            "seed: 1\nstages: {sft: {optimiser: {lr: 1}}}",
             ["seed=2"],
-            'recipe.yaml, row 2, field "stages.sft.optimizer"',
+            'recipe.yaml, row 2, field "stages.sft.optimiser"',
         ),
-        (PPO, ["seed=2", "ppo.mini_batches=99"], 'override "ppo.mini_batches=99", field "stages.ppo"'),
-        (PPO, ["ppo.mini_batches=99", "stages.reward.epochs=1"], 'override "ppo.mini_batches=99", field "stages.ppo"'),
+        (PPO, ["seed=2", "ppo.num_mini_batches=99"], 'override "ppo.num_mini_batches=99", field "stages.ppo"'),
+        (
+            PPO,
+            ["ppo.num_mini_batches=99", "stages.reward.epochs=1"],
+            'override "ppo.num_mini_batches=99", field "stages.ppo"',
+        ),
         (GRPO, ["grpo.rewards.0.weigth=2"], 'override "grpo.rewards.0.weigth=2", field "stages.grpo.rewards.0.weigth"'),
         (GRPO, ["grpo.rewards=[{name: maths, weight: x}]"], 'field "stages.grpo.rewards.0.weight"'),
         ("seed: x\nstages: [sft]", ["name=a"], 'recipe.yaml, row 1, field "seed"'),

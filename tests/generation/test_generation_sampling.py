@@ -55,7 +55,7 @@ def test_sampling_follows_the_distribution():
         ({"min_p": 0.3, "top_p": 0.6}, [0.5, 0.3]),
     ],
 )
-def test_truncation_renormalises_what_is_kept(options: dict, kept: list[float]):
+def test_truncation_renormalizes_what_is_kept(options: dict, kept: list[float]):
     tokens, logprobs = _many(torch.tensor([[0.2, 0.5, 0.3]]).log(), 4000, **options)
     by_token = {1: 0.5, 2: 0.3}
     for token in tokens.unique().tolist():

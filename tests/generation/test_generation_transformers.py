@@ -194,7 +194,7 @@ def test_an_engine_that_sleeps_says_so_and_wakes():
 )
 def test_what_the_native_engine_lacks_goes_through_transformers(name: str, changes: dict[str, Any], reason: str):
     backbone, told = families.random_backbone(name, **changes), list[str]()
-    engine = make_engine(View(backbone), end_tokens=END, products="auto", say=told.append)
+    engine = make_engine(View(backbone), end_tokens=END, quantization="auto", say=told.append)
     assert isinstance(engine, TransformersEngine)
     (line,) = told
     assert all(part in line for part in (reason, "through transformers", "times the time"))
@@ -232,9 +232,9 @@ def test_the_native_engine_is_taken_where_it_can_be_and_nothing_is_said(tiny: Ba
 
 def test_eight_bits_by_name_are_refused_and_auto_is_not():
     view = View(families.random_backbone("olmo2"))
-    with pytest.raises(UserError, match=r"(?s)sampling\.products.*int8.*models of type olmo2.*auto or model"):
-        make_engine(view, end_tokens=END, products="int8")
-    assert isinstance(make_engine(view, end_tokens=END, products="auto"), TransformersEngine)
+    with pytest.raises(UserError, match=r"(?s)sampling\.quantization.*int8.*models of type olmo2.*auto or none"):
+        make_engine(view, end_tokens=END, quantization="int8")
+    assert isinstance(make_engine(view, end_tokens=END, quantization="auto"), TransformersEngine)
 
 
 # --- requests that are not the usual kind, to both engines ---

@@ -79,8 +79,8 @@ def test_training_says_and_learns_the_same_there(there: Backbone, adapters: bool
         loss = scored.logprobs_P.mean() + scored.entropy_P.mean()
         loss = loss if adapters else loss + view.scores(BATCH).sum() + view.values(BATCH).sum()
         loss.backward()
-        optimiser = torch.optim.AdamW(parameters, lr=0.01, eps=0.1, fused=True)
-        optimiser.step()
+        optimizer = torch.optim.AdamW(parameters, lr=0.01, eps=0.1, fused=True)
+        optimizer.step()
         found.append([loss.detach(), *(p.grad.cpu() for p in parameters), *(p.detach().cpu() for p in parameters)])
     for here, away in zip(*found, strict=True):
         torch.testing.assert_close(away, here, rtol=1e-4, atol=2e-5)
@@ -113,23 +113,27 @@ def test_the_engine_draws_the_same_there(there: Backbone, monkeypatch: pytest.Mo
 
 _SMALL = (
     "model.name=tiny", "model.max_length=512", "threads=1", "data.limit=60", "data.split_column=null", "data.heldout=0.3",
-    "evaluate={count: 4, sampling: {max_new_tokens: 8, products: model}}",
+    "evaluate={count: 4, sampling: {max_new_tokens: 8, quantization: none}}",
 )  # fmt: skip
-_COMPARED = ("sft.epochs=0.3", "sft.batch_size=8", "sample={count: 8, sampling: {max_new_tokens: 8, products: model}}")
+_COMPARED = (
+    "sft.epochs=0.3",
+    "sft.batch_size=8",
+    "sample={count: 8, sampling: {max_new_tokens: 8, quantization: none}}",
+)
 _PPO = (
     *_COMPARED,
     "reward.batch_size=4",
     "ppo={steps: 2, prompts_per_step: 4, epochs: 1, sampling: {max_new_tokens: 8}}",
 )
 _RECIPES = {
-    "adapters": ("recipes/tiny.yaml", *_PPO, "ppo.ptx_coefficient=0.5", "ppo.mini_batches=2",
-        "sft.optimiser.gradient_checkpointing=true"),
-    "every weight": ("recipes/tiny.yaml", *_PPO, "sft.lora=null", "reward.lora=null", "ppo.roles=copies", "ppo.lora={r: 4, alpha: 8}"),
-    "every weight in bfloat16": ("recipes/tiny.yaml", *_PPO, "model.products=bfloat16", "sft.lora=null", "reward.lora=null", "ppo.roles=copies"),
+    "adapters": ("recipes/tiny.yaml", *_PPO, "ppo.ptx_coef=0.5", "ppo.num_mini_batches=2",
+        "sft.optimizer.gradient_checkpointing=true"),
+    "every weight": ("recipes/tiny.yaml", *_PPO, "sft.lora=null", "reward.lora=null", "ppo.share_backbone=false", "ppo.lora={r: 4, alpha: 8}"),
+    "every weight in bfloat16": ("recipes/tiny.yaml", *_PPO, "model.dtype=bfloat16", "sft.lora=null", "reward.lora=null", "ppo.share_backbone=false"),
     "preferences": ("recipes/dpo.yaml", *_COMPARED, "dpo.epochs=0.5"),
     "verifiable": (
         "recipes/rlvr-arithmetic.yaml", "grpo.steps=2", "grpo.prompts_per_step=2", "grpo.responses_per_prompt=4",
-        "grpo.sampling={max_new_tokens: 8, products: model}", "grpo.algorithm.beta=null",
+        "grpo.sampling={max_new_tokens: 8, quantization: none}", "grpo.algorithm.beta=null",
     ),
 }  # fmt: skip
 

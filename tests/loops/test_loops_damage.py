@@ -28,7 +28,7 @@ stages:
   sample: {count: 12, responses: 2, sampling: {max_new_tokens: 4}}
   compare: {by: panel}
   reward: {epochs: 1, batch_size: 8, lora: {r: 2, alpha: 4}, checkpoint: {every: 10}}
-  ppo: {steps: 1, prompts_per_step: 2, epochs: 1, mini_batches: 1, lora: {r: 2, alpha: 4}, sampling: {max_new_tokens: 4}}
+  ppo: {steps: 1, prompts_per_step: 2, epochs: 1, num_mini_batches: 1, lora: {r: 2, alpha: 4}, sampling: {max_new_tokens: 4}}
   evaluate: {count: 3, sampling: {max_new_tokens: 4}, samples: 1}
   report: {}
 """

@@ -36,7 +36,7 @@ stages:
 GRAPH = """
   helpful: {kind: reward, lora: {r: 2, alpha: 4}}
   terse: {kind: reward, comparisons: HERE/pairs.jsonl, sampling: {max_new_tokens: 4}, lora: {r: 2, alpha: 4}}
-  dpo: {comparisons: compare, epochs: 0.5, batch_size: 2, lora: {r: 2, alpha: 4}, optimiser: {learning_rate: 1e-2}}
+  dpo: {comparisons: compare, epochs: 0.5, batch_size: 2, lora: {r: 2, alpha: 4}, optimizer: {learning_rate: 1e-2}}
   sums:
     kind: grpo
     start: dpo
@@ -68,7 +68,7 @@ ROUNDS = """
     stages:
       sample: {count: 6, responses: 2, sampling: {max_new_tokens: 4}}
       compare: {}
-      dpo: {reference: previous, epochs: 2, batch_size: 2, lora: {r: 2, alpha: 4}, optimiser: {learning_rate: 1e-2},
+      dpo: {reference: previous, epochs: 2, batch_size: 2, lora: {r: 2, alpha: 4}, optimizer: {learning_rate: 1e-2},
             checkpoint: {every: 1}}
 """
 PAID = """
@@ -257,7 +257,7 @@ def test_a_change_that_is_accepted_goes_on_and_is_on_record(made: Made, tmp_path
 def test_settings_that_change_no_number_change_no_stage(made: Made, tmp_path: Path):
     changes = (
         "dpo.eval_every=3",
-        "dpo.optimiser.micro_batch_tokens=77",
+        "dpo.optimizer.micro_batch_tokens=77",
         "words.checkpoint.every=7",
         "evaluate.samples=1",
     )

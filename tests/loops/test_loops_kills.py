@@ -173,7 +173,7 @@ threads: 1
 model: {name: tiny, max_length: 256, chat_template: TEMPLATE}
 data: {demonstrations: DEMOS, prompts: "task:arithmetic?digits=1&train=20&heldout=10"}
 stages:
-  sft: {epochs: 2, batch_size: 8, lora: {r: 2, alpha: 4}, optimiser: {learning_rate: 1e-2}, checkpoint: {every: 2}}
+  sft: {epochs: 2, batch_size: 8, lora: {r: 2, alpha: 4}, optimizer: {learning_rate: 1e-2}, checkpoint: {every: 2}}
   sample: {count: 6, responses: 2, sampling: {max_new_tokens: 4}}
   compare: {}
   dpo: {batch_size: 4, lora: {r: 2, alpha: 4}, checkpoint: {every: 2}}

@@ -26,14 +26,14 @@ stages:
 """
 SPAN = "max_skipped_steps: 3}, lora: {r: 2, alpha: 4}, checkpoint: {every: 2}"
 STAGES = {
-    "sft": f"{{epochs: 3, batch_size: 4, eval_every: 2, optimiser: {{{SPAN}}}",
+    "sft": f"{{epochs: 3, batch_size: 4, eval_every: 2, optimizer: {{{SPAN}}}",
     "sample": "{count: 16, responses: 2, sampling: {max_new_tokens: 4}}",
     "compare": "{}",
-    "reward": f"{{epochs: 4, batch_size: 6, eval_every: 2, optimiser: {{{SPAN}}}",
-    "dpo": f"{{epochs: 4, batch_size: 6, eval_every: 2, optimiser: {{{SPAN}}}",
-    "kto": f"{{epochs: 4, batch_size: 6, eval_every: 2, optimiser: {{{SPAN}}}",
-    "ppo": f"{{steps: 8, prompts_per_step: 2, sampling: {{max_new_tokens: 4}}, optimiser: {{{SPAN}}}",
-    "grpo": f"{{steps: 8, prompts_per_step: 2, responses_per_prompt: 2, sampling: {{max_new_tokens: 4}}, optimiser: {{{SPAN},"
+    "reward": f"{{epochs: 4, batch_size: 6, eval_every: 2, optimizer: {{{SPAN}}}",
+    "dpo": f"{{epochs: 4, batch_size: 6, eval_every: 2, optimizer: {{{SPAN}}}",
+    "kto": f"{{epochs: 4, batch_size: 6, eval_every: 2, optimizer: {{{SPAN}}}",
+    "ppo": f"{{steps: 8, prompts_per_step: 2, sampling: {{max_new_tokens: 4}}, optimizer: {{{SPAN}}}",
+    "grpo": f"{{steps: 8, prompts_per_step: 2, responses_per_prompt: 2, sampling: {{max_new_tokens: 4}}, optimizer: {{{SPAN},"
     " rewards: [{name: length, free: 2, limit: 9}]}",
 }
 TRAINERS = ("sft", "reward", "dpo", "kto", "ppo", "grpo")
@@ -164,15 +164,15 @@ def test_a_training_too_short_to_be_stopped_is_not_taken_for_one(
 def test_no_checkpoint_holds_weights_that_are_not_finite(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainer: str
 ):
-    """A finite gradient and an optimiser that overflows; the same command goes on from the checkpoint before."""
+    """A finite gradient and an optimizer that overflows; the same command goes on from the checkpoint before."""
     count, step = 0, torch.optim.AdamW.step
 
-    def overflowing(optimiser: Any, *arguments: Any) -> None:
+    def overflowing(optimizer: Any, *arguments: Any) -> None:
         nonlocal count
         count += 1
-        step(optimiser, *arguments)
+        step(optimizer, *arguments)
         if count == 5:
-            optimiser.param_groups[0]["params"][-1].data[0, 0] = float("inf")
+            optimizer.param_groups[0]["params"][-1].data[0, 0] = float("inf")
 
     with monkeypatch.context() as patch:
         patch.setattr(torch.optim.AdamW, "step", overflowing)

@@ -40,14 +40,14 @@ stages:
     responses_per_prompt: 4
     lora: {r: 4, alpha: 8}
     sampling: {max_new_tokens: 8}
-    optimiser: {learning_rate: 1e-3}
+    optimizer: {learning_rate: 1e-3}
     checkpoint: {every: 1}
 """
 
 EVERYTHING = [
     "online.algorithm={name: dapo, kl: loss, kl_estimator: k2, beta: 0.05, dual_clip: 3.0}", "online.curriculum={floor: 0.3}", "online.epochs=2",
-    "online.mini_batches=2", "online.moving_reference={every: 2}", "online.resample_rounds=2", "online.entropy_coefficient=0.01",
-    "online.pass_at=0.5", "online.kl_target=1.0", "online.normalise_rewards=true",
+    "online.num_mini_batches=2", "online.moving_reference={every: 2}", "online.resample_rounds=2", "online.ent_coef=0.01",
+    "online.pass_at=0.5", "online.kl_target=1.0", "online.normalize_rewards=true",
 ]  # fmt: skip
 
 
@@ -118,7 +118,7 @@ def test_every_row_runs_as_it_stands(recipe_file: Path, tmp_path: Path, name: st
 
 def test_full_copies_with_a_reference_that_moves(recipe_file: Path, tmp_path: Path):
     recipe = burnish.load(
-        recipe_file, "online.roles=copies", "online.steps=3", "online.moving_reference={every: 2}", "online.optimiser.learning_rate=1e-3"
+        recipe_file, "online.share_backbone=false", "online.steps=3", "online.moving_reference={every: 2}", "online.optimizer.learning_rate=1e-3"
     )  # fmt: skip
     rows = read_metrics(burnish.run(recipe, out=tmp_path / "run") / "online" / "metrics.jsonl")
     assert rows[0]["kl_ref"] == pytest.approx(0.0, abs=1e-4)
@@ -170,8 +170,8 @@ def test_it_learns_what_it_is_paid_for(name: str, changes: dict[str, object], tm
     """From a quarter to most of the tokens in a dozen small steps, from a random model."""
     config = OnlineTraining(
         algorithm={"name": name, "overlong": "none", **changes}, steps=12, prompts_per_step=4, responses_per_prompt=8,
-        sampling={"max_new_tokens": 4}, optimiser={"learning_rate": 1e-2, "schedule": "constant", "warmup": 0.0},
-        critic_learning_rate=1e-2, checkpoint={"every": 1000}, pass_at=0.99, missing_end_penalty=0.0,
+        sampling={"max_new_tokens": 4}, optimizer={"learning_rate": 1e-2, "schedule": "constant", "warmup": 0.0},
+        critic_learning_rate=1e-2, checkpoint={"every": 1000}, pass_at=0.99, missing_eos_penalty=0.0,
     )  # fmt: skip
     settings = resolve_settings(config)
     row = settings.algorithm

@@ -34,8 +34,8 @@ stages:
   sample: {count: 16, responses: 4, sampling: {max_new_tokens: 12}}
   compare: {by: panel}
   reward: {batch_size: 4, lora: {r: 4, alpha: 8}, eval_every: 2, checkpoint: {every: 2}}
-  ppo: {steps: 5, prompts_per_step: 6, epochs: 2, mini_batches: 2, lora: {r: 4, alpha: 8}, sampling: {max_new_tokens: 12},
-        algorithm: {beta: 0.1}, kl_target: 1.0, normalise_rewards: true, ptx_coefficient: 0.5, ptx_batch_size: 2, checkpoint: {every: 1}}
+  ppo: {steps: 5, prompts_per_step: 6, epochs: 2, num_mini_batches: 2, lora: {r: 4, alpha: 8}, sampling: {max_new_tokens: 12},
+        algorithm: {beta: 0.1}, kl_target: 1.0, normalize_rewards: true, ptx_coef: 0.5, ptx_batch_size: 2, checkpoint: {every: 1}}
   evaluate: {count: 8, sampling: {max_new_tokens: 12}, samples: 3}
   report: {}
 """
@@ -273,8 +273,8 @@ def test_two_processes_in_one_folder_are_refused(recipe_file: Path, tmp_path: Pa
 
 def test_four_copies_train_too(recipe_file: Path, tmp_path: Path):
     recipe = burnish.load(
-        recipe_file, "ppo.roles=copies", "reward.lora=null", "sft.lora=null", "ppo.steps=2",
-        "ppo.optimiser.learning_rate=1e-3", "evaluate.sampling={temperature: 1, top_p: 1, max_new_tokens: 12}",
+        recipe_file, "ppo.share_backbone=false", "reward.lora=null", "sft.lora=null", "ppo.steps=2",
+        "ppo.optimizer.learning_rate=1e-3", "evaluate.sampling={temperature: 1, top_p: 1, max_new_tokens: 12}",
     )  # fmt: skip
     out = burnish.run(recipe, out=tmp_path / "copies")
     evaluated = json.loads((out / "evaluate" / "result.json").read_text())
@@ -283,7 +283,7 @@ def test_four_copies_train_too(recipe_file: Path, tmp_path: Path):
 
 
 def test_bfloat16_products_and_truncated_rollouts_are_corrected(recipe_file: Path, tmp_path: Path):
-    recipe = burnish.load(recipe_file, "model.products=bfloat16", "ppo.steps=2", "ppo.sampling.top_p=0.9")
+    recipe = burnish.load(recipe_file, "model.dtype=bfloat16", "ppo.steps=2", "ppo.sampling.top_p=0.9")
     out = burnish.run(recipe, out=tmp_path / "narrow")
     rows = read_metrics(out / "ppo" / "metrics.jsonl")
     assert all(row["sampler_gap_mean"] > 0 for row in rows)
@@ -296,7 +296,7 @@ def test_bfloat16_products_and_truncated_rollouts_are_corrected(recipe_file: Pat
 def test_eight_bit_rollouts_are_corrected(recipe_file: Path, tmp_path: Path):
     if not int8.available():
         pytest.skip("no 8-bit products here")
-    recipe = burnish.load(recipe_file, "ppo.sampling.products=int8", "ppo.steps=2")
+    recipe = burnish.load(recipe_file, "ppo.sampling.quantization=int8", "ppo.steps=2")
     out = burnish.run(recipe, out=tmp_path / "eight", until="ppo")
     rows = read_metrics(out / "ppo" / "metrics.jsonl")
     assert all(row["sampler_gap_mean"] > 0 and row["importance_mean"] > 0 for row in rows)
@@ -309,7 +309,7 @@ def test_auto_means_eight_bits_where_the_processor_is_fast_at_them(
     if fast and not int8.available():
         pytest.skip("no 8-bit products here")
     monkeypatch.setattr(int8, "fast_here", lambda: fast)
-    recipe = burnish.load(recipe_file, "ppo.sampling.products=auto", "ppo.steps=1")
+    recipe = burnish.load(recipe_file, "ppo.sampling.quantization=auto", "ppo.steps=1")
     out = burnish.run(recipe, out=tmp_path / "auto", fork=finished, until="ppo")
     (row,) = read_metrics(out / "ppo" / "metrics.jsonl")
     assert (row["sampler_gap_mean"] > 1e-3) == fast
@@ -352,7 +352,7 @@ def test_peoples_comparisons_need_no_panel(recipe_file: Path, tmp_path: Path):
     (tmp_path / "hh.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
     recipe = burnish.load(
         tmp_path / "hh.yaml", f"data.comparisons={source}", "data.demonstrations=null", "data.prompts=null", "data.heldout=0.3", "ppo.steps=1",
-        "ppo.ptx_coefficient=0",
+        "ppo.ptx_coef=0",
     )  # fmt: skip
     out = burnish.run(recipe, out=tmp_path / "hh")
     findings = json.loads((out / "reward" / "result.json").read_text())

@@ -30,7 +30,7 @@ stages:
   evaluate: {count: 6, sampling: {max_new_tokens: 8, temperature: 1, top_p: 1}, samples: 2}
   report: {}
 """
-DPO = "{batch_size: 2, lora: {r: 4, alpha: 8}, optimiser: {learning_rate: 1e-3}, eval_every: 2, checkpoint: {every: 2}}"
+DPO = "{batch_size: 2, lora: {r: 4, alpha: 8}, optimizer: {learning_rate: 1e-3}, eval_every: 2, checkpoint: {every: 2}}"
 ROUNDS = f"""
   dpo: {DPO.replace("{batch", "{pairs: extremes, batch", 1)}
   rounds:

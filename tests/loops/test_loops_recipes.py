@@ -80,7 +80,7 @@ def test_recipes_of_the_online_stage(name: str, tmp_path: Path):
     stage = {"calculator": "dr-grpo", "rlvr-arithmetic": "grpo"}[name]
     recipe = burnish.load(
         ROOT / "recipes" / f"{name}.yaml", "model.name=tiny", "model.max_length=900", "threads=1", f"{stage}.steps=1", f"{stage}.prompts_per_step=2",
-        f"{stage}.responses_per_prompt=2", f"{stage}.sampling.products=model", "evaluate={count: 4, responses_per_prompt: 2, sampling: {max_new_tokens: 8}}",
+        f"{stage}.responses_per_prompt=2", f"{stage}.sampling.quantization=none", "evaluate={count: 4, responses_per_prompt: 2, sampling: {max_new_tokens: 8}}",
     )  # fmt: skip
     folder = burnish.run(recipe, out=tmp_path / name)
     assert (folder / "report.html").is_file()

@@ -41,8 +41,15 @@ def smaller(path: Path) -> list[str]:
 
 def _of(settings: Any) -> list[str]:
     passes = ["epochs=0.1", f"lora={LORA}", "batch_size=4"]
-    short = ["sampling.max_new_tokens=6", "sampling.products=model"]
-    online = ["steps=2", "prompts_per_step=2", "responses_per_prompt=2", "mini_batches=1", "epochs=1", f"lora={LORA}"]
+    short = ["sampling.max_new_tokens=6", "sampling.quantization=none"]
+    online = [
+        "steps=2",
+        "prompts_per_step=2",
+        "responses_per_prompt=2",
+        "num_mini_batches=1",
+        "epochs=1",
+        f"lora={LORA}",
+    ]
     critic = ["critic_epochs=1"] if getattr(settings, "critic_epochs", None) is not None else []
     return {
         "sft": passes, "reward": passes, "preference": passes, "compare": [], "merge": [], "report": [],
@@ -113,7 +120,7 @@ LONGER = (
     "model.name=tiny", "threads=1", "data.demonstrations=builtin:quickstart/demonstrations", "data.limit=32",
     "data.prompts=task:arithmetic?digits=1&train=16&heldout=4", "stages=[sft, grpo]", "sft.epochs=1", f"sft.lora={LORA}",
     "grpo.rewards=[{name: length, free: 2, limit: 8}]", "grpo.prompts_per_step=2", "grpo.responses_per_prompt=2",
-    "grpo.sampling.max_new_tokens=6", f"grpo.lora={LORA}", "grpo.optimiser.warmup=0",
+    "grpo.sampling.max_new_tokens=6", f"grpo.lora={LORA}", "grpo.optimizer.warmup=0",
 )  # fmt: skip
 
 
@@ -146,7 +153,7 @@ def test_a_rate_that_followed_the_length_asks_for_extend(tmp_path: Path):
 def test_what_refuses_a_later_stage_leaves_the_longer_one_as_it_was(tmp_path: Path):
     base = [change for change in LONGER if not change.startswith(("grpo", "stages"))]
     settings = (
-        "sft.optimiser={schedule: constant, warmup: 0}", "stages=[sft, sample]", "sample.count=2", "sample.responses=1",
+        "sft.optimizer={schedule: constant, warmup: 0}", "stages=[sft, sample]", "sample.count=2", "sample.responses=1",
         "sample.sampling.max_new_tokens=2",
     )  # fmt: skip
     folder = burnish.run(burnish.load(None, *base, *settings), out=tmp_path / "run")

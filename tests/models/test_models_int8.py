@@ -64,7 +64,9 @@ def test_rows_and_columns_of_zeros_give_zeros():
 
 
 def test_where_there_are_no_such_products_it_says_so(monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(UserError, match=r"no 8-bit products here: .*the model is on meta.*sampling\.products to auto"):
+    with pytest.raises(
+        UserError, match=r"no 8-bit products here: .*the model is on meta.*sampling\.quantization to auto"
+    ):
         Int8Matrix.of(torch.randn(4, 4, device="meta"))
     monkeypatch.setattr(int8, "lacking", lambda: "a reason")
     with pytest.raises(UserError, match="no 8-bit products here: a reason"):

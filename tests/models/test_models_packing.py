@@ -92,16 +92,16 @@ def test_a_frozen_backbone_gets_no_gradient(tiny: Backbone):
     assert with_gradient == set(view.parameters())
 
 
-def test_the_head_is_normalised_to_mean_0_std_1():
+def test_the_head_is_normalized_to_mean_0_std_1():
     head = ScalarHead(8, seed=3)
     hidden = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
-    head.normalise(head(hidden))
-    head.normalise(head(hidden) * 1.0)  # twice is once
+    head.normalize(head(hidden))
+    head.normalize(head(hidden) * 1.0)  # twice is once
     scores = head(hidden).double()
     assert scores.mean().abs() < 1e-5
     assert abs(scores.std(correction=0) - 1) < 1e-5
 
 
-def test_equal_scores_cannot_be_normalised():
+def test_equal_scores_cannot_be_normalized():
     with pytest.raises(ValueError, match="every score is the same"):
-        ScalarHead(4).normalise(torch.ones(3))
+        ScalarHead(4).normalize(torch.ones(3))

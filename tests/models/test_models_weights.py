@@ -31,7 +31,7 @@ def trained(tiny: Backbone) -> View:
     for name, parameter in view.parameters().items():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1, generator=generator)
-    view.head.normalise(torch.tensor([1.0, 3.0, 4.0]))
+    view.head.normalize(torch.tensor([1.0, 3.0, 4.0]))
     return view
 
 

@@ -31,7 +31,7 @@ def _recipe(*changes: str) -> Recipe:
 
 def test_copies_by_hand():
     """Policy and critic with two moments each, one gradient, two frozen models; a shared gradient buffer of the head."""
-    stage = make_plan(_recipe("ppo.roles=copies"), SMOLLM2, DATA, CPU, stages=["ppo"]).stages[0]
+    stage = make_plan(_recipe("ppo.share_backbone=false"), SMOLLM2, DATA, CPU, stages=["ppo"]).stages[0]
     sizes = {part.name: part.size for part in stage.parts}
     n = SMOLLM2.parameters
     assert sizes["policy"] == sizes["critic"] == 12 * n
@@ -42,7 +42,7 @@ def test_copies_by_hand():
 
 def test_adapters_need_less_than_copies_and_smaller_micro_batches_less_than_large():
     peak = lambda *changes: make_plan(_recipe(*changes), SMOLLM2, DATA, CPU, stages=["ppo"]).peak  # noqa: E731
-    copies, adapters, small = peak("ppo.roles=copies"), peak(), peak("ppo.optimiser.micro_batch_tokens=512")
+    copies, adapters, small = peak("ppo.share_backbone=false"), peak(), peak("ppo.optimizer.micro_batch_tokens=512")
     assert small < adapters < copies
 
 
@@ -54,12 +54,14 @@ def test_time_of_training_is_flops_over_rate():
 
 def test_a_run_that_does_not_fit_is_told_what_would():
     tight = Machine("a small CPU", 4.6e9, 400e9, 20e9)
-    recipe = _recipe("ppo.roles=copies", "sft.lora=null", "reward.lora=null")
+    recipe = _recipe("ppo.share_backbone=false", "sft.lora=null", "reward.lora=null")
     assert make_plan(recipe, SMOLLM2, DATA, tight).peak > tight.memory
     changes = settings_that_fit(recipe, SMOLLM2, DATA, tight)
     assert changes is not None
-    assert "ppo.roles=adapters" in changes
-    fixed = _recipe("ppo.roles=copies", "sft.lora=null", "reward.lora=null", *changes)  # as a user would type them
+    assert "ppo.share_backbone=true" in changes
+    fixed = _recipe(
+        "ppo.share_backbone=false", "sft.lora=null", "reward.lora=null", *changes
+    )  # as a user would type them
     assert make_plan(fixed, SMOLLM2, DATA, tight).peak <= tight.memory
     assert settings_that_fit(recipe, SEVEN, DATA, tight) is None
 
@@ -71,8 +73,10 @@ def test_the_mildest_change_comes_first():
         return settings_that_fit(_recipe(), SMOLLM2, DATA, almost, stages=stages)
 
     trainers = ("sft", "reward", "ppo")
-    assert changes(*trainers) == tuple(f"{stage}.optimiser.micro_batch_tokens=512" for stage in trainers)
-    assert changes("evaluate") == tuple(f"{s}.sampling.products=int8" for s in ("sample", "reward", "ppo", "evaluate"))
+    assert changes(*trainers) == tuple(f"{stage}.optimizer.micro_batch_tokens=512" for stage in trainers)
+    assert changes("evaluate") == tuple(
+        f"{s}.sampling.quantization=int8" for s in ("sample", "reward", "ppo", "evaluate")
+    )
 
 
 def test_a_gpu_is_not_offered_products_that_it_does_not_have():
@@ -92,14 +96,14 @@ def test_a_cpu_is_not_offered_products_that_it_does_not_have():
     for has in (True, False):
         almost = Machine("a CPU", peak - 1e8, 400e9, 20e9, int8=has)
         changes = settings_that_fit(_recipe(), SEVEN, DATA, almost, stages=["evaluate"])
-        assert any("products=int8" in change for change in changes or ()) == has
+        assert any("quantization=int8" in change for change in changes or ()) == has
 
 
 def test_seven_billion_parameters_on_gpus():
     """16-bit weights, float32 masters and moments: 18 bytes a trained weight with its gradient, spread over the devices."""
     eight = Machine("8 GPUs", 80e9, 990e12, 3350e9, devices=8, weight_bytes=2, is_cpu=False)
     one = Machine("1 GPU", 80e9, 990e12, 3350e9, devices=1, weight_bytes=2, is_cpu=False)
-    recipe = _recipe("ppo.roles=copies", "sft.lora=null", "reward.lora=null")
+    recipe = _recipe("ppo.share_backbone=false", "sft.lora=null", "reward.lora=null")
     sft = make_plan(recipe, SEVEN, DATA, eight).stages[0]
     sizes = {part.name: part.size for part in sft.parts}
     assert sizes["model"] + sizes["gradient"] == pytest.approx(18 * SEVEN.parameters / 8)
@@ -221,7 +225,9 @@ def _online(*changes: str) -> Recipe:
 def test_the_online_stage_counts_the_roles_that_its_algorithm_needs():
     """Copies: GRPO keeps a frozen reference, Dr. GRPO none, PPO a critic that is trained as well."""
     plans = {
-        name: make_plan(_online(f"grpo.algorithm.name={name}", "grpo.roles=copies"), SMOLLM2, DATA, CPU).stages[0]
+        name: make_plan(_online(f"grpo.algorithm.name={name}", "grpo.share_backbone=false"), SMOLLM2, DATA, CPU).stages[
+            0
+        ]
         for name in ("grpo", "dr-grpo", "ppo")
     }
     sizes = {name: {part.name: part.size for part in stage.parts} for name, stage in plans.items()}
@@ -243,9 +249,11 @@ def test_a_group_runs_its_prompt_once():
 
 
 def test_milder_settings_for_the_online_stage():
-    changes = settings_that_fit(_online("grpo.roles=copies"), SMOLLM2, DATA, Machine("small", 2.4e9, 400e9, 20e9))
+    changes = settings_that_fit(
+        _online("grpo.share_backbone=false"), SMOLLM2, DATA, Machine("small", 2.4e9, 400e9, 20e9)
+    )
     assert changes is not None
-    assert "grpo.roles=adapters" in changes
+    assert "grpo.share_backbone=true" in changes
 
 
 def test_the_sampler_sleeps_while_roles_are_trained():
@@ -274,7 +282,7 @@ def test_a_gpu_is_planned_with_its_own_attention_and_precision():
     numbers = [SMOLLM2.layers * (layer + a * SMOLLM2.head_dim) + 6 * SMOLLM2.mlp + 4 * SMOLLM2.width for a in attention]
     assert kept[1] / kept[0] == pytest.approx(numbers[1] / numbers[0])
     wide, narrow = (
-        make_plan(_recipe(f"model.products={p}"), SEVEN, DATA, gpu, stages=["sample"]).seconds
+        make_plan(_recipe(f"model.dtype={p}"), SEVEN, DATA, gpu, stages=["sample"]).seconds
         for p in ("float32", "bfloat16")
     )
     assert narrow < wide

@@ -34,28 +34,28 @@ def test_a_shut_gate_lets_losses_through_and_gains_not():
     assert [r.value for r in rewards] == pytest.approx([0.9, -0.2, 0.0])
 
 
-def test_the_gate_looks_at_the_value_before_normalising():
-    parts = [Part(name="g", weight=0.0, gate=0.5, normalise="batch"), Part(name="r")]
+def test_the_gate_looks_at_the_value_before_normalizing():
+    parts = [Part(name="g", weight=0.0, gate=0.5, normalize="batch"), Part(name="r")]
     assert [r.value for r in one(parts, [judged(0.6, 1.0), judged(1.0, 1.0)])] == [1.0, 1.0]
 
 
-def test_normalised_by_group_and_by_batch():
+def test_normalized_by_group_and_by_batch():
     values = (1.0, 3.0, 10.0, 10.0)
     groups = ["p", "p", "q", "q"]
-    by_group = one([Part(name="a", normalise="group")], [judged(*values)], groups)
+    by_group = one([Part(name="a", normalize="group")], [judged(*values)], groups)
     assert [r.value for r in by_group] == [-1.0, 1.0, 0.0, 0.0]  # mean 2, std 1; no spread in q
-    by_batch = one([Part(name="a", normalise="batch")], [judged(*values)], groups)
+    by_batch = one([Part(name="a", normalize="batch")], [judged(*values)], groups)
     std = math.sqrt((25 + 9 + 16 + 16) / 4)  # mean 6
     assert [r.value for r in by_batch] == pytest.approx([-5 / std, -3 / std, 4 / std, 4 / std])
 
 
-def test_clipped_after_normalising():
-    rewards = one([Part(name="a", normalise="group", clip=(-0.5, 0.25))], [judged(1.0, 3.0)])
+def test_clipped_after_normalizing():
+    rewards = one([Part(name="a", normalize="group", clip=(-0.5, 0.25))], [judged(1.0, 3.0)])
     assert [r.value for r in rewards] == [-0.5, 0.25]
 
 
 def test_none_does_not_apply_and_takes_no_part_in_moments():
-    rewards = one([Part(name="a", normalise="batch"), Part(name="b")], [judged(None, 1.0, 3.0), judged(5.0, 5.0, 5.0)])
+    rewards = one([Part(name="a", normalize="batch"), Part(name="b")], [judged(None, 1.0, 3.0), judged(5.0, 5.0, 5.0)])
     assert [r.value for r in rewards] == [5.0, 4.0, 6.0]
     assert "a" not in rewards[0].components
 
@@ -64,7 +64,7 @@ def test_what_could_not_be_judged_is_not_counted_and_never_wrong():
     found = Judged(
         (Judgement(0.0, "verifier-timeout", counted=False), Judgement(1.0, "correct"), Judgement(3.0, "correct"))
     )
-    rewards = one([Part(name="maths", normalise="batch"), Part(name="b")], [found, judged(1.0, 0.0, 0.0)])
+    rewards = one([Part(name="maths", normalize="batch"), Part(name="b")], [found, judged(1.0, 0.0, 0.0)])
     assert [r.counted for r in rewards] == [False, True, True]
     assert rewards[0].verdicts == {"maths": "verifier-timeout"}
     assert "maths" not in rewards[0].components

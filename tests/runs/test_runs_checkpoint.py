@@ -146,27 +146,27 @@ def test_training_resumes_bit_for_bit_through_adamw_and_rng(tmp_path: Path) -> N
         layer = torch.nn.Linear(3, 2)
         return layer, torch.optim.AdamW([{"params": [layer.weight]}, {"params": [layer.bias], "lr": 0.5}], lr=0.1)
 
-    def train(layer: torch.nn.Linear, optimiser: torch.optim.AdamW, steps: int) -> None:
+    def train(layer: torch.nn.Linear, optimizer: torch.optim.AdamW, steps: int) -> None:
         for _ in range(steps):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             (layer(torch.randn(4, 3)) * random.random() * np.random.rand()).pow(2).sum().backward()
-            optimiser.step()
+            optimizer.step()
 
     random.seed(2)
     np.random.seed(3)
-    layer, optimiser = fresh()
-    train(layer, optimiser, 3)
-    state = {"model": dict(layer.state_dict()), "optimiser": optimiser.state_dict(), "rng": rng_state()}
+    layer, optimizer = fresh()
+    train(layer, optimizer, 3)
+    state = {"model": dict(layer.state_dict()), "optimizer": optimizer.state_dict(), "rng": rng_state()}
     back = round_trip(tmp_path / "c", state)
-    assert same(back["optimiser"], state["optimiser"])
-    assert list(back["optimiser"]["state"]) == [0, 1]
-    train(layer, optimiser, 3)
+    assert same(back["optimizer"], state["optimizer"])
+    assert list(back["optimizer"]["state"]) == [0, 1]
+    train(layer, optimizer, 3)
 
-    other, other_optimiser = fresh()
+    other, other_optimizer = fresh()
     other.load_state_dict(back["model"])
-    other_optimiser.load_state_dict(back["optimiser"])
+    other_optimizer.load_state_dict(back["optimizer"])
     set_rng_state(back["rng"])
-    train(other, other_optimiser, 3)
+    train(other, other_optimizer, 3)
     assert torch.equal(other.weight, layer.weight)
     assert torch.equal(other.bias, layer.bias)
 

@@ -98,7 +98,7 @@ def test_differences_are_told_leaf_by_leaf() -> None:
     }
     new = {
         "seed": 0,
-        "ppo": {"clip": 0.3, "kl": {"beta": 0.05, "target": 6.0}, "lam": 0.95},
+        "ppo": {"clip": 0.3, "kl": {"beta": 0.05, "target": 6.0}, "gae_lambda": 0.95},
         "stages": ("sft", "ppo"),
         "data": {"prompts": "p.jsonl", "hashes": {"prompts": fingerprint(6), "same": fingerprint(2)}},
         "code": {"trainers": fingerprint(7), "runs": fingerprint(4), "data": fingerprint(8)},
@@ -109,7 +109,7 @@ def test_differences_are_told_leaf_by_leaf() -> None:
         "ppo.clip: 0.2 -> 0.3",
         "ppo.kl.target: null -> 6.0",
         "ppo.gone: 1 -> (not set)",
-        "ppo.lam: (not set) -> 0.95",
+        "ppo.gae_lambda: (not set) -> 0.95",
         "the contents of data.prompts changed",
         "the code of trainers changed",
         "the code of data is new",

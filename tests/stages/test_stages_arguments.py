@@ -23,8 +23,8 @@ stages:
   reward: {}
   dpo: {}
   rounds: {repeat: 1, stages: {sample: {count: 4, sampling: {max_new_tokens: 4}}, compare: {}, dpo: {}}}
-  ppo: {steps: 1, prompts_per_step: 2, sampling: {max_new_tokens: 4}, ptx_coefficient: 0.1}
-  grpo: {steps: 1, epochs: 2, mini_batches: 2, prompts_per_step: 2, curriculum: {}, responses_per_prompt: 2,
+  ppo: {steps: 1, prompts_per_step: 2, sampling: {max_new_tokens: 4}, ptx_coef: 0.1}
+  grpo: {steps: 1, epochs: 2, num_mini_batches: 2, prompts_per_step: 2, curriculum: {}, responses_per_prompt: 2,
          sampling: {max_new_tokens: 4}, rewards: [{name: length}]}
 """
 

@@ -39,8 +39,8 @@ def run(base: str, tmp_path_factory: pytest.TempPathFactory) -> burnish.Result:
         "model": {"name": base},
         "data": {"demonstrations": ROWS, "comparisons": PAIRS, "heldout": 0.25},
         "stages": {
-            "sft": {"epochs": 1, "batch_size": 4, "lora": lora, "optimiser": rate},
-            "dpo": {"start": "sft", "batch_size": 4, "lora": {"r": 3, "alpha": 3}, "optimiser": rate},
+            "sft": {"epochs": 1, "batch_size": 4, "lora": lora, "optimizer": rate},
+            "dpo": {"start": "sft", "batch_size": 4, "lora": {"r": 3, "alpha": 3}, "optimizer": rate},
             "evaluate": {"models": ["base", "dpo"], "taste": True, "sampling": {"max_new_tokens": 4}, "count": 3},
         },
     }

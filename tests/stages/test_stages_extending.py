@@ -97,7 +97,7 @@ def test_the_advantages_of_the_page():
     mask = torch.tensor([[True, True], [True, False], [True, True], [True, True], [True, True], [True, True]])
     earned = Earned(
         scores_B=torch.tensor([1.0, 3.0, 2.0, 5.0, 5.0, 0.0]), groups_B=torch.tensor([0, 0, 0, 1, 1, 1]),
-        kl_BT=torch.zeros(6, 2), mask_BT=mask, values_BT=None, beta=0.0, gamma=1.0, lam=1.0,
+        kl_BT=torch.zeros(6, 2), mask_BT=mask, values_BT=None, beta=0.0, gamma=1.0, gae_lambda=1.0,
     )  # fmt: skip
     advantages = advantages_of(row, earned).advantages_BT
     assert advantages[:, 0].tolist() == [-1.0, 1.0, 0.0, 0.5, 0.5, -1.0]

@@ -55,7 +55,7 @@ def options(tmp_path: Path) -> list[str]:
         ([*ONLINE, "grpo.rewards=[{name: length}]", "grpo.sampling.max_new_tokens=500", "model.max_length=510"], "the shortest is longer"),
         (["stages=[sft,sample,compare,reward]", "sample.sampling.temperature=0"], "temperature is 0, so the answers to a prompt are all the same"),
         (["stages=[sft,evaluate]", "evaluate.sampling.max_new_tokens=600", "model.max_length=600"], "leaves no room for a prompt"),
-        (["stages=[sft]", "trackers=[wandb]"], "tracker wandb is not installed"),
+        (["stages=[sft]", "report_to=[wandb]"], "tracker wandb is not installed"),
     ],
 )  # fmt: skip
 def test_it_is_refused_before_anything_is_trained(options: list[str], tmp_path: Path, changes: list[str], said: str):
@@ -77,7 +77,7 @@ def test_products_that_the_processor_lacks_are_refused_before_anything_is_traine
     options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(int8, "lacking", lambda: "a reason")
-    settings = ["stages=[sft,evaluate]", "evaluate.sampling.products=int8"]
+    settings = ["stages=[sft,evaluate]", "evaluate.sampling.quantization=int8"]
     with pytest.raises(UserError, match="no 8-bit products here: a reason"):
         burnish.run(burnish.load(None, *options, *settings), out=tmp_path / "run", memory_check=False)
     assert not (tmp_path / "run" / "sft").exists()
@@ -134,7 +134,7 @@ def test_eight_bits_and_a_window_that_sequences_outgrow(
     model = families.save_random_model("mistral", tmp_path / "model", sliding_window=40)
     recipe = burnish.load(
         None, *options, f"model.name={model}", "stages=[sft,evaluate]", f"model.max_length={max_length}",
-        "evaluate.sampling.products=int8", "evaluate.sampling.max_new_tokens=4",
+        "evaluate.sampling.quantization=int8", "evaluate.sampling.max_new_tokens=4",
     )  # fmt: skip
     lines: list[str] = []
     run = Run(recipe, tmp_path / "run", say=lines.append)

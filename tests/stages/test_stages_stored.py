@@ -53,7 +53,7 @@ def _recipe(place: Path, folder: Path, **data: object) -> Recipe:
                      "store": str(place), "project": "helpful", **data},
             "stages": {
                 "sft": {"kind": "sft", "epochs": 1, "lora": {"r": 2, "alpha": 4}, "eval_every": 5},
-                "reward": {"kind": "reward", "lora": {"r": 2, "alpha": 4}, "batch_size": 8, "eval_every": 5, "normalise": False},
+                "reward": {"kind": "reward", "lora": {"r": 2, "alpha": 4}, "batch_size": 8, "eval_every": 5, "normalize": False},
             },
         }
     )  # fmt: skip

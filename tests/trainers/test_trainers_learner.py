@@ -10,7 +10,7 @@ import torch
 
 from burnish.batch import Batch, TokenSequence
 from burnish.config.online import Algorithm, OnlineTraining
-from burnish.config.sections import Optimiser
+from burnish.config.sections import Optimizer
 from burnish.generation.base import Request, SamplingParams
 from burnish.generation.native import NativeEngine
 from burnish.models import int8
@@ -30,7 +30,7 @@ from burnish.trainers.sft import mean_nll, nll_term
 SEQUENCES = tuple(TokenSequence((258, 10 + i % 2), tuple(range(20 + i, 24 + 2 * i))) for i in range(6))
 
 
-def _weights_after(terms_of, settings: Optimiser) -> dict[str, torch.Tensor]:
+def _weights_after(terms_of, settings: Optimizer) -> dict[str, torch.Tensor]:
     """The parameters of a fresh model after one step whose gradient is not clipped."""
     backbone = load_backbone("tiny")
     view = View(backbone, head=ScalarHead(backbone.width, seed=1))
@@ -49,7 +49,7 @@ def test_layers_run_again_give_the_same_gradient(lora: bool):
             backbone.freeze()
             add_adapter(backbone, "policy", LoraSpec(4, 8.0), seed=0)
         view = View(backbone, "policy", LoraSpec(4, 8.0)) if lora else View(backbone)
-        learner = Learner(view, Optimiser(gradient_checkpointing=recompute), total_steps=1)
+        learner = Learner(view, Optimizer(gradient_checkpointing=recompute), total_steps=1)
         assert any(layer.gradient_checkpointing for layer in backbone.model.model.layers) == recompute
         batch = Batch(SEQUENCES)
         nll_term(view, batch, denominator=batch.trained_tokens).loss.backward()
@@ -60,7 +60,7 @@ def test_layers_run_again_give_the_same_gradient(lora: bool):
 
 def _train(view: View) -> None:
     """Two large steps."""
-    learner = Learner(view, Optimiser(learning_rate=0.02, warmup=0.0), total_steps=2)
+    learner = Learner(view, Optimizer(learning_rate=0.02, warmup=0.0), total_steps=2)
     batch = Batch(SEQUENCES)
     for _ in range(2):
         learner.update([partial(nll_term, view, batch, denominator=batch.trained_tokens)])
@@ -91,7 +91,7 @@ def test_an_8_bit_engine_follows_a_head_that_is_trained(tiny: Backbone):
 
 
 def _assert_same_gradient(whole, cut) -> None:
-    a, b = _weights_after(whole, Optimiser()), _weights_after(cut, Optimiser())
+    a, b = _weights_after(whole, Optimizer()), _weights_after(cut, Optimizer())
     assert a.keys() == b.keys()
     assert max(float(x.abs().max()) for x in a.values()) > 1e-3
     for name in a:
@@ -114,7 +114,7 @@ def test_ppo_gradient_does_not_depend_on_micro_batches_or_sharing():
     count = Batch(SEQUENCES).trained_tokens
     columns = {name: torch.randn(count, generator=generator) for name in ("advantages", "returns", "values")}
     columns["old_logprobs"] = -5.5 + 0.3 * torch.randn(count, generator=generator)
-    settings = resolve_settings(OnlineTraining(algorithm=Algorithm(name="ppo"), entropy_coefficient=0.1))
+    settings = resolve_settings(OnlineTraining(algorithm=Algorithm(name="ppo"), ent_coef=0.1))
     batch = Batch(SEQUENCES, columns)
     alone = [
         Batch((s,), {n: c.split(batch.counts_N.tolist())[i] for n, c in columns.items()})
@@ -195,7 +195,7 @@ def test_schedule_by_hand(kind: str, expected: list[float]):
 
 def test_a_step_with_a_bad_number_changes_nothing_and_too_many_stop(tiny: Backbone):
     view = View(tiny)
-    learner = Learner(view, Optimiser(max_skipped_steps=2), total_steps=10)
+    learner = Learner(view, Optimizer(max_skipped_steps=2), total_steps=10)
     before = {n: p.clone() for n, p in view.state_dict().items()}
 
     def bad() -> Term:
@@ -215,15 +215,15 @@ def test_a_step_with_a_bad_number_changes_nothing_and_too_many_stop(tiny: Backbo
 
 def test_gradient_is_clipped_globally(tiny: Backbone):
     view = View(tiny)
-    learner = Learner(view, Optimiser(max_grad_norm=1e-3), total_steps=1)
+    learner = Learner(view, Optimizer(max_grad_norm=1e-3), total_steps=1)
     seen: list[float] = []
-    step = learner._optimiser.step
+    step = learner._optimizer.step
 
     def spy() -> None:
         seen.append(math.sqrt(sum(float((p.grad**2).sum()) for p in view.parameters().values() if p.grad is not None)))
         step()
 
-    learner._optimiser.step = spy
+    learner._optimizer.step = spy
     batch = Batch(SEQUENCES)
     stats = learner.update([partial(nll_term, view, batch, denominator=batch.trained_tokens)])
     assert stats["grad_norm"] > 0.1

@@ -183,13 +183,13 @@ def test_cutting_and_ordering_change_nothing(loss: str):
     """Micro-batches, the order of the batch, packing and sharing of prompts: the same loss, gradient and metrics."""
     sft = {"weight": 0.3, "average": "batch"}
     options = {"options": {"sft": sft}}
-    whole = config(loss, **options, optimiser={"micro_batch_tokens": 10_000})
+    whole = config(loss, **options, optimizer={"micro_batch_tokens": 10_000})
     found = []
     for how, order in (
         (whole, [0, 1, 2, 3]),
-        (config(loss, **options, optimiser={"micro_batch_tokens": 14}), [0, 1, 2, 3]),
+        (config(loss, **options, optimizer={"micro_batch_tokens": 14}), [0, 1, 2, 3]),
         (whole, [2, 0, 3, 1]),
-        (config(loss, **options, optimiser={"micro_batch_tokens": 1}), [3, 2, 1, 0]),
+        (config(loss, **options, optimizer={"micro_batch_tokens": 1}), [3, 2, 1, 0]),
     ):
         view = policy(load_backbone("tiny"))
         examples = ready(view, GROUPS, how)
@@ -234,7 +234,7 @@ def test_padding_changes_nothing(tiny: Backbone):
 def test_the_first_step_of_the_trainer_starts_where_the_papers_say(tmp_path: Path, loss: str, expected: float):
     """On the real code path, full fine-tuning, certain labels: log 2, 1/(4τ²) with τ = 0.1, 1, λ/2."""
     view = View(load_backbone("tiny"))
-    how = config(loss, soft_labels=False, lora=None, epochs=1.0, optimiser={"warmup": 0.0})
+    how = config(loss, soft_labels=False, lora=None, epochs=1.0, optimizer={"warmup": 0.0})
     groups = [GROUPS[0], GROUPS[3], group(7, (5, 4), Comparison(0, 1, 1.0)), group(8, (2, 4), Comparison(1, 0, 1.0))]
     examples = ready(view, groups, how)
     train_preferences(view, examples, ready(view, groups[:2], how, measured=True), config=how, seed=0, folder=tmp_path)
@@ -247,7 +247,7 @@ def test_the_first_step_of_the_trainer_starts_where_the_papers_say(tmp_path: Pat
 @pytest.mark.parametrize("loss", LOSSES)
 def test_training_raises_the_margin(tmp_path: Path, loss: str):
     view = View(load_backbone("tiny"))
-    how = config(loss, lora=None, epochs=10.0, soft_labels=False, optimiser={"learning_rate": 3e-3, "warmup": 0.0})
+    how = config(loss, lora=None, epochs=10.0, soft_labels=False, optimizer={"learning_rate": 3e-3, "warmup": 0.0})
     pairs = [GROUPS[0], GROUPS[3], group(7, (5, 4), Comparison(0, 1, 1.0)), group(8, (2, 4), Comparison(1, 0, 1.0))]
     before = evaluate(view, ready(view, pairs, how, measured=True), config=how)
     measured = ready(view, pairs, how, measured=True)

@@ -23,7 +23,7 @@ from burnish.algorithms.logprobs import TokenLogprobs
 from burnish.algorithms.recipes import ROWS
 from burnish.batch import Batch, TokenSequence
 from burnish.config.online import Algorithm, OnlineTraining
-from burnish.config.sections import Optimiser
+from burnish.config.sections import Optimizer
 from burnish.models.backbone import load_backbone
 from burnish.models.roles import Roles, View
 from burnish.records import Completion, Prompt, Reward, Rollout
@@ -139,7 +139,7 @@ def _expected_advantage(policy: Toy, of: str) -> Tensor:
             mean = (own + a + b) / 3
             std = math.sqrt(((own - mean) ** 2 + (a - mean) ** 2 + (b - mean) ** 2) / 2)
             advantage = {
-                "group_normalised": (own - mean) / (std + 1e-4),
+                "group_normalized": (own - mean) / (std + 1e-4),
                 "group_mean": own - mean,
                 "leave_one_out": own - (a + b) / 2,
             }[of]
@@ -154,9 +154,9 @@ def _settings(name: str, **changes: object) -> OnlineSettings:
             algorithm=Algorithm(name=name, **changes),
             responses_per_prompt=G,
             gamma=1.0,
-            lam=1.0,
+            gae_lambda=1.0,
             sampling={"max_new_tokens": 10},
-            optimiser={"micro_batch_tokens": 10**9},
+            optimizer={"micro_batch_tokens": 10**9},
         )
     )
 
@@ -370,7 +370,7 @@ def test_packing_changes_no_gradient_of_a_real_model(name: str):
     for share, limit in ((True, 10_000), (False, 10_000), (True, 20), (False, 9)):
         view = View(load_backbone("tiny"))
         parameters = view.train_mode()
-        cut = replace(settings, optimiser=Optimiser(micro_batch_tokens=limit))
+        cut = replace(settings, optimizer=Optimizer(micro_batch_tokens=limit))
         for term in policy_terms(view, Batch(sequences, columns, share), settings=cut):
             term().loss.backward()
         gradients.append([p.grad for p in parameters if p.grad is not None])

@@ -45,7 +45,7 @@ def ppo(algorithm: dict[str, object] | None = None, **settings: object) -> Onlin
 
 def test_columns_and_metrics_by_hand(roles: Roles):
     rollouts = [_rollout((258, 5), (20, 21, 256), roles), _rollout((258, 6), (30, 31), roles)]
-    settings = ppo(algorithm={"beta": 0.1, "whiten": False}, gamma=1.0, lam=1.0, missing_end_penalty=2.0)
+    settings = ppo(algorithm={"beta": 0.1, "whiten": False}, gamma=1.0, gae_lambda=1.0, missing_eos_penalty=2.0)
     prepared = stages.to_batch(
         rollouts, [Reward(1.5), Reward(0.5)], roles, settings=settings, beta=0.1, moments=RunningMoments()
     )
@@ -105,7 +105,7 @@ def test_a_single_update_takes_old_logprobs_from_the_loss_where_the_sampler_is_n
 def test_reward_tricks_act_in_order(roles: Roles):
     rollouts = [_rollout((258, 5), (20, 256), roles), _rollout((258, 6), (30, 256), roles)]
     algorithm = {"beta": 0.0, "whiten": False}
-    settings = ppo(algorithm=algorithm, gamma=1.0, lam=1.0, normalise_rewards=True, clip_rewards=1.2)
+    settings = ppo(algorithm=algorithm, gamma=1.0, gae_lambda=1.0, normalize_rewards=True, clip_rewards=1.2)
     prepared = stages.to_batch(
         rollouts, [Reward(1.0), Reward(5.0)], roles, settings=settings, beta=0.0, moments=RunningMoments()
     )
@@ -116,7 +116,7 @@ def test_reward_tricks_act_in_order(roles: Roles):
 def test_a_score_that_is_not_a_number_does_not_poison_the_running_moments(roles: Roles):
     rollouts = [_rollout((258, 5), (20, 21, 256), roles) for _ in range(3)]
     rewards = [Reward(1.0), Reward(float("nan")), Reward(3.0)]
-    settings = ppo(normalise_rewards=True)
+    settings = ppo(normalize_rewards=True)
     prepared = stages.to_batch(rollouts, rewards, roles, settings=settings, beta=0.0, moments=RunningMoments())
     assert prepared.moments == RunningMoments().update(torch.tensor([1.0, 3.0]))
     assert torch.isnan(prepared.batch["advantages"]).any()  # the learner skips and counts such a step
@@ -126,7 +126,7 @@ def test_a_score_that_is_not_a_number_does_not_poison_the_running_moments(roles:
 def test_dealing_loses_nothing_and_keeps_a_prompts_completions_together(count: int, together: bool):
     sequences = tuple(TokenSequence((258, 10 + i // 2), (i,)) for i in range(6))
     batch = Batch(sequences, {"x": torch.arange(6.0)})
-    parts = stages.mini_batches(batch, count=count, generator=torch.Generator().manual_seed(0))
+    parts = stages.deal_mini_batches(batch, count=count, generator=torch.Generator().manual_seed(0))
     assert len(parts) == count
     assert sorted(s.response[0] for part in parts for s in part.sequences) == list(range(6))
     assert all(part["x"].tolist() == [float(s.response[0]) for s in part.sequences] for part in parts)

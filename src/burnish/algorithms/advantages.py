@@ -21,7 +21,7 @@ class Advantages(NamedTuple):
     returns_BT: Tensor
 
 
-def gae(*, rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, gamma: float, lam: float) -> Advantages:
+def gae(*, rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, gamma: float, gae_lambda: float) -> Advantages:
     """Generalised advantage estimation (Schulman et al., arXiv:1506.02438, eq. 16), the episode ending with the response.
 
     δ_t = r_t + γ V(s_{t+1}) − V(s_t), A_t = δ_t + γλ A_{t+1}, with V and A zero after the last response token.
@@ -37,7 +37,7 @@ def gae(*, rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, gamma: float,
     for t in range(rewards_BT.shape[1] - 1, -1, -1):
         here = mask_BT[:, t]
         delta = rewards_BT[:, t] + gamma * next_value - values_BT[:, t]
-        advantage = torch.where(here, delta + gamma * lam * advantage, zero)
+        advantage = torch.where(here, delta + gamma * gae_lambda * advantage, zero)
         next_value = torch.where(here, values_BT[:, t], zero)
         columns.append(advantage)
     advantages_BT = torch.stack(columns[::-1], dim=1) if columns else rewards_BT.clone()
@@ -82,7 +82,7 @@ def leave_one_out(*, rewards_B: Tensor, groups_B: Tensor) -> Tensor:
     return centred_in_groups(rewards_B=rewards_B, groups_B=groups_B) * count_B / (count_B - 1).clamp(min=1)
 
 
-def normalised_in_groups(*, rewards_B: Tensor, groups_B: Tensor, eps: float = 1e-4) -> Tensor:
+def normalized_in_groups(*, rewards_B: Tensor, groups_B: Tensor, eps: float = 1e-4) -> Tensor:
     """[B]: (R − mean) / (std + eps) over the completion's group (Shao et al., arXiv:2402.03300, section 4.1.2).
 
     Sample standard deviation (divide by K − 1), as the field's implementations have it. Groups may differ in size; one of
@@ -161,6 +161,6 @@ class RunningMoments:
         return cls(int(state["count"]), state["mean"], state["m2"])
 
 
-def normalise_rewards(*, scores_B: Tensor, moments: RunningMoments) -> Tensor:
+def normalize_rewards(*, scores_B: Tensor, moments: RunningMoments) -> Tensor:
     """[B]: scores divided by their running standard deviation; the mean stays ("Secrets of RLHF", arXiv:2307.04964, section 5.3.1)."""
     return scores_B / moments.std

@@ -137,7 +137,7 @@ def hinge_loss(
     return Loss(p * F.relu(1.0 - lead) + (1.0 - p) * F.relu(1.0 + lead), _rewards(chosen, rejected))
 
 
-def normalised_dpo_loss(
+def normalized_dpo_loss(
     *,
     chosen_logprobs: Tensor,
     rejected_logprobs: Tensor,
@@ -318,7 +318,7 @@ LOSSES: Mapping[str, PreferenceLoss] = {
     "dpo": PreferenceLoss(dpo_loss),
     "cdpo": PreferenceLoss(dpo_loss),
     "rdpo": PreferenceLoss(robust_dpo_loss),
-    "dpo_norm": PreferenceLoss(normalised_dpo_loss, lengths=True),
+    "dpo_norm": PreferenceLoss(normalized_dpo_loss, lengths=True),
     "ipo": PreferenceLoss(ipo_loss, lengths=True),
     "hinge": PreferenceLoss(hinge_loss),
     "simpo": PreferenceLoss(simpo_loss, reference=False, lengths=True),

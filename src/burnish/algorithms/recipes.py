@@ -20,7 +20,7 @@ from burnish.algorithms.advantages import (
     centred_in_groups,
     gae,
     leave_one_out,
-    normalised_in_groups,
+    normalized_in_groups,
     shape_rewards,
 )
 from burnish.algorithms.policy_losses import (
@@ -109,20 +109,20 @@ ROWS: Mapping[str, Algorithm] = MappingProxyType(
                 whiten=True, kl="reward", kl_estimator="k1", beta=0.05,
             ),
             Algorithm(
-                "grpo", "arXiv:2402.03300", "group_normalised", "clip", "sequence",
+                "grpo", "arXiv:2402.03300", "group_normalized", "clip", "sequence",
                 kl="loss", kl_estimator="k3", beta=0.04,
             ),
             Algorithm("dr-grpo", "arXiv:2503.20783", "group_mean", "clip", "constant"),
             Algorithm(
-                "dapo", "arXiv:2503.14476", "group_normalised", "clip", "token",
+                "dapo", "arXiv:2503.14476", "group_normalized", "clip", "token",
                 filter="mixed", overlong="shape", clip_high=0.28,
             ),
             Algorithm(
-                "gspo", "arXiv:2507.18071", "group_normalised", "sequence_clip", "sequence",
+                "gspo", "arXiv:2507.18071", "group_normalized", "sequence_clip", "sequence",
                 clip_low=3e-4, clip_high=4e-4,
             ),
             Algorithm(
-                "cispo", "arXiv:2506.13585", "group_normalised", "cispo", "token",
+                "cispo", "arXiv:2506.13585", "group_normalized", "cispo", "token",
                 clip_low=1.0, clip_high=4.0,
             ),
             Algorithm(
@@ -157,14 +157,18 @@ class Earned(NamedTuple):
     values_BT: Tensor | None
     beta: float
     gamma: float
-    lam: float
+    gae_lambda: float
 
 
 def _gae(earned: Earned) -> Advantages:
     assert earned.values_BT is not None
     rewards_BT = _rewards(earned)
     return gae(
-        rewards_BT=rewards_BT, values_BT=earned.values_BT, mask_BT=earned.mask_BT, gamma=earned.gamma, lam=earned.lam
+        rewards_BT=rewards_BT,
+        values_BT=earned.values_BT,
+        mask_BT=earned.mask_BT,
+        gamma=earned.gamma,
+        gae_lambda=earned.gae_lambda,
     )
 
 
@@ -172,7 +176,7 @@ def _to_go(earned: Earned) -> Advantages:
     """A_t = Σ_{s≥t} γ^{s−t} r_s: generalised advantages with λ = 1 and values of 0."""
     rewards_BT = _rewards(earned)
     zeros_BT = torch.zeros_like(rewards_BT)
-    return gae(rewards_BT=rewards_BT, values_BT=zeros_BT, mask_BT=earned.mask_BT, gamma=earned.gamma, lam=1.0)
+    return gae(rewards_BT=rewards_BT, values_BT=zeros_BT, mask_BT=earned.mask_BT, gamma=earned.gamma, gae_lambda=1.0)
 
 
 def _whole(compare: Callable[..., Tensor]) -> Callable[[Earned], Advantages]:
@@ -196,7 +200,7 @@ ADVANTAGES: Mapping[str, Callable[[Earned], Advantages]] = MappingProxyType(
     {
         "gae": _gae,
         "to_go": _to_go,
-        "group_normalised": _whole(normalised_in_groups),
+        "group_normalized": _whole(normalized_in_groups),
         "group_mean": _whole(centred_in_groups),
         "leave_one_out": _whole(leave_one_out),
     }
@@ -204,7 +208,7 @@ ADVANTAGES: Mapping[str, Callable[[Earned], Advantages]] = MappingProxyType(
 """How rewards become advantages and, for a critic, returns."""
 
 WITH_CRITIC = frozenset({"gae"})
-WITH_GROUPS = frozenset({"group_normalised", "group_mean", "leave_one_out"})
+WITH_GROUPS = frozenset({"group_normalized", "group_mean", "leave_one_out"})
 
 
 def _clip(algorithm: Algorithm, *, sequence_of_P: Tensor, sequences: int, **tensors: Tensor) -> Loss:

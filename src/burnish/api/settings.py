@@ -18,7 +18,7 @@ def recipe_of(stage: str, keywords: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe of one stage, as YAML would hold it, from the keywords of a call.
 
     A keyword is a key of the stage's section, or the last part of one where only one ends so: `learning_rate` is
-    `optimiser.learning_rate`, `temperature` is `sampling.temperature`. What the stage has not is looked for in the same way in the
+    `optimizer.learning_rate`, `temperature` is `sampling.temperature`. What the stage has not is looked for in the same way in the
     sections `model` and `data`, and at the recipe's top: `max_length`, `heldout`, `seed`. What is nowhere is left in the stage,
     where loading the recipe refuses it by name and says what would be right.
     """

@@ -119,14 +119,14 @@ def _gpus() -> list[str]:
         use = "taken by default" if number == 0 else f"taken with model.device=cuda:{number}"
         found.append(
             f"{torch.cuda.get_device_name(device)}, {wide.memory / 1e9:.0f} GB free, {wide.flops / 1e12:.0f} TFLOP/s in "
-            f"float32, {narrow.flops / 1e12:.0f} in bfloat16 (model.products); {use}"
+            f"float32, {narrow.flops / 1e12:.0f} in bfloat16 (model.dtype); {use}"
         )
     return found
 
 
 def _bfloat16() -> str:
     speed = bfloat16_speed()
-    advice = "use model.products=bfloat16" if speed > 1.2 else "keep float32 for training"
+    advice = "use model.dtype=bfloat16" if speed > 1.2 else "keep float32 for training"
     return f"{speed:.1f} times the speed of float32 in training's products: {advice}"
 
 
@@ -135,7 +135,9 @@ def _int8() -> str:
     if reason is not None:
         return f"none here: {reason}"
     return (
-        "fast here: ppo.sampling.products=int8" if int8.fast_here() else "slow on this processor: keep the model's own"
+        "fast here: ppo.sampling.quantization=int8"
+        if int8.fast_here()
+        else "slow on this processor: keep the model's own"
     )
 
 

@@ -283,7 +283,7 @@ for _loss, _what in {
     "dpo": "Direct preference optimisation.",
     "cdpo": "Conservative DPO: labels that are wrong now and then.",
     "rdpo": "Robust DPO: labels that were flipped with a known probability.",
-    "dpo_norm": "Length-normalised DPO.",
+    "dpo_norm": "Length-normalized DPO.",
     "ipo": "Identity preference optimisation.",
     "hinge": "SLiC's hinge on DPO's rewards.",
     "simpo": "SimPO: no reference, mean log-probabilities, a target margin.",
@@ -352,7 +352,7 @@ def plan(
 ) -> None:
     """Say what a recipe will need, by stage and role, without running it: memory, time, annotation. Exits with 1 if it cannot fit.
 
-    Example: `burnish plan recipes/quickstart.yaml ppo.roles=copies`
+    Example: `burnish plan recipes/quickstart.yaml ppo.share_backbone=false`
     """
     from burnish.cli.plan import show
 

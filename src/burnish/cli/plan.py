@@ -28,7 +28,7 @@ def show(recipe: Recipe, *, model_config: Path | None, gpu: tuple[int, float, fl
         shape = ModelShape.read(model_config, max_length=longest)
     else:
         shape = shape_of(recipe.model.name, max_length=longest, say=say)
-    machine = _gpus(*gpu) if gpu[0] else this_machine(this.device, products=recipe.model.products)
+    machine = _gpus(*gpu) if gpu[0] else this_machine(this.device, products=recipe.model.dtype)
     data = data_sizes(this, list(recipe.stages))
     plan = make_plan(recipe, shape, data, machine)
     name = model_config or recipe.model.name
@@ -46,5 +46,7 @@ def show(recipe: Recipe, *, model_config: Path | None, gpu: tuple[int, float, fl
 
 def _gpus(count: int, memory: float, tflops: float, bandwidth: float) -> Machine:
     """bf16 weights and activations, a float32 master copy and Adam's moments, spread over the devices (ZeRO-3)."""
-    name = f"{count} GPU{'s' if count > 1 else ''}, bf16 (arithmetic: in this version a run takes one GPU, in model.products)"
+    name = (
+        f"{count} GPU{'s' if count > 1 else ''}, bf16 (arithmetic: in this version a run takes one GPU, in model.dtype)"
+    )
     return Machine(name, memory * 1e9, tflops * 1e12, bandwidth * 1e9, devices=count, weight_bytes=2, is_cpu=False)

@@ -9,7 +9,6 @@ import typer
 
 from burnish.atomic import write_text
 from burnish.config import shipped
-from burnish.config.yaml_file import yaml_of
 from burnish.errors import UserError
 
 recipes = typer.Typer(
@@ -114,6 +113,8 @@ def _text(data: str, what: str, model: str, *, name: str) -> str:
         sources = {what: data}
     values = {"name": name, "seed": 0, "model": {"name": model, "max_length": 512}, "data": {**sources, "heldout": 0.1}}
     head = f"# {hints[what]}\n# Any key can be changed on the command line, too: burnish run {name}.yaml seed=1 model.max_length=1024\n"
+    from burnish.config.yaml_file import yaml_of  # loads pydantic, which --help need not
+
     return head + yaml_of({**values, "stages": stages[what]})
 
 

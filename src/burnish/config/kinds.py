@@ -145,7 +145,7 @@ class Stage:
     @property
     def trains(self) -> bool:
         """Whether it updates weights."""
-        return "optimiser" in self.section.model_fields
+        return "optimizer" in self.section.model_fields
 
     def function(self) -> Callable[[Any], None]:
         """What does it, imported."""

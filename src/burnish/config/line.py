@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -36,7 +37,7 @@ from burnish.config.sections import (
     ComparedPasses,
     EvaluationSampling,
     Lora,
-    Optimiser,
+    Optimizer,
     Passes,
     Reference,
     Sampling,
@@ -63,25 +64,25 @@ class LineKl(Section):
 class LineTricks(Section):
     """What keeps PPO stable in practice ("Secrets of RLHF", arXiv:2307.04964). Each can be switched off."""
 
-    normalise_advantages: bool = True
+    normalize_advantages: bool = True
     """Whiten advantages over the batch (population variance)."""
     clip_advantages: PositiveFinite | None = None
     """Clip whitened advantages to ± this."""
-    normalise_rewards: bool = False
+    normalize_rewards: bool = False
     """Divide scores by their running standard deviation."""
     clip_rewards: PositiveFinite | None = None
-    """Clip scores (after normalising) to ± this."""
+    """Clip scores (after normalizing) to ± this."""
     critic_from_reward_model: bool = True
-    """Start the critic as the reward model; off: as the SFT model with a head that says 0, a normalised reward's mean."""
+    """Start the critic as the reward model; off: as the SFT model with a head that says 0, a normalized reward's mean."""
     critic_warmup_steps: CountOrNone = 0
     """Steps in which only the critic learns."""
-    missing_end_penalty: NonNegativeFinite = 1.0
+    missing_eos_penalty: NonNegativeFinite = 1.0
     """Taken from the score of a completion that has no end token."""
-    ptx_coefficient: Coefficient = 0.0
+    ptx_coef: Coefficient = 0.0
     """Weight of the SFT loss on demonstrations (the paper's γ), against the alignment tax."""
     ptx_batch_size: BatchSize = 8
     """Demonstrations per step for it."""
-    entropy_coefficient: Coefficient = 0.0
+    ent_coef: Coefficient = 0.0
     """Weight of the entropy bonus."""
 
 
@@ -99,9 +100,9 @@ class LinePpo(Section):
     prompts: Sources | None = None
     """Prompts to answer, as in `data.prompts`. None: the newest that a stage before it names, or `data.prompts`."""
     demonstrations: str | Source | None = None
-    """For `tricks.ptx_coefficient`: as in sft."""
-    roles: Literal["adapters", "copies"] = "adapters"
-    """adapters: one frozen backbone, the roles as LoRA sets on it. copies: four full models, every weight trained."""
+    """For `tricks.ptx_coef`: as in sft."""
+    share_backbone: bool = True
+    """One frozen backbone, the roles as LoRA sets on it; off: four full models, every weight trained."""
     steps: Count = 100
     """Batches of rollouts."""
     prompts_per_step: BatchSize = 32
@@ -112,30 +113,30 @@ class LinePpo(Section):
     """Passes over each batch of rollouts; the paper makes one, the field's default is 4."""
     critic_epochs: Repeats | None = None
     """Of those, the critic's; None: all. A pass of the critic costs nearly as much as the policy's."""
-    mini_batches: BatchSize = 1
-    """Optimiser steps in each pass."""
+    num_mini_batches: BatchSize = 1
+    """Optimizer steps in each pass."""
     sampling: Sampling = Sampling()
     """How rollouts are drawn."""
     importance_cap: PositiveFinite | None = 2.0
     """Where rollouts were truncated or penalised, or made in bfloat16 or int8, tokens are weighted by
     min(π_trainer/π_sampler, this). None: not at all. The metrics `sampler_gap_*` say how far the two are apart."""
     lora: Lora = Lora()
-    """The policy's adapters (`roles: adapters`)."""
-    optimiser: Optimiser = Optimiser(learning_rate=1e-4, schedule="constant", betas=(0.9, 0.95), eps=1e-5)
-    """The policy's optimiser."""
+    """The policy's adapters (`share_backbone: true`)."""
+    optimizer: Optimizer = Optimizer(learning_rate=1e-4, schedule="constant", betas=(0.9, 0.95), eps=1e-5)
+    """The policy's optimizer."""
     critic_learning_rate: LearningRate = 1e-4
-    """The critic's learning rate; the rest of its optimiser is the policy's."""
+    """The critic's learning rate; the rest of its optimizer is the policy's."""
     gamma: Probability = 1.0
     """Discount."""
-    lam: Probability = 0.95
+    gae_lambda: Probability = 0.95
     """GAE's λ (arXiv:1506.02438)."""
     clip: ClipRange = 0.2
     """ε of the clipped policy loss."""
     dual_clip: DualClip | None = None
     """Lower bound c·A for negative advantages (arXiv:1912.09729); None switches it off."""
-    value_clip: PositiveFinite | None = 0.2
+    value_clip_range: PositiveFinite | None = 0.2
     """Values may move this far from the old ones before their loss is clipped; None switches it off."""
-    value_coefficient: PositiveCoefficient = 1.0
+    vf_coef: PositiveCoefficient = 1.0
     """Weight of the value loss."""
     target_kl: PositiveCoefficient | None = None
     """Leave a batch early when the approximate KL of a pass exceeds this."""
@@ -149,7 +150,7 @@ class LinePpo(Section):
     @model_validator(mode="after")
     def _mini_batches_fit(self) -> LinePpo:
         completions = self.prompts_per_step * self.responses_per_prompt
-        check_step(completions, mini_batches=self.mini_batches)
+        check_step(completions, num_mini_batches=self.num_mini_batches)
         if self.kl.target is not None and self.kl.horizon < completions:
             raise ValueError(
                 "kl.horizon is less than the completions of a step (prompts_per_step × responses_per_prompt), so that "
@@ -229,8 +230,8 @@ class LineSft(Passes):
     """Passes over the demonstrations."""
     lora: Lora | None = Lora(r=16, alpha=32.0)
     """None trains every weight."""
-    optimiser: Optimiser = Optimiser(learning_rate=5e-4)
-    """The optimiser."""
+    optimizer: Optimizer = Optimizer(learning_rate=5e-4)
+    """The optimizer."""
 
 
 class LineReward(ComparedPasses):
@@ -240,10 +241,36 @@ class LineReward(ComparedPasses):
     """Prompts per step, each with all its responses and comparisons."""
     lora: Lora | None = Lora()
     """None trains every weight."""
-    optimiser: Optimiser = Optimiser(learning_rate=3e-4)
-    """The optimiser."""
-    normalise: bool = True
+    optimizer: Optimizer = Optimizer(learning_rate=3e-4)
+    """The optimizer."""
+    normalize: bool = True
     """Set the head's gain and bias so that the SFT model's completions score mean 0 and standard deviation 1."""
+
+
+RENAMED = {
+    "optimiser": "optimizer", "normalise": "normalize", "normalise_rewards": "normalize_rewards",
+    "normalise_advantages": "normalize_advantages", "mini_batches": "num_mini_batches", "lam": "gae_lambda",
+    "value_clip": "value_clip_range", "value_coefficient": "vf_coef", "entropy_coefficient": "ent_coef",
+    "ptx_coefficient": "ptx_coef", "missing_end_penalty": "missing_eos_penalty", "trackers": "report_to",
+}  # fmt: skip
+"""Keys of the older form, and what they are called today."""
+
+
+def in_todays_words(value: Any, at: str = "") -> Any:
+    """A recipe of the older form with the keys that it has today."""
+    if isinstance(value, list):
+        return [in_todays_words(one, at) for one in value]
+    if not isinstance(value, Mapping):
+        return value
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        if key == "roles" and inner in ("adapters", "copies"):
+            found["share_backbone"] = inner == "adapters"
+        elif key == "products":
+            found["dtype" if at == "model" else "quantization"] = "none" if inner == "model" else inner
+        else:
+            found[RENAMED.get(key, key)] = in_todays_words(inner, key)
+    return found
 
 
 class LineRecipe(Section):
@@ -264,7 +291,7 @@ class LineRecipe(Section):
         "report",
     )
     """Which stages run; always in this order."""
-    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     """Where metrics go besides metrics.jsonl."""
     model: Model = Model()
     """The model."""
@@ -308,9 +335,9 @@ class LineRecipe(Section):
             raise ValueError(
                 "every reward of the stage online has the weight 0, so nothing is learnt: give one a weight"
             )
-        if self.ppo.roles == "adapters" and "ppo" in self.stages and self.reward.lora is None:
+        if self.ppo.share_backbone and "ppo" in self.stages and self.reward.lora is None:
             raise ValueError(
-                "ppo.roles is adapters, which needs a reward model that is an adapter: set reward.lora, or ppo.roles: copies"
+                "ppo.share_backbone is true, which needs a reward model that is an adapter: set reward.lora, or ppo.share_backbone: false"
             )
         iterated = "preference" in self.stages and self.preference.rounds > 1
         if iterated and self.preference.online.judge == "reward_model" and "reward" not in self.stages:

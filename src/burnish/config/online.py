@@ -29,7 +29,7 @@ from burnish.config.bounds import (
 from burnish.config.sections import (
     Checkpointing,
     Lora,
-    Optimiser,
+    Optimizer,
     Sampling,
     Section,
     check_step,
@@ -51,9 +51,9 @@ class Algorithm(Section):
 
     name: AlgorithmName | OwnName = "grpo"
     """The row, or `file.py:NAME` for one of your own (docs/extending.md). It comes with settings of its own for what is left out: `ppo` takes 32 prompts_per_step with one response each,
-    a missing_end_penalty of 1, adapters of rank 8 (alpha 16), Adam's eps 1e-5 and a checkpoint every 5 steps."""
-    advantage: Literal["gae", "to_go", "group_normalised", "group_mean", "leave_one_out"] | None = None
-    """gae: from a critic. to_go: the rewards still to come. group_normalised: (R − mean)/std of the prompt's completions.
+    a missing_eos_penalty of 1, adapters of rank 8 (alpha 16), Adam's eps 1e-5 and a checkpoint every 5 steps."""
+    advantage: Literal["gae", "to_go", "group_normalized", "group_mean", "leave_one_out"] | None = None
+    """gae: from a critic. to_go: the rewards still to come. group_normalized: (R − mean)/std of the prompt's completions.
     group_mean: R − mean. leave_one_out: R − mean of the others."""
     whiten: bool | None = None
     """Whiten advantages over all tokens of the batch (population variance)."""
@@ -159,9 +159,9 @@ _ROW_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "ppo": {
         "prompts_per_step": 32,
         "responses_per_prompt": 1,
-        "missing_end_penalty": 1.0,
+        "missing_eos_penalty": 1.0,
         "lora": Lora(r=8, alpha=16.0),
-        "optimiser": Optimiser(learning_rate=1e-4, schedule="constant", betas=(0.9, 0.95), eps=1e-5),
+        "optimizer": Optimizer(learning_rate=1e-4, schedule="constant", betas=(0.9, 0.95), eps=1e-5),
         "checkpoint": Checkpointing(every=5),
     },
 }
@@ -172,8 +172,8 @@ class OnlineTraining(Section):
 
     algorithm: Algorithm = Algorithm()
     """Which row, and what is exchanged in it."""
-    roles: Literal["adapters", "copies"] = "adapters"
-    """adapters: one frozen backbone, the policy (and a critic) as LoRA sets on it. copies: full models, every weight trained."""
+    share_backbone: bool = True
+    """One frozen backbone, the policy (and a critic) as LoRA sets on it; off: full models, every weight trained."""
     steps: Count = 100
     """Batches of rollouts."""
     prompts_per_step: BatchSize = 8
@@ -184,8 +184,8 @@ class OnlineTraining(Section):
     """Passes over each batch of rollouts."""
     critic_epochs: Repeats | None = None
     """Of those, the critic's; None: all. A pass of the critic costs nearly as much as the policy's."""
-    mini_batches: BatchSize = 1
-    """Optimiser steps in each pass."""
+    num_mini_batches: BatchSize = 1
+    """Optimizer steps in each pass."""
     sampling: Sampling = Sampling()
     """How rollouts are drawn."""
     environment: Conversation | None = None
@@ -193,9 +193,9 @@ class OnlineTraining(Section):
     importance: Importance = Importance()
     """What is done where sampler and trainer disagree."""
     lora: Lora = Lora(r=16, alpha=32.0)
-    """The policy's adapters (`roles: adapters`)."""
-    optimiser: Optimiser = Optimiser(learning_rate=1e-4, schedule="constant", betas=(0.9, 0.95))
-    """The policy's optimiser."""
+    """The policy's adapters (`share_backbone: true`)."""
+    optimizer: Optimizer = Optimizer(learning_rate=1e-4, schedule="constant", betas=(0.9, 0.95))
+    """The policy's optimizer."""
     kl_target: PositiveCoefficient | None = None
     """Adapt β towards this KL (nats per completion), as arXiv:1909.08593 does. None: β stays."""
     kl_horizon: Horizon = 10_000.0
@@ -211,36 +211,36 @@ class OnlineTraining(Section):
     """None: every prompt is drawn as often as the others."""
     overlong_cache: Tokens | None = None
     """The last tokens of the longest completion in which overlong: shape takes effect. None: a fifth, as in the paper."""
-    missing_end_penalty: NonNegativeFinite = 0.0
+    missing_eos_penalty: NonNegativeFinite = 0.0
     """Taken from the reward of a completion that was cut off."""
-    normalise_rewards: bool = False
+    normalize_rewards: bool = False
     """Divide rewards by their running standard deviation."""
     clip_rewards: PositiveFinite | None = None
-    """Clip rewards (after normalising) to ± this."""
+    """Clip rewards (after normalizing) to ± this."""
     clip_advantages: PositiveFinite | None = None
     """Clip advantages to ± this."""
-    entropy_coefficient: Coefficient = 0.0
+    ent_coef: Coefficient = 0.0
     """Weight of the entropy bonus."""
-    ptx_coefficient: Coefficient = 0.0
+    ptx_coef: Coefficient = 0.0
     """Weight of the SFT loss on demonstrations, against the alignment tax (γ of arXiv:2203.02155)."""
     ptx_batch_size: BatchSize = 8
     """Demonstrations per step for it."""
     target_kl: PositiveCoefficient | None = None
     """Leave a batch early when the approximate KL of a pass exceeds this."""
     critic_learning_rate: LearningRate = 1e-4
-    """The critic's, where there is one; the rest of its optimiser is the policy's."""
+    """The critic's, where there is one; the rest of its optimizer is the policy's."""
     critic_warmup_steps: CountOrNone = 0
     """Steps in which only the critic learns."""
     critic_from_reward_model: bool = True
-    """Start the critic as the model in `reward`, where there is one; off: as the policy with a head that says 0, a normalised
+    """Start the critic as the model in `reward`, where there is one; off: as the policy with a head that says 0, a normalized
     reward's mean."""
     gamma: Probability = 1.0
     """Discount, for gae and to_go."""
-    lam: Probability = 0.95
+    gae_lambda: Probability = 0.95
     """GAE's λ (arXiv:1506.02438)."""
-    value_clip: PositiveFinite | None = 0.2
+    value_clip_range: PositiveFinite | None = 0.2
     """Values may move this far from the old ones before their loss is clipped; None switches it off."""
-    value_coefficient: PositiveCoefficient = 1.0
+    vf_coef: PositiveCoefficient = 1.0
     """Weight of the value loss."""
     checkpoint: Checkpointing = Checkpointing()
     """Checkpoints."""
@@ -261,7 +261,7 @@ class OnlineTraining(Section):
     @model_validator(mode="after")
     def _consistent(self) -> OnlineTraining:
         completions = self.prompts_per_step * self.responses_per_prompt
-        check_step(completions, mini_batches=self.mini_batches)
+        check_step(completions, num_mini_batches=self.num_mini_batches)
         if self.kl_target is not None and self.kl_horizon < completions:
             raise ValueError(
                 "kl_horizon is less than the completions of a step (prompts_per_step × responses_per_prompt), so that "

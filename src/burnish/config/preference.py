@@ -10,7 +10,7 @@ from pydantic import Field, SerializeAsAny, ValidationInfo, ValidatorFunctionWra
 
 from burnish.config.bounds import BatchSize, Bounds, Coefficient, PositiveCoefficient
 from burnish.config.own_loss import OwnLoss
-from burnish.config.sections import ComparedPasses, Lora, Optimiser, Section, SftTerm
+from burnish.config.sections import ComparedPasses, Lora, Optimizer, Section, SftTerm
 
 Noise = Annotated[float, Bounds(ge=0.0, le=0.499)]
 """Short of ½, where labels say nothing, and what robust DPO divides by is 0."""
@@ -72,7 +72,7 @@ class Rdpo(Loss):
 
 
 class DpoNorm(Loss):
-    """Length-normalised DPO (arXiv:2411.15124): log-ratios are divided by the answer's tokens."""
+    """Length-normalized DPO (arXiv:2411.15124): log-ratios are divided by the answer's tokens."""
 
     name: Literal["dpo_norm"] = "dpo_norm"
     """The loss."""
@@ -176,8 +176,8 @@ class PreferenceTraining(ComparedPasses):
     """Prompts per step, each with all its answers and comparisons."""
     lora: Lora | None = Lora(r=16, alpha=32.0)
     """None trains every weight."""
-    optimiser: Optimiser = Optimiser(learning_rate=2e-4)
-    """The optimiser."""
+    optimizer: Optimizer = Optimizer(learning_rate=2e-4)
+    """The optimizer."""
     margin: Coefficient = 0.0
     """By how much the better answer must lead, times the strength |2p − 1|; a row's own margin is added."""
     weight_by_strength: bool = False

@@ -61,7 +61,7 @@ class Recipe(Section):
     """Several seeds: the recipe is run once with each, in folders of their own, and one table says how far they are apart."""
     threads: Threads | None = None
     """CPU threads; None: as many as there are cores. A run resumes bit for bit with the same number."""
-    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     """Where metrics go besides metrics.jsonl."""
     model: Model = Model()
     """The pretrained model: `base`."""

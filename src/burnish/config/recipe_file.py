@@ -15,8 +15,8 @@ from burnish.config.families import FAMILIES
 from burnish.config.graph import PREVIOUS, graph_of
 from burnish.config.hints import ALIASES, nearest, suggest
 from burnish.config.kinds import BASE, KINDS
-from burnish.config.line import LineRecipe
-from burnish.config.load import Override, explain, load_config, merge, put
+from burnish.config.line import LineRecipe, in_todays_words
+from burnish.config.load import Override, Sources, explain, merge, put
 from burnish.config.places import Place, Places
 from burnish.config.recipe import NAME_OF_A_STAGE, Recipe
 from burnish.config.shipped import located
@@ -52,7 +52,7 @@ def load_recipe(
     file = YamlFile.read(located(path)) if path else YamlFile(None, dict(values or {}), None)
     changes = [Override.read(text) for text in overrides]
     if _is_older(file.values):
-        raise _older(path, file)
+        raise _older(file)
     places = Places(file, changes)
     values = {**file.values, "stages": _mapping(file.values.get("stages"), ("stages",), places)}
     if keep is not None:
@@ -165,14 +165,24 @@ def _is_older(values: Mapping[str, Any]) -> bool:
     )
 
 
-def _older(path: Path | None, file: YamlFile) -> UserError:
+def _older(file: YamlFile) -> UserError:
     """What to say of a recipe of the older form: its new one."""
     sections = ", ".join(sorted(OLDER & set(file.values))) or "collect"
     problem = f"this recipe is of an older form ({sections} stand outside of stages, or stages is a list with collect)."
-    if path is None:
+    if file.shown is None:
         return UserError(problem, hint="docs/recipes.md says how a recipe is written.")
-    text = dump_short(to_graph(load_config(LineRecipe, path)))
-    return UserError(problem, file=file.shown, hint="The same in today's form:").followed_by(text)
+    return UserError(problem, file=file.shown, hint="The same in today's form:").followed_by(
+        dump_short(to_graph(_line(file)))
+    )
+
+
+def _line(file: YamlFile) -> LineRecipe:
+    """A recipe of the older form, whose keys may have their older names."""
+    values = merge(defaults(LineRecipe), in_todays_words(file.values), discriminators(LineRecipe))
+    try:
+        return LineRecipe.model_validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        raise explain(error, LineRecipe, values, Sources(file, []), ALIASES) from None
 
 
 def _mapping(value: Any, place: Place, places: Places) -> dict[str, Any]:

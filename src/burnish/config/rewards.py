@@ -23,10 +23,10 @@ class RewardBase(Section):
     """It applies to prompts that have one of these in their column `tags`; empty: to all. untagged: to those without any."""
     gate: Finite | None = None
     """If its value is below this, other rewards can only subtract. None: no gate."""
-    normalise: Literal["none", "group", "batch"] = "none"
+    normalize: Literal["none", "group", "batch"] = "none"
     """Subtract the mean and divide by the standard deviation, over the prompt's completions (group) or all of a step (batch)."""
     clip: tuple[Finite, Finite] | None = None
-    """[low, high]: bounds of its value, after normalising."""
+    """[low, high]: bounds of its value, after normalizing."""
 
     @property
     def called(self) -> str:

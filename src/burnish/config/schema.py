@@ -1,7 +1,7 @@
 """The recipe: every option of a run, with its default and what it means. Torch-free.
 
 Where a paper names a value, it is the default. One unit throughout: batch sizes count prompts or completions as the
-field's docstring says, lengths count tokens, rates are per optimiser step.
+field's docstring says, lengths count tokens, rates are per optimizer step.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Model(Section):
 
     name: str = "smollm2-135m"
     """A local folder, a hub id (owner/name), the alias smollm2-135m, or tiny (random, for tests)."""
-    products: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: the decoder's matrices are multiplied in it, and stored in it where they are frozen; the rest is float32. Faster
     on GPUs, and on processors with bfloat16 units (`burnish doctor` says). Evaluation uses float32."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"

@@ -65,7 +65,7 @@ class Lora(Section):
     """Scale: the update is (alpha / r) · B·A."""
 
 
-class Optimiser(Section):
+class Optimizer(Section):
     """AdamW with a schedule; shared by every trainer."""
 
     learning_rate: LearningRate = 1e-4
@@ -106,8 +106,8 @@ class Passes(Section):
     """Passes over the data."""
     batch_size: BatchSize = 16
     """Examples per step."""
-    optimiser: Optimiser = Optimiser()
-    """The optimiser."""
+    optimizer: Optimizer = Optimizer()
+    """The optimizer."""
     eval_every: Count = 10
     """Steps between evaluations on the held-out part."""
     checkpoint: Checkpointing = Checkpointing()
@@ -151,7 +151,7 @@ class Sampling(Section):
     """A completion ends where one of these strings appears."""
     max_new_tokens: Tokens = 64
     """Longest completion in tokens."""
-    products: Literal["model", "int8", "auto"] = "model"
+    quantization: Literal["none", "int8", "auto"] = "none"
     """int8: the sampler rounds weights and the inputs of every product to 8 bits. About twice as fast on a CPU with VNNI units
     (`burnish doctor` says), refused on one without them, from a slightly different distribution, for which online training
     corrects as its `importance` says.
@@ -170,12 +170,12 @@ class Sampling(Section):
     def follows_the_model(self) -> bool:
         """Whether tokens are drawn from the model's own distribution at `temperature`, nothing truncated, penalised or rounded."""
         exact = (self.top_p, self.top_k, self.min_p, self.repetition_penalty) == (1.0, 0, 0.0, 1.0)
-        return exact and self.products == "model"
+        return exact and self.quantization == "none"
 
     @property
     def in_words(self) -> str:
         """As a report says it: "temperature 0.7, top_p 0.9, at most 64 tokens"."""
-        usual = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "products": "model"}
+        usual = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "quantization": "none"}
         parts = [f"{name} {value}" for name, plain in usual.items() if (value := getattr(self, name)) != plain]
         drawn = "greedy" if self.temperature == 0 else f"temperature {self.temperature:g}"
         return ", ".join([drawn, *parts, f"at most {self.max_new_tokens} tokens"])
@@ -193,10 +193,10 @@ class EvaluationSampling(Sampling):
 MOST_COMPLETIONS = 65_536
 
 
-def check_step(completions: int, *, mini_batches: int) -> None:
+def check_step(completions: int, *, num_mini_batches: int) -> None:
     """Raises ValueError where a step of rollouts has more completions than a machine holds, or fewer than its mini-batches."""
     made_of = "(prompts_per_step × responses_per_prompt)"
     if completions > MOST_COMPLETIONS:
         raise ValueError(f"a step has {completions} completions {made_of}; at most {MOST_COMPLETIONS} are taken")
-    if mini_batches > completions:
-        raise ValueError(f"mini_batches is more than the completions of a step {made_of}")
+    if num_mini_batches > completions:
+        raise ValueError(f"num_mini_batches is more than the completions of a step {made_of}")

@@ -32,7 +32,7 @@ def to_graph(line: LineRecipe) -> Recipe:
         given = kind == "collect" and line.data.labelled
         if kind in line.stages and not given:
             stages |= make()
-    shared = {name: getattr(line, name) for name in ("name", "seed", "threads", "trackers", "model", "data", "taste")}
+    shared = {name: getattr(line, name) for name in ("name", "seed", "threads", "report_to", "model", "data", "taste")}
     return Recipe(**shared, stages=stages)
 
 
@@ -46,19 +46,19 @@ def _collect(line: LineRecipe, start: str) -> dict[str, Section]:
 
 
 _SHARED = (
-    "roles", "steps", "prompts_per_step", "responses_per_prompt", "epochs", "critic_epochs", "mini_batches", "sampling", "lora",
-    "optimiser", "critic_learning_rate", "gamma", "lam", "value_clip", "value_coefficient", "target_kl", "checkpoint",
+    "share_backbone", "steps", "prompts_per_step", "responses_per_prompt", "epochs", "critic_epochs", "num_mini_batches", "sampling", "lora",
+    "optimizer", "critic_learning_rate", "gamma", "gae_lambda", "value_clip_range", "vf_coef", "target_kl", "checkpoint",
 )  # fmt: skip
 _TRICKS = (
-    "normalise_rewards", "clip_rewards", "clip_advantages", "critic_from_reward_model", "critic_warmup_steps",
-    "missing_end_penalty", "ptx_coefficient", "ptx_batch_size", "entropy_coefficient",
+    "normalize_rewards", "clip_rewards", "clip_advantages", "critic_from_reward_model", "critic_warmup_steps",
+    "missing_eos_penalty", "ptx_coef", "ptx_batch_size", "ent_coef",
 )  # fmt: skip
 
 
 def _parts(old: LinePpo) -> dict[str, Any]:
     """What the older section says of the row's parts."""
     return {
-        "whiten": old.tricks.normalise_advantages,
+        "whiten": old.tricks.normalize_advantages,
         "kl_estimator": old.kl.estimator,
         "beta": old.kl.beta,
         "clip_low": old.clip,

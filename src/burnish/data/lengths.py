@@ -13,7 +13,7 @@ from burnish.records import PreferenceGroup
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_SLACK = 4  # a character is at most as many bytes; and normalisers drop some white space
+_SLACK = 4  # a character is at most as many bytes; and normalizers drop some white space
 
 
 def refuse_what_cannot_fit(tokenizer: PreTrainedTokenizerBase, item: Record, *, max_tokens: int) -> None:

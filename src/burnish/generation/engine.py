@@ -20,22 +20,22 @@ def make_engine(
     view: View,
     *,
     end_tokens: frozenset[int],
-    products: Literal["auto", "model", "int8"] = "model",
+    quantization: Literal["auto", "none", "int8"] = "none",
     longest: int | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Engine:
     """The engine for a role. Where it is not the native one, `say` is told why and what it costs.
 
-    `products` is the precision of the matrices: the model's own, 8 bits, or whichever of them is faster here; the model's
+    `quantization`: the matrices in the model's own precision, in 8 bits, or whichever of them is faster here; the model's
     own without the native engine. `longest`, where known, is how many tokens a prompt and its completion may have. Raises UserError
     if 8 bits are asked for by name and there is no engine that has them, or no processor.
     """
     reason = missing_feature(view.backbone, longest=longest)
     if reason is None:
         fast = view.backbone.device.type == "cpu" and int8.fast_here()
-        narrow = products == "int8" or (products == "auto" and fast)
+        narrow = quantization == "int8" or (quantization == "auto" and fast)
         return NativeEngine(view, end_tokens=end_tokens, products=torch.int8 if narrow else None)
-    if products == "int8":
+    if quantization == "int8":
         raise no_int8(reason)
     say(fallback_notice(reason))
     return TransformersEngine(view, end_tokens=end_tokens)
@@ -44,7 +44,7 @@ def make_engine(
 def no_int8(reason: str) -> UserError:
     """8-bit products were asked for by name, and the engine that makes them cannot run the model."""
     return UserError(
-        f"sampling.products int8 needs Burnish's own engine, which cannot sample this model: {reason}.",
-        field="sampling.products",
-        hint="Set sampling.products to auto or model.",
+        f"sampling.quantization int8 needs Burnish's own engine, which cannot sample this model: {reason}.",
+        field="sampling.quantization",
+        hint="Set sampling.quantization to auto or none.",
     )

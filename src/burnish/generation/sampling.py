@@ -36,7 +36,7 @@ def sample(
     temperature 0 takes the most likely token, whose log-probability is then that of the untempered model: the
     distribution is a point, and log 1 = 0 would say nothing. Truncation keeps, in this order, the `top_k` most likely
     tokens, of those the fewest whose probability reaches `top_p`, and of those the ones at least `min_p` times as likely
-    as the most likely; the rest is renormalised. `scratch_RV` (float32, R ≥ B) saves memory of that size each time.
+    as the most likely; the rest is renormalized. `scratch_RV` (float32, R ≥ B) saves memory of that size each time.
     """
     logits_BV = logits_BV.float()
     if temperature == 0.0:

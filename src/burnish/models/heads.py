@@ -11,7 +11,7 @@ class ScalarHead(nn.Module):
 
     `w` is drawn with standard deviation 1/√(d+1) and `b` is 0, as the first papers of the field do (arXiv:2009.01325,
     arXiv:1909.08593). `gain` and `bias` are set after training, so that reference completions score mean 0, std 1.
-    With `zero`, `w` is 0 as well: a critic that starts so says 0 everywhere, the mean of a normalised reward model.
+    With `zero`, `w` is 0 as well: a critic that starts so says 0 everywhere, the mean of a normalized reward model.
     """
 
     gain: Tensor
@@ -32,7 +32,7 @@ class ScalarHead(nn.Module):
         return self.linear(hidden_XD.float()).squeeze(-1) * self.gain + self.bias
 
     @torch.no_grad()
-    def normalise(self, scores: Tensor) -> None:
+    def normalize(self, scores: Tensor) -> None:
         """Set gain and bias so that these scores (made with the present gain and bias) would have mean 0 and std 1."""
         mean, std = scores.double().mean(), scores.double().std(correction=0)
         if not std > 0:

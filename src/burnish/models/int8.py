@@ -124,8 +124,8 @@ def check(device: torch.device) -> None:
     if reason is not None:
         raise UserError(
             f"there are no 8-bit products here: {reason}.",
-            field="sampling.products",
-            hint="Set sampling.products to auto or model.",
+            field="sampling.quantization",
+            hint="Set sampling.quantization to auto or model.",
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from burnish.config.graph import Graph, Node
 from burnish.config.recipe import Recipe
-from burnish.config.sections import Lora, Optimiser, Sampling
+from burnish.config.sections import Lora, Optimizer, Sampling
 from burnish.models.sampled import SLOWER
 from burnish.planning import memory
 from burnish.planning.machine import Machine
@@ -159,7 +159,7 @@ class Estimate:
 
     @property
     def _precision(self) -> Precision:
-        machine, matrix = self.machine, 2 if self.recipe.model.products == "bfloat16" else None
+        machine, matrix = self.machine, 2 if self.recipe.model.dtype == "bfloat16" else None
         master = 4 if machine.weight_bytes < 4 else 0
         return Precision(machine.weight_bytes, master, machine.devices, matrix, padded=not machine.is_cpu)
 
@@ -173,7 +173,7 @@ class Estimate:
 
     def training(
         self,
-        optimiser: Optimiser,
+        optimizer: Optimizer,
         rank: int | None,
         examples: float,
         length: float,
@@ -185,9 +185,9 @@ class Estimate:
         """The program and a learner whose batches have `examples` of `length` tokens, of which it
         scores the share `scored`."""
         heap = memory.HEAP if self.machine.is_cpu else 1.0  # a GPU's allocator is another
-        tokens = memory.micro_batch(examples * length, optimiser.micro_batch_tokens, examples=examples, heap=heap)
+        tokens = memory.micro_batch(examples * length, optimizer.micro_batch_tokens, examples=examples, heap=heap)
         parts = memory.training(
-            self.shape, tokens, scored * tokens, rank=rank, recompute=optimiser.gradient_checkpointing, precision=self._precision,
+            self.shape, tokens, scored * tokens, rank=rank, recompute=optimizer.gradient_checkpointing, precision=self._precision,
             roles=roles, buffers=buffers,
         )  # fmt: skip
         return [memory.program(), *parts]
@@ -195,13 +195,13 @@ class Estimate:
     def engine(self, count: int, sampling: Sampling) -> Part:
         """What sampling `count` completions holds beside the model."""
         rows, length = min(DECODE_ROWS, count), round(2 * self.data.prompt_tokens) + sampling.max_new_tokens
-        narrow = sampling.products == "int8"  # auto may be either: the plan is for the larger
+        narrow = sampling.quantization == "int8"  # auto may be either: the plan is for the larger
         return memory.engine(self.shape, rows=rows, length=length, precision=self._precision, int8=narrow)
 
-    def train(self, examples: float, tokens: float, scored: float, rank: int | None, optimiser: Optimiser) -> float:
+    def train(self, examples: float, tokens: float, scored: float, rank: int | None, optimizer: Optimizer) -> float:
         """Seconds of training on `examples` of `tokens`, of which `scored` are scored."""
         flops = self.shape.training_flops(
-            examples * tokens, examples * scored, lora=rank is not None, recompute=optimiser.gradient_checkpointing, context=tokens / 2
+            examples * tokens, examples * scored, lora=rank is not None, recompute=optimizer.gradient_checkpointing, context=tokens / 2
         )  # fmt: skip
         return flops / (TRAINING_SHARE * self._rate)
 
@@ -217,7 +217,7 @@ class Estimate:
         answer = min(self.data.answer_tokens or sampling.max_new_tokens, sampling.max_new_tokens)
         asked = count if prompts is None else prompts
         rows = min(DECODE_ROWS, count)
-        narrow = sampling.products != "model" and self.shape.fallback is None
+        narrow = sampling.quantization != "none" and self.shape.fallback is None
         flops = INT8_FASTER * self.machine.flops if narrow else self.machine.flops
         precision = self._precision
         matrices, head = (1, 1) if narrow else (precision.matrix or precision.weight, precision.weight)

@@ -27,7 +27,7 @@ class Machine:
         flops: multiply-adds count two; of large products in the precision that is trained in, per second.
         bandwidth: bytes read from memory per second.
         devices: how many there are.
-        weight_bytes: of one weight; less than 4 where the optimiser keeps a float32 copy besides.
+        weight_bytes: of one weight; less than 4 where the optimizer keeps a float32 copy besides.
         is_cpu: whether it is a CPU: its allocator has holes, and it may multiply bytes.
         int8: whether it does, where it is a CPU.
     """

@@ -31,7 +31,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """Bytes of a number: `weight` of weights and activations; `master` of the float32 copy that the optimiser of 16-bit
+    """Bytes of a number: `weight` of weights and activations; `master` of the float32 copy that the optimizer of 16-bit
     weights keeps (0 where the weights are float32 themselves); `matrix` of a frozen decoder's matrices (None: as weights).
     Weights are spread over `shards` devices. `padded`: attention's inputs are, as on GPUs."""
 

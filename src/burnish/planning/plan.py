@@ -72,9 +72,7 @@ def settings_that_fit(
     for changes in _milder(recipe, narrowing=narrowing):
         changed = _changed(recipe, changes)
         if make_plan(changed, shape, data, machine, stages=stages).peak <= machine.memory:
-            return tuple(
-                f"{key}={_flow(value) if isinstance(value, dict) else value}" for key, value in changes.items()
-            )
+            return tuple(f"{key}={_flow(value)}" for key, value in changes.items())
     return None
 
 
@@ -83,17 +81,17 @@ def _milder(recipe: Recipe, *, narrowing: bool) -> Iterator[dict[str, Any]]:
     trainers = {name: s for name, s in recipe.stages.items() if KINDS[s.kind].trains}
     adapters: dict[str, Any] = {}
     for name, section in trainers.items():
-        if getattr(section, "roles", None) == "copies":
-            adapters[f"{name}.roles"] = "adapters"
+        if not getattr(section, "share_backbone", True):
+            adapters[f"{name}.share_backbone"] = True
         elif hasattr(section, "lora") and section.lora is None:
             adapters[f"{name}.lora"] = {"r": 16, "alpha": 32.0}
-    smaller = [{f"{s}.optimiser.micro_batch_tokens": size for s in trainers} for size in (512, 256, 128)]
+    smaller = [{f"{s}.optimizer.micro_batch_tokens": size for s in trainers} for size in (512, 256, 128)]
     yield from smaller
-    recompute = {f"{s}.optimiser.gradient_checkpointing": True for s in trainers}
+    recompute = {f"{s}.optimizer.gradient_checkpointing": True for s in trainers}
     yield recompute
     yield {**recompute, **smaller[-1]}
     samplers = [name for name, s in recipe.stages.items() if hasattr(s, "sampling")]
-    narrow = {f"{s}.sampling.products": "int8" for s in samplers} if narrowing else {}
+    narrow = {f"{s}.sampling.quantization": "int8" for s in samplers} if narrowing else {}
     if narrow:
         yield from ({**narrow, **cut} for cut in ({}, *smaller))
         yield {**narrow, **recompute, **smaller[-1]}

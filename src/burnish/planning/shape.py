@@ -159,7 +159,7 @@ class ModelShape:
         """Numbers that one token leaves for the backward pass of all layers, or with `recompute` of one layer and the
         inputs of the others.
 
-        A layer keeps its two inputs and their normalised forms; the queries, keys and values and the output of attention;
+        A layer keeps its two inputs and their normalized forms; the queries, keys and values and the output of attention;
         gate, up and their product (`burnish.models.lean`). `padded`: attention as GPUs run it keeps its inputs padded, keys and values
         for every query head, with the prompt's for every answer (5.5 to 7 times the queries' size, 11 with long prompts).
         """

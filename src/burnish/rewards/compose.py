@@ -2,10 +2,10 @@
 
 For rollout i, over the rewards k that apply to it (their tags meet the prompt's, and their value is not None):
 
-    r̃_ik = clip_k(normalise_k(r_ik))
+    r̃_ik = clip_k(normalize_k(r_ik))
     R_i   = Σ_{k a gate} w_k r̃_ik + Σ_{k no gate} (w_k r̃_ik if every gate is open, else min(0, w_k r̃_ik))
 
-A gate is open where its own value r_ik (as it came, neither normalised nor clipped) is at least its threshold. Behind a
+A gate is open where its own value r_ik (as it came, neither normalized nor clipped) is at least its threshold. Behind a
 shut gate nothing is earned, but what is lost is lost: failing the gate is no way out of a penalty.
 """
 
@@ -31,16 +31,16 @@ class Part:
         weight: w. 0: measured and shown only; its failures mask nothing.
         tags: it applies to prompts with at least one of these tags; empty: to all. "untagged" stands for prompts without any.
         gate: the threshold that makes it a gate; None: it is none.
-        normalise: "group" or "batch": (r − mean) / std (population) over the completions of the same prompt, or over all that
+        normalize: "group" or "batch": (r − mean) / std (population) over the completions of the same prompt, or over all that
             are scored together, where it applies and is counted; 0 where they do not differ. "none": as it is.
-        clip: (low, high) bounds after normalising.
+        clip: (low, high) bounds after normalizing.
     """
 
     name: str
     weight: float = 1.0
     tags: frozenset[str] = frozenset()
     gate: float | None = None
-    normalise: Literal["none", "group", "batch"] = "none"
+    normalize: Literal["none", "group", "batch"] = "none"
     clip: tuple[float, float] | None = None
 
     def applies(self, tags: frozenset[str]) -> bool:
@@ -96,8 +96,8 @@ def _one(parts: Sequence[Part], judged: Sequence[Judged], shaped: Sequence[Seque
 def _shaped(part: Part, judgements: Sequence[Judgement], groups: Sequence[Hashable]) -> list[float | None]:
     """r̃ of one reward; None where it does not apply or is not counted."""
     values = [j.value if j.counted else None for j in judgements]
-    if part.normalise != "none":
-        keys = list(groups) if part.normalise == "group" else [None] * len(values)
+    if part.normalize != "none":
+        keys = list(groups) if part.normalize == "group" else [None] * len(values)
         members: dict[Hashable, list[float]] = {}
         for key, value in zip(keys, values, strict=True):
             if value is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def normalised(output: bytes | str) -> str:
+def normalized(output: bytes | str) -> str:
     r"""Output as it is compared: UTF-8, line ends as "\n", no white space at line ends, no empty lines at the end.
 
     Everything else counts: the number of lines, white space inside a line or at its start, upper and lower case, and how a
@@ -17,5 +17,5 @@ def normalised(output: bytes | str) -> str:
 
 
 def same_output(found: bytes | str, expected: str) -> bool:
-    """Whether the whole of `found` is `expected`, both normalised."""
-    return normalised(found) == normalised(expected)
+    """Whether the whole of `found` is `expected`, both normalized."""
+    return normalized(found) == normalized(expected)

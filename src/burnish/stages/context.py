@@ -108,13 +108,13 @@ class Run:
     def load(
         self, reference: str, *, exact: bool = False, trained: bool = False, scalar_head: bool = False
     ) -> Backbone:
-        """A model on the recipe's device, multiplying as `model.products` says, or `exact`: in float32. `trained`: every weight.
+        """A model on the recipe's device, multiplying as `model.dtype` says, or `exact`: in float32. `trained`: every weight.
 
         `scalar_head`: of a reward model's folder."""
         # Brings transformers, which takes seconds: commands that load no model are not to wait for it.
         from burnish.models.backbone import load_backbone
 
-        products = None if exact else NAMES[self.recipe.model.products]
+        products = None if exact else NAMES[self.recipe.model.dtype]
         backbone = load_backbone(
             reference,
             products=products,
@@ -281,7 +281,7 @@ class Step:
         """The trackers the recipe asks for."""
         config = self.recipe.model_dump(mode="json")
         return make_writers(
-            self.recipe.trackers, folder=self.folder, run=self.recipe.name, stage=self.name, config=config
+            self.recipe.report_to, folder=self.folder, run=self.recipe.name, stage=self.name, config=config
         )
 
     def finish(self, result: Mapping[str, Any]) -> None:

@@ -63,7 +63,7 @@ def run(step: Step) -> None:
             settings=settings,
             seed=step.seed,
             folder=folder,
-            demonstrations=_imitated(step, backbone) if config.ptx_coefficient else (),
+            demonstrations=_imitated(step, backbone) if config.ptx_coef else (),
             on_rollouts=lambda step, rollouts, rewards: _keep_samples(folder, step, rollouts, rewards),
             progress=step.progress(),
             writers=step.writers(),
@@ -76,7 +76,7 @@ def run(step: Step) -> None:
     rows = read_metrics(folder / "metrics.jsonl")
     step.finish(
         {
-            "mode": config.roles,
+            "mode": "adapters" if config.share_backbone else "copies",
             "algorithm": row.parts(),
             "roles": list(row.roles),
             "steps": len(rows),
@@ -99,7 +99,7 @@ def _scorer(roles: Roles, composed: CompositeScorer | None, config: OnlineTraini
     if roles.reward is None:
         return with_pay(composed, config.environment)
     ends = end_tokens_of(roles.policy.backbone)
-    return RewardModelScorer(roles.reward, end_tokens=ends, max_tokens=config.optimiser.micro_batch_tokens)
+    return RewardModelScorer(roles.reward, end_tokens=ends, max_tokens=config.optimizer.micro_batch_tokens)
 
 
 def _imitated(step: Step, backbone: Backbone) -> list[TokenSequence]:

@@ -177,10 +177,10 @@ def _check_room(key: str, sampling: Sampling, longest: int) -> None:
 
 def _trackers(plan: Plan) -> None:
     """Trackers that are installed."""
-    for name in plan.run.recipe.trackers:
+    for name in plan.run.recipe.report_to:
         if find_spec(name) is None:
             problem, hint = f"the tracker {name} is not installed.", f"pip install 'burnish[{name}]'"
-            raise UserError(problem, field="trackers", hint=hint)
+            raise UserError(problem, field="report_to", hint=hint)
 
 
 def _engines(plan: Plan) -> None:
@@ -189,7 +189,7 @@ def _engines(plan: Plan) -> None:
     from burnish.models import int8
 
     for _, _, sampling in plan.sampling():
-        if sampling.products != "int8":
+        if sampling.quantization != "int8":
             continue
         if plan.shape.fallback is not None:
             raise no_int8(plan.shape.fallback)
@@ -236,7 +236,7 @@ def _disk(plan: Plan) -> None:
     needed = 0.0
     for step in trained:
         section = step.settings
-        whole = getattr(section, "lora", None) is None or getattr(section, "roles", "adapters") == "copies"
+        whole = getattr(section, "lora", None) is None or not getattr(section, "share_backbone", True)
         kept = section.checkpoint.keep if hasattr(section, "checkpoint") else 0
         checkpoints = (kept + 1) * _ADAM if whole else 0
         needed += parameters * _BYTES * (1 + checkpoints)

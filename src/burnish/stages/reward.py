@@ -33,7 +33,7 @@ _FEWEST = 8  # of those, where there are hardly any prompts
 
 
 def run(step: Step) -> None:
-    """Train, normalise, save under `model`, report accuracy, calibration and length correlation on held-out prompts."""
+    """Train, normalize, save under `model`, report accuracy, calibration and length correlation on held-out prompts."""
     config, folder = step.settings, step.folder
     backbone = step.load(step.start, trained=config.lora is None)
     groups = step.comparisons
@@ -49,13 +49,13 @@ def run(step: Step) -> None:
     assert view.head is not None
     if raw_N is None and heldout:
         raw_N = score_groups(view, [group for _, group in heldout], config=config)
-    limit = config.optimiser.micro_batch_tokens
-    if config.normalise:
+    limit = config.optimizer.micro_batch_tokens
+    if config.normalize:
         scores = score_sequences(view, _own_samples(step, backbone, train), max_tokens=limit)
         if scores.min() == scores.max():
             step.say(f"{step.name}: not normalized: the policy's completions all have the same score")
         else:
-            view.head.normalise(scores)
+            view.head.normalize(scores)
     with atomic_folder(folder / "model") as scratch:
         save_reward_model(view, scratch, base=step.start)
     findings = _training_findings(step, view, train) | {"not_evaluated": unmeasured}
@@ -90,7 +90,7 @@ def _own_samples(
     prompts = fitting(step, backbone, step.prompts.train, sampling, "prompts")[:64]
     sampler = LocalSampler(
         View(backbone), sampling, seed=step.seed, max_length=step.recipe.model.max_length,
-        purpose="normalise", say=step.say_once,
+        purpose="normalize", say=step.say_once,
     )  # fmt: skip
     rollouts = sampler.generate(prompts, samples=math.ceil(_FEWEST / len(prompts)))
     texts = [(r.prompt, r.completion.text) for r in rollouts]
@@ -126,7 +126,7 @@ def _findings(step: Step, view: View, heldout: Sequence[Any], scores: torch.Tens
         torch.tensor([float(scores[base + p.first] - scores[base + p.second]) for _, p, base in pairs]).double().numpy()
     )
     assert view.head is not None
-    log_odds = difference / float(view.head.gain)  # before normalising: what Bradley–Terry's σ was trained on
+    log_odds = difference / float(view.head.gain)  # before normalizing: what Bradley–Terry's σ was trained on
     labels = torch.tensor([p.probability for _, p, _ in pairs]).double().numpy()
     prompt_of_pair = [number for number, _, _ in pairs]
     words = [len(text.split()) for group, _ in heldout for text in group.responses]

@@ -64,7 +64,7 @@ def part_of(one: spec.RewardBase) -> Part:
         weight=one.weight,
         tags=frozenset(one.tags),
         gate=one.gate,
-        normalise=one.normalise,
+        normalize=one.normalize,
         clip=one.clip,
     )
 

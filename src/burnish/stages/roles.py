@@ -41,7 +41,7 @@ def build_roles(step: Step) -> Roles:
     Beside a reward model the critic starts as it is, unless the recipe says not to.
     """
     folder = None if step.node.input("reward") is None else Path(step.model("reward"))
-    return _copies(step, folder) if step.settings.roles == "copies" else _adapters(step, folder)
+    return _adapters(step, folder) if step.settings.share_backbone else _copies(step, folder)
 
 
 def _adapters(step: Step, folder: Path | None) -> Roles:

@@ -206,8 +206,8 @@ def _is_longer(old: Mapping[str, Any], new: Mapping[str, Any], *, finished: bool
 
 def _rate_depends_on_the_length(settings: Any) -> bool:
     """Whether what was trained so far would have been trained at another learning rate."""
-    optimiser = getattr(settings, "optimiser", None)
-    return optimiser is None or optimiser.schedule != "constant" or optimiser.warmup > 0
+    optimizer = getattr(settings, "optimizer", None)
+    return optimizer is None or optimizer.schedule != "constant" or optimizer.warmup > 0
 
 
 def _longer(this: Run, stage: str, changes: Sequence[str]) -> UserError:
@@ -252,7 +252,7 @@ def _check_memory(this: Run, left: Sequence[str], *, refuse: bool) -> None:
         return
     recipe = this.recipe
     shape, data = shape_of(recipe.model.name, say=this.say), data_sizes(this, stages)
-    machine = this_machine(this.device, products=recipe.model.products, seconds=0.1)
+    machine = this_machine(this.device, products=recipe.model.dtype, seconds=0.1)
     plan = make_plan(recipe, shape, data, machine, stages=stages)
     this.say(summary(plan))
     if refuse:

@@ -86,7 +86,9 @@ class LocalSampler:
         longest = min(max_length, view.backbone.turned_alike)
         if longest < min(max_length, view.backbone.context):
             say(shorter_notice(longest, min(max_length, view.backbone.context)))
-        self._engine = make_engine(view, end_tokens=end_tokens, products=sampling.products, longest=longest, say=say)
+        self._engine = make_engine(
+            view, end_tokens=end_tokens, quantization=sampling.quantization, longest=longest, say=say
+        )
         self._params = SamplingParams(
             max_new_tokens=sampling.max_new_tokens,
             temperature=sampling.temperature,

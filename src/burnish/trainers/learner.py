@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from burnish.config.sections import Optimiser
+from burnish.config.sections import Optimizer
 from burnish.errors import UserError
 from burnish.models.roles import View
 
@@ -33,7 +33,7 @@ class Diverged(UserError):
 
 
 def schedule(*, step: int, total: int, warmup: float, kind: str) -> float:
-    """The share of the peak learning rate at optimiser step `step` of `total`.
+    """The share of the peak learning rate at optimizer step `step` of `total`.
 
     Rises linearly over the first `warmup · total` steps, then stays (constant), falls linearly to 0, or falls as
     (1 + cos πx)/2 with x the share of the remaining steps that are done (arXiv:1608.03983, one cycle).
@@ -51,7 +51,7 @@ class Learner:
     def __init__(
         self,
         view: View,
-        settings: Optimiser,
+        settings: Optimizer,
         *,
         total_steps: int,
         learning_rate: float | None = None,
@@ -65,7 +65,7 @@ class Learner:
         matrices = [p for p in self._parameters if p.ndim >= 2]
         others = [p for p in self._parameters if p.ndim < 2]
         groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self._optimiser = torch.optim.AdamW(
+        self._optimizer = torch.optim.AdamW(
             [g for g in groups if g["params"]], lr=self._peak, betas=settings.betas, eps=settings.eps, fused=True
         )  # fused: one pass over memory instead of ten, and no temporaries of a parameter's size
         self._of = "" if name is None else f" of the {name}"
@@ -81,13 +81,13 @@ class Learner:
         )
 
     def update(self, terms: Iterable[Callable[[], Term]]) -> dict[str, float]:
-        """One optimiser step. Returns the summed statistics with `loss`, `grad_norm` (before clipping) and `learning_rate`.
+        """One optimizer step. Returns the summed statistics with `loss`, `grad_norm` (before clipping) and `learning_rate`.
 
         A step whose loss or gradient is not finite changes nothing but the count `skipped`.
         Raises Diverged after more than `max_skipped_steps` such steps in a row, and where the step made weights that are not
         finite: so that no checkpoint ever holds any.
         """
-        self._optimiser.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
         loss = torch.zeros((), dtype=torch.float64)
         for term_of in terms:
@@ -100,16 +100,16 @@ class Learner:
         rate = self.learning_rate
         finite = bool(torch.isfinite(loss)) and bool(torch.isfinite(norm))
         if finite:
-            for group in self._optimiser.param_groups:
+            for group in self._optimizer.param_groups:
                 group["lr"] = rate
-            self._optimiser.step()
-            # torch's fused optimisers write without saying so; what is made of a weight and kept is known by its version.
+            self._optimizer.step()
+            # torch's fused optimizers write without saying so; what is made of a weight and kept is known by its version.
             torch.autograd.graph.increment_version(self._parameters)
             self._refuse_broken_weights(rate)
             self._skipped_in_a_row = 0
         else:
             self._skip()
-        self._optimiser.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad(set_to_none=True)
         self.step += 1
         return {
             **{name: float(value) for name, value in sums.items()},
@@ -119,10 +119,10 @@ class Learner:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimiser, schedule and counters."""
+        """Weights, optimizer, schedule and counters."""
         return {
             "weights": self.view.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
             "step": self.step,
             "skipped": self.skipped,
             "skipped_in_a_row": self._skipped_in_a_row,
@@ -131,7 +131,7 @@ class Learner:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put everything back that `state_dict` gave."""
         self.view.load_state_dict(state["weights"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        self._optimizer.load_state_dict(state["optimizer"])
         self.step, self.skipped, self._skipped_in_a_row = state["step"], state["skipped"], state["skipped_in_a_row"]
 
     def refuse_standstill(self) -> None:
@@ -149,7 +149,7 @@ class Learner:
             learnt = self.skipped <= self.step  # this one is not counted there yet
             raise Diverged(
                 f"{self._skipped_in_a_row} updates{self._of} in a row, up to number {self.step + 1}, had a loss or gradient that is not finite.",
-                hint="Lower the learning rate, or raise optimiser.max_skipped_steps." if learnt else _NOTHING_LEARNT,
+                hint="Lower the learning rate, or raise optimizer.max_skipped_steps." if learnt else _NOTHING_LEARNT,
             )
 
     def _refuse_broken_weights(self, rate: float) -> None:
@@ -165,5 +165,5 @@ class Learner:
 
 _NOTHING_LEARNT = (
     "Nothing was learnt before, so it is not the learning rate: the model itself gives such numbers for this data. "
-    "Try model.products: float32, or another model."
+    "Try model.dtype: float32, or another model."
 )

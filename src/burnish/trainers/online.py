@@ -125,11 +125,11 @@ def _learners(roles: Roles, settings: OnlineSettings) -> tuple[Learner, Learner 
     missing = [role for role in row.roles if getattr(roles, role) is None]
     if missing:
         raise ValueError(f"{row.name} needs a {missing[0]}, and these roles have none")
-    policy = Learner(roles.policy, settings.optimiser, total_steps=settings.steps * settings.updates, name="policy")
+    policy = Learner(roles.policy, settings.optimizer, total_steps=settings.steps * settings.updates, name="policy")
     if roles.critic is None:
         return policy, None
-    rate, total = settings.critic_learning_rate, settings.steps * settings.critic_epochs * settings.mini_batches
-    return policy, Learner(roles.critic, settings.optimiser, total_steps=total, learning_rate=rate, name="critic")
+    rate, total = settings.critic_learning_rate, settings.steps * settings.critic_epochs * settings.num_mini_batches
+    return policy, Learner(roles.critic, settings.optimizer, total_steps=total, learning_rate=rate, name="critic")
 
 
 def _of_all(rollouts: Sequence[Rollout], rewards: Sequence[Reward], settings: OnlineSettings) -> dict[str, float]:
@@ -158,15 +158,15 @@ def update(
     generator = torch.Generator().manual_seed(seed_of_step(seed, step))
     history: list[dict[str, float]] = []
     for epoch in range(settings.epochs if len(batch) else 0):
-        for mini in stages.mini_batches(batch, count=settings.mini_batches, generator=generator):
+        for mini in stages.deal_mini_batches(batch, count=settings.num_mini_batches, generator=generator):
             values: dict[str, float] = {}
             if critic is not None and epoch < settings.critic_epochs:
                 values |= _update_critic(critic, mini, settings=settings)
             if step >= settings.critic_warmup_steps:
                 terms = policy_terms(policy.view, mini, settings=settings, beta=beta)
                 if ptx is not None:
-                    cuts = [ptx.select(rows) for rows in ptx.micro_batches(settings.optimiser.micro_batch_tokens)]
-                    share = {"denominator": ptx.trained_tokens, "weight": settings.ptx_coefficient}
+                    cuts = [ptx.select(rows) for rows in ptx.micro_batches(settings.optimizer.micro_batch_tokens)]
+                    share = {"denominator": ptx.trained_tokens, "weight": settings.ptx_coef}
                     terms += [partial(nll_term, policy.view, piece, **share) for piece in cuts]
                 values |= policy.update(terms)
             history.append(values)
@@ -179,9 +179,9 @@ def update(
 def policy_terms(
     view: View, mini: Batch, *, settings: OnlineSettings, beta: float | None = None
 ) -> list[Callable[[], Term]]:
-    """The policy's loss on the batch of one optimiser step, a term a micro-batch."""
+    """The policy's loss on the batch of one optimizer step, a term a micro-batch."""
     live = mini
-    if not settings.kl_in_loss and not settings.entropy_coefficient:
+    if not settings.kl_in_loss and not settings.ent_coef:
         rows = mini.sequence_of_P[mini["advantages"] != 0].unique().tolist()
         live = mini if len(rows) == len(mini) else mini.select(rows) if rows else Batch(())
     share = {
@@ -191,7 +191,7 @@ def policy_terms(
         "settings": settings,
         "beta": beta,
     }
-    pieces = [live.select(rows) for rows in live.micro_batches(settings.optimiser.micro_batch_tokens)]
+    pieces = [live.select(rows) for rows in live.micro_batches(settings.optimizer.micro_batch_tokens)]
     return [partial(policy_term, view, piece, **share) for piece in pieces]
 
 
@@ -208,7 +208,7 @@ def policy_term(
     """The policy's loss on one micro-batch: surrogate, weighted; plus β·KL and minus the entropy bonus where they have a weight.
 
     Args:
-        denominator: trained tokens of the whole batch of this optimiser step.
+        denominator: trained tokens of the whole batch of this optimizer step.
         sequences: its completions.
         measured: the tokens that statistics are averaged over; those of the whole batch if not given.
         beta: the penalty's weight; the row's if not given.
@@ -245,23 +245,23 @@ def policy_term(
         )
         total = total + (row.beta if beta is None else beta) * penalty
         sums["kl_loss"] = penalty.detach()
-    if settings.entropy_coefficient:
-        total = total - settings.entropy_coefficient * total_of(scored.entropy_P)
+    if settings.ent_coef:
+        total = total - settings.ent_coef * total_of(scored.entropy_P)
     return Term(total, sums)
 
 
 def value_term(view: View, batch: Batch, *, denominator: int, settings: OnlineSettings) -> Term:
     """The clipped value loss of one micro-batch."""
     loss = ppo_value_loss(
-        values=view.values(batch), old_values=batch["values"], returns=batch["returns"], clip=settings.value_clip
+        values=view.values(batch), old_values=batch["values"], returns=batch["returns"], clip=settings.value_clip_range
     )
     stats = {name: aggregate(per_token=value.float(), denominator=denominator) for name, value in loss.stats.items()}
     total = aggregate(per_token=loss.per_token, denominator=denominator)
-    return Term(settings.value_coefficient * total, stats)
+    return Term(settings.vf_coef * total, stats)
 
 
 def _update_critic(critic: Learner, mini: Batch, *, settings: OnlineSettings) -> dict[str, float]:
-    pieces = [mini.select(rows) for rows in mini.micro_batches(settings.optimiser.micro_batch_tokens)]
+    pieces = [mini.select(rows) for rows in mini.micro_batches(settings.optimizer.micro_batch_tokens)]
     share = {"denominator": mini.trained_tokens, "settings": settings}
     valued = critic.update(partial(value_term, critic.view, piece, **share) for piece in pieces)
     return {
@@ -347,9 +347,9 @@ def _means(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def _ptx_batches(
     demonstrations: Sequence[TokenSequence], *, settings: OnlineSettings, seed: int
 ) -> Callable[[int], Batch | None]:
-    if not settings.ptx_coefficient:
+    if not settings.ptx_coef:
         return lambda _: None
     if not demonstrations:
-        raise ValueError("ptx_coefficient is not 0, so demonstrations are needed")
+        raise ValueError("ptx_coef is not 0, so demonstrations are needed")
     stream = Stream(demonstrations, seed=seed, batch_size=min(settings.ptx_batch_size, len(demonstrations)))
     return lambda step: Batch(tuple(stream.batch(step)))

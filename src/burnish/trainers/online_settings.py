@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from burnish.algorithms.recipes import Algorithm, resolve
 from burnish.config.online import Algorithm as Section
 from burnish.config.online import Curriculum, Importance, OnlineTraining
-from burnish.config.sections import Checkpointing, Optimiser, Sampling
+from burnish.config.sections import Checkpointing, Optimizer, Sampling
 from burnish.errors import UserError
 
 
@@ -21,29 +21,29 @@ class OnlineSettings:
     responses_per_prompt: int
     epochs: int
     critic_epochs: int
-    mini_batches: int
+    num_mini_batches: int
     sampling: Sampling
     importance: Importance
-    optimiser: Optimiser
+    optimizer: Optimizer
     critic_learning_rate: float
     critic_warmup_steps: int
     gamma: float
-    lam: float
-    value_clip: float | None
-    value_coefficient: float
+    gae_lambda: float
+    value_clip_range: float | None
+    vf_coef: float
     target_kl: float | None
     kl_target: float | None
     kl_horizon: float
     kl_ratio_factor: bool
-    normalise_rewards: bool
+    normalize_rewards: bool
     clip_rewards: float | None
     clip_advantages: float | None
-    missing_end_penalty: float
-    entropy_coefficient: float
+    missing_eos_penalty: float
+    ent_coef: float
     checkpoint: Checkpointing
     longest: int
     overlong_cache: int = 1
-    ptx_coefficient: float = 0.0
+    ptx_coef: float = 0.0
     ptx_batch_size: int = 1
     reference_reset: int | None = None
     resample_rounds: int = 0
@@ -52,8 +52,8 @@ class OnlineSettings:
 
     @property
     def updates(self) -> int:
-        """Optimiser steps on each batch of rollouts."""
-        return self.epochs * self.mini_batches
+        """Optimizer steps on each batch of rollouts."""
+        return self.epochs * self.num_mini_batches
 
     @property
     def kl_in_loss(self) -> bool:
@@ -72,8 +72,8 @@ class OnlineSettings:
 
 
 _AS_THEY_ARE = (
-    "steps", "prompts_per_step", "responses_per_prompt", "epochs", "mini_batches", "sampling", "optimiser", "critic_learning_rate",
-    "gamma", "lam", "value_clip", "value_coefficient", "target_kl", "checkpoint",
+    "steps", "prompts_per_step", "responses_per_prompt", "epochs", "num_mini_batches", "sampling", "optimizer", "critic_learning_rate",
+    "gamma", "gae_lambda", "value_clip_range", "vf_coef", "target_kl", "checkpoint",
 )  # fmt: skip
 
 
@@ -103,18 +103,18 @@ def resolve_settings(config: OnlineTraining) -> OnlineSettings:
         kl_target=config.kl_target,
         kl_horizon=config.kl_horizon,
         kl_ratio_factor=config.algorithm.kl_ratio_factor,
-        normalise_rewards=config.normalise_rewards,
+        normalize_rewards=config.normalize_rewards,
         clip_rewards=config.clip_rewards,
         clip_advantages=config.clip_advantages,
-        missing_end_penalty=config.missing_end_penalty,
-        entropy_coefficient=config.entropy_coefficient,
+        missing_eos_penalty=config.missing_eos_penalty,
+        ent_coef=config.ent_coef,
         longest=longest,
         overlong_cache=config.overlong_cache or max(1, longest // 5),
         reference_reset=None if moving is None else moving.every,
         resample_rounds=config.resample_rounds if algorithm.filter == "mixed" else 0,
         curriculum=config.curriculum,
         pass_at=config.pass_at,
-        ptx_coefficient=config.ptx_coefficient,
+        ptx_coef=config.ptx_coef,
         ptx_batch_size=config.ptx_batch_size,
         critic_epochs=config.epochs if config.critic_epochs is None else config.critic_epochs,
         **{name: getattr(config, name) for name in _AS_THEY_ARE},

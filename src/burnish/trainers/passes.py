@@ -1,4 +1,4 @@
-"""The loop of every trainer that makes passes over fixed data: batches in, one optimiser step each, evaluation now and then."""
+"""The loop of every trainer that makes passes over fixed data: batches in, one optimizer step each, evaluation now and then."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Example = TypeVar("Example")
 
 
 def steps_of(*, examples: int, batch_size: int, epochs: float) -> int:
-    """Optimiser steps in `epochs` passes over `examples`, at least one. A batch holds no more than all of them."""
+    """Optimizer steps in `epochs` passes over `examples`, at least one. A batch holds no more than all of them."""
     return max(1, math.ceil(epochs * examples / min(batch_size, examples)))
 
 
@@ -46,7 +46,7 @@ def train_in_passes(
         cost: tokens that an example runs.
         evaluate: `eval_*` metrics on held-out data; called every `eval_every` steps and after the last.
         at_start: also before the first step, as `eval_*_before`.
-        config: epochs, batch size, optimiser, evaluation and checkpoints.
+        config: epochs, batch size, optimizer, evaluation and checkpoints.
         seed: of the order of the examples.
         folder: the stage's folder.
         metrics: turns a step's summed statistics into what is logged.
@@ -57,7 +57,7 @@ def train_in_passes(
     finite number.
     """
     total = steps_of(examples=len(examples), batch_size=config.batch_size, epochs=config.epochs)
-    learner = Learner(view, config.optimiser, total_steps=total)
+    learner = Learner(view, config.optimizer, total_steps=total)
     stream = Stream(examples, seed=seed, batch_size=min(config.batch_size, len(examples)))
     loop = Loop(
         folder,

@@ -110,7 +110,7 @@ def prepare(
     if not (row.reference or measured) or not groups:
         return examples
     sequences = [s for e in examples for s in (*e.group.sequences, *([e.stranger] if e.stranger else []))]
-    limit = config.optimiser.micro_batch_tokens
+    limit = config.optimizer.micro_batch_tokens
     values = iter(cached_answer_logprobs(reference, sequences, max_tokens=limit, cache=cache, say=say).tolist())
     return [
         replace(
@@ -147,7 +147,7 @@ def train_preferences(
 def terms(view: View, examples: Sequence[Example], *, config: PreferenceTraining) -> Iterator[Callable[[], Term]]:
     """The loss of a step in micro-batches."""
     step = step_of(view, examples, config=config)
-    for run in cut([e.group.cost for e in examples], config.optimiser.micro_batch_tokens):
+    for run in cut([e.group.cost for e in examples], config.optimizer.micro_batch_tokens):
         yield partial(preference_term, view, [examples[i] for i in run], config=config, step=step)
 
 
@@ -161,7 +161,7 @@ def step_of(view: View, examples: Sequence[Example], *, config: PreferenceTraini
     kl = 0.0
     strangers = [(e.stranger, e.stranger_reference) for e in examples if e.stranger is not None]
     if row.unpaired and strangers:
-        limit = config.optimiser.micro_batch_tokens
+        limit = config.optimizer.micro_batch_tokens
         logprobs = answer_logprobs(view, [s for s, _ in strangers], max_tokens=limit)
         kl = float(kto_kl(logprobs=logprobs, ref_logprobs=torch.tensor([r for _, r in strangers])))
     judged = float((~answers.desirable.isnan()).sum())
@@ -208,7 +208,7 @@ def score(view: View, examples: Sequence[Example], *, config: PreferenceTraining
     """Log-probabilities and implicit rewards of every answer. Raises UserError where they are no finite numbers."""
     row, options = loss_row(config)
     sequences = [s for e in examples for s in e.group.sequences]
-    limit = config.optimiser.micro_batch_tokens
+    limit = config.optimizer.micro_batch_tokens
     logprobs = finite(answer_logprobs(view, sequences, max_tokens=limit), "log-probabilities of answers")
     answers = _answers(examples, config)
     reference = torch.zeros_like(logprobs) if answers.reference is None else answers.reference

@@ -66,7 +66,7 @@ def train_reward_model(
     scores_N: Tensor | None = None
 
     def terms(groups: Sequence[RankedGroup]) -> Iterator[Callable[[], Term]]:
-        for run in cut([g.cost for g in groups], config.optimiser.micro_batch_tokens):
+        for run in cut([g.cost for g in groups], config.optimizer.micro_batch_tokens):
             yield partial(bradley_terry_term, view, [groups[i] for i in run], config=config, prompts=len(groups))
 
     def evaluation() -> dict[str, float]:
@@ -95,7 +95,7 @@ def train_reward_model(
 @torch.no_grad()
 def score_groups(view: View, groups: Sequence[RankedGroup], *, config: ComparedPasses) -> Tensor:
     """[N]: the scores of the groups' responses, one group's after another's."""
-    runs = cut([g.cost for g in groups], config.optimiser.micro_batch_tokens)
+    runs = cut([g.cost for g in groups], config.optimizer.micro_batch_tokens)
     return torch.cat([view.scores(_batch([groups[i] for i in run])) for run in runs])
 
 

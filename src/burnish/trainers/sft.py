@@ -45,7 +45,7 @@ def train_sft(
 
     `config.batch_size` counts demonstrations, whatever number of sequences they make.
     """
-    limit = config.optimiser.micro_batch_tokens
+    limit = config.optimizer.micro_batch_tokens
 
     def terms(examples: Sequence[Demonstrated]) -> Iterator[Callable[[], Term]]:
         batch = Batch(_flat(examples))

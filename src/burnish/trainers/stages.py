@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from burnish.algorithms.advantages import RunningMoments, normalise_rewards, overlong_penalty, whiten
+from burnish.algorithms.advantages import RunningMoments, normalize_rewards, overlong_penalty, whiten
 from burnish.algorithms.aggregate import explained_variance
 from burnish.algorithms.kl import kl_estimate
 from burnish.algorithms.policy_losses import Loss, importance_weights
@@ -60,7 +60,7 @@ def to_batch(
     rollouts, rewards, groups_B = [rollouts[i] for i in counted], [rewards[i] for i in counted], numbers_B[counted]
     if not rollouts:
         return Prepared(Batch(()), metrics, moments)
-    limit, temperature = settings.optimiser.micro_batch_tokens, settings.sampling.temperature
+    limit, temperature = settings.optimizer.micro_batch_tokens, settings.sampling.temperature
     batch = Batch(tuple(sequence_of(r) for r in rollouts))
     sampler_P = torch.tensor([x for r in rollouts for x in r.completion.sampler_logprobs])
     columns = {"sampler_logprobs": sampler_P}
@@ -108,7 +108,7 @@ def importance_of(batch: Batch, old_P: Tensor, *, settings: OnlineSettings) -> L
     )  # fmt: skip
 
 
-def mini_batches(batch: Batch, *, count: int, generator: torch.Generator) -> list[Batch]:
+def deal_mini_batches(batch: Batch, *, count: int, generator: torch.Generator) -> list[Batch]:
     """The sequences of a batch, shuffled and dealt into `count` parts, fewer where there are fewer sequences.
 
     Completions of one prompt go together, so that a part runs the prompt once; where there are fewer prompts than parts,
@@ -133,13 +133,13 @@ def _scores(
 ) -> tuple[Tensor, RunningMoments]:
     """[B]: what each completion earned, after everything that acts on it."""
     scores_B = torch.tensor([reward.value for reward in rewards], dtype=torch.float32)
-    if settings.normalise_rewards:
+    if settings.normalize_rewards:
         moments = moments.update(scores_B[scores_B.isfinite()])  # a bad score costs its step, not every later one
-        scores_B = normalise_rewards(scores_B=scores_B, moments=moments)
+        scores_B = normalize_rewards(scores_B=scores_B, moments=moments)
     if settings.clip_rewards is not None:
         scores_B = scores_B.clamp(-settings.clip_rewards, settings.clip_rewards)
     cut_off = torch.tensor([r.completion.finish_reason == "length" for r in rollouts])
-    scores_B = scores_B - settings.missing_end_penalty * cut_off
+    scores_B = scores_B - settings.missing_eos_penalty * cut_off
     if settings.algorithm.overlong == "shape":
         lengths_B = torch.tensor([r.completion.drawn for r in rollouts], dtype=torch.float32)
         shaping = overlong_penalty(lengths_B=lengths_B, longest=settings.longest, cache=settings.overlong_cache)
@@ -166,7 +166,7 @@ def _with_advantages(
             kl_P = _penalty(batch, settings=settings)
     kl_BT, mask_BT = batch.padded(kl_P)
     values_BT = batch.padded(batch["values"])[0] if "values" in batch.columns else None
-    earned = Earned(scores_B, groups_B, kl_BT, mask_BT, values_BT, beta, settings.gamma, settings.lam)
+    earned = Earned(scores_B, groups_B, kl_BT, mask_BT, values_BT, beta, settings.gamma, settings.gae_lambda)
     advantages_BT, returns_BT = advantages_of(row, earned)
     columns = {}
     if values_BT is not None:

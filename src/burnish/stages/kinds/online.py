@@ -36,7 +36,7 @@ class Online(OnlineTraining):
     prompts: Sources | None = None
     """Prompts to answer, as in `data.prompts`. None: the newest that a stage before it names, or `data.prompts`."""
     demonstrations: Sources | None = None
-    """For `ptx_coefficient`: as in sft."""
+    """For `ptx_coef`: as in sft."""
 
     @model_validator(mode="after")
     def _one_reward(self) -> Online:
@@ -59,16 +59,16 @@ def _plan(how: Estimate) -> StagePlan:
 
     config, data = how.settings, how.data
     row = algorithm_of(config.algorithm)
-    adapters = config.roles == "adapters"
+    adapters = config.share_backbone
     size = config.responses_per_prompt
     rollouts = config.prompts_per_step * size
     answer = min(data.answer_tokens or config.sampling.max_new_tokens, config.sampling.max_new_tokens)
     length = data.prompt_tokens / size + answer
-    examples = max(rollouts / config.mini_batches, 1.0)
+    examples = max(rollouts / config.num_mini_batches, 1.0)
     rank = config.lora.r if adapters else None
     learning = ("policy", "critic") if row.needs_critic else ("policy",)
     parts = how.training(
-        config.optimiser, rank, examples, length, scored=answer / length, roles=learning, buffers=2,
+        config.optimizer, rank, examples, length, scored=answer / length, roles=learning, buffers=2,
     )  # fmt: skip
     if row.needs_reference and not adapters:
         parts.append(how.frozen("reference"))
@@ -77,17 +77,17 @@ def _plan(how: Estimate) -> StagePlan:
         judge = how.reward_rank(config.lora) if adapters else None
         parts.append(how.frozen("reward model") if judge is None else how.adapter("reward adapter", judge))
     parts = how.in_turns(parts, how.engine(rollouts, config.sampling))
-    several = config.epochs * config.mini_batches > 1
+    several = config.epochs * config.num_mini_batches > 1
     late = row.kl == "loss" and config.kl_target is None  # the loss has the distance from the reference soon enough
     early = row.needs_reference and not config.sampling.follows_the_model and not late
     passes = row.needs_reference + (several or early)
     step = how.generate(rollouts, config.sampling, prompts=config.prompts_per_step)
     step += passes * how.forward(rollouts, length, answer)
-    step += config.epochs * how.train(rollouts, length, answer, rank, config.optimiser)
+    step += config.epochs * how.train(rollouts, length, answer, rank, config.optimizer)
     step += scored * how.forward(rollouts, length, 0.0)
     if row.needs_critic:
         step += how.forward(rollouts, length, 0.0)
-        step += (config.critic_epochs or config.epochs) * how.train(rollouts, length, 0.0, rank, config.optimiser)
+        step += (config.critic_epochs or config.epochs) * how.train(rollouts, length, 0.0, rank, config.optimizer)
     return how.planned(parts, config.steps * step)
 
 
@@ -137,14 +137,14 @@ STAGE = Stage(
         START,
         HELD_TO,
         Slot("reward", ("RewardModel",), "nothing", empty=_earns_otherwise),
-        Slot("demonstrations", ("Demonstrations",), "data", empty=lambda settings: settings.ptx_coefficient == 0),
+        Slot("demonstrations", ("Demonstrations",), "data", empty=lambda settings: settings.ptx_coef == 0),
     ),
     makes="Policy",
     sources=("prompts",),
     family="algorithm",
     rows=get_args(AlgorithmName),
     by_row=Online.defaults_of,
-    wants=lambda settings: ("demonstrations",) if settings.ptx_coefficient else (),
+    wants=lambda settings: ("demonstrations",) if settings.ptx_coef else (),
     needs=("prompts",),
     check=_check,
     report=_report,

@@ -38,9 +38,9 @@ def _plan(how: Estimate) -> StagePlan:
     tokens, scored = data.prompt_tokens + answers * data.answer_tokens, answers * data.answer_tokens
     reads = row.reference + 2 * row.unpaired * (tokens / answers / tokens)
     evaluations = 3 + config.epochs * prompts / config.batch_size / config.eval_every
-    seconds = how.train(config.epochs * prompts, tokens, scored, rank, config.optimiser)
+    seconds = how.train(config.epochs * prompts, tokens, scored, rank, config.optimizer)
     seconds += how.forward(reads * prompts + evaluations * heldout, tokens, scored)
-    parts = how.training(config.optimiser, rank, config.batch_size, tokens, scored=scored / tokens)
+    parts = how.training(config.optimizer, rank, config.batch_size, tokens, scored=scored / tokens)
     return how.planned(parts, seconds)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from burnish.config.bounds import BatchSize, Coefficient, Epochs
 from burnish.config.kinds import START, Slot, Stage
-from burnish.config.sections import ComparedPasses, Lora, Optimiser, Reference, Sampling, Sources
+from burnish.config.sections import ComparedPasses, Lora, Optimizer, Reference, Sampling, Sources
 
 if TYPE_CHECKING:
     from burnish.planning.estimate import Estimate, StagePlan
@@ -32,10 +32,10 @@ class RewardModel(ComparedPasses):
     batch_size: BatchSize = 8
     """Prompts per step, each with all its responses and comparisons."""
     lora: Lora | None = Lora()
-    """None trains every weight; a reward model of its own beside a policy with `roles: adapters`,
+    """None trains every weight; a reward model of its own beside a policy with `share_backbone: true`,
     which needs more memory."""
-    optimiser: Optimiser = Optimiser(learning_rate=3e-4)
-    """The optimiser."""
+    optimizer: Optimizer = Optimizer(learning_rate=3e-4)
+    """The optimizer."""
     sampling: Sampling = Sampling()
     """How the answers are drawn that set gain and bias, where the comparisons hold none of the
     policy's own."""
@@ -45,7 +45,7 @@ class RewardModel(ComparedPasses):
     margin: Coefficient = 0.0
     """Subtracted from the score difference inside the sigmoid, in the preferred answer's direction,
     times |2p − 1|."""
-    normalise: bool = True
+    normalize: bool = True
     """Set the head's gain and bias so that the SFT model's completions score mean 0 and standard
     deviation 1."""
 
@@ -58,9 +58,9 @@ def _plan(how: Estimate) -> StagePlan:
     heldout = how.heldout(prompts)
     rank = how.rank_of(config.lora)
     tokens = data.prompt_tokens + responses * data.answer_tokens
-    parts = how.training(config.optimiser, rank, config.batch_size, tokens)
+    parts = how.training(config.optimizer, rank, config.batch_size, tokens)
     evaluations = 2 + config.epochs * prompts / config.batch_size / config.eval_every
-    seconds = how.train(config.epochs * prompts, tokens, 0.0, rank, config.optimiser)
+    seconds = how.train(config.epochs * prompts, tokens, 0.0, rank, config.optimizer)
     seconds += how.forward(evaluations * heldout, tokens, 0.0)
     seconds += how.generate(64, config.sampling)
     return how.planned(parts, seconds)
@@ -71,7 +71,7 @@ def _samples(step: Step) -> bool:
     ones."""
     from burnish.stages.own_answers import compares_own_answers
 
-    return step.settings.normalise and not compares_own_answers(step)
+    return step.settings.normalize and not compares_own_answers(step)
 
 
 STAGE = Stage(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from burnish.config.bounds import BatchSize, Epochs
 from burnish.config.kinds import START, Slot, Stage
-from burnish.config.sections import Lora, Optimiser, Passes, Reference, Sources
+from burnish.config.sections import Lora, Optimizer, Passes, Reference, Sources
 from burnish.evaluation.stages import Found, Told
 from burnish.evaluation.words import number, plain, several
 
@@ -33,8 +33,8 @@ class Sft(Passes):
     """Demonstrations per step."""
     lora: Lora | None = Lora(r=16, alpha=32.0)
     """None trains every weight."""
-    optimiser: Optimiser = Optimiser(learning_rate=5e-4)
-    """The optimiser."""
+    optimizer: Optimizer = Optimizer(learning_rate=5e-4)
+    """The optimizer."""
 
 
 def _plan(how: Estimate) -> StagePlan:
@@ -44,10 +44,10 @@ def _plan(how: Estimate) -> StagePlan:
     rank = how.rank_of(config.lora)
     length = data.prompt_tokens + data.answer_tokens
     scored = data.answer_tokens / length
-    parts = how.training(config.optimiser, rank, config.batch_size, length, scored=scored)
+    parts = how.training(config.optimizer, rank, config.batch_size, length, scored=scored)
     evaluations = 1 + max(1, config.epochs * count / config.batch_size / config.eval_every)
     heldout = data.heldout_demonstrations or data.heldout_comparisons
-    seconds = how.train(config.epochs * count, length, data.answer_tokens, rank, config.optimiser)
+    seconds = how.train(config.epochs * count, length, data.answer_tokens, rank, config.optimizer)
     seconds += how.forward(evaluations * heldout, length, data.answer_tokens)
     return how.planned(parts, seconds)
 
