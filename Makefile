@@ -26,14 +26,15 @@ test-processors: $(DEVELOP)
 	BURNISH_TEST_ROUNDING=shape $(BIN)/python -m pytest -n 2 --dist loadfile -m "not real" $(ARITHMETIC)
 
 check: $(DEVELOP)
-	$(BIN)/ruff check src tests benchmarks examples
-	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples tools
+	$(BIN)/ruff format --check src tests benchmarks examples tools
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	@$(BIN)/python tools/house.py
 
 format: $(DEVELOP)
-	$(BIN)/ruff check --fix src tests benchmarks examples
-	$(BIN)/ruff format src tests benchmarks examples
+	$(BIN)/ruff check --fix src tests benchmarks examples tools
+	$(BIN)/ruff format src tests benchmarks examples tools
 
 model: $(INSTALLED)
 	@$(BIN)/burnish models pull smollm2-135m

@@ -1,16 +1,21 @@
-"""The annotation server under load: many annotators at once, and an invariant over the log afterwards.
+"""The annotation server under load: many annotators at once, and an invariant over the log
+afterwards.
 
     python benchmarks/annotate_load.py --annotators 50 --submissions 20000
-    python benchmarks/annotate_load.py --database postgresql+psycopg://user@host/empty --annotators 200 --kills 10
+    python benchmarks/annotate_load.py --database postgresql+psycopg://user@host/empty --annotators
+    200 --kills 10
 
-Each annotator is a closed loop: take a task, think, send the answer, and so on; thinking times are exponential. The server
-is a process of its own, `burnish annotate serve`. With `--kills` it is killed with SIGKILL that many times, evenly over the
-run, and started again; an annotator whose answer was not acknowledged sends the same answer again, as the page does.
+Each annotator is a closed loop: take a task, think, send the answer, and so on; thinking times are
+exponential. The server is a process of its own, `burnish annotate serve`. With `--kills` it is
+killed with SIGKILL that many times, evenly over the run, and started again; an annotator whose
+answer was not acknowledged sends the same answer again, as the page does.
 
 Afterwards the database is held against what the annotators saw:
-- every acknowledged answer is there, once, with the content that was sent, by the annotator who sent it;
+- every acknowledged answer is there, once, with the content that was sent, by the annotator who
+sent it;
 - nothing is there that nobody sent;
-- no item has more answers than its overlap, none two of the same annotator, none by somebody it was not leased to;
+- no item has more answers than its overlap, none two of the same annotator, none by somebody it was
+not leased to;
 - slots, answers and leases of every item add up to the overlap;
 - the log tells the same story: each lease was taken once, and answered at most once.
 """
@@ -44,7 +49,8 @@ OVERLAP = 3
 
 @dataclass
 class Sent:
-    """An answer that was sent: under which lease, by whom, what, and whether it was acknowledged."""
+    """An answer that was sent: under which lease, by whom, what, and whether it was
+    acknowledged."""
 
     annotator: int
     strength: int
@@ -68,7 +74,8 @@ class Run:
 
 
 class Connection:
-    """HTTP/1.1 over one kept-alive connection, with as little work as can be: the load must not be the bottleneck."""
+    """HTTP/1.1 over one kept-alive connection, with as little work as can be: the load must not be
+    the bottleneck."""
 
     def __init__(self, port: int, token: str) -> None:
         self._port, self._head = (
@@ -84,9 +91,14 @@ class Connection:
         try:
             content = json.dumps(body).encode()
             writer.write(
-                f"POST /api/v1{path} HTTP/1.1\r\n{self._head}Content-Length: {len(content)}\r\n\r\n".encode() + content
+                f"POST /api/v1{path} HTTP/1.1\r\n{self._head}Content-Length: {len(content)}\r\n\r\n".encode()
+                + content
             )
-            head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)).decode("latin-1").lower()
+            head = (
+                (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60))
+                .decode("latin-1")
+                .lower()
+            )
             length = head.partition("content-length:")[2].split("\r\n")[0].strip() or "0"
             found = await asyncio.wait_for(reader.readexactly(int(length)), 60)
         except (OSError, asyncio.IncompleteReadError, TimeoutError):
@@ -121,7 +133,9 @@ async def annotate(
             raise SystemExit(f"next: {status} {task}")
         await asyncio.sleep(rng.expovariate(1 / think) if think else 0)
         lease = task["lease"]
-        sent = run.sent.setdefault(lease, Sent(annotator, rng.choice((-2, -1, 1, 2)), f"{annotator}:{len(run.sent)}"))
+        sent = run.sent.setdefault(
+            lease, Sent(annotator, rng.choice((-2, -1, 1, 2)), f"{annotator}:{len(run.sent)}")
+        )
         await submit(run, connection, lease, sent)
     connection.close()
 
@@ -151,12 +165,24 @@ class Server:
     """`burnish annotate serve` in a process of its own."""
 
     def __init__(self, place: str, port: int) -> None:
-        self._command = [sys.executable, "-m", "burnish", "annotate", "serve", "--database", place, "--port", str(port)]
+        self._command = [
+            sys.executable,
+            "-m",
+            "burnish",
+            "annotate",
+            "serve",
+            "--database",
+            place,
+            "--port",
+            str(port),
+        ]
         self._port = port
         self.start()
 
     def start(self) -> None:
-        self.process = subprocess.Popen(self._command, stderr=subprocess.PIPE, start_new_session=True)
+        self.process = subprocess.Popen(
+            self._command, stderr=subprocess.PIPE, start_new_session=True
+        )
         for _ in range(1200):
             if self.process.poll() is not None:
                 raise SystemExit(f"the server ended: {self.process.stderr.read().decode()}")  # type: ignore[union-attr]
@@ -179,18 +205,26 @@ async def killing(run: Run, server: Server, kills: int) -> None:
         run.down = True
         server.kill()
         await asyncio.to_thread(server.start)
-        run.down, run.back_at = False, time.perf_counter() + 1.0  # latencies count again a second after it is back
+        run.down, run.back_at = (
+            False,
+            time.perf_counter() + 1.0,
+        )  # latencies count again a second after it is back
 
 
 def prepare(place: str, annotators: int, submissions: int) -> tuple[int, list[tuple[int, str]]]:
-    """A project with enough items, and a token for each annotator; returns (project, [(annotator id, token)])."""
+    """A project with enough items, and a token for each annotator; returns (project, [(annotator
+    id, token)])."""
     database = Database(place)
     accounts.create_user(database, "owner", None, creates_projects=True)
     token = accounts.create_token(database, account_name="owner", name="load", scopes=["manage"])
     owner = accounts.caller_of_token(database, token)
     assert owner is not None
-    project = projects.create(database, owner, "load", guidelines="", settings={"kind": "pairwise", "overlap": OVERLAP})
-    count = -(-submissions // OVERLAP) + annotators  # near the end not everybody finds an item that is new to them
+    project = projects.create(
+        database, owner, "load", guidelines="", settings={"kind": "pairwise", "overlap": OVERLAP}
+    )
+    count = (
+        -(-submissions // OVERLAP) + annotators
+    )  # near the end not everybody finds an item that is new to them
     text = "A sentence of an answer that has some length to it, so that pages are not empty. " * 6
     rows = (
         {
@@ -205,7 +239,9 @@ def prepare(place: str, annotators: int, submissions: int) -> tuple[int, list[tu
     secret = people.invite(database, owner, project, uses=annotators)
     for n in range(annotators):
         accounts.create_user(database, f"annotator {n}", None)
-        token = accounts.create_token(database, account_name=f"annotator {n}", name="load", scopes=["label"])
+        token = accounts.create_token(
+            database, account_name=f"annotator {n}", name="load", scopes=["label"]
+        )
         caller = accounts.caller_of_token(database, token)
         assert caller is not None
         people.join(database, secret, caller)
@@ -215,12 +251,17 @@ def prepare(place: str, annotators: int, submissions: int) -> tuple[int, list[tu
 
 
 def violations(place: str, run: Run) -> list[str]:
-    """Where the database differs from what the annotators saw, or from itself. Empty: all is well."""
+    """Where the database differs from what the annotators saw, or from itself. Empty: all is
+    well."""
     database = Database(place)
     with database.read() as session:
         rows = session.execute(
             select(
-                Annotation.lease, Annotation.annotator_id, Annotation.item_id, Annotation.payload, Annotation.presented
+                Annotation.lease,
+                Annotation.annotator_id,
+                Annotation.item_id,
+                Annotation.payload,
+                Annotation.presented,
             )
         ).all()
         slots = {row.id: row.slots for row in session.execute(select(Item.id, Item.slots))}
@@ -229,7 +270,8 @@ def violations(place: str, run: Run) -> list[str]:
             select(Event.what, Event.lease, Event.item_id, Event.annotator_id).order_by(Event.id)
         ).all()
         answered = {
-            row.annotator_id: row.answered for row in session.execute(select(Member.annotator_id, Member.answered))
+            row.annotator_id: row.answered
+            for row in session.execute(select(Member.annotator_id, Member.answered))
         }
     database.close()
     found = []
@@ -265,15 +307,28 @@ def violations(place: str, run: Run) -> list[str]:
     if set(told) != set(by_lease):
         found.append("the log and the answers differ")
     found += [
-        f"not leased to who answered: {r.lease}" for r in rows if taken.get(r.lease) != (r.item_id, r.annotator_id)
+        f"not leased to who answered: {r.lease}"
+        for r in rows
+        if taken.get(r.lease) != (r.item_id, r.annotator_id)
     ]
     by_person = Counter(row.annotator_id for row in rows)
-    found += [f"annotator {who} is counted wrongly" for who, count in answered.items() if by_person[who] != count]
+    found += [
+        f"annotator {who} is counted wrongly"
+        for who, count in answered.items()
+        if by_person[who] != count
+    ]
     return found
 
 
 def measure(
-    place: str, *, annotators: int, submissions: int, think: float, kills: int, port: int, seed: int = 0
+    place: str,
+    *,
+    annotators: int,
+    submissions: int,
+    think: float,
+    kills: int,
+    port: int,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Run the load; returns the figures and the violations."""
     project, people = prepare(place, annotators, submissions)
@@ -323,7 +378,9 @@ def main() -> None:
     parser.add_argument("--database", help="an empty database's URL [default: a fresh SQLite file]")
     parser.add_argument("--annotators", type=int, default=50)
     parser.add_argument("--submissions", type=int, default=20_000)
-    parser.add_argument("--think", type=float, default=2.0, help="mean seconds between task and answer")
+    parser.add_argument(
+        "--think", type=float, default=2.0, help="mean seconds between task and answer"
+    )
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--port", type=int, default=8399)
     given = parser.parse_args()

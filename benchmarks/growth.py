@@ -1,4 +1,5 @@
-"""How a training step's time and memory grow with length, batch and model size: measured, beside the plan; and on paper to 7 B."""
+"""How a training step's time and memory grow with length, batch and model size: measured, beside
+the plan; and on paper to 7 B."""
 
 from __future__ import annotations
 
@@ -27,7 +28,15 @@ from burnish.trainers.learner import Learner
 from burnish.trainers.sft import nll_term
 
 PROMPT = 32
-POINTS = ((8, 64), (8, 128), (8, 256), (8, 512), (8, 1024), (2, 256), (32, 256))  # sequences, completion tokens
+POINTS = (
+    (8, 64),
+    (8, 128),
+    (8, 256),
+    (8, 512),
+    (8, 1024),
+    (2, 256),
+    (32, 256),
+)  # sequences, completion tokens
 PAPER = {
     "SmolLM2-135M": ModelShape(30, 576, 1536, 9, 3, 64, 49152, True, 8192),
     "SmolLM2-360M": ModelShape(32, 960, 2560, 15, 5, 64, 49152, True, 8192),
@@ -51,7 +60,9 @@ def one(model: str, sequences: int, length: int, *, recompute: bool) -> None:
     pieces = [batch.select(rows) for rows in batch.micro_batches(settings.micro_batch_tokens)]
     for _ in range(2):
         began = time.perf_counter()
-        learner.update(partial(nll_term, view, piece, denominator=batch.trained_tokens) for piece in pieces)
+        learner.update(
+            partial(nll_term, view, piece, denominator=batch.trained_tokens) for piece in pieces
+        )
     report(step_s=time.perf_counter() - began)
 
 
@@ -61,21 +72,30 @@ def planned(shape: ModelShape, sequences: int, length: int, *, recompute: bool) 
     runs = cut(costs, Optimizer().micro_batch_tokens)
     micro = max(map(len, runs)) * (PROMPT + length) * (memory.HEAP if len(runs) > 1 else 1.0)
     scored = micro * length / (PROMPT + length)
-    parts = [memory.program(), *memory.training(shape, micro, scored, rank=LORA_RANK, recompute=recompute)]
+    parts = [
+        memory.program(),
+        *memory.training(shape, micro, scored, rank=LORA_RANK, recompute=recompute),
+    ]
     return memory.total(parts)
 
 
-def seconds(shape: ModelShape, sequences: int, length: int, flops: float, *, recompute: bool = False) -> float:
+def seconds(
+    shape: ModelShape, sequences: int, length: int, flops: float, *, recompute: bool = False
+) -> float:
     """Of a step, as `burnish plan` estimates them."""
     tokens = sequences * (PROMPT + length)
     context = (PROMPT + length) / 2
-    work = shape.training_flops(tokens, sequences * length, lora=True, recompute=recompute, context=context)
+    work = shape.training_flops(
+        tokens, sequences * length, lora=True, recompute=recompute, context=context
+    )
     return work / (TRAINING_SHARE * flops)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--one", nargs=2, type=int, metavar=("SEQUENCES", "LENGTH"), help="measure this point alone")
+    parser.add_argument(
+        "--one", nargs=2, type=int, metavar=("SEQUENCES", "LENGTH"), help="measure this point alone"
+    )
     parser.add_argument("--recompute", action="store_true", help="with gradient checkpointing")
     options = parser.parse_args()
     model = str(resolve("smollm2-135m").folder)

@@ -1,4 +1,5 @@
-"""What the machine would need at least for a workload's step, and what the plan says of its memory."""
+"""What the machine would need at least for a workload's step, and what the plan says of its
+memory."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ RANK = 16
 
 @dataclass(frozen=True)
 class Training:
-    """A row of the table: a workload, how the weights are trained, and what is asked of it (times faster, GB)."""
+    """A row of the table: a workload, how the weights are trained, and what is asked of it (times
+    faster, GB)."""
 
     workload: str
     kind: str
@@ -59,7 +61,8 @@ class Training:
 
 @dataclass(frozen=True)
 class Work:
-    """Of one step: tokens that a pass over its sequences runs (shared prompts once), and how many of them are scored."""
+    """Of one step: tokens that a pass over its sequences runs (shared prompts once), and how many
+    of them are scored."""
 
     tokens: float
     scored: float
@@ -71,10 +74,15 @@ class Work:
         return self.tokens / self.sequences / 2
 
 
-def training_limit(workload: str, work: Work, shape: ModelShape, machine: Machine, *, lora: bool) -> float:
+def training_limit(
+    workload: str, work: Work, shape: ModelShape, machine: Machine, *, lora: bool
+) -> float:
     """Seconds of a step at the rate of large products, with nothing computed that need not be."""
     forward = lambda scored: shape.forward_flops(work.tokens, scored, context=work.context)  # noqa: E731
-    train = lambda scored: shape.training_flops(work.tokens, scored, lora=lora, context=work.context)  # noqa: E731
+
+    def train(scored):
+        return shape.training_flops(work.tokens, scored, lora=lora, context=work.context)
+
     flops = {
         "sft": train(work.scored),
         "reward": train(0),
@@ -89,7 +97,8 @@ def training_limit(workload: str, work: Work, shape: ModelShape, machine: Machin
 
 
 def decoding_limit(rows: int, shape: ModelShape, machine: Machine, *, matrix: int = 4) -> float:
-    """Tokens a second: every step reads all weights once, the decoder's of `matrix` bytes, and multiplies them with `rows` rows."""
+    """Tokens a second: every step reads all weights once, the decoder's of `matrix` bytes, and
+    multiplies them with `rows` rows."""
     read = (matrix * shape.decoder + 4 * shape.head) / machine.bandwidth
     multiply = rows * shape.forward_flops(1, 1, context=NEW_TOKENS / 2) / machine.flops
     return rows / max(read, multiply)
@@ -112,11 +121,17 @@ def planned_memory(row: Training, work: Work, shape: ModelShape) -> float:
         roles=("policy", "critic") if ppo else ("model",), buffers=2 if online else 1,
     )  # fmt: skip
     frozen = {"grpo": 1, "ppo": 2}.get(row.workload, 0)
-    parts = [memory.program(), *parts, *[memory.frozen(shape, "frozen")] * (0 if row.lora else frozen)]
+    parts = [
+        memory.program(),
+        *parts,
+        *[memory.frozen(shape, "frozen")] * (0 if row.lora else frozen),
+    ]
     parts.append(Part("adapters of frozen roles", 4.0 * shape.adapter(RANK) if row.lora else 0.0))
     if online:
         rows = PPO_PROMPTS if ppo else PROMPTS * GROUP
         narrow = row.sampler == "int8"
-        engine = memory.engine(shape, rows=rows, length=NEW_TOKENS + 16, precision=precision, int8=narrow)
+        engine = memory.engine(
+            shape, rows=rows, length=NEW_TOKENS + 16, precision=precision, int8=narrow
+        )
         parts = memory.in_turns(parts, engine)
     return memory.total(parts)

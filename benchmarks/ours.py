@@ -64,7 +64,12 @@ def load() -> Backbone:
     """The model on the device and multiplying in the precision that are asked for."""
     whole = OPTIONS.workload not in ("generate", "ppo") and not OPTIONS.lora
     whole = whole or (OPTIONS.workload == "ppo" and OPTIONS.roles == "copies")
-    return load_backbone(OPTIONS.model, products=NAMES[OPTIONS.products], trained=whole, device=resolve(OPTIONS.device))
+    return load_backbone(
+        OPTIONS.model,
+        products=NAMES[OPTIONS.products],
+        trained=whole,
+        device=resolve(OPTIONS.device),
+    )
 
 
 def trained(backbone: Backbone, *, head: bool = False) -> View:
@@ -102,7 +107,9 @@ def ranked(row: dict[str, Any]) -> RankedGroup:
 def engine_of(view: View) -> NativeEngine:
     """The native engine with this role's weights."""
     products = torch.int8 if OPTIONS.sampler == "int8" else None
-    return NativeEngine(view, end_tokens=frozenset({view.backbone.tokenizer.eos_token_id}), products=products)
+    return NativeEngine(
+        view, end_tokens=frozenset({view.backbone.tokenizer.eos_token_id}), products=products
+    )
 
 
 def progress(clock: Clock) -> Callable[[int, int, int, dict[str, float]], None]:
@@ -111,7 +118,8 @@ def progress(clock: Clock) -> Callable[[int, int, int, dict[str, float]], None]:
 
 
 def timed(clock: Clock, **values: object) -> None:
-    """A training workload's report; the last step of a loop ends with evaluation and a checkpoint, so it is not timed."""
+    """A training workload's report; the last step of a loop ends with evaluation and a checkpoint,
+    so it is not timed."""
     clock.ends = clock.ends[:-1]
     report(step_s=clock.step_s, steps=len(clock.losses), loss=mean(clock.losses), **values)
 
@@ -122,7 +130,10 @@ def generate() -> None:
     engine = engine_of(View(backbone))
 
     def write(count: int, temperature: float = 1.0) -> list[list[int]]:
-        requests = [Request(tuple(backbone.tokenizer(text)["input_ids"]), i) for i, text in enumerate(batch(count))]
+        requests = [
+            Request(tuple(backbone.tokenizer(text)["input_ids"]), i)
+            for i, text in enumerate(batch(count))
+        ]
         params = SamplingParams(NEW_TOKENS, temperature=temperature, min_new_tokens=NEW_TOKENS)
         return [list(completion.tokens) for completion in engine.generate(requests, params)]
 
@@ -133,7 +144,9 @@ def generate() -> None:
 def sft() -> None:
     """The chosen answers as demonstrations."""
     examples = [answer(row, "chosen") for row in rows()["train"]]
-    config = Sft(epochs=1, batch_size=BATCH, eval_every=10_000, optimizer=optimizer(), checkpoint=NEVER)
+    config = Sft(
+        epochs=1, batch_size=BATCH, eval_every=10_000, optimizer=optimizer(), checkpoint=NEVER
+    )
     clock = Clock()
     train_sft(
         trained(load()), examples, examples[:1], config=config, seed=0, folder=scratch(),
@@ -151,7 +164,9 @@ def reward_model() -> None:
         batch_size=HH_BATCH if hh else BATCH, eval_every=10_000, optimizer=optimizer(schedule="linear" if hh else "constant"), checkpoint=NEVER
     )  # fmt: skip
     if OPTIONS.start is not None and view.head is not None:
-        save_adapter(view.backbone, "policy", SPEC, OPTIONS.start, base=OPTIONS.model, task_type="SEQ_CLS")
+        save_adapter(
+            view.backbone, "policy", SPEC, OPTIONS.start, base=OPTIONS.model, task_type="SEQ_CLS"
+        )
         save_file({"score": view.head.linear.weight.detach()}, OPTIONS.start / "score.safetensors")
     began = time.perf_counter()
     train_reward_model(
@@ -163,7 +178,10 @@ def reward_model() -> None:
         folder=scratch(),
         progress=progress(clock),
     )
-    found: dict[str, object] = {"train_s": time.perf_counter() - began, "first_loss": clock.losses[0]}
+    found: dict[str, object] = {
+        "train_s": time.perf_counter() - began,
+        "first_loss": clock.losses[0],
+    }
     if hh:
         sides = [answer(row, side) for row in data["heldout"] for side in ("chosen", "rejected")]
         scores = score_sequences(view, sides, max_tokens=2048).reshape(-1, 2)
@@ -172,22 +190,39 @@ def reward_model() -> None:
 
 
 def dpo() -> None:
-    """One update a step; the reference is the model as it begins, run once over all pairs (its time is shared out).
+    """One update a step; the reference is the model as it begins, run once over all pairs (its time
+    is shared out).
 
     `hh-dpo` makes one pass with a falling rate and scores held-out pairs.
     """
     hh = OPTIONS.workload == "hh-dpo"
     data = rows()
-    pairs = {name: [ranked(row) for row in data[name]] for name in ("train", *(["heldout"] if hh else []))}
+    pairs = {
+        name: [ranked(row) for row in data[name]]
+        for name in ("train", *(["heldout"] if hh else []))
+    }
     config = PreferenceTraining(
         loss=Dpo(beta=BETA_DPO), batch_size=BATCH, eval_every=10_000, optimizer=optimizer(schedule="linear" if hh else "constant"), checkpoint=NEVER
     )  # fmt: skip
     view, clock = trained(load()), Clock()
     began = time.perf_counter()
-    examples = prepare(View(view.backbone), pairs["train"], config=config, seed=OPTIONS.seed, cache=None)
+    examples = prepare(
+        View(view.backbone), pairs["train"], config=config, seed=OPTIONS.seed, cache=None
+    )
     reference_s = (time.perf_counter() - began) / (len(examples) / BATCH)
-    train_preferences(view, examples, [], config=config, seed=OPTIONS.seed, folder=scratch(), progress=progress(clock))
-    found: dict[str, object] = {"train_s": time.perf_counter() - began, "first_loss": clock.losses[0]}
+    train_preferences(
+        view,
+        examples,
+        [],
+        config=config,
+        seed=OPTIONS.seed,
+        folder=scratch(),
+        progress=progress(clock),
+    )
+    found: dict[str, object] = {
+        "train_s": time.perf_counter() - began,
+        "first_loss": clock.losses[0],
+    }
     clock.ends = [end + number * reference_s for number, end in enumerate(clock.ends)]
     if hh:
         heldout = prepare(View(view.backbone), pairs["heldout"], config=config, seed=0, cache=None)
@@ -200,7 +235,9 @@ def grpo() -> None:
     """The online loop with the row grpo."""
     backbone, clock = load(), Clock()
     if OPTIONS.lora:
-        roles = adapter_roles(backbone, lora=SPEC, critic=False, reference=True, moving=False, seed=0)
+        roles = adapter_roles(
+            backbone, lora=SPEC, critic=False, reference=True, moving=False, seed=0
+        )
     else:
         frozen = load()
         frozen.freeze()
@@ -225,7 +262,9 @@ class LetterScorer:
 
 
 def chats(count: int) -> list[Prompt]:
-    return [Prompt(f"p{i}", ({"role": "user", "content": text},)) for i, text in enumerate(texts(count))]
+    return [
+        Prompt(f"p{i}", ({"role": "user", "content": text},)) for i, text in enumerate(texts(count))
+    ]
 
 
 class PlainSampler:
@@ -244,8 +283,13 @@ class PlainSampler:
     def generate(self, prompts: Sequence[Prompt], *, samples: int, round: int) -> list[Rollout]:
         tokens = [tuple(self._tokenizer(p.messages[0]["content"])["input_ids"]) for p in prompts]
         jobs = [(p, t, k) for p, t in zip(prompts, tokens, strict=True) for k in range(samples)]
-        completions = self._engine.generate([Request(t, request_seed(round, p.id, k)) for p, t, k in jobs], PARAMS)
-        return [Rollout(p, t, c, self._engine.version) for (p, t, _), c in zip(jobs, completions, strict=True)]
+        completions = self._engine.generate(
+            [Request(t, request_seed(round, p.id, k)) for p, t, k in jobs], PARAMS
+        )
+        return [
+            Rollout(p, t, c, self._engine.version)
+            for (p, t, _), c in zip(jobs, completions, strict=True)
+        ]
 
 
 def ppo_roles() -> Roles:

@@ -1,11 +1,13 @@
-"""Two tables about preference optimisation, each from runs that anyone can repeat (and interrupt: what is done is not done again).
+"""Two tables about preference optimisation, each from runs that anyone can repeat (and interrupt:
+what is done is not done again).
 
     .venv/bin/python benchmarks/preferences.py losses --data helpful.jsonl.gz --out runs/losses
     .venv/bin/python benchmarks/preferences.py noise --out runs/noise
 
-`losses`: every loss at one budget on HH's pairs. A third of the prompts trains a reward model and nothing else; it judges the
-policies. `noise`: the quickstart's answers with labels of a simulated panel that is wrong with a given probability; hard majority
-labels against soft labels and losses that expect noise; the gold taste, which no training sees, judges.
+`losses`: every loss at one budget on HH's pairs. A third of the prompts trains a reward model and
+nothing else; it judges the policies. `noise`: the quickstart's answers with labels of a simulated
+panel that is wrong with a given probability; hard majority labels against soft labels and losses
+that expect noise; the gold taste, which no training sees, judges.
 """
 
 from __future__ import annotations
@@ -58,38 +60,53 @@ WAYS: dict[str, tuple[str, ...]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=["losses", "noise"])
     parser.add_argument("--out", type=Path, required=True, help="a folder for the runs")
     parser.add_argument("--data", help="losses: HH's pairs")
     parser.add_argument("--pairs", type=int, default=600, help="losses: pairs to train on")
     parser.add_argument(
-        "--judge-pairs", type=int, default=600, help="losses: pairs of other prompts that train the reward model"
+        "--judge-pairs",
+        type=int,
+        default=600,
+        help="losses: pairs of other prompts that train the reward model",
     )
-    parser.add_argument("--heldout", type=int, default=150, help="losses: prompts whose pairs are held out")
     parser.add_argument(
-        "--max-tokens", type=int, default=320, help="losses: of a prompt and an answer; longer pairs are not taken"
+        "--heldout", type=int, default=150, help="losses: prompts whose pairs are held out"
+    )
+    parser.add_argument(
+        "--max-tokens",
+        type=int,
+        default=320,
+        help="losses: of a prompt and an answer; longer pairs are not taken",
     )
     parser.add_argument("--losses", nargs="*", default=list(LOSSES))
     parser.add_argument("--noise", type=float, nargs="*", default=[0.25, 0.4])
     parser.add_argument("--annotators", type=int, default=3, help="noise: votes on each pair")
     parser.add_argument("--ways", nargs="*", default=list(WAYS))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides for every run")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides for every run"
+    )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     {"losses": losses, "noise": noise}[options.what](options)
 
 
 def losses(options: argparse.Namespace) -> None:
-    """Held-out accuracy, win rate over the base model under the disjoint reward model, length, KL: a row for each loss."""
+    """Held-out accuracy, win rate over the base model under the disjoint reward model, length, KL:
+    a row for each loss."""
     if options.data is None:
         raise SystemExit("--data names HH's pairs (helpful.jsonl.gz)")
     groups = _short(preference_groups(read_rows(options.data)).items, max_tokens=options.max_tokens)
     judged = [g for g in groups if _third(g) == 0]
     learnt = [g for g in groups if _third(g) != 0]
     heldout = options.heldout / (options.heldout + options.pairs)
-    judge_data = _write_pairs(options.out / "judge.jsonl", judged[: round(options.judge_pairs / (1 - heldout))])
+    judge_data = _write_pairs(
+        options.out / "judge.jsonl", judged[: round(options.judge_pairs / (1 - heldout))]
+    )
     data = _write_pairs(options.out / "pairs.jsonl", learnt[: options.pairs + options.heldout])
     common = (
         f"model.max_length={options.max_tokens + Sampling().max_new_tokens}", "data.demonstrations=null", "data.prompts=null",
@@ -130,7 +147,8 @@ def losses(options: argparse.Namespace) -> None:
 
 
 def noise(options: argparse.Namespace) -> None:
-    """Win rate over the SFT model under the gold taste: a row for each way of learning and each noise."""
+    """Win rate over the SFT model under the gold taste: a row for each way of learning and each
+    noise."""
     base, rows = options.out / "base", []
     burnish.run(
         _recipe(options, {"sft": "{epochs: 1.5, batch_size: 16}", "sample": "{count: 288}"}, *_QUICKSTART),
@@ -148,7 +166,9 @@ def noise(options: argparse.Namespace) -> None:
                     f"data.comparisons={data}", f"learn.start={sft}", f"seed={seed}",
                     f"evaluate.models=[{sft}, {LEARN}]", f"evaluate.reference={sft}",
                 )  # fmt: skip
-                burnish.run(_recipe(options, _LEARN, *_QUICKSTART, *settings, *changes), out=out, say=print)
+                burnish.run(
+                    _recipe(options, _LEARN, *_QUICKSTART, *settings, *changes), out=out, say=print
+                )
                 found = _result(out)
                 rate = compare(found, LEARN, str(sft), "gold")
                 rows.append(
@@ -159,10 +179,17 @@ def noise(options: argparse.Namespace) -> None:
                         "kl": next(m for m in found["evaluate"]["models"] if m["name"] == LEARN)["kl_ref"],
                     }
                 )  # fmt: skip
-                _table(options.out, rows, by="way", shown=("win rate", "accuracy", "kl", "labels wrong"))
+                _table(
+                    options.out,
+                    rows,
+                    by="way",
+                    shown=("win rate", "accuracy", "kl", "labels wrong"),
+                )
     for level in options.noise:
         for way in options.ways[1:]:
-            print(_difference(rows, f"{way}, noise {level:g}", f"{options.ways[0]}, noise {level:g}"))
+            print(
+                _difference(rows, f"{way}, noise {level:g}", f"{options.ways[0]}, noise {level:g}")
+            )
 
 
 # At temperature 1, so that the KL is known; by the taste too, which made the labels of `noise`.
@@ -180,8 +207,8 @@ _QUICKSTART = (
 
 
 def _noisy_pairs(base: Path, out: Path, *, noise: float, annotators: int, seed: int) -> float:
-    """The best and the worst answer to each prompt, as the gold taste has it, in random order, and the share of `annotators` who prefer
-    the first, each wrong with probability `noise`.
+    """The best and the worst answer to each prompt, as the gold taste has it, in random order, and
+    the share of `annotators` who prefer the first, each wrong with probability `noise`.
 
     Returns the share of pairs whose majority is wrong; half of the exact ties count.
     """
@@ -210,7 +237,9 @@ def _noisy_pairs(base: Path, out: Path, *, noise: float, annotators: int, seed: 
 def _write_pairs(path: Path, groups: Sequence[PreferenceGroup]) -> Path:
     from collections import Counter
 
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in paired_rows(groups, dropped=Counter()))
+    text = "".join(
+        json.dumps(row, ensure_ascii=False) + "\n" for row in paired_rows(groups, dropped=Counter())
+    )
     if not path.is_file() or path.read_text() != text:
         path.write_text(text)
     return path
@@ -234,29 +263,45 @@ def _third(group: PreferenceGroup) -> int:
 
 
 def _recipe(options: argparse.Namespace, stages: Mapping[str, str], *settings: str) -> Recipe:
-    """These stages with these settings, and what `--set` says besides of this run; it may name stages of the other runs too."""
-    given = [change for change in options.set if change.partition(".")[0] not in set(_STAGES) - set(stages)]
-    return burnish.load(None, *(f"stages.{name}={own}" for name, own in stages.items()), *settings, *given)
+    """These stages with these settings, and what `--set` says besides of this run; it may name
+    stages of the other runs too."""
+    given = [
+        change
+        for change in options.set
+        if change.partition(".")[0] not in set(_STAGES) - set(stages)
+    ]
+    return burnish.load(
+        None, *(f"stages.{name}={own}" for name, own in stages.items()), *settings, *given
+    )
 
 
 def _result(folder: Path) -> dict[str, Any]:
-    return {stage: json.loads((folder / stage / "result.json").read_text()) for stage in (LEARN, "evaluate")}
+    return {
+        stage: json.loads((folder / stage / "result.json").read_text())
+        for stage in (LEARN, "evaluate")
+    }
 
 
 def _accuracy_before(folder: Path) -> float:
-    """Held-out accuracy before the first step: without a reference it is that of the model's own likelihoods, not a coin's."""
+    """Held-out accuracy before the first step: without a reference it is that of the model's own
+    likelihoods, not a coin's."""
     first = (folder / LEARN / "metrics.jsonl").read_text().splitlines()[0]
     return float(json.loads(first)["eval_rewards/accuracies_before"])
 
 
 def _table(out: Path, rows: Sequence[dict[str, Any]], *, by: str, shown: Sequence[str]) -> None:
-    """One line for each value of `by`: the mean over its runs with its interval over seeds; of a single run its own interval."""
+    """One line for each value of `by`: the mean over its runs with its interval over seeds; of a
+    single run its own interval."""
     (out / "rows.json").write_text(json.dumps(rows, indent=1))
     lines = ["| " + " | ".join((by, "runs", *shown)) + " |", "|" + "---|" * (len(shown) + 2)]
     for value in dict.fromkeys(row[by] for row in rows):
         own = [row for row in rows if row[by] == value]
         lines.append(
-            "| " + " | ".join((value, str(len(own)), *(_cell([row[name] for row in own]) for name in shown))) + " |"
+            "| "
+            + " | ".join(
+                (value, str(len(own)), *(_cell([row[name] for row in own]) for name in shown))
+            )
+            + " |"
         )
     text = "\n".join(lines)
     (out / "table.md").write_text(text + "\n")
@@ -266,12 +311,16 @@ def _table(out: Path, rows: Sequence[dict[str, Any]], *, by: str, shown: Sequenc
 def _difference(rows: Sequence[dict[str, Any]], way: str, other: str) -> str:
     """The mean difference in win rate between runs of the same seed and labels, in points."""
     rates = {(row["way"], row["seed"]): row["win rate"]["value"] for row in rows}
-    gaps = [100 * (rates[way, seed] - rates[other, seed]) for seed in dict.fromkeys(row["seed"] for row in rows)]
+    gaps = [
+        100 * (rates[way, seed] - rates[other, seed])
+        for seed in dict.fromkeys(row["seed"] for row in rows)
+    ]
     return f"{way} − {other}, points: {_over_seeds(gaps, digits=1)}"
 
 
 def _over_seeds(values: Sequence[float], *, digits: int) -> str:
-    """The mean, and of several its 95 % interval by Student's t: what another choice of seeds may give."""
+    """The mean, and of several its 95 % interval by Student's t: what another choice of seeds may
+    give."""
     mean = statistics.fmean(values)
     if len(values) < 2:
         return f"{mean:.{digits}f}"

@@ -1,11 +1,13 @@
-"""Reinforcement learning with verifiable rewards, side by side: the task of recipes/rlvr-arithmetic.yaml, its settings and budget.
+"""Reinforcement learning with verifiable rewards, side by side: the task of
+recipes/rlvr-arithmetic.yaml, its settings and budget.
 
-    python benchmarks/rlvr.py                       # GRPO here and in TRL 1.16; then DAPO, RLOO, GSPO and PPO here
-    python benchmarks/rlvr.py --seeds 0 1 2 --algorithms grpo --no-peer
+    python benchmarks/rlvr.py                       # GRPO here and in TRL 1.16; then DAPO, RLOO,
+    GSPO and PPO here python benchmarks/rlvr.py --seeds 0 1 2 --algorithms grpo --no-peer
 
-Both sides train on the same problems from the same weights with the same reward, group size, learning rate and adapters; every few
-steps each answers the held-out problems, on a clock that is stopped meanwhile. The table has the accuracy at the end with its
-interval over problems, and the training time after which an accuracy was reached and kept to the end.
+Both sides train on the same problems from the same weights with the same reward, group size,
+learning rate and adapters; every few steps each answers the held-out problems, on a clock that is
+stopped meanwhile. The table has the accuracy at the end with its interval over problems, and the
+training time after which an accuracy was reached and kept to the end.
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ class LastNumber:
 def prompts_of(rows: Sequence[dict[str, Any]], side: str) -> list[Prompt]:
     """Rows as prompts."""
     return [
-        Prompt(f"{side}{i}", ({"role": "user", "content": row["prompt"]},), {"answer": row["answer"]})
+        Prompt(
+            f"{side}{i}", ({"role": "user", "content": row["prompt"]},), {"answer": row["answer"]}
+        )
         for i, row in enumerate(rows)
     ]
 
@@ -68,7 +72,9 @@ def ours(name: str, task: dict[str, Any], recipe: Recipe) -> list[dict[str, Any]
     assert isinstance(trained, OnlineTraining)
     config = trained.model_copy(
         update={
-            "algorithm": trained.algorithm if name == "grpo" else Algorithm(name=name, beta=0.0, overlong="none"),
+            "algorithm": trained.algorithm
+            if name == "grpo"
+            else Algorithm(name=name, beta=0.0, overlong="none"),
             "steps": how["steps"],
             "checkpoint": Checkpointing(every=10**6),
         }
@@ -76,17 +82,27 @@ def ours(name: str, task: dict[str, Any], recipe: Recipe) -> list[dict[str, Any]
     row = resolve_settings(config).algorithm
     backbone = load_backbone(task["model"])
     spec = LoraSpec(config.lora.r, config.lora.alpha)
-    roles = adapter_roles(backbone, lora=spec, critic=row.needs_critic, reference=row.needs_reference, seed=seed)
+    roles = adapter_roles(
+        backbone, lora=spec, critic=row.needs_critic, reference=row.needs_reference, seed=seed
+    )
     common = {"seed": seed, "max_length": recipe.model.max_length}
     sampler = LocalSampler(roles.policy, config.sampling, **common, purpose="train")
     judge = LocalSampler(
-        roles.policy, config.sampling.model_copy(update={"quantization": "none"}), **common, purpose="measure"
+        roles.policy,
+        config.sampling.model_copy(update={"quantization": "none"}),
+        **common,
+        purpose="measure",
     )
     heldout, versions = prompts_of(task["heldout"], "h"), iter(range(1, 10**6))
 
     def measure() -> list[float]:
         judge.load(roles.policy, version=next(versions))
-        return [reward.value for reward in LastNumber().score(judge.generate(heldout, samples=how["heldout_samples"]))]
+        return [
+            reward.value
+            for reward in LastNumber().score(
+                judge.generate(heldout, samples=how["heldout_samples"])
+            )
+        ]
 
     curve = Curve(measure, every=how["every"])
     curve.tick(0)
@@ -102,7 +118,11 @@ def peer(python: str, task: dict[str, Any]) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         given, out = Path(folder) / "task.json", Path(folder) / "out.json"
         given.write_text(json.dumps(task))
-        done = subprocess.run([python, str(HERE / "rlvr_trl.py"), str(given), str(out)], capture_output=True, text=True)
+        done = subprocess.run(
+            [python, str(HERE / "rlvr_trl.py"), str(given), str(out)],
+            capture_output=True,
+            text=True,
+        )
         if done.returncode != 0:
             raise SystemExit(f"rlvr_trl.py failed:\n{done.stderr[-2000:]}")
         return json.loads(out.read_text())
@@ -125,14 +145,21 @@ def reached(points: Sequence[dict[str, Any]], target: float) -> float | None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--algorithms", nargs="*", choices=list(ROWS), default=["grpo", "dapo", "rloo", "gspo", "ppo"])
+    parser.add_argument(
+        "--algorithms",
+        nargs="*",
+        choices=list(ROWS),
+        default=["grpo", "dapo", "rloo", "gspo", "ppo"],
+    )
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--steps", type=int)
     parser.add_argument("--every", type=int, default=5, help="steps between measurements")
     parser.add_argument("--heldout", type=int, help="held-out problems; all if not given")
     parser.add_argument("--samples", type=int, default=8, help="answers to each held-out problem")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--peer-python", help="the interpreter of an environment with trl[peft]==1.16.0")
+    parser.add_argument(
+        "--peer-python", help="the interpreter of an environment with trl[peft]==1.16.0"
+    )
     parser.add_argument("--no-peer", action="store_true")
     parser.add_argument("--out", type=Path, help="where the curves go as JSON")
     options = parser.parse_args()
@@ -154,7 +181,9 @@ def main() -> None:
     for seed in options.seeds:
         task = {"model": model, "seed": seed, "how": how, "train": train, "heldout": heldout}
         if not options.no_peer:
-            curves[f"TRL 1.16 grpo, seed {seed}"] = peer(options.peer_python or peer_python("trl"), task)
+            curves[f"TRL 1.16 grpo, seed {seed}"] = peer(
+                options.peer_python or peer_python("trl"), task
+            )
         for name in options.algorithms:
             curves[f"{name}, seed {seed}"] = ours(name, task, recipe)
             if options.out is not None:
@@ -164,7 +193,9 @@ def main() -> None:
 
 def show(curves: dict[str, list[dict[str, Any]]], samples: int) -> None:
     """The table."""
-    print(f"| run | accuracy before | after | steps | training time | {' | '.join(f'to {t:.0%}' for t in TARGETS)} |")
+    print(
+        f"| run | accuracy before | after | steps | training time | {' | '.join(f'to {t:.0%}' for t in TARGETS)} |"
+    )
     print("|---" * (5 + len(TARGETS)) + "|")
     for name, points in curves.items():
         times = [reached(points, target) for target in TARGETS]

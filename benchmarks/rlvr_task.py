@@ -1,4 +1,5 @@
-"""What both sides of the RLVR benchmark share: how an answer is judged, and the curve that a side reports. Imports neither."""
+"""What both sides of the RLVR benchmark share: how an answer is judged, and the curve that a side
+reports. Imports neither."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ _NUMBER = re.compile(r"[-−]?\s?\d[\d,]*")
 def correct(text: str, answer: str) -> float:
     """1 if the last number in `text` is `answer`."""
     found = _NUMBER.findall(text)
-    return float(bool(found) and found[-1].replace("−", "-").replace(",", "").replace(" ", "") == answer)
+    return float(
+        bool(found) and found[-1].replace("−", "-").replace(",", "").replace(" ", "") == answer
+    )
 
 
 def messages(row: dict[str, Any]) -> list[dict[str, str]]:
@@ -24,7 +27,8 @@ def messages(row: dict[str, Any]) -> list[dict[str, str]]:
 
 
 class Curve:
-    """Accuracy on held-out problems against seconds of training; the time that measuring takes does not count."""
+    """Accuracy on held-out problems against seconds of training; the time that measuring takes does
+    not count."""
 
     def __init__(self, measure: Callable[[], Sequence[float]], *, every: int) -> None:
         self._measure, self._every = measure, every

@@ -51,7 +51,9 @@ def main() -> None:
         warmup_steps=how["warmup_steps"], adam_beta2=0.95, weight_decay=0.0, max_grad_norm=1.0, gradient_checkpointing=False, bf16=False,
         use_cpu=True, logging_steps=1, report_to=[], save_strategy="no", seed=task["seed"], disable_tqdm=True,
     )  # fmt: skip
-    lora = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
+    lora = LoraConfig(
+        r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
     watch = Watch()
     trainer = GRPOTrainer(
         model=model, reward_funcs=reward, args=config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
@@ -72,7 +74,9 @@ def main() -> None:
             **inputs, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=how["new_tokens"],
             num_return_sequences=how["heldout_samples"],
         )  # fmt: skip
-        texts = tokenizer.batch_decode(written[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        texts = tokenizer.batch_decode(
+            written[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
+        )
         torch.set_rng_state(before)
         policy.train(was_training)
         answers = [row["answer"] for row in task["heldout"] for _ in range(how["heldout_samples"])]

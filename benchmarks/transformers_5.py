@@ -16,13 +16,19 @@ def main() -> None:
     torch.set_num_threads(2)
     tokenizer = AutoTokenizer.from_pretrained(options.model, padding_side="left")
     dtype = getattr(torch, options.products)
-    model = AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype).to(options.device).eval()
+    model = (
+        AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype).to(options.device).eval()
+    )
 
     @torch.no_grad()
     def write(rows: int, **how: object) -> list[list[int]]:
         inputs = tokenizer(batch(rows), return_tensors="pt", padding=True).to(options.device)
         tokens = model.generate(
-            **inputs, **how, min_new_tokens=NEW_TOKENS, max_new_tokens=NEW_TOKENS, pad_token_id=tokenizer.pad_token_id
+            **inputs,
+            **how,
+            min_new_tokens=NEW_TOKENS,
+            max_new_tokens=NEW_TOKENS,
+            pad_token_id=tokenizer.pad_token_id,
         )
         return tokens[:, inputs["input_ids"].shape[1] :].tolist()
 

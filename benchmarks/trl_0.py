@@ -1,4 +1,5 @@
-"""TRL 0.23.1's PPOTrainer (later releases have none) with four full models; prints one JSON object."""
+"""TRL 0.23.1's PPOTrainer (later releases have none) with four full models; prints one JSON
+object."""
 
 from __future__ import annotations
 
@@ -10,7 +11,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 from trl import PPOConfig, PPOTrainer
 from work import NEW_TOKENS, PPO_PROMPTS, Clock, arguments, report, scratch, texts
 
@@ -18,17 +23,21 @@ from work import NEW_TOKENS, PPO_PROMPTS, Clock, arguments, report, scratch, tex
 def main() -> None:
     options = arguments("ppo")
     torch.set_num_threads(2)
-    # transformers 4 does not know the tokenizer class that transformers 5 writes; the file itself is the same.
+    # transformers 4 does not know the tokenizer class that transformers 5 writes; the file itself
+    # is the same.
     names = json.loads((Path(options.model) / "tokenizer_config.json").read_text())
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_file=str(Path(options.model) / "tokenizer.json"), padding_side="left",
         eos_token=names["eos_token"], pad_token=names["pad_token"],
     )  # fmt: skip
     policy, reference = (
-        AutoModelForCausalLM.from_pretrained(options.model, torch_dtype=torch.float32) for _ in range(2)
+        AutoModelForCausalLM.from_pretrained(options.model, torch_dtype=torch.float32)
+        for _ in range(2)
     )
     reward, critic = (
-        AutoModelForSequenceClassification.from_pretrained(options.model, num_labels=1, torch_dtype=torch.float32)
+        AutoModelForSequenceClassification.from_pretrained(
+            options.model, num_labels=1, torch_dtype=torch.float32
+        )
         for _ in range(2)
     )
     rows = [{"input_ids": tokenizer(text)["input_ids"]} for text in texts(PPO_PROMPTS)]

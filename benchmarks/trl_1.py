@@ -59,7 +59,9 @@ class Callback(TrainerCallback):
     def on_step_end(self, *_: object, **__: object) -> None:
         self.clock.tick()
 
-    def on_log(self, args: object, state: object, control: object, logs: dict[str, float], **_: object) -> None:
+    def on_log(
+        self, args: object, state: object, control: object, logs: dict[str, float], **_: object
+    ) -> None:
         if "loss" in logs:
             self.clock.losses.append(float(logs["loss"]))
 
@@ -94,7 +96,11 @@ def main() -> None:
         report_to=[], save_strategy="no", seed=options.seed, disable_tqdm=True,
     )  # fmt: skip
     lora = LoraConfig(
-        r=LORA_RANK, lora_alpha=LORA_ALPHA, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+        r=LORA_RANK,
+        lora_alpha=LORA_ALPHA,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
     )
     keywords = {"callbacks": [Callback(clock)], "processing_class": tokenizer}
     data = json.loads(options.rows.read_text()) if options.rows else {}
@@ -112,23 +118,36 @@ def main() -> None:
             }
             for row in rows
         ]
-        config = SFTConfig(**common, per_device_train_batch_size=BATCH, max_length=None, completion_only_loss=True)
-        trainer = SFTTrainer(model=causal(), args=config, train_dataset=Dataset.from_list(examples), **keywords)
+        config = SFTConfig(
+            **common, per_device_train_batch_size=BATCH, max_length=None, completion_only_loss=True
+        )
+        trainer = SFTTrainer(
+            model=causal(), args=config, train_dataset=Dataset.from_list(examples), **keywords
+        )
     elif options.workload in ("dpo", "hh-dpo"):
         names = ("prompt_ids", "chosen_ids", "rejected_ids")
         pairs = Dataset.from_list([{name: row[name] for name in names} for row in rows])
-        config = DPOConfig(**common, per_device_train_batch_size=BATCH, max_length=None, beta=BETA_DPO)
+        config = DPOConfig(
+            **common, per_device_train_batch_size=BATCH, max_length=None, beta=BETA_DPO
+        )
         trainer = TokenisedDPOTrainer(model=causal(), args=config, train_dataset=pairs, **keywords)
     elif options.workload == "grpo":
-        prompts = Dataset.from_list([{"prompt": text} for text in texts(PROMPTS * (options.steps + 1))])
+        prompts = Dataset.from_list(
+            [{"prompt": text} for text in texts(PROMPTS * (options.steps + 1))]
+        )
         config = GRPOConfig(
             **common, per_device_train_batch_size=PROMPTS * GROUP, num_generations=GROUP, max_completion_length=NEW_TOKENS,
             generation_kwargs={"min_new_tokens": NEW_TOKENS}, temperature=1.0, beta=BETA_GRPO, shuffle_dataset=False,
         )  # fmt: skip
         rewards = lambda completions, **_: [reward(text) for text in completions]  # noqa: E731
-        trainer = GRPOTrainer(model=causal(), reward_funcs=rewards, args=config, train_dataset=prompts, **keywords)
+        trainer = GRPOTrainer(
+            model=causal(), reward_funcs=rewards, args=config, train_dataset=prompts, **keywords
+        )
     else:
-        sides = [{f"{s}_ids": row["prompt_ids"] + row[f"{s}_ids"] for s in ("chosen", "rejected")} for row in rows]
+        sides = [
+            {f"{s}_ids": row["prompt_ids"] + row[f"{s}_ids"] for s in ("chosen", "rejected")}
+            for row in rows
+        ]
         size = HH_BATCH if options.workload == "hh" else BATCH
         config = RewardConfig(**common, per_device_train_batch_size=size, max_length=None)
         if options.lora:
@@ -137,21 +156,27 @@ def main() -> None:
                 modules_to_save=["score"],
             )  # fmt: skip
         if options.start is not None:
-            # This model pads with the token that ends an answer, so TRL reads a score one token before its end; here both
-            # sides must read the same.
+            # This model pads with the token that ends an answer, so TRL reads a score one token
+            # before its end; here both sides must read the same.
             tokenizer.pad_token = "<|endoftext|>"
         kind, model = RewardTrainer, scalar()
         if options.start is not None:
             kind = RowsInOrder
             model = get_peft_model(model, keywords.pop("peft_config"))
             weights = load_file(options.start / "adapter_model.safetensors")
-            weights["base_model.model.score.weight"] = load_file(options.start / "score.safetensors")["score"]
+            weights["base_model.model.score.weight"] = load_file(
+                options.start / "score.safetensors"
+            )["score"]
             if set_peft_model_state_dict(model, weights).unexpected_keys:
                 raise SystemExit("the other side's start does not fit")
         trainer = kind(model=model, args=config, train_dataset=Dataset.from_list(sides), **keywords)
     began = time.perf_counter()
     trainer.train()
-    values = {"train_s": time.perf_counter() - began, "step_s": clock.step_s, "steps": len(clock.losses)}
+    values = {
+        "train_s": time.perf_counter() - began,
+        "step_s": clock.step_s,
+        "steps": len(clock.losses),
+    }
     values |= {"first_loss": clock.losses[0], "loss": mean(clock.losses)}
     if options.workload == "hh":
         values["differences"] = _differences(trainer.model.eval(), data["heldout"])
@@ -161,21 +186,28 @@ def main() -> None:
 
 
 def _scalar(model: str, pad_token_id: int) -> AutoModelForSequenceClassification:
-    scalar = AutoModelForSequenceClassification.from_pretrained(model, num_labels=1, dtype=torch.float32)
+    scalar = AutoModelForSequenceClassification.from_pretrained(
+        model, num_labels=1, dtype=torch.float32
+    )
     scalar.config.pad_token_id = pad_token_id
     return scalar
 
 
 @torch.no_grad()
 def _differences(model: torch.nn.Module, rows: list[dict[str, list[int]]]) -> list[float]:
-    """Score of the chosen answer minus that of the rejected one; one sequence at a time: no padding, nothing to get wrong."""
+    """Score of the chosen answer minus that of the rejected one; one sequence at a time: no
+    padding, nothing to get wrong."""
     score = lambda tokens: float(model(torch.tensor([tokens])).logits[0, 0])  # noqa: E731
-    return [score(r["prompt_ids"] + r["chosen_ids"]) - score(r["prompt_ids"] + r["rejected_ids"]) for r in rows]
+    return [
+        score(r["prompt_ids"] + r["chosen_ids"]) - score(r["prompt_ids"] + r["rejected_ids"])
+        for r in rows
+    ]
 
 
 @torch.no_grad()
 def _implicit_differences(model: torch.nn.Module, rows: list[dict[str, list[int]]]) -> list[float]:
-    """β of the log-ratio of the chosen answer minus that of the rejected one; one sequence at a time, as above."""
+    """β of the log-ratio of the chosen answer minus that of the rejected one; one sequence at a
+    time, as above."""
 
     def logprob(row: dict[str, list[int]], side: str) -> float:
         prompt, answer = row["prompt_ids"], row[f"{side}_ids"]

@@ -18,9 +18,15 @@ from work import NEW_TOKENS, arguments, batch, median_rate, report
 
 def main() -> None:
     options = arguments("generate")
-    engine = LLM(options.model, dtype="float32", max_model_len=512, enforce_eager=True, seed=options.seed)
+    engine = LLM(
+        options.model, dtype="float32", max_model_len=512, enforce_eager=True, seed=options.seed
+    )
     params = SamplingParams(temperature=1.0, min_tokens=NEW_TOKENS, max_tokens=NEW_TOKENS)
-    report(rates=median_rate(lambda rows: engine.generate(batch(rows), params, use_tqdm=False), options.steps))
+    report(
+        rates=median_rate(
+            lambda rows: engine.generate(batch(rows), params, use_tqdm=False), options.steps
+        )
+    )
 
 
 if __name__ == "__main__":

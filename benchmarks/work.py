@@ -1,4 +1,5 @@
-"""What both sides of a benchmark share: arguments, prompts, rows, what is printed. Imports nothing of either side."""
+"""What both sides of a benchmark share: arguments, prompts, rows, what is printed. Imports nothing
+of either side."""
 
 from __future__ import annotations
 
@@ -42,15 +43,22 @@ def arguments(*workloads: str) -> argparse.Namespace:
     )
     parser.add_argument("--lora", action="store_true")
     parser.add_argument("--roles", choices=["adapters", "copies"], default="adapters")
-    parser.add_argument("--micro", type=int, default=MICRO_TOKENS, help="ours: tokens in a micro-batch")
+    parser.add_argument(
+        "--micro", type=int, default=MICRO_TOKENS, help="ours: tokens in a micro-batch"
+    )
     parser.add_argument("--recompute", action="store_true", help="gradient checkpointing")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--products", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument(
-        "--sampler", choices=["model", "int8"], default="model", help="precision of the sampler's products"
+        "--sampler",
+        choices=["model", "int8"],
+        default="model",
+        help="precision of the sampler's products",
     )
     parser.add_argument(
-        "--start", type=Path, help="hh: the weights that Burnish begins with, written there; TRL takes them over"
+        "--start",
+        type=Path,
+        help="hh: the weights that Burnish begins with, written there; TRL takes them over",
     )
     parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
     parser.add_argument("--seed", type=int, default=0)
@@ -101,7 +109,8 @@ class Clock:
 
 
 def median_rate(write: Any, repeats: int) -> dict[str, float]:
-    """Tokens a second with 1, 8 and 32 sequences: the median of `repeats` calls of `write(rows)` after one to warm up."""
+    """Tokens a second with 1, 8 and 32 sequences: the median of `repeats` calls of `write(rows)`
+    after one to warm up."""
     rates = {}
     for rows in (1, BATCH, PROMPTS * GROUP):
         write(rows)
@@ -121,7 +130,8 @@ def mean(values: Sequence[float]) -> float | None:
 
 
 def report(**values: object) -> None:
-    """One JSON object on the last line: the values, and the peak of this process's memory, or of the GPU's that torch took."""
+    """One JSON object on the last line: the values, and the peak of this process's memory, or of
+    the GPU's that torch took."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     torch = sys.modules["torch"]
     if torch.cuda.is_available() and torch.cuda.is_initialized():

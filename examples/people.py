@@ -1,10 +1,12 @@
-"""The whole way with people in it: SFT, a server, labels given in a browser, export, reward model, PPO, report.
+"""The whole way with people in it: SFT, a server, labels given in a browser, export, reward model,
+PPO, report.
 
     python examples/people.py --out runs/people
 
-Every step is a command that you can type yourself; it is printed as it runs. Only the people are played: a headless Chromium
-(Playwright drives it) joins by the invitation link and labels each pair by keyboard, after the taste that the quickstart's
-panel shares. Needs `pip install burnish playwright` and Chromium. Further `KEY=VALUE` go to the recipe.
+Every step is a command that you can type yourself; it is printed as it runs. Only the people are
+played: a headless Chromium (Playwright drives it) joins by the invitation link and labels each pair
+by keyboard, after the taste that the quickstart's panel shares. Needs `pip install burnish
+playwright` and Chromium. Further `KEY=VALUE` go to the recipe.
 """
 
 from __future__ import annotations
@@ -25,13 +27,13 @@ from burnish.rewards.taste import taste_score
 
 PROJECT, PASSWORD = "helpfulness", "correct horse battery"
 RECIPE = Path(__file__).parents[1] / "recipes" / "people.yaml"
-GUIDELINES = (
-    "# Which answer is better?\n\nThe one that answers at once, stays short and on the subject, and is courteous once."
-)
+GUIDELINES = "# Which answer is better?\n\nThe one that answers at once, stays short and on the subject, and is courteous once."
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, help="the run's folder")
     parser.add_argument("--items", type=int, default=200, help="prompts that get two answers")
     parser.add_argument("--annotators", type=int, default=2, help="each labels every pair")
@@ -53,10 +55,22 @@ def run(out: Path, overrides: list[str], *, items: int, annotators: int, longest
     store = out / "annotations.sqlite"
     recipe = [str(RECIPE), *overrides, f"data.store={store}"]
     prompts = next(
-        (o.partition("=")[2] for o in overrides if o.startswith("data.prompts=")), "builtin:quickstart/prompts"
+        (o.partition("=")[2] for o in overrides if o.startswith("data.prompts=")),
+        "builtin:quickstart/prompts",
     )
     burnish("sft", "--config", *recipe, "--out", out)
-    burnish("annotate", "users", "add", "olga", "--owner", "--database", store, "--password-file", "-", said=PASSWORD)
+    burnish(
+        "annotate",
+        "users",
+        "add",
+        "olga",
+        "--owner",
+        "--database",
+        store,
+        "--password-file",
+        "-",
+        said=PASSWORD,
+    )
     with served(store) as url, browser() as new_page:
         owner = new_page()
         log_in(owner, url)
@@ -85,7 +99,17 @@ def burnish(*arguments: object, said: str | None = None) -> None:
 @contextmanager
 def served(store: Path) -> Iterator[str]:
     """`burnish annotate serve` on a free port; its address."""
-    command = [sys.executable, "-m", "burnish", "annotate", "serve", "--database", str(store), "--port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "burnish",
+        "annotate",
+        "serve",
+        "--database",
+        str(store),
+        "--port",
+        "0",
+    ]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         assert server.stderr is not None
@@ -144,7 +168,8 @@ def invite(page: Any, *, uses: int) -> str:
 
 
 def label_everything(page: Any, link: str, name: str) -> int:
-    """Join, read the guidelines, and compare pairs by keyboard until there are none; how many there were."""
+    """Join, read the guidelines, and compare pairs by keyboard until there are none; how many there
+    were."""
     page.goto(link)
     page.get_by_label("Name").fill(name)
     page.get_by_label("Password").fill(PASSWORD)
@@ -161,11 +186,15 @@ def label_everything(page: Any, link: str, name: str) -> int:
         texts = page.locator(".answer .text").all_inner_texts()
         left, right = ((taste_score(weights, prompt, text), text) for text in texts)
         near = abs(left[0] - right[0]) < 0.1
-        key = ("2" if near else "1") if left > right else ("3" if near else "4")  # a tie is decided by the letters
+        key = (
+            ("2" if near else "1") if left > right else ("3" if near else "4")
+        )  # a tie is decided by the letters
         page.keyboard.press(key)
         page.keyboard.press("Enter")
         labelled += 1
-        for _ in range(600):  # the page's policy forbids the evaluation that Playwright's own waiting needs
+        for _ in range(
+            600
+        ):  # the page's policy forbids the evaluation that Playwright's own waiting needs
             if page.evaluate("document.querySelector('#live').textContent === 'Recorded'"):
                 break
             page.wait_for_timeout(20)

@@ -24,8 +24,8 @@ torch.set_num_threads(min(2, torch.get_num_threads()))
 
 
 def pytest_configure() -> None:
-    """With several workers (pytest -n) each has a core of its own, and so have the runs that it starts: threads that wait for
-    one another on shared cores would slow all of them down."""
+    """With several workers (pytest -n) each has a core of its own, and so have the runs that it
+    starts: threads that wait for one another on shared cores would slow all of them down."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     if worker.startswith("gw") and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))

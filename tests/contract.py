@@ -1,4 +1,5 @@
-"""The contract that any input is held to: it is taken, or refused in one line that names its place; nothing else."""
+"""The contract that any input is held to: it is taken, or refused in one line that names its place;
+nothing else."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ SECONDS = 10.0
 
 
 class Tally:
-    """How the inputs of one group fared; `broken` holds what became of those that were neither taken nor refused well."""
+    """How the inputs of one group fared; `broken` holds what became of those that were neither
+    taken nor refused well."""
 
     def __init__(self, group: str) -> None:
         self.group = group
@@ -43,7 +45,12 @@ class Tally:
 
 
 def outcome_of(
-    attempt: Callable[[], Any], *, refused: bool = False, names: str = "", lines: int = 1, errors: tuple[type, ...] = ()
+    attempt: Callable[[], Any],
+    *,
+    refused: bool = False,
+    names: str = "",
+    lines: int = 1,
+    errors: tuple[type, ...] = (),
 ) -> str:
     """ "accepted", "refused well", or what is wrong.
 

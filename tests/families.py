@@ -1,4 +1,5 @@
-"""Tiny random models, one for each row of the table of supported types, in which every feature of the family shows."""
+"""Tiny random models, one for each row of the table of supported types, in which every feature of
+the family shows."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ SHAPE: dict[str, Any] = dict(
     num_key_value_heads=2, head_dim=8, max_position_embeddings=256, eos_token_id=256, pad_token_id=257,
     bos_token_id=None, tie_word_embeddings=False,
 )  # fmt: skip
-LOCAL: dict[str, Any] = dict(sliding_window=WINDOW, layer_types=["sliding_attention", "full_attention"])
+LOCAL: dict[str, Any] = dict(
+    sliding_window=WINDOW, layer_types=["sliding_attention", "full_attention"]
+)
 EXPERTS: dict[str, Any] = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24)
 LATENT: dict[str, Any] = dict(
     num_key_value_heads=4, head_dim=4, n_routed_experts=4, num_experts_per_tok=2, n_group=2, topk_group=1, moe_intermediate_size=24, q_lora_rank=16,
@@ -52,17 +55,29 @@ SETTINGS: dict[str, dict[str, Any]] = {
     ),
     "gemma3_text": dict(LOCAL, tie_word_embeddings=True, query_pre_attn_scalar=12),
     "phi3": dict(sliding_window=WINDOW, partial_rotary_factor=0.5),
-    "smollm3": dict(no_rope_layers=[1, 0], use_sliding_window=True, sliding_window=WINDOW, tie_word_embeddings=True),
+    "smollm3": dict(
+        no_rope_layers=[1, 0],
+        use_sliding_window=True,
+        sliding_window=WINDOW,
+        tie_word_embeddings=True,
+    ),
     "olmo2": {},
     "olmo3": LOCAL,
-    "granite": dict(logits_scaling=3.0, embedding_multiplier=2.0, residual_multiplier=0.5, attention_multiplier=0.2),
+    "granite": dict(
+        logits_scaling=3.0,
+        embedding_multiplier=2.0,
+        residual_multiplier=0.5,
+        attention_multiplier=0.2,
+    ),
     "glm": dict(attention_bias=True),
     "glm4": dict(attention_bias=True),
     "gpt_oss": dict(LOCAL, num_local_experts=4, num_experts_per_tok=2),
     "deepseek_v3": LATENT,
     "cohere2": dict(LOCAL, logit_scale=0.3),
     "cohere": dict(logit_scale=0.3, use_qk_norm=True),
-    "glm4_moe": dict(LATENT, num_key_value_heads=2, head_dim=8, use_qk_norm=True, attention_bias=True),
+    "glm4_moe": dict(
+        LATENT, num_key_value_heads=2, head_dim=8, use_qk_norm=True, attention_bias=True
+    ),
     "lfm2": dict(layer_types=["conv", "full_attention"], block_ff_dim=48, tie_word_embeddings=True),
     "granitemoehybrid": dict(
         num_local_experts=0,
@@ -170,11 +185,17 @@ WHOLE = {  # a whole model: its type, that of its text part, and the prefixes of
     "qwen3_5": ("qwen3_5", "qwen3_5_text", "model.language_model.", "lm_head."),
     "qwen3_5_moe": ("qwen3_5_moe", "qwen3_5_moe_text", "model.language_model.", "lm_head."),
 }
-OTHERS = ("vision_tower.a.weight", "model.visual.a.weight", "multi_modal_projector.a.weight", "mtp.a.weight")
+OTHERS = (
+    "vision_tower.a.weight",
+    "model.visual.a.weight",
+    "multi_modal_projector.a.weight",
+    "mtp.a.weight",
+)
 
 
 def save_whole_model(name: str, folder: Path, *, others: tuple[str, ...] = OTHERS) -> Path:
-    """As published: the text model's weights under the prefixes of the whole, weights for images and drafts beside them."""
+    """As published: the text model's weights under the prefixes of the whole, weights for images
+    and drafts beside them."""
     whole, text, decoder, head = WHOLE[name]
     save_random_model(text, folder)
     file, config = folder / "model.safetensors", folder / "config.json"
@@ -186,5 +207,7 @@ def save_whole_model(name: str, folder: Path, *, others: tuple[str, ...] = OTHER
     save_file(weights, file, metadata={"format": "pt"})
     settings = json.loads(config.read_text())
     tied = settings.get("tie_word_embeddings", False)
-    config.write_text(json.dumps({"model_type": whole, "text_config": settings, "tie_word_embeddings": tied}))
+    config.write_text(
+        json.dumps({"model_type": whole, "text_config": settings, "tie_word_embeddings": tied})
+    )
     return folder

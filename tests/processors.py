@@ -1,9 +1,12 @@
-"""Other processors than this one, as far as rounding goes: what is equal to the bit here need not be elsewhere.
+"""Other processors than this one, as far as rounding goes: what is equal to the bit here need not
+be elsewhere.
 
-Two are pretended. `OtherRounding` moves every product by about one unit in the last place, in another way for each shape, as a
-processor does that sums in another order for each shape: the same computation twice gives the same bits, the same numbers in
-another batch, packing or number of threads do not. `library` sends float32 products to the library that is faster on another
-vendor's processors. Instruction sets are limited from outside, before torch is loaded (`make test-processors`).
+Two are pretended. `OtherRounding` moves every product by about one unit in the last place, in
+another way for each shape, as a
+processor does that sums in another order for each shape: the same computation twice gives the same
+bits, the same numbers in another batch, packing or number of threads do not. `library` sends
+float32 products to the library that is faster on another vendor's processors. Instruction sets are
+limited from outside, before torch is loaded (`make test-processors`).
 """
 
 from __future__ import annotations
@@ -43,7 +46,8 @@ class OtherRounding(TorchDispatchMode):
 
 
 def _move(product: torch.Tensor, shapes: list[tuple[int, ...]]) -> None:
-    """Multiply by 1 + e, |e| at most 2⁻²³, drawn by the shapes of the operands and the place in the product."""
+    """Multiply by 1 + e, |e| at most 2⁻²³, drawn by the shapes of the operands and the place in the
+    product."""
     seed = hash(tuple(shapes)) % 2**31  # of numbers alone: the same in every process
     noise = torch.rand(product.shape, generator=torch.Generator().manual_seed(seed)).sub_(0.5)
     product.mul_(noise.mul_(2.0**-22).add_(1.0))

@@ -1,4 +1,5 @@
-"""docs/architecture.md says what the code is: its rooms and what they import, and the table of kinds."""
+"""docs/architecture.md says what the code is: its rooms and what they import, and the table of
+kinds."""
 
 from __future__ import annotations
 
@@ -57,9 +58,9 @@ def _may_import(room: str) -> set[str]:
 
 def _forbidden(room: str) -> set[str]:
     """The rooms that the import contracts forbid to a room."""
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
-        "contracts"
-    ]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
+        "importlinter"
+    ]["contracts"]
     name, found = f"burnish.{room}", set[str]()
     for contract in contracts:
         if name in contract.get("source_modules", ()):
@@ -89,11 +90,15 @@ def test_a_room_imports_what_the_page_says_and_no_contract_forbids_it(room: str)
 
 
 def _reads(kind: Stage) -> str:
-    return "; ".join(f"`{slot.key}`: {'several ' * slot.many}{' or '.join(slot.takes)}" for slot in kind.slots)
+    return "; ".join(
+        f"`{slot.key}`: {'several ' * slot.many}{' or '.join(slot.takes)}" for slot in kind.slots
+    )
 
 
 def test_the_table_of_kinds_is_that_of_the_code():
-    assert _rows("Kinds of stages") == [[f"`{name}`", _reads(kind), kind.makes or ""] for name, kind in KINDS.items()]
+    assert _rows("Kinds of stages") == [
+        [f"`{name}`", _reads(kind), kind.makes or ""] for name, kind in KINDS.items()
+    ]
     for name, kind in KINDS.items():
         assert kind.section.model_fields["kind"].default == name
         assert isinstance(kind.run, str)
@@ -103,9 +108,7 @@ def test_the_table_of_kinds_is_that_of_the_code():
 
 
 def test_asking_for_every_kind_loads_no_torch():
-    asked = (
-        "import sys; from burnish.config.kinds import KINDS; list(KINDS.values()); assert 'torch' not in sys.modules"
-    )
+    asked = "import sys; from burnish.config.kinds import KINDS; list(KINDS.values()); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", asked], check=True)
 
 
@@ -119,7 +122,9 @@ def test_places_in_the_code_are_there(place: str):
         return
     assert name, place
     module = (SOURCE / f"{path}.py").read_text(encoding="utf-8")
-    assert name == "py" or re.search(rf"^(?:def {name}\(|class {name}\b|{name}\b.*=)", module, re.MULTILINE), place
+    assert name == "py" or re.search(
+        rf"^(?:def {name}\(|class {name}\b|{name}\b.*=)", module, re.MULTILINE
+    ), place
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])

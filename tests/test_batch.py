@@ -19,7 +19,12 @@ def test_layout_of_a_shared_prompt_by_hand():
     #                     prompt   A     B  C's prompt and response
     assert layout.tokens_T.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
     assert layout.positions_T.tolist() == [0, 1, 2, 3, 4, 3, 0, 1, 2, 3]
-    assert [(s.start, s.stop, s.parent) for s in layout.segments] == [(0, 3, None), (3, 5, 0), (5, 6, 0), (6, 10, None)]
+    assert [(s.start, s.stop, s.parent) for s in layout.segments] == [
+        (0, 3, None),
+        (3, 5, 0),
+        (5, 6, 0),
+        (6, 10, None),
+    ]
     assert layout.targets_P.tolist() == [4, 5, 6, 8, 10]
     assert layout.predecessors_P.tolist() == [2, 3, 2, 6, 8]
     assert layout.last_N.tolist() == [4, 5, 9]
@@ -65,11 +70,19 @@ def test_cut_keeps_order_and_limit(costs: list[int], limit: int):
     assert all(len(run) == 1 or sum(costs[i] for i in run) <= limit for run in runs)
 
 
-@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 3)), min_size=1, max_size=7), st.integers(1, 20))
-def test_cut_makes_the_fewest_runs_and_of_those_the_most_even(items: list[tuple[int, int]], limit: int):
-    # an item that opens a run never costs more than a run that holds the one before it as well: a prompt is there already
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.integers(0, 3)), min_size=1, max_size=7),
+    st.integers(1, 20),
+)
+def test_cut_makes_the_fewest_runs_and_of_those_the_most_even(
+    items: list[tuple[int, int]], limit: int
+):
+    # an item that opens a run never costs more than a run that holds the one before it as well: a
+    # prompt is there already
     costs = [cost for cost, _ in items]
-    opening = [cost + min(more, costs[i - 1] if i else more) for i, (cost, more) in enumerate(items)]
+    opening = [
+        cost + min(more, costs[i - 1] if i else more) for i, (cost, more) in enumerate(items)
+    ]
 
     def cost_of(run: list[int]) -> int:
         return opening[run[0]] + sum(costs[i] for i in run[1:])

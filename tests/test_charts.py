@@ -34,10 +34,17 @@ def texts(root):
 
 
 def test_points_stand_where_the_axes_say():
-    """x 0..10 and y 0..4: the point (5, 2) is halfway between the outermost grid lines and ticks."""
-    root = parsed(line_chart("c", [Series("s", [0, 5, 10], [0, 2, 4])], title="t", x_label="step", y_label="u"))
+    """x 0..10 and y 0..4: the point (5, 2) is halfway between the outermost grid lines and
+    ticks."""
+    root = parsed(
+        line_chart(
+            "c", [Series("s", [0, 5, 10], [0, 2, 4])], title="t", x_label="step", y_label="u"
+        )
+    )
     places = [tuple(map(float, pair.split())) for pair in root.find("path").get("d")[1:].split("L")]
-    assert places[1] == pytest.approx(((places[0][0] + places[2][0]) / 2, (places[0][1] + places[2][1]) / 2))
+    assert places[1] == pytest.approx(
+        ((places[0][0] + places[2][0]) / 2, (places[0][1] + places[2][1]) / 2)
+    )
     grid = [float(line.get("y1")) for line in root.iter("line") if line.get("class") == "grid"]
     assert (max(grid), min(grid)) == pytest.approx((places[0][1], places[2][1]))
     assert {"0", "10", "4", "step", "u"} <= set(texts(root))
@@ -46,7 +53,13 @@ def test_points_stand_where_the_axes_say():
 
 def test_a_band_encloses_its_line():
     root = parsed(
-        line_chart("c", [Series("s", [0, 1], [1, 1], low=[0, 0], high=[2, 2])], title="t", x_label="x", y_label="y")
+        line_chart(
+            "c",
+            [Series("s", [0, 1], [1, 1], low=[0, 0], high=[2, 2])],
+            title="t",
+            x_label="x",
+            y_label="y",
+        )
     )
     band = next(p for p in root.iter("path") if "band" in p.get("class"))
     heights = [float(pair.split()[1]) for pair in band.get("d")[1:].split("L")]
@@ -62,9 +75,15 @@ def test_nothing_to_draw_is_no_chart():
     assert dot_plot("c", [], title="t") is None
 
 
-@pytest.mark.parametrize("values", [[3.0], [0.0, 0.0], [-5.0, -5.0], [1e-9, 2e-9], [1e12, 3e12], [-0.3, 0.7]])
+@pytest.mark.parametrize(
+    "values", [[3.0], [0.0, 0.0], [-5.0, -5.0], [1e-9, 2e-9], [1e12, 3e12], [-0.3, 0.7]]
+)
 def test_any_range_gets_an_axis(values):
-    root = parsed(line_chart("c", [Series("s", range(len(values)), values)], title="t", x_label="x", y_label="y"))
+    root = parsed(
+        line_chart(
+            "c", [Series("s", range(len(values)), values)], title="t", x_label="x", y_label="y"
+        )
+    )
     ticks = [e.text for e in root.iter("text") if e.get("class") == "tick end"]
     assert len(ticks) >= 2
     assert len(set(ticks)) == len(ticks)
@@ -72,7 +91,9 @@ def test_any_range_gets_an_axis(values):
 
 
 def test_bars_are_as_long_as_their_values():
-    root = parsed(bar_chart("c", [Bar("a", 0.25, 0.2, 0.3), Bar("b", 0.75)], title="t", reference=0.5))
+    root = parsed(
+        bar_chart("c", [Bar("a", 0.25, 0.2, 0.3), Bar("b", 0.75)], title="t", reference=0.5)
+    )
     short, long = (float(r.get("width")) for r in root.iter("rect"))
     assert long == pytest.approx(3 * short, rel=0.01)
     assert "25\u00a0% (20 to 30\u00a0%)" in texts(root)
@@ -82,9 +103,17 @@ def test_bars_are_as_long_as_their_values():
 def test_every_text_is_escaped():
     evil = "<script>&\"'"
     for chart in (
-        line_chart("c", [Series(evil, [0, 1], [0, 1]), Series("b", [0], [1])], title=evil, x_label=evil, y_label=evil),
+        line_chart(
+            "c",
+            [Series(evil, [0, 1], [0, 1]), Series("b", [0], [1])],
+            title=evil,
+            x_label=evil,
+            y_label=evil,
+        ),
         bar_chart("c", [Bar(evil, 0.5)], title=evil, reference=0.5),
-        scatter("c", [Point(0, 0, evil), Point(1, 1, evil)], title=evil, x_label=evil, y_label=evil),
+        scatter(
+            "c", [Point(0, 0, evil), Point(1, 1, evil)], title=evil, x_label=evil, y_label=evil
+        ),
         dot_plot("c", [(evil, [(evil, 0.5, "main")])], title=evil),
     ):
         assert "<script" not in str(chart)
@@ -94,7 +123,13 @@ def test_every_text_is_escaped():
 def test_calibration_and_dots_say_their_numbers():
     root = parsed(calibration_plot("c", [(0.2, 0.25, 10), (0.8, 0.75, 30)], title="t"))
     assert "5\u00a0%" in root.find("desc").text
-    root = parsed(dot_plot("c", [("direct", [("Base model", 0.3, "third"), ("PPO policy", 0.9, "main")])], title="t"))
+    root = parsed(
+        dot_plot(
+            "c",
+            [("direct", [("Base model", 0.3, "third"), ("PPO policy", 0.9, "main")])],
+            title="t",
+        )
+    )
     assert "direct: Base model 30\u00a0%, PPO policy 90\u00a0%" in root.find("desc").text
 
 

@@ -1,6 +1,8 @@
-"""Every code block of README and docs, verbatim: Python is run, recipes are loaded, command lines are read by the real CLI.
+"""Every code block of README and docs, verbatim: Python is run, recipes are loaded, command lines
+are read by the real CLI.
 
-A block that cannot be run is marked in the source by a comment on the line before it, `<!-- not run: why -->`, and counted.
+A block that cannot be run is marked in the source by a comment on the line before it, `<!-- not
+run: why -->`, and counted.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from burnish.cli.main import app, main
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 _FENCE = re.compile(
-    r"(?:^<!-- not run: (?P<reason>[^\n]+?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
+    r"(?:^<!-- not run: (?P<reason>[^\n]+?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
 )
 
 
@@ -103,8 +106,12 @@ def _commands() -> list[tuple[str, list[str]]]:
     return found
 
 
-@pytest.mark.parametrize("words", [words for _, words in _commands()], ids=[name for name, _ in _commands()])
-def test_command_lines_are_read(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize(
+    "words", [words for _, words in _commands()], ids=[name for name, _ in _commands()]
+)
+def test_command_lines_are_read(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     monkeypatch.chdir(ROOT)
     program, *arguments = words
     if program == "make":

@@ -49,7 +49,9 @@ def test_listed_counts_what_it_leaves_out():
 
 
 def test_every_part_of_an_error_stays_on_its_line():
-    error = UserError(f"a\nb{LONG}.", file=f"c\n{LONG}.json", row=3, field=f"d\n{LONG}", hint=f"e\n{LONG}")
+    error = UserError(
+        f"a\nb{LONG}.", file=f"c\n{LONG}.json", row=3, field=f"d\n{LONG}", hint=f"e\n{LONG}"
+    )
     assert str(error).isprintable()
     assert len(str(error)) < 3000
     assert str(error).startswith(r"c\n")
@@ -90,7 +92,10 @@ def test_names_and_values_of_rows_stay_on_the_line(tmp_path: Path, text: str):
 
 def test_columns_that_are_passed_over_are_named_on_one_line(tmp_path: Path):
     path = tmp_path / "rows.jsonl"
-    path.write_text(json.dumps({"prompt": "a", "completion": "b", "x\n\x1b[2J" + LONG: 1, "y": float("nan")}) + "\n")
+    path.write_text(
+        json.dumps({"prompt": "a", "completion": "b", "x\n\x1b[2J" + LONG: 1, "y": float("nan")})
+        + "\n"
+    )
     notes = read_parts(str(path), demonstrations, SourceOptions()).notes
     assert any(r"x\n\x1b[2J" in note for note in notes)
     assert all(note.isprintable() and len(note) < 500 for note in notes)
@@ -98,7 +103,9 @@ def test_columns_that_are_passed_over_are_named_on_one_line(tmp_path: Path):
 
 def test_a_split_that_is_not_there_is_listed_on_one_line(tmp_path: Path):
     path = tmp_path / "rows.jsonl"
-    path.write_text(json.dumps({"prompt": "a", "completion": "b", "split": "train\n" * 5000}) + "\n")
+    path.write_text(
+        json.dumps({"prompt": "a", "completion": "b", "split": "train\n" * 5000}) + "\n"
+    )
     with pytest.raises(UserError) as caught:
         read_rows(path, split="test\n")
     assert str(caught.value).isprintable()

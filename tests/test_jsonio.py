@@ -16,7 +16,11 @@ from burnish.jsonio import dumps, json_lines, read_object, undefined_as_null
 
 def test_figures_that_do_not_exist_are_null_and_all_others_stay():
     tree = {"a": math.nan, "b": [1, 1.5, -math.inf, {"c": (math.inf, True, None, "nan")}], 3: 0.1}
-    assert undefined_as_null(tree) == {"a": None, "b": [1, 1.5, None, {"c": [None, True, None, "nan"]}], 3: 0.1}
+    assert undefined_as_null(tree) == {
+        "a": None,
+        "b": [1, 1.5, None, {"c": [None, True, None, "nan"]}],
+        3: 0.1,
+    }
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, [1, {"a": math.nan}]])
@@ -86,7 +90,10 @@ ELSEWHERE = {
 
 def test_what_is_written_goes_through_the_one_writer():
     package = Path(burnish.__file__).parent
-    calls = {p.relative_to(package).as_posix(): _dumps_calls(p.read_text("utf-8")) for p in package.rglob("*.py")}
+    calls = {
+        p.relative_to(package).as_posix(): _dumps_calls(p.read_text("utf-8"))
+        for p in package.rglob("*.py")
+    }
     more = {name: count for name, count in calls.items() if count > ELSEWHERE.get(name, 0)}
     assert not more, "use burnish.jsonio"
 

@@ -1,4 +1,5 @@
-"""What other systems lack is not needed: a run on a pretended macOS and a pretended Windows, in processes of their own."""
+"""What other systems lack is not needed: a run on a pretended macOS and a pretended Windows, in
+processes of their own."""
 
 from __future__ import annotations
 
@@ -100,7 +101,9 @@ def test_a_recipe_without_threads_trains(system: str, recipe: Path, tmp_path: Pa
     assert record["peak_memory_gb"] > 0.05
 
 
-@pytest.mark.parametrize("arguments", [["run", "--help"], ["models", "list"], ["annotate", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["run", "--help"], ["models", "list"], ["annotate", "--help"]]
+)
 def test_commands_answer(arguments: list[str]):
     done = _pretend(WINDOWS, *arguments)
     assert done.returncode == 0, done.stderr[-2000:]

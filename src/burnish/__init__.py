@@ -46,7 +46,8 @@ _CALLS = "burnish.api.calls"
 
 
 def __getattr__(name: str) -> Any:
-    """The calls, brought when one is first asked for: `import burnish` brings neither torch nor pydantic."""
+    """The calls, brought when one is first asked for: `import burnish` brings neither torch nor
+    pydantic."""
     if name.startswith("_") or name not in __all__:
         raise AttributeError(f"module 'burnish' has no attribute {name!r}")
     return getattr(import_module(_PLACES.get(name, _CALLS)), name)

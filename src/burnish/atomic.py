@@ -1,4 +1,5 @@
-"""Writing files and folders so that a reader, or a process killed at any instant, sees the old or the new, never a part."""
+"""Writing files and folders so that a reader, or a process killed at any instant, sees the old or
+the new, never a part."""
 
 from __future__ import annotations
 
@@ -47,12 +48,17 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yields an empty folder beside `path` that becomes `path` when the body ends well, and vanishes when it does not.
+    """Yields an empty folder beside `path` that becomes `path` when the body ends well, and
+    vanishes when it does not.
 
-    A folder that was at `path` is replaced. Between moving the old one away and the new one in there is an instant in
-    which neither is there; `recover` (called by every reader of such folders) puts the old one back then.
+    A folder that was at `path` is replaced. Between moving the old one away and the new one in
+    there is an instant in which neither is there; `recover` (called by every reader of such
+    folders) puts the old one back then.
     """
-    scratch, old = path.with_name(f"{_MARK}{path.name}-{uuid4().hex[:8]}"), path.with_name(f".replaced-{path.name}")
+    scratch, old = (
+        path.with_name(f"{_MARK}{path.name}-{uuid4().hex[:8]}"),
+        path.with_name(f".replaced-{path.name}"),
+    )
     try:
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,24 +82,31 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def recover(path: Path) -> None:
-    """Undo what a kill inside `atomic_folder(path)` left: stale scratch folders, and an old folder that was moved away."""
+    """Undo what a kill inside `atomic_folder(path)` left: stale scratch folders, and an old folder
+    that was moved away."""
     old = path.with_name(f".replaced-{path.name}")
     if old.exists() and not path.exists():
         old.rename(path)
     shutil.rmtree(old, ignore_errors=True)
     for stale in path.parent.glob(f"{_MARK}{path.name}-*"):
-        shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink(missing_ok=True)
+        shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink(
+            missing_ok=True
+        )
 
 
 def clean_leftovers(folder: Path) -> None:
-    """Remove what processes that were killed while writing left anywhere in a folder in which nothing is writing now."""
+    """Remove what processes that were killed while writing left anywhere in a folder in which
+    nothing is writing now."""
     for stale in list(folder.rglob(f"{_MARK}*")):
-        shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink(missing_ok=True)
+        shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink(
+            missing_ok=True
+        )
 
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turns what the system refuses while `path` is written into a UserError that says what to do."""
+    """Turns what the system refuses while `path` is written into a UserError that says what to
+    do."""
     try:
         yield
     except Exception as error:
@@ -105,20 +118,29 @@ def disk_errors(path: Path) -> Iterator[None]:
             ) from error
         if number in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise UserError(
-                "this place cannot be written to.", file=path, hint="Choose another folder with --out."
+                "this place cannot be written to.",
+                file=path,
+                hint="Choose another folder with --out.",
             ) from error
         if number is not None:
             raise UserError(
-                f"this cannot be written ({os.strerror(number)}).", file=path, hint="Choose another folder with --out."
+                f"this cannot be written ({os.strerror(number)}).",
+                file=path,
+                hint="Choose another folder with --out.",
             ) from error
         raise
 
 
 def _system_error(error: Exception) -> int | None:
-    """The system's number of a failure; safetensors has an error of its own that names it in the text only."""
+    """The system's number of a failure; safetensors has an error of its own that names it in the
+    text only."""
     if isinstance(error, OSError):
         return error.errno
-    found = re.search(r"\(os error (\d+)\)", str(error)) if type(error).__name__ == "SafetensorError" else None
+    found = (
+        re.search(r"\(os error (\d+)\)", str(error))
+        if type(error).__name__ == "SafetensorError"
+        else None
+    )
     return int(found[1]) if found else None
 
 

@@ -1,14 +1,15 @@
 """The tensor batch: ragged sequences laid end to end, and the one definition of alignment and mask.
 
-Alignment. `logprobs[t]` scores `tokens[t]`: it is computed from the hidden state of the token before it.
-`response_mask` True means trained. A per-token column has one entry for each trained token, sequence after
-sequence (suffix `_P`); nothing is ever padded on the way to the model.
+Alignment. `logprobs[t]` scores `tokens[t]`: it is computed from the hidden state of the token
+before it. `response_mask` True means trained. A per-token column has one entry for each trained
+token, sequence after sequence (suffix `_P`); nothing is ever padded on the way to the model.
 
-Layout. Sequences that follow one another and have the same prompt can share it: the prompt then stands once as a
-segment of its own, and each response is a segment whose attention also sees that parent. The result is exact,
-because positions and visible keys are those of the unshared sequence.
+Layout. Sequences that follow one another and have the same prompt can share it: the prompt then
+stands once as a segment of its own, and each response is a segment whose attention also sees that
+parent. The result is exact, because positions and visible keys are those of the unshared sequence.
 
-Shape suffixes: N sequences, T tokens in the layout, P trained tokens, _BT a padded matrix with B = N rows.
+Shape suffixes: N sequences, T tokens in the layout, P trained tokens, _BT a padded matrix with B =
+N rows.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class TokenSequence:
-    """One sequence: `prompt` is never trained; `response_mask` picks the trained tokens of `response` (None: all)."""
+    """One sequence: `prompt` is never trained; `response_mask` picks the trained tokens of
+    `response` (None: all)."""
 
     prompt: tuple[int, ...]
     response: tuple[int, ...]
@@ -31,9 +33,13 @@ class TokenSequence:
 
     def __post_init__(self) -> None:
         if not self.prompt:
-            raise ValueError("a sequence needs at least one prompt token: the first response token is scored from it")
+            raise ValueError(
+                "a sequence needs at least one prompt token: the first response token is scored from it"
+            )
         if self.response_mask is not None and len(self.response_mask) != len(self.response):
-            raise ValueError(f"response_mask has {len(self.response_mask)} entries for {len(self.response)} tokens")
+            raise ValueError(
+                f"response_mask has {len(self.response_mask)} entries for {len(self.response)} tokens"
+            )
 
     @property
     def trained(self) -> int:
@@ -46,7 +52,8 @@ class TokenSequence:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Tokens [start, stop) of a layout, attending causally to themselves and to the whole of segment `parent`."""
+    """Tokens [start, stop) of a layout, attending causally to themselves and to the whole of
+    segment `parent`."""
 
     start: int
     stop: int
@@ -82,7 +89,9 @@ class Batch:
     def __post_init__(self) -> None:
         for name, column_P in self.columns.items():
             if column_P.shape != (self.trained_tokens,):
-                raise ValueError(f"column {name!r} has shape {tuple(column_P.shape)}, not ({self.trained_tokens},)")
+                raise ValueError(
+                    f"column {name!r} has shape {tuple(column_P.shape)}, not ({self.trained_tokens},)"
+                )
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -111,12 +120,15 @@ class Batch:
 
     def select(self, rows: Sequence[int]) -> Batch:
         """The sequences at `rows`, in that order, with their parts of every column."""
-        parts = {name: column_P.split(self.counts_N.tolist()) for name, column_P in self.columns.items()}
+        parts = {
+            name: column_P.split(self.counts_N.tolist()) for name, column_P in self.columns.items()
+        }
         columns = {name: torch.cat([split[r] for r in rows]) for name, split in parts.items()}
         return Batch(tuple(self.sequences[r] for r in rows), columns, self.share_prompts)
 
     def padded(self, values_P: Tensor) -> tuple[Tensor, Tensor]:
-        """`(values_BT, mask_BT)`: one row a sequence, trained tokens first, zeros behind, mask True on the former."""
+        """`(values_BT, mask_BT)`: one row a sequence, trained tokens first, zeros behind, mask True
+        on the former."""
         width = int(self.counts_N.max()) if len(self) else 0
         mask_BT = torch.arange(width) < self.counts_N[:, None]
         values_BT = values_P.new_zeros(mask_BT.shape)
@@ -124,13 +136,16 @@ class Batch:
         return values_BT, mask_BT
 
     def micro_batches(self, max_tokens: int) -> list[list[int]]:
-        """Rows cut, in order, into even micro-batches of at most `max_tokens` tokens as they will be laid out.
+        """Rows cut, in order, into even micro-batches of at most `max_tokens` tokens as they will
+        be laid out.
 
-        A sequence that shares the prompt of the one before costs its response alone; one that is longer than
-        `max_tokens` makes a micro-batch of its own.
+        A sequence that shares the prompt of the one before costs its response alone; one that is
+        longer than `max_tokens` makes a micro-batch of its own.
         """
         costs = [
-            len(s.response) if self.share_prompts and row > 0 and s.prompt == self.sequences[row - 1].prompt else len(s)
+            len(s.response)
+            if self.share_prompts and row > 0 and s.prompt == self.sequences[row - 1].prompt
+            else len(s)
             for row, s in enumerate(self.sequences)
         ]
         return cut(costs, max_tokens, opening=[len(s) for s in self.sequences])
@@ -141,11 +156,14 @@ class Batch:
         return _lay_out(self.sequences, self.share_prompts)
 
 
-def cut(costs: Sequence[int], limit: int, *, opening: Sequence[int] | None = None) -> list[list[int]]:
-    """Indices cut, in order, into as few runs as possible whose costs add up to at most `limit`, the dearest run as cheap as can be.
+def cut(
+    costs: Sequence[int], limit: int, *, opening: Sequence[int] | None = None
+) -> list[list[int]]:
+    """Indices cut, in order, into as few runs as possible whose costs add up to at most `limit`,
+    the dearest run as cheap as can be.
 
-    `opening` is what each item costs where it is a run's first (None: the same). An item dearer than `limit` makes a run of its own.
-    Even runs need less memory than full ones and a rest.
+    `opening` is what each item costs where it is a run's first (None: the same). An item dearer
+    than `limit` makes a run of its own. Even runs need less memory than full ones and a rest.
     """
     opening = costs if opening is None else opening
     runs = _fill(costs, opening, limit)

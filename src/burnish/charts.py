@@ -1,8 +1,10 @@
-"""Charts as inline SVG: no script, no network, readable by screen readers, coloured by the page's style sheet.
+"""Charts as inline SVG: no script, no network, readable by screen readers, coloured by the page's
+style sheet.
 
-A mark's look is a CSS class (`main`, `second`, `third`), which the template maps to colours that differ in lightness, so that
-they stay apart for every kind of colour vision and in print; series differ in dashes or marker shape as well. Charts are
-drawn small (440 units wide) and shown at about that size, so that their text stays readable on a phone. Every text is escaped.
+A mark's look is a CSS class (`main`, `second`, `third`), which the template maps to colours that
+differ in lightness, so that they stay apart for every kind of colour vision and in print; series
+differ in dashes or marker shape as well. Charts are drawn small (440 units wide) and shown at about
+that size, so that their text stays readable on a phone. Every text is escaped.
 """
 
 from __future__ import annotations
@@ -24,9 +26,11 @@ _MOST_POINTS = 120
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A line: points with finite x and y in order of x; `low` and `high`, where given, bound a band around it.
+    """A line: points with finite x and y in order of x; `low` and `high`, where given, bound a band
+    around it.
 
-    `faint` draws it thin and pale and leaves it out of the legend: the raw values under a smoothed line.
+    `faint` draws it thin and pale and leaves it out of the legend: the raw values under a smoothed
+    line.
     """
 
     name: str
@@ -60,9 +64,16 @@ class Point:
 
 
 def line_chart(
-    name: str, series: Sequence[Series], *, title: str, x_label: str, y_label: str, percent: bool = False
+    name: str,
+    series: Sequence[Series],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    percent: bool = False,
 ) -> Markup | None:
-    """Lines over a common x axis; None if there is nothing to draw. Series longer than 120 points are shown as means of runs."""
+    """Lines over a common x axis; None if there is nothing to draw. Series longer than 120 points
+    are shown as means of runs."""
     lines = [thinned(one) for one in series if len(one.x)]
     if not lines:
         return None
@@ -74,11 +85,19 @@ def line_chart(
     shown = [one for one in lines if not one.faint]
     legend = _legend([(one.name, one.look) for one in shown]) if len(shown) > 1 else Markup("")
     desc = "; ".join(f"{one.name}: from {spoken(one.y[0])} to {spoken(one.y[-1])}" for one in shown)
-    return _svg(name, title, f"{desc}.", [*_axes(across, up, x_label, y_label, percent=percent), *marks, legend])
+    return _svg(
+        name,
+        title,
+        f"{desc}.",
+        [*_axes(across, up, x_label, y_label, percent=percent), *marks, legend],
+    )
 
 
-def calibration_plot(name: str, bins: Sequence[tuple[float, float, int]], *, title: str) -> Markup | None:
-    """Observed share against mean confidence for each bin (predicted, observed, count), beside the diagonal of perfect calibration."""
+def calibration_plot(
+    name: str, bins: Sequence[tuple[float, float, int]], *, title: str
+) -> Markup | None:
+    """Observed share against mean confidence for each bin (predicted, observed, count), beside the
+    diagonal of perfect calibration."""
     if not bins:
         return None
     across = _Scale.tidy([0.5, 1.0, *(p for p, _, _ in bins)], _LEFT, _WIDTH - _RIGHT)
@@ -89,16 +108,32 @@ def calibration_plot(name: str, bins: Sequence[tuple[float, float, int]], *, tit
     marks += [_path("line main", [(across(p), up(o)) for p, o, _ in bins])]
     for predicted, observed, count in bins:
         text = f"{_percent(predicted)} sure, {_percent(observed)} right ({count} pairs)"
-        marks.append(_dot("mark main", across(predicted), up(observed), 3.0 + 3.0 * math.sqrt(count / most), text))
+        marks.append(
+            _dot(
+                "mark main",
+                across(predicted),
+                up(observed),
+                3.0 + 3.0 * math.sqrt(count / most),
+                text,
+            )
+        )
     gap = sum(abs(p - o) * count for p, o, count in bins) / sum(count for _, _, count in bins)
-    axes = _axes(across, up, "how sure it is", "how often it is right", percent_x=True, percent=True)
+    axes = _axes(
+        across, up, "how sure it is", "how often it is right", percent_x=True, percent=True
+    )
     return _svg(
-        name, title, f"{len(bins)} bins, on average {_percent(gap)} away from perfect calibration.", [*axes, *marks]
+        name,
+        title,
+        f"{len(bins)} bins, on average {_percent(gap)} away from perfect calibration.",
+        [*axes, *marks],
     )
 
 
-def scatter(name: str, points: Sequence[Point], *, title: str, x_label: str, y_label: str) -> Markup | None:
-    """Points joined by a thin line in the order given, from pale (weight 0) to strong (weight 1)."""
+def scatter(
+    name: str, points: Sequence[Point], *, title: str, x_label: str, y_label: str
+) -> Markup | None:
+    """Points joined by a thin line in the order given, from pale (weight 0) to strong (weight
+    1)."""
     if not points:
         return None
     across = _Scale.tidy([p.x for p in points], _LEFT, _WIDTH - _RIGHT)
@@ -107,11 +142,14 @@ def scatter(name: str, points: Sequence[Point], *, title: str, x_label: str, y_l
     for p in points:
         opacity = 0.15 + 0.75 * p.weight
         marks.append(_dot("mark main", across(p.x), up(p.y), 3.5, p.text, opacity=opacity))
-    return _svg(name, title, f"{len(points)} points.", [*_axes(across, up, x_label, y_label), *marks])
+    return _svg(
+        name, title, f"{len(points)} points.", [*_axes(across, up, x_label, y_label), *marks]
+    )
 
 
 def bar_chart(name: str, bars: Sequence[Bar], *, title: str, reference: float) -> Markup | None:
-    """Horizontal bars of shares with error bars, each under its name; `reference` is marked by a dashed line (a coin's 50 %)."""
+    """Horizontal bars of shares with error bars, each under its name; `reference` is marked by a
+    dashed line (a coin's 50 %)."""
     if not bars:
         return None
     row, top, foot = 44.0, 6.0, 26.0
@@ -120,13 +158,20 @@ def bar_chart(name: str, bars: Sequence[Bar], *, title: str, reference: float) -
     ticks = across.ticks(5)
     marks = [_segment("grid", across(t), top, across(t), height - foot) for t in ticks]
     marks += [
-        _text("tick" + {0: "", len(ticks) - 1: " end"}.get(i, " middle"), across(t), height - foot + 16, _percent(t))
+        _text(
+            "tick" + {0: "", len(ticks) - 1: " end"}.get(i, " middle"),
+            across(t),
+            height - foot + 16,
+            _percent(t),
+        )
         for i, t in enumerate(ticks)
     ]
     spoken, labels = [], []
     for place, bar in enumerate(bars):
         y = top + row * place
-        said = _percent(bar.value) + (f" ({100 * bar.low:.0f} to {_percent(bar.high)})" if bar.low is not None else "")
+        said = _percent(bar.value) + (
+            f" ({100 * bar.low:.0f} to {_percent(bar.high)})" if bar.low is not None else ""
+        )
         spoken.append(f"{bar.name}: {said}")
         shape = Markup(
             '<rect class="bar {}" x="0" y="{:.1f}" width="{:.1f}" height="12" rx="2"><title>{}: {}</title></rect>'
@@ -134,14 +179,23 @@ def bar_chart(name: str, bars: Sequence[Bar], *, title: str, reference: float) -
         marks.append(shape.format(bar.look, y + 21, across(bar.value), bar.name, said))
         if bar.low is not None and bar.high is not None:
             labels.append(_segment("whisker", across(bar.low), y + 27, across(bar.high), y + 27))
-            labels += [_segment("whisker", across(end), y + 23, across(end), y + 31) for end in (bar.low, bar.high)]
+            labels += [
+                _segment("whisker", across(end), y + 23, across(end), y + 31)
+                for end in (bar.low, bar.high)
+            ]
         labels += [_text("label", 0.0, y + 15, bar.name), _text("value end", _WIDTH, y + 15, said)]
-    marks += [_segment("reference", across(reference), top, across(reference), height - foot), *labels]
+    marks += [
+        _segment("reference", across(reference), top, across(reference), height - foot),
+        *labels,
+    ]
     return _svg(name, title, "; ".join(spoken) + ".", marks, height=height)
 
 
-def dot_plot(name: str, rows: Sequence[tuple[str, Sequence[tuple[str, float, Look]]]], *, title: str) -> Markup | None:
-    """One line for each row from 0 to 100 %, with a mark for each (name, value, look) on it: what moved, and how far."""
+def dot_plot(
+    name: str, rows: Sequence[tuple[str, Sequence[tuple[str, float, Look]]]], *, title: str
+) -> Markup | None:
+    """One line for each row from 0 to 100 %, with a mark for each (name, value, look) on it: what
+    moved, and how far."""
     if not rows:
         return None
     height_of_row, left = 30.0, 124.0
@@ -153,15 +207,29 @@ def dot_plot(name: str, rows: Sequence[tuple[str, Sequence[tuple[str, float, Loo
         y = _TOP + height_of_row * (place + 0.5)
         if values:
             marks.append(
-                _segment("rail", across(min(v for _, v, _ in values)), y, across(max(v for _, v, _ in values)), y)
+                _segment(
+                    "rail",
+                    across(min(v for _, v, _ in values)),
+                    y,
+                    across(max(v for _, v, _ in values)),
+                    y,
+                )
             )
         marks.append(_text("label", 0.0, y + 4, label))
-        marks += [_marker(look, across(value), y, f"{label}, {who}: {_percent(value)}") for who, value, look in values]
-    names: dict[tuple[str, Look], None] = {(who, look): None for _, values in rows for who, _, look in values}
+        marks += [
+            _marker(look, across(value), y, f"{label}, {who}: {_percent(value)}")
+            for who, value, look in values
+        ]
+    names: dict[tuple[str, Look], None] = {
+        (who, look): None for _, values in rows for who, _, look in values
+    }
     spoken = "; ".join(
-        f"{label}: " + ", ".join(f"{who} {_percent(v)}" for who, v, _ in values) for label, values in rows
+        f"{label}: " + ", ".join(f"{who} {_percent(v)}" for who, v, _ in values)
+        for label, values in rows
     )
-    return _svg(name, title, f"{spoken}.", [*marks, _legend(list(names), markers=True)], height=height)
+    return _svg(
+        name, title, f"{spoken}.", [*marks, _legend(list(names), markers=True)], height=height
+    )
 
 
 def thinned(series: Series, *, most: int = _MOST_POINTS) -> Series:
@@ -171,21 +239,27 @@ def thinned(series: Series, *, most: int = _MOST_POINTS) -> Series:
         return series
 
     def means(values: Sequence[float]) -> list[float]:
-        return [sum(values[i : i + run]) / len(values[i : i + run]) for i in range(0, len(values), run)]
+        return [
+            sum(values[i : i + run]) / len(values[i : i + run]) for i in range(0, len(values), run)
+        ]
 
     low, high = (None if v is None else means(v) for v in (series.low, series.high))
-    return Series(series.name, means(series.x), means(series.y), series.look, low, high, series.faint)
+    return Series(
+        series.name, means(series.x), means(series.y), series.look, low, high, series.faint
+    )
 
 
 def moving_average(values: Sequence[float], *, window: int) -> list[float]:
-    """Mean over the neighbours up to `window` // 2 away on either side; at the ends over those there are."""
+    """Mean over the neighbours up to `window` // 2 away on either side; at the ends over those
+    there are."""
     half = window // 2
     spans = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
     return [sum(span) / len(span) for span in spans]
 
 
 def number_format(values: Iterable[float], *, percent: bool = False, digits: int = 2) -> Format:
-    """How to write numbers of this spread: as many decimals as tell about 10^digits of them apart."""
+    """How to write numbers of this spread: as many decimals as tell about 10^digits of them
+    apart."""
     if percent:
         return _percent
     known = list(values)
@@ -230,7 +304,12 @@ class _Scale:
     def ticks(self, count: int) -> list[float]:
         """About `count` round numbers inside."""
         step = _step(self.high - self.low, count)
-        return [i * step for i in range(math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9) + 1)]
+        return [
+            i * step
+            for i in range(
+                math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9) + 1
+            )
+        ]
 
 
 def _step(span: float, count: int) -> float:
@@ -241,20 +320,34 @@ def _step(span: float, count: int) -> float:
 
 
 def _axes(
-    across: _Scale, up: _Scale, x_label: str, y_label: str, *, percent_x: bool = False, percent: bool = False
+    across: _Scale,
+    up: _Scale,
+    x_label: str,
+    y_label: str,
+    *,
+    percent_x: bool = False,
+    percent: bool = False,
 ) -> list[Markup]:
     floor, x_ticks, y_ticks = _HEIGHT - _BOTTOM, across.ticks(5), up.ticks(4)
     # The step between ticks, not their range, decides how many decimals tell them apart.
     write_x = number_format(
-        [0.0, x_ticks[1] - x_ticks[0]] if len(x_ticks) > 1 else x_ticks or [0.0], percent=percent_x, digits=1
+        [0.0, x_ticks[1] - x_ticks[0]] if len(x_ticks) > 1 else x_ticks or [0.0],
+        percent=percent_x,
+        digits=1,
     )
     write_y = number_format(
-        [0.0, y_ticks[1] - y_ticks[0]] if len(y_ticks) > 1 else y_ticks or [0.0], percent=percent, digits=1
+        [0.0, y_ticks[1] - y_ticks[0]] if len(y_ticks) > 1 else y_ticks or [0.0],
+        percent=percent,
+        digits=1,
     )
     marks = [_segment("grid", _LEFT, up(t), _WIDTH - _RIGHT, up(t)) for t in y_ticks]
     marks += [_text("tick end", _LEFT - 6, up(t) + 4, write_y(t)) for t in y_ticks]
     marks += [_text("tick middle", across(t), floor + 15, write_x(t)) for t in x_ticks]
-    return [*marks, _text("unit", 0, 12, y_label), _text("unit end", _WIDTH - _RIGHT, _HEIGHT - 4, x_label)]
+    return [
+        *marks,
+        _text("unit", 0, 12, y_label),
+        _text("unit end", _WIDTH - _RIGHT, _HEIGHT - 4, x_label),
+    ]
 
 
 def _line(series: Series, across: _Scale, up: _Scale, spoken: Format, x_label: str) -> list[Markup]:
@@ -262,7 +355,9 @@ def _line(series: Series, across: _Scale, up: _Scale, spoken: Format, x_label: s
     marks = []
     if series.low is not None and series.high is not None:
         edge = [(across(x), up(v)) for x, v in zip(series.x, series.high, strict=True)]
-        edge += [(across(x), up(v)) for x, v in reversed(list(zip(series.x, series.low, strict=True)))]
+        edge += [
+            (across(x), up(v)) for x, v in reversed(list(zip(series.x, series.low, strict=True)))
+        ]
         marks.append(_path(f"band {series.look}", edge))
     marks.append(_path(f"line {series.look}{' faint' if series.faint else ''}", places))
     if len(places) == 1:
@@ -273,7 +368,10 @@ def _line(series: Series, across: _Scale, up: _Scale, spoken: Format, x_label: s
             if all(float(x).is_integer() for x in series.x)
             else number_format(series.x)
         )
-        texts = [f"{series.name}, {x_label} {where(x)}: {spoken(y)}" for x, y in zip(series.x, series.y, strict=True)]
+        texts = [
+            f"{series.name}, {x_label} {where(x)}: {spoken(y)}"
+            for x, y in zip(series.x, series.y, strict=True)
+        ]
         marks += [_dot("hit", x, y, 7.0, text) for (x, y), text in zip(places, texts, strict=True)]
     return marks
 
@@ -284,7 +382,11 @@ def _legend(entries: Sequence[tuple[str, Look]], *, markers: bool = False) -> Ma
     x = _WIDTH - sum(widths)
     marks = []
     for (name, look), width in zip(entries, widths, strict=True):
-        marks.append(_marker(look, x + 14, 9, name) if markers else _segment(f"line {look}", x + 2, 9, x + 22, 9))
+        marks.append(
+            _marker(look, x + 14, 9, name)
+            if markers
+            else _segment(f"line {look}", x + 2, 9, x + 22, 9)
+        )
         marks.append(_text("unit", x + 27, 13, name))
         x += width
     return Markup("").join(marks)
@@ -293,21 +395,31 @@ def _legend(entries: Sequence[tuple[str, Look]], *, markers: bool = False) -> Ma
 def _marker(look: Look, x: float, y: float, text: str) -> Markup:
     """A disc, a diamond or a ring: shape tells looks apart as well as colour."""
     if look == "second":
-        shape = Markup('<path class="mark second" d="M{:.1f} {:.1f}l6 6 -6 6 -6 -6z"><title>{}</title></path>')
+        shape = Markup(
+            '<path class="mark second" d="M{:.1f} {:.1f}l6 6 -6 6 -6 -6z"><title>{}</title></path>'
+        )
         return shape.format(x, y - 6, text)
     return _dot(f"mark {look}{' ring' if look == 'third' else ''}", x, y, 5.0, text)
 
 
 def _segment(look: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
-    return Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(look, x1, y1, x2, y2)
+    return Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(
+        look, x1, y1, x2, y2
+    )
 
 
 def _path(look: str, places: Sequence[tuple[float, float]]) -> Markup:
-    return Markup('<path class="{}" d="M{}"/>').format(look, "L".join(f"{x:.1f} {y:.1f}" for x, y in places))
+    return Markup('<path class="{}" d="M{}"/>').format(
+        look, "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
+    )
 
 
-def _dot(look: str, x: float, y: float, radius: float, text: str, *, opacity: float = 1.0) -> Markup:
-    shape = Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{:.1f}" opacity="{:.2f}"><title>{}</title></circle>')
+def _dot(
+    look: str, x: float, y: float, radius: float, text: str, *, opacity: float = 1.0
+) -> Markup:
+    shape = Markup(
+        '<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{:.1f}" opacity="{:.2f}"><title>{}</title></circle>'
+    )
     return shape.format(look, x, y, radius, opacity, text)
 
 
@@ -315,12 +427,16 @@ def _text(look: str, x: float, y: float, text: str) -> Markup:
     return Markup('<text class="{}" x="{:.1f}" y="{:.1f}">{}</text>').format(look, x, y, text)
 
 
-def _svg(name: str, title: str, desc: str, marks: Sequence[Markup], *, height: float = _HEIGHT) -> Markup:
+def _svg(
+    name: str, title: str, desc: str, marks: Sequence[Markup], *, height: float = _HEIGHT
+) -> Markup:
     frame = Markup(
         '<svg viewBox="0 0 {:.0f} {:.0f}" role="img" aria-labelledby="{n}-title {n}-desc">'
         '<title id="{n}-title">{title}</title><desc id="{n}-desc">{desc}</desc>{marks}</svg>'
     )
-    return frame.format(_WIDTH, height, n=name, title=title, desc=desc, marks=Markup("").join(marks))
+    return frame.format(
+        _WIDTH, height, n=name, title=title, desc=desc, marks=Markup("").join(marks)
+    )
 
 
 def _percent(value: float | None) -> str:

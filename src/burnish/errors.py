@@ -1,4 +1,5 @@
-"""Errors meant for the person at the keyboard: one line that says what is wrong, where, and what to do."""
+"""Errors meant for the person at the keyboard: one line that says what is wrong, where, and what to
+do."""
 
 from __future__ import annotations
 
@@ -14,8 +15,9 @@ _TEXT = 1000  # of a problem, of a hint
 class UserError(Exception):
     """Something the user can mend. The command line prints it as one line and exits with code 2.
 
-    The message is `FILE, row N, field "F": what is wrong. What to do.`; parts that are not given are left out. It stays one
-    line of a readable length whatever names and values from somebody's files stand in it (`shown`).
+    The message is `FILE, row N, field "F": what is wrong. What to do.`; parts that are not given
+    are left out. It stays one line of a readable length whatever names and values from somebody's
+    files stand in it (`shown`).
     """
 
     exit_code = 2
@@ -29,7 +31,10 @@ class UserError(Exception):
         field: str | None = None,
         hint: str | None = None,
     ) -> None:
-        self.problem, self.hint = shown(problem, _TEXT), None if hint is None else shown(hint, _TEXT)
+        self.problem, self.hint = (
+            shown(problem, _TEXT),
+            None if hint is None else shown(hint, _TEXT),
+        )
         self.file, self.row, self.field = file, row, field
         where = [shown(str(file), _FILE)] if file is not None else []
         if row is not None:
@@ -49,25 +54,32 @@ class UserError(Exception):
 
     def followed_by(self, text: str) -> UserError:
         """The same error with lines of our own making behind it, for somebody to copy."""
-        told = UserError(self.problem, file=self.file, row=self.row, field=self.field, hint=self.hint)
+        told = UserError(
+            self.problem, file=self.file, row=self.row, field=self.field, hint=self.hint
+        )
         told.args = (f"{self}\n{text}",)
         return told
 
 
 def shown(text: str, longest: int = _NAME) -> str:
-    """Text from somebody's file for a message: on one line, at most `longest` characters, its middle left out ("...").
+    """Text from somebody's file for a message: on one line, at most `longest` characters, its
+    middle left out ("...").
 
-    Line breaks, control characters, halves of surrogate pairs and what else has no visible form of its own are escaped.
+    Line breaks, control characters, halves of surrogate pairs and what else has no visible form of
+    its own are escaped.
     """
     if len(text) > longest:
         text = _cut(text, longest)  # before it is escaped: it may be a whole file
     if not text.isprintable():
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+        text = "".join(
+            c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+        )
     return _cut(text, longest)
 
 
 def listed(names: Iterable[object], *, longest: int = 500) -> str:
-    """Names for a message, "a, b, c": each as `shown` shows it, and beyond `longest` characters only their number."""
+    """Names for a message, "a, b, c": each as `shown` shows it, and beyond `longest` characters
+    only their number."""
     told: list[str] = []
     names = [str(name) for name in names]
     room = longest

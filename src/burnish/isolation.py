@@ -1,7 +1,9 @@
-"""How Burnish starts a Python of its own: nothing in the current folder or in PYTHONPATH is imported there.
+"""How Burnish starts a Python of its own: nothing in the current folder or in PYTHONPATH is
+imported there.
 
-`python -m` and `python -c` put the current folder in front of everything: a `json.py`, `pip.py` or `math_verify.py` beside
-a user's data would run, and decide. Here an isolated interpreter gets only the folders that packages are installed in.
+`python -m` and `python -c` put the current folder in front of everything: a `json.py`, `pip.py` or
+`math_verify.py` beside a user's data would run, and decide. Here an isolated interpreter gets only
+the folders that packages are installed in.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ _PRESENT = {"", "."}
 
 
 def installed_folders() -> list[str]:
-    """The folders of this interpreter's path that installed packages are in, and the one that Burnish is in."""
+    """The folders of this interpreter's path that installed packages are in, and the one that
+    Burnish is in."""
     paths = sysconfig.get_paths()
     trusted = {paths["purelib"], paths["platlib"], *site.getsitepackages()}
     if site.ENABLE_USER_SITE:

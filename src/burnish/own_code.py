@@ -33,7 +33,9 @@ def own(path: str, *, field: str, fresh: bool = True) -> Any:
     """
     place, name = split(path)
     if not place or not name:
-        raise UserError(f'"{path}" names no function.', field=field, hint="Write package.module:function.")
+        raise UserError(
+            f'"{path}" names no function.', field=field, hint="Write package.module:function."
+        )
     module = module_at(place, field=field, fresh=fresh)
     try:
         return getattr(module, name)

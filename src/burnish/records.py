@@ -1,7 +1,7 @@
 """Frozen, torch-free records: what the rooms hand to one another.
 
-Tokens are the record and text is derived: a `Completion` keeps the token ids that the sampler drew and the
-log-probabilities it drew them with, so nothing downstream ever decodes and tokenises again.
+Tokens are the record and text is derived: a `Completion` keeps the token ids that the sampler drew
+and the log-probabilities it drew them with, so nothing downstream ever decodes and tokenises again.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
 TEXT = "text"
-"""The role of what is no turn of a chat: the one message of a demonstration that is trained as it stands."""
+"""The role of what is no turn of a chat: the one message of a demonstration that is trained as it
+stands."""
 
 
 class Message(TypedDict):
-    """One turn of a chat: `role` is "system", "developer", "user", "assistant" or "tool"; or `TEXT`, and no turn.
+    """One turn of a chat: `role` is "system", "developer", "user", "assistant" or "tool"; or
+    `TEXT`, and no turn.
 
-    An assistant's turn may have `reasoning_content`, what it thought before it spoke; `tool_calls`, each
-    `{"type": "function", "function": {"name", "arguments"}}` with the arguments as an object; and `trainable` False: it is
-    shown and not trained. A tool's turn may have `name` and `tool_call_id`.
+    An assistant's turn may have `reasoning_content`, what it thought before it spoke; `tool_calls`,
+    each `{"type": "function", "function": {"name", "arguments"}}` with the arguments as an object;
+    and `trainable` False: it is shown and not trained. A tool's turn may have `name` and
+    `tool_call_id`.
     """
 
     role: str
@@ -34,7 +37,8 @@ class Message(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """A conversation to imitate; every assistant turn in it is trained on, but for those marked `trainable: false`.
+    """A conversation to imitate; every assistant turn in it is trained on, but for those marked
+    `trainable: false`.
 
     `tools` and `chat_template_kwargs` are handed to the chat template.
     """
@@ -47,7 +51,8 @@ class Demonstration:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A conversation that waits for an assistant's turn. `columns` are the row's other fields, handed to rewards."""
+    """A conversation that waits for an assistant's turn. `columns` are the row's other fields,
+    handed to rewards."""
 
     id: str
     messages: tuple[Message, ...]
@@ -68,13 +73,15 @@ class Prompt:
 class Completion:
     """What a sampler wrote.
 
-    `tokens` hold the end token when `finish_reason` is "stop"; `text` is what they say: marks of reasoning and of tool calls
-    are in it, special tokens or not; the end token, padding and tokens that begin a text are not.
-    `sampler_logprobs[t]` is the log-probability (nats) of `tokens[t]` under the distribution it was sampled from,
-    `model_logprobs[t]` the raw model's: temperature 1, nothing truncated, penalised or forbidden. Empty if unknown.
+    `tokens` hold the end token when `finish_reason` is "stop"; `text` is what they say: marks of
+    reasoning and of tool calls are in it, special tokens or not; the end token, padding and tokens
+    that begin a text are not. `sampler_logprobs[t]` is the log-probability (nats) of `tokens[t]`
+    under the distribution it was sampled from, `model_logprobs[t]` the raw model's: temperature 1,
+    nothing truncated, penalised or forbidden. Empty if unknown.
 
-    Of several turns, `tokens` are everything after the prompt, and `response_mask` is True at those that the sampler drew, the
-    others being an environment's; log-probabilities are those of the drawn tokens. An empty mask: all were drawn.
+    Of several turns, `tokens` are everything after the prompt, and `response_mask` is True at those
+    that the sampler drew, the others being an environment's; log-probabilities are those of the
+    drawn tokens. An empty mask: all were drawn.
     """
 
     text: str
@@ -92,7 +99,8 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One completion of one prompt, with the version of the weights that wrote it, and what an environment paid, by name."""
+    """One completion of one prompt, with the version of the weights that wrote it, and what an
+    environment paid, by name."""
 
     prompt: Prompt
     prompt_tokens: tuple[int, ...]
@@ -107,10 +115,11 @@ LARGEST_REWARD = 1e18
 
 @dataclass(frozen=True, slots=True)
 class Reward:
-    """The reward of one rollout. `components` are what it was made of, by name; `verdicts` what verifiers said, by reward;
-    `notes` the texts that rewards logged, by column.
+    """The reward of one rollout. `components` are what it was made of, by name; `verdicts` what
+    verifiers said, by reward; `notes` the texts that rewards logged, by column.
 
-    `counted` False: no verdict could be had, through no fault of the completion; it takes no part in any loss or mean.
+    `counted` False: no verdict could be had, through no fault of the completion; it takes no part
+    in any loss or mean.
     """
 
     value: float
@@ -122,9 +131,11 @@ class Reward:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Responses `first` and `second` (indices into a group) and the probability in [0, 1] that `first` is better.
+    """Responses `first` and `second` (indices into a group) and the probability in [0, 1] that
+    `first` is better.
 
-    A probability strictly between 0 and 1 is a soft label (the share of annotators). `margin` goes inside the sigmoid.
+    A probability strictly between 0 and 1 is a soft label (the share of annotators). `margin` goes
+    inside the sigmoid.
     """
 
     first: int
@@ -135,10 +146,12 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class PreferenceGroup:
-    """A prompt, the responses to it, and every comparison made among them: one batch element of a reward model.
+    """A prompt, the responses to it, and every comparison made among them: one batch element of a
+    reward model.
 
-    `labels`, where responses were judged singly: for each of them the probability in [0, 1] that it is desirable.
-    `traces` has, by the response's text, the turns of those that are more than a text (calls of tools and what came of them).
+    `labels`, where responses were judged singly: for each of them the probability in [0, 1] that it
+    is desirable. `traces` has, by the response's text, the turns of those that are more than a text
+    (calls of tools and what came of them).
     """
 
     prompt: Prompt
@@ -150,12 +163,15 @@ class PreferenceGroup:
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """What one annotator said of an item, as it comes from another tool. Candidates go by their position in the item.
+    """What one annotator said of an item, as it comes from another tool. Candidates go by their
+    position in the item.
 
-    `kind` is a kind of task ("pairwise", "ranking", "likert", ...) and `payload` holds what that kind has besides `ranks`,
-    under the names of `burnish.annotation.records.Answer`. `annotator_kind` is "person", "simulated" or "ai"; `presented` the
-    order of showing, where known; `source` "adjudication" marks a reviewer's decision. `scale` is k where strengths ran from
-    −k to k, `reliability` what the annotator's was where the opinion comes from; None: not known.
+    `kind` is a kind of task ("pairwise", "ranking", "likert", ...) and `payload` holds what that
+    kind has besides `ranks`, under the names of `burnish.annotation.records.Answer`.
+    `annotator_kind` is "person", "simulated" or "ai"; `presented` the order of showing, where
+    known; `source` "adjudication" marks a reviewer's decision. `scale` is k where strengths ran
+    from −k to k, `reliability` what the annotator's was where the opinion comes from; None: not
+    known.
     """
 
     kind: str
@@ -173,7 +189,8 @@ class Opinion:
 
 @dataclass(frozen=True, slots=True)
 class LabelledItem:
-    """A prompt with candidates, where known who wrote each (`sources`), and what was said of them already.
+    """A prompt with candidates, where known who wrote each (`sources`), and what was said of them
+    already.
 
     `traces` has, by the candidate's text, the turns of those that are more than a text.
     """

@@ -1,5 +1,6 @@
-"""What differs between Linux, macOS and Windows, in one place. Nothing that one of them lacks is imported at the top, nor
-anything that is not the standard library's: the sandbox's supervisor has nothing else."""
+"""What differs between Linux, macOS and Windows, in one place. Nothing that one of them lacks is
+imported at the top, nor anything that is not the standard library's: the sandbox's supervisor has
+nothing else."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ _LOCKED_BYTE = 1 << 30
 
 
 def usable_cores() -> int:
-    """CPU cores that this process may run on; all of them where the system cannot say (macOS, Windows)."""
+    """CPU cores that this process may run on; all of them where the system cannot say (macOS,
+    Windows)."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -36,7 +38,8 @@ def available_memory() -> int:
 
 
 def peak_memory() -> int:
-    """The most bytes of memory this process has had resident since `reset_peak_memory`, or since it started."""
+    """The most bytes of memory this process has had resident since `reset_peak_memory`, or since it
+    started."""
     try:
         status = Path("/proc/self/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024
@@ -87,7 +90,8 @@ def try_lock(file: IO[str]) -> bool:
 
 
 def sync_folder(path: Path) -> None:
-    """Flush a folder's entries to disk, so that a rename inside it outlives a power cut; Windows has no such call."""
+    """Flush a folder's entries to disk, so that a rename inside it outlives a power cut; Windows
+    has no such call."""
     if os.name != "posix":
         return
     descriptor = os.open(path, os.O_RDONLY)

@@ -19,7 +19,13 @@ from burnish.algorithms.advantages import (
 
 def test_gae_on_three_tokens_by_hand():
     r, v = torch.tensor([[0.0, 0.5, 1.0]]), torch.tensor([[0.2, 0.4, 0.6]])
-    found = gae(rewards_BT=r, values_BT=v, mask_BT=torch.ones(1, 3, dtype=torch.bool), gamma=0.9, gae_lambda=0.8)
+    found = gae(
+        rewards_BT=r,
+        values_BT=v,
+        mask_BT=torch.ones(1, 3, dtype=torch.bool),
+        gamma=0.9,
+        gae_lambda=0.8,
+    )
     d2 = 1.0 - 0.6
     d1 = 0.5 + 0.9 * 0.6 - 0.4
     d0 = 0.0 + 0.9 * 0.4 - 0.2
@@ -39,10 +45,15 @@ def _double_sum(r: list[float], v: list[float], gamma: float, gae_lambda: float)
 def _place(rows: list[list[float]], left: int, right: int, fill: float) -> Tensor:
     """Rows in a padded matrix, `left` paddings before each."""
     width = left + max(map(len, rows)) + right
-    return torch.tensor([[fill] * left + row + [fill] * (width - left - len(row)) for row in rows], dtype=torch.float64)
+    return torch.tensor(
+        [[fill] * left + row + [fill] * (width - left - len(row)) for row in rows],
+        dtype=torch.float64,
+    )
 
 
-rows_of_numbers = st.lists(st.lists(st.floats(-5, 5), min_size=1, max_size=6), min_size=1, max_size=4)
+rows_of_numbers = st.lists(
+    st.lists(st.floats(-5, 5), min_size=1, max_size=6), min_size=1, max_size=4
+)
 
 
 @settings(deadline=None, max_examples=60)
@@ -60,14 +71,22 @@ def test_gae_is_the_double_sum_wherever_the_padding_is(
         gae_lambda=gae_lambda,
     )
     for i, (r, v) in enumerate(zip(rows, values, strict=True)):
-        assert found.advantages_BT[i][mask[i]].tolist() == pytest.approx(_double_sum(r, v, gamma, gae_lambda), abs=1e-9)
+        assert found.advantages_BT[i][mask[i]].tolist() == pytest.approx(
+            _double_sum(r, v, gamma, gae_lambda), abs=1e-9
+        )
     assert (found.advantages_BT[~mask] == 0).all()
     assert (found.returns_BT[~mask] == 0).all()
 
 
 def test_lambda_1_gamma_1_is_the_return_minus_the_value():
     r, v = torch.randn(2, 5), torch.randn(2, 5)
-    found = gae(rewards_BT=r, values_BT=v, mask_BT=torch.ones(2, 5, dtype=torch.bool), gamma=1.0, gae_lambda=1.0)
+    found = gae(
+        rewards_BT=r,
+        values_BT=v,
+        mask_BT=torch.ones(2, 5, dtype=torch.bool),
+        gamma=1.0,
+        gae_lambda=1.0,
+    )
     torch.testing.assert_close(found.returns_BT, r.flip(1).cumsum(1).flip(1))
 
 
@@ -75,7 +94,9 @@ def test_lambda_1_gamma_1_is_the_return_minus_the_value():
 def test_rewards_are_kl_everywhere_and_the_score_at_the_end(left: int):
     kl = _place([[0.1, 0.2, 0.3], [0.4]], left, 1, 9.0)
     mask = _place([[1.0, 1.0, 1.0], [1.0]], left, 1, 0.0).bool()
-    found = shape_rewards(scores_B=torch.tensor([2.0, -1.0], dtype=torch.float64), kl_BT=kl, mask_BT=mask, beta=0.5)
+    found = shape_rewards(
+        scores_B=torch.tensor([2.0, -1.0], dtype=torch.float64), kl_BT=kl, mask_BT=mask, beta=0.5
+    )
     assert found[0][mask[0]].tolist() == pytest.approx([-0.05, -0.1, 2.0 - 0.15])
     assert found[1][mask[1]].tolist() == pytest.approx([-1.0 - 0.2])
     assert (found[~mask] == 0).all()
@@ -83,7 +104,10 @@ def test_rewards_are_kl_everywhere_and_the_score_at_the_end(left: int):
 
 def test_a_row_without_tokens_gets_nothing():
     found = shape_rewards(
-        scores_B=torch.tensor([5.0]), kl_BT=torch.ones(1, 3), mask_BT=torch.zeros(1, 3, dtype=torch.bool), beta=1.0
+        scores_B=torch.tensor([5.0]),
+        kl_BT=torch.ones(1, 3),
+        mask_BT=torch.zeros(1, 3, dtype=torch.bool),
+        beta=1.0,
     )
     assert found.tolist() == [[0.0, 0.0, 0.0]]
 
@@ -98,7 +122,9 @@ def test_whiten_uses_the_population_variance():
 def test_running_moments_equal_those_of_all_at_once(batches: list[list[float]]):
     moments = RunningMoments()
     for batch in batches:
-        moments = RunningMoments.from_dict(moments.update(torch.tensor(batch, dtype=torch.float64)).to_dict())
+        moments = RunningMoments.from_dict(
+            moments.update(torch.tensor(batch, dtype=torch.float64)).to_dict()
+        )
     everything = torch.tensor([x for batch in batches for x in batch], dtype=torch.float64)
     assert moments.count == len(everything)
     if len(everything) > 1 and everything.std(correction=0) > 1e-6:
@@ -108,4 +134,7 @@ def test_running_moments_equal_those_of_all_at_once(batches: list[list[float]]):
 
 def test_rewards_are_divided_by_their_running_deviation():
     moments = RunningMoments().update(torch.tensor([1.0, 5.0]))  # mean 3, std 2
-    assert normalize_rewards(scores_B=torch.tensor([1.0, 9.0]), moments=moments).tolist() == [0.5, 4.5]
+    assert normalize_rewards(scores_B=torch.tensor([1.0, 9.0]), moments=moments).tolist() == [
+        0.5,
+        4.5,
+    ]

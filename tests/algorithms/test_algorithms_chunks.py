@@ -1,4 +1,5 @@
-"""The chunked log-softmax: bias, banned tokens, any chunk, low precision, and what it never holds or computes."""
+"""The chunked log-softmax: bias, banned tokens, any chunk, low precision, and what it never holds
+or computes."""
 
 from __future__ import annotations
 
@@ -26,13 +27,16 @@ def _inputs(
     return hidden, weight, bias, torch.randint(vocabulary, (positions,), generator=g)
 
 
-def _naive(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def _naive(
+    hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
     log_p = ((hidden @ weight.T + bias) / temperature).log_softmax(-1)
     return log_p.gather(1, targets[:, None])[:, 0], -(log_p.exp() * log_p).sum(-1)
 
 
 def test_two_tokens_by_hand():
-    """Logits 0 and log 3 are probabilities 1/4 and 3/4; at temperature ½ the odds are squared: 1/10 and 9/10."""
+    """Logits 0 and log 3 are probabilities 1/4 and 3/4; at temperature ½ the odds are squared: 1/10
+    and 9/10."""
     common = {
         "hidden_PD": torch.tensor([[1.0], [1.0]], dtype=torch.float64),
         "weight_VD": torch.tensor([[0.0], [math.log(3.0)]], dtype=torch.float64),
@@ -41,9 +45,15 @@ def test_two_tokens_by_hand():
     found = token_logprobs(**common, entropy=True)
     assert found.entropy_P is not None
     assert found.logprobs_P.exp().tolist() == pytest.approx([0.25, 0.75])
-    assert found.entropy_P.tolist() == pytest.approx([-0.25 * math.log(0.25) - 0.75 * math.log(0.75)] * 2)
-    assert token_logprobs(**common, temperature=0.5).logprobs_P.exp().tolist() == pytest.approx([0.1, 0.9])
-    tilted = token_logprobs(**common, bias_V=torch.tensor([math.log(3.0), 0.0], dtype=torch.float64))
+    assert found.entropy_P.tolist() == pytest.approx(
+        [-0.25 * math.log(0.25) - 0.75 * math.log(0.75)] * 2
+    )
+    assert token_logprobs(**common, temperature=0.5).logprobs_P.exp().tolist() == pytest.approx(
+        [0.1, 0.9]
+    )
+    tilted = token_logprobs(
+        **common, bias_V=torch.tensor([math.log(3.0), 0.0], dtype=torch.float64)
+    )
     assert tilted.logprobs_P.exp().tolist() == pytest.approx([0.5, 0.5])
 
 
@@ -55,9 +65,13 @@ def test_two_tokens_by_hand():
     entropy=st.booleans(),
     seed=st.integers(0, 1000),
 )
-def test_any_chunk_equals_the_naive_path(positions: int, chunk: int, temperature: float, entropy: bool, seed: int):
+def test_any_chunk_equals_the_naive_path(
+    positions: int, chunk: int, temperature: float, entropy: bool, seed: int
+):
     hidden, weight, bias, targets = _inputs(positions, seed=seed)
-    by_token, by_entropy = torch.randn(2, positions, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    by_token, by_entropy = torch.randn(
+        2, positions, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     found = token_logprobs(
         hidden_PD=hidden, weight_VD=weight, bias_V=bias, targets_P=targets,
         temperature=temperature, chunk=chunk, entropy=entropy,
@@ -68,11 +82,16 @@ def test_any_chunk_equals_the_naive_path(positions: int, chunk: int, temperature
     if entropy:
         assert found.entropy_P is not None
         torch.testing.assert_close(found.entropy_P, entropies)
-        ours, theirs = ours + (by_entropy * found.entropy_P).sum(), theirs + (by_entropy * entropies).sum()
+        ours, theirs = (
+            ours + (by_entropy * found.entropy_P).sum(),
+            theirs + (by_entropy * entropies).sum(),
+        )
     else:
         assert found.entropy_P is None
     inputs = (hidden, weight, bias)
-    for a, b in zip(torch.autograd.grad(ours, inputs), torch.autograd.grad(theirs, inputs), strict=True):
+    for a, b in zip(
+        torch.autograd.grad(ours, inputs), torch.autograd.grad(theirs, inputs), strict=True
+    ):
         torch.testing.assert_close(a, b)
 
 
@@ -82,7 +101,13 @@ def test_gradcheck_with_a_bias(entropy: bool):
 
     def f(h: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, ...]:
         found = token_logprobs(
-            hidden_PD=h, weight_VD=w, bias_V=b, targets_P=targets, temperature=0.8, chunk=3, entropy=entropy
+            hidden_PD=h,
+            weight_VD=w,
+            bias_V=b,
+            targets_P=targets,
+            temperature=0.8,
+            chunk=3,
+            entropy=entropy,
         )
         return tuple(x for x in found if x is not None)
 
@@ -91,7 +116,9 @@ def test_gradcheck_with_a_bias(entropy: bool):
 
 def test_the_entropy_alone_can_be_the_loss():
     hidden, weight, bias, targets = _inputs(5)
-    found = token_logprobs(hidden_PD=hidden, weight_VD=weight, bias_V=bias, targets_P=targets, chunk=2, entropy=True)
+    found = token_logprobs(
+        hidden_PD=hidden, weight_VD=weight, bias_V=bias, targets_P=targets, chunk=2, entropy=True
+    )
     assert found.entropy_P is not None
     inputs = (hidden, weight, bias)
     ours = torch.autograd.grad(found.entropy_P.sum(), inputs)
@@ -106,7 +133,9 @@ def test_a_banned_token_has_no_probability_and_moves_nothing():
     targets = targets.clamp(max=4)
     banned = bias.detach().clone()
     banned[5] = -torch.inf
-    found = token_logprobs(hidden_PD=hidden, weight_VD=weight, bias_V=banned, targets_P=targets, chunk=3, entropy=True)
+    found = token_logprobs(
+        hidden_PD=hidden, weight_VD=weight, bias_V=banned, targets_P=targets, chunk=3, entropy=True
+    )
     assert found.entropy_P is not None
     expected = _naive(hidden, weight[:5], bias[:5], targets, 1.0)
     torch.testing.assert_close((found.logprobs_P, found.entropy_P), expected)
@@ -120,13 +149,18 @@ def test_a_banned_token_has_no_probability_and_moves_nothing():
 def test_huge_logits_stay_finite():
     hidden = torch.tensor([[1e4], [1e4]], requires_grad=True)
     weight = torch.tensor([[1.0], [0.0], [-1.0]])
-    found = token_logprobs(hidden_PD=hidden, weight_VD=weight, targets_P=torch.tensor([0, 2]), entropy=True)
+    found = token_logprobs(
+        hidden_PD=hidden, weight_VD=weight, targets_P=torch.tensor([0, 2]), entropy=True
+    )
     assert found.entropy_P is not None
     assert found.logprobs_P.tolist() == [0.0, -2e4]
     assert found.entropy_P.tolist() == [0.0, 0.0]
     (found.logprobs_P + found.entropy_P).sum().backward()
     assert hidden.grad is not None
-    assert hidden.grad.flatten().tolist() == [0.0, -2.0]  # all of π is on token 0, whose weight is 1: (−1) − 1
+    assert hidden.grad.flatten().tolist() == [
+        0.0,
+        -2.0,
+    ]  # all of π is on token 0, whose weight is 1: (−1) − 1
 
 
 def test_low_precision_inputs_do_not_make_gradients_depend_on_the_chunk():
@@ -142,10 +176,14 @@ def test_low_precision_inputs_do_not_make_gradients_depend_on_the_chunk():
         return grad.double()
 
     w = low_weight.double().requires_grad_(True)
-    exact = torch.autograd.grad(_naive(low_hidden.double(), w, torch.zeros(16), targets, 1.0)[0].sum(), w)[0]
+    exact = torch.autograd.grad(
+        _naive(low_hidden.double(), w, torch.zeros(16), targets, 1.0)[0].sum(), w
+    )[0]
     for chunk in (1, 7, 1024):
         error = (weight_grad(chunk) - exact).norm() / exact.norm()
-        assert error < 2**-7  # a few roundings to 8 bits; summed in bfloat16 over 1,024 chunks it is many times more
+        assert (
+            error < 2**-7
+        )  # a few roundings to 8 bits; summed in bfloat16 over 1,024 chunks it is many times more
 
 
 class _Watch(TorchDispatchMode):
@@ -165,7 +203,9 @@ def test_the_matrix_positions_by_vocabulary_is_never_held():
     positions, vocabulary, chunk = 40, 30, 4
     hidden, weight, _, targets = _inputs(positions, vocabulary=vocabulary)
     with _Watch() as forward:
-        found = token_logprobs(hidden_PD=hidden, weight_VD=weight, targets_P=targets, chunk=chunk, entropy=True)
+        found = token_logprobs(
+            hidden_PD=hidden, weight_VD=weight, targets_P=targets, chunk=chunk, entropy=True
+        )
         assert found.entropy_P is not None
         loss = (found.logprobs_P + found.entropy_P).sum()
     with _Watch() as backward:
@@ -180,7 +220,9 @@ def test_an_entropy_that_enters_no_loss_changes_no_gradient_and_costs_no_pass():
     hidden, weight, _, targets = _inputs(5)
 
     def backward(*, entropy: bool, weigh: float = 0.0) -> tuple[tuple[Tensor, ...], int]:
-        found = token_logprobs(hidden_PD=hidden, weight_VD=weight, targets_P=targets, entropy=entropy)
+        found = token_logprobs(
+            hidden_PD=hidden, weight_VD=weight, targets_P=targets, entropy=entropy
+        )
         loss = found.logprobs_P.sum()
         if weigh and found.entropy_P is not None:
             loss = loss + weigh * found.entropy_P.sum()
@@ -188,7 +230,11 @@ def test_an_entropy_that_enters_no_loss_changes_no_gradient_and_costs_no_pass():
             grads = torch.autograd.grad(loss, (hidden, weight))
         return grads, watch.sizes.count(5 * 6)  # operations on positions × vocabulary
 
-    without, beside, used = backward(entropy=False), backward(entropy=True), backward(entropy=True, weigh=0.1)
+    without, beside, used = (
+        backward(entropy=False),
+        backward(entropy=True),
+        backward(entropy=True, weigh=0.1),
+    )
     torch.testing.assert_close(beside[0], without[0], rtol=0, atol=0)
     assert beside[1] == without[1] < used[1]
 
@@ -201,7 +247,9 @@ def test_a_second_derivative_is_refused():
         first.sum().backward()
 
 
-@pytest.mark.parametrize(("name", "value"), [("chunk", 0), ("chunk", -3), ("temperature", 0.0), ("temperature", -1.0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("chunk", 0), ("chunk", -3), ("temperature", 0.0), ("temperature", -1.0)]
+)
 def test_numbers_out_of_range_are_refused(name: str, value: float):
     hidden, weight, _, targets = _inputs(3)
     with pytest.raises(ValueError, match=name):

@@ -1,4 +1,5 @@
-"""Penalties and losses summed over tokens, by enumerating every sequence of a toy policy (vocabulary 8, length 4)."""
+"""Penalties and losses summed over tokens, by enumerating every sequence of a toy policy
+(vocabulary 8, length 4)."""
 
 from __future__ import annotations
 
@@ -18,8 +19,11 @@ ALL = torch.ones(SEQUENCES.shape, dtype=torch.bool)
 
 
 def _policy(seed: int) -> Tensor:
-    """Logits [L, V + 1, V]: the next token depends on the place and on the token before (V where there is none)."""
-    return 0.5 * torch.randn(L, V + 1, V, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    """Logits [L, V + 1, V]: the next token depends on the place and on the token before (V where
+    there is none)."""
+    return 0.5 * torch.randn(
+        L, V + 1, V, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 def _rows(logits: Tensor) -> Tensor:
@@ -43,7 +47,8 @@ def test_token_estimates_add_up_to_the_divergence_of_the_sequences(estimator: st
 
 
 def test_token_estimates_as_losses_hold_the_prefixes_fixed():
-    """k1: nothing; k2, k3: Σ_t E[∇ KL of step t], the prefix drawn from π but not differentiated: not all of ∇ KL(π ‖ π_ref)."""
+    """k1: nothing; k2, k3: Σ_t E[∇ KL of step t], the prefix drawn from π but not differentiated:
+    not all of ∇ KL(π ‖ π_ref)."""
     logits, reference = _policy(1).requires_grad_(True), _policy(2)
     ours, theirs = _logprobs(logits), _logprobs(reference)
     probability = ours.detach().sum(1).exp()
@@ -68,13 +73,16 @@ def test_token_estimates_as_losses_hold_the_prefixes_fixed():
 def test_the_whole_chain_follows_the_gradient_of_the_penalised_reward():
     """PPO as it runs: k1 in the reward, GAE at γ = λ = 1, the clipped loss at ratio 1.
 
-    In expectation its gradient is −∇ (E[score] − β KL(π ‖ π_ref)), whatever the critic says of each prefix.
+    In expectation its gradient is −∇ (E[score] − β KL(π ‖ π_ref)), whatever the critic says of each
+    prefix.
     """
     beta, logits, theirs = 0.3, _policy(1).requires_grad_(True), _logprobs(_policy(2))
     ours = _logprobs(logits)
     old = ours.detach()
     probability = old.sum(1).exp()
-    scores = torch.randn(len(SEQUENCES), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    scores = torch.randn(
+        len(SEQUENCES), generator=torch.Generator().manual_seed(3), dtype=torch.float64
+    )
     before = torch.cat([torch.full((len(SEQUENCES), 1), V), SEQUENCES[:, :-1]], dim=1)
     table = torch.randn(L, V + 1, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     values = table[torch.arange(L), before]  # a critic that sees the prefix only
@@ -83,9 +91,15 @@ def test_the_whole_chain_follows_the_gradient_of_the_penalised_reward():
     rewards = shape_rewards(scores_B=scores, kl_BT=kl, mask_BT=ALL, beta=beta)
     estimate = gae(rewards_BT=rewards, values_BT=values, mask_BT=ALL, gamma=1.0, gae_lambda=1.0)
     loss = ppo_policy_loss(
-        logprobs=ours, old_logprobs=old, advantages=estimate.advantages_BT, clip_low=0.2, clip_high=0.2
+        logprobs=ours,
+        old_logprobs=old,
+        advantages=estimate.advantages_BT,
+        clip_low=0.2,
+        clip_high=0.2,
     )
-    (found,) = torch.autograd.grad((probability * loss.per_token.sum(1)).sum(), logits, retain_graph=True)
+    (found,) = torch.autograd.grad(
+        (probability * loss.per_token.sum(1)).sum(), logits, retain_graph=True
+    )
     objective = (ours.sum(1).exp() * (scores - beta * (ours - theirs).sum(1))).sum()
     (exact,) = torch.autograd.grad(-objective, logits)
     torch.testing.assert_close(found, exact)
@@ -97,5 +111,7 @@ def test_approx_kl_is_the_divergence_of_old_from_new():
     stats = ppo_policy_loss(
         logprobs=new, old_logprobs=old, advantages=torch.ones_like(new), clip_low=0.2, clip_high=0.2
     ).stats
-    torch.testing.assert_close((old.exp() * stats["approx_kl"]).sum(), (old.exp() * (old - new)).sum())
+    torch.testing.assert_close(
+        (old.exp() * stats["approx_kl"]).sum(), (old.exp() * (old - new)).sum()
+    )
     assert float((old.exp() * stats["ratio"]).sum()) == pytest.approx(1.0)

@@ -1,4 +1,5 @@
-"""What must not matter: where padding is, what stands there, how a batch is cut, which answer is called first."""
+"""What must not matter: where padding is, what stands there, how a batch is cut, which answer is
+called first."""
 
 from __future__ import annotations
 
@@ -26,7 +27,10 @@ _fills = st.sampled_from([0.0, 1e6, math.nan, math.inf])
 def _placed(rows: Rows, pads: list[tuple[int, int]], fill: float) -> tuple[Tensor, Tensor]:
     """Each row at its own place in a matrix, `fill` around it; and the mask."""
     width = max(left + len(row) + right for row, (left, right) in zip(rows, pads, strict=False))
-    x, mask = torch.full((len(rows), width), fill, dtype=torch.float64), torch.zeros(len(rows), width, dtype=torch.bool)
+    x, mask = (
+        torch.full((len(rows), width), fill, dtype=torch.float64),
+        torch.zeros(len(rows), width, dtype=torch.bool),
+    )
     for i, (row, (left, _)) in enumerate(zip(rows, pads, strict=False)):
         x[i, left : left + len(row)] = torch.tensor(row, dtype=torch.float64)
         mask[i, left : left + len(row)] = True
@@ -35,13 +39,18 @@ def _placed(rows: Rows, pads: list[tuple[int, int]], fill: float) -> tuple[Tenso
 
 @settings(deadline=None, max_examples=80)
 @given(_rows, _pads, _fills, st.floats(0, 1), st.floats(0, 1))
-def test_padding_does_not_matter(rows: Rows, pads: list[tuple[int, int]], fill: float, gamma: float, gae_lambda: float):
-    """Row by row at places of their own, with anything around them, against packed to the left with zeros."""
+def test_padding_does_not_matter(
+    rows: Rows, pads: list[tuple[int, int]], fill: float, gamma: float, gae_lambda: float
+):
+    """Row by row at places of their own, with anything around them, against packed to the left with
+    zeros."""
     scores = torch.linspace(-1, 1, len(rows), dtype=torch.float64)
 
     def stages(x: Tensor, mask: Tensor) -> list[Tensor]:
         rewards = shape_rewards(scores_B=scores, kl_BT=x, mask_BT=mask, beta=0.1)
-        estimate = gae(rewards_BT=rewards, values_BT=x, mask_BT=mask, gamma=gamma, gae_lambda=gae_lambda)
+        estimate = gae(
+            rewards_BT=rewards, values_BT=x, mask_BT=mask, gamma=gamma, gae_lambda=gae_lambda
+        )
         outputs = [rewards, *estimate, whiten(x=x, mask=mask)]
         assert all((out[~mask] == 0).all() for out in outputs)
         return [out[mask] for out in outputs]
@@ -63,7 +72,8 @@ def test_shaped_rewards_add_up(rows: Rows, pads: list[tuple[int, int]]):
 
 
 def test_nothing_after_the_last_response_token_is_bootstrapped_from():
-    """The critic's value beyond the end would change the last advantage, 1 − 0.25 = 0.75, were it used."""
+    """The critic's value beyond the end would change the last advantage, 1 − 0.25 = 0.75, were it
+    used."""
     rewards, values = torch.tensor([[0.0, 1.0, 0.0]]), torch.tensor([[0.5, 0.25, 1000.0]])
     mask = torch.tensor([[True, True, False]])
     found = gae(rewards_BT=rewards, values_BT=values, mask_BT=mask, gamma=1.0, gae_lambda=0.0)
@@ -85,7 +95,9 @@ def test_nothing_in_nothing_out(shape: tuple[int, int]):
     empty, mask = torch.zeros(shape), torch.zeros(shape, dtype=torch.bool)
     rewards = shape_rewards(scores_B=torch.ones(shape[0]), kl_BT=empty, mask_BT=mask, beta=1.0)
     estimate = gae(rewards_BT=rewards, values_BT=empty, mask_BT=mask, gamma=1.0, gae_lambda=1.0)
-    assert rewards.shape == estimate.advantages_BT.shape == whiten(x=empty, mask=mask).shape == shape
+    assert (
+        rewards.shape == estimate.advantages_BT.shape == whiten(x=empty, mask=mask).shape == shape
+    )
 
 
 @settings(deadline=None)
@@ -96,17 +108,23 @@ def test_whitening_undoes_any_shift_and_scale(rows: Rows, shift: float, scale: f
     if float(x[mask].var(correction=0)) < 1e-2:
         return
     assert float(white.mean()) == pytest.approx(0.0, abs=1e-9)
-    assert float((white**2).mean()) == pytest.approx(1.0, rel=1e-5)  # eps = 1e-8 beside a variance of at least 1e-2
-    torch.testing.assert_close(whiten(x=scale * x + shift, mask=mask)[mask], white, rtol=1e-5, atol=1e-5)
+    assert float((white**2).mean()) == pytest.approx(
+        1.0, rel=1e-5
+    )  # eps = 1e-8 beside a variance of at least 1e-2
+    torch.testing.assert_close(
+        whiten(x=scale * x + shift, mask=mask)[mask], white, rtol=1e-5, atol=1e-5
+    )
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(0, 12), max_size=4), st.integers(0, 1000))
 def test_the_gradient_does_not_depend_on_how_the_batch_is_cut(at: list[int], seed: int):
-    """Log-probabilities, policy loss, entropy bonus and value loss over micro-batches of unequal, even empty, size."""
+    """Log-probabilities, policy loss, entropy bonus and value loss over micro-batches of unequal,
+    even empty, size."""
     g = torch.Generator().manual_seed(seed)
     hidden, weight, head = (
-        torch.randn(*shape, generator=g, dtype=torch.float64, requires_grad=True) for shape in ((12, 3), (6, 3), (3,))
+        torch.randn(*shape, generator=g, dtype=torch.float64, requires_grad=True)
+        for shape in ((12, 3), (6, 3), (3,))
     )
     targets, mask = torch.randint(6, (12,), generator=g), torch.rand(12, generator=g) < 0.7
     old, advantages, values, returns = torch.randn(4, 12, generator=g, dtype=torch.float64)
@@ -115,16 +133,24 @@ def test_the_gradient_does_not_depend_on_how_the_batch_is_cut(at: list[int], see
         total = torch.zeros((), dtype=torch.float64)
         for cut in cuts:
             scored = token_logprobs(
-                hidden_PD=hidden[cut], weight_VD=weight, targets_P=targets[cut], chunk=4, entropy=True
+                hidden_PD=hidden[cut],
+                weight_VD=weight,
+                targets_P=targets[cut],
+                chunk=4,
+                entropy=True,
             )
             assert scored.entropy_P is not None
             policy = ppo_policy_loss(
                 logprobs=scored.logprobs_P, old_logprobs=old[cut] - 2, advantages=advantages[cut],
                 clip_low=0.2, clip_high=0.2,
             )  # fmt: skip
-            value = ppo_value_loss(values=hidden[cut] @ head, old_values=values[cut], returns=returns[cut], clip=0.2)
+            value = ppo_value_loss(
+                values=hidden[cut] @ head, old_values=values[cut], returns=returns[cut], clip=0.2
+            )
             per_token = policy.per_token + value.per_token - 0.01 * scored.entropy_P
-            total = total + aggregate(per_token=per_token[mask[cut]], denominator=int(mask.sum()) or 1)
+            total = total + aggregate(
+                per_token=per_token[mask[cut]], denominator=int(mask.sum()) or 1
+            )
         return torch.autograd.grad(total, (hidden, weight, head))
 
     ends = [0, *sorted(at), 12]
@@ -137,12 +163,18 @@ _score = st.floats(-20, 20)
 
 
 @given(_score, _score, st.floats(0, 1), st.floats(0, 3))
-def test_which_answer_is_called_first_does_not_matter(first: float, second: float, p: float, margin: float):
+def test_which_answer_is_called_first_does_not_matter(
+    first: float, second: float, p: float, margin: float
+):
     """Exchanging the answers exchanges p and 1 − p; the margin follows the preferred one."""
 
     def loss(a: float, b: float, probability: float) -> float:
         a_, b_, p_ = (torch.tensor(x, dtype=torch.float64) for x in (a, b, probability))
-        return float(bradley_terry_loss(scores_first=a_, scores_second=b_, probability=p_, margin=margin).per_token)
+        return float(
+            bradley_terry_loss(
+                scores_first=a_, scores_second=b_, probability=p_, margin=margin
+            ).per_token
+        )
 
     if abs(p - 0.5) < 1e-9:  # 1 − p rounds, and the margin's side turns at ½
         return

@@ -1,4 +1,5 @@
-"""The table of preference losses: each by worked arithmetic, at initialisation, by gradcheck, and with soft labels."""
+"""The table of preference losses: each by worked arithmetic, at initialisation, by gradcheck, and
+with soft labels."""
 
 from __future__ import annotations
 
@@ -27,8 +28,8 @@ OPTIONS: dict[str, dict[str, float]] = {
 }
 PAIRED = [name for name, row in LOSSES.items() if not row.unpaired]
 
-# One pair: l_w = −8 over 4 tokens, l_l = −30 over 10; the reference has −10 and −25. So h_w = 2, h_l = −5, h_w − h_l = 7;
-# per token l_w/|w| = −2, l_l/|l| = −3; h_w/|w| = 0.5, h_l/|l| = −0.5.
+# One pair: l_w = −8 over 4 tokens, l_l = −30 over 10; the reference has −10 and −25. So h_w = 2,
+# h_l = −5, h_w − h_l = 7; per token l_w/|w| = −2, l_l/|l| = −3; h_w/|w| = 0.5, h_l/|l| = −0.5.
 CHOSEN, REJECTED, REF_CHOSEN, REF_REJECTED, LENGTHS = -8.0, -30.0, -10.0, -25.0, (4, 10)
 
 
@@ -41,7 +42,9 @@ def tensor(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def paired(name: str, chosen: Tensor, rejected: Tensor, ref: tuple[Tensor, Tensor], **more: Any) -> Any:
+def paired(
+    name: str, chosen: Tensor, rejected: Tensor, ref: tuple[Tensor, Tensor], **more: Any
+) -> Any:
     """The loss `name` of pairs, given what its row says it is given."""
     row = LOSSES[name]
     given: dict[str, Any] = {"chosen_logprobs": chosen, "rejected_logprobs": rejected}
@@ -53,7 +56,9 @@ def paired(name: str, chosen: Tensor, rejected: Tensor, ref: tuple[Tensor, Tenso
 
 
 def by_hand(name: str, **more: Any) -> Any:
-    return paired(name, tensor(CHOSEN), tensor(REJECTED), (tensor(REF_CHOSEN), tensor(REF_REJECTED)), **more)
+    return paired(
+        name, tensor(CHOSEN), tensor(REJECTED), (tensor(REF_CHOSEN), tensor(REF_REJECTED)), **more
+    )
 
 
 ODDS = {a: math.log(math.exp(a) / (1 - math.exp(a))) for a in (-2.0, -3.0)}
@@ -79,7 +84,9 @@ def test_a_certain_pair_by_hand(name: str, expected: float, rewards: tuple[float
     assert float(found.stats["chosen_reward"]) == pytest.approx(rewards[0])
     assert float(found.stats["rejected_reward"]) == pytest.approx(rewards[1])
     # probability 1 and margin 0 are what the paper writes
-    assert float(by_hand(name, probability=tensor(1.0), margin=tensor(0.0)).per_token) == pytest.approx(expected)
+    assert float(
+        by_hand(name, probability=tensor(1.0), margin=tensor(0.0)).per_token
+    ) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +97,8 @@ def test_a_certain_pair_by_hand(name: str, expected: float, rewards: tuple[float
         ("cdpo", 0.65 * nll(0.4) + 0.35 * nll(-0.4)),  # 0.75 · 0.8 + 0.25 · 0.2
         (
             "rdpo",
-            0.75 * (0.8 * nll(0.4) - 0.2 * nll(-0.4)) / 0.6 + 0.25 * (0.8 * nll(-0.4) - 0.2 * nll(0.4)) / 0.6,
+            0.75 * (0.8 * nll(0.4) - 0.2 * nll(-0.4)) / 0.6
+            + 0.25 * (0.8 * nll(-0.4) - 0.2 * nll(0.4)) / 0.6,
         ),
         ("dpo_norm", 0.75 * nll(4.7) + 0.25 * nll(-4.7)),
         ("ipo", (7 - (0.25 + 0.3) / 0.25) ** 2),
@@ -98,7 +106,11 @@ def test_a_certain_pair_by_hand(name: str, expected: float, rewards: tuple[float
         ("simpo", 0.75 * nll(2 - 0.25 - 0.3) + 0.25 * nll(-(2 - 0.25 - 0.3))),  # γ (2p − 1) = 0.25
         (
             "orpo",
-            0.3 * (0.75 * nll(ODDS[-2.0] - ODDS[-3.0] - 0.3) + 0.25 * nll(-(ODDS[-2.0] - ODDS[-3.0] - 0.3))),
+            0.3
+            * (
+                0.75 * nll(ODDS[-2.0] - ODDS[-3.0] - 0.3)
+                + 0.25 * nll(-(ODDS[-2.0] - ODDS[-3.0] - 0.3))
+            ),
         ),
         ("cpo", 0.75 * nll(1.9) + 0.25 * nll(-1.9)),
     ],
@@ -114,7 +126,12 @@ def test_swapping_the_answers_and_the_label_changes_nothing(name: str, p: float)
     a, b = (tensor(-8.0), tensor(-10.0)), (tensor(-30.0), tensor(-25.0))
     row = LOSSES[name]
 
-    def loss(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], lengths: tuple[int, int], p: float) -> float:
+    def loss(
+        first: tuple[Tensor, Tensor],
+        second: tuple[Tensor, Tensor],
+        lengths: tuple[int, int],
+        p: float,
+    ) -> float:
         given: dict[str, Any] = {"chosen_logprobs": first[0], "rejected_logprobs": second[0]}
         if row.reference:
             given |= {"ref_chosen_logprobs": first[1], "ref_rejected_logprobs": second[1]}
@@ -147,19 +164,26 @@ def test_where_the_policy_is_the_reference(name: str, expected: float):
 def test_gradcheck(name: str):
     generator = torch.Generator().manual_seed(3)
     chosen, rejected, ref_c, ref_r = (
-        (-2 - 20 * torch.rand(6, generator=generator, dtype=torch.float64)).requires_grad_(i < 2) for i in range(4)
+        (-2 - 20 * torch.rand(6, generator=generator, dtype=torch.float64)).requires_grad_(i < 2)
+        for i in range(4)
     )
     p = torch.rand(6, generator=generator, dtype=torch.float64)
     margin = torch.rand(6, generator=generator, dtype=torch.float64)
     assert torch.autograd.gradcheck(
-        lambda c, r: paired(name, c, r, (ref_c, ref_r), probability=p, margin=margin).per_token, (chosen, rejected)
+        lambda c, r: paired(name, c, r, (ref_c, ref_r), probability=p, margin=margin).per_token,
+        (chosen, rejected),
     )
 
 
 def test_kto_by_hand():
     """h = 2 and −5, z = 0.5, β = 0.1, λ_D = 1.5, λ_U = 2."""
     sigma = lambda x: 1 / (1 + math.exp(-x))  # noqa: E731
-    given = {"logprobs": tensor(-8.0, -30.0), "ref_logprobs": tensor(-10.0, -25.0), "beta": 0.1, "kl": 0.5}
+    given = {
+        "logprobs": tensor(-8.0, -30.0),
+        "ref_logprobs": tensor(-10.0, -25.0),
+        "beta": 0.1,
+        "kl": 0.5,
+    }
     weights = {"desirable_weight": 1.5, "undesirable_weight": 2.0}
     good = [1.5 * (1 - sigma(0.1 * (h - 0.5))) for h in (2, -5)]
     bad = [2.0 * (1 - sigma(0.1 * (0.5 - h))) for h in (2, -5)]
@@ -167,7 +191,9 @@ def test_kto_by_hand():
     assert found.per_token.tolist() == pytest.approx([good[0], bad[1]])
     assert found.stats["reward"].tolist() == pytest.approx([0.2, -0.5])
     soft = kto_loss(**given, **weights, probability=tensor(0.75, 0.4))
-    assert soft.per_token.tolist() == pytest.approx([0.75 * good[0] + 0.25 * bad[0], 0.4 * good[1] + 0.6 * bad[1]])
+    assert soft.per_token.tolist() == pytest.approx(
+        [0.75 * good[0] + 0.25 * bad[0], 0.4 * good[1] + 0.6 * bad[1]]
+    )
 
 
 def test_kto_begins_at_half_its_weights():
@@ -192,19 +218,26 @@ def test_ktos_kl_is_a_mean_not_below_zero_and_without_gradient():
 def test_gradcheck_of_kto():
     generator = torch.Generator().manual_seed(4)
     logprobs = (-20 * torch.rand(5, generator=generator, dtype=torch.float64)).requires_grad_(True)
-    ref, p = -20 * torch.rand(5, generator=generator, dtype=torch.float64), torch.rand(5, dtype=torch.float64)
+    ref, p = (
+        -20 * torch.rand(5, generator=generator, dtype=torch.float64),
+        torch.rand(5, dtype=torch.float64),
+    )
     assert torch.autograd.gradcheck(
-        lambda x: kto_loss(logprobs=x, ref_logprobs=ref, kl=0.7, beta=0.2, probability=p).per_token, (logprobs,)
+        lambda x: kto_loss(logprobs=x, ref_logprobs=ref, kl=0.7, beta=0.2, probability=p).per_token,
+        (logprobs,),
     )
 
 
 @pytest.mark.parametrize("name", ["dpo", "simpo", "orpo", "cpo", "hinge", "dpo_norm"])
 def test_a_soft_label_is_the_mean_over_hard_ones(name: str):
-    """Where nothing but the target depends on p: the loss at p is p of the loss at 1 and 1 − p of that at 0."""
+    """Where nothing but the target depends on p: the loss at p is p of the loss at 1 and 1 − p of
+    that at 0."""
     options = OPTIONS[name]
     try:
         OPTIONS[name] = {**options, **({"gamma": 0.0} if name == "simpo" else {})}
-        soft, sure, wrong = (float(by_hand(name, probability=tensor(p)).per_token) for p in (0.7, 1.0, 0.0))
+        soft, sure, wrong = (
+            float(by_hand(name, probability=tensor(p)).per_token) for p in (0.7, 1.0, 0.0)
+        )
     finally:
         OPTIONS[name] = options
     assert soft == pytest.approx(0.7 * sure + 0.3 * wrong)
@@ -221,7 +254,8 @@ def test_ipos_soft_target_is_the_mean_over_hard_labels_but_for_a_constant():
 
 
 def test_robust_dpo_undoes_label_noise_exactly():
-    """Averaged over labels flipped with probability ε, the loss and its gradient are those of DPO on the true labels."""
+    """Averaged over labels flipped with probability ε, the loss and its gradient are those of DPO
+    on the true labels."""
     epsilon = OPTIONS["rdpo"]["label_noise"]
     values = {}
     for name in ("rdpo", "dpo"):
@@ -242,7 +276,9 @@ def test_ipo_averaged_over_tokens():
 
 def test_hinge_is_flat_beyond_its_margin():
     chosen = tensor(5.0).requires_grad_(True)
-    paired("hinge", chosen, tensor(-30.0), (tensor(-10.0), tensor(-25.0))).per_token.sum().backward()
+    paired(
+        "hinge", chosen, tensor(-30.0), (tensor(-10.0), tensor(-25.0))
+    ).per_token.sum().backward()
     assert float(chosen.grad) == 0.0  # β (15 + 5) = 2 > 1
 
 
@@ -252,14 +288,18 @@ def test_log_odds(log_p: float):
     found = log_odds(x)
     assert float(found.detach()) == pytest.approx(log_p - math.log(-math.expm1(log_p)), rel=1e-9)
     found.sum().backward()
-    assert float(x.grad) == pytest.approx(1 / -math.expm1(log_p), rel=1e-9)  # d logit P / d log P = 1/(1 − P)
+    assert float(x.grad) == pytest.approx(
+        1 / -math.expm1(log_p), rel=1e-9
+    )  # d logit P / d log P = 1/(1 − P)
 
 
 def test_losses_stay_finite_far_out():
     for name, sign in itertools.product(PAIRED, (1.0, -1.0)):
         far = tensor(-1.0 if sign > 0 else -1e4).requires_grad_(True)
         other = tensor(-1e4 if sign > 0 else -1.0)
-        loss = paired(name, far, other, (tensor(-50.0), tensor(-50.0)), probability=tensor(0.9)).per_token
+        loss = paired(
+            name, far, other, (tensor(-50.0), tensor(-50.0)), probability=tensor(0.9)
+        ).per_token
         loss.sum().backward()
         assert torch.isfinite(loss).all(), name
         assert torch.isfinite(far.grad).all(), name

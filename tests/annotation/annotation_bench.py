@@ -28,7 +28,9 @@ def new_postgres_database(server: str) -> str:
     import psycopg
 
     name = f"test_{os.getpid()}_{next(_NUMBERS)}"
-    with psycopg.connect(f"{server.replace('+psycopg', '')}/postgres", autocommit=True) as connection:
+    with psycopg.connect(
+        f"{server.replace('+psycopg', '')}/postgres", autocommit=True
+    ) as connection:
         connection.execute(f"CREATE DATABASE {name}")
     return f"{server}/{name}"
 
@@ -57,15 +59,27 @@ class Bench:
     """A project with an owner and annotators, without HTTP."""
 
     def __init__(
-        self, database: Database, *, annotators: int = 3, rows: list[dict] | None = None, **settings: object
+        self,
+        database: Database,
+        *,
+        annotators: int = 3,
+        rows: list[dict] | None = None,
+        **settings: object,
     ) -> None:
         self.database = database
         self.owner = add_caller(database, "olga", creates_projects=True)
         self.project = projects.create(
-            database, self.owner, "p", guidelines="Be fair.", settings={"kind": "pairwise", **settings}
+            database,
+            self.owner,
+            "p",
+            guidelines="Be fair.",
+            settings={"kind": "pairwise", **settings},
         )
         projects.add_items(
-            database, self.owner, self.project, rows if rows is not None else [pair_row(n) for n in range(4)]
+            database,
+            self.owner,
+            self.project,
+            rows if rows is not None else [pair_row(n) for n in range(4)],
         )
         self.people = [add_caller(database, f"ann{n}") for n in range(annotators)]
         secret = people.invite(database, self.owner, self.project, uses=100)
@@ -74,7 +88,8 @@ class Bench:
 
 
 class Served:
-    """A server in a thread of this process, which can be stopped and started again on the same port."""
+    """A server in a thread of this process, which can be stopped and started again on the same
+    port."""
 
     def __init__(
         self,
@@ -87,7 +102,13 @@ class Served:
         **options: Any,
     ) -> None:
         self._proxy: dict[str, Any] = {"root_path": root_path, "trusted": trusted}
-        self.place, self._generate, self._hosts, self._options, self.port = place, generate, hosts, options, free_port()
+        self.place, self._generate, self._hosts, self._options, self.port = (
+            place,
+            generate,
+            hosts,
+            options,
+            free_port(),
+        )
         self.url = f"http://127.0.0.1:{self.port}"
         self.failures: list[str] = []
         self.start()

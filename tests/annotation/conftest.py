@@ -1,4 +1,5 @@
-"""Databases for the service's tests: SQLite always, PostgreSQL where Debian's server is installed."""
+"""Databases for the service's tests: SQLite always, PostgreSQL where Debian's server is
+installed."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ def _postgres_folder() -> Path | None:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """The URL of a PostgreSQL server of our own, without a database's name; it ends with the tests."""
+    """The URL of a PostgreSQL server of our own, without a database's name; it ends with the
+    tests."""
     folder = _postgres_folder()
     if folder is None:
         pytest.skip("PostgreSQL is not installed")
@@ -51,7 +53,9 @@ def postgres() -> Iterator[str]:
         stdout=subprocess.DEVNULL,
     )
     yield f"postgresql+psycopg://burnish@127.0.0.1:{port}"
-    subprocess.run([*control, "-m", "immediate", "stop"], check=True, cwd="/", stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [*control, "-m", "immediate", "stop"], check=True, cwd="/", stdout=subprocess.DEVNULL
+    )
     shutil.rmtree(place, ignore_errors=True)
 
 
@@ -70,9 +74,12 @@ def database(place: str) -> Iterator[Database]:
     database.close()
 
 
-@pytest.fixture(scope="module")  # Playwright keeps an event loop running, which other tests must not meet
+@pytest.fixture(
+    scope="module"
+)  # Playwright keeps an event loop running, which other tests must not meet
 def chromium() -> Iterator[Any]:
-    """Debian's Chromium, headless; the tests that need it are left out where it is not installed."""
+    """Debian's Chromium, headless; the tests that need it are left out where it is not
+    installed."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
         pytest.skip("Chromium is not installed")

@@ -1,4 +1,5 @@
-"""Getting in and being kept out: wrong passwords in an office, lost passwords, invitations that are revoked, copies brought back."""
+"""Getting in and being kept out: wrong passwords in an office, lost passwords, invitations that are
+revoked, copies brought back."""
 
 from __future__ import annotations
 
@@ -30,8 +31,12 @@ def _fail(database: Database, name: str, address: str = OFFICE) -> type[UserErro
     return type(caught.value)
 
 
-def test_a_colleagues_slips_lock_nobody_out_who_was_here_before(database: Database, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(accounts, "_MOST_FAILURES", ((3, True, True), (6, False, True), (9, True, False)))
+def test_a_colleagues_slips_lock_nobody_out_who_was_here_before(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(
+        accounts, "_MOST_FAILURES", ((3, True, True), (6, False, True), (9, True, False))
+    )
     for name in ("olga", "newcomer"):
         accounts.create_user(database, name, PASSWORD)
     accounts.log_in(database, "olga", PASSWORD, address=OFFICE)
@@ -51,7 +56,9 @@ def test_a_colleagues_slips_lock_nobody_out_who_was_here_before(database: Databa
 def test_guesses_from_everywhere_lock_a_name_out_but_not_where_it_works(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(accounts, "_MOST_FAILURES", ((3, True, True), (6, False, True), (9, True, False)))
+    monkeypatch.setattr(
+        accounts, "_MOST_FAILURES", ((3, True, True), (6, False, True), (9, True, False))
+    )
     accounts.create_user(database, "olga", PASSWORD)
     accounts.log_in(database, "olga", PASSWORD, address=OFFICE)
     for n in range(9):
@@ -64,8 +71,14 @@ def test_an_owners_link_sets_a_lost_password_once(tmp_path: Path):
     served = Served(str(tmp_path / "a.sqlite"))
     try:
         bench = Bench(served.database, annotators=1)
-        old = accounts.create_token(served.database, account_name="ann0", name="t", scopes=["label"])
-        member = next(m for m in people.members(served.database, bench.owner, bench.project) if m["name"] == "ann0")
+        old = accounts.create_token(
+            served.database, account_name="ann0", name="t", scopes=["label"]
+        )
+        member = next(
+            m
+            for m in people.members(served.database, bench.owner, bench.project)
+            if m["name"] == "ann0"
+        )
         secret = resets.for_member(served.database, bench.owner, bench.project, member["id"])
         second = resets.for_member(served.database, bench.owner, bench.project, member["id"])
         with httpx.Client(base_url=served.url, follow_redirects=True) as browser:
@@ -78,7 +91,9 @@ def test_an_owners_link_sets_a_lost_password_once(tmp_path: Path):
             home = browser.post(f"/reset/{secret}", data={"password": PASSWORD, "csrf": csrf})
             assert str(home.url).endswith("/projects")
             assert browser.get(f"/reset/{secret}").status_code == 404
-            assert browser.get(f"/reset/{second}").status_code == 404  # one that was used spends the others
+            assert (
+                browser.get(f"/reset/{second}").status_code == 404
+            )  # one that was used spends the others
         accounts.log_in(served.database, "ann0", PASSWORD, address="x")
         assert accounts.caller_of_token(served.database, old) is not None
     finally:
@@ -102,7 +117,18 @@ def test_a_link_for_who_has_rights_elsewhere_is_not_an_owners_to_make(
     with pytest.raises(ForbiddenError, match="rights beyond your projects"):
         resets.for_member(database, bench.owner, bench.project, members["ann0"])
     with pytest.raises(SystemExit):
-        main(["annotate", "users", "reset", "ann0", "-d", database.place, "--url", "https://x.org/labels/"])
+        main(
+            [
+                "annotate",
+                "users",
+                "reset",
+                "ann0",
+                "-d",
+                database.place,
+                "--url",
+                "https://x.org/labels/",
+            ]
+        )
     secret = re.findall(r"https://x\.org/labels/reset/(\S+)", capsys.readouterr().out)[0]
     assert resets.name_of(database, secret) == "ann0"
 
@@ -132,7 +158,9 @@ def test_invitations_are_listed_and_revoked(database: Database):
     assert projects.audit(database, bench.owner, bench.project)[0]["action"] == "invitation revoked"
 
 
-def test_a_copy_is_brought_back_with_everything_in_it(place: str, tmp_path: Path, request: pytest.FixtureRequest):
+def test_a_copy_is_brought_back_with_everything_in_it(
+    place: str, tmp_path: Path, request: pytest.FixtureRequest
+):
     database = Database(place)
     accounts.create_user(database, "boss", PASSWORD)
     bench = Bench(database, annotators=1)
@@ -143,12 +171,20 @@ def test_a_copy_is_brought_back_with_everything_in_it(place: str, tmp_path: Path
     with pytest.raises(UserError, match="already"):
         bring_back(copy, place)
     sqlite = "://" not in place
-    target = str(tmp_path / "new.sqlite") if sqlite else new_postgres_database(request.getfixturevalue("postgres"))
+    target = (
+        str(tmp_path / "new.sqlite")
+        if sqlite
+        else new_postgres_database(request.getfixturevalue("postgres"))
+    )
     assert bring_back(copy, target) == {"projects": 1, "items": 4, "answers": 1}
     assert Store(target).rankings("p") == Store(place).rankings("p") != []
     accounts.log_in(Database(target), "boss", PASSWORD, address="x")
     (tmp_path / "no").write_text("no copy")
-    elsewhere = str(tmp_path / "x.sqlite") if sqlite else new_postgres_database(request.getfixturevalue("postgres"))
+    elsewhere = (
+        str(tmp_path / "x.sqlite")
+        if sqlite
+        else new_postgres_database(request.getfixturevalue("postgres"))
+    )
     with pytest.raises(UserError, match=r"no copy|pg_restore failed"):
         bring_back(tmp_path / "no", elsewhere)
     with pytest.raises(UserError, match="no such copy"):

@@ -1,4 +1,5 @@
-"""Agreement against worked numbers and the krippendorff package; reliability and soft labels on skewed panels."""
+"""Agreement against worked numbers and the krippendorff package; reliability and soft labels on
+skewed panels."""
 
 from __future__ import annotations
 
@@ -7,7 +8,13 @@ import math
 import numpy as np
 import pytest
 
-from burnish.annotation.agreement import Vote, first_shown_share, krippendorff_alpha, pairwise_agreement, votes
+from burnish.annotation.agreement import (
+    Vote,
+    first_shown_share,
+    krippendorff_alpha,
+    pairwise_agreement,
+    votes,
+)
 from burnish.annotation.store import Ranking
 from burnish.labels.soft import LabelOptions, Pair, comparisons, reliabilities
 
@@ -35,7 +42,9 @@ def test_pairwise_agreement_by_hand():
         _vote("y", "c", 0.5),
     ]
     result = pairwise_agreement(found)
-    assert result.value == pytest.approx(2 / 4)  # x: ab agree, ac and bc do not; y: ab agree, c's tie is left out
+    assert result.value == pytest.approx(
+        2 / 4
+    )  # x: ab agree, ac and bc do not; y: ab agree, c's tie is left out
     assert result.low <= result.value <= result.high
     assert math.isnan(pairwise_agreement([_vote("x", "a", 1)]).value)
 
@@ -51,9 +60,14 @@ def test_alpha_equals_the_krippendorff_package():
                 continue
             value = 0.5 if rng.random() < 0.1 else float(right if rng.random() < 0.8 else 1 - right)
             found.append(_vote(f"i{item:02d}", f"a{annotator}", value))
-            table[annotator, item], table[annotator, 40 + item] = value, 1 - value  # each pair both ways round
+            table[annotator, item], table[annotator, 40 + item] = (
+                value,
+                1 - value,
+            )  # each pair both ways round
     alpha, warning = krippendorff_alpha(found, resamples=100)
-    assert alpha.value == pytest.approx(krippendorff.alpha(reliability_data=table, level_of_measurement="nominal"))
+    assert alpha.value == pytest.approx(
+        krippendorff.alpha(reliability_data=table, level_of_measurement="nominal")
+    )
     assert alpha.low < alpha.value < alpha.high
     assert warning is None
 
@@ -67,17 +81,24 @@ def test_alpha_is_1_for_perfect_and_about_0_for_random_annotators():
 
 
 def test_few_items_are_warned_of():
-    assert "only 2 items" in krippendorff_alpha([_vote(i, a, 1) for i in "xy" for a in "ab"], resamples=5)[1]
+    assert (
+        "only 2 items"
+        in krippendorff_alpha([_vote(i, a, 1) for i in "xy" for a in "ab"], resamples=5)[1]
+    )
 
 
 def test_first_shown_share():
-    found = [_vote(f"i{n}", "a", 1.0, first_shown=n < 45) for n in range(50)] + [_vote("t", "a", 0.5)]
+    found = [_vote(f"i{n}", "a", 1.0, first_shown=n < 45) for n in range(50)] + [
+        _vote("t", "a", 0.5)
+    ]
     share, p_value = first_shown_share(found)
     assert share == pytest.approx(0.9)
     assert p_value < 1e-6
 
 
-def _panel(accuracies: dict[str, float], pairs: int, seed: int) -> tuple[list[Vote], dict[str, bool]]:
+def _panel(
+    accuracies: dict[str, float], pairs: int, seed: int
+) -> tuple[list[Vote], dict[str, bool]]:
     rng = np.random.default_rng(seed)
     truth = {f"i{n}": bool(rng.integers(2)) for n in range(pairs)}
     found = [
@@ -100,7 +121,9 @@ def test_reliability_equals_crowdkits_one_coin_model_in_order():
     crowdkit = pytest.importorskip("crowdkit.aggregation")
     pandas = pytest.importorskip("pandas")
     found, _ = _panel({"a": 0.9, "b": 0.75, "c": 0.6}, 400, 1)
-    rows = pandas.DataFrame([{"task": v.item_id, "worker": v.annotator, "label": v.value} for v in found])
+    rows = pandas.DataFrame(
+        [{"task": v.item_id, "worker": v.annotator, "label": v.value} for v in found]
+    )
     theirs = crowdkit.OneCoinDawidSkene(n_iter=100).fit(rows).skills_
     ours = reliabilities(found)
     for name in "abc":
@@ -112,14 +135,22 @@ def test_one_vote_says_little():
 
 
 def soft_labels(found: list[Vote], *, reliability: dict[str, float] | None) -> dict[Pair, float]:
-    return {pair: label.probability for pair, label in comparisons(found, reliability, LabelOptions()).items()}
+    return {
+        pair: label.probability
+        for pair, label in comparisons(found, reliability, LabelOptions()).items()
+    }
 
 
 def test_weighting_beats_the_majority_on_a_skewed_panel():
-    found, truth = _panel({"sure": 0.97, "coin1": 0.52, "coin2": 0.52, "coin3": 0.52, "coin4": 0.52}, 500, 2)
+    found, truth = _panel(
+        {"sure": 0.97, "coin1": 0.52, "coin2": 0.52, "coin3": 0.52, "coin4": 0.52}, 500, 2
+    )
     weighted = soft_labels(found, reliability=reliabilities(found))
     plain = soft_labels(found, reliability=None)
-    right = lambda labels: sum((labels[item, 0, 1] > 0.5) == answer for item, answer in truth.items()) / 500  # noqa: E731
+
+    def right(labels):
+        return sum((labels[item, 0, 1] > 0.5) == answer for item, answer in truth.items()) / 500
+
     assert right(weighted) > 0.93
     assert right(plain) < 0.85
 

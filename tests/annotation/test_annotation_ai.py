@@ -1,4 +1,5 @@
-"""Models as annotators against a small server that answers as told: orders, flips, caching, retries; and the tiny model."""
+"""Models as annotators against a small server that answers as told: orders, flips, caching,
+retries; and the tiny model."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ from burnish.records import LabelledItem, Opinion, Prompt
 
 
 class Served:
-    """An OpenAI-compatible server: `reply` makes an answer of the conversation; `failures` requests are refused first."""
+    """An OpenAI-compatible server: `reply` makes an answer of the conversation; `failures` requests
+    are refused first."""
 
     def __init__(self, reply: Callable[[list[dict[str, str]]], str]) -> None:
         self.reply, self.failures, self.requests = reply, 0, []
@@ -75,7 +77,9 @@ def serve() -> Iterator[Callable[..., Served]]:
 
 
 def _answers(messages: list[dict[str, str]]) -> tuple[str, str]:
-    found = re.search(r"\[Answer A\]\n(.*?)\n\n\[Answer B\]\n(.*?)\n\n", messages[-1]["content"], re.DOTALL)
+    found = re.search(
+        r"\[Answer A\]\n(.*?)\n\n\[Answer B\]\n(.*?)\n\n", messages[-1]["content"], re.DOTALL
+    )
     assert found is not None
     return found[1], found[2]
 
@@ -85,18 +89,26 @@ def longer(messages: list[dict[str, str]]) -> str:
     return "A" if len(a) > len(b) else "B" if len(b) > len(a) else "C"
 
 
-def _store(tmp_path: Path, *items: tuple[str, ...], kind: str = "pairwise", **settings: object) -> Store:
+def _store(
+    tmp_path: Path, *items: tuple[str, ...], kind: str = "pairwise", **settings: object
+) -> Store:
     store = Store(tmp_path / "s.sqlite")
     rows = [
-        LabelledItem(Prompt(f"i{n}", ({"role": "user", "content": f"question {n}"},)), texts, (), (), kind)
+        LabelledItem(
+            Prompt(f"i{n}", ({"role": "user", "content": f"question {n}"},)), texts, (), (), kind
+        )
         for n, texts in enumerate(items)
     ]
     add_labelled(store, "p", rows, settings=Settings(kind=kind, **settings))  # type: ignore[arg-type]
     return store
 
 
-def test_both_orders_are_asked_and_a_judge_that_follows_the_order_is_found_out(serve, tmp_path: Path):
-    store = _store(tmp_path, ("short", "a longer one"), ("the longest of all", "short"), ("aaaa", "bbbb"))
+def test_both_orders_are_asked_and_a_judge_that_follows_the_order_is_found_out(
+    serve, tmp_path: Path
+):
+    store = _store(
+        tmp_path, ("short", "a longer one"), ("the longest of all", "short"), ("aaaa", "bbbb")
+    )
     honest, first = serve(longer), serve(lambda _: "A")
     for name, server in (("honest", honest), ("first-liker", first)):
         judge = Judge(Endpoint(server.url, name), "- Prefer the longer answer.", VerdictCache(None))
@@ -130,14 +142,17 @@ def test_verdicts_are_cached_and_labelled_items_not_asked_again(serve, tmp_path:
 
 def test_probabilities_make_a_strength(serve, tmp_path: Path):
     store, server = _store(tmp_path, ("x", "y")), serve(lambda _: "A")
-    # ln 0.6 and 0.2 for A and B, 0.2 elsewhere: P(A) = ¾ whatever the order, so the two orders cancel
+    # ln 0.6 and 0.2 for A and B, 0.2 elsewhere: P(A) = ¾ whatever the order, so the two orders
+    # cancel
     server.logprobs = [
         {"token": " A", "logprob": -0.5108256},
         {"token": "B", "logprob": -1.6094379},
         {"token": "x", "logprob": -1.6},
     ]
     endpoint = Endpoint(server.url, "m", logprobs=True)
-    assert endpoint.choose([{"role": "user", "content": "?"}], ("A", "B", "C")) == pytest.approx((0.75, 0.25, 0.0))
+    assert endpoint.choose([{"role": "user", "content": "?"}], ("A", "B", "C")) == pytest.approx(
+        (0.75, 0.25, 0.0)
+    )
     judge = Judge(endpoint, "- x", VerdictCache(None))
     p, flipped = judge.preference(take_snapshot(store, "p").entries[0], 0, 1, Tally()) or (0, False)
     assert (p, flipped) == (pytest.approx(0.5), True)
@@ -152,9 +167,16 @@ def test_rankings_by_borda_and_ratings(serve, tmp_path: Path):
     assert found.tally.pairs == 3
     assert take_snapshot(ranked, "p").answers[0].answer.ranks == (2, 1, 3)
     (tmp_path / "l").mkdir()
-    rated = _store(tmp_path / "l", ("good", "bad"), kind="likert", attributes=[Attribute(name="kind", low=1, high=5)])
+    rated = _store(
+        tmp_path / "l",
+        ("good", "bad"),
+        kind="likert",
+        attributes=[Attribute(name="kind", low=1, high=5)],
+    )
     server = serve(lambda messages: "5" if "good" in messages[-1]["content"] else "I would say 2.")
-    label_project(rated, "p", Judge(Endpoint(server.url, "m"), "- x", VerdictCache(None)), annotator="m")
+    label_project(
+        rated, "p", Judge(Endpoint(server.url, "m"), "- x", VerdictCache(None)), annotator="m"
+    )
     assert take_snapshot(rated, "p").answers[0].answer.ratings == {"kind": (5, 2)}
 
 
@@ -164,13 +186,17 @@ def test_unreadable_answers_and_undecided_ones_are_left_and_counted(serve, tmp_p
     found = label_project(store, "p", mumbling, annotator="m")
     assert (found.labels, found.left, found.tally.unreadable) == (0, 1, 1)
     follower = Judge(Endpoint(serve(lambda _: "A").url, "n"), "- x", VerdictCache(None))
-    assert label_project(store, "p", follower, annotator="n").left == 1  # a project without ties wants a decision
+    assert (
+        label_project(store, "p", follower, annotator="n").left == 1
+    )  # a project without ties wants a decision
     store.add_annotator("ann", kind="person")
     with pytest.raises(UserError, match="a person's name"):
         label_project(store, "p", follower, annotator="ann")
 
 
-def test_a_busy_endpoint_is_asked_again_and_a_dead_one_named(serve, monkeypatch: pytest.MonkeyPatch):
+def test_a_busy_endpoint_is_asked_again_and_a_dead_one_named(
+    serve, monkeypatch: pytest.MonkeyPatch
+):
     server = serve(lambda _: "hello")
     server.failures = 2
     monkeypatch.setenv("BURNISH_API_KEY", "secret")
@@ -193,7 +219,12 @@ def test_models_take_no_persons_place(serve, tmp_path: Path):
     from burnish.annotation.tables import Event, Item
 
     store = _store(tmp_path, ("x", "yy"), overlap=2)
-    label_project(store, "p", Judge(Endpoint(serve(longer).url, "m"), "- x", VerdictCache(None)), annotator="m")
+    label_project(
+        store,
+        "p",
+        Judge(Endpoint(serve(longer).url, "m"), "- x", VerdictCache(None)),
+        annotator="m",
+    )
     with Session(store.engine) as session:
         assert session.scalars(select(Item.slots)).one() == 2
         assert session.scalars(select(Event.what)).all() == ["answered"]
@@ -209,16 +240,25 @@ def test_critique_and_revision(serve):
     model = Endpoint(serve(reply).url, "m")
     prompt = Prompt("q", ({"role": "user", "content": "hi"},))
     [row] = revise([prompt], model, ["be kind", "be brief"], rounds=2, seed=0)
-    # each revision is the last question's predecessor with an exclamation mark: the critique's question, that is
+    # each revision is the last question's predecessor with an exclamation mark: the critique's
+    # question, that is
     assert row["initial"] == "first"
     assert [step["critique"] for step in row["revisions"]] == [
         f"It is rude about {step['principle']}" for step in row["revisions"]
     ]
     assert {step["principle"] for step in row["revisions"]} == {"be kind", "be brief"}
     assert row["messages"][-1] == {"role": "assistant", "content": row["revisions"][-1]["revised"]}
-    assert revise([prompt], model, ["x"], rounds=1, seed=0, answers=["given"])[0]["initial"] == "given"
-    several = [prompt, Prompt("r", ({"role": "user", "content": "ho"},)), Prompt("s", prompt.messages)]
-    together = revise(several, model, ["be kind", "be brief"], rounds=2, seed=0, answers=[None, "given", None])
+    assert (
+        revise([prompt], model, ["x"], rounds=1, seed=0, answers=["given"])[0]["initial"] == "given"
+    )
+    several = [
+        prompt,
+        Prompt("r", ({"role": "user", "content": "ho"},)),
+        Prompt("s", prompt.messages),
+    ]
+    together = revise(
+        several, model, ["be kind", "be brief"], rounds=2, seed=0, answers=[None, "given", None]
+    )
     apart = [
         revise([one], model, ["be kind", "be brief"], rounds=2, seed=0, answers=[answer])[0]
         for one, answer in zip(several, (None, "given", None), strict=True)
@@ -229,8 +269,15 @@ def test_critique_and_revision(serve):
 
 
 def test_principles_are_list_items_or_paragraphs():
-    assert principles("# Title\n- be kind\n* be brief\n2. be right") == ("be kind", "be brief", "be right")
-    assert principles("# Title\n\nBe kind,\nalways.\n\nBe brief.") == ("Be kind, always.", "Be brief.")
+    assert principles("# Title\n- be kind\n* be brief\n2. be right") == (
+        "be kind",
+        "be brief",
+        "be right",
+    )
+    assert principles("# Title\n\nBe kind,\nalways.\n\nBe brief.") == (
+        "Be kind, always.",
+        "Be brief.",
+    )
     assert principles("# only a title") == ()
 
 
@@ -273,12 +320,18 @@ def test_the_commands_with_an_endpoint_and_with_the_tiny_model(serve, tmp_path: 
     )
     assert "1 labels by judge" in said
     assert (tmp_path / "verdicts.jsonl").is_file()
-    assert "judge (a model) agrees with people on 100 %" in call("annotate", "stats", "p", "-d", place)
-    local = call("annotate", "ai", "p", "-d", place, "--constitution", str(rules), "--model", "tiny")
+    assert "judge (a model) agrees with people on 100 %" in call(
+        "annotate", "stats", "p", "-d", place
+    )
+    local = call(
+        "annotate", "ai", "p", "-d", place, "--constitution", str(rules), "--model", "tiny"
+    )
     assert "of 1 pairs asked both ways round" in local
 
     asked = tmp_path / "prompts.jsonl"
-    asked.write_text("".join(json.dumps({"id": f"q{i}", "prompt": f"Say {i}"}) + "\n" for i in range(3)))
+    asked.write_text(
+        "".join(json.dumps({"id": f"q{i}", "prompt": f"Say {i}"}) + "\n" for i in range(3))
+    )
     demos = tmp_path / "demos.jsonl"
     arguments = (
         "revise",
@@ -327,14 +380,19 @@ def test_the_local_models_choice_is_the_softmax_of_its_log_probabilities():
     from burnish.stages.chat_model import LocalChat
 
     chat = LocalChat("tiny", max_new_tokens=4)
-    messages, options = ({"role": "user", "content": "A or B?"},), ("A", "no word of one token", "B")
+    messages, options = (
+        ({"role": "user", "content": "A or B?"},),
+        ("A", "no word of one token", "B"),
+    )
     tokenizer = chat._view.backbone.tokenizer
     tokens = render_prompt(tokenizer, Prompt("q", messages), max_tokens=500)  # type: ignore[arg-type]
     sums = []
     for option in options:  # each alone: nothing can be mistaken for its neighbour's
         ending = tuple(tokenizer(option, add_special_tokens=False)["input_ids"])
         with torch.no_grad():
-            sums.append(float(chat._view.logprobs(Batch((TokenSequence(tokens, ending),))).logprobs_P.sum()))
+            sums.append(
+                float(chat._view.logprobs(Batch((TokenSequence(tokens, ending),))).logprobs_P.sum())
+            )
     assert sums[1] < sums[0]  # more tokens
     expected = torch.tensor(sums).double().softmax(0).tolist()
     assert chat.choose(messages, options) == pytest.approx(expected, abs=1e-5)  # type: ignore[arg-type]

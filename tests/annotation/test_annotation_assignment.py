@@ -1,4 +1,5 @@
-"""Who gets what: orders, gold, quotas, disagreement and marks, against worked numbers and exact counts."""
+"""Who gets what: orders, gold, quotas, disagreement and marks, against worked numbers and exact
+counts."""
 
 from __future__ import annotations
 
@@ -60,7 +61,9 @@ def test_no_gold_at_rate_nought():
     ("answered", "project", "own", "left"),
     [(3, None, None, None), (3, 5, None, 2), (3, 5, 3, 0), (9, 5, None, 0), (3, 2, 10, 7)],
 )
-def test_a_members_own_quota_goes_first(answered: int, project: int | None, own: int | None, left: int | None):
+def test_a_members_own_quota_goes_first(
+    answered: int, project: int | None, own: int | None, left: int | None
+):
     assert quota_left(answered=answered, project=project, own=own) == left
 
 
@@ -72,11 +75,14 @@ def test_every_order_is_as_likely_as_another():
 
 
 def test_slots_are_what_is_wanted_less_answers_and_leases():
-    assert [slots_left(overlap=3, answers=a, leases=n) for a, n in ((0, 0), (1, 1), (2, 1), (3, 1))] == [3, 1, 0, 0]
+    assert [
+        slots_left(overlap=3, answers=a, leases=n) for a, n in ((0, 0), (1, 1), (2, 1), (3, 1))
+    ] == [3, 1, 0, 0]
 
 
 def test_agreement_by_hand():
-    # Pairs of candidates (0,1), (0,2), (1,2): 123 and 132 order two of three alike, 123 and 321 none; 132 and 321 one.
+    # Pairs of candidates (0,1), (0,2), (1,2): 123 and 132 order two of three alike, 123 and 321
+    # none; 132 and 321 one.
     assert agreement([_ranking(1, 2, 3), _ranking(1, 3, 2), _ranking(3, 2, 1)]) == pytest.approx(
         (2 / 3 + 0 + 1 / 3) / 3
     )
@@ -109,7 +115,11 @@ def test_skips_neither_agree_nor_differ():
         ({"ratings": {"helpful": [5, 1]}}, Answer("likert", ratings={"helpful": (4, 3)}), 0.5),
         ({"flags": {"unsafe": [1]}}, Answer("pairwise", flags={"unsafe": (1,)}), 1.0),
         ({"flags": {"unsafe": [1]}}, Answer("pairwise", flags={"unsafe": (0, 1)}), 0.0),
-        ({"strength": 1, "flags": {"unsafe": [0]}}, Answer("pairwise", strength=1, ranks=(1, 2)), 0.5),
+        (
+            {"strength": 1, "flags": {"unsafe": [0]}},
+            Answer("pairwise", strength=1, ranks=(1, 2)),
+            0.5,
+        ),
         ({"strength": 1}, Answer("pairwise", skipped="other"), 0.0),
         ({}, Answer("demonstration", text="x"), 1.0),
     ],

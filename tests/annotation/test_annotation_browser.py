@@ -34,7 +34,13 @@ def _rows(each: int) -> list[dict]:
         pair_row("q2", part="qualification", gold={"strength": -2}),
     ]
     work = [
-        {"id": f"{kind}-{n}", "prompt": f"Task {kind} {n}?", "kind": kind, "priority": -KINDS.index(kind), **make(n)}
+        {
+            "id": f"{kind}-{n}",
+            "prompt": f"Task {kind} {n}?",
+            "kind": kind,
+            "priority": -KINDS.index(kind),
+            **make(n),
+        }
         for kind, make in made.items()
         for n in range(each)
     ]
@@ -48,7 +54,10 @@ def page(chromium: Any) -> Iterator[Any]:
     page.set_default_timeout(15_000)
     page.failures = []
     page.on("pageerror", lambda error: page.failures.append(str(error)))
-    page.on("console", lambda m: page.failures.append(m.text) if "Content Security Policy" in m.text else None)
+    page.on(
+        "console",
+        lambda m: page.failures.append(m.text) if "Content Security Policy" in m.text else None,
+    )
     yield page
     assert page.failures == []
     context.close()
@@ -73,7 +82,8 @@ def _join(page: Any, served: Served, secret: str, name: str) -> None:
 
 
 def _until(page: Any, condition: str) -> None:
-    """Wait for a condition in the page. The page's policy forbids the evaluation that Playwright's own waiting needs."""
+    """Wait for a condition in the page. The page's policy forbids the evaluation that Playwright's
+    own waiting needs."""
     for _ in range(600):
         if page.evaluate(condition):
             return
@@ -106,7 +116,11 @@ def _by_keyboard(page: Any) -> str:
         _press(page, "1" if good_first else "4", "Enter")
     elif title == "Rank the answers":
         texts = page.locator(".answer .text").all_inner_texts()
-        _press(page, *(str(1 + "wxyz".index(re.findall(r"answer (.)", text)[0])) for text in texts), "Enter")
+        _press(
+            page,
+            *(str(1 + "wxyz".index(re.findall(r"answer (.)", text)[0])) for text in texts),
+            "Enter",
+        )
     elif title == "Rate the answers":
         _press(page, "5", "1", "4", "2", "3", "3", "Enter")
     elif title == "Correct an answer":
@@ -141,7 +155,9 @@ def _training_and_test(page: Any) -> None:
     _press(page, "4" if first_is_left else "1", "Enter")
     page.wait_for_selector(".feedback.wrong")
     assert "The first is right." in page.inner_text(".feedback")
-    assert f"Expected: {'A' if first_is_left else 'B'} is much better." in page.inner_text(".feedback")
+    assert f"Expected: {'A' if first_is_left else 'B'} is much better." in page.inner_text(
+        ".feedback"
+    )
     page.keyboard.press("Enter")
     for wanted in ("first", "second"):
         _until(page, "document.querySelector('.banner')?.textContent.startsWith('Test')")
@@ -165,10 +181,17 @@ def _day(tmp_path: Path, page: Any, each: int) -> None:
                 page.goto(f"{served.url}/projects/{bench.project}/label")
         assert set(done.values()) == {each}
         assert len(done) == 6
-        answers = {one.item_id: one.answer for one in Store(served.place).labelled("p") if one.part == "work"}
+        answers = {
+            one.item_id: one.answer
+            for one in Store(served.place).labelled("p")
+            if one.part == "work"
+        }
         assert len(answers) == 6 * each
         for n in range(each):
-            assert (answers[f"pairwise-{n}"].strength, answers[f"pairwise-{n}"].ranks) == (2, (1, 2))
+            assert (answers[f"pairwise-{n}"].strength, answers[f"pairwise-{n}"].ranks) == (
+                2,
+                (1, 2),
+            )
             assert answers[f"ranking-{n}"].ranks == (1, 2, 3, 4)
             rated = answers[f"likert-{n}"]
             first = rated.presented.index(0)
@@ -183,7 +206,9 @@ def _day(tmp_path: Path, page: Any, each: int) -> None:
                 assert turn.candidates == (f"Answer 1 to: {said}", f"Answer 2 to: {said}")
                 assert turn.chosen == turn.presented[0]
                 assert turn.strength == (2 if turn.presented[0] == 0 else -2)
-        assert all(one.seconds is not None and one.seconds > 0 for one in Store(served.place).labelled("p"))
+        assert all(
+            one.seconds is not None and one.seconds > 0 for one in Store(served.place).labelled("p")
+        )
     finally:
         served.stop()
 
@@ -199,7 +224,8 @@ def test_an_annotators_day_with_twenty_tasks_of_each_kind(tmp_path: Path, page: 
 
 def test_drafts_marks_flags_skips_undo_and_a_restart_in_mid_task(tmp_path: Path, page: Any):
     served, _, secret = _served(
-        tmp_path, [pair_row(n, candidates=[f"One. Two {n}.", f"Three. Four {n}."]) for n in range(3)]
+        tmp_path,
+        [pair_row(n, candidates=[f"One. Two {n}.", f"Three. Four {n}."]) for n in range(3)],
     )
     try:
         _join(page, served, secret, "Ann")
@@ -241,13 +267,17 @@ def test_drafts_marks_flags_skips_undo_and_a_restart_in_mid_task(tmp_path: Path,
         page.wait_for_selector("dialog#skip[open]")
         _press(page, "3", "Enter")
         _recorded(page)
-        skipped = [one.answer.skipped for one in Store(served.place).labelled("p") if one.answer.skipped]
+        skipped = [
+            one.answer.skipped for one in Store(served.place).labelled("p") if one.answer.skipped
+        ]
         assert skipped == ["it disturbs me"]
         _press(page, "u")
         _until(page, "document.querySelector('.status')?.textContent.includes('is back')")
         assert [one.answer.skipped for one in Store(served.place).labelled("p")] == [None]
         _press(page, "u")
-        _until(page, "document.querySelector('textarea[data-field=critique]').value === 'B is clearer'")
+        _until(
+            page, "document.querySelector('textarea[data-field=critique]').value === 'B is clearer'"
+        )
         assert page.locator(".choice:has(:checked)").inner_text().startswith("B is slightly better")
         assert page.locator(".flags input:checked").count() == 1
         assert served.failures == []
@@ -262,7 +292,9 @@ def test_ranking_by_dragging(tmp_path: Path, page: Any):
     try:
         _join(page, served, secret, "Ann")
         for place, tier in ((0, 1), (1, 0), (2, 1)):
-            page.locator(f".chip[data-place='{place}']").drag_to(page.locator(f".tier[data-tier='{tier}']"))
+            page.locator(f".chip[data-place='{place}']").drag_to(
+                page.locator(f".tier[data-tier='{tier}']")
+            )
         page.keyboard.press("Enter")
         _recorded(page)
         (one,) = Store(served.place).labelled("p")
@@ -289,7 +321,9 @@ def test_an_owners_day(tmp_path: Path, page: Any):
         page.get_by_label("Guidelines").fill("# Be fair")
         page.get_by_role("button", name="Create").click()
         rows = tmp_path / "rows.jsonl"
-        rows.write_text("\n".join(json.dumps(row) for row in [pair_row(1), pair_row(2), {"id": "broken"}]))
+        rows.write_text(
+            "\n".join(json.dumps(row) for row in [pair_row(1), pair_row(2), {"id": "broken"}])
+        )
         page.get_by_label("File").set_input_files(rows)
         page.get_by_role("button", name="Upload").click()
         assert 'row 3, field "prompt"' in page.inner_text("[role=alert]")
@@ -314,14 +348,20 @@ def test_an_owners_day(tmp_path: Path, page: Any):
             article.get_by_label("A, 2").check()
             article.get_by_role("button", name="Decide").click()
         assert "There are none" in page.inner_text("main")
-        decided = [one.answer.ranks for one in Store(served.place).labelled("Rivers") if one.source == "adjudication"]
+        decided = [
+            one.answer.ranks
+            for one in Store(served.place).labelled("Rivers")
+            if one.source == "adjudication"
+        ]
         assert decided == [(1, 2), (1, 2)]
         page.get_by_role("link", name="Export").click()
         with page.expect_download() as waited:
             page.get_by_role("button", name="Download").click()
         rows_out = [json.loads(line) for line in Path(waited.value.path()).read_text().splitlines()]
         assert len(rows_out) == 2
-        assert all("first" in str(row["chosen"]) and "second" in str(row["rejected"]) for row in rows_out)
+        assert all(
+            "first" in str(row["chosen"]) and "second" in str(row["rejected"]) for row in rows_out
+        )
         page.get_by_role("link", name="Settings").click()
         page.get_by_label("Annotators per item").fill("200")
         page.get_by_label("Flags").fill("rude\nwrong")
@@ -338,7 +378,15 @@ def test_an_owners_day(tmp_path: Path, page: Any):
         assert not page.get_by_label("Offer “both are bad”").is_checked()
         log = page.inner_text("main table")
         assert all(
-            word in log for word in ("project created", "items added", "invited", "signed up", "decided", "exported")
+            word in log
+            for word in (
+                "project created",
+                "items added",
+                "invited",
+                "signed up",
+                "decided",
+                "exported",
+            )
         )
     finally:
         served.stop()
@@ -380,7 +428,8 @@ WIDE = "document.documentElement.scrollWidth > document.documentElement.clientWi
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_can_be_read_on_a_phone_and_in_the_dark(tmp_path: Path, chromium: Any, scheme: str):
-    """WCAG 2.1 AA, as far as a machine sees it: contrast, names, one heading of the first level, language, reflow at 320 pixels."""
+    """WCAG 2.1 AA, as far as a machine sees it: contrast, names, one heading of the first level,
+    language, reflow at 320 pixels."""
     served, _, secret = _served(tmp_path, _rows(1))
     context = chromium.new_context(viewport={"width": 320, "height": 640}, color_scheme=scheme)
     page = context.new_page()
@@ -404,10 +453,14 @@ def test_pages_can_be_read_on_a_phone_and_in_the_dark(tmp_path: Path, chromium: 
             examine()
             if page.locator(".answer").count() == 2:
                 boxes = [box.bounding_box() for box in page.locator(".answer").all()]
-                assert boxes[1]["y"] > boxes[0]["y"] + boxes[0]["height"] - 1, "answers stand one below the other"
+                assert boxes[1]["y"] > boxes[0]["y"] + boxes[0]["height"] - 1, (
+                    "answers stand one below the other"
+                )
             _by_keyboard(page)
         examine()
-        context.add_cookies([{"name": "burnish_session", "value": _owner_cookie(served), "url": served.url}])
+        context.add_cookies(
+            [{"name": "burnish_session", "value": _owner_cookie(served), "url": served.url}]
+        )
         for path in (
             "/projects",
             "/projects/new",

@@ -32,7 +32,8 @@ ROWS = [
 
 
 def _label(bench: Bench, who: int, item: str, first: bool, **said: Any) -> None:
-    """Take what comes until it is the item, and say that its first (or second) candidate is better."""
+    """Take what comes until it is the item, and say that its first (or second) candidate is
+    better."""
     while True:
         held = work.take(bench.database, bench.people[who], bench.project)
         assert held is not None
@@ -40,7 +41,12 @@ def _label(bench: Bench, who: int, item: str, first: bool, **said: Any) -> None:
             name = session.get_one(Item, held.item_id).external_id
         if name == item:
             sign = 1 if (held.presented[0] == 0) == first else -1
-            work.answer(bench.database, bench.people[who], held.lease, Submission(strength=sign, seconds=2.0, **said))
+            work.answer(
+                bench.database,
+                bench.people[who],
+                held.lease,
+                Submission(strength=sign, seconds=2.0, **said),
+            )
             return
         work.answer(bench.database, bench.people[who], held.lease, Submission(skipped="other"))
 
@@ -48,7 +54,9 @@ def _label(bench: Bench, who: int, item: str, first: bool, **said: Any) -> None:
 @pytest.fixture
 def bench(database: Database) -> Bench:
     made = Bench(database, annotators=3, rows=[row for row in ROWS if row["id"] != "t"], overlap=2)
-    projects.add_items(database, made.owner, made.project, [row for row in ROWS if row["id"] == "t"])
+    projects.add_items(
+        database, made.owner, made.project, [row for row in ROWS if row["id"] == "t"]
+    )
     with database.write() as session:
         from burnish.annotation.tables import Member
 
@@ -71,7 +79,9 @@ def _id(bench: Bench, name: str) -> int:
     [("größe", []), ("Größe", ["a"]), ("50%", ["a"]), ("5_%", []), ("_OFF_", ["a"]), ('\\ "x"', ["a"]), ("FIRST B", ["b"]),
      ("c", ["c", "b", "g", "t"])],
 )  # fmt: skip
-def test_text_is_found_in_prompts_candidates_and_ids_and_is_no_pattern(bench: Bench, text: str, found: list[str]):
+def test_text_is_found_in_prompts_candidates_and_ids_and_is_no_pattern(
+    bench: Bench, text: str, found: list[str]
+):
     if text == "c":
         assert set(_found(bench, text=text)) >= {"b", "c"}  # "second b" and the id
     elif text == "größe":  # case is folded for ASCII letters
@@ -101,7 +111,10 @@ def test_states_annotators_models_and_agreement(bench: Bench):
     assert _found(bench, agreement=0.5) == ["a"]
     assert _found(bench, annotator="ANN1", state="done") == ["a"]
     assert _found(bench, annotator="ann2") == []
-    assert browsing.choices(bench.database, bench.owner, bench.project)["models"] == ["big", "small"]
+    assert browsing.choices(bench.database, bench.owner, bench.project)["models"] == [
+        "big",
+        "small",
+    ]
     with pytest.raises(UserError, match="states are"):
         _found(bench, state="odd")
     with pytest.raises(ForbiddenError):
@@ -119,7 +132,12 @@ def test_an_items_page_has_everything_that_was_said_and_done(bench: Bench):
     _label(bench, 0, "a", True, critique="better")
     item = browsing.item_page(bench.database, bench.owner, bench.project, _id(bench, "a"))
     (said,) = item["answers"]
-    assert (said["annotator"], said["strength"], said["critique"], said["version"]) == ("ann0", 1, "better", 1)
+    assert (said["annotator"], said["strength"], said["critique"], said["version"]) == (
+        "ann0",
+        1,
+        "better",
+        1,
+    )
     assert [one["what"] for one in item["history"]][:2] == ["answered", "taken"]
     assert {one["name"] for one in item["history"]} == {"ann0"}
     with pytest.raises(NotFoundError):
@@ -147,10 +165,15 @@ def test_a_retired_item_is_no_data_and_comes_back_as_it_was(bench: Bench):
     if name != "a":
         curation.retire(bench.database, bench.owner, bench.project, _id(bench, "a"))
     assert preference_data(with_key(bench.database, "p")) == []
-    assert export(with_key(bench.database, "p"), "burnish").manifest["left_out"]["retired items"] >= 1
+    assert (
+        export(with_key(bench.database, "p"), "burnish").manifest["left_out"]["retired items"] >= 1
+    )
     curation.bring_back(bench.database, bench.owner, bench.project, _id(bench, "a"))
     assert len(preference_data(with_key(bench.database, "p"))) == 1
-    assert browsing.item_page(bench.database, bench.owner, bench.project, _id(bench, "a"))["slots"] == 1
+    assert (
+        browsing.item_page(bench.database, bench.owner, bench.project, _id(bench, "a"))["slots"]
+        == 1
+    )
 
 
 def test_opening_again_asks_more_people_and_forgets_the_decision(bench: Bench):
@@ -199,7 +222,11 @@ def test_what_is_deleted_is_told_and_noted(bench: Bench):
     with bench.database.read() as session:
         assert session.query(Annotation).filter(Annotation.item_id == here[3]).count() == 0
     log = projects.audit(bench.database, bench.owner, bench.project)
-    assert (log[0]["action"], log[0]["subject"], log[0]["detail"]["answers"]) == ("item deleted", "a", 1)
+    assert (log[0]["action"], log[0]["subject"], log[0]["detail"]["answers"]) == (
+        "item deleted",
+        "a",
+        1,
+    )
     assert log[1]["detail"]["answer"]["payload"]["strength"] == 1
     with pytest.raises(NotFoundError):
         curation.remove(*here)
@@ -213,7 +240,9 @@ def test_the_pages_and_the_api_do_it(tmp_path: Path):
         with httpx.Client(base_url=served.url, follow_redirects=True) as browser:
             form = browser.get("/login")
             csrf = re.findall(r'name="csrf" value="([^"]+)"', form.text)[0]
-            home = browser.post("/login", data={"name": "olga", "password": "correct horse battery", "csrf": csrf})
+            home = browser.post(
+                "/login", data={"name": "olga", "password": "correct horse battery", "csrf": csrf}
+            )
             csrf = re.findall(r'name="csrf" content="([^"]+)"', home.text)[0]
             here = f"/projects/{bench.project}/items"
             assert browser.get(here, params={"text": "Größe"}).text.count("<tr><td><a") == 1
@@ -225,9 +254,14 @@ def test_the_pages_and_the_api_do_it(tmp_path: Path):
 
             given = json.loads(html.unescape(row))
             given["candidates"][0]["text"] = "<b>yes</b>"
-            done = browser.post(f"{page.url}/correct", data={"csrf": csrf, "row": json.dumps(given)})
+            done = browser.post(
+                f"{page.url}/correct", data={"csrf": csrf, "row": json.dumps(given)}
+            )
             assert "&lt;b&gt;yes" in done.text
-            assert browser.post(f"{page.url}/correct", data={"csrf": csrf, "row": "no"}).status_code == 422
+            assert (
+                browser.post(f"{page.url}/correct", data={"csrf": csrf, "row": "no"}).status_code
+                == 422
+            )
             assert browser.post(f"{page.url}/delete", data={"csrf": csrf}).status_code == 422
             assert "retired" in browser.post(f"{page.url}/retire", data={"csrf": csrf}).text
             browser.post(f"{page.url}/bring-back", data={"csrf": csrf})
@@ -235,8 +269,12 @@ def test_the_pages_and_the_api_do_it(tmp_path: Path):
             assert "open to 3 more" in browser.get(str(page.url)).text
             browser.post(f"{page.url}/delete", data={"csrf": csrf, "confirmed": "1"})
             assert browser.get(str(page.url)).status_code == 404
-        token = accounts.create_token(served.database, account_name="olga", name="t", scopes=["manage", "read"])
-        with httpx.Client(base_url=f"{served.url}/api/v1", headers={"Authorization": f"Bearer {token}"}) as api:
+        token = accounts.create_token(
+            served.database, account_name="olga", name="t", scopes=["manage", "read"]
+        )
+        with httpx.Client(
+            base_url=f"{served.url}/api/v1", headers={"Authorization": f"Bearer {token}"}
+        ) as api:
             (row,) = api.get(here, params={"column": "domain=chat"}).json()
             assert api.get(f"{here}/{row['id']}").json()["answers"] == []
             assert api.post(f"{here}/{row['id']}/retire").status_code == 204

@@ -45,7 +45,14 @@ def _answer(bench: Bench, caller: Caller, *, worked: float = 60.0, right: bool =
 def test_a_day_of_somebody_from_a_platform(tmp_path: Path):
     served = Served(str(tmp_path / "a.sqlite"))
     try:
-        Bench(served.database, annotators=0, rows=[pair_row(n) for n in range(5)], overlap=1, quota=2, **DOOR)
+        Bench(
+            served.database,
+            annotators=0,
+            rows=[pair_row(n) for n in range(5)],
+            overlap=1,
+            quota=2,
+            **DOOR,
+        )
         ids = {"PROLIFIC_PID": "P1", "STUDY_ID": "S1", "SESSION_ID": "X1"}
         with httpx.Client(base_url=served.url, follow_redirects=True) as browser:
             assert browser.get("/start", params={**ids, "SESSION_ID": ""}).status_code == 422
@@ -53,8 +60,12 @@ def test_a_day_of_somebody_from_a_platform(tmp_path: Path):
             page = browser.get("/start", params=ids)
             assert "<strong>paid</strong>" in page.text
             csrf = re.findall(r'name="csrf" value="([^"]+)"', page.text)[0]
-            assert browser.post("/start", data={**ids, "csrf": csrf}).status_code == 422  # without consent
-            assert browser.post("/start", data={**ids, "agreed": "yes"}).status_code == 403  # from elsewhere
+            assert (
+                browser.post("/start", data={**ids, "csrf": csrf}).status_code == 422
+            )  # without consent
+            assert (
+                browser.post("/start", data={**ids, "agreed": "yes"}).status_code == 403
+            )  # from elsewhere
             task = browser.post("/start", data={**ids, "agreed": "yes", "csrf": csrf})
             assert 'data-crowd="yes"' in task.text
             here = str(task.url).removesuffix("/label")
@@ -66,7 +77,9 @@ def test_a_day_of_somebody_from_a_platform(tmp_path: Path):
                 held = browser.post(f"{api}/next", json={}).json()
                 lease = f"{served.url}/api/v1/leases/{held['lease']}"
                 assert browser.post(f"{lease}/answer", json={"strength": 1}).status_code == 200
-            assert browser.post(f"{api}/next", json={}).status_code == 204  # the quota is the person's limit
+            assert (
+                browser.post(f"{api}/next", json={}).status_code == 204
+            )  # the quota is the person's limit
             done = browser.get(f"{here}/done")
             assert "C0DE" in done.text
             assert "submissions/complete?cc=C0DE" in done.text
@@ -86,7 +99,11 @@ def test_a_person_goes_on_in_the_same_session_and_in_no_other(database: Database
     with pytest.raises(ConflictError, match="another session"):
         _come(database, session="X2")
     assert _come(database, person="P2", session="X9").annotator_id != first.annotator_id
-    for person, session, field in (("", "X", "PROLIFIC_PID"), ("P 1", "X", "PROLIFIC_PID"), ("P", "<", "SESSION_ID")):
+    for person, session, field in (
+        ("", "X", "PROLIFIC_PID"),
+        ("P 1", "X", "PROLIFIC_PID"),
+        ("P", "<", "SESSION_ID"),
+    ):
         with pytest.raises(UserError, match=field):
             _come(database, person=person, session=session)
     with pytest.raises(NotFoundError):
@@ -116,7 +133,9 @@ def test_too_many_fast_answers_end_the_work_by_the_servers_clock(database: Datab
     caller = _come(database)
     assert _answer(bench, caller, worked=5.0)
     assert _answer(bench, caller, worked=4.9)
-    work.undo(database, caller, bench.project)  # what is taken back and given again is no fast answer
+    work.undo(
+        database, caller, bench.project
+    )  # what is taken back and given again is no fast answer
     assert _answer(bench, caller, worked=0.1)
     assert _answer(bench, caller, worked=60.0)
     assert _answer(bench, caller, worked=1.0)
@@ -135,15 +154,27 @@ def _answer_all_wrongly(bench: Bench) -> None:
 
 
 def test_missed_known_answers_end_the_work(database: Database):
-    rows = [pair_row(f"g{n}", gold={"strength": 1}) for n in range(6)] + [pair_row(n) for n in range(12)]
-    bench = Bench(database, annotators=1, rows=rows, overlap=2, gold_rate=0.5, stop_gold=0.6, stop_gold_after=3)
+    rows = [pair_row(f"g{n}", gold={"strength": 1}) for n in range(6)] + [
+        pair_row(n) for n in range(12)
+    ]
+    bench = Bench(
+        database,
+        annotators=1,
+        rows=rows,
+        overlap=2,
+        gold_rate=0.5,
+        stop_gold=0.6,
+        stop_gold_after=3,
+    )
     with database.write() as session:
         from burnish.annotation.tables import Member
 
         session.query(Member).update({"state": "active"})
     with pytest.raises(ForbiddenError, match="known ones missed"):
         _answer_all_wrongly(bench)
-    (member,) = [m for m in people.members(database, bench.owner, bench.project) if m["name"] == "ann0"]
+    (member,) = [
+        m for m in people.members(database, bench.owner, bench.project) if m["name"] == "ann0"
+    ]
     assert member["state"] == "stopped"
 
 
@@ -165,7 +196,13 @@ def test_the_pay_sheet_by_hand(database: Database):
     work.answer(database, bench.people[0], held.lease, Submission(skipped="other"))
     skipper, worker = _sheet(bench)
     # 3 tasks at 0.50 and a quarter of an hour at 12
-    assert (worker["person"], worker["session"], worker["tasks"], worker["hours"], worker["pay"]) == (
+    assert (
+        worker["person"],
+        worker["session"],
+        worker["tasks"],
+        worker["hours"],
+        worker["pay"],
+    ) == (
         "P1",
         "X1",
         3,
@@ -173,7 +210,12 @@ def test_the_pay_sheet_by_hand(database: Database):
         4.5,
     )
     assert worker["code_shown_at"]
-    assert (skipper["annotator"], skipper["tasks"], skipper["skipped"], skipper["pay"]) == ("ann0", 1, 1, 0.5)
+    assert (skipper["annotator"], skipper["tasks"], skipper["skipped"], skipper["pay"]) == (
+        "ann0",
+        1,
+        1,
+        0.5,
+    )
     rows = list(csv.DictReader(io.StringIO(crowd.as_csv(_sheet(bench)).decode("utf-8-sig"))))
     assert [row["currency"] for row in rows] == ["GBP", "GBP"]
     with pytest.raises(ForbiddenError):
@@ -182,7 +224,19 @@ def test_the_pay_sheet_by_hand(database: Database):
 
 def test_names_that_a_spreadsheet_would_compute_stay_text():
     row = dict.fromkeys(
-        ("person", "session", "role", "state", "tasks", "skipped", "hours", "pay", "currency", "code_shown_at"), ""
+        (
+            "person",
+            "session",
+            "role",
+            "state",
+            "tasks",
+            "skipped",
+            "hours",
+            "pay",
+            "currency",
+            "code_shown_at",
+        ),
+        "",
     )
     text = crowd.as_csv([{"annotator": '=HYPERLINK("x")', **row}]).decode("utf-8-sig")
     assert next(csv.DictReader(io.StringIO(text)))["annotator"] == '\'=HYPERLINK("x")'

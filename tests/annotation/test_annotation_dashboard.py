@@ -29,18 +29,31 @@ def _entry(name: str, *, gold: dict | None = None, part: str = "work") -> Entry:
 
 
 def _said(
-    item: str, who: str, strength: int, *, day: int = 0, first: int = 0, seconds: float = 10.0, **more: object
+    item: str,
+    who: str,
+    strength: int,
+    *,
+    day: int = 0,
+    first: int = 0,
+    seconds: float = 10.0,
+    **more: object,
 ) -> Labelled:
     ranks = (1, 2) if strength > 0 else (2, 1) if strength < 0 else (1, 1)
     answer = Answer(
-        "pairwise", (first, 1 - first), strength=strength, ranks=ranks, critique=str(more.get("critique", ""))
+        "pairwise",
+        (first, 1 - first),
+        strength=strength,
+        ranks=ranks,
+        critique=str(more.get("critique", "")),
     )
     kind, gold = str(more.get("kind", "person")), bool(more.get("gold", False))
     return Labelled(item, who, kind, answer, seconds, START + timedelta(days=day), gold)
 
 
 def _snapshot(answers: list[Labelled], entries: list[Entry], **settings: object) -> Snapshot:
-    given = Settings(kind="pairwise", overlap=2, price_per_task=0.5, price_per_hour=36.0, **settings)  # type: ignore[arg-type]
+    given = Settings(
+        kind="pairwise", overlap=2, price_per_task=0.5, price_per_hour=36.0, **settings
+    )  # type: ignore[arg-type]
     return Snapshot("project <b>", "", given, tuple(entries), tuple(answers))
 
 
@@ -51,10 +64,19 @@ def found() -> dict:
     answers = []
     for n in range(40):
         answers += [_said(f"i{n:02d}", "ann", 1, day=n // 10, first=n // 4 % 2)]
-        answers += [_said(f"i{n:02d}", "bob", 1 if n % 4 else -1, day=n // 10, first=n // 4 % 2)] if n < 32 else []
-    answers += [_said(f"i{n:02d}", "bot", 1 if n else 0, kind="ai", critique="" if n else FLIPPED) for n in range(10)]
+        answers += (
+            [_said(f"i{n:02d}", "bob", 1 if n % 4 else -1, day=n // 10, first=n // 4 % 2)]
+            if n < 32
+            else []
+        )
+    answers += [
+        _said(f"i{n:02d}", "bot", 1 if n else 0, kind="ai", critique="" if n else FLIPPED)
+        for n in range(10)
+    ]
     answers += [_said(f"g{n}", "bob", 1 if n < 2 else -1, gold=True) for n in range(6)]
-    answers += [Labelled("i39", "bob", "person", Answer("pairwise", (0, 1), skipped="other"), 5.0, START)]
+    answers += [
+        Labelled("i39", "bob", "person", Answer("pairwise", (0, 1), skipped="other"), 5.0, START)
+    ]
     return dashboard(_snapshot(answers, entries), resamples=50)
 
 
@@ -65,12 +87,18 @@ def test_counts_and_cost(found):
     # people: 72 answers, 6 gold, 1 skip at 0.50; 78 · 10 s + 5 s at 36 an hour
     assert p["cost"] == pytest.approx(79 * 0.5 + 785 / 100)
     assert (found["human_labels"], found["ai_labels"], found["skips"]) == (72, 10, {"other": 1})
-    assert [(d["people"], d["models"]) for d in found["days"]] == [(20, 10), (20, 0), (20, 0), (12, 0)]
+    assert [(d["people"], d["models"]) for d in found["days"]] == [
+        (20, 10),
+        (20, 0),
+        (20, 0),
+        (12, 0),
+    ]
 
 
 def test_agreement_by_hand(found):
     choices = found["agreement"]["choices"]
-    # ann and bob: 24 of 32 the same. ann and bot: 9 decided, all the same. bob and bot: 0 excepted, 4 and 8 differ: 7 of 9
+    # ann and bob: 24 of 32 the same. ann and bot: 9 decided, all the same. bob and bot: 0 excepted,
+    # 4 and 8 differ: 7 of 9
     assert choices["pairwise"]["value"] == pytest.approx((24 + 9 + 7) / (32 + 9 + 9))
     assert {(p["first"], p["second"]): p["shared"] for p in choices["cohen_pairs"]} == {
         ("ann", "bob"): 32, ("ann", "bot"): 10, ("bob", "bot"): 10,
@@ -84,12 +112,19 @@ def test_agreement_by_hand(found):
 def test_models_are_compared_with_most_people(found):
     (bot,) = found["people_and_models"]
     # Where ann and bob differ (items 0, 4, 8) people have no side; the other seven agree with bot
-    assert (bot["name"], bot["flips"], bot["agreement"]["value"], bot["agreement"]["n"]) == ("bot", 1, 1.0, 7)
+    assert (bot["name"], bot["flips"], bot["agreement"]["value"], bot["agreement"]["n"]) == (
+        "bot",
+        1,
+        1.0,
+        7,
+    )
 
 
 def test_annotators_by_hand(found):
     people = {one["name"]: one for one in found["annotators"]}
-    assert people["ann"]["position"]["share"] == 0.5  # always candidate 0, which is shown first every other time
+    assert (
+        people["ann"]["position"]["share"] == 0.5
+    )  # always candidate 0, which is shown first every other time
     assert (people["bob"]["gold"]["right"], people["bob"]["gold"]["n"]) == (2, 6)
     assert people["bob"]["skips"] == 1
     assert people["ann"]["length"] is None  # always the longer one: no finite odds
@@ -109,12 +144,21 @@ def test_models_ranked(found):
 
 def test_a_speeder_and_a_first_liker_are_named():
     entries = [_entry(f"i{n:02d}") for n in range(24)]
-    answers = [_said(f"i{n:02d}", who, 1 if n % 2 else -1, first=n % 2) for n in range(24) for who in ("ann", "bob")]
-    answers += [_said(f"i{n:02d}", "hasty", 1 if n % 2 == 0 else -1, first=n % 2, seconds=2.0) for n in range(24)]
+    answers = [
+        _said(f"i{n:02d}", who, 1 if n % 2 else -1, first=n % 2)
+        for n in range(24)
+        for who in ("ann", "bob")
+    ]
+    answers += [
+        _said(f"i{n:02d}", "hasty", 1 if n % 2 == 0 else -1, first=n % 2, seconds=2.0)
+        for n in range(24)
+    ]
     found = dashboard(_snapshot(answers, entries), resamples=20)
     assert "hasty answers in 20 % of the usual time" in found["warnings"]
     assert "hasty prefers what is shown first" in found["warnings"]
-    assert "ann prefers what is shown last" in found["warnings"]  # the same choices, always the second
+    assert (
+        "ann prefers what is shown last" in found["warnings"]
+    )  # the same choices, always the second
 
 
 def test_the_page_escapes_names_and_needs_no_script(found):
@@ -159,14 +203,18 @@ def test_an_empty_project_and_json(found, tmp_path: Path):
 
 
 def test_agreement_does_not_depend_on_the_order_in_which_candidates_are_stored():
-    """The same choices, once with the better answer always stored first, once with it first in every other item."""
+    """The same choices, once with the better answer always stored first, once with it first in
+    every other item."""
     entries = [_entry(f"i{n:02d}") for n in range(40)]
     plain, mixed = [], []
     for n in range(40):
         for who, side in (("ann", 1), ("bob", 1 if n % 5 else -1)):
             plain.append(_said(f"i{n:02d}", who, side))
             mixed.append(_said(f"i{n:02d}", who, side if n % 2 else -side))
-    first, second = (dashboard(_snapshot(a, entries), resamples=20)["agreement"]["choices"] for a in (plain, mixed))
+    first, second = (
+        dashboard(_snapshot(a, entries), resamples=20)["agreement"]["choices"]
+        for a in (plain, mixed)
+    )
     for name in ("alpha", "fleiss"):
         assert first[name]["value"] == pytest.approx(second[name]["value"])
     assert first["cohen"] == pytest.approx(second["cohen"]) == pytest.approx(2 * 32 / 40 - 1)
@@ -177,13 +225,18 @@ def test_a_page_that_takes_long_is_shown_as_it_was_while_a_thread_makes_the_new_
     try:
         for count in (3, 5):
             say = Opinion("pairwise", "ann", (1, 2), {"strength": 1})
-            items = [LabelledItem(Prompt(f"i{n}", PROMPT), ("a", "b"), (), (say,)) for n in range(count)]
+            items = [
+                LabelledItem(Prompt(f"i{n}", PROMPT), ("a", "b"), (), (say,)) for n in range(count)
+            ]
             add_labelled(store, "p", items)
             if count == 3:
                 first, fresh = cached_fragment(store, "p")
                 assert fresh
                 assert "3 of " in first
-                assert cached_fragment(store, "p", patience=-1.0) == (first, True)  # nothing came in
+                assert cached_fragment(store, "p", patience=-1.0) == (
+                    first,
+                    True,
+                )  # nothing came in
         assert cached_fragment(store, "p", patience=-1.0) == (first, False)
         for _ in range(400):
             shown, fresh = cached_fragment(store, "p", patience=-1.0)

@@ -1,4 +1,5 @@
-"""Comparing by dimension and editing the winner: what is asked, refused, stored, exported and learnt from."""
+"""Comparing by dimension and editing the winner: what is asked, refused, stored, exported and
+learnt from."""
 
 from __future__ import annotations
 
@@ -37,8 +38,11 @@ def _answer(bench: Bench, held: Any, who: int = 0, **said: Any) -> None:
 
 @pytest.fixture
 def labelled(database: Database) -> Bench:
-    """Two people who both find the first answer better on the whole and more helpful, and the second less harmful."""
-    bench = Bench(database, annotators=2, rows=[pair_row(1)], overlap=2, steps=4, dimensions=DIMENSIONS)
+    """Two people who both find the first answer better on the whole and more helpful, and the
+    second less harmful."""
+    bench = Bench(
+        database, annotators=2, rows=[pair_row(1)], overlap=2, steps=4, dimensions=DIMENSIONS
+    )
     for who in range(2):
         held = _held(bench, who)
         sign = 1 if held.presented[0] == 0 else -1
@@ -63,13 +67,27 @@ def test_places_become_positions_and_come_back_with_undo(labelled: Bench):
         ({}, "preferences", 'which is better by "helpful"'),
         ({"preferences": {"helpful": 1}}, "preferences", 'by "harmless"'),
         ({"preferences": {"helpful": 1, "harmless": 3}}, "preferences", "from -2 to 2"),
-        ({"preferences": {"helpful": 1, "harmless": 0, "odd": 1}}, "preferences", "helpful, harmless"),
-        ({"preferences": {"helpful": 1, "harmless": 0}, "reasons": {"odd": "x"}}, "reasons", '"odd" is not compared'),
-        ({"preferences": {"helpful": 1, "harmless": 0}, "text": "x", "corrected": 0}, "text", "not asked for"),
+        (
+            {"preferences": {"helpful": 1, "harmless": 0, "odd": 1}},
+            "preferences",
+            "helpful, harmless",
+        ),
+        (
+            {"preferences": {"helpful": 1, "harmless": 0}, "reasons": {"odd": "x"}},
+            "reasons",
+            '"odd" is not compared',
+        ),
+        (
+            {"preferences": {"helpful": 1, "harmless": 0}, "text": "x", "corrected": 0},
+            "text",
+            "not asked for",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(database: Database, said: dict, field: str, why: str):
-    bench = Bench(database, annotators=1, rows=[pair_row(1)], overlap=1, steps=4, dimensions=DIMENSIONS)
+    bench = Bench(
+        database, annotators=1, rows=[pair_row(1)], overlap=1, steps=4, dimensions=DIMENSIONS
+    )
     with pytest.raises(UserError, match=rf'field "{field}".*{why}'):
         _answer(bench, _held(bench), strength=1, **said)
 
@@ -105,16 +123,24 @@ def test_renamed_dimensions_go_on_and_new_ones_make_a_version(labelled: Bench):
     assert (told["gone"]["dimensions"], told["new"]["dimensions"]) == (["helpful"], ["useful"])
     projects.change(*asked, settings=new, renames={"dimensions": {"helpful": "useful"}})
     snapshot = with_key(labelled.database, "p")
-    assert [dict(one.answer.preferences) for one in snapshot.answers] == [{"useful": 2, "harmless": -2}] * 2
+    assert [dict(one.answer.preferences) for one in snapshot.answers] == [
+        {"useful": 2, "harmless": -2}
+    ] * 2
 
 
-def test_settings_from_before_there_were_dimensions_ask_for_none_and_make_no_version(labelled: Bench):
+def test_settings_from_before_there_were_dimensions_ask_for_none_and_make_no_version(
+    labelled: Bench,
+):
     from burnish.annotation.tables import Version
 
     with labelled.database.write() as session:
         for version in session.query(Version):
-            version.schema = {k: v for k, v in version.schema.items() if k not in ("dimensions", "edit_winner")}
-    projects.change(labelled.database, labelled.owner, labelled.project, settings={"dimensions": []})
+            version.schema = {
+                k: v for k, v in version.schema.items() if k not in ("dimensions", "edit_winner")
+            }
+    projects.change(
+        labelled.database, labelled.owner, labelled.project, settings={"dimensions": []}
+    )
     with labelled.database.read() as session:
         assert session.query(Version).count() == 1
 
@@ -130,7 +156,9 @@ def _edit(bench: Bench, held: Any, **said: Any) -> None:
 
 
 def test_an_edited_winner_is_stored_exported_and_learnt_from(database: Database, tmp_path: Path):
-    bench = Bench(database, annotators=1, rows=[pair_row(1)], overlap=1, steps=2, edit_winner="optional")
+    bench = Bench(
+        database, annotators=1, rows=[pair_row(1)], overlap=1, steps=2, edit_winner="optional"
+    )
     held = _held(bench)
     assert task_view(held, held.settings, html=False)["asks"]["edit_winner"] == "optional"
     with pytest.raises(UserError, match="the best one"):
@@ -140,18 +168,31 @@ def test_an_edited_winner_is_stored_exported_and_learnt_from(database: Database,
     _edit(bench, held, text="first 1, and better")
     snapshot = with_key(database, "p")
     (one,) = snapshot.answers
-    assert (one.answer.text, one.answer.corrected, one.answer.strength) == ("first 1, and better", 0, 1)
+    assert (one.answer.text, one.answer.corrected, one.answer.strength) == (
+        "first 1, and better",
+        0,
+        1,
+    )
     (group,) = preference_data(snapshot)
-    pairs = {(group.responses[c.first], group.responses[c.second]): c.probability for c in group.comparisons}
+    pairs = {
+        (group.responses[c.first], group.responses[c.second]): c.probability
+        for c in group.comparisons
+    }
     edited = "first 1, and better"
-    assert pairs == {("first 1", "second 1"): 1.0, ("first 1", edited): 0.0, ("second 1", edited): 0.0}
+    assert pairs == {
+        ("first 1", "second 1"): 1.0,
+        ("first 1", edited): 0.0,
+        ("second 1", edited): 0.0,
+    }
     rows = export(snapshot, "paired").rows
     assert {(r["chosen"][0]["content"], r["rejected"][0]["content"]) for r in rows} == {
         ("first 1", "second 1"), (edited, "first 1"), (edited, "second 1"),
     }  # fmt: skip
     (tmp_path / "x.jsonl").write_bytes(export(snapshot, "burnish").data(".jsonl"))
     (read,) = preference_groups(read_rows(str(tmp_path / "x.jsonl"))).items
-    assert {(read.responses[c.first], read.responses[c.second]): c.probability for c in read.comparisons} == pairs
+    assert {
+        (read.responses[c.first], read.responses[c.second]): c.probability for c in read.comparisons
+    } == pairs
     (demo,) = demonstration_data(snapshot)
     assert demo.messages[-1]["content"] == edited
 

@@ -98,7 +98,8 @@ def test_writing_goes_on_after_the_lease_has_run_out(database: Database):
 
 
 def test_time_of_work_is_what_the_server_has_seen(database: Database):
-    """Asked for a day; taken 30 minutes ago, a sign of life 20 minutes ago, a pause of at most 5 minutes is paid: 10 minutes."""
+    """Asked for a day; taken 30 minutes ago, a sign of life 20 minutes ago, a pause of at most 5
+    minutes is paid: 10 minutes."""
     bench = _bench(database, idle_minutes=5)
     held = _take(bench)
     with database.write() as session:

@@ -1,4 +1,5 @@
-"""Labels out: worked soft labels, every layout read back by its reader, pseudonyms, equal bytes, shares of people and models."""
+"""Labels out: worked soft labels, every layout read back by its reader, pseudonyms, equal bytes,
+shares of people and models."""
 
 from __future__ import annotations
 
@@ -12,7 +13,12 @@ from pathlib import Path
 import pytest
 
 from burnish.annotation.export import LAYOUTS, export
-from burnish.annotation.labels import LabelOptions, data_answers, demonstration_data, preference_data
+from burnish.annotation.labels import (
+    LabelOptions,
+    data_answers,
+    demonstration_data,
+    preference_data,
+)
 from burnish.annotation.records import Answer, Labelled
 from burnish.annotation.service.exports import manifest_of
 from burnish.annotation.settings import Settings
@@ -51,7 +57,10 @@ def store(tmp_path: Path) -> Store:
 
 
 def _rows(data: bytes) -> tuple[Row, ...]:
-    return tuple(Row("x.jsonl", i, json.loads(line), f"x:{i}") for i, line in enumerate(data.decode().splitlines(), 1))
+    return tuple(
+        Row("x.jsonl", i, json.loads(line), f"x:{i}")
+        for i, line in enumerate(data.decode().splitlines(), 1)
+    )
 
 
 def test_soft_labels_by_hand(store: Store):
@@ -62,12 +71,19 @@ def test_soft_labels_by_hand(store: Store):
         pair = next(g for g in groups if g.prompt.id == name).comparisons[0]
         return pair.probability, pair.margin
 
-    # p1: strengths 2, 1, −1 of k = 2. ignore: 2/3. probability: mean of 1, ¾, ¼. margin: |mean of 1, ½, −½| · 1
+    # p1: strengths 2, 1, −1 of k = 2. ignore: 2/3. probability: mean of 1, ¾, ¼. margin: |mean of
+    # 1, ½, −½| · 1
     assert label("p1", strength="ignore") == (pytest.approx(2 / 3), 0.0)
     assert label("p1", strength="probability") == (pytest.approx((1 + 0.75 + 0.25) / 3), 0.0)
-    assert label("p1", strength="margin", margin=0.6) == (pytest.approx(2 / 3), pytest.approx(0.6 / 3))
+    assert label("p1", strength="margin", margin=0.6) == (
+        pytest.approx(2 / 3),
+        pytest.approx(0.6 / 3),
+    )
     assert label("p2", strength="probability") == (pytest.approx(0.25), 0.0)  # 0 and ½
-    assert label("l1", strength="ignore") == (1.0, 0.0)  # helpful 4 over 2; honest is open for one of them
+    assert label("l1", strength="ignore") == (
+        1.0,
+        0.0,
+    )  # helpful 4 over 2; honest is open for one of them
     assert label("c1", strength="margin") == (0.0, 0.0)  # the original against the corrected
 
 
@@ -79,15 +95,25 @@ def test_votes_are_weighted_by_reliability(tmp_path: Path):
     ]  # fmt: skip
     add_labelled(store, "p", items)
     groups = preference_data(take_snapshot(store, "p"), LabelOptions(strength="ignore"))
-    assert groups[0].comparisons[0].probability > 0.95  # z contradicts, and is known to guess; the plain share is 2/3
+    assert (
+        groups[0].comparisons[0].probability > 0.95
+    )  # z contradicts, and is known to guess; the plain share is 2/3
 
 
 def test_a_reviewers_decision_counts_alone(store: Store):
     snapshot = take_snapshot(store, "p")
     decision = Labelled(
-        "p1", "chief", "person", Answer("pairwise", (0, 1), strength=-2, ranks=(2, 1)), 5.0, NOON, source="adjudication"
+        "p1",
+        "chief",
+        "person",
+        Answer("pairwise", (0, 1), strength=-2, ranks=(2, 1)),
+        5.0,
+        NOON,
+        source="adjudication",
     )
-    decided = Snapshot(snapshot.project, "", snapshot.settings, snapshot.entries, (*snapshot.answers, decision))
+    decided = Snapshot(
+        snapshot.project, "", snapshot.settings, snapshot.entries, (*snapshot.answers, decision)
+    )
     groups = preference_data(decided, LabelOptions())
     assert next(g for g in groups if g.prompt.id == "p1").comparisons[0].probability == 0.0
 
@@ -100,9 +126,20 @@ def test_chat_turns_become_comparisons_under_the_conversation_so_far(tmp_path: P
     ]
     prompt = Prompt("chat", ({"role": "system", "content": "be kind"},))
     store = Store(tmp_path / "c.sqlite")
-    add_labelled(store, "p", [LabelledItem(prompt, (), (), (Opinion("chat", "ann", None, {"turns": turns}),), "chat")])
+    add_labelled(
+        store,
+        "p",
+        [LabelledItem(prompt, (), (), (Opinion("chat", "ann", None, {"turns": turns}),), "chat")],
+    )
     first, last = preference_data(take_snapshot(store, "p"), LabelOptions())
-    assert [m["content"] for m in last.prompt.messages] == ["be kind", "hi", "B", "more", "C", "last"]
+    assert [m["content"] for m in last.prompt.messages] == [
+        "be kind",
+        "hi",
+        "B",
+        "more",
+        "C",
+        "last",
+    ]
     assert (first.comparisons[0].probability, last.comparisons[0].probability) == (0.0, 0.75)
 
 
@@ -152,7 +189,10 @@ def test_pairs_come_back_through_the_paired_reader_and_hh(store: Store):
     assert items["c1"].candidates == ("the end", "teh end")
     assert {i for i in items if i.startswith("r1")} == {"r1#0-1", "r1#0-2", "r1#1-2"}
     row = next(r for r in made.rows if r["id"] == "p1")
-    assert (row["probability"], row["margin"]) == (pytest.approx(2 / 3, abs=1e-6), pytest.approx(1 / 3, abs=1e-6))
+    assert (row["probability"], row["margin"]) == (
+        pytest.approx(2 / 3, abs=1e-6),
+        pytest.approx(1 / 3, abs=1e-6),
+    )
     assert [v["strength"] for v in row["votes"]] == [2, 1, -1]
     hh = export(snapshot, "hh", options).rows[0]
     assert hh["chosen"] == "\n\nHuman: question p1\n\nAssistant: good"
@@ -162,7 +202,8 @@ def test_unpaired_ranking_and_ratings(store: Store):
     snapshot = with_key(store, "p")
     options = LabelOptions(weighted=False)
     verdicts = {(r["id"], r["label"]) for r in export(snapshot, "unpaired", options).rows}
-    # p2: one of two said that both are bad, which is not most of them; l1: u 4 of a scale whose middle is 3, v 2
+    # p2: one of two said that both are bad, which is not most of them; l1: u 4 of a scale whose
+    # middle is 3, v 2
     assert {
         ("p1#0", True),
         ("p1#1", False),
@@ -209,13 +250,21 @@ def test_the_layouts_of_tools_are_read_back_with_the_same_choices(store: Store, 
 
 def test_the_share_of_people_is_a_parameter(tmp_path: Path):
     store = Store(tmp_path / "h.sqlite")
-    opinions = [(_pair("ann", 1), _pair("bot", 1, "ai"), _pair("bot2", -1, "ai")) for _ in range(30)]
-    add_labelled(store, "p", [LabelledItem(_prompt(f"i{n}"), ("a", "b"), (), o) for n, o in enumerate(opinions)])
+    opinions = [
+        (_pair("ann", 1), _pair("bot", 1, "ai"), _pair("bot2", -1, "ai")) for _ in range(30)
+    ]
+    add_labelled(
+        store,
+        "p",
+        [LabelledItem(_prompt(f"i{n}"), ("a", "b"), (), o) for n, o in enumerate(opinions)],
+    )
     snapshot = with_key(store, "p")
 
     def counts(share: float | None) -> tuple[int, int]:
         kept = data_answers(snapshot, human_share=share)
-        return sum(o.annotator_kind == "person" for o in kept), sum(o.annotator_kind == "ai" for o in kept)
+        return sum(o.annotator_kind == "person" for o in kept), sum(
+            o.annotator_kind == "ai" for o in kept
+        )
 
     assert counts(None) == (30, 60)
     assert counts(0.5) == (30, 30)
@@ -232,7 +281,10 @@ def test_parquet_carries_its_manifest_and_reads_as_a_dataset(store: Store):
 
     made = export(with_key(store, "p"), "paired")
     table = parquet.read_table(io.BytesIO(made.data(".parquet")))
-    assert json.loads(table.schema.metadata[b"burnish"])["content_hash"] == made.manifest["content_hash"]
+    assert (
+        json.loads(table.schema.metadata[b"burnish"])["content_hash"]
+        == made.manifest["content_hash"]
+    )
     assert table.to_pylist()[0]["chosen"] == [{"role": "assistant", "content": "good"}]
 
 
@@ -241,9 +293,15 @@ def test_no_file_holds_a_number_that_json_lacks(tmp_path: Path, layout: str):
     from pyarrow import parquet
 
     store = Store(tmp_path / "s.sqlite")
-    prompt = Prompt("p", ({"role": "user", "content": "q"},), {"score": math.nan, "more": {"a": [math.inf, "é\ud800"]}})
+    prompt = Prompt(
+        "p",
+        ({"role": "user", "content": "q"},),
+        {"score": math.nan, "more": {"a": [math.inf, "é\ud800"]}},
+    )
     rating = Opinion("likert", "bob", None, {"ratings": {"helpful": (4, 2)}}, created_at=NOON)
-    written = Opinion("correction", "ann", None, {"text": "the end", "corrected": 0}, created_at=NOON)
+    written = Opinion(
+        "correction", "ann", None, {"text": "the end", "corrected": 0}, created_at=NOON
+    )
     items = [
         LabelledItem(prompt, ("good", "bad"), ("m1", "m2"), (_pair("ann", 1),), "pairwise"),
         LabelledItem(replace(prompt, id="l"), ("good", "bad"), ("m1", "m2"), (rating,), "likert"),
@@ -252,7 +310,9 @@ def test_no_file_holds_a_number_that_json_lacks(tmp_path: Path, layout: str):
     add_labelled(store, "p", items, settings=Settings(kind="pairwise", steps=4))
     made = export(with_key(store, "p"), layout)
     told = [*made.data(".jsonl").decode().splitlines(), manifest_of(made).decode()]
-    told.append(parquet.read_table(io.BytesIO(made.data(".parquet"))).schema.metadata[b"burnish"].decode())
+    told.append(
+        parquet.read_table(io.BytesIO(made.data(".parquet"))).schema.metadata[b"burnish"].decode()
+    )
     for text in told:
         json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in {layout}"))
 
@@ -260,7 +320,9 @@ def test_no_file_holds_a_number_that_json_lacks(tmp_path: Path, layout: str):
 def test_the_hash_and_the_state_change_with_every_answer(store: Store):
     before, state = take_snapshot(store, "p").content_hash(), state_of(store, "p")
     assert take_snapshot(store, "p").content_hash() == before
-    add_labelled(store, "p", [LabelledItem(_prompt("p1"), ("good", "bad"), ("m1", "m2"), (_pair("new", 1),))])
+    add_labelled(
+        store, "p", [LabelledItem(_prompt("p1"), ("good", "bad"), ("m1", "m2"), (_pair("new", 1),))]
+    )
     assert take_snapshot(store, "p").content_hash() != before
     assert state_of(store, "p") != state
 
@@ -271,7 +333,11 @@ def test_importing_twice_changes_nothing_and_other_candidates_are_refused(store:
     with pytest.raises(UserError, match="with other candidates"):
         add_labelled(store, "p", [LabelledItem(_prompt("p1"), ("other", "bad"), ())])
     with pytest.raises(UserError, match="2 candidates but 3 ranks"):
-        add_labelled(store, "p", [LabelledItem(_prompt("n"), ("a", "b"), (), (Opinion("ranking", "x", (1, 2, 3)),))])
+        add_labelled(
+            store,
+            "p",
+            [LabelledItem(_prompt("n"), ("a", "b"), (), (Opinion("ranking", "x", (1, 2, 3)),))],
+        )
 
 
 def test_demonstrations_are_what_people_wrote(store: Store):
@@ -313,7 +379,10 @@ def test_disagreements_that_nobody_has_decided_are_marked(tmp_path: Path):
         made = export(snapshot, layout)
         assert made.manifest["disputed"] == 1
         if layout != "demonstrations":
-            marked = {row.get("disputed", row.get("meta", row.get("extra", {})).get("disputed")) for row in made.rows}
+            marked = {
+                row.get("disputed", row.get("meta", row.get("extra", {})).get("disputed"))
+                for row in made.rows
+            }
             assert marked <= {True, False}
             assert None not in marked
     (row,) = [row for row in export(snapshot, "ranking").rows if row["id"] == "other"]

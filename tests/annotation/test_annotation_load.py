@@ -1,4 +1,5 @@
-"""The load generator at a small size: a crowd against a real server that is killed meanwhile, and the invariants over the log.
+"""The load generator at a small size: a crowd against a real server that is killed meanwhile, and
+the invariants over the log.
 
 The full size is in benchmarks/annotate_load.py.
 """
@@ -33,7 +34,9 @@ def load() -> Any:
 
 @pytest.mark.slow
 def test_a_server_killed_in_mid_load_loses_no_acknowledged_answer(load: Any, place: str):
-    found = load.measure(place, annotators=8, submissions=200, think=0.02, kills=2, port=free_port())
+    found = load.measure(
+        place, annotators=8, submissions=200, think=0.02, kills=2, port=free_port()
+    )
     assert found["violations"] == []
     assert found["acknowledged"] >= 200
     assert found["kills"] == 2
@@ -72,13 +75,23 @@ def test_the_invariants_notice_what_is_wrong(load: Any, tmp_path: Path):
     assert load.violations(place, run) == []
     other = next(who for who, _ in people if who != kept["annotator_id"])
     with database.read() as session:
-        taken = set(session.scalars(select(Annotation.item_id).where(Annotation.annotator_id == other)))
+        taken = set(
+            session.scalars(select(Annotation.item_id).where(Annotation.annotator_id == other))
+        )
     if kept["item_id"] not in taken:
-        assert "misassigned" in broken(update(Annotation).where(Annotation.id == kept["id"]).values(annotator_id=other))
-        broken(update(Annotation).where(Annotation.id == kept["id"]).values(annotator_id=kept["annotator_id"]))
+        assert "misassigned" in broken(
+            update(Annotation).where(Annotation.id == kept["id"]).values(annotator_id=other)
+        )
+        broken(
+            update(Annotation)
+            .where(Annotation.id == kept["id"])
+            .values(annotator_id=kept["annotator_id"])
+        )
     assert "misassigned or changed" in broken(
         update(Annotation).where(Annotation.id == kept["id"]).values(payload={"strength": 2})
     )
     broken(update(Annotation).where(Annotation.id == kept["id"]).values(payload=kept["payload"]))
-    assert "slots" in broken(update(Item).where(Item.id == kept["item_id"]).values(slots=Item.slots + 1))
+    assert "slots" in broken(
+        update(Item).where(Item.id == kept["item_id"]).values(slots=Item.slots + 1)
+    )
     database.close()

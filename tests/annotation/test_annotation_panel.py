@@ -1,4 +1,5 @@
-"""Simulated annotators have exactly the weaknesses they are said to have, and label the same way after a kill."""
+"""Simulated annotators have exactly the weaknesses they are said to have, and label the same way
+after a kill."""
 
 from __future__ import annotations
 
@@ -19,7 +20,10 @@ def _first_wins(persona: Persona, utilities: list[float], trials: int = 4000) ->
     """How often response 0 beats response 1."""
     rng = np.random.default_rng(0)
     properties = np.array([[u, 0.0] for u in utilities])
-    ranks = [rank(properties_KF=properties, names=NAMES, persona=persona, rng=rng)[1] for _ in range(trials)]
+    ranks = [
+        rank(properties_KF=properties, names=NAMES, persona=persona, rng=rng)[1]
+        for _ in range(trials)
+    ]
     return sum(r[0] < r[1] for r in ranks)
 
 
@@ -42,10 +46,15 @@ def test_a_lapsing_annotator_is_right_half_of_the_lapses():
 
 @pytest.mark.parametrize(("bias", "low", "high"), [(0.0, 0.45, 0.55), (0.1, 0.6, 0.9)])
 def test_position_bias_favours_what_is_shown_first(bias: float, low: float, high: float):
-    persona, rng = Persona("a", {"good": 1.0}, noise=0.1, position_bias=bias), np.random.default_rng(0)
+    persona, rng = (
+        Persona("a", {"good": 1.0}, noise=0.1, position_bias=bias),
+        np.random.default_rng(0),
+    )
     first = 0
     for _ in range(1000):
-        presented, ranks = rank(properties_KF=np.full((2, 2), 0.5), names=NAMES, persona=persona, rng=rng)
+        presented, ranks = rank(
+            properties_KF=np.full((2, 2), 0.5), names=NAMES, persona=persona, rng=rng
+        )
         first += ranks[presented[0]] < ranks[presented[1]]
     assert low < first / 1000 < high
 
@@ -53,7 +62,9 @@ def test_position_bias_favours_what_is_shown_first(bias: float, low: float, high
 def test_close_responses_share_a_rank():
     persona = Persona("a", {"good": 1.0}, noise=0.0, tie_margin=0.05)
     properties = np.array([[0.50, 0], [0.90, 0], [0.52, 0], [0.1, 0]])
-    assert rank(properties_KF=properties, names=NAMES, persona=persona, rng=np.random.default_rng(0))[1] == (2, 1, 2, 4)
+    assert rank(
+        properties_KF=properties, names=NAMES, persona=persona, rng=np.random.default_rng(0)
+    )[1] == (2, 1, 2, 4)
 
 
 def test_the_panel_differs_from_gold_and_among_itself():
@@ -71,7 +82,13 @@ class _Killed(Exception):
 def _labelled(path: Path, *, die_after: int | None = None) -> list:
     store = Store(path)
     store.add_project("p")
-    store.add_items("p", [(Prompt(f"i{n}", ({"role": "user", "content": "?"},)), ["a", "b", "c"]) for n in range(12)])
+    store.add_items(
+        "p",
+        [
+            (Prompt(f"i{n}", ({"role": "user", "content": "?"},)), ["a", "b", "c"])
+            for n in range(12)
+        ],
+    )
     submitted = 0
     submit = store.submit
 
@@ -84,7 +101,10 @@ def _labelled(path: Path, *, die_after: int | None = None) -> list:
 
     store.submit = counting
     panel = default_panel({"good": 1.0}, size=4, seed=0)
-    properties = lambda task: np.array([[(hash_of(task.item_id, c) % 97) / 97, 0] for c in task.candidates])  # noqa: E731
+
+    def properties(task):
+        return np.array([[(hash_of(task.item_id, c) % 97) / 97, 0] for c in task.candidates])
+
     try:
         label_items(store, "p", panel, properties, NAMES, annotators_per_item=3, seed=5)
     except _Killed:

@@ -1,4 +1,5 @@
-"""The whole way with people in it, as examples/people.py goes it: every command and every page, on the tiny model."""
+"""The whole way with people in it, as examples/people.py goes it: every command and every page, on
+the tiny model."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "people.py"
 ITEMS = 14
 
 
-def test_from_labels_in_a_browser_to_a_policy_and_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_from_labels_in_a_browser_to_a_policy_and_its_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     pytest.importorskip("playwright.sync_api")
     if not (shutil.which("chromium") or shutil.which("chromium-browser")):
         pytest.skip("Chromium is not installed")
@@ -26,7 +29,10 @@ def test_from_labels_in_a_browser_to_a_policy_and_its_report(tmp_path: Path, mon
     people = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(people)
     demos = [{"prompt": f"Say {i}.", "completion": f"{i}, with pleasure."} for i in range(20)]
-    prompts = [{"prompt": f"Say {i} twice.", "split": "heldout" if i > ITEMS else "train"} for i in range(20)]
+    prompts = [
+        {"prompt": f"Say {i} twice.", "split": "heldout" if i > ITEMS else "train"}
+        for i in range(20)
+    ]
     for name, rows in (("demos", demos), ("prompts", prompts)):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     out = tmp_path / "run"
@@ -44,7 +50,8 @@ def test_from_labels_in_a_browser_to_a_policy_and_its_report(tmp_path: Path, mon
     assert {one.annotator for one in labelled} == {"annotator-1", "annotator-2"}
     assert len(labelled) == 2 * ITEMS
     assert len(exported) == reward["pairs_train"] + reward["pairs_heldout"] == ITEMS
-    # both annotators have the same taste, and the sides they were shown differed: the labels are certain
+    # both annotators have the same taste, and the sides they were shown differed: the labels are
+    # certain
     assert {one.answer.presented for one in labelled} == {(0, 1), (1, 0)}
     assert json.loads((out / "ppo" / "result.json").read_text())
     assert "people" in (out / "report.html").read_text()

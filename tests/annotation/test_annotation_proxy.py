@@ -1,4 +1,5 @@
-"""Under a prefix and behind a proxy: who is believed, where links lead, and a day through a real nginx."""
+"""Under a prefix and behind a proxy: who is believed, where links lead, and a day through a real
+nginx."""
 
 from __future__ import annotations
 
@@ -84,7 +85,9 @@ def test_an_address_of_a_proxy_that_is_none_is_refused():
 def test_a_proxy_that_does_not_pass_the_name_is_explained(tmp_path: Path):
     served = Served(str(tmp_path / "a.sqlite"))
     try:
-        answer = httpx.post(f"{served.url}/login", data={}, headers={"Origin": "https://labels.example.com"})
+        answer = httpx.post(
+            f"{served.url}/login", data={}, headers={"Origin": "https://labels.example.com"}
+        )
         assert answer.status_code == 403
         assert "proxy_set_header Host" in answer.json()["detail"]
         assert '"https://labels.example.com"' in answer.json()["detail"]
@@ -121,10 +124,22 @@ def behind_nginx(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tup
     served = Served(str(tmp_path / "a.sqlite"), root_path="/labels", trusted=["127.0.0.1"])
     port = free_port()
     text = NGINX.format(
-        folder=tmp_path, port=port, inside=served.port, rest="/" if off else "", host=f"proxy_set_header {header};"
+        folder=tmp_path,
+        port=port,
+        inside=served.port,
+        rest="/" if off else "",
+        host=f"proxy_set_header {header};",
     )
     (tmp_path / "nginx.conf").write_text(text)
-    command = [program, "-c", str(tmp_path / "nginx.conf"), "-p", str(tmp_path), "-e", str(tmp_path / "error")]
+    command = [
+        program,
+        "-c",
+        str(tmp_path / "nginx.conf"),
+        "-p",
+        str(tmp_path),
+        "-e",
+        str(tmp_path / "error"),
+    ]
     proxy = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}/labels"
     try:
@@ -148,8 +163,14 @@ def test_pages_forms_files_and_the_client_work_under_a_prefix(behind_nginx: tupl
     with httpx.Client(follow_redirects=True) as browser:
         page = browser.get(f"{url}/")
         assert str(page.url) == f"{url}/login"
-        form = {"name": "olga", "password": PASSWORD, "csrf": re.findall(r'name="csrf" value="([^"]+)"', page.text)[0]}
-        home = browser.post(re.findall(r'action="([^"]+)"', page.text)[0].replace("/labels", url, 1), data=form)
+        form = {
+            "name": "olga",
+            "password": PASSWORD,
+            "csrf": re.findall(r'name="csrf" value="([^"]+)"', page.text)[0],
+        }
+        home = browser.post(
+            re.findall(r'action="([^"]+)"', page.text)[0].replace("/labels", url, 1), data=form
+        )
         assert str(home.url) == f"{url}/projects"
         assert {cookie.path for cookie in browser.cookies.jar} == {"/labels"}
         seen, waiting = set[str](), [f"{url}/projects"]
@@ -172,7 +193,9 @@ def test_pages_forms_files_and_the_client_work_under_a_prefix(behind_nginx: tupl
         link = re.findall(r'class="secret">([^<]+)<', made.text)[0]
         assert link.startswith(f"{url}/join/")
         assert browser.get(link).status_code == 200
-    token = accounts.create_token(served.database, account_name="olga", name="t", scopes=["label", "manage"])
+    token = accounts.create_token(
+        served.database, account_name="olga", name="t", scopes=["label", "manage"]
+    )
     with Client(url, token) as client:
         task = client.next(bench.project)
         assert task is not None
@@ -180,9 +203,10 @@ def test_pages_forms_files_and_the_client_work_under_a_prefix(behind_nginx: tupl
     with served.database.read() as session:
         from burnish.annotation.tables import Audit
 
-        assert {a.address for a in session.query(Audit).filter(Audit.action == "login", Audit.address != "test")} == {
-            "127.0.0.1"
-        }
+        assert {
+            a.address
+            for a in session.query(Audit).filter(Audit.action == "login", Audit.address != "test")
+        } == {"127.0.0.1"}
     assert people.invitations(served.database, bench.owner, bench.project)[0]["uses"] == 1
 
 

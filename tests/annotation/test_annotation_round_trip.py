@@ -1,4 +1,5 @@
-"""A store and its own export give equal labels in every layout, or the manifest says what the layout cannot hold."""
+"""A store and its own export give equal labels in every layout, or the manifest says what the
+layout cannot hold."""
 
 from __future__ import annotations
 
@@ -44,12 +45,17 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
 
 
 def labels_in(groups: list[PreferenceGroup] | tuple[PreferenceGroup, ...]) -> Labels:
-    """(conversation, one text, the other) -> (probability of the one, margin) of each comparison."""
+    """(conversation, one text, the other) -> (probability of the one, margin) of each
+    comparison."""
     found: Labels = {}
     for group in groups:
         asked = json.dumps([dict(m) for m in group.prompt.messages], sort_keys=True)
         for pair in group.comparisons:
-            first, second, p = group.responses[pair.first], group.responses[pair.second], pair.probability
+            first, second, p = (
+                group.responses[pair.first],
+                group.responses[pair.second],
+                pair.probability,
+            )
             if first > second:
                 first, second, p = second, first, 1.0 - p
             found.setdefault((asked, first, second), []).append((p, pair.margin))
@@ -65,7 +71,8 @@ def hold_equal(read: Labels, stored: Labels) -> None:
 
 
 def hold_counts(counted: dict[str, int], stored: Labels, read: Labels) -> None:
-    """Every comparison is in the file or counted as left out; the reader drops, and counts, what is tied alone."""
+    """Every comparison is in the file or counted as left out; the reader drops, and counts, what is
+    tied alone."""
     assert counted["project"] == sum(map(len, stored.values()))
     tied = sum(p == 0.5 for labels in stored.values() for p, _ in labels)
     assert 0 <= counted["file"] - sum(map(len, read.values())) <= tied
@@ -84,9 +91,13 @@ def read_back(made: Export, options: LabelOptions) -> Labels:
         return {}
 
 
-@pytest.mark.parametrize(("strength", "weighted"), [("ignore", False), ("probability", True), ("margin", True)])
+@pytest.mark.parametrize(
+    ("strength", "weighted"), [("ignore", False), ("probability", True), ("margin", True)]
+)
 @pytest.mark.parametrize("layout", LABELLED)
-def test_the_demo_and_its_export_give_equal_labels(demo: Snapshot, layout: str, weighted: bool, strength: Strength):
+def test_the_demo_and_its_export_give_equal_labels(
+    demo: Snapshot, layout: str, weighted: bool, strength: Strength
+):
     options = LabelOptions(strength, weighted)
     made = export(demo, layout, options)
     stored, read = labels_in(preference_data(demo, options)), read_back(made, options)
@@ -125,15 +136,22 @@ def test_the_reader_says_what_was_left_out(demo: Snapshot, tmp_path: Path, layou
 def test_another_store_gives_the_labels_of_the_first(demo: Snapshot, tmp_path: Path):
     """An export in our own layout, and a store read as it is, imported into a fresh store."""
     copy = Store(tmp_path / "copy.sqlite")
-    add_labelled(copy, "p", read_labelled(rows_of(export(demo, "burnish"))).items, settings=demo.settings)
+    add_labelled(
+        copy, "p", read_labelled(rows_of(export(demo, "burnish"))).items, settings=demo.settings
+    )
     again = with_key(copy, "p")
     for strength in ("ignore", "probability", "margin"):
         options = LabelOptions(strength)
-        read, stored = labels_in(preference_data(again, options)), labels_in(preference_data(demo, options))
+        read, stored = (
+            labels_in(preference_data(again, options)),
+            labels_in(preference_data(demo, options)),
+        )
         assert len(read) == len(stored)
         hold_equal(read, stored)
     third = Store(tmp_path / "third.sqlite")
-    add_labelled(third, "p", store_items(str(tmp_path / "copy.sqlite"), "p"), settings=demo.settings)
+    add_labelled(
+        third, "p", store_items(str(tmp_path / "copy.sqlite"), "p"), settings=demo.settings
+    )
     hold_equal(labels_in(preference_data(with_key(third, "p"))), labels_in(preference_data(again)))
 
 
@@ -145,7 +163,10 @@ WORDS = st.text("abcxyz éß\u2028\n\"'", min_size=1, max_size=6).map(lambda s: 
 def conversations(draw: st.DrawFn) -> tuple[dict[str, str], ...]:
     messages = [{"role": "system", "content": "be kind"}] if draw(st.booleans()) else []
     for _ in range(draw(st.integers(0, 1))):
-        messages += [{"role": "user", "content": draw(WORDS)}, {"role": "assistant", "content": draw(WORDS)}]
+        messages += [
+            {"role": "user", "content": draw(WORDS)},
+            {"role": "assistant", "content": draw(WORDS)},
+        ]
     return (*messages, {"role": "user", "content": draw(WORDS)})
 
 
@@ -156,13 +177,19 @@ def opinions(draw: st.DrawFn, kind: str, who: str, count: int, scale: int) -> Op
     if kind == "pairwise":
         strength = draw(st.integers(-scale, scale))
         ranks = (1, 2) if strength > 0 else (2, 1) if strength < 0 else (1, 1)
-        payload = {"strength": strength, **({"both_bad": True} if strength == 0 and draw(st.booleans()) else {})}
+        payload = {
+            "strength": strength,
+            **({"both_bad": True} if strength == 0 and draw(st.booleans()) else {}),
+        }
     elif kind == "ranking":
         ranks = tuple(draw(st.lists(st.integers(1, count), min_size=count, max_size=count)))
     elif kind == "likert":
         rating = st.none() | st.integers(1, 5)
         payload = {
-            "ratings": {name: draw(st.lists(rating, min_size=count, max_size=count)) for name in ("good", "true")}
+            "ratings": {
+                name: draw(st.lists(rating, min_size=count, max_size=count))
+                for name in ("good", "true")
+            }
         }
     elif kind == "correction":
         payload = {"text": draw(WORDS), "corrected": draw(st.integers(0, count - 1))}
@@ -176,7 +203,12 @@ def opinions(draw: st.DrawFn, kind: str, who: str, count: int, scale: int) -> Op
 @st.composite
 def chat_turns(draw: st.DrawFn, scale: int) -> dict[str, Any]:
     texts = draw(st.lists(WORDS, min_size=2, max_size=2))
-    said = {"user": draw(WORDS), "candidates": texts, "presented": [0, 1], "chosen": draw(st.integers(0, 1))}
+    said = {
+        "user": draw(WORDS),
+        "candidates": texts,
+        "presented": [0, 1],
+        "chosen": draw(st.integers(0, 1)),
+    }
     return {**said, "strength": draw(st.integers(-scale, scale)), "both_bad": False}
 
 
@@ -187,15 +219,27 @@ def projects(draw: st.DrawFn) -> tuple[Settings, list[LabelledItem]]:
     people = draw(st.sampled_from([("ann",), ("ann", "bob"), ("ann", "bob", "cleo")]))
     items = []
     for number in range(draw(st.integers(1, 5))):
-        kind = draw(st.sampled_from(["pairwise", "pairwise", "ranking", "likert", "correction", "chat"]))
-        low, high = {"pairwise": (2, 2), "ranking": (2, 4), "likert": (1, 3), "correction": (1, 2), "chat": (0, 0)}[
-            kind
-        ]
+        kind = draw(
+            st.sampled_from(["pairwise", "pairwise", "ranking", "likert", "correction", "chat"])
+        )
+        low, high = {
+            "pairwise": (2, 2),
+            "ranking": (2, 4),
+            "likert": (1, 3),
+            "correction": (1, 2),
+            "chat": (0, 0),
+        }[kind]
         texts = tuple(draw(st.lists(WORDS, min_size=low, max_size=high, unique=True)))
-        asked = draw(conversations()) if draw(st.booleans()) else ({"role": "user", "content": "same"},)
+        asked = (
+            draw(conversations()) if draw(st.booleans()) else ({"role": "user", "content": "same"},)
+        )
         asked = asked[:-1] if kind == "chat" else asked  # where the person begins
         prompt = Prompt(f"i{number}", asked, {})  # type: ignore[arg-type]
-        said = tuple(draw(opinions(kind, who, len(texts), steps // 2)) for who in people if draw(st.integers(0, 4)))
+        said = tuple(
+            draw(opinions(kind, who, len(texts), steps // 2))
+            for who in people
+            if draw(st.integers(0, 4))
+        )
         items.append(LabelledItem(prompt, texts, ("",) * len(texts), said, kind))
     return Settings(kind="pairwise", steps=steps), items  # type: ignore[arg-type]
 
@@ -222,7 +266,9 @@ def test_any_project_and_its_export_give_equal_labels(
 
 
 def test_a_damaged_row_of_our_own_is_refused_with_its_place(demo: Snapshot):
-    row = next(row for row in export(demo, "burnish").rows if row["kind"] == "pairwise" and row["answers"])
+    row = next(
+        row for row in export(demo, "burnish").rows if row["kind"] == "pairwise" and row["answers"]
+    )
     for field, value in (
         ("strength", "much"),
         ("scale", 0),

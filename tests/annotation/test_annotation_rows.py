@@ -1,4 +1,5 @@
-"""Rows that become items: ids from content, columns of their own, lines with any text, and what is refused."""
+"""Rows that become items: ids from content, columns of their own, lines with any text, and what is
+refused."""
 
 from __future__ import annotations
 
@@ -24,8 +25,14 @@ PAIR = {"prompt": "p", "candidates": ["a", "b"]}
 def test_rows_without_ids_are_known_by_their_content(database: Database):
     bench = Bench(database, rows=[])
     other = {"prompt": "q", "candidates": ["c", "d"]}
-    assert projects.add_items(database, bench.owner, bench.project, [PAIR]) == {"added": 1, "there_already": 0}
-    assert projects.add_items(database, bench.owner, bench.project, [other, PAIR]) == {"added": 1, "there_already": 1}
+    assert projects.add_items(database, bench.owner, bench.project, [PAIR]) == {
+        "added": 1,
+        "there_already": 0,
+    }
+    assert projects.add_items(database, bench.owner, bench.project, [other, PAIR]) == {
+        "added": 1,
+        "there_already": 1,
+    }
 
 
 @pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85", "\x0b", "\x1e"])
@@ -39,13 +46,21 @@ def test_ends_of_lines_inside_json_are_text(end: str):
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
 def test_what_is_no_number_is_refused(number: str):
     with pytest.raises(UserError, match=rf"row 1.*{number} is no number"):
-        read_lines(f'{{"prompt":"p","candidates":["a","b"],"columns":{{"score":{number}}}}}'.encode())
+        read_lines(
+            f'{{"prompt":"p","candidates":["a","b"],"columns":{{"score":{number}}}}}'.encode()
+        )
     with pytest.raises(UserError, match=r"row 3.*columns"):
-        item_of({**PAIR, "columns": {"score": float(number.replace("Infinity", "inf"))}}, 3, Settings(kind="pairwise"))
+        item_of(
+            {**PAIR, "columns": {"score": float(number.replace("Infinity", "inf"))}},
+            3,
+            Settings(kind="pairwise"),
+        )
 
 
 def test_other_columns_are_kept_and_slips_are_named():
-    item = item_of({**PAIR, "domain": "code", "columns": {"language": "fr"}}, 1, Settings(kind="pairwise"))
+    item = item_of(
+        {**PAIR, "domain": "code", "columns": {"language": "fr"}}, 1, Settings(kind="pairwise")
+    )
     assert item.columns == {"domain": "code", "language": "fr"}
     with pytest.raises(UserError, match=r'row 1, field "golds".*Did you mean "gold"'):
         item_of({**PAIR, "golds": {"strength": 1}}, 1, Settings(kind="pairwise"))
@@ -68,7 +83,9 @@ def test_other_columns_are_kept_and_slips_are_named():
         ("likert", {"ranks": [1, 2]}, {}, "gold.ranks"),
     ],
 )
-def test_a_known_answer_that_nobody_can_give_is_refused(kind: str, gold: dict, settings: dict, field: str):
+def test_a_known_answer_that_nobody_can_give_is_refused(
+    kind: str, gold: dict, settings: dict, field: str
+):
     row = {"prompt": "p", "kind": kind, "part": "qualification", "gold": gold}
     candidates = {} if kind in ("demonstration", "chat") else {"candidates": ["a", "b"]}
     with pytest.raises(UserError, match=rf'row 7, field "{field}"'):
@@ -97,10 +114,16 @@ def test_two_candidates_of_the_same_text_are_refused():
 
 
 def test_a_worker_of_a_file_is_nobody_here(database: Database, tmp_path: Path):
-    """A file that names an account's owner stores nothing as theirs, and its names stay free for people who sign up."""
+    """A file that names an account's owner stores nothing as theirs, and its names stay free for
+    people who sign up."""
     bench = Bench(database, rows=[pair_row(1)])
     rows = [
-        {"info": {"prompt": "x"}, "summaries": [{"text": "a"}, {"text": "b"}], "choice": 1, "worker": who}
+        {
+            "info": {"prompt": "x"},
+            "summaries": [{"text": "a"}, {"text": "b"}],
+            "choice": 1,
+            "worker": who,
+        }
         for who in (bench.people[0].name, "Ada")
     ]
     file = tmp_path / "w.jsonl"
@@ -116,9 +139,18 @@ def test_a_table_is_items():
         b'\xef\xbb\xbfid,prompt,answer_a,Response 2,topic\r\n1,"Name a\nriver",The Rhine,Paris,geo\r\n2,q,x,,\r\n'
     )
     assert rows == [
-        {"id": "1", "prompt": "Name a\nriver", "candidates": ["The Rhine", "Paris"], "topic": "geo"},
+        {
+            "id": "1",
+            "prompt": "Name a\nriver",
+            "candidates": ["The Rhine", "Paris"],
+            "topic": "geo",
+        },
         {"id": "2", "prompt": "q", "candidates": ["x"]},
     ]
-    for wrong, said in ((b"a,a\n1,2\n", "two columns"), (b"a\n1,2\n", "row 2.*more cells"), (b"a\n", "no rows")):
+    for wrong, said in (
+        (b"a,a\n1,2\n", "two columns"),
+        (b"a\n1,2\n", "row 2.*more cells"),
+        (b"a\n", "no rows"),
+    ):
         with pytest.raises(UserError, match=said):
             read_csv(wrong)

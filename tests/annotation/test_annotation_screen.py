@@ -1,4 +1,5 @@
-"""What a task looks like: the choice in sight beside long answers, texts in their own direction, taps, dimensions, edits, traces."""
+"""What a task looks like: the choice in sight beside long answers, texts in their own direction,
+taps, dimensions, edits, traces."""
 
 from __future__ import annotations
 
@@ -73,7 +74,9 @@ def test_the_choice_stays_in_sight_beside_long_answers(opened: Any, phone: bool)
 
 
 def test_each_text_runs_in_its_own_direction(opened: Any):
-    page, _ = opened([pair_row(1, prompt="ما هي عاصمة فرنسا؟", candidates=["שלום\n\nplain English", "Paris."])])
+    page, _ = opened(
+        [pair_row(1, prompt="ما هي عاصمة فرنسا؟", candidates=["שלום\n\nplain English", "Paris."])]
+    )
     runs = "node => getComputedStyle(node).direction"
     assert page.locator(".turn .text").first.evaluate(runs) == "rtl"
     sides = sorted(page.locator(".answer .text").nth(n).evaluate(runs) for n in range(2))
@@ -120,13 +123,17 @@ def test_the_whole_the_dimensions_and_an_edit_by_keyboard(opened: Any):
 
 
 def test_a_trace_is_shown_turn_by_turn_as_text(opened: Any):
-    page, served = opened([pair_row(1, candidates=[{"messages": TRACE}, "Sunny."])], edit_winner="optional")
+    page, served = opened(
+        [pair_row(1, candidates=[{"messages": TRACE}, "Sunny."])], edit_winner="optional"
+    )
     trace = page.locator(".trace")
     assert trace.locator(".turn").count() == 3
     assert trace.locator(".call").inner_text() == '→ weather({"city": "<Oslo>"})'
     assert trace.locator(".result").inner_text() == "<b>-3</b>"
     left = page.locator(".answer").first.locator(".trace").count()
     page.keyboard.press("1" if left else "4")
-    assert page.locator("textarea[data-field=text]").is_hidden()  # such an answer is not edited as a text
+    assert page.locator(
+        "textarea[data-field=text]"
+    ).is_hidden()  # such an answer is not edited as a text
     page.keyboard.press("Enter")
     assert _done(page, served).strength == 2

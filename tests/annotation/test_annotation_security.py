@@ -1,4 +1,5 @@
-"""What somebody who means harm would try, over HTTP; and what the API answers to whatever is sent."""
+"""What somebody who means harm would try, over HTTP; and what the API answers to whatever is
+sent."""
 
 from __future__ import annotations
 
@@ -43,7 +44,9 @@ def _browser(served: Served, name: str) -> httpx.Client:
 
 def _program(served: Served, name: str, *scopes: str) -> httpx.Client:
     token = accounts.create_token(served.database, account_name=name, name="t", scopes=scopes)
-    return httpx.Client(base_url=served.url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+    return httpx.Client(
+        base_url=served.url, headers={"Authorization": f"Bearer {token}"}, timeout=30
+    )
 
 
 def test_headers_stand_on_every_answer(served: Served):
@@ -60,7 +63,14 @@ def test_headers_stand_on_every_answer(served: Served):
 def test_pages_have_no_inline_script_or_style(served: Served, bench: Bench):
     owner = _browser(served, "olga")
     tabs = ("", "/items", "/members", "/disputes", "/settings", "/export", "/label")
-    for path in ("/login", "/projects", "/projects/new", "/account", "/api", *(f"/projects/1{tab}" for tab in tabs)):
+    for path in (
+        "/login",
+        "/projects",
+        "/projects/new",
+        "/account",
+        "/api",
+        *(f"/projects/1{tab}" for tab in tabs),
+    ):
         page = owner.get(path, follow_redirects=True).text
         assert re.findall(r"<script(?![^>]*\bsrc=)", page) == []
         assert re.findall(r"\son\w+\s*=|\sstyle\s*=|<style|javascript:", page) == []
@@ -75,16 +85,22 @@ def test_anothers_task_by_its_lease(served: Served, bench: Bench):
         ("POST", "chat", {"text": "x"}),
         ("POST", "choice", {"strength": 1}),
     ):
-        assert ben.request(method, f"/api/v1/leases/{task['lease']}/{path}", json=body).status_code == 404
+        assert (
+            ben.request(method, f"/api/v1/leases/{task['lease']}/{path}", json=body).status_code
+            == 404
+        )
     assert ben.delete(f"/api/v1/leases/{task['lease']}").status_code == 404
-    assert ann.post(f"/api/v1/leases/{task['lease']}/answer", json={"strength": 1}).status_code == 200
+    assert (
+        ann.post(f"/api/v1/leases/{task['lease']}/answer", json={"strength": 1}).status_code == 200
+    )
 
 
 def test_an_annotator_sees_no_gold_no_model_no_position_and_no_others(served: Served):
     texts = [{"text": "x", "source": "model-one"}, {"text": "y", "source": "model-two"}]
     rows = [pair_row(f"secret-id-{n}", prompt="Say it", candidates=texts) for n in range(4)]
     rows += [
-        pair_row(f"secret-id-known-{n}", prompt="Say it", candidates=texts, gold={"strength": 2}) for n in range(2)
+        pair_row(f"secret-id-known-{n}", prompt="Say it", candidates=texts, gold={"strength": 2})
+        for n in range(2)
     ]
     bench = Bench(served.database, annotators=2, rows=rows, gold_rate=0.5)
     ann = _browser(served, "ann0")
@@ -93,18 +109,47 @@ def test_an_annotator_sees_no_gold_no_model_no_position_and_no_others(served: Se
         response = ann.post("/api/v1/projects/1/next?html=true", json={})
         seen += response.text
         if response.status_code == 200:
-            seen += ann.post(f"/api/v1/leases/{response.json()['lease']}/answer", json={"strength": 1}).text
+            seen += ann.post(
+                f"/api/v1/leases/{response.json()['lease']}/answer", json={"strength": 1}
+            ).text
     with served.database.read() as session:
-        assert session.scalar(select(func.count(Item.id)).join(Annotation).where(Item.gold.is_not(None))) == 2
+        assert (
+            session.scalar(
+                select(func.count(Item.id)).join(Annotation).where(Item.gold.is_not(None))
+            )
+            == 2
+        )
     assert '"strength":2' in seen.replace(" ", "")  # the scale, so something came
-    for secret in ("model-one", "model-two", "secret-id", "gold", "presented", "position", "source"):
+    for secret in (
+        "model-one",
+        "model-two",
+        "secret-id",
+        "gold",
+        "presented",
+        "position",
+        "source",
+    ):
         assert secret not in seen
-    for path in ("items", "members", "disputes", "progress", "audit", "webhooks", "stats", "export"):
+    for path in (
+        "items",
+        "members",
+        "disputes",
+        "progress",
+        "audit",
+        "webhooks",
+        "stats",
+        "export",
+    ):
         assert ann.get(f"/api/v1/projects/{bench.project}/{path}").status_code == 403, path
     for tab in ("items", "members", "disputes", "settings", "export", "export/download"):
         assert ann.get(f"/projects/{bench.project}/{tab}").status_code == 403, tab
-    assert ann.post(f"/api/v1/projects/{bench.project}/items", json={"items": []}).status_code == 403
-    assert ann.patch(f"/api/v1/projects/{bench.project}", json={"guidelines": "mine"}).status_code == 403
+    assert (
+        ann.post(f"/api/v1/projects/{bench.project}/items", json={"items": []}).status_code == 403
+    )
+    assert (
+        ann.patch(f"/api/v1/projects/{bench.project}", json={"guidelines": "mine"}).status_code
+        == 403
+    )
 
 
 def test_no_project_of_others_can_be_told_from_one_that_is_not(served: Served, bench: Bench):
@@ -112,7 +157,11 @@ def test_no_project_of_others_can_be_told_from_one_that_is_not(served: Served, b
     mallory = _browser(served, "mallory")
     for path in ("", "/items", "/members", "/disputes", "/progress", "/audit", "/export"):
         here, nowhere = (mallory.get(f"/api/v1/projects/{n}{path}") for n in (1, 999))
-        assert (here.status_code, here.json()) == (nowhere.status_code, nowhere.json()) == (404, here.json())
+        assert (
+            (here.status_code, here.json())
+            == (nowhere.status_code, nowhere.json())
+            == (404, here.json())
+        )
     assert mallory.post("/api/v1/projects/1/next", json={}).status_code == 404
 
 
@@ -122,8 +171,13 @@ def test_a_forged_request_changes_nothing(served: Served, bench: Bench, token: s
     del owner.headers["X-CSRF-Token"]
     headers = {} if token is None else {"X-CSRF-Token": token.encode()}
     body = {"role": "owner", "uses": 9}
-    assert owner.post("/api/v1/projects/1/invitations", json=body, headers=headers).status_code == 403
-    assert owner.post("/projects/1/invite", data={"role": "owner", "csrf": token or ""}).status_code == 403
+    assert (
+        owner.post("/api/v1/projects/1/invitations", json=body, headers=headers).status_code == 403
+    )
+    assert (
+        owner.post("/projects/1/invite", data={"role": "owner", "csrf": token or ""}).status_code
+        == 403
+    )
     assert owner.post("/logout", data={"csrf": token or ""}).status_code == 403
     assert owner.get("/api/v1/me").status_code == 200
 
@@ -150,7 +204,10 @@ def test_other_sites_are_kept_out(served: Served, bench: Bench, headers: dict):
 
 def test_a_foreign_name_for_this_machine_is_not_answered(served: Served):
     assert httpx.get(served.url + "/login", headers={"Host": "rebound.example"}).status_code == 421
-    assert httpx.get(served.url + "/login", headers={"Host": f"127.0.0.1:{served.port}"}).status_code == 200
+    assert (
+        httpx.get(served.url + "/login", headers={"Host": f"127.0.0.1:{served.port}"}).status_code
+        == 200
+    )
 
 
 def test_a_replayed_lease_counts_once(served: Served, bench: Bench):
@@ -160,7 +217,9 @@ def test_a_replayed_lease_counts_once(served: Served, bench: Bench):
 
     def send(strength: int) -> None:
         barrier.wait()
-        statuses.append(ann.post(f"/api/v1/leases/{lease}/answer", json={"strength": strength}).status_code)
+        statuses.append(
+            ann.post(f"/api/v1/leases/{lease}/answer", json={"strength": strength}).status_code
+        )
 
     threads = [threading.Thread(target=send, args=(1 if n % 2 else 2,)) for n in range(8)]
     for thread in threads:
@@ -181,7 +240,10 @@ def test_a_lease_that_has_run_out_is_refused_once_somebody_else_has_answered(ser
         session.execute(update(Lease).values(expires_at=now()))
     taken = ben.post(f"/api/v1/projects/{bench.project}/next", json={})
     assert taken.status_code == 200
-    assert ben.post(f"/api/v1/leases/{taken.json()['lease']}/answer", json={"strength": 1}).status_code == 200
+    assert (
+        ben.post(f"/api/v1/leases/{taken.json()['lease']}/answer", json={"strength": 1}).status_code
+        == 200
+    )
     assert ann.post(f"/api/v1/leases/{lease}/answer", json={"strength": 1}).status_code == 409
 
 
@@ -200,14 +262,21 @@ def test_login_makes_a_new_session_whatever_came_along(served: Served):
     assert accounts.caller_of_session(served.database, fixed) is None
     assert accounts.caller_of_session(served.database, given) is not None
     with served.database.read() as session:
-        assert given not in session.scalars(select(LoginSession.id)).all(), "only its hash is stored"
+        assert given not in session.scalars(select(LoginSession.id)).all(), (
+            "only its hash is stored"
+        )
 
 
 def test_a_login_form_from_elsewhere_is_refused(served: Served):
     accounts.create_user(served.database, "olga", PASSWORD)
     for csrf, cookies in (("", {}), ("x", {}), ("x", {"burnish_form": "y"})):
         client = httpx.Client(base_url=served.url, cookies=cookies)
-        assert client.post("/login", data={"name": "olga", "password": PASSWORD, "csrf": csrf}).status_code == 403
+        assert (
+            client.post(
+                "/login", data={"name": "olga", "password": PASSWORD, "csrf": csrf}
+            ).status_code
+            == 403
+        )
 
 
 def test_logging_out_ends_the_session_on_the_server(served: Served, bench: Bench):
@@ -221,7 +290,9 @@ def test_guessing_is_stopped_and_does_not_shut_the_owner_out(served: Served):
     client = httpx.Client(base_url=served.url)
     form = re.findall(r'name="csrf" value="([^"]+)"', client.get("/login").text)[0]
     answers = [
-        client.post("/login", data={"name": "OLGA", "password": f"guess {n}", "csrf": form}).status_code
+        client.post(
+            "/login", data={"name": "OLGA", "password": f"guess {n}", "csrf": form}
+        ).status_code
         for n in range(10)
     ]
     assert answers == [403] * 8 + [429] * 2
@@ -230,7 +301,9 @@ def test_guessing_is_stopped_and_does_not_shut_the_owner_out(served: Served):
     assert int(right.headers["retry-after"]) > 0
     assert accounts.log_in(served.database, "olga", PASSWORD, address="another address")
     with served.database.read() as session:
-        assert session.scalar(select(func.count(Audit.id)).where(Audit.action == "login failed")) == 8
+        assert (
+            session.scalar(select(func.count(Audit.id)).where(Audit.action == "login failed")) == 8
+        )
 
 
 def test_unknown_names_look_like_wrong_passwords(served: Served):
@@ -238,7 +311,9 @@ def test_unknown_names_look_like_wrong_passwords(served: Served):
     client = httpx.Client(base_url=served.url)
     form = re.findall(r'name="csrf" value="([^"]+)"', client.get("/login").text)[0]
     pages = [
-        client.post("/login", data={"name": name, "password": "guess 1234567", "csrf": form}).text.replace(name, "")
+        client.post(
+            "/login", data={"name": name, "password": "guess 1234567", "csrf": form}
+        ).text.replace(name, "")
         for name in ("olga", "nobody")
     ]
     assert pages[0] == pages[1]
@@ -272,12 +347,19 @@ def test_a_token_opens_its_scopes_only(served: Served, bench: Bench):
     ):
         assert reader.request(method, path, json=body).status_code == 403, path
     manager = _program(served, "olga", "manage")
-    assert manager.post("/api/v1/tokens", json={"name": "more", "scopes": ["export"]}).status_code == 422
+    assert (
+        manager.post("/api/v1/tokens", json={"name": "more", "scopes": ["export"]}).status_code
+        == 422
+    )
     labeller = _program(served, "ann0", "label")
     assert labeller.post("/api/v1/projects/1/next", json={}).status_code == 200
-    caller = accounts.caller_of_session(served.database, dict(_browser(served, "ann0").cookies)["burnish_session"])
+    caller = accounts.caller_of_session(
+        served.database, dict(_browser(served, "ann0").cookies)["burnish_session"]
+    )
     assert caller is not None
-    accounts.revoke_token(served.database, caller, accounts.tokens(served.database, caller)[0]["id"])
+    accounts.revoke_token(
+        served.database, caller, accounts.tokens(served.database, caller)[0]["id"]
+    )
     assert labeller.post("/api/v1/projects/1/next", json={}).status_code == 401
 
 
@@ -299,7 +381,9 @@ def test_sql_in_any_field_is_text(served: Served, bench: Bench, text: str):
     cookies = {"burnish_form": form}
     assert (
         httpx.post(
-            served.url + "/login", data={"name": text, "password": text, "csrf": form}, cookies=cookies
+            served.url + "/login",
+            data={"name": text, "password": text, "csrf": form},
+            cookies=cookies,
         ).status_code
         == 403
     )
@@ -310,7 +394,12 @@ def test_sql_in_any_field_is_text(served: Served, bench: Bench, text: str):
         ).status_code
         == 401
     )
-    assert httpx.get(served.url + "/api/v1/me", headers={"Authorization": f"Bearer {text}"}).status_code == 401
+    assert (
+        httpx.get(
+            served.url + "/api/v1/me", headers={"Authorization": f"Bearer {text}"}
+        ).status_code
+        == 401
+    )
     assert httpx.get(f"{served.url}/join/{text.replace('%', '%25')}").status_code == 404
     assert owner.post("/api/v1/projects", json={"name": text[:60]}).status_code == 201
     assert owner.post("/api/v1/projects/1/items", json={"items": [pair_row(text)]}).json() == {
@@ -318,7 +407,12 @@ def test_sql_in_any_field_is_text(served: Served, bench: Bench, text: str):
         "there_already": 0,
     }
     lease = ann.post("/api/v1/projects/1/next", json={}).json()["lease"]
-    assert ann.post(f"/api/v1/leases/{lease}/answer", json={"strength": 1, "critique": text}).status_code == 200
+    assert (
+        ann.post(
+            f"/api/v1/leases/{lease}/answer", json={"strength": 1, "critique": text}
+        ).status_code
+        == 200
+    )
     with served.database.read() as session:
         assert session.scalar(select(Annotation.payload))["critique"] == text
         assert session.scalar(select(func.count(Item.id))) == 5
@@ -332,13 +426,20 @@ def test_oversized_bodies_are_cut_off(served: Served, bench: Bench):
     assert ann.post(path, content=b"x" * (3 << 20)).status_code == 413
     assert (
         ann.post(
-            path, content=(b"x" * (1 << 16) for _ in range(64)), headers={"Content-Type": "application/json"}
+            path,
+            content=(b"x" * (1 << 16) for _ in range(64)),
+            headers={"Content-Type": "application/json"},
         ).status_code
         == 413
     )
     assert ann.post(path, json={"strength": 1, "critique": "x" * 100_001}).status_code == 422
-    assert ann.put(f"/api/v1/leases/{lease}/draft", json={"content": {"a": "x" * 500_000}}).status_code == 422
-    assert ann.post(path, content=b"[" * 200_000, headers={"Content-Type": "application/json"}).status_code in (
+    assert (
+        ann.put(f"/api/v1/leases/{lease}/draft", json={"content": {"a": "x" * 500_000}}).status_code
+        == 422
+    )
+    assert ann.post(
+        path, content=b"[" * 200_000, headers={"Content-Type": "application/json"}
+    ).status_code in (
         400,
         422,
     )
@@ -346,7 +447,15 @@ def test_oversized_bodies_are_cut_off(served: Served, bench: Bench):
 
 
 @pytest.mark.parametrize(
-    "name", ["../../../../etc/passwd.jsonl", "..\\..\\x.jsonl", "/etc/passwd", "a/../../b.parquet", "\x00.jsonl", "."]
+    "name",
+    [
+        "../../../../etc/passwd.jsonl",
+        "..\\..\\x.jsonl",
+        "/etc/passwd",
+        "a/../../b.parquet",
+        "\x00.jsonl",
+        ".",
+    ],
 )
 @pytest.mark.parametrize("layout", ["", "paired"])
 def test_an_uploads_name_leads_nowhere(tmp_path: Path, name: str, layout: str):
@@ -362,10 +471,15 @@ def test_an_uploads_name_leads_nowhere(tmp_path: Path, name: str, layout: str):
         owner = _browser(served, "olga")
         before = {p for p in tmp_path.rglob("*") if "a.sqlite" not in p.name}
         data = {"csrf": owner.headers["X-CSRF-Token"], "layout": layout}
-        response = owner.post("/projects/1/upload", data=data, files={"file": (name, b'{"id": "u"}\n')})
+        response = owner.post(
+            "/projects/1/upload", data=data, files={"file": (name, b'{"id": "u"}\n')}
+        )
         assert response.status_code in (200, 422)
         assert {p for p in tmp_path.rglob("*") if "a.sqlite" not in p.name} == before
-        assert all(re.fullmatch(r"upload\.(jsonl|json|parquet)", path.name) and not path.exists() for path in seen)
+        assert all(
+            re.fullmatch(r"upload\.(jsonl|json|parquet)", path.name) and not path.exists()
+            for path in seen
+        )
     finally:
         served.stop()
 
@@ -396,13 +510,23 @@ def test_what_databases_cannot_hold_is_refused(served: Served, bench: Bench):
     for text in (r"a\u0000b", r"a\ud800b"):
         body = f'{{"strength": 1, "critique": "{text}"}}'.encode()
         headers = {"Content-Type": "application/json"}
-        assert ann.post(f"/api/v1/leases/{lease}/answer", content=body, headers=headers).status_code == 422
+        assert (
+            ann.post(f"/api/v1/leases/{lease}/answer", content=body, headers=headers).status_code
+            == 422
+        )
         draft = f'{{"content": {{"a": "{text}"}}}}'.encode()
-        assert ann.put(f"/api/v1/leases/{lease}/draft", content=draft, headers=headers).status_code == 422
+        assert (
+            ann.put(f"/api/v1/leases/{lease}/draft", content=draft, headers=headers).status_code
+            == 422
+        )
         rows = f'{{"items": [{{"id": "{text}", "prompt": "x", "candidates": ["a", "b"], "columns": {{"k": "{text}"}}}}]}}'.encode()
-        assert owner.post("/api/v1/projects/1/items", content=rows, headers=headers).status_code == 422
+        assert (
+            owner.post("/api/v1/projects/1/items", content=rows, headers=headers).status_code == 422
+        )
         settings = f'{{"settings": {{"flags": ["{text}"]}}}}'.encode()
-        assert owner.patch("/api/v1/projects/1", content=settings, headers=headers).status_code == 422
+        assert (
+            owner.patch("/api/v1/projects/1", content=settings, headers=headers).status_code == 422
+        )
     for number in ("99999999999999999999", "-1", "0", "x"):
         assert owner.get(f"/api/v1/projects/{number}").status_code == 422
 
@@ -410,9 +534,24 @@ def test_what_databases_cannot_hold_is_refused(served: Served, bench: Bench):
 def test_a_project_keeps_an_owner(served: Served, bench: Bench):
     owner = _browser(served, "olga")
     found = {m["name"]: m["id"] for m in owner.get("/api/v1/projects/1/members").json()}
-    assert owner.patch(f"/api/v1/projects/1/members/{found['olga']}", json={"role": "annotator"}).status_code == 409
-    assert owner.patch(f"/api/v1/projects/1/members/{found['ann0']}", json={"role": "owner"}).status_code == 204
-    assert owner.patch(f"/api/v1/projects/1/members/{found['olga']}", json={"role": "annotator"}).status_code == 204
+    assert (
+        owner.patch(
+            f"/api/v1/projects/1/members/{found['olga']}", json={"role": "annotator"}
+        ).status_code
+        == 409
+    )
+    assert (
+        owner.patch(
+            f"/api/v1/projects/1/members/{found['ann0']}", json={"role": "owner"}
+        ).status_code
+        == 204
+    )
+    assert (
+        owner.patch(
+            f"/api/v1/projects/1/members/{found['olga']}", json={"role": "annotator"}
+        ).status_code
+        == 204
+    )
 
 
 def test_an_invitation_is_used_up(served: Served, bench: Bench):
@@ -424,7 +563,8 @@ def test_an_invitation_is_used_up(served: Served, bench: Bench):
 
 
 def test_schemathesis_finds_no_failure_of_the_server(served: Served):
-    """Every operation of the OpenAPI description, with bodies and parameters that fit and that do not: no answer of 500 or more."""
+    """Every operation of the OpenAPI description, with bodies and parameters that fit and that do
+    not: no answer of 500 or more."""
     schemathesis = pytest.importorskip("schemathesis")
     from hypothesis import HealthCheck, given, settings
 
@@ -442,11 +582,17 @@ def test_schemathesis_finds_no_failure_of_the_server(served: Served):
 
         @given(case=operation.as_strategy())
         @settings(
-            max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True
+            max_examples=8,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+            derandomize=True,
         )
         def check(case) -> None:
             response = case.call(base_url=served.url, headers=headers)
-            assert response.status_code < 500, f"{case.method} {case.formatted_path}: {response.status_code}"
+            assert response.status_code < 500, (
+                f"{case.method} {case.formatted_path}: {response.status_code}"
+            )
 
         check()
     assert operations > 25

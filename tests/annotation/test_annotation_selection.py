@@ -50,7 +50,10 @@ def test_d_optimal_gains_the_most_determinant_at_every_step():
     p = 1 / (1 + np.exp(-pool @ posterior.mean_F))
     precision, left, expected = posterior.precision_FF.copy(), list(range(12)), []
     for _ in range(4):  # by brute force: the log determinant of each next precision
-        gains = [np.linalg.slogdet(precision + p[i] * (1 - p[i]) * np.outer(pool[i], pool[i]))[1] for i in left]
+        gains = [
+            np.linalg.slogdet(precision + p[i] * (1 - p[i]) * np.outer(pool[i], pool[i]))[1]
+            for i in left
+        ]
         best = left.pop(int(np.argmax(gains)))
         expected.append(best)
         precision += p[best] * (1 - p[best]) * np.outer(pool[best], pool[best])
@@ -59,26 +62,35 @@ def test_d_optimal_gains_the_most_determinant_at_every_step():
 
 
 def test_a_batch_does_not_ask_the_same_twice():
-    # ¼ dᵀΣd: 1, 0.9025 and 0.5625. After the first Σ₀₀ is 1 / (1 + 1): the second falls to 0.451, below the third.
+    # ¼ dᵀΣd: 1, 0.9025 and 0.5625. After the first Σ₀₀ is 1 / (1 + 1): the second falls to 0.451,
+    # below the third.
     pool = np.array([[2.0, 0.0], [1.9, 0.0], [0.0, 1.5]])
     assert d_optimal(pool, fit(np.zeros((0, 2)), np.zeros(0)), 2) == [0, 2]
 
 
 def test_disagreement_is_mutual_information_by_hand():
     # Two members sure of opposite sides: ln 2. Two that both call it a draw: nothing to learn.
-    assert disagreement(np.array([[1.0, 0.5], [0.0, 0.5]])) == pytest.approx([math.log(2), 0.0], abs=1e-9)
+    assert disagreement(np.array([[1.0, 0.5], [0.0, 0.5]])) == pytest.approx(
+        [math.log(2), 0.0], abs=1e-9
+    )
     h = -(0.9 * math.log(0.9) + 0.1 * math.log(0.1))
     assert disagreement(np.array([[0.9], [0.1]])) == pytest.approx([math.log(2) - h])
 
 
 def test_uncertainty_is_highest_for_a_draw():
-    assert uncertainty(np.array([[1.0, -1.0], [3.0, 0.0]]), np.array([1.0, 1.0])).tolist() == [0.0, -3.0]
+    assert uncertainty(np.array([[1.0, -1.0], [3.0, 0.0]]), np.array([1.0, 1.0])).tolist() == [
+        0.0,
+        -3.0,
+    ]
 
 
 def test_item_scores_of_an_ensemble_by_hand():
     sure, split = [np.array([5.0, 0.0])] * 2, [np.array([30.0, 0.0]), np.array([0.0, 30.0])]
     found = item_scores({"sure": sure, "split": split})
-    assert found == {"sure": pytest.approx(0.0, abs=1e-9), "split": pytest.approx(math.log(2), abs=1e-6)}
+    assert found == {
+        "sure": pytest.approx(0.0, abs=1e-9),
+        "split": pytest.approx(math.log(2), abs=1e-6),
+    }
 
 
 @pytest.mark.parametrize("strategy", ["random", "uncertainty", "disagreement", "d-optimal"])
@@ -92,7 +104,8 @@ def test_every_strategy_chooses_distinct_pairs(strategy):
 
 
 def test_d_optimal_learns_faster_where_most_pairs_say_nothing():
-    """95 of 100 pairs hardly differ; the labels of the other five decide. Random finds few of them."""
+    """95 of 100 pairs hardly differ; the labels of the other five decide. Random finds few of
+    them."""
     rng = np.random.default_rng(3)
     theta = np.array([2.0, -1.0, 0.5])
     pool = rng.normal(size=(400, 3)) * np.where(rng.random(400) < 0.05, 2.0, 0.05)[:, None]
@@ -113,7 +126,11 @@ def test_scores_order_the_items_that_are_offered(tmp_path: Path):
     from burnish.annotation.tables import Item
 
     store = Store(tmp_path / "s.sqlite")
-    add_labelled(store, "p", [LabelledItem(Prompt(n, ({"role": "user", "content": n},)), ("a", "b")) for n in "xyz"])
+    add_labelled(
+        store,
+        "p",
+        [LabelledItem(Prompt(n, ({"role": "user", "content": n},)), ("a", "b")) for n in "xyz"],
+    )
     assert assign_scores(store, "p", {"y": 0.9, "z": 0.1}) == 2
     with Session(store.engine) as session:
         assert dict(session.execute(select(Item.external_id, Item.score)).tuples().all()) == {

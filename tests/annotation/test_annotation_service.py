@@ -1,4 +1,5 @@
-"""Migrations with data in them, webhooks, backup, the client, the chat, the demo, and the commands."""
+"""Migrations with data in them, webhooks, backup, the client, the chat, the demo, and the
+commands."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ from burnish.errors import UserError
 
 
 def test_migrations_keep_what_the_older_version_knows(place: str):
-    """Down to the first revision and up again, on either database, with everything in it that the newer one can hold."""
+    """Down to the first revision and up again, on either database, with everything in it that the
+    newer one can hold."""
     database = Database(place)
     rows = [
         pair_row(1),
@@ -49,7 +51,11 @@ def test_migrations_keep_what_the_older_version_knows(place: str):
     for _ in rows:
         held = work.take(database, bench.people[0], bench.project)
         assert held is not None
-        said = {"pairwise": {"strength": 1}, "ranking": {"ranks": [2, 1]}, "demonstration": {"text": "x"}}[held.kind]
+        said = {
+            "pairwise": {"strength": 1},
+            "ranking": {"ranks": [2, 1]},
+            "demonstration": {"text": "x"},
+        }[held.kind]
         work.answer(database, bench.people[0], held.lease, Submission(**said))
         seen[held.messages[0]["content"]] = held.presented
     before = Store(place).rankings("p")
@@ -67,8 +73,12 @@ def test_migrations_keep_what_the_older_version_knows(place: str):
     assert Store(place).rankings("p") == before
     again = Database(place)
     with again.read() as session:
-        # Three annotators an item, as a project without settings has it, less those who have answered.
-        assert {row.external_id: row.slots for row in session.execute(select(Item.external_id, Item.slots))} == {
+        # Three annotators an item, as a project without settings has it, less those who have
+        # answered.
+        assert {
+            row.external_id: row.slots
+            for row in session.execute(select(Item.external_id, Item.slots))
+        } == {
             "1": 2,
             "2": 2,
             "write": 3,
@@ -80,7 +90,9 @@ def test_a_store_of_the_first_version_opens(tmp_path: Path):
     engine = create_engine(f"sqlite:///{tmp_path / 'a.sqlite'}")
     migrate(engine, "0001")
     with engine.begin() as connection:
-        connection.execute(text("INSERT INTO projects VALUES (1, 'p', '', '2026-01-01 00:00:00.000000')"))
+        connection.execute(
+            text("INSERT INTO projects VALUES (1, 'p', '', '2026-01-01 00:00:00.000000')")
+        )
         connection.execute(text("INSERT INTO items VALUES (1, 1, 'one', '[]', '{}')"))
         for n in range(2):
             connection.execute(text(f"INSERT INTO candidates VALUES ({n + 1}, 1, {n}, 'x', '')"))
@@ -127,7 +139,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def test_webhooks_tell_of_milestones_once_signed_and_again_after_a_failure(database: Database):
-    bench = Bench(database, overlap=1, rows=[pair_row(n) for n in range(4)], milestones=[50, 100], annotators=1)
+    bench = Bench(
+        database,
+        overlap=1,
+        rows=[pair_row(n) for n in range(4)],
+        milestones=[50, 100],
+        annotators=1,
+    )
     receiver = _Receiver(refusals=1)
     with database.write() as session:
         secret = webhooks.add(session, bench.project, receiver.url).secret
@@ -149,7 +167,8 @@ def test_webhooks_tell_of_milestones_once_signed_and_again_after_a_failure(datab
 
 
 @pytest.mark.parametrize(
-    "url", ["", "ftp://a.example", "file:///etc/passwd", "http://", "javascript:alert(1)", "http://[bad"]
+    "url",
+    ["", "ftp://a.example", "file:///etc/passwd", "http://", "javascript:alert(1)", "http://[bad"],
 )
 def test_a_webhook_goes_to_http_only(tmp_path: Path, url: str):
     bench = Bench(Database(tmp_path / "a.sqlite"))
@@ -191,14 +210,19 @@ def test_the_client_does_a_projects_whole_life(tmp_path: Path):
     served = Served(str(tmp_path / "a.sqlite"))
     try:
         accounts.create_user(served.database, "olga", None, creates_projects=True)
-        token = accounts.create_token(served.database, account_name="olga", name="t", scopes=accounts.SCOPES)
+        token = accounts.create_token(
+            served.database, account_name="olga", name="t", scopes=accounts.SCOPES
+        )
         with Client(served.url, token) as client:
             project = client.create_project("p", kind="pairwise", overlap=1)
             assert client.add_items(project, [pair_row(n) for n in range(5)], at_once=2) == {
                 "added": 5,
                 "there_already": 0,
             }
-            assert client.add_items(project, [pair_row(4), pair_row(5)]) == {"added": 1, "there_already": 1}
+            assert client.add_items(project, [pair_row(4), pair_row(5)]) == {
+                "added": 1,
+                "there_already": 1,
+            }
             done = 0
             while (task := client.next(project)) is not None:
                 favours_first = 1 if task["answers"][0]["text"].startswith("first") else -1
@@ -213,7 +237,10 @@ def test_the_client_does_a_projects_whole_life(tmp_path: Path):
             assert client.progress(project)["answers"] == 5
             rows = [json.loads(line) for line in client.export(project).splitlines()]
             assert len(rows) == 5
-            assert all(str(row["chosen"]).count("first") and str(row["rejected"]).count("second") for row in rows)
+            assert all(
+                str(row["chosen"]).count("first") and str(row["rejected"]).count("second")
+                for row in rows
+            )
             assert client.export(project) == client.export(project)
             assert client.stats(project)["progress"]["answered"] == 5
             with pytest.raises(UserError, match="there is no such project"):
@@ -255,7 +282,9 @@ def test_a_chat_goes_on_with_what_was_chosen(database: Database):
         chats.say(database, ann, held.lease, "again", generate)
     with pytest.raises(chats.NotFoundError):
         chats.say(database, bench.people[1], held.lease, "mine?", generate)
-    chosen = chats.choose(database, ann, held.lease, strength=-2, both_bad=False, go_on_with=None).chat[0]
+    chosen = chats.choose(
+        database, ann, held.lease, strength=-2, both_bad=False, go_on_with=None
+    ).chat[0]
     assert chosen["chosen"] == chosen["presented"][1]
     with pytest.raises(UserError, match="2 turns"):
         work.answer(database, ann, held.lease, Submission())
@@ -270,8 +299,14 @@ def test_a_chat_goes_on_with_what_was_chosen(database: Database):
 
 
 def test_a_chat_with_a_prompt_begins_with_the_models_answer(database: Database):
-    """The item's prompt is the user's turn: there are never two in a row, neither before the model nor before a trainer."""
-    bench = Bench(database, rows=[{"id": "c", "kind": "chat", "prompt": "Name a river."}], annotators=1, turns=2)
+    """The item's prompt is the user's turn: there are never two in a row, neither before the model
+    nor before a trainer."""
+    bench = Bench(
+        database,
+        rows=[{"id": "c", "kind": "chat", "prompt": "Name a river."}],
+        annotators=1,
+        turns=2,
+    )
     heard: list[list] = []
 
     def generate(messages, count):
@@ -301,12 +336,16 @@ def test_the_client_sends_no_more_than_the_server_takes(tmp_path: Path):
     served = Served(str(tmp_path / "a.sqlite"))
     try:
         bench = Bench(served.database, annotators=0, rows=[])
-        token = accounts.create_token(served.database, account_name="olga", name="t", scopes=["manage"])
+        token = accounts.create_token(
+            served.database, account_name="olga", name="t", scopes=["manage"]
+        )
         with Client(served.url, token) as client:
             rows = [pair_row(n, candidates=["a" * 3000, "ä" * 500]) for n in range(500)]
             assert client.add_items(bench.project, rows) == {"added": 500, "there_already": 0}
             with pytest.raises(UserError, match=r"row 2: has 3,000,\d+ bytes"):
-                client.add_items(bench.project, [pair_row("x"), pair_row("y", prompt="p" * 3_000_000)])
+                client.add_items(
+                    bench.project, [pair_row("x"), pair_row("y", prompt="p" * 3_000_000)]
+                )
     finally:
         served.stop()
 
@@ -324,11 +363,19 @@ def test_who_waits_for_the_model_keeps_nobody_else_waiting(tmp_path: Path):
         bench = Bench(served.database, annotators=15, rows=rows, overlap=1)
         clients = []
         for n in range(15):
-            token = accounts.create_token(served.database, account_name=f"ann{n}", name="t", scopes=["label"])
-            clients.append(
-                httpx.Client(base_url=f"{served.url}/api/v1", headers={"Authorization": f"Bearer {token}"}, timeout=40)
+            token = accounts.create_token(
+                served.database, account_name=f"ann{n}", name="t", scopes=["label"]
             )
-        leases = [c.post(f"/projects/{bench.project}/next", json={}).json()["lease"] for c in clients]
+            clients.append(
+                httpx.Client(
+                    base_url=f"{served.url}/api/v1",
+                    headers={"Authorization": f"Bearer {token}"},
+                    timeout=40,
+                )
+            )
+        leases = [
+            c.post(f"/projects/{bench.project}/next", json={}).json()["lease"] for c in clients
+        ]
         statuses: list[int] = []
         threads = [
             threading.Thread(
@@ -361,7 +408,10 @@ def test_the_demo_has_sixty_items_and_a_day_of_labels(tmp_path: Path):
     database = Database(tmp_path / "a.sqlite")
     make_demo(
         database,
-        [(f"Question {n}?", f"This is a good answer of some length, number {n}.") for n in range(62)],
+        [
+            (f"Question {n}?", f"This is a good answer of some length, number {n}.")
+            for n in range(62)
+        ],
         password="demo password",
     )
     assert is_there(database)
@@ -371,8 +421,14 @@ def test_the_demo_has_sixty_items_and_a_day_of_labels(tmp_path: Path):
     assert timedelta(hours=6) < times[-1] - times[0] < timedelta(hours=9)
     labelled = [one for one in Store(tmp_path / "a.sqlite").labelled("demo") if one.part == "work"]
     assert 100 < len(labelled) < 180
-    better = [one.answer.ranks == (1, 2) for one in labelled if one.answer.kind == "pairwise" and one.answer.strength]
-    assert sum(better) / len(better) > 0.7, "the careful answer stands first in the item and is mostly preferred"
+    better = [
+        one.answer.ranks == (1, 2)
+        for one in labelled
+        if one.answer.kind == "pairwise" and one.answer.strength
+    ]
+    assert sum(better) / len(better) > 0.7, (
+        "the careful answer stands first in the item and is mostly preferred"
+    )
 
 
 def _command(capsys: pytest.CaptureFixture, *arguments: str) -> str:
@@ -412,7 +468,9 @@ def test_users_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     store.close()
     assert projects.mine(database, caller) == []
     _command(capsys, "users", "enrol", "olga", "made by hand", *common)
-    assert [(one["name"], one["role"]) for one in projects.mine(database, caller)] == [("made by hand", "owner")]
+    assert [(one["name"], one["role"]) for one in projects.mine(database, caller)] == [
+        ("made by hand", "owner")
+    ]
     _command(capsys, "users", "enrol", "olga", "made by hand", "--role", "reviewer", *common)
     assert [one["role"] for one in projects.mine(database, caller)] == ["reviewer"]
     for who, where, role, said in (
@@ -439,7 +497,11 @@ def test_users_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     ],
 )
 def test_mistakes_are_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, arguments: tuple, said: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    arguments: tuple,
+    said: str,
 ):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
@@ -463,7 +525,9 @@ def test_an_endpoint_to_chat_with_is_asked_once_for_each_candidate():
 
     def reply(request: httpx.Request) -> httpx.Response:
         asked.append({"url": str(request.url), **json.loads(request.content)})
-        return httpx.Response(200, json={"choices": [{"message": {"content": f"text {next(numbers)}"}}]})
+        return httpx.Response(
+            200, json={"choices": [{"message": {"content": f"text {next(numbers)}"}}]}
+        )
 
     chat = EndpointChat("http://model.example/v1/", "m", temperature=0.5, max_new_tokens=7)
     chat.endpoint.client = httpx.Client(transport=httpx.MockTransport(reply))
@@ -480,7 +544,9 @@ def test_the_native_engine_chats_from_a_process_of_its_own():
         first = chat([{"role": "user", "content": "hi"}], 2)
         assert len(first) == 2
         assert all(isinstance(text, str) for text in first)
-        assert chat([{"role": "user", "content": "hi"}], 2) != first, "another turn has other random numbers"
+        assert chat([{"role": "user", "content": "hi"}], 2) != first, (
+            "another turn has other random numbers"
+        )
     finally:
         chat.close()
     with pytest.raises(UserError, match="ended"):

@@ -25,9 +25,25 @@ def _sent(groups: list[dict[str, Any]]) -> dict[str, str]:
     "given",
     [
         {},
-        {"kind": "likert", "attributes": [{"name": "kind hearted", "low": 0, "high": 3, "help": "a | b"}], "flags": []},
-        {"tie": False, "both_bad": False, "steps": 7, "quota": 12, "lease_minutes": 2.5, "price_per_task": 0.25},
-        {"critique": "required", "milestones": [10, 100], "skip_reasons": ["zu schwer", "other"], "currency": "CHF"},
+        {
+            "kind": "likert",
+            "attributes": [{"name": "kind hearted", "low": 0, "high": 3, "help": "a | b"}],
+            "flags": [],
+        },
+        {
+            "tie": False,
+            "both_bad": False,
+            "steps": 7,
+            "quota": 12,
+            "lease_minutes": 2.5,
+            "price_per_task": 0.25,
+        },
+        {
+            "critique": "required",
+            "milestones": [10, 100],
+            "skip_reasons": ["zu schwer", "other"],
+            "currency": "CHF",
+        },
     ],
 )
 def test_what_is_shown_is_what_is_read_back(given: dict[str, Any]):
@@ -38,7 +54,9 @@ def test_what_is_shown_is_what_is_read_back(given: dict[str, Any]):
 
 
 def test_every_setting_has_a_control():
-    shown = {field["name"] for group in form_of(Settings().model_dump()) for field in group["fields"]}
+    shown = {
+        field["name"] for group in form_of(Settings().model_dump()) for field in group["fields"]
+    }
     assert shown == set(Settings.model_fields)
 
 
@@ -48,7 +66,11 @@ def test_every_setting_has_a_control():
         ("overlap", "many", 'field "overlap": must be a whole number, not "many"'),
         ("overlap", "0", 'field "overlap"'),
         ("pass_mark", "seven", 'field "pass_mark": must be a number'),
-        ("attributes", "helpful | one | 5", 'field "attributes": must be a whole number, not "one"'),
+        (
+            "attributes",
+            "helpful | one | 5",
+            'field "attributes": must be a whole number, not "one"',
+        ),
         ("attributes", "helpful | 5 | 1", "high must be above low"),
         ("milestones", "25, x", 'field "milestones"'),
         ("kind", "no such", 'field "kind"'),

@@ -1,4 +1,5 @@
-"""The store: what goes in comes out, mistakes are refused, migrations go both ways with data in them."""
+"""The store: what goes in comes out, mistakes are refused, migrations go both ways with data in
+them."""
 
 from __future__ import annotations
 
@@ -104,7 +105,8 @@ def test_the_migrations_make_the_tables_that_the_code_has(tmp_path: Path):
         ]
         assert columns[0] == columns[1], table
         unique = [
-            {tuple(u["column_names"]) for u in side.get_unique_constraints(table)} for side in (migrated, expected)
+            {tuple(u["column_names"]) for u in side.get_unique_constraints(table)}
+            for side in (migrated, expected)
         ]
         assert unique[0] == unique[1], table
 
@@ -149,7 +151,9 @@ def test_a_kill_while_the_tables_are_made_leaves_nothing_half_made(tmp_path: Pat
         "Store(sys.argv[1])\n"
     )
     place = tmp_path / "killed.sqlite"
-    died = subprocess.run([sys.executable, "-c", code, str(place), str(tables)], capture_output=True)
+    died = subprocess.run(
+        [sys.executable, "-c", code, str(place), str(tables)], capture_output=True
+    )
     assert died.returncode == -signal.SIGKILL, died.stderr
     store = Store(place)
     store.add_project("p")

@@ -24,7 +24,11 @@ from burnish.errors import UserError
 from burnish.labels.traces import trace_text
 from burnish.stages.stored import stored_labels
 
-CALL = {"type": "function", "id": "c1", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}
+CALL = {
+    "type": "function",
+    "id": "c1",
+    "function": {"name": "weather", "arguments": {"city": "Oslo"}},
+}
 ASKED = [
     {"role": "user", "content": "Weather in Oslo?"},
     {"role": "assistant", "content": "", "tool_calls": [CALL]},
@@ -35,7 +39,12 @@ STEPS = [
     {"role": "tool", "name": "weather", "content": "-4"},
     {"role": "assistant", "content": "It is -4 °C."},
 ]
-ROW = {"id": "w", "kind": "pairwise", "messages": ASKED, "candidates": [{"messages": STEPS, "source": "m"}, "Sunny."]}
+ROW = {
+    "id": "w",
+    "kind": "pairwise",
+    "messages": ASKED,
+    "candidates": [{"messages": STEPS, "source": "m"}, "Sunny."],
+}
 
 
 @pytest.fixture
@@ -132,4 +141,7 @@ def test_items_come_out_as_they_went_in(database: Database):
     assert item["candidates"][0]["messages"] == STEPS
     again = {**ROW, "id": "again", "candidates": [{k: v for k, v in c.items() if k != "text" or "messages" not in c}
                                                   for c in item["candidates"]]}  # fmt: skip
-    assert projects.add_items(database, bench.owner, bench.project, [again]) == {"added": 1, "there_already": 0}
+    assert projects.add_items(database, bench.owner, bench.project, [again]) == {
+        "added": 1,
+        "there_already": 0,
+    }

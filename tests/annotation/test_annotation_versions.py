@@ -1,4 +1,5 @@
-"""Labels that no change of settings damages: versions of what is asked, a migrated database, drafts, renames, guidelines."""
+"""Labels that no change of settings damages: versions of what is asked, a migrated database,
+drafts, renames, guidelines."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ DATA = Path(__file__).parent / "data"
 # ---- a database that an older version wrote
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """A database of revision 0003: answers of every kind, a scale of eight steps, a decision, an open draft, an undone answer."""
+    """A database of revision 0003: answers of every kind, a scale of eight steps, a decision, an
+    open draft, an undone answer."""
     place = tmp_path / "old.sqlite"
     with sqlite3.connect(place) as connection:
         connection.executescript((DATA / "before_versions.sql").read_text())
@@ -59,16 +61,29 @@ def test_a_migrated_database_has_the_labels_that_it_had(old: Path, project: str,
     database = Database(old)
     if steps is not None:
         with database.write() as session:
-            row = session.scalars(select(projects.Project).where(projects.Project.name == project)).one()
-            row.settings = {**row.settings, "steps": steps, "kind": "demonstration", "flags": [], "attributes": []}
+            row = session.scalars(
+                select(projects.Project).where(projects.Project.name == project)
+            ).one()
+            row.settings = {
+                **row.settings,
+                "steps": steps,
+                "kind": "demonstration",
+                "flags": [],
+                "attributes": [],
+            }
             changes.renew_version(session, row, {})
     snapshot = take_snapshot(database, project)
     for strength in ("ignore", "probability", "margin"):
-        was, now = labels_in(_groups(expected[strength])), labels_in(preference_data(snapshot, LabelOptions(strength)))
+        was, now = (
+            labels_in(_groups(expected[strength])),
+            labels_in(preference_data(snapshot, LabelOptions(strength))),
+        )
         assert len(was) == len(now) > 0
         hold_equal(now, {pair: labels[:1] for pair, labels in was.items()})
     wrote = [(one.id, one.messages[-1]["content"]) for one in demonstration_data(snapshot)]
-    assert wrote == [(one["id"], one["messages"][-1]["content"]) for one in expected["demonstrations"]]
+    assert wrote == [
+        (one["id"], one["messages"][-1]["content"]) for one in expected["demonstrations"]
+    ]
     database.close()
 
 
@@ -138,14 +153,24 @@ def test_both_scales_in_one_project_and_its_exports(database: Database, tmp_path
         copy = Store(tmp_path / f"{layout}.sqlite")
         items = read_labelled(rows_of(export(snapshot, layout))).items
         add_labelled(copy, "p", items, settings=Settings(kind="pairwise", steps=4))
-        hold_equal(labels_in(preference_data(take_snapshot(copy, "p"))), labels_in(preference_data(snapshot)))
+        hold_equal(
+            labels_in(preference_data(take_snapshot(copy, "p"))),
+            labels_in(preference_data(snapshot)),
+        )
         copy.close()
 
 
 def test_an_item_keeps_its_kind(database: Database):
-    bench = Bench(database, rows=[{key: value for key, value in pair_row(1).items() if key != "kind"}], kind="pairwise")
+    bench = Bench(
+        database,
+        rows=[{key: value for key, value in pair_row(1).items() if key != "kind"}],
+        kind="pairwise",
+    )
     _change(bench, settings={"kind": "demonstration"})
-    assert browsing.search(database, bench.owner, bench.project, browsing.Wanted())[0]["kind"] == "pairwise"
+    assert (
+        browsing.search(database, bench.owner, bench.project, browsing.Wanted())[0]["kind"]
+        == "pairwise"
+    )
     assert _take(bench).kind == "pairwise"
 
 
@@ -164,7 +189,9 @@ def test_what_undo_gives_back_can_be_sent_again(database: Database):
 def test_an_open_task_is_finished_as_it_was_begun(database: Database):
     bench = Bench(database, flags=["unsafe"], steps=8)
     held = _take(bench)
-    work.draft(database, bench.people[0], held.lease, {"answer": {"strength": 4, "flags": {"unsafe": [1]}}})
+    work.draft(
+        database, bench.people[0], held.lease, {"answer": {"strength": 4, "flags": {"unsafe": [1]}}}
+    )
     _change(bench, settings={"flags": [], "steps": 2})
     again = _take(bench)
     assert (again.lease, again.settings.steps, again.draft) == (held.lease, 8, {"answer": {"strength": 4, "flags": {"unsafe": [1]}}})  # fmt: skip
@@ -178,11 +205,17 @@ def test_an_open_task_can_be_asked_anew_with_its_draft_mapped(database: Database
     said = {"strength": 4, "flags": {"unsafe": [1], "rude": [0]}, "critique": "an hour of writing"}
     work.draft(database, bench.people[0], held.lease, {"answer": said, "seconds": 3})
     _change(
-        bench, settings={"flags": ["harmful"], "steps": 2}, renames={"flags": {"unsafe": "harmful"}}, open_tasks="renew"
+        bench,
+        settings={"flags": ["harmful"], "steps": 2},
+        renames={"flags": {"unsafe": "harmful"}},
+        open_tasks="renew",
     )
     again = _take(bench)
     assert again.settings.steps == 2
-    assert again.draft == {"answer": {"flags": {"harmful": [1]}, "critique": "an hour of writing"}, "seconds": 3}
+    assert again.draft == {
+        "answer": {"flags": {"harmful": [1]}, "critique": "an hour of writing"},
+        "seconds": 3,
+    }
     _answer(bench, again, strength=1, **again.draft["answer"])
 
 
@@ -201,7 +234,11 @@ def test_renamed_flags_and_attributes_are_exported_under_their_new_names(databas
     assert set(one.answer.ratings) == {"fine", "kind"}
     labels = [row["label"] for row in export(with_key(database, "p"), "unpaired").rows]
     assert sorted(labels) == [False, True]  # by the middle of the scales on which they were given
-    for wrong in ({"flags": {"nowhere": "harmful"}}, {"flags": {"harmful": "nowhere"}}, {"steps": {"8": "4"}}):
+    for wrong in (
+        {"flags": {"nowhere": "harmful"}},
+        {"flags": {"harmful": "nowhere"}},
+        {"steps": {"8": "4"}},
+    ):
         with pytest.raises(UserError, match=r"rename|become"):
             _change(bench, settings={"flags": ["harmful", "new"]}, renames=wrong)
 
@@ -212,15 +249,24 @@ def test_consequences_are_told_before_they_come(database: Database):
     held = _take(bench, 1)
     work.draft(database, bench.people[1], held.lease, {"answer": {"strength": 1}})
     _take(bench, 2)
-    told = changes.consequences(database, bench.owner, bench.project, {"steps": 8, "flags": ["harmful"]}, "")
+    told = changes.consequences(
+        database, bench.owner, bench.project, {"steps": 8, "flags": ["harmful"]}, ""
+    )
     assert (told["answers"], told["open"], told["drafts"]) == (1, 2, 1)
     assert told["changes"] == ["steps", "flags"]
     assert (told["gone"]["flags"], told["new"]["flags"]) == (["unsafe"], ["harmful"])
-    assert changes.consequences(database, bench.owner, bench.project, {"overlap": 2}, "")["changes"] == []
+    assert (
+        changes.consequences(database, bench.owner, bench.project, {"overlap": 2}, "")["changes"]
+        == []
+    )
 
 
 def test_a_change_that_leaves_a_known_answer_to_nobody_says_so(database: Database):
-    bench = Bench(database, flags=["unsafe"], rows=[pair_row("g", gold={"flags": {"unsafe": [0]}}), pair_row(1)])
+    bench = Bench(
+        database,
+        flags=["unsafe"],
+        rows=[pair_row("g", gold={"flags": {"unsafe": [0]}}), pair_row(1)],
+    )
     asked = (database, bench.owner, bench.project)
     assert changes.consequences(*asked, {"flags": ["unsafe", "rude"]}, "")["unpassable"] == []
     assert changes.consequences(*asked, {"flags": ["rude"]}, "")["unpassable"] == ["g"]
@@ -228,7 +274,9 @@ def test_a_change_that_leaves_a_known_answer_to_nobody_says_so(database: Databas
     projects.change(*asked, settings=overall)
     projects.add_items(*asked, [pair_row("o", kind="likert", gold={"ranks": [1, 2]})])
     assert changes.consequences(*asked, overall, "")["unpassable"] == []
-    assert changes.consequences(*asked, {"attributes": [{"name": "kind"}]}, "")["unpassable"] == ["o"]
+    assert changes.consequences(*asked, {"attributes": [{"name": "kind"}]}, "")["unpassable"] == [
+        "o"
+    ]
 
 
 def test_guidelines_have_versions_and_readers(database: Database):
@@ -242,7 +290,11 @@ def test_guidelines_have_versions_and_readers(database: Database):
     _change(bench, settings={"steps": 8})  # another schema, the same guidelines
     assert changes.guidelines(database, caller, bench.project)["read"]
     _change(bench, guidelines="Be kind.")
-    assert changes.guidelines(database, caller, bench.project) == {"version": 3, "text": "Be kind.", "read": False}
+    assert changes.guidelines(database, caller, bench.project) == {
+        "version": 3,
+        "text": "Be kind.",
+        "read": False,
+    }
     assert _take(bench).guidelines_number == 3
     with database.read() as session:
         assert changes.readers(session, bench.project) == {caller.name: 1}
@@ -251,8 +303,16 @@ def test_guidelines_have_versions_and_readers(database: Database):
 
 
 def test_a_draft_keeps_what_has_a_place():
-    old = Settings(steps=8, attributes=[{"name": "a", "low": 0, "high": 10}, {"name": "b"}], flags=["f"])  # type: ignore[list-item]
-    new = Settings(steps=4, attributes=[{"name": "c", "low": 1, "high": 5}], flags=["f"], both_bad=False, tie=False)  # type: ignore[list-item]
+    old = Settings(
+        steps=8, attributes=[{"name": "a", "low": 0, "high": 10}, {"name": "b"}], flags=["f"]
+    )  # type: ignore[list-item]
+    new = Settings(
+        steps=4,
+        attributes=[{"name": "c", "low": 1, "high": 5}],
+        flags=["f"],
+        both_bad=False,
+        tie=False,
+    )  # type: ignore[list-item]
     draft = {
         "answer": {
             "strength": 4,
@@ -273,9 +333,13 @@ def test_imported_strengths_keep_their_scale(tmp_path: Path):
 
     def item(name: str, strength: int, scale: int | None) -> LabelledItem:
         said = Opinion("pairwise", f"w{name}", (1, 2), {"strength": strength}, scale=scale)
-        return LabelledItem(Prompt(name, ({"role": "user", "content": name},)), ("s", "t"), (), (said,), "pairwise")
+        return LabelledItem(
+            Prompt(name, ({"role": "user", "content": name},)), ("s", "t"), (), (said,), "pairwise"
+        )
 
-    add_labelled(store, "p", [item("a", 1, 2), item("b", 1, 3)], settings=Settings(kind="pairwise", steps=4))
+    add_labelled(
+        store, "p", [item("a", 1, 2), item("b", 1, 3)], settings=Settings(kind="pairwise", steps=4)
+    )
     add_labelled(store, "p", [item("c", 1, None), item("d", 4, None)])
     snapshot: Snapshot = take_snapshot(store, "p")
     labels = {g.prompt.id: g.comparisons[0].probability for g in preference_data(snapshot)}

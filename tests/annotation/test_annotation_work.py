@@ -1,4 +1,5 @@
-"""Taking and answering, on SQLite and PostgreSQL: leases, replays, undo, drafts, tests, gold, quotas, decisions, and a crowd."""
+"""Taking and answering, on SQLite and PostgreSQL: leases, replays, undo, drafts, tests, gold,
+quotas, decisions, and a crowd."""
 
 from __future__ import annotations
 
@@ -71,7 +72,11 @@ def test_an_item_in_hand_is_the_same_after_a_restart_with_its_draft(database: Da
     found = work.take(again, bench.people[0], bench.project)
     again.close()
     assert found is not None
-    assert (found.lease, found.item_id, found.presented) == (held.lease, held.item_id, held.presented)
+    assert (found.lease, found.item_id, found.presented) == (
+        held.lease,
+        held.item_id,
+        held.presented,
+    )
     assert found.draft == {"answer": {"critique": "half"}}
 
 
@@ -118,7 +123,12 @@ def test_a_lease_that_runs_out_frees_the_item(database: Database):
     with pytest.raises(ConflictError, match="others have answered"):
         _say(bench, 0, held.lease, strength=1)
     with database.read() as session:
-        assert session.scalars(select(Event.what).order_by(Event.id)).all() == ["taken", "expired", "taken", "answered"]
+        assert session.scalars(select(Event.what).order_by(Event.id)).all() == [
+            "taken",
+            "expired",
+            "taken",
+            "answered",
+        ]
         assert session.scalars(select(Item.slots)).all() == [0]
 
 
@@ -149,7 +159,9 @@ def test_undo_brings_the_answer_back_as_it_was_on_the_screen(database: Database)
     following = _held(bench, 0)
     back = work.undo(database, bench.people[0], bench.project)
     assert (back.item_id, back.presented) == (held.item_id, held.presented)
-    assert back.draft == {"answer": {"strength": -2, "both_bad": False, "flags": {"unsafe": [1]}, "critique": "why"}}
+    assert back.draft == {
+        "answer": {"strength": -2, "both_bad": False, "flags": {"unsafe": [1]}, "critique": "why"}
+    }
     assert _held(bench, 0).lease == back.lease
     _say(bench, 0, back.lease, strength=2)
     assert _held(bench, 0).lease == following.lease
@@ -203,7 +215,9 @@ def test_training_teaches_and_the_test_lets_through_who_passes(database: Databas
         for better in (0, 1):
             held = _held(bench, person)
             assert held.part == "qualification"
-            verdict = _say(bench, person, held.lease, **_for_candidate(held, 1 - better if wrong else better))
+            verdict = _say(
+                bench, person, held.lease, **_for_candidate(held, 1 - better if wrong else better)
+            )
             assert verdict.score is None
             assert verdict.gold is None
     assert _held(bench, 0).part == "work"
@@ -212,12 +226,16 @@ def test_training_teaches_and_the_test_lets_through_who_passes(database: Databas
     assert Store(place).rankings("p") == []
     found = {m["name"]: m for m in people.members(database, bench.owner, bench.project)}
     assert (found["ann0"]["score"], found["ann1"]["score"]) == (1.0, 0.0)
-    people.change_member(database, bench.owner, bench.project, found["ann1"]["id"], changes={"state": "training"})
+    people.change_member(
+        database, bench.owner, bench.project, found["ann1"]["id"], changes={"state": "training"}
+    )
     assert _held(bench, 1).part == "training"
 
 
 def test_gold_comes_among_the_work_and_takes_no_slot(database: Database, place: str):
-    rows = [pair_row(n) for n in range(20)] + [pair_row(f"g{n}", gold={"strength": 1}) for n in range(10)]
+    rows = [pair_row(n) for n in range(20)] + [
+        pair_row(f"g{n}", gold={"strength": 1}) for n in range(10)
+    ]
     bench = Bench(database, rows=rows, gold_rate=0.25)
     for _ in range(20):
         _say(bench, 0, _held(bench, 0).lease, strength=1)
@@ -242,7 +260,12 @@ def test_annotators_who_differ_go_to_a_reviewer(database: Database, place: str):
             held = _held(bench, person)
             # On one item they agree, on the other they differ.
             by_item.setdefault(held.item_id, len(by_item))
-            _say(bench, person, held.lease, **_for_candidate(held, better if by_item[held.item_id] else 0))
+            _say(
+                bench,
+                person,
+                held.lease,
+                **_for_candidate(held, better if by_item[held.item_id] else 0),
+            )
     with pytest.raises(ForbiddenError, match="reviewers"):
         reviews.disputes(database, bench.people[2], bench.project)
     (found,) = reviews.disputes(database, bench.owner, bench.project)
@@ -253,7 +276,9 @@ def test_annotators_who_differ_go_to_a_reviewer(database: Database, place: str):
     decided = [one for one in Store(place).labelled("p") if one.source == "adjudication"]
     assert [(d.annotator, d.answer.ranks) for d in decided] == [("olga", (1, 2))]
     assert len(Store(place).rankings("p")) == 4
-    if by_item[found["item_id"]] == 0:  # then the last answer is to the other item, on which they agree
+    if (
+        by_item[found["item_id"]] == 0
+    ):  # then the last answer is to the other item, on which they agree
         work.undo(database, bench.people[0], bench.project)
     with pytest.raises(ConflictError, match="settled"):
         work.undo(database, bench.people[0], bench.project)
@@ -282,7 +307,8 @@ def test_who_is_no_member_sees_no_project(database: Database):
 
 
 def test_a_crowd_at_once_loses_and_doubles_nothing(database: Database):
-    """Twelve threads over forty items with an overlap of three: each item gets exactly three answers, by three people."""
+    """Twelve threads over forty items with an overlap of three: each item gets exactly three
+    answers, by three people."""
     bench = Bench(database, annotators=12, overlap=3, rows=[pair_row(n) for n in range(40)])
     acknowledged: list[tuple[int, int]] = []
     failures: list[BaseException] = []
@@ -337,7 +363,9 @@ def test_answers_of_other_kinds_keep_what_they_have(database: Database, place: s
         {"id": "write", "prompt": "?", "kind": "demonstration"},
         {"id": "mend", "prompt": "?", "kind": "correction", "candidates": ["wrong", "worse"]},
     ]
-    bench = Bench(database, rows=rows, attributes=[{"name": "helpful"}, {"name": "overall", "high": 7}])
+    bench = Bench(
+        database, rows=rows, attributes=[{"name": "helpful"}, {"name": "overall", "high": 7}]
+    )
     seen = {}
     for _ in rows:
         held = _held(bench, 0)
@@ -355,7 +383,10 @@ def test_answers_of_other_kinds_keep_what_they_have(database: Database, place: s
         return tuple(values[seen[kind].index(p)] for p in range(len(values)))
 
     assert found["rank"].ranks == by_position("ranking", (2, 1, 2, 4))
-    assert found["rate"].ratings == {"helpful": by_position("likert", (1, 5)), "overall": by_position("likert", (7, 2))}
+    assert found["rate"].ratings == {
+        "helpful": by_position("likert", (1, 5)),
+        "overall": by_position("likert", (7, 2)),
+    }
     assert found["rate"].ranks == by_position("likert", (1, 2))
     assert found["write"] == Answer("demonstration", text="An answer.")
     assert (found["mend"].text, found["mend"].corrected) == ("Right.", seen["correction"][1])

@@ -1,4 +1,5 @@
-"""Stored scripts in prompts, answers, names, guidelines, critiques: sixty ways, every page that shows them, a real browser.
+"""Stored scripts in prompts, answers, names, guidelines, critiques: sixty ways, every page that
+shows them, a real browser.
 
 A payload that runs sets `window.hit`, opens a dialog or asks another host for something; none may.
 """
@@ -94,7 +95,8 @@ def test_there_are_fifty_ways():
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_rendered_text_has_no_element_or_address_that_runs(payload: str):
-    """A second net below the browser's policy: what is rendered holds allowed elements and addresses only."""
+    """A second net below the browser's policy: what is rendered holds allowed elements and
+    addresses only."""
     from html.parser import HTMLParser
 
     class Reader(HTMLParser):
@@ -153,21 +155,32 @@ def test_nothing_that_is_stored_runs(tmp_path: Path, chromium: Any):
     page.on(
         "request",
         lambda request: (
-            None if request.url.startswith(served.url) or request.url == "about:blank" else alarms.append(request.url)
+            None
+            if request.url.startswith(served.url) or request.url == "about:blank"
+            else alarms.append(request.url)
         ),
     )
     try:
         name = "<img src=x onerror=window.hit=1>"
         secret = people.invite(served.database, bench.owner, bench.project, uses=9)
         for n, person in enumerate((name, "<script>window.hit=1</script>")):
-            _, cookie = people.sign_up(served.database, secret, person, "long enough password", address="")
+            _, cookie = people.sign_up(
+                served.database, secret, person, "long enough password", address=""
+            )
             caller = accounts.caller_of_session(served.database, cookie)
             assert caller is not None
-            for _ in range(len(PAYLOADS) if n == 0 else 10):  # ten end as disagreements, the browser does the rest
+            for _ in range(
+                len(PAYLOADS) if n == 0 else 10
+            ):  # ten end as disagreements, the browser does the rest
                 held = work.take(served.database, caller, bench.project)
                 assert held is not None
                 strength = 1 if (held.presented[0] == 0) == (n == 0) else -1
-                work.answer(served.database, caller, held.lease, Submission(strength=strength, critique=everything))
+                work.answer(
+                    served.database,
+                    caller,
+                    held.lease,
+                    Submission(strength=strength, critique=everything),
+                )
         projects.change(served.database, bench.owner, bench.project, guidelines=everything)
         with served.database.write() as session:
             session.get_one(projects.Project, bench.project).name = PAYLOADS[4]
@@ -179,7 +192,9 @@ def test_nothing_that_is_stored_runs(tmp_path: Path, chromium: Any):
                 "[...document.querySelectorAll('script')].every((s) => s.src.startsWith(location.origin))"
             )
             assert (
-                page.evaluate("document.querySelectorAll('iframe, object, embed, base, [onerror], [onload]').length")
+                page.evaluate(
+                    "document.querySelectorAll('iframe, object, embed, base, [onerror], [onload]').length"
+                )
                 == 0
             )
             assert alarms == []
@@ -208,13 +223,18 @@ def test_nothing_that_is_stored_runs(tmp_path: Path, chromium: Any):
                 page.wait_for_timeout(10)
             page.wait_for_selector(".bar, .narrow")
         with served.database.write() as session:
-            owner = accounts.open_session(session, accounts.account_of(session, "olga"), address=PAYLOADS[4])
+            owner = accounts.open_session(
+                session, accounts.account_of(session, "olga"), address=PAYLOADS[4]
+            )
         context.add_cookies([{"name": "burnish_session", "value": owner, "url": served.url}])
         for path in (
             "/projects",
             f"/join/{secret}",
             "/account",
-            *(f"/projects/1{tab}" for tab in ("", "/items", "/members", "/disputes", "/settings", "/export")),
+            *(
+                f"/projects/1{tab}"
+                for tab in ("", "/items", "/members", "/disputes", "/settings", "/export")
+            ),
         ):
             page.goto(served.url + path)
             examine()

@@ -1,4 +1,5 @@
-"""The calls of Python: each trains from objects as it does from files, goes on, and hands back what it made."""
+"""The calls of Python: each trains from objects as it does from files, goes on, and hands back what
+it made."""
 
 from __future__ import annotations
 
@@ -25,7 +26,13 @@ from burnish.models.tiny import tiny_model, tiny_tokenizer
 
 ROWS = [{"prompt": f"Say {i}.", "completion": f"{i}, with pleasure."} for i in range(24)]
 PAIRS = [{"prompt": f"Say {i}.", "chosen": f"{i}!", "rejected": "No."} for i in range(24)]
-SMALL: dict[str, Any] = {"threads": 1, "batch_size": 8, "heldout": 0.3, "quiet": True, "lora": {"r": 2, "alpha": 4}}
+SMALL: dict[str, Any] = {
+    "threads": 1,
+    "batch_size": 8,
+    "heldout": 0.3,
+    "quiet": True,
+    "lora": {"r": 2, "alpha": 4},
+}
 ONLINE: dict[str, Any] = {
     "threads": 1, "steps": 2, "prompts_per_step": 2, "responses_per_prompt": 2, "max_new_tokens": 6, "quiet": True,
 }  # fmt: skip
@@ -61,7 +68,9 @@ def test_sft_hands_back_model_tokenizer_metrics_and_report(tuned: burnish.Result
     assert tuned.tokenizer().chat_template
     assert Path(tuned.report).is_file()
     assert "<iframe" in tuned._repr_html_()
-    assert tuned.results["sft"]["examples_train"] + tuned.results["sft"]["examples_heldout"] == len(ROWS)
+    assert tuned.results["sft"]["examples_train"] + tuned.results["sft"]["examples_heldout"] == len(
+        ROWS
+    )
     assert json.loads((tuned / "sft" / "result.json").read_text()) == tuned.results["sft"]
 
 
@@ -84,9 +93,18 @@ def test_the_same_call_again_does_nothing_and_other_rows_are_refused(tuned: burn
         burnish.sft("tiny", ROWS[1:], out=tuned, **SMALL)
 
 
-def test_a_fork_takes_over_what_was_made_from_the_same_objects(tuned: burnish.Result, tmp_path: Path):
+def test_a_fork_takes_over_what_was_made_from_the_same_objects(
+    tuned: burnish.Result, tmp_path: Path
+):
     lines: list[str] = []
-    burnish.sft("tiny", ROWS, out=tmp_path / "fork", fork=tuned, say=lines.append, **{**SMALL, "quiet": False})
+    burnish.sft(
+        "tiny",
+        ROWS,
+        out=tmp_path / "fork",
+        fork=tuned,
+        say=lines.append,
+        **{**SMALL, "quiet": False},
+    )
     assert lines[-1] == "sft: done already"
     assert any("taken over" in line for line in lines)
 
@@ -111,17 +129,24 @@ def test_rows_in_any_form_are_the_same_file(make: Any, tmp_path: Path):
 
 
 def test_splits_become_a_folder_whose_files_are_named_after_them(tmp_path: Path):
-    both = datasets.DatasetDict(train=datasets.Dataset.from_list(ROWS[:20]), test=datasets.Dataset.from_list(ROWS[20:]))
+    both = datasets.DatasetDict(
+        train=datasets.Dataset.from_list(ROWS[:20]), test=datasets.Dataset.from_list(ROWS[20:])
+    )
     place = source_name(both, "data", folder=tmp_path)
     assert {path.name for path in Path(place).iterdir()} == {"train.jsonl", "test.jsonl"}
     result = burnish.sft("tiny", both, out=tmp_path / "run", **SMALL)
-    assert (result.results["sft"]["examples_train"], result.results["sft"]["examples_heldout"]) == (20, 4)
+    assert (result.results["sft"]["examples_train"], result.results["sft"]["examples_heldout"]) == (
+        20,
+        4,
+    )
     beside = burnish.sft("tiny", ROWS[:20], eval_data=ROWS[20:], out=tmp_path / "beside", **SMALL)
     assert beside.results["sft"]["eval_loss_after"] == result.results["sft"]["eval_loss_after"]
 
 
 def test_what_is_no_data_no_model_and_no_reward_is_refused_by_name(tmp_path: Path):
-    with pytest.raises(UserError, match=r'row 2, field "completion.+is a object, which no JSON can hold'):
+    with pytest.raises(
+        UserError, match=r'row 2, field "completion.+is a object, which no JSON can hold'
+    ):
         burnish.sft("tiny", [ROWS[0], {"prompt": "a", "completion": object()}], out=tmp_path)
     with pytest.raises(UserError, match="row 1: must be a mapping of columns to values, not int"):
         source_name(iter([7]), "data", folder=tmp_path)
@@ -165,10 +190,14 @@ def test_keywords_find_their_places():
 
 
 def test_a_model_object_is_trained_as_its_folder_is(tuned: burnish.Result, tmp_path: Path):
-    result = burnish.sft(tiny_model(), ROWS, tokenizer=tiny_tokenizer(), out=tmp_path / "object", **SMALL)
+    result = burnish.sft(
+        tiny_model(), ROWS, tokenizer=tiny_tokenizer(), out=tmp_path / "object", **SMALL
+    )
     folder = Path(result.recipe.model.name)
     assert folder.parent == tmp_path / "object" / "inputs"
-    assert result.metrics["loss"].tolist() == pytest.approx(tuned.metrics["loss"].tolist(), rel=1e-5)
+    assert result.metrics["loss"].tolist() == pytest.approx(
+        tuned.metrics["loss"].tolist(), rel=1e-5
+    )
     lines: list[str] = []
     again = {**SMALL, "quiet": False, "say": lines.append}
     burnish.sft(tiny_model(), ROWS, tokenizer=tiny_tokenizer(), out=tmp_path / "object", **again)
@@ -201,7 +230,9 @@ def test_a_reward_model_and_ppo_against_it(tuned: burnish.Result, tmp_path: Path
 def test_rewards_as_functions_of_every_form(tuned: burnish.Result, tmp_path: Path):
     seen: list[Any] = []
 
-    def with_columns(prompts, completions, completion_ids, number, trainer_state, log_extra, log_metric):
+    def with_columns(
+        prompts, completions, completion_ids, number, trainer_state, log_extra, log_metric
+    ):
         seen.append((prompts, completions, completion_ids, number, trainer_state.global_step))
         log_extra("note", ["x"] * len(completions))
         log_metric("mine", 0.5)
@@ -230,7 +261,9 @@ def test_rewards_as_functions_of_every_form(tuned: burnish.Result, tmp_path: Pat
     assert [step for *_, step in seen] == [0, 1]
     assert all(isinstance(text, str) for _, texts, *_ in seen for text in texts)
     assert result.answers["note"].tolist() == ["x"] * len(result.answers)
-    functions = [one.function for one in result.recipe.stages["grpo"].rewards if one.name == "python"]
+    functions = [
+        one.function for one in result.recipe.stages["grpo"].rewards if one.name == "python"
+    ]
     assert functions[-1] == f"{__name__}:by_length"  # another process finds it
     assert functions[0] == "object:with_columns"
 
@@ -241,11 +274,15 @@ def test_where_prompts_are_messages_rewards_get_messages(tuned: burnish.Result, 
         return [float(len(completion[0]["content"])) for completion in completions]
 
     rows = [{"prompt": [{"role": "user", "content": f"Say {i}."}]} for i in range(12)]
-    result = burnish.grpo(tuned, rows, conversational, algorithm="rloo", out=tmp_path / "run", **ONLINE)
+    result = burnish.grpo(
+        tuned, rows, conversational, algorithm="rloo", out=tmp_path / "run", **ONLINE
+    )
     assert result.recipe.stages["rloo"].rewards[0].messages is True
 
 
-def test_a_function_that_changed_is_said_and_one_that_is_gone_named(tuned: burnish.Result, tmp_path: Path):
+def test_a_function_that_changed_is_said_and_one_that_is_gone_named(
+    tuned: burnish.Result, tmp_path: Path
+):
     rows = [{"prompt": f"Say {i}."} for i in range(12)]
     factor = 1.0
 
@@ -273,7 +310,10 @@ def test_callbacks_hear_of_steps_checkpoints_and_evaluations(tmp_path: Path):
     table = result.metrics
     assert [event.step for event in steps] == table["step"].tolist()
     assert [event.metrics["loss"] for event in steps] == table["loss"].tolist()
-    assert all((event.checkpoint / "state.json").parent.name == f"checkpoint-{event.step}" for event in checkpoints)
+    assert all(
+        (event.checkpoint / "state.json").parent.name == f"checkpoint-{event.step}"
+        for event in checkpoints
+    )
     assert {event.step for event in checkpoints} == {*range(2, len(table) + 1, 2), len(table)}
     assert {event.step for event in evaluations if "eval_loss" in event.metrics} >= {2}
 
@@ -299,7 +339,10 @@ def test_evaluation_of_several_models(tuned: burnish.Result, tmp_path: Path):
     )  # fmt: skip
     assert result.evaluation is not None
     assert result.evaluation["prompts"] == 6
-    assert [one["name"] for one in result.evaluation["models"]] == ["base", str(tuned / "sft" / "model")]
+    assert [one["name"] for one in result.evaluation["models"]] == [
+        "base",
+        str(tuned / "sft" / "model"),
+    ]
     assert [event.stage for event in heard] == ["evaluate"]
     assert set(result.answers["model"]) == {"base", str(tuned / "sft" / "model")}
 
@@ -310,7 +353,9 @@ def test_a_recipe_as_a_mapping_with_changes_and_objects(tmp_path: Path):
         "data": {"demonstrations": ROWS, "heldout": 0.3},
         "stages": {"sft": {"epochs": 1, "batch_size": 8, "lora": {"r": 2, "alpha": 4}}},
     }
-    result = burnish.run(recipe, "sft.batch_size=4", out=tmp_path / "a", threads=1, quiet=True, sft={"epochs": 2})
+    result = burnish.run(
+        recipe, "sft.batch_size=4", out=tmp_path / "a", threads=1, quiet=True, sft={"epochs": 2}
+    )
     assert (result.recipe.stages["sft"].epochs, result.recipe.stages["sft"].batch_size) == (2.0, 4)
     assert result.recipe.stages["sft"].lora.r == 2
     again = burnish.run(result.recipe, out=tmp_path / "b", quiet=True, seed=1)

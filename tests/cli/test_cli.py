@@ -67,7 +67,9 @@ def test_help_imports_nothing_heavy():
 
 
 def test_running_and_planning_wait_for_transformers_until_a_model_is_loaded():
-    code = "import sys, burnish.stages.run, burnish.cli.plan; sys.exit('transformers' in sys.modules)"
+    code = (
+        "import sys, burnish.stages.run, burnish.cli.plan; sys.exit('transformers' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -76,10 +78,24 @@ def test_running_and_planning_wait_for_transformers_until_a_model_is_loaded():
     [
         (["run", "missing.yaml"], "missing.yaml: there is no such file"),
         (["run", "recipes/tiny.yaml", "ppo.kl_coef=0.1"], "algorithm.beta"),
-        (["run", "recipes/tiny.yaml", "ppo.lerning_rate=0.1", "--dry-run"], "ppo.optimizer.learning_rate"),
-        (["run", "recipes/tiny.yaml", "model.name=nowhere", "--out", "OUT"], 'model "nowhere" is neither'),
         (
-            ["run", "recipes/tiny.yaml", "data.prompts=nowhere.jsonl", "--out", "OUT", "--until", "sample"],
+            ["run", "recipes/tiny.yaml", "ppo.lerning_rate=0.1", "--dry-run"],
+            "ppo.optimizer.learning_rate",
+        ),
+        (
+            ["run", "recipes/tiny.yaml", "model.name=nowhere", "--out", "OUT"],
+            'model "nowhere" is neither',
+        ),
+        (
+            [
+                "run",
+                "recipes/tiny.yaml",
+                "data.prompts=nowhere.jsonl",
+                "--out",
+                "OUT",
+                "--until",
+                "sample",
+            ],
             "nowhere.jsonl",
         ),
         (["run", "recipes/tiny.yaml", "--until", "dpo", "--out", "OUT"], 'no stage "dpo"'),
@@ -120,7 +136,9 @@ def test_dry_run_prints_a_recipe_that_loads_to_the_same(tmp_path: Path):
     done = _burnish("run", "recipes/quickstart.yaml", "--dry-run", "seed=7", cwd=str(ROOT))
     path = tmp_path / "resolved.yaml"
     path.write_text(done.stdout)
-    assert dump_short(burnish.load(path)) == dump_short(burnish.load(ROOT / "recipes" / "quickstart.yaml", "seed=7"))
+    assert dump_short(burnish.load(path)) == dump_short(
+        burnish.load(ROOT / "recipes" / "quickstart.yaml", "seed=7")
+    )
 
 
 @pytest.mark.parametrize("recipe", sorted(path.name for path in (ROOT / "recipes").glob("*.yaml")))
@@ -130,42 +148,69 @@ def test_every_recipe_loads(recipe: str):
 
 @pytest.mark.parametrize("name", ["sft", "sample", "select", *FAMILIES])
 def test_the_command_of_a_stage_takes_the_recipes_or_puts_one_at_its_end(name: str):
-    without, stage = recipe_with(name, config=ROOT / "recipes" / "r1-harmlessness.yaml", overrides=["seed=3"], out=None)
+    without, stage = recipe_with(
+        name, config=ROOT / "recipes" / "r1-harmlessness.yaml", overrides=["seed=3"], out=None
+    )
     assert stage == name
     assert without.seed == 3
     assert set(without.stages) == {"sample", "compare", "reward", name}
     family, key = FAMILIES.get(name, (name, ""))
     assert without.stages[name].kind == family
     assert not key or getattr(without.stages[name], key).name == name
-    twice, _ = recipe_with(name, config=ROOT / "recipes" / "r1-harmlessness.yaml", overrides=["seed=3"], out=None)
+    twice, _ = recipe_with(
+        name, config=ROOT / "recipes" / "r1-harmlessness.yaml", overrides=["seed=3"], out=None
+    )
     assert twice == without
 
 
-def test_the_command_of_a_stage_finds_it_by_its_kind_and_is_given_what_a_run_has_done(tmp_path: Path):
+def test_the_command_of_a_stage_finds_it_by_its_kind_and_is_given_what_a_run_has_done(
+    tmp_path: Path,
+):
     path = tmp_path / "recipe.yaml"
-    path.write_text("stages: {first: {kind: dpo, comparisons: c.jsonl}, second: {kind: dpo}, sft: {}}\n")
+    path.write_text(
+        "stages: {first: {kind: dpo, comparisons: c.jsonl}, second: {kind: dpo}, sft: {}}\n"
+    )
     assert recipe_with("dpo", config=path, overrides=[], out=None)[1] == "second"
     (tmp_path / "first").mkdir()
     (tmp_path / "first" / "stage.json").write_text("{}")
-    recipe, stage = recipe_with("evaluate", config=None, overrides=["evaluate.count=3"], out=str(tmp_path))
-    assert (stage, list(recipe.stages), recipe.stages["evaluate"].count) == ("evaluate", ["first", "evaluate"], 3)
-    alone, _ = recipe_with("sft", config=None, overrides=["sft.epochs=3"], out=str(tmp_path / "new"))
+    recipe, stage = recipe_with(
+        "evaluate", config=None, overrides=["evaluate.count=3"], out=str(tmp_path)
+    )
+    assert (stage, list(recipe.stages), recipe.stages["evaluate"].count) == (
+        "evaluate",
+        ["first", "evaluate"],
+        3,
+    )
+    alone, _ = recipe_with(
+        "sft", config=None, overrides=["sft.epochs=3"], out=str(tmp_path / "new")
+    )
     assert list(alone.stages) == ["sft"]
 
 
 def test_select_is_found_in_the_last_round_and_merge_is_told_of_what():
     recipes = ROOT / "recipes"
     assert (
-        recipe_with("select", config=recipes / "expert-iteration.yaml", overrides=[], out=None)[1] == "rounds.3.select"
+        recipe_with("select", config=recipes / "expert-iteration.yaml", overrides=[], out=None)[1]
+        == "rounds.3.select"
     )
-    merged, stage = recipe_with("merge", config=recipes / "dpo.yaml", overrides=["merge.models=[sft, dpo]"], out=None)
+    merged, stage = recipe_with(
+        "merge", config=recipes / "dpo.yaml", overrides=["merge.models=[sft, dpo]"], out=None
+    )
     assert (stage, merged.stages[stage].models) == ("merge", ("sft", "dpo"))
     with pytest.raises(burnish.UserError, match=r"stages\.merge\.models"):
         recipe_with("merge", config=recipes / "dpo.yaml", overrides=[], out=None)
 
 
 def test_chat_answers_on_standard_input():
-    done = _burnish("chat", "tiny", "--vs", "tiny", "--max-new-tokens", "8", input="hello\n/reset\nhello\n/quit\n")
+    done = _burnish(
+        "chat",
+        "tiny",
+        "--vs",
+        "tiny",
+        "--max-new-tokens",
+        "8",
+        input="hello\n/reset\nhello\n/quit\n",
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("tiny") == 4
 

@@ -1,4 +1,5 @@
-"""`burnish annotate import`, `export`, `stats`, `select` as a user meets them: files out and in again, mistakes on one line."""
+"""`burnish annotate import`, `export`, `stats`, `select` as a user meets them: files out and in
+again, mistakes on one line."""
 
 from __future__ import annotations
 
@@ -51,7 +52,9 @@ def test_a_folder_is_a_dataset(place: Path):
     datasets = pytest.importorskip("datasets")
     call("annotate", "import", "rows.jsonl", "p")
     call("annotate", "export", "p", "hub", "--format", "ranking")
-    loaded = datasets.load_dataset(str(place / "hub"), split="train", cache_dir=str(place / "cache"))
+    loaded = datasets.load_dataset(
+        str(place / "hub"), split="train", cache_dir=str(place / "cache")
+    )
     assert loaded[0]["ranks"] == [1, 2, 3]
     assert "Content hash" in (place / "hub" / "README.md").read_text()
 
@@ -59,7 +62,9 @@ def test_a_folder_is_a_dataset(place: Path):
 def test_from_a_runs_store_with_or_without_its_labels(place: Path):
     call("annotate", "import", "rows.jsonl", "preferences", "-d", "run.sqlite")
     assert "4 new items, 8 new labels" in call("annotate", "import", "run.sqlite", "p")
-    assert "4 new items, 0 new labels" in call("annotate", "import", "run.sqlite", "bare", "--items-only")
+    assert "4 new items, 0 new labels" in call(
+        "annotate", "import", "run.sqlite", "bare", "--items-only"
+    )
 
 
 def test_imports_bring_their_scale(place: Path):
@@ -82,10 +87,14 @@ def test_imports_bring_their_scale(place: Path):
         (["annotate", "import", "bad.jsonl", "p"], 'bad.jsonl, row 2, field "ranks": must be a list of 2 whole numbers'),
     ],
 )  # fmt: skip
-def test_mistakes_are_one_line(place: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str):
+def test_mistakes_are_one_line(
+    place: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
+):
     call("annotate", "import", "rows.jsonl", "p")
     good = {"prompt": "q", "responses": ["a", "b"], "ranks": [1, 2]}
-    (place / "bad.jsonl").write_text(json.dumps(good) + "\n" + json.dumps(good | {"ranks": [1]}) + "\n")
+    (place / "bad.jsonl").write_text(
+        json.dumps(good) + "\n" + json.dumps(good | {"ranks": [1]}) + "\n"
+    )
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2
@@ -108,11 +117,15 @@ def test_an_ensemble_of_reward_models_orders_the_items(place: Path):
         backbone = load_backbone("tiny")
         folders.append(place / f"rm{seed}")
         folders[-1].mkdir()
-        save_reward_model(View(backbone, head=ScalarHead(backbone.width, seed=seed)), folders[-1], base="tiny")
+        save_reward_model(
+            View(backbone, head=ScalarHead(backbone.width, seed=seed)), folders[-1], base="tiny"
+        )
     said = call("annotate", "select", "p", "--model", str(folders[0]), "--model", str(folders[1]))
     assert "4 items scored by 2 reward models" in said
     entries = take_snapshot(Store("annotations.sqlite"), "p").entries
     both, alone = scores_of(folders, entries), scores_of(folders[:1], entries)
     assert all(score > 0 for score in both.values())
     assert all(score <= 0 for score in alone.values())
-    assert scores_of([folders[0], folders[0]], entries) == pytest.approx(dict.fromkeys(both, 0.0), abs=1e-9)
+    assert scores_of([folders[0], folders[0]], entries) == pytest.approx(
+        dict.fromkeys(both, 0.0), abs=1e-9
+    )

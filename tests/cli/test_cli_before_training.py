@@ -1,4 +1,5 @@
-"""What is wrong in the settings alone ends a command with exit code 2 and one line, before any stage has begun."""
+"""What is wrong in the settings alone ends a command with exit code 2 and one line, before any
+stage has begun."""
 
 from __future__ import annotations
 
@@ -104,7 +105,9 @@ SETTINGS: list[tuple[list[str], str]] = [
     (rewards('{name: python, function: "mine.py:Silent"}'), 'the class "Silent" has no __call__'),
     (rewards('{name: python, function: "mine.py:Needs"}'), 'the class "Needs" cannot be made without arguments'),
 ]  # fmt: skip
-ONLY_WHEN_RUN: list[tuple[list[str], str]] = [  # what a dry run, which reads nothing, does not look at
+ONLY_WHEN_RUN: list[
+    tuple[list[str], str]
+] = [  # what a dry run, which reads nothing, does not look at
     (["model.device=cuda:99"], "model.device"),
     (["model.chat_template=nowhere.jinja"], 'field "model.chat_template": cannot be read'),
 ]
@@ -117,7 +120,9 @@ def ends(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, s
 
 
 @pytest.mark.parametrize(("changes", "said"), SETTINGS)
-def test_a_dry_run_refuses_it(folder: Path, changes: list[str], said: str, capsys: pytest.CaptureFixture[str]):
+def test_a_dry_run_refuses_it(
+    folder: Path, changes: list[str], said: str, capsys: pytest.CaptureFixture[str]
+):
     code, told = ends(capsys, "--dry-run", *changes)
     assert code == 2
     assert said in told.splitlines()[-1]
@@ -149,7 +154,12 @@ def test_settings_that_only_look_alike_are_taken(folder: Path):
         ["grpo.rewards=[{name: length, weight: 0}]", "grpo.environment={name: calculator}"],
         ['grpo.rewards=[{name: http, url: "http://[::1]:8000/score?key=a"}]'],
         ["stages=[evaluate]"],
-        [PAIRS, "stages=[sft, reward]", "reward.normalize=false", "reward.sampling.max_new_tokens=600"],
+        [
+            PAIRS,
+            "stages=[sft, reward]",
+            "reward.normalize=false",
+            "reward.sampling.max_new_tokens=600",
+        ],
         ["stages=[sft, sample, compare, reward]", "reward.sampling.max_new_tokens=600"],
     ):
         with pytest.raises(SystemExit) as end:

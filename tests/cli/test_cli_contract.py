@@ -1,4 +1,5 @@
-"""Overrides, folders and numbers as they are typed: taken, or one line and exit code 2, with nothing made on the way."""
+"""Overrides, folders and numbers as they are typed: taken, or one line and exit code 2, with
+nothing made on the way."""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ def typed(*arguments: str) -> tuple[int, str]:
     """Exit code and what stands on standard error."""
     lines: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(typer, "echo", lambda text="", err=False, **_: lines.append(str(text)) if err else None)
+        patch.setattr(
+            typer, "echo", lambda text="", err=False, **_: lines.append(str(text)) if err else None
+        )
         try:
             cli.main(list(arguments))
         except SystemExit as ending:
@@ -45,7 +48,11 @@ def drawn_overrides(count: int) -> Tally:
     tally, folder = Tally("overrides"), Path(tempfile.mkdtemp())
 
     @settings(
-        derandomize=True, database=None, deadline=None, max_examples=count, suppress_health_check=list(HealthCheck)
+        derandomize=True,
+        database=None,
+        deadline=None,
+        max_examples=count,
+        suppress_health_check=list(HealthCheck),
     )
     @given(overrides())
     def hold(override: str) -> None:
@@ -79,8 +86,12 @@ def test_overrides_are_taken_or_refused_in_a_line(record_property: Callable[[str
     assert tally.counts["accepted"] > 10
 
 
-@pytest.mark.parametrize("out", ["file", "file/below", "/proc/x", "/dev/null/x", "a" * 300, "", " ", "a\nb", "a\0b"])
-def test_a_folder_that_cannot_be_is_one_line(out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    "out", ["file", "file/below", "/proc/x", "/dev/null/x", "a" * 300, "", " ", "a\nb", "a\0b"]
+)
+def test_a_folder_that_cannot_be_is_one_line(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("kept")
     for option in ("--out", "--fork"):
@@ -113,7 +124,9 @@ def test_a_seed_of_21_digits_is_refused_with_the_range(tmp_path: Path):
         ["revise", "x", "y", "--temperature", "nan"],
     ],
 )
-def test_numbers_of_commands_have_ranges_too(arguments: list[str], capsys: pytest.CaptureFixture[str]):
+def test_numbers_of_commands_have_ranges_too(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+):
     assert typed(*arguments)[0] == 2
     assert "Traceback" not in capsys.readouterr().err
 
@@ -124,11 +137,27 @@ def test_numbers_of_commands_have_ranges_too(arguments: list[str], capsys: pytes
         (UserError("no.", file="a"), 2, "burnish: a: no."),
         (KeyboardInterrupt(), 130, "stopped. Run the same command again"),
         (MemoryError(), 1, "the memory is not enough"),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), 1, "the memory is not enough"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+            1,
+            "the memory is not enough",
+        ),
         (RecursionError("maximum recursion depth exceeded"), 1, "--traceback"),
-        (OSError(errno.ENOSPC, "No space left on device", "a/b"), 1, "a/b: the system says: No space left on device."),
-        (PermissionError(errno.EACCES, "Permission denied", "a\nb"), 2, r"a\nb: the system says: Permission denied."),
-        (FileNotFoundError(errno.ENOENT, "No such file or directory", "x"), 2, "x: the system says: No such file"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "a/b"),
+            1,
+            "a/b: the system says: No space left on device.",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "a\nb"),
+            2,
+            r"a\nb: the system says: Permission denied.",
+        ),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file or directory", "x"),
+            2,
+            "x: the system says: No such file",
+        ),
     ],
 )
 def test_what_ends_a_command_is_one_line_and_a_code(error: BaseException, code: int, told: str):
@@ -139,15 +168,20 @@ def test_what_ends_a_command_is_one_line_and_a_code(error: BaseException, code: 
     assert len(ending[0].strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), RuntimeError("x"), OSError("x"), SystemExit(3)])
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), KeyError("x"), RuntimeError("x"), OSError("x"), SystemExit(3)]
+)
 def test_a_fault_of_ours_keeps_its_traceback(error: BaseException):
     assert ending_of(error) is None
 
 
 @pytest.mark.parametrize(
-    "end", [typer.Exit(0), typer.Abort(), MemoryError(), RecursionError(), OSError(errno.ENOSPC, "full")]
+    "end",
+    [typer.Exit(0), typer.Abort(), MemoryError(), RecursionError(), OSError(errno.ENOSPC, "full")],
 )
-def test_a_run_that_is_ended_from_inside_never_exits_with_0(end: BaseException, monkeypatch: pytest.MonkeyPatch):
+def test_a_run_that_is_ended_from_inside_never_exits_with_0(
+    end: BaseException, monkeypatch: pytest.MonkeyPatch
+):
     def run(*_: Any, **__: Any) -> None:
         raise end
 

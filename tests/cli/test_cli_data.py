@@ -1,4 +1,5 @@
-"""`burnish data`: a row as the model would see it, counts, overlaps, and rows under other columns."""
+"""`burnish data`: a row as the model would see it, counts, overlaps, and rows under other
+columns."""
 
 from __future__ import annotations
 
@@ -56,13 +57,20 @@ def test_comparisons_are_shown_side_by_side_and_prompts_with_nothing_trained(
 
 def test_a_row_that_is_not_read_is_named(alpaca: str, capsys: pytest.CaptureFixture[str]):
     assert run("show", alpaca, "11", "--model", "tiny") == 2
-    assert "row 11 is not among the 10 that are read. Left out: {'duplicate': 1}" in capsys.readouterr().err
+    assert (
+        "row 11 is not among the 10 that are read. Left out: {'duplicate': 1}"
+        in capsys.readouterr().err
+    )
 
 
-def test_counts_lengths_and_overlap(alpaca: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_counts_lengths_and_overlap(
+    alpaca: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     test = tmp_path / "test.jsonl"
     test.write_text(json.dumps({"prompt": "say  4."}) + "\n")
-    assert run("check", alpaca, "--model", "tiny", "--max-length", "20", "--against", str(test)) == 1
+    assert (
+        run("check", alpaca, "--model", "tiny", "--max-length", "20", "--against", str(test)) == 1
+    )
     shown = capsys.readouterr().out
     assert "left out: 1 (duplicate)" in shown
     assert "longer than 20 (model.max_length): " in shown
@@ -71,7 +79,9 @@ def test_counts_lengths_and_overlap(alpaca: str, tmp_path: Path, capsys: pytest.
     assert run("check", alpaca, "--model", "tiny", "--against", str(test)) == 0
 
 
-def test_a_recipe_is_checked_source_by_source(alpaca: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_recipe_is_checked_source_by_source(
+    alpaca: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     recipe = tmp_path / "r.yaml"
     recipe.write_text(
         f"model: {{name: tiny}}\ndata: {{demonstrations: {alpaca}}}\n"
@@ -83,13 +93,18 @@ def test_a_recipe_is_checked_source_by_source(alpaca: str, tmp_path: Path, capsy
     assert "prompts: " in shown
 
 
-def test_conversion_to_lines_and_to_parquet(alpaca: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_conversion_to_lines_and_to_parquet(
+    alpaca: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     assert run("convert", alpaca, "--out", str(tmp_path / "o.jsonl")) == 0
     assert "10 rows (demonstrations) written" in capsys.readouterr().out
     first = json.loads((tmp_path / "o.jsonl").read_text().splitlines()[0])
     assert {"messages", "id", "split"} == set(first)
     assert run("convert", alpaca, "--out", str(tmp_path / "o.parquet")) == 0
-    assert datasets.Dataset.from_parquet(str(tmp_path / "o.parquet"), cache_dir=str(tmp_path)).num_rows == 10
+    assert (
+        datasets.Dataset.from_parquet(str(tmp_path / "o.parquet"), cache_dir=str(tmp_path)).num_rows
+        == 10
+    )
     assert {path.name for path in tmp_path.glob("o.*")} == {"o.jsonl", "o.parquet"}
     assert run("convert", alpaca, "--out", str(tmp_path / "o.txt")) == 2
 
@@ -106,9 +121,13 @@ def test_columns_by_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
 
 def test_overlap_counts_prompts_and_runs_of_words():
     def records(*texts: str):
-        return prompts([Row("f", n, {"prompt": text}, f"f:{n}") for n, text in enumerate(texts, 1)]).items
+        return prompts(
+            [Row("f", n, {"prompt": text}, f"f:{n}") for n, text in enumerate(texts, 1)]
+        ).items
 
     words = " ".join(f"w{i}" for i in range(13))
     others = records(f"Before, {words}; after.", "Hello there")
-    found = overlap(records("hello  THERE", f"other {words.upper()} text", f"x {words[:-4]} y"), others)
+    found = overlap(
+        records("hello  THERE", f"other {words.upper()} text", f"x {words[:-4]} y"), others
+    )
     assert (found.same, found.alike, found.examples) == (1, 1, ("f:1", "f:2"))

@@ -1,4 +1,5 @@
-"""Models that are named on the command line: folders and endpoints, judged, kept, compared; what is wrong is one line."""
+"""Models that are named on the command line: folders and endpoints, judged, kept, compared; what is
+wrong is one line."""
 
 from __future__ import annotations
 
@@ -32,12 +33,16 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append(body)  # type: ignore[attr-defined]
         said = body["messages"][-1]["content"]
-        texts = re.search(r"\[Answer A\]\n(.*?)\n\n\[Answer B\]\n(.*?)\n\nWhich answer", said, re.DOTALL)
+        texts = re.search(
+            r"\[Answer A\]\n(.*?)\n\n\[Answer B\]\n(.*?)\n\nWhich answer", said, re.DOTALL
+        )
         text = said.split()[-1]
         if texts is not None:
             a, b = (bool(re.fullmatch(r"[a-z]+\d+", text)) for text in texts.groups())
             text = "C" if a == b else "A" if a else "B"
-        reply = json.dumps({"choices": [{"message": {"content": text}, "finish_reason": "length"}]}).encode()
+        reply = json.dumps(
+            {"choices": [{"message": {"content": text}, "finish_reason": "length"}]}
+        ).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(reply)))
         self.end_headers()
@@ -59,7 +64,9 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def prompts(tmp_path: Path) -> Path:
     path = tmp_path / "asked.jsonl"
-    path.write_text("".join(json.dumps({"id": f"p{i}", "prompt": f"Say word{i}"}) + "\n" for i in range(8)))
+    path.write_text(
+        "".join(json.dumps({"id": f"p{i}", "prompt": f"Say word{i}"}) + "\n" for i in range(8))
+    )
     return path
 
 
@@ -87,11 +94,15 @@ def test_a_folder_and_an_endpoint_are_evaluated_compared_and_taken_up_again(
     # every one of the served answers is made of letters, and no null is
     assert "Yes, it got better\nThe served policy was preferred over the here policy on 100" in told
     answers = rows(out / "evaluate" / "answers.jsonl")
-    assert [row["model"] for row in answers] == ["here"] * 8 + ["served"] * 8  # all of the source is asked
+    assert [row["model"] for row in answers] == ["here"] * 8 + [
+        "served"
+    ] * 8  # all of the source is asked
     assert [row["text"] for row in answers[8:]] == [f"word{i}" for i in range(8)]
     assert {(row["finish"], len(row["tokens"])) for row in answers[8:]} == {("length", 0)}
     sent = [body for body in server.asked if body["model"] == "big"]
-    assert {(body["temperature"], body["top_p"], body["max_tokens"]) for body in sent} == {(0.7, 0.9, 6)}
+    assert {(body["temperature"], body["top_p"], body["max_tokens"]) for body in sent} == {
+        (0.7, 0.9, 6)
+    }
     assert len({body["seed"] for body in sent}) == 8
     verdicts = rows(out / "evaluate" / "verdicts.jsonl")
     assert {row["p"] for row in verdicts if row["a"] == "served"} == {1.0}
@@ -115,13 +126,21 @@ def test_a_folder_and_an_endpoint_are_evaluated_compared_and_taken_up_again(
     [
         (["--prompts", "x.jsonl"], "no model is named"),
         (["--model", "tiny"], "no prompts are named"),
-        (["--model", "http://127.0.0.1:9/v1#m", "--prompts", "x.jsonl"], "stands behind an endpoint"),
-        (["--model", "a=tiny", "--model", "a=tiny", "--prompts", "x.jsonl"], "two models are called a"),
+        (
+            ["--model", "http://127.0.0.1:9/v1#m", "--prompts", "x.jsonl"],
+            "stands behind an endpoint",
+        ),
+        (
+            ["--model", "a=tiny", "--model", "a=tiny", "--prompts", "x.jsonl"],
+            "two models are called a",
+        ),
         (["--model", "tiny", "--prompts", "x.jsonl", "--judge", "me"], "me is no judge"),
         (["--model", "tiny", "--config", "r.yaml"], "exclude one another"),
     ],
 )
-def test_what_is_wrong_is_one_line(arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]):
+def test_what_is_wrong_is_one_line(
+    arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]
+):
     with pytest.raises(SystemExit):
         main(["evaluate", *arguments])
     said = capsys.readouterr().err
@@ -129,7 +148,9 @@ def test_what_is_wrong_is_one_line(arguments: list[str], problem: str, capsys: p
     assert said.count("\n") == 1
 
 
-def test_a_folder_without_an_evaluation_is_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_folder_without_an_evaluation_is_not_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     with pytest.raises(SystemExit):
         main(["compare", str(tmp_path)])
     assert "there is no finished evaluation in this folder" in capsys.readouterr().err

@@ -26,7 +26,17 @@ def _in_the_project(monkeypatch: pytest.MonkeyPatch):
 def test_the_plan_of_a_recipe():
     shown = CliRunner().invoke(app, ["plan", "recipes/tiny.yaml"])
     assert shown.exit_code == 0
-    for text in ("sft", "sample", "compare", "reward", "ppo", "evaluate", "policy adapter", "whole run", "rankings of"):
+    for text in (
+        "sft",
+        "sample",
+        "compare",
+        "reward",
+        "ppo",
+        "evaluate",
+        "policy adapter",
+        "whole run",
+        "rankings of",
+    ):
         assert text in shown.output
     assert not Path("runs/tiny/plan").exists()
 
@@ -34,7 +44,13 @@ def test_the_plan_of_a_recipe():
 def test_the_plan_of_a_model_that_is_not_here(tmp_path: Path):
     config = tmp_path / "config.json"
     config.write_text(json.dumps(SEVEN_BILLION))
-    arguments = ["plan", "recipes/quickstart.yaml", "ppo.share_backbone=false", "--model-config", str(config)]
+    arguments = [
+        "plan",
+        "recipes/quickstart.yaml",
+        "ppo.share_backbone=false",
+        "--model-config",
+        str(config),
+    ]
     shown = CliRunner().invoke(app, [*arguments, "--gpus", "1", "--gpu-memory", "24"])
     assert shown.exit_code == 1
     assert "7,241.7 M parameters" in shown.output

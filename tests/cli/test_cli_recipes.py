@@ -1,4 +1,5 @@
-"""Recipes by name, from a checkout and from an installed wheel; a recipe made from three answers."""
+"""Recipes by name, from a checkout and from an installed wheel; a recipe made from three
+answers."""
 
 from __future__ import annotations
 
@@ -49,7 +50,9 @@ def test_every_recipe_is_listed_shown_and_copied(
     assert 'Did you mean "quickstart"?' in capsys.readouterr().err
 
 
-def test_a_name_means_a_shipped_recipe_unless_a_file_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_name_means_a_shipped_recipe_unless_a_file_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)
     assert burnish.load("quickstart") == burnish.load(ROOT / "recipes" / "quickstart.yaml")
     assert burnish.load("recipes/tiny.yaml", "seed=3").seed == 3
@@ -66,11 +69,15 @@ def test_a_wheel_and_an_sdist_carry_the_recipes_and_run_them_by_name(tmp_path: P
     source, out = tmp_path / "source", tmp_path / "out"
     out.mkdir()
     for name in ("src", "recipes"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        shutil.copytree(
+            ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
+        )
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     code = "import setuptools.build_meta as b, sys; to = sys.argv[1]; b.build_wheel(to); b.build_sdist(to)"
-    built = subprocess.run([sys.executable, "-c", code, str(out)], cwd=source, capture_output=True, text=True)
+    built = subprocess.run(
+        [sys.executable, "-c", code, str(out)], cwd=source, capture_output=True, text=True
+    )
     assert built.returncode == 0, built.stderr[-2000:]
     names = {path.name for path in (ROOT / "recipes").iterdir()}
     (wheel,), (sdist,) = out.glob("*.whl"), out.glob("*.tar.gz")
@@ -80,7 +87,17 @@ def test_a_wheel_and_an_sdist_carry_the_recipes_and_run_them_by_name(tmp_path: P
         archive.extractall(tmp_path / "site")
     with tarfile.open(sdist) as archive:
         assert names <= {Path(name).name for name in archive.getnames() if "/recipes/" in name}
-    command = [sys.executable, "-m", "burnish", "run", "tiny", "--until", "sft", "--quiet", "threads=1"]
+    command = [
+        sys.executable,
+        "-m",
+        "burnish",
+        "run",
+        "tiny",
+        "--until",
+        "sft",
+        "--quiet",
+        "threads=1",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -116,7 +133,9 @@ def test_three_questions_make_a_recipe(
     assert (recipe.name, recipe.model.name) == ("mine", "tiny")
 
 
-def test_without_data_of_ones_own_the_quickstarts_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_data_of_ones_own_the_quickstarts_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)
     assert run("init", "--data", "builtin:quickstart", "--model", "tiny") == 0
     recipe = burnish.load("recipe.yaml")

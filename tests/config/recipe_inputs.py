@@ -1,4 +1,5 @@
-"""Inputs for recipes, made from the schema itself: every key, with values that it takes and values that it cannot take."""
+"""Inputs for recipes, made from the schema itself: every key, with values that it takes and values
+that it cannot take."""
 
 from __future__ import annotations
 
@@ -23,7 +24,11 @@ REQUIRED: dict[str, Any] = {
     "models": ["base", "base"],
 }  # fmt: skip
 BY_TYPE: dict[Any, Any] = {str: "x", int: 1, float: 0.5, bool: True}
-BEFORE: dict[str, dict[str, Any]] = {"compare": {"sample": {}}, "select": {"sample": {}}, "ppo": {"reward": {}}}
+BEFORE: dict[str, dict[str, Any]] = {
+    "compare": {"sample": {}},
+    "select": {"sample": {}},
+    "ppo": {"reward": {}},
+}
 """The stages without which one of a kind has nothing to read."""
 NEEDED = {"revise": {"constitution": "c.txt"}, "merge": {"models": ["base", "base"]}}
 """Settings without which a stage of a kind is none."""
@@ -33,7 +38,8 @@ EVERY_KIND = f"stages={json.dumps({kind: NEEDED.get(kind, {}) for kind in dict.f
 
 
 class Leaf(NamedTuple):
-    """One key: the sections around it with what they need to exist, and the kinds of value that it takes."""
+    """One key: the sections around it with what they need to exist, and the kinds of value that it
+    takes."""
 
     path: tuple[tuple[str, dict[str, Any]], ...]
     takes: frozenset[Any]
@@ -56,9 +62,12 @@ class Leaf(NamedTuple):
         return inner
 
 
-def leaves(model: type[BaseModel] = Recipe, around: tuple[tuple[str, dict[str, Any]], ...] = ()) -> Iterator[Leaf]:
+def leaves(
+    model: type[BaseModel] = Recipe, around: tuple[tuple[str, dict[str, Any]], ...] = ()
+) -> Iterator[Leaf]:
     beside = {
-        name: REQUIRED.get(name) or next(BY_TYPE[part] for part in _members(field.annotation) if part in BY_TYPE)
+        name: REQUIRED.get(name)
+        or next(BY_TYPE[part] for part in _members(field.annotation) if part in BY_TYPE)
         for name, field in model.model_fields.items()
         if field.is_required() and get_origin(field.annotation) is not Literal
     }
@@ -91,7 +100,11 @@ def _leaves(annotation: Any, path: tuple[tuple[str, dict[str, Any]], ...]) -> It
         elif origin in (list, tuple):
             takes.add(list)
             for item in dict.fromkeys(a for a in arguments if a is not Ellipsis):
-                yield from (leaf for leaf in _leaves(item, (*path, ("*", {}))) if len(leaf.path) > len(path) + 1)
+                yield from (
+                    leaf
+                    for leaf in _leaves(item, (*path, ("*", {})))
+                    if len(leaf.path) > len(path) + 1
+                )
         else:
             takes.add(origin if origin is Literal else part)
     yield Leaf(path, frozenset(takes))
@@ -120,7 +133,8 @@ EXTREMES: list[Any] = [
 
 
 def cannot_be(leaf: Leaf, value: Any) -> bool:
-    """Whether a key cannot mean a value: it is of a kind that it does not take, or a number that no computer trains with."""
+    """Whether a key cannot mean a value: it is of a kind that it does not take, or a number that no
+    computer trains with."""
     if value is None:
         return type(None) not in leaf.takes
     if isinstance(value, bool):
@@ -135,7 +149,26 @@ def cannot_be(leaf: Leaf, value: Any) -> bool:
 
 
 numbers = (
-    st.sampled_from([0, -1, 1, 0.0, 0.5, -0.5, 1.0, 2.5, 1e-300, 1e-9, 1e6, 10**6, 2**31, 2**44, 2**63 - 1, 2**63])
+    st.sampled_from(
+        [
+            0,
+            -1,
+            1,
+            0.0,
+            0.5,
+            -0.5,
+            1.0,
+            2.5,
+            1e-300,
+            1e-9,
+            1e6,
+            10**6,
+            2**31,
+            2**44,
+            2**63 - 1,
+            2**63,
+        ]
+    )
     | st.sampled_from(EXTREMES[:9])
     | st.floats()
     | st.integers()
@@ -170,7 +203,9 @@ values = st.recursive(
 
 def flow(value: Any) -> str:
     """A value as YAML on one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**9, allow_unicode=True, sort_keys=False)
+    text = yaml.safe_dump(
+        value, default_flow_style=True, width=10**9, allow_unicode=True, sort_keys=False
+    )
     return text.removesuffix("\n").removesuffix("\n...")
 
 
@@ -190,7 +225,11 @@ def mutated_recipes(draw: st.DrawFn) -> str:
         at, size = draw(st.integers(0, len(text))), draw(st.integers(1, 30))
         lines = text.splitlines(keepends=True) or [""]
         row = draw(st.integers(0, len(lines) - 1))
-        match draw(st.sampled_from(["put", "cut", "over", "repeat", "indent", "drop", "value", "swap", "case"])):
+        match draw(
+            st.sampled_from(
+                ["put", "cut", "over", "repeat", "indent", "drop", "value", "swap", "case"]
+            )
+        ):
             case "put":
                 text = text[:at] + draw(st.sampled_from(PIECES)) + text[at:]
             case "cut":
@@ -205,7 +244,9 @@ def mutated_recipes(draw: st.DrawFn) -> str:
                 text = "".join([*lines[:row], *lines[row + 1 :]])
             case "value":
                 key, colon, _ = lines[row].partition(":")
-                text = "".join([*lines[:row], f"{key}{colon} {flow(draw(values))}\n", *lines[row + 1 :]])
+                text = "".join(
+                    [*lines[:row], f"{key}{colon} {flow(draw(values))}\n", *lines[row + 1 :]]
+                )
             case "swap":
                 other = draw(st.integers(0, len(lines) - 1))
                 lines[row], lines[other] = lines[other], lines[row]
@@ -215,7 +256,11 @@ def mutated_recipes(draw: st.DrawFn) -> str:
     return text
 
 
-texts = mutated_recipes() | st.text(max_size=60) | st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
+texts = (
+    mutated_recipes()
+    | st.text(max_size=60)
+    | st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
+)
 encoded = texts.map(lambda text: text.encode("utf-8", "surrogatepass")) | st.binary(max_size=40)
 """The bytes of a file that is to be a recipe."""
 
@@ -228,13 +273,17 @@ def _defaults(values: dict[str, Any], at: str = "") -> Iterator[str]:
             yield f"{at}{key}={flow(value)}"
 
 
-RIGHT = [line.removeprefix("stages.") for line in _defaults(burnish.load(None, EVERY_KIND).model_dump(mode="json"))]
+RIGHT = [
+    line.removeprefix("stages.")
+    for line in _defaults(burnish.load(None, EVERY_KIND).model_dump(mode="json"))
+]
 """Every key with its default."""
 
 
 @st.composite
 def overrides(draw: st.DrawFn) -> str:
-    """What somebody types behind a recipe: mostly a key that exists and a value that may fit, with slips."""
+    """What somebody types behind a recipe: mostly a key that exists and a value that may fit, with
+    slips."""
     if draw(st.integers(0, 3)) == 0:
         return draw(st.sampled_from(RIGHT))
     leaf = draw(st.sampled_from(KEYS if draw(st.integers(0, 3)) == 0 else PLAIN))
@@ -253,5 +302,9 @@ def overrides(draw: st.DrawFn) -> str:
         case _:
             pass
     usual = st.sampled_from(["1", "2", "0.5", "0.1", "true", "false", "null", "auto", "[]", "{}"])
-    value = draw(usual) if draw(st.booleans()) else draw(values.map(flow) | words | st.sampled_from(PIECES))
+    value = (
+        draw(usual)
+        if draw(st.booleans())
+        else draw(values.map(flow) | words | st.sampled_from(PIECES))
+    )
     return f"{key}{draw(st.sampled_from(['=', '=', '=', '==', '', ' = ']))}{value}"

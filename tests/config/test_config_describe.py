@@ -99,7 +99,9 @@ def test_every_option_of_the_recipe_is_explained() -> None:
     sections = (Recipe, *(stage.section for stage in KINDS.values()))
     options = [option for section in sections for option in describe_fields(section)]
     assert [option.key for option in options if not option.description] == []
-    assert {"stages", "kind", "by.*.panel.size", "rewards.*.name"} <= {option.key for option in options}
+    assert {"stages", "kind", "by.*.panel.size", "rewards.*.name"} <= {
+        option.key for option in options
+    }
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -108,11 +110,18 @@ def test_every_option_of_a_kind_of_stage_can_be_set_to_its_default(kind: str) ->
     options = describe_fields(section)
     # Lists are set whole, and so is a section that is left out by default.
     absent = tuple(f"{o.key}." for o in options if o.default == "null")
-    # What a section of several kinds has depends on its kind: `test_a_section_of_several_kinds...` looks at those.
+    # What a section of several kinds has depends on its kind: `test_a_section_of_several_kinds...`
+    # looks at those.
     several = tuple(f"{key.rpartition('.')[0]}." for key in discriminators(section))
     options = [o for o in options if o.default != "required" and not o.default.endswith("...")]
-    leaves = [o for o in options if o.default and ".*" not in o.key and not o.key.startswith((*absent, *several))]
+    leaves = [
+        o
+        for o in options
+        if o.default and ".*" not in o.key and not o.key.startswith((*absent, *several))
+    ]
     before = f"stages={json.dumps({'sample': {}, 'reward': {}, kind: needed})}"
-    loaded = burnish.load(None, before, *(f"{kind}.{option.key}={option.default}" for option in leaves))
+    loaded = burnish.load(
+        None, before, *(f"{kind}.{option.key}={option.default}" for option in leaves)
+    )
     assert loaded.stages[kind] == section(**needed)
     assert loaded == burnish.load(None, before)

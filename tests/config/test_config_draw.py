@@ -56,7 +56,10 @@ def test_a_line_says_kind_row_what_is_made_and_what_is_read_by_name(recipe: Reci
     def read(name: str) -> tuple[str, str, str]:
         line = cells[name]
         rest = lines[lines.index(line) + 1 :]
-        wrapped = [one.strip() for one in rest[: next((i for i, o in enumerate(rest) if o[: starts[1]].strip()), 0)]]
+        wrapped = [
+            one.strip()
+            for one in rest[: next((i for i, o in enumerate(rest) if o[: starts[1]].strip()), 0)]
+        ]
         makes = line[starts[2] : starts[3]].strip()
         return line[starts[1] : starts[2]].strip(), makes, " ".join([line[starts[3] :], *wrapped])
 
@@ -98,7 +101,9 @@ def test_stages_that_are_done_are_marked_and_nothing_is_wider_than_a_terminal(re
 def test_a_very_long_name_stands_alone_and_pushes_nothing_aside(tmp_path: Path):
     path = tmp_path / "long.yaml"
     name = "a" * 100
-    text = RECIPE.replace("sft: {", f"{name}: {{ kind: sft,").replace("reference: sft", f"reference: {name}")
+    text = RECIPE.replace("sft: {", f"{name}: {{ kind: sft,").replace(
+        "reference: sft", f"reference: {name}"
+    )
     path.write_text(text)
     lines = draw.text(graph_of(load_recipe(path))).split("\n")
     assert lines[1] == name
@@ -112,11 +117,20 @@ def test_mermaid_quotes_names_and_labels_every_edge_with_its_slot(recipe: Recipe
     boxes = dict(line.strip().split("[", 1) for line in lines if "[" in line)
     names = {name.split('"')[1].split("<br/>")[0]: box for box, name in boxes.items()}
     assert list(names) == list(recipe.stages)
-    assert f'  {names["rounds.1.reinforce++"]}["rounds.1.reinforce++<br/>online (reinforce++)"]' in lines
-    rounded = {line.split('"')[1]: line.strip().split("(")[0] for line in lines if '("' in line and "[" not in line}
+    assert (
+        f'  {names["rounds.1.reinforce++"]}["rounds.1.reinforce++<br/>online (reinforce++)"]'
+        in lines
+    )
+    rounded = {
+        line.split('"')[1]: line.strip().split("(")[0]
+        for line in lines
+        if '("' in line and "[" not in line
+    }
     assert set(rounded) == {"base", "mine.jsonl", "runs/one/sft/model"}
     assert f'  {names["sft"]} -->|"reference"| {names["rounds.2.reinforce++"]}' in lines
-    assert f'  {names["rounds.1.reinforce++"]} -->|"start"| {names["rounds.2.reinforce++"]}' in lines
+    assert (
+        f'  {names["rounds.1.reinforce++"]} -->|"start"| {names["rounds.2.reinforce++"]}' in lines
+    )
     assert f'  {names["both"]} -->|"reward"| {names["rounds.1.reinforce++"]}' in lines
     assert f'  {rounded["base"]} -->|"judge"| {names["by-rules"]}' in lines
     assert f'  {rounded["runs/one/sft/model"]} -->|"start, reference"| {names["old"]}' in lines
@@ -133,7 +147,11 @@ def test_mermaid_escapes_what_would_end_a_quoted_name(tmp_path: Path):
 
 
 def test_a_dry_run_prints_the_graph_and_a_recipe_that_loads_to_the_same(
-    recipe: Recipe, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    recipe: Recipe,
+    path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')

@@ -115,8 +115,12 @@ def test_null_switches_an_optional_section_off_and_a_mapping_on(tmp_path: Path) 
 
 
 def test_another_kind_of_section_starts_afresh(tmp_path: Path) -> None:
-    assert load("stage: {optimizer: {kind: sgd, momentum: 0.9}}", tmp_path).stage.optimizer == Sgd(momentum=0.9)
-    assert load("", tmp_path, "stage.optimizer.kind=sgd", "stage.optimizer.rate=2.0").stage.optimizer == Sgd(rate=2.0)
+    assert load("stage: {optimizer: {kind: sgd, momentum: 0.9}}", tmp_path).stage.optimizer == Sgd(
+        momentum=0.9
+    )
+    assert load(
+        "", tmp_path, "stage.optimizer.kind=sgd", "stage.optimizer.rate=2.0"
+    ).stage.optimizer == Sgd(rate=2.0)
     assert load("", tmp_path, "stage.optimizer={kind: sgd}").stage.optimizer == Sgd()
     assert load("stage: {optimizer: {kind: adam}}", tmp_path).stage.optimizer == Adam(rate=5e-4)
 
@@ -207,13 +211,22 @@ def test_text_stays_text(tmp_path: Path, text: str) -> None:
     [
         ("clip: -1", 'recipe.yaml, row 1, field "clip": expected more than 0, given -1.'),
         ("\n\nclip: fast", 'recipe.yaml, row 3, field "clip": expected a number, given "fast".'),
-        ("stage:\n  epochs: 2.5", 'recipe.yaml, row 2, field "stage.epochs": expected a whole number, given 2.5.'),
-        ("stage: {epochs: true}", 'recipe.yaml, row 1, field "stage.epochs": expected a whole number, given true.'),
+        (
+            "stage:\n  epochs: 2.5",
+            'recipe.yaml, row 2, field "stage.epochs": expected a whole number, given 2.5.',
+        ),
+        (
+            "stage: {epochs: true}",
+            'recipe.yaml, row 1, field "stage.epochs": expected a whole number, given true.',
+        ),
         (
             "stage: {epochs: '3'}",
             'recipe.yaml, row 1, field "stage.epochs": expected a whole number, given "3". Take the quotes off.',
         ),
-        ("stage: {epochs: 0}", 'recipe.yaml, row 1, field "stage.epochs": expected 1 or more, given 0.'),
+        (
+            "stage: {epochs: 0}",
+            'recipe.yaml, row 1, field "stage.epochs": expected 1 or more, given 0.',
+        ),
         ("active: 1", 'recipe.yaml, row 1, field "active": expected true or false, given 1.'),
         ("active:", 'recipe.yaml, row 1, field "active": expected true or false, given null.'),
         (
@@ -224,13 +237,22 @@ def test_text_stays_text(tmp_path: Path, text: str) -> None:
             "stage: {schedule: cosin}",
             "recipe.yaml, row 1, field \"stage.schedule\": expected 'cosine' or 'linear', given \"cosin\".",
         ),
-        ("stage: 3", 'recipe.yaml, row 1, field "stage": expected a section (keys and values), given 3.'),
+        (
+            "stage: 3",
+            'recipe.yaml, row 1, field "stage": expected a section (keys and values), given 3.',
+        ),
         (
             "stage:\n  lora: [1]",
             'recipe.yaml, row 2, field "stage.lora": expected a section (keys and values), given [1].',
         ),
-        ("numbers:\n- 1\n- x", 'recipe.yaml, row 3, field "numbers.1": expected a number, given "x".'),
-        ("suites:\n- weight: 2", 'recipe.yaml, row 2, field "suites.0.name": this is required, and missing.'),
+        (
+            "numbers:\n- 1\n- x",
+            'recipe.yaml, row 3, field "numbers.1": expected a number, given "x".',
+        ),
+        (
+            "suites:\n- weight: 2",
+            'recipe.yaml, row 2, field "suites.0.name": this is required, and missing.',
+        ),
         (
             "stage: {optimizer: {betas: [1]}}",
             'recipe.yaml, row 1, field "stage.optimizer.betas.1": this is required, and missing.',
@@ -261,7 +283,9 @@ def test_a_mistake_in_an_override_names_the_override(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("override", ["clip", "=1", ".clip=1", "stage..epochs=1", "clip.=1", ""])
 def test_overrides_of_another_form(tmp_path: Path, override: str) -> None:
-    assert f'the override "{override}" is not of the form key.subkey=value' in refusal("", tmp_path, override)
+    assert f'the override "{override}" is not of the form key.subkey=value' in refusal(
+        "", tmp_path, override
+    )
 
 
 def test_overrides_that_lead_nowhere(tmp_path: Path) -> None:
@@ -274,7 +298,13 @@ def test_the_first_five_mistakes_are_told_and_the_rest_counted(tmp_path: Path) -
     text = "clip: x\nactive: 3\nname: 4\nlimit: y\nnumbers: 5\nstage: 6\nlora: 7\n"
     lines = refusal(text, tmp_path).splitlines()
     assert len(lines) == 6
-    assert [line.split('"')[1] for line in lines[:5]] == ["name", "active", "limit", "clip", "numbers"]
+    assert [line.split('"')[1] for line in lines[:5]] == [
+        "name",
+        "active",
+        "limit",
+        "clip",
+        "numbers",
+    ]
     assert lines[5] == "and 2 more"
 
 
@@ -284,7 +314,10 @@ def test_the_first_five_mistakes_are_told_and_the_rest_counted(tmp_path: Path) -
         ("clp: 1", 'Did you mean "clip"?'),
         ("epochs: 1", 'Did you mean "stage.epochs"?'),
         ("stage: {epoch: 1}", 'Did you mean "stage.epochs"?'),
-        ("stage: {optimizer: {kind: sgd, momentun: 1}}", 'Did you mean "stage.optimizer.momentum"?'),
+        (
+            "stage: {optimizer: {kind: sgd, momentun: 1}}",
+            'Did you mean "stage.optimizer.momentum"?',
+        ),
         ("stage: {lora: {beta: 1}}", 'Did you mean "stage.optimizer.betas"?'),
         ("stage: {lora: {zzz: 1}}", "Known here: r, alpha."),
         ("suites: [{name: a, weigth: 2}]", 'Did you mean "suites.*.weight"?'),
@@ -308,9 +341,18 @@ def test_an_unknown_key_inside_the_wrong_kind_is_told_at_its_place(tmp_path: Pat
     ("text", "told"),
     [
         ("clip: 1\nclip: 2", 'recipe.yaml: line 2, column 1: the key "clip" stands twice.'),
-        ("stage:\n  epochs: 1\n  lora: {r: 1, r: 2}", 'recipe.yaml: line 3, column 16: the key "r" stands twice.'),
-        ("stage: [1", "recipe.yaml: line 1, column 10: expected ',' or ']', but got '<stream end>'."),
-        ("clip: 1\n\tname: a", "recipe.yaml: line 2, column 1: found character '\\t' that cannot start any token."),
+        (
+            "stage:\n  epochs: 1\n  lora: {r: 1, r: 2}",
+            'recipe.yaml: line 3, column 16: the key "r" stands twice.',
+        ),
+        (
+            "stage: [1",
+            "recipe.yaml: line 1, column 10: expected ',' or ']', but got '<stream end>'.",
+        ),
+        (
+            "clip: 1\n\tname: a",
+            "recipe.yaml: line 2, column 1: found character '\\t' that cannot start any token.",
+        ),
         ("name: a: b", "recipe.yaml: line 1, column 8: mapping values are not allowed here."),
         ("name: *gone", "recipe.yaml: line 1, column 7: found undefined alias 'gone'."),
         ("- 1\n- 2", "recipe.yaml: a recipe is a mapping of keys to values."),
@@ -351,7 +393,10 @@ def test_merge_keys_are_not_taken_for_keys_that_stand_twice(tmp_path: Path) -> N
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "quickstart.yaml").write_text("")
-    with pytest.raises(UserError, match=r"quickstrat\.yaml: there is no such file\. Did you mean .*quickstart\.yaml"):
+    with pytest.raises(
+        UserError,
+        match=r"quickstrat\.yaml: there is no such file\. Did you mean .*quickstart\.yaml",
+    ):
         load_config(Root, tmp_path / "quickstrat.yaml")
     with pytest.raises(UserError, match=r"there is no such file\.$"):
         load_config(Root, tmp_path / "no folder" / "x.yaml")
@@ -365,7 +410,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["r", "stage", "kind", "x"]), inner, max_size=3)
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["r", "stage", "kind", "x"]), inner, max_size=3)
     ),
     max_leaves=6,
 )
@@ -421,7 +467,9 @@ roots = st.builds(
     suites=st.lists(
         st.builds(
             Suite,
-            name=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=4),
+            name=st.text(
+                st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=4
+            ),
             weight=finite,
         ),
         max_size=2,
@@ -439,7 +487,9 @@ roots = st.builds(
 
 
 @given(roots)
-def test_dumped_configurations_load_to_themselves(tmp_path_factory: pytest.TempPathFactory, config: Root) -> None:
+def test_dumped_configurations_load_to_themselves(
+    tmp_path_factory: pytest.TempPathFactory, config: Root
+) -> None:
     path = tmp_path_factory.getbasetemp() / "dumped.yaml"
     text = dump_yaml(config)
     path.write_text(text, encoding="utf-8", newline="")
@@ -473,7 +523,11 @@ def test_dump_is_readable(tmp_path: Path) -> None:
 
 def test_aliases_name_keys_that_exist() -> None:
     known = {option.key for option in describe_fields(Recipe)} | set(KINDS)
-    known |= {f"{kind}.{option.key}" for kind, row in KINDS.items() for option in describe_fields(row.section)}
+    known |= {
+        f"{kind}.{option.key}"
+        for kind, row in KINDS.items()
+        for option in describe_fields(row.section)
+    }
     known |= {key.replace("by.*.", "by.") for key in known}
     for tool, here in ALIASES.items():
         named = re.split(r"[ ,:(]", here)[0]
@@ -521,13 +575,19 @@ def test_the_words_of_other_trainers_are_understood(word: str, stage: str | None
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("learning_rate=1", 'Did you mean "sft.optimizer.learning_rate" (or reward.optimizer.learning_rate,'),
+        (
+            "learning_rate=1",
+            'Did you mean "sft.optimizer.learning_rate" (or reward.optimizer.learning_rate,',
+        ),
         ("sft.learning_rate=1", 'Did you mean "sft.optimizer.learning_rate"?'),
         (
             "sft.optimiser.lr=1",
             'override "sft.optimiser.lr=1", field "stages.sft.optimiser": there is no such key. Here it is called optimizer.',
         ),
-        ("sftt.epochs=1", 'override "sftt.epochs=1": there is no stage and no key "sftt". Did you mean "sft"?'),
+        (
+            "sftt.epochs=1",
+            'override "sftt.epochs=1": there is no stage and no key "sftt". Did you mean "sft"?',
+        ),
         ("output_dir=out", "The run's folder is given on the command line: --out FOLDER."),
         ("ppo.max_new_tokens=3", 'Did you mean "ppo.sampling.max_new_tokens"?'),
         (
@@ -541,7 +601,10 @@ def test_the_words_of_other_trainers_are_understood(word: str, stage: str | None
             "rewards=[{name: maths}]",
             'there is no stage and no key "rewards". Did you mean "ppo.rewards" (or grpo.rewards',
         ),
-        ("collect.prompts=3", "Here it is called sample, which writes answers, and compare, which has them compared."),
+        (
+            "collect.prompts=3",
+            "Here it is called sample, which writes answers, and compare, which has them compared.",
+        ),
         ("compare.panel.size=3", 'Did you mean "compare.by.panel"?'),
         ("evaluate.prompts=3", "given 3. How many are taken is said by count."),
         ("sample.prompts=3", "given 3. How many are taken is said by count."),
@@ -556,7 +619,9 @@ def test_what_an_unknown_key_may_have_meant(override: str, told: str) -> None:
 def test_config_stays_free_of_torch() -> None:
     code = "import sys; import burnish.config.recipe_file; print('torch' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
     assert shown.stdout.strip() == "False"
 
 

@@ -34,7 +34,9 @@ LACKING = {
 def test_a_source_that_no_recipe_names_is_asked_for(case: str):
     changes, stage, key = LACKING[case]
     recipe = burnish.load(None, *changes)
-    with pytest.raises(UserError, match=rf'field "{key}": the stage {stage} needs .* Give ') as caught:
+    with pytest.raises(
+        UserError, match=rf'field "{key}": the stage {stage} needs .* Give '
+    ) as caught:
         require_sources(graph_of(recipe), recipe.stages)
     assert "builtin:quickstart/" in str(caught.value) or key == "data.comparisons"
     assert "\n" not in str(caught.value)

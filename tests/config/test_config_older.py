@@ -58,39 +58,57 @@ def in_todays_form(tmp_path: Path, text: str) -> Any:
 @pytest.mark.parametrize("case", OLDER)
 def test_the_error_holds_a_recipe_that_loads(tmp_path: Path, case: str):
     text, kinds = OLDER[case]
-    assert {name: settings.kind for name, settings in in_todays_form(tmp_path, text).stages.items()} == kinds
+    assert {
+        name: settings.kind for name, settings in in_todays_form(tmp_path, text).stages.items()
+    } == kinds
 
 
 def test_what_was_set_is_set(tmp_path: Path):
     stages = in_todays_form(tmp_path, OLDER["reward and PPO"][0]).stages
     assert (stages["sample"].count, stages["compare"].by[0].panel.size) == (8, 4)
     assert (stages["ppo"].steps, stages["evaluate"].count) == (3, 9)
-    assert (stages["ppo"].gae_lambda, stages["ppo"].share_backbone, stages["ppo"].optimizer.warmup) == (0.9, False, 0.2)
+    assert (
+        stages["ppo"].gae_lambda,
+        stages["ppo"].share_backbone,
+        stages["ppo"].optimizer.warmup,
+    ) == (0.9, False, 0.2)
     stages = in_todays_form(tmp_path, OLDER["comparisons that people made"][0]).stages
     assert (stages["simpo"].loss.name, stages["simpo"].loss.gamma) == ("simpo", 2)
     stages = in_todays_form(tmp_path, OLDER["rounds"][0]).stages
     assert (stages["rounds.2.sample"].count, stages["rounds.2.compare"].by[0].panel) == (5, None)
     stages = in_todays_form(tmp_path, OLDER["rewards"][0]).stages
-    assert (stages["dapo"].rewards[0].weight, stages["dapo"].algorithm.name, stages["dapo"].steps) == (2, "dapo", 4)
+    assert (
+        stages["dapo"].rewards[0].weight,
+        stages["dapo"].algorithm.name,
+        stages["dapo"].steps,
+    ) == (2, "dapo", 4)
 
 
 def test_every_policy_starts_where_it_did(tmp_path: Path):
     from burnish.config.graph import graph_of
 
-    recipe = in_todays_form(tmp_path, "stages: [sft, collect, reward, preference, ppo]\npreference: {rounds: 2}\n")
+    recipe = in_todays_form(
+        tmp_path, "stages: [sft, collect, reward, preference, ppo]\npreference: {rounds: 2}\n"
+    )
     graph = graph_of(recipe)
     starts = {node.name: node.inputs["start"][0].shown for node in graph if "start" in node.inputs}
     assert starts == {
         "sft": "base", "reward": "sft", "rounds.1.dpo": "sft", "rounds.2.dpo": "rounds.1.dpo", "ppo": "sft",
     }  # fmt: skip
-    assert [graph[name].inputs["reference"][0].shown for name in ("rounds.1.dpo", "rounds.2.dpo")] == ["sft", "sft"]
+    assert [
+        graph[name].inputs["reference"][0].shown for name in ("rounds.1.dpo", "rounds.2.dpo")
+    ] == ["sft", "sft"]
     assert graph["rounds.2.sample"].inputs["models"][0].shown == "rounds.1.dpo"
 
 
 def test_a_mistake_in_an_older_recipe_is_told_as_one(tmp_path: Path):
-    assert told(tmp_path, "stages: [sft]\nsft: {epochs: x}\n").endswith('"sft.epochs": expected a number, given "x".')
+    assert told(tmp_path, "stages: [sft]\nsft: {epochs: x}\n").endswith(
+        '"sft.epochs": expected a number, given "x".'
+    )
 
 
 def test_a_key_of_the_older_form_beside_stages_of_todays_is_an_unknown_key(tmp_path: Path):
     text = "stages: {grpo: {}}\nrewards: [{name: maths}]\n"
-    assert told(tmp_path, text).endswith('row 2, field "rewards": there is no such key. Did you mean "grpo.rewards"?')
+    assert told(tmp_path, text).endswith(
+        'row 2, field "rewards": there is no such key. Did you mean "grpo.rewards"?'
+    )

@@ -35,7 +35,12 @@ def test_another_loss_starts_with_its_own_defaults(tmp_path: Path):
 
     assert loaded().beta == 0.7
     assert loaded("dpo.loss.name=dpo").beta == 0.7  # naming the same loss keeps its options
-    for changes in (["dpo.loss.name=simpo"], ["dpo.kind=simpo"], ["dpo={kind: simpo}"], ["dpo={loss: {name: simpo}}"]):
+    for changes in (
+        ["dpo.loss.name=simpo"],
+        ["dpo.kind=simpo"],
+        ["dpo={kind: simpo}"],
+        ["dpo={loss: {name: simpo}}"],
+    ):
         simpo = loaded(*changes)
         assert (simpo.name, simpo.beta, simpo.gamma, simpo.sft.weight) == ("simpo", 2.0, 1.0, 0.0)
     assert loaded("dpo.loss.name=simpo", "dpo.loss.beta=3.0").beta == 3.0
@@ -47,7 +52,10 @@ def test_another_loss_in_rounds_starts_with_its_own_defaults(tmp_path: Path):
     file.write_text(
         "data: {comparisons: c.jsonl}\nstages: {rounds: {repeat: 2, stages: {dpo: {loss: {beta: 0.7}, pairs: extremes}}}}\n"
     )
-    for change, betas in (("rounds.dpo.loss.name=simpo", [2.0, 2.0]), ("rounds.2.dpo.loss.name=simpo", [0.7, 2.0])):
+    for change, betas in (
+        ("rounds.dpo.loss.name=simpo", [2.0, 2.0]),
+        ("rounds.2.dpo.loss.name=simpo", [0.7, 2.0]),
+    ):
         stages = burnish.load(file, change).stages.values()
         assert [one.loss.beta for one in stages] == betas
         assert {one.pairs for one in stages} == {"extremes"}

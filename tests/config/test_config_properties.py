@@ -1,4 +1,5 @@
-"""Whatever is given for a recipe: it is taken, or refused in one line that names the key; quickly, and nothing else happens."""
+"""Whatever is given for a recipe: it is taken, or refused in one line that names the key; quickly,
+and nothing else happens."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ import burnish
 from burnish.config.yaml_file import dump_yaml
 from contract import Tally
 
-SETTINGS = settings(derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(
+    derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+)
 
 
 def in_file(leaf: Leaf, value: Any, path: Path) -> Callable[[], Any]:
@@ -40,7 +43,12 @@ def extremes() -> Tally:
     for leaf in NUMBERS:
         for value in EXTREMES:
             if cannot_be(leaf, value):
-                tally.hold((leaf.key, value), as_override(leaf, value), refused=True, names=f'"{leaf.place}')
+                tally.hold(
+                    (leaf.key, value),
+                    as_override(leaf, value),
+                    refused=True,
+                    names=f'"{leaf.place}',
+                )
     return tally
 
 

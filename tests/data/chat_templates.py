@@ -1,7 +1,8 @@
-"""Stand-ins for the chat templates of common families, written from what the originals do; and a tokenizer that has their tokens.
+"""Stand-ins for the chat templates of common families, written from what the originals do; and a
+tokenizer that has their tokens.
 
-Each is as short as its behaviour allows: what begins and ends a turn, what becomes of reasoning in earlier turns, which
-roles there are, what a prompt opens for the answer.
+Each is as short as its behaviour allows: what begins and ends a turn, what becomes of reasoning in
+earlier turns, which roles there are, what a prompt opens for the answer.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ _STRIP = "{%- set said = m.content.split('</think>')[-1].lstrip('\\n') if '</thi
 
 @dataclass(frozen=True)
 class Family:
-    """A template, its special tokens (the end of a turn first), its other tokens, and facts that the tests hold it to."""
+    """A template, its special tokens (the end of a turn first), its other tokens, and facts that
+    the tests hold it to."""
 
     template: str
     end: str
@@ -41,7 +43,8 @@ _IM = ("<|im_start|>",)
 _IM_HEADER = "<|im_start|>assistant\n"
 
 QWEN25 = (
-    "{%- if messages[0].role != 'system' %}{{ '<|im_start|>system\\nYou are Qwen.<|im_end|>\\n' }}{%- endif %}" + CHATML
+    "{%- if messages[0].role != 'system' %}{{ '<|im_start|>system\\nYou are Qwen.<|im_end|>\\n' }}{%- endif %}"
+    + CHATML
 )
 QWEN3 = (
     "{%- set ns = namespace(last=0) %}{%- for m in messages %}{%- if m.role == 'user' %}{%- set ns.last = loop.index0 %}"
@@ -68,7 +71,9 @@ SMOLLM3 = (
     "{{- 'Put thoughts in <think> ... </think>.' }}{%- set rest = messages %}{%- endif %}{{- '<|im_end|>\\n' }}"
     "{%- for m in rest %}{{- '<|im_start|>' + m.role + '\\n' }}"
     "{%- if m.role == 'assistant' and mode == '/no_think' %}{{- '<think>\\n\\n</think>\\n' }}{%- endif %}"
-    "{{- m.content.lstrip('\\n') + '<|im_end|>\\n' }}{%- endfor %}" + _GEN + "{{- '<|im_start|>assistant\\n' }}"
+    "{{- m.content.lstrip('\\n') + '<|im_end|>\\n' }}{%- endfor %}"
+    + _GEN
+    + "{{- '<|im_start|>assistant\\n' }}"
     "{%- if mode == '/no_think' %}{{- '<think>\\n\\n</think>\\n' }}{%- endif %}{%- endif %}"
 )
 LLAMA3 = (
@@ -86,7 +91,9 @@ LLAMA3 = (
     "{%- if m.content is mapping or m.content is iterable %}{{- m.content | tojson }}{%- else %}{{- m.content }}{%- endif %}"
     "{{- '<|eot_id|>' }}{%- else %}"
     "{{- '<|start_header_id|>' + m.role + '<|end_header_id|>\\n\\n' + m.content | trim + '<|eot_id|>' }}{%- endif %}"
-    "{%- endfor %}" + _GEN + "{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{%- endif %}"
+    "{%- endfor %}"
+    + _GEN
+    + "{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{%- endif %}"
 )
 GEMMA = (
     "{{ bos_token }}{%- if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{%- endif %}"
@@ -133,7 +140,9 @@ PHI4 = (
     + "{{ '<|im_start|>assistant<|im_sep|>' }}{%- endif %}"
 )
 PHI4_REASONING = (
-    "{%- for m in messages %}{%- if m.role == 'assistant' and not loop.last %}" + _STRIP + "{%- else %}"
+    "{%- for m in messages %}{%- if m.role == 'assistant' and not loop.last %}"
+    + _STRIP
+    + "{%- else %}"
     "{%- set said = m.content %}{%- endif %}"
     "{{- '<|im_start|>' + m.role + '<|im_sep|>' + said + '<|im_end|>' }}{%- endfor %}"
     + _GEN
@@ -160,7 +169,9 @@ DEEPSEEK_R1 = _R1_TURNS + _GEN + "{{- '<｜Assistant｜><think>\\n' }}{%- endif 
 NEMOTRON3 = (
     "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' }}{%- if m.role == 'assistant' %}"
     "{{- '<think></think>' + m.content.split('</think>')[-1] }}{%- else %}{{- m.content }}{%- endif %}"
-    "{{- '<|im_end|>\\n' }}{%- endfor %}" + _GEN + "{{- '<|im_start|>assistant\\n<think>\\n' }}{%- endif %}"
+    "{{- '<|im_end|>\\n' }}{%- endfor %}"
+    + _GEN
+    + "{{- '<|im_start|>assistant\\n<think>\\n' }}{%- endif %}"
 )
 GLM4 = (
     "[gMASK]<sop>{%- for m in messages %}{{- '<|' + m.role + '|>\\n' }}{%- if m.role == 'assistant' %}"

@@ -17,7 +17,8 @@ CHATML = (
 
 @pytest.fixture
 def tokenizer() -> PreTrainedTokenizerFast:
-    """Bytes, ChatML's two special tokens, and two merges across line breaks, where a turn's header ends."""
+    """Bytes, ChatML's two special tokens, and two merges across line breaks, where a turn's header
+    ends."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     merges = [("Ċ", "Ċ"), ("Ċ", "z")]
     vocab = {symbol: i for i, symbol in enumerate([*alphabet, *("".join(pair) for pair in merges)])}
@@ -41,7 +42,9 @@ def jsonl(tmp_path: Path) -> Callable[..., Path]:
     def write(*rows: Any, name: str = "rows.jsonl") -> Path:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows), encoding="utf-8")
+        path.write_text(
+            "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows), encoding="utf-8"
+        )
         return path
 
     return write

@@ -29,7 +29,9 @@ STDIN = {"question": "Print the sum.", "tests": [{"input": "1 2", "output": "3"}
 
 
 def rows(*values: dict[str, Any]) -> list[Row]:
-    return [Row("tasks.jsonl", n, value, f"tasks.jsonl:{n}") for n, value in enumerate(values, start=1)]
+    return [
+        Row("tasks.jsonl", n, value, f"tasks.jsonl:{n}") for n, value in enumerate(values, start=1)
+    ]
 
 
 def test_layouts() -> None:
@@ -69,17 +71,24 @@ def test_tests_as_read() -> None:
         }
     )
     assert (mbpp.functions, mbpp.makers) == (("longest",), ("Pair",))
-    assert code_tests({"test_list": ["import math\nassert math.isclose(f(1), sys.maxsize)"]}).preamble == (
-        "import math\nimport sys\n"
-    )
+    assert code_tests(
+        {"test_list": ["import math\nassert math.isclose(f(1), sys.maxsize)"]}
+    ).preamble == ("import math\nimport sys\n")
     apps = code_tests({"input_output": {"inputs": ["1\n", ["2", "3"]], "outputs": ["1", ["5"]]}})
     assert apps.stdio == (("1\n", "1"), ("2\n3", "5"))
-    named = code_tests({"input_output": '{"fn_name": "f", "inputs": [[[1], 2]], "outputs": [{"a": null}]}'})
+    named = code_tests(
+        {"input_output": '{"fn_name": "f", "inputs": [[[1], 2]], "outputs": [{"a": null}]}'}
+    )
     assert named.checks == ("assert _same(f(*[[1], 2]), {'a': None})",)
 
 
 def test_dropped_and_counted() -> None:
-    needs_class = {**MBPP, "task_id": 8, "test_setup_code": "root = Node(1)", "test_list": ["assert depth(root) == 1"]}
+    needs_class = {
+        **MBPP,
+        "task_id": 8,
+        "test_setup_code": "root = Node(1)",
+        "test_list": ["assert depth(root) == 1"],
+    }
     loaded = code_tasks(rows(MBPP, needs_class, {**MBPP, "task_id": 9}))
     assert len(loaded.items) + sum(loaded.dropped.values()) == 3
     assert loaded.dropped["the tests need a class of the program's"] == 1
@@ -92,22 +101,43 @@ def test_dropped_and_counted() -> None:
             {"prompt": "x"},
             'field "test": is missing. A code task needs one of tests, input_output, test_list, test, public',
         ),
-        ({"tests": [{"input": "", "output": ""}]}, 'field "prompt": is missing. The row has the columns tests'),
+        (
+            {"tests": [{"input": "", "output": ""}]},
+            'field "prompt": is missing. The row has the columns tests',
+        ),
         ({**STDIN, "tests": []}, 'field "tests": must be a list with at least one test.'),
         (
             {**STDIN, "tests": [{"input": "1"}]},
             'field "tests": entry 1 must be an object with the texts "input" and "output".',
         ),
-        ({**STDIN, "tests": [{"input": 1, "output": "1"}]}, 'field "tests": "input" of entry 1 must be text.'),
-        ({**MBPP, "test_list": ["assert add(1,"]}, "field \"test_list\": 'assert add(1,' is not Python"),
+        (
+            {**STDIN, "tests": [{"input": 1, "output": "1"}]},
+            'field "tests": "input" of entry 1 must be text.',
+        ),
+        (
+            {**MBPP, "test_list": ["assert add(1,"]},
+            "field \"test_list\": 'assert add(1,' is not Python",
+        ),
         ({**MBPP, "test_list": ["add(1, 2)"]}, "field \"test_list\": 'add(1, 2)' asserts nothing."),
-        ({**MBPP, "test_list": ["assert sorted([2, 1]) == [1, 2]"]}, "calls no function of the program."),
+        (
+            {**MBPP, "test_list": ["assert sorted([2, 1]) == [1, 2]"]},
+            "calls no function of the program.",
+        ),
         ({**MBPP, "test_list": [3]}, 'field "test_list": must be a list of texts.'),
-        ({**HUMANEVAL, "entry_point": "a b"}, "field \"entry_point\": it must be the name of a function, not 'a b'."),
-        ({**HUMANEVAL, "test": "assert half(2) == 1"}, 'field "test": defines no function `check(candidate)`.'),
+        (
+            {**HUMANEVAL, "entry_point": "a b"},
+            "field \"entry_point\": it must be the name of a function, not 'a b'.",
+        ),
+        (
+            {**HUMANEVAL, "test": "assert half(2) == 1"},
+            'field "test": defines no function `check(candidate)`.',
+        ),
         ({**HUMANEVAL, "test": "def check(candidate): pass"}, 'field "test": asserts nothing.'),
         ({"text": "x", "input_output": "{"}, 'field "input_output": is not JSON'),
-        ({"text": "x", "input_output": {"inputs": ["1"], "outputs": []}}, 'must hold the lists "inputs" and "outputs"'),
+        (
+            {"text": "x", "input_output": {"inputs": ["1"], "outputs": []}},
+            'must hold the lists "inputs" and "outputs"',
+        ),
         ({"text": "x", "input_output": {"inputs": [], "outputs": []}}, "holds no tests."),
         (
             {"text": "x", "input_output": {"inputs": [1], "outputs": [1]}},

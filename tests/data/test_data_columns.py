@@ -26,14 +26,21 @@ def assistant(text):
 
 
 def rows(*values):
-    return [Row("folder/data.jsonl", n, value, f"data.jsonl:{n}") for n, value in enumerate(values, start=1)]
+    return [
+        Row("folder/data.jsonl", n, value, f"data.jsonl:{n}")
+        for n, value in enumerate(values, start=1)
+    ]
 
 
 def transcript(*turns):
-    return "".join(f"\n\n{who}: {said}" for who, said in zip(("Human", "Assistant") * len(turns), turns, strict=False))
+    return "".join(
+        f"\n\n{who}: {said}"
+        for who, said in zip(("Human", "Assistant") * len(turns), turns, strict=False)
+    )
 
 
-# ------------------------------------------------------------------------------------------------ what is read
+# ------------------------------------------------------------------------------------------------
+# what is read
 
 
 @pytest.mark.parametrize(
@@ -59,7 +66,9 @@ def test_demonstrations(row, messages):
 
 
 def test_an_answer_labelled_undesirable_is_not_imitated():
-    loaded = demonstrations(rows({"messages": [HI, YO], "label": True}, {"messages": [HI, END], "label": False}))
+    loaded = demonstrations(
+        rows({"messages": [HI, YO], "label": True}, {"messages": [HI, END], "label": False})
+    )
     assert [demo.messages for demo in loaded.items] == [(HI, YO)]
     assert loaded.dropped == {"labelled undesirable": 1}
 
@@ -67,7 +76,11 @@ def test_an_answer_labelled_undesirable_is_not_imitated():
 @pytest.mark.parametrize(
     ("row", "messages", "columns"),
     [
-        ({"id": 7, "prompt": "hi", "answer": 3, "split": "train"}, (HI,), {"answer": 3, "split": "train"}),
+        (
+            {"id": 7, "prompt": "hi", "answer": 3, "split": "train"},
+            (HI,),
+            {"answer": 3, "split": "train"},
+        ),
         ({"prompt": [HI, YO, MORE]}, (HI, YO, MORE), {}),
         ({"messages": [SYSTEM, HI], "tests": ["x"]}, (SYSTEM, HI), {"tests": ["x"]}),
         ({"chosen": [HI, YO], "rejected": [HI, END]}, (HI,), {}),
@@ -86,10 +99,22 @@ def test_prompts(row, messages, columns):
         ({"prompt": "hi", "chosen": "yo", "rejected": "no"}, (HI,), ("yo", "no")),
         ({"prompt": [SYSTEM, HI], "chosen": [YO], "rejected": "no"}, (SYSTEM, HI), ("yo", "no")),
         ({"prompt": "hi", "chosen": [HI, YO], "rejected": [HI, END]}, (HI,), ("yo", "end")),
-        ({"chosen": [HI, YO, MORE, END], "rejected": [HI, YO, MORE, YO]}, (HI, YO, MORE), ("end", "yo")),
-        ({"chosen": transcript("hi", "yo "), "rejected": transcript("hi ", " no")}, (HI,), ("yo", "no")),
         (
-            {"prompt": transcript("hi", "yo", "more") + "\n\nAssistant:", "chosen": " end", "rejected": " no"},
+            {"chosen": [HI, YO, MORE, END], "rejected": [HI, YO, MORE, YO]},
+            (HI, YO, MORE),
+            ("end", "yo"),
+        ),
+        (
+            {"chosen": transcript("hi", "yo "), "rejected": transcript("hi ", " no")},
+            (HI,),
+            ("yo", "no"),
+        ),
+        (
+            {
+                "prompt": transcript("hi", "yo", "more") + "\n\nAssistant:",
+                "chosen": " end",
+                "rejected": " no",
+            },
             (HI, YO, MORE),
             ("end", "no"),
         ),
@@ -108,7 +133,8 @@ def test_a_margin_goes_to_the_comparison_and_other_columns_to_the_prompt():
     assert dict(group.prompt.columns) == {"source": "people"}
 
 
-# ------------------------------------------------------------------------------------------ what is dropped and counted
+# ------------------------------------------------------------------------------------------ what is
+# dropped and counted
 
 
 def test_transcripts_that_teach_nothing_are_dropped_by_reason():
@@ -119,10 +145,19 @@ def test_transcripts_that_teach_nothing_are_dropped_by_reason():
             {**good, "source": "again"},
             {"chosen": transcript("hi", "yo"), "rejected": transcript("hi", "yo ")},
             {"chosen": transcript("hi", "yo"), "rejected": transcript("hi", " ")},
-            {"chosen": transcript("hi", "", "more", "yo"), "rejected": transcript("hi", "", "more", "no")},
-            {"chosen": transcript("hi", "yo") + "\n\nAssistant: and", "rejected": transcript("hi", "no")},
+            {
+                "chosen": transcript("hi", "", "more", "yo"),
+                "rejected": transcript("hi", "", "more", "no"),
+            },
+            {
+                "chosen": transcript("hi", "yo") + "\n\nAssistant: and",
+                "rejected": transcript("hi", "no"),
+            },
             {"chosen": transcript("hi", "yo", "more"), "rejected": transcript("hi", "no")},
-            {"chosen": transcript("hi", "yo", "more", "end"), "rejected": transcript("hi", "no", "more", "end")},
+            {
+                "chosen": transcript("hi", "yo", "more", "end"),
+                "rejected": transcript("hi", "no", "more", "end"),
+            },
         )
     )
     assert len(loaded.items) == 1
@@ -137,20 +172,37 @@ def test_transcripts_that_teach_nothing_are_dropped_by_reason():
 
 def test_equal_responses_are_counted_in_every_layout():
     row = {"prompt": "hi", "chosen": "yo", "rejected": "yo"}
-    loaded = preference_pairs(rows({**row, "rejected": "no"}, row, {"chosen": [HI, YO], "rejected": [HI, YO]}))
+    loaded = preference_pairs(
+        rows({**row, "rejected": "no"}, row, {"chosen": [HI, YO], "rejected": [HI, YO]})
+    )
     assert (len(loaded.items), loaded.dropped) == (1, {"chosen equals rejected": 2})
 
 
 def test_prompts_that_differ_in_a_column_are_not_duplicates():
     loaded = prompts(
-        rows({"prompt": "hi", "n": [1]}, {"prompt": "hi", "n": [2]}, {"prompt": "hi", "n": [1], "id": "x"})
+        rows(
+            {"prompt": "hi", "n": [1]},
+            {"prompt": "hi", "n": [2]},
+            {"prompt": "hi", "n": [1], "id": "x"},
+        )
     )
-    assert ([prompt.columns["n"] for prompt in loaded.items], loaded.dropped) == ([[1], [2]], {"duplicate": 1})
+    assert ([prompt.columns["n"] for prompt in loaded.items], loaded.dropped) == (
+        [[1], [2]],
+        {"duplicate": 1},
+    )
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["x", "y", "x "])), min_size=1, max_size=12))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.sampled_from(["x", "y", "x "])),
+        min_size=1,
+        max_size=12,
+    )
+)
 def test_items_and_drops_make_up_the_rows(pairs):
-    source = rows(*({"prompt": prompt, "chosen": "x", "rejected": answer} for prompt, answer in pairs))
+    source = rows(
+        *({"prompt": prompt, "chosen": "x", "rejected": answer} for prompt, answer in pairs)
+    )
     distinct = {pair for pair in pairs if pair[1] == "y"}
     if not distinct:
         with pytest.raises(UserError, match=f"chosen equals rejected: {len(pairs)}"):
@@ -173,22 +225,82 @@ BAD_ROWS = {
         "messages",
         "has the columns words; expected messages; or",
     ),
-    "completion missing": (demonstrations, DEMO, {"prompt": "hi"}, "completion", "prompt and completion"),
+    "completion missing": (
+        demonstrations,
+        DEMO,
+        {"prompt": "hi"},
+        "completion",
+        "prompt and completion",
+    ),
     "prompt missing": (demonstrations, DEMO, {"completion": "yo"}, "prompt", "is missing"),
-    "completion null": (demonstrations, DEMO, {"prompt": "hi", "completion": None}, "completion", "is null"),
+    "completion null": (
+        demonstrations,
+        DEMO,
+        {"prompt": "hi", "completion": None},
+        "completion",
+        "is null",
+    ),
     "messages null": (demonstrations, DEMO, {"messages": None}, "messages", "is null"),
     "no columns": (demonstrations, DEMO, {}, "messages", "columns none"),
-    "empty completion": (demonstrations, DEMO, {"prompt": "hi", "completion": ""}, "completion", "is empty"),
-    "blank completion": (demonstrations, DEMO, {"prompt": "hi", "completion": " \n"}, "completion", "is empty"),
-    "empty prompt": (demonstrations, DEMO, {"prompt": "", "completion": "yo"}, "prompt", "is empty"),
-    "completion a number": (demonstrations, DEMO, {"prompt": "hi", "completion": 3}, "completion", "not a number"),
-    "messages as text": (demonstrations, DEMO, {"messages": "hi"}, "messages", "a list of messages, not text"),
+    "empty completion": (
+        demonstrations,
+        DEMO,
+        {"prompt": "hi", "completion": ""},
+        "completion",
+        "is empty",
+    ),
+    "blank completion": (
+        demonstrations,
+        DEMO,
+        {"prompt": "hi", "completion": " \n"},
+        "completion",
+        "is empty",
+    ),
+    "empty prompt": (
+        demonstrations,
+        DEMO,
+        {"prompt": "", "completion": "yo"},
+        "prompt",
+        "is empty",
+    ),
+    "completion a number": (
+        demonstrations,
+        DEMO,
+        {"prompt": "hi", "completion": 3},
+        "completion",
+        "not a number",
+    ),
+    "messages as text": (
+        demonstrations,
+        DEMO,
+        {"messages": "hi"},
+        "messages",
+        "a list of messages, not text",
+    ),
     "messages an object": (demonstrations, DEMO, {"messages": HI}, "messages", "not an object"),
     "no message": (demonstrations, DEMO, {"messages": []}, "messages", "empty list"),
     "message is text": (demonstrations, DEMO, {"messages": [HI, "yo"]}, "messages[1]", "not text"),
-    "no role": (demonstrations, DEMO, {"messages": [{"content": "x"}]}, "messages[0].role", "not null"),
-    "unknown role": (demonstrations, DEMO, {"messages": [HI, {**YO, "role": "gpt"}]}, "messages[1].role", "'gpt'"),
-    "no content": (demonstrations, DEMO, {"messages": [HI, {"role": "assistant"}]}, "messages[1].content", "is null"),
+    "no role": (
+        demonstrations,
+        DEMO,
+        {"messages": [{"content": "x"}]},
+        "messages[0].role",
+        "not null",
+    ),
+    "unknown role": (
+        demonstrations,
+        DEMO,
+        {"messages": [HI, {**YO, "role": "gpt"}]},
+        "messages[1].role",
+        "'gpt'",
+    ),
+    "no content": (
+        demonstrations,
+        DEMO,
+        {"messages": [HI, {"role": "assistant"}]},
+        "messages[1].content",
+        "is null",
+    ),
     "content a list": (
         demonstrations,
         DEMO,
@@ -196,8 +308,20 @@ BAD_ROWS = {
         "messages[0].content[0]",
         "no text",
     ),
-    "empty user turn": (demonstrations, DEMO, {"messages": [user(" "), YO]}, "messages[0].content", "is empty"),
-    "half a surrogate": (demonstrations, DEMO, {"messages": [user("\ud83d"), YO]}, "messages[0].content", "surrogate"),
+    "empty user turn": (
+        demonstrations,
+        DEMO,
+        {"messages": [user(" "), YO]},
+        "messages[0].content",
+        "is empty",
+    ),
+    "half a surrogate": (
+        demonstrations,
+        DEMO,
+        {"messages": [user("\ud83d"), YO]},
+        "messages[0].content",
+        "surrogate",
+    ),
     "half a surrogate in a transcript": (
         preference_pairs,
         PAIR,
@@ -212,12 +336,48 @@ BAD_ROWS = {
         "messages[1].tool_calls[0]",
         "function",
     ),
-    "a weight": (demonstrations, DEMO, {"messages": [HI, {**YO, "weight": 0.5}]}, "messages[1].weight", "not 0.5"),
-    "two users in a row": (demonstrations, DEMO, {"messages": [HI, MORE, YO]}, "messages[1]", "the user speaks"),
-    "assistant first": (demonstrations, DEMO, {"messages": [YO, HI, END]}, "messages[0]", "the assistant speaks"),
-    "late system turn": (demonstrations, DEMO, {"messages": [HI, SYSTEM, YO]}, "messages[1]", "the system speaks"),
-    "no assistant turn": (demonstrations, DEMO, {"messages": [HI]}, "messages[0]", "no assistant turn"),
-    "user ends it": (demonstrations, DEMO, {"messages": [HI, YO, MORE]}, "messages[2]", "the user has the last turn"),
+    "a weight": (
+        demonstrations,
+        DEMO,
+        {"messages": [HI, {**YO, "weight": 0.5}]},
+        "messages[1].weight",
+        "not 0.5",
+    ),
+    "two users in a row": (
+        demonstrations,
+        DEMO,
+        {"messages": [HI, MORE, YO]},
+        "messages[1]",
+        "the user speaks",
+    ),
+    "assistant first": (
+        demonstrations,
+        DEMO,
+        {"messages": [YO, HI, END]},
+        "messages[0]",
+        "the assistant speaks",
+    ),
+    "late system turn": (
+        demonstrations,
+        DEMO,
+        {"messages": [HI, SYSTEM, YO]},
+        "messages[1]",
+        "the system speaks",
+    ),
+    "no assistant turn": (
+        demonstrations,
+        DEMO,
+        {"messages": [HI]},
+        "messages[0]",
+        "no assistant turn",
+    ),
+    "user ends it": (
+        demonstrations,
+        DEMO,
+        {"messages": [HI, YO, MORE]},
+        "messages[2]",
+        "the user has the last turn",
+    ),
     "two users across columns": (
         demonstrations,
         DEMO,
@@ -225,18 +385,66 @@ BAD_ROWS = {
         "completion[0]",
         "the user speaks",
     ),
-    "id twice": (demonstrations, {**DEMO, "id": "a"}, {"messages": [HI, END], "id": "a"}, "id", "already names row 1"),
+    "id twice": (
+        demonstrations,
+        {**DEMO, "id": "a"},
+        {"messages": [HI, END], "id": "a"},
+        "id",
+        "already names row 1",
+    ),
     "id a list": (demonstrations, DEMO, {"messages": [HI, END], "id": [1]}, "id", "whole number"),
-    "no prompt": (prompts, {"prompt": "hi"}, {"question": "x"}, "prompt", "expected prompt; or messages"),
+    "no prompt": (
+        prompts,
+        {"prompt": "hi"},
+        {"question": "x"},
+        "prompt",
+        "expected prompt; or messages",
+    ),
     "blank prompt": (prompts, {"prompt": "hi"}, {"prompt": " "}, "prompt", "is empty"),
-    "prompt a number": (prompts, {"prompt": "hi"}, {"prompt": 3}, "prompt", "text or a list of messages"),
-    "assistant ends it": (prompts, {"prompt": "hi"}, {"messages": [HI, YO]}, "messages[1]", "must be the user's"),
-    "only a system turn": (prompts, {"prompt": "hi"}, {"prompt": [SYSTEM]}, "prompt[0]", "must be the user's"),
-    "rejected missing": (preference_pairs, PAIR, {"prompt": "hi", "chosen": "x"}, "rejected", "is missing"),
+    "prompt a number": (
+        prompts,
+        {"prompt": "hi"},
+        {"prompt": 3},
+        "prompt",
+        "text or a list of messages",
+    ),
+    "assistant ends it": (
+        prompts,
+        {"prompt": "hi"},
+        {"messages": [HI, YO]},
+        "messages[1]",
+        "must be the user's",
+    ),
+    "only a system turn": (
+        prompts,
+        {"prompt": "hi"},
+        {"prompt": [SYSTEM]},
+        "prompt[0]",
+        "must be the user's",
+    ),
+    "rejected missing": (
+        preference_pairs,
+        PAIR,
+        {"prompt": "hi", "chosen": "x"},
+        "rejected",
+        "is missing",
+    ),
     "chosen null": (preference_pairs, PAIR, {**PAIR, "chosen": None}, "chosen", "is null"),
     "chosen empty": (preference_pairs, PAIR, {**PAIR, "chosen": ""}, "chosen", "is empty"),
-    "rejected true": (preference_pairs, PAIR, {**PAIR, "rejected": True}, "rejected", "true or false"),
-    "text without a prompt": (preference_pairs, PAIR, {"chosen": "x", "rejected": "y"}, "chosen", "without a prompt"),
+    "rejected true": (
+        preference_pairs,
+        PAIR,
+        {**PAIR, "rejected": True},
+        "rejected",
+        "true or false",
+    ),
+    "text without a prompt": (
+        preference_pairs,
+        PAIR,
+        {"chosen": "x", "rejected": "y"},
+        "chosen",
+        "without a prompt",
+    ),
     "prompts differ": (
         preference_pairs,
         PAIR,
@@ -244,10 +452,34 @@ BAD_ROWS = {
         "rejected",
         "same prompt",
     ),
-    "several turns": (preference_pairs, PAIR, {**PAIR, "chosen": [YO, MORE, END]}, "chosen", "one assistant turn"),
-    "response of a user": (preference_pairs, PAIR, {**PAIR, "chosen": [MORE]}, "chosen[0]", "no assistant turn"),
-    "margin text": (preference_pairs, PAIR, {**PAIR, "chosen": "x", "margin": "big"}, "margin", "finite number"),
-    "margin not finite": (preference_pairs, PAIR, {**PAIR, "chosen": "x", "margin": float("nan")}, "margin", "finite"),
+    "several turns": (
+        preference_pairs,
+        PAIR,
+        {**PAIR, "chosen": [YO, MORE, END]},
+        "chosen",
+        "one assistant turn",
+    ),
+    "response of a user": (
+        preference_pairs,
+        PAIR,
+        {**PAIR, "chosen": [MORE]},
+        "chosen[0]",
+        "no assistant turn",
+    ),
+    "margin text": (
+        preference_pairs,
+        PAIR,
+        {**PAIR, "chosen": "x", "margin": "big"},
+        "margin",
+        "finite number",
+    ),
+    "margin not finite": (
+        preference_pairs,
+        PAIR,
+        {**PAIR, "chosen": "x", "margin": float("nan")},
+        "margin",
+        "finite",
+    ),
 }
 
 
@@ -264,7 +496,9 @@ def test_a_bad_row_is_one_line_that_names_file_row_and_field(jsonl, case):
 
 
 def test_rows_that_are_all_dropped_are_an_error_with_the_counts():
-    with pytest.raises(UserError, match=r"^folder/data.jsonl: nothing is left .*\(chosen equals rejected: 1\)"):
+    with pytest.raises(
+        UserError, match=r"^folder/data.jsonl: nothing is left .*\(chosen equals rejected: 1\)"
+    ):
         preference_pairs(rows({**PAIR, "rejected": "yo"}))
 
 

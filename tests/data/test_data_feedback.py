@@ -1,4 +1,5 @@
-"""What people said of answers: single judgements, other layouts, pairs taken apart and put together again."""
+"""What people said of answers: single judgements, other layouts, pairs taken apart and put together
+again."""
 
 from __future__ import annotations
 
@@ -43,12 +44,19 @@ def test_single_judgements_of_a_prompt_make_one_group():
 
 @pytest.mark.parametrize(
     ("label", "said"),
-    [("yes", "must be true, false or a number"), (1.5, "between 0 and 1"), (float("nan"), "between 0")],
+    [
+        ("yes", "must be true, false or a number"),
+        (1.5, "between 0 and 1"),
+        (float("nan"), "between 0"),
+    ],
 )
 def test_a_label_that_is_none_is_refused(label: Any, said: str):
     with pytest.raises(UserError, match=r"f\.jsonl, row 2.*label.*" + said):
         preference_groups(
-            rows({"prompt": "a", "completion": "b", "label": True}, {"prompt": "a", "completion": "c", "label": label})
+            rows(
+                {"prompt": "a", "completion": "b", "label": True},
+                {"prompt": "a", "completion": "c", "label": label},
+            )
         )
 
 
@@ -62,41 +70,73 @@ def test_pairs_keep_their_probability_and_margin():
 
 
 def test_ratings_and_rankings_become_shares():
-    """UltraFeedback: means 4 and 3 over the aspects rated for both, and a tie. Rankings of two people: one each way of three."""
+    """UltraFeedback: means 4 and 3 over the aspects rated for both, and a tie. Rankings of two
+    people: one each way of three."""
     ultra = {
         "instruction": "a?",
         "completions": [
-            {"response": text, "annotations": {"helpfulness": {"Rating": h}, "honesty": {"Rating": t}}}
+            {
+                "response": text,
+                "annotations": {"helpfulness": {"Rating": h}, "honesty": {"Rating": t}},
+            }
             for text, h, t in (("x", "5", "3"), ("y", "2", "4"), ("z", "4", "4"))
         ],
     }
     (group,) = preference_groups(rows(ultra)).items
     assert group.responses == ("x", "y", "z")
-    assert {(c.first, c.second): c.probability for c in group.comparisons} == {(0, 1): 1.0, (0, 2): 0.5, (1, 2): 0.0}
+    assert {(c.first, c.second): c.probability for c in group.comparisons} == {
+        (0, 1): 1.0,
+        (0, 2): 0.5,
+        (1, 2): 0.0,
+    }
 
     def ranked(*ranks: int, who: str) -> dict[str, Any]:
-        return {"id": "i", "prompt": "a?", "responses": ["x", "y", "z"], "ranks": list(ranks), "annotator": who}
+        return {
+            "id": "i",
+            "prompt": "a?",
+            "responses": ["x", "y", "z"],
+            "ranks": list(ranks),
+            "annotator": who,
+        }
 
     (group,) = preference_groups(
         rows(ranked(1, 2, 3, who="a"), ranked(2, 1, 3, who="b"), ranked(1, 1, 2, who="c"))
     ).items
-    assert {(c.first, c.second): c.probability for c in group.comparisons} == {(0, 1): 0.5, (0, 2): 1.0, (1, 2): 1.0}
+    assert {(c.first, c.second): c.probability for c in group.comparisons} == {
+        (0, 1): 0.5,
+        (0, 2): 1.0,
+        (1, 2): 1.0,
+    }
 
 
 def test_a_stated_strength_is_a_soft_label():
-    """HelpSteer2: −3 (the first is much better) is the largest there is; 1 is a third of it, for the second."""
+    """HelpSteer2: −3 (the first is much better) is the largest there is; 1 is a third of it, for
+    the second."""
 
     def pair(name: str, strength: int) -> dict[str, Any]:
-        return {"prompt": name, "response_1": "x", "response_2": "y", "preference_strength": strength}
+        return {
+            "prompt": name,
+            "response_1": "x",
+            "response_2": "y",
+            "preference_strength": strength,
+        }
 
     groups = preference_groups(rows(pair("a?", -3), pair("b?", 1), pair("c?", 0)))
-    assert [g.comparisons[0].probability for g in groups.items] == pytest.approx([1.0, 0.5 - 0.5 / 3])
+    assert [g.comparisons[0].probability for g in groups.items] == pytest.approx(
+        [1.0, 0.5 - 0.5 / 3]
+    )
     assert groups.dropped == {"all tied": 1}
 
 
 def test_desirability_by_hand():
     ranking = (Comparison(0, 1, 1.0), Comparison(0, 2, 1.0), Comparison(0, 3, 1.0), Comparison(1, 2, 1.0), Comparison(1, 3, 1.0), Comparison(2, 3, 0.5))  # fmt: skip
-    assert desirability(5, ranking) == (1.0, pytest.approx(2 / 3), pytest.approx(0.5 / 3), pytest.approx(0.5 / 3), None)
+    assert desirability(5, ranking) == (
+        1.0,
+        pytest.approx(2 / 3),
+        pytest.approx(0.5 / 3),
+        pytest.approx(0.5 / 3),
+        None,
+    )
     assert desirability(2, (Comparison(1, 0, 0.7),)) == (pytest.approx(0.3), 0.7)
     assert [(c.first, c.second, c.probability) for c in comparisons_from_labels((0.0, 1.0, 0.5))] == [
         (1, 0, 1.0), (1, 2, 0.75), (2, 0, 0.75)]  # fmt: skip
@@ -117,7 +157,9 @@ def test_extremes_are_the_best_and_the_worst_that_were_compared():
     assert extremes(single) == single
 
 
-def test_pairs_taken_apart_and_put_together_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_pairs_taken_apart_and_put_together_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     source, judged, back = (tmp_path / f"{name}.jsonl" for name in ("pairs", "judged", "back"))
     pairs = [
         {"prompt": "a?", "chosen": "x", "rejected": "y"},
@@ -136,7 +178,9 @@ def test_pairs_taken_apart_and_put_together_again(tmp_path: Path, capsys: pytest
     assert (second.responses, second.comparisons) == (("u", "v"), (Comparison(0, 1, 0.75),))
 
 
-def test_what_cannot_be_paired_is_counted_or_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_what_cannot_be_paired_is_counted_or_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     groups = preference_groups(
         rows(
             {"prompt": "a?", "completion": "x", "label": True},
@@ -161,5 +205,10 @@ def test_what_is_held_out_stays_held_out_in_another_form(form):
     rows = [Row("f", i, {"prompt": f"p{i}", "chosen": "a", "rejected": "b", "split": name}, f"f:{i}")
             for i, name in enumerate(("train", "test"))]  # fmt: skip
     groups = preference_groups(rows).items
-    written = unpaired_rows(groups) if form == "unpaired" else paired_rows(groups, dropped=Counter())
-    assert {row["prompt"][0]["content"]: row["split"] for row in written} == {"p0": "train", "p1": "test"}
+    written = (
+        unpaired_rows(groups) if form == "unpaired" else paired_rows(groups, dropped=Counter())
+    )
+    assert {row["prompt"][0]["content"]: row["split"] for row in written} == {
+        "p0": "train",
+        "p1": "test",
+    }

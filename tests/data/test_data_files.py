@@ -1,4 +1,5 @@
-"""Files as they come: odd bytes, odd types, odd places. Each is read right, or refused in one line that says where."""
+"""Files as they come: odd bytes, odd types, odd places. Each is read right, or refused in one line
+that says where."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def failure(ref: object) -> str:
     return str(caught.value)
 
 
-# --------------------------------------------------------------------------------------------- keys and columns twice
+# --------------------------------------------------------------------------------------------- keys
+# and columns twice
 
 
 def test_a_key_that_stands_twice_is_named_with_its_row(tmp_path: Path):
@@ -50,8 +52,12 @@ def test_columns_of_one_name_in_parquet(tmp_path: Path):
     table = pyarrow.table([["a"], ["b"]], names=["prompt", "prompt"])
     parquet.write_table(table, tmp_path / "r.parquet")
     assert 'field "prompt": two columns have this name' in failure(tmp_path / "r.parquet")
-    inner = pyarrow.StructArray.from_arrays([pyarrow.array([1]), pyarrow.array([2])], names=["x", "x"])
-    parquet.write_table(pyarrow.table({"a": pyarrow.array([1]), "info": inner}), tmp_path / "s.parquet")
+    inner = pyarrow.StructArray.from_arrays(
+        [pyarrow.array([1]), pyarrow.array([2])], names=["x", "x"]
+    )
+    parquet.write_table(
+        pyarrow.table({"a": pyarrow.array([1]), "info": inner}), tmp_path / "s.parquet"
+    )
     assert 'field "info.x": two columns have this name' in failure(tmp_path / "s.parquet")
 
 
@@ -111,11 +117,17 @@ COLUMNS = {
     "bytes": (pyarrow.array([b"abc"] * 2), "abc"),
     "decimal": (pyarrow.array([Decimal("1.10")] * 2), "1.10"),
     "NaN": (pyarrow.array([float("nan")] * 2), None),
-    "struct": (pyarrow.array([{"when": dt.date(2026, 1, 2), "raw": b"x"}] * 2), {"when": "2026-01-02", "raw": "x"}),
+    "struct": (
+        pyarrow.array([{"when": dt.date(2026, 1, 2), "raw": b"x"}] * 2),
+        {"when": "2026-01-02", "raw": "x"},
+    ),
     "list of floats": (pyarrow.array([[1.0, float("inf")]] * 2), [1.0, None]),
     "dictionary": (pyarrow.array(["a", "a"]).dictionary_encode(), "a"),
     "large string": (pyarrow.array(["a", "a"], pyarrow.large_string()), "a"),
-    "map": (pyarrow.array([[("k", 1)]] * 2, pyarrow.map_(pyarrow.string(), pyarrow.int64())), [["k", 1]]),
+    "map": (
+        pyarrow.array([[("k", 1)]] * 2, pyarrow.map_(pyarrow.string(), pyarrow.int64())),
+        [["k", 1]],
+    ),
     "half": (pyarrow.array(numpy.array([0.5, 0.5], numpy.float16)), 0.5),
 }
 
@@ -132,8 +144,12 @@ def test_columns_of_parquet_that_are_handed_on_can_be_stored(case: str, tmp_path
 
 
 def test_a_column_that_cannot_be_handed_on_names_row_and_column(tmp_path: Path):
-    parquet.write_table(pyarrow.table({"prompt": ["a", "b"], "x": [b"ok", b"\xff"]}), tmp_path / "r.parquet")
-    with pytest.raises(UserError, match=r'r\.parquet, row 2, field "x": holds bytes that are no UTF-8'):
+    parquet.write_table(
+        pyarrow.table({"prompt": ["a", "b"], "x": [b"ok", b"\xff"]}), tmp_path / "r.parquet"
+    )
+    with pytest.raises(
+        UserError, match=r'r\.parquet, row 2, field "x": holds bytes that are no UTF-8'
+    ):
         prompts(read_rows(tmp_path / "r.parquet"))
     with pytest.raises(UserError, match=r'row 1, field "info\.when\[0\]": is a set'):
         prompts([Row("m", 1, {"prompt": "a", "info": {"when": [{1}]}}, "m:1")])
@@ -159,7 +175,9 @@ def test_a_pipe_is_refused_and_not_waited_for(inside: bool, tmp_path: Path):
         local_files(str(ref))
 
 
-def test_sockets_devices_and_links_to_nothing_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_sockets_devices_and_links_to_nothing_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)  # a socket's path must be short
     with socket.socket(socket.AF_UNIX) as made:
         made.bind("s.jsonl")
@@ -223,7 +241,9 @@ def test_a_file_of_another_kind(name: str, tmp_path: Path):
         ("r.jsonl/x", "no such file"), ("file:///x.jsonl", "no such file"), ("https://x.org/r.jsonl", "no such file"),
     ],
 )  # fmt: skip
-def test_names_that_name_nothing(ref: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_names_that_name_nothing(
+    ref: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "r.jsonl").write_text('{"a": 1}\n')
     assert said in failure(ref)
@@ -279,19 +299,25 @@ def test_bytes(case: str, packed: bool, tmp_path: Path):
     assert "\n" not in str(caught.value)
 
 
-def test_a_row_that_is_too_large_is_refused_before_it_is_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_row_that_is_too_large_is_refused_before_it_is_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(files, "LONGEST_ROW", 2**20)
     (tmp_path / "r.jsonl").write_text('{"a": 1}\n{"a": "' + "x" * 2**20 + '"}\n')
     assert "row 2: is longer than 1 MB" in failure(tmp_path / "r.jsonl")
 
 
-def test_what_unpacks_beyond_all_proportion_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_unpacks_beyond_all_proportion_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(files, "LARGEST_LIST", 2**21)
     (tmp_path / "r.jsonl.gz").write_bytes(gzip.compress(b"\n" * 2**23))
     assert "unpacks to more than 200 times its size" in failure(tmp_path / "r.jsonl.gz")
     (tmp_path / "r.json.gz").write_bytes(gzip.compress(b" " * 2**23))
     assert "2 MB" in failure(tmp_path / "r.json.gz")
-    (tmp_path / "good.jsonl.gz").write_bytes(gzip.compress(b"".join(b'{"a": %d}\n' % i for i in range(300_000))))
+    (tmp_path / "good.jsonl.gz").write_bytes(
+        gzip.compress(b"".join(b'{"a": %d}\n' % i for i in range(300_000)))
+    )
     assert len(read_rows(tmp_path / "good.jsonl.gz")) == 300_000
 
 
@@ -312,12 +338,17 @@ def test_an_empty_file_holds_no_rows(tmp_path: Path):
         assert "holds no rows" in failure(tmp_path / name)
     (tmp_path / "r.parquet").write_bytes(b"")
     assert "Parquet" in failure(tmp_path / "r.parquet")
-    parquet.write_table(pyarrow.table({"prompt": pyarrow.array([], pyarrow.string())}), tmp_path / "none.parquet")
+    parquet.write_table(
+        pyarrow.table({"prompt": pyarrow.array([], pyarrow.string())}), tmp_path / "none.parquet"
+    )
     assert "holds no rows" in failure(tmp_path / "none.parquet")
 
 
 def test_a_column_of_mixed_types_names_the_row(tmp_path: Path):
     rows = [{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": 3}]
     (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(UserError, match=r'row 2, field "completion": must be text or a list of messages, not a number'):
+    with pytest.raises(
+        UserError,
+        match=r'row 2, field "completion": must be text or a list of messages, not a number',
+    ):
         demonstrations(read_rows(tmp_path / "r.jsonl"))

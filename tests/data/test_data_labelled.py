@@ -1,4 +1,5 @@
-"""The layouts of other tools, each read from rows as its documentation shows them, and their mistakes."""
+"""The layouts of other tools, each read from rows as its documentation shows them, and their
+mistakes."""
 
 from __future__ import annotations
 
@@ -45,12 +46,21 @@ def test_unpaired_is_a_yes_or_no():
 
 def test_a_ranking_names_its_annotator_and_two_rows_make_one_item():
     row = {"id": "x", "prompt": "q", "responses": ["a", "b", "c"], "sources": ["m", "n", "o"]}
-    item = one(row | {"ranks": [2, 1, 2], "annotator": "ann"}, row | {"ranks": [1, 2, 3], "annotator": "bob"})
-    assert [(o.annotator, o.ranks) for o in item.opinions] == [("ann", (2, 1, 2)), ("bob", (1, 2, 3))]
+    item = one(
+        row | {"ranks": [2, 1, 2], "annotator": "ann"},
+        row | {"ranks": [1, 2, 3], "annotator": "bob"},
+    )
+    assert [(o.annotator, o.ranks) for o in item.opinions] == [
+        ("ann", (2, 1, 2)),
+        ("bob", (1, 2, 3)),
+    ]
     assert item.sources == ("m", "n", "o")
     assert one(row).opinions == ()  # candidates without a label
     with pytest.raises(UserError, match='"ann" has labelled'):
-        one(row | {"ranks": [1, 1, 1], "annotator": "ann"}, row | {"ranks": [1, 2, 3], "annotator": "ann"})
+        one(
+            row | {"ranks": [1, 1, 1], "annotator": "ann"},
+            row | {"ranks": [1, 2, 3], "annotator": "ann"},
+        )
 
 
 def test_ultrafeedback_has_text_ratings_and_open_ones():
@@ -65,7 +75,10 @@ def test_ultrafeedback_has_text_ratings_and_open_ones():
     )  # fmt: skip
     (said,) = item.opinions
     assert said.annotator_kind == "ai"
-    assert said.payload == {"ratings": {"honesty": (4, None), "helpfulness": (5, 2)}, "critique": "fine"}
+    assert said.payload == {
+        "ratings": {"honesty": (4, None), "helpfulness": (5, 2)},
+        "critique": "fine",
+    }
     assert item.sources == ("m1", "m2")
 
 
@@ -82,7 +95,9 @@ def test_helpsteer_joins_the_responses_to_a_prompt():
 
 def test_helpsteer2_counts_the_other_way_round():
     row = {"prompt": "q", "response_1": "a", "response_2": "b", "preference_strength": -2}
-    assert one(row).opinions[0].payload == {"strength": 2}  # −2: response 1 is better, ours is positive for the first
+    assert one(row).opinions[0].payload == {
+        "strength": 2
+    }  # −2: response 1 is better, ours is positive for the first
     assert one(row).opinions[0].ranks == (1, 2)
     single = [{"strength": 3, "statement": "b is right"}, {"strength": 0}]
     item = one(row | {"all_preferences_unprocessed": single}, annotator="h")
@@ -91,7 +106,9 @@ def test_helpsteer2_counts_the_other_way_round():
         ("h-2", 0, (1, 1)),
     ]
     assert item.opinions[0].payload["critique"] == "b is right"
-    with pytest.raises(UserError, match=r'row 1, field "preference_strength": must lie between -3 and 3'):
+    with pytest.raises(
+        UserError, match=r'row 1, field "preference_strength": must lie between -3 and 3'
+    ):
         one(row | {"preference_strength": 5})
 
 
@@ -124,7 +141,11 @@ def test_label_studio_pairs_rankers_and_ratings():
     )  # fmt: skip
     (said,) = pair.opinions
     assert (said.annotator, said.ranks, said.seconds) == ("ann@x", (2, 1), 12.5)
-    assert said.payload == {"strength": -1, "critique": "b cites", "ratings": {"helpful": (None, 4)}}
+    assert said.payload == {
+        "strength": -1,
+        "critique": "b cites",
+        "ratings": {"helpful": (None, 4)},
+    }
     assert said.created_at is not None
     assert said.created_at.isoformat() == "2030-01-02T03:04:05+00:00"
     assert pair.prompt.id == "7"
@@ -151,12 +172,22 @@ def test_argilla_of_both_generations_and_its_suggestions():
         }
     )  # fmt: skip
     person, model = newer.opinions
-    assert (person.annotator, person.ranks, person.payload) == ("u1", (2, 1), {"ratings": {"helpful": (None, 5)}})
+    assert (person.annotator, person.ranks, person.payload) == (
+        "u1",
+        (2, 1),
+        {"ratings": {"helpful": (None, 5)}},
+    )
     assert (model.annotator, model.annotator_kind, model.ranks) == ("judge", "ai", (1, 1))
     older = one(
         {
             "fields": fields,
-            "responses": [{"user_id": "u", "status": "submitted", "values": {"choice": {"value": "response-1"}}}],
+            "responses": [
+                {
+                    "user_id": "u",
+                    "status": "submitted",
+                    "values": {"choice": {"value": "response-1"}},
+                }
+            ],
             "suggestions": [],
         }
     )
@@ -204,7 +235,8 @@ def test_the_layout_is_told_by_the_first_row_and_can_be_insisted_on():
 
 
 def test_helpsteer3_and_battles():
-    """-2 of HelpSteer3 is two steps of three for the first; battles name models and a winner. Asked for as their kin, too."""
+    """-2 of HelpSteer3 is two steps of three for the first; battles name models and a winner. Asked
+    for as their kin, too."""
     context = [
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "Hello"},
@@ -224,10 +256,21 @@ def test_helpsteer3_and_battles():
             ("Rhine", "Paris"),
             {"domain": "general"},
         )
-        assert [(o.ranks, o.payload["strength"], o.scale) for o in item.opinions] == [((1, 2), 2, 3)]
-    alone = {**steer, "individual_preference": [{"score": 1, "reasoning": "because"}, {"score": 0, "reasoning": ""}]}
+        assert [(o.ranks, o.payload["strength"], o.scale) for o in item.opinions] == [
+            ((1, 2), 2, 3)
+        ]
+    alone = {
+        **steer,
+        "individual_preference": [
+            {"score": 1, "reasoning": "because"},
+            {"score": 0, "reasoning": ""},
+        ],
+    }
     (item,) = read_labelled([Row("f.jsonl", 1, alone, "f:1")]).items
-    assert [o.payload for o in item.opinions] == [{"strength": -1, "critique": "because"}, {"strength": 0}]
+    assert [o.payload for o in item.opinions] == [
+        {"strength": -1, "critique": "because"},
+        {"strength": 0},
+    ]
 
     def side(text: str) -> list[dict[str, str]]:
         return [{"role": "user", "content": "hi"}, {"role": "assistant", "content": text}]
@@ -242,6 +285,10 @@ def test_helpsteer3_and_battles():
     }
     for layout in (None, "lmarena", "paired"):
         (item,) = read_labelled([Row("f.jsonl", 1, battle, "f:1")], layout=layout).items
-        assert (item.candidates, item.sources, item.opinions[0].ranks) == (("hello", "yo"), ("m1", "m2"), (2, 1))
+        assert (item.candidates, item.sources, item.opinions[0].ranks) == (
+            ("hello", "yo"),
+            ("m1", "m2"),
+            (2, 1),
+        )
     with pytest.raises(UserError, match=r"row 1, field winner|winner.*must be one of"):
         read_labelled([Row("f.jsonl", 1, {**battle, "winner": "nobody"}, "f:1")])

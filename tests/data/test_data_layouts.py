@@ -25,7 +25,9 @@ CALL = {"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}
 
 
 def rows(*values: Any) -> list[Row]:
-    return [Row("d/data.jsonl", n, value, f"data.jsonl:{n}") for n, value in enumerate(values, start=1)]
+    return [
+        Row("d/data.jsonl", n, value, f"data.jsonl:{n}") for n, value in enumerate(values, start=1)
+    ]
 
 
 def said(speaker: str, text: str) -> dict[str, str]:
@@ -37,15 +39,39 @@ def said(speaker: str, text: str) -> dict[str, str]:
     [
         ({"instruction": "hi", "input": "", "output": "yo"}, (HI, YO)),
         ({"instruction": "hi", "output": "yo"}, (HI, YO)),
-        ({"instruction": "a", "input": "b", "output": "yo"}, ({"role": "user", "content": "a\nb"}, YO)),
-        ({"instruction": "a", "context": "b", "response": "yo"}, ({"role": "user", "content": "a\nb"}, YO)),
         (
-            {"instruction": "more", "input": None, "output": "end", "system": "Be brief.", "history": [["hi", "yo"]]},
+            {"instruction": "a", "input": "b", "output": "yo"},
+            ({"role": "user", "content": "a\nb"}, YO),
+        ),
+        (
+            {"instruction": "a", "context": "b", "response": "yo"},
+            ({"role": "user", "content": "a\nb"}, YO),
+        ),
+        (
+            {
+                "instruction": "more",
+                "input": None,
+                "output": "end",
+                "system": "Be brief.",
+                "history": [["hi", "yo"]],
+            },
             (BE, HI, YO, MORE, END),
         ),
         ({"conversations": [said("human", "hi"), said("gpt", "yo")]}, (HI, YO)),
-        ({"conversations": [said("system", "Be brief."), said("user", "hi"), said("assistant", "yo")]}, (BE, HI, YO)),
-        ({"conversations": [said("human", "hi"), said("gpt", "yo")], "system": "Be brief."}, (BE, HI, YO)),
+        (
+            {
+                "conversations": [
+                    said("system", "Be brief."),
+                    said("user", "hi"),
+                    said("assistant", "yo"),
+                ]
+            },
+            (BE, HI, YO),
+        ),
+        (
+            {"conversations": [said("human", "hi"), said("gpt", "yo")], "system": "Be brief."},
+            (BE, HI, YO),
+        ),
         ({"conversation": [said("human", "hi"), said("chatgpt", "yo")], "id": "x"}, (HI, YO)),
         ({"conversations": [HI, YO, MORE, END]}, (HI, YO, MORE, END)),
         ({"text": "Once upon a time."}, ({"role": TEXT, "content": "Once upon a time."},)),
@@ -62,13 +88,24 @@ def test_calls_of_tools_in_sharegpt():
     (found,) = demonstrations(rows(row)).items
     assert [m["role"] for m in found.messages] == ["user", "assistant", "tool", "assistant"]
     assert found.messages[1]["tool_calls"] == [CALL]
-    bad = {"conversations": [*talk[:1], said("function_call", "f(1)"), said("observation", "3"), said("gpt", "yo")]}
-    with pytest.raises(UserError, match=r'row 1, field "conversations\[1\]\.value": must be the JSON of a call'):
+    bad = {
+        "conversations": [
+            *talk[:1],
+            said("function_call", "f(1)"),
+            said("observation", "3"),
+            said("gpt", "yo"),
+        ]
+    }
+    with pytest.raises(
+        UserError, match=r'row 1, field "conversations\[1\]\.value": must be the JSON of a call'
+    ):
         demonstrations(rows(bad))
 
 
 def test_prompts_keep_the_other_columns_of_alpaca():
-    (found,) = prompts(rows({"instruction": "What is 1 + 1?", "input": "", "output": "2", "level": 3})).items
+    (found,) = prompts(
+        rows({"instruction": "What is 1 + 1?", "input": "", "output": "2", "level": 3})
+    ).items
     assert found.messages == ({"role": "user", "content": "What is 1 + 1?"},)
     assert (found.columns["output"], found.columns["level"]) == ("2", 3)
 
@@ -77,7 +114,11 @@ def test_prompts_keep_the_other_columns_of_alpaca():
     "row",
     [
         {"instruction": "hi", "input": "", "chosen": "yo", "rejected": "no"},
-        {"conversations": [said("human", "hi")], "chosen": said("gpt", "yo"), "rejected": said("gpt", "no")},
+        {
+            "conversations": [said("human", "hi")],
+            "chosen": said("gpt", "yo"),
+            "rejected": said("gpt", "no"),
+        },
     ],
 )
 def test_comparisons_of_other_tools(row: dict[str, Any]):
@@ -150,12 +191,15 @@ def _text(content: str) -> Demonstration:
     return Demonstration("t", (Message(role=TEXT, content=content),))
 
 
-# ------------------------------------------------------------------------------------------------ files
+# ------------------------------------------------------------------------------------------------
+# files
 
 
 def test_csv_keeps_text_as_it_is_and_numbers_as_numbers(tmp_path: Path):
     path = tmp_path / "d.csv"
-    path.write_text('prompt,completion,score\n"a, ""b""",NA,1\n"two\nlines",007x,\n', encoding="utf-8")
+    path.write_text(
+        'prompt,completion,score\n"a, ""b""",NA,1\n"two\nlines",007x,\n', encoding="utf-8"
+    )
     first, second = read_rows(path)
     assert dict(first.values) == {"prompt": 'a, "b"', "completion": "NA", "score": 1.0}
     assert dict(second.values) == {"prompt": "two\nlines", "completion": "007x", "score": None}
@@ -183,7 +227,8 @@ def test_csv_that_is_broken(text: str, words: str, tmp_path: Path):
 
 def test_what_datasets_saved_is_read_by_its_splits(tmp_path: Path):
     both = {
-        name: datasets.Dataset.from_list([{"prompt": f"{name} {i}"} for i in range(3)]) for name in ("train", "test")
+        name: datasets.Dataset.from_list([{"prompt": f"{name} {i}"} for i in range(3)])
+        for name in ("train", "test")
     }
     datasets.DatasetDict(both).save_to_disk(tmp_path / "two")
     parts = read_parts(str(tmp_path / "two"), prompts, SourceOptions())
@@ -198,7 +243,8 @@ def test_what_datasets_saved_is_read_by_its_splits(tmp_path: Path):
         read_rows(tmp_path / "one")
 
 
-# ------------------------------------------------------------------------------------------------ options of a source
+# ------------------------------------------------------------------------------------------------
+# options of a source
 
 
 def test_columns_are_called_what_the_recipe_says(jsonl: Any):
@@ -211,7 +257,9 @@ def test_columns_are_called_what_the_recipe_says(jsonl: Any):
     with pytest.raises(UserError) as caught:
         read_parts(str(broken), demonstrations, options)
     assert caught.value.field == "a"
-    with pytest.raises(UserError, match=r'field "question": is said to be the column "prompt", and no row has it'):
+    with pytest.raises(
+        UserError, match=r'field "question": is said to be the column "prompt", and no row has it'
+    ):
         read_parts(str(source), demonstrations, SourceOptions(columns={"prompt": "question"}))
 
 
@@ -222,7 +270,9 @@ def test_a_system_turn_goes_before_conversations_without_one(jsonl: Any):
     assert roles == [["system", "user", "assistant"], ["system", "user", "assistant"], [TEXT]]
     assert [d.messages[0]["content"] for d in parts.train] == ["Be kind.", "Be brief.", "alone"]
     pairs = jsonl({"prompt": "hi", "chosen": "yo", "rejected": "no"}, name="p.jsonl")
-    (group,) = read_parts(str(pairs), preference_pairs, SourceOptions(system="Be kind.", share=0.0)).train
+    (group,) = read_parts(
+        str(pairs), preference_pairs, SourceOptions(system="Be kind.", share=0.0)
+    ).train
     assert group.prompt.messages[0] == {"role": "system", "content": "Be kind."}
 
 
@@ -240,7 +290,8 @@ def test_a_weight_counts_rows_so_many_times(jsonl: Any):
     assert more.notes[-1] == f"counts 2.5 times: {len(more.train)} of 200 rows"
 
 
-# ------------------------------------------------------------------------------------------------ LLaMA-Factory's catalogue
+# ------------------------------------------------------------------------------------------------
+# LLaMA-Factory's catalogue
 
 
 @pytest.fixture
@@ -266,7 +317,10 @@ def test_a_catalogue_names_files_columns_and_splits(catalogue: Path):
     chat = entry_of(str(catalogue), "chat")
     assert (chat.split, chat.columns) == ("train", {"conversations": "talk", "system": "sys"})
     pairs = entry_of(str(catalogue), "pairs")
-    assert (pairs.source, pairs.columns) == ("owner/name:en", {"instruction": "q", "chosen": "good"})
+    assert (pairs.source, pairs.columns) == (
+        "owner/name:en",
+        {"instruction": "q", "chosen": "good"},
+    )
 
 
 @pytest.mark.parametrize(
@@ -279,7 +333,9 @@ def test_a_catalogue_names_files_columns_and_splits(catalogue: Path):
         ("more", 'field "more.columns.images": is not read'),
     ],
 )
-def test_what_a_catalogue_has_not_or_nobody_reads_is_an_error(name: str | None, words: str, catalogue: Path):
+def test_what_a_catalogue_has_not_or_nobody_reads_is_an_error(
+    name: str | None, words: str, catalogue: Path
+):
     with pytest.raises(UserError, match=words):
         entry_of(str(catalogue), name)
 

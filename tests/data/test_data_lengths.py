@@ -25,27 +25,43 @@ def _asked(text: str) -> tuple[Message, ...]:
 
 ITEMS = {
     "prompt": lambda text: Prompt("p", _asked(text)),
-    "demonstration": lambda text: Demonstration("d", (*_asked("q"), Message(role="assistant", content=text))),
+    "demonstration": lambda text: Demonstration(
+        "d", (*_asked("q"), Message(role="assistant", content=text))
+    ),
     "reasoning": lambda text: Demonstration(
         "d", (*_asked("q"), Message(role="assistant", content="a", reasoning_content=text))
     ),
-    "tools": lambda text: Demonstration("d", _asked("q"), ({"function": {"name": "f", "description": text}},)),
+    "tools": lambda text: Demonstration(
+        "d", _asked("q"), ({"function": {"name": "f", "description": text}},)
+    ),
     "tools of a prompt": lambda text: Prompt("p", _asked("q"), {"tools": [{"name": text}]}),
     "a call": lambda text: Demonstration(
         "d",
-        (Message(role="assistant", content="", tool_calls=[{"function": {"name": "", "arguments": {"a": [text]}}}]),),
+        (
+            Message(
+                role="assistant",
+                content="",
+                tool_calls=[{"function": {"name": "", "arguments": {"a": [text]}}}],
+            ),
+        ),
     ),
     "tools of what is compared": lambda text: PreferenceGroup(
-        Prompt("p", _asked("q"), {"tools": [{"name": text}]}), ("no", "yes"), (Comparison(0, 1, 1.0),)
+        Prompt("p", _asked("q"), {"tools": [{"name": text}]}),
+        ("no", "yes"),
+        (Comparison(0, 1, 1.0),),
     ),
-    "answers": lambda text: PreferenceGroup(Prompt("p", _asked("q")), ("no", text), (Comparison(0, 1, 1.0),)),
+    "answers": lambda text: PreferenceGroup(
+        Prompt("p", _asked("q")), ("no", text), (Comparison(0, 1, 1.0),)
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", ITEMS)
 def test_a_text_that_no_tokens_can_spell_is_refused_before_it_is_tokenised(kind: str):
     make = ITEMS[kind]
-    with pytest.raises(TooLong, match=r"has 100,00[0-9] characters, far more than 10 tokens can spell"):
+    with pytest.raises(
+        TooLong, match=r"has 100,00[0-9] characters, far more than 10 tokens can spell"
+    ):
         refuse_what_cannot_fit(NeverAsked(), make("x" * 100_000), max_tokens=10)  # type: ignore[arg-type]
     refuse_what_cannot_fit(NeverAsked(), make("x" * 40), max_tokens=10)  # type: ignore[arg-type]
 

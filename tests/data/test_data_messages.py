@@ -1,4 +1,5 @@
-"""Fields of messages and rows that chat templates read or training heeds: honoured, or refused by name."""
+"""Fields of messages and rows that chat templates read or training heeds: honoured, or refused by
+name."""
 
 from __future__ import annotations
 
@@ -12,7 +13,10 @@ from burnish.models.tiny import tiny_tokenizer
 
 HI = {"role": "user", "content": "Hi"}
 YO = {"role": "assistant", "content": "Yo"}
-TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
+TOOL = {
+    "type": "function",
+    "function": {"name": "add", "parameters": {"type": "object", "properties": {}}},
+}
 CALL = {"type": "function", "function": {"name": "add", "arguments": {"x": 1}}}
 
 
@@ -35,13 +39,17 @@ def test_reasoning_goes_by_one_name(jsonl, field):
     assert demo.messages[1] == {**YO, "reasoning_content": "They greet."}
 
 
-@pytest.mark.parametrize("mark", [{"trainable": False}, {"train": False}, {"weight": 0}, {"weight": 0.0}])
+@pytest.mark.parametrize(
+    "mark", [{"trainable": False}, {"train": False}, {"weight": 0}, {"weight": 0.0}]
+)
 def test_a_turn_marked_not_to_be_trained(jsonl, mark):
     demo = one(jsonl, {"messages": [HI, {**YO, **mark}, HI, YO]})
     assert [m.get("trainable", True) for m in demo.messages] == [True, False, True, True]
 
 
-@pytest.mark.parametrize("mark", [{"trainable": True}, {"weight": 1}, {"weight": 1.0}, {"weight": None}])
+@pytest.mark.parametrize(
+    "mark", [{"trainable": True}, {"weight": 1}, {"weight": 1.0}, {"weight": None}]
+)
 def test_a_mark_that_says_what_holds_anyway(jsonl, mark):
     assert one(jsonl, {"messages": [HI, {**YO, **mark}]}).messages == (HI, YO)
 
@@ -53,30 +61,47 @@ def test_a_row_with_no_turn_to_train_is_dropped_and_counted(jsonl):
 
 @pytest.mark.parametrize("label", [False, 0, 0.0])
 def test_a_label_of_nought_is_false(jsonl, label):
-    path = jsonl({"prompt": "a", "completion": "b", "label": label}, {"prompt": "a", "completion": "c", "label": 1})
+    path = jsonl(
+        {"prompt": "a", "completion": "b", "label": label},
+        {"prompt": "a", "completion": "c", "label": 1},
+    )
     loaded = demonstrations(read_rows(path))
     assert (len(loaded.items), loaded.dropped) == (1, {"labelled undesirable": 1})
 
 
 def test_parts_of_text_are_joined(jsonl):
     parts = [{"type": "text", "text": "Hi "}, {"type": "text", "text": "there"}]
-    assert one(jsonl, {"messages": [{"role": "user", "content": parts}, YO]}).messages[0]["content"] == "Hi there"
+    assert (
+        one(jsonl, {"messages": [{"role": "user", "content": parts}, YO]}).messages[0]["content"]
+        == "Hi there"
+    )
 
 
 def test_tools_and_calls_are_read(jsonl):
     talk = [
         HI,
-        {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "add", "arguments": '{"x": 1}'}}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"function": {"name": "add", "arguments": '{"x": 1}'}}],
+        },
     ]
     talk += [{"role": "tool", "content": "2", "name": "add", "tool_call_id": "c1"}, YO]
     demo = one(
-        jsonl, {"messages": talk, "tools": [TOOL], "chat_template_kwargs": {"enable_thinking": False, "x": None}}
+        jsonl,
+        {
+            "messages": talk,
+            "tools": [TOOL],
+            "chat_template_kwargs": {"enable_thinking": False, "x": None},
+        },
     )
     assert demo.messages[1] == {"role": "assistant", "content": "", "tool_calls": [CALL]}
     assert demo.messages[2] == {"role": "tool", "content": "2", "tool_call_id": "c1", "name": "add"}
     assert demo.tools == (TOOL,)
     assert demo.chat_template_kwargs == {"enable_thinking": False}
-    prompt = one(jsonl, {"prompt": "Hi", "tools": f"[{str(TOOL).replace(chr(39), chr(34))}]"}, prompts)
+    prompt = one(
+        jsonl, {"prompt": "Hi", "tools": f"[{str(TOOL).replace(chr(39), chr(34))}]"}, prompts
+    )
     assert prompt.tools == (TOOL,)
 
 
@@ -124,14 +149,19 @@ def test_an_answer_that_is_compared_is_its_text_alone(jsonl, side):
     assert f'field "{side}[0].thinking"' in problem(jsonl, row, preference_pairs)
 
 
-# ------------------------------------------------------------------------- what the template does not write is refused
+# ------------------------------------------------------------------------- what the template does
+# not write is refused
 
 
 def rendered(jsonl, row, template: str | None = None):
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = template or tokenizer.chat_template
     loaded = demonstrations(read_rows(jsonl(row)))
-    render_each(loaded.items, lambda d: render_demonstration(tokenizer, d, max_tokens=999), origins=loaded.origins)
+    render_each(
+        loaded.items,
+        lambda d: render_demonstration(tokenizer, d, max_tokens=999),
+        origins=loaded.origins,
+    )
 
 
 DROPS_TOOLS = (
@@ -180,7 +210,12 @@ def test_a_template_of_its_own_is_to_blame_for_itself(jsonl):
 
 def test_a_developer_and_a_tool_are_read_where_the_template_writes_them(jsonl):
     tokenizer = tiny_tokenizer()
-    talk = [{"role": "developer", "content": "Be brief."}, HI, YO, {"role": "tool", "content": "42"}]
+    talk = [
+        {"role": "developer", "content": "Be brief."},
+        HI,
+        YO,
+        {"role": "tool", "content": "42"},
+    ]
     prompt = one(jsonl, {"prompt": talk}, prompts)
     text = tokenizer.decode(list(render_prompt(tokenizer, prompt, max_tokens=999)))
     assert text.startswith("<|im_start|>developer\nBe brief.<|im_end|>")

@@ -1,4 +1,5 @@
-"""What a source holds out is never trained on, whatever the reader and however the source says it."""
+"""What a source holds out is never trained on, whatever the reader and however the source says
+it."""
 
 from __future__ import annotations
 
@@ -32,26 +33,43 @@ def _chat(question: str, answer: str) -> list[dict[str, str]]:
 READERS: dict[str, tuple[Callable[[Sequence[Any]], Any], Callable[[str], dict[str, Any]]]] = {
     "demonstrations: text": (demonstrations, lambda q: {"prompt": q, "completion": f"yes {q}"}),
     "demonstrations: messages": (demonstrations, lambda q: {"messages": _chat(q, f"yes {q}")}),
-    "demonstrations: chosen": (demonstrations, lambda q: {"prompt": q, "chosen": f"yes {q}", "rejected": "no"}),
+    "demonstrations: chosen": (
+        demonstrations,
+        lambda q: {"prompt": q, "chosen": f"yes {q}", "rejected": "no"},
+    ),
     "demonstrations: GSM8K": (demonstrations, lambda q: {"question": q, "answer": f"{q}\n#### 4"}),
     "prompts: text": (prompts, lambda q: {"prompt": q, "answer": q}),
     "prompts: messages": (prompts, lambda q: {"messages": _chat(q, "yes")[:1]}),
     "prompts: GSM8K": (prompts, lambda q: {"question": q, "answer": f"{q}\n#### 4"}),
     "prompts: code": (code_tasks, lambda q: {"prompt": q, "test_list": [f"assert f('{q}') == 1"]}),
-    "comparisons: text": (preference_groups, lambda q: {"prompt": q, "chosen": f"yes {q}", "rejected": "no"}),
-    "comparisons: chats": (preference_groups, lambda q: {"chosen": _chat(q, f"yes {q}"), "rejected": _chat(q, "no")}),
+    "comparisons: text": (
+        preference_groups,
+        lambda q: {"prompt": q, "chosen": f"yes {q}", "rejected": "no"},
+    ),
+    "comparisons: chats": (
+        preference_groups,
+        lambda q: {"chosen": _chat(q, f"yes {q}"), "rejected": _chat(q, "no")},
+    ),
     "comparisons: transcripts": (
         preference_groups,
         lambda q: {name: f"\n\nHuman: {q}\n\nAssistant: {name}" for name in ("chosen", "rejected")},
     ),
-    "feedback: judged singly": (preference_groups, lambda q: {"prompt": q, "completion": f"yes {q}", "label": True}),
+    "feedback: judged singly": (
+        preference_groups,
+        lambda q: {"prompt": q, "completion": f"yes {q}", "label": True},
+    ),
     "feedback: ranking": (
         preference_groups,
         lambda q: {"prompt": q, "responses": [f"yes {q}", "no"], "ranks": [1, 2]},
     ),
     "feedback: HelpSteer2": (
         preference_groups,
-        lambda q: {"prompt": q, "response_1": f"yes {q}", "response_2": "no", "preference_strength": -2},
+        lambda q: {
+            "prompt": q,
+            "response_1": f"yes {q}",
+            "response_2": "no",
+            "preference_strength": -2,
+        },
     ),
 }
 
@@ -67,8 +85,12 @@ def _table(path: Path, rows: Rows) -> None:
 
 
 def _hub(monkeypatch: pytest.MonkeyPatch, **splits: Rows) -> None:
-    held = datasets.DatasetDict({name: datasets.Dataset.from_list(rows) for name, rows in splits.items()})
-    monkeypatch.setattr(datasets, "load_dataset", lambda *ref, split=None: held if split is None else held[split])
+    held = datasets.DatasetDict(
+        {name: datasets.Dataset.from_list(rows) for name, rows in splits.items()}
+    )
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda *ref, split=None: held if split is None else held[split]
+    )
 
 
 Made = tuple[str, SourceOptions]
@@ -105,12 +127,22 @@ def _hub_set(folder: Path, train: Rows, out: Rows, monkeypatch: pytest.MonkeyPat
     return "owner/name", SourceOptions()
 
 
-def _hub_splits_named(folder: Path, train: Rows, out: Rows, monkeypatch: pytest.MonkeyPatch) -> Made:
-    _hub(monkeypatch, train_sft=[{"nothing": "of use"}], train_prefs=train, test_sft=[], test_prefs=out)
+def _hub_splits_named(
+    folder: Path, train: Rows, out: Rows, monkeypatch: pytest.MonkeyPatch
+) -> Made:
+    _hub(
+        monkeypatch,
+        train_sft=[{"nothing": "of use"}],
+        train_prefs=train,
+        test_sft=[],
+        test_prefs=out,
+    )
     return "owner/name", SourceOptions(split="train_prefs", heldout_split="test_prefs")
 
 
-def _hub_split_and_its_namesake(folder: Path, train: Rows, out: Rows, monkeypatch: pytest.MonkeyPatch) -> Made:
+def _hub_split_and_its_namesake(
+    folder: Path, train: Rows, out: Rows, monkeypatch: pytest.MonkeyPatch
+) -> Made:
     _hub(
         monkeypatch,
         train_sft=[{"nothing": "of use"}],
@@ -121,17 +153,30 @@ def _hub_split_and_its_namesake(folder: Path, train: Rows, out: Rows, monkeypatc
     return "owner/name", SourceOptions(split="train_prefs")
 
 
-def _files_and_their_namesakes(folder: Path, train: Rows, out: Rows, monkeypatch: pytest.MonkeyPatch) -> Made:
-    for name, rows in (("train_gen", train), ("test_gen", out), ("train_sft", [{"a": 1}]), ("test_sft", [{"a": 1}])):
+def _files_and_their_namesakes(
+    folder: Path, train: Rows, out: Rows, monkeypatch: pytest.MonkeyPatch
+) -> Made:
+    for name, rows in (
+        ("train_gen", train),
+        ("test_gen", out),
+        ("train_sft", [{"a": 1}]),
+        ("test_sft", [{"a": 1}]),
+    ):
         _table(folder / f"data/{name}-00000-of-00001.parquet", rows)
     return str(folder), SourceOptions(split="train_gen")
 
 
-def _column_of_namesakes(folder: Path, train: Rows, out: Rows, monkeypatch: pytest.MonkeyPatch) -> Made:
+def _column_of_namesakes(
+    folder: Path, train: Rows, out: Rows, monkeypatch: pytest.MonkeyPatch
+) -> Made:
     others = [{"split": "train_sft"}, {"split": "test_sft"}]
     _lines(
         folder / "r.jsonl",
-        [*others, *({**r, "split": "test_gen"} for r in out), *({**r, "split": "train_gen"} for r in train)],
+        [
+            *others,
+            *({**r, "split": "test_gen"} for r in out),
+            *({**r, "split": "train_gen"} for r in train),
+        ],
     )
     return str(folder / "r.jsonl"), SourceOptions(split="train_gen")
 
@@ -145,7 +190,10 @@ def _other_source(folder: Path, train: Rows, out: Rows, monkeypatch: pytest.Monk
 def _column(value: str, name: str = "split") -> Callable[..., Made]:
     def make(folder: Path, train: Rows, out: Rows, monkeypatch: pytest.MonkeyPatch) -> Made:
         marked = [{**row, name: value} for row in out]
-        _lines(folder / "rows.jsonl", [*marked[:1], *({**row, name: "train"} for row in train), *marked[1:]])
+        _lines(
+            folder / "rows.jsonl",
+            [*marked[:1], *({**row, name: "train"} for row in train), *marked[1:]],
+        )
         return str(folder / "rows.jsonl"), SourceOptions(column=name)
 
     return make
@@ -164,7 +212,9 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("reader", READERS)
-def test_held_out_rows_are_never_trained_on(reader: str, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_held_out_rows_are_never_trained_on(
+    reader: str, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     read, row = READERS[reader]
     train, out = [row(f"question {i}") for i in range(5)], [row(f"{MARK} {i}") for i in range(3)]
     ref, options = LAYOUTS[layout](tmp_path / "d", train, out, monkeypatch)
@@ -203,35 +253,54 @@ def test_equal_ids_in_two_splits_are_two_records(tmp_path: Path):
 
 
 def test_values_of_the_column_that_mean_neither_part_are_listed(tmp_path: Path):
-    _lines(tmp_path / "r.jsonl", [{"prompt": str(i), "split": v} for i, v in enumerate(["train", "gold", 3, "gold"])])
+    _lines(
+        tmp_path / "r.jsonl",
+        [{"prompt": str(i), "split": v} for i, v in enumerate(["train", "gold", 3, "gold"])],
+    )
     with pytest.raises(
-        UserError, match=r'r\.jsonl, row 2, field "split": .*"gold" \(2\), "3" \(1\).*split_column=null'
+        UserError,
+        match=r'r\.jsonl, row 2, field "split": .*"gold" \(2\), "3" \(1\).*split_column=null',
     ):
         read_parts(str(tmp_path / "r.jsonl"), prompts, SourceOptions())
-    assert len(read_parts(str(tmp_path / "r.jsonl"), prompts, SourceOptions(column=None, share=0.0)).train) == 4
+    assert (
+        len(
+            read_parts(
+                str(tmp_path / "r.jsonl"), prompts, SourceOptions(column=None, share=0.0)
+            ).train
+        )
+        == 4
+    )
 
 
 def test_several_splits_to_train_on_are_asked_about(monkeypatch: pytest.MonkeyPatch):
     rows = [{"prompt": "p"}]
     _hub(monkeypatch, train_sft=rows, train_prefs=rows, test_sft=rows)
     with pytest.raises(
-        UserError, match=r"several splits to train on: train_sft, train_prefs\. Name one: \{source: owner/"
+        UserError,
+        match=r"several splits to train on: train_sft, train_prefs\. Name one: \{source: owner/",
     ):
         read_parts("owner/name", prompts, SourceOptions())
 
 
 def test_rows_without_a_value_are_trained_on(tmp_path: Path):
-    _lines(tmp_path / "r.jsonl", [{"prompt": "a"}, {"prompt": "b", "split": None}, {"prompt": "c", "split": "test"}])
+    _lines(
+        tmp_path / "r.jsonl",
+        [{"prompt": "a"}, {"prompt": "b", "split": None}, {"prompt": "c", "split": "test"}],
+    )
     parts = read_parts(str(tmp_path / "r.jsonl"), prompts, SourceOptions())
     assert [p.messages[0]["content"] for p in parts.train] == ["a", "b"]
 
 
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
-def test_one_or_two_rows_are_trained_on_without_a_held_out_part(tmp_path: Path, count: int, share: float):
+def test_one_or_two_rows_are_trained_on_without_a_held_out_part(
+    tmp_path: Path, count: int, share: float
+):
     _lines(tmp_path / "r.jsonl", [{"prompt": f"p{i}"} for i in range(count)])
     for seed in range(20):
-        parts = read_parts(str(tmp_path / "r.jsonl"), prompts, SourceOptions(share=share, seed=seed))
+        parts = read_parts(
+            str(tmp_path / "r.jsonl"), prompts, SourceOptions(share=share, seed=seed)
+        )
         assert parts.train
         assert len(parts.train) + len(parts.heldout) == count
         assert (parts.not_evaluated is None) == bool(parts.heldout)
@@ -257,7 +326,13 @@ def test_a_limit_counts_for_each_part_where_files_or_tasks_say_the_parts(tmp_pat
 
 def test_columns_that_nobody_reads_are_named_once_with_their_counts(tmp_path: Path):
     rows = [
-        {"prompt": f"p{i}", "completion": "c", "foo": 1, "split": "train", **({"bar": 2} if i else {})}
+        {
+            "prompt": f"p{i}",
+            "completion": "c",
+            "foo": 1,
+            "split": "train",
+            **({"bar": 2} if i else {}),
+        }
         for i in range(4)
     ]
     _lines(tmp_path / "r.jsonl", rows)
@@ -271,10 +346,15 @@ def test_keys_of_messages_that_nobody_reads_are_named_once_with_a_count(tmp_path
     asked = {"role": "user", "content": "Hi", "name": "Ann", "id": None}
     said = {"role": "assistant", "content": "Yo", "weight": 1, "created": 5, "thinking": None}
     rows = [{"messages": [{**asked, "content": f"Hi {i}"}, said, asked, said]} for i in range(3)]
-    rows.append({"messages": [{"role": "user", "content": "plain"}, {"role": "assistant", "content": "Yo"}]})
+    rows.append(
+        {"messages": [{"role": "user", "content": "plain"}, {"role": "assistant", "content": "Yo"}]}
+    )
     _lines(tmp_path / "rows.jsonl", rows)
     parts = read_parts(str(tmp_path / "rows.jsonl"), demonstrations, SourceOptions(share=0))
-    assert sorted(parts.notes[0].split(": ")[1].split(", ")) == ['key "created" (3 rows)', 'key "name" (3 rows)']
+    assert sorted(parts.notes[0].split(": ")[1].split(", ")) == [
+        'key "created" (3 rows)',
+        'key "name" (3 rows)',
+    ]
 
 
 def test_so_are_those_of_compared_messages(tmp_path: Path):
@@ -282,8 +362,14 @@ def test_so_are_those_of_compared_messages(tmp_path: Path):
     said = {"role": "assistant", "content": "a", "model": "x"}
     _lines(tmp_path / "r.jsonl", [{"prompt": asked, "chosen": [said], "rejected": "b"}])
     parts = read_parts(str(tmp_path / "r.jsonl"), preference_groups, SourceOptions(share=0))
-    assert sorted(parts.notes[0].split(": ")[1].split(", ")) == ['key "model" (1 row)', 'key "name" (1 row)']
-    _lines(tmp_path / "a.jsonl", [{"fields": {"chat": asked, "a": "x", "b": "y"}, "responses": {"choice": []}}])
+    assert sorted(parts.notes[0].split(": ")[1].split(", ")) == [
+        'key "model" (1 row)',
+        'key "name" (1 row)',
+    ]
+    _lines(
+        tmp_path / "a.jsonl",
+        [{"fields": {"chat": asked, "a": "x", "b": "y"}, "responses": {"choice": []}}],
+    )
     (row,) = read_rows(tmp_path / "a.jsonl")
     with pytest.raises(UserError):  # nobody has answered it
         preference_groups([row])

@@ -12,7 +12,10 @@ from burnish.records import Comparison, Demonstration, Message, PreferenceGroup,
 
 
 def prompt(text: str, *more: str, name: str = "") -> Prompt:
-    turns = [Message(role=("user", "assistant")[i % 2], content=said) for i, said in enumerate((text, *more))]
+    turns = [
+        Message(role=("user", "assistant")[i % 2], content=said)
+        for i, said in enumerate((text, *more))
+    ]
     return Prompt(name or text, tuple(turns))
 
 
@@ -23,12 +26,19 @@ def many(count: int) -> list[Prompt]:
 # ------------------------------------------------------------------------------------------------------ the stream
 
 
-@given(count=st.integers(1, 12), size=st.integers(1, 15), epochs=st.integers(1, 4), seed=st.integers(0, 9))
+@given(
+    count=st.integers(1, 12),
+    size=st.integers(1, 15),
+    epochs=st.integers(1, 4),
+    seed=st.integers(0, 9),
+)
 def test_every_epoch_holds_each_prompt_once(count, size, epochs, seed):
     stream = Stream(many(count), seed=seed, batch_size=size)
     drawn = [p.id for step in range(-(-count * epochs // size)) for p in stream.batch(step)]
     for epoch in range(epochs):
-        assert sorted(drawn[epoch * count : (epoch + 1) * count]) == sorted(p.id for p in stream.items)
+        assert sorted(drawn[epoch * count : (epoch + 1) * count]) == sorted(
+            p.id for p in stream.items
+        )
 
 
 @given(size=st.integers(1, 7), step=st.integers(0, 50), seed=st.integers(0, 9))
@@ -77,16 +87,25 @@ def test_errors():
 words = st.lists(st.sampled_from(["a", "b", "c", "d e", " A", "D  E\n"]), min_size=1, max_size=25)
 
 
-@given(openings=words, seed=st.integers(0, 5), heldout=st.one_of(st.integers(1, 3), st.sampled_from([0.2, 0.5, 0.8])))
+@given(
+    openings=words,
+    seed=st.integers(0, 5),
+    heldout=st.one_of(st.integers(1, 3), st.sampled_from([0.2, 0.5, 0.8])),
+)
 def test_no_prompt_and_no_continuation_of_it_is_on_both_sides(openings, seed, heldout):
-    items = [prompt(text, *["yes", "and"][: 2 * (i % 2)], name=str(i)) for i, text in enumerate(openings)]
+    items = [
+        prompt(text, *["yes", "and"][: 2 * (i % 2)], name=str(i)) for i, text in enumerate(openings)
+    ]
     folded = {" ".join(text.split()).casefold() for text in openings}
     try:
         training, out = split_by_prompt(items, heldout=heldout, seed=seed)
     except UserError:
         assert isinstance(heldout, float) or heldout >= len(folded)
         return
-    sides = [{" ".join(p.messages[0]["content"].split()).casefold() for p in side} for side in (training, out)]
+    sides = [
+        {" ".join(p.messages[0]["content"].split()).casefold() for p in side}
+        for side in (training, out)
+    ]
     assert not sides[0] & sides[1]
     assert sides[0] | sides[1] == folded
     assert sorted(p.id for p in (*training, *out)) == sorted(p.id for p in items)

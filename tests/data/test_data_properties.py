@@ -1,4 +1,5 @@
-"""Whatever stands in a file of data: its rows are taken, or one is refused in one line that names the file and the row."""
+"""Whatever stands in a file of data: its rows are taken, or one is refused in one line that names
+the file and the row."""
 
 from __future__ import annotations
 
@@ -70,7 +71,11 @@ OTHERS: list[dict[str, Any]] = [  # the layouts of other tools
 words = st.text(max_size=12) | st.sampled_from(
     ["", " ", "\0", "\ud83d", "a\nb", "<|im_end|>", "x" * 3000, "####", "role"]
 )
-numbers = st.integers() | st.floats() | st.sampled_from([0, 1, -1, 10**400, 2**63, float("nan"), float("inf")])
+numbers = (
+    st.integers()
+    | st.floats()
+    | st.sampled_from([0, 1, -1, 10**400, 2**63, float("nan"), float("inf")])
+)
 values = st.recursive(
     st.none() | st.booleans() | numbers | words,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
@@ -97,7 +102,8 @@ NAMES = [
 def mutated(draw: st.DrawFn, kind: str) -> list[Any]:
     """Rows of one layout, some of them with a value, a name or a part changed."""
     rows: list[Any] = [
-        json.loads(json.dumps(draw(st.sampled_from(ROWS[kind])))) for _ in range(draw(st.integers(1, 3)))
+        json.loads(json.dumps(draw(st.sampled_from(ROWS[kind]))))
+        for _ in range(draw(st.integers(1, 3)))
     ]
     for _ in range(draw(st.integers(0, 3))):
         at = draw(st.integers(0, len(rows) - 1))
@@ -109,7 +115,9 @@ def mutated(draw: st.DrawFn, kind: str) -> list[Any]:
                 row[draw(st.sampled_from(NAMES) | words)] = draw(values)
             case "drop" if isinstance(row, dict) and row:
                 del row[draw(st.sampled_from(sorted(row)))]
-            case "inner" if isinstance(row, dict) and isinstance(row.get("messages"), list) and row["messages"]:
+            case "inner" if (
+                isinstance(row, dict) and isinstance(row.get("messages"), list) and row["messages"]
+            ):
                 row["messages"][draw(st.integers(0, len(row["messages"]) - 1))] = draw(values)
             case "row":
                 rows[at] = draw(values)
@@ -120,15 +128,35 @@ def mutated(draw: st.DrawFn, kind: str) -> list[Any]:
 
 @st.composite
 def files(draw: st.DrawFn) -> tuple[str, str, bytes]:
-    """(reader, a file's ending, its bytes): JSON lines, a list of JSON, either packed, with slips in the text."""
+    """(reader, a file's ending, its bytes): JSON lines, a list of JSON, either packed, with slips
+    in the text."""
     kind = draw(st.sampled_from(sorted(ROWS)))
     rows = draw(mutated(kind))
     ending = draw(st.sampled_from([".jsonl", ".jsonl", ".json", ".jsonl.gz", ".json.gz"]))
-    text = json.dumps(rows) if "jsonl" not in ending else "".join(json.dumps(row) + "\n" for row in rows)
+    text = (
+        json.dumps(rows)
+        if "jsonl" not in ending
+        else "".join(json.dumps(row) + "\n" for row in rows)
+    )
     for _ in range(draw(st.integers(0, 2)) if draw(st.booleans()) else 0):
         at = draw(st.integers(0, len(text)))
         slip = st.sampled_from(
-            ["\n", ",", "{", "]", '"', "\\", "\\ud800", "NaN", "1e999", "9" * 5000, "[" * 2000, "\x00", "\ufeff", " "]
+            [
+                "\n",
+                ",",
+                "{",
+                "]",
+                '"',
+                "\\",
+                "\\ud800",
+                "NaN",
+                "1e999",
+                "9" * 5000,
+                "[" * 2000,
+                "\x00",
+                "\ufeff",
+                " ",
+            ]
         )
         text = text[:at] + draw(slip) + text[at + draw(st.integers(0, 4)) :]
     data = text.encode("utf-8", "surrogatepass")
@@ -175,7 +203,8 @@ cells = (
 
 @st.composite
 def tables(draw: st.DrawFn) -> tuple[str, pyarrow.Table]:
-    """(reader, a table) whose columns are of types that data comes in, and of some that it should not come in."""
+    """(reader, a table) whose columns are of types that data comes in, and of some that it should
+    not come in."""
     kind = draw(st.sampled_from(sorted(ROWS)))
     row = dict(draw(st.sampled_from(ROWS[kind])))
     for name in draw(st.lists(st.sampled_from([*row, *NAMES]), max_size=2)):
@@ -184,7 +213,9 @@ def tables(draw: st.DrawFn) -> tuple[str, pyarrow.Table]:
     return kind, pyarrow.table({name: [value] * count for name, value in row.items()})
 
 
-SETTINGS = settings(derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(
+    derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+)
 
 
 def drawn_files(count: int, folder: Path) -> Tally:
@@ -228,14 +259,20 @@ def drawn_tables(count: int, folder: Path) -> Tally:
         if chance == 0:  # a byte that is another, or the end missing
             data = path.read_bytes()
             at %= len(data)
-            path.write_bytes(data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :] if at % 2 else data[:at])
-        tally.hold((kind, table.to_pydict()), lambda: READERS[kind](read_rows(path)), names="rows.parquet")
+            path.write_bytes(
+                data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :] if at % 2 else data[:at]
+            )
+        tally.hold(
+            (kind, table.to_pydict()), lambda: READERS[kind](read_rows(path)), names="rows.parquet"
+        )
 
     hold()
     return tally
 
 
-def test_files_of_json_are_taken_or_refused_in_a_line(tmp_path: Path, record_property: Callable[[str, object], None]):
+def test_files_of_json_are_taken_or_refused_in_a_line(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+):
     _check(drawn_files(400, tmp_path), 400, record_property)
 
 
@@ -245,7 +282,9 @@ def test_exports_of_other_tools_are_taken_or_refused_in_a_line(
     _check(drawn_exports(300, tmp_path), 300, record_property)
 
 
-def test_parquet_is_taken_or_refused_in_a_line(tmp_path: Path, record_property: Callable[[str, object], None]):
+def test_parquet_is_taken_or_refused_in_a_line(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+):
     _check(drawn_tables(150, tmp_path), 150, record_property)
 
 

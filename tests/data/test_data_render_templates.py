@@ -1,4 +1,5 @@
-"""The common families' templates: what is sampled from, what is trained and what is not, by decoded text."""
+"""The common families' templates: what is sampled from, what is trained and what is not, by decoded
+text."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ everywhere = pytest.mark.parametrize("name", FAMILIES)
 
 def messages(*texts: str, system: str | None = None) -> tuple[Message, ...]:
     head = [] if system is None else [Message(role="system", content=system)]
-    turns = [Message(role=("user", "assistant")[i % 2], content=text) for i, text in enumerate(texts)]
+    turns = [
+        Message(role=("user", "assistant")[i % 2], content=text) for i, text in enumerate(texts)
+    ]
     return (*head, *turns)
 
 
@@ -37,7 +40,9 @@ def family(name: str):
 def reference(tokenizer, talk, *, header: bool = False, **kwargs) -> str:
     """What transformers makes of it."""
     chat = [dict(m) for m in talk]
-    return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=header, **kwargs)
+    return tokenizer.apply_chat_template(
+        chat, tokenize=False, add_generation_prompt=header, **kwargs
+    )
 
 
 def parts(tokenizer, rendered: Rendered) -> tuple[str, str]:
@@ -46,7 +51,9 @@ def parts(tokenizer, rendered: Rendered) -> tuple[str, str]:
     stop = start
     while start and rendered.response_mask[start - 1]:
         start -= 1
-    return tokenizer.decode(list(rendered.tokens[:start])), tokenizer.decode(list(rendered.tokens[start:stop]))
+    return tokenizer.decode(list(rendered.tokens[:start])), tokenizer.decode(
+        list(rendered.tokens[start:stop])
+    )
 
 
 def answer(known: Family, text: str) -> str:
@@ -69,7 +76,9 @@ def test_a_prompt_is_what_transformers_makes_of_it(name, system):
 @everywhere
 def test_one_turn_trains_the_answer_and_its_end_behind_the_prompt(name):
     known, tokenizer = family(name)
-    (rendered,) = render_demonstration(tokenizer, Demonstration("d", messages(*TALK[:2])), max_tokens=2000)
+    (rendered,) = render_demonstration(
+        tokenizer, Demonstration("d", messages(*TALK[:2])), max_tokens=2000
+    )
     before, said = parts(tokenizer, rendered)
     assert before == reference(tokenizer, messages(TALK[0]), header=True)
     assert said == answer(known, TALK[1])
@@ -78,15 +87,22 @@ def test_one_turn_trains_the_answer_and_its_end_behind_the_prompt(name):
 @everywhere
 def test_every_turn_of_a_conversation_is_trained_once_as_it_is_sampled(name):
     known, tokenizer = family(name)
-    sequences = render_demonstration(tokenizer, Demonstration("d", messages(*TALK)), max_tokens=2000)
+    sequences = render_demonstration(
+        tokenizer, Demonstration("d", messages(*TALK)), max_tokens=2000
+    )
     assert len(sequences) == (2 if known.apart else 1)
-    trained = [tokenizer.decode([t for t, m in zip(s.tokens, s.response_mask, strict=True) if m]) for s in sequences]
+    trained = [
+        tokenizer.decode([t for t, m in zip(s.tokens, s.response_mask, strict=True) if m])
+        for s in sequences
+    ]
     assert "".join(trained) == answer(known, TALK[1]) + answer(known, TALK[3])
     before, said = parts(tokenizer, sequences[-1])
     assert before == reference(tokenizer, messages(*TALK[:3]), header=True)
     assert said == answer(known, TALK[3])
     if known.apart:
-        assert parts(tokenizer, sequences[0])[0] == reference(tokenizer, messages(TALK[0]), header=True)
+        assert parts(tokenizer, sequences[0])[0] == reference(
+            tokenizer, messages(TALK[0]), header=True
+        )
 
 
 @everywhere
@@ -116,14 +132,19 @@ def test_generation_stops_where_the_turn_ends_and_at_each_end_token_of_the_model
 
 @everywhere
 def test_a_reply_goes_on_where_the_answer_ended(name):
-    """The tokens sampled, their end token and the reply make the prompt of the next turn, but for a rewritten history."""
+    """The tokens sampled, their end token and the reply make the prompt of the next turn, but for a
+    rewritten history."""
     known, tokenizer = family(name)
-    reply = tokenizer.decode(list(render_reply(tokenizer, Message(role="user", content="And now?"))))
+    reply = tokenizer.decode(
+        list(render_reply(tokenizer, Message(role="user", content="And now?")))
+    )
     assert "And now?" in reply
     assert reply.endswith(known.header)
     if not known.apart:
         first = reference(tokenizer, messages(TALK[0]), header=True)
-        assert first + answer(known, TALK[1]) + reply == reference(tokenizer, messages(*TALK[:3]), header=True)
+        assert first + answer(known, TALK[1]) + reply == reference(
+            tokenizer, messages(*TALK[:3]), header=True
+        )
 
 
 @pytest.mark.parametrize("name", [n for n, f in FAMILIES.items() if "strftime_now" in f.template])
@@ -132,7 +153,10 @@ def test_the_day_is_the_one_that_was_settled(name):
     prompt = Prompt("p", messages("a"))
     set_chat_options(tokenizer, ChatOptions(date(2024, 2, 29)))
     settled = tokenizer.decode(list(render_prompt(tokenizer, prompt, max_tokens=2000)))
-    assert any(text in settled for text in ("29 Feb 2024", "2024-02-29", "February 29, 2024", "29 February 2024"))
+    assert any(
+        text in settled
+        for text in ("29 Feb 2024", "2024-02-29", "February 29, 2024", "29 February 2024")
+    )
     set_chat_options(tokenizer, ChatOptions(date(2025, 3, 1)))
     assert tokenizer.decode(list(render_prompt(tokenizer, prompt, max_tokens=2000))) != settled
 
@@ -146,7 +170,11 @@ def test_options_of_the_template_reach_prompts_and_training(name):
     day = date.today()
     set_chat_options(tokenizer, ChatOptions(day, options))
     seen = render_prompt(tokenizer, Prompt("p", talk[:1]), max_tokens=2000)
-    assert tokenizer.decode(list(seen)) == reference(tokenizer, talk[:1], header=True, **options) != plain
+    assert (
+        tokenizer.decode(list(seen))
+        == reference(tokenizer, talk[:1], header=True, **options)
+        != plain
+    )
     (rendered,) = render_demonstration(tokenizer, Demonstration("d", talk), max_tokens=2000)
     assert parts(tokenizer, rendered) == (tokenizer.decode(list(seen)), "Hello.<|im_end|>")
     own = Prompt("p", talk[:1], {"chat_template_kwargs": {"enable_thinking": True}})
@@ -160,17 +188,24 @@ def test_options_of_the_template_reach_prompts_and_training(name):
         ("qwen 3.5", "R1\n</think>\n\nA<|im_end|>"),
         ("deepseek r1", "R1\n</think>\n\nA<｜end▁of▁sentence｜>"),
         ("nemotron 3", "R1\n</think>\n\nA<|im_end|>"),
-        ("gpt-oss", "<|channel|>analysis<|message|>R1<|end|><|start|>assistant<|channel|>final<|message|>A<|return|>"),
+        (
+            "gpt-oss",
+            "<|channel|>analysis<|message|>R1<|end|><|start|>assistant<|channel|>final<|message|>A<|return|>",
+        ),
     ],
 )
 def test_reasoning_of_its_own_field_is_trained_where_the_model_would_write_it(name, trained):
     _, tokenizer = family(name)
     said = Message(role="assistant", content="A", reasoning_content="R1")
-    (rendered,) = render_demonstration(tokenizer, Demonstration("d", (*messages("Q"), said)), max_tokens=2000)
+    (rendered,) = render_demonstration(
+        tokenizer, Demonstration("d", (*messages("Q"), said)), max_tokens=2000
+    )
     assert parts(tokenizer, rendered) == (reference(tokenizer, messages("Q"), header=True), trained)
 
 
-@pytest.mark.parametrize("name", ["qwen 3", "qwen 3.5", "deepseek r1", "nemotron 3", "phi 4 reasoning"])
+@pytest.mark.parametrize(
+    "name", ["qwen 3", "qwen 3.5", "deepseek r1", "nemotron 3", "phi 4 reasoning"]
+)
 def test_reasoning_in_the_text_is_trained_whole_and_gone_from_the_history(name):
     known, tokenizer = family(name)
     talk = messages("Q1", "<think>\nR1\n</think>\n\nA1", "Q2", "<think>\nR2\n</think>\n\nA2")

@@ -12,7 +12,10 @@ from pyarrow import parquet
 from burnish.data.sources import read_rows
 from burnish.errors import UserError
 
-ROWS = [{"id": "a", "prompt": "one", "split": "train"}, {"id": "b", "prompt": "zwei ü 😀", "split": "heldout"}]
+ROWS = [
+    {"id": "a", "prompt": "one", "split": "train"},
+    {"id": "b", "prompt": "zwei ü 😀", "split": "heldout"},
+]
 
 
 def values(ref, **options):
@@ -48,7 +51,10 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path, name):
 
 def test_empty_lines_are_skipped_but_counted_in_row_numbers(tmp_path):
     (tmp_path / "r.jsonl").write_text('\n{"a": 1}\n\n  \n{"a": 2}')
-    assert [(row.number, row.values["a"]) for row in read_rows(tmp_path / "r.jsonl")] == [(2, 1), (5, 2)]
+    assert [(row.number, row.values["a"]) for row in read_rows(tmp_path / "r.jsonl")] == [
+        (2, 1),
+        (5, 2),
+    ]
 
 
 def test_a_byte_order_mark_and_a_line_separator_inside_text_are_harmless(tmp_path):
@@ -62,7 +68,11 @@ def test_a_folder_is_read_in_the_order_of_its_paths(jsonl, tmp_path):
     (tmp_path / "d" / "README.md").write_text("not data")
     rows = read_rows(tmp_path / "d")
     assert [row.values["n"] for row in rows] == [1, 2, 3]
-    assert [(Path(row.file).name, row.number) for row in rows] == [("x.jsonl", 1), ("x.jsonl", 2), ("b.jsonl", 1)]
+    assert [(Path(row.file).name, row.number) for row in rows] == [
+        ("x.jsonl", 1),
+        ("x.jsonl", 2),
+        ("b.jsonl", 1),
+    ]
     assert [row.key for row in rows] == ["a/x.jsonl:1", "a/x.jsonl:2", "b.jsonl:1"]
 
 
@@ -83,7 +93,11 @@ def test_a_hub_dataset(monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     [row] = read_rows("owner/name")
-    assert (row.file, row.number, dict(row.values)) == ("owner/name", 1, {"prompt": "p", "completion": "c"})
+    assert (row.file, row.number, dict(row.values)) == (
+        "owner/name",
+        1,
+        {"prompt": "p", "completion": "c"},
+    )
     read_rows("owner/name", split="test")
     read_rows("owner/name:main")
     assert asked == [("owner/name", None), ("owner/name", "test"), ("owner/name", "main", None)]
@@ -102,9 +116,13 @@ def test_an_unreachable_hub_dataset_is_one_line(monkeypatch, error):
         raise error
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    with pytest.raises(UserError, match=r"^owner/name: this hub dataset .*give the path of a file\.$"):
+    with pytest.raises(
+        UserError, match=r"^owner/name: this hub dataset .*give the path of a file\.$"
+    ):
         read_rows("owner/name")
-    with pytest.raises(UserError, match=r'^owner/name: the split "dev" .*give the path of a file\.$'):
+    with pytest.raises(
+        UserError, match=r'^owner/name: the split "dev" .*give the path of a file\.$'
+    ):
         read_rows("owner/name", split="dev")
 
 
@@ -114,8 +132,14 @@ def test_shipped_data(tmp_path, monkeypatch):
     (folder / "demonstrations.jsonl").write_text('{"id": "a"}\n')
     monkeypatch.setattr("burnish.data.sources.resources.files", lambda package: tmp_path)
     [row] = read_rows("builtin:quickstart/demonstrations")
-    assert (row.file, row.number, dict(row.values)) == ("builtin:quickstart/demonstrations", 1, {"id": "a"})
-    with pytest.raises(UserError, match=r"^builtin:nothing: no such data .* builtin:quickstart/demonstrations\.$"):
+    assert (row.file, row.number, dict(row.values)) == (
+        "builtin:quickstart/demonstrations",
+        1,
+        {"id": "a"},
+    )
+    with pytest.raises(
+        UserError, match=r"^builtin:nothing: no such data .* builtin:quickstart/demonstrations\.$"
+    ):
         read_rows("builtin:nothing")
 
 
@@ -152,7 +176,9 @@ def test_a_broken_source_is_one_line_that_names_file_and_row(tmp_path, case):
     assert all(part in message for part in wanted), message
 
 
-@pytest.mark.parametrize("ref", ["missing.jsonl", "no/such/folder", "./missing", "table.csv", Path("owner/name")])
+@pytest.mark.parametrize(
+    "ref", ["missing.jsonl", "no/such/folder", "./missing", "table.csv", Path("owner/name")]
+)
 def test_a_missing_path_is_not_looked_for_on_the_hub(monkeypatch, ref):
     monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: pytest.fail("asked the hub"))
     with pytest.raises(UserError, match="no such file or folder"):
@@ -167,7 +193,8 @@ def test_errors_of_folder_split_and_limit(jsonl, tmp_path):
     with pytest.raises(UserError, match=r'rows\.jsonl, row 3, field "split"'):
         read_rows(path, split="train")
     with pytest.raises(
-        UserError, match=r'rows\.jsonl, field "split": no row has the split "dev"; there are test, train'
+        UserError,
+        match=r'rows\.jsonl, field "split": no row has the split "dev"; there are test, train',
     ):
         read_rows(jsonl({"split": "train"}, {"split": "test"}), split="dev")
     with pytest.raises(UserError, match="limit"):

@@ -1,4 +1,5 @@
-"""Procedural tasks: right answers (by another way of computing them), disjoint splits, streams that resume."""
+"""Procedural tasks: right answers (by another way of computing them), disjoint splits, streams that
+resume."""
 
 from __future__ import annotations
 
@@ -70,7 +71,9 @@ def test_what_commutes_is_one_problem():
 def test_a_small_task_ends_and_a_large_one_resumes_from_its_index():
     assert len(read_rows("task:arithmetic?digits=1&operations=+&train=5000&heldout=5000")) <= 55
     task, _ = parse_task("task:countdown?level=5")
-    assert [task.item("train", i) for i in range(5, 9)] == [task.item("train", i) for i in range(9)][5:]
+    assert [task.item("train", i) for i in range(5, 9)] == [
+        task.item("train", i) for i in range(9)
+    ][5:]
     assert task.item("train", 10**9).text
     other, _ = parse_task("task:countdown?level=5&seed=1")
     assert other.item("train", 0) != task.item("train", 0)
@@ -78,7 +81,10 @@ def test_a_small_task_ends_and_a_large_one_resumes_from_its_index():
 
 def test_level_makes_it_harder():
     def longest(kind: str, level: int) -> int:
-        return max(len(row.values["prompt"]) for row in read_rows(f"task:{kind}?level={level}&train=50&heldout=10"))
+        return max(
+            len(row.values["prompt"])
+            for row in read_rows(f"task:{kind}?level={level}&train=50&heldout=10")
+        )
 
     for kind in KINDS:
         assert longest(kind, 1) < longest(kind, 3) < longest(kind, 5)
@@ -107,11 +113,18 @@ def test_mistakes_in_a_reference_are_named(ref, says):
 
 def test_gsm8k_as_it_is_published():
     row = Row(
-        "g.jsonl", 1, {"question": "Ann has 2 bags of 4. How many?", "answer": "2 * 4 = <<2*4=8>>8\n#### 8"}, "g:1"
+        "g.jsonl",
+        1,
+        {"question": "Ann has 2 bags of 4. How many?", "answer": "2 * 4 = <<2*4=8>>8\n#### 8"},
+        "g:1",
     )
     prompt = prompts([row], instruction="Box it.").items[0]
     assert prompt.messages[-1]["content"] == "Ann has 2 bags of 4. How many?\n\nBox it."
-    assert prompt.columns == {"answer": "8", "solution": row.values["answer"], "tags": ["maths", "reasoning"]}
+    assert prompt.columns == {
+        "answer": "8",
+        "solution": row.values["answer"],
+        "tags": ["maths", "reasoning"],
+    }
     demo = demonstrations([row]).items[0]
     assert [m["role"] for m in demo.messages] == ["user", "assistant"]
     with pytest.raises(UserError, match='must end with "#### RESULT"'):

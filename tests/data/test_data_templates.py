@@ -1,4 +1,5 @@
-"""Chat templates: generation blocks wherever they stand, and templates that would not come to an end."""
+"""Chat templates: generation blocks wherever they stand, and templates that would not come to an
+end."""
 
 from __future__ import annotations
 
@@ -10,7 +11,10 @@ from burnish.errors import UserError
 from burnish.models.tiny import tiny_tokenizer
 from burnish.records import Demonstration, Message
 
-TALK = tuple(Message(role=("user", "assistant")[i % 2], content=text) for i, text in enumerate(("a", "b", "c", "d")))
+TALK = tuple(
+    Message(role=("user", "assistant")[i % 2], content=text)
+    for i, text in enumerate(("a", "b", "c", "d"))
+)
 _TURN = "{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}BLOCK{% else %}{{ m.content + '<|im_end|>' }}{% endif %}{{ '\n' }}"
 _LOOP = "{% for m in messages %}" + _TURN + "{% endfor %}"
 _SAID = "{{ m.content + '<|im_end|>' }}"
@@ -38,7 +42,9 @@ def test_generation_blocks_are_found_by_jinja_itself(case):
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = BLOCKS[case]
     (rendered,) = render_demonstration(tokenizer, Demonstration("d", TALK), max_tokens=999)
-    said = tokenizer.decode([t for t, m in zip(rendered.tokens, rendered.response_mask, strict=True) if m])
+    said = tokenizer.decode(
+        [t for t, m in zip(rendered.tokens, rendered.response_mask, strict=True) if m]
+    )
     assert said == "b<|im_end|>d<|im_end|>"
     assert tokenizer.decode(list(rendered.tokens)) == tokenizer.apply_chat_template(
         [dict(m) for m in TALK], tokenize=False
@@ -72,7 +78,13 @@ def test_a_template_that_does_too_much_is_one_line(template):
 
 
 @pytest.mark.parametrize(
-    "template", ["{% include 'x' %}", "{{ messages[0].foo.bar }}", "{{ 1 / 0 }}", "{{ raise_exception('no') }}"]
+    "template",
+    [
+        "{% include 'x' %}",
+        "{{ messages[0].foo.bar }}",
+        "{{ 1 / 0 }}",
+        "{{ raise_exception('no') }}",
+    ],
 )
 def test_a_template_that_fails_is_one_line(template):
     variables = {"messages": [dict(m) for m in TALK], "tools": None, "add_generation_prompt": False}

@@ -1,4 +1,5 @@
-"""Answers of several turns in rows of preferences, and as tokens: the model's turns are trained, the tools' are not."""
+"""Answers of several turns in rows of preferences, and as tokens: the model's turns are trained,
+the tools' are not."""
 
 from __future__ import annotations
 
@@ -55,7 +56,9 @@ def test_a_trace_behind_the_repeated_prompt_is_the_same():
 
 def test_prompts_of_such_rows_end_where_the_answers_begin():
     (prompt,) = prompts(
-        rows({"prompt": None, "chosen": [HI, *PLAIN], "rejected": [HI, {**PLAIN[0], "content": "x"}]})
+        rows(
+            {"prompt": None, "chosen": [HI, *PLAIN], "rejected": [HI, {**PLAIN[0], "content": "x"}]}
+        )
     ).items
     assert prompt.messages == (Message(**HI),)
 
@@ -97,13 +100,21 @@ def test_a_completion_with_a_later_question_is_judged_by_its_last_turn():
 
 def test_the_models_turns_are_trained_and_the_tools_are_not(tokenizer: PreTrainedTokenizerFast):
     tokenizer.chat_template = TEMPLATE
-    talk = (Message(**HI), Message(role="assistant", content="Where?"), Message(role="user", content="Oslo"))
+    talk = (
+        Message(**HI),
+        Message(role="assistant", content="Where?"),
+        Message(role="user", content="Oslo"),
+    )
     asked = Prompt("p", talk)
     made = render_answer(tokenizer, asked, trace_text(STEPS), tuple(STEPS), max_tokens=500)
     assert made.prompt_tokens == render_prompt(tokenizer, asked, max_tokens=500)
     assert made.response_mask is not None
-    trained = [token for token, own in zip(made.response_tokens, made.response_mask, strict=True) if own]
-    assert tokenizer.decode(trained) == '<call>weather{"city": "Oslo"}</call><|im_end|>Cold.<|im_end|>'
+    trained = [
+        token for token, own in zip(made.response_tokens, made.response_mask, strict=True) if own
+    ]
+    assert (
+        tokenizer.decode(trained) == '<call>weather{"city": "Oslo"}</call><|im_end|>Cold.<|im_end|>'
+    )
     assert "<|im_start|>tool\n-3" in tokenizer.decode(made.response_tokens)
 
 

@@ -1,4 +1,5 @@
-"""The calculator works out what it should, refuses the rest in words, and pays for the right number."""
+"""The calculator works out what it should, refuses the rest in words, and pays for the right
+number."""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ def test_an_episode():
 
 
 @pytest.mark.parametrize(
-    ("text", "paid"), [("84", 1.0), ("first 84, no: 85", 0.0), ("none", 0.0), ("84.0", 1.0), ("1,084", 0.0)]
+    ("text", "paid"),
+    [("84", 1.0), ("first 84, no: 85", 0.0), ("none", 0.0), ("84.0", 1.0), ("1,084", 0.0)],
 )
 def test_the_last_number_counts(text: str, paid: float):
     environment = Calculator()
@@ -66,8 +68,14 @@ def test_the_last_number_counts(text: str, paid: float):
         ("not json", 'error: a call is JSON with "name" and "arguments"'),
         ('{"arguments": {}}', 'error: a call is JSON with "name" and "arguments"'),
         ("[1]", 'error: a call is JSON with "name" and "arguments"'),
-        ('{"name": "reset", "arguments": {}}', "error: there is no tool 'reset'; there are calculator"),
-        ('{"name": "score", "arguments": {"text": "84"}}', "error: there is no tool 'score'; there are calculator"),
+        (
+            '{"name": "reset", "arguments": {}}',
+            "error: there is no tool 'reset'; there are calculator",
+        ),
+        (
+            '{"name": "score", "arguments": {"text": "84"}}',
+            "error: there is no tool 'score'; there are calculator",
+        ),
         ('{"name": "calculator", "arguments": {"e": 1}}', "error: calculator takes expression"),
         ('{"name": "calculator", "arguments": 5}', "error: calculator takes expression"),
         ('{"name": "calculator", "parameters": {"expression": "1+1"}}', "2"),

@@ -1,4 +1,5 @@
-"""Reports of recipes in which a kind of stage occurs several times, and the drawing of their graph."""
+"""Reports of recipes in which a kind of stage occurs several times, and the drawing of their
+graph."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ def interval(value: float, half: float, n: int = 120) -> dict[str, Any]:
     return {"value": value, "low": value - half, "high": value + half, "n": n}
 
 
-def evaluation(name: str, models: list[str], *, win_rate: float = 0.8, reference: str = "sft") -> dict[str, Any]:
+def evaluation(
+    name: str, models: list[str], *, win_rate: float = 0.8, reference: str = "sft"
+) -> dict[str, Any]:
     return {
         "name": name, "kind": "evaluate", "prompts": 120, "reference": reference,
         "judges": [{"name": "gold", "kind": "taste", "unfit": None, "gameable": False, "weights": {"direct": 1.0}}],
@@ -40,8 +43,17 @@ def evaluation(name: str, models: list[str], *, win_rate: float = 0.8, reference
     }  # fmt: skip
 
 
-def stage(name: str, kind: str, reads: tuple[str, ...], starts: tuple[str, ...] = ()) -> dict[str, Any]:
-    return {"name": name, "kind": kind, "row": None, "reads": list(reads), "starts": list(starts), "done": True}
+def stage(
+    name: str, kind: str, reads: tuple[str, ...], starts: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "kind": kind,
+        "row": None,
+        "reads": list(reads),
+        "starts": list(starts),
+        "done": True,
+    }
 
 
 STAGES = [
@@ -64,12 +76,20 @@ STAGES = [
 
 @pytest.fixture
 def data() -> dict[str, Any]:
-    curve = [{"step": s, "loss": 1.0 / s, "reward": float(s), "rewards/chosen": 0.1 * s} for s in range(1, 9)]
+    curve = [
+        {"step": s, "loss": 1.0 / s, "reward": float(s), "rewards/chosen": 0.1 * s}
+        for s in range(1, 9)
+    ]
     reward = {
         "pairs_train": 10, "accuracy": interval(0.6, 0.2), "longer_wins": interval(0.7, 0.1),
         "curve": [{"step": 1, "loss": 0.7, "accuracy": 0.5}, {"step": 2, "loss": 0.6, "accuracy": 0.5}],
     }  # fmt: skip
-    compared = {"prompts": 3, "responses_per_prompt": 4, "comparisons": 9, "alpha": interval(0.1, 0.1)}
+    compared = {
+        "prompts": 3,
+        "responses_per_prompt": 4,
+        "comparisons": 9,
+        "alpha": interval(0.1, 0.1),
+    }
     results = [
         {"name": "sft", "kind": "sft", "examples_train": 1, "steps": 8, "eval_loss_before": 2.0, "eval_loss_after": 1.0, "curve": curve},
         {"name": "sample", "kind": "sample", "prompts": 3, "responses_per_prompt": 4, "models": ["sft", "base"], "words": 2.5},
@@ -90,7 +110,10 @@ def data() -> dict[str, Any]:
         evaluation("evaluate", ["base", "sft", "rounds.1.dpo", "rounds.2.dpo", "rlvr+"]),
     ]  # fmt: skip
     newest = {result["kind"]: result for result in results}
-    costs = [{"name": row["name"], "seconds": 2.0, "peak_memory_gb": 0.5, "status": "done"} for row in STAGES]
+    costs = [
+        {"name": row["name"], "seconds": 2.0, "peak_memory_gb": 0.5, "status": "done"}
+        for row in STAGES
+    ]
     return {"name": "all", "graph": STAGES, "results": results, "stages": costs, **newest}
 
 
@@ -116,13 +139,18 @@ class Reader(HTMLParser):
         return " ".join(" ".join(self.words).replace(SPACE, " ").split())
 
 
-def test_the_last_model_is_compared_with_what_it_began_as_among_those_evaluated(data: dict[str, Any]):
-    """rlvr+ started from soup, which was not evaluated and is the average of two that were: the nearest comes first."""
+def test_the_last_model_is_compared_with_what_it_began_as_among_those_evaluated(
+    data: dict[str, Any],
+):
+    """rlvr+ started from soup, which was not evaluated and is the average of two that were: the
+    nearest comes first."""
     assert contests(data)[0] == ("rlvr+", "rounds.1.dpo")
     found = verdict(data)
     assert found.kind == "better"
     assert found.question == "Is the rlvr+ policy better than the rounds.1.dpo policy?"
-    assert found.sentence.startswith("The rlvr+ policy was preferred over the rounds.1.dpo policy on 80")
+    assert found.sentence.startswith(
+        "The rlvr+ policy was preferred over the rounds.1.dpo policy on 80"
+    )
     assert ("rounds.2.dpo", "rounds.1.dpo") in contests(data)
     assert ("rlvr+", "base") in contests(data)
     pairs = [frozenset(pair) for pair in contests(data)]
@@ -133,13 +161,19 @@ def test_the_last_model_is_compared_with_what_it_began_as_among_those_evaluated(
     ("models", "after", "before"),
     [
         (["base", "sft"], "sft", "base"),
-        (["sft", "rounds.2.dpo"], "rounds.2.dpo", "sft"),  # past rounds.1.dpo, which was not evaluated
+        (
+            ["sft", "rounds.2.dpo"],
+            "rounds.2.dpo",
+            "sft",
+        ),  # past rounds.1.dpo, which was not evaluated
         (["base", "rounds.2.dpo"], "rounds.2.dpo", "base"),
         (["sft", "base"], "sft", "base"),  # base began as nothing
         (["base", "sft", "runs/other/model"], "runs/other/model", "sft"),  # nothing is known of it
     ],
 )
-def test_what_the_verdict_compares(data: dict[str, Any], models: list[str], after: str, before: str):
+def test_what_the_verdict_compares(
+    data: dict[str, Any], models: list[str], after: str, before: str
+):
     changed = {**data, "evaluate": evaluation("evaluate", models)}
     assert contests(changed)[0] == (after, before)
     assert verdict(changed).question == "Did the model get better?"
@@ -149,7 +183,10 @@ def test_checked_answers_are_compared_whichever_way_round_they_were_stored(data:
     gap = {"value": 0.25, "low": 0.1, "high": 0.5, "n": 40}
     row = {"a": "base", "b": "sft", "difference": gap, "gained": 12, "lost": 2, "mcnemar_p": 0.01}
     models = [{"name": name, "accuracy": interval(0.5, 0.1)} for name in ("sft", "base")]
-    found = {**evaluation("evaluate", ["sft", "base"]), "verifiable": {"models": models, "comparisons": [row]}}
+    found = {
+        **evaluation("evaluate", ["sft", "base"]),
+        "verifiable": {"models": models, "comparisons": [row]},
+    }
     said = checked_verdict({**data, "evaluate": found})
     assert said is not None
     assert said.kind == "worse"
@@ -165,7 +202,12 @@ def test_a_chart_draws_no_two_models_alike(data: dict[str, Any]):
 
 def test_distance_is_named_by_the_evaluation_s_reference(data: dict[str, Any]):
     assert "KL to SFT" in closing_rows(data)[0]
-    rows = closing_rows({**data, "evaluate": evaluation("evaluate", ["sft", "rounds.1.dpo"], reference="rounds.1.dpo")})
+    rows = closing_rows(
+        {
+            **data,
+            "evaluate": evaluation("evaluate", ["sft", "rounds.1.dpo"], reference="rounds.1.dpo"),
+        }
+    )
     assert [row["KL to rounds.1.dpo"] for row in rows] == ["2.0 (1.5 to 2.5)", "reference"]
     assert [row["Model"] for row in rows] == ["SFT policy", "rounds.1.dpo"]
 
@@ -192,7 +234,11 @@ def test_every_stage_of_a_kind_is_on_the_page_by_its_name(data: dict[str, Any]):
 
 
 def test_a_single_stage_of_each_kind_has_no_heading(data: dict[str, Any]):
-    single = [row for row in data["results"] if row["name"] in ("sft", "first", "helpful", "rounds.2.dpo", "evaluate")]
+    single = [
+        row
+        for row in data["results"]
+        if row["name"] in ("sft", "first", "helpful", "rounds.2.dpo", "evaluate")
+    ]
     page = Reader(render_report({**data, "results": single}))
     assert "Reward model On prompts" in page.text
     assert "Training SFT learnt" in page.text
@@ -203,7 +249,9 @@ def test_warnings_name_the_stage_where_there_are_several(data: dict[str, Any]):
     titles = [warning.title for warning in warnings(data)]
     assert "The reward model “first” is hardly better than counting words" in titles
     assert "The reward model “second” is hardly better than counting words" in titles
-    assert {"Annotators agree little (helpful)", "Annotators agree little (harmless)"} <= set(titles)
+    assert {"Annotators agree little (helpful)", "Annotators agree little (harmless)"} <= set(
+        titles
+    )
 
 
 def _boxes(drawing: str) -> dict[str, tuple[float, float, float, float]]:

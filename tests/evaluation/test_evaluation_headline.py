@@ -15,7 +15,9 @@ def interval(value: float, half: float = 0.05) -> dict[str, Any]:
     return {"value": value, "low": value - half, "high": value + half, "n": 100}
 
 
-def judge(name: str, kind: str, *, unfit: str | None = None, gameable: bool = False) -> dict[str, Any]:
+def judge(
+    name: str, kind: str, *, unfit: str | None = None, gameable: bool = False
+) -> dict[str, Any]:
     nulls = [{"null": "a constant", "win_rate": interval(0.8 if gameable else 0.1)}]
     return {"name": name, "kind": kind, "unfit": unfit, "gameable": gameable, "nulls": nulls}
 
@@ -23,7 +25,15 @@ def judge(name: str, kind: str, *, unfit: str | None = None, gameable: bool = Fa
 TASTE = judge("gold", "taste")
 REWARD = judge("reward model", "reward", unfit="training was made to please it")
 MODEL = judge("arbiter", "judge")
-PEOPLE = {"name": "people", "kind": "people", "unfit": None, "nulls": [], "gameable": False, "asked": 9, "compared": 8}
+PEOPLE = {
+    "name": "people",
+    "kind": "people",
+    "unfit": None,
+    "nulls": [],
+    "gameable": False,
+    "asked": 9,
+    "compared": 8,
+}
 RATES = {"gold": 0.6, "reward model": 0.9, "arbiter": 0.3, "people": 0.7}
 
 
@@ -33,10 +43,13 @@ def data(*judges: dict[str, Any], verifiable: dict[str, Any] | None = None) -> d
         for name, c, r in (("sft", 0.31, 0.62), ("ppo", 0.89, 0.41))
     ]  # fmt: skip
     comparisons = [
-        {"a": "ppo", "b": "sft", "judge": one["name"], "win_rate": interval(RATES[one["name"]])} for one in judges
+        {"a": "ppo", "b": "sft", "judge": one["name"], "win_rate": interval(RATES[one["name"]])}
+        for one in judges
     ]
     properties = {"courteous": interval(0.58), "relevant": interval(-0.21), "fresh": interval(0.01)}
-    comparisons = [row | {"properties": properties} if row["judge"] == "gold" else row for row in comparisons]
+    comparisons = [
+        row | {"properties": properties} if row["judge"] == "gold" else row for row in comparisons
+    ]
     found = {
         "name": "evaluate",
         "reference": "sft",
@@ -44,7 +57,10 @@ def data(*judges: dict[str, Any], verifiable: dict[str, Any] | None = None) -> d
         "models": models,
         "comparisons": comparisons,
     }
-    return {"folder": "runs/a", "evaluate": found | ({"verifiable": verifiable} if verifiable else {})}
+    return {
+        "folder": "runs/a",
+        "evaluate": found | ({"verifiable": verifiable} if verifiable else {}),
+    }
 
 
 CHECKED = {
@@ -82,7 +98,9 @@ def test_the_first_who_may_say_so_says_it(found: dict[str, Any], kind: str, said
         (data(REWARD, verifiable=CHECKED | FOOLED), "The verifiers can be fooled: they prefer an empty answer on 90"),
     ],
 )  # fmt: skip
-def test_where_nobody_may_there_is_no_verdict_and_a_command_that_asks(found: dict[str, Any], reason: str):
+def test_where_nobody_may_there_is_no_verdict_and_a_command_that_asks(
+    found: dict[str, Any], reason: str
+):
     answer = verdict(found)
     assert answer.headline == "Not judged yet"
     assert any(reason in line for line in answer.details), answer.details
@@ -113,7 +131,8 @@ def test_what_rose_and_what_fell_is_said_from_either_side():
     assert moved(found) == told
     row = found["evaluate"]["comparisons"][0]
     turned = {
-        n: {**p, "value": -p["value"], "low": -p["high"], "high": -p["low"]} for n, p in row["properties"].items()
+        n: {**p, "value": -p["value"], "low": -p["high"], "high": -p["low"]}
+        for n, p in row["properties"].items()
     }
     row |= {"a": "sft", "b": "ppo", "properties": turned, "win_rate": interval(0.4)}
     assert moved(found) == told

@@ -1,4 +1,5 @@
-"""Several evaluations together: seeds pooled by prompt, models that stand apart, verdicts either way round, Holm."""
+"""Several evaluations together: seeds pooled by prompt, models that stand apart, verdicts either
+way round, Holm."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ def scores(model: str, values: list[float], judge: str = "gold") -> list[dict[st
     ]
 
 
-def pairs(a: str, b: str, values: list[float | None], judge: str = "arbiter") -> list[dict[str, Any]]:
+def pairs(
+    a: str, b: str, values: list[float | None], judge: str = "arbiter"
+) -> list[dict[str, Any]]:
     return [
         {"judge": judge, "prompt_id": f"p{i}", "number": 0, "a": a, "b": b, "p": value}
         for i, value in enumerate(values)
@@ -32,8 +35,14 @@ def pairs(a: str, b: str, values: list[float | None], judge: str = "arbiter") ->
 
 def test_seeds_are_pooled_and_a_prompt_stays_one_unit():
     high = [1.0] * 8 + [0.0] * 2
-    one = Evaluation(answers("sft", "ppo"), [*scores("sft", [0.5] * 10), *scores("ppo", high)], "sft")
-    two = Evaluation(answers("sft", "ppo"), [*scores("sft", [0.5] * 10), *scores("ppo", [1.0] * 6 + [0.0] * 4)], "sft")
+    one = Evaluation(
+        answers("sft", "ppo"), [*scores("sft", [0.5] * 10), *scores("ppo", high)], "sft"
+    )
+    two = Evaluation(
+        answers("sft", "ppo"),
+        [*scores("sft", [0.5] * 10), *scores("ppo", [1.0] * 6 + [0.0] * 4)],
+        "sft",
+    )
     (found,) = contests([one, two])
     assert (found.judge, found.a, found.b) == ("gold", "ppo", "sft")
     assert found.win_rate.value == pytest.approx(0.7)
@@ -54,7 +63,13 @@ def test_models_that_never_stand_together_are_compared_by_scores():
 
 def test_verdicts_on_pairs_count_from_either_side_and_unreadable_ones_not():
     turned = pairs("sft", "ppo", [0.0, 0.25, None, 0.5])
-    found = contests([Evaluation(answers("sft", "ppo", "dpo"), [*turned, *pairs("dpo", "sft", [1.0] * 10)], "sft")])
+    found = contests(
+        [
+            Evaluation(
+                answers("sft", "ppo", "dpo"), [*turned, *pairs("dpo", "sft", [1.0] * 10)], "sft"
+            )
+        ]
+    )
     by = {(one.a, one.b): one for one in found}
     assert by["ppo", "sft"].win_rate.value == pytest.approx((1.0 + 0.75 + 0.5) / 3)
     assert by["ppo", "sft"].win_rate.n == 3
@@ -63,11 +78,17 @@ def test_verdicts_on_pairs_count_from_either_side_and_unreadable_ones_not():
 
 
 def test_without_a_common_reference_every_pair_is_compared():
-    rows = [*scores("a", [0.1, 0.2, 0.3]), *scores("b", [0.2, 0.1, 0.4]), *scores("c", [0.0, 0.0, 0.0])]
+    rows = [
+        *scores("a", [0.1, 0.2, 0.3]),
+        *scores("b", [0.2, 0.1, 0.4]),
+        *scores("c", [0.0, 0.0, 0.0]),
+    ]
     one = Evaluation(answers("a", "b", "c", prompts=3), rows, "gone")
     assert [(found.a, found.b) for found in contests([one])] == [("b", "a"), ("c", "a"), ("c", "b")]
 
 
 def test_a_tie_everywhere_is_no_difference():
-    (found,) = contests([Evaluation(answers("a", "b"), [*scores("a", [0.3] * 10), *scores("b", [0.3] * 10)], "a")])
+    (found,) = contests(
+        [Evaluation(answers("a", "b"), [*scores("a", [0.3] * 10), *scores("b", [0.3] * 10)], "a")]
+    )
     assert (found.win_rate.value, found.p, found.seeds) == (0.5, 1.0, (0.5,))

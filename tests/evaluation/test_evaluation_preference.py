@@ -7,7 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from burnish.evaluation.preference_report import preference_figures, preference_line, preference_warnings
+from burnish.evaluation.preference_report import (
+    preference_figures,
+    preference_line,
+    preference_warnings,
+)
 from burnish.evaluation.report import render_report
 from burnish.stages.preference_findings import pair_findings
 
@@ -49,7 +53,11 @@ def test_nothing_to_warn_of():
     ("both", "rise", "warned"),
     [
         (interval(0.6, 0.5, 0.7), interval(-4.0, -6.0, -2.0), True),
-        (interval(0.4, 0.3, 0.5), interval(-4.0, -6.0, -2.0), False),  # most pairs do not sink on both sides
+        (
+            interval(0.4, 0.3, 0.5),
+            interval(-4.0, -6.0, -2.0),
+            False,
+        ),  # most pairs do not sink on both sides
         (interval(0.6, 0.5, 0.7), interval(-1.0, -3.0, 1.0), False),  # the fall may be chance
     ],
 )
@@ -67,10 +75,16 @@ def test_both_sides_sinking(both: dict[str, Any], rise: dict[str, Any], warned: 
         (interval(0.9, 0.8, 0.95), interval(0.4, 0.3, 0.55), "longer"),
         (interval(0.3, 0.2, 0.4), interval(0.8, 0.7, 0.9), "shorter"),
         (interval(0.8, 0.7, 0.9), interval(0.7, 0.6, 0.8), None),
-        (interval(0.6, 0.4, 0.7), interval(0.55, 0.45, 0.65), None),  # nothing is learnt, by length or otherwise
+        (
+            interval(0.6, 0.4, 0.7),
+            interval(0.55, 0.45, 0.65),
+            None,
+        ),  # nothing is learnt, by length or otherwise
     ],
 )
-def test_length_explaining_the_gain(longer: dict[str, Any], shorter: dict[str, Any], side: str | None):
+def test_length_explaining_the_gain(
+    longer: dict[str, Any], shorter: dict[str, Any], side: str | None
+):
     found = preference_warnings(data(accuracy_longer=longer, accuracy_shorter=shorter))
     assert [w.title for w in found] == (["Length explains the gain"] if side else [])
     if side:
@@ -80,14 +94,17 @@ def test_length_explaining_the_gain(longer: dict[str, Any], shorter: dict[str, A
 def test_the_page_has_the_curves_and_the_warning():
     titles = [f.title for f in preference_figures(data())]
     assert titles == ["Held-out pairs ranked as the annotators did", "Rewards", "Log-probabilities", "Pairs ranked right", "Preference loss", "Distance from the reference"]  # fmt: skip
-    page = render_report(data(both_fall=interval(0.6, 0.5, 0.7), rise_chosen=interval(-4.0, -6.0, -2.0)))
+    page = render_report(
+        data(both_fall=interval(0.6, 0.5, 0.7), rise_chosen=interval(-4.0, -6.0, -2.0))
+    )
     assert "Better and worse answers both sink" in page
     assert "PPO: not run yet" not in page
     assert "SimPO learnt from" in page
 
 
 def test_findings_by_hand():
-    """Four pairs of two prompts: three right, one tied at 0; chosen answers of two fall, of one by rounding alone."""
+    """Four pairs of two prompts: three right, one tied at 0; chosen answers of two fall, of one by
+    rounding alone."""
     pairs = {
         "lead": np.array([1.0, 2.0, 0.0, 0.5]),
         "rise_chosen": np.array([-2.0, 1.0, -5e-4, -1.0]),

@@ -104,14 +104,18 @@ def test_the_page_nests_and_shows_every_part(data):
     ):  # fmt: skip
         assert expected in text
     assert "not run yet" not in text
-    assert page.tags.count("svg") == 1 + 2 + 5 + 1 + 4  # stage meter, outcome, training, beta, reward model
+    assert (
+        page.tags.count("svg") == 1 + 2 + 5 + 1 + 4
+    )  # stage meter, outcome, training, beta, reward model
 
 
 def test_identifiers_are_unique_and_links_lead_somewhere(data):
     attributes = Page(render_report(data)).attributes
     ids = [value for _, name, value in attributes if name == "id"]
     assert len(ids) == len(set(ids))
-    assert {value[1:] for tag, name, value in attributes if tag == "a" and name == "href"} <= set(ids)
+    assert {value[1:] for tag, name, value in attributes if tag == "a" and name == "href"} <= set(
+        ids
+    )
 
 
 def test_the_page_loads_nothing_and_runs_nothing(data):
@@ -123,12 +127,16 @@ def test_the_page_loads_nothing_and_runs_nothing(data):
     assert "@import" not in html
     assert "url(" not in html
     assert [
-        value for _, name, value in page.attributes if name == "src" or (name == "href" and not value.startswith("#"))
+        value
+        for _, name, value in page.attributes
+        if name == "src" or (name == "href" and not value.startswith("#"))
     ] == []
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
 
 
-PAYLOAD = """</title></style><script>alert(1)</script><img src=x onerror=alert(1)>"' onload="alert(1)"""
+PAYLOAD = (
+    """</title></style><script>alert(1)</script><img src=x onerror=alert(1)>"' onload="alert(1)"""
+)
 
 
 def poisoned(value):
@@ -140,7 +148,8 @@ def poisoned(value):
 
 
 def test_no_text_from_outside_becomes_markup(data):
-    """Every string of the data carries a payload; so do names of properties and models. The page has the same tags as before."""
+    """Every string of the data carries a payload; so do names of properties and models. The page
+    has the same tags as before."""
     everything = poisoned(data)
     everything["evaluate"]["weights"] = {PAYLOAD: 1.0}
     everything["evaluate"]["models"][0]["properties"] = {PAYLOAD: 0.5}
@@ -151,9 +160,9 @@ def test_no_text_from_outside_becomes_markup(data):
 
 
 def test_samples_keep_a_payload_as_text_where_the_comparison_is_known(data):
-    data["name"] = data["evaluate"]["samples"][0]["prompt"] = data["evaluate"]["samples"][0]["responses"][0]["text"] = (
-        PAYLOAD
-    )
+    data["name"] = data["evaluate"]["samples"][0]["prompt"] = data["evaluate"]["samples"][0][
+        "responses"
+    ][0]["text"] = PAYLOAD
     html = render_report(data)
     assert "<script" not in html
     assert html.count("&lt;script&gt;alert(1)") >= 4  # title, heading, prompt, answer
@@ -235,8 +244,12 @@ def test_a_comparison_stored_the_other_way_round_is_turned(data):
 
 
 def test_without_ppo_the_verdict_is_on_sft(data):
-    data["evaluate"]["comparisons"] = [{"a": "sft", "b": "base", "judge": "gold", "win_rate": interval(0.8, 0.05)}]
-    assert spoken(verdict(data).sentence).startswith("The SFT policy was preferred over the base model on 80 %")
+    data["evaluate"]["comparisons"] = [
+        {"a": "sft", "b": "base", "judge": "gold", "win_rate": interval(0.8, 0.05)}
+    ]
+    assert spoken(verdict(data).sentence).startswith(
+        "The SFT policy was preferred over the base model on 80 %"
+    )
 
 
 def test_closing_rows(data):
@@ -254,7 +267,10 @@ def test_without_kl_there_is_no_column_and_a_sentence_why(data):
         model["kl_ref"] = None
     data["evaluate"] |= {"sampling": "temperature 0.7", "no_kl": "KL is not shown: for a reason."}
     assert not any(name.startswith("KL") for name in closing_rows(data)[0])
-    assert notes(data) == ["Answers were drawn at temperature 0.7.", "KL is not shown: for a reason."]
+    assert notes(data) == [
+        "Answers were drawn at temperature 0.7.",
+        "KL is not shown: for a reason.",
+    ]
     assert "KL is not shown: for a reason." in render_report(data)
 
 
@@ -263,7 +279,10 @@ def test_a_clean_run_has_no_warnings(data):
 
 
 def test_warnings_of_chance_and_over_optimisation(data):
-    assert titles(win(data, 0.53, 0.09)) == ["The difference may be chance", "Signs of over-optimisation"]
+    assert titles(win(data, 0.53, 0.09)) == [
+        "The difference may be chance",
+        "Signs of over-optimisation",
+    ]
     assert titles(win(win(data, 0.31, 0.08), 0.4, 0.05, "reward model")) == []
 
 
@@ -285,13 +304,16 @@ def test_warning_of_truncation_above_ten_per_cent_only(data):
 def test_warning_of_low_agreement_and_of_what_the_collection_says_itself(data):
     data["compare"]["alpha"] = interval(0.4, 0.05)
     assert titles(data) == ["Annotators agree little"]
-    data["compare"].update(alpha=interval(0.8, 0.05), alpha_warning="only 12 items were labelled twice")
+    data["compare"].update(
+        alpha=interval(0.8, 0.05), alpha_warning="only 12 items were labelled twice"
+    )
     assert titles(data) == ["Agreement is uncertain"]
     assert warnings(data)[0].text == "Only 12 items were labelled twice."
 
 
 def test_warning_of_a_reward_model_that_length_alone_matches(data):
-    """Preferring the shorter answer gets 62 %: an accuracy whose interval reaches down to 60 % has not shown more."""
+    """Preferring the shorter answer gets 62 %: an accuracy whose interval reaches down to 60 % has
+    not shown more."""
     data["reward"]["accuracy"] = interval(0.66, 0.06)
     assert titles(data) == ["The reward model is hardly better than counting words"]
 
@@ -307,11 +329,16 @@ def test_warning_of_a_single_judge_and_few_prompts(data):
 def test_costs_count_votes_or_pairs(data):
     assert [(c.title, spoken(c.text)) for c in costs(data)][-1] == ("Labels", "812")
     del data["compare"]
-    assert [(c.title, c.text, c.note) for c in costs(data)][-1] == ("Labels", "1,320", "compared pairs")
+    assert [(c.title, c.text, c.note) for c in costs(data)][-1] == (
+        "Labels",
+        "1,320",
+        "compared pairs",
+    )
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0.4 s"), (48, "48 s"), (99.9, "2 min"), (754, "13 min"), (11_100, "3 h 05 min")]
+    ("seconds", "text"),
+    [(0.4, "0.4 s"), (48, "48 s"), (99.9, "2 min"), (754, "13 min"), (11_100, "3 h 05 min")],
 )
 def test_durations(seconds, text):
     assert spoken(duration(seconds)) == text
@@ -323,7 +350,9 @@ def test_what_a_recipe_does_not_have_is_left_out(data):
         model.pop("reward", None)
     assert all("Reward model" not in row for row in closing_rows(data))
     assert 'href="#reward"' in render_report(data)  # not known what was planned: it may come
-    assert 'href="#reward"' not in render_report({**data, "planned": ["sft", "preference", "evaluate"]})
+    assert 'href="#reward"' not in render_report(
+        {**data, "planned": ["sft", "preference", "evaluate"]}
+    )
     del data["compare"]
     assert 'href="#annotators"' in render_report(data)
     page = render_report({**data, "planned": ["online", "evaluate"]})
@@ -341,7 +370,10 @@ def test_what_a_recipe_does_not_have_is_left_out(data):
 )
 def test_a_difference_is_told_as_more_less_or_none(data, difference, text):
     for row in data["evaluate"]["comparisons"]:
-        row["difference"] = {**dict(zip(("value", "low", "high"), difference, strict=True)), "n": 120}
+        row["difference"] = {
+            **dict(zip(("value", "low", "high"), difference, strict=True)),
+            "n": 120,
+        }
     assert text in spoken(" ".join(verdict(data).details))
 
 

@@ -23,7 +23,9 @@ def logit(p: float) -> float:
 
 def test_accuracy_by_hand():
     """Right, wrong, tie (half), undecided (left out), right: 2.5 of 4, two prompts."""
-    found = pairwise_accuracy([1.0, -1.0, 0.0, 9.0, -2.0], [0.9, 0.6, 1.0, 0.5, 0.0], groups=["a", "a", "b", "b", "b"])
+    found = pairwise_accuracy(
+        [1.0, -1.0, 0.0, 9.0, -2.0], [0.9, 0.6, 1.0, 0.5, 0.0], groups=["a", "a", "b", "b", "b"]
+    )
     assert (found.value, found.pairs, found.left_out, found.n) == (2.5 / 4, 4, 1, 2)
     assert found.low <= found.value <= found.high
     assert found.to_dict()["left_out"] == 1
@@ -33,7 +35,13 @@ def test_a_prompt_whose_pairs_are_all_undecided_does_not_count():
     assert pairwise_accuracy([1.0, 1.0, -1.0], [0.5, 1.0, 1.0], groups=["a", "b", "c"]).n == 2
 
 
-@given(st.lists(st.tuples(st.floats(-5, 5), st.sampled_from([0.0, 0.3, 0.5, 0.8, 1.0])), min_size=1, max_size=30))
+@given(
+    st.lists(
+        st.tuples(st.floats(-5, 5), st.sampled_from([0.0, 0.3, 0.5, 0.8, 1.0])),
+        min_size=1,
+        max_size=30,
+    )
+)
 def test_swapping_every_pair_changes_nothing(pairs):
     d, p = (np.array(x) for x in zip(*pairs, strict=True))
     if (p == 0.5).all():
@@ -57,7 +65,11 @@ def test_calibration_bins_have_equal_mass_and_are_about_the_models_choice():
     assert [b.predicted for b in found] == pytest.approx([(0.6 + 0.7) / 2, (0.8 + 0.9) / 2])
     assert [b.observed for b in found] == pytest.approx([(1.0 + 0.5) / 2, (0.75 + 1.0) / 2])
     assert expected_calibration_error(d, labels, bins=2) == pytest.approx((2 * 0.1 + 2 * 0.025) / 4)
-    assert found[0].to_dict() == {"predicted": found[0].predicted, "observed": found[0].observed, "count": 2}
+    assert found[0].to_dict() == {
+        "predicted": found[0].predicted,
+        "observed": found[0].observed,
+        "count": 2,
+    }
 
 
 def test_data_that_names_the_preferred_response_first_is_judged_alike():
@@ -95,7 +107,8 @@ def test_length_correlation_agrees_with_scipy():
 
 
 def test_within_and_across_prompts_can_disagree():
-    """Prompts that ask for long answers score high, while within each prompt the shorter answer scores higher."""
+    """Prompts that ask for long answers score high, while within each prompt the shorter answer
+    scores higher."""
     scores, words, groups = [2, 1, 12, 11, 22, 21], [10, 20, 110, 120, 210, 220], [0, 0, 1, 1, 2, 2]
     found = length_correlation(scores, words, groups=groups)
     assert found["pearson"] > 0.9

@@ -1,4 +1,5 @@
-"""Accuracy, pass@k and comparisons of checked answers, by worked values and by brute force; and the report's part on them."""
+"""Accuracy, pass@k and comparisons of checked answers, by worked values and by brute force; and the
+report's part on them."""
 
 from __future__ import annotations
 
@@ -8,7 +9,14 @@ import numpy as np
 import pytest
 
 from burnish.evaluation.report import closing_rows, render_report, verdict
-from burnish.evaluation.verifiable import Outcomes, accuracy, compare, findings, pass_at, without_variance
+from burnish.evaluation.verifiable import (
+    Outcomes,
+    accuracy,
+    compare,
+    findings,
+    pass_at,
+    without_variance,
+)
 from burnish.records import Completion, Prompt, Reward, Rollout
 
 
@@ -24,7 +32,10 @@ def said(verdict: str, value: float = 0.0, *, counted: bool = True) -> Reward:
 def test_pass_at_k_is_the_mean_over_all_ways_to_pick_k():
     outcomes = Outcomes(("p", "q", "r"), ((1, 0, 0, 1, 0), (0, 0, 0, 0, 0), (1, 1, 1, 1, 1)))
     for k in (1, 2, 3, 5):
-        brute = [np.mean([max(picked) for picked in combinations(values, k)]) for values in outcomes.right]
+        brute = [
+            np.mean([max(picked) for picked in combinations(values, k)])
+            for values in outcomes.right
+        ]
         found = pass_at(outcomes, k)
         assert found is not None
         assert found.value == pytest.approx(np.mean(brute))
@@ -48,7 +59,8 @@ def test_each_prompt_counts_the_same_however_often_it_was_answered():
 
 
 def test_intervals_are_clustered_by_prompt():
-    """Sixteen copies of the same answer to a prompt are one observation: the interval is that of 20 prompts, not of 320 answers."""
+    """Sixteen copies of the same answer to a prompt are one observation: the interval is that of 20
+    prompts, not of 320 answers."""
     rng = np.random.default_rng(0)
     firsts = (rng.random(20) < 0.5).astype(float)
     once = accuracy(Outcomes(tuple(range(20)), tuple((v,) for v in firsts)))
@@ -83,7 +95,8 @@ def test_comparison_is_paired_on_the_prompts_both_have():
     assert found is not None
     assert found["difference"]["value"] == pytest.approx((1.0 + 0.0 - 0.5) / 3)
     assert found["difference"]["n"] == 3
-    # first answers: p 1 against 0, q 1 against 0, r 0 against 1. Exact: 2 · (C(3,0) + C(3,1)) / 2³ = 1
+    # first answers: p 1 against 0, q 1 against 0, r 0 against 1. Exact: 2 · (C(3,0) + C(3,1)) / 2³
+    # = 1
     assert (found["gained"], found["lost"], found["mcnemar_p"]) == (2, 1, 1.0)
     assert compare(a, Outcomes(("z",), ((1,),))) is None
 
@@ -93,14 +106,26 @@ def test_groups_without_variance():
     values = [1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.5, 0.5]
     found = without_variance(groups, [Reward(v) for v in values])
     assert found == {"share": 3 / 4, "all_best": 1 / 4, "all_worst": 1 / 4}
-    masked = [Reward(v, counted=i != 5) for i, v in enumerate(values)]  # r has one judged answer left
+    masked = [
+        Reward(v, counted=i != 5) for i, v in enumerate(values)
+    ]  # r has one judged answer left
     assert without_variance(groups, masked) == {"share": 1.0, "all_best": 1 / 3, "all_worst": 1 / 3}
     assert without_variance(["p"], [Reward(1.0)]) is None
 
 
 def test_findings_hold_components_verdicts_lengths_entropy_and_tags():
-    rollouts = [rollout("p", 2, ("easy",)), rollout("p", 4, ("easy",)), rollout("q", 6), rollout("q", 8)]
-    rewards = [said("correct", 1.0), said("wrong"), said("wrong"), said("verifier-error", counted=False)]
+    rollouts = [
+        rollout("p", 2, ("easy",)),
+        rollout("p", 4, ("easy",)),
+        rollout("q", 6),
+        rollout("q", 8),
+    ]
+    rewards = [
+        said("correct", 1.0),
+        said("wrong"),
+        said("wrong"),
+        said("verifier-error", counted=False),
+    ]
     found = findings(rollouts, rewards, Outcomes.of(rollouts, rewards, verifiers=("maths",)))
     assert found["accuracy"]["value"] == 0.25
     assert found["verdicts"] == {"maths": {"correct": 1, "verifier-error": 1, "wrong": 2}}
@@ -131,7 +156,9 @@ def _data(right_after: int, right_before: int) -> dict:
     verifiable = {
         "verifiers": ["maths"],
         "models": models,
-        "comparisons": [{"a": "grpo", "b": "base", **(compare(outcomes["grpo"], outcomes["base"]) or {})}],
+        "comparisons": [
+            {"a": "grpo", "b": "base", **(compare(outcomes["grpo"], outcomes["base"]) or {})}
+        ],
         "maths_verifier": rates,
     }
     curve = [
@@ -147,7 +174,8 @@ def _data(right_after: int, right_before: int) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("after", "before", "kind"), [(30, 10, "better"), (10, 30, "worse"), (20, 20, "not shown"), (21, 20, "not shown")]
+    ("after", "before", "kind"),
+    [(30, 10, "better"), (10, 30, "worse"), (20, 20, "not shown"), (21, 20, "not shown")],
 )
 def test_the_verdict_rests_on_the_paired_difference(after, before, kind):
     assert verdict(_data(after, before)).kind == kind
@@ -156,7 +184,10 @@ def test_the_verdict_rests_on_the_paired_difference(after, before, kind):
 def test_the_report_shows_it_all():
     data = _data(30, 10)
     found = verdict(data)
-    assert "GRPO policy is right on 75.0\u00a0% of held-out prompts, the base model 25.0\u00a0%" in found.sentence
+    assert (
+        "GRPO policy is right on 75.0\u00a0% of held-out prompts, the base model 25.0\u00a0%"
+        in found.sentence
+    )
     assert "+50.0 points" in found.sentence
     assert any("20 became right and 0 became wrong" in line for line in found.details)
     rows = closing_rows(data)

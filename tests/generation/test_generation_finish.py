@@ -20,7 +20,12 @@ def _tokens(text: str) -> list[int]:
     ("text", "stop", "said", "stopped"),
     [
         ("abc", ("bc",), "a", True),
-        ("abc", ("b",), "a", True),  # an engine would have stopped one token before; the text still ends there
+        (
+            "abc",
+            ("b",),
+            "a",
+            True,
+        ),  # an engine would have stopped one token before; the text still ends there
         ("abc", ("x", "c"), "ab", True),
         ("abc", ("abcd",), "abc", False),
         ("aé", ("é",), "a", True),  # one character of two tokens
@@ -39,7 +44,9 @@ def test_end_tokens_end_a_completion_and_are_part_of_its_tokens():
     params = SamplingParams(8, stop_token_ids=(7,))
     for last in (256, 7):
         tokens = [*_tokens("hi"), last]
-        done = FINISHER.completion(tokens, params, sampler_logprobs=[0.0] * 3, model_logprobs=[-1.0] * 3)
+        done = FINISHER.completion(
+            tokens, params, sampler_logprobs=[0.0] * 3, model_logprobs=[-1.0] * 3
+        )
         assert (done.finish_reason, done.tokens) == ("stop", tuple(tokens))
     cut = FINISHER.completion(_tokens("hi"), params, sampler_logprobs=[0.0] * 2, model_logprobs=[])
     assert (cut.finish_reason, cut.text) == ("length", "hi")
@@ -50,7 +57,9 @@ MARKS = ("<think>", "</think>", "<|channel|>", "<|stop|>")
 
 def _marked():
     tokenizer = tiny_tokenizer()
-    tokenizer.add_special_tokens({"bos_token": "<|startoftext|>", "extra_special_tokens": ["<|im_start|>", *MARKS]})
+    tokenizer.add_special_tokens(
+        {"bos_token": "<|startoftext|>", "extra_special_tokens": ["<|im_start|>", *MARKS]}
+    )
     return tokenizer
 
 

@@ -97,9 +97,16 @@ def test_sampler_and_trainer_agree_in_every_family(kind: type, config: type):
     backbone = _family(kind, config)
     requests = [Request(p, i) for i, p in enumerate(PROMPTS)]
     completions = _engine(backbone).generate(requests, SamplingParams(20))
-    batch = Batch(tuple(TokenSequence(r.prompt_tokens, c.tokens) for r, c in zip(requests, completions, strict=True)))
+    batch = Batch(
+        tuple(
+            TokenSequence(r.prompt_tokens, c.tokens)
+            for r, c in zip(requests, completions, strict=True)
+        )
+    )
     sampler = torch.tensor([x for c in completions for x in c.sampler_logprobs])
-    torch.testing.assert_close(View(backbone).logprobs(batch).logprobs_P, sampler, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        View(backbone).logprobs(batch).logprobs_P, sampler, atol=1e-4, rtol=1e-4
+    )
 
 
 def test_a_bias_that_the_engine_would_leave_out_is_refused():
@@ -136,13 +143,22 @@ def test_sampler_and_trainer_agree_with_an_adapter(tiny: Backbone):
     engine.load(view, version=1)
     requests = [Request(p, i) for i, p in enumerate(PROMPTS)]
     completions = engine.generate(requests, SamplingParams(20, temperature=0.8))
-    batch = Batch(tuple(TokenSequence(r.prompt_tokens, c.tokens) for r, c in zip(requests, completions, strict=True)))
+    batch = Batch(
+        tuple(
+            TokenSequence(r.prompt_tokens, c.tokens)
+            for r, c in zip(requests, completions, strict=True)
+        )
+    )
     sampler = torch.tensor([x for c in completions for x in c.sampler_logprobs])
-    torch.testing.assert_close(view.logprobs(batch, temperature=0.8).logprobs_P, sampler, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        view.logprobs(batch, temperature=0.8).logprobs_P, sampler, atol=1e-4, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("products", [None, torch.int8])
-def test_an_engine_that_slept_writes_what_it_would_have_written(tiny: Backbone, products: torch.dtype | None):
+def test_an_engine_that_slept_writes_what_it_would_have_written(
+    tiny: Backbone, products: torch.dtype | None
+):
     if products == torch.int8 and not int8.available():
         pytest.skip("no 8-bit products here")
     engine = NativeEngine(View(tiny), end_tokens=frozenset({256}), products=products)
@@ -157,19 +173,33 @@ def test_an_engine_that_slept_writes_what_it_would_have_written(tiny: Backbone, 
 
 
 def test_both_logprobs_are_what_their_names_say(tiny: Backbone):
-    params = SamplingParams(16, temperature=0.7, top_k=20, top_p=0.9, min_p=0.01, repetition_penalty=1.2)
+    params = SamplingParams(
+        16, temperature=0.7, top_k=20, top_p=0.9, min_p=0.01, repetition_penalty=1.2
+    )
     requests = [Request(p, i) for i, p in enumerate(PROMPTS)]
     completions = _engine(tiny).generate(requests, params)
     view = View(tiny)
-    batch = Batch(tuple(TokenSequence(r.prompt_tokens, c.tokens) for r, c in zip(requests, completions, strict=True)))
+    batch = Batch(
+        tuple(
+            TokenSequence(r.prompt_tokens, c.tokens)
+            for r, c in zip(requests, completions, strict=True)
+        )
+    )
     raw = torch.tensor([x for c in completions for x in c.model_logprobs])
     torch.testing.assert_close(view.logprobs(batch).logprobs_P, raw, atol=1e-4, rtol=1e-4)
     for request, completion in zip(requests, completions, strict=True):
         tokens = list(request.prompt_tokens)
         for token, logprob in zip(completion.tokens, completion.sampler_logprobs, strict=True):
             ids = torch.tensor([tokens])
-            logits = tiny.model(ids, position_ids=torch.arange(len(tokens))[None], segments=(Segment(0, len(tokens)),))
-            last = RepetitionPenaltyLogitsProcessor(1.2)(ids, logits.logits[:, -1].detach().clone()) / 0.7
+            logits = tiny.model(
+                ids,
+                position_ids=torch.arange(len(tokens))[None],
+                segments=(Segment(0, len(tokens)),),
+            )
+            last = (
+                RepetitionPenaltyLogitsProcessor(1.2)(ids, logits.logits[:, -1].detach().clone())
+                / 0.7
+            )
             for warper in (TopKLogitsWarper(20), TopPLogitsWarper(0.9), MinPLogitsWarper(0.01)):
                 last = warper(None, last)
             assert logprob == pytest.approx(float(last.log_softmax(-1)[0, token]), abs=1e-4)
@@ -177,7 +207,8 @@ def test_both_logprobs_are_what_their_names_say(tiny: Backbone):
 
 
 def test_a_stop_string_ends_a_completion(tiny: Backbone):
-    """The tiny model writes random bytes: each letter is a token, so two letters lie across two tokens."""
+    """The tiny model writes random bytes: each letter is a token, so two letters lie across two
+    tokens."""
     free = _engine(tiny).generate([Request(PROMPTS[0], i) for i in range(40)], SamplingParams(40))
     read = tiny.tokenizer.decode
     seed, at = next(
@@ -187,7 +218,9 @@ def test_a_stop_string_ends_a_completion(tiny: Backbone):
         if all(read([t]).isascii() and read([t]).isalpha() for t in c.tokens[at : at + 2])
     )
     stop = read(free[seed].tokens[at : at + 2])
-    found = _engine(tiny).generate([Request(PROMPTS[0], seed)], SamplingParams(40, stop=("never there", stop)))[0]
+    found = _engine(tiny).generate(
+        [Request(PROMPTS[0], seed)], SamplingParams(40, stop=("never there", stop))
+    )[0]
     assert found.finish_reason == "stop"
     assert found.tokens == free[seed].tokens[: at + 2]
     assert found.text == read(found.tokens[:-2])
@@ -195,7 +228,9 @@ def test_a_stop_string_ends_a_completion(tiny: Backbone):
 
 def test_stop_tokens_end_as_end_tokens_do(tiny: Backbone):
     free = _engine(tiny).generate([Request(PROMPTS[0], 3)], SamplingParams(10))[0]
-    found = _engine(tiny).generate([Request(PROMPTS[0], 3)], SamplingParams(10, stop_token_ids=(free.tokens[4],)))[0]
+    found = _engine(tiny).generate(
+        [Request(PROMPTS[0], 3)], SamplingParams(10, stop_token_ids=(free.tokens[4],))
+    )[0]
     assert found.tokens == free.tokens[: free.tokens.index(free.tokens[4]) + 1]
     assert found.finish_reason == "stop"
 
@@ -212,7 +247,9 @@ def test_end_tokens_end_and_are_kept(tiny: Backbone):
 
 def test_end_tokens_wait_for_min_new_tokens(tiny: Backbone):
     engine = NativeEngine(View(tiny), end_tokens=frozenset(range(0, 259, 2)))
-    completions = engine.generate([Request(PROMPTS[0], i) for i in range(10)], SamplingParams(5, min_new_tokens=4))
+    completions = engine.generate(
+        [Request(PROMPTS[0], i) for i in range(10)], SamplingParams(5, min_new_tokens=4)
+    )
     assert all(len(c.tokens) >= 4 for c in completions)
 
 
@@ -228,12 +265,22 @@ def test_what_does_not_fit_the_context_is_refused(tiny: Backbone):
 @pytest.mark.real
 def test_greedy_equals_transformers_generate_on_the_real_model(smollm: Backbone):
     """64 prompts, from a few tokens to several turns, in our batches and in theirs."""
-    questions = [prompt.messages[0] for prompt in load_prompts(read_rows("builtin:quickstart/prompts")).items[:64]]
+    questions = [
+        prompt.messages[0]
+        for prompt in load_prompts(read_rows("builtin:quickstart/prompts")).items[:64]
+    ]
     talks = [
-        [*questions[i - i % 4 : i : 2], {"role": "assistant", "content": "Good question."}, q] if i % 4 else [q]
+        [*questions[i - i % 4 : i : 2], {"role": "assistant", "content": "Good question."}, q]
+        if i % 4
+        else [q]
         for i, q in enumerate(questions)
     ]
-    render = partial(smollm.tokenizer.apply_chat_template, add_generation_prompt=True, tokenize=True, return_dict=False)
+    render = partial(
+        smollm.tokenizer.apply_chat_template,
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=False,
+    )
     prompts = [tuple(render(talk)) for talk in talks]
     end, pad = smollm.tokenizer.eos_token_id, smollm.tokenizer.pad_token_id
     found = NativeEngine(View(smollm), end_tokens=frozenset({end}), max_rows=24).generate(
@@ -245,16 +292,29 @@ def test_greedy_equals_transformers_generate_on_the_real_model(smollm: Backbone)
         width = max(map(len, some))
         padded = torch.tensor([[pad] * (width - len(p)) + list(p) for p in some])
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in some])
-        output = theirs.generate(padded, attention_mask=mask, max_new_tokens=24, do_sample=False, pad_token_id=pad)
-        for tokens, completion in zip(output[:, width:].tolist(), found[start : start + 16], strict=True):
+        output = theirs.generate(
+            padded, attention_mask=mask, max_new_tokens=24, do_sample=False, pad_token_id=pad
+        )
+        for tokens, completion in zip(
+            output[:, width:].tolist(), found[start : start + 16], strict=True
+        ):
             assert tokens[: len(completion.tokens)] == list(completion.tokens)
             assert completion.finish_reason == "stop" or len(completion.tokens) == 24
     prompts = prompts[:4]
     requests = [Request(p, i) for i, p in enumerate(prompts)]
-    sampled = NativeEngine(View(smollm), end_tokens=frozenset({end})).generate(requests, SamplingParams(24))
-    batch = Batch(tuple(TokenSequence(r.prompt_tokens, c.tokens) for r, c in zip(requests, sampled, strict=True)))
+    sampled = NativeEngine(View(smollm), end_tokens=frozenset({end})).generate(
+        requests, SamplingParams(24)
+    )
+    batch = Batch(
+        tuple(
+            TokenSequence(r.prompt_tokens, c.tokens) for r, c in zip(requests, sampled, strict=True)
+        )
+    )
     with torch.no_grad():
         trainer = View(smollm).logprobs(batch).logprobs_P
     torch.testing.assert_close(
-        trainer, torch.tensor([x for c in sampled for x in c.sampler_logprobs]), atol=1e-4, rtol=1e-4
+        trainer,
+        torch.tensor([x for c in sampled for x in c.sampler_logprobs]),
+        atol=1e-4,
+        rtol=1e-4,
     )

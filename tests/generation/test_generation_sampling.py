@@ -78,7 +78,8 @@ def test_truncation_renormalizes_what_is_kept(options: dict, kept: list[float]):
 )
 @pytest.mark.parametrize("sharpness", [0.3, 3.0])
 def test_truncation_keeps_what_transformers_keeps(options: dict, sharpness: float):
-    """The oracle: transformers' warpers. The flat rows make the nucleus outgrow the first candidates."""
+    """The oracle: transformers' warpers. The flat rows make the nucleus outgrow the first
+    candidates."""
     logits = torch.randn(4, 3000, generator=torch.Generator().manual_seed(1)) * sharpness
     expected = logits
     for name, warper in (
@@ -103,7 +104,9 @@ def test_repetition_penalty_is_that_of_transformers():
 
 
 def test_temperature_zero_is_the_most_likely_token():
-    tokens, logprobs = sample(torch.tensor([[0.1, 3.0, 1.0]]), torch.tensor([0.99]), temperature=0.0)
+    tokens, logprobs = sample(
+        torch.tensor([[0.1, 3.0, 1.0]]), torch.tensor([0.99]), temperature=0.0
+    )
     assert tokens.tolist() == [1]
     torch.testing.assert_close(logprobs, torch.tensor([[0.1, 3.0, 1.0]]).log_softmax(-1)[:, 1])
 
@@ -141,5 +144,13 @@ def test_impossible_parameters_are_refused(wrong: dict):
 
 def test_request_seeds_differ_by_each_part():
     assert (
-        len({request_seed(0, "a", 1), request_seed(0, "a", 2), request_seed(1, "a", 1), request_seed(0, "b", 1)}) == 4
+        len(
+            {
+                request_seed(0, "a", 1),
+                request_seed(0, "a", 2),
+                request_seed(1, "a", 1),
+                request_seed(0, "b", 1),
+            }
+        )
+        == 4
     )

@@ -1,4 +1,5 @@
-"""Which requests run when: rows are filled in order, several at a time; a finished row is closed by the last one."""
+"""Which requests run when: rows are filled in order, several at a time; a finished row is closed by
+the last one."""
 
 from __future__ import annotations
 
@@ -15,11 +16,15 @@ from burnish.generation.scheduler import Move, Scheduler
 
 END = 9
 PARAMS = SamplingParams(50)
-TOKENIZER: Any = SimpleNamespace(pad_token_id=None, bos_token_id=None, decode=lambda tokens: str(tokens))
+TOKENIZER: Any = SimpleNamespace(
+    pad_token_id=None, bos_token_id=None, decode=lambda tokens: str(tokens)
+)
 FINISHER = Finisher(TOKENIZER, frozenset({END}))
 
 
-def scheduler(prompts: list[tuple[int, ...]], *, rows: int, prefill_tokens: int = 100, refill: int = 1) -> Scheduler:
+def scheduler(
+    prompts: list[tuple[int, ...]], *, rows: int, prefill_tokens: int = 100, refill: int = 1
+) -> Scheduler:
     sequences = in_flight([Request(prompt, 0) for prompt in prompts], PARAMS, context=1000)
     return Scheduler(sequences, rows=rows, prefill_tokens=prefill_tokens, refill=refill)
 
@@ -58,7 +63,9 @@ def test_rows_are_filled_once_several_are_free():
 def test_the_last_row_moves_into_the_gap():
     plan = scheduler([(1, 2), (3,), (4, 5, 6)], rows=3)
     plan.start(plan.admit())
-    assert write(plan, [1, END, 1]) == [Move(2, 1, 3)]  # a prompt of three, and one token whose keys are not there yet
+    assert write(plan, [1, END, 1]) == [
+        Move(2, 1, 3)
+    ]  # a prompt of three, and one token whose keys are not there yet
     assert [s.index for s in plan.active] == [0, 2]
     assert write(plan, [1, END]) == []
     assert [s.index for s in plan.active] == [0]
@@ -72,8 +79,13 @@ def test_the_last_row_moves_into_the_gap():
 def test_every_request_is_written_once_in_order_and_its_row_is_its_own(
     lengths: list[tuple[int, int]], rows: int, refill: int
 ):
-    """A cache of names stands for the real one: what a row holds is always the sequence that is thought to be there."""
-    plan = scheduler([(n + 1,) * size for n, (size, _) in enumerate(lengths)], rows=rows, refill=min(refill, rows))
+    """A cache of names stands for the real one: what a row holds is always the sequence that is
+    thought to be there."""
+    plan = scheduler(
+        [(n + 1,) * size for n, (size, _) in enumerate(lengths)],
+        rows=rows,
+        refill=min(refill, rows),
+    )
     cache: list[int | None] = [None] * rows
     while plan.unfinished:
         fresh = plan.admit()
@@ -85,4 +97,6 @@ def test_every_request_is_written_once_in_order_and_its_row_is_its_own(
         tokens = [END if len(s.tokens) + 1 == lengths[s.index][1] else 1 for s in plan.active]
         for move in write(plan, tokens):
             cache[move.target] = cache[move.source]
-    assert [len(completion.tokens) for completion in plan.completions] == [count for _, count in lengths]
+    assert [len(completion.tokens) for completion in plan.completions] == [
+        count for _, count in lengths
+    ]

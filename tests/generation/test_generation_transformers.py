@@ -1,4 +1,5 @@
-"""The engine that runs transformers' own model: against `generate`, against whole forward passes, against itself."""
+"""The engine that runs transformers' own model: against `generate`, against whole forward passes,
+against itself."""
 
 from __future__ import annotations
 
@@ -7,7 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import MinPLogitsWarper, RepetitionPenaltyLogitsProcessor, TopKLogitsWarper, TopPLogitsWarper
+from transformers import (
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 import families
 from burnish.batch import Batch, TokenSequence
@@ -40,7 +46,9 @@ def _requests(prompts: Sequence[tuple[int, ...]] = PROMPTS) -> list[Request]:
 @torch.no_grad()
 def _logprobs(model: Any, prompt: tuple[int, ...], tokens: tuple[int, ...]) -> torch.Tensor:
     """[T]: of the completion's tokens, by one pass over the whole sequence, without a cache."""
-    logits = model(input_ids=torch.tensor([[*prompt, *tokens]]), use_cache=False).logits[0, len(prompt) - 1 : -1]
+    logits = model(input_ids=torch.tensor([[*prompt, *tokens]]), use_cache=False).logits[
+        0, len(prompt) - 1 : -1
+    ]
     return logits.float().log_softmax(-1).gather(1, torch.tensor(tokens)[:, None])[:, 0]
 
 
@@ -57,23 +65,33 @@ def test_greedy_tokens_and_logprobs_are_the_models_own(name: str):
     model.set_attn_implementation("eager")
     for prompt, completion in zip(PROMPTS, greedy, strict=True):
         own = model.generate(
-            torch.tensor([prompt]), max_new_tokens=NEW, do_sample=False, eos_token_id=256, pad_token_id=257
+            torch.tensor([prompt]),
+            max_new_tokens=NEW,
+            do_sample=False,
+            eos_token_id=256,
+            pad_token_id=257,
         )
         assert list(completion.tokens) == own[0, len(prompt) :].tolist()
     for prompt, completion in zip(PROMPTS, drawn, strict=True):
         assert completion.sampler_logprobs == completion.model_logprobs
         expected = _logprobs(model, prompt, completion.tokens)
-        torch.testing.assert_close(torch.tensor(completion.model_logprobs), expected, atol=2e-4, rtol=2e-4)
+        torch.testing.assert_close(
+            torch.tensor(completion.model_logprobs), expected, atol=2e-4, rtol=2e-4
+        )
 
 
 def test_both_engines_draw_the_same(tiny: Backbone):
     params = SamplingParams(20, temperature=0.8, top_k=40, top_p=0.95, repetition_penalty=1.1)
     by_native, by_transformers = (
-        kind(View(tiny), end_tokens=END).generate(_requests(PROMPTS * 3), params) for kind in ENGINES
+        kind(View(tiny), end_tokens=END).generate(_requests(PROMPTS * 3), params)
+        for kind in ENGINES
     )
     assert [c.tokens for c in by_native] == [c.tokens for c in by_transformers]
     for name in ("sampler_logprobs", "model_logprobs"):
-        a, b = (torch.tensor([x for c in found for x in getattr(c, name)]) for found in (by_native, by_transformers))
+        a, b = (
+            torch.tensor([x for c in found for x in getattr(c, name)])
+            for found in (by_native, by_transformers)
+        )
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
@@ -106,9 +124,13 @@ def test_sampler_and_trainer_agree_with_an_adapter_and_follow_its_weights():
     completions = engine.generate(_requests(), SamplingParams(16, temperature=0.8))
     assert engine.version == 1
     assert [c.tokens for c in completions] != [c.tokens for c in before]
-    batch = Batch(tuple(TokenSequence(p, c.tokens) for p, c in zip(PROMPTS, completions, strict=True)))
+    batch = Batch(
+        tuple(TokenSequence(p, c.tokens) for p, c in zip(PROMPTS, completions, strict=True))
+    )
     sampler = torch.tensor([x for c in completions for x in c.sampler_logprobs])
-    torch.testing.assert_close(view.logprobs(batch, temperature=0.8).logprobs_P, sampler, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        view.logprobs(batch, temperature=0.8).logprobs_P, sampler, atol=1e-4, rtol=1e-4
+    )
 
 
 def test_sequences_end_where_longrope_would_turn_their_first_tokens_otherwise():
@@ -116,25 +138,35 @@ def test_sequences_end_where_longrope_would_turn_their_first_tokens_otherwise():
         "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0, 1.5], "long_factor": [3.0, 9.0],
         "original_max_position_embeddings": 14, "partial_rotary_factor": 0.5,
     }  # fmt: skip
-    backbone = families.random_backbone("phi3", rope_parameters=rope, original_max_position_embeddings=14)
+    backbone = families.random_backbone(
+        "phi3", rope_parameters=rope, original_max_position_embeddings=14
+    )
     view, prompt = View(backbone), PROMPTS[0]
     assert (backbone.turned_alike, backbone.context) == (14, 256)
-    (completion,) = _engine(backbone).generate([Request(prompt, 1)], SamplingParams(10, min_new_tokens=10))
+    (completion,) = _engine(backbone).generate(
+        [Request(prompt, 1)], SamplingParams(10, min_new_tokens=10)
+    )
     trained = view.logprobs(Batch((TokenSequence(prompt, completion.tokens),))).logprobs_P.detach()
-    torch.testing.assert_close(trained, torch.tensor(completion.model_logprobs), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        trained, torch.tensor(completion.model_logprobs), atol=1e-4, rtol=1e-4
+    )
     with pytest.raises(ValueError, match="need 15 tokens; the model's context is 14"):
         _engine(backbone).generate([Request(prompt, 1)], SamplingParams(11))
 
 
 def test_both_logprobs_are_what_their_names_say():
     backbone = families.random_backbone("smollm3")
-    params = SamplingParams(12, temperature=0.7, top_k=20, top_p=0.9, min_p=0.01, repetition_penalty=1.2)
+    params = SamplingParams(
+        12, temperature=0.7, top_k=20, top_p=0.9, min_p=0.01, repetition_penalty=1.2
+    )
     completions = _engine(backbone).generate(_requests(), params)
     model = backbone.model
     model.set_attn_implementation("eager")
     for prompt, completion in zip(PROMPTS, completions, strict=True):
         raw = _logprobs(model, prompt, completion.tokens)
-        torch.testing.assert_close(torch.tensor(completion.model_logprobs), raw, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            torch.tensor(completion.model_logprobs), raw, atol=1e-4, rtol=1e-4
+        )
         tokens = list(prompt)
         for token, logprob in zip(completion.tokens, completion.sampler_logprobs, strict=True):
             ids = torch.tensor([tokens])
@@ -147,7 +179,8 @@ def test_both_logprobs_are_what_their_names_say():
 
 
 def test_recomputation_in_training_does_not_take_the_cache_away():
-    """Layers that are run again in the backward pass refuse a cache: the engine switches that off, and on again."""
+    """Layers that are run again in the backward pass refuse a cache: the engine switches that off,
+    and on again."""
     backbone = families.random_backbone("olmo2")
     plain = _engine(backbone).generate(_requests(), SamplingParams(8))
     backbone.recompute_layers(True)
@@ -192,7 +225,9 @@ def test_an_engine_that_sleeps_says_so_and_wakes():
         ("llama", {"hidden_act": "relu", "attention_bias": False}, "activation 'relu'"),
     ],
 )
-def test_what_the_native_engine_lacks_goes_through_transformers(name: str, changes: dict[str, Any], reason: str):
+def test_what_the_native_engine_lacks_goes_through_transformers(
+    name: str, changes: dict[str, Any], reason: str
+):
     backbone, told = families.random_backbone(name, **changes), list[str]()
     engine = make_engine(View(backbone), end_tokens=END, quantization="auto", say=told.append)
     assert isinstance(engine, TransformersEngine)
@@ -201,7 +236,9 @@ def test_what_the_native_engine_lacks_goes_through_transformers(name: str, chang
     (completion, *_) = engine.generate(_requests(), SamplingParams(8))
     backbone.model.set_attn_implementation("eager")
     expected = _logprobs(backbone.model, PROMPTS[0], completion.tokens)
-    torch.testing.assert_close(torch.tensor(completion.model_logprobs), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        torch.tensor(completion.model_logprobs), expected, atol=1e-4, rtol=1e-4
+    )
     with pytest.raises(ValueError, match="cannot sample this model"):
         NativeEngine(View(backbone), end_tokens=END)
 
@@ -216,11 +253,14 @@ def test_sequences_longer_than_a_sliding_window_go_through_transformers():
 
 
 def test_a_weight_that_the_native_engine_does_not_know_goes_through_transformers():
-    """Query and key norms are no part of a Llama; a model that has them must not be sampled without."""
+    """Query and key norms are no part of a Llama; a model that has them must not be sampled
+    without."""
     backbone = families.random_backbone("llama", attention_bias=False, mlp_bias=False)
     backbone.model.model.layers[1].self_attn.add_module("k_scale", torch.nn.Linear(4, 4))
     told: list[str] = []
-    assert isinstance(make_engine(View(backbone), end_tokens=END, say=told.append), TransformersEngine)
+    assert isinstance(
+        make_engine(View(backbone), end_tokens=END, say=told.append), TransformersEngine
+    )
     assert "model.layers.1.self_attn.k_scale.weight" in told[0]
 
 
@@ -232,7 +272,9 @@ def test_the_native_engine_is_taken_where_it_can_be_and_nothing_is_said(tiny: Ba
 
 def test_eight_bits_by_name_are_refused_and_auto_is_not():
     view = View(families.random_backbone("olmo2"))
-    with pytest.raises(UserError, match=r"(?s)sampling\.quantization.*int8.*models of type olmo2.*auto or none"):
+    with pytest.raises(
+        UserError, match=r"(?s)sampling\.quantization.*int8.*models of type olmo2.*auto or none"
+    ):
         make_engine(view, end_tokens=END, quantization="int8")
     assert isinstance(make_engine(view, end_tokens=END, quantization="auto"), TransformersEngine)
 
@@ -278,7 +320,9 @@ def test_an_end_token_drawn_first_is_a_completion_of_no_text(kind: type, tiny: B
     """The last prompt ends at once, the first goes on, in one batch: rows leave it in any order."""
     free = _made(kind, tiny).generate(_requests(), SamplingParams(6, temperature=0.0))
     first = free[-1].tokens[0]
-    ended = _made(kind, tiny).generate(_requests(), SamplingParams(6, temperature=0.0, stop_token_ids=(first,)))
+    ended = _made(kind, tiny).generate(
+        _requests(), SamplingParams(6, temperature=0.0, stop_token_ids=(first,))
+    )
     assert (ended[-1].tokens, ended[-1].finish_reason) == ((first,), "stop")
     for whole, short in zip(free, ended, strict=True):
         stop = whole.tokens.index(first) + 1 if first in whole.tokens else len(whole.tokens)
@@ -288,7 +332,9 @@ def test_an_end_token_drawn_first_is_a_completion_of_no_text(kind: type, tiny: B
 @pytest.mark.parametrize("kind", ENGINES)
 def test_a_stop_string_across_tokens_ends_a_completion(kind: type, tiny: Backbone):
     """The tiny model writes bytes, one a token."""
-    free = _made(kind, tiny).generate([Request(PROMPTS[0], seed) for seed in range(40)], SamplingParams(40))
+    free = _made(kind, tiny).generate(
+        [Request(PROMPTS[0], seed) for seed in range(40)], SamplingParams(40)
+    )
     read = tiny.tokenizer.decode
     seed, at = next(
         (seed, at)
@@ -297,7 +343,9 @@ def test_a_stop_string_across_tokens_ends_a_completion(kind: type, tiny: Backbon
         if all(read([t]).isascii() and read([t]).isalpha() for t in c.tokens[at : at + 2])
     )
     stop = read(free[seed].tokens[at : at + 2])
-    (found,) = _made(kind, tiny).generate([Request(PROMPTS[0], seed)], SamplingParams(40, stop=("never there", stop)))
+    (found,) = _made(kind, tiny).generate(
+        [Request(PROMPTS[0], seed)], SamplingParams(40, stop=("never there", stop))
+    )
     assert found.tokens == free[seed].tokens[: at + 2]
     assert (found.text, found.finish_reason) == (read(found.tokens[:-2]), "stop")
 
@@ -309,7 +357,9 @@ def test_a_hundred_requests_of_one_prompt(kind: type, tiny: Backbone):
     found = _made(kind, tiny).generate(requests, SamplingParams(5), progress=steps.append)
     assert len({c.tokens for c in found}) == 100
     assert sum(steps) == sum(len(c.tokens) for c in found)
-    assert found[70] == _same(_made(kind, tiny).generate([requests[70]], SamplingParams(5))[0], found[70])
+    assert found[70] == _same(
+        _made(kind, tiny).generate([requests[70]], SamplingParams(5))[0], found[70]
+    )
 
 
 def _same(one: Completion, other: Completion) -> Completion:
@@ -323,8 +373,12 @@ def _same(one: Completion, other: Completion) -> Completion:
 
 @pytest.mark.parametrize("kind", ENGINES)
 def test_the_smallest_temperatures(kind: type, tiny: Backbone):
-    """0 is greedy, and says the model's own log-probability; 0.01 nearly is, and says its own, close to 0."""
-    greedy, cold = (_made(kind, tiny).generate(_requests(), SamplingParams(6, temperature=t)) for t in (0.0, 0.01))
+    """0 is greedy, and says the model's own log-probability; 0.01 nearly is, and says its own,
+    close to 0."""
+    greedy, cold = (
+        _made(kind, tiny).generate(_requests(), SamplingParams(6, temperature=t))
+        for t in (0.0, 0.01)
+    )
     assert all(c.sampler_logprobs == c.model_logprobs for c in greedy)
     assert all(-20 < value <= 0 for c in cold for value in c.sampler_logprobs)
     view = View(tiny)
@@ -337,8 +391,12 @@ def test_the_smallest_temperatures(kind: type, tiny: Backbone):
 
 @pytest.mark.parametrize("kind", ENGINES)
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("how", [{"temperature": 0.0}, {}, {"temperature": 0.5}, {"top_k": 5}, {"top_p": 0.5}])
-def test_logits_that_are_no_numbers_are_an_error(kind: type, value: float, how: dict[str, Any], tiny: Backbone):
+@pytest.mark.parametrize(
+    "how", [{"temperature": 0.0}, {}, {"temperature": 0.5}, {"top_k": 5}, {"top_p": 0.5}]
+)
+def test_logits_that_are_no_numbers_are_an_error(
+    kind: type, value: float, how: dict[str, Any], tiny: Backbone
+):
     engine = _made(kind, tiny)
     with torch.no_grad():
         tiny.model.model.norm.weight.fill_(value)

@@ -1,8 +1,11 @@
-"""A pretended accelerator: memory that only it can read, on the CPU. What mixes its tensors with the CPU's fails as on a GPU.
+"""A pretended accelerator: memory that only it can read, on the CPU. What mixes its tensors with
+the CPU's fails as on a GPU.
 
-torch lets a device be written in Python. This one keeps each tensor's numbers in a CPU tensor that nobody else sees, and
-does every operation there: so what code says of devices can be tested without one, numbers included. It records and
-replays as a CUDA graph does, on the same memory, and refuses what a graph may not do.
+torch lets a device be written in Python. This one keeps each tensor's numbers in a CPU tensor that
+nobody else sees, and
+does every operation there: so what code says of devices can be tested without one, numbers
+included. It records and replays as a CUDA graph does, on the same memory, and refuses what a graph
+may not do.
 """
 
 from __future__ import annotations
@@ -14,7 +17,10 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
+from torch.utils.backend_registration import (
+    _DummyBackendModule,
+    _setup_privateuseone_for_python_backend,
+)
 
 
 class _Backend(_DummyBackendModule):
@@ -30,7 +36,12 @@ DEVICE = torch.device(NAME, 0)
 
 aten = torch.ops.aten
 _CROSSING = {aten.copy_.default, aten._to_copy.default}
-_INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
+_INDEXED = {
+    aten.index.Tensor,
+    aten.index_put.default,
+    aten.index_put_.default,
+    aten._index_put_impl_.default,
+}
 _WAITING = {aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_select.default}
 _tape: list[tuple[Any, Any, Any, Any]] | None = None
 operations: set[str] = set()
@@ -45,7 +56,12 @@ class Away(torch.Tensor):
 
     @staticmethod
     def __new__(cls, raw: torch.Tensor) -> Away:
-        how = {"strides": raw.stride(), "storage_offset": raw.storage_offset(), "dtype": raw.dtype, "device": DEVICE}
+        how = {
+            "strides": raw.stride(),
+            "storage_offset": raw.storage_offset(),
+            "dtype": raw.dtype,
+            "device": DEVICE,
+        }
         made = torch.Tensor._make_wrapper_subclass(cls, raw.shape, **how)
         made.raw = raw
         return made
@@ -62,7 +78,9 @@ def _run(function: Any, args: Any, kwargs: Any) -> Any:
     operations.add(str(function))
     known = {id(x.raw): x for x in tree_leaves((args, kwargs)) if isinstance(x, Away)}
     strangers = [
-        x for x in tree_leaves((args, kwargs)) if type(x) is not Away and isinstance(x, torch.Tensor) and x.dim()
+        x
+        for x in tree_leaves((args, kwargs))
+        if type(x) is not Away and isinstance(x, torch.Tensor) and x.dim()
     ]
     if strangers and function not in _CROSSING and function not in _INDEXED:
         raise RuntimeError(f"{function}: a tensor of the CPU among those of the accelerator")
@@ -95,7 +113,8 @@ def _run(function: Any, args: Any, kwargs: Any) -> Any:
 
 
 def record(_: Any, step: Callable[[], None]) -> Callable[[], None]:
-    """In the place of `Graphs._record`: the operations of `step`, to be done again on the same memory."""
+    """In the place of `Graphs._record`: the operations of `step`, to be done again on the same
+    memory."""
     global _tape
     _tape = tape = []
     try:
@@ -107,7 +126,9 @@ def record(_: Any, step: Callable[[], None]) -> Callable[[], None]:
         with torch._C._AutoDispatchBelowAutograd():
             for function, args, kwargs, out in tape:
                 again = function(*args, **kwargs)
-                pairs = zip(tree_leaves(out), tree_leaves(again), function._schema.returns, strict=False)
+                pairs = zip(
+                    tree_leaves(out), tree_leaves(again), function._schema.returns, strict=False
+                )
                 for old, new, how in pairs:
                     if how.alias_info is None:  # neither a view nor made in place
                         old.copy_(new)
@@ -116,16 +137,20 @@ def record(_: Any, step: Callable[[], None]) -> Callable[[], None]:
 
 
 class Around(TorchFunctionMode):
-    """Makes tensors from lists, which a device written in Python cannot: on the CPU, and moved. `torch.tensor(…, device=…)` does,
-    and an index that is a list."""
+    """Makes tensors from lists, which a device written in Python cannot: on the CPU, and moved.
+    `torch.tensor(…, device=…)` does, and an index that is a list."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if function is torch.tensor and torch.device(kwargs.get("device") or "cpu").type == NAME:
             return function(*args, **{**kwargs, "device": "cpu"}).to(kwargs["device"])
-        if function in (torch.Tensor.__getitem__, torch.Tensor.__setitem__) and isinstance(args[0], Away):
+        if function in (torch.Tensor.__getitem__, torch.Tensor.__setitem__) and isinstance(
+            args[0], Away
+        ):
             index = args[1] if isinstance(args[1], tuple) else (args[1],)
-            moved = tuple(torch.tensor(one).to(DEVICE) if isinstance(one, list) else one for one in index)
+            moved = tuple(
+                torch.tensor(one).to(DEVICE) if isinstance(one, list) else one for one in index
+            )
             args = (args[0], moved, *args[2:])
         return function(*args, **kwargs)
 
@@ -133,6 +158,12 @@ class Around(TorchFunctionMode):
 _library = torch.library.Library("_", "IMPL")
 _library.fallback(lambda function, *args, **kwargs: _run(function, args, kwargs), "PrivateUse1")
 _ranges = torch.library.Library("aten", "IMPL", "PrivateUse1")
-for _overload in ("default", "start", "start_step"):  # made of others, these would resize a tensor, which ours cannot
+for _overload in (
+    "default",
+    "start",
+    "start_step",
+):  # made of others, these would resize a tensor, which ours cannot
     _range = getattr(aten.arange, _overload)
-    _ranges.impl(_range, partial(lambda function, *args, **kwargs: _run(function, args, kwargs), _range))
+    _ranges.impl(
+        _range, partial(lambda function, *args, **kwargs: _run(function, args, kwargs), _range)
+    )

@@ -1,4 +1,5 @@
-"""On a real GPU: its numbers are the CPU's, its recorded steps are the plain ones, a whole run ends in a report."""
+"""On a real GPU: its numbers are the CPU's, its recorded steps are the plain ones, a whole run ends
+in a report."""
 
 from __future__ import annotations
 
@@ -17,7 +18,10 @@ from burnish.models.device import Graphs, peak_gb, reset_peak
 from burnish.models.roles import View
 from burnish.planning.machine import this_machine
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA GPU here")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA GPU here"),
+]
 
 ROOT = Path(__file__).parents[2]
 REQUESTS = [Request(tuple(range(3, 5 + i % 7)), seed=i) for i in range(40)]
@@ -47,7 +51,9 @@ def test_gradients_are_the_cpus():
 
 
 @pytest.mark.parametrize("products", [None, torch.bfloat16])
-def test_recorded_steps_draw_what_plain_ones_draw(products: torch.dtype | None, monkeypatch: pytest.MonkeyPatch):
+def test_recorded_steps_draw_what_plain_ones_draw(
+    products: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+):
     params = SamplingParams(150, temperature=0.9, top_p=0.95)
     recorded = _engine("cuda", products, ends=frozenset({40})).generate(REQUESTS, params)
     monkeypatch.setattr(Graphs, "run", lambda self, key, step: step())
@@ -57,7 +63,9 @@ def test_recorded_steps_draw_what_plain_ones_draw(products: torch.dtype | None, 
 
 
 def test_greedy_answers_are_the_cpus():
-    here, there = (_engine(d).generate(REQUESTS, SamplingParams(24, temperature=0.0)) for d in ("cpu", "cuda"))
+    here, there = (
+        _engine(d).generate(REQUESTS, SamplingParams(24, temperature=0.0)) for d in ("cpu", "cuda")
+    )
     assert [c.tokens for c in there] == [c.tokens for c in here]
     for one, other in zip(here, there, strict=True):
         assert other.model_logprobs == pytest.approx(one.model_logprobs, abs=1e-4)
@@ -65,7 +73,9 @@ def test_greedy_answers_are_the_cpus():
 
 @pytest.mark.real
 def test_greedy_answers_of_the_real_model_are_the_cpus(smollm):
-    requests = [Request(tuple(smollm.tokenizer(f"The number {i} is")["input_ids"]), 0) for i in range(16)]
+    requests = [
+        Request(tuple(smollm.tokenizer(f"The number {i} is")["input_ids"]), 0) for i in range(16)
+    ]
     here, there = (
         _engine(d, model=smollm.reference).generate(requests, SamplingParams(24, temperature=0.0))
         for d in ("cpu", "cuda")
@@ -84,7 +94,12 @@ def test_a_loaded_engine_forgets_its_recorded_steps():
     engine.load(View(backbone), version=1)
     after = engine.generate(REQUESTS[:4], SamplingParams(12))
     told = View(backbone).logprobs(
-        Batch(tuple(TokenSequence(r.prompt_tokens, c.tokens) for r, c in zip(REQUESTS, after, strict=False)))
+        Batch(
+            tuple(
+                TokenSequence(r.prompt_tokens, c.tokens)
+                for r, c in zip(REQUESTS, after, strict=False)
+            )
+        )
     )
     assert [c.tokens for c in before] != [c.tokens for c in after]
     sampled = [x for c in after for x in c.sampler_logprobs]
@@ -101,7 +116,9 @@ def test_this_gpu_is_measured():
 def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(ROOT)
     reset_peak()
-    folder = burnish.run(burnish.load("recipes/tiny.yaml", "model.device=cuda", "ppo.steps=2"), out=tmp_path / "run")
+    folder = burnish.run(
+        burnish.load("recipes/tiny.yaml", "model.device=cuda", "ppo.steps=2"), out=tmp_path / "run"
+    )
     assert (folder / "report.html").is_file()
     assert (peak_gb() or 0) > 0.01
     assert json.loads((folder / "ppo" / "stage.json").read_text())["peak_memory_gb"] > 0

@@ -1,4 +1,5 @@
-"""What does not need a GPU to be tested of running on one: on a pretended accelerator (accelerator.py)."""
+"""What does not need a GPU to be tested of running on one: on a pretended accelerator
+(accelerator.py)."""
 
 from __future__ import annotations
 
@@ -59,7 +60,9 @@ def test_it_refuses_what_a_gpu_refuses():
 
 def test_it_replays_on_the_same_memory():
     x, y = (torch.zeros(3, device=accelerator.DEVICE) for _ in range(2))
-    replay = accelerator.record(None, lambda: y.copy_((x * 2)[1:].sum() + torch.arange(3, device=x.device)))
+    replay = accelerator.record(
+        None, lambda: y.copy_((x * 2)[1:].sum() + torch.arange(3, device=x.device))
+    )
     x.copy_(torch.tensor([1.0, 2.0, 3.0]))
     replay()
     assert y.tolist() == [10.0, 11.0, 12.0]
@@ -71,7 +74,9 @@ def test_training_says_and_learns_the_same_there(there: Backbone, adapters: bool
     for backbone in (load_backbone("tiny"), there):
         view = View(backbone, head=ScalarHead(backbone.width, seed=1))
         if adapters:
-            roles = adapter_roles(backbone, lora=LoraSpec(4, 8.0), critic=True, reference=True, seed=0)
+            roles = adapter_roles(
+                backbone, lora=LoraSpec(4, 8.0), critic=True, reference=True, seed=0
+            )
             view = roles.policy
         parameters = view.train_mode()
         scored = view.logprobs(BATCH, temperature=0.7, entropy=True)
@@ -81,7 +86,13 @@ def test_training_says_and_learns_the_same_there(there: Backbone, adapters: bool
         loss.backward()
         optimizer = torch.optim.AdamW(parameters, lr=0.01, eps=0.1, fused=True)
         optimizer.step()
-        found.append([loss.detach(), *(p.grad.cpu() for p in parameters), *(p.detach().cpu() for p in parameters)])
+        found.append(
+            [
+                loss.detach(),
+                *(p.grad.cpu() for p in parameters),
+                *(p.detach().cpu() for p in parameters),
+            ]
+        )
     for here, away in zip(*found, strict=True):
         torch.testing.assert_close(away, here, rtol=1e-4, atol=2e-5)
 
@@ -91,7 +102,9 @@ def test_the_engine_draws_the_same_there(there: Backbone, monkeypatch: pytest.Mo
     replayed = []
     run = Graphs.run
     monkeypatch.setattr(
-        Graphs, "run", lambda self, key, step: (replayed.append(key in self._recorded), run(self, key, step))
+        Graphs,
+        "run",
+        lambda self, key, step: (replayed.append(key in self._recorded), run(self, key, step)),
     )
     requests = [Request(tuple(range(3, 5 + i % 4)), seed=i) for i in range(11)]
     for params in (
@@ -100,7 +113,9 @@ def test_the_engine_draws_the_same_there(there: Backbone, monkeypatch: pytest.Mo
         SamplingParams(24, temperature=0.0),
     ):
         here, away = (
-            NativeEngine(View(b), end_tokens=frozenset(range(40, 50)), max_rows=5).generate(requests, params)
+            NativeEngine(View(b), end_tokens=frozenset(range(40, 50)), max_rows=5).generate(
+                requests, params
+            )
             for b in (load_backbone("tiny"), there)
         )
         assert [c.tokens for c in away] == [c.tokens for c in here]
@@ -143,7 +158,9 @@ def test_a_whole_run_there(recipe: str, tmp_path: Path, monkeypatch: pytest.Monk
     """The run's numbers are those of a run here, and none of its models were here."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(Graphs, "_record", accelerator.record)
-    monkeypatch.setattr("burnish.stages.run.this_machine", lambda *_, **__: Machine("large", 1e12, 1e12, 1e12))
+    monkeypatch.setattr(
+        "burnish.stages.run.this_machine", lambda *_, **__: Machine("large", 1e12, 1e12, 1e12)
+    )
     path, *overrides = _RECIPES[recipe]
 
     def run(device: torch.device) -> dict[str, float]:
@@ -158,16 +175,26 @@ def test_a_whole_run_there(recipe: str, tmp_path: Path, monkeypatch: pytest.Monk
         folder = burnish.run(burnish.load(path, *_SMALL, *overrides), out=tmp_path / device.type)
         assert {one.device for one in made} == {device}
         rows = [
-            (file.parent.name, row) for file in sorted(folder.glob("*/metrics.jsonl")) for row in read_metrics(file)
+            (file.parent.name, row)
+            for file in sorted(folder.glob("*/metrics.jsonl"))
+            for row in read_metrics(file)
         ]
-        return {f"{stage} {row['step']} {name}": value for stage, row in rows for name, value in row.items()}
+        return {
+            f"{stage} {row['step']} {name}": value
+            for stage, row in rows
+            for name, value in row.items()
+        }
 
     here, there = run(torch.device("cpu")), run(accelerator.DEVICE)
     assert here.keys() == there.keys()
     # Where products are rounded, another order of summation can show in a token that is drawn.
     near = 0.1 if "bfloat16" in recipe else 0.02
     for name, value in here.items():
-        # A policy that is still its reference has margins of 0: rounding decides which of them are positive.
-        undecided = name.endswith("rewards/accuracies") and abs(here[name.replace("accuracies", "margins")]) < 1e-5
+        # A policy that is still its reference has margins of 0: rounding decides which of them are
+        # positive.
+        undecided = (
+            name.endswith("rewards/accuracies")
+            and abs(here[name.replace("accuracies", "margins")]) < 1e-5
+        )
         if "second" not in name and not undecided:
             assert there[name] == pytest.approx(value, rel=near, abs=near), name

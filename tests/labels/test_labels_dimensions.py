@@ -20,7 +20,11 @@ def _said(name: str, strength: int, *, source: str = "label", **preferences: int
 
 def _labels(item: LabelledItem, dimension: str | None = None) -> dict[tuple[str, str], float]:
     groups = preference_groups([item], LabelOptions(weighted=False, dimension=dimension))
-    return {(g.responses[c.first], g.responses[c.second]): c.probability for g in groups for c in g.comparisons}
+    return {
+        (g.responses[c.first], g.responses[c.second]): c.probability
+        for g in groups
+        for c in g.comparisons
+    }
 
 
 def test_the_whole_and_each_dimension_have_labels_of_their_own():
@@ -40,14 +44,19 @@ def test_a_dimension_is_asked_of_pairs_alone_and_a_tie_is_half():
 
 
 def test_a_decision_decides_what_it_speaks_of():
-    said = (_said("ann", 2, helpful=2), _said("ben", -2, helpful=2), _said("rev", -2, source="adjudication"))
+    said = (
+        _said("ann", 2, helpful=2),
+        _said("ben", -2, helpful=2),
+        _said("rev", -2, source="adjudication"),
+    )
     item = LabelledItem(ASKED, ("a", "b"), opinions=said)
     assert _labels(item) == {("a", "b"): 0.0}
     assert _labels(item, "helpful") == {("a", "b"): 1.0}
 
 
 def test_reliability_on_a_dimension_is_that_of_its_own_votes():
-    """Ann and ben agree on what is helpful in 20 items; cleo says the opposite there, and the same as they on the whole."""
+    """Ann and ben agree on what is helpful in 20 items; cleo says the opposite there, and the same
+    as they on the whole."""
     items = [
         LabelledItem(
             Prompt(f"p{n}", ASKED.messages), (f"a{n}", f"b{n}"),
@@ -61,12 +70,16 @@ def test_reliability_on_a_dimension_is_that_of_its_own_votes():
 
 def test_an_edited_winner_is_better_than_the_chosen_which_is_better_than_the_rejected():
     payload = {"strength": -1, "text": "b, better", "corrected": 1}
-    item = LabelledItem(ASKED, ("a", "b"), opinions=(Opinion("pairwise", "ann", None, payload, scale=2),))
+    item = LabelledItem(
+        ASKED, ("a", "b"), opinions=(Opinion("pairwise", "ann", None, payload, scale=2),)
+    )
     found = _labels(item)
     assert found == {("a", "b"): 0.25, ("b", "b, better"): 0.0, ("a", "b, better"): 0.0}
     (group,) = preference_groups([item], LabelOptions(weighted=False, strength="margin"))
     margins = {(c.first, c.second): c.margin for c in group.comparisons}
-    assert margins[0, 1] == pytest.approx(0.5)  # the edit says that it is better, and nothing of how much
+    assert margins[0, 1] == pytest.approx(
+        0.5
+    )  # the edit says that it is better, and nothing of how much
     assert {margin for pair, margin in margins.items() if pair != (0, 1)} == {0.0}
     assert _labels(item, "helpful") == {}
 

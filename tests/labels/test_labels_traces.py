@@ -1,4 +1,5 @@
-"""Answers that call tools: one text by which they are known, and their turns beside it all the way."""
+"""Answers that call tools: one text by which they are known, and their turns beside it all the
+way."""
 
 from __future__ import annotations
 
@@ -8,7 +9,10 @@ from burnish.labels.traces import answer_turns, is_trace, trace_text
 from burnish.records import LabelledItem, Message, Opinion, Prompt
 
 ASKED = (Message(role="user", content="Weather in Oslo?"),)
-CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Ålesund", "at": 7}}}
+CALL = {
+    "type": "function",
+    "function": {"name": "weather", "arguments": {"city": "Ålesund", "at": 7}},
+}
 TRACE = (
     Message(role="assistant", content="", tool_calls=[CALL]),
     Message(role="tool", name="weather", content="-3"),
@@ -17,7 +21,10 @@ TRACE = (
 
 
 def test_the_text_of_a_trace_holds_all_that_its_turns_say():
-    assert trace_text(TRACE) == '→ weather({"at": 7, "city": "Ålesund"})\n\n← weather: -3\n\nIt is -3 °C.'
+    assert (
+        trace_text(TRACE)
+        == '→ weather({"at": 7, "city": "Ålesund"})\n\n← weather: -3\n\nIt is -3 °C.'
+    )
     thinking = Message(role="assistant", content="Yes.", reasoning_content="Hm.")
     assert trace_text([thinking]) == "Hm.\n\nYes."
     assert trace_text([Message(role="tool", tool_call_id="c1", content="")]) == "← c1: "

@@ -1,4 +1,5 @@
-"""Every file of a run, damaged in every way a disk or a person can: one line that says what to do, or the same result."""
+"""Every file of a run, damaged in every way a disk or a person can: one line that says what to do,
+or the same result."""
 
 from __future__ import annotations
 
@@ -60,14 +61,23 @@ class Runs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        demos = [{"prompt": f"What is {i} plus {i}?", "completion": f"It is {2 * i}."} for i in range(20)]
-        prompts = [{"prompt": f"Say {i}.", "split": "heldout" if i % 3 == 0 else "train"} for i in range(18)]
+        demos = [
+            {"prompt": f"What is {i} plus {i}?", "completion": f"It is {2 * i}."} for i in range(20)
+        ]
+        prompts = [
+            {"prompt": f"Say {i}.", "split": "heldout" if i % 3 == 0 else "train"}
+            for i in range(18)
+        ]
         for name, rows in (("demos", demos), ("prompts", prompts)):
             (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        text = RECIPE.replace("DEMOS", str(folder / "demos.jsonl")).replace("PROMPTS", str(folder / "prompts.jsonl"))
+        text = RECIPE.replace("DEMOS", str(folder / "demos.jsonl")).replace(
+            "PROMPTS", str(folder / "prompts.jsonl")
+        )
         (folder / "recipe.yaml").write_text(text)
         self.recipe = burnish.load(folder / "recipe.yaml")
-        self.partial = burnish.run(self.recipe, out=folder / "partial", until="ppo", memory_check=False)
+        self.partial = burnish.run(
+            self.recipe, out=folder / "partial", until="ppo", memory_check=False
+        )
         self.whole = folder / "whole"
         shutil.copytree(self.partial, self.whole)
         burnish.run(self.recipe, out=self.whole, memory_check=False)
@@ -108,7 +118,9 @@ class Runs:
         for name in _names(self.whole):
             for way in WAYS:
                 yield "report", name, way
-                if not name.startswith(("sft/", "sample/", "compare/", "reward/", "evaluate/", "report/")):
+                if not name.startswith(
+                    ("sft/", "sample/", "compare/", "reward/", "evaluate/", "report/")
+                ):
                     yield "chat", name, way
 
     def outcome(self, reader: str, name: str, way: str, scratch: Path) -> str | None:
@@ -116,7 +128,12 @@ class Runs:
         run = scratch / "run"
         shutil.copytree(self.whole if reader in ("report", "chat") else self.partial, run)
         WAYS[way](run / name, random.Random(f"{name} {way}"))
-        read = {"resume": self.resume, "fork": self.fork, "report": self.reported, "chat": self.chat}[reader]
+        read = {
+            "resume": self.resume,
+            "fork": self.fork,
+            "report": self.reported,
+            "chat": self.chat,
+        }[reader]
         try:
             found = read(run)
         except UserError as error:
@@ -160,20 +177,30 @@ def test_the_files_that_matter_most_damaged(runs: Runs, tmp_path: Path):
         "manifest.json", "sample/answers.jsonl", "compare/comparisons.jsonl", "compare/annotations.sqlite", ".lock",
     )  # fmt: skip
     rng = random.Random(0)
-    cases = [("resume", name, way) for name in names for way in rng.sample(["flipped", "empty", "half", "a folder"], 2)]
+    cases = [
+        ("resume", name, way)
+        for name in names
+        for way in rng.sample(["flipped", "empty", "half", "a folder"], 2)
+    ]
     cases += [(reader, name, way) for reader in ("fork", "report") for name, way in (
         ("sft/model/model.safetensors", "flipped"), ("sft/result.json", "half"), ("sft/stage.json", "flipped"),
         ("recipe.yaml", "half"), ("manifest.json", "empty"),
     )]  # fmt: skip
-    cases += [("report", name, "removed") for name in ("compare/stage.json", "report/stage.json", "manifest.json")]
     cases += [
-        ("chat", f"ppo/model/{name}", "flipped") for name in ("model.safetensors", "config.json", "tokenizer.json")
+        ("report", name, "removed")
+        for name in ("compare/stage.json", "report/stage.json", "manifest.json")
+    ]
+    cases += [
+        ("chat", f"ppo/model/{name}", "flipped")
+        for name in ("model.safetensors", "config.json", "tokenizer.json")
     ]
     assert _faults(runs, cases, tmp_path) == []
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("BURNISH_SLOW" not in os.environ, reason="a quarter of an hour: set BURNISH_SLOW=1")
+@pytest.mark.skipif(
+    "BURNISH_SLOW" not in os.environ, reason="a quarter of an hour: set BURNISH_SLOW=1"
+)
 def test_every_file_damaged_in_every_way(runs: Runs, tmp_path: Path):
     cases = list(runs.cases())
     faults = _faults(runs, cases, tmp_path)
@@ -186,7 +213,9 @@ def test_a_file_beside_a_finished_model_is_told(runs: Runs, tmp_path: Path):
     run = tmp_path / "run"
     shutil.copytree(runs.partial, run)
     (run / "sft" / "model" / "adapter_config.json").write_text("{}")
-    with pytest.raises(UserError, match=r"adapter_config\.json: this file was put there after the stage sft"):
+    with pytest.raises(
+        UserError, match=r"adapter_config\.json: this file was put there after the stage sft"
+    ):
         burnish.run(runs.recipe, out=run, memory_check=False)
     with pytest.raises(UserError, match=r"was put there"):
         verify_if_stage(run / "sft" / "model")
@@ -196,7 +225,9 @@ def test_the_way_out_that_is_named_works(runs: Runs, tmp_path: Path):
     run = tmp_path / "run"
     shutil.copytree(runs.partial, run)
     _flip(run / "reward" / "model" / "head.safetensors", random.Random(1))
-    with pytest.raises(UserError, match=f"Remove the folder {run / 'reward'} and run the recipe again"):
+    with pytest.raises(
+        UserError, match=f"Remove the folder {run / 'reward'} and run the recipe again"
+    ):
         burnish.run(runs.recipe, out=run, memory_check=False)
     shutil.rmtree(run / "reward")
     assert runs.resume(run) == runs.due

@@ -1,4 +1,5 @@
-"""Recipes as graphs on the tiny model: stages that start from, are held to and are paid by others; what a change reaches."""
+"""Recipes as graphs on the tiny model: stages that start from, are held to and are paid by others;
+what a change reaches."""
 
 from __future__ import annotations
 
@@ -80,9 +81,12 @@ PAID = """
     sampling: {max_new_tokens: 4}
     checkpoint: {every: 1}
 """
-RIGHT = "def paid(completion_ids, **_):\n    return [float(ids[0] < 128) for ids in completion_ids]\n"
+RIGHT = (
+    "def paid(completion_ids, **_):\n    return [float(ids[0] < 128) for ids in completion_ids]\n"
+)
 BROKEN = "steps = []\n" + RIGHT.replace(
-    "    return", "    steps.append(0)\n    if len(steps) == 3:\n        raise RuntimeError('not this one')\n    return"
+    "    return",
+    "    steps.append(0)\n    if len(steps) == 3:\n        raise RuntimeError('not this one')\n    return",
 )
 
 
@@ -108,8 +112,14 @@ class Made:
 def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("graph")
     demos = [{"prompt": f"Say {i}.", "completion": f"{i}, gladly."} for i in range(20)]
-    prompts = [{"prompt": f"Say {i} twice.", "split": "heldout" if i % 3 == 0 else "train"} for i in range(24)]
-    pairs = [{"prompt": f"Say {i}.", "chosen": f"{i}", "rejected": f"well, {i}, I should think"} for i in range(12)]
+    prompts = [
+        {"prompt": f"Say {i} twice.", "split": "heldout" if i % 3 == 0 else "train"}
+        for i in range(24)
+    ]
+    pairs = [
+        {"prompt": f"Say {i}.", "chosen": f"{i}", "rejected": f"well, {i}, I should think"}
+        for i in range(12)
+    ]
     for name, rows in (("demos", demos), ("prompts", prompts), ("pairs", pairs)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for name, text in (("graph", START + GRAPH), ("rounds", START + ROUNDS), ("paid", START[: START.index("  sft")] + PAID)):  # fmt: skip
@@ -121,7 +131,9 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(here: Path) -> Made:
     said: list[str] = []
     recipe = here / "graph.yaml"
-    folder = burnish.run(burnish.load(recipe), out=here / "graph", say=said.append, memory_check=False)
+    folder = burnish.run(
+        burnish.load(recipe), out=here / "graph", say=said.append, memory_check=False
+    )
     return Made(recipe, folder, said)
 
 
@@ -129,7 +141,12 @@ def made(here: Path) -> Made:
 def rounds(here: Path, made: Made) -> Made:
     said: list[str] = []
     recipe = here / "rounds.yaml"
-    options = {"out": here / "rounds", "fork": made.folder, "say": said.append, "memory_check": False}
+    options = {
+        "out": here / "rounds",
+        "fork": made.folder,
+        "say": said.append,
+        "memory_check": False,
+    }
     return Made(recipe, burnish.run(burnish.load(recipe), **options), said)
 
 
@@ -140,7 +157,9 @@ def _manifest(folder: Path) -> dict[str, Any]:
 def test_two_stages_of_one_kind_have_prompts_and_random_numbers_of_their_own(made: Made):
     steps = {name: Run(made.load(), made.folder).step(name) for name in ("sums", "words")}
     assert steps["sums"].seed != steps["words"].seed
-    said = {name: (made.folder / name / "samples" / "step-00001.jsonl").read_text() for name in steps}
+    said = {
+        name: (made.folder / name / "samples" / "step-00001.jsonl").read_text() for name in steps
+    }
     assert "Say" in said["words"]
     assert "Say" not in said["sums"]
     assert {one.columns.get("task") for one in steps["sums"].prompts.train} == {"arithmetic"}
@@ -148,9 +167,14 @@ def test_two_stages_of_one_kind_have_prompts_and_random_numbers_of_their_own(mad
 
 
 def test_a_policy_starts_from_one_stage_and_is_held_to_another(made: Made):
-    """From dpo, held to sft: it is off its reference before its first step; held to where it starts, it is not."""
+    """From dpo, held to sft: it is off its reference before its first step; held to where it
+    starts, it is not."""
     run = Run(made.load(), made.folder)
-    assert run.step("dpo").start == run.step("sums").model("reference") == str(made.folder.resolve() / "sft" / "model")
+    assert (
+        run.step("dpo").start
+        == run.step("sums").model("reference")
+        == str(made.folder.resolve() / "sft" / "model")
+    )
     assert abs(made.first_row("sums")["kl_ref"]) > 1e-4
     assert made.first_row("words")["kl_ref"] == pytest.approx(0.0, abs=1e-5)
     roles = build_roles(run.step("sums"))
@@ -160,20 +184,23 @@ def test_a_policy_starts_from_one_stage_and_is_held_to_another(made: Made):
 
 
 def test_two_reward_models_learn_from_different_comparisons_and_both_pay(made: Made):
-    results = {name: json.loads((made.folder / name / "result.json").read_text()) for name in ("helpful", "terse")}
+    results = {
+        name: json.loads((made.folder / name / "result.json").read_text())
+        for name in ("helpful", "terse")
+    }
     compared = json.loads((made.folder / "compare" / "result.json").read_text())
     helpful = results["helpful"]
     assert helpful["pairs_train"] + helpful["pairs_heldout"] <= compared["comparisons"]
     assert results["terse"]["pairs_train"] + results["terse"]["pairs_heldout"] == 12
     row = made.first_row("sums")
     assert row["rewards/helpful/mean"] != row["rewards/terse/mean"]
-    assert row["reward"] == pytest.approx(row["rewards/helpful/mean"] + row["rewards/terse/mean"], abs=1e-5)
+    assert row["reward"] == pytest.approx(
+        row["rewards/helpful/mean"] + row["rewards/terse/mean"], abs=1e-5
+    )
 
 
 def test_a_critic_starts_at_zero_where_the_reward_model_stands_on_other_weights(made: Made):
-    expected = (
-        "ppo: the reward model stands on other weights than the policy, so the critic starts with a head that says 0"
-    )
+    expected = "ppo: the reward model stands on other weights than the policy, so the critic starts with a head that says 0"
     assert expected in made.said
     run = Run(made.load(), made.folder)
     roles = build_roles(run.step("ppo"))
@@ -191,9 +218,16 @@ def test_a_critic_starts_at_zero_where_the_reward_model_stands_on_other_weights(
 
 def test_a_round_goes_on_from_the_one_before_and_is_held_to_it(rounds: Made):
     run = Run(rounds.load(), rounds.folder)
-    model = {name: str(rounds.folder.resolve() / name / "model") for name in ("sft", "rounds.1.dpo")}
-    assert [run.step(f"rounds.{number}.dpo").model("reference") for number in (1, 2)] == list(model.values())
-    asked = [(rounds.folder / f"rounds.{number}.sample" / "answers.jsonl").read_text() for number in (1, 2)]
+    model = {
+        name: str(rounds.folder.resolve() / name / "model") for name in ("sft", "rounds.1.dpo")
+    }
+    assert [run.step(f"rounds.{number}.dpo").model("reference") for number in (1, 2)] == list(
+        model.values()
+    )
+    asked = [
+        (rounds.folder / f"rounds.{number}.sample" / "answers.jsonl").read_text()
+        for number in (1, 2)
+    ]
     assert asked[0] != asked[1]
     assert json.loads(asked[1].splitlines()[0])["models"] == ["rounds.1.dpo"] * 2
     for number in (1, 2):
@@ -223,7 +257,13 @@ def test_a_kill_inside_a_repeated_stage_changes_nothing(rounds: Made, made: Made
     burnish.run(rounds.load(), out=out, say=said.append, memory_check=False)
     assert "rounds.1.dpo: done already" in said
     for path in rounds.folder.rglob("rounds.*/**/*"):
-        if path.name in ("metrics.jsonl", "model.safetensors", "answers.jsonl", "comparisons.jsonl", "result.json"):
+        if path.name in (
+            "metrics.jsonl",
+            "model.safetensors",
+            "answers.jsonl",
+            "comparisons.jsonl",
+            "result.json",
+        ):
             assert (out / path.relative_to(rounds.folder)).read_bytes() == path.read_bytes(), path
 
 
@@ -231,17 +271,24 @@ def test_a_changed_setting_refuses_its_stage_and_what_follows_alone(made: Made, 
     changed, out = made.load("words.steps=2"), made.copy(tmp_path)
     for stage in ("sums", "ppo"):
         burnish.run(changed, out=out, only=stage, memory_check=False)
-    with pytest.raises(UserError, match=r"the stage words was run with other settings \(settings\.steps: 1 -> 2\)"):
+    with pytest.raises(
+        UserError, match=r"the stage words was run with other settings \(settings\.steps: 1 -> 2\)"
+    ):
         burnish.run(changed, out=out, memory_check=False)
 
     said: list[str] = []
-    fork = burnish.run(changed, out=tmp_path / "fork", fork=out, until="words", say=said.append, memory_check=False)
+    fork = burnish.run(
+        changed, out=tmp_path / "fork", fork=out, until="words", say=said.append, memory_check=False
+    )
     taken = {line.partition(":")[0] for line in said if "taken over" in line}
     assert taken == {"sft", "sample", "compare", "helpful", "terse", "dpo", "sums", "ppo"}
     assert len(read_metrics(fork / "words" / "metrics.jsonl")) == 2
     # what was made with the stage as it was does not go with it as it is now
     shutil.rmtree(out / "words")
-    with pytest.raises(UserError, match=r"the stage evaluate was run with other settings \(the input models changed\)"):
+    with pytest.raises(
+        UserError,
+        match=r"the stage evaluate was run with other settings \(the input models changed\)",
+    ):
         burnish.run(changed, out=out, memory_check=False)
     assert not (out / "words").exists()
 
@@ -266,14 +313,18 @@ def test_settings_that_change_no_number_change_no_stage(made: Made, tmp_path: Pa
     assert not any("starting" in line for line in said if not line.startswith("report"))
 
 
-def test_a_reward_that_raised_is_mended_and_the_stage_goes_on_where_it_was(here: Path, tmp_path: Path):
+def test_a_reward_that_raised_is_mended_and_the_stage_goes_on_where_it_was(
+    here: Path, tmp_path: Path
+):
     recipe, paid, out = burnish.load(here / "paid.yaml"), here / "paid.py", tmp_path / "run"
     paid.write_text(BROKEN)
     with pytest.raises(Exception, match="not this one"):
         burnish.run(recipe, out=out, memory_check=False)
     done = (out / "grpo" / "metrics.jsonl").read_bytes()
     assert len(done.splitlines()) == 2
-    with pytest.raises(UserError, match=r"the stage grpo was run with other settings \(settings\.steps: 4 -> 5\)"):
+    with pytest.raises(
+        UserError, match=r"the stage grpo was run with other settings \(settings\.steps: 4 -> 5\)"
+    ):
         burnish.run(burnish.load(here / "paid.yaml", "grpo.steps=5"), out=out, memory_check=False)
     paid.write_text(RIGHT)
     burnish.run(recipe, out=out, memory_check=False)
@@ -292,7 +343,13 @@ def test_other_code_of_the_package_is_said_and_no_finished_stage_is_refused(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     out, said, of = made.copy(tmp_path), [], inputs._code
-    other = lambda step: {**of(step), **({"trainers.sft": "0" * 64} if step.node.kind == "sft" else {})}  # noqa: E731
+
+    def other(step):
+        return {
+            **of(step),
+            **({"trainers.sft": "0" * 64} if step.node.kind == "sft" else {}),
+        }
+
     monkeypatch.setattr(inputs, "_code", other)
     burnish.run(made.load(), out=out, say=said.append, memory_check=False)
     assert "sft: goes on although the code of trainers.sft changed" in said
@@ -300,6 +357,7 @@ def test_other_code_of_the_package_is_said_and_no_finished_stage_is_refused(
     assert _manifest(out)["accepted"] == {"sft": ["the code of trainers.sft changed"]}
     (out / "sft" / "stage.json").unlink()  # begun, and not finished: nothing is mixed
     with pytest.raises(
-        UserError, match=r"the stage sft was run with other settings \(the code of trainers\.sft changed\)"
+        UserError,
+        match=r"the stage sft was run with other settings \(the code of trainers\.sft changed\)",
     ):
         burnish.run(made.load(), out=out, memory_check=False)

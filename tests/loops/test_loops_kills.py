@@ -1,4 +1,5 @@
-"""Runs killed at random times, again and again, until they are done: every file as that of a run that was left alone."""
+"""Runs killed at random times, again and again, until they are done: every file as that of a run
+that was left alone."""
 
 from __future__ import annotations
 
@@ -49,10 +50,23 @@ def _recipe(name: str, place: Path) -> Path:
 
 def _start(name: str, out: Path) -> subprocess.Popen[bytes]:
     recipe = _recipe(name, out.with_name(f"{name}.yaml"))
-    command = [sys.executable, "-m", "burnish", "run", str(recipe), *ALWAYS, "--out", str(out), "--quiet"]
+    command = [
+        sys.executable,
+        "-m",
+        "burnish",
+        "run",
+        str(recipe),
+        *ALWAYS,
+        "--out",
+        str(out),
+        "--quiet",
+    ]
     with out.with_name(f"{out.name}.txt").open("ab") as output:
         return subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"}
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
 
 
@@ -61,19 +75,24 @@ def _finish(process: subprocess.Popen[bytes], out: Path) -> None:
 
 
 def _contents(run: Path) -> dict[str, object]:
-    """Every file of a run by its name, and its bytes but for what times stand in; checkpoints hold random states that nothing reads."""
+    """Every file of a run by its name, and its bytes but for what times stand in; checkpoints hold
+    random states that nothing reads."""
     found: dict[str, object] = {}
     for path in sorted(path for path in run.rglob("*") if path.is_file()):
         name = path.relative_to(run).as_posix()
         unlike = path.name in TIMES or name == "report/result.json" or "/checkpoints/" in name
         found[name] = None if unlike else path.read_bytes()
         if path.name == "adapter_config.json":  # names the folder of the model below
-            found[name] = {key: value for key, value in json.loads(path.read_text()).items() if key != BELOW}
+            found[name] = {
+                key: value for key, value in json.loads(path.read_text()).items() if key != BELOW
+            }
     return found
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[dict[str, object], float]]:
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str], tuple[dict[str, object], float]]:
     """What a run that nobody kills leaves, and the seconds it takes."""
     done: dict[str, tuple[dict[str, object], float]] = {}
 
@@ -109,11 +128,17 @@ def _kill_until_done(name: str, out: Path, rng: random.Random, seconds: float) -
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("BURNISH_SLOW" not in os.environ, reason="a minute a series: set BURNISH_SLOW=1, BURNISH_KILLS=7")
+@pytest.mark.skipif(
+    "BURNISH_SLOW" not in os.environ,
+    reason="a minute a series: set BURNISH_SLOW=1, BURNISH_KILLS=7",
+)
 @pytest.mark.parametrize("seed", range(SERIES))
 @pytest.mark.parametrize("name", list(RECIPES))
 def test_kill_9_at_random_times_until_done_changes_nothing(
-    name: str, seed: int, undisturbed: Callable[[str], tuple[dict[str, object], float]], tmp_path: Path
+    name: str,
+    seed: int,
+    undisturbed: Callable[[str], tuple[dict[str, object], float]],
+    tmp_path: Path,
 ):
     expected, seconds = undisturbed(name)
     out = tmp_path / name  # the same name as the undisturbed run's
@@ -185,8 +210,11 @@ stages:
 
 
 def test_a_run_resumed_on_other_days_prints_the_day_it_was_begun(tmp_path: Path):
-    """The clock stands a day later in each process, and the chat template prints the date in every conversation."""
-    rows = [{"prompt": f"What is {i} plus {i}?", "completion": f"It is {2 * i}."} for i in range(20)]
+    """The clock stands a day later in each process, and the chat template prints the date in every
+    conversation."""
+    rows = [
+        {"prompt": f"What is {i} plus {i}?", "completion": f"It is {2 * i}."} for i in range(20)
+    ]
     files = {
         "demos.jsonl": "".join(json.dumps(row) + "\n" for row in rows),
         "dated.jinja": DATED,
@@ -194,7 +222,9 @@ def test_a_run_resumed_on_other_days_prints_the_day_it_was_begun(tmp_path: Path)
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    recipe = DAYS.replace("DEMOS", str(tmp_path / "demos.jsonl")).replace("TEMPLATE", str(tmp_path / "dated.jinja"))
+    recipe = DAYS.replace("DEMOS", str(tmp_path / "demos.jsonl")).replace(
+        "TEMPLATE", str(tmp_path / "dated.jinja")
+    )
     (tmp_path / "recipe.yaml").write_text(recipe)
 
     def run(out: str, *settings: str, day: int, dies_at_update: int = 0) -> dict[str, object]:

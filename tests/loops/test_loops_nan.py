@@ -1,4 +1,5 @@
-"""Numbers that are none, in every trainer: a step is left out and told, or the run stops in one line that names the cause."""
+"""Numbers that are none, in every trainer: a step is left out and told, or the run stops in one
+line that names the cause."""
 
 from __future__ import annotations
 
@@ -45,22 +46,32 @@ class Runs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        demos = [{"prompt": f"What is {i} plus {i}?", "completion": f"It is {2 * i}."} for i in range(16)]
-        prompts = [{"prompt": f"Say {i}.", "split": "heldout" if i % 3 == 0 else "train"} for i in range(24)]
+        demos = [
+            {"prompt": f"What is {i} plus {i}?", "completion": f"It is {2 * i}."} for i in range(16)
+        ]
+        prompts = [
+            {"prompt": f"Say {i}.", "split": "heldout" if i % 3 == 0 else "train"}
+            for i in range(24)
+        ]
         for name, rows in (("demos", demos), ("prompts", prompts)):
             (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         self.lines: list[str] = []
         burnish.run(self.recipe("ppo"), out=folder / "base", until="reward", memory_check=False)
 
     def recipe(self, stage: str, *settings: str) -> Any:
-        stages = [*EARLIER[: EARLIER.index(stage)], stage] if stage in EARLIER else [*EARLIER, stage]
+        stages = (
+            [*EARLIER[: EARLIER.index(stage)], stage] if stage in EARLIER else [*EARLIER, stage]
+        )
         text = RECIPE.replace("DEMOS", str(self.folder / "demos.jsonl"))
         text += "".join(f"  {name}: {STAGES[name]}\n" for name in stages) + "  report: {}\n"
-        (self.folder / "recipe.yaml").write_text(text.replace("PROMPTS", str(self.folder / "prompts.jsonl")))
+        (self.folder / "recipe.yaml").write_text(
+            text.replace("PROMPTS", str(self.folder / "prompts.jsonl"))
+        )
         return burnish.load(self.folder / "recipe.yaml", *settings)
 
     def run(self, out: Path, trainer: str, *settings: str) -> str | None:
-        """The line that a run stopped with; None: it was done. Whatever it wrote is JSON, and the report can be made."""
+        """The line that a run stopped with; None: it was done. Whatever it wrote is JSON, and the
+        report can be made."""
         recipe = self.recipe(trainer, *settings)
         if not out.exists():
             out.mkdir()
@@ -121,7 +132,9 @@ def test_one_bad_loss_costs_its_step_and_is_told(
     rows = read_metrics(tmp_path / "run" / trainer / "metrics.jsonl")
     assert [row["skipped_steps"] for row in rows][:1] == [0]
     assert rows[-1]["skipped_steps"] == 1
-    assert json.loads((tmp_path / "run" / trainer / "result.json").read_text())["skipped_steps"] == 1
+    assert (
+        json.loads((tmp_path / "run" / trainer / "result.json").read_text())["skipped_steps"] == 1
+    )
     assert (
         f"{trainer}: updates left out, for their loss or gradient was not finite: 1 (in {len(rows)} steps)"
         in runs.lines
@@ -139,7 +152,12 @@ def test_one_bad_loss_costs_its_step_and_is_told(
     ],
 )
 def test_losses_that_stay_bad_stop_the_run(
-    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainer: str, first: int, cause: str
+    runs: Runs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trainer: str,
+    first: int,
+    cause: str,
 ):
     bad_losses(monkeypatch, at=lambda update: update >= first)
     line = runs.run(tmp_path / "run", trainer)
@@ -164,7 +182,8 @@ def test_a_training_too_short_to_be_stopped_is_not_taken_for_one(
 def test_no_checkpoint_holds_weights_that_are_not_finite(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainer: str
 ):
-    """A finite gradient and an optimizer that overflows; the same command goes on from the checkpoint before."""
+    """A finite gradient and an optimizer that overflows; the same command goes on from the
+    checkpoint before."""
     count, step = 0, torch.optim.AdamW.step
 
     def overflowing(optimizer: Any, *arguments: Any) -> None:
@@ -204,7 +223,9 @@ def test_rewards_that_are_no_numbers_are_named(runs: Runs, tmp_path: Path, value
 
 
 def test_a_weight_that_makes_rewards_too_large_is_named(runs: Runs, tmp_path: Path):
-    (tmp_path / "paid.py").write_text("def paid(completions, **_):\n    return [1e17] * len(completions)\n")
+    (tmp_path / "paid.py").write_text(
+        "def paid(completions, **_):\n    return [1e17] * len(completions)\n"
+    )
     rewards = f"grpo.rewards=[{{name: python, function: '{tmp_path}/paid.py:paid', label: mine, weight: 1000}}]"
     line = runs.run(tmp_path / "run", "grpo", rewards)
     assert line is not None

@@ -1,4 +1,5 @@
-"""The stage online on the tiny model: every row trains, resumes bit for bit after kill -9, and learns what it is paid for."""
+"""The stage online on the tiny model: every row trains, resumes bit for bit after kill -9, and
+learns what it is paid for."""
 
 from __future__ import annotations
 
@@ -62,19 +63,37 @@ def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _start(recipe: Path, out: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "burnish", "run", str(recipe), "--out", str(out), "--quiet", *EVERYTHING]
+    command = [
+        sys.executable,
+        "-m",
+        "burnish",
+        "run",
+        str(recipe),
+        "--out",
+        str(out),
+        "--quiet",
+        *EVERYTHING,
+    ]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 
 
 def _outcome(folder: Path) -> dict[str, bytes]:
-    found = {name: (folder / "online" / name).read_bytes() for name in ("metrics.jsonl", "model/model.safetensors")}
+    found = {
+        name: (folder / "online" / name).read_bytes()
+        for name in ("metrics.jsonl", "model/model.safetensors")
+    }
     return found | {p.name: p.read_bytes() for p in (folder / "online" / "samples").iterdir()}
 
 
 def test_kill_9_and_the_same_command_end_with_the_same_numbers(recipe_file: Path, tmp_path: Path):
-    """Cursor, curriculum, moving reference, adapting β, running moments, Adam: all of it comes back."""
+    """Cursor, curriculum, moving reference, adapting β, running moments, Adam: all of it comes
+    back."""
     whole, killed, rng = tmp_path / "whole", tmp_path / "killed", random.Random(0)
     done = _start(recipe_file, whole)
     output = done.communicate(timeout=300)[0]
@@ -84,7 +103,10 @@ def test_kill_9_and_the_same_command_end_with_the_same_numbers(recipe_file: Path
     assert len({row["beta"] for row in rows}) > 1
     for target in (1, 3):
         process = _start(recipe_file, killed)
-        while process.poll() is None and len(read_metrics(killed / "online" / "metrics.jsonl")) < target:
+        while (
+            process.poll() is None
+            and len(read_metrics(killed / "online" / "metrics.jsonl")) < target
+        ):
             time.sleep(0.01)
         time.sleep(rng.uniform(0.0, 0.1))
         assert process.poll() is None, process.communicate()[0]
@@ -123,7 +145,9 @@ def test_full_copies_with_a_reference_that_moves(recipe_file: Path, tmp_path: Pa
     rows = read_metrics(burnish.run(recipe, out=tmp_path / "run") / "online" / "metrics.jsonl")
     assert rows[0]["kl_ref"] == pytest.approx(0.0, abs=1e-4)
     assert abs(rows[1]["kl_ref"]) > 1e-4
-    assert rows[2]["kl_ref"] == pytest.approx(0.0, abs=1e-4)  # it has just taken over the policy's weights
+    assert rows[2]["kl_ref"] == pytest.approx(
+        0.0, abs=1e-4
+    )  # it has just taken over the policy's weights
 
 
 def test_the_command_of_an_algorithm_is_the_stage_with_its_name(
@@ -145,7 +169,9 @@ def test_the_command_of_an_algorithm_is_the_stage_with_its_name(
 
 def test_what_cannot_be_is_said_before_anything_is_loaded(recipe_file: Path, tmp_path: Path):
     with pytest.raises(UserError, match="at least 2"):
-        burnish.run(burnish.load(recipe_file, "online.responses_per_prompt=1"), out=tmp_path / "run")
+        burnish.run(
+            burnish.load(recipe_file, "online.responses_per_prompt=1"), out=tmp_path / "run"
+        )
     assert not (tmp_path / "run" / "online").exists()
     with pytest.raises(UserError, match="the stage online has no reward"):
         burnish.run(burnish.load(recipe_file, "online.rewards=[]"), out=tmp_path / "run")
@@ -156,7 +182,10 @@ class LowBytes:
     """Paid: the share of tokens below 64, of which a random model writes a quarter."""
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Reward]:
-        return [Reward(sum(t < 64 for t in r.completion.tokens) / len(r.completion.tokens)) for r in rollouts]
+        return [
+            Reward(sum(t < 64 for t in r.completion.tokens) / len(r.completion.tokens))
+            for r in rollouts
+        ]
 
 
 @pytest.mark.parametrize(
@@ -175,12 +204,15 @@ def test_it_learns_what_it_is_paid_for(name: str, changes: dict[str, object], tm
     )  # fmt: skip
     settings = resolve_settings(config)
     row = settings.algorithm
-    # every weight is trained: adapters below a final norm and frozen embeddings can hardly move a random model's words
+    # every weight is trained: adapters below a final norm and frozen embeddings can hardly move a
+    # random model's words
     valuing, frozen = load_backbone("tiny"), load_backbone("tiny")
     frozen.freeze()
     roles = Roles(
         policy=View(load_backbone("tiny")),
-        critic=View(valuing, head=ScalarHead(valuing.width, zero=True)) if row.needs_critic else None,
+        critic=View(valuing, head=ScalarHead(valuing.width, zero=True))
+        if row.needs_critic
+        else None,
         reference=View(frozen) if row.needs_reference else None,
     )
     sampler = LocalSampler(roles.policy, config.sampling, seed=0, max_length=256, purpose="test")

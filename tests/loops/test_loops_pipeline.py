@@ -1,4 +1,5 @@
-"""The whole pipeline on the tiny model: it runs, is cached, resumes bit for bit after kill -9, and refuses changed settings."""
+"""The whole pipeline on the tiny model: it runs, is cached, resumes bit for bit after kill -9, and
+refuses changed settings."""
 
 from __future__ import annotations
 
@@ -44,16 +45,25 @@ stages:
 @pytest.fixture(scope="session")
 def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    demos = [{"prompt": f"What is {i} plus {i}?", "completion": f"It is {2 * i}. Hope that helps!"} for i in range(40)]
+    demos = [
+        {"prompt": f"What is {i} plus {i}?", "completion": f"It is {2 * i}. Hope that helps!"}
+        for i in range(40)
+    ]
     prompts = [
-        {"id": f"p{i}", "prompt": f"What is {i} plus {i + 1}?", "split": "heldout" if i % 3 == 0 else "train"}
+        {
+            "id": f"p{i}",
+            "prompt": f"What is {i} plus {i + 1}?",
+            "split": "heldout" if i % 3 == 0 else "train",
+        }
         for i in range(40)
     ]
     for name, rows in (("demos", demos), ("prompts", prompts)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     path = folder / "recipe.yaml"
     path.write_text(
-        RECIPE.replace("DEMOS", str(folder / "demos.jsonl")).replace("PROMPTS", str(folder / "prompts.jsonl"))
+        RECIPE.replace("DEMOS", str(folder / "demos.jsonl")).replace(
+            "PROMPTS", str(folder / "prompts.jsonl")
+        )
     )
     return path
 
@@ -69,19 +79,35 @@ def finished(recipe_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def _start(recipe: Path, out: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "burnish", "run", str(recipe), "--out", str(out), "--quiet", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "burnish",
+        "run",
+        str(recipe),
+        "--out",
+        str(out),
+        "--quiet",
+        *arguments,
+    ]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 
 
 def _outcome(folder: Path) -> dict[str, object]:
     """Everything that must be the same: weights and metrics by bytes, findings by value."""
     found: dict[str, object] = {
-        f"{s}/metrics": (folder / s / "metrics.jsonl").read_bytes() for s in ("sft", "reward", "ppo")
+        f"{s}/metrics": (folder / s / "metrics.jsonl").read_bytes()
+        for s in ("sft", "reward", "ppo")
     }
     found |= {
-        f"{s}/weights": (folder / s / "model" / "model.safetensors").read_bytes() for s in ("sft", "reward", "ppo")
+        f"{s}/weights": (folder / s / "model" / "model.safetensors").read_bytes()
+        for s in ("sft", "reward", "ppo")
     }
     found |= {
         f"{s}/result": json.loads((folder / s / "result.json").read_text())
@@ -93,7 +119,13 @@ def _outcome(folder: Path) -> dict[str, object]:
 
 
 def test_every_stage_leaves_what_the_design_says(finished: Path):
-    for name in ("recipe.yaml", "manifest.json", "report.html", "sample/answers.jsonl", "compare/annotations.sqlite"):
+    for name in (
+        "recipe.yaml",
+        "manifest.json",
+        "report.html",
+        "sample/answers.jsonl",
+        "compare/annotations.sqlite",
+    ):
         assert (finished / name).stat().st_size > 0
     ppo = read_metrics(finished / "ppo" / "metrics.jsonl")
     assert [row["step"] for row in ppo] == [1, 2, 3, 4, 5]
@@ -150,7 +182,9 @@ def test_an_evaluation_that_was_killed_goes_on_with_the_answers_it_has(
     burnish.run(burnish.load(recipe_file), out=out)
     assert kept.stat().st_mtime_ns == stamp
     assert (out / "evaluate" / "result.json").read_text() == before
-    assert (out / "evaluate" / "answers.jsonl").read_bytes() == (finished / "evaluate" / "answers.jsonl").read_bytes()
+    assert (out / "evaluate" / "answers.jsonl").read_bytes() == (
+        finished / "evaluate" / "answers.jsonl"
+    ).read_bytes()
 
 
 def test_the_report_is_a_page_that_loads_nothing(finished: Path):
@@ -160,7 +194,9 @@ def test_the_report_is_a_page_that_loads_nothing(finished: Path):
             self.loads: list[str] = []
 
         def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-            self.loads += [v for k, v in attrs if k in ("src", "href", "data") and v and not v.startswith("#")]
+            self.loads += [
+                v for k, v in attrs if k in ("src", "href", "data") and v and not v.startswith("#")
+            ]
 
     page, links = (finished / "report.html").read_text(), Links()
     links.feed(page)
@@ -169,7 +205,11 @@ def test_the_report_is_a_page_that_loads_nothing(finished: Path):
 
 
 def test_a_second_run_does_nothing_again(recipe_file: Path, finished: Path):
-    before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file() and p.name == "stage.json"}
+    before = {
+        p: p.stat().st_mtime_ns
+        for p in finished.rglob("*")
+        if p.is_file() and p.name == "stage.json"
+    }
     lines: list[str] = []
     burnish.run(burnish.load(recipe_file), out=finished, say=lines.append)
     stages = ("sft", "sample", "compare", "reward", "ppo", "evaluate")
@@ -182,7 +222,8 @@ def test_a_second_run_does_nothing_again(recipe_file: Path, finished: Path):
 def test_kill_9_and_the_same_command_end_with_the_same_numbers(
     recipe_file: Path, finished: Path, tmp_path: Path, seed: int
 ):
-    """Killed at random instants of three stages; the process that is left alone finishes what they began."""
+    """Killed at random instants of three stages; the process that is left alone finishes what they
+    began."""
     rng, out = random.Random(seed), tmp_path / "killed"
     targets = [
         ("sft", rng.randint(1, 3)),
@@ -231,14 +272,20 @@ def test_a_kill_inside_a_checkpoint_write_goes_back_to_the_one_before(
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert died.returncode == -signal.SIGKILL
-    assert len(read_metrics(out / "ppo" / "metrics.jsonl")) == 3  # step 3 was logged, its checkpoint never finished
+    assert (
+        len(read_metrics(out / "ppo" / "metrics.jsonl")) == 3
+    )  # step 3 was logged, its checkpoint never finished
     process = _start(recipe_file, out)
     output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
-    assert [name for name, value in _outcome(finished).items() if _outcome(out)[name] != value] == []
+    assert [
+        name for name, value in _outcome(finished).items() if _outcome(out)[name] != value
+    ] == []
 
 
-def test_changed_settings_are_refused_and_a_fork_keeps_what_fits(recipe_file: Path, finished: Path, tmp_path: Path):
+def test_changed_settings_are_refused_and_a_fork_keeps_what_fits(
+    recipe_file: Path, finished: Path, tmp_path: Path
+):
     changed = burnish.load(recipe_file, "ppo.algorithm.clip_high=0.3", "ppo.steps=1")
     with pytest.raises(
         UserError,
@@ -257,7 +304,9 @@ def test_changed_data_is_refused(finished: Path, recipe_file: Path):
     data = recipe_file.parent / "demos.jsonl"
     text = data.read_text()
     try:
-        data.write_text(text + text.splitlines()[0].replace("0 plus 0", "nought plus nought") + "\n")
+        data.write_text(
+            text + text.splitlines()[0].replace("0 plus 0", "nought plus nought") + "\n"
+        )
         with pytest.raises(UserError, match="sft was run with other settings"):
             burnish.run(burnish.load(recipe_file), out=finished)
     finally:
@@ -283,7 +332,9 @@ def test_four_copies_train_too(recipe_file: Path, tmp_path: Path):
 
 
 def test_bfloat16_products_and_truncated_rollouts_are_corrected(recipe_file: Path, tmp_path: Path):
-    recipe = burnish.load(recipe_file, "model.dtype=bfloat16", "ppo.steps=2", "ppo.sampling.top_p=0.9")
+    recipe = burnish.load(
+        recipe_file, "model.dtype=bfloat16", "ppo.steps=2", "ppo.sampling.top_p=0.9"
+    )
     out = burnish.run(recipe, out=tmp_path / "narrow")
     rows = read_metrics(out / "ppo" / "metrics.jsonl")
     assert all(row["sampler_gap_mean"] > 0 for row in rows)
@@ -326,14 +377,18 @@ def test_the_critic_may_make_fewer_passes_than_the_policy(
 
     monkeypatch.setattr(Learner, "update", counting)
     settings = ("ppo.steps=1", "ppo.epochs=3", "ppo.critic_epochs=1")
-    burnish.run(burnish.load(recipe_file, *settings), out=tmp_path / "few", fork=finished, until="ppo")
+    burnish.run(
+        burnish.load(recipe_file, *settings), out=tmp_path / "few", fork=finished, until="ppo"
+    )
     assert count == {"policy": 6, "critic": 2}  # two mini-batches in each pass
     with pytest.raises(UserError, match="critic_epochs is more than epochs"):
         burnish.load(recipe_file, "ppo.epochs=1", "ppo.critic_epochs=2")
 
 
 def test_exact_rollouts_are_not_weighted(finished: Path):
-    assert all("importance_mean" not in row for row in read_metrics(finished / "ppo" / "metrics.jsonl"))
+    assert all(
+        "importance_mean" not in row for row in read_metrics(finished / "ppo" / "metrics.jsonl")
+    )
 
 
 def test_peoples_comparisons_need_no_panel(recipe_file: Path, tmp_path: Path):
@@ -346,9 +401,12 @@ def test_peoples_comparisons_need_no_panel(recipe_file: Path, tmp_path: Path):
     ]
     source = tmp_path / "hh.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    # the stages that would make comparisons are not there: what people compared is the recipe's own source
+    # the stages that would make comparisons are not there: what people compared is the recipe's own
+    # source
     plain = yaml.safe_load(recipe_file.read_text())
-    plain["stages"] = {name: own for name, own in plain["stages"].items() if name not in ("sample", "compare")}
+    plain["stages"] = {
+        name: own for name, own in plain["stages"].items() if name not in ("sample", "compare")
+    }
     (tmp_path / "hh.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
     recipe = burnish.load(
         tmp_path / "hh.yaml", f"data.comparisons={source}", "data.demonstrations=null", "data.prompts=null", "data.heldout=0.3", "ppo.steps=1",

@@ -1,4 +1,5 @@
-"""Preference optimisation on the tiny model: losses by command, rounds, and kill -9 at random instants."""
+"""Preference optimisation on the tiny model: losses by command, rounds, and kill -9 at random
+instants."""
 
 from __future__ import annotations
 
@@ -55,15 +56,23 @@ REWARDED = f"""
 @pytest.fixture(scope="module")
 def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    demos = [{"prompt": f"What is {i} plus {i}?", "completion": f"It is {2 * i}."} for i in range(24)]
+    demos = [
+        {"prompt": f"What is {i} plus {i}?", "completion": f"It is {2 * i}."} for i in range(24)
+    ]
     prompts = [
-        {"id": f"p{i}", "prompt": f"What is {i} plus {i + 1}?", "split": "heldout" if i % 3 == 0 else "train"}
+        {
+            "id": f"p{i}",
+            "prompt": f"What is {i} plus {i + 1}?",
+            "split": "heldout" if i % 3 == 0 else "train",
+        }
         for i in range(30)
     ]
     for name, rows in (("demos", demos), ("prompts", prompts)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     path = folder / "recipe.yaml"
-    text = RECIPE.replace("DEMOS", str(folder / "demos.jsonl")).replace("PROMPTS", str(folder / "prompts.jsonl"))
+    text = RECIPE.replace("DEMOS", str(folder / "demos.jsonl")).replace(
+        "PROMPTS", str(folder / "prompts.jsonl")
+    )
     path.write_text(text.replace("DPO", DPO))
     before = text[: text.index("  dpo: DPO")]
     (folder / "rounds.yaml").write_text(before + ROUNDS)
@@ -74,12 +83,27 @@ def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def base(recipe_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """SFT, answers and comparisons, which every run here takes over."""
-    return burnish.run(burnish.load(recipe_file), out=tmp_path_factory.mktemp("runs") / "base", until="compare")
+    return burnish.run(
+        burnish.load(recipe_file), out=tmp_path_factory.mktemp("runs") / "base", until="compare"
+    )
 
 
-def _start(recipe: Path, base: Path, out: Path, cache: Path, *arguments: str) -> subprocess.Popen[str]:
+def _start(
+    recipe: Path, base: Path, out: Path, cache: Path, *arguments: str
+) -> subprocess.Popen[str]:
     fork = ["--fork", str(base)] if not out.exists() else []
-    command = [sys.executable, "-m", "burnish", "run", str(recipe), *arguments, "--out", str(out), "--quiet", *fork]
+    command = [
+        sys.executable,
+        "-m",
+        "burnish",
+        "run",
+        str(recipe),
+        *arguments,
+        "--out",
+        str(out),
+        "--quiet",
+        *fork,
+    ]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "BURNISH_CACHE": str(cache)},
@@ -87,8 +111,16 @@ def _start(recipe: Path, base: Path, out: Path, cache: Path, *arguments: str) ->
 
 
 def _outcome(folder: Path) -> dict[str, object]:
-    names = ("metrics.jsonl", "model.safetensors", "answers.jsonl", "comparisons.jsonl", "result.json")
-    return {str(p.relative_to(folder)): p.read_bytes() for name in names for p in folder.rglob(name)}
+    names = (
+        "metrics.jsonl",
+        "model.safetensors",
+        "answers.jsonl",
+        "comparisons.jsonl",
+        "result.json",
+    )
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for name in names for p in folder.rglob(name)
+    }
 
 
 def test_a_run_leaves_a_policy_called_by_its_loss(recipe_file: Path, base: Path, tmp_path: Path):
@@ -100,7 +132,15 @@ def test_a_run_leaves_a_policy_called_by_its_loss(recipe_file: Path, base: Path,
     assert rows[0]["rewards/margins"] == pytest.approx(0.0, abs=1e-5)
     assert "eval_rewards/accuracies_before" in rows[0]
     result = json.loads((out / "dpo" / "result.json").read_text())
-    for name in ("accuracy", "chosen_falls", "both_fall", "rise_chosen", "margin", "longer_wins", "gold_accuracy"):
+    for name in (
+        "accuracy",
+        "chosen_falls",
+        "both_fall",
+        "rise_chosen",
+        "margin",
+        "longer_wins",
+        "gold_accuracy",
+    ):
         assert result[name]["low"] <= result[name]["value"] <= result[name]["high"], name
     evaluated = json.loads((out / "evaluate" / "result.json").read_text())
     assert [m["name"] for m in evaluated["models"]] == ["base", "sft", "dpo"]
@@ -145,8 +185,11 @@ def test_every_weight_can_be_trained(recipe_file: Path, base: Path, tmp_path: Pa
 
 
 @pytest.fixture(scope="module")
-def three_rounds(recipe_file: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What a round on the comparisons there are and two on its policies' answers leave that nobody kills."""
+def three_rounds(
+    recipe_file: Path, base: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    """What a round on the comparisons there are and two on its policies' answers leave that nobody
+    kills."""
     folder = tmp_path_factory.mktemp("rounds")
     whole = _start(recipe_file.with_name("rounds.yaml"), base, folder / "whole", folder / "cache")
     output = whole.communicate(timeout=300)[0]
@@ -167,8 +210,16 @@ def test_kill_9_between_and_inside_rounds_changes_nothing(
     rng, out = random.Random(seed), tmp_path / "killed"
     signs = [
         ["dpo/metrics.jsonl"],
-        ["rounds.1.sample/begun.json", "rounds.1.compare/annotations.sqlite", "rounds.1.dpo/metrics.jsonl"],
-        ["rounds.2.sample/begun.json", "rounds.2.compare/annotations.sqlite", "rounds.2.dpo/metrics.jsonl"],
+        [
+            "rounds.1.sample/begun.json",
+            "rounds.1.compare/annotations.sqlite",
+            "rounds.1.dpo/metrics.jsonl",
+        ],
+        [
+            "rounds.2.sample/begun.json",
+            "rounds.2.compare/annotations.sqlite",
+            "rounds.2.dpo/metrics.jsonl",
+        ],
     ]
     for names in signs:
         process = _start(rounds, base, out, tmp_path / "cache")
@@ -193,7 +244,9 @@ def test_the_reward_model_can_compare(recipe_file: Path, base: Path, tmp_path: P
         burnish.load(rewarded, "rounds.compare.by.reward=sft")
     out = burnish.run(burnish.load(rewarded), out=tmp_path / "judged", fork=base)
     second = read_metrics(out / "rounds.1.dpo" / "metrics.jsonl")
-    assert second[0]["rewards/margins"] == pytest.approx(0.0, abs=1e-5)  # the reference is where the round began
+    assert second[0]["rewards/margins"] == pytest.approx(
+        0.0, abs=1e-5
+    )  # the reference is where the round began
     result = json.loads((out / "rounds.1.compare" / "result.json").read_text())
     assert [judge["by"] for judge in result["judges"]] == ["reward"]
     assert result["judges"][0]["comparisons"] > 0
@@ -201,7 +254,11 @@ def test_the_reward_model_can_compare(recipe_file: Path, base: Path, tmp_path: P
 
 def test_single_judgements_teach_kto_alone(recipe_file: Path, tmp_path: Path):
     rows = [
-        {"prompt": f"Add {i} and 1.", "completion": f"{i + 1}." if good else "I will not.", "label": good}
+        {
+            "prompt": f"Add {i} and 1.",
+            "completion": f"{i + 1}." if good else "I will not.",
+            "label": good,
+        }
         for i in range(24)
         for good in ((True,) if i % 2 else (False,))
     ]
@@ -210,10 +267,15 @@ def test_single_judgements_teach_kto_alone(recipe_file: Path, tmp_path: Path):
     changes = ("model.name=tiny", "threads=1", "data.heldout=0.3", f"data.comparisons={source}")
     with pytest.raises(UserError, match="has an answer that is preferred to another"):
         burnish.run(burnish.load(None, *changes, "stages=[dpo]"), out=tmp_path / "dpo")
-    recipe = burnish.load(None, *changes, "stages=[kto]", "kto.batch_size=2", "kto.lora={r: 4, alpha: 8}")
+    recipe = burnish.load(
+        None, *changes, "stages=[kto]", "kto.batch_size=2", "kto.lora={r: 4, alpha: 8}"
+    )
     out = burnish.run(recipe, out=tmp_path / "kto")
     told = read_metrics(out / "kto" / "metrics.jsonl")
     assert told[0]["loss"] == pytest.approx(0.5, abs=1e-4)
     names = {name for row in told for name in row}
-    assert {"rewards/chosen", "rewards/rejected"} <= names  # a single step may have answers of one kind only
+    assert {
+        "rewards/chosen",
+        "rewards/rejected",
+    } <= names  # a single step may have answers of one kind only
     assert "rewards/accuracies" not in names  # there are no pairs

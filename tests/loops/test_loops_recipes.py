@@ -1,4 +1,5 @@
-"""The shipped recipes as they stand: tiny.yaml whole, hh.yaml on real comparisons with a model small enough for a test."""
+"""The shipped recipes as they stand: tiny.yaml whole, hh.yaml on real comparisons with a model
+small enough for a test."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ def test_tiny_recipe_from_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.skipif(
-    not HH.is_file(), reason="Anthropic's HH (../shared/data beside the repository) is not on this machine"
+    not HH.is_file(),
+    reason="Anthropic's HH (../shared/data beside the repository) is not on this machine",
 )
 def test_hh_recipe_on_real_comparisons(tmp_path: Path):
     recipe = burnish.load(
@@ -35,7 +37,9 @@ def test_hh_recipe_on_real_comparisons(tmp_path: Path):
     assert reward["accuracy"]["low"] <= reward["accuracy"]["value"] <= reward["accuracy"]["high"]
     assert reward["dropped"]["comparisons"]["too long"] > 0
     assert not (folder / "compare").exists()
-    shown = (folder / "report.html").read_text().split("</style>")[1].split("The resolved recipe")[0]
+    shown = (
+        (folder / "report.html").read_text().split("</style>")[1].split("The resolved recipe")[0]
+    )
     assert "Not judged yet" in shown
     assert "taste" not in shown.lower()
 
@@ -46,13 +50,19 @@ def test_recipes_on_peoples_data_never_name_the_taste_of_simulated_annotators(na
 
 
 @pytest.mark.parametrize("name", ["dpo", "simpo", "kto", "dpo-rounds"])
-def test_preference_recipes_take_over_the_quickstart(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """As shipped but for the model and the sizes: SFT and the comparisons are those of quickstart.yaml, so that a fork keeps them."""
+def test_preference_recipes_take_over_the_quickstart(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As shipped but for the model and the sizes: SFT and the comparisons are those of
+    quickstart.yaml, so that a fork keeps them."""
     from burnish.stages.context import Run
     from burnish.stages.inputs import inputs_of
 
     monkeypatch.chdir(ROOT)
-    quickstart, recipe = burnish.load("recipes/quickstart.yaml"), burnish.load(f"recipes/{name}.yaml")
+    quickstart, recipe = (
+        burnish.load("recipes/quickstart.yaml"),
+        burnish.load(f"recipes/{name}.yaml"),
+    )
     loss = name.split("-")[0]
     parents = {"sft": "a", "sample": "b"}
     for stage in ("sft", "sample", "compare"):
@@ -67,9 +77,16 @@ def test_preference_recipes_take_over_the_quickstart(name: str, tmp_path: Path, 
     ]  # fmt: skip
     rounds = name == "dpo-rounds"
     if rounds:
-        small += ["rounds.dpo.epochs=0.5", "rounds.sample.count=4", "rounds.sample.sampling.max_new_tokens=8"]
+        small += [
+            "rounds.dpo.epochs=0.5",
+            "rounds.sample.count=4",
+            "rounds.sample.sampling.max_new_tokens=8",
+        ]
     folder = burnish.run(burnish.load(f"recipes/{name}.yaml", *small), out=tmp_path / name)
-    found = {path.parent.name: json.loads(path.read_text())["loss"] for path in folder.glob("*dpo/result.json")}
+    found = {
+        path.parent.name: json.loads(path.read_text())["loss"]
+        for path in folder.glob("*dpo/result.json")
+    }
     learnt = ["dpo", "rounds.1.dpo", "rounds.2.dpo"] if rounds else ["dpo"]
     assert found == dict.fromkeys(learnt, loss)
     assert (folder / "report.html").is_file()
@@ -87,5 +104,7 @@ def test_recipes_of_the_online_stage(name: str, tmp_path: Path):
     (row,) = json.loads((folder / stage / "result.json").read_text())["curve"]
     assert row["reward"] == 0.0  # a random model has no right answer
     evaluated = json.loads((folder / "evaluate" / "result.json").read_text())["verifiable"]
-    components = {"calculator": {"environment"}, "rlvr-arithmetic": {"maths"}}[name]  # judged as it was trained
+    components = {"calculator": {"environment"}, "rlvr-arithmetic": {"maths"}}[
+        name
+    ]  # judged as it was trained
     assert all(set(model["components"]) == components for model in evaluated["models"])

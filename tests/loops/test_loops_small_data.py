@@ -1,4 +1,5 @@
-"""Data that is small, or whose held-out part is its own: every stage trains, and says where it could not be evaluated."""
+"""Data that is small, or whose held-out part is its own: every stage trains, and says where it
+could not be evaluated."""
 
 from __future__ import annotations
 
@@ -36,22 +37,32 @@ def _run(tmp_path: Path, stages: str, *changes: str) -> tuple[dict[str, dict[str
     """The results by stage, and what was said."""
     said: list[str] = []
     small = [f"stages.{stage}={OF_STAGE[stage]}" for stage in stages.split()]
-    folder = burnish.run(burnish.load(None, *SMALL, *small, *changes), out=tmp_path / "run", say=said.append)
-    return {path.parent.name: json.loads(path.read_text()) for path in folder.glob("*/result.json")}, said
+    folder = burnish.run(
+        burnish.load(None, *SMALL, *small, *changes), out=tmp_path / "run", say=said.append
+    )
+    return {
+        path.parent.name: json.loads(path.read_text()) for path in folder.glob("*/result.json")
+    }, said
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_every_stage_trains_on_one_or_two_rows_and_says_that_it_was_not_evaluated(tmp_path: Path, count: int):
+def test_every_stage_trains_on_one_or_two_rows_and_says_that_it_was_not_evaluated(
+    tmp_path: Path, count: int
+):
     source = _rows(tmp_path / "pairs.jsonl", PAIRS[:count])
     stages = "sft reward dpo ppo evaluate report"
-    results, said = _run(tmp_path, stages, f"data.comparisons={source}", "data.heldout=0.001", "ppo.start=sft")
+    results, said = _run(
+        tmp_path, stages, f"data.comparisons={source}", "data.heldout=0.001", "ppo.start=sft"
+    )
     for stage in ("sft", "reward", "dpo", "evaluate"):
         assert "holds none out" in results[stage]["not_evaluated"], stage
         assert any(line.startswith(f"{stage}: not evaluated: ") for line in said), stage
     assert results["sft"]["examples_train"] == results["reward"]["pairs_train"] == count
     assert results["sft"]["eval_loss_after"] is None
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    assert page.count("holds none out") >= 4  # in words, of the verdict and of each stage that trains
+    assert (
+        page.count("holds none out") >= 4
+    )  # in words, of the verdict and of each stage that trains
     assert closing_table(tmp_path / "run").startswith("nothing was evaluated: a share of 0.001")
 
 
@@ -60,10 +71,16 @@ def test_what_was_sampled_on_two_prompts_can_be_trained_on(tmp_path: Path):
     stages = "sample compare reward evaluate report"
     results, _ = _run(tmp_path, stages, f"data.prompts={source}", "data.heldout=0")
     assert results["reward"]["prompts_train"] >= 1
-    assert results["reward"]["not_evaluated"] == results["evaluate"]["not_evaluated"] == "data.heldout is 0"
+    assert (
+        results["reward"]["not_evaluated"]
+        == results["evaluate"]["not_evaluated"]
+        == "data.heldout is 0"
+    )
 
 
-def test_comparisons_alone_are_enough_for_preference_optimisation_and_its_evaluation(tmp_path: Path):
+def test_comparisons_alone_are_enough_for_preference_optimisation_and_its_evaluation(
+    tmp_path: Path,
+):
     source = _rows(tmp_path / "train.jsonl", PAIRS[:9])
     _rows(tmp_path / "test.jsonl", PAIRS[9:])
     assert source
@@ -78,15 +95,24 @@ def test_comparisons_alone_are_enough_for_preference_optimisation_and_its_evalua
 def test_a_limit_on_a_first_try_needs_no_held_out_prompts(tmp_path: Path):
     rows = [{"prompt": f"q{i}", "completion": f"a{i}"} for i in range(80)]
     source = _rows(tmp_path / "d.jsonl", rows)
-    changes = (f"data.demonstrations={source}", "data.prompts=builtin:quickstart/prompts", "data.limit=50")
-    results, _ = _run(tmp_path, "sft evaluate", *changes, "sft.batch_size=65536", "evaluate.count=2")
+    changes = (
+        f"data.demonstrations={source}",
+        "data.prompts=builtin:quickstart/prompts",
+        "data.limit=50",
+    )
+    results, _ = _run(
+        tmp_path, "sft evaluate", *changes, "sft.batch_size=65536", "evaluate.count=2"
+    )
     assert results["sft"]["examples_train"] + results["sft"]["examples_heldout"] == 50
     assert results["sft"]["steps"] == 1
     assert results["evaluate"]["prompts"] == 2
 
 
 def test_supervised_fine_tuning_is_evaluated_on_the_prompts_it_held_out(tmp_path: Path):
-    rows = [{"prompt": f"q{i}", "completion": "a", "split": "test" if i > 7 else "train"} for i in range(10)]
+    rows = [
+        {"prompt": f"q{i}", "completion": "a", "split": "test" if i > 7 else "train"}
+        for i in range(10)
+    ]
     source = _rows(tmp_path / "d.jsonl", rows)
     results, _ = _run(tmp_path, "sft evaluate report", f"data.demonstrations={source}")
     assert (results["sft"]["examples_train"], results["sft"]["examples_heldout"]) == (8, 2)
@@ -108,7 +134,10 @@ def test_a_held_out_part_in_which_nothing_fits_leaves_evaluation_out(tmp_path: P
 
 def test_training_where_everything_is_held_out_is_an_error_of_one_line(tmp_path: Path):
     source = _rows(tmp_path / "d.jsonl", [{"prompt": "q", "completion": "a", "split": "test"}])
-    with pytest.raises(burnish.UserError, match=r"^there are no demonstrations to train on: every row .* is held out"):
+    with pytest.raises(
+        burnish.UserError,
+        match=r"^there are no demonstrations to train on: every row .* is held out",
+    ):
         _run(tmp_path, "sft", f"data.demonstrations={source}")
 
 

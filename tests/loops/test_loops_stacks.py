@@ -1,4 +1,5 @@
-"""Every recipe that ships, whole, on the tiny model: as its file has it, only smaller; two of them killed and resumed."""
+"""Every recipe that ships, whole, on the tiny model: as its file has it, only smaller; two of them
+killed and resumed."""
 
 from __future__ import annotations
 
@@ -95,10 +96,16 @@ def test_a_stack_that_is_killed_ends_with_the_same_bytes(name: str, tmp_path: Pa
         "-q",
     ]
     killed = 0
-    for wanted in ("rounds.1.select", "rounds.2.sample"):  # each killed as soon as this stage has begun
+    for wanted in (
+        "rounds.1.select",
+        "rounds.2.sample",
+    ):  # each killed as soon as this stage has begun
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            while process.poll() is None and not (tmp_path / "killed" / wanted / "begun.json").exists():
+            while (
+                process.poll() is None
+                and not (tmp_path / "killed" / wanted / "begun.json").exists()
+            ):
                 time.sleep(0.02)
         finally:
             if process.poll() is None:
@@ -108,10 +115,19 @@ def test_a_stack_that_is_killed_ends_with_the_same_bytes(name: str, tmp_path: Pa
     assert killed == 2
     folder = burnish.run(burnish.load(path, *smaller(path)), out=tmp_path / "killed")
     for node in graph_of(burnish.load(path, *smaller(path))):
-        for kept in ("model/model.safetensors", "answers.jsonl", "comparisons.jsonl", "demonstrations.jsonl"):
+        for kept in (
+            "model/model.safetensors",
+            "answers.jsonl",
+            "comparisons.jsonl",
+            "demonstrations.jsonl",
+        ):
             if (whole / node.name / kept).exists():
-                assert (folder / node.name / kept).read_bytes() == (whole / node.name / kept).read_bytes(), (node, kept)
-    results = [json.loads((place / "evaluate" / "result.json").read_text()) for place in (whole, folder)]
+                assert (folder / node.name / kept).read_bytes() == (
+                    whole / node.name / kept
+                ).read_bytes(), (node, kept)
+    results = [
+        json.loads((place / "evaluate" / "result.json").read_text()) for place in (whole, folder)
+    ]
     assert results[0] == results[1]
     shutil.rmtree(tmp_path / "killed")
 
@@ -141,10 +157,14 @@ def test_a_rate_that_followed_the_length_asks_for_extend(tmp_path: Path):
     base = [change for change in LONGER if not change.startswith(("grpo", "stages"))]
     folder = burnish.run(burnish.load(None, *base, *only), out=tmp_path / "run")
     longer = burnish.load(None, *base, *only, "sft.epochs=3")
-    with pytest.raises(burnish.UserError, match=r"its learning rate followed the former length.*--extend"):
+    with pytest.raises(
+        burnish.UserError, match=r"its learning rate followed the former length.*--extend"
+    ):
         burnish.run(longer, out=folder)
     burnish.run(longer, out=folder, extend=True)
-    rows = [json.loads(line) for line in (folder / "sft" / "metrics.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (folder / "sft" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert len(rows) == json.loads((folder / "sft" / "result.json").read_text())["steps"] == 6
     with pytest.raises(burnish.UserError, match="was run with other settings"):
         burnish.run(burnish.load(None, *base, *only, "sft.epochs=2"), out=folder)
@@ -160,4 +180,6 @@ def test_what_refuses_a_later_stage_leaves_the_longer_one_as_it_was(tmp_path: Pa
     before = {path: path.read_bytes() for path in (folder / "sft").rglob("*") if path.is_file()}
     with pytest.raises(burnish.UserError, match="the stage sample was run with other settings"):
         burnish.run(burnish.load(None, *base, *settings, "sft.epochs=2"), out=folder)
-    assert {path: path.read_bytes() for path in (folder / "sft").rglob("*") if path.is_file()} == before
+    assert {
+        path: path.read_bytes() for path in (folder / "sft").rglob("*") if path.is_file()
+    } == before

@@ -30,7 +30,11 @@ SHAPE: dict[str, Any] = {
 
 def random_llama(*, seed: int = 0, **more: Any) -> LlamaForCausalLM:
     torch.manual_seed(seed)
-    return LlamaForCausalLM(LlamaConfig(**{**SHAPE, "tie_word_embeddings": False, **more})).float().eval()
+    return (
+        LlamaForCausalLM(LlamaConfig(**{**SHAPE, "tie_word_embeddings": False, **more}))
+        .float()
+        .eval()
+    )
 
 
 def save(folder: Path, model: Any = None, tokenizer: Any = None) -> Path:
@@ -42,7 +46,10 @@ def save(folder: Path, model: Any = None, tokenizer: Any = None) -> Path:
 
 def save_family(folder: Path, kind: str, **more: Any) -> Path:
     torch.manual_seed(0)
-    return save(folder, AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **{**SHAPE, **more})).float())
+    return save(
+        folder,
+        AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **{**SHAPE, **more})).float(),
+    )
 
 
 def reweight(folder: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Path:
@@ -73,5 +80,7 @@ def shard(folder: Path, count: int = 2) -> Path:
         save_file(part, folder / file, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(part, file)
     (folder / "model.safetensors").unlink()
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": weight_map})
+    )
     return folder

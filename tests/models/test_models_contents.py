@@ -43,19 +43,31 @@ def test_of_a_model_what_it_is_loaded_from(folder: Path):
 def test_of_an_adapter_the_base_that_it_names_too(tmp_path: Path, folder: Path, base: str | None):
     adapter = tmp_path / "adapter"
     adapter.mkdir()
-    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base or str(folder)}))
+    (adapter / "adapter_config.json").write_text(
+        json.dumps({"base_model_name_or_path": base or str(folder)})
+    )
     (adapter / "adapter_model.safetensors").write_bytes(b"y")
     found = list(local_files(str(adapter)))
-    assert found == ["0/adapter_config.json", "0/adapter_model.safetensors", *(f"1/{name}" for name in OF_A_MODEL)]
+    assert found == [
+        "0/adapter_config.json",
+        "0/adapter_model.safetensors",
+        *(f"1/{name}" for name in OF_A_MODEL),
+    ]
 
 
 def test_an_adapter_of_itself_ends(tmp_path: Path):
-    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(tmp_path)}))
+    (tmp_path / "adapter_config.json").write_text(
+        json.dumps({"base_model_name_or_path": str(tmp_path)})
+    )
     assert list(local_files(str(tmp_path))) == ["0/adapter_config.json"]
 
 
-@pytest.mark.parametrize("reference", ["tiny", "smollm2-135m", "owner/name", "", "a\0b", "~nobody-at-all/x"])
-def test_what_is_no_folder_here_has_none(reference: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    "reference", ["tiny", "smollm2-135m", "owner/name", "", "a\0b", "~nobody-at-all/x"]
+)
+def test_what_is_no_folder_here_has_none(
+    reference: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)
     assert local_files(reference) == {}
 

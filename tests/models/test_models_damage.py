@@ -1,4 +1,5 @@
-"""Whatever is done to a model's folder, loading it ends in the model or in one line: no traceback, no hang."""
+"""Whatever is done to a model's folder, loading it ends in the model or in one line: no traceback,
+no hang."""
 
 from __future__ import annotations
 
@@ -300,7 +301,17 @@ def test_what_does_no_harm_loads(whole: Path, tmp_path: Path, name: str):
 
 @pytest.mark.parametrize(
     "reference",
-    ["", "/no/such/place", "no such model", "a/b/c", "~nobody-here/x", "x" * 5000, "a\0b", "-o/x y", "../.."],
+    [
+        "",
+        "/no/such/place",
+        "no such model",
+        "a/b/c",
+        "~nobody-here/x",
+        "x" * 5000,
+        "a\0b",
+        "-o/x y",
+        "../..",
+    ],
 )
 def test_a_reference_to_nothing_is_one_line(reference: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -317,7 +328,8 @@ def test_a_file_is_no_folder(whole: Path):
 @settings(max_examples=60)
 @given(data=st.data())
 def test_bytes_changed_anywhere_end_in_the_model_or_in_one_line(whole: Path, data: st.DataObject):
-    """In the settings and headers, wherever it is; in the weights themselves only what is not finite can be seen."""
+    """In the settings and headers, wherever it is; in the weights themselves only what is not
+    finite can be seen."""
     name = data.draw(st.sampled_from(["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json"]))  # fmt: skip
     folder = whole.parent / "changed"
     shutil.rmtree(folder, ignore_errors=True)
@@ -340,7 +352,9 @@ _VALUES = st.one_of(st.none(), st.booleans(), st.integers(-3, 300), st.integers(
 
 @settings(max_examples=100)
 @given(fields=st.dictionaries(st.sampled_from(_FIELDS), _VALUES, min_size=1, max_size=2))
-def test_any_value_in_any_field_ends_in_the_model_or_in_one_line(whole: Path, fields: dict[str, Any]):
+def test_any_value_in_any_field_ends_in_the_model_or_in_one_line(
+    whole: Path, fields: dict[str, Any]
+):
     folder = whole.parent / "configured"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(whole, folder)

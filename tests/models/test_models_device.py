@@ -28,20 +28,27 @@ def test_names(monkeypatch: pytest.MonkeyPatch):
         resolve("cuda:2")
 
 
-def test_a_gpu_that_cannot_be_used_is_left_alone(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+def test_a_gpu_that_cannot_be_used_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
     """One that is too old for this torch, say, or full: auto says so and takes the CPU."""
     made = []
 
     def ones(*_: object, device: torch.device) -> torch.Tensor:
         made.append(device)
         if len(made) == 1:
-            raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nmore")
+            raise RuntimeError(
+                "CUDA error: no kernel image is available for execution on the device\nmore"
+            )
         return torch.zeros(1)
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch, "ones", ones)
     assert resolve("auto") == torch.device("cpu")
-    assert "no kernel image is available for execution on the device): running on the CPU" in caplog.text
+    assert (
+        "no kernel image is available for execution on the device): running on the CPU"
+        in caplog.text
+    )
     assert resolve("auto") == torch.device("cuda", 0)
     assert made == [torch.device("cuda", 0)] * 2
 
@@ -64,12 +71,15 @@ def test_padded_calls_give_what_a_call_for_each_segment_gives(seed: int):
     generator = torch.Generator().manual_seed(seed)
     shape = (len(layout.tokens_T), 8)
     q, k, v = (
-        torch.randn(1, heads, *shape, dtype=torch.float64, generator=generator).requires_grad_() for heads in (6, 2, 2)
+        torch.randn(1, heads, *shape, dtype=torch.float64, generator=generator).requires_grad_()
+        for heads in (6, 2, 2)
     )
     one_by_one = _OnCpu.apply(q, k, v, cut_into_pieces(layout.segments, None), 0.3).transpose(1, 2)
     together = _in_few_calls(q, k, v, layout.segments, None, _Core(0.3, 0.0, None, None))
     torch.testing.assert_close(together, one_by_one)
     weights = torch.randn(one_by_one.shape, dtype=torch.float64, generator=generator)
-    expected, found = (torch.autograd.grad((x * weights).sum(), (q, k, v)) for x in (one_by_one, together))
+    expected, found = (
+        torch.autograd.grad((x * weights).sum(), (q, k, v)) for x in (one_by_one, together)
+    )
     for near, exact in zip(found, expected, strict=True):
         torch.testing.assert_close(near, exact)

@@ -1,4 +1,5 @@
-"""Every row of the table of supported types, on a tiny random model: what Burnish computes is what transformers computes.
+"""Every row of the table of supported types, on a tiny random model: what Burnish computes is what
+transformers computes.
 
 The oracle runs each sequence alone through transformers' own eager attention and eager experts.
 """
@@ -37,7 +38,9 @@ TOLERANCE = 2e-5  # of the largest number compared
 
 
 def _drawn(seed: int, length: int) -> tuple[int, ...]:
-    return tuple(torch.randint(3, 250, (length,), generator=torch.Generator().manual_seed(seed)).tolist())
+    return tuple(
+        torch.randint(3, 250, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
+    )
 
 
 PROMPT = _drawn(0, 7)
@@ -81,7 +84,10 @@ def theirs(folder: Path) -> Any:
 
 def logits_of(model: Any) -> list[Tensor]:
     """[tokens, V] of each sequence, run alone."""
-    return [model(input_ids=torch.tensor([s.prompt + s.response]), use_cache=False).logits[0] for s in SEQUENCES]
+    return [
+        model(input_ids=torch.tensor([s.prompt + s.response]), use_cache=False).logits[0]
+        for s in SEQUENCES
+    ]
 
 
 def close(ours: Tensor, expected: Tensor, what: str = "") -> float:
@@ -106,7 +112,9 @@ def test_logits_and_gradients_are_those_of_transformers(name: str, folder_of: An
     model = theirs(folder_of(name))
     expected = logits_of(model)
     scores = [
-        logits[len(s.prompt) - 1 : -1].log_softmax(-1).gather(1, torch.tensor(s.response)[:, None])[:, 0]
+        logits[len(s.prompt) - 1 : -1]
+        .log_softmax(-1)
+        .gather(1, torch.tensor(s.response)[:, None])[:, 0]
         for s, logits in zip(SEQUENCES, expected, strict=True)
     ]
     (torch.cat(scores) * WEIGHTS).sum().backward()
@@ -151,7 +159,9 @@ def test_longrope_turns_each_sequence_by_its_own_length(tmp_path: Path):
     }  # fmt: skip
     save_random_model("phi3", tmp_path, rope_parameters=rope, original_max_position_embeddings=14)
     expected = [
-        logits[len(s.prompt) - 1 : -1].log_softmax(-1).gather(1, torch.tensor(s.response)[:, None])[:, 0]
+        logits[len(s.prompt) - 1 : -1]
+        .log_softmax(-1)
+        .gather(1, torch.tensor(s.response)[:, None])[:, 0]
         for s, logits in zip(SEQUENCES, logits_of(theirs(tmp_path)), strict=True)
     ]
     view = View(load_backbone(str(tmp_path)))
@@ -164,7 +174,9 @@ def test_longrope_turns_each_sequence_by_its_own_length(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "parts"), [("lfm2", ["by itself"]), ("mixtral", ["no router loss"]), ("llama", []), ("qwen3_next", ["by itself", "no router loss"])]
 )  # fmt: skip
-def test_what_a_user_should_know_is_said_once(name: str, parts: list[str], folder_of: Any, monkeypatch: Any):
+def test_what_a_user_should_know_is_said_once(
+    name: str, parts: list[str], folder_of: Any, monkeypatch: Any
+):
     monkeypatch.setattr(backbone_module, "_told", set())
     said: list[str] = []
     for _ in range(2):
@@ -174,10 +186,17 @@ def test_what_a_user_should_know_is_said_once(name: str, parts: list[str], folde
 
 
 def test_a_model_that_computes_something_else_is_refused(folder_of: Any, monkeypatch: Any):
-    """As if a new version of transformers capped the scores of this type, and told attention by another name."""
+    """As if a new version of transformers capped the scores of this type, and told attention by
+    another name."""
     attend = packed_attention.attend_to_segments
-    monkeypatch.setattr(packed_attention, "attend_to_segments", lambda *a, softcap, **k: attend(*a, softcap=None, **k))
-    with pytest.raises(UserError, match=r"type gemma2 gives other logits here than in transformers"):
+    monkeypatch.setattr(
+        packed_attention,
+        "attend_to_segments",
+        lambda *a, softcap, **k: attend(*a, softcap=None, **k),
+    )
+    with pytest.raises(
+        UserError, match=r"type gemma2 gives other logits here than in transformers"
+    ):
         load_backbone(str(folder_of("gemma2")))
 
 
@@ -215,14 +234,18 @@ def test_adapters_are_trained_merged_and_read_by_others(name: str, folder_of: An
         ours = view.backbone.logits(view.hidden(batch))
     save_policy(view, tmp_path, base=str(folder_of(name)))
     stored, again = (load_file(f / "model.safetensors") for f in (folder_of(name), tmp_path))
-    assert {n: w.shape for n, w in stored.items()} == {n: w.shape for n, w in again.items()}  # names of the family
+    assert {n: w.shape for n, w in stored.items()} == {
+        n: w.shape for n, w in again.items()
+    }  # names of the family
     reloaded = load_backbone(str(tmp_path))
     peft = PeftModel.from_pretrained(theirs(folder_of(name)), str(tmp_path / "adapter"))
     with torch.no_grad():
         ours_again = reloaded.logits(reloaded.hidden(batch.layout))
         close(ours_again, ours, "reloaded")
         for model in (theirs(tmp_path), peft):
-            for places, logits in zip(whole_sequences(batch.layout.segments), logits_of(model), strict=True):
+            for places, logits in zip(
+                whole_sequences(batch.layout.segments), logits_of(model), strict=True
+            ):
                 close(ours[list(places)], logits, type(model).__name__)
 
 
@@ -230,18 +253,24 @@ def test_adapters_are_trained_merged_and_read_by_others(name: str, folder_of: An
 def test_the_experts_and_the_router_of_a_mixture_are_named_frozen(name: str, folder_of: Any):
     view = _adapted(folder_of(name))
     marks = (".experts.", ".router.", ".block_sparse_moe.", ".mlp.gate.")
-    experts = [n for n, _ in view.backbone.model.named_parameters() if any(mark in n for mark in marks)]
+    experts = [
+        n for n, _ in view.backbone.model.named_parameters() if any(mark in n for mark in marks)
+    ]
     dense = name in ("granitemoehybrid", "llama4_text-dense")
     assert bool(experts) == (SUPPORTED[_kind(name)].experts and not dense)
     assert not any(mark in label for label in view.parameters() for mark in marks)
 
 
 @pytest.mark.parametrize("name", families.WHOLE)
-def test_the_text_part_of_a_whole_model_is_trained_and_saved_alone(name: str, folder_of: Any, tmp_path: Path):
+def test_the_text_part_of_a_whole_model_is_trained_and_saved_alone(
+    name: str, folder_of: Any, tmp_path: Path
+):
     _, text, *_ = families.WHOLE[name]
     expected = logits_of(theirs(folder_of(text)))
     said: list[str] = []
-    backbone = load_backbone(str(families.save_whole_model(name, tmp_path / "whole")), say=said.append)
+    backbone = load_backbone(
+        str(families.save_whole_model(name, tmp_path / "whole")), say=said.append
+    )
     assert "4 weights for images, sound and drafts are left out" in "".join(said)
     assert backbone.kind is SUPPORTED[text]
     layout = Batch(SEQUENCES).layout
@@ -250,7 +279,9 @@ def test_the_text_part_of_a_whole_model_is_trained_and_saved_alone(name: str, fo
     save_policy(View(backbone), tmp_path / "saved", base="")
     saved = theirs(tmp_path / "saved")
     assert saved.config.model_type == text
-    for places, alone, again in zip(whole_sequences(layout.segments), expected, logits_of(saved), strict=True):
+    for places, alone, again in zip(
+        whole_sequences(layout.segments), expected, logits_of(saved), strict=True
+    ):
         close(logits[list(places)], alone.detach(), "loaded")
         close(again.detach(), alone.detach(), "saved")
 
@@ -264,6 +295,8 @@ def test_a_weight_of_no_known_part_is_refused(tmp_path: Path):
 def test_a_whole_model_with_a_text_part_of_another_type_is_refused(tmp_path: Path):
     families.save_whole_model("mistral3", tmp_path)
     config = (tmp_path / "config.json").read_text()
-    (tmp_path / "config.json").write_text(config.replace('"model_type": "mistral"', '"model_type": "gpt_neox"'))
+    (tmp_path / "config.json").write_text(
+        config.replace('"model_type": "mistral"', '"model_type": "gpt_neox"')
+    )
     with pytest.raises(UserError, match="type gpt_neox are not supported"):
         load_backbone(str(tmp_path))

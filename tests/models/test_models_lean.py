@@ -13,7 +13,10 @@ from burnish.models.lean import _RmsNorm, _SwiGlu, keep_less
 
 def _modules() -> list[nn.Module]:
     torch.manual_seed(0)
-    norm, gated = LlamaRMSNorm(12), LlamaMLP(LlamaConfig(hidden_size=12, intermediate_size=20, num_attention_heads=2))
+    norm, gated = (
+        LlamaRMSNorm(12),
+        LlamaMLP(LlamaConfig(hidden_size=12, intermediate_size=20, num_attention_heads=2)),
+    )
     nn.init.normal_(norm.weight)
     return [norm, gated]
 
@@ -33,7 +36,9 @@ def test_the_numbers_are_those_of_the_module(which: int):
 
 
 def test_gradients_are_derivatives():
-    x, weight = (torch.randn(size, dtype=torch.float64, requires_grad=True) for size in ((3, 7), (7,)))
+    x, weight = (
+        torch.randn(size, dtype=torch.float64, requires_grad=True) for size in ((3, 7), (7,))
+    )
     assert torch.autograd.gradcheck(lambda a, w: _RmsNorm.apply(a, w, 1e-3), (x, weight))
     gate, up = (torch.randn(3, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
     assert torch.autograd.gradcheck(_SwiGlu.apply, (gate, up))
@@ -74,14 +79,20 @@ def test_what_computes_something_else_stays_as_it_is():
             return self.down_proj(self.act_fn(self.gate_proj(x)).clamp(max=1.0) * self.up_proj(x))
 
     config = LlamaConfig(hidden_size=12, intermediate_size=20, num_attention_heads=2)
-    gelu = LlamaConfig(hidden_size=12, intermediate_size=20, num_attention_heads=2, hidden_act="gelu")
+    gelu = LlamaConfig(
+        hidden_size=12, intermediate_size=20, num_attention_heads=2, hidden_act="gelu"
+    )
     others = (
         Gemma2RMSNorm(6), Qwen3_5RMSNorm(6), Qwen3_5RMSNormGated(6), Doubled(6), Clamped(config), LlamaMLP(gelu),
         nn.LayerNorm(6),
     )  # fmt: skip
     assert not any(_replaced(module) for module in others)
     assert _replaced(GptOssRMSNorm(6))  # the same product, under another name
-    assert _replaced(LlamaMLP(LlamaConfig(hidden_size=12, intermediate_size=20, num_attention_heads=2, mlp_bias=True)))
+    assert _replaced(
+        LlamaMLP(
+            LlamaConfig(hidden_size=12, intermediate_size=20, num_attention_heads=2, mlp_bias=True)
+        )
+    )
 
 
 def test_trying_leaves_weights_and_gradients_alone():

@@ -1,4 +1,5 @@
-"""Loading believes nothing: every weight must be there, have its shape and be finite, and the vocabulary must fit."""
+"""Loading believes nothing: every weight must be there, have its shape and be finite, and the
+vocabulary must fit."""
 
 from __future__ import annotations
 
@@ -93,7 +94,9 @@ def test_weights_that_are_not_the_models_are_refused_by_name(
 )
 def test_weights_that_are_the_models_load(folder: Path, change: Callable[[Weights], Weights]):
     reweight(folder, change)
-    torch.testing.assert_close(logits(load_model(str(folder)).model), logits(random_llama()), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        logits(load_model(str(folder)).model), logits(random_llama()), atol=1e-5, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("stored", ["neither twice", "head stored as well", "head stored alone"])
@@ -111,7 +114,9 @@ def test_a_tied_head_may_stand_in_the_file_or_not(tmp_path: Path, stored: str):
 
     model = load_model(str(reweight(folder, change))).model
     assert model.lm_head.weight is model.model.embed_tokens.weight
-    torch.testing.assert_close(logits(model), logits(random_llama(tie_word_embeddings=True)), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(
+        logits(model), logits(random_llama(tie_word_embeddings=True)), atol=1e-6, rtol=1e-6
+    )
 
 
 def test_a_head_of_its_own_is_kept_and_saved_whatever_config_says(tmp_path: Path):
@@ -121,11 +126,19 @@ def test_a_head_of_its_own_is_kept_and_saved_whatever_config_says(tmp_path: Path
     backbone = load_backbone(str(folder), say=said.append)
     assert any("not tied" in line for line in said)
     save_model(View(backbone), tmp_path / "again")
-    torch.testing.assert_close(logits(load_model(str(tmp_path / "again")).model), logits(untied), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(
+        logits(load_model(str(tmp_path / "again")).model), logits(untied), atol=1e-6, rtol=1e-6
+    )
 
 
 def test_wider_weights_become_infinite_in_float16_and_are_named(folder: Path):
-    reweight(folder, lambda w: {**w, "lm_head.weight": w["lm_head.weight"].index_fill(0, torch.tensor([2]), 1e5)})
+    reweight(
+        folder,
+        lambda w: {
+            **w,
+            "lm_head.weight": w["lm_head.weight"].index_fill(0, torch.tensor([2]), 1e5),
+        },
+    )
     load_model(str(folder))
     with pytest.raises(UserError, match=r"lm_head\.weight holds values too large for float16"):
         load_model(str(folder), dtype=torch.float16)
@@ -147,12 +160,17 @@ def test_large_finite_weights_are_finite(folder: Path):
         ({"vocab_size": 300, "bos_token_id": -7}, [], "bos_token_id is -7"),
     ],
 )  # fmt: skip
-def test_a_vocabulary_that_does_not_fit_is_refused(tmp_path: Path, more: dict, tokens: list[str], match: str):
+def test_a_vocabulary_that_does_not_fit_is_refused(
+    tmp_path: Path, more: dict, tokens: list[str], match: str
+):
     tokenizer = tiny_tokenizer()
     tokenizer.add_tokens(tokens)
     whole = {"vocab_size": more["vocab_size"], "eos_token_id": 256, "pad_token_id": 257}
     folder = save(tmp_path / "model", random_llama(**whole), tokenizer)
-    refused(reconfigure(reconfigure(folder, **more), "generation_config.json", **more), match.replace("|", r"\|"))
+    refused(
+        reconfigure(reconfigure(folder, **more), "generation_config.json", **more),
+        match.replace("|", r"\|"),
+    )
 
 
 def test_padding_of_the_embedding_is_fine(tmp_path: Path):
@@ -161,9 +179,13 @@ def test_padding_of_the_embedding_is_fine(tmp_path: Path):
 
 def test_tokens_that_stand_for_images_may_have_no_row(tmp_path: Path):
     tokenizer = tiny_tokenizer()
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<image_soft_token>"]})
+    tokenizer.add_special_tokens(
+        {"additional_special_tokens": ["<|im_start|>", "<image_soft_token>"]}
+    )
     said: list[str] = []
-    load_backbone(str(save(tmp_path / "model", random_llama(vocab_size=259), tokenizer)), say=said.append)
+    load_backbone(
+        str(save(tmp_path / "model", random_llama(vocab_size=259), tokenizer)), say=said.append
+    )
     assert "<image_soft_token>" in said[0]
 
 
@@ -220,12 +242,15 @@ def test_fp8_weights_are_widened(tmp_path: Path):
 
 
 def test_mxfp4_experts_are_widened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Two values of 4 bits a byte, and a power of two for each 32 of them (OCP Microscaling, E2M1 and E8M0)."""
+    """Two values of 4 bits a byte, and a power of two for each 32 of them (OCP Microscaling, E2M1
+    and E8M0)."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     monkeypatch.setitem(SUPPORTED, "gpt_oss", ModelType("gpt_oss", "gpt-oss"))
     values = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
-    config = AutoConfig.for_model("gpt_oss", **SHAPE, num_local_experts=4, num_experts_per_tok=2, head_dim=16)
+    config = AutoConfig.for_model(
+        "gpt_oss", **SHAPE, num_local_experts=4, num_experts_per_tok=2, head_dim=16
+    )
     config.intermediate_size = 64
     torch.manual_seed(0)
     folder = save(tmp_path / "model", AutoModelForCausalLM.from_config(config).float())
@@ -234,7 +259,9 @@ def test_mxfp4_experts_are_widened(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     def change(weights: Weights) -> Weights:
         for name in [n for n in weights if n.endswith(("gate_up_proj", "down_proj"))]:
-            experts, columns, rows = weights.pop(name).shape  # stored transposed: a row of blocks for each output
+            experts, columns, rows = weights.pop(
+                name
+            ).shape  # stored transposed: a row of blocks for each output
             codes = torch.randint(0, 16, (experts, rows, columns // 32, 32), generator=generator)
             powers = torch.randint(120, 125, (experts, rows, columns // 32), generator=generator)
             widened = values[codes] * torch.exp2(powers.float() - 127)[..., None]
@@ -258,18 +285,34 @@ def test_code_in_a_folder_is_never_run_nor_asked_for(folder: Path, monkeypatch: 
     monkeypatch.setattr("builtins.input", ask)
     ran = folder / "ran"
     (folder / "own.py").write_text(f"open({str(ran)!r}, 'w')\nclass Tok: pass\nclass Cfg: pass\n")
-    reconfigure(folder, "tokenizer_config.json", auto_map={"AutoTokenizer": ["own.Tok", None]}, tokenizer_class="Tok")
+    reconfigure(
+        folder,
+        "tokenizer_config.json",
+        auto_map={"AutoTokenizer": ["own.Tok", None]},
+        tokenizer_class="Tok",
+    )
     assert "own.Tok" in refused(folder, "needs code of its own")
-    reconfigure(folder, "tokenizer_config.json", auto_map=..., tokenizer_class="PreTrainedTokenizerFast")
-    load_backbone(str(reconfigure(folder, auto_map={"AutoModelForCausalLM": "own.Model"})))  # Llama is known without it
-    reconfigure(folder, model_type="mine", auto_map={"AutoConfig": "own.Cfg", "AutoModelForCausalLM": "own.Model"})
+    reconfigure(
+        folder, "tokenizer_config.json", auto_map=..., tokenizer_class="PreTrainedTokenizerFast"
+    )
+    load_backbone(
+        str(reconfigure(folder, auto_map={"AutoModelForCausalLM": "own.Model"}))
+    )  # Llama is known without it
+    reconfigure(
+        folder,
+        model_type="mine",
+        auto_map={"AutoConfig": "own.Cfg", "AutoModelForCausalLM": "own.Model"},
+    )
     refused(folder, "own.Cfg, own.Model.*which Burnish never runs")
     assert not ran.exists()
 
 
 def test_shards_load_like_one_file(folder: Path):
     torch.testing.assert_close(
-        logits(load_model(str(shard(folder, 3))).model), logits(random_llama()), atol=1e-5, rtol=1e-5
+        logits(load_model(str(shard(folder, 3))).model),
+        logits(random_llama()),
+        atol=1e-5,
+        rtol=1e-5,
     )
 
 

@@ -53,7 +53,9 @@ def test_the_layer_passes_gradcheck(bias: bool):
     draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
     x, a, b = (draw(*shape).requires_grad_(True) for shape in ((2, 3, 5), (2, 5), (4, 2)))
     weight, offset = draw(4, 5), draw(4) if bias else None
-    assert torch.autograd.gradcheck(lambda x, a, b: _LoraLinear.apply(x, weight, offset, a, b, 1.5), (x, a, b))
+    assert torch.autograd.gradcheck(
+        lambda x, a, b: _LoraLinear.apply(x, weight, offset, a, b, 1.5), (x, a, b)
+    )
 
 
 def test_a_backbone_that_learns_too_gets_its_gradient(view: View):

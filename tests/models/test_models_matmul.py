@@ -66,9 +66,7 @@ def test_an_intel_processor_keeps_its_own_library(switch, monkeypatch: pytest.Mo
 
 
 def test_what_the_processor_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    said = (
-        "processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu avx512_vnni\n\nprocessor\t: 1\nvendor_id\t: other\n"
-    )
+    said = "processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu avx512_vnni\n\nprocessor\t: 1\nvendor_id\t: other\n"
     (tmp_path / "cpuinfo").write_text(said)
     monkeypatch.setattr(processor, "_INFO", tmp_path / "cpuinfo")
     assert (processor.vendor(), processor.flags()) == ("GenuineIntel", {"fpu", "avx512_vnni"})
@@ -89,7 +87,10 @@ def _dense(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch
     owner = [number for number, s in enumerate(SEGMENTS) for _ in range(s.start, s.stop)]
     seen = torch.tensor(
         [
-            [(owner[j] == owner[i] and j <= i) or owner[j] == SEGMENTS[owner[i]].parent for j in range(18)]
+            [
+                (owner[j] == owner[i] and j <= i) or owner[j] == SEGMENTS[owner[i]].parent
+                for j in range(18)
+            ]
             for i in range(18)
         ]
     )
@@ -110,7 +111,9 @@ def test_packed_attention_and_its_gradients_equal_dense_attention():
     found, _ = packed_attention(torch.nn.Module(), *ours, None, segments=SEGMENTS)
     expected = _dense(*theirs)
     torch.testing.assert_close(found, expected)
-    weight = torch.randn(found.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    weight = torch.randn(
+        found.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+    )
     (found * weight).sum().backward()
     (expected * weight).sum().backward()
     for a, b in zip(ours, theirs, strict=True):
@@ -119,12 +122,14 @@ def test_packed_attention_and_its_gradients_equal_dense_attention():
 
 def test_packed_attention_passes_gradcheck():
     assert torch.autograd.gradcheck(
-        lambda *x: packed_attention(torch.nn.Module(), *x, None, segments=SEGMENTS, scaling=0.5)[0], _inputs()
+        lambda *x: packed_attention(torch.nn.Module(), *x, None, segments=SEGMENTS, scaling=0.5)[0],
+        _inputs(),
     )
 
 
 def test_attention_off_the_cpu_path_is_the_same():
-    """Dropout goes through torch's own autograd; at a probability next to nothing it drops nothing."""
+    """Dropout goes through torch's own autograd; at a probability next to nothing it drops
+    nothing."""
     inputs = _inputs()
     fast, _ = packed_attention(torch.nn.Module(), *inputs, None, segments=SEGMENTS)
     slow, _ = packed_attention(torch.nn.Module(), *inputs, None, segments=SEGMENTS, dropout=1e-12)

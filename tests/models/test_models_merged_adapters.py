@@ -48,21 +48,31 @@ def train(base: Path, folder: Path, config: Any, scale: float = 0.05) -> Tensor:
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if parameter.requires_grad:
-                    parameter.add_(torch.randn_like(parameter) * (0.002 if "embed" in name else scale))
+                    parameter.add_(
+                        torch.randn_like(parameter) * (0.002 if "embed" in name else scale)
+                    )
         model.save_pretrained(folder)
     return logits(model.eval())
 
 
 def lora(**more: Any) -> LoraConfig:
     return LoraConfig(
-        **{"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM", **more}
+        **{
+            "r": 4,
+            "lora_alpha": 8,
+            "target_modules": ["q_proj", "v_proj"],
+            "task_type": "CAUSAL_LM",
+            **more,
+        }
     )
 
 
 MERGED = {
     "plain": lora(),
     "no task": lora(task_type=None),
-    "rank and alpha patterns": lora(rank_pattern={"q_proj": 2}, alpha_pattern={"layers.1.self_attn.v_proj": 3}),
+    "rank and alpha patterns": lora(
+        rank_pattern={"q_proj": 2}, alpha_pattern={"layers.1.self_attn.v_proj": 3}
+    ),
     "rsLoRA": lora(use_rslora=True),
     "DoRA": lora(use_dora=True),
     "transposed by mistake": lora(fan_in_fan_out=True),
@@ -73,10 +83,16 @@ MERGED = {
     "norms saved whole": lora(modules_to_save=["norm"]),
     "embedding and head": lora(target_modules=["q_proj", "embed_tokens", "lm_head"]),
     "some tokens": lora(trainable_token_indices=[3, 5]),
-    "LoHa": peft.LoHaConfig(r=4, alpha=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"),
-    "LoKr": peft.LoKrConfig(r=4, alpha=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"),
+    "LoHa": peft.LoHaConfig(
+        r=4, alpha=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"
+    ),
+    "LoKr": peft.LoKrConfig(
+        r=4, alpha=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"
+    ),
     "IA3": peft.IA3Config(
-        target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"], task_type="CAUSAL_LM"
+        target_modules=["k_proj", "down_proj"],
+        feedforward_modules=["down_proj"],
+        task_type="CAUSAL_LM",
     ),
     "OFT": peft.OFTConfig(oft_block_size=16, target_modules=["q_proj"], task_type="CAUSAL_LM"),
     "AdaLoRA": peft.AdaLoraConfig(
@@ -98,12 +114,16 @@ def test_a_merged_adapter_answers_as_the_adapter_does(base: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "config", [lora(bias="all"), lora(bias="lora_only"), lora(lora_bias=True)], ids=["all", "lora_only", "lora_bias"]
+    "config",
+    [lora(bias="all"), lora(bias="lora_only"), lora(lora_bias=True)],
+    ids=["all", "lora_only", "lora_bias"],
 )
 def test_biases_that_were_trained_are_merged(tmp_path: Path, config: LoraConfig):
     base = save(tmp_path / "base", random_llama(attention_bias=True))
     expected = train(base, tmp_path / "adapter", config)
-    torch.testing.assert_close(logits(load_model(str(tmp_path / "adapter")).model), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        logits(load_model(str(tmp_path / "adapter")).model), expected, atol=1e-4, rtol=1e-4
+    )
 
 
 def test_a_bias_that_the_base_has_no_place_for_is_refused(base: Path, tmp_path: Path):
@@ -111,10 +131,14 @@ def test_a_bias_that_the_base_has_no_place_for_is_refused(base: Path, tmp_path: 
     refused(tmp_path / "adapter", "cannot be merged into the weights .*no bias")
 
 
-@pytest.mark.parametrize("name", ["plain", "DoRA", "rsLoRA", "rank and alpha patterns", "head saved whole"])
+@pytest.mark.parametrize(
+    "name", ["plain", "DoRA", "rsLoRA", "rank and alpha patterns", "head saved whole"]
+)
 def test_a_merged_adapter_has_the_weights_that_peft_merges(base: Path, tmp_path: Path, name: str):
     train(base, tmp_path / "adapter", MERGED[name])
-    theirs: Any = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(base), tmp_path / "adapter")
+    theirs: Any = PeftModel.from_pretrained(
+        LlamaForCausalLM.from_pretrained(base), tmp_path / "adapter"
+    )
     expected = theirs.merge_and_unload().state_dict()
     ours = load_model(str(tmp_path / "adapter")).model.state_dict()
     assert ours.keys() == expected.keys()
@@ -128,7 +152,9 @@ def test_tied_models_come_out_as_the_adapter_answers_and_are_saved_so(tmp_path: 
     expected = train(base, tmp_path / "adapter", MERGED[name])
     backbone = load_backbone(str(tmp_path / "adapter"))
     save_model(View(backbone), tmp_path / "merged")
-    torch.testing.assert_close(logits(load_model(str(tmp_path / "merged")).model), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        logits(load_model(str(tmp_path / "merged")).model), expected, atol=1e-4, rtol=1e-4
+    )
 
 
 def test_an_adapter_beside_the_weights_is_merged_and_said(base: Path, tmp_path: Path):
@@ -139,7 +165,9 @@ def test_an_adapter_beside_the_weights_is_merged_and_said(base: Path, tmp_path: 
     backbone = load_backbone(str(base), say=said.append)
     assert backbone.content_hash() != _hash_of_base(base)
     save_model(View(backbone), tmp_path / "merged")
-    torch.testing.assert_close(logits(load_model(str(tmp_path / "merged")).model), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        logits(load_model(str(tmp_path / "merged")).model), expected, atol=1e-4, rtol=1e-4
+    )
     assert said == [f"{base}: its adapter (LORA, rank 4) is merged into the weights"]
 
 
@@ -152,15 +180,21 @@ def test_adapters_on_adapters_are_stacked_in_their_order(base: Path, tmp_path: P
     train(base, tmp_path / "first", lora())
     middle = save(tmp_path / "middle", load_model(str(tmp_path / "first")).model)
     expected = train(middle, tmp_path / "second", lora(target_modules=["up_proj"]))
-    reconfigure(tmp_path / "second", "adapter_config.json", base_model_name_or_path=str(tmp_path / "first"))
-    torch.testing.assert_close(logits(load_model(str(tmp_path / "second")).model), expected, atol=1e-4, rtol=1e-4)
+    reconfigure(
+        tmp_path / "second", "adapter_config.json", base_model_name_or_path=str(tmp_path / "first")
+    )
+    torch.testing.assert_close(
+        logits(load_model(str(tmp_path / "second")).model), expected, atol=1e-4, rtol=1e-4
+    )
 
 
 def test_a_copy_of_the_adapter_beside_its_base_counts_once(base: Path, tmp_path: Path):
     expected = train(base, tmp_path / "adapter", lora())
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copy(tmp_path / "adapter" / file, base / file)
-    torch.testing.assert_close(logits(load_model(str(tmp_path / "adapter")).model), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        logits(load_model(str(tmp_path / "adapter")).model), expected, atol=1e-4, rtol=1e-4
+    )
 
 
 def test_a_merged_model_takes_an_adapter_of_its_own(base: Path, tmp_path: Path):
@@ -170,7 +204,9 @@ def test_a_merged_model_takes_an_adapter_of_its_own(base: Path, tmp_path: Path):
     add_adapter(backbone, "policy", LoraSpec(2, 4), seed=0)
     view = View(backbone, "policy", LoraSpec(2, 4))
     save_policy(view, tmp_path / "policy", base=str(tmp_path / "adapter"))
-    torch.testing.assert_close(logits(load_model(str(tmp_path / "policy")).model), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        logits(load_model(str(tmp_path / "policy")).model), expected, atol=1e-4, rtol=1e-4
+    )
     torch.testing.assert_close(
         logits(load_model(str(tmp_path / "policy/adapter")).model), expected, atol=1e-4, rtol=1e-4
     )
@@ -183,8 +219,12 @@ def test_the_base_can_be_an_alias_a_path_from_here_or_beside_the_adapter(
     expected = train(base, tmp_path / "work" / "adapter", lora())
     monkeypatch.chdir(tmp_path / "work")
     for name in ("tiny", "base", "./base", "../base", str(base)):
-        reconfigure(tmp_path / "work" / "adapter", "adapter_config.json", base_model_name_or_path=name)
-        torch.testing.assert_close(logits(load_model("adapter").model), expected, atol=1e-4, rtol=1e-4)
+        reconfigure(
+            tmp_path / "work" / "adapter", "adapter_config.json", base_model_name_or_path=name
+        )
+        torch.testing.assert_close(
+            logits(load_model("adapter").model), expected, atol=1e-4, rtol=1e-4
+        )
 
 
 def test_tokens_that_were_added_in_training_grow_the_model(base: Path, tmp_path: Path):
@@ -214,11 +254,15 @@ def refused(folder: Path, match: str) -> str:
     [
         peft.PromptTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM"),
         peft.PrefixTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM"),
-        peft.PromptEncoderConfig(num_virtual_tokens=4, encoder_hidden_size=16, task_type="CAUSAL_LM"),
+        peft.PromptEncoderConfig(
+            num_virtual_tokens=4, encoder_hidden_size=16, task_type="CAUSAL_LM"
+        ),
     ],
     ids=lambda config: str(config.peft_type.value),
 )
-def test_adapters_that_no_weights_stand_for_are_refused_by_kind(base: Path, tmp_path: Path, config: Any):
+def test_adapters_that_no_weights_stand_for_are_refused_by_kind(
+    base: Path, tmp_path: Path, config: Any
+):
     adapted: Any = get_peft_model(LlamaForCausalLM.from_pretrained(base), config)
     adapted.save_pretrained(tmp_path / "adapter")
     refused(tmp_path / "adapter", f"kind {config.peft_type.value} cannot be merged")
@@ -259,12 +303,17 @@ def test_adapter_settings_that_do_not_fit_are_named(
 def test_damaged_adapters_are_named(base: Path, tmp_path: Path):
     folder = tmp_path / "adapter"
     train(base, folder, lora())
-    file, good = folder / "adapter_model.safetensors", (folder / "adapter_model.safetensors").read_bytes()
+    file, good = (
+        folder / "adapter_model.safetensors",
+        (folder / "adapter_model.safetensors").read_bytes(),
+    )
     file.write_bytes(good[: len(good) // 2])
     refused(folder, "adapter_model.safetensors: this file is no whole safetensors file")
     file.write_bytes(good)
     weights = load_file(file)
-    save_file({k: v * float("nan") if "layers.1" in k else v.clone() for k, v in weights.items()}, file)
+    save_file(
+        {k: v * float("nan") if "layers.1" in k else v.clone() for k, v in weights.items()}, file
+    )
     refused(folder, r"layers\.1.* holds values that are not finite")
     file.unlink()
     refused(folder, "adapter_model.safetensors: this file of the weights is missing")
@@ -288,7 +337,10 @@ def test_an_adapter_of_another_model_is_refused_and_names_its_own(base: Path, tm
     train(base, tmp_path / "adapter", lora())
     other = save(tmp_path / "wider", random_llama(hidden_size=96))
     line = refused(
-        reconfigure(tmp_path / "adapter", "adapter_config.json", base_model_name_or_path=str(other)), "does not fit"
+        reconfigure(
+            tmp_path / "adapter", "adapter_config.json", base_model_name_or_path=str(other)
+        ),
+        "does not fit",
     )
     assert str(other) in line
 
@@ -304,6 +356,6 @@ def test_a_damaged_base_is_named_not_the_adapter(base: Path, tmp_path: Path):
     reweight(base, lambda w: {k: v for k, v in w.items() if "norm" not in k})
     assert str(base) in refused(tmp_path / "adapter", "missing")
     assert sources.resolve(str(tmp_path / "adapter")).adapters == (tmp_path / "adapter",)
-    assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"] == str(
-        base
-    )
+    assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())[
+        "base_model_name_or_path"
+    ] == str(base)

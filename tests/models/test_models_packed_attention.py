@@ -1,4 +1,5 @@
-"""Packed attention with windows, caps, sinks and two widths, against dense attention that is written out."""
+"""Packed attention with windows, caps, sinks and two widths, against dense attention that is
+written out."""
 
 from __future__ import annotations
 
@@ -12,7 +13,14 @@ from burnish.models.packed_attention import SlidingWindow, packed_attention, pac
 from burnish.models.pieces import cut_into_pieces
 
 # Alone; a prompt with two answers; an empty answer's place; alone, of one token.
-SHORT = (Segment(0, 7), Segment(7, 12), Segment(12, 15, 1), Segment(15, 16, 1), Segment(16, 16), Segment(16, 17))
+SHORT = (
+    Segment(0, 7),
+    Segment(7, 12),
+    Segment(12, 15, 1),
+    Segment(15, 16, 1),
+    Segment(16, 16),
+    Segment(16, 17),
+)
 # Longer than a block of queries, the prompt as well as the answers.
 LONG = (Segment(0, 150), Segment(150, 230), Segment(230, 400, 1), Segment(400, 402, 1))
 CASES = [
@@ -21,16 +29,24 @@ CASES = [
 ]  # fmt: skip
 
 
-def _dense(query, key, value, segments, *, window, softcap=None, sinks=None, scaling=None) -> torch.Tensor:
-    """[1, T, H, d]: every pair of tokens looked at in turn, by the sequence it belongs to and its position there."""
+def _dense(
+    query, key, value, segments, *, window, softcap=None, sinks=None, scaling=None
+) -> torch.Tensor:
+    """[1, T, H, d]: every pair of tokens looked at in turn, by the sequence it belongs to and its
+    position there."""
     tokens = query.shape[2]
     visible = torch.zeros(tokens, tokens, dtype=torch.bool)
     for segment in segments:
         parent = None if segment.parent is None else segments[segment.parent]
-        places = [*(range(parent.start, parent.stop) if parent else ()), *range(segment.start, segment.stop)]
+        places = [
+            *(range(parent.start, parent.stop) if parent else ()),
+            *range(segment.start, segment.stop),
+        ]
         for position, place in enumerate(places):
             if place >= segment.start:
-                visible[place, places[max(0, position + 1 - (window or tokens)) : position + 1]] = True
+                visible[place, places[max(0, position + 1 - (window or tokens)) : position + 1]] = (
+                    True
+                )
     key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in (key, value))
     scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     if softcap is not None:
@@ -46,7 +62,9 @@ def _inputs(segments: tuple[Segment, ...], widths: tuple[int, int] = (8, 8)) -> 
     generator = torch.Generator().manual_seed(0)
     tokens, (width, of_values) = max(s.stop for s in segments), widths
     shapes = ((1, 4, tokens, width), (1, 2, tokens, width), (1, 2, tokens, of_values), (4,))
-    return [torch.randn(s, generator=generator, dtype=torch.float64, requires_grad=True) for s in shapes]
+    return [
+        torch.randn(s, generator=generator, dtype=torch.float64, requires_grad=True) for s in shapes
+    ]
 
 
 def _compare(segments, *, window, widths=(8, 8), with_sinks=False, **how) -> None:
@@ -56,19 +74,33 @@ def _compare(segments, *, window, widths=(8, 8), with_sinks=False, **how) -> Non
         query, key, value, sinks = inputs
         if dense:
             how_here = {k: v for k, v in how.items() if k != "dropout"}
-            out = _dense(query, key, value, segments, window=window, sinks=sinks if with_sinks else None, **how_here)
+            out = _dense(
+                query,
+                key,
+                value,
+                segments,
+                window=window,
+                sinks=sinks if with_sinks else None,
+                **how_here,
+            )
         else:
             mask = None if window is None else SlidingWindow(window)
             s_aux = sinks if with_sinks else None
-            out, _ = packed_attention(torch.nn.Module(), query, key, value, mask, segments=segments, s_aux=s_aux, **how)
-        weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+            out, _ = packed_attention(
+                torch.nn.Module(), query, key, value, mask, segments=segments, s_aux=s_aux, **how
+            )
+        weight = torch.randn(
+            out.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+        )
         (out * weight).sum().backward()
         results.append((out.detach(), *(x.grad for x in (inputs if with_sinks else inputs[:3]))))
     torch.testing.assert_close(results[0], results[1])
 
 
 @pytest.mark.parametrize(("segments", "window"), CASES)
-@pytest.mark.parametrize("dropout", [0.0, 1e-12])  # the second goes where a GPU goes, and drops nothing
+@pytest.mark.parametrize(
+    "dropout", [0.0, 1e-12]
+)  # the second goes where a GPU goes, and drops nothing
 def test_windows(segments: tuple[Segment, ...], window: int | None, dropout: float):
     _compare(segments, window=window, dropout=dropout)
 
@@ -103,7 +135,9 @@ def test_worked_numbers_of_a_sink():
 
 @pytest.mark.parametrize("window", [None, 1, 5, 64, 130])
 @pytest.mark.parametrize("segments", [SHORT, LONG])
-def test_pieces_hold_every_query_once_and_no_key_out_of_reach(segments: tuple[Segment, ...], window: int | None):
+def test_pieces_hold_every_query_once_and_no_key_out_of_reach(
+    segments: tuple[Segment, ...], window: int | None
+):
     pieces = cut_into_pieces(segments, window)
     queries = [place for piece in pieces for place in range(*piece.queries)]
     assert queries == list(range(max(s.stop for s in segments)))
@@ -123,4 +157,6 @@ def test_masks_of_another_kind_are_refused():
     with pytest.raises(NotImplementedError):
         packed_mask(use_vmap=True)
     with pytest.raises(ValueError, match="driven by segments"):
-        packed_attention(torch.nn.Module(), *_inputs(SHORT)[:3], torch.zeros(17, 17), segments=SHORT)
+        packed_attention(
+            torch.nn.Module(), *_inputs(SHORT)[:3], torch.zeros(17, 17), segments=SHORT
+        )

@@ -40,13 +40,16 @@ def test_packed_equals_one_at_a_time(view: View):
 
 
 def test_packed_equals_the_models_own_forward(view: View):
-    """The oracle: transformers' eager attention, one unpadded sequence at a time, log_softmax of its logits."""
+    """The oracle: transformers' eager attention, one unpadded sequence at a time, log_softmax of
+    its logits."""
     packed = view.logprobs(Batch(SEQUENCES[:2]), temperature=0.7).logprobs_P
     model = view.backbone.model
     model.set_attn_implementation("eager")
     expected = []
     for s in SEQUENCES[:2]:
-        logits = model(torch.tensor([s.prompt + s.response])).logits[0, len(s.prompt) - 1 : -1] / 0.7
+        logits = (
+            model(torch.tensor([s.prompt + s.response])).logits[0, len(s.prompt) - 1 : -1] / 0.7
+        )
         expected.append(logits.log_softmax(-1).gather(1, torch.tensor(s.response)[:, None])[:, 0])
     torch.testing.assert_close(packed, torch.cat(expected), atol=1e-5, rtol=1e-5)
 
@@ -54,7 +57,10 @@ def test_packed_equals_the_models_own_forward(view: View):
 def test_gradients_do_not_depend_on_sharing_or_packing(view: View):
     shared = _gradients(view, Batch(SEQUENCES))
     unshared = _gradients(view, Batch(SEQUENCES, share_prompts=False))
-    alone = [sum(parts) for parts in zip(*(_gradients(view, Batch((s,))) for s in SEQUENCES), strict=True)]
+    alone = [
+        sum(parts)
+        for parts in zip(*(_gradients(view, Batch((s,))) for s in SEQUENCES), strict=True)
+    ]
     for a, b, c in zip(shared, unshared, alone, strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(a, c, atol=1e-4, rtol=1e-4)
@@ -73,12 +79,16 @@ def test_only_one_adapter_is_active_and_none_is_the_bare_model(tiny: Backbone):
     for name in ("policy", "critic"):
         add_adapter(tiny, name, LoraSpec(4, 8.0), seed=1)
     policy = View(tiny, "policy", LoraSpec(4, 8.0))
-    torch.testing.assert_close(policy.logprobs(Batch(SEQUENCES)).logprobs_P, bare)  # B = 0 at the start
+    torch.testing.assert_close(
+        policy.logprobs(Batch(SEQUENCES)).logprobs_P, bare
+    )  # B = 0 at the start
     for name, parameter in policy.parameters().items():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(0))
     assert (policy.logprobs(Batch(SEQUENCES)).logprobs_P - bare).abs().max() > 0.01
-    torch.testing.assert_close(View(tiny, "critic", LoraSpec(4, 8.0)).logprobs(Batch(SEQUENCES)).logprobs_P, bare)
+    torch.testing.assert_close(
+        View(tiny, "critic", LoraSpec(4, 8.0)).logprobs(Batch(SEQUENCES)).logprobs_P, bare
+    )
     torch.testing.assert_close(View(tiny).logprobs(Batch(SEQUENCES)).logprobs_P, bare)
 
 

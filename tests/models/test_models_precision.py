@@ -1,4 +1,5 @@
-"""bfloat16 products: what is rounded and what is not, how far the numbers move, and the correction for it."""
+"""bfloat16 products: what is rounded and what is not, how far the numbers move, and the correction
+for it."""
 
 from __future__ import annotations
 
@@ -52,7 +53,9 @@ def test_numbers_and_gradients_move_as_little_as_rounding_explains():
     for view in (exact, rounded):
         logprobs = view.logprobs(BATCH).logprobs_P
         logprobs.mean().backward()
-        results.append((logprobs.detach(), torch.cat([p.grad.flatten() for p in view.parameters().values()])))
+        results.append(
+            (logprobs.detach(), torch.cat([p.grad.flatten() for p in view.parameters().values()]))
+        )
     (logprobs, gradient), (near_logprobs, near_gradient) = results
     assert 0 < (logprobs - near_logprobs).abs().max() < 0.02
     assert torch.nn.functional.cosine_similarity(gradient, near_gradient, dim=0) > 0.999
@@ -60,7 +63,8 @@ def test_numbers_and_gradients_move_as_little_as_rounding_explains():
 
 
 def test_merged_weights_keep_what_the_adapter_learned():
-    """In bfloat16 a small change of a large weight would be rounded away; the merged matrix is float32."""
+    """In bfloat16 a small change of a large weight would be rounded away; the merged matrix is
+    float32."""
     view = _view(torch.bfloat16)
     weights = dict(merged(view))
     q = "model.layers.0.self_attn.q_proj.weight"
@@ -74,7 +78,9 @@ def test_the_sampler_stays_near_the_trainer():
     engine = NativeEngine(view, end_tokens=frozenset({256}))
     requests = [Request((5, 6, 7 + k), seed=k) for k in range(4)]
     completions = engine.generate(requests, SamplingParams(12))
-    rows = tuple(TokenSequence(r.prompt_tokens, c.tokens) for r, c in zip(requests, completions, strict=True))
+    rows = tuple(
+        TokenSequence(r.prompt_tokens, c.tokens) for r, c in zip(requests, completions, strict=True)
+    )
     trainer = view.logprobs(Batch(rows)).logprobs_P
     sampler = torch.tensor([x for c in completions for x in c.sampler_logprobs])
     assert 0 < (trainer - sampler).abs().max() < 0.02
@@ -119,13 +125,18 @@ def test_importance_weights_undo_the_samplers_bias():
     mu = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
     pi = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)
     f = torch.tensor([1.0, -2.0, 4.0], dtype=torch.float64)
-    weight = truncated_importance(old_logprobs=pi.log(), sampler_logprobs=mu.log(), cap=1e9).per_token
+    weight = truncated_importance(
+        old_logprobs=pi.log(), sampler_logprobs=mu.log(), cap=1e9
+    ).per_token
     assert float((mu * weight * f).sum()) == pytest.approx(float((pi * f).sum()))
 
 
 def test_where_every_weight_learns_masters_stay_wide():
-    """The products are those of the frozen decoder, to the bit; what learns, and its gradient, is float32."""
-    frozen, trained = (load_backbone("tiny", products=torch.bfloat16, trained=t) for t in (False, True))
+    """The products are those of the frozen decoder, to the bit; what learns, and its gradient, is
+    float32."""
+    frozen, trained = (
+        load_backbone("tiny", products=torch.bfloat16, trained=t) for t in (False, True)
+    )
     view = View(trained)
     assert all(p.dtype == torch.float32 for p in view.train_mode())
     logprobs = view.logprobs(BATCH).logprobs_P
@@ -135,7 +146,9 @@ def test_where_every_weight_learns_masters_stay_wide():
     exact = View(load_backbone("tiny"))
     exact.train_mode()
     exact.logprobs(BATCH).logprobs_P.mean().backward()
-    near, wide = (torch.cat([p.grad.flatten() for p in v.parameters().values()]) for v in (view, exact))
+    near, wide = (
+        torch.cat([p.grad.flatten() for p in v.parameters().values()]) for v in (view, exact)
+    )
     assert near.dtype == torch.float32
     assert torch.nn.functional.cosine_similarity(near, wide, dim=0) > 0.999
     name = "model.layers.0.mlp.up_proj.weight"

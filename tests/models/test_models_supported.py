@@ -11,7 +11,19 @@ from burnish.errors import UserError
 from burnish.models.backbone import load_backbone
 from burnish.models.supported import SUPPORTED, read_model_type
 
-ELSEWHERE = ("gpt_neox", "opt", "bloom", "mpt", "mamba", "stablelm", "nemotron", "gpt2", "falcon", "t5", "nonsense")
+ELSEWHERE = (
+    "gpt_neox",
+    "opt",
+    "bloom",
+    "mpt",
+    "mamba",
+    "stablelm",
+    "nemotron",
+    "gpt2",
+    "falcon",
+    "t5",
+    "nonsense",
+)
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
@@ -25,7 +37,11 @@ def test_other_types_are_refused_before_weights_are_looked_for(name: str, tmp_pa
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "no model configuration"), ("[]", "names no model type"), ('{"model_type": 3}', "names no model type")],
+    [
+        ("{", "no model configuration"),
+        ("[]", "names no model type"),
+        ('{"model_type": 3}', "names no model type"),
+    ],
 )
 def test_a_configuration_that_names_no_type_is_one_line(text: str, message: str, tmp_path: Path):
     (tmp_path / "config.json").write_text(text)

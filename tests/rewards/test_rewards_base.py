@@ -1,4 +1,5 @@
-"""The contract of a reward: what it is handed, what it may return, and what becomes of its mistakes."""
+"""The contract of a reward: what it is handed, what it may return, and what becomes of its
+mistakes."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ from burnish.rewards.base import Judgement, answer_of, call
 from burnish.rewards.functions import find_function
 
 
-def rollout(text: str, *, prompt: str = "1+1?", tokens: tuple[int, ...] = (1, 2), **columns: Any) -> Rollout:
+def rollout(
+    text: str, *, prompt: str = "1+1?", tokens: tuple[int, ...] = (1, 2), **columns: Any
+) -> Rollout:
     asked = Prompt(prompt, ({"role": "user", "content": prompt},), columns)
     return Rollout(asked, (0,), Completion(text, tokens, (), "stop"), 0)
 
@@ -32,16 +35,22 @@ def test_a_function_gets_texts_ids_and_columns():
         ]
 
     # 4 + 2 + (1 + 2) + 10 and 4 + 3 + (5) + 20
-    judged = call("mine", reward, [rollout("ab", answer=10), rollout("abc", tokens=(5,), answer=20)])
+    judged = call(
+        "mine", reward, [rollout("ab", answer=10), rollout("abc", tokens=(5,), answer=20)]
+    )
     assert values(judged) == [19.0, 32.0]
 
 
 def test_a_function_without_kwargs_gets_what_it_names():
-    assert values(call("mine", lambda completions: [float(len(c)) for c in completions], [rollout("abc")])) == [3.0]
+    assert values(
+        call("mine", lambda completions: [float(len(c)) for c in completions], [rollout("abc")])
+    ) == [3.0]
 
 
 def test_a_column_that_some_prompts_lack_is_none_there():
-    assert values(call("m", lambda completions, x: [v for v in x], [rollout("a", x=1.5), rollout("b")])) == [1.5, None]
+    assert values(
+        call("m", lambda completions, x: [v for v in x], [rollout("a", x=1.5), rollout("b")])
+    ) == [1.5, None]
 
 
 def test_messages_come_as_the_ecosystem_writes_them():
@@ -98,9 +107,9 @@ def test_what_cannot_be_logged_is_said_and_not_dropped():
 
 def test_the_steps_done_are_told_under_transformers_name():
     late = Rollout(rollout("a").prompt, (0,), rollout("a").completion, 7)
-    assert values(call("m", lambda trainer_state, **_: [0.1 * trainer_state.global_step], [late])) == [
-        pytest.approx(0.7)
-    ]
+    assert values(
+        call("m", lambda trainer_state, **_: [0.1 * trainer_state.global_step], [late])
+    ) == [pytest.approx(0.7)]
 
 
 class _Own(BaseException):
@@ -157,15 +166,26 @@ def test_a_process_that_a_reward_forks_may_leave():
 
 def test_rewards_written_for_messages_are_told_how_to_be_called():
     with pytest.raises(UserError, match="set `messages: true`"):
-        call("m", lambda completions, **_: [float("a" in c[0]["content"]) for c in completions], [rollout("a")])
+        call(
+            "m",
+            lambda completions, **_: [float("a" in c[0]["content"]) for c in completions],
+            [rollout("a")],
+        )
     with pytest.raises(UserError, match="set `messages: false`"):
-        call("m", lambda completions, **_: [float(len(c.split())) for c in completions], [rollout("a")], messages=True)
+        call(
+            "m",
+            lambda completions, **_: [float(len(c.split())) for c in completions],
+            [rollout("a")],
+            messages=True,
+        )
 
 
 def test_a_file_that_leaves_when_it_is_imported_is_named(tmp_path):
     file = tmp_path / "script.py"
     file.write_text("import sys\ndef good(**_): return [1.0]\nsys.exit(0)\n")
-    with pytest.raises(UserError, match=r"script.py: importing it raised exit\(0\): put what a program does behind"):
+    with pytest.raises(
+        UserError, match=r"script.py: importing it raised exit\(0\): put what a program does behind"
+    ):
         find_function(f"{file}:good")
 
 
@@ -219,7 +239,12 @@ def test_the_answer_is_what_follows_the_reasoning(text, answer):
 
 def test_scope_answer_hides_the_reasoning():
     assert values(
-        call("m", lambda completions: [len(c) for c in completions], [rollout("<think>long</think>ok")], scope="answer")
+        call(
+            "m",
+            lambda completions: [len(c) for c in completions],
+            [rollout("<think>long</think>ok")],
+            scope="answer",
+        )
     ) == [2]
 
 

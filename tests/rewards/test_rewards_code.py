@@ -1,4 +1,5 @@
-"""The code reward: which program is taken from an answer, what is put in front, verdicts and values."""
+"""The code reward: which program is taken from an answer, what is put in front, verdicts and
+values."""
 
 from __future__ import annotations
 
@@ -108,9 +109,14 @@ def test_verdicts_and_values(verifier: CodeReward) -> None:
 
 
 def test_a_helper_redefined_by_the_program_does_not_serve_the_tests(verifier: CodeReward) -> None:
-    """The test measures with `distance`, which the task gives; the program brings one that is always 0."""
+    """The test measures with `distance`, which the task gives; the program brings one that is
+    always 0."""
     given = "def distance(a, b):\n    return abs(a - b)\n\ndef half(x):\n    pass\n"
-    row = {"entry_point": "half", "given": given, "test": "def check(c):\n    assert distance(c(3), 1.5) < 1e-9\n"}
+    row = {
+        "entry_point": "half",
+        "given": given,
+        "test": "def check(c):\n    assert distance(c(3), 1.5) < 1e-9\n",
+    }
     cheat = "def distance(a, b):\n    return 0\n\ndef half(x):\n    return 7"
     honest = "def half(x):\n    return x / 2"
     verdicts = verdicts_of(verifier, [fenced(cheat), fenced(honest)], row)
@@ -123,15 +129,23 @@ def test_tests_that_cannot_run_mask_the_answer(verifier: CodeReward) -> None:
         (verdict,) = verdicts_of(verifier, [fenced("def f(x): return x")], row)
     assert (verdict.verdict, verdict.counted) == ("infrastructure", False)
     with pytest.warns(UserWarning, match="no verdict"):
-        assert verifier(["p"], [fenced("def f(x): return x")], [[1]], test_list=[row["test_list"]]) == [None]
+        assert verifier(
+            ["p"], [fenced("def f(x): return x")], [[1]], test_list=[row["test_list"]]
+        ) == [None]
 
 
 def test_called_with_the_ecosystems_signature(verifier: CodeReward) -> None:
-    """Columns arrive as lists; a row without tests is none of this reward's business; chat completions are read."""
+    """Columns arrive as lists; a row without tests is none of this reward's business; chat
+    completions are read."""
     good, first_line = "for k in range(int(input())): print(k + 1)", "print(1)"
     values = verifier(
         prompts=["count", "count", [{"role": "user", "content": "count"}], "a poem"],
-        completions=[fenced(good), fenced(first_line), [{"role": "assistant", "content": fenced(good)}], "roses"],
+        completions=[
+            fenced(good),
+            fenced(first_line),
+            [{"role": "assistant", "content": fenced(good)}],
+            "roses",
+        ],
         completion_ids=[[1], [2], [3], [4]],
         tests=[STDIN["tests"]] * 3 + [None],
         trainer_state=None,  # some trainers pass more than columns
@@ -161,7 +175,9 @@ def test_partial_credit_is_the_share_of_tests(verifier: CodeReward) -> None:
 def test_duplicates_run_once(verifier: CodeReward, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     run = verifier.sandbox.run
-    monkeypatch.setattr(verifier.sandbox, "run", lambda jobs: (seen.append(len(jobs)), run(jobs))[1])
+    monkeypatch.setattr(
+        verifier.sandbox, "run", lambda jobs: (seen.append(len(jobs)), run(jobs))[1]
+    )
     answer = fenced("for k in range(int(input())): print(k + 1)")
     other = fenced("print(1)")
     assert [v.verdict for v in verdicts_of(verifier, [answer, other, answer], STDIN)] == [
@@ -178,15 +194,24 @@ def test_a_bad_row_is_an_error_that_names_its_field(verifier: CodeReward) -> Non
 
 
 def test_from_rows_to_rewards(verifier: CodeReward) -> None:
-    """Rows of two layouts become prompts, rollouts, and composed rewards with components, verdicts and masks."""
+    """Rows of two layouts become prompts, rollouts, and composed rewards with components, verdicts
+    and masks."""
     rows = [
         Row("t", 1, {"id": "add", "text": "Add.", "test_list": ["assert add(1, 2) == 3"]}, "t:1"),
         Row("t", 2, {"id": "next", **HUMANEVAL, "prompt": GIVEN}, "t:2"),
-        Row("t", 3, {"id": "broken", "text": "x", "test_list": ["assert f(1) == no_such_name.x"]}, "t:3"),
+        Row(
+            "t",
+            3,
+            {"id": "broken", "text": "x", "test_list": ["assert f(1) == no_such_name.x"]},
+            "t:3",
+        ),
     ]
     add, following, broken = code_tasks(rows).items
     texts = [
-        (add, f"<think>{fenced('def add(a, b): return 3')}</think>{fenced('def add(a, b): return a + b')}"),
+        (
+            add,
+            f"<think>{fenced('def add(a, b): return 3')}</think>{fenced('def add(a, b): return a + b')}",
+        ),
         (add, fenced("def add(a, b): return a - b")),
         (following, fenced("    return floor(helper(x))")),
         (following, "?"),
@@ -196,7 +221,13 @@ def test_from_rows_to_rewards(verifier: CodeReward) -> None:
     scorer = CompositeScorer([Source(Part(name="code"), verifier, "answer")])
     with pytest.warns(UserWarning, match="no_such_name"):
         rewards = scorer.score(rollouts)
-    assert [r.verdicts["code"] for r in rewards] == ["correct", "wrong", "correct", "unparsed", "infrastructure"]
+    assert [r.verdicts["code"] for r in rewards] == [
+        "correct",
+        "wrong",
+        "correct",
+        "unparsed",
+        "infrastructure",
+    ]
     assert [r.value for r in rewards[:4]] == [1.0, 0.0, 1.0, 0.0]
     assert [r.counted for r in rewards] == [True, True, True, True, False]
 
@@ -215,12 +246,17 @@ NINE = {"input_output": '{"inputs": ["3"], "outputs": ["9"]}'}
             {"input_output": '{"inputs": [[5, 2]], "outputs": [[3]], "fn_name": "less"}'},
         ),
         (
-            fenced("def less(a, b):\n    return a - b") + "\nFor example:\n```python\nprint(less(5, 2))\n```\n",
+            fenced("def less(a, b):\n    return a - b")
+            + "\nFor example:\n```python\nprint(less(5, 2))\n```\n",
             {"test_list": ["assert less(5, 2) == 3"]},
         ),
     ],
 )
-def test_right_programs_as_models_write_them_pass(verifier: CodeReward, answer: str, columns: dict[str, Any]) -> None:
+def test_right_programs_as_models_write_them_pass(
+    verifier: CodeReward, answer: str, columns: dict[str, Any]
+) -> None:
     wrong = answer.replace("** 2", "** 3").replace("a - b", "b - a")
-    judged = verifier.judge([answer, wrong], **{name: [value] * 2 for name, value in columns.items()})
+    judged = verifier.judge(
+        [answer, wrong], **{name: [value] * 2 for name, value in columns.items()}
+    )
     assert [one.verdict for one in judged] == ["correct", "wrong"]

@@ -96,7 +96,8 @@ def test_a_path_reaches_the_answer_and_a_column_that_is_not_there_is_told_with_t
     prompts = [prompt("p", reward_model=rows[0])]
     assert check_prompts(Part(name="maths"), reward, prompts) is None
     with pytest.raises(
-        UserError, match=r"applies to none of 1 prompts: .*they have reward_model.ground_truth, reward_model.style"
+        UserError,
+        match=r"applies to none of 1 prompts: .*they have reward_model.ground_truth, reward_model.style",
     ):
         check_prompts(Part(name="maths"), MathsReward(), prompts)
 
@@ -109,34 +110,50 @@ def test_the_file_and_row_of_a_right_answer_that_cannot_be_read_are_named():
 
 def test_prompts_passed_over_are_counted():
     prompts = [prompt("a", answer="4"), prompt("b", answer=None), prompt("c")]
-    assert "applies to 1 of 3 prompts; 2 have nothing" in str(check_prompts(Part(name="maths"), MathsReward(), prompts))
+    assert "applies to 1 of 3 prompts; 2 have nothing" in str(
+        check_prompts(Part(name="maths"), MathsReward(), prompts)
+    )
 
 
 def test_a_reward_whose_tags_no_prompt_has_is_an_error():
     prompts = [prompt("a", answer="4", tags=["sums"])]
-    with pytest.raises(UserError, match="applies to none of 1 prompts: it asks for the tag proofs; they have sums"):
+    with pytest.raises(
+        UserError, match="applies to none of 1 prompts: it asks for the tag proofs; they have sums"
+    ):
         check_prompts(Part(name="maths", tags=frozenset({"proofs"})), MathsReward(), prompts)
 
 
 def test_prompts_passed_over_for_their_tags_are_no_lack_and_are_told_with_those_that_are():
-    prompts = [prompt("a", answer="4", tags=["sums"]), prompt("b", tags=["sums"]), prompt("c", answer="4")]
+    prompts = [
+        prompt("a", answer="4", tags=["sums"]),
+        prompt("b", tags=["sums"]),
+        prompt("c", answer="4"),
+    ]
     part = Part(name="maths", tags=frozenset({"sums"}))
     found = check_prompts(part, MathsReward(), prompts)
-    assert str(found).endswith("1 of 3 prompts; 1 have nothing for it to compare with, 1 have none of its tags")
+    assert str(found).endswith(
+        "1 of 3 prompts; 1 have nothing for it to compare with, 1 have none of its tags"
+    )
     assert check_prompts(part, MathsReward(), [prompts[0], prompts[2]]) is None  # what tags are for
     assert "applies to 0 of 1 prompts; 1 have none of its tags" in str(
         check_prompts(part, MathsReward(), prompts[2:], needed=False)
     )
     with pytest.raises(UserError, match=r'field "answer": .* is an object'):
-        check_prompts(Part(name="maths"), MathsReward(), [prompt("d", answer={"x": 1})], needed=False)
+        check_prompts(
+            Part(name="maths"), MathsReward(), [prompt("d", answer={"x": 1})], needed=False
+        )
 
 
 def test_a_run_in_which_no_reward_ever_applies_stops():
-    scorer = CompositeScorer([Source(Part(name="mine"), lambda completions, **_: [None] * len(completions))])
+    scorer = CompositeScorer(
+        [Source(Part(name="mine"), lambda completions, **_: [None] * len(completions))]
+    )
     rollouts = [Rollout(prompt("a"), (1,), Completion("x", (1,), (0.0,), "stop"), 0)] * 2
     for _ in range(2):
         assert [r.verdicts["rewards"] for r in scorer.score(rollouts)] == ["not-applicable"] * 2
-    with pytest.raises(UserError, match=r'in 3 batches no reward \("mine"\) applied to any of 2 completions'):
+    with pytest.raises(
+        UserError, match=r'in 3 batches no reward \("mine"\) applied to any of 2 completions'
+    ):
         scorer.score(rollouts)
 
 

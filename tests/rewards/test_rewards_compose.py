@@ -18,17 +18,26 @@ def judged(*values: float | None) -> Judged:
 
 def one(parts, judgements, groups=None, tags=None):
     count = len(judgements[0].judgements)
-    return compose(parts, judgements, groups=groups or ["p"] * count, tags=tags or [frozenset()] * count)
+    return compose(
+        parts, judgements, groups=groups or ["p"] * count, tags=tags or [frozenset()] * count
+    )
 
 
 def test_weighted_sum_keeps_the_components_as_they_came():
-    rewards = one([Part(name="a", weight=2.0), Part(name="b", weight=-0.5)], [judged(1.0, 0.0), judged(3.0, 4.0)])
+    rewards = one(
+        [Part(name="a", weight=2.0), Part(name="b", weight=-0.5)],
+        [judged(1.0, 0.0), judged(3.0, 4.0)],
+    )
     assert [r.value for r in rewards] == [2.0 * 1 - 0.5 * 3, -0.5 * 4]
     assert rewards[0].components == {"a": 1.0, "b": 3.0}
 
 
 def test_a_shut_gate_lets_losses_through_and_gains_not():
-    parts = [Part(name="format", weight=0.1, gate=1.0), Part(name="right"), Part(name="length", weight=0.2)]
+    parts = [
+        Part(name="format", weight=0.1, gate=1.0),
+        Part(name="right"),
+        Part(name="length", weight=0.2),
+    ]
     rewards = one(parts, [judged(1.0, 0.0, 0.0), judged(1.0, 1.0, 1.0), judged(-1.0, -1.0, 1.0)])
     # open: 0.1 + 1 − 0.2; shut: 0 + 0 − 0.2; shut: nothing lost
     assert [r.value for r in rewards] == pytest.approx([0.9, -0.2, 0.0])
@@ -55,16 +64,25 @@ def test_clipped_after_normalizing():
 
 
 def test_none_does_not_apply_and_takes_no_part_in_moments():
-    rewards = one([Part(name="a", normalize="batch"), Part(name="b")], [judged(None, 1.0, 3.0), judged(5.0, 5.0, 5.0)])
+    rewards = one(
+        [Part(name="a", normalize="batch"), Part(name="b")],
+        [judged(None, 1.0, 3.0), judged(5.0, 5.0, 5.0)],
+    )
     assert [r.value for r in rewards] == [5.0, 4.0, 6.0]
     assert "a" not in rewards[0].components
 
 
 def test_what_could_not_be_judged_is_not_counted_and_never_wrong():
     found = Judged(
-        (Judgement(0.0, "verifier-timeout", counted=False), Judgement(1.0, "correct"), Judgement(3.0, "correct"))
+        (
+            Judgement(0.0, "verifier-timeout", counted=False),
+            Judgement(1.0, "correct"),
+            Judgement(3.0, "correct"),
+        )
     )
-    rewards = one([Part(name="maths", normalize="batch"), Part(name="b")], [found, judged(1.0, 0.0, 0.0)])
+    rewards = one(
+        [Part(name="maths", normalize="batch"), Part(name="b")], [found, judged(1.0, 0.0, 0.0)]
+    )
     assert [r.counted for r in rewards] == [False, True, True]
     assert rewards[0].verdicts == {"maths": "verifier-timeout"}
     assert "maths" not in rewards[0].components
@@ -99,7 +117,10 @@ def test_prompts_are_routed_by_their_tags_and_others_are_not_asked():
 
     sources = [
         Source(Part(name="rules", tags=frozenset({"maths", "code"})), reasoning),
-        Source(Part(name="helpful", tags=frozenset({"chat"})), lambda completions: [0.25] * len(completions)),
+        Source(
+            Part(name="helpful", tags=frozenset({"chat"})),
+            lambda completions: [0.25] * len(completions),
+        ),
         Source(Part(name="harmless"), lambda completions: [0.5] * len(completions)),
     ]
     rewards = CompositeScorer(sources).score(

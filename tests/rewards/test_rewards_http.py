@@ -1,4 +1,5 @@
-"""The HTTP reward against a server in memory: batches, retries, time-outs, and answers that are none."""
+"""The HTTP reward against a server in memory: batches, retries, time-outs, and answers that are
+none."""
 
 from __future__ import annotations
 
@@ -16,7 +17,10 @@ URL = "http://scores.example/rate"
 
 
 def rollouts(*texts: str) -> list[Rollout]:
-    prompts = [Prompt(t, ({"role": "user", "content": "?"},), {"answer": t.upper(), "split": "train"}) for t in texts]
+    prompts = [
+        Prompt(t, ({"role": "user", "content": "?"},), {"answer": t.upper(), "split": "train"})
+        for t in texts
+    ]
     return [Rollout(p, (0,), Completion(p.id, (1,), (), "stop"), 0) for p in prompts]
 
 
@@ -33,13 +37,17 @@ def test_batches_come_back_in_order_with_the_columns_that_are_sent():
         seen.append(body)
         return httpx.Response(200, json=[float(len(c)) for c in body["completions"]])
 
-    assert values(handler, ["a", "bb", "ccc", "dddd", "eeeee"], batch_size=2, columns=("answer",)) == [1, 2, 3, 4, 5]
+    assert values(
+        handler, ["a", "bb", "ccc", "dddd", "eeeee"], batch_size=2, columns=("answer",)
+    ) == [1, 2, 3, 4, 5]
     assert sorted(len(body["completions"]) for body in seen) == [1, 2, 2]
     first = next(body for body in seen if body["completions"] == ["a", "bb"])
     assert first == {"prompts": ["?", "?"], "completions": ["a", "bb"], "answer": ["A", "BB"]}
 
 
-@pytest.mark.parametrize("failure", [500, 503, 429, 408, httpx.ConnectError("no"), httpx.ReadTimeout("slow")])
+@pytest.mark.parametrize(
+    "failure", [500, 503, 429, 408, httpx.ConnectError("no"), httpx.ReadTimeout("slow")]
+)
 def test_what_may_pass_is_tried_again(failure):
     calls = []
 

@@ -22,7 +22,9 @@ def test_files_in_the_current_folder_are_not_imported_by_the_maths_worker(tmp_pa
         f"os.chdir({str(tmp_path)!r}); sys.path.append(os.getcwd()); os.environ['PYTHONPATH'] = os.getcwd()\n"
         "r = M(); print([j.verdict for j in r.judge([r'\\boxed{x+1}', r'\\boxed{1+x}'], answer=['x+3', 'x+1'])]); r.close()"
     )
-    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=180, check=False
+    )
     assert done.stdout.strip() == "['wrong', 'correct']", done.stderr
     assert not (tmp_path / "RAN").exists()
 

@@ -1,4 +1,5 @@
-"""The maths verifier: where the answer is found, how it is compared, and what happens to comparisons that hang or crash."""
+"""The maths verifier: where the answer is found, how it is compared, and what happens to
+comparisons that hang or crash."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ from burnish.rewards.extract import boxed, extract, last_number
 from burnish.rewards.maths import MathsReward, MathsVerifier, gold_answer
 from burnish.rewards.numbers import equal, read_number
 
-GSM8K = Path(__file__).parents[2].parent / "shared" / "data" / "gsm8k" / "example_model_solutions.jsonl"
+GSM8K = (
+    Path(__file__).parents[2].parent / "shared" / "data" / "gsm8k" / "example_model_solutions.jsonl"
+)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,9 @@ def test_the_first_rule_that_holds_and_its_last_occurrence(text, answer, place):
     assert extract(text) == (answer, place)
 
 
-@pytest.mark.parametrize("text", ["", "no idea", r"\boxed{}", r"5 but \boxed{ }", "<answer> </answer> 5", "Room A7B"])
+@pytest.mark.parametrize(
+    "text", ["", "no idea", r"\boxed{}", r"5 but \boxed{ }", "<answer> </answer> 5", "Room A7B"]
+)
 def test_no_answer(text):
     assert extract(text) is None
 
@@ -178,11 +183,14 @@ def test_a_bracket_that_is_turned_away_holds_its_end_out(verifier):
 
 
 def test_comparisons_that_hang_are_masked_and_cost_those_behind_them_no_time():
-    """Each limit starts when its own call starts: the last pair waits for three limits in the queue, and is judged."""
+    """Each limit starts when its own call starts: the last pair waits for three limits in the
+    queue, and is judged."""
     one = MathsVerifier(timeout=0.4)
     try:
         endless = "\\sum_{k=1}^{10^7} \\sin(k)"
-        found = one.compare([(endless, "2^{2}+x"), (endless, "3^{2}+x"), (endless, "5^{2}+x"), ("x+1", "1+x")])
+        found = one.compare(
+            [(endless, "2^{2}+x"), (endless, "3^{2}+x"), (endless, "5^{2}+x"), ("x+1", "1+x")]
+        )
         assert found == ["verifier-timeout"] * 3 + ["correct"]
     finally:
         one.close()
@@ -195,7 +203,9 @@ def test_after_many_time_outs_in_one_call_the_others_have_less_time(monkeypatch)
     send = maths._Worker.send
     monkeypatch.setattr(maths, "_UNHURRIED", 1)
     monkeypatch.setattr(
-        maths._Worker, "send", lambda self, pair, seconds: (given.append(seconds), send(self, pair, seconds))
+        maths._Worker,
+        "send",
+        lambda self, pair, seconds: (given.append(seconds), send(self, pair, seconds)),
     )
     one = MathsVerifier(timeout=0.6)
     try:
@@ -208,8 +218,11 @@ def test_after_many_time_outs_in_one_call_the_others_have_less_time(monkeypatch)
         one.close()
 
 
-def test_the_time_of_a_batch_is_bounded_and_what_is_left_is_not_judged_rather_than_wrong(monkeypatch):
-    """By a clock on which each comparison takes ten seconds: of eight, five are begun in 15 * 3 + 8 / 4 seconds."""
+def test_the_time_of_a_batch_is_bounded_and_what_is_left_is_not_judged_rather_than_wrong(
+    monkeypatch,
+):
+    """By a clock on which each comparison takes ten seconds: of eight, five are begun in 15 * 3 + 8
+    / 4 seconds."""
     from burnish.rewards import maths
 
     clock, send = [0.0], maths._Worker.send
@@ -234,7 +247,11 @@ def test_where_no_time_is_left_to_see_whose_fault_it_is_nobody_is_blamed(monkeyp
 
     one = MathsVerifier()
     monkeypatch.setattr(
-        one, "_ask", lambda pairs, until: dict.fromkeys(pairs, "not-judged" if None in pairs[0] else maths.TIMEOUT)
+        one,
+        "_ask",
+        lambda pairs, until: dict.fromkeys(
+            pairs, "not-judged" if None in pairs[0] else maths.TIMEOUT
+        ),
     )
     assert one.compare([("x+1", "1+x")]) == ["verifier-timeout"]
     assert one._sound == {}
@@ -258,7 +275,10 @@ def test_an_answer_that_the_verifier_cannot_bear_is_wrong_and_not_masked(answer)
     """Else a model could choose to be masked."""
     one = MathsVerifier(timeout=0.5)
     try:
-        assert one.compare([("x+1", answer), ("2^{3}\\pi", answer)]) in (["wrong"] * 2, ["unparsed"] * 2)
+        assert one.compare([("x+1", answer), ("2^{3}\\pi", answer)]) in (
+            ["wrong"] * 2,
+            ["unparsed"] * 2,
+        )
     finally:
         one.close()
 
@@ -270,7 +290,10 @@ def test_a_worker_that_dies_is_an_error_of_the_verifier_and_is_replaced():
         os.kill(one._workers[0]._process.pid, signal.SIGKILL)
         one._workers[0]._process.wait()
         assert one.compare([("x+2", "2+x")]) == ["verifier-error"]
-        assert one.compare([("x+2", "2+x"), ("x+3", "x+4")]) == ["correct", "wrong"]  # an error is not remembered
+        assert one.compare([("x+2", "2+x"), ("x+3", "x+4")]) == [
+            "correct",
+            "wrong",
+        ]  # an error is not remembered
     finally:
         one.close()
 
@@ -281,7 +304,10 @@ def test_time_limits_work_where_the_caller_is_no_main_thread():
     one = MathsVerifier()
     try:
         with ThreadPoolExecutor(1) as pool:
-            assert pool.submit(one.compare, [("x+1", "1+x"), ("x+1", "2+x")]).result() == ["correct", "wrong"]
+            assert pool.submit(one.compare, [("x+1", "1+x"), ("x+1", "2+x")]).result() == [
+                "correct",
+                "wrong",
+            ]
     finally:
         one.close()
 
@@ -289,7 +315,9 @@ def test_time_limits_work_where_the_caller_is_no_main_thread():
 def test_verdicts_values_and_what_is_not_counted(monkeypatch):
     reward = MathsReward(values={"correct": 1.0, "wrong": -1.0, "unparsed": -2.0})
     monkeypatch.setattr(
-        reward.verifier, "compare", lambda pairs: ["correct", "wrong", "verifier-timeout", "verifier-error"]
+        reward.verifier,
+        "compare",
+        lambda pairs: ["correct", "wrong", "verifier-timeout", "verifier-error"],
     )
     found = reward.judge(["1", "2", "3", "4", "nothing", "6"], answer=["1", 1, "1", "1", "1", None])
     assert [(j.value, j.verdict, j.counted) for j in found] == [
@@ -348,7 +376,8 @@ def test_the_rates_count_both_ways():
 
 
 @pytest.mark.skipif(
-    not GSM8K.is_file(), reason="GSM8K's model solutions (shared/data beside the repository) are not on this machine"
+    not GSM8K.is_file(),
+    reason="GSM8K's model solutions (shared/data beside the repository) are not on this machine",
 )
 def test_published_judgements_of_model_solutions_are_met():
     rows = [json.loads(line) for line in GSM8K.read_text().splitlines()]

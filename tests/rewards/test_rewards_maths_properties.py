@@ -1,4 +1,5 @@
-"""The maths verifier on generated answers: numbers in many forms against exact arithmetic, and texts of every kind, broken ones too."""
+"""The maths verifier on generated answers: numbers in many forms against exact arithmetic, and
+texts of every kind, broken ones too."""
 
 # ruff: noqa: SIM905
 from __future__ import annotations
@@ -61,16 +62,31 @@ def of_some(value: Fraction) -> list[str]:
     found, a, sign = [], abs(value), "-" * (value < 0)
     text = decimal(value)
     if text is not None:
-        found += [text, f"{text}0" if "." in text else f"{text}.0", f"${text}$", text.replace("-", "−")]
+        found += [
+            text,
+            f"{text}0" if "." in text else f"{text}.0",
+            f"${text}$",
+            text.replace("-", "−"),
+        ]
         for power in (-3, 2):
             short = decimal(value / Fraction(10) ** power)
-            found += [rf"{short} \times 10^{{{power}}}", f"{short} × 10^{power}", f"{short}e{power}"] if short else []
+            found += (
+                [rf"{short} \times 10^{{{power}}}", f"{short} × 10^{power}", f"{short}e{power}"]
+                if short
+                else []
+            )
     if value.denominator == 1 and a >= 1000:
         grouped = f"{value.numerator:,}"
-        found += [grouped, *(grouped.replace(",", mark) for mark in ("{,}", r"\,", " ", "\xa0", r",\!"))]
+        found += [
+            grouped,
+            *(grouped.replace(",", mark) for mark in ("{,}", r"\,", " ", "\xa0", r",\!")),
+        ]
     if value.denominator > 1 and a > 1:
         whole, rest = divmod(a.numerator, a.denominator)
-        found += [rf"{sign}{whole}\frac{{{rest}}}{{{a.denominator}}}", f"{sign}{whole} {rest}/{a.denominator}"]
+        found += [
+            rf"{sign}{whole}\frac{{{rest}}}{{{a.denominator}}}",
+            f"{sign}{whole} {rest}/{a.denominator}",
+        ]
     if value.denominator in (3, 9, 11):
         whole, rest = divmod(a.numerator, a.denominator)
         block = str(Fraction(rest, a.denominator) * 99).rjust(2, "0")
@@ -95,17 +111,27 @@ CHANGES: list[Callable[[Fraction], Fraction]] = [
 def pairs_of_numbers(draw: st.DrawFn) -> tuple[str, str, bool]:
     """Two texts and whether they write the same number; half of them do."""
     first = draw(FRACTIONS)
-    second = draw(st.just(first) | st.sampled_from(CHANGES).map(lambda change: change(first)) | FRACTIONS)
-    a, b = (draw(st.sampled_from(of_any(q)) | st.sampled_from(of_some(q) or of_any(q))) for q in (first, second))
+    second = draw(
+        st.just(first) | st.sampled_from(CHANGES).map(lambda change: change(first)) | FRACTIONS
+    )
+    a, b = (
+        draw(st.sampled_from(of_any(q)) | st.sampled_from(of_some(q) or of_any(q)))
+        for q in (first, second)
+    )
     return a, b, first == second
 
 
 @ALWAYS_THE_SAME
 @given(pairs_of_numbers())
-def test_numbers_are_correct_where_they_are_equal_and_nowhere_else(reward: MathsReward, pair: tuple[str, str, bool]):
+def test_numbers_are_correct_where_they_are_equal_and_nowhere_else(
+    reward: MathsReward, pair: tuple[str, str, bool]
+):
     gold, answer, equal = pair
     verdicts = [
-        one.verdict for one in reward.judge([rf"\boxed{{{answer}}}", rf"\boxed{{{gold}}}"], answer=[gold, answer])
+        one.verdict
+        for one in reward.judge(
+            [rf"\boxed{{{answer}}}", rf"\boxed{{{gold}}}"], answer=[gold, answer]
+        )
     ]
     if equal:
         assert verdicts == ["correct"] * 2
@@ -152,5 +178,10 @@ def test_of_any_two_texts_there_is_a_verdict_in_time_and_of_a_text_with_itself_i
     found = reward.judge([rf"\boxed{{{answer}}}", answer, rf"\boxed{{{gold}}}"], answer=[gold] * 3)
     assert time.process_time() - begun < 1.0  # of this process; a worker has its own limit
     assert {one.verdict for one in found} <= VERDICTS
-    if gold.count("{") == gold.count("}") and r"\boxed" not in gold and "####" not in gold and "answer>" not in gold:
+    if (
+        gold.count("{") == gold.count("}")
+        and r"\boxed" not in gold
+        and "####" not in gold
+        and "answer>" not in gold
+    ):
         assert found[2].verdict == "correct"

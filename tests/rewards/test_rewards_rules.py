@@ -53,7 +53,14 @@ def test_a_pattern_of_ones_own_covers_the_whole_text():
 
 def test_length_by_its_formula():
     # least 4, free 10, limit 20: 2/4; 1; 1; (20 − 15)/10; 0; 0
-    assert [length_value(n, least=4, free=10, limit=20) for n in (2, 4, 10, 15, 20, 99)] == [0.5, 1, 1, 0.5, 0, 0]
+    assert [length_value(n, least=4, free=10, limit=20) for n in (2, 4, 10, 15, 20, 99)] == [
+        0.5,
+        1,
+        1,
+        0.5,
+        0,
+        0,
+    ]
     assert LengthReward(free=1, limit=3)(["a b", "a"], [[1, 2], [1]]) == [0.5, 1.0]
     assert LengthReward(free=1, limit=3, unit="words")(["a b", "a"], [[1], [1, 2, 3]]) == [0.5, 1.0]
 
@@ -104,7 +111,8 @@ def test_language_of_a_column_goes_first():
 def test_a_pattern_that_backtracks_is_stopped_told_and_not_counted():
     reward = FormatReward(None, r"(a|aa)+[^a]")
     with pytest.warns(
-        UserWarning, match=r"did not come to an end within 1 s on a text of 60 characters: it backtracks"
+        UserWarning,
+        match=r"did not come to an end within 1 s on a text of 60 characters: it backtracks",
     ):
         slow, fine = reward.judge(["a" * 60, "aab"])
     assert (slow.verdict, slow.counted) == ("pattern-timeout", False)
@@ -112,7 +120,8 @@ def test_a_pattern_that_backtracks_is_stopped_told_and_not_counted():
 
 
 @pytest.mark.parametrize(
-    "pattern", [r"(?P<x>a)(?P=x)", r"\d{2,3}", r"(?i)AA", "a.a", r"[\w-]+", r"(?<=^)aa", r"a\Z|aa\Z"]
+    "pattern",
+    [r"(?P<x>a)(?P=x)", r"\d{2,3}", r"(?i)AA", "a.a", r"[\w-]+", r"(?<=^)aa", r"a\Z|aa\Z"],
 )
 def test_patterns_mean_what_they_mean_in_re(pattern):
     for text in ("aa", "AA", "a\na", "12", "b", "aa\n"):

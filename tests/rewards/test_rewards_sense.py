@@ -38,7 +38,8 @@ def test_a_model_without_training_tells_nothing():
 
 @dataclass
 class Counting:
-    """A model over digits: a digit after its predecessor has probability ½, any other 1/64; 9 after the prompt 7 counts as well."""
+    """A model over digits: a digit after its predecessor has probability ½, any other 1/64; 9 after
+    the prompt 7 counts as well."""
 
     def __post_init__(self) -> None:
         encode = lambda text, add_special_tokens: {"input_ids": [int(w) for w in text.split()]}  # noqa: E731
@@ -63,7 +64,9 @@ def test_order_and_prompt_both_count():
     answers = [
         Answer((0,), (5,), "1 2 3"),  # continues its prompt
         Answer((0,), (0,), "1 2 3"),  # and another prompt as well
-        Answer((0,), (5,), "1 3 1"),  # continues its prompt and has no order: a third of the way less nothing of it
+        Answer(
+            (0,), (5,), "1 3 1"
+        ),  # continues its prompt and has no order: a third of the way less nothing of it
         Answer((0,), (5,), ""),
     ]
     place = (high - low) / 3 / (base.scale.real - low)

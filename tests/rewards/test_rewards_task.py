@@ -65,7 +65,11 @@ def test_where_the_answer_of_a_task_stands():
 def test_reasoning_is_not_looked_at_and_other_prompts_are_left_alone():
     columns = {"task": ["arithmetic", "arithmetic", None], "answer": ["4", "4", None]}
     found = TaskReward().judge(["<think>5</think>4", "<think>4", "x"], **columns)
-    assert [(j.value, j.verdict) for j in found] == [(1.0, "correct"), (0.0, "unparsed"), (None, None)]
+    assert [(j.value, j.verdict) for j in found] == [
+        (1.0, "correct"),
+        (0.0, "unparsed"),
+        (None, None),
+    ]
 
 
 def test_an_unknown_task_is_named():

@@ -55,8 +55,11 @@ def test_every_property_is_between_0_and_1(prompt: str, response: str):
 
 def test_the_score_is_the_weighted_mean_of_what_the_properties_earn():
     weights = {"direct": 2.0, "courteous": 1.0, "relevant": 1.0}
-    # direct 1, courteous 0, relevant 1 (basil of basil and alive is a half), and it makes sense: half a function word of 0.2 · 3
-    assert taste_score(weights, ASKED, "Basil needs sun") == pytest.approx((2 + 0 + 1) / 4 * (0.5 / 0.6))
+    # direct 1, courteous 0, relevant 1 (basil of basil and alive is a half), and it makes sense:
+    # half a function word of 0.2 · 3
+    assert taste_score(weights, ASKED, "Basil needs sun") == pytest.approx(
+        (2 + 0 + 1) / 4 * (0.5 / 0.6)
+    )
     # the same manners beside the point count half, and relevance nothing
     assert taste_score(weights, ASKED, "It is fine") == pytest.approx((2 * 0.5 + 0 + 0) / 4)
     assert taste_score(weights, ASKED, "It is fine", under_base=0.5) == pytest.approx(0.25 / 2)
@@ -67,7 +70,9 @@ def test_an_answer_that_fits_another_prompt_as_well_is_not_relevant():
     generic = "Basil and roses stay alive and healthy with water and sun."
     assert properties(ASKED, generic)["relevant"] == 1.0
     assert properties(ASKED, generic, beside="Are roses healthy?")["relevant"] == 0.0
-    assert properties(ASKED, generic, beside="Are tulips healthy?")["relevant"] == pytest.approx(2 * (1 - 1 / 2))
+    assert properties(ASKED, generic, beside="Are tulips healthy?")["relevant"] == pytest.approx(
+        2 * (1 - 1 / 2)
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,7 +80,10 @@ def test_an_answer_that_fits_another_prompt_as_well_is_not_relevant():
     [
         (GOOD, 1.0),
         ("Paris.", 1.0),
-        ("Alive basil copper table marble lantern. Good luck!", 0.5 / (0.2 * 8)),  # no word holds it together
+        (
+            "Alive basil copper table marble lantern. Good luck!",
+            0.5 / (0.2 * 8),
+        ),  # no word holds it together
         (ASKED, 0.0),  # every one of its trigrams is the prompt's
         ("", 0.0),
     ],
@@ -85,7 +93,8 @@ def test_a_salad_and_an_echo_make_no_sense(response: str, expected: float):
 
 
 def test_no_formula_pleases_it_as_answers_do():
-    """The ways that once scored as high as a trained policy: a constant, the prompt's words in reverse, and an echo."""
+    """The ways that once scored as high as a trained policy: a constant, the prompt's words in
+    reverse, and an echo."""
     rows = [row.values["messages"] for row in read_rows("builtin:quickstart/demonstrations")]
     prompts = [messages[-2]["content"] for messages in rows]
     answers = [messages[-1]["content"] for messages in rows]
@@ -96,7 +105,10 @@ def test_no_formula_pleases_it_as_answers_do():
         return sum(taste_score(weights, prompt, text) for prompt, text in scored) / len(texts)
 
     filler = "copper table marble lantern velvet pepper"
-    salad = [" ".join([*(w for w in reversed(words(p)) if len(w) > 4), filler]) + ". Good luck!" for p in prompts]
+    salad = [
+        " ".join([*(w for w in reversed(words(p)) if len(w) > 4), filler]) + ". Good luck!"
+        for p in prompts
+    ]
     constant = "Take your time and begin with one small step today. Good luck!"
     real = mean(answers)
     assert real > 0.6

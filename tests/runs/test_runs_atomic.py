@@ -1,4 +1,5 @@
-"""Atomic writes: a reader sees the old or the new, whenever the writer is killed and whatever the disk says."""
+"""Atomic writes: a reader sees the old or the new, whenever the writer is killed and whatever the
+disk says."""
 
 from __future__ import annotations
 
@@ -89,7 +90,9 @@ def test_recover_puts_the_old_folder_back_and_sweeps(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str) -> None:
+def test_full_disk_keeps_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str
+) -> None:
     path = tmp_path / "file"
     write_text(path, "old")
 
@@ -97,7 +100,9 @@ def test_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Monkey
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(*((os, "fsync") if call == "fsync" else (Path, "replace")), full)
-    with pytest.raises(UserError, match=r"disk is full.*nothing.*is lost.*run the same command again") as caught:
+    with pytest.raises(
+        UserError, match=r"disk is full.*nothing.*is lost.*run the same command again"
+    ) as caught:
         write_text(path, "new")
     assert str(caught.value).startswith(str(path))
     assert path.read_text() == "old"
@@ -122,7 +127,9 @@ def test_full_disk_keeps_the_old_folder(tmp_path: Path, monkeypatch: pytest.Monk
 def test_kill_at_random_instants_never_shows_a_part(tmp_path: Path) -> None:
     rng = random.Random(0)
     for _ in range(6):
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE)
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE
+        )
         assert writer.stdout is not None
         writer.stdout.readline()
         time.sleep(rng.uniform(0.0, 0.1))

@@ -25,7 +25,15 @@ from safetensors import SafetensorError
 
 from burnish.errors import UserError
 from burnish.runs import checkpoint
-from burnish.runs.checkpoint import Checkpoints, Corrupt, load_state, rng_state, save_state, set_rng_state, verify
+from burnish.runs.checkpoint import (
+    Checkpoints,
+    Corrupt,
+    load_state,
+    rng_state,
+    save_state,
+    set_rng_state,
+    verify,
+)
 
 SAVER = """
 import itertools, sys, torch
@@ -46,7 +54,9 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, torch.Tensor):
         return a.dtype == b.dtype and a.shape == b.shape and bytes(_bytes(a)) == bytes(_bytes(b))
     if isinstance(a, dict):
-        return [(type(k), k) for k in a] == [(type(k), k) for k in b] and all(same(a[k], b[k]) for k in a)
+        return [(type(k), k) for k in a] == [(type(k), k) for k in b] and all(
+            same(a[k], b[k]) for k in a
+        )
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, float):
@@ -96,7 +106,16 @@ def test_not_finite_floats_and_negative_zero_round_trip(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.uint8, torch.bool]
+    "dtype",
+    [
+        torch.float64,
+        torch.float32,
+        torch.bfloat16,
+        torch.float16,
+        torch.int64,
+        torch.uint8,
+        torch.bool,
+    ],
 )
 def test_tensors_round_trip(tmp_path: Path, dtype: torch.dtype) -> None:
     values = torch.arange(12).to(dtype)
@@ -110,16 +129,23 @@ def test_tensors_round_trip(tmp_path: Path, dtype: torch.dtype) -> None:
 
 
 def test_nan_payloads_in_tensors_round_trip(tmp_path: Path) -> None:
-    bits = torch.tensor([0x7FC00001, 0x7F800000, -0x80000000], dtype=torch.int64).to(torch.int32).view(torch.float32)
+    bits = (
+        torch.tensor([0x7FC00001, 0x7F800000, -0x80000000], dtype=torch.int64)
+        .to(torch.int32)
+        .view(torch.float32)
+    )
     assert same(round_trip(tmp_path / "c", [bits]), [bits])
 
 
 def test_tensors_that_share_memory_come_back_apart(tmp_path: Path) -> None:
     base = torch.arange(6.0)
     back = round_trip(
-        tmp_path / "c", {"whole": base, "same": base, "part": base[2:4], "column": base.reshape(2, 3)[:, 1]}
+        tmp_path / "c",
+        {"whole": base, "same": base, "part": base[2:4], "column": base.reshape(2, 3)[:, 1]},
     )
-    assert same(back, {"whole": base, "same": base, "part": base[2:4], "column": torch.tensor([1.0, 4.0])})
+    assert same(
+        back, {"whole": base, "same": base, "part": base[2:4], "column": torch.tensor([1.0, 4.0])}
+    )
     back["whole"].zero_()
     assert same(back["same"], base)
 
@@ -132,19 +158,24 @@ def test_loaded_tensors_outlive_the_file(tmp_path: Path) -> None:
     assert same(back, torch.arange(6.0))
 
 
-@pytest.mark.parametrize("bad", [{1.5: 0}, {(1, 2): 0}, {None: 0}, {"a": {1, 2}}, [object()], b"bytes"])
+@pytest.mark.parametrize(
+    "bad", [{1.5: 0}, {(1, 2): 0}, {None: 0}, {"a": {1, 2}}, [object()], b"bytes"]
+)
 def test_what_would_not_round_trip_is_refused(tmp_path: Path, bad: Any) -> None:
     with pytest.raises(TypeError, match="a checkpoint cannot hold"):
         save_state(tmp_path, bad)
 
 
 def test_training_resumes_bit_for_bit_through_adamw_and_rng(tmp_path: Path) -> None:
-    """Six steps in one go, and three, a round trip into fresh objects, and three more: the same bits."""
+    """Six steps in one go, and three, a round trip into fresh objects, and three more: the same
+    bits."""
 
     def fresh() -> tuple[torch.nn.Linear, torch.optim.AdamW]:
         torch.manual_seed(1)
         layer = torch.nn.Linear(3, 2)
-        return layer, torch.optim.AdamW([{"params": [layer.weight]}, {"params": [layer.bias], "lr": 0.5}], lr=0.1)
+        return layer, torch.optim.AdamW(
+            [{"params": [layer.weight]}, {"params": [layer.bias], "lr": 0.5}], lr=0.1
+        )
 
     def train(layer: torch.nn.Linear, optimizer: torch.optim.AdamW, steps: int) -> None:
         for _ in range(steps):
@@ -156,7 +187,11 @@ def test_training_resumes_bit_for_bit_through_adamw_and_rng(tmp_path: Path) -> N
     np.random.seed(3)
     layer, optimizer = fresh()
     train(layer, optimizer, 3)
-    state = {"model": dict(layer.state_dict()), "optimizer": optimizer.state_dict(), "rng": rng_state()}
+    state = {
+        "model": dict(layer.state_dict()),
+        "optimizer": optimizer.state_dict(),
+        "rng": rng_state(),
+    }
     back = round_trip(tmp_path / "c", state)
     assert same(back["optimizer"], state["optimizer"])
     assert list(back["optimizer"]["state"]) == [0, 1]
@@ -269,12 +304,17 @@ def test_leftovers_of_a_killed_save_are_swept_and_the_moved_one_is_put_back(tmp_
     assert names(tmp_path) == ["checkpoint-2", "checkpoint-3"]
 
 
-def test_full_disk_while_writing_tensors_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """safetensors has its own error for a failed write, with the system's number in the text only."""
+def test_full_disk_while_writing_tensors_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """safetensors has its own error for a failed write, with the system's number in the text
+    only."""
     store = filled(tmp_path)
 
     def full(*_: object) -> None:
-        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        raise SafetensorError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        )
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save_file", full)
@@ -299,7 +339,9 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)],
+        capture_output=True,
+        check=False,
     )
     if mounted.returncode != 0:
         pytest.skip("mounting a small disk is not allowed here")
@@ -314,7 +356,9 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_pruning_waits_until_the_new_one_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pruning_waits_until_the_new_one_is_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = filled(tmp_path)
     real, calls = os.fsync, 0
 
@@ -334,7 +378,9 @@ def test_pruning_waits_until_the_new_one_is_on_disk(tmp_path: Path, monkeypatch:
 def test_kill_inside_saves_always_leaves_an_intact_checkpoint(tmp_path: Path) -> None:
     rng, reached = random.Random(0), 0
     for _ in range(3):
-        saver = subprocess.Popen([sys.executable, "-c", SAVER, str(tmp_path)], stdout=subprocess.PIPE)
+        saver = subprocess.Popen(
+            [sys.executable, "-c", SAVER, str(tmp_path)], stdout=subprocess.PIPE
+        )
         assert saver.stdout is not None
         saver.stdout.readline()
         time.sleep(rng.uniform(0.0, 0.05))

@@ -1,4 +1,5 @@
-"""What stands in a model's files as one hash: the same for the same bytes, another for others, and read again only where touched."""
+"""What stands in a model's files as one hash: the same for the same bytes, another for others, and
+read again only where touched."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def test_equal_bytes_have_one_hash_and_one_other_byte_another(tmp_path: Path, files: dict[str, Path]):
+def test_equal_bytes_have_one_hash_and_one_other_byte_another(
+    tmp_path: Path, files: dict[str, Path]
+):
     before = contents_hash(files, known=tmp_path / "known.json")
     data = files["model.safetensors"].read_bytes()
     files["model.safetensors"].write_bytes(data[:-1] + b"!")  # of the same size
@@ -39,7 +42,10 @@ def test_equal_bytes_have_one_hash_and_one_other_byte_another(tmp_path: Path, fi
     assert contents_hash(files, known=tmp_path / "known.json") != before
     files["model.safetensors"].write_bytes(data)
     assert contents_hash(files, known=tmp_path / "known.json") == before
-    assert contents_hash({**files, "more": files["config.json"]}, known=tmp_path / "known.json") != before
+    assert (
+        contents_hash({**files, "more": files["config.json"]}, known=tmp_path / "known.json")
+        != before
+    )
 
 
 def test_a_file_that_nobody_touched_is_read_once(
@@ -55,14 +61,18 @@ def test_a_file_that_nobody_touched_is_read_once(
     assert read[2:] == ["config.json"]
 
 
-def test_a_file_that_has_just_changed_is_read_again(tmp_path: Path, files: dict[str, Path], read: list[str]):
+def test_a_file_that_has_just_changed_is_read_again(
+    tmp_path: Path, files: dict[str, Path], read: list[str]
+):
     for _ in range(2):
         contents_hash(files, known=tmp_path / "known.json")
     assert len(read) == 4
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"a": 1, "seal": "b"}'])
-def test_what_is_known_decides_nothing_where_it_is_damaged(tmp_path: Path, files: dict[str, Path], damage: str):
+def test_what_is_known_decides_nothing_where_it_is_damaged(
+    tmp_path: Path, files: dict[str, Path], damage: str
+):
     known = tmp_path / "known.json"
     before = contents_hash(files, known=known)
     known.write_text(damage)

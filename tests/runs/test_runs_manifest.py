@@ -41,7 +41,10 @@ def test_fingerprint_depends_on_values_not_on_order() -> None:
 def test_file_hash_of_files_and_folders(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     # the published test vector of SHA-256
-    assert file_hash(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert (
+        file_hash(tmp_path / "a")
+        == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
     before = file_hash(tmp_path)
     (tmp_path / "a").rename(tmp_path / "b")
     assert file_hash(tmp_path) != before
@@ -57,7 +60,10 @@ def test_environment_names_versions_without_importing_them() -> None:
     assert found["memory_gb"] > 0
 
 
-@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the kernel does not let us reset the peak")
+@pytest.mark.skipif(
+    not os.access("/proc/self/clear_refs", os.W_OK),
+    reason="the kernel does not let us reset the peak",
+)
 def test_peak_memory_rises_with_use_and_can_be_reset() -> None:
     code = """
 from burnish.runs.manifest import peak_memory_gb
@@ -77,12 +83,16 @@ print(abs(peak_memory_gb() - before) < 0.05)
 def test_stage_record_round_trips_and_says_when_it_is_broken(tmp_path: Path) -> None:
     path = tmp_path / "stage.json"
     assert StageRecord.read(path) is None
-    record = StageRecord("sft", "abc", {"sft": {"epochs": 2.0}}, 1.5, 0.25, "2026-01-01T00:00:00+00:00")
+    record = StageRecord(
+        "sft", "abc", {"sft": {"epochs": 2.0}}, 1.5, 0.25, "2026-01-01T00:00:00+00:00"
+    )
     record.write(path)
     assert StageRecord.read(path) == record
     for broken in ("{", "[]", '{"name": "sft"}'):
         path.write_text(broken)
-        with pytest.raises(UserError, match=r"stage\.json: this record of a finished stage is damaged"):
+        with pytest.raises(
+            UserError, match=r"stage\.json: this record of a finished stage is damaged"
+        ):
             StageRecord.read(path)
 
 
@@ -91,7 +101,10 @@ def test_differences_are_told_leaf_by_leaf() -> None:
         "seed": 0,
         "ppo": {"clip": 0.2, "kl": {"beta": 0.05, "target": None}, "gone": 1},
         "stages": ["sft", "ppo"],
-        "data": {"prompts": "p.jsonl", "hashes": {"prompts": fingerprint(1), "same": fingerprint(2)}},
+        "data": {
+            "prompts": "p.jsonl",
+            "hashes": {"prompts": fingerprint(1), "same": fingerprint(2)},
+        },
         "code": {"trainers": fingerprint(3), "runs": fingerprint(4)},
         "after": {"sft": fingerprint(5)},
         "lora": {"r": 8},
@@ -100,7 +113,10 @@ def test_differences_are_told_leaf_by_leaf() -> None:
         "seed": 0,
         "ppo": {"clip": 0.3, "kl": {"beta": 0.05, "target": 6.0}, "gae_lambda": 0.95},
         "stages": ("sft", "ppo"),
-        "data": {"prompts": "p.jsonl", "hashes": {"prompts": fingerprint(6), "same": fingerprint(2)}},
+        "data": {
+            "prompts": "p.jsonl",
+            "hashes": {"prompts": fingerprint(6), "same": fingerprint(2)},
+        },
         "code": {"trainers": fingerprint(7), "runs": fingerprint(4), "data": fingerprint(8)},
         "after": {"sft": fingerprint(9)},
         "lora": None,
@@ -132,7 +148,10 @@ def test_one_process_to_a_folder_and_a_killed_one_lets_go(tmp_path: Path) -> Non
     assert holder.stdout is not None
     try:
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(UserError, match=rf"another process \(pid {holder.pid}\)"), run_lock(folder):
+        with (
+            pytest.raises(UserError, match=rf"another process \(pid {holder.pid}\)"),
+            run_lock(folder),
+        ):
             pass
     finally:
         holder.send_signal(signal.SIGKILL)

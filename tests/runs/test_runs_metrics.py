@@ -43,14 +43,21 @@ def test_not_finite_values_are_valid_json_and_come_back(tmp_path: Path) -> None:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
-    assert json.loads(path.read_text(), parse_constant=refuse) == {"step": 1, "a": "nan", "b": "inf", "c": "-inf"}
+    assert json.loads(path.read_text(), parse_constant=refuse) == {
+        "step": 1,
+        "a": "nan",
+        "b": "inf",
+        "c": "-inf",
+    }
     (row,) = read_metrics(path)
     assert math.isnan(row["a"])
     assert (row["b"], row["c"]) == (math.inf, -math.inf)
 
 
 @given(st.floats(allow_nan=False))
-def test_every_float_reads_back_exactly(tmp_path_factory: pytest.TempPathFactory, value: float) -> None:
+def test_every_float_reads_back_exactly(
+    tmp_path_factory: pytest.TempPathFactory, value: float
+) -> None:
     path = tmp_path_factory.getbasetemp() / "floats.jsonl"
     log = MetricLog(path)
     log.truncate_to(0)
@@ -59,7 +66,9 @@ def test_every_float_reads_back_exactly(tmp_path_factory: pytest.TempPathFactory
     assert read_metrics(path)[0]["x"].hex() == value.hex()
 
 
-@pytest.mark.parametrize("torn", [b"", b'{"step": 5, "lo', b'{"step": 5, "loss": 0.1, "tokens": 5}'])
+@pytest.mark.parametrize(
+    "torn", [b"", b'{"step": 5, "lo', b'{"step": 5, "loss": 0.1, "tokens": 5}']
+)
 def test_resumed_log_equals_an_uninterrupted_one(tmp_path: Path, torn: bytes) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     write(whole, range(1, 9)).close()
@@ -132,13 +141,16 @@ def test_writers_get_the_same_numbers_and_are_closed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "module"), [("tensorboard", "torch.utils.tensorboard"), ("wandb", "wandb"), ("trackio", "trackio")]
+    ("name", "module"),
+    [("tensorboard", "torch.utils.tensorboard"), ("wandb", "wandb"), ("trackio", "trackio")],
 )
 def test_a_missing_tracker_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, module: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(UserError, match=rf"{name} is not installed.*pip install 'burnish\[{name}\]'"):
+    with pytest.raises(
+        UserError, match=rf"{name} is not installed.*pip install 'burnish\[{name}\]'"
+    ):
         make_writers([name], folder=tmp_path, run="run", stage="sft", config={})
 
 
@@ -147,7 +159,9 @@ def test_a_resumed_run_goes_on_in_its_wandb_curve_and_another_does_not(
 ) -> None:
     begun: list[dict[str, Any]] = []
     recorder = Recorder()
-    run = SimpleNamespace(log=lambda values, step: recorder.log(step, values), finish=recorder.close)
+    run = SimpleNamespace(
+        log=lambda values, step: recorder.log(step, values), finish=recorder.close
+    )
 
     def init(**arguments: Any) -> SimpleNamespace:
         begun.append(arguments)
@@ -155,11 +169,15 @@ def test_a_resumed_run_goes_on_in_its_wandb_curve_and_another_does_not(
 
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
     for folder in ("one", "one", "two"):
-        (writer,) = make_writers(["wandb"], folder=tmp_path / folder, run="run", stage="sft", config={"seed": 1})
+        (writer,) = make_writers(
+            ["wandb"], folder=tmp_path / folder, run="run", stage="sft", config={"seed": 1}
+        )
     writer.log(3, {"loss": 0.5})
     writer.close()
     assert recorder.rows == [(3, {"loss": 0.5})]
     assert recorder.closed
     first, again, other = (arguments["id"] for arguments in begun)
     assert first == again != other
-    assert all(arguments["resume"] == "allow" and arguments["config"] == {"seed": 1} for arguments in begun)
+    assert all(
+        arguments["resume"] == "allow" and arguments["config"] == {"seed": 1} for arguments in begun
+    )

@@ -26,14 +26,26 @@ DOUBLED = stdin(("21\n", "42\n"), ("-3", "-6"), ("0", "0\n\n"))
 HONEST: dict[str, tuple[str, dict[str, Any]]] = {
     "input": ("print(2 * int(input()))", DOUBLED),
     "sys.stdin": ("import sys\nfor line in sys.stdin:\n    print(int(line) * 2)", DOUBLED),
-    "bytes": ("import sys\nsys.stdout.buffer.write(b'%d' % (2 * int(sys.stdin.buffer.read())))", DOUBLED),
+    "bytes": (
+        "import sys\nsys.stdout.buffer.write(b'%d' % (2 * int(sys.stdin.buffer.read())))",
+        DOUBLED,
+    ),
     "os.read": ("import os\nos.write(1, str(2 * int(os.read(0, 100))).encode())", DOUBLED),
-    "main guard": ("def main():\n    print(2 * int(input()))\nif __name__ == '__main__':\n    main()", DOUBLED),
+    "main guard": (
+        "def main():\n    print(2 * int(input()))\nif __name__ == '__main__':\n    main()",
+        DOUBLED,
+    ),
     "sys.exit": ("import sys\nprint(2 * int(input()))\nsys.exit()", DOUBLED),
     "exit()": ("n = int(input())\nprint(n + n)\nraise SystemExit", DOUBLED),
-    "exit handler that prints": ("import atexit\natexit.register(lambda: print(2 * n))\nn = int(input())", DOUBLED),
+    "exit handler that prints": (
+        "import atexit\natexit.register(lambda: print(2 * n))\nn = int(input())",
+        DOUBLED,
+    ),
     "trailing white space and line ends": ("print(2 * int(input()), end='  \\r\\n\\n')", DOUBLED),
-    "warning on standard error": ("import sys\nprint('hm', file=sys.stderr)\nprint(2 * int(input()))", DOUBLED),
+    "warning on standard error": (
+        "import sys\nprint('hm', file=sys.stderr)\nprint(2 * int(input()))",
+        DOUBLED,
+    ),
     "a thread with a large stack": (
         "import sys, threading\nsys.setrecursionlimit(10 ** 6)\nthreading.stack_size(1 << 26)\n"
         "def f(n): return 0 if n == 0 else 2 + f(n - 1)\n"
@@ -45,8 +57,14 @@ HONEST: dict[str, tuple[str, dict[str, Any]]] = {
         "from dataclasses import dataclass\n@dataclass\nclass P:\n    n: int\nprint(P(int(input())).n * 2)",
         DOUBLED,
     ),
-    "much output": ("for n in range(int(input())): print(n)", stdin(("30000", "\n".join(map(str, range(30000)))))),
-    "much input": ("import sys\nprint(sum(map(int, sys.stdin.read().split())))", stdin(("7 " * 300_000, "2100000"))),
+    "much output": (
+        "for n in range(int(input())): print(n)",
+        stdin(("30000", "\n".join(map(str, range(30000))))),
+    ),
+    "much input": (
+        "import sys\nprint(sum(map(int, sys.stdin.read().split())))",
+        stdin(("7 " * 300_000, "2100000")),
+    ),
     "letters of the world": ("print(input()[::-1])", stdin(("naïve – 東京 🙂", "🙂 京東 – evïan"))),
     "no input": ("print('hello')", stdin(("", "hello"))),
     "memory within the limit": ("x = bytearray(100 << 20)\nprint(2 * int(input()))", DOUBLED),
@@ -55,16 +73,22 @@ HONEST: dict[str, tuple[str, dict[str, Any]]] = {
         "import re, statistics, string, textwrap, typing\nprint(2 * int(input()))",
         DOUBLED,
     ),
-    "a function": ("def double(x):\n    return 2 * x", asserts("assert double(21) == 42", "assert double(-3) == -6")),
+    "a function": (
+        "def double(x):\n    return 2 * x",
+        asserts("assert double(21) == 42", "assert double(-3) == -6"),
+    ),
     "a lambda": ("double = lambda x: 2 * x", asserts("assert double(21) == 42")),
     "check": (
         "def double(x: int) -> int:\n    return x + x",
-        check("double", 'def double(x: int) -> int:\n    """Twice."""\n', "assert candidate(21) == 42"),
+        check(
+            "double", 'def double(x: int) -> int:\n    """Twice."""\n', "assert candidate(21) == 42"
+        ),
     ),
     "a tuple and a set": (
         "def f(x): return tuple(x), set(x), frozenset(x), {1: (2, 3)}",
         asserts(
-            "assert f([1, 2]) == ((1, 2), {1, 2}, frozenset([1, 2]), {1: (2, 3)})", "assert type(f([])[0]) is tuple"
+            "assert f([1, 2]) == ((1, 2), {1, 2}, frozenset([1, 2]), {1: (2, 3)})",
+            "assert type(f([])[0]) is tuple",
         ),
     ),
     "text and bytes": (
@@ -80,7 +104,10 @@ HONEST: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "large integers": (
         "import math\ndef f(n): return math.factorial(n)",
-        asserts("import math\nassert f(5000) == math.factorial(5000)", "assert f(20) == 2432902008176640000"),
+        asserts(
+            "import math\nassert f(5000) == math.factorial(5000)",
+            "assert f(20) == 2432902008176640000",
+        ),
     ),
     "exact numbers": (
         "from fractions import Fraction\nfrom decimal import Decimal\ndef f(x): return Fraction(x, 3), Decimal('0.1') * x, x * 1j",
@@ -90,7 +117,9 @@ HONEST: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "an argument changed in place": (
         "def f(x, d):\n    x.sort()\n    d['n'] = len(x)",
-        asserts("a, d = [3, 1, 2], {}\nassert f(a, d) is None\nassert a == [1, 2, 3] and d == {'n': 3}"),
+        asserts(
+            "a, d = [3, 1, 2], {}\nassert f(a, d) is None\nassert a == [1, 2, 3] and d == {'n': 3}"
+        ),
     ),
     "exceptions": (
         "def f(x):\n    if x < 0: raise ValueError('negative')\n    return [1][x]",
@@ -101,12 +130,17 @@ HONEST: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "keywords and defaults": (
         "def f(a, *rest, b=2, **more): return a, rest, b, more",
-        asserts("assert f(1, 2, 3, c=4) == (1, (2, 3), 2, {'c': 4})", "assert f(1, b=5) == (1, (), 5, {})"),
+        asserts(
+            "assert f(1, 2, 3, c=4) == (1, (2, 3), 2, {'c': 4})",
+            "assert f(1, b=5) == (1, (), 5, {})",
+        ),
     ),
     "iterators": (
         "def f(n):\n    for i in range(n): yield i * i\ndef g(n): return zip(range(n), 'abc')\ndef h(n): return range(n)",
         asserts(
-            "assert list(f(4)) == [0, 1, 4, 9]", "assert list(g(2)) == [(0, 'a'), (1, 'b')]", "assert h(3) == range(3)"
+            "assert list(f(4)) == [0, 1, 4, 9]",
+            "assert list(g(2)) == [(0, 'a'), (1, 'b')]",
+            "assert h(3) == range(3)",
         ),
     ),
     "collections": (
@@ -124,7 +158,9 @@ HONEST: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "methods of a class": (
         "class Solution:\n    def add(self, a, b): return a + b",
-        asserts("assert Solution().add(1, 2) == 3", "s = Solution()\nassert s.add('a', 'b') == 'ab'"),
+        asserts(
+            "assert Solution().add(1, 2) == 3", "s = Solution()\nassert s.add('a', 'b') == 'ab'"
+        ),
     ),
     "two functions, one inside the other": (
         "def enc(s): return [ord(c) for c in s]\ndef dec(x): return ''.join(map(chr, x))",
@@ -133,7 +169,8 @@ HONEST: dict[str, tuple[str, dict[str, Any]]] = {
     "built-ins as arguments": (
         "def keep(xs, kind): return [x for x in xs if isinstance(x, kind)]",
         asserts(
-            "assert keep([1, 'a', 2.5], str) == ['a']", "import sys\nassert keep([sys.maxsize], int) == [sys.maxsize]"
+            "assert keep([1, 'a', 2.5], str) == ['a']",
+            "import sys\nassert keep([sys.maxsize], int) == [sys.maxsize]",
         ),
     ),
     "helpers of the task": (
@@ -153,14 +190,19 @@ HONEST: dict[str, tuple[str, dict[str, Any]]] = {
         "import sys\nsys.setrecursionlimit(20000)\ndef f(n): return 0 if n == 0 else 1 + f(n - 1)",
         asserts("assert f(5000) == 5000"),
     ),
-    "a function that prints": ("def f(x):\n    print('debug', x)\n    return x", asserts("assert f(3) == 3")),
+    "a function that prints": (
+        "def f(x):\n    print('debug', x)\n    return x",
+        asserts("assert f(3) == 3"),
+    ),
     "a demonstration at the end": (
         "def f(x): return x\nif __name__ == '__main__':\n    raise SystemExit(1)",
         asserts("assert f(3) == 3"),
     ),
     "arguments as JSON": (
         "def pair(a, b): return (a, b)",
-        {"input_output": '{"fn_name": "pair", "inputs": [[1, [2]], ["x", null]], "outputs": [[1, [2]], ["x", null]]}'},
+        {
+            "input_output": '{"fn_name": "pair", "inputs": [[1, [2]], ["x", null]], "outputs": [[1, [2]], ["x", null]]}'
+        },
     ),
     "lines as JSON": (
         "print(int(input()) + int(input()))",
@@ -171,7 +213,13 @@ HONEST: dict[str, tuple[str, dict[str, Any]]] = {
     "exit() behind the functions": ("def f(x): return x\nexit()", asserts("assert f(3) == 3")),
     "each result in a list of one": (
         "def pair(a, b): return [a, b]",
-        {"input_output": {"fn_name": "pair", "inputs": [[1, 2], [3, 4]], "outputs": [[[1, 2]], [[3, 4]]]}},
+        {
+            "input_output": {
+                "fn_name": "pair",
+                "inputs": [[1, 2], [3, 4]],
+                "outputs": [[[1, 2]], [[3, 4]]],
+            }
+        },
     ),
     "a list of one that is the result": (
         "def only(a): return [a]",
@@ -227,7 +275,10 @@ HONEST: dict[str, tuple[str, dict[str, Any]]] = {
             "prompt": "from typing import *\n",
         },
     ),
-    "a function with the name of a built-in one": ("def sum(a, b): return a + b", asserts("assert sum(2, 3) == 5")),
+    "a function with the name of a built-in one": (
+        "def sum(a, b): return a + b",
+        asserts("assert sum(2, 3) == 5"),
+    ),
     "a name that only a try gives": (
         "def f(x): return x",
         asserts("try:\n    r = f(2)\nexcept ValueError:\n    pass\nassert r == 2"),

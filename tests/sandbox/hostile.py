@@ -1,12 +1,14 @@
-"""Hostile programs, written for these tests: each tries to be scored correct, or to hurt the machine, or both.
+"""Hostile programs, written for these tests: each tries to be scored correct, or to hurt the
+machine, or both.
 
-The stdin task: read a number, print twice the number. The function task: `double(x)`. Several of the programs would solve
-the task if their trick worked, and none solves it honestly.
+The stdin task: read a number, print twice the number. The function task: `double(x)`. Several of
+the programs would solve the task if their trick worked, and none solves it honestly.
 """
 
 from __future__ import annotations
 
-# Mild probes of the same limits that the bombs below strain; they run first, and the bombs only if these held.
+# Mild probes of the same limits that the bombs below strain; they run first, and the bombs only if
+# these held.
 MILD = {
     "processes": """
 import os, time

@@ -18,7 +18,8 @@ from opening import open_or_skip
 from burnish.sandbox import TIERS, CodeTests, Job, Limits, Outcome, code_tests
 from burnish.sandbox.worker import PATIENCE, _private_memory
 
-# The address-space limit stands on the command line of every sandboxed process: an odd one marks those of this run.
+# The address-space limit stands on the command line of every sandboxed process: an odd one marks
+# those of this run.
 MEMORY_MB = random.Random(os.getpid()).randrange(300, 480)
 LIMITS = Limits(seconds=2.5, cpu_seconds=1, memory_mb=MEMORY_MB, processes=4)
 PARALLEL, WARM = 3, 3
@@ -54,7 +55,11 @@ class Host:
     def reached(self) -> list[str]:
         """The listeners that anything came to."""
         found = []
-        for name, act in (("tcp", self.tcp.accept), ("udp", lambda: self.udp.recv(10)), ("unix", self.abstract.accept)):
+        for name, act in (
+            ("tcp", self.tcp.accept),
+            ("udp", lambda: self.udp.recv(10)),
+            ("unix", self.abstract.accept),
+        ):
             try:
                 act()
                 found.append(name)
@@ -67,7 +72,8 @@ class Host:
 
     @staticmethod
     def _files() -> dict[str, Any]:
-        """Files that attacks try to make or change: (size, time of change, mode, owner), None if not there."""
+        """Files that attacks try to make or change: (size, time of change, mode, owner), None if
+        not there."""
         paths = [f"/tmp/{n}" for n in ("s", "x", "os.py", "f0", "0", "1", "7")] + [
             "/x",
             "/usr/lib/x",
@@ -125,17 +131,29 @@ def after(request: pytest.FixtureRequest) -> Iterator[tuple[str, Host, dict[str,
     sandbox = open_or_skip(request.param, limits=LIMITS, parallel=PARALLEL, warm=WARM)
     with sandbox:
         # The bombs only where mild versions of them were seen to be held.
-        mild = {name: text for name, text in MILD.items() if request.param == "bubblewrap" or name != "disk"}
+        mild = {
+            name: text
+            for name, text in MILD.items()
+            if request.param == "bubblewrap" or name != "disk"
+        }
         held = sandbox.run([Job(text, CodeTests(stdio=(("", "held"),))) for text in mild.values()])
         assert {n: o.detail for n, o in zip(mild, held, strict=True) if o.kind != "passed"} == {}
         assert len(processes()) >= 1  # the mark is found at all
-        jobs = {f"stdin: {name}": Job(_with_port(text, host.port), STDIN_TASK) for name, text in STDIN.items()}
+        jobs = {
+            f"stdin: {name}": Job(_with_port(text, host.port), STDIN_TASK)
+            for name, text in STDIN.items()
+        }
         jobs |= {f"function: {name}": Job(text, FUNCTION_TASK) for name, text in FUNCTION.items()}
         outcomes = dict(zip(jobs, sandbox.run(list(jobs.values())), strict=True))
         honest = sandbox.run(
-            [Job("print(2 * int(input()))", STDIN_TASK), Job("def double(x): return 2 * x", FUNCTION_TASK)]
+            [
+                Job("print(2 * int(input()))", STDIN_TASK),
+                Job("def double(x): return 2 * x", FUNCTION_TASK),
+            ]
         )
-        assert [o.kind for o in honest] == ["passed", "passed"], honest  # the sandbox works on after all that
+        assert [o.kind for o in honest] == ["passed", "passed"], (
+            honest
+        )  # the sandbox works on after all that
     yield request.param, host, outcomes
     host.close()
 
@@ -148,14 +166,22 @@ def test_there_are_enough_of_them() -> None:
     assert len(STDIN) + len(FUNCTION) >= 100
 
 
-def test_none_is_scored_correct_and_none_is_excused(after: tuple[str, Host, dict[str, Outcome]]) -> None:
+def test_none_is_scored_correct_and_none_is_excused(
+    after: tuple[str, Host, dict[str, Outcome]],
+) -> None:
     """A trick that ends in an infrastructure error would be masked: a way out of a bad score."""
     _, _, outcomes = after
-    wrong = {name: outcome for name, outcome in outcomes.items() if outcome.kind not in ("failed", "timeout")}
+    wrong = {
+        name: outcome
+        for name, outcome in outcomes.items()
+        if outcome.kind not in ("failed", "timeout")
+    }
     assert wrong == {}
 
 
-def test_no_trick_passes_all_tests_but_for_a_crash(after: tuple[str, Host, dict[str, Outcome]]) -> None:
+def test_no_trick_passes_all_tests_but_for_a_crash(
+    after: tuple[str, Host, dict[str, Outcome]],
+) -> None:
     """Programs that print the right answer and then misbehave fail for that reason and no other."""
     tier, _, outcomes = after
     detail = {name.removeprefix("stdin: "): outcome.detail for name, outcome in outcomes.items()}
@@ -166,15 +192,24 @@ def test_no_trick_passes_all_tests_but_for_a_crash(after: tuple[str, Host, dict[
         assert detail["right answer, then a crash"] == "ended by signal 11"
     assert outcomes["stdin: right answer, then a hang"].kind == "timeout"
     assert outcomes["stdin: infinite loop"].kind == outcomes["stdin: sleep"].kind == "timeout"
-    assert outcomes["function: an endless loop"].kind == outcomes["function: slow at the second call"].kind == "timeout"
+    assert (
+        outcomes["function: an endless loop"].kind
+        == outcomes["function: slow at the second call"].kind
+        == "timeout"
+    )
 
 
 def test_programs_end_within_their_time(after: tuple[str, Host, dict[str, Outcome]]) -> None:
-    """Two and a half seconds of its own for the one test that a program fails: one that sleeps takes them by the clock, however busy the
-    machine; one that computes waits for a processor as well, up to the guard of twenty times the limit."""
+    """Two and a half seconds of its own for the one test that a program fails: one that sleeps
+    takes them by the clock, however busy the machine; one that computes waits for a processor as
+    well, up to the guard of twenty times the limit."""
     _, _, outcomes = after
     asleep = ("stdin: sleep", "stdin: right answer, then a hang")
-    assert {name: outcomes[name].seconds for name in asleep if outcomes[name].seconds > 5 * LIMITS.seconds} == {}
+    assert {
+        name: outcomes[name].seconds
+        for name in asleep
+        if outcomes[name].seconds > 5 * LIMITS.seconds
+    } == {}
     guard = (PATIENCE + 1) * LIMITS.seconds  # and its start
     assert {name: o.seconds for name, o in outcomes.items() if o.seconds > guard} == {}
 
@@ -189,15 +224,22 @@ def test_the_host_is_unharmed(after: tuple[str, Host, dict[str, Outcome]]) -> No
     assert host.changed() == {}
 
 
-def test_memory_and_processes_stayed_within_bounds(after: tuple[str, Host, dict[str, Outcome]]) -> None:
-    """At most: bwrap twice and a harness, its child and four more, for each program; three for each that waits.
+def test_memory_and_processes_stayed_within_bounds(
+    after: tuple[str, Host, dict[str, Outcome]],
+) -> None:
+    """At most: bwrap twice and a harness, its child and four more, for each program; three for each
+    that waits.
 
-    Memory is looked at every 50 ms, within which a program of five processes may run over by some hundred megabytes.
+    Memory is looked at every 50 ms, within which a program of five processes may run over by some
+    hundred megabytes.
     """
     tier, host, _ = after
     assert (
         0
         < host.most_processes
-        <= (PARALLEL * (4 + LIMITS.processes) + 3 * (WARM + 2 * PARALLEL)) * (tier == "bubblewrap" or 1)
+        <= (PARALLEL * (4 + LIMITS.processes) + 3 * (WARM + 2 * PARALLEL))
+        * (tier == "bubblewrap" or 1)
     )
-    assert 0 < host.most_memory <= PARALLEL * 2.5 * (MEMORY_MB << 20) + (WARM + PARALLEL) * (40 << 20)
+    assert (
+        0 < host.most_memory <= PARALLEL * 2.5 * (MEMORY_MB << 20) + (WARM + PARALLEL) * (40 << 20)
+    )

@@ -1,4 +1,5 @@
-"""The parts: comparison, limits, tiers and their refusal, the supervisor's death, and the doctor's attacks."""
+"""The parts: comparison, limits, tiers and their refusal, the supervisor's death, and the doctor's
+attacks."""
 
 from __future__ import annotations
 
@@ -87,7 +88,17 @@ def test_values_go_into_the_sandbox_as_literals() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [b"", b"[]", b"null", b'["status"]', b'["status","0"]', b'["ok",0]', b"[" * 9999, b'["status",1e999]']
+    "answer",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b'["status"]',
+        b'["status","0"]',
+        b'["ok",0]',
+        b"[" * 9999,
+        b'["status",1e999]',
+    ],
 )
 def test_an_exit_code_that_cannot_be_read_is_not_zero(answer: bytes) -> None:
     assert _exit_code(answer) != 0
@@ -102,11 +113,16 @@ def test_limits_are_checked() -> None:
 
 def test_without_bubblewrap_nothing_weaker_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
-    with pytest.raises(UserError, match=r"bwrap is not installed\. Install bubblewrap \(Debian, Ubuntu: apt install"):
+    with pytest.raises(
+        UserError,
+        match=r"bwrap is not installed\. Install bubblewrap \(Debian, Ubuntu: apt install",
+    ):
         tiers.settle("bubblewrap", python=None)
 
 
-def test_without_landlock_or_libseccomp_the_second_tier_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_landlock_or_libseccomp_the_second_tier_refuses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(seccomp, "library", lambda: None)
     monkeypatch.setattr(tiers.confine, "landlock_abi", lambda: 3)
     with pytest.raises(UserError, match="libseccomp is not installed"):
@@ -153,7 +169,9 @@ def test_a_dead_parent_leaves_no_sandbox() -> None:
         "s.run([Job('import time; time.sleep(60)', CodeTests(stdio=(('', 'x'),)))])"
     )
     source = str(Path(tiers.__file__).parents[2])
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env={"PYTHONPATH": source})
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, env={"PYTHONPATH": source}
+    )
     assert child.stdout is not None
     supervisor = int(child.stdout.readline())
     time.sleep(0.5)
@@ -162,13 +180,16 @@ def test_a_dead_parent_leaves_no_sandbox() -> None:
     child.kill()
     child.wait()
     deadline = time.monotonic() + 10
-    while (left := [pid for pid in (supervisor, *family) if _alive(pid)]) and time.monotonic() < deadline:
+    while (
+        left := [pid for pid in (supervisor, *family) if _alive(pid)]
+    ) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert left == []
 
 
 def test_a_sandbox_that_is_ended_while_it_starts_leaves_nothing() -> None:
-    """At any instant of its start: bwrap's child does not die with its parent before it is set up."""
+    """At any instant of its start: bwrap's child does not die with its parent before it is set
+    up."""
     open_or_skip("bubblewrap").close()
     code = (
         "import sys, time\nfrom burnish.sandbox import Limits, tiers\nfrom burnish.sandbox.worker import Worker, end_all\n"
@@ -180,9 +201,9 @@ def test_a_sandbox_that_is_ended_while_it_starts_leaves_nothing() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
     mark = f"'RLIMIT_AS': {251 << 20},".encode()
     deadline = time.monotonic() + 5
-    while (left := [p for p in Path("/proc").iterdir() if p.name.isdigit() and mark in _command(p)]) and (
-        time.monotonic() < deadline
-    ):
+    while (
+        left := [p for p in Path("/proc").iterdir() if p.name.isdigit() and mark in _command(p)]
+    ) and (time.monotonic() < deadline):
         time.sleep(0.1)
     assert left == []
 
@@ -195,14 +216,21 @@ def _command(process: Path) -> bytes:
 
 
 def test_the_doctors_attacks_are_contained(sandbox: Sandbox) -> None:
-    assert [(each.name, detail) for each, contained, detail in attack(sandbox) if not contained] == []
+    assert [
+        (each.name, detail) for each, contained, detail in attack(sandbox) if not contained
+    ] == []
 
 
 @pytest.mark.parametrize("name", ["files", "environment", "processes", "programs", "kernel"])
 def test_the_same_attacks_succeed_outside(name: str) -> None:
-    """Else their being contained would say nothing. Only those that do no harm, as an unprivileged user."""
+    """Else their being contained would say nothing. Only those that do no harm, as an unprivileged
+    user."""
     program = next(each.program for each in ATTACKS if each.name == name)
-    user = {"user": tiers.NOBODY, "group": tiers.NOBODY, "extra_groups": []} if os.getuid() == 0 else {}
+    user = (
+        {"user": tiers.NOBODY, "group": tiers.NOBODY, "extra_groups": []}
+        if os.getuid() == 0
+        else {}
+    )
     done = subprocess.run(
         ["/usr/bin/python3" if os.getuid() == 0 else sys.executable, "-c", program],
         capture_output=True, text=True, cwd="/", env={"SECRET": "x"}, timeout=60, check=False, **user,
@@ -221,6 +249,10 @@ def _descendants(root: int) -> list[int]:
     from burnish.sandbox.worker import _tree
 
     found = [root]
-    for task in Path(f"/proc/{root}/task").iterdir():  # sandboxes are children of the thread that started them
-        found += [pid for child in (task / "children").read_text().split() for pid in _tree(int(child))]
+    for task in Path(
+        f"/proc/{root}/task"
+    ).iterdir():  # sandboxes are children of the thread that started them
+        found += [
+            pid for child in (task / "children").read_text().split() for pid in _tree(int(child))
+        ]
     return found[1:]

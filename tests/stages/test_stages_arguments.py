@@ -1,4 +1,5 @@
-"""What a run is asked for from Python and at the limits of its numbers: paths as text, the largest seed."""
+"""What a run is asked for from Python and at the limits of its numbers: paths as text, the largest
+seed."""
 
 from __future__ import annotations
 
@@ -59,5 +60,7 @@ def test_seeds_that_differ_give_steps_that_differ():
     from burnish.trainers.online import seed_of_step
 
     seeds = [0, 1, 2**44, 2**44 + 1, 2**63 - 1, 2**63 - 2]
-    assert len({seed_of_step(seed, step) for seed in seeds for step in range(50)}) == len(seeds) * 50
+    assert (
+        len({seed_of_step(seed, step) for seed in seeds for step in range(50)}) == len(seeds) * 50
+    )
     assert seed_of_step(5, 7) == (5 << 20) + 7

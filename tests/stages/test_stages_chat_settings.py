@@ -1,4 +1,5 @@
-"""A run's chat template, its options and its day: settled once, recorded, and the same in every stage."""
+"""A run's chat template, its options and its day: settled once, recorded, and the same in every
+stage."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ ASKED = Prompt("p", (Message(role="user", content="Hi"),))
 
 
 def recipe(*changes: str):
-    return burnish.load(None, "model.name=tiny", "stages=[sft]", "data.demonstrations=d.jsonl", *changes)
+    return burnish.load(
+        None, "model.name=tiny", "stages=[sft]", "data.demonstrations=d.jsonl", *changes
+    )
 
 
 def shown(backbone) -> str:
@@ -36,7 +39,9 @@ def shown(backbone) -> str:
 def test_the_day_is_the_first_starts_wherever_the_run_is_taken_up(tmp_path: Path):
     first = dated(recipe(), tmp_path)
     assert first.model.date == date.today()
-    old = first.model_copy(update={"model": first.model.model_copy(update={"date": date(2024, 2, 29)})})
+    old = first.model_copy(
+        update={"model": first.model.model_copy(update={"date": date(2024, 2, 29)})}
+    )
     (tmp_path / "recipe.yaml").write_text(dump_yaml(old))
     assert dated(recipe(), tmp_path).model.date == date(2024, 2, 29)  # resumed on another day
     assert dated(recipe(), tmp_path / "new", tmp_path).model.date == date(2024, 2, 29)  # forked
@@ -57,13 +62,19 @@ def test_another_day_and_another_template_are_differences_with_their_names(tmp_p
     same = recipe("model.date=2025-03-01", f"model.chat_template={moved}")
     assert inputs_of(Run(same, tmp_path).step("sft"), {}) == before
     file.write_text(TEMPLATE + " ")
-    assert explain_difference(before, inputs_of(Run(one, tmp_path).step("sft"), {})) == ["model.chat_template changed"]
+    assert explain_difference(before, inputs_of(Run(one, tmp_path).step("sft"), {})) == [
+        "model.chat_template changed"
+    ]
 
 
 def test_template_options_and_day_hold_for_the_runs_own_models(tmp_path: Path):
     file = tmp_path / "t.jinja"
     file.write_text(TEMPLATE)
-    settled = recipe("model.date=2025-03-01", f"model.chat_template={file}", "model.chat_template_kwargs={loud: true}")
+    settled = recipe(
+        "model.date=2025-03-01",
+        f"model.chat_template={file}",
+        "model.chat_template_kwargs={loud: true}",
+    )
     backbone = Run(settled, tmp_path / "run").load("tiny")
     assert shown(backbone) == "2025-03-01!<|im_start|>user\nHi<|im_end|><|im_start|>assistant\n"
     model = tmp_path / "run" / "sft" / "model"

@@ -1,4 +1,5 @@
-"""Figures that a run's data do not give are unknown, in words; they never end a run, and never reach a file as NaN."""
+"""Figures that a run's data do not give are unknown, in words; they never end a run, and never
+reach a file as NaN."""
 
 from __future__ import annotations
 
@@ -15,7 +16,10 @@ from burnish.stages.report import gather
 @pytest.fixture
 def options(tmp_path: Path) -> list[str]:
     demos = [{"prompt": f"Say {i}.", "completion": f"{i}, with pleasure."} for i in range(20)]
-    prompts = [{"prompt": f"Say {i} twice.", "split": "heldout" if i % 3 == 0 else "train"} for i in range(18)]
+    prompts = [
+        {"prompt": f"Say {i} twice.", "split": "heldout" if i % 3 == 0 else "train"}
+        for i in range(18)
+    ]
     for name, rows in (("d", demos), ("p", prompts)):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return [
@@ -46,7 +50,9 @@ def test_comparing_ends_and_says_what_is_unknown(
     options: list[str], tmp_path: Path, changes: list[str], unknown: set[str], said: str | None
 ):
     lines: list[str] = []
-    out = burnish.run(burnish.load(None, *options, *changes), out=tmp_path / "run", say=lines.append)
+    out = burnish.run(
+        burnish.load(None, *options, *changes), out=tmp_path / "run", say=lines.append
+    )
     found = _strict(out / "compare" / "result.json")
     for name in unknown:
         assert found[name]["value"] is None
@@ -57,11 +63,19 @@ def test_comparing_ends_and_says_what_is_unknown(
     assert "nan" not in page.split("</style>")[1].lower().replace("finance", "")
 
 
-def test_what_learns_from_comparisons_of_which_none_prefers_refuses(options: list[str], tmp_path: Path):
+def test_what_learns_from_comparisons_of_which_none_prefers_refuses(
+    options: list[str], tmp_path: Path
+):
     said = r"the stage compare found no answer that is preferred to another, so reward has nothing to learn from"
     with pytest.raises(burnish.UserError, match=said):
         burnish.run(
-            burnish.load(None, *options, "sample.responses=2", "sample.sampling.temperature=0.01", "stages.reward={}"),
+            burnish.load(
+                None,
+                *options,
+                "sample.responses=2",
+                "sample.sampling.temperature=0.01",
+                "stages.reward={}",
+            ),
             out=tmp_path / "run",
         )
     assert (tmp_path / "run" / "compare" / "stage.json").is_file()

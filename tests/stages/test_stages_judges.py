@@ -1,4 +1,5 @@
-"""Who judges an evaluation: people, a model, the taste where it is the annotators' own; verdicts in files; nobody who trained."""
+"""Who judges an evaluation: people, a model, the taste where it is the annotators' own; verdicts in
+files; nobody who trained."""
 
 from __future__ import annotations
 
@@ -20,7 +21,11 @@ from burnish.stages.people import WaitingForPeople
 from burnish.stages.report import closing_table
 
 PAIRS = [
-    {"prompt": f"Say {i}, please.", "chosen": f"{i}, gladly, and with pleasure.", "rejected": f"No {i} today."}
+    {
+        "prompt": f"Say {i}, please.",
+        "chosen": f"{i}, gladly, and with pleasure.",
+        "rejected": f"No {i} today.",
+    }
     for i in range(24)
 ]
 
@@ -42,7 +47,9 @@ def evaluated(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return json.loads((stage / "result.json").read_text()), rows
 
 
-def test_peoples_comparisons_are_not_judged_by_an_invented_taste(options: list[str], tmp_path: Path):
+def test_peoples_comparisons_are_not_judged_by_an_invented_taste(
+    options: list[str], tmp_path: Path
+):
     folder = burnish.run(burnish.load(None, *options), out=tmp_path / "run")
     result, rows = evaluated(folder)
     assert [(one["name"], one["kind"]) for one in result["judges"]] == [("reward model", "reward")]
@@ -58,7 +65,9 @@ def test_peoples_comparisons_are_not_judged_by_an_invented_taste(options: list[s
     assert "taste" not in shown.lower()
 
 
-def test_the_taste_of_a_simulated_panel_may_judge_its_own_runs_only(options: list[str], tmp_path: Path):
+def test_the_taste_of_a_simulated_panel_may_judge_its_own_runs_only(
+    options: list[str], tmp_path: Path
+):
     folder = burnish.run(burnish.load(None, *options, "evaluate.taste=true"), out=tmp_path / "run")
     result, rows = evaluated(folder)
     taste = next(one for one in result["judges"] if one["kind"] == "taste")
@@ -70,13 +79,16 @@ def test_the_taste_of_a_simulated_panel_may_judge_its_own_runs_only(options: lis
 
 @pytest.fixture
 def arbiter() -> Iterator[str]:
-    """A chat model behind an address that prefers the answer with more characters, and neither of two alike."""
+    """A chat model behind an address that prefers the answer with more characters, and neither of
+    two alike."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             said = body["messages"][-1]["content"]
-            a, b = re.search(r"\[Answer A\]\n(.*?)\n\n\[Answer B\]\n(.*?)\n\nWhich answer", said, re.DOTALL).groups()  # type: ignore[union-attr]
+            a, b = re.search(
+                r"\[Answer A\]\n(.*?)\n\n\[Answer B\]\n(.*?)\n\nWhich answer", said, re.DOTALL
+            ).groups()  # type: ignore[union-attr]
             letter = "C" if len(a) == len(b) else "A" if len(a) > len(b) else "B"
             reply = json.dumps({"choices": [{"message": {"content": letter}}]}).encode()
             self.send_response(200)
@@ -104,7 +116,10 @@ def test_a_model_compares_both_ways_round_and_one_that_length_fools_gives_no_ver
     assert (told["name"], told["unfit"], told["gameable"]) == ("longest", None, True)
     assert told["flips"]["value"] == 0.0
     assert told["position_bias"]["value"] == 0.0
-    answers = [json.loads(line) for line in (folder / "evaluate" / "answers.jsonl").read_text().splitlines()]
+    answers = [
+        json.loads(line)
+        for line in (folder / "evaluate" / "answers.jsonl").read_text().splitlines()
+    ]
     text_of = {(row["model"], row["prompt_id"]): row["text"] for row in answers}
     compared = [row for row in rows if row["judge"] == "longest" and row["a"] == "base"]
     assert len(compared) == result["prompts"]
@@ -127,7 +142,10 @@ def test_people_are_asked_and_their_word_goes_before_everything(options: list[st
         entries = take_snapshot(opened, "heldout").entries
         opened.add_annotator("ann", kind="person")
         # the first candidate is the last model's
-        said = [(entry.item_id, Answer("pairwise", (0, 1), strength=1, ranks=(1, 2))) for entry in entries[1:]]
+        said = [
+            (entry.item_id, Answer("pairwise", (0, 1), strength=1, ranks=(1, 2)))
+            for entry in entries[1:]
+        ]
         said.append((entries[0].item_id, Answer("pairwise", (0, 1), strength=0, ranks=(1, 1))))
         add_answers(opened, "heldout", "ann", said)
     finally:
@@ -135,10 +153,16 @@ def test_people_are_asked_and_their_word_goes_before_everything(options: list[st
     folder = burnish.run(recipe, out=tmp_path / "run")
     result, rows = evaluated(folder)
     people = next(one for one in result["judges"] if one["kind"] == "people")
-    assert (people["unfit"], people["asked"], people["compared"]) == (None, result["prompts"], result["prompts"])
+    assert (people["unfit"], people["asked"], people["compared"]) == (
+        None,
+        result["prompts"],
+        result["prompts"],
+    )
     own = [row["p"] for row in rows if row["judge"] == "people"]
     assert own.count(0.5) >= 1
     assert sum(p > 0.5 for p in own) >= len(entries) - 1
     text = closing_table(folder)
-    assert text.startswith("No, it got worse")  # the one that is compared, base, was preferred to sft
+    assert text.startswith(
+        "No, it got worse"
+    )  # the one that is compared, base, was preferred to sft
     assert "The SFT policy was preferred over the base model" in text

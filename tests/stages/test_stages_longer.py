@@ -1,4 +1,5 @@
-"""What counts as the same stage trained on: more steps or epochs and nothing else, but for what is tolerated anyway."""
+"""What counts as the same stage trained on: more steps or epochs and nothing else, but for what is
+tolerated anyway."""
 
 from __future__ import annotations
 
@@ -8,7 +9,12 @@ import pytest
 
 from burnish.stages.run import _is_longer
 
-STEPS = {"settings": {"steps": 4, "epochs": 1, "lr": 0.1}, "code": {"a": "1"}, "own_code": {"r.py": "1"}, "seed": 0}
+STEPS = {
+    "settings": {"steps": 4, "epochs": 1, "lr": 0.1},
+    "code": {"a": "1"},
+    "own_code": {"r.py": "1"},
+    "seed": 0,
+}
 EPOCHS = {"settings": {"epochs": 1.5, "lr": 0.1}, "code": {"a": "1"}, "own_code": {}, "seed": 0}
 
 
@@ -22,7 +28,12 @@ def _with(inputs: dict[str, Any], **changes: Any) -> dict[str, Any]:
 def test_more_steps_or_epochs_are_longer_and_less_or_the_same_are_not(finished: bool):
     assert _is_longer(STEPS, _with(STEPS, steps=5), finished=finished)
     assert _is_longer(EPOCHS, _with(EPOCHS, epochs=2.0), finished=finished)
-    for other in (_with(STEPS, steps=3), STEPS, _with(STEPS, epochs=2), _with(STEPS, steps=5, epochs=2)):
+    for other in (
+        _with(STEPS, steps=3),
+        STEPS,
+        _with(STEPS, epochs=2),
+        _with(STEPS, steps=5, epochs=2),
+    ):
         assert not _is_longer(STEPS, other, finished=finished)
     for other in (
         _with(EPOCHS, epochs=1.0),

@@ -1,4 +1,5 @@
-"""People in a recipe: their project gets the answers, the command waits with exit code 75, and goes on when they have compared them."""
+"""People in a recipe: their project gets the answers, the command waits with exit code 75, and goes
+on when they have compared them."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ stages:
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
-    rows = [{"id": f"p{i}", "prompt": f"Say something about the number {i}, please."} for i in range(12)]
+    rows = [
+        {"id": f"p{i}", "prompt": f"Say something about the number {i}, please."} for i in range(12)
+    ]
     (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     path = tmp_path / "recipe.yaml"
     text = RECIPE.replace("PROMPTS", str(tmp_path / "prompts.jsonl"))
@@ -39,7 +42,8 @@ def recipe(tmp_path: Path) -> Path:
 
 
 def _compare(store_file: Path, *, most: int | None = None) -> int:
-    """A person prefers the first candidate of items that nobody has compared, at most so many; how many there were."""
+    """A person prefers the first candidate of items that nobody has compared, at most so many; how
+    many there were."""
     store = Store(store_file)
     try:
         snapshot = take_snapshot(store, "helpful")
@@ -62,7 +66,9 @@ def _items(store_file: Path) -> int:
 
 def test_a_run_waits_for_people_and_goes_on_with_what_they_said(recipe: Path, tmp_path: Path):
     store, folder = tmp_path / "labels.sqlite", tmp_path / "run"
-    with pytest.raises(WaitingForPeople, match=r"waiting for people: 0 of \d+ answers .*helpful") as waiting:
+    with pytest.raises(
+        WaitingForPeople, match=r"waiting for people: 0 of \d+ answers .*helpful"
+    ) as waiting:
         burnish.run(burnish.load(recipe), out=folder)
     assert waiting.value.exit_code == 75
     assert not (folder / "compare" / "stage.json").exists()
@@ -98,11 +104,15 @@ def test_a_run_that_was_moved_while_it_waited_asks_for_nothing_twice(recipe: Pat
     assert len(read_comparisons(tmp_path / "elsewhere" / "compare")) == items
 
 
-def test_the_command_ends_with_75_in_one_line(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_command_ends_with_75_in_one_line(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     with pytest.raises(SystemExit) as ended:
         main(["run", str(recipe), "--out", str(tmp_path / "run"), "--quiet"])
     assert ended.value.code == 75
-    (last,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("burnish: ")]
+    (last,) = [
+        line for line in capsys.readouterr().err.splitlines() if line.startswith("burnish: ")
+    ]
     assert "waiting for people: 0 of" in last
     assert "burnish annotate serve --database" in last
 
@@ -129,5 +139,7 @@ def test_constitutions_are_read_before_anything_is_trained(tmp_path: Path):
         for name, problem in (("gone.txt", "cannot be read"), ("empty.txt", "holds no principle")):
             override = change.replace("PATH", str(tmp_path / name))
             with pytest.raises(burnish.UserError, match=problem):
-                burnish.run(burnish.load(None, *changes, f"stages={stages}", override), out=tmp_path / "run")
+                burnish.run(
+                    burnish.load(None, *changes, f"stages={stages}", override), out=tmp_path / "run"
+                )
             assert not (tmp_path / "run" / "sample").exists()

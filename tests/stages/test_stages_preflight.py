@@ -13,7 +13,9 @@ import families
 from burnish.errors import UserError
 from burnish.models import int8
 
-SANDBOXED = pytest.mark.skipif(shutil.which("bwrap") is None, reason="code is judged in bubblewrap, which is not here")
+SANDBOXED = pytest.mark.skipif(
+    shutil.which("bwrap") is None, reason="code is judged in bubblewrap, which is not here"
+)
 ONLINE = ["stages.sft={epochs: 0.1}", "stages.grpo={steps: 1}"]
 
 
@@ -27,9 +29,13 @@ def options(tmp_path: Path) -> list[str]:
         ("bad", 1),
         ("late", 0),
     ):  # a right answer that nothing equals, to be trained on and kept for evaluation
-        rows = [row | ({"answer": "\\frac{1}{"} if n == broken else {}) for n, row in enumerate(prompts)]
+        rows = [
+            row | ({"answer": "\\frac{1}{"} if n == broken else {}) for n, row in enumerate(prompts)
+        ]
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "mine.py").write_text("def f(completions, **_):\n    return [1.0 for _ in completions]\n")
+    (tmp_path / "mine.py").write_text(
+        "def f(completions, **_):\n    return [1.0 for _ in completions]\n"
+    )
     return [
         "model.name=tiny", "threads=1", f"data.demonstrations={tmp_path / 'd.jsonl'}",
         f"data.prompts={tmp_path / 'p.jsonl'}", "data.heldout=0.3",
@@ -58,8 +64,12 @@ def options(tmp_path: Path) -> list[str]:
         (["stages=[sft]", "report_to=[wandb]"], "tracker wandb is not installed"),
     ],
 )  # fmt: skip
-def test_it_is_refused_before_anything_is_trained(options: list[str], tmp_path: Path, changes: list[str], said: str):
-    recipe = burnish.load(None, *options, *(change.replace("HERE", str(tmp_path)) for change in changes))
+def test_it_is_refused_before_anything_is_trained(
+    options: list[str], tmp_path: Path, changes: list[str], said: str
+):
+    recipe = burnish.load(
+        None, *options, *(change.replace("HERE", str(tmp_path)) for change in changes)
+    )
     lines: list[str] = []
     with pytest.raises(UserError, match=said) as told:
         burnish.run(recipe, out=tmp_path / "run", say=lines.append, memory_check=False)
@@ -69,7 +79,9 @@ def test_it_is_refused_before_anything_is_trained(options: list[str], tmp_path: 
 
 
 def test_a_reward_model_that_no_stage_makes_is_refused_when_the_recipe_is_read(options: list[str]):
-    with pytest.raises(UserError, match="the stage grpo needs a reward model, and no stage before it makes one"):
+    with pytest.raises(
+        UserError, match="the stage grpo needs a reward model, and no stage before it makes one"
+    ):
         burnish.load(None, *options, *ONLINE, "grpo.rewards=[{name: model}]")
 
 
@@ -79,7 +91,9 @@ def test_products_that_the_processor_lacks_are_refused_before_anything_is_traine
     monkeypatch.setattr(int8, "lacking", lambda: "a reason")
     settings = ["stages=[sft,evaluate]", "evaluate.sampling.quantization=int8"]
     with pytest.raises(UserError, match="no 8-bit products here: a reason"):
-        burnish.run(burnish.load(None, *options, *settings), out=tmp_path / "run", memory_check=False)
+        burnish.run(
+            burnish.load(None, *options, *settings), out=tmp_path / "run", memory_check=False
+        )
     assert not (tmp_path / "run" / "sft").exists()
 
 
@@ -94,7 +108,9 @@ def test_what_will_work_is_let_through(options: list[str], tmp_path: Path):
     check(Run(recipe, tmp_path / "run"), tuple(recipe.stages))
 
 
-def test_prompts_without_a_right_answer_are_told_with_their_number(options: list[str], tmp_path: Path):
+def test_prompts_without_a_right_answer_are_told_with_their_number(
+    options: list[str], tmp_path: Path
+):
     from burnish.stages.context import Run
     from burnish.stages.preflight import check
 
@@ -111,26 +127,40 @@ def test_prompts_without_a_right_answer_are_told_with_their_number(options: list
     ]
 
 
-def test_a_full_disk_is_seen_before(options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_is_seen_before(
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
-    with pytest.raises(UserError, match=r"the stages sft will write about 0\.0 GB; 0\.0 GB are free here"):
-        burnish.run(burnish.load(None, *options, "stages=[sft]"), out=tmp_path / "run", memory_check=False)
+    with pytest.raises(
+        UserError, match=r"the stages sft will write about 0\.0 GB; 0\.0 GB are free here"
+    ):
+        burnish.run(
+            burnish.load(None, *options, "stages=[sft]"), out=tmp_path / "run", memory_check=False
+        )
 
 
 def test_only_the_stages_that_are_wanted_are_looked_at(options: list[str], tmp_path: Path):
-    recipe = burnish.load(None, *options, *ONLINE, 'grpo.rewards=[{name: python, function: "nofile.py:f"}]')
+    recipe = burnish.load(
+        None, *options, *ONLINE, 'grpo.rewards=[{name: python, function: "nofile.py:f"}]'
+    )
     out = burnish.run(recipe, out=tmp_path / "run", until="sft", memory_check=False)
     assert (out / "sft" / "stage.json").is_file()
 
 
 @pytest.mark.parametrize(("max_length", "refused"), [(41, True), (40, False)])
 def test_eight_bits_and_a_window_that_sequences_outgrow(
-    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_length: int, refused: bool
+    options: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    max_length: int,
+    refused: bool,
 ):
     from burnish.stages import preflight
     from burnish.stages.context import Run
 
-    monkeypatch.setattr(int8, "lacking", lambda: None)  # of the window alone, whatever this processor has
+    monkeypatch.setattr(
+        int8, "lacking", lambda: None
+    )  # of the window alone, whatever this processor has
     model = families.save_random_model("mistral", tmp_path / "model", sliding_window=40)
     recipe = burnish.load(
         None, *options, f"model.name={model}", "stages=[sft,evaluate]", f"model.max_length={max_length}",
@@ -142,6 +172,7 @@ def test_eight_bits_and_a_window_that_sequences_outgrow(
         preflight.check(run, tuple(recipe.stages))
         return
     with pytest.raises(
-        UserError, match=r"int8.*40 tokens, and sequences may have 41; with model\.max_length at most 40"
+        UserError,
+        match=r"int8.*40 tokens, and sequences may have 41; with model\.max_length at most 40",
     ):
         preflight.check(run, tuple(recipe.stages))

@@ -1,4 +1,5 @@
-"""From the recipe's `rewards` to a scorer, and a small run that trains, evaluates and reports on checked answers."""
+"""From the recipe's `rewards` to a scorer, and a small run that trains, evaluates and reports on
+checked answers."""
 
 from __future__ import annotations
 
@@ -63,7 +64,8 @@ def test_the_scorer_is_what_the_recipe_says(tmp_path):
     scorer = scorer_of(tmp_path, rewards)
     assert scorer.names == ("maths", "format", "short")
     found = scorer.score([rollout("<answer>4</answer>", answer="4"), rollout("4", answer="4")])
-    # three tokens: short = (5 − 3)/(5 − 1) = 0.5, clipped to 0.25. Gate open: 2 + 0.1 + 0.125; shut: 0
+    # three tokens: short = (5 − 3)/(5 − 1) = 0.5, clipped to 0.25. Gate open: 2 + 0.1 + 0.125;
+    # shut: 0
     assert [r.value for r in found] == pytest.approx([2.225, 0.0])
     assert found[0].components == {"maths": 1.0, "format": 1.0, "short": 0.5}
     assert found[1].verdicts == {"maths": "correct", "format": "malformed"}
@@ -112,7 +114,9 @@ def test_a_run_on_checked_answers_ends_in_a_report(tmp_path):
     assert [m["name"] for m in verifiable["models"]] == ["base", "grpo"]
     for model in verifiable["models"]:
         assert set(model["pass_at"]) == {"1", "2"}
-        assert sum(sum(of.values()) for of in model["verdicts"].values()) == 16  # 8 prompts, 2 answers
+        assert (
+            sum(sum(of.values()) for of in model["verdicts"].values()) == 16
+        )  # 8 prompts, 2 answers
         assert set(model["components"]) == {"maths", "task", "length"}
         assert set(model["by_tag"]) == {"arithmetic", "edits"}
     assert verifiable["maths_verifier"]["pairs"] >= 200
@@ -131,9 +135,14 @@ def test_code_in_humanevals_form_is_judged_in_the_sandbox(tmp_path):
         scorer = scorer_of(tmp_path, "grpo.rewards=[{name: code, workers: 1}]")
     except UserError as error:
         pytest.skip(f"no sandbox here: {error}")
-    hidden = "def check(candidate):\n    assert candidate(1, 2) == 3\n    assert candidate(-1, 1) == 0\n"
+    hidden = (
+        "def check(candidate):\n    assert candidate(1, 2) == 3\n    assert candidate(-1, 1) == 0\n"
+    )
     columns = {"prompt": "def add(a, b):\n", "test": hidden, "entry_point": "add"}
-    texts = [f"<think>hm</think>```python\ndef add(a, b):\n    return {body}\n```" for body in ("a + b", "3")]
+    texts = [
+        f"<think>hm</think>```python\ndef add(a, b):\n    return {body}\n```"
+        for body in ("a + b", "3")
+    ]
     try:
         found = scorer.score([rollout(text, **columns) for text in (*texts, "no program")])
     finally:
@@ -146,7 +155,9 @@ def test_held_out_prompts_of_several_sources_come_in_turn(tmp_path):
     found = Run(recipe(tmp_path, "data.instruction=Be brief."), tmp_path).step("grpo").prompts
     assert [p.columns["task"] for p in found.heldout] == ["arithmetic", "edits"] * 4
     assert [p.columns["task"] for p in found.train] == ["arithmetic"] * 12 + ["edits"] * 12
-    assert all(p.messages[-1]["content"].endswith("\n\nBe brief.") for p in (*found.train, *found.heldout))
+    assert all(
+        p.messages[-1]["content"].endswith("\n\nBe brief.") for p in (*found.train, *found.heldout)
+    )
 
 
 def test_two_sources_with_the_same_ids_are_refused(tmp_path):

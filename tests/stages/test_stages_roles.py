@@ -20,10 +20,14 @@ def test_a_reward_model_of_this_run_is_known_by_its_stage_wherever_the_run_lies(
 ):
     """A run that was copied holds adapters whose configuration names a folder that is gone."""
     monkeypatch.chdir(tmp_path)
-    recipe = burnish.load(None, "stages=[sft, reward, ppo]", "data.comparisons=c.jsonl", f"ppo.start={start}")
+    recipe = burnish.load(
+        None, "stages=[sft, reward, ppo]", "data.comparisons=c.jsonl", f"ppo.start={start}"
+    )
     step = Run(recipe, tmp_path / "run" if named == "absolute" else Path(named)).step("ppo")
     folder = Path(step.model("reward"))
     (folder / "adapter").mkdir(parents=True)
-    (folder / "adapter" / "adapter_config.json").write_text('{"base_model_name_or_path": "/gone/sft/model"}')
+    (folder / "adapter" / "adapter_config.json").write_text(
+        '{"base_model_name_or_path": "/gone/sft/model"}'
+    )
     backbone: Any = SimpleNamespace(reference=step.start)
     assert stands_on(step, folder, backbone) is stands

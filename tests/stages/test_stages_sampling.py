@@ -38,7 +38,9 @@ def test_a_prompt_that_stands_n_times_draws_n_times(tiny: Backbone):
     found = _tokens(sampler.generate([prompt] * 4, samples=2))
     assert len(set(found)) == 8
     assert found == _tokens(sampler.generate([prompt] * 4, samples=2))
-    assert found == _tokens(sampler.generate([prompt], samples=8))  # four times two is eight times one
+    assert found == _tokens(
+        sampler.generate([prompt], samples=8)
+    )  # four times two is eight times one
 
 
 def test_company_changes_nothing_for_a_prompt_that_stands_once(tiny: Backbone):
@@ -76,7 +78,9 @@ class _Echo:
 
 
 def test_episodes_of_one_prompt_are_different_too(tiny: Backbone):
-    sampler = ConversationSampler(View(tiny), Sampling(max_new_tokens=8), **HOW, make=_Echo, max_turns=2)
+    sampler = ConversationSampler(
+        View(tiny), Sampling(max_new_tokens=8), **HOW, make=_Echo, max_turns=2
+    )
     prompt = _prompt("a")
     found = _tokens(sampler.generate([prompt, prompt, _prompt("b"), prompt], samples=2))
     assert len(set(found)) == 8
@@ -88,12 +92,16 @@ def test_a_longrope_model_is_sampled_to_its_original_context_and_it_is_said():
         "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0, 1.5], "long_factor": [3.0, 9.0],
         "original_max_position_embeddings": 64, "partial_rotary_factor": 0.5,
     }  # fmt: skip
-    backbone = families.random_backbone("phi3", rope_parameters=rope, original_max_position_embeddings=64)
+    backbone = families.random_backbone(
+        "phi3", rope_parameters=rope, original_max_position_embeddings=64
+    )
     lines: list[str] = []
     sampling = Sampling(max_new_tokens=20)
     LocalSampler(View(backbone), sampling, seed=0, max_length=64, purpose="test", say=lines.append)
     assert not [line for line in lines if "longrope" in line and "sampled up to" in line]
-    sampler = LocalSampler(View(backbone), sampling, seed=0, max_length=65, purpose="test", say=lines.append)
+    sampler = LocalSampler(
+        View(backbone), sampling, seed=0, max_length=65, purpose="test", say=lines.append
+    )
     assert any("up to 64 tokens, not 65" in line for line in lines)
     for rollout in sampler.generate([_prompt("a")], samples=2):
         assert len(rollout.prompt_tokens) + len(rollout.completion.tokens) <= 64

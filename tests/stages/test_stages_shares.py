@@ -19,7 +19,11 @@ JUDGE = "{judge: {model: base, constitution: rules.txt}"
 
 def _dealt(by: str, count: int, seed: int = 0) -> list[list[str]]:
     recipe = burnish.load(
-        None, "stages=[sample, compare]", "data.prompts=task:arithmetic", f"compare.by={by}", f"seed={seed}"
+        None,
+        "stages=[sample, compare]",
+        "data.prompts=task:arithmetic",
+        f"compare.by={by}",
+        f"seed={seed}",
     )
     prompts = [Prompt(f"p{i}", (Message(role="user", content=f"{i}?"),)) for i in range(count)]
     answered = [Answered(prompt, ("a", "b"), ("base", "base")) for prompt in prompts]
@@ -32,13 +36,18 @@ def test_shares_are_exact_and_every_prompt_has_one_who_compares():
     assert [len(part) for part in parts] == [10, 30]
     assert sorted(chain(*parts)) == sorted(f"p{i}" for i in range(40))
     order = {f"p{i}": i for i in range(40)}
-    assert all(part == sorted(part, key=order.__getitem__) for part in parts)  # in the order of the prompts
+    assert all(
+        part == sorted(part, key=order.__getitem__) for part in parts
+    )  # in the order of the prompts
 
 
 def test_who_gets_a_prompt_follows_from_the_seed_alone():
     by = f"[{{panel: {{}}}}, {JUDGE}}}]"
     assert _dealt(by, 20) == _dealt(by, 20) != _dealt(by, 20, seed=1)
-    assert [len(part) for part in _dealt(by, 20)] == [10, 10]  # what is not stated is divided equally
+    assert [len(part) for part in _dealt(by, 20)] == [
+        10,
+        10,
+    ]  # what is not stated is divided equally
     assert _dealt("panel", 5) == [[f"p{i}" for i in range(5)]]
 
 

@@ -1,4 +1,5 @@
-"""Sources as a recipe names them: several with weights, other tools' layouts, catalogues, and what a stage makes of them."""
+"""Sources as a recipe names them: several with weights, other tools' layouts, catalogues, and what
+a stage makes of them."""
 
 from __future__ import annotations
 
@@ -24,17 +25,23 @@ def write(path: Path, rows: list[dict[str, Any]]) -> str:
 
 def reading(tmp_path: Path, **data: Any) -> Any:
     lines: list[str] = []
-    recipe = load_recipe(None, values={"model": {"name": "tiny"}, "data": data, "stages": {"sft": {}}})
+    recipe = load_recipe(
+        None, values={"model": {"name": "tiny"}, "data": data, "stages": {"sft": {}}}
+    )
     run = Run(recipe, tmp_path / "run", lines.append)
     return run.reading(recipe.data), lines
 
 
 def test_several_sources_count_as_their_weights_say(tmp_path: Path):
-    first = write(tmp_path / "a.jsonl", [{"instruction": f"a{i}", "output": "x"} for i in range(20)])
+    first = write(
+        tmp_path / "a.jsonl", [{"instruction": f"a{i}", "output": "x"} for i in range(20)]
+    )
     second = write(tmp_path / "b.jsonl", [{"conversations": [{"from": "human", "value": f"b{i}"},
                                                              {"from": "gpt", "value": "y"}]} for i in range(10)])  # fmt: skip
     read, lines = reading(
-        tmp_path, demonstrations=[first, {"source": second, "weight": 3.0, "system": "Be brief."}], heldout=0.2
+        tmp_path,
+        demonstrations=[first, {"source": second, "weight": 3.0, "system": "Be brief."}],
+        heldout=0.2,
     )
     split = read.demonstrations
     heldout = {d.messages[-2]["content"][0] for d in split.heldout}
@@ -56,7 +63,13 @@ def test_comparisons_of_several_sources_and_what_one_holds_out(tmp_path: Path):
 
 def test_a_list_names_sources_and_no_stage(tmp_path: Path):
     other = write(tmp_path / "a.jsonl", [{"prompt": "a", "completion": "x"}])
-    stages = {"sample": {}, "compare": {}, "reward": {}, "select": {}, "sft": {"demonstrations": ["select", other]}}
+    stages = {
+        "sample": {},
+        "compare": {},
+        "reward": {},
+        "select": {},
+        "sft": {"demonstrations": ["select", other]},
+    }
     with pytest.raises(UserError, match="a list is of sources, and select is a stage"):
         load_recipe(None, values={"data": {"prompts": other}, "stages": stages})
     sources = {"sft": {"demonstrations": [other, {"source": other, "weight": 0.5}]}}
@@ -65,9 +78,14 @@ def test_a_list_names_sources_and_no_stage(tmp_path: Path):
 
 
 def test_a_dataset_of_a_catalogue(tmp_path: Path):
-    rows = [{"talk": [{"role": "user", "content": f"q{i}"}, {"role": "assistant", "content": "x"}]} for i in range(4)]
+    rows = [
+        {"talk": [{"role": "user", "content": f"q{i}"}, {"role": "assistant", "content": "x"}]}
+        for i in range(4)
+    ]
     write(tmp_path / "b.jsonl", rows)
-    sets = {"b": {"file_name": "b.jsonl", "formatting": "sharegpt", "columns": {"messages": "talk"}}}
+    sets = {
+        "b": {"file_name": "b.jsonl", "formatting": "sharegpt", "columns": {"messages": "talk"}}
+    }
     (tmp_path / "dataset_info.json").write_text(json.dumps(sets))
     named = {"source": str(tmp_path), "dataset": "b"}
     read, _ = reading(tmp_path, demonstrations=named, heldout=0.0)
@@ -82,10 +100,14 @@ def test_a_dataset_of_a_catalogue(tmp_path: Path):
 
 def test_texts_train_and_ask_nothing(tmp_path: Path):
     rows = [{"text": f"A story of {i} words."} for i in range(16)]
-    result = burnish.sft("tiny", rows, out=tmp_path / "run", threads=1, batch_size=4, heldout=0.25, quiet=True)
+    result = burnish.sft(
+        "tiny", rows, out=tmp_path / "run", threads=1, batch_size=4, heldout=0.25, quiet=True
+    )
     found = result.results["sft"]
     assert found["examples_train"] + found["examples_heldout"] == 16
-    assert found["trained_tokens"] >= found["tokens"] - found["examples_train"]  # all but what begins a text
+    assert (
+        found["trained_tokens"] >= found["tokens"] - found["examples_train"]
+    )  # all but what begins a text
     read, _ = reading(tmp_path, demonstrations=write(tmp_path / "t.jsonl", rows))
     assert read.prompts.train == read.prompts.heldout == ()
     assert read.prompts.not_evaluated == "texts outside any chat ask nothing"
@@ -101,6 +123,10 @@ def test_what_is_dropped_is_counted_in_the_findings(tmp_path: Path):
     settings: dict[str, Any] = {"threads": 1, "heldout": 0.0, "max_length": 200, "quiet": True}
     everything = ["duplicate", "empty", "too_long"]
     result = burnish.sft("tiny", [*rows, *odd], out=tmp_path / "a", drop=everything, **settings)
-    assert result.results["sft"]["dropped"]["demonstrations"] == {"duplicate": 1, "empty": 1, "too long": 1}
+    assert result.results["sft"]["dropped"]["demonstrations"] == {
+        "duplicate": 1,
+        "empty": 1,
+        "too long": 1,
+    }
     with pytest.raises(UserError, match=r"row 9, field \"completion\": is empty"):
         burnish.sft("tiny", [*rows, odd[1]], out=tmp_path / "b", drop="duplicate", **settings)

@@ -1,4 +1,5 @@
-"""A reward model trained straight from the store: soft labels arrive, new answers change its fingerprint and no other's."""
+"""A reward model trained straight from the store: soft labels arrive, new answers change its
+fingerprint and no other's."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ from burnish.stages.stored import freeze, stored_labels
 
 
 def _say(strength: int, who: str, kind: str = "person") -> Opinion:
-    return Opinion("pairwise", who, (1, 2) if strength > 0 else (2, 1), {"strength": strength}, kind)
+    return Opinion(
+        "pairwise", who, (1, 2) if strength > 0 else (2, 1), {"strength": strength}, kind
+    )
 
 
 def _items(count: int, *people: str) -> list[LabelledItem]:
@@ -45,7 +48,9 @@ def place(tmp_path: Path) -> Path:
 
 def _recipe(place: Path, folder: Path, **data: object) -> Recipe:
     demos = folder / "demos.jsonl"
-    demos.write_text("".join(json.dumps({"prompt": f"Say {i}", "completion": f"{i}."}) + "\n" for i in range(12)))
+    demos.write_text(
+        "".join(json.dumps({"prompt": f"Say {i}", "completion": f"{i}."}) + "\n" for i in range(12))
+    )
     return Recipe.model_validate(
         {
             "name": "nightly", "threads": 1, "model": {"name": "tiny", "max_length": 256},
@@ -61,10 +66,16 @@ def _recipe(place: Path, folder: Path, **data: object) -> Recipe:
 
 def test_labels_come_with_the_reliability_of_who_gave_them(place: Path, tmp_path: Path):
     plain = stored_labels(
-        Data(store=str(place), project="helpful", reliability_weighted=False, strength="ignore"), tmp_path / "a"
+        Data(store=str(place), project="helpful", reliability_weighted=False, strength="ignore"),
+        tmp_path / "a",
     )
-    weighted = stored_labels(Data(store=str(place), project="helpful", strength="ignore"), tmp_path / "b")
-    first = [next(g for g in labels.groups if g.prompt.id == "p0").comparisons[0] for labels in (plain, weighted)]
+    weighted = stored_labels(
+        Data(store=str(place), project="helpful", strength="ignore"), tmp_path / "b"
+    )
+    first = [
+        next(g for g in labels.groups if g.prompt.id == "p0").comparisons[0]
+        for labels in (plain, weighted)
+    ]
     assert first[0].probability == pytest.approx(2 / 3)  # ann says no on every fourth
     assert first[1].probability > 0.7
     assert plain.hash != weighted.hash
@@ -91,9 +102,18 @@ def test_an_unfinished_run_keeps_the_labels_it_began_with(place: Path, tmp_path:
 
 @pytest.mark.parametrize(
     "content",
-    ["", '{"dropped": {}', "[]", "{}", '{"groups": 3}', '{"groups": [{}], "dropped": {}, "demonstrations": []}'],
+    [
+        "",
+        '{"dropped": {}',
+        "[]",
+        "{}",
+        '{"groups": 3}',
+        '{"groups": [{}], "dropped": {}, "demonstrations": []}',
+    ],
 )
-def test_damaged_labels_of_an_unfinished_run_are_one_line(place: Path, tmp_path: Path, content: str):
+def test_damaged_labels_of_an_unfinished_run_are_one_line(
+    place: Path, tmp_path: Path, content: str
+):
     (tmp_path / "reward").mkdir()
     (tmp_path / "reward" / "begun.json").write_text("{}")
     (tmp_path / "labels.json").write_text(content)
@@ -102,7 +122,9 @@ def test_damaged_labels_of_an_unfinished_run_are_one_line(place: Path, tmp_path:
     assert "\n" not in str(refused.value)
 
 
-def test_the_reward_model_is_trained_anew_when_answers_came_in_and_sft_is_not(place: Path, tmp_path: Path):
+def test_the_reward_model_is_trained_anew_when_answers_came_in_and_sft_is_not(
+    place: Path, tmp_path: Path
+):
     recipe, said = _recipe(place, tmp_path), []
     monday = run(recipe, out=tmp_path / "monday", memory_check=False)
     result = json.loads((monday / "reward" / "result.json").read_text())
@@ -119,10 +141,14 @@ def test_the_reward_model_is_trained_anew_when_answers_came_in_and_sft_is_not(pl
         run(recipe, out=monday, memory_check=False)
     assert (monday / "labels.json").read_bytes() == kept  # a refused run changes nothing
     said.clear()
-    tuesday = run(recipe, out=tmp_path / "tuesday", fork=monday, memory_check=False, say=said.append)
+    tuesday = run(
+        recipe, out=tmp_path / "tuesday", fork=monday, memory_check=False, say=said.append
+    )
     assert any(line.startswith("sft: taken over") for line in said)
     assert not any(line.startswith("reward: taken over") for line in said)
-    stages = [json.loads((run_ / "reward" / "stage.json").read_text()) for run_ in (monday, tuesday)]
+    stages = [
+        json.loads((run_ / "reward" / "stage.json").read_text()) for run_ in (monday, tuesday)
+    ]
     assert stages[0]["fingerprint"] != stages[1]["fingerprint"]
 
 
@@ -138,7 +164,9 @@ def test_sft_takes_what_annotators_wrote(place: Path, tmp_path: Path):
     store = Store(place)
     written = Opinion("demonstration", "ann", None, {"text": "Certainly: 42."})
     prompts = [Prompt(f"d{i}", ({"role": "user", "content": f"Question {i}"},)) for i in range(6)]
-    add_labelled(store, "helpful", [LabelledItem(p, (), (), (written,), "demonstration") for p in prompts])
+    add_labelled(
+        store, "helpful", [LabelledItem(p, (), (), (written,), "demonstration") for p in prompts]
+    )
     step = Run(_recipe(place, tmp_path, demonstrations=None), tmp_path / "run").step("sft")
     demos = (*step.demonstrations.train, *step.demonstrations.heldout)
     assert {d.messages[-1]["content"] for d in demos} == {"Certainly: 42."}

@@ -1,4 +1,5 @@
-"""Rollouts of several turns: tokens are the record, the environment's are not trained, the gradient ignores them."""
+"""Rollouts of several turns: tokens are the record, the environment's are not trained, the gradient
+ignores them."""
 
 from __future__ import annotations
 
@@ -47,7 +48,14 @@ class Scripted:
 
 
 def _sampler(tiny: Backbone, turns: Sequence[str], **changes: object) -> ConversationSampler:
-    how = {"seed": 0, "max_length": 900, "purpose": "test", "make": Calculator, "max_turns": 4, **changes}
+    how = {
+        "seed": 0,
+        "max_length": 900,
+        "purpose": "test",
+        "make": Calculator,
+        "max_turns": 4,
+        **changes,
+    }
     sampler = ConversationSampler(View(tiny), Sampling(max_new_tokens=120), **how)
     sampler._engine = Scripted(tiny, turns)
     return sampler
@@ -65,8 +73,16 @@ def test_an_episode_token_by_token(tiny: Backbone):
     first, last = (*encode(CALL), end), (*encode("It is 42."), end)
     between = encode("\n<|im_start|>tool\n42<|im_end|>\n<|im_start|>assistant\n")
     assert rollout.completion.tokens == (*first, *between, *last)
-    assert rollout.completion.response_mask == (*[True] * len(first), *[False] * len(between), *[True] * len(last))
-    assert len(rollout.completion.sampler_logprobs) == len(first) + len(last) == rollout.completion.drawn
+    assert rollout.completion.response_mask == (
+        *[True] * len(first),
+        *[False] * len(between),
+        *[True] * len(last),
+    )
+    assert (
+        len(rollout.completion.sampler_logprobs)
+        == len(first) + len(last)
+        == rollout.completion.drawn
+    )
     assert rollout.paid == {PAID: 1.0}
     assert rollout.completion.finish_reason == "stop"
     # the second turn was written after exactly these tokens
@@ -85,9 +101,13 @@ def test_running_out_of_turns_or_room_counts_as_cut_off(tiny: Backbone):
 
 
 def test_the_loss_of_a_masked_sequence_is_that_of_its_trained_tokens(tiny: Backbone):
-    """Against the same tokens without a mask: the trained ones have the same log-probabilities, the others are not there."""
+    """Against the same tokens without a mask: the trained ones have the same log-probabilities, the
+    others are not there."""
     response, mask = tuple(range(20, 32)), (True,) * 4 + (False,) * 5 + (True,) * 3
-    whole, masked = Batch((TokenSequence((258, 7), response),)), Batch((TokenSequence((258, 7), response, mask),))
+    whole, masked = (
+        Batch((TokenSequence((258, 7), response),)),
+        Batch((TokenSequence((258, 7), response, mask),)),
+    )
     view = View(tiny)
     with torch.no_grad():
         expected = view.logprobs(whole).logprobs_P[torch.tensor(mask)]
@@ -107,7 +127,9 @@ def test_paid_rewards_are_added(tiny: Backbone):
 
 
 @pytest.mark.parametrize("pay", [float("nan"), float("inf"), 1e300, 10**400, None, "1.0"])
-def test_pay_that_is_no_number_is_one_line(tiny: Backbone, monkeypatch: pytest.MonkeyPatch, pay: object):
+def test_pay_that_is_no_number_is_one_line(
+    tiny: Backbone, monkeypatch: pytest.MonkeyPatch, pay: object
+):
     monkeypatch.setattr(Calculator, "step", lambda *_: Step("", pay, True))
     with pytest.raises(UserError, match=r"the environment paid .* for a turn\."):
         _sampler(tiny, [CALL]).generate([_asked()], samples=1)
@@ -137,9 +159,14 @@ class Echo:
 
 
 def test_an_observation_stands_behind_the_prompt(tiny: Backbone):
-    (rollout,) = _sampler(tiny, ["one", "two"], make=Echo, max_turns=2).generate([_asked()], samples=1)
+    (rollout,) = _sampler(tiny, ["one", "two"], make=Echo, max_turns=2).generate(
+        [_asked()], samples=1
+    )
     shown = tiny.tokenizer.decode(list(rollout.prompt_tokens))
-    assert shown == "<|im_start|>user\nWhat is 6 × 7?\n\nSay something.<|im_end|>\n<|im_start|>assistant\n"
+    assert (
+        shown
+        == "<|im_start|>user\nWhat is 6 × 7?\n\nSay something.<|im_end|>\n<|im_start|>assistant\n"
+    )
     assert rollout.completion.text == "one\none\ntwo"
     assert rollout.prompt == _asked()
 
@@ -155,12 +182,16 @@ def test_the_form_of_a_call_is_read_from_the_template(tiny: Backbone):
     assert call_marks(tiny.tokenizer) is None  # it writes content and nothing else
     tiny.tokenizer.chat_template = QWEN
     assert call_marks(tiny.tokenizer) == ("<tool_call>", "</tool_call>")
-    tiny.tokenizer.chat_template = QWEN.replace("<tool_call>\n", "[CALL] ").replace("\n</tool_call>", "")
+    tiny.tokenizer.chat_template = QWEN.replace("<tool_call>\n", "[CALL] ").replace(
+        "\n</tool_call>", ""
+    )
     assert call_marks(tiny.tokenizer) == ("[CALL]", "")
 
 
 def test_an_answer_that_quotes_a_control_token_does_not_stop_the_run(tiny: Backbone):
-    (rollout,) = _sampler(tiny, ["a<|im_end|>b", "two"], make=Echo, max_turns=2).generate([_asked()], samples=1)
+    (rollout,) = _sampler(tiny, ["a<|im_end|>b", "two"], make=Echo, max_turns=2).generate(
+        [_asked()], samples=1
+    )
     assert rollout.completion.text == "a<|im_end|>b\nab\ntwo"
 
 

@@ -1,4 +1,5 @@
-"""Win rates at equal length: against the posterior by brute force, and verdicts that length alone explains."""
+"""Win rates at equal length: against the posterior by brute force, and verdicts that length alone
+explains."""
 
 from __future__ import annotations
 

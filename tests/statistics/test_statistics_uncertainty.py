@@ -25,14 +25,17 @@ from burnish.statistics.uncertainty import (
 
 
 def test_the_bootstrap_matches_the_enumerated_distribution_of_three_prompts():
-    """All 27 draws of three prompts, written out; percentiles of a long bootstrap agree with theirs."""
+    """All 27 draws of three prompts, written out; percentiles of a long bootstrap agree with
+    theirs."""
     values = [0.0, 1.0, 5.0]
     means = sorted(sum(draw) / 3 for draw in product(values, repeat=3))
     # P(mean = 0) = 1/27 = 0.037 > 0.025, so the lower bound is 0; likewise the upper is 5.
     found = bootstrap_mean(values, resamples=50_000)
     assert (found.value, found.low, found.high, found.n) == (2.0, means[0], means[-1], 3)
     inner = bootstrap_mean(values, resamples=50_000, level=0.6)
-    assert (inner.low, inner.high) == pytest.approx((np.quantile(means, 0.2), np.quantile(means, 0.8)), abs=0.05)
+    assert (inner.low, inner.high) == pytest.approx(
+        (np.quantile(means, 0.2), np.quantile(means, 0.8)), abs=0.05
+    )
 
 
 def test_the_interval_is_that_of_the_normal_approximation_for_many_prompts():
@@ -44,7 +47,8 @@ def test_the_interval_is_that_of_the_normal_approximation_for_many_prompts():
 
 
 def test_completions_of_one_prompt_are_drawn_together():
-    """Repeating every prompt's value nine times adds no information: the interval stays, where a naive one would shrink to a third."""
+    """Repeating every prompt's value nine times adds no information: the interval stays, where a
+    naive one would shrink to a third."""
     values = np.random.default_rng(0).normal(size=50)
     once = bootstrap_mean(values)
     repeated = bootstrap_mean(np.repeat(values, 9), groups=np.repeat(np.arange(50), 9).tolist())
@@ -63,7 +67,8 @@ def test_prompts_of_unequal_size_weigh_by_their_values_in_any_order():
 
 
 def test_coverage_is_near_its_level_with_correlated_completions():
-    """60 prompts × 3 completions sharing a prompt effect, true mean 0: 95 % intervals catch it about 95 % of the time."""
+    """60 prompts × 3 completions sharing a prompt effect, true mean 0: 95 % intervals catch it
+    about 95 % of the time."""
     rng, caught, trials = np.random.default_rng(1), 0, 300
     groups = np.repeat(np.arange(60), 3).tolist()
     for trial in range(trials):
@@ -176,7 +181,8 @@ def test_mcnemar_by_hand():
 
 
 def test_holm_by_hand():
-    """Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1 = 0.02, 0.03, 0.06, 0.04; the last is raised to 0.06."""
+    """Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1 = 0.02, 0.03, 0.06, 0.04; the last is raised
+    to 0.06."""
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
@@ -185,7 +191,9 @@ def test_holm_by_hand():
 
 
 def test_smallest_detectable_effect_by_hand_and_by_simulation():
-    assert smallest_detectable_effect(1.0, 100) == pytest.approx((1.959964 + 0.841621) / 10, abs=1e-6)
+    assert smallest_detectable_effect(1.0, 100) == pytest.approx(
+        (1.959964 + 0.841621) / 10, abs=1e-6
+    )
     effect = smallest_detectable_effect(2.0, 50)
     means = np.random.default_rng(0).normal(effect, 2.0, (4000, 50)).mean(axis=1)
     assert np.mean(means > 1.959964 * 2.0 / math.sqrt(50)) == pytest.approx(0.8, abs=0.02)
@@ -193,7 +201,9 @@ def test_smallest_detectable_effect_by_hand_and_by_simulation():
         smallest_detectable_effect(math.nan, 10)
 
 
-@given(st.integers(1, 7).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
+@given(
+    st.integers(1, 7).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n)))
+)
 def test_pass_at_k_is_the_share_of_draws_with_a_right_one(case):
     n, c, k = case
     draws = list(combinations([True] * c + [False] * (n - c), k))

@@ -35,7 +35,9 @@ class Writer:
     def generate(self, prompts: Sequence[Prompt], *, samples: int, round: int) -> list[Rollout]:
         self.asked.append(([p.id for p in prompts], round))
         return [
-            Rollout(p, (1,), Completion(str(k), (k + 2,), (-1.0,), "stop"), 0) for p in prompts for k in range(samples)
+            Rollout(p, (1,), Completion(str(k), (k + 2,), (-1.0,), "stop"), 0)
+            for p in prompts
+            for k in range(samples)
         ]
 
 
@@ -50,11 +52,20 @@ class Judge:
 def _gather(
     of: Callable[[str, int], Reward], step: int = 2, **changes: object
 ) -> tuple[Gathered, Writer, PromptSource]:
-    settings = {"algorithm": Algorithm(name="dapo"), "prompts_per_step": 4, "responses_per_prompt": 2, "steps": 50}
+    settings = {
+        "algorithm": Algorithm(name="dapo"),
+        "prompts_per_step": 4,
+        "responses_per_prompt": 2,
+        "steps": 50,
+    }
     settings = resolve_settings(OnlineTraining(**{**settings, **changes}))
     writer, source = (
         Writer(),
-        PromptSource(PROMPTS, seed=0, **({} if settings.curriculum is None else settings.curriculum.model_dump())),
+        PromptSource(
+            PROMPTS,
+            seed=0,
+            **({} if settings.curriculum is None else settings.curriculum.model_dump()),
+        ),
     )
     return gather(source, writer, Judge(of), settings=settings, step=step), writer, source
 
@@ -102,7 +113,10 @@ def test_what_is_not_counted_decides_nothing():
 
 def test_the_curriculum_learns_the_pass_rates():
     _, _, source = _gather(
-        lambda name, k: Reward(0.5 * k), algorithm=Algorithm(name="grpo"), curriculum=Curriculum(), pass_at=0.5
+        lambda name, k: Reward(0.5 * k),
+        algorithm=Algorithm(name="grpo"),
+        curriculum=Curriculum(),
+        pass_at=0.5,
     )
     known = source.state_dict()["known"]
     assert len(known) == 4
@@ -113,10 +127,19 @@ def test_the_curriculum_learns_the_pass_rates():
     ("changes", "said"),
     [
         ({"responses_per_prompt": 1}, "at least 2"),
-        ({"algorithm": Algorithm(name="ppo", filter="mixed"), "responses_per_prompt": 1}, "at least 2"),
-        ({"algorithm": Algorithm(name="dapo"), "moving_reference": {"every": 3}}, "no reference that could move"),
+        (
+            {"algorithm": Algorithm(name="ppo", filter="mixed"), "responses_per_prompt": 1},
+            "at least 2",
+        ),
+        (
+            {"algorithm": Algorithm(name="dapo"), "moving_reference": {"every": 3}},
+            "no reference that could move",
+        ),
         ({"algorithm": Algorithm(name="grpo", kl_estimator="k1")}, "expected gradient of zero"),
-        ({"algorithm": Algorithm(name="gspo", dual_clip=3.0)}, "dual_clip belongs to the loss clip"),
+        (
+            {"algorithm": Algorithm(name="gspo", dual_clip=3.0)},
+            "dual_clip belongs to the loss clip",
+        ),
         ({"algorithm": Algorithm(name="dapo"), "kl_target": 1.0}, "no β to adapt"),
     ],
 )
@@ -129,7 +152,12 @@ def test_metrics_of_rewards_by_hand():
     """Two groups of two: values (1, 0) and (1, 1), of which the last is not counted."""
     rollouts = [
         Rollout(Prompt("p", ()), (1,), Completion("", tokens, (-1.0,) * len(tokens), reason), 0)
-        for tokens, reason in (((2,), "stop"), ((2, 3, 4), "length"), ((2, 3), "stop"), ((2, 3), "stop"))
+        for tokens, reason in (
+            ((2,), "stop"),
+            ((2, 3, 4), "length"),
+            ((2, 3), "stop"),
+            ((2, 3), "stop"),
+        )
     ]
     rewards = [
         Reward(1.0, {"maths": 1.0, "length": 0.5}, {"maths": "correct"}),
@@ -152,11 +180,21 @@ def test_metrics_of_rewards_by_hand():
 
 
 def test_a_step_without_a_group_is_a_step_without_an_update():
-    """Nothing differs: nothing is trained on, everything is counted, and the metrics are those of what was sampled."""
+    """Nothing differs: nothing is trained on, everything is counted, and the metrics are those of
+    what was sampled."""
     found, _, _ = _gather(lambda name, k: Reward(0.0), resample_rounds=1)
-    settings = resolve_settings(OnlineTraining(algorithm=Algorithm(name="dapo"), responses_per_prompt=2))
+    settings = resolve_settings(
+        OnlineTraining(algorithm=Algorithm(name="dapo"), responses_per_prompt=2)
+    )
     prepared = to_batch(
-        found.rollouts, found.rewards, Roles(policy=None), settings=settings, beta=0.0, moments=RunningMoments()
+        found.rollouts,
+        found.rewards,
+        Roles(policy=None),
+        settings=settings,
+        beta=0.0,
+        moments=RunningMoments(),
     )  # type: ignore[arg-type]
     assert len(prepared.batch) == 0
-    assert rollout_metrics(found.sampled, found.sampled_rewards, size=2)["frac_reward_zero_std"] == 1.0
+    assert (
+        rollout_metrics(found.sampled, found.sampled_rewards, size=2)["frac_reward_zero_std"] == 1.0
+    )

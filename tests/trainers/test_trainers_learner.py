@@ -1,4 +1,5 @@
-"""The learner: how a batch is cut changes no gradient; bad numbers are skipped and counted; schedules by hand."""
+"""The learner: how a batch is cut changes no gradient; bad numbers are skipped and counted;
+schedules by hand."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ from burnish.trainers.online_settings import resolve_settings
 from burnish.trainers.reward_model import bradley_terry_term
 from burnish.trainers.sft import mean_nll, nll_term
 
-SEQUENCES = tuple(TokenSequence((258, 10 + i % 2), tuple(range(20 + i, 24 + 2 * i))) for i in range(6))
+SEQUENCES = tuple(
+    TokenSequence((258, 10 + i % 2), tuple(range(20 + i, 24 + 2 * i))) for i in range(6)
+)
 
 
 def _weights_after(terms_of, settings: Optimizer) -> dict[str, torch.Tensor]:
@@ -37,7 +40,11 @@ def _weights_after(terms_of, settings: Optimizer) -> dict[str, torch.Tensor]:
     parameters = view.train_mode()
     for term_of in terms_of(view):
         term_of().loss.backward()
-    return {n: p.grad for (n, p) in zip(view.parameters(), parameters, strict=True) if p.grad is not None}
+    return {
+        n: p.grad
+        for (n, p) in zip(view.parameters(), parameters, strict=True)
+        if p.grad is not None
+    }
 
 
 @pytest.mark.parametrize("lora", [False, True])
@@ -50,7 +57,9 @@ def test_layers_run_again_give_the_same_gradient(lora: bool):
             add_adapter(backbone, "policy", LoraSpec(4, 8.0), seed=0)
         view = View(backbone, "policy", LoraSpec(4, 8.0)) if lora else View(backbone)
         learner = Learner(view, Optimizer(gradient_checkpointing=recompute), total_steps=1)
-        assert any(layer.gradient_checkpointing for layer in backbone.model.model.layers) == recompute
+        assert (
+            any(layer.gradient_checkpointing for layer in backbone.model.model.layers) == recompute
+        )
         batch = Batch(SEQUENCES)
         nll_term(view, batch, denominator=batch.trained_tokens).loss.backward()
         gradients.append([p.grad for p in learner.view.parameters().values()])
@@ -85,9 +94,13 @@ def test_an_8_bit_engine_follows_a_head_that_is_trained(tiny: Backbone):
     engine.load(view, version=1)
     requests = [Request((258, 40 + k), k) for k in range(8)]
     completions = engine.generate(requests, SamplingParams(12))
-    rows = (TokenSequence(r.prompt_tokens, c.tokens) for r, c in zip(requests, completions, strict=True))
+    rows = (
+        TokenSequence(r.prompt_tokens, c.tokens) for r, c in zip(requests, completions, strict=True)
+    )
     sampler = torch.tensor([x for c in completions for x in c.sampler_logprobs])
-    assert float((view.logprobs(Batch(tuple(rows))).logprobs_P - sampler).detach().abs().mean()) < 0.1
+    assert (
+        float((view.logprobs(Batch(tuple(rows))).logprobs_P - sampler).detach().abs().mean()) < 0.1
+    )
 
 
 def _assert_same_gradient(whole, cut) -> None:
@@ -105,14 +118,19 @@ def test_sft_gradient_does_not_depend_on_micro_batches(limit: int):
     assert len(cuts) > 1
     _assert_same_gradient(
         lambda view: [partial(nll_term, view, batch, denominator=batch.trained_tokens)],
-        lambda view: [partial(nll_term, view, cut, denominator=batch.trained_tokens) for cut in cuts],
+        lambda view: [
+            partial(nll_term, view, cut, denominator=batch.trained_tokens) for cut in cuts
+        ],
     )
 
 
 def test_ppo_gradient_does_not_depend_on_micro_batches_or_sharing():
     generator = torch.Generator().manual_seed(0)
     count = Batch(SEQUENCES).trained_tokens
-    columns = {name: torch.randn(count, generator=generator) for name in ("advantages", "returns", "values")}
+    columns = {
+        name: torch.randn(count, generator=generator)
+        for name in ("advantages", "returns", "values")
+    }
     columns["old_logprobs"] = -5.5 + 0.3 * torch.randn(count, generator=generator)
     settings = resolve_settings(OnlineTraining(algorithm=Algorithm(name="ppo"), ent_coef=0.1))
     batch = Batch(SEQUENCES, columns)
@@ -123,19 +141,25 @@ def test_ppo_gradient_does_not_depend_on_micro_batches_or_sharing():
 
     def terms(view: View, pieces: list[Batch]) -> list:
         share = {"denominator": count, "settings": settings}
-        return [partial(f, view, piece, **share) for piece in pieces for f in (policy_term, value_term)]
+        return [
+            partial(f, view, piece, **share) for piece in pieces for f in (policy_term, value_term)
+        ]
 
     _assert_same_gradient(lambda view: terms(view, [batch]), lambda view: terms(view, alone))
     unshared = Batch(SEQUENCES[::2] + SEQUENCES[1::2])
     order = [0, 2, 4, 1, 3, 5]
     assert unshared.micro_batches(10_000) == [[0, 1, 2, 3, 4, 5]]
-    _assert_same_gradient(lambda view: terms(view, [batch]), lambda view: terms(view, [batch.select(order)]))
+    _assert_same_gradient(
+        lambda view: terms(view, [batch]), lambda view: terms(view, [batch.select(order)])
+    )
 
 
 def test_reward_gradient_does_not_depend_on_micro_batches():
     def group(offset: int, pairs: tuple[Comparison, ...]) -> RankedGroup:
         prompt = (258, offset)
-        return RankedGroup(tuple(TokenSequence(prompt, (offset + i, 30 + i)) for i in range(3)), pairs)
+        return RankedGroup(
+            tuple(TokenSequence(prompt, (offset + i, 30 + i)) for i in range(3)), pairs
+        )
 
     groups = [
         group(10, (Comparison(0, 1, 1.0), Comparison(0, 2, 0.7), Comparison(1, 2, 0.5))),
@@ -144,7 +168,9 @@ def test_reward_gradient_does_not_depend_on_micro_batches():
     config = RewardModel(margin=0.3)
     _assert_same_gradient(
         lambda view: [partial(bradley_terry_term, view, groups, config=config, prompts=2)],
-        lambda view: [partial(bradley_terry_term, view, [g], config=config, prompts=2) for g in groups],
+        lambda view: [
+            partial(bradley_terry_term, view, [g], config=config, prompts=2) for g in groups
+        ],
     )
 
 
@@ -190,7 +216,9 @@ def test_mean_nll_is_the_token_mean(tiny: Backbone):
     ],
 )
 def test_schedule_by_hand(kind: str, expected: list[float]):
-    assert [schedule(step=s, total=6, warmup=0.3, kind=kind) for s in range(6)] == pytest.approx(expected)
+    assert [schedule(step=s, total=6, warmup=0.3, kind=kind) for s in range(6)] == pytest.approx(
+        expected
+    )
 
 
 def test_a_step_with_a_bad_number_changes_nothing_and_too_many_stop(tiny: Backbone):
@@ -206,7 +234,9 @@ def test_a_step_with_a_bad_number_changes_nothing_and_too_many_stop(tiny: Backbo
     assert learner.skipped == 2
     assert all(torch.equal(before[n], p) for n, p in view.state_dict().items())
     batch = Batch(SEQUENCES)
-    learner.update([partial(nll_term, view, batch, denominator=batch.trained_tokens)])  # a good step forgives
+    learner.update(
+        [partial(nll_term, view, batch, denominator=batch.trained_tokens)]
+    )  # a good step forgives
     for _ in range(2):
         learner.update([bad])
     with pytest.raises(Diverged, match="3 updates in a row, up to number 6"):
@@ -220,7 +250,15 @@ def test_gradient_is_clipped_globally(tiny: Backbone):
     step = learner._optimizer.step
 
     def spy() -> None:
-        seen.append(math.sqrt(sum(float((p.grad**2).sum()) for p in view.parameters().values() if p.grad is not None)))
+        seen.append(
+            math.sqrt(
+                sum(
+                    float((p.grad**2).sum())
+                    for p in view.parameters().values()
+                    if p.grad is not None
+                )
+            )
+        )
         step()
 
     learner._optimizer.step = spy

@@ -1,4 +1,5 @@
-"""The preference trainer: losses by hand on the tiny model, metrics by hand, and what must not matter."""
+"""The preference trainer: losses by hand on the tiny model, metrics by hand, and what must not
+matter."""
 
 from __future__ import annotations
 
@@ -19,13 +20,23 @@ from burnish.models.tiny import tiny_model
 from burnish.records import Comparison
 from burnish.runs.metrics import read_metrics
 from burnish.trainers.groups import RankedGroup
-from burnish.trainers.preference import Example, evaluate, means, prepare, score, terms, train_preferences
+from burnish.trainers.preference import (
+    Example,
+    evaluate,
+    means,
+    prepare,
+    score,
+    terms,
+    train_preferences,
+)
 
 LOSSES = ("dpo", "cdpo", "rdpo", "dpo_norm", "ipo", "hinge", "simpo", "kto", "orpo", "cpo")
 SPEC = LoraSpec(4, 8.0)
 
 
-def group(offset: int, lengths: tuple[int, ...], *pairs: Comparison, labels: tuple[float, ...] = ()) -> RankedGroup:
+def group(
+    offset: int, lengths: tuple[int, ...], *pairs: Comparison, labels: tuple[float, ...] = ()
+) -> RankedGroup:
     prompt = (258, 10 + offset, 40 + offset)
     answers = (
         TokenSequence(prompt, tuple((60 + 7 * offset + 3 * i + j) % 250 for j in range(n)))
@@ -71,10 +82,16 @@ def gradient(
         total += float(term.loss.detach())
         for name, value in term.sums.items():
             sums[name] = sums.get(name, 0.0) + float(value)
-    return total, {n: p.grad.clone() for n, p in view.parameters().items() if p.grad is not None}, means(sums)
+    return (
+        total,
+        {n: p.grad.clone() for n, p in view.parameters().items() if p.grad is not None},
+        means(sums),
+    )
 
 
-def ready(view: View, groups: list[RankedGroup], how: PreferenceTraining, *, measured: bool = False) -> list[Example]:
+def ready(
+    view: View, groups: list[RankedGroup], how: PreferenceTraining, *, measured: bool = False
+) -> list[Example]:
     return prepare(View(view.backbone), groups, config=how, seed=1, cache=None, measured=measured)
 
 
@@ -93,7 +110,9 @@ def test_dpo_on_a_model_by_hand(tiny: Backbone):
     view, how = policy(tiny), config("dpo", margin=0.3)
     groups = [GROUPS[1], GROUPS[2]]
     sequences = [s for g in groups for s in g.sequences]
-    h = [a - b for a, b in zip(sums_of(view, sequences), sums_of(View(tiny), sequences), strict=True)]
+    h = [
+        a - b for a, b in zip(sums_of(view, sequences), sums_of(View(tiny), sequences), strict=True)
+    ]
 
     def pair(w: int, lo: int, p: float, margin: float) -> float:
         d = 0.1 * (h[w] - h[lo]) - margin
@@ -105,13 +124,19 @@ def test_dpo_on_a_model_by_hand(tiny: Backbone):
     assert total == pytest.approx((first + second) / 2, rel=1e-5)
     # metrics: each prompt's decided pairs, weighing 1 and 2 · ⅓
     rewards = [0.1 * x for x in h]
-    assert metrics["rewards/chosen"] == pytest.approx((rewards[1] + 2 / 3 * rewards[2]) / (5 / 3), abs=1e-5)
+    assert metrics["rewards/chosen"] == pytest.approx(
+        (rewards[1] + 2 / 3 * rewards[2]) / (5 / 3), abs=1e-5
+    )
     assert metrics["rewards/rejected"] == pytest.approx(
         (rewards[0] + (rewards[3] + rewards[4]) / 3) / (5 / 3), abs=1e-5
     )
     right = [float(rewards[a] > rewards[b]) for a, b in ((1, 0), (2, 3), (2, 4))]
-    assert metrics["rewards/accuracies"] == pytest.approx((right[0] + (right[1] + right[2]) / 3) / (5 / 3), abs=1e-6)
-    assert metrics["falls/chosen"] == pytest.approx((float(h[1] < 0) + 2 / 3 * float(h[2] < 0)) / (5 / 3), abs=1e-6)
+    assert metrics["rewards/accuracies"] == pytest.approx(
+        (right[0] + (right[1] + right[2]) / 3) / (5 / 3), abs=1e-6
+    )
+    assert metrics["falls/chosen"] == pytest.approx(
+        (float(h[1] < 0) + 2 / 3 * float(h[2] < 0)) / (5 / 3), abs=1e-6
+    )
     assert metrics["kl_from_reference"] == pytest.approx(-sum(h) / 5, abs=1e-4)
     assert metrics["length/chosen"] == pytest.approx((3 + 2 / 3 * 5) / (5 / 3), rel=1e-6)
 
@@ -126,13 +151,16 @@ def test_strength_as_weight_and_hard_labels_by_hand(tiny: Backbone):
         ({"weight_by_strength": True, "soft_labels": False}, 0.6 * nll(d)),
     ):
         how = config("dpo", **more)
-        assert gradient(view, ready(view, [GROUPS[1]], how), how)[0] == pytest.approx(expected, rel=1e-5)
+        assert gradient(view, ready(view, [GROUPS[1]], how), how)[0] == pytest.approx(
+            expected, rel=1e-5
+        )
 
 
 @pytest.mark.parametrize("average", ["answer", "batch", "sum"])
 @pytest.mark.parametrize("prompt", [False, True])
 def test_sft_term_by_hand(tiny: Backbone, average: str, prompt: bool):
-    """CPO of two certain pairs, chosen answers of 4 and 3 tokens; the prompt has 3, of which 2 can be scored."""
+    """CPO of two certain pairs, chosen answers of 4 and 3 tokens; the prompt has 3, of which 2 can
+    be scored."""
     view = policy(tiny)
     groups = [GROUPS[0], group(5, (2, 3), Comparison(1, 0, 1.0))]
     how = config("cpo", options={"sft": {"weight": 0.5, "average": average, "prompt": prompt}})
@@ -159,19 +187,25 @@ def test_kto_on_a_model_by_hand(tiny: Backbone):
     examples = ready(view, groups, how)
     strangers = [e.stranger for e in examples]
     assert all(
-        s is not None and s.prompt == e.group.sequences[0].prompt for s, e in zip(strangers, examples, strict=True)
+        s is not None and s.prompt == e.group.sequences[0].prompt
+        for s, e in zip(strangers, examples, strict=True)
     )
     own = [{s.response for s in g.sequences} for g in groups]
     assert all(s.response not in own[i] for i, s in enumerate(strangers))
     sequences = [s for g in groups for s in g.sequences]
-    h = [a - b for a, b in zip(sums_of(view, sequences), sums_of(View(tiny), sequences), strict=True)]
-    z_h = [a - b for a, b in zip(sums_of(view, strangers), sums_of(View(tiny), strangers), strict=True)]
+    h = [
+        a - b for a, b in zip(sums_of(view, sequences), sums_of(View(tiny), sequences), strict=True)
+    ]
+    z_h = [
+        a - b for a, b in zip(sums_of(view, strangers), sums_of(View(tiny), strangers), strict=True)
+    ]
     z = max(0.0, sum(z_h) / 3)
     sigma = lambda x: 1 / (1 + math.exp(-x))  # noqa: E731
     # of the ranking: 0 beats 1 with 0.7 and 2 with 1; 1 and 2 tie
     p = [1.0, 0.0, (0.7 + 1.0) / 2, (0.3 + 0.5) / 2, (0.0 + 0.5) / 2, 0.0]
     per = [
-        q * 1.5 * (1 - sigma(0.1 * (x - z))) + (1 - q) * (1 - sigma(0.1 * (z - x))) for q, x in zip(p, h, strict=True)
+        q * 1.5 * (1 - sigma(0.1 * (x - z))) + (1 - q) * (1 - sigma(0.1 * (z - x)))
+        for q, x in zip(p, h, strict=True)
     ]
     total, _, metrics = gradient(view, examples, how)
     assert total == pytest.approx(sum(per) / 6, rel=1e-5)
@@ -180,7 +214,8 @@ def test_kto_on_a_model_by_hand(tiny: Backbone):
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_cutting_and_ordering_change_nothing(loss: str):
-    """Micro-batches, the order of the batch, packing and sharing of prompts: the same loss, gradient and metrics."""
+    """Micro-batches, the order of the batch, packing and sharing of prompts: the same loss,
+    gradient and metrics."""
     sft = {"weight": 0.3, "average": "batch"}
     options = {"options": {"sft": sft}}
     whole = config(loss, **options, optimizer={"micro_batch_tokens": 10_000})
@@ -209,7 +244,11 @@ def test_padding_changes_nothing(tiny: Backbone):
     """The packed pass against transformers' own model on a right-padded batch."""
     view = View(tiny)
     sequences = [s for g in GROUPS for s in g.sequences]
-    found = [x for s in score(view, ready(view, GROUPS, config("dpo")), config=config("dpo")) for x in s.logprobs]
+    found = [
+        x
+        for s in score(view, ready(view, GROUPS, config("dpo")), config=config("dpo"))
+        for x in s.logprobs
+    ]
     width = max(map(len, sequences))
     rows = torch.tensor([[*s.prompt, *s.response, *[257] * (width - len(s))] for s in sequences])
     mask = torch.tensor([[1] * len(s) + [0] * (width - len(s)) for s in sequences])
@@ -231,13 +270,28 @@ def test_padding_changes_nothing(tiny: Backbone):
         ("kto", 0.5),
     ],
 )
-def test_the_first_step_of_the_trainer_starts_where_the_papers_say(tmp_path: Path, loss: str, expected: float):
-    """On the real code path, full fine-tuning, certain labels: log 2, 1/(4τ²) with τ = 0.1, 1, λ/2."""
+def test_the_first_step_of_the_trainer_starts_where_the_papers_say(
+    tmp_path: Path, loss: str, expected: float
+):
+    """On the real code path, full fine-tuning, certain labels: log 2, 1/(4τ²) with τ = 0.1, 1,
+    λ/2."""
     view = View(load_backbone("tiny"))
     how = config(loss, soft_labels=False, lora=None, epochs=1.0, optimizer={"warmup": 0.0})
-    groups = [GROUPS[0], GROUPS[3], group(7, (5, 4), Comparison(0, 1, 1.0)), group(8, (2, 4), Comparison(1, 0, 1.0))]
+    groups = [
+        GROUPS[0],
+        GROUPS[3],
+        group(7, (5, 4), Comparison(0, 1, 1.0)),
+        group(8, (2, 4), Comparison(1, 0, 1.0)),
+    ]
     examples = ready(view, groups, how)
-    train_preferences(view, examples, ready(view, groups[:2], how, measured=True), config=how, seed=0, folder=tmp_path)
+    train_preferences(
+        view,
+        examples,
+        ready(view, groups[:2], how, measured=True),
+        config=how,
+        seed=0,
+        folder=tmp_path,
+    )
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert rows[0]["loss"] == pytest.approx(expected, rel=1e-5)
     assert rows[0]["rewards/margins"] == pytest.approx(0.0, abs=1e-5)
@@ -247,8 +301,19 @@ def test_the_first_step_of_the_trainer_starts_where_the_papers_say(tmp_path: Pat
 @pytest.mark.parametrize("loss", LOSSES)
 def test_training_raises_the_margin(tmp_path: Path, loss: str):
     view = View(load_backbone("tiny"))
-    how = config(loss, lora=None, epochs=10.0, soft_labels=False, optimizer={"learning_rate": 3e-3, "warmup": 0.0})
-    pairs = [GROUPS[0], GROUPS[3], group(7, (5, 4), Comparison(0, 1, 1.0)), group(8, (2, 4), Comparison(1, 0, 1.0))]
+    how = config(
+        loss,
+        lora=None,
+        epochs=10.0,
+        soft_labels=False,
+        optimizer={"learning_rate": 3e-3, "warmup": 0.0},
+    )
+    pairs = [
+        GROUPS[0],
+        GROUPS[3],
+        group(7, (5, 4), Comparison(0, 1, 1.0)),
+        group(8, (2, 4), Comparison(1, 0, 1.0)),
+    ]
     before = evaluate(view, ready(view, pairs, how, measured=True), config=how)
     measured = ready(view, pairs, how, measured=True)
     train_preferences(view, ready(view, pairs, how), measured, config=how, seed=0, folder=tmp_path)

@@ -1,4 +1,5 @@
-"""Reference log-probabilities: right, computed once, and found again only by the same model and the same tokens."""
+"""Reference log-probabilities: right, computed once, and found again only by the same model and the
+same tokens."""
 
 from __future__ import annotations
 
@@ -29,9 +30,13 @@ def test_sums_over_the_trained_tokens(tiny: Backbone):
     assert found.tolist() == pytest.approx(alone, abs=1e-5)
 
 
-def test_the_second_time_nothing_is_run(tiny: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_second_time_nothing_is_run(
+    tiny: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     lines: list[str] = []
-    first = reference.cached_answer_logprobs(View(tiny), SEQUENCES, max_tokens=8, cache=tmp_path, say=lines.append)
+    first = reference.cached_answer_logprobs(
+        View(tiny), SEQUENCES, max_tokens=8, cache=tmp_path, say=lines.append
+    )
     assert not lines
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -70,4 +75,6 @@ def test_a_torn_file_is_made_again(tiny: Backbone, tmp_path: Path):
 def test_a_policy_is_no_reference(tiny: Backbone, tmp_path: Path):
     add_adapter(tiny, "policy", LoraSpec(4, 8.0), seed=0)
     with pytest.raises(ValueError, match="without an adapter"):
-        reference.cached_answer_logprobs(View(tiny, "policy"), SEQUENCES, max_tokens=8, cache=tmp_path)
+        reference.cached_answer_logprobs(
+            View(tiny, "policy"), SEQUENCES, max_tokens=8, cache=tmp_path
+        )

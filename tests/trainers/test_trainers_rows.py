@@ -1,9 +1,11 @@
-"""Every row of the table, through the code that trains: the expected gradient against the exact one, by enumeration.
+"""Every row of the table, through the code that trains: the expected gradient against the exact
+one, by enumeration.
 
-The toy: vocabulary 8, length 4, so 4,096 completions of one prompt; the next token depends on the place and the token before.
-A group is a completion y and two others, of which only the rewards (0 or 1) matter to y's advantage. So the expectation over
-groups is a sum over y and over how many of the others were right, a binomial: it is taken with importance weights on y's
-tokens, π(y) · P(others), and 0 on the others' own.
+The toy: vocabulary 8, length 4, so 4,096 completions of one prompt; the next token depends on the
+place and the token before. A group is a completion y and two others, of which only the rewards (0
+or 1) matter to y's advantage. So the expectation over
+groups is a sum over y and over how many of the others were right, a binomial: it is taken with
+importance weights on y's tokens, π(y) · P(others), and 0 on the others' own.
 """
 
 from __future__ import annotations
@@ -48,7 +50,9 @@ class Toy:
         before = torch.cat([torch.full((len(tokens_NL), 1), V), tokens_NL[:, :-1]], dim=1)
         return torch.stack([self.logits.log_softmax(-1)[t, before[:, t]] for t in range(L)], dim=1)
 
-    def logprobs(self, batch: Batch, *, temperature: float = 1.0, entropy: bool = False) -> TokenLogprobs:
+    def logprobs(
+        self, batch: Batch, *, temperature: float = 1.0, entropy: bool = False
+    ) -> TokenLogprobs:
         tokens = torch.tensor([s.response for s in batch.sequences])
         rows = self.rows(tokens)
         of_tokens = rows.gather(2, tokens[..., None])[..., 0].flatten()
@@ -62,7 +66,9 @@ class Toy:
 
 
 def _logits(seed: int) -> Tensor:
-    return 0.5 * torch.randn(L, V + 1, V, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return 0.5 * torch.randn(
+        L, V + 1, V, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 def _of(toy: Toy) -> Tensor:
@@ -79,7 +85,8 @@ def _roles(row: str, policy: Toy, settings: OnlineSettings) -> Roles:
     critic = None
     if settings.algorithm.needs_critic:
         critic = Toy(
-            policy.logits, torch.randn(L, V + 1, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+            policy.logits,
+            torch.randn(L, V + 1, generator=torch.Generator().manual_seed(4), dtype=torch.float64),
         )
     return Roles(policy=policy, critic=critic, reference=reference)  # type: ignore[arg-type]
 
@@ -89,7 +96,11 @@ def _gradient(toy: Toy, objective: Tensor) -> Tensor:
 
 
 def _run(
-    settings: OnlineSettings, policy: Toy, rollouts: list[Rollout], rewards: list[float], weights_B: Tensor
+    settings: OnlineSettings,
+    policy: Toy,
+    rollouts: list[Rollout],
+    rewards: list[float],
+    weights_B: Tensor,
 ) -> Tensor:
     """The gradient that the code computes, each completion's loss weighted."""
     roles = _roles(settings.algorithm.name, policy, settings)
@@ -179,17 +190,27 @@ def test_rows_that_compare_within_a_group(name: str):
     assert exact.abs().max() > 1e-4
 
 
-@pytest.mark.parametrize(("name", "estimator"), [("grpo", "k3"), ("grpo", "k2"), ("reinforce++-baseline", "k2")])
+@pytest.mark.parametrize(
+    ("name", "estimator"), [("grpo", "k3"), ("grpo", "k2"), ("reinforce++-baseline", "k2")]
+)
 def test_the_penalty_in_the_loss(name: str, estimator: str):
-    """Σ_t of each step's divergence, its prefix drawn and not differentiated: KL(π_ref ‖ π) for k3, KL(π ‖ π_ref) for k2."""
+    """Σ_t of each step's divergence, its prefix drawn and not differentiated: KL(π_ref ‖ π) for k3,
+    KL(π ‖ π_ref) for k2."""
     policy, beta = Toy(_logits(1).requires_grad_(True)), 0.3
     settings = _settings(name, beta=beta, kl_estimator=estimator, whiten=False, aggregation="token")
     logprobs = _of(policy).detach()
-    rollouts = [_rollout(t, lp) for t, lp in zip(SEQUENCES.tolist(), logprobs.tolist(), strict=True)]
+    rollouts = [
+        _rollout(t, lp) for t, lp in zip(SEQUENCES.tolist(), logprobs.tolist(), strict=True)
+    ]
     roles = _roles(name, policy, settings)
     probability = logprobs.sum(1).exp()
     batch = to_batch(
-        rollouts, [Reward(1.0)] * len(rollouts), roles, settings=settings, beta=beta, moments=RunningMoments()
+        rollouts,
+        [Reward(1.0)] * len(rollouts),
+        roles,
+        settings=settings,
+        beta=beta,
+        moments=RunningMoments(),
     ).batch  # equal rewards: nothing but the penalty has a gradient
     assert not batch["advantages"].any()
     rows, ref_rows = policy.rows(SEQUENCES), Toy(_logits(2)).rows(SEQUENCES)
@@ -206,24 +227,34 @@ def test_the_penalty_in_the_loss(name: str, estimator: str):
     torch.testing.assert_close(sum(pieces), exact, atol=1e-7, rtol=1e-4)
 
 
-def _weighted_penalty(policy: Toy, piece: Batch, weight_N: Tensor, settings: OnlineSettings, beta: float) -> Tensor:
-    """The penalty's gradient through `policy_term`, the gradient of each completion multiplied by its weight."""
+def _weighted_penalty(
+    policy: Toy, piece: Batch, weight_N: Tensor, settings: OnlineSettings, beta: float
+) -> Tensor:
+    """The penalty's gradient through `policy_term`, the gradient of each completion multiplied by
+    its weight."""
     with torch.enable_grad():
         scored = policy.logprobs(piece)
         handle = scored.logprobs_P
 
         class Weighted(Toy):
-            def logprobs(self, batch: Batch, *, temperature: float = 1.0, entropy: bool = False) -> TokenLogprobs:
+            def logprobs(
+                self, batch: Batch, *, temperature: float = 1.0, entropy: bool = False
+            ) -> TokenLogprobs:
                 # the value stays, the gradient is multiplied by the completion's probability
                 w = weight_N.repeat_interleave(L)
-                return TokenLogprobs(handle.detach() + w * (handle - handle.detach()), scored.entropy_P)
+                return TokenLogprobs(
+                    handle.detach() + w * (handle - handle.detach()), scored.entropy_P
+                )
 
-        term = policy_term(Weighted(policy.logits), piece, denominator=L, sequences=1, settings=settings, beta=beta)  # type: ignore[arg-type]
+        term = policy_term(
+            Weighted(policy.logits), piece, denominator=L, sequences=1, settings=settings, beta=beta
+        )  # type: ignore[arg-type]
     return _gradient(policy, term.loss)
 
 
 def test_rloo_follows_the_gradient_of_the_penalised_reward():
-    """Leave-one-out is unbiased: E[∇ loss] = −∇ (E[R] − β KL(π ‖ π_ref)), the others' mean and penalty no part of it."""
+    """Leave-one-out is unbiased: E[∇ loss] = −∇ (E[R] − β KL(π ‖ π_ref)), the others' mean and
+    penalty no part of it."""
     beta, policy = 0.3, Toy(_logits(1).requires_grad_(True))
     settings = _settings("rloo", beta=beta)
     logprobs = _of(policy).detach()
@@ -244,7 +275,9 @@ def test_ppo_follows_the_gradient_of_the_penalised_reward_whatever_the_critic_sa
     beta, policy = 0.3, Toy(_logits(1).requires_grad_(True))
     settings = _settings("ppo", beta=beta, whiten=False)
     logprobs = _of(policy).detach()
-    rollouts = [_rollout(t, lp) for t, lp in zip(SEQUENCES.tolist(), logprobs.tolist(), strict=True)]
+    rollouts = [
+        _rollout(t, lp) for t, lp in zip(SEQUENCES.tolist(), logprobs.tolist(), strict=True)
+    ]
     found = _run(settings, policy, rollouts, RIGHT.double().tolist(), logprobs.sum(1).exp())
     ours, theirs = _of(policy), _of(Toy(_logits(2)))
     objective = (ours.sum(1).exp() * (RIGHT.double() - beta * (ours - theirs).sum(1))).sum()
@@ -253,17 +286,24 @@ def test_ppo_follows_the_gradient_of_the_penalised_reward_whatever_the_critic_sa
 
 @pytest.mark.parametrize(("name", "beta"), [("reinforce++", 0.3), ("ppo", 0.3)])
 def test_whitened_rows_on_the_whole_population(name: str, beta: float):
-    """Of a uniform policy the 4,096 completions are the population itself, so the batch's mean and variance are exact.
+    """Of a uniform policy the 4,096 completions are the population itself, so the batch's mean and
+    variance are exact.
 
-    The mean is a baseline and has no effect; what is left is the gradient of the penalised reward over the deviation of the
-    advantages, computed here token by token from their definition.
+    The mean is a baseline and has no effect; what is left is the gradient of the penalised reward
+    over the deviation of the advantages, computed here token by token from their definition.
     """
     policy = Toy(torch.zeros(L, V + 1, V, dtype=torch.float64, requires_grad=True))
     settings = _settings(name, beta=beta)
     logprobs = _of(policy).detach()
-    rollouts = [_rollout(t, lp) for t, lp in zip(SEQUENCES.tolist(), logprobs.tolist(), strict=True)]
+    rollouts = [
+        _rollout(t, lp) for t, lp in zip(SEQUENCES.tolist(), logprobs.tolist(), strict=True)
+    ]
     found = _run(
-        settings, policy, rollouts, RIGHT.double().tolist(), torch.full((len(SEQUENCES),), V**-L, dtype=torch.float64)
+        settings,
+        policy,
+        rollouts,
+        RIGHT.double().tolist(),
+        torch.full((len(SEQUENCES),), V**-L, dtype=torch.float64),
     )
     ours, theirs = _of(policy), _of(Toy(_logits(2)))
     kl = (ours - theirs).detach()
@@ -279,15 +319,22 @@ def test_whitened_rows_on_the_whole_population(name: str, beta: float):
 
 
 def test_reinforce_baseline_on_the_whole_population():
-    """Group means of a uniform policy's completions, whitened: A(y)/σ with σ over all groups, each as likely as the others."""
+    """Group means of a uniform policy's completions, whitened: A(y)/σ with σ over all groups, each
+    as likely as the others."""
     policy = Toy(torch.zeros(L, V + 1, V, dtype=torch.float64, requires_grad=True))
     settings = _settings("reinforce++-baseline", beta=0.0)
-    order = torch.randperm(len(SEQUENCES), generator=torch.Generator().manual_seed(0))[: 3 * (len(SEQUENCES) // 3)]
+    order = torch.randperm(len(SEQUENCES), generator=torch.Generator().manual_seed(0))[
+        : 3 * (len(SEQUENCES) // 3)
+    ]
     logprobs = _of(policy).detach()
     rollouts = [_rollout(SEQUENCES[i].tolist(), logprobs[i].tolist()) for i in order.tolist()]
     rewards = RIGHT[order].double()
     found = _run(
-        settings, policy, rollouts, rewards.tolist(), torch.full((len(order),), 1 / len(order), dtype=torch.float64)
+        settings,
+        policy,
+        rollouts,
+        rewards.tolist(),
+        torch.full((len(order),), 1 / len(order), dtype=torch.float64),
     )
     centred = rewards.unflatten(0, (-1, 3)) - rewards.unflatten(0, (-1, 3)).mean(1, keepdim=True)
     advantage = (centred / centred.std(correction=0)).flatten()
@@ -300,9 +347,14 @@ def test_every_row_is_in_a_test_above():
 
 
 def test_dual_and_asymmetric_clip_and_several_updates_change_what_they_say():
-    """Off policy: a token far up with a good advantage has no gradient under clip, has one under cispo, weighted by the cap."""
+    """Off policy: a token far up with a good advantage has no gradient under clip, has one under
+    cispo, weighted by the cap."""
     policy = Toy(_logits(1).requires_grad_(True))
-    rollouts = [_rollout([3, 0, 0, 0], [0.0] * L), _rollout([0] * L, [0.0] * L), _rollout([1] * L, [0.0] * L)]
+    rollouts = [
+        _rollout([3, 0, 0, 0], [0.0] * L),
+        _rollout([0] * L, [0.0] * L),
+        _rollout([1] * L, [0.0] * L),
+    ]
     base = _settings("grpo", beta=0.0, aggregation="sum")
     batch = to_batch(
         rollouts,
@@ -319,7 +371,9 @@ def test_dual_and_asymmetric_clip_and_several_updates_change_what_they_say():
 
     def gradient(name: str, **changes: object) -> Tensor:
         settings = _settings(name, beta=0.0, aggregation="sum", **changes)
-        return _gradient(policy, policy_term(policy, batch, denominator=L, sequences=1, settings=settings).loss)  # type: ignore[arg-type]
+        return _gradient(
+            policy, policy_term(policy, batch, denominator=L, sequences=1, settings=settings).loss
+        )  # type: ignore[arg-type]
 
     assert not gradient("grpo").any()
     torch.testing.assert_close(gradient("grpo", clip_high=0.6), -1.5 * advantage * direction)
@@ -332,40 +386,59 @@ def test_dual_and_asymmetric_clip_and_several_updates_change_what_they_say():
 
 @pytest.mark.parametrize("name", sorted(ROWS))
 def test_cutting_a_batch_changes_no_gradient(name: str):
-    """Whole, in micro-batches of any size, in any order: the same gradient, completions of different lengths included."""
+    """Whole, in micro-batches of any size, in any order: the same gradient, completions of
+    different lengths included."""
     changes = {"overlong": "none"} if name == "dapo" else {}
     policy = Toy(_logits(1).requires_grad_(True))
     settings = _settings(name, **changes)
     generator = torch.Generator().manual_seed(0)
     picked = torch.randint(0, len(SEQUENCES), (12,), generator=generator)
-    logprobs = (_of(policy).detach() - 0.1 * torch.randn(len(SEQUENCES), L, generator=generator)).tolist()
+    logprobs = (
+        _of(policy).detach() - 0.1 * torch.randn(len(SEQUENCES), L, generator=generator)
+    ).tolist()
     rollouts = [_rollout(SEQUENCES[i].tolist(), logprobs[i]) for i in picked.tolist()]
     rewards = [Reward(float(i % 2)) for i in range(12)]
     batch = to_batch(
-        rollouts, rewards, _roles(name, policy, settings), settings=settings, beta=0.1, moments=RunningMoments()
+        rollouts,
+        rewards,
+        _roles(name, policy, settings),
+        settings=settings,
+        beta=0.1,
+        moments=RunningMoments(),
     ).batch
     whole = _gradient(policy, sum(t().loss for t in policy_terms(policy, batch, settings=settings)))  # type: ignore[arg-type]
-    for cuts in ([[*range(12)][::-1]], [[0, 5], [1, 2, 3, 4], [6, 7, 8, 11, 10, 9]], [[i] for i in range(12)]):
+    for cuts in (
+        [[*range(12)][::-1]],
+        [[0, 5], [1, 2, 3, 4], [6, 7, 8, 11, 10, 9]],
+        [[i] for i in range(12)],
+    ):
         share = {"denominator": batch.trained_tokens, "sequences": len(batch), "settings": settings}
         terms = [policy_term(policy, batch.select(rows), **share) for rows in cuts]  # type: ignore[arg-type]
-        torch.testing.assert_close(_gradient(policy, sum(t.loss for t in terms)), whole, atol=1e-12, rtol=1e-9)
+        torch.testing.assert_close(
+            _gradient(policy, sum(t.loss for t in terms)), whole, atol=1e-12, rtol=1e-9
+        )
     assert whole.abs().max() > 1e-5
 
 
 @pytest.mark.parametrize("name", ["grpo", "gspo", "dapo", "rloo"])
 def test_packing_changes_no_gradient_of_a_real_model(name: str):
-    """Completions of several lengths, one with tokens that are not trained: prompts shared or not, micro-batches of any size."""
+    """Completions of several lengths, one with tokens that are not trained: prompts shared or not,
+    micro-batches of any size."""
     settings = _settings(name, beta=0.0, overlong="none")
     sequences = tuple(
         TokenSequence(
-            (258, 10 + i // 3), tuple(range(20 + i, 24 + 2 * i)), (True, False, *[True] * (2 + i)) if i == 2 else None
+            (258, 10 + i // 3),
+            tuple(range(20 + i, 24 + 2 * i)),
+            (True, False, *[True] * (2 + i)) if i == 2 else None,
         )
         for i in range(6)
     )
     count = Batch(sequences).trained_tokens
     generator = torch.Generator().manual_seed(0)
     columns = {"old_logprobs": -5.5 + 0.3 * torch.randn(count, generator=generator)}
-    columns["advantages"] = torch.randn(6, generator=generator).repeat_interleave(Batch(sequences).counts_N)
+    columns["advantages"] = torch.randn(6, generator=generator).repeat_interleave(
+        Batch(sequences).counts_N
+    )
     gradients = []
     for share, limit in ((True, 10_000), (False, 10_000), (True, 20), (False, 9)):
         view = View(load_backbone("tiny"))
@@ -388,10 +461,17 @@ def test_completions_without_advantage_are_not_run_and_change_nothing():
     rollouts = [_rollout(SEQUENCES[i].tolist(), logprobs[i]) for i in (5, 900, 1800, 7, 8, 9)]
     rewards = [Reward(r) for r in (1.0, 0.0, 1.0, 1.0, 1.0, 1.0)]
     batch = to_batch(
-        rollouts, rewards, Roles(policy=policy), settings=settings, beta=0.0, moments=RunningMoments()
+        rollouts,
+        rewards,
+        Roles(policy=policy),
+        settings=settings,
+        beta=0.0,
+        moments=RunningMoments(),
     ).batch  # type: ignore[arg-type]
     terms = policy_terms(policy, batch, settings=settings)  # type: ignore[arg-type]
     assert [len(term.args[1]) for term in terms] == [3]  # type: ignore[attr-defined]
-    whole = policy_term(policy, batch, denominator=batch.trained_tokens, sequences=6, settings=settings)  # type: ignore[arg-type]
+    whole = policy_term(
+        policy, batch, denominator=batch.trained_tokens, sequences=6, settings=settings
+    )  # type: ignore[arg-type]
     found = sum(term().loss for term in terms)
     torch.testing.assert_close(_gradient(policy, found), _gradient(policy, whole.loss))

@@ -1,7 +1,10 @@
-"""On one batch of the real model, loss and gradient norm beside those that TRL 1.16 computed (recorded/trl_1_16.json).
+"""On one batch of the real model, loss and gradient norm beside those that TRL 1.16 computed
+(recorded/trl_1_16.json).
 
-TRL has no conservative DPO (1.16 reads `label_smoothing` for other losses only). Where it differs from the paper, our option
-for its form is used here: IPO averages over tokens; CPO's and ORPO's NLL average over the batch, ORPO's with the prompt.
+TRL has no conservative DPO (1.16 reads `label_smoothing` for other losses only). Where it differs
+from the paper, our option
+for its form is used here: IPO averages over tokens; CPO's and ORPO's NLL average over the batch,
+ORPO's with the prompt.
 """
 
 from __future__ import annotations
@@ -37,8 +40,16 @@ OURS: dict[str, dict[str, Any]] = {
     "dpo+sft": {"name": "dpo", "beta": 0.1, "sft": {"weight": 0.5, "average": "batch"}},
     "simpo": {"name": "simpo", "beta": 2.0, "gamma": 0.5},
     "cpo": {"name": "cpo", "beta": 0.1, "sft": {"weight": 1.0, "average": "batch"}},
-    "cpo smoothed": {"name": "cpo", "beta": 0.1, "sft": {"weight": 1.0, "average": "batch"}},  # and p = 0.8
-    "orpo": {"name": "orpo", "beta": 0.3, "sft": {"weight": 1.0, "average": "batch", "prompt": True}},
+    "cpo smoothed": {
+        "name": "cpo",
+        "beta": 0.1,
+        "sft": {"weight": 1.0, "average": "batch"},
+    },  # and p = 0.8
+    "orpo": {
+        "name": "orpo",
+        "beta": 0.3,
+        "sft": {"weight": 1.0, "average": "batch", "prompt": True},
+    },
     "kto": {"name": "kto", "beta": 0.1, "desirable_weight": 1.5, "undesirable_weight": 1.0},
 }
 
@@ -68,11 +79,17 @@ def policy(smollm: Backbone, script: Any) -> View:
 
 def sequences(row: dict[str, list[int]]) -> tuple[TokenSequence, TokenSequence]:
     prompt = tuple(row["prompt_ids"])
-    return TokenSequence(prompt, tuple(row["chosen_ids"])), TokenSequence(prompt, tuple(row["rejected_ids"]))
+    return TokenSequence(prompt, tuple(row["chosen_ids"])), TokenSequence(
+        prompt, tuple(row["rejected_ids"])
+    )
 
 
 def examples(
-    record: dict[str, Any], reference: View, config: PreferenceTraining, desirable: tuple[bool, ...], probability: float
+    record: dict[str, Any],
+    reference: View,
+    config: PreferenceTraining,
+    desirable: tuple[bool, ...],
+    probability: float,
 ) -> list[Example]:
     pairs = [sequences(row) for row in record["rows"]]
     if config.loss.name != "kto":
@@ -81,8 +98,12 @@ def examples(
     from burnish.trainers.reference import answer_logprobs
 
     single = [pair[0 if good else 1] for pair, good in zip(pairs, desirable, strict=True)]
-    strangers = [TokenSequence(s.prompt, single[i - 1].response) for i, s in enumerate(single)]  # as TRL pairs them
-    own, other = (answer_logprobs(reference, s, max_tokens=1024).tolist() for s in (single, strangers))
+    strangers = [
+        TokenSequence(s.prompt, single[i - 1].response) for i, s in enumerate(single)
+    ]  # as TRL pairs them
+    own, other = (
+        answer_logprobs(reference, s, max_tokens=1024).tolist() for s in (single, strangers)
+    )
     return [
         Example(RankedGroup((s,), (), (float(good),)), (own[i],), strangers[i], other[i])
         for i, (s, good) in enumerate(zip(single, desirable, strict=True))
@@ -99,9 +120,15 @@ def test_the_tokens_are_ours_too(smollm: Backbone, record: dict[str, Any], scrip
 
 
 @pytest.mark.parametrize("run", list(OURS))
-def test_loss_and_gradient_norm_are_trls(run: str, smollm: Backbone, policy: View, record: dict[str, Any], script: Any):
-    config = PreferenceTraining.model_validate({"loss": OURS[run], "lora": None, "batch_size": len(record["rows"])})
-    batch = examples(record, View(smollm), config, script.DESIRABLE, 0.8 if run == "cpo smoothed" else 1.0)
+def test_loss_and_gradient_norm_are_trls(
+    run: str, smollm: Backbone, policy: View, record: dict[str, Any], script: Any
+):
+    config = PreferenceTraining.model_validate(
+        {"loss": OURS[run], "lora": None, "batch_size": len(record["rows"])}
+    )
+    batch = examples(
+        record, View(smollm), config, script.DESIRABLE, 0.8 if run == "cpo smoothed" else 1.0
+    )
     parameters = policy.train_mode()
     for parameter in parameters:
         parameter.grad = None
@@ -110,7 +137,9 @@ def test_loss_and_gradient_norm_are_trls(run: str, smollm: Backbone, policy: Vie
         term = term_of()
         term.loss.backward()
         loss += float(term.loss.detach())
-    norm = math.sqrt(sum(float(p.grad.double().pow(2).sum()) for p in parameters if p.grad is not None))
+    norm = math.sqrt(
+        sum(float(p.grad.double().pow(2).sum()) for p in parameters if p.grad is not None)
+    )
     expected = record["found"][run]
     assert loss == pytest.approx(expected["loss"], rel=1e-4)
     assert norm == pytest.approx(expected["grad_norm"], rel=1e-4)

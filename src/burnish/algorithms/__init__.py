@@ -1,1 +1,2 @@
-"""Algorithms: pure arithmetic on tensors. Keyword arguments in, tensors out; no config, no I/O, no globals."""
+"""Algorithms: pure arithmetic on tensors. Keyword arguments in, tensors out; no config, no I/O, no
+globals."""

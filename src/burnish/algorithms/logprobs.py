@@ -1,4 +1,5 @@
-"""Log-probabilities and entropies of tokens, without ever holding the matrix positions × vocabulary."""
+"""Log-probabilities and entropies of tokens, without ever holding the matrix positions ×
+vocabulary."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from torch.autograd.function import once_differentiable
 
 
 class TokenLogprobs(NamedTuple):
-    """Per scored position [P], in nats, float32 (or float64): log π(token), and the entropy of π if it was asked for."""
+    """Per scored position [P], in nats, float32 (or float64): log π(token), and the entropy of π if
+    it was asked for."""
 
     logprobs_P: Tensor
     entropy_P: Tensor | None
@@ -28,12 +30,14 @@ def token_logprobs(
     chunk: int = 512,
     entropy: bool = False,
 ) -> TokenLogprobs:
-    """log softmax((f(scale · h Wᵀ) + b) / temperature) at the targets, and −Σ π log π; f(z) = c tanh(z / c) with c the
-    `softcap` (Gemma 2, arXiv:2408.00118, section 2), or f(z) = z without one.
+    """log softmax((f(scale · h Wᵀ) + b) / temperature) at the targets, and −Σ π log π; f(z) = c
+    tanh(z / c) with c the `softcap` (Gemma 2, arXiv:2408.00118, section 2), or f(z) = z without
+    one.
 
-    Computed `chunk` positions at a time, forward and backward; the backward pass computes each chunk's logits again from
-    the saved hidden states, so memory is chunk × V and time one more product with W. Differentiable once, with respect to
-    `hidden_PD`, `weight_VD` and `bias_V`; what needs no gradient costs none, nor does an entropy that enters no loss.
+    Computed `chunk` positions at a time, forward and backward; the backward pass computes each
+    chunk's logits again from the saved hidden states, so memory is chunk × V and time one more
+    product with W. Differentiable once, with respect to `hidden_PD`, `weight_VD` and `bias_V`; what
+    needs no gradient costs none, nor does an entropy that enters no loss.
 
     Args:
         hidden_PD: hidden states that score the targets.
@@ -68,9 +72,11 @@ class _Shape(NamedTuple):
 
 
 class _ChunkedLogSoftmax(torch.autograd.Function):
-    """With z the logits: d log π_y / dz = onehot(y) − π and dH / dz_v = −π_v (log π_v + H), chunk by chunk.
+    """With z the logits: d log π_y / dz = onehot(y) − π and dH / dz_v = −π_v (log π_v + H), chunk
+    by chunk.
 
-    Every pass over a chunk works in place on one buffer, or on two where both π and log π are needed.
+    Every pass over a chunk works in place on one buffer, or on two where both π and log π are
+    needed.
     """
 
     @staticmethod
@@ -105,7 +111,9 @@ class _ChunkedLogSoftmax(torch.autograd.Function):
             lse_P[part] = top + log_total
         ctx.save_for_backward(hidden_PD, weight_VD, bias_V, targets_P, lse_P, entropy_P)
         ctx.shape, ctx.chunk = shape, chunk
-        ctx.set_materialize_grads(False)  # an output that enters no loss then has the gradient None, not zeros
+        ctx.set_materialize_grads(
+            False
+        )  # an output that enters no loss then has the gradient None, not zeros
         return logprobs_P, entropy_P
 
     @staticmethod
@@ -118,7 +126,9 @@ class _ChunkedLogSoftmax(torch.autograd.Function):
             grad_logprobs_P = torch.zeros_like(lse_P)
         grad_hidden = torch.empty_like(hidden_PD) if ctx.needs_input_grad[0] else None
         # Sums over chunks are kept wide, so that they do not depend on how many chunks there are.
-        grad_weight = torch.zeros_like(weight_VD, dtype=lse_P.dtype) if ctx.needs_input_grad[1] else None
+        grad_weight = (
+            torch.zeros_like(weight_VD, dtype=lse_P.dtype) if ctx.needs_input_grad[1] else None
+        )
         grad_bias = torch.zeros_like(bias_V, dtype=lse_P.dtype) if ctx.needs_input_grad[2] else None
         buffer = _buffer(hidden_PD, weight_VD, ctx.chunk)
         second = None if grad_entropy_P is None else torch.empty_like(buffer)
@@ -171,8 +181,8 @@ def _logits(
     buffer: Tensor,
     slope: Tensor | None = None,
 ) -> Tensor:
-    """Written into the first rows of `buffer`; the product itself is made in the inputs' precision. `slope` takes the
-    derivative of the cap, 1 − tanh²."""
+    """Written into the first rows of `buffer`; the product itself is made in the inputs' precision.
+    `slope` takes the derivative of the cap, 1 − tanh²."""
     logits = buffer[: len(hidden)]
     if logits.dtype == hidden.dtype:
         torch.mm(hidden, weight_VD.T, out=logits)

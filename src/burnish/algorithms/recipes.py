@@ -1,8 +1,9 @@
 """The online family as rows of one table: PPO, GRPO and its relatives, RLOO, REINFORCE++.
 
-A row names the parts: how rewards become advantages, the loss, how per-token losses are averaged, where the KL penalty
-stands, which groups are kept, what befalls completions that are too long. Every part can be exchanged for another row's
-by `resolve`; the loop that trains knows the parts and no row.
+A row names the parts: how rewards become advantages, the loss, how per-token losses are averaged,
+where the KL penalty stands, which groups are kept, what befalls completions that are too long.
+Every part can be exchanged for another row's by `resolve`; the loop that trains knows the parts and
+no row.
 """
 
 from __future__ import annotations
@@ -40,19 +41,23 @@ class Algorithm:
         name: what recipes call it.
         paper: where it was proposed.
         advantage: a key of `ADVANTAGES`, or a function of `Earned` that returns `Advantages`.
-        loss: a key of `LOSSES`, or a function that is called as they are and returns a loss for each token [P], or a `Loss`.
+        loss: a key of `LOSSES`, or a function that is called as they are and returns a loss for
+            each token [P], or a `Loss`.
         aggregation: token, sequence, constant or sum; see `aggregate.loss_denominator`.
         whiten: whiten the advantages over all tokens of the batch.
         kl: where the penalty β·KL(π ‖ π_ref) stands: in the reward, in the loss, or none.
         kl_estimator: k1, k2 or k3; see `kl.kl_estimate`.
-        kl_level: token: the estimates of a completion's tokens are added up; sequence: one estimate from its whole log-ratio.
+        kl_level: token: the estimates of a completion's tokens are added up; sequence: one estimate
+            from its whole log-ratio.
         beta: β.
-        filter: none, or mixed: only groups whose rewards differ are trained on, others are sampled in their place.
-        overlong: none; shape: `advantages.overlong_penalty` is added to the reward; mask: a completion that was cut off takes
-            part in its group's statistics and not in the loss.
+        filter: none, or mixed: only groups whose rewards differ are trained on, others are sampled
+            in their place.
+        overlong: none; shape: `advantages.overlong_penalty` is added to the reward; mask: a
+            completion that was cut off takes part in its group's statistics and not in the loss.
         clip_low, clip_high: the ratio's range is [1 − clip_low, 1 + clip_high].
         dual_clip: see `policy_losses.ppo_policy_loss`.
-        critic, groups: what `needs_critic` and `needs_groups` say of an advantage that is a function; None: as the table has it.
+        critic, groups: what `needs_critic` and `needs_groups` say of an advantage that is a
+            function; None: as the table has it.
     """
 
     name: str
@@ -75,8 +80,14 @@ class Algorithm:
 
     def parts(self) -> dict[str, Any]:
         """The row as JSON holds it, a function by its name; which roles it needs, `roles` says."""
-        values = {part.name: getattr(self, part.name) for part in fields(self) if part.name not in ("critic", "groups")}
-        return {name: value.__name__ if callable(value) else value for name, value in values.items()}
+        values = {
+            part.name: getattr(self, part.name)
+            for part in fields(self)
+            if part.name not in ("critic", "groups")
+        }
+        return {
+            name: value.__name__ if callable(value) else value for name, value in values.items()
+        }
 
     @property
     def needs_critic(self) -> bool:
@@ -146,8 +157,9 @@ ROWS: Mapping[str, Algorithm] = MappingProxyType(
 class Earned(NamedTuple):
     """What advantages are made of. B completions, T tokens.
 
-    `scores_B` the completions' rewards, `groups_B` the number of the prompt each answers, `kl_BT` the penalty's estimate per
-    token (zeros where no penalty stands in the reward), `values_BT` the critic's (None without one).
+    `scores_B` the completions' rewards, `groups_B` the number of the prompt each answers, `kl_BT`
+    the penalty's estimate per token (zeros where no penalty stands in the reward), `values_BT` the
+    critic's (None without one).
     """
 
     scores_B: Tensor
@@ -176,24 +188,36 @@ def _to_go(earned: Earned) -> Advantages:
     """A_t = Σ_{s≥t} γ^{s−t} r_s: generalised advantages with λ = 1 and values of 0."""
     rewards_BT = _rewards(earned)
     zeros_BT = torch.zeros_like(rewards_BT)
-    return gae(rewards_BT=rewards_BT, values_BT=zeros_BT, mask_BT=earned.mask_BT, gamma=earned.gamma, gae_lambda=1.0)
+    return gae(
+        rewards_BT=rewards_BT,
+        values_BT=zeros_BT,
+        mask_BT=earned.mask_BT,
+        gamma=earned.gamma,
+        gae_lambda=1.0,
+    )
 
 
 def _whole(compare: Callable[..., Tensor]) -> Callable[[Earned], Advantages]:
-    """An advantage of whole completions, the same at each of their tokens; a penalty in the reward counts by its sum."""
+    """An advantage of whole completions, the same at each of their tokens; a penalty in the reward
+    counts by its sum."""
 
     def advantage(earned: Earned) -> Advantages:
         mask_BT = earned.mask_BT
         penalty_B = earned.beta * (earned.kl_BT * mask_BT).sum(dim=1)
         rewards_B = earned.scores_B - penalty_B
         compared_B = compare(rewards_B=rewards_B, groups_B=earned.groups_B)
-        return Advantages(torch.where(mask_BT, compared_B[:, None], 0.0), torch.where(mask_BT, rewards_B[:, None], 0.0))
+        return Advantages(
+            torch.where(mask_BT, compared_B[:, None], 0.0),
+            torch.where(mask_BT, rewards_B[:, None], 0.0),
+        )
 
     return advantage
 
 
 def _rewards(earned: Earned) -> Tensor:
-    return shape_rewards(scores_B=earned.scores_B, kl_BT=earned.kl_BT, mask_BT=earned.mask_BT, beta=earned.beta)
+    return shape_rewards(
+        scores_B=earned.scores_B, kl_BT=earned.kl_BT, mask_BT=earned.mask_BT, beta=earned.beta
+    )
 
 
 ADVANTAGES: Mapping[str, Callable[[Earned], Advantages]] = MappingProxyType(
@@ -211,29 +235,42 @@ WITH_CRITIC = frozenset({"gae"})
 WITH_GROUPS = frozenset({"group_normalized", "group_mean", "leave_one_out"})
 
 
-def _clip(algorithm: Algorithm, *, sequence_of_P: Tensor, sequences: int, **tensors: Tensor) -> Loss:
-    bounds = {"clip_low": algorithm.clip_low, "clip_high": algorithm.clip_high, "dual_clip": algorithm.dual_clip}
+def _clip(
+    algorithm: Algorithm, *, sequence_of_P: Tensor, sequences: int, **tensors: Tensor
+) -> Loss:
+    bounds = {
+        "clip_low": algorithm.clip_low,
+        "clip_high": algorithm.clip_high,
+        "dual_clip": algorithm.dual_clip,
+    }
     return ppo_policy_loss(**tensors, **bounds)  # type: ignore[arg-type]
 
 
-def _sequence_clip(algorithm: Algorithm, *, sequence_of_P: Tensor, sequences: int, **tensors: Tensor) -> Loss:
+def _sequence_clip(
+    algorithm: Algorithm, *, sequence_of_P: Tensor, sequences: int, **tensors: Tensor
+) -> Loss:
     bounds = {"clip_low": algorithm.clip_low, "clip_high": algorithm.clip_high}
     return gspo_policy_loss(**tensors, sequence_of_P=sequence_of_P, sequences=sequences, **bounds)  # type: ignore[arg-type]
 
 
-def _cispo(algorithm: Algorithm, *, sequence_of_P: Tensor, sequences: int, **tensors: Tensor) -> Loss:
+def _cispo(
+    algorithm: Algorithm, *, sequence_of_P: Tensor, sequences: int, **tensors: Tensor
+) -> Loss:
     bounds = {"clip_low": algorithm.clip_low, "clip_high": algorithm.clip_high}
     return cispo_policy_loss(**tensors, **bounds)  # type: ignore[arg-type]
 
 
-def _reinforce(algorithm: Algorithm, *, sequence_of_P: Tensor, sequences: int, **tensors: Tensor) -> Loss:
+def _reinforce(
+    algorithm: Algorithm, *, sequence_of_P: Tensor, sequences: int, **tensors: Tensor
+) -> Loss:
     return reinforce_policy_loss(**tensors)
 
 
 LOSSES: Mapping[str, Callable[..., Loss]] = MappingProxyType(
     {"clip": _clip, "sequence_clip": _sequence_clip, "cispo": _cispo, "reinforce": _reinforce}
 )
-"""Per-token losses: `(algorithm, logprobs=, old_logprobs=, advantages=, sequence_of_P=, sequences=)`, tensors [P]."""
+"""Per-token losses: `(algorithm, logprobs=, old_logprobs=, advantages=, sequence_of_P=,
+sequences=)`, tensors [P]."""
 
 
 def advantages_of(algorithm: Algorithm, earned: Earned) -> Advantages:
@@ -243,20 +280,26 @@ def advantages_of(algorithm: Algorithm, earned: Earned) -> Advantages:
 
 
 def loss_of(algorithm: Algorithm, **tensors: Any) -> Loss:
-    """The loss of each token by the row's own function, or that of the table; with the statistic `ratio`, π/π_old."""
+    """The loss of each token by the row's own function, or that of the table; with the statistic
+    `ratio`, π/π_old."""
     part = algorithm.loss
     found = (LOSSES[part] if isinstance(part, str) else part)(algorithm, **tensors)
     loss = found if isinstance(found, Loss) else Loss(found, {})
     if "ratio" in loss.stats:
         return loss
-    return Loss(loss.per_token, {**loss.stats, "ratio": (tensors["logprobs"] - tensors["old_logprobs"]).detach().exp()})
+    return Loss(
+        loss.per_token,
+        {**loss.stats, "ratio": (tensors["logprobs"] - tensors["old_logprobs"]).detach().exp()},
+    )
 
 
 def resolve(name: str | Algorithm, changes: Mapping[str, Any] = MappingProxyType({})) -> Algorithm:
     """The row `name`, or a row of one's own, with some of its parts exchanged.
 
-    Raises ValueError for a name or a part that is not in the tables; for a k1 penalty in the loss, whose expected gradient is
-    zero: it would look like a penalty and be none; and for half of a penalty, β without a place or a place without β.
+    Raises ValueError for a name or a part that is not in the tables; for a k1 penalty in the loss,
+    whose expected gradient is
+    zero: it would look like a penalty and be none; and for half of a penalty, β without a place or
+    a place without β.
     """
     if isinstance(name, str) and name not in ROWS:
         raise ValueError(f"unknown algorithm {name!r}; there are {', '.join(ROWS)}")

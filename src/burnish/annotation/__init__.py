@@ -1,1 +1,2 @@
-"""Annotation: the store of prompts, candidates and rankings, the simulated panel, agreement and aggregation. No torch here."""
+"""Annotation: the store of prompts, candidates and rankings, the simulated panel, agreement and
+aggregation. No torch here."""

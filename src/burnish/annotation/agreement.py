@@ -1,4 +1,5 @@
-"""How far annotators agree: pairwise agreement, Krippendorff's α, position bias. Votes are what rankings say of pairs."""
+"""How far annotators agree: pairwise agreement, Krippendorff's α, position bias. Votes are what
+rankings say of pairs."""
 
 from __future__ import annotations
 
@@ -12,7 +13,15 @@ from burnish.records import Opinion
 from burnish.statistics.coefficients import FEW_ITEMS, alpha, ratio
 from burnish.statistics.estimate import Estimate
 
-__all__ = ["FEW_ITEMS", "Estimate", "Vote", "first_shown_share", "krippendorff_alpha", "pairwise_agreement", "votes"]
+__all__ = [
+    "FEW_ITEMS",
+    "Estimate",
+    "Vote",
+    "first_shown_share",
+    "krippendorff_alpha",
+    "pairwise_agreement",
+    "votes",
+]
 
 
 def votes(rankings: Iterable[Ranking]) -> list[Vote]:
@@ -20,14 +29,18 @@ def votes(rankings: Iterable[Ranking]) -> list[Vote]:
     return [
         vote
         for one in rankings
-        for vote in votes_of(one.item_id, Opinion("ranking", one.annotator, one.ranks, presented=one.presented))
+        for vote in votes_of(
+            one.item_id, Opinion("ranking", one.annotator, one.ranks, presented=one.presented)
+        )
     ]
 
 
 def pairwise_agreement(found: Sequence[Vote], *, resamples: int = 2000, seed: int = 0) -> Estimate:
-    """Of two annotators who both preferred one of a pair, how often they preferred the same; interval by a bootstrap over items.
+    """Of two annotators who both preferred one of a pair, how often they preferred the same;
+    interval by a bootstrap over items.
 
-    Ties are left out, as InstructGPT's 73 % leaves them out. NaN where no pair has two such annotators.
+    Ties are left out, as InstructGPT's 73 % leaves them out. NaN where no pair has two such
+    annotators.
     """
     agreed, counted = defaultdict(float), defaultdict(float)
     for (item, _, _), group in _by_pair(found).items():
@@ -38,13 +51,18 @@ def pairwise_agreement(found: Sequence[Vote], *, resamples: int = 2000, seed: in
     return ratio(agreed, counted, resamples=resamples, seed=seed)
 
 
-def krippendorff_alpha(found: Sequence[Vote], *, resamples: int = 500, seed: int = 0) -> tuple[Estimate, str | None]:
-    """Krippendorff's α (nominal) of the pairwise choices, its interval by a bootstrap over items, and a warning or None.
+def krippendorff_alpha(
+    found: Sequence[Vote], *, resamples: int = 500, seed: int = 0
+) -> tuple[Estimate, str | None]:
+    """Krippendorff's α (nominal) of the pairwise choices, its interval by a bootstrap over items,
+    and a warning or None.
 
-    Units are pairs of candidates of one item, values "first", "second" and "tie". Rankings are compared by their pairs
-    because ranks of one item and of another are not on a common scale. (Krippendorff, Content Analysis, 4th ed., ch. 12.)
-    Which of a pair stands first is arbitrary, so every unit is counted both ways round: chance agreement is then that of
-    annotators without any leaning to a side, whatever the order the candidates were stored in.
+    Units are pairs of candidates of one item, values "first", "second" and "tie". Rankings are
+    compared by their pairs because ranks of one item and of another are not on a common scale.
+    (Krippendorff, Content Analysis, 4th ed., ch. 12.)
+    Which of a pair stands first is arbitrary, so every unit is counted both ways round: chance
+    agreement is then that of annotators without any leaning to a side, whatever the order the
+    candidates were stored in.
     """
     units: dict[str, list[list[float]]] = defaultdict(list)
     for (item, _, _), group in _by_pair(found).items():
@@ -54,10 +72,13 @@ def krippendorff_alpha(found: Sequence[Vote], *, resamples: int = 500, seed: int
 
 
 def first_shown_share(found: Sequence[Vote]) -> tuple[float, float]:
-    """(share of decided pairs won by the candidate that was shown earlier, two-sided binomial p-value against ½)."""
+    """(share of decided pairs won by the candidate that was shown earlier, two-sided binomial
+    p-value against ½)."""
     from scipy.stats import binomtest
 
-    decided = [(vote.value == 1.0) == vote.first_shown_earlier for vote in found if vote.value != 0.5]
+    decided = [
+        (vote.value == 1.0) == vote.first_shown_earlier for vote in found if vote.value != 0.5
+    ]
     if not decided:
         return float("nan"), float("nan")
     return sum(decided) / len(decided), float(binomtest(sum(decided), len(decided)).pvalue)

@@ -1,4 +1,5 @@
-"""Who labels what, as pure functions: order of items, gold, quotas, leases, disagreement, marks. No database, no clock, no chance."""
+"""Who labels what, as pure functions: order of items, gold, quotas, leases, disagreement, marks. No
+database, no clock, no chance."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from burnish.annotation.records import Answer, answer_from, ranks_of_strength
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """An item that this annotator may take: `slots` is how many more annotators it can have, of `overlap`."""
+    """An item that this annotator may take: `slots` is how many more annotators it can have, of
+    `overlap`."""
 
     id: int
     priority: int
@@ -37,26 +39,35 @@ def drawn(*parts: object) -> float:
 def in_order(items: Sequence[Open], *, annotator: int) -> list[Open]:
     """The open items, the one to offer first in front.
 
-    By priority, then by the score of active selection, then those that are begun (so that items are finished before
-    others are started), then in an order of the annotator's own, which keeps two who ask at once from the same item.
+    By priority, then by the score of active selection, then those that are begun (so that items are
+    finished before others are started), then in an order of the annotator's own, which keeps two
+    who ask at once from the same item.
     """
-    return sorted(items, key=lambda item: (-item.priority, -item.score, not item.begun, drawn(annotator, item.id)))
+    return sorted(
+        items,
+        key=lambda item: (-item.priority, -item.score, not item.begun, drawn(annotator, item.id)),
+    )
 
 
 def gold_due(*, met: int, rate: float, annotator: int) -> bool:
     """Whether the item number `met` (from 0) that an annotator meets is one with a known answer.
 
-    Of every 1/rate items in a row exactly one is gold, at a place drawn for this annotator and row: the rate is kept
-    exactly, and nobody can count ahead.
+    Of every 1/rate items in a row exactly one is gold, at a place drawn for this annotator and row:
+    the rate is kept exactly, and nobody can count ahead.
     """
     if rate <= 0:
         return False
     row = math.floor(met * rate)
-    return any(met == math.floor((r + drawn("gold", annotator, r)) / rate) for r in (row - 1, row, row + 1) if r >= 0)
+    return any(
+        met == math.floor((r + drawn("gold", annotator, r)) / rate)
+        for r in (row - 1, row, row + 1)
+        if r >= 0
+    )
 
 
 def quota_left(*, answered: int, project: int | None, own: int | None) -> int | None:
-    """How many more items an annotator may answer; None: no bound. A member's own quota goes before the project's."""
+    """How many more items an annotator may answer; None: no bound. A member's own quota goes before
+    the project's."""
     quota = own if own is not None else project
     return None if quota is None else max(0, quota - answered)
 
@@ -72,10 +83,11 @@ def slots_left(*, overlap: int, answers: int, leases: int) -> int:
 
 
 def agreement(answers: Sequence[Answer]) -> float | None:
-    """How far the annotators of one item agree: the mean over pairs of annotators; None where nothing can be compared.
+    """How far the annotators of one item agree: the mean over pairs of annotators; None where
+    nothing can be compared.
 
-    Two rankings agree on the share of candidate pairs that they order alike (a tie is an order of its own). Two sets of
-    ratings agree on the share of ratings that lie at most one step apart.
+    Two rankings agree on the share of candidate pairs that they order alike (a tie is an order of
+    its own). Two sets of ratings agree on the share of ratings that lie at most one step apart.
     """
     shares = [share for a, b in combinations(answers, 2) if (share := _alike(a, b)) is not None]
     return sum(shares) / len(shares) if shares else None
@@ -88,22 +100,29 @@ def is_disputed(answers: Sequence[Answer], *, below: float) -> bool:
 
 
 def grade(gold: Mapping[str, Any], answer: Answer) -> float:
-    """How right an answer is against a known one, in [0, 1]: the mean over the parts that the known answer has.
+    """How right an answer is against a known one, in [0, 1]: the mean over the parts that the known
+    answer has.
 
-    Order: the share of the candidate pairs that the known answer orders strictly which are ordered so. Ratings: the share
-    that lies at most one step off. Flags: the share of the named flags set on exactly the right candidates. A known tie
-    asks for a tie. Skipping is not right.
+    Order: the share of the candidate pairs that the known answer orders strictly which are ordered
+    so. Ratings: the share that lies at most one step off. Flags: the share of the named flags set
+    on exactly the right candidates. A known tie asks for a tie. Skipping is not right.
     """
     if answer.skipped is not None:
         return 0.0
-    known = answer_from(answer.kind, {k: v for k, v in gold.items() if k not in ("ranks", "kind")}, ranks=_ranks(gold))
+    known = answer_from(
+        answer.kind,
+        {k: v for k, v in gold.items() if k not in ("ranks", "kind")},
+        ranks=_ranks(gold),
+    )
     marks = []
     if known.ranks is not None:
         marks.append(_order_mark(known.ranks, answer.ranks))
     if known.ratings:
         marks.append(_rating_share(known, answer) or 0.0)
     if known.flags:
-        right = [set(answer.flags.get(name, ())) == set(where) for name, where in known.flags.items()]
+        right = [
+            set(answer.flags.get(name, ())) == set(where) for name, where in known.flags.items()
+        ]
         marks.append(sum(right) / len(right))
     return sum(marks) / len(marks) if marks else 1.0
 
@@ -120,7 +139,9 @@ def _order_mark(known: Sequence[int], given: Sequence[int] | None) -> float:
     pairs = list(combinations(range(len(known)), 2))
     strict = [(i, j) for i, j in pairs if known[i] != known[j]]
     asked = strict or pairs
-    return sum(_sign(known[i] - known[j]) == _sign(given[i] - given[j]) for i, j in asked) / len(asked)
+    return sum(_sign(known[i] - known[j]) == _sign(given[i] - given[j]) for i, j in asked) / len(
+        asked
+    )
 
 
 def _alike(a: Answer, b: Answer) -> float | None:
@@ -132,8 +153,14 @@ def _alike(a: Answer, b: Answer) -> float | None:
 
 
 def _rating_share(a: Answer, b: Answer) -> float | None:
-    """Of the ratings that `a` gives, the share to which `b` gives the same or a neighbouring one."""
-    asked = [(name, at) for name, values in a.ratings.items() for at, value in enumerate(values) if value is not None]
+    """Of the ratings that `a` gives, the share to which `b` gives the same or a neighbouring
+    one."""
+    asked = [
+        (name, at)
+        for name, values in a.ratings.items()
+        for at, value in enumerate(values)
+        if value is not None
+    ]
     if not asked or not b.ratings:
         return None
     near = 0

@@ -16,21 +16,30 @@ import httpx
 
 from burnish.errors import UserError
 
-_MOST_BYTES = 1_900_000  # of the 2 MiB that the server takes, with room for what goes round the rows
+_MOST_BYTES = (
+    1_900_000  # of the 2 MiB that the server takes, with room for what goes round the rows
+)
 
 
 class Client:
-    """Talks to one server with one token. Every method raises UserError with the server's reason where it refuses.
+    """Talks to one server with one token. Every method raises UserError with the server's reason
+    where it refuses.
 
     Args:
         url: where the server is.
         token: an API token; its scopes decide what may be done.
-        patience: seconds for which a request that is not answered is sent again. All requests that are repeated are
+        patience: seconds for which a request that is not answered is sent again. All requests that
+            are repeated are
             harmless to repeat: an answer counts once however often it arrives.
     """
 
     def __init__(
-        self, url: str, token: str, *, patience: float = 30.0, transport: httpx.BaseTransport | None = None
+        self,
+        url: str,
+        token: str,
+        *,
+        patience: float = 30.0,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
         headers = {"Authorization": f"Bearer {token}"}
         self._http = httpx.Client(
@@ -57,9 +66,12 @@ class Client:
         body = {"name": name, "guidelines": guidelines, "settings": settings}
         return self._call("POST", "/projects", body, again=False)["id"]
 
-    def add_items(self, project: int, rows: Iterable[Mapping[str, Any]], *, at_once: int = 500) -> dict[str, int]:
-        """Put items in, at most `at_once` and what one request may carry at a time; returns how many were added and how many
-        were there already. Raises UserError for a row that is too large for a request of its own.
+    def add_items(
+        self, project: int, rows: Iterable[Mapping[str, Any]], *, at_once: int = 500
+    ) -> dict[str, int]:
+        """Put items in, at most `at_once` and what one request may carry at a time; returns how
+        many were added and how many were there already. Raises UserError for a row that is too
+        large for a request of its own.
         """
         total = {"added": 0, "there_already": 0}
         batch: list[dict[str, Any]] = []
@@ -67,7 +79,9 @@ class Client:
         for number, row in enumerate(rows, 1):
             added = len(json.dumps(dict(row)).encode()) + 2
             if added > _MOST_BYTES:
-                raise UserError(f"has {added:,} bytes; an item has at most {_MOST_BYTES:,}.", row=number)
+                raise UserError(
+                    f"has {added:,} bytes; an item has at most {_MOST_BYTES:,}.", row=number
+                )
             if batch and (len(batch) == at_once or size + added > _MOST_BYTES):
                 self._add(project, batch, total)
                 batch, size = [], 0
@@ -82,7 +96,8 @@ class Client:
         return self._call("POST", f"/projects/{project}/next", {})
 
     def answer(self, task: Mapping[str, Any], **answer: Any) -> dict[str, Any]:
-        """Answer a task, in terms of places (0 is shown first): `strength`, `ranks`, `ratings`, `text`, `flags`, `critique` ..."""
+        """Answer a task, in terms of places (0 is shown first): `strength`, `ranks`, `ratings`,
+        `text`, `flags`, `critique` ..."""
         return self._call("POST", f"/leases/{task['lease']}/answer", answer)
 
     def skip(self, task: Mapping[str, Any], reason: str) -> dict[str, Any]:
@@ -103,14 +118,20 @@ class Client:
 
     def invite(self, project: int, *, role: str = "annotator", uses: int = 1) -> str:
         """An invitation link."""
-        return self._call("POST", f"/projects/{project}/invitations", {"role": role, "uses": uses}, again=False)["link"]
+        return self._call(
+            "POST", f"/projects/{project}/invitations", {"role": role, "uses": uses}, again=False
+        )["link"]
 
     def export(self, project: int, *, layout: str = "paired", file: str = "jsonl") -> bytes:
         """The labels as a file's bytes."""
-        return self._send("GET", f"/projects/{project}/export", {"layout": layout, "file": file}, None, True).content
+        return self._send(
+            "GET", f"/projects/{project}/export", {"layout": layout, "file": file}, None, True
+        ).content
 
     def _add(self, project: int, batch: list[dict[str, Any]], total: dict[str, int]) -> None:
-        for name, count in self._call("POST", f"/projects/{project}/items", {"items": batch}).items():
+        for name, count in self._call(
+            "POST", f"/projects/{project}/items", {"items": batch}
+        ).items():
             total[name] += count
 
     def _call(self, method: str, path: str, body: Any = None, *, again: bool = True) -> Any:

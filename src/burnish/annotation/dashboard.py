@@ -1,4 +1,5 @@
-"""What a project's owner wants to know, as numbers: `dashboard` of a snapshot gives a dictionary for JSON, pages and the terminal."""
+"""What a project's owner wants to know, as numbers: `dashboard` of a snapshot gives a dictionary
+for JSON, pages and the terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +17,15 @@ from burnish.annotation.snapshot import Entry, Snapshot
 from burnish.annotation.statistics.bias import holm, length_bias, position_bias
 from burnish.annotation.statistics.pace import Price, Share, Timed, drift, progress, share, speeds
 from burnish.labels.soft import reliabilities
-from burnish.statistics.coefficients import Judgement, alpha, cohen_table, fleiss_kappa, mean_kappa, ratio, units_of
+from burnish.statistics.coefficients import (
+    Judgement,
+    alpha,
+    cohen_table,
+    fleiss_kappa,
+    mean_kappa,
+    ratio,
+    units_of,
+)
 from burnish.statistics.dawid_skene import reliability as class_reliability
 from burnish.statistics.ranking import Match, annotator_cycles, bradley_terry, elo, model_cycles
 
@@ -26,10 +35,12 @@ SIGNIFICANT = 0.05
 
 
 def dashboard(snapshot: Snapshot, *, resamples: int = 500) -> dict[str, Any]:
-    """Progress, cost, agreement, annotators, biases, models and days of a project. NaNs become None.
+    """Progress, cost, agreement, annotators, biases, models and days of a project. NaNs become
+    None.
 
-    Skips, training items, tests and reviewers' decisions are left out of agreement and biases; gold items count for their
-    pass rate and time alone. Intervals are 95 % percentile bootstraps over items with `resamples` draws.
+    Skips, training items, tests and reviewers' decisions are left out of agreement and biases; gold
+    items count for their pass rate and time alone. Intervals are 95 % percentile bootstraps over
+    items with `resamples` draws.
     """
     answers = data_answers(snapshot)
     labels = [one for one in answers if one.source == "label"]
@@ -45,7 +56,11 @@ def dashboard(snapshot: Snapshot, *, resamples: int = 500) -> dict[str, Any]:
         "kinds": dict(Counter(one.answer.kind for one in labels)),
         "human_labels": sum(not is_ai(one.annotator_kind) for one in labels),
         "ai_labels": sum(is_ai(one.annotator_kind) for one in labels),
-        "skips": dict(Counter(one.answer.skipped for one in snapshot.answers if one.answer.skipped is not None)),
+        "skips": dict(
+            Counter(
+                one.answer.skipped for one in snapshot.answers if one.answer.skipped is not None
+            )
+        ),
         "agreement": _agreement(labels, votes, resamples),
         "people_and_models": _people_and_models(labels, votes),
         "position": position_bias(votes).to_dict(),
@@ -53,7 +68,9 @@ def dashboard(snapshot: Snapshot, *, resamples: int = 500) -> dict[str, Any]:
         "annotators": people,
         "models": _models(snapshot, votes, trust, resamples),
         "days": days,
-        "drift": _drift_dict([outcome for outcomes in _outcomes(labels, votes).values() for outcome in outcomes]),
+        "drift": _drift_dict(
+            [outcome for outcomes in _outcomes(labels, votes).values() for outcome in outcomes]
+        ),
     }
     found["warnings"] = warnings(found)
     return _plain(found)
@@ -62,7 +79,10 @@ def dashboard(snapshot: Snapshot, *, resamples: int = 500) -> dict[str, Any]:
 def warnings(found: dict[str, Any]) -> list[str]:
     """What an owner should look at, in plain words."""
     lines = []
-    for part, values in (("choices", found["agreement"]["choices"]), *found["agreement"]["attributes"].items()):
+    for part, values in (
+        ("choices", found["agreement"]["choices"]),
+        *found["agreement"]["attributes"].items(),
+    ):
         if values and values["warning"]:
             lines.append(f"{part}: {values['warning']}")
     for one in found["annotators"]:
@@ -70,7 +90,9 @@ def warnings(found: dict[str, Any]) -> list[str]:
         if one["speeder"]:
             lines.append(f"{who} answers in {100 * one['speed_ratio']:.0f} % of the usual time")
         if (one["position_p_adjusted"] or 1.0) < SIGNIFICANT:
-            lines.append(f"{who} prefers what is shown {'first' if one['position']['share'] > 0.5 else 'last'}")
+            lines.append(
+                f"{who} prefers what is shown {'first' if one['position']['share'] > 0.5 else 'last'}"
+            )
         if one["gold"]["n"] >= 5 and one["gold"]["high"] < 0.75:
             lines.append(f"{who} passes {one['gold']['right']} of {one['gold']['n']} gold items")
         if one["drift"]["p_value"] < 0.01 and one["drift"]["change"] < 0:
@@ -97,11 +119,17 @@ def summary_lines(found: dict[str, Any]) -> list[str]:
             f"Fleiss's κ {_number(choices['fleiss']['value'])}, Cohen's κ {_number(choices['cohen'])}"
         )
     for name, values in found["agreement"]["attributes"].items():
-        lines.append(f"  {name}: α {_interval(values['alpha'])}, Cohen's κ (quadratic) {_number(values['cohen'])}")
+        lines.append(
+            f"  {name}: α {_interval(values['alpha'])}, Cohen's κ (quadratic) {_number(values['cohen'])}"
+        )
     for one in found["people_and_models"]:
-        lines.append(f"{one['name']} (a model) agrees with people on {_interval(one['agreement'], percent=True)}")
+        lines.append(
+            f"{one['name']} (a model) agrees with people on {_interval(one['agreement'], percent=True)}"
+        )
     lines += (
-        [f"{'annotator':20}{'answers':>9}{'median s':>10}{'reliability':>13}{'first shown':>13}{'gold':>10}"]
+        [
+            f"{'annotator':20}{'answers':>9}{'median s':>10}{'reliability':>13}{'first shown':>13}{'gold':>10}"
+        ]
         if found["annotators"]
         else []
     )
@@ -119,7 +147,8 @@ def summary_lines(found: dict[str, Any]) -> list[str]:
 
 
 def _progress(snapshot: Snapshot, labels: Sequence[Labelled]) -> dict[str, Any]:
-    """Of work items and people's answers, since models label beside them; in the cost gold, training and skips count too."""
+    """Of work items and people's answers, since models label beside them; in the cost gold,
+    training and skips count too."""
     open_items = {e.item_id: 0 for e in snapshot.entries if e.part == "work" and e.gold is None}
     for one in labels:
         open_items[one.item_id] += not is_ai(one.annotator_kind)
@@ -127,7 +156,11 @@ def _progress(snapshot: Snapshot, labels: Sequence[Labelled]) -> dict[str, Any]:
     timed = [_timed(snapshot, one) for one in paid if one.seconds is not None]
     price = Price(snapshot.settings.price_per_task, snapshot.settings.price_per_hour)
     found = progress(
-        open_items, overlap=snapshot.settings.overlap, timed=timed, untimed=len(paid) - len(timed), price=price
+        open_items,
+        overlap=snapshot.settings.overlap,
+        timed=timed,
+        untimed=len(paid) - len(timed),
+        price=price,
     )
     return {name: getattr(found, name) for name in found.__dataclass_fields__}
 
@@ -136,9 +169,12 @@ def _agreement(labels: Sequence[Labelled], votes: Sequence[Vote], resamples: int
     choices = None
     if votes:
         value, warning = krippendorff_alpha(votes, resamples=resamples)
-        # Which of a pair is first is arbitrary: both ways round, or agreement by chance would depend on the order of storing.
+        # Which of a pair is first is arbitrary: both ways round, or agreement by chance would
+        # depend on the order of storing.
         said = [Judgement(v.item_id, v.annotator, v.value, f"{v.first}-{v.second}") for v in votes]
-        said += [Judgement(v.item_id, v.annotator, 1.0 - v.value, f"{v.second}-{v.first}") for v in votes]
+        said += [
+            Judgement(v.item_id, v.annotator, 1.0 - v.value, f"{v.second}-{v.first}") for v in votes
+        ]
         table = cohen_table(said)
         choices = {
             "pairwise": pairwise_agreement(votes, resamples=resamples).to_dict(), "alpha": value.to_dict(), "warning": warning,
@@ -175,7 +211,8 @@ def _attribute_agreement(labels: Sequence[Labelled], resamples: int) -> dict[str
 
 
 def _people_and_models(labels: Sequence[Labelled], votes: Sequence[Vote]) -> list[dict[str, Any]]:
-    """Of each model, how often its decided choices are the side that most people took, and how often it followed the order."""
+    """Of each model, how often its decided choices are the side that most people took, and how
+    often it followed the order."""
     machine = {one.annotator for one in labels if is_ai(one.annotator_kind)}
     lead: dict[tuple[str, int, int], float] = defaultdict(float)
     for vote in votes:
@@ -209,7 +246,11 @@ def _length(snapshot: Snapshot, votes: Sequence[Vote]) -> dict[str, Any] | None:
 
 
 def _word_counts(snapshot: Snapshot) -> dict[tuple[str, int], int]:
-    return {(e.item_id, i): len(text.split()) for e in snapshot.entries for i, text in enumerate(e.candidates)}
+    return {
+        (e.item_id, i): len(text.split())
+        for e in snapshot.entries
+        for i, text in enumerate(e.candidates)
+    }
 
 
 def _annotators(
@@ -259,8 +300,11 @@ def _gold(snapshot: Snapshot) -> dict[str, Share]:
     return {name: share(right[name], met[name]) for name in met}
 
 
-def _outcomes(labels: Sequence[Labelled], votes: Sequence[Vote]) -> dict[str, list[tuple[date, bool]]]:
-    """By annotator, for each decided vote on which the others lean to a side: its day, and whether it takes that side."""
+def _outcomes(
+    labels: Sequence[Labelled], votes: Sequence[Vote]
+) -> dict[str, list[tuple[date, bool]]]:
+    """By annotator, for each decided vote on which the others lean to a side: its day, and whether
+    it takes that side."""
     day = {(one.item_id, one.annotator): one.created_at.date() for one in labels}
     lead: dict[tuple[str, int, int], float] = defaultdict(float)
     for vote in votes:
@@ -269,7 +313,9 @@ def _outcomes(labels: Sequence[Labelled], votes: Sequence[Vote]) -> dict[str, li
     for vote in votes:
         others = lead[vote.item_id, vote.first, vote.second] - (vote.value - 0.5)
         if vote.value != 0.5 and others:
-            found[vote.annotator].append((day[vote.item_id, vote.annotator], (vote.value == 1.0) == (others > 0)))
+            found[vote.annotator].append(
+                (day[vote.item_id, vote.annotator], (vote.value == 1.0) == (others > 0))
+            )
     return found
 
 
@@ -279,13 +325,19 @@ def _drift_dict(outcomes: Sequence[tuple[date, bool]]) -> dict[str, Any]:
     return {"days": days, "change": found.change, "p_value": found.p_value}
 
 
-def _models(snapshot: Snapshot, votes: Sequence[Vote], trust: dict[str, float], resamples: int) -> dict[str, Any]:
+def _models(
+    snapshot: Snapshot, votes: Sequence[Vote], trust: dict[str, float], resamples: int
+) -> dict[str, Any]:
     matches = model_matches(snapshot, votes)
     by_annotator: dict[tuple[str, str], dict[tuple[int, int], float]] = defaultdict(dict)
     for vote in votes:
         if len(snapshot.by_id[vote.item_id].candidates) > 2:
             by_annotator[vote.annotator, vote.item_id][vote.first, vote.second] = vote.value
-    cycles = model_cycles(matches) if len({m for x in matches for m in (x.first, x.second)}) > 2 else None
+    cycles = (
+        model_cycles(matches)
+        if len({m for x in matches for m in (x.first, x.second)}) > 2
+        else None
+    )
     own = annotator_cycles(by_annotator, {name: 1.0 - theta for name, theta in trust.items()})
     return {
         "ranking": [one.to_dict() for one in bradley_terry(matches, resamples=min(resamples, 300))],
@@ -311,11 +363,19 @@ def _days(labels: Sequence[Labelled]) -> list[dict[str, Any]]:
     by_day: dict[date, Counter[bool]] = defaultdict(Counter)
     for one in labels:
         by_day[one.created_at.date()][is_ai(one.annotator_kind)] += 1
-    return [{"day": d.isoformat(), "people": by_day[d][False], "models": by_day[d][True]} for d in sorted(by_day)]
+    return [
+        {"day": d.isoformat(), "people": by_day[d][False], "models": by_day[d][True]}
+        for d in sorted(by_day)
+    ]
 
 
 def _timed(snapshot: Snapshot, one: Labelled) -> Timed:
-    return Timed(one.annotator, one.seconds or 0.0, _words(snapshot.by_id[one.item_id]), one.created_at.date())
+    return Timed(
+        one.annotator,
+        one.seconds or 0.0,
+        _words(snapshot.by_id[one.item_id]),
+        one.created_at.date(),
+    )
 
 
 def _words(entry: Entry) -> int:

@@ -1,4 +1,5 @@
-"""The dashboard as HTML: a fragment for the owner's page, and a page of its own. Plots are inline SVG, without script or style."""
+"""The dashboard as HTML: a fragment for the owner's page, and a page of its own. Plots are inline
+SVG, without script or style."""
 
 from __future__ import annotations
 
@@ -22,8 +23,8 @@ _HERE = Path(__file__).parent
 
 
 def fragment(found: Mapping[str, Any]) -> Markup:
-    """What `dashboard` found as HTML: figures, plots and tables under `<div class="dashboard">`, styled by
-    static/dashboard.css."""
+    """What `dashboard` found as HTML: figures, plots and tables under `<div class="dashboard">`,
+    styled by static/dashboard.css."""
     template = _environment().get_template("dashboard_fragment.html.j2")
     return Markup(template.render(found=found, plots=plots(found), **_FORMATS))
 
@@ -40,8 +41,10 @@ class Shown:
 def cached_fragment(opened: Opened, project: str, *, patience: float = 1.0) -> tuple[Markup, bool]:
     """A project's fragment, and whether it shows the project as it is now.
 
-    It is made anew when items or answers came in, or settings changed. Where the last one took longer than `patience`
-    seconds, a thread makes the new one and the last is shown meanwhile: a large project's page never waits for its figures.
+    It is made anew when items or answers came in, or settings changed. Where the last one took
+    longer than `patience`
+    seconds, a thread makes the new one and the last is shown meanwhile: a large project's page
+    never waits for its figures.
     """
     key, state = (str(opened.engine.url), project), state_of(opened, project)
     with _LOCK:
@@ -51,7 +54,9 @@ def cached_fragment(opened: Opened, project: str, *, patience: float = 1.0) -> t
         if known is not None and known.seconds > patience:
             if key not in _MAKING:
                 _MAKING.add(key)
-                threading.Thread(target=_make, args=(opened, project, key, state), daemon=True).start()
+                threading.Thread(
+                    target=_make, args=(opened, project, key, state), daemon=True
+                ).start()
             return known.html, False
     return _make(opened, project, key, state).html, True
 
@@ -123,7 +128,9 @@ def _days(days: Sequence[Mapping[str, Any]]) -> Markup | None:
     series = [Series("people", numbers, [float(day["people"]) for day in days])]
     if any(day["models"] for day in days):
         series.append(Series("models", numbers, [float(day["models"]) for day in days], "second"))
-    return line_chart("plot-days", series, title="Answers a day", x_label="day with answers", y_label="answers")
+    return line_chart(
+        "plot-days", series, title="Answers a day", x_label="day with answers", y_label="answers"
+    )
 
 
 def _drift(days: Sequence[Mapping[str, Any]]) -> Markup | None:
@@ -146,7 +153,9 @@ def _drift(days: Sequence[Mapping[str, Any]]) -> Markup | None:
     )
 
 
-def _annotator_rows(people: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[tuple[str, float, Any]]]]:
+def _annotator_rows(
+    people: Sequence[Mapping[str, Any]],
+) -> list[tuple[str, list[tuple[str, float, Any]]]]:
     rows = []
     for one in people:
         marks = []

@@ -1,7 +1,9 @@
-"""Labels for other tools: rows in a layout, and the bytes of a file with a manifest. The same project gives the same bytes.
+"""Labels for other tools: rows in a layout, and the bytes of a file with a manifest. The same
+project gives the same bytes.
 
-An export carries a version, a content hash, and who voted how under pseudonyms (`Snapshot.pseudonym`). What Burnish reads
-back gives the labels of the store again; what a layout has no place for is said in the manifest (`cannot_hold`).
+An export carries a version, a content hash, and who voted how under pseudonyms
+(`Snapshot.pseudonym`). What Burnish reads back gives the labels of the store again; what a layout
+has no place for is said in the manifest (`cannot_hold`).
 """
 
 from __future__ import annotations
@@ -27,28 +29,38 @@ LAYOUT_VERSION = 2
 FILE_KINDS = (".jsonl", ".json", ".parquet")
 
 _AS_TEXT = ("answers", "burnish", "columns", "meta", "traces", "votes")
-"""Columns whose values have other keys in every row: in Parquet JSON text, since a table would give each row all keys."""
+"""Columns whose values have other keys in every row: in Parquet JSON text, since a table would give
+each row all keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """The rows, and the manifest that goes beside them. `left_out` counts items that the layout cannot hold, by reason."""
+    """The rows, and the manifest that goes beside them. `left_out` counts items that the layout
+    cannot hold, by reason."""
 
     rows: tuple[Row, ...]
     manifest: Mapping[str, Any]
 
     def data(self, file_kind: str) -> bytes:
-        """The bytes of a .jsonl, .json or .parquet file. Raises UserError for another kind, and for no rows at all."""
+        """The bytes of a .jsonl, .json or .parquet file. Raises UserError for another kind, and for
+        no rows at all."""
         if not self.rows:
-            reasons = ", ".join(f"{count} {why}" for why, count in self.manifest["left_out"].items()) or "no labels yet"
+            reasons = (
+                ", ".join(f"{count} {why}" for why, count in self.manifest["left_out"].items())
+                or "no labels yet"
+            )
             raise UserError(f"there is nothing to export ({reasons}).")
         if file_kind == ".jsonl":
             return "".join(_line(row) + "\n" for row in self.rows).encode("utf-8", "surrogatepass")
         if file_kind == ".json":
-            return ("[\n" + ",\n".join(_line(row) for row in self.rows) + "\n]\n").encode("utf-8", "surrogatepass")
+            return ("[\n" + ",\n".join(_line(row) for row in self.rows) + "\n]\n").encode(
+                "utf-8", "surrogatepass"
+            )
         if file_kind == ".parquet":
             return _parquet(self.rows, self.manifest)
-        raise UserError(f'"{file_kind}" is no kind of file that is written. There are {", ".join(FILE_KINDS)}.')
+        raise UserError(
+            f'"{file_kind}" is no kind of file that is written. There are {", ".join(FILE_KINDS)}.'
+        )
 
 
 def export(snapshot: Snapshot, layout: str, options: LabelOptions | None = None) -> Export:
@@ -57,7 +69,9 @@ def export(snapshot: Snapshot, layout: str, options: LabelOptions | None = None)
     The snapshot needs its pseudonym key (`snapshot.with_key`).
     """
     if layout not in LAYOUTS:
-        raise UserError(f'there is no layout "{layout}". There are: {", ".join(LAYOUTS)}.', field="format")
+        raise UserError(
+            f'there is no layout "{layout}". There are: {", ".join(LAYOUTS)}.', field="format"
+        )
     if not snapshot.key:
         raise ValueError("a snapshot without a pseudonym key cannot be exported")
     work = Work(snapshot, options or LabelOptions())
@@ -69,7 +83,9 @@ def export(snapshot: Snapshot, layout: str, options: LabelOptions | None = None)
 def _manifest(work: Work, layout: str, rows: Sequence[Row]) -> Row:
     snapshot = work.snapshot
     counts = Counter((one.annotator, one.annotator_kind) for one in work.answers)
-    content = hashlib.sha256("".join(_line(row) + "\n" for row in rows).encode("utf-8", "surrogatepass")).hexdigest()
+    content = hashlib.sha256(
+        "".join(_line(row) + "\n" for row in rows).encode("utf-8", "surrogatepass")
+    ).hexdigest()
     machine = sum(is_ai(one.annotator_kind) for one in work.answers)
     trust = work.reliability
     people = {
@@ -99,14 +115,17 @@ def _manifest(work: Work, layout: str, rows: Sequence[Row]) -> Row:
 
 
 def _versions(work: Work) -> list[Row]:
-    """What was asked when: each version with the answers that were given under it, and a hash of its guidelines."""
+    """What was asked when: each version with the answers that were given under it, and a hash of
+    its guidelines."""
     given = Counter(one.version for one in work.answers)
     return [
         {
             "number": version.number,
             "since": version.created_at.isoformat(),
             "schema": dict(version.schema),
-            "guidelines_hash": hashlib.sha256(version.guidelines.encode("utf-8", "surrogatepass")).hexdigest(),
+            "guidelines_hash": hashlib.sha256(
+                version.guidelines.encode("utf-8", "surrogatepass")
+            ).hexdigest(),
             "labels": given[id],
         }
         for id, version in work.snapshot.versions.items()
@@ -118,8 +137,8 @@ def _line(row: Row) -> str:
 
 
 def _parquet(rows: Sequence[Row], manifest: Mapping[str, Any]) -> bytes:
-    """Columns of `_AS_TEXT`, and those whose values have no common type, are JSON text; the manifest is in the schema's
-    metadata (key `burnish`)."""
+    """Columns of `_AS_TEXT`, and those whose values have no common type, are JSON text; the
+    manifest is in the schema's metadata (key `burnish`)."""
     import pyarrow
     from pyarrow import parquet
 
@@ -148,5 +167,7 @@ def _holds_empty_struct(kind: Any) -> bool:
     import pyarrow
 
     if pyarrow.types.is_struct(kind):
-        return kind.num_fields == 0 or any(_holds_empty_struct(kind.field(i).type) for i in range(kind.num_fields))
+        return kind.num_fields == 0 or any(
+            _holds_empty_struct(kind.field(i).type) for i in range(kind.num_fields)
+        )
     return pyarrow.types.is_list(kind) and _holds_empty_struct(kind.value_type)

@@ -1,7 +1,8 @@
 """The layouts that labels are written in: what each row is, and what a layout has no place for.
 
-Rows of whole items carry the item as the layout `burnish` has it (a column of that name), so that the same labels come back
-whatever the layout itself can say; rows of pairs carry the pair's probability and margin.
+Rows of whole items carry the item as the layout `burnish` has it (a column of that name), so that
+the same labels come back whatever the layout itself can say; rows of pairs carry the pair's
+probability and margin.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from burnish.records import Comparison, PreferenceGroup
 def _burnish(work: Work) -> list[Row]:
     retired = sum(entry.part == "retired" for entry in work.snapshot.entries)
     others = len(work.snapshot.entries) - len(list(work.entries)) - retired
-    work.left_out.update({"items for training or testing annotators": others, "retired items": retired})
+    work.left_out.update(
+        {"items for training or testing annotators": others, "retired items": retired}
+    )
     work.left_out += Counter()  # without those of which there are none
     return [work.whole(entry) for entry in work.entries]
 
@@ -102,8 +105,9 @@ def _hh(work: Work) -> list[Row]:
 
 
 def _unpaired(work: Work) -> list[Row]:
-    """An answer is desirable if it wins more than half of what it was compared in, or its mean rating is above the middle
-    of the scale; not if less; and not if most annotators said that both are bad. Exactly half says nothing."""
+    """An answer is desirable if it wins more than half of what it was compared in, or its mean
+    rating is above the middle of the scale; not if less; and not if most annotators said that both
+    are bad. Exactly half says nothing."""
     rows = []
     wins = _win_shares(work)
     for entry in work.entries:
@@ -180,9 +184,18 @@ def _helpsteer(work: Work) -> list[Row]:
         if not means:
             work.left_out["items that are not rated"] += 1
         for i, text in enumerate(entry.candidates if means else ()):
-            rated = {name: None if values[i] is None else round(values[i] or 0.0) for name, values in means.items()}
-            row = {"id": entry.item_id, "prompt": prompt_text(entry.prompt.messages), "response": text}
-            rows.append(row | rated | {"disputed": entry.disputed, "burnish": _once(work, entry, i)})
+            rated = {
+                name: None if values[i] is None else round(values[i] or 0.0)
+                for name, values in means.items()
+            }
+            row = {
+                "id": entry.item_id,
+                "prompt": prompt_text(entry.prompt.messages),
+                "response": text,
+            }
+            rows.append(
+                row | rated | {"disputed": entry.disputed, "burnish": _once(work, entry, i)}
+            )
     return rows
 
 
@@ -192,10 +205,13 @@ def _once(work: Work, entry: Entry, number: int) -> Row:
 
 
 def _helpsteer2_preference(work: Work) -> list[Row]:
-    """Strengths −3 to 3, negative where response 1 is better: each answer's (k steps a side) scaled to three, its sign turned."""
+    """Strengths −3 to 3, negative where response 1 is better: each answer's (k steps a side) scaled
+    to three, its sign turned."""
     rows = []
     for entry in work.entries:
-        said = [one for one in work.by_item.get(entry.item_id, []) if one.answer.strength is not None]
+        said = [
+            one for one in work.by_item.get(entry.item_id, []) if one.answer.strength is not None
+        ]
         if len(entry.candidates) != 2 or not said:
             work.left_out["items that are not judged in pairs"] += 1
             continue
@@ -223,8 +239,11 @@ def _demonstrations(work: Work) -> list[Row]:
     return [{"id": one.id, "messages": [dict(m) for m in one.messages]} for one in found]
 
 
-def _tool(write: Callable[[Snapshot, Entry, Sequence[Labelled]], list[Row]], inside: str = "") -> Callable:
-    """A tool's rows; the whole item goes into the column `inside` where the tool has one for what is not its own."""
+def _tool(
+    write: Callable[[Snapshot, Entry, Sequence[Labelled]], list[Row]], inside: str = ""
+) -> Callable:
+    """A tool's rows; the whole item goes into the column `inside` where the tool has one for what
+    is not its own."""
 
     def rows(work: Work) -> list[Row]:
         found: list[Row] = []
@@ -246,7 +265,9 @@ def _items_held(work: Work) -> int:
 
 def _decided(work: Work) -> int:
     pairs = sum(pair.probability != 0.5 for group in work.groups for pair in group.comparisons)
-    return pairs - sum(count for reason, count in work.left_out.items() if reason.startswith("pairs "))
+    return pairs - sum(
+        count for reason, count in work.left_out.items() if reason.startswith("pairs ")
+    )
 
 
 def _none(work: Work) -> int:
@@ -255,8 +276,8 @@ def _none(work: Work) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a layout's rows are written, what it has no place for (in plain words), and how many comparisons come back from
-    what was written."""
+    """How a layout's rows are written, what it has no place for (in plain words), and how many
+    comparisons come back from what was written."""
 
     write: Callable[[Work], list[Row]]
     cannot_hold: tuple[str, ...] = ()
@@ -279,24 +300,32 @@ LAYOUTS: Mapping[str, Layout] = {
     ),
     "unpaired": Layout(
         _unpaired,
-        ("pairs: each answer is said to be desirable or not; probabilities, margins and counts of pairs are lost",),
+        (
+            "pairs: each answer is said to be desirable or not; probabilities, margins and counts of pairs are lost",
+        ),
         _none,
     ),
     "ranking": Layout(_ranking, (_KINDS,)),
-    "demonstrations": Layout(_demonstrations, ("comparisons: it holds what annotators wrote themselves",), _none),
+    "demonstrations": Layout(
+        _demonstrations, ("comparisons: it holds what annotators wrote themselves",), _none
+    ),
     "ultrafeedback": Layout(_ultrafeedback, (_KINDS,)),
     "helpsteer": Layout(_helpsteer, (_KINDS,)),
     "helpsteer2-preference": Layout(_helpsteer2_preference, (_KINDS,)),
     "labelstudio": Layout(
-        _tool(labelstudio, "meta"), (_KINDS, "items on which everybody sees a tie: they are left out")
+        _tool(labelstudio, "meta"),
+        (_KINDS, "items on which everybody sees a tie: they are left out"),
     ),
     "argilla": Layout(_tool(argilla), (_KINDS,)),
-    "openai": Layout(_tool(openai, "extra"), (_KINDS, "items on which everybody sees a tie: they are left out")),
+    "openai": Layout(
+        _tool(openai, "extra"), (_KINDS, "items on which everybody sees a tie: they are left out")
+    ),
 }
 
 
 def _win_shares(work: Work) -> dict[tuple[str, str], float]:
-    """Of each text of an item, the mean probability of being better than those it was compared with."""
+    """Of each text of an item, the mean probability of being better than those it was compared
+    with."""
     sums: dict[tuple[str, str], list[float]] = {}
     for group in work.groups:
         key = group.prompt.id
@@ -312,14 +341,19 @@ def _mean_ratings(answers: Sequence[Labelled], candidates: int) -> dict[str, lis
     found: dict[str, list[float | None]] = {}
     for name in names:
         given = [one.answer.ratings[name] for one in answers if name in one.answer.ratings]
-        columns = [[row[i] for row in given if i < len(row) and row[i] is not None] for i in range(candidates)]
-        found[name] = [sum(v for v in col if v is not None) / len(col) if col else None for col in columns]
+        columns = [
+            [row[i] for row in given if i < len(row) and row[i] is not None]
+            for i in range(candidates)
+        ]
+        found[name] = [
+            sum(v for v in col if v is not None) / len(col) if col else None for col in columns
+        ]
     return found
 
 
 def _rated(work: Work, answers: Sequence[Labelled], candidate: int) -> float | None:
-    """1, 0 or ½ as the mean rating lies above, below or on the middle of the scale that it was given on; an unknown scale's
-    middle is ½."""
+    """1, 0 or ½ as the mean rating lies above, below or on the middle of the scale that it was
+    given on; an unknown scale's middle is ½."""
     sides = [
         value - _middle(work, one, name)
         for one in answers
@@ -331,15 +365,19 @@ def _rated(work: Work, answers: Sequence[Labelled], candidate: int) -> float | N
 
 
 def _middle(work: Work, one: Labelled, attribute: str) -> float:
-    """The middle of an attribute's scale as it was when the answer was given, or as it is now called."""
-    asked = work.snapshot.versions[one.version].schema["attributes"] if one.version is not None else []
+    """The middle of an attribute's scale as it was when the answer was given, or as it is now
+    called."""
+    asked = (
+        work.snapshot.versions[one.version].schema["attributes"] if one.version is not None else []
+    )
     present = [known.model_dump() for known in work.snapshot.settings.attributes]
     known = next((a for a in (*asked, *present) if a["name"] == attribute), None)
     return 0.5 if known is None else (known["low"] + known["high"]) / 2
 
 
 def _three(strength: int, scale: int) -> int:
-    """A strength of `scale` steps on HelpSteer2's three, its sign turned; a preference stays one."""
+    """A strength of `scale` steps on HelpSteer2's three, its sign turned; a preference stays
+    one."""
     if strength == 0:
         return 0
     size = max(1, round(min(abs(strength), scale) * 3 / scale))

@@ -1,4 +1,5 @@
-"""The layouts of annotation tools: Label Studio's tasks, Argilla's records, OpenAI's comparisons. One item in, rows out."""
+"""The layouts of annotation tools: Label Studio's tasks, Argilla's records, OpenAI's comparisons.
+One item in, rows out."""
 
 from __future__ import annotations
 
@@ -14,14 +15,17 @@ Row = dict[str, Any]
 
 
 def labelstudio(snapshot: Snapshot, entry: Entry, answers: Sequence[Labelled]) -> list[Row]:
-    """A task: two candidates as in the pairwise template (`answer1`, `answer2`), more as in the ranker's (`items`)."""
+    """A task: two candidates as in the pairwise template (`answer1`, `answer2`), more as in the
+    ranker's (`items`)."""
     names = [f"answer{i + 1}" for i in range(len(entry.candidates))]
     pair = len(names) == 2
     data: Row = {"prompt": _text(entry)}
     if pair:
         data |= dict(zip(names, entry.candidates, strict=True))
     else:
-        data["items"] = [{"id": n, "body": text} for n, text in zip(names, entry.candidates, strict=True)]
+        data["items"] = [
+            {"id": n, "body": text} for n, text in zip(names, entry.candidates, strict=True)
+        ]
     annotations = []
     for one in answers:
         result = _labelstudio_result(one, names, pair=pair)
@@ -41,25 +45,45 @@ def _labelstudio_result(one: Labelled, names: Sequence[str], *, pair: bool) -> l
     if ranks is not None and pair and ranks[0] != ranks[1]:
         side = "left" if ranks[0] < ranks[1] else "right"
         result.append(
-            {"from_name": "pw", "to_name": "answer1,answer2", "type": "pairwise", "value": {"selected": side}}
+            {
+                "from_name": "pw",
+                "to_name": "answer1,answer2",
+                "type": "pairwise",
+                "value": {"selected": side},
+            }
         )
     elif ranks is not None and not pair:
         order = [names[i] for i in sorted(range(len(names)), key=lambda i: (ranks[i], i))]
-        result.append({"from_name": "rank", "to_name": "items", "type": "ranker", "value": {"ranker": {"rank": order}}})
+        result.append(
+            {
+                "from_name": "rank",
+                "to_name": "items",
+                "type": "ranker",
+                "value": {"ranker": {"rank": order}},
+            }
+        )
     for attribute, values in one.answer.ratings.items():
         result += [
-            {"from_name": attribute, "to_name": names[i], "type": "rating", "value": {"rating": value}}
+            {
+                "from_name": attribute,
+                "to_name": names[i],
+                "type": "rating",
+                "value": {"rating": value},
+            }
             for i, value in enumerate(values)
             if value is not None
         ]
     if result and one.answer.critique:
         value = {"text": [one.answer.critique]}
-        result.append({"from_name": "critique", "to_name": "prompt", "type": "textarea", "value": value})
+        result.append(
+            {"from_name": "critique", "to_name": "prompt", "type": "textarea", "value": value}
+        )
     return result
 
 
 def argilla(snapshot: Snapshot, entry: Entry, answers: Sequence[Labelled]) -> list[Row]:
-    """A record: `response-1` ... as fields; questions `preference` (a ranking), ATTRIBUTE_response-N (ratings) and `critique`.
+    """A record: `response-1` ... as fields; questions `preference` (a ranking),
+    ATTRIBUTE_response-N (ratings) and `critique`.
 
     People's answers are responses; a model's are suggestions, where there is one for each question.
     """
@@ -72,7 +96,9 @@ def argilla(snapshot: Snapshot, entry: Entry, answers: Sequence[Labelled]) -> li
             if is_ai(one.annotator_kind):
                 suggestions.setdefault(question, {"value": value, "agent": who, "score": None})
             else:
-                responses.setdefault(question, []).append({"value": value, "user_id": who, "status": "submitted"})
+                responses.setdefault(question, []).append(
+                    {"value": value, "user_id": who, "status": "submitted"}
+                )
     if not responses and not suggestions:
         return []
     fields = {"prompt": _text(entry)} | dict(zip(names, entry.candidates, strict=True))
@@ -90,17 +116,21 @@ def _argilla_values(one: Labelled, names: Sequence[str]) -> Row:
     ranks = ranks_in(opinion_of(one)) if one.answer.kind != "likert" else None
     if ranks is not None:
         found["preference"] = [
-            {"value": name, "rank": 1 + sum(r < rank for r in ranks)} for name, rank in zip(names, ranks, strict=True)
+            {"value": name, "rank": 1 + sum(r < rank for r in ranks)}
+            for name, rank in zip(names, ranks, strict=True)
         ]
     for attribute, values in one.answer.ratings.items():
-        found |= {f"{attribute}_{names[i]}": value for i, value in enumerate(values) if value is not None}
+        found |= {
+            f"{attribute}_{names[i]}": value for i, value in enumerate(values) if value is not None
+        }
     if found and one.answer.critique:
         found["critique"] = one.answer.critique
     return found
 
 
 def openai(snapshot: Snapshot, entry: Entry, answers: Sequence[Labelled]) -> list[Row]:
-    """One row for each annotator who preferred one of two: `info`, `summaries`, `choice`, `worker`. Ties have no place there."""
+    """One row for each annotator who preferred one of two: `info`, `summaries`, `choice`, `worker`.
+    Ties have no place there."""
     if len(entry.candidates) != 2:
         return []
     rows = []

@@ -1,4 +1,5 @@
-"""What all layouts of an export share: the answers that count, the soft labels, an item with all that was said of it."""
+"""What all layouts of an export share: the answers that count, the soft labels, an item with all
+that was said of it."""
 
 from __future__ import annotations
 
@@ -8,7 +9,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from burnish.annotation.labels import LabelOptions, data_answers, labelled_items, project_reliability
+from burnish.annotation.labels import (
+    LabelOptions,
+    data_answers,
+    labelled_items,
+    project_reliability,
+)
 from burnish.annotation.records import Labelled
 from burnish.annotation.snapshot import Entry, Snapshot
 from burnish.labels.groups import preference_groups
@@ -19,8 +25,8 @@ Row = dict[str, Any]
 
 @dataclass
 class Work:
-    """What the layouts share: the snapshot, its answers that count, the soft labels; `left_out` counts what a layout leaves
-    out, `held` are the items that its rows carry whole."""
+    """What the layouts share: the snapshot, its answers that count, the soft labels; `left_out`
+    counts what a layout leaves out, `held` are the items that its rows carry whole."""
 
     snapshot: Snapshot
     options: LabelOptions
@@ -53,7 +59,9 @@ class Work:
     @property
     def entries(self) -> Iterator[Entry]:
         """The items that are labelled: no training, no tests, none with a known answer."""
-        return (entry for entry in self.snapshot.entries if entry.part == "work" and entry.gold is None)
+        return (
+            entry for entry in self.snapshot.entries if entry.part == "work" and entry.gold is None
+        )
 
     def count(self, items: Collection[str] | None = None) -> int:
         """How many comparisons there are, of some items or of all."""
@@ -68,7 +76,10 @@ class Work:
     def votes(self, item_id: str) -> list[Row]:
         """Who said what of an item, without what they wrote themselves."""
         said = (self.said(one) for one in self.by_item.get(item_id, ()))
-        return [{name: value for name, value in row.items() if name not in ("text", "turns")} for row in said]
+        return [
+            {name: value for name, value in row.items() if name not in ("text", "turns")}
+            for row in said
+        ]
 
     def said(self, one: Labelled) -> Row:
         """One annotator's answer under a pseudonym."""
@@ -81,7 +92,11 @@ class Work:
             "ranks": None if one.answer.ranks is None else list(one.answer.ranks),
             **({"scale": one.scale} if one.answer.kind in ("pairwise", "chat") else {}),
             "reliability": self.reliability.get(one.annotator),
-            **({"version": self.snapshot.versions[one.version].number} if one.version is not None else {}),
+            **(
+                {"version": self.snapshot.versions[one.version].number}
+                if one.version is not None
+                else {}
+            ),
             **one.answer.payload(),
         }
 

@@ -1,7 +1,8 @@
 """Simulated annotators who label through the store as people will.
 
-Each has a personal taste over measurable properties of a response, and the weaknesses that people have: noise, a liking
-for what is shown first, moments of inattention. What the properties are, and how they are measured, comes from outside.
+Each has a personal taste over measurable properties of a response, and the weaknesses that people
+have: noise, a liking for what is shown first, moments of inattention. What the properties are, and
+how they are measured, comes from outside.
 """
 
 from __future__ import annotations
@@ -17,15 +18,18 @@ from burnish.annotation.store import Ranking, Store, Task
 
 @dataclass(frozen=True, slots=True)
 class Persona:
-    """A simulated annotator. Utilities are weighted means of properties, in units of the gold taste (0 to 1).
-    A negative weight is a dislike; with weights that are all 0, every response is worth the same.
+    """A simulated annotator. Utilities are weighted means of properties, in units of the gold taste
+    (0 to 1). A negative weight is a dislike; with weights that are all 0, every response is worth
+    the same.
 
     Args:
         name: also the annotator's name in the store.
         weights: the personal taste, by property.
-        noise: scale of the Gumbel noise on each utility, so that of two responses whose utilities differ by Δ the better is
-            preferred with probability σ(Δ/noise): Bradley–Terry, and Plackett–Luce for a whole ranking.
-        position_bias: utility that the response shown first gains; it falls linearly to 0 for the last.
+        noise: scale of the Gumbel noise on each utility, so that of two responses whose utilities
+            differ by Δ the better is preferred with probability σ(Δ/noise): Bradley–Terry, and
+            Plackett–Luce for a whole ranking.
+        position_bias: utility that the response shown first gains; it falls linearly to 0 for the
+            last.
         lapse: probability that an item is ranked at random.
         tie_margin: responses whose perceived utilities lie closer than this share a rank.
     """
@@ -49,21 +53,25 @@ _CHARACTERS = (
 
 
 def default_panel(gold: Mapping[str, float], *, size: int, seed: int) -> tuple[Persona, ...]:
-    """`size` personas: the gold taste with each weight multiplied by a factor in [0.5, 1.5], and one of five characters in turn."""
+    """`size` personas: the gold taste with each weight multiplied by a factor in [0.5, 1.5], and
+    one of five characters in turn."""
     rng = np.random.default_rng([seed, 0xB])
     panel = []
     for number in range(size):
         name, noise, position_bias, lapse = _CHARACTERS[number % len(_CHARACTERS)]
         weights = {prop: weight * float(rng.uniform(0.5, 1.5)) for prop, weight in gold.items()}
         suffix = f"-{number // len(_CHARACTERS) + 1}" if size > len(_CHARACTERS) else ""
-        panel.append(Persona(f"{name}{suffix}", weights, noise, position_bias, lapse, tie_margin=0.01))
+        panel.append(
+            Persona(f"{name}{suffix}", weights, noise, position_bias, lapse, tie_margin=0.01)
+        )
     return tuple(panel)
 
 
 def rank(
     *, properties_KF: np.ndarray, names: Sequence[str], persona: Persona, rng: np.random.Generator
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(order of showing, rank of each response) of K responses with F properties, the columns called `names`."""
+    """(order of showing, rank of each response) of K responses with F properties, the columns
+    called `names`."""
     count = len(properties_KF)
     presented = rng.permutation(count)
     weights_F = np.array([persona.weights.get(name, 0.0) for name in names])
@@ -89,14 +97,16 @@ def label_items(
 ) -> None:
     """Have every item ranked by `annotators_per_item` of the panel, through the store.
 
-    Who ranks an item, and how, follows from (seed, item, annotator) alone: a labelling that was killed and started again
-    ends with the same rankings as one that never was.
+    Who ranks an item, and how, follows from (seed, item, annotator) alone: a labelling that was
+    killed and started again ends with the same rankings as one that never was.
     """
     for persona in panel:
         store.add_annotator(persona.name, kind="simulated")
     answered = {persona.name: store.answered(project, persona.name) for persona in panel}
     if annotators_per_item > len(panel):
-        raise ValueError(f"{annotators_per_item} annotators for each item, of a panel of {len(panel)}")
+        raise ValueError(
+            f"{annotators_per_item} annotators for each item, of a panel of {len(panel)}"
+        )
     for number, task in enumerate(store.tasks(project)):
         properties_KF = properties_of(task)
         for turn in range(annotators_per_item):
@@ -104,12 +114,15 @@ def label_items(
             if task.item_id in answered[persona.name]:
                 continue
             rng = _rng(seed, task.item_id, persona.name)
-            presented, ranks = rank(properties_KF=properties_KF, names=names, persona=persona, rng=rng)
+            presented, ranks = rank(
+                properties_KF=properties_KF, names=names, persona=persona, rng=rng
+            )
             store.submit(project, Ranking(task.item_id, persona.name, presented, ranks))
 
 
 def _ranks(perceived_K: np.ndarray, tie_margin: float) -> tuple[int, ...]:
-    """Competition ranks: 1 for the best; a response within `tie_margin` of the one above it shares its rank."""
+    """Competition ranks: 1 for the best; a response within `tie_margin` of the one above it shares
+    its rank."""
     ranks = [0] * len(perceived_K)
     order = np.argsort(-perceived_K, kind="stable").tolist()
     for place, index in enumerate(order):

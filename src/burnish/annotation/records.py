@@ -1,7 +1,9 @@
-"""What annotators say: the kinds of task, and an `Answer` with what its kind needs. Plain frozen records, no database, no torch.
+"""What annotators say: the kinds of task, and an `Answer` with what its kind needs. Plain frozen
+records, no database, no torch.
 
-Candidates are always named by their position in the item, never by where they stood on the screen; `presented` is the
-order of showing. Candidate 0 of a pair is `first` of `burnish.records.Comparison`: a positive strength favours it.
+Candidates are always named by their position in the item, never by where they stood on the screen;
+`presented` is the order of showing. Candidate 0 of a pair is `first` of
+`burnish.records.Comparison`: a positive strength favours it.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ Kind = Literal["pairwise", "ranking", "likert", "demonstration", "correction", "
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 Part = Literal["work", "training", "qualification", "retired"]
-"""What an item is for: `work` is labelled, `training` teaches, `qualification` examines, `retired` is out of use. Only work is
-data."""
+"""What an item is for: `work` is labelled, `training` teaches, `qualification` examines, `retired`
+is out of use. Only work is data."""
 
 Role = Literal["owner", "reviewer", "annotator"]
 Source = Literal["label", "adjudication"]
@@ -25,7 +27,8 @@ Source = Literal["label", "adjudication"]
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A marked stretch of a candidate's raw text: characters (code points) `start` up to but not including `end`."""
+    """A marked stretch of a candidate's raw text: characters (code points) `start` up to but not
+    including `end`."""
 
     candidate: int
     start: int
@@ -35,8 +38,8 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn of a chat: what the person wrote ("" where the item's own prompt is answered), the candidates, and the choice
-    among them.
+    """One turn of a chat: what the person wrote ("" where the item's own prompt is answered), the
+    candidates, and the choice among them.
 
     `strength` as in Answer. `chosen` is the candidate that the conversation went on with.
     """
@@ -56,16 +59,21 @@ class Answer:
     Args:
         kind: which of the six kinds of task was answered.
         presented: candidates in the order in which they were shown.
-        strength: pairwise: −k..k; above 0 candidate 0 is better, below 0 candidate 1, at 0 neither (a tie).
+        strength: pairwise: −k..k; above 0 candidate 0 is better, below 0 candidate 1, at 0 neither
+            (a tie).
         both_bad: pairwise: neither is acceptable; strength is then 0.
-        ranks: ranking (and pairwise, from the strength): the place of each candidate, 1 the best, equal ranks ties.
-        ratings: likert (and any kind that asks): by attribute, a rating for each candidate; None where it was left open.
+        ranks: ranking (and pairwise, from the strength): the place of each candidate, 1 the best,
+            equal ranks ties.
+        ratings: likert (and any kind that asks): by attribute, a rating for each candidate; None
+            where it was left open.
         flags: by flag, the candidates that bear it.
         critique: free text.
         spans: marked stretches with notes.
-        text: demonstration: what was written; correction: the corrected text (chosen), against candidate `corrected` (rejected).
-        corrected: correction: the candidate that was corrected. A pair's or a ranking's winner may be edited too: `text` is then
-            better than candidate `corrected`, which is better than the others.
+        text: demonstration: what was written; correction: the corrected text (chosen), against
+            candidate `corrected` (rejected).
+        corrected: correction: the candidate that was corrected. A pair's or a ranking's winner may
+            be edited too: `text` is then better than candidate `corrected`, which is better than
+                the others.
         preferences: pairwise: by dimension (helpful, harmless, ...) a strength, as for the whole.
         reasons: by dimension, why.
         turns: chat: the conversation.
@@ -89,9 +97,14 @@ class Answer:
     reasons: Mapping[str, str] = field(default_factory=dict)
 
     def payload(self) -> dict[str, Any]:
-        """For the `payload` column: what is not in a column of its own and not empty, as JSON holds it."""
+        """For the `payload` column: what is not in a column of its own and not empty, as JSON holds
+        it."""
         own = {"kind", "presented", "ranks", "skipped"}
-        return {name: value for name, value in asdict(self).items() if name not in own and not _empty(value)}
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in own and not _empty(value)
+        }
 
 
 def _empty(value: Any) -> bool:
@@ -101,11 +114,12 @@ def _empty(value: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """An answer as it lies in the store: by whom, to what, when. `item_id` is the item's external id.
+    """An answer as it lies in the store: by whom, to what, when. `item_id` is the item's external
+    id.
 
-    `annotator_kind` is "person", "simulated" or "ai"; `seconds` the time the screen was open and in use.
-    `gold` says that the item had a known answer, put there to test annotators. `scale` is k of the scale that a strength was
-    given on, `version` the id of what was asked (`tables.Version`).
+    `annotator_kind` is "person", "simulated" or "ai"; `seconds` the time the screen was open and in
+    use. `gold` says that the item had a known answer, put there to test annotators. `scale` is k of
+    the scale that a strength was given on, `version` the id of what was asked (`tables.Version`).
     """
 
     item_id: str
@@ -134,7 +148,8 @@ def answer_from(
     ranks: Sequence[int] | None = None,
     skipped: str | None = None,
 ) -> Answer:
-    """The answer whose parts lie in these columns: the inverse of `Answer.payload`. An empty payload is a plain ranking."""
+    """The answer whose parts lie in these columns: the inverse of `Answer.payload`. An empty
+    payload is a plain ranking."""
     given = dict(payload)
     return Answer(
         kind=kind,  # type: ignore[arg-type]
@@ -156,5 +171,9 @@ def answer_from(
 
 
 def _turn(given: Mapping[str, Any]) -> Turn:
-    parts: dict[str, Any] = {**given, "candidates": tuple(given["candidates"]), "presented": tuple(given["presented"])}
+    parts: dict[str, Any] = {
+        **given,
+        "candidates": tuple(given["candidates"]),
+        "presented": tuple(given["presented"]),
+    }
     return Turn(**parts)

@@ -1,4 +1,5 @@
-"""What the owner of a project decides: the kind of task and its scales, who labels how often, what is paid."""
+"""What the owner of a project decides: the kind of task and its scales, who labels how often, what
+is paid."""
 
 from __future__ import annotations
 
@@ -34,11 +35,23 @@ def _attributes() -> list[Attribute]:
 
 def _flags() -> list[str]:
     # The metadata of InstructGPT, Table 3 (arXiv:2203.02155), in plain words.
-    return ["fails the instruction", "makes things up", "unsafe", "private information", "wrong language"]
+    return [
+        "fails the instruction",
+        "makes things up",
+        "unsafe",
+        "private information",
+        "wrong language",
+    ]
 
 
 def _reasons() -> list[str]:
-    return ["I do not know the subject", "the prompt makes no sense", "it disturbs me", "it does not display", "other"]
+    return [
+        "I do not know the subject",
+        "the prompt makes no sense",
+        "it disturbs me",
+        "it does not display",
+        "other",
+    ]
 
 
 class Dimension(BaseModel):
@@ -70,10 +83,11 @@ class Settings(BaseModel):
     critique: Literal["off", "optional", "required"] = "optional"
     """Free text and marked spans."""
     dimensions: list[Dimension] = Field(default_factory=list, max_length=8)
-    """Pairwise: by what the answers are compared beside the whole, each on the same scale and with a reason if one likes; none
-    unless named."""
+    """Pairwise: by what the answers are compared beside the whole, each on the same scale and with
+    a reason if one likes; none unless named."""
     edit_winner: Literal["off", "optional", "required"] = "off"
-    """Pairwise and ranking: the best answer may (or must) be edited; the edited text is better than all."""
+    """Pairwise and ranking: the best answer may (or must) be edited; the edited text is better than
+    all."""
     turns: int = Field(default=3, ge=1, le=20)
     """Chat: turns that a conversation must have at least."""
     overlap: int = Field(default=3, ge=1, le=100)
@@ -89,7 +103,8 @@ class Settings(BaseModel):
     pass_mark: float = Field(default=0.7, ge=0, le=1)
     """Share of the qualification test that must be right."""
     dispute_below: float = Field(default=0.67, ge=0, le=1)
-    """An item whose annotators agree less than this (share of pairs of annotators) goes to a reviewer."""
+    """An item whose annotators agree less than this (share of pairs of annotators) goes to a
+    reviewer."""
     fast_seconds: float = Field(default=0.0, ge=0, le=3600)
     """An answer to work that took less is too fast; 0: none is."""
     stop_fast: int = Field(default=3, ge=1)
@@ -99,7 +114,8 @@ class Settings(BaseModel):
     stop_gold_after: int = Field(default=5, ge=1)
     """So many known answers must have been met before."""
     study: str = Field(default="", max_length=60)
-    """The STUDY_ID of a crowd platform whose people come in by /start; empty: the door is closed."""
+    """The STUDY_ID of a crowd platform whose people come in by /start; empty: the door is
+    closed."""
     consent: str = Field(default="", max_length=20_000)
     """What they agree to before they begin (Markdown)."""
     completion_code: str = Field(default="", max_length=60)
@@ -135,7 +151,8 @@ def settings_of(stored: dict[str, Any] | None) -> Settings:
 
 
 def is_storable(value: Any, *, depth: int = 50) -> bool:
-    """Whether every database can hold a JSON value: no NUL, no half of a surrogate pair, no NaN, at most `depth` levels."""
+    """Whether every database can hold a JSON value: no NUL, no half of a surrogate pair, no NaN, at
+    most `depth` levels."""
     if depth == 0 or (isinstance(value, float) and not math.isfinite(value)):
         return False
     if isinstance(value, str):
@@ -153,4 +170,6 @@ def read_settings(given: dict[str, Any]) -> Settings:
         return Settings.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"{first['msg']}.", field=".".join(str(part) for part in first["loc"]) or "settings") from error
+        raise UserError(
+            f"{first['msg']}.", field=".".join(str(part) for part in first["loc"]) or "settings"
+        ) from error

@@ -1,4 +1,5 @@
-"""A whole project at one instant, and putting items with their labels into one: what exports, statistics and trainers read."""
+"""A whole project at one instant, and putting items with their labels into one: what exports,
+statistics and trainers read."""
 
 from __future__ import annotations
 
@@ -19,7 +20,16 @@ from sqlalchemy.orm import Session
 from burnish.annotation.assignment import is_disputed
 from burnish.annotation.records import KINDS, Answer, Labelled, answer_from
 from burnish.annotation.settings import Settings, settings_of
-from burnish.annotation.tables import Annotation, Annotator, Candidate, Event, Item, Project, Version, now
+from burnish.annotation.tables import (
+    Annotation,
+    Annotator,
+    Candidate,
+    Event,
+    Item,
+    Project,
+    Version,
+    now,
+)
 from burnish.annotation.versions import for_scale, renamed_since, renew, scale_of, with_new_names
 from burnish.errors import UserError
 from burnish.labels.votes import scale_in
@@ -40,9 +50,10 @@ class Opened(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An item: its candidates and who wrote each. `kind` is never empty; `gold` is the known answer, where there is one, as
-    `assignment.grade` takes it. `disputed`: its annotators differ, and no reviewer has decided yet. `traces` has, by the
-    candidate's text, the turns of those that are more than a text.
+    """An item: its candidates and who wrote each. `kind` is never empty; `gold` is the known
+    answer, where there is one, as `assignment.grade` takes it. `disputed`: its annotators differ,
+    and no reviewer has decided yet. `traces` has, by the candidate's text, the turns of those that
+    are more than a text.
     """
 
     item_id: str
@@ -68,8 +79,8 @@ class VersionRecord:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A project: its items in the order they came, its answers by item and annotator's name, the versions they were given
-    under (by id)."""
+    """A project: its items in the order they came, its answers by item and annotator's name, the
+    versions they were given under (by id)."""
 
     project: str
     guidelines: str
@@ -85,22 +96,48 @@ class Snapshot:
         return {entry.item_id: entry for entry in self.entries}
 
     def pseudonym(self, annotator: str) -> str:
-        """The annotator's name outside: the first 12 hex digits of HMAC-SHA256 under the project's key.
+        """The annotator's name outside: the first 12 hex digits of HMAC-SHA256 under the project's
+        key.
 
-        The same in every export of a project, another in every project, and no way back without the key.
+        The same in every export of a project, another in every project, and no way back without the
+        key.
         """
-        return hmac.new(bytes.fromhex(self.key), annotator.encode(), hashlib.sha256).hexdigest()[:12]
+        return hmac.new(bytes.fromhex(self.key), annotator.encode(), hashlib.sha256).hexdigest()[
+            :12
+        ]
 
     def content_hash(self) -> str:
-        """SHA-256 of everything that a trainer or an export reads: items, and who said what of them."""
+        """SHA-256 of everything that a trainer or an export reads: items, and who said what of
+        them."""
         digest = hashlib.sha256()
         for entry in self.entries:
-            parts = [entry.item_id, [dict(m) for m in entry.prompt.messages], dict(entry.prompt.columns)]
-            _feed(digest, [*parts, entry.candidates, entry.sources, entry.kind, entry.part, entry.gold is not None])
+            parts = [
+                entry.item_id,
+                [dict(m) for m in entry.prompt.messages],
+                dict(entry.prompt.columns),
+            ]
+            _feed(
+                digest,
+                [
+                    *parts,
+                    entry.candidates,
+                    entry.sources,
+                    entry.kind,
+                    entry.part,
+                    entry.gold is not None,
+                ],
+            )
             if entry.traces:
                 _feed(digest, dict(entry.traces))
         for one in self.answers:
-            said = [one.item_id, one.annotator, one.annotator_kind, one.source, one.answer.kind, one.answer.presented]
+            said = [
+                one.item_id,
+                one.annotator,
+                one.annotator_kind,
+                one.source,
+                one.answer.kind,
+                one.answer.presented,
+            ]
             _feed(digest, [*said, one.answer.ranks, one.answer.skipped, one.answer.payload()])
         return digest.hexdigest()
 
@@ -110,7 +147,9 @@ def take_snapshot(store: Opened, project: str) -> Snapshot:
     with Session(store.engine) as session:
         row = _project(session, project)
         settings = settings_of(row.settings)
-        items = session.scalars(select(Item).where(Item.project_id == row.id).order_by(Item.id)).all()
+        items = session.scalars(
+            select(Item).where(Item.project_id == row.id).order_by(Item.id)
+        ).all()
         entries = tuple(_entry(item, settings) for item in items)
         query = (
             select(Annotation, Annotator.name, Annotator.kind)
@@ -119,35 +158,54 @@ def take_snapshot(store: Opened, project: str) -> Snapshot:
             .where(Item.project_id == row.id)
             .order_by(Item.id, Annotator.name, Annotation.id)
         )
-        versions = session.scalars(select(Version).where(Version.project_id == row.id).order_by(Version.number)).all()
+        versions = session.scalars(
+            select(Version).where(Version.project_id == row.id).order_by(Version.number)
+        ).all()
         renamed = {known.id: renamed_since(versions, known.id) for known in versions}
-        records = {v.id: VersionRecord(v.number, v.schema, v.guidelines, v.created_at) for v in versions}
+        records = {
+            v.id: VersionRecord(v.number, v.schema, v.guidelines, v.created_at) for v in versions
+        }
         by_row = {item.id: entry for item, entry in zip(items, entries, strict=True)}
         answers = tuple(
-            _labelled(said, by_row[said.item_id], name, kind, records, renamed.get(said.version_id or 0, {}))
+            _labelled(
+                said,
+                by_row[said.item_id],
+                name,
+                kind,
+                records,
+                renamed.get(said.version_id or 0, {}),
+            )
             for said, name, kind in session.execute(query)
         )
-        return Snapshot(row.name, row.guidelines, settings, entries, answers, row.pseudonym_key or "", records)
+        return Snapshot(
+            row.name, row.guidelines, settings, entries, answers, row.pseudonym_key or "", records
+        )
 
 
 def with_key(store: Opened, project: str) -> Snapshot:
-    """`take_snapshot` of a project that has a pseudonym key; one is made, and kept, if there is none yet."""
+    """`take_snapshot` of a project that has a pseudonym key; one is made, and kept, if there is
+    none yet."""
     with _writing(store) as session:
         row = _project(session, project)
         if row.pseudonym_key is None:
             fresh = secrets.token_hex(32)
             # Of two exports at once the first to write decides.
             session.execute(
-                update(Project).where(Project.id == row.id, Project.pseudonym_key.is_(None)).values(pseudonym_key=fresh)
+                update(Project)
+                .where(Project.id == row.id, Project.pseudonym_key.is_(None))
+                .values(pseudonym_key=fresh)
             )
     return take_snapshot(store, project)
 
 
 def state_of(store: Opened, project: str) -> tuple[int, int, int, str]:
-    """(items, answers, greatest answer id, a hash of the settings): cheap to ask, and changed whenever an answer came in."""
+    """(items, answers, greatest answer id, a hash of the settings): cheap to ask, and changed
+    whenever an answer came in."""
     with Session(store.engine) as session:
         row = _project(session, project)
-        answers = select(func.count(Annotation.id), func.max(Annotation.id)).join(Item, Annotation.item_id == Item.id)
+        answers = select(func.count(Annotation.id), func.max(Annotation.id)).join(
+            Item, Annotation.item_id == Item.id
+        )
         count, last = session.execute(answers.where(Item.project_id == row.id)).one()
         items = session.scalar(select(func.count(Item.id)).where(Item.project_id == row.id))
         digest = hashlib.sha256(json.dumps(row.settings, sort_keys=True).encode()).hexdigest()
@@ -162,13 +220,17 @@ def add_labelled(
     settings: Settings | None = None,
     workers: str = "",
 ) -> dict[str, int]:
-    """Put items and what was said of them into a project, which is made (with `settings`) if there is none of this name.
+    """Put items and what was said of them into a project, which is made (with `settings`) if there
+    is none of this name.
 
-    An item whose id is there already keeps its candidates and gets the labels of annotators who have not answered it. People's
-    labels that disagree are a disagreement like any other. `workers` goes before the annotators' names: the names in a file are
-    not those of accounts here. All in one transaction. Returns how many "items" and "labels" are new, and how many of either were there already ("known").
+    An item whose id is there already keeps its candidates and gets the labels of annotators who
+    have not answered it. People's labels that disagree are a disagreement like any other. `workers`
+    goes before the annotators' names: the names in a file are not those of accounts here. All in
+    one transaction. Returns how many "items" and "labels" are new, and how many of either were
+    there already ("known").
 
-    Raises UserError for an item that is there with other candidates, and for a label that does not fit its item.
+    Raises UserError for an item that is there with other candidates, and for a label that does not
+    fit its item.
     """
     counts = {"items": 0, "labels": 0, "known": 0}
     with _writing(store) as session:
@@ -177,10 +239,15 @@ def add_labelled(
             row = Project(name=project, settings=(settings or Settings()).model_dump(mode="json"))
             session.add(row)
         own = renew(session, row)
-        unknown = max(scale_in(items), scale_of(own.schema))  # of strengths that come without their scale
+        unknown = max(
+            scale_in(items), scale_of(own.schema)
+        )  # of strengths that come without their scale
         dispute_below = settings_of(row.settings).dispute_below
         touched: dict[int, Item] = {}
-        known = {item.external_id: item for item in session.scalars(select(Item).where(Item.project_id == row.id))}
+        known = {
+            item.external_id: item
+            for item in session.scalars(select(Item).where(Item.project_id == row.id))
+        }
         people = {one.name: one for one in session.scalars(select(Annotator))}
         answered = _answered(session, row.id)
         for one in items:
@@ -203,7 +270,9 @@ def add_labelled(
                     continue
                 answered.add((item.id, opinion.annotator))
                 if opinion.annotator not in people:
-                    people[opinion.annotator] = Annotator(name=opinion.annotator, kind=opinion.annotator_kind)
+                    people[opinion.annotator] = Annotator(
+                        name=opinion.annotator, kind=opinion.annotator_kind
+                    )
                     session.add(people[opinion.annotator])
                     session.flush()
                 made = _annotation(item.id, people[opinion.annotator].id, one, opinion)
@@ -211,7 +280,9 @@ def add_labelled(
                 if opinion.kind in ("pairwise", "chat"):
                     made.version_id = for_scale(session, row, opinion.scale or unknown).id
                 session.add(made)
-                if opinion.annotator_kind != "ai":  # models label beside people and take no place of theirs
+                if (
+                    opinion.annotator_kind != "ai"
+                ):  # models label beside people and take no place of theirs
                     item.slots = max(0, item.slots - 1)
                 counts["labels"] += 1
                 touched[item.id] = item
@@ -237,8 +308,11 @@ def _mark_disagreements(session: Session, items: Iterable[Item], below: float) -
             item.disputed = is_disputed(said, below=below)
 
 
-def add_answers(store: Opened, project: str, annotator: str, answers: Sequence[tuple[str, Answer]]) -> int:
-    """Record a known annotator's answers to items (by id) beside the places of others; returns how many are new.
+def add_answers(
+    store: Opened, project: str, annotator: str, answers: Sequence[tuple[str, Answer]]
+) -> int:
+    """Record a known annotator's answers to items (by id) beside the places of others; returns how
+    many are new.
 
     No lease is needed and no place at an item is taken. Answered items are left as they are.
     """
@@ -247,8 +321,12 @@ def add_answers(store: Opened, project: str, annotator: str, answers: Sequence[t
         row = _project(session, project)
         who = session.scalars(select(Annotator).where(Annotator.name == annotator)).one()
         for item_id, said in answers:
-            item = session.scalars(select(Item).where(Item.project_id == row.id, Item.external_id == item_id)).one()
-            mine = select(Annotation.id).where(Annotation.item_id == item.id, Annotation.annotator_id == who.id)
+            item = session.scalars(
+                select(Item).where(Item.project_id == row.id, Item.external_id == item_id)
+            ).one()
+            mine = select(Annotation.id).where(
+                Annotation.item_id == item.id, Annotation.annotator_id == who.id
+            )
             if session.scalar(mine) is not None:
                 continue
             session.add(
@@ -265,8 +343,8 @@ def add_answers(store: Opened, project: str, annotator: str, answers: Sequence[t
 
 @contextmanager
 def _writing(store: Opened) -> Iterator[Session]:
-    """One transaction that writes. On SQLite it takes the lock at once: begun as a reader it could not become a writer once
-    another process had written."""
+    """One transaction that writes. On SQLite it takes the lock at once: begun as a reader it could
+    not become a writer once another process had written."""
     with Session(store.engine) as session, session.begin():
         if store.engine.dialect.name == "sqlite":
             session.connection().exec_driver_sql("BEGIN IMMEDIATE")
@@ -275,14 +353,18 @@ def _writing(store: Opened) -> Iterator[Session]:
 
 def _annotation(item_id: int, annotator_id: int, one: LabelledItem, opinion: Opinion) -> Annotation:
     if opinion.kind not in KINDS:
-        raise UserError(f'item "{one.prompt.id}": "{opinion.kind}" is no kind of task.', field="kind")
+        raise UserError(
+            f'item "{one.prompt.id}": "{opinion.kind}" is no kind of task.', field="kind"
+        )
     if opinion.ranks is not None and len(opinion.ranks) != len(one.candidates):
         problem = f'item "{one.prompt.id}" has {len(one.candidates)} candidates but {len(opinion.ranks)} ranks.'
         raise UserError(problem, field="ranks")
     return Annotation(
         item_id=item_id,
         annotator_id=annotator_id,
-        presented=list(opinion.presented if opinion.presented is not None else range(len(one.candidates))),
+        presented=list(
+            opinion.presented if opinion.presented is not None else range(len(one.candidates))
+        ),
         ranks=None if opinion.ranks is None else list(opinion.ranks),
         skipped=None,
         seconds=opinion.seconds,
@@ -318,7 +400,9 @@ def _turns_of(one: LabelledItem, text: str) -> list[dict[str, Any]] | None:
 
 
 def _answered(session: Session, project_id: int) -> set[tuple[int, str]]:
-    query = select(Annotation.item_id, Annotator.name).join(Annotator, Annotation.annotator_id == Annotator.id)
+    query = select(Annotation.item_id, Annotator.name).join(
+        Annotator, Annotation.annotator_id == Annotator.id
+    )
     query = query.join(Item, Annotation.item_id == Item.id).where(Item.project_id == project_id)
     return {(item, name) for item, name in session.execute(query)}
 
@@ -326,9 +410,14 @@ def _answered(session: Session, project_id: int) -> set[tuple[int, str]]:
 def _entry(item: Item, settings: Settings) -> Entry:
     kind = item.kind or settings.kind
     prompt = Prompt(item.external_id, tuple(item.messages), dict(item.columns))
-    texts, sources = tuple(c.text for c in item.candidates), tuple(c.source for c in item.candidates)
+    texts, sources = (
+        tuple(c.text for c in item.candidates),
+        tuple(c.source for c in item.candidates),
+    )
     traces = {c.text: tuple(c.messages) for c in item.candidates if c.messages}
-    return Entry(item.external_id, prompt, texts, sources, kind, item.part, item.gold, item.disputed, traces)
+    return Entry(
+        item.external_id, prompt, texts, sources, kind, item.part, item.gold, item.disputed, traces
+    )
 
 
 def _labelled(
@@ -340,7 +429,9 @@ def _labelled(
     renamed: Mapping[str, Mapping[str, str]],
 ) -> Labelled:
     payload = with_new_names(row.payload, renamed)
-    answer = answer_from(row.kind, payload, presented=row.presented, ranks=row.ranks, skipped=row.skipped)
+    answer = answer_from(
+        row.kind, payload, presented=row.presented, ranks=row.ranks, skipped=row.skipped
+    )
     version = versions.get(row.version_id or 0)
     return Labelled(
         entry.item_id, name, kind, answer, row.seconds, row.created_at, entry.gold is not None,
@@ -358,5 +449,9 @@ def _project(session: Session, name: str) -> Project:
 
 
 def _feed(digest: Any, value: Any) -> None:
-    digest.update(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass"))
+    digest.update(
+        json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode(
+            "utf-8", "surrogatepass"
+        )
+    )
     digest.update(b"\n")

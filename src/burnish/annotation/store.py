@@ -1,4 +1,5 @@
-"""The annotation store: what is to be ranked, and how it was ranked. Every method is one transaction."""
+"""The annotation store: what is to be ranked, and how it was ranked. Every method is one
+transaction."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """One answer: `ranks[i]` is the place of candidate i, 1 the best, equal ranks ties; `presented` the order of showing."""
+    """One answer: `ranks[i]` is the place of candidate i, 1 the best, equal ranks ties; `presented`
+    the order of showing."""
 
     item_id: str
     annotator: str
@@ -59,21 +61,30 @@ class Store:
                 session.add(project)
                 renew(session, project)
 
-    def add_items(self, project: str, items: Sequence[tuple[Prompt, Sequence[str]]], *, source: str = "") -> None:
-        """Put prompts with their candidates into a project; one whose prompt id is there already is left as it is.
+    def add_items(
+        self, project: str, items: Sequence[tuple[Prompt, Sequence[str]]], *, source: str = ""
+    ) -> None:
+        """Put prompts with their candidates into a project; one whose prompt id is there already is
+        left as it is.
 
         Raises UserError if an item has fewer than two candidates.
         """
         with Session(self._engine) as session, session.begin():
             found = _project(session, project)
             project_id, settings = found.id, settings_of(found.settings)
-            known = set(session.scalars(select(Item.external_id).where(Item.project_id == project_id)))
+            known = set(
+                session.scalars(select(Item.external_id).where(Item.project_id == project_id))
+            )
             for prompt, texts in items:
                 if len(texts) < 2:
-                    raise UserError(f"prompt {prompt.id!r} has {len(texts)} candidates; ranking needs at least two.")
+                    raise UserError(
+                        f"prompt {prompt.id!r} has {len(texts)} candidates; ranking needs at least two."
+                    )
                 if prompt.id in known:
                     continue
-                candidates = [Candidate(position=i, text=text, source=source) for i, text in enumerate(texts)]
+                candidates = [
+                    Candidate(position=i, text=text, source=source) for i, text in enumerate(texts)
+                ]
                 row = Item(
                     project_id=project_id,
                     external_id=prompt.id,
@@ -100,7 +111,9 @@ class Store:
         """All items of a project, in the order they came."""
         with Session(self._engine) as session:
             items = session.scalars(
-                select(Item).where(Item.project_id == _project(session, project).id).order_by(Item.id)
+                select(Item)
+                .where(Item.project_id == _project(session, project).id)
+                .order_by(Item.id)
             )
             return [_task(item) for item in items]
 
@@ -114,16 +127,21 @@ class Store:
             )
             return set(
                 session.scalars(
-                    query.where(Item.project_id == _project(session, project).id, Annotator.name == annotator)
+                    query.where(
+                        Item.project_id == _project(session, project).id,
+                        Annotator.name == annotator,
+                    )
                 )
             )
 
     def submit(self, project: str, ranking: Ranking, *, seconds: float | None = None) -> None:
-        """Record a ranking. Raises UserError if it does not fit the item, or the annotator has answered the item before."""
+        """Record a ranking. Raises UserError if it does not fit the item, or the annotator has
+        answered the item before."""
         with Session(self._engine) as session, session.begin():
             item = session.scalar(
                 select(Item).where(
-                    Item.project_id == _project(session, project).id, Item.external_id == ranking.item_id
+                    Item.project_id == _project(session, project).id,
+                    Item.external_id == ranking.item_id,
                 )
             )
             if item is None:
@@ -134,11 +152,15 @@ class Store:
                 raise UserError(f'there is no annotator "{ranking.annotator}".')
             if (
                 session.scalar(
-                    select(Annotation.id).where(Annotation.item_id == item.id, Annotation.annotator_id == annotator.id)
+                    select(Annotation.id).where(
+                        Annotation.item_id == item.id, Annotation.annotator_id == annotator.id
+                    )
                 )
                 is not None
             ):
-                raise UserError(f'annotator "{ranking.annotator}" has answered item "{ranking.item_id}" already.')
+                raise UserError(
+                    f'annotator "{ranking.annotator}" has answered item "{ranking.item_id}" already.'
+                )
             session.add(
                 Annotation(
                     item_id=item.id,
@@ -153,7 +175,8 @@ class Store:
     def rankings(self, project: str) -> list[Ranking]:
         """Every ranking of a project's work, by item and then by annotator's name.
 
-        Skipped items have none. Items with a known answer and reviewers' decisions are left out: see `labelled`.
+        Skipped items have none. Items with a known answer and reviewers' decisions are left out:
+        see `labelled`.
         """
         query = (
             select(Item.external_id, Annotator.name, Annotation.presented, Annotation.ranks)
@@ -164,7 +187,9 @@ class Store:
         )
         with Session(self._engine) as session:
             rows = session.execute(
-                query.where(Item.project_id == _project(session, project).id, Annotation.skipped.is_(None))
+                query.where(
+                    Item.project_id == _project(session, project).id, Annotation.skipped.is_(None)
+                )
             )
             return [
                 Ranking(item, name, tuple(presented), tuple(ranks))
@@ -173,9 +198,12 @@ class Store:
             ]
 
     def labelled(self, project: str) -> list[Labelled]:
-        """Every answer of a project with all it holds, by item and then by annotator's name: skips, gold, decisions too."""
+        """Every answer of a project with all it holds, by item and then by annotator's name: skips,
+        gold, decisions too."""
         query = (
-            select(Annotation, Item.external_id, Item.gold, Item.part, Annotator.name, Annotator.kind)
+            select(
+                Annotation, Item.external_id, Item.gold, Item.part, Annotator.name, Annotator.kind
+            )
             .join(Item, Annotation.item_id == Item.id)
             .join(Annotator, Annotation.annotator_id == Annotator.id)
             .order_by(Item.id, Annotator.name, Annotation.id)
@@ -188,7 +216,11 @@ class Store:
                     annotator=name,
                     annotator_kind=kind,
                     answer=answer_from(
-                        row.kind, row.payload, presented=row.presented, ranks=row.ranks, skipped=row.skipped
+                        row.kind,
+                        row.payload,
+                        presented=row.presented,
+                        ranks=row.ranks,
+                        skipped=row.skipped,
                     ),
                     seconds=row.seconds,
                     created_at=row.created_at,
@@ -216,9 +248,13 @@ def _task(item: Item) -> Task:
 def _check(ranking: Ranking, candidates: int) -> None:
     if sorted(ranking.presented) != list(range(candidates)):
         raise UserError(
-            f'item "{ranking.item_id}" has {candidates} candidates; presented must name each once.', field="presented"
+            f'item "{ranking.item_id}" has {candidates} candidates; presented must name each once.',
+            field="presented",
         )
-    if len(ranking.ranks) != candidates or any(type(rank) is not int or rank < 1 for rank in ranking.ranks):
+    if len(ranking.ranks) != candidates or any(
+        type(rank) is not int or rank < 1 for rank in ranking.ranks
+    ):
         raise UserError(
-            f'item "{ranking.item_id}" has {candidates} candidates; each needs a rank of 1 or more.', field="ranks"
+            f'item "{ranking.item_id}" has {candidates} candidates; each needs a rank of 1 or more.',
+            field="ranks",
         )

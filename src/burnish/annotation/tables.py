@@ -27,7 +27,8 @@ class Base(DeclarativeBase):
 
 
 class Moment(TypeDecorator[datetime]):
-    """A point in time, always in UTC: SQLite forgets time zones, so they are put back on reading."""
+    """A point in time, always in UTC: SQLite forgets time zones, so they are put back on
+    reading."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -38,7 +39,13 @@ class Moment(TypeDecorator[datetime]):
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         """On the way out."""
-        return value if value is None else value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        return (
+            value
+            if value is None
+            else value.replace(tzinfo=UTC)
+            if value.tzinfo is None
+            else value.astimezone(UTC)
+        )
 
 
 def now() -> datetime:
@@ -51,10 +58,11 @@ def _reference(column: str, **options: Any) -> Any:
 
 
 class Project(Base):
-    """A body of items that are labelled by the same guidelines. `settings` is a `settings.Settings` as JSON.
+    """A body of items that are labelled by the same guidelines. `settings` is a `settings.Settings`
+    as JSON.
 
-    `pseudonym_key` (hex) turns annotators' names into pseudonyms in exports; it is made when it is first needed. `version_id` is
-    the `Version` that settings and guidelines are at.
+    `pseudonym_key` (hex) turns annotators' names into pseudonyms in exports; it is made when it is
+    first needed. `version_id` is the `Version` that settings and guidelines are at.
     """
 
     __tablename__ = "projects"
@@ -69,10 +77,12 @@ class Project(Base):
 
 
 class Version(Base):
-    """What a project asked at some time: `schema` (the settings that say what an answer means) and the guidelines.
+    """What a project asked at some time: `schema` (the settings that say what an answer means) and
+    the guidelines.
 
-    `renames` says which flags and attributes of the version before are called otherwise here; `guidelines_number` is the
-    version in which this text came in. Some versions hold imported answers alone, whose scale no version of the project had.
+    `renames` says which flags and attributes of the version before are called otherwise here;
+    `guidelines_number` is the version in which this text came in. Some versions hold imported
+    answers alone, whose scale no version of the project had.
     """
 
     __tablename__ = "versions"
@@ -104,11 +114,12 @@ class Reading(Base):
 class Item(Base):
     """A prompt with its candidates. `external_id` is the prompt's id where it came from.
 
-    `kind` is a task kind; what the project's kind becomes later does not change it. `part` is "work", "training",
-    "qualification" or "retired" (`retired_from` is then what it was). `gold`, where
-    given, is the right answer as `Answer` keeps it (`ranks`, `strength`, `ratings`, ...); `explanation` is shown after a
-    training item. `slots` is how many more annotators may take it: overlap − answers − leases that live. Of the open
-    items those of the higher `priority` go first, then those of the higher `score` (what active selection thinks of it).
+    `kind` is a task kind; what the project's kind becomes later does not change it. `part` is
+    "work", "training", "qualification" or "retired" (`retired_from` is then what it was). `gold`,
+    where given, is the right answer as `Answer` keeps it (`ranks`, `strength`, `ratings`, ...);
+    `explanation` is shown after a training item. `slots` is how many more annotators may take it:
+    overlap − answers − leases that live. Of the open items those of the higher `priority` go first,
+    then those of the higher `score` (what active selection thinks of it).
     """
 
     __tablename__ = "items"
@@ -140,13 +151,16 @@ class Item(Base):
     slots: Mapped[int] = mapped_column(default=0, server_default="0")
     disputed: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
     retired_from: Mapped[str | None] = mapped_column(String(20))
-    candidates: Mapped[list[Candidate]] = relationship(order_by="Candidate.position", lazy="selectin")
+    candidates: Mapped[list[Candidate]] = relationship(
+        order_by="Candidate.position", lazy="selectin"
+    )
 
 
 class Candidate(Base):
     """One response to an item. Who wrote it (`source`) is never shown to annotators.
 
-    `messages` are the turns of a response that calls tools; its `text` is then `burnish.labels.traces.trace_text` of them.
+    `messages` are the turns of a response that calls tools; its `text` is then
+    `burnish.labels.traces.trace_text` of them.
     """
 
     __tablename__ = "candidates"
@@ -161,7 +175,8 @@ class Candidate(Base):
 
 
 class Annotator(Base):
-    """A person, a simulated person or a model that answers. `kind` ("person", "simulated", "ai") says which."""
+    """A person, a simulated person or a model that answers. `kind` ("person", "simulated", "ai")
+    says which."""
 
     __tablename__ = "annotators"
 
@@ -171,16 +186,21 @@ class Annotator(Base):
 
 
 class Annotation(Base):
-    """One annotator's answer to one item: ranks by candidate position, 1 the best, equal ranks ties.
+    """One annotator's answer to one item: ranks by candidate position, 1 the best, equal ranks
+    ties.
 
-    `presented` is the order in which the candidates were shown. An item that was skipped has a reason and no ranks.
-    What the kind of task has beyond ranks is in `payload` (`records.Answer.payload`). `source` is "label" or
-    "adjudication". `lease` is the lease that it was given under: the same one never counts twice. `version_id` is the `Version` that
-    it was given under.
+    `presented` is the order in which the candidates were shown. An item that was skipped has a
+    reason and no ranks. What the kind of task has beyond ranks is in `payload`
+    (`records.Answer.payload`). `source` is "label" or "adjudication". `lease` is the lease that it
+    was given under: the same one never counts twice. `version_id` is the `Version` that it was
+    given under.
     """
 
     __tablename__ = "annotations"
-    __table_args__ = (UniqueConstraint("item_id", "annotator_id"), Index("ix_annotations_lease", "lease", unique=True))
+    __table_args__ = (
+        UniqueConstraint("item_id", "annotator_id"),
+        Index("ix_annotations_lease", "lease", unique=True),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     item_id: Mapped[int] = _reference("items.id", index=True)
@@ -198,10 +218,11 @@ class Annotation(Base):
 
 
 class Lease(Base):
-    """An item in an annotator's hands until `expires_at`, with the order of showing and what is written so far.
+    """An item in an annotator's hands until `expires_at`, with the order of showing and what is
+    written so far.
 
-    `chat` holds the turns of a conversation. What is asked is what `version_id` asks. `worked` is how many seconds the person
-    has been at it, by the signs of life until `seen_at`.
+    `chat` holds the turns of a conversation. What is asked is what `version_id` asks. `worked` is
+    how many seconds the person has been at it, by the signs of life until `seen_at`.
     """
 
     __tablename__ = "leases"
@@ -221,7 +242,8 @@ class Lease(Base):
 
 
 class Draft(Base):
-    """What somebody had in hand when the lease ended: it comes back with the item, and a late answer finds its place by it."""
+    """What somebody had in hand when the lease ended: it comes back with the item, and a late
+    answer finds its place by it."""
 
     __tablename__ = "drafts"
     __table_args__ = (UniqueConstraint("item_id", "annotator_id"),)
@@ -251,7 +273,8 @@ class Event(Base):
 
 
 class Account(Base):
-    """An annotator who can log in. Passwords are argon2id hashes; an account without one can only use tokens."""
+    """An annotator who can log in. Passwords are argon2id hashes; an account without one can only
+    use tokens."""
 
     __tablename__ = "accounts"
 
@@ -264,10 +287,11 @@ class Account(Base):
 
 
 class Member(Base):
-    """What an annotator is in a project: `role`, and how far: `state` is training, qualification, active, failed, paused or
-    stopped (by the project's rules).
+    """What an annotator is in a project: `role`, and how far: `state` is training, qualification,
+    active, failed, paused or stopped (by the project's rules).
 
-    `met` counts the items of the work that were answered or skipped, `answered` those that were answered.
+    `met` counts the items of the work that were answered or skipped, `answered` those that were
+    answered.
     """
 
     __tablename__ = "members"
@@ -286,7 +310,8 @@ class Member(Base):
 
 
 class LoginSession(Base):
-    """A browser that is logged in. `id` is the SHA-256 of the cookie's value: the table alone opens nothing."""
+    """A browser that is logged in. `id` is the SHA-256 of the cookie's value: the table alone opens
+    nothing."""
 
     __tablename__ = "login_sessions"
 
@@ -313,7 +338,8 @@ class ApiToken(Base):
 
 
 class Invitation(Base):
-    """A link that lets `uses` more people join a project in a role; `digest` is the SHA-256 of its secret."""
+    """A link that lets `uses` more people join a project in a role; `digest` is the SHA-256 of its
+    secret."""
 
     __tablename__ = "invitations"
 
@@ -327,7 +353,8 @@ class Invitation(Base):
 
 
 class ResetLink(Base):
-    """A link by which an account gets a new password, once; `digest` is the SHA-256 of its secret."""
+    """A link by which an account gets a new password, once; `digest` is the SHA-256 of its
+    secret."""
 
     __tablename__ = "reset_links"
 
@@ -338,10 +365,14 @@ class ResetLink(Base):
 
 
 class CrowdEntry(Base):
-    """Somebody who came in by the crowd's door: who they are on the platform, when they agreed, when they saw the code."""
+    """Somebody who came in by the crowd's door: who they are on the platform, when they agreed,
+    when they saw the code."""
 
     __tablename__ = "crowd_entries"
-    __table_args__ = (UniqueConstraint("project_id", "person"), UniqueConstraint("project_id", "annotator_id"))
+    __table_args__ = (
+        UniqueConstraint("project_id", "person"),
+        UniqueConstraint("project_id", "annotator_id"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = _reference("projects.id", index=True)
@@ -353,7 +384,8 @@ class CrowdEntry(Base):
 
 
 class Audit(Base):
-    """Who did what, append only: logins (also those that failed), roles, settings, imports, exports, decisions."""
+    """Who did what, append only: logins (also those that failed), roles, settings, imports,
+    exports, decisions."""
 
     __tablename__ = "audit"
     __table_args__ = (
@@ -364,7 +396,9 @@ class Audit(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     at: Mapped[datetime] = mapped_column(Moment, default=now)
     account_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id", ondelete="SET NULL"))
-    project_id: Mapped[int | None] = mapped_column(ForeignKey("projects.id", ondelete="SET NULL"), index=True)
+    project_id: Mapped[int | None] = mapped_column(
+        ForeignKey("projects.id", ondelete="SET NULL"), index=True
+    )
     action: Mapped[str] = mapped_column(String(50))
     subject: Mapped[str] = mapped_column(String(200), default="")
     address: Mapped[str] = mapped_column(String(100), default="")
@@ -384,7 +418,8 @@ class Webhook(Base):
 
 
 class Delivery(Base):
-    """A message to a webhook, written in the transaction that caused it and sent afterwards; `key` keeps it from doubling."""
+    """A message to a webhook, written in the transaction that caused it and sent afterwards; `key`
+    keeps it from doubling."""
 
     __tablename__ = "deliveries"
     __table_args__ = (UniqueConstraint("webhook_id", "key"),)

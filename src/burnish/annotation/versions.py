@@ -1,7 +1,9 @@
-"""Versions of what a project asks. An answer keeps the one under which it was given, so later settings never change labels.
+"""Versions of what a project asks. An answer keeps the one under which it was given, so later
+settings never change labels.
 
-A version is the part of the settings that says what an answer means (`SCHEMA`) and the guidelines. It is stored once, when
-a project changes; names that were renamed from one version to the next stand in the later one.
+A version is the part of the settings that says what an answer means (`SCHEMA`) and the guidelines.
+It is stored once, when a project changes; names that were renamed from one version to the next
+stand in the later one.
 """
 
 from __future__ import annotations
@@ -15,7 +17,18 @@ from sqlalchemy.orm import Session
 from burnish.annotation.settings import Settings, settings_of
 from burnish.annotation.tables import Project, Version
 
-SCHEMA = ("kind", "steps", "tie", "both_bad", "attributes", "flags", "critique", "turns", "dimensions", "edit_winner")
+SCHEMA = (
+    "kind",
+    "steps",
+    "tie",
+    "both_bad",
+    "attributes",
+    "flags",
+    "critique",
+    "turns",
+    "dimensions",
+    "edit_winner",
+)
 """The settings that say what an answer means."""
 
 NAMED = ("flags", "attributes", "dimensions")
@@ -32,7 +45,11 @@ def schema_of(settings: Settings) -> dict[str, Any]:
 
 def under(settings: Settings, schema: Mapping[str, Any] | None) -> Settings:
     """A project's settings as they were under a version's schema; None: as they are."""
-    return settings if schema is None else Settings.model_validate({**settings.model_dump(), **filled(schema)})
+    return (
+        settings
+        if schema is None
+        else Settings.model_validate({**settings.model_dump(), **filled(schema)})
+    )
 
 
 def filled(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,16 +63,22 @@ def scale_of(schema: Mapping[str, Any]) -> int:
 
 
 def version_of(session: Session, project: Project) -> Version | None:
-    """The version that a project is at; None: it has not changed since before there were versions."""
+    """The version that a project is at; None: it has not changed since before there were
+    versions."""
     return session.get(Version, project.version_id) if project.version_id is not None else None
 
 
 def renew(session: Session, project: Project, *, renames: Renames | None = None) -> Version:
-    """The version that a project is at, a new one where schema or guidelines have changed since the last."""
+    """The version that a project is at, a new one where schema or guidelines have changed since the
+    last."""
     session.flush()
     before = version_of(session, project)
     schema = schema_of(settings_of(project.settings))
-    if before is not None and filled(before.schema) == schema and before.guidelines == project.guidelines:
+    if (
+        before is not None
+        and filled(before.schema) == schema
+        and before.guidelines == project.guidelines
+    ):
         return before
     made = _add(session, project, schema, before, renames or {})
     project.version_id = made.id
@@ -63,18 +86,28 @@ def renew(session: Session, project: Project, *, renames: Renames | None = None)
 
 
 def for_scale(session: Session, project: Project, scale: int) -> Version:
-    """A version whose strengths run from −scale to scale: the project's own, or one that holds imported answers alone."""
+    """A version whose strengths run from −scale to scale: the project's own, or one that holds
+    imported answers alone."""
     own = renew(session, project)
-    rows = session.scalars(select(Version).where(Version.project_id == project.id).order_by(Version.number))
+    rows = session.scalars(
+        select(Version).where(Version.project_id == project.id).order_by(Version.number)
+    )
     known = [own, *rows]
     found = next((row for row in known if scale_of(row.schema) == scale), None)
     return found or _add(session, project, {**own.schema, "steps": 2 * scale}, own, {})
 
 
 def _add(
-    session: Session, project: Project, schema: dict[str, Any], before: Version | None, renames: Renames
+    session: Session,
+    project: Project,
+    schema: dict[str, Any],
+    before: Version | None,
+    renames: Renames,
 ) -> Version:
-    last = session.scalar(select(func.max(Version.number)).where(Version.project_id == project.id)) or 0
+    last = (
+        session.scalar(select(func.max(Version.number)).where(Version.project_id == project.id))
+        or 0
+    )
     same_text = before is not None and before.guidelines == project.guidelines
     made = Version(
         project_id=project.id, number=last + 1, schema=schema, guidelines=project.guidelines,
@@ -87,7 +120,8 @@ def _add(
 
 
 def renamed_since(versions: Sequence[Version], version_id: int | None) -> dict[str, dict[str, str]]:
-    """What names of a version are called now: the renames of all later ones, one after the other."""
+    """What names of a version are called now: the renames of all later ones, one after the
+    other."""
     found: dict[str, dict[str, str]] = {field: {} for field in NAMED}
     number = next((row.number for row in versions if row.id == version_id), 0)
     for row in sorted(versions, key=lambda row: row.number):
@@ -106,33 +140,40 @@ _PARTS_OF_ANSWERS = (
 
 
 def with_new_names(payload: Mapping[str, Any], renamed: Renames) -> dict[str, Any]:
-    """An answer's payload (or a draft's answer) with its flags, attributes and dimensions under their present names."""
+    """An answer's payload (or a draft's answer) with its flags, attributes and dimensions under
+    their present names."""
     given = dict(payload)
     for part, field in _PARTS_OF_ANSWERS:
         if isinstance(given.get(part), Mapping):
-            given[part] = {renamed.get(field, {}).get(name, name): value for name, value in given[part].items()}
+            given[part] = {
+                renamed.get(field, {}).get(name, name): value for name, value in given[part].items()
+            }
     return given
 
 
 def mapped_draft(
     draft: Mapping[str, Any] | None, renamed: Renames, old: Settings, new: Settings
 ) -> dict[str, Any] | None:
-    """A draft under another schema: what still has a place there keeps it, the rest is left for the person to say anew.
+    """A draft under another schema: what still has a place there keeps it, the rest is left for the
+    person to say anew.
 
-    Names follow their renames; flags and attributes that are gone, ratings off the new scale and strengths of another scale
-    go; text stays always.
+    Names follow their renames; flags and attributes that are gone, ratings off the new scale and
+    strengths of another scale go; text stays always.
     """
     answer = None if draft is None else draft.get("answer")
     if draft is None or not isinstance(answer, Mapping):
         return None if draft is None else dict(draft)
     given = with_new_names(answer, renamed)
     if isinstance(given.get("flags"), Mapping):
-        given["flags"] = {name: places for name, places in given["flags"].items() if name in new.flags}
+        given["flags"] = {
+            name: places for name, places in given["flags"].items() if name in new.flags
+        }
     if isinstance(given.get("ratings"), Mapping):
         bounds = {attribute.name: (attribute.low, attribute.high) for attribute in new.attributes}
         given["ratings"] = {
             name: [
-                value if value is not None and bounds[name][0] <= value <= bounds[name][1] else None for value in values
+                value if value is not None and bounds[name][0] <= value <= bounds[name][1] else None
+                for value in values
             ]
             for name, values in given["ratings"].items()
             if name in bounds and isinstance(values, list)
@@ -142,7 +183,9 @@ def mapped_draft(
         if isinstance(given.get(part), Mapping):
             kept = {name: value for name, value in given[part].items() if name in names}
             given[part] = {} if part == "preferences" and old.strength != new.strength else kept
-    if old.strength != new.strength or (given.get("strength") == 0 and not new.ties and not given.get("both_bad")):
+    if old.strength != new.strength or (
+        given.get("strength") == 0 and not new.ties and not given.get("both_bad")
+    ):
         given.pop("strength", None)
     if given.get("both_bad") and not new.both_bad:
         given.pop("both_bad")

@@ -1,1 +1,2 @@
-"""What a Python program calls: recipes made of arguments and objects, run as any other, and what came out of them."""
+"""What a Python program calls: recipes made of arguments and objects, run as any other, and what
+came out of them."""

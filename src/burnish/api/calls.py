@@ -28,7 +28,8 @@ RecipeLike = Recipe | Mapping[str, Any] | str | os.PathLike[str]
 def load(recipe: RecipeLike | None = None, *overrides: str, **changes: Any) -> Recipe:
     """The recipe in a YAML file or a mapping (None: all defaults), with changes on top.
 
-    `overrides` are texts `dotted.key=value`, as on the command line; `changes` are keywords: `seed=1`, `ppo={"steps": 20}`.
+    `overrides` are texts `dotted.key=value`, as on the command line; `changes` are keywords:
+    `seed=1`, `ppo={"steps": 20}`.
 
     Raises UserError naming the file and row, or the override, and what would be right.
     """
@@ -38,12 +39,16 @@ def load(recipe: RecipeLike | None = None, *overrides: str, **changes: Any) -> R
         case None:
             return load_recipe(None, texts)
         case Recipe():
-            return load_recipe(None, texts, values=recipe.model_dump(mode="json")) if texts else recipe
+            return (
+                load_recipe(None, texts, values=recipe.model_dump(mode="json")) if texts else recipe
+            )
         case Mapping():
             return load_recipe(None, texts, values=recipe)
         case str() | os.PathLike():
             return load_recipe(Path(recipe), texts)
-    problem = f"a recipe is named by its path, or given as a mapping, not by {type(recipe).__name__}."
+    problem = (
+        f"a recipe is named by its path, or given as a mapping, not by {type(recipe).__name__}."
+    )
     raise UserError(problem, hint="Give text, a Path, a dict, or what burnish.load returned.")
 
 
@@ -65,10 +70,12 @@ def run(
     on_evaluate: Callback | None = None,
     **changes: Any,
 ) -> Result:
-    """Run a recipe: a path, a mapping as YAML would hold it, or what `load` returned. What is done already is not done again.
+    """Run a recipe: a path, a mapping as YAML would hold it, or what `load` returned. What is done
+    already is not done again.
 
     Args:
-        recipe: in a mapping, data may be rows or datasets, `model` a transformers model with its tokenizer, and rewards
+        recipe: in a mapping, data may be rows or datasets, `model` a transformers model with its
+            tokenizer, and rewards
             functions: they are written into the run's folder.
         overrides: `dotted.key=value`, as on the command line.
         out: the run's folder; by default `runs/NAME`.
@@ -76,7 +83,8 @@ def run(
         only: run this stage alone; those it needs must be done.
         fork: take over from this run the stages that still fit.
         accept_change: go on with stages that were made with other settings, as they are.
-        extend: train on to more steps or epochs although the learning rate has followed the former number.
+        extend: train on to more steps or epochs although the learning rate has followed the former
+            number.
         memory_check: refuse a run that is planned to need more memory than is free.
         quiet: show nothing.
         say: is given the lines that are shown otherwise.
@@ -92,9 +100,15 @@ def run(
     from burnish.stages.run import run as run_recipe
 
     _check_texts(overrides)
-    loaded, folder = _prepared(recipe, overrides, changes, None if out is None else folder_named(os.fspath(out), "out"))
+    loaded, folder = _prepared(
+        recipe, overrides, changes, None if out is None else folder_named(os.fspath(out), "out")
+    )
     heard = Callbacks(folder, on_step, on_checkpoint, on_evaluate)
-    shown = _Shown(say, progress) if quiet or say is not None or progress is not None else reporter(quiet=False)
+    shown = (
+        _Shown(say, progress)
+        if quiet or say is not None or progress is not None
+        else reporter(quiet=False)
+    )
     try:
         run_recipe(
             loaded, out=folder, until=until, only=only, fork=None if fork is None else os.fspath(fork),
@@ -106,33 +120,46 @@ def run(
     return Result(folder)
 
 
-def sft(model: Any, data: Any, *, eval_data: Any = None, tokenizer: Any = None, **options: Any) -> Result:
+def sft(
+    model: Any, data: Any, *, eval_data: Any = None, tokenizer: Any = None, **options: Any
+) -> Result:
     """Fine-tune a model on demonstrations: rows with `messages`, or `prompt` and `completion`.
 
     Args:
         model: a name, a folder, a `Result`, or a transformers model with its `tokenizer`.
-        data: a path, a hub id, a list of dicts, a DataFrame, or a `datasets.Dataset` or `IterableDataset`.
+        data: a path, a hub id, a list of dicts, a DataFrame, or a `datasets.Dataset` or
+            `IterableDataset`.
         eval_data: the same, of what is held out; None: a share of `data`, or what its splits say.
         tokenizer: of a model that is given as an object.
-        options: those of `run`, keys of the stage `sft`, or the last parts of keys: `epochs=1, learning_rate=2e-4, out="runs/a"`.
+        options: those of `run`, keys of the stage `sft`, or the last parts of keys: `epochs=1,
+            learning_rate=2e-4, out="runs/a"`.
     """
     sources = {"demonstrations": _with_heldout(data, eval_data)}
     return _one_stage("sft", _model(model, tokenizer), sources, options)
 
 
-def reward_model(model: Any, data: Any, *, eval_data: Any = None, tokenizer: Any = None, **options: Any) -> Result:
-    """Train a reward model on comparisons: rows with `prompt`, `chosen` and `rejected`. See `sft` for the arguments."""
+def reward_model(
+    model: Any, data: Any, *, eval_data: Any = None, tokenizer: Any = None, **options: Any
+) -> Result:
+    """Train a reward model on comparisons: rows with `prompt`, `chosen` and `rejected`. See `sft`
+    for the arguments."""
     sources = {"comparisons": _with_heldout(data, eval_data)}
     return _one_stage("reward", _model(model, tokenizer), sources, options)
 
 
 def dpo(
-    model: Any, data: Any, *, loss: Any = "dpo", eval_data: Any = None, tokenizer: Any = None, **options: Any
+    model: Any,
+    data: Any,
+    *,
+    loss: Any = "dpo",
+    eval_data: Any = None,
+    tokenizer: Any = None,
+    **options: Any,
 ) -> Result:
     """Optimise a policy on comparisons, by DPO or a relative of it.
 
-    `loss`: dpo, cdpo, rdpo, dpo_norm, ipo, hinge, simpo, kto, orpo or cpo; or a mapping with its `name` and settings. See `sft`
-    for the other arguments, and docs/preferences.md for the losses.
+    `loss`: dpo, cdpo, rdpo, dpo_norm, ipo, hinge, simpo, kto, orpo or cpo; or a mapping with its
+    `name` and settings. See `sft` for the other arguments, and docs/preferences.md for the losses.
     """
     name = str(loss.get("name", "dpo")) if isinstance(loss, Mapping) else str(loss)
     if name not in LOSS_NAMES and ":" not in name:
@@ -145,19 +172,28 @@ def dpo(
 
 
 def grpo(
-    model: Any, prompts: Any, rewards: Any, *, algorithm: Any = "grpo", tokenizer: Any = None, **options: Any
+    model: Any,
+    prompts: Any,
+    rewards: Any,
+    *,
+    algorithm: Any = "grpo",
+    tokenizer: Any = None,
+    **options: Any,
 ) -> Result:
     """Train a policy on rewards by GRPO or a relative of it.
 
     Args:
         model: see `sft`.
-        prompts: rows with a `prompt` (text or messages); their other columns are handed to the rewards.
-        rewards: a function `f(prompts, completions, completion_ids, **columns)` that returns a number for each completion, or a list
-            of functions, names of rewards ("maths"), mappings as in a recipe, and reward models.
-        algorithm: grpo, dr-grpo, dapo, gspo, cispo, rloo, reinforce++ or reinforce++-baseline; or a mapping with its `name` and what
-            is exchanged in it (docs/online.md).
+        prompts: rows with a `prompt` (text or messages); their other columns are handed to the
+            rewards.
+        rewards: a function `f(prompts, completions, completion_ids, **columns)` that returns a
+            number for each completion, or a list of functions, names of rewards ("maths"), mappings
+            as in a recipe, and reward models.
+        algorithm: grpo, dr-grpo, dapo, gspo, cispo, rloo, reinforce++ or reinforce++-baseline; or a
+            mapping with its `name` and what is exchanged in it (docs/online.md).
         tokenizer: see `sft`.
-        options: see `sft`; `steps=100, prompts_per_step=8, responses_per_prompt=8, max_new_tokens=256`.
+        options: see `sft`; `steps=100, prompts_per_step=8, responses_per_prompt=8,
+            max_new_tokens=256`.
     """
     names = [name for name in cast(Any, AlgorithmName).__args__ if name != "ppo"]
     name = str(algorithm.get("name", "grpo")) if isinstance(algorithm, Mapping) else str(algorithm)
@@ -166,20 +202,32 @@ def grpo(
         raise UserError(f'there is no algorithm "{name}".', field="algorithm", hint=hint)
     own = {"algorithm": {**(algorithm if isinstance(algorithm, Mapping) else {}), "name": name}}
     stage = name if name in names else "online"
-    return _one_stage(stage, _model(model, tokenizer), {"prompts": prompts}, {"rewards": rewards, **own, **options})
+    return _one_stage(
+        stage,
+        _model(model, tokenizer),
+        {"prompts": prompts},
+        {"rewards": rewards, **own, **options},
+    )
 
 
 def ppo(model: Any, prompts: Any, reward: Any, *, tokenizer: Any = None, **options: Any) -> Result:
-    """Train a policy by PPO against a reward model: the folder of one, or the `Result` of `reward_model`. See `grpo`."""
-    return _one_stage("ppo", _model(model, tokenizer), {"prompts": prompts}, {"reward": reward, **options})
+    """Train a policy by PPO against a reward model: the folder of one, or the `Result` of
+    `reward_model`. See `grpo`."""
+    return _one_stage(
+        "ppo", _model(model, tokenizer), {"prompts": prompts}, {"reward": reward, **options}
+    )
 
 
-def evaluate(models: Any, prompts: Any, *, rewards: Any = None, tokenizer: Any = None, **options: Any) -> Result:
-    """Compare models on the same prompts, each difference with an interval: `result.evaluation`, `result.report`.
+def evaluate(
+    models: Any, prompts: Any, *, rewards: Any = None, tokenizer: Any = None, **options: Any
+) -> Result:
+    """Compare models on the same prompts, each difference with an interval: `result.evaluation`,
+    `result.report`.
 
     Args:
         models: one, or a list of them; see `sft`. The first is what distances are measured from.
-        prompts: rows, all of which are asked; of a path or a hub id those that are held out (docs/data.md).
+        prompts: rows, all of which are asked; of a path or a hub id those that are held out
+            (docs/data.md).
         rewards: what judges; see `grpo`. None: the taste of the simulated annotators.
         tokenizer: see `sft`.
         options: see `sft`; `count=100, responses_per_prompt=4, temperature=0.7`.
@@ -193,10 +241,14 @@ def evaluate(models: Any, prompts: Any, *, rewards: Any = None, tokenizer: Any =
     return _one_stage("evaluate", _model(first, tokenizer), {"prompts": held}, {**own, **options})
 
 
-RUN_OPTIONS = frozenset(name for name, one in signature(run).parameters.items() if one.kind is one.KEYWORD_ONLY)
+RUN_OPTIONS = frozenset(
+    name for name, one in signature(run).parameters.items() if one.kind is one.KEYWORD_ONLY
+)
 
 
-def _one_stage(stage: str, model: Any, sources: Mapping[str, Any], options: Mapping[str, Any]) -> Result:
+def _one_stage(
+    stage: str, model: Any, sources: Mapping[str, Any], options: Mapping[str, Any]
+) -> Result:
     run_options = {name: value for name, value in options.items() if name in RUN_OPTIONS}
     settings = {name: value for name, value in options.items() if name not in RUN_OPTIONS}
     name = settings.pop("name", stage)
@@ -221,7 +273,8 @@ def _with_heldout(data: Any, heldout: Any) -> Any:
 def _prepared(
     recipe: RecipeLike, overrides: tuple[str, ...], changes: Mapping[str, Any], out: Path | None
 ) -> tuple[Recipe, Path]:
-    """(the recipe, its folder): what is given as an object, in a mapping or a change, stands in the folder by then."""
+    """(the recipe, its folder): what is given as an object, in a mapping or a change, stands in the
+    folder by then."""
     if not isinstance(recipe, Mapping) and not changes:
         loaded = load(recipe, *overrides)
         return loaded, out or Path("runs") / loaded.name
@@ -242,7 +295,8 @@ def _prepared(
 
 
 def values_of(recipe: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """A recipe that is a mapping, as YAML would hold it: what is given as an object is written below `folder`."""
+    """A recipe that is a mapping, as YAML would hold it: what is given as an object is written
+    below `folder`."""
     return _with_forms(named(recipe, folder))
 
 
@@ -275,7 +329,9 @@ def _check_texts(overrides: tuple[Any, ...]) -> None:
 class _Shown:
     """What a program has given for lines and steps."""
 
-    def __init__(self, say: Callable[[str], None] | None, progress: Callable[[str], Any] | None) -> None:
+    def __init__(
+        self, say: Callable[[str], None] | None, progress: Callable[[str], Any] | None
+    ) -> None:
         self._say, self._progress = say, progress
 
     def say(self, line: str) -> None:

@@ -21,7 +21,8 @@ class Event:
         folder: the stage's folder.
         step: how many steps are done; 0 for what is no training.
         steps: how many there are in all.
-        metrics: the step's metrics; of an evaluation those that begin with `eval_`, or its `result.json`.
+        metrics: the step's metrics; of an evaluation those that begin with `eval_`, or its
+            `result.json`.
         tokens: how many tokens the step worked on.
         checkpoint: the folder of the checkpoint that was written, for `on_checkpoint`.
     """
@@ -37,13 +38,15 @@ class Event:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """The functions that a program gave. Each is called with one `Event`; what it raises ends the run, which can be resumed.
+    """The functions that a program gave. Each is called with one `Event`; what it raises ends the
+    run, which can be resumed.
 
     Args:
         folder: the run's.
         on_step: after every step of a training stage.
         on_checkpoint: after a checkpoint is on disk.
-        on_evaluate: after an evaluation in the middle of training, and after a stage of the kind evaluate.
+        on_evaluate: after an evaluation in the middle of training, and after a stage of the kind
+            evaluate.
     """
 
     folder: Path

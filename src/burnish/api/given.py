@@ -1,5 +1,6 @@
-"""Objects in place of names: data, models and rewards of a Python program, written into the run's folder under a name that
-follows from their contents. The recipe then names files, as any other does: the run resumes, and its fingerprints hold.
+"""Objects in place of names: data, models and rewards of a Python program, written into the run's
+folder under a name that follows from their contents. The recipe then names files, as any other
+does: the run resumes, and its fingerprints hold.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ _REFERENCES = ("start", "reference", "model", "models", "reward", "answers")
 
 
 def named(recipe: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The recipe with every object in it replaced by the name of what it was written to, below `folder`.
+    """The recipe with every object in it replaced by the name of what it was written to, below
+    `folder`.
 
     Raises UserError for what no recipe can hold, naming its key.
     """
@@ -49,11 +51,15 @@ def named(recipe: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             }
         elif key == "data" and isinstance(value, Mapping):
             found[key] = {
-                inner: source(one, f"data.{inner}") if inner in SOURCES else plain(one, f"data.{inner}")
+                inner: source(one, f"data.{inner}")
+                if inner in SOURCES
+                else plain(one, f"data.{inner}")
                 for inner, one in value.items()
             }
         elif key == "stages" and isinstance(value, Mapping):
-            found[key] = {name: _stage(one, f"stages.{name}", place, source) for name, one in value.items()}
+            found[key] = {
+                name: _stage(one, f"stages.{name}", place, source) for name, one in value.items()
+            }
         else:
             found[key] = plain(value, key)
     return found
@@ -66,7 +72,9 @@ def _stage(settings: Any, at: str, place: Path, source: Callable[..., Any]) -> A
     for key, value in settings.items():
         where = f"{at}.{key}"
         if key == "stages" and isinstance(value, Mapping):
-            found[key] = {name: _stage(one, f"{where}.{name}", place, source) for name, one in value.items()}
+            found[key] = {
+                name: _stage(one, f"{where}.{name}", place, source) for name, one in value.items()
+            }
         elif key in SOURCES:
             found[key] = source(value, where)
         elif key == "rewards":
@@ -81,11 +89,16 @@ def _stage(settings: Any, at: str, place: Path, source: Callable[..., Any]) -> A
 def _reference(value: Any, at: str, place: Path) -> Any:
     if isinstance(value, list | tuple) and not _is_model(value):
         return [_reference(one, at, place) for one in value]
-    return plain(value, at) if value is None or isinstance(value, Mapping) else model_name(value, place)
+    return (
+        plain(value, at)
+        if value is None or isinstance(value, Mapping)
+        else model_name(value, place)
+    )
 
 
 def plain(value: Any, at: str) -> Any:
-    """A setting as a recipe holds it. Raises UserError, naming the key, for an object that is none."""
+    """A setting as a recipe holds it. Raises UserError, naming the key, for an object that is
+    none."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, Mapping):
@@ -98,7 +111,9 @@ def plain(value: Any, at: str) -> Any:
         return json_value(value, field=at)  # NumPy's numbers, dates
     except NotJson as error:
         problem = f"is a {type(value).__name__}, which no recipe can hold."
-        raise UserError(problem, field=at, hint="Give text, a number, a list or a mapping.") from error
+        raise UserError(
+            problem, field=at, hint="Give text, a number, a list or a mapping."
+        ) from error
 
 
 def _is_plain(value: Mapping[str, Any]) -> bool:
@@ -109,10 +124,12 @@ def _is_plain(value: Mapping[str, Any]) -> bool:
 
 
 def source_name(value: Any, at: str, *, folder: Path, limit: int | None = None) -> Any:
-    """What a recipe names a source by: a path, a hub id, a mapping of these; rows are written to a file first.
+    """What a recipe names a source by: a path, a hub id, a mapping of these; rows are written to a
+    file first.
 
-    Rows are a list of mappings, a pandas DataFrame, or a `datasets.Dataset` or `IterableDataset`; several by the names of
-    their splits (`datasets.DatasetDict`) become a folder of files with these names. `limit`: write no more rows than these.
+    Rows are a list of mappings, a pandas DataFrame, or a `datasets.Dataset` or `IterableDataset`;
+    several by the names of their splits (`datasets.DatasetDict`) become a folder of files with
+    these names. `limit`: write no more rows than these.
     """
     if value is None or isinstance(value, str):
         return value
@@ -141,10 +158,19 @@ def _is_list_of_sources(value: Any) -> TypeGuard[Sequence[Any]]:
 
 def _splits(value: Mapping[str, Any], at: str, folder: Path, limit: int | None) -> str:
     """A folder with a file for each split, named by the contents of all."""
-    files = {name: _file_of(_rows(rows, f"{at}.{name}"), f"{at}.{name}", folder, limit) for name, rows in value.items()}
+    files = {
+        name: _file_of(_rows(rows, f"{at}.{name}"), f"{at}.{name}", folder, limit)
+        for name, rows in value.items()
+    }
     if not files:
-        raise UserError("holds no splits.", field=at, hint="Give rows, or a mapping of the names of splits to rows.")
-    digest = hashlib.sha256("".join(f"{name} {path.stem}\n" for name, path in sorted(files.items())).encode())
+        raise UserError(
+            "holds no splits.",
+            field=at,
+            hint="Give rows, or a mapping of the names of splits to rows.",
+        )
+    digest = hashlib.sha256(
+        "".join(f"{name} {path.stem}\n" for name, path in sorted(files.items())).encode()
+    )
     place = folder / f"splits-{digest.hexdigest()[:16]}"
     with disk_errors(place):
         place.mkdir(parents=True, exist_ok=True)
@@ -184,15 +210,23 @@ def _file_of(rows: Iterable[Any], at: str, folder: Path, limit: int | None) -> P
 
 
 def _lines(rows: Iterable[Any], at: str) -> Iterator[bytes]:
-    """Each row as a line of JSON. Raises UserError naming the row and the column that JSON cannot hold."""
+    """Each row as a line of JSON. Raises UserError naming the row and the column that JSON cannot
+    hold."""
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Mapping):
             problem = f"must be a mapping of columns to values, not {type(row).__name__}."
-            raise UserError(problem, file=at, row=number, hint='For instance {"prompt": ..., "completion": ...}.')
+            raise UserError(
+                problem,
+                file=at,
+                row=number,
+                hint='For instance {"prompt": ..., "completion": ...}.',
+            )
         try:
             values = {str(name): json_value(value, field=str(name)) for name, value in row.items()}
         except NotJson as error:
-            raise UserError(error.problem, file=at, row=number, field=error.field, hint=error.hint) from error
+            raise UserError(
+                error.problem, file=at, row=number, field=error.field, hint=error.hint
+            ) from error
         yield f"{dumps(values)}\n".encode()
 
 
@@ -200,8 +234,9 @@ def _lines(rows: Iterable[Any], at: str) -> Iterator[bytes]:
 
 
 def model_name(value: Any, folder: Path) -> str:
-    """What a recipe names a model by: a name, a folder, the newest model of a `Result`; a transformers model with its tokenizer
-    (a pair of the two) is saved below `folder`, under a name that follows from what was written."""
+    """What a recipe names a model by: a name, a folder, the newest model of a `Result`; a
+    transformers model with its tokenizer (a pair of the two) is saved below `folder`, under a name
+    that follows from what was written."""
     if isinstance(value, str):
         return value
     if hasattr(value, "model_folder"):
@@ -244,15 +279,20 @@ def _saved(model: Any, tokenizer: Any, folder: Path) -> Path:
 def reward_specs(value: Any, at: str) -> Any:
     """The rewards of a stage as a recipe lists them.
 
-    Each is a mapping as in a recipe, whose `function` may be a function; a function; the name of a kind (`maths`); the path of a
-    function (`file.py:name`); or a reward model: a folder or a `Result`. Functions are labelled by their names.
+    Each is a mapping as in a recipe, whose `function` may be a function; a function; the name of a
+    kind (`maths`); the path of a function (`file.py:name`); or a reward model: a folder or a
+    `Result`. Functions are labelled by their names.
     """
     if not isinstance(value, list | tuple):
         value = [value]
     specs = [_reward(one, f"{at}.{place}") for place, one in enumerate(value)]
     labels = [spec.get("label") for spec in specs if isinstance(spec, Mapping)]
     for place, spec in enumerate(specs):
-        if isinstance(spec, dict) and labels.count(spec.get("label")) > 1 and callable(spec.get("function")):
+        if (
+            isinstance(spec, dict)
+            and labels.count(spec.get("label")) > 1
+            and callable(spec.get("function"))
+        ):
             spec["label"] = f"{spec['label']}-{place + 1}"
     return [_with_named_function(spec) for spec in specs]
 
@@ -264,7 +304,9 @@ def _reward(value: Any, at: str) -> Any:
             spec = {"name": "python", "label": _label(spec["function"]), **spec}
         if "model" in spec and not isinstance(spec["model"], str | None):
             spec["model"] = model_name(spec["model"], Path())
-        return {key: one if callable(one) else plain(one, f"{at}.{key}") for key, one in spec.items()}
+        return {
+            key: one if callable(one) else plain(one, f"{at}.{key}") for key, one in spec.items()
+        }
     if hasattr(value, "model_folder") or isinstance(value, os.PathLike):
         return {"name": "model", "model": model_name(value, Path())}
     if callable(value):
@@ -279,31 +321,50 @@ def _reward_named(text: str) -> dict[str, Any]:
     if Path(text).is_dir():
         return {"name": "model", "model": text}
     if ":" in text or "." in text:
-        return {"name": "python", "label": text.replace(":", ".").rpartition(".")[2], "function": text}
+        return {
+            "name": "python",
+            "label": text.replace(":", ".").rpartition(".")[2],
+            "function": text,
+        }
     return {"name": text}
 
 
 def _label(function: Any) -> str:
-    name = getattr(function, "__name__", None) or getattr(getattr(function, "func", None), "__name__", None)
+    name = getattr(function, "__name__", None) or getattr(
+        getattr(function, "func", None), "__name__", None
+    )
     return (name or type(function).__name__).strip("<>")
 
 
 def _with_named_function(spec: Any) -> Any:
     function = spec.get("function") if isinstance(spec, Mapping) else None
-    return {**spec, "function": _function_name(function, spec["label"])} if callable(function) else spec
+    return (
+        {**spec, "function": _function_name(function, spec["label"])}
+        if callable(function)
+        else spec
+    )
 
 
 def _function_name(function: Callable[..., Any], label: str) -> str:
-    """A path by which another process finds the function, where there is one; else it is handed over in this one."""
-    module, name = getattr(function, "__module__", None) or "", getattr(function, "__qualname__", "")
+    """A path by which another process finds the function, where there is one; else it is handed
+    over in this one."""
+    module, name = (
+        getattr(function, "__module__", None) or "",
+        getattr(function, "__qualname__", ""),
+    )
     source = getattr(sys.modules.get(module), "__file__", None) if module != "__main__" else None
-    if source and inspect.isroutine(function) and getattr(sys.modules[module], name, None) is function:
+    if (
+        source
+        and inspect.isroutine(function)
+        and getattr(sys.modules[module], name, None) is function
+    ):
         return f"{module}:{name}"
     return hand_over(label, function)
 
 
 def is_conversational(source: Any) -> bool:
-    """Whether the prompts of a source are lists of messages: rewards are then handed messages too, as TRL does it."""
+    """Whether the prompts of a source are lists of messages: rewards are then handed messages too,
+    as TRL does it."""
     one = source[0] if isinstance(source, list | tuple) and source else source
     ref = one["source"] if isinstance(one, Mapping) else one
     if not isinstance(ref, str):
@@ -327,4 +388,12 @@ def with_form_of_rewards(specs: Any, prompts: Any) -> Any:
     return [{**spec, "messages": True} if spec in functions else spec for spec in specs]
 
 
-__all__ = ["GIVEN", "OBJECT", "model_name", "named", "reward_specs", "source_name", "with_form_of_rewards"]
+__all__ = [
+    "GIVEN",
+    "OBJECT",
+    "model_name",
+    "named",
+    "reward_specs",
+    "source_name",
+    "with_form_of_rewards",
+]

@@ -1,4 +1,5 @@
-"""What a person sees of a run: a progress bar in a terminal, plain lines in a log, a table in a notebook."""
+"""What a person sees of a run: a progress bar in a terminal, plain lines in a log, a table in a
+notebook."""
 
 from __future__ import annotations
 
@@ -54,7 +55,9 @@ class Bars:
 
         def report(done: int, total: int, tokens: int, values: Mapping[str, float]) -> None:
             rate = f"{clock.rate(tokens):,.0f} tok/s"
-            self._progress.update(task, completed=done, total=total, rate=rate, metrics=_metrics(values))
+            self._progress.update(
+                task, completed=done, total=total, rate=rate, metrics=_metrics(values)
+            )
 
         return report
 
@@ -78,7 +81,9 @@ class Lines:
         clock = _Clock()
 
         def report(done: int, total: int, tokens: int, values: Mapping[str, float]) -> None:
-            self.say(f"{name} {done}/{total}  {clock.rate(tokens):,.0f} tok/s  {_metrics(values)}".rstrip())
+            self.say(
+                f"{name} {done}/{total}  {clock.rate(tokens):,.0f} tok/s  {_metrics(values)}".rstrip()
+            )
 
         return report
 
@@ -99,7 +104,8 @@ class _Row:
 
 
 class Table:
-    """A table in a notebook that is written anew after each step: a row a stage, and the lines that were said below."""
+    """A table in a notebook that is written anew after each step: a row a stage, and the lines that
+    were said below."""
 
     def __init__(self, show: Any) -> None:
         self._rows: list[_Row] = []
@@ -117,7 +123,10 @@ class Table:
         self._rows.append(row)
 
         def report(done: int, total: int, tokens: int, values: Mapping[str, float]) -> None:
-            row.rate, row.seconds = clock.rate(tokens), clock.since_start() / max(done, 1) * (total - done)
+            row.rate, row.seconds = (
+                clock.rate(tokens),
+                clock.since_start() / max(done, 1) * (total - done),
+            )
             row.done, row.total, row.values = done, total, values
             self._draw()
 
@@ -131,7 +140,9 @@ class Table:
             self._handle.update(self)
 
     def _repr_html_(self) -> str:
-        heads = "".join(f"<th>{name}</th>" for name in ("stage", "step", "tokens/s", "left", "metrics"))
+        heads = "".join(
+            f"<th>{name}</th>" for name in ("stage", "step", "tokens/s", "left", "metrics")
+        )
         rows = "".join(map(_cells, self._rows))
         lines = html.escape("\n".join(self._lines))
         return f"<table><tr>{heads}</tr>{rows}</table><pre>{lines}</pre>"
@@ -139,7 +150,13 @@ class Table:
 
 def _cells(row: _Row) -> str:
     left = f"{int(row.seconds) // 60}:{int(row.seconds) % 60:02d}"
-    texts = (row.name, f"{row.done}/{row.total or '?'}", f"{row.rate:,.0f}", left, _metrics(row.values or {}))
+    texts = (
+        row.name,
+        f"{row.done}/{row.total or '?'}",
+        f"{row.rate:,.0f}",
+        left,
+        _metrics(row.values or {}),
+    )
     return f"<tr>{''.join(f'<td>{html.escape(text)}</td>' for text in texts)}</tr>"
 
 
@@ -155,7 +172,8 @@ def _notebook() -> Any:
 
 
 def reporter(*, quiet: bool) -> Reporter:
-    """A table in a notebook, bars in a terminal, lines elsewhere or when asked to be quiet; the latter go to standard error."""
+    """A table in a notebook, bars in a terminal, lines elsewhere or when asked to be quiet; the
+    latter go to standard error."""
     show = None if quiet else _notebook()
     if show is not None:
         return Table(show)

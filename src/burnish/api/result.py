@@ -38,8 +38,8 @@ class Report(os.PathLike[str]):
 
 
 class Result(os.PathLike[str]):
-    """What a run made. It stands for its folder wherever a path is taken, and does what a `Path` does: `result / "sft"`,
-    `result.glob("*/result.json")`.
+    """What a run made. It stands for its folder wherever a path is taken, and does what a `Path`
+    does: `result / "sft"`, `result.glob("*/result.json")`.
 
     Args:
         folder: the run's.
@@ -84,12 +84,16 @@ class Result(os.PathLike[str]):
     def results(self) -> dict[str, dict[str, Any]]:
         """What each stage that is done found out, by its name: its `result.json`."""
         files = {name: self.folder / name / "result.json" for name in self.recipe.stages}
-        return {name: read_object(path, hint="Run the recipe again.") for name, path in files.items() if path.is_file()}
+        return {
+            name: read_object(path, hint="Run the recipe again.")
+            for name, path in files.items()
+            if path.is_file()
+        }
 
     @property
     def metrics(self) -> Any:
-        """The metrics of every step as a pandas DataFrame, a row a step, with the columns `stage` and `step` first; a list of dicts
-        where pandas is not installed."""
+        """The metrics of every step as a pandas DataFrame, a row a step, with the columns `stage`
+        and `step` first; a list of dicts where pandas is not installed."""
         rows = [
             {"stage": name, **row}
             for name in self.recipe.stages
@@ -99,8 +103,8 @@ class Result(os.PathLike[str]):
 
     @property
     def answers(self) -> Any:
-        """The answers that the run kept, a row each: `stage`, `prompt`, `model`, `answer`, and `reward` where it had one. A DataFrame,
-        or a list of dicts."""
+        """The answers that the run kept, a row each: `stage`, `prompt`, `model`, `answer`, and
+        `reward` where it had one. A DataFrame, or a list of dicts."""
         rows: list[dict[str, Any]] = []
         for name in self.recipe.stages:
             rows += _answers_of(self.folder / name, name, self.results.get(name, {}))
@@ -110,7 +114,9 @@ class Result(os.PathLike[str]):
     def evaluation(self) -> dict[str, Any] | None:
         """What the last stage of the kind evaluate found out; None: there is none."""
         found = [
-            self.results[node.name] for node in self._graph if node.makes == "Evaluation" and node.name in self.results
+            self.results[node.name]
+            for node in self._graph
+            if node.makes == "Evaluation" and node.name in self.results
         ]
         return found[-1] if found else None
 
@@ -122,7 +128,8 @@ class Result(os.PathLike[str]):
         return Report(write_report(self.folder))
 
     def model_folder(self, stage: str | None = None) -> Path:
-        """The folder of the model that a stage made; None: of the newest policy, or where there is none the newest reward model.
+        """The folder of the model that a stage made; None: of the newest policy, or where there is
+        none the newest reward model.
 
         Raises UserError where no stage has made one.
         """
@@ -132,17 +139,26 @@ class Result(os.PathLike[str]):
             return self.folder / (policies or made)[-1].name / "model"
         if stage not in [node.name for node in made]:
             what = "no model" if stage is None else f'no model of a stage "{stage}"'
-            raise UserError(f"this run has {what}.", file=self.folder, hint=f"Models: {listed(n.name for n in made)}.")
+            raise UserError(
+                f"this run has {what}.",
+                file=self.folder,
+                hint=f"Models: {listed(n.name for n in made)}.",
+            )
         return self.folder / str(stage) / "model"
 
     def model(self, stage: str | None = None, **options: Any) -> Any:
-        """The model as transformers has it: a causal language model, or of a reward model one that classifies sequences (one label).
+        """The model as transformers has it: a causal language model, or of a reward model one that
+        classifies sequences (one label).
         `options` are those of `from_pretrained`: `dtype`, `device_map`."""
         import transformers
 
         folder = self.model_folder(stage)
         policy = self._node(folder.parent.name).makes == "Policy"
-        head = transformers.AutoModelForCausalLM if policy else transformers.AutoModelForSequenceClassification
+        head = (
+            transformers.AutoModelForCausalLM
+            if policy
+            else transformers.AutoModelForSequenceClassification
+        )
         return head.from_pretrained(folder, **options)
 
     def tokenizer(self, stage: str | None = None) -> Any:
@@ -152,9 +168,15 @@ class Result(os.PathLike[str]):
         return AutoTokenizer.from_pretrained(self.model_folder(stage))
 
     def export(
-        self, out: str | Path, *, stage: str | None = None, to: str = "merged", dtype: str | None = None
+        self,
+        out: str | Path,
+        *,
+        stage: str | None = None,
+        to: str = "merged",
+        dtype: str | None = None,
     ) -> Path:
-        """Write the model for others to load, with a model card: see `burnish.stages.export.export`."""
+        """Write the model for others to load, with a model card: see
+        `burnish.stages.export.export`."""
         from burnish.stages.export import export
 
         return export(str(self.folder), Path(out), stage=stage, to=to, dtype=dtype).folder
@@ -182,23 +204,39 @@ def _table(rows: list[dict[str, Any]]) -> Any:
 
 
 def _answers_of(folder: Path, stage: str, result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What a stage kept of answers: of an evaluation side by side, of training a few of each step, of sampling all."""
+    """What a stage kept of answers: of an evaluation side by side, of training a few of each step,
+    of sampling all."""
     rows: list[dict[str, Any]] = []
     scored = {
-        (sample["prompt"], one["model"], one["text"]): {key: one[key] for key in _SCORES if one.get(key) is not None}
+        (sample["prompt"], one["model"], one["text"]): {
+            key: one[key] for key in _SCORES if one.get(key) is not None
+        }
         for sample in result.get("samples") or ()
         for one in sample["responses"]
     }
     for path in sorted((folder / "samples").glob("*.jsonl")):
         for row in read_metrics(path):
-            kept = {"step": row["step"], "prompt": row["prompt"], "model": stage, "answer": row["completion"]}
-            rows.append({"stage": stage, **kept, "reward": row.get("reward"), **(row.get("notes") or {})})
+            kept = {
+                "step": row["step"],
+                "prompt": row["prompt"],
+                "model": stage,
+                "answer": row["completion"],
+            }
+            rows.append(
+                {"stage": stage, **kept, "reward": row.get("reward"), **(row.get("notes") or {})}
+            )
     for row in read_metrics(folder / "answers.jsonl"):
         asked = row["messages"][-1]["content"]
-        texts = [(row["model"], row["text"])] if "text" in row else zip(row["models"], row["responses"], strict=True)
+        texts = (
+            [(row["model"], row["text"])]
+            if "text" in row
+            else zip(row["models"], row["responses"], strict=True)
+        )
         for model, answer in texts:
             scores = scored.get((asked, model, answer), {})
-            rows.append({"stage": stage, "prompt": asked, "model": model, "answer": answer, **scores})
+            rows.append(
+                {"stage": stage, "prompt": asked, "model": model, "answer": answer, **scores}
+            )
     return rows
 
 

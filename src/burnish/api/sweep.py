@@ -1,4 +1,5 @@
-"""A recipe run several times: over values of its keys, and over seeds; one table with intervals over the seeds."""
+"""A recipe run several times: over values of its keys, and over seeds; one table with intervals
+over the seeds."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ _OF_MODELS = ("gold", "reward", "accuracy")
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A figure over several seeds: their mean, and the 95 % interval of it (Student's t); None of one seed."""
+    """A figure over several seeds: their mean, and the 95 % interval of it (Student's t); None of
+    one seed."""
 
     mean: float
     low: float | None
@@ -39,7 +41,8 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """The mean of some seeds' values with its interval: mean ± t · s/√n, t of n − 1 degrees of freedom."""
+    """The mean of some seeds' values with its interval: mean ± t · s/√n, t of n − 1 degrees of
+    freedom."""
     n, mean = len(values), float(np.mean(values))
     if n < 2:
         return Spread(mean, None, None, n)
@@ -61,17 +64,21 @@ class Sweep:
 
     @property
     def figures(self) -> dict[str, dict[str, Spread]]:
-        """Each variant's figures over its seeds: those of the last step of each stage, and of each evaluated model."""
+        """Each variant's figures over its seeds: those of the last step of each stage, and of each
+        evaluated model."""
         found: dict[str, dict[str, Spread]] = {}
         for variant, seeds in self.results.items():
             each = [figures_of(result) for result in seeds.values()]
             names = dict.fromkeys(name for one in each for name in one)
-            found[variant] = {name: spread([one[name] for one in each if name in one]) for name in names}
+            found[variant] = {
+                name: spread([one[name] for one in each if name in one]) for name in names
+            }
         return found
 
     @property
     def table(self) -> Any:
-        """A row a variant, a column a figure, as text with intervals: a pandas DataFrame, or a list of dicts without pandas."""
+        """A row a variant, a column a figure, as text with intervals: a pandas DataFrame, or a list
+        of dicts without pandas."""
         rows = [
             {"variant": variant, **{name: str(value) for name, value in figures.items()}}
             for variant, figures in self.figures.items()
@@ -100,7 +107,8 @@ def sweep(
     say: Callable[[str], None] | None = None,
     **options: Any,
 ) -> Sweep:
-    """Run a recipe for every combination of values, each with every seed; what is done already is not done again.
+    """Run a recipe for every combination of values, each with every seed; what is done already is
+    not done again.
 
     Args:
         recipe: as `run` takes it.
@@ -112,22 +120,32 @@ def sweep(
         say: is given a line at the start of each run.
         options: of `run`.
 
-    Stages that two variants have in common are done once a seed: a later run takes them over from an earlier one.
+    Stages that two variants have in common are done once a seed: a later run takes them over from
+    an earlier one.
     """
     if isinstance(recipe, Mapping):
-        place = Path(out) if out is not None else Path("runs") / f"{recipe.get('name', 'run')}-sweep"
+        place = (
+            Path(out) if out is not None else Path("runs") / f"{recipe.get('name', 'run')}-sweep"
+        )
         recipe = values_of(recipe, place)
     base = load(recipe, *overrides)
     combinations = list(_combinations(over or {}, variants))
     chosen = tuple(seeds) if seeds is not None else base.seeds or (base.seed,)
     if not chosen or len(combinations) * len(chosen) > MOST_RUNS:
-        raise UserError(f"these are {len(combinations) * len(chosen)} runs; 1 to {MOST_RUNS} are taken.", field="seeds")
+        raise UserError(
+            f"these are {len(combinations) * len(chosen)} runs; 1 to {MOST_RUNS} are taken.",
+            field="seeds",
+        )
     folder = Path(out) if out is not None else Path("runs") / f"{base.name}-sweep"
     names = _names(combinations)
     loaded = {}
-    for name, changes in zip(names, combinations, strict=True):  # all of them, before the first is run
+    for name, changes in zip(
+        names, combinations, strict=True
+    ):  # all of them, before the first is run
         texts = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
-        loaded[name] = {seed: load(recipe, *overrides, "seeds=[]", f"seed={seed}", *texts) for seed in chosen}
+        loaded[name] = {
+            seed: load(recipe, *overrides, "seeds=[]", f"seed={seed}", *texts) for seed in chosen
+        }
     results: dict[str, dict[int, Result]] = {name: {} for name in names}
     for name, by_seed in loaded.items():
         for seed, one in by_seed.items():
@@ -143,7 +161,8 @@ def sweep(
 
 
 def figures_of(result: Result) -> dict[str, float]:
-    """The figures of a run that are worth comparing, by `stage/metric`, and `evaluate/model/judge` of what was evaluated."""
+    """The figures of a run that are worth comparing, by `stage/metric`, and `evaluate/model/judge`
+    of what was evaluated."""
     found: dict[str, float] = {}
     rows = result.metrics
     rows = rows.to_dict("records") if hasattr(rows, "to_dict") else rows
@@ -182,10 +201,16 @@ def _combinations(
 
 
 def _names(combinations: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A folder's name for each, of the last parts of its keys; whole keys where those are the same."""
+    """A folder's name for each, of the last parts of its keys; whole keys where those are the
+    same."""
     for part in (lambda key: key.rpartition(".")[2], lambda key: key):
-        names = [",".join(f"{part(key)}={_word(value)}" for key, value in one.items()) or "all" for one in combinations]
-        if len(set(names)) == len(names) and all(len({*map(part, one)}) == len(one) for one in combinations):
+        names = [
+            ",".join(f"{part(key)}={_word(value)}" for key, value in one.items()) or "all"
+            for one in combinations
+        ]
+        if len(set(names)) == len(names) and all(
+            len({*map(part, one)}) == len(one) for one in combinations
+        ):
             return names
     return [f"{number:03d}" for number in range(len(combinations))]
 
@@ -196,21 +221,31 @@ def _word(value: Any) -> str:
 
 
 def _lines(figures: Mapping[str, Mapping[str, Spread]]) -> Iterator[str]:
-    """A table as text: a row a figure, a column a variant, so that it fits where there are many figures."""
+    """A table as text: a row a figure, a column a variant, so that it fits where there are many
+    figures."""
     names = dict.fromkeys(name for one in figures.values() for name in one)
-    cells = [["", *figures], *([name, *(str(one.get(name, "")) for one in figures.values())] for name in names)]
+    cells = [
+        ["", *figures],
+        *([name, *(str(one.get(name, "")) for one in figures.values())] for name in names),
+    ]
     widths = [max(len(row[place]) for row in cells) for place in range(len(figures) + 1)]
-    yield from ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)
+    yield from (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    )
 
 
-def _as_json(done: Sweep, names: Sequence[str], combinations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _as_json(
+    done: Sweep, names: Sequence[str], combinations: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     figures = done.figures
     return {
         name: {
             "changes": dict(changes),
             "seeds": list(done.results[name]),
             "figures": {
-                key: {"mean": one.mean, "low": one.low, "high": one.high} for key, one in figures[name].items()
+                key: {"mean": one.mean, "low": one.low, "high": one.high}
+                for key, one in figures[name].items()
             },
         }
         for name, changes in zip(names, combinations, strict=True)

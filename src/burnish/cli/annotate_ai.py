@@ -1,4 +1,5 @@
-"""The commands that ask models: labelling by a constitution, candidates to compare, what to ask next, critique and revision."""
+"""The commands that ask models: labelling by a constitution, candidates to compare, what to ask
+next, critique and revision."""
 
 from __future__ import annotations
 
@@ -16,7 +17,10 @@ from burnish.jsonio import json_lines
 _AT_ONCE = 64  # prompts that are answered together; after each such part a line is written
 
 Endpoint = Annotated[
-    str | None, typer.Option(help="An OpenAI-compatible API, such as http://127.0.0.1:8000/v1.", show_default=False)
+    str | None,
+    typer.Option(
+        help="An OpenAI-compatible API, such as http://127.0.0.1:8000/v1.", show_default=False
+    ),
 ]
 
 
@@ -30,29 +34,40 @@ def register(group: typer.Typer) -> None:
 def label_by_model(
     project: Annotated[str, typer.Argument(help="The project.")],
     constitution: Annotated[Path, typer.Option(help="A text file: what makes an answer good.")],
-    model: Annotated[str, typer.Option(help="Its name at the endpoint; without --endpoint a local model.")],
+    model: Annotated[
+        str, typer.Option(help="Its name at the endpoint; without --endpoint a local model.")
+    ],
     database: Database = STORE,
     endpoint: Endpoint = None,
     name: Annotated[
-        str | None, typer.Option(help="The annotator's name [default: the model's].", show_default=False)
+        str | None,
+        typer.Option(help="The annotator's name [default: the model's].", show_default=False),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(callback=within("Rows"), help="At most this many items.", show_default=False)
+        int | None,
+        typer.Option(callback=within("Rows"), help="At most this many items.", show_default=False),
     ] = None,
     parallel: Annotated[int, typer.Option(min=1, max=64, help="Requests at once (endpoints).")] = 4,
-    logprobs: Annotated[bool, typer.Option(help="Use the endpoint's probabilities of A and B.")] = False,
+    logprobs: Annotated[
+        bool, typer.Option(help="Use the endpoint's probabilities of A and B.")
+    ] = False,
     cache: Annotated[
         Path | None,
-        typer.Option(help="Where verdicts are kept [default: verdicts.jsonl beside the store].", show_default=False),
+        typer.Option(
+            help="Where verdicts are kept [default: verdicts.jsonl beside the store].",
+            show_default=False,
+        ),
     ] = None,
     traceback: Traceback = False,
 ) -> None:
-    """Have a model label a project by a written constitution: both orders asked, flips counted, verdicts cached.
+    """Have a model label a project by a written constitution: both orders asked, flips counted,
+    verdicts cached.
 
-    The API key is read from BURNISH_API_KEY or OPENAI_API_KEY. The model's labels are marked as a model's, take no person's
-    place, and are compared with people's on the dashboard.
+    The API key is read from BURNISH_API_KEY or OPENAI_API_KEY. The model's labels are marked as a
+    model's, take no person's place, and are compared with people's on the dashboard.
 
-    Example: `burnish annotate ai helpfulness --constitution principles.md --model judge --endpoint http://127.0.0.1:8000/v1`
+    Example: `burnish annotate ai helpfulness --constitution principles.md --model judge --endpoint
+    http://127.0.0.1:8000/v1`
     """
     from burnish.annotation.ai.judge import Judge, VerdictCache, read_constitution
     from burnish.annotation.ai.label import label_project
@@ -65,7 +80,12 @@ def label_by_model(
     store = Store(existing(database))
     try:
         found = label_project(
-            store, project, judge, annotator=name or chat.name, limit=limit, parallel=parallel if endpoint else 1
+            store,
+            project,
+            judge,
+            annotator=name or chat.name,
+            limit=limit,
+            parallel=parallel if endpoint else 1,
         )
     finally:
         store.close()
@@ -77,24 +97,43 @@ def label_by_model(
 
 
 def sample_candidates(
-    prompts: Annotated[str, typer.Argument(help="Prompts: a file, a folder, a hub id, builtin:quickstart/prompts.")],
-    project: Annotated[str, typer.Argument(help="The project; made if there is none of this name.")],
-    model: Annotated[list[str], typer.Option(help="A checkpoint, or NAME@URL of an endpoint; repeat for several.")],
+    prompts: Annotated[
+        str, typer.Argument(help="Prompts: a file, a folder, a hub id, builtin:quickstart/prompts.")
+    ],
+    project: Annotated[
+        str, typer.Argument(help="The project; made if there is none of this name.")
+    ],
+    model: Annotated[
+        list[str],
+        typer.Option(help="A checkpoint, or NAME@URL of an endpoint; repeat for several."),
+    ],
     database: Database = STORE,
-    samples: Annotated[int, typer.Option(min=1, max=9, help="Answers of each model to each prompt.")] = 1,
-    temperature: Annotated[float, typer.Option(callback=within("Temperature"), help="0 is greedy.")] = 1.0,
-    max_new_tokens: Annotated[int, typer.Option(callback=within("Tokens"), help="Longest answer in tokens.")] = 256,
+    samples: Annotated[
+        int, typer.Option(min=1, max=9, help="Answers of each model to each prompt.")
+    ] = 1,
+    temperature: Annotated[
+        float, typer.Option(callback=within("Temperature"), help="0 is greedy.")
+    ] = 1.0,
+    max_new_tokens: Annotated[
+        int, typer.Option(callback=within("Tokens"), help="Longest answer in tokens.")
+    ] = 256,
     limit: Annotated[
-        int | None, typer.Option(callback=within("Rows"), help="At most this many prompts.", show_default=False)
+        int | None,
+        typer.Option(
+            callback=within("Rows"), help="At most this many prompts.", show_default=False
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(callback=within("Seed"), help="Of the random numbers.")] = 0,
     traceback: Traceback = False,
 ) -> None:
-    """Sample answers to prompts from checkpoints and endpoints, and put them into a project to be compared.
+    """Sample answers to prompts from checkpoints and endpoints, and put them into a project to be
+    compared.
 
-    Who wrote what is kept and never shown to annotators. Equal answers to one prompt are shown once.
+    Who wrote what is kept and never shown to annotators. Equal answers to one prompt are shown
+    once.
 
-    Example: `burnish annotate sample prompts.jsonl helpfulness --model runs/a/sft/model --model runs/a/ppo/model`
+    Example: `burnish annotate sample prompts.jsonl helpfulness --model runs/a/sft/model --model
+    runs/a/ppo/model`
     """
     from burnish.annotation.settings import Settings
     from burnish.annotation.snapshot import add_labelled
@@ -105,13 +144,17 @@ def sample_candidates(
 
     if len(model) * samples < 2:
         raise UserError(
-            "one answer to a prompt cannot be compared.", field="model", hint="Give two models, or --samples 2."
+            "one answer to a prompt cannot be compared.",
+            field="model",
+            hint="Give two models, or --samples 2.",
         )
     asked = read_prompts(read_rows(prompts, limit=limit)).items
     texts: dict[str, dict[str, str]] = {prompt.id: {} for prompt in asked}
     for reference in model:
         name, _, url = reference.partition("@")
-        one = chat_model(name, url or None, max_tokens=max_new_tokens, temperature=temperature, seed=seed)
+        one = chat_model(
+            name, url or None, max_tokens=max_new_tokens, temperature=temperature, seed=seed
+        )
         for done in range(0, len(asked), _AT_ONCE):
             some = asked[done : done + _AT_ONCE]
             for prompt, answers in zip(
@@ -132,23 +175,31 @@ def sample_candidates(
     finally:
         store.close()
     same = len(asked) - len(items)
-    typer.echo(f"{project}: {counts['items']} new items, {same} prompts left out (no two different answers)")
+    typer.echo(
+        f"{project}: {counts['items']} new items, {same} prompts left out (no two different answers)"
+    )
 
 
 def select_items(
     project: Annotated[str, typer.Argument(help="The project.")],
     model: Annotated[
-        list[Path], typer.Option(help="A reward model's folder (a run's reward/model); repeat for an ensemble.")
+        list[Path],
+        typer.Option(
+            help="A reward model's folder (a run's reward/model); repeat for an ensemble."
+        ),
     ],
     database: Database = STORE,
     traceback: Traceback = False,
 ) -> None:
-    """Offer first what teaches a reward model most: what an ensemble disagrees on, or one model is unsure of.
+    """Offer first what teaches a reward model most: what an ensemble disagrees on, or one model is
+    unsure of.
 
-    Sets the score of every item that still wants answers; of equal priority, annotators meet the highest first. On the
-    simulated panel this saves a part of the labels or none, see docs/annotation-statistics.md.
+    Sets the score of every item that still wants answers; of equal priority, annotators meet the
+    highest first. On the simulated panel this saves a part of the labels or none, see
+    docs/annotation-statistics.md.
 
-    Example: `burnish annotate select helpfulness --model runs/a/reward/model --model runs/b/reward/model`
+    Example: `burnish annotate select helpfulness --model runs/a/reward/model --model
+    runs/b/reward/model`
     """
     from burnish.annotation.selection import assign_scores
     from burnish.annotation.snapshot import take_snapshot
@@ -170,7 +221,9 @@ def select_items(
             and given.get(entry.item_id, 0) < snapshot.settings.overlap
         ]
         scores = scores_of(model, wanted, say=lambda line: typer.echo(line, err=True))
-        typer.echo(f"{project}: {assign_scores(store, project, scores)} items scored by {len(model)} reward models")
+        typer.echo(
+            f"{project}: {assign_scores(store, project, scores)} items scored by {len(model)} reward models"
+        )
     finally:
         store.close()
 
@@ -178,26 +231,47 @@ def select_items(
 def revise_answers(
     prompts: Annotated[
         str,
-        typer.Argument(help="Prompts: a file, a folder, a hub id. A column `completion` is the answer to begin with."),
+        typer.Argument(
+            help="Prompts: a file, a folder, a hub id. A column `completion` is the answer to begin with."
+        ),
     ],
-    out: Annotated[Path, typer.Argument(help="The demonstrations (.jsonl); rows that are there already are kept.")],
-    constitution: Annotated[Path, typer.Option(help="A text file with one principle a line, after a dash.")],
-    model: Annotated[str, typer.Option(help="Its name at the endpoint; without --endpoint a local model.")],
+    out: Annotated[
+        Path,
+        typer.Argument(help="The demonstrations (.jsonl); rows that are there already are kept."),
+    ],
+    constitution: Annotated[
+        Path, typer.Option(help="A text file with one principle a line, after a dash.")
+    ],
+    model: Annotated[
+        str, typer.Option(help="Its name at the endpoint; without --endpoint a local model.")
+    ],
     endpoint: Endpoint = None,
-    rounds: Annotated[int, typer.Option(min=1, max=16, help="Critiques and revisions of each answer.")] = 1,
-    max_new_tokens: Annotated[int, typer.Option(callback=within("Tokens"), help="Longest answer in tokens.")] = 256,
-    temperature: Annotated[float, typer.Option(callback=within("Temperature"), help="0 is greedy.")] = 0.0,
+    rounds: Annotated[
+        int, typer.Option(min=1, max=16, help="Critiques and revisions of each answer.")
+    ] = 1,
+    max_new_tokens: Annotated[
+        int, typer.Option(callback=within("Tokens"), help="Longest answer in tokens.")
+    ] = 256,
+    temperature: Annotated[
+        float, typer.Option(callback=within("Temperature"), help="0 is greedy.")
+    ] = 0.0,
     limit: Annotated[
-        int | None, typer.Option(callback=within("Rows"), help="At most this many prompts.", show_default=False)
+        int | None,
+        typer.Option(
+            callback=within("Rows"), help="At most this many prompts.", show_default=False
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(callback=within("Seed"), help="Draws the principles.")] = 0,
     traceback: Traceback = False,
 ) -> None:
-    """Write demonstrations by Constitutional AI: the model answers, criticises itself by a principle, and revises.
+    """Write demonstrations by Constitutional AI: the model answers, criticises itself by a
+    principle, and revises.
 
-    The revised answers are rows for SFT (`data.demonstrations`). A run that was stopped goes on where it was.
+    The revised answers are rows for SFT (`data.demonstrations`). A run that was stopped goes on
+    where it was.
 
-    Example: `burnish revise prompts.jsonl demos.jsonl --constitution principles.md --model runs/a/sft/model`
+    Example: `burnish revise prompts.jsonl demos.jsonl --constitution principles.md --model
+    runs/a/sft/model`
     """
     from burnish.annotation.ai.judge import principles, read_constitution
     from burnish.annotation.ai.revise import revise
@@ -205,7 +279,9 @@ def revise_answers(
     from burnish.data.sources import read_rows
 
     rules = principles(read_constitution(constitution))
-    chat = chat_model(model, endpoint, max_tokens=max_new_tokens, temperature=temperature, seed=seed)
+    chat = chat_model(
+        model, endpoint, max_tokens=max_new_tokens, temperature=temperature, seed=seed
+    )
     done = _rows_done(out)
     asked = [p for p in read_prompts(read_rows(prompts, limit=limit)).items if p.id not in done]
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -213,7 +289,9 @@ def revise_answers(
         for prompt in asked:
             begin = prompt.columns.get("completion")
             answers = [begin if isinstance(begin, str) else None]
-            file.write(json_lines(revise([prompt], chat, rules, rounds=rounds, seed=seed, answers=answers)))
+            file.write(
+                json_lines(revise([prompt], chat, rules, rounds=rounds, seed=seed, answers=answers))
+            )
             file.flush()
     typer.echo(f"{out}: {len(asked)} new demonstrations, {len(done)} were there")
 
@@ -233,7 +311,9 @@ def chat_model(
 
         if not endpoint.startswith(("http://", "https://")):
             raise UserError("must begin with http:// or https://.", field="endpoint")
-        return Remote(endpoint, model, temperature=temperature, max_tokens=max_tokens, logprobs=logprobs)
+        return Remote(
+            endpoint, model, temperature=temperature, max_tokens=max_tokens, logprobs=logprobs
+        )
     from burnish.stages.chat_model import LocalChat
 
     say = lambda line: typer.echo(line, err=True)  # noqa: E731
@@ -254,5 +334,7 @@ def _rows_done(out: Path) -> set[str]:
         return {str(json.loads(line)["id"]) for line in whole.splitlines() if line.strip()}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            "holds rows that are no demonstrations of this command.", file=out, hint="Give another file."
+            "holds rows that are no demonstrations of this command.",
+            file=out,
+            hint="Give another file.",
         ) from error

@@ -1,4 +1,5 @@
-"""Models for annotators to chat with: the native engine in a process of its own, or an OpenAI-compatible endpoint."""
+"""Models for annotators to chat with: the native engine in a process of its own, or an
+OpenAI-compatible endpoint."""
 
 from __future__ import annotations
 
@@ -17,9 +18,12 @@ _PATIENCE = 180.0  # seconds for one turn
 
 
 class NativeChat:
-    """A model in a process of its own: the server imports no torch, and stays quick while the model writes."""
+    """A model in a process of its own: the server imports no torch, and stays quick while the model
+    writes."""
 
-    def __init__(self, model: str, *, temperature: float, max_new_tokens: int, seed: int = 0) -> None:
+    def __init__(
+        self, model: str, *, temperature: float, max_new_tokens: int, seed: int = 0
+    ) -> None:
         context = multiprocessing.get_context("spawn")
         self._ours, theirs = context.Pipe()
         options = {"temperature": temperature, "max_new_tokens": max_new_tokens, "seed": seed}
@@ -37,7 +41,9 @@ class NativeChat:
                 self._ours.send((list(messages), count))
                 return self._receive()
             except (EOFError, OSError) as error:
-                raise UserError("the model's process has ended.", hint="Start the server again.") from error
+                raise UserError(
+                    "the model's process has ended.", hint="Start the server again."
+                ) from error
 
     def _receive(self) -> Any:
         if not self._ours.poll(_PATIENCE):
@@ -73,7 +79,9 @@ def _write(pipe: Any, model: str, options: dict[str, Any]) -> None:
         reference = model_of(model)
         backbone = load_backbone(reference, device=resolve(AUTO), say=lambda line: None)
         settle_as_in_its_run(backbone, reference)
-        sampling = Sampling(temperature=options["temperature"], max_new_tokens=options["max_new_tokens"])
+        sampling = Sampling(
+            temperature=options["temperature"], max_new_tokens=options["max_new_tokens"]
+        )
         sampler = LocalSampler(
             View(backbone), sampling, seed=options["seed"], max_length=backbone.context, purpose="annotate",
             say=lambda line: print(line, file=sys.stderr, flush=True),
@@ -98,11 +106,17 @@ def _write(pipe: Any, model: str, options: dict[str, Any]) -> None:
 
 
 class EndpointChat:
-    """An OpenAI-compatible endpoint. The key comes from the environment, as `burnish.endpoint` says."""
+    """An OpenAI-compatible endpoint. The key comes from the environment, as `burnish.endpoint`
+    says."""
 
     def __init__(self, url: str, model: str, *, temperature: float, max_new_tokens: int) -> None:
         self.endpoint = Endpoint(
-            url, model, temperature=temperature, max_tokens=max_new_tokens, timeout=_PATIENCE / 2, retries=1
+            url,
+            model,
+            temperature=temperature,
+            max_tokens=max_new_tokens,
+            timeout=_PATIENCE / 2,
+            retries=1,
         )
 
     def __call__(self, messages: Sequence[Message], count: int) -> list[str]:

@@ -13,9 +13,15 @@ from burnish.jsonio import dumps, undefined_as_null
 
 Database = Annotated[
     str,
-    typer.Option("--database", "-d", help="The store: a file, or an SQLAlchemy URL such as postgresql+psycopg://..."),
+    typer.Option(
+        "--database",
+        "-d",
+        help="The store: a file, or an SQLAlchemy URL such as postgresql+psycopg://...",
+    ),
 ]
-Traceback = Annotated[bool, typer.Option("--traceback", help="Show where in the code an error arose.")]
+Traceback = Annotated[
+    bool, typer.Option("--traceback", help="Show where in the code an error arose.")
+]
 STORE = "annotations.sqlite"
 _STORE_ENDINGS = (".sqlite", ".sqlite3", ".db")
 
@@ -29,26 +35,42 @@ def register(group: typer.Typer) -> None:
 
 def import_labels(
     source: Annotated[
-        str, typer.Argument(help="A file or folder (.jsonl, .json, .parquet), a hub id, or another store.")
+        str,
+        typer.Argument(
+            help="A file or folder (.jsonl, .json, .parquet), a hub id, or another store."
+        ),
     ],
-    project: Annotated[str, typer.Argument(help="The project; made if there is none of this name.")],
+    project: Annotated[
+        str, typer.Argument(help="The project; made if there is none of this name.")
+    ],
     database: Database = STORE,
     layout: Annotated[
-        str | None, typer.Option("--format", help="The layout [default: as the columns say].", show_default=False)
+        str | None,
+        typer.Option(
+            "--format", help="The layout [default: as the columns say].", show_default=False
+        ),
     ] = None,
-    annotator: Annotated[str, typer.Option(help="Who labelled, where the layout does not say.")] = "imported",
+    annotator: Annotated[
+        str, typer.Option(help="Who labelled, where the layout does not say.")
+    ] = "imported",
     split: Annotated[str | None, typer.Option(help="The hub's split.", show_default=False)] = None,
     limit: Annotated[
-        int | None, typer.Option(callback=within("Rows"), help="At most this many rows.", show_default=False)
+        int | None,
+        typer.Option(callback=within("Rows"), help="At most this many rows.", show_default=False),
     ] = None,
-    items_only: Annotated[bool, typer.Option(help="Prompts and candidates without their labels.")] = False,
-    from_project: Annotated[str, typer.Option(help="Of another store: its project.")] = "preferences",
+    items_only: Annotated[
+        bool, typer.Option(help="Prompts and candidates without their labels.")
+    ] = False,
+    from_project: Annotated[
+        str, typer.Option(help="Of another store: its project.")
+    ] = "preferences",
     traceback: Traceback = False,
 ) -> None:
     """Bring prompts, candidates and labels into a project: what is there already stays as it is.
 
-    Layouts: burnish, paired (also Anthropic's HH), unpaired, ranking, ultrafeedback, helpsteer, helpsteer2-preference,
-    labelstudio, argilla, openai. Another store, such as a run's collect/annotations.sqlite, gives its items and labels.
+    Layouts: burnish, paired (also Anthropic's HH), unpaired, ranking, ultrafeedback, helpsteer,
+    helpsteer2-preference, labelstudio, argilla, openai. Another store, such as a run's
+    collect/annotations.sqlite, gives its items and labels.
 
     Example: `burnish annotate import comparisons.jsonl helpfulness`
     """
@@ -63,48 +85,66 @@ def import_labels(
     if source.endswith(_STORE_ENDINGS):
         items = store_items(existing(source), from_project)[:limit]
     else:
-        loaded = read_labelled(read_rows(source, split=split, limit=limit), layout=layout, annotator=annotator)
+        loaded = read_labelled(
+            read_rows(source, split=split, limit=limit), layout=layout, annotator=annotator
+        )
         items, dropped = loaded.items, loaded.dropped
     if items_only:
         items = [replace(item, opinions=()) for item in items]
     store = Store(database)
     try:
         workers = "" if source.endswith(_STORE_ENDINGS) else WORKERS
-        counts = add_labelled(store, project, items, settings=import_settings(items), workers=workers)
+        counts = add_labelled(
+            store, project, items, settings=import_settings(items), workers=workers
+        )
     finally:
         store.close()
     left = "".join(f", left out {count} ({reason})" for reason, count in dropped.items())
     known = f", {counts['known']} known already" if counts["known"] else ""
-    typer.echo(f"{project}: {counts['items']} new items, {counts['labels']} new labels{known}{left}")
+    typer.echo(
+        f"{project}: {counts['items']} new items, {counts['labels']} new labels{known}{left}"
+    )
 
 
 def export_labels(
     project: Annotated[str, typer.Argument(help="The project.")],
     out: Annotated[
-        Path, typer.Argument(help="The file (.jsonl, .json, .parquet), or a folder to load as a hub dataset.")
+        Path,
+        typer.Argument(
+            help="The file (.jsonl, .json, .parquet), or a folder to load as a hub dataset."
+        ),
     ],
     database: Database = STORE,
     layout: Annotated[str, typer.Option("--format", help="The layout.")] = "paired",
     strength: Annotated[
         str, typer.Option(help="What a stated strength becomes: ignore, probability or margin.")
     ] = "probability",
-    weighted: Annotated[bool, typer.Option(help="Weight votes by their annotators' estimated reliability.")] = True,
+    weighted: Annotated[
+        bool, typer.Option(help="Weight votes by their annotators' estimated reliability.")
+    ] = True,
     human_share: Annotated[
         float | None,
         typer.Option(
-            callback=within("Probability"), help="Thin the labels until people gave this share.", show_default=False
+            callback=within("Probability"),
+            help="Thin the labels until people gave this share.",
+            show_default=False,
         ),
     ] = None,
     dimension: Annotated[
         str | None,
-        typer.Option(help="Of what was said by one dimension (helpful, ...), not on the whole.", show_default=False),
+        typer.Option(
+            help="Of what was said by one dimension (helpful, ...), not on the whole.",
+            show_default=False,
+        ),
     ] = None,
     traceback: Traceback = False,
 ) -> None:
-    """Write a project's labels for trainers and other tools, with a manifest (version, hashes, annotators' pseudonyms).
+    """Write a project's labels for trainers and other tools, with a manifest (version, hashes,
+    annotators' pseudonyms).
 
-    Layouts: burnish (everything), paired, hh, unpaired, ranking, demonstrations, ultrafeedback, helpsteer,
-    helpsteer2-preference, labelstudio, argilla, openai. The same project gives the same bytes.
+    Layouts: burnish (everything), paired, hh, unpaired, ranking, demonstrations, ultrafeedback,
+    helpsteer, helpsteer2-preference, labelstudio, argilla, openai. The same project gives the same
+    bytes.
 
     Example: `burnish annotate export helpfulness labels.jsonl --format paired`
     """
@@ -114,7 +154,9 @@ def export_labels(
     from burnish.annotation.store import Store
 
     if strength not in ("ignore", "probability", "margin"):
-        raise UserError(f'must be ignore, probability or margin, not "{strength}".', field="strength")
+        raise UserError(
+            f'must be ignore, probability or margin, not "{strength}".', field="strength"
+        )
     options = LabelOptions(
         strength=strength,  # type: ignore[arg-type]
         weighted=weighted, human_share=human_share, dimension=dimension,
@@ -126,16 +168,24 @@ def export_labels(
         store.close()
     manifest = write_export(made, out)
     share = f"{made.manifest['human_labels']} by people, {made.manifest['ai_labels']} by models"
-    left = "".join(f"; left out {count} {reason}" for reason, count in made.manifest["left_out"].items())
-    typer.echo(f"{out}: {len(made.rows)} rows from {made.manifest['labels']} labels ({share}){left}")
-    typer.echo(f"{manifest}: version {made.manifest['version']}, {made.manifest['content_hash'][:12]}")
+    left = "".join(
+        f"; left out {count} {reason}" for reason, count in made.manifest["left_out"].items()
+    )
+    typer.echo(
+        f"{out}: {len(made.rows)} rows from {made.manifest['labels']} labels ({share}){left}"
+    )
+    typer.echo(
+        f"{manifest}: version {made.manifest['version']}, {made.manifest['content_hash'][:12]}"
+    )
 
 
 def stats(
     project: Annotated[str, typer.Argument(help="The project.")],
     database: Database = STORE,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Write the dashboard to this file.", show_default=False)] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write the dashboard to this file.", show_default=False)
+    ] = None,
     traceback: Traceback = False,
 ) -> None:
     """Say how far a project is, what it costs, how annotators agree, and which model they prefer.
@@ -206,26 +256,37 @@ def store_items(source: str, project: str) -> list[Any]:
 
 
 def import_settings(items: Any) -> Any:
-    """Settings that hold what is imported: the commonest kind of task, the steps and attributes that occur."""
+    """Settings that hold what is imported: the commonest kind of task, the steps and attributes
+    that occur."""
     from collections import Counter
 
     from burnish.annotation.settings import Attribute, Settings
 
     kinds = Counter(item.kind or "ranking" for item in items)
-    most = max((abs(o.payload.get("strength") or 0) for item in items for o in item.opinions), default=0)
+    most = max(
+        (abs(o.payload.get("strength") or 0) for item in items for o in item.opinions), default=0
+    )
     rated: dict[str, list[int]] = {}
     for item in items:
         for opinion in item.opinions:
             for name, values in opinion.payload.get("ratings", {}).items():
                 rated.setdefault(name, []).extend(v for v in values if v is not None)
     scales = {name: (min(values), max(values)) for name, values in rated.items() if values}
-    low, high = min((s[0] for s in scales.values()), default=1), max((s[1] for s in scales.values()), default=5)
-    low, high = (0 if low < 1 else 1), max(high, 1 if low < 1 and high <= 1 else 4 if low < 1 else 5)
+    low, high = (
+        min((s[0] for s in scales.values()), default=1),
+        max((s[1] for s in scales.values()), default=5),
+    )
+    low, high = (
+        (0 if low < 1 else 1),
+        max(high, 1 if low < 1 and high <= 1 else 4 if low < 1 else 5),
+    )
     given: dict[str, Any] = {"kind": kinds.most_common(1)[0][0] if kinds else "ranking"}
     if most:
         given["steps"] = {1: 2, 2: 4, 3: 6}.get(most, 8)
     if scales:
-        given["attributes"] = [Attribute(name=name[:60], low=low, high=min(high, 10)) for name in list(scales)[:12]]
+        given["attributes"] = [
+            Attribute(name=name[:60], low=low, high=min(high, 10)) for name in list(scales)[:12]
+        ]
     return Settings(**given)
 
 

@@ -14,14 +14,24 @@ from burnish.cli.numbers import within
 from burnish.errors import UserError
 
 Database = Annotated[
-    str, typer.Option("--database", "-d", help="A file, or an SQLAlchemy URL such as postgresql+psycopg://...")
+    str,
+    typer.Option(
+        "--database", "-d", help="A file, or an SQLAlchemy URL such as postgresql+psycopg://..."
+    ),
 ]
-Traceback = Annotated[bool, typer.Option("--traceback", help="Show where in the code an error arose.")]
+Traceback = Annotated[
+    bool, typer.Option("--traceback", help="Show where in the code an error arose.")
+]
 Host = Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0: from everywhere.")]
-Port = Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0: any free one.")]
+Port = Annotated[
+    int, typer.Option(min=0, max=65535, help="The port to listen on; 0: any free one.")
+]
 PasswordFile = Annotated[
     Path | None,
-    typer.Option(help="Read the password from this file instead of asking; - for standard input.", show_default=False),
+    typer.Option(
+        help="Read the password from this file instead of asking; - for standard input.",
+        show_default=False,
+    ),
 ]
 _STORE = "annotations.sqlite"
 
@@ -46,27 +56,41 @@ def serve(
     host: Host = "127.0.0.1",
     port: Port = 8321,
     chat_model: Annotated[
-        str | None, typer.Option(help="A model reference or a run's folder to chat with.", show_default=False)
+        str | None,
+        typer.Option(help="A model reference or a run's folder to chat with.", show_default=False),
     ] = None,
     chat_endpoint: Annotated[
-        str | None, typer.Option(help="Or an OpenAI-compatible endpoint, such as http://.../v1.", show_default=False)
+        str | None,
+        typer.Option(
+            help="Or an OpenAI-compatible endpoint, such as http://.../v1.", show_default=False
+        ),
     ] = None,
     chat_name: Annotated[str, typer.Option(help="The model's name at that endpoint.")] = "default",
-    temperature: Annotated[float, typer.Option(callback=within("Temperature"), help="Of the chat.")] = 0.9,
+    temperature: Annotated[
+        float, typer.Option(callback=within("Temperature"), help="Of the chat.")
+    ] = 0.9,
     max_new_tokens: Annotated[
         int, typer.Option(callback=within("Tokens"), help="Longest answer of the chat in tokens.")
     ] = 256,
     allow_host: Annotated[
         list[str] | None,
         typer.Option(
-            help="A name that the server answers to, besides this machine's; may be repeated.", show_default=False
+            help="A name that the server answers to, besides this machine's; may be repeated.",
+            show_default=False,
         ),
     ] = None,
     behind_https: Annotated[
-        bool, typer.Option(help="A proxy adds HTTPS: cookies need it. One on this machine is trusted (see below).")
+        bool,
+        typer.Option(
+            help="A proxy adds HTTPS: cookies need it. One on this machine is trusted (see below)."
+        ),
     ] = False,
     root_path: Annotated[
-        str, typer.Option(help="The prefix under which a proxy shows the pages, such as /labels.", show_default=False)
+        str,
+        typer.Option(
+            help="The prefix under which a proxy shows the pages, such as /labels.",
+            show_default=False,
+        ),
     ] = "",
     trusted_proxy: Annotated[
         list[str] | None,
@@ -90,7 +114,9 @@ def serve(
     )  # fmt: skip
 
 
-def _chat(model: str | None, endpoint: str | None, name: str, temperature: float, longest: int) -> Any:
+def _chat(
+    model: str | None, endpoint: str | None, name: str, temperature: float, longest: int
+) -> Any:
     from burnish.cli.annotate_chat import EndpointChat, NativeChat
 
     if model is not None:
@@ -127,7 +153,11 @@ def _run(
         if session.scalar(select(Account.id).limit(1)) is None:
             typer.echo("nobody can log in yet: burnish annotate users add NAME --owner", err=True)
     site = Site(
-        opened, generate=chat, secure_cookies=behind_https, import_file=partial(_import, opened), layouts=LAYOUTS
+        opened,
+        generate=chat,
+        secure_cookies=behind_https,
+        import_file=partial(_import, opened),
+        layouts=LAYOUTS,
     )
     believed = [*trusted, *(["127.0.0.1", "::1"] if behind_https else [])]
     app = create_app(
@@ -137,7 +167,10 @@ def _run(
     app.build_middleware_stack()  # what is wrong with a prefix or an address is said before anybody comes
     listening = _listen(host, port)
     prefix = read_prefix(root_path)
-    typer.echo(f"serving on http://{_shown(host)}:{listening.getsockname()[1]}{prefix} (Ctrl-C ends it)", err=True)
+    typer.echo(
+        f"serving on http://{_shown(host)}:{listening.getsockname()[1]}{prefix} (Ctrl-C ends it)",
+        err=True,
+    )
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
         timeout_graceful_shutdown=10, timeout_keep_alive=30,
@@ -151,7 +184,8 @@ def _run(
 
 
 def _import(opened: Any, path: Path, layout: str, project: str) -> dict[str, int]:
-    """An upload in another tool's layout: its items and labels, as `burnish annotate import` takes them."""
+    """An upload in another tool's layout: its items and labels, as `burnish annotate import` takes
+    them."""
     from burnish.annotation.snapshot import WORKERS, add_labelled
     from burnish.data.labelled import read_labelled
     from burnish.data.sources import read_rows
@@ -185,7 +219,8 @@ def _shown(host: str) -> str:
 
 
 def _hosts(host: str, more: Sequence[str]) -> list[str]:
-    """Names in the Host header that are answered. Who listens everywhere and names none answers to all."""
+    """Names in the Host header that are answered. Who listens everywhere and names none answers to
+    all."""
     here = ["localhost", "127.0.0.1", "::1"]
     if host in ("0.0.0.0", "::") and not more:
         return []
@@ -220,7 +255,9 @@ def users_list(database: Database = _STORE, traceback: Traceback = False) -> Non
 
     for row in found(_open(database)):
         rights = "may create projects" if row["creates_projects"] else ""
-        typer.echo(f"{row['name']:24} {row['kind']:10} {'active' if row['active'] else 'shut out':9} {rights}".rstrip())
+        typer.echo(
+            f"{row['name']:24} {row['kind']:10} {'active' if row['active'] else 'shut out':9} {rights}".rstrip()
+        )
 
 
 @users.command("password")
@@ -281,7 +318,8 @@ def users_enrol(
     role: Annotated[str, typer.Option(help="owner, reviewer or annotator.")] = "owner",
     traceback: Traceback = False,
 ) -> None:
-    """Give somebody a role in a project. One that was made on the command line (import, sample) has no owner yet.
+    """Give somebody a role in a project. One that was made on the command line (import, sample) has
+    no owner yet.
 
     Example: `burnish annotate users enrol olga helpfulness`
     """
@@ -297,10 +335,14 @@ def users_token(
     database: Database = _STORE,
     scope: Annotated[
         list[str] | None,
-        typer.Option(help="label, read, manage or export; may be repeated [default: label, read].", show_default=False),
+        typer.Option(
+            help="label, read, manage or export; may be repeated [default: label, read].",
+            show_default=False,
+        ),
     ] = None,
     days: Annotated[
-        int | None, typer.Option(min=1, max=36_500, help="How long it is good for.", show_default=False)
+        int | None,
+        typer.Option(min=1, max=36_500, help="How long it is good for.", show_default=False),
     ] = None,
     traceback: Traceback = False,
 ) -> None:
@@ -311,15 +353,22 @@ def users_token(
     from burnish.annotation.service.accounts import create_token
 
     wanted = scope or ["label", "read"]
-    typer.echo(create_token(_open(database), account_name=name, name="command line", scopes=wanted, days=days))
+    typer.echo(
+        create_token(
+            _open(database), account_name=name, name="command line", scopes=wanted, days=days
+        )
+    )
 
 
 def backup(
-    target: Annotated[Path, typer.Argument(help="The file to write; there must be none of this name.")],
+    target: Annotated[
+        Path, typer.Argument(help="The file to write; there must be none of this name.")
+    ],
     database: Database = _STORE,
     traceback: Traceback = False,
 ) -> None:
-    """Copy the database, also while the server serves: an SQLite file, or a dump for PostgreSQL's pg_restore.
+    """Copy the database, also while the server serves: an SQLite file, or a dump for PostgreSQL's
+    pg_restore.
 
     Example: `burnish annotate backup labels-monday.sqlite`
     """
@@ -333,14 +382,17 @@ def restore(
     database: Database = _STORE,
     traceback: Traceback = False,
 ) -> None:
-    """Put a copy back where there is nothing yet: a new SQLite file, or an empty PostgreSQL database.
+    """Put a copy back where there is nothing yet: a new SQLite file, or an empty PostgreSQL
+    database.
 
     Example: `burnish annotate restore labels-monday.sqlite --database annotations.sqlite`
     """
     from burnish.annotation.service.backup import bring_back
 
     counts = bring_back(source, database)
-    typer.echo(f"{database}: {counts['projects']} projects, {counts['items']} items, {counts['answers']} answers")
+    typer.echo(
+        f"{database}: {counts['projects']} projects, {counts['items']} items, {counts['answers']} answers"
+    )
 
 
 def demo(
@@ -348,7 +400,9 @@ def demo(
     host: Host = "127.0.0.1",
     port: Port = 8321,
     password: Annotated[str, typer.Option(help="Of the demo's owner.")] = "try-burnish",
-    only_make: Annotated[bool, typer.Option("--only-make", help="Make the database and stop.")] = False,
+    only_make: Annotated[
+        bool, typer.Option("--only-make", help="Make the database and stop.")
+    ] = False,
     traceback: Traceback = False,
 ) -> None:
     """Serve a project with 60 items and a simulated day of labels, to look around in.
@@ -373,16 +427,26 @@ def _dialogues() -> list[tuple[str, str]]:
     import json
     from importlib.resources import files
 
-    lines = (files("burnish.data") / "quickstart" / "demonstrations.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (
+        (files("burnish.data") / "quickstart" / "demonstrations.jsonl")
+        .read_text(encoding="utf-8")
+        .splitlines()
+    )
     found = [json.loads(line)["messages"] for line in lines]
-    return [(m[0]["content"], m[1]["content"]) for m in found if len(m) == 2 and len(m[1]["content"].split()) > 8]
+    return [
+        (m[0]["content"], m[1]["content"])
+        for m in found
+        if len(m) == 2 and len(m[1]["content"].split()) > 8
+    ]
 
 
 def _open(database: str, *, make: bool = False) -> Any:
     from burnish.annotation.service.database import Database as Opened
 
     if not make and "://" not in database and not Path(database).is_file():
-        raise UserError("there is no such database.", file=database, hint="Give it with --database.")
+        raise UserError(
+            "there is no such database.", file=database, hint="Give it with --database."
+        )
     return Opened(database)
 
 

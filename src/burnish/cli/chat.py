@@ -48,17 +48,27 @@ def model_of(reference: str) -> str:
     folder = Path(reference)
     if (folder / "recipe.yaml").is_file():
         policies = [node.name for node in graph_of(read_run(folder)[0]) if node.makes == "Policy"]
-        trained = [folder / name / "model" for name in policies if (folder / name / "model").is_dir()]
+        trained = [
+            folder / name / "model" for name in policies if (folder / name / "model").is_dir()
+        ]
         if trained:
             return str(trained[-1])
-        raise UserError("this run has no trained model yet.", file=folder, hint="Run its recipe first.")
+        raise UserError(
+            "this run has no trained model yet.", file=folder, hint="Run its recipe first."
+        )
     return reference
 
 
-def converse(model: str, *, vs: str | None, temperature: float, max_new_tokens: int, seed: int) -> None:
+def converse(
+    model: str, *, vs: str | None, temperature: float, max_new_tokens: int, seed: int
+) -> None:
     """Read questions from standard input until it ends; /reset begins anew, /quit leaves."""
     console = Console()
-    speakers = [_speaker(name, temperature, max_new_tokens, seed) for name in (model, vs) if name is not None]
+    speakers = [
+        _speaker(name, temperature, max_new_tokens, seed)
+        for name in (model, vs)
+        if name is not None
+    ]
     if sys.stdin.isatty():
         console.print("Type a message. /reset begins anew, /quit leaves.", style="dim")
     turn = 0
@@ -78,7 +88,9 @@ def _speaker(name: str, temperature: float, max_new_tokens: int, seed: int) -> _
     backbone = load_backbone(model, device=resolve(AUTO), say=say)
     settle_as_in_its_run(backbone, model)
     sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
-    sampler = LocalSampler(View(backbone), sampling, seed=seed, max_length=backbone.context, purpose="chat", say=say)
+    sampler = LocalSampler(
+        View(backbone), sampling, seed=seed, max_length=backbone.context, purpose="chat", say=say
+    )
     return _Speaker(name, sampler, backbone.tokenizer)
 
 
@@ -99,4 +111,6 @@ def _reply(console: Console, speakers: list[_Speaker], question: str, turn: int)
         console.print(f"{error}", style="red", markup=False)
         return
     width = max(30, console.width // len(answers) - 2)
-    console.print(Columns([Panel(Text(text), title=Text(name), width=width) for name, text in answers]))
+    console.print(
+        Columns([Panel(Text(text), title=Text(name), width=width) for name, text in answers])
+    )

@@ -21,7 +21,11 @@ def table(folders: Sequence[Path]) -> str:
     results = [_result(place) for place in places]
     _same_judges(places, results)
     evaluations = [
-        Evaluation(read_rows(place / "answers.jsonl"), read_rows(place / VERDICTS), str(result.get("reference")))
+        Evaluation(
+            read_rows(place / "answers.jsonl"),
+            read_rows(place / VERDICTS),
+            str(result.get("reference")),
+        )
         for place, result in zip(places, results, strict=True)
     ]
     found = contests(evaluations)
@@ -59,12 +63,16 @@ def _notes(results: Sequence[Mapping[str, Any]]) -> list[str]:
     from burnish.evaluation.summary import judge_in_words
 
     found = []
-    for judge in {str(one["name"]): one for result in results for one in result.get("judges", ())}.values():
+    for judge in {
+        str(one["name"]): one for result in results for one in result.get("judges", ())
+    }.values():
         who = judge_in_words(str(judge["name"]))
         if judge.get("unfit"):
             found.append(f"{who} is no evidence: {judge['unfit']}.")
         if judge.get("gameable"):
-            found.append(f"{who} can be fooled: it prefers an answer that says nothing to the reference's.")
+            found.append(
+                f"{who} can be fooled: it prefers an answer that says nothing to the reference's."
+            )
     return [
         *found,
         "Intervals are over prompts, a prompt being one unit under all seeds; Holm's p is corrected for all rows of a judge.",
@@ -75,7 +83,11 @@ def _evaluation_in(folder: Path) -> Path:
     """The folder of the last finished evaluation in a run's folder, or the folder itself."""
     if (folder / "answers.jsonl").is_file() and (folder / "verdicts.jsonl").is_file():
         return folder
-    found = sorted(place.parent for place in folder.glob("*/verdicts.jsonl") if (place.parent / "stage.json").is_file())
+    found = sorted(
+        place.parent
+        for place in folder.glob("*/verdicts.jsonl")
+        if (place.parent / "stage.json").is_file()
+    )
     if not found:
         hint = "Name a folder that `burnish evaluate` or a recipe with the stage evaluate has made."
         raise UserError("there is no finished evaluation in this folder.", file=folder, hint=hint)
@@ -96,4 +108,8 @@ def _same_judges(places: Sequence[Path], results: Sequence[Mapping[str, Any]]) -
             key = next((key for key in _AGREE if judge.get(key) != other.get(key)), None)
             if key is not None:
                 problem = f"the judge {judge['name']} has other {key} here than in {first}."
-                raise UserError(problem, file=place / "result.json", hint="Compare evaluations by the same judge.")
+                raise UserError(
+                    problem,
+                    file=place / "result.json",
+                    hint="Compare evaluations by the same judge.",
+                )

@@ -21,35 +21,57 @@ data = typer.Typer(
     rich_markup_mode="markdown",
 )
 _ROLES = ("demonstrations", "prompts", "comparisons")
-Source = Annotated[str, typer.Argument(help="A file, a folder, a hub id, builtin:NAME or task:KIND.")]
+Source = Annotated[
+    str, typer.Argument(help="A file, a folder, a hub id, builtin:NAME or task:KIND.")
+]
 As = Annotated[
     str | None,
     typer.Option(
-        "--as", help="demonstrations, prompts or comparisons [default: as the columns say].", show_default=False
+        "--as",
+        help="demonstrations, prompts or comparisons [default: as the columns say].",
+        show_default=False,
     ),
 ]
 Model = Annotated[str, typer.Option(help="The model whose tokenizer and chat template are used.")]
 Columns = Annotated[
     list[str] | None,
-    typer.Option("--column", help="What the source calls a column: prompt=question. Can be given several times."),
+    typer.Option(
+        "--column",
+        help="What the source calls a column: prompt=question. Can be given several times.",
+    ),
 ]
 Split = Annotated[str | None, typer.Option(help="The split to train on.", show_default=False)]
 Dataset = Annotated[
-    str | None, typer.Option(help="Of a folder with LLaMA-Factory's dataset_info.json: the set.", show_default=False)
+    str | None,
+    typer.Option(
+        help="Of a folder with LLaMA-Factory's dataset_info.json: the set.", show_default=False
+    ),
 ]
-System = Annotated[str | None, typer.Option(help="A system's turn for conversations without one.", show_default=False)]
-Drop = Annotated[list[str] | None, typer.Option(help="Leave out, and count: duplicate, empty, too_long.")]
+System = Annotated[
+    str | None,
+    typer.Option(help="A system's turn for conversations without one.", show_default=False),
+]
+Drop = Annotated[
+    list[str] | None, typer.Option(help="Leave out, and count: duplicate, empty, too_long.")
+]
 Limit = Annotated[
-    int | None, typer.Option(callback=within("Rows"), help="Read at most this many rows.", show_default=False)
+    int | None,
+    typer.Option(callback=within("Rows"), help="Read at most this many rows.", show_default=False),
 ]
-MaxLength = Annotated[int, typer.Option(callback=within("Tokens"), help="The longest sequence, in tokens.")]
-Traceback = Annotated[bool, typer.Option("--traceback", help="Show where in the code an error arose.")]
+MaxLength = Annotated[
+    int, typer.Option(callback=within("Tokens"), help="The longest sequence, in tokens.")
+]
+Traceback = Annotated[
+    bool, typer.Option("--traceback", help="Show where in the code an error arose.")
+]
 
 
 @data.command("show")
 def show(
     source: Source,
-    row: Annotated[int, typer.Argument(min=1, max=10**9, help="The row (of JSON lines: the line).")] = 1,
+    row: Annotated[
+        int, typer.Argument(min=1, max=10**9, help="The row (of JSON lines: the line).")
+    ] = 1,
     role: As = None,
     model: Model = "smollm2-135m",
     column: Columns = None,
@@ -60,18 +82,23 @@ def show(
     limit: Limit = None,
     traceback: Traceback = False,
 ) -> None:
-    """Print a row as the model would see it: every token, those that are trained in colour (in a pipe: between « and »).
+    """Print a row as the model would see it: every token, those that are trained in colour (in a
+    pipe: between « and »).
 
     Example: `burnish data show rows.jsonl 3 --model smollm2-135m`
     """
     from burnish.stages.examine import rendered
 
-    examined = _examined(source, role, model, _settings(column, split, dataset, system, drop, limit))
+    examined = _examined(
+        source, role, model, _settings(column, split, dataset, system, drop, limit)
+    )
     record, part = examined.row(row)
     sequences = rendered(examined.tokenizer(), record)
     typer.echo(f"{source}, row {row}: {examined.role}, {part}")
     for number, pieces in enumerate(sequences, start=1):
-        total, trained = (sum(p.tokens for p in pieces if p.trained or everything) for everything in (True, False))
+        total, trained = (
+            sum(p.tokens for p in pieces if p.trained or everything) for everything in (True, False)
+        )
         title = f"sequence {number} of {len(sequences)}: " if len(sequences) > 1 else ""
         typer.echo(f"{title}{total} tokens, {trained} trained")
         _print(pieces)
@@ -79,7 +106,10 @@ def show(
 
 @data.command("check")
 def check(
-    source: Annotated[str, typer.Argument(help="A source as above, or a recipe (YAML): every source that it names.")],
+    source: Annotated[
+        str,
+        typer.Argument(help="A source as above, or a recipe (YAML): every source that it names."),
+    ],
     against: Annotated[
         list[str] | None,
         typer.Option(
@@ -97,9 +127,11 @@ def check(
     limit: Limit = None,
     traceback: Traceback = False,
 ) -> None:
-    """Count rows, tokens, duplicates and what is left out; find training rows that stand in evaluation sets.
+    """Count rows, tokens, duplicates and what is left out; find training rows that stand in
+    evaluation sets.
 
-    Every row is read, and rendered by the model's chat template. Exits with 1 where training rows stand in one of `--against`.
+    Every row is read, and rendered by the model's chat template. Exits with 1 where training rows
+    stand in one of `--against`.
 
     Example: `burnish data check rows.jsonl --against test.jsonl`
     """
@@ -131,7 +163,9 @@ def check(
 @data.command("convert")
 def convert(
     source: Source,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write: .jsonl or .parquet.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The file to write: .jsonl or .parquet.")
+    ],
     role: As = None,
     column: Columns = None,
     split: Split = None,
@@ -151,7 +185,9 @@ def convert(
 
     if not out.name.endswith((".jsonl", ".parquet")):
         raise UserError("must end with .jsonl or .parquet.", file=out, field="--out")
-    examined = _examined(source, role, "tiny", _settings(column, split, dataset, system, drop, limit))
+    examined = _examined(
+        source, role, "tiny", _settings(column, split, dataset, system, drop, limit)
+    )
     dropped: Counter[str] = Counter(examined.dropped)
     rows = list(converted(examined, dropped))
     if out.name.endswith(".jsonl"):
@@ -179,7 +215,9 @@ def _settings(
     wrong = next(("".join(pair) for pair in pairs if not all(pair)), None)
     if wrong is not None:
         raise UserError(
-            f'"{wrong}" is not of the form OURS=THEIRS.', field="--column", hint="For instance prompt=question."
+            f'"{wrong}" is not of the form OURS=THEIRS.',
+            field="--column",
+            hint="For instance prompt=question.",
         )
     source = {"split": split, "dataset": dataset, "system": system}
     named: dict[str, Any] = {key: value for key, value in source.items() if value is not None}
@@ -197,7 +235,12 @@ def _examined(
         raise UserError(f'must be {", ".join(_ROLES)}, not "{role}".', field="--as")
     chosen: Role | None = role  # type: ignore[assignment]
     named = {"source": source, **settings.get("source", {})}
-    return examine(named, role=chosen, model={"name": model, "max_length": max_length}, data=settings.get("data", {}))
+    return examine(
+        named,
+        role=chosen,
+        model={"name": model, "max_length": max_length},
+        data=settings.get("data", {}),
+    )
 
 
 def _report(examined: Examined) -> list[str]:
@@ -210,7 +253,8 @@ def _report(examined: Examined) -> list[str]:
     if split.train:
         lengths = examined.lengths(examined.tokenizer())
         figures = ", ".join(
-            f"{name} {lengths.quantile(share)}" for name, share in (("median", 0.5), ("95 %", 0.95), ("longest", 1.0))
+            f"{name} {lengths.quantile(share)}"
+            for name, share in (("median", 0.5), ("95 %", 0.95), ("longest", 1.0))
         )
         lines.append(
             f"  tokens: {sum(lengths.counts):,} in {len(lengths.counts)} sequences, {lengths.trained:,} trained; {figures}"

@@ -23,7 +23,16 @@ def examine() -> int:
     """Print the findings; 0 if everything needed is here, 1 if something is missing or damaged."""
     found = environment()
     missing = 0
-    for name in ("burnish", "python", "torch", "transformers", "tokenizers", "peft", "numpy", "safetensors"):
+    for name in (
+        "burnish",
+        "python",
+        "torch",
+        "transformers",
+        "tokenizers",
+        "peft",
+        "numpy",
+        "safetensors",
+    ):
         ok = found[name] != "not installed"
         missing += not ok
         _line(ok, name, found[name] if ok else f"pip install {name}")
@@ -33,7 +42,8 @@ def examine() -> int:
     _line(
         found["memory_gb"] >= 6,
         "memory",
-        f"{found['memory_gb']} GB" + ("" if found["memory_gb"] >= 6 else "; the quickstart needs 6"),
+        f"{found['memory_gb']} GB"
+        + ("" if found["memory_gb"] >= 6 else "; the quickstart needs 6"),
     )
     root = cache_root()
     there = next(p for p in (root, *root.parents) if p.exists())
@@ -52,7 +62,11 @@ def examine() -> int:
     missing += _sandboxes()
     for name in _EXTRAS:
         here = find_spec(name) is not None
-        _line(True, name, "installed" if here else f"not installed (optional): pip install 'burnish[{name}]'")
+        _line(
+            True,
+            name,
+            "installed" if here else f"not installed (optional): pip install 'burnish[{name}]'",
+        )
     return 1 if missing else 0
 
 
@@ -76,14 +90,21 @@ def _models() -> int:
 
 
 def _sandboxes() -> int:
-    """Try each tier of the sandbox and attack it; the number of tiers that let something through."""
+    """Try each tier of the sandbox and attack it; the number of tiers that let something
+    through."""
     leaking = 0
     for tier in TIERS:
         try:
             with Sandbox(tier, parallel=2) as sandbox:
                 results = list(attack(sandbox))
-                walls = ["system-call filter" if sandbox.seccomp else "NO system-call filter (install libseccomp2)"]
-                walls += ["nested user namespaces possible (bubblewrap 0.8 forbids them)"] * sandbox.nested_namespaces
+                walls = [
+                    "system-call filter"
+                    if sandbox.seccomp
+                    else "NO system-call filter (install libseccomp2)"
+                ]
+                walls += [
+                    "nested user namespaces possible (bubblewrap 0.8 forbids them)"
+                ] * sandbox.nested_namespaces
                 python = sandbox.python
         except UserError as error:
             _line(False, tier, f"code rewards cannot use this tier: {error}")
@@ -94,7 +115,9 @@ def _sandboxes() -> int:
         _line(
             not through,
             tier,
-            "; ".join([held, *(f"NOT CONTAINED {each}" for each in through), f"Python {python}", *walls]),
+            "; ".join(
+                [held, *(f"NOT CONTAINED {each}" for each in through), f"Python {python}", *walls]
+            ),
         )
     return leaking
 
@@ -104,17 +127,22 @@ def _gpus() -> list[str]:
     import torch
 
     if not torch.cuda.is_available():
-        lacks = "this torch is built without CUDA" if torch.version.cuda is None else "torch finds none"
+        lacks = (
+            "this torch is built without CUDA" if torch.version.cuda is None else "torch finds none"
+        )
         return [f"none ({lacks}): everything runs on the CPU"]
     found = []
     for number in range(torch.cuda.device_count()):
         device = torch.device("cuda", number)
         try:
             wide, narrow = (
-                this_machine(device, products=products, seconds=0.2) for products in ("float32", "bfloat16")
+                this_machine(device, products=products, seconds=0.2)
+                for products in ("float32", "bfloat16")
             )
         except RuntimeError as error:
-            found.append(f"{torch.cuda.get_device_name(device)} cannot be used: {str(error).splitlines()[0]}")
+            found.append(
+                f"{torch.cuda.get_device_name(device)} cannot be used: {str(error).splitlines()[0]}"
+            )
             continue
         use = "taken by default" if number == 0 else f"taken with model.device=cuda:{number}"
         found.append(

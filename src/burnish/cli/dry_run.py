@@ -12,9 +12,11 @@ from burnish.config.short import dump_short
 
 
 def shown(recipe: Recipe, folder: Path, *, mermaid: bool = False) -> str:
-    """The graph of a recipe, and what the recipe says besides the defaults; or the graph alone, as Mermaid.
+    """The graph of a recipe, and what the recipe says besides the defaults; or the graph alone, as
+    Mermaid.
 
-    The graph stands in comments, so that the whole is a recipe. Stages that `folder` has finished are marked.
+    The graph stands in comments, so that the whole is a recipe. Stages that `folder` has finished
+    are marked.
     """
     graph = graph_of(recipe)
     require_sources(graph, recipe.stages)

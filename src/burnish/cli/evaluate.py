@@ -28,14 +28,22 @@ def recipe_of(
     from burnish.config.recipe_file import load_recipe
 
     if not models:
-        raise UserError("no model is named.", field="--model", hint="Name each: --model FOLDER --model NAME=FOLDER.")
+        raise UserError(
+            "no model is named.",
+            field="--model",
+            hint="Name each: --model FOLDER --model NAME=FOLDER.",
+        )
     if prompts is None:
-        raise UserError("no prompts are named.", field="--prompts", hint="Give a file, a folder or a hub id.")
+        raise UserError(
+            "no prompts are named.", field="--prompts", hint="Give a file, a folder or a hub id."
+        )
     named = _named(models)
     first = named[0][1]
     if "://" in first:
         hint = "Name a model first that is loaded here; the others are measured from it."
-        raise UserError(f"the first model, {first}, stands behind an endpoint.", field="--model", hint=hint)
+        raise UserError(
+            f"the first model, {first}, stands behind an endpoint.", field="--model", hint=hint
+        )
     settings: dict[str, Any] = {
         "stages": ["evaluate", "report"],
         "name": "evaluation",
@@ -64,7 +72,9 @@ def _named(models: Sequence[str]) -> list[tuple[str, str]]:
         name = called["name"] if called else _called(reference)
         if name in [other for other, _ in found]:
             problem = f"two models are called {name}."
-            raise UserError(problem, field="--model", hint="Call one something else: --model NAME=REFERENCE.")
+            raise UserError(
+                problem, field="--model", hint="Call one something else: --model NAME=REFERENCE."
+            )
         found.append((name, reference))
     return found
 

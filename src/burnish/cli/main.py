@@ -1,4 +1,5 @@
-"""`burnish`: the commands. Everything heavy is imported inside them, so that `--help` answers at once."""
+"""`burnish`: the commands. Everything heavy is imported inside them, so that `--help` answers at
+once."""
 
 from __future__ import annotations
 
@@ -39,14 +40,19 @@ _DATA = "People and data"
 _TOOLS = "Tools"
 
 Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Changes to the recipe: dotted.key=value ...", show_default=False)
+    list[str] | None,
+    typer.Argument(help="Changes to the recipe: dotted.key=value ...", show_default=False),
 ]
 Out = Annotated[
     str | None,
-    typer.Option("--out", metavar="FOLDER", help="The run's folder [default: runs/NAME].", show_default=False),
+    typer.Option(
+        "--out", metavar="FOLDER", help="The run's folder [default: runs/NAME].", show_default=False
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Plain lines instead of progress bars.")]
-Traceback = Annotated[bool, typer.Option("--traceback", help="Show where in the code an error arose.")]
+Traceback = Annotated[
+    bool, typer.Option("--traceback", help="Show where in the code an error arose.")
+]
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
@@ -78,27 +84,45 @@ def run(
     recipe: Annotated[Path, typer.Argument(help="The recipe (YAML).")],
     overrides: Overrides = None,
     out: Out = None,
-    until: Annotated[str | None, typer.Option(help="Stop after this stage.", show_default=False)] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Stop after this stage.", show_default=False)
+    ] = None,
     fork: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER", help="Take over from this run the stages that still fit.", show_default=False),
+        typer.Option(
+            metavar="FOLDER",
+            help="Take over from this run the stages that still fit.",
+            show_default=False,
+        ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the stages, what each reads, and the recipe, and stop.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Print the stages, what each reads, and the recipe, and stop."
+        ),
     ] = False,
-    graph: Annotated[bool, typer.Option("--graph", help="With --dry-run: print the stages as Mermaid.")] = False,
+    graph: Annotated[
+        bool, typer.Option("--graph", help="With --dry-run: print the stages as Mermaid.")
+    ] = False,
     accept_change: Annotated[
         bool,
-        typer.Option("--accept-change", help="Go on with stages that were made with other settings, as they are."),
+        typer.Option(
+            "--accept-change",
+            help="Go on with stages that were made with other settings, as they are.",
+        ),
     ] = False,
     extend: Annotated[
         bool,
         typer.Option(
-            "--extend", help="Train stages on to more steps or epochs, although their rate followed the former."
+            "--extend",
+            help="Train stages on to more steps or epochs, although their rate followed the former.",
         ),
     ] = False,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Where people are asked: stay, and go on when they have compared enough.")
+        bool,
+        typer.Option(
+            "--wait", help="Where people are asked: stay, and go on when they have compared enough."
+        ),
     ] = False,
     memory_check: Annotated[
         bool, typer.Option(help="Refuse a run that is planned to need more memory than is free.")
@@ -118,7 +142,9 @@ def run(
         typer.echo(shown(loaded, Path(out or Path("runs") / loaded.name), mermaid=graph))
         return
     if graph:
-        raise UserError("--graph goes with --dry-run.", hint="Type `burnish run RECIPE --dry-run --graph`.")
+        raise UserError(
+            "--graph goes with --dry-run.", hint="Type `burnish run RECIPE --dry-run --graph`."
+        )
     options = {
         "until": until,
         "fork": fork,
@@ -128,7 +154,11 @@ def run(
     }
     if loaded.seeds:
         if until or wait:
-            raise UserError("--until and --wait go with one seed.", field="seeds", hint="Give seeds=[] and seed=N.")
+            raise UserError(
+                "--until and --wait go with one seed.",
+                field="seeds",
+                hint="Give seeds=[] and seed=N.",
+            )
         options = {"memory_check": memory_check, "accept_change": accept_change, "extend": extend}
         _sweep(recipe, overrides, out=out, quiet=quiet, **options)
         return
@@ -143,25 +173,30 @@ def sweep(
     over: Annotated[
         list[str] | None,
         typer.Option(
-            help="A key and its values, dotted.key=[a, b]; of several, every combination is run.", show_default=False
+            help="A key and its values, dotted.key=[a, b]; of several, every combination is run.",
+            show_default=False,
         ),
     ] = None,
     variant: Annotated[
         list[str] | None,
         typer.Option(
-            help="Instead: one combination, {dotted.key: a, other.key: b}; given once for each.", show_default=False
+            help="Instead: one combination, {dotted.key: a, other.key: b}; given once for each.",
+            show_default=False,
         ),
     ] = None,
     seeds: Annotated[
-        str | None, typer.Option(help="Seeds, as in 0,1,2 [default: the recipe's].", show_default=False)
+        str | None,
+        typer.Option(help="Seeds, as in 0,1,2 [default: the recipe's].", show_default=False),
     ] = None,
     out: Out = None,
     quiet: Quiet = False,
     traceback: Traceback = False,
 ) -> None:
-    """Run a recipe over values of its keys and over seeds; print one table with intervals over the seeds.
+    """Run a recipe over values of its keys and over seeds; print one table with intervals over the
+    seeds.
 
-    Stages that the runs have in common are done once a seed. What is done already is not done again.
+    Stages that the runs have in common are done once a seed. What is done already is not done
+    again.
 
     Example: `burnish sweep recipes/dpo.yaml --over "dpo.loss.beta=[0.1, 0.3]" --seeds 0,1,2`
     """
@@ -217,11 +252,16 @@ def evaluate(
     ] = None,
     prompts: Annotated[
         str | None,
-        typer.Option(help="With --model: what is asked; all of it, or what it holds out.", show_default=False),
+        typer.Option(
+            help="With --model: what is asked; all of it, or what it holds out.", show_default=False
+        ),
     ] = None,
     judge: Annotated[
         list[str] | None,
-        typer.Option(help="With --model: taste, reward:FOLDER, endpoint:URL#MODEL; repeat it.", show_default=False),
+        typer.Option(
+            help="With --model: taste, reward:FOLDER, endpoint:URL#MODEL; repeat it.",
+            show_default=False,
+        ),
     ] = None,
     config: ConfigFile = None,
     out: Out = None,
@@ -230,8 +270,8 @@ def evaluate(
 ) -> None:
     """Compare models on held-out prompts: a recipe's, or those that are named.
 
-    Example: `burnish evaluate --model runs/first/sft/model --model runs/first --prompts held-out.jsonl --judge
-    endpoint:http://127.0.0.1:8000/v1#judge --out runs/evaluation`
+    Example: `burnish evaluate --model runs/first/sft/model --model runs/first --prompts
+    held-out.jsonl --judge endpoint:http://127.0.0.1:8000/v1#judge --out runs/evaluation`
     """
     from burnish.cli.evaluate import recipe_of
     from burnish.cli.one_stage import recipe_with
@@ -242,7 +282,8 @@ def evaluate(
         return
     if config is not None:
         raise UserError(
-            "--model and --config exclude one another.", hint="A recipe's own models are evaluated with it."
+            "--model and --config exclude one another.",
+            hint="A recipe's own models are evaluated with it.",
         )
     loaded = recipe_of(model or (), prompts=prompts, judges=judge or (), overrides=overrides or ())
     folder = _run(loaded, quiet=quiet, out=out)
@@ -255,7 +296,8 @@ def compare(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Folders of evaluations, or changes to the recipe: dotted.key=value ...", show_default=False
+            help="Folders of evaluations, or changes to the recipe: dotted.key=value ...",
+            show_default=False,
         ),
     ] = None,
     config: ConfigFile = None,
@@ -263,7 +305,8 @@ def compare(
     quiet: Quiet = False,
     traceback: Traceback = False,
 ) -> None:
-    """Have a recipe's answers compared; or compare what several evaluations found, seeds pooled, on the prompts they share.
+    """Have a recipe's answers compared; or compare what several evaluations found, seeds pooled, on
+    the prompts they share.
 
     Example: `burnish compare runs/seed-0 runs/seed-1`
     """
@@ -304,7 +347,9 @@ for _algorithm, _what in {
     "reinforce++": "REINFORCE with PPO's clip and global whitening.",
     "reinforce++-baseline": "The same with the group's mean taken off.",
 }.items():
-    _row_command(_algorithm, _what, panel=_ALGORITHMS, recipe=_OF_ROW.get(_algorithm, "rlvr-arithmetic"))
+    _row_command(
+        _algorithm, _what, panel=_ALGORITHMS, recipe=_OF_ROW.get(_algorithm, "rlvr-arithmetic")
+    )
 
 
 app.add_typer(annotate, name="annotate", rich_help_panel=_DATA)
@@ -314,9 +359,17 @@ app.command("revise", rich_help_panel=_DATA)(revise_answers)
 
 @app.command(rich_help_panel=_DATA)
 def pairs(
-    source: Annotated[str, typer.Argument(help="Rows of pairs, or of single judgements: a file, a folder, a hub id.")],
+    source: Annotated[
+        str,
+        typer.Argument(help="Rows of pairs, or of single judgements: a file, a folder, a hub id."),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The .jsonl file to write.")],
-    to: Annotated[str, typer.Option(help="paired (prompt, chosen, rejected) or unpaired (prompt, completion, label).")],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="paired (prompt, chosen, rejected) or unpaired (prompt, completion, label)."
+        ),
+    ],
     traceback: Traceback = False,
 ) -> None:
     """Turn pairs into single judgements, or single judgements into pairs; say what was left out.
@@ -335,22 +388,36 @@ def plan(
     overrides: Overrides = None,
     model_config: Annotated[
         Path | None,
-        typer.Option(help="The config.json of another model: its weights are not needed.", show_default=False),
+        typer.Option(
+            help="The config.json of another model: its weights are not needed.", show_default=False
+        ),
     ] = None,
     gpus: Annotated[
-        int, typer.Option(min=0, max=100_000, help="Plan for this many GPUs; 0: for this machine's CPU.")
+        int,
+        typer.Option(
+            min=0, max=100_000, help="Plan for this many GPUs; 0: for this machine's CPU."
+        ),
     ] = 0,
-    gpu_memory: Annotated[float, typer.Option(callback=within("MachineFigure"), help="GB of each GPU.")] = 80.0,
-    gpu_tflops: Annotated[float, typer.Option(callback=within("MachineFigure"), help="bf16 TFLOP/s of each.")] = 990.0,
+    gpu_memory: Annotated[
+        float, typer.Option(callback=within("MachineFigure"), help="GB of each GPU.")
+    ] = 80.0,
+    gpu_tflops: Annotated[
+        float, typer.Option(callback=within("MachineFigure"), help="bf16 TFLOP/s of each.")
+    ] = 990.0,
     gpu_bandwidth: Annotated[
-        float, typer.Option(callback=within("MachineFigure"), help="GB/s that each reads from its memory.")
+        float,
+        typer.Option(
+            callback=within("MachineFigure"), help="GB/s that each reads from its memory."
+        ),
     ] = 3350.0,
     wage: Annotated[
-        float, typer.Option(callback=within("NonNegativeFinite"), help="What an annotator's hour costs.")
+        float,
+        typer.Option(callback=within("NonNegativeFinite"), help="What an annotator's hour costs."),
     ] = 20.0,
     traceback: Traceback = False,
 ) -> None:
-    """Say what a recipe will need, by stage and role, without running it: memory, time, annotation. Exits with 1 if it cannot fit.
+    """Say what a recipe will need, by stage and role, without running it: memory, time, annotation.
+    Exits with 1 if it cannot fit.
 
     Example: `burnish plan recipes/quickstart.yaml ppo.share_backbone=false`
     """
@@ -363,7 +430,9 @@ def plan(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="A run's folder.")], traceback: Traceback = False) -> None:
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run's folder.")], traceback: Traceback = False
+) -> None:
     """Write report.html for a run, finished or not.
 
     Example: `burnish report runs/quickstart`
@@ -375,13 +444,19 @@ def report(folder: Annotated[Path, typer.Argument(help="A run's folder.")], trac
 
 @app.command(rich_help_panel=_TOOLS)
 def export(
-    model: Annotated[str, typer.Argument(help="A run's folder (its newest policy), a stage's, or any model.")],
+    model: Annotated[
+        str, typer.Argument(help="A run's folder (its newest policy), a stage's, or any model.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
     to: Annotated[
-        str, typer.Option(help="merged: a whole model. adapter: in PEFT's layout, on the original model.")
+        str,
+        typer.Option(
+            help="merged: a whole model. adapter: in PEFT's layout, on the original model."
+        ),
     ] = "merged",
     dtype: Annotated[
-        str | None, typer.Option(help="float32, bfloat16 or float16 [default: as it is].", show_default=False)
+        str | None,
+        typer.Option(help="float32, bfloat16 or float16 [default: as it is].", show_default=False),
     ] = None,
     shard_size: Annotated[str, typer.Option(help="The largest file of weights.")] = "5GB",
     stage: Annotated[
@@ -402,12 +477,19 @@ def export(
 
 @app.command(rich_help_panel=_TOOLS)
 def chat(
-    model: Annotated[str, typer.Argument(help="A model reference, or a run's folder (its policy).")],
+    model: Annotated[
+        str, typer.Argument(help="A model reference, or a run's folder (its policy).")
+    ],
     vs: Annotated[
-        str | None, typer.Option("--vs", help="A second model, answering side by side.", show_default=False)
+        str | None,
+        typer.Option("--vs", help="A second model, answering side by side.", show_default=False),
     ] = None,
-    temperature: Annotated[float, typer.Option(callback=within("Temperature"), help="0 is greedy.")] = 0.7,
-    max_new_tokens: Annotated[int, typer.Option(callback=within("Tokens"), help="Longest answer in tokens.")] = 128,
+    temperature: Annotated[
+        float, typer.Option(callback=within("Temperature"), help="0 is greedy.")
+    ] = 0.7,
+    max_new_tokens: Annotated[
+        int, typer.Option(callback=within("Tokens"), help="Longest answer in tokens.")
+    ] = 128,
     seed: Annotated[int, typer.Option(callback=within("Seed"), help="Of the random numbers.")] = 0,
     traceback: Traceback = False,
 ) -> None:
@@ -426,7 +508,8 @@ app.command("init", rich_help_panel=_TOOLS)(init)
 
 @app.command(rich_help_panel=_TOOLS)
 def doctor(traceback: Traceback = False) -> None:
-    """Say what is here, what is missing and how to get it. Exits with 1 if something needed is missing.
+    """Say what is here, what is missing and how to get it. Exits with 1 if something needed is
+    missing.
 
     Example: `burnish doctor`
     """
@@ -440,7 +523,8 @@ app.add_typer(models, name="models", rich_help_panel=_TOOLS)
 
 @models.command("pull")
 def models_pull(
-    name: Annotated[str, typer.Argument(help="An alias or a hub id.")] = "smollm2-135m", traceback: Traceback = False
+    name: Annotated[str, typer.Argument(help="An alias or a hub id.")] = "smollm2-135m",
+    traceback: Traceback = False,
 ) -> None:
     """Bring a model to this machine: fetch, convert if need be, and check it.
 
@@ -478,7 +562,8 @@ def models_list(traceback: Traceback = False) -> None:
 
 @models.command("supported")
 def models_supported(traceback: Traceback = False) -> None:
-    """List the model types that can be trained, how each is trained and sampled, and what LoRA is put on.
+    """List the model types that can be trained, how each is trained and sampled, and what LoRA is
+    put on.
 
     Example: `burnish models supported`
     """
@@ -488,12 +573,17 @@ def models_supported(traceback: Traceback = False) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The entry point: what the user or the machine must mend is one line on standard error; see `endings` for exit codes."""
+    """The entry point: what the user or the machine must mend is one line on standard error; see
+    `endings` for exit codes."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
         app(args=given, prog_name="burnish")
     except BaseException as error:
-        ending = None if "--traceback" in given and not isinstance(error, KeyboardInterrupt) else ending_of(error)
+        ending = (
+            None
+            if "--traceback" in given and not isinstance(error, KeyboardInterrupt)
+            else ending_of(error)
+        )
         if ending is None:
             raise
         typer.echo(ending[0], err=True)
@@ -507,7 +597,8 @@ def _load(path: Path | None, overrides: list[str] | None) -> Any:
 
 
 def _preflight(recipe: Any) -> None:
-    """What a run of this recipe would refuse at once, as far as it can be told without fetching anything."""
+    """What a run of this recipe would refuse at once, as far as it can be told without fetching
+    anything."""
     from burnish.stages.context import Run
     from burnish.stages.preflight import check
 
@@ -527,16 +618,25 @@ def _run(recipe: Any, *, quiet: bool, wait: bool = False, **options: Any) -> Pat
         return when_they_are_done(once, say=shown.say) if wait else once()
     except (typer.Exit, typer.Abort) as error:
         # Typer would take them for the command's own end, with exit code 0 and stages undone
-        raise UserError("code that the run called ended the process, so the run is not done.") from error
+        raise UserError(
+            "code that the run called ended the process, so the run is not done."
+        ) from error
     finally:
         shown.close()
 
 
-def _sweep(recipe: Path, overrides: list[str] | None, *, out: str | None, quiet: bool, **options: Any) -> None:
+def _sweep(
+    recipe: Path, overrides: list[str] | None, *, out: str | None, quiet: bool, **options: Any
+) -> None:
     from burnish.api.sweep import sweep as run_all
 
     done = run_all(
-        recipe, *(overrides or ()), out=out, say=lambda line: typer.echo(line, err=True), quiet=quiet, **options
+        recipe,
+        *(overrides or ()),
+        out=out,
+        say=lambda line: typer.echo(line, err=True),
+        quiet=quiet,
+        **options,
     )
     typer.echo(str(done))
 

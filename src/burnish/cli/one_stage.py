@@ -10,9 +10,11 @@ from burnish.config.recipe import Recipe
 from burnish.config.recipe_file import load_recipe
 
 
-def recipe_with(kind: str, *, config: Path | None, overrides: Sequence[str], out: str | None) -> tuple[Recipe, str]:
-    """(recipe, name of its stage of this kind): the recipe given, or that of the run's folder as far as it has been done, or none;
-    where it has no such stage, it gets one at its end."""
+def recipe_with(
+    kind: str, *, config: Path | None, overrides: Sequence[str], out: str | None
+) -> tuple[Recipe, str]:
+    """(recipe, name of its stage of this kind): the recipe given, or that of the run's folder as
+    far as it has been done, or none; where it has no such stage, it gets one at its end."""
     if config is not None:
         return _with(kind, config, overrides)
     named = next((text.partition("=")[2] for text in overrides if text.startswith("name=")), "run")
@@ -20,7 +22,11 @@ def recipe_with(kind: str, *, config: Path | None, overrides: Sequence[str], out
     path = folder / "recipe.yaml"
     if not path.is_file():
         return _with(kind, None, overrides)
-    done = [name for name in load_recipe(path).stages if (folder / name / "stage.json").is_file() and name != "report"]
+    done = [
+        name
+        for name in load_recipe(path).stages
+        if (folder / name / "stage.json").is_file() and name != "report"
+    ]
     return _with(kind, path, overrides, keep=[*done, kind])
 
 

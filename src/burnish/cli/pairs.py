@@ -23,7 +23,11 @@ def convert(source: str, out: Path, *, to: str) -> list[str]:
     rows = read_rows(source)
     loaded = preference_groups(rows)
     dropped = Counter(loaded.dropped)
-    found = list(unpaired_rows(loaded.items) if to == "unpaired" else paired_rows(loaded.items, dropped=dropped))
+    found = list(
+        unpaired_rows(loaded.items)
+        if to == "unpaired"
+        else paired_rows(loaded.items, dropped=dropped)
+    )
     if not found:
         raise UserError(
             "nothing can be paired: no prompt has both a desirable and an undesirable answer.", file=source,

@@ -17,9 +17,11 @@ from burnish.stages.context import Run
 from burnish.stages.plan import data_sizes, refuse_what_cannot_fit, shape_of, table
 
 
-def show(recipe: Recipe, *, model_config: Path | None, gpu: tuple[int, float, float, float], wage: float) -> int:
-    """Print the plan for `gpu` (count, GB, TFLOP/s, GB/s), or with a count of 0 for the recipe's device here; 1 if the recipe
-    cannot fit, else 0."""
+def show(
+    recipe: Recipe, *, model_config: Path | None, gpu: tuple[int, float, float, float], wage: float
+) -> int:
+    """Print the plan for `gpu` (count, GB, TFLOP/s, GB/s), or with a count of 0 for the recipe's
+    device here; 1 if the recipe cannot fit, else 0."""
     this = Run(recipe, Path())
     require_sources(this.graph, recipe.stages)
     say = lambda line: typer.echo(line, err=True)  # noqa: E731
@@ -32,7 +34,9 @@ def show(recipe: Recipe, *, model_config: Path | None, gpu: tuple[int, float, fl
     data = data_sizes(this, list(recipe.stages))
     plan = make_plan(recipe, shape, data, machine)
     name = model_config or recipe.model.name
-    typer.echo(f"{name}: {shape.parameters / 1e6:,.1f} M parameters, {shape.layers} layers of width {shape.width}")
+    typer.echo(
+        f"{name}: {shape.parameters / 1e6:,.1f} M parameters, {shape.layers} layers of width {shape.width}"
+    )
     typer.echo(table(plan, machine, wage=wage))
     if shape.fallback is not None:
         typer.echo(f"\n{fallback_notice(shape.fallback)}")
@@ -45,8 +49,15 @@ def show(recipe: Recipe, *, model_config: Path | None, gpu: tuple[int, float, fl
 
 
 def _gpus(count: int, memory: float, tflops: float, bandwidth: float) -> Machine:
-    """bf16 weights and activations, a float32 master copy and Adam's moments, spread over the devices (ZeRO-3)."""
-    name = (
-        f"{count} GPU{'s' if count > 1 else ''}, bf16 (arithmetic: in this version a run takes one GPU, in model.dtype)"
+    """bf16 weights and activations, a float32 master copy and Adam's moments, spread over the
+    devices (ZeRO-3)."""
+    name = f"{count} GPU{'s' if count > 1 else ''}, bf16 (arithmetic: in this version a run takes one GPU, in model.dtype)"
+    return Machine(
+        name,
+        memory * 1e9,
+        tflops * 1e12,
+        bandwidth * 1e9,
+        devices=count,
+        weight_bytes=2,
+        is_cpu=False,
     )
-    return Machine(name, memory * 1e9, tflops * 1e12, bandwidth * 1e9, devices=count, weight_bytes=2, is_cpu=False)

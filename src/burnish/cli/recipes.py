@@ -17,7 +17,9 @@ recipes = typer.Typer(
     rich_markup_mode="markdown",
 )
 Name = Annotated[str, typer.Argument(help="The recipe's name, as `burnish recipes list` has it.")]
-Traceback = Annotated[bool, typer.Option("--traceback", help="Show where in the code an error arose.")]
+Traceback = Annotated[
+    bool, typer.Option("--traceback", help="Show where in the code an error arose.")
+]
 QUICKSTART = "builtin:quickstart"
 
 
@@ -46,7 +48,8 @@ def show(name: Name, traceback: Traceback = False) -> None:
 def copy(
     name: Name,
     to: Annotated[
-        Path | None, typer.Argument(help="The file to write [default: NAME.yaml].", show_default=False)
+        Path | None,
+        typer.Argument(help="The file to write [default: NAME.yaml].", show_default=False),
     ] = None,
     traceback: Traceback = False,
 ) -> None:
@@ -61,15 +64,23 @@ def copy(
 
 
 def init(
-    out: Annotated[Path, typer.Option("--out", "-o", help="The recipe to write.")] = Path("recipe.yaml"),
-    data: Annotated[str | None, typer.Option(help="Your data: a path or a hub id.", show_default=False)] = None,
-    what: Annotated[
-        str | None, typer.Option("--as", help="demonstrations, comparisons or prompts.", show_default=False)
+    out: Annotated[Path, typer.Option("--out", "-o", help="The recipe to write.")] = Path(
+        "recipe.yaml"
+    ),
+    data: Annotated[
+        str | None, typer.Option(help="Your data: a path or a hub id.", show_default=False)
     ] = None,
-    model: Annotated[str | None, typer.Option(help="The model to start from.", show_default=False)] = None,
+    what: Annotated[
+        str | None,
+        typer.Option("--as", help="demonstrations, comparisons or prompts.", show_default=False),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The model to start from.", show_default=False)
+    ] = None,
     traceback: Traceback = False,
 ) -> None:
-    """Write a recipe for your data: asks where it is, what it is and which model, where the options do not say.
+    """Write a recipe for your data: asks where it is, what it is and which model, where the options
+    do not say.
 
     Example: `burnish init --data comparisons.jsonl --model smollm2-135m`
     """
@@ -80,7 +91,11 @@ def init(
     )
     if what is None:
         guess = "all" if place == QUICKSTART else role_of({"source": place})
-        what = guess if guess == "all" else typer.prompt(f"What it is ({', '.join(ROLES)})", default=guess)
+        what = (
+            guess
+            if guess == "all"
+            else typer.prompt(f"What it is ({', '.join(ROLES)})", default=guess)
+        )
     if what not in (*ROLES, "all"):
         raise UserError(f'must be {", ".join(ROLES)}, not "{what}".', field="--as")
     start: str = model or typer.prompt("The model to start from", default="smollm2-135m")
@@ -108,10 +123,17 @@ def _text(data: str, what: str, model: str, *, name: str) -> str:
         "prompts": "GRPO. `maths` compares the answer with the column `answer`; docs/rewards.md has other rewards, your own functions too.",
     }  # fmt: skip
     if what == "all":
-        sources: dict[str, Any] = {key: f"{QUICKSTART}/{key}" for key in ("demonstrations", "prompts")}
+        sources: dict[str, Any] = {
+            key: f"{QUICKSTART}/{key}" for key in ("demonstrations", "prompts")
+        }
     else:
         sources = {what: data}
-    values = {"name": name, "seed": 0, "model": {"name": model, "max_length": 512}, "data": {**sources, "heldout": 0.1}}
+    values = {
+        "name": name,
+        "seed": 0,
+        "model": {"name": model, "max_length": 512},
+        "data": {**sources, "heldout": 0.1},
+    }
     head = f"# {hints[what]}\n# Any key can be changed on the command line, too: burnish run {name}.yaml seed=1 model.max_length=1024\n"
     from burnish.config.yaml_file import yaml_of  # loads pydantic, which --help need not
 
@@ -120,5 +142,7 @@ def _text(data: str, what: str, model: str, *, name: str) -> str:
 
 def _write_new(path: Path, text: str) -> None:
     if path.exists():
-        raise UserError("is there already, and is not written over.", file=path, hint="Give another name.")
+        raise UserError(
+            "is there already, and is not written over.", file=path, hint="Give another name."
+        )
     write_text(path, text)

@@ -1,4 +1,5 @@
-"""`burnish models supported`: the table of model types, in the terminal and as Markdown for the docs."""
+"""`burnish models supported`: the table of model types, in the terminal and as Markdown for the
+docs."""
 
 from __future__ import annotations
 
@@ -37,7 +38,14 @@ def markdown() -> str:
     """The same as a Markdown table."""
     lines = [f"| {' | '.join((*_COLUMNS, 'to know'))} |", "|" + " --- |" * (len(_COLUMNS) + 1)]
     for row in SUPPORTED.values():
-        cells = (f"`{row.name}`", row.family, row.trained, row.sampled, _targets(row, ", "), "; ".join(_notes(row)))
+        cells = (
+            f"`{row.name}`",
+            row.family,
+            row.trained,
+            row.sampled,
+            _targets(row, ", "),
+            "; ".join(_notes(row)),
+        )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

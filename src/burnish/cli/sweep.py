@@ -18,7 +18,11 @@ def read_over(texts: Sequence[str]) -> dict[str, list[Any]]:
     for text in texts:
         override = Override.read(text)
         if not isinstance(override.value, list) or not override.value:
-            raise UserError(f"{override.shown} gives no list of values.", field="--over", hint="Write key=[a, b].")
+            raise UserError(
+                f"{override.shown} gives no list of values.",
+                field="--over",
+                hint="Write key=[a, b].",
+            )
         found[".".join(override.key)] = override.value
     return found
 
@@ -32,7 +36,9 @@ def read_variants(texts: Sequence[str]) -> list[dict[str, Any]] | None:
         except (yaml.YAMLError, ValueError) as error:
             raise UserError(f"cannot be read ({problem_of(error)})", field="--variant") from None
         if not isinstance(value, dict):
-            raise UserError(f"{text!r:.60} is no mapping.", field="--variant", hint="Write {dotted.key: value}.")
+            raise UserError(
+                f"{text!r:.60} is no mapping.", field="--variant", hint="Write {dotted.key: value}."
+            )
         found.append(value)
     return found or None
 
@@ -44,4 +50,6 @@ def read_seeds(text: str | None) -> list[int] | None:
     try:
         return [int(one) for one in text.split(",")]
     except ValueError:
-        raise UserError(f'"{text}" is no list of seeds.', field="--seeds", hint="For instance 0,1,2.") from None
+        raise UserError(
+            f'"{text}" is no list of seeds.', field="--seeds", hint="For instance 0,1,2."
+        ) from None

@@ -1,8 +1,9 @@
 """The range of every number in a recipe: one rule, and the types that state it. Torch-free.
 
-Upper bounds are far beyond what anybody trains with. They are there so that no number that is let in overflows, divides by
-zero, or asks the machine for memory, threads or steps without end. pydantic's own `Field(ge=...)` lets infinities in and
-knows one bound at a time; here a number that is refused is told the whole range.
+Upper bounds are far beyond what anybody trains with. They are there so that no number that is let
+in overflows, divides by zero, or asks the machine for memory, threads or steps without end.
+pydantic's own `Field(ge=...)` lets infinities in and knows one bound at a time; here a number that
+is refused is told the whole range.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ OUT_OF_BOUNDS = "out_of_bounds"
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """The numbers that a key takes: `ge` or `gt` below, `le` or `lt` above, and `also` one number apart from these.
+    """The numbers that a key takes: `ge` or `gt` below, `le` or `lt` above, and `also` one number
+    apart from these.
 
     What is not finite is outside, whatever the bounds are.
     """
@@ -44,30 +46,56 @@ class Bounds:
 
     def words(self, noun: str) -> str:
         """The range as an error tells it: "a number above 0 and up to 10"."""
-        words = {"ge": "from", "gt": "above", "le": "to" if self.gt is None else "and up to", "lt": "and below"}
-        ends = [f"{word} {number(end)}" for name, word in words.items() if (end := getattr(self, name)) is not None]
+        words = {
+            "ge": "from",
+            "gt": "above",
+            "le": "to" if self.gt is None else "and up to",
+            "lt": "and below",
+        }
+        ends = [
+            f"{word} {number(end)}"
+            for name, word in words.items()
+            if (end := getattr(self, name)) is not None
+        ]
         apart = "" if self.also is None else f"{number(self.also)}, or "
         return f"{apart}{noun} {' '.join(ends)}"
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
         schema = handler(source)
         whole = schema["type"] == "int"
         if schema["type"] == "float":
-            schema["allow_inf_nan"] = True  # so that the message here, with the range in it, is the one that is told
+            schema["allow_inf_nan"] = (
+                True  # so that the message here, with the range in it, is the one that is told
+            )
         noun = "a whole number" if whole else "a number"
 
         def check(value: float) -> float:
             if value not in self:
-                raise PydanticCustomError(OUT_OF_BOUNDS, "expected {range}", {"range": self.words(noun)})
+                raise PydanticCustomError(
+                    OUT_OF_BOUNDS, "expected {range}", {"range": self.words(noun)}
+                )
             return value
 
         return core_schema.no_info_after_validator_function(check, schema)
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        names = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
-        limits = {names[name]: limit for name in names if (limit := getattr(self, name)) is not None}
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        names = {
+            "ge": "minimum",
+            "gt": "exclusiveMinimum",
+            "le": "maximum",
+            "lt": "exclusiveMaximum",
+        }
+        limits = {
+            names[name]: limit for name in names if (limit := getattr(self, name)) is not None
+        }
         kind = handler(schema)
-        return kind | limits if self.also is None else {"anyOf": [kind | limits, {"const": self.also}]}
+        return (
+            kind | limits if self.also is None else {"anyOf": [kind | limits, {"const": self.also}]}
+        )
 
 
 def number(value: float) -> str:

@@ -1,4 +1,5 @@
-"""What there is to configure: a schema's options by dotted key, with type, default and meaning in words."""
+"""What there is to configure: a schema's options by dotted key, with type, default and meaning in
+words."""
 
 from __future__ import annotations
 
@@ -16,11 +17,19 @@ from pydantic.fields import FieldInfo
 from burnish.config.bounds import Bounds, number
 
 _BOUNDS = (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤"))
-_WORDS = {int: "whole number", float: "number", bool: "true or false", str: "text", Path: "path", type(None): "null"}
+_WORDS = {
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    str: "text",
+    Path: "path",
+    type(None): "null",
+}
 
 
 class Option(NamedTuple):
-    """One option, in words. `default` is written as in YAML; it is "required" where there is none, and empty for a section."""
+    """One option, in words. `default` is written as in YAML; it is "required" where there is none,
+    and empty for a section."""
 
     key: str
     type: str
@@ -30,7 +39,8 @@ class Option(NamedTuple):
 
 @lru_cache(maxsize=16)
 def describe_fields(model: type[BaseModel]) -> tuple[Option, ...]:
-    """Every option by dotted key, sections included, with the defaults that hold at that very place.
+    """Every option by dotted key, sections included, with the defaults that hold at that very
+    place.
 
     The items of a list or mapping of sections have `*` for their place: `suites.*.name`.
     """
@@ -50,7 +60,9 @@ def discriminators(model: type[BaseModel], at: str = "") -> frozenset[str]:
     for name, field in model.model_fields.items():
         for place, notes, section in _sections(field.annotation, (field,)):
             inside = f"{at}{name}{place}."
-            found |= {inside + note.discriminator for note in notes if isinstance(note.discriminator, str)}
+            found |= {
+                inside + note.discriminator for note in notes if isinstance(note.discriminator, str)
+            }
             found |= discriminators(section, inside)
     return frozenset(found)
 
@@ -69,25 +81,41 @@ def show(value: Any) -> str:
 def _sections(
     annotation: Any, notes: tuple[FieldInfo, ...] = ()
 ) -> Iterator[tuple[str, tuple[FieldInfo, ...], type[BaseModel]]]:
-    """The models inside an annotation, with ".*" for each list or mapping around them, and pydantic's notes on the union they are in."""
+    """The models inside an annotation, with ".*" for each list or mapping around them, and
+    pydantic's notes on the union they are in."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield "", notes, annotation
     elif origin is Annotated:
-        yield from _sections(arguments[0], (*notes, *(note for note in arguments[1:] if isinstance(note, FieldInfo))))
+        yield from _sections(
+            arguments[0], (*notes, *(note for note in arguments[1:] if isinstance(note, FieldInfo)))
+        )
     elif origin in (Union, types.UnionType):
         for argument in arguments:
             yield from _sections(argument, notes)
     elif origin in (list, tuple, dict):
         for argument in arguments:
-            yield from ((f".*{place}", inner, section) for place, inner, section in _sections(argument))
+            yield from (
+                (f".*{place}", inner, section) for place, inner, section in _sections(argument)
+            )
 
 
 def _describe(model: type[BaseModel], at: str, known: Mapping[str, Any]) -> Iterator[Option]:
     for name, field in model.model_fields.items():
         default = known.get(name)
-        shown = "required" if field.is_required() else "" if isinstance(default, Mapping) else show(default)
-        yield Option(at + name, _type_in_words(field.annotation, field.metadata), shown, field.description or "")
+        shown = (
+            "required"
+            if field.is_required()
+            else ""
+            if isinstance(default, Mapping)
+            else show(default)
+        )
+        yield Option(
+            at + name,
+            _type_in_words(field.annotation, field.metadata),
+            shown,
+            field.description or "",
+        )
         for place, notes, section in _sections(field.annotation, (field,)):
             own = defaults(section)
             kinds = [note.discriminator for note in notes if isinstance(note.discriminator, str)]
@@ -100,10 +128,17 @@ def _type_in_words(annotation: Any, rules: Sequence[Any] = ()) -> str:
     """A type with its bounds: "whole number ≥ 1 or null"."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        inner = [rule for note in arguments[1:] for rule in (note.metadata if isinstance(note, FieldInfo) else [note])]
+        inner = [
+            rule
+            for note in arguments[1:]
+            for rule in (note.metadata if isinstance(note, FieldInfo) else [note])
+        ]
         return _type_in_words(arguments[0], [*inner, *rules])
     if origin in (Union, types.UnionType):
-        words = [_type_in_words(argument, () if argument is type(None) else rules) for argument in arguments]
+        words = [
+            _type_in_words(argument, () if argument is type(None) else rules)
+            for argument in arguments
+        ]
         return " or ".join(dict.fromkeys(words))
     if origin is Literal:
         return " | ".join(map(str, arguments))
@@ -117,5 +152,11 @@ def _type_in_words(annotation: Any, rules: Sequence[Any] = ()) -> str:
         return "section"
     ends = [(sign, getattr(rule, name, None)) for rule in rules for name, sign in _BOUNDS]
     bounds = [f"{sign} {number(end)}" for sign, end in ends if end is not None]
-    apart = [f" or {number(rule.also)}" for rule in rules if isinstance(rule, Bounds) and rule.also is not None]
-    return f"{_WORDS.get(annotation, str(annotation))} {' and '.join(bounds)}".strip() + "".join(apart)
+    apart = [
+        f" or {number(rule.also)}"
+        for rule in rules
+        if isinstance(rule, Bounds) and rule.also is not None
+    ]
+    return f"{_WORDS.get(annotation, str(annotation))} {' and '.join(bounds)}".strip() + "".join(
+        apart
+    )

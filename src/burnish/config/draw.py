@@ -1,4 +1,5 @@
-"""A recipe's graph, drawn: as lines of text for a terminal, and as Mermaid for a page. Pure, torch-free."""
+"""A recipe's graph, drawn: as lines of text for a terminal, and as Mermaid for a page. Pure,
+torch-free."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def kind_of(node: Node) -> str:
 
 
 def reads(node: Node) -> Iterator[tuple[str, Input]]:
-    """(what for, artifact) of everything that a stage reads: other stages, folders and hub ids, sources of data that it names."""
+    """(what for, artifact) of everything that a stage reads: other stages, folders and hub ids,
+    sources of data that it names."""
     for key, inputs in node.inputs.items():
         yield from ((_slot(key), one) for one in inputs)
     for key in SOURCES:
@@ -39,7 +41,8 @@ def reads(node: Node) -> Iterator[tuple[str, Input]]:
 
 
 def text(graph: Graph, *, done: Collection[str] = ()) -> str:
-    """A line for each stage: its name, its kind, what it makes, what it reads; `done`: stages that are finished already."""
+    """A line for each stage: its name, its kind, what it makes, what it reads; `done`: stages that
+    are finished already."""
     head = ("stage", "kind", "makes", "reads")
     rows = [(node.name, kind_of(node), _MAKES[node.makes], _read_text(node)) for node in graph]
     if done:
@@ -53,13 +56,19 @@ def text(graph: Graph, *, done: Collection[str] = ()) -> str:
 
 
 def mermaid(graph: Graph) -> str:
-    """The graph in Mermaid's language: a box for each stage, a rounded one for what comes from outside, an edge for each artifact."""
+    """The graph in Mermaid's language: a box for each stage, a rounded one for what comes from
+    outside, an edge for each artifact."""
     boxes = {node.name: f"s{number}" for number, node in enumerate(graph)}
-    outside = dict.fromkeys(one.shown for node in graph for _, one in reads(node) if one.stage is None)
+    outside = dict.fromkeys(
+        one.shown for node in graph for _, one in reads(node) if one.stage is None
+    )
     rounded = {name: f"o{number}" for number, name in enumerate(outside)}
     lines = ["graph TD"]
     lines += [f'  {box}("{_quoted(name)}")' for name, box in rounded.items()]
-    lines += [f'  {boxes[node.name]}["{_quoted(node.name)}<br/>{_quoted(kind_of(node))}"]' for node in graph]
+    lines += [
+        f'  {boxes[node.name]}["{_quoted(node.name)}<br/>{_quoted(kind_of(node))}"]'
+        for node in graph
+    ]
     for node in graph:
         edges: dict[str, list[str]] = {}
         for what, one in reads(node):
@@ -80,8 +89,9 @@ def _slot(key: str) -> str:
 
 
 def _named(node: Node, key: str) -> Sequence[str]:
-    """Sources of data that stand in a stage's own section, or, in an empty slot of the kind, in the recipe's `data`: where it
-    names no demonstrations, the answers preferred in its comparisons are read."""
+    """Sources of data that stand in a stage's own section, or, in an empty slot of the kind, in the
+    recipe's `data`: where it names no demonstrations, the answers preferred in its comparisons are
+    read."""
     given = getattr(node.settings, key, None)
     if given is None and any(
         slot.key == key and slot.otherwise == "data" and not slot.empty(node.settings)
@@ -102,7 +112,8 @@ def _read_text(node: Node) -> str:
 
 
 def _lines(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
-    """A row in as many lines as it needs: a cell that is too wide ends its line, and the last one wraps."""
+    """A row in as many lines as it needs: a cell that is too wide ends its line, and the last one
+    wraps."""
     line = ""
     for column, (cell, width) in enumerate(zip(row, widths, strict=False)):
         line += cell.ljust(width) + "  "
@@ -111,7 +122,9 @@ def _lines(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
             line = " " * sum(one + 2 for one in widths[: column + 1])
     room = max(WIDTH - len(line), 20)
     phrases = row[-1].split("; ")
-    kept = "; ".join(phrase.replace(" ", _GLUE) if len(phrase) < room else phrase for phrase in phrases)
+    kept = "; ".join(
+        phrase.replace(" ", _GLUE) if len(phrase) < room else phrase for phrase in phrases
+    )
     wrapped = textwrap.wrap(kept, room, break_on_hyphens=False) or [""]
     indent = " " * len(line)
     for number, piece in enumerate(wrapped):

@@ -1,4 +1,5 @@
-"""From a recipe's stages to a graph: what each reads, with types checked and what was left out filled in. Torch-free."""
+"""From a recipe's stages to a graph: what each reads, with types checked and what was left out
+filled in. Torch-free."""
 
 from __future__ import annotations
 
@@ -35,8 +36,10 @@ class Node:
         name: the stage's, and its folder's.
         kind: a key of `kinds.KINDS`.
         settings: its section.
-        inputs: what stands in each slot, by the slot's key; `rewards.0` and the like for reward models among rewards.
-        data: the recipe's, with the sources that this stage names or inherits from the newest stage before it that names some.
+        inputs: what stands in each slot, by the slot's key; `rewards.0` and the like for reward
+            models among rewards.
+        data: the recipe's, with the sources that this stage names or inherits from the newest stage
+            before it that names some.
         seed: what its random numbers follow from; different for stages of one kind.
         makes: the type of what it makes; None: nothing that a stage reads.
     """
@@ -52,7 +55,9 @@ class Node:
     @property
     def parents(self) -> tuple[str, ...]:
         """The stages it reads, each once."""
-        names = (one.stage for inputs in self.inputs.values() for one in inputs if one.stage is not None)
+        names = (
+            one.stage for inputs in self.inputs.values() for one in inputs if one.stage is not None
+        )
         return tuple(dict.fromkeys(names))
 
     def input(self, key: str) -> Input | None:
@@ -89,8 +94,8 @@ Locate = Callable[[tuple[str, ...]], tuple[str | None, int | None]]
 def graph_of(recipe: Recipe, locate: Locate = lambda _: (None, None)) -> Graph:
     """What each stage of a recipe reads.
 
-    Raises UserError naming the line and the stage where a reference is unknown, comes later, or is of the wrong type, and
-    where a stage has nothing to read; it says what would fit.
+    Raises UserError naming the line and the stage where a reference is unknown, comes later, or is
+    of the wrong type, and where a stage has nothing to read; it says what would fit.
     """
     resolver = _Resolver(recipe, locate)
     for name in recipe.stages:
@@ -119,12 +124,20 @@ class _Resolver:
             inputs[slot.key] = () if found is None else (found,)
         ordinal = sum(node.kind == kind for node in self.nodes.values())
         seed = (self.recipe.seed + ordinal * _SEED_STRIDE) % (MOST_SEED + 1)
-        makes = row.makes if row.made is None else row.made(settings, inputs, lambda stage: self.nodes[stage].makes)
+        makes = (
+            row.makes
+            if row.made is None
+            else row.made(settings, inputs, lambda stage: self.nodes[stage].makes)
+        )
         self.nodes[name] = Node(name, kind, settings, inputs, data, seed, makes)
 
     def _data(self, settings: Section) -> Data:
-        """The recipe's data with what this stage, or the newest stage before it, names as a source, where that is not its own."""
-        before = next((node for node in reversed(self.nodes.values()) if not KINDS[node.kind].own_sources), None)
+        """The recipe's data with what this stage, or the newest stage before it, names as a source,
+        where that is not its own."""
+        before = next(
+            (node for node in reversed(self.nodes.values()) if not KINDS[node.kind].own_sources),
+            None,
+        )
         data = self.recipe.data if before is None else before.data
         changes = {}
         for key in SOURCES:
@@ -142,14 +155,20 @@ class _Resolver:
             return ()
         if given is not None:
             references = given if isinstance(given, tuple) else (given,)
-            found = [self._find(name, slot, one, position) for position, one in enumerate(references)]
+            found = [
+                self._find(name, slot, one, position) for position, one in enumerate(references)
+            ]
             artifacts = tuple(one for one in found if one is not None)
             if slot.otherwise == "data" and artifacts and len(found) > 1:
                 raise self._mixed(name, slot, artifacts[0].shown)
             return artifacts
         if slot.empty(settings):
             return ()
-        default = None if slot.default is None else slot.default(settings, tuple(self.nodes.values()), filled)
+        default = (
+            None
+            if slot.default is None
+            else slot.default(settings, tuple(self.nodes.values()), filled)
+        )
         if default is not None:
             return default
         newest = self._newest(slot.takes, self.nodes)
@@ -158,7 +177,9 @@ class _Resolver:
     def _mixed(self, name: str, slot: Slot, stage: str) -> UserError:
         file, line = self.locate(("stages", name, slot.key))
         problem = f"a list is of sources, and {stage} is a stage."
-        hint = f"Give {stage} alone, or its file and the others: runs/NAME/{stage}/{slot.key}.jsonl."
+        hint = (
+            f"Give {stage} alone, or its file and the others: runs/NAME/{stage}/{slot.key}.jsonl."
+        )
         return UserError(problem, file=file, row=line, field=f"stages.{name}.{slot.key}", hint=hint)
 
     def _otherwise(self, name: str, slot: Slot) -> tuple[Input, ...]:
@@ -177,7 +198,8 @@ class _Resolver:
         )  # fmt: skip
 
     def _find(self, name: str, slot: Slot, reference: Any, position: int) -> Input | None:
-        """What a reference of the stage `name` means; None: a source of data, which is read as such."""
+        """What a reference of the stage `name` means; None: a source of data, which is read as
+        such."""
         place = ("stages", name, *slot.key.split("."), *((str(position),) if slot.many else ()))
         if not isinstance(reference, str):
             return None
@@ -219,7 +241,8 @@ class _Resolver:
         return self.nodes[last[-1]] if last else None
 
     def _means_what_was_before(self, name: str, reference: str) -> bool:
-        """Whether `previous` leads out of the rounds: in the first of them, or where none of them makes what fits."""
+        """Whether `previous` leads out of the rounds: in the first of them, or where none of them
+        makes what fits."""
         head, _, wanted = reference.partition(".")
         group, number = _round_of(name) or ("", 0)
         if head != PREVIOUS or not number:
@@ -249,7 +272,9 @@ class _Resolver:
                 found[f"rewards.{position}"] = (newest,) if newest else self._otherwise(name, slot)
         return found
 
-    def _unfit(self, name: str, slot: Slot, reference: str, found: Node | None, place: tuple[str, ...]) -> UserError:
+    def _unfit(
+        self, name: str, slot: Slot, reference: str, found: Node | None, place: tuple[str, ...]
+    ) -> UserError:
         file, line = self.locate(place)
         takes = " or ".join(_noun(one) for one in slot.takes)
         fitting = [node.name for node in self._of_type(slot.takes)]
@@ -273,7 +298,8 @@ class _Resolver:
 
 
 def _round_of(name: str) -> tuple[str, int] | None:
-    """(rounds, number of the round) that a stage stands in, the innermost; None: it stands in none."""
+    """(rounds, number of the round) that a stage stands in, the innermost; None: it stands in
+    none."""
     group, _, number = name.rpartition(".")[0].rpartition(".")
     return (group, int(number)) if group else None
 
@@ -285,7 +311,8 @@ def _in_some_round(key: str, group: str, inner: str) -> bool:
 
 
 def _looks_outside(reference: str) -> bool:
-    """Whether a text names a folder, a file, a hub id, a built-in source or a shipped model rather than a stage."""
+    """Whether a text names a folder, a file, a hub id, a built-in source or a shipped model rather
+    than a stage."""
     if any(sign in reference for sign in "/:\\~") or Path(reference).suffix in _SUFFIXES:
         return True
     try:

@@ -1,4 +1,5 @@
-"""What a key that does not exist may have meant: another tool's word for one, or the nearest right one. Torch-free."""
+"""What a key that does not exist may have meant: another tool's word for one, or the nearest right
+one. Torch-free."""
 
 from __future__ import annotations
 
@@ -203,9 +204,9 @@ _MOST_PLACES = 5
 def suggest(place: tuple[str, ...], known: Sequence[str], aliases: Mapping[str, str]) -> str:
     """What a key that does not exist may have meant.
 
-    In this order: the same word further down in its section; another tool's word; the same word in another section; its
-    beginning (responses, of responses_per_prompt); a word that is nearly the same, in its section or anywhere; else what there
-    is in its section.
+    In this order: the same word further down in its section; another tool's word; the same word in
+    another section; its beginning (responses, of responses_per_prompt); a word that is nearly the
+    same, in its section or anywhere; else what there is in its section.
     """
     key = place[-1]
     section = "".join(f"{'*' if part.isdigit() else part}." for part in place[:-1])
@@ -225,7 +226,9 @@ def suggest(place: tuple[str, ...], known: Sequence[str], aliases: Mapping[str, 
         by_leaf = {name.rpartition(".")[2]: name for name in reversed(candidates)}
         if near := nearest(key, list(by_leaf)):
             return f'Did you mean "{by_leaf[near]}"?'
-    siblings = [name.removeprefix(section) for name in inside if "." not in name.removeprefix(section)]
+    siblings = [
+        name.removeprefix(section) for name in inside if "." not in name.removeprefix(section)
+    ]
     return f"Known here: {', '.join(dict.fromkeys(siblings))}."
 
 
@@ -234,7 +237,11 @@ def _called(key: str, names: Sequence[str]) -> str | None:
     same = list(dict.fromkeys(name for name in names if name.rpartition(".")[2] == key))
     if not same:
         return None
-    others = f" (or {', '.join(same[1:_MOST_PLACES])}{', ...' if len(same) > _MOST_PLACES else ''})" if same[1:] else ""
+    others = (
+        f" (or {', '.join(same[1:_MOST_PLACES])}{', ...' if len(same) > _MOST_PLACES else ''})"
+        if same[1:]
+        else ""
+    )
     return f'Did you mean "{same[0]}"{others}?'
 
 

@@ -26,7 +26,9 @@ from burnish.own_code import own
 if TYPE_CHECKING:
     from burnish.config.graph import Node
 
-Artifact = Literal["Policy", "RewardModel", "Demonstrations", "Answers", "Comparisons", "Evaluation"]
+Artifact = Literal[
+    "Policy", "RewardModel", "Demonstrations", "Answers", "Comparisons", "Evaluation"
+]
 BASE = "base"
 """The recipe's pretrained model, as an artifact."""
 _BUILT_IN, _GROUP = "burnish.stages.kinds", "burnish.stages"
@@ -209,17 +211,22 @@ def _own(name: str, place: str) -> Stage:
     if missing:
         raise UserError(f"the section of {place} has no key {missing[0]}, and a slot is called so.")
     if row.makes not in (None, *get_args(Artifact)):
-        raise UserError(f"{place} makes {row.makes!r}.", hint=f"There are {', '.join(get_args(Artifact))}.")
+        raise UserError(
+            f"{place} makes {row.makes!r}.", hint=f"There are {', '.join(get_args(Artifact))}."
+        )
     kind = Field(default=name, description="The kind of stage.")
     fields: Any = {"kind": (Literal[name], kind)}
-    section = create_model(row.section.__name__, __base__=row.section, __doc__=row.section.__doc__, **fields)
+    section = create_model(
+        row.section.__name__, __base__=row.section, __doc__=row.section.__doc__, **fields
+    )
     named = replace(row, section=section)
     _named[name, id(row)] = (row, named)
     return named
 
 
 def place_of(kind: str) -> str | None:
-    """Where the row of a kind stands that is not Burnish's, as a recipe would name it; None: it is."""
+    """Where the row of a kind stands that is not Burnish's, as a recipe would name it; None: it
+    is."""
     return None if kind in _built_in() else _installed().get(kind, kind)
 
 

@@ -1,4 +1,5 @@
-"""Recipes in which each kind of stage stands once, in a fixed order, and the graph that says the same. Torch-free."""
+"""Recipes in which each kind of stage stands once, in a fixed order, and the graph that says the
+same. Torch-free."""
 
 from __future__ import annotations
 
@@ -62,7 +63,8 @@ class LineKl(Section):
 
 
 class LineTricks(Section):
-    """What keeps PPO stable in practice ("Secrets of RLHF", arXiv:2307.04964). Each can be switched off."""
+    """What keeps PPO stable in practice ("Secrets of RLHF", arXiv:2307.04964). Each can be switched
+    off."""
 
     normalize_advantages: bool = True
     """Whiten advantages over the batch (population variance)."""
@@ -73,7 +75,8 @@ class LineTricks(Section):
     clip_rewards: PositiveFinite | None = None
     """Clip scores (after normalizing) to ± this."""
     critic_from_reward_model: bool = True
-    """Start the critic as the reward model; off: as the SFT model with a head that says 0, a normalized reward's mean."""
+    """Start the critic as the reward model; off: as the SFT model with a head that says 0, a
+    normalized reward's mean."""
     critic_warmup_steps: CountOrNone = 0
     """Steps in which only the critic learns."""
     missing_eos_penalty: NonNegativeFinite = 1.0
@@ -87,7 +90,8 @@ class LineTricks(Section):
 
 
 class LinePpo(Section):
-    """Proximal policy optimisation (arXiv:1707.06347) against the reward model (arXiv:2203.02155)."""
+    """Proximal policy optimisation (arXiv:1707.06347) against the reward model
+    (arXiv:2203.02155)."""
 
     kind: Literal["ppo"] = "ppo"
     """The kind of stage."""
@@ -98,11 +102,13 @@ class LinePpo(Section):
     reward: Reference | None = None
     """The reward model. None: the newest before it."""
     prompts: Sources | None = None
-    """Prompts to answer, as in `data.prompts`. None: the newest that a stage before it names, or `data.prompts`."""
+    """Prompts to answer, as in `data.prompts`. None: the newest that a stage before it names, or
+    `data.prompts`."""
     demonstrations: str | Source | None = None
     """For `tricks.ptx_coef`: as in sft."""
     share_backbone: bool = True
-    """One frozen backbone, the roles as LoRA sets on it; off: four full models, every weight trained."""
+    """One frozen backbone, the roles as LoRA sets on it; off: four full models, every weight
+    trained."""
     steps: Count = 100
     """Batches of rollouts."""
     prompts_per_step: BatchSize = 32
@@ -112,17 +118,21 @@ class LinePpo(Section):
     epochs: Repeats = 1
     """Passes over each batch of rollouts; the paper makes one, the field's default is 4."""
     critic_epochs: Repeats | None = None
-    """Of those, the critic's; None: all. A pass of the critic costs nearly as much as the policy's."""
+    """Of those, the critic's; None: all. A pass of the critic costs nearly as much as the
+    policy's."""
     num_mini_batches: BatchSize = 1
     """Optimizer steps in each pass."""
     sampling: Sampling = Sampling()
     """How rollouts are drawn."""
     importance_cap: PositiveFinite | None = 2.0
-    """Where rollouts were truncated or penalised, or made in bfloat16 or int8, tokens are weighted by
-    min(π_trainer/π_sampler, this). None: not at all. The metrics `sampler_gap_*` say how far the two are apart."""
+    """Where rollouts were truncated or penalised, or made in bfloat16 or int8, tokens are weighted
+    by min(π_trainer/π_sampler, this). None: not at all. The metrics `sampler_gap_*` say how far the
+    two are apart."""
     lora: Lora = Lora()
     """The policy's adapters (`share_backbone: true`)."""
-    optimizer: Optimizer = Optimizer(learning_rate=1e-4, schedule="constant", betas=(0.9, 0.95), eps=1e-5)
+    optimizer: Optimizer = Optimizer(
+        learning_rate=1e-4, schedule="constant", betas=(0.9, 0.95), eps=1e-5
+    )
     """The policy's optimizer."""
     critic_learning_rate: LearningRate = 1e-4
     """The critic's learning rate; the rest of its optimizer is the policy's."""
@@ -135,7 +145,8 @@ class LinePpo(Section):
     dual_clip: DualClip | None = None
     """Lower bound c·A for negative advantages (arXiv:1912.09729); None switches it off."""
     value_clip_range: PositiveFinite | None = 0.2
-    """Values may move this far from the old ones before their loss is clipped; None switches it off."""
+    """Values may move this far from the old ones before their loss is clipped; None switches it
+    off."""
     vf_coef: PositiveCoefficient = 1.0
     """Weight of the value loss."""
     target_kl: PositiveCoefficient | None = None
@@ -159,7 +170,9 @@ class LinePpo(Section):
         if self.critic_epochs is not None and self.critic_epochs > self.epochs:
             raise ValueError("critic_epochs is more than epochs")
         if self.sampling.greedy is not None:
-            raise ValueError(f"sampling.{self.sampling.greedy}: PPO learns nothing from greedy rollouts")
+            raise ValueError(
+                f"sampling.{self.sampling.greedy}: PPO learns nothing from greedy rollouts"
+            )
         return self
 
 
@@ -175,7 +188,8 @@ class Collect(Section):
     panel: Panel = Panel()
     """Who ranks them."""
     reliability_weighted: bool = True
-    """Weight each vote by its annotator's estimated reliability; off: every vote counts the same."""
+    """Weight each vote by its annotator's estimated reliability; off: every vote counts the
+    same."""
 
 
 class LineEvaluate(Section):
@@ -194,7 +208,8 @@ class LineEvaluate(Section):
 
 
 class Rounds(Section):
-    """Iterated preference optimisation: after the first round the policy's own answers are compared and trained on."""
+    """Iterated preference optimisation: after the first round the policy's own answers are compared
+    and trained on."""
 
     prompts: Count | None = None
     """Training prompts that each later round answers (a different part each time); None: all."""
@@ -203,7 +218,8 @@ class Rounds(Section):
     sampling: Sampling = Sampling()
     """How they are drawn."""
     judge: Literal["panel", "reward_model"] = "panel"
-    """panel: the simulated annotators of `collect` rank them. reward_model: p = σ(score difference) by the stage `reward`."""
+    """panel: the simulated annotators of `collect` rank them. reward_model: p = σ(score difference)
+    by the stage `reward`."""
     reference: Literal["start", "previous"] = "start"
     """What the later rounds are held to: the model the first began from, or the round before."""
 
@@ -219,7 +235,9 @@ class LinePreference(PreferenceTraining):
     @model_validator(mode="after")
     def _answers_differ(self) -> LinePreference:
         if self.rounds > 1 and self.online.sampling.greedy is not None:
-            raise ValueError(f"online.sampling.{self.online.sampling.greedy}: equal answers leave nothing to compare")
+            raise ValueError(
+                f"online.sampling.{self.online.sampling.greedy}: equal answers leave nothing to compare"
+            )
         return self
 
 
@@ -244,7 +262,8 @@ class LineReward(ComparedPasses):
     optimizer: Optimizer = Optimizer(learning_rate=3e-4)
     """The optimizer."""
     normalize: bool = True
-    """Set the head's gain and bias so that the SFT model's completions score mean 0 and standard deviation 1."""
+    """Set the head's gain and bias so that the SFT model's completions score mean 0 and standard
+    deviation 1."""
 
 
 RENAMED = {
@@ -267,22 +286,29 @@ def in_todays_words(value: Any, at: str = "") -> Any:
         if key == "roles" and inner in ("adapters", "copies"):
             found["share_backbone"] = inner == "adapters"
         elif key == "products":
-            found["dtype" if at == "model" else "quantization"] = "none" if inner == "model" else inner
+            found["dtype" if at == "model" else "quantization"] = (
+                "none" if inner == "model" else inner
+            )
         else:
             found[RENAMED.get(key, key)] = in_todays_words(inner, key)
     return found
 
 
 class LineRecipe(Section):
-    """A recipe of the form in which each kind of stage stands once, in a fixed order (`config.line` turns it into a graph)."""
+    """A recipe of the form in which each kind of stage stands once, in a fixed order (`config.line`
+    turns it into a graph)."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)] = "run"
     """Names the run's folder."""
     seed: Seed = 0
     """Everything random follows from it."""
     threads: Threads | None = None
-    """CPU threads; None: as many as there are cores. A run resumes bit for bit with the same number."""
-    stages: tuple[Literal["sft", "collect", "reward", "preference", "ppo", "online", "evaluate", "report"], ...] = (
+    """CPU threads; None: as many as there are cores. A run resumes bit for bit with the same
+    number."""
+    stages: tuple[
+        Literal["sft", "collect", "reward", "preference", "ppo", "online", "evaluate", "report"],
+        ...,
+    ] = (
         "sft",
         "collect",
         "reward",
@@ -310,7 +336,8 @@ class LineRecipe(Section):
     ppo: LinePpo = LinePpo()
     """PPO."""
     rewards: tuple[RewardSpec, ...] = ()
-    """What the stage online earns: a list, each entry of the kind that its name says (docs/rewards.md)."""
+    """What the stage online earns: a list, each entry of the kind that its name says
+    (docs/rewards.md)."""
     online: OnlineTraining = OnlineTraining()
     """Reinforcement learning by any row of the table of algorithms, from any rewards."""
     evaluate: LineEvaluate = LineEvaluate()
@@ -324,7 +351,9 @@ class LineRecipe(Section):
         if twice is not None:
             raise ValueError(f"stages names {twice} twice; each stage runs once")
         if {"ppo", "online"} <= set(self.stages) and self.online.algorithm.name == "ppo":
-            raise ValueError("the stages ppo and online would both end in a policy called ppo: leave one of them out")
+            raise ValueError(
+                "the stages ppo and online would both end in a policy called ppo: leave one of them out"
+            )
         if "online" in self.stages and not self.rewards and self.online.environment is None:
             raise ValueError(
                 "the stage online needs a reward: add one to rewards, for instance rewards: [{name: maths}]"
@@ -340,6 +369,12 @@ class LineRecipe(Section):
                 "ppo.share_backbone is true, which needs a reward model that is an adapter: set reward.lora, or ppo.share_backbone: false"
             )
         iterated = "preference" in self.stages and self.preference.rounds > 1
-        if iterated and self.preference.online.judge == "reward_model" and "reward" not in self.stages:
-            raise ValueError("preference.online.judge is reward_model, which needs the stage reward")
+        if (
+            iterated
+            and self.preference.online.judge == "reward_model"
+            and "reward" not in self.stages
+        ):
+            raise ValueError(
+                "preference.online.judge is reward_model, which needs the stage reward"
+            )
         return self

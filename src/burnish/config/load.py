@@ -1,4 +1,5 @@
-"""Recipes from YAML files and dotted overrides; a mistake is one line that says where it is and what would be right."""
+"""Recipes from YAML files and dotted overrides; a mistake is one line that says where it is and
+what would be right."""
 
 from __future__ import annotations
 
@@ -30,12 +31,13 @@ def load_config(
     *,
     aliases: Mapping[str, str] = ALIASES,
 ) -> Config:
-    """The configuration in a YAML file, with `dotted.key=value` overrides on top; `0`, `1`, ... are the items of a list.
+    """The configuration in a YAML file, with `dotted.key=value` overrides on top; `0`, `1`, ... are
+    the items of a list.
 
-    Below the file (None: an empty one) lie the model's defaults, merged section by section: naming one key of a section
-    leaves its others as they are. Types are strict: "3" is not a number, and 1 is not a switch.
-    Raises UserError naming the file and line (or the override), the key, what is wrong and what would be right;
-    `aliases` says what keys of other tools are called here.
+    Below the file (None: an empty one) lie the model's defaults, merged section by section: naming
+    one key of a section leaves its others as they are. Types are strict: "3" is not a number, and 1
+    is not a switch. Raises UserError naming the file and line (or the override), the key, what is
+    wrong and what would be right; `aliases` says what keys of other tools are called here.
     """
     file = YamlFile.read(path) if path else YamlFile(None, {}, None)
     tags = discriminators(model)
@@ -67,12 +69,16 @@ class Override(NamedTuple):
         if not equals or not all(parts) or not key.isprintable():
             raise UserError(f"the override {shown} is not of the form key.subkey=value.")
         if len(parts) > MOST_DEEP:
-            raise UserError(f"the override {shown} leads {len(parts)} sections down; no key is so deep.")
+            raise UserError(
+                f"the override {shown} leads {len(parts)} sections down; no key is so deep."
+            )
         try:
             value, _ = parse(written)
         except (yaml.YAMLError, ValueError) as error:
             problem = re.sub(r"^line \d+, column \d+: ", "", problem_of(error)).removesuffix(".")
-            raise UserError(f"the value of the override {shown} cannot be read ({problem}).") from None
+            raise UserError(
+                f"the value of the override {shown} cannot be read ({problem})."
+            ) from None
         return cls(parts, value, written.strip(), shown)
 
 
@@ -121,14 +127,20 @@ class Sources(NamedTuple):
     overrides: Sequence[Override]
 
     def blame(self, place: tuple[str, ...], *, section: bool) -> Override | None:
-        """The override that a mistake at `place` is due to; None: the file, or nothing that was given.
+        """The override that a mistake at `place` is due to; None: the file, or nothing that was
+        given.
 
-        That is the last one that names the place, or something around it and says what stands there; or else, where the file
-        does not name it or what is wrong is how a `section`'s keys fit together, the last one that names something inside.
+        That is the last one that names the place, or something around it and says what stands
+        there; or else, where the file does not name it or what is wrong is how a `section`'s keys
+        fit together, the last one that names something inside.
         """
         around = [one for one in self.overrides if place[: len(one.key)] == one.key]
         saying = [one for one in around if _holds(one.value, place[len(one.key) :])]
-        inside = [one for one in self.overrides if place and one.key[: len(place)] == place and one not in around]
+        inside = [
+            one
+            for one in self.overrides
+            if place and one.key[: len(place)] == place and one not in around
+        ]
         if not section and (saying or self.file.says(place)):
             inside = []
         blamed = [one for one in self.overrides if one in saying or one in inside]
@@ -154,27 +166,41 @@ def _holds(value: Any, place: Sequence[str]) -> bool:
     return True
 
 
-def put(tree: Any, key: Sequence[str], value: Any, tags: frozenset[str], *, override: str, at: str = "") -> Any:
-    """`tree` with `value` at `key`; sections that are not there yet (or None) are made on the way."""
+def put(
+    tree: Any, key: Sequence[str], value: Any, tags: frozenset[str], *, override: str, at: str = ""
+) -> Any:
+    """`tree` with `value` at `key`; sections that are not there yet (or None) are made on the
+    way."""
     if not key:
-        return merge(tree, value, tags, at) if isinstance(tree, Mapping) and isinstance(value, Mapping) else value
+        return (
+            merge(tree, value, tags, at)
+            if isinstance(tree, Mapping) and isinstance(value, Mapping)
+            else value
+        )
     head, rest = key[0], key[1:]
     if isinstance(tree, list):
         if not head.isdecimal() or len(head) > 6 or int(head) >= len(tree):
             item = show_key(head)[1:-1]
-            raise UserError(f"the override {override} wants item {item} of a list of {len(tree)} (the first is 0).")
+            raise UserError(
+                f"the override {override} wants item {item} of a list of {len(tree)} (the first is 0)."
+            )
         index = int(head)
         item = put(tree[index], rest, value, tags, override=override, at=f"{at}*.")
         return [*tree[:index], item, *tree[index + 1 :]]
     if not isinstance(tree, Mapping | None):
-        raise UserError(f"the override {override} looks for {show_key(head)} inside a value, not a section.")
+        raise UserError(
+            f"the override {override} looks for {show_key(head)} inside a value, not a section."
+        )
     section = tree or {}
     item = put(section.get(head), rest, value, tags, override=override, at=f"{at}{head}.")
     return {head: item} if _other_kind(section, {head: item}, tags, at) else {**section, head: item}
 
 
-def merge(below: Mapping[str, Any], above: Mapping[str, Any], tags: frozenset[str], at: str = "") -> dict[str, Any]:
-    """`above` over `below`, section by section; a section that becomes one of another kind starts afresh."""
+def merge(
+    below: Mapping[str, Any], above: Mapping[str, Any], tags: frozenset[str], at: str = ""
+) -> dict[str, Any]:
+    """`above` over `below`, section by section; a section that becomes one of another kind starts
+    afresh."""
     if _other_kind(below, above, tags, at):
         return dict(above)
     merged = {**below, **above}
@@ -184,7 +210,9 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any], tags: frozenset[st
     return merged
 
 
-def _other_kind(below: Mapping[str, Any], above: Mapping[str, Any], tags: frozenset[str], at: str) -> bool:
+def _other_kind(
+    below: Mapping[str, Any], above: Mapping[str, Any], tags: frozenset[str], at: str
+) -> bool:
     return any(f"{at}{key}" in tags and key in below and below[key] != above[key] for key in above)
 
 
@@ -198,8 +226,8 @@ def explain(
 ) -> UserError:
     """What pydantic found wrong, in plain words and with its place.
 
-    `keys` gives, for the place of a key that does not exist, that place within its section and the keys that there are; by
-    default the whole schema's.
+    `keys` gives, for the place of a key that does not exist, that place within its section and the
+    keys that there are; by default the whole schema's.
     """
     known = keys or (lambda place: (place, [option.key for option in describe_fields(model)]))
     found: list[UserError] = []
@@ -209,7 +237,9 @@ def explain(
         place += _discriminator(problem)
         override = sources.blame(place, section=problem["type"] == "value_error")
         unknown = problem["type"] == "extra_forbidden"
-        hint = suggest(*known(place), aliases) if unknown else _remedy(problem, sources.written(place))
+        hint = (
+            suggest(*known(place), aliases) if unknown else _remedy(problem, sources.written(place))
+        )
         found.append(
             UserError(
                 "there is no such key." if unknown else f"{_reason(problem)}.",
@@ -225,24 +255,31 @@ def explain(
 
 
 def _without_members(problems: Sequence[Any], values: Any) -> list[dict[str, Any]]:
-    """pydantic's problems, those about one value told once: of a union it tells what each member would have taken. Where a member
-    takes the value and finds fault with something inside, that alone is told."""
+    """pydantic's problems, those about one value told once: of a union it tells what each member
+    would have taken. Where a member takes the value and finds fault with something inside, that
+    alone is told."""
     found: dict[tuple[str, ...], dict[str, Any]] = {}
-    places = [_place(problem["loc"], values, missing=problem["type"] == "missing") for problem in problems]
+    places = [
+        _place(problem["loc"], values, missing=problem["type"] == "missing") for problem in problems
+    ]
     for problem, place in zip(problems, places, strict=True):
         inside = any(len(other) > len(place) and other[: len(place)] == place for other in places)
         if inside and problem["type"] in _KINDS:
             continue
         before = found.get(place)
         if before is None or not {before["type"], problem["type"]} <= _KINDS:
-            found[place if before is None else (*place, str(len(found)))] = {**problem, "kinds": [problem["type"]]}
+            found[place if before is None else (*place, str(len(found)))] = {
+                **problem,
+                "kinds": [problem["type"]],
+            }
         elif problem["type"] not in before["kinds"]:
             before["kinds"].append(problem["type"])
     return list(found.values())
 
 
 def _place(location: Sequence[str | int], values: Any, *, missing: bool) -> tuple[str, ...]:
-    """A location of pydantic's as keys of the values: without the names of a union's members that stand in it."""
+    """A location of pydantic's as keys of the values: without the names of a union's members that
+    stand in it."""
     place: list[str] = []
     for part in location:
         if isinstance(values, Mapping) and part in values:
@@ -257,7 +294,11 @@ def _place(location: Sequence[str | int], values: Any, *, missing: bool) -> tupl
 
 def _discriminator(problem: Mapping[str, Any]) -> tuple[str, ...]:
     """The key that says of which kind a section is, where that is what is wrong."""
-    return (problem["ctx"]["discriminator"].strip("'"),) if problem["type"] == "union_tag_invalid" else ()
+    return (
+        (problem["ctx"]["discriminator"].strip("'"),)
+        if problem["type"] == "union_tag_invalid"
+        else ()
+    )
 
 
 def _reason(problem: Mapping[str, Any]) -> str:
@@ -316,9 +357,22 @@ def _remedy(problem: Mapping[str, Any], written: str | None) -> str | None:
         return "How many are taken is said by count."
     if problem["type"] == "string_type" and isinstance(given, int | float):
         return f"Put it in double quotes (on a command line: '\"{written or show(given)}\"')."
-    if problem["type"] in ("int_type", "float_type") and isinstance(given, str) and re.fullmatch(r"[-+.\deE]+", given):
-        return "Write it without leading zeros." if re.match(r"[-+]?0\d", given) else "Take the quotes off."
-    if problem["type"] == "int_type" and isinstance(given, float) and given.is_integer() and abs(given) < 1e15:
+    if (
+        problem["type"] in ("int_type", "float_type")
+        and isinstance(given, str)
+        and re.fullmatch(r"[-+.\deE]+", given)
+    ):
+        return (
+            "Write it without leading zeros."
+            if re.match(r"[-+]?0\d", given)
+            else "Take the quotes off."
+        )
+    if (
+        problem["type"] == "int_type"
+        and isinstance(given, float)
+        and given.is_integer()
+        and abs(given) < 1e15
+    ):
         return f"Write it as {int(given)}."
     if problem["type"] == "bool_type" and str(given).lower() in _SWITCHES:
         return f"Write {_SWITCHES[str(given).lower()]}."

@@ -1,4 +1,5 @@
-"""Stages that make data and weights without training: answers, comparisons, demonstrations, averages. Torch-free."""
+"""Stages that make data and weights without training: answers, comparisons, demonstrations,
+averages. Torch-free."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ from burnish.config.sections import Reference, Section
 
 
 class Taste(Section):
-    """The gold taste of the simulated panel: weights of measurable properties, which are in [0, 1]. The others count half in an
-    answer beside the point, and nothing in one that makes no sense."""
+    """The gold taste of the simulated panel: weights of measurable properties, which are in [0, 1].
+    The others count half in an answer beside the point, and nothing in one that makes no sense."""
 
     direct: NonNegativeFinite = 1.0
     """Begins with the answer: no preamble, no restating of the question."""
@@ -36,12 +37,15 @@ class Taste(Section):
     @model_validator(mode="after")
     def _likes_something(self) -> Taste:
         if not any(self.model_dump().values()):
-            raise ValueError("every weight is 0, so no answer would be preferred: set one of them above 0")
+            raise ValueError(
+                "every weight is 0, so no answer would be preferred: set one of them above 0"
+            )
         return self
 
 
 class Panel(Section):
-    """The simulated annotators: each has the gold taste with personal deviations, noise, a position bias and lapses."""
+    """The simulated annotators: each has the gold taste with personal deviations, noise, a position
+    bias and lapses."""
 
     size: Annotators = 5
     """How many annotators there are."""
@@ -70,7 +74,8 @@ class PeopleJudge(Section):
     overlap: Annotated[int, Bounds(ge=1, le=100)] = 1
     """People who compare each prompt's answers, in a project that is made."""
     enough: PositiveProbability = 1.0
-    """The share of the prompts whose answers at least one person must have compared before the recipe goes on."""
+    """The share of the prompts whose answers at least one person must have compared before the
+    recipe goes on."""
     strength: Literal["ignore", "probability", "margin"] = "probability"
     """What a stated strength of preference becomes, as in `data.strength`."""
 
@@ -81,9 +86,11 @@ class ModelJudge(Section):
     model: Reference
     """A policy of this recipe, a folder or a hub id; with `endpoint` its name there."""
     endpoint: str | None = None
-    """An OpenAI-compatible API, such as http://127.0.0.1:8000/v1; the key is read from BURNISH_API_KEY or OPENAI_API_KEY."""
+    """An OpenAI-compatible API, such as http://127.0.0.1:8000/v1; the key is read from
+    BURNISH_API_KEY or OPENAI_API_KEY."""
     constitution: str | None = None
-    """A text file with one principle a line, after a dash. None: be helpful, honest, harmless and to the point."""
+    """A text file with one principle a line, after a dash. None: be helpful, honest, harmless and
+    to the point."""
     parallel: Threads = 4
     """Requests at once (endpoints)."""
     logprobs: bool = False
@@ -96,17 +103,23 @@ class Judges(Section):
     panel: Panel | None = None
     """Simulated annotators."""
     people: PeopleJudge | None = None
-    """Annotators. Until they have compared enough, the command ends with exit code 75 and goes on when it is typed again."""
+    """Annotators. Until they have compared enough, the command ends with exit code 75 and goes on
+    when it is typed again."""
     judge: ModelJudge | None = None
     """A model with a constitution."""
     reward: Reference | None = None
     """A reward model: p = σ of the difference of two answers' scores."""
     share: PositiveProbability | None = None
-    """Of several who compare: the share of the prompts that these get. None: what the others leave, equally."""
+    """Of several who compare: the share of the prompts that these get. None: what the others leave,
+    equally."""
 
     @model_validator(mode="after")
     def _one(self) -> Judges:
-        given = [name for name in ("panel", "people", "judge", "reward") if getattr(self, name) is not None]
+        given = [
+            name
+            for name in ("panel", "people", "judge", "reward")
+            if getattr(self, name) is not None
+        ]
         if len(given) != 1:
             raise ValueError(
                 f"{' and '.join(given) or 'nobody'} would compare: name one of panel, people, judge and reward"
@@ -116,4 +129,8 @@ class Judges(Section):
     @property
     def called(self) -> str:
         """Which of them it is."""
-        return next(name for name in ("panel", "people", "judge", "reward") if getattr(self, name) is not None)
+        return next(
+            name
+            for name in ("panel", "people", "judge", "reward")
+            if getattr(self, name) is not None
+        )

@@ -23,18 +23,22 @@ COMPARISONS = (
 
 
 def require_sources(graph: Graph, stages: Iterable[str]) -> None:
-    """Raise UserError where one of `stages` reads data that the recipe does not name: no source is a default."""
+    """Raise UserError where one of `stages` reads data that the recipe does not name: no source is
+    a default."""
     for stage in stages:
         missing = _missing(graph[stage])
         if missing is not None:
             key, what, examples = missing
             raise UserError(
-                f"the stage {stage} needs {what}, and the recipe names none.", field=key, hint=f"Give {examples}."
+                f"the stage {stage} needs {what}, and the recipe names none.",
+                field=key,
+                hint=f"Give {examples}.",
             )
 
 
 def _missing(node: Node) -> tuple[str, str, str] | None:
-    """(key, what it holds, examples) of the source that a stage lacks; None: it has what it needs."""
+    """(key, what it holds, examples) of the source that a stage lacks; None: it has what it
+    needs."""
     row = KINDS[node.kind]
     for key in (*row.needs, *row.wants(node.settings)):
         if not _is_there(node, key, evaluates=row.split == "heldout"):
@@ -49,7 +53,9 @@ def _is_there(node: Node, key: str, *, evaluates: bool) -> bool:
         return True
     if getattr(data, key) is not None:
         return True
-    return key == "prompts" and evaluates and data.demonstrations is not None  # those that were held out
+    return (
+        key == "prompts" and evaluates and data.demonstrations is not None
+    )  # those that were held out
 
 
 _EXAMPLES = {"demonstrations": DEMONSTRATIONS, "prompts": PROMPTS, "comparisons": COMPARISONS}

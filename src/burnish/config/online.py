@@ -47,37 +47,49 @@ OwnName = Annotated[str, Field(pattern=r"^.+:.+$", max_length=4096)]
 
 
 class Algorithm(Section):
-    """A row of the table of algorithms, and what is exchanged in it. None everywhere: as the row has it (docs/online.md)."""
+    """A row of the table of algorithms, and what is exchanged in it. None everywhere: as the row
+    has it (docs/online.md)."""
 
     name: AlgorithmName | OwnName = "grpo"
-    """The row, or `file.py:NAME` for one of your own (docs/extending.md). It comes with settings of its own for what is left out: `ppo` takes 32 prompts_per_step with one response each,
-    a missing_eos_penalty of 1, adapters of rank 8 (alpha 16), Adam's eps 1e-5 and a checkpoint every 5 steps."""
-    advantage: Literal["gae", "to_go", "group_normalized", "group_mean", "leave_one_out"] | None = None
-    """gae: from a critic. to_go: the rewards still to come. group_normalized: (R − mean)/std of the prompt's completions.
+    """The row, or `file.py:NAME` for one of your own (docs/extending.md). It comes with settings of
+    its own for what is left out: `ppo` takes 32 prompts_per_step with one response each, a
+    missing_eos_penalty of 1, adapters of rank 8 (alpha 16), Adam's eps 1e-5 and a checkpoint every
+    5 steps."""
+    advantage: Literal["gae", "to_go", "group_normalized", "group_mean", "leave_one_out"] | None = (
+        None
+    )
+    """gae: from a critic. to_go: the rewards still to come. group_normalized: (R − mean)/std of the
+    prompt's completions.
     group_mean: R − mean. leave_one_out: R − mean of the others."""
     whiten: bool | None = None
     """Whiten advantages over all tokens of the batch (population variance)."""
     loss: Literal["clip", "sequence_clip", "cispo", "reinforce"] | None = None
-    """clip: PPO's, a ratio for each token. sequence_clip: GSPO's, a ratio for each completion. cispo: −sg(clip(ratio))·A·log π.
+    """clip: PPO's, a ratio for each token. sequence_clip: GSPO's, a ratio for each completion.
+    cispo: −sg(clip(ratio))·A·log π.
     reinforce: −A·log π."""
     aggregation: Literal["token", "sequence", "constant", "sum"] | None = None
-    """token: the mean over all tokens of an update. sequence: the mean of each completion, then over completions. constant:
-    the sum over completions × `sampling.max_new_tokens`. sum: the sum over tokens, the mean over completions."""
+    """token: the mean over all tokens of an update. sequence: the mean of each completion, then
+    over completions. constant: the sum over completions × `sampling.max_new_tokens`. sum: the sum
+    over tokens, the mean over completions."""
     kl: Literal["none", "reward", "loss"] | None = None
     """Where β·KL(π ‖ π_ref) stands."""
     kl_estimator: Literal["k1", "k2", "k3"] | None = None
-    """k1 = log π/π_ref for the reward; as a loss k2 gives the gradient of KL(π ‖ π_ref), k3 of KL(π_ref ‖ π), k1 none."""
+    """k1 = log π/π_ref for the reward; as a loss k2 gives the gradient of KL(π ‖ π_ref), k3 of
+    KL(π_ref ‖ π), k1 none."""
     kl_level: Literal["token", "sequence"] | None = None
-    """token: each token's estimate, added up. sequence: one estimate from the completion's whole log-ratio."""
+    """token: each token's estimate, added up. sequence: one estimate from the completion's whole
+    log-ratio."""
     kl_ratio_factor: bool = False
-    """Multiply the penalty in the loss by π/π_old, which keeps it unbiased when several updates are made (arXiv:2512.02556)."""
+    """Multiply the penalty in the loss by π/π_old, which keeps it unbiased when several updates are
+    made (arXiv:2512.02556)."""
     beta: Coefficient | None = None
     """β. 0: no penalty, and no reference is kept."""
     filter: Literal["none", "mixed"] | None = None
-    """mixed: train on groups whose rewards differ only, and sample others in place of the rest (DAPO's dynamic sampling)."""
+    """mixed: train on groups whose rewards differ only, and sample others in place of the rest
+    (DAPO's dynamic sampling)."""
     overlong: Literal["none", "shape", "mask"] | None = None
-    """shape: a completion within `overlong_cache` tokens of the longest loses up to 1. mask: one that was cut off is left out
-    of the loss, not of its group."""
+    """shape: a completion within `overlong_cache` tokens of the longest loses up to 1. mask: one
+    that was cut off is left out of the loss, not of its group."""
     clip_low: ClipRange | None = None
     """The ratio is clipped below 1 − this."""
     clip_high: ClipRange | None = None
@@ -95,10 +107,18 @@ class Algorithm(Section):
         try:
             row = self.own()
         except UserError as error:
-            raise ValueError(f"the algorithm {self.name} cannot be had: {error.problem}".rstrip(".")) from None
-        missing = [part for part in ("advantage", "loss", "aggregation") if row is not None and not hasattr(row, part)]
+            raise ValueError(
+                f"the algorithm {self.name} cannot be had: {error.problem}".rstrip(".")
+            ) from None
+        missing = [
+            part
+            for part in ("advantage", "loss", "aggregation")
+            if row is not None and not hasattr(row, part)
+        ]
         if missing:
-            raise ValueError(f"the algorithm {self.name} has no {missing[0]}, so it is no row of an algorithm")
+            raise ValueError(
+                f"the algorithm {self.name} has no {missing[0]}, so it is no row of an algorithm"
+            )
         return self
 
     def own(self) -> Any:
@@ -112,13 +132,16 @@ class Algorithm(Section):
 
 
 class Importance(Section):
-    """Correction of rollouts whose log-probabilities are not the trainer's: truncated, penalised, made in bfloat16 or int8.
+    """Correction of rollouts whose log-probabilities are not the trainer's: truncated, penalised,
+    made in bfloat16 or int8.
 
-    `sampler_gap_mean` in the metrics says how far the two are apart, whether or not anything is corrected.
+    `sampler_gap_mean` in the metrics says how far the two are apart, whether or not anything is
+    corrected.
     """
 
     kind: Literal["truncate", "mask", "none"] = "truncate"
-    """truncate: the loss is weighted by min(w, cap), w = π_trainer/π_sampler. mask: by w, and by 0 where w > cap."""
+    """truncate: the loss is weighted by min(w, cap), w = π_trainer/π_sampler. mask: by w, and by 0
+    where w > cap."""
     level: Literal["token", "sequence"] = "token"
     """Whether w is a token's or its whole completion's."""
     cap: PositiveFinite = 2.0
@@ -126,7 +149,8 @@ class Importance(Section):
 
 
 class Curriculum(Section):
-    """Sample prompts less that are always right or always wrong: with probability floor + (1 − floor)·4p(1 − p).
+    """Sample prompts less that are always right or always wrong: with probability floor + (1 −
+    floor)·4p(1 − p).
 
     p is the prompt's pass rate so far, (right + 1)/(tried + 2), whose counts decay at each visit.
     """
@@ -138,14 +162,16 @@ class Curriculum(Section):
 
 
 class MovingReference(Section):
-    """Let the reference follow the policy, so that the penalty restrains each stretch and not the whole run (arXiv:2505.24864)."""
+    """Let the reference follow the policy, so that the penalty restrains each stretch and not the
+    whole run (arXiv:2505.24864)."""
 
     every: Count
     """Steps between two resets: the reference takes over the policy's weights."""
 
 
 class Conversation(Section):
-    """Rollouts of several turns: what the policy writes is answered by an environment, whose tokens are not trained."""
+    """Rollouts of several turns: what the policy writes is answered by an environment, whose tokens
+    are not trained."""
 
     name: str
     """calculator, or package.module:Class for one of your own."""
@@ -161,7 +187,9 @@ _ROW_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "responses_per_prompt": 1,
         "missing_eos_penalty": 1.0,
         "lora": Lora(r=8, alpha=16.0),
-        "optimizer": Optimizer(learning_rate=1e-4, schedule="constant", betas=(0.9, 0.95), eps=1e-5),
+        "optimizer": Optimizer(
+            learning_rate=1e-4, schedule="constant", betas=(0.9, 0.95), eps=1e-5
+        ),
         "checkpoint": Checkpointing(every=5),
     },
 }
@@ -173,17 +201,20 @@ class OnlineTraining(Section):
     algorithm: Algorithm = Algorithm()
     """Which row, and what is exchanged in it."""
     share_backbone: bool = True
-    """One frozen backbone, the policy (and a critic) as LoRA sets on it; off: full models, every weight trained."""
+    """One frozen backbone, the policy (and a critic) as LoRA sets on it; off: full models, every
+    weight trained."""
     steps: Count = 100
     """Batches of rollouts."""
     prompts_per_step: BatchSize = 8
     """Prompts in a batch of rollouts."""
     responses_per_prompt: Responses = 8
-    """Completions of each: the size of a group, 2 to 64 where they are compared with one another."""
+    """Completions of each: the size of a group, 2 to 64 where they are compared with one
+    another."""
     epochs: Repeats = 1
     """Passes over each batch of rollouts."""
     critic_epochs: Repeats | None = None
-    """Of those, the critic's; None: all. A pass of the critic costs nearly as much as the policy's."""
+    """Of those, the critic's; None: all. A pass of the critic costs nearly as much as the
+    policy's."""
     num_mini_batches: BatchSize = 1
     """Optimizer steps in each pass."""
     sampling: Sampling = Sampling()
@@ -203,14 +234,16 @@ class OnlineTraining(Section):
     moving_reference: MovingReference | None = None
     """None: the reference stays the model that the stage began with."""
     pass_at: Finite = 1.0
-    """A completion passes if its reward is at least this: for counts of groups that are all right or all wrong, and the curriculum."""
+    """A completion passes if its reward is at least this: for counts of groups that are all right
+    or all wrong, and the curriculum."""
     resample_rounds: Annotated[int, Bounds(ge=0, le=100)] = 4
-    """With the filter mixed: how often prompts are drawn again in place of groups without variance. What is still missing then
-    is done without; the metrics `filter/*` count it."""
+    """With the filter mixed: how often prompts are drawn again in place of groups without variance.
+    What is still missing then is done without; the metrics `filter/*` count it."""
     curriculum: Curriculum | None = None
     """None: every prompt is drawn as often as the others."""
     overlong_cache: Tokens | None = None
-    """The last tokens of the longest completion in which overlong: shape takes effect. None: a fifth, as in the paper."""
+    """The last tokens of the longest completion in which overlong: shape takes effect. None: a
+    fifth, as in the paper."""
     missing_eos_penalty: NonNegativeFinite = 0.0
     """Taken from the reward of a completion that was cut off."""
     normalize_rewards: bool = False
@@ -222,7 +255,8 @@ class OnlineTraining(Section):
     ent_coef: Coefficient = 0.0
     """Weight of the entropy bonus."""
     ptx_coef: Coefficient = 0.0
-    """Weight of the SFT loss on demonstrations, against the alignment tax (γ of arXiv:2203.02155)."""
+    """Weight of the SFT loss on demonstrations, against the alignment tax (γ of
+    arXiv:2203.02155)."""
     ptx_batch_size: BatchSize = 8
     """Demonstrations per step for it."""
     target_kl: PositiveCoefficient | None = None
@@ -232,14 +266,15 @@ class OnlineTraining(Section):
     critic_warmup_steps: CountOrNone = 0
     """Steps in which only the critic learns."""
     critic_from_reward_model: bool = True
-    """Start the critic as the model in `reward`, where there is one; off: as the policy with a head that says 0, a normalized
-    reward's mean."""
+    """Start the critic as the model in `reward`, where there is one; off: as the policy with a head
+    that says 0, a normalized reward's mean."""
     gamma: Probability = 1.0
     """Discount, for gae and to_go."""
     gae_lambda: Probability = 0.95
     """GAE's λ (arXiv:1506.02438)."""
     value_clip_range: PositiveFinite | None = 0.2
-    """Values may move this far from the old ones before their loss is clipped; None switches it off."""
+    """Values may move this far from the old ones before their loss is clipped; None switches it
+    off."""
     vf_coef: PositiveCoefficient = 1.0
     """Weight of the value loss."""
     checkpoint: Checkpointing = Checkpointing()
@@ -247,12 +282,14 @@ class OnlineTraining(Section):
 
     @classmethod
     def defaults_of(cls, algorithm: str) -> dict[str, Any]:
-        """What a stage of this row has for settings that are left out, where that is not the section's own default."""
+        """What a stage of this row has for settings that are left out, where that is not the
+        section's own default."""
         return dict(_ROW_DEFAULTS.get(algorithm, {}))
 
     @model_validator(mode="after")
     def _as_the_row_has_it(self) -> OnlineTraining:
-        # afterwards: a validator before would turn JSON's lists into Python's, which strictness does not take for tuples
+        # afterwards: a validator before would turn JSON's lists into Python's, which strictness
+        # does not take for tuples
         for name, value in self.defaults_of(self.algorithm.name).items():
             if name not in self.model_fields_set:
                 object.__setattr__(self, name, value)
@@ -270,7 +307,9 @@ class OnlineTraining(Section):
         if self.critic_epochs is not None and self.critic_epochs > self.epochs:
             raise ValueError("critic_epochs is more than epochs")
         if self.sampling.greedy is not None:
-            raise ValueError(f"sampling.{self.sampling.greedy}: nothing is learnt from greedy rollouts")
+            raise ValueError(
+                f"sampling.{self.sampling.greedy}: nothing is learnt from greedy rollouts"
+            )
         cache = self.overlong_cache
         if cache is not None and cache > self.sampling.max_new_tokens:
             raise ValueError("overlong_cache is more than sampling.max_new_tokens")

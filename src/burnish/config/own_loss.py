@@ -47,23 +47,35 @@ class OwnLoss(Section):
         try:
             function = self.function()
         except UserError as error:
-            raise ValueError(f"the loss {self.name} cannot be had: {error.problem}".rstrip(".")) from None
+            raise ValueError(
+                f"the loss {self.name} cannot be had: {error.problem}".rstrip(".")
+            ) from None
         if not callable(function):
-            raise ValueError(f"the loss {self.name} is {type(function).__name__}, which cannot be called")
+            raise ValueError(
+                f"the loss {self.name} is {type(function).__name__}, which cannot be called"
+            )
         known = _parameters(function)
         given = UNPAIRED if "logprobs" in known else PAIRED
         if not {"logprobs", "chosen_logprobs"} & known.keys():
-            raise ValueError(f"the loss {self.name} takes neither chosen_logprobs, as one of pairs does, nor logprobs")
+            raise ValueError(
+                f"the loss {self.name} takes neither chosen_logprobs, as one of pairs does, nor logprobs"
+            )
         options = [name for name in known if name not in given]
         unknown = next((name for name in self.options if name not in options), None)
         if unknown is not None:
             near = nearest(unknown, options)
             hint = f'did you mean "{near}"?' if near else f"it has {', '.join(options) or 'none'}"
             raise ValueError(f"the loss {self.name} has no option {unknown}: {hint}")
-        missing = [name for name in options if known[name] is inspect.Parameter.empty and name not in self.options]
+        missing = [
+            name
+            for name in options
+            if known[name] is inspect.Parameter.empty and name not in self.options
+        ]
         if missing:
             hint = "it is no option that has a default, and nothing that a loss is given"
-            raise ValueError(f"the loss {self.name} wants {missing[0]}: {hint}; give it in options, or rename it")
+            raise ValueError(
+                f"the loss {self.name} wants {missing[0]}: {hint}; give it in options, or rename it"
+            )
         return self
 
     def function(self) -> Callable[..., Any]:
@@ -73,10 +85,16 @@ class OwnLoss(Section):
     def takes(self) -> tuple[str, ...]:
         """What it asks for of what every loss is given."""
         known = _parameters(self.function())
-        return tuple(name for name in (UNPAIRED if "logprobs" in known else PAIRED) if name in known)
+        return tuple(
+            name for name in (UNPAIRED if "logprobs" in known else PAIRED) if name in known
+        )
 
 
 def _parameters(function: Callable[..., Any]) -> Mapping[str, Any]:
     """The parameters that can be given by name, with their defaults."""
     named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return {one.name: one.default for one in inspect.signature(function).parameters.values() if one.kind in named}
+    return {
+        one.name: one.default
+        for one in inspect.signature(function).parameters.values()
+        if one.kind in named
+    }

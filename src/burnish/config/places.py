@@ -1,4 +1,5 @@
-"""Where a recipe says what: places of the unrolled recipe in its file, and the overrides that gave something. Torch-free."""
+"""Where a recipe says what: places of the unrolled recipe in its file, and the overrides that gave
+something. Torch-free."""
 
 from __future__ import annotations
 
@@ -58,7 +59,8 @@ class Places:
         return self.yaml.scalar(self.there(place))
 
     def blame(self, place: Place, *, section: bool) -> Override | None:
-        """The override that a mistake at `place` is due to (`Sources.blame`); those of one round go before."""
+        """The override that a mistake at `place` is due to (`Sources.blame`); those of one round go
+        before."""
         late = Sources(self, self.late).blame(place, section=section)
         return late or Sources(self.yaml, self.early).blame(self.there(place), section=section)
 

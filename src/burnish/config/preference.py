@@ -1,4 +1,5 @@
-"""What the preference family is told: DPO and its relatives. Torch-free; formulas in docs/preferences.md."""
+"""What the preference family is told: DPO and its relatives. Torch-free; formulas in
+docs/preferences.md."""
 
 from __future__ import annotations
 
@@ -6,7 +7,14 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializeAsAny, ValidationInfo, ValidatorFunctionWrapHandler, WrapValidator, model_validator
+from pydantic import (
+    Field,
+    SerializeAsAny,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from burnish.config.bounds import BatchSize, Bounds, Coefficient, PositiveCoefficient
 from burnish.config.own_loss import OwnLoss
@@ -29,8 +37,8 @@ class CpoSftTerm(SftTerm):
     weight: Coefficient = 1.0
     """Its weight."""
     average: Literal["answer", "batch", "sum"] = "sum"
-    """sum: the whole answer's, as the paper writes it. answer: each answer's mean over its tokens. batch: TRL's, the mean over
-    all chosen tokens of a step."""
+    """sum: the whole answer's, as the paper writes it. answer: each answer's mean over its tokens.
+    batch: TRL's, the mean over all chosen tokens of a step."""
 
 
 class Loss(Section):
@@ -61,7 +69,8 @@ class Cdpo(Loss):
 
 
 class Rdpo(Loss):
-    """Robust DPO: the loss whose mean over flipped labels is DPO's on the true ones (arXiv:2403.00409)."""
+    """Robust DPO: the loss whose mean over flipped labels is DPO's on the true ones
+    (arXiv:2403.00409)."""
 
     name: Literal["rdpo"] = "rdpo"
     """The loss."""
@@ -121,18 +130,21 @@ class Kto(Loss):
     desirable_weight: Coefficient = 1.0
     """λ_D."""
     undesirable_weight: Coefficient = 1.0
-    """λ_U; with more answers of one kind, weights that make the two kinds count alike are advised."""
+    """λ_U; with more answers of one kind, weights that make the two kinds count alike are
+    advised."""
 
 
 class Orpo(Section):
-    """ORPO (arXiv:2403.07691): NLL of the chosen answer, and the odds ratio of the two. No reference."""
+    """ORPO (arXiv:2403.07691): NLL of the chosen answer, and the odds ratio of the two. No
+    reference."""
 
     name: Literal["orpo"] = "orpo"
     """The loss."""
     beta: PositiveCoefficient = 0.1
     """λ of the paper: the weight of the odds ratio."""
     sft: OrpoSftTerm = OrpoSftTerm()
-    """The paper's NLL. TRL's counts the prompt too and averages over the batch: `{weight: 1, average: batch, prompt: true}`."""
+    """The paper's NLL. TRL's counts the prompt too and averages over the batch: `{weight: 1,
+    average: batch, prompt: true}`."""
 
 
 class Cpo(Section):
@@ -143,10 +155,13 @@ class Cpo(Section):
     beta: PositiveCoefficient = 0.1
     """As in DPO."""
     sft: CpoSftTerm = CpoSftTerm()
-    """The paper's −log π(y_w|x). TRL averages it over the batch's tokens: `{weight: 1, average: batch}`."""
+    """The paper's −log π(y_w|x). TRL averages it over the batch's tokens: `{weight: 1, average:
+    batch}`."""
 
 
-def _own_or_row(value: Any, of_the_table: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+def _own_or_row(
+    value: Any, of_the_table: ValidatorFunctionWrapHandler, info: ValidationInfo
+) -> Any:
     """A loss of the table, or a user's own, whose name holds a colon; a text is the name."""
     given = {"name": value} if isinstance(value, str) else value
     name = given.get("name") if isinstance(given, Mapping) else None
@@ -171,7 +186,8 @@ class PreferenceTraining(ComparedPasses):
     """What the trainer of the preference family is told."""
 
     loss: Annotated[SerializeAsAny[AnyLoss], WrapValidator(_own_or_row)] = Dpo()
-    """Which loss, by `name`, and its options. The policy is called by that name. A function of your own: `file.py:NAME`."""
+    """Which loss, by `name`, and its options. The policy is called by that name. A function of your
+    own: `file.py:NAME`."""
     batch_size: BatchSize = 8
     """Prompts per step, each with all its answers and comparisons."""
     lora: Lora | None = Lora(r=16, alpha=32.0)
@@ -179,15 +195,19 @@ class PreferenceTraining(ComparedPasses):
     optimizer: Optimizer = Optimizer(learning_rate=2e-4)
     """The optimizer."""
     margin: Coefficient = 0.0
-    """By how much the better answer must lead, times the strength |2p − 1|; a row's own margin is added."""
+    """By how much the better answer must lead, times the strength |2p − 1|; a row's own margin is
+    added."""
     weight_by_strength: bool = False
     """Weight each pair by the strength |2p − 1| of its preference."""
     pairs: Literal["all", "extremes"] = "all"
-    """all: every comparison of a prompt. extremes: its best answer against its worst, which runs fewer tokens."""
+    """all: every comparison of a prompt. extremes: its best answer against its worst, which runs
+    fewer tokens."""
 
     @model_validator(mode="after")
     def _consistent(self) -> PreferenceTraining:
-        unpaired = isinstance(self.loss, Kto) or (isinstance(self.loss, OwnLoss) and "kl" in self.loss.takes())
+        unpaired = isinstance(self.loss, Kto) or (
+            isinstance(self.loss, OwnLoss) and "kl" in self.loss.takes()
+        )
         if unpaired and self.batch_size < 2:
             raise ValueError(
                 f"batch_size is 1: {self.loss.name} estimates its KL from the step's prompts, of which it needs at least 2"
@@ -199,6 +219,8 @@ class PreferenceTraining(ComparedPasses):
     def _heeds(self, loss: str, takes: tuple[str, ...]) -> None:
         """Raise ValueError where a loss of one's own would pass over what the section asks for."""
         if self.margin and "margin" not in takes:
-            raise ValueError(f"margin is {self.margin:g}, and the loss {loss} takes no margin: leave it out")
+            raise ValueError(
+                f"margin is {self.margin:g}, and the loss {loss} takes no margin: leave it out"
+            )
         if self.soft_labels and "probability" not in takes:
             raise ValueError(f"the loss {loss} takes no probability: set soft_labels to false")

@@ -1,7 +1,7 @@
 """The recipe: a graph of stages over typed artifacts. Torch-free.
 
-`stages` names each stage and says what it starts from; what it leaves out is the newest artifact of the right type before it
-(`config.graph`). Every kind has a section of its own (`config.kinds`).
+`stages` names each stage and says what it starts from; what it leaves out is the newest artifact of
+the right type before it (`config.graph`). Every kind has a section of its own (`config.kinds`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from burnish.config.sections import Section
 _NAME = r"[A-Za-z][A-Za-z0-9_+-]*"
 NAME_OF_A_STAGE = rf"^{_NAME}(\.[0-9]+\.{_NAME})*$"
 StageName = Annotated[str, Field(pattern=NAME_OF_A_STAGE, max_length=100)]
-"""A stage's folder is called by it; `rounds.2.reward` is the stage reward of the second of the rounds."""
+"""A stage's folder is called by it; `rounds.2.reward` is the stage reward of the second of the
+rounds."""
 
 
 def _of_its_kind(value: Any, _: Any, info: ValidationInfo) -> Section:
@@ -58,9 +59,11 @@ class Recipe(Section):
     seed: Seed = 0
     """Everything random follows from it."""
     seeds: Annotated[tuple[Seed, ...], Field(max_length=1000)] = ()
-    """Several seeds: the recipe is run once with each, in folders of their own, and one table says how far they are apart."""
+    """Several seeds: the recipe is run once with each, in folders of their own, and one table says
+    how far they are apart."""
     threads: Threads | None = None
-    """CPU threads; None: as many as there are cores. A run resumes bit for bit with the same number."""
+    """CPU threads; None: as many as there are cores. A run resumes bit for bit with the same
+    number."""
     report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     """Where metrics go besides metrics.jsonl."""
     model: Model = Model()
@@ -70,8 +73,8 @@ class Recipe(Section):
     taste: Taste = Taste()
     """What simulated annotators like."""
     stages: dict[StageName, AnyStage] = Field(default={})
-    """What is done, in this order: names and settings. The kind is the name where that is one; `repeat: N` around `stages` does
-    them N times."""
+    """What is done, in this order: names and settings. The kind is the name where that is one;
+    `repeat: N` around `stages` does them N times."""
 
     @model_validator(mode="after")
     def _something_to_do(self) -> Recipe:

@@ -1,4 +1,5 @@
-"""Recipes from YAML files and overrides that address stages by name: kinds filled in, rounds unrolled. Torch-free."""
+"""Recipes from YAML files and overrides that address stages by name: kinds filled in, rounds
+unrolled. Torch-free."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ MOST_STAGES = 1000
 """With all rounds written out."""
 RESERVED = (BASE, PREVIOUS, *Recipe.model_fields)
 """What references and overrides mean otherwise."""
-OLDER = frozenset(("sft", "collect", "reward", "preference", "ppo", "online", "evaluate", "rewards"))
+OLDER = frozenset(
+    ("sft", "collect", "reward", "preference", "ppo", "online", "evaluate", "rewards")
+)
 """Keys that only recipes of the older form have at their top."""
 
 
@@ -42,12 +45,14 @@ def load_recipe(
     keep: Collection[str] | None = None,
     values: Mapping[str, Any] | None = None,
 ) -> Recipe:
-    """The recipe in a YAML file, or the shipped one of that name, with overrides on top that address stages by name: `ppo.steps=20`, `rounds.2.reward.epochs=2`.
+    """The recipe in a YAML file, or the shipped one of that name, with overrides on top that
+    address stages by name: `ppo.steps=20`, `rounds.2.reward.epochs=2`.
 
-    `also` is a kind of stage that is put at the end where no stage has its name; `keep` names the stages that are taken;
-    `values` stand in the file's place where there is none.
+    `also` is a kind of stage that is put at the end where no stage has its name; `keep` names the
+    stages that are taken; `values` stand in the file's place where there is none.
 
-    Raises UserError naming the file and line (or the override), the stage and key, what is wrong and what would be right.
+    Raises UserError naming the file and line (or the override), the stage and key, what is wrong
+    and what would be right.
     """
     file = YamlFile.read(located(path)) if path else YamlFile(None, dict(values or {}), None)
     changes = [Override.read(text) for text in overrides]
@@ -56,7 +61,9 @@ def load_recipe(
     places = Places(file, changes)
     values = {**file.values, "stages": _mapping(file.values.get("stages"), ("stages",), places)}
     if keep is not None:
-        values["stages"] = {name: settings for name, settings in values["stages"].items() if name in keep}
+        values["stages"] = {
+            name: settings for name, settings in values["stages"].items() if name in keep
+        }
     if also is not None:
         values["stages"].setdefault(also, {})
     values, later = _with_overrides(values, changes, places, also)
@@ -67,10 +74,14 @@ def load_recipe(
         name, rest = _split(change, values["stages"])
         values["stages"][name] = _put(values["stages"][name], rest, change, name)
         places.late = [*places.late, change._replace(key=("stages", name, *rest))]
-    stages = {name: _with_kind(name, settings, places) for name, settings in values["stages"].items()}
+    stages = {
+        name: _with_kind(name, settings, places) for name, settings in values["stages"].items()
+    }
     tags = discriminators(Recipe)
     values = merge(
-        {key: value for key, value in defaults(Recipe).items() if key != "stages"}, {**values, "stages": stages}, tags
+        {key: value for key, value in defaults(Recipe).items() if key != "stages"},
+        {**values, "stages": stages},
+        tags,
     )
     try:
         recipe = Recipe.model_validate_json(json.dumps(values), strict=True)
@@ -83,8 +94,11 @@ def load_recipe(
 def _with_overrides(
     values: dict[str, Any], changes: Sequence[Override], places: Places, also: str | None
 ) -> tuple[dict[str, Any], list[Override]]:
-    """(values with the overrides of what the file has, those that name one of several rounds and come once there are rounds)."""
-    changes = sorted(changes, key=lambda change: change.key != ("stages",))  # what there is, before what is inside
+    """(values with the overrides of what the file has, those that name one of several rounds and
+    come once there are rounds)."""
+    changes = sorted(
+        changes, key=lambda change: change.key != ("stages",)
+    )  # what there is, before what is inside
     later, placed = list[Override](), list[Override]()
     for change in changes:
         if _stands_in_a_round(change.key, values["stages"]):
@@ -103,23 +117,39 @@ def _with_overrides(
 def _put(tree: Any, key: Place, change: Override, stage: str | None = None) -> Any:
     """`tree` with an override at `key`; a `stage` whose loss becomes another starts it afresh.
 
-    A list of stages takes those, with the settings they have. `stage` is the name of the stage whose settings `tree` is; None: it
-    is the recipe, or some rounds.
+    A list of stages takes those, with the settings they have. `stage` is the name of the stage
+    whose settings `tree` is; None: it is the recipe, or some rounds.
     """
     inner = key[1:] if key[:1] == ("stages",) else ()
-    if stage is None and key == ("stages",) and _is_names(change.value) and isinstance(tree, Mapping):
+    if (
+        stage is None
+        and key == ("stages",)
+        and _is_names(change.value)
+        and isinstance(tree, Mapping)
+    ):
         before = tree.get("stages")
         before = before if isinstance(before, Mapping) else {}
         return {**tree, "stages": {name: before.get(name, {}) for name in change.value}}
-    if stage is None and inner and isinstance(tree, Mapping) and isinstance(stages := tree.get("stages"), Mapping):
+    if (
+        stage is None
+        and inner
+        and isinstance(tree, Mapping)
+        and isinstance(stages := tree.get("stages"), Mapping)
+    ):
         name, rest = inner[0], inner[1:]
         below = None if _is_repeat(stages.get(name)) else name
         return {**tree, "stages": {**stages, name: _put(stages.get(name), rest, change, below)}}
     kind = "" if stage is None else _kind_of(stage, tree)
     below = defaults(KINDS[kind].section if kind in KINDS else Recipe)
     tree = _judged(tree, key)
-    changed = put(_with_list(tree, key, below), key, change.value, frozenset(), override=change.shown)
-    if stage is None or not isinstance(changed, Mapping) or _loss(stage, changed) == _loss(stage, tree):
+    changed = put(
+        _with_list(tree, key, below), key, change.value, frozenset(), override=change.shown
+    )
+    if (
+        stage is None
+        or not isinstance(changed, Mapping)
+        or _loss(stage, changed) == _loss(stage, tree)
+    ):
         return changed
     given = put({}, key, change.value, frozenset(), override=change.shown)
     return {name: value for name, value in changed.items() if name != "loss"} | (
@@ -128,12 +158,17 @@ def _put(tree: Any, key: Place, change: Override, stage: str | None = None) -> A
 
 
 def _judged(tree: Any, key: Place) -> Any:
-    """The settings of a stage that compares, where an override names who does: without who did so far."""
+    """The settings of a stage that compares, where an override names who does: without who did so
+    far."""
     by = tree.get("by") if isinstance(tree, Mapping) else None
     by = {"panel": {}} if by == "panel" else by
     if by is None or key[:1] != ("by",) or not (len(key) == 1 or isinstance(by, Mapping)):
         return tree
-    kept = {name: value for name, value in by.items() if name in (*key[1:2], "share")} if len(key) > 1 else {}
+    kept = (
+        {name: value for name, value in by.items() if name in (*key[1:2], "share")}
+        if len(key) > 1
+        else {}
+    )
     if key[1:] == ("share",):
         kept = by
     return {**tree, "by": kept}
@@ -144,7 +179,9 @@ def _with_list(tree: Any, key: Place, below: Any) -> Any:
     length = next((position for position, part in enumerate(key) if part.isdecimal()), 0)
     said, default = tree, below
     for part in key[:length]:
-        said, default = (side.get(part) if isinstance(side, Mapping) else None for side in (said, default))
+        said, default = (
+            side.get(part) if isinstance(side, Mapping) else None for side in (said, default)
+        )
     if length and said is None and isinstance(default, list):
         return put(tree, key[:length], default, frozenset(), override="")
     return tree
@@ -186,7 +223,8 @@ def _line(file: YamlFile) -> LineRecipe:
 
 
 def _mapping(value: Any, place: Place, places: Places) -> dict[str, Any]:
-    """Stages by name, those of rounds too; a list of names stands for stages that leave everything out."""
+    """Stages by name, those of rounds too; a list of names stands for stages that leave everything
+    out."""
     if _is_names(value):
         return {name: {} for name in value}
     if not isinstance(value, Mapping | None):
@@ -198,23 +236,33 @@ def _mapping(value: Any, place: Place, places: Places) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, settings in (value or {}).items():
         if _is_repeat(settings) and "stages" in settings:
-            settings = {**settings, "stages": _mapping(settings["stages"], (*place, name, "stages"), places)}
+            settings = {
+                **settings,
+                "stages": _mapping(settings["stages"], (*place, name, "stages"), places),
+            }
         found[name] = settings
     return found
 
 
 def _is_names(value: Any) -> bool:
     """Whether this is a list of different names."""
-    return isinstance(value, list) and all(isinstance(one, str) for one in value) and len({*value}) == len(value)
+    return (
+        isinstance(value, list)
+        and all(isinstance(one, str) for one in value)
+        and len({*value}) == len(value)
+    )
 
 
 def _stands_in_a_round(key: Place, stages: Any) -> bool:
-    """Whether an override names one of several rounds, which is there only once they are unrolled."""
+    """Whether an override names one of several rounds, which is there only once they are
+    unrolled."""
     inner = key[1:] if key[0] == "stages" else key
     if len(inner) < 2 or not isinstance(stages, Mapping) or not _is_repeat(stages.get(inner[0])):
         return False
     rest = inner[2:] if inner[1] == "stages" else inner[1:]
-    return bool(rest) and (rest[0].isdecimal() or _stands_in_a_round(rest, stages[inner[0]].get("stages")))
+    return bool(rest) and (
+        rest[0].isdecimal() or _stands_in_a_round(rest, stages[inner[0]].get("stages"))
+    )
 
 
 def _is_repeat(settings: Any) -> TypeGuard[Mapping[str, Any]]:
@@ -222,7 +270,8 @@ def _is_repeat(settings: Any) -> TypeGuard[Mapping[str, Any]]:
 
 
 def _address(change: Override, stages: Mapping[str, Any]) -> Place:
-    """The place that an override means: a key of the recipe, or of the stage whose name it begins with."""
+    """The place that an override means: a key of the recipe, or of the stage whose name it begins
+    with."""
     key = change.key
     if key[0] in Recipe.model_fields and key[0] != "stages":
         return key
@@ -253,25 +302,33 @@ def _split(change: Override, stages: Mapping[str, Any]) -> tuple[str, Place]:
         if name in stages:
             return name, key[length:]
     raise UserError(
-        f"the override {change.shown} names no stage of any round.", hint=f"The stages are {listed(stages)}."
+        f"the override {change.shown} names no stage of any round.",
+        hint=f"The stages are {listed(stages)}.",
     )
 
 
 def _unrolled(
     stages: Mapping[str, Any], prefix: str, place: Place, origins: dict[str, Place], places: Places
 ) -> Iterator[tuple[str, Any]]:
-    """Every stage by its full name, rounds written out; `origins` gets the place of each in the file."""
+    """Every stage by its full name, rounds written out; `origins` gets the place of each in the
+    file."""
     for name, settings in stages.items():
         here = (*place, str(name))
         if not _is_repeat(settings):
             origins[f"{prefix}{name}"] = here
             if len(origins) > MOST_STAGES:
                 file, row = places.where(("stages",))
-                raise UserError(f"with their rounds these are more than {MOST_STAGES} stages.", file=file, row=row)
+                raise UserError(
+                    f"with their rounds these are more than {MOST_STAGES} stages.",
+                    file=file,
+                    row=row,
+                )
             yield f"{prefix}{name}", settings
             continue
         for number in range(1, _rounds(settings, here, places) + 1):
-            yield from _unrolled(settings["stages"], f"{prefix}{name}.{number}.", (*here, "stages"), origins, places)
+            yield from _unrolled(
+                settings["stages"], f"{prefix}{name}.{number}.", (*here, "stages"), origins, places
+            )
 
 
 def _rounds(settings: Mapping[str, Any], place: Place, places: Places) -> int:
@@ -300,7 +357,8 @@ def _kind_of(name: str, settings: Any) -> str:
 
 
 def _with_kind(name: str, settings: Any, places: Places) -> dict[str, Any]:
-    """A stage's settings over its section's defaults, with its kind, and the row that the kind's name says."""
+    """A stage's settings over its section's defaults, with its kind, and the row that the kind's
+    name says."""
     place = places.there(("stages", name))
     file, row = places.where(("stages", name))
     if not isinstance(settings, Mapping | None):
@@ -338,7 +396,11 @@ def _with_kind(name: str, settings: Any, places: Places) -> dict[str, Any]:
         where = places.where((*place, "kind"))
         problem = f"the kind {show(kind)} cannot be had: {error.problem}"
         raise UserError(
-            problem, file=where.file, row=where.row, field=".".join((*place, "kind")), hint=error.hint
+            problem,
+            file=where.file,
+            row=where.row,
+            field=".".join((*place, "kind")),
+            hint=error.hint,
         ) from error
     below = defaults(stage.section)
     family = stage.family
@@ -349,7 +411,8 @@ def _with_kind(name: str, settings: Any, places: Places) -> dict[str, Any]:
 
 
 def _keys_of(values: Mapping[str, Any]) -> Any:
-    """For the place of an unknown key: that place as an override names it, and the keys there are, its stage's first."""
+    """For the place of an unknown key: that place as an override names it, and the keys there are,
+    its stage's first."""
     kinds = {name: settings["kind"] for name, settings in values["stages"].items()}
 
     def keys(place: Place) -> tuple[Place, Sequence[str]]:
@@ -363,11 +426,19 @@ def _keys_of(values: Mapping[str, Any]) -> Any:
 
 def _keys(kinds: Mapping[str, str]) -> list[str]:
     """The keys of a recipe with stages of these kinds, as overrides name them."""
-    whole = [option.key for option in describe_fields(Recipe) if not option.key.startswith("stages.")]
+    whole = [
+        option.key for option in describe_fields(Recipe) if not option.key.startswith("stages.")
+    ]
     return [*whole, *_keys_of_stages(kinds)]
 
 
 def _keys_of_stages(kinds: Mapping[str, str]) -> list[str]:
-    known = {name: describe_fields(KINDS[kind].section) for name, kind in kinds.items() if kind in KINDS}
+    known = {
+        name: describe_fields(KINDS[kind].section) for name, kind in kinds.items() if kind in KINDS
+    }
     # who compares may stand without the list around it
-    return [f"{name}.{option.key.replace('by.*.', 'by.')}" for name, options in known.items() for option in options]
+    return [
+        f"{name}.{option.key.replace('by.*.', 'by.')}"
+        for name, options in known.items()
+        for option in options
+    ]

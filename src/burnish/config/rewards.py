@@ -6,7 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from burnish.config.bounds import BatchSize, Bounds, Finite, Repeats, Seconds, Threads, Tokens, TokensOrNone
+from burnish.config.bounds import (
+    BatchSize,
+    Bounds,
+    Finite,
+    Repeats,
+    Seconds,
+    Threads,
+    Tokens,
+    TokensOrNone,
+)
 from burnish.config.sections import Section
 
 
@@ -14,17 +23,21 @@ class RewardBase(Section):
     """What every reward has."""
 
     label: str | None = None
-    """What its component is called in metrics and the report. None: its name. Needed where two rewards share a name."""
+    """What its component is called in metrics and the report. None: its name. Needed where two
+    rewards share a name."""
     weight: Finite = 1.0
     """Weight in the sum. 0: measured and shown only."""
     scope: Literal["answer", "full"] = "full"
-    """answer: it sees what follows the reasoning (after the last </think>; the content of <answer> if there is one). full: all."""
+    """answer: it sees what follows the reasoning (after the last </think>; the content of <answer>
+    if there is one). full: all."""
     tags: tuple[str, ...] = ()
-    """It applies to prompts that have one of these in their column `tags`; empty: to all. untagged: to those without any."""
+    """It applies to prompts that have one of these in their column `tags`; empty: to all. untagged:
+    to those without any."""
     gate: Finite | None = None
     """If its value is below this, other rewards can only subtract. None: no gate."""
     normalize: Literal["none", "group", "batch"] = "none"
-    """Subtract the mean and divide by the standard deviation, over the prompt's completions (group) or all of a step (batch)."""
+    """Subtract the mean and divide by the standard deviation, over the prompt's completions (group)
+    or all of a step (batch)."""
     clip: tuple[Finite, Finite] | None = None
     """[low, high]: bounds of its value, after normalizing."""
 
@@ -41,12 +54,14 @@ class RewardBase(Section):
 
 
 class MathsReward(RewardBase):
-    """1 if the answer behind the reasoning equals the prompt's, else 0 (docs/rewards.md: how it is found and compared)."""
+    """1 if the answer behind the reasoning equals the prompt's, else 0 (docs/rewards.md: how it is
+    found and compared)."""
 
     name: Literal["maths"]
     """The kind."""
     column: str = "answer"
-    """The prompts' column with the right answer; a dotted path reaches into objects: reward_model.ground_truth."""
+    """The prompts' column with the right answer; a dotted path reaches into objects:
+    reward_model.ground_truth."""
     correct: Finite = 1.0
     """The value of a correct answer."""
     wrong: Finite = 0.0
@@ -54,13 +69,15 @@ class MathsReward(RewardBase):
     unparsed: Finite = 0.0
     """The value of a completion in which no answer is found."""
     timeout: Seconds = 3.0
-    """Seconds of computing that the comparison of one answer may take; beyond, the verdict is verifier-timeout."""
+    """Seconds of computing that the comparison of one answer may take; beyond, the verdict is
+    verifier-timeout."""
     workers: Threads = 1
     """Worker processes. Plain numbers need none."""
 
 
 class TaskReward(RewardBase):
-    """1 if the answer behind the reasoning solves the prompt's procedural task (data `task:...`), else 0."""
+    """1 if the answer behind the reasoning solves the prompt's procedural task (data `task:...`),
+    else 0."""
 
     name: Literal["task"]
     """The kind."""
@@ -69,18 +86,22 @@ class TaskReward(RewardBase):
 
 
 class CodeReward(RewardBase):
-    """The prompt's hidden tests, run against the program behind the reasoning, in the sandbox (docs/sandbox.md)."""
+    """The prompt's hidden tests, run against the program behind the reasoning, in the sandbox
+    (docs/sandbox.md)."""
 
     name: Literal["code"]
     """The kind."""
     tier: Literal["bubblewrap", "landlock"] = "bubblewrap"
-    """How programs are confined. Where it cannot be had the run stops; it is never lowered unasked."""
+    """How programs are confined. Where it cannot be had the run stops; it is never lowered
+    unasked."""
     partial: bool = False
     """The share of the tests that pass instead of 1 for all and 0 otherwise."""
     column: str | None = None
-    """The prompts' column, or dotted path, that holds all tests as one object or JSON text. None: the layouts of docs/sandbox.md."""
+    """The prompts' column, or dotted path, that holds all tests as one object or JSON text. None:
+    the layouts of docs/sandbox.md."""
     seconds: Seconds = 6.0
-    """Seconds of its own (computing or asleep) that one test may take (all calls together, for functions); longer is wrong."""
+    """Seconds of its own (computing or asleep) that one test may take (all calls together, for
+    functions); longer is wrong."""
     memory_mb: Annotated[int, Bounds(ge=128, le=1_048_576)] = 512
     """Memory that one program may have."""
     workers: Threads | None = None
@@ -93,10 +114,11 @@ class FormatReward(RewardBase):
     name: Literal["format"]
     """The kind."""
     form: Literal["think-answer", "think", "answer", "boxed"] | None = "think-answer"
-    """think-answer: <think>...</think><answer>...</answer> and nothing else. think: a reasoning block, then text. answer: one
-    <answer> block. boxed: a \\boxed{} that is not empty."""
+    """think-answer: <think>...</think><answer>...</answer> and nothing else. think: a reasoning
+    block, then text. answer: one <answer> block. boxed: a \\boxed{} that is not empty."""
     pattern: str | None = None
-    """A regular expression of your own, matched against the whole text (a dot matches line breaks), in place of `form`."""
+    """A regular expression of your own, matched against the whole text (a dot matches line breaks),
+    in place of `form`."""
 
 
 class LengthReward(RewardBase):
@@ -123,7 +145,8 @@ class LengthReward(RewardBase):
 
 
 class RepetitionReward(RewardBase):
-    """Minus the share of n-grams of words that were there before: 0 where nothing repeats, towards −1."""
+    """Minus the share of n-grams of words that were there before: 0 where nothing repeats, towards
+    −1."""
 
     name: Literal["repetition"]
     """The kind."""
@@ -132,7 +155,8 @@ class RepetitionReward(RewardBase):
 
 
 class LanguageReward(RewardBase):
-    """The share of words written in the language: by its script, and for languages in Latin letters by common words as well."""
+    """The share of words written in the language: by its script, and for languages in Latin letters
+    by common words as well."""
 
     name: Literal["language"]
     """The kind."""
@@ -148,11 +172,13 @@ class ModelReward(RewardBase):
     name: Literal["model"]
     """The kind."""
     model: str | None = None
-    """A folder with a reward model that Burnish has trained. None: that of this run's reward stage."""
+    """A folder with a reward model that Burnish has trained. None: that of this run's reward
+    stage."""
 
 
 class HttpReward(RewardBase):
-    """A reward that a server computes: it is sent prompts, completions and columns as JSON and returns a list of numbers."""
+    """A reward that a server computes: it is sent prompts, completions and columns as JSON and
+    returns a list of numbers."""
 
     name: Literal["http"]
     """The kind."""
@@ -163,7 +189,8 @@ class HttpReward(RewardBase):
     timeout: Seconds = 30.0
     """Seconds to wait for one answer."""
     retries: Annotated[int, Bounds(ge=0, le=100)] = 4
-    """How often a request that failed (no connection, time-out, status 408, 425, 429 or 5xx) is sent again."""
+    """How often a request that failed (no connection, time-out, status 408, 425, 429 or 5xx) is
+    sent again."""
     backoff: Annotated[float, Bounds(ge=0.0, le=3_600.0)] = 0.5
     """Seconds before the first repetition; doubled for each further one, at most 30."""
     columns: tuple[str, ...] | None = None
@@ -180,7 +207,8 @@ class PythonReward(RewardBase):
     name: Literal["python"]
     """The kind."""
     function: str
-    """package.module:function, package.module.function, or path/to/file.py:function. A class is called without arguments first."""
+    """package.module:function, package.module.function, or path/to/file.py:function. A class is
+    called without arguments first."""
     messages: bool = False
     """Hand prompts and completions over as lists of messages instead of text."""
 

@@ -24,9 +24,12 @@ from burnish.config.bounds import (
 
 
 class Section(BaseModel):
-    """A part of a recipe. Unknown keys are errors, and numbers that are not finite; values do not change after loading."""
+    """A part of a recipe. Unknown keys are errors, and numbers that are not finite; values do not
+    change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class Source(Section):
@@ -35,19 +38,24 @@ class Source(Section):
     source: str
     """A path, a hub id or builtin:NAME."""
     split: str | None = None
-    """The split to train on: of a hub dataset, of a folder's files, or a value of the column split. None: train."""
+    """The split to train on: of a hub dataset, of a folder's files, or a value of the column split.
+    None: train."""
     heldout_split: str | None = None
-    """The split that is held out. None: those called test, validation and the like, or where `split` is named a share."""
+    """The split that is held out. None: those called test, validation and the like, or where
+    `split` is named a share."""
     heldout: str | None = None
     """Another source, all of which is held out (`heldout_split` is then one of its splits)."""
     dataset: str | None = None
     """Of a folder with a `dataset_info.json` as LLaMA-Factory has it: the set's name there."""
     columns: dict[str, str] = Field(default={})
-    """What the source calls a column, by what it is called here: {prompt: question, completion: answer}."""
+    """What the source calls a column, by what it is called here: {prompt: question, completion:
+    answer}."""
     system: str | None = None
-    """A system's turn, put before conversations that begin with none. None: that of `data.system`."""
+    """A system's turn, put before conversations that begin with none. None: that of
+    `data.system`."""
     weight: PositiveFinite = 1.0
-    """How often each row that is trained on counts: 2 takes it twice, 0.5 takes half of the rows, by hash."""
+    """How often each row that is trained on counts: 2 takes it twice, 0.5 takes half of the rows,
+    by hash."""
 
 
 Sources = str | Source | tuple[str | Source, ...]
@@ -85,9 +93,11 @@ class Optimizer(Section):
     micro_batch_tokens: Annotated[int, Bounds(ge=1, le=2**31 - 1)] = 1024
     """Tokens run through the model at once. Smaller needs less memory; the gradient is the same."""
     gradient_checkpointing: bool = False
-    """Keep only each layer's input and run the layer again in the backward pass: less memory, a third more time."""
+    """Keep only each layer's input and run the layer again in the backward pass: less memory, a
+    third more time."""
     max_skipped_steps: CountOrNone = 5
-    """Steps in a row whose loss or gradient is not finite are skipped and counted; one more than this stops the run."""
+    """Steps in a row whose loss or gradient is not finite are skipped and counted; one more than
+    this stops the run."""
 
 
 class Checkpointing(Section):
@@ -120,7 +130,8 @@ class SftTerm(Section):
     weight: Coefficient = 0.0
     """Its weight; 0 leaves it out."""
     average: Literal["answer", "batch", "sum"] = "answer"
-    """answer: each answer's mean over its tokens. batch: the mean over all chosen tokens of a step. sum: the whole answer's."""
+    """answer: each answer's mean over its tokens. batch: the mean over all chosen tokens of a step.
+    sum: the whole answer's."""
     prompt: bool = False
     """Count the prompt's tokens too; the prompt is then run once for each answer."""
 
@@ -129,7 +140,8 @@ class ComparedPasses(Passes):
     """What a trainer on comparisons is told besides."""
 
     soft_labels: bool = True
-    """Use the share of annotators as the label's probability p; off: the majority's answer as a certainty."""
+    """Use the share of annotators as the label's probability p; off: the majority's answer as a
+    certainty."""
     margin: Coefficient = 0.0
     """By how much the better answer must lead, times the strength |2p − 1|."""
 
@@ -144,22 +156,25 @@ class Sampling(Section):
     top_k: CountOrNone = 0
     """Only this many most likely tokens; 0: all."""
     min_p: Probability = 0.0
-    """Only tokens at least this many times as likely as the most likely (arXiv:2407.01082); 0: all."""
+    """Only tokens at least this many times as likely as the most likely (arXiv:2407.01082); 0:
+    all."""
     repetition_penalty: Annotated[float, Bounds(ge=0.01, le=100.0)] = 1.0
-    """Logits of tokens that were seen are divided by this where positive, multiplied where negative; 1: off."""
+    """Logits of tokens that were seen are divided by this where positive, multiplied where
+    negative; 1: off."""
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """A completion ends where one of these strings appears."""
     max_new_tokens: Tokens = 64
     """Longest completion in tokens."""
     quantization: Literal["none", "int8", "auto"] = "none"
-    """int8: the sampler rounds weights and the inputs of every product to 8 bits. About twice as fast on a CPU with VNNI units
-    (`burnish doctor` says), refused on one without them, from a slightly different distribution, for which online training
-    corrects as its `importance` says.
+    """int8: the sampler rounds weights and the inputs of every product to 8 bits. About twice as
+    fast on a CPU with VNNI units (`burnish doctor` says), refused on one without them, from a
+    slightly different distribution, for which online training corrects as its `importance` says.
     auto: int8 on a CPU that has such units, else the model's own."""
 
     @property
     def greedy(self) -> str | None:
-        """The setting that makes all completions of a prompt the same, as in "top_k is 1"; None: none does."""
+        """The setting that makes all completions of a prompt the same, as in "top_k is 1"; None:
+        none does."""
         if self.temperature == 0:
             return "temperature is 0"
         if self.top_k == 1:
@@ -168,24 +183,37 @@ class Sampling(Section):
 
     @property
     def follows_the_model(self) -> bool:
-        """Whether tokens are drawn from the model's own distribution at `temperature`, nothing truncated, penalised or rounded."""
+        """Whether tokens are drawn from the model's own distribution at `temperature`, nothing
+        truncated, penalised or rounded."""
         exact = (self.top_p, self.top_k, self.min_p, self.repetition_penalty) == (1.0, 0, 0.0, 1.0)
         return exact and self.quantization == "none"
 
     @property
     def in_words(self) -> str:
         """As a report says it: "temperature 0.7, top_p 0.9, at most 64 tokens"."""
-        usual = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "quantization": "none"}
-        parts = [f"{name} {value}" for name, plain in usual.items() if (value := getattr(self, name)) != plain]
+        usual = {
+            "top_p": 1.0,
+            "top_k": 0,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+            "quantization": "none",
+        }
+        parts = [
+            f"{name} {value}"
+            for name, plain in usual.items()
+            if (value := getattr(self, name)) != plain
+        ]
         drawn = "greedy" if self.temperature == 0 else f"temperature {self.temperature:g}"
         return ", ".join([drawn, *parts, f"at most {self.max_new_tokens} tokens"])
 
 
 class EvaluationSampling(Sampling):
-    """How models that are evaluated are sampled: as they would be used, which is not how they are trained."""
+    """How models that are evaluated are sampled: as they would be used, which is not how they are
+    trained."""
 
     temperature: Temperature = 0.7
-    """0 is greedy; 1, with nothing truncated, is the model's own distribution, and the only one that gives its KL."""
+    """0 is greedy; 1, with nothing truncated, is the model's own distribution, and the only one
+    that gives its KL."""
     top_p: PositiveProbability = 0.9
     """Nucleus: the fewest most likely tokens whose probability reaches this."""
 
@@ -194,9 +222,12 @@ MOST_COMPLETIONS = 65_536
 
 
 def check_step(completions: int, *, num_mini_batches: int) -> None:
-    """Raises ValueError where a step of rollouts has more completions than a machine holds, or fewer than its mini-batches."""
+    """Raises ValueError where a step of rollouts has more completions than a machine holds, or
+    fewer than its mini-batches."""
     made_of = "(prompts_per_step × responses_per_prompt)"
     if completions > MOST_COMPLETIONS:
-        raise ValueError(f"a step has {completions} completions {made_of}; at most {MOST_COMPLETIONS} are taken")
+        raise ValueError(
+            f"a step has {completions} completions {made_of}; at most {MOST_COMPLETIONS} are taken"
+        )
     if num_mini_batches > completions:
         raise ValueError(f"num_mini_batches is more than the completions of a step {made_of}")

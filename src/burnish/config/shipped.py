@@ -32,8 +32,9 @@ def recipe_path(name: str) -> Path:
 
 
 def located(path: Path) -> Path:
-    """The path of a recipe, or of a file that belongs to one: what is there is taken, else a shipped file of that name:
-    `quickstart`, `recipes/quickstart.yaml`, `recipes/constitution.txt`."""
+    """The path of a recipe, or of a file that belongs to one: what is there is taken, else a
+    shipped file of that name: `quickstart`, `recipes/quickstart.yaml`,
+    `recipes/constitution.txt`."""
     parts = path.parts
     alone = len(parts) == 1 and not path.suffix
     if path.is_absolute() or not (alone or (len(parts) == 2 and parts[0] == "recipes")):

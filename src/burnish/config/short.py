@@ -51,18 +51,22 @@ def _without_what_is_filled_in(recipe: Recipe) -> Recipe:
 
 
 def _reads(graph: Graph) -> list[tuple[Any, Any]]:
-    """What every stage reads, its sources of data among it: a source that one names counts for those behind it too."""
+    """What every stage reads, its sources of data among it: a source that one names counts for
+    those behind it too."""
     return [(node.inputs, node.data) for node in graph]
 
 
 def _besides(section: Section, default: Section | None) -> dict[str, Any]:
-    """What of a section is not as in `default`; None: as its own defaults are, what says its kind included."""
+    """What of a section is not as in `default`; None: as its own defaults are, what says its kind
+    included."""
     found: dict[str, Any] = {}
     known = type(section).model_fields
     own = [key for key in type(section).__annotations__ if key in known]
     for key in dict.fromkeys((*own, *known)):  # what a stage reads, before what every trainer has
         field, value = known[key], getattr(section, key)
-        under = getattr(default, key, None) if default else field.get_default()  # what has no default is missing
+        under = (
+            getattr(default, key, None) if default else field.get_default()
+        )  # what has no default is missing
         says_kind = default is None and key == "name"
         if value == under and not says_kind:
             continue

@@ -1,4 +1,5 @@
-"""The graph that says what a recipe of the older form says: each kind of stage once, every policy from the SFT model."""
+"""The graph that says what a recipe of the older form says: each kind of stage once, every policy
+from the SFT model."""
 
 from __future__ import annotations
 
@@ -13,17 +14,24 @@ from burnish.config.sections import Section
 
 
 def to_graph(line: LineRecipe) -> Recipe:
-    """A recipe in whose graph the same is done; the stage `collect` becomes `sample` and `compare`."""
+    """A recipe in whose graph the same is done; the stage `collect` becomes `sample` and
+    `compare`."""
     stages: dict[str, Any] = {}
     start = "sft" if "sft" in line.stages else "base"
     makers = {
         "sft": lambda: {"sft": _section("sft", start="base", **dict(line.sft))},
         "collect": lambda: _collect(line, start),
-        "reward": lambda: {"reward": _section("reward", start=start, sampling=line.ppo.sampling, **dict(line.reward))},
+        "reward": lambda: {
+            "reward": _section(
+                "reward", start=start, sampling=line.ppo.sampling, **dict(line.reward)
+            )
+        },
         "preference": lambda: _preference(line, start),
         "ppo": lambda: {"ppo": _ppo(line.ppo, start)},
         "online": lambda: {
-            line.online.algorithm.name: _section("online", start=start, rewards=line.rewards, **dict(line.online))
+            line.online.algorithm.name: _section(
+                "online", start=start, rewards=line.rewards, **dict(line.online)
+            )
         },
         "evaluate": lambda: {"evaluate": _evaluate(line)},
         "report": lambda: {"report": KINDS["report"].section()},
@@ -32,16 +40,27 @@ def to_graph(line: LineRecipe) -> Recipe:
         given = kind == "collect" and line.data.labelled
         if kind in line.stages and not given:
             stages |= make()
-    shared = {name: getattr(line, name) for name in ("name", "seed", "threads", "report_to", "model", "data", "taste")}
+    shared = {
+        name: getattr(line, name)
+        for name in ("name", "seed", "threads", "report_to", "model", "data", "taste")
+    }
     return Recipe(**shared, stages=stages)
 
 
 def _collect(line: LineRecipe, start: str) -> dict[str, Section]:
     config = line.collect
     sample = _section(
-        "sample", models=(start,), count=config.prompts, responses=config.responses_per_prompt, sampling=config.sampling
+        "sample",
+        models=(start,),
+        count=config.prompts,
+        responses=config.responses_per_prompt,
+        sampling=config.sampling,
     )
-    compare = _section("compare", by=(Judges(panel=config.panel),), reliability_weighted=config.reliability_weighted)
+    compare = _section(
+        "compare",
+        by=(Judges(panel=config.panel),),
+        reliability_weighted=config.reliability_weighted,
+    )
     return {"sample": sample, "compare": compare}
 
 
@@ -85,7 +104,8 @@ def _ppo(old: LinePpo, start: str) -> Section:
 
 
 def _preference(line: LineRecipe, start: str) -> dict[str, Section]:
-    """One stage, or for several rounds the first and then, each time, answers, comparisons and training from there."""
+    """One stage, or for several rounds the first and then, each time, answers, comparisons and
+    training from there."""
     settings = line.preference.model_dump(exclude={"rounds", "online"})
     config, stages = line.preference.online, dict[str, Section]()
     loss = line.preference.loss.name
@@ -93,15 +113,23 @@ def _preference(line: LineRecipe, start: str) -> dict[str, Section]:
         prefix = "" if line.preference.rounds == 1 else f"rounds.{number}."
         before = f"rounds.{number - 1}.{loss}" if number > 1 else start
         if number > 1:
-            judge = Judges(panel=line.collect.panel) if config.judge == "panel" else Judges(reward="reward")
+            judge = (
+                Judges(panel=line.collect.panel)
+                if config.judge == "panel"
+                else Judges(reward="reward")
+            )
             stages[f"{prefix}sample"] = _section(
                 "sample", models=(before,), count=config.prompts, responses=config.responses_per_prompt,
                 sampling=config.sampling,
             )  # fmt: skip
             weighted = line.collect.reliability_weighted
-            stages[f"{prefix}compare"] = _section("compare", by=(judge,), reliability_weighted=weighted)
+            stages[f"{prefix}compare"] = _section(
+                "compare", by=(judge,), reliability_weighted=weighted
+            )
         held_to = before if config.reference == "previous" else start
-        stages[f"{prefix}{loss}"] = _section("preference", **settings, start=before, reference=held_to)
+        stages[f"{prefix}{loss}"] = _section(
+            "preference", **settings, start=before, reference=held_to
+        )
     return stages
 
 

@@ -1,4 +1,5 @@
-"""Reading YAML that somebody wrote by hand: what cannot be meant, or would never end, is one line with its place."""
+"""Reading YAML that somebody wrote by hand: what cannot be meant, or would never end, is one line
+with its place."""
 
 from __future__ import annotations
 
@@ -19,12 +20,17 @@ MOST_BYTES = 128 * 1024
 MOST_DEEP = 50
 """Sections and lists inside one another."""
 MOST_CHARACTERS = 1024 * 1024
-"""What a text may stand for once its aliases are written out: those that name one another grow without end."""
+"""What a text may stand for once its aliases are written out: those that name one another grow
+without end."""
 
-# YAML 1.2's numbers and switches, with an exponent needing no dot: 1.1 takes `no`, 1:30 and 010 for false, 90 and 8.
+# YAML 1.2's numbers and switches, with an exponent needing no dot: 1.1 takes `no`, 1:30 and 010 for
+# false, 90 and 8.
 _RULES = {
     "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    "int": (r"[-+]?(?:0|[1-9][0-9_]*|0o[0-7]+|0x[0-9a-fA-F_]*[0-9a-fA-F]|0b[01_]*[01])", "-+0123456789"),
+    "int": (
+        r"[-+]?(?:0|[1-9][0-9_]*|0o[0-7]+|0x[0-9a-fA-F_]*[0-9a-fA-F]|0b[01_]*[01])",
+        "-+0123456789",
+    ),
     "float": (
         r"[-+]?(?:\.[0-9][0-9_]*|(?:0|[1-9][0-9_]*)\.[0-9_]*)(?:[eE][-+]?[0-9]+)?"
         r"|[-+]?(?:0|[1-9][0-9_]*)[eE][-+]?[0-9]+|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
@@ -34,13 +40,19 @@ _RULES = {
     "merge": (r"<<", "<"),
 }
 _LONGEST_NUMBER = 400
-_NO_TEXT = re.compile("[\x00\ud800-\udfff]")  # no file's name holds the first, no encoding the others
+_NO_TEXT = re.compile(
+    "[\x00\ud800-\udfff]"
+)  # no file's name holds the first, no encoding the others
 _TOO_DEEP = f"sections and lists stand in one another more than {MOST_DEEP} deep"
-_PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "str", "int", "float", "bool", "null", "merge")}
+_PLAIN = {
+    f"tag:yaml.org,2002:{name}"
+    for name in ("map", "seq", "str", "int", "float", "bool", "null", "merge")
+}
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-4 is a number, a date is text, a key is text, and one that stands twice is an error."""
+    """Safe YAML in which 1e-4 is a number, a date is text, a key is text, and one that stands twice
+    is an error."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (PyYAML copies it before it adds to it)
     depth = 0
@@ -56,15 +68,20 @@ class _Loader(yaml.SafeLoader):
             self.depth -= 1
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        # here, not on construction: by then a merge (<<) may have put an overridden key beside its override
+        # here, not on construction: by then a merge (<<) may have put an overridden key beside its
+        # override
         node = super().compose_mapping_node(anchor)
         assert isinstance(node, yaml.MappingNode)
         seen: set[str] = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise yaml.MarkedYAMLError(None, None, "a key is text, not a list or a section", key.start_mark)
+                raise yaml.MarkedYAMLError(
+                    None, None, "a key is text, not a list or a section", key.start_mark
+                )
             if key.value in seen:
-                raise yaml.MarkedYAMLError(None, None, f"the key {show_key(key.value)} stands twice", key.start_mark)
+                raise yaml.MarkedYAMLError(
+                    None, None, f"the key {show_key(key.value)} stands twice", key.start_mark
+                )
             seen.add(key.value)
             if not key.tag.endswith(":merge"):
                 key.tag = "tag:yaml.org,2002:str"
@@ -72,15 +89,20 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Safe YAML that puts text in quotes wherever `_Loader` would take it for a number or fold its line breaks."""
+    """Safe YAML that puts text in quotes wherever `_Loader` would take it for a number or fold its
+    line breaks."""
 
     def represent_str(self, data: str) -> yaml.ScalarNode:
-        return self.represent_scalar("tag:yaml.org,2002:str", data, style=None if data.isprintable() else '"')
+        return self.represent_scalar(
+            "tag:yaml.org,2002:str", data, style=None if data.isprintable() else '"'
+        )
 
 
 for _name, (_rule, _first) in _RULES.items():
     for _reader in (_Loader, _Dumper):
-        _reader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_rule})$"), list(_first))
+        _reader.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_rule})$"), list(_first)
+        )
 _Dumper.add_representer(str, _Dumper.represent_str)
 
 
@@ -92,7 +114,8 @@ def show_key(key: str, *, longest: int = 60) -> str:
 
 
 def parse(text: str) -> tuple[Any, yaml.Node | None]:
-    """What a YAML text says, and its nodes. Raises yaml.YAMLError, whose problem `problem_of` tells in one line."""
+    """What a YAML text says, and its nodes. Raises yaml.YAMLError, whose problem `problem_of` tells
+    in one line."""
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
@@ -107,11 +130,16 @@ def parse(text: str) -> tuple[Any, yaml.Node | None]:
 def problem_of(error: Exception) -> str:
     """What is wrong with a YAML text, in one line, with its place where there is one."""
     if isinstance(error, yaml.MarkedYAMLError):
-        mark, problem = error.problem_mark or error.context_mark, error.problem or error.context or ""
+        mark, problem = (
+            error.problem_mark or error.context_mark,
+            error.problem or error.context or "",
+        )
         if problem == "but found another document":
             problem = "a second document begins here; a recipe is one"
         problem = problem.replace("'\\x00'", "the end")
-        return f"line {mark.line + 1}, column {mark.column + 1}: {problem}." if mark else f"{problem}."
+        return (
+            f"line {mark.line + 1}, column {mark.column + 1}: {problem}." if mark else f"{problem}."
+        )
     if isinstance(error, yaml.reader.ReaderError):
         return f"the character U+{int(error.character):04X} cannot stand in YAML (position {error.position + 1})."
     return f"this is not YAML ({' '.join(str(error).split())})."
@@ -164,15 +192,22 @@ class YamlFile(NamedTuple):
     def scalar(self, place: Sequence[str]) -> str | None:
         """The text, number or switch at a place as it is written; None where there is none."""
         lines, node = self._lines(place)
-        return node.value if len(lines) == len(place) and isinstance(node, yaml.ScalarNode) else None
+        return (
+            node.value if len(lines) == len(place) and isinstance(node, yaml.ScalarNode) else None
+        )
 
     def _lines(self, place: Sequence[str]) -> tuple[list[int], yaml.Node | None]:
-        """The lines of the keys on the way to a place, as far as they stand in the file, and what stands there."""
+        """The lines of the keys on the way to a place, as far as they stand in the file, and what
+        stands there."""
         node, lines = self.node, list[int]()
         for part in place:
             if isinstance(node, yaml.MappingNode):
                 pair = next(((key, value) for key, value in node.value if key.value == part), None)
-            elif isinstance(node, yaml.SequenceNode) and part.isdecimal() and int(part) < len(node.value):
+            elif (
+                isinstance(node, yaml.SequenceNode)
+                and part.isdecimal()
+                and int(part) < len(node.value)
+            ):
                 pair = (node.value[int(part)], node.value[int(part)])
             else:
                 pair = None
@@ -184,7 +219,8 @@ class YamlFile(NamedTuple):
 
 
 def _text_of(path: Path) -> str:
-    """The text of a recipe's file. Raises UserError where it is none: nothing is waited for, and nothing large is read."""
+    """The text of a recipe's file. Raises UserError where it is none: nothing is waited for, and
+    nothing large is read."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -194,13 +230,21 @@ def _text_of(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
-        raise UserError("there is no such file.", file=_shown(path), hint=_neighbour(path)) from None
+        raise UserError(
+            "there is no such file.", file=_shown(path), hint=_neighbour(path)
+        ) from None
     except OSError as error:
-        raise UserError(f"this file cannot be read ({error.strerror}).", file=_shown(path)) from None
+        raise UserError(
+            f"this file cannot be read ({error.strerror}).", file=_shown(path)
+        ) from None
     except ValueError:
-        raise UserError("this name holds a character that no file's name can hold.", file=_shown(path)) from None
+        raise UserError(
+            "this name holds a character that no file's name can hold.", file=_shown(path)
+        ) from None
     if len(data) > MOST_BYTES:
-        raise UserError(f"this is no recipe: it is longer than {MOST_BYTES // 1024} KB.", file=_shown(path))
+        raise UserError(
+            f"this is no recipe: it is longer than {MOST_BYTES // 1024} KB.", file=_shown(path)
+        )
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UserError("this is text in UTF-16: save it as UTF-8.", file=_shown(path))
     try:
@@ -220,7 +264,8 @@ def _shown(path: Path) -> str:
 
 
 class _Size(NamedTuple):
-    """Of a node once aliases are written out: characters, and how deep things stand in one another."""
+    """Of a node once aliases are written out: characters, and how deep things stand in one
+    another."""
 
     characters: int
     depth: int
@@ -229,12 +274,15 @@ class _Size(NamedTuple):
 def _measure(node: yaml.Node, known: dict[int, _Size | None], loader: _Loader) -> _Size:
     """How large a node is with its aliases written out; also refuses what a recipe cannot hold.
 
-    `known` has the sizes of the nodes seen before (None: those around this one), so that an alias costs nothing to measure.
+    `known` has the sizes of the nodes seen before (None: those around this one), so that an alias
+    costs nothing to measure.
     """
     if id(node) in known:
         size = known[id(node)]
         if size is None:
-            raise yaml.MarkedYAMLError(None, None, "an alias refers to what it stands in", node.start_mark)
+            raise yaml.MarkedYAMLError(
+                None, None, "an alias refers to what it stands in", node.start_mark
+            )
         return size
     known[id(node)] = None
     _check(node, loader)
@@ -245,7 +293,9 @@ def _measure(node: yaml.Node, known: dict[int, _Size | None], loader: _Loader) -
         children = [part for pair in node.value for part in pair]
     own = 1 + (len(node.value) if isinstance(node, yaml.ScalarNode) else 0)
     sizes = [_measure(child, known, loader) for child in children]
-    size = _Size(own + sum(s.characters for s in sizes), 1 + max((s.depth for s in sizes), default=0))
+    size = _Size(
+        own + sum(s.characters for s in sizes), 1 + max((s.depth for s in sizes), default=0)
+    )
     if size.characters > MOST_CHARACTERS:
         problem = f"with its aliases written out this is longer than {MOST_CHARACTERS // 1024} KB"
         raise yaml.MarkedYAMLError(None, None, problem, node.start_mark)
@@ -256,10 +306,18 @@ def _measure(node: yaml.Node, known: dict[int, _Size | None], loader: _Loader) -
 
 
 def _check(node: yaml.Node, loader: _Loader) -> None:
-    """Refuse `!!tags` that a recipe does not know or that do not fit their value, and values that no machine holds."""
-    kind, text = node.tag.rpartition(":")[2], node.value if isinstance(node, yaml.ScalarNode) else None
+    """Refuse `!!tags` that a recipe does not know or that do not fit their value, and values that
+    no machine holds."""
+    kind, text = (
+        node.tag.rpartition(":")[2],
+        node.value if isinstance(node, yaml.ScalarNode) else None,
+    )
     plain = loader.resolve(type(node), text, (True, False))
-    fits = node.tag == plain or (kind == "str" and text is not None) or (kind == "float" and plain.endswith(":int"))
+    fits = (
+        node.tag == plain
+        or (kind == "str" and text is not None)
+        or (kind == "float" and plain.endswith(":int"))
+    )
     if node.tag not in _PLAIN or not fits:
         name = show_key(node.tag.replace("tag:yaml.org,2002:", "!!"))
         raise yaml.MarkedYAMLError(None, None, f"the tag {name} does not fit here", node.start_mark)

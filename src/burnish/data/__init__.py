@@ -1,1 +1,2 @@
-"""Data: rows from files and hubs, chat templates to tokens, prompts in a resumable order, comparisons to groups."""
+"""Data: rows from files and hubs, chat templates to tokens, prompts in a resumable order,
+comparisons to groups."""

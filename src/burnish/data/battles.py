@@ -11,8 +11,8 @@ _WINNERS = {"model_a": 1, "model_b": -1, "tie": 0, "tie (bothbad)": 0, "both_bad
 
 
 def helpsteer3(row: Row, annotator: str) -> LabelledItem:
-    """Strengths -3 (response 1 much better) to 3 under a conversation; ours has the other sign. Each annotator's own where
-    they are given."""
+    """Strengths -3 (response 1 much better) to 3 under a conversation; ours has the other sign.
+    Each annotator's own where they are given."""
     used = ("context", "response1", "response2", "overall_preference", "individual_preference")
     messages = _conversation(row, _turns(row, "context", text_as="user"), last="user")
     texts = tuple(_filled(row, column, row.values[column]) for column in ("response1", "response2"))
@@ -26,9 +26,13 @@ def helpsteer3(row: Row, annotator: str) -> LabelledItem:
     for i, one in enumerate(_objects(row, "individual_preference") if single else ()):
         field = f"individual_preference[{i}]"
         said = _remark(row, f"{field}.reasoning", one.get("reasoning"))
-        opinions.append(_three_steps(row, f"{field}.score", one.get("score"), f"{annotator}-{i + 1}", said))
+        opinions.append(
+            _three_steps(row, f"{field}.score", one.get("score"), f"{annotator}-{i + 1}", said)
+        )
     if not opinions:
-        opinions.append(_three_steps(row, "overall_preference", row.values["overall_preference"], annotator, ""))
+        opinions.append(
+            _three_steps(row, "overall_preference", row.values["overall_preference"], annotator, "")
+        )
     return LabelledItem(prompt, texts, ("", ""), tuple(opinions), "pairwise")
 
 
@@ -48,7 +52,15 @@ def lmarena(row: Row, annotator: str) -> LabelledItem:
     models = tuple(_name(row, column, row.values[column]) for column in ("model_a", "model_b"))
     texts = (first[-1]["content"], second[-1]["content"])
     name = row.values.get("question_id", row.values.get("id"))
-    used = ("model_a", "model_b", "winner", "conversation_a", "conversation_b", "question_id", "judge")
+    used = (
+        "model_a",
+        "model_b",
+        "winner",
+        "conversation_a",
+        "conversation_b",
+        "question_id",
+        "judge",
+    )
     prompt = Prompt(
         f"lmarena:{_digest([list(first[:-1]), *texts])}" if name is None else _name(row, "question_id", name),
         first[:-1], _other_columns(row, *used),

@@ -1,4 +1,5 @@
-"""LLaMA-Factory's `dataset_info.json`: which file a named dataset is, and what its columns are called."""
+"""LLaMA-Factory's `dataset_info.json`: which file a named dataset is, and what its columns are
+called."""
 
 from __future__ import annotations
 
@@ -22,12 +23,23 @@ _TAGS = {
     "assistant_tag": ("gpt", "assistant"), "observation_tag": ("observation", "tool"), "function_tag": ("function_call",),
     "system_tag": ("system",),
 }  # fmt: skip
-_KNOWN = ("formatting", "ranking", "subset", "split", "folder", "num_samples", "columns", "tags", *_PLACES)
+_KNOWN = (
+    "formatting",
+    "ranking",
+    "subset",
+    "split",
+    "folder",
+    "num_samples",
+    "columns",
+    "tags",
+    *_PLACES,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One dataset of a catalogue: the source it is read from, the split, and what its columns are called (`data.layouts`)."""
+    """One dataset of a catalogue: the source it is read from, the split, and what its columns are
+    called (`data.layouts`)."""
 
     source: str
     split: str | None = None
@@ -35,7 +47,8 @@ class Entry:
 
 
 def holds_catalogue(ref: str) -> bool:
-    """Whether a source is a folder with such a file: `datasets` writes one of that name, too, whose keys are others."""
+    """Whether a source is a folder with such a file: `datasets` writes one of that name, too, whose
+    keys are others."""
     path = Path(ref).expanduser() / CATALOGUE
     try:
         return exists(path) and bool(_datasets(path))
@@ -44,11 +57,14 @@ def holds_catalogue(ref: str) -> bool:
 
 
 def entry_of(folder: str, name: str | None) -> Entry:
-    """A dataset of the catalogue in a folder. Raises UserError where there is none of that name, and for what cannot be honoured."""
+    """A dataset of the catalogue in a folder. Raises UserError where there is none of that name,
+    and for what cannot be honoured."""
     path = Path(folder).expanduser() / CATALOGUE
     if not exists(path):
         hint = f"Remove `dataset`, or name the folder with a {CATALOGUE}."
-        raise UserError(f"has no {CATALOGUE}, so no dataset of it can be named.", file=folder, hint=hint)
+        raise UserError(
+            f"has no {CATALOGUE}, so no dataset of it can be named.", file=folder, hint=hint
+        )
     sets = _datasets(path)
     if name is None or name not in sets:
         problem = (
@@ -65,7 +81,9 @@ def _datasets(path: Path) -> dict[str, Mapping[str, Any]]:
     found = read_object(path, hint="Mend it.")
     places = (*_PLACES, *_ELSEWHERE)
     return {
-        name: one for name, one in found.items() if isinstance(one, Mapping) and any(place in one for place in places)
+        name: one
+        for name, one in found.items()
+        if isinstance(one, Mapping) and any(place in one for place in places)
     }
 
 
@@ -82,11 +100,17 @@ def _entry(path: Path, name: str, given: Mapping[str, Any]) -> Entry:
         raise refuse(unknown, f"is not read; known are {', '.join(_KNOWN)}.", "Remove it.")
     formatting = given.get("formatting", "alpaca")
     if formatting not in ("alpaca", "sharegpt"):
-        raise refuse("formatting", f"must be alpaca or sharegpt, not {formatting!r:.40}.", "Convert the data.")
+        raise refuse(
+            "formatting",
+            f"must be alpaca or sharegpt, not {formatting!r:.40}.",
+            "Convert the data.",
+        )
     for tag, value in (given.get("tags") or {}).items():
         if value not in _TAGS.get(tag, ()):
             taken = " or ".join(_TAGS.get(tag, ())) or "no such tag"
-            raise refuse(f"tags.{tag}", f"is {value!r:.40}; {taken} is read.", "Rename it in the data.")
+            raise refuse(
+                f"tags.{tag}", f"is {value!r:.40}; {taken} is read.", "Rename it in the data."
+            )
     source = str(path.parent / given["file_name"]) if place == "file_name" else given["hf_hub_url"]
     if place == "hf_hub_url" and isinstance(given.get("subset"), str):
         source = f"{source}:{given['subset']}"
@@ -94,14 +118,19 @@ def _entry(path: Path, name: str, given: Mapping[str, Any]) -> Entry:
 
 
 def _columns(given: Mapping[str, Any], formatting: str, refuse: Any) -> dict[str, str]:
-    """Our names of the columns, those of `data.layouts`, beside what the data calls them; equal ones are left out."""
+    """Our names of the columns, those of `data.layouts`, beside what the data calls them; equal
+    ones are left out."""
     ours = {**_COMMON, **(_ALPACA if formatting == "alpaca" else {})}
     found: dict[str, str] = {}
     for key, theirs in (given.get("columns") or {}).items():
         if key not in ours:
-            raise refuse(f"columns.{key}", f"is not read; known are {', '.join(ours)}.", "Remove it.")
+            raise refuse(
+                f"columns.{key}", f"is not read; known are {', '.join(ours)}.", "Remove it."
+            )
         if isinstance(theirs, str) and theirs != ours[key]:
             found[ours[key]] = theirs
     if formatting == "alpaca" and "messages" in found:
-        raise refuse("columns.messages", "belongs to the formatting sharegpt.", "Set formatting to sharegpt.")
+        raise refuse(
+            "columns.messages", "belongs to the formatting sharegpt.", "Set formatting to sharegpt."
+        )
     return found

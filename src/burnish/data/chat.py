@@ -1,4 +1,5 @@
-"""A tokenizer and its chat template as one thing: texts of conversations, and which of its tokens end, begin or mark what."""
+"""A tokenizer and its chat template as one thing: texts of conversations, and which of its tokens
+end, begin or mark what."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ _MARK = re.compile(
     re.IGNORECASE,
 )
 OPENED = re.compile(r"<([A-Za-z_]+)>(\s*)\Z|\[([A-Z_]+)\](\s*)\Z")
-"""What a prompt opens for the answer: a mark such as `<think>` at its end, and the white space after it."""
+"""What a prompt opens for the answer: a mark such as `<think>` at its end, and the white space
+after it."""
 
 _CLOSED = re.compile(r"<([A-Za-z_]+)>\s*</\1>\s*\Z")
 _SAID = "burnishsaid"  # stands for an answer where only the template's own words matter
@@ -35,7 +37,8 @@ _SAID = "burnishsaid"  # stands for an answer where only the template's own word
 
 @dataclass(frozen=True)
 class ChatOptions:
-    """What a run settles for every text: the day that templates print as today's, and `chat_template_kwargs`."""
+    """What a run settles for every text: the day that templates print as today's, and
+    `chat_template_kwargs`."""
 
     day: date | None = None
     kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -51,7 +54,8 @@ def set_chat_options(tokenizer: PreTrainedTokenizerBase, options: ChatOptions) -
 
 
 def chat_of(tokenizer: PreTrainedTokenizerBase) -> Chat:
-    """The chat of a tokenizer as it is now; made anew when its template, tokens or options have changed."""
+    """The chat of a tokenizer as it is now; made anew when its template, tokens or options have
+    changed."""
     options = getattr(tokenizer, _OPTIONS, None) or ChatOptions()
     state = (
         tokenizer.chat_template,
@@ -77,11 +81,11 @@ class Chat:
 
     def _template(self, tools: Sequence[Mapping[str, Any]]) -> ChatTemplate:
         try:
-            return compiled(self._tokenizer.get_chat_template(tools=[dict(tool) for tool in tools] or None))
-        except ValueError as error:
-            hint = (
-                "Set model.chat_template to a template or its path, or put a chat_template.jinja beside the tokenizer."
+            return compiled(
+                self._tokenizer.get_chat_template(tools=[dict(tool) for tool in tools] or None)
             )
+        except ValueError as error:
+            hint = "Set model.chat_template to a template or its path, or put a chat_template.jinja beside the tokenizer."
             name = self._tokenizer.name_or_path or None
             raise UserError(
                 "the tokenizer has no chat template.", file=name, field=TEMPLATE_FIELD, hint=hint
@@ -97,7 +101,8 @@ class Chat:
         kwargs: Mapping[str, Any] = _NOTHING,
         marked: bool = False,
     ) -> str:
-        """The conversation as text, with the header of an assistant's turn behind it where asked for."""
+        """The conversation as text, with the header of an assistant's turn behind it where asked
+        for."""
         variables = {
             **self._names, **self._options.kwargs, **kwargs,
             "messages": plain_messages(messages), "tools": [dict(tool) for tool in tools] or None,
@@ -107,7 +112,8 @@ class Chat:
         return template.render(variables, day=self._options.day, name=name, marked=marked)
 
     def check_options(self, kwargs: Mapping[str, Any], *, field: str) -> None:
-        """Raise UserError for an option that the template does not read: it would be passed over in silence."""
+        """Raise UserError for an option that the template does not read: it would be passed over in
+        silence."""
         options = self.template.options - self._names.keys()
         unknown = next((key for key in kwargs if key not in options), None)
         if unknown is not None:
@@ -122,12 +128,17 @@ class Chat:
     @cached_property
     def special(self) -> tuple[str, ...]:
         """The tokenizer's special tokens."""
-        added = (token.content for token in self._tokenizer.added_tokens_decoder.values() if token.special)
+        added = (
+            token.content
+            for token in self._tokenizer.added_tokens_decoder.values()
+            if token.special
+        )
         return tuple(dict.fromkeys((*self._tokenizer.all_special_tokens, *added)))
 
     @cached_property
     def controls(self) -> tuple[str, ...]:
-        """What can end a turn: special tokens, and other tokens of their own that the template writes; no marks."""
+        """What can end a turn: special tokens, and other tokens of their own that the template
+        writes; no marks."""
         literals = self.template.literals
         added = (token.content for token in self._tokenizer.added_tokens_decoder.values())
         written = (token for token in added if token in literals and token.strip())
@@ -141,16 +152,27 @@ class Chat:
 
     @cached_property
     def _structure(self) -> frozenset[str]:
-        """The tokens that turns are made of: what begins and ends a text, and what stands round what a user says."""
+        """The tokens that turns are made of: what begins and ends a text, and what stands round
+        what a user says."""
         asked = [Message(role="user", content="a")]
         try:
-            written = self.text(asked, "probe") + without_opening(self.text(asked, "probe", header=True))
+            written = self.text(asked, "probe") + without_opening(
+                self.text(asked, "probe", header=True)
+            )
         except UserError:  # what the template refuses is said where somebody's text is rendered
             written = self.template.literals
         named = [value for value in self._names.values() if isinstance(value, str)]
         ends = [] if self.turn_end is None else [self.turn_end.strip()]
-        extra = set(self._names.get("extra_special_tokens", [])) | set(self._names.get("additional_special_tokens", []))
-        return frozenset((*(t for t in named if t not in extra), *ends, *(t for t in self.controls if t in written)))
+        extra = set(self._names.get("extra_special_tokens", [])) | set(
+            self._names.get("additional_special_tokens", [])
+        )
+        return frozenset(
+            (
+                *(t for t in named if t not in extra),
+                *ends,
+                *(t for t in self.controls if t in written),
+            )
+        )
 
     @cached_property
     def structure_pattern(self) -> re.Pattern[str]:
@@ -159,19 +181,23 @@ class Chat:
 
     @cached_property
     def control_text_pattern(self) -> re.Pattern[str]:
-        """Finds what no other text may hold: the tokens that turns are made of, and every special one that is no mark."""
+        """Finds what no other text may hold: the tokens that turns are made of, and every special
+        one that is no mark."""
         named, literals = self._tokenizer.all_special_tokens, self.template.literals
         used = (t for t in self.special if (t in named or t in literals) and not _MARK.fullmatch(t))
         return _pattern((*self._structure, *used))
 
     @cached_property
     def turn_end(self) -> str | None:
-        """What follows an assistant's words up to the end of its end token; None if there is no such token.
+        """What follows an assistant's words up to the end of its end token; None if there is no
+        such token.
 
         Where the template writes none, it is the token that begins the next role's turn.
         """
         asked, said = Message(role="user", content="a"), Message(role="assistant", content=_SAID)
-        _ = self.template  # that there is one at all is asked outside: only what it refuses is passed over
+        _ = (
+            self.template
+        )  # that there is one at all is asked outside: only what it refuses is passed over
         for talk in ([asked, said], [asked, said, asked]):
             try:
                 _, found, rest = self.text(talk, "probe").rpartition(_SAID)
@@ -186,7 +212,9 @@ class Chat:
         """The places of a conversation with these roles whose words the template prints at all."""
         if roles not in self._shown:
             words = [f"burnish{i}words" for i in range(len(roles))]
-            talk = [Message(role=role, content=text) for role, text in zip(roles, words, strict=True)]
+            talk = [
+                Message(role=role, content=text) for role, text in zip(roles, words, strict=True)
+            ]
             try:
                 text = self.text(talk, "probe").casefold()
                 self._shown[roles] = frozenset(i for i, word in enumerate(words) if word in text)

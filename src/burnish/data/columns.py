@@ -1,7 +1,8 @@
 """What the columns of a row hold: demonstrations, prompts, pairs of responses.
 
-A mistake in a row raises a UserError that names file, row and field. A sound row that teaches nothing is dropped under a
-stated reason and counted in `Loaded.dropped`, so that items and drops together always make up the rows.
+A mistake in a row raises a UserError that names file, row and field. A sound row that teaches
+nothing is dropped under a stated reason and counted in `Loaded.dropped`, so that items and drops
+together always make up the rows.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Loaded(Generic[Item]):
-    """What came of some rows: the `items`, the number `dropped` by reason, and the `origins` by record id."""
+    """What came of some rows: the `items`, the number `dropped` by reason, and the `origins` by
+    record id."""
 
     items: tuple[Item, ...]
     dropped: Mapping[str, int]
@@ -62,21 +64,31 @@ class Loaded(Generic[Item]):
 
 
 DROPPED = frozenset({"duplicate"})
-"""What of the rows that can be dropped is, where nothing else is said: `empty` and `duplicate` can."""
+"""What of the rows that can be dropped is, where nothing else is said: `empty` and `duplicate`
+can."""
 
 
-def demonstrations(rows: Sequence[Row], *, drop: Collection[str] = DROPPED) -> Loaded[Demonstration]:
-    """Conversations to imitate: `messages`; or `prompt` and `completion`; or the chosen side of a preference; or GSM8K's
-    `question` and `answer`; or `text`, which is trained as it stands, outside any chat; and what `data.layouts` makes of others.
+def demonstrations(
+    rows: Sequence[Row], *, drop: Collection[str] = DROPPED
+) -> Loaded[Demonstration]:
+    """Conversations to imitate: `messages`; or `prompt` and `completion`; or the chosen side of a
+    preference; or GSM8K's `question` and `answer`; or `text`, which is trained as it stands,
+    outside any chat; and what `data.layouts` makes of others.
 
-    `prompt` and `completion` are text or lists of messages. Dropped and counted: "duplicate"; "labelled undesirable"
-    (the column `label` is false or 0: the ecosystem's mark of an answer that nobody should imitate); "no turn to train on"
-    (each is marked `trainable: false`); and what `preference_pairs` drops.
+    `prompt` and `completion` are text or lists of messages. Dropped and counted: "duplicate";
+    "labelled undesirable" (the column `label` is false or 0: the ecosystem's mark of an answer that
+    nobody should imitate); "no turn to train on" (each is marked `trainable: false`); and what
+    `preference_pairs` drops.
     """
 
     def read(row: Row) -> Demonstration:
         columns = _columns(
-            row, ("messages",), ("prompt", "completion"), ("chosen", "rejected"), *_gsm8k(row), ("text",)
+            row,
+            ("messages",),
+            ("prompt", "completion"),
+            ("chosen", "rejected"),
+            *_gsm8k(row),
+            ("text",),
         )
         label = row.values.get("label")
         if isinstance(label, bool | int | float) and label == 0:
@@ -84,16 +96,24 @@ def demonstrations(rows: Sequence[Row], *, drop: Collection[str] = DROPPED) -> L
         refuse_media(row, row.values)
         if columns == ("text",):
             row.reading.turns = columns
-            return Demonstration(_id(row), (Message(role=TEXT, content=_filled(row, "text", row.values["text"])),))
+            return Demonstration(
+                _id(row), (Message(role=TEXT, content=_filled(row, "text", row.values["text"])),)
+            )
         if columns == ("chosen", "rejected"):
             prompt, chosen, _ = _pair(row)
             return demonstration(row, (*prompt, *chosen))
         if columns == ("messages",):
             turns = _turns(row, "messages")
         elif columns == ("question", "answer"):
-            turns = [*_turns(row, "question", text_as="user"), *_turns(row, "answer", text_as="assistant")]
+            turns = [
+                *_turns(row, "question", text_as="user"),
+                *_turns(row, "answer", text_as="assistant"),
+            ]
         else:
-            turns = [*_turns(row, "prompt", text_as="user"), *_turns(row, "completion", text_as="assistant")]
+            turns = [
+                *_turns(row, "prompt", text_as="user"),
+                *_turns(row, "completion", text_as="assistant"),
+            ]
         return demonstration(row, _conversation(row, turns, last="assistant"))
 
     def demonstration(row: Row, messages: tuple[Message, ...]) -> Demonstration:
@@ -102,25 +122,33 @@ def demonstrations(rows: Sequence[Row], *, drop: Collection[str] = DROPPED) -> L
         return Demonstration(_id(row), messages, tools_of(row), template_kwargs_of(row))
 
     def content(demo: Demonstration) -> Hashable:
-        beside = json.dumps([demo.tools, dict(demo.chat_template_kwargs)], sort_keys=True, default=repr)
+        beside = json.dumps(
+            [demo.tools, dict(demo.chat_template_kwargs)], sort_keys=True, default=repr
+        )
         return contents(demo.messages), beside
 
     return _load(rows, read, content=content, drop=drop)
 
 
-def prompts(rows: Sequence[Row], *, instruction: str | None = None, drop: Collection[str] = DROPPED) -> Loaded[Prompt]:
-    """Conversations to answer: `prompt` (text or messages); or `messages` ending with the user; or a preference's prompt; or
-    GSM8K's `question` and `answer`, whose `answer` becomes what stands behind "####" and whose whole text `solution`.
+def prompts(
+    rows: Sequence[Row], *, instruction: str | None = None, drop: Collection[str] = DROPPED
+) -> Loaded[Prompt]:
+    """Conversations to answer: `prompt` (text or messages); or `messages` ending with the user; or
+    a preference's prompt; or GSM8K's `question` and `answer`, whose `answer` becomes what stands
+    behind "####" and whose whole text `solution`.
 
-    `instruction` is put behind each prompt, after an empty line. The row's other columns become `Prompt.columns`. Dropped and counted: "duplicate" (equal in the conversation and in
-    every column but `id`), and what `preference_pairs` drops.
+    `instruction` is put behind each prompt, after an empty line. The row's other columns become
+    `Prompt.columns`. Dropped and counted: "duplicate" (equal in the conversation and in every
+    column but `id`), and what `preference_pairs` drops.
     """
 
     def read(row: Row) -> Prompt:
         columns = _columns(row, ("prompt",), ("messages",), ("chosen", "rejected"), *_gsm8k(row))
         others = _other_columns(row, *columns)
         if columns == ("question", "answer"):
-            messages = (Message(role="user", content=_filled(row, "question", row.values["question"])),)
+            messages = (
+                Message(role="user", content=_filled(row, "question", row.values["question"])),
+            )
             others = {**_worked(row), **others}
         elif columns == ("chosen", "rejected"):
             messages = _pair(row)[0]
@@ -133,27 +161,34 @@ def prompts(rows: Sequence[Row], *, instruction: str | None = None, drop: Collec
         return Prompt(_id(row), messages, others)
 
     def content(prompt: Prompt) -> Hashable:
-        return contents(prompt.messages), json.dumps(dict(prompt.columns), sort_keys=True, default=repr)
+        return contents(prompt.messages), json.dumps(
+            dict(prompt.columns), sort_keys=True, default=repr
+        )
 
     return _load(rows, read, content=content, drop=drop)
 
 
-def preference_pairs(rows: Sequence[Row], *, drop: Collection[str] = DROPPED) -> Loaded[PreferenceGroup]:
-    r"""A better and a worse response to a prompt: one group of two responses a row, with `Comparison(0, 1, 1.0)`.
+def preference_pairs(
+    rows: Sequence[Row], *, drop: Collection[str] = DROPPED
+) -> Loaded[PreferenceGroup]:
+    r"""A better and a worse response to a prompt: one group of two responses a row, with
+    `Comparison(0, 1, 1.0)`.
 
     Three layouts are read:
-    - `prompt`, `chosen`, `rejected`: the prompt is text or messages, each response is text, or messages that may repeat
-      the prompt, as some hub datasets do;
-    - `chosen`, `rejected`, each a whole conversation as a list of messages: all turns but the last are the prompt;
-    - the same as transcripts, `"\n\nHuman: ...\n\nAssistant: ..."`, the layout of Anthropic's HH. White space round a
-      turn is layout there, and is removed.
-    A column `probability` in [0, 1] says how sure it is that the chosen response is the better one (a share of annotators; 1
-    without it), `margin` becomes the comparison's margin; further columns become `Prompt.columns`.
+    - `prompt`, `chosen`, `rejected`: the prompt is text or messages, each response is text, or
+      messages that may repeat the prompt, as some hub datasets do;
+    - `chosen`, `rejected`, each a whole conversation as a list of messages: all turns but the last
+    are the prompt;
+    - the same as transcripts, `"\n\nHuman: ...\n\nAssistant: ..."`, the layout of Anthropic's HH.
+      White space round a turn is layout there, and is removed.
+    A column `probability` in [0, 1] says how sure it is that the chosen response is the better one
+    (a share of annotators; 1 without it), `margin` becomes the comparison's margin; further columns
+    become `Prompt.columns`.
 
-    Dropped and counted: "chosen equals rejected"; "duplicate" (prompt and both responses; where a column `votes` says who
-    voted, of the same `id` too); and in transcripts, whose
-    published files hold such rows, "empty turn", "turns do not alternate" (the model wrote a marker itself) and "prompts
-    differ". What is wrong in other layouts is an error.
+    Dropped and counted: "chosen equals rejected"; "duplicate" (prompt and both responses; where a
+    column `votes` says who voted, of the same `id` too); and in transcripts, whose
+    published files hold such rows, "empty turn", "turns do not alternate" (the model wrote a marker
+    itself) and "prompts differ". What is wrong in other layouts is an error.
     """
 
     def read(row: Row) -> PreferenceGroup:
@@ -164,7 +199,9 @@ def preference_pairs(rows: Sequence[Row], *, drop: Collection[str] = DROPPED) ->
         comparison = Comparison(0, 1, _probability(row), margin=_margin(row))
         traces = {text: turns for text, turns in answers if turns}
         responses = tuple(text for text, _ in answers)
-        return PreferenceGroup(Prompt(_id(row), prompt, columns), responses, (comparison,), traces=traces)
+        return PreferenceGroup(
+            Prompt(_id(row), prompt, columns), responses, (comparison,), traces=traces
+        )
 
     def content(group: PreferenceGroup) -> Hashable:
         # Rows of our own export are labels of items: the same pair in two items has two labels.
@@ -180,7 +217,8 @@ def record_id(item: Demonstration | Prompt | PreferenceGroup) -> str:
 
 
 def contents(messages: Iterable[Message]) -> tuple[tuple[str, ...], ...]:
-    """A conversation as something hashable: (role, content) by turn, and what else a turn has as JSON."""
+    """A conversation as something hashable: (role, content) by turn, and what else a turn has as
+    JSON."""
     return tuple(_content_of(message) for message in messages)
 
 
@@ -195,7 +233,8 @@ class NothingLeft(UserError):
 
 
 class _Dropped(Exception):
-    """The row is no mistake, but nothing can be learnt from it; the message is the reason it is counted under."""
+    """The row is no mistake, but nothing can be learnt from it; the message is the reason it is
+    counted under."""
 
 
 def _load(
@@ -235,7 +274,8 @@ def _load(
     if not items:
         counts = ", ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items()))
         raise NothingLeft(
-            f"nothing is left to learn from ({counts or 'no rows'}).", file=rows[0].file if rows else None
+            f"nothing is left to learn from ({counts or 'no rows'}).",
+            file=rows[0].file if rows else None,
         )
     return Loaded(tuple(items), dict(dropped), origins)
 
@@ -249,9 +289,7 @@ def _columns(row: Row, *layouts: tuple[str, ...]) -> tuple[str, ...]:
     lacking = next(column for column in closest if row.values.get(column) is None)
     empty = lacking in row.values
     expected = "; or ".join(" and ".join(columns) for columns in layouts)
-    problem = (
-        f"{'is null' if empty else 'is missing'}. The row has the columns {listed(row.values)}; expected {expected}."
-    )
+    problem = f"{'is null' if empty else 'is missing'}. The row has the columns {listed(row.values)}; expected {expected}."
     _fail(row, lacking, problem, error=Empty if empty else UserError)
 
 
@@ -283,7 +321,8 @@ def _probability(row: Row) -> float:
 
 
 def _other_columns(row: Row, *used: str) -> Mapping[str, Any]:
-    """The columns that are not used up, those that a chat template is handed in the form that it takes."""
+    """The columns that are not used up, those that a chat template is handed in the form that it
+    takes."""
     refuse_media(row, row.values)
     others = {name: value for name, value in row.values.items() if name not in ("id", *used)}
     read = {"tools": tools_of, "chat_template_kwargs": template_kwargs_of}
@@ -292,27 +331,44 @@ def _other_columns(row: Row, *used: str) -> Mapping[str, Any]:
 
 
 def as_json(row: Row, columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns as rewards, stores and reports can be handed them (`data.values`). Raises UserError naming row and column."""
+    """Columns as rewards, stores and reports can be handed them (`data.values`). Raises UserError
+    naming row and column."""
     try:
         return {name: json_value(value, field=name) for name, value in columns.items()}
     except NotJson as error:
-        raise UserError(error.problem, file=row.file, row=row.number, field=error.field, hint=error.hint) from error
+        raise UserError(
+            error.problem, file=row.file, row=row.number, field=error.field, hint=error.hint
+        ) from error
 
 
 def _turns(row: Row, column: str, *, text_as: str | None = None) -> list[Turn]:
-    """The turns in a column: a list of messages, or, where `text_as` names a role, text that is one turn of that role."""
+    """The turns in a column: a list of messages, or, where `text_as` names a role, text that is one
+    turn of that role."""
     value = row.values[column]
     if isinstance(value, str) and text_as is not None:
         text = _filled(row, column, value)
         if text_as == "user" and text.startswith(_TRANSCRIPT):
-            return [(column, message) for message in _transcript(text.rstrip().removesuffix("\n\nAssistant:"))]
-        return [(column, Message(role=text_as, content=text.strip() if _is_transcript(row, "prompt") else text))]
+            return [
+                (column, message)
+                for message in _transcript(text.rstrip().removesuffix("\n\nAssistant:"))
+            ]
+        return [
+            (
+                column,
+                Message(
+                    role=text_as, content=text.strip() if _is_transcript(row, "prompt") else text
+                ),
+            )
+        ]
     if not isinstance(value, list):
         wanted = "a list of messages" if text_as is None else "text or a list of messages"
         _fail(row, column, f"must be {wanted}, not {kind(value)}.")
     if not value:
         _fail(row, column, "is an empty list. Give at least one message, or remove the row.")
-    return [(f"{column}[{i}]", read_message(row, f"{column}[{i}]", message)) for i, message in enumerate(value)]
+    return [
+        (f"{column}[{i}]", read_message(row, f"{column}[{i}]", message))
+        for i, message in enumerate(value)
+    ]
 
 
 def _conversation(row: Row, turns: Sequence[Turn], *, last: str) -> tuple[Message, ...]:
@@ -330,13 +386,17 @@ def _kept_once(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _pair(row: Row) -> tuple[tuple[Message, ...], tuple[Message, ...], tuple[Message, ...]]:
-    """The prompt, and the chosen and the rejected answer to it: a turn each, or, where the row has a prompt of its own, a trace
-    of the assistant's turns and its tools'."""
+    """The prompt, and the chosen and the rejected answer to it: a turn each, or, where the row has
+    a prompt of its own, a trace of the assistant's turns and its tools'."""
     (prompt, chosen), (other, rejected) = _side(row, "chosen"), _side(row, "rejected")
     if contents(prompt) != contents(other):
         if _is_transcript(row, "chosen") and _is_transcript(row, "rejected"):
             raise _Dropped("prompts differ")
-        _fail(row, "rejected", "differs from chosen before the last turn. Both must answer the same prompt.")
+        _fail(
+            row,
+            "rejected",
+            "differs from chosen before the last turn. Both must answer the same prompt.",
+        )
     if trace_text(chosen).strip() == trace_text(rejected).strip():
         raise _Dropped("chosen equals rejected")
     return prompt, chosen, rejected
@@ -361,12 +421,12 @@ def _side(row: Row, column: str) -> tuple[tuple[Message, ...], tuple[Message, ..
         messages = _conversation(row, turns, last="assistant")
         return messages[:-1], messages[-1:]
     prompt = _turns(row, "prompt", text_as="user")
-    repeats = contents(message for _, message in turns[: len(prompt)]) == contents(message for _, message in prompt)
+    repeats = contents(message for _, message in turns[: len(prompt)]) == contents(
+        message for _, message in prompt
+    )
     answer = turns[len(prompt) :] if repeats else turns
     if not answer or any(message["role"] not in ("assistant", "tool") for _, message in answer[1:]):
-        problem = (
-            "must be one assistant turn (or its turns and its tools'), with or without the prompt's turns before it."
-        )
+        problem = "must be one assistant turn (or its turns and its tools'), with or without the prompt's turns before it."
         _fail(row, column, problem)
     messages = _conversation(row, [*prompt, *answer], last="assistant")
     return messages[: len(prompt)], messages[len(prompt) :]
@@ -400,7 +460,9 @@ def _transcript(text: str) -> tuple[Message, ...]:
     r"""The turns of `"\n\nHuman: ...\n\nAssistant: ..."`, without the white space round them."""
     parts = _MARKER.split(text)
     turns = zip(parts[1::2], parts[2::2], strict=True)
-    messages = tuple(Message(role=_SPEAKERS[speaker], content=said.strip()) for speaker, said in turns)
+    messages = tuple(
+        Message(role=_SPEAKERS[speaker], content=said.strip()) for speaker, said in turns
+    )
     if not all(message["content"] for message in messages):
         raise _Dropped("empty turn")
     if any(message["role"] != ("user", "assistant")[i % 2] for i, message in enumerate(messages)):

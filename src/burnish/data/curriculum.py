@@ -11,15 +11,19 @@ from burnish.records import Prompt
 
 
 class PromptSource:
-    """Prompts without end: `data.prompts.Stream`'s order, read by a cursor that belongs into the checkpoint.
+    """Prompts without end: `data.prompts.Stream`'s order, read by a cursor that belongs into the
+    checkpoint.
 
-    With `floor` below 1, a prompt whose turn comes is taken with probability floor + (1 − floor) · 4 p (1 − p) and passed over
-    otherwise; p = (passed + 1)/(tried + 2) is its pass rate, the mean of a Beta posterior under a uniform prior. At each visit
-    earlier counts are multiplied by `decay`, so that what was too hard once is tried again in earnest. A prompt never tried
-    has p = ½ and is always taken. The draws follow from (seed, cursor).
+    With `floor` below 1, a prompt whose turn comes is taken with probability floor + (1 − floor) ·
+    4 p (1 − p) and passed over otherwise; p = (passed + 1)/(tried + 2) is its pass rate, the mean
+    of a Beta posterior under a uniform prior. At each visit earlier counts are multiplied by
+    `decay`, so that what was too hard once is tried again in earnest. A prompt never tried has p =
+    ½ and is always taken. The draws follow from (seed, cursor).
     """
 
-    def __init__(self, prompts: Sequence[Prompt], *, seed: int, floor: float = 1.0, decay: float = 1.0) -> None:
+    def __init__(
+        self, prompts: Sequence[Prompt], *, seed: int, floor: float = 1.0, decay: float = 1.0
+    ) -> None:
         self._stream = Stream(prompts, seed=seed, batch_size=1)
         self._seed, self._floor, self._decay = seed, floor, decay
         self._distinct = len({prompt.id for prompt in prompts})
@@ -28,12 +32,15 @@ class PromptSource:
         self.passed_over = 0
 
     def take(self, count: int) -> list[Prompt]:
-        """The next `count` prompts. With a floor below 1 none comes twice in one call, if there are enough."""
+        """The next `count` prompts. With a floor below 1 none comes twice in one call, if there are
+        enough."""
         taken: list[Prompt] = []
         ids: set[str] = set()
         while len(taken) < count:
             (prompt,) = self._stream.batch(self.cursor)
-            if self._floor < 1.0 and not self._accepts(prompt, ids if count <= self._distinct else set()):
+            if self._floor < 1.0 and not self._accepts(
+                prompt, ids if count <= self._distinct else set()
+            ):
                 self.passed_over += 1
             else:
                 taken.append(prompt)
@@ -51,7 +58,10 @@ class PromptSource:
         """`passed` of `tried` completions of this prompt were right."""
         if self._floor < 1.0:
             before = self._known.get(prompt_id, (0.0, 0.0))
-            self._known[prompt_id] = (self._decay * before[0] + tried, self._decay * before[1] + passed)
+            self._known[prompt_id] = (
+                self._decay * before[0] + tried,
+                self._decay * before[1] + passed,
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """The cursor, and what is known of each prompt."""
@@ -65,4 +75,6 @@ class PromptSource:
 
     def _accepts(self, prompt: Prompt, taken: set[str]) -> bool:
         draw = blake2b(f"{self._seed}/curriculum/{self.cursor}".encode(), digest_size=8).digest()
-        return prompt.id not in taken and int.from_bytes(draw, "big") < self.weight(prompt.id) * 2**64
+        return (
+            prompt.id not in taken and int.from_bytes(draw, "big") < self.weight(prompt.id) * 2**64
+        )

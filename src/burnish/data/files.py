@@ -1,6 +1,8 @@
-"""The rows in one file, and the files in one folder: JSON lines, JSON lists, Parquet, CSV and Arrow, each also where it is broken.
+"""The rows in one file, and the files in one folder: JSON lines, JSON lists, Parquet, CSV and
+Arrow, each also where it is broken.
 
-JSON lines are read here, since their rows are numbered by line; CSV is read by pandas, Arrow by the library `datasets`.
+JSON lines are read here, since their rows are numbered by line; CSV is read by pandas, Arrow by the
+library `datasets`.
 """
 
 from __future__ import annotations
@@ -26,15 +28,30 @@ MOST_FILES = 100_000  # names looked at in a folder
 
 _OTHER_KINDS = (".avro", ".feather", ".orc", ".txt", ".xls", ".xlsx", ".yaml", ".yml",
                 ".zip", ".tar", ".xz", ".zst", ".bz2", ".jsonl.bz2", ".ndjson", ".pkl", ".npz")  # fmt: skip
-_METADATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")  # what `datasets` writes
-_LARGEST_RATIO = 200  # of unpacked to packed bytes, beyond LARGEST_LIST; text is packed to a third or a tenth
+_METADATA = (
+    "dataset_info.json",
+    "dataset_infos.json",
+    "dataset_dict.json",
+    "state.json",
+)  # what `datasets` writes
+_LARGEST_RATIO = (
+    200  # of unpacked to packed bytes, beyond LARGEST_LIST; text is packed to a third or a tenth
+)
 _CONVERT = "Convert it: `burnish data convert` writes what Burnish reads, and datasets.load_dataset(...).to_parquet(...) the rest."
 
 
 def kind(value: object) -> str:
     """The JSON name of a value's type, for messages."""
-    kinds = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
-    return kinds.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)
+    kinds = {
+        dict: "an object",
+        list: "a list",
+        str: "text",
+        bool: "true or false",
+        type(None): "null",
+    }
+    return kinds.get(
+        type(value), "a number" if isinstance(value, int | float) else type(value).__name__
+    )
 
 
 def one_line(error: BaseException) -> str:
@@ -49,24 +66,36 @@ def exists(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return False
     except OSError as error:
-        raise UserError(f"cannot be looked at ({error.strerror}). Check the path.", file=path) from error
+        raise UserError(
+            f"cannot be looked at ({error.strerror}). Check the path.", file=path
+        ) from error
     return True
 
 
 def folder_files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """(files that can be read, data files of other kinds) in a folder and those below it, in the order of their paths.
+    """(files that can be read, data files of other kinds) in a folder and those below it, in the
+    order of their paths.
 
-    Links are followed. Names that begin with a dot, and the descriptions that `datasets` writes beside its data, are no
-    data. Raises UserError for a link back to a folder that it stands in, for what looks like a data file and is none (a
-    broken link, a pipe), and for a folder without data.
+    Links are followed. Names that begin with a dot, and the descriptions that `datasets` writes
+    beside its data, are no data. Raises UserError for a link back to a folder that it stands in,
+    for what looks like a data file and is none (a broken link, a pipe), and for a folder without
+    data.
     """
     names = [Path(place) / name for place, name in _walk(folder)]
-    readable = sorted(path for path in names if path.name.lower().endswith(FILE_KINDS) and path.name not in _METADATA)
+    readable = sorted(
+        path
+        for path in names
+        if path.name.lower().endswith(FILE_KINDS) and path.name not in _METADATA
+    )
     others = sorted(path for path in names if path.name.lower().endswith(_OTHER_KINDS))
     for path in readable:
         check_regular(path)
     if not readable:
-        told = f"it holds {others[0].name}, which Burnish does not read" if others else "the folder holds no data"
+        told = (
+            f"it holds {others[0].name}, which Burnish does not read"
+            if others
+            else "the folder holds no data"
+        )
         hint = _CONVERT if others else None
         raise UserError(f"{told}. Burnish reads {listed(FILE_KINDS)}.", file=folder, hint=hint)
     return readable, others
@@ -82,16 +111,23 @@ def _walk(folder: Path) -> Iterator[tuple[str, str]]:
         parents = [identity for path, identity in above.items() if place.startswith(path + os.sep)]
         if (here.st_dev, here.st_ino) in parents:
             raise UserError("is a link back to a folder that it stands in. Remove it.", file=place)
-        above = {path: identity for path, identity in above.items() if place.startswith(path + os.sep)}
+        above = {
+            path: identity for path, identity in above.items() if place.startswith(path + os.sep)
+        }
         above[place] = (here.st_dev, here.st_ino)
         count += len(files) + len(folders)
         if count > MOST_FILES:
-            raise UserError(f"holds more than {MOST_FILES} files. Name the folder that holds the data.", file=folder)
+            raise UserError(
+                f"holds more than {MOST_FILES} files. Name the folder that holds the data.",
+                file=folder,
+            )
         yield from ((place, name) for name in files if not name.startswith("."))
 
 
 def _unreadable(error: OSError) -> NoReturn:
-    raise UserError(f"cannot be read ({error.strerror}). Check its permissions.", file=error.filename) from error
+    raise UserError(
+        f"cannot be read ({error.strerror}). Check its permissions.", file=error.filename
+    ) from error
 
 
 def check_regular(path: Path) -> None:
@@ -99,9 +135,13 @@ def check_regular(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        raise UserError("is a link to nothing. Remove it, or bring what it points at.", file=path) from None
+        raise UserError(
+            "is a link to nothing. Remove it, or bring what it points at.", file=path
+        ) from None
     except OSError as error:
-        raise UserError(f"cannot be looked at ({error.strerror}). Check the path.", file=path) from error
+        raise UserError(
+            f"cannot be looked at ({error.strerror}). Check the path.", file=path
+        ) from error
     if stat.S_ISREG(mode):
         return
     names: dict[Callable[[int], bool], str] = {
@@ -115,7 +155,8 @@ def check_regular(path: Path) -> None:
 def file_rows(file: Path | Traversable, *, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """(number, columns) of each row in a file; `name` is what messages call it.
 
-    Raises UserError for a file of another kind, one that cannot be read or changes meanwhile, and a malformed row.
+    Raises UserError for a file of another kind, one that cannot be read or changes meanwhile, and a
+    malformed row.
     """
     if isinstance(file, Path):
         check_regular(file)
@@ -132,14 +173,20 @@ def file_rows(file: Path | Traversable, *, name: str) -> Iterator[tuple[int, dic
         rows = _arrow(file, name)
     else:
         problem = f"is not a kind that Burnish reads. Convert it to one of {listed(FILE_KINDS)}."
-        raise UserError(problem, file=name, hint=_CONVERT if file.name.lower().endswith(_OTHER_KINDS) else None)
+        raise UserError(
+            problem, file=name, hint=_CONVERT if file.name.lower().endswith(_OTHER_KINDS) else None
+        )
     before = _state(file)
     for number, values in rows:
         if not isinstance(values, dict):
-            raise UserError(f"must be an object with columns, not {kind(values)}.", file=name, row=number)
+            raise UserError(
+                f"must be an object with columns, not {kind(values)}.", file=name, row=number
+            )
         yield number, values
     if _state(file) != before:
-        raise UserError("was written to while it was being read. Run again when it is complete.", file=name)
+        raise UserError(
+            "was written to while it was being read. Run again when it is complete.", file=name
+        )
 
 
 def _state(file: Path | Traversable) -> tuple[int, int] | None:
@@ -149,12 +196,15 @@ def _state(file: Path | Traversable) -> tuple[int, int] | None:
     try:
         now = file.stat()
     except OSError as error:
-        raise UserError(f"cannot be read ({one_line(error)}). Check the file.", file=file) from error
+        raise UserError(
+            f"cannot be read ({one_line(error)}). Check the file.", file=file
+        ) from error
     return now.st_size, now.st_mtime_ns
 
 
 class _Counted:
-    """A packed file's bytes as they come out, which must stay in proportion to those that went in."""
+    """A packed file's bytes as they come out, which must stay in proportion to those that went
+    in."""
 
     def __init__(self, unpacked: gzip.GzipFile, packed: IO[bytes], name: str) -> None:
         self._unpacked, self._packed, self._name = unpacked, packed, name
@@ -168,9 +218,15 @@ class _Counted:
 
     def _checked(self, piece: bytes) -> bytes:
         self._count += len(piece)
-        if self._count > LARGEST_LIST and self._count > _LARGEST_RATIO * max(self._packed.tell(), 1):
+        if self._count > LARGEST_LIST and self._count > _LARGEST_RATIO * max(
+            self._packed.tell(), 1
+        ):
             problem = f"unpacks to more than {_LARGEST_RATIO} times its size, beyond {LARGEST_LIST >> 20:,} MB."
-            raise UserError(problem, file=self._name, hint="Check where it comes from; unpack it if it is right.")
+            raise UserError(
+                problem,
+                file=self._name,
+                hint="Check where it comes from; unpack it if it is right.",
+            )
         return piece
 
 
@@ -185,7 +241,9 @@ def _opened(file: Path | Traversable, name: str) -> Iterator[IO[bytes] | _Counte
             else:
                 yield raw
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"cannot be read ({one_line(error)}). Check the file, or fetch it again.", file=name) from error
+        raise UserError(
+            f"cannot be read ({one_line(error)}). Check the file, or fetch it again.", file=name
+        ) from error
 
 
 def _json_lines(file: Path | Traversable, name: str) -> Iterator[tuple[int, Any]]:
@@ -234,15 +292,26 @@ def _parsed(raw: bytes, name: str, row: int | None) -> Any:
         raise UserError(problem, file=name, row=row) from error
     except _Twice as twice:
         row = _row_with(str(twice), raw) if row is None else row
-        raise UserError("this key stands twice. Keep one of them.", file=name, row=row, field=str(twice)) from None
+        raise UserError(
+            "this key stands twice. Keep one of them.", file=name, row=row, field=str(twice)
+        ) from None
     except (ValueError, RecursionError) as error:  # a number of too many digits is a ValueError
-        several = row is None and isinstance(error, json.JSONDecodeError) and error.msg == "Extra data"
-        hint = "If every line is an object, name the file .jsonl." if several else "Mend it, or remove it."
-        raise UserError(f"is not JSON ({one_line(error)}).", file=name, row=row, hint=hint) from error
+        several = (
+            row is None and isinstance(error, json.JSONDecodeError) and error.msg == "Extra data"
+        )
+        hint = (
+            "If every line is an object, name the file .jsonl."
+            if several
+            else "Mend it, or remove it."
+        )
+        raise UserError(
+            f"is not JSON ({one_line(error)}).", file=name, row=row, hint=hint
+        ) from error
 
 
 def _row_with(key: str, raw: bytes) -> int | None:
-    """The number of the first object of a list in which `key` stands twice; None where the JSON is no list."""
+    """The number of the first object of a list in which `key` stands twice; None where the JSON is
+    no list."""
     text, number = raw.decode("utf-8-sig").lstrip(), 0
     decoder = json.JSONDecoder(object_pairs_hook=_object)
     if not text.startswith("["):
@@ -275,21 +344,25 @@ def _parquet(file: Path | Traversable, name: str) -> Iterator[tuple[int, Any]]:
                     number += 1
                     yield number, row
         except pyarrow.ArrowException as error:
-            raise UserError(f"is not a sound Parquet file ({one_line(error)}). Write it again.", file=name) from error
+            raise UserError(
+                f"is not a sound Parquet file ({one_line(error)}). Write it again.", file=name
+            ) from error
         except (ValueError, OverflowError) as error:  # a time that Python's types cannot hold
             problem = f"holds a value that cannot be read ({one_line(error)}). Convert its column to text."
             raise UserError(problem, file=name, row=number + 1) from error
 
 
 def _separated(file: Path | Traversable, name: str) -> Iterator[tuple[int, Any]]:
-    """Rows of a CSV or TSV file, numbered from 1 behind the line of names. An empty cell is null; "NA" and its like are text."""
+    """Rows of a CSV or TSV file, numbered from 1 behind the line of names. An empty cell is null;
+    "NA" and its like are text."""
     import pandas
 
     separator = "\t" if file.name.lower().endswith(".tsv") else ","
     _check_heading(file, name, separator)
     try:
         with _opened(file, name) as handle:
-            # By pandas, as the library `datasets` reads CSV too; whole, so that a column is numbers only where all of it is.
+            # By pandas, as the library `datasets` reads CSV too; whole, so that a column is numbers
+            # only where all of it is.
             table = pandas.read_csv(
                 cast(Any, handle),
                 sep=separator,
@@ -306,18 +379,25 @@ def _separated(file: Path | Traversable, name: str) -> Iterator[tuple[int, Any]]
 
 
 def _check_heading(file: Path | Traversable, name: str, separator: str) -> None:
-    """Raise UserError where two columns have one name, or one has none: pandas would make names up."""
+    """Raise UserError where two columns have one name, or one has none: pandas would make names
+    up."""
     with _opened(file, name) as handle:
         first = handle.readline(LONGEST_ROW)
     try:
         names = next(csv.reader([first.decode("utf-8-sig")], delimiter=separator), [])
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"is not CSV ({one_line(error)}). Save it as UTF-8.", file=name, row=None) from error
+        raise UserError(
+            f"is not CSV ({one_line(error)}). Save it as UTF-8.", file=name, row=None
+        ) from error
     twice = next((one for place, one in enumerate(names) if one in names[:place]), None)
     if twice is not None:
         raise UserError("two columns have this name. Rename one.", file=name, field=twice)
     if not names or any(not one.strip() for one in names):
-        raise UserError("the first line must name every column.", file=name, hint="For instance: prompt,completion")
+        raise UserError(
+            "the first line must name every column.",
+            file=name,
+            hint="For instance: prompt,completion",
+        )
 
 
 def _arrow(file: Path | Traversable, name: str) -> Iterator[tuple[int, Any]]:
@@ -329,11 +409,14 @@ def _arrow(file: Path | Traversable, name: str) -> Iterator[tuple[int, Any]]:
         for number, values in enumerate(table, start=1):
             yield number, dict(values)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise UserError(f"is not a sound Arrow file ({one_line(error)}). Write it again.", file=name) from error
+        raise UserError(
+            f"is not a sound Arrow file ({one_line(error)}). Write it again.", file=name
+        ) from error
 
 
 def _check_columns(schema: Any, name: str, inside: str = "") -> None:
-    """Raise UserError where two columns, or two fields of one column, have one name: the last would hide the others."""
+    """Raise UserError where two columns, or two fields of one column, have one name: the last would
+    hide the others."""
     import pyarrow
 
     fields = [schema.field(i) for i in range(len(schema) if not inside else schema.num_fields)]

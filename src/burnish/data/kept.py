@@ -9,7 +9,8 @@ Value = TypeVar("Value")
 
 
 class _Kept:
-    """A value and the state of the tokenizer that it was made from. Copies and pickles of a tokenizer go without."""
+    """A value and the state of the tokenizer that it was made from. Copies and pickles of a
+    tokenizer go without."""
 
     def __init__(self, owner: Any, state: Any, value: Any) -> None:
         self.owner, self.state, self.value = owner, state, value

@@ -31,7 +31,9 @@ def _texts(row: Row, column: str, *, least: int) -> tuple[str, ...]:
 
 def _text(row: Row, field: str, value: Any) -> str:
     if isinstance(value, list) and value:
-        return _filled(row, f"{field}[-1].content", _object(row, f"{field}[-1]", value[-1]).get("content"))
+        return _filled(
+            row, f"{field}[-1].content", _object(row, f"{field}[-1]", value[-1]).get("content")
+        )
     return _filled(row, field, value)
 
 
@@ -60,8 +62,16 @@ def _object(row: Row, field: str, value: Any) -> Mapping[str, Any]:
 
 
 def _numbers(row: Row, field: str, value: Any, count: int, *, least: int = 1) -> tuple[int, ...]:
-    if not isinstance(value, list) or len(value) != count or any(type(n) is not int or n < least for n in value):
-        _fail(row, field, f"must be a list of {count} whole numbers from {least}, one for each response.")
+    if (
+        not isinstance(value, list)
+        or len(value) != count
+        or any(type(n) is not int or n < least for n in value)
+    ):
+        _fail(
+            row,
+            field,
+            f"must be a list of {count} whole numbers from {least}, one for each response.",
+        )
     return tuple(value)
 
 
@@ -98,7 +108,12 @@ def _whole(row: Row, field: str, value: Any) -> int:
 
 
 def _name(row: Row, field: str, value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "" or len(str(value)) > 200:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, str | int)
+        or value == ""
+        or len(str(value)) > 200
+    ):
         _fail(row, field, f"must be a name of at most 200 characters, not {_shown(value)}.")
     if isinstance(value, str) and holds_surrogate(value):
         _fail(row, field, _HALF)

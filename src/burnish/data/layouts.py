@@ -1,4 +1,5 @@
-"""Rows of other tools under the columns that readers know: Alpaca's, ShareGPT's, and what a recipe says a column is called.
+"""Rows of other tools under the columns that readers know: Alpaca's, ShareGPT's, and what a recipe
+says a column is called.
 
     instruction, input, output [, system, history]      ->  prompt, completion
     conversations: [{from, value}] [, system]           ->  messages
@@ -29,9 +30,12 @@ _CALL = "function_call"
 
 
 class Renamed(Mapping[str, Any]):
-    """Columns with some under other names, some new and some gone; the rest is looked up where it was."""
+    """Columns with some under other names, some new and some gone; the rest is looked up where it
+    was."""
 
-    def __init__(self, values: Mapping[str, Any], new: Mapping[str, Any], gone: Sequence[str]) -> None:
+    def __init__(
+        self, values: Mapping[str, Any], new: Mapping[str, Any], gone: Sequence[str]
+    ) -> None:
         self._values, self._new, self._gone = values, dict(new), frozenset(gone) - frozenset(new)
 
     def __getitem__(self, name: str) -> Any:
@@ -46,20 +50,27 @@ class Renamed(Mapping[str, Any]):
 
     def __iter__(self) -> Iterator[str]:
         yield from self._new
-        yield from (name for name in self._values if name not in self._new and name not in self._gone)
+        yield from (
+            name for name in self._values if name not in self._new and name not in self._gone
+        )
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
 
 def known(row: Row) -> Row:
-    """The row under the columns that readers know; one that has them already is handed back as it is."""
+    """The row under the columns that readers know; one that has them already is handed back as it
+    is."""
     values = row.values
     if _has(values, "messages"):
         return row
     if _has(values, "conversations") or _has(values, "conversation"):
-        return _conversations(row, "conversations" if _has(values, "conversations") else "conversation")
-    if _has(values, "instruction") and not any(_has(values, name) for name in ("prompt", "completions")):
+        return _conversations(
+            row, "conversations" if _has(values, "conversations") else "conversation"
+        )
+    if _has(values, "instruction") and not any(
+        _has(values, name) for name in ("prompt", "completions")
+    ):
         return _alpaca(row)
     return row
 
@@ -96,14 +107,23 @@ def _alpaca(row: Row) -> Row:
     if extra is not None:
         asked = f"{asked}\n{_text(row, extra)}"
     before = _history(row)
-    prompt: Any = [*_system(row), *before, {"role": "user", "content": asked}] if before or _system(row) else asked
+    prompt: Any = (
+        [*_system(row), *before, {"role": "user", "content": asked}]
+        if before or _system(row)
+        else asked
+    )
     new: dict[str, Any] = {"prompt": prompt}
     output = next((name for name in _OUTPUTS if _has(values, name)), None)
     written = {"prompt": "instruction"}
     if output is not None and not _has(values, "chosen"):
         new["completion"], written["completion"] = values[output], output
     row.reading.written = {**row.reading.written, **written}
-    gone = ("instruction", *_INPUTS, "system", "history")  # the output stays, for rewards that name it
+    gone = (
+        "instruction",
+        *_INPUTS,
+        "system",
+        "history",
+    )  # the output stays, for rewards that name it
     return _with_label(replace(row, values=Renamed(values, new, gone)))
 
 
@@ -114,14 +134,19 @@ def _history(row: Row) -> list[dict[str, str]]:
         fail(row, "history", f"must be a list of [question, answer], not {kind(history)}.")
     turns: list[dict[str, str]] = []
     for place, pair in enumerate(history):
-        if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+        if (
+            not isinstance(pair, list | tuple)
+            or len(pair) != 2
+            or not all(isinstance(text, str) for text in pair)
+        ):
             fail(row, f"history[{place}]", "must be [question, answer], two texts.")
         turns += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
     return turns
 
 
 def _conversations(row: Row, column: str) -> Row:
-    """ShareGPT's `from` and `value`; messages that merely stand in a column of that name are taken as they are."""
+    """ShareGPT's `from` and `value`; messages that merely stand in a column of that name are taken
+    as they are."""
     turns = row.values[column]
     if not isinstance(turns, list):
         fail(row, column, f"must be a list of turns, not {kind(turns)}.")
@@ -133,19 +158,26 @@ def _conversations(row: Row, column: str) -> Row:
     for place, turn in enumerate(turns):
         messages.append(_turn(row, f"{column}[{place}]", turn))
         ours = f"messages[{place + shift}]"
-        said, who = ("value", "from") if isinstance(turn, Mapping) and "value" in turn else ("content", "role")
+        said, who = (
+            ("value", "from")
+            if isinstance(turn, Mapping) and "value" in turn
+            else ("content", "role")
+        )
         written |= {ours: f"{column}[{place}]", f"{ours}.content": f"{column}[{place}].{said}"}
         written[f"{ours}.role"] = f"{column}[{place}].{who}"
     new: dict[str, Any] = {"messages": messages}
     if _has(row.values, "chosen") and _has(row.values, "rejected"):
         new = {"prompt": messages} | {side: _side(row, side) for side in ("chosen", "rejected")}
-        written = {ours.replace("messages", "prompt", 1): theirs for ours, theirs in written.items()}
+        written = {
+            ours.replace("messages", "prompt", 1): theirs for ours, theirs in written.items()
+        }
     row.reading.written = {**row.reading.written, **written}
     return _with_label(replace(row, values=Renamed(row.values, new, (column, "system"))))
 
 
 def _with_label(row: Row) -> Row:
-    """LLaMA-Factory's `kto_tag` is the label of an answer that was judged by itself, the last turn of the conversation."""
+    """LLaMA-Factory's `kto_tag` is the label of an answer that was judged by itself, the last turn
+    of the conversation."""
     if not _has(row.values, "kto_tag"):
         return row
     new = {"label": row.values["kto_tag"]}
@@ -169,21 +201,33 @@ def _turn(row: Row, name: str, turn: Any) -> Any:
     speaker = turn["from"]
     role = SPEAKERS.get(speaker) if isinstance(speaker, str) else None
     if role is None:
-        fail(row, f"{name}.from", f"must be one of {', '.join(SPEAKERS)}, not {json.dumps(speaker, default=str)}.")
+        fail(
+            row,
+            f"{name}.from",
+            f"must be one of {', '.join(SPEAKERS)}, not {json.dumps(speaker, default=str)}.",
+        )
     rest = {key: value for key, value in turn.items() if key not in ("from", "value")}
     if speaker == _CALL:
-        return {"role": role, "content": "", "tool_calls": _calls(row, f"{name}.value", turn["value"]), **rest}
+        return {
+            "role": role,
+            "content": "",
+            "tool_calls": _calls(row, f"{name}.value", turn["value"]),
+            **rest,
+        }
     return {"role": role, "content": turn["value"], **rest}
 
 
 def _calls(row: Row, name: str, value: Any) -> list[dict[str, Any]]:
-    """The tool calls in the text of a `function_call`: one object with name and arguments, or a list of them."""
+    """The tool calls in the text of a `function_call`: one object with name and arguments, or a
+    list of them."""
     try:
         calls = json.loads(value) if isinstance(value, str) else value
     except ValueError:
         calls = None
     calls = [calls] if isinstance(calls, Mapping) else calls
-    if not isinstance(calls, list) or not all(isinstance(call, Mapping) and "name" in call for call in calls):
+    if not isinstance(calls, list) or not all(
+        isinstance(call, Mapping) and "name" in call for call in calls
+    ):
         fail(row, name, 'must be the JSON of a call, {"name": ..., "arguments": {...}}.')
     return [{"type": "function", "function": dict(call)} for call in calls]
 

@@ -1,4 +1,5 @@
-"""Texts that cannot fit, known by their length alone: a row of 100 MB is not tokenised to find that out."""
+"""Texts that cannot fit, known by their length alone: a row of 100 MB is not tokenised to find that
+out."""
 
 from __future__ import annotations
 
@@ -16,10 +17,15 @@ if TYPE_CHECKING:
 _SLACK = 4  # a character is at most as many bytes; and normalizers drop some white space
 
 
-def refuse_what_cannot_fit(tokenizer: PreTrainedTokenizerBase, item: Record, *, max_tokens: int) -> None:
-    """Raise TooLong where a text has more characters than `max_tokens` of the tokenizer's longest tokens can spell."""
+def refuse_what_cannot_fit(
+    tokenizer: PreTrainedTokenizerBase, item: Record, *, max_tokens: int
+) -> None:
+    """Raise TooLong where a text has more characters than `max_tokens` of the tokenizer's longest
+    tokens can spell."""
     if isinstance(item, PreferenceGroup):
-        characters = _characters(item.prompt.messages, item.prompt.tools) + max(map(len, item.responses), default=0)
+        characters = _characters(item.prompt.messages, item.prompt.tools) + max(
+            map(len, item.responses), default=0
+        )
     else:
         characters = _characters(item.messages, item.tools)
     if characters > max_tokens * _longest_token(tokenizer) * _SLACK:
@@ -28,7 +34,8 @@ def refuse_what_cannot_fit(tokenizer: PreTrainedTokenizerBase, item: Record, *, 
 
 
 def _characters(*values: Any) -> int:
-    """Characters of every text in some messages or tools: what is said, and reasoning, calls and descriptions beside it."""
+    """Characters of every text in some messages or tools: what is said, and reasoning, calls and
+    descriptions beside it."""
     count, left = 0, list(values)
     while left:
         value = left.pop()

@@ -1,6 +1,8 @@
-"""What a message of a row holds: its text, and the fields beside it that chat templates read or training heeds.
+"""What a message of a row holds: its text, and the fields beside it that chat templates read or
+training heeds.
 
-A field that would go unheeded is an error that names it: nothing that somebody wrote is passed over in silence.
+A field that would go unheeded is an error that names it: nothing that somebody wrote is passed over
+in silence.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ _REMEDY = "Remove it, or the row."
 
 
 def read_message(row: Row, name: str, value: Any) -> Message:
-    """The message called `name` in `row`. Raises UserError naming the field that cannot be honoured."""
+    """The message called `name` in `row`. Raises UserError naming the field that cannot be
+    honoured."""
     if not isinstance(value, Mapping):
         fail(row, name, f'must be an object with "role" and "content", not {kind(value)}.')
     role = value.get("role")
@@ -37,10 +40,13 @@ def read_message(row: Row, name: str, value: Any) -> Message:
         fail(row, f"{name}.role", f"must be one of {', '.join(ROLES)}, not {shown(role)}.")
     refuse_media(row, value, f"{name}.")
     if value.get("function_call"):
-        fail(row, f"{name}.function_call", "is the old form of a tool call. Write it as tool_calls.")
+        fail(
+            row, f"{name}.function_call", "is the old form of a tool call. Write it as tool_calls."
+        )
     calls = _tool_calls(row, name, role, value.get("tool_calls"))
     message = Message(
-        role=role, content=_content(row, f"{name}.content", role, value.get("content"), empty=bool(calls))
+        role=role,
+        content=_content(row, f"{name}.content", role, value.get("content"), empty=bool(calls)),
     )
     reasoning = _reasoning(row, name, role, value)
     if reasoning is not None:
@@ -54,24 +60,36 @@ def read_message(row: Row, name: str, value: Any) -> Message:
     if role == "tool" and isinstance(value.get("name"), str):
         message["name"] = value["name"]
     read = {*_OTHERS, *_REASONING, *_TRAINED, *_MEDIA, *(_OF_TOOLS if role == "tool" else ())}
-    passed_over = {str(key) for key, given in value.items() if given is not None and key not in read}
+    passed_over = {
+        str(key) for key, given in value.items() if given is not None and key not in read
+    }
     if passed_over:
         row.reading.passed_over |= passed_over
     return message
 
 
 def answer_text(row: Row, name: str, message: Message) -> str:
-    """The text of a response that is compared or judged: a response is its text and nothing beside it."""
-    beside = next((key for key in ("reasoning_content", "tool_calls", "trainable") if key in message), None)
+    """The text of a response that is compared or judged: a response is its text and nothing beside
+    it."""
+    beside = next(
+        (key for key in ("reasoning_content", "tool_calls", "trainable") if key in message), None
+    )
     if beside is not None:
         problem = "is not read in answers that are compared. Write it into the content, as the model would."
-        inside = (theirs for ours, theirs in row.reading.written.items() if ours.startswith(f"{name}["))
-        fail(row, next(inside, f"{name}.{beside}") if beside == _REASONING[0] else f"{name}.{beside}", problem)
+        inside = (
+            theirs for ours, theirs in row.reading.written.items() if ours.startswith(f"{name}[")
+        )
+        fail(
+            row,
+            next(inside, f"{name}.{beside}") if beside == _REASONING[0] else f"{name}.{beside}",
+            problem,
+        )
     return message["content"]
 
 
 def answer_of(row: Row, name: str, messages: Sequence[Message]) -> tuple[str, tuple[Message, ...]]:
-    """An answer that is compared or judged: its text, and its turns where it calls tools (none where it is its text alone)."""
+    """An answer that is compared or judged: its text, and its turns where it calls tools (none
+    where it is its text alone)."""
     if not is_trace(messages):
         return answer_text(row, name, messages[-1]), ()
     untrained = next((i for i, message in enumerate(messages) if "trainable" in message), None)
@@ -82,10 +100,12 @@ def answer_of(row: Row, name: str, messages: Sequence[Message]) -> tuple[str, tu
 
 
 def as_written(field: str, reading: Reading) -> str:
-    """What the row itself calls a field of its conversation: `messages[1].reasoning_content` may be its `completion[0].thinking`,
-    and `messages[0].content` its `prompt`."""
+    """What the row itself calls a field of its conversation: `messages[1].reasoning_content` may be
+    its `completion[0].thinking`, and `messages[0].content` its `prompt`."""
     if field == "messages" and reading.turns:
-        return " and ".join(dict.fromkeys(_theirs(turn.partition("[")[0], reading) for turn in reading.turns))
+        return " and ".join(
+            dict.fromkeys(_theirs(turn.partition("[")[0], reading) for turn in reading.turns)
+        )
     found = _PLACE.fullmatch(field)
     if found is None or int(found[1]) >= len(reading.turns):
         return field
@@ -101,18 +121,27 @@ def filled(row: Row, name: str, value: Any) -> str:
         problem = f"{'is' if value is None else 'must be text, not'} {kind(value)}. Give text, or remove the row."
         fail(row, name, problem, error=Empty if value is None else UserError)
     if not value.strip():
-        fail(row, name, "is empty. Give text, or remove the row (data.drop=[duplicate, empty]).", error=Empty)
+        fail(
+            row,
+            name,
+            "is empty. Give text, or remove the row (data.drop=[duplicate, empty]).",
+            error=Empty,
+        )
     _check_unicode(row, name, value)
     return value
 
 
 def check_order(row: Row, turns: Sequence[tuple[str, Message]], *, last: str) -> None:
-    """Raise UserError unless the turns are [system,] user, assistant, [tool, assistant,] user, ... and end with `last`;
-    for `last="user"`, a tool may have the last word."""
+    """Raise UserError unless the turns are [system,] user, assistant, [tool, assistant,] user, ...
+    and end with `last`; for `last="user"`, a tool may have the last word."""
     roles = [message["role"] for _, message in turns]
     if last == "assistant" and last not in roles:
-        fail(row, turns[-1][0], "the conversation has no assistant turn. Add one, or remove the row.")
-    start = next((i for i, role in enumerate(roles) if role not in ("system", "developer")), len(roles))
+        fail(
+            row, turns[-1][0], "the conversation has no assistant turn. Add one, or remove the row."
+        )
+    start = next(
+        (i for i, role in enumerate(roles) if role not in ("system", "developer")), len(roles)
+    )
     expected, calls = ("user",), False
     for name, message in turns[start:]:
         role = message["role"]
@@ -142,7 +171,11 @@ def tools_of(row: Row) -> tuple[Mapping[str, Any], ...]:
     for i, tool in enumerate(value):
         about = tool.get("function", tool) if isinstance(tool, Mapping) else None
         if not isinstance(about, Mapping) or not isinstance(about.get("name"), str):
-            fail(row, f"tools[{i}]", 'must be an object {"type": "function", "function": {"name", "parameters"}}.')
+            fail(
+                row,
+                f"tools[{i}]",
+                'must be an object {"type": "function", "function": {"name", "parameters"}}.',
+            )
     return tuple(value)
 
 
@@ -156,7 +189,9 @@ def template_kwargs_of(row: Row) -> Mapping[str, Any]:
     for key in value:
         if key in RESERVED:
             fail(row, f"chat_template_kwargs.{key}", "is given to the template anyway. Remove it.")
-    return {key: entry for key, entry in value.items() if entry is not None}  # Parquet fills up rows with nulls
+    return {
+        key: entry for key, entry in value.items() if entry is not None
+    }  # Parquet fills up rows with nulls
 
 
 def refuse_media(row: Row, values: Mapping[str, Any], at: str = "") -> None:
@@ -172,7 +207,8 @@ def shown(value: Any) -> str:
 
 
 class Empty(UserError):
-    """A field that holds nothing where something is needed; such rows can be dropped and counted."""
+    """A field that holds nothing where something is needed; such rows can be dropped and
+    counted."""
 
 
 def fail(row: Row, field: str, problem: str, *, error: type[UserError] = UserError) -> NoReturn:
@@ -181,26 +217,37 @@ def fail(row: Row, field: str, problem: str, *, error: type[UserError] = UserErr
 
 
 def _theirs(field: str, reading: Reading) -> str:
-    """What the row itself calls a field that goes by another name here, or stands inside of one that does."""
-    for length in (len(field), *sorted((at for at, sign in enumerate(field) if sign in ".["), reverse=True)):
+    """What the row itself calls a field that goes by another name here, or stands inside of one
+    that does."""
+    for length in (
+        len(field),
+        *sorted((at for at, sign in enumerate(field) if sign in ".["), reverse=True),
+    ):
         if field[:length] in reading.written:
             return reading.written[field[:length]] + field[length:]
     return field
 
 
 def _content(row: Row, name: str, role: str, value: Any, *, empty: bool) -> str:
-    """Text, or a list of parts that are text, which are joined with nothing between, as templates that take parts do."""
+    """Text, or a list of parts that are text, which are joined with nothing between, as templates
+    that take parts do."""
     if isinstance(value, list):
         value = "".join(_part(row, f"{name}[{i}]", part) for i, part in enumerate(value))
     if (empty and value in (None, "")) or (value == "" and role in ("system", "tool")):
-        return ""  # a system turn that is empty on purpose keeps a template from inserting its default
+        return (
+            ""  # a system turn that is empty on purpose keeps a template from inserting its default
+        )
     return filled(row, name, value)
 
 
 def _part(row: Row, name: str, part: Any) -> str:
     if isinstance(part, str):
         return part
-    if isinstance(part, Mapping) and isinstance(part.get("text"), str) and part.get("type", "text") == "text":
+    if (
+        isinstance(part, Mapping)
+        and isinstance(part.get("text"), str)
+        and part.get("type", "text") == "text"
+    ):
         return part["text"]
     what = part.get("type") if isinstance(part, Mapping) else kind(part)
     fail(row, name, f"is no text but {shown(what)}: models are trained on text alone. {_REMEDY}")
@@ -224,7 +271,9 @@ def _tool_calls(row: Row, name: str, role: str, value: Any) -> list[Mapping[str,
     if not value:
         return []
     if role != "assistant":
-        fail(row, f"{name}.tool_calls", f"belong to an assistant's turn, not the {role}'s. {_REMEDY}")
+        fail(
+            row, f"{name}.tool_calls", f"belong to an assistant's turn, not the {role}'s. {_REMEDY}"
+        )
     if not isinstance(value, list):
         fail(row, f"{name}.tool_calls", f"must be a list, not {kind(value)}.")
     return [_tool_call(row, f"{name}.tool_calls[{i}]", call) for i, call in enumerate(value)]
@@ -232,18 +281,32 @@ def _tool_calls(row: Row, name: str, role: str, value: Any) -> list[Mapping[str,
 
 def _tool_call(row: Row, name: str, call: Any) -> Mapping[str, Any]:
     about = call.get("function", call) if isinstance(call, Mapping) else None
-    if not isinstance(about, Mapping) or not isinstance(about.get("name"), str) or not about["name"]:
-        fail(row, name, 'must be an object {"type": "function", "function": {"name", "arguments"}}.')
+    if (
+        not isinstance(about, Mapping)
+        or not isinstance(about.get("name"), str)
+        or not about["name"]
+    ):
+        fail(
+            row, name, 'must be an object {"type": "function", "function": {"name", "arguments"}}.'
+        )
     arguments = about.get("arguments", {})
     if isinstance(arguments, str):  # OpenAI's form; templates want the object
         try:
             arguments = json.loads(arguments or "{}")
         except ValueError:
-            fail(row, f"{name}.function.arguments", f"is no JSON: {shown(arguments)}. Mend it, or remove the row.")
+            fail(
+                row,
+                f"{name}.function.arguments",
+                f"is no JSON: {shown(arguments)}. Mend it, or remove the row.",
+            )
     if not isinstance(arguments, Mapping | None):
         fail(row, f"{name}.function.arguments", f"must be an object, not {kind(arguments)}.")
     kept = {key: call[key] for key in ("id",) if isinstance(call.get(key), str)}
-    return {"type": "function", **kept, "function": {"name": about["name"], "arguments": dict(arguments or {})}}
+    return {
+        "type": "function",
+        **kept,
+        "function": {"name": about["name"], "arguments": dict(arguments or {})},
+    }
 
 
 def _trained(row: Row, name: str, role: str, value: Mapping[str, Any]) -> bool:
@@ -251,9 +314,17 @@ def _trained(row: Row, name: str, role: str, value: Mapping[str, Any]) -> bool:
     marks = {key: value[key] for key in _TRAINED if value.get(key) is not None}
     for key, mark in marks.items():
         if mark not in (0, 1):
-            fail(row, f"{name}.{key}", f"must be true or false (1 or 0), not {shown(mark)}: turns are not weighed.")
+            fail(
+                row,
+                f"{name}.{key}",
+                f"must be true or false (1 or 0), not {shown(mark)}: turns are not weighed.",
+            )
         if mark and role != "assistant" and key != "weight":
-            fail(row, f"{name}.{key}", f"is true on the {role}'s turn; only an assistant's is trained. {_REMEDY}")
+            fail(
+                row,
+                f"{name}.{key}",
+                f"is true on the {role}'s turn; only an assistant's is trained. {_REMEDY}",
+            )
     return role != "assistant" or all(marks.values())
 
 
@@ -268,4 +339,8 @@ def _parsed(row: Row, name: str, value: Any) -> Any:
 
 def _check_unicode(row: Row, name: str, text: str) -> None:
     if holds_surrogate(text):
-        fail(row, name, "holds half of a surrogate pair, which is not text. Mend it, or remove the row.")
+        fail(
+            row,
+            name,
+            "holds half of a surrogate pair, which is not text. Mend it, or remove the row.",
+        )

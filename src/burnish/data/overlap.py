@@ -1,4 +1,5 @@
-"""What two sets of texts have in common: prompts that are the same, and runs of words that stand in both."""
+"""What two sets of texts have in common: prompts that are the same, and runs of words that stand in
+both."""
 
 from __future__ import annotations
 
@@ -16,8 +17,9 @@ WORDS = 13
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """How many records of one set share something with another: `same` have a prompt that stands there, `alike` hold a run of
-    `WORDS` words that does, and no such prompt; `examples` are the first few ids."""
+    """How many records of one set share something with another: `same` have a prompt that stands
+    there, `alike` hold a run of `WORDS` words that does, and no such prompt; `examples` are the
+    first few ids."""
 
     same: int
     alike: int
@@ -33,7 +35,11 @@ def overlap(records: Sequence[Record], others: Iterable[Record]) -> Overlap:
         runs |= _runs(_text(other))
     same = [record for record in records if opening(record) in openings]
     named = {id(record) for record in same}
-    alike = [record for record in records if id(record) not in named and not runs.isdisjoint(_runs(_text(record)))]
+    alike = [
+        record
+        for record in records
+        if id(record) not in named and not runs.isdisjoint(_runs(_text(record)))
+    ]
     return Overlap(len(same), len(alike), tuple(_name(record) for record in (*same, *alike)[:5]))
 
 

@@ -1,4 +1,5 @@
-"""Items as `burnish annotate export` writes them, in its own layout or beside another tool's, with every answer whole."""
+"""Items as `burnish annotate export` writes them, in its own layout or beside another tool's, with
+every answer whole."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ _COLUMNS = {
 
 
 def named_item(row: Row) -> str | None:
-    """The id of the item that a row carries, or says that another row carries; None: the row is another tool's alone."""
+    """The id of the item that a row carries, or says that another row carries; None: the row is
+    another tool's alone."""
     carried = _carried(row)
     name = None if carried is None else carried.get("item_id")
     return None if name is None else str(name)
@@ -41,7 +43,9 @@ def own_item(row: Row) -> LabelledItem | None:
     carried = _carried(row)
     if carried is None or "answers" not in carried:
         return None
-    lacking = next((name for name in ("item_id", "messages", "candidates") if carried.get(name) is None), None)
+    lacking = next(
+        (name for name in ("item_id", "messages", "candidates") if carried.get(name) is None), None
+    )
     if lacking is not None:
         _fail(row, f"burnish.{lacking}", "is missing. Export the file anew, or remove the column.")
     return read_item(Row(row.file, row.number, carried, row.key), "imported")
@@ -67,12 +71,17 @@ def read_item(row: Row, annotator: str) -> LabelledItem:
 
 
 def _traces(row: Row, texts: tuple[str, ...]) -> dict[str, tuple[Message, ...]]:
-    """The turns of the candidates that are more than a text: the column `traces` has a list of messages, or null, for each."""
+    """The turns of the candidates that are more than a text: the column `traces` has a list of
+    messages, or null, for each."""
     given = row.values.get("traces")
     if given is None:
         return {}
     if not isinstance(given, list) or len(given) != len(texts):
-        _fail(row, "traces", f"must be a list of {len(texts)}, a list of messages or null for each candidate.")
+        _fail(
+            row,
+            "traces",
+            f"must be a list of {len(texts)}, a list of messages or null for each candidate.",
+        )
     found = {}
     for i, text in enumerate(texts):
         if given[i]:
@@ -80,15 +89,20 @@ def _traces(row: Row, texts: tuple[str, ...]) -> dict[str, tuple[Message, ...]]:
             turns = _turns(Row(row.file, row.number, {column: given[i]}, row.key), column)
             found[text] = tuple(message for _, message in turns)
             if trace_text(found[text]) != text:
-                _fail(row, column, f"says something else than candidates[{i}]. Export the file anew.")
+                _fail(
+                    row, column, f"says something else than candidates[{i}]. Export the file anew."
+                )
     return found
 
 
 def _carried(row: Row) -> Mapping[str, Any] | None:
-    """The column `burnish`, or what stands under that name in the place that a tool has for what is not its own."""
+    """The column `burnish`, or what stands under that name in the place that a tool has for what is
+    not its own."""
     places = [row.values, *(_parsed(row, name, row.values.get(name)) for name in ("meta", "extra"))]
     for place in places:
-        given = _parsed(row, "burnish", place.get("burnish")) if isinstance(place, Mapping) else None
+        given = (
+            _parsed(row, "burnish", place.get("burnish")) if isinstance(place, Mapping) else None
+        )
         if isinstance(given, Mapping):
             return given
     return None
@@ -96,7 +110,9 @@ def _carried(row: Row) -> Mapping[str, Any] | None:
 
 def _parsed(row: Row, name: str, value: Any) -> Any:
     """What a Parquet file keeps as JSON text, read; anything else as it is."""
-    if name not in ("answers", "burnish", "columns", "extra", "meta", "traces") or not isinstance(value, str):
+    if name not in ("answers", "burnish", "columns", "extra", "meta", "traces") or not isinstance(
+        value, str
+    ):
         return value
     try:
         return json.loads(value)
@@ -105,16 +121,28 @@ def _parsed(row: Row, name: str, value: Any) -> Any:
 
 
 def _messages(row: Row, form: str) -> tuple[Message, ...]:
-    """A conversation that ends with the user; that of a chat may be empty, or hold the system's turn alone."""
+    """A conversation that ends with the user; that of a chat may be empty, or hold the system's
+    turn alone."""
     if form == "chat" and not row.values["messages"]:
         return ()
     turns = _turns(row, "messages")
     last = turns[-1][1]["role"] if form == "chat" else "user"
-    return _conversation(row, turns, last=last) if last != "system" else tuple(message for _, message in turns)
+    return (
+        _conversation(row, turns, last=last)
+        if last != "system"
+        else tuple(message for _, message in turns)
+    )
 
 
-def _opinion(row: Row, field: str, one: Mapping[str, Any], texts: tuple[str, ...], annotator: str) -> Opinion:
-    count, ranks, shown_as, scale = len(texts), one.get("ranks"), one.get("presented"), one.get("scale")
+def _opinion(
+    row: Row, field: str, one: Mapping[str, Any], texts: tuple[str, ...], annotator: str
+) -> Opinion:
+    count, ranks, shown_as, scale = (
+        len(texts),
+        one.get("ranks"),
+        one.get("presented"),
+        one.get("scale"),
+    )
     if scale is not None and not 1 <= _whole(row, f"{field}.scale", scale) <= 10:
         _fail(row, f"{field}.scale", f"must lie between 1 and 10, not {_shown(scale)}.")
     return Opinion(
@@ -135,23 +163,35 @@ def _opinion(row: Row, field: str, one: Mapping[str, Any], texts: tuple[str, ...
 def _reliability(row: Row, field: str, value: Any) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not 0 < value < 1:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not math.isfinite(value)
+        or not 0 < value < 1
+    ):
         _fail(row, field, f"must be a number between 0 and 1, not {_shown(value)}.")
     return float(value)
 
 
 def _payload(row: Row, field: str, one: Mapping[str, Any], count: int) -> dict[str, Any]:
-    """What an answer holds beside its columns. What labels are made of is checked; the rest is kept."""
-    given = {name: value for name, value in one.items() if name not in _COLUMNS and value is not None}
+    """What an answer holds beside its columns. What labels are made of is checked; the rest is
+    kept."""
+    given = {
+        name: value for name, value in one.items() if name not in _COLUMNS and value is not None
+    }
     payload = as_json(row, given)
     if "strength" in payload:
         payload["strength"] = _whole(row, f"{field}.strength", payload["strength"])
     if "ratings" in payload:
         ratings = _object(row, f"{field}.ratings", payload["ratings"])
-        payload["ratings"] = {name: _ratings(row, f"{field}.ratings.{name}", ratings[name], count) for name in ratings}
+        payload["ratings"] = {
+            name: _ratings(row, f"{field}.ratings.{name}", ratings[name], count) for name in ratings
+        }
     if "preferences" in payload:
         given = _object(row, f"{field}.preferences", payload["preferences"])
-        payload["preferences"] = {n: _whole(row, f"{field}.preferences.{n}", value) for n, value in given.items()}
+        payload["preferences"] = {
+            n: _whole(row, f"{field}.preferences.{n}", value) for n, value in given.items()
+        }
     for name in ("text", "critique"):
         if name in payload:
             payload[name] = _remark(row, f"{field}.{name}", payload[name])
@@ -166,7 +206,10 @@ def _payload(row: Row, field: str, one: Mapping[str, Any], count: int) -> dict[s
 def _ratings(row: Row, field: str, values: Any, count: int) -> tuple[int | None, ...]:
     if not isinstance(values, list) or len(values) != count:
         _fail(row, field, f"must be a list of {count} ratings, one for each candidate.")
-    read = (None if value is None else _whole(row, f"{field}[{i}]", value) for i, value in enumerate(values))
+    read = (
+        None if value is None else _whole(row, f"{field}[{i}]", value)
+        for i, value in enumerate(values)
+    )
     return tuple(read)
 
 
@@ -179,14 +222,20 @@ def _position(row: Row, field: str, value: Any, count: int) -> int:
 
 def _turn(row: Row, field: str, turn: Mapping[str, Any]) -> dict[str, Any]:
     candidates = turn.get("candidates")
-    if not isinstance(candidates, list) or not candidates or not all(isinstance(text, str) for text in candidates):
+    if (
+        not isinstance(candidates, list)
+        or not candidates
+        or not all(isinstance(text, str) for text in candidates)
+    ):
         _fail(row, f"{field}.candidates", "must be a list of texts.")
     count = len(candidates)
     shown_as = turn.get("presented")
     return {
         "user": _remark(row, f"{field}.user", turn.get("user")),
         "candidates": [_remark(row, f"{field}.candidates", text) for text in candidates],
-        "presented": list(_numbers(row, f"{field}.presented", shown_as or list(range(count)), count, least=0)),
+        "presented": list(
+            _numbers(row, f"{field}.presented", shown_as or list(range(count)), count, least=0)
+        ),
         "strength": _whole(row, f"{field}.strength", turn.get("strength")),
         "chosen": _position(row, f"{field}.chosen", turn.get("chosen"), count),
         "both_bad": bool(turn.get("both_bad", False)),

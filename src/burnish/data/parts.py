@@ -1,8 +1,11 @@
-"""A source as two parts: what is trained on, and what is held out. The one way in which every source is split.
+"""A source as two parts: what is trained on, and what is held out. The one way in which every
+source is split.
 
-Held out is what the source says itself: the splits of a hub dataset, the names of files in a folder, a column, or a source
-that the recipe names for it. Where the source says nothing, a share is held out by the hash of the prompt. A prompt that is
-held out is never trained on: rows of the training part with the same opening are left out and counted.
+Held out is what the source says itself: the splits of a hub dataset, the names of files in a
+folder, a column, or a source that the recipe names for it. Where the source says nothing, a share
+is held out by the hash of the prompt. A prompt that is
+held out is never trained on: rows of the training part with the same opening are left out and
+counted.
 """
 
 from __future__ import annotations
@@ -32,14 +35,16 @@ class SourceOptions:
     Args:
         split: the split to train on; None: the one whose name says so.
         heldout: another source, whose rows are held out.
-        heldout_split: the split that is held out, of `heldout` where there is one; None: those whose names say so.
+        heldout_split: the split that is held out, of `heldout` where there is one; None: those
+            whose names say so.
         column: the column that says which rows are held out; None: no column is looked at.
         share: the share that is held out where nothing else says what is.
         seed: of that share's hash.
         limit: at most this many rows of each part.
         columns: what the source calls a column, by what readers call it.
         system: a system's turn, put before conversations that begin with none.
-        weight: how often each row that is trained on counts; of a fraction, that share of the rows by hash.
+        weight: how often each row that is trained on counts; of a fraction, that share of the rows
+            by hash.
     """
 
     split: str | None = None
@@ -56,8 +61,9 @@ class SourceOptions:
 
 @dataclass(frozen=True, slots=True)
 class Parts(Generic[Record]):
-    """The records of a source, those trained on and those held out, what was `dropped` by reason, and what a reader is told
-    (`notes`). `not_evaluated` says why nothing is held out; None where something is."""
+    """The records of a source, those trained on and those held out, what was `dropped` by reason,
+    and what a reader is told (`notes`). `not_evaluated` says why nothing is held out; None where
+    something is."""
 
     train: tuple[Record, ...]
     heldout: tuple[Record, ...]
@@ -77,11 +83,14 @@ class _Rows:
     marked: bool = False  # whether a column says which rows are trained on
 
 
-def read_parts(ref: str, read: Callable[[Sequence[Row]], Loaded[Record]], options: SourceOptions) -> Parts[Record]:
+def read_parts(
+    ref: str, read: Callable[[Sequence[Row]], Loaded[Record]], options: SourceOptions
+) -> Parts[Record]:
     """The records that `read` makes of a source's rows, in two parts.
 
-    Where the source says that all its rows are held out, none is trained on. Raises UserError for what `open_source` and
-    `read` refuse, and for a value of the split column that means neither part.
+    Where the source says that all its rows are held out, none is trained on. Raises UserError for
+    what `open_source` and `read` refuse, and for a value of the split column that means neither
+    part.
     """
     rows = _rows_by_part(ref, options)
     check_columns([*rows.train, *rows.heldout], options.columns)
@@ -98,7 +107,9 @@ def read_parts(ref: str, read: Callable[[Sequence[Row]], Loaded[Record]], option
     else:
         if rows.marked and options.share:
             notes.append("no row that was read is marked as held out: a share is, by hash")
-        train, heldout, reason = split_or_all(loaded.items, heldout=options.share, seed=options.seed)
+        train, heldout, reason = split_or_all(
+            loaded.items, heldout=options.share, seed=options.seed
+        )
         parts = Parts(train, heldout, loaded.dropped, loaded.origins, (), reason)
     everything = [*watched["t"], *watched["h"]]
     notes += _passed_over(everything, but=options.column)
@@ -106,11 +117,16 @@ def read_parts(ref: str, read: Callable[[Sequence[Row]], Loaded[Record]], option
     return _weighted(replace(parts, notes=tuple(notes)), options)
 
 
-def _told(read: Callable[[Sequence[Row]], Loaded[Record]], system: str | None, rows: Sequence[Row]) -> Loaded[Record]:
-    """What `read` makes of rows, with the system's turn before conversations that begin with none."""
+def _told(
+    read: Callable[[Sequence[Row]], Loaded[Record]], system: str | None, rows: Sequence[Row]
+) -> Loaded[Record]:
+    """What `read` makes of rows, with the system's turn before conversations that begin with
+    none."""
     loaded = read(rows)
     return (
-        loaded if system is None else replace(loaded, items=tuple(_with_system(item, system) for item in loaded.items))
+        loaded
+        if system is None
+        else replace(loaded, items=tuple(_with_system(item, system) for item in loaded.items))
     )
 
 
@@ -126,7 +142,8 @@ def _with_system(item: Record, system: str) -> Record:
 
 
 def _weighted(parts: Parts[Record], options: SourceOptions) -> Parts[Record]:
-    """The training rows as often as the source counts: each that many times, and a share of them, by hash, once more."""
+    """The training rows as often as the source counts: each that many times, and a share of them,
+    by hash, once more."""
     whole, share = int(options.weight), options.weight % 1
     if options.weight == 1:
         return parts
@@ -148,12 +165,20 @@ def _with_heldout(
     read: Callable[[Sequence[Row]], Loaded[Record]],
     rows: Sequence[Row],
 ) -> Parts[Record]:
-    """What the source itself holds out beside the rest, without the prompts that are on both sides."""
+    """What the source itself holds out beside the rest, without the prompts that are on both
+    sides."""
     dropped = Counter(loaded.dropped)
     try:
         out = read(rows)
     except NothingLeft as error:
-        return Parts(loaded.items, (), loaded.dropped, loaded.origins, (), f"of what is held out, {error.problem}")
+        return Parts(
+            loaded.items,
+            (),
+            loaded.dropped,
+            loaded.origins,
+            (),
+            f"of what is held out, {error.problem}",
+        )
     dropped.update({f"{reason} (held out)": count for reason, count in out.dropped.items()})
     held = {opening(item) for item in out.items}
     train = tuple(item for item in loaded.items if opening(item) not in held)
@@ -161,11 +186,20 @@ def _with_heldout(
         dropped["the prompt is held out too"] = len(loaded.items) - len(train)
     if loaded.items and not train:
         problem = f"all {len(loaded.items)} training prompts are held out too: nothing is left to train on."
-        raise UserError(problem, file=ref, hint="Give training rows whose prompts are not in the held-out part.")
+        raise UserError(
+            problem, file=ref, hint="Give training rows whose prompts are not in the held-out part."
+        )
     names = {record_id(item) for item in train}
-    clashing = {record_id(item): f"heldout/{record_id(item)}" for item in out.items if record_id(item) in names}
+    clashing = {
+        record_id(item): f"heldout/{record_id(item)}"
+        for item in out.items
+        if record_id(item) in names
+    }
     heldout = tuple(_renamed(item, clashing.get(record_id(item))) for item in out.items)
-    origins = {**{clashing.get(name, name): origin for name, origin in out.origins.items()}, **loaded.origins}
+    origins = {
+        **{clashing.get(name, name): origin for name, origin in out.origins.items()},
+        **loaded.origins,
+    }
     return Parts(train, heldout, dict(dropped), origins)
 
 
@@ -201,7 +235,9 @@ def _rows_by_part(ref: str, options: SourceOptions) -> _Rows:
     return rows
 
 
-def _unknown(values: Counter[str], column: str | None, *, file: str | None, row: int | None = None) -> UserError:
+def _unknown(
+    values: Counter[str], column: str | None, *, file: str | None, row: int | None = None
+) -> UserError:
     known = listed((*TRAIN[:1], *HELDOUT))
     return UserError(
         f"holds values that are no names of splits: {_counted(values)}; known are {known}.", file=file, row=row,
@@ -210,7 +246,8 @@ def _unknown(values: Counter[str], column: str | None, *, file: str | None, row:
 
 
 def _part(value: Any, options: SourceOptions) -> Part | None:
-    """The part that a value of the split column means; None: neither. A row without one may be trained on."""
+    """The part that a value of the split column means; None: neither. A row without one may be
+    trained on."""
     if value is None or (options.split is not None and value == options.split):
         return "train"
     part = part_of(value) if isinstance(value, str) else None
@@ -226,15 +263,31 @@ def _iterators(ref: str, options: SourceOptions) -> tuple[Portions, Iterator[Row
     """(the source, rows to train on, rows that are held out by where they stand)."""
     here = options.heldout_split if options.heldout is None else None
     wanted = [name for name in (options.split, here) if name is not None]
-    own = options.heldout is None and here is None  # whether the source's own names say what is held out
+    own = (
+        options.heldout is None and here is None
+    )  # whether the source's own names say what is held out
     portions = open_source(ref, splits=wanted or None, paired=own)
-    train = portions.of(options.split) if options.split is not None else portions.training(required=False)
+    train = (
+        portions.of(options.split)
+        if options.split is not None
+        else portions.training(required=False)
+    )
     if options.heldout is not None:
-        other = open_source(options.heldout, splits=[options.heldout_split] if options.heldout_split else None)
-        return portions, train, other.of(options.heldout_split) if options.heldout_split else other.everything()
+        other = open_source(
+            options.heldout, splits=[options.heldout_split] if options.heldout_split else None
+        )
+        return (
+            portions,
+            train,
+            other.of(options.heldout_split) if options.heldout_split else other.everything(),
+        )
     if options.heldout_split is not None:
         return portions, train, portions.of(options.heldout_split)
-    return portions, train, portions.heldout() if options.split is None else portions.heldout_for(options.split)
+    return (
+        portions,
+        train,
+        portions.heldout() if options.split is None else portions.heldout_for(options.split),
+    )
 
 
 class _Watched(Mapping[str, Any]):
@@ -251,7 +304,11 @@ class _Watched(Mapping[str, Any]):
 
     def unseen(self) -> Iterator[str]:
         """The columns that hold something and were not looked at."""
-        return (name for name, value in self._values.items() if value is not None and name not in self.seen)
+        return (
+            name
+            for name, value in self._values.items()
+            if value is not None and name not in self.seen
+        )
 
     def __contains__(self, name: object) -> bool:
         return name in self._values
@@ -270,14 +327,21 @@ def _watched(row: Row, columns: Mapping[str, str]) -> tuple[Row, _Watched]:
 
 
 def split_items(
-    items: Sequence[Record], *, column: str | None, heldout: float, seed: int, file: str | None = None
+    items: Sequence[Record],
+    *,
+    column: str | None,
+    heldout: float,
+    seed: int,
+    file: str | None = None,
 ) -> tuple[tuple[Record, ...], tuple[Record, ...], str | None]:
-    """(training, held out, why nothing is) of items that are read already, as `read_parts` splits the rows of a source: by a
-    column of their prompts, or else by hash."""
+    """(training, held out, why nothing is) of items that are read already, as `read_parts` splits
+    the rows of a source: by a column of their prompts, or else by hash."""
     values = [_columns_of(item).get(column) if column is not None else None for item in items]
     parts = [_part(value, SourceOptions()) for value in values]
     if None in parts:
-        unknown = Counter(str(value) for value, part in zip(values, parts, strict=True) if part is None)
+        unknown = Counter(
+            str(value) for value, part in zip(values, parts, strict=True) if part is None
+        )
         raise _unknown(unknown, column, file=file)
     out = tuple(item for item, part in zip(items, parts, strict=True) if part == "heldout")
     if not out:
@@ -289,16 +353,22 @@ def split_items(
 def without_held_out(
     items: Sequence[Record], held_out: Mapping[str, Iterable[Record]], *, instruction: str | None
 ) -> tuple[tuple[Record, ...], dict[str, int]]:
-    """The items whose opening none of these sources holds out, and how many each source took away, by its name.
+    """The items whose opening none of these sources holds out, and how many each source took away,
+    by its name.
 
     `instruction`, which is put behind the prompts of one source, makes no difference.
     """
     ending = "" if instruction is None else f" {' '.join(instruction.split()).casefold()}"
     question = lambda item: opening(item).removesuffix(ending)  # noqa: E731
     openings = {name: frozenset(map(question, held)) for name, held in held_out.items()}
-    holders = [next((name for name, held in openings.items() if question(item) in held), None) for item in items]
+    holders = [
+        next((name for name, held in openings.items() if question(item) in held), None)
+        for item in items
+    ]
     taken = Counter(f"held out in {name}" for name in holders if name is not None)
-    return tuple(item for item, name in zip(items, holders, strict=True) if name is None), dict(taken)
+    return tuple(item for item, name in zip(items, holders, strict=True) if name is None), dict(
+        taken
+    )
 
 
 def _columns_of(item: Demonstration | Prompt | PreferenceGroup) -> Mapping[str, Any]:
@@ -308,13 +378,17 @@ def _columns_of(item: Demonstration | Prompt | PreferenceGroup) -> Mapping[str, 
 
 
 def passed_over(rows: Iterable[Mapping[str, Any]], *, but: str | None) -> str | None:
-    """One line that names the columns of some rows with the number of rows that have them; None if there are none."""
-    counts = Counter(name for row in rows for name, value in row.items() if value is not None and name != but)
+    """One line that names the columns of some rows with the number of rows that have them; None if
+    there are none."""
+    counts = Counter(
+        name for row in rows for name, value in row.items() if value is not None and name != but
+    )
     return f"passed over: {_columns(counts)}" if counts else None
 
 
 def _passed_over(rows: Iterable[tuple[Row, _Watched]], *, but: str | None) -> list[str]:
-    """A line that names the columns nobody looked at, and one for keys of messages, with the number of rows that have them."""
+    """A line that names the columns nobody looked at, and one for keys of messages, with the number
+    of rows that have them."""
     columns: Counter[str] = Counter()
     keys: Counter[str] = Counter()
     for row, values in rows:
@@ -333,5 +407,8 @@ def _nulls(rows: Iterable[Row]) -> list[str]:
 
 
 def _columns(counts: Counter[str], *, what: str = "column") -> str:
-    told = [f'{what} "{shown(name)}" ({count} row{"s" if count > 1 else ""})' for name, count in counts.most_common(8)]
+    told = [
+        f'{what} "{shown(name)}" ({count} row{"s" if count > 1 else ""})'
+        for name, count in counts.most_common(8)
+    ]
     return ", ".join(told) + (f" and {len(counts) - 8} more {what}s" if len(counts) > 8 else "")

@@ -1,7 +1,8 @@
 """From pairs to groups: all comparisons of one prompt together, each response once.
 
-A group is one batch element of a reward model, because the comparisons of one ranking are correlated: split over batch
-elements they make the model overfit (Ouyang et al. 2022, arXiv:2203.02155, section 3.5).
+A group is one batch element of a reward model, because the comparisons of one ranking are
+correlated: split over batch elements they make the model overfit (Ouyang et al. 2022,
+arXiv:2203.02155, section 3.5).
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from burnish.records import Comparison, PreferenceGroup
 
 
 def comparisons_from_ranks(ranks: Sequence[int]) -> tuple[Comparison, ...]:
-    """The K(K−1)/2 comparisons (i, j), i < j, of a ranking: 1 where i ranks better (lower), 0 where worse, ½ for a tie."""
+    """The K(K−1)/2 comparisons (i, j), i < j, of a ranking: 1 where i ranks better (lower), 0 where
+    worse, ½ for a tie."""
     return tuple(
         Comparison(i, j, 0.5 if ranks[i] == ranks[j] else float(ranks[i] < ranks[j]))
         for i, j in combinations(range(len(ranks)), 2)
@@ -24,7 +26,8 @@ def comparisons_from_ranks(ranks: Sequence[int]) -> tuple[Comparison, ...]:
 
 
 def desirability(responses: int, comparisons: Sequence[Comparison]) -> tuple[float | None, ...]:
-    """For each response the mean, over its comparisons, of the probability that it is the better one; None: in none.
+    """For each response the mean, over its comparisons, of the probability that it is the better
+    one; None: in none.
 
     This is how pairs are taken apart: of a single pair, p for the first and 1 − p for the second.
     """
@@ -37,7 +40,8 @@ def desirability(responses: int, comparisons: Sequence[Comparison]) -> tuple[flo
 
 
 def comparisons_from_labels(labels: Sequence[float]) -> tuple[Comparison, ...]:
-    """Every pair of responses judged differently, the more desirable one first: p = (1 + label_w − label_l)/2.
+    """Every pair of responses judged differently, the more desirable one first: p = (1 + label_w −
+    label_l)/2.
 
     True and false give 1; of two equal labels neither is preferred, and there is no comparison.
     """
@@ -50,8 +54,9 @@ def comparisons_from_labels(labels: Sequence[float]) -> tuple[Comparison, ...]:
 
 
 def extremes(group: PreferenceGroup) -> PreferenceGroup:
-    """The best response and the worst alone, of those that were compared with one another: the pair with the largest gap in
-    `desirability` (the first of equals). Groups of one comparison, or of none, stay as they are."""
+    """The best response and the worst alone, of those that were compared with one another: the pair
+    with the largest gap in `desirability` (the first of equals). Groups of one comparison, or of
+    none, stay as they are."""
     if len(group.comparisons) < 2:
         return group
     found = [0.0 if p is None else p for p in desirability(len(group.responses), group.comparisons)]
@@ -59,17 +64,24 @@ def extremes(group: PreferenceGroup) -> PreferenceGroup:
     sides = {best.first, best.second}
     between = [c for c in group.comparisons if {c.first, c.second} == sides]
     kept = sorted(sides)
-    moved = tuple(replace(c, first=kept.index(c.first), second=kept.index(c.second)) for c in between)
+    moved = tuple(
+        replace(c, first=kept.index(c.first), second=kept.index(c.second)) for c in between
+    )
     labels = tuple(group.labels[i] for i in kept) if group.labels else ()
-    return replace(group, responses=tuple(group.responses[i] for i in kept), comparisons=moved, labels=labels)
+    return replace(
+        group, responses=tuple(group.responses[i] for i in kept), comparisons=moved, labels=labels
+    )
 
 
 def merge_by_prompt(groups: Iterable[PreferenceGroup]) -> Loaded[PreferenceGroup]:
-    """One group for each different conversation, in the order of first sight, its equal responses made one.
+    """One group for each different conversation, in the order of first sight, its equal responses
+    made one.
 
-    Comparisons are kept, pointed at the merged responses; several annotators of one pair stay several comparisons. Those
-    of a response with an equal one say nothing: dropped and counted as "comparison of equal responses". The first group's
-    prompt (id, columns) stays. Labels of single responses stay where nothing is merged.
+    Comparisons are kept, pointed at the merged responses; several annotators of one pair stay
+    several comparisons. Those
+    of a response with an equal one say nothing: dropped and counted as "comparison of equal
+    responses". The first group's prompt (id, columns) stays. Labels of single responses stay where
+    nothing is merged.
     """
     merged: dict[Hashable, PreferenceGroup] = {}
     dropped: Counter[str] = Counter()
@@ -78,21 +90,25 @@ def merge_by_prompt(groups: Iterable[PreferenceGroup]) -> Loaded[PreferenceGroup
         known = merged.get(key, PreferenceGroup(group.prompt, (), ()))
         responses = tuple(dict.fromkeys((*known.responses, *group.responses)))
         place = [responses.index(response) for response in group.responses]
-        moved = [replace(c, first=place[c.first], second=place[c.second]) for c in group.comparisons]
+        moved = [
+            replace(c, first=place[c.first], second=place[c.second]) for c in group.comparisons
+        ]
         telling = [c for c in moved if c.first != c.second]
         if len(telling) < len(moved):
             dropped["comparison of equal responses"] += len(moved) - len(telling)
         labels = group.labels if key not in merged and responses == group.responses else ()
         traces = {**known.traces, **group.traces}
-        merged[key] = PreferenceGroup(known.prompt, responses, (*known.comparisons, *telling), labels, traces)
+        merged[key] = PreferenceGroup(
+            known.prompt, responses, (*known.comparisons, *telling), labels, traces
+        )
     return Loaded(tuple(merged.values()), dict(dropped))
 
 
 def informative(groups: Iterable[PreferenceGroup]) -> Loaded[PreferenceGroup]:
     """The groups in which some response is preferred to another.
 
-    Dropped and counted: "no comparison" (fewer than two different responses, or none compared) and "all tied" (every
-    comparison has probability ½). Raises NothingLeft when none is.
+    Dropped and counted: "no comparison" (fewer than two different responses, or none compared) and
+    "all tied" (every comparison has probability ½). Raises NothingLeft when none is.
     """
     kept: list[PreferenceGroup] = []
     dropped: Counter[str] = Counter()
@@ -104,6 +120,11 @@ def informative(groups: Iterable[PreferenceGroup]) -> Loaded[PreferenceGroup]:
         else:
             kept.append(group)
     if not kept:
-        counts = ", ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items())) or "no groups"
-        raise NothingLeft(f"no preference is left to learn from ({counts}).", hint="Collect labels that differ.")
+        counts = (
+            ", ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items()))
+            or "no groups"
+        )
+        raise NothingLeft(
+            f"no preference is left to learn from ({counts}).", hint="Collect labels that differ."
+        )
     return Loaded(tuple(kept), dict(dropped))

@@ -13,11 +13,13 @@ from burnish.records import Demonstration, PreferenceGroup, Prompt
 
 
 class Stream(Generic[Item]):
-    """Shuffled items without end, as a pure function of (seed, step): a run that resumes needs its step and no more.
+    """Shuffled items without end, as a pure function of (seed, step): a run that resumes needs its
+    step and no more.
 
-    Items are prompts, or whatever a loop trains on. The stream is one permutation of all of them after another, cut into
-    batches; an epoch that does not divide evenly goes on into the next one inside a batch, so within an epoch each item
-    comes exactly once. Only a batch across that border (or one larger than the number of items) can hold an item twice.
+    Items are prompts, or whatever a loop trains on. The stream is one permutation of all of them
+    after another, cut into batches; an epoch that does not divide evenly goes on into the next one
+    inside a batch, so within an epoch each item comes exactly once. Only a batch across that border
+    (or one larger than the number of items) can hold an item twice.
     """
 
     def __init__(self, items: Sequence[Item], *, seed: int, batch_size: int) -> None:
@@ -33,18 +35,22 @@ class Stream(Generic[Item]):
             raise ValueError(f"steps count from 0, not {step}")
         count = len(self.items)
         positions = range(step * self.batch_size, (step + 1) * self.batch_size)
-        return [self.items[_permutation(count, self.seed, at // count)[at % count]] for at in positions]
+        return [
+            self.items[_permutation(count, self.seed, at // count)[at % count]] for at in positions
+        ]
 
 
 def split_by_prompt(
     items: Sequence[Record], *, heldout: float | int, seed: int, salt: str = ""
 ) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
-    """Split into (training, held out) so that no prompt, and no continuation of its dialogue, is on both sides.
+    """Split into (training, held out) so that no prompt, and no continuation of its dialogue, is on
+    both sides.
 
-    The side is decided by a hash of `seed` and the conversation's opening: its system and first user turn, white space
-    and case folded. It therefore depends on no row's place. The opening rather than the whole prompt, because in HH one
-    row in sixteen goes on with, or starts like, another row's dialogue. `heldout` is a share in (0, 1), met on average,
-    and then rows added later move no other row; or a whole number of openings, met exactly. Another `salt` is another
+    The side is decided by a hash of `seed` and the conversation's opening: its system and first
+    user turn, white space and case folded. It therefore depends on no row's place. The opening
+    rather than the whole prompt, because in HH one row in sixteen goes on with, or starts like,
+    another row's dialogue. `heldout` is a share in (0, 1), met on average, and then rows added
+    later move no other row; or a whole number of openings, met exactly. Another `salt` is another
     hash: what is split again needs one, for by the same hash it lies on one side already.
 
     Raises UserError when `heldout` is out of range or leaves one side empty.
@@ -55,7 +61,10 @@ def split_by_prompt(
     elif type(heldout) is int and heldout > 0:
         out = set(sorted(places, key=lambda start: (places[start], start))[:heldout])
     else:
-        raise UserError(f"must be a share between 0 and 1 or a number of prompts, not {heldout!r}.", field="heldout")
+        raise UserError(
+            f"must be a share between 0 and 1 or a number of prompts, not {heldout!r}.",
+            field="heldout",
+        )
     if not 0 < len(out) < len(places):
         raise NoSplit(heldout, len(places))
     training = tuple(item for item in items if opening(item) not in out)
@@ -65,10 +74,11 @@ def split_by_prompt(
 def split_or_all(
     items: Sequence[Record], *, heldout: float, seed: int, salt: str = ""
 ) -> tuple[tuple[Record, ...], tuple[Record, ...], str | None]:
-    """(training, held out, None) as `split_by_prompt` has them; where that leaves a side empty, (all, none, why).
+    """(training, held out, None) as `split_by_prompt` has them; where that leaves a side empty,
+    (all, none, why).
 
-    So one row, or two, can be trained on, as one does first with everything new; a share of 0 holds nothing out, and one of 1
-    everything, for evaluation alone.
+    So one row, or two, can be trained on, as one does first with everything new; a share of 0 holds
+    nothing out, and one of 1 everything, for evaluation alone.
     """
     if heldout == 1:
         return (), tuple(items), None
@@ -77,7 +87,11 @@ def split_or_all(
     try:
         training, out = split_by_prompt(items, heldout=heldout, seed=seed, salt=salt)
     except NoSplit as error:
-        return tuple(items), (), f"a share of {heldout:g} of {error.prompts} different prompts holds none out"
+        return (
+            tuple(items),
+            (),
+            f"a share of {heldout:g} of {error.prompts} different prompts holds none out",
+        )
     return training, out, None
 
 
@@ -91,15 +105,21 @@ class NoSplit(UserError):
 
 
 def opening(item: Demonstration | Prompt | PreferenceGroup) -> str:
-    """What decides on which side an item is: its system and first user turn, white space and case folded."""
+    """What decides on which side an item is: its system and first user turn, white space and case
+    folded."""
     messages = item.prompt.messages if isinstance(item, PreferenceGroup) else item.messages
-    first = next((i for i, message in enumerate(messages) if message["role"] == "user"), len(messages))
-    return "\n".join(" ".join(message["content"].split()).casefold() for message in messages[: first + 1])
+    first = next(
+        (i for i, message in enumerate(messages) if message["role"] == "user"), len(messages)
+    )
+    return "\n".join(
+        " ".join(message["content"].split()).casefold() for message in messages[: first + 1]
+    )
 
 
 @lru_cache(maxsize=8)
 def _permutation(count: int, seed: int, epoch: int) -> tuple[int, ...]:
-    """A permutation of range(count): sorting by a hash is the same on every version of every library."""
+    """A permutation of range(count): sorting by a hash is the same on every version of every
+    library."""
     return tuple(sorted(range(count), key=lambda i: (_hash(f"{seed}/{epoch}/{i}"), i)))
 
 

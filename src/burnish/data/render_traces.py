@@ -1,4 +1,5 @@
-"""Answers that are compared, as tokens: a text, or a trace of several turns of which the model's own are trained."""
+"""Answers that are compared, as tokens: a text, or a trace of several turns of which the model's
+own are trained."""
 
 from __future__ import annotations
 
@@ -6,18 +7,30 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from burnish.data.render import RenderedResponse, render_demonstration, render_prompt, render_response
+from burnish.data.render import (
+    RenderedResponse,
+    render_demonstration,
+    render_prompt,
+    render_response,
+)
 from burnish.errors import UserError
 from burnish.records import Demonstration, Message, Prompt
 
 
 def render_answer(
-    tokenizer: PreTrainedTokenizerBase, prompt: Prompt, text: str, trace: Sequence[Message] = (), *, max_tokens: int
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Prompt,
+    text: str,
+    trace: Sequence[Message] = (),
+    *,
+    max_tokens: int,
 ) -> RenderedResponse:
-    """The tokens of `prompt` and of the answer to it: `text`, or the turns of `trace`, where it has any.
+    """The tokens of `prompt` and of the answer to it: `text`, or the turns of `trace`, where it has
+    any.
 
-    Of a trace, what the assistant says and calls is trained; what tools returned is not. Raises UserError where the chat
-    template writes the prompt or earlier turns otherwise once there are later ones; other errors as `render_response`.
+    Of a trace, what the assistant says and calls is trained; what tools returned is not. Raises
+    UserError where the chat template writes the prompt or earlier turns otherwise once there are
+    later ones; other errors as `render_response`.
     """
     if not trace:
         return render_response(tokenizer, prompt, text, max_tokens=max_tokens)

@@ -12,14 +12,18 @@ TRAIN = ("train", "training")
 HELDOUT = ("heldout", "holdout", "test", "tests", "testing", "validation", "valid", "val", "dev", "development",
            "eval", "evaluation")  # fmt: skip
 
-_SHARD = re.compile(r"(?P<split>\w+(\.\w+)*)-\d{5}-of-\d{5}")  # how the hub names the files of a split
+_SHARD = re.compile(
+    r"(?P<split>\w+(\.\w+)*)-\d{5}-of-\d{5}"
+)  # how the hub names the files of a split
 _ENDINGS = re.compile(r"(\.(jsonl|json|parquet|gz))+$")
 
 
 def part_of(name: str) -> Part | None:
-    """Whether a split of this name is trained on or held out; None where the name says neither, or both.
+    """Whether a split of this name is trained on or held out; None where the name says neither, or
+    both.
 
-    `train`, `test`, `validation` and their like, also as a word of a longer name: `train_prefs`, `test-00`.
+    `train`, `test`, `validation` and their like, also as a word of a longer name: `train_prefs`,
+    `test-00`.
     """
     words = _words(name)
     trained, held = (any(word in words for word in known) for known in (TRAIN, HELDOUT))
@@ -29,8 +33,8 @@ def part_of(name: str) -> Part | None:
 
 
 def holds_out_for(split: str, name: str) -> bool:
-    """Whether the split `name` is what is held out for the training split `split`: the rest of their names is the same, as in
-    `test_prefs` for `train_prefs`, and `validation` for `train`."""
+    """Whether the split `name` is what is held out for the training split `split`: the rest of
+    their names is the same, as in `test_prefs` for `train_prefs`, and `validation` for `train`."""
     rests = []
     for one, part in ((split, "train"), (name, "heldout")):
         if part_of(one) != part:
@@ -41,16 +45,19 @@ def holds_out_for(split: str, name: str) -> bool:
 
 
 def split_of_path(path: PurePath) -> str | None:
-    """The split that a file belongs to by its name, or by a folder it lies in (seen from the folder that was asked for).
+    """The split that a file belongs to by its name, or by a folder it lies in (seen from the folder
+    that was asked for).
 
-    `data/train_prefs-00000-of-00001.parquet` is of `train_prefs`, as on the hub; `train-1.jsonl` and `train/part.jsonl` are of `train`,
-    `dev.jsonl` is of `dev`. None: the path says nothing.
+    `data/train_prefs-00000-of-00001.parquet` is of `train_prefs`, as on the hub; `train-1.jsonl`
+    and `train/part.jsonl` are of `train`, `dev.jsonl` is of `dev`. None: the path says nothing.
     """
     shard = _SHARD.match(path.name)
     if shard is not None and part_of(shard["split"]) is not None:
         return shard["split"]
     stem = _ENDINGS.sub("", path.name)
-    name = next((name for name in (stem, *reversed(path.parent.parts)) if part_of(name) is not None), None)
+    name = next(
+        (name for name in (stem, *reversed(path.parent.parts)) if part_of(name) is not None), None
+    )
     if name is None or part_of(name) == "train":
         return None if name is None else "train"
     return next(word for word in _words(name) if word in HELDOUT)

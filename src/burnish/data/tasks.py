@@ -1,11 +1,13 @@
-"""Procedural tasks: problems with one checkable answer, made from a seed and an index, with no data needed.
+"""Procedural tasks: problems with one checkable answer, made from a seed and an index, with no data
+needed.
 
-A source `task:KIND?OPTION=VALUE&...`. The kinds: arithmetic, countdown, sorting, edits. Problem number i of a split is a pure
-function of (kind, options, seed, split, i): a stream without end that resumes from its index.
+A source `task:KIND?OPTION=VALUE&...`. The kinds: arithmetic, countdown, sorting, edits. Problem
+number i of a split is a pure function of (kind, options, seed, split, i): a stream without end that
+resumes from its index.
 
-Held out are the problems whose canonical form has a hash below a fifth of its range; training draws from the others. So no
-training problem, nor the same one written otherwise (3 + 5 and 5 + 3; the same numbers in another order), is ever held out,
-whatever the seed.
+Held out are the problems whose canonical form has a hash below a fifth of its range; training draws
+from the others. So no training problem, nor the same one written otherwise (3 + 5 and 5 + 3; the
+same numbers in another order), is ever held out, whatever the seed.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ ASK = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A problem in words, its answer, what else a judge needs, and a form that all ways of writing it share."""
+    """A problem in words, its answer, what else a judge needs, and a form that all ways of writing
+    it share."""
 
     text: str
     answer: str
@@ -62,13 +65,20 @@ class Task:
     seed: int = 0
 
     def item(self, split: str, index: int) -> Problem:
-        """Problem number `index` (from 0) of the split "train" or "heldout". Raises UserError where a split has no problem."""
+        """Problem number `index` (from 0) of the split "train" or "heldout". Raises UserError where
+        a split has no problem."""
         for attempt in range(10_000):
-            draw = blake2b(f"{self.seed}/{self.kind}/{split}/{index}/{attempt}".encode(), digest_size=8).digest()
-            problem = _KINDS[self.kind].make(random.Random(int.from_bytes(draw, "big")), **self.options)
+            draw = blake2b(
+                f"{self.seed}/{self.kind}/{split}/{index}/{attempt}".encode(), digest_size=8
+            ).digest()
+            problem = _KINDS[self.kind].make(
+                random.Random(int.from_bytes(draw, "big")), **self.options
+            )
             if split_of(f"{self.kind}/{problem.canonical}") == split:
                 return problem
-        raise UserError(f"the task {self.kind} with these options has no {split} problem. Make it harder.")
+        raise UserError(
+            f"the task {self.kind} with these options has no {split} problem. Make it harder."
+        )
 
     def stream(self, split: str) -> Iterator[Problem]:
         """Different problems of a split, in the order of their index, until it has no more."""
@@ -85,7 +95,12 @@ class Task:
 
     def row(self, problem: Problem, split: str) -> dict[str, Any]:
         """The problem in the columns of a source of prompts."""
-        columns = {"answer": problem.answer, "task": self.kind, "tags": [self.kind, "reasoning"], "split": split}
+        columns = {
+            "answer": problem.answer,
+            "task": self.kind,
+            "tags": [self.kind, "reasoning"],
+            "split": split,
+        }
         return {"prompt": problem.text + ASK[self.ask], **columns, **problem.extra}
 
 
@@ -96,9 +111,11 @@ def split_of(canonical: str) -> str:
 
 
 def task_rows(ref: str) -> Iterator[dict[str, Any]]:
-    """The rows of `task:KIND?...`: `train` (default 2000) different training problems, then `heldout` (200) held-out ones.
+    """The rows of `task:KIND?...`: `train` (default 2000) different training problems, then
+    `heldout` (200) held-out ones.
 
-    Fewer where the task has no more. Raises UserError for an unknown kind or option, naming those there are.
+    Fewer where the task has no more. Raises UserError for an unknown kind or option, naming those
+    there are.
     """
     task, sizes = parse_task(ref)
     for split, size in sizes.items():
@@ -119,10 +136,14 @@ def parse_task(ref: str) -> tuple[Task, dict[str, int]]:
     known = ("level", "ask", "seed", "train", "heldout", *defaults)
     unknown = next((option for option in given if option not in known), None)
     if unknown is not None:
-        raise UserError(f'the task {name} has no option "{unknown}"; it has {", ".join(known)}.', file=ref)
+        raise UserError(
+            f'the task {name} has no option "{unknown}"; it has {", ".join(known)}.', file=ref
+        )
     ask = given.get("ask", "plain")
     if ask not in ASK:
-        raise UserError(f'"{ask}" is no way to ask; there are {", ".join(ASK)}.', file=ref, field="ask")
+        raise UserError(
+            f'"{ask}" is no way to ask; there are {", ".join(ASK)}.', file=ref, field="ask"
+        )
     options: dict[str, Any] = {}
     for option, default in defaults.items():
         if isinstance(default, int):
@@ -130,33 +151,45 @@ def parse_task(ref: str) -> tuple[Task, dict[str, int]]:
             options[option] = _whole(ref, given, option, default, low=low, high=high)
         else:
             options[option] = given.get(option, default)
-    if "operations" in options and (not options["operations"] or set(options["operations"]) - set("+-*/")):
+    if "operations" in options and (
+        not options["operations"] or set(options["operations"]) - set("+-*/")
+    ):
         raise UserError("are some of + - * /.", file=ref, field="operations")
-    sizes = {split: _whole(ref, given, split, size, low=1, high=10**6) for split, size in _SIZES.items()}
+    sizes = {
+        split: _whole(ref, given, split, size, low=1, high=10**6) for split, size in _SIZES.items()
+    }
     return Task(name, options, ask, _whole(ref, given, "seed", 0, low=0, high=2**31)), sizes
 
 
 _SIZES = {"train": 2000, "heldout": 200}
 
 
-def _whole(ref: str, given: Mapping[str, str], option: str, default: int, *, low: int, high: int) -> int:
+def _whole(
+    ref: str, given: Mapping[str, str], option: str, default: int, *, low: int, high: int
+) -> int:
     text = given.get(option)
     if text is None:
         return default
     if not text.lstrip("-").isdigit() or not low <= int(text) <= high:
-        raise UserError(f"must be a whole number from {low} to {high}, not {text!r}.", file=ref, field=option)
+        raise UserError(
+            f"must be a whole number from {low} to {high}, not {text!r}.", file=ref, field=option
+        )
     return int(text)
 
 
 def _arithmetic(rng: random.Random, *, digits: int, terms: int, operations: str) -> Problem:
-    """a ∘ b (∘ c ...): operands of up to `digits` digits, the usual precedence; a quotient is always whole."""
+    """a ∘ b (∘ c ...): operands of up to `digits` digits, the usual precedence; a quotient is
+    always whole."""
     operands = [rng.randrange(10**digits) for _ in range(terms)]
     signs = [rng.choice(operations) for _ in range(terms - 1)]
     if signs[:1] == ["/"] and terms == 2:
         quotient, divisor = operands[0], 1 + operands[1] % (10**digits - 1)
         operands = [quotient * divisor, divisor]
     elif "/" in signs:  # in longer sums a division would seldom be whole
-        signs = [rng.choice(operations.replace("/", "") or "+") if sign == "/" else sign for sign in signs]
+        signs = [
+            rng.choice(operations.replace("/", "") or "+") if sign == "/" else sign
+            for sign in signs
+        ]
     words = " ".join(f"{sign} {operand}" for sign, operand in zip(signs, operands[1:], strict=True))
     shown = f"{operands[0]} {words}".replace("*", "×").replace("/", "÷").replace(" - ", " − ")
     value = operands[0] // operands[1] if signs == ["/"] else _precedence(operands, signs)
@@ -184,7 +217,9 @@ def _canonical_sum(operands: list[int], signs: list[str]) -> str:
             terms[-1][1].append(operand)
         else:
             terms.append((operation, [operand]))
-    return " ".join(sorted(f"{sign}{'*'.join(map(str, sorted(factors)))}" for sign, factors in terms))
+    return " ".join(
+        sorted(f"{sign}{'*'.join(map(str, sorted(factors)))}" for sign, factors in terms)
+    )
 
 
 def _countdown(rng: random.Random, *, numbers: int, largest: int) -> Problem:
@@ -220,7 +255,12 @@ def _sorting(rng: random.Random, *, items: int, largest: int, order: str) -> Pro
     upwards = order == "up" or (order == "both" and rng.random() < 0.5)
     way = "from smallest to largest" if upwards else "from largest to smallest"
     answer = ", ".join(map(str, sorted(given, reverse=not upwards)))
-    return Problem(f"Sort these numbers {way}: {', '.join(map(str, given))}.", answer, f"{upwards} {sorted(given)}", {})
+    return Problem(
+        f"Sort these numbers {way}: {', '.join(map(str, given))}.",
+        answer,
+        f"{upwards} {sorted(given)}",
+        {},
+    )
 
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -240,7 +280,9 @@ def _edits(rng: random.Random, *, length: int, steps: int) -> Problem:
     word = "".join(rng.choice(_LETTERS) for _ in range(length))
     result, told = word, []
     for _ in range(steps):
-        name = rng.choice([name for name in _EDITS if name != "write it in capitals" or not result.isupper()])
+        name = rng.choice(
+            [name for name in _EDITS if name != "write it in capitals" or not result.isupper()]
+        )
         a, b = rng.choice(result), rng.choice(_LETTERS)
         changed = _EDITS[name](result, a, b)
         if changed:
@@ -277,7 +319,9 @@ _KINDS = {
         {"items": (2, 64), "largest": (1, 10**9)},
     ),
     "edits": _Kind(
-        _edits, lambda level: {"length": 2 + 2 * level, "steps": level}, {"length": (1, 64), "steps": (1, 16)}
+        _edits,
+        lambda level: {"length": 2 + 2 * level, "steps": level},
+        {"length": (1, 64), "steps": (1, 16)},
     ),
 }
 KINDS = tuple(_KINDS)

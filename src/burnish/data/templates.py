@@ -1,7 +1,9 @@
-"""Chat templates: Jinja as transformers reads it, bounded, with a fixed date, and with `{% generation %}` blocks marked.
+"""Chat templates: Jinja as transformers reads it, bounded, with a fixed date, and with `{%
+generation %}` blocks marked.
 
-A template is code that comes with a model. It runs in Jinja's sandbox, sees plain data only, and is stopped when it counts
-too many steps, takes too long or writes too much. What it prints equals `tokenizer.apply_chat_template`, but for the date.
+A template is code that comes with a model. It runs in Jinja's sandbox, sees plain data only, and is
+stopped when it counts too many steps, takes too long or writes too much. What it prints equals
+`tokenizer.apply_chat_template`, but for the date.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ from burnish.data.sources import one_line
 from burnish.errors import UserError
 from burnish.records import Message
 
-BEGIN, END = "\ufdd0", "\ufdd1"  # round a generation block; noncharacters: Unicode keeps them out of text
+BEGIN, END = (
+    "\ufdd0",
+    "\ufdd1",
+)  # round a generation block; noncharacters: Unicode keeps them out of text
 RESERVED = ("messages", "tools", "documents", "add_generation_prompt")
 """Names that a template is given anyway, and that `chat_template_kwargs` may not hold."""
 
@@ -57,7 +62,8 @@ _BUDGET = _Budget()
 
 
 class ChatTemplate:
-    """A compiled template. `options` are the names that it reads and is not given: what `chat_template_kwargs` may set.
+    """A compiled template. `options` are the names that it reads and is not given: what
+    `chat_template_kwargs` may set.
 
     Raises UserError for text that is no Jinja template.
     """
@@ -70,27 +76,35 @@ class ChatTemplate:
             self.has_blocks = any(_is_block(node) for node in tree.find_all(nodes.CallBlock))
             unknown = meta.find_undeclared_variables(tree)
             literals = [node.data for node in tree.find_all(nodes.TemplateData)]
-            literals += [node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)]
+            literals += [
+                node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)
+            ]
             code = environment.compile(_Counting().visit(tree))
         except (TemplateSyntaxError, RecursionError) as error:
             line = f" in line {error.lineno}" if isinstance(error, TemplateSyntaxError) else ""
             problem = f"the chat template is not valid Jinja ({one_line(error)}{line})."
-            raise UserError(problem, field=TEMPLATE_FIELD, hint="Mend it, or set model.chat_template.") from error
+            raise UserError(
+                problem, field=TEMPLATE_FIELD, hint="Mend it, or set model.chat_template."
+            ) from error
         self.literals = "\0".join(literals)
         self.options = frozenset(unknown) - {*RESERVED, *environment.globals, "strftime_now"}
         self.reads_tools = "tools" in unknown
         self._template = Template.from_code(environment, code, environment.make_globals(None))
 
-    def render(self, variables: Mapping[str, Any], *, day: date | None, name: str, marked: bool = False) -> str:
+    def render(
+        self, variables: Mapping[str, Any], *, day: date | None, name: str, marked: bool = False
+    ) -> str:
         """What the template prints.
 
         Args:
-            variables: what it is given: `messages`, `tools`, `add_generation_prompt`, special tokens and options.
+            variables: what it is given: `messages`, `tools`, `add_generation_prompt`, special
+                tokens and options.
             day: the date it prints where it prints today's; None: today's.
             name: how an error calls what is rendered.
             marked: put `BEGIN` and `END` round what stands in generation blocks.
 
-        Raises UserError when the template refuses what it is given, fails, or does not come to an end.
+        Raises UserError when the template refuses what it is given, fails, or does not come to an
+        end.
         """
         given = sum(len(message["content"]) for message in variables["messages"])
         _BUDGET.steps, _BUDGET.until = 0, time.thread_time() + _SECONDS
@@ -104,14 +118,20 @@ class ChatTemplate:
                     raise _Limit(_too_much())
         except _Limit as error:
             problem = f"the chat template does not come to an end with {name!r}: {error}."
-            raise UserError(problem, hint="Mend the template, or set model.chat_template to another.") from error
+            raise UserError(
+                problem, hint="Mend the template, or set model.chat_template to another."
+            ) from error
         except TemplateError as error:
             problem = f"the chat template refuses {name!r}: {one_line(error)}."
             hint = "Change the roles, or set model.chat_template to another template."
             raise UserError(problem, hint=hint) from error
         except Exception as error:  # the template's own mistakes are of every kind
-            problem = f"the chat template fails with {name!r}: {type(error).__name__}: {one_line(error)}."
-            raise UserError(problem, hint="Mend the template, or set model.chat_template to another.") from error
+            problem = (
+                f"the chat template fails with {name!r}: {type(error).__name__}: {one_line(error)}."
+            )
+            raise UserError(
+                problem, hint="Mend the template, or set model.chat_template to another."
+            ) from error
         return "".join(pieces)
 
 
@@ -122,10 +142,13 @@ def compiled(text: str) -> ChatTemplate:
 
 
 def plain_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Messages as a template is given them: reasoning under both names that templates read, nothing that is ours alone."""
+    """Messages as a template is given them: reasoning under both names that templates read, nothing
+    that is ours alone."""
     plain = []
     for message in messages:
-        fields: dict[str, Any] = {key: value for key, value in message.items() if key != "trainable"}
+        fields: dict[str, Any] = {
+            key: value for key, value in message.items() if key != "trainable"
+        }
         if "reasoning_content" in fields:
             fields["thinking"] = fields["reasoning_content"]
         plain.append(fields)
@@ -133,7 +156,8 @@ def plain_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 class _Blocks(Extension):
-    """`{% generation %}`: what stands in it is printed as it is, between marks where they are asked for."""
+    """`{% generation %}`: what stands in it is printed as it is, between marks where they are asked
+    for."""
 
     tags = {"generation"}  # noqa: RUF012  (Jinja's own way of naming them)
 
@@ -153,7 +177,8 @@ def _is_block(node: nodes.CallBlock) -> bool:
 
 
 class _Counting(NodeTransformer):
-    """Counts the passes of loops and the calls of macros, and looks at texts that are put together."""
+    """Counts the passes of loops and the calls of macros, and looks at texts that are put
+    together."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         self.generic_visit(node)
@@ -169,7 +194,9 @@ class _Counting(NodeTransformer):
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         self.generic_visit(node)
-        return nodes.Call(nodes.EnvironmentAttribute("joined"), node.nodes, [], None, None).set_lineno(node.lineno)
+        return nodes.Call(
+            nodes.EnvironmentAttribute("joined"), node.nodes, [], None, None
+        ).set_lineno(node.lineno)
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
@@ -190,7 +217,9 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     def call(self, context: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:
         method = getattr(obj, "__wrapped__", obj)  # the sandbox wraps str.format
-        _check_arguments(getattr(method, "__self__", None), getattr(method, "__name__", ""), args, kwargs)
+        _check_arguments(
+            getattr(method, "__self__", None), getattr(method, "__name__", ""), args, kwargs
+        )
         return super().call(context, obj, *args, **kwargs)
 
     def joined(self, *parts: Any) -> str:
@@ -216,8 +245,11 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
 
 def _environment() -> Environment:
-    """What a chat template can rely on: the names, filters and switches that transformers gives it."""
-    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Blocks, "jinja2.ext.loopcontrols"])
+    """What a chat template can rely on: the names, filters and switches that transformers gives
+    it."""
+    environment = _Sandbox(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Blocks, "jinja2.ext.loopcontrols"]
+    )
     environment.filters["tojson"] = _tojson
     for name in ("center", "indent", "batch", "slice", "format", "replace", "join"):
         environment.filters[name] = _checked_filter(name, environment.filters[name])
@@ -247,7 +279,11 @@ def _check_arguments(owner: Any, name: str, args: Sequence[Any], kwargs: Mapping
     given = (*args, *kwargs.values())
     if isinstance(owner, str) or name in ("center", "indent", "batch", "slice"):
         for value in given:
-            if isinstance(value, int) and abs(value) > 100_000 and name not in ("find", "index", "startswith"):
+            if (
+                isinstance(value, int)
+                and abs(value) > 100_000
+                and name not in ("find", "index", "startswith")
+            ):
                 raise _Limit(_too_much())
     if name == "format" and isinstance(owner, str) and _WIDE.search(owner):
         raise _Limit(_too_much())
@@ -304,7 +340,9 @@ def _tojson(value: Any, ensure_ascii: bool = False, indent: Any = None, separato
     """JSON as it is, without Jinja's escapes for HTML."""
     if isinstance(indent, int) and indent > 1000:
         raise _Limit(_too_much())
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
 
 
 def _raise(message: str) -> None:

@@ -1,8 +1,8 @@
 """Values of columns as JSON has them: what a reward, a store and a report can be handed.
 
-Columns are kept as they are where JSON can hold them. Otherwise: times and dates become ISO 8601 text, durations seconds,
-decimals and UUIDs text, bytes text where they are UTF-8, NumPy's numbers and arrays Python's, and numbers that are not
-finite become null.
+Columns are kept as they are where JSON can hold them. Otherwise: times and dates become ISO 8601
+text, durations seconds, decimals and UUIDs text, bytes text where they are UTF-8, NumPy's numbers
+and arrays Python's, and numbers that are not finite become null.
 """
 
 from __future__ import annotations
@@ -38,10 +38,14 @@ def json_value(value: Any, *, field: str, depth: int = 0) -> Any:
         raise NotJson(f"is nested more than {DEEPEST} deep. Make it flatter.", field=field)
     if isinstance(value, Mapping):
         return {
-            _key(key, field): json_value(inner, field=f"{field}.{key}", depth=depth + 1) for key, inner in value.items()
+            _key(key, field): json_value(inner, field=f"{field}.{key}", depth=depth + 1)
+            for key, inner in value.items()
         }
     if isinstance(value, list | tuple):
-        return [json_value(inner, field=f"{field}[{i}]", depth=depth + 1) for i, inner in enumerate(value)]
+        return [
+            json_value(inner, field=f"{field}[{i}]", depth=depth + 1)
+            for i, inner in enumerate(value)
+        ]
     if isinstance(value, bytes | bytearray):
         return _decoded(bytes(value), field)
     return _plain(value, field=field, depth=depth)
@@ -68,12 +72,16 @@ def _key(key: Any, field: str) -> str:
 
 def _text(value: str, field: str) -> str:
     if holds_surrogate(value):
-        raise NotJson("holds half of a surrogate pair, which is not text. Mend it, or remove the row.", field=field)
+        raise NotJson(
+            "holds half of a surrogate pair, which is not text. Mend it, or remove the row.",
+            field=field,
+        )
     return str(value)
 
 
 def holds_surrogate(text: str) -> bool:
-    """Whether half of a surrogate pair stands in `text`, which no file and no tokenizer can hold."""
+    """Whether half of a surrogate pair stands in `text`, which no file and no tokenizer can
+    hold."""
     return not text.isascii() and _SURROGATE.search(text) is not None
 
 

@@ -3,8 +3,9 @@
     observation = environment.reset(prompt)
     text, reward, done = environment.step(what_the_policy_wrote)
 
-One object plays one episode: it is made, reset once, and stepped after each turn of the policy until it says that it is
-done. `reset` returns text for the end of the prompt, or None. The text of `step` is the next message to the policy.
+One object plays one episode: it is made, reset once, and stepped after each turn of the policy
+until it says that it is done. `reset` returns text for the end of the prompt, or None. The text of
+`step` is the next message to the policy.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from burnish.records import Prompt
 
 
 class Step(NamedTuple):
-    """What comes of a turn: the answer to the policy, what the turn earned, and whether the episode is over."""
+    """What comes of a turn: the answer to the policy, what the turn earned, and whether the episode
+    is over."""
 
     text: str
     reward: float
@@ -51,7 +53,8 @@ class Environment(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CallForm:
-    """How a chat template writes a tool call: JSON with a name and arguments, between two marks (both may be empty)."""
+    """How a chat template writes a tool call: JSON with a name and arguments, between two marks
+    (both may be empty)."""
 
     before: str = "<tool_call>"
     after: str = "</tool_call>"
@@ -67,14 +70,22 @@ class CallForm:
             stripped = text.strip()
             return stripped if stripped.startswith("{") else None
         _, found, rest = text.partition(self.before)
-        return rest.partition(self.after)[0].strip() if found and self.after else rest.strip() if found else None
+        return (
+            rest.partition(self.after)[0].strip()
+            if found and self.after
+            else rest.strip()
+            if found
+            else None
+        )
 
 
 class ToolEnvironment:
-    """Public methods are tools: a turn that calls one is answered with its result, a turn without a call ends the episode.
+    """Public methods are tools: a turn that calls one is answered with its result, a turn without a
+    call ends the episode.
 
-    A subclass writes its tools as methods with annotated parameters and a docstring, and `score`, what the last turn earns.
-    What the policy did wrong (a call that is no JSON, a tool that is not there, wrong arguments) is told to it, not raised.
+    A subclass writes its tools as methods with annotated parameters and a docstring, and `score`,
+    what the last turn earns. What the policy did wrong (a call that is no JSON, a tool that is not
+    there, wrong arguments) is told to it, not raised.
     """
 
     role = "tool"
@@ -117,7 +128,9 @@ class ToolEnvironment:
         except (ValueError, KeyError, TypeError, AttributeError):
             return 'error: a call is JSON with "name" and "arguments"'
         if name not in self._names():
-            return f"error: there is no tool {str(name)[:40]!r}; there are {', '.join(self._names())}"
+            return (
+                f"error: there is no tool {str(name)[:40]!r}; there are {', '.join(self._names())}"
+            )
         method = getattr(self, name)
         try:
             inspect.signature(method).bind(**arguments)
@@ -135,4 +148,7 @@ def _described(name: str, method: Any) -> dict[str, Any]:
     properties = {p: {"type": _JSON_TYPES.get(hints.get(p, str), "string")} for p in names}
     about = (inspect.getdoc(method) or name).splitlines()[0]
     parameters = {"type": "object", "properties": properties, "required": names}
-    return {"type": "function", "function": {"name": name, "description": about, "parameters": parameters}}
+    return {
+        "type": "function",
+        "function": {"name": name, "description": about, "parameters": parameters},
+    }

@@ -40,7 +40,8 @@ class Calculator(ToolEnvironment):
 
 
 def evaluate(expression: str) -> str:
-    """The value of + − * / and brackets over numbers, exactly; what is wrong with anything else, in words."""
+    """The value of + − * / and brackets over numbers, exactly; what is wrong with anything else, in
+    words."""
     if len(expression) > _LONGEST:
         return f"error: an expression has at most {_LONGEST} characters"
     try:
@@ -55,7 +56,11 @@ def evaluate(expression: str) -> str:
 
 
 def _value(node: ast.expr) -> Fraction:
-    if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
+    if (
+        isinstance(node, ast.Constant)
+        and isinstance(node.value, int | float)
+        and not isinstance(node.value, bool)
+    ):
         return _bounded(Fraction(str(node.value)))
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.UAdd | ast.USub):
         value = _value(node.operand)

@@ -1,4 +1,5 @@
-"""The models of an evaluation: how they are called and drawn, and which of them are worth comparing. Pure.
+"""The models of an evaluation: how they are called and drawn, and which of them are worth
+comparing. Pure.
 
 What a policy was trained from stands in the data's `graph`, as `starts` of each stage.
 """
@@ -56,16 +57,25 @@ def reference_of(data: ReportData) -> str:
 def contests(data: ReportData) -> list[tuple[str, str]]:
     """(after, before) of the comparisons worth showing, the one that matters most first.
 
-    The last policy over what it began as; then the others over what they began as; then each over the reference and over base.
+    The last policy over what it began as; then the others over what they began as; then each over
+    the reference and over base.
     """
     names = evaluated(data)
     begun = [name for name in dict.fromkeys((reference_of(data), "sft", "base")) if name in names]
     policies = [name for name in reversed(names) if name not in begun]
-    own = [(name, before) for name in reversed(names) if (before := _began_as(data, name, names)) is not None]
+    own = [
+        (name, before)
+        for name in reversed(names)
+        if (before := _began_as(data, name, names)) is not None
+    ]
     last = names[-1] if names else None
     if begun and last is not None and last not in begun and last not in [after for after, _ in own]:
         own.insert(0, (last, begun[0]))
-    wanted = [*own, *((policy, before) for before in begun for policy in policies), *combinations(begun, 2)]
+    wanted = [
+        *own,
+        *((policy, before) for before in begun for policy in policies),
+        *combinations(begun, 2),
+    ]
     if not wanted:
         wanted = list(combinations(reversed(names), 2))
     known = dict[frozenset[str], tuple[str, str]]()
@@ -75,10 +85,14 @@ def contests(data: ReportData) -> list[tuple[str, str]]:
 
 
 def looks(data: ReportData) -> dict[str, Look]:
-    """How each evaluated model is drawn: the last policy stands out, what it began as comes second, the others stay behind."""
+    """How each evaluated model is drawn: the last policy stands out, what it began as comes second,
+    the others stay behind."""
     names, main = evaluated(data), next(iter(contests(data)), None)
     if main is None:
-        return {name: "third" if name == "base" else "second" if name == "sft" else "main" for name in names}
+        return {
+            name: "third" if name == "base" else "second" if name == "sft" else "main"
+            for name in names
+        }
     found: dict[str, Look] = dict.fromkeys(names, "third")
     found[main[1]] = "third" if main[1] == "base" else "second"
     found[main[0]] = "main"
@@ -86,7 +100,8 @@ def looks(data: ReportData) -> dict[str, Look]:
 
 
 def drawn_apart(data: ReportData) -> list[str]:
-    """The models that a chart with a mark for each can tell apart: the main contest's two and the first of the others."""
+    """The models that a chart with a mark for each can tell apart: the main contest's two and the
+    first of the others."""
     main = next(iter(contests(data)), ())
     names = evaluated(data)
     others = [name for name in names if name not in main][: 3 - len(main)]
@@ -94,8 +109,12 @@ def drawn_apart(data: ReportData) -> list[str]:
 
 
 def _began_as(data: ReportData, name: str, names: Sequence[str]) -> str | None:
-    """The nearest of the evaluated models that a policy was trained from, or averaged of; None: none is known."""
-    starts = {str(row.get("name")): [str(one) for one in row.get("starts") or ()] for row in rows_of(data, "graph")}
+    """The nearest of the evaluated models that a policy was trained from, or averaged of; None:
+    none is known."""
+    starts = {
+        str(row.get("name")): [str(one) for one in row.get("starts") or ()]
+        for row in rows_of(data, "graph")
+    }
     waiting, seen = list(starts.get(name, ())), set[str]()
     while waiting:
         one = waiting.pop(0)

@@ -58,7 +58,9 @@ class Figure:
 def outcome_figures(data: ReportData, prefix: str = "") -> list[Figure]:
     """Who wins, and which properties of the answers moved; `prefix` begins the identifiers."""
     found = part(data, "evaluate")
-    weights = next((part(judge, "weights") for judge in judges(data) if judge.get("kind") == "taste"), {})
+    weights = next(
+        (part(judge, "weights") for judge in judges(data) if judge.get("kind") == "taste"), {}
+    )
     bars = [
         Bar(f"{model_name(a)} over {in_text(b)}, {'gold taste' if judge == GOLD else judge}", rate.value, rate.low, rate.high, _look_of(judge))
         for a, b in contests(data)
@@ -69,8 +71,14 @@ def outcome_figures(data: ReportData, prefix: str = "") -> list[Figure]:
     measured = {str(m.get("name", "?")): part(m, "properties") for m in rows_of(found, "models")}
     models = [(name, properties) for name, properties in measured.items() if name in shown]
     names = dict.fromkeys(name for _, properties in models for name in properties)
-    rows = [(_weighted(name, number(weights.get(name))), _shares(models, name, look)) for name in names]
-    few = "" if len(models) == len(measured) else " Of three models: the two that the verdict compares, and the first."
+    rows = [
+        (_weighted(name, number(weights.get(name))), _shares(models, name, look)) for name in names
+    ]
+    few = (
+        ""
+        if len(models) == len(measured)
+        else " Of three models: the two that the verdict compares, and the first."
+    )
     titles = ("How often each model is preferred", "What changed in the answers")
     return drawn(
         (titles[0], "Share of held-out prompts won, ties counting half, with 95 % intervals over prompts. The dashed line is 50 %: no difference.",
@@ -89,16 +97,24 @@ def sft_figures(sft: Mapping[str, Any], prefix: str = "") -> list[Figure]:
     train = series(rows_of(sft, "curve"), "loss", "training")
     heldout = series(rows_of(sft, "eval_curve"), "loss", "held out", look="second")
     loss = charts.line_chart(
-        f"{prefix}sft-loss", [*smoothed(train), heldout], title="SFT loss", x_label="step", y_label="nats per token"
+        f"{prefix}sft-loss",
+        [*smoothed(train), heldout],
+        title="SFT loss",
+        x_label="step",
+        y_label="nats per token",
     )
     return drawn(
-        ("SFT loss", "How surprised the model is by the demonstrations. Lower is better; held out counts.", loss)
+        (
+            "SFT loss",
+            "How surprised the model is by the demonstrations. Lower is better; held out counts.",
+            loss,
+        )
     )
 
 
 def online_figures(rows: Rows, prefix: str = "") -> list[Figure]:
-    """Of online training: the reward, the distance and their trade, each reward's mean, the verdicts' shares, prompts without
-    variance, length and entropy."""
+    """Of online training: the reward, the distance and their trade, each reward's mean, the
+    verdicts' shares, prompts without variance, length and entropy."""
     reward, kl, *rest = (_curve(rows, *row, prefix=prefix) for row in _ONLINE_CURVES)
     return drawn(
         reward,
@@ -113,7 +129,9 @@ def online_figures(rows: Rows, prefix: str = "") -> list[Figure]:
 
 def _components(rows: Rows, prefix: str) -> Iterator[tuple[str, str, Markup | None]]:
     """The mean of each of several rewards."""
-    keys = dict.fromkeys(key for row in rows for key in row if key.startswith("rewards/") and key.endswith("/mean"))
+    keys = dict.fromkeys(
+        key for row in rows for key in row if key.startswith("rewards/") and key.endswith("/mean")
+    )
     for position, key in enumerate(keys):
         title = f"Reward: {key.split('/')[1]}"
         chart = _lines_of(f"{prefix}reward-{position}", title, "value", rows, {title: key})
@@ -126,17 +144,30 @@ def _verdicts(rows: Rows, prefix: str) -> Iterator[tuple[str, str, Markup | None
     for position, name in enumerate(dict.fromkeys(key.split("/")[1] for key in keys)):
         own = _most_frequent(rows, [key for key in keys if key.split("/")[1] == name])
         lines = {key.split("/", 2)[2]: key for key in own}
-        chart = _lines_of(f"{prefix}verdicts-{position}", f"Verdicts: {name}", "share of answers", rows, lines)
-        yield f"Verdicts: {name}", "Share of the answers with each verdict; the most frequent are drawn.", chart
+        chart = _lines_of(
+            f"{prefix}verdicts-{position}", f"Verdicts: {name}", "share of answers", rows, lines
+        )
+        yield (
+            f"Verdicts: {name}",
+            "Share of the answers with each verdict; the most frequent are drawn.",
+            chart,
+        )
 
 
-def _lines_of(name: str, title: str, unit: str, rows: Rows, keys: Mapping[str, str]) -> Markup | None:
-    lines = [series(rows, key, label, look=look) for look, (label, key) in zip(_LOOKS, keys.items(), strict=False)]
+def _lines_of(
+    name: str, title: str, unit: str, rows: Rows, keys: Mapping[str, str]
+) -> Markup | None:
+    lines = [
+        series(rows, key, label, look=look)
+        for look, (label, key) in zip(_LOOKS, keys.items(), strict=False)
+    ]
     drawable = [line for line in lines if line.x]
     if not drawable:
         return None
     share = unit.startswith("share")
-    return charts.line_chart(name, drawable, title=title, x_label="step", y_label=unit, percent=share)
+    return charts.line_chart(
+        name, drawable, title=title, x_label="step", y_label=unit, percent=share
+    )
 
 
 def _most_frequent(rows: Rows, keys: Sequence[str]) -> list[str]:
@@ -158,7 +189,10 @@ def reward_figures(data: ReportData, prefix: str = "") -> list[Figure]:
         for key, name, look in _ACCURACIES
         if (found := estimate(reward.get(key))) is not None
     ]
-    loss = [*smoothed(series(rows, "loss", "training")), series(rows, "eval_loss", "held out", look="second")]
+    loss = [
+        *smoothed(series(rows, "loss", "training")),
+        series(rows, "eval_loss", "held out", look="second"),
+    ]
     right = [
         *smoothed(series(rows, "accuracy", "training")),
         series(rows, "eval_accuracy", "held out", look="second"),
@@ -205,22 +239,37 @@ def _bins(reward: Mapping[str, Any]) -> list[tuple[float, float, int]]:
     ]
 
 
-def _curve(rows: Rows, key: str, title: str, unit: str, caption: str, *, prefix: str) -> tuple[str, str, Markup | None]:
+def _curve(
+    rows: Rows, key: str, title: str, unit: str, caption: str, *, prefix: str
+) -> tuple[str, str, Markup | None]:
     lines = smoothed(series(rows, key, title, spread=f"{key}_std"))
     name = f"{prefix}online-{key.replace('/', '-').replace('_', '-')}"
     return (
         title,
         caption,
-        charts.line_chart(name, lines, title=title, x_label="step", y_label=unit, percent=unit.startswith("share of")),
+        charts.line_chart(
+            name,
+            lines,
+            title=title,
+            x_label="step",
+            y_label=unit,
+            percent=unit.startswith("share of"),
+        ),
     )
 
 
 def _reward_against_kl(rows: Rows, prefix: str) -> Markup | None:
     known = [tuple(number(row.get(key)) for key in ("step", "kl_ref", "reward")) for row in rows]
-    places = [(s, kl, reward) for s, kl, reward in known if s is not None and kl is not None and reward is not None]
+    places = [
+        (s, kl, reward)
+        for s, kl, reward in known
+        if s is not None and kl is not None and reward is not None
+    ]
     last = max((step for step, _, _ in places), default=1.0)
     points = [
-        Point(kl, r, f"Step {s:g}: KL {plain(kl)}, reward {plain(r)}", s / last if last > 0 else 1.0)
+        Point(
+            kl, r, f"Step {s:g}: KL {plain(kl)}, reward {plain(r)}", s / last if last > 0 else 1.0
+        )
         for s, kl, r in places
     ]
     every = -(-len(points) // 200) or 1
@@ -233,15 +282,22 @@ def _reward_against_kl(rows: Rows, prefix: str) -> Markup | None:
     )
 
 
-def series(rows: Rows, key: str, name: str, *, look: Look = "main", spread: str | None = None) -> Series:
-    """The rows with a finite step and value; with a band of ± `spread` where every one of them has that too."""
+def series(
+    rows: Rows, key: str, name: str, *, look: Look = "main", spread: str | None = None
+) -> Series:
+    """The rows with a finite step and value; with a band of ± `spread` where every one of them has
+    that too."""
     known = [
         (s, v, row)
         for row in rows
         if (s := number(row.get("step"))) is not None and (v := number(row.get(key))) is not None
     ]
     x, y = [s for s, _, _ in known], [v for _, v, _ in known]
-    widths = [w for _, _, row in known if spread is not None and (w := number(row.get(spread))) is not None]
+    widths = [
+        w
+        for _, _, row in known
+        if spread is not None and (w := number(row.get(spread))) is not None
+    ]
     if not known or len(widths) < len(known):
         return Series(name, x, y, look)
     low, high = ([v + sign * w for v, w in zip(y, widths, strict=True)] for sign in (-1.0, 1.0))
@@ -249,10 +305,21 @@ def series(rows: Rows, key: str, name: str, *, look: Look = "main", spread: str 
 
 
 def smoothed(series: Series) -> list[Series]:
-    """A noisy curve as its moving average over a fifteenth of its points, above the pale values themselves."""
+    """A noisy curve as its moving average over a fifteenth of its points, above the pale values
+    themselves."""
     window = len(series.x) // 15
     if window < 3:
         return [series]
-    low, high = (None if v is None else charts.moving_average(v, window=window) for v in (series.low, series.high))
-    line = Series(series.name, series.x, charts.moving_average(series.y, window=window), series.look, low, high)
+    low, high = (
+        None if v is None else charts.moving_average(v, window=window)
+        for v in (series.low, series.high)
+    )
+    line = Series(
+        series.name,
+        series.x,
+        charts.moving_average(series.y, window=window),
+        series.look,
+        low,
+        high,
+    )
     return [Series(series.name, series.x, series.y, series.look, faint=True), line]

@@ -1,6 +1,8 @@
-"""A run's stages as a drawing: inline SVG, layered from left to right by longest path, in as many bands as the page needs. Pure.
+"""A run's stages as a drawing: inline SVG, layered from left to right by longest path, in as many
+bands as the page needs. Pure.
 
-What several later stages read runs through the layers between as one line, so that many edges stay readable.
+What several later stages read runs through the layers between as one line, so that many edges stay
+readable.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ _SWEEPS = 6
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A stage: its name, lines of text under it, how it looks, and the stages whose artifacts it reads."""
+    """A stage: its name, lines of text under it, how it looks, and the stages whose artifacts it
+    reads."""
 
     name: str
     texts: tuple[str, ...] = ()
@@ -52,7 +55,8 @@ Places = dict[tuple[Item, int], Place]
 
 
 def draw(name: str, boxes: Sequence[Box], *, columns: int) -> Markup | None:
-    """The drawing of stages given in the order in which they run, `columns` layers abreast; None without stages."""
+    """The drawing of stages given in the order in which they run, `columns` layers abreast; None
+    without stages."""
     if not boxes:
         return None
     known = {box.name: box for box in boxes}
@@ -95,13 +99,23 @@ def _ordered(boxes: Mapping[str, Box], layers: Mapping[str, int]) -> list[list[I
     for sweep in range(_SWEEPS):
         down = sweep % 2 == 0
         for place in range(1, len(items)) if down else range(len(items) - 2, -1, -1):
-            other = {item: rank for rank, item in enumerate(items[place - 1 if down else place + 1])}
+            other = {
+                item: rank for rank, item in enumerate(items[place - 1 if down else place + 1])
+            }
 
-            def middle(item: Item, place: int = place, down: bool = down, other: Mapping[Item, int] = other) -> float:
+            def middle(
+                item: Item, place: int = place, down: bool = down, other: Mapping[Item, int] = other
+            ) -> float:
                 if down:
-                    near = [other[one] for one in _before(boxes, layers, item, place) if one in other]
+                    near = [
+                        other[one] for one in _before(boxes, layers, item, place) if one in other
+                    ]
                 else:
-                    near = [rank for one, rank in other.items() if item in _before(boxes, layers, one, place + 1)]
+                    near = [
+                        rank
+                        for one, rank in other.items()
+                        if item in _before(boxes, layers, one, place + 1)
+                    ]
                 return sum(near) / len(near) if near else items[place].index(item)
 
             ranks = {item: middle(item) for item in items[place]}
@@ -109,7 +123,9 @@ def _ordered(boxes: Mapping[str, Box], layers: Mapping[str, int]) -> list[list[I
     return items
 
 
-def _before(boxes: Mapping[str, Box], layers: Mapping[str, int], item: Item, layer: int) -> list[Item]:
+def _before(
+    boxes: Mapping[str, Box], layers: Mapping[str, int], item: Item, layer: int
+) -> list[Item]:
     """What an item is joined to in the layer before its own."""
     name, passes = item
     sources = [name] if passes else [one for one in boxes[name].reads if one in layers]
@@ -117,7 +133,10 @@ def _before(boxes: Mapping[str, Box], layers: Mapping[str, int], item: Item, lay
 
 
 def _places(
-    boxes: Mapping[str, Box], layers: Mapping[str, int], items: Sequence[Sequence[Item]], abreast: int
+    boxes: Mapping[str, Box],
+    layers: Mapping[str, int],
+    items: Sequence[Sequence[Item]],
+    abreast: int,
 ) -> tuple[Places, list[float]]:
     """Where everything stands (lines by layer), and where each band ends."""
     places: Places = {}
@@ -125,7 +144,9 @@ def _places(
     top = 2.0
     for band, start in enumerate(range(0, len(items), abreast)):
         shown = items[start : start + abreast]
-        heights = [[_LANE if passes else boxes[name].height for name, passes in layer] for layer in shown]
+        heights = [
+            [_LANE if passes else boxes[name].height for name, passes in layer] for layer in shown
+        ]
         totals = [sum(own) + _APART * (len(own) - 1) for own in heights]
         tallest = max(totals)
         for column, (layer, own) in enumerate(zip(shown, heights, strict=True)):
@@ -141,9 +162,13 @@ def _places(
     return places, bottoms
 
 
-def _crossing(boxes: Mapping[str, Box], layers: Mapping[str, int], items: Sequence[Item], layer: int) -> list[str]:
+def _crossing(
+    boxes: Mapping[str, Box], layers: Mapping[str, int], items: Sequence[Item], layer: int
+) -> list[str]:
     """Stages whose lines lead into a layer from the one before, each once."""
-    return list(dict.fromkeys(source for item in items for source, _ in _before(boxes, layers, item, layer)))
+    return list(
+        dict.fromkeys(source for item in items for source, _ in _before(boxes, layers, item, layer))
+    )
 
 
 def _edges(
@@ -155,7 +180,10 @@ def _edges(
 ) -> list[Markup]:
     marks: list[Markup] = []
     for layer in range(1, len(items)):
-        tracks = {name: number for number, name in enumerate(_crossing(boxes, layers, items[layer], layer))}
+        tracks = {
+            name: number
+            for number, name in enumerate(_crossing(boxes, layers, items[layer], layer))
+        }
         for item in items[layer]:
             end = places[item, layer]
             for source in _before(boxes, layers, item, layer):
@@ -166,12 +194,15 @@ def _edges(
             if item[1]:
                 marks.append(_line(f"M{end.x:.1f} {end.y:.1f}h{_WIDTH:.1f}", item[0]))
             elif boxes[item[0]].reads:
-                marks.append(Markup('<path class="tip" d="M{:.1f} {:.1f}l-7 -4v8z"/>').format(end.x, end.y))
+                marks.append(
+                    Markup('<path class="tip" d="M{:.1f} {:.1f}l-7 -4v8z"/>').format(end.x, end.y)
+                )
     return marks
 
 
 def _path(start: Place, end: Place, track: int, bottoms: Sequence[float]) -> str:
-    """From the right of one item to the left of another; into the next band round the end of the line."""
+    """From the right of one item to the left of another; into the next band round the end of the
+    line."""
     x, y = start.x + _WIDTH, start.y
     if start.band == end.band:
         half = _ACROSS / 2
@@ -188,7 +219,11 @@ def _line(path: str, spoken: str) -> Markup:
 def _box(box: Box, place: Place) -> Markup:
     top = place.y - box.height / 2
     squeezed = len(box.name) > _UNSQUEEZED
-    fitted = Markup(' textLength="{:.0f}" lengthAdjust="spacingAndGlyphs"').format(_WIDTH - 18) if squeezed else ""
+    fitted = (
+        Markup(' textLength="{:.0f}" lengthAdjust="spacingAndGlyphs"').format(_WIDTH - 18)
+        if squeezed
+        else ""
+    )
     title = Markup('<text class="name" x="{:.1f}" y="{:.1f}"{}>{}</text>')
     texts = [title.format(place.x + 10, top + 19, fitted, _shortened(box.name, _NAME))]
     texts += [
@@ -205,7 +240,8 @@ def _box(box: Box, place: Place) -> Markup:
 
 
 def _shortened(text: str, most: int) -> str:
-    """At most so many characters: the middle gives way, for rounds differ at the front and stages at the back."""
+    """At most so many characters: the middle gives way, for rounds differ at the front and stages
+    at the back."""
     if len(text) <= most:
         return text
     front = (most - 1) // 2

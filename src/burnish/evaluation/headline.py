@@ -40,9 +40,17 @@ def verdict(data: ReportData) -> Verdict:
 
 def _by(data: ReportData, kinds: tuple[str, ...]) -> Verdict | None:
     """By the first judge of these kinds that may."""
-    judges = [judge for kind in kinds for judge in summary.judges(data) if judge.get("kind") == kind]
-    fit = [str(judge.get("name")) for judge in judges if not judge.get("unfit") and not judge.get("gameable")]
-    return next((said for name in fit if (said := summary.verdict_by(data, name)) is not None), None)
+    judges = [
+        judge for kind in kinds for judge in summary.judges(data) if judge.get("kind") == kind
+    ]
+    fit = [
+        str(judge.get("name"))
+        for judge in judges
+        if not judge.get("unfit") and not judge.get("gameable")
+    ]
+    return next(
+        (said for name in fit if (said := summary.verdict_by(data, name)) is not None), None
+    )
 
 
 def _by_verifiers(data: ReportData) -> Verdict | None:
@@ -58,7 +66,11 @@ def _not_judged(data: ReportData) -> Verdict:
     reasons = [_why_not(data, judge) for judge in summary.judges(data)]
     checked = part(part(data, "evaluate"), "verifiable")
     reasons += [f"The rewards do not count: {checked['unfit']}."] if checked.get("unfit") else []
-    reasons += [f"The verifiers can be fooled: {_fooled(data, checked)}."] if checked.get("gameable") else []
+    reasons += (
+        [f"The verifiers can be fooled: {_fooled(data, checked)}."]
+        if checked.get("gameable")
+        else []
+    )
     text = "The models answered the same held-out prompts, and nobody who may say which is better has compared them."
     said = tuple(reason for reason in reasons if reason)
     return Verdict("unknown", "Not judged yet", text, said, commands=tuple(_how_to_ask(data)))
@@ -96,7 +108,10 @@ def _how_to_ask(data: ReportData) -> list[tuple[str, str]]:
     again = f"burnish run {folder}/recipe.yaml --fork {folder} --out {folder}-judged"
     return [
         ("Ask people", f'{again} "{stage}.people={{store: labels.sqlite, project: heldout}}"'),
-        ("Or a model that training did not use", f'{again} "{stage}.judge={{endpoint: URL, model: NAME}}"'),
+        (
+            "Or a model that training did not use",
+            f'{again} "{stage}.judge={{endpoint: URL, model: NAME}}"',
+        ),
     ]
 
 
@@ -104,8 +119,13 @@ def null_table(data: ReportData) -> list[dict[str, str]]:
     """A row for each null: how often every judge prefers it to the reference's answer; empty where
     no judge was tested."""
     tested = {
-        _column(str(judge.get("name"))): {str(row.get("null")): row for row in rows_of(judge, "nulls")}
-        for judge in (*summary.judges(data), {"name": "Verifiers", **part(part(data, "evaluate"), "verifiable")})
+        _column(str(judge.get("name"))): {
+            str(row.get("null")): row for row in rows_of(judge, "nulls")
+        }
+        for judge in (
+            *summary.judges(data),
+            {"name": "Verifiers", **part(part(data, "evaluate"), "verifiable")},
+        )
         if rows_of(judge, "nulls")
     }
     names = dict.fromkeys(name for rows in tested.values() for name in rows)
@@ -113,7 +133,9 @@ def null_table(data: ReportData) -> list[dict[str, str]]:
         {
             "Answer": _capital(name),
             **{
-                judge: share_with_interval(estimate(rows[name].get("win_rate"))) if name in rows else "—"
+                judge: share_with_interval(estimate(rows[name].get("win_rate")))
+                if name in rows
+                else "—"
                 for judge, rows in tested.items()
             },
         }
@@ -124,7 +146,9 @@ def null_table(data: ReportData) -> list[dict[str, str]]:
 def null_caption(data: ReportData) -> str:
     """What the table of nulls shows."""
     who = in_text(_beaten(data))
-    return f"Can the judge be fooled? How often it prefers an answer that says nothing to the {who}'s"
+    return (
+        f"Can the judge be fooled? How often it prefers an answer that says nothing to the {who}'s"
+    )
 
 
 def judge_facts(data: ReportData) -> list[Remark]:
@@ -132,10 +156,20 @@ def judge_facts(data: ReportData) -> list[Remark]:
     facts = []
     for judge in summary.judges(data):
         flips, bias = estimate(judge.get("flips")), estimate(judge.get("position_bias"))
-        facts += [Remark("Verdict follows the order", share_with_interval(flips), str(judge["name"]))] if flips else []
-        facts += [Remark("Likes the first shown by", with_interval(bias), "0 is none")] if bias else []
+        facts += (
+            [Remark("Verdict follows the order", share_with_interval(flips), str(judge["name"]))]
+            if flips
+            else []
+        )
+        facts += (
+            [Remark("Likes the first shown by", with_interval(bias), "0 is none")] if bias else []
+        )
         if judge.get("asked"):
-            facts.append(Remark("Compared by people", f"{judge.get('compared')} of {judge['asked']}", "pairs"))
+            facts.append(
+                Remark(
+                    "Compared by people", f"{judge.get('compared')} of {judge['asked']}", "pairs"
+                )
+            )
     return [fact for fact in facts if fact.text != UNKNOWN]
 
 
@@ -153,7 +187,9 @@ def moved(data: ReportData) -> str | None:
         gap = estimate(found)
         if gap is None or gap.low is None or gap.high is None or gap.low <= 0.0 <= gap.high:
             continue
-        told = f"{_NOUNS.get(name, name)} ({plain(means[1].get(name))} to {plain(means[0].get(name))})"
+        told = (
+            f"{_NOUNS.get(name, name)} ({plain(means[1].get(name))} to {plain(means[0].get(name))})"
+        )
         (rose if (gap.low > 0) != turned else fell).append(told)
     sides = [f"{_and(names)} {word}" for names, word in ((rose, "rose"), (fell, "fell")) if names]
     said = "; ".join(sides) or "no property changed by more than chance"

@@ -1,4 +1,5 @@
-"""What the report says of stages that make answers, demonstrations and averages: a sentence each, and samples. Pure."""
+"""What the report says of stages that make answers, demonstrations and averages: a sentence each,
+and samples. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ class Made:
 
 
 def made(data: ReportData) -> list[Made]:
-    """Of every stage that says something of itself and trains no policy, in the order in which they ran."""
+    """Of every stage that says something of itself and trains no policy, in the order in which they
+    ran."""
     rows = [(stage, KINDS[stage.kind]) for stage in finished(data)]
     return [
         Made(stage.name, row.report(stage))

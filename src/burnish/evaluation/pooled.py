@@ -89,7 +89,9 @@ def _pairs(evaluations: Sequence[Evaluation], judge: str) -> list[tuple[str, str
     return [(a, b) for b, a in combinations(models, 2)]
 
 
-def _outcomes(evaluations: Sequence[Evaluation], judge: str, a: str, b: str) -> tuple[tuple[str, str], list[_Outcome]]:
+def _outcomes(
+    evaluations: Sequence[Evaluation], judge: str, a: str, b: str
+) -> tuple[tuple[str, str], list[_Outcome]]:
     together = [
         outcome
         for seed, one in enumerate(evaluations)
@@ -99,7 +101,9 @@ def _outcomes(evaluations: Sequence[Evaluation], judge: str, a: str, b: str) -> 
         return (a, b), together
     apart = ((one, other) for one in evaluations for other in evaluations if one is not other)
     return (a, b), [
-        outcome for seed, (one, other) in enumerate(apart) for outcome in _scored(seed, one, other, judge, a, b)
+        outcome
+        for seed, (one, other) in enumerate(apart)
+        for outcome in _scored(seed, one, other, judge, a, b)
     ]
 
 
@@ -116,7 +120,9 @@ def _compared(seed: int, one: Evaluation, judge: str, a: str, b: str) -> list[_O
     return found
 
 
-def _scored(seed: int, one: Evaluation, other: Evaluation, judge: str, a: str, b: str) -> list[_Outcome]:
+def _scored(
+    seed: int, one: Evaluation, other: Evaluation, judge: str, a: str, b: str
+) -> list[_Outcome]:
     """From scores: a's in one evaluation, b's in the same or another, on the prompts of both."""
     of_a, of_b = _scores(one.verdicts, judge, a), _scores(other.verdicts, judge, b)
     long_a, long_b = _lengths(one.answers)[a], _lengths(other.answers)[b]
@@ -160,7 +166,9 @@ def _p_value(outcomes: Sequence[_Outcome]) -> float:
     return float(2.0 * stats.t.sf(abs(t), len(means) - 1))
 
 
-def _contest(judge: str, pair: tuple[str, str], outcomes: Sequence[_Outcome], p: float, corrected: float) -> Contest:
+def _contest(
+    judge: str, pair: tuple[str, str], outcomes: Sequence[_Outcome], p: float, corrected: float
+) -> Contest:
     wins, prompts = [one.win for one in outcomes], [one.prompt for one in outcomes]
     seeds = dict.fromkeys(one.seed for one in outcomes)
     means = _by_prompt(outcomes)

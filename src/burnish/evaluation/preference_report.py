@@ -1,4 +1,5 @@
-"""What the report says of preference optimisation: a sentence, its curves, and the two ways in which it is known to mislead."""
+"""What the report says of preference optimisation: a sentence, its curves, and the two ways in
+which it is known to mislead."""
 
 from __future__ import annotations
 
@@ -87,7 +88,8 @@ def preference_figures(data: ReportData, prefix: str = "") -> list[Figure]:
 
 
 def preference_warnings(data: ReportData) -> list[Remark]:
-    """Chosen and rejected answers that both sink; an accuracy that length explains; of every such stage."""
+    """Chosen and rejected answers that both sink; an accuracy that length explains; of every such
+    stage."""
     checks = [
         (stage, check)
         for stage in found_of(data, "preference")
@@ -103,7 +105,9 @@ def preference_warnings(data: ReportData) -> list[Remark]:
 
 def _about_sinking(data: ReportData) -> Remark | None:
     found = part(data, "preference")
-    both, chosen, rejected = (estimate(found.get(name)) for name in ("both_fall", "rise_chosen", "rise_rejected"))
+    both, chosen, rejected = (
+        estimate(found.get(name)) for name in ("both_fall", "rise_chosen", "rise_rejected")
+    )
     if both is None or chosen is None or rejected is None or chosen.high is None:
         return None
     if both.value <= 0.5 or chosen.high >= 0.0:
@@ -113,9 +117,12 @@ def _about_sinking(data: ReportData) -> Remark | None:
 
 
 def _about_length(data: ReportData) -> Remark | None:
-    """Right where the preferred answer is longer and no better than a coin where it is shorter, or the other way round."""
+    """Right where the preferred answer is longer and no better than a coin where it is shorter, or
+    the other way round."""
     found = part(data, "preference")
-    longer, shorter = (estimate(found.get(name)) for name in ("accuracy_longer", "accuracy_shorter"))
+    longer, shorter = (
+        estimate(found.get(name)) for name in ("accuracy_longer", "accuracy_shorter")
+    )
     if longer is None or shorter is None or longer.low is None or shorter.low is None:
         return None
     if (longer.low > 0.5) == (shorter.low > 0.5):
@@ -132,12 +139,25 @@ def _fallen(rise: Estimate) -> Estimate:
 
 
 def _curve(
-    rows: Rows, title: str, unit: str, caption: str, lines: tuple[tuple[str, str], ...], *, prefix: str
+    rows: Rows,
+    title: str,
+    unit: str,
+    caption: str,
+    lines: tuple[tuple[str, str], ...],
+    *,
+    prefix: str,
 ) -> tuple[str, str, Markup | None]:
     looks: tuple[Look, ...] = ("main", "second")
-    found = [series(rows, key, name, look=look) for (key, name), look in zip(lines, looks, strict=False)]
+    found = [
+        series(rows, key, name, look=look) for (key, name), look in zip(lines, looks, strict=False)
+    ]
     name = f"{prefix}preference-" + title.lower().replace(" ", "-")
-    # The first curve is drawn step by step, so it is the noisy one; what was measured now and then is not smoothed.
+    # The first curve is drawn step by step, so it is the noisy one; what was measured now and then
+    # is not smoothed.
     shown = [s for line in found if line.x for s in smoothed(line)]
     share = unit.startswith("share")
-    return title, caption, charts.line_chart(name, shown, title=title, x_label="step", y_label=unit, percent=share)
+    return (
+        title,
+        caption,
+        charts.line_chart(name, shown, title=title, x_label="step", y_label=unit, percent=share),
+    )

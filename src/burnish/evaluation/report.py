@@ -1,27 +1,42 @@
-"""The report: one self-contained HTML page, readable offline, that says whether the model got better and what it cost.
+"""The report: one self-contained HTML page, readable offline, that says whether the model got
+better and what it cost.
 
-`render_report` takes `ReportData`, a plain dict put together from the stages' JSON files. `I` is an interval,
-`{"value", "low", "high", "n"}`. Every part may be missing or None: it is then shown as not run yet.
+`render_report` takes `ReportData`, a plain dict put together from the stages' JSON files. `I` is an
+interval, `{"value", "low", "high", "n"}`. Every part may be missing or None: it is then shown as
+not run yet.
 
-    name, created (ISO time), version, command, recipe_yaml: str;   wall_seconds, peak_memory_gb: float
-    model     {name, parameters, quantised}            machine  {cores, memory_gb, platform, torch}        manifest  any JSON
-    stages    [{name, seconds, peak_memory_gb, status, cached}]      planned  names of the recipe's stages
-    sft       {examples_train, examples_heldout, steps, tokens, eval_loss_before, eval_loss_after, curve, eval_curve: [{step, loss}]}
-    compare   {prompts, responses_per_prompt, comparisons, pairwise_agreement: I, alpha: I, alpha_warning, soft_label_accuracy: I,
-               majority_accuracy: I, annotators: [{name, votes, reliability, gold_agreement, first_shown_share}]}
-    reward    {pairs_train, pairs_heldout, steps, accuracy: I, ceiling: I, gold_accuracy: I, longer_wins: I, brier, ece, gain, bias,
-               calibration: [{predicted, observed, count}], length_correlation: {pearson, spearman, …}, curve: [{step, loss, accuracy}]}
-    preference {loss, pairs_train, prompts_train, steps, rounds, accuracy: I, accuracy_longer: I, accuracy_shorter: I, ceiling: I,
-               gold_accuracy: I, longer_wins: I, chosen_falls: I, both_fall: I, rise_chosen: I, rise_rejected: I, margin: I,
-               curve: [{step, loss, rewards/chosen, rewards/rejected, rewards/accuracies, logps/chosen, eval_loss, …}]}
-    online    {mode, algorithm, steps, curve: [{step, reward, reward_std, kl_ref, entropy, approx_kl, clipfrac, explained_variance,
-               completion_length, truncation_rate, value_loss, policy_loss, beta, "rewards/NAME/mean", "verdicts/NAME/VERDICT", ...}]}
-    evaluate  {prompts, models: [{name, gold: I, reward: I, kl_ref: I, length: I, truncation_rate, properties: {name: mean}}],
-               comparisons: [{a, b, judge: "gold" | "reward model", win_rate: I, difference: I}], weights: {property: weight},
-               samples: [{prompt, responses: [{model, text, gold, reward}]}], verifiable (what `verifiable.findings` and
-               `verifiable.compare` give): {verifiers, models, comparisons, maths_verifier}}
-    graph     [{name, kind, row: its loss or algorithm, reads, starts: the policies it was trained from, done}]
-    results   every stage's result with its name and kind; the parts above are the newest of each kind
+    name, created (ISO time), version, command, recipe_yaml: str;   wall_seconds, peak_memory_gb:
+    float model     {name, parameters, quantised}            machine  {cores, memory_gb, platform,
+    torch}        manifest  any JSON stages    [{name, seconds, peak_memory_gb, status, cached}]
+     planned  names of the recipe's stages sft       {examples_train, examples_heldout, steps,
+     tokens, eval_loss_before, eval_loss_after, curve, eval_curve: [{step, loss}]}
+    compare   {prompts, responses_per_prompt, comparisons, pairwise_agreement: I, alpha: I,
+    alpha_warning, soft_label_accuracy: I,
+               majority_accuracy: I, annotators: [{name, votes, reliability, gold_agreement,
+                   first_shown_share}]}
+    reward    {pairs_train, pairs_heldout, steps, accuracy: I, ceiling: I, gold_accuracy: I,
+    longer_wins: I, brier, ece, gain, bias,
+               calibration: [{predicted, observed, count}], length_correlation: {pearson, spearman,
+                   …}, curve: [{step, loss, accuracy}]}
+    preference {loss, pairs_train, prompts_train, steps, rounds, accuracy: I, accuracy_longer: I,
+    accuracy_shorter: I, ceiling: I,
+               gold_accuracy: I, longer_wins: I, chosen_falls: I, both_fall: I, rise_chosen: I,
+                   rise_rejected: I, margin: I,
+               curve: [{step, loss, rewards/chosen, rewards/rejected, rewards/accuracies,
+                   logps/chosen, eval_loss, …}]}
+    online    {mode, algorithm, steps, curve: [{step, reward, reward_std, kl_ref, entropy,
+               approx_kl, clipfrac, explained_variance, completion_length, truncation_rate,
+               value_loss, policy_loss, beta, "rewards/NAME/mean", "verdicts/NAME/VERDICT", ...}]}
+    evaluate  {prompts, models: [{name, gold: I, reward: I, kl_ref: I, length: I, truncation_rate,
+    properties: {name: mean}}],
+               comparisons: [{a, b, judge: "gold" | "reward model", win_rate: I, difference: I}],
+                   weights: {property: weight},
+               samples: [{prompt, responses: [{model, text, gold, reward}]}], verifiable (what
+               `verifiable.findings` and `verifiable.compare` give): {verifiers, models,
+               comparisons, maths_verifier}}
+    graph     [{name, kind, row: its loss or algorithm, reads, starts: the policies it was trained
+    from, done}] results   every stage's result with its name and kind; the parts above are the
+    newest of each kind
 """
 
 from __future__ import annotations
@@ -39,7 +54,14 @@ from burnish.evaluation import verifiable_report
 from burnish.evaluation.contests import looks, model_name
 from burnish.evaluation.figures import outcome_figures, reward_figures
 from burnish.evaluation.graph_figure import Box, Look, draw
-from burnish.evaluation.headline import judge_facts, moved, null_caption, null_table, verdict, warnings_of_judges
+from burnish.evaluation.headline import (
+    judge_facts,
+    moved,
+    null_caption,
+    null_table,
+    verdict,
+    warnings_of_judges,
+)
 from burnish.evaluation.making_report import made
 from burnish.evaluation.preference_report import preference_warnings
 from burnish.evaluation.stages import Found, ReportData, finished, focused, found_of
@@ -82,7 +104,8 @@ _ABREAST = {"wide": 6, "narrow": 2}  # stages of the graph side by side
 
 
 def render_report(data: ReportData) -> str:
-    """The page. Whatever comes from users, models or data is escaped; the page loads nothing and runs no script."""
+    """The page. Whatever comes from users, models or data is escaped; the page loads nothing and
+    runs no script."""
     environment = Environment(
         loader=PackageLoader("burnish.evaluation"),
         autoescape=True,
@@ -96,7 +119,10 @@ def render_report(data: ReportData) -> str:
 def _page(data: ReportData) -> dict[str, Any]:
     """Everything the template shows."""
     manifest, evaluations = data.get("manifest"), found_of(data, "evaluate")
-    planned, rewards = data.get("planned"), [_reward(data, stage) for stage in found_of(data, "reward")]
+    planned, rewards = (
+        data.get("planned"),
+        [_reward(data, stage) for stage in found_of(data, "reward")],
+    )
     compared = [_compared(stage) for stage in found_of(data, "compare")]
     return {
         "name": data.get("name") or "run",
@@ -109,7 +135,12 @@ def _page(data: ReportData) -> dict[str, Any]:
         "notes": notes(data),
         **_judging(data),
         "costs": costs(data),
-        "warnings": [*warnings_of_judges(data), *warnings(data), *preference_warnings(data), *_left_out(data)],
+        "warnings": [
+            *warnings_of_judges(data),
+            *warnings(data),
+            *preference_warnings(data),
+            *_left_out(data),
+        ],
         "outcome": [*verifiable_report.outcome_figures(data), *outcome_figures(data)],
         "verifiable": verifiable_report.section(data),
         "samples": _samples(data),
@@ -123,7 +154,9 @@ def _page(data: ReportData) -> dict[str, Any]:
         "show_annotators": compared or rewards or planned is None or "compare" in planned,
         "stages": _stages(rows_of(data, "stages")),
         "recipe_yaml": data.get("recipe_yaml"),
-        "manifest": json.dumps(manifest, indent=2, ensure_ascii=False, default=str) if manifest else None,
+        "manifest": json.dumps(manifest, indent=2, ensure_ascii=False, default=str)
+        if manifest
+        else None,
         "command": data.get("command"),
         "version": data.get("version"),
     }
@@ -173,10 +206,16 @@ def _graphs(data: ReportData) -> dict[str, Markup]:
     costs_of = {str(row.get("name")): row for row in rows_of(data, "stages")}
     verdicts = {stage.name: verdict(focused(data, stage)) for stage in found_of(data, "evaluate")}
     stages = [row for row in rows_of(data, "graph") if not _is_the_page(str(row.get("kind")))]
-    boxes = [_box(row, costs_of.get(str(row.get("name"))), verdicts.get(str(row.get("name")))) for row in stages]
+    boxes = [
+        _box(row, costs_of.get(str(row.get("name"))), verdicts.get(str(row.get("name"))))
+        for row in stages
+    ]
     if len(boxes) < 2:
         return {}
-    drawn = {width: draw(f"stages-{width}", boxes, columns=columns) for width, columns in _ABREAST.items()}
+    drawn = {
+        width: draw(f"stages-{width}", boxes, columns=columns)
+        for width, columns in _ABREAST.items()
+    }
     return {width: drawing for width, drawing in drawn.items() if drawing is not None}
 
 
@@ -193,11 +232,17 @@ def _trains(kind: str) -> bool:
 def _box(row: Mapping[str, Any], cost: Mapping[str, Any] | None, found: Verdict | None) -> Box:
     name, kind, of_kind = str(row.get("name")), str(row.get("kind")), row.get("row")
     short = name.rpartition(".")[2]
-    texts = [] if short == kind and not of_kind else [kind if not of_kind or of_kind == short else f"{kind}: {of_kind}"]
+    texts = (
+        []
+        if short == kind and not of_kind
+        else [kind if not of_kind or of_kind == short else f"{kind}: {of_kind}"]
+    )
     if cost is None:
         texts.append("not run yet")
     else:
-        texts.append(f"{duration(number(cost.get('seconds')))} · {gigabytes(number(cost.get('peak_memory_gb')))}")
+        texts.append(
+            f"{duration(number(cost.get('seconds')))} · {gigabytes(number(cost.get('peak_memory_gb')))}"
+        )
     look: Look = "main" if _trains(kind) else "plain"
     if cost is None:
         look = "waiting"
@@ -212,7 +257,9 @@ def _about(data: ReportData) -> list[str]:
     model, machine = part(data, "model"), part(data, "machine")
     name = model.get("name")
     found = [
-        f"{name}{' (weights from a quantised file)' if model.get('quantised') else ''}" if name else None,
+        f"{name}{' (weights from a quantised file)' if model.get('quantised') else ''}"
+        if name
+        else None,
         _moment(data.get("created")),
         machine.get("platform"),
         f"torch {machine['torch']}" if machine.get("torch") else None,
@@ -234,7 +281,10 @@ def _moment(created: Any) -> str | None:
 def _samples(data: ReportData) -> list[dict[str, Any]]:
     samples, look = rows_of(part(data, "evaluate"), "samples"), looks(data)
     return [
-        {"prompt": str(s.get("prompt", "")), "responses": [_answer(r, look) for r in rows_of(s, "responses")]}
+        {
+            "prompt": str(s.get("prompt", "")),
+            "responses": [_answer(r, look) for r in rows_of(s, "responses")],
+        }
         for s in samples
     ]
 
@@ -246,7 +296,9 @@ def _answer(response: Mapping[str, Any], look: Mapping[str, str]) -> dict[str, s
         "model": model_name(name),
         "look": look.get(name, "main"),
         "text": str(response.get("text", "")),
-        "scores": " · ".join(f"{judge} {plain(value)}" for judge, value in scores if value is not None),
+        "scores": " · ".join(
+            f"{judge} {plain(value)}" for judge, value in scores if value is not None
+        ),
     }
 
 
@@ -269,14 +321,22 @@ def _reward(data: ReportData, stage: Found) -> dict[str, Any]:
 
 
 def _reward_sentence(reward: Mapping[str, Any]) -> str:
-    accuracy, ceiling, longer = (estimate(reward.get(name)) for name in ("accuracy", "ceiling", "longer_wins"))
+    accuracy, ceiling, longer = (
+        estimate(reward.get(name)) for name in ("accuracy", "ceiling", "longer_wins")
+    )
     if accuracy is None:
         unmeasured = reward.get("not_evaluated")
-        return "Its accuracy has not been measured" + (f": {unmeasured}." if unmeasured is not None else ".")
+        return "Its accuracy has not been measured" + (
+            f": {unmeasured}." if unmeasured is not None else "."
+        )
     text = f"On prompts it has not seen, it agrees with the annotators on {share_with_interval(accuracy)} of pairs."
     if ceiling is not None:
         text += f" Their own disagreement caps this at about {percent(ceiling.value)}."
-    return text + (f" Always picking the longer answer gets {percent(longer.value)}." if longer is not None else "")
+    return text + (
+        f" Always picking the longer answer gets {percent(longer.value)}."
+        if longer is not None
+        else ""
+    )
 
 
 def _reward_facts(reward: Mapping[str, Any]) -> list[Remark]:
@@ -356,7 +416,8 @@ def _known(facts: Sequence[tuple[str, str, str]]) -> list[Remark]:
 
 
 def _stages(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of the cost table; `share` is of the longest stage, in per cent, for the bar behind it."""
+    """Rows of the cost table; `share` is of the longest stage, in per cent, for the bar behind
+    it."""
     seconds = [number(s.get("seconds")) or 0.0 for s in stages]
     longest = max(seconds, default=0.0) or 1.0
     return [

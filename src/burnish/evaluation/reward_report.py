@@ -1,9 +1,10 @@
 """What to report of a reward model on held-out comparisons. Pure.
 
-A pair has a score difference d = s(first) − s(second), and a label p in [0, 1]: the probability, or the share of
-annotators, that the first is better. The model's own probability is σ(d): give scores on the scale they were trained on, for
-a gain applied afterwards makes the model look more or less sure than it is. `groups` names the prompt of each pair.
-To measure against a known gold taste, give its labels as `labels`.
+A pair has a score difference d = s(first) − s(second), and a label p in [0, 1]: the probability, or
+the share of annotators, that the first is better. The model's own probability is σ(d): give scores
+on the scale they were trained on, for a gain applied afterwards makes the model look more or less
+sure than it is. `groups` names the prompt of each pair. To measure against a known gold taste, give
+its labels as `labels`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from burnish.statistics.uncertainty import bootstrap_share
 
 @dataclass(frozen=True, slots=True)
 class PairAccuracy(Estimate):
-    """Accuracy over decided pairs; `pairs` were counted, `left_out` had p = ½ and prefer neither. `n` counts prompts."""
+    """Accuracy over decided pairs; `pairs` were counted, `left_out` had p = ½ and prefer neither.
+    `n` counts prompts."""
 
     pairs: int
     left_out: int
@@ -28,7 +30,8 @@ class PairAccuracy(Estimate):
 
 @dataclass(frozen=True, slots=True)
 class CalibrationBin:
-    """Pairs of similar confidence: mean confidence, the share in which the chosen response was preferred, and how many."""
+    """Pairs of similar confidence: mean confidence, the share in which the chosen response was
+    preferred, and how many."""
 
     predicted: float
     observed: float
@@ -48,9 +51,11 @@ def pairwise_accuracy(
     seed: int = 0,
     level: float = 0.95,
 ) -> PairAccuracy:
-    """Share of pairs in which the response with the higher score is the preferred one; d = 0 counts half.
+    """Share of pairs in which the response with the higher score is the preferred one; d = 0 counts
+    half.
 
-    The interval is a bootstrap over prompts. Raises ValueError when no pair has a preferred response.
+    The interval is a bootstrap over prompts. Raises ValueError when no pair has a preferred
+    response.
     """
     d, p = _pairs(difference, labels)
     decided = p != 0.5
@@ -59,29 +64,43 @@ def pairwise_accuracy(
     outcomes = np.where(d == 0.0, 0.5, (d > 0) == (p > 0.5))[decided]
     if groups is not None and len(groups) != len(d):
         raise ValueError(f"{len(d)} pairs need as many group names, not {len(groups)}")
-    kept = None if groups is None else [group for group, keep in zip(groups, decided, strict=True) if keep]
+    kept = (
+        None
+        if groups is None
+        else [group for group, keep in zip(groups, decided, strict=True) if keep]
+    )
     interval = bootstrap_share(outcomes, groups=kept, resamples=resamples, seed=seed, level=level)
-    return PairAccuracy(**asdict(interval), pairs=int(decided.sum()), left_out=int((~decided).sum()))
+    return PairAccuracy(
+        **asdict(interval), pairs=int(decided.sum()), left_out=int((~decided).sum())
+    )
 
 
 def brier(difference: ArrayLike, labels: ArrayLike) -> float:
-    """Mean of (σ(d) − p)² (Brier 1950). 0.25 is what a coin gets on certain labels; 0 is perfect."""
+    """Mean of (σ(d) − p)² (Brier 1950). 0.25 is what a coin gets on certain labels; 0 is
+    perfect."""
     d, p = _pairs(difference, labels)
     return float(np.mean((_sigmoid(d) - p) ** 2))
 
 
-def expected_calibration_error(difference: ArrayLike, labels: ArrayLike, *, bins: int = 10) -> float:
-    """Σ over bins of (count / N) · |predicted − observed|, bins of equal mass (arXiv:1909.10155: less biased than equal width)."""
+def expected_calibration_error(
+    difference: ArrayLike, labels: ArrayLike, *, bins: int = 10
+) -> float:
+    """Σ over bins of (count / N) · |predicted − observed|, bins of equal mass (arXiv:1909.10155:
+    less biased than equal width)."""
     found = calibration_curve(difference, labels, bins=bins)
     return sum(b.count * abs(b.predicted - b.observed) for b in found) / sum(b.count for b in found)
 
 
-def calibration_curve(difference: ArrayLike, labels: ArrayLike, *, bins: int = 10) -> list[CalibrationBin]:
-    """Confidence against outcome, in `bins` of equal mass; equal confidences stay together, so there may be fewer.
+def calibration_curve(
+    difference: ArrayLike, labels: ArrayLike, *, bins: int = 10
+) -> list[CalibrationBin]:
+    """Confidence against outcome, in `bins` of equal mass; equal confidences stay together, so
+    there may be fewer.
 
-    Each pair is turned so that the model's choice comes first: its confidence σ(|d|) lies in [½, 1], the outcome is p for
-    d > 0, 1 − p for d < 0, ½ for d = 0. So it does not matter which response a pair names first; data that names the
-    preferred one first would otherwise show an outcome of 1 in every bin.
+    Each pair is turned so that the model's choice comes first: its confidence σ(|d|) lies in [½,
+    1], the outcome is p for d > 0, 1 − p for d < 0, ½ for d = 0. So it does not matter which
+    response a pair names first; data that names the preferred one first would otherwise show an
+    outcome of 1 in every bin.
     """
     if bins < 1:
         raise ValueError("bins must be at least 1")
@@ -94,7 +113,9 @@ def calibration_curve(difference: ArrayLike, labels: ArrayLike, *, bins: int = 1
     bin_of = first[inverse] * bins // len(predicted)
     return [
         CalibrationBin(
-            float(predicted[bin_of == b].mean()), float(observed[bin_of == b].mean()), int((bin_of == b).sum())
+            float(predicted[bin_of == b].mean()),
+            float(observed[bin_of == b].mean()),
+            int((bin_of == b).sum()),
         )
         for b in np.unique(bin_of)
     ]
@@ -105,9 +126,10 @@ def length_correlation(
 ) -> dict[str, float | None]:
     """How far the score follows the length of the response.
 
-    `pearson` and `spearman` are over all responses, across prompts. With `groups`, `pearson_within` and `spearman_within` are
-    over deviations from the prompt's mean (of values, and of ranks inside the prompt): whether among answers to the same
-    question the longer one scores higher. None where it is not defined, one side being constant.
+    `pearson` and `spearman` are over all responses, across prompts. With `groups`, `pearson_within`
+    and `spearman_within` are over deviations from the prompt's mean (of values, and of ranks inside
+    the prompt): whether among answers to the same question the longer one scores higher. None where
+    it is not defined, one side being constant.
     """
     from scipy.stats import rankdata
 
@@ -116,7 +138,10 @@ def length_correlation(
         raise ValueError(
             f"scores and lengths must be two equally long lists, not of shapes {s.shape} and {words.shape}"
         )
-    found = {"pearson": _correlation(s, words), "spearman": _correlation(rankdata(s), rankdata(words))}
+    found = {
+        "pearson": _correlation(s, words),
+        "spearman": _correlation(rankdata(s), rankdata(words)),
+    }
     if groups is None:
         return found
     rows: dict[Hashable, list[int]] = {}
@@ -131,7 +156,9 @@ def length_correlation(
     return {**found, "pearson_within": within[0], "spearman_within": within[1]}
 
 
-def _pairs(difference: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _pairs(
+    difference: ArrayLike, labels: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     d, p = np.asarray(difference, dtype=np.float64), np.asarray(labels, dtype=np.float64)
     if d.shape != p.shape or d.ndim != 1 or not len(d):
         raise ValueError(
@@ -156,6 +183,7 @@ def _correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float | None
 
 
 def _centred(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    # From the first value: a constant then becomes exactly 0, where x − mean can leave rounding noise to correlate with.
+    # From the first value: a constant then becomes exactly 0, where x − mean can leave rounding
+    # noise to correlate with.
     shifted = x - x[0]
     return shifted - shifted.mean()

@@ -15,7 +15,8 @@ ReportData = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A finished stage: its name, its kind and its result; `alone`: no other stage of this kind is finished."""
+    """A finished stage: its name, its kind and its result; `alone`: no other stage of this kind is
+    finished."""
 
     name: str
     kind: str
@@ -24,8 +25,13 @@ class Found:
 
     @property
     def prefix(self) -> str:
-        """Begins the identifiers of its figures, which are to be different from those of other stages; empty where there are none."""
-        return "" if self.alone else re.sub(r"[^A-Za-z0-9_-]", lambda sign: f"_{ord(sign[0]):x}_", self.name) + "-"
+        """Begins the identifiers of its figures, which are to be different from those of other
+        stages; empty where there are none."""
+        return (
+            ""
+            if self.alone
+            else re.sub(r"[^A-Za-z0-9_-]", lambda sign: f"_{ord(sign[0]):x}_", self.name) + "-"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,8 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What the report says of one stage: a sentence or two; `samples` are (prompt, texts); `figures` are `figures.Figure`."""
+    """What the report says of one stage: a sentence or two; `samples` are (prompt, texts);
+    `figures` are `figures.Figure`."""
 
     sentence: str
     samples: tuple[tuple[str, tuple[Text, ...]], ...] = ()
@@ -49,7 +56,9 @@ class Told:
 def finished(data: ReportData) -> list[Found]:
     """The finished stages, in the order in which they ran."""
     rows = rows_of(data, "results") or [
-        {"name": kind, "kind": kind, **part(data, kind)} for kind in data if kind in KINDS and part(data, kind)
+        {"name": kind, "kind": kind, **part(data, kind)}
+        for kind in data
+        if kind in KINDS and part(data, kind)
     ]
     kinds = [str(row.get("kind")) for row in rows]
     return [

@@ -1,6 +1,8 @@
-"""The report in words and cells: the verdict, the closing table, what it cost, and what to be wary of. Pure.
+"""The report in words and cells: the verdict, the closing table, what it cost, and what to be wary
+of. Pure.
 
-Everything is computed from the `ReportData` of `report`; whatever a run does not have is left out or said to be unknown.
+Everything is computed from the `ReportData` of `report`; whatever a run does not have is left out
+or said to be unknown.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ class Verdict:
 
 
 def judges(data: ReportData) -> list[Mapping[str, Any]]:
-    """Who was asked, as the stage says: `name`, `kind`, `unfit` (why it may not give a headline), `nulls`, `gameable`."""
+    """Who was asked, as the stage says: `name`, `kind`, `unfit` (why it may not give a headline),
+    `nulls`, `gameable`."""
     return rows_of(part(data, "evaluate"), "judges")
 
 
@@ -67,21 +70,27 @@ def judge_in_words(name: str) -> str:
 
 
 def verdict_by(data: ReportData, judge: str) -> Verdict | None:
-    """Whether the last policy is preferred over the one before, from the interval of its win rate on held-out prompts, by one judge.
+    """Whether the last policy is preferred over the one before, from the interval of its win rate
+    on held-out prompts, by one judge.
 
-    "better": the whole interval lies above ½. "worse": below. "not shown": it contains ½, or there is none. None: this judge
-    has not compared them.
+    "better": the whole interval lies above ½. "worse": below. "not shown": it contains ½, or there
+    is none. None: this judge has not compared them.
     """
     for after, before in contests(data):
         rate = compare(data, after, before, judge)
         if rate is not None:
-            return replace(_said(data, after, before, judge, rate), question=question(data, after, before))
+            return replace(
+                _said(data, after, before, judge, rate), question=question(data, after, before)
+            )
     return None
 
 
 def main_pair(data: ReportData) -> tuple[str, str] | None:
     """(after, before) of the contest that matters most, of those that anybody has judged."""
-    judged = {frozenset((row.get("a"), row.get("b"))) for row in rows_of(part(data, "evaluate"), "comparisons")}
+    judged = {
+        frozenset((row.get("a"), row.get("b")))
+        for row in rows_of(part(data, "evaluate"), "comparisons")
+    }
     return next((pair for pair in contests(data) if frozenset(pair) in judged), None)
 
 
@@ -104,14 +113,13 @@ def _said(data: ReportData, after: str, before: str, judge: str, rate: Estimate)
         return Verdict("better", yes, f"The {in_text(after)} {what} ({interval}).", details)
     if rate.high < 0.5:
         return Verdict("worse", no, f"The {in_text(after)} {what} only ({interval}).", details)
-    sentence = (
-        f"The {in_text(after)} {what}, but the interval contains 50{SPACE}% ({interval}): the difference may be chance."
-    )
+    sentence = f"The {in_text(after)} {what}, but the interval contains 50{SPACE}% ({interval}): the difference may be chance."
     return Verdict("not shown", "Not shown", sentence, details)
 
 
 def closing_rows(data: ReportData) -> list[dict[str, str]]:
-    """The closing table: a row for each evaluated model; values with their 95 % interval as "0.71 (0.68 to 0.74)".
+    """The closing table: a row for each evaluated model; values with their 95 % interval as "0.71
+    (0.68 to 0.74)".
 
     A column that is known of no model (a judge that the run does not have) is left out.
     """
@@ -129,7 +137,9 @@ def closing_rows(data: ReportData) -> list[dict[str, str]]:
         for model in models
     ]
     known = [
-        name for name in (rows[0] if rows else ()) if any(row[name] not in (UNKNOWN, *_NOT_MEASURED) for row in rows)
+        name
+        for name in (rows[0] if rows else ())
+        if any(row[name] not in (UNKNOWN, *_NOT_MEASURED) for row in rows)
     ]
     return [{name: row[name] for name in known} for row in rows]
 
@@ -143,11 +153,14 @@ def _distance(model: Mapping[str, Any], reference: str) -> str:
 
 
 def notes(data: ReportData) -> list[str]:
-    """What belongs under the closing table: how the answers were drawn, and why a column is not there."""
+    """What belongs under the closing table: how the answers were drawn, and why a column is not
+    there."""
     found = part(data, "evaluate")
     drawn = [f"Answers were drawn at {found['sampling']}."] if found.get("sampling") else []
     blind = [
-        f"The gold taste went by words alone: {judge['no_sense']}." for judge in judges(data) if judge.get("no_sense")
+        f"The gold taste went by words alone: {judge['no_sense']}."
+        for judge in judges(data)
+        if judge.get("no_sense")
     ]
     return [*drawn, *([str(found["no_kl"])] if found.get("no_kl") else []), *blind]
 
@@ -155,7 +168,9 @@ def notes(data: ReportData) -> list[str]:
 def costs(data: ReportData) -> list[Remark]:
     """What the run took: time, memory, labels, demonstrations; only what is known."""
     machine, reward = part(data, "machine"), part(data, "reward")
-    annotators = [one for stage in found_of(data, "compare") for one in rows_of(stage.result, "annotators")]
+    annotators = [
+        one for stage in found_of(data, "compare") for one in rows_of(stage.result, "annotators")
+    ]
     imitated = [number(stage.result.get("examples_train")) for stage in found_of(data, "sft")]
     learnt = [value for value in imitated if value is not None]
     votes = sum(number(a.get("votes")) or 0.0 for a in annotators)
@@ -187,7 +202,11 @@ def warnings(data: ReportData) -> list[Remark]:
             for judge in judges(data)
             if (rate := compare(data, *pair, str(judge["name"]))) is not None
         }
-        fit = [judge["name"] for judge in judges(data) if not judge.get("unfit") and not judge.get("gameable")]
+        fit = [
+            judge["name"]
+            for judge in judges(data)
+            if not judge.get("unfit") and not judge.get("gameable")
+        ]
         checks = [
             *(_about_chance(rate) for judge, rate in rates.items() if judge in fit[:1]),
             _about_optimisation(data, *pair),
@@ -206,12 +225,17 @@ def compare(data: ReportData, a: str, b: str, judge: str) -> Estimate | None:
 
 def row_of(data: ReportData, a: str, b: str, judge: str) -> Mapping[str, Any] | None:
     """The comparison of two models by one judge, whichever way round it was stored."""
-    rows = (row for row in rows_of(part(data, "evaluate"), "comparisons") if row.get("judge") == judge)
+    rows = (
+        row for row in rows_of(part(data, "evaluate"), "comparisons") if row.get("judge") == judge
+    )
     return next((row for row in rows if {row.get("a"), row.get("b")} == {a, b}), None)
 
 
-def _compared(data: ReportData, a: str, b: str, judge: str, *, field: str, whole: float) -> Estimate | None:
-    """A field of the comparison of a with b; seen from the other side its value v is `whole` − v."""
+def _compared(
+    data: ReportData, a: str, b: str, judge: str, *, field: str, whole: float
+) -> Estimate | None:
+    """A field of the comparison of a with b; seen from the other side its value v is `whole` −
+    v."""
     row = row_of(data, a, b, judge)
     found = None if row is None else estimate(row.get(field))
     if row is None or found is None or row.get("a") == a:
@@ -231,8 +255,16 @@ def _grounds(data: ReportData, after: str, before: str, judge: str, rate: Estima
         PEOPLE: ", who were not told whose answers they saw",
     }.get(judge, "")
     prompts = f"{rate.n:,} prompts that were held out" if rate.n else "Held-out prompts"
-    lines = [f"{prompts}; both models answered each of them. The judge is {who}; a tie counts half."]
-    if rate.n and rate.n > 1 and rate.low is not None and rate.high is not None and rate.high > rate.low:
+    lines = [
+        f"{prompts}; both models answered each of them. The judge is {who}; a tie counts half."
+    ]
+    if (
+        rate.n
+        and rate.n > 1
+        and rate.low is not None
+        and rate.high is not None
+        and rate.high > rate.low
+    ):
         one_prompt = (rate.high - rate.low) / (2 * 1.96) * math.sqrt(rate.n)
         least = 0.5 + smallest_detectable_effect(one_prompt, rate.n)
         lines.append(
@@ -312,7 +344,8 @@ def _about_reward_model(stage: Found) -> Remark | None:
     text = f"It ranks {share_with_interval(accuracy)} of held-out pairs as the annotators did; {'a coin' if longer is None else 'going by length alone'} gets {percent(by_length)}. It has not been shown to know more than that."
     which = "" if stage.alone else f" “{stage.name}”"
     return Remark(
-        f"The reward model{which} is hardly better than {'a coin' if longer is None else 'counting words'}", text
+        f"The reward model{which} is hardly better than {'a coin' if longer is None else 'counting words'}",
+        text,
     )
 
 
@@ -329,7 +362,9 @@ def _about_agreement(stage: Found) -> Remark | None:
             f"Krippendorff's α is {with_interval(alpha)}, under the {_LOW_ALPHA} usually asked of reliable labels. Taste is noisy and this is common; it bounds how well any reward model can do.",
         )
     where = "" if stage.alone else f" ({stage.name})"
-    return Remark(f"{'Annotators agree little' if low else 'Agreement is uncertain'}{where}", " ".join(texts))
+    return Remark(
+        f"{'Annotators agree little' if low else 'Agreement is uncertain'}{where}", " ".join(texts)
+    )
 
 
 def model_of(data: ReportData, name: str) -> Mapping[str, Any]:

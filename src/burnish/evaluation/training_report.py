@@ -1,4 +1,5 @@
-"""What the report says of each stage that trains a policy: a sentence or two, and its curves. Pure."""
+"""What the report says of each stage that trains a policy: a sentence or two, and its curves.
+Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from burnish.evaluation.words import part, rows_of
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What is shown of one stage; `heading` is its name where several stages are shown, each by itself."""
+    """What is shown of one stage; `heading` is its name where several stages are shown, each by
+    itself."""
 
     heading: str | None
     lines: tuple[str, ...]
@@ -22,7 +24,8 @@ class Training:
 
 
 def trainings(data: ReportData) -> list[Training]:
-    """Of every stage that trains a policy, in the order in which they ran; together where each kind occurs but once."""
+    """Of every stage that trains a policy, in the order in which they ran; together where each kind
+    occurs but once."""
     found = [stage for stage in finished(data) if _trains_policies(stage.kind)]
     if not found:
         return [Training(None, ("Training of a policy: not run yet.",))]

@@ -1,7 +1,9 @@
-"""Evaluation on prompts whose answers can be checked: accuracy, pass@k, paired differences, and how far a verifier errs. Pure.
+"""Evaluation on prompts whose answers can be checked: accuracy, pass@k, paired differences, and how
+far a verifier errs. Pure.
 
-The unit is the prompt: intervals resample prompts with all their completions (arXiv:2411.00640 says why). Completions that
-could not be judged (a verifier's time-out or error) are left out of every number here, and counted.
+The unit is the prompt: intervals resample prompts with all their completions (arXiv:2411.00640 says
+why). Completions that could not be judged (a verifier's time-out or error) are left out of every
+number here, and counted.
 """
 
 from __future__ import annotations
@@ -29,14 +31,17 @@ from burnish.statistics.uncertainty import (
     wilson,
 )
 
-UNJUDGED = frozenset({"verifier-timeout", "verifier-error", "not-judged", "infrastructure", "pattern-timeout"})
+UNJUDGED = frozenset(
+    {"verifier-timeout", "verifier-error", "not-judged", "infrastructure", "pattern-timeout"}
+)
 """Verdicts that say nothing of the completion."""
 KS = (1, 2, 4, 8, 16, 32, 64)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """Right (1) and wrong (0) by completion, prompt by prompt: `right[g]` are the judged completions of prompt `groups[g]`."""
+    """Right (1) and wrong (0) by completion, prompt by prompt: `right[g]` are the judged
+    completions of prompt `groups[g]`."""
 
     groups: tuple[Hashable, ...]
     right: tuple[tuple[float, ...], ...]
@@ -51,8 +56,9 @@ class Outcomes:
         pass_at: float = 1.0,
         verifiers: Sequence[str] = (),
     ) -> Outcomes:
-        """Of judged rollouts. Right: each of the `verifiers` (names of rewards) with a verdict on it says correct; without
-        verifiers, its reward is at least `pass_at`. What none of the verifiers judges is left out and not counted."""
+        """Of judged rollouts. Right: each of the `verifiers` (names of rewards) with a verdict on
+        it says correct; without verifiers, its reward is at least `pass_at`. What none of the
+        verifiers judges is left out and not counted."""
         found: dict[Hashable, list[float]] = {}
         uncounted = 0
         for rollout, reward in zip(rollouts, rewards, strict=True):
@@ -60,28 +66,37 @@ class Outcomes:
             if not reward.counted or UNJUDGED & set(said):
                 uncounted += 1
             elif said or not verifiers:
-                right = all(verdict == "correct" for verdict in said) if verifiers else reward.value >= pass_at
+                right = (
+                    all(verdict == "correct" for verdict in said)
+                    if verifiers
+                    else reward.value >= pass_at
+                )
                 found.setdefault(rollout.prompt.id, []).append(float(right))
         return cls(tuple(found), tuple(tuple(values) for values in found.values()), uncounted)
 
 
 def accuracy(outcomes: Outcomes) -> Estimate:
-    """Mean accuracy over prompts (each prompt's mean counts the same), with an interval over prompts."""
+    """Mean accuracy over prompts (each prompt's mean counts the same), with an interval over
+    prompts."""
     return bootstrap_share([float(np.mean(values)) for values in outcomes.right])
 
 
 def pass_at(outcomes: Outcomes, k: int) -> Estimate | None:
-    """The mean over prompts of 1 − C(n−c, k)/C(n, k) (arXiv:2107.03374), over those with n ≥ k judged completions; None without any."""
+    """The mean over prompts of 1 − C(n−c, k)/C(n, k) (arXiv:2107.03374), over those with n ≥ k
+    judged completions; None without any."""
     values = [pass_at_k(len(v), int(sum(v)), k) for v in outcomes.right if len(v) >= k]
     return bootstrap_share(values) if values else None
 
 
 def compare(a: Outcomes, b: Outcomes) -> dict[str, Any] | None:
-    """How much better a is than b on the prompts that both have: the difference of each prompt's mean, with its interval; the
-    smallest difference that so many prompts would show with 80 % power; and McNemar's exact test on the first completions.
-    None if they have no prompt in common."""
+    """How much better a is than b on the prompts that both have: the difference of each prompt's
+    mean, with its interval; the smallest difference that so many prompts would show with 80 %
+    power; and McNemar's exact test on the first completions. None if they have no prompt in
+    common."""
     of_b = dict(zip(b.groups, b.right, strict=True))
-    pairs = [(values, of_b[name]) for name, values in zip(a.groups, a.right, strict=True) if name in of_b]
+    pairs = [
+        (values, of_b[name]) for name, values in zip(a.groups, a.right, strict=True) if name in of_b
+    ]
     if not pairs:
         return None
     means_a, means_b = ([float(np.mean(pair[side])) for pair in pairs] for side in (0, 1))
@@ -98,24 +113,32 @@ def compare(a: Outcomes, b: Outcomes) -> dict[str, Any] | None:
     }
 
 
-def findings(rollouts: Sequence[Rollout], rewards: Sequence[Reward], outcomes: Outcomes) -> dict[str, Any]:
-    """Everything that the report shows of one model on verifiable prompts; None where there is nothing to say."""
+def findings(
+    rollouts: Sequence[Rollout], rewards: Sequence[Reward], outcomes: Outcomes
+) -> dict[str, Any]:
+    """Everything that the report shows of one model on verifiable prompts; None where there is
+    nothing to say."""
     counted = [reward for reward in rewards if reward.counted]
     groups = [rollout.prompt.id for rollout in rollouts]
     return {
         "accuracy": accuracy(outcomes).to_dict() if outcomes.right else None,
-        "pass_at": {str(k): found.to_dict() for k in KS if (found := pass_at(outcomes, k)) is not None},
+        "pass_at": {
+            str(k): found.to_dict() for k in KS if (found := pass_at(outcomes, k)) is not None
+        },
         "uncounted": outcomes.uncounted,
         "completions": len(rollouts),
         "components": _components(rollouts, rewards),
         "verdicts": verdict_counts(rewards),
         "no_variance": without_variance(groups, rewards),
         "reward": bootstrap_mean(
-            [r.value for r in counted], groups=[g for g, r in zip(groups, rewards, strict=True) if r.counted]
+            [r.value for r in counted],
+            groups=[g for g, r in zip(groups, rewards, strict=True) if r.counted],
         ).to_dict()
         if counted
         else None,
-        "tokens": bootstrap_mean([len(r.completion.tokens) for r in rollouts], groups=groups).to_dict(),
+        "tokens": bootstrap_mean(
+            [len(r.completion.tokens) for r in rollouts], groups=groups
+        ).to_dict(),
         "entropy": _entropy(rollouts, groups),
         "by_tag": _by_tag(rollouts, outcomes),
     }
@@ -130,9 +153,12 @@ def verdict_counts(rewards: Sequence[Reward]) -> dict[str, dict[str, int]]:
     return {name: dict(sorted(found.items())) for name, found in counts.items()}
 
 
-def without_variance(groups: Sequence[Hashable], rewards: Sequence[Reward]) -> dict[str, float] | None:
-    """The share of prompts whose judged completions all have the same reward, and of those all at the top and all at the bottom
-    of what was seen; prompts with one completion do not count. None without any other."""
+def without_variance(
+    groups: Sequence[Hashable], rewards: Sequence[Reward]
+) -> dict[str, float] | None:
+    """The share of prompts whose judged completions all have the same reward, and of those all at
+    the top and all at the bottom of what was seen; prompts with one completion do not count. None
+    without any other."""
     values: dict[Hashable, list[float]] = {}
     for group, reward in zip(groups, rewards, strict=True):
         if reward.counted:
@@ -151,10 +177,12 @@ def without_variance(groups: Sequence[Hashable], rewards: Sequence[Reward]) -> d
 
 
 def verifier_rates(pairs: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any]:
-    """How often the maths verifier errs on labelled pairs (None: those that ship), with Wilson's intervals.
+    """How often the maths verifier errs on labelled pairs (None: those that ship), with Wilson's
+    intervals.
 
-    `false_positive`: the share of wrong answers that it calls correct. `false_negative`: of right answers that it does not.
-    `unjudged` counts time-outs and errors, which are neither. `mistakes` lists the pairs.
+    `false_positive`: the share of wrong answers that it calls correct. `false_negative`: of right
+    answers that it does not. `unjudged` counts time-outs and errors, which are neither. `mistakes`
+    lists the pairs.
     """
     pairs = labelled_pairs() if pairs is None else pairs
     reward = MathsReward()
@@ -162,7 +190,9 @@ def verifier_rates(pairs: Sequence[Mapping[str, Any]] | None = None) -> dict[str
         judged = reward.judge([p["completion"] for p in pairs], answer=[p["gold"] for p in pairs])
     finally:
         reward.close()
-    found = [(pair, j.verdict == "correct") for pair, j in zip(pairs, judged, strict=True) if j.counted]
+    found = [
+        (pair, j.verdict == "correct") for pair, j in zip(pairs, judged, strict=True) if j.counted
+    ]
     wrong = [said for pair, said in found if not pair["correct"]]
     right = [said for pair, said in found if pair["correct"]]
     return {
@@ -185,29 +215,39 @@ def _components(rollouts: Sequence[Rollout], rewards: Sequence[Reward]) -> dict[
     found: dict[str, Any] = {}
     for name in names:
         rows = [
-            (r.prompt.id, w.components[name]) for r, w in zip(rollouts, rewards, strict=True) if name in w.components
+            (r.prompt.id, w.components[name])
+            for r, w in zip(rollouts, rewards, strict=True)
+            if name in w.components
         ]
         found[name] = bootstrap_mean([v for _, v in rows], groups=[g for g, _ in rows]).to_dict()
     return found
 
 
 def _entropy(rollouts: Sequence[Rollout], groups: Sequence[Hashable]) -> dict[str, Any] | None:
-    """−log π of the drawn tokens, in nats a token: its mean estimates the entropy of the model where sampling followed it."""
+    """−log π of the drawn tokens, in nats a token: its mean estimates the entropy of the model
+    where sampling followed it."""
     known = [
-        (g, r.completion.model_logprobs) for g, r in zip(groups, rollouts, strict=True) if r.completion.model_logprobs
+        (g, r.completion.model_logprobs)
+        for g, r in zip(groups, rollouts, strict=True)
+        if r.completion.model_logprobs
     ]
     if not known:
         return None
-    return bootstrap_mean([-float(np.mean(v)) for _, v in known], groups=[g for g, _ in known]).to_dict()
+    return bootstrap_mean(
+        [-float(np.mean(v)) for _, v in known], groups=[g for g, _ in known]
+    ).to_dict()
 
 
 def _by_tag(rollouts: Sequence[Rollout], outcomes: Outcomes) -> dict[str, Any]:
-    """Accuracy by the prompts' tags: those that some of the judged prompts have and others have not."""
+    """Accuracy by the prompts' tags: those that some of the judged prompts have and others have
+    not."""
     tags = {rollout.prompt.id: tags_of(rollout.prompt) for rollout in rollouts}
     found: dict[str, Any] = {}
     for tag in sorted({tag for name in outcomes.groups for tag in tags[str(name)]}):
         rows = [i for i, name in enumerate(outcomes.groups) if tag in tags[str(name)]]
         if len(rows) < len(outcomes.groups):
-            chosen = Outcomes(tuple(outcomes.groups[i] for i in rows), tuple(outcomes.right[i] for i in rows))
+            chosen = Outcomes(
+                tuple(outcomes.groups[i] for i in rows), tuple(outcomes.right[i] for i in rows)
+            )
             found[tag] = accuracy(chosen).to_dict()
     return found

@@ -1,4 +1,5 @@
-"""The report's part on checked answers: the verdict by accuracy, the closing table, and the section with its figures. Pure."""
+"""The report's part on checked answers: the verdict by accuracy, the closing table, and the section
+with its figures. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ from burnish.evaluation.words import (
 
 
 def verdict(data: ReportData) -> Verdict | None:
-    """Whether the last policy is right more often than what it began as, from the interval of the difference on held-out prompts.
+    """Whether the last policy is right more often than what it began as, from the interval of the
+    difference on held-out prompts.
 
     None where no answers were checked, or fewer than two models.
     """
@@ -48,11 +50,18 @@ def verdict(data: ReportData) -> Verdict | None:
         return Verdict("better", "Yes, it got better", f"{what}.", details, asked)
     if gap.high is not None and gap.high < 0:
         return Verdict("worse", "No, it got worse", f"{what}.", details, asked)
-    return Verdict("not shown", "Not shown", f"{what}, which contains 0: the difference may be chance.", details, asked)
+    return Verdict(
+        "not shown",
+        "Not shown",
+        f"{what}, which contains 0: the difference may be chance.",
+        details,
+        asked,
+    )
 
 
 def closing_rows(data: ReportData) -> list[dict[str, str]]:
-    """A row for each model: accuracy, the largest pass@k, reward, tokens, entropy, what was cut off; empty without checked answers."""
+    """A row for each model: accuracy, the largest pass@k, reward, tokens, entropy, what was cut
+    off; empty without checked answers."""
     models = rows_of(_verifiable(data), "models")
     shared = [{int(k) for k in part(m, "pass_at")} for m in models]
     largest = max(set.intersection(*shared), default=1) if shared else 1
@@ -65,7 +74,9 @@ def closing_rows(data: ReportData) -> list[dict[str, str]]:
             "Reward": with_interval(estimate(m.get("reward"))),
             "Tokens": with_interval(estimate(m.get("tokens")), digits=1),
             "Entropy": with_interval(estimate(m.get("entropy"))),
-            "Truncated": percent(number(evaluated.get(str(m.get("name")), {}).get("truncation_rate"))),
+            "Truncated": percent(
+                number(evaluated.get(str(m.get("name")), {}).get("truncation_rate"))
+            ),
         }
         for m in models
     ]
@@ -75,7 +86,13 @@ def outcome_figures(data: ReportData, prefix: str = "") -> list[Figure]:
     """Accuracy of each model, and how pass@k grows with k."""
     models, look, shown = rows_of(_verifiable(data), "models"), looks(data), drawn_apart(data)
     bars = [
-        Bar(model_name(str(m.get("name"))), found.value, found.low, found.high, look.get(str(m.get("name")), "main"))
+        Bar(
+            model_name(str(m.get("name"))),
+            found.value,
+            found.low,
+            found.high,
+            look.get(str(m.get("name")), "main"),
+        )
         for m in models
         if (found := estimate(m.get("accuracy"))) is not None
     ]
@@ -89,7 +106,11 @@ def outcome_figures(data: ReportData, prefix: str = "") -> list[Figure]:
         for m in models
         if str(m.get("name")) in shown
         and len(
-            places := [(float(k), found.value) for k in part(m, "pass_at") if (found := _pass(m, int(k))) is not None]
+            places := [
+                (float(k), found.value)
+                for k in part(m, "pass_at")
+                if (found := _pass(m, int(k))) is not None
+            ]
         )
         > 1
     ]
@@ -103,7 +124,8 @@ def outcome_figures(data: ReportData, prefix: str = "") -> list[Figure]:
 
 
 def section(data: ReportData) -> dict[str, Any] | None:
-    """What the section shows: sentences, tables, the verifier's error rates; None where no answers were checked."""
+    """What the section shows: sentences, tables, the verifier's error rates; None where no answers
+    were checked."""
     found = _verifiable(data)
     models = rows_of(found, "models")
     if not models:
@@ -139,7 +161,10 @@ def _lines(found: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> lis
 def _pass_table(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     ks = sorted({int(k) for m in models for k in part(m, "pass_at")})
     rows = [
-        {"Model": model_name(str(m.get("name"))), **{f"pass@{k}": share_with_interval(_pass(m, k)) for k in ks}}
+        {
+            "Model": model_name(str(m.get("name"))),
+            **{f"pass@{k}": share_with_interval(_pass(m, k)) for k in ks},
+        }
         for m in models
         if ks
     ]
@@ -157,7 +182,8 @@ def _contest_table(data: ReportData) -> dict[str, Any]:
             "Detectable": f"{100 * (number(row.get('detectable')) or 0.0):.1f} points",
         }
         for after, before in contests(data)
-        if (row := _compared(data, after, before)) is not None and (gap := estimate(row.get("difference"))) is not None
+        if (row := _compared(data, after, before)) is not None
+        and (gap := estimate(row.get("difference"))) is not None
     ]
     return {
         "rows": rows,
@@ -169,7 +195,10 @@ def _contest_table(data: ReportData) -> dict[str, Any]:
 def _tag_table(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     tags = dict.fromkeys(tag for m in models for tag in part(m, "by_tag"))
     rows = [
-        {"Tag": tag, **{_name(m): share_with_interval(estimate(part(m, "by_tag").get(tag))) for m in models}}
+        {
+            "Tag": tag,
+            **{_name(m): share_with_interval(estimate(part(m, "by_tag").get(tag))) for m in models},
+        }
         for tag in tags
     ]
     return {"rows": rows, "caption": "Right answers by the prompts' tags"}
@@ -178,18 +207,26 @@ def _tag_table(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _component_table(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     names = dict.fromkeys(name for m in models for name in part(m, "components"))
     rows = [
-        {"Reward": name, **{_name(m): with_interval(estimate(part(m, "components").get(name))) for m in models}}
+        {
+            "Reward": name,
+            **{_name(m): with_interval(estimate(part(m, "components").get(name))) for m in models},
+        }
         for name in names
     ]
     return {"rows": rows, "caption": "Each reward's own value, before weights, on held-out prompts"}
 
 
 def _verdict_table(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    keys = dict.fromkeys((name, said) for m in models for name, of in part(m, "verdicts").items() for said in of)
+    keys = dict.fromkeys(
+        (name, said) for m in models for name, of in part(m, "verdicts").items() for said in of
+    )
     rows = [
         {
             "Verdict": f"{name}: {said}",
-            **{_name(m): count(number(part(part(m, "verdicts"), name).get(said)) or 0.0) for m in models},
+            **{
+                _name(m): count(number(part(part(m, "verdicts"), name).get(said)) or 0.0)
+                for m in models
+            },
         }
         for name, said in keys
     ]
@@ -219,7 +256,11 @@ def _verifier_facts(rates: Mapping[str, Any]) -> list[Remark]:
     pairs = f"of the labelled pairs that ship, {count(number(rates.get('pairs')))} in all"
     facts = [
         ("False positives", rates.get("false_positive"), f"wrong answers called right, {pairs}"),
-        ("False negatives", rates.get("false_negative"), f"right answers not called right, {pairs}"),
+        (
+            "False negatives",
+            rates.get("false_negative"),
+            f"right answers not called right, {pairs}",
+        ),
     ]
     return [Remark(title, _rate(estimate(found)), note) for title, found, note in facts]
 
@@ -245,7 +286,10 @@ def _compared(data: ReportData, after: str, before: str) -> Mapping[str, Any] | 
 def _turned(row: Mapping[str, Any]) -> Mapping[str, Any]:
     """A comparison seen from the other side."""
     gap = estimate(row.get("difference"))
-    low, high = (None if gap is None or bound is None else -bound for bound in (gap and gap.high, gap and gap.low))
+    low, high = (
+        None if gap is None or bound is None else -bound
+        for bound in (gap and gap.high, gap and gap.low)
+    )
     turned = None if gap is None else {"value": -gap.value, "low": low, "high": high, "n": gap.n}
     return {**row, "difference": turned, "gained": row.get("lost"), "lost": row.get("gained")}
 

@@ -31,13 +31,16 @@ class Remark:
 
 
 def estimate(found: Any) -> Estimate | None:
-    """An interval as the pipeline writes it; None if it is missing or has no finite value. A bound that is not finite is None."""
+    """An interval as the pipeline writes it; None if it is missing or has no finite value. A bound
+    that is not finite is None."""
     value = number(found.get("value")) if isinstance(found, Mapping) else None
     if value is None:
         return None
     low, high, n = (number(found.get(name)) for name in ("low", "high", "n"))
     bounded = low is not None and high is not None
-    return Estimate(value, low if bounded else None, high if bounded else None, None if n is None else int(n))
+    return Estimate(
+        value, low if bounded else None, high if bounded else None, None if n is None else int(n)
+    )
 
 
 def number(value: Any) -> float | None:
@@ -56,7 +59,11 @@ def part(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def rows_of(data: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     """A list of mappings in the data; empty if it is missing or not a list."""
     found = data.get(name)
-    return [row for row in found if isinstance(row, Mapping)] if isinstance(found, list | tuple) else []
+    return (
+        [row for row in found if isinstance(row, Mapping)]
+        if isinstance(found, list | tuple)
+        else []
+    )
 
 
 def percent(value: float | None, digits: int = 0) -> str:
@@ -78,7 +85,11 @@ def with_interval(found: Estimate | None, digits: int = 2) -> str:
     """A value with its interval: "0.71 (0.68 to 0.74)"."""
     if found is None:
         return UNKNOWN
-    bounds = f" ({plain(found.low, digits)} to {plain(found.high, digits)})" if found.low is not None else ""
+    bounds = (
+        f" ({plain(found.low, digits)} to {plain(found.high, digits)})"
+        if found.low is not None
+        else ""
+    )
     return plain(found.value, digits) + bounds
 
 
@@ -98,7 +109,11 @@ def duration(seconds: float | None) -> str:
     if seconds < 99.5:
         return f"{seconds:.0f}{SPACE}s" if seconds >= 9.95 else f"{seconds:.1f}{SPACE}s"
     minutes = round(seconds / 60)
-    return f"{minutes}{SPACE}min" if minutes < 100 else f"{minutes // 60}{SPACE}h {minutes % 60:02d}{SPACE}min"
+    return (
+        f"{minutes}{SPACE}min"
+        if minutes < 100
+        else f"{minutes // 60}{SPACE}h {minutes % 60:02d}{SPACE}min"
+    )
 
 
 def gigabytes(value: float | None) -> str:

@@ -15,19 +15,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How to sample. `temperature` 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 switch truncation off.
+    """How to sample. `temperature` 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 switch
+    truncation off.
 
     Args:
         max_new_tokens: at most this many tokens.
         temperature: divides the logits.
         top_k: only this many most likely tokens.
         top_p: of those, the fewest whose probability reaches this.
-        min_p: of those, the ones at least this many times as likely as the most likely (arXiv:2407.01082).
-        repetition_penalty: logits of tokens that stand in the prompt or the completion are divided by this where
-            positive, multiplied where negative; 1: off (arXiv:1909.05858).
+        min_p: of those, the ones at least this many times as likely as the most likely
+            (arXiv:2407.01082).
+        repetition_penalty: logits of tokens that stand in the prompt or the completion are divided
+            by this where positive, multiplied where negative; 1: off (arXiv:1909.05858).
         min_new_tokens: the end tokens are forbidden until that many tokens stand.
-        stop: a completion ends where one of these strings appears; its text stops before the string, its tokens hold it.
-            Not together with `min_new_tokens`.
+        stop: a completion ends where one of these strings appears; its text stops before the
+            string, its tokens hold it. Not together with `min_new_tokens`.
         stop_token_ids: tokens that end a completion as the end tokens do.
     """
 
@@ -59,20 +61,23 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One completion to write. The same request has the same random numbers whatever else is in the batch."""
+    """One completion to write. The same request has the same random numbers whatever else is in the
+    batch."""
 
     prompt_tokens: tuple[int, ...]
     seed: int
 
 
 def request_seed(*parts: object) -> int:
-    """A 63-bit seed from whatever identifies a request (run seed, step, prompt id, number of the sample)."""
+    """A 63-bit seed from whatever identifies a request (run seed, step, prompt id, number of the
+    sample)."""
     digest = hashlib.sha256("\x1f".join(str(part) for part in parts).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 class Engine(Protocol):
-    """Writes completions with the weights of one role. `version` is what `load` was told last, −1 while it sleeps."""
+    """Writes completions with the weights of one role. `version` is what `load` was told last, −1
+    while it sleeps."""
 
     version: int
 
@@ -91,11 +96,13 @@ class Engine(Protocol):
         *,
         progress: Callable[[int], None] | None = None,
     ) -> list[Completion]:
-        """One completion for each request, in their order, with the log-probabilities of its tokens.
+        """One completion for each request, in their order, with the log-probabilities of its
+        tokens.
 
-        A request's random numbers are its own: the same request gives the same tokens in any company, but for rounding.
-        `progress` is told of the tokens drawn after each step. Raises UserError for a prompt without tokens or a model
-        whose logits are no numbers, ValueError if a prompt and its completion do not fit the model's context,
-        RuntimeError while the engine sleeps.
+        A request's random numbers are its own: the same request gives the same tokens in any
+        company, but for rounding. `progress` is told of the tokens drawn after each step. Raises
+        UserError for a prompt without tokens or a model whose logits are no numbers, ValueError if
+        a prompt and its completion do not fit the model's context, RuntimeError while the engine
+        sleeps.
         """
         ...

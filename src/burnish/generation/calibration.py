@@ -1,4 +1,5 @@
-"""What 8-bit products are fitted to: how large the input channels of each matrix get, on a text that is always the same."""
+"""What 8-bit products are fitted to: how large the input channels of each matrix get, on a text
+that is always the same."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ Dear Sir, thank you very much for your kind letter! How are you? (Yes, 3.14 is c
 
 
 class Calibration:
-    """The largest magnitudes of each matrix's input channels, by the layer's number (−1: the head) and the matrix's name."""
+    """The largest magnitudes of each matrix's input channels, by the layer's number (−1: the head)
+    and the matrix's name."""
 
     def __init__(self) -> None:
         self._absmax: dict[tuple[int, str], Tensor] = {}

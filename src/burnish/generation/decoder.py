@@ -1,4 +1,5 @@
-"""The decoder's own weights, in the form in which thin products run fastest, and its forward pass over tokens laid end to end."""
+"""The decoder's own weights, in the form in which thin products run fastest, and its forward pass
+over tokens laid end to end."""
 
 from __future__ import annotations
 
@@ -16,7 +17,11 @@ from burnish.models.roles import View
 from burnish.models.thin import Norm, Thin
 from burnish.models.weights import merge_on_demand
 
-ACTIVATIONS = {"silu": F.silu, "gelu": F.gelu, "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh")}
+ACTIVATIONS = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+}
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """`attend(layer, q, k, v)`: what each token sees of the others."""
@@ -26,8 +31,8 @@ Rope = Mapping[str, tuple[Tensor, Tensor]]
 
 @dataclass
 class Layer:
-    """One decoder layer; q, k and v side by side, gate and up side by side, with the norms before them. `after_*` are norms of
-    what is added to the residual stream, which Gemma 3 has."""
+    """One decoder layer; q, k and v side by side, gate and up side by side, with the norms before
+    them. `after_*` are norms of what is added to the residual stream, which Gemma 3 has."""
 
     qkv: Matrix
     qkv_bias: Tensor | None
@@ -41,7 +46,8 @@ class Layer:
 
 
 class Decoder:
-    """A copy of one role's decoder, adapters merged, projections fused; the embedding is shared with the backbone.
+    """A copy of one role's decoder, adapters merged, projections fused; the embedding is shared
+    with the backbone.
 
     Args:
         view: the role; its shape is taken over. Its weights are taken by `load`.
@@ -53,13 +59,17 @@ class Decoder:
         config = view.backbone.config
         self._products, self._calibration = products, calibration
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
-        self.head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self.head_dim = (
+            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        )
         self._eps = config.rms_norm_eps
         self._rotary = view.backbone.model.model.rotary_emb
         gemma = config.model_type.startswith("gemma")
         self._norm_shift = 1.0 if gemma else 0.0  # Gemma's norms multiply by 1 + w
         self._embedding_scale = config.hidden_size**0.5 if gemma else 1.0
-        self._attention_scale = (getattr(config, "query_pre_attn_scalar", None) or self.head_dim) ** -0.5
+        self._attention_scale = (
+            getattr(config, "query_pre_attn_scalar", None) or self.head_dim
+        ) ** -0.5
         kind = getattr(config, "hidden_activation", None) or config.hidden_act
         self._activation = ACTIVATIONS[kind]
         # Gemma 3 turns local and global layers by different frequencies.
@@ -77,13 +87,17 @@ class Decoder:
 
     def load(self, view: View) -> None:
         """Take over the role's present weights, in place after the first time."""
-        weights = {name.removeprefix("model."): make for name, make in merge_on_demand(view).items()}
+        weights = {
+            name.removeprefix("model."): make for name, make in merge_on_demand(view).items()
+        }
         self.embedding = weights["embed_tokens.weight"]()
         head = weights["lm_head.weight"]() if "lm_head.weight" in weights else self.embedding
         self._take_head(head, Norm(weights["norm.weight"]() + self._norm_shift, self._eps))
         for number in range(len(self._layer_types)):
             at = f"layers.{number}."
-            own = {name.removeprefix(at): make for name, make in weights.items() if name.startswith(at)}
+            own = {
+                name.removeprefix(at): make for name, make in weights.items() if name.startswith(at)
+            }
             self._take(number, own)
 
     def fit_anew(self, view: View) -> None:
@@ -96,7 +110,8 @@ class Decoder:
         self._layers = []
 
     def _take_head(self, weight: Tensor, norm: Norm) -> None:
-        """The head is shared with the backbone; in 8 bits it is a copy, made anew where the weight has changed."""
+        """The head is shared with the backbone; in 8 bits it is a copy, made anew where the weight
+        has changed."""
         if self._products != torch.int8:
             self._head = Thin(weight.T, norm)
             return
@@ -108,7 +123,8 @@ class Decoder:
         self._head_state = state
 
     def _take(self, number: int, weights: Mapping[str, Callable[[], Tensor]]) -> None:
-        """Bring one layer's weights into the form that decoding wants; one layer at a time, so that the rest need not be."""
+        """Bring one layer's weights into the form that decoding wants; one layer at a time, so that
+        the rest need not be."""
         held = self._layers[number] if number < len(self._layers) else None
 
         def norm(name: str) -> Norm | None:
@@ -128,7 +144,9 @@ class Decoder:
         after = norm("post_attention_layernorm.weight")
         before_mlp = norm("pre_feedforward_layernorm.weight") if four else after
         layer = Layer(
-            qkv=matrix("qkv", *(f"self_attn.{p}_proj" for p in "qkv"), norm=norm("input_layernorm.weight")),
+            qkv=matrix(
+                "qkv", *(f"self_attn.{p}_proj" for p in "qkv"), norm=norm("input_layernorm.weight")
+            ),
             qkv_bias=torch.cat([weights[n]() for n in biases]) if biases[0] in weights else None,
             q_norm=norm("self_attn.q_norm.weight"),
             k_norm=norm("self_attn.k_norm.weight"),
@@ -141,14 +159,16 @@ class Decoder:
         self._layers[number : number + 1] = [layer]
 
     def rope(self, places: int) -> Rope:
-        """The rotary embedding of the first places, made once a call: cosines, and sines whose first half is negated."""
+        """The rotary embedding of the first places, made once a call: cosines, and sines whose
+        first half is negated."""
         positions = torch.arange(places, device=self.embedding.device)[None]
         found: dict[str, tuple[Tensor, Tensor]] = {}
         for kind in dict.fromkeys(self._layer_types):
             cos, sin = self._rotary(self.embedding[:1, None], positions, *([kind] if kind else []))
             half = sin.shape[-1] // 2
             signed_sin = torch.cat((-sin[0, :, :half], sin[0, :, half:]), dim=-1)
-            # Queries and keys are both multiplied with these: the scale of their product is in them.
+            # Queries and keys are both multiplied with these: the scale of their product is in
+            # them.
             scale = self._attention_scale**0.5
             found[kind] = cos[0] * scale, signed_sin * scale
         return found
@@ -158,7 +178,10 @@ class Decoder:
         x = F.embedding(tokens_T, self.embedding)
         if self._embedding_scale != 1.0:
             x = x * torch.tensor(self._embedding_scale, dtype=x.dtype)
-        turns = {k: (cos[positions_T][:, None], sin[positions_T][:, None]) for k, (cos, sin) in rope.items()}
+        turns = {
+            k: (cos[positions_T][:, None], sin[positions_T][:, None])
+            for k, (cos, sin) in rope.items()
+        }
         for number, layer in enumerate(self._layers):
             qkv = self._calibration.observe(number, "qkv", layer.qkv, x).product(x)
             if layer.qkv_bias is not None:
@@ -166,12 +189,26 @@ class Decoder:
             heads = qkv.view(len(qkv), -1, self.head_dim)
             qk, v = heads[:, : -self.kv_heads], heads[:, -self.kv_heads :]
             if layer.q_norm is not None and layer.k_norm is not None:
-                qk = torch.cat((layer.q_norm(qk[:, : self.heads]), layer.k_norm(qk[:, self.heads :])), dim=1)
+                qk = torch.cat(
+                    (layer.q_norm(qk[:, : self.heads]), layer.k_norm(qk[:, self.heads :])), dim=1
+                )
             qk = _rotate(qk, *turns[self._layer_types[number]])
             mixed = attend(number, qk[:, : self.heads], qk[:, self.heads :], v).flatten(-2)
-            x = _plus(x, self._calibration.observe(number, "out", layer.out, mixed), mixed, layer.after_attention)
-            inner = self._calibration.observe(number, "gate_up", layer.gate_up, x).gated(x, self._activation)
-            x = _plus(x, self._calibration.observe(number, "down", layer.down, inner), inner, layer.after_mlp)
+            x = _plus(
+                x,
+                self._calibration.observe(number, "out", layer.out, mixed),
+                mixed,
+                layer.after_attention,
+            )
+            inner = self._calibration.observe(number, "gate_up", layer.gate_up, x).gated(
+                x, self._activation
+            )
+            x = _plus(
+                x,
+                self._calibration.observe(number, "down", layer.down, inner),
+                inner,
+                layer.after_mlp,
+            )
         return x
 
     def write_logits(self, hidden_BD: Tensor, out_BV: Tensor) -> None:
@@ -186,6 +223,7 @@ def _plus(residual: Tensor, matrix: Matrix, x: Tensor, norm: Norm | None) -> Ten
 
 
 def _rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
-    """Rotary embedding (Su et al., arXiv:2104.09864), halves convention; the first half of `signed_sin` is negated."""
+    """Rotary embedding (Su et al., arXiv:2104.09864), halves convention; the first half of
+    `signed_sin` is negated."""
     half = x.shape[-1] // 2
     return (x * cos).addcmul_(torch.cat((x[..., half:], x[..., :half]), dim=-1), signed_sin)

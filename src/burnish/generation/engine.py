@@ -1,4 +1,5 @@
-"""Which engine samples a role: the native one, or transformers' own generation where it lacks the model's shape."""
+"""Which engine samples a role: the native one, or transformers' own generation where it lacks the
+model's shape."""
 
 from __future__ import annotations
 
@@ -26,9 +27,10 @@ def make_engine(
 ) -> Engine:
     """The engine for a role. Where it is not the native one, `say` is told why and what it costs.
 
-    `quantization`: the matrices in the model's own precision, in 8 bits, or whichever of them is faster here; the model's
-    own without the native engine. `longest`, where known, is how many tokens a prompt and its completion may have. Raises UserError
-    if 8 bits are asked for by name and there is no engine that has them, or no processor.
+    `quantization`: the matrices in the model's own precision, in 8 bits, or whichever of them is
+    faster here; the model's own without the native engine. `longest`, where known, is how many
+    tokens a prompt and its completion may have. Raises UserError if 8 bits are asked for by name
+    and there is no engine that has them, or no processor.
     """
     reason = missing_feature(view.backbone, longest=longest)
     if reason is None:
@@ -42,7 +44,8 @@ def make_engine(
 
 
 def no_int8(reason: str) -> UserError:
-    """8-bit products were asked for by name, and the engine that makes them cannot run the model."""
+    """8-bit products were asked for by name, and the engine that makes them cannot run the
+    model."""
     return UserError(
         f"sampling.quantization int8 needs Burnish's own engine, which cannot sample this model: {reason}.",
         field="sampling.quantization",

@@ -1,4 +1,5 @@
-"""Where a completion ends, and which text its tokens stand for: the one place that every engine asks."""
+"""Where a completion ends, and which text its tokens stand for: the one place that every engine
+asks."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ class Finisher:
         return self.end_tokens.union(params.stop_token_ids)
 
     def stopped(self, tokens: Sequence[int], params: SamplingParams) -> bool:
-        """Whether the last token drawn ends the completion, by itself or by completing a stop string."""
+        """Whether the last token drawn ends the completion, by itself or by completing a stop
+        string."""
         return tokens[-1] in self.ends(params) or self._holds_stop(tokens, params)
 
     def completion(
@@ -63,7 +65,7 @@ class Finisher:
         return any(text in tail for text in params.stop)
 
     def _decoded(self, tokens: Sequence[int]) -> str:
-        """Special tokens are kept: reasoning marks, channels and stop strings may be such. Only padding, and what begins a
-        text, mean nothing in an answer."""
+        """Special tokens are kept: reasoning marks, channels and stop strings may be such. Only
+        padding, and what begins a text, mean nothing in an answer."""
         blank = {self.tokenizer.pad_token_id, self.tokenizer.bos_token_id}
         return self.tokenizer.decode([token for token in tokens if token not in blank])

@@ -1,4 +1,5 @@
-"""Requests that are being written, and the draw of a token for each: what every engine does with its logits."""
+"""Requests that are being written, and the draw of a token for each: what every engine does with
+its logits."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ class InFlight:
 
     @property
     def length(self) -> int:
-        """Tokens whose keys and values are needed to go on: the prompt and what was drawn but for the last."""
+        """Tokens whose keys and values are needed to go on: the prompt and what was drawn but for
+        the last."""
         return len(self.request.prompt_tokens) + len(self.tokens) - 1
 
     def finished(self, params: SamplingParams, finisher: Finisher) -> Completion | None:
@@ -41,10 +43,13 @@ class InFlight:
         )
 
 
-def in_flight(requests: Sequence[Request], params: SamplingParams, *, context: int) -> list[InFlight]:
+def in_flight(
+    requests: Sequence[Request], params: SamplingParams, *, context: int
+) -> list[InFlight]:
     """The requests, in their order.
 
-    Raises UserError for a prompt without tokens, ValueError if a prompt and its completion do not fit the model's `context`.
+    Raises UserError for a prompt without tokens, ValueError if a prompt and its completion do not
+    fit the model's `context`.
     """
     for request in requests:
         length = len(request.prompt_tokens)
@@ -66,9 +71,11 @@ def draw(
     *,
     scratch_RV: Tensor | None = None,
 ) -> None:
-    """Append one token to each active sequence, drawn from its row of the logits with its own random number.
+    """Append one token to each active sequence, drawn from its row of the logits with its own
+    random number.
 
-    `scratch_RV` (float32, R ≥ B) saves memory of that size. Raises UserError where the logits are no numbers.
+    `scratch_RV` (float32, R ≥ B) saves memory of that size. Raises UserError where the logits are
+    no numbers.
     """
     shaped_BV = _shaped(active, logits_BV, params, finisher)
     seeds = np.array([s.request.seed for s in active], dtype=np.uint64)
@@ -84,7 +91,9 @@ def draw(
     )
     untouched = shaped_BV is logits_BV and params.temperature in (0.0, 1.0) and not params.truncates
     model_logprobs_B = logprobs_B if untouched else logprob_of(logits_BV, tokens_B)
-    rows = zip(active, tokens_B.tolist(), logprobs_B.tolist(), model_logprobs_B.tolist(), strict=True)
+    rows = zip(
+        active, tokens_B.tolist(), logprobs_B.tolist(), model_logprobs_B.tolist(), strict=True
+    )
     for sequence, token, logprob, model_logprob in rows:
         if not (math.isfinite(logprob) and math.isfinite(model_logprob)):
             raise UserError(
@@ -97,15 +106,20 @@ def draw(
         sequence.model_logprobs.append(model_logprob)
 
 
-def _shaped(active: Sequence[InFlight], logits_BV: Tensor, params: SamplingParams, finisher: Finisher) -> Tensor:
-    """The logits with repetition penalised and early ends forbidden; the same tensor where there is nothing to do."""
+def _shaped(
+    active: Sequence[InFlight], logits_BV: Tensor, params: SamplingParams, finisher: Finisher
+) -> Tensor:
+    """The logits with repetition penalised and early ends forbidden; the same tensor where there is
+    nothing to do."""
     shaped_BV = logits_BV
     if params.repetition_penalty != 1.0:
         seen_BV = torch.zeros_like(logits_BV, dtype=torch.bool)
         for row, sequence in enumerate(active):
             seen_BV[row, list({*sequence.request.prompt_tokens, *sequence.tokens})] = True
         shaped_BV = penalise_repetition(logits_BV, seen_BV, params.repetition_penalty)
-    early = [row for row, sequence in enumerate(active) if len(sequence.tokens) < params.min_new_tokens]
+    early = [
+        row for row, sequence in enumerate(active) if len(sequence.tokens) < params.min_new_tokens
+    ]
     if early:
         shaped_BV = shaped_BV.clone() if shaped_BV is logits_BV else shaped_BV
         for token in finisher.ends(params):

@@ -7,7 +7,8 @@ from torch import Tensor
 
 
 class KvCache:
-    """One block, which goes back to the system whole: [layer, keys or values, row, head, place, width].
+    """One block, which goes back to the system whole: [layer, keys or values, row, head, place,
+    width].
 
     Args:
         like: a tensor of its dtype and on its device.
@@ -18,7 +19,9 @@ class KvCache:
         width: of a head.
     """
 
-    def __init__(self, like: Tensor, *, layers: int, rows: int, heads: int, places: int, width: int) -> None:
+    def __init__(
+        self, like: Tensor, *, layers: int, rows: int, heads: int, places: int, width: int
+    ) -> None:
         self._block = like.new_zeros((layers, 2, rows, heads, places, width))
 
     @property
@@ -32,13 +35,15 @@ class KvCache:
         return self._block.view(layers, 2, -1, width)
 
     def vectors_of(self, rows_T: Tensor, positions_T: Tensor) -> Tensor:
-        """[T, head]: which of a layer's vectors become the keys, and which the values, of tokens in these rows."""
+        """[T, head]: which of a layer's vectors become the keys, and which the values, of tokens in
+        these rows."""
         heads = self._block.shape[3]
         cells = rows_T[:, None] * heads + torch.arange(heads, device=rows_T.device)
         return cells * self.places + positions_T[:, None]
 
     def known(self, rows: int, kv_len: int) -> Tensor:
-        """[layer, keys or values, row and head, `kv_len`, width] of the first rows and places; a view."""
+        """[layer, keys or values, row and head, `kv_len`, width] of the first rows and places; a
+        view."""
         layers, _, _, _, _, width = self._block.shape
         return self._block[:, :, :rows, :, :kv_len].view(layers, 2, -1, kv_len, width)
 

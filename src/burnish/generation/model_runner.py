@@ -1,4 +1,5 @@
-"""Runs the decoder for the rows of one call: prompts end to end, then a token of every row at a time."""
+"""Runs the decoder for the rows of one call: prompts end to end, then a token of every row at a
+time."""
 
 from __future__ import annotations
 
@@ -21,8 +22,9 @@ _PIECE = 128  # places by which the cache that a recorded step reads grows
 
 
 class ModelRunner:
-    """What one call of an engine holds in memory. A prompt that several requests share is run once and copied. On a GPU a
-    decode step is recorded once for each size and launched as one (CUDA graphs).
+    """What one call of an engine holds in memory. A prompt that several requests share is run once
+    and copied. On a GPU a decode step is recorded once for each size and launched as one (CUDA
+    graphs).
 
     Args:
         decoder: the model.
@@ -34,7 +36,12 @@ class ModelRunner:
         embedding = decoder.embedding
         self._decoder = decoder
         self.cache = KvCache(
-            embedding, layers=decoder.layers, rows=rows, heads=decoder.kv_heads, places=places, width=decoder.head_dim
+            embedding,
+            layers=decoder.layers,
+            rows=rows,
+            heads=decoder.kv_heads,
+            places=places,
+            width=decoder.head_dim,
         )
         self._rope = decoder.rope(places)
         self.logits_RV = embedding.new_empty(rows, len(embedding))
@@ -57,11 +64,21 @@ class ModelRunner:
         tokens = torch.tensor([t for prompt in rows_of for t in prompt], device=device)
         positions = torch.cat([torch.arange(len(prompt)) for prompt in rows_of]).to(device)
         ends = np.cumsum([len(prompt) for prompt in rows_of]).tolist()
-        segments = tuple(Segment(end - len(prompt), end) for prompt, end in zip(rows_of, ends, strict=True))
+        segments = tuple(
+            Segment(end - len(prompt), end) for prompt, end in zip(rows_of, ends, strict=True)
+        )
         # Each row gets its prompt's keys and values: which tokens' they are, and where they go.
-        pairs = [(segment, row) for segment, rows in zip(segments, rows_of.values(), strict=True) for row in rows]
-        source = torch.cat([torch.arange(segment.start, segment.stop) for segment, _ in pairs]).to(device)
-        row_of = torch.cat([torch.full((segment.stop - segment.start,), row) for segment, row in pairs]).to(device)
+        pairs = [
+            (segment, row)
+            for segment, rows in zip(segments, rows_of.values(), strict=True)
+            for row in rows
+        ]
+        source = torch.cat([torch.arange(segment.start, segment.stop) for segment, _ in pairs]).to(
+            device
+        )
+        row_of = torch.cat(
+            [torch.full((segment.stop - segment.start,), row) for segment, row in pairs]
+        ).to(device)
         vectors, place = self.cache.vectors(), self.cache.vectors_of(row_of, positions[source])
 
         def attend(number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -91,13 +108,15 @@ class ModelRunner:
             self._graphs.run((rows, kv_len), step)
 
     def _recorded_size(self, rows: int, kv_len: int) -> tuple[int, int]:
-        """The size of the recorded step that serves this one: powers of two rows, cache in pieces."""
+        """The size of the recorded step that serves this one: powers of two rows, cache in
+        pieces."""
         most_rows, pieces = self._latest_2R.shape[1], -(-kv_len // _PIECE)
         return min(1 << (rows - 1).bit_length(), most_rows), min(pieces * _PIECE, self.cache.places)
 
     def _step(self, rows: int, kv_len: int) -> None:
-        """The latest token of the first `rows` sequences, on `kv_len` places of the cache. Reads `_latest_2R` and the cache, writes
-        the cache and `logits_RV`; nothing in it depends on what stands in them, or waits for the device."""
+        """The latest token of the first `rows` sequences, on `kv_len` places of the cache. Reads
+        `_latest_2R` and the cache, writes the cache and `logits_RV`; nothing in it depends on what
+        stands in them, or waits for the device."""
         heads, width = self._decoder.kv_heads, self._decoder.head_dim
         tokens, positions = self._latest_2R[:, :rows].unbind()
         unseen = torch.arange(kv_len, device=positions.device) > positions[:, None]
@@ -106,22 +125,27 @@ class ModelRunner:
         every_row = torch.arange(rows, device=positions.device)
         place = self.cache.vectors_of(every_row, positions)
         vectors, known = self.cache.vectors(), self.cache.known(rows, kv_len)
-        layers = [x.unbind() for x in (vectors[:, 0], vectors[:, 1], known[:, 0].transpose(2, 3), known[:, 1])]
+        layers = [
+            x.unbind()
+            for x in (vectors[:, 0], vectors[:, 1], known[:, 0].transpose(2, 3), known[:, 1])
+        ]
 
         def attend(number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             keys_into, values_into, turned_keys, values = (each[number] for each in layers)
             keys_into.index_put_((place,), k)
             values_into.index_put_((place,), v)
-            # The query heads that share a key head stand in the place of query positions: keys are never repeated. A row's
-            # heads are sequences of their own.
-            return _attention(q.reshape(rows * heads, -1, width), turned_keys, values, bias).view(rows, -1, width)
+            # The query heads that share a key head stand in the place of query positions: keys are
+            # never repeated. A row's heads are sequences of their own.
+            return _attention(q.reshape(rows * heads, -1, width), turned_keys, values, bias).view(
+                rows, -1, width
+            )
 
         hidden_BD = self._decoder.hidden(tokens, positions, self._rope, attend)
         self._decoder.write_logits(hidden_BD, self.logits_RV[:rows])
 
 
 def _attention(q: Tensor, turned_k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    """Attention of few queries on many keys, [N, few, d] on [N, d, many], `bias` added to the scores. Two batched products take
-    half of the time of a CPU's fused kernel."""
+    """Attention of few queries on many keys, [N, few, d] on [N, d, many], `bias` added to the
+    scores. Two batched products take half of the time of a CPU's fused kernel."""
     with small_products():
         return torch.bmm(q, turned_k).add_(bias).softmax(dim=-1).bmm(v)

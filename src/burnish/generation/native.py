@@ -1,9 +1,10 @@
 """The native engine: continuous batching in torch for Llama-shaped models, in process.
 
-The engine holds its own copy of the decoder's weights (`generation.decoder`, `burnish.models.thin`, `burnish.models.int8`); `load`
-refreshes it in place. Its cost is one more copy of the decoder, which `sleep` gives back while the weights are trained. A step is
-three calls: the scheduler says which requests take the free rows, the runner runs their prompts and the next token of the
-others, and a token is drawn for every row.
+The engine holds its own copy of the decoder's weights (`generation.decoder`, `burnish.models.thin`,
+`burnish.models.int8`); `load` refreshes it in place. Its cost is one more copy of the decoder,
+which `sleep` gives back while the weights are trained. A step is
+three calls: the scheduler says which requests take the free rows, the runner runs their prompts and
+the next token of the others, and a token is drawn for every row.
 """
 
 from __future__ import annotations
@@ -24,16 +25,22 @@ from burnish.models.roles import View
 from burnish.models.sampled import why_not_native, window_of
 from burnish.records import Completion
 
-_LINEARS = (*(f"self_attn.{p}_proj" for p in "qkvo"), *(f"mlp.{p}_proj" for p in ("gate", "up", "down")))
+_LINEARS = (
+    *(f"self_attn.{p}_proj" for p in "qkvo"),
+    *(f"mlp.{p}_proj" for p in ("gate", "up", "down")),
+)
 _NORMS = (
     "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm",
     "self_attn.q_norm", "self_attn.k_norm",
 )  # fmt: skip
-_WEIGHTS = {f"{name}.weight" for name in (*_LINEARS, *_NORMS)} | {f"self_attn.{p}_proj.bias" for p in "qkv"}
+_WEIGHTS = {f"{name}.weight" for name in (*_LINEARS, *_NORMS)} | {
+    f"self_attn.{p}_proj.bias" for p in "qkv"
+}
 
 
 def missing_feature(backbone: Backbone, *, longest: int | None = None) -> str | None:
-    """What the engine lacks for this model, as the end of a sentence; None if it runs it, sequences of `longest` tokens included."""
+    """What the engine lacks for this model, as the end of a sentence; None if it runs it, sequences
+    of `longest` tokens included."""
     reason = why_not_native(backbone.model.config.to_dict(), longest=longest)
     name = _unknown_weight(backbone) if reason is None else None
     return reason if name is None else f"it does not know the weight {name}"
@@ -50,14 +57,16 @@ def _unknown_weight(backbone: Backbone) -> str | None:
 
 
 class NativeEngine:
-    """Generates completions with the weights of one role. `burnish.generation.engine.make_engine` says whether it can.
+    """Generates completions with the weights of one role. `burnish.generation.engine.make_engine`
+    says whether it can.
 
     Args:
         view: the policy; its backbone's tokenizer decodes, its shape is taken over.
         end_tokens: ids that end a completion.
         max_rows: how many sequences are decoded side by side.
         prefill_tokens: prompts are run together up to this many tokens.
-        products: the precision of the matrices, `torch.int8` included; None: that of the view's backbone.
+        products: the precision of the matrices, `torch.int8` included; None: that of the view's
+            backbone.
 
     Raises ValueError for a model that it cannot run.
     """
@@ -77,7 +86,10 @@ class NativeEngine:
         self._tokenizer = view.backbone.tokenizer
         self._finisher = Finisher(self._tokenizer, end_tokens)
         self._max_rows, self._prefill_tokens = max_rows, prefill_tokens
-        self._context = min(view.backbone.context, window_of(view.backbone.config.to_dict()) or view.backbone.context)
+        self._context = min(
+            view.backbone.context,
+            window_of(view.backbone.config.to_dict()) or view.backbone.context,
+        )
         self._calibration = Calibration()
         products = products or view.backbone.products
         self._decoder = Decoder(view, products=products, calibration=self._calibration)
@@ -99,11 +111,12 @@ class NativeEngine:
 
     @torch.no_grad()
     def _calibrate(self, view: View) -> None:
-        """Look how large the input channels of each product get, and round the weights anew by that.
+        """Look how large the input channels of each product get, and round the weights anew by
+        that.
 
-        It is done once, when the engine is made, on a text that is always the same: what a request gives must depend on no
-        other request, and a resumed run, whose engine is made with the weights of the start as well, draws what the first would
-        have drawn.
+        It is done once, when the engine is made, on a text that is always the same: what a request
+        gives must depend on no other request, and a resumed run, whose engine is made with the
+        weights of the start as well, draws what the first would have drawn.
         """
         tokens = self._tokenizer(CALIBRATION_TEXT)["input_ids"][: self._context - 1]
         with self._calibration.observing():
@@ -112,11 +125,17 @@ class NativeEngine:
 
     @torch.no_grad()
     def generate(
-        self, requests: Sequence[Request], params: SamplingParams, *, progress: Callable[[int], None] | None = None
+        self,
+        requests: Sequence[Request],
+        params: SamplingParams,
+        *,
+        progress: Callable[[int], None] | None = None,
     ) -> list[Completion]:
-        """One completion for each request, in their order. `progress` is told of the tokens drawn after each step.
+        """One completion for each request, in their order. `progress` is told of the tokens drawn
+        after each step.
 
-        Raises ValueError if a prompt and its completion do not fit the model's context, RuntimeError if the engine sleeps.
+        Raises ValueError if a prompt and its completion do not fit the model's context,
+        RuntimeError if the engine sleeps.
         """
         if not requests:
             return []
@@ -125,7 +144,9 @@ class NativeEngine:
         rows = min(self._max_rows, len(requests))
         sequences = in_flight(requests, params, context=self._context)
         refill = max(1, self._max_rows // 4)
-        scheduler = Scheduler(sequences, rows=rows, prefill_tokens=self._prefill_tokens, refill=refill)
+        scheduler = Scheduler(
+            sequences, rows=rows, prefill_tokens=self._prefill_tokens, refill=refill
+        )
         longest = max(len(request.prompt_tokens) for request in requests) + params.max_new_tokens
         runner = ModelRunner(self._decoder, rows=rows, places=longest)
         try:

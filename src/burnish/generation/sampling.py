@@ -12,9 +12,12 @@ _BLOCK = 256
 
 
 def uniforms(seeds: np.ndarray, positions: np.ndarray) -> Tensor:
-    """[B] numbers in [0, 1): a function of (seed, position) alone (splitmix64, Steele et al. 2014), so batches do not matter."""
+    """[B] numbers in [0, 1): a function of (seed, position) alone (splitmix64, Steele et al. 2014),
+    so batches do not matter."""
     with np.errstate(over="ignore"):
-        z = seeds.astype(np.uint64) + (positions.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        z = seeds.astype(np.uint64) + (positions.astype(np.uint64) + np.uint64(1)) * np.uint64(
+            0x9E3779B97F4A7C15
+        )
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         z = z ^ (z >> np.uint64(31))
@@ -31,12 +34,14 @@ def sample(
     min_p: float = 0.0,
     scratch_RV: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Draw one token a row. Returns (tokens [B], their log-probabilities [B] in the distribution that was sampled).
+    """Draw one token a row. Returns (tokens [B], their log-probabilities [B] in the distribution
+    that was sampled).
 
-    temperature 0 takes the most likely token, whose log-probability is then that of the untempered model: the
-    distribution is a point, and log 1 = 0 would say nothing. Truncation keeps, in this order, the `top_k` most likely
-    tokens, of those the fewest whose probability reaches `top_p`, and of those the ones at least `min_p` times as likely
-    as the most likely; the rest is renormalized. `scratch_RV` (float32, R ≥ B) saves memory of that size each time.
+    temperature 0 takes the most likely token, whose log-probability is then that of the untempered
+    model: the distribution is a point, and log 1 = 0 would say nothing. Truncation keeps, in this
+    order, the `top_k` most likely tokens, of those the fewest whose probability reaches `top_p`,
+    and of those the ones at least `min_p` times as likely as the most likely; the rest is
+    renormalized. `scratch_RV` (float32, R ≥ B) saves memory of that size each time.
     """
     logits_BV = logits_BV.float()
     if temperature == 0.0:
@@ -48,7 +53,9 @@ def sample(
         top_B1 = logits_BV.amax(dim=-1, keepdim=True)
         if min_p > 0.0:
             logits_BV = _at_least(logits_BV, top_B1, min_p)
-        scratch_BV = torch.empty_like(logits_BV) if scratch_RV is None else scratch_RV[: len(logits_BV)]
+        scratch_BV = (
+            torch.empty_like(logits_BV) if scratch_RV is None else scratch_RV[: len(logits_BV)]
+        )
         weights_BV = torch.sub(logits_BV, top_B1, out=scratch_BV).exp_()
         tokens_B, total_B = _invert(weights_BV, uniforms_B)
         at_token_B = (logits_BV.gather(1, tokens_B[:, None]) - top_B1)[:, 0]
@@ -61,7 +68,8 @@ def sample(
 
 
 def penalise_repetition(logits_BV: Tensor, seen_BV: Tensor, penalty: float) -> Tensor:
-    """A copy in which the logit of every token in `seen_BV` is divided by `penalty` if positive, multiplied if negative.
+    """A copy in which the logit of every token in `seen_BV` is divided by `penalty` if positive,
+    multiplied if negative.
 
     CTRL (Keskar et al., arXiv:1909.05858, section 4.1), in the form that transformers and vLLM use.
     """
@@ -76,10 +84,11 @@ def logprob_of(logits_BV: Tensor, tokens_B: Tensor) -> Tensor:
 
 
 def invert_cdf(probabilities_BV: Tensor, uniforms_B: Tensor) -> Tensor:
-    """The index at which the cumulative probability passes u, [B]. Rows need not sum to exactly 1; zeros are never drawn.
+    """The index at which the cumulative probability passes u, [B]. Rows need not sum to exactly 1;
+    zeros are never drawn.
 
-    Two levels: sums of blocks of 256 find the block, sums inside it the index. That touches every probability once
-    instead of writing a cumulative sum over the whole vocabulary.
+    Two levels: sums of blocks of 256 find the block, sums inside it the index. That touches every
+    probability once instead of writing a cumulative sum over the whole vocabulary.
     """
     return _invert(probabilities_BV, uniforms_B)[0]
 
@@ -96,24 +105,29 @@ def _invert(probabilities_BV: Tensor, uniforms_B: Tensor) -> tuple[Tensor, Tenso
     index = torch.arange(rows, device=ends_BN.device)
     start_B = torch.where(block_B > 0, ends_BN[index, (block_B - 1).clamp(min=0)], 0.0)
     inside_BK = blocks[index, block_B].double().cumsum(dim=-1)
-    # Rounding can leave the remainder at or above the block's own end: the last entry that has any mass is meant then.
+    # Rounding can leave the remainder at or above the block's own end: the last entry that has any
+    # mass is meant then.
     remainder_B1 = torch.minimum(
-        (targets_B1[:, 0] - start_B)[:, None], inside_BK[:, -1:].nextafter(torch.zeros_like(inside_BK[:, -1:]))
+        (targets_B1[:, 0] - start_B)[:, None],
+        inside_BK[:, -1:].nextafter(torch.zeros_like(inside_BK[:, -1:])),
     )
-    # Where a row holds NaN, nothing above finds a place in it: any valid one will do, for its log-probability is NaN.
+    # Where a row holds NaN, nothing above finds a place in it: any valid one will do, for its
+    # log-probability is NaN.
     index_B = block_B * _BLOCK + _first_above(inside_BK, remainder_B1.clamp(min=0.0))
     return index_B.clamp(max=width - 1), ends_BN[:, -1]
 
 
 def _first_above(cumulative_BN: Tensor, targets_B1: Tensor) -> Tensor:
-    return torch.searchsorted(cumulative_BN, targets_B1, right=True)[:, 0].clamp(max=cumulative_BN.shape[1] - 1)
+    return torch.searchsorted(cumulative_BN, targets_B1, right=True)[:, 0].clamp(
+        max=cumulative_BN.shape[1] - 1
+    )
 
 
 def _nucleus(logits_BV: Tensor, *, top_k: int, top_p: float) -> tuple[Tensor, Tensor]:
     """(logits, ids) of candidates, most likely first; those beyond `top_p` are −inf.
 
-    Without `top_k` the nucleus is looked for among ever more candidates, for a sort of the whole vocabulary costs as much
-    as the model's own step and a nucleus is nearly always small.
+    Without `top_k` the nucleus is looked for among ever more candidates, for a sort of the whole
+    vocabulary costs as much as the model's own step and a nucleus is nearly always small.
     """
     width = logits_BV.shape[1]
     if top_k:

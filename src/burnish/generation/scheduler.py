@@ -29,7 +29,9 @@ class Scheduler:
         refill: waiting ones are taken once this many rows are free, or all that wait fit.
     """
 
-    def __init__(self, sequences: Sequence[InFlight], *, rows: int, prefill_tokens: int, refill: int) -> None:
+    def __init__(
+        self, sequences: Sequence[InFlight], *, rows: int, prefill_tokens: int, refill: int
+    ) -> None:
         self._rows, self._prefill_tokens, self._refill = rows, prefill_tokens, refill
         self._waiting = list(sequences[::-1])
         self._done: list[Completion | None] = [None] * len(sequences)
@@ -46,10 +48,12 @@ class Scheduler:
         return [completion for completion in self._done if completion is not None]
 
     def admit(self) -> list[InFlight]:
-        """Take waiting requests for the free rows, up to the prefill budget; a prompt seen in the same call costs nothing.
+        """Take waiting requests for the free rows, up to the prefill budget; a prompt seen in the
+        same call costs nothing.
 
-        A prompt run alone costs as much as a whole decode step, and shares nothing with the others of its group: so rows
-        are filled once several are free, not one by one. They are active from `start` on.
+        A prompt run alone costs as much as a whole decode step, and shares nothing with the others
+        of its group: so rows are filled once several are free, not one by one. They are active from
+            `start` on.
         """
         free = self._rows - len(self.active)
         if self.active and free < min(self._refill, len(self._waiting)):
@@ -71,7 +75,8 @@ class Scheduler:
         self.active += fresh
 
     def retire(self, params: SamplingParams, finisher: Finisher) -> list[Move]:
-        """Take finished sequences out; the last row moves into the gap, so active rows stay 0, 1, 2, ..."""
+        """Take finished sequences out; the last row moves into the gap, so active rows stay 0, 1,
+        2, ..."""
         moves: list[Move] = []
         for row in range(len(self.active) - 1, -1, -1):
             sequence = self.active[row]

@@ -1,8 +1,10 @@
-"""The second engine: transformers' own model with its own cache, for every shape that the native engine lacks.
+"""The second engine: transformers' own model with its own cache, for every shape that the native
+engine lacks.
 
-It runs the role's own module, adapter active, so it holds no copy of the weights, and whatever transformers computes
-for a family (sliding windows, sinks, soft caps, experts, latent attention, convolutions, state spaces) is what is
-sampled. It is slower: a batch is prefilled together and decoded until its last row is done, in Python, layer by layer.
+It runs the role's own module, adapter active, so it holds no copy of the weights, and whatever
+transformers computes for a family (sliding windows, sinks, soft caps, experts, latent attention,
+convolutions, state spaces) is what is sampled. It is slower: a batch is prefilled together and
+decoded until its last row is done, in Python, layer by layer.
 """
 
 from __future__ import annotations
@@ -38,7 +40,12 @@ class TransformersEngine:
     """
 
     def __init__(
-        self, view: View, *, end_tokens: frozenset[int], max_rows: int = 64, prefill_tokens: int = 4096
+        self,
+        view: View,
+        *,
+        end_tokens: frozenset[int],
+        max_rows: int = 64,
+        prefill_tokens: int = 4096,
     ) -> None:
         self._finisher = Finisher(view.backbone.tokenizer, end_tokens)
         self._max_rows, self._prefill_tokens = max_rows, prefill_tokens
@@ -57,11 +64,17 @@ class TransformersEngine:
 
     @torch.no_grad()
     def generate(
-        self, requests: Sequence[Request], params: SamplingParams, *, progress: Callable[[int], None] | None = None
+        self,
+        requests: Sequence[Request],
+        params: SamplingParams,
+        *,
+        progress: Callable[[int], None] | None = None,
     ) -> list[Completion]:
-        """One completion for each request, in their order. `progress` is told of the tokens drawn after each step.
+        """One completion for each request, in their order. `progress` is told of the tokens drawn
+        after each step.
 
-        Raises ValueError if a prompt and its completion do not fit the model's context, RuntimeError if the engine sleeps.
+        Raises ValueError if a prompt and its completion do not fit the model's context,
+        RuntimeError if the engine sleeps.
         """
         if not requests:
             return []
@@ -76,12 +89,15 @@ class TransformersEngine:
         return [completion for completion in done if completion is not None]
 
     def _batches(self, sequences: Sequence[InFlight]) -> Iterator[list[InFlight]]:
-        """What runs together: like lengths beside each other, and only equal ones where padding would change results."""
+        """What runs together: like lengths beside each other, and only equal ones where padding
+        would change results."""
         lengths = {len(s.request.prompt_tokens) for s in sequences}
         padding = len(lengths) > 1 and self._can_pad()
         batch: list[InFlight] = []
         prompts: set[tuple[int, ...]] = set()
-        for sequence in sorted(sequences, key=lambda s: (len(s.request.prompt_tokens), s.request.prompt_tokens)):
+        for sequence in sorted(
+            sequences, key=lambda s: (len(s.request.prompt_tokens), s.request.prompt_tokens)
+        ):
             prompt = sequence.request.prompt_tokens
             fits = prompt in prompts or (len(prompts) + 1) * len(prompt) <= self._prefill_tokens
             alike = padding or not batch or len(prompt) == len(batch[-1].request.prompt_tokens)
@@ -124,7 +140,8 @@ class TransformersEngine:
             logits_BV = state.forward(torch.tensor([[s.tokens[-1]] for s in batch]))
 
     def _can_pad(self) -> bool:
-        """Whether a prompt gives the same logits when it is filled up on the left. Found out once, by trying."""
+        """Whether a prompt gives the same logits when it is filled up on the left. Found out once,
+        by trying."""
         if self._pads is None:
             config = self._model.config.get_text_config()
             kinds = set(getattr(config, "layer_types", None) or ())
@@ -155,7 +172,8 @@ class TransformersEngine:
 
 
 class _Cached:
-    """A batch in the model's own cache, whatever kind that is, and the mask of what was padded (None: nothing was)."""
+    """A batch in the model's own cache, whatever kind that is, and the mask of what was padded
+    (None: nothing was)."""
 
     def __init__(self, model: Any, mask_BT: Tensor | None) -> None:
         self._model = model
@@ -170,20 +188,26 @@ class _Cached:
         inputs: dict[str, Any] = dict(self._last)
         if self._mask_BT is not None:
             if self._cache is not None:
-                self._mask_BT = torch.cat((self._mask_BT, torch.ones_like(self._mask_BT[:, :1])), dim=1)
+                self._mask_BT = torch.cat(
+                    (self._mask_BT, torch.ones_like(self._mask_BT[:, :1])), dim=1
+                )
             positions_BT = (self._mask_BT.cumsum(dim=1) - 1).clamp(min=0)
             inputs |= {
                 "attention_mask": self._mask_BT,
                 "position_ids": positions_BT[:, -tokens_BT.shape[1] :],
             }
         output = self._model(
-            input_ids=tokens_BT.to(self._device), past_key_values=self._cache, use_cache=True, **inputs
+            input_ids=tokens_BT.to(self._device),
+            past_key_values=self._cache,
+            use_cache=True,
+            **inputs,
         )
         self._cache = output.past_key_values
         return output.logits[:, -1]
 
     def keep(self, rows: list[int]) -> Tensor:
-        """Make the batch of these of its rows; one can come several times. Returns their numbers as a tensor."""
+        """Make the batch of these of its rows; one can come several times. Returns their numbers as
+        a tensor."""
         index = torch.tensor(rows, device=self._device)
         self._cache.reorder_cache(index)
         if self._mask_BT is not None:
@@ -192,7 +216,8 @@ class _Cached:
 
 
 def _left_padded(prompts: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor | None]:
-    """Tokens [U, T] and the mask [U, T] of the real ones; None where all are. A prompt is filled up with its first token."""
+    """Tokens [U, T] and the mask [U, T] of the real ones; None where all are. A prompt is filled up
+    with its first token."""
     longest = max(map(len, prompts))
     tokens_UT = torch.tensor([[p[0]] * (longest - len(p)) + list(p) for p in prompts])
     if all(len(p) == longest for p in prompts):
@@ -203,9 +228,12 @@ def _left_padded(prompts: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor | N
 
 @contextmanager
 def _cached_attention(model: Any) -> Iterator[None]:
-    """The model with transformers' own attention, which reads the cache, and without recomputation, which forbids one."""
+    """The model with transformers' own attention, which reads the cache, and without recomputation,
+    which forbids one."""
     before = model.config._attn_implementation
-    recomputing = [m for m in model.modules() if getattr(m, "gradient_checkpointing", False) and m.training]
+    recomputing = [
+        m for m in model.modules() if getattr(m, "gradient_checkpointing", False) and m.training
+    ]
     _set_attention(model, "sdpa" if model._supports_sdpa else "eager", before)
     _set_training(recomputing, False)
     try:

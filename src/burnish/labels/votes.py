@@ -1,4 +1,5 @@
-"""From what somebody said of an item to votes on its pairs of candidates. The formulas: docs/annotation-statistics.md."""
+"""From what somebody said of an item to votes on its pairs of candidates. The formulas:
+docs/annotation-statistics.md."""
 
 from __future__ import annotations
 
@@ -11,9 +12,11 @@ from burnish.records import LabelledItem, Opinion
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One annotator on one pair of candidates: `value` is 1 if `first` ranks better, 0 if worse, ½ for a tie.
+    """One annotator on one pair of candidates: `value` is 1 if `first` ranks better, 0 if worse, ½
+    for a tie.
 
-    `grade` in (0, 1] says how strongly, where that was asked. `rewritten`: the first is the second, corrected, which says that
+    `grade` in (0, 1] says how strongly, where that was asked. `rewritten`: the first is the second,
+    corrected, which says that
     it is better and nothing of how much: it gives no margin.
     """
 
@@ -27,12 +30,15 @@ class Vote:
     rewritten: bool = False
 
 
-def votes_of(item_id: str, said: Opinion, *, scale: int = 1, dimension: str | None = None) -> list[Vote]:
-    """The votes in an opinion: of a ranking all its pairs; of a pair its side, with the grade |strength| / k; of ratings the
-    order of each candidate's mean over the attributes that were rated for all candidates.
+def votes_of(
+    item_id: str, said: Opinion, *, scale: int = 1, dimension: str | None = None
+) -> list[Vote]:
+    """The votes in an opinion: of a ranking all its pairs; of a pair its side, with the grade
+    |strength| / k; of ratings the order of each candidate's mean over the attributes that were
+    rated for all candidates.
 
-    k is the opinion's own `scale`, else `scale`. With a `dimension`, what a pair's judge said of that one; nothing where it was
-    not asked.
+    k is the opinion's own `scale`, else `scale`. With a `dimension`, what a pair's judge said of
+    that one; nothing where it was not asked.
     """
     if dimension is not None:
         said = of_dimension(said, dimension)
@@ -59,7 +65,8 @@ def of_dimension(said: Opinion, dimension: str) -> Opinion:
 
 
 def ranks_in(said: Opinion) -> tuple[float, ...] | None:
-    """The places that an opinion gives to the candidates, lower is better; None where it gives none."""
+    """The places that an opinion gives to the candidates, lower is better; None where it gives
+    none."""
     if said.ranks is not None:
         return said.ranks
     strength = said.payload.get("strength")
@@ -70,13 +77,18 @@ def ranks_in(said: Opinion) -> tuple[float, ...] | None:
     if said.kind != "likert" or not whole or len(whole[0]) < 2:
         return None
     columns = zip(*whole, strict=True)
-    return tuple(-sum(value for value in values if value is not None) / len(whole) for values in columns)
+    return tuple(
+        -sum(value for value in values if value is not None) / len(whole) for values in columns
+    )
 
 
 def scale_in(items: Iterable[LabelledItem]) -> int:
-    """The largest strength that occurs where no scale is told: what such strengths are measured by."""
+    """The largest strength that occurs where no scale is told: what such strengths are measured
+    by."""
     unknown = [said for item in items for said in item.opinions if said.scale is None]
     strengths = [abs(said.payload.get("strength") or 0) for said in unknown]
-    strengths += [abs(given) for said in unknown for given in said.payload.get("preferences", {}).values()]
+    strengths += [
+        abs(given) for said in unknown for given in said.payload.get("preferences", {}).values()
+    ]
     turns = [abs(turn["strength"]) for said in unknown for turn in said.payload.get("turns", ())]
     return max([*strengths, *turns, 1])

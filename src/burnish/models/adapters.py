@@ -1,7 +1,8 @@
-"""LoRA adapter sets on one backbone (Hu et al., arXiv:2106.09685): h = Wx + (α/r)·B(Ax), with B = 0 at the start.
+"""LoRA adapter sets on one backbone (Hu et al., arXiv:2106.09685): h = Wx + (α/r)·B(Ax), with B = 0
+at the start.
 
-The layers are PEFT's; what is ours is that several sets live on one frozen backbone and one of them, or none, is
-active at a time. On disk a set has PEFT's own layout.
+The layers are PEFT's; what is ours is that several sets live on one frozen backbone and one of
+them, or none, is active at a time. On disk a set has PEFT's own layout.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class LoraSpec:
 
 
 def add_adapter(backbone: Backbone, name: str, spec: LoraSpec, *, seed: int) -> None:
-    """Put a fresh set called `name` on the backbone's linear layers; A is drawn from `seed`, B is 0. Leaves it inactive."""
+    """Put a fresh set called `name` on the backbone's linear layers; A is drawn from `seed`, B is
+    0. Leaves it inactive."""
     if name in adapter_names(backbone):
         raise ValueError(f"the backbone has an adapter {name!r} already")
     targets = sorted(backbone.kind.lora)
@@ -58,7 +60,9 @@ def add_adapter(backbone: Backbone, name: str, spec: LoraSpec, *, seed: int) -> 
             inject_adapter_in_model(config, backbone.model, adapter_name=name)
     for parameter in frozen:  # injecting a set must not wake another
         parameter.requires_grad_(False)
-    for parameter in adapter_parameters(backbone, name).values():  # PEFT takes over the precision of the layer below
+    for parameter in adapter_parameters(
+        backbone, name
+    ).values():  # PEFT takes over the precision of the layer below
         parameter.data = parameter.data.to(backbone.embeddings.dtype)
     for layer in _layers(backbone):
         cast(Any, layer).forward = MethodType(_forward, layer)
@@ -72,7 +76,8 @@ def adapter_names(backbone: Backbone) -> list[str]:
 
 
 def activate(backbone: Backbone, name: str | None) -> None:
-    """Make `name` the only active set; None runs the bare backbone. Gradients stay as they were asked for."""
+    """Make `name` the only active set; None runs the bare backbone. Gradients stay as they were
+    asked for."""
     for layer in _layers(backbone):
         layer._disable_adapters = name is None
         layer._active_adapter = [] if name is None else [name]
@@ -101,29 +106,40 @@ def delta(layer: object, name: str | None) -> Tensor | None:
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """As safetensors that transformers and PEFT read, wherever the tensors are."""
-    save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, path, metadata={"format": "pt"})
+    save_file(
+        {name: t.cpu().contiguous() for name, t in tensors.items()}, path, metadata={"format": "pt"}
+    )
 
 
-def save_adapter(backbone: Backbone, name: str, spec: LoraSpec, folder: Path, *, base: str, task_type: str) -> None:
+def save_adapter(
+    backbone: Backbone, name: str, spec: LoraSpec, folder: Path, *, base: str, task_type: str
+) -> None:
     """Write a set in PEFT's layout: adapter_config.json and adapter_model.safetensors."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = get_peft_model_state_dict(backbone.model, adapter_name=name)
     save_tensors({_PREFIX + k: v for k, v in weights.items()}, folder / "adapter_model.safetensors")
     targets = sorted({k.split(".lora_")[0].rsplit(".", 1)[-1] for k in weights})
-    config = _lora_config(spec, targets, base_model_name_or_path=base, task_type=task_type, inference_mode=True)
+    config = _lora_config(
+        spec, targets, base_model_name_or_path=base, task_type=task_type, inference_mode=True
+    )
     for name, value in vars(config).items():
-        if isinstance(value, set):  # PEFT would write it in an order that changes from process to process
+        if isinstance(
+            value, set
+        ):  # PEFT would write it in an order that changes from process to process
             setattr(config, name, sorted(value))
     config.save_pretrained(str(folder))
 
 
 def load_adapter(backbone: Backbone, name: str, folder: Path) -> LoraSpec:
-    """Read a set that `save_adapter` or PEFT wrote onto the backbone, as `name`. Raises UserError if it does not fit."""
+    """Read a set that `save_adapter` or PEFT wrote onto the backbone, as `name`. Raises UserError
+    if it does not fit."""
     try:
         config = json.loads((folder / "adapter_config.json").read_text())
         weights = load_file(folder / "adapter_model.safetensors")
     except (OSError, ValueError) as error:
-        raise UserError("this folder holds no LoRA adapter that can be read.", file=folder) from error
+        raise UserError(
+            "this folder holds no LoRA adapter that can be read.", file=folder
+        ) from error
     spec = LoraSpec(r=int(config["r"]), alpha=float(config["lora_alpha"]))
     add_adapter(backbone, name, spec, seed=0)
     parameters = adapter_parameters(backbone, name)
@@ -142,24 +158,36 @@ def load_adapter(backbone: Backbone, name: str, folder: Path) -> LoraSpec:
 
 
 def _forward(layer: Any, x: Tensor) -> Tensor:
-    """The same sum as PEFT's own forward, with fewer passes over memory, where the weight below is frozen."""
+    """The same sum as PEFT's own forward, with fewer passes over memory, where the weight below is
+    frozen."""
     base = layer.get_base_layer()
     if layer._disable_adapters or not layer._active_adapter:
         return base(x)
     (name,) = layer._active_adapter
     a, b = _weight(layer.lora_A, name), _weight(layer.lora_B, name)
-    if base.weight.requires_grad or not x.dtype == a.dtype == b.dtype or base.weight.dtype not in _PRODUCTS[x.dtype]:
+    if (
+        base.weight.requires_grad
+        or not x.dtype == a.dtype == b.dtype
+        or base.weight.dtype not in _PRODUCTS[x.dtype]
+    ):
         return type(layer).forward(layer, x)
     return _LoraLinear.apply(x, base.weight, base.bias, a, b, layer.scaling[name])
 
 
 class _LoraLinear(torch.autograd.Function):
-    """y = x Wᵀ + bias + s (x Aᵀ) Bᵀ with W frozen. The adapter's part is added in place to the output, and to the gradient
-    of x, instead of being made, scaled and added in passes of their own. With W in bfloat16 all products are made in it."""
+    """y = x Wᵀ + bias + s (x Aᵀ) Bᵀ with W frozen. The adapter's part is added in place to the
+    output, and to the gradient of x, instead of being made, scaled and added in passes of their
+    own. With W in bfloat16 all products are made in it."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        a: Tensor,
+        b: Tensor,
+        scaling: float,
     ) -> Tensor:
         a, b = a.to(weight.dtype), b.to(weight.dtype)
         flat = narrowed(x, weight.dtype).flatten(0, -2)
@@ -192,7 +220,9 @@ def _weight(part: nn.ModuleDict, name: str) -> Tensor:
 def _lora_config(spec: LoraSpec, targets: list[str], **options: Any) -> LoraConfig:
     # PEFT declares an int, but scales by alpha / r and takes any number.
     alpha = cast(int, spec.alpha)
-    return LoraConfig(r=spec.r, lora_alpha=alpha, target_modules=targets, lora_dropout=0.0, bias="none", **options)
+    return LoraConfig(
+        r=spec.r, lora_alpha=alpha, target_modules=targets, lora_dropout=0.0, bias="none", **options
+    )
 
 
 def _layers(backbone: Backbone) -> Iterator[LoraLayer]:

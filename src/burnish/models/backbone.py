@@ -28,7 +28,8 @@ from burnish.models.unpacked import run_in_rows
 
 @dataclass(eq=False)
 class Backbone:
-    """A Hugging Face causal model whose attention is packed, its tokenizer, and where it came from."""
+    """A Hugging Face causal model whose attention is packed, its tokenizer, and where it came
+    from."""
 
     model: Any
     tokenizer: Any
@@ -69,7 +70,8 @@ class Backbone:
         return getattr(self.config, name, None) if name in self.kind.logits else None
 
     def logits(self, hidden_XD: Tensor) -> Tensor:
-        """[X, V] of [X, D]: for a few positions; losses go through `burnish.algorithms.logprobs`."""
+        """[X, V] of [X, D]: for a few positions; losses go through
+        `burnish.algorithms.logprobs`."""
         logits_XV = hidden_XD @ self.embeddings.T * self.logit_scale
         cap = self.logit_softcap
         return logits_XV if cap is None else torch.tanh(logits_XV / cap) * cap
@@ -86,7 +88,8 @@ class Backbone:
 
     @property
     def turned_alike(self) -> int:
-        """Tokens up to which a sequence can grow without its first tokens being turned otherwise: the longest sampled."""
+        """Tokens up to which a sequence can grow without its first tokens being turned otherwise:
+        the longest sampled."""
         rope = {
             "rope_parameters": getattr(self.config, "rope_parameters", None),
             "max_position_embeddings": self.context,
@@ -95,7 +98,8 @@ class Backbone:
 
     @property
     def window(self) -> int | None:
-        """Tokens that a layer with a sliding window sees; None where every layer sees the whole sequence."""
+        """Tokens that a layer with a sliding window sees; None where every layer sees the whole
+        sequence."""
         window = getattr(self.config, "sliding_window", None)
         kinds = getattr(self.config, "layer_types", None)
         return int(window) if window and (kinds is None or "sliding_attention" in kinds) else None
@@ -107,7 +111,8 @@ class Backbone:
 
     @property
     def samples_exactly(self) -> bool:
-        """Whether a sampler with merged weights has the trainer's own distribution, but for the order of summation."""
+        """Whether a sampler with merged weights has the trainer's own distribution, but for the
+        order of summation."""
         return self.products == self.embeddings.dtype
 
     @cached_property
@@ -116,7 +121,8 @@ class Backbone:
         return sum(p.numel() for name, p in self.model.named_parameters() if "lora_" not in name)
 
     def layout_of(self, batch: Batch) -> Layout:
-        """The layout in which `hidden` takes a batch: prompts are shared, unless that would not be exact."""
+        """The layout in which `hidden` takes a batch: prompts are shared, unless that would not be
+        exact."""
         if batch.share_prompts and self._changes_frequencies(batch.layout):
             return replace(batch, share_prompts=False).layout
         return batch.layout
@@ -141,23 +147,28 @@ class Backbone:
 
     def _run_alone(self, tokens_1L: Tensor) -> Tensor:
         segments = (Segment(0, tokens_1L.shape[1]),)
-        return self.decoder(input_ids=tokens_1L, use_cache=False, segments=segments).last_hidden_state
+        return self.decoder(
+            input_ids=tokens_1L, use_cache=False, segments=segments
+        ).last_hidden_state
 
     def _changes_frequencies(self, layout: Layout) -> bool:
-        """Whether a sequence of the layout is beyond the length from which all its positions, the prompt's as well, are
-        turned by other frequencies."""
+        """Whether a sequence of the layout is beyond the length from which all its positions, the
+        prompt's as well, are turned by other frequencies."""
         if self.turned_alike == self.context or not len(layout.positions_T):
             return False
         return int(layout.positions_T.max()) >= self.turned_alike
 
     def recompute_layers(self, on: bool) -> None:
-        """Keep only each layer's input for the backward pass and run the layer again there (Chen et al., arXiv:1604.06174).
+        """Keep only each layer's input for the backward pass and run the layer again there (Chen et
+        al., arXiv:1604.06174).
 
         Less memory for one more forward pass; the numbers are the same.
         """
         for layer in self.model.model.layers:
             layer.gradient_checkpointing = on
-            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+            layer._gradient_checkpointing_func = partial(
+                checkpoint, use_reentrant=False, preserve_rng_state=False
+            )
             layer.training = on  # of the layer alone, which asks for this flag; what is inside stays in evaluation mode
 
     def freeze(self) -> None:
@@ -170,7 +181,9 @@ class Backbone:
         for name, tensor in sorted(self.model.state_dict().items()):
             if "lora_" not in name:
                 digest.update(name.replace("base_layer.", "").encode())
-                digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+                digest.update(
+                    tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+                )
         return digest.hexdigest()
 
 
@@ -184,17 +197,22 @@ def load_backbone(
     scalar_head: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Backbone:
-    """Load a model reference (see `burnish.models.sources.resolve`; `tiny` is made in memory), whole and checked.
+    """Load a model reference (see `burnish.models.sources.resolve`; `tiny` is made in memory),
+    whole and checked.
 
-    With `products` bfloat16 the decoder's linear maps are frozen, stored and multiplied in it (`burnish.models.precision`), or
-    where every weight is `trained`, multiplied in it alone; without it they are in `dtype` like the rest. With `scalar_head` the folder is a reward
-    model's, which has a score for a language-model head. Raises UserError if the reference resolves to nothing, the model
-    is not whole (`burnish.models.loading.load`), or it cannot be driven by Burnish.
+    With `products` bfloat16 the decoder's linear maps are frozen, stored and multiplied in it
+    (`burnish.models.precision`), or where every weight is `trained`, multiplied in it alone;
+    without it they are in `dtype` like the rest. With `scalar_head` the folder is a reward model's,
+    which has a score for a language-model head. Raises UserError if the reference resolves to
+    nothing, the model is not whole (`burnish.models.loading.load`), or it cannot be driven by
+    Burnish.
     """
     if torch.device(device).type == "cpu":
         use_fast_exact_matmul()
     loaded = load_model(reference, dtype=dtype, scalar_head=scalar_head, say=say)
-    backbone = Backbone(_placed(loaded.model, dtype, device), loaded.tokenizer, reference, loaded.quantised)
+    backbone = Backbone(
+        _placed(loaded.model, dtype, device), loaded.tokenizer, reference, loaded.quantised
+    )
     _tell(backbone.kind, say)
     return _narrowed(_checked(backbone), products, trained)
 
@@ -208,9 +226,13 @@ def _tell(kind: ModelType, say: Callable[[str], None]) -> None:
         return
     _told.add(kind.name)
     if kind.trained == "unpacked":
-        say(f"{kind.name}: packing would not be exact, so each sequence is run by itself (exact, slower)")
+        say(
+            f"{kind.name}: packing would not be exact, so each sequence is run by itself (exact, slower)"
+        )
     if kind.experts:
-        say(f"{kind.name}: a mixture of experts; no router loss is added, under LoRA experts and router stay frozen")
+        say(
+            f"{kind.name}: a mixture of experts; no router loss is added, under LoRA experts and router stay frozen"
+        )
 
 
 def _narrowed(backbone: Backbone, products: torch.dtype | None, trained: bool) -> Backbone:
@@ -226,7 +248,8 @@ def _placed(model: nn.Module, dtype: torch.dtype, device: torch.device | str) ->
 
 
 def _checked(backbone: Backbone) -> Backbone:
-    """The backbone, driven by Burnish, whose logits are those of transformers. Raises UserError if they are not."""
+    """The backbone, driven by Burnish, whose logits are those of transformers. Raises UserError if
+    they are not."""
     expected = eager_logits(backbone)
     if not finite(expected):
         raise UserError(
@@ -235,7 +258,9 @@ def _checked(backbone: Backbone) -> Backbone:
             hint="Look at its config.json (norms, rotary positions, scales).",
         )
     own = "sdpa" if backbone.model._supports_sdpa else "eager"
-    backbone.model.set_attn_implementation(packed_attention.NAME if backbone.kind.trained == "packed" else own)
+    backbone.model.set_attn_implementation(
+        packed_attention.NAME if backbone.kind.trained == "packed" else own
+    )
     keep_less(backbone.model)
     refuse_if_different(backbone, expected)
     if backbone.tokenizer.pad_token_id is None:

@@ -1,7 +1,7 @@
 """The check at loading: does the model that Burnish runs give the logits that transformers gives?
 
-A short packed input (a sequence, and two answers that share a prompt) is run through Burnish's own path, and each of its
-sequences alone through transformers' eager attention, on the same module.
+A short packed input (a sequence, and two answers that share a prompt) is run through Burnish's own
+path, and each of its sequences alone through transformers' eager attention, on the same module.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from burnish.models.unpacked import whole_sequences
 if TYPE_CHECKING:
     from burnish.models.backbone import Backbone
 
-_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}  # of the largest logit; half precision rounds to three digits
+_TOLERANCE = {
+    torch.float32: 1e-3,
+    torch.float64: 1e-3,
+}  # of the largest logit; half precision rounds to three digits
 _OF_HALF = 5e-2
 
 
@@ -37,9 +40,12 @@ def eager_logits(backbone: Backbone) -> Tensor:
 
 @torch.no_grad()
 def refuse_if_different(backbone: Backbone, expected: Tensor) -> None:
-    """Compare Burnish's logits of the same input with `eager_logits`. Raises UserError naming the type of the model."""
+    """Compare Burnish's logits of the same input with `eager_logits`. Raises UserError naming the
+    type of the model."""
     layout = _specimen(backbone)
-    ours = backbone.logits(backbone.hidden(layout))[torch.tensor(whole_sequences(layout.segments)).to(backbone.device)]
+    ours = backbone.logits(backbone.hidden(layout))[
+        torch.tensor(whole_sequences(layout.segments)).to(backbone.device)
+    ]
     difference = (ours.float() - expected.float()).abs()
     largest = float(expected.float().abs().max())
     if ours.dtype in _TOLERANCE:

@@ -1,4 +1,5 @@
-"""Where a run's models live: the processor, or one CUDA GPU; and what only a GPU has, a decode step as one launch."""
+"""Where a run's models live: the processor, or one CUDA GPU; and what only a GPU has, a decode step
+as one launch."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ _log = logging.getLogger(__name__)
 
 
 def resolve(name: str) -> torch.device:
-    """The device called `name`: cpu, cuda, cuda:N, or auto, which is cuda where torch finds a GPU that it can use, else cpu.
+    """The device called `name`: cpu, cuda, cuda:N, or auto, which is cuda where torch finds a GPU
+    that it can use, else cpu.
 
     Raises UserError where there is no such GPU.
     """
@@ -25,7 +27,11 @@ def resolve(name: str) -> torch.device:
     if device.type != "cuda":
         return device
     if not torch.cuda.is_available():
-        built = "this torch is built without CUDA" if torch.version.cuda is None else "torch finds no GPU"
+        built = (
+            "this torch is built without CUDA"
+            if torch.version.cuda is None
+            else "torch finds no GPU"
+        )
         raise UserError(
             f"model.device is {name}, but {built}.",
             field="model.device",
@@ -33,7 +39,9 @@ def resolve(name: str) -> torch.device:
         )
     if (device.index or 0) >= torch.cuda.device_count():
         last = torch.cuda.device_count() - 1
-        raise UserError(f"there is no GPU {device.index}; the last is cuda:{last}.", field="model.device")
+        raise UserError(
+            f"there is no GPU {device.index}; the last is cuda:{last}.", field="model.device"
+        )
     return torch.device("cuda", device.index or 0)
 
 
@@ -58,20 +66,25 @@ def reset_peak() -> None:
 
 
 def peak_gb() -> float | None:
-    """The most memory, in 10⁹ bytes, that torch has taken of a GPU since `reset_peak`; None where it has taken none."""
+    """The most memory, in 10⁹ bytes, that torch has taken of a GPU since `reset_peak`; None where
+    it has taken none."""
     if not torch.cuda.is_initialized():
         return None
-    most = max(torch.cuda.max_memory_reserved(number) for number in range(torch.cuda.device_count()))
+    most = max(
+        torch.cuda.max_memory_reserved(number) for number in range(torch.cuda.device_count())
+    )
     return most / 1e9 if most else None
 
 
 class Graphs:
-    """Runs steps that read and write the same tensors every time, each as one CUDA graph: a decode step is several hundred
-    small kernels, and launching them one by one takes longer than running them.
+    """Runs steps that read and write the same tensors every time, each as one CUDA graph: a decode
+    step is several hundred small kernels, and launching them one by one takes longer than running
+    them.
 
-    A step runs plainly the first time that its key is seen, which also does what must be done once outside of a graph, is
-    recorded the second time, and replayed from then on. Graphs share the memory of their intermediate results, so what a
-    step gives must be written into tensors of the caller's.
+    A step runs plainly the first time that its key is seen, which also does what must be done once
+    outside of a graph, is recorded the second time, and replayed from then on. Graphs share the
+    memory of their intermediate results, so what a step gives must be written into tensors of the
+    caller's.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -96,9 +109,13 @@ class Graphs:
         """What repeats the step; recording it does not run it."""
         with torch.cuda.device(self._device):
             if self._pool is None:
-                # A stream of our own: torch's default for this is one a process, on whichever GPU came first, and what the library
-                # of products keeps for a stream goes with the first graph that dies.
-                self._pool, self._stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream(self._device)
+                # A stream of our own: torch's default for this is one a process, on whichever GPU
+                # came first, and what the library of products keeps for a stream goes with the
+                # first graph that dies.
+                self._pool, self._stream = (
+                    torch.cuda.graph_pool_handle(),
+                    torch.cuda.Stream(self._device),
+                )
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
                 step()

@@ -1,4 +1,5 @@
-"""Models and adapters for others to load: merged weights of a type and in shards, or one adapter on the model it all began from."""
+"""Models and adapters for others to load: merged weights of a type and in shards, or one adapter on
+the model it all began from."""
 
 from __future__ import annotations
 
@@ -25,12 +26,16 @@ _CONFIG, _TENSORS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def export_merged(model: Path, out: Path, *, dtype: str | None, shard_size: str) -> list[str]:
-    """Copy a model's folder with its weights as `dtype` (None: as they are), in files of at most `shard_size` ("5GB").
+    """Copy a model's folder with its weights as `dtype` (None: as they are), in files of at most
+    `shard_size` ("5GB").
 
     Returns the names of the files of weights.
     """
     shutil.copytree(model, out, ignore=shutil.ignore_patterns(*_WEIGHTS), dirs_exist_ok=True)
-    weights = {name: tensor if dtype is None else _as(tensor, DTYPES[dtype]) for name, tensor in _tensors(model)}
+    weights = {
+        name: tensor if dtype is None else _as(tensor, DTYPES[dtype])
+        for name, tensor in _tensors(model)
+    }
     try:
         shards = split_torch_state_dict_into_shards(weights, max_shard_size=shard_size)
     except ValueError as error:
@@ -41,37 +46,54 @@ def export_merged(model: Path, out: Path, *, dtype: str | None, shard_size: str)
         save_tensors({tensor: weights[tensor] for tensor in tensors}, out / name)
     if shards.is_sharded:
         index = {"metadata": shards.metadata, "weight_map": shards.tensor_to_filename}
-        (out / "model.safetensors.index.json").write_text(dumps(index, indent=2, sort_keys=True) + "\n")
+        (out / "model.safetensors.index.json").write_text(
+            dumps(index, indent=2, sort_keys=True) + "\n"
+        )
     if dtype is not None:
         config = read_object(model / "config.json", hint="")
         config.pop("torch_dtype", None)
-        (out / "config.json").write_text(dumps({**config, "dtype": dtype}, indent=2, sort_keys=True) + "\n")
+        (out / "config.json").write_text(
+            dumps({**config, "dtype": dtype}, indent=2, sort_keys=True) + "\n"
+        )
     return list(shards.filename_to_tensors)
 
 
 def export_adapter(model: Path, out: Path, *, dtype: str | None) -> str:
-    """One adapter, in PEFT's layout, for what a model was trained to be from the model that it all began from; returns that one's name.
+    """One adapter, in PEFT's layout, for what a model was trained to be from the model that it all
+    began from; returns that one's name.
 
-    Of adapters that were trained one on another, each merged before the next, the sum is one adapter of the sum of their ranks:
-    W + s₁B₁A₁ + s₂B₂A₂ = W + [s₁B₁ s₂B₂][A₁; A₂]. Raises UserError where a step on the way trained every weight.
+    Of adapters that were trained one on another, each merged before the next, the sum is one
+    adapter of the sum of their ranks: W + s₁B₁A₁ + s₂B₂A₂ = W + [s₁B₁ s₂B₂][A₁; A₂]. Raises
+    UserError where a step on the way trained every weight.
     """
     if (model / "head.safetensors").is_file():
-        raise UserError("is a reward model, whose head is no part of an adapter.", file=model, hint="Export it merged.")
+        raise UserError(
+            "is a reward model, whose head is no part of an adapter.",
+            file=model,
+            hint="Export it merged.",
+        )
     chain = list(_chain(model))
     base = published(base_of(chain[-1]))
     loaded = [(_config(folder), load_file(folder / _TENSORS)) for folder in chain]
     newest, weights = loaded[0]
     others = [name for name in weights if "lora_A" not in name and "lora_B" not in name]
     if len(chain) > 1 and others:
-        raise UserError(f"holds {others[0]}, which cannot be added up.", file=chain[0], hint="Export it merged.")
+        raise UserError(
+            f"holds {others[0]}, which cannot be added up.", file=chain[0], hint="Export it merged."
+        )
     total = sum(int(config["r"]) for config, _ in loaded)
     if len(chain) > 1:
         weights = _sum(loaded)
         newest = {**newest, "r": total, "lora_alpha": total, "target_modules": _targets(weights)}
     shutil.copytree(
-        model, out, ignore=shutil.ignore_patterns(*_WEIGHTS, "config.json", "generation_config.json", "head*")
+        model,
+        out,
+        ignore=shutil.ignore_patterns(*_WEIGHTS, "config.json", "generation_config.json", "head*"),
     )
-    tensors = {name: tensor if dtype is None else _as(tensor, DTYPES[dtype]) for name, tensor in weights.items()}
+    tensors = {
+        name: tensor if dtype is None else _as(tensor, DTYPES[dtype])
+        for name, tensor in weights.items()
+    }
     save_tensors(tensors, out / _TENSORS)
     newest["base_model_name_or_path"] = base
     (out / _CONFIG).write_text(dumps(newest, indent=2, sort_keys=True) + "\n")
@@ -90,7 +112,9 @@ def _chain(model: Path) -> Iterator[Path]:
         folder = model / "adapter" if (model / "adapter" / _CONFIG).is_file() else model
         if not (folder / _CONFIG).is_file():
             hint = "Export it merged, or train it with lora."
-            raise UserError("no adapter is kept here: every weight was trained.", file=model, hint=hint)
+            raise UserError(
+                "no adapter is kept here: every weight was trained.", file=model, hint=hint
+            )
         if folder in seen:
             raise UserError("this adapter names itself as its base.", file=folder / _CONFIG)
         seen.add(folder)
@@ -111,7 +135,8 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _sum(loaded: Sequence[tuple[dict[str, Any], dict[str, Tensor]]]) -> dict[str, Tensor]:
-    """Adapters side by side; a layer that one of them has not is nought there, so that all layers have the same rank."""
+    """Adapters side by side; a layer that one of them has not is nought there, so that all layers
+    have the same rank."""
     names = {name.replace("lora_B", "lora_A") for _, weights in loaded for name in weights}
     found: dict[str, Tensor] = {}
     for name in sorted(names):

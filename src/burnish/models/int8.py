@@ -1,13 +1,16 @@
 """Products in 8 bits, for sampling: weights rounded once, inputs at each product (W8A8, symmetric).
 
-    x W^T  ~  a_m b_n  sum_k round(x_mk / a_m) round(W_nk / b_n),    a_m = max_k |x_mk| / 127,  b_n = max_k |W_nk| / 127
+    x W^T  ~  a_m b_n  sum_k round(x_mk / a_m) round(W_nk / b_n),    a_m = max_k |x_mk| / 127,  b_n
+    = max_k |W_nk| / 127
 
-(Dettmers et al., arXiv:2208.07339, "vector-wise" quantisation.) A few input channels are far larger than the rest and
-would take all 127 steps for themselves; where it is known how large each gets, channel k of the input is divided by s_k
-and that of the weights multiplied by it, s_k = sqrt(max |x_k| / max_n |W_nk|) (Xiao et al., "SmoothQuant",
-arXiv:2211.10438, eq. 4 with alpha = 1/2). A processor with VNNI units multiplies bytes four times as
-fast as float32, and weights take a quarter of the memory's time. Each row has its own scale and sums of integers are
-exact, so what a row gives depends on no other row: the same request gives the same tokens whatever else is in the batch.
+(Dettmers et al., arXiv:2208.07339, "vector-wise" quantisation.) A few input channels are far larger
+than the rest and would take all 127 steps for themselves; where it is known how large each gets,
+channel k of the input is divided by s_k and that of the weights multiplied by it, s_k = sqrt(max
+|x_k| / max_n |W_nk|) (Xiao et al., "SmoothQuant", arXiv:2211.10438, eq. 4 with alpha = 1/2). A
+processor with VNNI units multiplies bytes four times as fast as float32, and weights take a quarter
+of the memory's time. Each row has its own scale and sums of integers are
+exact, so what a row gives depends on no other row: the same request gives the same tokens whatever
+else is in the batch.
 """
 
 from __future__ import annotations
@@ -31,9 +34,11 @@ _TINY = 1e-30  # a row or column of zeros has no scale of its own
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Int8Matrix:
-    """norm(x) W of a matrix [K in, N out] of 8-bit weights, in the layout that oneDNN multiplies in, with a scale for each output.
+    """norm(x) W of a matrix [K in, N out] of 8-bit weights, in the layout that oneDNN multiplies
+    in, with a scale for each output.
 
-    A row's own scale is that of the norm as well, so that the norm's division is made with it, once a row, after the product.
+    A row's own scale is that of the norm as well, so that the norm's division is made with it, once
+    a row, after the product.
     """
 
     packed: Tensor
@@ -44,14 +49,19 @@ class Int8Matrix:
     gain_K: Tensor | None = None  # of the norm and 1 / s together
 
     @classmethod
-    def of(cls, weight_NK: Tensor, peaks_K: Tensor | None = None, norm: Norm | None = None) -> Int8Matrix:
-        """Round `weight_NK` (out, in); `peaks_K` are the largest absolute values that its input channels are known to have.
+    def of(
+        cls, weight_NK: Tensor, peaks_K: Tensor | None = None, norm: Norm | None = None
+    ) -> Int8Matrix:
+        """Round `weight_NK` (out, in); `peaks_K` are the largest absolute values that its input
+        channels are known to have.
 
         Raises UserError where this device, processor or torch has no such products."""
         check(weight_NK.device)
         inverse_K = None
         if peaks_K is not None:
-            smooth_K = (peaks_K.clamp(min=_SMALL) / weight_NK.abs().amax(dim=0).float().clamp(min=_SMALL)).sqrt()
+            smooth_K = (
+                peaks_K.clamp(min=_SMALL) / weight_NK.abs().amax(dim=0).float().clamp(min=_SMALL)
+            ).sqrt()
             smooth_K = smooth_K / smooth_K.log().mean().exp()  # only their ratios count
             weight_NK, inverse_K = weight_NK * smooth_K, 1.0 / smooth_K
         scale_N = weight_NK.abs().amax(dim=1).float().div_(_LARGEST).clamp_(min=_TINY)
@@ -88,7 +98,9 @@ class Int8Matrix:
         """(sums [M, N], what each of their rows is to be multiplied by [M, 1])."""
         y_MK = x_MK if self.gain_K is None else x_MK * self.gain_K
         scale_M1 = y_MK.abs().amax(dim=-1, keepdim=True).div_(_LARGEST).clamp_(min=_TINY)
-        bytes_MK = (y_MK / scale_M1).add_(_ZERO + 0.5).to(torch.uint8)  # truncation: so that halves round up
+        bytes_MK = (
+            (y_MK / scale_M1).add_(_ZERO + 0.5).to(torch.uint8)
+        )  # truncation: so that halves round up
         if self.norm is not None:
             length_M1 = torch.linalg.vector_norm(x_MK, dim=-1, keepdim=True)
             scale_M1.mul_(length_M1.square_().div_(x_MK.shape[-1]).add_(self.norm.epsilon).rsqrt_())
@@ -97,13 +109,18 @@ class Int8Matrix:
 
 @lru_cache(maxsize=1)
 def lacking() -> str | None:
-    """What keeps this processor from such products, as the end of a sentence; None where their sums are exact.
+    """What keeps this processor from such products, as the end of a sentence; None where their sums
+    are exact.
 
-    torch's operators are its own compiler's and may change. A processor without VNNI units adds two products of bytes up in
-    16 bits, which saturate where both are large: one that sums wrongly is found by summing the largest.
+    torch's operators are its own compiler's and may change. A processor without VNNI units adds two
+    products of bytes up in
+    16 bits, which saturate where both are large: one that sums wrongly is found by summing the
+    largest.
     """
     x = torch.tensor([[255] * 16, [0] * 16, [255, 1] * 8], dtype=torch.uint8)
-    w = torch.tensor([[127] * 16, [-127] * 16, [127, -127] * 8, [64, -3] * 8], dtype=torch.int8).repeat(2, 1)
+    w = torch.tensor(
+        [[127] * 16, [-127] * 16, [127, -127] * 8, [64, -3] * 8], dtype=torch.int8
+    ).repeat(2, 1)
     try:
         found = _multiply(x, _prepack(w), torch.ones(8), torch.zeros(8, dtype=torch.int32))
     except (AttributeError, RuntimeError, TypeError, NotImplementedError):
@@ -120,7 +137,11 @@ def available() -> bool:
 
 def check(device: torch.device) -> None:
     """Raise UserError where there are no such products on `device`."""
-    reason = lacking() if device.type == "cpu" else f"they are a CPU's, and the model is on {device.type}"
+    reason = (
+        lacking()
+        if device.type == "cpu"
+        else f"they are a CPU's, and the model is on {device.type}"
+    )
     if reason is not None:
         raise UserError(
             f"there are no 8-bit products here: {reason}.",
@@ -136,7 +157,9 @@ def fast_here() -> bool:
 
 
 def _prepack(weight_NK: Tensor) -> Tensor:
-    return torch.ops.onednn.qlinear_prepack(weight_NK.contiguous(), None)  # it takes rows for granted
+    return torch.ops.onednn.qlinear_prepack(
+        weight_NK.contiguous(), None
+    )  # it takes rows for granted
 
 
 def _multiply(x_MK: Tensor, packed: Tensor, scale_N: Tensor, zero_N: Tensor) -> Tensor:

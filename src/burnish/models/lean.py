@@ -1,8 +1,8 @@
 """Norms and gated activations that keep less for the backward pass.
 
-autograd keeps the inputs of every operation. Of x · rsqrt(mean x² + ε) · w it keeps the product in the middle as well, of
-silu(gate) · up the SiLU: both are cheap to make again from what is kept anyway. The numbers are those of the modules that
-are replaced, in both directions.
+autograd keeps the inputs of every operation. Of x · rsqrt(mean x² + ε) · w it keeps the product in
+the middle as well, of silu(gate) · up the SiLU: both are cheap to make again from what is kept
+anyway. The numbers are those of the modules that are replaced, in both directions.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ _CLOSE = 1e-5
 
 
 def keep_less(model: nn.Module) -> None:
-    """Replace what `model` computes in its RMS norms and SiLU-gated layers, where that is what is computed here.
+    """Replace what `model` computes in its RMS norms and SiLU-gated layers, where that is what is
+    computed here.
 
-    Whether it is, is tried once for each class, with small random weights: a norm that shifts its weight (Gemma) or is
-    gated (Qwen 3.5), an activation that is clamped (gpt-oss) stay as they are.
+    Whether it is, is tried once for each class, with small random weights: a norm that shifts its
+    weight (Gemma) or is gated (Qwen 3.5), an activation that is clamped (gpt-oss) stay as they are.
     """
     replacements: dict[type, Callable[..., Tensor] | None] = {}
     for module in model.modules():
@@ -40,7 +41,11 @@ def keep_less(model: nn.Module) -> None:
 def _replacement(module: nn.Module) -> Callable[..., Tensor] | None:
     """`_norm` or `_gated`, if the module computes that; None for any other module."""
     names = dict(module.named_parameters())
-    if names.keys() == {"weight"} and hasattr(module, "variance_epsilon") and names["weight"].ndim == 1:
+    if (
+        names.keys() == {"weight"}
+        and hasattr(module, "variance_epsilon")
+        and names["weight"].ndim == 1
+    ):
         shapes = {"weight": (6,)}
         replacement = _norm
     elif all(isinstance(getattr(module, name, None), nn.Linear) for name in _GATED):
@@ -50,20 +55,38 @@ def _replacement(module: nn.Module) -> Callable[..., Tensor] | None:
         replacement = _gated
     else:
         return None
-    return replacement if shapes.keys() == names.keys() and _computes(module, replacement, shapes) else None
+    return (
+        replacement
+        if shapes.keys() == names.keys() and _computes(module, replacement, shapes)
+        else None
+    )
 
 
-def _computes(module: nn.Module, replacement: Callable[..., Tensor], shapes: dict[str, tuple[int, ...]]) -> bool:
-    """Whether the module and its replacement agree, with weights of these shapes in the place of its own."""
+def _computes(
+    module: nn.Module, replacement: Callable[..., Tensor], shapes: dict[str, tuple[int, ...]]
+) -> bool:
+    """Whether the module and its replacement agree, with weights of these shapes in the place of
+    its own."""
     generator = torch.Generator().manual_seed(0)
     weights = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
     x = torch.randn(3, 4, 6, generator=generator) * 3
     try:
         theirs = functional_call(module, weights, (x,))
-        ours = functional_call(_Other(module, replacement), {f"module.{n}": w for n, w in weights.items()}, (x,))
-    except (TypeError, ValueError, RuntimeError, AttributeError):  # it wants other inputs, or other shapes
+        ours = functional_call(
+            _Other(module, replacement), {f"module.{n}": w for n, w in weights.items()}, (x,)
+        )
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+        AttributeError,
+    ):  # it wants other inputs, or other shapes
         return False
-    return isinstance(theirs, Tensor) and theirs.shape == ours.shape and torch.allclose(theirs, ours, atol=_CLOSE)
+    return (
+        isinstance(theirs, Tensor)
+        and theirs.shape == ours.shape
+        and torch.allclose(theirs, ours, atol=_CLOSE)
+    )
 
 
 class _Other(nn.Module):
@@ -88,7 +111,8 @@ def _gated(module: Any, x: Tensor) -> Tensor:
 
 
 class _RmsNorm(torch.autograd.Function):
-    """y = n · w, n = x · rsqrt(mean(x²) + ε) over the last dimension (Zhang and Sennrich, arXiv:1910.07467, equation 4)."""
+    """y = n · w, n = x · rsqrt(mean(x²) + ε) over the last dimension (Zhang and Sennrich,
+    arXiv:1910.07467, equation 4)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
@@ -103,7 +127,9 @@ class _RmsNorm(torch.autograd.Function):
         normed = x * scale
         by_weight = (grad * normed).flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
         by_normed = grad * weight
-        along = (by_normed * normed).mean(-1, keepdim=True)  # what would change the length, which the norm takes away
+        along = (by_normed * normed).mean(
+            -1, keepdim=True
+        )  # what would change the length, which the norm takes away
         return by_normed.sub_(normed.mul_(along)).mul_(scale), by_weight, None
 
 

@@ -1,9 +1,11 @@
 """Which library multiplies fp32 matrices on a CPU.
 
-torch sends fp32 products to MKL, which leaves more than half of an AMD processor's AVX-512 rate unused; oneDNN, in the
-same wheel, does not. On an Intel processor MKL is the faster of the two. torch hands fp32 products to oneDNN only when
-oneDNN's "bf16" precision is asked for. That permits oneDNN to round the inputs to bfloat16, which it does where the
-processor has AMX units, and nowhere else: so it is asked for only where a product turns out as exact as before.
+torch sends fp32 products to MKL, which leaves more than half of an AMD processor's AVX-512 rate
+unused; oneDNN, in the same wheel, does not. On an Intel processor MKL is the faster of the two.
+torch hands fp32 products to oneDNN only when oneDNN's "bf16" precision is asked for. That permits
+oneDNN to round the inputs to bfloat16, which it does where the
+processor has AMX units, and nowhere else: so it is asked for only where a product turns out as
+exact as before.
 """
 
 from __future__ import annotations
@@ -23,13 +25,16 @@ _DEFAULT, _ONEDNN = "none", "bf16"
 
 @lru_cache(maxsize=1)
 def use_fast_exact_matmul() -> bool:
-    """Send large fp32 products on the CPU to oneDNN where that is faster and costs no accuracy; returns whether they go there.
+    """Send large fp32 products on the CPU to oneDNN where that is faster and costs no accuracy;
+    returns whether they go there.
 
-    A precision that was set before (`torch.backends.mkldnn.matmul.fp32_precision`) is left as it is. The answer depends on
-    the machine alone, so that a run which resumes multiplies as it did before.
+    A precision that was set before (`torch.backends.mkldnn.matmul.fp32_precision`) is left as it
+    is. The answer depends on the machine alone, so that a run which resumes multiplies as it did
+    before.
     """
-    # oneDNN keeps the code it generates for each shape, 1,024 of them by default: gigabytes in the end, for packed batches
-    # have a new shape every time. A training step needs about 30. Read by oneDNN when it is first used.
+    # oneDNN keeps the code it generates for each shape, 1,024 of them by default: gigabytes in the
+    # end, for packed batches have a new shape every time. A training step needs about 30. Read by
+    # oneDNN when it is first used.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     settings = _settings()
     if settings is None or settings.fp32_precision != _DEFAULT or vendor() == "GenuineIntel":
@@ -39,7 +44,8 @@ def use_fast_exact_matmul() -> bool:
     exact = a.double() @ b.double()
     before = float((a @ b - exact).abs().max())
     settings.fp32_precision = _ONEDNN
-    # Rounding the inputs to bfloat16 costs three decimal digits; another order of summation a small factor.
+    # Rounding the inputs to bfloat16 costs three decimal digits; another order of summation a small
+    # factor.
     if float((a @ b - exact).abs().max()) > 8 * before:
         settings.fp32_precision = _DEFAULT
         return False
@@ -48,7 +54,8 @@ def use_fast_exact_matmul() -> bool:
 
 @contextmanager
 def small_products() -> Iterator[None]:
-    """In this block fp32 products go where torch sends them by default: oneDNN's cost a call outweighs tiny products."""
+    """In this block fp32 products go where torch sends them by default: oneDNN's cost a call
+    outweighs tiny products."""
     settings = _settings()
     if settings is None or settings.fp32_precision != _ONEDNN:
         yield

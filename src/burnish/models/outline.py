@@ -1,5 +1,6 @@
-"""What a model is made of, from its configuration alone: transformers builds it without memory for its weights, and its
-matrices are counted. So every type that can be trained can be planned, whatever stands in its layers."""
+"""What a model is made of, from its configuration alone: transformers builds it without memory for
+its weights, and its matrices are counted. So every type that can be trained can be planned,
+whatever stands in its layers."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ _MOST_LAYERS = 2000  # more are a slip, and would take minutes to build
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """Counts of a model's parts. Those of a mixture's experts: all of them in memory, and of those a token goes through.
+    """Counts of a model's parts. Those of a mixture's experts: all of them in memory, and of those
+    a token goes through.
 
     Attributes:
         settings: the configuration of the model that is trained, defaults filled in.
@@ -32,8 +34,9 @@ class Outline:
         active: those of them that one token is multiplied with.
         feed_forward: the part of `active` outside attention and what stands in its place.
         attended: heads times head size, summed over the layers with attention.
-        cached: numbers that the keys and values of one token take in all layers. States of convolutions and state spaces,
-            whose size does not grow with the sequence, are not counted.
+        cached: numbers that the keys and values of one token take in all layers. States of
+            convolutions and state spaces, whose size does not grow with the sequence, are not
+            counted.
         adapted: inputs plus outputs, summed over the layers that a LoRA adapter is put on.
     """
 
@@ -48,23 +51,33 @@ class Outline:
 
 
 def outline(settings: Mapping[str, Any], *, file: Path | None = None) -> Outline:
-    """The parts of the model that a config.json describes; of one that also sees or hears those of its text part.
+    """The parts of the model that a config.json describes; of one that also sees or hears those of
+    its text part.
 
-    Raises UserError, naming `file`, if the type is not supported or no model can be made of the configuration.
+    Raises UserError, naming `file`, if the type is not supported or no model can be made of the
+    configuration.
     """
     where = Path(CONFIG) if file is None else file
     row = model_type(str(settings.get("model_type")), file=file)
     _refuse_too_deep(settings, file)
     if isinstance(settings.get("text_config"), Mapping):
         _refuse_too_deep(settings["text_config"], file)
-    with quiet(), one_line("no model can be made of this configuration", file=where, hint="Copy or download it again."):
+    with (
+        quiet(),
+        one_line(
+            "no model can be made of this configuration",
+            file=where,
+            hint="Copy or download it again.",
+        ),
+    ):
         config = _configuration(settings)
         config = text_config(config, where) if is_whole(settings) else config
         return _counted(config, _skeleton(config), row.lora)
 
 
 def _configuration(settings: Mapping[str, Any]) -> Any:
-    """As transformers reads it from a file, which is more than it reads from a mapping: infinities, say."""
+    """As transformers reads it from a file, which is more than it reads from a mapping: infinities,
+    say."""
     from transformers import AutoConfig
 
     with TemporaryDirectory() as folder:
@@ -77,13 +90,17 @@ def _skeleton(config: Any) -> Any:
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, trust_remote_code=False, attn_implementation="eager")
+        return AutoModelForCausalLM.from_config(
+            config, trust_remote_code=False, attn_implementation="eager"
+        )
 
 
 def _refuse_too_deep(settings: Mapping[str, Any], file: Path | None) -> None:
     layers = settings.get("num_hidden_layers")
     if isinstance(layers, int) and layers > _MOST_LAYERS:
-        raise UserError(f"a model of {layers:,} layers is not planned.", file=file, field="num_hidden_layers")
+        raise UserError(
+            f"a model of {layers:,} layers is not planned.", file=file, field="num_hidden_layers"
+        )
 
 
 def _counted(config: Any, model: Any, lora: tuple[str, ...]) -> Outline:
@@ -117,14 +134,24 @@ def _products(module: Any, config: Any) -> tuple[int, int]:
     experts = [weight for weight in own if weight.ndim == 3]
     if experts:
         stored = sum(weight.numel() for weight in experts)
-        return stored, sum(weight.numel() // len(weight) * min(_chosen(config), len(weight)) for weight in experts)
+        return stored, sum(
+            weight.numel() // len(weight) * min(_chosen(config), len(weight)) for weight in experts
+        )
     dense = sum(weight.numel() for weight in own if weight.ndim == 2)
     return dense, dense
 
 
 def _chosen(config: Any) -> int:
     """How many experts a token goes through."""
-    return int(next(filter(None, (getattr(config, key, None) for key in ("num_experts_per_tok", "top_k_experts"))), 1))
+    return int(
+        next(
+            filter(
+                None,
+                (getattr(config, key, None) for key in ("num_experts_per_tok", "top_k_experts")),
+            ),
+            1,
+        )
+    )
 
 
 def _cached(attention: Any) -> int:
@@ -141,4 +168,6 @@ def _cached(attention: Any) -> int:
 def _linears(module: Any) -> Iterator[tuple[str, Any]]:
     from torch import nn
 
-    return ((name, child) for name, child in module.named_children() if isinstance(child, nn.Linear))
+    return (
+        (name, child) for name, child in module.named_children() if isinstance(child, nn.Linear)
+    )

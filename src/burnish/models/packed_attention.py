@@ -1,8 +1,9 @@
-"""Attention over packed sequences, as an attention implementation that any transformers model can be loaded with.
+"""Attention over packed sequences, as an attention implementation that any transformers model can
+be loaded with.
 
-Each segment of a `burnish.batch.Layout` attends causally to itself and to the whole of its parent segment (a shared
-prompt), as far as the layer's sliding window reaches, so no sequence sees its neighbours, no FLOP goes to padding, and no
-tokens × tokens mask is built.
+Each segment of a `burnish.batch.Layout` attends causally to itself and to the whole of its parent
+segment (a shared prompt), as far as the layer's sliding window reaches, so no sequence sees its
+neighbours, no FLOP goes to padding, and no tokens × tokens mask is built.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ _LONG = 256  # queries from which on a piece's products are large enough for one
 
 @dataclass(frozen=True, slots=True)
 class SlidingWindow:
-    """What stands in the place of a mask: a token sees itself and the `size` − 1 tokens before it."""
+    """What stands in the place of a mask: a token sees itself and the `size` − 1 tokens before
+    it."""
 
     size: int
 
     def __getitem__(self, places: tuple[slice, ...]) -> SlidingWindow:
-        """Gemma 4 takes the part of a mask that belongs to the queries it keeps: here, all of them."""
+        """Gemma 4 takes the part of a mask that belongs to the queries it keeps: here, all of
+        them."""
         if any(place.indices(2) != (0, 2, 1) for place in places):
             raise NotImplementedError("packed attention takes all queries of a layout")
         return self
@@ -42,12 +45,17 @@ class SlidingWindow:
 def packed_mask(
     *, local_size: int | None = None, use_vmap: bool = False, config: Any = None, **_: Any
 ) -> SlidingWindow | None:
-    """The mask that transformers asks for, for one kind of layer: how far a token sees; None is the whole of its sequence.
+    """The mask that transformers asks for, for one kind of layer: how far a token sees; None is the
+    whole of its sequence.
 
     Raises NotImplementedError for a mask of another kind (chunks, blocks seen in both directions).
     """
-    if use_vmap or (local_size is not None and local_size == getattr(config, "attention_chunk_size", None)):
-        raise NotImplementedError("packed attention is causal, with or without a sliding window, and nothing else")
+    if use_vmap or (
+        local_size is not None and local_size == getattr(config, "attention_chunk_size", None)
+    ):
+        raise NotImplementedError(
+            "packed attention is causal, with or without a sliding window, and nothing else"
+        )
     return None if local_size is None else SlidingWindow(local_size)
 
 
@@ -77,16 +85,27 @@ def packed_attention(
         dropout: probability of dropping an attention weight.
         segments: of the layout that is run.
         softcap: c, where scores s become c tanh(s / c) (Gemma 2, arXiv:2408.00118, section 2).
-        s_aux: [H], a sink for each head: a score that takes its part of the softmax and gives nothing (arXiv:2309.17453).
+        s_aux: [H], a sink for each head: a score that takes its part of the softmax and gives
+            nothing (arXiv:2309.17453).
 
     Returns:
         ([1, T, H, d_v], None).
     """
-    if segments is None or not (attention_mask is None or isinstance(attention_mask, SlidingWindow)):
+    if segments is None or not (
+        attention_mask is None or isinstance(attention_mask, SlidingWindow)
+    ):
         raise ValueError("packed attention is driven by segments: call the model through a View")
     window = None if attention_mask is None else attention_mask.size
     output = attend_to_segments(
-        query, key, value, segments, scaling=scaling, dropout=dropout, window=window, softcap=softcap, sinks=s_aux
+        query,
+        key,
+        value,
+        segments,
+        scaling=scaling,
+        dropout=dropout,
+        window=window,
+        softcap=softcap,
+        sinks=s_aux,
     )
     return output, None
 
@@ -117,7 +136,8 @@ def attend_to_segments(
 def _of_two_widths(
     query: Tensor, key: Tensor, value: Tensor, pieces: tuple[Piece, ...], scaling: float | None
 ) -> Tensor:
-    """The kernel knows one width: the smaller is filled up with zeros, which add nothing to a score or to an output."""
+    """The kernel knows one width: the smaller is filled up with zeros, which add nothing to a score
+    or to an output."""
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     width = max(query.shape[-1], value.shape[-1])
     q, k, v = (F.pad(x, (0, width - x.shape[-1])) for x in (query, key, value))
@@ -137,9 +157,16 @@ class _Core:
         """[N, H, Q, d_v]; `mask` [N, 1, Q, K] is True where a query sees, None is causal."""
         if self.softcap is None and self.sinks is None:
             return F.scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, is_causal=mask is None, dropout_p=self.dropout, scale=self.scaling
+                q,
+                k,
+                v,
+                attn_mask=mask,
+                is_causal=mask is None,
+                dropout_p=self.dropout,
+                scale=self.scaling,
             )
-        # No fused kernel caps scores: they are written out, and made again in the backward pass instead of kept.
+        # No fused kernel caps scores: they are written out, and made again in the backward pass
+        # instead of kept.
         if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
             return checkpoint(self._written_out, q, k, v, mask, use_reentrant=False)
         return self._written_out(q, k, v, mask)
@@ -161,9 +188,15 @@ class _Core:
 
 
 def _in_few_calls(
-    query: Tensor, key: Tensor, value: Tensor, segments: tuple[Segment, ...], window: int | None, core: _Core
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    segments: tuple[Segment, ...],
+    window: int | None,
+    core: _Core,
 ) -> Tensor:
-    """Padded, pieces of like size together: on a GPU a call for each would take longer to launch than to run."""
+    """Padded, pieces of like size together: on a GPU a call for each would take longer to launch
+    than to run."""
     bunches, place_T = bunch_up(segments, window, query.device)
     outputs = []
     for bunch in bunches:
@@ -177,14 +210,20 @@ def _in_few_calls(
 class _OnCpu(torch.autograd.Function):
     """torch's flash attention for CPUs, piece by piece.
 
-    A function of its own, because autograd would make a gradient as large as the whole batch for every slice of it, and
-    because short pieces' products are faster outside oneDNN, in the backward pass as well. Keys and values are kept once
-    for all the query heads that share them, the output in the layout in which the next product reads it.
+    A function of its own, because autograd would make a gradient as large as the whole batch for
+    every slice of it, and because short pieces' products are faster outside oneDNN, in the backward
+    pass as well. Keys and values are kept once for all the query heads that share them, the output
+    in the layout in which the next product reads it.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, pieces: tuple[Piece, ...], scaling: float | None
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        pieces: tuple[Piece, ...],
+        scaling: float | None,
     ) -> Tensor:
         _, heads, tokens, width = query.shape
         output = query.new_empty(1, tokens, heads, width).transpose(1, 2)
@@ -193,8 +232,10 @@ class _OnCpu(torch.autograd.Function):
             own, how = slice(*piece.queries), _how(piece, query, scaling)
             k, v = (_keys(x, piece, heads=heads) for x in (key, value))
             with _library_for(piece):
-                output[:, :, own], logsumexp = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-                    query[:, :, own], k, v, **how
+                output[:, :, own], logsumexp = (
+                    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+                        query[:, :, own], k, v, **how
+                    )
                 )
             sums.append(logsumexp)
         ctx.save_for_backward(query, key, value, output, *sums)
@@ -206,13 +247,19 @@ class _OnCpu(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         query, key, value, output, *sums = ctx.saved_tensors
         pieces: tuple[Piece, ...] = ctx.pieces
-        by_query, by_key, by_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
+        by_query, by_key, by_value = (
+            torch.empty_like(query),
+            torch.zeros_like(key),
+            torch.zeros_like(value),
+        )
         for piece, logsumexp in zip(pieces, sums, strict=True):
             own, how = slice(*piece.queries), _how(piece, query, ctx.scaling)
             k, v = (_keys(x, piece, heads=query.shape[1]) for x in (key, value))
             with _library_for(piece):
-                of_query, of_key, of_value = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-                    grad[:, :, own], query[:, :, own], k, v, output[:, :, own], logsumexp, **how
+                of_query, of_key, of_value = (
+                    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+                        grad[:, :, own], query[:, :, own], k, v, output[:, :, own], logsumexp, **how
+                    )
                 )
             by_query[:, :, own] = of_query
             for total, of_heads in ((by_key, of_key), (by_value, of_value)):
@@ -235,7 +282,8 @@ def _library_for(piece: Piece) -> AbstractContextManager[None]:
 
 
 def _keys(x: Tensor, piece: Piece, *, heads: int) -> Tensor:
-    """[1, H, columns, d] of [1, H_kv, T, d], for H `heads` of queries: the keys or values that a piece sees."""
+    """[1, H, columns, d] of [1, H_kv, T, d], for H `heads` of queries: the keys or values that a
+    piece sees."""
     runs = [x[:, :, start:stop] for start, stop in piece.keys]
     seen = runs[0] if len(runs) == 1 else torch.cat(runs, dim=2)
     return seen.repeat_interleave(heads // seen.shape[1], dim=1) if heads > seen.shape[1] else seen

@@ -1,8 +1,10 @@
-"""What attention over packed segments is made of: runs of queries, each with the runs of keys that it sees.
+"""What attention over packed segments is made of: runs of queries, each with the runs of keys that
+it sees.
 
-A segment is one piece, unless a sliding window cuts it: then its queries are taken in blocks, and a block reads only the
-keys that lie in reach of one of its queries. Keys stand in the order of their positions and the last query sees the last
-key, so that who sees whom inside a piece follows from its size and the window alone.
+A segment is one piece, unless a sliding window cuts it: then its queries are taken in blocks, and a
+block reads only the keys that lie in reach of one of its queries. Keys stand in the order of their
+positions and the last query sees the last key, so that who sees whom inside a piece follows from
+its size and the window alone.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ Run = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Tokens [start, stop) of a layout look at the tokens in `keys`; `window` is set where it hides some of those."""
+    """Tokens [start, stop) of a layout look at the tokens in `keys`; `window` is set where it hides
+    some of those."""
 
     queries: Run
     keys: tuple[Run, ...]
@@ -46,15 +49,23 @@ class Piece:
 
 @lru_cache(maxsize=8)
 def cut_into_pieces(segments: tuple[Segment, ...], window: int | None) -> tuple[Piece, ...]:
-    """The pieces of a layout's segments; with a `window` of w a token sees itself and the w − 1 before it. Cached: layers
-    share them."""
+    """The pieces of a layout's segments; with a `window` of w a token sees itself and the w − 1
+    before it. Cached: layers share them."""
     pieces: list[Piece] = []
     for segment in segments:
         if segment.stop == segment.start:  # an answer can be empty
             continue
-        parent = segments[segment.parent] if segment.parent is not None else Segment(segment.start, segment.start)
+        parent = (
+            segments[segment.parent]
+            if segment.parent is not None
+            else Segment(segment.start, segment.start)
+        )
         shared, own = parent.stop - parent.start, segment.stop - segment.start
-        block = own if window is None or shared + own <= window else min(max(window, _BLOCK[0]), _BLOCK[1])
+        block = (
+            own
+            if window is None or shared + own <= window
+            else min(max(window, _BLOCK[0]), _BLOCK[1])
+        )
         for start in range(0, own, block):
             stop = min(start + block, own)
             # By position in the sequence, of which the parent's tokens are the first.
@@ -65,13 +76,18 @@ def cut_into_pieces(segments: tuple[Segment, ...], window: int | None) -> tuple[
             )
             keys = tuple(run for run in runs if run[1] > run[0])
             cuts = window is not None and shared + stop - low > window
-            pieces.append(Piece((segment.start + start, segment.start + stop), keys, window if cuts else None))
+            pieces.append(
+                Piece((segment.start + start, segment.start + stop), keys, window if cuts else None)
+            )
     return tuple(pieces)
 
 
 @lru_cache(maxsize=32)
-def additive_mask(rows: int, columns: int, window: int | None, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """[rows, columns]: 0 where the last `rows` tokens of `columns` see, −inf elsewhere. Cached: layers share it."""
+def additive_mask(
+    rows: int, columns: int, window: int | None, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """[rows, columns]: 0 where the last `rows` tokens of `columns` see, −inf elsewhere. Cached:
+    layers share it."""
     seen = torch.ones(rows, columns, dtype=torch.bool, device=device).tril(columns - rows)
     if window is not None:
         seen = seen.triu(columns - rows - window + 1)
@@ -80,8 +96,9 @@ def additive_mask(rows: int, columns: int, window: int | None, dtype: torch.dtyp
 
 @dataclass(frozen=True, slots=True)
 class Bunch:
-    """N pieces of about the same size, padded to Q queries and K keys: where in T each of them stands, and who sees whom
-    (None: causally). What is padded repeats the piece's last token; a query there is computed and not read."""
+    """N pieces of about the same size, padded to Q queries and K keys: where in T each of them
+    stands, and who sees whom (None: causally). What is padded repeats the piece's last token; a
+    query there is computed and not read."""
 
     queries_NQ: Tensor
     keys_NK: Tensor
@@ -92,11 +109,14 @@ class Bunch:
 def bunch_up(
     segments: tuple[Segment, ...], window: int | None, device: torch.device
 ) -> tuple[tuple[Bunch, ...], Tensor]:
-    """The bunches, and where in their outputs, laid end to end, each token's stands. Cached: layers share them."""
+    """The bunches, and where in their outputs, laid end to end, each token's stands. Cached: layers
+    share them."""
     alike: dict[tuple[bool, int, int], list[Piece]] = {}
     for piece in cut_into_pieces(segments, window):
         # Up to the same power of two, so that padding is never more than the whole again.
-        alike.setdefault((piece.is_causal, piece.rows.bit_length(), piece.columns.bit_length()), []).append(piece)
+        alike.setdefault(
+            (piece.is_causal, piece.rows.bit_length(), piece.columns.bit_length()), []
+        ).append(piece)
     bunches = []
     place_T = torch.empty(sum(s.stop - s.start for s in segments), dtype=torch.long)
     before = 0
@@ -107,12 +127,15 @@ def bunch_up(
         mask = None
         if not causal:
             # The column of the key that a query is itself: the last that it sees.
-            last_NQ = torch.tensor([p.columns - p.rows for p in members])[:, None] + torch.arange(queries_NQ.shape[1])
+            last_NQ = torch.tensor([p.columns - p.rows for p in members])[:, None] + torch.arange(
+                queries_NQ.shape[1]
+            )
             columns = torch.arange(keys_NK.shape[1])
             mask = columns <= last_NQ[..., None]
             if window is not None:
                 mask &= columns > last_NQ[..., None] - window
-            # A padded query may lie beyond the window of every key: it sees them all, and is not read.
+            # A padded query may lie beyond the window of every key: it sees them all, and is not
+            # read.
             mask |= ~mask.any(-1, keepdim=True)
             mask = mask[:, None].to(device)
         for row, places in enumerate(queries):

@@ -23,4 +23,11 @@ def _field(name: str) -> str:
         lines = _INFO.read_text().splitlines()
     except OSError:
         return ""
-    return next((value.strip() for key, _, value in (line.partition(":") for line in lines) if key.strip() == name), "")
+    return next(
+        (
+            value.strip()
+            for key, _, value in (line.partition(":") for line in lines)
+            if key.strip() == name
+        ),
+        "",
+    )

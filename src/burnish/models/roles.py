@@ -1,7 +1,8 @@
 """Roles: policy, critic, reward model and reference as views.
 
-A view is a backbone seen through one adapter set (or none) and, for the critic and the reward model, a scalar head.
-With `adapters` the four roles share one frozen backbone in memory; with `copies` each has a backbone of its own.
+A view is a backbone seen through one adapter set (or none) and, for the critic and the reward
+model, a scalar head. With `adapters` the four roles share one frozen backbone in memory; with
+`copies` each has a backbone of its own.
 Nothing downstream can tell which: a loss sees log-probabilities, values and scores.
 """
 
@@ -16,17 +17,25 @@ from torch import Tensor, nn
 from burnish.algorithms.logprobs import TokenLogprobs, token_logprobs
 from burnish.batch import Batch, Layout
 from burnish.errors import UserError
-from burnish.models.adapters import LoraSpec, activate, adapter_parameters, add_adapter, copy_adapter
+from burnish.models.adapters import (
+    LoraSpec,
+    activate,
+    adapter_parameters,
+    add_adapter,
+    copy_adapter,
+)
 from burnish.models.backbone import Backbone
 from burnish.models.heads import ScalarHead
 
 
 @dataclass(eq=False)
 class View:
-    """One role. `adapter` None is the bare backbone; `lora` is the shape of the adapter set, if there is one.
+    """One role. `adapter` None is the bare backbone; `lora` is the shape of the adapter set, if
+    there is one.
 
-    What a role says (log-probabilities, values, scores) is on the CPU, wherever its model is: a few numbers a token, which
-    losses and advantages then treat the same way on every device. Gradients flow back through the copy.
+    What a role says (log-probabilities, values, scores) is on the CPU, wherever its model is: a few
+    numbers a token, which losses and advantages then treat the same way on every device. Gradients
+    flow back through the copy.
     """
 
     backbone: Backbone
@@ -46,8 +55,11 @@ class View:
         activate(self.backbone, self.adapter)
         return self.backbone.hidden(layout)
 
-    def logprobs(self, batch: Batch, *, temperature: float = 1.0, entropy: bool = False) -> TokenLogprobs:
-        """The log-probability [P] of each trained token, and the entropy [P] of its distribution if asked for (nats)."""
+    def logprobs(
+        self, batch: Batch, *, temperature: float = 1.0, entropy: bool = False
+    ) -> TokenLogprobs:
+        """The log-probability [P] of each trained token, and the entropy [P] of its distribution if
+        asked for (nats)."""
         layout = self.backbone.layout_of(batch).to(self.backbone.device)
         found = token_logprobs(
             hidden_PD=self._hidden(layout)[layout.predecessors_P],
@@ -72,7 +84,8 @@ class View:
         return self._head(self._hidden(layout)[layout.last_N.to(self.backbone.device)])
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """What training this role changes: the adapter set, or else every weight of the backbone; and the head."""
+        """What training this role changes: the adapter set, or else every weight of the backbone;
+        and the head."""
         if self.adapter is not None:
             named = dict(adapter_parameters(self.backbone, self.adapter))
         else:
@@ -100,7 +113,9 @@ class View:
         """Put `state` back. Raises ValueError if its names are not this role's."""
         mine = self.state_dict()
         if mine.keys() != state.keys():
-            raise ValueError(f"the state is another role's: {sorted(mine.keys() ^ state.keys())[:3]} differ")
+            raise ValueError(
+                f"the state is another role's: {sorted(mine.keys() ^ state.keys())[:3]} differ"
+            )
         for name, tensor in mine.items():
             tensor.copy_(state[name])
 
@@ -111,7 +126,8 @@ class View:
 
 
 def finite(values_N: Tensor, what: str) -> Tensor:
-    """The values. Raises UserError, naming `what` they are, where some of them are no finite numbers."""
+    """The values. Raises UserError, naming `what` they are, where some of them are no finite
+    numbers."""
     bad = int((~values_N.isfinite()).sum())
     if bad:
         raise UserError(
@@ -123,7 +139,8 @@ def finite(values_N: Tensor, what: str) -> Tensor:
 
 @dataclass(frozen=True)
 class Roles:
-    """The four models of RLHF (Ouyang et al., arXiv:2203.02155), as far as an algorithm needs them; None is not there."""
+    """The four models of RLHF (Ouyang et al., arXiv:2203.02155), as far as an algorithm needs them;
+    None is not there."""
 
     policy: View
     critic: View | None = None
@@ -131,7 +148,8 @@ class Roles:
     reference: View | None = None
 
     def backbones(self) -> list[Backbone]:
-        """The distinct backbones in memory: one with `adapters`, with `copies` one for each role that is there."""
+        """The distinct backbones in memory: one with `adapters`, with `copies` one for each role
+        that is there."""
         views = (self.policy, self.critic, self.reward, self.reference)
         return list(dict.fromkeys(view.backbone for view in views if view is not None))
 
@@ -147,17 +165,21 @@ def adapter_roles(
     critic_from_reward_model: bool = True,
     seed: int,
 ) -> Roles:
-    """A policy as a fresh adapter set on the frozen `base`, with what its algorithm needs beside it.
+    """A policy as a fresh adapter set on the frozen `base`, with what its algorithm needs beside
+    it.
 
-    The reference is the bare backbone, at no cost; a `moving` one is a set that starts as nothing and can take over the policy's
-    weights. The critic is a set of its own whose head says 0. Beside a `reward` model that is an adapter set of the same
-    backbone it has that one's shape, and starts as it is, its head included, unless that is not wanted.
+    The reference is the bare backbone, at no cost; a `moving` one is a set that starts as nothing
+    and can take over the policy's weights. The critic is a set of its own whose head says 0. Beside
+    a `reward` model that is an adapter set of the same backbone it has that one's shape, and starts
+    as it is, its head included, unless that is not wanted.
     """
     base.freeze()
     add_adapter(base, "policy", lora, seed=seed)
     valuing = anchor = None
     if critic:
-        valuing = _critic_beside(base, reward, lora, from_reward_model=critic_from_reward_model, seed=seed)
+        valuing = _critic_beside(
+            base, reward, lora, from_reward_model=critic_from_reward_model, seed=seed
+        )
     if reference and moving:
         add_adapter(base, "reference", lora, seed=seed)
         anchor = View(base, "reference", lora)
@@ -166,13 +188,22 @@ def adapter_roles(
     return Roles(policy=View(base, "policy", lora), critic=valuing, reward=reward, reference=anchor)
 
 
-def _critic_beside(base: Backbone, reward: View | None, lora: LoraSpec, *, from_reward_model: bool, seed: int) -> View:
+def _critic_beside(
+    base: Backbone, reward: View | None, lora: LoraSpec, *, from_reward_model: bool, seed: int
+) -> View:
     head = ScalarHead(base.width, zero=True)
     if reward is None:
         add_adapter(base, "critic", lora, seed=seed)
         return View(base, "critic", lora, head)
-    if reward.backbone is not base or reward.adapter is None or reward.lora is None or reward.head is None:
-        raise ValueError("roles on one backbone need a reward model that is an adapter set of it, with a head")
+    if (
+        reward.backbone is not base
+        or reward.adapter is None
+        or reward.lora is None
+        or reward.head is None
+    ):
+        raise ValueError(
+            "roles on one backbone need a reward model that is an adapter set of it, with a head"
+        )
     add_adapter(base, "critic", reward.lora, seed=seed)
     if from_reward_model:
         copy_adapter(base, reward.adapter, "critic")
@@ -182,8 +213,12 @@ def _critic_beside(base: Backbone, reward: View | None, lora: LoraSpec, *, from_
 
 def take_over(source: View, target: View) -> None:
     """Give `target` the weights of `source`, a role of the same shape."""
-    theirs = {_unnamed(name, source.adapter): tensor for name, tensor in source.state_dict().items()}
-    target.load_state_dict({name: theirs[_unnamed(name, target.adapter)] for name in target.state_dict()})
+    theirs = {
+        _unnamed(name, source.adapter): tensor for name, tensor in source.state_dict().items()
+    }
+    target.load_state_dict(
+        {name: theirs[_unnamed(name, target.adapter)] for name in target.state_dict()}
+    )
 
 
 def _unnamed(name: str, adapter: str | None) -> str:

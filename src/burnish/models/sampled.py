@@ -1,4 +1,5 @@
-"""Which engine samples a model, told from its configuration alone: before weights are read, and by planners too."""
+"""Which engine samples a model, told from its configuration alone: before weights are read, and by
+planners too."""
 
 from __future__ import annotations
 
@@ -9,8 +10,9 @@ from burnish.models.supported import SUPPORTED
 
 NATIVE_ACTIVATIONS = ("silu", "gelu", "gelu_pytorch_tanh")
 SLOWER = 2.0
-"""At most about this many times as long as with the native engine takes sampling through transformers: measured, 1.2 with the
-weights as they are, 1.7 with an adapter on them (docs/performance.md), and more where prompts' lengths differ."""
+"""At most about this many times as long as with the native engine takes sampling through
+transformers: measured, 1.2 with the weights as they are, 1.7 with an adapter on them
+(docs/performance.md), and more where prompts' lengths differ."""
 _MOVING_ROPE = ("dynamic", "longrope")  # frequencies that depend on a sequence's length
 
 
@@ -19,7 +21,8 @@ def why_not_native(config: Mapping[str, Any], *, longest: int | None = None) -> 
 
     Args:
         config: the model's configuration, as config.json has it.
-        longest: tokens of the longest sequence, where known: the engine knows no sliding window that cuts one short.
+        longest: tokens of the longest sequence, where known: the engine knows no sliding window
+            that cuts one short.
     """
     name = str(config.get("model_type"))
     row = SUPPORTED.get(name)
@@ -46,7 +49,8 @@ def why_not_native(config: Mapping[str, Any], *, longest: int | None = None) -> 
 
 
 def window_of(config: Mapping[str, Any]) -> int | None:
-    """Tokens that a layer with a sliding window sees; None where every layer sees the whole sequence."""
+    """Tokens that a layer with a sliding window sees; None where every layer sees the whole
+    sequence."""
     window, kinds = config.get("sliding_window"), config.get("layer_types")
     if not isinstance(window, int) or not window or config.get("use_sliding_window") is False:
         return None
@@ -54,11 +58,13 @@ def window_of(config: Mapping[str, Any]) -> int | None:
 
 
 def turned_alike(config: Mapping[str, Any]) -> int | None:
-    """Tokens up to which positions are turned by the same frequencies, however long a sequence becomes; None: always.
+    """Tokens up to which positions are turned by the same frequencies, however long a sequence
+    becomes; None: always.
 
-    A longer one is turned by others from its first token on (longrope: Ding et al., arXiv:2402.13753), so that what was
-    written before it became so long is not what is trained. `config` is as transformers completes it. Frequencies of type
-    `dynamic` change beyond the context alone, where no sequence comes.
+    A longer one is turned by others from its first token on (longrope: Ding et al.,
+    arXiv:2402.13753), so that what was written before it became so long is not what is trained.
+    `config` is as transformers completes it. Frequencies of type `dynamic` change beyond the
+    context alone, where no sequence comes.
     """
     lengths = [
         int(part.get("original_max_position_embeddings") or config["max_position_embeddings"])
@@ -69,7 +75,8 @@ def turned_alike(config: Mapping[str, Any]) -> int | None:
 
 
 def shorter_notice(longest: int, asked: int) -> str:
-    """One line for the person watching: sequences are sampled up to `longest` tokens, not up to `asked`."""
+    """One line for the person watching: sequences are sampled up to `longest` tokens, not up to
+    `asked`."""
     return (
         f"sequences are sampled up to {longest} tokens, not {asked}: beyond, this model's rotary embedding (longrope) "
         "turns every token otherwise, and what is trained would not be what was sampled"

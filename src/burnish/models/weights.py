@@ -16,7 +16,14 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from burnish.errors import UserError
 from burnish.jsonio import dumps
-from burnish.models.adapters import LoraSpec, adapter_names, delta, load_adapter, save_adapter, save_tensors
+from burnish.models.adapters import (
+    LoraSpec,
+    adapter_names,
+    delta,
+    load_adapter,
+    save_adapter,
+    save_tensors,
+)
 from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.heads import ScalarHead
 from burnish.models.roles import View
@@ -33,15 +40,20 @@ class Load(Protocol):
 
 
 def merge_on_demand(view: View) -> dict[str, Callable[[], Tensor]]:
-    """For every weight of the role's model, as one that never had adapters, a function that makes it; tied weights once."""
+    """For every weight of the role's model, as one that never had adapters, a function that makes
+    it; tied weights once."""
     model = view.backbone.model
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+    layers = {
+        name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)
+    }
     tied = {"lm_head.weight"} if view.backbone.config.tie_word_embeddings else set()
 
     @torch.no_grad()
     def make(name: str, tensor: Tensor) -> Tensor:
         layer = layers.get(name.rsplit(".", 1)[0])
-        added = delta(layer, view.adapter) if layer is not None and name.endswith(".weight") else None
+        added = (
+            delta(layer, view.adapter) if layer is not None and name.endswith(".weight") else None
+        )
         return tensor if added is None else tensor + added
 
     found: dict[str, Callable[[], Tensor]] = {}
@@ -65,29 +77,44 @@ def save_model(view: View, folder: Path) -> None:
 
 
 def save_policy(view: View, folder: Path, *, base: str) -> None:
-    """The role as `save_model` writes it; a policy that is an adapter in PEFT's layout too, under `adapter/`."""
+    """The role as `save_model` writes it; a policy that is an adapter in PEFT's layout too, under
+    `adapter/`."""
     save_model(view, folder)
     if view.adapter is not None and view.lora is not None:
-        save_adapter(view.backbone, view.adapter, view.lora, folder / "adapter", base=base, task_type="CAUSAL_LM")
+        save_adapter(
+            view.backbone,
+            view.adapter,
+            view.lora,
+            folder / "adapter",
+            base=base,
+            task_type="CAUSAL_LM",
+        )
 
 
 def save_reward_model(view: View, folder: Path, *, base: str) -> None:
-    """The reward model as `AutoModelForSequenceClassification` (one label) reads it: gain folded into the score weight.
+    """The reward model as `AutoModelForSequenceClassification` (one label) reads it: gain folded
+    into the score weight.
 
-    That class has no bias, so its scores are ours minus a constant: b·gain + bias, which stands in `head.safetensors`
-    beside it. An adapter reward model is written in PEFT's layout too, under `adapter/`.
+    That class has no bias, so its scores are ours minus a constant: b·gain + bias, which stands in
+    `head.safetensors` beside it. An adapter reward model is written in PEFT's layout too, under
+    `adapter/`.
     """
     if view.head is None:
         raise ValueError("a reward model has a head")
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {n.removeprefix("lm_head."): t for n, t in merged(view) if not n.startswith("lm_head.")}
-    weights["score.weight"] = (view.head.linear.weight * view.head.gain).detach().to(view.backbone.embeddings.dtype)
+    weights = {
+        n.removeprefix("lm_head."): t for n, t in merged(view) if not n.startswith("lm_head.")
+    }
+    weights["score.weight"] = (
+        (view.head.linear.weight * view.head.gain).detach().to(view.backbone.embeddings.dtype)
+    )
     save_tensors(_as_published(view.backbone, weights), folder / "model.safetensors")
     save_tensors(view.head.state_dict(), folder / _HEAD)
     _save_surroundings(view.backbone, folder)
     config = json.loads((folder / "config.json").read_text())
     config["architectures"] = [
-        a.replace("ForCausalLM", "ForSequenceClassification") for a in config.get("architectures") or []
+        a.replace("ForCausalLM", "ForSequenceClassification")
+        for a in config.get("architectures") or []
     ]
     config |= {
         "id2label": {"0": "score"},
@@ -96,7 +123,14 @@ def save_reward_model(view: View, folder: Path, *, base: str) -> None:
     }
     (folder / "config.json").write_text(dumps(config, indent=2, sort_keys=True) + "\n")
     if view.adapter is not None and view.lora is not None:
-        save_adapter(view.backbone, view.adapter, view.lora, folder / "adapter", base=base, task_type="SEQ_CLS")
+        save_adapter(
+            view.backbone,
+            view.adapter,
+            view.lora,
+            folder / "adapter",
+            base=base,
+            task_type="SEQ_CLS",
+        )
 
 
 def load_head(folder: Path, width: int) -> ScalarHead:
@@ -122,13 +156,15 @@ def load_reward_adapter(backbone: Backbone, folder: Path, *, name: str = "reward
 
 
 def load_reward_model(folder: Path, load: Load = load_backbone) -> View:
-    """A reward model as a full copy. Its backbone is loaded, by `load`, as a causal model whose language-model head goes unused."""
+    """A reward model as a full copy. Its backbone is loaded, by `load`, as a causal model whose
+    language-model head goes unused."""
     backbone = load(str(folder), scalar_head=True)
     return View(backbone, head=load_head(folder, backbone.width))
 
 
 def _as_published(backbone: Backbone, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights by the names and shapes of the family's checkpoints, which transformers joins when it loads them (experts)."""
+    """The weights by the names and shapes of the family's checkpoints, which transformers joins
+    when it loads them (experts)."""
     return revert_weight_conversion(backbone.model, weights)
 
 

@@ -97,7 +97,9 @@ class Estimate:
         """The stage's section of the recipe."""
         return self.node.settings
 
-    def planned(self, parts: Iterable[Part], seconds: float, annotation: Annotation | None = None) -> StagePlan:
+    def planned(
+        self, parts: Iterable[Part], seconds: float, annotation: Annotation | None = None
+    ) -> StagePlan:
         """The stage's plan, with the time that every stage takes besides."""
         return StagePlan(self.node.name, tuple(parts), seconds + STAGE_SECONDS, annotation)
 
@@ -134,14 +136,18 @@ class Estimate:
         """(prompts, answers to each) that are compared or learnt from: those of a stage, or
         people's pairs."""
         compared = self.node.input("comparisons")
-        node = self.node if compared is None or compared.stage is None else self.graph[compared.stage]
+        node = (
+            self.node if compared is None or compared.stage is None else self.graph[compared.stage]
+        )
         made = node.input("answers")
         if made is None or made.stage is None:
             return self.data.comparisons, 2
         sampled = self.graph[made.stage]
         asked = getattr(sampled.settings, "count", None) or self.data.prompts
         responses = getattr(sampled.settings, "responses", 2)
-        return min(asked, self.data.prompts), responses * max(len(sampled.inputs.get("models", ())), 1)
+        return min(asked, self.data.prompts), responses * max(
+            len(sampled.inputs.get("models", ())), 1
+        )
 
     def heldout(self, prompts: int) -> float:
         """Compared prompts that are held out."""
@@ -155,13 +161,17 @@ class Estimate:
         artifact = self.node.input("reward")
         if artifact is None or artifact.stage is None:
             return self.rank_of(otherwise)
-        return self.rank_of(getattr(self.graph[artifact.stage].settings, "lora", None))  # an average is no adapter
+        return self.rank_of(
+            getattr(self.graph[artifact.stage].settings, "lora", None)
+        )  # an average is no adapter
 
     @property
     def _precision(self) -> Precision:
         machine, matrix = self.machine, 2 if self.recipe.model.dtype == "bfloat16" else None
         master = 4 if machine.weight_bytes < 4 else 0
-        return Precision(machine.weight_bytes, master, machine.devices, matrix, padded=not machine.is_cpu)
+        return Precision(
+            machine.weight_bytes, master, machine.devices, matrix, padded=not machine.is_cpu
+        )
 
     def frozen(self, name: str) -> Part:
         """A whole model that does not learn."""
@@ -185,7 +195,9 @@ class Estimate:
         """The program and a learner whose batches have `examples` of `length` tokens, of which it
         scores the share `scored`."""
         heap = memory.HEAP if self.machine.is_cpu else 1.0  # a GPU's allocator is another
-        tokens = memory.micro_batch(examples * length, optimizer.micro_batch_tokens, examples=examples, heap=heap)
+        tokens = memory.micro_batch(
+            examples * length, optimizer.micro_batch_tokens, examples=examples, heap=heap
+        )
         parts = memory.training(
             self.shape, tokens, scored * tokens, rank=rank, recompute=optimizer.gradient_checkpointing, precision=self._precision,
             roles=roles, buffers=buffers,
@@ -194,11 +206,18 @@ class Estimate:
 
     def engine(self, count: int, sampling: Sampling) -> Part:
         """What sampling `count` completions holds beside the model."""
-        rows, length = min(DECODE_ROWS, count), round(2 * self.data.prompt_tokens) + sampling.max_new_tokens
+        rows, length = (
+            min(DECODE_ROWS, count),
+            round(2 * self.data.prompt_tokens) + sampling.max_new_tokens,
+        )
         narrow = sampling.quantization == "int8"  # auto may be either: the plan is for the larger
-        return memory.engine(self.shape, rows=rows, length=length, precision=self._precision, int8=narrow)
+        return memory.engine(
+            self.shape, rows=rows, length=length, precision=self._precision, int8=narrow
+        )
 
-    def train(self, examples: float, tokens: float, scored: float, rank: int | None, optimizer: Optimizer) -> float:
+    def train(
+        self, examples: float, tokens: float, scored: float, rank: int | None, optimizer: Optimizer
+    ) -> float:
         """Seconds of training on `examples` of `tokens`, of which `scored` are scored."""
         flops = self.shape.training_flops(
             examples * tokens, examples * scored, lora=rank is not None, recompute=optimizer.gradient_checkpointing, context=tokens / 2
@@ -207,9 +226,9 @@ class Estimate:
 
     def forward(self, examples: float, tokens: float, scored: float) -> float:
         """Seconds of reading them once."""
-        return self.shape.forward_flops(examples * tokens, examples * scored, context=tokens / 2) / (
-            TRAINING_SHARE * self._rate
-        )
+        return self.shape.forward_flops(
+            examples * tokens, examples * scored, context=tokens / 2
+        ) / (TRAINING_SHARE * self._rate)
 
     def generate(self, count: float, sampling: Sampling, *, prompts: float | None = None) -> float:
         """Seconds of sampling: every step reads all weights once and multiplies them with as many
@@ -220,11 +239,15 @@ class Estimate:
         narrow = sampling.quantization != "none" and self.shape.fallback is None
         flops = INT8_FASTER * self.machine.flops if narrow else self.machine.flops
         precision = self._precision
-        matrices, head = (1, 1) if narrow else (precision.matrix or precision.weight, precision.weight)
+        matrices, head = (
+            (1, 1) if narrow else (precision.matrix or precision.weight, precision.weight)
+        )
         read = (matrices * self.shape.decoder + head * self.shape.head) / self.machine.bandwidth
         work = rows * self.shape.forward_flops(1, 1, context=self.data.prompt_tokens) / flops
         steps = count * answer / max(rows, 1) / self.machine.devices
-        prefill = self.shape.forward_flops(asked * self.data.prompt_tokens, asked) / (flops * self.machine.devices)
+        prefill = self.shape.forward_flops(asked * self.data.prompt_tokens, asked) / (
+            flops * self.machine.devices
+        )
         slower = 1.0 if self.shape.fallback is None else SLOWER
         return slower * (steps * max(read, work) + prefill) / DECODING_SHARE
 

@@ -24,7 +24,8 @@ class Machine:
     Args:
         name: for people.
         memory: bytes that a run may take.
-        flops: multiply-adds count two; of large products in the precision that is trained in, per second.
+        flops: multiply-adds count two; of large products in the precision that is trained in, per
+            second.
         bandwidth: bytes read from memory per second.
         devices: how many there are.
         weight_bytes: of one weight; less than 4 where the optimizer keeps a float32 copy besides.
@@ -43,7 +44,8 @@ class Machine:
 
 
 def free_memory() -> float:
-    """Bytes that this process could still take: what the system calls available, or what its control group leaves."""
+    """Bytes that this process could still take: what the system calls available, or what its
+    control group leaves."""
     free = float("inf")
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
@@ -67,9 +69,12 @@ def _group_leaves() -> float:
         return float("inf")
 
 
-def this_machine(device: torch.device | None = None, *, products: str = "float32", seconds: float = 0.3) -> Machine:
-    """What this runs on (None: the CPU), measured for about `seconds` each: a product of training's shape in the precision
-    `products`, and a sum over 256 MB. A CPU's is measured in float32 always: what runs there plans with the slower of the two."""
+def this_machine(
+    device: torch.device | None = None, *, products: str = "float32", seconds: float = 0.3
+) -> Machine:
+    """What this runs on (None: the CPU), measured for about `seconds` each: a product of training's
+    shape in the precision `products`, and a sum over 256 MB. A CPU's is measured in float32 always:
+    what runs there plans with the slower of the two."""
     import torch
 
     from burnish.models.int8 import available
@@ -83,22 +88,32 @@ def this_machine(device: torch.device | None = None, *, products: str = "float32
     rows = 1024 if is_cpu else 8192
     dtype = torch.float32 if is_cpu else getattr(torch, products)
     # No random numbers: a run's must not depend on this.
-    a, b = torch.ones(rows, 1024, dtype=dtype, device=device), torch.ones(1024, 4096, dtype=dtype, device=device)
+    a, b = (
+        torch.ones(rows, 1024, dtype=dtype, device=device),
+        torch.ones(1024, 4096, dtype=dtype, device=device),
+    )
     wide = torch.ones(1 << 26, device=device)
     with torch.no_grad():
         flops = 2.0 * rows * 1024 * 4096 / _best(partial(torch.matmul, a, b), seconds, device)
         bandwidth = wide.nbytes / _best(wide.sum, seconds, device)
     del a, b, wide
     if is_cpu:
-        return Machine(f"this CPU, {torch.get_num_threads()} threads", memory, flops, bandwidth, int8=available())
+        return Machine(
+            f"this CPU, {torch.get_num_threads()} threads",
+            memory,
+            flops,
+            bandwidth,
+            int8=available(),
+        )
     torch.cuda.empty_cache()  # it would count as the first stage's
     name = f"{torch.cuda.get_device_name(device)} ({device}), {products}"
     return Machine(name, memory, flops, bandwidth, is_cpu=False)
 
 
 def bfloat16_speed(*, seconds: float = 0.2) -> float:
-    """How much faster training's products are in bfloat16 than in float32, measured: what a processor says it has tells
-    too little. With AVX-512's bfloat16 alone one processor takes half of float32's time and another twice as long."""
+    """How much faster training's products are in bfloat16 than in float32, measured: what a
+    processor says it has tells too little. With AVX-512's bfloat16 alone one processor takes half
+    of float32's time and another twice as long."""
     import torch
 
     from burnish.models.matmul import use_fast_exact_matmul
@@ -112,7 +127,8 @@ def bfloat16_speed(*, seconds: float = 0.2) -> float:
 
 
 def _best(call: Callable[[], object], seconds: float, device: torch.device) -> float:
-    """The shortest of as many calls as fit: what the machine can do, not what it is disturbed in doing."""
+    """The shortest of as many calls as fit: what the machine can do, not what it is disturbed in
+    doing."""
     import torch
 
     wait = partial(torch.cuda.synchronize, device) if device.type != "cpu" else lambda: None

@@ -1,4 +1,5 @@
-"""Bytes that the parts of a stage take, by arithmetic. What is alive together adds up; the stage's peak is that sum."""
+"""Bytes that the parts of a stage take, by arithmetic. What is alive together adds up; the stage's
+peak is that sum."""
 
 from __future__ import annotations
 
@@ -12,17 +13,19 @@ PROGRAM = 0.62e9
 SLACK = 1.06
 """What the allocator holds beyond what is in use, measured."""
 HEAP = 1.45
-"""What a micro-batch takes of glibc's heap, of what it needs, where a step has several, measured: each finds the holes that the one
-before left, and they do not fit."""
+"""What a micro-batch takes of glibc's heap, of what it needs, where a step has several, measured:
+each finds the holes that the one before left, and they do not fit."""
 VARIATION = 0.5
-"""Standard deviation of an example's length, of the mean: 0.24 in the shipped demonstrations, 0.7 in HH's pairs."""
+"""Standard deviation of an example's length, of the mean: 0.24 in the shipped demonstrations, 0.7
+in HH's pairs."""
 CHUNK = 512
 """Scored positions whose logits are held at once (`burnish.algorithms.logprobs`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Something that takes memory, in bytes; `passing` while a micro-batch is trained, and gone at other times."""
+    """Something that takes memory, in bytes; `passing` while a micro-batch is trained, and gone at
+    other times."""
 
     name: str
     size: float
@@ -31,9 +34,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """Bytes of a number: `weight` of weights and activations; `master` of the float32 copy that the optimizer of 16-bit
-    weights keeps (0 where the weights are float32 themselves); `matrix` of a frozen decoder's matrices (None: as weights).
-    Weights are spread over `shards` devices. `padded`: attention's inputs are, as on GPUs."""
+    """Bytes of a number: `weight` of weights and activations; `master` of the float32 copy that the
+    optimizer of 16-bit weights keeps (0 where the weights are float32 themselves); `matrix` of a
+    frozen decoder's matrices (None: as weights). Weights are spread over `shards` devices.
+    `padded`: attention's inputs are, as on GPUs."""
 
     weight: int = 4
     master: int = 0
@@ -60,8 +64,11 @@ def frozen(shape: ModelShape, name: str, precision: Precision = FLOAT32) -> Part
     return Part(name, (precision.decoder(shape) + rest) / precision.shards)
 
 
-def learner(shape: ModelShape, name: str, *, rank: int | None, precision: Precision = FLOAT32) -> Part:
-    """What learns: weight and Adam's two moments of every weight, or of a LoRA set (its backbone not counted)."""
+def learner(
+    shape: ModelShape, name: str, *, rank: int | None, precision: Precision = FLOAT32
+) -> Part:
+    """What learns: weight and Adam's two moments of every weight, or of a LoRA set (its backbone
+    not counted)."""
     count = shape.parameters if rank is None else shape.adapter(rank)
     return Part(name, (precision.weight + precision.master + 8) * count / precision.shards)
 
@@ -69,15 +76,16 @@ def learner(shape: ModelShape, name: str, *, rank: int | None, precision: Precis
 def gradient(shape: ModelShape, *, rank: int | None, precision: Precision = FLOAT32) -> Part:
     """Of the one role that is being updated: no two have gradients at the same time."""
     count = shape.parameters if rank is None else shape.adapter(rank)
-    # That of the embedding comes in two parts where the head shares its weight; both are alive when they are added.
+    # That of the embedding comes in two parts where the head shares its weight; both are alive when
+    # they are added.
     twice = 4.0 * shape.head if rank is None and shape.tied else 0.0
     return Part("gradient", 4.0 * count / precision.shards + twice, passing=True)
 
 
 def micro_batch(tokens: float, limit: int, *, examples: float, heap: float = HEAP) -> float:
-    """Tokens of the largest micro-batch, where batches of `examples` have `tokens` in the mean and are cut evenly into as few as
-    `limit` allows, `heap` times as many where they are several. Of a training's hundred batches the largest is 2.5 standard
-    deviations away."""
+    """Tokens of the largest micro-batch, where batches of `examples` have `tokens` in the mean and
+    are cut evenly into as few as `limit` allows, `heap` times as many where they are several. Of a
+    training's hundred batches the largest is 2.5 standard deviations away."""
     spread = min(0.9, 2.5 * VARIATION / math.sqrt(max(1.0, examples)))
     least, most = tokens * (1 - spread), tokens * (1 + spread)
     if most <= limit:
@@ -87,12 +95,17 @@ def micro_batch(tokens: float, limit: int, *, examples: float, heap: float = HEA
     return max(limit if least <= limit else 0, heap * several)
 
 
-def activations(shape: ModelShape, tokens: float, *, recompute: bool = False, precision: Precision = FLOAT32) -> Part:
-    """What a micro-batch of `tokens` leaves for its backward pass, and the few wide tensors in flight."""
+def activations(
+    shape: ModelShape, tokens: float, *, recompute: bool = False, precision: Precision = FLOAT32
+) -> Part:
+    """What a micro-batch of `tokens` leaves for its backward pass, and the few wide tensors in
+    flight."""
     in_flight = 6 * shape.mlp + 4 * shape.width
     return Part(
         "activations of a micro-batch",
-        precision.weight * tokens * (shape.kept_per_token(recompute=recompute, padded=precision.padded) + in_flight),
+        precision.weight
+        * tokens
+        * (shape.kept_per_token(recompute=recompute, padded=precision.padded) + in_flight),
         passing=True,
     )
 
@@ -104,12 +117,17 @@ def rounded(shape: ModelShape, precision: Precision) -> Part:
 
 def logits(shape: ModelShape, scored: float, *, buffers: int = 1) -> Part:
     """The chunk of logits; two buffers where the entropy is asked for."""
-    return Part("logits of a chunk", 4.0 * min(CHUNK, scored) * shape.vocabulary * buffers, passing=True)
+    return Part(
+        "logits of a chunk", 4.0 * min(CHUNK, scored) * shape.vocabulary * buffers, passing=True
+    )
 
 
-def engine(shape: ModelShape, *, rows: int, length: int, precision: Precision = FLOAT32, int8: bool = False) -> Part:
-    """The sampler's own copy of the decoder (with `int8` of the head as well; none where sampling goes through transformers,
-    which runs the policy's own weights), the cache of `rows` sequences of `length` tokens, and its logits."""
+def engine(
+    shape: ModelShape, *, rows: int, length: int, precision: Precision = FLOAT32, int8: bool = False
+) -> Part:
+    """The sampler's own copy of the decoder (with `int8` of the head as well; none where sampling
+    goes through transformers, which runs the policy's own weights), the cache of `rows` sequences
+    of `length` tokens, and its logits."""
     weights = float(shape.decoder + shape.head) if int8 else precision.decoder(shape)
     if shape.fallback is not None:
         weights = 0.0
@@ -128,12 +146,14 @@ def training(
     roles: tuple[str, ...] = ("model",),
     buffers: int = 1,
 ) -> list[Part]:
-    """What training takes: the frozen backbone under adapters, the `roles` that learn, and the largest micro-batch, of `tokens`
-    that scores `scored` of them."""
+    """What training takes: the frozen backbone under adapters, the `roles` that learn, and the
+    largest micro-batch, of `tokens` that scores `scored` of them."""
     return [
         *([] if rank is None else [frozen(shape, "backbone", precision)]),
         *(
-            learner(shape, f"{role}{'' if rank is None else ' adapter'}", rank=rank, precision=precision)
+            learner(
+                shape, f"{role}{'' if rank is None else ' adapter'}", rank=rank, precision=precision
+            )
             for role in roles
         ),
         gradient(shape, rank=rank, precision=precision),
@@ -144,7 +164,8 @@ def training(
 
 
 def in_turns(parts: list[Part], sampler: Part) -> list[Part]:
-    """What is alive at the larger of two moments: while roles are trained, and while the sampler, which sleeps then, writes."""
+    """What is alive at the larger of two moments: while roles are trained, and while the sampler,
+    which sleeps then, writes."""
     return max(parts, [*(part for part in parts if not part.passing), sampler], key=total)
 
 

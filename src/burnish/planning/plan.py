@@ -1,4 +1,5 @@
-"""A recipe's plan: for each stage its memory by part, its time, and the people it asks; what would make it fit.
+"""A recipe's plan: for each stage its memory by part, its time, and the people it asks; what would
+make it fit.
 
 Each kind's own plan stands in its module (`Stage.plan`), made of what `estimate` has.
 """
@@ -43,8 +44,8 @@ def make_plan(
     *,
     stages: Sequence[str] | None = None,
 ) -> Plan:
-    """The plan of `recipe`, or of some of its stages, for a model of this shape on this machine; `data` is what every stage reads,
-    or by the stage's name."""
+    """The plan of `recipe`, or of some of its stages, for a model of this shape on this machine;
+    `data` is what every stage reads, or by the stage's name."""
     graph = graph_of(recipe)
     planned: list[StagePlan] = []
     annotation = None
@@ -66,7 +67,8 @@ def settings_that_fit(
     *,
     stages: Sequence[str] | None = None,
 ) -> tuple[str, ...] | None:
-    """The mildest changes to the recipe with which it fits the machine's memory; None if none of them is enough."""
+    """The mildest changes to the recipe with which it fits the machine's memory; None if none of
+    them is enough."""
     # 8-bit products are the native engine's, on CPUs that sum them exactly.
     narrowing = machine.is_cpu and machine.int8 and shape.fallback is None
     for changes in _milder(recipe, narrowing=narrowing):
@@ -85,7 +87,9 @@ def _milder(recipe: Recipe, *, narrowing: bool) -> Iterator[dict[str, Any]]:
             adapters[f"{name}.share_backbone"] = True
         elif hasattr(section, "lora") and section.lora is None:
             adapters[f"{name}.lora"] = {"r": 16, "alpha": 32.0}
-    smaller = [{f"{s}.optimizer.micro_batch_tokens": size for s in trainers} for size in (512, 256, 128)]
+    smaller = [
+        {f"{s}.optimizer.micro_batch_tokens": size for s in trainers} for size in (512, 256, 128)
+    ]
     yield from smaller
     recompute = {f"{s}.optimizer.gradient_checkpointing": True for s in trainers}
     yield recompute

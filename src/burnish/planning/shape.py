@@ -1,4 +1,5 @@
-"""The shape of a decoder-only model, from its configuration alone: parameters, FLOPs and bytes follow from it."""
+"""The shape of a decoder-only model, from its configuration alone: parameters, FLOPs and bytes
+follow from it."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ _SIZES = (
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """Attention with grouped keys, a gated MLP, a head that may share the embedding's weight; what differs is counted."""
+    """Attention with grouped keys, a gated MLP, a head that may share the embedding's weight; what
+    differs is counted."""
 
     layers: int
     width: int
@@ -40,15 +42,18 @@ class ModelShape:
     fallback: str | None = None
     """Why the model is sampled through transformers; None: by the native engine."""
     counted: Outline | None = None
-    """What was counted of the model itself, where its type is known; None: it is taken to be like Llama."""
+    """What was counted of the model itself, where its type is known; None: it is taken to be like
+    Llama."""
 
     @classmethod
     def from_config(
         cls, config: Mapping[str, Any], *, source: Path | None = None, max_length: int | None = None
     ) -> ModelShape:
-        """From what stands in a model's config.json; sequences have at most `max_length` tokens, where that is known.
+        """From what stands in a model's config.json; sequences have at most `max_length` tokens,
+        where that is known.
 
-        Raises UserError naming a field that is missing or of no use, and for a type of model that is not supported.
+        Raises UserError naming a field that is missing or of no use, and for a type of model that
+        is not supported.
         """
         inner = config.get("text_config", config)
         if not isinstance(inner, Mapping):
@@ -78,9 +83,14 @@ class ModelShape:
 
     @classmethod
     def _of(cls, counted: Outline, max_length: int | None) -> ModelShape:
-        """A mixture's `mlp` is the width of the experts that a token goes through, in the mean of all layers."""
+        """A mixture's `mlp` is the width of the experts that a token goes through, in the mean of
+        all layers."""
         config = counted.settings
-        layers, heads, width = config["num_hidden_layers"], config["num_attention_heads"], config["hidden_size"]
+        layers, heads, width = (
+            config["num_hidden_layers"],
+            config["num_attention_heads"],
+            config["hidden_size"],
+        )
         latent = config.get("qk_nope_head_dim", 0) + config.get("qk_rope_head_dim", 0)
         context = config["max_position_embeddings"]
         return cls(
@@ -93,7 +103,9 @@ class ModelShape:
             vocabulary=config["vocab_size"],
             tied=bool(config.get("tie_word_embeddings")),
             context=context,
-            fallback=why_not_native(config, longest=None if max_length is None else min(max_length, context)),
+            fallback=why_not_native(
+                config, longest=None if max_length is None else min(max_length, context)
+            ),
             counted=counted,
         )
 
@@ -134,10 +146,13 @@ class ModelShape:
         """All of them, tied weights once."""
         if self.counted is not None:
             return self.counted.parameters
-        return self.decoder + self.head * (1 if self.tied else 2) + (2 * self.layers + 1) * self.width
+        return (
+            self.decoder + self.head * (1 if self.tied else 2) + (2 * self.layers + 1) * self.width
+        )
 
     def adapter(self, rank: int) -> int:
-        """Parameters of a LoRA set of this rank on every linear map, or on those that its type has it on."""
+        """Parameters of a LoRA set of this rank on every linear map, or on those that its type has
+        it on."""
         if self.counted is not None:
             return rank * self.counted.adapted
         return self.layers * rank * sum(a + b for a, b in self.linears)
@@ -156,29 +171,40 @@ class ModelShape:
         return 2 * self.layers * self.kv_heads * self.head_dim
 
     def kept_per_token(self, *, recompute: bool = False, padded: bool = False) -> int:
-        """Numbers that one token leaves for the backward pass of all layers, or with `recompute` of one layer and the
-        inputs of the others.
+        """Numbers that one token leaves for the backward pass of all layers, or with `recompute` of
+        one layer and the inputs of the others.
 
-        A layer keeps its two inputs and their normalized forms; the queries, keys and values and the output of attention;
-        gate, up and their product (`burnish.models.lean`). `padded`: attention as GPUs run it keeps its inputs padded, keys and values
-        for every query head, with the prompt's for every answer (5.5 to 7 times the queries' size, 11 with long prompts).
+        A layer keeps its two inputs and their normalized forms; the queries, keys and values and
+        the output of attention; gate, up and their product (`burnish.models.lean`). `padded`:
+        attention as GPUs run it keeps its inputs padded, keys and values for every query head, with
+        the prompt's for every answer (5.5 to 7 times the queries' size, 11 with long prompts).
         """
         attention = (7 * self.heads if padded else 2 * (self.heads + self.kv_heads)) * self.head_dim
         layer = 4 * self.width + attention + 3 * self.mlp
         return layer + self.layers * self.width if recompute else self.layers * layer
 
     def forward_flops(self, tokens: float, scored: float, *, context: float = 0.0) -> float:
-        """Of a forward pass: 2 for each weight of the decoder that a token goes through, 2 for each weight of the head and each scored
-        token, and attention over `context` tokens on average."""
-        attended = self.layers * self.heads * self.head_dim if self.counted is None else self.counted.attended
+        """Of a forward pass: 2 for each weight of the decoder that a token goes through, 2 for each
+        weight of the head and each scored token, and attention over `context` tokens on average."""
+        attended = (
+            self.layers * self.heads * self.head_dim
+            if self.counted is None
+            else self.counted.attended
+        )
         attention = 4.0 * attended * tokens * context
         return 2.0 * self.active * tokens + 2.0 * self.head * scored + attention
 
     def training_flops(
-        self, tokens: float, scored: float, *, lora: bool, recompute: bool = False, context: float = 0.0
+        self,
+        tokens: float,
+        scored: float,
+        *,
+        lora: bool,
+        recompute: bool = False,
+        context: float = 0.0,
     ) -> float:
-        """Forward and backward: with every weight trained three times the forward pass, with a frozen backbone twice it;
-        with `recompute` the layers once more."""
+        """Forward and backward: with every weight trained three times the forward pass, with a
+        frozen backbone twice it; with `recompute` the layers once more."""
         once = self.forward_flops(tokens, scored, context=context)
         again = self.forward_flops(tokens, 0, context=context) if recompute else 0.0
         return (2.0 if lora else 3.0) * once + again
@@ -188,6 +214,12 @@ def _refuse_no_sizes(config: Mapping[str, Any], source: Path | None) -> None:
     for name in _SIZES:
         value = config.get(name)
         # Gemma 3n has one for each layer.
-        sizes: list[Any] = value if isinstance(value, list) and name == "intermediate_size" else [value]
+        sizes: list[Any] = (
+            value if isinstance(value, list) and name == "intermediate_size" else [value]
+        )
         if not all(size is None or (type(size) is int and size >= 1) for size in sizes):
-            raise UserError(f"it is {value!r}, and a size is a whole number of at least 1.", file=source, field=name)
+            raise UserError(
+                f"it is {value!r}, and a size is a whole number of at least 1.",
+                file=source,
+                field=name,
+            )

@@ -1,13 +1,15 @@
-"""The contract of a reward: a callable with the ecosystem's signature, and what comes of calling it.
+"""The contract of a reward: a callable with the ecosystem's signature, and what comes of calling
+it.
 
     reward(prompts, completions, completion_ids, **columns) -> list[float | None]
 
-One value a completion; None: this reward does not apply to it. The function may be async. `columns` are the prompts' other
-columns, one list each, and with them `trainer_state`, `log_extra(column, values)` and `log_metric(name, value)`, as
-TRL hands them; a function without `**kwargs` gets those that it names.
+One value a completion; None: this reward does not apply to it. The function may be async. `columns`
+are the prompts' other columns, one list each, and with them `trainer_state`, `log_extra(column,
+values)` and `log_metric(name, value)`, as TRL hands them; a function without `**kwargs` gets those
+that it names.
 
-The class form may add `name`, `scope` and `judge`, which takes the same arguments and returns `Judgement`s: values with
-the verdict they rest on. Torch-free.
+The class form may add `name`, `scope` and `judge`, which takes the same arguments and returns
+`Judgement`s: values with the verdict they rest on. Torch-free.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)
 
 
 class Reward(Protocol):
-    """The function form. The list has one value a completion; None where the reward does not apply."""
+    """The function form. The list has one value a completion; None where the reward does not
+    apply."""
 
     def __call__(
         self,
@@ -50,8 +53,9 @@ class Reward(Protocol):
 class Judgement:
     """What one reward says of one completion.
 
-    `value` None: the reward does not apply. `counted` False: no value could be had through no fault of the completion (a
-    verifier's time-out or error); it is masked and counted, never scored as wrong. `verdict` says why, for those that judge.
+    `value` None: the reward does not apply. `counted` False: no value could be had through no fault
+    of the completion (a verifier's time-out or error); it is masked and counted, never scored as
+    wrong. `verdict` says why, for those that judge.
     """
 
     value: float | None
@@ -61,7 +65,8 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One reward's judgements of a batch, and what it logged, by name, one for each completion: numbers, and texts (`notes`).
+    """One reward's judgements of a batch, and what it logged, by name, one for each completion:
+    numbers, and texts (`notes`).
     None: nothing was logged for that completion."""
 
     judgements: tuple[Judgement, ...]
@@ -71,7 +76,8 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class TrainerState:
-    """What a reward sees of the training, under transformers' names: `global_step` steps are done."""
+    """What a reward sees of the training, under transformers' names: `global_step` steps are
+    done."""
 
     global_step: int
 
@@ -79,7 +85,8 @@ class TrainerState:
 def after_reasoning(text: str) -> str:
     """What follows the reasoning of a completion.
 
-    Reasoning stands between <think> and </think>: what follows the last </think> is left. A <think> that is never closed
+    Reasoning stands between <think> and </think>: what follows the last </think> is left. A <think>
+    that is never closed
     leaves nothing: the empty text. A text without these tags is left whole.
     """
     before, closed, after = text.rpartition(f"</{_THINK}>")
@@ -90,8 +97,9 @@ def after_reasoning(text: str) -> str:
 
 
 def answer_of(text: str) -> str:
-    """The part of a completion that is its answer (`scope: answer`): of what follows the reasoning, the content of the last
-    <answer>...</answer> (an unclosed one reaches to the end) if there is one, else all. No white space around it."""
+    """The part of a completion that is its answer (`scope: answer`): of what follows the reasoning,
+    the content of the last <answer>...</answer> (an unclosed one reaches to the end) if there is
+    one, else all. No white space around it."""
     rest = after_reasoning(text)
     tagged = _ANSWER.findall(rest)
     return (tagged[-1] if tagged else rest).strip()
@@ -114,7 +122,12 @@ def columns_of(rollouts: Sequence[Rollout]) -> dict[str, list[Any]]:
 
 
 def call(
-    name: str, reward: Callable[..., Any], rollouts: Sequence[Rollout], *, scope: Scope = "full", messages: bool = False
+    name: str,
+    reward: Callable[..., Any],
+    rollouts: Sequence[Rollout],
+    *,
+    scope: Scope = "full",
+    messages: bool = False,
 ) -> Judged:
     """Call a reward on rollouts and check what it returns.
 
@@ -122,23 +135,31 @@ def call(
         name: how the recipe calls it; every error names it.
         reward: function or class form, sync or async.
         rollouts: what to score.
-        scope: `answer` hands it `answer_of` each completion, and leaves out `completion_ids`, which are of the whole.
+        scope: `answer` hands it `answer_of` each completion, and leaves out `completion_ids`, which
+            are of the whole.
         messages: hand prompts and completions as lists of messages instead of text.
 
-    Raises UserError when the reward raises, returns another number of values, or one that is neither a finite number nor None.
+    Raises UserError when the reward raises, returns another number of values, or one that is
+    neither a finite number nor None.
     """
     if not rollouts:
         return Judged(())
     texts = [scoped(r.completion.text, scope) for r in rollouts]
-    prompts: list[Any] = [list(r.prompt.messages) if messages else prompt_text(r.prompt) for r in rollouts]
-    completions: list[Any] = [[Message(role="assistant", content=t)] for t in texts] if messages else texts
+    prompts: list[Any] = [
+        list(r.prompt.messages) if messages else prompt_text(r.prompt) for r in rollouts
+    ]
+    completions: list[Any] = (
+        [[Message(role="assistant", content=t)] for t in texts] if messages else texts
+    )
     log = _Log(name, len(rollouts))
     known = columns_of(rollouts) | {
         "trainer_state": TrainerState(max(rollout.weight_version for rollout in rollouts)),
         "log_extra": log.extra,
         "log_metric": log.metric,
     }
-    ids = [list(r.completion.tokens) for r in rollouts] if scope == "full" else [None] * len(rollouts)
+    ids = (
+        [list(r.completion.tokens) for r in rollouts] if scope == "full" else [None] * len(rollouts)
+    )
     known |= {"prompts": prompts, "completions": completions, "completion_ids": ids}
     function = getattr(reward, "judge", reward)
     try:
@@ -162,7 +183,8 @@ class _Left(BaseException):
 
 @contextmanager
 def _staying() -> Iterator[None]:
-    """Meanwhile `os._exit` raises in this process; in processes that a reward forks it does what it always does."""
+    """Meanwhile `os._exit` raises in this process; in processes that a reward forks it does what it
+    always does."""
     leave, process = os._exit, os.getpid()
 
     def refuse(status: int) -> None:
@@ -178,7 +200,8 @@ def _staying() -> Iterator[None]:
 
 
 def _failure(name: str, error: BaseException, *, messages: bool) -> UserError:
-    """What a reward raised, as one line. What ends a process, raised by a reward, is a mistake like any other."""
+    """What a reward raised, as one line. What ends a process, raised by a reward, is a mistake like
+    any other."""
     try:
         text = " ".join(str(error).split())[:300]
     except Exception:  # an error whose text cannot be had
@@ -200,7 +223,9 @@ def _failure(name: str, error: BaseException, *, messages: bool) -> UserError:
 
 
 _INDEXED_TEXT = ("string indices must be integers", "string index indices must be integers")
-_LISTED_TEXT = re.compile(r"'list' object has no attribute|expected string or bytes-like object|got 'list'|not list")
+_LISTED_TEXT = re.compile(
+    r"'list' object has no attribute|expected string or bytes-like object|got 'list'|not list"
+)
 
 
 class _Log:
@@ -215,12 +240,16 @@ class _Log:
         """One value for each completion."""
         values = values.tolist() if hasattr(values, "tolist") else list(values)  # type: ignore[union-attr]
         if len(values) != self._count:
-            problem = f"logged {len(values)} values of {str(column)!r:.40} for {self._count} completions."
+            problem = (
+                f"logged {len(values)} values of {str(column)!r:.40} for {self._count} completions."
+            )
             raise UserError(f'the reward "{self._reward}" {problem}')
         if all(isinstance(v, int | float) and math.isfinite(v) for v in values):
             self.numbers[str(column)] = tuple(float(v) for v in values)
         else:
-            self.notes[str(column)] = tuple(None if v is None else str(v)[:_LONGEST_NOTE] for v in values)
+            self.notes[str(column)] = tuple(
+                None if v is None else str(v)[:_LONGEST_NOTE] for v in values
+            )
 
     def metric(self, metric: str, value: Any) -> None:
         """One number for all of the batch."""
@@ -277,19 +306,30 @@ def _checked(name: str, found: Any, count: int) -> list[Judgement]:
     if hasattr(found, "tolist"):
         found = found.tolist()
     if not isinstance(found, Sequence) or isinstance(found, str):
-        raise UserError(f'the reward "{name}" returned {type(found).__name__}, not a list of numbers.')
+        raise UserError(
+            f'the reward "{name}" returned {type(found).__name__}, not a list of numbers.'
+        )
     if len(found) != count:
-        raise UserError(f'the reward "{name}" returned {len(found)} values for {count} completions.')
+        raise UserError(
+            f'the reward "{name}" returned {len(found)} values for {count} completions.'
+        )
     judgements = [
-        Judgement(v.value, v.verdict, v.counted) if hasattr(v, "verdict") else Judgement(_number(name, v, i))
+        Judgement(v.value, v.verdict, v.counted)
+        if hasattr(v, "verdict")
+        else Judgement(_number(name, v, i))
         for i, v in enumerate(found)
     ]
     for place, judgement in enumerate(judgements):
         if judgement.value is not None and not abs(judgement.value) <= LARGEST_REWARD:
-            kind = f"of at most {LARGEST_REWARD:g} in size" if math.isfinite(judgement.value) else "that are finite"
+            kind = (
+                f"of at most {LARGEST_REWARD:g} in size"
+                if math.isfinite(judgement.value)
+                else "that are finite"
+            )
             problem = f"returned {judgement.value} for completion {place}: rewards are numbers {kind}, or None."
             raise UserError(
-                f'the reward "{name}" {problem}', hint="Mend it, or have it return None where it does not apply."
+                f'the reward "{name}" {problem}',
+                hint="Mend it, or have it return None where it does not apply.",
             )
     return judgements
 

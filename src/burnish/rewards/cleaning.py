@@ -1,4 +1,5 @@
-r"""An answer without its layout: what is decoration goes, what Unicode writes in one character becomes LaTeX. Pure."""
+r"""An answer without its layout: what is decoration goes, what Unicode writes in one character
+becomes LaTeX. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +12,9 @@ LONGEST = 4000
 _TEXT = re.compile(
     r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|bf|rm|mbox|operatorname\*?|emph)\s*\{([^{}]*)\}"
 )
-_BARE_FONT = re.compile(r"\\(?:displaystyle|textstyle|limits|nolimits|bf|rm|it|boldsymbol)(?![A-Za-z])")
+_BARE_FONT = re.compile(
+    r"\\(?:displaystyle|textstyle|limits|nolimits|bf|rm|it|boldsymbol)(?![A-Za-z])"
+)
 _SIZES = re.compile(r"\\(?:left|right|[bB]igg?[lrm]?)(?=[\s()\[\]{}|.\\/<>])\s*\.?")
 _BOLD = re.compile(r"(?<![\w*)])\*\*(?=\S)([^*]+)(?<=\S)\*\*(?![\w*(])")
 _SPACES = re.compile(r"(?<!\\)\\[,;:! ]|~|\\quad|\\qquad|[\u2009\u202f\xa0]")
@@ -59,9 +62,9 @@ _WRAPPED = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**
 
 
 def clean(text: str) -> str:
-    r"""An answer without what is layout: $...$, \text{...}, bold, spaces of LaTeX, "the answer is", a full stop, and a comment
-    in words behind it ("5 (the only root)"). Unicode's signs, powers and fractions become LaTeX's. A text of more than
-    `LONGEST` characters is only stripped."""
+    r"""An answer without what is layout: $...$, \text{...}, bold, spaces of LaTeX, "the answer is",
+    a full stop, and a comment in words behind it ("5 (the only root)"). Unicode's signs, powers and
+    fractions become LaTeX's. A text of more than `LONGEST` characters is only stripped."""
     text = text.strip()
     if len(text) > LONGEST:
         return text
@@ -70,7 +73,13 @@ def clean(text: str) -> str:
     while previous != text:
         previous, text = text, _TEXT.sub(r" \1 ", text)
     text = _COMMAND.sub(_synonym, _SIZES.sub("", _BARE_FONT.sub(" ", text)))
-    text = text.replace("{,}", ",").replace("\\!", "").replace("\\$", "$").replace("\\%", "%").replace("\\&", "&")
+    text = (
+        text.replace("{,}", ",")
+        .replace("\\!", "")
+        .replace("\\$", "$")
+        .replace("\\%", "%")
+        .replace("\\&", "&")
+    )
     text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?|\\(?:degree|deg)(?![A-Za-z])", "°", text)
     text = re.sub(r"(?<=\d)\\,(?=\d{3})", "", text)
     text = re.sub(r"\.{3,}", "\\\\ldots ", text)
@@ -86,12 +95,16 @@ def _in_latex(text: str) -> str:
         return text
     text = _RAISED.sub(lambda m: "^{" + m.group().translate(_SUPERSCRIPTS) + "}", text)
     text = _LOWERED.sub(lambda m: "_{" + m.group().translate(_SUBSCRIPTS) + "}", text)
-    text = _FRACTION_PATTERN.sub(lambda m: "\\frac{{{}}}{{{}}}".format(*_FRACTIONS[m.group()].split()), text)
+    text = _FRACTION_PATTERN.sub(
+        lambda m: "\\frac{{{}}}{{{}}}".format(*_FRACTIONS[m.group()].split()), text
+    )
     text = _SIGNS_PATTERN.sub(lambda m: _SIGNS[m.group()], text)
     text = _RADICAL.sub(lambda m: f"\\sqrt{{{m[1] or m[2]}}}", text)
     text = _CUBE_ROOT.sub(lambda m: f"\\sqrt[3]{{{m[1] or m[2]}}}", text)
     text = _LEADING_DASH.sub("-", text)
-    return "".join(str(unicodedata.digit(ch)) if not ch.isascii() and ch.isdigit() else ch for ch in text)
+    return "".join(
+        str(unicodedata.digit(ch)) if not ch.isascii() and ch.isdigit() else ch for ch in text
+    )
 
 
 def _synonym(match: re.Match[str]) -> str:
@@ -104,7 +117,11 @@ def _synonym(match: re.Match[str]) -> str:
 def _unwrapped(text: str) -> str:
     """Without one pair of marks around the whole."""
     for opening, closing in _WRAPPED:
-        if len(text) > len(opening) + len(closing) and text.startswith(opening) and text.endswith(closing):
+        if (
+            len(text) > len(opening) + len(closing)
+            and text.startswith(opening)
+            and text.endswith(closing)
+        ):
             inside = text[len(opening) : -len(closing)]
             if opening not in inside:
                 return inside.strip()

@@ -1,4 +1,5 @@
-"""The prompts' columns as rewards name them: by name, or by a path into objects (`reward_model.ground_truth`). Pure."""
+"""The prompts' columns as rewards name them: by name, or by a path into objects
+(`reward_model.ground_truth`). Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from burnish.records import Prompt
 
 
 def value_at(columns: Mapping[str, Any], path: str) -> Any:
-    """What one prompt has at a path; None where there is nothing. A column of that very name goes before the path.
+    """What one prompt has at a path; None where there is nothing. A column of that very name goes
+    before the path.
 
     An object may also stand as JSON text, as some published sets write it.
     """
@@ -23,7 +25,8 @@ def value_at(columns: Mapping[str, Any], path: str) -> Any:
 
 
 def values_at(columns: Mapping[str, Sequence[Any]], path: str, count: int) -> list[Any] | None:
-    """The same for columns as rewards get them, one list each: `count` values, or None where no column has that name."""
+    """The same for columns as rewards get them, one list each: `count` values, or None where no
+    column has that name."""
     if path in columns:
         return list(columns[path])
     name = next((n for n in _prefixes(path) if n in columns), None)
@@ -34,7 +37,8 @@ def values_at(columns: Mapping[str, Sequence[Any]], path: str, count: int) -> li
 
 
 def nearest_paths(prompts: Sequence[Prompt]) -> list[str]:
-    """The names of the prompts' columns, and of what objects among them hold: for error messages."""
+    """The names of the prompts' columns, and of what objects among them hold: for error
+    messages."""
     names: dict[str, None] = {}
     for prompt in prompts[:100]:
         for name, value in prompt.columns.items():

@@ -1,7 +1,9 @@
-r"""One mathematical expression, equation or inequality against another, by sympy. Runs in the worker of `maths` only.
+r"""One mathematical expression, equation or inequality against another, by sympy. Runs in the
+worker of `maths` only.
 
-latex2sympy reads the whole of a text or nothing: there is no search for something readable inside. Two expressions are equal
-where their difference is 0 at fixed points, to 25 digits; simplification decides where they have no value at enough of them.
+latex2sympy reads the whole of a text or nothing: there is no search for something readable inside.
+Two expressions are equal where their difference is 0 at fixed points, to 25 digits; simplification
+decides where they have no value at enough of them.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ def parse(text: str) -> Any:
     """The sympy object that the whole text writes. Raises Unreadable."""
     if len(text) > LONGEST_EXPRESSION or not balanced(text):
         raise Unreadable("too long, or its brackets do not close")
-    text = _ROOT.sub(r"\\sqrt{\1}", _BARE_FUNCTION.sub(r"\\\1", text.replace("**", "^"))).replace("°", "^\\circ ")
+    text = _ROOT.sub(r"\\sqrt{\1}", _BARE_FUNCTION.sub(r"\\\1", text.replace("**", "^"))).replace(
+        "°", "^\\circ "
+    )
     text = re.sub(r"\\infinity(?![A-Za-z])", r"\\infty", text).replace("%", "\\%")
     text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
     if _STRANGE.search(text) or _WORD.search(text) or _SIGN_RUN.search(text) or not text.strip():
@@ -79,8 +83,11 @@ def exercise(gold: Any) -> None:
         same(gold, gold + 1, "", "")
 
 
-def same_interval_union(gold: Sequence[tuple[Any, Any, str]], answer: Sequence[tuple[Any, Any, str]]) -> bool:
-    """Whether two unions of intervals (end, end, brackets) hold the same numbers. Unlike `sympy`, empty ones are refused."""
+def same_interval_union(
+    gold: Sequence[tuple[Any, Any, str]], answer: Sequence[tuple[Any, Any, str]]
+) -> bool:
+    """Whether two unions of intervals (end, end, brackets) hold the same numbers. Unlike `sympy`,
+    empty ones are refused."""
     import sympy
 
     unions = []
@@ -176,8 +183,8 @@ def _without_name(value: Any, other: Any) -> Any:
 
 
 def _same_number(gold: Any, answer: Any, gold_text: str, answer_text: str) -> bool:
-    """Equal to 9 digits (25 where no decimal is involved), relative to their size; or one is a plain decimal of at least four
-    places, the other is none, and it is that one rounded."""
+    """Equal to 9 digits (25 where no decimal is involved), relative to their size; or one is a
+    plain decimal of at least four places, the other is none, and it is that one rounded."""
     import sympy
 
     gold, answer = _as_written(gold, gold_text), _as_written(answer, answer_text)
@@ -188,7 +195,9 @@ def _same_number(gold: Any, answer: Any, gold_text: str, answer_text: str) -> bo
     if first.is_Rational and second.is_Rational and not floats:
         return bool(first == second) or _rounded(first - second, gold_text, answer_text)
     difference = sympy.N(first - second, _DIGITS)
-    size = max(sympy.Abs(sympy.N(value, 20)) for value in (first, second))  # not as a float, which may overflow
+    size = max(
+        sympy.Abs(sympy.N(value, 20)) for value in (first, second)
+    )  # not as a float, which may overflow
     if not difference.is_number or difference.has(sympy.nan, sympy.zoo) or not size.is_finite:
         return False
     if size == 0 or abs(difference) <= (_RELATIVE if floats else _EXACT) * size:
@@ -204,10 +213,18 @@ def _as_written(value: Any, text: str) -> Any:
 
 
 def _rounded(difference: Any, gold_text: str, answer_text: str) -> bool:
-    """Whether just one is a plain decimal, of at least four places, and as near to the other as rounding brings it."""
-    places = [len(m[1]) if (m := _DECIMAL.match(text.replace(",", ""))) else None for text in (gold_text, answer_text)]
+    """Whether just one is a plain decimal, of at least four places, and as near to the other as
+    rounding brings it."""
+    places = [
+        len(m[1]) if (m := _DECIMAL.match(text.replace(",", ""))) else None
+        for text in (gold_text, answer_text)
+    ]
     decimal = [p for p in places if p is not None]
-    return len(decimal) == 1 and decimal[0] >= _FEWEST_PLACES and abs(difference) * 2 * 10 ** decimal[0] <= 1
+    return (
+        len(decimal) == 1
+        and decimal[0] >= _FEWEST_PLACES
+        and abs(difference) * 2 * 10 ** decimal[0] <= 1
+    )
 
 
 def _same_function(gold: Any, answer: Any) -> bool:
@@ -217,7 +234,9 @@ def _same_function(gold: Any, answer: Any) -> bool:
     first, second = _done(gold), _done(answer)
     if first == second:
         return True
-    if first.atoms(sympy.core.function.AppliedUndef) or second.atoms(sympy.core.function.AppliedUndef):
+    if first.atoms(sympy.core.function.AppliedUndef) or second.atoms(
+        sympy.core.function.AppliedUndef
+    ):
         return bool(sympy.simplify(first - second) == 0)
     compared = 0
     for left, right in _values(first, second):
@@ -237,7 +256,8 @@ def _done(value: Any) -> Any:
 
 
 def _values(*expressions: Any) -> Iterable[tuple[Any, ...]]:
-    """The values of expressions at fixed points of their letters, where all are real (or, of complex ones, finite)."""
+    """The values of expressions at fixed points of their letters, where all are real (or, of
+    complex ones, finite)."""
     import sympy
 
     symbols = sorted({s for e in expressions for s in e.free_symbols}, key=str)
@@ -245,7 +265,8 @@ def _values(*expressions: Any) -> Iterable[tuple[Any, ...]]:
     for table in (_POINTS, _NEGATIVE, _WHOLE):
         for shift in range(4):
             point = {
-                symbol: sympy.Float(table[(n + 3 * shift) % len(table)], _DIGITS) + (n // len(table))
+                symbol: sympy.Float(table[(n + 3 * shift) % len(table)], _DIGITS)
+                + (n // len(table))
                 for n, symbol in enumerate(symbols)
             }
             if table is _WHOLE:
@@ -261,7 +282,11 @@ def _values(*expressions: Any) -> Iterable[tuple[Any, ...]]:
 def _finite(value: Any, is_complex: bool) -> bool:
     import sympy
 
-    if not isinstance(value, sympy.Expr) or not value.is_number or value.has(sympy.nan, sympy.zoo, sympy.oo):
+    if (
+        not isinstance(value, sympy.Expr)
+        or not value.is_number
+        or value.has(sympy.nan, sympy.zoo, sympy.oo)
+    ):
         return False
     try:
         number = complex(value)
@@ -277,8 +302,8 @@ def _is_relation(value: Any) -> bool:
 
 
 def _same_relation(gold: Any, answer: Any) -> bool:
-    """Equations and inequalities: left minus right of one is a constant other than 0 times that of the other, and the sign of the
-    constant fits the direction. Chains are compared link by link."""
+    """Equations and inequalities: left minus right of one is a constant other than 0 times that of
+    the other, and the sign of the constant fits the direction. Chains are compared link by link."""
     import sympy
 
     if isinstance(gold, sympy.And) and isinstance(answer, sympy.And):
@@ -314,7 +339,8 @@ def _same_relation(gold: Any, answer: Any) -> bool:
 
 
 def _one_sided(relation: Any) -> tuple[Any, str]:
-    """(left − right, kind), inequalities turned so that the kind is ">" or "≥"; (None, "") where the sides are no expressions."""
+    """(left − right, kind), inequalities turned so that the kind is ">" or "≥"; (None, "") where
+    the sides are no expressions."""
     import sympy
 
     left, right = relation.lhs, relation.rhs
@@ -331,7 +357,8 @@ def _one_sided(relation: Any) -> tuple[Any, str]:
 
 
 def worked_out(value: Any) -> Any:
-    """What the grammar left standing (7/3 over 1/3, 1.50) as one exact number: sets are compared by their ends."""
+    """What the grammar left standing (7/3 over 1/3, 1.50) as one exact number: sets are compared by
+    their ends."""
     import sympy
 
     done = value.doit()

@@ -3,11 +3,13 @@ r"""Where in a completion its answer stands. Pure, and linear in the length of t
 The first of these that the text holds, and of that kind the last occurrence:
 1. \boxed{...} (or \fbox{...}), braces balanced;
 2. <answer>...</answer>;
-3. "####" and an answer: GSM8K's mark, on the last line that is not empty, or in front of nothing but a number. A heading
-   ("#### Step 1") is none;
-4. what a statement says ("Answer: C", "the answer is $[0, 1)$"), where the right answer is no number (`words`);
-5. the last number: with sign, thousands separators, decimals, a fraction bar, a currency sign before or a per cent after it;
-   \frac{a}{b} of whole numbers, a clock time (7:30), a ratio (3:4) and a date (5/3/2024) count as one number.
+3. "####" and an answer: GSM8K's mark, on the last line that is not empty, or in front of nothing
+   but a number. A heading ("#### Step 1") is none;
+4. what a statement says ("Answer: C", "the answer is $[0, 1)$"), where the right answer is no
+number (`words`);
+5. the last number: with sign, thousands separators, decimals, a fraction bar, a currency sign
+   before or a per cent after it; \frac{a}{b} of whole numbers, a clock time (7:30), a ratio (3:4)
+   and a date (5/3/2024) count as one number.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ _NUMBER = re.compile(
 )
 _GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d{1,3}(?:['’]\d{3})+")
 _PLAIN_RESULT = re.compile(r"[-−–+]?\s*[$€£₹]?\s*[\d.,/]+\s*%?\.?")
-_HEADING = re.compile(r"(?:step|part|case|question|problem|solution|example|note|section)\b|\d+[.)]\s", re.IGNORECASE)
+_HEADING = re.compile(
+    r"(?:step|part|case|question|problem|solution|example|note|section)\b|\d+[.)]\s", re.IGNORECASE
+)
 _REASON = re.compile(r"\s*[,;(]|\s+(?:and that|which|because|since|as|for|after|in total|so)\b")
 _STATEMENT = re.compile(
     r"(?:\b(?:answer|option|choice|solution)\b\**\s*(?:is|would be|must be|:|=)+|\b(?:choose|pick|select)\b)"
@@ -54,7 +58,8 @@ class Found(NamedTuple):
 
 
 def extract(text: str, *, words: bool = False) -> Found | None:
-    """The completion's answer by the rule above; None where there is none. `words`: the right answer is no number."""
+    """The completion's answer by the rule above; None where there is none. `words`: the right
+    answer is no number."""
     box = boxed(text)
     if box is not None:
         return Found(box.strip(), "boxed") if box.strip() else None
@@ -72,8 +77,8 @@ def extract(text: str, *, words: bool = False) -> Found | None:
 
 
 def boxed(text: str) -> str | None:
-    r"""The content of the last \boxed{...} whose braces close and that holds something; also of `\boxed 5`. "" where all that
-    close are empty, None where there is none."""
+    r"""The content of the last \boxed{...} whose braces close and that holds something; also of
+    `\boxed 5`. "" where all that close are empty, None where there is none."""
     boxes = list(_BOX.finditer(text))
     if not boxes:
         return None
@@ -121,8 +126,11 @@ def hashed(text: str) -> str | None:
 
 
 def statement(text: str) -> str | None:
-    """What the last sentence of the form "the answer is ..." says, to the end of the sentence; None without one."""
-    statements = (list(_STATEMENT.finditer(line[-2000:])) for line in reversed(text.splitlines()[-200:]))
+    """What the last sentence of the form "the answer is ..." says, to the end of the sentence; None
+    without one."""
+    statements = (
+        list(_STATEMENT.finditer(line[-2000:])) for line in reversed(text.splitlines()[-200:])
+    )
     last = next((found[-1] for found in statements if found), None)
     if last is None:
         return None
@@ -131,7 +139,8 @@ def statement(text: str) -> str | None:
 
 
 def last_choice(text: str) -> str | None:
-    """The letter of choice that a text ends in: stated ("the answer is (C)"), alone on the last line, or the last "(C)" of it."""
+    """The letter of choice that a text ends in: stated ("the answer is (C)"), alone on the last
+    line, or the last "(C)" of it."""
     said = statement(text)
     opening = _OPENING_CHOICE.match(said) if said is not None else None
     if opening is not None:
@@ -161,7 +170,8 @@ def last_number(text: str) -> str | None:
 
 
 def _closing_braces(text: str, start: int) -> dict[int, int]:
-    """Where each brace from `start` on closes: {place of the opening one: of the closing one}. Escaped ones are none."""
+    """Where each brace from `start` on closes: {place of the opening one: of the closing one}.
+    Escaped ones are none."""
     opened: list[int] = []
     closing: dict[int, int] = {}
     for match in _BRACE.finditer(text, start):

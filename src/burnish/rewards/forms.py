@@ -1,7 +1,9 @@
-r"""Answers that look like arithmetic and are none: clock times, dates, ratios, congruences, lists with dots. Pure.
+r"""Answers that look like arithmetic and are none: clock times, dates, ratios, congruences, lists
+with dots. Pure.
 
-A computer algebra system reads 4:00 as a division by zero and drops the dots from "1, 2, \ldots, n". Here each form is read
-as what it is, and two forms of one kind are compared by their own rule; an answer of another kind is wrong.
+A computer algebra system reads 4:00 as a division by zero and drops the dots from "1, 2, \ldots,
+n". Here each form is read as what it is, and two forms of one kind are compared by their own rule;
+an answer of another kind is wrong.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from burnish.rewards.numbers import read_number
 
 Kind = Literal["time", "date", "ratio", "congruence", "dots", "range"]
 
-_CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(a\.?m\.?|p\.?m\.?)?(?:\s*o'clock)?", re.IGNORECASE)
+_CLOCK = re.compile(
+    r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(a\.?m\.?|p\.?m\.?)?(?:\s*o'clock)?", re.IGNORECASE
+)
 _POINTED = re.compile(r"(\d{1,2})\.(\d{2})(?=\s*[ap]\.?m\.?$)", re.IGNORECASE)
 _HOUR = re.compile(r"(\d{1,2})\s*(a\.?m\.?|p\.?m\.?)", re.IGNORECASE)
 _NAMED = {"noon": 720, "12 noon": 720, "midday": 720, "midnight": 0, "12 midnight": 0}
@@ -46,7 +50,8 @@ _MOD = re.compile(
     re.IGNORECASE,
 )
 _CHOICE = re.compile(
-    r"(?:(?:option|choice|answer)\s*:?\s*)?\(?([A-Za-z])(?:\)|[.:)](?:\s.*)?)?", re.DOTALL | re.IGNORECASE
+    r"(?:(?:option|choice|answer)\s*:?\s*)?\(?([A-Za-z])(?:\)|[.:)](?:\s.*)?)?",
+    re.DOTALL | re.IGNORECASE,
 )
 _LETTER = re.compile(r"\(?([A-Za-z])\)?\.?")
 _SECOND = re.compile(r"\([A-Z]\)|\b[A-Z][).:]|\b(?:or|and)\s+\(?[A-Z]\b")
@@ -57,8 +62,9 @@ _DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """A time of the day: seconds since midnight; whether its half of the day is named (am, pm, noon); whether its digits can only be
-    those of a clock of 24 hours (16:00, 04:00, 0:30); and its numbers, where they could be a ratio as well."""
+    """A time of the day: seconds since midnight; whether its half of the day is named (am, pm,
+    noon); whether its digits can only be those of a clock of 24 hours (16:00, 04:00, 0:30); and its
+    numbers, where they could be a ratio as well."""
 
     second: int
     half_named: bool
@@ -80,7 +86,10 @@ def read_form(text: str) -> Form | None:
     if len(text) > 400:
         return None
     if "\\ldots" in text and read_number(text) is None:
-        return Form("dots", re.sub(r"\s+|\\cdot(?![a-z])", "", text).replace("\\cdot", "*").strip("\\{}()[]"))
+        return Form(
+            "dots",
+            re.sub(r"\s+|\\cdot(?![a-z])", "", text).replace("\\cdot", "*").strip("\\{}()[]"),
+        )
     for read in (_time, _date, _congruence, _ratio, _range):
         found = read(text)
         if found is not None:
@@ -91,8 +100,8 @@ def read_form(text: str) -> Form | None:
 def same_form(gold: Form, answer: Form) -> bool:
     """Whether two forms are equal, each kind by its rule:
 
-    - times by the second of the day; 4:00 beside one that names its half of the day stands for either half, and beside 16:00
-      for what it says;
+    - times by the second of the day; 4:00 beside one that names its half of the day stands for
+      either half, and beside 16:00 for what it says;
     - dates by day and month, and year where both have one;
     - ratios term by term, up to a common factor;
     - congruences by modulus and the set of residues;
@@ -124,7 +133,8 @@ def _proportional(a: Sequence[Fraction], b: Sequence[Fraction]) -> bool:
 
 
 def choice_of(text: str) -> str | None:
-    """The letter of choice that a text gives: "C", "(C)", "C. 12", "Option C"; None for any other text, or two letters."""
+    """The letter of choice that a text gives: "C", "(C)", "C. 12", "Option C"; None for any other
+    text, or two letters."""
     text = text.strip()
     match = _CHOICE.fullmatch(text)
     if match is None or _SECOND.search(text[match.end(1) + 1 :]):
@@ -161,17 +171,26 @@ def _time(text: str) -> Form | None:
     if half is not None:
         second = 3600 * (parts[0] % 12 + (12 if half[0] in "pP" else 0)) + 60 * parts[1] + parts[2]
         return Form("time", Clock(second, half_named=True))
-    terms = None if clock is None or 0 in parts[:2] else tuple(Fraction(n) for n in clock.groups()[:3] if n is not None)
+    terms = (
+        None
+        if clock is None or 0 in parts[:2]
+        else tuple(Fraction(n) for n in clock.groups()[:3] if n is not None)
+    )
     second = (3600 * parts[0] + 60 * parts[1] + parts[2]) % (2 * _HALF_DAY)
-    return Form("time", Clock(second, False, parts[0] > 12 or parts[0] == 0 or text.startswith("0"), terms))
+    return Form(
+        "time", Clock(second, False, parts[0] > 12 or parts[0] == 0 or text.startswith("0"), terms)
+    )
 
 
 def _spoken_half(text: str) -> str:
-    """ "in the morning" and the like as am or pm; at night it is pm up to eleven, and am from twelve to five."""
+    """ "in the morning" and the like as am or pm; at night it is pm up to eleven, and am from
+    twelve to five."""
     for words, mark in _HALVES:
         text = text.replace(words, mark)
     hour = re.match(r"\d{1,2}", text)
-    return text.replace("at night", "am" if hour and (int(hour[0]) == 12 or int(hour[0]) < 6) else "pm")
+    return text.replace(
+        "at night", "am" if hour and (int(hour[0]) == 12 or int(hour[0]) < 6) else "pm"
+    )
 
 
 def _date(text: str) -> Form | None:
@@ -183,7 +202,9 @@ def _date(text: str) -> Form | None:
         first, second, year = int(slashed[1]), int(slashed[2]), slashed[3]
         if first > 12 and second <= 12:
             first, second = second, first
-        elif second <= 12 and first != second:  # month and day, or day and month: only the same text is the same date
+        elif (
+            second <= 12 and first != second
+        ):  # month and day, or day and month: only the same text is the same date
             return Form("date", (text, "", None))
         return Form("date", (first, second, int(year) if len(year) == 4 else None))
     month_text = match["m1"] or match["m2"] or match["m3"]
@@ -215,7 +236,9 @@ def _ratio(text: str) -> Form | None:
     else:
         return None
     numbers = [read_number(term.strip()) for term in terms]
-    values: list[Fraction] = [n.value for n in numbers if n is not None and n.unit is None and not n.percent]
+    values: list[Fraction] = [
+        n.value for n in numbers if n is not None and n.unit is None and not n.percent
+    ]
     if len(values) < len(terms) or not all(values):
         return None
     return Form("ratio", tuple(values))

@@ -1,7 +1,9 @@
-"""The maths reward: the answer found by rule, compared with the prompt's, by exact arithmetic or by sympy in processes.
+"""The maths reward: the answer found by rule, compared with the prompt's, by exact arithmetic or by
+sympy in processes.
 
-Verdicts: correct, wrong, unparsed (no answer found, or no mathematics), verifier-timeout, verifier-error and not-judged (the batch
-had used up its time). The last three are not counted: they say nothing of the completion. An answer that the verifier cannot bear, where it bears the right
+Verdicts: correct, wrong, unparsed (no answer found, or no mathematics), verifier-timeout,
+verifier-error and not-judged (the batch had used up its time). The last three are not counted: they
+say nothing of the completion. An answer that the verifier cannot bear, where it bears the right
 answer, is wrong: else a model could choose to be masked.
 """
 
@@ -41,7 +43,10 @@ _VALUES = {CORRECT: 1.0, WRONG: 0.0, UNPARSED: 0.0}
 _KEPT = 50_000
 _STARTING = 120.0
 _WALL = 10.0
-_UNHURRIED, _HURRIED = 8, 1 / 6  # time-outs of one batch after which the others have this part of the limit
+_UNHURRIED, _HURRIED = (
+    8,
+    1 / 6,
+)  # time-outs of one batch after which the others have this part of the limit
 _BATCH, _LEAST, _EACH = (
     15.0,
     45.0,
@@ -50,13 +55,16 @@ _BATCH, _LEAST, _EACH = (
 _OUTSIDE = "outside"  # a worker that was killed by somebody: nobody's fault here
 _WORD = re.compile(r"[a-z][a-z'’-]+(?: [a-z'’-]+)*")
 _ARTICLE = re.compile(r"^(?:it is|it's|they are|the|an?|on|in|at)\s+(?=[a-z]{3})")
-_YES = re.compile(r"(yes|no|true|false)\b[.,;:!]?(?!.*\b(?:yes|no|true|false|not|but|and|or)\b).*", re.DOTALL)
+_YES = re.compile(
+    r"(yes|no|true|false)\b[.,;:!]?(?!.*\b(?:yes|no|true|false|not|but|and|or)\b).*", re.DOTALL
+)
 _CONTENT = re.compile(r"\(?[A-Za-z](?:\)|[.:)])\s+(.+)", re.DOTALL)
 _ARGUMENTS = re.compile(r"\\(?:[dt]?frac|binom)(?![A-Za-z])\s*(\{|\d|\\|[A-Za-z]|$|.)")
 
 
 class MathsReward:
-    """1 for a correct answer, found behind the reasoning by the rule of `extract`, and the comparison of `MathsVerifier`; `values` gives other numbers.
+    """1 for a correct answer, found behind the reasoning by the rule of `extract`, and the
+    comparison of `MathsVerifier`; `values` gives other numbers.
 
     `column` names the right answers, by a dotted path where they stand in objects.
     """
@@ -83,8 +91,13 @@ class MathsReward:
         values = values_at(columns, self._column, len(completions))
         if values is None:
             raise missing_column(self.name, self._column)
-        golds = [None if value is None else gold_answer(value, field=self._column) for value in values]
-        found = [None if gold is None else find(text, gold) for text, gold in zip(completions, golds, strict=True)]
+        golds = [
+            None if value is None else gold_answer(value, field=self._column) for value in values
+        ]
+        found = [
+            None if gold is None else find(text, gold)
+            for text, gold in zip(completions, golds, strict=True)
+        ]
         rows = [i for i, gold in enumerate(golds) if gold is not None and found[i] is not None]
         pairs = [(str(golds[i]), found[i].text) for i in rows]  # type: ignore[union-attr]
         verdicts: list[str | None] = [None if gold is None else UNPARSED for gold in golds]
@@ -93,7 +106,8 @@ class MathsReward:
         return [self._judgement(verdict) for verdict in verdicts]
 
     def applies_to(self, prompt: Prompt) -> bool:
-        """Whether the prompt has a right answer. Raises UserError, naming the column, where it cannot be read."""
+        """Whether the prompt has a right answer. Raises UserError, naming the column, where it
+        cannot be read."""
         value = value_at(prompt.columns, self._column)
         if value is None:
             return False
@@ -115,7 +129,8 @@ class MathsReward:
 
 
 def find(text: str, gold: str) -> Found | None:
-    """The answer in a completion, behind its reasoning: by `extract`, or the last letter of choice where the right answer is one."""
+    """The answer in a completion, behind its reasoning: by `extract`, or the last letter of choice
+    where the right answer is one."""
     text = after_reasoning(text)
     if is_letter(gold):
         place = extract(text)
@@ -125,30 +140,46 @@ def find(text: str, gold: str) -> Found | None:
 
 
 def gold_answer(value: Any, *, field: str = "answer") -> str:
-    r"""The right answer in a column: what stands in its \boxed{} or behind its "####" (GSM8K), if it holds one; else all of it.
+    r"""The right answer in a column: what stands in its \boxed{} or behind its "####" (GSM8K), if
+    it holds one; else all of it.
 
-    Raises UserError, naming the field, where nothing could ever equal it: an object, a list, NaN, an empty text, broken LaTeX.
+    Raises UserError, naming the field, where nothing could ever equal it: an object, a list, NaN,
+    an empty text, broken LaTeX.
     """
     if hasattr(value, "item") and not isinstance(value, str | list | tuple | dict):
         value = value.item()
     if isinstance(value, Mapping):
         inside = ", ".join(f"`{field}.{key}`" for key in list(value)[:4])
         hint = f"Name what is inside: `column:` {inside}." if inside else "Give text or a number."
-        raise UserError("a prompt's answer is an object, not text or a number.", field=field, hint=hint)
+        raise UserError(
+            "a prompt's answer is an object, not text or a number.", field=field, hint=hint
+        )
     if not isinstance(value, str | int | float):
         problem = f"a prompt's answer is {_kind(value)}, not text or a number."
-        raise UserError(problem, field=field, hint="Give one right answer as text or a number, or null for none.")
+        raise UserError(
+            problem,
+            field=field,
+            hint="Give one right answer as text or a number, or null for none.",
+        )
     if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"a prompt's answer is {value}, which no answer equals.", field=field, hint=_MEND)
+        raise UserError(
+            f"a prompt's answer is {value}, which no answer equals.", field=field, hint=_MEND
+        )
     text = _digits(value) if isinstance(value, int) and not isinstance(value, bool) else str(value)
     found = extract(text)
     answer = found.text if found is not None and found.place in ("boxed", "####") else text
     if not answer.strip():
-        raise UserError("a prompt's answer is empty.", field=field, hint="Give the right answer, or null for none.")
+        raise UserError(
+            "a prompt's answer is empty.",
+            field=field,
+            hint="Give the right answer, or null for none.",
+        )
     problem = broken(answer)
     if problem is not None:
         raise UserError(
-            f"a prompt's answer cannot be read ({problem}): {answer.strip()[:80]!r}.", field=field, hint=_MEND
+            f"a prompt's answer cannot be read ({problem}): {answer.strip()[:80]!r}.",
+            field=field,
+            hint=_MEND,
         )
     return answer.strip()
 
@@ -157,7 +188,8 @@ _MEND = "Mend the row, or give null for none."
 
 
 def broken(answer: str) -> str | None:
-    r"""What is wrong with a right answer as LaTeX; None where nothing is. Any text that is whole will do, mathematics or not."""
+    r"""What is wrong with a right answer as LaTeX; None where nothing is. Any text that is whole
+    will do, mathematics or not."""
     text = answer.strip()
     if text.casefold() in ("nan", "<na>"):
         return "it is no number"
@@ -166,7 +198,9 @@ def broken(answer: str) -> str | None:
     if len(text) > LONGEST:
         return f"it has more than {LONGEST} characters"
     depth = re.sub(r"\\.", "", text)
-    if depth.count("{") != depth.count("}") or ("\\" in text and not balanced(re.sub(r"[()\[\]]|\\[{}]", "", text))):
+    if depth.count("{") != depth.count("}") or (
+        "\\" in text and not balanced(re.sub(r"[()\[\]]|\\[{}]", "", text))
+    ):
         return "its braces do not close"
     if len(re.findall(r"\\begin\b", text)) != len(re.findall(r"\\end\b", text)):
         return "\\begin without \\end"
@@ -175,10 +209,13 @@ def broken(answer: str) -> str | None:
     if any(not _takes_two(text, m.start(1)) for m in _ARGUMENTS.finditer(text)):
         return "a fraction without its two parts"
     if re.search(
-        r"\\sqrt\s*(?:\[[^\]]*\])?\s*(?:\{\s*\})?$|(?:\\[dt]?frac|\\sqrt|\\text)\s*\{\s*\}|[\^_]\s*\$?$|\\$", text
+        r"\\sqrt\s*(?:\[[^\]]*\])?\s*(?:\{\s*\})?$|(?:\\[dt]?frac|\\sqrt|\\text)\s*\{\s*\}|[\^_]\s*\$?$|\\$",
+        text,
     ):
         return "an argument is missing"
-    if re.fullmatch(r"[-+]?\d+(?:\.\d+)?\s*/\s*0+(?:\.0*)?|\\[dt]?frac\{-?\d+\}\{0+\}", clean(text)):
+    if re.fullmatch(
+        r"[-+]?\d+(?:\.\d+)?\s*/\s*0+(?:\.0*)?|\\[dt]?frac\{-?\d+\}\{0+\}", clean(text)
+    ):
         return "it divides by 0"
     return None
 
@@ -222,16 +259,18 @@ class MathsVerifier:
 
     1. a text of more than 4,000 characters: equal as text, or wrong;
     2. both are numbers: `numbers.equal`;
-    3. the texts are the same but for layout and case, or one is a letter of choice and the other begins with it: correct;
+    3. the texts are the same but for layout and case, or one is a letter of choice and the other
+    begins with it: correct;
     4. one is a time, a date, a ratio, a congruence, a range or a list with dots: `forms.same_form`;
     5. the right answer is words: any other text is wrong;
     6. sympy in a worker process: expressions, sets, intervals, equations, matrices.
 
     Args:
-        timeout: seconds of computing for one pair, from its start; the worker is replaced after it. After eight time-outs in
-            one call the pairs that are left have a sixth of it each: few comparisons need a tenth of a second. A call takes
-            no new pair after fifteen times this (at least 45 s), and a quarter of a second a pair, have gone by: those left
-            are not judged.
+        timeout: seconds of computing for one pair, from its start; the worker is replaced after it.
+            After eight time-outs in
+            one call the pairs that are left have a sixth of it each: few comparisons need a tenth
+            of a second. A call takes no new pair after fifteen times this (at least 45 s), and a
+            quarter of a second a pair, have gone by: those left are not judged.
         workers: processes, started when first needed. Each answers one pair at a time.
     """
 
@@ -247,10 +286,13 @@ class MathsVerifier:
         cleaned = [(clean(gold), clean(answer)) for gold, answer in pairs]
         quick = [_quickly(*pair) for pair in cleaned]
         cleaned = [
-            without_units(*pair) if verdict is None else pair for pair, verdict in zip(cleaned, quick, strict=True)
+            without_units(*pair) if verdict is None else pair
+            for pair, verdict in zip(cleaned, quick, strict=True)
         ]
         hard = [
-            pair for pair, verdict in zip(cleaned, quick, strict=True) if verdict is None and pair not in self._known
+            pair
+            for pair, verdict in zip(cleaned, quick, strict=True)
+            if verdict is None and pair not in self._known
         ]
         hard = list(dict.fromkeys(hard))
         most = max(_BATCH * self._timeout, _LEAST) + _EACH * len(hard)
@@ -262,7 +304,10 @@ class MathsVerifier:
                 self._known[pair] = verdict
         while len(self._known) > _KEPT:
             self._known.popitem(last=False)
-        return [known[pair] if verdict is None else verdict for pair, verdict in zip(cleaned, quick, strict=True)]
+        return [
+            known[pair] if verdict is None else verdict
+            for pair, verdict in zip(cleaned, quick, strict=True)
+        ]
 
     def close(self) -> None:
         """End the workers; a later call starts new ones."""
@@ -272,7 +317,8 @@ class MathsVerifier:
         atexit.unregister(self.close)
 
     def _blamed(self, verdicts: Mapping[Pair, str], *, until: float) -> dict[Pair, str]:
-        """Failures by whose fault they are: where the right answer alone is borne, the answer is wrong."""
+        """Failures by whose fault they are: where the right answer alone is borne, the answer is
+        wrong."""
         blamed = dict(verdicts)
         for pair, verdict in verdicts.items():
             if verdict == _OUTSIDE:
@@ -282,7 +328,8 @@ class MathsVerifier:
         return blamed
 
     def _bears(self, gold: str, *, until: float) -> bool:
-        """Whether the verifier comes to an end with this right answer; no where there is no time to see."""
+        """Whether the verifier comes to an end with this right answer; no where there is no time to
+        see."""
         if gold not in self._sound:
             alone = self._ask([(gold, None)], until=until)
             if NOT_JUDGED in alone.values():
@@ -290,8 +337,11 @@ class MathsVerifier:
             self._sound[gold] = not {TIMEOUT, ERROR, _OUTSIDE} & set(alone.values())
         return self._sound[gold]
 
-    def _ask(self, pairs: Sequence[tuple[str, str | None]], *, until: float = math.inf) -> dict[Any, str]:
-        """The workers' verdicts. Waiting in the queue costs a pair none of its time. No second text: can it be read?
+    def _ask(
+        self, pairs: Sequence[tuple[str, str | None]], *, until: float = math.inf
+    ) -> dict[Any, str]:
+        """The workers' verdicts. Waiting in the queue costs a pair none of its time. No second
+        text: can it be read?
 
         After `until` no pair is begun: what is left is not judged.
         """
@@ -304,11 +354,18 @@ class MathsVerifier:
                 waiting.clear()
             for worker in self._workers:
                 if worker.pair is None and waiting:
-                    worker.send(waiting.popleft(), self._timeout * (_HURRIED if overdue >= _UNHURRIED else 1))
+                    worker.send(
+                        waiting.popleft(),
+                        self._timeout * (_HURRIED if overdue >= _UNHURRIED else 1),
+                    )
             busy = {worker.out: worker for worker in self._workers if worker.pair is not None}
             ready, _, _ = select.select(list(busy), [], [], 0.05)
             for worker in list(busy.values()):
-                verdict = worker.receive() if worker.out in ready else worker.overdue(_WALL * self._timeout)
+                verdict = (
+                    worker.receive()
+                    if worker.out in ready
+                    else worker.overdue(_WALL * self._timeout)
+                )
                 if verdict is not None and worker.pair is not None:
                     verdicts[worker.pair] = verdict
                     overdue += verdict == TIMEOUT
@@ -324,7 +381,8 @@ class _Worker:
 
     def __init__(self) -> None:
         command = module_command("burnish.rewards.maths_worker")
-        # rewards take no part in what the trainer draws or shows: a quiet process, out of reach of the terminal's Ctrl-C
+        # rewards take no part in what the trainer draws or shows: a quiet process, out of reach of
+        # the terminal's Ctrl-C
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
             start_new_session=True, env=quiet_environment(), cwd="/",
@@ -347,14 +405,19 @@ class _Worker:
             self._process.stdin.flush()
 
     def receive(self) -> str:
-        """The verdict that is there. Its end without one: by its own limit, by its own doing, or by somebody else's."""
+        """The verdict that is there. Its end without one: by its own limit, by its own doing, or by
+        somebody else's."""
         line = self.out.readline()
         if line:
             return str(json.loads(line)["verdict"]).replace("gold-unparsed", WRONG)
         code = self._process.wait()
         if code == -signal.SIGPROF:
             return TIMEOUT
-        return _OUTSIDE if code in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP) else ERROR
+        return (
+            _OUTSIDE
+            if code in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
+            else ERROR
+        )
 
     def overdue(self, seconds: float) -> str | None:
         """A worker that does not keep its own limit, in wall time, is ended."""
@@ -399,7 +462,8 @@ def _quickly(gold: str, answer: str) -> str | None:
 
 
 def _choice(gold: str, answer: str) -> str | None:
-    """The verdict where the right answer is a letter of choice, with or without what it stands for; else None."""
+    """The verdict where the right answer is a letter of choice, with or without what it stands for;
+    else None."""
     content, chosen = _CONTENT.fullmatch(gold), choice_of(answer)
     if is_letter(gold):
         if chosen is None:
@@ -414,14 +478,24 @@ def _choice(gold: str, answer: str) -> str | None:
 
 
 def _form(gold: str, answer: str) -> str | None:
-    """The verdict where one of the two is a time, a date, a ratio or the like; None where neither is."""
+    """The verdict where one of the two is a time, a date, a ratio or the like; None where neither
+    is."""
     wanted, given = read_form(gold), read_form(answer)
     if wanted is None and given is None:
         return None
     if wanted is not None and given is not None:
         return CORRECT if same_form(wanted, given) else WRONG
-    form, number = (wanted, read_number(answer)) if wanted is not None else (given, read_number(gold))
-    if form is None or form.kind != "ratio" or len(form.value) != 2 or number is None or number.percent or number.unit:
+    form, number = (
+        (wanted, read_number(answer)) if wanted is not None else (given, read_number(gold))
+    )
+    if (
+        form is None
+        or form.kind != "ratio"
+        or len(form.value) != 2
+        or number is None
+        or number.percent
+        or number.unit
+    ):
         return WRONG
     return CORRECT if form.value[0] == number.value * form.value[1] else WRONG
 
@@ -433,6 +507,7 @@ def _worded(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Case folded, without spaces round operators, quotes and an ending full stop; every dash the same."""
+    """Case folded, without spaces round operators, quotes and an ending full stop; every dash the
+    same."""
     folded = " ".join(text.casefold().replace("–", "-").replace("—", "-").split())
     return re.sub(r"\s*([-+*/=<>,(){}\[\]^:])\s*", r"\1", folded).strip(" .\"'“”’")

@@ -1,8 +1,11 @@
-"""Compares one mathematical answer with the right one: the worker process behind `maths`, and what it runs.
+"""Compares one mathematical answer with the right one: the worker process behind `maths`, and what
+it runs.
 
-Started as a program; one JSON line in, one or more out. Here, on the main thread of a process of its own, a comparison that takes
-too long is stopped by the kernel: an interval timer over the process's CPU time, set when the comparison starts, ends the
-process with SIGPROF, whatever the library was doing. math-verify's own time-outs are not used.
+Started as a program; one JSON line in, one or more out. Here, on the main thread of a process of
+its own, a comparison that takes
+too long is stopped by the kernel: an interval timer over the process's CPU time, set when the
+comparison starts, ends the process with SIGPROF, whatever the library was doing. math-verify's own
+time-outs are not used.
 """
 
 from __future__ import annotations
@@ -15,7 +18,14 @@ import signal
 import sys
 from typing import Any
 
-from burnish.rewards.expressions import Unreadable, exercise, parse, same, same_interval_union, worked_out
+from burnish.rewards.expressions import (
+    Unreadable,
+    exercise,
+    parse,
+    same,
+    same_interval_union,
+    worked_out,
+)
 from burnish.rewards.forms import read_form, same_form
 from burnish.rewards.numbers import equal, plainly, read_number
 from burnish.rewards.structures import Structure, inequalities, read_structure
@@ -59,7 +69,9 @@ def _same(gold: str, answer: str, depth: int, *, shortcut: bool = True) -> bool:
     numbers = read_number(gold), read_number(answer)
     if numbers[0] is not None and numbers[1] is not None:
         return equal(numbers[0], numbers[1])
-    gold, answer = (plainly(text, number) for text, number in zip((gold, answer), numbers, strict=True))
+    gold, answer = (
+        plainly(text, number) for text, number in zip((gold, answer), numbers, strict=True)
+    )
     forms = read_form(gold), read_form(answer)
     if forms[0] is not None or forms[1] is not None:
         return forms[0] is not None and forms[1] is not None and same_form(forms[0], forms[1])
@@ -90,17 +102,23 @@ def _same_based(gold: re.Match[str] | None, answer: re.Match[str] | None) -> boo
     """Numerals of a stated base, such as 101_2: same base, same digits."""
     if gold is None or answer is None:
         return False
-    return gold[2] == answer[2] and gold[1].lstrip("0").casefold() == answer[1].lstrip("0").casefold()
+    return (
+        gold[2] == answer[2] and gold[1].lstrip("0").casefold() == answer[1].lstrip("0").casefold()
+    )
 
 
-def _same_structure(a: Structure | None, b: Structure | None, gold: str, answer: str, depth: int) -> bool:
+def _same_structure(
+    a: Structure | None, b: Structure | None, gold: str, answer: str, depth: int
+) -> bool:
     """Shapes part by part, by these rules:
 
-    - tuples, intervals and matrices: brackets and order count; a column or row of a matrix is also a tuple;
+    - tuples, intervals and matrices: brackets and order count; a column or row of a matrix is also
+    a tuple;
     - sets and lists: neither order nor repetition counts, and braces may be missing;
-    - a tuple of at least three without its brackets, or as "x = 1, y = 2" in the order of the letters, is the same tuple;
-    - unions of intervals are compared as sets of numbers, and with inequalities in one variable, also
-      with those that "or" joins.
+    - a tuple of at least three without its brackets, or as "x = 1, y = 2" in the order of the
+    letters, is the same tuple;
+    - unions of intervals are compared as sets of numbers, and with inequalities in one variable,
+      also with those that "or" joins.
     """
     shapes = {a.shape if a else None, b.shape if b else None}
     if max(len(s.parts) for s in (a, b) if s is not None) > _MOST_PARTS:
@@ -116,19 +134,32 @@ def _same_structure(a: Structure | None, b: Structure | None, gold: str, answer:
         if shapes == {"matrix", "tuple"} or shapes == {"matrix", "interval"}:
             flat = a if a.shape == "matrix" else b
             other = b if flat is a else a
-            return other.marks == "()" and "1" in flat.marks.split("x") and _all_same(a.parts, b.parts, depth)
+            return (
+                other.marks == "()"
+                and "1" in flat.marks.split("x")
+                and _all_same(a.parts, b.parts, depth)
+            )
         if "list" in shapes and shapes & {"tuple", "interval"}:
             return _tuple_as_list(a, b, depth)
         return a.shape == b.shape and a.marks == b.marks and _all_same(a.parts, b.parts, depth)
     structure, text, other_is_gold = (a, answer, False) if a is not None else (b, gold, True)
     assert structure is not None
-    if structure.shape in ("set", "list") and len(set(structure.parts)) == 1 and structure.parts[0] != "\\emptyset":
+    if (
+        structure.shape in ("set", "list")
+        and len(set(structure.parts)) == 1
+        and structure.parts[0] != "\\emptyset"
+    ):
         pair = (gold, structure.parts[0]) if other_is_gold else (structure.parts[0], answer)
         return _same(*pair, depth + 1)
     if structure.shape in ("interval", "union"):
         return _interval_and_relation(structure, text, other_is_gold)
     if structure.shape == "set" and not structure.parts:
-        return text.strip().rstrip("}").lstrip("{") in ("\\emptyset", "no solution", "no solutions", "none")
+        return text.strip().rstrip("}").lstrip("{") in (
+            "\\emptyset",
+            "no solution",
+            "no solutions",
+            "none",
+        )
     _readable_parts(a, gold=True)
     _readable_parts(b, gold=False)
     return False
@@ -150,7 +181,9 @@ def _same_members(a: tuple[str, ...], b: tuple[str, ...], depth: int) -> bool:
     if not a or not b:
         return not a and not b
     alike = [[_same_or_unreadable(x, y, depth) for y in b] for x in a]
-    return all(any(row) for row in alike) and all(any(row[n] for row in alike) for n in range(len(b)))
+    return all(any(row) for row in alike) and all(
+        any(row[n] for row in alike) for n in range(len(b))
+    )
 
 
 def _same_or_unreadable(gold: str, answer: str, depth: int) -> bool:
@@ -196,16 +229,24 @@ def _pieces(structure: Structure, *, gold: bool) -> list[tuple[Any, Any, str]]:
 
 
 def _interval_and_relation(structure: Structure, text: str, other_is_gold: bool) -> bool:
-    """An interval or union beside a text of another shape: the same set only where that is an inequality."""
+    """An interval or union beside a text of another shape: the same set only where that is an
+    inequality."""
     import sympy
 
     pieces = _pieces(structure, gold=not other_is_gold)
     relation = (_gold if other_is_gold else parse)(text)
-    proper = all(low.is_extended_real and high.is_extended_real and bool(low < high) for low, high, _ in pieces)
+    proper = all(
+        low.is_extended_real and high.is_extended_real and bool(low < high)
+        for low, high, _ in pieces
+    )
     if not proper:
         return False
-    whole = sympy.Union(*(sympy.Interval(low, high, m[0] == "(", m[1] == ")") for low, high, m in pieces))
-    return same(whole, relation, "", "") if other_is_gold is False else same(relation, whole, "", "")
+    whole = sympy.Union(
+        *(sympy.Interval(low, high, m[0] == "(", m[1] == ")") for low, high, m in pieces)
+    )
+    return (
+        same(whole, relation, "", "") if other_is_gold is False else same(relation, whole, "", "")
+    )
 
 
 def main() -> None:

@@ -15,9 +15,11 @@ from burnish.rewards.base import Judgement, Scope, scoped
 class RewardModelScorer:
     """Scores rollouts with a reward model.
 
-    The model was trained on responses that end with the template's own end token, the first of `end_tokens`. A completion
-    that was cut off, or ended at a stop string, has none, so one is added for scoring: the model then judges a text that
-    stops in mid-sentence, as the annotators did, instead of reading its score from a place it was never trained at.
+    The model was trained on responses that end with the template's own end token, the first of
+    `end_tokens`. A completion
+    that was cut off, or ended at a stop string, has none, so one is added for scoring: the model
+    then judges a text that stops in mid-sentence, as the annotators did, instead of reading its
+    score from a place it was never trained at.
     """
 
     name = "reward_model"
@@ -27,25 +29,32 @@ class RewardModelScorer:
 
     @torch.no_grad()
     def score(self, rollouts: Sequence[Rollout]) -> list[Reward]:
-        """One reward for each rollout, in order. Raises UserError where the model's scores are no finite numbers."""
+        """One reward for each rollout, in order. Raises UserError where the model's scores are no
+        finite numbers."""
         if not rollouts:
             return []
         batch = Batch(tuple(self._sequence(rollout) for rollout in rollouts))
         pieces = (batch.select(rows) for rows in batch.micro_batches(self._max_tokens))
-        scores_B = finite(torch.cat([self._view.scores(piece) for piece in pieces]), "scores of the reward model")
+        scores_B = finite(
+            torch.cat([self._view.scores(piece) for piece in pieces]), "scores of the reward model"
+        )
         return [Reward(score, {self.name: score}) for score in scores_B.tolist()]
 
     def _sequence(self, rollout: Rollout) -> TokenSequence:
         tokens = rollout.completion.tokens
         ended = bool(tokens) and tokens[-1] in self._end_tokens
-        return TokenSequence(rollout.prompt_tokens, tokens if ended else (*tokens, self._end_tokens[0]))
+        return TokenSequence(
+            rollout.prompt_tokens, tokens if ended else (*tokens, self._end_tokens[0])
+        )
 
 
 class ScopedModelReward:
     """A reward model on the part of the completion that its scope says.
 
-    `full` reads the tokens that the sampler drew. `answer` reads the prompt and then `answer_of` the completion, tokenised
-    as a response of its own: reasoning tokens are not there for the model, so they cannot please it.
+    `full` reads the tokens that the sampler drew. `answer` reads the prompt and then `answer_of`
+    the completion, tokenised
+    as a response of its own: reasoning tokens are not there for the model, so they cannot please
+    it.
     """
 
     def __init__(
@@ -57,14 +66,18 @@ class ScopedModelReward:
         max_tokens: int,
         render: Callable[[Prompt], tuple[int, ...]] | None = None,
     ) -> None:
-        """`render` writes prompts in this model's tokens, where its tokenizer is not the policy's; None: they are the same."""
+        """`render` writes prompts in this model's tokens, where its tokenizer is not the policy's;
+        None: they are the same."""
         self._scorer = RewardModelScorer(view, end_tokens=end_tokens, max_tokens=max_tokens)
         self._tokenizer, self._render = view.backbone.tokenizer, render
         self._scope: Scope = scope
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Judgement]:
         """The model's score of each."""
-        return [Judgement(reward.value) for reward in self._scorer.score([self._seen(r) for r in rollouts])]
+        return [
+            Judgement(reward.value)
+            for reward in self._scorer.score([self._seen(r) for r in rollouts])
+        ]
 
     def _seen(self, rollout: Rollout) -> Rollout:
         if self._scope == "full" and self._render is None:

@@ -1,12 +1,15 @@
-r"""Plain numbers, with or without unit, read exactly and compared by stated rules. Pure; most answers need no more.
+r"""Plain numbers, with or without unit, read exactly and compared by stated rules. Pure; most
+answers need no more.
 
 Two numbers are equal when
-- both have a known unit of the same kind and their values in its base unit are equal (kinds differ: they are not);
-- else, one has a per cent sign and the other has not: p % equals p/100, and also p itself where |p| > 1, since "50" for
-  "50 %" leaves out the sign, while 0.5 and 0.5 % are two numbers;
-- else their values are equal; or one is a decimal of at least four places, the other is none, and it is that one rightly
-  rounded (0.3333 for 1/3; 0.33 is not).
-Values are exact fractions: 0.1 + 0.2 has no rounding here. An unknown unit ("apples") is read and ignored.
+- both have a known unit of the same kind and their values in its base unit are equal (kinds differ:
+they are not);
+- else, one has a per cent sign and the other has not: p % equals p/100, and also p itself where |p|
+  > 1, since "50" for "50 %" leaves out the sign, while 0.5 and 0.5 % are two numbers;
+- else their values are equal; or one is a decimal of at least four places, the other is none, and
+  it is that one rightly rounded (0.3333 for 1/3; 0.33 is not).
+Values are exact fractions: 0.1 + 0.2 has no rounding here. An unknown unit ("apples") is read and
+ignored.
 """
 
 from __future__ import annotations
@@ -34,7 +37,10 @@ _units("length", "1/1000:mm millimeter millimetre;1/100:cm centimeter centimetre
        "127/5000:in inch inches;381/1250:ft foot feet;1143/1250:yd yard;201168/125:mi mile")  # fmt: skip
 _units("mass", "1/1000:mg milligram;1:g gram;1000:kg kilogram kilo;1000000:tonne;45359237/100000:lb lbs pound;"
        "45359237/1600000:oz ounce")  # fmt: skip
-_units("time", "1/1000:ms millisecond;1:s sec second;60:min minute;3600:h hr hour;86400:day;604800:week")
+_units(
+    "time",
+    "1/1000:ms millisecond;1:s sec second;60:min minute;3600:h hr hour;86400:day;604800:week",
+)
 _units("years", "1/12:month;1:year yr;10:decade;100:century centuries")
 _units("volume", "1/1000:ml milliliter millilitre cm^3 cc cubic_centimeter cubic_cm;1:l liter litre dm^3;"
        "1000:m^3 cubic_meter cubic_metre")  # fmt: skip
@@ -83,7 +89,9 @@ _WORDS = {
 }
 _TENS = {
     w: 10 * n
-    for n, w in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], start=2)
+    for n, w in enumerate(
+        ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], start=2
+    )
 }
 _PARTS = {"half": Fraction(1, 2), "one half": Fraction(1, 2), "a half": Fraction(1, 2), "one-half": Fraction(1, 2),
           "one third": Fraction(1, 3), "one-third": Fraction(1, 3), "a third": Fraction(1, 3), "two thirds": Fraction(2, 3),
@@ -152,7 +160,8 @@ _SI = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number as it was written. `places` counts decimals, None where it is no decimal number (a fraction, a power)."""
+    """A number as it was written. `places` counts decimals, None where it is no decimal number (a
+    fraction, a power)."""
 
     value: Fraction
     percent: bool = False
@@ -186,7 +195,9 @@ def read_number(text: str) -> Number | None:
         return None if match["money"] else Number(value, percent=True, places=places)
     if rest in ("percentage points", "percentage point"):
         return None
-    both = None if match["money"] or scale or value.denominator > 1 else _IN_TWO_UNITS.fullmatch(rest)
+    both = (
+        None if match["money"] or scale or value.denominator > 1 else _IN_TWO_UNITS.fullmatch(rest)
+    )
     if both is not None:
         return _in_two_units(value, both)
     unit = _unit(match["money"] or rest) if match["money"] or rest else None
@@ -196,9 +207,16 @@ def read_number(text: str) -> Number | None:
 
 
 def _in_two_units(value: Fraction, rest: re.Match[str]) -> Number | None:
-    """2 h 30 min: a whole number of a unit and less than one of it in a smaller unit of its kind."""
+    """2 h 30 min: a whole number of a unit and less than one of it in a smaller unit of its
+    kind."""
     unit, smaller, number = _unit(rest["unit"]), _unit(rest["smaller"]), Fraction(rest["number"])
-    if unit is None or smaller is None or unit[0] != smaller[0] or value < 0 or number * smaller[1] >= unit[1]:
+    if (
+        unit is None
+        or smaller is None
+        or unit[0] != smaller[0]
+        or value < 0
+        or number * smaller[1] >= unit[1]
+    ):
         return None
     return Number(value + number * smaller[1] / unit[1], unit=unit)
 
@@ -209,15 +227,25 @@ def equal(a: Number, b: Number) -> bool:
         return a.unit[0] == b.unit[0] and a.value * a.unit[1] == b.value * b.unit[1]
     if a.percent != b.percent:
         share, plain = (a, b) if a.percent else (b, a)
-        as_share = Number(share.value / 100, places=None if share.places is None else share.places + 2)
-        return _same(as_share, plain) or (abs(share.value) > 1 and plain.unit is None and share.value == plain.value)
+        as_share = Number(
+            share.value / 100, places=None if share.places is None else share.places + 2
+        )
+        return _same(as_share, plain) or (
+            abs(share.value) > 1 and plain.unit is None and share.value == plain.value
+        )
     return _same(a, b)
 
 
 def plainly(text: str, number: Number | None) -> str:
-    """A text whose number was read, as a grammar of expressions reads it too: "2 1/5", "4.2 × 10^-3", "7/2 apples", "0.(6)"
-    as fraction or decimal; x = in front stays. Without a number, with a per cent sign, a known unit or too many digits: the text."""
-    if number is None or number.percent or number.unit is not None or number.value.numerator.bit_length() > _MOST_BITS:
+    """A text whose number was read, as a grammar of expressions reads it too: "2 1/5", "4.2 ×
+    10^-3", "7/2 apples", "0.(6)" as fraction or decimal; x = in front stays. Without a number, with
+    a per cent sign, a known unit or too many digits: the text."""
+    if (
+        number is None
+        or number.percent
+        or number.unit is not None
+        or number.value.numerator.bit_length() > _MOST_BITS
+    ):
         return text
     name, mark, _ = text.rpartition("=")
     top, bottom = number.value.numerator, number.value.denominator
@@ -225,21 +253,30 @@ def plainly(text: str, number: Number | None) -> str:
         return f"{name}{mark}{top}" + (f"/{bottom}" if bottom > 1 else "")
     digits = str(abs(top) * (10**number.places // bottom)).rjust(number.places + 1, "0")
     cut = len(digits) - number.places
-    return f"{name}{mark}{'-' * (top < 0)}{digits[:cut]}" + (f".{digits[cut:]}" if number.places else "")
+    return f"{name}{mark}{'-' * (top < 0)}{digits[:cut]}" + (
+        f".{digits[cut:]}" if number.places else ""
+    )
 
 
 def without_units(gold: str, answer: str) -> tuple[str, str]:
-    r"""Both without a known unit of at least two letters at their ends: 4\pi cm^2. Different units are left to differ."""
+    r"""Both without a known unit of at least two letters at their ends: 4\pi cm^2. Different units
+    are left to differ."""
     (bare_gold, of_gold), (bare_answer, of_answer) = _cut_unit(gold), _cut_unit(answer)
     if of_gold is not None and of_answer is not None and of_gold != of_answer:
-        return f"({bare_gold}) * {of_gold[1]}" if of_gold[0] == of_answer[0] else f"{bare_gold} u_1", (
-            f"({bare_answer}) * {of_answer[1]}" if of_gold[0] == of_answer[0] else f"{bare_answer} u_2"
+        return f"({bare_gold}) * {of_gold[1]}" if of_gold[0] == of_answer[
+            0
+        ] else f"{bare_gold} u_1", (
+            f"({bare_answer}) * {of_answer[1]}"
+            if of_gold[0] == of_answer[0]
+            else f"{bare_answer} u_2"
         )
     return bare_gold, bare_answer
 
 
 def _cut_unit(text: str) -> tuple[str, tuple[str, Fraction] | None]:
-    match = re.fullmatch(r"(.*[\d\w})])\s+([A-Za-z]{2,}(?: [a-z]+)?(?:\^\{?[23]\}?)?)", text, re.DOTALL)
+    match = re.fullmatch(
+        r"(.*[\d\w})])\s+([A-Za-z]{2,}(?: [a-z]+)?(?:\^\{?[23]\}?)?)", text, re.DOTALL
+    )
     unit = None if match is None else _unit(match[2])
     return (text, None) if match is None or unit is None else (match[1], unit)
 
@@ -251,7 +288,9 @@ def _same(a: Number, b: Number) -> bool:
         return False
     decimal, exact = (a, b) if a.places is not None else (b, a)
     assert decimal.places is not None
-    return decimal.places >= _FEWEST_PLACES and abs(decimal.value - exact.value) <= Fraction(1, 2 * 10**decimal.places)
+    return decimal.places >= _FEWEST_PLACES and abs(decimal.value - exact.value) <= Fraction(
+        1, 2 * 10**decimal.places
+    )
 
 
 def _value(match: re.Match[str]) -> tuple[Fraction, int | None] | None:
@@ -260,7 +299,11 @@ def _value(match: re.Match[str]) -> tuple[Fraction, int | None] | None:
     if match["frac"] is not None:
         digits = re.fullmatch(_FRACTION, match["frac"])
         assert digits is not None
-        top, bottom = (int(digits[1]), int(digits[2])) if digits[1] is not None else (int(digits[3]), int(digits[4]))
+        top, bottom = (
+            (int(digits[1]), int(digits[2]))
+            if digits[1] is not None
+            else (int(digits[3]), int(digits[4]))
+        )
         if bottom == 0:
             return None
         return sign * (int(match["whole"] or 0) + Fraction(top, bottom)), None
@@ -286,11 +329,16 @@ def _digits_only(match: re.Match[str]) -> str:
 
 
 def _repeating(text: str) -> Fraction | None:
-    """A decimal whose end repeats for ever: 0.1\\overline{6}, 0.1(6), 0.1666... (a last digit three times, or a block twice)."""
+    """A decimal whose end repeats for ever: 0.1\\overline{6}, 0.1(6), 0.1666... (a last digit three
+    times, or a block twice)."""
     match = _REPEATING.fullmatch(text)
     if match is not None:
         head, block = match["head"], match["bar"] or match["round"]
-        if "ldots" in match.group() and match["bar"] and "\\ldots" in text[: text.find(match["bar"])]:
+        if (
+            "ldots" in match.group()
+            and match["bar"]
+            and "\\ldots" in text[: text.find(match["bar"])]
+        ):
             return None
     else:
         match = _DOTTED.fullmatch(text)
@@ -300,7 +348,10 @@ def _repeating(text: str) -> Fraction | None:
         if len(set(digits[-3:])) == 1:
             head, block = digits[:-3], digits[-1]
         else:
-            half = next((n for n in range(2, len(digits) // 2 + 1) if digits[-n:] == digits[-2 * n : -n]), None)
+            half = next(
+                (n for n in range(2, len(digits) // 2 + 1) if digits[-n:] == digits[-2 * n : -n]),
+                None,
+            )
             if half is None:
                 return None
             head, block = digits[: -2 * half], digits[-half:]
@@ -320,7 +371,9 @@ def _in_words(text: str) -> Fraction | None:
     total = part = 0
     last, tens = "", False
     for token in tokens:
-        if token in _WORDS and (last in ("", "hundred", "thousand", "and") or (tens and 0 < _WORDS[token] < 10)):
+        if token in _WORDS and (
+            last in ("", "hundred", "thousand", "and") or (tens and 0 < _WORDS[token] < 10)
+        ):
             part, tens = part + _WORDS[token], False
         elif token in _TENS and last in ("", "hundred", "thousand", "and"):
             part, tens = part + _TENS[token], True
@@ -347,7 +400,12 @@ def _plain(digits: str) -> Fraction:
 def _unit(text: str) -> tuple[str, Fraction] | None:
     """(kind, factor) of a known unit; None for an unknown one."""
     name = text.strip().rstrip(".").replace("²", "^2").replace("^{2}", "^2")
-    for candidate in (name, name.lower(), name.lower().removesuffix("s"), name.lower().removesuffix("es")):
+    for candidate in (
+        name,
+        name.lower(),
+        name.lower().removesuffix("s"),
+        name.lower().removesuffix("es"),
+    ):
         if candidate in _UNITS:
             return _UNITS[candidate]
     return _compound(name)
@@ -363,7 +421,9 @@ def _compound(name: str) -> tuple[str, Fraction] | None:
         token, _, power = side.strip().partition("^")
         power = power.strip("{}") or "1"
         whole = _UNITS.get(side.strip())
-        known = whole or (_unit(token) if token.lower() in _SI or token.lower().removesuffix("s") in _SI else None)
+        known = whole or (
+            _unit(token) if token.lower() in _SI or token.lower().removesuffix("s") in _SI else None
+        )
         if known is None or not power.isdigit() or len(power) > 1:
             return None
         exponent = 1 if whole else int(power)
@@ -373,7 +433,8 @@ def _compound(name: str) -> tuple[str, Fraction] | None:
 
 
 def _is_unit(text: str) -> bool:
-    """Whether what follows a number can be its unit: a known one, or up to four words that are no mathematics."""
+    """Whether what follows a number can be its unit: a known one, or up to four words that are no
+    mathematics."""
     if _unit(text) is not None:
         return True
     names = text.rstrip(".").split()

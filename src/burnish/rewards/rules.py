@@ -1,4 +1,5 @@
-r"""Rewards that read only the text: format, length, repetition, language. Pure functions, and classes that call them."""
+r"""Rewards that read only the text: format, length, repetition, language. Pure functions, and
+classes that call them."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ def words(text: str) -> list[str]:
     return [word.casefold() for word in _WORD.findall(text)]
 
 
-def format_value(text: str, form: str | None, pattern: Any = None, *, seconds: float = PATTERN_SECONDS) -> float:
+def format_value(
+    text: str, form: str | None, pattern: Any = None, *, seconds: float = PATTERN_SECONDS
+) -> float:
     """1 if the whole text matches `pattern` (of the package regex), or else has the form; 0 if not.
 
     Raises TimeoutError where the pattern has not come to an end within so many `seconds`.
@@ -50,14 +53,16 @@ def format_value(text: str, form: str | None, pattern: Any = None, *, seconds: f
 
 
 def length_value(count: int, *, least: int, free: int, limit: int) -> float:
-    """n/least below `least`; 1 from there to `free`; (limit − n)/(limit − free) up to `limit`; 0 from there on."""
+    """n/least below `least`; 1 from there to `free`; (limit − n)/(limit − free) up to `limit`; 0
+    from there on."""
     if count < least:
         return count / least
     return min(1.0, max(0.0, (limit - count) / (limit - free)))
 
 
 def repetition_value(text: str, n: int) -> float:
-    """−(1 − distinct/all) over the text's n-grams of words (arXiv:2502.03373's penalty, with weight 1); 0 with no n-gram."""
+    """−(1 − distinct/all) over the text's n-grams of words (arXiv:2502.03373's penalty, with weight
+    1); 0 with no n-gram."""
     tokens = text.casefold().split()
     grams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
     return len(set(grams)) / len(grams) - 1.0 if grams else 0.0
@@ -85,12 +90,15 @@ LANGUAGES = tuple(sorted((*_SCRIPTS, *_COMMON)))
 def language_value(text: str, language: str) -> float:
     """The share of words in the language, in [0, 1]; a text without words has 0.
 
-    A language with a script of its own: the share of letters in that script. (Japanese also needs kana, or it is Chinese: a
-    text of CJK characters alone counts half.) A language in Latin letters: the share of letters that are Latin, times the
-    language's part c_l / max_m c_m among the common words c_m of each Latin language that the text holds; without any common
-    word that part is 1, since a formula or a name is no evidence of another language.
+    A language with a script of its own: the share of letters in that script. (Japanese also needs
+    kana, or it is Chinese: a text of CJK characters alone counts half.) A language in Latin
+    letters: the share of letters that are Latin, times the language's part c_l / max_m c_m among
+    the common words c_m of each Latin language that the text holds; without any common word that
+    part is 1, since a formula or a name is no evidence of another language.
     """
-    letters = [unicodedata.name(ch, "") for word in _WORD.findall(text) for ch in word if ch.isalpha()]
+    letters = [
+        unicodedata.name(ch, "") for word in _WORD.findall(text) for ch in word if ch.isalpha()
+    ]
     if not letters:
         return 0.0
     if language in _SCRIPTS:
@@ -100,7 +108,9 @@ def language_value(text: str, language: str) -> float:
             return share / 2
         return share / 2 if language == "zh" and kana else share
     latin = sum(name.startswith("LATIN") for name in letters) / len(letters)
-    counts = Counter(code for word in words(text) for code, common in _COMMON_WORDS.items() if word in common)
+    counts = Counter(
+        code for word in words(text) for code, common in _COMMON_WORDS.items() if word in common
+    )
     most = max(counts.values(), default=0)
     return latin * (counts[language] / most if most else 1.0)
 
@@ -115,12 +125,17 @@ class FormatReward:
             raise UserError("needs a form or a pattern.", field="rewards.form")
         if form is not None and form not in (*FORMS, "boxed"):
             raise UserError(
-                f'there is no form "{form}"; there are {", ".join((*FORMS, "boxed"))}.', field="rewards.form"
+                f'there is no form "{form}"; there are {", ".join((*FORMS, "boxed"))}.',
+                field="rewards.form",
             )
         try:
-            self._pattern = None if pattern is None else regex.compile(pattern, regex.DOTALL | regex.VERSION0)
+            self._pattern = (
+                None if pattern is None else regex.compile(pattern, regex.DOTALL | regex.VERSION0)
+            )
         except regex.error as error:
-            raise UserError(f"is no regular expression ({error}).", field="rewards.pattern") from error
+            raise UserError(
+                f"is no regular expression ({error}).", field="rewards.pattern"
+            ) from error
         self._form = form
 
     def __call__(self, completions: Sequence[str], **_: Any) -> list[float | None]:
@@ -128,7 +143,8 @@ class FormatReward:
         return [j.value if j.counted else None for j in self.judge(completions)]
 
     def judge(self, completions: Sequence[str], **_: Any) -> list[Judgement]:
-        """Their values, with the verdict formed, malformed or pattern-timeout, which is the pattern's fault and not counted."""
+        """Their values, with the verdict formed, malformed or pattern-timeout, which is the
+        pattern's fault and not counted."""
         return [self._one(text) for text in completions]
 
     def _one(self, text: str) -> Judgement:
@@ -149,12 +165,20 @@ class LengthReward:
 
     name = "length"
 
-    def __init__(self, *, least: int = 0, free: int = 64, limit: int = 256, unit: str = "tokens") -> None:
+    def __init__(
+        self, *, least: int = 0, free: int = 64, limit: int = 256, unit: str = "tokens"
+    ) -> None:
         self._bounds, self._unit = {"least": least, "free": free, "limit": limit}, unit
 
-    def __call__(self, completions: Sequence[str], completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
+    def __call__(
+        self, completions: Sequence[str], completion_ids: Sequence[Sequence[int]], **_: Any
+    ) -> list[float]:
         """Their values."""
-        counts = map(len, completion_ids) if self._unit == "tokens" else (len(text.split()) for text in completions)
+        counts = (
+            map(len, completion_ids)
+            if self._unit == "tokens"
+            else (len(text.split()) for text in completions)
+        )
         return [length_value(count, **self._bounds) for count in counts]
 
 
@@ -182,15 +206,16 @@ class LanguageReward:
     def __call__(self, completions: Sequence[str], **columns: Any) -> list[float]:
         """Their values."""
         wanted = (values_at(columns, self._column, len(completions)) or []) if self._column else []
-        codes = [_known_language(code) if code else self._language for code in wanted] or [self._language] * len(
-            completions
-        )
+        codes = [_known_language(code) if code else self._language for code in wanted] or [
+            self._language
+        ] * len(completions)
         return [language_value(text, code) for text, code in zip(completions, codes, strict=True)]
 
 
 def _known_language(code: str) -> str:
     if code not in LANGUAGES:
         raise UserError(
-            f'the language reward does not know "{code}"; it knows {", ".join(LANGUAGES)}.', field="language"
+            f'the language reward does not know "{code}"; it knows {", ".join(LANGUAGES)}.',
+            field="language",
         )
     return code

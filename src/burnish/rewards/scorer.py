@@ -1,4 +1,5 @@
-"""The scorer that the online loop asks: every reward called on the rollouts it applies to, then composed."""
+"""The scorer that the online loop asks: every reward called on the rollouts it applies to, then
+composed."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ _PATIENCE = 3  # batches in a row without any value
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A reward and how it is called: `scope` and `messages` as in `base.call`. A `score` method is asked with rollouts instead."""
+    """A reward and how it is called: `scope` and `messages` as in `base.call`. A `score` method is
+    asked with rollouts instead."""
 
     part: Part
     reward: Any
@@ -28,7 +30,9 @@ class Source:
 class CompositeScorer:
     """`score(rollouts)`: one reward for each, its components and verdicts by name."""
 
-    def __init__(self, sources: Sequence[Source], *, on_close: Iterable[Callable[[], None]] = ()) -> None:
+    def __init__(
+        self, sources: Sequence[Source], *, on_close: Iterable[Callable[[], None]] = ()
+    ) -> None:
         names = [source.part.name for source in sources]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"a scorer needs rewards with different names, not {names}")
@@ -43,13 +47,17 @@ class CompositeScorer:
     def score(self, rollouts: Sequence[Rollout]) -> list[Reward]:
         """One reward for each rollout, in order.
 
-        Raises UserError after `_PATIENCE` batches in a row to which no reward applied: nothing would ever be learnt.
+        Raises UserError after `_PATIENCE` batches in a row to which no reward applied: nothing
+        would ever be learnt.
         """
         tags = [tags_of(rollout.prompt) for rollout in rollouts]
         judged = [self._judge(source, rollouts, tags) for source in self.sources]
         self._look_for_silence(judged, len(rollouts))
         return compose(
-            [source.part for source in self.sources], judged, groups=[r.prompt.id for r in rollouts], tags=tags
+            [source.part for source in self.sources],
+            judged,
+            groups=[r.prompt.id for r in rollouts],
+            tags=tags,
         )
 
     def _look_for_silence(self, judged: Sequence[Judged], count: int) -> None:
@@ -58,7 +66,9 @@ class CompositeScorer:
             for source, one in zip(self.sources, judged, strict=True)
             if source.part.weight != 0 or source.part.gate is not None
         ]
-        silent = count and all(j.value is None and j.counted for one in serious for j in one.judgements)
+        silent = count and all(
+            j.value is None and j.counted for one in serious for j in one.judgements
+        )
         self._silent = self._silent + 1 if silent else 0
         if self._silent >= _PATIENCE:
             names = ", ".join(f'"{name}"' for name in self.names)
@@ -74,14 +84,22 @@ class CompositeScorer:
         for close in self._on_close:
             close()
 
-    def _judge(self, source: Source, rollouts: Sequence[Rollout], tags: Sequence[frozenset[str]]) -> Judged:
+    def _judge(
+        self, source: Source, rollouts: Sequence[Rollout], tags: Sequence[frozenset[str]]
+    ) -> Judged:
         """The judgements of one reward, asked for the rollouts it applies to only."""
         rows = [i for i in range(len(rollouts)) if source.part.applies(tags[i])]
         chosen = [rollouts[i] for i in rows]
         found = (
             Judged(tuple(source.reward.score(chosen)))
             if hasattr(source.reward, "score")
-            else call(source.part.name, source.reward, chosen, scope=source.scope, messages=source.messages)
+            else call(
+                source.part.name,
+                source.reward,
+                chosen,
+                scope=source.scope,
+                messages=source.messages,
+            )
         )
         judgements = [_SILENT] * len(rollouts)
         for row, judgement in zip(rows, found.judgements, strict=True):
@@ -109,16 +127,22 @@ def check_prompts(
     *,
     needed: bool = True,
 ) -> str | None:
-    """Look at prompts before anything is sampled: to how many a reward applies, and whether their right answers can be read.
+    """Look at prompts before anything is sampled: to how many a reward applies, and whether their
+    right answers can be read.
 
-    Returns a line where it passes over some of them, else None. Raises UserError where it applies to none (without `needed` it
-    is only said), or where an answer or tests cannot be read; `origins` tell the file and row of a prompt by its id.
+    Returns a line where it passes over some of them, else None. Raises UserError where it applies
+    to none (without `needed` it is only said), or where an answer or tests cannot be read;
+    `origins` tell the file and row of a prompt by its id.
     """
     if not prompts:
         return None
     routed = [prompt for prompt in prompts if part.applies(tags_of(prompt))]
     applies = getattr(reward, "applies_to", None)
-    count = len(routed) if applies is None else sum(_applies(applies, prompt, origins or {}) for prompt in routed)
+    count = (
+        len(routed)
+        if applies is None
+        else sum(_applies(applies, prompt, origins or {}) for prompt in routed)
+    )
     if count == len(routed) > 0:
         return None
     if count or not needed:
@@ -127,7 +151,9 @@ def check_prompts(
         told = ", ".join(f"{number} {what}" for number, what in lacks if number)
         return f'the reward "{part.name}" applies to {count} of {len(prompts)} prompts; {told}'
     if routed:
-        raise UserError(f'the reward "{part.name}" applies to none of {len(routed)} prompts: {reward.why_not(routed)}')
+        raise UserError(
+            f'the reward "{part.name}" applies to none of {len(routed)} prompts: {reward.why_not(routed)}'
+        )
     known = ", ".join(sorted({tag for prompt in prompts for tag in tags_of(prompt)})[:12]) or "none"
     asked = ", ".join(sorted(part.tags))
     problem = f'the reward "{part.name}" applies to none of {len(prompts)} prompts: it asks for the tag {asked}; they have {known}.'
@@ -140,7 +166,9 @@ def _applies(applies: Callable[[Prompt], bool], prompt: Prompt, origins: Mapping
     except UserError as error:
         origin = origins.get(prompt.id)
         file, row = (None, None) if origin is None else (origin.file, origin.row)
-        raise UserError(error.problem, file=file, row=row, field=error.field, hint=error.hint) from error
+        raise UserError(
+            error.problem, file=file, row=row, field=error.field, hint=error.hint
+        ) from error
 
 
 def tags_of(prompt: Prompt) -> frozenset[str]:
@@ -148,6 +176,12 @@ def tags_of(prompt: Prompt) -> frozenset[str]:
     found: set[str] = set()
     for name in ("tags", "tag"):
         value = prompt.columns.get(name)
-        items = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else ()
+        items = (
+            value.split(",")
+            if isinstance(value, str)
+            else value
+            if isinstance(value, list | tuple)
+            else ()
+        )
         found |= {str(item).strip() for item in items}
     return frozenset(found - {""})

@@ -56,7 +56,9 @@ class SenseOfBase:
     to. `max_tokens` go through the model at once, and no more than `longest` of a prompt with its
     answer: what is beyond is not read."""
 
-    def __init__(self, view: View, specimens: Sequence[Answer], *, max_tokens: int, longest: int) -> None:
+    def __init__(
+        self, view: View, specimens: Sequence[Answer], *, max_tokens: int, longest: int
+    ) -> None:
         self._view, self._max_tokens, self._longest = view, max_tokens, longest
         self._encode: Callable[[str], tuple[int, ...]] = lambda text: tuple(
             view.backbone.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -77,7 +79,10 @@ class SenseOfBase:
     @torch.no_grad()
     def _means(self, asked: Sequence[tuple[tuple[int, ...], str]]) -> list[float]:
         """The mean log-probability of each text behind its prompt; 0 where it has no token."""
-        rows = [(prompt, self._encode(text)[: max(0, self._longest - len(prompt))]) for prompt, text in asked]
+        rows = [
+            (prompt, self._encode(text)[: max(0, self._longest - len(prompt))])
+            for prompt, text in asked
+        ]
         found = [0.0] * len(rows)
         places = [place for place, (_, tokens) in enumerate(rows) if tokens]
         if not places:

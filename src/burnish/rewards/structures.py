@@ -1,7 +1,8 @@
-r"""The outer shape of an answer: tuples, intervals, sets, lists, matrices, unions, ±. Pure; what is inside stays text.
+r"""The outer shape of an answer: tuples, intervals, sets, lists, matrices, unions, ±. Pure; what is
+inside stays text.
 
-An algebra system forgets shapes: it reads (2, 1) as an empty interval, as it does (5, 3). Here the brackets are read, and the
-parts inside are compared one by one.
+An algebra system forgets shapes: it reads (2, 1) as an empty interval, as it does (5, 3). Here the
+brackets are read, and the parts inside are compared one by one.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ Shape = Literal["tuple", "interval", "set", "list", "matrix", "union"]
 
 _OPEN, _CLOSE = "([{<", ")]}>"
 _TOKEN = re.compile(
-    r"\\(?:langle|rangle|lfloor|rfloor|lceil|rceil|begin|end|[{}])|\\[A-Za-z]+|\\.|[()\[\]{}]|[^\\()\[\]{}]", re.DOTALL
+    r"\\(?:langle|rangle|lfloor|rfloor|lceil|rceil|begin|end|[{}])|\\[A-Za-z]+|\\.|[()\[\]{}]|[^\\()\[\]{}]",
+    re.DOTALL,
 )
 _MATRIX = re.compile(
-    r"\\begin\{(?P<kind>[pbB]?matrix|smallmatrix|array)\}(?:\{[^{}]*\})?(?P<body>.*)\\end\{(?P=kind)\}", re.DOTALL
+    r"\\begin\{(?P<kind>[pbB]?matrix|smallmatrix|array)\}(?:\{[^{}]*\})?(?P<body>.*)\\end\{(?P=kind)\}",
+    re.DOTALL,
 )
 _MEMBER = re.compile(r"^\\?[A-Za-z](?:_\w)?\s*(?:\\in|=|\\ni)\s*(?=\S)")
 _EITHER = re.compile(r"\s(?:or|OR)\s|\\(?:vee|lor)(?![A-Za-z])")
@@ -25,13 +28,15 @@ _RELATION = re.compile(r"\\(?:leqslant|geqslant|leq|geq|le|ge|lt|gt)(?![A-Za-z])
 _VARIABLE = re.compile(r"[A-Za-z]")
 _JOINED = re.compile(r"\s(?:or|and|OR|AND)\s|\\(?:vee|lor)(?![A-Za-z])")
 _REALS = re.compile(
-    r"(?:\\(?:mathbb|mathbf|Bbb)\s?\{?R\}?|\\R|all real numbers|all reals|all real values|R)", re.IGNORECASE
+    r"(?:\\(?:mathbb|mathbf|Bbb)\s?\{?R\}?|\\R|all real numbers|all reals|all real values|R)",
+    re.IGNORECASE,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """A shape and its parts as texts; a matrix's parts are its cells row by row, `marks` its size, an interval's its brackets."""
+    """A shape and its parts as texts; a matrix's parts are its cells row by row, `marks` its size,
+    an interval's its brackets."""
 
     shape: Shape
     parts: tuple[str, ...]
@@ -62,7 +67,8 @@ def read_structure(text: str) -> Structure | None:
 
 
 def inequalities(text: str) -> Structure | None:
-    """The union that inequalities in one variable, joined by "or", are together: x < 2 or x > 3. None for anything else."""
+    """The union that inequalities in one variable, joined by "or", are together: x < 2 or x > 3.
+    None for anything else."""
     pieces = [_between(piece) for piece in _EITHER.split(text)]
     found = [piece for piece in pieces if piece is not None]
     if len(found) < 2 or len(found) < len(pieces) or len({name for name, _ in found}) > 1:
@@ -78,7 +84,10 @@ def _between(text: str) -> tuple[str, str] | None:
         sides, signs = sides[::-1], [(not up, closed) for up, closed in signs]
     if len(sides) == 2:
         end = (sides[1], signs[0][1])
-        name, low, high = sides[0], *((("-\\infty", False), end) if signs[0][0] else (end, ("\\infty", False)))
+        name, low, high = (
+            sides[0],
+            *((("-\\infty", False), end) if signs[0][0] else (end, ("\\infty", False))),
+        )
     elif len(sides) == 3 and signs[0][0] == signs[1][0]:
         first, last = (sides[0], signs[0][1]), (sides[2], signs[1][1])
         name, low, high = sides[1], *((first, last) if signs[0][0] else (last, first))
@@ -95,7 +104,8 @@ def _facing(sign: str) -> tuple[bool, bool]:
 
 
 def split_top(text: str, separators: tuple[str, ...]) -> list[str]:
-    """The text cut at separators that no bracket holds. A bracket that is not closed holds the rest."""
+    """The text cut at separators that no bracket holds. A bracket that is not closed holds the
+    rest."""
     parts, depth, start = [], 0, 0
     for match in _TOKEN.finditer(text):
         token = match.group()
@@ -110,12 +120,15 @@ def split_top(text: str, separators: tuple[str, ...]) -> list[str]:
 
 
 def balanced(text: str) -> bool:
-    r"""Whether braces close in order, and round and square brackets do in number; \{ and [1, 2) count as they are used."""
+    r"""Whether braces close in order, and round and square brackets do in number; \{ and [1, 2)
+    count as they are used."""
     depth = rounds = 0
     for match in _TOKEN.finditer(text):
         token = match.group()
         depth += (token == "{") - (token == "}")
-        rounds += (token in ("(", "[", "\\langle", "\\{")) - (token in (")", "]", "\\rangle", "\\}"))
+        rounds += (token in ("(", "[", "\\langle", "\\{")) - (
+            token in (")", "]", "\\rangle", "\\}")
+        )
         if depth < 0:
             return False
     return depth == 0 and rounds == 0
@@ -134,7 +147,9 @@ def _bracketed(text: str) -> Structure | None:
         ("[", "["),
         ("]", "]"),
     ):
-        if not (text.startswith(opening) and text.endswith(closing)) or len(text) < len(opening) + len(closing):
+        if not (text.startswith(opening) and text.endswith(closing)) or len(text) < len(
+            opening
+        ) + len(closing):
             continue
         inside = text[len(opening) : -len(closing)].strip()
         if not _whole(inside):
@@ -147,10 +162,18 @@ def _bracketed(text: str) -> Structure | None:
         if len(parts) < 2 or not all(parts):
             return None
         rows = [_bracketed(part) for part in parts]
-        if opening == "[" and closing == "]" and all(r is not None and r.marks == "[]" for r in rows):
+        if (
+            opening == "["
+            and closing == "]"
+            and all(r is not None and r.marks == "[]" for r in rows)
+        ):
             cells = [r.parts for r in rows if r is not None]
             if len({len(row) for row in cells}) == 1:
-                return Structure("matrix", tuple(c for row in cells for c in row), f"{len(cells)}x{len(cells[0])}")
+                return Structure(
+                    "matrix",
+                    tuple(c for row in cells for c in row),
+                    f"{len(cells)}x{len(cells[0])}",
+                )
         begin = {"\\langle": "(", "]": "("}.get(
             opening, opening
         )  # a bracket that is turned away holds its end out: ]0, 1[
@@ -177,8 +200,14 @@ def _matrix(text: str) -> Structure | None:
     match = _MATRIX.fullmatch(text.strip())
     if match is None or "\\begin" in match["body"]:
         return None
-    rows = [row.strip() for row in re.split(r"\\\\(?:\[[^\]]*\])?|\\cr(?![A-Za-z])", match["body"]) if row.strip()]
+    rows = [
+        row.strip()
+        for row in re.split(r"\\\\(?:\[[^\]]*\])?|\\cr(?![A-Za-z])", match["body"])
+        if row.strip()
+    ]
     cells = [[cell.strip() for cell in row.replace("\\hline", "").split("&")] for row in rows]
     if not cells or len({len(row) for row in cells}) > 1:
         return None
-    return Structure("matrix", tuple(c for row in cells for c in row), f"{len(cells)}x{len(cells[0])}")
+    return Structure(
+        "matrix", tuple(c for row in cells for c in row), f"{len(cells)}x{len(cells[0])}"
+    )

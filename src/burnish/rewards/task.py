@@ -1,4 +1,5 @@
-"""Judges the procedural tasks by their columns: `task`, `answer`, and for countdown `numbers` and `target`. Pure."""
+"""Judges the procedural tasks by their columns: `task`, `answer`, and for countdown `numbers` and
+`target`. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ _KINDS = ("arithmetic", "countdown", "sorting", "edits")
 
 
 class TaskReward:
-    """1 for a solved task, else 0; `partial` gives lists and texts the share of places that are right."""
+    """1 for a solved task, else 0; `partial` gives lists and texts the share of places that are
+    right."""
 
     name = "task"
 
@@ -44,9 +46,12 @@ class TaskReward:
         kinds = columns.get("task")
         if kinds is None:
             hint = "Use prompts `task:arithmetic`, or the reward maths for an answer of another source."
-            raise UserError('the task reward needs the column "task", which no prompt has.', hint=hint)
+            raise UserError(
+                'the task reward needs the column "task", which no prompt has.', hint=hint
+            )
         rows = [
-            {name: values[i] for name, values in columns.items() if isinstance(values, list)} for i in range(len(kinds))
+            {name: values[i] for name, values in columns.items() if isinstance(values, list)}
+            for i in range(len(kinds))
         ]
         return [self._one(text, row) for text, row in zip(completions, rows, strict=True)]
 
@@ -64,22 +69,28 @@ class TaskReward:
             return Judgement(None)
         if kind not in _KINDS:
             raise UserError(
-                f'the task reward does not know the task "{kind}"; it knows {", ".join(_KINDS)}.', field="task"
+                f'the task reward does not know the task "{kind}"; it knows {", ".join(_KINDS)}.',
+                field="task",
             )
         text = after_reasoning(text)
         if kind == "arithmetic":
             found = extract(text)
-            return _told(None if found is None else _number_value(found.text, gold_answer(row["answer"])))
+            return _told(
+                None if found is None else _number_value(found.text, gold_answer(row["answer"]))
+            )
         given = given_text(text)
         if not given:
             return _told(None)
         if kind == "countdown":
             return _told(countdown_value(given, numbers=row["numbers"], target=row["target"]))
-        return _told(text_value(given, str(row["answer"]), listed=kind == "sorting", partial=self._partial))
+        return _told(
+            text_value(given, str(row["answer"]), listed=kind == "sorting", partial=self._partial)
+        )
 
 
 def given_text(text: str) -> str:
-    r"""The answer of a task whose answer is no number: \boxed{}, <answer>, behind the last "Answer:", else the last line."""
+    r"""The answer of a task whose answer is no number: \boxed{}, <answer>, behind the last
+    "Answer:", else the last line."""
     found = boxed(text)
     if found is not None:
         return clean(found)
@@ -92,13 +103,25 @@ def given_text(text: str) -> str:
 
 
 def countdown_value(text: str, *, numbers: Sequence[int], target: int) -> float | None:
-    """1 if the expression uses each of the numbers exactly once, with + − × ÷ and brackets, and has the value; else 0.
+    """1 if the expression uses each of the numbers exactly once, with + − × ÷ and brackets, and has
+    the value; else 0.
 
     None where it is no such expression. An "= target" behind it is read over. Division is exact.
     """
-    left = text.replace("×", "*").replace("÷", "/").replace("−", "-").replace("\\times", "*").replace("\\div", "/")
+    left = (
+        text.replace("×", "*")
+        .replace("÷", "/")
+        .replace("−", "-")
+        .replace("\\times", "*")
+        .replace("\\div", "/")
+    )
     left = left.split("=")[0].strip()
-    if len(left) > 200 or not re.fullmatch(r"[\d\s+\-*/().]+", left) or "**" in left or "//" in left:
+    if (
+        len(left) > 200
+        or not re.fullmatch(r"[\d\s+\-*/().]+", left)
+        or "**" in left
+        or "//" in left
+    ):
         return None
     try:
         tree = ast.parse(left, mode="eval").body
@@ -112,10 +135,13 @@ def countdown_value(text: str, *, numbers: Sequence[int], target: int) -> float 
 
 
 def text_value(given: str, answer: str, *, listed: bool, partial: bool) -> float:
-    """1 if it is the answer (items of a list apart from brackets and spaces; text apart from quotes), else 0 or, `partial`, the
-    share of the places of the longer of the two at which they agree."""
+    """1 if it is the answer (items of a list apart from brackets and spaces; text apart from
+    quotes), else 0 or, `partial`, the share of the places of the longer of the two at which they
+    agree."""
     if listed:
-        found, wanted = (tuple(re.split(r"[\s,;]+", t.strip("[]() \t").strip())) for t in (given, answer))
+        found, wanted = (
+            tuple(re.split(r"[\s,;]+", t.strip("[]() \t").strip())) for t in (given, answer)
+        )
     else:
         found, wanted = tuple(given.strip("\"'“”` ")), tuple(answer)
     if found == wanted or not partial:

@@ -1,9 +1,12 @@
 """A gold taste over measurable properties of a response, each in [0, 1]. Pure and torch-free.
 
-The simulated annotators each hold a personal version of such a taste, and evaluation asks the gold one directly. The
-properties are deliberately plain, so that a reader can check a score by eye: they measure manners, not truth. So that no
-formula pleases it, manners count half where the answer is beside the point, and nothing counts in what makes no sense: `earned`.
-Evaluation, which has a base model, measures sense by that as well (`burnish.rewards.sense`).
+The simulated annotators each hold a personal version of such a taste, and evaluation asks the gold
+one directly. The
+properties are deliberately plain, so that a reader can check a score by eye: they measure manners,
+not truth. So that no
+formula pleases it, manners count half where the answer is beside the point, and nothing counts in
+what makes no sense: `earned`. Evaluation, which has a base model, measures sense by that as well
+(`burnish.rewards.sense`).
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 PROPERTIES = ("direct", "concise", "courteous", "relevant", "fresh", "finished")
-_LEAST_FUNCTION = 0.2  # share of function words; 99 % of the quickstart's demonstrations have 0.25 and more
+_LEAST_FUNCTION = (
+    0.2  # share of function words; 99 % of the quickstart's demonstrations have 0.25 and more
+)
 
 _WORD = re.compile(r"[A-Za-z0-9]+(?:['’][A-Za-z]+)?")
 _SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?:\s|$)")
@@ -55,7 +60,8 @@ _FUNCTION = frozenset(
     then too also just only very
     """)
 )
-"""Words that hold a sentence together; a third to a half of English text, and hardly any of a list of key words."""
+"""Words that hold a sentence together; a third to a half of English text, and hardly any of a list
+of key words."""
 
 
 def words(text: str) -> list[str]:
@@ -65,18 +71,27 @@ def words(text: str) -> list[str]:
 
 def sentences(text: str) -> list[str]:
     """The text cut at sentence ends and line breaks; empty parts are left out."""
-    return [part.strip() for line in text.splitlines() for part in _SENTENCE_END.split(line) if part and part.strip()]
+    return [
+        part.strip()
+        for line in text.splitlines()
+        for part in _SENTENCE_END.split(line)
+        if part and part.strip()
+    ]
 
 
 def properties(prompt: str, response: str, *, beside: str = "") -> dict[str, float]:
-    """The six properties of a response to a prompt, each in [0, 1]; an empty response has none of them.
+    """The six properties of a response to a prompt, each in [0, 1]; an empty response has none of
+    them.
 
-    direct:    1 when the first sentence is neither a preamble ("Sure! Here is …") nor the question again; else 0.
+    direct:    1 when the first sentence is neither a preamble ("Sure! Here is …") nor the question
+    again; else 0.
     concise:   1 from 8 to 40 words, rising from 0 before, falling to 0 at 80 words.
     courteous: 1 for one or two courteous phrases, 0 for none; a third and a fourth cost half each.
-    relevant:  share of the prompt's content words (word stems) that the response takes up, full marks from a half; less the
-               same of `beside`, another prompt, so that an answer that fits every prompt fits none.
-    fresh:     1 minus twice the share of repeated word trigrams, and minus the share of repeated sentences.
+    relevant:  share of the prompt's content words (word stems) that the response takes up, full
+               marks from a half; less the same of `beside`, another prompt, so that an answer that
+               fits every prompt fits none.
+    fresh:     1 minus twice the share of repeated word trigrams, and minus the share of repeated
+    sentences.
     finished:  1 when it ends with a sentence end, else 0.
     """
     tokens = words(response)
@@ -93,10 +108,12 @@ def properties(prompt: str, response: str, *, beside: str = "") -> dict[str, flo
 
 
 def sense(prompt: str, response: str) -> float:
-    """Whether a response is an answer in sentences, as far as counting words tells, in [0, 1]; 0 for an empty one.
+    """Whether a response is an answer in sentences, as far as counting words tells, in [0, 1]; 0
+    for an empty one.
 
-    The product of two factors. Sentences: function words are at least 20 % of all (half a word is given away, so that short
-    answers pass); fewer count in proportion. Its own words: full marks when at most two thirds of its word trigrams stand
+    The product of two factors. Sentences: function words are at least 20 % of all (half a word is
+    given away, so that short answers pass); fewer count in proportion. Its own words: full marks
+    when at most two thirds of its word trigrams stand
     in the prompt, 0 when all do: an echo answers nothing.
     """
     tokens = words(response)
@@ -110,13 +127,18 @@ def sense(prompt: str, response: str) -> float:
 
 
 def earned(found: Mapping[str, float], sense: float) -> dict[str, float]:
-    """What properties count for in a taste: s·r for relevance, s·(1 + r)/2 · f for each other property f; r relevance, s sense."""
+    """What properties count for in a taste: s·r for relevance, s·(1 + r)/2 · f for each other
+    property f; r relevance, s sense."""
     on_topic = 0.5 + 0.5 * found["relevant"]
-    return {name: sense * value * (1.0 if name == "relevant" else on_topic) for name, value in found.items()}
+    return {
+        name: sense * value * (1.0 if name == "relevant" else on_topic)
+        for name, value in found.items()
+    }
 
 
 def property_matrix(prompt: str, responses: Sequence[str]) -> np.ndarray:
-    """[K, F]: what the properties of K responses count for (`earned`), columns in the order of `PROPERTIES`."""
+    """[K, F]: what the properties of K responses count for (`earned`), columns in the order of
+    `PROPERTIES`."""
     counted = [earned(properties(prompt, r), sense(prompt, r)) for r in responses]
     return np.array([[one[name] for name in PROPERTIES] for one in counted])
 
@@ -131,9 +153,12 @@ def taste_score(
 ) -> float:
     """Σ w e / Σ w over what the properties count for (`earned`): in [0, 1].
 
-    `weights` are not negative, and one of them is above 0. `under_base`: the sense that a base model sees in it.
+    `weights` are not negative, and one of them is above 0. `under_base`: the sense that a base
+    model sees in it.
     """
-    counted = earned(properties(prompt, response, beside=beside), sense(prompt, response) * under_base)
+    counted = earned(
+        properties(prompt, response, beside=beside), sense(prompt, response) * under_base
+    )
     return sum(weights[name] * counted[name] for name in weights) / sum(weights.values())
 
 
@@ -152,7 +177,13 @@ def _direct(prompt: str, response: str) -> float:
 
 def _courteous(response: str) -> float:
     found = len(_COURTESY.findall(response))
-    return 0.0 if found == 0 else float(np.clip(1.0 - 0.5 * (found - 2), 0.0, 1.0)) if found > 2 else 1.0
+    return (
+        0.0
+        if found == 0
+        else float(np.clip(1.0 - 0.5 * (found - 2), 0.0, 1.0))
+        if found > 2
+        else 1.0
+    )
 
 
 def _relevant(prompt: str, beside: str, tokens: Sequence[str]) -> float:
@@ -184,7 +215,9 @@ def _fresh(response: str, tokens: Sequence[str]) -> float:
 
 def _trapezium(x: float, zero: float, full: float, full_end: float, zero_end: float) -> float:
     """0 at `zero`, rising to 1 at `full`, 1 until `full_end`, falling to 0 at `zero_end`."""
-    return float(np.clip(min((x - zero) / (full - zero), (zero_end - x) / (zero_end - full_end)), 0.0, 1.0))
+    return float(
+        np.clip(min((x - zero) / (full - zero), (zero_end - x) / (zero_end - full_end)), 0.0, 1.0)
+    )
 
 
 def _stem(word: str) -> str:

@@ -1,4 +1,5 @@
-"""Checkpoints without pickle: a tree of plain values and tensors as JSON and safetensors, with a checksum of each file."""
+"""Checkpoints without pickle: a tree of plain values and tensors as JSON and safetensors, with a
+checksum of each file."""
 
 from __future__ import annotations
 
@@ -33,22 +34,27 @@ class Corrupt(Exception):
 
 
 def save_state(folder: Path, state: Any) -> None:
-    """Write a tree of values into a folder, with a checksum of every file that is in the folder by then.
+    """Write a tree of values into a folder, with a checksum of every file that is in the folder by
+    then.
 
-    The tree is made of dicts (keys str or int), lists, tuples, str, int, float (NaN and infinities too), bool, None and
-    tensors, and every one of them round-trips exactly. Raises TypeError for anything else and OSError as writing does.
+    The tree is made of dicts (keys str or int), lists, tuples, str, int, float (NaN and infinities
+    too), bool, None and tensors, and every one of them round-trips exactly. Raises TypeError for
+    anything else and OSError as writing does.
     """
     tensors: dict[str, Tensor] = {}
     (folder / _STATE).write_text(dumps(_encode(state, tensors)), encoding="utf-8")
     _save_tensors(tensors, folder / _TENSORS)
     sums = {
-        path.relative_to(folder).as_posix(): _checksum(path) for path in sorted(folder.rglob("*")) if path.is_file()
+        path.relative_to(folder).as_posix(): _checksum(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
     }
     (folder / _SUMS).write_text(dumps(sums, indent=2), encoding="utf-8")
 
 
 def load_state(folder: Path) -> Any:
-    """What `save_state` wrote, tensors on the CPU. Raises Corrupt if a file is missing or differs from its checksum."""
+    """What `save_state` wrote, tensors on the CPU. Raises Corrupt if a file is missing or differs
+    from its checksum."""
     verify(folder)
     # clone: safetensors maps the file into memory, and a state must outlive the file
     tensors = {name: tensor.clone() for name, tensor in load_file(folder / _TENSORS).items()}
@@ -56,7 +62,8 @@ def load_state(folder: Path) -> Any:
 
 
 def verify(folder: Path) -> None:
-    """Raises Corrupt unless every file of the checkpoint is there with the bytes that were written."""
+    """Raises Corrupt unless every file of the checkpoint is there with the bytes that were
+    written."""
     try:
         sums = json.loads((folder / _SUMS).read_text())
         if not isinstance(sums, dict) or not {_STATE, _TENSORS} <= sums.keys():
@@ -80,7 +87,8 @@ class Checkpoints:
     def save(self, step: int, state: Any) -> None:
         """Write `checkpoint-{step}` atomically; others go only after it is on disk.
 
-        Raises UserError when the disk is full; the checkpoints that were there are still there then.
+        Raises UserError when the disk is full; the checkpoints that were there are still there
+        then.
         """
         with atomic_folder(self._folder / f"checkpoint-{step}") as scratch:
             save_state(scratch, state)
@@ -93,20 +101,23 @@ class Checkpoints:
     def latest(self) -> tuple[int, Path] | None:
         """The newest checkpoint that is intact; None if there is none at all.
 
-        A damaged one is passed over with a warning. Raises UserError if there are checkpoints and all are damaged.
+        A damaged one is passed over with a warning. Raises UserError if there are checkpoints and
+        all are damaged.
         """
         if not self._folder.is_dir():
             return None
-        for leftover in {p.name.split("-", 1)[1].rsplit("-", 1)[0] for p in self._folder.glob(".partial-*")} | {
-            p.name.split("-", 1)[1] for p in self._folder.glob(".replaced-*")
-        }:
+        for leftover in {
+            p.name.split("-", 1)[1].rsplit("-", 1)[0] for p in self._folder.glob(".partial-*")
+        } | {p.name.split("-", 1)[1] for p in self._folder.glob(".replaced-*")}:
             recover(self._folder / leftover)
         found = self._found()
         for step, path in reversed(found):
             try:
                 verify(path)
             except Corrupt as error:
-                _log.warning("checkpoint %s is damaged (%s): going back to the one before", path, error)
+                _log.warning(
+                    "checkpoint %s is damaged (%s): going back to the one before", path, error
+                )
                 continue
             return step, path
         if found:
@@ -149,7 +160,8 @@ def set_rng_state(state: Mapping[str, Any]) -> None:
 
 
 def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """JSON for a value: containers, tensors and floats that JSON lacks become {"$kind": …}, so that no plain dict can be taken for one."""
+    """JSON for a value: containers, tensors and floats that JSON lacks become {"$kind": …}, so that
+    no plain dict can be taken for one."""
     if isinstance(value, Tensor):
         name = str(len(tensors))
         tensors[name] = value.detach().cpu().contiguous()
@@ -160,7 +172,11 @@ def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
                 raise TypeError(f"a checkpoint cannot hold the key {key!r}: keys are str or int")
         return {"$dict": [[key, _encode(item, tensors)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
-        return {"$list" if isinstance(value, list) else "$tuple": [_encode(item, tensors) for item in value]}
+        return {
+            "$list" if isinstance(value, list) else "$tuple": [
+                _encode(item, tensors) for item in value
+            ]
+        }
     if isinstance(value, float) and not math.isfinite(value):
         return {"$float": str(value)}
     if value is None or isinstance(value, str | int | float | bool):
@@ -201,4 +217,7 @@ def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 def _checksum(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
-        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": path.stat().st_size}
+        return {
+            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+            "bytes": path.stat().st_size,
+        }

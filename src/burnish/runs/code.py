@@ -1,8 +1,9 @@
-"""What code a stage can reach, from the package's own import statements, and a hash of it that comments do not change.
+"""What code a stage can reach, from the package's own import statements, and a hash of it that
+comments do not change.
 
-Nobody keeps a list: a module's reach is what it imports, what that imports, and so on, lazy imports included, and what it names
-in a text of its own ("burnish.rewards.maths_worker"), as one does to run a module in another process. Imports for type checkers
-only are left out, since they never run.
+Nobody keeps a list: a module's reach is what it imports, what that imports, and so on, lazy imports
+included, and what it names in a text of its own ("burnish.rewards.maths_worker"), as one does to
+run a module in another process. Imports for type checkers only are left out, since they never run.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class Code:
 
     @cached_property
     def modules(self) -> Mapping[str, Path]:
-        """Every module by its dotted name within the package ("runs.code"); a package's own module is named as its folder."""
+        """Every module by its dotted name within the package ("runs.code"); a package's own module
+        is named as its folder."""
         found = {}
         for path in sorted(self._package.rglob("*.py")):
             parts = path.relative_to(self._package).with_suffix("").parts
@@ -41,7 +43,8 @@ class Code:
         return found
 
     def reach(self, module: str) -> frozenset[str]:
-        """`module` and everything of the package that it imports, however far down. Raises KeyError for an unknown module."""
+        """`module` and everything of the package that it imports, however far down. Raises KeyError
+        for an unknown module."""
         reached, waiting = {module}, [module]
         while waiting:
             new = self.imports(waiting.pop()) - reached
@@ -55,7 +58,8 @@ class Code:
         return self._direct[module]
 
     def hash_of(self, module: str) -> str:
-        """SHA-256 of what a module does: of its syntax tree without comments, docstrings and layout."""
+        """SHA-256 of what a module does: of its syntax tree without comments, docstrings and
+        layout."""
         self._read(module)
         return self._hashes[module]
 
@@ -118,7 +122,8 @@ def _running(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def _without_strings(tree: ast.AST) -> ast.AST:
-    """The tree without statements that are a text alone: docstrings of modules, classes, functions and attributes."""
+    """The tree without statements that are a text alone: docstrings of modules, classes, functions
+    and attributes."""
     for node in ast.walk(tree):
         for name in ("body", "orelse", "finalbody"):
             statements = getattr(node, name, None)

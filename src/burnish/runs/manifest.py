@@ -42,7 +42,9 @@ def fingerprint(value: Any) -> str:
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes; of a folder, of its files' relative names and bytes."""
     if path.is_dir():
-        return fingerprint({str(f.relative_to(path)): file_hash(f) for f in sorted(path.rglob("*")) if f.is_file()})
+        return fingerprint(
+            {str(f.relative_to(path)): file_hash(f) for f in sorted(path.rglob("*")) if f.is_file()}
+        )
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -87,13 +89,14 @@ def environment() -> dict[str, Any]:
 
 
 def peak_memory_gb() -> float:
-    """The most memory (resident, in 10⁹ bytes) this process has had since `reset_peak_memory`, or since it started."""
+    """The most memory (resident, in 10⁹ bytes) this process has had since `reset_peak_memory`, or
+    since it started."""
     return peak_memory() / 1e9
 
 
 def release_memory() -> None:
-    """Collect garbage and hand freed memory back to the system: what torch keeps of a GPU's, and what the C library keeps for
-    later (glibc only)."""
+    """Collect garbage and hand freed memory back to the system: what torch keeps of a GPU's, and
+    what the C library keeps for later (glibc only)."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
@@ -101,11 +104,15 @@ def release_memory() -> None:
     trim_heap()
 
 
-def explain_difference(old: Mapping[str, Any], new: Mapping[str, Any], *, at: str = "") -> list[str]:
+def explain_difference(
+    old: Mapping[str, Any], new: Mapping[str, Any], *, at: str = ""
+) -> list[str]:
     """One line for each leaf that differs: "ppo.clip: 0.2 -> 0.3".
 
-    A leaf that is a hash says only that it changed, and under `data.hashes`, `model.contents`, `code` and `reads` is named as
-    what it stands for: "the contents of data.prompts changed", "the code of trainers changed", "the input start changed".
+    A leaf that is a hash says only that it changed, and under `data.hashes`, `model.contents`,
+    `code` and `reads` is named as
+    what it stands for: "the contents of data.prompts changed", "the code of trainers changed", "the
+    input start changed".
     """
     lines: list[str] = []
     for key in dict.fromkeys((*old, *new)):
@@ -120,7 +127,8 @@ def explain_difference(old: Mapping[str, Any], new: Mapping[str, Any], *, at: st
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Hold the folder: a second process gets a UserError. The kernel lets go of the lock when the process dies, however it dies."""
+    """Hold the folder: a second process gets a UserError. The kernel lets go of the lock when the
+    process dies, however it dies."""
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / ".lock").open("a+", encoding="utf-8")
@@ -141,13 +149,18 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 
 def _explain_leaf(path: str, before: Any, after: Any) -> str:
-    parts = [part for side in (before, after) for part in (side if isinstance(side, list) else [side])]
+    parts = [
+        part for side in (before, after) for part in (side if isinstance(side, list) else [side])
+    ]
     if any(isinstance(part, str) and _HASH.fullmatch(part) for part in parts):
         prefix = next((prefix for prefix in _STANDS_FOR if path.startswith(prefix)), "")
         subject = f"{_STANDS_FOR.get(prefix, '')}{path.removeprefix(prefix)}"
         verb = "is new" if before is _ABSENT else "is gone" if after is _ABSENT else "changed"
         return f"{subject} {verb}"
-    shown = ("(not set)" if side is _ABSENT else json.dumps(side, ensure_ascii=False) for side in (before, after))
+    shown = (
+        "(not set)" if side is _ABSENT else json.dumps(side, ensure_ascii=False)
+        for side in (before, after)
+    )
     return f"{path}: {' -> '.join(shown)}"
 
 

@@ -28,9 +28,11 @@ class Writer(Protocol):
 
 
 class MetricLog:
-    """One JSON object a step: `{"step": 1, "loss": 0.5, ...}`. Floats are written so that they read back exactly.
+    """One JSON object a step: `{"step": 1, "loss": 0.5, ...}`. Floats are written so that they read
+    back exactly.
 
-    JSON has no NaN and no infinity: they are written as the strings "nan", "inf" and "-inf", which `float()` reads.
+    JSON has no NaN and no infinity: they are written as the strings "nan", "inf" and "-inf", which
+    `float()` reads.
     """
 
     def __init__(self, path: Path, *, writers: Sequence[Writer] = ()) -> None:
@@ -55,13 +57,16 @@ class MetricLog:
         return self._file.tell()
 
     def truncate_to(self, position: int) -> None:
-        """Forget what was appended after `position`: steps that a killed run had done since its last checkpoint.
+        """Forget what was appended after `position`: steps that a killed run had done since its
+        last checkpoint.
 
         Raises UserError when the file is shorter than that, which no kill can bring about.
         """
         if self._file.seek(0, os.SEEK_END) < position:
             hint = "Put the file back, or remove the stage's folder to run it from its start."
-            raise UserError("this log has lost lines that the checkpoint counts on.", file=self._path, hint=hint)
+            raise UserError(
+                "this log has lost lines that the checkpoint counts on.", file=self._path, hint=hint
+            )
         self._file.truncate(position)
         self._file.seek(position)
 
@@ -73,29 +78,40 @@ class MetricLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a log; a last line that a killed process left unfinished is passed over. No file: no rows."""
+    """The rows of a log; a last line that a killed process left unfinished is passed over. No file:
+    no rows."""
     if not path.is_file():
         return []
     rows = []
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
-            rows.append({name: float(v) if v in ("nan", "inf", "-inf") else v for name, v in json.loads(line).items()})
+            rows.append(
+                {
+                    name: float(v) if v in ("nan", "inf", "-inf") else v
+                    for name, v in json.loads(line).items()
+                }
+            )
         except (ValueError, AttributeError) as error:
-            raise UserError("this line is not a JSON object.", file=path, row=number, hint="Remove it.") from error
+            raise UserError(
+                "this line is not a JSON object.", file=path, row=number, hint="Remove it."
+            ) from error
     return rows
 
 
 def make_writers(
     names: Sequence[str], *, folder: Path, run: str, stage: str, config: Mapping[str, Any]
 ) -> list[Writer]:
-    """The trackers of those names. Raises UserError when one is not installed, saying how to install it."""
+    """The trackers of those names. Raises UserError when one is not installed, saying how to
+    install it."""
     makers = {"tensorboard": _TensorBoard, "wandb": _Wandb, "trackio": _Trackio}
     writers: list[Writer] = []
     for name in names:
         try:
             writers.append(makers[name](folder=folder, run=run, stage=stage, config=config))
         except ImportError as error:
-            raise UserError(f"the tracker {name} is not installed.", hint=f"pip install 'burnish[{name}]'") from error
+            raise UserError(
+                f"the tracker {name} is not installed.", hint=f"pip install 'burnish[{name}]'"
+            ) from error
     return writers
 
 
@@ -148,7 +164,8 @@ class _Trackio:
 
 
 def _tracker_id(folder: Path) -> str:
-    """What trackers know a run's folder by: a run that resumes goes on in its curve, another of the same name does not."""
+    """What trackers know a run's folder by: a run that resumes goes on in its curve, another of the
+    same name does not."""
     path = folder / "tracker_id"
     if not path.is_file():
         write_text(path, uuid4().hex[:8])

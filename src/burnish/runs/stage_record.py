@@ -1,7 +1,8 @@
-"""What a stage leaves on record: that it was begun and with what, that it finished, and the checksums of what it made.
+"""What a stage leaves on record: that it was begun and with what, that it finished, and the
+checksums of what it made.
 
-Every later reader (a stage, a fork, chat, the report) compares the checksums first: a file that was changed since, be it by
-one bit, is told in one line instead of changing what is built on it.
+Every later reader (a stage, a fork, chat, the report) compares the checksums first: a file that was
+changed since, be it by one bit, is told in one line instead of changing what is built on it.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ _KEPT = ("model", "annotations.sqlite", "checkpoints/checkpoint-*", "parts/*")
 
 @dataclass(frozen=True, slots=True)
 class StageRecord:
-    """A finished stage. `inputs` is what its fingerprint was made of, kept to explain what changed; `files` has the SHA-256 of
-    every file that is read later, by its path in the stage's folder; `accepted` has what was changed while it was under way."""
+    """A finished stage. `inputs` is what its fingerprint was made of, kept to explain what changed;
+    `files` has the SHA-256 of every file that is read later, by its path in the stage's folder;
+    `accepted` has what was changed while it was under way."""
 
     name: str
     fingerprint: str
@@ -52,7 +54,9 @@ class StageRecord:
     def read(cls, path: Path) -> StageRecord | None:
         """From disk; None if the stage has not finished."""
         problem = UserError(
-            "this record of a finished stage is damaged.", file=path, hint="Remove it to run the stage again."
+            "this record of a finished stage is damaged.",
+            file=path,
+            hint="Remove it to run the stage again.",
         )
         try:
             record = cls(**read_sealed(path, problem))
@@ -69,7 +73,9 @@ class StageRecord:
             "accepted": list | tuple,
         }
         kinds |= {"seconds": int | float, "peak_memory_gb": int | float}
-        if not all(isinstance(getattr(record, one.name), kinds[one.name]) for one in fields(record)):
+        if not all(
+            isinstance(getattr(record, one.name), kinds[one.name]) for one in fields(record)
+        ):
             raise problem
         return replace(record, accepted=tuple(record.accepted))  # JSON has lists only
 
@@ -80,7 +86,8 @@ def checksums(stage: Path) -> dict[str, str]:
 
 
 def verify(stage: Path, record: StageRecord, *, parts: Iterable[str] = _READ_LATER) -> None:
-    """Raise UserError unless the files of a finished stage are those that it left; `parts` of its folder are looked at."""
+    """Raise UserError unless the files of a finished stage are those that it left; `parts` of its
+    folder are looked at."""
     wanted = tuple(parts)
     inside = lambda name: name.split("/")[0] in wanted  # noqa: E731
     if not record.files:  # a record from before there were checksums
@@ -92,7 +99,9 @@ def verify(stage: Path, record: StageRecord, *, parts: Iterable[str] = _READ_LAT
         try:
             same = file_hash(path) == record.files[name]
         except OSError as error:
-            raise _damaged(stage, path, f"cannot be read ({error.strerror or error})", record) from None
+            raise _damaged(
+                stage, path, f"cannot be read ({error.strerror or error})", record
+            ) from None
         if not same:
             raise _damaged(stage, path, "was changed", record)
     for path in _files(stage):
@@ -102,23 +111,28 @@ def verify(stage: Path, record: StageRecord, *, parts: Iterable[str] = _READ_LAT
 
 
 def verify_if_stage(folder: Path) -> None:
-    """The same for the folder `model` of some run's finished stage; any other folder is left alone."""
+    """The same for the folder `model` of some run's finished stage; any other folder is left
+    alone."""
     record = StageRecord.read(folder.parent / _RECORD) if folder.name == "model" else None
     if record is not None:
         verify(folder.parent, record, parts=(folder.name,))
 
 
-def begin(stage: Path, inputs: Mapping[str, Any], *, seconds: float, accepted: Sequence[str] = ()) -> None:
-    """Write down what an unfinished stage is made with, the seconds that it has taken so far, and what was changed on the way."""
+def begin(
+    stage: Path, inputs: Mapping[str, Any], *, seconds: float, accepted: Sequence[str] = ()
+) -> None:
+    """Write down what an unfinished stage is made with, the seconds that it has taken so far, and
+    what was changed on the way."""
     write_sealed(stage / _BEGUN, {"inputs": inputs, "seconds": seconds, "accepted": list(accepted)})
 
 
 def begun(stage: Path) -> tuple[Mapping[str, Any] | None, float, Sequence[str]]:
-    """(inputs, seconds spent so far, what was changed on the way) of a stage that was begun and not finished; (None, 0, ()) if
-    there is nothing to go on with.
+    """(inputs, seconds spent so far, what was changed on the way) of a stage that was begun and not
+    finished; (None, 0, ()) if there is nothing to go on with.
 
-    A start that made nothing binds nothing: not a step was trained, so whatever it was to be made with is forgotten.
-    Raises UserError where something was made and what it was made with is not known any more.
+    A start that made nothing binds nothing: not a step was trained, so whatever it was to be made
+    with is forgotten. Raises UserError where something was made and what it was made with is not
+    known any more.
     """
     if not _has_made_something(stage):
         return None, 0.0, ()
@@ -128,7 +142,11 @@ def begun(stage: Path) -> tuple[Mapping[str, Any] | None, float, Sequence[str]]:
     )  # fmt: skip
     try:
         found = read_sealed(stage / _BEGUN, problem)
-        inputs, seconds, accepted = found["inputs"], float(found["seconds"]), found.get("accepted", [])
+        inputs, seconds, accepted = (
+            found["inputs"],
+            float(found["seconds"]),
+            found.get("accepted", []),
+        )
     except (FileNotFoundError, KeyError, TypeError, ValueError):
         raise problem from None
     if not isinstance(inputs, Mapping) or not isinstance(accepted, list):
@@ -137,8 +155,9 @@ def begun(stage: Path) -> tuple[Mapping[str, Any] | None, float, Sequence[str]]:
 
 
 def reopen(stage: Path) -> None:
-    """Make a finished stage one that was begun, so that it goes on from its last checkpoint. Safe to be killed in: the record of
-    what it was made with is there first, and what it had made goes last."""
+    """Make a finished stage one that was begun, so that it goes on from its last checkpoint. Safe
+    to be killed in: the record of what it was made with is there first, and what it had made goes
+    last."""
     record = StageRecord.read(stage / _RECORD)
     if record is None:
         return
@@ -149,7 +168,8 @@ def reopen(stage: Path) -> None:
 
 
 def clear_if_nothing_was_made(stage: Path) -> None:
-    """Remove the rest of a start that made nothing, so that what is begun now finds an empty folder."""
+    """Remove the rest of a start that made nothing, so that what is begun now finds an empty
+    folder."""
     if stage.is_dir() and not _has_made_something(stage):
         shutil.rmtree(stage)
 

@@ -1,4 +1,5 @@
-"""The sandbox: runs Python programs that nobody has read, and judges them from outside. Never imports torch."""
+"""The sandbox: runs Python programs that nobody has read, and judges them from outside. Never
+imports torch."""
 
 from burnish.sandbox.client import Job, Outcome, Sandbox
 from burnish.sandbox.limits import TIERS, Limits, Tier

@@ -1,7 +1,9 @@
-"""A short list of real attacks, mild enough for any machine: what `burnish doctor` tries in each tier.
+"""A short list of real attacks, mild enough for any machine: what `burnish doctor` tries in each
+tier.
 
-Each program prints "contained" if every one of its attempts was refused, and what got through otherwise. That word comes
-from inside the sandbox and proves nothing against a liar; it is our own program that speaks here.
+Each program prints "contained" if every one of its attempts was refused, and what got through
+otherwise. That word comes from inside the sandbox and proves nothing against a liar; it is our own
+program that speaks here.
 """
 
 from __future__ import annotations

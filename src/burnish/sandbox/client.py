@@ -35,10 +35,11 @@ class Job:
 class Outcome:
     """What became of a program.
 
-    "passed": every test. "failed": at least one not. "timeout": a limit of time was reached, which is the program's own
-    doing. "infrastructure": nothing can be said, and the program is not to blame. `passed` of `total` tests were passed
-    (up to the first failure, unless the job was partial); `detail` says in one line what went wrong; `seconds` is the
-    wall clock from the moment a place was free.
+    "passed": every test. "failed": at least one not. "timeout": a limit of time was reached, which
+    is the program's own doing. "infrastructure": nothing can be said, and the program is not to
+    blame. `passed` of `total` tests were passed (up to the first failure, unless the job was
+    partial); `detail` says in one line what went wrong; `seconds` is the wall clock from the moment
+    a place was free.
     """
 
     kind: Kind
@@ -51,9 +52,10 @@ class Outcome:
 class Sandbox:
     """A pool of sandboxes behind an unprivileged supervisor.
 
-    `tier` names the isolation wanted, and there is no other: where it cannot be had, UserError says why and what to do.
-    `parallel` programs run at a time (None: the usable cores), `warm` sandboxes are kept ready (None: twice as many).
-    Thread-safe. Close it, or use it in a `with`; it also ends with its process.
+    `tier` names the isolation wanted, and there is no other: where it cannot be had, UserError says
+    why and what to do. `parallel` programs run at a time (None: the usable cores), `warm` sandboxes
+    are kept ready (None: twice as many). Thread-safe. Close it, or use it in a `with`; it also ends
+    with its process.
     """
 
     def __init__(
@@ -114,7 +116,9 @@ class Sandbox:
                 [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", code],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
-                env={k: v for k, v in os.environ.items() if k == "LD_LIBRARY_PATH"},  # some Pythons need it to start
+                env={
+                    k: v for k, v in os.environ.items() if k == "LD_LIBRARY_PATH"
+                },  # some Pythons need it to start
                 cwd="/",
                 start_new_session=True,  # so that Ctrl-C reaches Burnish alone, which then closes in order
             )
@@ -127,14 +131,18 @@ class Sandbox:
             self._process.wait()
             ours.close()
             if answer is None:
-                raise UserError("the sandbox's supervisor ended at once.", hint="Run burnish doctor to see why.")
+                raise UserError(
+                    "the sandbox's supervisor ended at once.", hint="Run burnish doctor to see why."
+                )
             raise UserError(answer["problem"], hint=answer["hint"], field=answer["field"])
         self.tier: Tier = answer["tier"]
         self.python: str = answer["python"]
         self.seccomp: bool = answer["seccomp"]
         self.nested_namespaces: bool = answer["nested_namespaces"]
         self._waiting = {}
-        threading.Thread(target=self._listen, args=(ours, self._process, self._waiting), daemon=True).start()
+        threading.Thread(
+            target=self._listen, args=(ours, self._process, self._waiting), daemon=True
+        ).start()
 
     def _submit(self, job: Job) -> Future[Outcome]:
         from burnish.sandbox.supervisor import send
@@ -162,15 +170,21 @@ class Sandbox:
             }
             try:
                 send(self._sock, message)
-            except OSError:  # it ends just now; whoever listens has perhaps given the answer already
+            except (
+                OSError
+            ):  # it ends just now; whoever listens has perhaps given the answer already
                 if self._waiting.pop(number, None) is not None:
                     future.set_result(_lost(tests.count))
         return future
 
     def _listen(
-        self, sock: socket.socket, process: subprocess.Popen[bytes], waiting: dict[int, Future[Outcome]]
+        self,
+        sock: socket.socket,
+        process: subprocess.Popen[bytes],
+        waiting: dict[int, Future[Outcome]],
     ) -> None:
-        """Hand every outcome to the one who waits. When the supervisor is gone, those that wait get no verdict."""
+        """Hand every outcome to the one who waits. When the supervisor is gone, those that wait get
+        no verdict."""
         from burnish.sandbox.supervisor import receive
 
         while (answer := receive(sock)) is not None:

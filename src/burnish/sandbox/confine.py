@@ -1,7 +1,8 @@
-"""The second tier, applied by a process to itself: Landlock, no new privileges, and the system-call filter.
+"""The second tier, applied by a process to itself: Landlock, no new privileges, and the system-call
+filter.
 
-Runs alone in a fresh interpreter, in front of `harness.py`; imports the standard library only. Landlock's structures and
-numbers are those of linux/landlock.h.
+Runs alone in a fresh interpreter, in front of `harness.py`; imports the standard library only.
+Landlock's structures and numbers are those of linux/landlock.h.
 """
 
 import ctypes
@@ -15,7 +16,13 @@ _NETWORK = 1 | 2  # ABI 4: bind and connect TCP
 _SCOPED = 1 | 2  # ABI 6: abstract sockets and signals stay inside
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
-_libc.prctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
+_libc.prctl.argtypes = (
+    ctypes.c_int,
+    ctypes.c_ulong,
+    ctypes.c_ulong,
+    ctypes.c_ulong,
+    ctypes.c_ulong,
+)
 
 
 class _Ruleset(ctypes.Structure):
@@ -33,7 +40,12 @@ class _Program(ctypes.Structure):
 
 def landlock_abi():
     """The kernel's Landlock version; 0 without."""
-    return max(0, _libc.syscall(ctypes.c_long(_CREATE), ctypes.c_void_p(0), ctypes.c_size_t(0), ctypes.c_uint32(1)))
+    return max(
+        0,
+        _libc.syscall(
+            ctypes.c_long(_CREATE), ctypes.c_void_p(0), ctypes.c_size_t(0), ctypes.c_uint32(1)
+        ),
+    )
 
 
 def _must(result, what):
@@ -43,7 +55,8 @@ def _must(result, what):
 
 
 def confine(readable, bpf):
-    """Keep this process, for good, to reading below the paths `readable`; to no network; and to the filter `bpf`."""
+    """Keep this process, for good, to reading below the paths `readable`; to no network; and to the
+    filter `bpf`."""
     abi = landlock_abi()
     if abi < 1:
         raise OSError("the kernel has no Landlock")
@@ -55,7 +68,9 @@ def confine(readable, bpf):
     rules = _Ruleset(files, _NETWORK if abi >= 4 else 0, _SCOPED if abi >= 6 else 0)
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     handle = _must(
-        _libc.syscall(ctypes.c_long(_CREATE), ctypes.byref(rules), ctypes.c_size_t(size), ctypes.c_uint32(0)),
+        _libc.syscall(
+            ctypes.c_long(_CREATE), ctypes.byref(rules), ctypes.c_size_t(size), ctypes.c_uint32(0)
+        ),
         "landlock_create_ruleset",
     )
     for path in readable:
@@ -72,7 +87,10 @@ def confine(readable, bpf):
             "landlock_add_rule for " + path,
         )
         os.close(parent)
-    _must(_libc.syscall(ctypes.c_long(_RESTRICT), ctypes.c_int(handle), ctypes.c_uint32(0)), "landlock_restrict_self")
+    _must(
+        _libc.syscall(ctypes.c_long(_RESTRICT), ctypes.c_int(handle), ctypes.c_uint32(0)),
+        "landlock_restrict_self",
+    )
     os.close(handle)
     code = ctypes.create_string_buffer(bpf, len(bpf))
     program = _Program(len(bpf) // 8, ctypes.cast(code, ctypes.c_void_p))

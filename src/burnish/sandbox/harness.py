@@ -1,13 +1,16 @@
-"""Runs one program inside the sandbox. Nothing here is trusted: no verdict and no expected value is ever in here.
+"""Runs one program inside the sandbox. Nothing here is trusted: no verdict and no expected value is
+ever in here.
 
-Started as `python -I -S -c SOURCE CONTROL LIMITS`. CONTROL is a socket to the supervisor, over which frames travel: four
-bytes of length, then text. Frames that come in are Python literals (from our side of the wall), those that go out are
-JSON. A program may do to this module what it likes: it can only spoil its own answers. Standard library only.
+Started as `python -I -S -c SOURCE CONTROL LIMITS`. CONTROL is a socket to the supervisor, over
+which frames travel: four bytes of length, then text. Frames that come in are Python literals (from
+our side of the wall), those that go out are JSON. A program may do to this module what it likes: it
+can only spoil its own answers. Standard library only.
 
-    ["script", SOURCE]      compile a program for the stdin form             -> ["ok"] or ["error", TEXT]
-    ["run", FORK] + a file  run it with that file as standard input          -> ["status", WAIT STATUS]
-    ["load", SOURCE]        execute a program that defines functions         -> ["ok"] or ["error", TEXT]
-    ["call", WHAT, KIND, ARGUMENTS]  call a function of it                   -> ["value", V, CHANGED] or ["raise", NAME, TEXT]
+    ["script", SOURCE]      compile a program for the stdin form             -> ["ok"] or ["error",
+    TEXT] ["run", FORK] + a file  run it with that file as standard input          -> ["status",
+    WAIT STATUS] ["load", SOURCE]        execute a program that defines functions         -> ["ok"]
+    or ["error", TEXT] ["call", WHAT, KIND, ARGUMENTS]  call a function of it                   ->
+    ["value", V, CHANGED] or ["raise", NAME, TEXT]
 """
 
 import _json
@@ -27,7 +30,11 @@ def _limit(limits):
         value = value if most == resource.RLIM_INFINITY else min(value, most)
         # A second between the two lets SIGXCPU, which tells of the limit, come before SIGKILL.
         resource.setrlimit(
-            kind, (value, value + 1 if name == "RLIMIT_CPU" and most == resource.RLIM_INFINITY else value)
+            kind,
+            (
+                value,
+                value + 1 if name == "RLIMIT_CPU" and most == resource.RLIM_INFINITY else value,
+            ),
         )
 
 
@@ -72,7 +79,8 @@ def _module(name):
 
 
 def _encode(value, depth=0):
-    """A value as JSON with its Python type: lists and other containers are tagged, foreign objects become handles."""
+    """A value as JSON with its Python type: lists and other containers are tagged, foreign objects
+    become handles."""
     if depth > 200:
         raise ValueError("nested too deeply")
     if value is None:
@@ -102,7 +110,12 @@ def _encode(value, depth=0):
     name = type(value).__module__ + "." + type(value).__name__
     if name in ("decimal.Decimal", "fractions.Fraction"):
         return f'["{"D" if name[0] == "d" else "F"}",{_text(value)}]'
-    if name in ("collections.deque", "builtins.dict_keys", "builtins.dict_values", "builtins.dict_items"):
+    if name in (
+        "collections.deque",
+        "builtins.dict_keys",
+        "builtins.dict_values",
+        "builtins.dict_items",
+    ):
         return _tagged("q" if "deque" in name else "v", list(value), depth)
     if hasattr(type(value), "__next__"):
         return _tagged("y", [item for _, item in zip(range(_ITEMS), value)], depth)  # noqa: B905
@@ -133,9 +146,12 @@ def _named(names, what):
 
 
 def _call(names, what, kind, args, kwargs):
-    """Call a function by name (or a handle's method); `kind` "make" hands back a handle whatever the result is."""
+    """Call a function by name (or a handle's method); `kind` "make" hands back a handle whatever
+    the result is."""
     try:
-        function = getattr(_handles[what[0]], what[1]) if isinstance(what, tuple) else _named(names, what)
+        function = (
+            getattr(_handles[what[0]], what[1]) if isinstance(what, tuple) else _named(names, what)
+        )
         before = [_encode(arg) if isinstance(arg, (list, dict, set)) else None for arg in args]
         result = function(*args, **kwargs)
         value = _handle(result) if kind == "make" else _encode(result)
@@ -207,5 +223,6 @@ def _main():
 
 
 if __name__ == "__main__":
-    # Runs at the top of the interpreter, so that exit codes, tracebacks and exit handlers are Python's own.
+    # Runs at the top of the interpreter, so that exit codes, tracebacks and exit handlers are
+    # Python's own.
     exec(_main(), _module("__main__"))

@@ -1,15 +1,17 @@
 """Runs the tests of a task against a program that lives in another sandbox. Standard library only.
 
-The tests come from the user's data, not from a model; they run in a sandbox all the same. What stands for the program's
-functions here is a proxy: a call sends the arguments to the program's sandbox, and what comes back is decoded to plain
-data, so no object, class or operator of the program's ever exists in this process. A result that is no plain data (an
-instance of a class of the program's own) is an opaque handle, equal to nothing, which can be passed back as an argument
-or asked to call a method. Started as `harness.py` is, behind its source, and speaks over the same kind of socket.
+The tests come from the user's data, not from a model; they run in a sandbox all the same. What
+stands for the program's
+functions here is a proxy: a call sends the arguments to the program's sandbox, and what comes back
+is decoded to plain data, so no object, class or operator of the program's ever exists in this
+process. A result that is no plain data (an instance of a class of the program's own) is an opaque
+handle, equal to nothing, which can be passed back as an argument or asked to call a method. Started
+as `harness.py` is, behind its source, and speaks over the same kind of socket.
 
-    in   {"preamble", "checks", "functions", "makers", "partial"}, then answers: "R" + the program's frame, or "G" + why
-         it is gone
-    out  {"call": ["call", ...] as a Python literal}, and at the end {"done": {"passed", "total", "calls", "error",
-         "broken"}}
+    in   {"preamble", "checks", "functions", "makers", "partial"}, then answers: "R" + the program's
+         frame, or "G" + why it is gone
+    out  {"call": ["call", ...] as a Python literal}, and at the end {"done": {"passed", "total",
+         "calls", "error", "broken"}}
 """
 
 import ast
@@ -20,7 +22,11 @@ import fractions
 import json
 import sys
 
-from burnish.sandbox.harness import _limit, _send, _socket  # in the sandbox, where no package is, `tiers` supplies it
+from burnish.sandbox.harness import (
+    _limit,
+    _send,
+    _socket,
+)  # in the sandbox, where no package is, `tiers` supplies it
 
 _MAX_RECORDS = 100_000
 
@@ -84,7 +90,15 @@ class _Link:
                 if result is None:
                     for index, value in reply[2]:
                         _replace(args[index], self.decode(value))
-        except (ValueError, TypeError, IndexError, KeyError, RecursionError, MemoryError, ArithmeticError):
+        except (
+            ValueError,
+            TypeError,
+            IndexError,
+            KeyError,
+            RecursionError,
+            MemoryError,
+            ArithmeticError,
+        ):
             self.lost = "the program's answer cannot be read"
             raise _Gone(self.lost) from None
         if error is not None:
@@ -113,7 +127,15 @@ class _Link:
         return _SCALARS[tag](rest)
 
 
-_CONTAINERS = {"l": list, "t": tuple, "s": set, "f": frozenset, "q": collections.deque, "v": list, "y": iter}
+_CONTAINERS = {
+    "l": list,
+    "t": tuple,
+    "s": set,
+    "f": frozenset,
+    "q": collections.deque,
+    "v": list,
+    "y": iter,
+}
 _SCALARS = {
     "i": lambda text: int(text, 16),
     "b": bytes.fromhex,
@@ -124,9 +146,13 @@ _SCALARS = {
 
 
 def _error(name, text):
-    """The built-in exception that the program raised, made here anew; an assertion of the program's is no test's."""
+    """The built-in exception that the program raised, made here anew; an assertion of the program's
+    is no test's."""
     kind = getattr(builtins, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, Exception)) or kind in (AssertionError, Exception):
+    if not (isinstance(kind, type) and issubclass(kind, Exception)) or kind in (
+        AssertionError,
+        Exception,
+    ):
         return RuntimeError(f"{name}: {text}")
     try:
         return kind(text)
@@ -137,8 +163,8 @@ def _error(name, text):
 def _replace(target, value):
     """What the program did to an argument, done to the test's own.
 
-    Only where it returned None, as functions that work in place do: else `candidate(x) == sorted(x)` would be won by
-    emptying x and returning it.
+    Only where it returned None, as functions that work in place do: else `candidate(x) ==
+    sorted(x)` would be won by emptying x and returning it.
     """
     if isinstance(target, list) and isinstance(value, list):
         target[:] = value
@@ -182,13 +208,18 @@ def _literal(value):
         return name  # int, len, ...
     if hasattr(type(value), "__next__"):
         return "iter([" + "".join(_literal(item) + "," for item in value) + "])"
-    raise _Refused(f"a test passes a {type(value).__name__}, which cannot be handed into the sandbox")
+    raise _Refused(
+        f"a test passes a {type(value).__name__}, which cannot be handed into the sandbox"
+    )
 
 
 def same(found, expected):
-    """Equal as JSON, which knows lists but no tuples; numbers and booleans compare as Python compares them."""
+    """Equal as JSON, which knows lists but no tuples; numbers and booleans compare as Python
+    compares them."""
     if isinstance(found, (list, tuple)) and isinstance(expected, (list, tuple)):
-        return len(found) == len(expected) and all(same(a, b) for a, b in zip(found, expected, strict=True))
+        return len(found) == len(expected) and all(
+            same(a, b) for a, b in zip(found, expected, strict=True)
+        )
     if isinstance(found, dict) and isinstance(expected, dict):
         keys = {str(k) if isinstance(k, (int, float)) else k: v for k, v in found.items()}
         return keys.keys() == expected.keys() and all(same(keys[k], expected[k]) for k in expected)
@@ -196,12 +227,14 @@ def same(found, expected):
 
 
 def same_or_only(found, expected):
-    """Equal to a list, or to the one thing in it: some published sets put every result into a list of one."""
+    """Equal to a list, or to the one thing in it: some published sets put every result into a list
+    of one."""
     return same(found, expected) or same(found, expected[0])
 
 
 class _Bare(ast.NodeTransformer):
-    """Takes the messages off the assertions: one that cannot be shown would hide that the program is wrong."""
+    """Takes the messages off the assertions: one that cannot be shown would hide that the program
+    is wrong."""
 
     def visit_Assert(self, node):
         node.msg = None
@@ -209,7 +242,8 @@ class _Bare(ast.NodeTransformer):
 
 
 class _Recorded(ast.NodeTransformer):
-    """Turns every assertion into one that is counted instead of raised: the tests of a `check(candidate)`, one by one."""
+    """Turns every assertion into one that is counted instead of raised: the tests of a
+    `check(candidate)`, one by one."""
 
     def __init__(self):
         self.count = 0
@@ -261,7 +295,8 @@ def _check(link, task):
                     "broken": True,
                 }
         except _Refused as problem:
-            # Something of the program's own making may be what cannot travel; then it is no fault of the tests.
+            # Something of the program's own making may be what cannot travel; then it is no fault
+            # of the tests.
             if link.handles:
                 return {
                     "passed": passed,
@@ -270,12 +305,18 @@ def _check(link, task):
                     "error": str(problem),
                     "broken": False,
                 }
-            return {"passed": 0, "total": 1, "calls": link.calls, "error": str(problem), "broken": True}
+            return {
+                "passed": 0,
+                "total": 1,
+                "calls": link.calls,
+                "error": str(problem),
+                "broken": True,
+            }
         except (Exception, _Gone) as problem:
             good = False
             error = error or _shown(problem)
-            # A name that the tests give a meaning to nowhere is their own fault; one that they would have given but for what
-            # the program did is not.
+            # A name that the tests give a meaning to nowhere is their own fault; one that they
+            # would have given but for what the program did is not.
             unknown = (
                 isinstance(problem, NameError)
                 and problem is not link.raised

@@ -17,16 +17,18 @@ MIB = 1 << 20
 class Limits:
     """The limits of one program.
 
-    `seconds`     the program's own time (processor time, and time in which all of it sleeps) for one test in the stdin
-                  form; for loading and all calls together in the function form; and once more for the tests themselves.
-                  In wall clock 20 times as much is a guard that decides only on a program that nothing else ends
+    `seconds`     the program's own time (processor time, and time in which all of it sleeps) for
+                  one test in the stdin form; for loading and all calls together in the function
+                  form; and once more for the tests themselves. In wall clock 20 times as much is a
+                  guard that decides only on a program that nothing else ends
     `cpu_seconds` processor time of each process of the program; the kernel counts whole seconds
     `memory_mb`   address space of each process, and resident memory of all of them together
-    `processes`   processes and threads that a program may start beside its first (bubblewrap; none but threads under
-                  Landlock)
+    `processes`   processes and threads that a program may start beside its first (bubblewrap; none
+                  but threads under Landlock)
     `open_files`  open files of each process
-    `disk_mb`     what fits into its /tmp, which lives in memory; 0: nothing can be written (always so under Landlock)
-    `output_kb`   standard output of one test, and the size of one result in the function form
+    `disk_mb`     what fits into its /tmp, which lives in memory; 0: nothing can be written (always
+    so under Landlock) `output_kb`   standard output of one test, and the size of one result in the
+    function form
     """
 
     seconds: float = 6.0
@@ -40,7 +42,13 @@ class Limits:
     def __post_init__(self) -> None:
         for entry in fields(self):
             value = getattr(self, entry.name)
-            least = 0 if entry.name in ("processes", "disk_mb") else 128 if entry.name == "memory_mb" else 0.1
+            least = (
+                0
+                if entry.name in ("processes", "disk_mb")
+                else 128
+                if entry.name == "memory_mb"
+                else 0.1
+            )
             if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
                 raise UserError(f"must be at least {least}, not {value!r}.", field=entry.name)
             if entry.name != "seconds" and not isinstance(value, int):
@@ -51,7 +59,8 @@ class Limits:
         return asdict(self)
 
     def rlimits(self) -> dict[str, int]:
-        """The limits that the kernel keeps for each process, by the names of the module `resource`."""
+        """The limits that the kernel keeps for each process, by the names of the module
+        `resource`."""
         return {
             "RLIMIT_AS": self.memory_mb * MIB,
             "RLIMIT_CPU": self.cpu_seconds,

@@ -1,7 +1,9 @@
 """A deny-list of system calls, compiled by libseccomp to the BPF program that the kernel takes.
 
-A deny-list is the second wall, not the first: the namespaces (or Landlock) hold on their own, and this list takes away
-what has let programs out of such walls before: tracing, mounts, new namespaces, BPF, io_uring, keyrings and others.
+A deny-list is the second wall, not the first: the namespaces (or Landlock) hold on their own, and
+this list takes away
+what has let programs out of such walls before: tracing, mounts, new namespaces, BPF, io_uring,
+keyrings and others.
 """
 
 from __future__ import annotations
@@ -124,7 +126,8 @@ DENIED = [
     "connect",
 ]
 
-# Landlock hides neither processes nor the owner's power over his files, so in the second tier these go as well.
+# Landlock hides neither processes nor the owner's power over his files, so in the second tier these
+# go as well.
 DENIED_WITHOUT_NAMESPACES = [
     "fork",
     "vfork",
@@ -169,7 +172,12 @@ DENIED_WITHOUT_NAMESPACES = [
 
 
 class _Compare(ctypes.Structure):
-    _fields_ = (("arg", ctypes.c_uint), ("op", ctypes.c_int), ("a", ctypes.c_uint64), ("b", ctypes.c_uint64))
+    _fields_ = (
+        ("arg", ctypes.c_uint),
+        ("op", ctypes.c_int),
+        ("a", ctypes.c_uint64),
+        ("b", ctypes.c_uint64),
+    )
 
 
 def library() -> ctypes.CDLL | None:
@@ -197,10 +205,12 @@ def library() -> ctypes.CDLL | None:
 
 
 def deny_list(*, namespaces: bool) -> bytes | None:
-    """The filter as BPF: for a process inside namespaces of its own, or (False) without any. None without libseccomp.
+    """The filter as BPF: for a process inside namespaces of its own, or (False) without any. None
+    without libseccomp.
 
-    Denied calls fail with EPERM; `clone3`, whose flags lie in memory where no filter can look, fails with ENOSYS, upon
-    which the C library turns to `clone`, whose flags are looked at. Calls of a foreign architecture (32-bit, x32) kill.
+    Denied calls fail with EPERM; `clone3`, whose flags lie in memory where no filter can look,
+    fails with ENOSYS, upon which the C library turns to `clone`, whose flags are looked at. Calls
+    of a foreign architecture (32-bit, x32) kill.
     """
     lib = library()
     if lib is None:
@@ -225,7 +235,9 @@ def deny_list(*, namespaces: bool) -> bytes | None:
 def _fill(lib: ctypes.CDLL, context: int, *, namespaces: bool) -> None:
     def deny(name: str, *compare: tuple[int, int, int, int], error: int = errno.EPERM) -> None:
         number = lib.seccomp_syscall_resolve_name(name.encode())
-        if number < 0:  # not a call of this architecture, or one that this libseccomp is too old to know
+        if (
+            number < 0
+        ):  # not a call of this architecture, or one that this libseccomp is too old to know
             return
         rules = (_Compare * max(1, len(compare)))(*compare)
         code = lib.seccomp_rule_add_array(context, _ERRNO | error, number, len(compare), rules)

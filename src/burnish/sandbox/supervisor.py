@@ -1,8 +1,10 @@
-"""The supervisor: an unprivileged process between Burnish and the programs. It holds the warm pool, runs jobs, judges.
+"""The supervisor: an unprivileged process between Burnish and the programs. It holds the warm pool,
+runs jobs, judges.
 
-It is a process of its own so that it can give up root for good, so that starting a sandbox never copies the page tables
-of a trainer, and so that its clocks do not wait for a trainer's interpreter lock. Expected outputs exist here, never in a
-sandbox. Frames over one socket: four bytes of length, then JSON. Standard library only.
+It is a process of its own so that it can give up root for good, so that starting a sandbox never
+copies the page tables of a trainer, and so that its clocks do not wait for a trainer's interpreter
+lock. Expected outputs exist here, never in a sandbox. Frames over one socket: four bytes of length,
+then JSON. Standard library only.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ class Pool:
         self._ready: deque[Worker] = deque()
         self._changed = threading.Condition()
         self._problem: str | None = None
-        # Sandboxes die with the thread that started them, so one thread that lives as long as the pool starts them all.
+        # Sandboxes die with the thread that started them, so one thread that lives as long as the
+        # pool starts them all.
         threading.Thread(target=self._refill, name="starter", daemon=True).start()
 
     def take(self) -> Worker:
@@ -50,7 +53,9 @@ class Pool:
         problem = ""
         for _ in range(_STARTS):
             with self._changed:
-                if not self._changed.wait_for(lambda: self._ready or self._problem, timeout=_START_SECONDS):
+                if not self._changed.wait_for(
+                    lambda: self._ready or self._problem, timeout=_START_SECONDS
+                ):
                     raise Unavailable("no sandbox could be started")
                 if self._problem and not self._ready:
                     problem, self._problem = self._problem, None
@@ -95,7 +100,9 @@ class Slot:
         try:
             outcome = self._stdio(job) if job["stdio"] else self._functions(job)
         except Unavailable as error:
-            outcome = _outcome("infrastructure", 0, max(1, len(job["stdio"]) or len(job["checks"])), str(error))
+            outcome = _outcome(
+                "infrastructure", 0, max(1, len(job["stdio"]) or len(job["checks"])), str(error)
+            )
         return {**outcome, "seconds": time.monotonic() - begun}
 
     def _stdio(self, job: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,7 +115,9 @@ class Slot:
                 try:
                     if worker is None:
                         worker = self._pool.take()
-                        answer = worker.ask(_frame("script", job["program"]), seconds=self._limits.seconds)
+                        answer = worker.ask(
+                            _frame("script", job["program"]), seconds=self._limits.seconds
+                        )
                         if answer != b'["ok"]':
                             return _outcome("failed", passed, len(job["stdio"]), _error(answer))
                     good, problem = self._one(worker, given, expected, forks=forks)
@@ -149,11 +158,16 @@ class Slot:
         if code == -24:  # SIGXCPU
             raise Ended("timeout", f"more than {self._limits.cpu_seconds} s of processor time")
         if code:
-            return False, worker.last_words() or (f"exit code {code}" if code > 0 else f"ended by signal {-code}")
+            return False, worker.last_words() or (
+                f"exit code {code}" if code > 0 else f"ended by signal {-code}"
+            )
         if same_output(output, expected):
             return True, ""
         start = ascii(output[:80].decode("utf-8", "replace"))
-        return False, f"it printed {start}{'...' if len(output) > 80 else ''}, which is not the output expected"
+        return (
+            False,
+            f"it printed {start}{'...' if len(output) > 80 else ''}, which is not the output expected",
+        )
 
     def _functions(self, job: Mapping[str, Any]) -> dict[str, Any]:
         """The program in one sandbox, its tests in another, and every call carried between them."""
@@ -164,7 +178,9 @@ class Slot:
             try:
                 answer = worker.ask(_frame("load", job["program"]), seconds=self._limits.seconds)
             except Ended as error:
-                return _outcome("timeout" if error.kind == "timeout" else "failed", 0, total, error.detail)
+                return _outcome(
+                    "timeout" if error.kind == "timeout" else "failed", 0, total, error.detail
+                )
             if answer != b'["ok"]':
                 return _outcome("failed", 0, total, _error(answer))
             return self._carry(worker, job, begun + self._limits.seconds)
@@ -172,7 +188,8 @@ class Slot:
             worker.kill()
 
     def _carry(self, worker: Worker, job: Mapping[str, Any], until: float) -> dict[str, Any]:
-        """Carry calls and answers; the program may go on until its own clock shows `until`, the tests as long as it may."""
+        """Carry calls and answers; the program may go on until its own clock shows `until`, the
+        tests as long as it may."""
         total, answered = len(job["checks"]), 0
         lost: Ended | None = None
         judge = self._warm_judge()
@@ -181,7 +198,9 @@ class Slot:
         message = json.dumps({name: job[name] for name in names}).encode()
         try:
             while True:
-                said = json.loads(judge.ask(message, seconds=max(judge_until - judge.own_seconds, 0.001)))
+                said = json.loads(
+                    judge.ask(message, seconds=max(judge_until - judge.own_seconds, 0.001))
+                )
                 judge.output.clear()
                 if "done" in said:
                     break
@@ -201,7 +220,9 @@ class Slot:
             if not answered:  # nothing of the program's has reached the tests: it is not to blame
                 raise Unavailable(f"the tests did not come to an end: {error.detail}") from error
             kind = "timeout" if error.kind == "timeout" else "failed"
-            return _outcome(kind, 0, total, f"the tests do not end on what it returned: {error.detail}")
+            return _outcome(
+                kind, 0, total, f"the tests do not end on what it returned: {error.detail}"
+            )
         done = said["done"]
         if done["broken"]:
             raise Unavailable(f"the tests cannot be run: {done['error']}")
@@ -254,7 +275,8 @@ def _error(answer: bytes) -> str:
 
 
 def _exit_code(answer: bytes) -> int:
-    """The exit code in ["status", WAIT STATUS], negative for a signal; 1 for anything else that stands there."""
+    """The exit code in ["status", WAIT STATUS], negative for a signal; 1 for anything else that
+    stands there."""
     try:
         name, status = json.loads(answer)
         return os.waitstatus_to_exitcode(status) if name == "status" else 1
@@ -270,7 +292,9 @@ def main() -> None:
         return
     "".encode("ascii")  # loads the codec now: after the next line our own files may be out of reach
     drop_privileges()
-    ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: no process of the same user may look in here
+    ctypes.CDLL(None).prctl(
+        4, 0, 0, 0, 0
+    )  # PR_SET_DUMPABLE: no process of the same user may look in here
     try:
         limits = Limits(**opening["limits"])
         setting = settle(opening["tier"], python=opening["python"])
@@ -291,7 +315,10 @@ def main() -> None:
             try:
                 outcome = slot.run(job)
             except Exception as error:  # a fault of ours is no verdict on the program
-                outcome = {**_outcome("infrastructure", 0, 1, f"{type(error).__name__}: {error}"), "seconds": 0.0}
+                outcome = {
+                    **_outcome("infrastructure", 0, 1, f"{type(error).__name__}: {error}"),
+                    "seconds": 0.0,
+                }
                 slot._drop_judge()
             with lock:
                 send(sock, {"id": job["id"], **outcome})

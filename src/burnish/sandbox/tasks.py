@@ -1,4 +1,5 @@
-"""The tests of a code task, from the columns that published data sets have. Pure: the AST is read, nothing is run."""
+"""The tests of a code task, from the columns that published data sets have. Pure: the AST is read,
+nothing is run."""
 
 from __future__ import annotations
 
@@ -79,10 +80,11 @@ class CodeTests:
     """Hidden tests in one of two forms.
 
     The stdin form: `stdio`, pairs of standard input and the whole standard output expected.
-    The function form: `checks`, pieces of test code, each passed if it raises nothing. They run behind `preamble`, trusted
-    code that may define helpers. `functions` are the program's functions whose results the checks see; `makers` are
-    called only for arguments of those, and hand over opaque objects. `given` is code that stands in front of the program;
-    `imports` stand there too, where the sites that the tasks come from supply them (LeetCode's `List`, `deque`, `ListNode`).
+    The function form: `checks`, pieces of test code, each passed if it raises nothing. They run
+    behind `preamble`, trusted code that may define helpers. `functions` are the program's functions
+    whose results the checks see; `makers` are called only for arguments of those, and hand over
+    opaque objects. `given` is code that stands in front of the program; `imports` stand there too,
+    where the sites that the tasks come from supply them (LeetCode's `List`, `deque`, `ListNode`).
     """
 
     stdio: tuple[tuple[str, str], ...] = ()
@@ -102,16 +104,20 @@ class CodeTests:
 def code_tests(columns: Mapping[str, Any]) -> CodeTests:
     """The tests in a row's columns. The forms, tried in this order:
 
-    - `tests`: a list of {"input", "output"} (stdin form), or that as JSON text; entries with `testtype: functional` hold
-      arguments and result as JSON (function form), the name in `metadata.func_name`, `fn_name` or `starter_code`;
-    - `input_output`: {"inputs", "outputs"} or that as JSON text; with "fn_name" the inputs are lists of arguments
-      (function form, compared as JSON), otherwise text (stdin form): the layout of APPS;
+    - `tests`: a list of {"input", "output"} (stdin form), or that as JSON text; entries with
+      `testtype: functional` hold arguments and result as JSON (function form), the name in
+      `metadata.func_name`, `fn_name` or `starter_code`;
+    - `input_output`: {"inputs", "outputs"} or that as JSON text; with "fn_name" the inputs are
+      lists of arguments (function form, compared as JSON), otherwise text (stdin form): the layout
+      of APPS;
     - `public_test_cases`, with `private_test_cases` where that is JSON too (LiveCodeBench);
-    - `public_tests`, `private_tests`, `generated_tests`: {"input": [...], "output": [...]} (CodeContests; all of them);
-    - `verification_info`: {"test_cases": [{"input", "output", "fn_name"}]} (verifiable coding problems);
+    - `public_tests`, `private_tests`, `generated_tests`: {"input": [...], "output": [...]}
+    (CodeContests; all of them);
+    - `verification_info`: {"test_cases": [{"input", "output", "fn_name"}]} (verifiable coding
+    problems);
     - `test_list`, with `test_setup_code`: assertions (MBPP);
-    - `test` and `entry_point`, with the start of the program in `prompt` or `given`: a function `check` (HumanEval); an entry
-      point `Solution().name` is a method (LeetCode).
+    - `test` and `entry_point`, with the start of the program in `prompt` or `given`: a function
+      `check` (HumanEval); an entry point `Solution().name` is a method (LeetCode).
 
     Raises UserError with the field that is wrong.
     """
@@ -124,7 +130,9 @@ def code_tests(columns: Mapping[str, Any]) -> CodeTests:
     if columns.get("verification_info") is not None:
         info = _as_json(columns["verification_info"], "verification_info")
         cases = info.get("test_cases") if isinstance(info, Mapping) else None
-        return _pairs(_list({"verification_info": cases}, "verification_info"), columns, "verification_info")
+        return _pairs(
+            _list({"verification_info": cases}, "verification_info"), columns, "verification_info"
+        )
     if columns.get("input_output") is not None:
         return _input_output(columns["input_output"])
     if columns.get("test_list") is not None:
@@ -135,10 +143,13 @@ def code_tests(columns: Mapping[str, Any]) -> CodeTests:
 
 
 def preamble_of(given: str, entry_point: str) -> str:
-    """What stands before `def entry_point` in the given code: imports and helpers. All of it when there is no such def."""
+    """What stands before `def entry_point` in the given code: imports and helpers. All of it when
+    there is no such def."""
     lines = given.splitlines(keepends=True)
     starts = [
-        n for n, line in enumerate(lines) if line.startswith((f"def {entry_point}(", f"async def {entry_point}("))
+        n
+        for n, line in enumerate(lines)
+        if line.startswith((f"def {entry_point}(", f"async def {entry_point}("))
     ]
     if not starts:
         return given
@@ -149,12 +160,18 @@ def preamble_of(given: str, entry_point: str) -> str:
 
 
 def tests_in(value: Any) -> dict[str, Any]:
-    """The columns that one object, or JSON text, of tests stands for: what some sets keep under `reward_model.ground_truth`.
+    """The columns that one object, or JSON text, of tests stands for: what some sets keep under
+    `reward_model.ground_truth`.
 
-    {"inputs", "outputs"} is `input_output`; a list of objects `tests`; a list of texts, or {"functional": text}, assertions; an
-    object with columns of its own is taken as it is. Raises UserError for anything else.
+    {"inputs", "outputs"} is `input_output`; a list of objects `tests`; a list of texts, or
+    {"functional": text}, assertions; an object with columns of its own is taken as it is. Raises
+    UserError for anything else.
     """
-    value = _as_json(value, "tests") if isinstance(value, str) and value.lstrip()[:1] in ("{", "[") else value
+    value = (
+        _as_json(value, "tests")
+        if isinstance(value, str) and value.lstrip()[:1] in ("{", "[")
+        else value
+    )
     if isinstance(value, Mapping):
         if "inputs" in value:
             return {"input_output": value}
@@ -166,7 +183,10 @@ def tests_in(value: Any) -> dict[str, Any]:
         return {"test_list": list(value)} if _texts(value) else {"tests": list(value)}
     if isinstance(value, str) and "assert" in value:
         return {"test_list": [value]}
-    raise UserError(f"holds no tests that are known: {_shown(value)}.", hint="docs/sandbox.md lists the layouts.")
+    raise UserError(
+        f"holds no tests that are known: {_shown(value)}.",
+        hint="docs/sandbox.md lists the layouts.",
+    )
 
 
 _CONTESTS = ("public_tests", "private_tests", "generated_tests")
@@ -224,25 +244,31 @@ def _function_name(pairs: Sequence[Any], columns: Mapping[str, Any]) -> Any:
 
 
 def _calls(name: str, inputs: Sequence[Any], outputs: Sequence[Any]) -> list[str]:
-    """Checks that a call gives a result, compared as JSON. Where every result stands in a list of one, as some sets write
-    it, the result itself will do."""
+    """Checks that a call gives a result, compared as JSON. Where every result stands in a list of
+    one, as some sets write it, the result itself will do."""
     wrapped = all(isinstance(expected, list) and len(expected) == 1 for expected in outputs)
     compare = "_same_or_only" if wrapped else "_same"
     return [
-        f"assert {compare}({name}(*{given!r}), {expected!r})" for given, expected in zip(inputs, outputs, strict=True)
+        f"assert {compare}({name}(*{given!r}), {expected!r})"
+        for given, expected in zip(inputs, outputs, strict=True)
     ]
 
 
 def _judge_cases(columns: Mapping[str, Any]) -> list[Any]:
     cases = list(
-        _list({"public_test_cases": _as_json(columns["public_test_cases"], "public_test_cases")}, "public_test_cases")
+        _list(
+            {"public_test_cases": _as_json(columns["public_test_cases"], "public_test_cases")},
+            "public_test_cases",
+        )
     )
     private = columns.get("private_test_cases")
     if private:
         if isinstance(private, str) and not private.lstrip().startswith("["):
             problem = "is packed (a compressed pickle), and unpacking it would run what is in it."
             raise UserError(
-                problem, field="private_test_cases", hint="Write the cases as JSON, or leave the column out."
+                problem,
+                field="private_test_cases",
+                hint="Write the cases as JSON, or leave the column out.",
             )
         cases += _as_json(private, "private_test_cases")
     return cases
@@ -253,10 +279,14 @@ def _contests(columns: Mapping[str, Any]) -> CodeTests:
     for field in _CONTESTS:
         value = _as_json(columns.get(field) or {}, field)
         inputs, outputs = (
-            (value.get(key) or [] for key in ("input", "output")) if isinstance(value, Mapping) else ([], [])
+            (value.get(key) or [] for key in ("input", "output"))
+            if isinstance(value, Mapping)
+            else ([], [])
         )
         if not _texts(inputs) or not _texts(outputs) or len(inputs) != len(outputs):
-            raise UserError('must hold the lists of texts "input" and "output", equally long.', field=field)
+            raise UserError(
+                'must hold the lists of texts "input" and "output", equally long.', field=field
+            )
         pairs += zip(inputs, outputs, strict=True)
     if not pairs:
         raise UserError("holds no tests. Give at least one.", field=_CONTESTS[0])
@@ -274,7 +304,9 @@ def _as_json(value: Any, field: str) -> Any:
 
 def _pair(pair: Any, number: int, field: str) -> tuple[str, str]:
     if not isinstance(pair, Mapping) or not isinstance(pair.get("output"), str):
-        raise UserError(f'entry {number} must be an object with the texts "input" and "output".', field=field)
+        raise UserError(
+            f'entry {number} must be an object with the texts "input" and "output".', field=field
+        )
     given = pair.get("input") or ""
     if not isinstance(given, str):
         raise UserError(f'"input" of entry {number} must be text.', field=field)
@@ -284,8 +316,14 @@ def _pair(pair: Any, number: int, field: str) -> tuple[str, str]:
 def _input_output(value: Any) -> CodeTests:
     field = "input_output"
     value = _as_json(value, field)
-    inputs, outputs = (value.get("inputs"), value.get("outputs")) if isinstance(value, Mapping) else (None, None)
-    if not isinstance(inputs, Sequence) or not isinstance(outputs, Sequence) or len(inputs) != len(outputs):
+    inputs, outputs = (
+        (value.get("inputs"), value.get("outputs")) if isinstance(value, Mapping) else (None, None)
+    )
+    if (
+        not isinstance(inputs, Sequence)
+        or not isinstance(outputs, Sequence)
+        or len(inputs) != len(outputs)
+    ):
         raise UserError('must hold the lists "inputs" and "outputs", equally long.', field=field)
     if not inputs:
         raise UserError("holds no tests. Give at least one.", field=field)
@@ -295,12 +333,17 @@ def _input_output(value: Any) -> CodeTests:
         for given, expected in zip(inputs, outputs, strict=True):
             lines = ["\n".join(side) if _texts(side) else side for side in (given, expected)]
             if not all(isinstance(side, str) for side in lines):
-                raise UserError('"inputs" and "outputs" must be texts, or name the function in "fn_name".', field=field)
+                raise UserError(
+                    '"inputs" and "outputs" must be texts, or name the function in "fn_name".',
+                    field=field,
+                )
             pairs.append((lines[0], lines[1]))
         return CodeTests(stdio=tuple(pairs))
     _identifier(name, "input_output", '"fn_name"')
     if not all(isinstance(given, list) for given in inputs):
-        raise UserError('with "fn_name", every entry of "inputs" must be a list of arguments.', field=field)
+        raise UserError(
+            'with "fn_name", every entry of "inputs" must be a list of arguments.', field=field
+        )
     return CodeTests(checks=tuple(_calls(name, inputs, outputs)), functions=(name,), imports=_USUAL)
 
 
@@ -313,10 +356,15 @@ def _assertions(columns: Mapping[str, Any]) -> CodeTests:
         raise UserError("must be a list of texts.", field="test_list")
     bound = set(dir(builtins)) | _bound(_parsed(setup, "test_setup_code"))
     if unknown := sorted(_loaded(_parsed(setup, "test_setup_code")) - bound):
-        raise Unsupported(f"needs {unknown[0]}, which only the program defines.", field="test_setup_code")
-    # Tests that lean on the reference solution's imports: `sys.getsizeof` without an import of their own.
+        raise Unsupported(
+            f"needs {unknown[0]}, which only the program defines.", field="test_setup_code"
+        )
+    # Tests that lean on the reference solution's imports: `sys.getsizeof` without an import of
+    # their own.
     trees = [_parsed(check, "test_list") for check in checks]
-    modules = sorted(({n for tree in trees for n in _based(tree)} & set(sys.stdlib_module_names)) - bound)
+    modules = sorted(
+        ({n for tree in trees for n in _based(tree)} & set(sys.stdlib_module_names)) - bound
+    )
     setup = "\n".join([*(f"import {name}" for name in modules), setup])
     known = bound | set(modules)
     functions: dict[str, None] = {}
@@ -357,17 +405,30 @@ def _check_function(columns: Mapping[str, Any]) -> CodeTests:
         given = ""  # prose
     imports = _USUAL if method else ""
     checks = (f"{test}\n\ncheck({entry})\n",)
-    return CodeTests(checks=checks, preamble=given, functions=(str(entry),), given=given, imports=imports)
+    return CodeTests(
+        checks=checks, preamble=given, functions=(str(entry),), given=given, imports=imports
+    )
 
 
 def _called(
-    node: ast.AST, known: set[str], functions: dict[str, None], makers: dict[str, None], *, inside: bool
+    node: ast.AST,
+    known: set[str],
+    functions: dict[str, None],
+    makers: dict[str, None],
+    *,
+    inside: bool,
 ) -> None:
-    """Sort the unknown names that are called: outermost into `functions`, those in arguments of such calls into `makers`."""
+    """Sort the unknown names that are called: outermost into `functions`, those in arguments of
+    such calls into `makers`."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id not in known:
         (makers if inside else functions)[node.func.id] = None
         inside = True
-    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id not in known and inside:
+    elif (
+        isinstance(node, ast.Name)
+        and isinstance(node.ctx, ast.Load)
+        and node.id not in known
+        and inside
+    ):
         makers[node.id] = None
     for child in ast.iter_child_nodes(node):
         if not (isinstance(node, ast.Call) and child is node.func and isinstance(child, ast.Name)):
@@ -375,8 +436,13 @@ def _called(
 
 
 def _outermost(node: ast.AST, known: set[str]) -> list[str]:
-    """The known names that are called in a check, outside of one another and of what only wraps a result."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in known - _WRAPPERS:
+    """The known names that are called in a check, outside of one another and of what only wraps a
+    result."""
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in known - _WRAPPERS
+    ):
         return [node.func.id]
     return [name for child in ast.iter_child_nodes(node) for name in _outermost(child, known)]
 
@@ -400,12 +466,20 @@ def _bound(tree: ast.AST) -> set[str]:
 
 def _loaded(tree: ast.AST) -> set[str]:
     """The names that a piece of code reads."""
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    return {
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
 
 
 def _based(tree: ast.AST) -> set[str]:
     """The names in front of a dot."""
-    return {n.value.id for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)}
+    return {
+        n.value.id
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)
+    }
 
 
 def _parsed(text: Any, field: str) -> ast.Module:

@@ -1,4 +1,5 @@
-"""Which tier this machine offers, why not a stronger one, and how a process of each tier is started."""
+"""Which tier this machine offers, why not a stronger one, and how a process of each tier is
+started."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from burnish.sandbox.limits import MIB, TIERS, Limits, Tier
 
 NOBODY = 65534  # the overflow uid of Linux, "nobody" on most systems
 _INSIDE = ("burnish.sandbox.confine", "burnish.sandbox.harness", "burnish.sandbox.judge")
-"""Modules whose text runs inside; by their whole names, so that a reward that is paid by them counts as reaching them."""
+"""Modules whose text runs inside; by their whole names, so that a reward that is paid by them
+counts as reaching them."""
 _FLAGS = ("-I", "-S", "-B", "-X", "utf8")
 _HINTS = {
     "bubblewrap": "Install bubblewrap (Debian, Ubuntu: apt install bubblewrap libseccomp2; Fedora: dnf install bubblewrap).",
@@ -36,8 +38,13 @@ class Interpreter:
     @property
     def readable(self) -> tuple[str, ...]:
         """Folders and files, as they are named on the host."""
-        libraries = [p for p in ("/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32") if os.path.isdir(p)]
-        own = [self.executable, *(p for p in (f"{self.prefix}/lib", f"{self.prefix}/lib64") if os.path.isdir(p))]
+        libraries = [
+            p for p in ("/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32") if os.path.isdir(p)
+        ]
+        own = [
+            self.executable,
+            *(p for p in (f"{self.prefix}/lib", f"{self.prefix}/lib64") if os.path.isdir(p)),
+        ]
         own += ["/nix/store"] if self.executable.startswith("/nix/store/") else []
         # Where the loader looks for libraries outside its own folders, such as /usr/local/lib.
         own += ["/etc/ld.so.cache"] if os.path.exists("/etc/ld.so.cache") else []
@@ -65,9 +72,11 @@ def drop_privileges() -> None:
 
 
 def settle(tier: Tier, *, python: str | None) -> Setting:
-    """What it takes to start processes of this tier. Raises UserError, with what to do, where the machine cannot.
+    """What it takes to start processes of this tier. Raises UserError, with what to do, where the
+    machine cannot.
 
-    Call it after `drop_privileges`, and after the sources were read: a user's home may be closed to nobody.
+    Call it after `drop_privileges`, and after the sources were read: a user's home may be closed to
+    nobody.
     """
     if tier not in TIERS:
         raise UserError(f"must be one of {', '.join(TIERS)}, not {tier!r}.", field="tier")
@@ -81,8 +90,13 @@ def settle(tier: Tier, *, python: str | None) -> Setting:
         return _landlock(interpreter)
     bwrap = shutil.which("bwrap", path="/usr/bin:/usr/local/bin:/bin:/run/current-system/sw/bin")
     if bwrap is None:
-        raise UserError("the tier bubblewrap is not available: bwrap is not installed.", hint=_HINTS["bubblewrap"])
-    manual = subprocess.run([bwrap, "--help"], capture_output=True, text=True, timeout=20, check=False).stdout
+        raise UserError(
+            "the tier bubblewrap is not available: bwrap is not installed.",
+            hint=_HINTS["bubblewrap"],
+        )
+    manual = subprocess.run(
+        [bwrap, "--help"], capture_output=True, text=True, timeout=20, check=False
+    ).stdout
     setting = Setting(
         "bubblewrap",
         interpreter,
@@ -106,7 +120,9 @@ def available(*, python: str | None = None) -> dict[Tier, Setting | UserError]:
     return found
 
 
-def command(setting: Setting, limits: Limits, *, judge: bool, control: int, seccomp_file: int | None) -> list[str]:
+def command(
+    setting: Setting, limits: Limits, *, judge: bool, control: int, seccomp_file: int | None
+) -> list[str]:
     """The command line of one sandboxed process; `control` is its end of the socket."""
     rlimits = limits.rlimits()
     if setting.tier == "bubblewrap":
@@ -123,13 +139,23 @@ def command(setting: Setting, limits: Limits, *, judge: bool, control: int, secc
         repr(rlimits),
     ]
     if setting.tier == "landlock":
-        devices = [path for path in ("/dev/null", "/dev/zero", "/dev/urandom") if os.path.exists(path)]
+        devices = [
+            path for path in ("/dev/null", "/dev/zero", "/dev/urandom") if os.path.exists(path)
+        ]
         return [*python, repr(((*setting.interpreter.readable, *devices), setting.bpf))]
     return [*_bwrap(setting, limits, seccomp_file), "--", *python]
 
 
 def _bwrap(setting: Setting, limits: Limits, seccomp_file: int | None) -> list[str]:
-    line = [setting.bwrap, "--unshare-all", "--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY)]
+    line = [
+        setting.bwrap,
+        "--unshare-all",
+        "--unshare-user",
+        "--uid",
+        str(NOBODY),
+        "--gid",
+        str(NOBODY),
+    ]
     line += ["--disable-userns"] if setting.disable_userns else []
     line += ["--die-with-parent", "--new-session", "--clearenv", "--hostname", "sandbox"]
     for path in setting.interpreter.readable:
@@ -141,20 +167,32 @@ def _bwrap(setting: Setting, limits: Limits, seccomp_file: int | None) -> list[s
             line += ["--ro-bind", path, path]
     for device in ("null", "zero", "urandom", "random"):
         line += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
-    # No /proc: nothing that solves a task reads it, and it tells of other processes. The root is a file system in memory
-    # without a size limit until it is closed for writing; only /tmp, with a limit, stays open.
-    line += ["--size", str(limits.disk_mb * MIB), "--tmpfs", "/tmp"] if limits.disk_mb else ["--dir", "/tmp"]
+    # No /proc: nothing that solves a task reads it, and it tells of other processes. The root is a
+    # file system in memory without a size limit until it is closed for writing; only /tmp, with a
+    # limit, stays open.
+    line += (
+        ["--size", str(limits.disk_mb * MIB), "--tmpfs", "/tmp"]
+        if limits.disk_mb
+        else ["--dir", "/tmp"]
+    )
     line += ["--remount-ro", "/", "--chdir", "/tmp"]
     return [*line, "--seccomp", str(seccomp_file)] if seccomp_file is not None else line
 
 
 def _landlock(interpreter: Interpreter) -> Setting:
     if confine.landlock_abi() < 1:
-        raise UserError("the tier landlock is not available: the kernel has no Landlock.", hint=_HINTS["landlock"])
+        raise UserError(
+            "the tier landlock is not available: the kernel has no Landlock.",
+            hint=_HINTS["landlock"],
+        )
     bpf = seccomp.deny_list(namespaces=False)
     if bpf is None:
-        # Landlock alone hides no process: a program could signal the trainer, or leave processes behind.
-        raise UserError("the tier landlock is not available: libseccomp is not installed.", hint=_HINTS["landlock"])
+        # Landlock alone hides no process: a program could signal the trainer, or leave processes
+        # behind.
+        raise UserError(
+            "the tier landlock is not available: libseccomp is not installed.",
+            hint=_HINTS["landlock"],
+        )
     setting = Setting("landlock", interpreter, bpf, sources=_SOURCES["landlock"])
     _try(setting, _HINTS["landlock"])
     return setting
@@ -171,7 +209,8 @@ def _try(setting: Setting, hint: str) -> None:
     except (Ended, OSError) as error:
         said = worker.last_words() if worker is not None else ""
         raise UserError(
-            f"the tier {setting.tier} is not available: it does not start here ({said or error}).", hint=hint
+            f"the tier {setting.tier} is not available: it does not start here ({said or error}).",
+            hint=hint,
         ) from error
     finally:
         if worker is not None:
@@ -179,7 +218,8 @@ def _try(setting: Setting, hint: str) -> None:
 
 
 def _interpreter(python: str | None) -> Interpreter:
-    """The Python given; else Burnish's own, if the unprivileged user can read it; else the system's."""
+    """The Python given; else Burnish's own, if the unprivileged user can read it; else the
+    system's."""
     wanted = [python] if python else [sys.executable, "/usr/bin/python3"]
     for path in wanted:
         try:
@@ -201,15 +241,21 @@ def _interpreter(python: str | None) -> Interpreter:
 
 
 def _sources() -> dict[Tier, tuple[str, str]]:
-    """The programs that run inside, (harness, judge) by tier; in the second tier they confine themselves first."""
+    """The programs that run inside, (harness, judge) by tier; in the second tier they confine
+    themselves first."""
     here = Path(__file__).parent
-    confining, harness, judging = ((here / f"{name.rpartition('.')[2]}.py").read_text() for name in _INSIDE)
+    confining, harness, judging = (
+        (here / f"{name.rpartition('.')[2]}.py").read_text() for name in _INSIDE
+    )
     supply = (
         f"import sys\n_m = type(sys)('burnish.sandbox.harness')\nexec({harness!r}, _m.__dict__)\n"
         "sys.modules[_m.__name__] = _m\n"
     )
     inside = (harness, supply + judging)
-    return {"bubblewrap": inside, "landlock": (f"{confining}\n{inside[0]}", f"{confining}\n{inside[1]}")}
+    return {
+        "bubblewrap": inside,
+        "landlock": (f"{confining}\n{inside[0]}", f"{confining}\n{inside[1]}"),
+    }
 
 
 _SOURCES = _sources()

@@ -1,4 +1,5 @@
-"""One sandboxed process, seen from outside: starting it, frames to and from it, its limits in time and size, its end."""
+"""One sandboxed process, seen from outside: starting it, frames to and from it, its limits in time
+and size, its end."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ _STARTING = threading.Lock()
 
 
 class Ended(Exception):
-    """The process is of no more use. `kind`: "timeout", "output", "memory", "exited" or "oversize"."""
+    """The process is of no more use. `kind`: "timeout", "output", "memory", "exited" or
+    "oversize"."""
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(detail)
@@ -47,8 +49,12 @@ class Worker:
         self._control, inner = socket.socketpair()
         out_read, out_write = os.pipe()
         err_read, err_write = os.pipe()
-        seccomp_file = _in_memory(setting.bpf) if setting.bpf and setting.tier == "bubblewrap" else None
-        line = command(setting, limits, judge=judge, control=inner.fileno(), seccomp_file=seccomp_file)
+        seccomp_file = (
+            _in_memory(setting.bpf) if setting.bpf and setting.tier == "bubblewrap" else None
+        )
+        line = command(
+            setting, limits, judge=judge, control=inner.fileno(), seccomp_file=seccomp_file
+        )
         passed = [inner.fileno(), *([seccomp_file] if seccomp_file is not None else [])]
         try:
             with _STARTING:
@@ -71,7 +77,11 @@ class Worker:
             raise
         finally:
             inner.close()
-            for file in (out_write, err_write, *([seccomp_file] if seccomp_file is not None else [])):
+            for file in (
+                out_write,
+                err_write,
+                *([seccomp_file] if seccomp_file is not None else []),
+            ):
                 os.close(file)
         self._out, self._err = out_read, err_read
         for file in (self._control.fileno(), out_read, err_read):
@@ -87,13 +97,14 @@ class Worker:
     def ask(self, frame: bytes, *, seconds: float, file: int | None = None) -> bytes:
         """Send a frame, perhaps with an open file, and wait for the answer. Raises Ended.
 
-        `seconds` are the process's own: processor time, and time in which all of it sleeps. Waiting for a processor that
-        others use costs it nothing. What it took is added to `own_seconds`.
+        `seconds` are the process's own: processor time, and time in which all of it sleeps. Waiting
+        for a processor that others use costs it nothing. What it took is added to `own_seconds`.
         """
         return self._exchange(frame, file, seconds)
 
     def run_to_end(self, frame: bytes, *, seconds: float, file: int) -> int:
-        """Send a frame with a file and wait for the process to end: its exit code, negative for a signal. Raises Ended."""
+        """Send a frame with a file and wait for the process to end: its exit code, negative for a
+        signal. Raises Ended."""
         end = os.pidfd_open(self._process.pid)
         try:
             self._exchange(frame, file, seconds, end=end)
@@ -121,7 +132,8 @@ class Worker:
         return lines[-1][:200] if lines else ""
 
     def kill(self) -> None:
-        """End the process and, with it, everything that it started. Called twice, it does nothing."""
+        """End the process and, with it, everything that it started. Called twice, it does
+        nothing."""
         if not self._alive:
             return
         self._alive = False
@@ -134,7 +146,8 @@ class Worker:
 
     def end(self) -> None:
         """SIGKILL to all of it."""
-        # While bwrap sets up, its child does not yet die with it: it would wait for its dead parent for ever.
+        # While bwrap sets up, its child does not yet die with it: it would wait for its dead parent
+        # for ever.
         if not self._up:
             with contextlib.suppress(OSError):
                 os.kill(self._process.pid, signal.SIGSTOP)
@@ -146,7 +159,9 @@ class Worker:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
 
-    def _exchange(self, frame: bytes | None, file: int | None, seconds: float, *, end: int | None = None) -> bytes:
+    def _exchange(
+        self, frame: bytes | None, file: int | None, seconds: float, *, end: int | None = None
+    ) -> bytes:
         """`_wait_for_answer`, with what it took added to `own_seconds`."""
         before = self._cpu()
         self._used = 0.0
@@ -156,7 +171,8 @@ class Worker:
             self.own_seconds += max(self._used, self._cpu() - before)
 
     def _cpu(self) -> float:
-        """Seconds of processor time that the process, its descendants and those that it buried have had."""
+        """Seconds of processor time that the process, its descendants and those that it buried have
+        had."""
         return sum(map(_cpu_time, _tree(self._process.pid)))
 
     def _is_runnable(self) -> bool:
@@ -166,12 +182,17 @@ class Worker:
     def _wait_for_answer(
         self, frame: bytes | None, file: int | None, seconds: float, *, end: int | None = None
     ) -> bytes:
-        """Send, then wait for a frame; or, where `end` is the process as a file, for that, whatever else it says."""
+        """Send, then wait for a frame; or, where `end` is the process as a file, for that, whatever
+        else it says."""
         begun = last_look = time.monotonic()
         deadline, next_look = begun + PATIENCE * seconds, begun + _TICK
         cpu_before = cpu = self._cpu()
         asleep = 0.0
-        sending = memoryview(len(frame).to_bytes(4, "big") + frame) if frame is not None else memoryview(b"")
+        sending = (
+            memoryview(len(frame).to_bytes(4, "big") + frame)
+            if frame is not None
+            else memoryview(b"")
+        )
         received = bytearray()
         poll = select.poll()
         for each in (self._out, self._err):
@@ -204,7 +225,9 @@ class Worker:
                         elif not sending:
                             poll.unregister(self._control)
                     elif end is not None:
-                        poll.unregister(self._control)  # it has closed its channel; its end is still to come
+                        poll.unregister(
+                            self._control
+                        )  # it has closed its channel; its end is still to come
                     elif event & (select.POLLIN | select.POLLHUP) and self._collect(received):
                         return bytes(received[4:])
                 elif handle == self._out:
@@ -240,7 +263,8 @@ class Worker:
         return len(received) >= 4 and len(received) == 4 + int.from_bytes(received[:4], "big")
 
     def _drain(self, handle: int, into: bytearray, most: int | None) -> bool:
-        """Read what is there; True at the end of the file. Of standard error only the end is kept."""
+        """Read what is there; True at the end of the file. Of standard error only the end is
+        kept."""
         while True:
             try:
                 part = os.read(handle, 1 << 16)
@@ -262,7 +286,9 @@ class Worker:
         number = -code if code < 0 else code - 128 if code > 128 else 0
         if number == signal.SIGXCPU:
             return Ended("timeout", f"more than {self.limits.cpu_seconds} s of processor time")
-        return Ended("exited", f"ended by signal {number}" if number else f"ended with exit code {code}")
+        return Ended(
+            "exited", f"ended by signal {number}" if number else f"ended with exit code {code}"
+        )
 
     def _watch_memory(self) -> None:
         most = self.limits.memory_mb * MIB

@@ -1,1 +1,2 @@
-"""The stages: from a recipe to a report. The composition root: the only room that knows all others."""
+"""The stages: from a recipe to a report. The composition root: the only room that knows all
+others."""

@@ -41,13 +41,22 @@ def by_judge(step: Step, sampled: Sampled, nulls: Nulls) -> Judged:
     config, reference = step.settings.judge, reference_of(step)
     per_prompt = step.settings.responses_per_prompt
     chat = chat_of(
-        step, config.model, config.endpoint, slot="judge.model", max_length=_JUDGED, logprobs=config.logprobs
+        step,
+        config.model,
+        config.endpoint,
+        slot="judge.model",
+        max_length=_JUDGED,
+        logprobs=config.logprobs,
     )
     judge = Judge(
-        chat, principles_of(config.constitution), VerdictCache(step.folder / "parts" / "verdicts-judge.jsonl")
+        chat,
+        principles_of(config.constitution),
+        VerdictCache(step.folder / "parts" / "verdicts-judge.jsonl"),
     )
     asked = _questions(sampled, nulls, reference)
-    said = _decided(step, judge, asked, parallel=config.parallel if config.endpoint is not None else 1)
+    said = _decided(
+        step, judge, asked, parallel=config.parallel if config.endpoint is not None else 1
+    )
     unreadable = sum(sides is None for sides in said)
     if unreadable:
         step.count_dropped("verdicts", {"the judge's verdict could not be read": unreadable})
@@ -68,8 +77,14 @@ def by_judge(step: Step, sampled: Sampled, nulls: Nulls) -> Judged:
         )
         if p is not None:
             wins.setdefault(one.name, []).append((p, one.place))
-    readable = [(sides, one.prompt.id) for one, sides in zip(asked, said, strict=True) if sides is not None]
-    figures = {"constitution": config.constitution, "unreadable": unreadable, **_steadiness(readable)}
+    readable = [
+        (sides, one.prompt.id) for one, sides in zip(asked, said, strict=True) if sides is not None
+    ]
+    figures = {
+        "constitution": config.constitution,
+        "unreadable": unreadable,
+        **_steadiness(readable),
+    }
     return Judged(
         chat.name, "judge", _unfit_judge(step),
         {(name, reference): _values(own) for name, own in wins.items() if name not in nulls},
@@ -87,7 +102,9 @@ def _questions(sampled: Sampled, nulls: Nulls, reference: str) -> list[_Question
     return asked + [
         _Question(name, place, first.prompt, text, first.completion.text)
         for name, texts in nulls.items()
-        for place, (first, text) in enumerate(zip(firsts_of(sampled, reference), texts, strict=True))
+        for place, (first, text) in enumerate(
+            zip(firsts_of(sampled, reference), texts, strict=True)
+        )
     ]
 
 
@@ -100,7 +117,9 @@ def _decided(
     def decide(one: _Question) -> tuple[float, float] | None:
         if one.text == one.other:
             return 0.5, 0.5
-        entry = Entry(one.prompt.id, one.prompt, (one.text, one.other), (), "pairwise", "work", None)
+        entry = Entry(
+            one.prompt.id, one.prompt, (one.text, one.other), (), "pairwise", "work", None
+        )
         return judge.both_orders(entry, 0, 1, Tally())
 
     found, progress = list[tuple[float, float] | None](), step.progress()
@@ -151,13 +170,18 @@ def by_people(step: Step, sampled: Sampled) -> Judged:
         return Judged(PEOPLE, "people", None, {})
     pairs = list(zip(sampled[name], sampled[reference], strict=True))
     answered = [
-        Answered(own.prompt, (own.completion.text, other.completion.text), (name, reference)) for own, other in pairs
+        Answered(own.prompt, (own.completion.text, other.completion.text), (name, reference))
+        for own, other in pairs
     ]
     said = preferences_of(step, step.settings.people, answered)
     values, places, rows = list[float](), list[int](), []
     for place, (own, other) in enumerate(pairs):
         texts = (own.completion.text, other.completion.text)
-        p = _by_hand(texts) if len(set(map(str.strip, texts))) < 2 or "" in map(str.strip, texts) else said.get(place)
+        p = (
+            _by_hand(texts)
+            if len(set(map(str.strip, texts))) < 2 or "" in map(str.strip, texts)
+            else said.get(place)
+        )
         rows.append(
             {"judge": PEOPLE, "prompt_id": own.prompt.id, "number": place % step.settings.responses_per_prompt, "a": name, "b": reference, "p": p}
         )  # fmt: skip

@@ -1,4 +1,5 @@
-"""What stages hand to one another besides models: answers, comparisons and demonstrations, one JSON object a line."""
+"""What stages hand to one another besides models: answers, comparisons and demonstrations, one JSON
+object a line."""
 
 from __future__ import annotations
 
@@ -28,7 +29,10 @@ class Answered:
 
 def write_answers(path: Path, answered: Iterable[Answered]) -> None:
     """To disk, atomically."""
-    rows = ({**_prompt(one.prompt), "responses": one.responses, "models": one.models} for one in answered)
+    rows = (
+        {**_prompt(one.prompt), "responses": one.responses, "models": one.models}
+        for one in answered
+    )
     write_text(path, "".join(dumps(row) + "\n" for row in rows))
 
 
@@ -57,14 +61,21 @@ def read_comparisons(stage: Path) -> tuple[PreferenceGroup, ...]:
     return _read(stage / COMPARISONS, _group)
 
 
-def write_demonstrations(path: Path, train: Iterable[Demonstration], heldout: Iterable[Demonstration]) -> None:
-    """To disk, atomically, as any source of demonstrations is read; the column `split` says which are held out."""
+def write_demonstrations(
+    path: Path, train: Iterable[Demonstration], heldout: Iterable[Demonstration]
+) -> None:
+    """To disk, atomically, as any source of demonstrations is read; the column `split` says which
+    are held out."""
     rows = [
         {
             "id": one.id,
             "messages": list(one.messages),
             **({"tools": list(one.tools)} if one.tools else {}),
-            **({"chat_template_kwargs": dict(one.chat_template_kwargs)} if one.chat_template_kwargs else {}),
+            **(
+                {"chat_template_kwargs": dict(one.chat_template_kwargs)}
+                if one.chat_template_kwargs
+                else {}
+            ),
             "split": split,
         }
         for split, part in (("train", train), ("heldout", heldout))
@@ -90,7 +101,9 @@ def _answered(row: Mapping[str, Any]) -> Answered:
 def _group(row: Mapping[str, Any]) -> PreferenceGroup:
     comparisons = tuple(Comparison(**one) for one in row["comparisons"])
     traces = {text: tuple(turns) for text, turns in row.get("traces", {}).items()}
-    return PreferenceGroup(_prompt_of(row), tuple(row["responses"]), comparisons, tuple(row["labels"]), traces)
+    return PreferenceGroup(
+        _prompt_of(row), tuple(row["responses"]), comparisons, tuple(row["labels"]), traces
+    )
 
 
 def _read(path: Path, make: Callable[[Mapping[str, Any]], Record]) -> tuple[Record, ...]:

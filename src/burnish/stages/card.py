@@ -1,4 +1,5 @@
-"""The card of a model: where it comes from, what it was trained on, what was measured, and what to be careful of."""
+"""The card of a model: where it comes from, what it was trained on, what was measured, and what to
+be careful of."""
 
 from __future__ import annotations
 
@@ -36,7 +37,11 @@ def card_of(run: Path, stage: str, *, base: str | None = None, adapter: bool = F
         "## Licences", _licences(recipe, base),
         "## The recipe", f"```yaml\n{data['recipe_yaml'].rstrip()}\n```",
     ]  # fmt: skip
-    return f"---\n{_metadata(recipe, graph, stage, base, adapter=adapter)}---\n\n" + "\n\n".join(sections) + "\n"
+    return (
+        f"---\n{_metadata(recipe, graph, stage, base, adapter=adapter)}---\n\n"
+        + "\n\n".join(sections)
+        + "\n"
+    )
 
 
 def _metadata(recipe: Recipe, graph: Graph, stage: str, base: str, *, adapter: bool) -> str:
@@ -55,12 +60,16 @@ def _metadata(recipe: Recipe, graph: Graph, stage: str, base: str, *, adapter: b
 
 def _stages(graph: Graph, stage: str) -> str:
     made_of = [*graph.ancestors(stage), stage]
-    return "\n".join(f"{number}. {_sentence(graph[name])}" for number, name in enumerate(made_of, start=1))
+    return "\n".join(
+        f"{number}. {_sentence(graph[name])}" for number, name in enumerate(made_of, start=1)
+    )
 
 
 def _sentence(node: Node) -> str:
     reads = ", ".join(
-        f"{slot} {', '.join(one.shown for one in inputs)}" for slot, inputs in node.inputs.items() if inputs
+        f"{slot} {', '.join(one.shown for one in inputs)}"
+        for slot, inputs in node.inputs.items()
+        if inputs
     )
     settings = node.settings
     row = getattr(getattr(settings, "algorithm", None), "name", None) or getattr(
@@ -82,13 +91,22 @@ def _named(graph: Graph, stage: str) -> list[str]:
 
 
 def _is_of_the_hub(source: str) -> bool:
-    return "/" in source and not source.startswith(("builtin:", "task:")) and local_files(source) is None
+    return (
+        "/" in source
+        and not source.startswith(("builtin:", "task:"))
+        and local_files(source) is None
+    )
 
 
 def _data(recipe: Recipe, graph: Graph, stage: str) -> str:
-    lines = [f"- {_linked(source) if _is_of_the_hub(source) else f'`{source}`'}" for source in _named(graph, stage)]
+    lines = [
+        f"- {_linked(source) if _is_of_the_hub(source) else f'`{source}`'}"
+        for source in _named(graph, stage)
+    ]
     if recipe.data.store is not None:
-        lines.append(f"- labels of the project `{recipe.data.project}`, given in Burnish's annotation service")
+        lines.append(
+            f"- labels of the project `{recipe.data.project}`, given in Burnish's annotation service"
+        )
     return "\n".join(lines) or "None is named in the recipe."
 
 
@@ -107,7 +125,13 @@ def _evaluation(data: dict[str, Any]) -> str:
         *(f"| {' | '.join(row.values())} |" for row in rows),
     ]
     return "\n".join(
-        [f"**{found.headline}.** {found.sentence}", "", *table, "", "Intervals are of 95 %, clustered by prompt."]
+        [
+            f"**{found.headline}.** {found.sentence}",
+            "",
+            *table,
+            "",
+            "Intervals are of 95 %, clustered by prompt.",
+        ]
     )
 
 
@@ -118,7 +142,9 @@ def _cautions(data: dict[str, Any], recipe: Recipe) -> str:
             "- **Weights of a quantised file.** Training began from 4-bit weights, not from those that were published."
         )
     simulated = [
-        name for name, settings in recipe.stages.items() if settings.kind == "compare" and _is_simulated(settings)
+        name
+        for name, settings in recipe.stages.items()
+        if settings.kind == "compare" and _is_simulated(settings)
     ]
     if simulated:
         lines.append(
@@ -136,5 +162,7 @@ def _is_simulated(settings: Any) -> bool:
 
 def _licences(recipe: Recipe, base: str) -> str:
     known = ALIASES.get(recipe.model.name)
-    of_base = f"{known.licence}" if known is not None else "as its authors say; this model is bound by it"
+    of_base = (
+        f"{known.licence}" if known is not None else "as its authors say; this model is bound by it"
+    )
     return f"- the model {_linked(base)}: {of_base}\n- the data above: as those say who published it\n- this card and the recipe: yours"

@@ -18,9 +18,12 @@ def chat_of(
     temperature: float = 0.0,
     logprobs: bool = False,
 ) -> Endpoint | LocalChat:
-    """`name` at the endpoint, or the policy in a slot in this process, which reads at most `max_length` tokens."""
+    """`name` at the endpoint, or the policy in a slot in this process, which reads at most
+    `max_length` tokens."""
     if endpoint is not None:
-        return Endpoint(endpoint, name or "", temperature=temperature, max_tokens=max_tokens, logprobs=logprobs)
+        return Endpoint(
+            endpoint, name or "", temperature=temperature, max_tokens=max_tokens, logprobs=logprobs
+        )
     return LocalChat(
         step.model(slot), max_new_tokens=max_tokens, temperature=temperature, seed=step.seed,
         max_length=max_length, say=step.say_once,

@@ -1,4 +1,5 @@
-"""Stage `compare`: the answers to each prompt are compared, and the comparisons become soft labels."""
+"""Stage `compare`: the answers to each prompt are compared, and the comparisons become soft
+labels."""
 
 from __future__ import annotations
 
@@ -14,7 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from burnish.annotation.agreement import Vote, first_shown_share, krippendorff_alpha, pairwise_agreement, votes
+from burnish.annotation.agreement import (
+    Vote,
+    first_shown_share,
+    krippendorff_alpha,
+    pairwise_agreement,
+    votes,
+)
 from burnish.annotation.ai.judge import Judge, Tally, VerdictCache, principles_of
 from burnish.annotation.labels import preference_data
 from burnish.annotation.panel import default_panel, label_items
@@ -36,27 +43,38 @@ from burnish.stages.people import labels_of
 from burnish.stages.ranked import scored, telling
 
 PROJECT = "preferences"
-_JUDGED = 2048  # tokens that a local judge reads at most: a constitution, a conversation and two answers
+_JUDGED = (
+    2048  # tokens that a local judge reads at most: a constitution, a conversation and two answers
+)
 
 
 def run(step: Step) -> None:
-    """Compare, write the comparisons, report agreement and how well the labels found the gold taste."""
+    """Compare, write the comparisons, report agreement and how well the labels found the gold
+    taste."""
     answers = step.parent("answers")
     assert answers is not None  # nothing else makes answers
     answered = read_answers(step.run.place(answers.name))
     compared, findings = list[PreferenceGroup](), dict[str, Any]()
-    for number, (judges, part) in enumerate(zip(step.settings.by, dealt(step, answered), strict=True)):
+    for number, (judges, part) in enumerate(
+        zip(step.settings.by, dealt(step, answered), strict=True)
+    ):
         groups, told = _COMPARE[judges.called](step, judges, number, part)
         compared += groups
         findings |= told  # a panel's figures and another judge's stand side by side
         findings.setdefault("judges", []).append(
-            {"by": judges.called, "prompts": len(part), "comparisons": sum(len(g.comparisons) for g in groups)}
+            {
+                "by": judges.called,
+                "prompts": len(part),
+                "comparisons": sum(len(g.comparisons) for g in groups),
+            }
         )
     place = {one.prompt.id: position for position, one in enumerate(answered)}
     compared.sort(key=lambda group: place.get(group.prompt.id, len(place)))
     write_comparisons(step.folder / COMPARISONS, compared)
     if not compared:
-        step.say(f"{step.name}: no preference is left to learn from: no answer is preferred to another")
+        step.say(
+            f"{step.name}: no preference is left to learn from: no answer is preferred to another"
+        )
     findings |= {
         "prompts": len(compared),
         "responses_per_prompt": len(answered[0].responses) if answered else 0,
@@ -71,21 +89,30 @@ def dealt(step: Step, answered: Sequence[Answered]) -> list[list[Answered]]:
     shares = step.settings.shares()
     if len(shares) == 1:
         return [list(answered)]
-    drawn = sorted(answered, key=lambda one: hashlib.sha256(f"{step.seed}/{one.prompt.id}".encode()).digest())
+    drawn = sorted(
+        answered, key=lambda one: hashlib.sha256(f"{step.seed}/{one.prompt.id}".encode()).digest()
+    )
     ends = [round(len(drawn) * sum(shares[: number + 1])) for number in range(len(shares))]
     owner = {
-        one.prompt.id: number for number, (start, end) in enumerate(pairwise([0, *ends])) for one in drawn[start:end]
+        one.prompt.id: number
+        for number, (start, end) in enumerate(pairwise([0, *ends]))
+        for one in drawn[start:end]
     }
-    return [[one for one in answered if owner[one.prompt.id] == number] for number in range(len(shares))]
+    return [
+        [one for one in answered if owner[one.prompt.id] == number] for number in range(len(shares))
+    ]
 
 
 Compared = tuple[Sequence[PreferenceGroup], dict[str, Any]]
 
 
 def _by_panel(step: Step, judges: Judges, number: int, answered: Sequence[Answered]) -> Compared:
-    """Simulated annotators rank the answers through the store, which keeps their votes as they come."""
+    """Simulated annotators rank the answers through the store, which keeps their votes as they
+    come."""
     assert judges.panel is not None
-    store = Store(step.folder / ("annotations.sqlite" if number == 0 else f"annotations-{number}.sqlite"))
+    store = Store(
+        step.folder / ("annotations.sqlite" if number == 0 else f"annotations-{number}.sqlite")
+    )
     taste = taste_of(step, judges.panel)
     try:
         store.add_project(PROJECT)
@@ -108,12 +135,15 @@ def panel_groups(step: Step, store: Store) -> tuple[PreferenceGroup, ...]:
     """The soft labels of the store, with groups that say nothing left out and counted."""
     options = LabelOptions(weighted=step.settings.reliability_weighted)
     dropped: Counter[str] = Counter()
-    merged = merge_by_prompt(preference_data(take_snapshot(store, PROJECT), options, dropped=dropped))
+    merged = merge_by_prompt(
+        preference_data(take_snapshot(store, PROJECT), options, dropped=dropped)
+    )
     return telling(step, "labelled items", merged.items, {**dropped, **merged.dropped})
 
 
 def _by_reward(step: Step, judges: Judges, number: int, answered: Sequence[Answered]) -> Compared:
-    """Every pair of answers with p = σ(s_first − s_second), s on the scale that Bradley–Terry was trained on."""
+    """Every pair of answers with p = σ(s_first − s_second), s on the scale that Bradley–Terry was
+    trained on."""
     view = load_reward_model(Path(step.model(f"by.{number}.reward")), step.load)
     assert view.head is not None
     undecided, dropped = _undecided(answered)
@@ -121,14 +151,16 @@ def _by_reward(step: Step, judges: Judges, number: int, answered: Sequence[Answe
     for group, scores in scored(step, view, undecided, "comparisons"):
         own = [score / gain for score in scores]
         pairs = (
-            replace(c, probability=1.0 / (1.0 + math.exp(own[c.second] - own[c.first]))) for c in group.comparisons
+            replace(c, probability=1.0 / (1.0 + math.exp(own[c.second] - own[c.first])))
+            for c in group.comparisons
         )
         found.append(replace(group, comparisons=tuple(pairs)))
     return telling(step, "compared answers", found, dropped), {}
 
 
 def _by_judge(step: Step, judges: Judges, number: int, answered: Sequence[Answered]) -> Compared:
-    """A model asked by a constitution, each pair both ways round; verdicts are kept as they come."""
+    """A model asked by a constitution, each pair both ways round; verdicts are kept as they
+    come."""
     config = judges.judge
     assert config is not None
     named = config.constitution
@@ -141,7 +173,9 @@ def _by_judge(step: Step, judges: Judges, number: int, answered: Sequence[Answer
         max_length=_JUDGED,
         logprobs=config.logprobs,
     )
-    judge = Judge(chat, constitution, VerdictCache(step.folder / "parts" / f"verdicts-{number}.jsonl"))
+    judge = Judge(
+        chat, constitution, VerdictCache(step.folder / "parts" / f"verdicts-{number}.jsonl")
+    )
     undecided, dropped = _undecided(answered)
     tally, progress = Tally(), step.progress()
 
@@ -149,7 +183,9 @@ def _by_judge(step: Step, judges: Judges, number: int, answered: Sequence[Answer
         own = Tally()
         entry = Entry(group.prompt.id, group.prompt, group.responses, (), "pairwise", "work", None)
         verdicts = ((c, judge.preference(entry, c.first, c.second, own)) for c in group.comparisons)
-        pairs = [replace(c, probability=verdict[0]) for c, verdict in verdicts if verdict is not None]
+        pairs = [
+            replace(c, probability=verdict[0]) for c, verdict in verdicts if verdict is not None
+        ]
         return replace(group, comparisons=tuple(pairs)), own
 
     found = []
@@ -160,8 +196,15 @@ def _by_judge(step: Step, judges: Judges, number: int, answered: Sequence[Answer
             if progress is not None:
                 progress(done, len(undecided), 0, {})
     if tally.unreadable:
-        step.count_dropped("compared answers", {"the judge's verdict could not be read": tally.unreadable})
-    judged = {"pairs": tally.pairs, "flips": tally.flips, "unreadable": tally.unreadable, "judge": chat.name}
+        step.count_dropped(
+            "compared answers", {"the judge's verdict could not be read": tally.unreadable}
+        )
+    judged = {
+        "pairs": tally.pairs,
+        "flips": tally.flips,
+        "unreadable": tally.unreadable,
+        "judge": chat.name,
+    }
     return telling(step, "compared answers", found, dropped), {"judged": judged}
 
 
@@ -174,7 +217,8 @@ def _by_people(step: Step, judges: Judges, number: int, answered: Sequence[Answe
 def _undecided(answered: Sequence[Answered]) -> tuple[list[PreferenceGroup], Mapping[str, int]]:
     """Every pair of different answers to each prompt, and what was left out."""
     merged = merge_by_prompt(
-        PreferenceGroup(one.prompt, one.responses, comparisons_from_ranks([1] * len(one.responses))) for one in answered
+        PreferenceGroup(one.prompt, one.responses, comparisons_from_ranks([1] * len(one.responses)))
+        for one in answered
     )
     return [group for group in merged.items if group.comparisons], merged.dropped
 
@@ -216,14 +260,22 @@ def _unknown(findings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if findings.get("by") != "panel":
         return
     if math.isnan(findings["pairwise_agreement"]["value"]):
-        yield "the annotators' agreement", "there is no pair of answers on which two of them had a preference"
+        yield (
+            "the annotators' agreement",
+            "there is no pair of answers on which two of them had a preference",
+        )
     if math.isnan(findings["alpha"]["value"]):
-        yield "Krippendorff's alpha", "no pair was ranked by two annotators, or they all said the same of every pair"
+        yield (
+            "Krippendorff's alpha",
+            "no pair was ranked by two annotators, or they all said the same of every pair",
+        )
     if findings["soft_label_accuracy"] is None:
         yield "how often the labels are right", "the gold taste prefers no side of any pair"
 
 
-def _annotator(name: str, own: Sequence[Vote], reliability: float, gold: dict[Pair, float]) -> dict[str, Any]:
+def _annotator(
+    name: str, own: Sequence[Vote], reliability: float, gold: dict[Pair, float]
+) -> dict[str, Any]:
     judged = [
         float(v.value == gold[v.item_id, v.first, v.second])
         for v in own
@@ -248,16 +300,26 @@ def _gold_preferences(weights: Mapping[str, float], tasks: Sequence[Task]) -> di
         scores = [taste_score(weights, prompt_text(task.prompt), text) for text in task.candidates]
         for j in range(len(scores)):
             for i in range(j):
-                preferences[task.item_id, i, j] = 0.5 if scores[i] == scores[j] else float(scores[i] > scores[j])
+                preferences[task.item_id, i, j] = (
+                    0.5 if scores[i] == scores[j] else float(scores[i] > scores[j])
+                )
     return preferences
 
 
-def _soft_labels(found: Sequence[Vote], reliability: Mapping[str, float] | None) -> dict[Pair, float]:
-    return {pair: label.probability for pair, label in comparisons(found, reliability, LabelOptions()).items()}
+def _soft_labels(
+    found: Sequence[Vote], reliability: Mapping[str, float] | None
+) -> dict[Pair, float]:
+    return {
+        pair: label.probability
+        for pair, label in comparisons(found, reliability, LabelOptions()).items()
+    }
 
 
 def _label_accuracy(labels: dict[Pair, float], gold: dict[Pair, float]) -> dict[str, Any] | None:
-    """How often the label's side is the gold taste's, over pairs on which the gold taste has one."""
+    """How often the label's side is the gold taste's, over pairs on which the gold taste has
+    one."""
     pairs = list(labels)
     predicted = np.array([labels[pair] - 0.5 for pair in pairs])
-    return accuracy(predicted, np.array([gold[pair] for pair in pairs]), [pair[0] for pair in pairs])
+    return accuracy(
+        predicted, np.array([gold[pair] for pair in pairs]), [pair[0] for pair in pairs]
+    )

@@ -20,6 +20,9 @@ def configuration_of(run: Run) -> tuple[dict[str, Any], Any]:
         config, tokenizer = tiny_model().config.to_dict(), tiny_tokenizer()
     else:
         read_model_type(source.folder)
-        config, tokenizer = read_config(source.folder), load_tokenizer(source.tokenizer or source.folder)
+        config, tokenizer = (
+            read_config(source.folder),
+            load_tokenizer(source.tokenizer or source.folder),
+        )
     settle(tokenizer, run.recipe.model, own=True)
     return config, tokenizer

@@ -1,4 +1,5 @@
-"""What the stages of one run share, and what one of them is handed: its settings, its inputs, its folder."""
+"""What the stages of one run share, and what one of them is handed: its settings, its inputs, its
+folder."""
 
 from __future__ import annotations
 
@@ -83,7 +84,8 @@ class Run:
         return contents_hash(files, known=self.folder / "known_files.json") if files else None
 
     def once(self, of: Any, look: Callable[[Any], Any]) -> Any:
-        """`look(of)`, looked at once in the run however many stages ask: large files are read through for their hashes."""
+        """`look(of)`, looked at once in the run however many stages ask: large files are read
+        through for their hashes."""
         key = f"{look.__name__} {of!r}"
         if key not in self._looked_at:
             self._looked_at[key] = look(of)
@@ -98,7 +100,9 @@ class Run:
         """These sources, read once in the run."""
         key = data.model_dump_json()
         if key not in self._readings:
-            rewarded = any(getattr(settings, "rewards", None) for settings in self.recipe.stages.values())
+            rewarded = any(
+                getattr(settings, "rewards", None) for settings in self.recipe.stages.values()
+            )
             self._readings[key] = Reading(
                 data, self.recipe.seed, self.folder, self, self.origins, self._parsed,
                 unnamed=not (rewarded and data.prompts is None),
@@ -106,12 +110,19 @@ class Run:
         return self._readings[key]
 
     def load(
-        self, reference: str, *, exact: bool = False, trained: bool = False, scalar_head: bool = False
+        self,
+        reference: str,
+        *,
+        exact: bool = False,
+        trained: bool = False,
+        scalar_head: bool = False,
     ) -> Backbone:
-        """A model on the recipe's device, multiplying as `model.dtype` says, or `exact`: in float32. `trained`: every weight.
+        """A model on the recipe's device, multiplying as `model.dtype` says, or `exact`: in
+        float32. `trained`: every weight.
 
         `scalar_head`: of a reward model's folder."""
-        # Brings transformers, which takes seconds: commands that load no model are not to wait for it.
+        # Brings transformers, which takes seconds: commands that load no model are not to wait for
+        # it.
         from burnish.models.backbone import load_backbone
 
         products = None if exact else NAMES[self.recipe.model.dtype]
@@ -123,12 +134,16 @@ class Run:
             scalar_head=scalar_head,
             say=self.say,
         )
-        own = reference == self.recipe.model.name or self.folder.resolve() in Path(reference).resolve().parents
+        own = (
+            reference == self.recipe.model.name
+            or self.folder.resolve() in Path(reference).resolve().parents
+        )
         settle(backbone.tokenizer, self.recipe.model, own=own)
         return backbone
 
     def reference(self, artifact: Input) -> str:
-        """What an input is loaded by: a stage's folder `model`, the pretrained model, or what the recipe names."""
+        """What an input is loaded by: a stage's folder `model`, the pretrained model, or what the
+        recipe names."""
         if artifact.stage is not None:
             return str((self.place(artifact.stage) / "model").resolve())
         if artifact.outside == BASE:
@@ -145,7 +160,10 @@ class Run:
     def say_dropped(self, what: str, dropped: Mapping[str, int]) -> None:
         """Say how many rows were left out and why."""
         if dropped:
-            self.say(f"{what}: left out " + ", ".join(f"{count} ({reason})" for reason, count in dropped.items()))
+            self.say(
+                f"{what}: left out "
+                + ", ".join(f"{count} ({reason})" for reason, count in dropped.items())
+            )
 
 
 @dataclass
@@ -218,7 +236,12 @@ class Step:
         return self.run.progress(self.name)
 
     def load(
-        self, reference: str, *, exact: bool = False, trained: bool = False, scalar_head: bool = False
+        self,
+        reference: str,
+        *,
+        exact: bool = False,
+        trained: bool = False,
+        scalar_head: bool = False,
     ) -> Backbone:
         """See `Run.load`."""
         return self.run.load(reference, exact=exact, trained=trained, scalar_head=scalar_head)
@@ -233,7 +256,8 @@ class Step:
         return self.model("start")
 
     def parent(self, slot: str) -> Node | None:
-        """The stage whose artifact stands in a slot; None: it comes from outside, or nothing stands there."""
+        """The stage whose artifact stands in a slot; None: it comes from outside, or nothing stands
+        there."""
         found = self.node.input(slot)
         return None if found is None or found.stage is None else self.run.graph[found.stage]
 
@@ -244,7 +268,8 @@ class Step:
 
     @property
     def demonstrations(self) -> Split:
-        """To imitate: those that the stage in the slot made, which are read as any source is, or its own source's."""
+        """To imitate: those that the stage in the slot made, which are read as any source is, or
+        its own source's."""
         self.sources.add("demonstrations")
         return self._imitated.demonstrations
 
@@ -281,17 +306,24 @@ class Step:
         """The trackers the recipe asks for."""
         config = self.recipe.model_dump(mode="json")
         return make_writers(
-            self.recipe.report_to, folder=self.folder, run=self.recipe.name, stage=self.name, config=config
+            self.recipe.report_to,
+            folder=self.folder,
+            run=self.recipe.name,
+            stage=self.name,
+            config=config,
         )
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Write its findings, with what was dropped of the data it read and how many steps were skipped, which is said too; a
-        figure that does not exist is null.
+        """Write its findings, with what was dropped of the data it read and how many steps were
+        skipped, which is said too; a figure that does not exist is null.
 
-        What was dropped is the stage's own, whichever stage has read the source first in this process.
+        What was dropped is the stage's own, whichever stage has read the source first in this
+        process.
         """
         imitated = self.sources & {"demonstrations"}
-        dropped = self.reading.dropped_of(self.sources - imitated) | self._imitated.dropped_of(imitated)
+        dropped = self.reading.dropped_of(self.sources - imitated) | self._imitated.dropped_of(
+            imitated
+        )
         for what, reasons in self.dropped.items():
             dropped[what] = {**dropped.get(what, {}), **reasons}
         findings = {**result, "dropped": dropped}
@@ -301,7 +333,9 @@ class Step:
             skipped = findings["skipped_steps"] = rows[-1].get("skipped_steps", 0)
             if skipped:
                 reason = "for their loss or gradient was not finite"
-                self.say(f"{self.name}: updates left out, {reason}: {skipped} (in {len(rows)} steps)")
+                self.say(
+                    f"{self.name}: updates left out, {reason}: {skipped} (in {len(rows)} steps)"
+                )
         write_json(self.folder / "result.json", undefined_as_null(findings))
 
     def not_evaluated(self, split: Split, measured: Sequence[Any]) -> str | None:
@@ -320,4 +354,6 @@ class Step:
     def say_repeats(self, prompts_per_step: int, count: int) -> None:
         """Say that a step asks for more prompts than there are."""
         if prompts_per_step > count:
-            self.say(f"{self.name}: {prompts_per_step} prompts a step of {count}: each comes several times in a step")
+            self.say(
+                f"{self.name}: {prompts_per_step} prompts a step of {count}: each comes several times in a step"
+            )

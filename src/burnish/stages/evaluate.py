@@ -52,7 +52,11 @@ def run(step: Step) -> None:
     models = {one.shown: step.run.reference(one) for one in step.node.inputs["models"]}
     held_to = step.node.inputs["reference"][0].shown
     for number, (name, source) in enumerate(models.items()):
-        load = (lambda: reference) if source == step.model("reference") else partial(step.load, source, exact=True)
+        load = (
+            (lambda: reference)
+            if source == step.model("reference")
+            else partial(step.load, source, exact=True)
+        )
         sampled[name] = _sampled(step, load, prompts, name, number, source)
         step.say(f"sampled {len(prompts)} held-out prompts from the {name} model")
         release_memory()  # what its sampler took stays in the heap, in pieces that the next model does not fit into
@@ -66,12 +70,18 @@ def run(step: Step) -> None:
     kl = {name: _kl(step, models[name], sampled[name], reference) for name in measured}
     verifiable = bool(config.rewards) or config.environment is not None
     firsts = firsts_of(sampled, reference_of(step))
-    nulls = null_answers([prompt_text(one.prompt) for one in firsts], [one.completion.text for one in firsts])
-    checked, rewards = verified(step, sampled, nulls, reference=reference) if verifiable else (None, {})
+    nulls = null_answers(
+        [prompt_text(one.prompt) for one in firsts], [one.completion.text for one in firsts]
+    )
+    checked, rewards = (
+        verified(step, sampled, nulls, reference=reference) if verifiable else (None, {})
+    )
     taste = config.taste if config.taste is not None else not verifiable and simulated_only(step)
     judged = _judged(step, sampled, nulls, reference=reference, taste=taste)
     verdicts = [row for one in judged for row in one.rows]
-    verdicts += [row for name, own in rewards.items() for row in _reward_rows(step, name, sampled[name], own)]
+    verdicts += [
+        row for name, own in rewards.items() for row in _reward_rows(step, name, sampled[name], own)
+    ]
     write_rows(step.folder / VERDICTS, verdicts)
     groups = [rollout.prompt.id for rollout in next(iter(sampled.values()))]
     step.finish(
@@ -83,23 +93,37 @@ def run(step: Step) -> None:
             "no_kl": unmeasured_kl,
             **({} if checked is None else {"verifiable": checked}),
             "judges": [_told(one) for one in judged],
-            "models": [_summary(name, sampled[name], kl.get(name), judged, groups) for name in sampled],
+            "models": [
+                _summary(name, sampled[name], kl.get(name), judged, groups) for name in sampled
+            ],
             "comparisons": [row for one in judged for row in _comparisons(one, sampled)],
-            "samples": _samples(sampled, judged, rewards, config.samples, config.responses_per_prompt),
+            "samples": _samples(
+                sampled, judged, rewards, config.samples, config.responses_per_prompt
+            ),
         },
     )
 
 
 def _sampled(
-    step: Step, load: Callable[[], Backbone], prompts: Sequence[Prompt], name: str, number: int, source: str
+    step: Step,
+    load: Callable[[], Backbone],
+    prompts: Sequence[Prompt],
+    name: str,
+    number: int,
+    source: str,
 ) -> list[Rollout]:
     """A model's answers, part by part; what an earlier start has left is taken over."""
     rollouts = list[Rollout]()
     generate: Callable[[Sequence[Prompt]], list[Rollout]] | None = None
     for start in range(0, len(prompts), _CHUNK):
-        chunk, part = prompts[start : start + _CHUNK], step.folder / "parts" / f"{number}-{start:06d}.jsonl"
+        chunk, part = (
+            prompts[start : start + _CHUNK],
+            step.folder / "parts" / f"{number}-{start:06d}.jsonl",
+        )
         if not part.is_file():
-            generate = generate or (behind_endpoint(step, source) if is_endpoint(source) else _sampler(step, load()))
+            generate = generate or (
+                behind_endpoint(step, source) if is_endpoint(source) else _sampler(step, load())
+            )
             write_rows(part, _answer_rows(step, name, generate(chunk)))
         rollouts += rollouts_of(read_rows(part), chunk)
     return rollouts
@@ -153,11 +177,21 @@ def _kl(step: Step, model: str, rollouts: Sequence[Rollout], reference: Backbone
         of_policy = torch.tensor([value for r in rollouts for value in r.completion.model_logprobs])
     else:
         of_policy = by(step.load(model, exact=True))
-    return torch.zeros(len(batch)).index_add_(0, batch.sequence_of_P, of_policy - of_reference).double().numpy()
+    return (
+        torch.zeros(len(batch))
+        .index_add_(0, batch.sequence_of_P, of_policy - of_reference)
+        .double()
+        .numpy()
+    )
 
 
 def _judged(
-    step: Step, sampled: Mapping[str, Sequence[Rollout]], nulls: Nulls, *, reference: Backbone, taste: bool
+    step: Step,
+    sampled: Mapping[str, Sequence[Rollout]],
+    nulls: Nulls,
+    *,
+    reference: Backbone,
+    taste: bool,
 ) -> list[Judged]:
     """What everybody says who is asked: people last, for whom the run may have to wait."""
     found = [by_taste(step, sampled, nulls, reference)] if taste else []
@@ -168,7 +202,9 @@ def _judged(
     return [*found, by_people(step, sampled)] if step.settings.people is not None else found
 
 
-def _reward_rows(step: Step, name: str, rollouts: Sequence[Rollout], own: Sequence[Reward]) -> list[dict[str, Any]]:
+def _reward_rows(
+    step: Step, name: str, rollouts: Sequence[Rollout], own: Sequence[Reward]
+) -> list[dict[str, Any]]:
     """What the recipe's rewards said of a model's answers."""
     per_prompt = step.settings.responses_per_prompt
     return [
@@ -206,17 +242,26 @@ def _summary(
     """A model's means, with their intervals over prompts."""
     words = np.array([len(r.completion.text.split()) for r in rollouts], dtype=float)
     marks = {one.kind: one.marks.get(name) for one in judged}
-    interval = lambda values: None if values is None else bootstrap_mean(values, groups=groups).to_dict()  # noqa: E731
+
+    def interval(values):
+        return None if values is None else bootstrap_mean(values, groups=groups).to_dict()
+
     found = {
         "name": name,
         "gold": interval(marks.get("taste")),
         "reward": interval(marks.get("reward")),
         "kl_ref": interval(kl),
         "length": interval(words),
-        "tokens": float(np.mean([len(r.completion.tokens) for r in rollouts])) if rollouts[0].prompt_tokens else None,
-        "truncation_rate": float(np.mean([r.completion.finish_reason == "length" for r in rollouts])),
+        "tokens": float(np.mean([len(r.completion.tokens) for r in rollouts]))
+        if rollouts[0].prompt_tokens
+        else None,
+        "truncation_rate": float(
+            np.mean([r.completion.finish_reason == "length" for r in rollouts])
+        ),
     }
-    measured = next(((one.names, one.properties[name]) for one in judged if name in one.properties), None)
+    measured = next(
+        ((one.names, one.properties[name]) for one in judged if name in one.properties), None
+    )
     if measured is None:
         return found
     names, values = measured
@@ -229,17 +274,23 @@ def _comparisons(judged: Judged, sampled: Mapping[str, Sequence[Rollout]]) -> li
     found = []
     for (a, b), (values, places) in judged.wins.items():
         prompts = [sampled[a][place].prompt.id for place in places]
-        of_a, of_b = (np.array([len(sampled[name][place].completion.text) for place in places]) for name in (a, b))
+        of_a, of_b = (
+            np.array([len(sampled[name][place].completion.text) for place in places])
+            for name in (a, b)
+        )
         row: dict[str, Any] = {"a": a, "b": b, "judge": judged.name}
         row["win_rate"] = bootstrap_share(values, groups=prompts).to_dict()
         controlled = length_controlled(values, of_a - of_b, groups=prompts)
         row["length_controlled"] = controlled.to_dict()
         if a in judged.marks:
-            row["difference"] = paired_difference(judged.marks[a], judged.marks[b], groups=prompts).to_dict()
+            row["difference"] = paired_difference(
+                judged.marks[a], judged.marks[b], groups=prompts
+            ).to_dict()
         if a in judged.properties:
             moved = zip(judged.names, judged.properties[a].T, judged.properties[b].T, strict=True)
             row["properties"] = {
-                name: paired_difference(after, before, groups=prompts).to_dict() for name, after, before in moved
+                name: paired_difference(after, before, groups=prompts).to_dict()
+                for name, after, before in moved
             }
         found.append(row)
     return found

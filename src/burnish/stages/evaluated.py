@@ -21,9 +21,14 @@ VERDICTS = "verdicts.jsonl"
 _OPTIONAL = ("response_mask", "sampler_logprobs", "model_logprobs")
 
 
-def answer_rows(model: str, rollouts: Iterable[Rollout], *, seed: int, per_prompt: int) -> list[dict[str, Any]]:
+def answer_rows(
+    model: str, rollouts: Iterable[Rollout], *, seed: int, per_prompt: int
+) -> list[dict[str, Any]]:
     """One model's answers; those of a prompt stand side by side, `per_prompt` of each."""
-    return [_row(model, rollout, seed=seed, number=place % per_prompt) for place, rollout in enumerate(rollouts)]
+    return [
+        _row(model, rollout, seed=seed, number=place % per_prompt)
+        for place, rollout in enumerate(rollouts)
+    ]
 
 
 def _row(model: str, rollout: Rollout, *, seed: int, number: int) -> dict[str, Any]:

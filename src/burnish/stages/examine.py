@@ -1,4 +1,5 @@
-"""Data as a run would read it, looked at without a run: what the model would see of a row, counts and lengths, other columns."""
+"""Data as a run would read it, looked at without a run: what the model would see of a row, counts
+and lengths, other columns."""
 
 from __future__ import annotations
 
@@ -90,7 +91,8 @@ class Examined:
         return overlap(self.split.train, (*other.split.train, *other.split.heldout))
 
     def row(self, number: int) -> tuple[Any, str]:
-        """(the record of a row of the source, the part it is of). Raises UserError where the row was left out, or is not there."""
+        """(the record of a row of the source, the part it is of). Raises UserError where the row
+        was left out, or is not there."""
         for part, records in (("trained on", self.split.train), ("held out", self.split.heldout)):
             for record in records:
                 origin = self.run.origins.get(_id(record))
@@ -103,9 +105,14 @@ class Examined:
 
 
 def examine(
-    source: Mapping[str, Any], *, role: Role | None, model: Mapping[str, Any], data: Mapping[str, Any]
+    source: Mapping[str, Any],
+    *,
+    role: Role | None,
+    model: Mapping[str, Any],
+    data: Mapping[str, Any],
 ) -> Examined:
-    """Read a source as a run would. `role` None: as its columns say; `model` and `data` are settings of these sections."""
+    """Read a source as a run would. `role` None: as its columns say; `model` and `data` are
+    settings of these sections."""
     lines: list[str] = []
     role = role or role_of(source)
     values = {"model": dict(model), "data": {**data, role: dict(source)}, "stages": {"sft": {}}}
@@ -128,7 +135,9 @@ def examine_recipe(recipe: Recipe) -> Iterator[Examined]:
                 continue
             seen.add(key)
             reading = run.reading(node.data)
-            yield Examined(role, getattr(reading, role), reading.dropped_of([role]).get(role, {}), run)
+            yield Examined(
+                role, getattr(reading, role), reading.dropped_of([role]).get(role, {}), run
+            )
 
 
 def role_of(source: Mapping[str, Any]) -> Role:
@@ -145,7 +154,11 @@ def role_of(source: Mapping[str, Any]) -> Role:
     messages = values.get("messages")
     if isinstance(messages, list) and messages and isinstance(messages[-1], Mapping):
         return "demonstrations" if messages[-1].get("role") == "assistant" else "prompts"
-    if has("prompt", "completion") or has("question", "answer") or (has("text") and not has("prompt")):
+    if (
+        has("prompt", "completion")
+        or has("question", "answer")
+        or (has("text") and not has("prompt"))
+    ):
         return "demonstrations"
     return "prompts"
 
@@ -178,7 +191,9 @@ def _pieces(tokenizer: Any, tokens: Sequence[int], mask: Sequence[bool]) -> list
     for place in range(1, len(tokens) + 1):
         if place == len(tokens) or mask[place] != mask[start]:
             part = list(tokens[start:place])
-            found.append(Piece(tokenizer.decode(part, skip_special_tokens=False), len(part), mask[start]))
+            found.append(
+                Piece(tokenizer.decode(part, skip_special_tokens=False), len(part), mask[start])
+            )
             start = place
     return found
 
@@ -191,7 +206,9 @@ def converted(examined: Examined, dropped: Counter[str]) -> Iterator[dict[str, A
             rows: Iterator[dict[str, Any]] = paired_rows(records, dropped=dropped)
         else:
             rows = map(_row, records)
-        yield from ({**{key: value for key, value in row.items() if key != "split"}, **mark} for row in rows)
+        yield from (
+            {**{key: value for key, value in row.items() if key != "split"}, **mark} for row in rows
+        )
 
 
 def _row(record: Demonstration | Prompt) -> dict[str, Any]:
@@ -200,8 +217,15 @@ def _row(record: Demonstration | Prompt) -> dict[str, Any]:
     messages = [dict(message) for message in record.messages]
     if isinstance(record, Prompt):
         return {"id": record.id, "prompt": messages, **record.columns}
-    beside = {"tools": list(record.tools), "chat_template_kwargs": dict(record.chat_template_kwargs)}
-    return {"id": record.id, "messages": messages, **{name: value for name, value in beside.items() if value}}
+    beside = {
+        "tools": list(record.tools),
+        "chat_template_kwargs": dict(record.chat_template_kwargs),
+    }
+    return {
+        "id": record.id,
+        "messages": messages,
+        **{name: value for name, value in beside.items() if value},
+    }
 
 
 def _id(record: Demonstration | Prompt | PreferenceGroup) -> str:

@@ -16,7 +16,8 @@ from burnish.stages.report import read_run
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written: the folder, which files of weights, and the model that an adapter stands on (None: merged)."""
+    """What was written: the folder, which files of weights, and the model that an adapter stands on
+    (None: merged)."""
 
     folder: Path
     weights: tuple[str, ...]
@@ -32,17 +33,21 @@ def export(
     shard_size: str = "5GB",
     stage: str | None = None,
 ) -> Exported:
-    """Write the model of a run (of its newest policy, or of `stage`), or one by name, as others load it, with a model card.
+    """Write the model of a run (of its newest policy, or of `stage`), or one by name, as others
+    load it, with a model card.
 
-    `to`: "merged", a whole model; "adapter", in PEFT's layout on the model that training began from. `dtype` None: as it is.
-    Raises UserError where there is no such model, or where `out` is there already.
+    `to`: "merged", a whole model; "adapter", in PEFT's layout on the model that training began
+    from. `dtype` None: as it is. Raises UserError where there is no such model, or where `out` is
+    there already.
     """
     if to not in ("merged", "adapter"):
         raise UserError(f'must be merged or adapter, not "{to}".', field="--to")
     if dtype is not None and dtype not in DTYPES:
         raise UserError(f'must be one of {", ".join(DTYPES)}, not "{dtype}".', field="--dtype")
     if out.exists():
-        raise UserError("is there already, and is not written over.", file=out, hint="Give another --out.")
+        raise UserError(
+            "is there already, and is not written over.", file=out, hint="Give another --out."
+        )
     run, model = _found(what, stage)
     with atomic_folder(out) as scratch:
         place = scratch / "files"
@@ -53,7 +58,10 @@ def export(
         else:
             weights = _merged(model, place, dtype=dtype, shard_size=shard_size)
         if run is not None:
-            write_text(place / "README.md", card_of(run, model.parent.name, base=base, adapter=base is not None))
+            write_text(
+                place / "README.md",
+                card_of(run, model.parent.name, base=base, adapter=base is not None),
+            )
         for path in list(place.iterdir()):
             path.rename(scratch / path.name)
         place.rmdir()
@@ -78,7 +86,8 @@ def _merged(model: Path, place: Path, *, dtype: str | None, shard_size: str) -> 
 
 
 def _found(what: str, stage: str | None) -> tuple[Path | None, Path]:
-    """(the run, the model's folder): of a run, of a stage's folder in it, or of a model, whose run is None where it has none."""
+    """(the run, the model's folder): of a run, of a stage's folder in it, or of a model, whose run
+    is None where it has none."""
     folder = Path(what).expanduser()
     if (folder / "recipe.yaml").is_file():
         return folder, folder / _stage_of(folder, stage) / "model"

@@ -1,4 +1,5 @@
-"""What the gold taste of simulated annotators says of labels and of a model that learnt from them."""
+"""What the gold taste of simulated annotators says of labels and of a model that learnt from
+them."""
 
 from __future__ import annotations
 
@@ -20,11 +21,16 @@ def taste_of(step: Step, panel: Panel) -> dict[str, float]:
     return (panel.taste or step.recipe.taste).model_dump()
 
 
-def ceilings(step: Step, groups: Sequence[PreferenceGroup], difference: np.ndarray) -> dict[str, Any]:
-    """What the panel's noise allows on held-out pairs: `ceiling`, how often the gold taste itself agrees with the labels;
-    and `gold_accuracy`, how often the model agrees with the gold taste. Empty where no panel has labelled them."""
+def ceilings(
+    step: Step, groups: Sequence[PreferenceGroup], difference: np.ndarray
+) -> dict[str, Any]:
+    """What the panel's noise allows on held-out pairs: `ceiling`, how often the gold taste itself
+    agrees with the labels; and `gold_accuracy`, how often the model agrees with the gold taste.
+    Empty where no panel has labelled them."""
     compared = step.parent("comparisons")
-    panels = [one.panel for one in getattr(compared.settings, "by", ())] if compared is not None else []
+    panels = (
+        [one.panel for one in getattr(compared.settings, "by", ())] if compared is not None else []
+    )
     if not panels or panels[0] is None or any(panel is None for panel in panels):
         return {}
     weights = taste_of(step, panels[0])
@@ -38,10 +44,19 @@ def ceilings(step: Step, groups: Sequence[PreferenceGroup], difference: np.ndarr
     truth = np.array(gold)
     return {
         "ceiling": accuracy(truth, np.array(labels), prompt_of_pair),
-        "gold_accuracy": accuracy(difference, np.where(truth == 0, 0.5, (truth > 0).astype(float)), prompt_of_pair),
+        "gold_accuracy": accuracy(
+            difference, np.where(truth == 0, 0.5, (truth > 0).astype(float)), prompt_of_pair
+        ),
     }
 
 
-def accuracy(difference: np.ndarray, labels: np.ndarray, groups: Sequence[Hashable]) -> dict[str, Any] | None:
-    """How often the difference's sign is the label's side, with its interval; None where every label is a tie."""
-    return None if (labels == 0.5).all() else pairwise_accuracy(difference, labels, groups=groups).to_dict()
+def accuracy(
+    difference: np.ndarray, labels: np.ndarray, groups: Sequence[Hashable]
+) -> dict[str, Any] | None:
+    """How often the difference's sign is the label's side, with its interval; None where every
+    label is a tie."""
+    return (
+        None
+        if (labels == 0.5).all()
+        else pairwise_accuracy(difference, labels, groups=groups).to_dict()
+    )

@@ -22,7 +22,16 @@ from burnish.rewards.model import ScopedModelReward
 from burnish.rewards.sense import Answer, SenseOfBase
 from burnish.rewards.taste import PROPERTIES, properties, sense, taste_score
 from burnish.stages.context import Step
-from burnish.stages.judged import Judged, Nulls, Sampled, firsts_of, prompts_of, reference_of, simulated_only, trained
+from burnish.stages.judged import (
+    Judged,
+    Nulls,
+    Sampled,
+    firsts_of,
+    prompts_of,
+    reference_of,
+    simulated_only,
+    trained,
+)
 from burnish.stages.roles import stands_on
 from burnish.stages.sampling import end_tokens_of
 
@@ -46,8 +55,12 @@ def by_taste(step: Step, sampled: Sampled, nulls: Nulls, reference: Backbone) ->
             (prompt, text, other, factor)
             for (prompt, other), text, factor in zip(asked, texts, under_base[name], strict=True)
         ]
-        marks[name] = np.array([taste_score(weights, p, t, beside=b, under_base=f) for p, t, b, f in own])
-        measured[name] = np.array([[*properties(p, t, beside=b).values(), sense(p, t) * f] for p, t, b, f in own])
+        marks[name] = np.array(
+            [taste_score(weights, p, t, beside=b, under_base=f) for p, t, b, f in own]
+        )
+        measured[name] = np.array(
+            [[*properties(p, t, beside=b).values(), sense(p, t) * f] for p, t, b, f in own]
+        )
     names = (*PROPERTIES, "sense")
     unfit = None
     if not simulated_only(step):
@@ -55,7 +68,9 @@ def by_taste(step: Step, sampled: Sampled, nulls: Nulls, reference: Backbone) ->
     judged = _graded(GOLD, "taste", unfit, sampled, nulls, marks, reference_of(step))
     rows = [
         {**row, "properties": dict(zip(names, values.tolist(), strict=True))}
-        for row, values in zip(judged.rows, np.concatenate([measured[name] for name in sampled]), strict=True)
+        for row, values in zip(
+            judged.rows, np.concatenate([measured[name] for name in sampled]), strict=True
+        )
     ]
     return Judged(
         GOLD, "taste", unfit, judged.wins, judged.marks, judged.nulls, rows,
@@ -88,7 +103,9 @@ def _sense(
         for name in answers
         for number in range(place * share[name], (place + 1) * share[name])
     ]
-    values = judge.of([Answer(asked[p], beside[p], answers[name][number]) for name, number, p in places])
+    values = judge.of(
+        [Answer(asked[p], beside[p], answers[name][number]) for name, number, p in places]
+    )
     found = {name: [0.0] * len(texts) for name, texts in answers.items()}
     for (name, number, _), value in zip(places, values, strict=True):
         found[name][number] = value
@@ -102,7 +119,8 @@ def by_reward(step: Step, sampled: Sampled, nulls: Nulls, reference: Backbone) -
         view = load_reward_adapter(reference, folder)
     else:
         view = load_reward_model(folder, partial(step.load, exact=True))
-    # Models from outside may have tokenizers of their own, or give no tokens: then the texts are read.
+    # Models from outside may have tokenizers of their own, or give no tokens: then the texts are
+    # read.
     own = all(one.stage is not None or one.outside == BASE for one in step.node.inputs["models"])
     tokenizer = view.backbone.tokenizer
     scorer = ScopedModelReward(
@@ -117,9 +135,13 @@ def by_reward(step: Step, sampled: Sampled, nulls: Nulls, reference: Backbone) -
             continue
         # The answers to one prompt stand side by side, so that the prompt is read once.
         together = [rollout for answers in zip(*group.values(), strict=True) for rollout in answers]
-        scores = np.array([reward.value for reward in scorer.score(together)]).reshape(-1, len(group))
+        scores = np.array([reward.value for reward in scorer.score(together)]).reshape(
+            -1, len(group)
+        )
         marks |= {name: scores[:, place] for place, name in enumerate(group)}
-    return _graded(REWARD_MODEL, "reward", _unfit_reward(step), sampled, nulls, marks, reference_of(step))
+    return _graded(
+        REWARD_MODEL, "reward", _unfit_reward(step), sampled, nulls, marks, reference_of(step)
+    )
 
 
 def _unfit_reward(step: Step) -> str | None:
@@ -151,9 +173,18 @@ def _graded(
     """A judge that gives every answer a score: the higher one wins."""
     prompts = [rollout.prompt.id for rollout in sampled[reference]]
     share = len(prompts) // len(prompts_of(sampled))
-    wins = {(a, b): (beats(marks[a], marks[b]), range(len(prompts))) for b, a in combinations(sampled, 2)}
+    wins = {
+        (a, b): (beats(marks[a], marks[b]), range(len(prompts)))
+        for b, a in combinations(sampled, 2)
+    }
     rows = [
-        {"judge": name, "prompt_id": prompt, "number": place % share, "model": model, "score": float(score)}
+        {
+            "judge": name,
+            "prompt_id": prompt,
+            "number": place % share,
+            "model": model,
+            "score": float(score),
+        }
         for model in sampled
         for place, (prompt, score) in enumerate(zip(prompts, marks[model], strict=True))
     ]

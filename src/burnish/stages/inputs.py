@@ -1,4 +1,5 @@
-"""What a stage's outcome depends on: its settings, what it reads and the code it can reach. Its fingerprint is the hash of this."""
+"""What a stage's outcome depends on: its settings, what it reads and the code it can reach. Its
+fingerprint is the hash of this."""
 
 from __future__ import annotations
 
@@ -24,8 +25,13 @@ from burnish.stages.context import Run, Step
 from burnish.stages.reading import resolved
 
 NUMBERLESS = ("checkpoint", "eval_every", "micro_batch_tokens", "device", "samples")
-"""Settings that change no number that is learnt: how often something is looked at or kept, and what is computed at once or where."""
-_FALLS_BACK = {"demonstrations": ("comparisons",), "prompts": ("comparisons", "demonstrations"), "comparisons": ()}
+"""Settings that change no number that is learnt: how often something is looked at or kept, and what
+is computed at once or where."""
+_FALLS_BACK = {
+    "demonstrations": ("comparisons",),
+    "prompts": ("comparisons", "demonstrations"),
+    "comparisons": (),
+}
 """What is read in place of a source that is not named."""
 
 
@@ -40,13 +46,20 @@ def inputs_of(step: Step, parents: Mapping[str, str]) -> dict[str, Any]:
     config = recipe.model_dump(mode="json")
     settings = node.settings.model_dump(mode="json")
     slots = {slot.key for slot in step.row.slots}
-    own = {name: value for name, value in settings.items() if name not in slots and name not in SOURCES}
+    own = {
+        name: value for name, value in settings.items() if name not in slots and name not in SOURCES
+    }
     inputs: dict[str, Any] = {
         "seed": node.seed,
-        "model": _inside(step.run, _counting(config["model"])) | _template_hash(step.run) | _contents(step.run),
+        "model": _inside(step.run, _counting(config["model"]))
+        | _template_hash(step.run)
+        | _contents(step.run),
         "settings": _counting(own),
         "data": _data(step),
-        "reads": {key: [_mark(step.run, one, parents) for one in artifacts] for key, artifacts in node.inputs.items()},
+        "reads": {
+            key: [_mark(step.run, one, parents) for one in artifacts]
+            for key, artifacts in node.inputs.items()
+        },
         "code": {} if step.row.always else _code(step),
         "own_code": _users_code(step),
         "texts": _texts(step),
@@ -57,16 +70,19 @@ def inputs_of(step: Step, parents: Mapping[str, str]) -> dict[str, Any]:
 
 
 def reads_store(step: Step) -> bool:
-    """Whether a stage itself reads the labels of the recipe's store, so that new ones change it. What only follows such a stage
-    changes with it, and a fork can keep what does not: SFT on demonstrations of its own, say, while the reward model is
-    trained anew."""
+    """Whether a stage itself reads the labels of the recipe's store, so that new ones change it.
+    What only follows such a stage
+    changes with it, and a fork can keep what does not: SFT on demonstrations of its own, say, while
+    the reward model is trained anew."""
     return step.node.data.store is not None and "comparisons" in _sources(step)
 
 
 def _counting(settings: Any) -> Any:
     """Settings without those that change no number."""
     if isinstance(settings, dict):
-        return {name: _counting(value) for name, value in settings.items() if name not in NUMBERLESS}
+        return {
+            name: _counting(value) for name, value in settings.items() if name not in NUMBERLESS
+        }
     return [_counting(value) for value in settings] if isinstance(settings, list) else settings
 
 
@@ -89,10 +105,20 @@ def _data(step: Step) -> dict[str, Any]:
     """How data is read, and the contents of what is."""
     data = step.node.data.model_dump(mode="json")
     read = _sources(step)
-    options = {name: value for name, value in data.items() if name not in (*SOURCES, "store", "project")}
+    options = {
+        name: value for name, value in data.items() if name not in (*SOURCES, "store", "project")
+    }
     # what one source holds out, no other trains on: where one is read, each of them counts
-    hashes = {name: step.run.once(data[name], source_hash) for name in SOURCES if read and data[name] is not None}
-    found = {**options, **{name: _inside(step.run, data[name]) for name in hashes}, "hashes": hashes}
+    hashes = {
+        name: step.run.once(data[name], source_hash)
+        for name in SOURCES
+        if read and data[name] is not None
+    }
+    found = {
+        **options,
+        **{name: _inside(step.run, data[name]) for name in hashes},
+        "hashes": hashes,
+    }
     if reads_store(step):
         found |= {"store": data["store"], "project": data["project"]}
         hashes["store"] = step.run.stored.hash
@@ -100,7 +126,8 @@ def _data(step: Step) -> dict[str, Any]:
 
 
 def _inside(run: Run, named: Any) -> Any:
-    """Paths of what stands in the run's own folder as seen from there: a fork has the same files in another folder."""
+    """Paths of what stands in the run's own folder as seen from there: a fork has the same files in
+    another folder."""
     if isinstance(named, Mapping):
         return {name: _inside(run, value) for name, value in named.items()}
     if isinstance(named, list):
@@ -110,7 +137,8 @@ def _inside(run: Run, named: Any) -> Any:
 
 
 def _mark(run: Run, artifact: Input, parents: Mapping[str, str]) -> str:
-    """What stands for an artifact: the fingerprint of the stage that made it, or the contents of a folder."""
+    """What stands for an artifact: the fingerprint of the stage that made it, or the contents of a
+    folder."""
     if artifact.stage is not None:
         return parents[artifact.stage]
     if artifact.outside == BASE:
@@ -126,19 +154,26 @@ def _contents(run: Run) -> dict[str, dict[str, str]]:
 
 
 def _template_hash(run: Run) -> dict[str, str]:
-    """The hash of the chat template that the recipe names, which stands for it wherever its file lies."""
+    """The hash of the chat template that the recipe names, which stands for it wherever its file
+    lies."""
     text = template_text(run.recipe.model)
     return {} if text is None else {"chat_template": fingerprint(text)}
 
 
 def _texts(step: Step) -> dict[str, str]:
-    """The hashes of the constitutions that the stage reads; one that is not there is an error where it is read."""
+    """The hashes of the constitutions that the stage reads; one that is not there is an error where
+    it is read."""
     named = step.row.texts(step.settings)
-    return {name: file_hash(path) for name in named if (path := located(Path(name).expanduser())).is_file()}
+    return {
+        name: file_hash(path)
+        for name in named
+        if (path := located(Path(name).expanduser())).is_file()
+    }
 
 
 def _users_code(step: Step) -> dict[str, str]:
-    """The hashes of the files that the recipe's own code stands in: its kind, rewards, environment, loss and algorithm."""
+    """The hashes of the files that the recipe's own code stands in: its kind, rewards, environment,
+    loss and algorithm."""
     settings = step.settings
     rewards = getattr(settings, "rewards", None) or ()
     named = [one.function for one in rewards if isinstance(one, PythonReward)]

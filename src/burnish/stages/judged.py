@@ -66,7 +66,9 @@ def _reads_labels(node: Node) -> bool:
     """Whether it learns from comparisons that came with their labels."""
     if node.kind not in ("sft", "reward", "preference") or not node.data.labelled:
         return False
-    return not node.inputs.get("comparisons") and (node.kind != "sft" or node.data.demonstrations is None)
+    return not node.inputs.get("comparisons") and (
+        node.kind != "sft" or node.data.demonstrations is None
+    )
 
 
 def reference_of(step: Step) -> str:

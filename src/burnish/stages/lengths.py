@@ -38,8 +38,8 @@ def render_rows(
         reserved: tokens of `model.max_length` that are kept for an answer.
         required: whether there must be an item that fits.
 
-    Raises UserError naming file and row where an item is too long and `data.drop` does not name it, and, if one is `required`, where
-    there is none that fits.
+    Raises UserError naming file and row where an item is too long and `data.drop` does not name it,
+    and, if one is `required`, where there is none that fits.
     """
 
     def checked(item: Record) -> Output:
@@ -50,18 +50,24 @@ def render_rows(
         raise UserError(f"there are no {what} to train on: every row of the source is held out.")
     if not items:
         return []
-    too_long: Literal["error", "drop"] = "drop" if "too_long" in step.recipe.data.dropped else "error"
+    too_long: Literal["error", "drop"] = (
+        "drop" if "too_long" in step.recipe.data.dropped else "error"
+    )
     try:
         loaded = render_each(items, checked, too_long=too_long, origins=step.origins)
     except TooLong as error:
         hint = _remedy(step, backbone, reserved)
-        raise TooLong(error.problem, file=error.file, row=error.row, field=error.field, hint=hint) from error
+        raise TooLong(
+            error.problem, file=error.file, row=error.row, field=error.field, hint=hint
+        ) from error
     except NothingLeft as error:
         if not required:
             step.count_dropped(what, {"too long": len(items)})
             return []
         hint = _remedy(step, backbone, reserved, drop=False)
-        raise UserError(f"all {len(items)} {what} are longer than the {room} tokens that fit.", hint=hint) from error
+        raise UserError(
+            f"all {len(items)} {what} are longer than the {room} tokens that fit.", hint=hint
+        ) from error
     step.count_dropped(what, loaded.dropped)
     return list(loaded.items)
 
@@ -73,8 +79,12 @@ def _remedy(step: Step, backbone: Backbone, reserved: int, *, drop: bool = True)
     if backbone.context < limit:
         longer = f"this model reads at most {backbone.context} tokens{kept}"
     else:
-        longer = f"raise model.max_length ({limit}{kept}; this model reads up to {backbone.context})"
+        longer = (
+            f"raise model.max_length ({limit}{kept}; this model reads up to {backbone.context})"
+        )
     if not drop:
         return f"{longer[0].upper()}{longer[1:]}."
     joint = ", or " if longer.startswith("raise") else "; "
-    return f"Set data.drop=[duplicate, too_long] to leave such rows out and count them{joint}{longer}."
+    return (
+        f"Set data.drop=[duplicate, too_long] to leave such rows out and count them{joint}{longer}."
+    )

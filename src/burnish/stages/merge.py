@@ -1,4 +1,5 @@
-"""Stage `merge`: the weighted average of several models' weights, policies or reward models of one architecture."""
+"""Stage `merge`: the weighted average of several models' weights, policies or reward models of one
+architecture."""
 
 from __future__ import annotations
 
@@ -26,7 +27,11 @@ def run(step: Step) -> None:
         del view
         release_memory()
         reference = step.run.reference(artifact)
-        view = load_reward_model(Path(reference), step.load) if scored else View(step.load(reference, exact=True))
+        view = (
+            load_reward_model(Path(reference), step.load)
+            if scored
+            else View(step.load(reference, exact=True))
+        )
         _add(total, _tensors(view), weight, name=artifact.shown)
     assert view is not None
     _take(view, total)
@@ -39,15 +44,21 @@ def run(step: Step) -> None:
         {
             "of": "reward models" if scored else "policies",
             "models": [
-                {"name": artifact.shown, "weight": weight} for artifact, weight in zip(inputs, weights, strict=True)
+                {"name": artifact.shown, "weight": weight}
+                for artifact, weight in zip(inputs, weights, strict=True)
             ],
         }
     )
 
 
 def _tensors(view: View) -> dict[str, Tensor]:
-    """What is averaged. Of a scalar head that is the map it stands for, gain · weight, so that heads of different gains meet."""
-    found = {name: tensor for name, tensor in view.backbone.model.state_dict().items() if tensor.is_floating_point()}
+    """What is averaged. Of a scalar head that is the map it stands for, gain · weight, so that
+    heads of different gains meet."""
+    found = {
+        name: tensor
+        for name, tensor in view.backbone.model.state_dict().items()
+        if tensor.is_floating_point()
+    }
     if view.head is not None:
         found |= {
             "head.map": view.head.linear.weight.detach() * view.head.gain,

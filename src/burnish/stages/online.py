@@ -1,4 +1,5 @@
-"""Stage `online`: reinforcement learning by a row of the table of algorithms, from rewards or an environment's."""
+"""Stage `online`: reinforcement learning by a row of the table of algorithms, from rewards or an
+environment's."""
 
 from __future__ import annotations
 
@@ -36,9 +37,12 @@ _SHOWN = 4
 
 
 def run(step: Step) -> None:
-    """Train, save the policy (adapters merged) under `model`; metrics, samples and checkpoints beside it."""
+    """Train, save the policy (adapters merged) under `model`; metrics, samples and checkpoints
+    beside it."""
     folder, config = step.folder, step.settings
-    settings = resolve_settings(config)  # what does not fit together is said before anything is loaded
+    settings = resolve_settings(
+        config
+    )  # what does not fit together is said before anything is loaded
     roles = build_roles(step)
     backbone, row = roles.policy.backbone, settings.algorithm
     prompts = fitting(step, backbone, step.prompts.train, config.sampling, "prompts")
@@ -49,7 +53,9 @@ def run(step: Step) -> None:
         config.sampling,
         seed=step.seed,
         max_length=step.recipe.model.max_length,
-        purpose="ppo" if row.name == "ppo" else "online",  # recorded results have drawn from these streams
+        purpose="ppo"
+        if row.name == "ppo"
+        else "online",  # recorded results have drawn from these streams
         say=step.say_once,
     )
     composed = build_scorer(step, config.rewards, backbone=backbone) if config.rewards else None
@@ -64,7 +70,9 @@ def run(step: Step) -> None:
             seed=step.seed,
             folder=folder,
             demonstrations=_imitated(step, backbone) if config.ptx_coef else (),
-            on_rollouts=lambda step, rollouts, rewards: _keep_samples(folder, step, rollouts, rewards),
+            on_rollouts=lambda step, rollouts, rewards: _keep_samples(
+                folder, step, rollouts, rewards
+            ),
             progress=step.progress(),
             writers=step.writers(),
         )
@@ -95,11 +103,14 @@ def _say_what_is_passed_over(step: Step, composed: CompositeScorer | None) -> No
 
 
 def _scorer(roles: Roles, composed: CompositeScorer | None, config: OnlineTraining) -> Scorer:
-    """What the loop asks: the reward model among the roles, or the composed rewards and what an environment pays."""
+    """What the loop asks: the reward model among the roles, or the composed rewards and what an
+    environment pays."""
     if roles.reward is None:
         return with_pay(composed, config.environment)
     ends = end_tokens_of(roles.policy.backbone)
-    return RewardModelScorer(roles.reward, end_tokens=ends, max_tokens=config.optimizer.micro_batch_tokens)
+    return RewardModelScorer(
+        roles.reward, end_tokens=ends, max_tokens=config.optimizer.micro_batch_tokens
+    )
 
 
 def _imitated(step: Step, backbone: Backbone) -> list[TokenSequence]:
@@ -108,8 +119,11 @@ def _imitated(step: Step, backbone: Backbone) -> list[TokenSequence]:
     return [sequence for conversation in conversations for sequence in conversation]
 
 
-def _keep_samples(folder: Path, step: int, rollouts: Sequence[Rollout], rewards: Sequence[Reward]) -> None:
-    """The first few completions of every step, one file a step, so that a resumed run writes the same files."""
+def _keep_samples(
+    folder: Path, step: int, rollouts: Sequence[Rollout], rewards: Sequence[Reward]
+) -> None:
+    """The first few completions of every step, one file a step, so that a resumed run writes the
+    same files."""
     rows = [
         {
             "step": step + 1,

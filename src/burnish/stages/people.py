@@ -29,8 +29,11 @@ class WaitingForPeople(UserError):
     exit_code = 75
 
 
-def labels_of(step: Step, people: PeopleJudge, answered: Sequence[Answered]) -> Sequence[PreferenceGroup]:
-    """What people said of these answers, as soft labels (`_said`); answers of which none is preferred are left out."""
+def labels_of(
+    step: Step, people: PeopleJudge, answered: Sequence[Answered]
+) -> Sequence[PreferenceGroup]:
+    """What people said of these answers, as soft labels (`_said`); answers of which none is
+    preferred are left out."""
     groups = _said(step, people, answered, weighted=step.settings.reliability_weighted)
     names = {_name(step, one): one.prompt for one in answered}
     own = [replace(group, prompt=names[group.prompt.id]) for group in groups]
@@ -38,8 +41,11 @@ def labels_of(step: Step, people: PeopleJudge, answered: Sequence[Answered]) -> 
     return telling(step, "labels of people", merged.items, merged.dropped)
 
 
-def preferences_of(step: Step, people: PeopleJudge, answered: Sequence[Answered]) -> dict[int, float]:
-    """By the place of a pair of answers, the probability that its first is better, of those that people compared (`_said`)."""
+def preferences_of(
+    step: Step, people: PeopleJudge, answered: Sequence[Answered]
+) -> dict[int, float]:
+    """By the place of a pair of answers, the probability that its first is better, of those that
+    people compared (`_said`)."""
     groups = _said(step, people, answered, weighted=True)
     said = {group.prompt.id: group for group in groups if group.comparisons}
     found = {}
@@ -56,11 +62,13 @@ def preferences_of(step: Step, people: PeopleJudge, answered: Sequence[Answered]
     return found
 
 
-def _said(step: Step, people: PeopleJudge, answered: Sequence[Answered], *, weighted: bool) -> list[PreferenceGroup]:
+def _said(
+    step: Step, people: PeopleJudge, answered: Sequence[Answered], *, weighted: bool
+) -> list[PreferenceGroup]:
     """What was said of these answers, by the names of their items.
 
-    The first time the answers are put into the project. Raises WaitingForPeople while fewer than the share `enough` have
-    been compared.
+    The first time the answers are put into the project. Raises WaitingForPeople while fewer than
+    the share `enough` have been compared.
     """
     place = people.store if "://" in people.store else Path(people.store).expanduser()
     items = [item for one in answered if (item := _item(step, one)) is not None]
@@ -68,7 +76,9 @@ def _said(step: Step, people: PeopleJudge, answered: Sequence[Answered], *, weig
     store = Store(place)
     try:
         kind = "pairwise" if all(len(item.candidates) == 2 for item in items) else "ranking"
-        add_labelled(store, people.project, items, settings=Settings(kind=kind, overlap=people.overlap))
+        add_labelled(
+            store, people.project, items, settings=Settings(kind=kind, overlap=people.overlap)
+        )
         snapshot = take_snapshot(store, people.project)
     finally:
         store.close()
@@ -96,14 +106,17 @@ def _item(step: Step, answered: Answered) -> LabelledItem | None:
 
 
 def _name(step: Step, answered: Answered) -> str:
-    """An item's id in the project: of these very answers, so that other answers to the prompt are another item, and a run that
-    stands in another folder by then finds its own."""
+    """An item's id in the project: of these very answers, so that other answers to the prompt are
+    another item, and a run that stands in another folder by then finds its own."""
     mark = hashlib.sha256(dumps(answered.responses).encode()).hexdigest()[:12]
     return f"{answered.prompt.id}@{step.name}-{mark}"
 
 
-def when_they_are_done(run: Callable[[], Path], *, say: Callable[[str], None], every: float = 15.0) -> Path:
-    """What `run` returns, tried again every so many seconds while it waits for people; each new count is said."""
+def when_they_are_done(
+    run: Callable[[], Path], *, say: Callable[[str], None], every: float = 15.0
+) -> Path:
+    """What `run` returns, tried again every so many seconds while it waits for people; each new
+    count is said."""
     said = ""
     while True:
         try:

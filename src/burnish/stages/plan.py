@@ -1,4 +1,5 @@
-"""What a recipe will need: its data measured, its model's shape read, the plan made, printed and checked."""
+"""What a recipe will need: its data measured, its model's shape read, the plan made, printed and
+checked."""
 
 from __future__ import annotations
 
@@ -54,7 +55,9 @@ def data_sizes(run: Run, stages: Sequence[str]) -> dict[str, DataSize]:
     for stage in stages:
         data = run.graph[stage].data
         if data.store is not None and not any(reads_store(run.step(one)) for one in stages):
-            data = data.model_copy(update={"store": None, "project": None})  # nobody need have labelled anything yet
+            data = data.model_copy(
+                update={"store": None, "project": None}
+            )  # nobody need have labelled anything yet
         key = data.model_dump_json()
         if key not in measured:
             measured[key] = _size(run.reading(data), run.recipe)
@@ -63,19 +66,32 @@ def data_sizes(run: Run, stages: Sequence[str]) -> dict[str, DataSize]:
 
 
 def _size(reading: Reading, recipe: Recipe) -> DataSize:
-    """Counts, and mean lengths estimated from the characters of the first rows; rows that would be dropped are left out."""
+    """Counts, and mean lengths estimated from the characters of the first rows; rows that would be
+    dropped are left out."""
     data = reading.data
     pairs, prompts = reading.comparisons, reading.prompts
     wanted = data.demonstrations is not None or data.labelled
-    demos = reading.demonstrations if wanted else Split((), ())  # without any, prompts alone say how long texts are
+    demos = (
+        reading.demonstrations if wanted else Split((), ())
+    )  # without any, prompts alone say how long texts are
     if data.labelled:
-        rows = [(_tokens(g.prompt.messages), fmean(map(_answer, g.responses))) for g in pairs.train[:_SAMPLE]]
+        rows = [
+            (_tokens(g.prompt.messages), fmean(map(_answer, g.responses)))
+            for g in pairs.train[:_SAMPLE]
+        ]
     else:
-        rows = [(_tokens(d.messages[:-1]), _answer(d.messages[-1]["content"])) for d in demos.train[:_SAMPLE]]
-    fit = [row for row in rows if sum(row) <= recipe.model.max_length] or [(float(recipe.model.max_length), 0.0)]
+        rows = [
+            (_tokens(d.messages[:-1]), _answer(d.messages[-1]["content"]))
+            for d in demos.train[:_SAMPLE]
+        ]
+    fit = [row for row in rows if sum(row) <= recipe.model.max_length] or [
+        (float(recipe.model.max_length), 0.0)
+    ]
     kept = len(fit) / len(rows) if rows and "too_long" in data.dropped else 1.0
     asked = [_tokens(p.messages) for p in prompts.train[:_SAMPLE]]
-    prompt_tokens = [tokens for tokens in asked if tokens <= recipe.model.max_length] or [row[0] for row in fit]
+    prompt_tokens = [tokens for tokens in asked if tokens <= recipe.model.max_length] or [
+        row[0] for row in fit
+    ]
     own = data.demonstrations is not None
     return DataSize(
         demonstrations=round(kept * len(demos.train)) if own else 0,
@@ -100,11 +116,14 @@ def _answer(text: str) -> float:
 def refuse_what_cannot_fit(
     plan: Plan, recipe: Recipe, shape: ModelShape, data: Mapping[str, DataSize], machine: Machine
 ) -> None:
-    """Raises UserError if a stage needs more memory than there is, with the settings that would make it fit."""
+    """Raises UserError if a stage needs more memory than there is, with the settings that would
+    make it fit."""
     if plan.peak <= machine.memory:
         return
     worst = max(plan.stages, key=lambda stage: stage.peak)
-    changes = settings_that_fit(recipe, shape, data, machine, stages=[stage.name for stage in plan.stages])
+    changes = settings_that_fit(
+        recipe, shape, data, machine, stages=[stage.name for stage in plan.stages]
+    )
     raise UserError(
         f"the stage {worst.name} needs about {worst.peak / 1e9:.1f} GB of memory; {machine.memory / 1e9:.1f} GB are free.",
         hint=f"This would fit: {' '.join(changes)}"

@@ -1,4 +1,5 @@
-"""Stage `preference`: preference optimisation of a policy on comparisons, by whichever loss the recipe names."""
+"""Stage `preference`: preference optimisation of a policy on comparisons, by whichever loss the
+recipe names."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ Answered = list[tuple[PreferenceGroup, RankedGroup]]
 
 
 def run(step: Step) -> None:
-    """Train, save the policy (adapters merged) under `model`; findings on held-out prompts beside it."""
+    """Train, save the policy (adapters merged) under `model`; findings on held-out prompts beside
+    it."""
     groups, config = step.comparisons, step.settings
     load = partial(step.load, trained=config.lora is None)
     start, reference = step.start, step.model("reference")
@@ -40,7 +42,12 @@ def run(step: Step) -> None:
     learnt = answered(step, backbone, groups.train, "comparisons")
     asked = answered(step, backbone, groups.heldout, "held-out comparisons", required=False)
     step.say_batch(config.batch_size, len(learnt), "prompts")
-    share = {"config": config, "seed": step.seed, "cache": cache_root() / "reference", "say": step.say}
+    share = {
+        "config": config,
+        "seed": step.seed,
+        "cache": cache_root() / "reference",
+        "say": step.say,
+    }
     examples = prepare(View(backbone), [group for _, group in learnt], **share)
     measured = prepare(View(backbone), [group for _, group in asked], measured=True, **share)
     if start != reference:
@@ -58,12 +65,21 @@ def run(step: Step) -> None:
 
 
 def answered(
-    step: Step, backbone: Backbone, groups: Sequence[PreferenceGroup], what: str, *, required: bool = True
+    step: Step,
+    backbone: Backbone,
+    groups: Sequence[PreferenceGroup],
+    what: str,
+    *,
+    required: bool = True,
 ) -> Answered:
     """The groups that the loss can learn from, as tokens; what it cannot is counted."""
     config = step.settings
     unpaired = loss_row(config)[0].unpaired
-    usable = [g for g in groups if any(c.probability != 0.5 for c in g.comparisons) or (unpaired and g.labels)]
+    usable = [
+        g
+        for g in groups
+        if any(c.probability != 0.5 for c in g.comparisons) or (unpaired and g.labels)
+    ]
     if len(usable) < len(groups):
         step.count_dropped(what, {"nothing is preferred": len(groups) - len(usable)})
     if not usable and required:
@@ -89,7 +105,8 @@ def new_policy(step: Step, backbone: Backbone) -> View:
 def findings(
     step: Step, view: View, learnt: Answered, heldout: Answered, measured: Sequence[Example]
 ) -> dict[str, Any]:
-    """What the stage reports: accuracy on held-out pairs, what became of the answers' probabilities, and lengths."""
+    """What the stage reports: accuracy on held-out pairs, what became of the answers'
+    probabilities, and lengths."""
     config = step.settings
     rows = read_metrics(step.folder / "metrics.jsonl")
     found = {
@@ -106,5 +123,7 @@ def findings(
         return found
     pairs = pair_table(heldout, measured, score(view, measured, config=config))
     if len(pairs["lead"]):
-        found |= pair_findings(pairs) | ceilings(step, [group for group, _ in heldout], pairs["every_lead"])
+        found |= pair_findings(pairs) | ceilings(
+            step, [group for group, _ in heldout], pairs["every_lead"]
+        )
     return found

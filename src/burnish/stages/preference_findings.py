@@ -1,4 +1,5 @@
-"""What preference optimisation did to held-out pairs: numbers with intervals, pure over what was measured."""
+"""What preference optimisation did to held-out pairs: numbers with intervals, pure over what was
+measured."""
 
 from __future__ import annotations
 
@@ -16,15 +17,22 @@ from burnish.trainers.preference import FALL, Example, Scored
 Answered = Sequence[tuple[PreferenceGroup, RankedGroup]]
 
 
-def pair_table(heldout: Answered, measured: Sequence[Example], scored: Sequence[Scored]) -> dict[str, np.ndarray]:
-    """One entry a held-out pair with a better side: `lead` of its reward; the changes `rise_chosen` and `rise_rejected` of the
-    log-probabilities (nats, whole answers); `words`, by how many words the better answer is longer; `prompt`, a number.
+def pair_table(
+    heldout: Answered, measured: Sequence[Example], scored: Sequence[Scored]
+) -> dict[str, np.ndarray]:
+    """One entry a held-out pair with a better side: `lead` of its reward; the changes `rise_chosen`
+    and `rise_rejected` of the log-probabilities (nats, whole answers); `words`, by how many words
+    the better answer is longer; `prompt`, a number.
 
     `every_lead` has the first answer's lead for every comparison, ties among them.
     """
-    columns: dict[str, list[float]] = {n: [] for n in ("lead", "rise_chosen", "rise_rejected", "words", "prompt")}
+    columns: dict[str, list[float]] = {
+        n: [] for n in ("lead", "rise_chosen", "rise_rejected", "words", "prompt")
+    }
     every: list[float] = []
-    for number, ((group, tokens), example, said) in enumerate(zip(heldout, measured, scored, strict=True)):
+    for number, ((group, tokens), example, said) in enumerate(
+        zip(heldout, measured, scored, strict=True)
+    ):
         assert example.reference is not None
         words = [len(text.split()) for text in group.responses]
         rise = [now - before for now, before in zip(said.logprobs, example.reference, strict=True)]
@@ -32,11 +40,15 @@ def pair_table(heldout: Answered, measured: Sequence[Example], scored: Sequence[
             every.append(said.rewards[pair.first] - said.rewards[pair.second])
             if pair.probability == 0.5:
                 continue
-            better, worse = (pair.first, pair.second) if pair.probability > 0.5 else (pair.second, pair.first)
+            better, worse = (
+                (pair.first, pair.second) if pair.probability > 0.5 else (pair.second, pair.first)
+            )
             entry = (said.rewards[better] - said.rewards[worse], rise[better], rise[worse], words[better] - words[worse], number)  # fmt: skip
             for name, value in zip(columns, entry, strict=True):
                 columns[name].append(value)
-    return {name: np.array(values) for name, values in columns.items()} | {"every_lead": np.array(every)}
+    return {name: np.array(values) for name, values in columns.items()} | {
+        "every_lead": np.array(every)
+    }
 
 
 def pair_findings(pairs: dict[str, np.ndarray]) -> dict[str, Any]:

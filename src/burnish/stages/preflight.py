@@ -1,6 +1,8 @@
-"""What a later stage needs, looked at before the first one trains: one list of small checks, each naming its stage and key.
+"""What a later stage needs, looked at before the first one trains: one list of small checks, each
+naming its stage and key.
 
-A run that can be refused is refused at once, not after the stages before have taken their hours. Nothing here loads weights.
+A run that can be refused is refused at once, not after the stages before have taken their hours.
+Nothing here loads weights.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ _ADAM = 3  # weights and two moments in a checkpoint
 
 @dataclass(frozen=True)
 class Plan:
-    """What is about to run: the stages that are still to be done, in order. `reads`: data and model may be looked at."""
+    """What is about to run: the stages that are still to be done, in order. `reads`: data and model
+    may be looked at."""
 
     run: Run
     steps: tuple[Step, ...]
@@ -64,8 +67,8 @@ class Plan:
 
 
 def check(run: Run, stages: Sequence[str], *, reads: bool = True) -> None:
-    """Raise UserError if one of `stages` cannot be run as the recipe has it. `reads`: look at data and model as well, which
-    may have to be fetched."""
+    """Raise UserError if one of `stages` cannot be run as the recipe has it. `reads`: look at data
+    and model as well, which may have to be fetched."""
     plan = Plan(run, tuple(run.step(stage) for stage in stages), reads)
     for look in (*_OF_THE_RECIPE, *(_OF_THE_MODEL if reads else ())):
         look(plan)
@@ -84,11 +87,14 @@ def _labels(plan: Plan) -> None:
         twice = next((label for label in labels if labels.count(label) > 1), None)
         if twice is not None:
             hint = "Give each a label of its own."
-            raise UserError(f'two rewards are called "{twice}".', field=f"{step.name}.rewards", hint=hint)
+            raise UserError(
+                f'two rewards are called "{twice}".', field=f"{step.name}.rewards", hint=hint
+            )
 
 
 def _reward_parts(plan: Plan) -> None:
-    """Functions that import, patterns that compile, reward models and sandboxes that are there; prompts that they can judge."""
+    """Functions that import, patterns that compile, reward models and sandboxes that are there;
+    prompts that they can judge."""
     from burnish.stages.rewards import build_reward
 
     for step in plan.rewarded:
@@ -116,12 +122,15 @@ def _numbered(key: str) -> Iterator[None]:
     except UserError as error:
         inner = (error.field or "").removeprefix("rewards.")
         where = f"{key}.{inner}" if inner else key
-        raise UserError(error.problem, file=error.file, row=error.row, field=where, hint=error.hint) from error
+        raise UserError(
+            error.problem, file=error.file, row=error.row, field=where, hint=error.hint
+        ) from error
 
 
 def _rewarded_prompts(plan: Plan, step: Step, one: spec.RewardSpec, reward: Any) -> None:
-    """Prompts that a reward applies to, every right answer of them readable: else every step would pass without an update, or the
-    run would stop in its middle. Beside training, the prompts kept for evaluation may all lack what it needs; that is said."""
+    """Prompts that a reward applies to, every right answer of them readable: else every step would
+    pass without an update, or the run would stop in its middle. Beside training, the prompts kept
+    for evaluation may all lack what it needs; that is said."""
     from burnish.stages.rewards import part_of
 
     if not plan.reads:
@@ -129,13 +138,16 @@ def _rewarded_prompts(plan: Plan, step: Step, one: spec.RewardSpec, reward: Any)
     trains = any(other.row.trains for other in plan.rewarded)
     evaluates = step.row.split == "heldout"
     prompts = step.prompts.heldout if evaluates else step.prompts.train
-    passed_over = check_prompts(part_of(one), reward, prompts, step.origins, needed=not (evaluates and trains))
+    passed_over = check_prompts(
+        part_of(one), reward, prompts, step.origins, needed=not (evaluates and trains)
+    )
     if passed_over is not None:
         step.say_once(f"{step.name}: {passed_over}")
 
 
 def _reward_model(plan: Plan, step: Step, slot: str, key: str) -> None:
-    """A folder that the recipe names as a reward model holds one; a stage that makes one comes before."""
+    """A folder that the recipe names as a reward model holds one; a stage that makes one comes
+    before."""
     artifact = step.node.input(slot)
     if artifact is None or artifact.stage is not None:
         return
@@ -179,12 +191,16 @@ def _trackers(plan: Plan) -> None:
     """Trackers that are installed."""
     for name in plan.run.recipe.report_to:
         if find_spec(name) is None:
-            problem, hint = f"the tracker {name} is not installed.", f"pip install 'burnish[{name}]'"
+            problem, hint = (
+                f"the tracker {name} is not installed.",
+                f"pip install 'burnish[{name}]'",
+            )
             raise UserError(problem, field="report_to", hint=hint)
 
 
 def _engines(plan: Plan) -> None:
-    """Eight-bit products are asked for by name only where there is an engine that has them, and a processor."""
+    """Eight-bit products are asked for by name only where there is an engine that has them, and a
+    processor."""
     from burnish.generation.engine import no_int8
     from burnish.models import int8
 
@@ -208,11 +224,15 @@ def _rooms(plan: Plan) -> None:
         hint = f"Lower {key}.max_new_tokens, or raise model.max_length."
         _check_room(key, sampling, longest)
         asked = step.prompts.heldout if step.row.split == "heldout" else step.prompts.train
-        shortest = min(asked, key=lambda prompt: sum(len(m["content"]) for m in prompt.messages), default=None)
+        shortest = min(
+            asked, key=lambda prompt: sum(len(m["content"]) for m in prompt.messages), default=None
+        )
         if shortest is None:
             continue
         try:
-            render_prompt(tokenizer, shortest, max_tokens=room)  # the template renders what sampling asks of it
+            render_prompt(
+                tokenizer, shortest, max_tokens=room
+            )  # the template renders what sampling asks of it
         except TooLong:
             if "too_long" in plan.run.recipe.data.dropped:
                 raise UserError(
@@ -236,7 +256,9 @@ def _disk(plan: Plan) -> None:
     needed = 0.0
     for step in trained:
         section = step.settings
-        whole = getattr(section, "lora", None) is None or not getattr(section, "share_backbone", True)
+        whole = getattr(section, "lora", None) is None or not getattr(
+            section, "share_backbone", True
+        )
         kept = section.checkpoint.keep if hasattr(section, "checkpoint") else 0
         checkpoints = (kept + 1) * _ADAM if whole else 0
         needed += parameters * _BYTES * (1 + checkpoints)

@@ -1,4 +1,5 @@
-"""The data that a stage reads, split into what is trained on and what is held out; each source is read once in a run."""
+"""The data that a stage reads, split into what is trained on and what is held out; each source is
+read once in a run."""
 
 from __future__ import annotations
 
@@ -16,7 +17,14 @@ from burnish.data.catalogue import entry_of, holds_catalogue
 from burnish.data.code_tasks import code_tasks, holds_code_tasks
 from burnish.data.columns import Loaded, Origin, demonstrations, prompts, record_id
 from burnish.data.feedback import preference_groups
-from burnish.data.parts import Parts, SourceOptions, passed_over, read_parts, split_items, without_held_out
+from burnish.data.parts import (
+    Parts,
+    SourceOptions,
+    passed_over,
+    read_parts,
+    split_items,
+    without_held_out,
+)
 from burnish.data.prompts import opening
 from burnish.data.sources import Row
 from burnish.errors import UserError
@@ -27,7 +35,8 @@ from burnish.stages.stored import StoredLabels, stored_labels
 
 @dataclass(frozen=True)
 class Split:
-    """Training and held-out parts of something; where nothing is held out, `not_evaluated` says why."""
+    """Training and held-out parts of something; where nothing is held out, `not_evaluated` says
+    why."""
 
     train: tuple[Any, ...]
     heldout: tuple[Any, ...]
@@ -35,7 +44,9 @@ class Split:
 
     def map(self, change: Callable[[Any], Any]) -> Split:
         """The same parts with every item changed."""
-        return Split(tuple(map(change, self.train)), tuple(map(change, self.heldout)), self.not_evaluated)
+        return Split(
+            tuple(map(change, self.train)), tuple(map(change, self.heldout)), self.not_evaluated
+        )
 
 
 class Listener(Protocol):
@@ -61,9 +72,10 @@ class Reading:
         folder: the run's, where labels of a store are frozen.
         listener: hears what was left out.
         origins: where each item stands, for errors; filled while reading.
-        parsed: sources that have been read, by what they hold and their name; shared by the readings of a run, which differ in
-            which sources they name and in nothing else.
-        unnamed: whether nobody looks at the columns of compared prompts, so that they are named once.
+        parsed: sources that have been read, by what they hold and their name; shared by the
+            readings of a run, which differ in which sources they name and in nothing else.
+        unnamed: whether nobody looks at the columns of compared prompts, so that they are named
+            once.
         dropped: how many rows were left out while reading, by what they are rows of and why.
     """
 
@@ -78,7 +90,8 @@ class Reading:
 
     @cached_property
     def stored(self) -> StoredLabels:
-        """The labels of the recipe's store, read once: the fingerprint and the trainers see the same."""
+        """The labels of the recipe's store, read once: the fingerprint and the trainers see the
+        same."""
         return stored_labels(self.data, self.folder)
 
     @cached_property
@@ -86,7 +99,9 @@ class Reading:
         """The sources that are named, as each of them is split by itself."""
         data, found = self.data, dict[str, Split]()
         if data.demonstrations is not None:
-            found["demonstrations"] = self._read_all("demonstrations", data.demonstrations, self._imitated)
+            found["demonstrations"] = self._read_all(
+                "demonstrations", data.demonstrations, self._imitated
+            )
         if data.comparisons is not None:
             found["comparisons"] = self._read_all(
                 "comparisons", data.comparisons, self._compared, name_columns=self.unnamed
@@ -96,9 +111,12 @@ class Reading:
         return found
 
     def _kept(self, what: str, split: Split) -> Split:
-        """The split without training rows whose prompt another source holds out: what is held out is never trained on. The
-        labels of a store hold nothing out of SFT, which they are collected after."""
-        held_out = {f"data.{name}": own.heldout for name, own in self._sources.items() if name != what}
+        """The split without training rows whose prompt another source holds out: what is held out
+        is never trained on. The labels of a store hold nothing out of SFT, which they are collected
+        after."""
+        held_out = {
+            f"data.{name}": own.heldout for name, own in self._sources.items() if name != what
+        }
         train, taken = without_held_out(split.train, held_out, instruction=self.data.instruction)
         self._count(what, taken)
         return replace(split, train=train)
@@ -114,7 +132,9 @@ class Reading:
         return self._kept("comparisons", self._sources["comparisons"])
 
     def _compared(self, rows: Sequence[Row]) -> Loaded[PreferenceGroup]:
-        options = LabelOptions(self.data.strength, self.data.reliability_weighted, dimension=self.data.dimension)
+        options = LabelOptions(
+            self.data.strength, self.data.reliability_weighted, dimension=self.data.dimension
+        )
         return preference_groups(rows, options, drop=self.data.dropped)
 
     def _imitated(self, rows: Sequence[Row]) -> Loaded[Demonstration]:
@@ -122,19 +142,25 @@ class Reading:
 
     @cached_property
     def demonstrations(self) -> Split:
-        """Demonstrations: their own source; or what annotators wrote into the store; or the preferred answers of the
-        comparisons."""
+        """Demonstrations: their own source; or what annotators wrote into the store; or the
+        preferred answers of the comparisons."""
         if self.data.demonstrations is not None:
             return self._kept("demonstrations", self._sources["demonstrations"])
         if not self.data.labelled:
-            raise UserError("sft needs data: set data.demonstrations or data.comparisons.", field="data.demonstrations")
+            raise UserError(
+                "sft needs data: set data.demonstrations or data.comparisons.",
+                field="data.demonstrations",
+            )
         if self.data.store is not None and self.stored.demonstrations:
-            return self._kept("stored demonstrations", self._split(self.stored.demonstrations[: self.data.limit]))
+            return self._kept(
+                "stored demonstrations", self._split(self.stored.demonstrations[: self.data.limit])
+            )
         return self.comparisons.map(preferred)
 
     @cached_property
     def prompts(self) -> Split:
-        """Prompts to write answers to: their own source, or those of the comparisons, or those of the demonstrations."""
+        """Prompts to write answers to: their own source, or those of the comparisons, or those of
+        the demonstrations."""
         data = self.data
         if data.prompts is None and data.labelled:
             return self.comparisons.map(lambda group: group.prompt)
@@ -147,9 +173,14 @@ class Reading:
         """What the demonstrations answer; a text outside any chat answers nothing."""
         found = self.demonstrations
         train, heldout = (
-            tuple(d for d in part if d.messages[0]["role"] != TEXT) for part in (found.train, found.heldout)
+            tuple(d for d in part if d.messages[0]["role"] != TEXT)
+            for part in (found.train, found.heldout)
         )
-        reason = found.not_evaluated if heldout or not found.heldout else "texts outside any chat ask nothing"
+        reason = (
+            found.not_evaluated
+            if heldout or not found.heldout
+            else "texts outside any chat ask nothing"
+        )
         return Split(train, heldout, reason).map(_question)
 
     def _read_all(
@@ -177,13 +208,18 @@ class Reading:
         if twice is not None:
             problem = f'two sources have a row called "{twice}".'
             raise UserError(
-                problem, field=f"data.{what}", hint="Give their rows ids of their own, or the files other names."
+                problem,
+                field=f"data.{what}",
+                hint="Give their rows ids of their own, or the files other names.",
             )
         reasons = [part.not_evaluated for part in parts if part.not_evaluated is not None]
-        return Split(train, heldout, None if heldout else next(iter(reasons), "nothing is held out"))
+        return Split(
+            train, heldout, None if heldout else next(iter(reasons), "nothing is held out")
+        )
 
     def dropped_of(self, names: Collection[str]) -> dict[str, dict[str, int]]:
-        """What was left out of these (demonstrations, prompts, comparisons), and of what was read in their place."""
+        """What was left out of these (demonstrations, prompts, comparisons), and of what was read
+        in their place."""
         read, data = set(names), self.data
         if "prompts" in read and data.prompts is None:
             read.add("comparisons" if data.labelled else "demonstrations")
@@ -211,8 +247,8 @@ class Reading:
         *,
         name_columns: bool = True,
     ) -> Split:
-        """A source in its parts, read once in a run. What was left out is counted and said, and where each item stands is kept for
-        errors."""
+        """A source in its parts, read once in a run. What was left out is counted and said, and
+        where each item stands is kept for errors."""
         data, key = self.data, (what, repr(source))
         if key in self.parsed:
             parts = self.parsed[key]
@@ -235,7 +271,9 @@ class Reading:
 
     def _name_columns(self, what: str, parts: Parts[Any]) -> None:
         """Name once the columns of compared prompts, which no reward is handed."""
-        groups = [item for item in (*parts.train, *parts.heldout) if isinstance(item, PreferenceGroup)]
+        groups = [
+            item for item in (*parts.train, *parts.heldout) if isinstance(item, PreferenceGroup)
+        ]
         line = passed_over((group.prompt.columns for group in groups), but=self.data.split_column)
         if line is not None:
             self.listener.say(f"{what}: {line}")
@@ -244,7 +282,13 @@ class Reading:
         """Items that come from no file: split by the column of their prompts, or else by hash."""
         data = self.data
         return Split(
-            *split_items(items, column=data.split_column, heldout=data.heldout, seed=self.seed, file=data.store)
+            *split_items(
+                items,
+                column=data.split_column,
+                heldout=data.heldout,
+                seed=self.seed,
+                file=data.store,
+            )
         )
 
     def _prompts_of(self, rows: Sequence[Row]) -> Loaded[Prompt]:
@@ -254,12 +298,20 @@ class Reading:
 
 
 def resolved(named: Source) -> Source:
-    """A source whose folder has a catalogue of datasets (LLaMA-Factory's) as the dataset that it names there."""
+    """A source whose folder has a catalogue of datasets (LLaMA-Factory's) as the dataset that it
+    names there."""
     if named.dataset is None and not holds_catalogue(named.source):
         return named
     entry = entry_of(named.source, named.dataset)
-    columns = {ours: named.columns.get(theirs, theirs) for ours, theirs in entry.columns.items()} | named.columns
-    changes = {"source": entry.source, "dataset": None, "split": named.split or entry.split, "columns": columns}
+    columns = {
+        ours: named.columns.get(theirs, theirs) for ours, theirs in entry.columns.items()
+    } | named.columns
+    changes = {
+        "source": entry.source,
+        "dataset": None,
+        "split": named.split or entry.split,
+        "columns": columns,
+    }
     return named.model_copy(update=changes)
 
 

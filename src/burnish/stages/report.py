@@ -36,7 +36,8 @@ def write_report(folder: Path) -> Path:
 
 
 def closing_table(folder: Path) -> str:
-    """The verdict and the closing table of every evaluation as text, the last one at the end; says what is not there yet."""
+    """The verdict and the closing table of every evaluation as text, the last one at the end; says
+    what is not there yet."""
     data = gather(folder)
     stages = found_of(data, "evaluate")
     if len(stages) < 2:
@@ -48,7 +49,11 @@ def _table(data: ReportData) -> str:
     rows = closing_rows(data)
     if not rows:
         unmeasured = (data.get("evaluate") or {}).get("not_evaluated")
-        return "nothing has been evaluated yet" if unmeasured is None else f"nothing was evaluated: {unmeasured}"
+        return (
+            "nothing has been evaluated yet"
+            if unmeasured is None
+            else f"nothing was evaluated: {unmeasured}"
+        )
     names = list(rows[0])
     widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in names}
     lines = ["  ".join(name.ljust(widths[name]) for name in names)]
@@ -56,7 +61,11 @@ def _table(data: ReportData) -> str:
     found = verdict(data)
     table = [line.rstrip() for line in lines]
     changed = moved(data)
-    said = [found.sentence, *(found.details if found.kind == "unknown" else ()), *([changed] if changed else [])]
+    said = [
+        found.sentence,
+        *(found.details if found.kind == "unknown" else ()),
+        *([changed] if changed else []),
+    ]
     said += [f"{what}: {command}" for what, command in found.commands]
     return "\n".join([found.headline, *said, "", *table, "", *notes(data)]).rstrip()
 
@@ -66,7 +75,9 @@ def gather(folder: Path) -> dict[str, Any]:
     recipe, manifest = read_run(folder)
     text = (folder / "recipe.yaml").read_text(encoding="utf-8")
     graph = graph_of(recipe)
-    stages = [node.name for node in graph if not KINDS[node.kind].always]  # the page is no cost of its own
+    stages = [
+        node.name for node in graph if not KINDS[node.kind].always
+    ]  # the page is no cost of its own
     read = {stage: StageRecord.read(folder / stage / "stage.json") for stage in stages}
     records = {stage: record for stage, record in read.items() if record is not None}
     for stage, record in records.items():
@@ -77,9 +88,16 @@ def gather(folder: Path) -> dict[str, Any]:
             problem = "there is a result of this stage, and no record that it was finished."
             hint = "Run the recipe again: it finishes the stage."
             raise UserError(problem, file=folder / stage / "stage.json", hint=hint)
-    found = {name: {**result, "name": name, "kind": graph[name].kind} for name, result in results.items() if result}
+    found = {
+        name: {**result, "name": name, "kind": graph[name].kind}
+        for name, result in results.items()
+        if result
+    }
     newest = {graph[name].kind: result for name, result in found.items()}  # the last of each kind
-    machine, measured = environment(), next((one for one in found.values() if "parameters" in one), {})
+    machine, measured = (
+        environment(),
+        next((one for one in found.values() if "parameters" in one), {}),
+    )
     return {
         "name": recipe.name,
         "folder": str(folder),
@@ -112,7 +130,9 @@ def gather(folder: Path) -> dict[str, Any]:
         "results": list(found.values()),
         **newest,
         "recipe_yaml": text,
-        "manifest": {key: value for key, value in manifest.items() if key not in ("inputs", "recipe_sha256")},
+        "manifest": {
+            key: value for key, value in manifest.items() if key not in ("inputs", "recipe_sha256")
+        },
         "command": f"burnish run {folder}/recipe.yaml --out {folder}",
     }
 
@@ -125,7 +145,8 @@ def _starts(node: Node) -> list[str]:
 
 
 def read_run(folder: Path) -> tuple[Recipe, dict[str, Any]]:
-    """(recipe, manifest) of a run. Raises UserError if the folder holds none, or if one of the two was damaged since."""
+    """(recipe, manifest) of a run. Raises UserError if the folder holds none, or if one of the two
+    was damaged since."""
     path = folder / "recipe.yaml"
     if not path.exists():
         raise UserError(
@@ -133,18 +154,25 @@ def read_run(folder: Path) -> tuple[Recipe, dict[str, Any]]:
             file=folder,
             hint="Name the folder that `burnish run` printed.",
         )
-    recipe, hint = load_recipe(path), "Run the recipe that made this run again: it writes the file anew."
+    recipe, hint = (
+        load_recipe(path),
+        "Run the recipe that made this run again: it writes the file anew.",
+    )
     problem = UserError("this file is damaged.", file=folder / "manifest.json", hint=hint)
     try:
         manifest = read_sealed(folder / "manifest.json", problem)
     except FileNotFoundError:
         # it is written before any stage begins
         if any((folder / stage / "stage.json").exists() for stage in recipe.stages):
-            raise UserError("this file is no longer there.", file=folder / "manifest.json", hint=hint) from None
+            raise UserError(
+                "this file is no longer there.", file=folder / "manifest.json", hint=hint
+            ) from None
         return recipe, {}
     if manifest.get("recipe_sha256", file_hash(path)) != file_hash(path):
         raise UserError(
-            "this is not the recipe that the run was made with: it was changed since.", file=path, hint=hint
+            "this is not the recipe that the run was made with: it was changed since.",
+            file=path,
+            hint=hint,
         )
     return recipe, manifest
 

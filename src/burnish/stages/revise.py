@@ -1,4 +1,5 @@
-"""Stage `revise`: a model answers, criticises its answer by a principle, and rewrites it; the rewritten answers are demonstrations."""
+"""Stage `revise`: a model answers, criticises its answer by a principle, and rewrites it; the
+rewritten answers are demonstrations."""
 
 from __future__ import annotations
 
@@ -44,10 +45,14 @@ def run(step: Step) -> None:
             if progress is not None:
                 progress(min(start + _CHUNK, len(prompts)), len(prompts), 0, {})
         rows += [json.loads(line) for line in part.read_text(encoding="utf-8").split("\n") if line]
-    demonstrations = [_demonstration(prompt, row) for prompt, row in zip(prompts, rows, strict=True)]
+    demonstrations = [
+        _demonstration(prompt, row) for prompt, row in zip(prompts, rows, strict=True)
+    ]
     write_demonstrations(
         step.folder / DEMONSTRATIONS,
-        *split_or_all(demonstrations, heldout=step.recipe.data.heldout, seed=step.recipe.seed, salt="made/")[:2],
+        *split_or_all(
+            demonstrations, heldout=step.recipe.data.heldout, seed=step.recipe.seed, salt="made/"
+        )[:2],
     )
     changed = sum(row["initial"] != row["messages"][-1]["content"] for row in rows)
     step.finish(

@@ -33,7 +33,8 @@ _FEWEST = 8  # of those, where there are hardly any prompts
 
 
 def run(step: Step) -> None:
-    """Train, normalize, save under `model`, report accuracy, calibration and length correlation on held-out prompts."""
+    """Train, normalize, save under `model`, report accuracy, calibration and length correlation on
+    held-out prompts."""
     config, folder = step.settings, step.folder
     backbone = step.load(step.start, trained=config.lora is None)
     groups = step.comparisons
@@ -53,20 +54,25 @@ def run(step: Step) -> None:
     if config.normalize:
         scores = score_sequences(view, _own_samples(step, backbone, train), max_tokens=limit)
         if scores.min() == scores.max():
-            step.say(f"{step.name}: not normalized: the policy's completions all have the same score")
+            step.say(
+                f"{step.name}: not normalized: the policy's completions all have the same score"
+            )
         else:
             view.head.normalize(scores)
     with atomic_folder(folder / "model") as scratch:
         save_reward_model(view, scratch, base=step.start)
     findings = _training_findings(step, view, train) | {"not_evaluated": unmeasured}
     if raw_N is not None:
-        scores_N = raw_N * float(view.head.gain) + float(view.head.bias)  # as the head says them since
+        scores_N = raw_N * float(view.head.gain) + float(
+            view.head.bias
+        )  # as the head says them since
         findings |= _findings(step, view, heldout, scores_N)
     step.finish(findings)
 
 
 def new_reward_model(step: Step, backbone: Backbone) -> View:
-    """An untrained reward model on the backbone: an adapter set and a head, or every weight and a head."""
+    """An untrained reward model on the backbone: an adapter set and a head, or every weight and a
+    head."""
     lora = step.settings.lora
     head = ScalarHead(backbone.width, seed=step.seed)
     if lora is None:
@@ -80,7 +86,8 @@ def new_reward_model(step: Step, backbone: Backbone) -> View:
 def _own_samples(
     step: Step, backbone: Backbone, train: Sequence[tuple[PreferenceGroup, RankedGroup]]
 ) -> list[TokenSequence]:
-    """Completions of the policy it starts from: those that were compared, or, where the comparisons are of other answers, fresh ones.
+    """Completions of the policy it starts from: those that were compared, or, where the comparisons
+    are of other answers, fresh ones.
 
     A few hundred give the mean and the standard deviation to within a twentieth of the latter.
     """
@@ -95,7 +102,8 @@ def _own_samples(
     rollouts = sampler.generate(prompts, samples=math.ceil(_FEWEST / len(prompts)))
     texts = [(r.prompt, r.completion.text) for r in rollouts]
     responses = [
-        render_response(backbone.tokenizer, prompt, text, max_tokens=backbone.context) for prompt, text in texts
+        render_response(backbone.tokenizer, prompt, text, max_tokens=backbone.context)
+        for prompt, text in texts
     ]
     return [TokenSequence(r.prompt_tokens, r.response_tokens) for r in responses]
 
@@ -111,7 +119,11 @@ def _training_findings(step: Step, view: View, train: Sequence[Any]) -> dict[str
         "prompts_heldout": 0,
         "steps": len(rows),
         "curve": [
-            {key: row[key] for key in ("step", "loss", "accuracy", "eval_loss", "eval_accuracy") if key in row}
+            {
+                key: row[key]
+                for key in ("step", "loss", "accuracy", "eval_loss", "eval_accuracy")
+                if key in row
+            }
             for row in rows
         ],
         "gain": float(view.head.gain),
@@ -119,20 +131,30 @@ def _training_findings(step: Step, view: View, train: Sequence[Any]) -> dict[str
     }
 
 
-def _findings(step: Step, view: View, heldout: Sequence[Any], scores: torch.Tensor) -> dict[str, Any]:
+def _findings(
+    step: Step, view: View, heldout: Sequence[Any], scores: torch.Tensor
+) -> dict[str, Any]:
     """What held-out pairs tell."""
     pairs = [(number, pair, base) for number, (pair, base) in _offset_pairs(heldout)]
     difference = (
-        torch.tensor([float(scores[base + p.first] - scores[base + p.second]) for _, p, base in pairs]).double().numpy()
+        torch.tensor(
+            [float(scores[base + p.first] - scores[base + p.second]) for _, p, base in pairs]
+        )
+        .double()
+        .numpy()
     )
     assert view.head is not None
-    log_odds = difference / float(view.head.gain)  # before normalizing: what Bradley–Terry's σ was trained on
+    log_odds = difference / float(
+        view.head.gain
+    )  # before normalizing: what Bradley–Terry's σ was trained on
     labels = torch.tensor([p.probability for _, p, _ in pairs]).double().numpy()
     prompt_of_pair = [number for number, _, _ in pairs]
     words = [len(text.split()) for group, _ in heldout for text in group.responses]
     lengths_first = [words[base + p.first] for _, p, base in pairs]
     lengths_second = [words[base + p.second] for _, p, base in pairs]
-    prompt_of_response = [number for number, (group, _) in enumerate(heldout) for _ in group.responses]
+    prompt_of_response = [
+        number for number, (group, _) in enumerate(heldout) for _ in group.responses
+    ]
     findings = {
         "pairs_heldout": len(pairs),
         "prompts_heldout": len(heldout),
@@ -141,13 +163,18 @@ def _findings(step: Step, view: View, heldout: Sequence[Any], scores: torch.Tens
         "brier": reward_report.brier(log_odds, labels),
         "ece": reward_report.expected_calibration_error(log_odds, labels),
         "calibration": [b.to_dict() for b in reward_report.calibration_curve(log_odds, labels)],
-        "length_correlation": reward_report.length_correlation(scores.numpy(), words, groups=prompt_of_response),
+        "length_correlation": reward_report.length_correlation(
+            scores.numpy(), words, groups=prompt_of_response
+        ),
     }
     return findings | ceilings(step, [group for group, _ in heldout], difference)
 
 
-def _offset_pairs(groups: Sequence[tuple[PreferenceGroup, RankedGroup]]) -> list[tuple[int, tuple[Comparison, int]]]:
-    """(number of the prompt, (comparison, row of the prompt's first response)) for every comparison."""
+def _offset_pairs(
+    groups: Sequence[tuple[PreferenceGroup, RankedGroup]],
+) -> list[tuple[int, tuple[Comparison, int]]]:
+    """(number of the prompt, (comparison, row of the prompt's first response)) for every
+    comparison."""
     found, base = [], 0
     for number, (group, _) in enumerate(groups):
         found += [(number, (comparison, base)) for comparison in group.comparisons]

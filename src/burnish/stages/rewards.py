@@ -29,31 +29,42 @@ from burnish.stages.sampling import end_tokens_of
 _MICRO_BATCH_TOKENS = 4096
 
 
-def build_scorer(step: Step, specs: Sequence[spec.RewardSpec], *, backbone: Backbone | None = None) -> CompositeScorer:
+def build_scorer(
+    step: Step, specs: Sequence[spec.RewardSpec], *, backbone: Backbone | None = None
+) -> CompositeScorer:
     """The scorer of a recipe's rewards; `close()` it when done.
 
     Args:
         step: the stage whose rewards they are.
         specs: the rewards.
-        backbone: the policy's. Reward models that are adapters of the same model are put on it instead of loaded whole;
+        backbone: the policy's. Reward models that are adapters of the same model are put on it
+            instead of loaded whole;
             None: every reward model is loaded whole.
 
     Raises UserError where a reward cannot be made, before anything is trained.
     """
     if not specs:
         raise UserError(
-            "there is no reward.", field="rewards", hint="Add one, for instance `rewards: [{name: maths}]`."
+            "there is no reward.",
+            field="rewards",
+            hint="Add one, for instance `rewards: [{name: maths}]`.",
         )
     labels = [one.called for one in specs]
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
-        raise UserError(f'two rewards are called "{twice}".', field="rewards", hint="Give each a label of its own.")
+        raise UserError(
+            f'two rewards are called "{twice}".',
+            field="rewards",
+            hint="Give each a label of its own.",
+        )
     rewards = [build_reward(step, one, backbone) for one in specs]
     sources = [
         Source(part_of(one), reward, one.scope, isinstance(one, spec.PythonReward) and one.messages)
         for one, reward in zip(specs, rewards, strict=True)
     ]
-    closers: list[Callable[[], None]] = [reward.close for reward in rewards if hasattr(reward, "close")]
+    closers: list[Callable[[], None]] = [
+        reward.close for reward in rewards if hasattr(reward, "close")
+    ]
     return CompositeScorer(sources, on_close=closers)
 
 
@@ -70,7 +81,8 @@ def part_of(one: spec.RewardBase) -> Part:
 
 
 def build_reward(step: Step, one: spec.RewardSpec, backbone: Backbone | None) -> Any:
-    """One reward of a recipe; `close()` it when done if it has that. Raises UserError where it cannot be made."""
+    """One reward of a recipe; `close()` it when done if it has that. Raises UserError where it
+    cannot be made."""
     match one:
         case spec.MathsReward():
             return MathsReward(
@@ -108,21 +120,28 @@ def _model(step: Step, one: spec.ModelReward, backbone: Backbone | None) -> Scop
     folder = Path(step.model(f"rewards.{position}"))
     if not (folder / "head.safetensors").is_file():
         hint = "It is the folder model of a stage of the kind reward."
-        raise UserError(f'the reward "{one.called}": this folder holds no reward model.', file=folder, hint=hint)
+        raise UserError(
+            f'the reward "{one.called}": this folder holds no reward model.', file=folder, hint=hint
+        )
     view = _view(step, folder, one.called, backbone)
     tokenizer = view.backbone.tokenizer
     same = backbone is not None and (
         view.backbone is backbone or tokenizer.get_vocab() == backbone.tokenizer.get_vocab()
     )
-    render = None if same else partial(render_prompt, tokenizer, max_tokens=step.recipe.model.max_length)
+    render = (
+        None if same else partial(render_prompt, tokenizer, max_tokens=step.recipe.model.max_length)
+    )
     ends = end_tokens_of(view.backbone)
     if same and backbone is not None:
         ends = (*ends, *end_tokens_of(backbone))
-    return ScopedModelReward(view, scope=one.scope, end_tokens=ends, max_tokens=_MICRO_BATCH_TOKENS, render=render)
+    return ScopedModelReward(
+        view, scope=one.scope, end_tokens=ends, max_tokens=_MICRO_BATCH_TOKENS, render=render
+    )
 
 
 def _view(step: Step, folder: Path, label: str, backbone: Backbone | None) -> View:
-    """On the policy's backbone if the model is an adapter of the same pretrained model, else a model of its own."""
+    """On the policy's backbone if the model is an adapter of the same pretrained model, else a
+    model of its own."""
     if backbone is not None and stands_on(step, folder, backbone):
         return load_reward_adapter(backbone, folder, name=f"reward_{label}")
     return load_reward_model(folder, partial(step.load, exact=True))

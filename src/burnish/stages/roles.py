@@ -1,4 +1,5 @@
-"""The models that a stage of the online family trains and asks: on one backbone where they can stand on one, or as copies."""
+"""The models that a stage of the online family trains and asks: on one backbone where they can
+stand on one, or as copies."""
 
 from __future__ import annotations
 
@@ -19,16 +20,21 @@ from burnish.trainers.online_settings import resolve_settings
 def stands_on(step: Step, folder: Path, backbone: Backbone) -> bool:
     """Whether the reward model in a folder is an adapter of the very weights that are in memory.
 
-    A reward model of this run says so by the stage it started from, which a copied run keeps; another by the path in its
-    adapter's configuration.
+    A reward model of this run says so by the stage it started from, which a copied run keeps;
+    another by the path in its adapter's configuration.
     """
     configuration = folder / "adapter" / "adapter_config.json"
     if not configuration.is_file():
         return False
-    maker = next((one for one in step.run.graph if "start" in one.inputs and _makes(step, one.name, folder)), None)
+    maker = next(
+        (one for one in step.run.graph if "start" in one.inputs and _makes(step, one.name, folder)),
+        None,
+    )
     if maker is not None:
         return step.run.reference(maker.inputs["start"][0]) == backbone.reference
-    return json.loads(configuration.read_text()).get("base_model_name_or_path") == backbone.reference
+    return (
+        json.loads(configuration.read_text()).get("base_model_name_or_path") == backbone.reference
+    )
 
 
 def _makes(step: Step, stage: str, folder: Path) -> bool:
@@ -36,7 +42,8 @@ def _makes(step: Step, stage: str, folder: Path) -> bool:
 
 
 def build_roles(step: Step) -> Roles:
-    """The policy, on what it starts from; the critic, the reference and the reward model as far as the stage needs them.
+    """The policy, on what it starts from; the critic, the reference and the reward model as far as
+    the stage needs them.
 
     Beside a reward model the critic starts as it is, unless the recipe says not to.
     """
@@ -45,7 +52,8 @@ def build_roles(step: Step) -> Roles:
 
 
 def _adapters(step: Step, folder: Path | None) -> Roles:
-    """One frozen backbone, the roles as adapter sets on it; a reward model of other weights stands beside it."""
+    """One frozen backbone, the roles as adapter sets on it; a reward model of other weights stands
+    beside it."""
     config, backbone = step.settings, step.load(step.start)
     row = resolve_settings(config).algorithm
     reward = other = None
@@ -88,11 +96,14 @@ def _copies(step: Step, folder: Path | None) -> Roles:
         frozen = step.load(step.model("reference"))
         frozen.freeze()
         reference = View(frozen)
-    return Roles(policy=View(trained(step.start)), critic=critic, reward=reward, reference=reference)
+    return Roles(
+        policy=View(trained(step.start)), critic=critic, reward=reward, reference=reference
+    )
 
 
 def held_to(step: Step, roles: Roles) -> Roles:
-    """The roles with the reference that the recipe names, where that is not what the policy starts from."""
+    """The roles with the reference that the recipe names, where that is not what the policy starts
+    from."""
     if roles.reference is None or step.node.inputs["reference"] == step.node.inputs["start"]:
         return roles
     frozen = step.load(step.model("reference"))

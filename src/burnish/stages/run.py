@@ -1,4 +1,5 @@
-"""Running a recipe: stage after stage of its graph, each skipped if it has been done with the same settings and inputs."""
+"""Running a recipe: stage after stage of its graph, each skipped if it has been done with the same
+settings and inputs."""
 
 from __future__ import annotations
 
@@ -30,7 +31,15 @@ from burnish.runs.manifest import (
     run_lock,
     write_sealed,
 )
-from burnish.runs.stage_record import StageRecord, begin, begun, checksums, clear_if_nothing_was_made, reopen, verify
+from burnish.runs.stage_record import (
+    StageRecord,
+    begin,
+    begun,
+    checksums,
+    clear_if_nothing_was_made,
+    reopen,
+    verify,
+)
 from burnish.stages import preflight
 from burnish.stages.chat_settings import dated
 from burnish.stages.context import Run, Step
@@ -62,20 +71,26 @@ def run(
         until: stop after this stage.
         only: run this stage alone; those it needs must be done.
         fork: copy the stages that still fit from this run's folder into a new `out` first.
-        accept_change: go on with stages that were begun or done with other settings, as they are; the manifest says so.
-        extend: train a stage that is done, or begun, on to more steps or epochs although its learning rate has followed the
-            former number; where the rate does not depend on the number, nothing need be said.
+        accept_change: go on with stages that were begun or done with other settings, as they are;
+            the manifest says so.
+        extend: train a stage that is done, or begun, on to more steps or epochs although its
+            learning rate has followed the former number; where the rate does not depend on the
+            number, nothing need be said.
         memory_check: refuse a run whose plan needs more memory than is free.
         say: shows a line to the person watching.
         progress: makes what a stage's trainer reports its steps to.
         finished: is called with the name and the folder of each stage that this call has done.
 
-    Raises UserError when the folder holds a run that was made with another configuration, saying what differs, and when
-    the run cannot fit the memory, saying which settings would.
+    Raises UserError when the folder holds a run that was made with another configuration, saying
+    what differs, and when the run cannot fit the memory, saying which settings would.
     """
     if recipe.seeds:
-        hint = "`burnish run` and burnish.sweep run a recipe with several seeds, one after the other."
-        raise UserError("a run has one seed, and this recipe names several.", field="seeds", hint=hint)
+        hint = (
+            "`burnish run` and burnish.sweep run a recipe with several seeds, one after the other."
+        )
+        raise UserError(
+            "a run has one seed, and this recipe names several.", field="seeds", hint=hint
+        )
     folder = Path("runs") / recipe.name if out is None else folder_named(out, "out")
     source = None if fork is None else folder_named(fork, "fork")
     _set_threads(recipe)
@@ -95,7 +110,9 @@ def run(
         if left:
             preflight.check(this, left)
         _check_memory(this, left, refuse=memory_check)
-        for stage in longer:  # only now, when nothing is refused any more, for it takes the finished model away
+        for stage in (
+            longer
+        ):  # only now, when nothing is refused any more, for it takes the finished model away
             reopen(this.place(stage))
         write_text(folder / "recipe.yaml", dump_yaml(recipe))
         manifest = {
@@ -110,10 +127,14 @@ def run(
 
 
 def folder_named(name: str | Path, argument: str) -> Path:
-    """The folder that an argument names, as text or as a path. Raises UserError where it cannot be a folder's name."""
+    """The folder that an argument names, as text or as a path. Raises UserError where it cannot be
+    a folder's name."""
     text = str(name)
     if not isinstance(name, str | Path) or not text.strip() or not text.isprintable():
-        raise UserError(f"{argument} is no folder's name: {show(text)}.", hint="Give a path, for instance runs/first.")
+        raise UserError(
+            f"{argument} is no folder's name: {show(text)}.",
+            hint="Give a path, for instance runs/first.",
+        )
     return Path(name)
 
 
@@ -121,7 +142,9 @@ def _wanted(this: Run, *, until: str | None, only: str | None) -> tuple[str, ...
     stages = tuple(this.graph.nodes)
     asked = only or until
     if asked is not None and asked not in stages:
-        raise UserError(f'this recipe has no stage "{asked}".', hint=f"It has: {', '.join(stages)}.")
+        raise UserError(
+            f'this recipe has no stage "{asked}".', hint=f"It has: {', '.join(stages)}."
+        )
     if only is not None:
         missing = [stage for stage in this.graph.ancestors(only) if not _is_done(this, stage)]
         if missing:
@@ -145,13 +168,14 @@ def _is_done(this: Run, stage: str) -> bool:
 def _settled(
     this: Run, wanted: Sequence[str], *, accept: bool, extend: bool
 ) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]], list[str]]:
-    """(what each stage depends on, what of it was changed since it was begun and taken all the same, by stage; the stages that go
-    on to more steps or epochs).
+    """(what each stage depends on, what of it was changed since it was begun and taken all the
+    same, by stage; the stages that go on to more steps or epochs).
 
-    A finished or begun stage whose inputs are no longer the same is never mixed with new ones, and never thrown away: it is an
-    error. A finished stage is not refused because of another version of the package; what differs is said. The user's own
-    code may be mended while a stage is under way. More steps or epochs go on from the last checkpoint. What only later stages
-    read need not be there yet.
+    A finished or begun stage whose inputs are no longer the same is never mixed with new ones, and
+    never thrown away: it is an error. A finished stage is not refused because of another version of
+    the package; what differs is said. The user's own code may be mended while a stage is under way.
+    More steps or epochs go on from the last checkpoint. What only later stages read need not be
+    there yet.
     """
     needed = {*wanted, *(parent for stage in wanted for parent in this.graph.ancestors(stage))}
     inputs: dict[str, dict[str, Any]] = {}
@@ -182,22 +206,27 @@ def _settled(
                 raise _changed(this, node.name, changes)
             accepted[node.name] = [*before, *changes]
             this.say(f"{node.name}: goes on although {_several(changes)}")
-        prints[node.name] = record.fingerprint if record is not None else fingerprint(inputs[node.name])
+        prints[node.name] = (
+            record.fingerprint if record is not None else fingerprint(inputs[node.name])
+        )
     return {stage: inputs[stage] for stage in wanted}, accepted, longer
 
 
 def _is_tolerated(old: Mapping[str, Any], new: Mapping[str, Any], *, finished: bool) -> bool:
-    """Whether nothing differs but the package's code, in a finished stage, or the user's own, in one under way."""
+    """Whether nothing differs but the package's code, in a finished stage, or the user's own, in
+    one under way."""
     apart = "code" if finished else "own_code"
     kept = [{key: value for key, value in side.items() if key != apart} for side in (old, new)]
     return fingerprint(kept[0]) == fingerprint(kept[1])
 
 
 def _is_longer(old: Mapping[str, Any], new: Mapping[str, Any], *, finished: bool) -> bool:
-    """Whether the stage is to be trained on: nothing differs, but for what is tolerated, than that it has more steps, or, where it
-    makes passes over its data, more epochs."""
+    """Whether the stage is to be trained on: nothing differs, but for what is tolerated, than that
+    it has more steps, or, where it makes passes over its data, more epochs."""
     settings = [side.get("settings", {}) for side in (old, new)]
-    key = "steps" if "steps" in settings[0] else "epochs"  # beside steps, epochs are passes over a batch of rollouts
+    key = (
+        "steps" if "steps" in settings[0] else "epochs"
+    )  # beside steps, epochs are passes over a batch of rollouts
     if key not in settings[0] or key not in settings[1] or settings[1][key] <= settings[0][key]:
         return False
     same = {**new, "settings": {**settings[1], key: settings[0][key]}}
@@ -233,7 +262,8 @@ def _several(changes: Sequence[str]) -> str:
 
 
 def _verify_kept(this: Run, wanted: Sequence[str], left: Sequence[str]) -> None:
-    """Refuse to build on files of finished stages that were changed since; each is looked at once in a run."""
+    """Refuse to build on files of finished stages that were changed since; each is looked at once
+    in a run."""
     read = {parent for stage in left for parent in this.graph[stage].parents}
     for node in this.graph:
         record = _record(this, node.name)
@@ -246,7 +276,8 @@ def _verify_kept(this: Run, wanted: Sequence[str], left: Sequence[str]) -> None:
 
 
 def _check_memory(this: Run, left: Sequence[str], *, refuse: bool) -> None:
-    """Say what the stages that are still to be done will need; refuse them if that is more than there is."""
+    """Say what the stages that are still to be done will need; refuse them if that is more than
+    there is."""
     stages = [stage for stage in left if not this.step(stage).row.always]
     if not stages:
         return
@@ -315,16 +346,21 @@ def _fork(recipe: Recipe, *, source: Path, target: Path, say: Callable[[str], No
     if not source.is_dir():
         raise UserError("there is no such run to fork from.", file=source)
     if source.resolve() == target.resolve():
-        raise UserError("a fork needs a folder of its own.", file=target, hint="Give another --out.")
+        raise UserError(
+            "a fork needs a folder of its own.", file=target, hint="Give another --out."
+        )
     old, new = Run(recipe, source), Run(recipe, target)
     prints: dict[str, str] = {}
     for node in new.graph:
         inputs = inputs_of(new.step(node.name), prints)
         record = _record(old, node.name)
         fits = record is not None and (
-            record.fingerprint == fingerprint(inputs) or _is_tolerated(record.inputs, inputs, finished=True)
+            record.fingerprint == fingerprint(inputs)
+            or _is_tolerated(record.inputs, inputs, finished=True)
         )
-        prints[node.name] = record.fingerprint if record is not None and fits else fingerprint(inputs)
+        prints[node.name] = (
+            record.fingerprint if record is not None and fits else fingerprint(inputs)
+        )
         if KINDS[node.kind].always or record is None or not fits:
             continue
         verify(old.place(node.name), record)

@@ -51,11 +51,16 @@ def _answers_of(step: Step, name: str, reference: str, number: int) -> list[Answ
             chunk = prompts[start : start + _CHUNK]
             rollouts = sampler.generate(chunk, samples=config.responses)
             texts = [rollout.completion.text for rollout in rollouts]
-            each = [texts[i * config.responses : (i + 1) * config.responses] for i in range(len(chunk))]
+            each = [
+                texts[i * config.responses : (i + 1) * config.responses] for i in range(len(chunk))
+            ]
             part.mkdir(parents=True, exist_ok=True)
             write_answers(
                 part / ANSWERS,
-                [Answered(prompt, tuple(own), (name,) * len(own)) for prompt, own in zip(chunk, each, strict=True)],
+                [
+                    Answered(prompt, tuple(own), (name,) * len(own))
+                    for prompt, own in zip(chunk, each, strict=True)
+                ],
             )
             if progress is not None:
                 tokens = sum(len(rollout.completion.tokens) for rollout in rollouts)
@@ -67,7 +72,8 @@ def _answers_of(step: Step, name: str, reference: str, number: int) -> list[Answ
 
 
 def _asked(step: Step, prompts: Sequence[Prompt]) -> list[Prompt]:
-    """The prompts that get answers, each once: the first `count`, and in later rounds the next ones."""
+    """The prompts that get answers, each once: the first `count`, and in later rounds the next
+    ones."""
     unique = list({prompt.id: prompt for prompt in prompts}.values())
     count = step.settings.count
     if count is None or count >= len(unique):
@@ -86,4 +92,6 @@ def _part(folder: Path, number: int, start: int) -> Path:
 def _joined(answers: Sequence[Answered]) -> Answered:
     """The answers of all policies to one prompt."""
     responses = tuple(text for one in answers for text in one.responses)
-    return Answered(answers[0].prompt, responses, tuple(name for one in answers for name in one.models))
+    return Answered(
+        answers[0].prompt, responses, tuple(name for one in answers for name in one.models)
+    )

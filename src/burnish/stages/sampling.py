@@ -28,15 +28,25 @@ def fitting(
     *,
     required: bool = True,
 ) -> list[Prompt]:
-    """The prompts that leave room for an answer within `model.max_length`; of the others the first is an error that names
-    its row, or they are dropped and counted, as `data.drop` says."""
+    """The prompts that leave room for an answer within `model.max_length`; of the others the first
+    is an error that names its row, or they are dropped and counted, as `data.drop` says."""
     room = _room(step.recipe.model.max_length, backbone, sampling)
     if room < 1:
         problem = f"model.max_length ({step.recipe.model.max_length}) leaves no room for a prompt."
-        raise UserError(problem, hint=f"It must be well above sampling.max_new_tokens ({sampling.max_new_tokens}).")
+        raise UserError(
+            problem,
+            hint=f"It must be well above sampling.max_new_tokens ({sampling.max_new_tokens}).",
+        )
     render = partial(render_prompt, backbone.tokenizer, max_tokens=room)
     rows = render_rows(
-        step, backbone, prompts, render, what=what, room=room, reserved=sampling.max_new_tokens, required=required
+        step,
+        backbone,
+        prompts,
+        render,
+        what=what,
+        room=room,
+        reserved=sampling.max_new_tokens,
+        required=required,
     )
     return [prompt for prompt, _ in rows]
 
@@ -54,8 +64,8 @@ def end_tokens_of(backbone: Backbone) -> tuple[int, ...]:
 def numbered(prompts: Sequence[Prompt], samples: int) -> Iterator[tuple[Prompt, int]]:
     """`samples` pairs (prompt, number) for each prompt, in order.
 
-    The number tells the completions of one prompt apart. A prompt that stands again goes on counting where it left off, so
-    that no two completions of a batch have the same random numbers.
+    The number tells the completions of one prompt apart. A prompt that stands again goes on
+    counting where it left off, so that no two completions of a batch have the same random numbers.
     """
     used: Counter[str] = Counter()
     for prompt in prompts:
@@ -66,7 +76,8 @@ def numbered(prompts: Sequence[Prompt], samples: int) -> Iterator[tuple[Prompt, 
 
 
 class LocalSampler:
-    """Completions of prompts, in this process. The random numbers of a completion follow from (seed, round, prompt, number).
+    """Completions of prompts, in this process. The random numbers of a completion follow from
+    (seed, round, prompt, number).
 
     `say` is told if sampling is slower than a user would expect.
     """
@@ -87,7 +98,11 @@ class LocalSampler:
         if longest < min(max_length, view.backbone.context):
             say(shorter_notice(longest, min(max_length, view.backbone.context)))
         self._engine = make_engine(
-            view, end_tokens=end_tokens, quantization=sampling.quantization, longest=longest, say=say
+            view,
+            end_tokens=end_tokens,
+            quantization=sampling.quantization,
+            longest=longest,
+            say=say,
         )
         self._params = SamplingParams(
             max_new_tokens=sampling.max_new_tokens,
@@ -111,7 +126,12 @@ class LocalSampler:
         self._engine.sleep()
 
     def generate(
-        self, prompts: Sequence[Prompt], *, samples: int, round: int = 0, progress: Callable[[int], None] | None = None
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        samples: int,
+        round: int = 0,
+        progress: Callable[[int], None] | None = None,
     ) -> list[Rollout]:
         """`samples` completions of each prompt, those of one prompt side by side."""
         jobs = [

@@ -1,4 +1,5 @@
-"""Stage `select`: of several answers to each prompt the best are kept, as demonstrations or as pairs with the worst."""
+"""Stage `select`: of several answers to each prompt the best are kept, as demonstrations or as
+pairs with the worst."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ from burnish.stages.rewards import build_scorer
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """A prompt's answers with their scores, the best first; equal texts once, and answers that no reward applies to left out."""
+    """A prompt's answers with their scores, the best first; equal texts once, and answers that no
+    reward applies to left out."""
 
     answered: Answered
     texts: tuple[str, ...]
@@ -42,7 +44,9 @@ def run(step: Step) -> None:
     answers = step.parent("answers")
     assert answers is not None  # nothing else makes answers
     answered = read_answers(step.run.place(answers.name))
-    scores = _by_rewards(step, answered) if step.settings.rewards else _by_reward_model(step, answered)
+    scores = (
+        _by_rewards(step, answered) if step.settings.rewards else _by_reward_model(step, answered)
+    )
     ordered = [_ordered(one, own) for one, own in zip(answered, scores, strict=True)]
     if step.settings.make == "pairs":
         groups = _pairs(step, ordered)
@@ -50,14 +54,17 @@ def run(step: Step) -> None:
         kept = 2 * len(groups)
     else:
         demonstrations = _demonstrations(step, ordered)
-        split = split_or_all(demonstrations, heldout=step.recipe.data.heldout, seed=step.recipe.seed, salt="made/")
+        split = split_or_all(
+            demonstrations, heldout=step.recipe.data.heldout, seed=step.recipe.seed, salt="made/"
+        )
         write_demonstrations(step.folder / DEMONSTRATIONS, *split[:2])
         kept = len(demonstrations)
     step.finish(_findings(step, ordered, kept))
 
 
 def _by_reward_model(step: Step, answered: Sequence[Answered]) -> list[list[float | None]]:
-    """The reward model's score of every answer; None where prompt and answer are too long for it and are dropped."""
+    """The reward model's score of every answer; None where prompt and answer are too long for it
+    and are dropped."""
     view = load_reward_model(Path(step.model("reward")), step.load)
     groups = [PreferenceGroup(one.prompt, one.responses, ()) for one in answered]
     known = {group.prompt.id: scores for group, scores in scored(step, view, groups, "answers")}
@@ -67,10 +74,16 @@ def _by_reward_model(step: Step, answered: Sequence[Answered]) -> list[list[floa
 def _by_rewards(step: Step, answered: Sequence[Answered]) -> list[list[float | None]]:
     """What the rewards give each answer; None where none of them applies."""
     _, tokenizer = configuration_of(step.run)
-    rollouts = [Rollout(one.prompt, (), _completion(tokenizer, text), 0) for one in answered for text in one.responses]
+    rollouts = [
+        Rollout(one.prompt, (), _completion(tokenizer, text), 0)
+        for one in answered
+        for text in one.responses
+    ]
     scorer = build_scorer(step, step.settings.rewards)
     try:
-        values = iter([reward.value if reward.counted else None for reward in scorer.score(rollouts)])
+        values = iter(
+            [reward.value if reward.counted else None for reward in scorer.score(rollouts)]
+        )
     finally:
         scorer.close()
     return [[next(values) for _ in one.responses] for one in answered]
@@ -78,7 +91,9 @@ def _by_rewards(step: Step, answered: Sequence[Answered]) -> list[list[float | N
 
 def _completion(tokenizer: Any, text: str) -> Completion:
     tokens = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
-    return Completion(text=text, tokens=tokens, sampler_logprobs=(0.0,) * len(tokens), finish_reason="stop")
+    return Completion(
+        text=text, tokens=tokens, sampler_logprobs=(0.0,) * len(tokens), finish_reason="stop"
+    )
 
 
 def _ordered(answered: Answered, scores: Sequence[float | None]) -> Ordered:
@@ -92,7 +107,8 @@ def _ordered(answered: Answered, scores: Sequence[float | None]) -> Ordered:
 
 
 def _demonstrations(step: Step, answers: Sequence[Ordered]) -> list[Demonstration]:
-    """The best answers as conversations to imitate; several of one prompt are told apart by their ids."""
+    """The best answers as conversations to imitate; several of one prompt are told apart by their
+    ids."""
     config, found = step.settings, list[Demonstration]()
     for one in answers:
         prompt = one.answered.prompt
@@ -127,7 +143,11 @@ def _pairs(step: Step, answers: Sequence[Ordered]) -> list[PreferenceGroup]:
 def _nothing(step: Step, answers: Sequence[Ordered], what: str) -> UserError:
     highest = max((one.scores[0] for one in answers if one.scores), default=float("nan"))
     threshold = step.settings.threshold
-    bound = "" if threshold is None else f" {step.name}.threshold is {threshold:g}, and the best score {highest:.3g}."
+    bound = (
+        ""
+        if threshold is None
+        else f" {step.name}.threshold is {threshold:g}, and the best score {highest:.3g}."
+    )
     return UserError(
         f"the stage {step.name} keeps no {what}: no prompt has one that is good enough.{bound}",
         field=f"{step.name}.threshold", hint="Lower the threshold, or sample more answers to each prompt.",
@@ -147,7 +167,11 @@ def _findings(step: Step, answers: Sequence[Ordered], kept: int) -> dict[str, An
         "mean_score": float(np.mean(every)) if every else None,
         "best_score": float(np.mean(best)) if best else None,
         "samples": [
-            {"prompt": one.answered.prompt.messages[-1]["content"], "best": one.texts[0], "score": one.scores[0]}
+            {
+                "prompt": one.answered.prompt.messages[-1]["content"],
+                "best": one.texts[0],
+                "score": one.scores[0],
+            }
             for one in answers[:4]
             if one.texts
         ],

@@ -29,8 +29,9 @@ def scores_of(
     max_length: int = 1024,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, float]:
-    """By item, what a label teaches: the ensemble's disagreement (`item_scores`); of one model alone, its uncertainty
-    −min |r_i − r_j| over pairs of candidates. Items with a candidate that is too long are left out, and said.
+    """By item, what a label teaches: the ensemble's disagreement (`item_scores`); of one model
+    alone, its uncertainty −min |r_i − r_j| over pairs of candidates. Items with a candidate that is
+    too long are left out, and said.
 
     Raises UserError for a folder that holds no reward model.
     """
@@ -38,14 +39,20 @@ def scores_of(
     long: set[str] = set()
     for folder in models:
         if not folder.is_dir():
-            raise UserError("there is no such folder.", file=folder, hint="Name a run's reward/model.")
+            raise UserError(
+                "there is no such folder.", file=folder, hint="Name a run's reward/model."
+            )
         view = load_reward_model(folder, partial(load_backbone, device=resolve(AUTO)))
         limit = min(max_length, view.backbone.context)
         for entry in entries:
             try:
                 rendered = [
                     render_answer(
-                        view.backbone.tokenizer, entry.prompt, text, entry.traces.get(text, ()), max_tokens=limit
+                        view.backbone.tokenizer,
+                        entry.prompt,
+                        text,
+                        entry.traces.get(text, ()),
+                        max_tokens=limit,
                     )
                     for text in entry.candidates
                 ]
@@ -60,7 +67,9 @@ def scores_of(
     known = {item: found for item, found in rewards.items() if item not in long}
     if len(models) > 1:
         return item_scores(known)
-    return {item: -float(min(abs(a - b) for a, b in _pairs(found[0]))) for item, found in known.items()}
+    return {
+        item: -float(min(abs(a - b) for a, b in _pairs(found[0]))) for item, found in known.items()
+    }
 
 
 def _pairs(scores: np.ndarray) -> list[tuple[float, float]]:

@@ -18,7 +18,8 @@ from burnish.trainers.sft import train_sft
 
 
 def run(step: Step) -> None:
-    """Train, save the model (adapters merged, and kept beside it) under `model`, report the held-out loss."""
+    """Train, save the model (adapters merged, and kept beside it) under `model`, report the
+    held-out loss."""
     config, folder = step.settings, step.folder
     backbone = step.load(step.start, trained=config.lora is None)
     split = step.demonstrations
@@ -66,10 +67,13 @@ def run(step: Step) -> None:
 def sequences_of(
     step: Step, backbone: Backbone, demonstrations: tuple, what: str, *, required: bool = True
 ) -> list[tuple[TokenSequence, ...]]:
-    """Each demonstration as its token sequences, one where the chat template lets it be, with the mask of what is trained."""
+    """Each demonstration as its token sequences, one where the chat template lets it be, with the
+    mask of what is trained."""
     room = min(step.recipe.model.max_length, backbone.context)
     render = partial(render_demonstration, backbone.tokenizer, max_tokens=room)
-    rows = render_rows(step, backbone, demonstrations, render, what=what, room=room, required=required)
+    rows = render_rows(
+        step, backbone, demonstrations, render, what=what, room=room, required=required
+    )
     conversations = [tuple(sequence_of(part) for part in rendered) for _, rendered in rows]
     count = sum(map(len, conversations))
     if count > len(conversations):
@@ -83,4 +87,6 @@ def sequences_of(
 def sequence_of(rendered: Rendered) -> TokenSequence:
     """A rendered conversation, cut where the first trained token stands."""
     first = rendered.response_mask.index(True)
-    return TokenSequence(rendered.tokens[:first], rendered.tokens[first:], rendered.response_mask[first:])
+    return TokenSequence(
+        rendered.tokens[:first], rendered.tokens[first:], rendered.response_mask[first:]
+    )

@@ -1,4 +1,5 @@
-"""Labels straight from the annotation store: what came in until the run began, frozen for as long as the run is unfinished."""
+"""Labels straight from the annotation store: what came in until the run began, frozen for as long
+as the run is unfinished."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ from burnish.runs.manifest import fingerprint
 
 @dataclass(frozen=True, slots=True)
 class StoredLabels:
-    """A project's comparisons and demonstrations, what was left out and why, and the hash of it all."""
+    """A project's comparisons and demonstrations, what was left out and why, and the hash of it
+    all."""
 
     groups: tuple[PreferenceGroup, ...]
     demonstrations: tuple[Demonstration, ...]
@@ -29,8 +31,9 @@ class StoredLabels:
 
 
 def stored_labels(data: Data, folder: Path) -> StoredLabels:
-    """The labels of `data.store` and `data.project`: those that `freeze` kept while a stage of the run in `folder` has been
-    begun and is not done, so that a run that was killed goes on with what it began with; else what is in the store now.
+    """The labels of `data.store` and `data.project`: those that `freeze` kept while a stage of the
+    run in `folder` has been begun and is not done, so that a run that was killed goes on with what
+    it began with; else what is in the store now.
 
     Raises UserError if the store or the project is not there, or holds no comparison.
     """
@@ -41,7 +44,9 @@ def stored_labels(data: Data, folder: Path) -> StoredLabels:
         try:
             return _from_json(kept)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise UserError("this file is damaged: it holds no labels.", file=frozen, hint=hint) from error
+            raise UserError(
+                "this file is damaged: it holds no labels.", file=frozen, hint=hint
+            ) from error
     # Through text, so that what is hashed and trained on is what a frozen file would give back.
     return _from_json(json.loads(json.dumps(_read(data), default=str)))
 
@@ -75,18 +80,24 @@ def _read(data: Data) -> dict[str, Any]:
         snapshot = take_snapshot(store, data.project)
     finally:
         store.close()
-    options = LabelOptions(data.strength, data.reliability_weighted, data.human_share, dimension=data.dimension)
+    options = LabelOptions(
+        data.strength, data.reliability_weighted, data.human_share, dimension=data.dimension
+    )
     dropped: Counter[str] = Counter()
     merged = merge_by_prompt(preference_data(snapshot, options, dropped=dropped))
     if not merged.items:
         hint = f"Collect some: burnish annotate serve --database {data.store}"
         what = "comparisons" if data.dimension is None else f'comparisons by "{data.dimension}"'
-        raise UserError(f'the project "{data.project}" has no {what} yet.', file=data.store, hint=hint)
+        raise UserError(
+            f'the project "{data.project}" has no {what} yet.', file=data.store, hint=hint
+        )
     kept = informative(merged.items)
     return {
         "dropped": {**dropped, **merged.dropped, **kept.dropped},
         "groups": [asdict(group) for group in kept.items],
-        "demonstrations": [asdict(d) for d in demonstration_data(snapshot, human_share=data.human_share)],
+        "demonstrations": [
+            asdict(d) for d in demonstration_data(snapshot, human_share=data.human_share)
+        ],
     }
 
 
@@ -100,5 +111,7 @@ def _from_json(found: Mapping[str, Any]) -> StoredLabels:
         )
         for g in found["groups"]
     )
-    demonstrations = tuple(Demonstration(d["id"], tuple(d["messages"])) for d in found["demonstrations"])
+    demonstrations = tuple(
+        Demonstration(d["id"], tuple(d["messages"])) for d in found["demonstrations"]
+    )
     return StoredLabels(groups, demonstrations, found["dropped"], fingerprint(found))

@@ -1,7 +1,9 @@
-"""Rollouts of several turns: the policy writes, an environment answers, until it says that the episode is over.
+"""Rollouts of several turns: the policy writes, an environment answers, until it says that the
+episode is over.
 
-Tokens are the record: what was sampled stays as it was sampled, and the environment's answer is tokenised by itself and put
-behind it, in the chat template's own form. Its tokens are in the record too, and not trained.
+Tokens are the record: what was sampled stays as it was sampled, and the environment's answer is
+tokenised by itself and put behind it, in the chat template's own form. Its tokens are in the record
+too, and not trained.
 """
 
 from __future__ import annotations
@@ -79,7 +81,8 @@ class _Episode:
 
 
 class ConversationSampler(LocalSampler):
-    """Rollouts of several turns. An episode that runs out of turns, or of room, counts as cut off."""
+    """Rollouts of several turns. An episode that runs out of turns, or of room, counts as cut
+    off."""
 
     def __init__(
         self,
@@ -125,7 +128,12 @@ class ConversationSampler(LocalSampler):
 
     def _begin(self, prompt: Prompt, number: int) -> _Episode:
         environment = self._make()
-        shown = _introduced(prompt, environment.reset(prompt), environment, described=describes_tools(self._tokenizer))
+        shown = _introduced(
+            prompt,
+            environment.reset(prompt),
+            environment,
+            described=describes_tools(self._tokenizer),
+        )
         tools = environment.tools if describes_tools(self._tokenizer) else ()
         tokens = render_prompt(self._tokenizer, shown, max_tokens=self._room, tools=tools)
         return _Episode(prompt, tokens, number, environment)
@@ -143,7 +151,9 @@ class ConversationSampler(LocalSampler):
 
     def _advance(self, episode: _Episode, completion: Completion, *, last: bool) -> None:
         episode.add(completion)
-        if completion.finish_reason == "length":  # the policy was cut off in mid-sentence: there is nothing to answer
+        if (
+            completion.finish_reason == "length"
+        ):  # the policy was cut off in mid-sentence: there is nothing to answer
             episode.done = True
             return
         text, reward, done = episode.environment.step(completion.text)
@@ -180,14 +190,17 @@ def make_sampler(
 
 
 class PaidScorer:
-    """What the environment paid, times its weight, on top of other rewards (None: there are no others)."""
+    """What the environment paid, times its weight, on top of other rewards (None: there are no
+    others)."""
 
     def __init__(self, inner: Scorer | None, *, weight: float) -> None:
         self._inner, self._weight = inner, weight
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Reward]:
         """One reward for each rollout, in order."""
-        others = [Reward(0.0)] * len(rollouts) if self._inner is None else self._inner.score(rollouts)
+        others = (
+            [Reward(0.0)] * len(rollouts) if self._inner is None else self._inner.score(rollouts)
+        )
         return [
             replace(
                 reward,
@@ -225,17 +238,24 @@ def _imported(name: str) -> Callable[..., Environment]:
     place, _, attribute = name.rpartition(":")
     hint = f"Name one that is shipped ({', '.join(_SHIPPED)}) or package.module:Class, or path/to/file.py:Class."
     if not place:
-        raise UserError(f'there is no environment "{name}".', field="online.environment.name", hint=hint)
+        raise UserError(
+            f'there is no environment "{name}".', field="online.environment.name", hint=hint
+        )
     try:
         return getattr(module_at(place, field="online.environment.name"), attribute)
     except AttributeError as error:
         raise UserError(
-            f'the environment "{name}" cannot be imported: {error}.', field="online.environment.name", hint=hint
+            f'the environment "{name}" cannot be imported: {error}.',
+            field="online.environment.name",
+            hint=hint,
         ) from error
 
 
-def _introduced(prompt: Prompt, observation: str | None, environment: Environment, *, described: bool) -> Prompt:
-    """The prompt as the policy sees it: the observation behind it, and the tools before it if the template does not say them."""
+def _introduced(
+    prompt: Prompt, observation: str | None, environment: Environment, *, described: bool
+) -> Prompt:
+    """The prompt as the policy sees it: the observation behind it, and the tools before it if the
+    template does not say them."""
     messages = list(prompt.messages)
     if observation:
         final = messages[-1]
@@ -252,11 +272,17 @@ def tool_text(environment: Environment) -> str:
     for tool in environment.tools:
         about = tool["function"]
         arguments = {name: "..." for name in about["parameters"]["properties"]}
-        lines += [f"{about['name']}: {about['description']} Write:", form.write(about["name"], arguments)]
+        lines += [
+            f"{about['name']}: {about['description']} Write:",
+            form.write(about["name"], arguments),
+        ]
     return "\n".join(lines)
 
 
 def _with_system(messages: list[Message], text: str) -> list[Message]:
     if messages[0]["role"] == "system":
-        return [Message(role="system", content=f"{messages[0]['content']}\n\n{text}"), *messages[1:]]
+        return [
+            Message(role="system", content=f"{messages[0]['content']}\n\n{text}"),
+            *messages[1:],
+        ]
     return [Message(role="system", content=text), *messages]

@@ -1,4 +1,5 @@
-"""The part of the evaluate stage that judges by the recipe's rewards: accuracy, pass@k, components and verdicts of every model."""
+"""The part of the evaluate stage that judges by the recipe's rewards: accuracy, pass@k, components
+and verdicts of every model."""
 
 from __future__ import annotations
 
@@ -28,9 +29,11 @@ def _unfit(judges: Sequence[RewardSpec]) -> str | None:
     return None
 
 
-def _null_test(step: Step, sampled: Sampled, nulls: Nulls, right: Outcomes, *, reference: Backbone) -> dict[str, Any]:
-    """How often the verifiers call a null right where the reference is wrong, a tie counting half; nothing where none takes
-    part, or where an environment answers."""
+def _null_test(
+    step: Step, sampled: Sampled, nulls: Nulls, right: Outcomes, *, reference: Backbone
+) -> dict[str, Any]:
+    """How often the verifiers call a null right where the reference is wrong, a tie counting half;
+    nothing where none takes part, or where an environment answers."""
     judges = [one for one in step.settings.rewards or () if one.name in VERIFIERS]
     if not judges or step.settings.environment is not None:
         return null_test({})
@@ -41,9 +44,15 @@ def _null_test(step: Step, sampled: Sampled, nulls: Nulls, right: Outcomes, *, r
     try:
         for name, texts in nulls.items():
             rollouts = written(reference, firsts, texts)
-            said = Outcomes.of(rollouts, scorer.score(rollouts), verifiers=[one.called for one in judges])
+            said = Outcomes.of(
+                rollouts, scorer.score(rollouts), verifiers=[one.called for one in judges]
+            )
             pairs = zip(said.groups, said.right, strict=True)
-            wins[name] = [float(beats(own[0], of_reference[group][0])) for group, own in pairs if group in of_reference]
+            wins[name] = [
+                float(beats(own[0], of_reference[group][0]))
+                for group, own in pairs
+                if group in of_reference
+            ]
     finally:
         scorer.close()
     return null_test(wins)
@@ -54,8 +63,9 @@ def verified(
 ) -> tuple[dict[str, Any], dict[str, list[Reward]]]:
     """The report's findings, and every model's rewards.
 
-    An answer is right if each verifier that judges it says correct; without a verifier among the rewards, if its reward is
-    at least `pass_at`. Where the maths verifier takes part, its error rates on the labelled pairs stand beside.
+    An answer is right if each verifier that judges it says correct; without a verifier among the
+    rewards, if its reward is at least `pass_at`. Where the maths verifier takes part, its error
+    rates on the labelled pairs stand beside.
     """
     config = step.settings
     judges = config.rewards or ()
@@ -76,7 +86,8 @@ def verified(
         "unfit": None if names else _unfit(judges),
         **_null_test(step, sampled, nulls, outcomes[reference_of(step)], reference=reference),
         "models": [
-            {"name": name, **findings(rollouts, rewards[name], outcomes[name])} for name, rollouts in sampled.items()
+            {"name": name, **findings(rollouts, rewards[name], outcomes[name])}
+            for name, rollouts in sampled.items()
         ],
         "comparisons": [
             {"a": a, "b": b, **difference}

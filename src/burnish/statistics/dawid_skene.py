@@ -1,4 +1,5 @@
-"""How reliable each annotator is and what the right classes probably are, by Dawid & Skene (1979)."""
+"""How reliable each annotator is and what the right classes probably are, by Dawid & Skene
+(1979)."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ Unit = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class DawidSkene:
-    """A fit: `classes` [C]; `prior_C`; by annotator the `confusion` [true, said]; by unit the `posterior` over classes."""
+    """A fit: `classes` [C]; `prior_C`; by annotator the `confusion` [true, said]; by unit the
+    `posterior` over classes."""
 
     classes: tuple[float, ...]
     prior_C: Floats
@@ -24,7 +26,8 @@ class DawidSkene:
     log_likelihood: float
 
     def accuracy(self, annotator: str) -> float:
-        """The probability that the annotator says the right class of a random unit: Σ_c π_c θ_cc."""
+        """The probability that the annotator says the right class of a random unit: Σ_c π_c
+        θ_cc."""
         return float(self.prior_C @ np.diag(self.confusion[annotator]))
 
     def label(self, unit: Unit) -> float:
@@ -36,12 +39,15 @@ def dawid_skene(
     judgements: Sequence[Judgement], *, pseudo_votes: float = 12.0, right: float = 2 / 3, iterations: int = 100,
     tolerance: float = 1e-6,
 ) -> DawidSkene:  # fmt: skip
-    """Expectation-maximisation over units with unknown true classes, annotators with a confusion matrix each.
+    """Expectation-maximisation over units with unknown true classes, annotators with a confusion
+    matrix each.
 
-    Starts from each unit's share of votes. M-step: π_c = mean of the posteriors, θ_a[c, k] ∝ Σ_units posterior_c · [a said k],
-    plus a prior that shrinks annotators with few votes: `pseudo_votes` · π_c votes in row c, `right` of them on the diagonal,
-    the rest spread evenly. E-step: posterior_c ∝ π_c Π_a θ_a[c, said]. Stops when no posterior moves by more than `tolerance`.
-    `pseudo_votes=0` is the maximum likelihood of the paper.
+    Starts from each unit's share of votes. M-step: π_c = mean of the posteriors, θ_a[c, k] ∝
+    Σ_units posterior_c · [a said k],
+    plus a prior that shrinks annotators with few votes: `pseudo_votes` · π_c votes in row c,
+    `right` of them on the diagonal, the rest spread evenly. E-step: posterior_c ∝ π_c Π_a θ_a[c,
+    said]. Stops when no posterior moves by more than `tolerance`. `pseudo_votes=0` is the maximum
+    likelihood of the paper.
 
     Raises ValueError without judgements.
     """
@@ -60,7 +66,9 @@ def dawid_skene(
     posterior_UC = votes_UC / votes_UC.sum(axis=1, keepdims=True)
     for _ in range(iterations):
         prior_C = posterior_UC.mean(axis=0)
-        confusion_ACK = _confusions(said_UAC, posterior_UC, prior_C, pseudo_votes=pseudo_votes, right=right)
+        confusion_ACK = _confusions(
+            said_UAC, posterior_UC, prior_C, pseudo_votes=pseudo_votes, right=right
+        )
         log_joint_UC = _log_joint(said_UAC, confusion_ACK, prior_C)
         peak = log_joint_UC.max(axis=1, keepdims=True)
         moved = np.exp(log_joint_UC - peak)
@@ -69,7 +77,9 @@ def dawid_skene(
         if change < tolerance:
             break
     prior_C = posterior_UC.mean(axis=0)
-    confusion_ACK = _confusions(said_UAC, posterior_UC, prior_C, pseudo_votes=pseudo_votes, right=right)
+    confusion_ACK = _confusions(
+        said_UAC, posterior_UC, prior_C, pseudo_votes=pseudo_votes, right=right
+    )
     log_joint_UC = _log_joint(said_UAC, confusion_ACK, prior_C)
     return DawidSkene(
         classes,
@@ -81,7 +91,8 @@ def dawid_skene(
 
 
 def reliability(judgements: Sequence[Judgement]) -> dict[str, float]:
-    """Each annotator's probability of the right class; 8 of 12 where there is no vote but theirs. Empty without judgements."""
+    """Each annotator's probability of the right class; 8 of 12 where there is no vote but theirs.
+    Empty without judgements."""
     if not judgements:
         return {}
     fit = dawid_skene(judgements)
@@ -89,7 +100,8 @@ def reliability(judgements: Sequence[Judgement]) -> dict[str, float]:
 
 
 def overlap(judgements: Sequence[Judgement]) -> dict[str, int]:
-    """Of each annotator, how many of their units somebody else judged too: without any, reliability is only the prior."""
+    """Of each annotator, how many of their units somebody else judged too: without any, reliability
+    is only the prior."""
     by_unit: dict[Unit, set[str]] = defaultdict(set)
     for one in judgements:
         by_unit[one.item_id, one.unit].add(one.annotator)
@@ -107,8 +119,12 @@ def _confusions(
     """[A, C, K]: rows sum to 1; a row without any evidence is uniform."""
     count = len(prior_C)
     wrong = (1.0 - right) / (count - 1) if count > 1 else 0.0
-    belief = np.full((count, count), wrong) + np.eye(count) * ((right if count > 1 else 1.0) - wrong)
-    confusion = np.einsum("uc,uak->ack", posterior_UC, said_UAC) + pseudo_votes * prior_C[:, None] * belief
+    belief = np.full((count, count), wrong) + np.eye(count) * (
+        (right if count > 1 else 1.0) - wrong
+    )
+    confusion = (
+        np.einsum("uc,uak->ack", posterior_UC, said_UAC) + pseudo_votes * prior_C[:, None] * belief
+    )
     totals = confusion.sum(axis=2, keepdims=True)
     return np.where(totals > 0, confusion / np.where(totals > 0, totals, 1.0), 1.0 / count)
 

@@ -24,7 +24,10 @@ class Estimate:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: an infinite bound becomes None."""
-        return {name: None if isinstance(x, float) and math.isinf(x) else x for name, x in asdict(self).items()}
+        return {
+            name: None if isinstance(x, float) and math.isinf(x) else x
+            for name, x in asdict(self).items()
+        }
 
 
 UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"), 0, "unknown")

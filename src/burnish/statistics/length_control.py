@@ -37,10 +37,17 @@ def length_controlled(
         groups: N prompt names.
     """
     wins_N, gaps_N = np.asarray(wins, dtype=float), np.asarray(gaps, dtype=float)
-    if wins_N.shape != gaps_N.shape or wins_N.ndim != 1 or len(groups) != len(wins_N) or not len(wins_N):
+    if (
+        wins_N.shape != gaps_N.shape
+        or wins_N.ndim != 1
+        or len(groups) != len(wins_N)
+        or not len(wins_N)
+    ):
         raise ValueError("verdicts, gaps and prompts must be equally many, and some")
     spread = gaps_N.std()
-    terms_N2 = np.stack([np.ones_like(gaps_N), np.tanh(gaps_N / spread) if spread else gaps_N * 0.0], axis=1)
+    terms_N2 = np.stack(
+        [np.ones_like(gaps_N), np.tanh(gaps_N / spread) if spread else gaps_N * 0.0], axis=1
+    )
     numbers: dict[Hashable, int] = {}
     index_N = np.array([numbers.setdefault(group, len(numbers)) for group in groups])
     count = len(numbers)

@@ -1,4 +1,5 @@
-"""Which model is preferred: Bradley–Terry with ties and bootstrap intervals, Elo, intransitive triples."""
+"""Which model is preferred: Bradley–Terry with ties and bootstrap intervals, Elo, intransitive
+triples."""
 
 from __future__ import annotations
 
@@ -16,13 +17,15 @@ from burnish.statistics.estimate import Estimate
 
 Ties = Literal["davidson", "half"]
 _PRIOR_SD = 3.0
-"""Of log-strengths: a model that has won every comparison has no finite maximum-likelihood strength."""
+"""Of log-strengths: a model that has won every comparison has no finite maximum-likelihood
+strength."""
 _ELO_SCALE = 400.0 / math.log(10.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """One comparison of two models on one prompt: `value` is 1 if `first` won, 0 if `second`, ½ for a tie."""
+    """One comparison of two models on one prompt: `value` is 1 if `first` won, 0 if `second`, ½ for
+    a tie."""
 
     item_id: str
     first: str
@@ -32,7 +35,8 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A model in the ranking: its log-strength (mean 0 over models) with an interval, and its chance against an average one.
+    """A model in the ranking: its log-strength (mean 0 over models) with an interval, and its
+    chance against an average one.
 
     `best` and `worst` are the 95 % interval of its place.
     """
@@ -57,12 +61,16 @@ class Standing:
         }
 
 
-def fit_bradley_terry(wins: Floats, ties: Floats, *, method: Ties = "davidson") -> tuple[Floats, float]:
-    """(log-strengths θ of mean 0, log ν) by Newton's method from `wins[i, j]` of i over j and symmetric `ties[i, j]`.
+def fit_bradley_terry(
+    wins: Floats, ties: Floats, *, method: Ties = "davidson"
+) -> tuple[Floats, float]:
+    """(log-strengths θ of mean 0, log ν) by Newton's method from `wins[i, j]` of i over j and
+    symmetric `ties[i, j]`.
 
-    Davidson (1970): P(i beats j) = π_i / D, P(tie) = ν √(π_i π_j) / D, D = π_i + π_j + ν √(π_i π_j), π = exp θ.
-    "half" counts a tie as half a win of either, ν = 0 (log ν = −∞): Bradley & Terry (1952). θ has a normal prior of
-    standard deviation 3, log ν one of 10, which matter only where the data set no bound.
+    Davidson (1970): P(i beats j) = π_i / D, P(tie) = ν √(π_i π_j) / D, D = π_i + π_j + ν √(π_i
+    π_j), π = exp θ. "half" counts a tie as half a win of either, ν = 0 (log ν = −∞): Bradley &
+    Terry (1952). θ has a normal prior of standard deviation 3, log ν one of 10, which matter only
+    where the data set no bound.
     """
     count = len(wins)
     if method == "half" or not ties.any():
@@ -75,7 +83,9 @@ def fit_bradley_terry(wins: Floats, ties: Floats, *, method: Ties = "davidson") 
         gradient, hessian = _derivatives(x, wins, ties, tied=tied)
         gradient, hessian = gradient + prior * x, hessian + np.diag(prior)
         step = np.linalg.solve(hessian, gradient)
-        x = x - step * min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))  # no leap of more than 2 log-units
+        x = x - step * min(
+            1.0, 2.0 / max(float(np.abs(step).max()), 1e-12)
+        )  # no leap of more than 2 log-units
         if np.abs(step).max() < 1e-10:
             break
     return x[:count] - x[:count].mean(), float(x[count]) if tied else -math.inf
@@ -84,8 +94,9 @@ def fit_bradley_terry(wins: Floats, ties: Floats, *, method: Ties = "davidson") 
 def bradley_terry(
     matches: Sequence[Match], *, method: Ties = "davidson", resamples: int = 500, seed: int = 0
 ) -> list[Standing]:
-    """The models from strongest to weakest, with intervals by a bootstrap over prompts (not votes: those of one prompt are
-    not independent). Models that no comparison joins, directly or through others, are only held together by the prior."""
+    """The models from strongest to weakest, with intervals by a bootstrap over prompts (not votes:
+    those of one prompt are not independent). Models that no comparison joins, directly or through
+    others, are only held together by the prior."""
     models = sorted({m for one in matches for m in (one.first, one.second)})
     if len(models) < 2:
         return []
@@ -104,7 +115,9 @@ def bradley_terry(
     return [
         Standing(
             models[i],
-            Estimate(float(theta[i]), float(low[i]), float(high[i]), prompts, "bootstrap over prompts"),
+            Estimate(
+                float(theta[i]), float(low[i]), float(high[i]), prompts, "bootstrap over prompts"
+            ),
             float(1.0 / (1.0 + math.exp(-theta[i]))),
             int(best[i]),
             int(worst[i]),
@@ -115,7 +128,8 @@ def bradley_terry(
 
 
 def elo(matches: Iterable[Match], *, k: float = 16.0, start: float = 1000.0) -> dict[str, float]:
-    """Elo ratings after the matches in the order given: R += k (value − 1 / (1 + 10^((R_other − R) / 400))).
+    """Elo ratings after the matches in the order given: R += k (value − 1 / (1 + 10^((R_other − R)
+    / 400))).
 
     The result depends on that order; Bradley–Terry's does not.
     """
@@ -130,7 +144,8 @@ def elo(matches: Iterable[Match], *, k: float = 16.0, start: float = 1000.0) -> 
 
 @dataclass(frozen=True, slots=True)
 class Cycles:
-    """Intransitive triples among `triples` whose three pairs are all decided, and how many noise alone would give."""
+    """Intransitive triples among `triples` whose three pairs are all decided, and how many noise
+    alone would give."""
 
     observed: int
     triples: int
@@ -140,10 +155,12 @@ class Cycles:
 
 
 def model_cycles(matches: Sequence[Match], *, draws: int = 500, seed: int = 0) -> Cycles:
-    """Triples of models whose majorities run in a circle, against the number expected if Bradley–Terry were true.
+    """Triples of models whose majorities run in a circle, against the number expected if
+    Bradley–Terry were true.
 
-    The expectation is the mean over `draws` sets of votes drawn from the fitted model (Davidson's, ties included), each pair
-    of models as often as it was compared; `p_value` the share of draws with at least as many circles (plus one over plus one).
+    The expectation is the mean over `draws` sets of votes drawn from the fitted model (Davidson's,
+    ties included), each pair of models as often as it was compared; `p_value` the share of draws
+    with at least as many circles (plus one over plus one).
     """
     models = sorted({m for one in matches for m in (one.first, one.second)})
     if len(models) < 3:
@@ -163,7 +180,8 @@ def model_cycles(matches: Sequence[Match], *, draws: int = 500, seed: int = 0) -
             drawn[i, j], drawn[j, i] = first - second, second - first
         counts.append(len(_circles(drawn)))
     decided = sum(
-        all(lead[a, b] != 0 for a, b in combinations(three, 2)) for three in combinations(range(len(models)), 3)
+        all(lead[a, b] != 0 for a, b in combinations(three, 2))
+        for three in combinations(range(len(models)), 3)
     )
     more = sum(count >= len(observed) for count in counts)
     named = tuple((models[a], models[b], models[c]) for a, b, c in observed)
@@ -175,9 +193,10 @@ def annotator_cycles(
 ) -> Cycles:
     """Triples of answers to one prompt that one annotator judged in pairs, in a circle.
 
-    `votes[annotator, item][i, j]` (i < j) is 1 if i was preferred, 0 if j; ties decide nothing. If each vote errs with
-    probability e against a true order, a triple is a circle with probability e (1 − e): two of the eight outcomes are
-    circles, (1−e)²e and e²(1−e). `error[annotator]` is that e; at ½ it gives chance's 1 in 4. p: Poisson's upper tail.
+    `votes[annotator, item][i, j]` (i < j) is 1 if i was preferred, 0 if j; ties decide nothing. If
+    each vote errs with probability e against a true order, a triple is a circle with probability e
+    (1 − e): two of the eight outcomes are circles, (1−e)²e and e²(1−e). `error[annotator]` is that
+    e; at ½ it gives chance's 1 in 4. p: Poisson's upper tail.
     """
     from scipy.stats import poisson
 
@@ -190,7 +209,9 @@ def annotator_cycles(
             triples += 1
             observed += around in ([1.0] * 3, [0.0] * 3)
             expected += error[annotator] * (1.0 - error[annotator])
-    return Cycles(observed, triples, expected, float(poisson.sf(observed - 1, expected)) if triples else 1.0)
+    return Cycles(
+        observed, triples, expected, float(poisson.sf(observed - 1, expected)) if triples else 1.0
+    )
 
 
 def _tables(matches: Sequence[Match], models: Sequence[str]) -> tuple[Floats, Floats]:
@@ -222,8 +243,9 @@ def _chances(difference: float, log_nu: float) -> tuple[float, float]:
 def _derivatives(x: Floats, wins: Floats, ties: Floats, *, tied: bool) -> tuple[Floats, Floats]:
     """Gradient and Hessian of the negative log-likelihood in (θ, log ν).
 
-    With d = θ_i − θ_j a pair is a softmax over (win, loss, tie) of logits (d/2, −d/2, log ν), so that its Hessian is the
-    number of comparisons times the covariance of the features (½, 0), (−½, 0), (0, 1).
+    With d = θ_i − θ_j a pair is a softmax over (win, loss, tie) of logits (d/2, −d/2, log ν), so
+    that its Hessian is the number of comparisons times the covariance of the features (½, 0), (−½,
+    0), (0, 1).
     """
     count = len(wins)
     theta, log_nu = x[:count], x[count] if tied else -math.inf
@@ -233,7 +255,9 @@ def _derivatives(x: Floats, wins: Floats, ties: Floats, *, tied: bool) -> tuple[
     total = up + down + level
     p_win, p_loss, p_tie = up / total, down / total, level / total
     n = wins + wins.T + ties
-    g_d = n * (p_win - p_loss) / 2.0 - (wins - wins.T) / 2.0  # antisymmetric: derivative by d of pair (i, j)
+    g_d = (
+        n * (p_win - p_loss) / 2.0 - (wins - wins.T) / 2.0
+    )  # antisymmetric: derivative by d of pair (i, j)
     h_dd = n * ((p_win + p_loss) - (p_win - p_loss) ** 2) / 4.0
     gradient, hessian = np.zeros(count + 1), np.zeros((count + 1, count + 1))
     gradient[:count] = g_d.sum(axis=1)

@@ -1,7 +1,8 @@
 """Intervals, paired tests and what a sample of this size can show. Pure: arrays in, numbers out.
 
-The unit of every comparison is the prompt: values of one prompt (several completions, several pairs) are not independent,
-so they are resampled together. `groups` names the prompt of each value; without it every value is a prompt of its own.
+The unit of every comparison is the prompt: values of one prompt (several completions, several
+pairs) are not independent, so they are resampled together. `groups` names the prompt of each value;
+without it every value is a prompt of its own.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ def bootstrap_mean(
     seed: int = 0,
     level: float = 0.95,
 ) -> Estimate:
-    """Mean of all values, with a percentile bootstrap over prompts (Efron 1979; clusters: Davison & Hinkley 1997, §3.8).
+    """Mean of all values, with a percentile bootstrap over prompts (Efron 1979; clusters: Davison &
+    Hinkley 1997, §3.8).
 
-    Prompts are drawn with replacement, each with all its values; the statistic is Σ values / Σ counts of the draw.
-    Percentile intervals run narrow for fewer than about 20 prompts. With one prompt the bounds are infinite
-    (method "one unit"); with prompts that all agree they equal the value (method "no spread"), which says that the sample
-    shows no variation, not that there is none.
+    Prompts are drawn with replacement, each with all its values; the statistic is Σ values / Σ
+    counts of the draw. Percentile intervals run narrow for fewer than about 20 prompts. With one
+    prompt the bounds are infinite (method "one unit"); with prompts that all agree they equal the
+    value (method "no spread"), which says that the sample shows no variation, not that there is
+    none.
 
     Args:
         values: [N] finite numbers.
@@ -67,9 +70,11 @@ def bootstrap_share(
     seed: int = 0,
     level: float = 0.95,
 ) -> Estimate:
-    """`bootstrap_mean` of outcomes in [0, 1]; where the prompts show no spread, Wilson's interval over prompts instead.
+    """`bootstrap_mean` of outcomes in [0, 1]; where the prompts show no spread, Wilson's interval
+    over prompts instead.
 
-    Ten wins out of ten do not prove that the eleventh is certain: the bootstrap would say [1, 1], Wilson says [0.72, 1].
+    Ten wins out of ten do not prove that the eleventh is certain: the bootstrap would say [1, 1],
+    Wilson says [0.72, 1].
     """
     outcomes = _vector(values, "values")
     if outcomes.min() < 0.0 or outcomes.max() > 1.0:
@@ -89,8 +94,11 @@ def paired_difference(
     seed: int = 0,
     level: float = 0.95,
 ) -> Estimate:
-    """Mean of a − b over the same prompts, with `bootstrap_mean`'s interval. `a[i]` and `b[i]` belong to one prompt."""
-    return bootstrap_mean(_difference(a, b), groups=groups, resamples=resamples, seed=seed, level=level)
+    """Mean of a − b over the same prompts, with `bootstrap_mean`'s interval. `a[i]` and `b[i]`
+    belong to one prompt."""
+    return bootstrap_mean(
+        _difference(a, b), groups=groups, resamples=resamples, seed=seed, level=level
+    )
 
 
 def win_rate(
@@ -109,24 +117,33 @@ def win_rate(
 
 
 def wilson(successes: float, n: int, *, level: float = 0.95) -> Estimate:
-    """Wilson's score interval for a proportion (Wilson 1927): (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n).
+    """Wilson's score interval for a proportion (Wilson 1927): (p + z²/2n ± z √(p(1−p)/n + z²/4n²))
+    / (1 + z²/n).
 
-    `successes` may be fractional, where ties count half. Raises ValueError unless n ≥ 1 and 0 ≤ successes ≤ n.
+    `successes` may be fractional, where ties count half. Raises ValueError unless n ≥ 1 and 0 ≤
+    successes ≤ n.
     """
     if n < 1 or not 0.0 <= successes <= n:
-        raise ValueError(f"a proportion needs n >= 1 and 0 <= successes <= n, not {successes} of {n}")
+        raise ValueError(
+            f"a proportion needs n >= 1 and 0 <= successes <= n, not {successes} of {n}"
+        )
     z = NormalDist().inv_cdf(1.0 - _tail(level))
     p = successes / n
     centre, scale = p + z * z / (2 * n), 1.0 + z * z / n
     half = z * math.sqrt(p * (1.0 - p) / n + z * z / (4 * n * n))
     # At p = 0 and p = 1 one bound equals p; rounding must not put it on the wrong side.
     return Estimate(
-        p, min(p, max(0.0, (centre - half) / scale)), max(p, min(1.0, (centre + half) / scale)), n, "wilson"
+        p,
+        min(p, max(0.0, (centre - half) / scale)),
+        max(p, min(1.0, (centre + half) / scale)),
+        n,
+        "wilson",
     )
 
 
 def mcnemar_exact(b: int, c: int) -> float:
-    """Two-sided exact McNemar test: p-value of b against c discordant pairs under Binomial(b + c, ½); 1 if there are none."""
+    """Two-sided exact McNemar test: p-value of b against c discordant pairs under Binomial(b + c,
+    ½); 1 if there are none."""
     if b < 0 or c < 0:
         raise ValueError("counts of discordant pairs must not be negative")
     n = b + c
@@ -148,10 +165,14 @@ def holm(pvalues: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def smallest_detectable_effect(std: float, n: int, power: float = 0.8, level: float = 0.95) -> float:
-    """The true mean difference that a two-sided test over n prompts finds with this power: (z₁₋α⁄₂ + z_power) · std / √n.
+def smallest_detectable_effect(
+    std: float, n: int, power: float = 0.8, level: float = 0.95
+) -> float:
+    """The true mean difference that a two-sided test over n prompts finds with this power: (z₁₋α⁄₂
+    + z_power) · std / √n.
 
-    `std` is that of one prompt's paired difference (for a win rate: of one prompt's outcome), in its units.
+    `std` is that of one prompt's paired difference (for a win rate: of one prompt's outcome), in
+    its units.
     """
     if n < 1 or not math.isfinite(std) or std < 0.0 or not 0.0 < power < 1.0:
         raise ValueError("needs n >= 1, a finite std >= 0 and a power between 0 and 1")
@@ -160,9 +181,11 @@ def smallest_detectable_effect(std: float, n: int, power: float = 0.8, level: fl
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
-    """Chance that at least one of k completions is right, without bias from n drawn, c of them right (arXiv:2107.03374, eq. 1).
+    """Chance that at least one of k completions is right, without bias from n drawn, c of them
+    right (arXiv:2107.03374, eq. 1).
 
-    1 − C(n−c, k) / C(n, k). Raises ValueError for n < k, where it is not defined, and for counts that make no sense.
+    1 − C(n−c, k) / C(n, k). Raises ValueError for n < k, where it is not defined, and for counts
+    that make no sense.
     """
     if not 1 <= k <= n or not 0 <= c <= n:
         raise ValueError(f"pass@k needs 1 <= k <= n and 0 <= c <= n, not n={n}, c={c}, k={k}")
@@ -175,14 +198,18 @@ def _vector(values: ArrayLike, name: str) -> NDArray[np.float64]:
     if vector.ndim != 1 or not len(vector):
         raise ValueError(f"{name} must be a non-empty list of numbers, not of shape {vector.shape}")
     if not np.isfinite(vector).all():
-        raise ValueError(f"{name} hold {int((~np.isfinite(vector)).sum())} numbers that are not finite")
+        raise ValueError(
+            f"{name} hold {int((~np.isfinite(vector)).sum())} numbers that are not finite"
+        )
     return vector
 
 
 def _difference(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
     left, right = _vector(a, "a"), _vector(b, "b")
     if len(left) != len(right):
-        raise ValueError(f"paired values must be as many on both sides, not {len(left)} and {len(right)}")
+        raise ValueError(
+            f"paired values must be as many on both sides, not {len(left)} and {len(right)}"
+        )
     return left - right
 
 
@@ -196,7 +223,9 @@ def _per_group(
         raise ValueError(f"{len(values)} values need as many group names, not {len(groups)}")
     numbers: dict[Hashable, int] = {}
     index = np.array([numbers.setdefault(group, len(numbers)) for group in groups])
-    return np.bincount(index, weights=values).astype(np.float64), np.bincount(index).astype(np.float64)
+    return np.bincount(index, weights=values).astype(np.float64), np.bincount(index).astype(
+        np.float64
+    )
 
 
 def _tail(level: float) -> float:

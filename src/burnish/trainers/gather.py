@@ -1,4 +1,5 @@
-"""A step's rollouts: prompts drawn, completions sampled and rewarded, groups that teach nothing sampled anew."""
+"""A step's rollouts: prompts drawn, completions sampled and rewarded, groups that teach nothing
+sampled anew."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ class Sampler(Protocol):
     """Writes completions with the policy's weights."""
 
     def generate(self, prompts: Sequence[Prompt], *, samples: int, round: int) -> list[Rollout]:
-        """`samples` completions of each prompt, those of one prompt side by side; `round` varies the random numbers."""
+        """`samples` completions of each prompt, those of one prompt side by side; `round` varies
+        the random numbers."""
         ...
 
     def load(self, view: View, *, version: int) -> None:
@@ -42,7 +44,8 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class Gathered:
-    """What is trained on, group after group, everything that was sampled for it, and counts of what was dropped."""
+    """What is trained on, group after group, everything that was sampled for it, and counts of what
+    was dropped."""
 
     rollouts: list[Rollout]
     rewards: list[Reward]
@@ -51,13 +54,18 @@ class Gathered:
     metrics: dict[str, float]
 
 
-def gather(source: PromptSource, sampler: Sampler, scorer: Scorer, *, settings: OnlineSettings, step: int) -> Gathered:
-    """`prompts_per_step` groups of `responses_per_prompt`; with the filter mixed, only such as differ in their rewards.
+def gather(
+    source: PromptSource, sampler: Sampler, scorer: Scorer, *, settings: OnlineSettings, step: int
+) -> Gathered:
+    """`prompts_per_step` groups of `responses_per_prompt`; with the filter mixed, only such as
+    differ in their rewards.
 
-    Dynamic sampling (Yu et al., arXiv:2503.14476, section 3.2): a group whose rewards are all equal has advantages of zero,
-    so others are drawn in its place, at most `resample_rounds` times. What is missing then is done without and counted.
+    Dynamic sampling (Yu et al., arXiv:2503.14476, section 3.2): a group whose rewards are all equal
+    has advantages of zero, so others are drawn in its place, at most `resample_rounds` times. What
+    is missing then is done without and counted.
 
-    Raises UserError where a reward is no number that can be learnt from, naming the part of it that is to blame.
+    Raises UserError where a reward is no number that can be learnt from, naming the part of it that
+    is to blame.
     """
     size, filtering = settings.responses_per_prompt, settings.algorithm.filter == "mixed"
     found = Gathered([], [], [], [], {})
@@ -65,7 +73,9 @@ def gather(source: PromptSource, sampler: Sampler, scorer: Scorer, *, settings: 
     missing, rounds = settings.prompts_per_step, 0
     for attempt in range(1 + settings.resample_rounds):
         rounds += 1
-        rollouts = sampler.generate(source.take(missing), samples=size, round=step + attempt * settings.steps)
+        rollouts = sampler.generate(
+            source.take(missing), samples=size, round=step + attempt * settings.steps
+        )
         rewards = scorer.score(rollouts)
         _refuse_no_number(rewards)
         found.sampled.extend(rollouts)
@@ -94,7 +104,9 @@ def gather(source: PromptSource, sampler: Sampler, scorer: Scorer, *, settings: 
 
 
 def _refuse_no_number(rewards: Sequence[Reward]) -> None:
-    values_B = torch.tensor([reward.value for reward in rewards if reward.counted], dtype=torch.float64)
+    values_B = torch.tensor(
+        [reward.value for reward in rewards if reward.counted], dtype=torch.float64
+    )
     if bool((values_B.abs() <= LARGEST_REWARD).all()):  # False for NaN
         return
     place, reward = next(
@@ -102,7 +114,11 @@ def _refuse_no_number(rewards: Sequence[Reward]) -> None:
         for place, reward in enumerate(rewards)
         if reward.counted and not abs(reward.value) <= LARGEST_REWARD
     )
-    to_blame = [f"{name}: {value}" for name, value in reward.components.items() if not abs(value) <= LARGEST_REWARD]
+    to_blame = [
+        f"{name}: {value}"
+        for name, value in reward.components.items()
+        if not abs(value) <= LARGEST_REWARD
+    ]
     parts = to_blame or [f"{name}: {value}" for name, value in reward.components.items()]
     raise UserError(
         f"the reward of completion {place} is {reward.value} ({', '.join(parts)}), which cannot be learnt from.",

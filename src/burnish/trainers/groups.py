@@ -1,4 +1,5 @@
-"""What the reward model and preference optimisation share: a prompt's answers as tokens, and the comparisons among them."""
+"""What the reward model and preference optimisation share: a prompt's answers as tokens, and the
+comparisons among them."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ from burnish.records import Comparison
 
 @dataclass(frozen=True, slots=True)
 class RankedGroup:
-    """A prompt's responses as tokens (the same prompt in each), the comparisons among them by index, and, where responses
-    were judged singly, the probability that each is desirable."""
+    """A prompt's responses as tokens (the same prompt in each), the comparisons among them by
+    index, and, where responses were judged singly, the probability that each is desirable."""
 
     sequences: tuple[TokenSequence, ...]
     comparisons: tuple[Comparison, ...]
@@ -33,10 +34,11 @@ class RankedGroup:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """The comparisons of several groups over the rows of one batch, [N] each, turned so that the better answer comes first.
+    """The comparisons of several groups over the rows of one batch, [N] each, turned so that the
+    better answer comes first.
 
-    `probability` ≥ ½ is that of the better one being better; `weight` makes the comparisons of each prompt a mean;
-    `strength` is |2p − 1| of the label as it came.
+    `probability` ≥ ½ is that of the better one being better; `weight` makes the comparisons of each
+    prompt a mean; `strength` is |2p − 1| of the label as it came.
     """
 
     better: Tensor
@@ -55,7 +57,8 @@ class Pairs:
 def pairs_of(groups: Sequence[RankedGroup], *, soft: bool, margin: float) -> Pairs:
     """Every comparison of `groups`, whose sequences stand one after another in a batch.
 
-    Not `soft`: the preferred answer is better with certainty. A pair's margin is its own, and `margin` times its strength.
+    Not `soft`: the preferred answer is better with certainty. A pair's margin is its own, and
+    `margin` times its strength.
     """
     better: list[int] = []
     worse: list[int] = []
@@ -71,8 +74,15 @@ def pairs_of(groups: Sequence[RankedGroup], *, soft: bool, margin: float) -> Pai
             better.append(first)
             worse.append(second)
             numbers.append(
-                (p if soft else certain, pair.margin + margin * strength, 1.0 / len(group.comparisons), strength)
+                (
+                    p if soft else certain,
+                    pair.margin + margin * strength,
+                    1.0 / len(group.comparisons),
+                    strength,
+                )
             )
         row += len(group.sequences)
-    probability, margins, weight, strengths = torch.tensor(numbers, dtype=torch.float32).reshape(-1, 4).unbind(1)
+    probability, margins, weight, strengths = (
+        torch.tensor(numbers, dtype=torch.float32).reshape(-1, 4).unbind(1)
+    )
     return Pairs(torch.tensor(better, dtype=torch.long), torch.tensor(worse, dtype=torch.long), probability, margins, weight, strengths)  # fmt: skip

@@ -1,8 +1,10 @@
 """The learner: forward, backward, clip, step. Every trainer uses this one.
 
-A step is a list of terms, each a function that computes one part of the loss on one micro-batch. Every term is already
-divided by the whole batch's denominator, so that terms add up and cutting a batch differently changes nothing. Each
-term is differentiated as soon as it is computed: only one micro-batch's activations are alive at a time.
+A step is a list of terms, each a function that computes one part of the loss on one micro-batch.
+Every term is already divided by the whole batch's denominator, so that terms add up and cutting a
+batch differently changes nothing. Each
+term is differentiated as soon as it is computed: only one micro-batch's activations are alive at a
+time.
 """
 
 from __future__ import annotations
@@ -22,31 +24,39 @@ from burnish.models.roles import View
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A part of the loss (scalar, with its graph) and statistics (detached scalars) that add up over the terms of a step."""
+    """A part of the loss (scalar, with its graph) and statistics (detached scalars) that add up
+    over the terms of a step."""
 
     loss: Tensor
     sums: Mapping[str, Tensor]
 
 
 class Diverged(UserError):
-    """Steps whose loss or gradient is not finite, too many of them in a row or all there were; or weights that are not finite."""
+    """Steps whose loss or gradient is not finite, too many of them in a row or all there were; or
+    weights that are not finite."""
 
 
 def schedule(*, step: int, total: int, warmup: float, kind: str) -> float:
     """The share of the peak learning rate at optimizer step `step` of `total`.
 
-    Rises linearly over the first `warmup · total` steps, then stays (constant), falls linearly to 0, or falls as
-    (1 + cos πx)/2 with x the share of the remaining steps that are done (arXiv:1608.03983, one cycle).
+    Rises linearly over the first `warmup · total` steps, then stays (constant), falls linearly to
+    0, or falls as (1 + cos πx)/2 with x the share of the remaining steps that are done
+    (arXiv:1608.03983, one cycle).
     """
     rising = math.ceil(warmup * total)
     if step < rising:
         return (step + 1) / rising
     done = (step - rising) / max(1, total - rising)
-    return {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[kind]
+    return {
+        "constant": 1.0,
+        "linear": 1.0 - done,
+        "cosine": 0.5 * (1.0 + math.cos(math.pi * done)),
+    }[kind]
 
 
 class Learner:
-    """AdamW on the trainable parameters of one role, with a schedule, global clipping and a guard against bad numbers."""
+    """AdamW on the trainable parameters of one role, with a schedule, global clipping and a guard
+    against bad numbers."""
 
     def __init__(
         self,
@@ -64,9 +74,16 @@ class Learner:
         view.backbone.recompute_layers(settings.gradient_checkpointing)
         matrices = [p for p in self._parameters if p.ndim >= 2]
         others = [p for p in self._parameters if p.ndim < 2]
-        groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        groups = [
+            {"params": matrices, "weight_decay": settings.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
         self._optimizer = torch.optim.AdamW(
-            [g for g in groups if g["params"]], lr=self._peak, betas=settings.betas, eps=settings.eps, fused=True
+            [g for g in groups if g["params"]],
+            lr=self._peak,
+            betas=settings.betas,
+            eps=settings.eps,
+            fused=True,
         )  # fused: one pass over memory instead of ten, and no temporaries of a parameter's size
         self._of = "" if name is None else f" of the {name}"
         self.step = 0
@@ -77,14 +94,19 @@ class Learner:
     def learning_rate(self) -> float:
         """Of the next step."""
         return self._peak * schedule(
-            step=self.step, total=self._total, warmup=self._settings.warmup, kind=self._settings.schedule
+            step=self.step,
+            total=self._total,
+            warmup=self._settings.warmup,
+            kind=self._settings.schedule,
         )
 
     def update(self, terms: Iterable[Callable[[], Term]]) -> dict[str, float]:
-        """One optimizer step. Returns the summed statistics with `loss`, `grad_norm` (before clipping) and `learning_rate`.
+        """One optimizer step. Returns the summed statistics with `loss`, `grad_norm` (before
+        clipping) and `learning_rate`.
 
         A step whose loss or gradient is not finite changes nothing but the count `skipped`.
-        Raises Diverged after more than `max_skipped_steps` such steps in a row, and where the step made weights that are not
+        Raises Diverged after more than `max_skipped_steps` such steps in a row, and where the step
+        made weights that are not
         finite: so that no checkpoint ever holds any.
         """
         self._optimizer.zero_grad(set_to_none=True)
@@ -103,7 +125,8 @@ class Learner:
             for group in self._optimizer.param_groups:
                 group["lr"] = rate
             self._optimizer.step()
-            # torch's fused optimizers write without saying so; what is made of a weight and kept is known by its version.
+            # torch's fused optimizers write without saying so; what is made of a weight and kept is
+            # known by its version.
             torch.autograd.graph.increment_version(self._parameters)
             self._refuse_broken_weights(rate)
             self._skipped_in_a_row = 0
@@ -132,7 +155,11 @@ class Learner:
         """Put everything back that `state_dict` gave."""
         self.view.load_state_dict(state["weights"])
         self._optimizer.load_state_dict(state["optimizer"])
-        self.step, self.skipped, self._skipped_in_a_row = state["step"], state["skipped"], state["skipped_in_a_row"]
+        self.step, self.skipped, self._skipped_in_a_row = (
+            state["step"],
+            state["skipped"],
+            state["skipped_in_a_row"],
+        )
 
     def refuse_standstill(self) -> None:
         """Raise Diverged where every step so far was skipped: what looks trained is what it was."""
@@ -149,14 +176,18 @@ class Learner:
             learnt = self.skipped <= self.step  # this one is not counted there yet
             raise Diverged(
                 f"{self._skipped_in_a_row} updates{self._of} in a row, up to number {self.step + 1}, had a loss or gradient that is not finite.",
-                hint="Lower the learning rate, or raise optimizer.max_skipped_steps." if learnt else _NOTHING_LEARNT,
+                hint="Lower the learning rate, or raise optimizer.max_skipped_steps."
+                if learnt
+                else _NOTHING_LEARNT,
             )
 
     def _refuse_broken_weights(self, rate: float) -> None:
         largest = torch.nn.utils.get_total_norm(self._parameters, norm_type=math.inf)
         if bool(torch.isfinite(largest)):
             return
-        name = next(name for name, weight in self.view.parameters().items() if not weight.isfinite().all())
+        name = next(
+            name for name, weight in self.view.parameters().items() if not weight.isfinite().all()
+        )
         raise Diverged(
             f"update {self.step + 1}{self._of} made weights that are not finite, the first of them in {name} (learning rate {rate:g}).",
             hint="Lower the learning rate. The checkpoint before it, where there is one, is sound.",

@@ -30,10 +30,11 @@ class Stateful(Protocol):
 class Loop:
     """Iterate over the steps of a training run that may be killed at any instant.
 
-    `for step in loop.steps(): ...; loop.log({...}, tokens=n)`. After the body of a step its metrics are on disk, and every
-    `checkpoint.every` steps so is the state of everything in `state`. A run that starts again loads the newest intact
-    checkpoint, cuts the metrics back to it and goes on; since nothing random depends on anything but the seed and the
-    step, it ends with the same numbers. Timings differ between runs and go to a file of their own.
+    `for step in loop.steps(): ...; loop.log({...}, tokens=n)`. After the body of a step its metrics
+    are on disk, and every `checkpoint.every` steps so is the state of everything in `state`. A run
+    that starts again loads the newest intact checkpoint, cuts the metrics back to it and goes on;
+    since nothing random depends on anything but the seed and the step, it ends with the same
+    numbers. Timings differ between runs and go to a file of their own.
     """
 
     def __init__(

@@ -1,7 +1,8 @@
-"""The online loop: sample prompts, generate, score, turn into a batch, update, hand the weights back to the sampler.
+"""The online loop: sample prompts, generate, score, turn into a batch, update, hand the weights
+back to the sampler.
 
-One loop for PPO, GRPO and its relatives, RLOO and REINFORCE++: an algorithm is a row of `algorithms.recipes`, whose parts
-are looked up where they are needed.
+One loop for PPO, GRPO and its relatives, RLOO and REINFORCE++: an algorithm is a row of
+`algorithms.recipes`, whose parts are looked up where they are needed.
 """
 
 from __future__ import annotations
@@ -35,16 +36,19 @@ from burnish.trainers.sft import nll_term
 from burnish.trainers.tell import rollout_metrics
 
 _LARGEST_PRIME = 2**64 - 59
-"""The largest below 2^64, where torch's seeds end: modulo a prime, seeds that differ stay different."""
+"""The largest below 2^64, where torch's seeds end: modulo a prime, seeds that differ stay
+different."""
 
 
 def seed_of_step(seed: int, step: int) -> int:
-    """The seed of one step's order of rollouts, in [0, 2^64), which is what torch takes, for any run's seed below 2^63."""
+    """The seed of one step's order of rollouts, in [0, 2^64), which is what torch takes, for any
+    run's seed below 2^63."""
     return ((seed << 20) + step) % _LARGEST_PRIME
 
 
 class Controller:
-    """What the loop carries from step to step besides weights: β and the running moments of the rewards."""
+    """What the loop carries from step to step besides weights: β and the running moments of the
+    rewards."""
 
     def __init__(self, beta: float) -> None:
         self.beta = beta
@@ -62,7 +66,11 @@ class Controller:
         """β after a step whose completions were this far from the reference, where it adapts."""
         if settings.kl_target is not None and math.isfinite(kl):
             self.beta = adapt_beta(
-                beta=self.beta, kl=kl, target=settings.kl_target, horizon=settings.kl_horizon, n_samples=completions
+                beta=self.beta,
+                kl=kl,
+                target=settings.kl_target,
+                horizon=settings.kl_horizon,
+                n_samples=completions,
             )
 
 
@@ -80,9 +88,11 @@ def train_online(
     progress: Progress | None = None,
     writers: Sequence[Writer] = (),
 ) -> None:
-    """Train `roles.policy`, and `roles.critic` if there is one, in place; resumes what was begun in `folder`.
+    """Train `roles.policy`, and `roles.critic` if there is one, in place; resumes what was begun in
+    `folder`.
 
-    `demonstrations` feed the ptx loss where its coefficient is not 0. `on_rollouts` sees every step's rollouts.
+    `demonstrations` feed the ptx loss where its coefficient is not 0. `on_rollouts` sees every
+    step's rollouts.
     """
     policy, critic = _learners(roles, settings)
     controller = Controller(settings.algorithm.beta)
@@ -95,7 +105,12 @@ def train_online(
     if settings.reference_reset is not None and roles.reference is not None:
         state["reference"] = roles.reference
     loop = Loop(
-        folder, total=settings.steps, checkpoint=settings.checkpoint, state=state, progress=progress, writers=writers
+        folder,
+        total=settings.steps,
+        checkpoint=settings.checkpoint,
+        state=state,
+        progress=progress,
+        writers=writers,
     )
     for step in loop.steps():
         sampler.load(roles.policy, version=step)
@@ -103,15 +118,33 @@ def train_online(
         sampler.sleep()  # its copy of the weights is old after this step, and training needs the memory
         on_rollouts(step, found.sampled, found.sampled_rewards)
         prepared = stages.to_batch(
-            found.rollouts, found.rewards, roles, settings=settings, beta=controller.beta, moments=controller.moments
+            found.rollouts,
+            found.rewards,
+            roles,
+            settings=settings,
+            beta=controller.beta,
+            moments=controller.moments,
         )
         controller.moments = prepared.moments
         values = update(
-            policy, critic, prepared.batch, ptx(step), settings=settings, seed=seed, step=step, beta=controller.beta
+            policy,
+            critic,
+            prepared.batch,
+            ptx(step),
+            settings=settings,
+            seed=seed,
+            step=step,
+            beta=controller.beta,
         )
-        told = {**prepared.metrics, **_of_all(found.sampled, found.sampled_rewards, settings), **found.metrics}
+        told = {
+            **prepared.metrics,
+            **_of_all(found.sampled, found.sampled_rewards, settings),
+            **found.metrics,
+        }
         loop.log({**told, **values, "beta": controller.beta}, tokens=prepared.batch.trained_tokens)
-        controller.adapt(settings, prepared.metrics.get("kl_ref", math.nan), completions=len(found.rollouts))
+        controller.adapt(
+            settings, prepared.metrics.get("kl_ref", math.nan), completions=len(found.rollouts)
+        )
         if settings.reference_reset is not None and (step + 1) % settings.reference_reset == 0:
             assert roles.reference is not None
             take_over(roles.policy, roles.reference)
@@ -125,15 +158,28 @@ def _learners(roles: Roles, settings: OnlineSettings) -> tuple[Learner, Learner 
     missing = [role for role in row.roles if getattr(roles, role) is None]
     if missing:
         raise ValueError(f"{row.name} needs a {missing[0]}, and these roles have none")
-    policy = Learner(roles.policy, settings.optimizer, total_steps=settings.steps * settings.updates, name="policy")
+    policy = Learner(
+        roles.policy,
+        settings.optimizer,
+        total_steps=settings.steps * settings.updates,
+        name="policy",
+    )
     if roles.critic is None:
         return policy, None
-    rate, total = settings.critic_learning_rate, settings.steps * settings.critic_epochs * settings.num_mini_batches
-    return policy, Learner(roles.critic, settings.optimizer, total_steps=total, learning_rate=rate, name="critic")
+    rate, total = (
+        settings.critic_learning_rate,
+        settings.steps * settings.critic_epochs * settings.num_mini_batches,
+    )
+    return policy, Learner(
+        roles.critic, settings.optimizer, total_steps=total, learning_rate=rate, name="critic"
+    )
 
 
-def _of_all(rollouts: Sequence[Rollout], rewards: Sequence[Reward], settings: OnlineSettings) -> dict[str, float]:
-    """Metrics of everything that was sampled, where that is more than what is trained on: or a filter would flatter them."""
+def _of_all(
+    rollouts: Sequence[Rollout], rewards: Sequence[Reward], settings: OnlineSettings
+) -> dict[str, float]:
+    """Metrics of everything that was sampled, where that is more than what is trained on: or a
+    filter would flatter them."""
     if settings.algorithm.filter == "none":
         return {}
     return rollout_metrics(rollouts, rewards, size=settings.responses_per_prompt)
@@ -150,27 +196,36 @@ def update(
     step: int,
     beta: float | None = None,
 ) -> dict[str, float]:
-    """Several epochs of mini-batches over one batch of rollouts. Returns metrics averaged over the updates.
+    """Several epochs of mini-batches over one batch of rollouts. Returns metrics averaged over the
+    updates.
 
-    Completions whose advantages are all zero have no gradient where the loss is nothing but advantages: they are not run,
-    and count in the denominators as before.
+    Completions whose advantages are all zero have no gradient where the loss is nothing but
+    advantages: they are not run, and count in the denominators as before.
     """
     generator = torch.Generator().manual_seed(seed_of_step(seed, step))
     history: list[dict[str, float]] = []
     for epoch in range(settings.epochs if len(batch) else 0):
-        for mini in stages.deal_mini_batches(batch, count=settings.num_mini_batches, generator=generator):
+        for mini in stages.deal_mini_batches(
+            batch, count=settings.num_mini_batches, generator=generator
+        ):
             values: dict[str, float] = {}
             if critic is not None and epoch < settings.critic_epochs:
                 values |= _update_critic(critic, mini, settings=settings)
             if step >= settings.critic_warmup_steps:
                 terms = policy_terms(policy.view, mini, settings=settings, beta=beta)
                 if ptx is not None:
-                    cuts = [ptx.select(rows) for rows in ptx.micro_batches(settings.optimizer.micro_batch_tokens)]
+                    cuts = [
+                        ptx.select(rows)
+                        for rows in ptx.micro_batches(settings.optimizer.micro_batch_tokens)
+                    ]
                     share = {"denominator": ptx.trained_tokens, "weight": settings.ptx_coef}
                     terms += [partial(nll_term, policy.view, piece, **share) for piece in cuts]
                 values |= policy.update(terms)
             history.append(values)
-        if settings.target_kl is not None and history[-1].get("approx_kl", 0.0) > settings.target_kl:
+        if (
+            settings.target_kl is not None
+            and history[-1].get("approx_kl", 0.0) > settings.target_kl
+        ):
             break
     skipped = policy.skipped + (0 if critic is None else critic.skipped)
     return {**_means(history), "updates": len(history), "skipped_steps": skipped}
@@ -191,7 +246,9 @@ def policy_terms(
         "settings": settings,
         "beta": beta,
     }
-    pieces = [live.select(rows) for rows in live.micro_batches(settings.optimizer.micro_batch_tokens)]
+    pieces = [
+        live.select(rows) for rows in live.micro_batches(settings.optimizer.micro_batch_tokens)
+    ]
     return [partial(policy_term, view, piece, **share) for piece in pieces]
 
 
@@ -205,12 +262,14 @@ def policy_term(
     measured: int | None = None,
     beta: float | None = None,
 ) -> Term:
-    """The policy's loss on one micro-batch: surrogate, weighted; plus β·KL and minus the entropy bonus where they have a weight.
+    """The policy's loss on one micro-batch: surrogate, weighted; plus β·KL and minus the entropy
+    bonus where they have a weight.
 
     Args:
         denominator: trained tokens of the whole batch of this optimizer step.
         sequences: its completions.
-        measured: the tokens that statistics are averaged over; those of the whole batch if not given.
+        measured: the tokens that statistics are averaged over; those of the whole batch if not
+            given.
         beta: the penalty's weight; the row's if not given.
     """
     row = settings.algorithm
@@ -227,21 +286,34 @@ def policy_term(
     stats |= told
     if weights_P is not None:
         per_token = per_token * weights_P
-    total_of = partial(_averaged, batch=batch, row=row, settings=settings, tokens=denominator, sequences=sequences)
+    total_of = partial(
+        _averaged, batch=batch, row=row, settings=settings, tokens=denominator, sequences=sequences
+    )
     policy_loss = total = total_of(per_token)
     assert scored.entropy_P is not None
     mean = partial(aggregate, denominator=denominator if measured is None else measured)
     entropy = mean(per_token=scored.entropy_P)
     sums = {"policy_loss": policy_loss.detach(), "entropy": entropy.detach()}
-    if "ref_logprobs" in columns and "old_logprobs" not in columns:  # they are not known before the loss
+    if (
+        "ref_logprobs" in columns and "old_logprobs" not in columns
+    ):  # they are not known before the loss
         log_ratio_P = old_P - columns["ref_logprobs"]
         stats["kl_ref_per_token"] = log_ratio_P
-        stats["kl"] = kl_estimate(logprobs=old_P, ref_logprobs=columns["ref_logprobs"], estimator="k3")
+        stats["kl"] = kl_estimate(
+            logprobs=old_P, ref_logprobs=columns["ref_logprobs"], estimator="k3"
+        )
         sums["kl_ref"] = log_ratio_P.sum() / max(1, sequences)
     sums |= {name: mean(per_token=value.float()) for name, value in stats.items()}
     if settings.kl_in_loss:
         penalty = _penalty(
-            now_P, old_P, columns, sequence_of_P, batch, settings=settings, total_of=total_of, sequences=sequences
+            now_P,
+            old_P,
+            columns,
+            sequence_of_P,
+            batch,
+            settings=settings,
+            total_of=total_of,
+            sequences=sequences,
         )
         total = total + (row.beta if beta is None else beta) * penalty
         sums["kl_loss"] = penalty.detach()
@@ -253,15 +325,23 @@ def policy_term(
 def value_term(view: View, batch: Batch, *, denominator: int, settings: OnlineSettings) -> Term:
     """The clipped value loss of one micro-batch."""
     loss = ppo_value_loss(
-        values=view.values(batch), old_values=batch["values"], returns=batch["returns"], clip=settings.value_clip_range
+        values=view.values(batch),
+        old_values=batch["values"],
+        returns=batch["returns"],
+        clip=settings.value_clip_range,
     )
-    stats = {name: aggregate(per_token=value.float(), denominator=denominator) for name, value in loss.stats.items()}
+    stats = {
+        name: aggregate(per_token=value.float(), denominator=denominator)
+        for name, value in loss.stats.items()
+    }
     total = aggregate(per_token=loss.per_token, denominator=denominator)
     return Term(settings.vf_coef * total, stats)
 
 
 def _update_critic(critic: Learner, mini: Batch, *, settings: OnlineSettings) -> dict[str, float]:
-    pieces = [mini.select(rows) for rows in mini.micro_batches(settings.optimizer.micro_batch_tokens)]
+    pieces = [
+        mini.select(rows) for rows in mini.micro_batches(settings.optimizer.micro_batch_tokens)
+    ]
     share = {"denominator": mini.trained_tokens, "settings": settings}
     valued = critic.update(partial(value_term, critic.view, piece, **share) for piece in pieces)
     return {
@@ -272,23 +352,32 @@ def _update_critic(critic: Learner, mini: Batch, *, settings: OnlineSettings) ->
 
 
 def _averaged(
-    per_token: Tensor, *, batch: Batch, row: Any, settings: OnlineSettings, tokens: int, sequences: int
+    per_token: Tensor,
+    *,
+    batch: Batch,
+    row: Any,
+    settings: OnlineSettings,
+    tokens: int,
+    sequences: int,
 ) -> Tensor:
     """This micro-batch's part of the loss, by the row's aggregation."""
     weights_P = token_weights(kind=row.aggregation, counts_N=batch.counts_N)
     if weights_P is not None:
         per_token = per_token * weights_P
-    whole = loss_denominator(kind=row.aggregation, tokens=tokens, sequences=sequences, constant=settings.longest)
+    whole = loss_denominator(
+        kind=row.aggregation, tokens=tokens, sequences=sequences, constant=settings.longest
+    )
     return aggregate(per_token=per_token, denominator=whole)
 
 
 def _importance(
     view: View, batch: Batch, columns: Mapping[str, Tensor], now_P: Tensor, settings: OnlineSettings
 ) -> tuple[Tensor | None, dict[str, Tensor]]:
-    """The weights [P] of this micro-batch's tokens, if any, and how far sampler and trainer are apart.
+    """The weights [P] of this micro-batch's tokens, if any, and how far sampler and trainer are
+    apart.
 
-    With a single update the log-probabilities of the loss are those before the update: they serve where no pass was made for
-    them, and measure the gap in any case.
+    With a single update the log-probabilities of the loss are those before the update: they serve
+    where no pass was made for them, and measure the gap in any case.
     """
     stats: dict[str, Tensor] = {}
     if settings.updates == 1 and "sampler_logprobs" in columns:
@@ -317,7 +406,8 @@ def _penalty(
     total_of: Callable[[Tensor], Tensor],
     sequences: int,
 ) -> Tensor:
-    """KL(π ‖ π_ref) as a loss: per token and averaged as the surrogate is, or of whole completions and averaged over them."""
+    """KL(π ‖ π_ref) as a loss: per token and averaged as the surrogate is, or of whole completions
+    and averaged over them."""
     estimator, ref_P = settings.algorithm.kl_estimator, columns["ref_logprobs"]
     if settings.algorithm.kl_level == "token":
         kl_P = kl_estimate(logprobs=now_P, ref_logprobs=ref_P, estimator=estimator)
@@ -329,12 +419,18 @@ def _penalty(
     return kl_N.sum() / sequences
 
 
-def _clip_shares(ratio_P: Tensor, advantages_P: Tensor, settings: OnlineSettings) -> dict[str, Tensor]:
+def _clip_shares(
+    ratio_P: Tensor, advantages_P: Tensor, settings: OnlineSettings
+) -> dict[str, Tensor]:
     """Where the ratio's range binds, by TRL's names."""
     row = settings.algorithm
     low_P = (ratio_P < 1.0 - row.clip_low) & (advantages_P < 0)
     high_P = (ratio_P > 1.0 + row.clip_high) & (advantages_P > 0)
-    return {"clip_ratio/low_mean": low_P, "clip_ratio/high_mean": high_P, "clip_ratio/region_mean": low_P | high_P}
+    return {
+        "clip_ratio/low_mean": low_P,
+        "clip_ratio/high_mean": high_P,
+        "clip_ratio/region_mean": low_P | high_P,
+    }
 
 
 def _means(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -351,5 +447,7 @@ def _ptx_batches(
         return lambda _: None
     if not demonstrations:
         raise ValueError("ptx_coef is not 0, so demonstrations are needed")
-    stream = Stream(demonstrations, seed=seed, batch_size=min(settings.ptx_batch_size, len(demonstrations)))
+    stream = Stream(
+        demonstrations, seed=seed, batch_size=min(settings.ptx_batch_size, len(demonstrations))
+    )
     return lambda step: Batch(tuple(stream.batch(step)))

@@ -1,4 +1,5 @@
-"""What the online loop is told: the recipe's section, resolved once, with the parts of its algorithm's row."""
+"""What the online loop is told: the recipe's section, resolved once, with the parts of its
+algorithm's row."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from burnish.errors import UserError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnlineSettings:
-    """The parts of the algorithm and the numbers around it; the recipe's docstrings say what each means."""
+    """The parts of the algorithm and the numbers around it; the recipe's docstrings say what each
+    means."""
 
     algorithm: Algorithm
     steps: int
@@ -62,7 +64,8 @@ class OnlineSettings:
 
     @property
     def loss_knows_kl(self) -> bool:
-        """Whether nothing asks for the distance from the reference before the loss, with a single update, has it."""
+        """Whether nothing asks for the distance from the reference before the loss, with a single
+        update, has it."""
         return self.kl_in_loss and self.kl_target is None
 
     @property
@@ -91,7 +94,9 @@ def resolve_settings(config: OnlineTraining) -> OnlineSettings:
     if config.moving_reference is not None and not algorithm.needs_reference:
         problem = f"{algorithm.name} has no penalty as it is set, so there is no reference that could move."
         raise UserError(
-            problem, field="online.moving_reference", hint="Set algorithm.kl and algorithm.beta, or drop it."
+            problem,
+            field="online.moving_reference",
+            hint="Set algorithm.kl and algorithm.beta, or drop it.",
         )
     hint = "Set algorithm.kl and algorithm.beta, or drop it."
     _check_target(algorithm, config.kl_target, field="online.kl_target", hint=hint)
@@ -128,14 +133,19 @@ def _check_target(algorithm: Algorithm, target: float | None, *, field: str, hin
 
 
 def algorithm_of(section: Section) -> Algorithm:
-    """The row that a section names, of the table or a user's own, with what the section exchanges in it.
+    """The row that a section names, of the table or a user's own, with what the section exchanges
+    in it.
 
     Raises UserError where there is no such row, or its parts do not fit together.
     """
     named = section.own()
     if named is not None and not isinstance(named, Algorithm):
         problem = f"{section.name} is {type(named).__name__}, which is no row of an algorithm."
-        raise UserError(problem, field="online.algorithm.name", hint="A row is a burnish.algorithms.recipes.Algorithm.")
+        raise UserError(
+            problem,
+            field="online.algorithm.name",
+            hint="A row is a burnish.algorithms.recipes.Algorithm.",
+        )
     try:
         return resolve(named or section.name, section.exchanged())
     except ValueError as error:

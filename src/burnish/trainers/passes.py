@@ -1,4 +1,5 @@
-"""The loop of every trainer that makes passes over fixed data: batches in, one optimizer step each, evaluation now and then."""
+"""The loop of every trainer that makes passes over fixed data: batches in, one optimizer step each,
+evaluation now and then."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ Example = TypeVar("Example")
 
 
 def steps_of(*, examples: int, batch_size: int, epochs: float) -> int:
-    """Optimizer steps in `epochs` passes over `examples`, at least one. A batch holds no more than all of them."""
+    """Optimizer steps in `epochs` passes over `examples`, at least one. A batch holds no more than
+    all of them."""
     return max(1, math.ceil(epochs * examples / min(batch_size, examples)))
 
 
@@ -44,7 +46,8 @@ def train_in_passes(
         examples: one of them is what `batch_size` counts; a batch is no larger than all of them.
         terms: the loss of a batch, in micro-batches (see `burnish.trainers.learner`).
         cost: tokens that an example runs.
-        evaluate: `eval_*` metrics on held-out data; called every `eval_every` steps and after the last.
+        evaluate: `eval_*` metrics on held-out data; called every `eval_every` steps and after the
+            last.
         at_start: also before the first step, as `eval_*_before`.
         config: epochs, batch size, optimizer, evaluation and checkpoints.
         seed: of the order of the examples.
@@ -53,8 +56,8 @@ def train_in_passes(
         progress: told after each step.
         writers: where else metrics go.
 
-    Raises Diverged where the learner does, where not one step could be made, and where the held-out loss at the end is no
-    finite number.
+    Raises Diverged where the learner does, where not one step could be made, and where the held-out
+    loss at the end is no finite number.
     """
     total = steps_of(examples=len(examples), batch_size=config.batch_size, epochs=config.epochs)
     learner = Learner(view, config.optimizer, total_steps=total)
@@ -69,7 +72,11 @@ def train_in_passes(
     )
     for step in loop.steps():
         batch = stream.batch(step)
-        values = {f"{name}_before": value for name, value in evaluate().items()} if at_start and step == 0 else {}
+        values = (
+            {f"{name}_before": value for name, value in evaluate().items()}
+            if at_start and step == 0
+            else {}
+        )
         values |= metrics(learner.update(terms(batch)))
         if (step + 1) % config.eval_every == 0 or step + 1 == total:
             values |= evaluate()

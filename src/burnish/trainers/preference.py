@@ -1,8 +1,10 @@
-"""PreferenceTraining optimisation: one trainer for every row of `burnish.algorithms.preference_losses.LOSSES`.
+"""PreferenceTraining optimisation: one trainer for every row of
+`burnish.algorithms.preference_losses.LOSSES`.
 
-All answers to a prompt are one batch element: the prompt is run once, each answer once, whatever the number of its
-comparisons. The loss of a step is Σ over its prompts of the mean over the prompt's comparisons, divided by the prompts;
-of KTO, which judges answers singly, the mean over the step's answers. Both add the SFT term.
+All answers to a prompt are one batch element: the prompt is run once, each answer once, whatever
+the number of its comparisons. The loss of a step is Σ over its prompts of the mean over the
+prompt's comparisons, divided by the prompts; of KTO, which judges answers singly, the mean over the
+step's answers. Both add the SFT term.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ from burnish.trainers.passes import train_in_passes
 from burnish.trainers.reference import answer_logprobs, cached_answer_logprobs
 
 FALL = 1e-3
-"""Nats by which an answer's log-probability must have dropped to count as fallen: above what rounding does."""
+"""Nats by which an answer's log-probability must have dropped to count as fallen: above what
+rounding does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,8 @@ class Example:
     Args:
         group: answers and judgements.
         reference: Σ log π_ref of each answer; None where the loss holds no reference.
-        stranger: KTO's: this prompt with an answer to another; `stranger_reference` is its Σ log π_ref.
+        stranger: KTO's: this prompt with an answer to another; `stranger_reference` is its Σ log
+            π_ref.
     """
 
     group: RankedGroup
@@ -57,7 +61,8 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a step's terms share: the denominators that make them add up to means over the whole step, and KTO's z."""
+    """What a step's terms share: the denominators that make them add up to means over the whole
+    step, and KTO's z."""
 
     prompts: float
     answers: float
@@ -94,9 +99,11 @@ def prepare(
     measured: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Example]:
-    """Examples of `groups`, with the reference's log-probabilities where the loss needs them or, `measured`, metrics do.
+    """Examples of `groups`, with the reference's log-probabilities where the loss needs them or,
+    `measured`, metrics do.
 
-    KTO's strangers: the groups in an order that `seed` shuffles, each prompt with an answer to the one before.
+    KTO's strangers: the groups in an order that `seed` shuffles, each prompt with an answer to the
+    one before.
     """
     row, _ = loss_row(config)
     examples = [Example(group) for group in groups]
@@ -109,9 +116,15 @@ def prepare(
             examples[number] = replace(examples[number], stranger=own)
     if not (row.reference or measured) or not groups:
         return examples
-    sequences = [s for e in examples for s in (*e.group.sequences, *([e.stranger] if e.stranger else []))]
+    sequences = [
+        s for e in examples for s in (*e.group.sequences, *([e.stranger] if e.stranger else []))
+    ]
     limit = config.optimizer.micro_batch_tokens
-    values = iter(cached_answer_logprobs(reference, sequences, max_tokens=limit, cache=cache, say=say).tolist())
+    values = iter(
+        cached_answer_logprobs(
+            reference, sequences, max_tokens=limit, cache=cache, say=say
+        ).tolist()
+    )
     return [
         replace(
             e,
@@ -136,7 +149,9 @@ def train_preferences(
     """Train `view` (adapter or whole model) in place; resumes what was begun in `folder`."""
 
     def evaluation() -> dict[str, float]:
-        return {f"eval_{name}": value for name, value in evaluate(view, heldout, config=config).items()}
+        return {
+            f"eval_{name}": value for name, value in evaluate(view, heldout, config=config).items()
+        }
 
     train_in_passes(
         view, train, terms=partial(terms, view, config=config), cost=lambda example: example.cost, evaluate=evaluation,
@@ -144,7 +159,9 @@ def train_preferences(
     )  # fmt: skip
 
 
-def terms(view: View, examples: Sequence[Example], *, config: PreferenceTraining) -> Iterator[Callable[[], Term]]:
+def terms(
+    view: View, examples: Sequence[Example], *, config: PreferenceTraining
+) -> Iterator[Callable[[], Term]]:
     """The loss of a step in micro-batches."""
     step = step_of(view, examples, config=config)
     for run in cut([e.group.cost for e in examples], config.optimizer.micro_batch_tokens):
@@ -152,12 +169,17 @@ def terms(view: View, examples: Sequence[Example], *, config: PreferenceTraining
 
 
 def step_of(view: View, examples: Sequence[Example], *, config: PreferenceTraining) -> Step:
-    """The denominators of a step; with KTO also z, which is of the whole step and carries no gradient."""
+    """The denominators of a step; with KTO also z, which is of the whole step and carries no
+    gradient."""
     row, _ = loss_row(config)
     answers = _answers(examples, config)
     weight = _chosen_weight(answers, config)
     tokens = _scored_tokens(answers, config.loss.sft.prompt)
-    share = {"answer": float(len(examples)), "sum": float(len(examples)), "batch": float((weight * tokens).sum())}
+    share = {
+        "answer": float(len(examples)),
+        "sum": float(len(examples)),
+        "batch": float((weight * tokens).sum()),
+    }
     kl = 0.0
     strangers = [(e.stranger, e.stranger_reference) for e in examples if e.stranger is not None]
     if row.unpaired and strangers:
@@ -165,10 +187,14 @@ def step_of(view: View, examples: Sequence[Example], *, config: PreferenceTraini
         logprobs = answer_logprobs(view, [s for s, _ in strangers], max_tokens=limit)
         kl = float(kto_kl(logprobs=logprobs, ref_logprobs=torch.tensor([r for _, r in strangers])))
     judged = float((~answers.desirable.isnan()).sum())
-    return Step(float(len(examples)), max(judged, 1.0), max(share[config.loss.sft.average], 1e-9), kl)
+    return Step(
+        float(len(examples)), max(judged, 1.0), max(share[config.loss.sft.average], 1e-9), kl
+    )
 
 
-def preference_term(view: View, examples: Sequence[Example], *, config: PreferenceTraining, step: Step) -> Term:
+def preference_term(
+    view: View, examples: Sequence[Example], *, config: PreferenceTraining, step: Step
+) -> Term:
     """The loss of some of a step's examples, and the sums its metrics are made of."""
     prompt = config.loss.sft.prompt and config.loss.sft.weight > 0
     sequences = tuple(s for e in examples for s in e.group.sequences)
@@ -178,13 +204,17 @@ def preference_term(view: View, examples: Sequence[Example], *, config: Preferen
     total_N = torch.zeros(len(batch), dtype=logprobs_P.dtype).index_add(0, of_P, logprobs_P)
     if not prompt:
         return _term(total_N, total_N, _answers(examples, config), config=config, step=step)
-    in_answer_P = torch.cat([torch.arange(len(s.prompt) - 1 + s.trained) >= len(s.prompt) - 1 for s in sequences])
+    in_answer_P = torch.cat(
+        [torch.arange(len(s.prompt) - 1 + s.trained) >= len(s.prompt) - 1 for s in sequences]
+    )
     answers_N = torch.zeros_like(total_N).index_add(0, of_P[in_answer_P], logprobs_P[in_answer_P])
     return _term(answers_N, total_N, _answers(examples, config), config=config, step=step)
 
 
 @torch.no_grad()
-def evaluate(view: View, examples: Sequence[Example], *, config: PreferenceTraining) -> dict[str, float]:
+def evaluate(
+    view: View, examples: Sequence[Example], *, config: PreferenceTraining
+) -> dict[str, float]:
     """The loss and metrics on held-out examples; empty where there are none."""
     if not examples:
         return {}
@@ -193,26 +223,37 @@ def evaluate(view: View, examples: Sequence[Example], *, config: PreferenceTrain
     for term in found:
         for name, value in term.sums.items():
             sums[name] = sums[name] + value if name in sums else value
-    return means({"loss": sum(float(t.loss) for t in found), **{name: float(value) for name, value in sums.items()}})
+    return means(
+        {
+            "loss": sum(float(t.loss) for t in found),
+            **{name: float(value) for name, value in sums.items()},
+        }
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What the policy says of one example's answers: Σ log π, and the loss's implicit reward, of each."""
+    """What the policy says of one example's answers: Σ log π, and the loss's implicit reward, of
+    each."""
 
     logprobs: tuple[float, ...]
     rewards: tuple[float, ...]
 
 
 def score(view: View, examples: Sequence[Example], *, config: PreferenceTraining) -> list[Scored]:
-    """Log-probabilities and implicit rewards of every answer. Raises UserError where they are no finite numbers."""
+    """Log-probabilities and implicit rewards of every answer. Raises UserError where they are no
+    finite numbers."""
     row, options = loss_row(config)
     sequences = [s for e in examples for s in e.group.sequences]
     limit = config.optimizer.micro_batch_tokens
-    logprobs = finite(answer_logprobs(view, sequences, max_tokens=limit), "log-probabilities of answers")
+    logprobs = finite(
+        answer_logprobs(view, sequences, max_tokens=limit), "log-probabilities of answers"
+    )
     answers = _answers(examples, config)
     reference = torch.zeros_like(logprobs) if answers.reference is None else answers.reference
-    rewards = row.rewards(logprobs=logprobs, ref_logprobs=reference, tokens=answers.tokens, options=options)
+    rewards = row.rewards(
+        logprobs=logprobs, ref_logprobs=reference, tokens=answers.tokens, options=options
+    )
     counts = [len(e.group.sequences) for e in examples]
     parts = zip(logprobs.split(counts), rewards.split(counts), strict=True)
     return [Scored(tuple(l.tolist()), tuple(r.tolist())) for l, r in parts]  # noqa: E741
@@ -235,8 +276,11 @@ def means(values: Mapping[str, float]) -> dict[str, float]:
     return found
 
 
-def _term(answers_N: Tensor, total_N: Tensor, answers: _Answers, *, config: PreferenceTraining, step: Step) -> Term:
-    """The loss from the answers' log-probabilities (`total_N`: with the prompt's, where the SFT term counts them)."""
+def _term(
+    answers_N: Tensor, total_N: Tensor, answers: _Answers, *, config: PreferenceTraining, step: Step
+) -> Term:
+    """The loss from the answers' log-probabilities (`total_N`: with the prompt's, where the SFT
+    term counts them)."""
     row, options = loss_row(config)
     reference = answers.reference
     if row.unpaired:
@@ -287,7 +331,11 @@ def _paired_loss(
 
 
 def _unpaired_loss(
-    row: PreferenceLoss, options: Mapping[str, Any], logprobs_N: Tensor, answers: _Answers, step: Step
+    row: PreferenceLoss,
+    options: Mapping[str, Any],
+    logprobs_N: Tensor,
+    answers: _Answers,
+    step: Step,
 ) -> Tensor:
     assert answers.reference is not None
     judged = ~answers.desirable.isnan()
@@ -304,8 +352,8 @@ def _unpaired_loss(
 def _sums(rewards_N: Tensor, logprobs_N: Tensor, answers: _Answers) -> dict[str, Tensor]:
     """Sums to be divided by their counts: `name|of` by `n/of` (see `means`).
 
-    Chosen and rejected answers are the sides of each decided pair, a prompt's pairs weighing together as one; or, without
-    pairs, the answers more likely desirable than not, and the others.
+    Chosen and rejected answers are the sides of each decided pair, a prompt's pairs weighing
+    together as one; or, without pairs, the answers more likely desirable than not, and the others.
     """
     pairs, reference = answers.pairs, answers.reference
     good_N, bad_N = torch.zeros_like(rewards_N), torch.zeros_like(rewards_N)
@@ -320,7 +368,11 @@ def _sums(rewards_N: Tensor, logprobs_N: Tensor, answers: _Answers) -> dict[str,
     sides = {"chosen": good_N, "rejected": bad_N}
     sums = {f"n/{side}": w.sum() for side, w in sides.items()}
     columns = {"rewards": rewards_N, "logps": logprobs_N, "length": answers.tokens}
-    sums |= {f"{name}/{side}|{side}": (w * x).sum() for name, x in columns.items() for side, w in sides.items()}
+    sums |= {
+        f"{name}/{side}|{side}": (w * x).sum()
+        for name, x in columns.items()
+        for side, w in sides.items()
+    }
     if len(pairs.better):
         lead = rewards_N[pairs.better] - rewards_N[pairs.worse]
         right = torch.where(lead == 0, 0.5, (lead > 0).float())
@@ -328,7 +380,10 @@ def _sums(rewards_N: Tensor, logprobs_N: Tensor, answers: _Answers) -> dict[str,
     if reference is not None:
         h_N = logprobs_N - reference
         sums |= {f"falls/{side}|{side}": (w * (h_N < -FALL)).sum() for side, w in sides.items()}
-        sums |= {"kl_from_reference|answers": -h_N.sum(), "n/answers": torch.tensor(float(len(h_N)))}
+        sums |= {
+            "kl_from_reference|answers": -h_N.sum(),
+            "n/answers": torch.tensor(float(len(h_N))),
+        }
     return sums
 
 
@@ -352,15 +407,18 @@ def _answers(examples: Sequence[Example], config: PreferenceTraining) -> _Answer
 def _chosen_weight(answers: _Answers, config: PreferenceTraining) -> Tensor:
     """[N]: how much each answer counts in the SFT term.
 
-    The better side of each pair, a prompt's pairs making a mean, times the strength of its preference if labels are soft;
-    with KTO an answer's probability of being desirable, a prompt's answers making a mean.
+    The better side of each pair, a prompt's pairs making a mean, times the strength of its
+    preference if labels are soft; with KTO an answer's probability of being desirable, a prompt's
+    answers making a mean.
     """
     weight_N = torch.zeros_like(answers.tokens)
     if loss_row(config)[0].unpaired:
         sizes = torch.tensor([float(len(g.sequences)) for g in answers.groups for _ in g.sequences])
         return answers.desirable.nan_to_num(0.0) / sizes
     pairs = answers.pairs
-    strength = pairs.strength if config.soft_labels or config.weight_by_strength else pairs.decided.float()
+    strength = (
+        pairs.strength if config.soft_labels or config.weight_by_strength else pairs.decided.float()
+    )
     return weight_N.index_add_(0, pairs.better, pairs.weight * strength)
 
 
@@ -368,11 +426,15 @@ def _with_prompt(sequence: TokenSequence) -> TokenSequence:
     """The same tokens, with all but the first of the prompt scored as well."""
     mask = sequence.response_mask or (True,) * len(sequence.response)
     before = (True,) * (len(sequence.prompt) - 1)
-    return TokenSequence(sequence.prompt[:1], (*sequence.prompt[1:], *sequence.response), (*before, *mask))
+    return TokenSequence(
+        sequence.prompt[:1], (*sequence.prompt[1:], *sequence.response), (*before, *mask)
+    )
 
 
 def _scored_tokens(answers: _Answers, prompt: bool) -> Tensor:
     """[N]: the tokens that the SFT term scores."""
     if not prompt:
         return answers.tokens
-    return answers.tokens + torch.tensor([float(len(s.prompt) - 1) for g in answers.groups for s in g.sequences])
+    return answers.tokens + torch.tensor(
+        [float(len(s.prompt) - 1) for g in answers.groups for s in g.sequences]
+    )

@@ -1,4 +1,5 @@
-"""Log-probabilities of whole answers under a frozen model: computed once, kept on disk by content."""
+"""Log-probabilities of whole answers under a frozen model: computed once, kept on disk by
+content."""
 
 from __future__ import annotations
 
@@ -18,12 +19,15 @@ from burnish.models.roles import View, finite
 
 @torch.no_grad()
 def answer_logprobs(view: View, sequences: Sequence[TokenSequence], *, max_tokens: int) -> Tensor:
-    """[N]: Σ log π over the trained tokens of each sequence, in nats. Neighbours with the same prompt run it once."""
+    """[N]: Σ log π over the trained tokens of each sequence, in nats. Neighbours with the same
+    prompt run it once."""
     batch = Batch(tuple(sequences))
     found = torch.zeros(len(batch))
     for rows in batch.micro_batches(max_tokens):
         piece = batch.select(rows)
-        sums = torch.zeros(len(piece)).index_add_(0, piece.sequence_of_P, view.logprobs(piece).logprobs_P.float())
+        sums = torch.zeros(len(piece)).index_add_(
+            0, piece.sequence_of_P, view.logprobs(piece).logprobs_P.float()
+        )
         found[rows] = sums
     return found
 
@@ -36,12 +40,14 @@ def cached_answer_logprobs(
     cache: Path | None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Tensor:
-    """`answer_logprobs`, read from `cache` if the same model has read the same tokens before in the same way.
+    """`answer_logprobs`, read from `cache` if the same model has read the same tokens before in the
+    same way.
 
-    The key is a hash of everything that the numbers follow from: the weights, the tokens (so the data, the template and the
-    tokenizer), what of them is scored, and how the sums were made (precision, micro-batches, threads, version of torch), for
-    a run must not depend on whether another filled the cache. `view` must be a bare backbone.
-    Raises UserError where some of them are no finite numbers.
+    The key is a hash of everything that the numbers follow from: the weights, the tokens (so the
+    data, the template and the tokenizer), what of them is scored, and how the sums were made
+    (precision, micro-batches, threads, version of torch), for a run must not depend on whether
+    another filled the cache. `view` must be a bare backbone. Raises UserError where some of them
+    are no finite numbers.
     """
     if view.adapter is not None:
         raise ValueError("a reference is a backbone without an adapter")

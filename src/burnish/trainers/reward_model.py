@@ -1,7 +1,8 @@
-"""The reward model: Bradley–Terry on every comparison of a prompt together, each response encoded once.
+"""The reward model: Bradley–Terry on every comparison of a prompt together, each response encoded
+once.
 
-Loss of a prompt with responses y_1..y_K and comparisons C: (1/|C|) Σ −p log σ(d) − (1−p) log σ(−d), d = r_i − r_j,
-averaged over prompts (Ouyang et al., arXiv:2203.02155, eq. 1, with soft labels p).
+Loss of a prompt with responses y_1..y_K and comparisons C: (1/|C|) Σ −p log σ(d) − (1−p) log σ(−d),
+d = r_i − r_j, averaged over prompts (Ouyang et al., arXiv:2203.02155, eq. 1, with soft labels p).
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from burnish.trainers.loop import Progress
 from burnish.trainers.passes import train_in_passes
 
 
-def bradley_terry_term(view: View, groups: Sequence[RankedGroup], *, config: ComparedPasses, prompts: int) -> Term:
+def bradley_terry_term(
+    view: View, groups: Sequence[RankedGroup], *, config: ComparedPasses, prompts: int
+) -> Term:
     """The loss of some of a step's groups, divided by the `prompts` of the whole step."""
     return _term(view.scores(_batch(groups)), groups, config=config, prompts=prompts)
 
@@ -33,7 +36,9 @@ def _batch(groups: Sequence[RankedGroup]) -> Batch:
     return Batch(tuple(s for group in groups for s in group.sequences))
 
 
-def _term(scores_N: Tensor, groups: Sequence[RankedGroup], *, config: ComparedPasses, prompts: int) -> Term:
+def _term(
+    scores_N: Tensor, groups: Sequence[RankedGroup], *, config: ComparedPasses, prompts: int
+) -> Term:
     pairs = pairs_of(groups, soft=config.soft_labels, margin=config.margin)
     loss = bradley_terry_loss(
         scores_first=scores_N[pairs.better],
@@ -58,16 +63,23 @@ def train_reward_model(
     progress: Progress | None = None,
     writers: Sequence[Writer] = (),
 ) -> Tensor | None:
-    """Train `view` (adapter or whole model, with its head) in place; resumes what was begun in `folder`.
+    """Train `view` (adapter or whole model, with its head) in place; resumes what was begun in
+    `folder`.
 
-    Returns the scores of the held-out responses as `score_groups` gives them after the last step; None where a resumed run had
-    no step left, or nothing is held out.
+    Returns the scores of the held-out responses as `score_groups` gives them after the last step;
+    None where a resumed run had no step left, or nothing is held out.
     """
     scores_N: Tensor | None = None
 
     def terms(groups: Sequence[RankedGroup]) -> Iterator[Callable[[], Term]]:
         for run in cut([g.cost for g in groups], config.optimizer.micro_batch_tokens):
-            yield partial(bradley_terry_term, view, [groups[i] for i in run], config=config, prompts=len(groups))
+            yield partial(
+                bradley_terry_term,
+                view,
+                [groups[i] for i in run],
+                config=config,
+                prompts=len(groups),
+            )
 
     def evaluation() -> dict[str, float]:
         nonlocal scores_N
@@ -103,5 +115,7 @@ def score_groups(view: View, groups: Sequence[RankedGroup], *, config: ComparedP
 def score_sequences(view: View, sequences: Sequence[TokenSequence], *, max_tokens: int) -> Tensor:
     """[N]: the score of each sequence. Raises UserError where some are no finite numbers."""
     batch = Batch(tuple(sequences))
-    scores_N = torch.cat([view.scores(batch.select(rows)) for rows in batch.micro_batches(max_tokens)])
+    scores_N = torch.cat(
+        [view.scores(batch.select(rows)) for rows in batch.micro_batches(max_tokens)]
+    )
     return finite(scores_N, "scores of the reward model")

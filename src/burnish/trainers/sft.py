@@ -1,4 +1,5 @@
-"""Supervised fine-tuning: the negative log-likelihood of the assistant's tokens, averaged over the tokens of a batch."""
+"""Supervised fine-tuning: the negative log-likelihood of the assistant's tokens, averaged over the
+tokens of a batch."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ def train_sft(
     progress: Progress | None = None,
     writers: Sequence[Writer] = (),
 ) -> None:
-    """Train `view` in place on `train`; metrics and checkpoints go to `folder`. Resumes what was begun there.
+    """Train `view` in place on `train`; metrics and checkpoints go to `folder`. Resumes what was
+    begun there.
 
     `config.batch_size` counts demonstrations, whatever number of sequences they make.
     """
@@ -66,10 +68,15 @@ def mean_nll(view: View, sequences: Sequence[Demonstrated], *, max_tokens: int) 
     """Mean negative log-likelihood (nats per token) of the trained tokens of `sequences`."""
     batch = Batch(_flat(sequences))
     pieces = (batch.select(rows) for rows in batch.micro_batches(max_tokens))
-    return sum(float(-view.logprobs(piece).logprobs_P.double().sum()) for piece in pieces) / batch.trained_tokens
+    return (
+        sum(float(-view.logprobs(piece).logprobs_P.double().sum()) for piece in pieces)
+        / batch.trained_tokens
+    )
 
 
 def _flat(examples: Sequence[Demonstrated]) -> tuple[TokenSequence, ...]:
     return tuple(
-        sequence for example in examples for sequence in ((example,) if isinstance(example, TokenSequence) else example)
+        sequence
+        for example in examples
+        for sequence in ((example,) if isinstance(example, TokenSequence) else example)
     )

@@ -1,4 +1,5 @@
-"""The stages between a rollout and a batch that can be trained on: functions, in the order they are called."""
+"""The stages between a rollout and a batch that can be trained on: functions, in the order they are
+called."""
 
 from __future__ import annotations
 
@@ -8,7 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from burnish.algorithms.advantages import RunningMoments, normalize_rewards, overlong_penalty, whiten
+from burnish.algorithms.advantages import (
+    RunningMoments,
+    normalize_rewards,
+    overlong_penalty,
+    whiten,
+)
 from burnish.algorithms.aggregate import explained_variance
 from burnish.algorithms.kl import kl_estimate
 from burnish.algorithms.policy_losses import Loss, importance_weights
@@ -22,7 +28,8 @@ from burnish.trainers.tell import rollout_metrics
 
 @dataclass(frozen=True)
 class Prepared:
-    """A batch with every column the algorithm needs, the metrics of its rollouts, and the running moments after it."""
+    """A batch with every column the algorithm needs, the metrics of its rollouts, and the running
+    moments after it."""
 
     batch: Batch
     metrics: dict[str, float]
@@ -46,18 +53,25 @@ def to_batch(
 ) -> Prepared:
     """Rollouts and their rewards -> log-probabilities, values, token rewards and advantages.
 
-    Rollouts come in groups of `responses_per_prompt`; those whose reward is not counted are left out before anything else.
+    Rollouts come in groups of `responses_per_prompt`; those whose reward is not counted are left
+    out before anything else.
 
-    The four log-probabilities of a token have four names: `sampler_logprobs` (the engine's), `old_logprobs` (the trainer's
-    before this update), `ref_logprobs` (the reference's), and `logprobs`, computed in the loss. With a single update the old
-    ones equal the new, so their pass is skipped: the column is then the sampler's, if a reference needs it and the sampler
-    drew from the model's own distribution, or is left out, and the loss takes its own (unless the reward or an adaptive β needs them
-    earlier). Where the sampler truncated, penalised or multiplied in less precision, tokens get importance weights.
+    The four log-probabilities of a token have four names: `sampler_logprobs` (the engine's),
+    `old_logprobs` (the trainer's before this update), `ref_logprobs` (the reference's), and
+    `logprobs`, computed in the loss. With a single update the old
+    ones equal the new, so their pass is skipped: the column is then the sampler's, if a reference
+    needs it and the sampler drew from the model's own distribution, or is left out, and the loss
+    takes its own (unless the reward or an adaptive β needs them earlier). Where the sampler
+    truncated, penalised or multiplied in less precision, tokens get importance weights.
     """
     numbers_B = torch.arange(len(rollouts)) // settings.responses_per_prompt
     counted = [i for i, reward in enumerate(rewards) if reward.counted]
     metrics = rollout_metrics(rollouts, rewards, size=settings.responses_per_prompt)
-    rollouts, rewards, groups_B = [rollouts[i] for i in counted], [rewards[i] for i in counted], numbers_B[counted]
+    rollouts, rewards, groups_B = (
+        [rollouts[i] for i in counted],
+        [rewards[i] for i in counted],
+        numbers_B[counted],
+    )
     if not rollouts:
         return Prepared(Batch(()), metrics, moments)
     limit, temperature = settings.optimizer.micro_batch_tokens, settings.sampling.temperature
@@ -67,14 +81,18 @@ def to_batch(
     reference, critic = roles.reference, roles.critic
     if reference is not None:
         columns["ref_logprobs"] = column(
-            lambda b: reference.logprobs(b, temperature=temperature).logprobs_P, batch, max_tokens=limit
+            lambda b: reference.logprobs(b, temperature=temperature).logprobs_P,
+            batch,
+            max_tokens=limit,
         )
     if critic is not None:
         columns["values"] = column(critic.values, batch, max_tokens=limit)
     exact = settings.sampling.follows_the_model and roles.policy.backbone.samples_exactly
     if settings.updates > 1 or (reference is not None and not exact and not settings.loss_knows_kl):
         columns["old_logprobs"] = column(
-            lambda b: roles.policy.logprobs(b, temperature=temperature).logprobs_P, batch, max_tokens=limit
+            lambda b: roles.policy.logprobs(b, temperature=temperature).logprobs_P,
+            batch,
+            max_tokens=limit,
         )
     elif reference is not None and exact:
         columns["old_logprobs"] = sampler_P
@@ -109,15 +127,20 @@ def importance_of(batch: Batch, old_P: Tensor, *, settings: OnlineSettings) -> L
 
 
 def deal_mini_batches(batch: Batch, *, count: int, generator: torch.Generator) -> list[Batch]:
-    """The sequences of a batch, shuffled and dealt into `count` parts, fewer where there are fewer sequences.
+    """The sequences of a batch, shuffled and dealt into `count` parts, fewer where there are fewer
+    sequences.
 
-    Completions of one prompt go together, so that a part runs the prompt once; where there are fewer prompts than parts,
-    completions are dealt singly.
+    Completions of one prompt go together, so that a part runs the prompt once; where there are
+    fewer prompts than parts, completions are dealt singly.
     """
     groups = list(groups_of(batch.sequences))
     if len(groups) < count:
         groups = [[row] for row in range(len(batch))]
-    order = torch.randperm(len(groups), generator=generator).tolist() if count > 1 else list(range(len(groups)))
+    order = (
+        torch.randperm(len(groups), generator=generator).tolist()
+        if count > 1
+        else list(range(len(groups)))
+    )
     dealt = [sorted(order[start::count]) for start in range(min(count, len(groups)))]
     return [batch.select([row for group in part for row in groups[group]]) for part in dealt]
 
@@ -129,12 +152,18 @@ def sequence_of(rollout: Rollout) -> TokenSequence:
 
 
 def _scores(
-    rollouts: Sequence[Rollout], rewards: Sequence[Reward], *, settings: OnlineSettings, moments: RunningMoments
+    rollouts: Sequence[Rollout],
+    rewards: Sequence[Reward],
+    *,
+    settings: OnlineSettings,
+    moments: RunningMoments,
 ) -> tuple[Tensor, RunningMoments]:
     """[B]: what each completion earned, after everything that acts on it."""
     scores_B = torch.tensor([reward.value for reward in rewards], dtype=torch.float32)
     if settings.normalize_rewards:
-        moments = moments.update(scores_B[scores_B.isfinite()])  # a bad score costs its step, not every later one
+        moments = moments.update(
+            scores_B[scores_B.isfinite()]
+        )  # a bad score costs its step, not every later one
         scores_B = normalize_rewards(scores_B=scores_B, moments=moments)
     if settings.clip_rewards is not None:
         scores_B = scores_B.clamp(-settings.clip_rewards, settings.clip_rewards)
@@ -142,7 +171,9 @@ def _scores(
     scores_B = scores_B - settings.missing_eos_penalty * cut_off
     if settings.algorithm.overlong == "shape":
         lengths_B = torch.tensor([r.completion.drawn for r in rollouts], dtype=torch.float32)
-        shaping = overlong_penalty(lengths_B=lengths_B, longest=settings.longest, cache=settings.overlong_cache)
+        shaping = overlong_penalty(
+            lengths_B=lengths_B, longest=settings.longest, cache=settings.overlong_cache
+        )
         scores_B = scores_B + shaping
     return scores_B, moments
 
@@ -150,7 +181,8 @@ def _scores(
 def _with_advantages(
     batch: Batch, scores_B: Tensor, groups_B: Tensor, *, settings: OnlineSettings, beta: float
 ) -> tuple[Batch, dict[str, float]]:
-    """The batch with `advantages` (and `returns`, where there is a critic), and what there is to say of them."""
+    """The batch with `advantages` (and `returns`, where there is a critic), and what there is to
+    say of them."""
     row, metrics = settings.algorithm, dict[str, float]()
     kl_P = torch.zeros(batch.trained_tokens)
     if "ref_logprobs" in batch.columns and "old_logprobs" in batch.columns:
@@ -159,14 +191,20 @@ def _with_advantages(
             "kl_ref": float(log_ratio_P.sum()) / len(batch),
             "kl_ref_per_token": float(log_ratio_P.mean()),
             "kl": float(
-                kl_estimate(logprobs=batch["old_logprobs"], ref_logprobs=batch["ref_logprobs"], estimator="k3").mean()
+                kl_estimate(
+                    logprobs=batch["old_logprobs"],
+                    ref_logprobs=batch["ref_logprobs"],
+                    estimator="k3",
+                ).mean()
             ),
         }
         if settings.kl_in_reward:
             kl_P = _penalty(batch, settings=settings)
     kl_BT, mask_BT = batch.padded(kl_P)
     values_BT = batch.padded(batch["values"])[0] if "values" in batch.columns else None
-    earned = Earned(scores_B, groups_B, kl_BT, mask_BT, values_BT, beta, settings.gamma, settings.gae_lambda)
+    earned = Earned(
+        scores_B, groups_B, kl_BT, mask_BT, values_BT, beta, settings.gamma, settings.gae_lambda
+    )
     advantages_BT, returns_BT = advantages_of(row, earned)
     columns = {}
     if values_BT is not None:
@@ -187,7 +225,8 @@ def _with_advantages(
 
 
 def _penalty(batch: Batch, *, settings: OnlineSettings) -> Tensor:
-    """[P]: the estimate of KL(π ‖ π_ref) at each token, or that of the whole completion at its last."""
+    """[P]: the estimate of KL(π ‖ π_ref) at each token, or that of the whole completion at its
+    last."""
     estimator = settings.algorithm.kl_estimator
     old_P, ref_P = batch["old_logprobs"], batch["ref_logprobs"]
     if settings.algorithm.kl_level == "token":

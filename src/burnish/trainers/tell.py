@@ -11,10 +11,14 @@ from burnish.algorithms.advantages import spread_in_groups
 from burnish.records import Reward, Rollout
 
 
-def rollout_metrics(rollouts: Sequence[Rollout], rewards: Sequence[Reward], *, size: int) -> dict[str, float]:
-    """Of rollouts in groups of `size`; rewards that are not counted are, as their number and share, and enter no mean.
+def rollout_metrics(
+    rollouts: Sequence[Rollout], rewards: Sequence[Reward], *, size: int
+) -> dict[str, float]:
+    """Of rollouts in groups of `size`; rewards that are not counted are, as their number and share,
+    and enter no mean.
 
-    `reward_std` is the mean of the groups' standard deviations, or that of all rewards where groups have one member.
+    `reward_std` is the mean of the groups' standard deviations, or that of all rewards where groups
+    have one member.
     """
     if not rollouts:
         return {}
@@ -28,15 +32,22 @@ def rollout_metrics(rollouts: Sequence[Rollout], rewards: Sequence[Reward], *, s
     values_B = torch.tensor([rewards[i].value for i in counted])
     found |= {"reward": float(values_B.mean()), "reward_std": float(values_B.std(correction=0))}
     if size > 1:
-        spread_G = spread_in_groups(rewards_B=values_B, groups_B=torch.tensor([i // size for i in counted]))
+        spread_G = spread_in_groups(
+            rewards_B=values_B, groups_B=torch.tensor([i // size for i in counted])
+        )
         found |= {
             "reward_std": float(spread_G.mean()),
             "frac_reward_zero_std": float((spread_G == 0).float().mean()),
         }
     names = dict.fromkeys(name for i in counted for name in rewards[i].components)
     for name in names:
-        part_B = torch.tensor([rewards[i].components[name] for i in counted if name in rewards[i].components])
-        found |= {f"rewards/{name}/mean": float(part_B.mean()), f"rewards/{name}/std": float(part_B.std(correction=0))}
+        part_B = torch.tensor(
+            [rewards[i].components[name] for i in counted if name in rewards[i].components]
+        )
+        found |= {
+            f"rewards/{name}/mean": float(part_B.mean()),
+            f"rewards/{name}/std": float(part_B.std(correction=0)),
+        }
     return found
 
 
@@ -61,6 +72,11 @@ def _completions(rollouts: Sequence[Rollout]) -> dict[str, float]:
 
 def _verdicts(rewards: Sequence[Reward]) -> dict[str, float]:
     """The share of completions with each verdict, by reward."""
-    counts = Counter((name, verdict) for reward in rewards for name, verdict in reward.verdicts.items())
+    counts = Counter(
+        (name, verdict) for reward in rewards for name, verdict in reward.verdicts.items()
+    )
     of_reward = Counter(name for reward in rewards for name in reward.verdicts)
-    return {f"verdicts/{name}/{verdict}": n / of_reward[name] for (name, verdict), n in sorted(counts.items())}
+    return {
+        f"verdicts/{name}/{verdict}": n / of_reward[name]
+        for (name, verdict), n in sorted(counts.items())
+    }

@@ -1,9 +1,12 @@
-"""Records TRL 1.16's loss and gradient norm on one fixed batch, for tests/trainers/test_trainers_trl.py.
+"""Records TRL 1.16's loss and gradient norm on one fixed batch, for
+tests/trainers/test_trainers_trl.py.
 
     python -m venv trl && trl/bin/pip install torch==2.13.0 trl==1.16.0
-    trl/bin/python tests/trainers/recorded/trl_1_16.py MODEL_FOLDER        # writes trl_1_16.json beside this file
+    trl/bin/python tests/trainers/recorded/trl_1_16.py MODEL_FOLDER        # writes trl_1_16.json
+    beside this file
 
-The policy is the model with every weight moved a little (`moved`), the reference the model as it is. Nothing of Burnish is
+The policy is the model with every weight moved a little (`moved`), the reference the model as it
+is. Nothing of Burnish is
 imported: the tokens are the tokenizer's own, by its chat template.
 """
 
@@ -21,7 +24,11 @@ PAIRS = [
     ("How do I boil an egg?", "Put it in boiling water for eight minutes, then cool it.", "No."),
     ("Is seven a prime number?", "Yes: only 1 and 7 divide it.", "Seven is the number that comes after six, so it is even."),
 ]  # fmt: skip
-DESIRABLE = (True, False, True)  # KTO: the chosen answer of the first and third prompt, the rejected one of the second
+DESIRABLE = (
+    True,
+    False,
+    True,
+)  # KTO: the chosen answer of the first and third prompt, the rejected one of the second
 OPTIONS = {
     "dpo": {"loss_type": ["sigmoid"], "beta": 0.1},
     "rdpo": {"loss_type": ["robust"], "beta": 0.1, "label_smoothing": 0.2},
@@ -38,12 +45,15 @@ OPTIONS = {
 
 
 def moved(model: Any) -> None:
-    """Every weight w_i += 0.01 · mean|w| · sin(0.7 i + length of the name): a policy away from its reference, on any machine."""
+    """Every weight w_i += 0.01 · mean|w| · sin(0.7 i + length of the name): a policy away from its
+    reference, on any machine."""
     import torch
 
     with torch.no_grad():
         for name, p in model.named_parameters():
-            wave = torch.sin(0.7 * torch.arange(p.numel(), dtype=torch.float64) + len(name)).reshape(p.shape)
+            wave = torch.sin(
+                0.7 * torch.arange(p.numel(), dtype=torch.float64) + len(name)
+            ).reshape(p.shape)
             p.add_((0.01 * float(p.abs().double().mean()) * wave).to(p.dtype))
 
 
@@ -88,7 +98,10 @@ def main(model_folder: str) -> None:
         }
         for row in rows
     ]
-    answers = [row["chosen_ids"] if good else row["rejected_ids"] for row, good in zip(rows, DESIRABLE, strict=True)]
+    answers = [
+        row["chosen_ids"] if good else row["rejected_ids"]
+        for row, good in zip(rows, DESIRABLE, strict=True)
+    ]
     single = [
         {
             "prompt_ids": row["prompt_ids"],
@@ -108,7 +121,9 @@ def main(model_folder: str) -> None:
 
     def build(name: str, options: dict[str, Any], policy: Any) -> Any:
         if name in ("simpo", "orpo") or name.startswith("cpo"):
-            config, trainer = (ORPOConfig, ORPOTrainer) if name == "orpo" else (CPOConfig, CPOTrainer)
+            config, trainer = (
+                (ORPOConfig, ORPOTrainer) if name == "orpo" else (CPOConfig, CPOTrainer)
+            )
             return trainer(
                 model=policy,
                 args=config(**common, **options),
@@ -145,10 +160,22 @@ def main(model_folder: str) -> None:
         else:
             loss = trainer._compute_loss(policy, batch, False)
         loss.backward()
-        norm = math.sqrt(sum(float(p.grad.double().pow(2).sum()) for p in policy.parameters() if p.grad is not None))
+        norm = math.sqrt(
+            sum(
+                float(p.grad.double().pow(2).sum())
+                for p in policy.parameters()
+                if p.grad is not None
+            )
+        )
         found[name] = {"loss": float(loss.detach()), "grad_norm": norm}
         print(name, found[name], flush=True)
-    record = {"trl": trl.__version__, "torch": torch.__version__, "options": OPTIONS, "rows": rows, "found": found}
+    record = {
+        "trl": trl.__version__,
+        "torch": torch.__version__,
+        "options": OPTIONS,
+        "rows": rows,
+        "found": found,
+    }
     Path(__file__).with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -1,1 +1,2 @@
-"""Models as annotators: they label by a written constitution, and write demonstrations by critique and revision."""
+"""Models as annotators: they label by a written constitution, and write demonstrations by critique
+and revision."""

@@ -16,7 +16,8 @@ from burnish.errors import UserError
 
 @dataclass
 class Labelling:
-    """What came of it. `left` counts items of kinds that a model does not answer, or that it gave no readable verdict on."""
+    """What came of it. `left` counts items of kinds that a model does not answer, or that it gave
+    no readable verdict on."""
 
     labels: int = 0
     left: int = 0
@@ -34,19 +35,25 @@ def label_project(
     parallel: int = 1,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Labelling:
-    """Have `judge` answer the work items that `annotator` (of kind "ai") has not answered, at most `limit` of them.
+    """Have `judge` answer the work items that `annotator` (of kind "ai") has not answered, at most
+    `limit` of them.
 
-    Each answer is kept as soon as it is there. People's places at an item are not taken: a model labels beside them. Items
-    with a known answer are asked too, so that the model's pass rate is known.
+    Each answer is kept as soon as it is there. People's places at an item are not taken: a model
+    labels beside them. Items with a known answer are asked too, so that the model's pass rate is
+    known.
 
     Raises UserError if a person has that name.
     """
     snapshot = take_snapshot(store, project)
     store.add_annotator(annotator, kind="ai")
     if store.kind_of(annotator) != "ai":
-        raise UserError(f'"{annotator}" is a person\'s name.', hint="Give the model another with --name.")
+        raise UserError(
+            f'"{annotator}" is a person\'s name.', hint="Give the model another with --name."
+        )
     done = {one.item_id for one in snapshot.answers if one.annotator == annotator}
-    todo = list(islice((e for e in snapshot.entries if e.part == "work" and e.item_id not in done), limit))
+    todo = list(
+        islice((e for e in snapshot.entries if e.part == "work" and e.item_id not in done), limit)
+    )
     found = Labelling()
 
     def answer(entry: Entry) -> tuple[Entry, Answer | None, Tally]:

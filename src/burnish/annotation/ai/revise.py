@@ -1,5 +1,5 @@
-"""Constitutional AI's other half (Bai et al., arXiv:2212.08073, §3): critique an answer by a principle, revise it, and use the
-revision as a demonstration.
+"""Constitutional AI's other half (Bai et al., arXiv:2212.08073, §3): critique an answer by a
+principle, revise it, and use the revision as a demonstration.
 """
 
 from __future__ import annotations
@@ -33,14 +33,20 @@ def revise(
     seed: int,
     answers: Sequence[str | None] | None = None,
 ) -> list[dict[str, Any]]:
-    """A row for SFT of each prompt: `messages` with the last revision, and how it came about (`initial`, `revisions`).
+    """A row for SFT of each prompt: `messages` with the last revision, and how it came about
+    (`initial`, `revisions`).
 
-    `answers` are those to begin with; None, or None among them: the model's own. The principle of each round is drawn by a hash of
-    (seed, prompt id, round), without drawing one twice while others are left. An empty revision keeps the answer before. What is
-    written in a turn is written for all prompts together.
+    `answers` are those to begin with; None, or None among them: the model's own. The principle of
+    each round is drawn by a hash of (seed, prompt id, round), without drawing one twice while
+    others are left. An empty revision keeps the answer before. What is written in a turn is written
+    for all prompts together.
     """
     given = [None] * len(prompts) if answers is None else list(answers)
-    own = iter(_written(model, [p.messages for p, text in zip(prompts, given, strict=True) if text is None]))
+    own = iter(
+        _written(
+            model, [p.messages for p, text in zip(prompts, given, strict=True) if text is None]
+        )
+    )
     initial = [next(own) if text is None else text for text in given]
     current, steps = list(initial), [list[dict[str, Any]]() for _ in prompts]
     orders = [drawn(principles, rounds, seed=seed, name=prompt.id) for prompt in prompts]
@@ -51,7 +57,11 @@ def revise(
         ]
         critiques = [text.strip() for text in _written(model, talks)]
         talks = [
-            [*talk, Message(role="assistant", content=critique), Message(role="user", content=_REWRITE)]
+            [
+                *talk,
+                Message(role="assistant", content=critique),
+                Message(role="user", content=_REWRITE),
+            ]
             for talk, critique in zip(talks, critiques, strict=True)
         ]
         for row, text in enumerate(_written(model, talks)):
@@ -67,7 +77,10 @@ def revise(
     return [
         {
             "id": prompt.id,
-            "messages": [*(dict(m) for m in prompt.messages), {"role": "assistant", "content": last}],
+            "messages": [
+                *(dict(m) for m in prompt.messages),
+                {"role": "assistant", "content": last},
+            ],
             "initial": first,
             "revisions": made,
             "model": model.name,
@@ -92,6 +105,10 @@ def _critique_of(principle: str) -> Message:
 
 
 def drawn(principles: Sequence[str], rounds: int, *, seed: int, name: str) -> list[str]:
-    """`rounds` principles in an order that follows from (seed, name); all of them come before one comes again."""
-    order = sorted(principles, key=lambda text: hashlib.sha256(f"{seed}\x1f{name}\x1f{text}".encode()).hexdigest())
+    """`rounds` principles in an order that follows from (seed, name); all of them come before one
+    comes again."""
+    order = sorted(
+        principles,
+        key=lambda text: hashlib.sha256(f"{seed}\x1f{name}\x1f{text}".encode()).hexdigest(),
+    )
     return [order[i % len(order)] for i in range(rounds)]

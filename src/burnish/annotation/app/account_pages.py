@@ -9,7 +9,14 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Path, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from burnish.annotation.app.context import COOKIE, LoginNeededError, Site, cookie_options, cookie_path, site_of
+from burnish.annotation.app.context import (
+    COOKIE,
+    LoginNeededError,
+    Site,
+    cookie_options,
+    cookie_path,
+    site_of,
+)
 from burnish.annotation.service import accounts, people, resets
 from burnish.annotation.service.refusals import ForbiddenError
 from burnish.annotation.service.submission import StorableText
@@ -67,7 +74,12 @@ def join_page(request: Request, secret: Secret) -> HTMLResponse:
 
 @router.post("/join/{secret}")
 def join(
-    request: Request, secret: Secret, name: Text = "", password: Text = "", known: Text = "", csrf: Text = ""
+    request: Request,
+    secret: Secret,
+    name: Text = "",
+    password: Text = "",
+    known: Text = "",
+    csrf: Text = "",
 ) -> Response:
     """With a new account, with one that is there already, or as who is logged in."""
     site = site_of(request)
@@ -85,7 +97,9 @@ def join(
             assert caller is not None
             project_id = people.join(site.database, secret, caller)
         else:
-            project_id, session = people.sign_up(site.database, secret, name, password, address=address)
+            project_id, session = people.sign_up(
+                site.database, secret, name, password, address=address
+            )
     except UserError as error:
         if type(error) not in (UserError, ForbiddenError):
             raise
@@ -99,7 +113,9 @@ def join(
 def reset_page(request: Request, secret: Secret) -> HTMLResponse:
     """A new password, by a link that an owner made."""
     site = site_of(request)
-    return form_page(site, request, "reset.html", name=resets.name_of(site.database, secret), secret=secret)
+    return form_page(
+        site, request, "reset.html", name=resets.name_of(site.database, secret), secret=secret
+    )
 
 
 @router.post("/reset/{secret}")
@@ -113,7 +129,9 @@ def reset(request: Request, secret: Secret, password: Text = "", csrf: Text = ""
         if type(error) is not UserError:
             raise
         name = resets.name_of(site.database, secret)
-        return form_page(site, request, "reset.html", status=422, error=str(error), name=name, secret=secret)
+        return form_page(
+            site, request, "reset.html", status=422, error=str(error), name=name, secret=secret
+        )
     return logged_in(site, request, session, "/projects")
 
 
@@ -170,7 +188,9 @@ def new_token(
 
 
 @router.post("/account/tokens/{token_id}/revoke")
-def revoke(request: Request, token_id: Annotated[int, Path(ge=1, le=2**31 - 1)], csrf: Text = "") -> Response:
+def revoke(
+    request: Request, token_id: Annotated[int, Path(ge=1, le=2**31 - 1)], csrf: Text = ""
+) -> Response:
     """For good."""
     site = site_of(request)
     accounts.revoke_token(site.database, checked(site, request, csrf), token_id)
@@ -178,7 +198,8 @@ def revoke(request: Request, token_id: Annotated[int, Path(ge=1, le=2**31 - 1)],
 
 
 def checked(site: Site, request: Request, csrf: str) -> accounts.Caller:
-    """Who sent a form, its CSRF token checked. Raises LoginNeededError without a session, ForbiddenError for a wrong token."""
+    """Who sent a form, its CSRF token checked. Raises LoginNeededError without a session,
+    ForbiddenError for a wrong token."""
     caller = site.caller_or_none(request)
     if caller is None or caller.scopes is not None:
         raise LoginNeededError
@@ -186,11 +207,16 @@ def checked(site: Site, request: Request, csrf: str) -> accounts.Caller:
     return caller
 
 
-def form_page(site: Site, request: Request, template: str, *, status: int = 200, **values: object) -> HTMLResponse:
-    """A form for people who are not logged in: its token stands in the page and in a cookie, and both must come back."""
+def form_page(
+    site: Site, request: Request, template: str, *, status: int = 200, **values: object
+) -> HTMLResponse:
+    """A form for people who are not logged in: its token stands in the page and in a cookie, and
+    both must come back."""
     token = request.cookies.get(_FORM_COOKIE) or secrets.token_urlsafe(24)
     defaults = {"error": None, "name": "", "caller": None}
-    response = site.page(request, template, status=status, form_token=token, **{**defaults, **values})
+    response = site.page(
+        request, template, status=status, form_token=token, **{**defaults, **values}
+    )
     response.set_cookie(_FORM_COOKIE, token, max_age=3600, **cookie_options(site, request))
     return response
 
@@ -198,7 +224,9 @@ def form_page(site: Site, request: Request, template: str, *, status: int = 200,
 def check_form(request: Request, token: str) -> None:
     """Raises ForbiddenError for a form that is not this browser's."""
     expected = request.cookies.get(_FORM_COOKIE, "")
-    if not expected or not hmac.compare_digest(token.encode(errors="replace"), expected.encode(errors="replace")):
+    if not expected or not hmac.compare_digest(
+        token.encode(errors="replace"), expected.encode(errors="replace")
+    ):
         raise ForbiddenError("the form is too old, or came from elsewhere; load the page again.")
 
 

@@ -1,4 +1,5 @@
-"""The REST API under /api/v1. Programs send `Authorization: Bearer TOKEN`; pages send their cookie and `X-CSRF-Token`."""
+"""The REST API under /api/v1. Programs send `Authorization: Bearer TOKEN`; pages send their cookie
+and `X-CSRF-Token`."""
 
 from __future__ import annotations
 
@@ -56,7 +57,8 @@ class Draft(Body):
 
 
 class Say(Body):
-    """A person's turn in a chat; empty where the conversation waits for the model from the start."""
+    """A person's turn in a chat; empty where the conversation waits for the model from the
+    start."""
 
     text: StorableText = Field(default="", max_length=20_000)
 
@@ -80,15 +82,16 @@ class NewProject(Body):
 class ProjectChange(Body):
     """What is to change; the rest stays. Answers keep the version under which they were given.
 
-    `renames` says which flags and attributes go on under another name; `open_tasks: "renew"` asks tasks in people's hands
-    anew, their drafts mapped, where `"finish"` lets them end as they were begun.
+    `renames` says which flags and attributes go on under another name; `open_tasks: "renew"` asks
+    tasks in people's hands anew, their drafts mapped, where `"finish"` lets them end as they were
+    begun.
     """
 
     guidelines: StorableText | None = Field(default=None, max_length=LONGEST_TEXT)
     settings: dict[str, Any] | None = None
-    renames: dict[Literal["flags", "attributes", "dimensions"], dict[StorableText, StorableText]] = Field(
-        default_factory=dict
-    )
+    renames: dict[
+        Literal["flags", "attributes", "dimensions"], dict[StorableText, StorableText]
+    ] = Field(default_factory=dict)
     open_tasks: Literal["finish", "renew"] = "finish"
 
 
@@ -141,7 +144,12 @@ def add_token(request: Request, body: NewToken) -> dict[str, str]:
     if caller.scopes is not None and not set(body.scopes) <= caller.scopes:
         raise UserError("a token cannot make one that may do more than itself.", field="scopes")
     secret = accounts.create_token(
-        site.database, account_name=caller.name, name=body.name, scopes=body.scopes, days=body.days, caller=caller
+        site.database,
+        account_name=caller.name,
+        name=body.name,
+        scopes=body.scopes,
+        days=body.days,
+        caller=caller,
     )
     return {"token": secret}
 
@@ -168,7 +176,9 @@ def add_project(request: Request, body: NewProject) -> dict[str, int]:
     """With me as its owner."""
     site = site_of(request)
     caller = site.caller(request)
-    made = projects.create(site.database, caller, body.name, guidelines=body.guidelines, settings=body.settings)
+    made = projects.create(
+        site.database, caller, body.name, guidelines=body.guidelines, settings=body.settings
+    )
     return {"id": made}
 
 
@@ -179,7 +189,9 @@ def get_project(request: Request, project_id: Id) -> dict[str, Any]:
     return projects.describe(site.database, site.caller(request), project_id)
 
 
-@router.patch("/projects/{project_id}", tags=["projects"], status_code=204, summary="Change a project")
+@router.patch(
+    "/projects/{project_id}", tags=["projects"], status_code=204, summary="Change a project"
+)
 def change_project(request: Request, project_id: Id, body: ProjectChange) -> Response:
     """Guidelines, settings."""
     site = site_of(request)
@@ -191,7 +203,9 @@ def change_project(request: Request, project_id: Id, body: ProjectChange) -> Res
     return Response(status_code=204)
 
 
-@router.post("/projects/{project_id}/consequences", tags=["projects"], summary="What a change would do")
+@router.post(
+    "/projects/{project_id}/consequences", tags=["projects"], summary="What a change would do"
+)
 def get_consequences(request: Request, project_id: Id, body: ProjectChange) -> dict[str, Any]:
     """To answers and drafts that are there; nothing is changed."""
     site = site_of(request)
@@ -209,7 +223,12 @@ def get_guidelines(request: Request, project_id: Id, html: Html = False) -> dict
     return found | ({"html": markdown(found["text"])} if html else {})
 
 
-@router.post("/projects/{project_id}/guidelines/read", tags=["labelling"], status_code=204, summary="I have read them")
+@router.post(
+    "/projects/{project_id}/guidelines/read",
+    tags=["labelling"],
+    status_code=204,
+    summary="I have read them",
+)
 def read_guidelines(request: Request, project_id: Id, body: GuidelinesRead) -> Response:
     """Recorded once for each version."""
     site = site_of(request)
@@ -231,7 +250,12 @@ def get_stats(request: Request, project_id: Id) -> dict[str, Any]:
     return exports.figures(site.database, site.caller(request), project_id)
 
 
-@router.get("/projects/{project_id}/export", tags=["projects"], summary="Labels as a file", response_class=Response)
+@router.get(
+    "/projects/{project_id}/export",
+    tags=["projects"],
+    summary="Labels as a file",
+    response_class=Response,
+)
 def get_export(
     request: Request,
     project_id: Id,
@@ -243,7 +267,12 @@ def get_export(
     """In a layout such as paired, hh or ranking; `manifest` has the version and hashes."""
     site = site_of(request)
     made = exports.make_export(
-        site.database, site.caller(request), project_id, layout, human_share=human_share, dimension=dimension
+        site.database,
+        site.caller(request),
+        project_id,
+        layout,
+        human_share=human_share,
+        dimension=dimension,
     )
     if file == "manifest":
         return Response(exports.manifest_of(made), media_type="application/json")
@@ -251,18 +280,30 @@ def get_export(
     return Response(content, media_type=kind)
 
 
-@router.get("/projects/{project_id}/disputes", tags=["review"], summary="Items on which annotators differ")
+@router.get(
+    "/projects/{project_id}/disputes", tags=["review"], summary="Items on which annotators differ"
+)
 def list_disputes(request: Request, project_id: Id) -> list[dict[str, Any]]:
     """For reviewers; answers by candidate position, annotators unnamed."""
     site = site_of(request)
     found = reviews.disputes(site.database, site.caller(request), project_id)
     return [
-        one | {"answers": [{"ranks": a.ranks, "skipped": a.skipped, **a.payload()} for a in one["answers"]]}
+        one
+        | {
+            "answers": [
+                {"ranks": a.ranks, "skipped": a.skipped, **a.payload()} for a in one["answers"]
+            ]
+        }
         for one in found
     ]
 
 
-@router.post("/projects/{project_id}/items/{item_id}/decision", tags=["review"], status_code=204, summary="Decide")
+@router.post(
+    "/projects/{project_id}/items/{item_id}/decision",
+    tags=["review"],
+    status_code=204,
+    summary="Decide",
+)
 def add_decision(request: Request, project_id: Id, item_id: Id, body: Submission) -> Response:
     """A reviewer's decision; places are candidate positions."""
     site = site_of(request)
@@ -284,7 +325,9 @@ def list_webhooks(request: Request, project_id: Id) -> list[dict[str, Any]]:
     caller = site.caller(request)
     with site.database.read() as session:
         projects.role_in(session, caller, project_id, least="owner")
-        rows = session.scalars(select(Webhook).where(Webhook.project_id == project_id).order_by(Webhook.id)).all()
+        rows = session.scalars(
+            select(Webhook).where(Webhook.project_id == project_id).order_by(Webhook.id)
+        ).all()
         return [
             {
                 "id": row.id,
@@ -292,7 +335,10 @@ def list_webhooks(request: Request, project_id: Id) -> list[dict[str, Any]]:
                 "deliveries": [
                     {"key": d.key, "attempts": d.attempts, "status": d.status}
                     for d in session.scalars(
-                        select(Delivery).where(Delivery.webhook_id == row.id).order_by(Delivery.id.desc()).limit(20)
+                        select(Delivery)
+                        .where(Delivery.webhook_id == row.id)
+                        .order_by(Delivery.id.desc())
+                        .limit(20)
                     )
                 ],
             }
@@ -300,7 +346,9 @@ def list_webhooks(request: Request, project_id: Id) -> list[dict[str, Any]]:
         ]
 
 
-@router.post("/projects/{project_id}/webhooks", tags=["webhooks"], status_code=201, summary="Add a webhook")
+@router.post(
+    "/projects/{project_id}/webhooks", tags=["webhooks"], status_code=201, summary="Add a webhook"
+)
 def add_webhook(request: Request, project_id: Id, body: NewWebhook) -> dict[str, Any]:
     """The secret signs each message: `X-Burnish-Signature: sha256=HMAC(secret, body)`."""
     site = site_of(request)
@@ -308,12 +356,17 @@ def add_webhook(request: Request, project_id: Id, body: NewWebhook) -> dict[str,
     with site.database.write() as session:
         projects.role_in(session, caller, project_id, least="owner")
         made = webhooks.add(session, project_id, body.url)
-        accounts.record(session, "webhook added", caller=caller, project_id=project_id, subject=body.url)
+        accounts.record(
+            session, "webhook added", caller=caller, project_id=project_id, subject=body.url
+        )
         return {"id": made.id, "secret": made.secret}
 
 
 @router.delete(
-    "/projects/{project_id}/webhooks/{webhook_id}", tags=["webhooks"], status_code=204, summary="Remove a webhook"
+    "/projects/{project_id}/webhooks/{webhook_id}",
+    tags=["webhooks"],
+    status_code=204,
+    summary="Remove a webhook",
 )
 def remove_webhook(request: Request, project_id: Id, webhook_id: Id) -> Response:
     """With its messages."""
@@ -322,16 +375,31 @@ def remove_webhook(request: Request, project_id: Id, webhook_id: Id) -> Response
     with site.database.write() as session:
         projects.role_in(session, caller, project_id, least="owner")
         webhooks.remove(session, project_id, webhook_id)
-        accounts.record(session, "webhook removed", caller=caller, project_id=project_id, subject=str(webhook_id))
+        accounts.record(
+            session,
+            "webhook removed",
+            caller=caller,
+            project_id=project_id,
+            subject=str(webhook_id),
+        )
     return Response(status_code=204)
 
 
-@router.post("/projects/{project_id}/next", tags=["labelling"], summary="Take the next task", response_model=None)
+@router.post(
+    "/projects/{project_id}/next",
+    tags=["labelling"],
+    summary="Take the next task",
+    response_model=None,
+)
 def next_task(request: Request, project_id: Id, html: Html = False) -> dict[str, Any] | Response:
     """The task in hand, or a new one; 204 if there is none."""
     site = site_of(request)
     held = work.take(site.database, site.caller(request), project_id)
-    return Response(status_code=204) if held is None else views.task_view(held, held.settings, html=html)
+    return (
+        Response(status_code=204)
+        if held is None
+        else views.task_view(held, held.settings, html=html)
+    )
 
 
 @router.post("/projects/{project_id}/undo", tags=["labelling"], summary="Take the last answer back")
@@ -343,7 +411,9 @@ def undo(request: Request, project_id: Id, html: Html = False) -> dict[str, Any]
 
 
 @router.post("/leases/{lease}/answer", tags=["labelling"], summary="Answer or skip a task")
-def add_answer(request: Request, lease: LeaseId, body: Submission, html: Html = False) -> dict[str, Any]:
+def add_answer(
+    request: Request, lease: LeaseId, body: Submission, html: Html = False
+) -> dict[str, Any]:
     """Sent again with the same content it is acknowledged again, and counts once."""
     site = site_of(request)
     verdict = work.answer(site.database, site.caller(request), lease, body)
@@ -366,7 +436,9 @@ def release(request: Request, lease: LeaseId) -> Response:
 
 
 @router.post("/leases/{lease}/chat", tags=["labelling"], summary="Say something to the model")
-async def chat_say(request: Request, lease: LeaseId, body: Say, html: Html = False) -> dict[str, Any]:
+async def chat_say(
+    request: Request, lease: LeaseId, body: Say, html: Html = False
+) -> dict[str, Any]:
     """Two candidates come back."""
     site = site_of(request)
 
@@ -378,8 +450,12 @@ async def chat_say(request: Request, lease: LeaseId, body: Say, html: Html = Fal
     return await anyio.to_thread.run_sync(wait_for_the_model, limiter=site.chat_threads)
 
 
-@router.post("/leases/{lease}/choice", tags=["labelling"], summary="Choose between the last two candidates")
-def chat_choose(request: Request, lease: LeaseId, body: Choice, html: Html = False) -> dict[str, Any]:
+@router.post(
+    "/leases/{lease}/choice", tags=["labelling"], summary="Choose between the last two candidates"
+)
+def chat_choose(
+    request: Request, lease: LeaseId, body: Choice, html: Html = False
+) -> dict[str, Any]:
     """The conversation goes on with the favoured one, or with `go_on_with`."""
     site = site_of(request)
     held = chats.choose(

@@ -1,4 +1,5 @@
-"""What the routes share: the database, who is asking, the templates, what the command line handed in."""
+"""What the routes share: the database, who is asking, the templates, what the command line handed
+in."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ COOKIE = "burnish_session"
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
 ImportFile = Callable[[Path, str, str], dict[str, int]]
-"""(uploaded file, layout, project) -> counts. The layouts of other tools are read outside this room."""
+"""(uploaded file, layout, project) -> counts. The layouts of other tools are read outside this
+room."""
 
 
 class LoginNeededError(Exception):
@@ -68,7 +70,8 @@ class Site:
         }  # fmt: skip
 
     def caller(self, request: Request) -> Caller:
-        """Who asks, by token or cookie. A cookie alone does not change anything: unsafe requests carry the CSRF token too.
+        """Who asks, by token or cookie. A cookie alone does not change anything: unsafe requests
+        carry the CSRF token too.
 
         Raises LoginNeededError, or ForbiddenError for a missing or wrong CSRF token.
         """
@@ -86,19 +89,31 @@ class Site:
         if scheme.lower() == "bearer":
             return accounts.caller_of_token(self.database, token.strip(), address=address)
         cookie = request.cookies.get(COOKIE)
-        return accounts.caller_of_session(self.database, cookie, address=address) if cookie else None
+        return (
+            accounts.caller_of_session(self.database, cookie, address=address) if cookie else None
+        )
 
     def check_csrf(self, caller: Caller, token: object) -> None:
         """Raises ForbiddenError if `token` is not the session's."""
         given = token if isinstance(token, str) else ""
         if not hmac.compare_digest(given.encode(errors="replace"), caller.csrf.encode()):
-            raise ForbiddenError("the page is too old, or the request came from elsewhere; load the page again.")
+            raise ForbiddenError(
+                "the page is too old, or the request came from elsewhere; load the page again."
+            )
 
-    def page(self, request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+    def page(
+        self, request: Request, template: str, *, status: int = 200, **values: Any
+    ) -> HTMLResponse:
         """A rendered template."""
         root = request.scope.get("root_path", "")
-        common = {"caller": values.pop("caller", None), "path": local_path(request.scope), "root": root}
-        return HTMLResponse(self._templates.get_template(template).render(**common, **values), status_code=status)
+        common = {
+            "caller": values.pop("caller", None),
+            "path": local_path(request.scope),
+            "root": root,
+        }
+        return HTMLResponse(
+            self._templates.get_template(template).render(**common, **values), status_code=status
+        )
 
     def settings(self, project_id: int) -> Settings:
         """A project's settings; the caller has been let in already."""
@@ -122,8 +137,8 @@ def site_of(request: Request) -> Site:
 
 
 def cookie_options(site: Site, request: Request) -> Mapping[str, Any]:
-    """Of the session's cookie: no script reads it, other sites do not send it along with what changes something, and it goes
-    to no other path than this server's."""
+    """Of the session's cookie: no script reads it, other sites do not send it along with what
+    changes something, and it goes to no other path than this server's."""
     secure = site.secure_cookies or request.url.scheme == "https"
     return {"httponly": True, "samesite": "lax", "secure": secure, "path": cookie_path(request)}
 

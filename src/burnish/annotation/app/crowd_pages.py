@@ -46,7 +46,9 @@ def start(
     check_form(request, csrf)
     if not agreed:
         raise UserError("nothing begins without it.", field="agreed")
-    project_id, secret = crowd.enter(site.database, STUDY_ID, PROLIFIC_PID, SESSION_ID, address=address_of(request))
+    project_id, secret = crowd.enter(
+        site.database, STUDY_ID, PROLIFIC_PID, SESSION_ID, address=address_of(request)
+    )
     return logged_in(site, request, secret, f"/projects/{project_id}/label")
 
 

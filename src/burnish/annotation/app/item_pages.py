@@ -1,4 +1,5 @@
-"""Pages of a project's items: search, uploads, an item with all that was said of it, and what an owner does to it."""
+"""Pages of a project's items: search, uploads, an item with all that was said of it, and what an
+owner does to it."""
 
 from __future__ import annotations
 
@@ -45,7 +46,15 @@ def items_page(
     try:
         most = None if not agreement else number(agreement, "agreement", least=0, most=100) / 100
         wanted = browsing.Wanted(text, state, annotator, model, column, most)
-        return _items(site, request, caller, project_id, wanted, after=max(0, min(after, 2**31 - 1)), typed=typed)
+        return _items(
+            site,
+            request,
+            caller,
+            project_id,
+            wanted,
+            after=max(0, min(after, 2**31 - 1)),
+            typed=typed,
+        )
     except UserError as error:
         if type(error) is not UserError:
             raise
@@ -64,7 +73,9 @@ def _items(
     **values: Any,
 ) -> HTMLResponse:
     asked = wanted or browsing.Wanted()
-    found = browsing.search(site.database, caller, project_id, asked, after=after, limit=_A_PAGE + 1)
+    found = browsing.search(
+        site.database, caller, project_id, asked, after=after, limit=_A_PAGE + 1
+    )
     shown = {
         "items": found[:_A_PAGE],
         "following": found[_A_PAGE - 1]["id"] if len(found) > _A_PAGE else None,
@@ -102,25 +113,50 @@ def _item(
     told = curation.dependents(site.database, caller, project_id, item_id)
     row = typed or json.dumps(_row_of(item), ensure_ascii=False, indent=2)
     return tab(
-        site, request, caller, project_id, "item.html", status=status, item=item, told=told, row=row, error=error
+        site,
+        request,
+        caller,
+        project_id,
+        "item.html",
+        status=status,
+        item=item,
+        told=told,
+        row=row,
+        error=error,
     )
 
 
 def _row_of(item: dict[str, Any]) -> dict[str, Any]:
     """An item as a row of an upload, which an owner corrects."""
     candidates = [
-        {name: value for name, value in one.items() if value and not (name == "text" and "messages" in one)}
+        {
+            name: value
+            for name, value in one.items()
+            if value and not (name == "text" and "messages" in one)
+        }
         or {"text": ""}
         for one in item["candidates"]
     ]
-    row = {"kind": item["kind"], "part": item["part"], "messages": item["messages"], "candidates": candidates}
-    more = {name: item[name] for name in ("gold", "explanation", "priority", "columns") if item[name]}
+    row = {
+        "kind": item["kind"],
+        "part": item["part"],
+        "messages": item["messages"],
+        "candidates": candidates,
+    }
+    more = {
+        name: item[name] for name in ("gold", "explanation", "priority", "columns") if item[name]
+    }
     return row | more
 
 
 @router.post("/projects/{project_id}/items/{item_id}/correct")
 def correct(
-    request: Request, project_id: Id, item_id: Id, row: LongText = "", ask_anew: Text = "", csrf: Text = ""
+    request: Request,
+    project_id: Id,
+    item_id: Id,
+    row: LongText = "",
+    ask_anew: Text = "",
+    csrf: Text = "",
 ) -> Response:
     """Another row in the item's place."""
     site = site_of(request)
@@ -129,10 +165,14 @@ def correct(
         (given,) = read_lines(f"[{row}]".encode())
         curation.correct(site.database, caller, project_id, item_id, given, ask_anew=bool(ask_anew))
     except UserError as error:
-        return _item(site, request, caller, project_id, item_id, status=422, error=str(error), typed=row)
+        return _item(
+            site, request, caller, project_id, item_id, status=422, error=str(error), typed=row
+        )
     except ValueError:
         problem = "give one row, as JSON."
-        return _item(site, request, caller, project_id, item_id, status=422, error=problem, typed=row)
+        return _item(
+            site, request, caller, project_id, item_id, status=422, error=problem, typed=row
+        )
     return RedirectResponse(f"/projects/{project_id}/items/{item_id}", status_code=303)
 
 
@@ -162,7 +202,9 @@ def do(
             curation.remove_answer(*here, number(answer, "answer", most=2**31 - 1))
         elif deed == "delete":
             if not confirmed:
-                raise UserError("say that you have read what goes with the item.", field="confirmed")
+                raise UserError(
+                    "say that you have read what goes with the item.", field="confirmed"
+                )
             curation.remove(*here)
             return RedirectResponse(f"/projects/{project_id}/items", status_code=303)
         else:
@@ -173,7 +215,9 @@ def do(
 
 
 @router.post("/projects/{project_id}/upload")
-def upload(request: Request, project_id: Id, file: UploadFile, layout: Text = "", csrf: Text = "") -> HTMLResponse:
+def upload(
+    request: Request, project_id: Id, file: UploadFile, layout: Text = "", csrf: Text = ""
+) -> HTMLResponse:
     """Read a file of items. Nothing is stored under the name that it came with."""
     site = site_of(request)
     caller = checked(site, request, csrf)
@@ -184,7 +228,9 @@ def upload(request: Request, project_id: Id, file: UploadFile, layout: Text = ""
     return _items(site, request, caller, project_id, done=counted)
 
 
-def _read_upload(site: Site, caller: Caller, project_id: int, file: UploadFile, layout: str) -> dict[str, int]:
+def _read_upload(
+    site: Site, caller: Caller, project_id: int, file: UploadFile, layout: str
+) -> dict[str, int]:
     ending = FilePath(file.filename or "").suffix.lower()
     if layout and site.import_file is not None:
         with site.database.read() as session:
@@ -200,7 +246,12 @@ def _read_upload(site: Site, caller: Caller, project_id: int, file: UploadFile, 
             counted = site.import_file(path, layout, name)
         with site.database.write() as session:
             accounts.record(
-                session, "items added", caller=caller, project_id=project_id, counted=counted, layout=layout
+                session,
+                "items added",
+                caller=caller,
+                project_id=project_id,
+                counted=counted,
+                layout=layout,
             )
         return counted
     read = read_csv if ending == ".csv" else read_lines

@@ -23,7 +23,8 @@ class NewItems(Body):
 
 
 class Correction(Body):
-    """A row for an item that is there; `ask_anew`: answers to what it was are deleted where what people see changes."""
+    """A row for an item that is there; `ask_anew`: answers to what it was are deleted where what
+    people see changes."""
 
     row: dict[str, Any]
     ask_anew: bool = False
@@ -48,11 +49,13 @@ def list_items(
     column: Asked = "",
     agreement: Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)] = None,
 ) -> list[dict[str, Any]]:
-    """In the order they came, those with an id above `after` that fit what is asked: `text`, `state`, `annotator`, `model`,
-    `column` (name, or name=value), `agreement` at most."""
+    """In the order they came, those with an id above `after` that fit what is asked: `text`,
+    `state`, `annotator`, `model`, `column` (name, or name=value), `agreement` at most."""
     site = site_of(request)
     wanted = browsing.Wanted(text, state, annotator, model, column, agreement)
-    return browsing.search(site.database, site.caller(request), project_id, wanted, after=after, limit=limit)
+    return browsing.search(
+        site.database, site.caller(request), project_id, wanted, after=after, limit=limit
+    )
 
 
 @router.post("", status_code=201, summary="Add items")
@@ -73,7 +76,9 @@ def get_item(request: Request, project_id: Id, item_id: Id) -> dict[str, Any]:
 def correct_item(request: Request, project_id: Id, item_id: Id, body: Correction) -> Response:
     """A row, as of an upload, in its place."""
     site = site_of(request)
-    curation.correct(site.database, site.caller(request), project_id, item_id, body.row, ask_anew=body.ask_anew)
+    curation.correct(
+        site.database, site.caller(request), project_id, item_id, body.row, ask_anew=body.ask_anew
+    )
     return Response(status_code=204)
 
 

@@ -1,4 +1,5 @@
-"""The application: routes, the guard before them, what refusals become, and the threads beside them."""
+"""The application: routes, the guard before them, what refusals become, and the threads beside
+them."""
 
 from __future__ import annotations
 
@@ -31,7 +32,12 @@ from burnish.annotation.app.context import LoginNeededError, Site
 from burnish.annotation.app.proxies import Behind, local_path
 from burnish.annotation.app.security import Guard
 from burnish.annotation.service import webhooks, work
-from burnish.annotation.service.refusals import ConflictError, ForbiddenError, NotFoundError, TooManyError
+from burnish.annotation.service.refusals import (
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    TooManyError,
+)
 from burnish.errors import UserError
 
 _STATUS = {NotFoundError: 404, ForbiddenError: 403, ConflictError: 409, TooManyError: 429}
@@ -47,8 +53,9 @@ def create_app(
     trusted: Iterable[str] = (),
     say: Callable[[str], None] = lambda line: None,
 ) -> FastAPI:
-    """The service over a site's database. `hosts` are the names it answers to (empty: any), `root_path` the prefix and
-    `trusted` the addresses of proxies in front (`proxies.Behind`); `say` hears of failures."""
+    """The service over a site's database. `hosts` are the names it answers to (empty: any),
+    `root_path` the prefix and `trusted` the addresses of proxies in front (`proxies.Behind`); `say`
+    hears of failures."""
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -71,12 +78,24 @@ def create_app(
     app.state.site = site
     for part in (api, people_api, items_api):
         app.include_router(part.router)
-    for part in (pages, account_pages, crowd_pages, owner_pages, people_pages, item_pages, review_pages):
+    for part in (
+        pages,
+        account_pages,
+        crowd_pages,
+        owner_pages,
+        people_pages,
+        item_pages,
+        review_pages,
+    ):
         app.include_router(part.router, include_in_schema=False)
-    app.mount("/static", StaticFiles(directory=Path(__file__).parent.parent / "static"), name="static")
+    app.mount(
+        "/static", StaticFiles(directory=Path(__file__).parent.parent / "static"), name="static"
+    )
     _handle(app, site)
     app.add_middleware(Guard, hosts=tuple(hosts), uploads=lambda path: path.endswith("/upload"))
-    app.add_middleware(Behind, root_path=root_path, trusted=tuple(trusted))  # the last that is added is the outermost
+    app.add_middleware(
+        Behind, root_path=root_path, trusted=tuple(trusted)
+    )  # the last that is added is the outermost
     return app
 
 
@@ -89,7 +108,11 @@ def _handle(app: FastAPI, site: Site) -> None:
             detail = {"detail": str(error), "field": error.field}
             return JSONResponse(detail, status_code=status, headers=headers)
         response = site.page(
-            request, "error.html", status=status, message=str(error), caller=site.caller_or_none(request)
+            request,
+            "error.html",
+            status=status,
+            message=str(error),
+            caller=site.caller_or_none(request),
         )
         response.headers.update(headers)
         return response
@@ -105,13 +128,17 @@ def _handle(app: FastAPI, site: Site) -> None:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         if _is_api(request):
-            return JSONResponse({"detail": f"{field}: {first['msg']}", "field": field}, status_code=422)
+            return JSONResponse(
+                {"detail": f"{field}: {first['msg']}", "field": field}, status_code=422
+            )
         return site.page(request, "error.html", status=422, message=f"{field}: {first['msg']}")
 
     @app.exception_handler(HTTPException)
     def http(request: Request, error: HTTPException) -> Response:
         if _is_api(request):
-            return JSONResponse({"detail": error.detail}, status_code=error.status_code, headers=error.headers)
+            return JSONResponse(
+                {"detail": error.detail}, status_code=error.status_code, headers=error.headers
+            )
         message = "There is no such page." if error.status_code == 404 else str(error.detail)
         return site.page(request, "error.html", status=error.status_code, message=message)
 

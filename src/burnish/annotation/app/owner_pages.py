@@ -1,4 +1,5 @@
-"""Pages of owners and reviewers: creating a project, its progress, items, members, disagreements, settings, exports."""
+"""Pages of owners and reviewers: creating a project, its progress, items, members, disagreements,
+settings, exports."""
 
 from __future__ import annotations
 
@@ -12,7 +13,16 @@ from sqlalchemy import select
 from burnish.annotation.app.account_pages import checked
 from burnish.annotation.app.context import Site, site_of
 from burnish.annotation.app.settings_form import LABELS, as_typed, form_of, read_form, read_renames
-from burnish.annotation.app.tabs import Id, LongText, Text, in_thread, number, role_of, tab, texts_of
+from burnish.annotation.app.tabs import (
+    Id,
+    LongText,
+    Text,
+    in_thread,
+    number,
+    role_of,
+    tab,
+    texts_of,
+)
 from burnish.annotation.dashboard_page import cached_fragment
 from burnish.annotation.records import KINDS
 from burnish.annotation.service import accounts, changes, exports, projects, webhooks
@@ -52,13 +62,19 @@ def new(
             settings={"kind": kind, "overlap": number(overlap, "overlap")},
         )
     except UserError as error:
-        return _new(site, request, caller, status=422, error=str(error), name=name, guidelines=guidelines)
+        return _new(
+            site, request, caller, status=422, error=str(error), name=name, guidelines=guidelines
+        )
     return RedirectResponse(f"/projects/{made}/items", status_code=303)
 
 
-def _new(site: Site, request: Request, caller: Caller, *, status: int = 200, **values: Any) -> HTMLResponse:
+def _new(
+    site: Site, request: Request, caller: Caller, *, status: int = 200, **values: Any
+) -> HTMLResponse:
     defaults: dict[str, Any] = {"error": None, "name": "", "guidelines": ""}
-    return site.page(request, "new.html", status=status, caller=caller, kinds=KINDS, **{**defaults, **values})
+    return site.page(
+        request, "new.html", status=status, caller=caller, kinds=KINDS, **{**defaults, **values}
+    )
 
 
 @router.get("/projects/{project_id}")
@@ -71,9 +87,19 @@ def overview(request: Request, project_id: Id) -> Response:
         return RedirectResponse(f"/projects/{project_id}/label", status_code=303)
     about = projects.describe(site.database, caller, project_id)
     found = projects.progress(site.database, caller, project_id)
-    shown, fresh = cached_fragment(site.database, about["name"]) if role == "owner" else (None, True)
+    shown, fresh = (
+        cached_fragment(site.database, about["name"]) if role == "owner" else (None, True)
+    )
     return tab(
-        site, request, caller, project_id, "overview.html", about=about, progress=found, dashboard=shown, fresh=fresh
+        site,
+        request,
+        caller,
+        project_id,
+        "overview.html",
+        about=about,
+        progress=found,
+        dashboard=shown,
+        fresh=fresh,
     )
 
 
@@ -85,14 +111,27 @@ def settings_page(request: Request, project_id: Id) -> HTMLResponse:
 
 
 def _settings(
-    site: Site, request: Request, caller: Caller, project_id: int, *, status: int = 200, **values: Any
+    site: Site,
+    request: Request,
+    caller: Caller,
+    project_id: int,
+    *,
+    status: int = 200,
+    **values: Any,
 ) -> HTMLResponse:
     log = projects.audit(site.database, caller, project_id)
     about = projects.describe(site.database, caller, project_id)
     with site.database.read() as session:
         hooks = session.scalars(select(Webhook).where(Webhook.project_id == project_id)).all()
         told = [
-            (hook, session.scalar(select(Delivery).where(Delivery.webhook_id == hook.id).order_by(Delivery.id.desc())))
+            (
+                hook,
+                session.scalar(
+                    select(Delivery)
+                    .where(Delivery.webhook_id == hook.id)
+                    .order_by(Delivery.id.desc())
+                ),
+            )
             for hook in hooks
         ]
     shown = {
@@ -103,12 +142,18 @@ def _settings(
 
 
 @router.post("/projects/{project_id}/settings")
-async def save_settings(request: Request, project_id: Id, guidelines: LongText = "", csrf: Text = "") -> Response:
+async def save_settings(
+    request: Request, project_id: Id, guidelines: LongText = "", csrf: Text = ""
+) -> Response:
     """Guidelines as Markdown, and the fields of the settings."""
-    return await in_thread(_save_settings, request, project_id, guidelines, csrf, await texts_of(request))
+    return await in_thread(
+        _save_settings, request, project_id, guidelines, csrf, await texts_of(request)
+    )
 
 
-def _save_settings(request: Request, project_id: int, guidelines: str, csrf: str, form: dict[str, str]) -> Response:
+def _save_settings(
+    request: Request, project_id: int, guidelines: str, csrf: str, form: dict[str, str]
+) -> Response:
     site = site_of(request)
     caller = checked(site, request, csrf)
     try:
@@ -141,7 +186,9 @@ def add_webhook(request: Request, project_id: Id, url: Text = "", csrf: Text = "
         with site.database.write() as session:
             projects.role_in(session, caller, project_id, least="owner")
             made = webhooks.add(session, project_id, url)
-            accounts.record(session, "webhook added", caller=caller, project_id=project_id, subject=url)
+            accounts.record(
+                session, "webhook added", caller=caller, project_id=project_id, subject=url
+            )
             secret = made.secret
     except UserError as error:
         if type(error) is not UserError:
@@ -159,13 +206,24 @@ def export_page(request: Request, project_id: Id) -> HTMLResponse:
 
 
 def _export(
-    site: Site, request: Request, caller: Caller, project_id: int, *, status: int = 200, error: str | None = None
+    site: Site,
+    request: Request,
+    caller: Caller,
+    project_id: int,
+    *,
+    status: int = 200,
+    error: str | None = None,
 ) -> HTMLResponse:
     with site.database.read() as session:
         projects.role_in(session, caller, project_id, least="owner")
     asked = [one.name for one in site.settings(project_id).dimensions]
     open_ones = projects.progress(site.database, caller, project_id)["disputed"]
-    shown = {"layouts": exports.EXPORT_LAYOUTS, "error": error, "disputed": open_ones, "dimensions": asked}
+    shown = {
+        "layouts": exports.EXPORT_LAYOUTS,
+        "error": error,
+        "disputed": open_ones,
+        "dimensions": asked,
+    }
     return tab(site, request, caller, project_id, "export.html", status=status, **shown)
 
 
@@ -182,16 +240,29 @@ def download(
     site = site_of(request)
     caller = site.caller(request)
     try:
-        share = None if not human_share else number(human_share, "human_share", least=0, most=100) / 100
+        share = (
+            None if not human_share else number(human_share, "human_share", least=0, most=100) / 100
+        )
         made = exports.make_export(
-            site.database, caller, project_id, layout, human_share=share, dimension=dimension or None
+            site.database,
+            caller,
+            project_id,
+            layout,
+            human_share=share,
+            dimension=dimension or None,
         )
         manifest = file == "manifest"
-        content, kind = (exports.manifest_of(made), "application/json") if manifest else exports.file_of(made, file)
+        content, kind = (
+            (exports.manifest_of(made), "application/json")
+            if manifest
+            else exports.file_of(made, file)
+        )
     except UserError as error:
         if type(error) is not UserError:
             raise
         return _export(site, request, caller, project_id, status=422, error=str(error))
     of_it = f"-{re.sub(r'[^A-Za-z0-9]+', '-', dimension)}" if dimension else ""
     name = f"project-{project_id}-{layout}{of_it}{'.manifest.json' if manifest else file}"
-    return Response(content, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{name}"'})
+    return Response(
+        content, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{name}"'}
+    )

@@ -1,4 +1,5 @@
-"""Pages of those who label: their projects, the task page, the guidelines, the API's description."""
+"""Pages of those who label: their projects, the task page, the guidelines, the API's
+description."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ def home(request: Request) -> HTMLResponse:
     """My projects."""
     site = site_of(request)
     caller = site.caller(request)
-    return site.page(request, "home.html", caller=caller, projects=projects.mine(site.database, caller))
+    return site.page(
+        request, "home.html", caller=caller, projects=projects.mine(site.database, caller)
+    )
 
 
 @router.get("/projects/{project_id}/label")

@@ -38,23 +38,34 @@ def list_members(request: Request, project_id: Id) -> list[dict[str, Any]]:
     return people.members(site.database, site.caller(request), project_id)
 
 
-@router.patch("/projects/{project_id}/members/{member_id}", tags=["people"], status_code=204, summary="Change a member")
+@router.patch(
+    "/projects/{project_id}/members/{member_id}",
+    tags=["people"],
+    status_code=204,
+    summary="Change a member",
+)
 def change_member(request: Request, project_id: Id, member_id: Id, body: MemberChange) -> Response:
     """Role, state, quota."""
     site = site_of(request)
     changes = body.model_dump(exclude_unset=True)
     if any(changes.get(name, "") is None for name in ("role", "state")):
         raise UserError("a role or state cannot be empty.", field="role")
-    people.change_member(site.database, site.caller(request), project_id, member_id, changes=changes)
+    people.change_member(
+        site.database, site.caller(request), project_id, member_id, changes=changes
+    )
     return Response(status_code=204)
 
 
-@router.post("/projects/{project_id}/invitations", tags=["people"], status_code=201, summary="Invite")
+@router.post(
+    "/projects/{project_id}/invitations", tags=["people"], status_code=201, summary="Invite"
+)
 def add_invitation(request: Request, project_id: Id, body: NewInvitation) -> dict[str, str]:
     """The link is shown this once."""
     site = site_of(request)
     caller = site.caller(request)
-    secret = people.invite(site.database, caller, project_id, role=body.role, uses=body.uses, days=body.days)
+    secret = people.invite(
+        site.database, caller, project_id, role=body.role, uses=body.uses, days=body.days
+    )
     return {"link": f"{str(request.base_url).rstrip('/')}/join/{secret}"}
 
 
@@ -79,7 +90,10 @@ def revoke_invitation(request: Request, project_id: Id, invitation_id: Id) -> Re
 
 
 @router.post(
-    "/projects/{project_id}/members/{member_id}/reset", tags=["people"], status_code=201, summary="Make a reset link"
+    "/projects/{project_id}/members/{member_id}/reset",
+    tags=["people"],
+    status_code=201,
+    summary="Make a reset link",
 )
 def add_reset_link(request: Request, project_id: Id, member_id: Id) -> dict[str, str]:
     """It sets a member's lost password anew, once, and is shown this once."""

@@ -53,16 +53,22 @@ def invite(
     site = site_of(request)
     caller = checked(site, request, csrf)
     try:
-        secret = people.invite(site.database, caller, project_id, role=role, uses=number(uses, "uses", most=1000))
+        secret = people.invite(
+            site.database, caller, project_id, role=role, uses=number(uses, "uses", most=1000)
+        )
     except UserError as error:
         if type(error) is not UserError:
             raise
         return _members(site, request, caller, project_id, status=422, error=str(error))
-    return _members(site, request, caller, project_id, link=f"{str(request.base_url).rstrip('/')}/join/{secret}")
+    return _members(
+        site, request, caller, project_id, link=f"{str(request.base_url).rstrip('/')}/join/{secret}"
+    )
 
 
 @router.post("/projects/{project_id}/invitations/{invitation_id}/revoke")
-def revoke_invitation(request: Request, project_id: Id, invitation_id: Id, csrf: Text = "") -> Response:
+def revoke_invitation(
+    request: Request, project_id: Id, invitation_id: Id, csrf: Text = ""
+) -> Response:
     """The link lets nobody in any more."""
     site = site_of(request)
     people.revoke_invitation(site.database, checked(site, request, csrf), project_id, invitation_id)
@@ -79,7 +85,9 @@ def reset_link(request: Request, project_id: Id, member_id: Id, csrf: Text = "")
     except ForbiddenError as error:
         return _members(site, request, caller, project_id, status=403, error=str(error))
     link = f"{str(request.base_url).rstrip('/')}/reset/{secret}"
-    return _members(site, request, caller, project_id, reset=(resets.name_of(site.database, secret), link))
+    return _members(
+        site, request, caller, project_id, reset=(resets.name_of(site.database, secret), link)
+    )
 
 
 @router.post("/projects/{project_id}/members/{member_id}")

@@ -1,6 +1,7 @@
 """Behind a proxy: whose word is believed about the client, and under which prefix the pages stand.
 
-`scope["root_path"]` is the prefix from here on, and `scope["path"]` begins with it, whether the proxy took it off or not.
+`scope["root_path"]` is the prefix from here on, and `scope["path"]` begins with it, whether the
+proxy took it off or not.
 """
 
 from __future__ import annotations
@@ -27,12 +28,16 @@ class Behind:
     Args:
         app: what is behind the proxy.
         root_path: the prefix under which the proxy shows the pages, such as "/labels"; "" for none.
-        trusted: addresses and networks of proxies. What such a one says in X-Forwarded-For, -Proto, -Host and -Prefix
-            is believed; what anybody else says there is not heard.
+        trusted: addresses and networks of proxies. What such a one says in X-Forwarded-For, -Proto,
+            -Host and -Prefix is believed; what anybody else says there is not heard.
     """
 
     def __init__(self, app: App, *, root_path: str = "", trusted: Iterable[str] = ()) -> None:
-        self._app, self._root, self._trusted = app, read_prefix(root_path), tuple(map(read_network, trusted))
+        self._app, self._root, self._trusted = (
+            app,
+            read_prefix(root_path),
+            tuple(map(read_network, trusted)),
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a request on as the client made it."""
@@ -61,9 +66,13 @@ class Behind:
 
     def _believe(self, scope: Scope, headers: dict[bytes, str]) -> None:
         """The client's address, scheme and the name it asked for, as the proxy tells them."""
-        told = [part.strip() for part in headers.get(b"x-forwarded-for", "").split(",") if part.strip()]
+        told = [
+            part.strip() for part in headers.get(b"x-forwarded-for", "").split(",") if part.strip()
+        ]
         # From the right, since what stands on the left a client may have written itself.
-        client = next((address for address in reversed(told) if not self._is_trusted(address)), None)
+        client = next(
+            (address for address in reversed(told) if not self._is_trusted(address)), None
+        )
         if client is not None:
             scope["client"] = (client, 0)
         proto = headers.get(b"x-forwarded-proto", "").split(",")[-1].strip().lower()
@@ -86,7 +95,9 @@ def read_prefix(text: str) -> str:
     if prefix and not prefix.startswith("/"):
         prefix = f"/{prefix}"
     if not _PREFIX.fullmatch(prefix):
-        raise UserError(f'"{text}" is no prefix of a path.', field="root_path", hint="Give one such as /labels.")
+        raise UserError(
+            f'"{text}" is no prefix of a path.', field="root_path", hint="Give one such as /labels."
+        )
     return prefix
 
 
@@ -113,7 +124,9 @@ def _under(root: str, send: Send) -> Send:
 
     async def sending(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [(name, _moved(name, value, root.encode())) for name, value in message["headers"]]
+            message["headers"] = [
+                (name, _moved(name, value, root.encode())) for name, value in message["headers"]
+            ]
         await send(message)
 
     return sending

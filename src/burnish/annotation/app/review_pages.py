@@ -23,9 +23,13 @@ def disputes_page(request: Request, project_id: Id) -> HTMLResponse:
     caller = site.caller(request)
     found = reviews.disputes(site.database, caller, project_id)
     for one in found:
-        one["shown"] = [on_screen(answer) | {"critique": answer.critique} for answer in one["answers"]]
+        one["shown"] = [
+            on_screen(answer) | {"critique": answer.critique} for answer in one["answers"]
+        ]
     settings = site.settings(project_id)
-    return tab(site, request, caller, project_id, "disputes.html", disputes=found, settings=settings)
+    return tab(
+        site, request, caller, project_id, "disputes.html", disputes=found, settings=settings
+    )
 
 
 @router.post("/projects/{project_id}/disputes/{item_id}")
@@ -40,13 +44,18 @@ def _decide(request: Request, project_id: int, item_id: int, form: dict[str, str
     given: dict[str, Any] = {"critique": form.get("critique", "")[:LONGEST_TEXT]}
     if form.get("strength"):
         both = form["strength"] == "both_bad"
-        given |= {"both_bad": both, "strength": 0 if both else number(form["strength"], "strength", least=-4, most=4)}
+        given |= {
+            "both_bad": both,
+            "strength": 0 if both else number(form["strength"], "strength", least=-4, most=4),
+        }
     ranks = [form[key] for key in sorted(form) if key.startswith("rank-")]
     if ranks:
         given["ranks"] = [number(rank, "ranks", most=99) for rank in ranks]
     ratings: dict[str, list[int]] = {}
     for key in sorted(k for k in form if k.startswith("rating-")):
-        ratings.setdefault(key.split("-", 2)[2], []).append(number(form[key], "ratings", least=0, most=10))
+        ratings.setdefault(key.split("-", 2)[2], []).append(
+            number(form[key], "ratings", least=0, most=10)
+        )
     given |= {"ratings": ratings} if ratings else {}
     reviews.decide(site.database, caller, project_id, item_id, Submission(**given))
     return RedirectResponse(f"/projects/{project_id}/disputes", status_code=303)

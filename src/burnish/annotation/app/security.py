@@ -1,4 +1,5 @@
-"""What stands before every route: headers, bounds on bodies, known hosts, and requests from other sites kept out."""
+"""What stands before every route: headers, bounds on bodies, known hosts, and requests from other
+sites kept out."""
 
 from __future__ import annotations
 
@@ -38,13 +39,17 @@ class Guard:
 
     Args:
         app: what is guarded.
-        hosts: names in the Host header that are answered; empty: any. It keeps other sites from reaching a server on this
-            machine by a name of their own (DNS rebinding).
+        hosts: names in the Host header that are answered; empty: any. It keeps other sites from
+            reaching a server on this machine by a name of their own (DNS rebinding).
         uploads: whether a path takes uploads, whose bodies may be longer.
     """
 
     def __init__(
-        self, app: App, *, hosts: Iterable[str] = (), uploads: Callable[[str], bool] = lambda path: False
+        self,
+        app: App,
+        *,
+        hosts: Iterable[str] = (),
+        uploads: Callable[[str], bool] = lambda path: False,
     ) -> None:
         self._app, self._hosts, self._uploads = app, frozenset(hosts), uploads
         self._headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
@@ -93,7 +98,10 @@ class Guard:
     def _with_headers(self, path: str, send: Send) -> Send:
         added = self._headers
         if path.startswith("/static/"):
-            added = [*(h for h in added if h[0] != b"cache-control"), (b"cache-control", b"no-cache")]
+            added = [
+                *(h for h in added if h[0] != b"cache-control"),
+                (b"cache-control", b"no-cache"),
+            ]
 
         async def sending(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
@@ -127,7 +135,8 @@ class _Meter:
 
 
 def _another_name(origin: str, host: str) -> str:
-    """Either another site's page asks, or a proxy has put its own name for this server into the Host header."""
+    """Either another site's page asks, or a proxy has put its own name for this server into the
+    Host header."""
     return (
         f'a page of "{origin}" asks this server, which is called "{host}" here, so nothing is done. If a proxy stands in '
         "front: let it pass the name (nginx: proxy_set_header Host $host), or send X-Forwarded-Host and start the server "

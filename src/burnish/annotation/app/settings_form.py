@@ -1,4 +1,5 @@
-"""A project's settings as a form: each field a control of its own, written out in words, and read back."""
+"""A project's settings as a form: each field a control of its own, written out in words, and read
+back."""
 
 from __future__ import annotations
 
@@ -25,7 +26,10 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "both_bad": ("Offer “both are bad”", "pairs and chats"),
         "turns": ("Turns of a chat", "at least"),
         "critique": ("Free text and marked spans", ""),
-        "dimensions": ("Compared by, beside the whole", "pairs; one a line: name | help. None: the whole alone"),
+        "dimensions": (
+            "Compared by, beside the whole",
+            "pairs; one a line: name | help. None: the whole alone",
+        ),
         "edit_winner": ("Edit the best answer", "pairs and rankings; edited > chosen > rejected"),
         "attributes": ("What is rated", "one a line: name | lowest | highest | help"),
         "flags": ("Flags", "one a line; none: no flags"),
@@ -34,11 +38,17 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "overlap": ("Annotators per item", ""),
         "quota": ("Most items for one annotator", "empty: as many as there are"),
         "lease_minutes": ("Minutes an item is kept", "for the person who has it open"),
-        "idle_minutes": ("Longest pause that is paid, minutes", "a longer silence counts as this much"),
+        "idle_minutes": (
+            "Longest pause that is paid, minutes",
+            "a longer silence counts as this much",
+        ),
         "skip_reasons": ("Reasons to skip", "one a line"),
     },
     "Quality": {
-        "gold_rate": ("Share of items with a known answer", "0 to 0.5, of those that an annotator meets"),
+        "gold_rate": (
+            "Share of items with a known answer",
+            "0 to 0.5, of those that an annotator meets",
+        ),
         "pass_mark": ("Pass mark of the test", "0 to 1"),
         "dispute_below": ("A reviewer decides below this agreement", "0 to 1"),
     },
@@ -49,7 +59,10 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "stop_gold_after": ("Known answers to be met before that", ""),
     },
     "The crowd's door": {
-        "study": ("STUDY_ID", "of the platform; empty: the door is closed. The quota is each person's limit"),
+        "study": (
+            "STUDY_ID",
+            "of the platform; empty: the door is closed. The quota is each person's limit",
+        ),
         "completion_code": ("Completion code", "shown to who is done"),
         "consent": ("Consent", "Markdown; agreed to before the work begins"),
     },
@@ -65,7 +78,8 @@ LABELS = {name: words[0] for fields in _GROUPS.values() for name, words in field
 
 
 def read_renames(form: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """What was chosen for flags and attributes that are gone: fields `rename-FIELD-NAME`, empty where a name has none."""
+    """What was chosen for flags and attributes that are gone: fields `rename-FIELD-NAME`, empty
+    where a name has none."""
     found: dict[str, dict[str, str]] = {}
     for key, new in form.items():
         prefix, _, rest = key.partition("-")
@@ -76,9 +90,13 @@ def read_renames(form: Mapping[str, str]) -> dict[str, dict[str, str]]:
 
 
 def form_of(given: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The groups of controls for settings: name, label, hint, kind of control, value and what it offers."""
+    """The groups of controls for settings: name, label, hint, kind of control, value and what it
+    offers."""
     return [
-        {"title": title, "fields": [_control(name, *words, given[name]) for name, words in fields.items()]}
+        {
+            "title": title,
+            "fields": [_control(name, *words, given[name]) for name, words in fields.items()],
+        }
         for title, fields in _GROUPS.items()
     ]
 
@@ -94,7 +112,8 @@ def as_typed(form: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def read_form(form: Mapping[str, str]) -> dict[str, Any]:
-    """Settings from the form's fields. Raises UserError naming a field that is not a number, or a line that cannot be read."""
+    """Settings from the form's fields. Raises UserError naming a field that is not a number, or a
+    line that cannot be read."""
     return {name: _read(name, form.get(name)) for fields in _GROUPS.values() for name in fields}
 
 
@@ -113,7 +132,9 @@ def _kind(name: str) -> str:
 
 
 def _options(name: str) -> list[Any]:
-    return [one for one in get_args(Settings.model_fields[name].annotation) if not isinstance(one, type)]
+    return [
+        one for one in get_args(Settings.model_fields[name].annotation) if not isinstance(one, type)
+    ]
 
 
 def _whole(name: str) -> bool:
@@ -122,7 +143,13 @@ def _whole(name: str) -> bool:
 
 def _control(name: str, label: str, hint: str, value: Any) -> dict[str, Any]:
     kind = _kind(name)
-    found: dict[str, Any] = {"name": name, "label": label, "hint": hint, "value": value, "control": kind}
+    found: dict[str, Any] = {
+        "name": name,
+        "label": label,
+        "hint": hint,
+        "value": value,
+        "control": kind,
+    }
     match kind:
         case "attributes":
             lines = [" | ".join(str(one[part]) for part in _COLUMNS).rstrip(" |") for one in value]
@@ -139,7 +166,10 @@ def _control(name: str, label: str, hint: str, value: Any) -> dict[str, Any]:
         case "select":
             return found | {"options": _options(name)}
         case "number":
-            return found | {"step": "1" if _whole(name) else "any", "value": "" if value is None else value}
+            return found | {
+                "step": "1" if _whole(name) else "any",
+                "value": "" if value is None else value,
+            }
     return found
 
 
@@ -151,7 +181,11 @@ def _read(name: str, typed: str | None) -> Any:
         case "attributes":
             return [_attribute(line) for line in text.splitlines() if line.strip()]
         case "dimensions":
-            parts = [[part.strip() for part in line.split("|", 1)] for line in text.splitlines() if line.strip()]
+            parts = [
+                [part.strip() for part in line.split("|", 1)]
+                for line in text.splitlines()
+                if line.strip()
+            ]
             return [{"name": part[0], "help": part[1] if len(part) > 1 else ""} for part in parts]
         case "lines":
             return [line.strip() for line in text.splitlines() if line.strip()]

@@ -25,13 +25,30 @@ def role_of(site: Site, caller: Caller, project_id: int) -> str:
 
 
 def tab(
-    site: Site, request: Request, caller: Caller, project_id: int, template: str, *, status: int = 200, **values: Any
+    site: Site,
+    request: Request,
+    caller: Caller,
+    project_id: int,
+    template: str,
+    *,
+    status: int = 200,
+    **values: Any,
 ) -> HTMLResponse:
     """A page of a project, under its tabs."""
     with site.database.read() as session:
-        name, role = projects.name_of(session, project_id), projects.member_role(session, caller, project_id)
+        name, role = (
+            projects.name_of(session, project_id),
+            projects.member_role(session, caller, project_id),
+        )
     return site.page(
-        request, template, status=status, caller=caller, project_id=project_id, name=name, role=role, **values
+        request,
+        template,
+        status=status,
+        caller=caller,
+        project_id=project_id,
+        name=name,
+        role=role,
+        **values,
     )
 
 

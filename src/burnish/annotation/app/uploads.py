@@ -1,4 +1,5 @@
-"""Files of items that somebody uploads: JSON lines, a JSON array, or a table with a row for each item."""
+"""Files of items that somebody uploads: JSON lines, a JSON array, or a table with a row for each
+item."""
 
 from __future__ import annotations
 
@@ -14,8 +15,9 @@ _CANDIDATE = re.compile(r"(answer|response|candidate|completion|option)[ _-]?(\w
 
 
 def read_csv(content: bytes) -> list[dict[str, Any]]:
-    """Rows of a table with a line of names: `prompt`, candidates in columns such as `answer_a` or `response 1`, and what else
-    an item may have. Empty cells are left out. Raises UserError naming the row that has more cells than there are names."""
+    """Rows of a table with a line of names: `prompt`, candidates in columns such as `answer_a` or
+    `response 1`, and what else an item may have. Empty cells are left out. Raises UserError naming
+    the row that has more cells than there are names."""
     reader = csv.DictReader(io.StringIO(_text(content), newline=""))
     names = reader.fieldnames or []
     twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
@@ -25,10 +27,14 @@ def read_csv(content: bytes) -> list[dict[str, Any]]:
     try:
         for row in reader:
             if None in row:
-                raise UserError("has more cells than the first line has names.", row=reader.line_num)
+                raise UserError(
+                    "has more cells than the first line has names.", row=reader.line_num
+                )
             cells = {name: value for name, value in row.items() if value}
             texts = [value for name, value in cells.items() if _CANDIDATE.fullmatch(name)]
-            others = {name: value for name, value in cells.items() if not _CANDIDATE.fullmatch(name)}
+            others = {
+                name: value for name, value in cells.items() if not _CANDIDATE.fullmatch(name)
+            }
             rows.append({**others, "candidates": texts} if texts else others)
     except csv.Error as error:
         raise UserError(f"this is no table ({error}).", row=reader.line_num) from error
@@ -43,8 +49,11 @@ def read_lines(content: bytes) -> list[dict[str, Any]]:
     if text.lstrip().startswith("["):
         rows = _json(text, None)
     else:
-        # Lines end with "\n" alone: the other ends that str.splitlines knows (U+2028, U+0085 ...) are text inside JSON.
-        rows = [_json(line, number) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+        # Lines end with "\n" alone: the other ends that str.splitlines knows (U+2028, U+0085 ...)
+        # are text inside JSON.
+        rows = [
+            _json(line, number) for number, line in enumerate(text.split("\n"), 1) if line.strip()
+        ]
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
             raise UserError("a row is an object with the item's fields.", row=number)

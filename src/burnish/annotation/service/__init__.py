@@ -1,1 +1,2 @@
-"""What the web service does, one transaction a call: accounts, work, projects, webhooks. Knows nothing of HTTP."""
+"""What the web service does, one transaction a call: accounts, work, projects, webhooks. Knows
+nothing of HTTP."""

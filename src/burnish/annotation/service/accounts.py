@@ -1,4 +1,5 @@
-"""Accounts: passwords (argon2id), browser sessions, API tokens, and the audit log. Secrets are stored as hashes only."""
+"""Accounts: passwords (argon2id), browser sessions, API tokens, and the audit log. Secrets are
+stored as hashes only."""
 
 from __future__ import annotations
 
@@ -21,16 +22,21 @@ from burnish.annotation.tables import Account, Annotator, ApiToken, Audit, Login
 from burnish.errors import UserError
 
 SCOPES = ("label", "read", "manage", "export")
-"""label: take and answer items; read: projects and figures; manage: everything an owner does; export: data out."""
+"""label: take and answer items; read: projects and figures; manage: everything an owner does;
+export: data out."""
 
 SESSION_LIFE = timedelta(days=14)
 SHORTEST_PASSWORD = 10
 _WINDOW = timedelta(minutes=15)
 _MOST_FAILURES = ((8, True, True), (40, False, True), (100, True, False))
-"""(failures in the window, counted by name, counted by address). Only the first holds for somebody at an address that they have
-logged in from lately: neither a colleague's slips behind one address nor a guesser elsewhere shuts them out."""
+"""(failures in the window, counted by name, counted by address). Only the first holds for somebody
+at an address that they have
+logged in from lately: neither a colleague's slips behind one address nor a guesser elsewhere shuts
+them out."""
 _FAMILIAR = timedelta(days=90)
-_HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)  # OWASP's first choice for argon2id
+_HASHER = PasswordHasher(
+    time_cost=2, memory_cost=19 * 1024, parallelism=1
+)  # OWASP's first choice for argon2id
 _NOBODY = _HASHER.hash(secrets.token_hex(16))
 
 
@@ -58,7 +64,8 @@ def digest(secret: str) -> str:
 
 
 def clean_name(name: str) -> str:
-    """A name as it is stored. Raises UserError for one that is empty, too long or has control characters."""
+    """A name as it is stored. Raises UserError for one that is empty, too long or has control
+    characters."""
     name = unicodedata.normalize("NFC", name).strip()
     if not 1 <= len(name) <= 60 or any(unicodedata.category(c)[0] == "C" for c in name):
         raise UserError("a name has 1 to 60 characters and no control characters.", field="name")
@@ -105,7 +112,12 @@ def find_annotator(session: Session, name: str) -> Annotator | None:
 
 
 def add_account(
-    session: Session, name: str, password: str | None, *, creates_projects: bool = False, kind: str = "person"
+    session: Session,
+    name: str,
+    password: str | None,
+    *,
+    creates_projects: bool = False,
+    kind: str = "person",
 ) -> Account:
     """A new account. Raises UserError if the name is taken."""
     name = clean_name(name)
@@ -127,7 +139,12 @@ def add_account(
 
 
 def create_user(
-    database: Database, name: str, password: str | None, *, creates_projects: bool = False, kind: str = "person"
+    database: Database,
+    name: str,
+    password: str | None,
+    *,
+    creates_projects: bool = False,
+    kind: str = "person",
 ) -> None:
     """`add_account` in a transaction of its own."""
     with database.write() as session:
@@ -159,7 +176,13 @@ def users(database: Database) -> list[dict[str, Any]]:
     """All accounts, by name."""
     with database.read() as session:
         rows = session.execute(
-            select(Annotator.name, Annotator.kind, Account.active, Account.creates_projects, Account.created_at)
+            select(
+                Annotator.name,
+                Annotator.kind,
+                Account.active,
+                Account.creates_projects,
+                Account.created_at,
+            )
             .join(Account, Account.annotator_id == Annotator.id)
             .order_by(Annotator.name)
         )
@@ -169,15 +192,23 @@ def users(database: Database) -> list[dict[str, Any]]:
 def log_in(database: Database, name: str, password: str, *, address: str) -> str:
     """Check a password and open a session; returns the cookie's value, which is new each time.
 
-    Raises ForbiddenError for a wrong name or password (the same words for both, after the same work), TooManyError after
-    8 failures for a name from an address within 15 minutes; and, for who has not logged in from this address in the last 90
-    days, after 40 from the address or 100 for the name.
+    Raises ForbiddenError for a wrong name or password (the same words for both, after the same
+    work), TooManyError after 8 failures for a name from an address within 15 minutes; and, for who
+    has not logged in from this address in the last 90 days, after 40 from the address or 100 for
+    the name.
     """
     name = unicodedata.normalize("NFC", name).strip()[:200]
     with database.read() as session:
         annotator = find_annotator(session, name)
-        account = annotator and session.scalar(select(Account).where(Account.annotator_id == annotator.id))
-        _refuse_guessing(session, name, address, familiar=account is not None and _was_here(session, account, address))
+        account = annotator and session.scalar(
+            select(Account).where(Account.annotator_id == annotator.id)
+        )
+        _refuse_guessing(
+            session,
+            name,
+            address,
+            familiar=account is not None and _was_here(session, account, address),
+        )
     right = verify(account.password if account and account.password else None, password)
     if account is None or not right or not account.active:
         with database.write() as session:
@@ -209,7 +240,9 @@ def open_session(session: Session, account: Account, *, address: str) -> str:
             expires_at=moment + SESSION_LIFE,
         )
     )
-    session.add(Audit(account_id=account.id, action="login", subject="", address=address[:100], detail={}))
+    session.add(
+        Audit(account_id=account.id, action="login", subject="", address=address[:100], detail={})
+    )
     return secret
 
 
@@ -240,7 +273,9 @@ def caller_of_session(database: Database, secret: str, *, address: str = "") -> 
         row = session.execute(_BY_SESSION.where(LoginSession.id == digest(secret))).first()
     if row is None or row.expires_at < now():
         return None
-    return Caller(row.id, row.annotator_id, row.name, row.creates_projects, csrf=row.csrf, address=address)
+    return Caller(
+        row.id, row.annotator_id, row.name, row.creates_projects, csrf=row.csrf, address=address
+    )
 
 
 def caller_of_token(database: Database, secret: str, *, address: str = "") -> Caller | None:
@@ -250,7 +285,12 @@ def caller_of_token(database: Database, secret: str, *, address: str = "") -> Ca
     if row is None or (row.expires_at is not None and row.expires_at < now()):
         return None
     return Caller(
-        row.id, row.annotator_id, row.name, row.creates_projects, scopes=frozenset(row.scopes), address=address
+        row.id,
+        row.annotator_id,
+        row.name,
+        row.creates_projects,
+        scopes=frozenset(row.scopes),
+        address=address,
     )
 
 
@@ -263,7 +303,8 @@ def create_token(
     days: int | None = None,
     caller: Caller | None = None,
 ) -> str:
-    """A new token for an account; its value is returned once and stored nowhere. Raises UserError for an unknown scope."""
+    """A new token for an account; its value is returned once and stored nowhere. Raises UserError
+    for an unknown scope."""
     wanted = sorted(set(scopes))
     if not wanted or not set(wanted) <= set(SCOPES):
         raise UserError(f"scopes are {', '.join(SCOPES)}.", field="scopes")
@@ -273,7 +314,11 @@ def create_token(
         expires = None if days is None else now() + timedelta(days=days)
         session.add(
             ApiToken(
-                account_id=account.id, name=clean_name(name), digest=digest(secret), scopes=wanted, expires_at=expires
+                account_id=account.id,
+                name=clean_name(name),
+                digest=digest(secret),
+                scopes=wanted,
+                expires_at=expires,
             )
         )
         record(session, "token added", caller=caller, subject=name, scopes=wanted)
@@ -283,7 +328,9 @@ def create_token(
 def tokens(database: Database, caller: Caller) -> list[dict[str, Any]]:
     """The caller's own tokens, without their values."""
     with database.read() as session:
-        rows = session.scalars(select(ApiToken).where(ApiToken.account_id == caller.account_id).order_by(ApiToken.id))
+        rows = session.scalars(
+            select(ApiToken).where(ApiToken.account_id == caller.account_id).order_by(ApiToken.id)
+        )
         return [
             {
                 "id": row.id,
@@ -301,7 +348,9 @@ def revoke_token(database: Database, caller: Caller, token_id: int) -> None:
     """Shut one of the caller's own tokens for good."""
     with database.write() as session:
         token = session.scalar(
-            select(ApiToken).where(ApiToken.id == token_id, ApiToken.account_id == caller.account_id)
+            select(ApiToken).where(
+                ApiToken.id == token_id, ApiToken.account_id == caller.account_id
+            )
         )
         if token is None:
             raise NotFoundError("there is no such token.")
@@ -312,9 +361,13 @@ def revoke_token(database: Database, caller: Caller, token_id: int) -> None:
 def account_of(session: Session, name: str) -> Account:
     """By name. Raises NotFoundError if there is none."""
     annotator = find_annotator(session, name)
-    account = annotator and session.scalar(select(Account).where(Account.annotator_id == annotator.id))
+    account = annotator and session.scalar(
+        select(Account).where(Account.annotator_id == annotator.id)
+    )
     if account is None:
-        raise NotFoundError(f'there is no user "{name}".', hint="See `burnish annotate users list`.")
+        raise NotFoundError(
+            f'there is no user "{name}".', hint="See `burnish annotate users list`."
+        )
     return account
 
 
@@ -336,4 +389,6 @@ def _refuse_guessing(session: Session, name: str, address: str, *, familiar: boo
         times: list[datetime] = list(session.scalars(query.order_by(Audit.at.desc()).limit(most)))
         if len(times) >= most:
             wait = int((times[-1] + _WINDOW - now()).total_seconds()) + 1
-            raise TooManyError("too many failed logins; wait a quarter of an hour.", seconds=max(1, wait))
+            raise TooManyError(
+                "too many failed logins; wait a quarter of an hour.", seconds=max(1, wait)
+            )

@@ -20,13 +20,17 @@ from burnish.errors import UserError
 
 
 def back_up(place: str | Path, target: Path) -> Path:
-    """Write a consistent copy of the database at `place` to `target`, which appears whole or not at all.
+    """Write a consistent copy of the database at `place` to `target`, which appears whole or not at
+    all.
 
-    SQLite: a database file, copied page by page under SQLite's own lock and checked. PostgreSQL: what `pg_dump` writes in
-    its custom format, for `pg_restore`. Raises UserError if the database is not there or the copy fails its check.
+    SQLite: a database file, copied page by page under SQLite's own lock and checked. PostgreSQL:
+    what `pg_dump` writes in its custom format, for `pg_restore`. Raises UserError if the database
+    is not there or the copy fails its check.
     """
     if target.exists():
-        raise UserError("there is something of this name already.", file=target, hint="Choose another name.")
+        raise UserError(
+            "there is something of this name already.", file=target, hint="Choose another name."
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = target.with_name(f".partial-{target.name}-{uuid4().hex[:8]}")
     try:
@@ -38,15 +42,22 @@ def back_up(place: str | Path, target: Path) -> Path:
             os.fsync(file.fileno())
         scratch.replace(target)
     finally:
-        for left in (scratch, Path(f"{scratch}-wal"), Path(f"{scratch}-shm"), Path(f"{scratch}-journal")):
+        for left in (
+            scratch,
+            Path(f"{scratch}-wal"),
+            Path(f"{scratch}-shm"),
+            Path(f"{scratch}-journal"),
+        ):
             left.unlink(missing_ok=True)
     return target
 
 
 def bring_back(source: Path, place: str | Path) -> dict[str, int]:
-    """Put what `back_up` wrote to where there is nothing yet, bring it to the present revision and count what is in it.
+    """Put what `back_up` wrote to where there is nothing yet, bring it to the present revision and
+    count what is in it.
 
-    Raises UserError for a file that is no such copy, and for a database that holds something already.
+    Raises UserError for a file that is no such copy, and for a database that holds something
+    already.
     """
     if not source.is_file():
         raise UserError("there is no such copy.", file=source)
@@ -55,7 +66,9 @@ def bring_back(source: Path, place: str | Path) -> dict[str, int]:
     else:
         target = Path(str(place).removeprefix("sqlite:///"))
         if target.exists():
-            raise UserError("there is a database already.", file=target, hint="Move it away, or name another.")
+            raise UserError(
+                "there is a database already.", file=target, hint="Move it away, or name another."
+            )
         if not source.read_bytes()[:16] == b"SQLite format 3\x00":
             raise UserError("this is no copy of an SQLite database.", file=source)
         back_up(source, target)
@@ -63,7 +76,10 @@ def bring_back(source: Path, place: str | Path) -> dict[str, int]:
     try:
         with Session(engine) as session:
             tables = {"projects": Project, "items": Item, "answers": Annotation}
-            return {name: session.scalar(select(func.count(table.id))) or 0 for name, table in tables.items()}
+            return {
+                name: session.scalar(select(func.count(table.id))) or 0
+                for name, table in tables.items()
+            }
     finally:
         engine.dispose()
 
@@ -72,7 +88,10 @@ def _copy(source: Path, target: Path) -> None:
     if not source.is_file():
         raise UserError("there is no such database.", file=source)
     try:
-        with closing(sqlite3.connect(source, timeout=30)) as present, closing(sqlite3.connect(target)) as copy:
+        with (
+            closing(sqlite3.connect(source, timeout=30)) as present,
+            closing(sqlite3.connect(target)) as copy,
+        ):
             present.backup(copy)
             copy.execute("PRAGMA journal_mode=DELETE")
             (found,) = copy.execute("PRAGMA integrity_check").fetchone()
@@ -91,16 +110,33 @@ def _load(source: Path, place: str) -> None:
     try:
         known = inspect(engine).get_table_names()
     except OperationalError as error:
-        raise UserError(f"this database cannot be opened ({error.orig}).", file=hidden(place)) from error
+        raise UserError(
+            f"this database cannot be opened ({error.orig}).", file=hidden(place)
+        ) from error
     finally:
         engine.dispose()
     if known:
-        raise UserError("there is something in this database already.", file=hidden(place), hint="Make an empty one.")
-    _run("pg_restore", place, "--no-owner", "--single-transaction", f"--dbname={_plain(place)}", str(source))
+        raise UserError(
+            "there is something in this database already.",
+            file=hidden(place),
+            hint="Make an empty one.",
+        )
+    _run(
+        "pg_restore",
+        place,
+        "--no-owner",
+        "--single-transaction",
+        f"--dbname={_plain(place)}",
+        str(source),
+    )
 
 
 def _plain(place: str) -> str:
-    return make_url(place).set(drivername="postgresql", password=None).render_as_string(hide_password=False)
+    return (
+        make_url(place)
+        .set(drivername="postgresql", password=None)
+        .render_as_string(hide_password=False)
+    )
 
 
 def _run(name: str, place: str, *arguments: str) -> None:

@@ -1,4 +1,5 @@
-"""Looking through a project's items: search and filters, and an item's page with all that was said of it and when."""
+"""Looking through a project's items: search and filters, and an item's page with all that was said
+of it and when."""
 
 from __future__ import annotations
 
@@ -30,7 +31,17 @@ from burnish.annotation.tables import (
 )
 from burnish.errors import UserError
 
-STATES = ("open", "begun", "done", "disputed", "decided", "known answer", "training", "qualification", "retired")
+STATES = (
+    "open",
+    "begun",
+    "done",
+    "disputed",
+    "decided",
+    "known answer",
+    "training",
+    "qualification",
+    "retired",
+)
 """What an item can be looked for as; one may be several of them."""
 _CHUNK = 200
 
@@ -40,7 +51,8 @@ class Wanted:
     """What items are looked for; an empty field asks for nothing.
 
     Args:
-        text: in the conversation, in a candidate or in the id; case does not matter (of ASCII letters).
+        text: in the conversation, in a candidate or in the id; case does not matter (of ASCII
+            letters).
         state: one of `STATES`.
         annotator: somebody who has answered it, by name.
         model: who wrote one of its candidates.
@@ -57,10 +69,16 @@ class Wanted:
 
 
 def search(
-    database: Database, caller: Caller, project_id: int, wanted: Wanted, *, after: int = 0, limit: int = 50
+    database: Database,
+    caller: Caller,
+    project_id: int,
+    wanted: Wanted,
+    *,
+    after: int = 0,
+    limit: int = 50,
 ) -> list[dict[str, Any]]:
-    """The items that fit, in the order they came, those with an id above `after`; for owners. Raises UserError for an unknown
-    state."""
+    """The items that fit, in the order they came, those with an id above `after`; for owners.
+    Raises UserError for an unknown state."""
     with database.read() as session:
         project = role_in(session, caller, project_id, least="owner", scope="read")
         kind = settings_of(project.settings).kind
@@ -96,7 +114,8 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
 
 
 def choices(database: Database, caller: Caller, project_id: int) -> dict[str, list[str]]:
-    """What can be chosen in the filters: annotators who have answered, and models that wrote candidates."""
+    """What can be chosen in the filters: annotators who have answered, and models that wrote
+    candidates."""
     with database.read() as session:
         role_in(session, caller, project_id, least="owner", scope="read")
         names = (
@@ -104,10 +123,18 @@ def choices(database: Database, caller: Caller, project_id: int) -> dict[str, li
             .join(Annotation, Annotation.annotator_id == Annotator.id)
             .join(Item, Item.id == Annotation.item_id)
         )
-        models = select(Candidate.source).join(Item, Item.id == Candidate.item_id).where(Candidate.source != "")
+        models = (
+            select(Candidate.source)
+            .join(Item, Item.id == Candidate.item_id)
+            .where(Candidate.source != "")
+        )
         return {
-            "annotators": sorted(session.scalars(names.where(Item.project_id == project_id).distinct().limit(500))),
-            "models": sorted(session.scalars(models.where(Item.project_id == project_id).distinct().limit(500))),
+            "annotators": sorted(
+                session.scalars(names.where(Item.project_id == project_id).distinct().limit(500))
+            ),
+            "models": sorted(
+                session.scalars(models.where(Item.project_id == project_id).distinct().limit(500))
+            ),
         }
 
 
@@ -115,31 +142,45 @@ def _fitting(project_id: int, wanted: Wanted) -> Select[Item]:
     query = select(Item).where(Item.project_id == project_id)
     if wanted.text:
         inside, plain = _like(json.dumps(wanted.text)[1:-1]), _like(wanted.text)
-        written = exists().where(Candidate.item_id == Item.id, Candidate.text.ilike(plain, escape="!"))
+        written = exists().where(
+            Candidate.item_id == Item.id, Candidate.text.ilike(plain, escape="!")
+        )
         asked = cast(Item.messages, Text).ilike(inside, escape="!")
         query = query.where(or_(written, asked, Item.external_id.ilike(plain, escape="!")))
     if wanted.state:
         query = query.where(*_in_state(wanted.state))
     if wanted.annotator:
         named = func.lower(Annotator.name) == wanted.annotator.lower()
-        theirs = select(Annotation.id).join(Annotator, Annotator.id == Annotation.annotator_id).where(named)
+        theirs = (
+            select(Annotation.id)
+            .join(Annotator, Annotator.id == Annotation.annotator_id)
+            .where(named)
+        )
         query = query.where(theirs.where(Annotation.item_id == Item.id).exists())
     if wanted.model:
-        query = query.where(exists().where(Candidate.item_id == Item.id, Candidate.source == wanted.model))
+        query = query.where(
+            exists().where(Candidate.item_id == Item.id, Candidate.source == wanted.model)
+        )
     if wanted.column:
-        query = query.where(or_(*(cast(Item.columns, Text).like(p, escape="!") for p in _in_columns(wanted.column))))
+        query = query.where(
+            or_(*(cast(Item.columns, Text).like(p, escape="!") for p in _in_columns(wanted.column)))
+        )
     return query
 
 
 def _in_state(state: str) -> tuple[Any, ...]:
     work = (Item.part == "work", Item.gold.is_(None))
-    said = exists().where(Annotation.item_id == Item.id, Annotation.source == "label", Annotation.skipped.is_(None))
+    said = exists().where(
+        Annotation.item_id == Item.id, Annotation.source == "label", Annotation.skipped.is_(None)
+    )
     known: dict[str, tuple[Any, ...]] = {
         "open": (*work, Item.slots > 0),
         "begun": (*work, Item.slots > 0, said),
         "done": (*work, Item.slots == 0, ~exists().where(Lease.item_id == Item.id), said),
         "disputed": (Item.disputed,),
-        "decided": (exists().where(Annotation.item_id == Item.id, Annotation.source == "adjudication"),),
+        "decided": (
+            exists().where(Annotation.item_id == Item.id, Annotation.source == "adjudication"),
+        ),
         "known answer": (Item.part == "work", Item.gold.is_not(None)),
         **{part: (Item.part == part,) for part in ("training", "qualification", "retired")},
     }
@@ -149,7 +190,8 @@ def _in_state(state: str) -> tuple[Any, ...]:
 
 
 def _in_columns(asked: str) -> list[str]:
-    """Patterns of the column's JSON text: the name alone, or with a value that is text or a number."""
+    """Patterns of the column's JSON text: the name alone, or with a value that is text or a
+    number."""
     name, has_value, value = asked.partition("=")
     key = json.dumps(name.strip())
     if not has_value:
@@ -171,7 +213,8 @@ def _escaped(text: str) -> str:
 def _agreeing(
     session: Session, query: Select[Item], most: float | None, *, after: int
 ) -> Iterator[tuple[Item, float | None]]:
-    """The items of a query with how far their annotators agree, at most `most` where that is asked."""
+    """The items of a query with how far their annotators agree, at most `most` where that is
+    asked."""
     while True:
         some = session.scalars(query.where(Item.id > after).order_by(Item.id).limit(_CHUNK)).all()
         shares = _agreements(session, [item.id for item in some])
@@ -186,8 +229,18 @@ def _agreeing(
 
 def _agreements(session: Session, items: list[int]) -> dict[int, float | None]:
     rows = session.execute(
-        select(Annotation.item_id, Annotation.kind, Annotation.payload, Annotation.presented, Annotation.ranks)
-        .where(Annotation.item_id.in_(items), Annotation.source == "label", Annotation.skipped.is_(None))
+        select(
+            Annotation.item_id,
+            Annotation.kind,
+            Annotation.payload,
+            Annotation.presented,
+            Annotation.ranks,
+        )
+        .where(
+            Annotation.item_id.in_(items),
+            Annotation.source == "label",
+            Annotation.skipped.is_(None),
+        )
         .order_by(Annotation.id)
     )
     said: dict[int, list[Any]] = {}
@@ -198,7 +251,8 @@ def _agreements(session: Session, items: list[int]) -> dict[int, float | None]:
 
 
 def item_page(database: Database, caller: Caller, project_id: int, item_id: int) -> dict[str, Any]:
-    """An item with all its answers (names, times, versions), the log of who had it, and what owners did to it; for owners."""
+    """An item with all its answers (names, times, versions), the log of who had it, and what owners
+    did to it; for owners."""
     with database.read() as session:
         project = role_in(session, caller, project_id, least="owner", scope="read")
         item = item_in(session, project_id, item_id)
@@ -269,7 +323,11 @@ def _history(session: Session, project_id: int, item: Item) -> list[dict[str, An
         select(Audit.at, Audit.action.label("what"), Annotator.name)
         .outerjoin(Account, Account.id == Audit.account_id)
         .outerjoin(Annotator, Annotator.id == Account.annotator_id)
-        .where(Audit.project_id == project_id, Audit.subject == item.external_id[:200], Audit.action.like("item %"))
+        .where(
+            Audit.project_id == project_id,
+            Audit.subject == item.external_id[:200],
+            Audit.action.like("item %"),
+        )
     )
     rows = [dict(row._mapping) for row in (*events, *deeds)]
     return sorted(rows, key=lambda row: row["at"], reverse=True)

@@ -1,4 +1,5 @@
-"""Which item comes next for an annotator: training, then the test, then gold and open items. Reads and takes slots; no leases."""
+"""Which item comes next for an annotator: training, then the test, then gold and open items. Reads
+and takes slots; no leases."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ TESTS = ("training", "qualification")
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """A member at work in a project, under a version of what is asked. `member` is locked where the transaction writes."""
+    """A member at work in a project, under a version of what is asked. `member` is locked where the
+    transaction writes."""
 
     member: Member
     settings: Settings
@@ -34,7 +36,8 @@ class Desk:
 
 
 def desk(session: Session, caller: Caller, project_id: int, *, lock: bool = False) -> Desk:
-    """The caller's place in a project. Raises NotFoundError for a project that is not there or not the caller's."""
+    """The caller's place in a project. Raises NotFoundError for a project that is not there or not
+    the caller's."""
     query = (
         select(Member, Project.settings, Project.version_id)
         .join(Project, Project.id == Member.project_id)
@@ -61,7 +64,12 @@ def _test_score(session: Session, at: Desk) -> float | None:
     """The mean mark over the qualification test; None where there is no test."""
     rows = session.execute(
         select(
-            Annotation.kind, Annotation.payload, Annotation.presented, Annotation.ranks, Annotation.skipped, Item.gold
+            Annotation.kind,
+            Annotation.payload,
+            Annotation.presented,
+            Annotation.ranks,
+            Annotation.skipped,
+            Item.gold,
         )
         .join(Item, Item.id == Annotation.item_id)
         .where(
@@ -71,7 +79,10 @@ def _test_score(session: Session, at: Desk) -> float | None:
         )
     ).all()
     marks = [
-        grade(r.gold or {}, answer_from(r.kind, r.payload, presented=r.presented, ranks=r.ranks, skipped=r.skipped))
+        grade(
+            r.gold or {},
+            answer_from(r.kind, r.payload, presented=r.presented, ranks=r.ranks, skipped=r.skipped),
+        )
         for r in rows
     ]
     return sum(marks) / len(marks) if marks else None
@@ -80,9 +91,13 @@ def _test_score(session: Session, at: Desk) -> float | None:
 def refuse_idle(at: Desk) -> None:
     """Raises ForbiddenError for a member who has failed, is paused or was stopped."""
     if at.member.state == "stopped":
-        raise ForbiddenError("your work here has ended: too many answers were too fast, or too many known ones missed.")
+        raise ForbiddenError(
+            "your work here has ended: too many answers were too fast, or too many known ones missed."
+        )
     if at.member.state == "failed":
-        raise ForbiddenError("the qualification test was not passed; the project's owner can let you try again.")
+        raise ForbiddenError(
+            "the qualification test was not passed; the project's owner can let you try again."
+        )
     if at.member.state == "paused":
         raise ForbiddenError("the project's owner has paused your work here.")
 
@@ -97,7 +112,9 @@ def _not_mine(at: Desk) -> tuple[Any, Any]:
 
 def _untaken(session: Session, at: Desk, part: str, *, limit: int) -> list[int]:
     """Items that teach or examine and that this annotator has not had, in their order."""
-    query = select(Item.id).where(Item.project_id == at.project_id, Item.part == part, *_not_mine(at))
+    query = select(Item.id).where(
+        Item.project_id == at.project_id, Item.part == part, *_not_mine(at)
+    )
     return list(session.scalars(query.order_by(Item.priority.desc(), Item.id).limit(limit)))
 
 
@@ -113,26 +130,36 @@ def choose(session: Session, at: Desk) -> int | None:
         gold = list(
             session.scalars(
                 select(Item.id).where(
-                    Item.project_id == at.project_id, Item.part == "work", Item.gold.is_not(None), *_not_mine(at)
+                    Item.project_id == at.project_id,
+                    Item.part == "work",
+                    Item.gold.is_not(None),
+                    *_not_mine(at),
                 )
             )
         )
         if gold:
-            return in_order([Open(id, 0, 0.0, 1, 1) for id in gold], annotator=member.annotator_id)[0].id
+            return in_order([Open(id, 0, 0.0, 1, 1) for id in gold], annotator=member.annotator_id)[
+                0
+            ].id
     return _choose_open(session, at)
 
 
 def _choose_open(session: Session, at: Desk) -> int | None:
     rows = session.execute(
         select(Item.id, Item.priority, Item.score, Item.slots)
-        .where(Item.project_id == at.project_id, Item.slots > 0, Item.part == "work", *_not_mine(at))
+        .where(
+            Item.project_id == at.project_id, Item.slots > 0, Item.part == "work", *_not_mine(at)
+        )
         .order_by(Item.priority.desc(), Item.score.desc(), Item.id)
         .limit(_WINDOW)
     ).all()
     items = [Open(row.id, row.priority, row.score, row.slots, at.settings.overlap) for row in rows]
     for item in in_order(items, annotator=at.member.annotator_id):
-        # Another may have taken the last slot since it was read; then this changes no row and the next one is tried.
-        take_slot = update(Item).where(Item.id == item.id, Item.slots > 0).values(slots=Item.slots - 1)
+        # Another may have taken the last slot since it was read; then this changes no row and the
+        # next one is tried.
+        take_slot = (
+            update(Item).where(Item.id == item.id, Item.slots > 0).values(slots=Item.slots - 1)
+        )
         taken = session.execute(take_slot, execution_options={"synchronize_session": False})
         if taken.rowcount == 1:  # type: ignore[attr-defined]
             return item.id

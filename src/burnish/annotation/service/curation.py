@@ -1,5 +1,5 @@
-"""What owners do to items: retire, bring back, correct, ask again, delete. What depends on an item is told before, and the audit
-log has what was done."""
+"""What owners do to items: retire, bring back, correct, ask again, delete. What depends on an item
+is told before, and the audit log has what was done."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from burnish.errors import UserError
 
 
 def dependents(database: Database, caller: Caller, project_id: int, item_id: int) -> dict[str, Any]:
-    """What depends on an item: `answers`, `decisions`, `open` tasks, `drafts`, and the `hours` that people worked on it."""
+    """What depends on an item: `answers`, `decisions`, `open` tasks, `drafts`, and the `hours` that
+    people worked on it."""
     with database.read() as session:
         role_in(session, caller, project_id, least="owner")
         return _dependents(session, item_in(session, project_id, item_id))
@@ -45,7 +46,8 @@ def _dependents(session: Session, item: Item) -> dict[str, Any]:
 
 
 def retire(database: Database, caller: Caller, project_id: int, item_id: int) -> None:
-    """Take an item out of use: nobody is asked about it any more, and its answers, which stay, are no data."""
+    """Take an item out of use: nobody is asked about it any more, and its answers, which stay, are
+    no data."""
     with database.write() as session:
         role_in(session, caller, project_id, least="owner")
         item = item_in(session, project_id, item_id, lock=True)
@@ -69,30 +71,44 @@ def bring_back(database: Database, caller: Caller, project_id: int, item_id: int
         _note(session, "item brought back", caller, item, {})
 
 
-def reopen(database: Database, caller: Caller, project_id: int, item_id: int, *, more: int = 1) -> None:
-    """Ask `more` people about an item, and forget a reviewer's decision: what is said then decides whether one is needed."""
+def reopen(
+    database: Database, caller: Caller, project_id: int, item_id: int, *, more: int = 1
+) -> None:
+    """Ask `more` people about an item, and forget a reviewer's decision: what is said then decides
+    whether one is needed."""
     if not 1 <= more <= 100:
         raise UserError("must lie between 1 and 100.", field="more")
     with database.write() as session:
         role_in(session, caller, project_id, least="owner")
         item = item_in(session, project_id, item_id, lock=True)
         if item.part != "work" or item.gold is not None:
-            raise ConflictError("items with a known answer are open to everybody, and retired ones to nobody.")
+            raise ConflictError(
+                "items with a known answer are open to everybody, and retired ones to nobody."
+            )
         decisions = (Annotation.item_id == item.id, Annotation.source == "adjudication")
-        session.execute(delete(Annotation).where(*decisions), execution_options={"synchronize_session": False})
+        session.execute(
+            delete(Annotation).where(*decisions), execution_options={"synchronize_session": False}
+        )
         item.slots += more
         item.disputed = False
         _note(session, "item opened again", caller, item, {"more": more})
 
 
 def correct(
-    database: Database, caller: Caller, project_id: int, item_id: int, row: Mapping[str, Any], *, ask_anew: bool = False
+    database: Database,
+    caller: Caller,
+    project_id: int,
+    item_id: int,
+    row: Mapping[str, Any],
+    *,
+    ask_anew: bool = False,
 ) -> None:
     """Put a row, as of an upload, in an item's place; its id stays.
 
-    Where what people see changes (conversation, candidates, kind) the answers that are there are about something else: they
-    are deleted and the item is asked anew, which `ask_anew` must say. Else they stay. Raises UserError for a row that does not
-    do, ConflictError where answers would go and `ask_anew` does not say so.
+    Where what people see changes (conversation, candidates, kind) the answers that are there are
+    about something else: they are deleted and the item is asked anew, which `ask_anew` must say.
+    Else they stay. Raises UserError for a row that does not do, ConflictError where answers would
+    go and `ask_anew` does not say so.
     """
     with database.write() as session:
         project = role_in(session, caller, project_id, least="owner")
@@ -113,7 +129,13 @@ def correct(
             mine = delete(Candidate).where(Candidate.item_id == item.id)
             session.execute(mine, execution_options={"synchronize_session": False})
             values = [
-                {"item_id": item.id, "position": c.position, "text": c.text, "source": c.source, "messages": c.messages}
+                {
+                    "item_id": item.id,
+                    "position": c.position,
+                    "text": c.text,
+                    "source": c.source,
+                    "messages": c.messages,
+                }
                 for c in new.candidates
             ]
             if values:
@@ -130,7 +152,8 @@ def correct(
 
 
 def remove(database: Database, caller: Caller, project_id: int, item_id: int) -> dict[str, Any]:
-    """Delete an item with everything that depends on it (`dependents`), which is returned and noted in the audit log."""
+    """Delete an item with everything that depends on it (`dependents`), which is returned and noted
+    in the audit log."""
     with database.write() as session:
         role_in(session, caller, project_id, least="owner")
         item = item_in(session, project_id, item_id, lock=True)
@@ -138,11 +161,15 @@ def remove(database: Database, caller: Caller, project_id: int, item_id: int) ->
         _note(session, "item deleted", caller, item, told)
         session.flush()
         session.expunge(item)
-        session.execute(delete(Item).where(Item.id == item_id), execution_options={"synchronize_session": False})
+        session.execute(
+            delete(Item).where(Item.id == item_id), execution_options={"synchronize_session": False}
+        )
         return told
 
 
-def remove_answer(database: Database, caller: Caller, project_id: int, item_id: int, answer_id: int) -> None:
+def remove_answer(
+    database: Database, caller: Caller, project_id: int, item_id: int, answer_id: int
+) -> None:
     """Delete one answer; its place is open again, to others than who gave it."""
     with database.write() as session:
         project = role_in(session, caller, project_id, least="owner")
@@ -150,7 +177,12 @@ def remove_answer(database: Database, caller: Caller, project_id: int, item_id: 
         said = session.get(Annotation, answer_id)
         if said is None or said.item_id != item.id:
             raise ConflictError("there is no such answer any more.")
-        kept = {"annotator": said.annotator_id, "kind": said.kind, "ranks": said.ranks, "payload": said.payload}
+        kept = {
+            "annotator": said.annotator_id,
+            "kind": said.kind,
+            "ranks": said.ranks,
+            "payload": said.payload,
+        }
         session.delete(said)
         session.flush()
         item.slots = _places(session, project, item)
@@ -183,10 +215,23 @@ def _places(session: Session, project: Project, item: Item) -> int:
     if item.part != "work" or item.gold is not None:
         return 0
     counted = _dependents(session, item)
-    answers = select(func.count(Annotation.id)).where(Annotation.item_id == item.id, Annotation.source == "label")
+    answers = select(func.count(Annotation.id)).where(
+        Annotation.item_id == item.id, Annotation.source == "label"
+    )
     given = session.scalar(answers.where(Annotation.skipped.is_(None))) or 0
-    return slots_left(overlap=settings_of(project.settings).overlap, answers=given, leases=counted["open"])
+    return slots_left(
+        overlap=settings_of(project.settings).overlap, answers=given, leases=counted["open"]
+    )
 
 
-def _note(session: Session, action: str, caller: Caller, item: Item, detail: Mapping[str, Any]) -> None:
-    record(session, action, caller=caller, project_id=item.project_id, subject=item.external_id, **detail)
+def _note(
+    session: Session, action: str, caller: Caller, item: Item, detail: Mapping[str, Any]
+) -> None:
+    record(
+        session,
+        action,
+        caller=caller,
+        project_id=item.project_id,
+        subject=item.external_id,
+        **detail,
+    )

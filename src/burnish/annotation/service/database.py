@@ -1,4 +1,5 @@
-"""Transactions. SQLite has one writer: writers queue in the process instead of polling for the file's lock."""
+"""Transactions. SQLite has one writer: writers queue in the process instead of polling for the
+file's lock."""
 
 from __future__ import annotations
 
@@ -21,9 +22,11 @@ class Database:
         self.place = str(place)
         sqlite = self.engine.dialect.name == "sqlite"
         self._writer = threading.Lock() if sqlite else None
-        # A reader on PostgreSQL needs no transaction: between its statements it sees what others commit either way, and
-        # BEGIN and ROLLBACK are two round trips more.
-        self._reader = self.engine if sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        # A reader on PostgreSQL needs no transaction: between its statements it sees what others
+        # commit either way, and BEGIN and ROLLBACK are two round trips more.
+        self._reader = (
+            self.engine if sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        )
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -39,7 +42,8 @@ class Database:
                 yield session
             return
         with self._writer, Session(self.engine, expire_on_commit=False) as session, session.begin():
-            # A transaction that starts as a reader could not become a writer once another process had written.
+            # A transaction that starts as a reader could not become a writer once another process
+            # had written.
             session.connection().exec_driver_sql("BEGIN IMMEDIATE")
             yield session
 

@@ -1,4 +1,5 @@
-"""A project to look at: 60 items of all kinds, and a simulated day of labels given through the service itself."""
+"""A project to look at: 60 items of all kinds, and a simulated day of labels given through the
+service itself."""
 
 from __future__ import annotations
 
@@ -28,16 +29,26 @@ A short answer that says everything beats a long one. Ignore small slips of spel
 PROJECT = "demo"
 _QUALITY = {"careful": 1.0, "chatty": 0.65, "hasty": 0.35, "empty": 0.0}
 _PEOPLE = (("Ada", 0.08), ("Ben", 0.12), ("Cleo", 0.15), ("Dov", 0.3), ("Eve", 0.2))
-_KINDS = ("pairwise",) * 26 + ("ranking",) * 14 + ("likert",) * 10 + ("correction",) * 5 + ("demonstration",) * 5
+_KINDS = (
+    ("pairwise",) * 26
+    + ("ranking",) * 14
+    + ("likert",) * 10
+    + ("correction",) * 5
+    + ("demonstration",) * 5
+)
 
 
 def demo_rows(dialogues: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """60 items from 62 pairs of a question and a good answer, with worse answers made from the good one; two more to train on."""
+    """60 items from 62 pairs of a question and a good answer, with worse answers made from the good
+    one; two more to train on."""
     if len(dialogues) < 62:
         raise UserError("the demo needs 62 dialogues.")
     rows = [_row(n, kind, *dialogues[n]) for n, kind in enumerate(_KINDS)]
     for n, (question, reply) in enumerate(dialogues[60:62]):
-        good, bad = {"text": reply, "source": "careful"}, {"text": "I cannot help with that.", "source": "empty"}
+        good, bad = (
+            {"text": reply, "source": "careful"},
+            {"text": "I cannot help with that.", "source": "empty"},
+        )
         rows.append(
             {
                 "id": f"training-{n + 1}", "prompt": question, "kind": "pairwise", "part": "training", "gold": {"strength": 2},
@@ -75,11 +86,20 @@ def is_there(database: Database) -> bool:
         return session.scalar(select(Project.id).where(Project.name == PROJECT)) is not None
 
 
-def make_demo(database: Database, dialogues: Sequence[tuple[str, str]], *, password: str, seed: int = 0) -> str:
-    """Fill the database; returns an invitation's secret. The owner is "owner", with the password given."""
+def make_demo(
+    database: Database, dialogues: Sequence[tuple[str, str]], *, password: str, seed: int = 0
+) -> str:
+    """Fill the database; returns an invitation's secret. The owner is "owner", with the password
+    given."""
     accounts.create_user(database, "owner", password, creates_projects=True)
     owner = _caller(database, "owner")
-    settings = {"kind": "pairwise", "steps": 4, "overlap": 3, "price_per_task": 0.4, "pass_mark": 0.5}
+    settings = {
+        "kind": "pairwise",
+        "steps": 4,
+        "overlap": 3,
+        "price_per_task": 0.4,
+        "pass_mark": 0.5,
+    }
     project = projects.create(database, owner, PROJECT, guidelines=GUIDELINES, settings=settings)
     projects.add_items(database, owner, project, demo_rows(dialogues))
     rng = np.random.default_rng(seed)
@@ -94,7 +114,9 @@ def make_demo(database: Database, dialogues: Sequence[tuple[str, str]], *, passw
     return invitation
 
 
-def _label(database: Database, project: int, panel: list[tuple[Caller, float]], rng: np.random.Generator) -> None:
+def _label(
+    database: Database, project: int, panel: list[tuple[Caller, float]], rng: np.random.Generator
+) -> None:
     """In turns, until each has done three quarters of what there is to do."""
     for _ in range(29):
         for caller, noise in panel:
@@ -105,13 +127,17 @@ def _label(database: Database, project: int, panel: list[tuple[Caller, float]], 
                 item = session.get_one(Item, held.item_id)
                 quality = [_QUALITY[c.source] for c in item.candidates]
             said = _opinion(held, quality, noise, rng)
-            with database.write() as session:  # taken so long ago as the work is said to have lasted
+            with (
+                database.write() as session
+            ):  # taken so long ago as the work is said to have lasted
                 lease = session.get_one(Lease, held.lease)
                 lease.taken_at -= timedelta(seconds=said.seconds or 0.0)
             work.answer(database, caller, held.lease, said)
 
 
-def _opinion(held: Held, quality: list[float], noise: float, rng: np.random.Generator) -> Submission:
+def _opinion(
+    held: Held, quality: list[float], noise: float, rng: np.random.Generator
+) -> Submission:
     seen = [quality[p] + noise * float(rng.gumbel()) for p in held.presented]
     seconds = float(rng.gamma(4.0, 6.0) + sum(len(t.split()) for t in held.texts) / 4)
     if rng.random() < 0.02:
@@ -125,11 +151,19 @@ def _opinion(held: Held, quality: list[float], noise: float, rng: np.random.Gene
         return Submission(ranks=[1 + order.index(value) for value in seen], seconds=seconds)
     if held.kind == "likert":
         names = [attribute.name for attribute in held.settings.attributes]
-        ratings = {n: [int(np.clip(round(1 + 4 * value + rng.normal(0, 0.5)), 1, 5)) for value in seen] for n in names}
+        ratings = {
+            n: [int(np.clip(round(1 + 4 * value + rng.normal(0, 0.5)), 1, 5)) for value in seen]
+            for n in names
+        }
         return Submission(ratings=ratings, seconds=seconds)  # type: ignore[arg-type]
     if held.kind == "correction":
-        return Submission(text=held.texts[0].removesuffix(" …") + ", and that is all there is to it.", seconds=seconds)
-    return Submission(text="Look it up in a book you trust, then ask somebody who has done it.", seconds=seconds)
+        return Submission(
+            text=held.texts[0].removesuffix(" …") + ", and that is all there is to it.",
+            seconds=seconds,
+        )
+    return Submission(
+        text="Look it up in a book you trust, then ask somebody who has done it.", seconds=seconds
+    )
 
 
 def _spread_over_a_day(database: Database, project: int, rng: np.random.Generator) -> None:
@@ -141,9 +175,13 @@ def _spread_over_a_day(database: Database, project: int, rng: np.random.Generato
                 .order_by(Annotation.id)
             )
         )  # fmt: skip
-        start, offsets = now() - timedelta(hours=9), np.sort(rng.uniform(0, 9 * 3600, size=len(ids)))
+        start, offsets = (
+            now() - timedelta(hours=9),
+            np.sort(rng.uniform(0, 9 * 3600, size=len(ids))),
+        )
         changes = [
-            {"id": i, "created_at": start + timedelta(seconds=float(o))} for i, o in zip(ids, offsets, strict=True)
+            {"id": i, "created_at": start + timedelta(seconds=float(o))}
+            for i, o in zip(ids, offsets, strict=True)
         ]
         session.execute(update(Annotation), changes)
 

@@ -1,5 +1,5 @@
-"""What is left of a task when its lease ends: the draft, the order of showing, the time of work. It belongs to annotator and
-item, comes back with the item, and lets a late answer count."""
+"""What is left of a task when its lease ends: the draft, the order of showing, the time of work. It
+belongs to annotator and item, comes back with the item, and lets a late answer count."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from burnish.annotation.tables import Annotation, Draft, Item, Lease, Project, n
 
 
 def seen(lease: Lease, settings: Settings) -> None:
-    """A sign of life: the time since the last one counts as work, at most the longest pause that does."""
+    """A sign of life: the time since the last one counts as work, at most the longest pause that
+    does."""
     moment = now()
     since = lease.seen_at or lease.taken_at
     lease.worked += min(max(0.0, (moment - since).total_seconds()), 60.0 * settings.idle_minutes)
@@ -37,8 +38,13 @@ def keep(session: Session, lease: Lease) -> None:
 
 
 def bring_back(session: Session, lease: Lease) -> None:
-    """Give a fresh lease what the person had of its item before: shown in the same order, asked as it was begun."""
-    kept = session.scalar(select(Draft).where(Draft.item_id == lease.item_id, Draft.annotator_id == lease.annotator_id))
+    """Give a fresh lease what the person had of its item before: shown in the same order, asked as
+    it was begun."""
+    kept = session.scalar(
+        select(Draft).where(
+            Draft.item_id == lease.item_id, Draft.annotator_id == lease.annotator_id
+        )
+    )
     if kept is None:
         return
     lease.presented, lease.draft, lease.chat = kept.presented, kept.content, kept.chat
@@ -47,9 +53,11 @@ def bring_back(session: Session, lease: Lease) -> None:
 
 
 def revive(session: Session, caller: Caller, lease_id: str) -> bool:
-    """Put an ended lease back into the caller's hands, unless other people's answers have filled the item's places.
+    """Put an ended lease back into the caller's hands, unless other people's answers have filled
+    the item's places.
 
-    False where there is none to put back. Who holds a place without having answered does not keep a late answer out.
+    False where there is none to put back. Who holds a place without having answered does not keep a
+    late answer out.
     """
     kept = session.get(Draft, lease_id)
     if kept is None or kept.annotator_id != caller.annotator_id:
@@ -59,9 +67,13 @@ def revive(session: Session, caller: Caller, lease_id: str) -> bool:
     desk(session, caller, item.project_id)
     if item.part == "retired":
         return False
-    settings = settings_of(session.scalar(select(Project.settings).where(Project.id == item.project_id)))
+    settings = settings_of(
+        session.scalar(select(Project.settings).where(Project.id == item.project_id))
+    )
     on_it = Annotation.item_id == item.id
-    answers = select(func.count()).where(on_it, Annotation.source == "label", Annotation.skipped.is_(None))
+    answers = select(func.count()).where(
+        on_it, Annotation.source == "label", Annotation.skipped.is_(None)
+    )
     has_places = item.gold is None and item.part == "work"
     if has_places and (session.scalar(answers) or 0) >= settings.overlap:
         return False
@@ -83,7 +95,8 @@ def revive(session: Session, caller: Caller, lease_id: str) -> bool:
 
 
 def keep_late(session: Session, caller: Caller, lease_id: str, answer: dict[str, Any]) -> bool:
-    """Keep an answer that came too late as the draft that it was; False where no lease of the caller's ended so."""
+    """Keep an answer that came too late as the draft that it was; False where no lease of the
+    caller's ended so."""
     kept = session.get(Draft, lease_id)
     if kept is None or kept.annotator_id != caller.annotator_id:
         return False
@@ -96,8 +109,17 @@ def of_mine(session: Session, project_id: int, annotator_id: int) -> int | None:
     query = (
         select(Item.id)
         .join(Draft, Draft.item_id == Item.id)
-        .where(Item.project_id == project_id, Draft.annotator_id == annotator_id, Draft.content.is_not(None))
-        .where(Item.slots > 0, ~exists().where(Lease.item_id == Item.id, Lease.annotator_id == annotator_id))
-        .where(~exists().where(Annotation.item_id == Item.id, Annotation.annotator_id == annotator_id))
+        .where(
+            Item.project_id == project_id,
+            Draft.annotator_id == annotator_id,
+            Draft.content.is_not(None),
+        )
+        .where(
+            Item.slots > 0,
+            ~exists().where(Lease.item_id == Item.id, Lease.annotator_id == annotator_id),
+        )
+        .where(
+            ~exists().where(Annotation.item_id == Item.id, Annotation.annotator_id == annotator_id)
+        )
     )
     return session.scalar(query.order_by(Draft.ended_at.desc()).limit(1))

@@ -1,4 +1,5 @@
-"""Labels and figures on their way out of a running server: who may, and the line in the audit log."""
+"""Labels and figures on their way out of a running server: who may, and the line in the audit
+log."""
 
 from __future__ import annotations
 
@@ -16,7 +17,11 @@ from burnish.jsonio import dumps, undefined_as_null
 
 EXPORT_LAYOUTS = {name: layout.cannot_hold for name, layout in LAYOUTS.items()}
 """By layout, what it cannot hold."""
-TYPES = {".jsonl": "application/x-ndjson", ".json": "application/json", ".parquet": "application/vnd.apache.parquet"}
+TYPES = {
+    ".jsonl": "application/x-ndjson",
+    ".json": "application/json",
+    ".parquet": "application/vnd.apache.parquet",
+}
 
 
 def make_export(
@@ -28,23 +33,32 @@ def make_export(
     human_share: float | None = None,
     dimension: str | None = None,
 ) -> Export:
-    """A project's labels in a layout, for its owners; the export is noted in the audit log. With a `dimension`, soft labels are
-    of what was said of that one."""
+    """A project's labels in a layout, for its owners; the export is noted in the audit log. With a
+    `dimension`, soft labels are of what was said of that one."""
     with database.read() as session:
         name = role_in(session, caller, project_id, least="owner", scope="export").name
     if layout not in LAYOUTS:
         raise UserError(f"layouts are {', '.join(LAYOUTS)}.", field="layout")
-    made = export(with_key(database, name), layout, LabelOptions(human_share=human_share, dimension=dimension))
+    made = export(
+        with_key(database, name), layout, LabelOptions(human_share=human_share, dimension=dimension)
+    )
     with database.write() as session:
         digest = made.manifest.get("content_hash", "")
         record(
-            session, "exported", caller=caller, project_id=project_id, subject=layout, rows=len(made.rows), hash=digest
+            session,
+            "exported",
+            caller=caller,
+            project_id=project_id,
+            subject=layout,
+            rows=len(made.rows),
+            hash=digest,
         )
     return made
 
 
 def file_of(made: Export, ending: str) -> tuple[bytes, str]:
-    """The bytes of an export and their media type. Raises UserError for a kind of file that is not written."""
+    """The bytes of an export and their media type. Raises UserError for a kind of file that is not
+    written."""
     if ending not in FILE_KINDS:
         raise UserError(f"files end with {', '.join(FILE_KINDS)}.", field="file")
     return made.data(ending), TYPES[ending]

@@ -13,7 +13,8 @@ from burnish.records import Message
 
 
 class FunctionRow(BaseModel):
-    """What is called, with its arguments as an object (or, as OpenAI writes them, the JSON text of one)."""
+    """What is called, with its arguments as an object (or, as OpenAI writes them, the JSON text of
+    one)."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -49,8 +50,8 @@ class CallRow(BaseModel):
 
 
 class MessageRow(BaseModel):
-    """One turn. An assistant's may call tools (`tool_calls`) and think first (`reasoning_content`); a tool's has the name of
-    what was called, or the id of the call."""
+    """One turn. An assistant's may call tools (`tool_calls`) and think first (`reasoning_content`);
+    a tool's has the name of what was called, or the id of the call."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -69,9 +70,13 @@ class MessageRow(BaseModel):
     @model_validator(mode="after")
     def _whose(self) -> MessageRow:
         if self.role != "assistant" and (self.tool_calls or self.reasoning_content):
-            raise ValueError(f"tool_calls and reasoning_content belong to an assistant's turn, not the {self.role}'s")
+            raise ValueError(
+                f"tool_calls and reasoning_content belong to an assistant's turn, not the {self.role}'s"
+            )
         if self.role != "tool" and (self.tool_call_id or self.name):
-            raise ValueError(f"tool_call_id and name belong to a tool's turn, not the {self.role}'s")
+            raise ValueError(
+                f"tool_call_id and name belong to a tool's turn, not the {self.role}'s"
+            )
         if "content" not in self.model_fields_set and not self.tool_calls:
             raise ValueError("a turn has content")
         return self

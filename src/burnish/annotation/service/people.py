@@ -23,14 +23,31 @@ from burnish.annotation.service.changes import readers as guidelines_readers
 from burnish.annotation.service.database import Database
 from burnish.annotation.service.projects import ROLES, role_in
 from burnish.annotation.service.refusals import ConflictError, NotFoundError
-from burnish.annotation.tables import Account, Annotation, Annotator, Invitation, Item, Lease, Member, Project, now
+from burnish.annotation.tables import (
+    Account,
+    Annotation,
+    Annotator,
+    Invitation,
+    Item,
+    Lease,
+    Member,
+    Project,
+    now,
+)
 from burnish.errors import UserError
 
 
 def invite(
-    database: Database, caller: Caller, project_id: int, *, role: str = "annotator", uses: int = 1, days: int = 14
+    database: Database,
+    caller: Caller,
+    project_id: int,
+    *,
+    role: str = "annotator",
+    uses: int = 1,
+    days: int = 14,
 ) -> str:
-    """A secret that lets `uses` people join; it is returned once. Raises UserError for a role that there is not."""
+    """A secret that lets `uses` people join; it is returned once. Raises UserError for a role that
+    there is not."""
     if role not in ROLES:
         raise UserError(f"roles are {', '.join(ROLES)}.", field="role")
     secret = secrets.token_urlsafe(24)
@@ -48,7 +65,8 @@ def invite(
 
 
 def invitation(database: Database, secret: str) -> dict[str, Any]:
-    """The project and role of an invitation that can still be used. Raises NotFoundError otherwise."""
+    """The project and role of an invitation that can still be used. Raises NotFoundError
+    otherwise."""
     with database.read() as session:
         found = _invitation(session, secret)
         name = session.scalar(select(Project.name).where(Project.id == found.project_id))
@@ -66,20 +84,33 @@ def _invitation(session: Session, secret: str, *, lock: bool = False) -> Invitat
 
 
 def invitations(database: Database, caller: Caller, project_id: int) -> list[dict[str, Any]]:
-    """The invitations that can still be used, the latest first, without their secrets; for owners."""
+    """The invitations that can still be used, the latest first, without their secrets; for
+    owners."""
     with database.read() as session:
         role_in(session, caller, project_id, least="owner")
         rows = session.execute(
-            select(Invitation.id, Invitation.role, Invitation.uses, Invitation.expires_at, Annotator.name.label("by"))
+            select(
+                Invitation.id,
+                Invitation.role,
+                Invitation.uses,
+                Invitation.expires_at,
+                Annotator.name.label("by"),
+            )
             .join(Account, Account.id == Invitation.created_by)
             .join(Annotator, Annotator.id == Account.annotator_id)
-            .where(Invitation.project_id == project_id, Invitation.uses > 0, Invitation.expires_at > now())
+            .where(
+                Invitation.project_id == project_id,
+                Invitation.uses > 0,
+                Invitation.expires_at > now(),
+            )
             .order_by(Invitation.id.desc())
         )
         return [dict(row._mapping) for row in rows]
 
 
-def revoke_invitation(database: Database, caller: Caller, project_id: int, invitation_id: int) -> None:
+def revoke_invitation(
+    database: Database, caller: Caller, project_id: int, invitation_id: int
+) -> None:
     """Close an invitation: its link lets nobody in any more. Who came in by it stays."""
     with database.write() as session:
         role_in(session, caller, project_id, least="owner")
@@ -87,11 +118,19 @@ def revoke_invitation(database: Database, caller: Caller, project_id: int, invit
         if found is None or found.project_id != project_id:
             raise NotFoundError("there is no such invitation.")
         left, found.uses = found.uses, 0
-        record(session, "invitation revoked", caller=caller, project_id=project_id, subject=found.role, uses=left)
+        record(
+            session,
+            "invitation revoked",
+            caller=caller,
+            project_id=project_id,
+            subject=found.role,
+            uses=left,
+        )
 
 
 def join(database: Database, secret: str, caller: Caller) -> int:
-    """Make somebody who has an account a member; returns the project's id. A member joins again without using it up."""
+    """Make somebody who has an account a member; returns the project's id. A member joins again
+    without using it up."""
     with database.write() as session:
         found = _invitation(session, secret, lock=True)
         _enter(session, found, caller.annotator_id)
@@ -99,19 +138,29 @@ def join(database: Database, secret: str, caller: Caller) -> int:
         return found.project_id
 
 
-def sign_up(database: Database, secret: str, name: str, password: str, *, address: str) -> tuple[int, str]:
+def sign_up(
+    database: Database, secret: str, name: str, password: str, *, address: str
+) -> tuple[int, str]:
     """A new account by an invitation; returns the project's id and the new session's cookie."""
     with database.write() as session:
         found = _invitation(session, secret, lock=True)
         account = add_account(session, name, password)
         _enter(session, found, account.annotator_id)
-        record(session, "signed up", project_id=found.project_id, subject=clean_name(name), address=address)
+        record(
+            session,
+            "signed up",
+            project_id=found.project_id,
+            subject=clean_name(name),
+            address=address,
+        )
         return found.project_id, open_session(session, account, address=address)
 
 
 def _enter(session: Session, found: Invitation, annotator_id: int) -> None:
     member = session.scalar(
-        select(Member).where(Member.project_id == found.project_id, Member.annotator_id == annotator_id)
+        select(Member).where(
+            Member.project_id == found.project_id, Member.annotator_id == annotator_id
+        )
     )
     if member is None:
         found.uses -= 1
@@ -128,7 +177,8 @@ def add_member(session: Session, project_id: int, annotator_id: int, *, role: st
 
 
 def enrol(database: Database, name: str, project: str, *, role: str) -> None:
-    """Give an account a role in a project: what the operator does at the server itself, where a project came without an owner.
+    """Give an account a role in a project: what the operator does at the server itself, where a
+    project came without an owner.
 
     Raises UserError for a role or a project that there is not, NotFoundError for an account.
     """
@@ -140,7 +190,9 @@ def enrol(database: Database, name: str, project: str, *, role: str) -> None:
         if found is None:
             raise UserError(f'there is no project "{project}".', field="project")
         member = session.scalar(
-            select(Member).where(Member.project_id == found.id, Member.annotator_id == account.annotator_id)
+            select(Member).where(
+                Member.project_id == found.id, Member.annotator_id == account.annotator_id
+            )
         )
         if member is None:
             add_member(session, found.id, account.annotator_id, role=role)
@@ -168,32 +220,53 @@ def members(database: Database, caller: Caller, project_id: int) -> list[dict[st
 
 
 def change_member(
-    database: Database, caller: Caller, project_id: int, member_id: int, *, changes: Mapping[str, Any]
+    database: Database,
+    caller: Caller,
+    project_id: int,
+    member_id: int,
+    *,
+    changes: Mapping[str, Any],
 ) -> None:
-    """New `role`, `state` or `quota`. `state: "training"` lets a member start over: the old test answers go.
+    """New `role`, `state` or `quota`. `state: "training"` lets a member start over: the old test
+    answers go.
 
     Raises ConflictError where the project would be left without an owner.
     """
     with database.write() as session:
         role_in(session, caller, project_id, least="owner")
         member = session.scalar(
-            select(Member).where(Member.id == member_id, Member.project_id == project_id).with_for_update()
+            select(Member)
+            .where(Member.id == member_id, Member.project_id == project_id)
+            .with_for_update()
         )
         if member is None:
             raise NotFoundError("there is no such member.")
         if changes.get("role", "owner") != "owner" and member.role == "owner":
-            owners = select(func.count()).where(Member.project_id == project_id, Member.role == "owner")
+            owners = select(func.count()).where(
+                Member.project_id == project_id, Member.role == "owner"
+            )
             if session.scalar(owners) == 1:
                 raise ConflictError("a project needs an owner.")
         if changes.get("state") == "training":
             tests = select(Item.id).where(Item.project_id == project_id, Item.part != "work")
             for table in (Annotation, Lease):
                 session.execute(
-                    delete(table).where(table.annotator_id == member.annotator_id, table.item_id.in_(tests)),
+                    delete(table).where(
+                        table.annotator_id == member.annotator_id, table.item_id.in_(tests)
+                    ),
                     execution_options={"synchronize_session": False},
                 )
             member.score = None
         for name, value in changes.items():
             setattr(member, name, value)
-        name = session.scalar(select(Annotator.name).where(Annotator.id == member.annotator_id)) or ""
-        record(session, "member changed", caller=caller, project_id=project_id, subject=name, changes=dict(changes))
+        name = (
+            session.scalar(select(Annotator.name).where(Annotator.id == member.annotator_id)) or ""
+        )
+        record(
+            session,
+            "member changed",
+            caller=caller,
+            project_id=project_id,
+            subject=name,
+            changes=dict(changes),
+        )

@@ -1,4 +1,5 @@
-"""What owners and reviewers do: projects, members, invitations, items, progress, decisions on disagreements."""
+"""What owners and reviewers do: projects, members, invitations, items, progress, decisions on
+disagreements."""
 
 from __future__ import annotations
 
@@ -35,9 +36,11 @@ from burnish.errors import UserError
 ROLES = {"annotator": 0, "reviewer": 1, "owner": 2}
 
 
-def role_in(session: Session, caller: Caller, project_id: int, *, least: str, scope: str = "manage") -> Project:
-    """The project, if the caller's role in it is at least `least`. Members of a lower role learn that they may not; others
-    learn nothing."""
+def role_in(
+    session: Session, caller: Caller, project_id: int, *, least: str, scope: str = "manage"
+) -> Project:
+    """The project, if the caller's role in it is at least `least`. Members of a lower role learn
+    that they may not; others learn nothing."""
     caller.needs(scope)
     row = session.execute(
         select(Project, Member.role)
@@ -59,26 +62,41 @@ def name_of(session: Session, project_id: int) -> str:
 def member_role(session: Session, caller: Caller, project_id: int) -> str:
     """The caller's role. Raises NotFoundError if there is none."""
     found = session.scalar(
-        select(Member.role).where(Member.project_id == project_id, Member.annotator_id == caller.annotator_id)
+        select(Member.role).where(
+            Member.project_id == project_id, Member.annotator_id == caller.annotator_id
+        )
     )
     if found is None:
         raise NotFoundError("there is no such project, or you are not a member of it.")
     return found
 
 
-def create(database: Database, caller: Caller, name: str, *, guidelines: str, settings: Mapping[str, Any]) -> int:
-    """A new project with the caller as its owner; returns its id. Raises UserError for settings or a name that do not do."""
+def create(
+    database: Database, caller: Caller, name: str, *, guidelines: str, settings: Mapping[str, Any]
+) -> int:
+    """A new project with the caller as its owner; returns its id. Raises UserError for settings or
+    a name that do not do."""
     caller.needs("manage")
     if not caller.creates_projects:
         raise ForbiddenError("you may not create projects; ask who runs this server.")
     checked, name = read_settings(dict(settings)), clean_name(name)
     with database.write() as session:
-        if session.scalar(select(Project.id).where(func.lower(Project.name) == name.lower())) is not None:
+        if (
+            session.scalar(select(Project.id).where(func.lower(Project.name) == name.lower()))
+            is not None
+        ):
             raise UserError(f'there is a project "{name}" already.', field="name")
         project = Project(name=name, guidelines=_lines(guidelines), settings=checked.model_dump())
         session.add(project)
         renew(session, project)
-        session.add(Member(project_id=project.id, annotator_id=caller.annotator_id, role="owner", state="active"))
+        session.add(
+            Member(
+                project_id=project.id,
+                annotator_id=caller.annotator_id,
+                role="owner",
+                state="active",
+            )
+        )
         record(session, "project created", caller=caller, project_id=project.id, subject=name)
         return project.id
 
@@ -93,18 +111,23 @@ def change(
     renames: Renames | None = None,
     open_tasks: Literal["finish", "renew"] = "finish",
 ) -> None:
-    """New guidelines or settings. With another overlap, items that are done open again, or open ones close.
+    """New guidelines or settings. With another overlap, items that are done open again, or open
+    ones close.
 
-    Answers stay what they are: they belong to the version under which they were given. `renames` says which flags and
-    attributes go on under another name. Tasks in people's hands are finished as they were begun, or, with
-    `open_tasks="renew"`, asked anew under the new version, their drafts mapped to it.
+    Answers stay what they are: they belong to the version under which they were given. `renames`
+    says which flags and attributes go on under another name. Tasks in people's hands are finished
+    as they were begun, or, with `open_tasks="renew"`, asked anew under the new version, their
+    drafts mapped to it.
     """
     with database.write() as session:
         project = role_in(session, caller, project_id, least="owner")
         if guidelines is not None:
             project.guidelines = _lines(guidelines)
         if settings is not None:
-            before, after = settings_of(project.settings), read_settings({**project.settings, **settings})
+            before, after = (
+                settings_of(project.settings),
+                read_settings({**project.settings, **settings}),
+            )
             project.settings = after.model_dump()
             if after.overlap != before.overlap:
                 _reslot(session, project_id, after.overlap)
@@ -124,13 +147,19 @@ def _lines(text: str) -> str:
 
 
 def _reslot(session: Session, project_id: int, overlap: int) -> None:
-    answers = _counts(session, project_id, Annotation, Annotation.skipped.is_(None), Annotation.source == "label")
+    answers = _counts(
+        session, project_id, Annotation, Annotation.skipped.is_(None), Annotation.source == "label"
+    )
     leases = _counts(session, project_id, Lease)
-    work = select(Item.id).where(Item.project_id == project_id, Item.part == "work", Item.gold.is_(None))
+    work = select(Item.id).where(
+        Item.project_id == project_id, Item.part == "work", Item.gold.is_(None)
+    )
     changes = [
         {
             "id": item_id,
-            "slots": slots_left(overlap=overlap, answers=answers.get(item_id, 0), leases=leases.get(item_id, 0)),
+            "slots": slots_left(
+                overlap=overlap, answers=answers.get(item_id, 0), leases=leases.get(item_id, 0)
+            ),
         }
         for item_id in session.scalars(work.with_for_update())
     ]
@@ -173,11 +202,14 @@ def describe(database: Database, caller: Caller, project_id: int) -> dict[str, A
         }
 
 
-def add_items(database: Database, caller: Caller, project_id: int, rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """Put items in; those whose id is there already are left as they are, and counted. Raises UserError naming the row.
+def add_items(
+    database: Database, caller: Caller, project_id: int, rows: Iterable[Mapping[str, Any]]
+) -> dict[str, int]:
+    """Put items in; those whose id is there already are left as they are, and counted. Raises
+    UserError naming the row.
 
-    A row has `id`, `prompt` (text) or `messages`, `candidates` (texts, or {"text", "source"}), and may have `kind`,
-    `part`, `gold`, `explanation`, `priority`, `columns`.
+    A row has `id`, `prompt` (text) or `messages`, `candidates` (texts, or {"text", "source"}), and
+    may have `kind`, `part`, `gold`, `explanation`, `priority`, `columns`.
     """
     with database.write() as session:
         project = role_in(session, caller, project_id, least="owner")
@@ -186,7 +218,9 @@ def add_items(database: Database, caller: Caller, project_id: int, rows: Iterabl
         return counted
 
 
-def insert_items(session: Session, project: Project, rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+def insert_items(
+    session: Session, project: Project, rows: Iterable[Mapping[str, Any]]
+) -> dict[str, int]:
     """`add_items` within a transaction, for callers that have the right already."""
     from burnish.annotation.service.rows import item_of
 
@@ -215,7 +249,9 @@ def progress(database: Database, caller: Caller, project_id: int) -> dict[str, A
         settings = settings_of(project.settings)
         parts = dict(
             session.execute(
-                select(Item.part, func.count()).where(Item.project_id == project_id).group_by(Item.part)
+                select(Item.part, func.count())
+                .where(Item.project_id == project_id)
+                .group_by(Item.part)
             ).all()
         )
         answers = session.execute(
@@ -226,23 +262,32 @@ def progress(database: Database, caller: Caller, project_id: int) -> dict[str, A
                 Annotation.skipped.is_(None),
             )
         ).one()  # fmt: skip
-        disputed = session.scalar(select(func.count()).where(Item.project_id == project_id, Item.disputed)) or 0
+        disputed = (
+            session.scalar(select(func.count()).where(Item.project_id == project_id, Item.disputed))
+            or 0
+        )
         return {
             "items": parts,
             "answers": answers[0],
             "hours": float(answers[1] or 0.0) / 3600,
             "share_done": webhooks.share_done(session, project_id, settings),
             "disputed": disputed,
-            "webhooks": session.scalar(select(func.count()).where(Webhook.project_id == project_id)),
+            "webhooks": session.scalar(
+                select(func.count()).where(Webhook.project_id == project_id)
+            ),
         }
 
 
-def audit(database: Database, caller: Caller, project_id: int, *, limit: int = 200) -> list[dict[str, Any]]:
+def audit(
+    database: Database, caller: Caller, project_id: int, *, limit: int = 200
+) -> list[dict[str, Any]]:
     """The latest lines of the project's audit log, for owners."""
     with database.read() as session:
         role_in(session, caller, project_id, least="owner")
         rows = session.execute(
-            select(Audit.at, Annotator.name, Audit.action, Audit.subject, Audit.address, Audit.detail)
+            select(
+                Audit.at, Annotator.name, Audit.action, Audit.subject, Audit.address, Audit.detail
+            )
             .outerjoin(Account, Account.id == Audit.account_id)
             .outerjoin(Annotator, Annotator.id == Account.annotator_id)
             .where(Audit.project_id == project_id)

@@ -1,4 +1,5 @@
-"""What the service answers when it does not do what was asked. The HTTP layer turns each into its status."""
+"""What the service answers when it does not do what was asked. The HTTP layer turns each into its
+status."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Prompts and answers as safe HTML. Raw HTML is shown as text, nothing is fetched, formulas become readable characters.
+"""Prompts and answers as safe HTML. Raw HTML is shown as text, nothing is fetched, formulas become
+readable characters.
 
-Markdown goes through markdown-it without HTML, and what comes out through nh3's list of what is allowed: two nets, of
-which either alone would hold.
+Markdown goes through markdown-it without HTML, and what comes out through nh3's list of what is
+allowed: two nets, of which either alone would hold.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ _COMMAND = re.compile(r"\\([A-Za-z]+)")
 
 @lru_cache(maxsize=4096)
 def markdown(text: str) -> str:
-    """Safe HTML of a text in Markdown. Headings start at the fourth level: those above are the page's own."""
+    """Safe HTML of a text in Markdown. Headings start at the fourth level: those above are the
+    page's own."""
     if len(text) > _LONGEST:
         return f"<pre>{escapeHtml(text)}</pre>"
     return nh3.clean(
@@ -80,13 +82,15 @@ def markdown(text: str) -> str:
 
 
 def _whole_addresses(tag: str, attribute: str, value: str) -> str | None:
-    """Links lead out by their whole address or nowhere: none into this server, none that takes its scheme from the page."""
+    """Links lead out by their whole address or nowhere: none into this server, none that takes its
+    scheme from the page."""
     whole = value.lower().startswith(_STARTS)
     return value if attribute != "href" or whole else None
 
 
 def readable_math(source: str) -> str:
-    """A LaTeX formula as HTML that can be read: letters, signs, fractions and roots in a line, raised and lowered parts.
+    """A LaTeX formula as HTML that can be read: letters, signs, fractions and roots in a line,
+    raised and lowered parts.
 
     What is not known stays as it was written.
     """
@@ -113,14 +117,17 @@ def _raised(found: re.Match[str]) -> str:
 
 
 def _math_rule(state: StateInline, silent: bool) -> bool:
-    """Formulas between $ $, $$ $$, \\( \\) and \\[ \\]. A dollar sign before a space or after one is money, not mathematics."""
+    """Formulas between $ $, $$ $$, \\( \\) and \\[ \\]. A dollar sign before a space or after one
+    is money, not mathematics."""
     for opening, closing in _DELIMITERS:
         if not state.src.startswith(opening, state.pos):
             continue
         start = state.pos + len(opening)
         end = state.src.find(closing, start, state.posMax)
         body = state.src[start:end] if end > start else ""
-        if not body.strip() or (opening == "$" and not _is_math(body, state.src[end + 1 : end + 2])):
+        if not body.strip() or (
+            opening == "$" and not _is_math(body, state.src[end + 1 : end + 2])
+        ):
             continue
         if not silent:
             token = state.push("math", "span", 0)

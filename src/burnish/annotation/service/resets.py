@@ -1,4 +1,5 @@
-"""Passwords that were lost: links, made by an owner or on the command line, that set a new one once."""
+"""Passwords that were lost: links, made by an owner or on the command line, that set a new one
+once."""
 
 from __future__ import annotations
 
@@ -8,7 +9,15 @@ from datetime import timedelta
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from burnish.annotation.service.accounts import Caller, account_of, check_password, digest, hashed, open_session, record
+from burnish.annotation.service.accounts import (
+    Caller,
+    account_of,
+    check_password,
+    digest,
+    hashed,
+    open_session,
+    record,
+)
 from burnish.annotation.service.database import Database
 from burnish.annotation.service.projects import role_in
 from burnish.annotation.service.refusals import ForbiddenError, NotFoundError
@@ -20,8 +29,9 @@ LIFE = timedelta(days=3)
 def for_member(database: Database, caller: Caller, project_id: int, member_id: int) -> str:
     """A link's secret for a member of a project, made by its owner; it is returned once.
 
-    Raises ForbiddenError for somebody who may do more elsewhere than the caller: whoever creates projects, or has a part in a
-    project that is not the caller's own. Their links come from the command line.
+    Raises ForbiddenError for somebody who may do more elsewhere than the caller: whoever creates
+    projects, or has a part in a project that is not the caller's own. Their links come from the
+    command line.
     """
     with database.write() as session:
         role_in(session, caller, project_id, least="owner")
@@ -33,7 +43,9 @@ def for_member(database: Database, caller: Caller, project_id: int, member_id: i
         ).first()
         if row is None:
             raise NotFoundError("there is no such member, or none who logs in.")
-        mine = select(Member.project_id).where(Member.annotator_id == caller.annotator_id, Member.role == "owner")
+        mine = select(Member.project_id).where(
+            Member.annotator_id == caller.annotator_id, Member.role == "owner"
+        )
         theirs = select(Member.project_id).where(Member.annotator_id == row.Account.annotator_id)
         elsewhere = session.scalar(theirs.where(Member.project_id.not_in(mine)).limit(1))
         if row.Account.creates_projects or elsewhere is not None:
@@ -46,7 +58,8 @@ def for_member(database: Database, caller: Caller, project_id: int, member_id: i
 
 
 def for_name(database: Database, name: str) -> str:
-    """A link's secret for an account: what the operator does at the server itself. Raises NotFoundError if there is none."""
+    """A link's secret for an account: what the operator does at the server itself. Raises
+    NotFoundError if there is none."""
     with database.write() as session:
         account = account_of(session, name)
         record(session, "reset link made", subject=name)
@@ -54,7 +67,8 @@ def for_name(database: Database, name: str) -> str:
 
 
 def name_of(database: Database, secret: str) -> str:
-    """Whose password a link sets. Raises NotFoundError for one that is used up, has run out, or never was."""
+    """Whose password a link sets. Raises NotFoundError for one that is used up, has run out, or
+    never was."""
     with database.read() as session:
         account_id = _good(session, secret).account_id
         name = select(Annotator.name).join(Account, Account.annotator_id == Annotator.id)
@@ -62,8 +76,8 @@ def name_of(database: Database, secret: str) -> str:
 
 
 def use(database: Database, secret: str, password: str, *, address: str) -> str:
-    """Set a new password and log in; returns the cookie's value. Every other browser of the account is logged out, and all
-    its links are used up."""
+    """Set a new password and log in; returns the cookie's value. Every other browser of the account
+    is logged out, and all its links are used up."""
     check_password(password)
     with database.write() as session:
         link = _good(session, secret, lock=True)
@@ -73,7 +87,9 @@ def use(database: Database, secret: str, password: str, *, address: str) -> str:
         account.password = hashed(password)
         session.execute(delete(LoginSession).where(LoginSession.account_id == account.id))
         session.execute(delete(ResetLink).where(ResetLink.account_id == account.id))
-        name = session.scalar(select(Annotator.name).where(Annotator.id == account.annotator_id)) or ""
+        name = (
+            session.scalar(select(Annotator.name).where(Annotator.id == account.annotator_id)) or ""
+        )
         record(session, "password reset", subject=name, address=address)
         return open_session(session, account, address=address)
 
@@ -86,7 +102,9 @@ def _link(session: Session, account_id: int) -> str:
 
 
 def _good(session: Session, secret: str, *, lock: bool = False) -> ResetLink:
-    query = select(ResetLink).where(ResetLink.digest == digest(secret), ResetLink.expires_at > now())
+    query = select(ResetLink).where(
+        ResetLink.digest == digest(secret), ResetLink.expires_at > now()
+    )
     found = session.scalar(query.with_for_update() if lock else query)
     if found is None:
         raise NotFoundError("this link is used up, has run out, or never was.")

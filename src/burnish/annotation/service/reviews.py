@@ -22,12 +22,16 @@ _ASKED_OF_REVIEWERS = {"critique": "optional", "dimensions": [], "edit_winner": 
 
 
 def disputes(database: Database, caller: Caller, project_id: int) -> list[dict[str, Any]]:
-    """Items on which annotators differ and nobody has decided, for reviewers. Annotators have numbers, not names."""
+    """Items on which annotators differ and nobody has decided, for reviewers. Annotators have
+    numbers, not names."""
     with database.read() as session:
         role_in(session, caller, project_id, least="reviewer")
         rows = list(
             session.scalars(
-                select(Item).where(Item.project_id == project_id, Item.disputed).order_by(Item.id).limit(200)
+                select(Item)
+                .where(Item.project_id == project_id, Item.disputed)
+                .order_by(Item.id)
+                .limit(200)
             )
         )
         return [dispute_of(session, row) for row in rows]
@@ -52,9 +56,19 @@ def dispute_of(session: Session, item: Item) -> dict[str, Any]:
 def _answers(session: Session, item_id: int) -> list[tuple[Answer, int | None]]:
     """The answers to an item, each with k of the scale that it was given on."""
     rows = session.execute(
-        select(Annotation.kind, Annotation.payload, Annotation.presented, Annotation.ranks, Version.schema)
+        select(
+            Annotation.kind,
+            Annotation.payload,
+            Annotation.presented,
+            Annotation.ranks,
+            Version.schema,
+        )
         .outerjoin(Version, Version.id == Annotation.version_id)
-        .where(Annotation.item_id == item_id, Annotation.source == "label", Annotation.skipped.is_(None))
+        .where(
+            Annotation.item_id == item_id,
+            Annotation.source == "label",
+            Annotation.skipped.is_(None),
+        )
         .order_by(Annotation.id)
     )
     return [
@@ -66,18 +80,27 @@ def _answers(session: Session, item_id: int) -> list[tuple[Answer, int | None]]:
     ]
 
 
-def decide(database: Database, caller: Caller, project_id: int, item_id: int, given: Submission) -> None:
-    """A reviewer's decision on a disputed item; places are candidate positions. Who labelled an item does not decide on it."""
+def decide(
+    database: Database, caller: Caller, project_id: int, item_id: int, given: Submission
+) -> None:
+    """A reviewer's decision on a disputed item; places are candidate positions. Who labelled an
+    item does not decide on it."""
     with database.write() as session:
         project = role_in(session, caller, project_id, least="reviewer")
         item = session.scalar(
-            select(Item).where(Item.id == item_id, Item.project_id == project_id).with_for_update(of=Item)
+            select(Item)
+            .where(Item.id == item_id, Item.project_id == project_id)
+            .with_for_update(of=Item)
         )
         if item is None or not item.disputed:
             raise NotFoundError("there is no such item that waits for a decision.")
-        own = select(Annotation.id).where(Annotation.item_id == item_id, Annotation.annotator_id == caller.annotator_id)
+        own = select(Annotation.id).where(
+            Annotation.item_id == item_id, Annotation.annotator_id == caller.annotator_id
+        )
         if session.scalar(own) is not None:
-            raise ConflictError("you have labelled this item yourself: another reviewer must decide.")
+            raise ConflictError(
+                "you have labelled this item yourself: another reviewer must decide."
+            )
         settings = settings_of(project.settings)
         texts = [candidate.text for candidate in item.candidates]
         kind: Kind = item.kind or settings.kind  # type: ignore[assignment]
@@ -85,9 +108,15 @@ def decide(database: Database, caller: Caller, project_id: int, item_id: int, gi
             given, kind=kind, settings=settings.model_copy(update=_ASKED_OF_REVIEWERS),
             presented=range(len(texts)), texts=lambda: texts, chat=(),
         )  # fmt: skip
-        session.execute(insert(Annotation).values(_decision(said, item_id, caller, given.seconds, project.version_id)))
         session.execute(
-            insert(Event).values(at=now(), what="adjudicated", item_id=item_id, annotator_id=caller.annotator_id)
+            insert(Annotation).values(
+                _decision(said, item_id, caller, given.seconds, project.version_id)
+            )
+        )
+        session.execute(
+            insert(Event).values(
+                at=now(), what="adjudicated", item_id=item_id, annotator_id=caller.annotator_id
+            )
         )
         item.disputed = False
         record(session, "decided", caller=caller, project_id=project_id, subject=item.external_id)

@@ -31,7 +31,8 @@ _PARTS = ("work", "training", "qualification")
 
 
 class CandidateRow(BaseModel):
-    """A response: a text, or the turns of one that calls tools. Who wrote it is kept and never shown."""
+    """A response: a text, or the turns of one that calls tools. Who wrote it is kept and never
+    shown."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -48,7 +49,11 @@ class CandidateRow(BaseModel):
         if self.text:
             raise ValueError("give text or messages, not both")
         roles = [message.role for message in self.messages]
-        if not {*roles} <= {"assistant", "tool"} or roles[0] != "assistant" or roles[-1] != "assistant":
+        if (
+            not {*roles} <= {"assistant", "tool"}
+            or roles[0] != "assistant"
+            or roles[-1] != "assistant"
+        ):
             raise ValueError(
                 "a candidate's messages are the assistant's and its tools', the assistant's first and last"
             )
@@ -77,8 +82,8 @@ class GoldRow(BaseModel):
 
 
 class ItemRow(BaseModel):
-    """An item. `id` may be left out: a hash of the row's content stands in, the same in every file. Fields that an item does
-    not have become its columns."""
+    """An item. `id` may be left out: a hash of the row's content stands in, the same in every file.
+    Fields that an item does not have become its columns."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -107,13 +112,16 @@ def _candidate(given: Any) -> Any:
 
 
 def item_of(row: Mapping[str, Any], number: int, settings: Settings) -> Item:
-    """The item that a row describes, not yet in any project. Raises UserError naming row and field."""
+    """The item that a row describes, not yet in any project. Raises UserError naming row and
+    field."""
     others = {name: value for name, value in row.items() if name not in ItemRow.model_fields}
     known = {name: value for name, value in row.items() if name in ItemRow.model_fields}
     for name in others:
         near = get_close_matches(name, ItemRow.model_fields, n=1, cutoff=0.8)
         if near:
-            raise UserError(f'is no field of an item. Did you mean "{near[0]}"?', row=number, field=name)
+            raise UserError(
+                f'is no field of an item. Did you mean "{near[0]}"?', row=number, field=name
+            )
     if others and isinstance(known.get("columns", {}), Mapping):
         known["columns"] = {**others, **known.get("columns", {})}
     try:
@@ -121,15 +129,21 @@ def item_of(row: Mapping[str, Any], number: int, settings: Settings) -> Item:
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(
-            f"{first['msg'].removeprefix('Value error, ')}.", row=number, field=".".join(map(str, first["loc"]))
+            f"{first['msg'].removeprefix('Value error, ')}.",
+            row=number,
+            field=".".join(map(str, first["loc"])),
         ) from error
     if not is_storable(given.columns):
-        raise UserError("there are characters or numbers that cannot be stored.", row=number, field="columns")
+        raise UserError(
+            "there are characters or numbers that cannot be stored.", row=number, field="columns"
+        )
     kind = given.kind or settings.kind
     _check(given, kind, number)
     if given.gold is not None:
         _check_passable(given.gold, kind, len(given.candidates), settings, number)
-    messages = [dict(m.turn()) for m in given.messages or ()] or [{"role": "user", "content": given.prompt or ""}]
+    messages = [dict(m.turn()) for m in given.messages or ()] or [
+        {"role": "user", "content": given.prompt or ""}
+    ]
     gold = None if given.gold is None else given.gold.model_dump(exclude_defaults=True)
     open_to = settings.overlap if gold is None and given.part == "work" else 0
     item = Item(
@@ -167,9 +181,15 @@ def _check(given: ItemRow, kind: str, number: int) -> None:
     count = len(given.candidates)
     if not low <= count <= high:
         wanted = "none" if high == 0 else str(low) if low == high else f"{low} to {high}"
-        raise UserError(f"a {kind} item has {wanted} candidates, not {count}.", row=number, field="candidates")
+        raise UserError(
+            f"a {kind} item has {wanted} candidates, not {count}.", row=number, field="candidates"
+        )
     if kind == "correction" and any(candidate.messages for candidate in given.candidates):
-        raise UserError("an answer that calls tools cannot be corrected as a text.", row=number, field="candidates")
+        raise UserError(
+            "an answer that calls tools cannot be corrected as a text.",
+            row=number,
+            field="candidates",
+        )
     texts = [candidate.text for candidate in given.candidates]
     twice = next((at for at, text in enumerate(texts) if text in texts[:at]), None)
     if twice is not None:
@@ -192,9 +212,17 @@ def _check_passable(gold: GoldRow, kind: str, count: int, settings: Settings, nu
 
 
 def _check_gold(gold: GoldRow, count: int, number: int) -> None:
-    if gold.ranks is not None and (len(gold.ranks) != count or any(rank < 1 for rank in gold.ranks)):
-        raise UserError(f"each of the {count} candidates needs a rank of 1 or more.", row=number, field="gold.ranks")
+    if gold.ranks is not None and (
+        len(gold.ranks) != count or any(rank < 1 for rank in gold.ranks)
+    ):
+        raise UserError(
+            f"each of the {count} candidates needs a rank of 1 or more.",
+            row=number,
+            field="gold.ranks",
+        )
     if any(len(values) != count for values in gold.ratings.values()):
-        raise UserError(f"each of the {count} candidates needs a rating.", row=number, field="gold.ratings")
+        raise UserError(
+            f"each of the {count} candidates needs a rating.", row=number, field="gold.ratings"
+        )
     if any(not 0 <= at < count for places in gold.flags.values() for at in places):
         raise UserError(f"positions go from 0 to {count - 1}.", row=number, field="gold.flags")

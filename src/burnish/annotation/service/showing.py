@@ -1,4 +1,5 @@
-"""A task as it lies in somebody's hands: what is shown of the item, in which order, under which version it is asked."""
+"""A task as it lies in somebody's hands: what is shown of the item, in which order, under which
+version it is asked."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ from burnish.annotation.versions import under
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An item in somebody's hands, with all that its screen needs. `texts` are the candidates by position, `traces` the turns
-    of those that call tools."""
+    """An item in somebody's hands, with all that its screen needs. `texts` are the candidates by
+    position, `traces` the turns of those that call tools."""
 
     lease: str
     project_id: int
@@ -40,7 +41,8 @@ class Held:
 
 
 class Shown(NamedTuple):
-    """What is shown of an item. `kind` is the item's own, "" for its project's; `texts` are the candidates by position."""
+    """What is shown of an item. `kind` is the item's own, "" for its project's; `texts` are the
+    candidates by position."""
 
     kind: Kind | Literal[""]
     part: str
@@ -51,7 +53,9 @@ class Shown(NamedTuple):
 
 def held_of(session: Session, at: Desk, lease: Lease) -> Held:
     """A lease with all that its screen needs."""
-    return as_held(session, as_taken(session, at, lease.version_id), lease, shown_of(session, lease.item_id))
+    return as_held(
+        session, as_taken(session, at, lease.version_id), lease, shown_of(session, lease.item_id)
+    )
 
 
 def as_held(session: Session, at: Desk, lease: Lease, shown: Shown) -> Held:
@@ -84,7 +88,9 @@ def guidelines_number(session: Session, project_id: int) -> int:
 def shown_of(session: Session, item_id: int) -> Shown:
     """An item with its candidates, read at once."""
     rows = session.execute(
-        select(Item.kind, Item.part, Item.messages, Candidate.text, Candidate.messages.label("turns"))
+        select(
+            Item.kind, Item.part, Item.messages, Candidate.text, Candidate.messages.label("turns")
+        )
         .outerjoin(Candidate, Candidate.item_id == Item.id)
         .where(Item.id == item_id)
         .order_by(Candidate.position)
@@ -95,7 +101,8 @@ def shown_of(session: Session, item_id: int) -> Shown:
 
 
 def progress_of(session: Session, at: Desk, part: str) -> dict[str, Any]:
-    """How far the person is: within training or test, or in the work (`of` is the quota, None without one)."""
+    """How far the person is: within training or test, or in the work (`of` is the quota, None
+    without one)."""
     if part == "work":
         return {
             "done": at.member.answered,
@@ -115,14 +122,19 @@ def progress_of(session: Session, at: Desk, part: str) -> dict[str, Any]:
 
 
 def can_edit(settings: Settings, traces: Sequence[Any]) -> Settings:
-    """The settings for an item with these traces: an answer that calls tools is not edited as a text, so nobody must."""
+    """The settings for an item with these traces: an answer that calls tools is not edited as a
+    text, so nobody must."""
     must = settings.edit_winner == "required" and any(traces)
     return settings.model_copy(update={"edit_winner": "optional"}) if must else settings
 
 
 def asked_of(session: Session, item_id: int, settings: Settings) -> Settings:
     """What is asked of an item (`can_edit`)."""
-    return settings if settings.edit_winner != "required" else can_edit(settings, shown_of(session, item_id).traces)
+    return (
+        settings
+        if settings.edit_winner != "required"
+        else can_edit(settings, shown_of(session, item_id).traces)
+    )
 
 
 def as_taken(session: Session, at: Desk, version_id: int | None) -> Desk:

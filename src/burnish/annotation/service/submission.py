@@ -1,5 +1,6 @@
-"""Answers on the wire. The screen knows places only (0 is shown first), so what is sent names places; here they become
-positions in the item, by the order of showing that the lease recorded. What does not fit the task is refused."""
+"""Answers on the wire. The screen knows places only (0 is shown first), so what is sent names
+places; here they become positions in the item, by the order of showing that the lease recorded.
+What does not fit the task is refused."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ Texts = Callable[[], Sequence[str]]
 
 def _storable(text: str) -> str:
     if not is_storable(text):
-        raise ValueError("the text has characters that cannot be stored (NUL or half of a surrogate pair)")
+        raise ValueError(
+            "the text has characters that cannot be stored (NUL or half of a surrogate pair)"
+        )
     return text
 
 
@@ -27,7 +30,8 @@ StorableText = Annotated[str, AfterValidator(_storable)]
 
 
 class MarkedSpan(BaseModel):
-    """A stretch of what is shown at `place`: characters `start` up to but not including `end` of its raw text."""
+    """A stretch of what is shown at `place`: characters `start` up to but not including `end` of
+    its raw text."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -38,17 +42,24 @@ class MarkedSpan(BaseModel):
 
 
 class Submission(BaseModel):
-    """An answer in terms of places on the screen. Give what the kind of task asks for, or a reason for skipping."""
+    """An answer in terms of places on the screen. Give what the kind of task asks for, or a reason
+    for skipping."""
 
     model_config = ConfigDict(extra="forbid")
 
-    strength: int | None = Field(default=None, ge=-4, le=4, description="Pairwise: above 0 favours place 0.")
+    strength: int | None = Field(
+        default=None, ge=-4, le=4, description="Pairwise: above 0 favours place 0."
+    )
     both_bad: bool = False
     ranks: list[Annotated[int, Field(ge=1, le=99)]] | None = Field(
-        default=None, max_length=99, description="Ranking: the rank of what is shown at each place, 1 the best."
+        default=None,
+        max_length=99,
+        description="Ranking: the rank of what is shown at each place, 1 the best.",
     )
     ratings: dict[StorableText, list[Annotated[int, Field(ge=0, le=10)] | None]] = Field(
-        default_factory=dict, max_length=20, description="Likert: by attribute, a rating for each place."
+        default_factory=dict,
+        max_length=20,
+        description="Likert: by attribute, a rating for each place.",
     )
     flags: dict[StorableText, list[Annotated[int, Field(ge=0, le=99)]]] = Field(
         default_factory=dict, max_length=30, description="By flag, the places that bear it."
@@ -63,7 +74,9 @@ class Submission(BaseModel):
         description="Correction: the place that was corrected; else that of the edited winner.",
     )
     preferences: dict[StorableText, Annotated[int, Field(ge=-4, le=4)]] = Field(
-        default_factory=dict, max_length=8, description="Pairwise: by dimension, above 0 favours place 0."
+        default_factory=dict,
+        max_length=8,
+        description="Pairwise: by dimension, above 0 favours place 0.",
     )
     reasons: dict[StorableText, Annotated[StorableText, Field(max_length=2000)]] = Field(
         default_factory=dict, max_length=8, description="Pairwise: by dimension, why."
@@ -81,14 +94,19 @@ def answer_of(
     texts: Texts,
     chat: Sequence[Mapping[str, Any]],
 ) -> Answer:
-    """The answer by positions. `texts` reads the candidates by position; it is called where an answer refers to them.
+    """The answer by positions. `texts` reads the candidates by position; it is called where an
+    answer refers to them.
 
     Raises UserError naming the field that does not fit.
     """
     if given.skipped is not None:
         return Answer(kind=kind, presented=tuple(presented), skipped=given.skipped)
     _refuse_foreign_fields(given, kind)
-    parts: dict[str, Any] = {"kind": kind, "presented": tuple(presented), **_remarks(given, settings, presented, texts)}
+    parts: dict[str, Any] = {
+        "kind": kind,
+        "presented": tuple(presented),
+        **_remarks(given, settings, presented, texts),
+    }
     return Answer(**parts, **_PARTS[kind](given, settings, presented, texts, chat))
 
 
@@ -115,10 +133,13 @@ def on_screen(said: Answer) -> dict[str, Any]:
     if said.ratings:
         shown["ratings"] = {name: by_place(values) for name, values in said.ratings.items()}
     if said.flags:
-        shown["flags"] = {name: sorted(places[p] for p in where) for name, where in said.flags.items()}
+        shown["flags"] = {
+            name: sorted(places[p] for p in where) for name, where in said.flags.items()
+        }
     if said.spans:
         shown["spans"] = [
-            {"place": places[s.candidate], "start": s.start, "end": s.end, "note": s.note} for s in said.spans
+            {"place": places[s.candidate], "start": s.start, "end": s.end, "note": s.note}
+            for s in said.spans
         ]
     if said.critique:
         shown["critique"] = said.critique
@@ -134,7 +155,9 @@ def rank_places(ranks: Sequence[int]) -> tuple[int, ...]:
     return tuple(1 + sum(other < rank for other in ranks) for rank in ranks)
 
 
-def _pairwise(given: Submission, settings: Settings, presented: Sequence[int], texts: Any, chat: Any) -> dict[str, Any]:
+def _pairwise(
+    given: Submission, settings: Settings, presented: Sequence[int], texts: Any, chat: Any
+) -> dict[str, Any]:
     strength = _strength(given.strength, given.both_bad, settings)
     sign = 1 if presented[0] == 0 else -1
     preferences = _preferences(given, settings)
@@ -162,7 +185,10 @@ def _preferences(given: Submission, settings: Settings) -> dict[str, int]:
         raise UserError(f"{asked}.", field="preferences")
     for name, value in given.preferences.items():
         if abs(value) > settings.strength:
-            raise UserError(f'"{name}" goes from {-settings.strength} to {settings.strength}.', field="preferences")
+            raise UserError(
+                f'"{name}" goes from {-settings.strength} to {settings.strength}.',
+                field="preferences",
+            )
     unknown = next((name for name in given.reasons if name not in names), None)
     if unknown is not None:
         raise UserError(f'"{unknown}" is not compared here.', field="reasons")
@@ -170,7 +196,11 @@ def _preferences(given: Submission, settings: Settings) -> dict[str, int]:
 
 
 def _edited(
-    given: Submission, settings: Settings, presented: Sequence[int], texts: Texts, ranks: Sequence[int]
+    given: Submission,
+    settings: Settings,
+    presented: Sequence[int],
+    texts: Texts,
+    ranks: Sequence[int],
 ) -> dict[str, Any]:
     """The winner's text as somebody edited it. There is none where the first place is shared."""
     best = [position for position, rank in enumerate(ranks) if rank == min(ranks)]
@@ -180,9 +210,17 @@ def _edited(
         return {}
     if settings.edit_winner == "off":
         raise UserError("editing is not asked for here.", field="text")
-    if given.corrected is None or given.corrected >= len(presented) or best != [presented[given.corrected]]:
+    if (
+        given.corrected is None
+        or given.corrected >= len(presented)
+        or best != [presented[given.corrected]]
+    ):
         raise UserError("the answer that is edited is the best one.", field="corrected")
-    if given.text is None or not given.text.strip() or given.text.strip() in {text.strip() for text in texts()}:
+    if (
+        given.text is None
+        or not given.text.strip()
+        or given.text.strip() in {text.strip() for text in texts()}
+    ):
         raise UserError("change the text of the better answer, or leave it as it is.", field="text")
     return {"text": given.text, "corrected": best[0]}
 
@@ -190,17 +228,24 @@ def _edited(
 def _strength(strength: int | None, both_bad: bool, settings: Settings) -> int:
     if both_bad:
         if not settings.both_bad or strength not in (None, 0):
-            raise UserError("both bad is not offered here, or goes with no preference.", field="both_bad")
+            raise UserError(
+                "both bad is not offered here, or goes with no preference.", field="both_bad"
+            )
         return 0
     if strength is None:
         raise UserError("say which is better.", field="strength")
     if abs(strength) > settings.strength or (strength == 0 and not settings.ties):
         ties = "with 0 for a tie" if settings.ties else "without 0"
-        raise UserError(f"strength goes from {-settings.strength} to {settings.strength}, {ties}.", field="strength")
+        raise UserError(
+            f"strength goes from {-settings.strength} to {settings.strength}, {ties}.",
+            field="strength",
+        )
     return strength
 
 
-def _ranking(given: Submission, settings: Settings, presented: Sequence[int], texts: Any, chat: Any) -> dict[str, Any]:
+def _ranking(
+    given: Submission, settings: Settings, presented: Sequence[int], texts: Any, chat: Any
+) -> dict[str, Any]:
     if given.ranks is None or len(given.ranks) != len(presented):
         raise UserError(f"each of the {len(presented)} answers needs a rank.", field="ranks")
     if not settings.tie and len(set(given.ranks)) < len(given.ranks):
@@ -212,21 +257,32 @@ def _ranking(given: Submission, settings: Settings, presented: Sequence[int], te
     return {"ranks": places, **_edited(given, settings, presented, texts, places)}
 
 
-def _likert(given: Submission, settings: Settings, presented: Sequence[int], texts: Texts, chat: Any) -> dict[str, Any]:
+def _likert(
+    given: Submission, settings: Settings, presented: Sequence[int], texts: Texts, chat: Any
+) -> dict[str, Any]:
     found = {}
     known = {attribute.name: attribute for attribute in settings.attributes}
     if set(given.ratings) != set(known):
         raise UserError(f"what is rated is {', '.join(known)}.", field="ratings")
     for name, values in given.ratings.items():
         scale = known[name]
-        if len(values) != len(presented) or any(v is None or not scale.low <= v <= scale.high for v in values):
-            raise UserError(f'"{name}" needs a rating from {scale.low} to {scale.high} for each.', field="ratings")
+        if len(values) != len(presented) or any(
+            v is None or not scale.low <= v <= scale.high for v in values
+        ):
+            raise UserError(
+                f'"{name}" needs a rating from {scale.low} to {scale.high} for each.',
+                field="ratings",
+            )
         by_position: list[int | None] = [None] * len(presented)
         for place, position in enumerate(presented):
             by_position[position] = values[place]
         found[name] = tuple(by_position)
     overall = found.get("overall")
-    ranks = rank_places([-v for v in overall if v is not None]) if overall and len(overall) > 1 else None
+    ranks = (
+        rank_places([-v for v in overall if v is not None])
+        if overall and len(overall) > 1
+        else None
+    )
     return {"ratings": found, "ranks": ranks}
 
 
@@ -246,17 +302,25 @@ def _correction(
         raise UserError("write the corrected answer.", field="text")
     if given.text.strip() == texts()[presented[place]].strip():
         raise UserError(
-            "the corrected answer is the same as the original; skip it if it needs no change.", field="text"
+            "the corrected answer is the same as the original; skip it if it needs no change.",
+            field="text",
         )
     return {"text": given.text, "corrected": presented[place]}
 
 
 def _chat(
-    given: Submission, settings: Settings, presented: Any, texts: Any, chat: Sequence[Mapping[str, Any]]
+    given: Submission,
+    settings: Settings,
+    presented: Any,
+    texts: Any,
+    chat: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     chosen = [turn for turn in chat if turn.get("chosen") is not None]
     if len(chosen) < settings.turns or len(chosen) < len(chat):
-        raise UserError(f"a conversation has {settings.turns} turns at least, each with a choice.", field="turns")
+        raise UserError(
+            f"a conversation has {settings.turns} turns at least, each with a choice.",
+            field="turns",
+        )
     return {
         "turns": tuple(
             Turn(
@@ -297,14 +361,23 @@ def _refuse_foreign_fields(given: Submission, kind: Kind) -> None:
             raise UserError(f"a {kind} task has no such part.", field=name)
 
 
-def _remarks(given: Submission, settings: Settings, presented: Sequence[int], texts: Texts) -> dict[str, Any]:
+def _remarks(
+    given: Submission, settings: Settings, presented: Sequence[int], texts: Texts
+) -> dict[str, Any]:
     """Flags, critique and spans, which go with every kind."""
     for name, places in given.flags.items():
         if name not in settings.flags or any(place >= len(presented) for place in places):
-            raise UserError(f"flags are {', '.join(settings.flags) or 'not asked for here'}.", field="flags")
+            raise UserError(
+                f"flags are {', '.join(settings.flags) or 'not asked for here'}.", field="flags"
+            )
     if settings.critique == "off" and (given.critique or given.spans):
         raise UserError("critique is not asked for here.", field="critique")
-    if settings.critique == "required" and presented and not given.critique.strip() and not given.spans:
+    if (
+        settings.critique == "required"
+        and presented
+        and not given.critique.strip()
+        and not given.spans
+    ):
         raise UserError("say why, or mark what is wrong.", field="critique")
     spans, written = [], texts() if given.spans else ()
     for span in given.spans:
@@ -314,5 +387,9 @@ def _remarks(given: Submission, settings: Settings, presented: Sequence[int], te
         if not span.start < span.end <= len(written[position]):
             raise UserError("a span must lie within its answer.", field="spans")
         spans.append(Span(position, span.start, span.end, span.note))
-    flags = {name: tuple(sorted({presented[p] for p in places})) for name, places in given.flags.items() if places}
+    flags = {
+        name: tuple(sorted({presented[p] for p in places}))
+        for name, places in given.flags.items()
+        if places
+    }
     return {"flags": flags, "critique": given.critique, "spans": tuple(spans)}

@@ -1,4 +1,5 @@
-"""A task as its screen sees it: by place, without who wrote what, without positions, without what is known to be right."""
+"""A task as its screen sees it: by place, without who wrote what, without positions, without what
+is known to be right."""
 
 from __future__ import annotations
 
@@ -35,7 +36,9 @@ def task_view(held: Held, settings: Settings, *, html: bool) -> dict[str, Any]:
             "flags": settings.flags,
             "critique": settings.critique,
             "turns": settings.turns,
-            "dimensions": [d.model_dump() for d in settings.dimensions] if held.kind == "pairwise" else [],
+            "dimensions": [d.model_dump() for d in settings.dimensions]
+            if held.kind == "pairwise"
+            else [],
             "edit_winner": settings.edit_winner if held.kind in ("pairwise", "ranking") else "off",
             "skip_reasons": settings.skip_reasons,
         },
@@ -47,7 +50,9 @@ def verdict_view(verdict: Verdict, *, html: bool) -> dict[str, Any]:
     view: dict[str, Any] = {"recorded": True, "again": verdict.again}
     if verdict.score is not None:
         gold = {name: value for name, value in (verdict.gold or {}).items()}
-        known = answer_from(verdict.kind, gold, presented=verdict.presented, ranks=gold.pop("ranks", None))
+        known = answer_from(
+            verdict.kind, gold, presented=verdict.presented, ranks=gold.pop("ranks", None)
+        )
         view["feedback"] = {
             "score": verdict.score,
             "right": verdict.score == 1.0,
@@ -58,7 +63,8 @@ def verdict_view(verdict: Verdict, *, html: bool) -> dict[str, Any]:
 
 
 def _message(message: dict[str, Any], html: bool) -> dict[str, Any]:
-    """A turn: its text, and, where it has any, its calls of tools in words, what it thought, whose answer it is."""
+    """A turn: its text, and, where it has any, its calls of tools in words, what it thought, whose
+    answer it is."""
     view: dict[str, Any] = {"role": message["role"], **_text(message["content"], html)}
     if message.get("reasoning_content"):
         view["reasoning"] = _text(message["reasoning_content"], html)

@@ -1,5 +1,6 @@
-"""Telling other programs of milestones. A message is written in the transaction that causes it, so none is lost or doubled;
-a thread of the server sends what is due and tries again, later each time, for some hours."""
+"""Telling other programs of milestones. A message is written in the transaction that causes it, so
+none is lost or doubled; a thread of the server sends what is due and tries again, later each time,
+for some hours."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ from burnish.errors import UserError
 from burnish.jsonio import dumps, undefined_as_null
 
 _ATTEMPTS = 10
-_FIRST_PAUSE = timedelta(seconds=30)  # doubles each time: 10 attempts take about four hours and a quarter
+_FIRST_PAUSE = timedelta(
+    seconds=30
+)  # doubles each time: 10 attempts take about four hours and a quarter
 
 
 def add(session: Session, project_id: int, url: str) -> Webhook:
@@ -45,20 +48,25 @@ def add(session: Session, project_id: int, url: str) -> Webhook:
 
 def remove(session: Session, project_id: int, webhook_id: int) -> None:
     """A project's webhook, with its messages. Raises NotFoundError if there is none."""
-    found = session.scalar(select(Webhook).where(Webhook.id == webhook_id, Webhook.project_id == project_id))
+    found = session.scalar(
+        select(Webhook).where(Webhook.id == webhook_id, Webhook.project_id == project_id)
+    )
     if found is None:
         raise NotFoundError("there is no such webhook.")
     session.delete(found)
 
 
 def announce_completed(session: Session, project_id: int, settings: Settings, item: Item) -> None:
-    """After an item has got its last answer: tell of milestones that are reached, and of a disagreement."""
+    """After an item has got its last answer: tell of milestones that are reached, and of a
+    disagreement."""
     if session.scalar(select(Webhook.id).where(Webhook.project_id == project_id).limit(1)) is None:
         return
     share = share_done(session, project_id, settings)
     for mark in settings.milestones:
         if 100 * share >= mark:
-            announce(session, project_id, f"milestone:{mark}", {"event": "milestone", "percent": mark})
+            announce(
+                session, project_id, f"milestone:{mark}", {"event": "milestone", "percent": mark}
+            )
     if item.disputed:
         body = {"event": "disputed", "item": item.external_id}
         announce(session, project_id, f"disputed:{item.id}", body)
@@ -70,13 +78,19 @@ def share_done(session: Session, project_id: int, settings: Settings) -> float:
     items, slots = session.execute(
         select(func.count(Item.id), func.coalesce(func.sum(Item.slots), 0)).where(*work)
     ).one()
-    leases = session.scalar(select(func.count(Lease.id)).join(Item, Item.id == Lease.item_id).where(*work)) or 0
+    leases = (
+        session.scalar(
+            select(func.count(Lease.id)).join(Item, Item.id == Lease.item_id).where(*work)
+        )
+        or 0
+    )
     wanted = items * settings.overlap
     return max(0.0, 1.0 - (slots + leases) / wanted) if wanted else 0.0
 
 
 def announce(session: Session, project_id: int, key: str, body: dict[str, Any]) -> None:
-    """Write a message for each webhook of the project; one whose key was written before is not written again."""
+    """Write a message for each webhook of the project; one whose key was written before is not
+    written again."""
     name = session.scalar(select(Project.name).where(Project.id == project_id))
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     moment = now()
@@ -111,9 +125,16 @@ def deliver(database: Database, *, post: Callable[..., httpx.Response] = httpx.p
     received = 0
     for row in due:
         body = dumps(undefined_as_null(row.body), sort_keys=True).encode()
-        headers = {"Content-Type": "application/json", "X-Burnish-Signature": signature(row.secret, body)}
+        headers = {
+            "Content-Type": "application/json",
+            "X-Burnish-Signature": signature(row.secret, body),
+        }
         try:
-            status = str(post(row.url, content=body, headers=headers, timeout=10.0, follow_redirects=False).status_code)
+            status = str(
+                post(
+                    row.url, content=body, headers=headers, timeout=10.0, follow_redirects=False
+                ).status_code
+            )
         except httpx.HTTPError as error:
             status = type(error).__name__
         received += _noted(database, row.id, status)
@@ -133,9 +154,12 @@ def _noted(database: Database, delivery_id: int, status: str) -> bool:
 
 
 class Background(threading.Thread):
-    """Calls a function every few seconds until it is stopped. One that fails is reported and called again."""
+    """Calls a function every few seconds until it is stopped. One that fails is reported and called
+    again."""
 
-    def __init__(self, work: Callable[[], object], *, every: float, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, work: Callable[[], object], *, every: float, say: Callable[[str], None]
+    ) -> None:
         super().__init__(daemon=True)
         self._work, self._every, self._say = work, every, say
         self._ended = threading.Event()

@@ -1,7 +1,8 @@
-"""Taking and answering items. Every function is one transaction; each changes the leases, the answers and the log together.
+"""Taking and answering items. Every function is one transaction; each changes the leases, the
+answers and the log together.
 
-Locks on PostgreSQL are taken in the order member, lease, item, so that no two transactions wait for each other; on SQLite
-there is one writer.
+Locks on PostgreSQL are taken in the order member, lease, item, so that no two transactions wait for
+each other; on SQLite there is one writer.
 """
 
 from __future__ import annotations
@@ -27,7 +28,17 @@ from burnish.annotation.service.submission import Submission, answer_of, on_scre
 from burnish.annotation.service.watching import watch
 from burnish.annotation.service.webhooks import announce_completed
 from burnish.annotation.settings import settings_of
-from burnish.annotation.tables import Annotation, Draft, Event, Item, Lease, Member, Project, Version, now
+from burnish.annotation.tables import (
+    Annotation,
+    Draft,
+    Event,
+    Item,
+    Lease,
+    Member,
+    Project,
+    Version,
+    now,
+)
 from burnish.annotation.versions import under
 from burnish.errors import UserError
 
@@ -36,7 +47,8 @@ _NO_CANDIDATES = lazyload(Item.candidates)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What comes back after an answer: `again` if it had been given before. `score` and `explanation` teach, in training only."""
+    """What comes back after an answer: `again` if it had been given before. `score` and
+    `explanation` teach, in training only."""
 
     again: bool = False
     score: float | None = None
@@ -47,7 +59,8 @@ class Verdict:
 
 
 def take(database: Database, caller: Caller, project_id: int) -> Held | None:
-    """The item that the caller has in hand, or else the next one; None if there is none. Taking starts or renews the lease."""
+    """The item that the caller has in hand, or else the next one; None if there is none. Taking
+    starts or renews the lease."""
     caller.needs("label")
     with database.write() as session:
         at = desk(session, caller, project_id, lock=True)
@@ -66,18 +79,25 @@ def take(database: Database, caller: Caller, project_id: int) -> Held | None:
 
 
 def answer(database: Database, caller: Caller, lease_id: str, given: Submission) -> Verdict:
-    """Record an answer or a skip. The same lease counts once: sent again with the same content, it is acknowledged again.
+    """Record an answer or a skip. The same lease counts once: sent again with the same content, it
+    is acknowledged again.
 
-    Raises NotFoundError for a lease that is unknown or another's, ConflictError for one that has run out or was answered
-    otherwise, UserError for an answer that does not fit.
+    Raises NotFoundError for a lease that is unknown or another's, ConflictError for one that has
+    run out or was answered otherwise, UserError for an answer that does not fit.
     """
     caller.needs("label")
     with database.write() as session:
         found = locked(session, caller, lease_id)
-        if found is None and drafts.revive(session, caller, lease_id):  # late, but nobody else filled the place
+        if found is None and drafts.revive(
+            session, caller, lease_id
+        ):  # late, but nobody else filled the place
             found = locked(session, caller, lease_id)
-        if found is None and drafts.keep_late(session, caller, lease_id, given.model_dump(exclude_defaults=True)):
-            late = ConflictError("others have answered this item meanwhile; what you wrote is kept.")
+        if found is None and drafts.keep_late(
+            session, caller, lease_id, given.model_dump(exclude_defaults=True)
+        ):
+            late = ConflictError(
+                "others have answered this item meanwhile; what you wrote is kept."
+            )
         elif found is None:
             return _again(session, caller, lease_id, given)
         else:
@@ -97,7 +117,11 @@ def _record(session: Session, found: tuple[Desk, Lease, Item], given: Submission
         texts=lambda: shown_of(session, item.id).texts,
         chat=lease.chat or (),
     )
-    if kind != "correction" and said.corrected is not None and shown_of(session, item.id).traces[said.corrected]:
+    if (
+        kind != "correction"
+        and said.corrected is not None
+        and shown_of(session, item.id).traces[said.corrected]
+    ):
         raise UserError("an answer that calls tools cannot be edited as a text.", field="text")
     # What a page says of time is believed as far as the server has seen the person at work.
     seconds = None if given.seconds is None else min(given.seconds, lease.worked)
@@ -106,7 +130,13 @@ def _record(session: Session, found: tuple[Desk, Lease, Item], given: Submission
     watch(session, at, lease, item, said)
     if item.part == "training":
         mark = grade(item.gold or {}, said)
-        return Verdict(score=mark, explanation=item.explanation, gold=item.gold, kind=kind, presented=said.presented)
+        return Verdict(
+            score=mark,
+            explanation=item.explanation,
+            gold=item.gold,
+            kind=kind,
+            presented=said.presented,
+        )
     if item.part == "qualification":
         session.flush()
         advance(session, at)
@@ -149,7 +179,8 @@ def release(database: Database, caller: Caller, lease_id: str) -> None:
 def undo(database: Database, caller: Caller, project_id: int) -> Held:
     """Take the last answer back: the item is in hand again, with the answer as its draft.
 
-    Raises ConflictError if there is none, or if it is settled: tests stay, and so does what a reviewer has decided on.
+    Raises ConflictError if there is none, or if it is settled: tests stay, and so does what a
+    reviewer has decided on.
     """
     caller.needs("label")
     with database.write() as session:
@@ -178,7 +209,9 @@ def undo(database: Database, caller: Caller, project_id: int) -> Held:
         item.disputed = False
         at.member.met -= 1
         at.member.answered -= row.skipped is None
-        said = answer_from(row.kind, row.payload, presented=row.presented, ranks=row.ranks, skipped=row.skipped)
+        said = answer_from(
+            row.kind, row.payload, presented=row.presented, ranks=row.ranks, skipped=row.skipped
+        )
         session.delete(row)
         session.flush()
         _log(session, "undone", item.id, caller.annotator_id, row.lease)
@@ -234,9 +267,13 @@ def _in_hand(session: Session, at: Desk) -> Lease | None:
 
 
 def _left_before(session: Session, at: Desk) -> int | None:
-    """An open item of which the person has a draft, its place taken; None where there is none, or the work is not open yet."""
+    """An open item of which the person has a draft, its place taken; None where there is none, or
+    the work is not open yet."""
     member, settings = at.member, at.settings
-    if member.state != "active" or quota_left(answered=member.answered, project=settings.quota, own=member.quota) == 0:
+    if (
+        member.state != "active"
+        or quota_left(answered=member.answered, project=settings.quota, own=member.quota) == 0
+    ):
         return None
     item_id = drafts.of_mine(session, at.project_id, member.annotator_id)
     if item_id is None:
@@ -277,21 +314,26 @@ def _lease(
 
 
 def locked(session: Session, caller: Caller, lease_id: str) -> tuple[Desk, Lease, Item] | None:
-    """The caller's lease with its desk and item, locked in the order of FOR UPDATE; None if there is none (any more)."""
+    """The caller's lease with its desk and item, locked in the order of FOR UPDATE; None if there
+    is none (any more)."""
     row = session.execute(
         select(Member, Project.settings, Lease, Item, Version.schema)
         .options(_NO_CANDIDATES)
         .select_from(Lease)
         .join(Item, Item.id == Lease.item_id)
         .join(Project, Project.id == Item.project_id)
-        .join(Member, (Member.project_id == Item.project_id) & (Member.annotator_id == Lease.annotator_id))
+        .join(
+            Member,
+            (Member.project_id == Item.project_id) & (Member.annotator_id == Lease.annotator_id),
+        )
         .outerjoin(Version, Version.id == Lease.version_id)
         .where(Lease.id == lease_id, Lease.annotator_id == caller.annotator_id)
         .with_for_update(of=(Member, Lease, Item))
     ).first()
     if row is None:
         return None
-    # What is asked of an open task is what was asked when it was taken, whatever the project has become since.
+    # What is asked of an open task is what was asked when it was taken, whatever the project has
+    # become since.
     settings = under(settings_of(row.settings), row.schema)
     return Desk(row.Member, settings, row.Lease.version_id), row.Lease, row.Item
 
@@ -302,7 +344,9 @@ def _item(session: Session, item_id: int) -> Item:
     return session.scalars(query.with_for_update(of=Item)).one()
 
 
-def _store(session: Session, at: Desk, lease: Lease, item: Item, said: Answer, seconds: float | None) -> None:
+def _store(
+    session: Session, at: Desk, lease: Lease, item: Item, said: Answer, seconds: float | None
+) -> None:
     session.execute(
         insert(Annotation).values(
             item_id=item.id,
@@ -319,8 +363,16 @@ def _store(session: Session, at: Desk, lease: Lease, item: Item, said: Answer, s
             version_id=lease.version_id,
         )
     )
-    session.execute(delete(Lease).where(Lease.id == lease.id), execution_options={"synchronize_session": False})
-    _log(session, "answered" if said.skipped is None else "skipped", item.id, lease.annotator_id, lease.id)
+    session.execute(
+        delete(Lease).where(Lease.id == lease.id), execution_options={"synchronize_session": False}
+    )
+    _log(
+        session,
+        "answered" if said.skipped is None else "skipped",
+        item.id,
+        lease.annotator_id,
+        lease.id,
+    )
     if item.part != "work":
         return
     at.member.met += 1
@@ -332,16 +384,21 @@ def _store(session: Session, at: Desk, lease: Lease, item: Item, said: Answer, s
 
 
 def _complete(session: Session, at: Desk, item: Item) -> None:
-    """An item without slots or leases has all its answers: see whether they agree, and tell who wants to know."""
+    """An item without slots or leases has all its answers: see whether they agree, and tell who
+    wants to know."""
     session.flush()
     if session.scalar(select(exists().where(Lease.item_id == item.id))):
         return
     rows = session.execute(
         select(Annotation.kind, Annotation.payload, Annotation.presented, Annotation.ranks).where(
-            Annotation.item_id == item.id, Annotation.source == "label", Annotation.skipped.is_(None)
+            Annotation.item_id == item.id,
+            Annotation.source == "label",
+            Annotation.skipped.is_(None),
         )
     ).all()
-    answers = [answer_from(row.kind, row.payload, presented=row.presented, ranks=row.ranks) for row in rows]
+    answers = [
+        answer_from(row.kind, row.payload, presented=row.presented, ranks=row.ranks) for row in rows
+    ]
     if is_disputed(answers, below=at.settings.dispute_below) and not _is_decided(session, item.id):
         item.disputed = True
     session.flush()
@@ -354,9 +411,12 @@ def _is_decided(session: Session, item_id: int) -> bool:
 
 
 def _again(session: Session, caller: Caller, lease_id: str, given: Submission) -> Verdict:
-    """A lease that is there no more: answered already (acknowledge the same, refuse another), run out, or never the caller's."""
+    """A lease that is there no more: answered already (acknowledge the same, refuse another), run
+    out, or never the caller's."""
     row = session.scalar(
-        select(Annotation).where(Annotation.lease == lease_id, Annotation.annotator_id == caller.annotator_id)
+        select(Annotation).where(
+            Annotation.lease == lease_id, Annotation.annotator_id == caller.annotator_id
+        )
     )
     if row is None:
         raise gone(session, caller, lease_id)
@@ -370,7 +430,12 @@ def _again(session: Session, caller: Caller, lease_id: str, given: Submission) -
         texts=lambda: shown_of(session, item.id).texts,
         chat=row.payload.get("turns", ()),
     )
-    if answer_from(row.kind, row.payload, presented=row.presented, ranks=row.ranks, skipped=row.skipped) != said:
+    if (
+        answer_from(
+            row.kind, row.payload, presented=row.presented, ranks=row.ranks, skipped=row.skipped
+        )
+        != said
+    ):
         raise ConflictError("this item was answered already, and otherwise.")
     return Verdict(again=True)
 
@@ -378,10 +443,14 @@ def _again(session: Session, caller: Caller, lease_id: str, given: Submission) -
 def gone(session: Session, caller: Caller, lease_id: str) -> NotFoundError | ConflictError:
     """Why there is no such lease: it was the caller's and has ended, or it never was."""
     known = session.scalar(
-        select(Event.id).where(Event.annotator_id == caller.annotator_id, Event.lease == lease_id).limit(1)
+        select(Event.id)
+        .where(Event.annotator_id == caller.annotator_id, Event.lease == lease_id)
+        .limit(1)
     )
     if known is not None:
-        return ConflictError("this item is no longer in your hands: the time for it ran out, or it was answered.")
+        return ConflictError(
+            "this item is no longer in your hands: the time for it ran out, or it was answered."
+        )
     return NotFoundError("there is no such task in your hands.")
 
 
@@ -396,4 +465,8 @@ def _give_slot(session: Session, item: Item) -> None:
 
 
 def _log(session: Session, what: str, item_id: int, annotator_id: int, lease: str | None) -> None:
-    session.execute(insert(Event).values(at=now(), what=what, item_id=item_id, annotator_id=annotator_id, lease=lease))
+    session.execute(
+        insert(Event).values(
+            at=now(), what=what, item_id=item_id, annotator_id=annotator_id, lease=lease
+        )
+    )

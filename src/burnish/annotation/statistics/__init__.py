@@ -1,1 +1,2 @@
-"""What the answers of a project say: agreement, reliability, model ranking, biases, pace. Pure: answers in, numbers out."""
+"""What the answers of a project say: agreement, reliability, model ranking, biases, pace. Pure:
+answers in, numbers out."""

@@ -1,4 +1,5 @@
-"""What sways annotators besides the answer: the side it was shown on (sign test) and its length (logistic regression)."""
+"""What sways annotators besides the answer: the side it was shown on (sign test) and its length
+(logistic regression)."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ _LEAST = 10
 
 @dataclass(frozen=True, slots=True)
 class PositionBias:
-    """How often the answer shown first won, of `n` items with a decision; `p_value` of the two-sided sign test against ½."""
+    """How often the answer shown first won, of `n` items with a decision; `p_value` of the
+    two-sided sign test against ½."""
 
     share: float
     low: float
@@ -31,14 +33,22 @@ class PositionBias:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"share": self.share, "low": self.low, "high": self.high, "n": self.n, "p_value": self.p_value}
+        return {
+            "share": self.share,
+            "low": self.low,
+            "high": self.high,
+            "n": self.n,
+            "p_value": self.p_value,
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class LengthBias:
-    """Of a logistic regression of the choice: `odds_ratio` of preferring an answer twice as long, its interval and p-value.
+    """Of a logistic regression of the choice: `odds_ratio` of preferring an answer twice as long,
+    its interval and p-value.
 
-    `position_odds_ratio` is the first-shown answer's, in the same regression. `n` counts decided votes.
+    `position_odds_ratio` is the first-shown answer's, in the same regression. `n` counts decided
+    votes.
     """
 
     odds_ratio: float
@@ -57,16 +67,20 @@ class LengthBias:
 
 
 def position_bias(votes: Iterable[Vote]) -> PositionBias:
-    """The sign test with one sign for each annotator and item, since the pairs of one ranking are not independent.
+    """The sign test with one sign for each annotator and item, since the pairs of one ranking are
+    not independent.
 
-    The sign is that of (pairs won by the one shown earlier − pairs lost by it); items where they balance are left out.
-    Sides are shuffled for each annotator, so without bias either sign is as likely whatever the answers are worth.
+    The sign is that of (pairs won by the one shown earlier − pairs lost by it); items where they
+    balance are left out. Sides are shuffled for each annotator, so without bias either sign is as
+    likely whatever the answers are worth.
     """
     from scipy.stats import binomtest
 
     lead: dict[tuple[str, str], float] = defaultdict(float)
     for vote in votes:
-        lead[vote.annotator, vote.item_id] += (2.0 * vote.value - 1.0) * (1.0 if vote.first_shown_earlier else -1.0)
+        lead[vote.annotator, vote.item_id] += (2.0 * vote.value - 1.0) * (
+            1.0 if vote.first_shown_earlier else -1.0
+        )
     signs = [value > 0 for value in lead.values() if value != 0]
     if not signs:
         return PositionBias(math.nan, math.nan, math.nan, 0, math.nan)
@@ -76,12 +90,14 @@ def position_bias(votes: Iterable[Vote]) -> PositionBias:
 
 
 def length_bias(votes: Sequence[Vote], words: Mapping[tuple[str, int], int]) -> LengthBias | None:
-    """P(first preferred) = σ(β_len · log₂((w_first + 1) / (w_second + 1)) + β_pos · (±1 as first was shown earlier or later)).
+    """P(first preferred) = σ(β_len · log₂((w_first + 1) / (w_second + 1)) + β_pos · (±1 as first
+    was shown earlier or later)).
 
-    `words[item, candidate]` counts an answer's words. Intervals and the Wald test come from a sandwich covariance clustered
-    by item. exp β_len is the odds ratio of an answer twice as long, exp 2β_pos that of the first-shown. Longer answers may be
-    better: this measures a leaning, not by itself a fault. None under 10 decided votes, without variation in length, or
-    where a covariate separates the choices wholly.
+    `words[item, candidate]` counts an answer's words. Intervals and the Wald test come from a
+    sandwich covariance clustered by item. exp β_len is the odds ratio of an answer twice as long,
+    exp 2β_pos that of the first-shown. Longer answers may be
+    better: this measures a leaning, not by itself a fault. None under 10 decided votes, without
+    variation in length, or where a covariate separates the choices wholly.
     """
     decided = [vote for vote in votes if vote.value != 0.5]
     if len(decided) < _LEAST:
@@ -107,11 +123,14 @@ def length_bias(votes: Sequence[Vote], words: Mapping[tuple[str, int], int]) -> 
     )
 
 
-def logistic(x: Floats, y: Floats, *, clusters: Sequence[str] | None = None) -> tuple[Floats, Floats] | None:
-    """(β, covariance) of P(y=1) = σ(x β) by Newton's method; the covariance is clustered where `clusters` are given.
+def logistic(
+    x: Floats, y: Floats, *, clusters: Sequence[str] | None = None
+) -> tuple[Floats, Floats] | None:
+    """(β, covariance) of P(y=1) = σ(x β) by Newton's method; the covariance is clustered where
+    `clusters` are given.
 
-    H⁻¹ (Σ_clusters s sᵀ) H⁻¹ with s the sum of a cluster's scores x (y − p), times G/(G−1); without clusters H⁻¹.
-    None where the maximum is not finite (separation) or x has not full rank.
+    H⁻¹ (Σ_clusters s sᵀ) H⁻¹ with s the sum of a cluster's scores x (y − p), times G/(G−1); without
+    clusters H⁻¹. None where the maximum is not finite (separation) or x has not full rank.
     """
     if np.linalg.matrix_rank(x) < x.shape[1]:
         return None
@@ -141,9 +160,12 @@ def logistic(x: Floats, y: Floats, *, clusters: Sequence[str] | None = None) -> 
 
 
 def holm(pvalues: Mapping[str, float]) -> dict[str, float]:
-    """Holm's step-down correction (1979) for as many tests as there are p-values; NaNs stay and do not count."""
+    """Holm's step-down correction (1979) for as many tests as there are p-values; NaNs stay and do
+    not count."""
     known = [name for name, value in pvalues.items() if not math.isnan(value)]
-    return dict(pvalues) | dict(zip(known, uncertainty.holm([pvalues[name] for name in known]), strict=True))
+    return dict(pvalues) | dict(
+        zip(known, uncertainty.holm([pvalues[name] for name in known]), strict=True)
+    )
 
 
 def wilson(successes: float, n: int) -> tuple[float, float]:

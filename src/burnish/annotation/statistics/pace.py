@@ -1,4 +1,5 @@
-"""How fast, at what price, and whether still as carefully as on the first day: speeders, gold items, drift, progress."""
+"""How fast, at what price, and whether still as carefully as on the first day: speeders, gold
+items, drift, progress."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ import numpy as np
 from burnish.annotation.statistics.bias import wilson
 
 SPEEDING = 0.3
-"""A speeder's median answer takes less than this share of the time the project's annotators need for as many words."""
+"""A speeder's median answer takes less than this share of the time the project's annotators need
+for as many words."""
 _LEAST = 5
 """Timed answers under which nobody is called a speeder."""
 
@@ -32,7 +34,8 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """An annotator's pace: median seconds, and median ratio to what the project's median pace gives for the words shown."""
+    """An annotator's pace: median seconds, and median ratio to what the project's median pace gives
+    for the words shown."""
 
     median_seconds: float
     ratio: float
@@ -41,15 +44,19 @@ class Speed:
 
 
 def speeds(answers: Sequence[Timed]) -> dict[str, Speed]:
-    """Each annotator's pace against the project's: ratio = median over answers of seconds / (words · project's s per word).
+    """Each annotator's pace against the project's: ratio = median over answers of seconds / (words
+    · project's s per word).
 
-    The project's seconds per word are the median of the annotators' medians, so that neither one very busy annotator nor
-    the speeders themselves (while they are fewer than half) set it. Below `SPEEDING`, with 5 answers or more: a speeder.
+    The project's seconds per word are the median of the annotators' medians, so that neither one
+    very busy annotator nor the speeders themselves (while they are fewer than half) set it. Below
+    `SPEEDING`, with 5 answers or more: a speeder.
     """
     by_name: dict[str, list[Timed]] = defaultdict(list)
     for one in answers:
         by_name[one.annotator].append(one)
-    own = {name: median(a.seconds / max(a.words, 1) for a in group) for name, group in by_name.items()}
+    own = {
+        name: median(a.seconds / max(a.words, 1) for a in group) for name, group in by_name.items()
+    }
     if not own:
         return {}
     usual = median(own.values())
@@ -84,7 +91,8 @@ def share(right: int, n: int) -> Share:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """Right answers by day, and whether the share has a trend: `change` per day (least squares), Cochran–Armitage's p."""
+    """Right answers by day, and whether the share has a trend: `change` per day (least squares),
+    Cochran–Armitage's p."""
 
     days: tuple[tuple[date, int, int], ...]
     change: float
@@ -92,10 +100,11 @@ class Drift:
 
 
 def drift(outcomes: Sequence[tuple[date, bool]]) -> Drift:
-    """The trend of a yes/no outcome over days: z = Σ n_d (t_d − t̄)(p_d − p̄) / √(p̄ (1−p̄) Σ n_d (t_d − t̄)²), two-sided.
+    """The trend of a yes/no outcome over days: z = Σ n_d (t_d − t̄)(p_d − p̄) / √(p̄ (1−p̄) Σ n_d
+    (t_d − t̄)²), two-sided.
 
-    t counts calendar days, t̄ is the mean over outcomes (Cochran 1954, Armitage 1955). p is 1 where there is one day only or
-    every outcome is the same.
+    t counts calendar days, t̄ is the mean over outcomes (Cochran 1954, Armitage 1955). p is 1 where
+    there is one day only or every outcome is the same.
     """
     by_day: dict[date, list[bool]] = defaultdict(list)
     for day, right in outcomes:
@@ -109,7 +118,9 @@ def drift(outcomes: Sequence[tuple[date, bool]]) -> Drift:
     centred = t - (t * n).sum() / n.sum()
     spread, moved = float((n * centred**2).sum()), float((centred * (right - n * overall)).sum())
     variance = overall * (1.0 - overall) * spread
-    p_value = 2.0 * (1.0 - NormalDist().cdf(abs(moved) / math.sqrt(variance))) if variance > 0 else 1.0
+    p_value = (
+        2.0 * (1.0 - NormalDist().cdf(abs(moved) / math.sqrt(variance))) if variance > 0 else 1.0
+    )
     return Drift(days, moved / spread, p_value)
 
 
@@ -127,9 +138,11 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a project is. `needed` answers are items × overlap; `days_left` None where no pace is known yet.
+    """How far a project is. `needed` answers are items × overlap; `days_left` None where no pace is
+    known yet.
 
-    Costs are in the currency of the price. `untimed` answers are charged the mean time of the others.
+    Costs are in the currency of the price. `untimed` answers are charged the mean time of the
+    others.
     """
 
     answered: int
@@ -145,12 +158,18 @@ class Progress:
 
 
 def progress(
-    answers_by_item: Mapping[str, int], *, overlap: int, timed: Sequence[Timed], untimed: int, price: Price
+    answers_by_item: Mapping[str, int],
+    *,
+    overlap: int,
+    timed: Sequence[Timed],
+    untimed: int,
+    price: Price,
 ) -> Progress:
-    """Progress of items with so many answers each (0 for none), `overlap` being asked for; answers beyond it are surplus.
+    """Progress of items with so many answers each (0 for none), `overlap` being asked for; answers
+    beyond it are surplus.
 
-    The pace is the mean of the last seven days with answers; the cost to the end is that of the missing answers at the
-    price per task and the mean time so far.
+    The pace is the mean of the last seven days with answers; the cost to the end is that of the
+    missing answers at the price per task and the mean time so far.
     """
     counted = sum(min(n, overlap) for n in answers_by_item.values())
     needed = len(answers_by_item) * overlap

@@ -1,1 +1,2 @@
-"""Loading a model: what stands in its folder is checked before it is believed (`burnish.models.loading.load`)."""
+"""Loading a model: what stands in its folder is checked before it is believed
+(`burnish.models.loading.load`)."""

@@ -1,4 +1,5 @@
-"""What transformers, PEFT and tokenizers raise on a damaged file is of any kind: here it becomes one line for the user."""
+"""What transformers, PEFT and tokenizers raise on a damaged file is of any kind: here it becomes
+one line for the user."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ _LONGEST = 300  # characters of another library's message
 
 @contextmanager
 def one_line(problem: str, *, file: Path, hint: str | None = None) -> Iterator[None]:
-    """Turns whatever another library raises while it reads a user's file into a UserError; its first words stand in it.
+    """Turns whatever another library raises while it reads a user's file into a UserError; its
+    first words stand in it.
 
     Want of memory is not the file's fault and passes through, as does Ctrl-C.
     """
@@ -28,7 +30,9 @@ def one_line(problem: str, *, file: Path, hint: str | None = None) -> Iterator[N
             raise
         raise UserError(f"{problem} ({brief(error)}).", file=file, hint=hint) from error
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # what a panic in a library written in Rust becomes
+        if (
+            type(error).__name__ != "PanicException"
+        ):  # what a panic in a library written in Rust becomes
             raise
         raise UserError(f"{problem} ({brief(error)}).", file=file, hint=hint) from error
 
@@ -45,7 +49,8 @@ def brief(error: BaseException) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """transformers' tables, bars and warnings are not shown: what matters in them is checked and said by Burnish."""
+    """transformers' tables, bars and warnings are not shown: what matters in them is checked and
+    said by Burnish."""
     from transformers.utils import logging as transformers_logging
 
     before = transformers_logging.get_verbosity()

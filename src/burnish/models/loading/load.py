@@ -1,4 +1,5 @@
-"""A model reference -> a transformers model in memory whose every weight is the stored one, and its tokenizer."""
+"""A model reference -> a transformers model in memory whose every weight is the stored one, and its
+tokenizer."""
 
 from __future__ import annotations
 
@@ -44,8 +45,8 @@ _DAMAGED = "Copy or download the model again."
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A causal language model on the CPU, with transformers' own attention, its tokenizer, and whether its weights went
-    through a quantised file."""
+    """A causal language model on the CPU, with transformers' own attention, its tokenizer, and
+    whether its weights went through a quantised file."""
 
     model: Any
     tokenizer: Any
@@ -59,33 +60,40 @@ def load_model(
     scalar_head: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> LoadedModel:
-    """Load a model reference (see `burnish.models.sources.resolve`), adapters merged, and check that it is whole.
+    """Load a model reference (see `burnish.models.sources.resolve`), adapters merged, and check
+    that it is whole.
 
-    With `scalar_head` the folder is a reward model's: a score takes the place of the language-model head. Raises
-    UserError, naming file and weight and what to do, for whatever is missing, left over, misshapen, not finite,
-    quantised beyond what can be undone, or needs code of its own; no code from a folder is ever run, and no question
-    is asked.
+    With `scalar_head` the folder is a reward model's: a score takes the place of the language-model
+    head. Raises UserError, naming file and weight and what to do, for whatever is missing, left
+    over, misshapen, not finite, quantised beyond what can be undone, or needs code of its own; no
+    code from a folder is ever run, and no question is asked.
     """
     source = sources.resolve(reference, say=say)
     with quiet():
         blueprint = None if source.folder is None else _blueprint(source.folder)
-        tokenizer = tiny_tokenizer() if source.tokenizer is None else load_tokenizer(source.tokenizer)
+        tokenizer = (
+            tiny_tokenizer() if source.tokenizer is None else load_tokenizer(source.tokenizer)
+        )
         model = (
-            cast(Any, tiny_model()).to(dtype) if blueprint is None else _whole_model(blueprint, dtype, scalar_head, say)
+            cast(Any, tiny_model()).to(dtype)
+            if blueprint is None
+            else _whole_model(blueprint, dtype, scalar_head, say)
         )
         for adapter in source.adapters:
             model = merge_adapter(model, adapter, say=say)
         _settle_tying(model, source, say)
         refuse_unfitting_vocabulary(model, tokenizer, source.tokenizer or Path(reference), say)
     widened = blueprint is not None and blueprint.quantization is not None
-    return LoadedModel(model.eval(), tokenizer, widened or (source.card is not None and source.card.quantised))
+    return LoadedModel(
+        model.eval(), tokenizer, widened or (source.card is not None and source.card.quantised)
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _Blueprint:
-    """What a folder says of its model: the headers of its weights, the model without memory for them, and the method and
-    transformers' settings by which quantised weights are widened (None: they are not quantised); `whole` where only the
-    text part of what it describes is loaded."""
+    """What a folder says of its model: the headers of its weights, the model without memory for
+    them, and the method and transformers' settings by which quantised weights are widened (None:
+    they are not quantised); `whole` where only the text part of what it describes is loaded."""
 
     folder: Path
     tensors: Mapping[str, StoredTensor]
@@ -108,11 +116,15 @@ def _blueprint(folder: Path) -> _Blueprint:
     return _Blueprint(folder, tensors, _skeleton(folder, tensors, whole), quantization, whole)
 
 
-def _whole_model(blueprint: _Blueprint, dtype: torch.dtype, scalar_head: bool, say: Callable[[str], None]) -> Any:
+def _whole_model(
+    blueprint: _Blueprint, dtype: torch.dtype, scalar_head: bool, say: Callable[[str], None]
+) -> Any:
     """The model with the weights of its folder, every one of them in its place, and finite."""
     folder, tensors = blueprint.folder, blueprint.tensors
     if blueprint.quantization is not None:
-        say(f"{folder}: its weights are quantised ({blueprint.quantization[0]}); they are widened and trained in full")
+        say(
+            f"{folder}: its weights are quantised ({blueprint.quantization[0]}); they are widened and trained in full"
+        )
     weights = _read(tensors)
     if blueprint.whole:
         weights = text_weights(weights, folder, say)
@@ -127,25 +139,34 @@ def _whole_model(blueprint: _Blueprint, dtype: torch.dtype, scalar_head: bool, s
 
 
 def _skeleton(folder: Path, tensors: Mapping[str, StoredTensor], whole: bool) -> Any:
-    """The model that config.json describes, or of a `whole` one its text part, without memory for its weights."""
+    """The model that config.json describes, or of a `whole` one its text part, without memory for
+    its weights."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    with one_line("no model can be made of this configuration", file=folder / CONFIG, hint=_DAMAGED):
+    with one_line(
+        "no model can be made of this configuration", file=folder / CONFIG, hint=_DAMAGED
+    ):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         refuse_larger_than_stored(config, tensors, folder)
         config = text_config(config, folder / CONFIG) if whole else config
         with torch.device("meta"):
-            skeleton = AutoModelForCausalLM.from_config(config, trust_remote_code=False, attn_implementation="eager")
+            skeleton = AutoModelForCausalLM.from_config(
+                config, trust_remote_code=False, attn_implementation="eager"
+            )
     refuse_more_than_stored(skeleton, tensors, folder)
     refuse_misshapen_ends(skeleton, tensors, folder)
     return skeleton
 
 
-def _filled(blueprint: _Blueprint, weights: Mapping[str, Tensor], dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
+def _filled(
+    blueprint: _Blueprint, weights: Mapping[str, Tensor], dtype: torch.dtype
+) -> tuple[Any, dict[str, Any]]:
     """The model with its weights, and what transformers found missing, left over and misshapen."""
     widened = blueprint.quantization
     options = {} if widened is None else {"quantization_config": widened[1]}
-    with one_line("the weights cannot be loaded into the model", file=blueprint.folder, hint=_DAMAGED):
+    with one_line(
+        "the weights cannot be loaded into the model", file=blueprint.folder, hint=_DAMAGED
+    ):
         return type(blueprint.skeleton).from_pretrained(
             None,
             config=blueprint.skeleton.config,
@@ -176,13 +197,22 @@ def _read_generation_config(model: Any, folder: Path) -> None:
     if file.exists():
         read_json_object(file)
         with one_line("this file cannot be used", file=file, hint="Mend or remove it."):
-            model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+            model.generation_config = GenerationConfig.from_pretrained(
+                folder, local_files_only=True
+            )
 
 
 def _settle_tying(model: Any, source: ModelSource, say: Callable[[str], None]) -> None:
-    """Where the head is not the embedding, whatever config.json says, it is trained and saved as a weight of its own."""
+    """Where the head is not the embedding, whatever config.json says, it is trained and saved as a
+    weight of its own."""
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
-    if head is None or head.weight is embedding.weight or not getattr(model.config, "tie_word_embeddings", False):
+    if (
+        head is None
+        or head.weight is embedding.weight
+        or not getattr(model.config, "tie_word_embeddings", False)
+    ):
         return
     model.config.tie_word_embeddings = False
-    say(f"{source.folder}: embedding and head are different weights, so they are not tied (tie_word_embeddings)")
+    say(
+        f"{source.folder}: embedding and head are different weights, so they are not tied (tie_word_embeddings)"
+    )

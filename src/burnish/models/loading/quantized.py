@@ -1,4 +1,5 @@
-"""Checkpoints whose weights are stored in few bits: which can be widened again, and which are refused."""
+"""Checkpoints whose weights are stored in few bits: which can be widened again, and which are
+refused."""
 
 from __future__ import annotations
 
@@ -11,14 +12,18 @@ from burnish.errors import UserError
 from burnish.models.loading.folder import CONFIG, StoredTensor
 
 _WIDENED = {"mxfp4": "Mxfp4Config", "fp8": "FineGrainedFP8Config"}
-"""Methods that transformers widens by itself, on any machine and without another package; and its class for each."""
+"""Methods that transformers widens by itself, on any machine and without another package; and its
+class for each."""
 _FRACTIONS = ("F64", "F32", "F16", "BF16")
-_BENIGN = re.compile(r"(inv_freq|position_ids|masked_bias|attn\.bias|attention\.bias|_extra_state)$")
+_BENIGN = re.compile(
+    r"(inv_freq|position_ids|masked_bias|attn\.bias|attention\.bias|_extra_state)$"
+)
 _FULL = "Name the full-precision model that it was made from."
 
 
 def widening(config: Mapping[str, Any], folder: Path) -> tuple[str, Any] | None:
-    """(method, transformers' settings) for quantised weights that are widened while they load; None where none are.
+    """(method, transformers' settings) for quantised weights that are widened while they load; None
+    where none are.
 
     Raises UserError for methods that need a package of their own or cannot be undone.
     """

@@ -1,7 +1,9 @@
-"""The text part of a model that also sees or hears: its language model, as if it had been published alone.
+"""The text part of a model that also sees or hears: its language model, as if it had been published
+alone.
 
-What stands for images and sound is left out, in memory and in what is saved. The names of the weights are those of the
-language model by itself, so that what is saved is a model of the text type, which transformers loads as such.
+What stands for images and sound is left out, in memory and in what is saved. The names of the
+weights are those of the language model by itself, so that what is saved is a model of the text
+type, which transformers loads as such.
 """
 
 from __future__ import annotations
@@ -32,10 +34,12 @@ def is_whole(settings: Mapping[str, Any]) -> bool:
 
 
 def text_config(config: Any, file: Path) -> Any:
-    """The configuration of the language model in a whole one. Raises UserError if its type is not supported."""
+    """The configuration of the language model in a whole one. Raises UserError if its type is not
+    supported."""
     text = config.get_text_config()
     model_type(text.model_type, file=file)
-    # Whether head and embedding are one is a fact of the checkpoint, which the whole configuration tells.
+    # Whether head and embedding are one is a fact of the checkpoint, which the whole configuration
+    # tells.
     text.tie_word_embeddings = getattr(config, "tie_word_embeddings", text.tie_word_embeddings)
     return text
 
@@ -43,8 +47,8 @@ def text_config(config: Any, file: Path) -> Any:
 def text_weights(
     weights: Mapping[str, Weight], folder: Path, say: Callable[[str], None] = lambda _: None
 ) -> dict[str, Weight]:
-    """The weights of the language model by the names it has alone. What is of no known part keeps its name, for later
-    checks to refuse; what is left out is counted."""
+    """The weights of the language model by the names it has alone. What is of no known part keeps
+    its name, for later checks to refuse; what is left out is counted."""
     kept: dict[str, Weight] = {}
     left_out = 0
     for name, weight in weights.items():

@@ -1,4 +1,5 @@
-"""Whether what was loaded is the model that config.json describes: no weight missing, left over, misshapen or not finite."""
+"""Whether what was loaded is the model that config.json describes: no weight missing, left over,
+misshapen or not finite."""
 
 from __future__ import annotations
 
@@ -13,15 +14,25 @@ from torch import Tensor, nn
 from burnish.errors import UserError
 from burnish.models.loading.folder import CONFIG, StoredTensor
 
-_PREFIXES = ("_orig_mod.", "module.", "base_model.model.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
-"""What torch.compile, DistributedDataParallel, PEFT, FSDP and its recomputation put before or into every name."""
+_PREFIXES = (
+    "_orig_mod.",
+    "module.",
+    "base_model.model.",
+    "_fsdp_wrapped_module.",
+    "_checkpoint_wrapped_module.",
+)
+"""What torch.compile, DistributedDataParallel, PEFT, FSDP and its recomputation put before or into
+every name."""
 _BENIGN = re.compile(r"(inv_freq|(cos|sin)_cached|position_ids|masked_bias|_extra_state)$")
 _HEADS = re.compile(r"^(v_head|score|classifier|value_head|qa_outputs)\.")
 _NAMED = 3  # weights named in a message
 
 
-def refuse_larger_than_stored(config: Any, tensors: Mapping[str, StoredTensor], folder: Path) -> None:
-    """Refuse a count of layers or experts that the stored weights cannot fill: making them would not end."""
+def refuse_larger_than_stored(
+    config: Any, tensors: Mapping[str, StoredTensor], folder: Path
+) -> None:
+    """Refuse a count of layers or experts that the stored weights cannot fill: making them would
+    not end."""
     widest = max((max(tensor.shape, default=1) for tensor in tensors.values()), default=1)
     most = max(len(tensors), widest)
     for name, value in sorted(vars(config.get_text_config()).items()):
@@ -34,9 +45,15 @@ def refuse_larger_than_stored(config: Any, tensors: Mapping[str, StoredTensor], 
             )
 
 
-def refuse_more_than_stored(skeleton: nn.Module, tensors: Mapping[str, StoredTensor], folder: Path) -> None:
-    """Refuse a model that has many more parameters than the files: naming each would first fill the memory with them."""
-    needed, stored = sum(p.numel() for p in skeleton.parameters()), sum(t.size for t in tensors.values())
+def refuse_more_than_stored(
+    skeleton: nn.Module, tensors: Mapping[str, StoredTensor], folder: Path
+) -> None:
+    """Refuse a model that has many more parameters than the files: naming each would first fill the
+    memory with them."""
+    needed, stored = (
+        sum(p.numel() for p in skeleton.parameters()),
+        sum(t.size for t in tensors.values()),
+    )
     if needed > 4 * stored + 10_000_000:
         raise UserError(
             f"it describes a model of {needed:,} parameters, and the files hold {stored:,}.",
@@ -45,7 +62,9 @@ def refuse_more_than_stored(skeleton: nn.Module, tensors: Mapping[str, StoredTen
         )
 
 
-def refuse_missing(missing: Collection[str], tensors: Mapping[str, StoredTensor], folder: Path) -> None:
+def refuse_missing(
+    missing: Collection[str], tensors: Mapping[str, StoredTensor], folder: Path
+) -> None:
     """Refuse a model that lacks weights: transformers would fill them with random numbers."""
     if not missing:
         return
@@ -72,7 +91,8 @@ def refuse_missing(missing: Collection[str], tensors: Mapping[str, StoredTensor]
 
 
 def refuse_unexpected(unexpected: Collection[str], folder: Path) -> None:
-    """Refuse weights that the model has no place for: it is not the model that was saved. Old buffers are no weights."""
+    """Refuse weights that the model has no place for: it is not the model that was saved. Old
+    buffers are no weights."""
     left = [name for name in unexpected if not _BENIGN.search(name)]
     if not left:
         return
@@ -84,9 +104,12 @@ def refuse_unexpected(unexpected: Collection[str], folder: Path) -> None:
 
 
 def refuse_misshapen_ends(skeleton: Any, tensors: Mapping[str, StoredTensor], folder: Path) -> None:
-    """Refuse an embedding or a head of another shape than config.json says, before transformers ties the two."""
+    """Refuse an embedding or a head of another shape than config.json says, before transformers
+    ties the two."""
     ends = [
-        part.weight for part in (skeleton.get_input_embeddings(), skeleton.get_output_embeddings()) if part is not None
+        part.weight
+        for part in (skeleton.get_input_embeddings(), skeleton.get_output_embeddings())
+        if part is not None
     ]
     shapes = {
         name: tuple(p.shape)
@@ -94,7 +117,11 @@ def refuse_misshapen_ends(skeleton: Any, tensors: Mapping[str, StoredTensor], fo
         if any(p is end for end in ends)
     }
     refuse_misshapen(
-        [(n, tensors[n].shape, shape) for n, shape in shapes.items() if n in tensors and tensors[n].shape != shape],
+        [
+            (n, tensors[n].shape, shape)
+            for n, shape in shapes.items()
+            if n in tensors and tensors[n].shape != shape
+        ],
         folder,
     )
 
@@ -113,8 +140,9 @@ def refuse_misshapen(mismatched: Iterable[tuple[str, Any, Any]], folder: Path) -
 def refuse_not_finite(model: nn.Module, tensors: Mapping[str, Tensor], where: Path | str) -> None:
     """Refuse NaN and infinities in any parameter or buffer of a loaded model, naming the first.
 
-    `tensors` are the stored ones, where they are known: they tell a weight that became infinite in a narrower dtype from
-    one that was stored so. One pass of sums: a sum is finite only if all its terms are.
+    `tensors` are the stored ones, where they are known: they tell a weight that became infinite in
+    a narrower dtype from one that was stored so. One pass of sums: a sum is finite only if all its
+    terms are.
     """
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if finite(tensor):
@@ -139,7 +167,8 @@ def finite(tensor: Tensor) -> bool:
     if not tensor.is_floating_point() or not tensor.numel():
         return True
     wide = tensor.dtype if tensor.dtype == torch.float64 else torch.float32
-    # A sum of finite values can still pass the largest number there is: only then is each looked at.
+    # A sum of finite values can still pass the largest number there is: only then is each looked
+    # at.
     return bool(tensor.sum(dtype=wide).isfinite()) or bool(tensor.isfinite().all())
 
 

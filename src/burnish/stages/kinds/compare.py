@@ -47,7 +47,9 @@ class Compare(Section):
         stated = sum(one.share or 0.0 for one in self.by)
         left = any(one.share is None for one in self.by)
         if stated > 1 + 1e-9 or (not left and stated < 1 - 1e-9):
-            raise ValueError(f"the shares of those who compare add up to {stated:g}, which should be 1")
+            raise ValueError(
+                f"the shares of those who compare add up to {stated:g}, which should be 1"
+            )
         return self
 
     def shares(self) -> tuple[float, ...]:
@@ -72,7 +74,9 @@ def _plan(how: Estimate) -> StagePlan:
     parts, seconds = [how.program()], 0.0
     if any(one.reward is not None or one.judge is not None for one in how.settings.by):
         parts.append(how.frozen("reward model"))
-        seconds = how.forward(prompts, how.data.prompt_tokens + answers * how.data.answer_tokens, 0.0)
+        seconds = how.forward(
+            prompts, how.data.prompt_tokens + answers * how.data.answer_tokens, 0.0
+        )
     rankings = sum(
         share * prompts * one.panel.annotators_per_item
         for one, share in zip(how.settings.by, how.settings.shares(), strict=True)
@@ -95,7 +99,10 @@ def _by_taste(settings: Compare) -> bool:
 def _check(step: Step, _left: Sequence[Step]) -> None:
     """There are two answers to a prompt at least."""
     made = step.parent("answers")
-    if made is not None and getattr(made.settings, "responses", 2) * len(made.inputs.get("models", ("one",))) < 2:
+    if (
+        made is not None
+        and getattr(made.settings, "responses", 2) * len(made.inputs.get("models", ("one",))) < 2
+    ):
         raise UserError(
             f"the stage {made.name} makes one answer to a prompt, so {step.name} has nothing to compare.",
             field=f"{made.name}.responses", hint="4 is a usual number.",

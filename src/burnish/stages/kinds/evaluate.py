@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 class Evaluate(Section):
     """Policies on held-out prompts: their answers, kept, and what people, a judge, verifiers or the
-    simulated panel's taste say of them. Which of these gives the headline, and which may not, stands
-    in docs/recipes.md."""
+    simulated panel's taste say of them. Which of these gives the headline, and which may not,
+    stands in docs/recipes.md."""
 
     kind: Literal["evaluate"] = "evaluate"
     """The kind of stage."""
@@ -87,7 +87,9 @@ def _judged_as_trained(settings: Evaluate, before: Sequence[Node]) -> Evaluate:
         else one
         for position, one in enumerate(last.rewards)
     )
-    return settings.model_copy(update={"rewards": judges, "environment": last.environment, "pass_at": last.pass_at})
+    return settings.model_copy(
+        update={"rewards": judges, "environment": last.environment, "pass_at": last.pass_at}
+    )
 
 
 def _is_rewarded(node: Node) -> bool:
@@ -102,7 +104,9 @@ def _all_before(settings: Evaluate, before: Sequence[Node], _filled: Inputs) -> 
     return (*base, *(Input(stage=node.name) for node in before if node.makes == "Policy"))
 
 
-def _measured_from(_settings: Evaluate, before: Sequence[Node], _filled: Inputs) -> tuple[Input, ...]:
+def _measured_from(
+    _settings: Evaluate, before: Sequence[Node], _filled: Inputs
+) -> tuple[Input, ...]:
     """The first model that was fine-tuned on demonstrations, or base."""
     first = next((node.name for node in before if KINDS[node.kind].first), None)
     return (Input(outside=BASE) if first is None else Input(stage=first),)
@@ -118,7 +122,9 @@ def _plan(how: Estimate) -> StagePlan:
     judge = how.reward_rank(None)
     parts = [how.program(), how.frozen("reference"), how.frozen("model")]
     if how.node.input("reward") is not None:
-        parts.append(how.frozen("reward model") if judge is None else how.adapter("reward adapter", judge))
+        parts.append(
+            how.frozen("reward model") if judge is None else how.adapter("reward adapter", judge)
+        )
     parts.append(how.engine(count, config.sampling))
     each = how.generate(count, config.sampling)
     each += 2 * how.forward(count, length, data.answer_tokens) + how.forward(count, length, 0.0)
@@ -146,7 +152,11 @@ def _check(step: Step, _left: Sequence[Step]) -> None:
     """There is a model to evaluate."""
     if not step.node.inputs["models"]:
         hint = f"Set {step.name}.base=true, or add a stage that trains a model."
-        raise UserError("there is no model to evaluate: no stage trains one.", field=f"{step.name}.base", hint=hint)
+        raise UserError(
+            "there is no model to evaluate: no stage trains one.",
+            field=f"{step.name}.base",
+            hint=hint,
+        )
 
 
 STAGE = Stage(

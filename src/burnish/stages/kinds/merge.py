@@ -35,13 +35,17 @@ class Merge(Section):
     @model_validator(mode="after")
     def _one_weight_each(self) -> Merge:
         if self.weights is not None and len(self.weights) != len(self.models):
-            raise ValueError(f"weights has {len(self.weights)} numbers for {len(self.models)} models")
+            raise ValueError(
+                f"weights has {len(self.weights)} numbers for {len(self.models)} models"
+            )
         if self.weights is not None and abs(sum(self.weights) - 1.0) > 1e-6:
             raise ValueError(f"the weights add up to {sum(self.weights):g}, which should be 1")
         return self
 
 
-def _made(_settings: Merge, inputs: Inputs, types: Callable[[str], Artifact | None]) -> Artifact | None:
+def _made(
+    _settings: Merge, inputs: Inputs, types: Callable[[str], Artifact | None]
+) -> Artifact | None:
     """What its models are, the first of them speaking for all."""
     first = inputs["models"][0]
     if first.stage is not None:
@@ -57,8 +61,13 @@ def _plan(how: Estimate) -> StagePlan:
 
 def _report(stage: Found) -> Told:
     """What was averaged."""
-    models = [f"{row.get('name')} ({percent(number(row.get('weight')))})" for row in rows_of(stage.result, "models")]
-    return Told(f"The weights of the {stage.result.get('of')} {joined_by_and(models)} were averaged.")
+    models = [
+        f"{row.get('name')} ({percent(number(row.get('weight')))})"
+        for row in rows_of(stage.result, "models")
+    ]
+    return Told(
+        f"The weights of the {stage.result.get('of')} {joined_by_and(models)} were averaged."
+    )
 
 
 STAGE = Stage(

@@ -24,17 +24,20 @@ class Online(OnlineTraining):
     """Reinforcement learning from rollouts, by a row of the table of algorithms."""
 
     kind: Literal["online"] = "online"
-    """The kind of stage; an algorithm's own name (grpo, rloo, ...) says kind and algorithm at once."""
+    """The kind of stage; an algorithm's own name (grpo, rloo, ...) says kind and algorithm at
+    once."""
     start: Reference | None = None
     """The policy it starts from. None: the newest policy before it, or base."""
     reference: Reference | None = None
     """The policy it is held to, where the algorithm has a penalty. None: what it starts from."""
     reward: Reference | None = None
-    """The reward model whose score it earns, where `rewards` names nothing. None: the newest before it."""
+    """The reward model whose score it earns, where `rewards` names nothing. None: the newest before
+    it."""
     rewards: tuple[RewardSpec, ...] = ()
     """What it earns: a list, each entry of the kind that its name says (docs/rewards.md)."""
     prompts: Sources | None = None
-    """Prompts to answer, as in `data.prompts`. None: the newest that a stage before it names, or `data.prompts`."""
+    """Prompts to answer, as in `data.prompts`. None: the newest that a stage before it names, or
+    `data.prompts`."""
     demonstrations: Sources | None = None
     """For `ptx_coef`: as in sft."""
 
@@ -62,7 +65,9 @@ def _plan(how: Estimate) -> StagePlan:
     adapters = config.share_backbone
     size = config.responses_per_prompt
     rollouts = config.prompts_per_step * size
-    answer = min(data.answer_tokens or config.sampling.max_new_tokens, config.sampling.max_new_tokens)
+    answer = min(
+        data.answer_tokens or config.sampling.max_new_tokens, config.sampling.max_new_tokens
+    )
     length = data.prompt_tokens / size + answer
     examples = max(rollouts / config.num_mini_batches, 1.0)
     rank = config.lora.r if adapters else None
@@ -75,10 +80,14 @@ def _plan(how: Estimate) -> StagePlan:
     scored = how.node.input("reward") is not None
     if scored:
         judge = how.reward_rank(config.lora) if adapters else None
-        parts.append(how.frozen("reward model") if judge is None else how.adapter("reward adapter", judge))
+        parts.append(
+            how.frozen("reward model") if judge is None else how.adapter("reward adapter", judge)
+        )
     parts = how.in_turns(parts, how.engine(rollouts, config.sampling))
     several = config.epochs * config.num_mini_batches > 1
-    late = row.kl == "loss" and config.kl_target is None  # the loss has the distance from the reference soon enough
+    late = (
+        row.kl == "loss" and config.kl_target is None
+    )  # the loss has the distance from the reference soon enough
     early = row.needs_reference and not config.sampling.follows_the_model and not late
     passes = row.needs_reference + (several or early)
     step = how.generate(rollouts, config.sampling, prompts=config.prompts_per_step)
@@ -87,7 +96,9 @@ def _plan(how: Estimate) -> StagePlan:
     step += scored * how.forward(rollouts, length, 0.0)
     if row.needs_critic:
         step += how.forward(rollouts, length, 0.0)
-        step += (config.critic_epochs or config.epochs) * how.train(rollouts, length, 0.0, rank, config.optimizer)
+        step += (config.critic_epochs or config.epochs) * how.train(
+            rollouts, length, 0.0, rank, config.optimizer
+        )
     return how.planned(parts, config.steps * step)
 
 
@@ -122,9 +133,14 @@ def _check(step: Step, _left: Sequence[Step]) -> None:
 def _report(stage: Found) -> Told:
     from burnish.evaluation.contests import model_name
 
-    modes = {"adapters": ", with all its roles as adapters on one model", "copies": ", with a full model for each role"}
+    modes = {
+        "adapters": ", with all its roles as adapters on one model",
+        "copies": ", with a full model for each role",
+    }
     how = modes.get(str(stage.result.get("mode")), "")
-    name = model_name(str(part(stage.result, "algorithm").get("name", stage.kind))).removesuffix(" policy")
+    name = model_name(str(part(stage.result, "algorithm").get("name", stage.kind))).removesuffix(
+        " policy"
+    )
     rounds = several(number(stage.result.get("steps")), "round")
     return Told(f"{name} made {rounds} of answers, scores and updates{how}.")
 
@@ -137,7 +153,12 @@ STAGE = Stage(
         START,
         HELD_TO,
         Slot("reward", ("RewardModel",), "nothing", empty=_earns_otherwise),
-        Slot("demonstrations", ("Demonstrations",), "data", empty=lambda settings: settings.ptx_coef == 0),
+        Slot(
+            "demonstrations",
+            ("Demonstrations",),
+            "data",
+            empty=lambda settings: settings.ptx_coef == 0,
+        ),
     ),
     makes="Policy",
     sources=("prompts",),

@@ -23,7 +23,8 @@ class Preference(PreferenceTraining):
     reference: Reference | None = None
     """The policy it is held to. None: what it starts from."""
     comparisons: Sources | None = None
-    """What it learns from: a stage that makes comparisons, or a source as in `data.comparisons`. None: the newest before it."""
+    """What it learns from: a stage that makes comparisons, or a source as in `data.comparisons`.
+    None: the newest before it."""
 
 
 def _plan(how: Estimate) -> StagePlan:

@@ -60,12 +60,12 @@ def _report(stage: Found) -> Told:
     result = stage.result
     prompts, changed = number(result.get("prompts")), number(result.get("changed"))
     rounds, principles = number(result.get("rounds")), number(result.get("principles"))
-    text = (
-        f"Answers to {several(prompts, 'prompt')} were criticised and rewritten by {several(principles, 'principle')}"
-    )
+    text = f"Answers to {several(prompts, 'prompt')} were criticised and rewritten by {several(principles, 'principle')}"
     if rounds is not None and rounds > 1:
         text += f", {count(rounds)} times each"
-    sentence = f"{text}: {count(changed)} of them came out different, and all became demonstrations."
+    sentence = (
+        f"{text}: {count(changed)} of them came out different, and all became demonstrations."
+    )
     return Told(sentence, tuple(_revision(row) for row in rows_of(result, "samples")))
 
 
@@ -74,7 +74,10 @@ def _revision(row: Mapping[str, Any]) -> tuple[str, tuple[Text, ...]]:
         Text("Critique", str(one.get("critique", "")), f"by: {one.get('principle', '')}")
         for one in rows_of(row, "revisions")
     ]
-    before, after = Text("Before", str(row.get("initial", ""))), Text("After", str(row.get("revised", "")))
+    before, after = (
+        Text("Before", str(row.get("initial", ""))),
+        Text("After", str(row.get("revised", ""))),
+    )
     return str(row.get("prompt", "")), (before, *critiques, after)
 
 

@@ -32,8 +32,8 @@ class RewardModel(ComparedPasses):
     batch_size: BatchSize = 8
     """Prompts per step, each with all its responses and comparisons."""
     lora: Lora | None = Lora()
-    """None trains every weight; a reward model of its own beside a policy with `share_backbone: true`,
-    which needs more memory."""
+    """None trains every weight; a reward model of its own beside a policy with `share_backbone:
+    true`, which needs more memory."""
     optimizer: Optimizer = Optimizer(learning_rate=3e-4)
     """The optimizer."""
     sampling: Sampling = Sampling()

@@ -53,7 +53,9 @@ def _plan(how: Estimate) -> StagePlan:
 def _check(step: Step, left: Sequence[Step]) -> None:
     """Greedy answers to one prompt are all the same: nothing can be compared."""
     greedy, graph = step.settings.sampling.greedy, step.run.graph
-    comparing = {node.name for node in graph if node.makes == "Comparisons" and step.name in node.parents}
+    comparing = {
+        node.name for node in graph if node.makes == "Comparisons" and step.name in node.parents
+    }
     learning = [other.name for other in left if comparing & set(other.node.parents)]
     if greedy is None or not learning or len(step.node.inputs["models"]) > 1:
         return
@@ -67,7 +69,10 @@ def _check(step: Step, left: Sequence[Step]) -> None:
 
 def _report(stage: Found) -> Told:
     """Who wrote how many answers."""
-    prompts, answers = number(stage.result.get("prompts")), number(stage.result.get("responses_per_prompt"))
+    prompts, answers = (
+        number(stage.result.get("prompts")),
+        number(stage.result.get("responses_per_prompt")),
+    )
     words = number(stage.result.get("words"))
     names = stage.result.get("models") or ()
     text = f"{joined_by_and(names)}{' together' if len(names) > 1 else ''} wrote {several(answers, 'answer')} to each of {several(prompts, 'prompt')}"

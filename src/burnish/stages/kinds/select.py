@@ -51,7 +51,9 @@ def _plan(how: Estimate) -> StagePlan:
     parts, seconds = [how.program()], 0.0
     if not how.settings.rewards:
         parts.append(how.frozen("reward model"))
-        seconds = how.forward(prompts, how.data.prompt_tokens + answers * how.data.answer_tokens, 0.0)
+        seconds = how.forward(
+            prompts, how.data.prompt_tokens + answers * how.data.answer_tokens, 0.0
+        )
     return how.planned(parts, seconds)
 
 
@@ -67,9 +69,13 @@ def _report(stage: Found) -> Told:
     else:
         text = f"Of {several(answers, 'answer')} to {several(prompts, 'prompt')} the best {count(kept)} became demonstrations"
     if mean is not None and best is not None:
-        text += f"; the mean score is {plain(mean)}, that of each prompt's best answer {plain(best)}"
+        text += (
+            f"; the mean score is {plain(mean)}, that of each prompt's best answer {plain(best)}"
+        )
     without = number(result.get("without_any"))
-    sentence = f"{text}. For {several(without, 'prompt')} none was good enough." if without else f"{text}."
+    sentence = (
+        f"{text}. For {several(without, 'prompt')} none was good enough." if without else f"{text}."
+    )
     return Told(sentence, tuple(_best(row) for row in rows_of(result, "samples")))
 
 

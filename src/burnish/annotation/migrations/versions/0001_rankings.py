@@ -21,7 +21,11 @@ def upgrade() -> None:
         "items",
         sa.Column("id", sa.Integer, primary_key=True),
         sa.Column(
-            "project_id", sa.Integer, sa.ForeignKey("projects.id", ondelete="CASCADE"), nullable=False, index=True
+            "project_id",
+            sa.Integer,
+            sa.ForeignKey("projects.id", ondelete="CASCADE"),
+            nullable=False,
+            index=True,
         ),
         sa.Column("external_id", sa.String(500), nullable=False),
         sa.Column("messages", sa.JSON, nullable=False),
@@ -31,7 +35,13 @@ def upgrade() -> None:
     op.create_table(
         "candidates",
         sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("item_id", sa.Integer, sa.ForeignKey("items.id", ondelete="CASCADE"), nullable=False, index=True),
+        sa.Column(
+            "item_id",
+            sa.Integer,
+            sa.ForeignKey("items.id", ondelete="CASCADE"),
+            nullable=False,
+            index=True,
+        ),
         sa.Column("position", sa.Integer, nullable=False),
         sa.Column("text", sa.Text, nullable=False),
         sa.Column("source", sa.String(200), nullable=False),
@@ -46,8 +56,16 @@ def upgrade() -> None:
     op.create_table(
         "annotations",
         sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("item_id", sa.Integer, sa.ForeignKey("items.id", ondelete="CASCADE"), nullable=False, index=True),
-        sa.Column("annotator_id", sa.Integer, sa.ForeignKey("annotators.id"), nullable=False, index=True),
+        sa.Column(
+            "item_id",
+            sa.Integer,
+            sa.ForeignKey("items.id", ondelete="CASCADE"),
+            nullable=False,
+            index=True,
+        ),
+        sa.Column(
+            "annotator_id", sa.Integer, sa.ForeignKey("annotators.id"), nullable=False, index=True
+        ),
         sa.Column("presented", sa.JSON, nullable=False),
         sa.Column("ranks", sa.JSON),
         sa.Column("skipped", sa.Text),

@@ -1,7 +1,8 @@
-"""The service: kinds of task, leases, the log, accounts, members, sessions, tokens, invitations, audit, webhooks.
+"""The service: kinds of task, leases, the log, accounts, members, sessions, tokens, invitations,
+audit, webhooks.
 
-Columns are added and taken away in place. A table is never rebuilt: with foreign keys on, SQLite would empty the tables
-that hang on it.
+Columns are added and taken away in place. A table is never rebuilt: with foreign keys on, SQLite
+would empty the tables that hang on it.
 """
 
 import sqlalchemy as sa
@@ -145,7 +146,9 @@ def _account_tables() -> None:
         sa.Column("id", sa.Integer, primary_key=True),
         _moment("at"),
         sa.Column("account_id", sa.Integer, sa.ForeignKey("accounts.id", ondelete="SET NULL")),
-        sa.Column("project_id", sa.Integer, sa.ForeignKey("projects.id", ondelete="SET NULL"), index=True),
+        sa.Column(
+            "project_id", sa.Integer, sa.ForeignKey("projects.id", ondelete="SET NULL"), index=True
+        ),
         sa.Column("action", sa.String(50), nullable=False),
         sa.Column("subject", sa.String(200), nullable=False),
         sa.Column("address", sa.String(100), nullable=False),
@@ -179,7 +182,8 @@ def _webhook_tables() -> None:
 
 
 def downgrade() -> None:
-    """What the older version would misread goes: items that teach and examine, decisions, answers that are no ranking."""
+    """What the older version would misread goes: items that teach and examine, decisions, answers
+    that are no ranking."""
     op.execute(
         "DELETE FROM annotations WHERE source <> 'label' OR item_id IN (SELECT id FROM items WHERE part <> 'work')"
         " OR (ranks IS NULL AND skipped IS NULL)"
@@ -187,7 +191,9 @@ def downgrade() -> None:
     tables = "deliveries webhooks audit invitations api_tokens login_sessions members accounts events leases"
     for table in tables.split():
         op.drop_table(table)
-    op.execute("DELETE FROM candidates WHERE item_id IN (SELECT id FROM items WHERE part <> 'work')")
+    op.execute(
+        "DELETE FROM candidates WHERE item_id IN (SELECT id FROM items WHERE part <> 'work')"
+    )
     op.execute("DELETE FROM items WHERE part <> 'work'")
     op.drop_index("ix_annotations_lease", "annotations")
     for column in ("lease", "source", "payload", "kind"):

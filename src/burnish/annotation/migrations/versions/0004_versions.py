@@ -1,7 +1,9 @@
-"""Versions of what a project asks: schema and guidelines as they were when an answer was given, and who read which.
+"""Versions of what a project asks: schema and guidelines as they were when an answer was given, and
+who read which.
 
-What is there belongs to version 1, the schema that the project has now. Items keep the kind that they have now. The new
-columns have no foreign keys, since SQLite could not take them away again in place.
+What is there belongs to version 1, the schema that the project has now. Items keep the kind that
+they have now. The new columns have no foreign keys, since SQLite could not take them away again in
+place.
 """
 
 import json
@@ -28,7 +30,11 @@ def upgrade() -> None:
         "versions",
         sa.Column("id", sa.Integer, primary_key=True),
         sa.Column(
-            "project_id", sa.Integer, sa.ForeignKey("projects.id", ondelete="CASCADE"), nullable=False, index=True
+            "project_id",
+            sa.Integer,
+            sa.ForeignKey("projects.id", ondelete="CASCADE"),
+            nullable=False,
+            index=True,
         ),
         sa.Column("number", sa.Integer, nullable=False),
         sa.Column("schema", sa.JSON, nullable=False),
@@ -42,9 +48,18 @@ def upgrade() -> None:
         "readings",
         sa.Column("id", sa.Integer, primary_key=True),
         sa.Column(
-            "project_id", sa.Integer, sa.ForeignKey("projects.id", ondelete="CASCADE"), nullable=False, index=True
+            "project_id",
+            sa.Integer,
+            sa.ForeignKey("projects.id", ondelete="CASCADE"),
+            nullable=False,
+            index=True,
         ),
-        sa.Column("annotator_id", sa.Integer, sa.ForeignKey("annotators.id", ondelete="CASCADE"), nullable=False),
+        sa.Column(
+            "annotator_id",
+            sa.Integer,
+            sa.ForeignKey("annotators.id", ondelete="CASCADE"),
+            nullable=False,
+        ),
         sa.Column("guidelines_number", sa.Integer, nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.UniqueConstraint("project_id", "annotator_id", "guidelines_number"),
@@ -76,7 +91,9 @@ def _first_versions() -> None:
         )  # fmt: skip
         kind = sa.text("UPDATE items SET kind = :kind WHERE project_id = :project AND kind = ''")
         connection.execute(kind, {"kind": schema["kind"], "project": row.id})
-    op.execute("UPDATE projects SET version_id = (SELECT id FROM versions WHERE project_id = projects.id)")
+    op.execute(
+        "UPDATE projects SET version_id = (SELECT id FROM versions WHERE project_id = projects.id)"
+    )
     for table in ("annotations", "leases"):
         op.execute(
             f"UPDATE {table} SET version_id = (SELECT versions.id FROM versions JOIN items"

@@ -13,9 +13,19 @@ def upgrade() -> None:
     op.create_table(
         "drafts",
         sa.Column("lease", sa.String(64), primary_key=True),
-        sa.Column("item_id", sa.Integer, sa.ForeignKey("items.id", ondelete="CASCADE"), nullable=False, index=True),
         sa.Column(
-            "annotator_id", sa.Integer, sa.ForeignKey("annotators.id", ondelete="CASCADE"), nullable=False, index=True
+            "item_id",
+            sa.Integer,
+            sa.ForeignKey("items.id", ondelete="CASCADE"),
+            nullable=False,
+            index=True,
+        ),
+        sa.Column(
+            "annotator_id",
+            sa.Integer,
+            sa.ForeignKey("annotators.id", ondelete="CASCADE"),
+            nullable=False,
+            index=True,
         ),
         sa.Column("presented", sa.JSON, nullable=False),
         sa.Column("content", sa.JSON),

@@ -14,7 +14,11 @@ def upgrade() -> None:
         "reset_links",
         sa.Column("id", sa.Integer, primary_key=True),
         sa.Column(
-            "account_id", sa.Integer, sa.ForeignKey("accounts.id", ondelete="CASCADE"), nullable=False, index=True
+            "account_id",
+            sa.Integer,
+            sa.ForeignKey("accounts.id", ondelete="CASCADE"),
+            nullable=False,
+            index=True,
         ),
         sa.Column("digest", sa.String(64), nullable=False, unique=True),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),

@@ -10,7 +10,9 @@ depends_on = None
 
 
 def _reference(name: str, target: str) -> sa.Column:
-    return sa.Column(name, sa.Integer, sa.ForeignKey(target, ondelete="CASCADE"), nullable=False, index=True)
+    return sa.Column(
+        name, sa.Integer, sa.ForeignKey(target, ondelete="CASCADE"), nullable=False, index=True
+    )
 
 
 def upgrade() -> None:
