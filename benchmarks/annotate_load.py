@@ -40,7 +40,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from burnish.annotation.service import accounts, projects
+from burnish.annotation.service import accounts, people, projects
 from burnish.annotation.service.database import Database
 from burnish.annotation.tables import Annotation, Event, Item, Lease, Member
 
@@ -235,7 +235,7 @@ def prepare(place: str, annotators: int, submissions: int) -> tuple[int, list[tu
         for n in range(count)
     )
     projects.add_items(database, owner, project, rows)
-    people = []
+    hired = []
     secret = people.invite(database, owner, project, uses=annotators)
     for n in range(annotators):
         accounts.create_user(database, f"annotator {n}", None)
@@ -245,9 +245,9 @@ def prepare(place: str, annotators: int, submissions: int) -> tuple[int, list[tu
         caller = accounts.caller_of_token(database, token)
         assert caller is not None
         people.join(database, secret, caller)
-        people.append((caller.annotator_id, token))
+        hired.append((caller.annotator_id, token))
     database.close()
-    return project, people
+    return project, hired
 
 
 def violations(place: str, run: Run) -> list[str]:

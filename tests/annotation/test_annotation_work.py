@@ -180,7 +180,7 @@ def test_undo_brings_the_answer_back_as_it_was_on_the_screen(database: Database)
         ({"strength": 1, "flags": {"unsafe": [2]}}, "flags"),
         ({"strength": 1, "spans": [{"place": 0, "start": 0, "end": 500}]}, "spans"),
         ({"strength": 1, "ranks": [1, 2]}, "ranks"),
-        ({"text": "x"}, "text"),
+        ({"strength": 1, "text": "x"}, "text"),
     ],
 )
 def test_an_answer_that_does_not_fit_is_refused(tmp_path, answer: dict, field: str):

@@ -106,7 +106,7 @@ def _leaves(annotation: Any, path: tuple[tuple[str, dict[str, Any]], ...]) -> It
                     if len(leaf.path) > len(path) + 1
                 )
         else:
-            takes.add(origin if origin is Literal else part)
+            takes.add(origin if origin in (Literal, dict) else part)
     yield Leaf(path, frozenset(takes))
 
 

@@ -92,7 +92,11 @@ class Runs:
     def reported(run: Path) -> object:
         write_report(run)
         found = gather(run)
-        return {key: value for key, value in found.items() if key not in ("created", "command")}
+        return {
+            key: value
+            for key, value in found.items()
+            if key not in ("created", "command", "folder")
+        }
 
     def resume(self, run: Path) -> object:
         burnish.run(self.recipe, out=run, memory_check=False)

@@ -289,7 +289,7 @@ def test_changed_settings_are_refused_and_a_fork_keeps_what_fits(
     changed = burnish.load(recipe_file, "ppo.algorithm.clip_high=0.3", "ppo.steps=1")
     with pytest.raises(
         UserError,
-        match=r"the stage ppo was run with other settings \(settings\.steps: 5 -> 1; settings\.algorithm\.clip_high: null -> 0\.3\)",
+        match=r"the stage ppo was run with other settings \(settings\.algorithm\.clip_high: null -> 0\.3; settings\.steps: 5 -> 1\)",
     ):
         burnish.run(changed, out=finished)
     assert (finished / "ppo" / "stage.json").is_file()
