@@ -1,21 +1,16 @@
-"""The annotation server under load: many annotators at once, and an invariant over the log
-afterwards.
+"""The annotation server under load: many annotators at once, and an invariant over the log afterwards.
 
     python benchmarks/annotate_load.py --annotators 50 --submissions 20000
-    python benchmarks/annotate_load.py --database postgresql+psycopg://user@host/empty --annotators
-    200 --kills 10
+    python benchmarks/annotate_load.py --database postgresql+psycopg://user@host/empty --annotators 200 --kills 10
 
-Each annotator is a closed loop: take a task, think, send the answer, and so on; thinking times are
-exponential. The server is a process of its own, `burnish annotate serve`. With `--kills` it is
-killed with SIGKILL that many times, evenly over the run, and started again; an annotator whose
-answer was not acknowledged sends the same answer again, as the page does.
+Each annotator is a closed loop: take a task, think, send the answer, and so on; thinking times are exponential. The server
+is a process of its own, `burnish annotate serve`. With `--kills` it is killed with SIGKILL that many times, evenly over the
+run, and started again; an annotator whose answer was not acknowledged sends the same answer again, as the page does.
 
 Afterwards the database is held against what the annotators saw:
-- every acknowledged answer is there, once, with the content that was sent, by the annotator who
-sent it;
+- every acknowledged answer is there, once, with the content that was sent, by the annotator who sent it;
 - nothing is there that nobody sent;
-- no item has more answers than its overlap, none two of the same annotator, none by somebody it was
-not leased to;
+- no item has more answers than its overlap, none two of the same annotator, none by somebody it was not leased to;
 - slots, answers and leases of every item add up to the overlap;
 - the log tells the same story: each lease was taken once, and answered at most once.
 """

@@ -1,13 +1,11 @@
-"""Reinforcement learning with verifiable rewards, side by side: the task of
-recipes/rlvr-arithmetic.yaml, its settings and budget.
+"""Reinforcement learning with verifiable rewards, side by side: the task of recipes/rlvr-arithmetic.yaml, its settings and budget.
 
-    python benchmarks/rlvr.py                       # GRPO here and in TRL 1.16; then DAPO, RLOO,
-    GSPO and PPO here python benchmarks/rlvr.py --seeds 0 1 2 --algorithms grpo --no-peer
+    python benchmarks/rlvr.py                       # GRPO here and in TRL 1.16; then DAPO, RLOO, GSPO and PPO here
+    python benchmarks/rlvr.py --seeds 0 1 2 --algorithms grpo --no-peer
 
-Both sides train on the same problems from the same weights with the same reward, group size,
-learning rate and adapters; every few steps each answers the held-out problems, on a clock that is
-stopped meanwhile. The table has the accuracy at the end with its interval over problems, and the
-training time after which an accuracy was reached and kept to the end.
+Both sides train on the same problems from the same weights with the same reward, group size, learning rate and adapters; every few
+steps each answers the held-out problems, on a clock that is stopped meanwhile. The table has the accuracy at the end with its
+interval over problems, and the training time after which an accuracy was reached and kept to the end.
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
-"""Programs per second through the sandbox, by tier, cold and warm: `python benchmarks/sandbox.py
-[--programs 300]`.
+"""Programs per second through the sandbox, by tier, cold and warm: `python benchmarks/sandbox.py [--programs 300]`.
 
 cold      from nothing to the first verdict: the supervisor, the probe of the tier, one program
-single    one program at a time, wall clock of each (median): a sandbox is ready, so this is the
-program and its end
-warm      many programs at once, as a batch of completions: programs per second, sustained, with the
-pool refilling itself The stdin form runs one test of each program; the function form loads a
-program and makes three calls from its tests.
+single    one program at a time, wall clock of each (median): a sandbox is ready, so this is the program and its end
+warm      many programs at once, as a batch of completions: programs per second, sustained, with the pool refilling itself
+The stdin form runs one test of each program; the function form loads a program and makes three calls from its tests.
 """
 
 from __future__ import annotations

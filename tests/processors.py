@@ -2,11 +2,11 @@
 be elsewhere.
 
 Two are pretended. `OtherRounding` moves every product by about one unit in the last place, in
-another way for each shape, as a
-processor does that sums in another order for each shape: the same computation twice gives the same
-bits, the same numbers in another batch, packing or number of threads do not. `library` sends
-float32 products to the library that is faster on another vendor's processors. Instruction sets are
-limited from outside, before torch is loaded (`make test-processors`).
+another way for each shape, as a processor does that sums in another order for each shape: the same
+computation twice gives the same bits, the same numbers in another batch, packing or number of
+threads do not. `library` sends float32 products to the library that is faster on another vendor's
+processors. Instruction sets are limited from outside, before torch is loaded (`make
+test-processors`).
 """
 
 from __future__ import annotations

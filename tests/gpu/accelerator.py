@@ -2,10 +2,9 @@
 the CPU's fails as on a GPU.
 
 torch lets a device be written in Python. This one keeps each tensor's numbers in a CPU tensor that
-nobody else sees, and
-does every operation there: so what code says of devices can be tested without one, numbers
-included. It records and replays as a CUDA graph does, on the same memory, and refuses what a graph
-may not do.
+nobody else sees, and does every operation there: so what code says of devices can be tested without
+one, numbers included. It records and replays as a CUDA graph does, on the same memory, and refuses
+what a graph may not do.
 """
 
 from __future__ import annotations

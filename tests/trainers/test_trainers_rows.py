@@ -3,9 +3,9 @@ one, by enumeration.
 
 The toy: vocabulary 8, length 4, so 4,096 completions of one prompt; the next token depends on the
 place and the token before. A group is a completion y and two others, of which only the rewards (0
-or 1) matter to y's advantage. So the expectation over
-groups is a sum over y and over how many of the others were right, a binomial: it is taken with
-importance weights on y's tokens, π(y) · P(others), and 0 on the others' own.
+or 1) matter to y's advantage. So the expectation over groups is a sum over y and over how many of
+the others were right, a binomial: it is taken with importance weights on y's tokens, π(y) ·
+P(others), and 0 on the others' own.
 """
 
 from __future__ import annotations

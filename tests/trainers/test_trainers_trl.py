@@ -2,9 +2,8 @@
 (recorded/trl_1_16.json).
 
 TRL has no conservative DPO (1.16 reads `label_smoothing` for other losses only). Where it differs
-from the paper, our option
-for its form is used here: IPO averages over tokens; CPO's and ORPO's NLL average over the batch,
-ORPO's with the prompt.
+from the paper, our option for its form is used here: IPO averages over tokens; CPO's and ORPO's NLL
+average over the batch, ORPO's with the prompt.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ def gae(
 
     δ_t = r_t + γ V(s_{t+1}) − V(s_t), A_t = δ_t + γλ A_{t+1}, with V and A zero after the last
     response token. values_BT[t] is the value of the state that token t was chosen in. Raises
-    ValueError for a row whose response tokens
-    do not stand side by side: a gap would silently end the episode.
+    ValueError for a row whose response tokens do not stand side by side: a gap would silently end
+    the episode.
     """
     rises_BT = mask_BT[:, 1:] & ~mask_BT[:, :-1]
     if (rises_BT.sum(dim=1) + mask_BT[:, :1].sum(dim=1) > 1).any():

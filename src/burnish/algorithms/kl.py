@@ -13,8 +13,8 @@ def kl_estimate(*, logprobs: Tensor, ref_logprobs: Tensor, estimator: str) -> Te
     k1 = −log u, unbiased, of either sign; k2 = (log u)²/2, biased; k3 = u − log u − 1, unbiased and
     never negative. As a loss on policy, k1 has zero expected gradient, k2 gives the gradient of
     KL(π ‖ π_ref), k3 that of KL(π_ref ‖ π). That holds for log-probabilities of whole sequences.
-    Summed over tokens, each step's divergence is differentiated with
-    the distribution of its prefixes held fixed: what a token does to the divergence of later ones
+    Summed over tokens, each step's divergence is differentiated with the distribution of its
+    prefixes held fixed: what a token does to the divergence of later ones
     is left out. k1 inside the reward leaves nothing out.
     Raises ValueError for another estimator.
     """

@@ -59,10 +59,9 @@ def krippendorff_alpha(
 
     Units are pairs of candidates of one item, values "first", "second" and "tie". Rankings are
     compared by their pairs because ranks of one item and of another are not on a common scale.
-    (Krippendorff, Content Analysis, 4th ed., ch. 12.)
-    Which of a pair stands first is arbitrary, so every unit is counted both ways round: chance
-    agreement is then that of annotators without any leaning to a side, whatever the order the
-    candidates were stored in.
+    (Krippendorff, Content Analysis, 4th ed., ch. 12.) Which of a pair stands first is arbitrary, so
+    every unit is counted both ways round: chance agreement is then that of annotators without any
+    leaning to a side, whatever the order the candidates were stored in.
     """
     units: dict[str, list[list[float]]] = defaultdict(list)
     for (item, _, _), group in _by_pair(found).items():

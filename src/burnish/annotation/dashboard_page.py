@@ -42,9 +42,8 @@ def cached_fragment(opened: Opened, project: str, *, patience: float = 1.0) -> t
     """A project's fragment, and whether it shows the project as it is now.
 
     It is made anew when items or answers came in, or settings changed. Where the last one took
-    longer than `patience`
-    seconds, a thread makes the new one and the last is shown meanwhile: a large project's page
-    never waits for its figures.
+    longer than `patience` seconds, a thread makes the new one and the last is shown meanwhile: a
+    large project's page never waits for its figures.
     """
     key, state = (str(opened.engine.url), project), state_of(opened, project)
     with _LOCK:

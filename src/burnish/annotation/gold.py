@@ -25,8 +25,8 @@ def unpassable(
     """Why nobody can give this known answer, as (field, reason); None where somebody can.
 
     A part that the kind of task does not ask for, a flag or an attribute that the project does not
-    have, a rating off its
-    scale, a tie where none is offered: whatever is answered, `assignment.grade` finds it wrong.
+    have, a rating off its scale, a tie where none is offered: whatever is answered,
+    `assignment.grade` finds it wrong.
     """
     given = {name: value for name, value in gold.items() if value is not None and value != {}}
     asked = _ASKED[kind]

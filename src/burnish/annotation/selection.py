@@ -69,8 +69,8 @@ def disagreement(members_MN: Floats) -> Floats:
     """Mutual information between the label and the member (BALD, Houlsby et al. 2011), in nats.
 
     `members_MN[m, n]` is member m's probability that the first of pair n is better: H(mean p) −
-    mean H(p). Zero where
-    all members agree, even on a draw: noise that no label can remove is not sought.
+    mean H(p). Zero where all members agree, even on a draw: noise that no label can remove is not
+    sought.
     """
     return _entropy(members_MN.mean(axis=0)) - _entropy(members_MN).mean(axis=0)
 

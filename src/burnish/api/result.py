@@ -148,8 +148,8 @@ class Result(os.PathLike[str]):
 
     def model(self, stage: str | None = None, **options: Any) -> Any:
         """The model as transformers has it: a causal language model, or of a reward model one that
-        classifies sequences (one label).
-        `options` are those of `from_pretrained`: `dtype`, `device_map`."""
+        classifies sequences (one label). `options` are those of `from_pretrained`: `dtype`,
+        `device_map`."""
         import transformers
 
         folder = self.model_folder(stage)

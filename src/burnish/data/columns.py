@@ -171,24 +171,21 @@ def prompts(
 def preference_pairs(
     rows: Sequence[Row], *, drop: Collection[str] = DROPPED
 ) -> Loaded[PreferenceGroup]:
-    r"""A better and a worse response to a prompt: one group of two responses a row, with
-    `Comparison(0, 1, 1.0)`.
+    r"""A better and a worse response to a prompt: one group of two responses a row, with `Comparison(0, 1, 1.0)`.
 
     Three layouts are read:
-    - `prompt`, `chosen`, `rejected`: the prompt is text or messages, each response is text, or
-      messages that may repeat the prompt, as some hub datasets do;
-    - `chosen`, `rejected`, each a whole conversation as a list of messages: all turns but the last
-    are the prompt;
-    - the same as transcripts, `"\n\nHuman: ...\n\nAssistant: ..."`, the layout of Anthropic's HH.
-      White space round a turn is layout there, and is removed.
-    A column `probability` in [0, 1] says how sure it is that the chosen response is the better one
-    (a share of annotators; 1 without it), `margin` becomes the comparison's margin; further columns
-    become `Prompt.columns`.
+    - `prompt`, `chosen`, `rejected`: the prompt is text or messages, each response is text, or messages that may repeat
+      the prompt, as some hub datasets do;
+    - `chosen`, `rejected`, each a whole conversation as a list of messages: all turns but the last are the prompt;
+    - the same as transcripts, `"\n\nHuman: ...\n\nAssistant: ..."`, the layout of Anthropic's HH. White space round a
+      turn is layout there, and is removed.
+    A column `probability` in [0, 1] says how sure it is that the chosen response is the better one (a share of annotators; 1
+    without it), `margin` becomes the comparison's margin; further columns become `Prompt.columns`.
 
-    Dropped and counted: "chosen equals rejected"; "duplicate" (prompt and both responses; where a
-    column `votes` says who voted, of the same `id` too); and in transcripts, whose
-    published files hold such rows, "empty turn", "turns do not alternate" (the model wrote a marker
-    itself) and "prompts differ". What is wrong in other layouts is an error.
+    Dropped and counted: "chosen equals rejected"; "duplicate" (prompt and both responses; where a column `votes` says who
+    voted, of the same `id` too); and in transcripts, whose
+    published files hold such rows, "empty turn", "turns do not alternate" (the model wrote a marker itself) and "prompts
+    differ". What is wrong in other layouts is an error.
     """
 
     def read(row: Row) -> PreferenceGroup:

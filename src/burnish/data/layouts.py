@@ -1,5 +1,4 @@
-"""Rows of other tools under the columns that readers know: Alpaca's, ShareGPT's, and what a recipe
-says a column is called.
+"""Rows of other tools under the columns that readers know: Alpaca's, ShareGPT's, and what a recipe says a column is called.
 
     instruction, input, output [, system, history]      ->  prompt, completion
     conversations: [{from, value}] [, system]           ->  messages

@@ -3,9 +3,8 @@ source is split.
 
 Held out is what the source says itself: the splits of a hub dataset, the names of files in a
 folder, a column, or a source that the recipe names for it. Where the source says nothing, a share
-is held out by the hash of the prompt. A prompt that is
-held out is never trained on: rows of the training part with the same opening are left out and
-counted.
+is held out by the hash of the prompt. A prompt that is held out is never trained on: rows of the
+training part with the same opening are left out and counted.
 """
 
 from __future__ import annotations

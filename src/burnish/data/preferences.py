@@ -78,10 +78,9 @@ def merge_by_prompt(groups: Iterable[PreferenceGroup]) -> Loaded[PreferenceGroup
     made one.
 
     Comparisons are kept, pointed at the merged responses; several annotators of one pair stay
-    several comparisons. Those
-    of a response with an equal one say nothing: dropped and counted as "comparison of equal
-    responses". The first group's prompt (id, columns) stays. Labels of single responses stay where
-    nothing is merged.
+    several comparisons. Those of a response with an equal one say nothing: dropped and counted as
+    "comparison of equal responses". The first group's prompt (id, columns) stays. Labels of single
+    responses stay where nothing is merged.
     """
     merged: dict[Hashable, PreferenceGroup] = {}
     dropped: Counter[str] = Counter()

@@ -1,42 +1,27 @@
-"""The report: one self-contained HTML page, readable offline, that says whether the model got
-better and what it cost.
+"""The report: one self-contained HTML page, readable offline, that says whether the model got better and what it cost.
 
-`render_report` takes `ReportData`, a plain dict put together from the stages' JSON files. `I` is an
-interval, `{"value", "low", "high", "n"}`. Every part may be missing or None: it is then shown as
-not run yet.
+`render_report` takes `ReportData`, a plain dict put together from the stages' JSON files. `I` is an interval,
+`{"value", "low", "high", "n"}`. Every part may be missing or None: it is then shown as not run yet.
 
-    name, created (ISO time), version, command, recipe_yaml: str;   wall_seconds, peak_memory_gb:
-    float model     {name, parameters, quantised}            machine  {cores, memory_gb, platform,
-    torch}        manifest  any JSON stages    [{name, seconds, peak_memory_gb, status, cached}]
-     planned  names of the recipe's stages sft       {examples_train, examples_heldout, steps,
-     tokens, eval_loss_before, eval_loss_after, curve, eval_curve: [{step, loss}]}
-    compare   {prompts, responses_per_prompt, comparisons, pairwise_agreement: I, alpha: I,
-    alpha_warning, soft_label_accuracy: I,
-               majority_accuracy: I, annotators: [{name, votes, reliability, gold_agreement,
-                   first_shown_share}]}
-    reward    {pairs_train, pairs_heldout, steps, accuracy: I, ceiling: I, gold_accuracy: I,
-    longer_wins: I, brier, ece, gain, bias,
-               calibration: [{predicted, observed, count}], length_correlation: {pearson, spearman,
-                   …}, curve: [{step, loss, accuracy}]}
-    preference {loss, pairs_train, prompts_train, steps, rounds, accuracy: I, accuracy_longer: I,
-    accuracy_shorter: I, ceiling: I,
-               gold_accuracy: I, longer_wins: I, chosen_falls: I, both_fall: I, rise_chosen: I,
-                   rise_rejected: I, margin: I,
-               curve: [{step, loss, rewards/chosen, rewards/rejected, rewards/accuracies,
-                   logps/chosen, eval_loss, …}]}
-    online    {mode, algorithm, steps, curve: [{step, reward, reward_std, kl_ref, entropy,
-               approx_kl, clipfrac, explained_variance, completion_length, truncation_rate,
-               value_loss, policy_loss, beta, "rewards/NAME/mean", "verdicts/NAME/VERDICT", ...}]}
-    evaluate  {prompts, models: [{name, gold: I, reward: I, kl_ref: I, length: I, truncation_rate,
-    properties: {name: mean}}],
-               comparisons: [{a, b, judge: "gold" | "reward model", win_rate: I, difference: I}],
-                   weights: {property: weight},
-               samples: [{prompt, responses: [{model, text, gold, reward}]}], verifiable (what
-               `verifiable.findings` and `verifiable.compare` give): {verifiers, models,
-               comparisons, maths_verifier}}
-    graph     [{name, kind, row: its loss or algorithm, reads, starts: the policies it was trained
-    from, done}] results   every stage's result with its name and kind; the parts above are the
-    newest of each kind
+    name, created (ISO time), version, command, recipe_yaml: str;   wall_seconds, peak_memory_gb: float
+    model     {name, parameters, quantised}            machine  {cores, memory_gb, platform, torch}        manifest  any JSON
+    stages    [{name, seconds, peak_memory_gb, status, cached}]      planned  names of the recipe's stages
+    sft       {examples_train, examples_heldout, steps, tokens, eval_loss_before, eval_loss_after, curve, eval_curve: [{step, loss}]}
+    compare   {prompts, responses_per_prompt, comparisons, pairwise_agreement: I, alpha: I, alpha_warning, soft_label_accuracy: I,
+               majority_accuracy: I, annotators: [{name, votes, reliability, gold_agreement, first_shown_share}]}
+    reward    {pairs_train, pairs_heldout, steps, accuracy: I, ceiling: I, gold_accuracy: I, longer_wins: I, brier, ece, gain, bias,
+               calibration: [{predicted, observed, count}], length_correlation: {pearson, spearman, …}, curve: [{step, loss, accuracy}]}
+    preference {loss, pairs_train, prompts_train, steps, rounds, accuracy: I, accuracy_longer: I, accuracy_shorter: I, ceiling: I,
+               gold_accuracy: I, longer_wins: I, chosen_falls: I, both_fall: I, rise_chosen: I, rise_rejected: I, margin: I,
+               curve: [{step, loss, rewards/chosen, rewards/rejected, rewards/accuracies, logps/chosen, eval_loss, …}]}
+    online    {mode, algorithm, steps, curve: [{step, reward, reward_std, kl_ref, entropy, approx_kl, clipfrac, explained_variance,
+               completion_length, truncation_rate, value_loss, policy_loss, beta, "rewards/NAME/mean", "verdicts/NAME/VERDICT", ...}]}
+    evaluate  {prompts, models: [{name, gold: I, reward: I, kl_ref: I, length: I, truncation_rate, properties: {name: mean}}],
+               comparisons: [{a, b, judge: "gold" | "reward model", win_rate: I, difference: I}], weights: {property: weight},
+               samples: [{prompt, responses: [{model, text, gold, reward}]}], verifiable (what `verifiable.findings` and
+               `verifiable.compare` give): {verifiers, models, comparisons, maths_verifier}}
+    graph     [{name, kind, row: its loss or algorithm, reads, starts: the policies it was trained from, done}]
+    results   every stage's result with its name and kind; the parts above are the newest of each kind
 """
 
 from __future__ import annotations

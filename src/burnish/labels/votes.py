@@ -16,8 +16,7 @@ class Vote:
     for a tie.
 
     `grade` in (0, 1] says how strongly, where that was asked. `rewritten`: the first is the second,
-    corrected, which says that
-    it is better and nothing of how much: it gives no margin.
+    corrected, which says that it is better and nothing of how much: it gives no margin.
     """
 
     item_id: str

@@ -31,8 +31,8 @@ def local_files(reference: str) -> dict[str, Path]:
     adapter in it names, where that is a folder too.
 
     Empty for what is no folder here. Other files of a folder (a README, an optimizer's state) are
-    no part of the model, and a
-    folder from which nothing can be loaded is no error here: it is one where the model is loaded.
+    no part of the model, and a folder from which nothing can be loaded is no error here: it is one
+    where the model is loaded.
     """
     return {
         f"{depth}/{file.relative_to(folder).as_posix()}": file

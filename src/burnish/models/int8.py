@@ -1,16 +1,13 @@
 """Products in 8 bits, for sampling: weights rounded once, inputs at each product (W8A8, symmetric).
 
-    x W^T  ~  a_m b_n  sum_k round(x_mk / a_m) round(W_nk / b_n),    a_m = max_k |x_mk| / 127,  b_n
-    = max_k |W_nk| / 127
+    x W^T  ~  a_m b_n  sum_k round(x_mk / a_m) round(W_nk / b_n),    a_m = max_k |x_mk| / 127,  b_n = max_k |W_nk| / 127
 
-(Dettmers et al., arXiv:2208.07339, "vector-wise" quantisation.) A few input channels are far larger
-than the rest and would take all 127 steps for themselves; where it is known how large each gets,
-channel k of the input is divided by s_k and that of the weights multiplied by it, s_k = sqrt(max
-|x_k| / max_n |W_nk|) (Xiao et al., "SmoothQuant", arXiv:2211.10438, eq. 4 with alpha = 1/2). A
-processor with VNNI units multiplies bytes four times as fast as float32, and weights take a quarter
-of the memory's time. Each row has its own scale and sums of integers are
-exact, so what a row gives depends on no other row: the same request gives the same tokens whatever
-else is in the batch.
+(Dettmers et al., arXiv:2208.07339, "vector-wise" quantisation.) A few input channels are far larger than the rest and
+would take all 127 steps for themselves; where it is known how large each gets, channel k of the input is divided by s_k
+and that of the weights multiplied by it, s_k = sqrt(max |x_k| / max_n |W_nk|) (Xiao et al., "SmoothQuant",
+arXiv:2211.10438, eq. 4 with alpha = 1/2). A processor with VNNI units multiplies bytes four times as
+fast as float32, and weights take a quarter of the memory's time. Each row has its own scale and sums of integers are
+exact, so what a row gives depends on no other row: the same request gives the same tokens whatever else is in the batch.
 """
 
 from __future__ import annotations
@@ -113,9 +110,8 @@ def lacking() -> str | None:
     are exact.
 
     torch's operators are its own compiler's and may change. A processor without VNNI units adds two
-    products of bytes up in
-    16 bits, which saturate where both are large: one that sums wrongly is found by summing the
-    largest.
+    products of bytes up in 16 bits, which saturate where both are large: one that sums wrongly is
+    found by summing the largest.
     """
     x = torch.tensor([[255] * 16, [0] * 16, [255, 1] * 8], dtype=torch.uint8)
     w = torch.tensor(

@@ -3,8 +3,8 @@
 torch sends fp32 products to MKL, which leaves more than half of an AMD processor's AVX-512 rate
 unused; oneDNN, in the same wheel, does not. On an Intel processor MKL is the faster of the two.
 torch hands fp32 products to oneDNN only when oneDNN's "bf16" precision is asked for. That permits
-oneDNN to round the inputs to bfloat16, which it does where the
-processor has AMX units, and nowhere else: so it is asked for only where a product turns out as
+oneDNN to round the inputs to bfloat16, which it does where the processor has AMX units, and nowhere
+else: so it is asked for only where a product turns out as
 exact as before.
 """
 

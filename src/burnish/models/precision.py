@@ -1,11 +1,10 @@
 """Products of the decoder in bfloat16; everything else stays in float32.
 
 A processor with bfloat16 units multiplies twice as fast in it, and weights take half the memory.
-Only the linear maps of
-the decoder are stored and multiplied so: norms, attention, the residual stream, the head and its
-log-probabilities, adapters and their optimizer keep float32, so that what is rounded is rounded
-once, at a product. Where every weight is trained, the decoder's stay in float32 too, for the
-optimizer, and are rounded at each product.
+Only the linear maps of the decoder are stored and multiplied so: norms, attention, the residual
+stream, the head and its log-probabilities, adapters and their optimizer keep float32, so that what
+is rounded is rounded once, at a product. Where every weight is trained, the decoder's stay in
+float32 too, for the optimizer, and are rounded at each product.
 """
 
 from __future__ import annotations

@@ -100,8 +100,8 @@ def read_form(text: str) -> Form | None:
 def same_form(gold: Form, answer: Form) -> bool:
     """Whether two forms are equal, each kind by its rule:
 
-    - times by the second of the day; 4:00 beside one that names its half of the day stands for
-      either half, and beside 16:00 for what it says;
+    - times by the second of the day; 4:00 beside one that names its half of the day stands for either half, and beside 16:00
+      for what it says;
     - dates by day and month, and year where both have one;
     - ratios term by term, up to a common factor;
     - congruences by modulus and the set of residues;

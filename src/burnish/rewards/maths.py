@@ -267,10 +267,10 @@ class MathsVerifier:
 
     Args:
         timeout: seconds of computing for one pair, from its start; the worker is replaced after it.
-            After eight time-outs in
-            one call the pairs that are left have a sixth of it each: few comparisons need a tenth
-            of a second. A call takes no new pair after fifteen times this (at least 45 s), and a
-            quarter of a second a pair, have gone by: those left are not judged.
+            After eight time-outs in one call the pairs that are left have a sixth of it each: few
+            comparisons need a tenth of a second. A call takes no new pair after fifteen times this
+            (at least 45 s), and a quarter of a second a pair, have gone by: those left are not
+            judged.
         workers: processes, started when first needed. Each answers one pair at a time.
     """
 

@@ -2,10 +2,9 @@
 it runs.
 
 Started as a program; one JSON line in, one or more out. Here, on the main thread of a process of
-its own, a comparison that takes
-too long is stopped by the kernel: an interval timer over the process's CPU time, set when the
-comparison starts, ends the process with SIGPROF, whatever the library was doing. math-verify's own
-time-outs are not used.
+its own, a comparison that takes too long is stopped by the kernel: an interval timer over the
+process's CPU time, set when the comparison starts, ends the process with SIGPROF, whatever the
+library was doing. math-verify's own time-outs are not used.
 """
 
 from __future__ import annotations
@@ -112,13 +111,11 @@ def _same_structure(
 ) -> bool:
     """Shapes part by part, by these rules:
 
-    - tuples, intervals and matrices: brackets and order count; a column or row of a matrix is also
-    a tuple;
+    - tuples, intervals and matrices: brackets and order count; a column or row of a matrix is also a tuple;
     - sets and lists: neither order nor repetition counts, and braces may be missing;
-    - a tuple of at least three without its brackets, or as "x = 1, y = 2" in the order of the
-    letters, is the same tuple;
-    - unions of intervals are compared as sets of numbers, and with inequalities in one variable,
-      also with those that "or" joins.
+    - a tuple of at least three without its brackets, or as "x = 1, y = 2" in the order of the letters, is the same tuple;
+    - unions of intervals are compared as sets of numbers, and with inequalities in one variable, also
+      with those that "or" joins.
     """
     shapes = {a.shape if a else None, b.shape if b else None}
     if max(len(s.parts) for s in (a, b) if s is not None) > _MOST_PARTS:

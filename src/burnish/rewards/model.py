@@ -16,8 +16,8 @@ class RewardModelScorer:
     """Scores rollouts with a reward model.
 
     The model was trained on responses that end with the template's own end token, the first of
-    `end_tokens`. A completion
-    that was cut off, or ended at a stop string, has none, so one is added for scoring: the model
+    `end_tokens`. A completion that was cut off, or ended at a stop string, has none, so one is
+    added for scoring: the model
     then judges a text that stops in mid-sentence, as the annotators did, instead of reading its
     score from a place it was never trained at.
     """

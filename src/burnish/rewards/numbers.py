@@ -1,15 +1,12 @@
-r"""Plain numbers, with or without unit, read exactly and compared by stated rules. Pure; most
-answers need no more.
+r"""Plain numbers, with or without unit, read exactly and compared by stated rules. Pure; most answers need no more.
 
 Two numbers are equal when
-- both have a known unit of the same kind and their values in its base unit are equal (kinds differ:
-they are not);
-- else, one has a per cent sign and the other has not: p % equals p/100, and also p itself where |p|
-  > 1, since "50" for "50 %" leaves out the sign, while 0.5 and 0.5 % are two numbers;
-- else their values are equal; or one is a decimal of at least four places, the other is none, and
-  it is that one rightly rounded (0.3333 for 1/3; 0.33 is not).
-Values are exact fractions: 0.1 + 0.2 has no rounding here. An unknown unit ("apples") is read and
-ignored.
+- both have a known unit of the same kind and their values in its base unit are equal (kinds differ: they are not);
+- else, one has a per cent sign and the other has not: p % equals p/100, and also p itself where |p| > 1, since "50" for
+  "50 %" leaves out the sign, while 0.5 and 0.5 % are two numbers;
+- else their values are equal; or one is a decimal of at least four places, the other is none, and it is that one rightly
+  rounded (0.3333 for 1/3; 0.33 is not).
+Values are exact fractions: 0.1 + 0.2 has no rounding here. An unknown unit ("apples") is read and ignored.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """A gold taste over measurable properties of a response, each in [0, 1]. Pure and torch-free.
 
 The simulated annotators each hold a personal version of such a taste, and evaluation asks the gold
-one directly. The
-properties are deliberately plain, so that a reader can check a score by eye: they measure manners,
-not truth. So that no
-formula pleases it, manners count half where the answer is beside the point, and nothing counts in
+one directly. The properties are deliberately plain, so that a reader can check a score by eye: they
+measure manners, not truth. So that no formula pleases it, manners count half where the answer is
+beside the point, and nothing counts in
 what makes no sense: `earned`. Evaluation, which has a base model, measures sense by that as well
 (`burnish.rewards.sense`).
 """
@@ -80,18 +79,14 @@ def sentences(text: str) -> list[str]:
 
 
 def properties(prompt: str, response: str, *, beside: str = "") -> dict[str, float]:
-    """The six properties of a response to a prompt, each in [0, 1]; an empty response has none of
-    them.
+    """The six properties of a response to a prompt, each in [0, 1]; an empty response has none of them.
 
-    direct:    1 when the first sentence is neither a preamble ("Sure! Here is …") nor the question
-    again; else 0.
+    direct:    1 when the first sentence is neither a preamble ("Sure! Here is …") nor the question again; else 0.
     concise:   1 from 8 to 40 words, rising from 0 before, falling to 0 at 80 words.
     courteous: 1 for one or two courteous phrases, 0 for none; a third and a fourth cost half each.
-    relevant:  share of the prompt's content words (word stems) that the response takes up, full
-               marks from a half; less the same of `beside`, another prompt, so that an answer that
-               fits every prompt fits none.
-    fresh:     1 minus twice the share of repeated word trigrams, and minus the share of repeated
-    sentences.
+    relevant:  share of the prompt's content words (word stems) that the response takes up, full marks from a half; less the
+               same of `beside`, another prompt, so that an answer that fits every prompt fits none.
+    fresh:     1 minus twice the share of repeated word trigrams, and minus the share of repeated sentences.
     finished:  1 when it ends with a sentence end, else 0.
     """
     tokens = words(response)
@@ -113,8 +108,8 @@ def sense(prompt: str, response: str) -> float:
 
     The product of two factors. Sentences: function words are at least 20 % of all (half a word is
     given away, so that short answers pass); fewer count in proportion. Its own words: full marks
-    when at most two thirds of its word trigrams stand
-    in the prompt, 0 when all do: an echo answers nothing.
+    when at most two thirds of its word trigrams stand in the prompt, 0 when all do: an echo answers
+    nothing.
     """
     tokens = words(response)
     if not tokens:

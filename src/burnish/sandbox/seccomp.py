@@ -1,9 +1,8 @@
 """A deny-list of system calls, compiled by libseccomp to the BPF program that the kernel takes.
 
 A deny-list is the second wall, not the first: the namespaces (or Landlock) hold on their own, and
-this list takes away
-what has let programs out of such walls before: tracing, mounts, new namespaces, BPF, io_uring,
-keyrings and others.
+this list takes away what has let programs out of such walls before: tracing, mounts, new
+namespaces, BPF, io_uring, keyrings and others.
 """
 
 from __future__ import annotations

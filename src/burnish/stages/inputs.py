@@ -71,9 +71,8 @@ def inputs_of(step: Step, parents: Mapping[str, str]) -> dict[str, Any]:
 
 def reads_store(step: Step) -> bool:
     """Whether a stage itself reads the labels of the recipe's store, so that new ones change it.
-    What only follows such a stage
-    changes with it, and a fork can keep what does not: SFT on demonstrations of its own, say, while
-    the reward model is trained anew."""
+    What only follows such a stage changes with it, and a fork can keep what does not: SFT on
+    demonstrations of its own, say, while the reward model is trained anew."""
     return step.node.data.store is not None and "comparisons" in _sources(step)
 
 

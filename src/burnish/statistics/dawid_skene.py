@@ -43,11 +43,10 @@ def dawid_skene(
     matrix each.
 
     Starts from each unit's share of votes. M-step: π_c = mean of the posteriors, θ_a[c, k] ∝
-    Σ_units posterior_c · [a said k],
-    plus a prior that shrinks annotators with few votes: `pseudo_votes` · π_c votes in row c,
-    `right` of them on the diagonal, the rest spread evenly. E-step: posterior_c ∝ π_c Π_a θ_a[c,
-    said]. Stops when no posterior moves by more than `tolerance`. `pseudo_votes=0` is the maximum
-    likelihood of the paper.
+    Σ_units posterior_c · [a said k], plus a prior that shrinks annotators with few votes:
+    `pseudo_votes` · π_c votes in row c, `right` of them on the diagonal, the rest spread evenly.
+    E-step: posterior_c ∝ π_c Π_a θ_a[c, said]. Stops when no posterior moves by more than
+    `tolerance`. `pseudo_votes=0` is the maximum likelihood of the paper.
 
     Raises ValueError without judgements.
     """

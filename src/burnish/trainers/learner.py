@@ -2,9 +2,8 @@
 
 A step is a list of terms, each a function that computes one part of the loss on one micro-batch.
 Every term is already divided by the whole batch's denominator, so that terms add up and cutting a
-batch differently changes nothing. Each
-term is differentiated as soon as it is computed: only one micro-batch's activations are alive at a
-time.
+batch differently changes nothing. Each term is differentiated as soon as it is computed: only one
+micro-batch's activations are alive at a time.
 """
 
 from __future__ import annotations

@@ -58,8 +58,8 @@ def to_batch(
 
     The four log-probabilities of a token have four names: `sampler_logprobs` (the engine's),
     `old_logprobs` (the trainer's before this update), `ref_logprobs` (the reference's), and
-    `logprobs`, computed in the loss. With a single update the old
-    ones equal the new, so their pass is skipped: the column is then the sampler's, if a reference
+    `logprobs`, computed in the loss. With a single update the old ones equal the new, so their pass
+    is skipped: the column is then the sampler's, if a reference
     needs it and the sampler drew from the model's own distribution, or is left out, and the loss
     takes its own (unless the reward or an adaptive β needs them earlier). Where the sampler
     truncated, penalised or multiplied in less precision, tokens get importance weights.

@@ -1,12 +1,9 @@
-"""Records TRL 1.16's loss and gradient norm on one fixed batch, for
-tests/trainers/test_trainers_trl.py.
+"""Records TRL 1.16's loss and gradient norm on one fixed batch, for tests/trainers/test_trainers_trl.py.
 
     python -m venv trl && trl/bin/pip install torch==2.13.0 trl==1.16.0
-    trl/bin/python tests/trainers/recorded/trl_1_16.py MODEL_FOLDER        # writes trl_1_16.json
-    beside this file
+    trl/bin/python tests/trainers/recorded/trl_1_16.py MODEL_FOLDER        # writes trl_1_16.json beside this file
 
-The policy is the model with every weight moved a little (`moved`), the reference the model as it
-is. Nothing of Burnish is
+The policy is the model with every weight moved a little (`moved`), the reference the model as it is. Nothing of Burnish is
 imported: the tokens are the tokenizer's own, by its chat template.
 """
 

@@ -32,8 +32,8 @@ def say(
     database: Database, caller: Caller, lease_id: str, text: str, generate: Generate | None
 ) -> Held:
     """Add the person's turn and the model's candidates for the answer. Where the item's
-    conversation waits for the assistant
-    already, the model answers that first: `text` is then empty.
+    conversation waits for the assistant already, the model answers that first: `text` is then
+    empty.
 
     Raises UserError where no model is served or the turn is not the person's, ConflictError while
     the last turn waits for a choice.

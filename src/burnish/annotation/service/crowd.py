@@ -56,8 +56,8 @@ def enter(
     """Let somebody in who has agreed: their project's id, and the cookie of a session of theirs.
 
     Raises UserError for ids that are none, NotFoundError for a study that there is not,
-    ConflictError for a person who began
-    in another session of the platform: a person's id alone is not enough to go on with their work.
+    ConflictError for a person who began in another session of the platform: a person's id alone is
+    not enough to go on with their work.
     """
     for name, value in (("PROLIFIC_PID", person), ("SESSION_ID", session_id)):
         if not _ID.fullmatch(value):

@@ -68,9 +68,8 @@ def refuse_unfitting_vocabulary(
     row for.
 
     An embedding with more rows than there are tokens is padded, which is usual. Tokens that stand
-    for images or sound
-    may lie outside where only the text part of a model is trained: text never makes them, and it is
-    said.
+    for images or sound may lie outside where only the text part of a model is trained: text never
+    makes them, and it is said.
     """
     rows = int(model.get_input_embeddings().weight.shape[0])
     outside = {token: i for token, i in tokenizer.get_vocab().items() if not 0 <= i < rows}
