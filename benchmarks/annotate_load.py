@@ -200,10 +200,11 @@ async def killing(run: Run, server: Server, kills: int) -> None:
         run.down = True
         server.kill()
         await asyncio.to_thread(server.start)
+        # latencies count again a second after it is back
         run.down, run.back_at = (
             False,
             time.perf_counter() + 1.0,
-        )  # latencies count again a second after it is back
+        )
 
 
 def prepare(place: str, annotators: int, submissions: int) -> tuple[int, list[tuple[int, str]]]:
@@ -217,9 +218,8 @@ def prepare(place: str, annotators: int, submissions: int) -> tuple[int, list[tu
     project = projects.create(
         database, owner, "load", guidelines="", settings={"kind": "pairwise", "overlap": OVERLAP}
     )
-    count = (
-        -(-submissions // OVERLAP) + annotators
-    )  # near the end not everybody finds an item that is new to them
+    # near the end not everybody finds an item that is new to them
+    count = -(-submissions // OVERLAP) + annotators
     text = "A sentence of an answer that has some length to it, so that pages are not empty. " * 6
     rows = (
         {

@@ -28,6 +28,7 @@ from burnish.trainers.learner import Learner
 from burnish.trainers.sft import nll_term
 
 PROMPT = 32
+# sequences, completion tokens
 POINTS = (
     (8, 64),
     (8, 128),
@@ -36,7 +37,7 @@ POINTS = (
     (8, 1024),
     (2, 256),
     (32, 256),
-)  # sequences, completion tokens
+)
 PAPER = {
     "SmolLM2-135M": ModelShape(30, 576, 1536, 9, 3, 64, 49152, True, 8192),
     "SmolLM2-360M": ModelShape(32, 960, 2560, 15, 5, 64, 49152, True, 8192),

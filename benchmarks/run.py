@@ -193,9 +193,8 @@ def sampling(model: str, machine: Machine, *, steps: int, device: str, products:
         ours = measure(sys.executable, "ours.py", *arguments, *how)
         sizes[f"Burnish {products}"] = ours["peak_gb"]
         for count, rate in ours["rates"].items():
-            stored = (
-                2 if device != "cpu" and products == "bfloat16" else 4
-            )  # a CPU's limit is float32's in every row
+            # a CPU's limit is float32's in every row
+            stored = 2 if device != "cpu" and products == "bfloat16" else 4
             limit = decoding_limit(int(count), shape, machine, matrix=stored)
             line = f"{f'{count}, {products}':20}{rate:10.1f}{limit:8.0f}{100 * rate / limit:6.0f}%"
             for name, peer in peers.items():

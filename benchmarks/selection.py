@@ -38,9 +38,8 @@ def curve(
     unseen_NKF = _answers(rng, 2000)
     votes_N = _votes(panel, answers_NKF, annotators, seed)
     difference_NF = answers_NKF[:, 0] - answers_NKF[:, 1]
-    scale_F = difference_NF.std(
-        axis=0
-    )  # measured in its spread, as a reward model's features would be
+    # measured in its spread, as a reward model's features would be
+    scale_F = difference_NF.std(axis=0)
     x_NF, test_NF = difference_NF / scale_F, unseen_NKF[:, 0] - unseen_NKF[:, 1]
     truth_N = np.sign(test_NF @ gold_F)
     chooser = np.random.default_rng([seed, 1])

@@ -186,9 +186,8 @@ def label_everything(page: Any, link: str, name: str) -> int:
         texts = page.locator(".answer .text").all_inner_texts()
         left, right = ((taste_score(weights, prompt, text), text) for text in texts)
         near = abs(left[0] - right[0]) < 0.1
-        key = (
-            ("2" if near else "1") if left > right else ("3" if near else "4")
-        )  # a tie is decided by the letters
+        # a tie is decided by the letters
+        key = ("2" if near else "1") if left > right else ("3" if near else "4")
         page.keyboard.press(key)
         page.keyboard.press("Enter")
         labelled += 1

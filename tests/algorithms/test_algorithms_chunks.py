@@ -181,9 +181,8 @@ def test_low_precision_inputs_do_not_make_gradients_depend_on_the_chunk():
     )[0]
     for chunk in (1, 7, 1024):
         error = (weight_grad(chunk) - exact).norm() / exact.norm()
-        assert (
-            error < 2**-7
-        )  # a few roundings to 8 bits; summed in bfloat16 over 1,024 chunks it is many times more
+        # a few roundings to 8 bits; summed in bfloat16 over 1,024 chunks it is many times more
+        assert error < 2**-7
 
 
 class _Watch(TorchDispatchMode):

@@ -108,9 +108,8 @@ def test_whitening_undoes_any_shift_and_scale(rows: Rows, shift: float, scale: f
     if float(x[mask].var(correction=0)) < 1e-2:
         return
     assert float(white.mean()) == pytest.approx(0.0, abs=1e-9)
-    assert float((white**2).mean()) == pytest.approx(
-        1.0, rel=1e-5
-    )  # eps = 1e-8 beside a variance of at least 1e-2
+    # eps = 1e-8 beside a variance of at least 1e-2
+    assert float((white**2).mean()) == pytest.approx(1.0, rel=1e-5)
     torch.testing.assert_close(
         whiten(x=scale * x + shift, mask=mask)[mask], white, rtol=1e-5, atol=1e-5
     )

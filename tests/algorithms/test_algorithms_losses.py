@@ -186,9 +186,10 @@ def test_adaptive_beta_by_hand():
     assert adapt_beta(beta=0.15, kl=6.0, target=6.0, horizon=1e4, n_samples=500) == pytest.approx(
         0.15
     )
+    # clipped at +0.2
     assert adapt_beta(beta=0.15, kl=60.0, target=6.0, horizon=1e4, n_samples=500) == pytest.approx(
         0.15 * 1.01
-    )  # clipped at +0.2
+    )
     assert adapt_beta(beta=0.15, kl=5.4, target=6.0, horizon=1e4, n_samples=500) == pytest.approx(
         0.15 * (1 - 0.1 * 0.05)
     )
@@ -209,9 +210,8 @@ def test_bradley_terry_by_hand():
         0.75 * math.log1p(math.exp(-1)) + 0.25 * math.log1p(math.exp(1))
     )
     assert loss(2.0, 1.0, 1.0, margin=0.5) == pytest.approx(math.log1p(math.exp(-0.5)))
-    assert loss(1.0, 2.0, 0.0, margin=0.5) == pytest.approx(
-        math.log1p(math.exp(-0.5))
-    )  # the margin goes the other way
+    # the margin goes the other way
+    assert loss(1.0, 2.0, 0.0, margin=0.5) == pytest.approx(math.log1p(math.exp(-0.5)))
     assert loss(2.0, 1.0, 0.5, margin=0.5) == pytest.approx(loss(2.0, 1.0, 0.5))
 
 

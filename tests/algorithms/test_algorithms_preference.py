@@ -288,9 +288,8 @@ def test_log_odds(log_p: float):
     found = log_odds(x)
     assert float(found.detach()) == pytest.approx(log_p - math.log(-math.expm1(log_p)), rel=1e-9)
     found.sum().backward()
-    assert float(x.grad) == pytest.approx(
-        1 / -math.expm1(log_p), rel=1e-9
-    )  # d logit P / d log P = 1/(1 − P)
+    # d logit P / d log P = 1/(1 − P)
+    assert float(x.grad) == pytest.approx(1 / -math.expm1(log_p), rel=1e-9)
 
 
 def test_losses_stay_finite_far_out():

@@ -91,9 +91,8 @@ def test_an_owners_link_sets_a_lost_password_once(tmp_path: Path):
             home = browser.post(f"/reset/{secret}", data={"password": PASSWORD, "csrf": csrf})
             assert str(home.url).endswith("/projects")
             assert browser.get(f"/reset/{secret}").status_code == 404
-            assert (
-                browser.get(f"/reset/{second}").status_code == 404
-            )  # one that was used spends the others
+            # one that was used spends the others
+            assert browser.get(f"/reset/{second}").status_code == 404
         accounts.log_in(served.database, "ann0", PASSWORD, address="x")
         assert accounts.caller_of_token(served.database, old) is not None
     finally:

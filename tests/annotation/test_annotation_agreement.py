@@ -42,9 +42,8 @@ def test_pairwise_agreement_by_hand():
         _vote("y", "c", 0.5),
     ]
     result = pairwise_agreement(found)
-    assert result.value == pytest.approx(
-        2 / 4
-    )  # x: ab agree, ac and bc do not; y: ab agree, c's tie is left out
+    # x: ab agree, ac and bc do not; y: ab agree, c's tie is left out
+    assert result.value == pytest.approx(2 / 4)
     assert result.low <= result.value <= result.high
     assert math.isnan(pairwise_agreement([_vote("x", "a", 1)]).value)
 
@@ -60,10 +59,11 @@ def test_alpha_equals_the_krippendorff_package():
                 continue
             value = 0.5 if rng.random() < 0.1 else float(right if rng.random() < 0.8 else 1 - right)
             found.append(_vote(f"i{item:02d}", f"a{annotator}", value))
+            # each pair both ways round
             table[annotator, item], table[annotator, 40 + item] = (
                 value,
                 1 - value,
-            )  # each pair both ways round
+            )
     alpha, warning = krippendorff_alpha(found, resamples=100)
     assert alpha.value == pytest.approx(
         krippendorff.alpha(reliability_data=table, level_of_measurement="nominal")

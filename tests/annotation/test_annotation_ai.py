@@ -186,9 +186,8 @@ def test_unreadable_answers_and_undecided_ones_are_left_and_counted(serve, tmp_p
     found = label_project(store, "p", mumbling, annotator="m")
     assert (found.labels, found.left, found.tally.unreadable) == (0, 1, 1)
     follower = Judge(Endpoint(serve(lambda _: "A").url, "n"), "- x", VerdictCache(None))
-    assert (
-        label_project(store, "p", follower, annotator="n").left == 1
-    )  # a project without ties wants a decision
+    # a project without ties wants a decision
+    assert label_project(store, "p", follower, annotator="n").left == 1
     store.add_annotator("ann", kind="person")
     with pytest.raises(UserError, match="a person's name"):
         label_project(store, "p", follower, annotator="ann")

@@ -60,12 +60,10 @@ def test_a_day_of_somebody_from_a_platform(tmp_path: Path):
             page = browser.get("/start", params=ids)
             assert "<strong>paid</strong>" in page.text
             csrf = re.findall(r'name="csrf" value="([^"]+)"', page.text)[0]
-            assert (
-                browser.post("/start", data={**ids, "csrf": csrf}).status_code == 422
-            )  # without consent
-            assert (
-                browser.post("/start", data={**ids, "agreed": "yes"}).status_code == 403
-            )  # from elsewhere
+            # without consent
+            assert browser.post("/start", data={**ids, "csrf": csrf}).status_code == 422
+            # from elsewhere
+            assert browser.post("/start", data={**ids, "agreed": "yes"}).status_code == 403
             task = browser.post("/start", data={**ids, "agreed": "yes", "csrf": csrf})
             assert 'data-crowd="yes"' in task.text
             here = str(task.url).removesuffix("/label")
@@ -77,9 +75,8 @@ def test_a_day_of_somebody_from_a_platform(tmp_path: Path):
                 held = browser.post(f"{api}/next", json={}).json()
                 lease = f"{served.url}/api/v1/leases/{held['lease']}"
                 assert browser.post(f"{lease}/answer", json={"strength": 1}).status_code == 200
-            assert (
-                browser.post(f"{api}/next", json={}).status_code == 204
-            )  # the quota is the person's limit
+            # the quota is the person's limit
+            assert browser.post(f"{api}/next", json={}).status_code == 204
             done = browser.get(f"{here}/done")
             assert "C0DE" in done.text
             assert "submissions/complete?cc=C0DE" in done.text
@@ -133,9 +130,8 @@ def test_too_many_fast_answers_end_the_work_by_the_servers_clock(database: Datab
     caller = _come(database)
     assert _answer(bench, caller, worked=5.0)
     assert _answer(bench, caller, worked=4.9)
-    work.undo(
-        database, caller, bench.project
-    )  # what is taken back and given again is no fast answer
+    # what is taken back and given again is no fast answer
+    work.undo(database, caller, bench.project)
     assert _answer(bench, caller, worked=0.1)
     assert _answer(bench, caller, worked=60.0)
     assert _answer(bench, caller, worked=1.0)

@@ -122,9 +122,8 @@ def test_models_are_compared_with_most_people(found):
 
 def test_annotators_by_hand(found):
     people = {one["name"]: one for one in found["annotators"]}
-    assert (
-        people["ann"]["position"]["share"] == 0.5
-    )  # always candidate 0, which is shown first every other time
+    # always candidate 0, which is shown first every other time
+    assert people["ann"]["position"]["share"] == 0.5
     assert (people["bob"]["gold"]["right"], people["bob"]["gold"]["n"]) == (2, 6)
     assert people["bob"]["skips"] == 1
     assert people["ann"]["length"] is None  # always the longer one: no finite odds
@@ -156,9 +155,8 @@ def test_a_speeder_and_a_first_liker_are_named():
     found = dashboard(_snapshot(answers, entries), resamples=20)
     assert "hasty answers in 20 % of the usual time" in found["warnings"]
     assert "hasty prefers what is shown first" in found["warnings"]
-    assert (
-        "ann prefers what is shown last" in found["warnings"]
-    )  # the same choices, always the second
+    # the same choices, always the second
+    assert "ann prefers what is shown last" in found["warnings"]
 
 
 def test_the_page_escapes_names_and_needs_no_script(found):
@@ -233,10 +231,11 @@ def test_a_page_that_takes_long_is_shown_as_it_was_while_a_thread_makes_the_new_
                 first, fresh = cached_fragment(store, "p")
                 assert fresh
                 assert "3 of " in first
+                # nothing came in
                 assert cached_fragment(store, "p", patience=-1.0) == (
                     first,
                     True,
-                )  # nothing came in
+                )
         assert cached_fragment(store, "p", patience=-1.0) == (first, False)
         for _ in range(400):
             shown, fresh = cached_fragment(store, "p", patience=-1.0)

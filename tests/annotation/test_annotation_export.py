@@ -80,10 +80,11 @@ def test_soft_labels_by_hand(store: Store):
         pytest.approx(0.6 / 3),
     )
     assert label("p2", strength="probability") == (pytest.approx(0.25), 0.0)  # 0 and ½
+    # helpful 4 over 2; honest is open for one of them
     assert label("l1", strength="ignore") == (
         1.0,
         0.0,
-    )  # helpful 4 over 2; honest is open for one of them
+    )
     assert label("c1", strength="margin") == (0.0, 0.0)  # the original against the corrected
 
 
@@ -95,9 +96,8 @@ def test_votes_are_weighted_by_reliability(tmp_path: Path):
     ]  # fmt: skip
     add_labelled(store, "p", items)
     groups = preference_data(take_snapshot(store, "p"), LabelOptions(strength="ignore"))
-    assert (
-        groups[0].comparisons[0].probability > 0.95
-    )  # z contradicts, and is known to guess; the plain share is 2/3
+    # z contradicts, and is known to guess; the plain share is 2/3
+    assert groups[0].comparisons[0].probability > 0.95
 
 
 def test_a_reviewers_decision_counts_alone(store: Store):

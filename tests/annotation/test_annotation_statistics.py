@@ -30,9 +30,8 @@ DAY = date(2030, 1, 1)
 def test_bradley_terry_of_two_models_by_hand():
     wins = np.array([[0.0, 7000.0], [3000.0, 0.0]])
     theta, log_nu = fit_bradley_terry(wins, np.zeros((2, 2)))
-    assert theta[0] - theta[1] == pytest.approx(
-        math.log(7 / 3), abs=1e-3
-    )  # the prior moves it by less
+    # the prior moves it by less
+    assert theta[0] - theta[1] == pytest.approx(math.log(7 / 3), abs=1e-3)
     assert log_nu == -math.inf
     # evenly matched, a fifth ties: ν / (2 + ν) = 1/5, ν = 1/2
     theta, log_nu = fit_bradley_terry(

@@ -249,9 +249,8 @@ def test_templates_that_cannot_be_trained_on(tokenizer):
     assert "no special token" in failure(
         render_response, tokenizer, prompt("a"), "b", max_tokens=99
     )
-    assert end_token_ids(tokenizer) == (
-        tokenizer.eos_token_id,
-    )  # sampling asks no more than it needs
+    # sampling asks no more than it needs
+    assert end_token_ids(tokenizer) == (tokenizer.eos_token_id,)
     tokenizer.chat_template = tokenizer.chat_template.replace(
         "m['content']", "(m['content'] | upper) + eos_token"
     )
@@ -307,9 +306,8 @@ def test_what_is_too_long_is_an_error_with_file_and_row_or_a_count(tokenizer):
         == 2
     )
     with pytest.raises(TooLong):
-        render_demonstration(
-            tokenizer, demo("hello", "x"), max_tokens=length + 2
-        )  # the line break is one more
+        # the line break is one more
+        render_demonstration(tokenizer, demo("hello", "x"), max_tokens=length + 2)
 
 
 def test_other_errors_of_an_item_are_never_dropped(tokenizer):

@@ -285,9 +285,8 @@ def test_a_drawing_shows_time_memory_kind_and_verdict_and_what_has_not_run(data:
     waiting = {**stage("later", "evaluate", ("rlvr+",)), "done": False}
     html = render_report({**data, "graph": [*STAGES, waiting, stage("report", "report", ())]})
     page = Reader(html)
-    assert (
-        html.count("<title>rounds.2.dpo, preference, 2.0\u00a0s · 0.5\u00a0GB</title>") == 2
-    )  # for a page and for a phone
+    # for a page and for a phone
+    assert html.count("<title>rounds.2.dpo, preference, 2.0\u00a0s · 0.5\u00a0GB</title>") == 2
     assert "evaluate 2.0 s · 0.5 GB Yes, in simulation" in page.text
     assert '<g class="node worse"><title>checked' in html
     assert '<g class="node waiting"><title>later' in html

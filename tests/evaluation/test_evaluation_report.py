@@ -104,9 +104,8 @@ def test_the_page_nests_and_shows_every_part(data):
     ):  # fmt: skip
         assert expected in text
     assert "not run yet" not in text
-    assert (
-        page.tags.count("svg") == 1 + 2 + 5 + 1 + 4
-    )  # stage meter, outcome, training, beta, reward model
+    # stage meter, outcome, training, beta, reward model
+    assert page.tags.count("svg") == 1 + 2 + 5 + 1 + 4
 
 
 def test_identifiers_are_unique_and_links_lead_somewhere(data):

@@ -77,9 +77,8 @@ def test_an_edited_winner_is_better_than_the_chosen_which_is_better_than_the_rej
     assert found == {("a", "b"): 0.25, ("b", "b, better"): 0.0, ("a", "b, better"): 0.0}
     (group,) = preference_groups([item], LabelOptions(weighted=False, strength="margin"))
     margins = {(c.first, c.second): c.margin for c in group.comparisons}
-    assert margins[0, 1] == pytest.approx(
-        0.5
-    )  # the edit says that it is better, and nothing of how much
+    # the edit says that it is better, and nothing of how much
+    assert margins[0, 1] == pytest.approx(0.5)
     assert {margin for pair, margin in margins.items() if pair != (0, 1)} == {0.0}
     assert _labels(item, "helpful") == {}
 

@@ -145,9 +145,8 @@ def test_full_copies_with_a_reference_that_moves(recipe_file: Path, tmp_path: Pa
     rows = read_metrics(burnish.run(recipe, out=tmp_path / "run") / "online" / "metrics.jsonl")
     assert rows[0]["kl_ref"] == pytest.approx(0.0, abs=1e-4)
     assert abs(rows[1]["kl_ref"]) > 1e-4
-    assert rows[2]["kl_ref"] == pytest.approx(
-        0.0, abs=1e-4
-    )  # it has just taken over the policy's weights
+    # it has just taken over the policy's weights
+    assert rows[2]["kl_ref"] == pytest.approx(0.0, abs=1e-4)
 
 
 def test_the_command_of_an_algorithm_is_the_stage_with_its_name(

@@ -272,9 +272,8 @@ def test_a_kill_inside_a_checkpoint_write_goes_back_to_the_one_before(
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert died.returncode == -signal.SIGKILL
-    assert (
-        len(read_metrics(out / "ppo" / "metrics.jsonl")) == 3
-    )  # step 3 was logged, its checkpoint never finished
+    # step 3 was logged, its checkpoint never finished
+    assert len(read_metrics(out / "ppo" / "metrics.jsonl")) == 3
     process = _start(recipe_file, out)
     output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
@@ -338,9 +337,8 @@ def test_bfloat16_products_and_truncated_rollouts_are_corrected(recipe_file: Pat
     out = burnish.run(recipe, out=tmp_path / "narrow")
     rows = read_metrics(out / "ppo" / "metrics.jsonl")
     assert all(row["sampler_gap_mean"] > 0 for row in rows)
-    assert all(
-        0 < row["importance_mean"] < 1 for row in rows
-    )  # what was kept of the distribution is less than all of it
+    # what was kept of the distribution is less than all of it
+    assert all(0 < row["importance_mean"] < 1 for row in rows)
     assert (out / "report.html").is_file()
 
 

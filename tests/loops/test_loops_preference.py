@@ -244,9 +244,8 @@ def test_the_reward_model_can_compare(recipe_file: Path, base: Path, tmp_path: P
         burnish.load(rewarded, "rounds.compare.by.reward=sft")
     out = burnish.run(burnish.load(rewarded), out=tmp_path / "judged", fork=base)
     second = read_metrics(out / "rounds.1.dpo" / "metrics.jsonl")
-    assert second[0]["rewards/margins"] == pytest.approx(
-        0.0, abs=1e-5
-    )  # the reference is where the round began
+    # the reference is where the round began
+    assert second[0]["rewards/margins"] == pytest.approx(0.0, abs=1e-5)
     result = json.loads((out / "rounds.1.compare" / "result.json").read_text())
     assert [judge["by"] for judge in result["judges"]] == ["reward"]
     assert result["judges"][0]["comparisons"] > 0

@@ -60,9 +60,8 @@ def test_every_stage_trains_on_one_or_two_rows_and_says_that_it_was_not_evaluate
     assert results["sft"]["examples_train"] == results["reward"]["pairs_train"] == count
     assert results["sft"]["eval_loss_after"] is None
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    assert (
-        page.count("holds none out") >= 4
-    )  # in words, of the verdict and of each stage that trains
+    # in words, of the verdict and of each stage that trains
+    assert page.count("holds none out") >= 4
     assert closing_table(tmp_path / "run").startswith("nothing was evaluated: a share of 0.001")
 
 

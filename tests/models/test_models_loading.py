@@ -295,9 +295,8 @@ def test_code_in_a_folder_is_never_run_nor_asked_for(folder: Path, monkeypatch: 
     reconfigure(
         folder, "tokenizer_config.json", auto_map=..., tokenizer_class="PreTrainedTokenizerFast"
     )
-    load_backbone(
-        str(reconfigure(folder, auto_map={"AutoModelForCausalLM": "own.Model"}))
-    )  # Llama is known without it
+    # Llama is known without it
+    load_backbone(str(reconfigure(folder, auto_map={"AutoModelForCausalLM": "own.Model"})))
     reconfigure(
         folder,
         model_type="mine",

@@ -79,9 +79,8 @@ def test_only_one_adapter_is_active_and_none_is_the_bare_model(tiny: Backbone):
     for name in ("policy", "critic"):
         add_adapter(tiny, name, LoraSpec(4, 8.0), seed=1)
     policy = View(tiny, "policy", LoraSpec(4, 8.0))
-    torch.testing.assert_close(
-        policy.logprobs(Batch(SEQUENCES)).logprobs_P, bare
-    )  # B = 0 at the start
+    # B = 0 at the start
+    torch.testing.assert_close(policy.logprobs(Batch(SEQUENCES)).logprobs_P, bare)
     for name, parameter in policy.parameters().items():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(0))

@@ -93,9 +93,8 @@ def test_pieces_are_even_and_not_too_narrow(monkeypatch: pytest.MonkeyPatch):
         assert thin._pieces(torch.empty(8, columns)) == count
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert thin._pieces(torch.empty(8, 960, dtype=torch.bfloat16)) == 1
-    monkeypatch.setattr(
-        thin, "use_fast_exact_matmul", lambda: True
-    )  # oneDNN shares thin products out well
+    # oneDNN shares thin products out well
+    monkeypatch.setattr(thin, "use_fast_exact_matmul", lambda: True)
     assert thin._pieces(torch.empty(8, 960)) == 1
 
 

@@ -68,9 +68,8 @@ def test_a_run_that_does_not_fit_is_told_what_would():
     changes = settings_that_fit(recipe, SMOLLM2, DATA, tight)
     assert changes is not None
     assert "ppo.share_backbone=true" in changes
-    fixed = _recipe(
-        "ppo.share_backbone=false", "sft.lora=null", "reward.lora=null", *changes
-    )  # as a user would type them
+    # as a user would type them
+    fixed = _recipe("ppo.share_backbone=false", "sft.lora=null", "reward.lora=null", *changes)
     assert make_plan(fixed, SMOLLM2, DATA, tight).peak <= tight.memory
     assert settings_that_fit(recipe, SEVEN, DATA, tight) is None
 
@@ -239,9 +238,8 @@ def test_what_each_stage_reads_is_its_own():
     sizes = {"a": DATA, "b": replace(DATA, demonstrations=600)}
     plan = make_plan(recipe, SMOLLM2, sizes, CPU)
     one_pass = SMOLLM2.training_flops(300 * 75, 300 * 35, lora=True, context=37.5) / (0.5 * 400e9)
-    assert plan.stages[1].seconds - plan.stages[0].seconds == pytest.approx(
-        2 * one_pass
-    )  # in two epochs
+    # in two epochs
+    assert plan.stages[1].seconds - plan.stages[0].seconds == pytest.approx(2 * one_pass)
 
 
 def test_a_reward_model_that_is_no_adapter_is_a_model_of_its_own_beside_adapters():
@@ -310,15 +308,12 @@ def test_the_sampler_sleeps_while_roles_are_trained():
 
 def test_the_largest_micro_batch_by_hand():
     spread = 1 + 2.5 * memory.VARIATION / 100**0.5  # of a batch of 100 examples: an eighth
-    assert memory.micro_batch(500, 1024, examples=100) == pytest.approx(
-        500 * spread
-    )  # one, larger than the mean
-    assert (
-        memory.micro_batch(1000, 1024, examples=100) == 1024
-    )  # some batches fit into one that is nearly full
-    assert memory.micro_batch(1400, 1024, examples=100) == pytest.approx(
-        memory.HEAP * 700 * spread
-    )  # two halves
+    # one, larger than the mean
+    assert memory.micro_batch(500, 1024, examples=100) == pytest.approx(500 * spread)
+    # some batches fit into one that is nearly full
+    assert memory.micro_batch(1000, 1024, examples=100) == 1024
+    # two halves
+    assert memory.micro_batch(1400, 1024, examples=100) == pytest.approx(memory.HEAP * 700 * spread)
     # few examples: some batches are twice as long as others
     assert memory.micro_batch(1400, 1024, examples=4) == pytest.approx(memory.HEAP * 1024)
 

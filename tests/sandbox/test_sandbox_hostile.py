@@ -151,9 +151,8 @@ def after(request: pytest.FixtureRequest) -> Iterator[tuple[str, Host, dict[str,
                 Job("def double(x): return 2 * x", FUNCTION_TASK),
             ]
         )
-        assert [o.kind for o in honest] == ["passed", "passed"], (
-            honest
-        )  # the sandbox works on after all that
+        # the sandbox works on after all that
+        assert [o.kind for o in honest] == ["passed", "passed"], honest
     yield request.param, host, outcomes
     host.close()
 

@@ -162,7 +162,6 @@ def test_people_are_asked_and_their_word_goes_before_everything(options: list[st
     assert own.count(0.5) >= 1
     assert sum(p > 0.5 for p in own) >= len(entries) - 1
     text = closing_table(folder)
-    assert text.startswith(
-        "No, it got worse"
-    )  # the one that is compared, base, was preferred to sft
+    # the one that is compared, base, was preferred to sft
+    assert text.startswith("No, it got worse")
     assert "The SFT policy was preferred over the base model" in text

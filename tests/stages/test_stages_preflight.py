@@ -158,9 +158,8 @@ def test_eight_bits_and_a_window_that_sequences_outgrow(
     from burnish.stages import preflight
     from burnish.stages.context import Run
 
-    monkeypatch.setattr(
-        int8, "lacking", lambda: None
-    )  # of the window alone, whatever this processor has
+    # of the window alone, whatever this processor has
+    monkeypatch.setattr(int8, "lacking", lambda: None)
     model = families.save_random_model("mistral", tmp_path / "model", sliding_window=40)
     recipe = burnish.load(
         None, *options, f"model.name={model}", "stages=[sft,evaluate]", f"model.max_length={max_length}",

@@ -114,9 +114,8 @@ def test_a_run_on_checked_answers_ends_in_a_report(tmp_path):
     assert [m["name"] for m in verifiable["models"]] == ["base", "grpo"]
     for model in verifiable["models"]:
         assert set(model["pass_at"]) == {"1", "2"}
-        assert (
-            sum(sum(of.values()) for of in model["verdicts"].values()) == 16
-        )  # 8 prompts, 2 answers
+        # 8 prompts, 2 answers
+        assert sum(sum(of.values()) for of in model["verdicts"].values()) == 16
         assert set(model["components"]) == {"maths", "task", "length"}
         assert set(model["by_tag"]) == {"arithmetic", "edits"}
     assert verifiable["maths_verifier"]["pairs"] >= 200

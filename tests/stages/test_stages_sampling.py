@@ -38,9 +38,8 @@ def test_a_prompt_that_stands_n_times_draws_n_times(tiny: Backbone):
     found = _tokens(sampler.generate([prompt] * 4, samples=2))
     assert len(set(found)) == 8
     assert found == _tokens(sampler.generate([prompt] * 4, samples=2))
-    assert found == _tokens(
-        sampler.generate([prompt], samples=8)
-    )  # four times two is eight times one
+    # four times two is eight times one
+    assert found == _tokens(sampler.generate([prompt], samples=8))
 
 
 def test_company_changes_nothing_for_a_prompt_that_stands_once(tiny: Backbone):

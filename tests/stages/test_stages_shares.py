@@ -36,9 +36,8 @@ def test_shares_are_exact_and_every_prompt_has_one_who_compares():
     assert [len(part) for part in parts] == [10, 30]
     assert sorted(chain(*parts)) == sorted(f"p{i}" for i in range(40))
     order = {f"p{i}": i for i in range(40)}
-    assert all(
-        part == sorted(part, key=order.__getitem__) for part in parts
-    )  # in the order of the prompts
+    # in the order of the prompts
+    assert all(part == sorted(part, key=order.__getitem__) for part in parts)
 
 
 def test_who_gets_a_prompt_follows_from_the_seed_alone():

@@ -105,9 +105,8 @@ def test_texts_train_and_ask_nothing(tmp_path: Path):
     )
     found = result.results["sft"]
     assert found["examples_train"] + found["examples_heldout"] == 16
-    assert (
-        found["trained_tokens"] >= found["tokens"] - found["examples_train"]
-    )  # all but what begins a text
+    # all but what begins a text
+    assert found["trained_tokens"] >= found["tokens"] - found["examples_train"]
     read, _ = reading(tmp_path, demonstrations=write(tmp_path / "t.jsonl", rows))
     assert read.prompts.train == read.prompts.heldout == ()
     assert read.prompts.not_evaluated == "texts outside any chat ask nothing"

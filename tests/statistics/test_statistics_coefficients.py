@@ -167,9 +167,8 @@ def test_dawid_skene_finds_accuracies_and_beats_the_majority():
     fit = dawid_skene(found)
     for who, p in accuracy.items():
         votes = sum(j.annotator == who for j in found)
-        assert fit.accuracy(who) == pytest.approx(
-            (8 + p * votes) / (12 + votes), abs=0.07
-        )  # shrunk towards 2/3
+        # shrunk towards 2/3
+        assert fit.accuracy(who) == pytest.approx((8 + p * votes) / (12 + votes), abs=0.07)
     right = np.mean([fit.label((f"{i:03d}", "")) == t for i, t in enumerate(truth)])
     votes = [[j.value for j in found if j.item_id == f"{i:03d}"] for i in range(len(truth))]
     majority = np.mean(

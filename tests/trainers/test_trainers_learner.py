@@ -234,9 +234,8 @@ def test_a_step_with_a_bad_number_changes_nothing_and_too_many_stop(tiny: Backbo
     assert learner.skipped == 2
     assert all(torch.equal(before[n], p) for n, p in view.state_dict().items())
     batch = Batch(SEQUENCES)
-    learner.update(
-        [partial(nll_term, view, batch, denominator=batch.trained_tokens)]
-    )  # a good step forgives
+    # a good step forgives
+    learner.update([partial(nll_term, view, batch, denominator=batch.trained_tokens)])
     for _ in range(2):
         learner.update([bad])
     with pytest.raises(Diverged, match="3 updates in a row, up to number 6"):

@@ -111,9 +111,8 @@ class _ChunkedLogSoftmax(torch.autograd.Function):
             lse_P[part] = top + log_total
         ctx.save_for_backward(hidden_PD, weight_VD, bias_V, targets_P, lse_P, entropy_P)
         ctx.shape, ctx.chunk = shape, chunk
-        ctx.set_materialize_grads(
-            False
-        )  # an output that enters no loss then has the gradient None, not zeros
+        # an output that enters no loss then has the gradient None, not zeros
+        ctx.set_materialize_grads(False)
         return logprobs_P, entropy_P
 
     @staticmethod

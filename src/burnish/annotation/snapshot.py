@@ -239,9 +239,8 @@ def add_labelled(
             row = Project(name=project, settings=(settings or Settings()).model_dump(mode="json"))
             session.add(row)
         own = renew(session, row)
-        unknown = max(
-            scale_in(items), scale_of(own.schema)
-        )  # of strengths that come without their scale
+        # of strengths that come without their scale
+        unknown = max(scale_in(items), scale_of(own.schema))
         dispute_below = settings_of(row.settings).dispute_below
         touched: dict[int, Item] = {}
         known = {

@@ -6,7 +6,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 
-ALIASES = {
+RENAMED = {
+    "optimiser": "optimizer", "normalise": "normalize", "normalise_rewards": "normalize_rewards",
+    "normalise_advantages": "normalize_advantages", "mini_batches": "num_mini_batches", "lam": "gae_lambda",
+    "value_clip": "value_clip_range", "value_coefficient": "vf_coef", "entropy_coefficient": "ent_coef",
+    "ptx_coefficient": "ptx_coef", "missing_end_penalty": "missing_eos_penalty", "trackers": "report_to",
+}  # fmt: skip
+"""Keys by their older names, and what they are called today."""
+ALIASES = RENAMED | {
     "per_device_train_batch_size": "batch_size (of sft, reward, dpo and the like) or prompts_per_step (of ppo, grpo and the like)",
     "num_train_epochs": "epochs",
     "num_ppo_epochs": "epochs",
@@ -136,19 +143,9 @@ ALIASES = {
     "clip": "algorithm.clip_low and clip_high",
     "tricks": "algorithm.whiten, and else the same words without tricks around them",
     "normalize_advantages": "algorithm.whiten",
-    "optimiser": "optimizer",
+    "normalise_advantages": "algorithm.whiten",
     "products": "model.dtype, or sampling.quantization",
-    "mini_batches": "num_mini_batches",
-    "lam": "gae_lambda",
-    "value_clip": "value_clip_range",
-    "value_coefficient": "vf_coef",
-    "entropy_coefficient": "ent_coef",
-    "ptx_coefficient": "ptx_coef",
-    "missing_end_penalty": "missing_eos_penalty",
-    "normalise": "normalize",
-    "normalise_rewards": "normalize_rewards",
     "roles": "share_backbone (true or false)",
-    "trackers": "report_to",
     "collect": "sample, which writes answers, and compare, which has them compared",
     "panel": "by.panel (of compare)",
     "judge": "by (of compare)",

@@ -28,6 +28,7 @@ from burnish.config.bounds import (
     Seed,
     Threads,
 )
+from burnish.config.hints import RENAMED
 from burnish.config.making import Panel, Taste
 from burnish.config.online import OnlineTraining
 from burnish.config.preference import PreferenceTraining
@@ -40,11 +41,8 @@ from burnish.config.sections import (
     Lora,
     Optimizer,
     Passes,
-    Reference,
     Sampling,
     Section,
-    Source,
-    Sources,
     check_step,
 )
 
@@ -93,19 +91,6 @@ class LinePpo(Section):
     """Proximal policy optimisation (arXiv:1707.06347) against the reward model
     (arXiv:2203.02155)."""
 
-    kind: Literal["ppo"] = "ppo"
-    """The kind of stage."""
-    start: Reference | None = None
-    """The policy it starts from. None: the newest policy before it, or base."""
-    reference: Reference | None = None
-    """The policy it is held to. None: what it starts from."""
-    reward: Reference | None = None
-    """The reward model. None: the newest before it."""
-    prompts: Sources | None = None
-    """Prompts to answer, as in `data.prompts`. None: the newest that a stage before it names, or
-    `data.prompts`."""
-    demonstrations: str | Source | None = None
-    """For `tricks.ptx_coef`: as in sft."""
     share_backbone: bool = True
     """One frozen backbone, the roles as LoRA sets on it; off: four full models, every weight
     trained."""
@@ -264,15 +249,6 @@ class LineReward(ComparedPasses):
     normalize: bool = True
     """Set the head's gain and bias so that the SFT model's completions score mean 0 and standard
     deviation 1."""
-
-
-RENAMED = {
-    "optimiser": "optimizer", "normalise": "normalize", "normalise_rewards": "normalize_rewards",
-    "normalise_advantages": "normalize_advantages", "mini_batches": "num_mini_batches", "lam": "gae_lambda",
-    "value_clip": "value_clip_range", "value_coefficient": "vf_coef", "entropy_coefficient": "ent_coef",
-    "ptx_coefficient": "ptx_coef", "missing_end_penalty": "missing_eos_penalty", "trackers": "report_to",
-}  # fmt: skip
-"""Keys of the older form, and what they are called today."""
 
 
 def in_todays_words(value: Any, at: str = "") -> Any:

@@ -53,9 +53,8 @@ def _is_there(node: Node, key: str, *, evaluates: bool) -> bool:
         return True
     if getattr(data, key) is not None:
         return True
-    return (
-        key == "prompts" and evaluates and data.demonstrations is not None
-    )  # those that were held out
+    # those that were held out
+    return key == "prompts" and evaluates and data.demonstrations is not None
 
 
 _EXAMPLES = {"demonstrations": DEMONSTRATIONS, "prompts": PROMPTS, "comparisons": COMPARISONS}

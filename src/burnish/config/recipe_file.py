@@ -96,9 +96,8 @@ def _with_overrides(
 ) -> tuple[dict[str, Any], list[Override]]:
     """(values with the overrides of what the file has, those that name one of several rounds and
     come once there are rounds)."""
-    changes = sorted(
-        changes, key=lambda change: change.key != ("stages",)
-    )  # what there is, before what is inside
+    # what there is, before what is inside
+    changes = sorted(changes, key=lambda change: change.key != ("stages",))
     later, placed = list[Override](), list[Override]()
     for change in changes:
         if _stands_in_a_round(change.key, values["stages"]):

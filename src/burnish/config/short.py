@@ -64,9 +64,8 @@ def _besides(section: Section, default: Section | None) -> dict[str, Any]:
     own = [key for key in type(section).__annotations__ if key in known]
     for key in dict.fromkeys((*own, *known)):  # what a stage reads, before what every trainer has
         field, value = known[key], getattr(section, key)
-        under = (
-            getattr(default, key, None) if default else field.get_default()
-        )  # what has no default is missing
+        # what has no default is missing
+        under = getattr(default, key, None) if default else field.get_default()
         says_kind = default is None and key == "name"
         if value == under and not says_kind:
             continue

@@ -40,9 +40,8 @@ _RULES = {
     "merge": (r"<<", "<"),
 }
 _LONGEST_NUMBER = 400
-_NO_TEXT = re.compile(
-    "[\x00\ud800-\udfff]"
-)  # no file's name holds the first, no encoding the others
+# no file's name holds the first, no encoding the others
+_NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 _TOO_DEEP = f"sections and lists stand in one another more than {MOST_DEEP} deep"
 _PLAIN = {
     f"tag:yaml.org,2002:{name}"

@@ -195,9 +195,8 @@ class Chat:
         Where the template writes none, it is the token that begins the next role's turn.
         """
         asked, said = Message(role="user", content="a"), Message(role="assistant", content=_SAID)
-        _ = (
-            self.template
-        )  # that there is one at all is asked outside: only what it refuses is passed over
+        # that there is one at all is asked outside: only what it refuses is passed over
+        _ = self.template
         for talk in ([asked, said], [asked, said, asked]):
             try:
                 _, found, rest = self.text(talk, "probe").rpartition(_SAID)

@@ -18,12 +18,13 @@ from burnish.records import Prompt
 from burnish.sandbox.tasks import CodeTests, Unsupported, code_tests
 
 PROBLEM_COLUMNS = ("prompt", "text", "question", "problem", "description", "question_content")
+# left out: no reward may see them
 SOLUTION_COLUMNS = (
     "code",
     "canonical_solution",
     "solution",
     "solutions",
-)  # left out: no reward may see them
+)
 _FENCE = "```"
 
 

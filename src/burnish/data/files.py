@@ -28,12 +28,13 @@ MOST_FILES = 100_000  # names looked at in a folder
 
 _OTHER_KINDS = (".avro", ".feather", ".orc", ".txt", ".xls", ".xlsx", ".yaml", ".yml",
                 ".zip", ".tar", ".xz", ".zst", ".bz2", ".jsonl.bz2", ".ndjson", ".pkl", ".npz")  # fmt: skip
+# what `datasets` writes
 _METADATA = (
     "dataset_info.json",
     "dataset_infos.json",
     "dataset_dict.json",
     "state.json",
-)  # what `datasets` writes
+)
 _LARGEST_RATIO = (
     200  # of unpacked to packed bytes, beyond LARGEST_LIST; text is packed to a third or a tenth
 )

@@ -117,12 +117,13 @@ def _alpaca(row: Row) -> Row:
     if output is not None and not _has(values, "chosen"):
         new["completion"], written["completion"] = values[output], output
     row.reading.written = {**row.reading.written, **written}
+    # the output stays, for rewards that name it
     gone = (
         "instruction",
         *_INPUTS,
         "system",
         "history",
-    )  # the output stays, for rewards that name it
+    )
     return _with_label(replace(row, values=Renamed(values, new, gone)))
 
 

@@ -42,9 +42,8 @@ def _characters(*values: Any) -> int:
         if isinstance(value, str):
             count += len(value)
         elif isinstance(value, Mapping):
-            left += (
-                inner for key, inner in value.items() if key not in ("role", "type")
-            )  # words of the template's own
+            # words of the template's own
+            left += (inner for key, inner in value.items() if key not in ("role", "type"))
         elif isinstance(value, list | tuple):
             left += value
     return count

@@ -262,9 +262,8 @@ def _iterators(ref: str, options: SourceOptions) -> tuple[Portions, Iterator[Row
     """(the source, rows to train on, rows that are held out by where they stand)."""
     here = options.heldout_split if options.heldout is None else None
     wanted = [name for name in (options.split, here) if name is not None]
-    own = (
-        options.heldout is None and here is None
-    )  # whether the source's own names say what is held out
+    # whether the source's own names say what is held out
+    own = options.heldout is None and here is None
     portions = open_source(ref, splits=wanted or None, paired=own)
     train = (
         portions.of(options.split)

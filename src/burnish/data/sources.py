@@ -24,9 +24,8 @@ from burnish.errors import UserError, listed
 
 BUILTIN = "builtin:"
 
-_HUB_ID = re.compile(
-    r"\w[\w.-]*(/\w[\w.-]*)?(:\w[\w.-]*)?"
-)  # the part behind a colon names a configuration
+# the part behind a colon names a configuration
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(:\w[\w.-]*)?")
 _FILE_ENDING = re.compile(
     r"\.(gz|zip|xz|zst|json\w*|parquet|arrow|csv|tsv|txt|xlsx?|ya?ml)$", re.IGNORECASE
 )
@@ -338,9 +337,8 @@ def _hub_portions(ref: str, splits: Sequence[str] | None, *, paired: bool) -> Po
     found = _hub(ref, None)  # the library fetches all splits for one
     if not isinstance(found, dict | datasets.DatasetDict):
         return Portions(ref, (_hub_portion(ref, None, found),))
-    known = splits is not None and all(
-        name in found for name in splits
-    )  # else all are named in an error
+    # else all are named in an error
+    known = splits is not None and all(name in found for name in splits)
 
     def wanted(name):
         return not known or name in splits or any(holds_out_for(one, name) for one in splits or ())

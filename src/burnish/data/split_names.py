@@ -12,9 +12,8 @@ TRAIN = ("train", "training")
 HELDOUT = ("heldout", "holdout", "test", "tests", "testing", "validation", "valid", "val", "dev", "development",
            "eval", "evaluation")  # fmt: skip
 
-_SHARD = re.compile(
-    r"(?P<split>\w+(\.\w+)*)-\d{5}-of-\d{5}"
-)  # how the hub names the files of a split
+# how the hub names the files of a split
+_SHARD = re.compile(r"(?P<split>\w+(\.\w+)*)-\d{5}-of-\d{5}")
 _ENDINGS = re.compile(r"(\.(jsonl|json|parquet|gz))+$")
 
 

@@ -29,10 +29,11 @@ from burnish.data.sources import one_line
 from burnish.errors import UserError
 from burnish.records import Message
 
+# round a generation block; noncharacters: Unicode keeps them out of text
 BEGIN, END = (
     "\ufdd0",
     "\ufdd1",
-)  # round a generation block; noncharacters: Unicode keeps them out of text
+)
 RESERVED = ("messages", "tools", "documents", "add_generation_prompt")
 """Names that a template is given anyway, and that `chat_template_kwargs` may not hold."""
 

@@ -54,9 +54,8 @@ def add_adapter(backbone: Backbone, name: str, spec: LoraSpec, *, seed: int) -> 
         torch.manual_seed(seed)
         config = _lora_config(spec, targets, exclude_modules=["lm_head"])
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", "Already found a `peft_config`"
-            )  # several sets on one model are what we want
+            # several sets on one model are what we want
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")
             inject_adapter_in_model(config, backbone.model, adapter_name=name)
     for parameter in frozen:  # injecting a set must not wake another
         parameter.requires_grad_(False)

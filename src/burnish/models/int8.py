@@ -95,9 +95,8 @@ class Int8Matrix:
         """(sums [M, N], what each of their rows is to be multiplied by [M, 1])."""
         y_MK = x_MK if self.gain_K is None else x_MK * self.gain_K
         scale_M1 = y_MK.abs().amax(dim=-1, keepdim=True).div_(_LARGEST).clamp_(min=_TINY)
-        bytes_MK = (
-            (y_MK / scale_M1).add_(_ZERO + 0.5).to(torch.uint8)
-        )  # truncation: so that halves round up
+        # truncation: so that halves round up
+        bytes_MK = (y_MK / scale_M1).add_(_ZERO + 0.5).to(torch.uint8)
         if self.norm is not None:
             length_M1 = torch.linalg.vector_norm(x_MK, dim=-1, keepdim=True)
             scale_M1.mul_(length_M1.square_().div_(x_MK.shape[-1]).add_(self.norm.epsilon).rsqrt_())
@@ -153,9 +152,8 @@ def fast_here() -> bool:
 
 
 def _prepack(weight_NK: Tensor) -> Tensor:
-    return torch.ops.onednn.qlinear_prepack(
-        weight_NK.contiguous(), None
-    )  # it takes rows for granted
+    # it takes rows for granted
+    return torch.ops.onednn.qlinear_prepack(weight_NK.contiguous(), None)
 
 
 def _multiply(x_MK: Tensor, packed: Tensor, scale_N: Tensor, zero_N: Tensor) -> Tensor:

@@ -127,9 +127,8 @@ class _RmsNorm(torch.autograd.Function):
         normed = x * scale
         by_weight = (grad * normed).flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
         by_normed = grad * weight
-        along = (by_normed * normed).mean(
-            -1, keepdim=True
-        )  # what would change the length, which the norm takes away
+        # what would change the length, which the norm takes away
+        along = (by_normed * normed).mean(-1, keepdim=True)
         return by_normed.sub_(normed.mul_(along)).mul_(scale), by_weight, None
 
 

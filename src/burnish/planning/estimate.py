@@ -161,9 +161,8 @@ class Estimate:
         artifact = self.node.input("reward")
         if artifact is None or artifact.stage is None:
             return self.rank_of(otherwise)
-        return self.rank_of(
-            getattr(self.graph[artifact.stage].settings, "lora", None)
-        )  # an average is no adapter
+        # an average is no adapter
+        return self.rank_of(getattr(self.graph[artifact.stage].settings, "lora", None))
 
     @property
     def _precision(self) -> Precision:

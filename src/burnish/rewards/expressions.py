@@ -195,9 +195,8 @@ def _same_number(gold: Any, answer: Any, gold_text: str, answer_text: str) -> bo
     if first.is_Rational and second.is_Rational and not floats:
         return bool(first == second) or _rounded(first - second, gold_text, answer_text)
     difference = sympy.N(first - second, _DIGITS)
-    size = max(
-        sympy.Abs(sympy.N(value, 20)) for value in (first, second)
-    )  # not as a float, which may overflow
+    # not as a float, which may overflow
+    size = max(sympy.Abs(sympy.N(value, 20)) for value in (first, second))
     if not difference.is_number or difference.has(sympy.nan, sympy.zoo) or not size.is_finite:
         return False
     if size == 0 or abs(difference) <= (_RELATIVE if floats else _EXACT) * size:

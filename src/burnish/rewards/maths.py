@@ -43,15 +43,17 @@ _VALUES = {CORRECT: 1.0, WRONG: 0.0, UNPARSED: 0.0}
 _KEPT = 50_000
 _STARTING = 120.0
 _WALL = 10.0
+# time-outs of one batch after which the others have this part of the limit
 _UNHURRIED, _HURRIED = (
     8,
     1 / 6,
-)  # time-outs of one batch after which the others have this part of the limit
+)
+# a batch's wall time: so many limits, at least so many seconds, and for each comparison
 _BATCH, _LEAST, _EACH = (
     15.0,
     45.0,
     0.25,
-)  # a batch's wall time: so many limits, at least so many seconds, and for each comparison
+)
 _OUTSIDE = "outside"  # a worker that was killed by somebody: nobody's fault here
 _WORD = re.compile(r"[a-z][a-z'’-]+(?: [a-z'’-]+)*")
 _ARTICLE = re.compile(r"^(?:it is|it's|they are|the|an?|on|in|at)\s+(?=[a-z]{3})")

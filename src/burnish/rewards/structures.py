@@ -174,9 +174,8 @@ def _bracketed(text: str) -> Structure | None:
                     tuple(c for row in cells for c in row),
                     f"{len(cells)}x{len(cells[0])}",
                 )
-        begin = {"\\langle": "(", "]": "("}.get(
-            opening, opening
-        )  # a bracket that is turned away holds its end out: ]0, 1[
+        # a bracket that is turned away holds its end out: ]0, 1[
+        begin = {"\\langle": "(", "]": "("}.get(opening, opening)
         marks = begin + {"\\rangle": ")", "[": ")"}.get(closing, closing)
         return Structure("interval" if len(parts) == 2 else "tuple", parts, marks)
     return None

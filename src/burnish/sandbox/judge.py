@@ -20,11 +20,12 @@ import fractions
 import json
 import sys
 
+# in the sandbox, where no package is, `tiers` supplies it
 from burnish.sandbox.harness import (
     _limit,
     _send,
     _socket,
-)  # in the sandbox, where no package is, `tiers` supplies it
+)
 
 _MAX_RECORDS = 100_000
 

@@ -292,9 +292,8 @@ def main() -> None:
         return
     "".encode("ascii")  # loads the codec now: after the next line our own files may be out of reach
     drop_privileges()
-    ctypes.CDLL(None).prctl(
-        4, 0, 0, 0, 0
-    )  # PR_SET_DUMPABLE: no process of the same user may look in here
+    # PR_SET_DUMPABLE: no process of the same user may look in here
+    ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
     try:
         limits = Limits(**opening["limits"])
         setting = settle(opening["tier"], python=opening["python"])

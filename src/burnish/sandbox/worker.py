@@ -225,9 +225,8 @@ class Worker:
                         elif not sending:
                             poll.unregister(self._control)
                     elif end is not None:
-                        poll.unregister(
-                            self._control
-                        )  # it has closed its channel; its end is still to come
+                        # it has closed its channel; its end is still to come
+                        poll.unregister(self._control)
                     elif event & (select.POLLIN | select.POLLHUP) and self._collect(received):
                         return bytes(received[4:])
                 elif handle == self._out:

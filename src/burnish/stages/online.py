@@ -40,9 +40,8 @@ def run(step: Step) -> None:
     """Train, save the policy (adapters merged) under `model`; metrics, samples and checkpoints
     beside it."""
     folder, config = step.folder, step.settings
-    settings = resolve_settings(
-        config
-    )  # what does not fit together is said before anything is loaded
+    # what does not fit together is said before anything is loaded
+    settings = resolve_settings(config)
     roles = build_roles(step)
     backbone, row = roles.policy.backbone, settings.algorithm
     prompts = fitting(step, backbone, step.prompts.train, config.sampling, "prompts")

@@ -55,9 +55,8 @@ def data_sizes(run: Run, stages: Sequence[str]) -> dict[str, DataSize]:
     for stage in stages:
         data = run.graph[stage].data
         if data.store is not None and not any(reads_store(run.step(one)) for one in stages):
-            data = data.model_copy(
-                update={"store": None, "project": None}
-            )  # nobody need have labelled anything yet
+            # nobody need have labelled anything yet
+            data = data.model_copy(update={"store": None, "project": None})
         key = data.model_dump_json()
         if key not in measured:
             measured[key] = _size(run.reading(data), run.recipe)
@@ -71,9 +70,8 @@ def _size(reading: Reading, recipe: Recipe) -> DataSize:
     data = reading.data
     pairs, prompts = reading.comparisons, reading.prompts
     wanted = data.demonstrations is not None or data.labelled
-    demos = (
-        reading.demonstrations if wanted else Split((), ())
-    )  # without any, prompts alone say how long texts are
+    # without any, prompts alone say how long texts are
+    demos = reading.demonstrations if wanted else Split((), ())
     if data.labelled:
         rows = [
             (_tokens(g.prompt.messages), fmean(map(_answer, g.responses)))

@@ -230,9 +230,8 @@ def _rooms(plan: Plan) -> None:
         if shortest is None:
             continue
         try:
-            render_prompt(
-                tokenizer, shortest, max_tokens=room
-            )  # the template renders what sampling asks of it
+            # the template renders what sampling asks of it
+            render_prompt(tokenizer, shortest, max_tokens=room)
         except TooLong:
             if "too_long" in plan.run.recipe.data.dropped:
                 raise UserError(

@@ -63,9 +63,8 @@ def run(step: Step) -> None:
         save_reward_model(view, scratch, base=step.start)
     findings = _training_findings(step, view, train) | {"not_evaluated": unmeasured}
     if raw_N is not None:
-        scores_N = raw_N * float(view.head.gain) + float(
-            view.head.bias
-        )  # as the head says them since
+        # as the head says them since
+        scores_N = raw_N * float(view.head.gain) + float(view.head.bias)
         findings |= _findings(step, view, heldout, scores_N)
     step.finish(findings)
 
@@ -144,9 +143,8 @@ def _findings(
         .numpy()
     )
     assert view.head is not None
-    log_odds = difference / float(
-        view.head.gain
-    )  # before normalizing: what Bradley–Terry's σ was trained on
+    # before normalizing: what Bradley–Terry's σ was trained on
+    log_odds = difference / float(view.head.gain)
     labels = torch.tensor([p.probability for _, p, _ in pairs]).double().numpy()
     prompt_of_pair = [number for number, _, _ in pairs]
     words = [len(text.split()) for group, _ in heldout for text in group.responses]

@@ -224,9 +224,8 @@ def _is_longer(old: Mapping[str, Any], new: Mapping[str, Any], *, finished: bool
     """Whether the stage is to be trained on: nothing differs, but for what is tolerated, than that
     it has more steps, or, where it makes passes over its data, more epochs."""
     settings = [side.get("settings", {}) for side in (old, new)]
-    key = (
-        "steps" if "steps" in settings[0] else "epochs"
-    )  # beside steps, epochs are passes over a batch of rollouts
+    # beside steps, epochs are passes over a batch of rollouts
+    key = "steps" if "steps" in settings[0] else "epochs"
     if key not in settings[0] or key not in settings[1] or settings[1][key] <= settings[0][key]:
         return False
     same = {**new, "settings": {**settings[1], key: settings[0][key]}}

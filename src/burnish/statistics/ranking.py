@@ -83,9 +83,8 @@ def fit_bradley_terry(
         gradient, hessian = _derivatives(x, wins, ties, tied=tied)
         gradient, hessian = gradient + prior * x, hessian + np.diag(prior)
         step = np.linalg.solve(hessian, gradient)
-        x = x - step * min(
-            1.0, 2.0 / max(float(np.abs(step).max()), 1e-12)
-        )  # no leap of more than 2 log-units
+        # no leap of more than 2 log-units
+        x = x - step * min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))
         if np.abs(step).max() < 1e-10:
             break
     return x[:count] - x[:count].mean(), float(x[count]) if tied else -math.inf
@@ -255,9 +254,8 @@ def _derivatives(x: Floats, wins: Floats, ties: Floats, *, tied: bool) -> tuple[
     total = up + down + level
     p_win, p_loss, p_tie = up / total, down / total, level / total
     n = wins + wins.T + ties
-    g_d = (
-        n * (p_win - p_loss) / 2.0 - (wins - wins.T) / 2.0
-    )  # antisymmetric: derivative by d of pair (i, j)
+    # antisymmetric: derivative by d of pair (i, j)
+    g_d = n * (p_win - p_loss) / 2.0 - (wins - wins.T) / 2.0
     h_dd = n * ((p_win + p_loss) - (p_win - p_loss) ** 2) / 4.0
     gradient, hessian = np.zeros(count + 1), np.zeros((count + 1, count + 1))
     gradient[:count] = g_d.sum(axis=1)

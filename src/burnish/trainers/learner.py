@@ -77,13 +77,14 @@ class Learner:
             {"params": matrices, "weight_decay": settings.weight_decay},
             {"params": others, "weight_decay": 0.0},
         ]
+        # fused: one pass over memory instead of ten, and no temporaries of a parameter's size
         self._optimizer = torch.optim.AdamW(
             [g for g in groups if g["params"]],
             lr=self._peak,
             betas=settings.betas,
             eps=settings.eps,
             fused=True,
-        )  # fused: one pass over memory instead of ten, and no temporaries of a parameter's size
+        )
         self._of = "" if name is None else f" of the {name}"
         self.step = 0
         self.skipped = 0

@@ -161,9 +161,8 @@ def _scores(
     """[B]: what each completion earned, after everything that acts on it."""
     scores_B = torch.tensor([reward.value for reward in rewards], dtype=torch.float32)
     if settings.normalize_rewards:
-        moments = moments.update(
-            scores_B[scores_B.isfinite()]
-        )  # a bad score costs its step, not every later one
+        # a bad score costs its step, not every later one
+        moments = moments.update(scores_B[scores_B.isfinite()])
         scores_B = normalize_rewards(scores_B=scores_B, moments=moments)
     if settings.clip_rewards is not None:
         scores_B = scores_B.clamp(-settings.clip_rewards, settings.clip_rewards)

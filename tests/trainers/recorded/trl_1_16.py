@@ -21,11 +21,12 @@ PAIRS = [
     ("How do I boil an egg?", "Put it in boiling water for eight minutes, then cool it.", "No."),
     ("Is seven a prime number?", "Yes: only 1 and 7 divide it.", "Seven is the number that comes after six, so it is even."),
 ]  # fmt: skip
+# KTO: the chosen answer of the first and third prompt, the rejected one of the second
 DESIRABLE = (
     True,
     False,
     True,
-)  # KTO: the chosen answer of the first and third prompt, the rejected one of the second
+)
 OPTIONS = {
     "dpo": {"loss_type": ["sigmoid"], "beta": 0.1},
     "rdpo": {"loss_type": ["robust"], "beta": 0.1, "label_smoothing": 0.2},

@@ -93,9 +93,8 @@ def create_app(
     )
     _handle(app, site)
     app.add_middleware(Guard, hosts=tuple(hosts), uploads=lambda path: path.endswith("/upload"))
-    app.add_middleware(
-        Behind, root_path=root_path, trusted=tuple(trusted)
-    )  # the last that is added is the outermost
+    # the last that is added is the outermost
+    app.add_middleware(Behind, root_path=root_path, trusted=tuple(trusted))
     return app
 
 

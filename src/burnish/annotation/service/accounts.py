@@ -34,9 +34,8 @@ at an address that they have
 logged in from lately: neither a colleague's slips behind one address nor a guesser elsewhere shuts
 them out."""
 _FAMILIAR = timedelta(days=90)
-_HASHER = PasswordHasher(
-    time_cost=2, memory_cost=19 * 1024, parallelism=1
-)  # OWASP's first choice for argon2id
+# OWASP's first choice for argon2id
+_HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 _NOBODY = _HASHER.hash(secrets.token_hex(16))
 
 

@@ -26,9 +26,8 @@ from burnish.errors import UserError
 from burnish.jsonio import dumps, undefined_as_null
 
 _ATTEMPTS = 10
-_FIRST_PAUSE = timedelta(
-    seconds=30
-)  # doubles each time: 10 attempts take about four hours and a quarter
+# doubles each time: 10 attempts take about four hours and a quarter
+_FIRST_PAUSE = timedelta(seconds=30)
 
 
 def add(session: Session, project_id: int, url: str) -> Webhook:

@@ -85,9 +85,8 @@ def _plan(how: Estimate) -> StagePlan:
         )
     parts = how.in_turns(parts, how.engine(rollouts, config.sampling))
     several = config.epochs * config.num_mini_batches > 1
-    late = (
-        row.kl == "loss" and config.kl_target is None
-    )  # the loss has the distance from the reference soon enough
+    # the loss has the distance from the reference soon enough
+    late = row.kl == "loss" and config.kl_target is None
     early = row.needs_reference and not config.sampling.follows_the_model and not late
     passes = row.needs_reference + (several or early)
     step = how.generate(rollouts, config.sampling, prompts=config.prompts_per_step)
