@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -179,7 +180,7 @@ def convert(
 
     Example: `burnish data convert alpaca.json --out rows.jsonl`
     """
-    from burnish.atomic import atomic_folder, write_text
+    from burnish.atomic import write_bytes, write_text
     from burnish.jsonio import json_lines
     from burnish.stages.examine import converted
 
@@ -195,10 +196,9 @@ def convert(
     else:
         import datasets
 
-        with atomic_folder(out.with_name(f"{out.name}.parts")) as scratch:
-            datasets.Dataset.from_list(rows).to_parquet(str(scratch / "rows.parquet"))
-            (scratch / "rows.parquet").replace(out)
-        out.with_name(f"{out.name}.parts").rmdir()
+        whole = io.BytesIO()
+        datasets.Dataset.from_list(rows).to_parquet(whole)
+        write_bytes(out, whole.getvalue())
     typer.echo(f"{len(rows)} rows ({examined.role}) written to {out}{_left(dropped)}")
 
 
