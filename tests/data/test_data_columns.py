@@ -524,17 +524,27 @@ def test_anthropic_hh(real_data, name, kept, dropped):
     assert len(demonstrations(source).items) == kept
 
 
-def test_files_in_other_tools_formats_are_read_or_refused_with_their_columns(real_data):
+def test_files_in_other_tools_formats_are_read_whole(real_data):
     formats = real_data / "formats"
     kto = demonstrations(read_rows(formats / "kto_en_demo.json"))
     labels = Counter(row["label"] for row in json.loads((formats / "kto_en_demo.json").read_text()))
     assert (len(kto.items), kto.dropped) == (labels[True], {"labelled undesirable": labels[False]})
-    for name, columns in {
-        "alpaca": "instruction, input, output",
-        "glaive_toolcall": "conversations, tools",
-        "dpo": "conversations, chosen, rejected",
-    }.items():
-        reader = preference_pairs if name == "dpo" else demonstrations
-        with pytest.raises(UserError, match=rf"{name}_en_demo\.json, row 1, field ") as caught:
-            reader(read_rows(formats / f"{name}_en_demo.json"))
-        assert name == "dpo" or f"has the columns {columns}" in str(caught.value)
+
+    raw = json.loads((formats / "alpaca_en_demo.json").read_text())
+    alpaca = demonstrations(read_rows(formats / "alpaca_en_demo.json"))
+    assert alpaca.dropped == {}
+    for row, item in zip(raw, alpaca.items, strict=True):
+        question, answer = item.messages
+        assert row["instruction"] in question["content"] and row["input"] in question["content"]
+        assert answer == assistant(row["output"])
+
+    tools = demonstrations(read_rows(formats / "glaive_toolcall_en_demo.json"))
+    assert (len(tools.items), tools.dropped) == (141, {"duplicate": 9})
+    called = [m for item in tools.items for m in item.messages if m.get("tool_calls")]
+    assert called and all(m["role"] == "assistant" for m in called)
+
+    raw = json.loads((formats / "dpo_en_demo.json").read_text())
+    pairs = preference_pairs(read_rows(formats / "dpo_en_demo.json"))
+    assert pairs.dropped == {}
+    for row, group in zip(raw, pairs.items, strict=True):
+        assert group.responses == (row["chosen"]["value"], row["rejected"]["value"])
