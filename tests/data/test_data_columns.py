@@ -535,13 +535,15 @@ def test_files_in_other_tools_formats_are_read_whole(real_data):
     assert alpaca.dropped == {}
     for row, item in zip(raw, alpaca.items, strict=True):
         question, answer = item.messages
-        assert row["instruction"] in question["content"] and row["input"] in question["content"]
+        assert row["instruction"] in question["content"]
+        assert row["input"] in question["content"]
         assert answer == assistant(row["output"])
 
     tools = demonstrations(read_rows(formats / "glaive_toolcall_en_demo.json"))
     assert (len(tools.items), tools.dropped) == (141, {"duplicate": 9})
     called = [m for item in tools.items for m in item.messages if m.get("tool_calls")]
-    assert called and all(m["role"] == "assistant" for m in called)
+    assert called
+    assert all(m["role"] == "assistant" for m in called)
 
     raw = json.loads((formats / "dpo_en_demo.json").read_text())
     pairs = preference_pairs(read_rows(formats / "dpo_en_demo.json"))
