@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import burnish
 from burnish.config.graph import SOURCES
 from burnish.config.kinds import BASE, Input, place_of
 from burnish.config.rewards import PythonReward
@@ -205,7 +204,7 @@ def _code(step: Step) -> dict[str, str]:
 
 @cache
 def _sources_of_package() -> Code:
-    return Code(Path(burnish.__file__).parent)
+    return Code(Path(__file__).parents[1])
 
 
 @cache

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import burnish
+from burnish._version import __version__
 from burnish.atomic import clean_leftovers, recover, write_text
 from burnish.config.describe import show
 from burnish.config.kinds import KINDS
@@ -116,7 +116,7 @@ def run(
             reopen(this.place(stage))
         write_text(folder / "recipe.yaml", dump_yaml(recipe))
         manifest = {
-            "burnish": burnish.__version__, "environment": environment(), "seed": recipe.seed, "inputs": inputs,
+            "burnish": __version__, "environment": environment(), "seed": recipe.seed, "inputs": inputs,
             "accepted": accepted, "recipe_sha256": file_hash(folder / "recipe.yaml"),
         }  # fmt: skip
         write_sealed(folder / "manifest.json", manifest)
