@@ -16,6 +16,7 @@ from pydantic_core import core_schema
 from burnish.config.bounds import Seed, Threads
 from burnish.config.kinds import KINDS
 from burnish.config.making import Taste
+from burnish.config.scale import Scale
 from burnish.config.schema import Data, Model
 from burnish.config.sections import Section
 
@@ -72,6 +73,8 @@ class Recipe(Section):
     """How data is read, and the sources of stages that name none."""
     taste: Taste = Taste()
     """What simulated annotators like."""
+    scale: Scale = Scale()
+    """How many processes train."""
     stages: dict[StageName, AnyStage] = Field(default={})
     """What is done, in this order: names and settings. The kind is the name where that is one;
     `repeat: N` around `stages` does them N times."""

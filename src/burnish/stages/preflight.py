@@ -187,6 +187,13 @@ def _check_room(key: str, sampling: Sampling, longest: int) -> None:
         raise UserError(problem, field=field, hint=f"Lower {field}, or raise model.max_length.")
 
 
+def _trainers(plan: Plan) -> None:
+    """Several trainers, which this version does not start yet."""
+    if plan.run.recipe.scale.trainers > 1:
+        problem = "this version trains in one process."
+        raise UserError(problem, field="scale.trainers", hint="Leave scale out.")
+
+
 def _trackers(plan: Plan) -> None:
     """Trackers that are installed."""
     for name in plan.run.recipe.report_to:
@@ -277,6 +284,7 @@ _OF_THE_RECIPE = (
     _constitutions,
     _windows,
     _trackers,
+    _trainers,
     _reward_parts,
 )
 _OF_THE_MODEL = (_engines, _rooms, _disk)
