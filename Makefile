@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEVELOP := $(VENV)/.develop
+DOCS := $(VENV)/.docs
 ARITHMETIC := tests/test_batch.py tests/algorithms tests/models tests/generation tests/trainers tests/rewards/test_rewards_model.py tests/gpu
 
 # `make annotate-demo` opens a project with 60 items and a simulated day of labels in the browser's reach.
-.PHONY: quickstart annotate-demo test test-processors check format model bench clean
+.PHONY: quickstart annotate-demo test test-processors check docs format model bench clean
 
 quickstart: $(INSTALLED)
 	@$(BIN)/burnish models pull smollm2-135m
@@ -32,6 +33,10 @@ check: $(DEVELOP)
 	$(BIN)/lint-imports
 	@$(BIN)/python tools/house.py
 
+# The documentation as a site: build/site/index.html. A link that leads nowhere stops it.
+docs: $(DOCS)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 format: $(DEVELOP)
 	$(BIN)/ruff check --fix src tests benchmarks examples tools
 	$(BIN)/ruff format src tests benchmarks examples tools
@@ -54,4 +59,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 $(DEVELOP): $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(DOCS): $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	@touch $@
