@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from burnish.generation.base import Request, SamplingParams
 from burnish.generation.finish import Finisher
-from burnish.generation.in_flight import in_flight
+from burnish.generation.in_flight import InFlight
 from burnish.generation.scheduler import Move, Scheduler
 
 END = 9
@@ -25,8 +25,10 @@ FINISHER = Finisher(TOKENIZER, frozenset({END}))
 def scheduler(
     prompts: list[tuple[int, ...]], *, rows: int, prefill_tokens: int = 100, refill: int = 1
 ) -> Scheduler:
-    sequences = in_flight([Request(prompt, 0) for prompt in prompts], PARAMS, context=1000)
-    return Scheduler(sequences, rows=rows, prefill_tokens=prefill_tokens, refill=refill)
+    plan = Scheduler(rows=rows, prefill_tokens=prefill_tokens, refill=refill)
+    for index, prompt in enumerate(prompts):
+        plan.add(InFlight(index, Request(prompt, 0), PARAMS))
+    return plan
 
 
 def write(scheduler: Scheduler, tokens: list[int]) -> list[Move]:
@@ -35,7 +37,7 @@ def write(scheduler: Scheduler, tokens: list[int]) -> list[Move]:
         sequence.tokens.append(token)
         sequence.logprobs.append(0.0)
         sequence.model_logprobs.append(0.0)
-    return scheduler.retire(PARAMS, FINISHER)
+    return scheduler.retire(FINISHER)
 
 
 def test_a_shared_prompt_costs_its_prefill_once():
@@ -87,6 +89,7 @@ def test_every_request_is_written_once_in_order_and_its_row_is_its_own(
         refill=min(refill, rows),
     )
     cache: list[int | None] = [None] * rows
+    written: dict[int, int] = {}
     while plan.unfinished:
         fresh = plan.admit()
         assert fresh or plan.active
@@ -95,8 +98,20 @@ def test_every_request_is_written_once_in_order_and_its_row_is_its_own(
         plan.start(fresh)
         assert [cache[row] for row in range(len(plan.active))] == [s.index for s in plan.active]
         tokens = [END if len(s.tokens) + 1 == lengths[s.index][1] else 1 for s in plan.active]
+        running = list(plan.active)
         for move in write(plan, tokens):
             cache[move.target] = cache[move.source]
-    assert [len(completion.tokens) for completion in plan.completions] == [
-        count for _, count in lengths
-    ]
+        written |= {s.index: len(s.completion.tokens) for s in running if s.completion}
+    assert [written[index] for index in range(len(lengths))] == [count for _, count in lengths]
+
+
+def test_what_is_cancelled_leaves_its_row_or_the_queue_and_nothing_else_changes():
+    plan = scheduler([(1, 2), (3,), (4, 5, 6), (7,)], rows=3)
+    plan.start(plan.admit())
+    write(plan, [1, 1, 1])
+    first, waiting = plan.active[0], plan._waiting[0]
+    assert plan.cancel(first) == [Move(2, 0, 3)]
+    assert plan.cancel(waiting) == []
+    assert plan.cancel(first) == []
+    assert [s.index for s in plan.active] == [2, 1]
+    assert plan.admit() == []

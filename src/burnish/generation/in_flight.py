@@ -18,15 +18,23 @@ from burnish.generation.sampling import logprob_of, penalise_repetition, sample,
 from burnish.records import Completion
 
 
-@dataclass
+@dataclass(eq=False)
 class InFlight:
-    """A request and what has been drawn for it so far."""
+    """A request and what has been drawn for it so far; its completion once it has come to its end.
+
+    `alternatives[t]` are the `top_logprobs` most likely tokens at t with their log-probabilities,
+    those of the model as `model_logprobs`; empty where none are asked for.
+    """
 
     index: int
     request: Request
+    params: SamplingParams
+    top_logprobs: int = 0
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     model_logprobs: list[float] = field(default_factory=list)
+    alternatives: list[tuple[tuple[int, float], ...]] = field(default_factory=list)
+    completion: Completion | None = None
 
     @property
     def length(self) -> int:
@@ -34,8 +42,9 @@ class InFlight:
         the last."""
         return len(self.request.prompt_tokens) + len(self.tokens) - 1
 
-    def finished(self, params: SamplingParams, finisher: Finisher) -> Completion | None:
+    def finished(self, finisher: Finisher) -> Completion | None:
         """The completion, if the last token drawn was its last."""
+        params = self.params
         if len(self.tokens) < params.max_new_tokens and not finisher.stopped(self.tokens, params):
             return None
         return finisher.completion(
@@ -43,30 +52,21 @@ class InFlight:
         )
 
 
-def in_flight(
-    requests: Sequence[Request], params: SamplingParams, *, context: int
-) -> list[InFlight]:
-    """The requests, in their order.
-
-    Raises UserError for a prompt without tokens, ValueError if a prompt and its completion do not
-    fit the model's `context`.
-    """
-    for request in requests:
-        length = len(request.prompt_tokens)
-        if not length:
-            raise UserError("a prompt has no tokens: there is nothing to go on from.")
-        if length + params.max_new_tokens > context:
-            raise ValueError(
-                f"a prompt and its completion need {length + params.max_new_tokens} tokens; "
-                f"the model's context is {context}"
-            )
-    return [InFlight(index, request) for index, request in enumerate(requests)]
+def check_room(request: Request, params: SamplingParams, *, context: int) -> None:
+    """Raise UserError for a prompt without tokens, ValueError if a prompt and its completion do not
+    fit the model's `context`."""
+    if not request.prompt_tokens:
+        raise UserError("a prompt has no tokens: there is nothing to go on from.")
+    length = len(request.prompt_tokens) + params.max_new_tokens
+    if length > context:
+        raise ValueError(
+            f"a prompt and its completion need {length} tokens; the model's context is {context}"
+        )
 
 
 def draw(
     active: Sequence[InFlight],
     logits_BV: Tensor,
-    params: SamplingParams,
     finisher: Finisher,
     *,
     scratch_RV: Tensor | None = None,
@@ -77,6 +77,25 @@ def draw(
     `scratch_RV` (float32, R ≥ B) saves memory of that size. Raises UserError where the logits are
     no numbers.
     """
+    first = active[0].params
+    if all(sequence.params == first for sequence in active):
+        _draw_alike(active, logits_BV, first, finisher, scratch_RV)
+        return
+    alike: dict[SamplingParams, list[int]] = {}
+    for row, sequence in enumerate(active):
+        alike.setdefault(sequence.params, []).append(row)
+    for params, rows in alike.items():
+        _draw_alike([active[row] for row in rows], logits_BV[rows], params, finisher, scratch_RV)
+
+
+def _draw_alike(
+    active: Sequence[InFlight],
+    logits_BV: Tensor,
+    params: SamplingParams,
+    finisher: Finisher,
+    scratch_RV: Tensor | None,
+) -> None:
+    """`draw` for sequences with the same parameters."""
     shaped_BV = _shaped(active, logits_BV, params, finisher)
     seeds = np.array([s.request.seed for s in active], dtype=np.uint64)
     places = np.array([len(s.tokens) for s in active], dtype=np.uint64)
@@ -104,6 +123,19 @@ def draw(
         sequence.tokens.append(token)
         sequence.logprobs.append(logprob)
         sequence.model_logprobs.append(model_logprob)
+    _keep_alternatives(active, logits_BV)
+
+
+def _keep_alternatives(active: Sequence[InFlight], logits_BV: Tensor) -> None:
+    """The most likely tokens of the model itself, for those that ask for them."""
+    rows = [row for row, sequence in enumerate(active) if sequence.top_logprobs]
+    if not rows:
+        return
+    most = max(active[row].top_logprobs for row in rows)
+    top_BK, ids_BK = logits_BV[rows].float().log_softmax(dim=-1).topk(most, dim=-1)
+    for row, ids, logprobs in zip(rows, ids_BK.tolist(), top_BK.tolist(), strict=True):
+        best = tuple(zip(ids, logprobs, strict=True))
+        active[row].alternatives.append(best[: active[row].top_logprobs])
 
 
 def _shaped(

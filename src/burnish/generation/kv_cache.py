@@ -51,6 +51,15 @@ class KvCache:
         """Copy a row's first `length` places into another row."""
         self._block[:, :, target, :, :length] = self._block[:, :, source, :, :length]
 
+    def grow(self, rows: int, places: int) -> None:
+        """Have at least as many rows and places; what stands in it stays."""
+        before = self._block
+        layers, two, old_rows, heads, old_places, width = before.shape
+        self._block = before.new_zeros(
+            (layers, two, max(rows, old_rows), heads, max(places, old_places), width)
+        )
+        self._block[:, :, :old_rows, :, :old_places] = before
+
     def free(self) -> None:
         """Give the memory back."""
         self._block = self._block.new_empty(0)

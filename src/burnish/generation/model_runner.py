@@ -43,12 +43,26 @@ class ModelRunner:
             places=places,
             width=decoder.head_dim,
         )
-        self._rope = decoder.rope(places)
+        self._make_room(rows, places)
+
+    def _make_room(self, rows: int, places: int) -> None:
+        embedding = self._decoder.embedding
+        self._rope = self._decoder.rope(places)
         self.logits_RV = embedding.new_empty(rows, len(embedding))
         self.scratch_RV = torch.empty_like(self.logits_RV, dtype=torch.float32)
         # What a step reads; recorded steps hold on to this very tensor.
         self._latest_2R = torch.zeros(2, rows, dtype=torch.long, device=embedding.device)
         self._graphs = Graphs(embedding.device) if embedding.device.type != "cpu" else None
+
+    def fit(self, rows: int, places: int, *, most_rows: int, most_places: int) -> None:
+        """Have room for this many sequences of this many tokens, between two steps: doubled where
+        it is too little, up to the most."""
+        if rows <= len(self.logits_RV) and places <= self.cache.places:
+            return
+        rows = max(len(self.logits_RV), min(1 << (rows - 1).bit_length(), most_rows))
+        places = max(self.cache.places, min(1 << (places - 1).bit_length(), most_places))
+        self.cache.grow(rows, places)
+        self._make_room(rows, places)
 
     def free(self) -> None:
         """Give its memory back, whoever still holds the object."""

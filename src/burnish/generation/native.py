@@ -2,9 +2,7 @@
 
 The engine holds its own copy of the decoder's weights (`generation.decoder`, `burnish.models.thin`,
 `burnish.models.int8`); `load` refreshes it in place. Its cost is one more copy of the decoder,
-which `sleep` gives back while the weights are trained. A step is
-three calls: the scheduler says which requests take the free rows, the runner runs their prompts and
-the next token of the others, and a token is drawn for every row.
+which `sleep` gives back while the weights are trained. `generation.session` has the steps.
 """
 
 from __future__ import annotations
@@ -17,9 +15,7 @@ from burnish.generation.base import Request, SamplingParams
 from burnish.generation.calibration import CALIBRATION_TEXT, Calibration
 from burnish.generation.decoder import Decoder
 from burnish.generation.finish import Finisher
-from burnish.generation.in_flight import draw, in_flight
-from burnish.generation.model_runner import ModelRunner
-from burnish.generation.scheduler import Scheduler
+from burnish.generation.session import NativeSession
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
 from burnish.models.sampled import why_not_native, window_of
@@ -139,31 +135,34 @@ class NativeEngine:
         """
         if not requests:
             return []
+        longest = max(len(request.prompt_tokens) for request in requests) + params.max_new_tokens
+        with self.open(
+            rows=min(self._max_rows, len(requests)),
+            places=min(longest, self._context),
+            refill=max(1, self._max_rows // 4),
+        ) as session:
+            sequences = [session.add(request, params) for request in requests]
+            while session.unfinished:
+                drawn = session.step()
+                if progress is not None:
+                    progress(len(drawn))
+        return [s.completion for s in sequences if s.completion is not None]
+
+    def open(
+        self, *, rows: int = 1, places: int = 256, refill: int = 1, max_rows: int | None = None,
+        max_length: int | None = None,
+    ) -> NativeSession:  # fmt: skip
+        """A call that requests can join and leave while it runs, with the present weights.
+
+        `rows` and `places` are what it has room for at first; it grows up to `max_rows` (the
+        engine's) sequences of `max_length` (the model's context) tokens. Raises RuntimeError if the
+        engine sleeps.
+        """
         if not self._decoder.layers:
             raise RuntimeError("the engine sleeps: load weights first")
-        rows = min(self._max_rows, len(requests))
-        sequences = in_flight(requests, params, context=self._context)
-        refill = max(1, self._max_rows // 4)
-        scheduler = Scheduler(
-            sequences, rows=rows, prefill_tokens=self._prefill_tokens, refill=refill
-        )
-        longest = max(len(request.prompt_tokens) for request in requests) + params.max_new_tokens
-        runner = ModelRunner(self._decoder, rows=rows, places=longest)
-        try:
-            while scheduler.unfinished:
-                fresh = scheduler.admit()
-                if scheduler.active:
-                    runner.decode(scheduler.active)
-                if fresh:  # after the step, which may write into rows beyond its own
-                    runner.prefill(fresh, first_row=len(scheduler.active))
-                scheduler.start(fresh)
-                active = scheduler.active
-                logits_BV = runner.logits_RV[: len(active)]
-                draw(active, logits_BV, params, self._finisher, scratch_RV=runner.scratch_RV)
-                if progress is not None:
-                    progress(len(active))
-                for move in scheduler.retire(params, self._finisher):
-                    runner.cache.move(*move)
-        finally:  # whatever happened, nothing of this call stays, on a GPU least of all
-            runner.free()
-        return scheduler.completions
+        return NativeSession(
+            self._decoder, self._finisher,
+            rows=rows, places=places, refill=refill, prefill_tokens=self._prefill_tokens,
+            max_rows=max_rows or max(rows, self._max_rows),
+            max_length=min(max_length or self._context, self._context),
+        )  # fmt: skip

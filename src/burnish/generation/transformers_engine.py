@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from burnish.generation.base import Request, SamplingParams
 from burnish.generation.finish import Finisher
-from burnish.generation.in_flight import InFlight, draw, in_flight
+from burnish.generation.in_flight import InFlight, check_room, draw
 from burnish.models.adapters import activate
 from burnish.models.roles import View
 from burnish.records import Completion
@@ -80,64 +80,34 @@ class TransformersEngine:
             return []
         if self._view is None:
             raise RuntimeError("the engine sleeps: load weights first")
-        sequences = in_flight(requests, params, context=self._view.backbone.turned_alike)
-        done: list[Completion | None] = [None] * len(requests)
-        activate(self._view.backbone, self._view.adapter)
-        with _cached_attention(self._view.backbone.model):
-            for batch in self._batches(sequences):
-                self._write(batch, params, done, progress)
-        return [completion for completion in done if completion is not None]
+        with self.open() as session:
+            sequences = [session.add(request, params) for request in requests]
+            session.arrange()
+            while session.unfinished:
+                drawn = session.step()
+                if progress is not None:
+                    progress(len(drawn))
+        return [s.completion for s in sequences if s.completion is not None]
 
-    def _batches(self, sequences: Sequence[InFlight]) -> Iterator[list[InFlight]]:
-        """What runs together: like lengths beside each other, and only equal ones where padding
-        would change results."""
-        lengths = {len(s.request.prompt_tokens) for s in sequences}
-        padding = len(lengths) > 1 and self._can_pad()
-        batch: list[InFlight] = []
-        prompts: set[tuple[int, ...]] = set()
-        for sequence in sorted(
-            sequences, key=lambda s: (len(s.request.prompt_tokens), s.request.prompt_tokens)
-        ):
-            prompt = sequence.request.prompt_tokens
-            fits = prompt in prompts or (len(prompts) + 1) * len(prompt) <= self._prefill_tokens
-            alike = padding or not batch or len(prompt) == len(batch[-1].request.prompt_tokens)
-            if batch and not (fits and alike and len(batch) < self._max_rows):
-                yield batch
-                batch, prompts = [], set()
-            batch.append(sequence)
-            prompts.add(prompt)
-        yield batch
+    def open(
+        self, *, max_rows: int | None = None, max_length: int | None = None
+    ) -> TransformersSession:
+        """A call that requests can join and leave while it runs: at most `max_rows` (the engine's)
+        side by side, of `max_length` (what the model can read) tokens each.
 
-    def _write(
-        self,
-        batch: list[InFlight],
-        params: SamplingParams,
-        done: list[Completion | None],
-        progress: Callable[[int], None] | None,
-    ) -> None:
-        """Write a batch to its end; a prompt that several requests share is run once."""
-        prompts = list(dict.fromkeys(s.request.prompt_tokens for s in batch))
-        tokens_UT, mask_UT = _left_padded(prompts)
-        state = _Cached(self._model, mask_UT)
-        logits_BV = state.forward(tokens_UT)
-        numbers = {prompt: number for number, prompt in enumerate(prompts)}
-        rows = [numbers[s.request.prompt_tokens] for s in batch]
-        logits_BV = logits_BV[state.keep(rows)]
-        while True:
-            draw(batch, logits_BV, params, self._finisher)
-            if progress is not None:
-                progress(len(batch))
-            rows = []
-            for row, sequence in enumerate(batch):
-                done[sequence.index] = sequence.finished(params, self._finisher)
-                if done[sequence.index] is None:
-                    rows.append(row)
-            if not rows:
-                return
-            if len(rows) < len(batch):
-                batch = [batch[row] for row in rows]
-                state.keep(rows)
-            logits_BV = state.forward(torch.tensor([[s.tokens[-1]] for s in batch]))
+        Raises RuntimeError if the engine sleeps.
+        """
+        if self._view is None:
+            raise RuntimeError("the engine sleeps: load weights first")
+        longest = self._view.backbone.turned_alike
+        return TransformersSession(
+            self._view,
+            self._finisher,
+            pads=self._can_pad,
+            prefill_tokens=self._prefill_tokens,
+            max_rows=max_rows or self._max_rows,
+            max_length=min(max_length or longest, longest),
+        )
 
     def _can_pad(self) -> bool:
         """Whether a prompt gives the same logits when it is filled up on the left. Found out once,
@@ -169,6 +139,134 @@ class TransformersEngine:
     def _model(self) -> Any:
         assert self._view is not None
         return self._view.backbone.model
+
+
+class TransformersSession:
+    """See `TransformersEngine.open`, which makes it. A batch is written to its end, and what has
+    joined meanwhile makes the next one.
+
+    Args:
+        view: the role.
+        finisher: says where a completion ends.
+        pads: whether a prompt may be filled up on the left.
+        prefill_tokens: prompts are run together up to this many tokens, padding counted.
+        max_rows: sequences side by side.
+        max_length: tokens of a prompt and its completion.
+    """
+
+    def __init__(
+        self, view: View, finisher: Finisher, *, pads: Callable[[], bool], prefill_tokens: int,
+        max_rows: int, max_length: int,
+    ) -> None:  # fmt: skip
+        self._view, self._finisher, self._pads = view, finisher, pads
+        self._prefill_tokens, self._max_rows = prefill_tokens, max_rows
+        self.max_length = max_length
+        self._waiting: list[InFlight] = []
+        self._batch: list[InFlight] = []
+        self._state: _Cached | None = None
+        self._added = 0
+        self._open = ExitStack()
+        self._open.enter_context(_cached_attention(view.backbone.model))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether anything is still to be written."""
+        return bool(self._waiting or self._batch)
+
+    def add(self, request: Request, params: SamplingParams, *, top_logprobs: int = 0) -> InFlight:
+        """Have one more completion written, as `NativeSession.add`."""
+        check_room(request, params, context=self.max_length)
+        sequence = InFlight(self._added, request, params, top_logprobs)
+        self._added += 1
+        self._waiting.append(sequence)
+        return sequence
+
+    def arrange(self) -> None:
+        """Put like lengths beside each other among those that wait, so that little is padded."""
+        self._waiting.sort(key=lambda s: (len(s.request.prompt_tokens), s.request.prompt_tokens))
+
+    def cancel(self, sequence: InFlight) -> None:
+        """Write no more of this one; nothing happens where it is finished already."""
+        if sequence in self._waiting:
+            self._waiting.remove(sequence)
+        if sequence in self._batch:
+            self._keep([row for row, other in enumerate(self._batch) if other is not sequence])
+
+    @torch.no_grad()
+    def step(self) -> list[InFlight]:
+        """One token for each sequence of the batch; Returns these. Raises UserError where the
+        model's logits are no numbers."""
+        activate(self._view.backbone, self._view.adapter)
+        logits_BV = self._next_logits()
+        batch = self._batch
+        if logits_BV is None:
+            return []
+        draw(batch, logits_BV, self._finisher)
+        rows = []
+        for row, sequence in enumerate(batch):
+            sequence.completion = sequence.finished(self._finisher)
+            if sequence.completion is None:
+                rows.append(row)
+        self._keep(rows)
+        return batch
+
+    def close(self) -> None:
+        """Let go of everything, whatever is still being written."""
+        self._waiting, self._batch, self._state = [], [], None
+        self._open.close()
+
+    def _next_logits(self) -> Tensor | None:
+        """Of the batch that runs, or of a new one's prompts; a prompt that several share is run
+        once. None: nothing is to be done."""
+        if self._batch and self._state is not None:
+            return self._state.forward(torch.tensor([[s.tokens[-1]] for s in self._batch]))
+        self._batch = self._together()
+        prompts = list(dict.fromkeys(s.request.prompt_tokens for s in self._batch))
+        if not prompts:
+            return None
+        tokens_UT, mask_UT = _left_padded(prompts)
+        self._state = _Cached(self._view.backbone.model, mask_UT)
+        logits_UV = self._state.forward(tokens_UT)
+        numbers = {prompt: number for number, prompt in enumerate(prompts)}
+        return logits_UV[self._state.keep([numbers[s.request.prompt_tokens] for s in self._batch])]
+
+    def _together(self) -> list[InFlight]:
+        """What runs next: the first that waits, and of the others those that fit beside it; only
+        prompts of its length where padding would change results."""
+        batch: list[InFlight] = []
+        prompts: set[tuple[int, ...]] = set()
+        longest, left = 0, []
+        lengths = {len(s.request.prompt_tokens) for s in self._waiting}
+        padding = len(lengths) > 1 and self._pads()
+        for sequence in self._waiting:
+            prompt = sequence.request.prompt_tokens
+            widest = max(longest, len(prompt))
+            fits = prompt in prompts or (len(prompts) + 1) * widest <= self._prefill_tokens
+            alike = padding or len(prompt) == longest
+            if batch and not (fits and alike and len(batch) < self._max_rows):
+                left.append(sequence)
+                continue
+            longest = widest
+            batch.append(sequence)
+            prompts.add(prompt)
+        self._waiting = left
+        return batch
+
+    def _keep(self, rows: list[int]) -> None:
+        """Go on with these rows of the batch."""
+        if len(rows) == len(self._batch):
+            return
+        self._batch = [self._batch[row] for row in rows]
+        if rows and self._state is not None:
+            self._state.keep(rows)
+        elif not rows:
+            self._state = None
 
 
 class _Cached:
