@@ -43,6 +43,7 @@ from burnish.models.device import resolve
 from burnish.models.heads import ScalarHead
 from burnish.models.precision import NAMES
 from burnish.models.roles import Roles, View, adapter_roles
+from burnish.models.weights import merge_on_demand
 from burnish.records import Comparison, Prompt, Reward, Rollout
 from burnish.rewards.model import RewardModelScorer
 from burnish.stages.kinds.reward import RewardModel
@@ -107,7 +108,7 @@ def ranked(row: dict[str, Any]) -> RankedGroup:
 def engine_of(view: View) -> NativeEngine:
     """The native engine with this role's weights."""
     products = torch.int8 if OPTIONS.sampler == "int8" else None
-    return NativeEngine(
+    return NativeEngine.of(
         view, end_tokens=frozenset({view.backbone.tokenizer.eos_token_id}), products=products
     )
 
@@ -275,7 +276,7 @@ class PlainSampler:
         self._engine = engine_of(view)
 
     def load(self, view: View, *, version: int) -> None:
-        self._engine.load(view, version=version)
+        self._engine.load(merge_on_demand(view), version=version)
 
     def sleep(self) -> None:
         self._engine.sleep()

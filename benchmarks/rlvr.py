@@ -35,7 +35,7 @@ from burnish.models.backbone import load_backbone
 from burnish.models.roles import adapter_roles
 from burnish.models.sources import resolve
 from burnish.records import Prompt, Reward, Rollout
-from burnish.stages.sampling import LocalSampler
+from burnish.stages.sampling import prompt_sampler
 from burnish.statistics.uncertainty import bootstrap_mean
 from burnish.trainers.online import train_online
 from burnish.trainers.online_settings import resolve_settings
@@ -84,8 +84,8 @@ def ours(name: str, task: dict[str, Any], recipe: Recipe) -> list[dict[str, Any]
         backbone, lora=spec, critic=row.needs_critic, reference=row.needs_reference, seed=seed
     )
     common = {"seed": seed, "max_length": recipe.model.max_length}
-    sampler = LocalSampler(roles.policy, config.sampling, **common, purpose="train")
-    judge = LocalSampler(
+    sampler = prompt_sampler(roles.policy, config.sampling, **common, purpose="train")
+    judge = prompt_sampler(
         roles.policy,
         config.sampling.model_copy(update={"quantization": "none"}),
         **common,

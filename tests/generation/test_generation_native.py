@@ -36,12 +36,13 @@ from burnish.models.backbone import Backbone
 from burnish.models.roles import View
 from burnish.models.sources import resolve
 from burnish.models.tiny import tiny_tokenizer
+from burnish.models.weights import merge_on_demand
 
 PROMPTS = [tuple([258, *range(40, 40 + n)]) for n in (3, 9, 1, 6, 3)]
 
 
 def _engine(backbone: Backbone, **options: int) -> NativeEngine:
-    return NativeEngine(View(backbone), end_tokens=frozenset({256}), **options)
+    return NativeEngine.of(View(backbone), end_tokens=frozenset({256}), **options)
 
 
 def _greedy(model: LlamaForCausalLM, prompt: tuple[int, ...], count: int) -> list[int]:
@@ -136,11 +137,11 @@ def test_sampler_and_trainer_agree_with_an_adapter(tiny: Backbone):
     tiny.freeze()
     add_adapter(tiny, "policy", LoraSpec(4, 8.0), seed=0)
     view = View(tiny, "policy", LoraSpec(4, 8.0))
-    engine = NativeEngine(view, end_tokens=frozenset({256}))
+    engine = NativeEngine.of(view, end_tokens=frozenset({256}))
     for name, parameter in view.parameters().items():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(0))
-    engine.load(view, version=1)
+    engine.load(merge_on_demand(view), version=1)
     requests = [Request(p, i) for i, p in enumerate(PROMPTS)]
     completions = engine.generate(requests, SamplingParams(20, temperature=0.8))
     batch = Batch(
@@ -161,13 +162,13 @@ def test_an_engine_that_slept_writes_what_it_would_have_written(
 ):
     if products == torch.int8 and not int8.available():
         pytest.skip("no 8-bit products here")
-    engine = NativeEngine(View(tiny), end_tokens=frozenset({256}), products=products)
+    engine = NativeEngine.of(View(tiny), end_tokens=frozenset({256}), products=products)
     requests = [Request(p, i) for i, p in enumerate(PROMPTS)]
     awake = engine.generate(requests, SamplingParams(12))
     engine.sleep()
     with pytest.raises(RuntimeError, match="sleeps"):
         engine.generate(requests, SamplingParams(12))
-    engine.load(View(tiny), version=3)
+    engine.load(merge_on_demand(View(tiny)), version=3)
     assert engine.generate(requests, SamplingParams(12)) == awake
     assert engine.version == 3
 
@@ -236,7 +237,7 @@ def test_stop_tokens_end_as_end_tokens_do(tiny: Backbone):
 
 
 def test_end_tokens_end_and_are_kept(tiny: Backbone):
-    engine = NativeEngine(View(tiny), end_tokens=frozenset(range(0, 259, 3)))
+    engine = NativeEngine.of(View(tiny), end_tokens=frozenset(range(0, 259, 3)))
     completions = engine.generate([Request(PROMPTS[0], i) for i in range(30)], SamplingParams(5))
     for completion in completions:
         assert (completion.finish_reason == "stop") == (completion.tokens[-1] % 3 == 0)
@@ -246,7 +247,7 @@ def test_end_tokens_end_and_are_kept(tiny: Backbone):
 
 
 def test_end_tokens_wait_for_min_new_tokens(tiny: Backbone):
-    engine = NativeEngine(View(tiny), end_tokens=frozenset(range(0, 259, 2)))
+    engine = NativeEngine.of(View(tiny), end_tokens=frozenset(range(0, 259, 2)))
     completions = engine.generate(
         [Request(PROMPTS[0], i) for i in range(10)], SamplingParams(5, min_new_tokens=4)
     )
@@ -283,7 +284,7 @@ def test_greedy_equals_transformers_generate_on_the_real_model(smollm: Backbone)
     )
     prompts = [tuple(render(talk)) for talk in talks]
     end, pad = smollm.tokenizer.eos_token_id, smollm.tokenizer.pad_token_id
-    found = NativeEngine(View(smollm), end_tokens=frozenset({end}), max_rows=24).generate(
+    found = NativeEngine.of(View(smollm), end_tokens=frozenset({end}), max_rows=24).generate(
         [Request(p, 0) for p in prompts], SamplingParams(24, temperature=0.0)
     )
     theirs = AutoModelForCausalLM.from_pretrained(resolve("smollm2-135m").folder)
@@ -302,7 +303,7 @@ def test_greedy_equals_transformers_generate_on_the_real_model(smollm: Backbone)
             assert completion.finish_reason == "stop" or len(completion.tokens) == 24
     prompts = prompts[:4]
     requests = [Request(p, i) for i, p in enumerate(prompts)]
-    sampled = NativeEngine(View(smollm), end_tokens=frozenset({end})).generate(
+    sampled = NativeEngine.of(View(smollm), end_tokens=frozenset({end})).generate(
         requests, SamplingParams(24)
     )
     batch = Batch(

@@ -27,12 +27,13 @@ from burnish.models.adapters import LoraSpec, add_adapter
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
 from burnish.models.supported import SUPPORTED
+from burnish.models.weights import merge_on_demand
 from burnish.records import Completion
 
 END = frozenset({256})
 PROMPTS = [tuple([258, *range(40, 40 + n)]) for n in (3, 9, 1, 6, 3)]
 NEW = 14  # tokens, so that sequences go well beyond every window
-ENGINES = [NativeEngine, TransformersEngine]
+ENGINES = [NativeEngine.of, TransformersEngine]
 
 
 def _engine(backbone: Backbone, **options: int) -> TransformersEngine:
@@ -120,7 +121,7 @@ def test_sampler_and_trainer_agree_with_an_adapter_and_follow_its_weights():
     for label, parameter in backbone.model.named_parameters():
         if "lora_B" in label:
             torch.nn.init.normal_(parameter, std=0.2, generator=generator)
-    engine.load(view, version=1)
+    engine.load(merge_on_demand(view), version=1)
     completions = engine.generate(_requests(), SamplingParams(16, temperature=0.8))
     assert engine.version == 1
     assert [c.tokens for c in completions] != [c.tokens for c in before]
@@ -211,7 +212,7 @@ def test_an_engine_that_sleeps_says_so_and_wakes():
     assert engine.version == -1
     with pytest.raises(RuntimeError, match="sleeps"):
         engine.generate(_requests(), SamplingParams(6))
-    engine.load(View(backbone), version=3)
+    engine.load(merge_on_demand(View(backbone)), version=3)
     assert engine.generate(_requests(), SamplingParams(6)) == awake
 
 
@@ -240,7 +241,7 @@ def test_what_the_native_engine_lacks_goes_through_transformers(
         torch.tensor(completion.model_logprobs), expected, atol=1e-4, rtol=1e-4
     )
     with pytest.raises(ValueError, match="cannot sample this model"):
-        NativeEngine(View(backbone), end_tokens=END)
+        NativeEngine.of(View(backbone), end_tokens=END)
 
 
 def test_sequences_longer_than_a_sliding_window_go_through_transformers():
@@ -400,7 +401,7 @@ def test_logits_that_are_no_numbers_are_an_error(
     engine = _made(kind, tiny)
     with torch.no_grad():
         tiny.model.model.norm.weight.fill_(value)
-    engine.load(View(tiny), version=1)
+    engine.load(merge_on_demand(View(tiny)), version=1)
     with pytest.raises(UserError, match="no finite numbers"):
         engine.generate(_requests(), SamplingParams(4, **how))
     assert tiny.model.config._attn_implementation == packed_attention.NAME

@@ -16,6 +16,7 @@ from burnish.generation.native import NativeEngine
 from burnish.models.backbone import load_backbone
 from burnish.models.device import Graphs, peak_gb, reset_peak
 from burnish.models.roles import View
+from burnish.models.weights import merge_on_demand
 from burnish.planning.machine import this_machine
 
 pytestmark = [
@@ -34,7 +35,7 @@ def _engine(
     ends: frozenset[int] = frozenset(range(40, 50)),
 ) -> NativeEngine:
     backbone = load_backbone(model, device=device, products=products)
-    return NativeEngine(View(backbone), end_tokens=ends, max_rows=12)
+    return NativeEngine.of(View(backbone), end_tokens=ends, max_rows=12)
 
 
 def test_gradients_are_the_cpus():
@@ -86,12 +87,12 @@ def test_greedy_answers_of_the_real_model_are_the_cpus(smollm):
 
 def test_a_loaded_engine_forgets_its_recorded_steps():
     backbone = load_backbone("tiny", device="cuda")
-    engine = NativeEngine(View(backbone), end_tokens=frozenset(), max_rows=4)
+    engine = NativeEngine.of(View(backbone), end_tokens=frozenset(), max_rows=4)
     before = engine.generate(REQUESTS[:4], SamplingParams(12))
     engine.sleep()
     with torch.no_grad():
         backbone.model.model.norm.weight.mul_(3.0)
-    engine.load(View(backbone), version=1)
+    engine.load(merge_on_demand(View(backbone)), version=1)
     after = engine.generate(REQUESTS[:4], SamplingParams(12))
     told = View(backbone).logprobs(
         Batch(

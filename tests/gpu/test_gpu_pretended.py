@@ -113,7 +113,7 @@ def test_the_engine_draws_the_same_there(there: Backbone, monkeypatch: pytest.Mo
         SamplingParams(24, temperature=0.0),
     ):
         here, away = (
-            NativeEngine(View(b), end_tokens=frozenset(range(40, 50)), max_rows=5).generate(
+            NativeEngine.of(View(b), end_tokens=frozenset(range(40, 50)), max_rows=5).generate(
                 requests, params
             )
             for b in (load_backbone("tiny"), there)

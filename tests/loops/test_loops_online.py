@@ -24,7 +24,7 @@ from burnish.models.heads import ScalarHead
 from burnish.models.roles import Roles, View
 from burnish.records import Prompt, Reward, Rollout
 from burnish.runs.metrics import read_metrics
-from burnish.stages.sampling import LocalSampler
+from burnish.stages.sampling import prompt_sampler
 from burnish.trainers.online import train_online
 from burnish.trainers.online_settings import resolve_settings
 
@@ -214,7 +214,7 @@ def test_it_learns_what_it_is_paid_for(name: str, changes: dict[str, object], tm
         else None,
         reference=View(frozen) if row.needs_reference else None,
     )
-    sampler = LocalSampler(roles.policy, config.sampling, seed=0, max_length=256, purpose="test")
+    sampler = prompt_sampler(roles.policy, config.sampling, seed=0, max_length=256, purpose="test")
     prompts = [Prompt(f"p{i}", ({"role": "user", "content": f"{i}"},)) for i in range(8)]
     train_online(roles, sampler, LowBytes(), prompts, settings=settings, seed=0, folder=tmp_path)
     rows = read_metrics(tmp_path / "metrics.jsonl")

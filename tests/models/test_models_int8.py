@@ -15,13 +15,14 @@ from burnish.models.adapters import LoraSpec, add_adapter
 from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.int8 import Int8Matrix
 from burnish.models.roles import View
+from burnish.models.weights import merge_on_demand
 
 pytestmark = pytest.mark.skipif(not int8.available(), reason="no 8-bit products here")
 REQUESTS = [Request(tuple([258, *range(40, 40 + 3 + k % 5)]), request_seed(k)) for k in range(12)]
 
 
 def _engine(view: View, **options: int) -> NativeEngine:
-    return NativeEngine(view, end_tokens=frozenset({256}), products=torch.int8, **options)
+    return NativeEngine.of(view, end_tokens=frozenset({256}), products=torch.int8, **options)
 
 
 def test_a_product_by_hand():
@@ -117,7 +118,7 @@ def test_the_sampler_is_near_the_trainer_and_follows_its_weights():
                 torch.nn.init.normal_(
                     parameter, std=0.1 * version, generator=torch.Generator().manual_seed(version)
                 )
-        engine.load(view, version=version)
+        engine.load(merge_on_demand(view), version=version)
         completions = engine.generate(REQUESTS, SamplingParams(12))
         rows = (
             TokenSequence(r.prompt_tokens, c.tokens)
@@ -133,7 +134,7 @@ def test_a_head_that_was_trained_is_rounded_anew(tiny: Backbone):
     before = engine.generate(REQUESTS, SamplingParams(8, temperature=0.0))
     with torch.no_grad():
         tiny.embeddings.mul_(2.0)
-    engine.load(View(tiny), version=1)
+    engine.load(merge_on_demand(View(tiny)), version=1)
     fresh = _engine(View(tiny)).generate(REQUESTS, SamplingParams(8, temperature=0.0))
     after = engine.generate(REQUESTS, SamplingParams(8, temperature=0.0))
     first, new, same = (

@@ -17,7 +17,7 @@ from burnish.models.backbone import load_backbone
 from burnish.models.precision import narrowed, packed
 from burnish.models.roles import View
 from burnish.models.thin import Thin
-from burnish.models.weights import merged
+from burnish.models.weights import merge_on_demand, merged
 
 SPEC = LoraSpec(4, 8.0)
 BATCH = Batch(tuple(TokenSequence((5, 6, 7), tuple(range(10 + k, 30 + k))) for k in range(3)))
@@ -75,7 +75,7 @@ def test_merged_weights_keep_what_the_adapter_learned():
 
 def test_the_sampler_stays_near_the_trainer():
     view = _view(torch.bfloat16)
-    engine = NativeEngine(view, end_tokens=frozenset({256}))
+    engine = NativeEngine.of(view, end_tokens=frozenset({256}))
     requests = [Request((5, 6, 7 + k), seed=k) for k in range(4)]
     completions = engine.generate(requests, SamplingParams(12))
     rows = tuple(
@@ -87,7 +87,9 @@ def test_the_sampler_stays_near_the_trainer():
     with torch.no_grad():
         for parameter in view.parameters().values():
             parameter.mul_(3.0)
-    engine.load(view, version=1)  # packed matrices are replaced, not left as they were
+    engine.load(
+        merge_on_demand(view), version=1
+    )  # packed matrices are replaced, not left as they were
     again = engine.generate(requests, SamplingParams(12))
     assert [c.tokens for c in again] != [c.tokens for c in completions]
 
@@ -163,13 +165,13 @@ def test_where_every_weight_learns_masters_stay_wide():
 
 def test_the_sampler_takes_over_wide_masters():
     view = View(load_backbone("tiny", products=torch.bfloat16, trained=True))
-    engine = NativeEngine(view, end_tokens=frozenset({256}))
+    engine = NativeEngine.of(view, end_tokens=frozenset({256}))
     request = Request((5, 6, 7), seed=0)
     (before,) = engine.generate([request], SamplingParams(4))
     with torch.no_grad():
         for weight in view.parameters().values():
             weight.mul_(1.5)
-    engine.load(view, version=1)
+    engine.load(merge_on_demand(view), version=1)
     (after,) = engine.generate([request], SamplingParams(4))
     assert before.sampler_logprobs != after.sampler_logprobs
     told = view.logprobs(Batch((TokenSequence(request.prompt_tokens, after.tokens),))).logprobs_P

@@ -9,7 +9,7 @@ from burnish.environments.base import Step
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
 from burnish.records import Message, Prompt, Rollout
-from burnish.stages.sampling import LocalSampler, numbered
+from burnish.stages.sampling import PromptSampler, Writer, engine_here, numbered, prompt_sampler
 from burnish.stages.turns import ConversationSampler
 
 HOW = {"seed": 0, "max_length": 200, "purpose": "test"}
@@ -19,8 +19,8 @@ def _prompt(name: str, text: str = "What is 2+2?") -> Prompt:
     return Prompt(name, (Message(role="user", content=text),))
 
 
-def _sampler(tiny: Backbone, tokens: int = 10) -> LocalSampler:
-    return LocalSampler(View(tiny), Sampling(max_new_tokens=tokens), **HOW)
+def _sampler(tiny: Backbone, tokens: int = 10) -> PromptSampler:
+    return prompt_sampler(View(tiny), Sampling(max_new_tokens=tokens), **HOW)
 
 
 def _tokens(rollouts: list[Rollout]) -> list[tuple[int, ...]]:
@@ -77,9 +77,10 @@ class _Echo:
 
 
 def test_episodes_of_one_prompt_are_different_too(tiny: Backbone):
-    sampler = ConversationSampler(
-        View(tiny), Sampling(max_new_tokens=8), **HOW, make=_Echo, max_turns=2
-    )
+    sampling = Sampling(max_new_tokens=8)
+    engine = engine_here(View(tiny), sampling, max_length=200)
+    writer = Writer.of(engine, tiny, sampling, **HOW)
+    sampler = ConversationSampler(writer, make=_Echo, max_turns=2)
     prompt = _prompt("a")
     found = _tokens(sampler.generate([prompt, prompt, _prompt("b"), prompt], samples=2))
     assert len(set(found)) == 8
@@ -96,9 +97,11 @@ def test_a_longrope_model_is_sampled_to_its_original_context_and_it_is_said():
     )
     lines: list[str] = []
     sampling = Sampling(max_new_tokens=20)
-    LocalSampler(View(backbone), sampling, seed=0, max_length=64, purpose="test", say=lines.append)
+    prompt_sampler(
+        View(backbone), sampling, seed=0, max_length=64, purpose="test", say=lines.append
+    )
     assert not [line for line in lines if "longrope" in line and "sampled up to" in line]
-    sampler = LocalSampler(
+    sampler = prompt_sampler(
         View(backbone), sampling, seed=0, max_length=65, purpose="test", say=lines.append
     )
     assert any("up to 64 tokens, not 65" in line for line in lines)

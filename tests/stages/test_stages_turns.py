@@ -24,6 +24,7 @@ from burnish.records import Completion, Message, Prompt, Reward, Rollout
 from burnish.runs.manifest import fingerprint
 from burnish.stages.context import Run
 from burnish.stages.inputs import inputs_of
+from burnish.stages.sampling import Writer
 from burnish.stages.turns import PAID, ConversationSampler, PaidScorer, environment_maker
 
 CALL = '<tool_call>\n{"name": "calculator", "arguments": {"expression": "6*7"}}\n</tool_call>'
@@ -47,18 +48,12 @@ class Scripted:
         return [Completion(text, tokens, (-0.5,) * len(tokens), "stop") for _ in requests]
 
 
-def _sampler(tiny: Backbone, turns: Sequence[str], **changes: object) -> ConversationSampler:
-    how = {
-        "seed": 0,
-        "max_length": 900,
-        "purpose": "test",
-        "make": Calculator,
-        "max_turns": 4,
-        **changes,
-    }
-    sampler = ConversationSampler(View(tiny), Sampling(max_new_tokens=120), **how)
-    sampler._engine = Scripted(tiny, turns)
-    return sampler
+def _sampler(
+    tiny: Backbone, turns: Sequence[str], *, max_length: int = 900, **changes: object
+) -> ConversationSampler:
+    how = {"seed": 0, "max_length": max_length, "purpose": "test"}
+    writer = Writer.of(Scripted(tiny, turns), tiny, Sampling(max_new_tokens=120), **how)
+    return ConversationSampler(writer, **{"make": Calculator, "max_turns": 4, **changes})
 
 
 def _asked() -> Prompt:
@@ -86,7 +81,7 @@ def test_an_episode_token_by_token(tiny: Backbone):
     assert rollout.paid == {PAID: 1.0}
     assert rollout.completion.finish_reason == "stop"
     # the second turn was written after exactly these tokens
-    assert sampler._engine.seen[1] == (*rollout.prompt_tokens, *first, *between)
+    assert sampler._writer.engine.seen[1] == (*rollout.prompt_tokens, *first, *between)
     assert "calculator: Work out" in decode(list(rollout.prompt_tokens))
 
 

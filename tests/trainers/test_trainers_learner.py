@@ -19,6 +19,7 @@ from burnish.models.adapters import LoraSpec, add_adapter
 from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.heads import ScalarHead
 from burnish.models.roles import View
+from burnish.models.weights import merge_on_demand
 from burnish.records import Comparison
 from burnish.stages.kinds.reward import RewardModel
 from burnish.trainers.groups import RankedGroup
@@ -89,9 +90,9 @@ def test_a_step_shows_in_the_version_of_every_weight(tiny: Backbone):
 @pytest.mark.skipif(not int8.available(), reason="no 8-bit products here")
 def test_an_8_bit_engine_follows_a_head_that_is_trained(tiny: Backbone):
     view = View(tiny)
-    engine = NativeEngine(view, end_tokens=frozenset({256}), products=torch.int8)
+    engine = NativeEngine.of(view, end_tokens=frozenset({256}), products=torch.int8)
     _train(view)
-    engine.load(view, version=1)
+    engine.load(merge_on_demand(view), version=1)
     requests = [Request((258, 40 + k), k) for k in range(8)]
     completions = engine.generate(requests, SamplingParams(12))
     rows = (

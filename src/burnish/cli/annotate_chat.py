@@ -74,7 +74,7 @@ def _write(pipe: Any, model: str, options: dict[str, Any]) -> None:
         from burnish.models.roles import View
         from burnish.records import Prompt
         from burnish.stages.chat_settings import settle_as_in_its_run
-        from burnish.stages.sampling import LocalSampler
+        from burnish.stages.sampling import prompt_sampler
 
         reference = model_of(model)
         backbone = load_backbone(reference, device=resolve(AUTO), say=lambda line: None)
@@ -82,7 +82,7 @@ def _write(pipe: Any, model: str, options: dict[str, Any]) -> None:
         sampling = Sampling(
             temperature=options["temperature"], max_new_tokens=options["max_new_tokens"]
         )
-        sampler = LocalSampler(
+        sampler = prompt_sampler(
             View(backbone), sampling, seed=options["seed"], max_length=backbone.context, purpose="annotate",
             say=lambda line: print(line, file=sys.stderr, flush=True),
         )  # fmt: skip

@@ -23,7 +23,7 @@ from burnish.records import Message, Prompt
 from burnish.runs.stage_record import verify_if_stage
 from burnish.stages.chat_settings import settle_as_in_its_run
 from burnish.stages.report import read_run
-from burnish.stages.sampling import LocalSampler
+from burnish.stages.sampling import PromptSampler, prompt_sampler
 
 
 @dataclass
@@ -31,7 +31,7 @@ class _Speaker:
     """A model and its own side of the conversation."""
 
     name: str
-    sampler: LocalSampler
+    sampler: PromptSampler
     tokenizer: Any
     messages: list[Message] = field(default_factory=list)
 
@@ -88,7 +88,7 @@ def _speaker(name: str, temperature: float, max_new_tokens: int, seed: int) -> _
     backbone = load_backbone(model, device=resolve(AUTO), say=say)
     settle_as_in_its_run(backbone, model)
     sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
-    sampler = LocalSampler(
+    sampler = prompt_sampler(
         View(backbone), sampling, seed=seed, max_length=backbone.context, purpose="chat", say=say
     )
     return _Speaker(name, sampler, backbone.tokenizer)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from burnish.records import Completion
 
 if TYPE_CHECKING:
-    from burnish.models.roles import View
+    from burnish.models.weights import Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +76,14 @@ def request_seed(*parts: object) -> int:
 
 
 class Engine(Protocol):
-    """Writes completions with the weights of one role. `version` is what `load` was told last, −1
-    while it sleeps."""
+    """Writes completions with the weights that it was given. `version` is what `load` was told last,
+    −1 while it sleeps."""
 
     version: int
 
-    def load(self, view: View, *, version: int) -> None:
-        """Sample with this role's weights from now on."""
+    def load(self, weights: Weights, *, version: int) -> None:
+        """Sample with these weights from now on: every tensor of the model by its name, whole,
+        adapters merged, as `burnish.models.weights.merge_on_demand` gives them."""
         ...
 
     def sleep(self) -> None:

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from burnish.generation.calibration import Calibration, Matrix
+from burnish.generation.sampled_model import SampledModel
 from burnish.models.int8 import Int8Matrix
-from burnish.models.roles import View
 from burnish.models.thin import Norm, Thin
-from burnish.models.weights import merge_on_demand
+from burnish.models.weights import Weights
 
 ACTIVATIONS = {
     "silu": F.silu,
@@ -46,24 +46,26 @@ class Layer:
 
 
 class Decoder:
-    """A copy of one role's decoder, adapters merged, projections fused; the embedding is shared
-    with the backbone.
+    """A decoder, projections fused; the embedding, and a head in its own precision, are the very
+    tensors that `load` was given.
 
     Args:
-        view: the role; its shape is taken over. Its weights are taken by `load`.
+        model: its shape. Its weights are taken by `load`.
         products: the precision of the matrices, `torch.int8` included.
         calibration: what 8-bit products are fitted to.
     """
 
-    def __init__(self, view: View, *, products: torch.dtype, calibration: Calibration) -> None:
-        config = view.backbone.config
+    def __init__(
+        self, model: SampledModel, *, products: torch.dtype, calibration: Calibration
+    ) -> None:
+        config = model.config
         self._products, self._calibration = products, calibration
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim = (
             getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         )
         self._eps = config.rms_norm_eps
-        self._rotary = view.backbone.model.model.rotary_emb
+        self._rotary = model.rotary
         gemma = config.model_type.startswith("gemma")
         self._norm_shift = 1.0 if gemma else 0.0  # Gemma's norms multiply by 1 + w
         self._embedding_scale = config.hidden_size**0.5 if gemma else 1.0
@@ -78,18 +80,16 @@ class Decoder:
         self._layers: list[Layer] = []
         self._head: Matrix | None = None
         self._head_state: tuple[int, int] | None = None
-        self.embedding = view.backbone.embeddings
+        self.embedding = torch.empty(0)
 
     @property
     def layers(self) -> int:
         """How many it holds: none while it sleeps."""
         return len(self._layers)
 
-    def load(self, view: View) -> None:
-        """Take over the role's present weights, in place after the first time."""
-        weights = {
-            name.removeprefix("model."): make for name, make in merge_on_demand(view).items()
-        }
+    def load(self, weights: Weights) -> None:
+        """Take over the weights as they are now, in place after the first time."""
+        weights = {name.removeprefix("model."): make for name, make in weights.items()}
         self.embedding = weights["embed_tokens.weight"]()
         head = weights["lm_head.weight"]() if "lm_head.weight" in weights else self.embedding
         self._take_head(head, Norm(weights["norm.weight"]() + self._norm_shift, self._eps))
@@ -100,10 +100,10 @@ class Decoder:
             }
             self._take(number, own)
 
-    def fit_anew(self, view: View) -> None:
+    def fit_anew(self, weights: Weights) -> None:
         """Round all weights again, by what has been observed."""
         self._head_state = None
-        self.load(view)
+        self.load(weights)
 
     def sleep(self) -> None:
         """Give the copy back until the next `load`."""

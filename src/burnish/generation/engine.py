@@ -36,7 +36,7 @@ def make_engine(
     if reason is None:
         fast = view.backbone.device.type == "cpu" and int8.fast_here()
         narrow = quantization == "int8" or (quantization == "auto" and fast)
-        return NativeEngine(view, end_tokens=end_tokens, products=torch.int8 if narrow else None)
+        return NativeEngine.of(view, end_tokens=end_tokens, products=torch.int8 if narrow else None)
     if quantization == "int8":
         raise no_int8(reason)
     say(fallback_notice(reason))

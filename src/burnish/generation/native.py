@@ -7,7 +7,7 @@ which `sleep` gives back while the weights are trained. `generation.session` has
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
@@ -15,10 +15,12 @@ from burnish.generation.base import Request, SamplingParams
 from burnish.generation.calibration import CALIBRATION_TEXT, Calibration
 from burnish.generation.decoder import Decoder
 from burnish.generation.finish import Finisher
+from burnish.generation.sampled_model import SampledModel
 from burnish.generation.session import NativeSession
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
-from burnish.models.sampled import why_not_native, window_of
+from burnish.models.sampled import why_not_native
+from burnish.models.weights import Weights, merge_on_demand
 from burnish.records import Completion
 
 _LINEARS = (
@@ -38,13 +40,14 @@ def missing_feature(backbone: Backbone, *, longest: int | None = None) -> str | 
     """What the engine lacks for this model, as the end of a sentence; None if it runs it, sequences
     of `longest` tokens included."""
     reason = why_not_native(backbone.model.config.to_dict(), longest=longest)
-    name = _unknown_weight(backbone) if reason is None else None
+    names = (name for name, _ in backbone.model.named_parameters())
+    name = _unknown_weight(names) if reason is None else None
     return reason if name is None else f"it does not know the weight {name}"
 
 
-def _unknown_weight(backbone: Backbone) -> str | None:
+def _unknown_weight(names: Iterable[str]) -> str | None:
     """A layer's weight that the engine would leave out."""
-    for name, _ in backbone.model.named_parameters():
+    for name in names:
         _, layers, at = name.partition("layers.")
         _, _, own = at.partition(".")
         if layers and "lora_" not in own and own.replace(".base_layer.", ".") not in _WEIGHTS:
@@ -53,51 +56,70 @@ def _unknown_weight(backbone: Backbone) -> str | None:
 
 
 class NativeEngine:
-    """Generates completions with the weights of one role. `burnish.generation.engine.make_engine`
+    """Generates completions with the weights of one model. `burnish.generation.engine.make_engine`
     says whether it can.
 
     Args:
-        view: the policy; its backbone's tokenizer decodes, its shape is taken over.
+        model: its shape.
+        weights: the first ones.
+        version: what they are called.
         end_tokens: ids that end a completion.
         max_rows: how many sequences are decoded side by side.
         prefill_tokens: prompts are run together up to this many tokens.
-        products: the precision of the matrices, `torch.int8` included; None: that of the view's
-            backbone.
-
-    Raises ValueError for a model that it cannot run.
+        products: the precision of the matrices, `torch.int8` included; None: the model's.
     """
 
     def __init__(
         self,
+        model: SampledModel,
+        weights: Weights,
+        *,
+        version: int = 0,
+        end_tokens: frozenset[int],
+        max_rows: int = 64,
+        prefill_tokens: int = 2048,
+        products: torch.dtype | None = None,
+    ) -> None:
+        self._tokenizer = model.tokenizer
+        self._finisher = Finisher(self._tokenizer, end_tokens)
+        self._max_rows, self._prefill_tokens = max_rows, prefill_tokens
+        self._context = model.context
+        self._calibration = Calibration()
+        products = products or model.products
+        self._decoder = Decoder(model, products=products, calibration=self._calibration)
+        self.version = -1
+        self.load(weights, version=version)
+        if products == torch.int8:
+            self._calibrate(weights)
+
+    @classmethod
+    def of(
+        cls,
         view: View,
         *,
         end_tokens: frozenset[int],
         max_rows: int = 64,
         prefill_tokens: int = 2048,
         products: torch.dtype | None = None,
-    ) -> None:
+    ) -> NativeEngine:
+        """One for a role in memory, with its weights as version 0. Raises ValueError for a model
+        that it cannot run."""
         reason = missing_feature(view.backbone)
         if reason is not None:
             raise ValueError(f"the native engine cannot sample this model: {reason}")
-        self._tokenizer = view.backbone.tokenizer
-        self._finisher = Finisher(self._tokenizer, end_tokens)
-        self._max_rows, self._prefill_tokens = max_rows, prefill_tokens
-        self._context = min(
-            view.backbone.context,
-            window_of(view.backbone.config.to_dict()) or view.backbone.context,
+        return cls(
+            SampledModel.of(view.backbone),
+            merge_on_demand(view),
+            end_tokens=end_tokens,
+            max_rows=max_rows,
+            prefill_tokens=prefill_tokens,
+            products=products,
         )
-        self._calibration = Calibration()
-        products = products or view.backbone.products
-        self._decoder = Decoder(view, products=products, calibration=self._calibration)
-        self.version = -1
-        self.load(view, version=0)
-        if products == torch.int8:
-            self._calibrate(view)
 
     @torch.no_grad()
-    def load(self, view: View, *, version: int) -> None:
-        """Take over the role's present weights, in place after the first time."""
-        self._decoder.load(view)
+    def load(self, weights: Weights, *, version: int) -> None:
+        """Take over the weights as they are now, in place after the first time."""
+        self._decoder.load(weights)
         self.version = version
 
     def sleep(self) -> None:
@@ -106,7 +128,7 @@ class NativeEngine:
         self.version = -1
 
     @torch.no_grad()
-    def _calibrate(self, view: View) -> None:
+    def _calibrate(self, weights: Weights) -> None:
         """Look how large the input channels of each product get, and round the weights anew by
         that.
 
@@ -117,7 +139,7 @@ class NativeEngine:
         tokens = self._tokenizer(CALIBRATION_TEXT)["input_ids"][: self._context - 1]
         with self._calibration.observing():
             self.generate([Request(tuple(tokens), 0)], SamplingParams(1))
-        self._decoder.fit_anew(view)
+        self._decoder.fit_anew(weights)
 
     @torch.no_grad()
     def generate(

@@ -22,6 +22,7 @@ from burnish.generation.finish import Finisher
 from burnish.generation.in_flight import InFlight, check_room, draw
 from burnish.models.adapters import activate
 from burnish.models.roles import View
+from burnish.models.weights import Weights
 from burnish.records import Completion
 
 _PADDABLE = {"full_attention", "sliding_attention"}
@@ -30,7 +31,8 @@ _SHORT, _LONG = 3, 11  # tokens of the two prompts that show whether padding cha
 
 
 class TransformersEngine:
-    """Generates completions with a role's own weights, as they are when `generate` is called.
+    """Generates completions with a role's own weights, as they are when `generate` is called: `load`
+    has nothing to take over from them.
 
     Args:
         view: the policy.
@@ -49,18 +51,22 @@ class TransformersEngine:
     ) -> None:
         self._finisher = Finisher(view.backbone.tokenizer, end_tokens)
         self._max_rows, self._prefill_tokens = max_rows, prefill_tokens
-        self._view: View | None = None
+        self._view = view
         self._pads: bool | None = None
-        self.version = -1
-        self.load(view, version=0)
+        self.version = 0
 
-    def load(self, view: View, *, version: int) -> None:
-        """Sample with this role's weights from now on."""
-        self._view, self.version = view, version
+    def load(self, weights: Weights, *, version: int) -> None:
+        """Sample with the role's weights from now on. Raises ValueError if they are another
+        model's, which would have to be copied."""
+        tensor = next(iter(weights.values()))()
+        own = {own.data_ptr() for own in self._model.state_dict().values()}
+        if tensor.data_ptr() not in own:
+            raise ValueError("transformers' engine samples the model that it was made with")
+        self.version = version
 
     def sleep(self) -> None:
-        """Let go of the role until the next `load`; there is no memory to give back."""
-        self._view, self.version = None, -1
+        """Generate nothing until the next `load`; there is no memory to give back."""
+        self.version = -1
 
     @torch.no_grad()
     def generate(
@@ -78,7 +84,7 @@ class TransformersEngine:
         """
         if not requests:
             return []
-        if self._view is None:
+        if self.version < 0:
             raise RuntimeError("the engine sleeps: load weights first")
         with self.open() as session:
             sequences = [session.add(request, params) for request in requests]
@@ -137,7 +143,6 @@ class TransformersEngine:
 
     @property
     def _model(self) -> Any:
-        assert self._view is not None
         return self._view.backbone.model
 
 

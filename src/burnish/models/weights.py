@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +29,9 @@ from burnish.models.heads import ScalarHead
 from burnish.models.roles import View
 
 _HEAD = "head.safetensors"
+Weights = Mapping[str, Callable[[], Tensor]]
+"""Every weight of a model by its name, as a function that makes the whole tensor: one at a time, so
+that a merged copy of all of them need never stand in memory."""
 
 
 class Load(Protocol):
@@ -39,7 +42,7 @@ class Load(Protocol):
         ...
 
 
-def merge_on_demand(view: View) -> dict[str, Callable[[], Tensor]]:
+def merge_on_demand(view: View) -> Weights:
     """For every weight of the role's model, as one that never had adapters, a function that makes
     it; tied weights once."""
     model = view.backbone.model

@@ -14,7 +14,7 @@ from burnish.models.device import AUTO, resolve
 from burnish.models.roles import View
 from burnish.records import Message, Prompt
 from burnish.stages.chat_settings import settle_as_in_its_run
-from burnish.stages.sampling import LocalSampler
+from burnish.stages.sampling import prompt_sampler
 
 
 class LocalChat:
@@ -31,7 +31,7 @@ class LocalChat:
         settle_as_in_its_run(self._view.backbone, reference)
         sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature)
         self._max_length = min(max_length, self._view.backbone.context)
-        self._sampler = LocalSampler(
+        self._sampler = prompt_sampler(
             self._view, sampling, seed=seed, max_length=self._max_length, purpose="chat", say=say
         )
 

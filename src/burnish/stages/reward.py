@@ -24,7 +24,7 @@ from burnish.stages.context import Step
 from burnish.stages.gold import accuracy, ceilings
 from burnish.stages.own_answers import compares_own_answers
 from burnish.stages.ranked import compared, ranked
-from burnish.stages.sampling import LocalSampler, fitting
+from burnish.stages.sampling import fitting, prompt_sampler
 from burnish.trainers.groups import RankedGroup
 from burnish.trainers.reward_model import score_groups, score_sequences, train_reward_model
 
@@ -94,7 +94,7 @@ def _own_samples(
         return [sequence for _, group in train for sequence in group.sequences][:_NORMALISE]
     sampling = step.settings.sampling
     prompts = fitting(step, backbone, step.prompts.train, sampling, "prompts")[:64]
-    sampler = LocalSampler(
+    sampler = prompt_sampler(
         View(backbone), sampling, seed=step.seed, max_length=step.recipe.model.max_length,
         purpose="normalize", say=step.say_once,
     )  # fmt: skip

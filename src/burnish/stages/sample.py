@@ -12,7 +12,7 @@ from burnish.records import Prompt
 from burnish.runs.manifest import release_memory
 from burnish.stages.artifacts import ANSWERS, Answered, read_answers, write_answers
 from burnish.stages.context import Step
-from burnish.stages.sampling import LocalSampler, fitting
+from burnish.stages.sampling import fitting, prompt_sampler
 
 _CHUNK = 32  # prompts sampled between two files, so that a killed run loses little
 
@@ -39,7 +39,7 @@ def _answers_of(step: Step, name: str, reference: str, number: int) -> list[Answ
     """Those of one policy, what an earlier start has left taken over."""
     config = step.settings
     backbone = step.load(reference)
-    sampler = LocalSampler(
+    sampler = prompt_sampler(
         View(backbone), config.sampling, seed=step.seed, max_length=step.recipe.model.max_length,
         purpose="collect" if number == 0 else f"collect/{number}", say=step.say_once,
     )  # fmt: skip

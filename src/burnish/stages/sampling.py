@@ -1,20 +1,23 @@
-"""Rollouts from a role: an engine behind the sampler the loops ask for."""
+"""Rollouts of prompts: what renders them and seeds them, on top of an engine."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from burnish.config.sections import Sampling
 from burnish.data.render import end_token_ids, render_prompt
 from burnish.errors import UserError
-from burnish.generation.base import Request, SamplingParams, request_seed
+from burnish.generation.base import Engine, Request, SamplingParams, request_seed
 from burnish.generation.engine import make_engine
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
 from burnish.models.sampled import shorter_notice
-from burnish.records import Prompt, Rollout
+from burnish.models.weights import merge_on_demand
+from burnish.records import Completion, Prompt, Rollout
 from burnish.stages.context import Step
 from burnish.stages.lengths import render_rows
 
@@ -75,55 +78,112 @@ def numbered(prompts: Sequence[Prompt], samples: int) -> Iterator[tuple[Prompt, 
             yield prompt, number
 
 
-class LocalSampler:
-    """Completions of prompts, in this process. The random numbers of a completion follow from
-    (seed, round, prompt, number).
+def engine_here(
+    view: View,
+    sampling: Sampling,
+    *,
+    max_length: int,
+    say: Callable[[str], None] = lambda _: None,
+) -> Engine:
+    """The engine in this process that samples a role. `say` is told if sampling is slower, or
+    sequences are shorter, than a user would expect."""
+    longest = min(max_length, view.backbone.turned_alike)
+    if longest < min(max_length, view.backbone.context):
+        say(shorter_notice(longest, min(max_length, view.backbone.context)))
+    return make_engine(
+        view,
+        end_tokens=frozenset(end_tokens_of(view.backbone)),
+        quantization=sampling.quantization,
+        longest=longest,
+        say=say,
+    )
 
-    `say` is told if sampling is slower than a user would expect.
+
+def sampling_params(sampling: Sampling) -> SamplingParams:
+    """The recipe's section as an engine takes it."""
+    return SamplingParams(
+        max_new_tokens=sampling.max_new_tokens,
+        temperature=sampling.temperature,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
+        min_p=sampling.min_p,
+        repetition_penalty=sampling.repetition_penalty,
+        stop=sampling.stop,
+    )
+
+
+@dataclass(frozen=True)
+class Writer:
+    """An engine and what it is asked with. The random numbers of a completion follow from (seed,
+    purpose, what identifies it).
+
+    Args:
+        engine: writes.
+        params: how it draws.
+        tokenizer: renders what it goes on from.
+        longest: tokens of a prompt and its completion together.
+        seed: the run's.
+        purpose: whose random numbers they are.
     """
 
-    def __init__(
-        self,
-        view: View,
+    engine: Engine
+    params: SamplingParams
+    tokenizer: Any
+    longest: int
+    seed: int
+    purpose: str
+
+    @classmethod
+    def of(
+        cls,
+        engine: Engine,
+        backbone: Backbone,
         sampling: Sampling,
         *,
         seed: int,
         max_length: int,
         purpose: str,
-        say: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        self._tokenizer = view.backbone.tokenizer
-        end_tokens = frozenset(end_tokens_of(view.backbone))
-        longest = min(max_length, view.backbone.turned_alike)
-        if longest < min(max_length, view.backbone.context):
-            say(shorter_notice(longest, min(max_length, view.backbone.context)))
-        self._engine = make_engine(
-            view,
-            end_tokens=end_tokens,
-            quantization=sampling.quantization,
-            longest=longest,
-            say=say,
-        )
-        self._params = SamplingParams(
-            max_new_tokens=sampling.max_new_tokens,
-            temperature=sampling.temperature,
-            top_k=sampling.top_k,
-            top_p=sampling.top_p,
-            min_p=sampling.min_p,
-            repetition_penalty=sampling.repetition_penalty,
-            stop=sampling.stop,
-        )
-        self._room = _room(max_length, view.backbone, sampling)
-        self._seed, self._purpose = seed, purpose
+    ) -> Writer:
+        """One for a model by the recipe's section."""
+        longest = min(max_length, backbone.turned_alike)
+        params = sampling_params(sampling)
+        return cls(engine, params, backbone.tokenizer, longest, seed, purpose)
+
+    @property
+    def room(self) -> int:
+        """How many tokens a prompt may have."""
+        return self.longest - self.params.max_new_tokens
+
+    def load(self, view: View, *, version: int) -> None:
+        """Give the engine a role's present weights, unless it has this version."""
+        if version != self.engine.version:
+            self.engine.load(merge_on_demand(view), version=version)
+
+    def write(
+        self,
+        jobs: Sequence[tuple[tuple[int, ...], tuple[object, ...]]],
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Completion]:
+        """One completion for each (tokens to go on from, what identifies it), in order."""
+        requests = [
+            Request(tokens, request_seed(self.seed, self.purpose, *parts)) for tokens, parts in jobs
+        ]
+        return self.engine.generate(requests, self.params, progress=progress)
+
+
+class PromptSampler:
+    """One answer to each prompt, with what `writer` asks."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
 
     def load(self, view: View, *, version: int) -> None:
         """Take over new weights."""
-        if version != self._engine.version:
-            self._engine.load(view, version=version)
+        self._writer.load(view, version=version)
 
     def sleep(self) -> None:
         """Give the engine's weights back until the next `load`."""
-        self._engine.sleep()
+        self._writer.engine.sleep()
 
     def generate(
         self,
@@ -134,16 +194,29 @@ class LocalSampler:
         progress: Callable[[int], None] | None = None,
     ) -> list[Rollout]:
         """`samples` completions of each prompt, those of one prompt side by side."""
-        jobs = [
-            (prompt, render_prompt(self._tokenizer, prompt, max_tokens=self._room), number)
+        writer = self._writer
+        asked = [
+            (prompt, render_prompt(writer.tokenizer, prompt, max_tokens=writer.room), number)
             for prompt, number in numbered(prompts, samples)
         ]
-        requests = [
-            Request(tokens, request_seed(self._seed, self._purpose, round, prompt.id, number))
-            for prompt, tokens, number in jobs
-        ]
-        completions = self._engine.generate(requests, self._params, progress=progress)
+        jobs = [(tokens, (round, prompt.id, number)) for prompt, tokens, number in asked]
+        completions = writer.write(jobs, progress)
         return [
-            Rollout(prompt, tokens, completion, self._engine.version)
-            for (prompt, tokens, _), completion in zip(jobs, completions, strict=True)
+            Rollout(prompt, tokens, completion, writer.engine.version)
+            for (prompt, tokens, _), completion in zip(asked, completions, strict=True)
         ]
+
+
+def prompt_sampler(
+    view: View,
+    sampling: Sampling,
+    *,
+    seed: int,
+    max_length: int,
+    purpose: str,
+    say: Callable[[str], None] = lambda _: None,
+) -> PromptSampler:
+    """What samples answers of a role with an engine in this process."""
+    engine = engine_here(view, sampling, max_length=max_length, say=say)
+    how: dict[str, Any] = {"seed": seed, "max_length": max_length, "purpose": purpose}
+    return PromptSampler(Writer.of(engine, view.backbone, sampling, **how))

@@ -26,11 +26,11 @@ from burnish.data.render import (
 from burnish.environments.base import CallForm, Environment, ToolEnvironment
 from burnish.environments.calculator import Calculator
 from burnish.errors import UserError
-from burnish.generation.base import Request, request_seed
+from burnish.generation.base import Engine
 from burnish.models.roles import View
 from burnish.own_code import module_at
 from burnish.records import LARGEST_REWARD, Completion, Message, Prompt, Reward, Rollout
-from burnish.stages.sampling import LocalSampler, numbered
+from burnish.stages.sampling import PromptSampler, Writer, engine_here, numbered
 from burnish.trainers.gather import Scorer
 
 PAID = "environment"
@@ -80,25 +80,20 @@ class _Episode:
         return Rollout(self.prompt, self.prompt_tokens, completion, version, {PAID: self.paid})
 
 
-class ConversationSampler(LocalSampler):
-    """Rollouts of several turns. An episode that runs out of turns, or of room, counts as cut
-    off."""
+class ConversationSampler:
+    """Rollouts of several turns, with what `writer` asks. An episode that runs out of turns, or of
+    room, counts as cut off."""
 
-    def __init__(
-        self,
-        view: View,
-        sampling: Sampling,
-        *,
-        seed: int,
-        max_length: int,
-        purpose: str,
-        make: Callable[[], Environment],
-        max_turns: int,
-        say: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        super().__init__(view, sampling, seed=seed, max_length=max_length, purpose=purpose, say=say)
-        self._make, self._turns = make, max_turns
-        self._longest = min(max_length, view.backbone.turned_alike)
+    def __init__(self, writer: Writer, *, make: Callable[[], Environment], max_turns: int) -> None:
+        self._writer, self._make, self._turns = writer, make, max_turns
+
+    def load(self, view: View, *, version: int) -> None:
+        """Take over new weights."""
+        self._writer.load(view, version=version)
+
+    def sleep(self) -> None:
+        """Give the engine's weights back until the next `load`."""
+        self._writer.engine.sleep()
 
     def generate(
         self,
@@ -114,28 +109,21 @@ class ConversationSampler(LocalSampler):
             active = [e for e in episodes if not e.done]
             if not active:
                 break
-            requests = [
-                Request(
-                    (*e.prompt_tokens, *e.tokens),
-                    request_seed(self._seed, self._purpose, round, e.prompt.id, e.number, turn),
-                )
+            jobs = [
+                ((*e.prompt_tokens, *e.tokens), (round, e.prompt.id, e.number, turn))
                 for e in active
             ]
-            completions = self._engine.generate(requests, self._params, progress=progress)
+            completions = self._writer.write(jobs, progress)
             for episode, completion in zip(active, completions, strict=True):
                 self._advance(episode, completion, last=turn + 1 == self._turns)
-        return [episode.rollout(self._engine.version) for episode in episodes]
+        return [episode.rollout(self._writer.engine.version) for episode in episodes]
 
     def _begin(self, prompt: Prompt, number: int) -> _Episode:
-        environment = self._make()
-        shown = _introduced(
-            prompt,
-            environment.reset(prompt),
-            environment,
-            described=describes_tools(self._tokenizer),
-        )
-        tools = environment.tools if describes_tools(self._tokenizer) else ()
-        tokens = render_prompt(self._tokenizer, shown, max_tokens=self._room, tools=tools)
+        environment, tokenizer = self._make(), self._writer.tokenizer
+        described = describes_tools(tokenizer)
+        shown = _introduced(prompt, environment.reset(prompt), environment, described=described)
+        tools = environment.tools if described else ()
+        tokens = render_prompt(tokenizer, shown, max_tokens=self._writer.room, tools=tools)
         return _Episode(prompt, tokens, number, environment)
 
     def _checked_pay(self, reward: Any) -> float:
@@ -162,10 +150,11 @@ class ConversationSampler(LocalSampler):
         if done or last:
             episode.done = True
             return
-        text = without_control_tokens(self._tokenizer, text)  # it may quote what the policy wrote
-        reply = render_reply(self._tokenizer, Message(role=episode.environment.role, content=text))
+        tokenizer = self._writer.tokenizer
+        text = without_control_tokens(tokenizer, text)  # it may quote what the policy wrote
+        reply = render_reply(tokenizer, Message(role=episode.environment.role, content=text))
         used = len(episode.prompt_tokens) + len(episode.tokens) + len(reply)
-        if used + self._params.max_new_tokens > self._longest:
+        if used > self._writer.room:
             episode.done = True
             return
         episode.answer(reply, text)
@@ -179,14 +168,19 @@ def make_sampler(
     seed: int,
     max_length: int,
     purpose: str,
+    engine: Engine | None = None,
     say: Callable[[str], None] = lambda _: None,
-) -> LocalSampler:
-    """What samples `view`: single answers, or episodes in the environment."""
-    how: dict[str, Any] = {"seed": seed, "max_length": max_length, "purpose": purpose, "say": say}
+) -> PromptSampler | ConversationSampler:
+    """What samples `view`: single answers, or episodes in the environment; with `engine`, or with
+    one in this process."""
+    if engine is None:
+        engine = engine_here(view, sampling, max_length=max_length, say=say)
+    how: dict[str, Any] = {"seed": seed, "max_length": max_length, "purpose": purpose}
+    writer = Writer.of(engine, view.backbone, sampling, **how)
     if environment is None:
-        return LocalSampler(view, sampling, **how)
+        return PromptSampler(writer)
     make = environment_maker(environment, view)
-    return ConversationSampler(view, sampling, **how, make=make, max_turns=environment.max_turns)
+    return ConversationSampler(writer, make=make, max_turns=environment.max_turns)
 
 
 class PaidScorer:
