@@ -1,0 +1,1 @@
+"""Past one process: engines as a service, weights on their way to them, rollouts on disk."""
