@@ -31,7 +31,7 @@ JOBS = [
 
 
 def native(tiny: Backbone, **options: Any) -> NativeEngine:
-    return NativeEngine(View(tiny), end_tokens=frozenset({0}), **options)
+    return NativeEngine.of(View(tiny), end_tokens=frozenset({0}), **options)
 
 
 def transformers(tiny: Backbone, **options: Any) -> TransformersEngine:

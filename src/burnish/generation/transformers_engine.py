@@ -103,7 +103,7 @@ class TransformersEngine:
 
         Raises RuntimeError if the engine sleeps.
         """
-        if self._view is None:
+        if self.version < 0:
             raise RuntimeError("the engine sleeps: load weights first")
         longest = self._view.backbone.turned_alike
         return TransformersSession(
