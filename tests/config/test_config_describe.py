@@ -11,7 +11,7 @@ from recipe_inputs import NEEDED
 
 import burnish
 from burnish.algorithms.preference_losses import LOSSES
-from burnish.config.describe import describe_fields, discriminators
+from burnish.config.describe import describe_fields, describe_values, discriminators
 from burnish.config.kinds import KINDS
 from burnish.config.recipe import Recipe
 from burnish.stages.kinds.online import Online
@@ -50,7 +50,7 @@ class House(Part):
 
 
 def test_options_in_words() -> None:
-    rows = [tuple(option) for option in describe_fields(House)]
+    rows = [option[:4] for option in describe_fields(House)]
     assert rows == [
         ("pet", "section", "", "Who lives here."),
         ("pet.kind", "cat", '"cat"', ""),
@@ -72,6 +72,19 @@ def test_options_in_words() -> None:
     ]
 
 
+def test_options_of_one_kind_among_several_say_which() -> None:
+    kinds = {o.key: o.variants for o in describe_fields(House) if o.key.endswith("tricks")}
+    assert kinds == {"pet.tricks": (("pet", "dog"),), "guest.tricks": (("guest", "dog"),)}
+    assert {o.section for o in describe_fields(House) if o.key == "toys.*.price"} == {Toy}
+
+
+def test_values_take_the_place_of_defaults() -> None:
+    house = House(street="Elm", pet=Dog(tricks=["roll"]))
+    options = [o for o in describe_values(house) if o.variants in ((), (("pet", "dog"),))]
+    defaults = {o.key: o.default for o in options}
+    assert (defaults["street"], defaults["pet.tricks"]) == ('"Elm"', '["roll"]')
+
+
 def test_discriminators_by_dotted_key() -> None:
     assert discriminators(House) == {"pet.kind", "guest.kind"}
     assert discriminators(Preference) == {"loss.name"}
@@ -90,7 +103,7 @@ def test_defaults_are_those_of_the_place() -> None:
         Sft().optimizer.learning_rate
     )
     assert options["optimizer.schedule"].default == f'"{Online().optimizer.schedule}"'
-    assert options["kl_target"] == (
+    assert options["kl_target"][:4] == (
         "kl_target", "number > 0 and ≤ 10000 or null", "null", options["kl_target"].description,
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ from burnish.cli.annotate_ai import revise_answers
 from burnish.cli.data import data
 from burnish.cli.endings import ending_of
 from burnish.cli.numbers import within
+from burnish.cli.options import options
 from burnish.cli.recipes import init, recipes
 from burnish.cli.stage_commands import stage_commands
 from burnish.errors import UserError
@@ -504,6 +505,7 @@ def chat(
 
 app.add_typer(recipes, name="recipes", rich_help_panel=_TOOLS)
 app.command("init", rich_help_panel=_TOOLS)(init)
+app.command("options", rich_help_panel=_TOOLS)(options)
 
 
 @app.command(rich_help_panel=_TOOLS)

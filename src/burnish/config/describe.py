@@ -7,6 +7,7 @@ import json
 import math
 import types
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
@@ -23,18 +24,26 @@ _WORDS = {
     bool: "true or false",
     str: "text",
     Path: "path",
+    date: "date",
+    Any: "anything",
     type(None): "null",
 }
 
 
 class Option(NamedTuple):
     """One option, in words. `default` is written as in YAML; it is "required" where there is none,
-    and empty for a section."""
+    and empty for a section.
+
+    `variants` says of which kind the sections around it are, where they are of several: (("loss",
+    "simpo"),). `section` is the section that has it.
+    """
 
     key: str
     type: str
     default: str
     description: str
+    variants: tuple[tuple[str, str], ...] = ()
+    section: type[BaseModel] = BaseModel
 
 
 @lru_cache(maxsize=16)
@@ -44,7 +53,12 @@ def describe_fields(model: type[BaseModel]) -> tuple[Option, ...]:
 
     The items of a list or mapping of sections have `*` for their place: `suites.*.name`.
     """
-    return tuple(_describe(model, "", defaults(model)))
+    return tuple(_describe(model, "", defaults(model), ()))
+
+
+def describe_values(section: BaseModel) -> tuple[Option, ...]:
+    """The same with the values of a section as defaults: those of a row, say."""
+    return tuple(_describe(type(section), "", section.model_dump(mode="json"), ()))
 
 
 @lru_cache(maxsize=256)
@@ -100,7 +114,12 @@ def _sections(
             )
 
 
-def _describe(model: type[BaseModel], at: str, known: Mapping[str, Any]) -> Iterator[Option]:
+def _describe(
+    model: type[BaseModel],
+    at: str,
+    known: Mapping[str, Any],
+    variants: tuple[tuple[str, str], ...],
+) -> Iterator[Option]:
     for name, field in model.model_fields.items():
         default = known.get(name)
         shown = (
@@ -115,13 +134,21 @@ def _describe(model: type[BaseModel], at: str, known: Mapping[str, Any]) -> Iter
             _type_in_words(field.annotation, field.metadata),
             shown,
             field.description or "",
+            variants,
+            model,
         )
         for place, notes, section in _sections(field.annotation, (field,)):
             own = defaults(section)
             kinds = [note.discriminator for note in notes if isinstance(note.discriminator, str)]
             if isinstance(default, Mapping) and not place and default.keys() == own.keys():
                 own = default if all(default[kind] == own[kind] for kind in kinds) else own
-            yield from _describe(section, f"{at}{name}{place}.", own)
+            which = tuple((f"{at}{name}{place}", variant(section, kind)) for kind in kinds)
+            yield from _describe(section, f"{at}{name}{place}.", own, (*variants, *which))
+
+
+def variant(section: type[BaseModel], discriminator: str) -> str:
+    """Which of several kinds a section is: the one value that its discriminator takes."""
+    return str(get_args(section.model_fields[discriminator].annotation)[0])
 
 
 def _type_in_words(annotation: Any, rules: Sequence[Any] = ()) -> str:

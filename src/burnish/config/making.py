@@ -92,7 +92,7 @@ class ModelJudge(Section):
     """A text file with one principle a line, after a dash. None: be helpful, honest, harmless and
     to the point."""
     parallel: Threads = 4
-    """Requests at once (endpoints)."""
+    """Requests to an endpoint that are under way at once."""
     logprobs: bool = False
     """Use the endpoint's probabilities of A, B and C."""
 
@@ -101,14 +101,14 @@ class Judges(Section):
     """Who compares: one of them."""
 
     panel: Panel | None = None
-    """Simulated annotators."""
+    """Simulated annotators compare."""
     people: PeopleJudge | None = None
     """Annotators. Until they have compared enough, the command ends with exit code 75 and goes on
     when it is typed again."""
     judge: ModelJudge | None = None
-    """A model with a constitution."""
+    """A language model compares, by a constitution."""
     reward: Reference | None = None
-    """A reward model: p = σ of the difference of two answers' scores."""
+    """A reward model compares: p = σ of the difference of two answers' scores."""
     share: PositiveProbability | None = None
     """Of several who compare: the share of the prompts that these get. None: what the others leave,
     equally."""

@@ -72,7 +72,8 @@ class Algorithm(Section):
     over completions. constant: the sum over completions × `sampling.max_new_tokens`. sum: the sum
     over tokens, the mean over completions."""
     kl: Literal["none", "reward", "loss"] | None = None
-    """Where β·KL(π ‖ π_ref) stands."""
+    """Where the penalty for leaving the reference, β·KL(π ‖ π_ref), stands: in the reward, in the loss,
+    or nowhere."""
     kl_estimator: Literal["k1", "k2", "k3"] | None = None
     """k1 = log π/π_ref for the reward; as a loss k2 gives the gradient of KL(π ‖ π_ref), k3 of
     KL(π_ref ‖ π), k1 none."""
@@ -83,7 +84,7 @@ class Algorithm(Section):
     """Multiply the penalty in the loss by π/π_old, which keeps it unbiased when several updates are
     made (arXiv:2512.02556)."""
     beta: Coefficient | None = None
-    """β. 0: no penalty, and no reference is kept."""
+    """β: how strongly leaving the reference is penalised. 0: no penalty, and no reference is kept."""
     filter: Literal["none", "mixed"] | None = None
     """mixed: train on groups whose rewards differ only, and sample others in place of the rest
     (DAPO's dynamic sampling)."""
@@ -91,9 +92,10 @@ class Algorithm(Section):
     """shape: a completion within `overlong_cache` tokens of the longest loses up to 1. mask: one
     that was cut off is left out of the loss, not of its group."""
     clip_low: ClipRange | None = None
-    """The ratio is clipped below 1 − this."""
+    """How far a token's probability ratio π/π_old may fall before it stops counting: it is clipped
+    below 1 − this."""
     clip_high: ClipRange | None = None
-    """The ratio is clipped above 1 + this."""
+    """How far the ratio π/π_old may rise before it stops counting: it is clipped above 1 + this."""
     dual_clip: DualClip | None = None
     """Lower bound c·A for negative advantages (arXiv:1912.09729), with the loss clip."""
 
@@ -145,7 +147,7 @@ class Importance(Section):
     level: Literal["token", "sequence"] = "token"
     """Whether w is a token's or its whole completion's."""
     cap: PositiveFinite = 2.0
-    """The largest weight."""
+    """The largest weight that a token or completion may have."""
 
 
 class Curriculum(Section):
@@ -199,40 +201,42 @@ class OnlineTraining(Section):
     """What the online loop is told, by a row of the table of algorithms."""
 
     algorithm: Algorithm = Algorithm()
-    """Which row, and what is exchanged in it."""
+    """Which algorithm (a row of the table in docs/online.md), and which of its parts are exchanged;
+    a name stands for the row as it is."""
     share_backbone: bool = True
     """One frozen backbone, the policy (and a critic) as LoRA sets on it; off: full models, every
     weight trained."""
     steps: Count = 100
-    """Batches of rollouts."""
+    """How many times prompts are answered, scored and learnt from: one step is one batch of rollouts."""
     prompts_per_step: BatchSize = 8
-    """Prompts in a batch of rollouts."""
+    """How many prompts are answered in each step."""
     responses_per_prompt: Responses = 8
-    """Completions of each: the size of a group, 2 to 64 where they are compared with one
+    """Completions of each prompt: the size of a group, 2 to 64 where they are compared with one
     another."""
     epochs: Repeats = 1
-    """Passes over each batch of rollouts."""
+    """How often each batch of rollouts is learnt from before new ones are drawn."""
     critic_epochs: Repeats | None = None
     """Of those, the critic's; None: all. A pass of the critic costs nearly as much as the
     policy's."""
     num_mini_batches: BatchSize = 1
-    """Optimizer steps in each pass."""
+    """Optimizer steps in each of those passes: the batch is divided into this many parts."""
     sampling: Sampling = Sampling()
     """How rollouts are drawn."""
     environment: Conversation | None = None
     """What answers the policy between its turns; None: rollouts are single turns."""
     importance: Importance = Importance()
-    """What is done where sampler and trainer disagree."""
+    """What is done about tokens whose probability differs between the engine that sampled them and the
+    model that is trained."""
     lora: Lora = Lora(r=16, alpha=32.0)
-    """The policy's adapters (`share_backbone: true`)."""
+    """The policy's adapters, trained in place of its weights (with `share_backbone: true`)."""
     optimizer: Optimizer = Optimizer(learning_rate=1e-4, schedule="constant", betas=(0.9, 0.95))
-    """The policy's optimizer."""
+    """How the policy's weights are updated: AdamW, its learning rate and schedule."""
     kl_target: PositiveCoefficient | None = None
     """Adapt β towards this KL (nats per completion), as arXiv:1909.08593 does. None: β stays."""
     kl_horizon: Horizon = 10_000.0
     """How slowly β adapts, in completions."""
     moving_reference: MovingReference | None = None
-    """None: the reference stays the model that the stage began with."""
+    """Let the reference follow the policy. None: it stays the model that the stage began with."""
     pass_at: Finite = 1.0
     """A completion passes if its reward is at least this: for counts of groups that are all right
     or all wrong, and the curriculum."""
@@ -240,45 +244,48 @@ class OnlineTraining(Section):
     """With the filter mixed: how often prompts are drawn again in place of groups without variance.
     What is still missing then is done without; the metrics `filter/*` count it."""
     curriculum: Curriculum | None = None
-    """None: every prompt is drawn as often as the others."""
+    """Draw prompts of middling difficulty more often. None: every prompt is drawn as often as the
+    others."""
     overlong_cache: Tokens | None = None
     """The last tokens of the longest completion in which overlong: shape takes effect. None: a
     fifth, as in the paper."""
     missing_eos_penalty: NonNegativeFinite = 0.0
-    """Taken from the reward of a completion that was cut off."""
+    """What a completion that was cut off before its end loses of its reward."""
     normalize_rewards: bool = False
-    """Divide rewards by their running standard deviation."""
+    """Divide rewards by their running standard deviation, so that their scale does not matter."""
     clip_rewards: PositiveFinite | None = None
-    """Clip rewards (after normalizing) to ± this."""
+    """Clip rewards (after normalizing) to ± this, against outliers. None: they stay as they are."""
     clip_advantages: PositiveFinite | None = None
-    """Clip advantages to ± this."""
+    """Clip advantages to ± this, against outliers. None: they stay as they are."""
     ent_coef: Coefficient = 0.0
-    """Weight of the entropy bonus."""
+    """What is paid for staying undecided (entropy), against a policy that writes one answer only; 0:
+    nothing."""
     ptx_coef: Coefficient = 0.0
     """Weight of the SFT loss on demonstrations, against the alignment tax (γ of
     arXiv:2203.02155)."""
     ptx_batch_size: BatchSize = 8
-    """Demonstrations per step for it."""
+    """Demonstrations in each step for the SFT loss of `ptx_coef`."""
     target_kl: PositiveCoefficient | None = None
     """Leave a batch early when the approximate KL of a pass exceeds this."""
     critic_learning_rate: LearningRate = 1e-4
     """The critic's, where there is one; the rest of its optimizer is the policy's."""
     critic_warmup_steps: CountOrNone = 0
-    """Steps in which only the critic learns."""
+    """Steps at the start in which only the critic learns and the policy stays as it is."""
     critic_from_reward_model: bool = True
     """Start the critic as the model in `reward`, where there is one; off: as the policy with a head
     that says 0, a normalized reward's mean."""
     gamma: Probability = 1.0
-    """Discount, for gae and to_go."""
+    """Discount of later rewards, for the advantages gae and to_go; 1: none."""
     gae_lambda: Probability = 0.95
-    """GAE's λ (arXiv:1506.02438)."""
+    """GAE's λ: 1 believes the rewards that came, less leans on the critic's guesses and varies less
+    (arXiv:1506.02438)."""
     value_clip_range: PositiveFinite | None = 0.2
     """Values may move this far from the old ones before their loss is clipped; None switches it
     off."""
     vf_coef: PositiveCoefficient = 1.0
-    """Weight of the value loss."""
+    """What the critic's loss counts for beside the policy's."""
     checkpoint: Checkpointing = Checkpointing()
-    """Checkpoints."""
+    """How often the whole state is saved, to go on from after an interruption."""
 
     @classmethod
     def defaults_of(cls, algorithm: str) -> dict[str, Any]:

@@ -28,14 +28,14 @@ class OrpoSftTerm(SftTerm):
     """ORPO's NLL."""
 
     weight: Coefficient = 1.0
-    """Its weight."""
+    """What this term counts for beside the odds ratio."""
 
 
 class CpoSftTerm(SftTerm):
     """CPO's NLL."""
 
     weight: Coefficient = 1.0
-    """Its weight."""
+    """What this term counts for beside the preference loss."""
     average: Literal["answer", "batch", "sum"] = "sum"
     """sum: the whole answer's, as the paper writes it. answer: each answer's mean over its tokens.
     batch: TRL's, the mean over all chosen tokens of a step."""
@@ -45,14 +45,14 @@ class Loss(Section):
     """What every loss has that is not made with an NLL."""
 
     sft: SftTerm = SftTerm()
-    """Added to the preference loss."""
+    """An SFT term, which keeps the chosen answers likely, added to the preference loss."""
 
 
 class Dpo(Loss):
     """Direct preference optimisation (arXiv:2305.18290)."""
 
     name: Literal["dpo"] = "dpo"
-    """The loss."""
+    """Which loss."""
     beta: PositiveCoefficient = 0.1
     """How strongly the policy is held to the reference; rewards are β·(log π − log π_ref)."""
 
@@ -61,9 +61,9 @@ class Cdpo(Loss):
     """Conservative DPO: labels are wrong with a known probability (Mitchell 2023)."""
 
     name: Literal["cdpo"] = "cdpo"
-    """The loss."""
+    """Which loss."""
     beta: PositiveCoefficient = 0.1
-    """As in DPO."""
+    """How strongly the policy is held to the reference, as in DPO."""
     label_smoothing: Noise = 0.1
     """ε: the probability that a label is wrong; the target is 1 − ε."""
 
@@ -73,9 +73,9 @@ class Rdpo(Loss):
     (arXiv:2403.00409)."""
 
     name: Literal["rdpo"] = "rdpo"
-    """The loss."""
+    """Which loss."""
     beta: PositiveCoefficient = 0.1
-    """As in DPO."""
+    """How strongly the policy is held to the reference, as in DPO."""
     label_noise: Noise = 0.1
     """ε: the probability that a label was flipped."""
 
@@ -84,18 +84,18 @@ class DpoNorm(Loss):
     """Length-normalized DPO (arXiv:2411.15124): log-ratios are divided by the answer's tokens."""
 
     name: Literal["dpo_norm"] = "dpo_norm"
-    """The loss."""
+    """Which loss."""
     beta: PositiveCoefficient = 5.0
-    """As in DPO, on a mean over tokens: larger."""
+    """How strongly the policy is held to the reference, as in DPO, but on a mean over tokens: larger."""
 
 
 class Ipo(Loss):
     """Identity preference optimisation (arXiv:2310.12036)."""
 
     name: Literal["ipo"] = "ipo"
-    """The loss."""
+    """Which loss."""
     tau: Annotated[float, Bounds(ge=1e-6, le=1e4)] = 0.1
-    """τ: log-ratios are driven to differ by 1/(2τ)."""
+    """τ: how strongly the policy is held to the reference; log-ratios are driven to differ by 1/(2τ)."""
     average: bool = False
     """Divide log-ratios by the answer's tokens, as TRL does."""
 
@@ -104,16 +104,16 @@ class Hinge(Loss):
     """SLiC's hinge on DPO's rewards (arXiv:2305.10425, arXiv:2309.06657)."""
 
     name: Literal["hinge"] = "hinge"
-    """The loss."""
+    """Which loss."""
     beta: PositiveCoefficient = 0.1
-    """As in DPO."""
+    """How strongly the policy is held to the reference, as in DPO."""
 
 
 class Simpo(Loss):
     """SimPO (arXiv:2405.14734): mean log-probabilities, a target margin, no reference."""
 
     name: Literal["simpo"] = "simpo"
-    """The loss."""
+    """Which loss."""
     beta: PositiveCoefficient = 2.0
     """Scale of the mean log-probability of a token."""
     gamma: Coefficient = 1.0
@@ -124,13 +124,13 @@ class Kto(Loss):
     """KTO (arXiv:2402.01306): answers judged singly. Pairs are taken apart."""
 
     name: Literal["kto"] = "kto"
-    """The loss."""
+    """Which loss."""
     beta: PositiveCoefficient = 0.1
-    """As in DPO."""
+    """How strongly the policy is held to the reference, as in DPO."""
     desirable_weight: Coefficient = 1.0
-    """λ_D."""
+    """λ_D: what an answer that was judged good counts for."""
     undesirable_weight: Coefficient = 1.0
-    """λ_U; with more answers of one kind, weights that make the two kinds count alike are
+    """λ_U: what an answer that was judged bad counts for; with more answers of one kind, weights that make the two kinds count alike are
     advised."""
 
 
@@ -139,7 +139,7 @@ class Orpo(Section):
     reference."""
 
     name: Literal["orpo"] = "orpo"
-    """The loss."""
+    """Which loss."""
     beta: PositiveCoefficient = 0.1
     """λ of the paper: the weight of the odds ratio."""
     sft: OrpoSftTerm = OrpoSftTerm()
@@ -151,9 +151,9 @@ class Cpo(Section):
     """CPO (arXiv:2401.08417): DPO without a reference, and the chosen answer's NLL."""
 
     name: Literal["cpo"] = "cpo"
-    """The loss."""
+    """Which loss."""
     beta: PositiveCoefficient = 0.1
-    """As in DPO."""
+    """Scale of the log-probabilities in the loss, as DPO's β with no reference."""
     sft: CpoSftTerm = CpoSftTerm()
     """The paper's −log π(y_w|x). TRL averages it over the batch's tokens: `{weight: 1, average:
     batch}`."""
@@ -191,9 +191,9 @@ class PreferenceTraining(ComparedPasses):
     batch_size: BatchSize = 8
     """Prompts per step, each with all its answers and comparisons."""
     lora: Lora | None = Lora(r=16, alpha=32.0)
-    """None trains every weight."""
+    """Adapters that are trained in place of the weights. None trains every weight."""
     optimizer: Optimizer = Optimizer(learning_rate=2e-4)
-    """The optimizer."""
+    """How weights are updated: AdamW, its learning rate and schedule."""
     margin: Coefficient = 0.0
     """By how much the better answer must lead, times the strength |2p − 1|; a row's own margin is
     added."""

@@ -58,7 +58,7 @@ class Recipe(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)] = "run"
     """Names the run's folder."""
     seed: Seed = 0
-    """Everything random follows from it."""
+    """Everything random follows from it: the same seed gives the same run."""
     seeds: Annotated[tuple[Seed, ...], Field(max_length=1000)] = ()
     """Several seeds: the recipe is run once with each, in folders of their own, and one table says
     how far they are apart."""
@@ -66,9 +66,9 @@ class Recipe(Section):
     """CPU threads; None: as many as there are cores. A run resumes bit for bit with the same
     number."""
     report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
-    """Where metrics go besides metrics.jsonl."""
+    """Trackers that metrics go to besides the run's metrics.jsonl."""
     model: Model = Model()
-    """The pretrained model: `base`."""
+    """The pretrained model that the run starts from, which stages call `base`."""
     data: Data = Data()
     """How data is read, and the sources of stages that name none."""
     taste: Taste = Taste()

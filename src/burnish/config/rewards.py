@@ -26,7 +26,7 @@ class RewardBase(Section):
     """What its component is called in metrics and the report. None: its name. Needed where two
     rewards share a name."""
     weight: Finite = 1.0
-    """Weight in the sum. 0: measured and shown only."""
+    """What it counts for in the sum of rewards. 0: it is measured and shown only."""
     scope: Literal["answer", "full"] = "full"
     """answer: it sees what follows the reasoning (after the last </think>; the content of <answer>
     if there is one). full: all."""
@@ -58,7 +58,7 @@ class MathsReward(RewardBase):
     found and compared)."""
 
     name: Literal["maths"]
-    """The kind."""
+    """Which reward."""
     column: str = "answer"
     """The prompts' column with the right answer; a dotted path reaches into objects:
     reward_model.ground_truth."""
@@ -80,7 +80,7 @@ class TaskReward(RewardBase):
     else 0."""
 
     name: Literal["task"]
-    """The kind."""
+    """Which reward."""
     partial: bool = False
     """Give sorting and string edits the share of places that are right instead of 0 or 1."""
 
@@ -90,7 +90,7 @@ class CodeReward(RewardBase):
     (docs/sandbox.md)."""
 
     name: Literal["code"]
-    """The kind."""
+    """Which reward."""
     tier: Literal["bubblewrap", "landlock"] = "bubblewrap"
     """How programs are confined. Where it cannot be had the run stops; it is never lowered
     unasked."""
@@ -103,7 +103,7 @@ class CodeReward(RewardBase):
     """Seconds of its own (computing or asleep) that one test may take (all calls together, for
     functions); longer is wrong."""
     memory_mb: Annotated[int, Bounds(ge=128, le=1_048_576)] = 512
-    """Memory that one program may have."""
+    """Megabytes of memory that one program may have; more is wrong."""
     workers: Threads | None = None
     """Programs run at once. None: as many as there are cores."""
 
@@ -112,7 +112,7 @@ class FormatReward(RewardBase):
     """1 if the whole completion matches, else 0."""
 
     name: Literal["format"]
-    """The kind."""
+    """Which reward."""
     form: Literal["think-answer", "think", "answer", "boxed"] | None = "think-answer"
     """think-answer: <think>...</think><answer>...</answer> and nothing else. think: a reasoning
     block, then text. answer: one <answer> block. boxed: a \\boxed{} that is not empty."""
@@ -125,13 +125,13 @@ class LengthReward(RewardBase):
     """1 up to `free` tokens, then falling in a straight line to 0 at `limit`."""
 
     name: Literal["length"]
-    """The kind."""
+    """Which reward."""
     least: TokensOrNone = 0
-    """Below this many it rises from 0 to 1 in a straight line."""
+    """Below this many tokens (with `unit`: words) it rises from 0 to 1 in a straight line."""
     free: TokensOrNone = 64
     """Up to this many tokens (with `unit`: words) cost nothing."""
     limit: Tokens = 256
-    """From here on it is 0."""
+    """From this many tokens (with `unit`: words) on it is 0."""
     unit: Literal["tokens", "words"] = "tokens"
     """What is counted. With `scope: answer` it must be words."""
 
@@ -149,7 +149,7 @@ class RepetitionReward(RewardBase):
     −1."""
 
     name: Literal["repetition"]
-    """The kind."""
+    """Which reward."""
     n: Repeats = 3
     """Words in an n-gram."""
 
@@ -159,7 +159,7 @@ class LanguageReward(RewardBase):
     by common words as well."""
 
     name: Literal["language"]
-    """The kind."""
+    """Which reward."""
     language: str = "en"
     """Its two-letter code; docs/rewards.md lists those known."""
     column: str | None = None
@@ -170,7 +170,7 @@ class ModelReward(RewardBase):
     """A reward model's score."""
 
     name: Literal["model"]
-    """The kind."""
+    """Which reward."""
     model: str | None = None
     """A folder with a reward model that Burnish has trained. None: that of this run's reward
     stage."""
@@ -181,7 +181,7 @@ class HttpReward(RewardBase):
     returns a list of numbers."""
 
     name: Literal["http"]
-    """The kind."""
+    """Which reward."""
     url: str
     """Where batches are posted to."""
     batch_size: BatchSize = 64
@@ -205,7 +205,7 @@ class PythonReward(RewardBase):
     """A Python function with the ecosystem's signature, sync or async."""
 
     name: Literal["python"]
-    """The kind."""
+    """Which reward."""
     function: str
     """package.module:function, package.module.function, or path/to/file.py:function. A class is
     called without arguments first."""

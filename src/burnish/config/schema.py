@@ -86,7 +86,7 @@ class Data(Section):
     URL (a password belongs in ~/.pgpass). Its labels are read when the run begins; new ones change
     the fingerprint of what is trained on them."""
     project: str | None = None
-    """The store's project."""
+    """Which project of the `store` is read."""
     strength: Literal["ignore", "probability", "margin"] = "probability"
     """What a stated strength of preference becomes: nothing, a soft label nearer to ½, or a margin
     inside the loss."""

@@ -68,26 +68,30 @@ class Lora(Section):
     """Low-rank adapters on every linear layer (arXiv:2106.09685)."""
 
     r: Annotated[int, Bounds(ge=1, le=4096)] = 8
-    """Rank."""
+    """The adapters' rank: how many directions each layer may change in; more is more capacity and more
+    memory."""
     alpha: PositiveFinite = 16.0
-    """Scale: the update is (alpha / r) · B·A."""
+    """The adapters' scale: what they add to a layer is (alpha / r) · B·A, so that alpha / r acts like a
+    second learning rate."""
 
 
 class Optimizer(Section):
     """AdamW with a schedule; shared by every trainer."""
 
     learning_rate: LearningRate = 1e-4
-    """Peak learning rate."""
+    """The size of a step at its highest, after the warm-up. With adapters 1e-4 to 5e-4 is usual, with
+    every weight trained 1e-6 to 1e-5."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the rate falls after the warm-up; cosine and linear end at 0."""
     warmup: Probability = 0.05
     """Share of the steps in which the rate rises linearly from 0."""
     weight_decay: Annotated[float, Bounds(ge=0.0, le=10.0)] = 0.0
-    """Decoupled weight decay, on matrices only."""
+    """How strongly weights are pulled towards 0 at each step (decoupled, on matrices only); 0: not at
+    all."""
     betas: tuple[Decay, Decay] = (0.9, 0.999)
-    """Adam's β1 and β2."""
+    """Adam's β1 and β2: how long it remembers gradients and their squares."""
     eps: Annotated[float, Bounds(ge=1e-30, le=1.0)] = 1e-8
-    """Adam's ε."""
+    """Adam's ε, added to what it divides by, so that tiny gradients make no huge steps."""
     max_grad_norm: PositiveFinite = 1.0
     """The global gradient norm is clipped to this."""
     micro_batch_tokens: Annotated[int, Bounds(ge=1, le=2**31 - 1)] = 1024
@@ -106,29 +110,29 @@ class Checkpointing(Section):
     every: Count = 10
     """Steps between checkpoints."""
     keep: Count = 2
-    """How many are kept."""
+    """How many checkpoints are kept, the newest ones."""
 
 
 class Passes(Section):
     """What every trainer that makes passes over fixed data is told."""
 
     epochs: Epochs = 1.0
-    """Passes over the data."""
+    """How often the whole data is gone through; 0.5 is half of it."""
     batch_size: BatchSize = 16
-    """Examples per step."""
+    """Examples that one optimizer step learns from, whatever fits into memory at once."""
     optimizer: Optimizer = Optimizer()
-    """The optimizer."""
+    """How weights are updated: AdamW, its learning rate and schedule."""
     eval_every: Count = 10
     """Steps between evaluations on the held-out part."""
     checkpoint: Checkpointing = Checkpointing()
-    """Checkpoints."""
+    """How often the whole state is saved, to go on from after an interruption."""
 
 
 class SftTerm(Section):
     """The negative log-likelihood of the chosen answer, added to the loss."""
 
     weight: Coefficient = 0.0
-    """Its weight; 0 leaves it out."""
+    """What this term counts for beside the preference loss; 0 leaves it out."""
     average: Literal["answer", "batch", "sum"] = "answer"
     """answer: each answer's mean over its tokens. batch: the mean over all chosen tokens of a step.
     sum: the whole answer's."""
@@ -150,11 +154,13 @@ class Sampling(Section):
     """How completions are drawn."""
 
     temperature: Temperature = 1.0
-    """0 is greedy."""
+    """How random answers are: 1 is the model's own distribution, less is safer, 0 always takes the
+    likeliest token (greedy)."""
     top_p: PositiveProbability = 1.0
-    """Nucleus: the fewest most likely tokens whose probability reaches this."""
+    """Draw from the fewest most likely tokens whose probabilities add up to this (nucleus); 1: from
+    all."""
     top_k: CountOrNone = 0
-    """Only this many most likely tokens; 0: all."""
+    """Draw from this many most likely tokens only; 0: from all."""
     min_p: Probability = 0.0
     """Only tokens at least this many times as likely as the most likely (arXiv:2407.01082); 0:
     all."""
@@ -164,7 +170,7 @@ class Sampling(Section):
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """A completion ends where one of these strings appears."""
     max_new_tokens: Tokens = 64
-    """Longest completion in tokens."""
+    """The longest completion in tokens; what is longer is cut off, and counted."""
     quantization: Literal["none", "int8", "auto"] = "none"
     """int8: the sampler rounds weights and the inputs of every product to 8 bits. About twice as
     fast on a CPU with VNNI units (`burnish doctor` says), refused on one without them, from a
@@ -212,10 +218,11 @@ class EvaluationSampling(Sampling):
     trained."""
 
     temperature: Temperature = 0.7
-    """0 is greedy; 1, with nothing truncated, is the model's own distribution, and the only one
+    """How random answers are: 0 is greedy; 1, with nothing truncated, is the model's own distribution, and the only one
     that gives its KL."""
     top_p: PositiveProbability = 0.9
-    """Nucleus: the fewest most likely tokens whose probability reaches this."""
+    """Draw from the fewest most likely tokens whose probabilities add up to this (nucleus); 1: from
+    all."""
 
 
 MOST_COMPLETIONS = 65_536

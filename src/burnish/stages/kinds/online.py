@@ -39,7 +39,8 @@ class Online(OnlineTraining):
     """Prompts to answer, as in `data.prompts`. None: the newest that a stage before it names, or
     `data.prompts`."""
     demonstrations: Sources | None = None
-    """For `ptx_coef`: as in sft."""
+    """What `ptx_coef` imitates: a stage that makes demonstrations, or a source. None: the newest before
+    it."""
 
     @model_validator(mode="after")
     def _one_reward(self) -> Online:

@@ -32,10 +32,10 @@ class RewardModel(ComparedPasses):
     batch_size: BatchSize = 8
     """Prompts per step, each with all its responses and comparisons."""
     lora: Lora | None = Lora()
-    """None trains every weight; a reward model of its own beside a policy with `share_backbone:
+    """Adapters that are trained in place of the weights. None trains every weight; a reward model of its own beside a policy with `share_backbone:
     true`, which needs more memory."""
     optimizer: Optimizer = Optimizer(learning_rate=3e-4)
-    """The optimizer."""
+    """How weights are updated: AdamW, its learning rate and schedule."""
     sampling: Sampling = Sampling()
     """How the answers are drawn that set gain and bias, where the comparisons hold none of the
     policy's own."""

@@ -28,13 +28,13 @@ class Sft(Passes):
     """What it learns from: a stage that makes demonstrations, or a source as in
     `data.demonstrations`. None: the newest before it."""
     epochs: Epochs = 2.0
-    """Passes over the demonstrations."""
+    """How often the demonstrations are gone through; 0.5 is half of them."""
     batch_size: BatchSize = 16
-    """Demonstrations per step."""
+    """Demonstrations that one optimizer step learns from."""
     lora: Lora | None = Lora(r=16, alpha=32.0)
-    """None trains every weight."""
+    """Adapters that are trained in place of the weights. None trains every weight."""
     optimizer: Optimizer = Optimizer(learning_rate=5e-4)
-    """The optimizer."""
+    """How weights are updated: AdamW, its learning rate and schedule."""
 
 
 def _plan(how: Estimate) -> StagePlan:
