@@ -274,7 +274,7 @@ class Event(Base):
 
 class Account(Base):
     """An annotator who can log in. Passwords are argon2id hashes; an account without one can only
-    use tokens."""
+    use tokens. `preferences` holds `language` and `letter_keys`, where they were chosen."""
 
     __tablename__ = "accounts"
 
@@ -283,6 +283,7 @@ class Account(Base):
     password: Mapped[str | None] = mapped_column(String(200))
     creates_projects: Mapped[bool] = mapped_column(Boolean, default=False)
     active: Mapped[bool] = mapped_column(Boolean, default=True)
+    preferences: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict, server_default="{}")
     created_at: Mapped[datetime] = mapped_column(Moment, default=now)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
 from typing import Annotated
 
@@ -17,6 +18,8 @@ from burnish.annotation.app.context import (
     cookie_path,
     site_of,
 )
+from burnish.annotation.app.language import LANGUAGE_COOKIE
+from burnish.annotation.languages import languages
 from burnish.annotation.service import accounts, people, resets
 from burnish.annotation.service.refusals import ForbiddenError
 from burnish.annotation.service.submission import StorableText
@@ -146,6 +149,38 @@ def account(request: Request) -> HTMLResponse:
     )  # fmt: skip
 
 
+@router.post("/account/keys")
+def change_keys(request: Request, letter_keys: Text = "", csrf: Text = "") -> Response:
+    """Whether single letters are keys on my pages."""
+    site = site_of(request)
+    accounts.prefer(site.database, checked(site, request, csrf), letter_keys=letter_keys == "on")
+    return RedirectResponse("/account", status_code=303)
+
+
+@router.post("/language")
+def change_language(
+    request: Request, language: Text = "", to: Text = "/", csrf: Text = ""
+) -> Response:
+    """The language of my pages: kept in this browser, and with my account where I have one."""
+    site = site_of(request)
+    caller = site.caller_or_none(request)
+    if language not in languages():
+        raise UserError(f"languages are {', '.join(languages())}.", field="language")
+    if caller is not None:
+        site.check_csrf(caller, csrf)
+        accounts.prefer(site.database, caller, language=language)
+    target = to if re.fullmatch(r"/(?!/)[\w/?&=%.+-]*", to, re.ASCII) else "/"
+    response = RedirectResponse(target, status_code=303)
+    _keep_language(site, request, response, language)
+    return response
+
+
+def _keep_language(site: Site, request: Request, response: Response, language: str) -> None:
+    response.set_cookie(
+        LANGUAGE_COOKIE, language, max_age=365 * 86400, **cookie_options(site, request)
+    )
+
+
 @router.post("/account/password")
 def change_password(request: Request, old: Text = "", new: Text = "", csrf: Text = "") -> Response:
     """The old one is asked for; other browsers are logged out."""
@@ -235,6 +270,9 @@ def logged_in(site: Site, request: Request, secret: str, target: str) -> Respons
     response = RedirectResponse(target, status_code=303)
     life = int(accounts.SESSION_LIFE.total_seconds())
     response.set_cookie(COOKIE, secret, max_age=life, **cookie_options(site, request))
+    caller = accounts.caller_of_session(site.database, secret)
+    if caller is not None and "language" in caller.preferences:
+        _keep_language(site, request, response, caller.preferences["language"])
     return response
 
 

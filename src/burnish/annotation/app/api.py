@@ -107,6 +107,15 @@ class NewWebhook(Body):
     url: StorableText = Field(max_length=1000)
 
 
+class Preferences(Body):
+    """What a person chooses for their own pages."""
+
+    language: StorableText | None = Field(default=None, max_length=20)
+    letter_keys: bool | None = Field(
+        default=None, description="Whether single letters and digits are keys."
+    )
+
+
 class NewToken(Body):
     """A token for programs."""
 
@@ -123,7 +132,17 @@ def me(request: Request) -> dict[str, Any]:
         "name": caller.name,
         "creates_projects": caller.creates_projects,
         "scopes": None if caller.scopes is None else sorted(caller.scopes),
+        "preferences": dict(caller.preferences),
     }
+
+
+@router.put("/me/preferences", tags=["account"], summary="Choose for myself")
+def put_preferences(request: Request, body: Preferences) -> dict[str, Any]:
+    """Language, keys; what is left out stays."""
+    site = site_of(request)
+    caller = site.caller(request)
+    caller.needs("manage")
+    return accounts.prefer(site.database, caller, **body.model_dump())
 
 
 @router.get("/tokens", tags=["account"], summary="My tokens")

@@ -13,18 +13,16 @@ from typing import Any, cast
 from anyio import CapacityLimiter
 from fastapi import Request
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from burnish.annotation.app.language import environment, reader_language
 from burnish.annotation.app.proxies import local_path
 from burnish.annotation.service import accounts, webhooks
 from burnish.annotation.service.accounts import Caller
 from burnish.annotation.service.chats import Generate
 from burnish.annotation.service.database import Database
 from burnish.annotation.service.refusals import ForbiddenError
-from burnish.annotation.service.rendering import markdown
 from burnish.annotation.settings import Settings, settings_of
 from burnish.annotation.tables import Project
-from burnish.labels.traces import call_text
 
 COOKIE = "burnish_session"
 _SAFE = ("GET", "HEAD", "OPTIONS")
@@ -58,16 +56,6 @@ class Site:
     secure_cookies: bool = False
     chat_threads: CapacityLimiter | None = None
     _shares: dict[int, tuple[float, float]] = field(default_factory=dict)
-    _templates: Environment = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._templates = Environment(
-            loader=FileSystemLoader(Path(__file__).parent.parent / "templates"),
-            autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        )  # fmt: skip
-        self._templates.filters |= {
-            "markdown": markdown, "percent": lambda share: f"{100 * share:.0f} %", "call": call_text,
-        }  # fmt: skip
 
     def caller(self, request: Request) -> Caller:
         """Who asks, by token or cookie. A cookie alone does not change anything: unsafe requests
@@ -104,15 +92,17 @@ class Site:
     def page(
         self, request: Request, template: str, *, status: int = 200, **values: Any
     ) -> HTMLResponse:
-        """A rendered template."""
-        root = request.scope.get("root_path", "")
+        """A rendered template, in the language of who asked."""
+        caller, path = values.pop("caller", None), local_path(request.scope)
         common = {
-            "caller": values.pop("caller", None),
-            "path": local_path(request.scope),
-            "root": root,
+            "caller": caller,
+            "path": path,
+            "root": request.scope.get("root_path", ""),
+            "here": f"{path}?{request.url.query}" if request.url.query else path,
         }
+        templates = environment(reader_language(request, caller).code)
         return HTMLResponse(
-            self._templates.get_template(template).render(**common, **values), status_code=status
+            templates.get_template(template).render(**common, **values), status_code=status
         )
 
     def settings(self, project_id: int) -> Settings:

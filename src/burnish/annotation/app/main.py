@@ -29,6 +29,7 @@ from burnish.annotation.app import (
     review_pages,
 )
 from burnish.annotation.app.context import LoginNeededError, Site
+from burnish.annotation.app.language import reader_language
 from burnish.annotation.app.proxies import Behind, local_path
 from burnish.annotation.app.security import Guard
 from burnish.annotation.service import webhooks, work
@@ -104,13 +105,14 @@ def _handle(app: FastAPI, site: Site) -> None:
         status = _STATUS.get(type(error), 422)
         headers = {"Retry-After": str(error.seconds)} if isinstance(error, TooManyError) else {}
         if _is_api(request):
-            detail = {"detail": str(error), "field": error.field}
+            words = reader_language(request).texts.get(error.problem)
+            detail = {"detail": words[0] if words else str(error), "field": error.field}
             return JSONResponse(detail, status_code=status, headers=headers)
         response = site.page(
             request,
             "error.html",
             status=status,
-            message=str(error),
+            message=reader_language(request).texts.get(error.problem, [str(error)])[0],
             caller=site.caller_or_none(request),
         )
         response.headers.update(headers)

@@ -6,8 +6,8 @@ from __future__ import annotations
 import hashlib
 import secrets
 import unicodedata
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ from argon2.exceptions import VerificationError
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from burnish.annotation.languages import languages
 from burnish.annotation.service.database import Database
 from burnish.annotation.service.refusals import ForbiddenError, NotFoundError, TooManyError
 from burnish.annotation.tables import Account, Annotator, ApiToken, Audit, LoginSession, now
@@ -50,6 +51,12 @@ class Caller:
     scopes: frozenset[str] | None = None
     csrf: str = ""
     address: str = ""
+    preferences: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def letter_keys(self) -> bool:
+        """Whether single letters and digits are keys on this person's pages."""
+        return bool(self.preferences.get("letter_keys", True))
 
     def needs(self, scope: str) -> None:
         """Raises ForbiddenError if the token does not open `scope`."""
@@ -252,7 +259,13 @@ def log_out(database: Database, secret: str) -> None:
 
 
 _WHO = (
-    select(Account.id, Account.annotator_id, Annotator.name, Account.creates_projects)
+    select(
+        Account.id,
+        Account.annotator_id,
+        Annotator.name,
+        Account.creates_projects,
+        Account.preferences,
+    )
     .join(Annotator, Annotator.id == Account.annotator_id)
     .where(Account.active)
 )
@@ -273,8 +286,9 @@ def caller_of_session(database: Database, secret: str, *, address: str = "") -> 
     if row is None or row.expires_at < now():
         return None
     return Caller(
-        row.id, row.annotator_id, row.name, row.creates_projects, csrf=row.csrf, address=address
-    )
+        row.id, row.annotator_id, row.name, row.creates_projects, csrf=row.csrf, address=address,
+        preferences=row.preferences,
+    )  # fmt: skip
 
 
 def caller_of_token(database: Database, secret: str, *, address: str = "") -> Caller | None:
@@ -290,7 +304,20 @@ def caller_of_token(database: Database, secret: str, *, address: str = "") -> Ca
         row.creates_projects,
         scopes=frozenset(row.scopes),
         address=address,
+        preferences=row.preferences,
     )
+
+
+def prefer(database: Database, caller: Caller, **chosen: Any) -> dict[str, Any]:
+    """Keep what somebody chose for themselves (`language`, `letter_keys`); what is None stays as it
+    is. Returns all that is chosen now. Raises UserError for a language that there is not."""
+    if chosen.get("language") not in (None, *languages()):
+        raise UserError(f"languages are {', '.join(languages())}.", field="language")
+    with database.write() as session:
+        account = session.get_one(Account, caller.account_id)
+        kept = {name: value for name, value in chosen.items() if value is not None}
+        account.preferences = {**account.preferences, **kept}
+        return account.preferences
 
 
 def create_token(

@@ -1,5 +1,5 @@
-"""Prompts and answers as safe HTML. Raw HTML is shown as text, nothing is fetched, formulas become
-readable characters.
+"""Prompts and answers as safe HTML. Raw HTML is shown as text, nothing is fetched from elsewhere;
+formulas stand in elements of class `math` as they were written, for KaTeX in the browser.
 
 Markdown goes through markdown-it without HTML, and what comes out through nh3's list of what is
 allowed: two nets, of which either alone would hold.
@@ -7,12 +7,12 @@ allowed: two nets, of which either alone would hold.
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 
 import nh3
 from markdown_it import MarkdownIt
 from markdown_it.common.utils import escapeHtml
+from markdown_it.rules_block import StateBlock
 from markdown_it.rules_inline import StateInline
 
 _LONGEST = 200_000
@@ -42,24 +42,7 @@ _TAGS = {
 _SCHEMES = ("http", "https", "mailto")
 _STARTS = ("http://", "https://", "mailto:")
 _DELIMITERS = (("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)"), ("$", "$"))
-_SYMBOLS = {
-    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "varepsilon": "ε", "zeta": "ζ", "eta": "η",
-    "theta": "θ", "iota": "ι", "kappa": "κ", "lambda": "λ", "mu": "μ", "nu": "ν", "xi": "ξ", "pi": "π", "rho": "ρ",
-    "sigma": "σ", "tau": "τ", "phi": "φ", "varphi": "φ", "chi": "χ", "psi": "ψ", "omega": "ω", "Gamma": "Γ", "Delta": "Δ",
-    "Theta": "Θ", "Lambda": "Λ", "Xi": "Ξ", "Pi": "Π", "Sigma": "Σ", "Phi": "Φ", "Psi": "Ψ", "Omega": "Ω", "cdot": "·",
-    "times": "×", "div": "÷", "pm": "±", "mp": "∓", "leq": "≤", "le": "≤", "geq": "≥", "ge": "≥", "neq": "≠", "ne": "≠",
-    "approx": "≈", "equiv": "≡", "sim": "∼", "infty": "∞", "sum": "∑", "prod": "∏", "int": "∫", "partial": "∂",
-    "nabla": "∇", "in": "∈", "notin": "∉", "subset": "⊂", "cup": "∪", "cap": "∩", "forall": "∀", "exists": "∃",
-    "to": "→", "rightarrow": "→", "Rightarrow": "⇒", "leftarrow": "←", "ldots": "…", "dots": "…", "cdots": "⋯",
-    "quad": "  ", "qquad": "    ", "left": "", "right": "", "displaystyle": "", "log": "log", "ln": "ln", "exp": "exp",
-    "sin": "sin", "cos": "cos", "tan": "tan", "max": "max", "min": "min", "lim": "lim",
-}  # fmt: skip
-_GROUP = r"\{([^{}]*)\}"
-_FRACTION = re.compile(rf"\\[dt]?frac\s*{_GROUP}\s*{_GROUP}")
-_ROOT = re.compile(rf"\\sqrt\s*{_GROUP}")
-_WORDS = re.compile(rf"\\(?:text|mathrm|mathbf|mathbb|mathcal|operatorname|boxed)\s*{_GROUP}")
-_RAISED = re.compile(rf"([\^_])(?:{_GROUP}|([^\s{{}}\\]))")
-_COMMAND = re.compile(r"\\([A-Za-z]+)")
+_DISPLAYED = {"$$": "$$", "\\[": "\\]"}
 
 
 @lru_cache(maxsize=4096)
@@ -72,7 +55,7 @@ def markdown(text: str) -> str:
         _MARKDOWN.render(text),
         tags=_TAGS,
         attributes={"a": {"href", "title"}, "ol": {"start"}, "th": {"align"}, "td": {"align"}},
-        allowed_classes={"span": {"math"}, "pre": {"code"}},
+        allowed_classes={"span": {"math", "display"}, "pre": {"code"}},
         attribute_filter=_whole_addresses,
         url_schemes=set(_SCHEMES),
         link_rel="noopener noreferrer nofollow",
@@ -86,34 +69,6 @@ def _whole_addresses(tag: str, attribute: str, value: str) -> str | None:
     scheme from the page."""
     whole = value.lower().startswith(_STARTS)
     return value if attribute != "href" or whole else None
-
-
-def readable_math(source: str) -> str:
-    """A LaTeX formula as HTML that can be read: letters, signs, fractions and roots in a line,
-    raised and lowered parts.
-
-    What is not known stays as it was written.
-    """
-    source = source[:5000]
-    for _ in range(8):  # from the innermost braces outwards
-        before = source
-        source = _WORDS.sub(r"\1", source)
-        source = _FRACTION.sub(lambda m: f"{_bracketed(m[1])}/{_bracketed(m[2])}", source)
-        source = _ROOT.sub(lambda m: f"√{_bracketed(m[1])}", source)
-        if source == before:
-            break
-    source = _COMMAND.sub(lambda m: _SYMBOLS.get(m[1], m[0]), source)
-    source = source.replace("\\,", " ").replace("\\;", " ").replace("\\!", "").replace("\\\\", "\n")
-    return _RAISED.sub(_raised, escapeHtml(source))
-
-
-def _bracketed(part: str) -> str:
-    return part if len(part.strip()) <= 1 or part.strip().isalnum() else f"({part})"
-
-
-def _raised(found: re.Match[str]) -> str:
-    tag = "sup" if found[1] == "^" else "sub"
-    return f"<{tag}>{found[2] if found[2] is not None else found[3]}</{tag}>"
 
 
 def _math_rule(state: StateInline, silent: bool) -> bool:
@@ -131,10 +86,42 @@ def _math_rule(state: StateInline, silent: bool) -> bool:
             continue
         if not silent:
             token = state.push("math", "span", 0)
-            token.content = body
+            token.content, token.block = body, opening in _DISPLAYED
         state.pos = end + len(closing)
         return True
     return False
+
+
+def _math_block(state: StateBlock, first: int, last: int, silent: bool) -> bool:
+    """A formula on lines of its own, from $$ to $$ or \\[ to \\]: what looks like a list or a
+    heading in it is none."""
+    start = state.bMarks[first] + state.tShift[first]
+    opening = state.src[start : start + 2]
+    closing = _DISPLAYED.get(opening)
+    if closing is None:
+        return False
+    for line in range(first, last):
+        text = state.src[state.bMarks[line] + state.tShift[line] : state.eMarks[line]].rstrip()
+        text = text[2:] if line == first else text
+        if not text and line > first:
+            return False  # a blank line ends a paragraph, and no formula goes on beyond it
+        if text.endswith(closing):
+            body = state.getLines(first, line + 1, state.blkIndent, False).strip()[2:-2]
+            if not body.strip() or closing in body:
+                return False
+            if not silent:
+                token = state.push("math", "span", 0)
+                token.content, token.block = body, True
+                state.line = line + 1
+            return True
+        if closing in text:
+            return False
+    return False
+
+
+def _math(self, tokens, at, options, env) -> str:  # type: ignore[no-untyped-def]
+    kind = "math display" if tokens[at].block else "math"
+    return f'<span class="{kind}">{escapeHtml(tokens[at].content.strip())}</span>'
 
 
 def _is_math(body: str, following: str) -> bool:
@@ -147,9 +134,13 @@ def _made() -> MarkdownIt:
     )
     made.disable(["image", "html_inline", "html_block"])
     made.inline.ruler.before("escape", "math", _math_rule)
-    made.add_render_rule("math", lambda self, tokens, at, options, env: (
-        f'<span class="math">{readable_math(tokens[at].content)}</span>'
-    ))  # fmt: skip
+    made.block.ruler.before(
+        "fence",
+        "math_block",
+        _math_block,
+        {"alt": ["paragraph", "reference", "blockquote", "list"]},
+    )
+    made.add_render_rule("math", _math)
     for rule in ("heading_open", "heading_close"):
         made.add_render_rule(rule, _heading)
     return made

@@ -14,7 +14,28 @@ export function el(tag, properties = {}, ...children) {
   return made;
 }
 
-export const key = (name) => el("kbd", {}, name);
+// What the interface says, in the person's language: the English text is the key, {name} a value in it.
+const words = JSON.parse(document.querySelector("meta[name=words]")?.content ?? "{}");
+const fill = (text, values) => text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+export const t = (text, values = {}) => fill(words.texts?.[text]?.[0] ?? text, values);
+export function tn(one, more, n, values = {}) {
+  const forms = words.texts?.[one];
+  const form = forms?.length > 1 ? forms[Math.min(Number(words.plural[n < 200 ? n : 100 + (n % 100)]), forms.length - 1)] : n === 1 ? one : more;
+  return fill(form, { n, ...values });
+}
+
+// The key that was pressed, as on a Latin keyboard: on others by its position.
+export function pressed(event) {
+  if (event.key === "؟" || (event.code === "Slash" && event.shiftKey && !/^[ -~]$/.test(event.key))) return "?";
+  if (/^[a-z0-9?]$/i.test(event.key) || event.key.length > 1 && event.key !== "Process") return event.key.length > 1 ? event.key : event.key.toLowerCase();
+  const place = /^(?:Key([A-Z])|(?:Digit|Numpad)([0-9]))$/.exec(event.code ?? "");
+  return place && !event.shiftKey ? (place[1] ?? place[2]).toLowerCase() : event.key;
+}
+
+// Single letters and digits are keys, unless the person has turned them off.
+export const letterKeys = document.querySelector("[data-letters]")?.dataset.letters !== "no";
+export const backwards = document.documentElement.dir === "rtl";
+export const key = (name) => (letterKeys || name.length > 1 ? el("kbd", {}, name) : null);
 export const letter = (place) => "ABCDEFGHIJ"[place];
 
 export class Refused extends Error {
@@ -38,11 +59,11 @@ export async function call(method, path, body, { keepalive = false } = {}) {
   });
   if (response.status === 401) {
     location.assign(`${root}/login`);
-    throw new Refused(401, "log in again");
+    throw new Refused(401, t("Log in again."));
   }
   if (response.status === 204) return null;
-  const found = await response.json().catch(() => ({ detail: `the server answered ${response.status}` }));
-  if (!response.ok) throw new Refused(response.status, found.detail ?? `the server answered ${response.status}`);
+  const found = await response.json().catch(() => ({ detail: t("The server answered {status}.", { status: response.status }) }));
+  if (!response.ok) throw new Refused(response.status, found.detail ?? t("The server answered {status}.", { status: response.status }));
   return found;
 }
 

@@ -1,8 +1,9 @@
 // Marking stretches of an answer: by dragging over its plain text, or sentence by sentence with the keyboard.
 // Offsets count characters (code points) of the raw text, as the server does.
 
-import { el, letter } from "./dom.js";
+import { backwards, el, letter, t } from "./dom.js";
 
+const BEFORE = "previousElementSibling", AFTER = "nextElementSibling";
 const points = (text) => [...text].length;
 
 function sentences(text) {
@@ -21,7 +22,7 @@ export function marker(one, place, answer, changed) {
     if (at >= 0) answer.spans.splice(at, 1);
     else answer.spans.push({ place, start, end, note: "" });
     draw();
-    changed(at >= 0 ? "mark taken away" : "marked");
+    changed(at >= 0 ? t("mark taken away") : t("marked"));
   }
   function draw() {
     const focused = [...shown.children].indexOf(document.activeElement);
@@ -35,7 +36,7 @@ export function marker(one, place, answer, changed) {
       return el("span", { class: marked ? "sentence marked" : "sentence", tabindex: 0, role: "checkbox", "aria-checked": String(marked),
         onclick: () => { if (document.getSelection().isCollapsed) press(); },
         onkeydown: (event) => {
-          const step = { ArrowRight: "nextElementSibling", ArrowDown: "nextElementSibling", ArrowLeft: "previousElementSibling", ArrowUp: "previousElementSibling" }[event.key];
+          const step = { ArrowRight: backwards ? BEFORE : AFTER, ArrowDown: AFTER, ArrowLeft: backwards ? AFTER : BEFORE, ArrowUp: BEFORE }[event.key];
           if (event.key === " " || event.key === "Enter") press();
           else if (step) event.target[step]?.focus();
           else return;
@@ -46,9 +47,9 @@ export function marker(one, place, answer, changed) {
     if (focused >= 0) shown.children[focused]?.focus();
     const letters = [...one.text];
     list.replaceChildren(...own().map((span) => el("li", {}, el("q", {}, letters.slice(span.start, span.end).join("")),
-      el("input", { value: span.note, dir: "auto", placeholder: "what is wrong here?", maxLength: 2000, "aria-label": `Note on the marked part of ${letter(place)}`,
+      el("input", { value: span.note, dir: "auto", placeholder: t("what is wrong here?"), maxLength: 2000, "aria-label": t("Note on the marked part of {letter}", { letter: letter(place) }),
         oninput: (event) => { span.note = event.target.value; changed(); } }),
-      el("button", { type: "button", class: "quiet", onclick: () => toggle(span.start, span.end) }, "Take away"))));
+      el("button", { type: "button", class: "quiet", onclick: () => toggle(span.start, span.end) }, t("Take away")))));
   }
   shown.addEventListener("mouseup", () => {
     const selection = document.getSelection();

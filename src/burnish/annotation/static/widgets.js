@@ -1,15 +1,15 @@
 // What the kinds of task ask with. Each widget draws itself from the answer so far, and calls `changed` after a change.
-// `keys(event)` returns true if it took the key. Places count from 0, in the order on the screen.
+// `keys(name)` takes a key by its name (dom.js, pressed) and returns true if it took it. Places count from 0, in the order on the screen.
 
-import { el, key, letter } from "./dom.js";
+import { backwards, el, key, letter, t } from "./dom.js";
 
-const WORDS = { 1: ["better"], 2: ["much better", "slightly better"], 3: ["much better", "better", "slightly better"],
-  4: ["vastly better", "much better", "better", "slightly better"] };
+const SLIGHTLY = [t("A is slightly better"), t("B is slightly better")], BETTER = [t("A is better"), t("B is better")];
+const MUCH = [t("A is much better"), t("B is much better")], VASTLY = [t("A is vastly better"), t("B is vastly better")];
+const WORDS = { 1: [BETTER], 2: [MUCH, SLIGHTLY], 3: [MUCH, BETTER, SLIGHTLY], 4: [VASTLY, MUCH, BETTER, SLIGHTLY] };
 
 export function strengthWords(strength, asks) {
-  if (strength === 0) return "About the same";
-  const words = WORDS[asks.strength];
-  return `${strength > 0 ? "A" : "B"} is ${words[asks.strength - Math.abs(strength)]}`;
+  if (strength === 0) return t("About the same");
+  return WORDS[asks.strength][asks.strength - Math.abs(strength)][strength > 0 ? 0 : 1];
 }
 
 // The pairwise scale. `answer.strength` above 0 favours A.
@@ -30,19 +30,19 @@ export function scale(asks, answer, changed, { name = "strength" } = {}) {
     inputs[steps.indexOf(step)].checked = true;
     changed();
   }
-  const node = el("fieldset", { class: "scale card" }, el("legend", {}, "Which is better?"),
+  const node = el("fieldset", { class: "scale card" }, el("legend", {}, t("Which is better?")),
     el("div", { class: "steps" }, steps.map((step, at) => el("label", { class: "choice" }, inputs[at],
-      el("span", {}, step.both_bad ? "Both are bad" : strengthWords(step.strength, asks)), key(step.key)))));
+      el("span", {}, step.both_bad ? t("Both are bad") : strengthWords(step.strength, asks)), key(step.key)))));
   return {
     node,
-    keys(event) {
-      const step = steps.find((one) => one.key === event.key.toLowerCase());
+    keys(name) {
+      const step = steps.find((one) => one.key === name);
       if (step) { pick(step); inputs[steps.indexOf(step)].focus({ preventScroll: true }); }
       return Boolean(step);
     },
-    help: [[`1 – ${asks.strength * 2 + (asks.steps % 2)}`, "how much better, from A to B"],
-      ...(asks.ties && asks.steps % 2 === 0 ? [["t", "about the same"]] : []), ...(asks.both_bad ? [["b", "both are bad"]] : [])],
-    missing: () => (answer.strength === undefined || answer.strength === null ? "Say which is better." : null),
+    help: [[`1 – ${asks.strength * 2 + (asks.steps % 2)}`, t("how much better, from A to B")],
+      ...(asks.ties && asks.steps % 2 === 0 ? [["t", t("about the same")]] : []), ...(asks.both_bad ? [["b", t("both are bad")]] : [])],
+    missing: () => (answer.strength === undefined || answer.strength === null ? t("Say which is better.") : null),
     lead: () => (answer.strength > 0 ? 0 : answer.strength < 0 ? 1 : null),
   };
 }
@@ -60,15 +60,15 @@ export function comparison(asks, answer, changed) {
     const steps = [];
     for (let s = asks.strength; s >= -asks.strength; s--) steps.push(s);
     const inputs = steps.map((s) => el("input", { type: "radio", name: `by-${at}`, checked: answer.preferences[dimension.name] === s,
-      "aria-label": s === 0 ? "About the same" : strengthWords(s, asks), onchange: () => pick(s) }));
+      "aria-label": strengthWords(s, asks), onchange: () => pick(s) }));
     function pick(s) {
       answer.preferences[dimension.name] = s;
       inputs[steps.indexOf(s)].checked = true;
-      changed(`${dimension.name}: ${s === 0 ? "about the same" : strengthWords(s, asks)}`);
+      changed(`${dimension.name}: ${strengthWords(s, asks)}`);
       onward();
     }
-    const why = el("input", { type: "text", dir: "auto", maxLength: 2000, placeholder: "why, if you like", value: answer.reasons[dimension.name] ?? "",
-      "aria-label": `Why, by ${dimension.name}`, oninput: (event) => { answer.reasons[dimension.name] = event.target.value; changed(); } });
+    const why = el("input", { type: "text", dir: "auto", maxLength: 2000, placeholder: t("why, if you like"), value: answer.reasons[dimension.name] ?? "",
+      "aria-label": t("Why, by {name}", { name: dimension.name }), oninput: (event) => { answer.reasons[dimension.name] = event.target.value; changed(); } });
     const node = el("fieldset", { class: "rating by" }, el("legend", {}, dimension.name, dimension.help ? el("span", { class: "hint" }, ` ${dimension.help}`) : null),
       el("div", { class: "steps" }, steps.map((s, i) => el("label", { class: "choice" }, inputs[i], el("span", { "aria-hidden": "true" }, short(s))))), why);
     node.addEventListener("focusin", () => { current = at + 1; mark(); });
@@ -84,20 +84,20 @@ export function comparison(asks, answer, changed) {
   function mark() { rows.forEach((one, at) => one.node.classList.toggle("current", at + 1 === current)); overall.node.classList.toggle("current", current === 0); }
   onward();
   return {
-    node: el("div", { class: "together" }, overall.node, el("section", { class: "card ratings" }, el("h2", {}, "And by itself?"), rows.map((one) => one.node))),
-    keys(event) {
-      const side = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+    node: el("div", { class: "together" }, overall.node, el("section", { class: "card ratings" }, el("h2", {}, t("And by itself?")), rows.map((one) => one.node))),
+    keys(name) {
+      const side = { ArrowUp: -1, ArrowDown: 1 }[name];
       if (side) { current = Math.min(rows.length, Math.max(0, current + side)); mark(); return true; }
-      if (current === 0 || event.key.toLowerCase() === "b") return overall.keys(event);
+      if (current === 0 || name === "b") return overall.keys(name);
       const one = rows[current - 1];
-      const at = event.key.toLowerCase() === "t" ? asks.strength : Number(event.key) - 1;
+      const at = name === "t" ? asks.strength : Number(name) - 1;
       if (!(at in one.steps)) return false;
       one.inputs[at].focus({ preventScroll: true });
       one.pick(one.steps[at]);
       return true;
     },
-    help: [...overall.help, ["↑ ↓", "the whole, or a dimension; digits then go from A to B"]],
-    missing: () => overall.missing() ?? (rows.some((_, at) => open(at + 1)) ? "Compare by each of them." : null),
+    help: [...overall.help, ["↑ ↓", t("the whole, or a dimension; digits then go from A to B")]],
+    missing: () => overall.missing() ?? (rows.some((_, at) => open(at + 1)) ? t("Compare by each of them.") : null),
     lead: overall.lead,
   };
 }
@@ -108,10 +108,10 @@ export function editing(asks, answers, answer, changed, best) {
   let place = null, shown = answer.text !== undefined;
   const area = el("textarea", { rows: 8, dir: "auto", "data-field": "text", oninput: () => { written[place] = area.value; keep(); changed(); } });
   const label = el("span", {});
-  const button = el("button", { type: "button", class: "quiet", onclick: () => open() }, "Edit answer ", label, " ", key("e"));
-  const field = el("label", {}, el("span", {}, "Your better version"), area);
+  const button = el("button", { type: "button", class: "quiet", onclick: () => open() }, t("Edit answer"), " ", label, " ", key("e"));
+  const field = el("label", {}, el("span", {}, t("Your better version")), area);
   const node = el("section", { class: "card", hidden: true }, el("p", { class: "hint first" }, asks.edit_winner === "required"
-    ? "Make the better answer better still: change what can be improved." : "If you like, make the better answer better still."), button, field);
+    ? t("Make the better answer better still: change what can be improved.") : t("If you like, make the better answer better still.")), button, field);
   function keep() {
     const text = written[place], own = place === null ? undefined : answers[place].text;
     const edited = text !== undefined && text.trim() && text.trim() !== own.trim();
@@ -127,7 +127,7 @@ export function editing(asks, answers, answer, changed, best) {
     button.hidden = shown;
   }
   refresh();
-  return { node, open, refresh, missing: () => (asks.edit_winner === "required" && !node.hidden && answer.text === undefined ? "Edit the better answer." : null) };
+  return { node, open, refresh, missing: () => (asks.edit_winner === "required" && !node.hidden && answer.text === undefined ? t("Edit the better answer.") : null) };
 }
 
 // Tiers of answers: by dragging, or with a letter and then a digit or the arrows. Several in one tier are tied.
@@ -137,9 +137,9 @@ export function ranking(asks, answers, answer, changed) {
   let current = Math.max(0, answer.ranks.indexOf(null));
   const chips = answers.map((one, place) => chip(one, place));
   const tiers = [...Array(count + 1).keys()].map((at) => el("li", { class: "tier", "data-tier": at },
-    el("span", { class: "place" }, at === count ? "Not ranked yet" : ordinal(at + 1)), el("span", { class: "away" }, ":")));
+    el("span", { class: "place" }, at === count ? t("Not ranked yet") : ordinal(at + 1)), el("span", { class: "away" }, ":")));
 
-  function ordinal(n) { return n === 1 ? "Best" : n === count ? `${n} (worst)` : String(n); }
+  function ordinal(n) { return n === 1 ? t("Best") : n === count ? t("{n} (worst)", { n }) : String(n); }
   function chip(one, place) {
     const made = el("button", { type: "button", class: "chip", "data-place": place },
       letter(place), " ", el("bdi", { class: "snippet" }, one.text.slice(0, 40)));
@@ -180,7 +180,7 @@ export function ranking(asks, answers, answer, changed) {
     answer.ranks[place] = null;
     if (alone) answer.ranks.forEach((r, p) => { if (r !== null && r > rank) answer.ranks[p] = r - 1; });
     draw();
-    changed(`${letter(place)} is not ranked`);
+    changed(t("{letter} is not ranked", { letter: letter(place) }));
   }
   function move(place, rank) {
     if (!asks.ties) {
@@ -190,38 +190,38 @@ export function ranking(asks, answers, answer, changed) {
     answer.ranks[place] = rank;
     draw();
     chips[place].focus();
-    changed(`${letter(place)} is at rank ${rank}`);
+    changed(t("{letter} is at rank {rank}", { letter: letter(place), rank }));
   }
   function draw() {
     chips.forEach((one, place) => {
       const rank = answer.ranks[place];
       const target = tiers[rank === null ? count : rank - 1];
       if (one.parentElement !== target) target.append(one);
-      one.setAttribute("aria-label", `Answer ${letter(place)}, ${rank === null ? "not ranked yet" : `rank ${rank} of ${count}`}`);
+      one.setAttribute("aria-label", `${t("Answer {letter}", { letter: letter(place) })}, ${rank === null ? t("Not ranked yet") : t("rank {rank} of {count}", { rank, count })}`);
     });
     tiers[count].hidden = answer.ranks.every((rank) => rank !== null);
   }
   draw();
   return {
-    node: el("fieldset", { class: "card" }, el("legend", {}, "Rank them"),
-      el("p", { class: "hint first" }, "Tap the best first, then the next; or drag, or type the ranks one after the other, A first; ← and → choose an answer, ↑ and ↓ move it.",
-        asks.ties ? " Answers that are equally good may share a rank." : ""),
+    node: el("fieldset", { class: "card" }, el("legend", {}, t("Rank them")),
+      el("p", { class: "hint first" }, t("Tap the best first, then the next; or drag, or type the ranks one after the other, A first; ← and → choose an answer, ↑ and ↓ move it."),
+        asks.ties ? " " + t("Answers that are equally good may share a rank.") : ""),
       el("ol", { class: "tiers" }, tiers)),
-    keys(event) {
+    keys(name) {
       const now = answer.ranks[current];
-      const side = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      const side = { ArrowLeft: backwards ? 1 : -1, ArrowRight: backwards ? -1 : 1 }[name];
       if (side) { current = (current + side + count) % count; chips[current].focus(); return true; }
-      if (event.key === "ArrowUp") { move(current, Math.max(1, (now ?? count + 1) - 1)); return true; }
-      if (event.key === "ArrowDown") { move(current, Math.min(count, (now ?? 0) + 1)); return true; }
-      if (!/^[1-9]$/.test(event.key)) return false;
-      if (Number(event.key) > count) return true;
-      move(current, Number(event.key));
+      if (name === "ArrowUp") { move(current, Math.max(1, (now ?? count + 1) - 1)); return true; }
+      if (name === "ArrowDown") { move(current, Math.min(count, (now ?? 0) + 1)); return true; }
+      if (!/^[1-9]$/.test(name)) return false;
+      if (Number(name) > count) return true;
+      move(current, Number(name));
       const open = [...Array(count).keys()].map((n) => (current + 1 + n) % count).find((place) => answer.ranks[place] === null);
       if (open !== undefined) { current = open; chips[open].focus(); }
       return true;
     },
-    help: [[`1 – ${count}`, "rank of the chosen answer; then the next is chosen"], ["← →", "choose an answer"], ["↑ ↓", "move it"]],
-    missing: () => (answer.ranks.some((rank) => rank === null) ? "Give each answer a rank." : null),
+    help: [[`1 – ${count}`, t("rank of the chosen answer; then the next is chosen")], ["← →", t("choose an answer")], ["↑ ↓", t("move it")]],
+    missing: () => (answer.ranks.some((rank) => rank === null) ? t("Give each answer a rank.") : null),
     lead: () => null,
   };
 }
@@ -239,7 +239,7 @@ export function likert(asks, answers, answer, changed) {
     row.inputs = new Map();
     for (let value = row.attribute.low; value <= row.attribute.high; value++) {
       row.inputs.set(value, el("input", { type: "radio", name: `rating-${at}`, checked: row.given[row.place] === value,
-        "aria-label": `${row.attribute.name}, answer ${letter(row.place)}: ${value}`,
+        "aria-label": `${row.attribute.name}, ${t("Answer {letter}", { letter: letter(row.place) })}: ${value}`,
         onfocus: () => mark(at), onchange: () => { row.given[row.place] = value; changed(); } }));
     }
     row.node = el("fieldset", { class: "rating" },
@@ -252,16 +252,16 @@ export function likert(asks, answers, answer, changed) {
   }
   mark(current);
   return {
-    node: el("section", { class: "card" }, el("h2", {}, "Rate"),
+    node: el("section", { class: "card" }, el("h2", {}, t("Rate")),
       el("div", { class: "ratings" }, asks.attributes.map((attribute) => [
         attribute.help ? el("p", { class: "hint" }, `${attribute.name}: ${attribute.help}`) : null,
         rows.filter((row) => row.attribute === attribute).map((row) => row.node)]))),
-    keys(event) {
-      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    keys(name) {
+      const step = { ArrowDown: 1, ArrowUp: -1 }[name];
       if (step) { mark(Math.min(rows.length - 1, Math.max(0, current + step))); return true; }
-      if (!/^[0-9]$/.test(event.key)) return false;
+      if (!/^[0-9]$/.test(name)) return false;
       const row = rows[current];
-      const value = event.key === "0" && row.attribute.low > 0 ? 10 : Number(event.key);
+      const value = name === "0" && row.attribute.low > 0 ? 10 : Number(name);
       const input = row.inputs.get(value);
       if (!input) return true;
       input.checked = true;
@@ -271,8 +271,8 @@ export function likert(asks, answers, answer, changed) {
       changed(`${row.attribute.name}, ${letter(row.place)}: ${value}`);
       return true;
     },
-    help: [["0 – 9", "rate the marked row"], ["↑ ↓", "another row"]],
-    missing: () => (rows.some((row) => row.given[row.place] === null) ? "Rate each answer." : null),
+    help: [["0 – 9", t("rate the marked row")], ["↑ ↓", t("another row")]],
+    missing: () => (rows.some((row) => row.given[row.place] === null) ? t("Rate each answer.") : null),
     lead: () => null,
   };
 }
@@ -280,14 +280,14 @@ export function likert(asks, answers, answer, changed) {
 // Checkboxes under an answer.
 export function flags(asks, place, answer, changed, first) {
   answer.flags ??= {};
-  return el("fieldset", { class: "flags" }, el("legend", {}, `Flag ${letter(place)} `, first ? key("f") : null), asks.flags.map((name) =>
+  return el("fieldset", { class: "flags" }, el("legend", {}, t("Flag {letter}", { letter: letter(place) }), " ", first ? key("f") : null), asks.flags.map((name) =>
     el("label", { class: "check" }, el("input", { type: "checkbox", checked: answer.flags[name]?.includes(place),
       onchange: (event) => {
         const others = (answer.flags[name] ?? []).filter((p) => p !== place);
         answer.flags[name] = event.target.checked ? [...others, place].sort() : others;
         if (!answer.flags[name].length) delete answer.flags[name];
         changed();
-      } }), name)));
+      } }), t(name))));
 }
 
 // Free text.
