@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 import burnish
-from burnish.cli.chat import model_of
 from burnish.errors import UserError
 from burnish.models.backbone import load_backbone
 from burnish.runs.stage_record import verify_if_stage
 from burnish.stages.report import gather, write_report
+from burnish.stages.serve import model_of
 
 RECIPE = """
 name: damage

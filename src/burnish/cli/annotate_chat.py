@@ -66,7 +66,6 @@ class NativeChat:
 def _write(pipe: Any, model: str, options: dict[str, Any]) -> None:
     """The other process: load, then answer until the pipe closes."""
     try:
-        from burnish.cli.chat import model_of
         from burnish.config.sections import Sampling
         from burnish.data.render import quotable
         from burnish.models.backbone import load_backbone
@@ -75,6 +74,7 @@ def _write(pipe: Any, model: str, options: dict[str, Any]) -> None:
         from burnish.records import Prompt
         from burnish.stages.chat_settings import settle_as_in_its_run
         from burnish.stages.sampling import prompt_sampler
+        from burnish.stages.serve import model_of
 
         reference = model_of(model)
         backbone = load_backbone(reference, device=resolve(AUTO), say=lambda line: None)

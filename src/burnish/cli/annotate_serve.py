@@ -12,6 +12,7 @@ import typer
 
 from burnish.cli.numbers import within
 from burnish.errors import UserError
+from burnish.listening import answered_names, in_url, listen
 
 Database = Annotated[
     str,
@@ -161,14 +162,14 @@ def _run(
     )
     believed = [*trusted, *(["127.0.0.1", "::1"] if behind_https else [])]
     app = create_app(
-        site, hosts=_hosts(host, allow_host), root_path=root_path, trusted=believed,
+        site, hosts=answered_names(host, allow_host), root_path=root_path, trusted=believed,
         say=lambda line: typer.echo(line, err=True),
     )  # fmt: skip
     app.build_middleware_stack()  # what is wrong with a prefix or an address is said before anybody comes
-    listening = _listen(host, port)
+    listening = listen(host, port)
     prefix = read_prefix(root_path)
     typer.echo(
-        f"serving on http://{_shown(host)}:{listening.getsockname()[1]}{prefix} (Ctrl-C ends it)",
+        f"serving on http://{in_url(host)}:{listening.getsockname()[1]}{prefix} (Ctrl-C ends it)",
         err=True,
     )
     config = uvicorn.Config(
@@ -195,36 +196,6 @@ def _import(opened: Any, path: Path, layout: str, project: str) -> dict[str, int
     except UserError as error:  # where the upload lay meanwhile is nobody's business
         raise UserError(error.problem, row=error.row, field=error.field, hint=error.hint) from error
     return add_labelled(opened, project, loaded.items, workers=WORKERS)
-
-
-def _listen(host: str, port: int) -> Any:
-    """The listening socket; a port that is taken is the user's to mend."""
-    import socket
-
-    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except (OSError, OverflowError) as error:
-        listening.close()
-        raise UserError(
-            f"{host}:{port} cannot be listened on ({error}).", hint="Choose another with --port."
-        ) from error
-    listening.listen(512)
-    return listening
-
-
-def _shown(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-def _hosts(host: str, more: Sequence[str]) -> list[str]:
-    """Names in the Host header that are answered. Who listens everywhere and names none answers to
-    all."""
-    here = ["localhost", "127.0.0.1", "::1"]
-    if host in ("0.0.0.0", "::") and not more:
-        return []
-    return [*here, host, *(name.lower() for name in more)]
 
 
 @users.command("add")
@@ -415,7 +386,7 @@ def demo(
     if not is_there(opened):
         typer.echo("making 60 items and a day of labels ...", err=True)
         invitation = make_demo(opened, _dialogues(), password=password)
-        typer.echo(f"invite somebody: http://{_shown(host)}:{port}/join/{invitation}", err=True)
+        typer.echo(f"invite somebody: http://{in_url(host)}:{port}/join/{invitation}", err=True)
     typer.echo(f'log in as "owner" with the password "{password}"', err=True)
     opened.close()
     if not only_make:

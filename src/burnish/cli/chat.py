@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from burnish.config.graph import graph_of
 from burnish.config.sections import Sampling
 from burnish.data.render import quotable
 from burnish.errors import UserError
@@ -22,8 +21,8 @@ from burnish.models.roles import View
 from burnish.records import Message, Prompt
 from burnish.runs.stage_record import verify_if_stage
 from burnish.stages.chat_settings import settle_as_in_its_run
-from burnish.stages.report import read_run
 from burnish.stages.sampling import PromptSampler, prompt_sampler
+from burnish.stages.serve import model_of
 
 
 @dataclass
@@ -41,22 +40,6 @@ class _Speaker:
         text = self.sampler.generate([prompt], samples=1, round=turn)[0].completion.text.strip()
         self.messages.append({"role": "assistant", "content": text})
         return text
-
-
-def model_of(reference: str) -> str:
-    """A model reference; a run's folder stands for its policy, or else its SFT model."""
-    folder = Path(reference)
-    if (folder / "recipe.yaml").is_file():
-        policies = [node.name for node in graph_of(read_run(folder)[0]) if node.makes == "Policy"]
-        trained = [
-            folder / name / "model" for name in policies if (folder / name / "model").is_dir()
-        ]
-        if trained:
-            return str(trained[-1])
-        raise UserError(
-            "this run has no trained model yet.", file=folder, hint="Run its recipe first."
-        )
-    return reference
 
 
 def converse(

@@ -61,8 +61,8 @@ def recipe_of(
 def _named(models: Sequence[str]) -> list[tuple[str, str]]:
     """(name, reference) of each; who is given no name is called by the stage or the folder that it
     is of."""
-    from burnish.cli.chat import model_of
     from burnish.config.graph import CALLED
+    from burnish.stages.serve import model_of
 
     found: list[tuple[str, str]] = []
     for text in models:

@@ -18,6 +18,7 @@ from burnish.cli.endings import ending_of
 from burnish.cli.numbers import within
 from burnish.cli.options import options
 from burnish.cli.recipes import init, recipes
+from burnish.cli.serve import serve
 from burnish.cli.stage_commands import stage_commands
 from burnish.errors import UserError
 
@@ -503,6 +504,7 @@ def chat(
     converse(model, vs=vs, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
 
 
+app.command("serve", rich_help_panel=_TOOLS)(serve)
 app.add_typer(recipes, name="recipes", rich_help_panel=_TOOLS)
 app.command("init", rich_help_panel=_TOOLS)(init)
 app.command("options", rich_help_panel=_TOOLS)(options)

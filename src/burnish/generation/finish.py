@@ -52,7 +52,7 @@ class Finisher:
     def text(self, tokens: Sequence[int], params: SamplingParams) -> str:
         """What the tokens say, up to the first stop string, without the token that ends them."""
         said = tokens[:-1] if tokens and tokens[-1] in self.ends(params) else tokens
-        text = self._decoded(said)
+        text = self.decoded(said)
         starts = [text.find(stop) for stop in params.stop if stop in text]
         return text[: min(starts)] if starts else text
 
@@ -61,10 +61,10 @@ class Finisher:
         if not params.stop:
             return False
         longest = max(len(text.encode()) for text in params.stop)  # a token holds at least one byte
-        tail = self._decoded(tokens[-(longest + 4) :])
+        tail = self.decoded(tokens[-(longest + 4) :])
         return any(text in tail for text in params.stop)
 
-    def _decoded(self, tokens: Sequence[int]) -> str:
+    def decoded(self, tokens: Sequence[int]) -> str:
         """Special tokens are kept: reasoning marks, channels and stop strings may be such. Only
         padding, and what begins a text, mean nothing in an answer."""
         blank = {self.tokenizer.pad_token_id, self.tokenizer.bos_token_id}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -195,10 +196,11 @@ def load_backbone(
     trained: bool = False,
     device: torch.device | str = "cpu",
     scalar_head: bool = False,
+    adapters: Sequence[Path] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> Backbone:
     """Load a model reference (see `burnish.models.sources.resolve`; `tiny` is made in memory),
-    whole and checked.
+    whole and checked, with the adapters in these folders merged.
 
     With `products` bfloat16 the decoder's linear maps are frozen, stored and multiplied in it
     (`burnish.models.precision`), or where every weight is `trained`, multiplied in it alone;
@@ -209,7 +211,7 @@ def load_backbone(
     """
     if torch.device(device).type == "cpu":
         use_fast_exact_matmul()
-    loaded = load_model(reference, dtype=dtype, scalar_head=scalar_head, say=say)
+    loaded = load_model(reference, dtype=dtype, scalar_head=scalar_head, adapters=adapters, say=say)
     backbone = Backbone(
         _placed(loaded.model, dtype, device), loaded.tokenizer, reference, loaded.quantised
     )

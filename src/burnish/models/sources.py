@@ -16,9 +16,9 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -114,6 +114,20 @@ def resolve(reference: str, *, say: Callable[[str], None] = lambda _: None) -> M
     own = [*adapters, *([folder] if folder is not None else [])]
     tokenizer = next((place for place in own if holds_tokenizer(place)), folder)
     return ModelSource(folder, tuple(reversed(adapters)), tokenizer, card)
+
+
+def with_adapters(source: ModelSource, adapters: Sequence[Path]) -> ModelSource:
+    """The source with these adapters merged behind its own; the last that has a tokenizer brings
+    it. Raises UserError for a folder without an adapter."""
+    for folder in adapters:
+        if not (folder / ADAPTER_CONFIG).is_file():
+            raise UserError(
+                f"this folder holds no adapter (no {ADAPTER_CONFIG}).", file=folder,
+                hint="Name one that PEFT saved, or that `burnish export --to adapter` wrote.",
+            )  # fmt: skip
+        tokenizer = folder if holds_tokenizer(folder) else source.tokenizer
+        source = replace(source, adapters=(*source.adapters, folder), tokenizer=tokenizer)
+    return source
 
 
 def _find(

@@ -3,7 +3,7 @@ tokenizer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -58,17 +58,18 @@ def load_model(
     *,
     dtype: torch.dtype = torch.float32,
     scalar_head: bool = False,
+    adapters: Sequence[Path] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> LoadedModel:
-    """Load a model reference (see `burnish.models.sources.resolve`), adapters merged, and check
-    that it is whole.
+    """Load a model reference (see `burnish.models.sources.resolve`), its adapters merged and then
+    those in the folders `adapters`, and check that it is whole.
 
     With `scalar_head` the folder is a reward model's: a score takes the place of the language-model
     head. Raises UserError, naming file and weight and what to do, for whatever is missing, left
     over, misshapen, not finite, quantised beyond what can be undone, or needs code of its own; no
     code from a folder is ever run, and no question is asked.
     """
-    source = sources.resolve(reference, say=say)
+    source = sources.with_adapters(sources.resolve(reference, say=say), adapters)
     with quiet():
         blueprint = None if source.folder is None else _blueprint(source.folder)
         tokenizer = (

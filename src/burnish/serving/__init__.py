@@ -1,0 +1,1 @@
+"""A model behind the interface of OpenAI's API."""
