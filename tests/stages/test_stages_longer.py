@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from burnish.stages.run import _is_longer
+from burnish.stages.settled import _is_longer
 
 STEPS = {
     "settings": {"steps": 4, "epochs": 1, "lr": 0.1},

@@ -129,6 +129,12 @@ def run(
     memory_check: Annotated[
         bool, typer.Option(help="Refuse a run that is planned to need more memory than is free.")
     ] = True,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Run so many stages at a time, where none of them rests on another."
+        ),
+    ] = 1,
     quiet: Quiet = False,
     traceback: Traceback = False,
 ) -> None:
@@ -153,11 +159,12 @@ def run(
         "accept_change": accept_change,
         "extend": extend,
         "memory_check": memory_check,
+        "jobs": jobs,
     }
     if loaded.seeds:
-        if until or wait:
+        if until or wait or jobs > 1:
             raise UserError(
-                "--until and --wait go with one seed.",
+                "--until, --wait and --jobs go with one seed.",
                 field="seeds",
                 hint="Give seeds=[] and seed=N.",
             )

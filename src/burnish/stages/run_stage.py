@@ -1,0 +1,74 @@
+"""Running one stage: its folder, its time and memory, its record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from burnish.atomic import recover
+from burnish.errors import UserError
+from burnish.models.device import peak_gb, reset_peak
+from burnish.runs.manifest import fingerprint, peak_memory_gb, release_memory
+from burnish.runs.stage_record import (
+    StageRecord,
+    begin,
+    begun,
+    checksums,
+    clear_if_nothing_was_made,
+)
+from burnish.stages.context import Run, Step
+from burnish.stages.settled import record_of
+from burnish.system import reset_peak_memory
+
+
+def run_stage(this: Run, stage: str, inputs: Mapping[str, Any], accepted: Sequence[str]) -> bool:
+    """Run a stage; False: it was done already."""
+    step, folder = this.step(stage), this.place(stage)
+    if record_of(this, stage) is not None and not step.row.always:
+        this.say(f"{stage}: done already")
+        return False
+    this.say(f"{stage}: starting{_from(step)}")
+    recover(folder / "model")
+    clear_if_nothing_was_made(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _, earlier, _ = begun(folder)
+    begin(folder, inputs, seconds=earlier, accepted=accepted)
+    reset_peak_memory()
+    reset_peak()
+    start = time.perf_counter()
+    try:
+        step.row.function()(step)
+    except SystemExit as error:
+        raise UserError(
+            f"code that the stage {stage} ran ended the process (exit {error.code}), so the stage is not done.",
+            hint="Look for sys.exit() or exit() in your reward, environment or tracker, and raise an error there instead.",
+        ) from error
+    finally:
+        seconds = earlier + time.perf_counter() - start
+        begin(folder, inputs, seconds=seconds, accepted=accepted)
+        release_memory()
+    peak = peak_gb()
+    record = StageRecord(
+        stage,
+        fingerprint(inputs),
+        inputs,
+        round(seconds, 2),
+        round(peak_memory_gb() if peak is None else peak, 3),
+        datetime.now(UTC).isoformat(timespec="seconds"),
+        checksums(folder),
+        list(accepted),
+    )
+    record.write(folder / "stage.json")
+    where = "" if peak is None else " of the GPU"
+    this.say(f"{stage}: done in {seconds:.0f} s, at most {record.peak_memory_gb:.1f} GB{where}")
+    return True
+
+
+def _from(step: Step) -> str:
+    """What a stage starts from, where that is no stage before it and may surprise."""
+    start = step.node.input("start")
+    if start is None or start.stage is not None or step.row.first:
+        return ""
+    return f" from {step.start} as it is"
