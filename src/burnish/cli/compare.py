@@ -12,12 +12,90 @@ _AGREE = ("weights", "constitution")
 
 
 def table(folders: Sequence[Path]) -> str:
-    """A row for each pair of models and judge. Raises UserError for a folder without an evaluation,
+    """A row for each pair of models and judge; of measurements on suites, a row for each model and
+    for each pair and task. Raises UserError for a folder without an evaluation,
     and for judges of one name that are not the same."""
+    from burnish.stages.evaluated import VERDICTS
+
+    measured = [place for folder in folders for place in [_measured_in(folder)] if place]
+    if len(measured) == len(folders):
+        on_suites = suites_table(measured)
+        judged = [place for place in measured if (place / VERDICTS).is_file()]
+        return f"{on_suites}\n\n{_judged(judged)}" if len(judged) == len(folders) else on_suites
+    return _judged([_evaluation_in(folder) for folder in folders])
+
+
+def suites_table(places: Sequence[Path]) -> str:
+    """The models of several measurements on suites, as if they had been measured together: a model
+    that several folders have is told apart by its folder. Raises UserError where they share no
+    task, or where items of one name are not the same."""
+    from burnish.evaluation.suites.compare import corrected, findings
+    from burnish.evaluation.suites.report import compared_text
+    from burnish.evaluation.suites.table import Task
+    from burnish.stages.evaluated import read_rows
+    from burnish.stages.suites import ITEMS
+
+    parts = [_result(place)["suites"] for place in places]
+    names = [name for one in parts for name in one["models"]]
+    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    models: list[str] = []
+    for place, one in zip(places, parts, strict=True):
+        called = {
+            name: name if names.count(name) == 1 else f"{name}@{_short(place)}"
+            for name in one["models"]
+        }
+        models += called.values()
+        for row in read_rows(place / ITEMS):
+            if row["values"] is not None:
+                named = {**row, "model": called[row["model"]]}
+                rows.setdefault((row["suite"], row["task"]), []).append(named)
+    shared = [
+        task
+        for task in parts[0]["tasks"]
+        if {row["model"] for row in rows[task["suite"], task["task"]]} == set(models)
+    ]
+    if not shared:
+        raise UserError("these measurements share no task.", file=places[-1])
+    tasks = []
+    for one in shared:
+        own = rows[one["suite"], one["task"]]
+        _same_items(own, one["task"], places[-1])
+        task = Task(one["task"], one["form"], "", one["about"], one["licence"])
+        tasks.append(findings(task, one["suite"], own, models, margin=parts[0]["margin"]))
+    suites = {**parts[0], "models": models, "tasks": corrected(tasks), "seconds": {}}
+    return compared_text({"evaluate": {"suites": suites}})
+
+
+def _short(place: Path) -> str:
+    """A measurement's folder in a word: the run's, not the stage's."""
+    whole = place.resolve()
+    return whole.parent.name if whole.name == "evaluate" else whole.name
+
+
+def _same_items(rows: Sequence[Mapping[str, Any]], task: str, file: Path) -> None:
+    sizes: dict[str, Any] = {}
+    for row in rows:
+        if sizes.setdefault(row["item"], row.get("bytes")) != row.get("bytes"):
+            raise UserError(
+                f"the item {row['item']} of {task} is not the same in both measurements.",
+                file=file,
+                hint="Compare measurements on the same items.",
+            )
+
+
+def _measured_in(folder: Path) -> Path | None:
+    """The folder of the last finished measurement on suites in a run's folder, or the folder
+    itself; None: there is none."""
+    places = [folder, *(one.parent for one in sorted(folder.glob("*/items.jsonl"), reverse=True))]
+    done = (one for one in places if (one / "items.jsonl").is_file())
+    return next((one for one in done if (one / "stage.json").is_file()), None)
+
+
+def _judged(places: Sequence[Path]) -> str:
+    """The contests of several evaluations by judges."""
     from burnish.evaluation.pooled import Evaluation, contests
     from burnish.stages.evaluated import VERDICTS, read_rows
 
-    places = [_evaluation_in(folder) for folder in folders]
     results = [_result(place) for place in places]
     _same_judges(places, results)
     evaluations = [

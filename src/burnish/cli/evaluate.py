@@ -17,12 +17,13 @@ def recipe_of(
     *,
     prompts: str | None,
     judges: Sequence[str],
+    suites: Sequence[str] = (),
     overrides: Sequence[str],
 ) -> Any:
-    """The recipe that evaluates these models on these prompts; the first is what the others are
-    measured from.
+    """The recipe that evaluates these models on these prompts and suites; the first is what the
+    others are measured from.
 
-    Raises UserError where no prompts are named, where the first model is not here, and for a judge
+    Raises UserError where neither prompts nor suites are named, where the first model is not here, and for a judge
     of another form.
     """
     from burnish.config.recipe_file import load_recipe
@@ -33,10 +34,9 @@ def recipe_of(
             field="--model",
             hint="Name each: --model FOLDER --model NAME=FOLDER.",
         )
-    if prompts is None:
-        raise UserError(
-            "no prompts are named.", field="--prompts", hint="Give a file, a folder or a hub id."
-        )
+    if prompts is None and (judges or not suites):
+        hint = "Give a file, a folder or a hub id, or --suite tax."
+        raise UserError("no prompts are named.", field="--prompts", hint=hint)
     named = _named(models)
     first = named[0][1]
     if "://" in first:
@@ -48,14 +48,19 @@ def recipe_of(
         "stages": ["evaluate", "report"],
         "name": "evaluation",
         "model.name": first,
-        "data.prompts": prompts,
-        "data.heldout": 1.0,
+        **({} if prompts is None else {"data.prompts": prompts, "data.heldout": 1.0}),
+        **({"evaluate.suites": _listed(suites)} if suites else {}),
         "evaluate.models": [f"{name}={reference}" for name, reference in named],
         "evaluate.reference": f"{named[0][0]}={first}",
         **dict(_judge(text) for text in judges),
     }
     own = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in settings.items()]
     return load_recipe(None, [*own, *overrides])
+
+
+def _listed(suites: Sequence[str]) -> list[str]:
+    """The names of suites, of which an option holds one or, parted by commas, several."""
+    return [name.strip() for text in suites for name in text.split(",") if name.strip()]
 
 
 def _named(models: Sequence[str]) -> list[tuple[str, str]]:

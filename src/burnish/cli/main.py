@@ -20,6 +20,7 @@ from burnish.cli.options import options
 from burnish.cli.recipes import init, recipes
 from burnish.cli.serve import serve
 from burnish.cli.stage_commands import stage_commands
+from burnish.cli.suites import suites
 from burnish.errors import UserError
 
 app = typer.Typer(
@@ -272,12 +273,21 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    suite: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--suite",
+            help="With --model: what the models are measured on, with prompts or without: tax, knowledge, safety, constraints, "
+            "maths, NAME=SOURCE; several parted by commas. `burnish suites list` has them all.",
+            show_default=False,
+        ),
+    ] = None,
     config: ConfigFile = None,
     out: Out = None,
     quiet: Quiet = False,
     traceback: Traceback = False,
 ) -> None:
-    """Compare models on held-out prompts: a recipe's, or those that are named.
+    """Compare models on held-out prompts and on suites: a recipe's, or those that are named.
 
     Example: `burnish evaluate --model runs/first/sft/model --model runs/first --prompts
     held-out.jsonl --judge endpoint:http://127.0.0.1:8000/v1#judge --out runs/evaluation`
@@ -285,7 +295,7 @@ def evaluate(
     from burnish.cli.evaluate import recipe_of
     from burnish.cli.one_stage import recipe_with
 
-    if not (model or prompts or judge):
+    if not (model or prompts or judge or suite):
         loaded, stage = recipe_with("evaluate", config=config, overrides=overrides or (), out=out)
         typer.echo(_run(loaded, quiet=quiet, out=out, only=stage) / stage)
         return
@@ -294,10 +304,14 @@ def evaluate(
             "--model and --config exclude one another.",
             hint="A recipe's own models are evaluated with it.",
         )
-    loaded = recipe_of(model or (), prompts=prompts, judges=judge or (), overrides=overrides or ())
+    loaded = recipe_of(
+        model or (), prompts=prompts, judges=judge or (), suites=suite or (), overrides=overrides or ()
+    )  # fmt: skip
     folder = _run(loaded, quiet=quiet, out=out)
     _closing(folder)
-    typer.echo(f"answers: {folder / 'evaluate' / 'answers.jsonl'}")
+    for what, name in (("answers", "answers.jsonl"), ("items", "items.jsonl")):
+        if (folder / "evaluate" / name).is_file():
+            typer.echo(f"{what}: {folder / 'evaluate' / name}")
 
 
 @app.command(rich_help_panel=_STAGES)
@@ -361,6 +375,7 @@ for _algorithm, _what in {
     )
 
 
+app.add_typer(suites, name="suites", rich_help_panel=_TOOLS)
 app.add_typer(annotate, name="annotate", rich_help_panel=_DATA)
 app.add_typer(data, name="data", rich_help_panel=_DATA)
 app.command("revise", rich_help_panel=_DATA)(revise_answers)

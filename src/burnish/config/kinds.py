@@ -102,6 +102,7 @@ class Stage:
         wants: further ones that its settings ask for, which it then needs too.
         split: the side of the prompts that it answers.
         texts: the files that its section names and whose contents count: constitutions.
+        files: further files that its section names and whose contents count.
         of_taste: whether the gold taste of simulated annotators decides anything in it.
         samples: whether a stage of it samples; by default where its section says how.
         check: what is looked at before anything runs, from the stage and all that are still to be
@@ -131,6 +132,7 @@ class Stage:
     wants: Callable[[Any], tuple[str, ...]] = lambda _: ()
     split: Literal["train", "heldout"] = "train"
     texts: Callable[[Any], Sequence[str]] = lambda _: ()
+    files: Callable[[Any], Sequence[str]] = lambda _: ()
     of_taste: Callable[[Any], bool] = lambda _: False
     samples: Callable[[Any], bool] = lambda step: hasattr(step.settings, "sampling")
     check: Callable[[Any, Sequence[Any]], None] = lambda _step, _left: None

@@ -166,6 +166,18 @@ class LanguageReward(RewardBase):
     """A column of the prompts with the language's code, which goes before `language`."""
 
 
+class ConstraintsReward(RewardBase):
+    """The share of the prompt's instructions that a program can check (IFEval's 25 kinds) and that
+    the completion follows; columns `instruction_id_list` and `kwargs`."""
+
+    name: Literal["constraints"]
+    """The kind."""
+    partial: bool = True
+    """The share that is followed instead of 1 for all and 0 otherwise."""
+    loose: bool = False
+    """Judge the text also without its first line, its last line and asterisks."""
+
+
 class ModelReward(RewardBase):
     """A reward model's score."""
 
@@ -221,6 +233,7 @@ RewardSpec = Annotated[
     | LengthReward
     | RepetitionReward
     | LanguageReward
+    | ConstraintsReward
     | ModelReward
     | HttpReward
     | PythonReward,

@@ -13,6 +13,7 @@ from typing import Any
 from burnish.evaluation import summary, verifiable_report
 from burnish.evaluation.contests import in_text, reference_of
 from burnish.evaluation.stages import ReportData
+from burnish.evaluation.suites import report as suites_report
 from burnish.evaluation.summary import Verdict
 from burnish.evaluation.words import (
     UNKNOWN,
@@ -34,8 +35,29 @@ def verdict(data: ReportData) -> Verdict:
     unmeasured = part(data, "evaluate").get("not_evaluated")
     if unmeasured is not None:
         return Verdict("unknown", "Not evaluated", f"Nothing was evaluated: {unmeasured}.")
+    if suites_only(data):
+        return _by_suites(data)
     found = _by(data, _BEFORE_VERIFIERS) or _by_verifiers(data) or _by(data, _AFTER_VERIFIERS)
     return found or _not_judged(data)
+
+
+def suites_only(data: ReportData) -> bool:
+    """Whether models were measured on suites and answered no prompts."""
+    found = part(data, "evaluate")
+    return bool(part(found, "suites")) and not rows_of(found, "models")
+
+
+def _by_suites(data: ReportData) -> Verdict:
+    """What suites alone can say: whether something was lost."""
+    said = suites_report.sentences(data)
+    lost = suites_report.losses(data)
+    asked = "Did training cost something elsewhere?"
+    if not said:
+        text = "One model was measured, and there is none to compare it with."
+        return Verdict("unknown", "Measured", text, question=asked)
+    headline = "Yes, something was lost" if lost else "No loss is shown"
+    kind = "worse" if lost else "not shown"
+    return Verdict(kind, headline, said[0], tuple(said[1:]), asked)
 
 
 def _by(data: ReportData, kinds: tuple[str, ...]) -> Verdict | None:

