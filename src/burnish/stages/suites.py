@@ -28,9 +28,9 @@ from burnish.stages.context import Step
 from burnish.stages.evaluated import read_rows, write_rows
 from burnish.stages.likelihoods import Likelihoods
 from burnish.stages.rewards import build_scorer
-from burnish.stages.sampling import LocalSampler
+from burnish.stages.sampling import PromptSampler
 from burnish.stages.suite_sources import items
-from burnish.stages.turns import make_sampler
+from burnish.stages.turns import ConversationSampler, make_sampler
 
 ITEMS = "items.jsonl"
 _CHUNK = 40  # items measured between two files
@@ -113,7 +113,7 @@ class _Subject:
         return self.sampler.generate(prompts, samples=samples)
 
     @cached_property
-    def sampler(self) -> LocalSampler:
+    def sampler(self) -> PromptSampler | ConversationSampler:
         """What samples the model."""
         step = self.step
         return make_sampler(

@@ -36,7 +36,7 @@ _ABSTAINS = re.compile(
 def normal(text: str) -> list[str]:
     """The words of a text: case folded, accents kept, number words as digits, without articles."""
     folded = unicodedata.normalize("NFKC", text).casefold()
-    words = (_NUMBERS.get(word, word) for word in _WORDS.findall(folded))
+    words = (_NUMBERS.get(str(word), str(word)) for word in _WORDS.findall(folded))
     return [word for word in words if word not in _ARTICLES]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 from burnish.errors import UserError
 from burnish.evaluation.suites.items import BY_LIKELIHOOD, Form
@@ -126,9 +127,9 @@ def _from_source(name: str, source: str) -> Suite:
     """The tasks of a name with the items of a source. A form is a name too: choices=FILE."""
     tasks = [TASKS[task] for task in SUITES.get(name, (name,) if name in TASKS else ())]
     own = tuple(replace(task, source=source, licence=_UNKNOWN, count=None) for task in tasks)
-    form = next((form for form in BY_LIKELIHOOD if form == name), None)
+    form = dict(zip(BY_LIKELIHOOD, BY_LIKELIHOOD, strict=True)).get(cast("Form", name))
     if form is not None:
-        own = (Task(form, form, source, f"Items of {source}", _UNKNOWN),)
+        own = (Task(name, form, source, f"Items of {source}", _UNKNOWN),)
     if not own:
         raise _unknown(name)
     if len({task.form for task in own}) > 1 and name not in ("safety",):
