@@ -34,8 +34,6 @@ from burnish.stages.turns import ConversationSampler, make_sampler
 
 ITEMS = "items.jsonl"
 _CHUNK = 40  # items measured between two files
-_SAMPLES = {"questions": 5, "twins": 5}
-"""Answers of an item where their agreement says how sure a model is; of the others one."""
 _VERIFIERS = {"maths": MathsReward(name="maths"), "code": CodeReward(name="code")}
 
 
@@ -179,7 +177,7 @@ def _by_likelihood(
 
 
 def _by_answers(subject: _Subject, task: Task, own: Sequence[Item]) -> list[dict[str, Any]]:
-    samples = _SAMPLES.get(task.form, 1)
+    samples = task.samples
     rollouts = subject.answers([_prompt(task, item) for item in own], samples=samples)
     rewards = _judged(subject.step, task, rollouts) if task.form == "checked" else None
     rows = []

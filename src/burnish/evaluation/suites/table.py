@@ -43,6 +43,11 @@ class Task:
         """Whether it needs log-probabilities."""
         return self.form in BY_LIKELIHOOD
 
+    @property
+    def samples(self) -> int:
+        """Answers to each item: where their agreement says how sure a model is five, else one."""
+        return 5 if self.form in ("questions", "twins") else 1
+
 
 _APACHE = "Apache-2.0, written for Burnish"
 _UNKNOWN = "as its source says"

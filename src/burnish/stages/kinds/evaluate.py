@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from burnish.stages.context import Step
 
 
+_ITEMS, _ITEM_TOKENS = 60, 100.0
 Margins = Annotated[float, Bounds(ge=0.0, le=10.0)]
 
 
@@ -82,7 +83,7 @@ class Evaluate(Section):
     """Completions of each prompt and model; intervals are clustered by prompt."""
     suites: tuple[str, ...] = ()
     """What the models are measured on besides: tax, knowledge, safety, constraints, maths, ..., or
-    NAME=SOURCE (docs/evaluation.md; `burnish suites list`). Losses are told from the first of the
+    NAME=SOURCE (docs/suites.md; `burnish suites list`). Losses are told from the first of the
     models, and from the one before."""
     margin: Margin = Margin()
     """What may be lost on a suite before it counts."""
@@ -151,7 +152,19 @@ def _plan(how: Estimate) -> StagePlan:
     parts.append(how.engine(count, config.sampling))
     each = how.generate(count, config.sampling)
     each += 2 * how.forward(count, length, data.answer_tokens) + how.forward(count, length, 0.0)
-    return how.planned(parts, models * each)
+    return how.planned(parts, models * (each + _measuring(how)))
+
+
+def _measuring(how: Estimate) -> float:
+    """Seconds that a model takes on the suites, whose items are of about a hundred tokens."""
+    config, seconds = how.settings, 0.0
+    for task in (task for suite in suites_of(config.suites) for task in suite.tasks):
+        count = config.items or task.count or _ITEMS
+        if task.by_likelihood:
+            seconds += how.forward(count, _ITEM_TOKENS, _ITEM_TOKENS)
+        else:
+            seconds += how.generate(count * task.samples, config.sampling)
+    return seconds
 
 
 def _judges(settings: Evaluate) -> Iterator[tuple[Slot, str]]:
