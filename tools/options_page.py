@@ -203,7 +203,13 @@ def _cell(text: str) -> str:
 
 
 def _linked(text: str) -> str:
-    return re.sub(r"docs/([a-z-]+)\.md", r"[\1](\1.md)", text)
+    """A text whose pages are links, as far as they are there."""
+
+    def link(match: re.Match[str]) -> str:
+        there = (PAGE.parent / f"{match[1]}.md").is_file()
+        return f"[{match[1]}]({match[1]}.md)" if there else match[0]
+
+    return re.sub(r"docs/([a-z-]+)\.md", link, text)
 
 
 def _anchor(title: str) -> str:

@@ -201,7 +201,7 @@ class OnlineTraining(Section):
     """What the online loop is told, by a row of the table of algorithms."""
 
     algorithm: Algorithm = Algorithm()
-    """Which algorithm (a row of the table in docs/online.md), and which of its parts are exchanged;
+    """Which algorithm (docs/algorithms.md), and which of its parts are exchanged;
     a name stands for the row as it is."""
     share_backbone: bool = True
     """One frozen backbone, the policy (and a critic) as LoRA sets on it; off: full models, every
