@@ -508,6 +508,10 @@ def chat(
         str | None,
         typer.Option("--vs", help="A second model, answering side by side.", show_default=False),
     ] = None,
+    system: Annotated[
+        str | None,
+        typer.Option(help="What the models are told first.", show_default=False),
+    ] = None,
     temperature: Annotated[
         float, typer.Option(callback=within("Temperature"), help="0 is greedy.")
     ] = 0.7,
@@ -517,13 +521,20 @@ def chat(
     seed: Annotated[int, typer.Option(callback=within("Seed"), help="Of the random numbers.")] = 0,
     traceback: Traceback = False,
 ) -> None:
-    """Talk to a model in the terminal, or to two side by side.
+    """Talk to a model in the terminal, or to two side by side. Ctrl-C stops an answer.
 
     Example: `burnish chat runs/quickstart --vs smollm2-135m`
     """
     from burnish.cli.chat import converse
 
-    converse(model, vs=vs, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
+    converse(
+        model,
+        vs=vs,
+        system=system,
+        temperature=temperature,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+    )
 
 
 app.command("serve", rich_help_panel=_TOOLS)(serve)
