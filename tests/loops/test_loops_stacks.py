@@ -58,7 +58,7 @@ def _of(settings: Any) -> list[str]:
         "revise": ["count=4", *short],
         "select": ["threshold=null"],  # a random model is never right: the best of its answers is kept all the same
         "online": [*online, *short, *critic],
-        "evaluate": ["count=2", "responses_per_prompt=1", *short],
+        "evaluate": ["count=2", "responses_per_prompt=1", "items=2", *short],
     }[settings.kind]  # fmt: skip
 
 

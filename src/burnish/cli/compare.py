@@ -62,7 +62,7 @@ def suites_table(places: Sequence[Path]) -> str:
         _same_items(own, one["task"], places[-1])
         task = Task(one["task"], one["form"], "", one["about"], one["licence"])
         tasks.append(findings(task, one["suite"], own, models, margin=parts[0]["margin"]))
-    suites = {**parts[0], "models": models, "tasks": corrected(tasks), "seconds": {}}
+    suites = {**parts[0], "models": models, "tasks": corrected(tasks)}
     return compared_text({"evaluate": {"suites": suites}})
 
 

@@ -49,14 +49,14 @@ def measured(step: Step) -> dict[str, Any]:
     ]
     for _, task, _ in loaded:
         step.say_once(f"{task.name}: {task.licence}")
-    rows, seconds = list[dict[str, Any]](), dict[str, float]()
+    rows = list[dict[str, Any]]()
     for number, (name, source) in enumerate(models.items()):
         started = time.monotonic()
         subject = _Subject(step, source)
         for suite, task, own in loaded:
             rows += _rows(step, subject, suite, task, own, name=name, number=number)
-        seconds[name] = time.monotonic() - started
-        step.say(f"measured {name} on {', '.join(one.name for one in suites)}")
+        took = time.monotonic() - started
+        step.say(f"measured {name} on {', '.join(one.name for one in suites)} in {took:.0f} s")
         del subject
         release_memory()
     write_rows(step.folder / ITEMS, rows)
@@ -65,7 +65,6 @@ def measured(step: Step) -> dict[str, Any]:
         "models": list(models),
         "margin": config.margin.model_dump(),
         "sampling": config.sampling.in_words,
-        "seconds": seconds,
         "tasks": found_in(rows, loaded, list(models), margin=config.margin.model_dump()),
     }
 

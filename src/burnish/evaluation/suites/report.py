@@ -10,7 +10,6 @@ from burnish.evaluation.contests import in_text, model_name
 from burnish.evaluation.words import (
     UNKNOWN,
     Estimate,
-    duration,
     estimate,
     joined_by_and,
     number,
@@ -222,9 +221,7 @@ def _about(found: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]]) -> str:
     missed = f" {lost} answers could not be judged and are left out." if lost else ""
     cut = sum(int(number(task.get("cut")) or 0) for task in tasks)
     shortened = f" Of {cut} items the context was cut at its beginning." if cut else ""
-    slowest = max((number(one) or 0.0 for one in part(found, "seconds").values()), default=0.0)
-    took = f" All suites took up to {duration(slowest)} a model." if slowest >= 1 else ""
-    return f"{joined_by_and(sizes)}.{drawn}{missed}{shortened}{took}"
+    return f"{joined_by_and(sizes)}.{drawn}{missed}{shortened}"
 
 
 def _deciding(
