@@ -21,7 +21,7 @@ from burnish.config.recipe import Recipe
 RECIPES = Path(__file__).parents[2] / "recipes"
 REQUIRED: dict[str, Any] = {
     "function": "package.module:function", "url": "http://localhost:1/", "name": "calculator", "every": 2, "model": "base",
-    "models": ["base", "base"],
+    "models": ["base", "base"], "judge": {"kind": "taste"}, "endpoint": "http://localhost:1/v1", "rewards": [{"name": "maths"}],
 }  # fmt: skip
 BY_TYPE: dict[Any, Any] = {str: "x", int: 1, float: 0.5, bool: True}
 BEFORE: dict[str, dict[str, Any]] = {

@@ -306,6 +306,8 @@ def suggest(place: tuple[str, ...], known: Sequence[str], aliases: Mapping[str, 
 def _called(key: str, names: Sequence[str]) -> str | None:
     """The question whether one of the keys with just this name was meant."""
     same = list(dict.fromkeys(name for name in names if name.rpartition(".")[2] == key))
+    # a watch repeats keys of what it watches
+    same = [name for name in same if ".watch." not in f".{name}"] or same
     if not same:
         return None
     others = (

@@ -34,6 +34,7 @@ from burnish.config.sections import (
     Section,
     check_step,
 )
+from burnish.config.watch import Watch
 from burnish.errors import UserError
 from burnish.own_code import own
 
@@ -286,6 +287,9 @@ class OnlineTraining(Section):
     """What the critic's loss counts for beside the policy's."""
     checkpoint: Checkpointing = Checkpointing()
     """How often the whole state is saved, to go on from after an interruption."""
+    watch: Watch | None = None
+    """A judge that training does not use, which ends the training where the reward rises and
+    answers get no better (docs/watch.md). None: nobody watches."""
 
     @classmethod
     def defaults_of(cls, algorithm: str) -> dict[str, Any]:

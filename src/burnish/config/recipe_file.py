@@ -139,10 +139,11 @@ def _put(tree: Any, key: Place, change: Override, stage: str | None = None) -> A
         below = None if _is_repeat(stages.get(name)) else name
         return {**tree, "stages": {**stages, name: _put(stages.get(name), rest, change, below)}}
     kind = "" if stage is None else _kind_of(stage, tree)
-    below = defaults(KINDS[kind].section if kind in KINDS else Recipe)
+    section = KINDS[kind].section if kind in KINDS else Recipe
+    tags = frozenset[str]() if stage is None else discriminators(section)
     tree = _judged(tree, key)
     changed = put(
-        _with_list(tree, key, below), key, change.value, frozenset(), override=change.shown
+        _with_list(tree, key, defaults(section)), key, change.value, tags, override=change.shown
     )
     if (
         stage is None

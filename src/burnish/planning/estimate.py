@@ -7,6 +7,7 @@ estimates: answers are taken to be as long as the demonstrations'.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from burnish.config.graph import Graph, Node
 from burnish.config.recipe import Recipe
 from burnish.config.sections import Lora, Optimizer, Sampling
+from burnish.config.watch import RewardWatch, Watch
 from burnish.models.sampled import SLOWER
 from burnish.planning import memory
 from burnish.planning.machine import Machine
@@ -249,6 +251,29 @@ class Estimate:
         )
         slower = 1.0 if self.shape.fallback is None else SLOWER
         return slower * (steps * max(read, work) + prefill) / DECODING_SHARE
+
+    def watching(self, watch: Watch | None, rank: int | None) -> list[Part]:
+        """What a watch holds: the policy's best weights, and a reward model that judges."""
+        if watch is None:
+            return []
+        kept = Part(
+            "kept weights",
+            4.0 * (self.shape.parameters if rank is None else self.shape.adapter(rank)),
+        )
+        judges = isinstance(watch.judge, RewardWatch)
+        return [kept, *([self.frozen("reward model of the watch")] if judges else [])]
+
+    def watched(self, watch: Watch | None, steps: int, sampling: Sampling) -> float:
+        """Seconds of a watch's checks: fresh answers, read by the reward, the policy and its
+        start; at the start four to each prompt."""
+        if watch is None:
+            return 0.0
+        answers = watch.prompts * (4 + math.ceil(steps / watch.every))
+        length = self.data.prompt_tokens + min(
+            self.data.answer_tokens or sampling.max_new_tokens, sampling.max_new_tokens
+        )
+        reads = 3 + isinstance(watch.judge, RewardWatch)
+        return self.generate(answers, sampling) + reads * self.forward(answers, length, 0.0)
 
     @property
     def _rate(self) -> float:

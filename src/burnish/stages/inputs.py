@@ -173,7 +173,8 @@ def _users_code(step: Step) -> dict[str, str]:
     """The hashes of the files that the recipe's own code stands in: its kind, rewards, environment,
     loss and algorithm."""
     settings = step.settings
-    rewards = getattr(settings, "rewards", None) or ()
+    watch = getattr(getattr(settings, "watch", None), "judge", None)
+    rewards = [*(getattr(settings, "rewards", None) or ()), *getattr(watch, "rewards", ())]
     named = [one.function for one in rewards if isinstance(one, PythonReward)]
     tables = (getattr(settings, key, None) for key in ("environment", "loss", "algorithm"))
     named += [table.name for table in tables if table is not None and ":" in table.name]

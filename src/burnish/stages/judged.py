@@ -51,7 +51,7 @@ def simulated_only(step: Step) -> bool:
     from."""
     before = trained(step)
     judges = [one for node in before if node.kind == "compare" for one in node.settings.by]
-    if any(node.kind == "revise" for node in before) or any(_reads_labels(node) for node in before):
+    if any(node.kind == "revise" for node in before) or any(reads_labels(node) for node in before):
         return False
     return bool(judges) and all(one.panel is not None for one in judges)
 
@@ -62,7 +62,7 @@ def trained(step: Step) -> list[Node]:
     return [graph[name] for name in graph.ancestors(step.name)]
 
 
-def _reads_labels(node: Node) -> bool:
+def reads_labels(node: Node) -> bool:
     """Whether it learns from comparisons that came with their labels."""
     if node.kind not in ("sft", "reward", "preference") or not node.data.labelled:
         return False

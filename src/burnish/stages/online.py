@@ -4,6 +4,7 @@ environment's."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from burnish.atomic import atomic_folder, write_text
@@ -24,6 +25,7 @@ from burnish.stages.roles import build_roles
 from burnish.stages.sampling import end_tokens_of, fitting
 from burnish.stages.sft import sequences_of
 from burnish.stages.turns import make_sampler, with_pay
+from burnish.stages.watch import PREFIX, PolicyWatch, watched
 from burnish.trainers.gather import Scorer
 from burnish.trainers.online import train_online
 from burnish.trainers.online_settings import resolve_settings
@@ -32,7 +34,7 @@ _CURVE = (
     "step", "reward", "reward_std", "frac_reward_zero_std", "kl_ref", "kl", "entropy", "approx_kl", "clipfrac", "explained_variance",
     "completion_length", "truncation_rate", "policy_loss", "value_loss", "grad_norm", "sampler_gap_mean", "beta",
 )  # fmt: skip
-_PREFIXES = ("rewards/", "verdicts/", "filter/", "curriculum/")
+_PREFIXES = ("rewards/", "verdicts/", "filter/", "curriculum/", PREFIX)
 _SHOWN = 4
 
 
@@ -60,27 +62,30 @@ def run(step: Step) -> None:
     composed = build_scorer(step, config.rewards, backbone=backbone) if config.rewards else None
     try:
         _say_what_is_passed_over(step, composed)
-        train_online(
-            roles,
-            sampler,
-            _scorer(roles, composed, config),
-            prompts,
-            settings=settings,
-            seed=step.seed,
-            folder=folder,
-            demonstrations=_imitated(step, backbone) if config.ptx_coef else (),
-            on_rollouts=lambda step, rollouts, rewards: _keep_samples(
-                folder, step, rollouts, rewards
-            ),
-            progress=step.progress(),
-            writers=step.writers(),
-        )
+        scorer = _scorer(roles, composed, config)
+        with watched(step, roles, sampler, scorer, composed) as watch:
+            train_online(
+                roles,
+                sampler,
+                scorer,
+                prompts,
+                settings=settings,
+                seed=step.seed,
+                folder=folder,
+                demonstrations=_imitated(step, backbone) if config.ptx_coef else (),
+                on_rollouts=partial(_keep_samples, folder),
+                watch=watch,
+                progress=step.progress(),
+                writers=step.writers(),
+            )
     finally:
         if composed is not None:
             composed.close()
+    _say_how_it_ended(step, watch)
     with atomic_folder(folder / "model") as scratch:
         save_policy(roles.policy, scratch, base=step.start)
     rows = read_metrics(folder / "metrics.jsonl")
+    seen = {} if watch is None else {"watch": watch.findings(len(rows))}
     step.finish(
         {
             "mode": "adapters" if config.share_backbone else "copies",
@@ -89,8 +94,27 @@ def run(step: Step) -> None:
             "steps": len(rows),
             "rollouts": len(rows) * config.prompts_per_step * config.responses_per_prompt,
             "curve": [{name: value for name, value in r.items() if _kept(name)} for r in rows],
+            **seen,
         },
     )
+
+
+def _say_how_it_ended(step: Step, watch: PolicyWatch | None) -> None:
+    """One line where a watch has ended the training, or keeps another policy than the last."""
+    if watch is None:
+        return
+    found = watch.findings(step.settings.steps)
+    kept, stopped = found["kept_step"], found["stopped_at"]
+    if stopped is not None:
+        why = found["alarms"][-1]["why"]
+        of = "that of the last" if kept == step.settings.steps else f"that after step {kept}"
+        step.say(
+            f"{step.name}: stopped by its watch after step {stopped} of {step.settings.steps}: {why}; its policy is {of}"
+        )
+    elif kept < step.settings.steps:
+        step.say(
+            f"{step.name}: its policy is that after step {kept}, which {found['judge']} liked best"
+        )
 
 
 def _say_what_is_passed_over(step: Step, composed: CompositeScorer | None) -> None:

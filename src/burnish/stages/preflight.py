@@ -252,6 +252,14 @@ def _rooms(plan: Plan) -> None:
             ) from None  # fmt: skip
 
 
+def _watches(plan: Plan) -> None:
+    """Prompts that are held out, where a stage is watched."""
+    from burnish.stages.watch_rules import check_watch_prompts
+
+    for step in plan.steps:
+        check_watch_prompts(step)
+
+
 def _disk(plan: Plan) -> None:
     """Space for the models and checkpoints that will be written."""
     folder = plan.run.folder
@@ -287,4 +295,4 @@ _OF_THE_RECIPE = (
     _trainers,
     _reward_parts,
 )
-_OF_THE_MODEL = (_engines, _rooms, _disk)
+_OF_THE_MODEL = (_engines, _rooms, _watches, _disk)

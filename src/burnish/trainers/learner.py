@@ -161,6 +161,10 @@ class Learner:
             state["skipped_in_a_row"],
         )
 
+    def forget_moments(self) -> None:
+        """Let Adam's moments begin anew; the schedule goes on."""
+        self._optimizer.state.clear()
+
     def refuse_standstill(self) -> None:
         """Raise Diverged where every step so far was skipped: what looks trained is what it was."""
         if self.skipped and self.skipped == self.step:

@@ -58,19 +58,26 @@ class Loop:
         self._metrics = MetricLog(folder / "metrics.jsonl", writers=writers)
         self._timings = MetricLog(folder / "timing.jsonl")
         self._pending: tuple[Mapping[str, float], int] = ({}, 0)
+        self._stopped = False
         self.start = 0
+
+    def stop(self) -> None:
+        """Make no further step after the present one, now or when the run is started again."""
+        self._stopped = True
 
     def steps(self) -> Iterator[int]:
         """The steps that are left, from 0."""
         self.start = self._resume()
         for step in range(self.start, self._total):
+            if self._stopped:
+                break
             began = time.perf_counter()
             yield step
             values, tokens = self._pending
             seconds = time.perf_counter() - began
             self._metrics.log(step + 1, values)
             self._timings.log(step + 1, {"seconds": seconds, "tokens_per_second": tokens / seconds})
-            if (step + 1) % self._every == 0 or step + 1 == self._total:
+            if (step + 1) % self._every == 0 or step + 1 == self._total or self._stopped:
                 self._save(step + 1)
             if self._progress is not None:
                 self._progress(step + 1, self._total, tokens, values)
@@ -88,6 +95,7 @@ class Loop:
             "rng": rng_state(),
             "metrics": self._metrics.position(),
             "timings": self._timings.position(),
+            "stopped": self._stopped,
         }
         self._checkpoints.save(step, state)
 
@@ -101,6 +109,7 @@ class Loop:
         state = load_state(folder)
         for name, holder in self._state.items():
             holder.load_state_dict(state["holders"][name])
+        self._stopped = state.get("stopped", False)
         set_rng_state(state["rng"])
         self._metrics.truncate_to(state["metrics"])
         self._timings.truncate_to(state["timings"])

@@ -34,6 +34,7 @@ from burnish.trainers.loop import Loop, Progress, Stateful
 from burnish.trainers.online_settings import OnlineSettings
 from burnish.trainers.sft import nll_term
 from burnish.trainers.tell import rollout_metrics
+from burnish.trainers.watching import Watch, Watching
 
 _LARGEST_PRIME = 2**64 - 59
 """The largest below 2^64, where torch's seeds end: modulo a prime, seeds that differ stay
@@ -85,6 +86,7 @@ def train_online(
     folder: Path,
     demonstrations: Sequence[TokenSequence] = (),
     on_rollouts: Callable[[int, Sequence[Rollout], Sequence[Reward]], None] = lambda *_: None,
+    watch: Watch | None = None,
     progress: Progress | None = None,
     writers: Sequence[Writer] = (),
 ) -> None:
@@ -92,7 +94,8 @@ def train_online(
     `folder`.
 
     `demonstrations` feed the ptx loss where its coefficient is not 0. `on_rollouts` sees every
-    step's rollouts.
+    step's rollouts; `watch` looks at the policy before the first step and now and then after, and may
+    end the training, raise β, or ask for the policy's best weights again.
     """
     policy, critic = _learners(roles, settings)
     controller = Controller(settings.algorithm.beta)
@@ -104,6 +107,8 @@ def train_online(
         state["critic"] = critic
     if settings.reference_reset is not None and roles.reference is not None:
         state["reference"] = roles.reference
+    watching = Watching(watch, policy, sampler)
+    state |= watching.state
     loop = Loop(
         folder,
         total=settings.steps,
@@ -114,6 +119,7 @@ def train_online(
     )
     for step in loop.steps():
         sampler.load(roles.policy, version=step)
+        first = watching.before_training() if step == 0 else {}
         found = gather(source, sampler, scorer, settings=settings, step=step)
         sampler.sleep()  # its copy of the weights is old after this step, and training needs the memory
         on_rollouts(step, found.sampled, found.sampled_rewards)
@@ -141,13 +147,19 @@ def train_online(
             **_of_all(found.sampled, found.sampled_rewards, settings),
             **found.metrics,
         }
-        loop.log({**told, **values, "beta": controller.beta}, tokens=prepared.batch.trained_tokens)
+        told = {**told, **values, "beta": controller.beta}
         controller.adapt(
             settings, prepared.metrics.get("kl_ref", math.nan), completions=len(found.rollouts)
         )
         if settings.reference_reset is not None and (step + 1) % settings.reference_reset == 0:
             assert roles.reference is not None
             take_over(roles.policy, roles.reference)
+        decision = watching.after(step + 1)
+        controller.beta *= decision.beta_factor
+        if decision.stop:
+            loop.stop()
+        loop.log({**told, **first, **decision.metrics}, tokens=prepared.batch.trained_tokens)
+    watching.end()
     for learner in (policy, critic):
         if learner is not None:
             learner.refuse_standstill()

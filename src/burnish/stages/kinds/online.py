@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 from pydantic import model_validator
@@ -11,6 +11,7 @@ from burnish.config.kinds import HELD_TO, START, Slot, Stage
 from burnish.config.online import AlgorithmName, OnlineTraining
 from burnish.config.rewards import RewardSpec
 from burnish.config.sections import Reference, Sources
+from burnish.config.watch import RewardWatch, TasteWatch
 from burnish.errors import UserError
 from burnish.evaluation.stages import Found, Told
 from burnish.evaluation.words import number, part, several
@@ -84,6 +85,7 @@ def _plan(how: Estimate) -> StagePlan:
         parts.append(
             how.frozen("reward model") if judge is None else how.adapter("reward adapter", judge)
         )
+    parts += how.watching(config.watch, rank)
     parts = how.in_turns(parts, how.engine(rollouts, config.sampling))
     several = config.epochs * config.num_mini_batches > 1
     # the loss has the distance from the reference soon enough
@@ -99,7 +101,8 @@ def _plan(how: Estimate) -> StagePlan:
         step += (config.critic_epochs or config.epochs) * how.train(
             rollouts, length, 0.0, rank, config.optimizer
         )
-    return how.planned(parts, config.steps * step)
+    seconds = config.steps * step + how.watched(config.watch, config.steps, config.sampling)
+    return how.planned(parts, seconds)
 
 
 def _check(step: Step, _left: Sequence[Step]) -> None:
@@ -107,8 +110,10 @@ def _check(step: Step, _left: Sequence[Step]) -> None:
     reward that counts."""
     from burnish.stages.algorithms import check_algorithm
     from burnish.stages.turns import environment_class
+    from burnish.stages.watch_rules import check_watch
 
     check_algorithm(step)
+    check_watch(step)
     config = step.settings
     if config.environment is not None:
         environment_class(config.environment.name)
@@ -130,8 +135,25 @@ def _check(step: Step, _left: Sequence[Step]) -> None:
         )  # fmt: skip
 
 
+def _watch_judge(settings: Online) -> Iterator[tuple[Slot, str]]:
+    """The reward model that watches."""
+    if settings.watch is not None and isinstance(settings.watch.judge, RewardWatch):
+        yield Slot("watch.judge.model", ("RewardModel",)), settings.watch.judge.model
+
+
+def _constitutions(settings: Online) -> list[str]:
+    named = getattr(getattr(settings.watch, "judge", None), "constitution", None)
+    return [] if named is None else [named]
+
+
+def _by_taste(settings: Online) -> bool:
+    """Whether the taste watches."""
+    return settings.watch is not None and isinstance(settings.watch.judge, TasteWatch)
+
+
 def _report(stage: Found) -> Told:
     from burnish.evaluation.contests import model_name
+    from burnish.evaluation.watch_report import watch_figures, watch_sentence
 
     modes = {
         "adapters": ", with all its roles as adapters on one model",
@@ -142,7 +164,10 @@ def _report(stage: Found) -> Told:
         " policy"
     )
     rounds = several(number(stage.result.get("steps")), "round")
-    return Told(f"{name} made {rounds} of answers, scores and updates{how}.")
+    sentence = (
+        f"{name} made {rounds} of answers, scores and updates{how}. {watch_sentence(stage.result)}"
+    )
+    return Told(sentence.rstrip(), figures=tuple(watch_figures(stage.result, stage.prefix)))
 
 
 STAGE = Stage(
@@ -165,6 +190,9 @@ STAGE = Stage(
     family="algorithm",
     rows=get_args(AlgorithmName),
     by_row=Online.defaults_of,
+    nested=_watch_judge,
+    texts=_constitutions,
+    of_taste=_by_taste,
     wants=lambda settings: ("demonstrations",) if settings.ptx_coef else (),
     needs=("prompts",),
     check=_check,
