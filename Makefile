@@ -8,7 +8,7 @@ DOCS := $(VENV)/.docs
 ARITHMETIC := tests/test_batch.py tests/algorithms tests/models tests/generation tests/trainers tests/rewards/test_rewards_model.py tests/gpu
 
 # `make annotate-demo` opens a project with 60 items and a simulated day of labels in the browser's reach.
-.PHONY: quickstart annotate-demo test test-processors check docs format model bench clean
+.PHONY: quickstart annotate-demo test test-processors check release-check docs format model bench clean
 
 quickstart: $(INSTALLED)
 	@$(BIN)/burnish models pull smollm2-135m
@@ -32,6 +32,10 @@ check: $(DEVELOP)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	@$(BIN)/python tools/house.py
+
+# Built, checked by twine, installed into a clean environment, run outside of the repository.
+release-check: $(DEVELOP)
+	$(BIN)/python tools/release_check.py
 
 # The documentation as a site: build/site/index.html. A link that leads nowhere stops it.
 docs: $(DOCS)

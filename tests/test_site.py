@@ -46,6 +46,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_links_that_lead_nowhere_and_pages_outside_of_the_navigation_are_refused(tmp_path: Path):
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    shutil.copytree(ROOT / "tools", tmp_path / "tools")
     (tmp_path / "docs" / "lost.md").write_text("# Lost\n", encoding="utf-8")
     page = tmp_path / "docs" / "quickstart.md"
     links = "[one](nowhere.md) [two](recipes.md#no-such-heading)"
@@ -54,6 +55,16 @@ def test_links_that_lead_nowhere_and_pages_outside_of_the_navigation_are_refused
     assert done.returncode != 0
     for problem in ("lost.md", "'nowhere.md'", "#no-such-heading"):
         assert problem in done.stderr
+
+
+def test_notebooks_are_pages(site: Path):
+    notebooks = sorted((ROOT / "docs" / "tutorials").glob("*.ipynb"))
+    assert notebooks
+    for notebook in notebooks:
+        page = (site / "tutorials" / f"{notebook.stem}.html").read_text(encoding="utf-8")
+        assert "burnish" in page.split("<article")[1]
+        assert f'href="{notebook.name}"' in page
+        assert (site / "tutorials" / notebook.name).is_file()
 
 
 class _Assets(HTMLParser):

@@ -1,0 +1,33 @@
+"""A hook of the site (mkdocs.yml): the notebooks of docs/tutorials as pages, text and code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def markdown(notebook: Path) -> str:
+    """A notebook's cells as Markdown, and where it can be had."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    parts = [_cell(cell) for cell in cells]
+    parts.insert(1, f"[The notebook]({notebook.name}), to be run.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _cell(cell: dict[str, Any]) -> str:
+    text = "".join(cell["source"])
+    if cell["cell_type"] == "markdown":
+        return text
+    language = "sh" if text.startswith("!") else "python"
+    return f"```{language}\n{text.removeprefix('!')}\n```"
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """MkDocs asks for the site's files: a page for each notebook is among them."""
+    from mkdocs.structure.files import File
+
+    for notebook in sorted(Path(config["docs_dir"], "tutorials").glob("*.ipynb")):
+        name = f"tutorials/{notebook.stem}.md"
+        files.append(File.generated(config, name, content=markdown(notebook)))
+    return files
