@@ -232,6 +232,37 @@ def dot_plot(
     )
 
 
+def interval_plot(
+    name: str, bars: Sequence[Bar], *, title: str, unit: str, reference: float = 0.0
+) -> Markup | None:
+    """A mark with its interval for each value, each under its name, on a scale of their own;
+    `reference` is marked by a dashed line."""
+    if not bars:
+        return None
+    row, top, foot = 34.0, 6.0, 40.0
+    height, room = top + row * len(bars) + foot, 52.0
+    ends = [end for bar in bars for end in (bar.value, bar.low, bar.high) if end is not None]
+    across = _Scale.tidy([*ends, reference], 8.0, _WIDTH - room)
+    spoken = number_format(ends, digits=3)
+    ticks = across.ticks(5)
+    write = number_format([0.0, ticks[1] - ticks[0]] if len(ticks) > 1 else ticks, digits=1)
+    marks = [_segment("grid", across(t), top, across(t), height - foot) for t in ticks]
+    marks += [_text("tick middle", across(t), height - foot + 16, write(t)) for t in ticks]
+    marks.append(_segment("reference", across(reference), top, across(reference), height - foot))
+    told = []
+    for place, bar in enumerate(bars):
+        y, text = top + row * place + 24.0, f"{bar.name}: {spoken(bar.value)}"
+        if bar.low is not None and bar.high is not None:
+            marks.append(_segment("whisker", across(bar.low), y, across(bar.high), y))
+            text += f" ({spoken(bar.low)} to {spoken(bar.high)})"
+        marks.append(_marker(bar.look, across(bar.value), y, text))
+        marks += [_text("label", 0.0, y - 11, bar.name)]
+        marks.append(_text("value end", _WIDTH, y + 4, spoken(bar.value)))
+        told.append(text)
+    marks.append(_text("unit end", _WIDTH - room, height - 6, unit))
+    return _svg(name, title, "; ".join(told) + ".", marks, height=height)
+
+
 def thinned(series: Series, *, most: int = _MOST_POINTS) -> Series:
     """The series with at most `most` points: runs of neighbours replaced by their means."""
     run = math.ceil(len(series.x) / most)

@@ -15,6 +15,7 @@ from burnish.cli.annotate import annotate
 from burnish.cli.annotate_ai import revise_answers
 from burnish.cli.data import data
 from burnish.cli.endings import ending_of
+from burnish.cli.lab import lab
 from burnish.cli.numbers import within
 from burnish.cli.options import options
 from burnish.cli.recipes import init, recipes
@@ -376,6 +377,7 @@ for _algorithm, _what in {
 
 
 app.add_typer(suites, name="suites", rich_help_panel=_TOOLS)
+app.command("lab", rich_help_panel=_TOOLS)(lab)
 app.add_typer(annotate, name="annotate", rich_help_panel=_DATA)
 app.add_typer(data, name="data", rich_help_panel=_DATA)
 app.command("revise", rich_help_panel=_DATA)(revise_answers)

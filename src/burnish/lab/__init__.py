@@ -1,0 +1,1 @@
+"""Exact worlds in which over-optimization of a reward model is measured."""
