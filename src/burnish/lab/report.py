@@ -9,7 +9,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from burnish.lab.figures import figures
 from burnish.lab.results import Findings, Results
-from burnish.lab.words import headline, sentences, signed, spoken
+from burnish.lab.words import Figure, headline, sentences, signed, spoken
 
 _COLUMNS = {
     "gold": "Gold",
@@ -55,7 +55,7 @@ def render(results: Results) -> str:
             "sentence": told[name].text,
             "intro": _INTROS[name],
             "figures": figures(name, found, results),
-            "rows": _table(name, found),
+            "rows": table_of(found),
             "fits": _fits(found),
         }
         for name, found in results.experiments.items()
@@ -71,7 +71,7 @@ def render(results: Results) -> str:
     )
 
 
-def _table(name: str, found: Findings) -> list[dict[str, str]]:
+def table_of(found: Findings) -> list[dict[str, str]]:
     """The rows in words."""
     if not found.rows:
         return []
@@ -79,13 +79,18 @@ def _table(name: str, found: Findings) -> list[dict[str, str]]:
         {
             "": row.name,
             **{
-                _COLUMNS[column]: signed(figure) if column == "gain" else spoken(figure)
+                _COLUMNS[column]: _cell(column, figure)
                 for column, figure in row.figures.items()
                 if column not in ("kl", "peak_kl")
             },
         }
         for row in found.rows
     ]
+
+
+def _cell(column: str, figure: Figure) -> str:
+    digits = 1 if column in ("length", "median_kl", "median_peak_kl") else 2
+    return signed(figure) if column == "gain" else spoken(figure, digits)
 
 
 def _fits(found: Findings) -> list[dict[str, Any]]:
