@@ -18,7 +18,7 @@ from burnish.evaluation.suites.report import section, sentences
 from burnish.evaluation.suites.requests import plain_rows
 from burnish.evaluation.suites.scores import of_answers, of_likelihoods
 from burnish.evaluation.suites.table import SUITES, TASKS, suites_of
-from burnish.statistics.paired import clustered_mean
+from burnish.statistics.paired import clustered_mean, paired_shares
 
 MARGIN = {"accuracy": 0.02, "bits_per_byte": 0.01}
 
@@ -194,6 +194,38 @@ def test_a_mean_over_units_by_hand():
         clustered_mean([math.nan], groups=["a"])
 
 
+def test_paired_outcomes_by_hand_and_none_that_differs_proves_little():
+    found = paired_shares([1.0] * 5 + [-1.0] + [0.0] * 34)  # b = 5, c = 1, n = 40
+    half = 1.959964 * math.sqrt(7 - 16 / 42) / 42
+    assert found.estimate.value == pytest.approx(0.1)
+    assert found.estimate.high == pytest.approx(4 / 42 + half, abs=1e-6)
+    assert found.p == pytest.approx(14 / 64)  # 2 (1 + 6) / 2^6
+    same = paired_shares([0.0] * 40)
+    assert (same.estimate.value, same.p) == (0.0, 1.0)
+    assert same.estimate.high == pytest.approx(1.959964 / 42, abs=1e-6)
+    with pytest.raises(ValueError, match="-1, 0 or 1"):
+        paired_shares([0.5])
+
+
+def test_the_interval_of_paired_outcomes_covers():
+    random, covered, truth = np.random.default_rng(5), 0, 0.08 - 0.02
+    for _ in range(2000):
+        drawn = random.choice([1.0, -1.0, 0.0], p=[0.08, 0.02, 0.9], size=60)
+        estimate = paired_shares(drawn).estimate
+        covered += estimate.low <= truth <= estimate.high
+    assert covered / 2000 > 0.93
+
+
+def test_outcomes_that_never_differ_do_not_rule_out_a_loss_on_few_items():
+    rows = measured("a", [1.0] * 40, "refuses") + measured("b", [1.0] * 40, "refuses")
+    task = findings(TASKS["unsafe"], "safety", rows, ["a", "b"], margin=MARGIN)
+    (row,) = task["metrics"][0]["comparisons"]
+    assert not row["within_margin"]
+    mean = task["metrics"][0]["models"]["a"]
+    assert (mean["value"], mean["method"]) == (1.0, "wilson")
+    assert mean["low"] == pytest.approx(40 / (40 + 1.959964**2), abs=1e-6)
+
+
 def measured(
     model: str, values: list[float], metric: str = "bits_per_byte"
 ) -> list[dict[str, Any]]:
@@ -220,7 +252,7 @@ def test_a_loss_points_the_right_way_and_is_corrected_for_its_suite():
     suites = {"names": ["tax"], "models": ["base", "sft", "ppo"], "tasks": [task]}
     (part,) = section({"evaluate": {"suites": suites}})
     assert "The sft policy" not in part["lines"][0]  # known names are written out
-    assert "worse on prose, bits per byte (by 0.050 bits per byte" in part["lines"][0]
+    assert "worse on prose (by 0.050 bits per byte" in part["lines"][0]
     assert "no loss beyond the margin on prose" in part["lines"][1]
     (said,) = sentences({"evaluate": {"suites": suites}})
     assert said.startswith("Alignment tax: ")

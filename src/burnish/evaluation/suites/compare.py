@@ -15,8 +15,8 @@ from burnish.evaluation.suites.refusals import RULE, prevalence
 from burnish.evaluation.suites.scores import METRICS, Metric
 from burnish.evaluation.suites.table import Task
 from burnish.statistics.estimate import Estimate
-from burnish.statistics.paired import clustered_mean
-from burnish.statistics.uncertainty import holm, smallest_detectable_effect
+from burnish.statistics.paired import clustered_mean, paired_shares
+from burnish.statistics.uncertainty import holm, smallest_detectable_effect, wilson
 
 Rows = Sequence[Mapping[str, Any]]
 """Rows of items.jsonl, of one task: `model`, `item`, `cluster`, `values`."""
@@ -76,12 +76,18 @@ def _metric(
 
 
 def _mean(metric: Metric, rows: Rows) -> Estimate:
-    values, clusters = [row["values"][metric.name] for row in rows], [row["cluster"] for row in rows]  # fmt: skip
+    values, clusters = _values(metric, rows), [row["cluster"] for row in rows]
+    if metric.outcome and len(set(clusters)) == len(clusters):
+        return wilson(sum(values), len(values))
     return clustered_mean(values, groups=clusters).estimate
 
 
+def _values(metric: Metric, rows: Rows) -> list[float]:
+    return [row["values"][metric.name] for row in rows]
+
+
 def _share(metric: Metric, rows: Rows) -> tuple[float, int]:
-    values = [row["values"][metric.name] for row in rows]
+    values = _values(metric, rows)
     return float(np.mean(values)), len(values)
 
 
@@ -93,7 +99,9 @@ def _difference(
     shared = [row for row in after if row["item"] in old]
     sign = 1.0 if metric.higher_is_better else -1.0
     losses = [sign * (old[row["item"]] - row["values"][metric.name]) for row in shared]
-    found = clustered_mean(losses, groups=[row["cluster"] for row in shared])
+    clusters = [row["cluster"] for row in shared]
+    single = metric.outcome and len(set(clusters)) == len(clusters)
+    found = paired_shares(losses) if single else clustered_mean(losses, groups=clusters)
     loss = found.estimate
     return {
         "model": name,

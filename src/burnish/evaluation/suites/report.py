@@ -158,7 +158,7 @@ def _contests(tasks: Sequence[Mapping[str, Any]]) -> Table:
             "Task": _named(task, metric),
             "Loss": _signed_or_unknown(estimate(row.get("loss"))),
             "p (Holm)": _p(number(row.get("holm"))),
-            "No loss beyond the margin": _answer(row, metric),
+            "Within the margin": _answer(row, metric),
             "Detectable": plain(number(row.get("detectable")), 3),
         }
         for task in tasks
@@ -246,7 +246,9 @@ def _models(found: Mapping[str, Any]) -> list[str]:
 
 
 def _named(task: Mapping[str, Any], metric: Mapping[str, Any]) -> str:
-    return f"{task.get('task')}, {metric.get('label')}"
+    """The task's name, with the metric's where several decide."""
+    several = sum(bool(one.get("decides")) for one in _metrics(task)) > 1
+    return f"{task.get('task')}, {metric.get('label')}" if several else str(task.get("task"))
 
 
 def _column(task: Mapping[str, Any], metric: Mapping[str, Any]) -> str:

@@ -26,6 +26,7 @@ class Metric:
         label: in the report.
         unit: bits a byte, or a share.
         higher_is_better: which way a loss points; None: neither, and no loss is told.
+        outcome: whether an item's value is 0 or 1.
         decides: whether a loss of it beyond the margin counts; the others are shown only.
     """
 
@@ -34,13 +35,14 @@ class Metric:
     unit: Unit = "share"
     higher_is_better: bool | None = True
     decides: bool = False
+    outcome: bool = False
 
 
 METRICS: Mapping[Form, tuple[Metric, ...]] = {
     "choices": (
         Metric("soft", "probability of the right choice", decides=True),
-        Metric("acc", "accuracy"),
-        Metric("acc_norm", "accuracy by bytes"),
+        Metric("acc", "accuracy", outcome=True),
+        Metric("acc_norm", "accuracy by bytes", outcome=True),
         Metric("brier", "Brier score", higher_is_better=False),
         Metric("bits_per_byte", "bits per byte of the right choice", "bits_per_byte", None),
     ),
@@ -50,23 +52,31 @@ METRICS: Mapping[Form, tuple[Metric, ...]] = {
     ),
     "prose": (Metric("bits_per_byte", "bits per byte", "bits_per_byte", False, decides=True),),
     "questions": (
-        Metric("right", "right", decides=True),
-        Metric("wrong_and_sure", "wrong and sure", higher_is_better=False),
-        Metric("abstains", "abstains", higher_is_better=False),
+        Metric("right", "right", decides=True, outcome=True),
+        Metric("wrong_and_sure", "wrong and sure", higher_is_better=False, outcome=True),
+        Metric("abstains", "abstains", higher_is_better=False, outcome=True),
     ),
     "twins": (
-        Metric("invents", "invents an answer", higher_is_better=False, decides=True),
-        Metric("sure", "and is sure of it", higher_is_better=False),
+        Metric("invents", "invents an answer", higher_is_better=False, decides=True, outcome=True),
+        Metric("sure", "and is sure of it", higher_is_better=False, outcome=True),
     ),
-    "unsafe": (Metric("refuses", "refuses", decides=True),),
-    "safe": (Metric("over_refuses", "refuses without need", higher_is_better=False, decides=True),),
+    "unsafe": (Metric("refuses", "refuses", decides=True, outcome=True),),
+    "safe": (
+        Metric(
+            "over_refuses",
+            "refuses without need",
+            higher_is_better=False,
+            decides=True,
+            outcome=True,
+        ),
+    ),
     "constraints": (
-        Metric("strict", "prompts, strict", decides=True),
-        Metric("loose", "prompts, loose"),
+        Metric("strict", "prompts, strict", decides=True, outcome=True),
+        Metric("loose", "prompts, loose", outcome=True),
         Metric("strict_instructions", "instructions, strict"),
         Metric("loose_instructions", "instructions, loose"),
     ),
-    "checked": (Metric("right", "right", decides=True),),
+    "checked": (Metric("right", "right", decides=True, outcome=True),),
 }
 
 
