@@ -64,7 +64,9 @@ def test_requests_of_other_harnesses_are_read():
         ("prose", {"body": "x"}, r"row 1.*text \(or page"),
         ("safe", {"prompt": "P"}, "row 1.*says not whether to answer"),
         ("safe", {"prompt": "P", "expected": "refuse"}, "holds no item"),
-        ("constraints", {"instruction_id_list": []}, "row 1.*prompt holds no text"),
+        ("constraints", {"prompt": "P", "instruction_id_list": []}, "row 1.*holds no list"),
+        ("constraints", {"prompt": "P", "instruction_id_list": ["a:b"], "kwargs": [{}]}, "row 1.*no instruction .a:b"),
+        ("constraints", {"prompt": "P", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [3]}, "row 1.*kwargs"),
     ],
 )  # fmt: skip
 def test_a_row_that_lacks_something_is_named(form: Any, values: dict[str, Any], problem: str):

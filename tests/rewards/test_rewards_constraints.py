@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from burnish.errors import UserError
+from burnish.records import Prompt
 from burnish.rewards.constraints import KINDS, ConstraintsReward, follows
 from burnish.rewards.text_parts import language_of, sentences
 
@@ -123,6 +124,11 @@ def test_the_reward_is_the_share_that_is_followed():
     assert ConstraintsReward(partial=False)(["<<a>>, b", "x"], **columns) == [0.0, None]
     with pytest.raises(UserError, match="instruction_id_list"):
         ConstraintsReward()(["a"])
+    asked = [Prompt(str(i), (), {"instruction_id_list": names, "kwargs": [{}]}) for i, names in enumerate((["punctuation:no_comma"], [], ["a:b"]))]  # fmt: skip
+    assert [ConstraintsReward().applies_to(prompt) for prompt in asked[:2]] == [True, False]
+    assert "instruction_id_list" in ConstraintsReward().why_not(asked)
+    with pytest.raises(UserError, match='no instruction "a:b"'):
+        ConstraintsReward().applies_to(asked[2])
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,9 @@ from itertools import product
 from typing import Any
 
 from burnish.errors import UserError, listed
+from burnish.records import Prompt
 from burnish.rewards.base import Judgement
-from burnish.rewards.columns import missing_column, values_at
+from burnish.rewards.columns import missing_column, nearest_paths, value_at, values_at
 from burnish.rewards.text_parts import capital_words, in_language, sentences, words
 
 _OPTIONS = ("my answer is yes.", "my answer is no.", "my answer is maybe.")
@@ -221,6 +222,18 @@ class ConstraintsReward:
 
     def __init__(self, *, partial: bool = True, loose: bool = False) -> None:
         self._partial, self._loose = partial, loose
+
+    def applies_to(self, prompt: Prompt) -> bool:
+        """Whether a prompt has instructions. Raises UserError where they cannot be checked."""
+        names = value_at(prompt.columns, "instruction_id_list")
+        if names:
+            follows("text", names, value_at(prompt.columns, "kwargs"))
+        return bool(names)
+
+    def why_not(self, prompts: Sequence[Prompt]) -> str:
+        """Why it applies to none of these prompts."""
+        known = ", ".join(nearest_paths(prompts)[:12]) or "none"
+        return f"none has instructions in the column instruction_id_list; there are {known}."
 
     def __call__(self, completions: Sequence[str], **columns: Any) -> list[float | None]:
         """Their values; None where a prompt has no instruction."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from burnish.errors import UserError
+from burnish.rewards.constraints import follows
 
 Form = Literal[
     "choices", "cloze", "prose", "questions", "twins", "safe", "unsafe", "constraints", "checked"
@@ -211,10 +212,16 @@ def _request(wanted: str) -> Callable[[Row, str], Item | None]:
 
 
 def _constraints(row: Row, licence: str) -> Item:
-    columns = {
-        "instruction_id_list": row.first("instruction_id_list"),
-        "kwargs": row.first("kwargs"),
-    }
+    names, kwargs = row.first("instruction_id_list"), row.first("kwargs")
+    if isinstance(names, str) or not isinstance(names, Sequence) or not names:
+        raise row.error("the column instruction_id_list holds no list.", "instruction_id_list")
+    try:
+        follows("text", names, kwargs)
+    except (UserError, TypeError, AttributeError) as error:
+        problem = error.problem if isinstance(error, UserError) else f"is not IFEval's ({error})."
+        hint = error.hint if isinstance(error, UserError) else None
+        raise row.error(problem, "kwargs", hint) from error
+    columns = {"instruction_id_list": names, "kwargs": kwargs}
     return Item(_named(row), _named(row), row.text("prompt"), columns=columns, licence=licence)
 
 
