@@ -74,7 +74,7 @@ class Recipe(Section):
     taste: Taste = Taste()
     """What simulated annotators like."""
     scale: Scale = Scale()
-    """How many processes train."""
+    """How many processes train, and how many sample for them."""
     stages: dict[StageName, AnyStage] = Field(default={})
     """What is done, in this order: names and settings. The kind is the name where that is one;
     `repeat: N` around `stages` does them N times."""

@@ -1,8 +1,10 @@
 """Several engines as one: who holds which weights, who writes what, and who takes over.
 
 It is pure: processes and clocks are the fleet's, so that every order of deaths, stalls and answers
-can be tried without any. A request has its own random numbers, so whoever writes it, and however
-often it is asked for anew, its tokens are the same.
+can be tried without any. A request has its own random numbers, and what is written together follows
+from the requests and from how many engines were asked for, not from which of them live: so whoever
+writes a share, and however often it is asked for anew, its tokens and log-probabilities are the
+same, bit for bit.
 """
 
 from __future__ import annotations
@@ -117,6 +119,7 @@ class Pool:
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._fleet, self._patience, self._restarts, self._say = fleet, patience, restarts, say
+        self._shares = engines
         self._seats: dict[str, _Seat] = {}
         self._publication: Publication | None = None
         self._requests: Sequence[Request] = ()
@@ -150,7 +153,9 @@ class Pool:
         """An answer for each request, in their order. Raises UserError if no engine is left."""
         self._requests, self._params = requests, params
         self._answers = [None] * len(requests)
-        self._share_out(range(len(requests)))
+        for places in split(requests, self._shares, expected=params.max_new_tokens):
+            self._waiting.append(_Share(self._numbered, places))
+            self._numbered += 1
         self._run_until(lambda: None not in self._answers)
         return [answer for answer in self._answers if answer is not None]
 
@@ -269,21 +274,13 @@ class Pool:
             )
         if seat.share is not None:
             self.resent += len(seat.share.places)
-            self._share_out(seat.share.places)
+            self._waiting.appendleft(seat.share)
 
     def _start(self) -> None:
         self._named += 1
         name = f"engine {self._named}"
         self._seats[name] = _Seat(name, "start", self._fleet.now())
         self._fleet.start(name)
-
-    def _share_out(self, places: Sequence[int]) -> None:
-        """Let these requests wait for engines, a share for each."""
-        assert self._params is not None
-        requests = [self._requests[place] for place in places]
-        for part in split(requests, len(self._seats), expected=self._params.max_new_tokens):
-            self._waiting.append(_Share(self._numbered, [places[i] for i in part]))
-            self._numbered += 1
 
 
 def wrong(problem: str) -> UserError:

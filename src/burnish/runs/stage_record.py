@@ -27,7 +27,7 @@ _READ_LATER = (
     "verdicts.jsonl",
 )
 """What of a stage's folder later readers read."""
-_KEPT = ("model", "annotations.sqlite", "checkpoints/checkpoint-*", "parts/*")
+_KEPT = ("model", "annotations.sqlite", "checkpoints/checkpoint-*", "parts/*", "journal/*")
 """What of an unfinished stage a resumed run goes on with."""
 
 

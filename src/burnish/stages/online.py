@@ -3,7 +3,8 @@ environment's."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from burnish.batch import TokenSequence
 from burnish.config.online import OnlineTraining
 from burnish.jsonio import json_lines
 from burnish.models.backbone import Backbone
-from burnish.models.roles import Roles
+from burnish.models.roles import Roles, View
 from burnish.models.weights import save_policy
 from burnish.records import Reward, Rollout
 from burnish.rewards.base import prompt_text
@@ -20,13 +21,14 @@ from burnish.rewards.model import RewardModelScorer
 from burnish.rewards.scorer import CompositeScorer, check_prompts
 from burnish.runs.metrics import read_metrics
 from burnish.stages.context import Step
+from burnish.stages.engines import engine_findings, journalled, served_engine
 from burnish.stages.rewards import build_scorer
 from burnish.stages.roles import build_roles
 from burnish.stages.sampling import end_tokens_of, fitting
 from burnish.stages.sft import sequences_of
 from burnish.stages.turns import make_sampler, with_pay
 from burnish.stages.watch import PREFIX, PolicyWatch, watched
-from burnish.trainers.gather import Scorer
+from burnish.trainers.gather import Sampler, Scorer
 from burnish.trainers.online import train_online
 from burnish.trainers.online_settings import resolve_settings
 
@@ -48,22 +50,14 @@ def run(step: Step) -> None:
     backbone, row = roles.policy.backbone, settings.algorithm
     prompts = fitting(step, backbone, step.prompts.train, config.sampling, "prompts")
     step.say_repeats(config.prompts_per_step, len(prompts))
-    sampler = make_sampler(
-        config.environment,
-        roles.policy,
-        config.sampling,
-        seed=step.seed,
-        max_length=step.recipe.model.max_length,
-        purpose="ppo"
-        if row.name == "ppo"
-        else "online",  # recorded results have drawn from these streams
-        say=step.say_once,
-    )
     composed = build_scorer(step, config.rewards, backbone=backbone) if config.rewards else None
     try:
         _say_what_is_passed_over(step, composed)
         scorer = _scorer(roles, composed, config)
-        with watched(step, roles, sampler, scorer, composed) as watch:
+        with (
+            _sampler(step, roles.policy, row.name) as sampler,
+            watched(step, roles, sampler, scorer, composed) as watch,
+        ):
             train_online(
                 roles,
                 sampler,
@@ -95,8 +89,30 @@ def run(step: Step) -> None:
             "rollouts": len(rows) * config.prompts_per_step * config.responses_per_prompt,
             "curve": [{name: value for name, value in r.items() if _kept(name)} for r in rows],
             **seen,
+            **engine_findings(folder),
         },
     )
+
+
+@contextmanager
+def _sampler(step: Step, policy: View, algorithm: str) -> Iterator[Sampler]:
+    """What samples the policy: with an engine in this process, or with those that the recipe asks
+    for."""
+    config = step.settings
+    with served_engine(step, policy, config.sampling) as engine:
+        sampler = make_sampler(
+            config.environment,
+            policy,
+            config.sampling,
+            seed=step.seed,
+            max_length=step.recipe.model.max_length,
+            # recorded results have drawn from these streams
+            purpose="ppo" if algorithm == "ppo" else "online",
+            engine=engine,
+            say=step.say_once,
+        )
+        with journalled(step, sampler) as kept:
+            yield kept
 
 
 def _say_how_it_ended(step: Step, watch: PolicyWatch | None) -> None:

@@ -219,6 +219,19 @@ def _engines(plan: Plan) -> None:
         int8.check(plan.run.device)
 
 
+def _served(plan: Plan) -> None:
+    """Engines as a service only where there are some for this recipe."""
+    from burnish.stages.engines import check_engines
+
+    recipe = plan.run.recipe
+    online = {
+        f"{node.name}.sampling": node.settings.sampling
+        for node in plan.run.graph
+        if node.kind == "online"
+    }
+    check_engines(recipe.scale, online, device=plan.run.device, lacking=plan.shape.fallback)
+
+
 def _rooms(plan: Plan) -> None:
     """Room for a prompt beside the longest answer, in every stage that samples."""
     from burnish.data.render import TooLong, render_prompt
@@ -295,4 +308,4 @@ _OF_THE_RECIPE = (
     _trainers,
     _reward_parts,
 )
-_OF_THE_MODEL = (_engines, _rooms, _watches, _disk)
+_OF_THE_MODEL = (_engines, _served, _rooms, _watches, _disk)

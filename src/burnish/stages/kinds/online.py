@@ -164,10 +164,21 @@ def _report(stage: Found) -> Told:
         " policy"
     )
     rounds = several(number(stage.result.get("steps")), "round")
-    sentence = (
-        f"{name} made {rounds} of answers, scores and updates{how}. {watch_sentence(stage.result)}"
-    )
+    sentence = f"{name} made {rounds} of answers, scores and updates{how}.{_served(stage)} {watch_sentence(stage.result)}"
     return Told(sentence.rstrip(), figures=tuple(watch_figures(stage.result, stage.prefix)))
+
+
+def _served(stage: Found) -> str:
+    """What is said of engines in processes of their own, where there were some."""
+    engines = part(stage.result, "engines")
+    if not engines:
+        return ""
+    told = f" {several(number(engines.get('engines')), 'engine')} of their own wrote the answers"
+    restarted = number(engines.get("restarted"))
+    if not restarted:
+        return f"{told}."
+    resent = several(number(engines.get("resent")), "answer")
+    return f"{told}; {several(restarted, 'engine')} died and had to be replaced, and {resent} asked for again."
 
 
 STAGE = Stage(

@@ -1,0 +1,176 @@
+"""Engines as a service for an online stage: what `scale.engines` asks for, started, fed, watched and
+ended."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from burnish.config.scale import Scale
+from burnish.config.sections import Sampling
+from burnish.errors import UserError
+from burnish.execution.journal import Journal, JournalledSampler, Sampler
+from burnish.execution.pool import Patience, Pool
+from burnish.execution.probe import GapProbe
+from burnish.execution.processes import process_fleet
+from burnish.execution.publish import Publisher, shared_folder
+from burnish.execution.served import ServedEngine
+from burnish.execution.server import EngineSpec
+from burnish.execution.threaded import ThreadedFleet
+from burnish.generation.native import missing_feature
+from burnish.generation.sampled_model import SampledModel
+from burnish.models.roles import View
+from burnish.runs.metrics import read_metrics
+from burnish.stages.context import Step
+from burnish.stages.sampling import end_tokens_of
+
+LOG = "engines.jsonl"
+"""What engines did, a line for each step, in the stage's folder. It tells of this machine, as
+timing.jsonl does: two runs with the same metrics may have other lines."""
+_JOURNAL = "journal"
+
+
+def check_engines(
+    scale: Scale, sampling: Mapping[str, Sampling], *, device: torch.device, lacking: str | None
+) -> None:
+    """Raises UserError, naming the keys, where engines cannot be a service.
+
+    Args:
+        scale: the recipe's section.
+        sampling: how online stages sample, by their key.
+        device: where the recipe's models are.
+        lacking: what the native engine lacks for the model, as the end of a sentence.
+    """
+    if not scale.engines:
+        return
+    here = "Leave scale.engines out: the stage then samples in its own process."
+    problem = None
+    if not sampling:
+        problem = "no stage of this recipe trains on rollouts, so nothing would ask engines."
+    elif scale.trainers > 1:
+        problem = "scale.engines and scale.trainers above 1 do not go together in this version."
+    elif lacking is not None:
+        problem = (
+            f"scale.engines needs Burnish's own engine, which cannot sample this model: {lacking}."
+        )
+    elif device.type != "cpu":
+        problem = f"engines of their own sample on the CPU, and model.device is {device.type}."
+    for key, how in sampling.items():
+        if problem is None and how.quantization != "none":
+            problem = f"scale.engines does not go with {key}.quantization {how.quantization}."
+    if problem is not None:
+        raise UserError(problem, field="scale.engines", hint=here)
+
+
+@contextmanager
+def served_engine(step: Step, view: View, sampling: Sampling) -> Iterator[ServedEngine | None]:
+    """The engines that the recipe asks for, as one, ended with the block; None where it asks for
+    none."""
+    scale, backbone = step.recipe.scale, view.backbone
+    if not scale.engines:
+        yield None
+        return
+    longest = min(step.recipe.model.max_length, backbone.turned_alike)
+    check_engines(
+        scale,
+        {f"{step.name}.sampling": sampling},
+        device=backbone.device,
+        lacking=missing_feature(backbone, longest=longest),
+    )
+    spec = EngineSpec(
+        SampledModel.of(backbone),
+        frozenset(end_tokens_of(backbone)),
+        backbone.device.type,
+        torch.get_num_threads(),
+    )
+    patience = scale.deadline
+    engine = ServedEngine(
+        Pool(
+            ThreadedFleet(process_fleet(spec)),
+            engines=scale.engines,
+            patience=Patience(patience.start, patience.publish, patience.generate),
+            restarts=scale.restarts.engines,
+            say=lambda line: step.say(f"{step.name}: {line}"),
+        ),
+        Publisher(_publications(step.folder)),
+        probe=GapProbe(view, limit=None if scale.stop_at_gap == "auto" else scale.stop_at_gap),
+        record=lambda row: _append(step.folder / LOG, row),
+    )
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+@contextmanager
+def journalled(step: Step, sampler: Sampler) -> Iterator[Sampler]:
+    """The sampler with its rollouts on disk before they are trained on, where the recipe wants
+    that; what is on disk goes when the block ends well."""
+    if not (step.recipe.scale.engines and step.recipe.scale.journal):
+        yield sampler
+        return
+    folder = step.folder / _JOURNAL
+    settings = step.settings.model_dump(mode="json", include={"sampling", "environment"})
+    how = {**settings, "seed": step.seed, "max_length": step.recipe.model.max_length}
+    kept = JournalledSampler(
+        sampler,
+        Journal(folder),
+        how=json.dumps(how, sort_keys=True),
+        covered=lambda: _oldest_checkpoint(step.folder),
+    )
+    yield kept
+    if kept.replayed:
+        step.say(
+            f"{step.name}: {kept.replayed} rollouts were taken from the journal, not drawn anew"
+        )
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def engine_findings(folder: Path) -> dict[str, Any]:
+    """What the stage's record says of its engines; empty where it had none."""
+    log = folder / LOG
+    rows = read_metrics(log) if log.is_file() else []
+    if not rows:
+        return {}
+    mean = lambda name: sum(row[name] for row in rows) / len(rows)  # noqa: E731
+    return {
+        "engines": {
+            "engines": max(row["engines"] for row in rows),
+            "restarted": sum(row["restarted"] for row in rows),
+            "resent": sum(row["resent"] for row in rows),
+            "publish_seconds": round(mean("publish_seconds") + mean("load_seconds"), 3),
+            "generate_seconds": round(mean("generate_seconds"), 3),
+            "largest_gap": max(row.get("gap", 0.0) for row in rows),
+        }
+    }
+
+
+def _publications(folder: Path) -> Path:
+    """Where this process publishes what the stage in `folder` trains. What processes before it have
+    left there goes: the run's lock says that they are no more."""
+    name = f"burnish-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}"
+    here = shared_folder(f"{name}-{os.getpid()}")
+    for left in here.parent.glob(f"{name}-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    return here
+
+
+def _oldest_checkpoint(folder: Path) -> int:
+    """The step of the oldest checkpoint that a run could still go back to; 0: its start."""
+    steps = [
+        path.name.removeprefix("checkpoint-") for path in folder.glob("checkpoints/checkpoint-*")
+    ]
+    return min((int(step) for step in steps if step.isdigit()), default=0)
+
+
+def _append(path: Path, row: Mapping[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
