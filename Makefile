@@ -8,7 +8,7 @@ DOCS := $(VENV)/.docs
 ARITHMETIC := tests/test_batch.py tests/algorithms tests/models tests/generation tests/trainers tests/rewards/test_rewards_model.py tests/gpu
 
 # `make annotate-demo` opens a project with 60 items and a simulated day of labels in the browser's reach.
-.PHONY: quickstart annotate-demo test test-processors check release-check docs format model bench clean
+.PHONY: quickstart annotate-demo test test-scale test-processors check release-check docs format model bench clean
 
 quickstart: $(INSTALLED)
 	@$(BIN)/burnish models pull smollm2-135m
@@ -18,7 +18,11 @@ annotate-demo: $(INSTALLED)
 	@$(BIN)/burnish annotate demo
 
 test: $(DEVELOP) model
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not scale"
+
+# What starts processes of its own and kills them.
+test-scale: $(DEVELOP)
+	$(BIN)/python -m pytest -m scale
 
 # The rooms of arithmetic as another processor would compute them: older instruction sets, the library that another vendor's
 # processors get, and another rounding for each shape of a product (tests/processors.py).
