@@ -48,9 +48,9 @@ class Scale(Section):
     its own."""
     engine: Literal["native"] = "native"
     """What they are: native, Burnish's own."""
-    stop_at_gap: PositiveFinite | Literal["auto"] = "auto"
+    stop_at_gap: PositiveFinite | None = None
     """The run stops where an engine's log-probabilities are further than this from the trainer's
-    (mean of the absolute difference of a token, in nats), for then it samples other weights. auto:
+    (mean of the absolute difference of a token, in nats), for then it samples other weights. None:
     5 times the first gap of the process, at least 1e-3."""
     journal: bool = True
     """Write rollouts of engines to disk before they are trained on: a run that was killed takes them

@@ -101,7 +101,7 @@ def served_engine(step: Step, view: View, sampling: Sampling) -> Iterator[Served
             say=lambda line: step.say(f"{step.name}: {line}"),
         ),
         Publisher(_publications(step.folder)),
-        probe=GapProbe(view, limit=None if scale.stop_at_gap == "auto" else scale.stop_at_gap),
+        probe=GapProbe(view, limit=scale.stop_at_gap),
         record=lambda row: _append(step.folder / LOG, row),
     )
     try:
