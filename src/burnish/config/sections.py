@@ -65,7 +65,8 @@ Reference = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
 class Lora(Section):
-    """Low-rank adapters on every linear layer (arXiv:2106.09685)."""
+    """Low-rank adapters on linear layers (arXiv:2106.09685). They have no dropout, and embeddings and
+    heads are never trained beside them."""
 
     r: Annotated[int, Bounds(ge=1, le=4096)] = 8
     """The adapters' rank: how many directions each layer may change in; more is more capacity and more
@@ -73,6 +74,15 @@ class Lora(Section):
     alpha: PositiveFinite = 16.0
     """The adapters' scale: what they add to a layer is (alpha / r) · B·A, so that alpha / r acts like a
     second learning rate."""
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """The linear layers that adapters are put on, as `[q_proj, v_proj]`; which there are is told by
+    `burnish models supported`. null: all of them."""
+    rslora: bool = False
+    """Scale by alpha / √r instead of alpha / r, so that a higher rank learns as fast
+    (arXiv:2312.03732)."""
+    dora: bool = False
+    """Learn the length of each row of the weights apart from its direction (arXiv:2402.09353). It takes
+    more time and memory, and `dtype: float32`."""
 
 
 class Optimizer(Section):

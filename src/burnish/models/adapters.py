@@ -37,18 +37,31 @@ _PRODUCTS = {  # precisions in which a layer's products may be made, by that of 
 
 @dataclass(frozen=True, slots=True)
 class LoraSpec:
-    """Rank r and scale α of an adapter set on every linear layer of the decoder."""
+    """The shape of an adapter set.
+
+    Args:
+        r: rank.
+        alpha: α; what is added is scaled by α / r, with `rslora` by α / √r (arXiv:2312.03732).
+        targets: names of the linear layers that it is on; None: all that the model's type has
+            adapters on.
+        dora: the length of each row is learnt apart (arXiv:2402.09353):
+            W' = m (W + sBA) / ‖W + sBA‖ by rows, where the gradient takes ‖·‖ for a constant.
+    """
 
     r: int
     alpha: float
+    targets: tuple[str, ...] | None = None
+    rslora: bool = False
+    dora: bool = False
 
 
 def add_adapter(backbone: Backbone, name: str, spec: LoraSpec, *, seed: int) -> None:
     """Put a fresh set called `name` on the backbone's linear layers; A is drawn from `seed`, B is
-    0. Leaves it inactive."""
+    0. Leaves it inactive. Raises UserError for layers that the model does not have, and for DoRA
+    over weights in bfloat16."""
     if name in adapter_names(backbone):
         raise ValueError(f"the backbone has an adapter {name!r} already")
-    targets = sorted(backbone.kind.lora)
+    targets = _targets(backbone, spec)
     frozen = [p for p in backbone.model.parameters() if not p.requires_grad]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -70,8 +83,7 @@ def add_adapter(backbone: Backbone, name: str, spec: LoraSpec, *, seed: int) -> 
 
 def adapter_names(backbone: Backbone) -> list[str]:
     """The sets on this backbone."""
-    layer = next(_layers(backbone), None)
-    return [] if layer is None else list(layer.lora_A.keys())
+    return list(dict.fromkeys(name for layer in _layers(backbone) for name in layer.lora_A))
 
 
 def activate(backbone: Backbone, name: str | None) -> None:
@@ -84,7 +96,7 @@ def activate(backbone: Backbone, name: str | None) -> None:
 
 def adapter_parameters(backbone: Backbone, name: str) -> dict[str, nn.Parameter]:
     """The parameters of one set, by their names in the model."""
-    marks = (f".lora_A.{name}.", f".lora_B.{name}.")
+    marks = tuple(f".{part}.{name}." for part in ("lora_A", "lora_B", "lora_magnitude_vector"))
     return {n: p for n, p in backbone.model.named_parameters() if any(mark in n for mark in marks)}
 
 
@@ -92,15 +104,23 @@ def copy_adapter(backbone: Backbone, source: str, target: str) -> None:
     """Give set `target` the weights of set `source` (a critic starts as the reward model)."""
     with torch.no_grad():
         for layer in _layers(backbone):
-            for part in (layer.lora_A, layer.lora_B):
-                _weight(part, target).copy_(_weight(part, source))
+            for part in (layer.lora_A, layer.lora_B, layer.lora_magnitude_vector):
+                if source in part:
+                    _weight(part, target).copy_(_weight(part, source))
 
 
 def delta(layer: object, name: str | None) -> Tensor | None:
-    """(α/r)·BA, what set `name` adds to the weight of `layer`; None where nothing is added."""
-    if name is None or not isinstance(layer, LoraLayer):
+    """(α/r)·BA, what set `name` adds to the weight of `layer`, or with DoRA what it changes in it;
+    None where nothing is changed."""
+    if name is None or not isinstance(layer, LoraLayer) or name not in layer.lora_A:
         return None
-    return layer.scaling[name] * (_weight(layer.lora_B, name) @ _weight(layer.lora_A, name))
+    added = layer.scaling[name] * (_weight(layer.lora_B, name) @ _weight(layer.lora_A, name))
+    if name not in layer.lora_magnitude_vector:
+        return added
+    weight = cast(nn.Linear, layer.get_base_layer()).weight
+    whole = weight + added
+    length = _weight(layer.lora_magnitude_vector, name) / whole.norm(dim=1)
+    return length[:, None] * whole - weight
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -139,10 +159,13 @@ def load_adapter(backbone: Backbone, name: str, folder: Path) -> LoraSpec:
         raise UserError(
             "this folder holds no LoRA adapter that can be read.", file=folder
         ) from error
-    spec = LoraSpec(r=int(config["r"]), alpha=float(config["lora_alpha"]))
+    spec = _spec_of(config, backbone)
     add_adapter(backbone, name, spec, seed=0)
     parameters = adapter_parameters(backbone, name)
-    wanted = {n.replace(f".{name}.", "."): p for n, p in parameters.items()}
+    wanted = {  # PEFT writes a length without the name of its module
+        n.replace(f".{name}.", ".").replace("_vector.weight", "_vector"): p
+        for n, p in parameters.items()
+    }
     given = {n.removeprefix(_PREFIX): w for n, w in weights.items() if "lora_" in n}
     if wanted.keys() != given.keys() or any(wanted[n].shape != given[n].shape for n in wanted):
         raise UserError(
@@ -163,9 +186,12 @@ def _forward(layer: Any, x: Tensor) -> Tensor:
     if layer._disable_adapters or not layer._active_adapter:
         return base(x)
     (name,) = layer._active_adapter
+    if name not in layer.lora_A:
+        return base(x)
     a, b = _weight(layer.lora_A, name), _weight(layer.lora_B, name)
     if (
         base.weight.requires_grad
+        or name in layer.lora_variant
         or not x.dtype == a.dtype == b.dtype
         or base.weight.dtype not in _PRODUCTS[x.dtype]
     ):
@@ -220,7 +246,45 @@ def _lora_config(spec: LoraSpec, targets: list[str], **options: Any) -> LoraConf
     # PEFT declares an int, but scales by alpha / r and takes any number.
     alpha = cast(int, spec.alpha)
     return LoraConfig(
-        r=spec.r, lora_alpha=alpha, target_modules=targets, lora_dropout=0.0, bias="none", **options
+        r=spec.r,
+        lora_alpha=alpha,
+        target_modules=targets,
+        lora_dropout=0.0,
+        bias="none",
+        use_rslora=spec.rslora,
+        use_dora=spec.dora,
+        **options,
+    )
+
+
+def _targets(backbone: Backbone, spec: LoraSpec) -> list[str]:
+    known = backbone.kind.lora
+    unknown = [name for name in spec.targets or () if name not in known]
+    if unknown:
+        raise UserError(
+            f"adapters cannot be put on {unknown[0]!r} in a model of type {backbone.kind.name}.",
+            field="lora.targets",
+            hint=f"Its layers for adapters: {', '.join(known)}.",
+        )
+    if spec.dora and backbone.products != backbone.embeddings.dtype:
+        raise UserError(
+            "lengths are not learnt over weights in bfloat16.",
+            field="lora.dora",
+            hint="Set model.dtype: float32, or dora: false.",
+        )
+    return sorted(set(spec.targets or known))
+
+
+def _spec_of(config: Mapping[str, Any], backbone: Backbone) -> LoraSpec:
+    """The shape that an adapter_config.json tells of."""
+    names = config.get("target_modules")
+    named = tuple(sorted(names)) if isinstance(names, list) else None
+    return LoraSpec(
+        r=int(config["r"]),
+        alpha=float(config["lora_alpha"]),
+        targets=None if named == tuple(sorted(backbone.kind.lora)) else named,
+        rslora=bool(config.get("use_rslora")),
+        dora=bool(config.get("use_dora")),
     )
 
 

@@ -3,6 +3,7 @@ the model it all began from."""
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -76,7 +77,9 @@ def export_adapter(model: Path, out: Path, *, dtype: str | None) -> str:
     base = published(base_of(chain[-1]))
     loaded = [(_config(folder), load_file(folder / _TENSORS)) for folder in chain]
     newest, weights = loaded[0]
-    others = [name for name in weights if "lora_A" not in name and "lora_B" not in name]
+    others = [
+        name for _, each in loaded for name in each if "lora_A" not in name and "lora_B" not in name
+    ]
     if len(chain) > 1 and others:
         raise UserError(
             f"holds {others[0]}, which cannot be added up.", file=chain[0], hint="Export it merged."
@@ -84,7 +87,9 @@ def export_adapter(model: Path, out: Path, *, dtype: str | None) -> str:
     total = sum(int(config["r"]) for config, _ in loaded)
     if len(chain) > 1:
         weights = _sum(loaded)
-        newest = {**newest, "r": total, "lora_alpha": total, "target_modules": _targets(weights)}
+        targets = _targets(weights)
+        newest = {**newest, "r": total, "lora_alpha": total, "target_modules": targets}
+        newest["use_rslora"] = False
     shutil.copytree(
         model,
         out,
@@ -145,7 +150,8 @@ def _sum(loaded: Sequence[tuple[dict[str, Any], dict[str, Tensor]]]) -> dict[str
         downs, ups = [], []
         for config, weights in loaded:
             rank = int(config["r"])
-            scale = float(config["lora_alpha"]) / rank
+            root = math.sqrt(rank) if config.get("use_rslora") else rank
+            scale = float(config["lora_alpha"]) / root
             down, up = weights.get(name), weights.get(other)
             downs.append(torch.zeros(rank, width) if down is None else down.float())
             ups.append(torch.zeros(height, rank) if up is None else scale * up.float())

@@ -10,13 +10,14 @@ from typing import Any
 from burnish.atomic import atomic_folder
 from burnish.data.preferences import extremes
 from burnish.errors import UserError
-from burnish.models.adapters import LoraSpec, add_adapter
+from burnish.models.adapters import add_adapter
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
 from burnish.models.sources import cache_root
 from burnish.models.weights import save_policy
 from burnish.records import PreferenceGroup
 from burnish.runs.metrics import read_metrics
+from burnish.stages.adapters import lora_spec
 from burnish.stages.context import Step
 from burnish.stages.gold import ceilings
 from burnish.stages.preference_findings import pair_findings, pair_table
@@ -96,7 +97,7 @@ def new_policy(step: Step, backbone: Backbone) -> View:
     lora = step.settings.lora
     if lora is None:
         return View(backbone)
-    spec = LoraSpec(lora.r, lora.alpha)
+    spec = lora_spec(lora)
     backbone.freeze()
     add_adapter(backbone, "policy", spec, seed=step.seed)
     return View(backbone, "policy", spec)

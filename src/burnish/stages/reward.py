@@ -13,13 +13,14 @@ from burnish.atomic import atomic_folder
 from burnish.batch import TokenSequence
 from burnish.data.render import render_response
 from burnish.evaluation import reward_report
-from burnish.models.adapters import LoraSpec, add_adapter
+from burnish.models.adapters import add_adapter
 from burnish.models.backbone import Backbone
 from burnish.models.heads import ScalarHead
 from burnish.models.roles import View
 from burnish.models.weights import save_reward_model
 from burnish.records import Comparison, PreferenceGroup
 from burnish.runs.metrics import read_metrics
+from burnish.stages.adapters import lora_spec
 from burnish.stages.context import Step
 from burnish.stages.gold import accuracy, ceilings
 from burnish.stages.own_answers import compares_own_answers
@@ -76,7 +77,7 @@ def new_reward_model(step: Step, backbone: Backbone) -> View:
     head = ScalarHead(backbone.width, seed=step.seed)
     if lora is None:
         return View(backbone, head=head)
-    spec = LoraSpec(lora.r, lora.alpha)
+    spec = lora_spec(lora)
     backbone.freeze()
     add_adapter(backbone, "reward", spec, seed=step.seed)
     return View(backbone, "reward", spec, head)

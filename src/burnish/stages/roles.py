@@ -8,11 +8,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from burnish.models.adapters import LoraSpec
 from burnish.models.backbone import Backbone
 from burnish.models.heads import ScalarHead
 from burnish.models.roles import Roles, View, adapter_roles
 from burnish.models.weights import load_reward_adapter, load_reward_model
+from burnish.stages.adapters import lora_spec
 from burnish.stages.context import Step
 from burnish.trainers.online_settings import resolve_settings
 
@@ -68,7 +68,7 @@ def _adapters(step: Step, folder: Path | None) -> Roles:
         other = load_reward_model(folder, partial(step.load, exact=True))
     roles = adapter_roles(
         backbone,
-        lora=LoraSpec(config.lora.r, config.lora.alpha),
+        lora=lora_spec(config.lora),
         critic=row.needs_critic,
         reference=row.needs_reference,
         moving=config.moving_reference is not None,

@@ -7,11 +7,12 @@ from functools import partial
 from burnish.atomic import atomic_folder
 from burnish.batch import TokenSequence
 from burnish.data.render import Rendered, render_demonstration
-from burnish.models.adapters import LoraSpec, add_adapter
+from burnish.models.adapters import add_adapter
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
 from burnish.models.weights import save_policy
 from burnish.runs.metrics import read_metrics
+from burnish.stages.adapters import lora_spec
 from burnish.stages.context import Step
 from burnish.stages.lengths import render_rows
 from burnish.trainers.sft import train_sft
@@ -29,7 +30,7 @@ def run(step: Step) -> None:
     step.say_batch(config.batch_size, len(train), "demonstrations")
     view = View(backbone)
     if config.lora is not None:
-        spec = LoraSpec(config.lora.r, config.lora.alpha)
+        spec = lora_spec(config.lora)
         backbone.freeze()
         add_adapter(backbone, "sft", spec, seed=step.seed)
         view = View(backbone, "sft", spec)
