@@ -134,8 +134,23 @@ class Passes(Section):
     """How weights are updated: AdamW, its learning rate and schedule."""
     eval_every: Count = 10
     """Steps between evaluations on the held-out part."""
+    max_steps: Count | None = None
+    """Optimizer steps, in place of what `epochs` would make; data is gone through again where it is
+    too short."""
+    keep: Literal["last", "best"] = "last"
+    """Which weights the stage ends with: the last, or those of the best evaluation."""
+    best_by: Literal["loss", "accuracy"] = "loss"
+    """What the best evaluation has: the lowest loss, or the highest accuracy (of comparisons)."""
+    patience: CountOrNone = 0
+    """End after so many evaluations in a row that are no better than the best before; 0: never."""
     checkpoint: Checkpointing = Checkpointing()
     """How often the whole state is saved, to go on from after an interruption."""
+
+    def examples(self, count: float) -> float:
+        """How many examples the steps learn from, where there are `count` of them."""
+        if self.max_steps is None:
+            return self.epochs * count
+        return self.max_steps * min(self.batch_size, count)
 
 
 class SftTerm(Section):

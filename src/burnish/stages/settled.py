@@ -80,6 +80,8 @@ def _is_longer(old: Mapping[str, Any], new: Mapping[str, Any], *, finished: bool
     settings = [side.get("settings", {}) for side in (old, new)]
     # beside steps, epochs are passes over a batch of rollouts
     key = "steps" if "steps" in settings[0] else "epochs"
+    if settings[0].get("max_steps") is not None and settings[1].get("max_steps") is not None:
+        key = "max_steps"  # which stands in place of epochs
     if key not in settings[0] or key not in settings[1] or settings[1][key] <= settings[0][key]:
         return False
     same = {**new, "settings": {**settings[1], key: settings[0][key]}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 from burnish.atomic import atomic_folder
@@ -43,6 +44,8 @@ def run(step: Step) -> None:
     rows = read_metrics(folder / "metrics.jsonl")
     evaluated = [row for row in rows if "eval_loss" in row]
     before = rows[0].get("eval_loss_before")
+    after = [row["eval_loss"] for row in evaluated if math.isfinite(row["eval_loss"])]
+    after = [min(after)] if config.keep == "best" and after else after
     step.finish(
         {
             "examples_train": len(train),
@@ -52,7 +55,7 @@ def run(step: Step) -> None:
             "tokens": sum(len(s) for conversation in train for s in conversation),
             "trained_tokens": sum(s.trained for conversation in train for s in conversation),
             "eval_loss_before": before,
-            "eval_loss_after": evaluated[-1]["eval_loss"] if evaluated else None,
+            "eval_loss_after": after[-1] if after else None,
             "not_evaluated": unmeasured,
             "curve": [{"step": row["step"], "loss": row["loss"]} for row in rows],
             "eval_curve": [

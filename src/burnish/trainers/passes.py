@@ -12,16 +12,18 @@ from burnish.config.sections import Passes
 from burnish.data.prompts import Stream
 from burnish.models.roles import View
 from burnish.runs.metrics import Writer
+from burnish.trainers.best import Best
 from burnish.trainers.learner import Diverged, Learner, Term
 from burnish.trainers.loop import Loop, Progress
 
 Example = TypeVar("Example")
 
 
-def steps_of(*, examples: int, batch_size: int, epochs: float) -> int:
-    """Optimizer steps in `epochs` passes over `examples`, at least one. A batch holds no more than
-    all of them."""
-    return max(1, math.ceil(epochs * examples / min(batch_size, examples)))
+def steps_of(*, examples: int, batch_size: int, epochs: float, max_steps: int | None = None) -> int:
+    """Optimizer steps in `epochs` passes over `examples`, at least one, or `max_steps` in place of
+    them. A batch holds no more than all of them."""
+    steps = max(1, math.ceil(epochs * examples / min(batch_size, examples)))
+    return steps if max_steps is None else max_steps
 
 
 def train_in_passes(
@@ -49,7 +51,8 @@ def train_in_passes(
         evaluate: `eval_*` metrics on held-out data; called every `eval_every` steps and after the
             last.
         at_start: also before the first step, as `eval_*_before`.
-        config: epochs, batch size, optimizer, evaluation and checkpoints.
+        config: epochs or steps, batch size, optimizer, evaluation (and what it decides) and
+            checkpoints.
         seed: of the order of the examples.
         folder: the stage's folder.
         metrics: turns a step's summed statistics into what is logged.
@@ -59,14 +62,20 @@ def train_in_passes(
     Raises Diverged where the learner does, where not one step could be made, and where the held-out
     loss at the end is no finite number.
     """
-    total = steps_of(examples=len(examples), batch_size=config.batch_size, epochs=config.epochs)
+    total = steps_of(
+        examples=len(examples),
+        batch_size=config.batch_size,
+        epochs=config.epochs,
+        max_steps=config.max_steps,
+    )
+    best = Best(view, config)
     learner = Learner(view, config.optimizer, total_steps=total)
     stream = Stream(examples, seed=seed, batch_size=min(config.batch_size, len(examples)))
     loop = Loop(
         folder,
         total=total,
         checkpoint=config.checkpoint,
-        state={"learner": learner},
+        state={"learner": learner, **best.state},
         progress=progress,
         writers=writers,
     )
@@ -79,11 +88,16 @@ def train_in_passes(
         )
         values |= metrics(learner.update(terms(batch)))
         if (step + 1) % config.eval_every == 0 or step + 1 == total:
-            values |= evaluate()
+            evaluation = evaluate()
+            values |= evaluation
+            if best.evaluated(evaluation, step + 1):
+                loop.stop()
         if step + 1 == total:
             _refuse_no_loss(values)
         loop.log(values | {"skipped_steps": learner.skipped}, tokens=sum(map(cost, batch)))
     learner.refuse_standstill()
+    if best.end():
+        evaluate()  # whoever keeps what it gave has that of these weights
 
 
 def _refuse_no_loss(values: Mapping[str, float]) -> None:

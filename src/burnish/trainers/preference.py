@@ -26,6 +26,7 @@ from burnish.data.preferences import desirability
 from burnish.data.prompts import Stream
 from burnish.models.roles import View, finite
 from burnish.runs.metrics import Writer
+from burnish.trainers.best import require_heldout
 from burnish.trainers.groups import Pairs, RankedGroup, pairs_of
 from burnish.trainers.learner import Term
 from burnish.trainers.loop import Progress
@@ -147,6 +148,7 @@ def train_preferences(
     writers: Sequence[Writer] = (),
 ) -> None:
     """Train `view` (adapter or whole model) in place; resumes what was begun in `folder`."""
+    require_heldout(config, heldout)
 
     def evaluation() -> dict[str, float]:
         return {

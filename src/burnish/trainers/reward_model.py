@@ -19,6 +19,7 @@ from burnish.batch import Batch, TokenSequence, cut
 from burnish.config.sections import ComparedPasses
 from burnish.models.roles import View, finite
 from burnish.runs.metrics import Writer
+from burnish.trainers.best import require_heldout
 from burnish.trainers.groups import RankedGroup, pairs_of
 from burnish.trainers.learner import Term
 from burnish.trainers.loop import Progress
@@ -69,6 +70,7 @@ def train_reward_model(
     Returns the scores of the held-out responses as `score_groups` gives them after the last step;
     None where a resumed run had no step left, or nothing is held out.
     """
+    require_heldout(config, heldout)
     scores_N: Tensor | None = None
 
     def terms(groups: Sequence[RankedGroup]) -> Iterator[Callable[[], Term]]:

@@ -15,6 +15,7 @@ from burnish.batch import Batch, TokenSequence
 from burnish.config.sections import Passes
 from burnish.models.roles import View
 from burnish.runs.metrics import Writer
+from burnish.trainers.best import require_heldout
 from burnish.trainers.learner import Term
 from burnish.trainers.loop import Progress
 from burnish.trainers.passes import train_in_passes
@@ -47,6 +48,7 @@ def train_sft(
 
     `config.batch_size` counts demonstrations, whatever number of sequences they make.
     """
+    require_heldout(config, heldout)
     limit = config.optimizer.micro_batch_tokens
 
     def terms(examples: Sequence[Demonstrated]) -> Iterator[Callable[[], Term]]:

@@ -38,8 +38,8 @@ def _plan(how: Estimate) -> StagePlan:
     rank, row = how.rank_of(config.lora), loss_row(config)[0]
     tokens, scored = data.prompt_tokens + answers * data.answer_tokens, answers * data.answer_tokens
     reads = row.reference + 2 * row.unpaired * (tokens / answers / tokens)
-    evaluations = 3 + config.epochs * prompts / config.batch_size / config.eval_every
-    seconds = how.train(config.epochs * prompts, tokens, scored, rank, config.optimizer)
+    evaluations = 3 + config.examples(prompts) / config.batch_size / config.eval_every
+    seconds = how.train(config.examples(prompts), tokens, scored, rank, config.optimizer)
     seconds += how.forward(reads * prompts + evaluations * heldout, tokens, scored)
     parts = how.training(config.optimizer, rank, config.batch_size, tokens, scored=scored / tokens)
     return how.planned(parts, seconds)

@@ -59,8 +59,8 @@ def _plan(how: Estimate) -> StagePlan:
     rank = how.rank_of(config.lora)
     tokens = data.prompt_tokens + responses * data.answer_tokens
     parts = how.training(config.optimizer, rank, config.batch_size, tokens)
-    evaluations = 2 + config.epochs * prompts / config.batch_size / config.eval_every
-    seconds = how.train(config.epochs * prompts, tokens, 0.0, rank, config.optimizer)
+    evaluations = 2 + config.examples(prompts) / config.batch_size / config.eval_every
+    seconds = how.train(config.examples(prompts), tokens, 0.0, rank, config.optimizer)
     seconds += how.forward(evaluations * heldout, tokens, 0.0)
     seconds += how.generate(64, config.sampling)
     return how.planned(parts, seconds)

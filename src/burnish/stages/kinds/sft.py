@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import field_validator
+
 from burnish.config.bounds import BatchSize, Epochs
 from burnish.config.kinds import START, Slot, Stage
 from burnish.config.sections import Lora, Optimizer, Passes, Reference, Sources
@@ -36,6 +38,13 @@ class Sft(Passes):
     optimizer: Optimizer = Optimizer(learning_rate=5e-4)
     """How weights are updated: AdamW, its learning rate and schedule."""
 
+    @field_validator("best_by")
+    @classmethod
+    def _has_a_loss_only(cls, value: str) -> str:
+        if value != "loss":
+            raise ValueError("demonstrations are evaluated by their loss alone")
+        return value
+
 
 def _plan(how: Estimate) -> StagePlan:
     """Training on demonstrations, and the held-out loss now and then."""
@@ -45,9 +54,9 @@ def _plan(how: Estimate) -> StagePlan:
     length = data.prompt_tokens + data.answer_tokens
     scored = data.answer_tokens / length
     parts = how.training(config.optimizer, rank, config.batch_size, length, scored=scored)
-    evaluations = 1 + max(1, config.epochs * count / config.batch_size / config.eval_every)
+    evaluations = 1 + max(1, config.examples(count) / config.batch_size / config.eval_every)
     heldout = data.heldout_demonstrations or data.heldout_comparisons
-    seconds = how.train(config.epochs * count, length, data.answer_tokens, rank, config.optimizer)
+    seconds = how.train(config.examples(count), length, data.answer_tokens, rank, config.optimizer)
     seconds += how.forward(evaluations * heldout, length, data.answer_tokens)
     return how.planned(parts, seconds)
 
