@@ -8,13 +8,14 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from burnish.errors import UserError
 from burnish.jsonio import dumps
+from burnish.ranks import told
 from burnish.system import sync_folder
 
 _MARK = ".partial-"
@@ -79,6 +80,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
         if old.exists() and not path.exists():
             old.rename(path)
+
+
+@contextmanager
+def shared_folder(path: Path) -> Iterator[Path]:
+    """`atomic_folder` for all ranks that train together: rank 0 makes the folder and puts it in its
+    place, when the body has ended well on rank 0; the body sees to it that the others are done."""
+    with ExitStack() as stack:
+        yield told(lambda: stack.enter_context(atomic_folder(path)))
 
 
 def recover(path: Path) -> None:

@@ -25,6 +25,8 @@ from torch.autograd.function import once_differentiable
 from burnish.errors import UserError
 from burnish.models.backbone import Backbone
 from burnish.models.precision import narrowed
+from burnish.models.trunk import full
+from burnish.ranks import first
 
 _PREFIX = "base_model.model."
 _PRODUCTS = {  # precisions in which a layer's products may be made, by that of its input
@@ -111,15 +113,16 @@ def copy_adapter(backbone: Backbone, source: str, target: str) -> None:
 
 def delta(layer: object, name: str | None) -> Tensor | None:
     """(α/r)·BA, what set `name` adds to the weight of `layer`, or with DoRA what it changes in it;
-    None where nothing is changed."""
+    None where nothing is changed. Whole on every rank."""
     if name is None or not isinstance(layer, LoraLayer) or name not in layer.lora_A:
         return None
-    added = layer.scaling[name] * (_weight(layer.lora_B, name) @ _weight(layer.lora_A, name))
+    b, a = full(_weight(layer.lora_B, name)), full(_weight(layer.lora_A, name))
+    added = layer.scaling[name] * (b @ a)
     if name not in layer.lora_magnitude_vector:
         return added
-    weight = cast(nn.Linear, layer.get_base_layer()).weight
+    weight = full(cast(nn.Linear, layer.get_base_layer()).weight)
     whole = weight + added
-    length = _weight(layer.lora_magnitude_vector, name) / whole.norm(dim=1)
+    length = full(_weight(layer.lora_magnitude_vector, name)) / whole.norm(dim=1)
     return length[:, None] * whole - weight
 
 
@@ -133,9 +136,13 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 def save_adapter(
     backbone: Backbone, name: str, spec: LoraSpec, folder: Path, *, base: str, task_type: str
 ) -> None:
-    """Write a set in PEFT's layout: adapter_config.json and adapter_model.safetensors."""
+    """Write a set in PEFT's layout: adapter_config.json and adapter_model.safetensors. All ranks
+    call it together, and rank 0 writes."""
+    shards = get_peft_model_state_dict(backbone.model, adapter_name=name)
+    weights = {key: full(tensor) for key, tensor in shards.items()}
+    if not first():
+        return
     folder.mkdir(parents=True, exist_ok=True)
-    weights = get_peft_model_state_dict(backbone.model, adapter_name=name)
     save_tensors({_PREFIX + k: v for k, v in weights.items()}, folder / "adapter_model.safetensors")
     targets = sorted({k.split(".lora_")[0].rsplit(".", 1)[-1] for k in weights})
     config = _lora_config(

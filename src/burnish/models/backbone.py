@@ -24,6 +24,7 @@ from burnish.models.matmul import use_fast_exact_matmul
 from burnish.models.precision import multiply_in_bfloat16
 from burnish.models.sampled import turned_alike
 from burnish.models.supported import ModelType, model_type
+from burnish.models.trunk import Trunk, full
 from burnish.models.unpacked import run_in_rows
 
 
@@ -53,9 +54,15 @@ class Backbone:
         """The stack below the language-model head."""
         return self.model.model
 
+    @cached_property
+    def trunk(self) -> Trunk:
+        """The module inside whose forward roles read the weights."""
+        return Trunk(self.model)
+
     @property
     def embeddings(self) -> Tensor:
-        """[V, D]: the weight of the language-model head."""
+        """[V, D]: the weight of the language-model head; on several ranks a shard of it, outside of
+        `Trunk.say`."""
         return self.model.get_output_embeddings().weight
 
     @property
@@ -182,9 +189,8 @@ class Backbone:
         for name, tensor in sorted(self.model.state_dict().items()):
             if "lora_" not in name:
                 digest.update(name.replace("base_layer.", "").encode())
-                digest.update(
-                    tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
-                )
+                whole = full(tensor.detach()).cpu().contiguous()
+                digest.update(whole.view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
 

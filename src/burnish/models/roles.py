@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from burnish.models.adapters import (
 )
 from burnish.models.backbone import Backbone
 from burnish.models.heads import ScalarHead
+from burnish.models.trunk import cut_alike
 
 
 @dataclass(eq=False)
@@ -49,7 +51,7 @@ class View:
 
     def hidden(self, batch: Batch) -> Tensor:
         """[T, D]: the last hidden states of the batch, as `Backbone.layout_of` lays it out."""
-        return self._hidden(self.backbone.layout_of(batch))
+        return self.backbone.trunk.say(partial(self._hidden, self.backbone.layout_of(batch)))
 
     def _hidden(self, layout: Layout) -> Tensor:
         activate(self.backbone, self.adapter)
@@ -61,6 +63,10 @@ class View:
         """The log-probability [P] of each trained token, and the entropy [P] of its distribution if
         asked for (nats)."""
         layout = self.backbone.layout_of(batch).to(self.backbone.device)
+        say = partial(self._logprobs, layout, temperature=temperature, entropy=entropy)
+        return self.backbone.trunk.say(say)
+
+    def _logprobs(self, layout: Layout, *, temperature: float, entropy: bool) -> TokenLogprobs:
         found = token_logprobs(
             hidden_PD=self._hidden(layout)[layout.predecessors_P],
             weight_VD=self.backbone.embeddings,
@@ -76,12 +82,12 @@ class View:
     def values(self, batch: Batch) -> Tensor:
         """[P]: the value of the state each trained token was chosen in (the tokens before it)."""
         layout = self.backbone.layout_of(batch)
-        return self._head(self._hidden(layout)[layout.predecessors_P.to(self.backbone.device)])
+        return self.backbone.trunk.say(partial(self._head, layout, layout.predecessors_P))
 
     def scores(self, batch: Batch) -> Tensor:
         """[N]: the score of each sequence, read at its last token."""
         layout = self.backbone.layout_of(batch)
-        return self._head(self._hidden(layout)[layout.last_N.to(self.backbone.device)])
+        return self.backbone.trunk.say(partial(self._head, layout, layout.last_N))
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """What training this role changes: the adapter set, or else every weight of the backbone;
@@ -117,12 +123,14 @@ class View:
                 f"the state is another role's: {sorted(mine.keys() ^ state.keys())[:3]} differ"
             )
         for name, tensor in mine.items():
-            tensor.copy_(state[name])
+            tensor.copy_(cut_alike(state[name], tensor))
 
-    def _head(self, hidden_XD: Tensor) -> Tensor:
+    def _head(self, layout: Layout, positions_X: Tensor) -> Tensor:
+        """[X]: what the head says at these positions."""
         if self.head is None:
             raise ValueError("this role has no scalar head")
-        return self.head(hidden_XD).cpu()
+        hidden_TD = self._hidden(layout)
+        return self.head(hidden_TD[positions_X.to(self.backbone.device)]).cpu()
 
 
 def finite(values_N: Tensor, what: str) -> Tensor:

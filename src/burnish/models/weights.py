@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from peft.tuners.lora import LoraLayer
@@ -27,7 +27,10 @@ from burnish.models.adapters import (
 from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.heads import ScalarHead
 from burnish.models.roles import View
+from burnish.models.trunk import full
+from burnish.ranks import first, tell, world
 
+T = TypeVar("T")
 _HEAD = "head.safetensors"
 Weights = Mapping[str, Callable[[], Tensor]]
 """Every weight of a model by its name, as a function that makes the whole tensor: one at a time, so
@@ -44,7 +47,10 @@ class Load(Protocol):
 
 def merge_on_demand(view: View) -> Weights:
     """For every weight of the role's model, as one that never had adapters, a function that makes
-    it; tied weights once."""
+    it; tied weights once.
+
+    On several ranks they are for `led`: each is made by all ranks together.
+    """
     model = view.backbone.model
     layers = {
         name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)
@@ -57,14 +63,49 @@ def merge_on_demand(view: View) -> Weights:
         added = (
             delta(layer, view.adapter) if layer is not None and name.endswith(".weight") else None
         )
-        return tensor if added is None else tensor + added
+        whole = full(tensor)
+        return whole if added is None else whole + added
 
     found: dict[str, Callable[[], Tensor]] = {}
     for name, tensor in model.state_dict().items():
         if "lora_" not in name and name not in tied:
             clean = name.replace(".base_layer.", ".")
             found[clean] = partial(make, clean, tensor)
-    return found
+    if not (view.backbone.trunk.sharded and first()):
+        return found
+    return {name: partial(_together, name, make) for name, make in found.items()}
+
+
+def _together(name: str, make: Callable[[], Tensor]) -> Tensor:
+    """What rank 0 makes of its shard while the others, in `led`, make theirs of the same name."""
+    tell(("make", name))
+    return make()
+
+
+def led(view: View, act: Callable[[], T]) -> T | None:
+    """What `act` gives on rank 0, where it may make the role's merged weights, in any order; the
+    other ranks help to make them, and get None.
+
+    In one process it is the call of `act`. An error of rank 0 is raised on every rank.
+    """
+    if world() == 1:
+        return act()
+    if first():
+        try:
+            result = act()
+        except Exception as error:
+            tell(("error", error))
+            raise
+        tell(("end", None))
+        return result
+    makers = merge_on_demand(view)
+    while True:
+        word, what = tell(None)
+        if word == "error":
+            raise what
+        if word == "end":
+            return None
+        makers[what]()
 
 
 def merged(view: View) -> Iterator[tuple[str, Tensor]]:
@@ -73,7 +114,12 @@ def merged(view: View) -> Iterator[tuple[str, Tensor]]:
 
 
 def save_model(view: View, folder: Path) -> None:
-    """The role as a plain causal language model with its tokenizer; adapters are merged into it."""
+    """The role as a plain causal language model with its tokenizer; adapters are merged into it.
+    All ranks call it together, and rank 0 writes."""
+    led(view, partial(_save_model, view, folder))
+
+
+def _save_model(view: View, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_tensors(_as_published(view.backbone, dict(merged(view))), folder / "model.safetensors")
     _save_surroundings(view.backbone, folder)
@@ -100,19 +146,33 @@ def save_reward_model(view: View, folder: Path, *, base: str) -> None:
 
     That class has no bias, so its scores are ours minus a constant: b·gain + bias, which stands in
     `head.safetensors` beside it. An adapter reward model is written in PEFT's layout too, under
-    `adapter/`.
+    `adapter/`. All ranks call it together, and rank 0 writes.
     """
     if view.head is None:
         raise ValueError("a reward model has a head")
+    head = {name: full(tensor.detach()) for name, tensor in view.head.state_dict().items()}
+    led(view, partial(_save_scored, view, folder, head))
+    if view.adapter is not None and view.lora is not None:
+        save_adapter(
+            view.backbone,
+            view.adapter,
+            view.lora,
+            folder / "adapter",
+            base=base,
+            task_type="SEQ_CLS",
+        )
+
+
+def _save_scored(view: View, folder: Path, head: dict[str, Tensor]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     weights = {
         n.removeprefix("lm_head."): t for n, t in merged(view) if not n.startswith("lm_head.")
     }
-    weights["score.weight"] = (
-        (view.head.linear.weight * view.head.gain).detach().to(view.backbone.embeddings.dtype)
+    weights["score.weight"] = (head["linear.weight"] * head["gain"]).to(
+        view.backbone.embeddings.dtype
     )
     save_tensors(_as_published(view.backbone, weights), folder / "model.safetensors")
-    save_tensors(view.head.state_dict(), folder / _HEAD)
+    save_tensors(head, folder / _HEAD)
     _save_surroundings(view.backbone, folder)
     config = json.loads((folder / "config.json").read_text())
     config["architectures"] = [
@@ -125,15 +185,6 @@ def save_reward_model(view: View, folder: Path, *, base: str) -> None:
         "pad_token_id": view.backbone.tokenizer.pad_token_id,
     }
     (folder / "config.json").write_text(dumps(config, indent=2, sort_keys=True) + "\n")
-    if view.adapter is not None and view.lora is not None:
-        save_adapter(
-            view.backbone,
-            view.adapter,
-            view.lora,
-            folder / "adapter",
-            base=base,
-            task_type="SEQ_CLS",
-        )
 
 
 def load_head(folder: Path, width: int) -> ScalarHead:

@@ -8,6 +8,7 @@ import torch
 
 from burnish.batch import Batch, TokenSequence
 from burnish.models.roles import View, finite
+from burnish.ranks import dealt
 from burnish.records import Completion, Prompt, Reward, Rollout
 from burnish.rewards.base import Judgement, Scope, scoped
 
@@ -34,10 +35,9 @@ class RewardModelScorer:
         if not rollouts:
             return []
         batch = Batch(tuple(self._sequence(rollout) for rollout in rollouts))
-        pieces = (batch.select(rows) for rows in batch.micro_batches(self._max_tokens))
-        scores_B = finite(
-            torch.cat([self._view.scores(piece) for piece in pieces]), "scores of the reward model"
-        )
+        pieces = [batch.select(rows) for rows in batch.micro_batches(self._max_tokens)]
+        scores_B = torch.cat(dealt(self._view.scores, pieces))
+        finite(scores_B, "scores of the reward model")
         return [Reward(score, {self.name: score}) for score in scores_B.tolist()]
 
     def _sequence(self, rollout: Rollout) -> TokenSequence:
@@ -57,6 +57,9 @@ class ScopedModelReward:
     it.
     """
 
+    on_every_rank = True
+    """All ranks are asked together, for each holds a share of the weights."""
+
     def __init__(
         self,
         view: View,
@@ -69,7 +72,7 @@ class ScopedModelReward:
         """`render` writes prompts in this model's tokens, where its tokenizer is not the policy's;
         None: they are the same."""
         self._scorer = RewardModelScorer(view, end_tokens=end_tokens, max_tokens=max_tokens)
-        self._tokenizer, self._render = view.backbone.tokenizer, render
+        self.view, self._tokenizer, self._render = view, view.backbone.tokenizer, render
         self._scope: Scope = scope
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Judgement]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from burnish.errors import UserError
+from burnish.ranks import told
 from burnish.records import Prompt, Reward, Rollout
 from burnish.rewards.base import Judged, Judgement, Scope, call
 from burnish.rewards.compose import Part, compose
@@ -90,17 +92,8 @@ class CompositeScorer:
         """The judgements of one reward, asked for the rollouts it applies to only."""
         rows = [i for i in range(len(rollouts)) if source.part.applies(tags[i])]
         chosen = [rollouts[i] for i in rows]
-        found = (
-            Judged(tuple(source.reward.score(chosen)))
-            if hasattr(source.reward, "score")
-            else call(
-                source.part.name,
-                source.reward,
-                chosen,
-                scope=source.scope,
-                messages=source.messages,
-            )
-        )
+        ask = partial(_asked, source, chosen)
+        found = ask() if getattr(source.reward, "on_every_rank", False) else told(ask)
         judgements = [_SILENT] * len(rollouts)
         for row, judgement in zip(rows, found.judgements, strict=True):
             judgements[row] = judgement
@@ -117,6 +110,14 @@ def _spread(values: Sequence[Any], rows: Sequence[int], count: int) -> tuple[Any
     for row, value in zip(rows, values, strict=True):
         spread[row] = value
     return tuple(spread)
+
+
+def _asked(source: Source, rollouts: Sequence[Rollout]) -> Judged:
+    if hasattr(source.reward, "score"):
+        return Judged(tuple(source.reward.score(rollouts)))
+    return call(
+        source.part.name, source.reward, rollouts, scope=source.scope, messages=source.messages
+    )
 
 
 def check_prompts(

@@ -17,13 +17,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
-from burnish.atomic import atomic_folder, recover
+from burnish.atomic import recover, shared_folder
 from burnish.errors import UserError
 from burnish.jsonio import dumps
+from burnish.ranks import first, told
+from burnish.runs.shards import empty_like_stored, is_shard, read_shards, save_shards
 
 _log = logging.getLogger(__name__)
 _STATE, _TENSORS, _SUMS = "state.json", "state.safetensors", "checksums.json"
@@ -40,10 +42,22 @@ def save_state(folder: Path, state: Any) -> None:
     The tree is made of dicts (keys str or int), lists, tuples, str, int, float (NaN and infinities
     too), bool, None and tensors, and every one of them round-trips exactly. Raises TypeError for
     anything else and OSError as writing does.
+
+    On several ranks all call it together; each writes its shards, rank 0 the rest.
     """
     tensors: dict[str, Tensor] = {}
-    (folder / _STATE).write_text(dumps(_encode(state, tensors)), encoding="utf-8")
-    _save_tensors(tensors, folder / _TENSORS)
+    tree = _encode(state, tensors)
+    shards = {name: tensor for name, tensor in tensors.items() if is_shard(tensor)}
+    if shards:
+        save_shards(folder, shards)
+    if first():
+        whole = {name: tensor for name, tensor in tensors.items() if name not in shards}
+        _save_whole(folder, tree, whole)
+
+
+def _save_whole(folder: Path, tree: Any, tensors: Mapping[str, Tensor]) -> None:
+    (folder / _STATE).write_text(dumps(tree), encoding="utf-8")
+    _save_tensors({name: t.cpu().contiguous() for name, t in tensors.items()}, folder / _TENSORS)
     sums = {
         path.relative_to(folder).as_posix(): _checksum(path)
         for path in sorted(folder.rglob("*"))
@@ -52,13 +66,26 @@ def save_state(folder: Path, state: Any) -> None:
     (folder / _SUMS).write_text(dumps(sums, indent=2), encoding="utf-8")
 
 
-def load_state(folder: Path) -> Any:
+def load_state(folder: Path, *, like: Any = None) -> Any:
     """What `save_state` wrote, tensors on the CPU. Raises Corrupt if a file is missing or differs
-    from its checksum."""
+    from its checksum.
+
+    Where in `like`, a tree of the same shape, a shard stands, it is filled with this rank's part
+    and stands in the result too: by however many ranks the state was written, no rank reads more.
+    """
     verify(folder)
-    # clone: safetensors maps the file into memory, and a state must outlive the file
-    tensors = {name: tensor.clone() for name, tensor in load_file(folder / _TENSORS).items()}
-    return _decode(json.loads((folder / _STATE).read_text()), tensors)
+    tree = json.loads((folder / _STATE).read_text())
+    present: dict[str, Tensor] = {}
+    _encode(like, present)
+    tensors = {name: tensor for name, tensor in present.items() if is_shard(tensor)}
+    with safe_open(folder / _TENSORS, framework="pt") as file:
+        names = set(file.keys())
+        # clone: safetensors maps the file into memory, and a state must outlive the file
+        whole = {name: file.get_tensor(name).clone() for name in names - tensors.keys()}
+    apart = empty_like_stored(folder, _named(tree) - names - tensors.keys())
+    if tensors or apart:
+        read_shards(folder, {**tensors, **apart})
+    return _decode(tree, {**tensors, **whole, **apart})
 
 
 def verify(folder: Path) -> None:
@@ -88,10 +115,14 @@ class Checkpoints:
         """Write `checkpoint-{step}` atomically; others go only after it is on disk.
 
         Raises UserError when the disk is full; the checkpoints that were there are still there
-        then.
+        then. On several ranks all call it together.
         """
-        with atomic_folder(self._folder / f"checkpoint-{step}") as scratch:
+        with shared_folder(self._folder / f"checkpoint-{step}") as scratch:
             save_state(scratch, state)
+        if first():
+            self._drop_older(step)
+
+    def _drop_older(self, step: int) -> None:
         # A later step is one that `latest` passed over as damaged: the run has gone back behind it.
         kept = [old for old, _ in self._found() if old <= step][-self._keep :]
         for old, path in self._found():
@@ -102,8 +133,11 @@ class Checkpoints:
         """The newest checkpoint that is intact; None if there is none at all.
 
         A damaged one is passed over with a warning. Raises UserError if there are checkpoints and
-        all are damaged.
+        all are damaged. Rank 0 looks, and all go on from the same one.
         """
+        return told(self._latest)
+
+    def _latest(self) -> tuple[int, Path] | None:
         if not self._folder.is_dir():
             return None
         for leftover in {
@@ -159,24 +193,23 @@ def set_rng_state(state: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"][: torch.cuda.device_count()])
 
 
-def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
+def _encode(value: Any, tensors: dict[str, Tensor], place: str = "") -> Any:
     """JSON for a value: containers, tensors and floats that JSON lacks become {"$kind": …}, so that
-    no plain dict can be taken for one."""
+    no plain dict can be taken for one. A tensor is named by its place in the tree."""
     if isinstance(value, Tensor):
-        name = str(len(tensors))
-        tensors[name] = value.detach().cpu().contiguous()
+        name = place.removeprefix("/") or "state"
+        name += "'" * (name in tensors)  # of the keys 1 and "1" the second
+        tensors[name] = value.detach()
         return {"$tensor": name}
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str | int):
                 raise TypeError(f"a checkpoint cannot hold the key {key!r}: keys are str or int")
-        return {"$dict": [[key, _encode(item, tensors)] for key, item in value.items()]}
+        items = [[key, _encode(item, tensors, f"{place}/{key}")] for key, item in value.items()]
+        return {"$dict": items}
     if isinstance(value, list | tuple):
-        return {
-            "$list" if isinstance(value, list) else "$tuple": [
-                _encode(item, tensors) for item in value
-            ]
-        }
+        items = [_encode(item, tensors, f"{place}/{i}") for i, item in enumerate(value)]
+        return {"$list" if isinstance(value, list) else "$tuple": items}
     if isinstance(value, float) and not math.isfinite(value):
         return {"$float": str(value)}
     if value is None or isinstance(value, str | int | float | bool):
@@ -196,6 +229,15 @@ def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
         return {key: _decode(item, tensors) for key, item in inside}
     items = [_decode(item, tensors) for item in inside]
     return items if kind == "$list" else tuple(items)
+
+
+def _named(tree: Any) -> set[str]:
+    """The names of the tensors that an encoded tree speaks of."""
+    if isinstance(tree, list):
+        return set().union(*map(_named, tree))
+    if not isinstance(tree, dict):
+        return set()
+    return {tree["$tensor"]} if "$tensor" in tree else _named(list(tree.values()))
 
 
 def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:

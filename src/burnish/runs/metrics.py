@@ -77,6 +77,26 @@ class MetricLog:
             writer.close()
 
 
+class SilentLog:
+    """A `MetricLog` that writes nothing: of the ranks that are not the first."""
+
+    def __init__(self, path: Path, *, writers: Sequence[Writer] = ()) -> None:
+        pass
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def position(self) -> int:
+        """0; the first rank's is what is kept."""
+        return 0
+
+    def truncate_to(self, position: int) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The rows of a log; a last line that a killed process left unfinished is passed over. No file:
     no rows."""

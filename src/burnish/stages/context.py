@@ -24,6 +24,7 @@ from burnish.jsonio import undefined_as_null
 from burnish.models.contents import local_files
 from burnish.models.device import resolve
 from burnish.models.precision import NAMES
+from burnish.ranks import first, rank, world
 from burnish.runs.contents import contents_hash
 from burnish.runs.metrics import Writer, make_writers, read_metrics
 from burnish.stages.artifacts import DEMONSTRATIONS, read_comparisons
@@ -73,7 +74,8 @@ class Run:
     @cached_property
     def device(self) -> torch.device:
         """Where the run's models are."""
-        return resolve(self.recipe.model.device)
+        device = resolve(self.recipe.model.device)
+        return torch.device("cuda", rank()) if device.type == "cuda" and world() > 1 else device
 
     def contents(self, reference: str) -> str | None:
         """The hash of what stands in a model's folder; None for what is no folder here."""
@@ -303,7 +305,9 @@ class Step:
         return Split(*split_or_all(groups, heldout=share, seed=seed, salt="compared/"))
 
     def writers(self) -> Sequence[Writer]:
-        """The trackers the recipe asks for."""
+        """The trackers the recipe asks for; rank 0 has them."""
+        if not first():
+            return ()
         config = self.recipe.model_dump(mode="json")
         return make_writers(
             self.recipe.report_to,
@@ -336,7 +340,8 @@ class Step:
                 self.say(
                     f"{self.name}: updates left out, {reason}: {skipped} (in {len(rows)} steps)"
                 )
-        write_json(self.folder / "result.json", undefined_as_null(findings))
+        if first():
+            write_json(self.folder / "result.json", undefined_as_null(findings))
 
     def not_evaluated(self, split: Split, measured: Sequence[Any]) -> str | None:
         """Why there is nothing to be evaluated on, which is said; None where there is."""

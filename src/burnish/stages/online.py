@@ -8,16 +8,18 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from burnish.atomic import atomic_folder, write_text
+from burnish.atomic import shared_folder, write_text
 from burnish.batch import TokenSequence
 from burnish.config.online import OnlineTraining
+from burnish.execution.shards import shard
 from burnish.jsonio import json_lines
 from burnish.models.backbone import Backbone
 from burnish.models.roles import Roles, View
 from burnish.models.weights import save_policy
+from burnish.ranks import first
 from burnish.records import Reward, Rollout
 from burnish.rewards.base import prompt_text
-from burnish.rewards.model import RewardModelScorer
+from burnish.rewards.model import RewardModelScorer, ScopedModelReward
 from burnish.rewards.scorer import CompositeScorer, check_prompts
 from burnish.runs.metrics import read_metrics
 from burnish.stages.context import Step
@@ -28,7 +30,7 @@ from burnish.stages.sampling import end_tokens_of, fitting
 from burnish.stages.sft import sequences_of
 from burnish.stages.turns import make_sampler, with_pay
 from burnish.stages.watch import PREFIX, PolicyWatch, watched
-from burnish.trainers.gather import Sampler, Scorer
+from burnish.trainers.gather import FirstSampler, Sampler, Scorer
 from burnish.trainers.online import train_online
 from burnish.trainers.online_settings import resolve_settings
 
@@ -52,6 +54,7 @@ def run(step: Step) -> None:
     step.say_repeats(config.prompts_per_step, len(prompts))
     composed = build_scorer(step, config.rewards, backbone=backbone) if config.rewards else None
     try:
+        shard(roles.policy, roles.critic, roles.reward, roles.reference, *_models_of(composed))
         _say_what_is_passed_over(step, composed)
         scorer = _scorer(roles, composed, config)
         with (
@@ -76,7 +79,7 @@ def run(step: Step) -> None:
         if composed is not None:
             composed.close()
     _say_how_it_ended(step, watch)
-    with atomic_folder(folder / "model") as scratch:
+    with shared_folder(folder / "model") as scratch:
         save_policy(roles.policy, scratch, base=step.start)
     rows = read_metrics(folder / "metrics.jsonl")
     seen = {} if watch is None else {"watch": watch.findings(len(rows))}
@@ -100,7 +103,8 @@ def _sampler(step: Step, policy: View, algorithm: str) -> Iterator[Sampler]:
     for."""
     config = step.settings
     with served_engine(step, policy, config.sampling) as engine:
-        sampler = make_sampler(
+        make = partial(
+            make_sampler,
             config.environment,
             policy,
             config.sampling,
@@ -111,7 +115,7 @@ def _sampler(step: Step, policy: View, algorithm: str) -> Iterator[Sampler]:
             engine=engine,
             say=step.say_once,
         )
-        with journalled(step, sampler) as kept:
+        with journalled(step, FirstSampler(policy, make)) as kept:
             yield kept
 
 
@@ -131,6 +135,27 @@ def _say_how_it_ended(step: Step, watch: PolicyWatch | None) -> None:
         step.say(
             f"{step.name}: its policy is that after step {kept}, which {found['judge']} liked best"
         )
+
+
+def _sampler(step: Step, policy: View) -> Sampler:
+    config = step.settings
+    # recorded results have drawn from these streams
+    purpose = "ppo" if resolve_settings(config).algorithm.name == "ppo" else "online"
+    return make_sampler(
+        config.environment,
+        policy,
+        config.sampling,
+        seed=step.seed,
+        max_length=step.recipe.model.max_length,
+        purpose=purpose,
+        say=step.say_once,
+    )
+
+
+def _models_of(composed: CompositeScorer | None) -> list[View]:
+    """The reward models among the composed rewards."""
+    rewards = [] if composed is None else [source.reward for source in composed.sources]
+    return [reward.view for reward in rewards if isinstance(reward, ScopedModelReward)]
 
 
 def _say_what_is_passed_over(step: Step, composed: CompositeScorer | None) -> None:
@@ -163,6 +188,8 @@ def _keep_samples(
 ) -> None:
     """The first few completions of every step, one file a step, so that a resumed run writes the
     same files."""
+    if not first():
+        return
     rows = [
         {
             "step": step + 1,

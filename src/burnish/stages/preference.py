@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from burnish.atomic import atomic_folder
+from burnish.atomic import shared_folder
 from burnish.data.preferences import extremes
 from burnish.errors import UserError
+from burnish.execution.shards import shard
 from burnish.models.adapters import add_adapter
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
@@ -55,11 +56,12 @@ def run(step: Step) -> None:
         del backbone  # before the other is loaded: one model in memory at a time
         backbone = load(start)
     view = new_policy(step, backbone)
+    shard(view)
     train_preferences(
         view, examples, measured, config=config, seed=step.seed, folder=step.folder, progress=step.progress(),
         writers=step.writers(),
     )  # fmt: skip
-    with atomic_folder(step.folder / "model") as scratch:
+    with shared_folder(step.folder / "model") as scratch:
         save_policy(view, scratch, base=start)
     unmeasured = step.not_evaluated(groups, asked)
     step.finish(findings(step, view, learnt, asked, measured) | {"not_evaluated": unmeasured})

@@ -188,10 +188,44 @@ def _check_room(key: str, sampling: Sampling, longest: int) -> None:
 
 
 def _trainers(plan: Plan) -> None:
-    """Several trainers, which this version does not start yet."""
-    if plan.run.recipe.scale.trainers > 1:
-        problem = "this version trains in one process."
-        raise UserError(problem, field="scale.trainers", hint="Leave scale out.")
+    """Several trainers: as many GPUs as them, or the CPU, which they share."""
+    count, device = plan.run.recipe.scale.trainers, plan.run.recipe.model.device
+    if count == 1 or not any(step.row.trains for step in plan.steps):
+        return
+    watched = [step.name for step in plan.steps if getattr(step.settings, "watch", None)]
+    if watched:
+        field = f"{watched[0]}.watch"
+        problem = f"scale.trainers is {count}, and {field} looks at a policy in one process only."
+        hint = "Leave one of the two out."
+        raise UserError(problem, field=field, hint=hint)
+    if ":" in device:
+        problem = f"scale.trainers is {count}, and model.device {device} is one GPU."
+        hint = "Set model.device: cuda, and trainer k takes GPU k; or leave scale.trainers out."
+        raise UserError(problem, field="scale.trainers", hint=hint)
+    if plan.run.device.type == "cuda":
+        _enough_gpus(count)
+
+
+def _enough_gpus(count: int) -> None:
+    import torch
+
+    if torch.cuda.device_count() < count:
+        problem = (
+            f"scale.trainers is {count}, and this machine has {torch.cuda.device_count()} GPU(s)."
+        )
+        hint = "Each trainer has a GPU of its own: lower scale.trainers, or set model.device: cpu."
+        raise UserError(problem, field="scale.trainers", hint=hint)
+
+
+def _sampled_on_ranks(plan: Plan) -> None:
+    """Trainers that sample while their weights are shared out need Burnish's own engine."""
+    if plan.run.recipe.scale.trainers == 1 or plan.shape.fallback is None:
+        return
+    for step, key, _ in plan.sampling():
+        if step.row.trains:
+            problem = f"scale.trainers is more than 1, and {key} needs an engine that has whole weights ({plan.shape.fallback})."
+            hint = "Leave scale.trainers out, or choose a model that `burnish models supported` says is sampled by Burnish's own engine."
+            raise UserError(problem, field="scale.trainers", hint=hint)
 
 
 def _trackers(plan: Plan) -> None:
@@ -308,4 +342,4 @@ _OF_THE_RECIPE = (
     _trainers,
     _reward_parts,
 )
-_OF_THE_MODEL = (_engines, _served, _rooms, _watches, _disk)
+_OF_THE_MODEL = (_engines, _served, _sampled_on_ranks, _rooms, _watches, _disk)

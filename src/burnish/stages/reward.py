@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from burnish.atomic import atomic_folder
+from burnish.atomic import shared_folder
 from burnish.batch import TokenSequence
 from burnish.data.render import render_response
 from burnish.evaluation import reward_report
+from burnish.execution.shards import shard
 from burnish.models.adapters import add_adapter
 from burnish.models.backbone import Backbone
 from burnish.models.heads import ScalarHead
@@ -26,6 +28,7 @@ from burnish.stages.gold import accuracy, ceilings
 from burnish.stages.own_answers import compares_own_answers
 from burnish.stages.ranked import compared, ranked
 from burnish.stages.sampling import fitting, prompt_sampler
+from burnish.trainers.gather import FirstSampler
 from burnish.trainers.groups import RankedGroup
 from burnish.trainers.reward_model import score_groups, score_sequences, train_reward_model
 
@@ -44,6 +47,7 @@ def run(step: Step) -> None:
     unmeasured = step.not_evaluated(groups, heldout)
     step.say_batch(config.batch_size, len(train), "prompts")
     view = new_reward_model(step, backbone)
+    shard(view)
     raw_N = train_reward_model(
         view, [group for _, group in train], [group for _, group in heldout], config=config, seed=step.seed,
         folder=folder, progress=step.progress(), writers=step.writers(),
@@ -60,7 +64,7 @@ def run(step: Step) -> None:
             )
         else:
             view.head.normalize(scores)
-    with atomic_folder(folder / "model") as scratch:
+    with shared_folder(folder / "model") as scratch:
         save_reward_model(view, scratch, base=step.start)
     findings = _training_findings(step, view, train) | {"not_evaluated": unmeasured}
     if raw_N is not None:
@@ -95,11 +99,14 @@ def _own_samples(
         return [sequence for _, group in train for sequence in group.sequences][:_NORMALISE]
     sampling = step.settings.sampling
     prompts = fitting(step, backbone, step.prompts.train, sampling, "prompts")[:64]
-    sampler = prompt_sampler(
-        View(backbone), sampling, seed=step.seed, max_length=step.recipe.model.max_length,
+    policy = View(backbone)
+    make = partial(
+        prompt_sampler, policy, sampling, seed=step.seed, max_length=step.recipe.model.max_length,
         purpose="normalize", say=step.say_once,
     )  # fmt: skip
-    rollouts = sampler.generate(prompts, samples=math.ceil(_FEWEST / len(prompts)))
+    rollouts = FirstSampler(policy, make).generate(
+        prompts, samples=math.ceil(_FEWEST / len(prompts))
+    )
     texts = [(r.prompt, r.completion.text) for r in rollouts]
     responses = [
         render_response(backbone.tokenizer, prompt, text, max_tokens=backbone.context)

@@ -86,6 +86,12 @@ def run(
         raise UserError(
             "a run has one seed, and this recipe names several.", field="seeds", hint=hint
         )
+    if jobs > 1 and recipe.scale.trainers > 1:
+        raise UserError(
+            f"--jobs {jobs} goes with one trainer a stage, and scale.trainers is {recipe.scale.trainers}.",
+            field="scale.trainers",
+            hint="Leave one of the two out.",
+        )
     folder = Path("runs") / recipe.name if out is None else folder_named(out, "out")
     source = None if fork is None else folder_named(fork, "fork")
     _set_threads(recipe)
@@ -170,7 +176,7 @@ def _write_manifest(
     write_text(this.folder / "recipe.yaml", dump_yaml(this.recipe))
     manifest = {
         "burnish": __version__, "environment": environment(), "seed": this.recipe.seed, "inputs": inputs,
-        "accepted": accepted, "recipe_sha256": file_hash(this.folder / "recipe.yaml"),
+        "accepted": accepted, "trainers": this.recipe.scale.trainers, "recipe_sha256": file_hash(this.folder / "recipe.yaml"),
     }  # fmt: skip
     write_sealed(this.folder / "manifest.json", manifest)
 

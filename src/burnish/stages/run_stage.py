@@ -20,6 +20,7 @@ from burnish.runs.stage_record import (
 )
 from burnish.stages.context import Run, Step
 from burnish.stages.settled import record_of
+from burnish.stages.together import train_together
 from burnish.system import reset_peak_memory
 
 
@@ -39,7 +40,7 @@ def run_stage(this: Run, stage: str, inputs: Mapping[str, Any], accepted: Sequen
     reset_peak()
     start = time.perf_counter()
     try:
-        step.row.function()(step)
+        of_ranks = _do(step)
     except SystemExit as error:
         raise UserError(
             f"code that the stage {stage} ran ended the process (exit {error.code}), so the stage is not done.",
@@ -49,7 +50,7 @@ def run_stage(this: Run, stage: str, inputs: Mapping[str, Any], accepted: Sequen
         seconds = earlier + time.perf_counter() - start
         begin(folder, inputs, seconds=seconds, accepted=accepted)
         release_memory()
-    peak = peak_gb()
+    peak = peak_gb() if of_ranks is None else of_ranks
     record = StageRecord(
         stage,
         fingerprint(inputs),
@@ -61,9 +62,19 @@ def run_stage(this: Run, stage: str, inputs: Mapping[str, Any], accepted: Sequen
         list(accepted),
     )
     record.write(folder / "stage.json")
-    where = "" if peak is None else " of the GPU"
+    where = "" if peak is None or this.device.type == "cpu" else " of the GPU"
+    where += "" if of_ranks is None else f" on each of {this.recipe.scale.trainers} trainers"
     this.say(f"{stage}: done in {seconds:.0f} s, at most {record.peak_memory_gb:.1f} GB{where}")
     return True
+
+
+def _do(step: Step) -> float | None:
+    """Do what the stage does, here or, where it trains and the recipe has several trainers, on as
+    many ranks: then the most memory in GB that one of them had."""
+    if step.row.trains and step.recipe.scale.trainers > 1:
+        return train_together(step)
+    step.row.function()(step)
+    return None
 
 
 def _from(step: Step) -> str:

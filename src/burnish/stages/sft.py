@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from burnish.atomic import atomic_folder
+from burnish.atomic import shared_folder
 from burnish.batch import TokenSequence
 from burnish.data.render import Rendered, render_demonstration
+from burnish.execution.shards import shard
 from burnish.models.adapters import add_adapter
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
@@ -35,11 +36,12 @@ def run(step: Step) -> None:
         backbone.freeze()
         add_adapter(backbone, "sft", spec, seed=step.seed)
         view = View(backbone, "sft", spec)
+    shard(view)
     train_sft(
         view, train, heldout, config=config, seed=step.seed, folder=folder,
         progress=step.progress(), writers=step.writers(),
     )  # fmt: skip
-    with atomic_folder(folder / "model") as scratch:
+    with shared_folder(folder / "model") as scratch:
         save_policy(view, scratch, base=step.start)
     rows = read_metrics(folder / "metrics.jsonl")
     evaluated = [row for row in rows if "eval_loss" in row]

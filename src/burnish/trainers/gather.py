@@ -4,7 +4,7 @@ sampled anew."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,8 @@ import torch
 from burnish.data.curriculum import PromptSource
 from burnish.errors import UserError
 from burnish.models.roles import View
+from burnish.models.weights import led
+from burnish.ranks import told
 from burnish.records import LARGEST_REWARD, Prompt, Reward, Rollout
 from burnish.trainers.online_settings import OnlineSettings
 
@@ -32,6 +34,34 @@ class Sampler(Protocol):
     def sleep(self) -> None:
         """Give back what it holds of them: nothing is sampled before the next `load`."""
         ...
+
+
+class FirstSampler:
+    """The sampler that `make` gives on rank 0, asked there alone; in one process it is that one.
+
+    Weights reach it from all ranks, each of which holds a part of them.
+    """
+
+    def __init__(self, view: View, make: Callable[[], Sampler]) -> None:
+        self._sampler = led(view, make)
+
+    def load(self, view: View, *, version: int) -> None:
+        """Take over new weights."""
+        led(view, lambda: self._own.load(view, version=version))
+
+    def sleep(self) -> None:
+        """Give back what it holds of them."""
+        if self._sampler is not None:
+            self._sampler.sleep()
+
+    def generate(self, prompts: Sequence[Prompt], *, samples: int, round: int = 0) -> list[Rollout]:
+        """`samples` completions of each prompt, on every rank the same."""
+        return told(lambda: self._own.generate(prompts, samples=samples, round=round))
+
+    @property
+    def _own(self) -> Sampler:
+        assert self._sampler is not None  # asked on rank 0 only
+        return self._sampler
 
 
 class Scorer(Protocol):

@@ -4,12 +4,15 @@ A step is a list of terms, each a function that computes one part of the loss on
 Every term is already divided by the whole batch's denominator, so that terms add up and cutting a
 batch differently changes nothing. Each term is differentiated as soon as it is computed: only one
 micro-batch's activations are alive at a time.
+
+Terms are dealt among the ranks, and what they add up to is added over the ranks in their order: the
+step is the same on every one of them, and bit for bit the same at every run of as many ranks.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +22,8 @@ from torch import Tensor
 from burnish.config.sections import Optimizer
 from burnish.errors import UserError
 from burnish.models.roles import View
+from burnish.models.trunk import full, part
+from burnish.ranks import gathered, rank, world
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,18 +115,11 @@ class Learner:
         finite: so that no checkpoint ever holds any.
         """
         self._optimizer.zero_grad(set_to_none=True)
-        sums: dict[str, Tensor] = {}
-        loss = torch.zeros((), dtype=torch.float64)
-        for term_of in terms:
-            term = term_of()
-            term.loss.backward()
-            loss += term.loss.detach().double()
-            for name, value in term.sums.items():
-                sums[name] = sums[name] + value if name in sums else value
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._settings.max_grad_norm)
+        loss, sums = _added(gathered(_differentiate(list(terms))))
+        limit = self._settings.max_grad_norm
+        norm = float(full(torch.nn.utils.clip_grad_norm_(self._parameters, limit)))
         rate = self.learning_rate
-        finite = bool(torch.isfinite(loss)) and bool(torch.isfinite(norm))
-        if finite:
+        if math.isfinite(loss) and math.isfinite(norm):
             for group in self._optimizer.param_groups:
                 group["lr"] = rate
             self._optimizer.step()
@@ -135,17 +133,19 @@ class Learner:
         self._optimizer.zero_grad(set_to_none=True)
         self.step += 1
         return {
-            **{name: float(value) for name, value in sums.items()},
-            "loss": float(loss),
-            "grad_norm": float(norm),
+            **sums,
+            "loss": loss,
+            "grad_norm": norm,
             "learning_rate": rate,
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimizer, schedule and counters."""
+        """Weights, Adam's moments by the names of the weights, and counters."""
+        moments = {name: self._moments(p) for name, p in self.view.parameters().items()}
         return {
             "weights": self.view.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "moments": {name: (m["exp_avg"], m["exp_avg_sq"]) for name, m in moments.items()},
+            "moved": {name: float(m["step"]) for name, m in moments.items()},
             "step": self.step,
             "skipped": self.skipped,
             "skipped_in_a_row": self._skipped_in_a_row,
@@ -154,7 +154,13 @@ class Learner:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put everything back that `state_dict` gave."""
         self.view.load_state_dict(state["weights"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        for name, parameter in self.view.parameters().items():
+            moments = self._moments(parameter)
+            for mine, theirs in zip(
+                (moments["exp_avg"], moments["exp_avg_sq"]), state["moments"][name], strict=True
+            ):
+                mine.copy_(theirs)
+            moments["step"].fill_(state["moved"][name])
         self.step, self.skipped, self._skipped_in_a_row = (
             state["step"],
             state["skipped"],
@@ -164,6 +170,17 @@ class Learner:
     def forget_moments(self) -> None:
         """Let Adam's moments begin anew; the schedule goes on."""
         self._optimizer.state.clear()
+
+    def _moments(self, parameter: Tensor) -> dict[str, Tensor]:
+        """AdamW's state of a parameter: that of one that has never moved where it has none."""
+        moments = self._optimizer.state[parameter]
+        if not moments:
+            moments |= {
+                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+        return moments
 
     def refuse_standstill(self) -> None:
         """Raise Diverged where every step so far was skipped: what looks trained is what it was."""
@@ -186,16 +203,49 @@ class Learner:
             )
 
     def _refuse_broken_weights(self, rate: float) -> None:
-        largest = torch.nn.utils.get_total_norm(self._parameters, norm_type=math.inf)
-        if bool(torch.isfinite(largest)):
+        parts = [mine for p in self._parameters if (mine := part(p)).numel()]
+        largest = torch.nn.utils.get_total_norm(parts, norm_type=math.inf)
+        if all(gathered(bool(torch.isfinite(largest)))):
             return
         name = next(
-            name for name, weight in self.view.parameters().items() if not weight.isfinite().all()
+            name
+            for name, weight in self.view.parameters().items()
+            if not full(weight.detach()).isfinite().all()
         )
         raise Diverged(
             f"update {self.step + 1}{self._of} made weights that are not finite, the first of them in {name} (learning rate {rate:g}).",
             hint="Lower the learning rate. The checkpoint before it, where there is one, is sound.",
         )
+
+
+def _differentiate(terms: Sequence[Callable[[], Term]]) -> tuple[float, dict[str, float]]:
+    """Add the gradients of this rank's share of the terms; returns the share's loss and sums.
+
+    All ranks go through the model as often. Who has no term left takes the first one times 0, whose
+    gradient changes nothing but is waited for.
+    """
+    mine, sums = terms[rank() :: world()], dict[str, Tensor]()
+    loss = torch.zeros((), dtype=torch.float64)
+    for number in range(-(-len(terms) // world())):
+        if number >= len(mine):
+            (terms[0]().loss * 0.0).backward()
+            continue
+        term = mine[number]()
+        term.loss.backward()
+        loss += term.loss.detach().double()
+        for name, value in term.sums.items():
+            sums[name] = sums[name] + value if name in sums else value
+    return float(loss), {name: float(value) for name, value in sums.items()}
+
+
+def _added(shares: Sequence[tuple[float, dict[str, float]]]) -> tuple[float, dict[str, float]]:
+    """The losses and the sums of all ranks, added in their order."""
+    loss, sums = shares[0][0], dict(shares[0][1])
+    for more, others in shares[1:]:
+        loss += more
+        for name, value in others.items():
+            sums[name] = sums[name] + value if name in sums else value
+    return loss, sums
 
 
 _NOTHING_LEARNT = (

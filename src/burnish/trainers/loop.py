@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from burnish.config.sections import Checkpointing
+from burnish.ranks import first
 from burnish.runs.checkpoint import Checkpoints, load_state, rng_state, set_rng_state
-from burnish.runs.metrics import MetricLog, Writer
+from burnish.runs.metrics import MetricLog, SilentLog, Writer
 
 Progress = Callable[[int, int, int, Mapping[str, float]], None]
 """Told after each step: steps done, steps in all, tokens of this step, its metrics."""
@@ -35,6 +36,8 @@ class Loop:
     that starts again loads the newest intact checkpoint, cuts the metrics back to it and goes on;
     since nothing random depends on anything but the seed and the step, it ends with the same
     numbers. Timings differ between runs and go to a file of their own.
+
+    On several ranks all run the loop; rank 0 writes metrics and reports progress.
     """
 
     def __init__(
@@ -55,8 +58,9 @@ class Loop:
             progress,
         )
         self._checkpoints = Checkpoints(folder / "checkpoints", keep=checkpoint.keep)
-        self._metrics = MetricLog(folder / "metrics.jsonl", writers=writers)
-        self._timings = MetricLog(folder / "timing.jsonl")
+        log = MetricLog if first() else SilentLog
+        self._metrics = log(folder / "metrics.jsonl", writers=writers)
+        self._timings = log(folder / "timing.jsonl")
         self._pending: tuple[Mapping[str, float], int] = ({}, 0)
         self._stopped = False
         self.start = 0
@@ -79,7 +83,7 @@ class Loop:
             self._timings.log(step + 1, {"seconds": seconds, "tokens_per_second": tokens / seconds})
             if (step + 1) % self._every == 0 or step + 1 == self._total or self._stopped:
                 self._save(step + 1)
-            if self._progress is not None:
+            if self._progress is not None and first():
                 self._progress(step + 1, self._total, tokens, values)
         self._metrics.close()
         self._timings.close()
@@ -89,15 +93,17 @@ class Loop:
         self._pending = (values, tokens)
 
     def _save(self, step: int) -> None:
-        holders = {name: holder.state_dict() for name, holder in self._state.items()}
         state = {
-            "holders": holders,
+            "holders": self._holders(),
             "rng": rng_state(),
             "metrics": self._metrics.position(),
             "timings": self._timings.position(),
             "stopped": self._stopped,
         }
         self._checkpoints.save(step, state)
+
+    def _holders(self) -> dict[str, Any]:
+        return {name: holder.state_dict() for name, holder in self._state.items()}
 
     def _resume(self) -> int:
         latest = self._checkpoints.latest()
@@ -106,7 +112,7 @@ class Loop:
             self._timings.truncate_to(0)
             return 0
         step, folder = latest
-        state = load_state(folder)
+        state = load_state(folder, like={"holders": self._holders()})
         for name, holder in self._state.items():
             holder.load_state_dict(state["holders"][name])
         self._stopped = state.get("stopped", False)

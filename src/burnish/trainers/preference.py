@@ -25,6 +25,7 @@ from burnish.config.preference import PreferenceTraining
 from burnish.data.preferences import desirability
 from burnish.data.prompts import Stream
 from burnish.models.roles import View, finite
+from burnish.ranks import dealt
 from burnish.runs.metrics import Writer
 from burnish.trainers.best import require_heldout
 from burnish.trainers.groups import Pairs, RankedGroup, pairs_of
@@ -220,7 +221,7 @@ def evaluate(
     """The loss and metrics on held-out examples; empty where there are none."""
     if not examples:
         return {}
-    found = [term() for term in terms(view, examples, config=config)]
+    found = dealt(lambda term: term(), list(terms(view, examples, config=config)))
     sums: dict[str, Tensor] = {}
     for term in found:
         for name, value in term.sums.items():

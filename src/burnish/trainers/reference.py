@@ -15,6 +15,7 @@ from torch import Tensor
 from burnish.atomic import write_bytes
 from burnish.batch import Batch, TokenSequence
 from burnish.models.roles import View, finite
+from burnish.ranks import dealt, first, told
 
 
 @torch.no_grad()
@@ -23,12 +24,14 @@ def answer_logprobs(view: View, sequences: Sequence[TokenSequence], *, max_token
     prompt run it once."""
     batch = Batch(tuple(sequences))
     found = torch.zeros(len(batch))
-    for rows in batch.micro_batches(max_tokens):
-        piece = batch.select(rows)
-        sums = torch.zeros(len(piece)).index_add_(
-            0, piece.sequence_of_P, view.logprobs(piece).logprobs_P.float()
-        )
-        found[rows] = sums
+
+    def sums(piece: Batch) -> Tensor:
+        logprobs_P = view.logprobs(piece).logprobs_P.float()
+        return torch.zeros(len(piece)).index_add_(0, piece.sequence_of_P, logprobs_P)
+
+    cuts = batch.micro_batches(max_tokens)
+    for rows, sums_N in zip(cuts, dealt(sums, [batch.select(r) for r in cuts]), strict=True):
+        found[rows] = sums_N
     return found
 
 
@@ -54,16 +57,22 @@ def cached_answer_logprobs(
     if cache is None:
         return finite(answer_logprobs(view, sequences, max_tokens=max_tokens), _WHAT)
     path = cache / f"{_key(view, sequences, max_tokens)}.safetensors"
-    try:
-        found = load_file(path)["logprobs"]
-        if len(found) == len(sequences):
-            say(f"reference: {len(found)} log-probabilities taken from the cache")
-            return found
-    except (OSError, KeyError, SafetensorError):
-        pass  # not there, or not whole: made again
+    known = told(lambda: _read(path))
+    if known is not None and len(known) == len(sequences):
+        say(f"reference: {len(known)} log-probabilities taken from the cache")
+        return known
     found = finite(answer_logprobs(view, sequences, max_tokens=max_tokens), _WHAT)
-    write_bytes(path, save({"logprobs": found}))
+    if first():
+        write_bytes(path, save({"logprobs": found}))
     return found
+
+
+def _read(path: Path) -> Tensor | None:
+    """What is in the cache; None where it is not there, or not whole: it is made again."""
+    try:
+        return load_file(path)["logprobs"]
+    except (OSError, KeyError, SafetensorError):
+        return None
 
 
 _WHAT = "log-probabilities of answers under the reference model"

@@ -18,6 +18,7 @@ from burnish.algorithms.preference_losses import bradley_terry_loss
 from burnish.batch import Batch, TokenSequence, cut
 from burnish.config.sections import ComparedPasses
 from burnish.models.roles import View, finite
+from burnish.ranks import dealt
 from burnish.runs.metrics import Writer
 from burnish.trainers.best import require_heldout
 from burnish.trainers.groups import RankedGroup, pairs_of
@@ -110,14 +111,14 @@ def train_reward_model(
 def score_groups(view: View, groups: Sequence[RankedGroup], *, config: ComparedPasses) -> Tensor:
     """[N]: the scores of the groups' responses, one group's after another's."""
     runs = cut([g.cost for g in groups], config.optimizer.micro_batch_tokens)
-    return torch.cat([view.scores(_batch([groups[i] for i in run])) for run in runs])
+    pieces = [_batch([groups[i] for i in run]) for run in runs]
+    return torch.cat(dealt(view.scores, pieces))
 
 
 @torch.no_grad()
 def score_sequences(view: View, sequences: Sequence[TokenSequence], *, max_tokens: int) -> Tensor:
     """[N]: the score of each sequence. Raises UserError where some are no finite numbers."""
     batch = Batch(tuple(sequences))
-    scores_N = torch.cat(
-        [view.scores(batch.select(rows)) for rows in batch.micro_batches(max_tokens)]
-    )
+    pieces = [batch.select(rows) for rows in batch.micro_batches(max_tokens)]
+    scores_N = torch.cat(dealt(view.scores, pieces))
     return finite(scores_N, "scores of the reward model")

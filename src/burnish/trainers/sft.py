@@ -14,6 +14,7 @@ from burnish.algorithms.aggregate import aggregate
 from burnish.batch import Batch, TokenSequence
 from burnish.config.sections import Passes
 from burnish.models.roles import View
+from burnish.ranks import dealt
 from burnish.runs.metrics import Writer
 from burnish.trainers.best import require_heldout
 from burnish.trainers.learner import Term
@@ -69,11 +70,9 @@ def train_sft(
 def mean_nll(view: View, sequences: Sequence[Demonstrated], *, max_tokens: int) -> float:
     """Mean negative log-likelihood (nats per token) of the trained tokens of `sequences`."""
     batch = Batch(_flat(sequences))
-    pieces = (batch.select(rows) for rows in batch.micro_batches(max_tokens))
-    return (
-        sum(float(-view.logprobs(piece).logprobs_P.double().sum()) for piece in pieces)
-        / batch.trained_tokens
-    )
+    pieces = [batch.select(rows) for rows in batch.micro_batches(max_tokens)]
+    sums = dealt(lambda piece: float(-view.logprobs(piece).logprobs_P.double().sum()), pieces)
+    return sum(sums) / batch.trained_tokens
 
 
 def _flat(examples: Sequence[Demonstrated]) -> tuple[TokenSequence, ...]:

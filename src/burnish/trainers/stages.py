@@ -21,6 +21,7 @@ from burnish.algorithms.policy_losses import Loss, importance_weights
 from burnish.algorithms.recipes import Earned, advantages_of
 from burnish.batch import Batch, TokenSequence, groups_of
 from burnish.models.roles import Roles
+from burnish.ranks import dealt
 from burnish.records import Reward, Rollout
 from burnish.trainers.online_settings import OnlineSettings
 from burnish.trainers.tell import rollout_metrics
@@ -38,8 +39,9 @@ class Prepared:
 
 @torch.no_grad()
 def column(of: Callable[[Batch], Tensor], batch: Batch, *, max_tokens: int) -> Tensor:
-    """[P]: `of` run over micro-batches of `batch`."""
-    return torch.cat([of(batch.select(rows)) for rows in batch.micro_batches(max_tokens)])
+    """[P]: `of` run over micro-batches of `batch`, which are dealt among the ranks."""
+    pieces = [batch.select(rows) for rows in batch.micro_batches(max_tokens)]
+    return torch.cat(dealt(of, pieces))
 
 
 def to_batch(
