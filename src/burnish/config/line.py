@@ -33,6 +33,7 @@ from burnish.config.making import Panel, Taste
 from burnish.config.online import OnlineTraining
 from burnish.config.preference import PreferenceTraining
 from burnish.config.rewards import RewardSpec
+from burnish.config.scale import Scale
 from burnish.config.schema import Data, Model
 from burnish.config.sections import (
     Checkpointing,
@@ -297,6 +298,8 @@ class LineRecipe(Section):
     """Where metrics go besides metrics.jsonl."""
     model: Model = Model()
     """The model."""
+    scale: Scale = Scale()
+    """How many processes train."""
     data: Data = Data()
     """The data."""
     sft: LineSft = LineSft()

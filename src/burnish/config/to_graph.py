@@ -42,7 +42,7 @@ def to_graph(line: LineRecipe) -> Recipe:
             stages |= make()
     shared = {
         name: getattr(line, name)
-        for name in ("name", "seed", "threads", "report_to", "model", "data", "taste")
+        for name in ("name", "seed", "threads", "report_to", "model", "scale", "data", "taste")
     }
     return Recipe(**shared, stages=stages)
 
