@@ -40,7 +40,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("recipes")
     one = burnish.run(burnish.load(RECIPE, *CHANGES), out=folder / "one")
     two = burnish.run(burnish.load(RECIPE, *CHANGES, "scale.trainers=2"), out=folder / "two")
-    return one, two
+    return Path(one), Path(two)
 
 
 @pytest.mark.parametrize("stage", TRAINED)
