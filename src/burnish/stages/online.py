@@ -137,21 +137,6 @@ def _say_how_it_ended(step: Step, watch: PolicyWatch | None) -> None:
         )
 
 
-def _sampler(step: Step, policy: View) -> Sampler:
-    config = step.settings
-    # recorded results have drawn from these streams
-    purpose = "ppo" if resolve_settings(config).algorithm.name == "ppo" else "online"
-    return make_sampler(
-        config.environment,
-        policy,
-        config.sampling,
-        seed=step.seed,
-        max_length=step.recipe.model.max_length,
-        purpose=purpose,
-        say=step.say_once,
-    )
-
-
 def _models_of(composed: CompositeScorer | None) -> list[View]:
     """The reward models among the composed rewards."""
     rewards = [] if composed is None else [source.reward for source in composed.sources]
