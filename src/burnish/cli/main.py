@@ -477,12 +477,16 @@ def export(
     to: Annotated[
         str,
         typer.Option(
-            help="merged: a whole model. adapter: in PEFT's layout, on the original model."
+            help="merged: a whole model. adapter: in PEFT's layout, on the original model. gguf: for "
+            "llama.cpp and Ollama."
         ),
     ] = "merged",
     dtype: Annotated[
         str | None,
-        typer.Option(help="float32, bfloat16 or float16 [default: as it is].", show_default=False),
+        typer.Option(
+            help="float32, bfloat16 or float16 [default: as it is; of gguf float16].",
+            show_default=False,
+        ),
     ] = None,
     shard_size: Annotated[str, typer.Option(help="The largest file of weights.")] = "5GB",
     stage: Annotated[

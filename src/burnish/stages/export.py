@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,11 +39,12 @@ def export(
     load it, with a model card.
 
     `to`: "merged", a whole model; "adapter", in PEFT's layout on the model that training began
-    from. `dtype` None: as it is. Raises UserError where there is no such model, or where `out` is
+    from; "gguf", a whole model in one file for llama.cpp. `dtype` None: as it is, or in a GGUF file
+    float16. Raises UserError where there is no such model, or where `out` is
     there already.
     """
-    if to not in ("merged", "adapter"):
-        raise UserError(f'must be merged or adapter, not "{to}".', field="--to")
+    if to not in ("merged", "adapter", "gguf"):
+        raise UserError(f'must be merged, adapter or gguf, not "{to}".', field="--to")
     if dtype is not None and dtype not in DTYPES:
         raise UserError(f'must be one of {", ".join(DTYPES)}, not "{dtype}".', field="--dtype")
     if out.exists():
@@ -55,6 +58,8 @@ def export(
         if to == "adapter":
             base = export_adapter(model, place, dtype=dtype)
             weights = ["adapter_model.safetensors"]
+        elif to == "gguf":
+            weights = _gguf(model, place, name=out.name, dtype=dtype or "float16")
         else:
             weights = _merged(model, place, dtype=dtype, shard_size=shard_size)
         if run is not None:
@@ -69,20 +74,36 @@ def export(
 
 
 def _merged(model: Path, place: Path, *, dtype: str | None, shard_size: str) -> list[str]:
+    with _whole(model, place) as whole:
+        return export_merged(whole, place, dtype=dtype, shard_size=shard_size)
+
+
+def _gguf(model: Path, place: Path, *, name: str, dtype: str) -> list[str]:
+    from burnish.models.gguf_file import export_gguf
+
+    place.mkdir()
+    with _whole(model, place) as whole:
+        export_gguf(whole, place / "model.gguf", name=name, dtype=dtype)
+    return ["model.gguf"]
+
+
+@contextmanager
+def _whole(model: Path, place: Path) -> Iterator[Path]:
+    """A folder with the model's weights: its own, or, of an adapter by itself, a passing one beside
+    `place` where it is put onto its base."""
     if holds_weights(model):
-        return export_merged(model, place, dtype=dtype, shard_size=shard_size)
-    # an adapter by itself: put onto its base first
+        yield model
+        return
     from burnish.models.backbone import load_backbone
     from burnish.models.roles import View
     from burnish.models.weights import save_model
 
     whole = place.with_name("whole")
     save_model(View(load_backbone(str(model))), whole)
-    weights = export_merged(whole, place, dtype=dtype, shard_size=shard_size)
+    yield whole
     for path in whole.iterdir():
         path.unlink()
     whole.rmdir()
-    return weights
 
 
 def _found(what: str, stage: str | None) -> tuple[Path | None, Path]:
