@@ -466,7 +466,7 @@ def test_pages_can_be_read_on_a_phone_and_in_the_dark(tmp_path: Path, chromium: 
             "/projects/new",
             "/account",
             "/api",
-            *(f"/projects/1{tab}" for tab in ("", "/items", "/members", "/disputes", "/settings")),
+            *(f"/projects/1{tab}" for tab in ("", "/items", "/members", "/review", "/settings")),
         ):
             page.goto(served.url + path)
             examine()

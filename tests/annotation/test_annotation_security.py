@@ -62,7 +62,7 @@ def test_headers_stand_on_every_answer(served: Served):
 
 def test_pages_have_no_inline_script_or_style(served: Served, bench: Bench):
     owner = _browser(served, "olga")
-    tabs = ("", "/items", "/members", "/disputes", "/settings", "/export", "/label")
+    tabs = ("", "/items", "/members", "/review", "/settings", "/export", "/label")
     for path in (
         "/login",
         "/projects",
@@ -141,7 +141,7 @@ def test_an_annotator_sees_no_gold_no_model_no_position_and_no_others(served: Se
         "export",
     ):
         assert ann.get(f"/api/v1/projects/{bench.project}/{path}").status_code == 403, path
-    for tab in ("items", "members", "disputes", "settings", "export", "export/download"):
+    for tab in ("items", "members", "review", "settings", "export", "export/download"):
         assert ann.get(f"/projects/{bench.project}/{tab}").status_code == 403, tab
     assert (
         ann.post(f"/api/v1/projects/{bench.project}/items", json={"items": []}).status_code == 403

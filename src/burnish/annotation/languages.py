@@ -24,7 +24,7 @@ VALUES = (
     *("fails the instruction", "makes things up", "unsafe", "private information"),
     *("wrong language", "I do not know the subject", "the prompt makes no sense"),
     *("it disturbs me", "it does not display", "other"),
-    *("Overview", "Disagreements", "Items", "People", "Export", "Settings"),
+    *("Overview", "Review", "Items", "People", "Notes", "Export", "Settings"),
 )
 """What is stored in English and shown in the person's language: roles, states, and the flags and
 reasons that projects begin with, the tabs."""

@@ -105,6 +105,8 @@ class Settings(BaseModel):
     dispute_below: float = Field(default=0.67, ge=0, le=1)
     """An item whose annotators agree less than this (share of pairs of annotators) goes to a
     reviewer."""
+    review_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the items on which annotators agree that a reviewer looks at too."""
     fast_seconds: float = Field(default=0.0, ge=0, le=3600)
     """An answer to work that took less is too fast; 0: none is."""
     stop_fast: int = Field(default=3, ge=1)

@@ -119,7 +119,8 @@ class Item(Base):
     where given, is the right answer as `Answer` keeps it (`ranks`, `strength`, `ratings`, ...);
     `explanation` is shown after a training item. `slots` is how many more annotators may take it:
     overlap − answers − leases that live. Of the open items those of the higher `priority` go first,
-    then those of the higher `score` (what active selection thinks of it).
+    then those of the higher `score` (what active selection thinks of it). A reviewer looks at those
+    that are `disputed`, and at those `sampled` from the agreed ones.
     """
 
     __tablename__ = "items"
@@ -150,6 +151,7 @@ class Item(Base):
     score: Mapped[float] = mapped_column(Double, default=0.0, server_default="0")
     slots: Mapped[int] = mapped_column(default=0, server_default="0")
     disputed: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
+    sampled: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
     retired_from: Mapped[str | None] = mapped_column(String(20))
     candidates: Mapped[list[Candidate]] = relationship(
         order_by="Candidate.position", lazy="selectin"
@@ -270,6 +272,22 @@ class Event(Base):
     item_id: Mapped[int] = _reference("items.id", index=True)
     annotator_id: Mapped[int] = _reference("annotators.id", index=True)
     lease: Mapped[str | None] = mapped_column(String(64))
+
+
+class Note(Base):
+    """A note between an annotator (`annotator_id`, whose thread it is) and the project's owners, of
+    an item or of nothing in particular. `seen`: the other side has had it on the screen."""
+
+    __tablename__ = "notes"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = _reference("projects.id", index=True)
+    item_id: Mapped[int | None] = _reference("items.id", index=True)
+    annotator_id: Mapped[int] = _reference("annotators.id", index=True)
+    author_id: Mapped[int] = _reference("annotators.id", index=True)
+    seen: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
+    at: Mapped[datetime] = mapped_column(Moment, default=now)
+    text: Mapped[str] = mapped_column(Text)
 
 
 class Account(Base):

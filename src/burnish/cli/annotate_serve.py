@@ -281,6 +281,28 @@ def users_deactivate(
     typer.echo(f"{name} {'is let in again' if undo else 'is shut out'}")
 
 
+@users.command("erase")
+def users_erase(
+    name: Annotated[str, typer.Argument(help="Whom.")],
+    database: Database = _STORE,
+    answers: Annotated[
+        bool, typer.Option("--answers", help="Their answers go too; else they stay, unnamed.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    traceback: Traceback = False,
+) -> None:
+    """Forget somebody for good, as the law lets them ask: login, name, notes, drafts, addresses.
+
+    Example: `burnish annotate users erase mallory --yes`
+    """
+    from burnish.annotation.service.erasure import by_name
+
+    if not yes:
+        typer.confirm(f"Erase {name} for good?", abort=True)
+    counts = by_name(_open(database), name, keep_answers=not answers)
+    typer.echo(f"{name} is erased ({counts['answers']} answers, {counts['notes']} notes deleted)")
+
+
 @users.command("enrol")
 def users_enrol(
     name: Annotated[str, typer.Argument(help="Who: somebody who can log in already.")],

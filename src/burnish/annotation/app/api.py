@@ -19,7 +19,6 @@ from burnish.annotation.service import (
     chats,
     exports,
     projects,
-    reviews,
     views,
     webhooks,
     work,
@@ -297,37 +296,6 @@ def get_export(
         return Response(exports.manifest_of(made), media_type="application/json")
     content, kind = exports.file_of(made, f".{file}")
     return Response(content, media_type=kind)
-
-
-@router.get(
-    "/projects/{project_id}/disputes", tags=["review"], summary="Items on which annotators differ"
-)
-def list_disputes(request: Request, project_id: Id) -> list[dict[str, Any]]:
-    """For reviewers; answers by candidate position, annotators unnamed."""
-    site = site_of(request)
-    found = reviews.disputes(site.database, site.caller(request), project_id)
-    return [
-        one
-        | {
-            "answers": [
-                {"ranks": a.ranks, "skipped": a.skipped, **a.payload()} for a in one["answers"]
-            ]
-        }
-        for one in found
-    ]
-
-
-@router.post(
-    "/projects/{project_id}/items/{item_id}/decision",
-    tags=["review"],
-    status_code=204,
-    summary="Decide",
-)
-def add_decision(request: Request, project_id: Id, item_id: Id, body: Submission) -> Response:
-    """A reviewer's decision; places are candidate positions."""
-    site = site_of(request)
-    reviews.decide(site.database, site.caller(request), project_id, item_id, body)
-    return Response(status_code=204)
 
 
 @router.get("/projects/{project_id}/audit", tags=["projects"], summary="Audit log")

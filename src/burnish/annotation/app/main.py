@@ -26,6 +26,7 @@ from burnish.annotation.app import (
     pages,
     people_api,
     people_pages,
+    review_api,
     review_pages,
 )
 from burnish.annotation.app.context import LoginNeededError, Site
@@ -77,8 +78,9 @@ def create_app(
         openapi_url="/api/v1/openapi.json", description="Preference collection: projects, items, tasks, answers.",
     )  # fmt: skip
     app.state.site = site
-    for part in (api, people_api, items_api):
+    for part in (api, people_api, items_api, review_api):
         app.include_router(part.router)
+    app.include_router(review_api.tasks)
     for part in (
         pages,
         account_pages,

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from burnish.annotation.app.api import Body, Id
 from burnish.annotation.app.context import site_of
-from burnish.annotation.service import crowd, people, resets
+from burnish.annotation.service import crowd, erasure, people, resets
 from burnish.errors import UserError
 
 router = APIRouter(prefix="/api/v1")
@@ -100,6 +100,19 @@ def add_reset_link(request: Request, project_id: Id, member_id: Id) -> dict[str,
     site = site_of(request)
     secret = resets.for_member(site.database, site.caller(request), project_id, member_id)
     return {"link": f"{str(request.base_url).rstrip('/')}/reset/{secret}"}
+
+
+@router.delete(
+    "/projects/{project_id}/people/{annotator_id}", tags=["people"], summary="Erase a person"
+)
+def erase(
+    request: Request, project_id: Id, annotator_id: Id, keep_answers: bool = True
+) -> dict[str, int]:
+    """Login, name, notes and drafts go for good; answers stay without a name, or go too."""
+    site = site_of(request)
+    return erasure.of_member(
+        site.database, site.caller(request), project_id, annotator_id, keep_answers=keep_answers
+    )
 
 
 @router.get("/projects/{project_id}/pay", tags=["people"], summary="Pay sheet")

@@ -10,9 +10,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from burnish.annotation.app.account_pages import checked
 from burnish.annotation.app.context import Site, site_of
 from burnish.annotation.app.tabs import Id, Text, number, tab
-from burnish.annotation.service import changes, people, resets
+from burnish.annotation.service import changes, erasure, people, resets
 from burnish.annotation.service.accounts import Caller
-from burnish.annotation.service.refusals import ForbiddenError
+from burnish.annotation.service.refusals import ConflictError, ForbiddenError
 from burnish.errors import UserError
 
 router = APIRouter()
@@ -88,6 +88,29 @@ def reset_link(request: Request, project_id: Id, member_id: Id, csrf: Text = "")
     return _members(
         site, request, caller, project_id, reset=(resets.name_of(site.database, secret), link)
     )
+
+
+@router.post("/projects/{project_id}/members/{annotator_id}/erase")
+def erase(
+    request: Request,
+    project_id: Id,
+    annotator_id: Id,
+    answers: Text = "",
+    confirmed: Text = "",
+    csrf: Text = "",
+) -> HTMLResponse:
+    """Forget a person."""
+    site = site_of(request)
+    caller = checked(site, request, csrf)
+    try:
+        if not confirmed:
+            raise ConflictError("say that the person is to be forgotten.")
+        erasure.of_member(
+            site.database, caller, project_id, annotator_id, keep_answers=answers != "delete"
+        )
+    except (ForbiddenError, ConflictError) as error:
+        return _members(site, request, caller, project_id, status=409, error=str(error))
+    return _members(site, request, caller, project_id)
 
 
 @router.post("/projects/{project_id}/members/{member_id}")

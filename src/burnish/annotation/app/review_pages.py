@@ -1,61 +1,84 @@
-"""The page on which reviewers decide where annotators differ."""
+"""The reviewer's page (its items come through the API), and the notes."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from burnish.annotation.app.account_pages import checked
-from burnish.annotation.app.context import site_of
-from burnish.annotation.app.tabs import Id, in_thread, number, tab, texts_of
-from burnish.annotation.service import reviews
-from burnish.annotation.service.submission import LONGEST_TEXT, Submission, on_screen
+from burnish.annotation.app.context import Site, site_of
+from burnish.annotation.app.tabs import Id, LongText, Text, number, tab
+from burnish.annotation.service import notes, people
+from burnish.annotation.service.accounts import Caller
+from burnish.annotation.service.projects import role_in
+from burnish.errors import UserError
 
 router = APIRouter()
 
 
-@router.get("/projects/{project_id}/disputes")
-def disputes_page(request: Request, project_id: Id) -> HTMLResponse:
-    """The next item on which annotators differ."""
+@router.get("/projects/{project_id}/review")
+def review_page(request: Request, project_id: Id) -> HTMLResponse:
+    """One item at a time; `?item=` names the one to begin with."""
     site = site_of(request)
     caller = site.caller(request)
-    found = reviews.disputes(site.database, caller, project_id)
-    for one in found:
-        one["shown"] = [
-            on_screen(answer) | {"critique": answer.critique} for answer in one["answers"]
-        ]
-    settings = site.settings(project_id)
-    return tab(
-        site, request, caller, project_id, "disputes.html", disputes=found, settings=settings
-    )
+    with site.database.read() as session:
+        role_in(session, caller, project_id, least="reviewer")
+    return tab(site, request, caller, project_id, "review.html")
 
 
-@router.post("/projects/{project_id}/disputes/{item_id}")
-async def decide(request: Request, project_id: Id, item_id: Id) -> Response:
-    """A decision by candidate position."""
-    return await in_thread(_decide, request, project_id, item_id, await texts_of(request))
+@router.get("/projects/{project_id}/disputes")
+def old_address(project_id: Id) -> Response:
+    """Where disagreements were once."""
+    return RedirectResponse(f"/projects/{project_id}/review", status_code=303)
 
 
-def _decide(request: Request, project_id: int, item_id: int, form: dict[str, str]) -> Response:
+@router.get("/projects/{project_id}/notes")
+def notes_page(request: Request, project_id: Id) -> HTMLResponse:
+    """All notes for owners, one's own thread for others."""
     site = site_of(request)
-    caller = checked(site, request, form.get("csrf", ""))
-    given: dict[str, Any] = {"critique": form.get("critique", "")[:LONGEST_TEXT]}
-    if form.get("strength"):
-        both = form["strength"] == "both_bad"
-        given |= {
-            "both_bad": both,
-            "strength": 0 if both else number(form["strength"], "strength", least=-4, most=4),
-        }
-    ranks = [form[key] for key in sorted(form) if key.startswith("rank-")]
-    if ranks:
-        given["ranks"] = [number(rank, "ranks", most=99) for rank in ranks]
-    ratings: dict[str, list[int]] = {}
-    for key in sorted(k for k in form if k.startswith("rating-")):
-        ratings.setdefault(key.split("-", 2)[2], []).append(
-            number(form[key], "ratings", least=0, most=10)
-        )
-    given |= {"ratings": ratings} if ratings else {}
-    reviews.decide(site.database, caller, project_id, item_id, Submission(**given))
-    return RedirectResponse(f"/projects/{project_id}/disputes", status_code=303)
+    return _notes(site, request, site.caller(request), project_id)
+
+
+@router.post("/projects/{project_id}/notes")
+def add_note(
+    request: Request,
+    project_id: Id,
+    text: LongText = "",
+    to: Text = "",
+    item: Text = "",
+    csrf: Text = "",
+) -> Response:
+    """To the owners, or from an owner to a member."""
+    site = site_of(request)
+    caller = checked(site, request, csrf)
+    try:
+        notes.write(
+            site.database, caller, project_id, text,
+            item_id=number(item, "item", most=2**31 - 1) if item else None,
+            to=number(to, "to", most=2**31 - 1) if to else None,
+        )  # fmt: skip
+    except UserError as error:
+        if type(error) is not UserError:
+            raise
+        return _notes(site, request, caller, project_id, status=422, error=error.problem)
+    return RedirectResponse(f"/projects/{project_id}/notes", status_code=303)
+
+
+def _notes(
+    site: Site,
+    request: Request,
+    caller: Caller,
+    project_id: int,
+    *,
+    status: int = 200,
+    error: str | None = None,
+) -> HTMLResponse:
+    found = notes.listed(site.database, caller, project_id)
+    with site.database.read() as session:
+        owner = role_in(session, caller, project_id, least="annotator", scope="label")
+        owns = notes.sees_all(session, caller, owner.id)
+    members = people.members(site.database, caller, project_id) if owns else []
+    return tab(
+        site, request, caller, project_id, "notes.html", status=status, notes=found, error=error,
+        members=[one for one in members if one["annotator_id"] != caller.annotator_id],
+    )  # fmt: skip

@@ -51,6 +51,7 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "pass_mark": ("Pass mark of the test", "0 to 1"),
         "dispute_below": ("A reviewer decides below this agreement", "0 to 1"),
+        "review_share": ("Share of agreed items that a reviewer looks at", "0 to 1"),
     },
     "Who stops": {
         "fast_seconds": ("Too fast: answers in less than so many seconds", "0: none is"),

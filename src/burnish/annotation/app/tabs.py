@@ -8,7 +8,7 @@ from fastapi import Form, Path, Request
 from fastapi.responses import HTMLResponse
 
 from burnish.annotation.app.context import Site
-from burnish.annotation.service import projects
+from burnish.annotation.service import notes, projects
 from burnish.annotation.service.accounts import Caller
 from burnish.annotation.service.submission import LONGEST_TEXT, StorableText
 from burnish.errors import UserError
@@ -40,6 +40,7 @@ def tab(
             projects.name_of(session, project_id),
             projects.member_role(session, caller, project_id),
         )
+        unread = notes.unread(session, caller, project_id, role)
     return site.page(
         request,
         template,
@@ -48,6 +49,7 @@ def tab(
         project_id=project_id,
         name=name,
         role=role,
+        unread=unread,
         **values,
     )
 

@@ -36,6 +36,7 @@ STATES = (
     "begun",
     "done",
     "disputed",
+    "sampled",
     "decided",
     "known answer",
     "training",
@@ -178,6 +179,7 @@ def _in_state(state: str) -> tuple[Any, ...]:
         "begun": (*work, Item.slots > 0, said),
         "done": (*work, Item.slots == 0, ~exists().where(Lease.item_id == Item.id), said),
         "disputed": (Item.disputed,),
+        "sampled": (Item.sampled,),
         "decided": (
             exists().where(Annotation.item_id == Item.id, Annotation.source == "adjudication"),
         ),

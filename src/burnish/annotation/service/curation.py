@@ -55,7 +55,8 @@ def retire(database: Database, caller: Caller, project_id: int, item_id: int) ->
             raise ConflictError("this item is retired already.")
         told = _dependents(session, item)
         _close(session, item)
-        item.retired_from, item.part, item.slots, item.disputed = item.part, "retired", 0, False
+        item.retired_from, item.part, item.slots = item.part, "retired", 0
+        item.disputed = item.sampled = False
         _note(session, "item retired", caller, item, told)
 
 
@@ -90,7 +91,7 @@ def reopen(
             delete(Annotation).where(*decisions), execution_options={"synchronize_session": False}
         )
         item.slots += more
-        item.disputed = False
+        item.disputed = item.sampled = False
         _note(session, "item opened again", caller, item, {"more": more})
 
 
@@ -172,7 +173,7 @@ def remove_answer(
 ) -> None:
     """Delete one answer; its place is open again, to others than who gave it."""
     with database.write() as session:
-        project = role_in(session, caller, project_id, least="owner")
+        role_in(session, caller, project_id, least="owner")
         item = item_in(session, project_id, item_id, lock=True)
         said = session.get(Annotation, answer_id)
         if said is None or said.item_id != item.id:
@@ -185,8 +186,7 @@ def remove_answer(
         }
         session.delete(said)
         session.flush()
-        item.slots = _places(session, project, item)
-        item.disputed = False
+        reopen_place(session, item)
         _note(session, "item answer deleted", caller, item, {"answer": kept})
 
 
@@ -207,7 +207,7 @@ def _forget(session: Session, item: Item) -> None:
     for table in (Lease, Draft, Annotation):
         mine = delete(table).where(table.item_id == item.id)
         session.execute(mine, execution_options={"synchronize_session": False})
-    item.disputed = False
+    item.disputed = item.sampled = False
 
 
 def _places(session: Session, project: Project, item: Item) -> int:
@@ -222,6 +222,13 @@ def _places(session: Session, project: Project, item: Item) -> int:
     return slots_left(
         overlap=settings_of(project.settings).overlap, answers=given, leases=counted["open"]
     )
+
+
+def reopen_place(session: Session, item: Item) -> None:
+    """After an answer was deleted: its place is open again, and nothing is at the review desk."""
+    project = session.get_one(Project, item.project_id)
+    item.slots = _places(session, project, item)
+    item.disputed = item.sampled = False
 
 
 def _note(

@@ -208,7 +208,7 @@ def members(database: Database, caller: Caller, project_id: int) -> list[dict[st
         read = guidelines_readers(session, project_id)
         rows = session.execute(
             select(
-                Member.id, Annotator.name, Annotator.kind, Member.role, Member.state, Member.quota, Member.score,
+                Member.id, Annotator.id.label("annotator_id"), Annotator.name, Annotator.kind, Member.role, Member.state, Member.quota, Member.score,
                 Member.answered, Member.joined_at, Account.password.is_not(None).label("logs_in"),
             )
             .join(Annotator, Annotator.id == Member.annotator_id)

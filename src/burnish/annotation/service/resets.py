@@ -43,18 +43,25 @@ def for_member(database: Database, caller: Caller, project_id: int, member_id: i
         ).first()
         if row is None:
             raise NotFoundError("there is no such member, or none who logs in.")
-        mine = select(Member.project_id).where(
-            Member.annotator_id == caller.annotator_id, Member.role == "owner"
-        )
-        theirs = select(Member.project_id).where(Member.annotator_id == row.Account.annotator_id)
-        elsewhere = session.scalar(theirs.where(Member.project_id.not_in(mine)).limit(1))
-        if row.Account.creates_projects or elsewhere is not None:
+        if is_beyond(session, caller, row.Account.annotator_id):
             raise ForbiddenError(
                 f"{row.name} has rights beyond your projects: whoever runs the server makes the link "
                 "(burnish annotate users reset NAME)."
             )
         record(session, "reset link made", caller=caller, project_id=project_id, subject=row.name)
         return _link(session, row.Account.id)
+
+
+def is_beyond(session: Session, caller: Caller, annotator_id: int) -> bool:
+    """Whether somebody may do more than the caller gives them: creates projects, or has a part in
+    one that is not the caller's own."""
+    mine = select(Member.project_id).where(
+        Member.annotator_id == caller.annotator_id, Member.role == "owner"
+    )
+    theirs = select(Member.project_id).where(Member.annotator_id == annotator_id)
+    creates = select(Account.creates_projects).where(Account.annotator_id == annotator_id)
+    elsewhere = session.scalar(theirs.where(Member.project_id.not_in(mine)).limit(1))
+    return bool(session.scalar(creates)) or elsewhere is not None
 
 
 def for_name(database: Database, name: str) -> str:

@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from burnish.annotation.records import Kind
+from burnish.annotation.service import notes
 from burnish.annotation.service.choosing import Desk
 from burnish.annotation.settings import Settings
 from burnish.annotation.tables import Annotation, Candidate, Item, Lease, Project, Version
@@ -38,6 +39,7 @@ class Held:
     settings: Settings
     guidelines_number: int = 0
     traces: tuple[list[dict[str, Any]] | None, ...] = ()
+    notes: tuple[dict[str, Any], ...] = ()
 
 
 class Shown(NamedTuple):
@@ -76,6 +78,7 @@ def as_held(session: Session, at: Desk, lease: Lease, shown: Shown) -> Held:
         settings=can_edit(at.settings, shown.traces),
         guidelines_number=guidelines_number(session, at.project_id),
         traces=shown.traces,
+        notes=tuple(notes.on_item(session, lease.item_id, lease.annotator_id)),
     )
 
 

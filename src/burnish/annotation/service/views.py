@@ -3,9 +3,10 @@ is known to be right."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from burnish.annotation.records import answer_from
+from burnish.annotation.records import Answer, answer_from
 from burnish.annotation.service.rendering import markdown
 from burnish.annotation.service.showing import Held
 from burnish.annotation.service.submission import on_screen
@@ -25,24 +26,68 @@ def task_view(held: Held, settings: Settings, *, html: bool) -> dict[str, Any]:
         "answers": [_answer(held, position, html) for position in held.presented],
         "chat": [_turn(turn, html) for turn in held.chat],
         "draft": held.draft,
+        "notes": list(held.notes),
         "progress": held.progress,
         "guidelines_version": held.guidelines_number,
-        "asks": {
-            "steps": settings.steps,
-            "strength": settings.strength,
-            "ties": settings.ties if held.kind in ("pairwise", "chat") else settings.tie,
-            "both_bad": settings.both_bad,
-            "attributes": [attribute.model_dump() for attribute in settings.attributes],
-            "flags": settings.flags,
-            "critique": settings.critique,
-            "turns": settings.turns,
-            "dimensions": [d.model_dump() for d in settings.dimensions]
-            if held.kind == "pairwise"
-            else [],
-            "edit_winner": settings.edit_winner if held.kind in ("pairwise", "ranking") else "off",
-            "skip_reasons": settings.skip_reasons,
+        "asks": asks_of(settings, held.kind),
+    }
+
+
+def asks_of(settings: Settings, kind: str) -> dict[str, Any]:
+    """What a screen asks of an item of a kind."""
+    return {
+        "steps": settings.steps,
+        "strength": settings.strength,
+        "ties": settings.ties if kind in ("pairwise", "chat") else settings.tie,
+        "both_bad": settings.both_bad,
+        "attributes": [attribute.model_dump() for attribute in settings.attributes],
+        "flags": settings.flags,
+        "critique": settings.critique,
+        "turns": settings.turns,
+        "dimensions": [d.model_dump() for d in settings.dimensions] if kind == "pairwise" else [],
+        "edit_winner": settings.edit_winner if kind in ("pairwise", "ranking") else "off",
+        "skip_reasons": settings.skip_reasons,
+    }
+
+
+def desk_view(found: dict[str, Any], *, html: bool) -> dict[str, Any]:
+    """An item at the review desk: by candidate position, annotators numbered."""
+    item = found["item"]
+    if item is None:
+        return found
+    texts = item["candidates"]
+    shown = [
+        _text(text, html) | ({"turns": [_message(m, html) for m in turns]} if turns else {})
+        for text, turns in zip(texts, item["traces"], strict=True)
+    ]
+    said = [
+        {"id": number, "scale": scale, "ranks": answer.ranks, **answer.payload()}
+        | ({"passages": [{"candidate": s.candidate, "text": texts[s.candidate][s.start : s.end], "note": s.note}
+                         for s in answer.spans]} if answer.spans else {})
+        for number, scale, answer in zip(item["ids"], item["scales"], item["answers"], strict=True)
+    ]  # fmt: skip
+    decision = item["decision"]
+    return {
+        "left": found["left"],
+        "item": {
+            "item_id": item["item_id"],
+            "external_id": item["external_id"],
+            "kind": item["kind"],
+            "why": item["why"],
+            "agreement": item["agreement"],
+            "messages": [_message(m, html) for m in item["messages"]],
+            "answers": shown,
+            "said": said,
+            "decision": None if decision is None else on_screen(_in_place(decision)),
+            "asks": asks_of(item["settings"], item["kind"]),
         },
     }
+
+
+def _in_place(decision: Answer) -> Answer:
+    """A decision as it is shown: each candidate at its own position."""
+    count = len(decision.presented)
+    return replace(decision, presented=tuple(range(count)))
 
 
 def verdict_view(verdict: Verdict, *, html: bool) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import delete, exists, insert, select
 from sqlalchemy.orm import Session, lazyload
 
-from burnish.annotation.assignment import grade, is_disputed, quota_left, shuffled
+from burnish.annotation.assignment import drawn, grade, is_disputed, quota_left, shuffled
 from burnish.annotation.records import Answer, Kind, answer_from
 from burnish.annotation.service import drafts
 from burnish.annotation.service.accounts import Caller
@@ -206,7 +206,7 @@ def undo(database: Database, caller: Caller, project_id: int) -> Held:
             if item.slots == 0:
                 raise ConflictError("somebody else has taken this item since.")
             item.slots -= 1
-        item.disputed = False
+        item.disputed = item.sampled = False
         at.member.met -= 1
         at.member.answered -= row.skipped is None
         said = answer_from(
@@ -399,8 +399,10 @@ def _complete(session: Session, at: Desk, item: Item) -> None:
     answers = [
         answer_from(row.kind, row.payload, presented=row.presented, ranks=row.ranks) for row in rows
     ]
-    if is_disputed(answers, below=at.settings.dispute_below) and not _is_decided(session, item.id):
-        item.disputed = True
+    if not _is_decided(session, item.id):
+        item.disputed = is_disputed(answers, below=at.settings.dispute_below)
+        chance = drawn("review", item.project_id, item.id)
+        item.sampled = not item.disputed and chance < at.settings.review_share
     session.flush()
     announce_completed(session, at.project_id, at.settings, item)
 

@@ -3,12 +3,13 @@
 import { call, callUntilHeard, el, key, letter, letterKeys, pressed, Refused, root as prefix, t, tn } from "./dom.js";
 import { typeset } from "./math.js";
 import { marker } from "./spans.js";
-import { comparison, editing, flags, likert, ranking, scale, strengthWords, writing } from "./widgets.js";
+import { turn, written } from "./texts.js";
+import { controlsOf, editing, flags, scale, strengthWords, writing } from "./widgets.js";
 
 const root = document.getElementById("task");
 const live = document.getElementById("live");
 const project = root.dataset.project;
-const dialogs = Object.fromEntries(["guidelines", "keys", "skip"].map((id) => [id, document.getElementById(id)]));
+const dialogs = Object.fromEntries(["guidelines", "keys", "skip", "note"].map((id) => [id, document.getElementById(id)]));
 const TITLES = { pairwise: t("Compare two answers"), ranking: t("Rank the answers"), likert: t("Rate the answers"),
   demonstration: t("Write an answer"), correction: t("Correct an answer"), chat: t("Talk with the model") };
 const PARTS = { training: t("Training: you see after each task what was expected."), qualification: t("Test: these tasks decide whether you go on to the work.") };
@@ -153,6 +154,8 @@ function draw() {
   marking = [];
   const parts = [el("h1", { tabIndex: -1 }, TITLES[kind])];
   if (PARTS[task.part]) parts.push(el("p", { class: "banner" }, PARTS[task.part]));
+  parts.push(...task.notes.map((note) => el("aside", { class: note.mine ? "card note mine" : "card note" },
+    el("p", { class: "hint" }, note.mine ? t("You") : t("The project")), el("p", { class: "said", dir: "auto" }, note.text))));
   if (task.messages.length) parts.push(el("section", { class: "prompt", "aria-label": t("Prompt") }, task.messages.map((m) => turn(m.role, m))));
   if (kind === "chat") parts.push(...chat());
   else {
@@ -172,14 +175,6 @@ function draw() {
   // What scrolls inside its column must be reached by keyboard too.
   for (const node of root.querySelectorAll(".answer > .text, .answer > .trace")) if (node.scrollHeight > node.clientHeight + 1) node.tabIndex = 0;
 }
-function turn(role, m) {
-  const thought = m.reasoning && el("details", { class: "thought" }, el("summary", {}, t("Thought")), el("div", { class: "text", dir: "auto", html: m.reasoning.html }));
-  const said = !m.text ? null : role === "tool" ? el("pre", { class: "result", dir: "auto", tabIndex: 0 }, m.text) : el("div", { class: "text", dir: "auto", html: m.html });
-  return el("div", { class: `turn ${role}` }, el("span", { class: "role" }, t(role), m.tool ? [": ", el("bdi", {}, m.tool)] : null),
-    thought, said, (m.calls ?? []).map((one) => el("pre", { class: "call", tabIndex: 0 }, one)));
-}
-const written = (one) => one.turns ? el("div", { class: "trace" }, one.turns.map((m) => turn(m.role, m))) : el("div", { class: "text", dir: "auto", html: one.html });
-
 function card(one, place) {
   const text = written(one);
   const head = el("h2", {}, el("span", { class: "letter" }, letter(place)), el("span", { class: "away" }, t("Answer {letter}", { letter: letter(place) })));
@@ -206,10 +201,8 @@ function flagging() {
   return el("div", { class: "answers" }, task.answers.map((_, place) => flags(task.asks, place, answer, changed, place === 0)));
 }
 function controls(kind, asks) {
-  if (kind === "pairwise") widget = comparison(asks, answer, changed);
-  else if (kind === "ranking") widget = ranking(asks, task.answers, answer, changed);
-  else if (kind === "likert") widget = likert(asks, task.answers, answer, changed);
-  else if (kind === "demonstration") {
+  widget = controlsOf(kind, asks, task.answers, answer, changed);
+  if (kind === "demonstration") {
     const made = writing(t("Your answer"), answer, changed, { field: "text", rows: 10, hint: "Markdown", shortcut: "e" });
     widget = text(made, () => (answer.text?.trim() ? null : t("Write an answer.")));
   } else if (kind === "correction") widget = correction();
@@ -321,6 +314,7 @@ function bar() {
   return el("div", { class: "bar" },
     el("button", { type: "button", class: "quiet", onclick: undo }, t("Undo"), " ", key("u")),
     el("button", { type: "button", class: "quiet", onclick: () => open("skip") }, t("Skip"), " ", key("s")),
+    el("button", { type: "button", class: "quiet", onclick: () => open("note") }, t("Ask"), " ", key("n")),
     status,
     task.kind === "chat" && widget.area ? el("button", { type: "button", class: "quiet", onclick: () => submit({ finish: true }) }, t("Finish"), " ", key("f")) : null,
     submitButton);
@@ -413,10 +407,11 @@ async function undo() {
 // ---- dialogs
 function open(which) {
   if (which === "keys") {
-    const help = [...(widget?.help ?? []), ...(editor ? [["e", t("edit the best answer")]] : []), ["c", t("write why")], ["m", t("mark a passage")], ["f", t("flags")], [widget?.area ? "Ctrl Enter" : "Enter", t("submit")], ["s", t("skip")], ["u", t("undo the last answer")], ["g", t("guidelines")], ["?", t("these keys")]];
+    const help = [...(widget?.help ?? []), ...(editor ? [["e", t("edit the best answer")]] : []), ["c", t("write why")], ["m", t("mark a passage")], ["f", t("flags")], [widget?.area ? "Ctrl Enter" : "Enter", t("submit")], ["s", t("skip")], ["n", t("ask the project")], ["u", t("undo the last answer")], ["g", t("guidelines")], ["?", t("these keys")]];
     const shown = letterKeys ? help : help.filter(([k]) => /Enter|Esc|[←↑]/.test(k));
     document.getElementById("key-list").replaceChildren(...shown.flatMap(([k, what]) => [el("dt", {}, key(k)), el("dd", {}, what)]));
   }
+  if (which === "note" && !task) return;
   if (which === "skip") {
     if (!task || feedbackOpen) return;
     const reasons = task.asks.skip_reasons;
@@ -433,6 +428,17 @@ dialogs.skip.addEventListener("close", () => {
   const reason = document.querySelector("#skip-form input:checked")?.value;
   if (dialogs.skip.returnValue === "skip" && reason && !busy) send({ skipped: reason, seconds: Math.min(86400, elapsed()) });
 });
+dialogs.note.addEventListener("close", async () => {
+  const area = dialogs.note.querySelector("textarea");
+  if (dialogs.note.returnValue !== "send" || !area.value.trim() || !task) return;
+  try {
+    await call("POST", `/leases/${task.lease}/note`, { text: area.value });
+    area.value = "";
+    say(t("The note is sent; an answer comes to you here and under Notes."));
+  } catch (error) {
+    say(error instanceof Refused ? error.message : t("The server cannot be reached; try again."), true);
+  }
+});
 document.getElementById("show-guidelines").addEventListener("click", () => open("guidelines"));
 document.getElementById("show-keys").addEventListener("click", () => open("keys"));
 
@@ -444,7 +450,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && typing) return event.target.blur();
   const name = pressed(event);
   if (typing || event.ctrlKey || (name.length === 1 && !letterKeys) || (busy && !["g", "?"].includes(name))) return; // keys for a task that is going mean nothing
-  const known = { g: () => open("guidelines"), "?": () => open("keys"), s: () => open("skip"), u: undo, e: () => (widget?.area ? widget.area.focus() : editor?.open()),
+  const known = { g: () => open("guidelines"), "?": () => open("keys"), s: () => open("skip"), u: undo, n: () => open("note"), e: () => (widget?.area ? widget.area.focus() : editor?.open()),
     c: () => root.querySelector("textarea[data-field=critique]")?.focus(), m: toggleMarking, f: flagsOrFinish };
   if (task && !feedbackOpen && widget?.keys(name)) return event.preventDefault();
   const action = known[name];

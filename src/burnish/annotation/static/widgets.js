@@ -277,6 +277,13 @@ export function likert(asks, answers, answer, changed) {
   };
 }
 
+// The widget of a kind of task that chooses among answers; null where there is nothing to choose.
+export function controlsOf(kind, asks, answers, answer, changed) {
+  if (kind === "pairwise") return comparison(asks, answer, changed);
+  if (kind === "ranking") return ranking(asks, answers, answer, changed);
+  return kind === "likert" ? likert(asks, answers, answer, changed) : null;
+}
+
 // Checkboxes under an answer.
 export function flags(asks, place, answer, changed, first) {
   answer.flags ??= {};

@@ -1,0 +1,252 @@
+"""The review desk: what comes to it, accepting, sending back, deciding again; notes; erasing a
+person."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from annotation_bench import Bench, Served, pair_row
+from sqlalchemy import select
+
+from burnish.annotation.service import accounts, erasure, notes, reviews, work
+from burnish.annotation.service.database import Database
+from burnish.annotation.service.refusals import ConflictError, ForbiddenError, NotFoundError
+from burnish.annotation.service.submission import Submission
+from burnish.annotation.store import Store
+from burnish.annotation.tables import Annotation, Annotator, Audit, Item, Member
+from burnish.errors import UserError
+
+
+def _say(bench: Bench, who: int, favours: int, **more: Any) -> Any:
+    """An answer that favours the candidate at a position."""
+    person = bench.people[who]
+    held = work.take(bench.database, person, bench.project)
+    assert held is not None
+    strength = 2 if held.presented[0] == favours else -2
+    work.answer(bench.database, person, held.lease, Submission(strength=strength, **more))
+    return held
+
+
+def _desk(bench: Bench, **more: Any) -> Any:
+    return reviews.waiting(bench.database, bench.owner, bench.project, **more)
+
+
+@pytest.fixture
+def bench(database: Database) -> Bench:
+    rows = [pair_row(n, priority=-n) for n in range(2)]
+    return Bench(database, annotators=2, rows=rows, overlap=2, flags=["unsafe"])
+
+
+def test_disagreements_and_a_share_of_agreed_items_come_one_at_a_time(database: Database):
+    rows = [pair_row(n, priority=-n) for n in range(40)]
+    bench = Bench(database, annotators=2, rows=rows, overlap=2, review_share=0.5)
+    for n in range(40):
+        _say(bench, 0, 0)
+        _say(bench, 1, 1 if n == 7 else 0)
+    first = _desk(bench)
+    with database.read() as session:
+        waiting = session.scalars(select(Item).where(Item.sampled | Item.disputed)).all()
+        disputed = {item.external_id for item in waiting if item.disputed}
+    assert disputed == {"7"}
+    assert first["left"] == len(waiting)
+    assert 10 <= len(waiting) - 1 <= 29  # half of 39: the chance of less or more is below 0.1 %
+    met, after = [], 0
+    for _ in waiting:
+        item = _desk(bench, after=after)["item"]
+        met.append(item["item_id"])
+        after = item["item_id"]
+    assert met == [item.id for item in sorted(waiting, key=lambda one: one.id)]
+    assert _desk(bench, after=after)["item"]["item_id"] == met[0]  # and from the start again
+
+
+def test_accepting_leaves_the_votes_as_the_label(bench: Bench):
+    _say(bench, 0, 0), _say(bench, 1, 1)
+    item = _desk(bench)["item"]
+    assert (item["why"], len(item["answers"]), len(item["ids"])) == ("disputed", 2, 2)
+    reviews.accept(bench.database, bench.owner, bench.project, item["item_id"])
+    assert _desk(bench) == {"left": 0, "item": None}
+    with pytest.raises(NotFoundError):
+        reviews.accept(bench.database, bench.owner, bench.project, item["item_id"])
+    assert len(Store(bench.database.place).labelled("p")) == 2
+
+
+def test_an_answer_sent_back_lies_with_its_annotator_as_it_was(bench: Bench):
+    _say(bench, 0, 0, flags={"unsafe": [1]}, seconds=5.0)
+    _say(bench, 1, 1)
+    item = _desk(bench)["item"]
+    send = (bench.database, bench.owner, bench.project, item["item_id"])
+    with pytest.raises(UserError, match="whose"):
+        reviews.send_back(*send, "look again", [])
+    with pytest.raises(ConflictError):
+        reviews.send_back(*send, "look again", [10**6])
+    with pytest.raises(UserError, match="1 to 4,000"):
+        reviews.send_back(*send, "  ", item["ids"][:1])
+    reviews.send_back(*send, "Is A unsafe?", item["ids"][:1])
+    held = work.take(bench.database, bench.people[0], bench.project)
+    assert held is not None
+    assert held.item_id == item["item_id"]
+    assert held.draft is not None
+    assert held.draft["answer"]["flags"] == {"unsafe": [1]}
+    assert [(one["text"], one["mine"]) for one in held.notes] == [("Is A unsafe?", False)]
+    assert work.take(bench.database, bench.people[1], bench.project).item_id != item["item_id"]
+    favours = 2 if held.presented[0] == 1 else -2
+    work.answer(bench.database, bench.people[0], held.lease, Submission(strength=favours))
+    assert _desk(bench)["left"] == 0  # they agree now
+    with bench.database.read() as session:
+        member = session.scalar(
+            select(Member).where(Member.annotator_id == bench.people[0].annotator_id)
+        )
+        assert member is not None
+        assert (member.met, member.answered) == (1, 1)
+    assert len(Store(bench.database.place).labelled("p")) == 2
+
+
+def test_a_decision_can_be_revised_and_taken_back(bench: Bench):
+    _say(bench, 0, 0), _say(bench, 1, 1)
+    item_id = _desk(bench)["item"]["item_id"]
+    decide = (bench.database, bench.owner, bench.project, item_id)
+    reviews.decide(*decide, Submission(strength=2))
+    assert _desk(bench)["left"] == 0
+    assert _desk(bench, item_id=item_id)["item"]["decision"].strength == 2
+    reviews.decide(*decide, Submission(strength=-1))
+
+    def decisions() -> list[int]:
+        with bench.database.read() as session:
+            query = select(Annotation.payload).where(Annotation.source == "adjudication")
+            return [payload["strength"] for payload in session.scalars(query)]
+
+    assert decisions() == [-1]
+    reviews.withdraw(*decide)
+    assert decisions() == []
+    assert _desk(bench)["item"]["why"] == "disputed"
+    with bench.database.read() as session:
+        kept = session.scalars(
+            select(Audit.detail).where(Audit.action == "decision withdrawn")
+        ).one()
+    assert kept["before"]["strength"] == -1
+
+
+def test_who_labelled_an_item_does_not_meet_it_at_the_desk(bench: Bench):
+    with bench.database.write() as session:
+        for person in bench.people:
+            member = select(Member).where(Member.annotator_id == person.annotator_id)
+            session.scalars(member).one().role = "reviewer"
+    _say(bench, 0, 0), _say(bench, 1, 1)
+    own = reviews.waiting(bench.database, bench.people[0], bench.project)
+    assert own == {"left": 0, "item": None}
+    item_id = _desk(bench)["item"]["item_id"]
+    with pytest.raises(ConflictError):
+        reviews.accept(bench.database, bench.people[0], bench.project, item_id)
+
+
+def test_notes_go_between_one_annotator_and_the_owners(bench: Bench):
+    ann, ben = bench.people
+    held = work.take(bench.database, ann, bench.project)
+    assert held is not None
+    asked = (bench.database, ann, held.lease)
+    notes.about_task(*asked, "What is a tie?")
+    with pytest.raises(NotFoundError):
+        notes.about_task(bench.database, ben, held.lease, "mine?")
+    (note,) = notes.listed(bench.database, bench.owner, bench.project)
+    assert (note["annotator"], note["text"], note["new"]) == ("ann0", "What is a tie?", True)
+    assert notes.listed(bench.database, bench.owner, bench.project)[0]["new"] is False
+    write = (bench.database, bench.owner, bench.project, "Say 'the same'.")
+    notes.write(*write, item_id=held.item_id, to=ann.annotator_id)
+    with bench.database.read() as session:
+        assert notes.unread(session, ann, bench.project, "annotator") == 1
+    mine = notes.listed(bench.database, ann, bench.project)
+    assert [(one["mine"], one["author"]) for one in mine] == [(False, None), (True, None)]
+    assert notes.listed(bench.database, ben, bench.project) == []
+    again = work.take(bench.database, ann, bench.project)
+    assert again is not None
+    assert [one["text"] for one in again.notes] == ["What is a tie?", "Say 'the same'."]
+    with pytest.raises(NotFoundError):
+        notes.write(bench.database, ben, bench.project, "hi", to=ann.annotator_id)
+    with pytest.raises(NotFoundError):
+        notes.write(bench.database, ben, bench.project, "hi", item_id=held.item_id)
+
+
+def test_a_person_is_erased_and_the_answers_stay_or_go(bench: Bench):
+    _say(bench, 0, 0), _say(bench, 0, 0), _say(bench, 1, 0)
+    notes.write(bench.database, bench.people[0], bench.project, "I am Ann, ann@example.com")
+    work.take(bench.database, bench.people[1], bench.project)
+    erase = (bench.database, bench.owner, bench.project)
+    with pytest.raises(ConflictError):
+        erasure.of_member(*erase, bench.owner.annotator_id)
+    assert erasure.of_member(*erase, bench.people[0].annotator_id) == {"answers": 0, "notes": 1}
+    said = {one.annotator for one in Store(bench.database.place).labelled("p")}
+    assert "ann0" not in said
+    assert len(said) == 2
+    with bench.database.read() as session:
+        everything = [
+            *session.scalars(select(Audit.subject)),
+            *session.scalars(select(Annotator.name)),
+        ]
+        assert not any("ann0" in text for text in everything)
+    assert erasure.by_name(bench.database, "ann1", keep_answers=False)["answers"] == 1
+    with bench.database.read() as session:
+        assert [item.slots for item in session.scalars(select(Item).order_by(Item.id))] == [1, 1]
+    with pytest.raises(ConflictError, match="only owner"):
+        erasure.by_name(bench.database, "olga")
+    with pytest.raises(NotFoundError):
+        erasure.by_name(bench.database, "ann1")
+
+
+def test_nobody_is_erased_by_an_owner_of_less_than_all_they_are_in(bench: Bench):
+    with bench.database.write() as session:
+        accounts.account_of(session, "ann0").creates_projects = True
+    with pytest.raises(ForbiddenError):
+        erasure.of_member(bench.database, bench.owner, bench.project, bench.people[0].annotator_id)
+
+
+def test_a_reviewer_s_hour_by_keyboard(chromium: Any, tmp_path: Path):
+    served = Served(str(tmp_path / "a.sqlite"))
+    rows = [pair_row(n, priority=-n) for n in range(3)]
+    bench = Bench(served.database, annotators=2, rows=rows, overlap=2)
+    for _ in range(3):
+        _say(
+            bench,
+            0,
+            0,
+            critique="It is **right**",
+            spans=[{"place": 0, "start": 0, "end": 5, "note": "here"}],
+        )
+        _say(bench, 1, 1)
+    with served.database.write() as session:
+        cookie = accounts.open_session(session, accounts.account_of(session, "olga"), address="")
+    context = chromium.new_context(viewport={"width": 1200, "height": 900})
+    context.add_cookies([{"name": "burnish_session", "value": cookie, "url": served.url}])
+    page = context.new_page()
+    page.set_default_timeout(15_000)
+    failures: list[str] = []
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    try:
+        page.goto(f"{served.url}/projects/1/review")
+        page.wait_for_selector("text=3 items wait")
+        assert page.locator(".said-list li .marked").first.inner_text() in ("first", "secon")
+        page.keyboard.press("1")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("text=2 items wait")
+        page.keyboard.press("a")
+        page.wait_for_selector("text=1 item waits")
+        page.keyboard.press("r")
+        page.keyboard.type("Please look again")
+        page.keyboard.press("Control+Enter")
+        page.wait_for_selector("text=Nothing waits for a reviewer.")
+        held = work.take(served.database, bench.people[0], bench.project)
+        assert held is not None
+        assert held.notes[0]["text"] == "Please look again"
+        page.goto(f"{served.url}/projects/1/review?item=1")
+        page.wait_for_selector("text=Decided; you may decide otherwise")
+        page.keyboard.press("4")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("text=Nothing waits for a reviewer.")
+        decided = [one for one in Store(served.place).labelled("p") if one.source == "adjudication"]
+        assert [one.answer.strength for one in decided] == [-2]
+        assert failures == []
+        assert served.failures == []
+    finally:
+        context.close()
+        served.stop()
