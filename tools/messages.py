@@ -28,7 +28,7 @@ _TEMPLATE = re.compile(r'\b(?:_|ngettext)\("((?:[^"\\]|\\.)*)"(?:,\s*"((?:[^"\\]
 _ERRORS = (
     *("service/work.py", "service/drafts.py", "service/choosing.py", "service/submission.py"),
     *("service/chats.py", "service/accounts.py", "service/resets.py", "service/people.py"),
-    *("service/crowd.py", "service/reviews.py", "app/account_pages.py", "app/context.py"),
+    *("service/crowd.py", "service/reviews.py", "service/notes.py", "app/account_pages.py", "app/context.py"),
 )
 _HEADER = """msgid ""
 msgstr ""

@@ -87,7 +87,8 @@ def agreement(answers: Sequence[Answer]) -> float | None:
     nothing can be compared.
 
     Two rankings agree on the share of candidate pairs that they order alike (a tie is an order of
-    its own). Two sets of ratings agree on the share of ratings that lie at most one step apart.
+    its own). Two sets of ratings agree on the share of ratings that lie at most one step apart, two
+    sets of verdicts on the share that are the same, two of a best and a worst on none, one or both.
     """
     shares = [share for a, b in combinations(answers, 2) if (share := _alike(a, b)) is not None]
     return sum(shares) / len(shares) if shares else None
@@ -104,8 +105,8 @@ def grade(gold: Mapping[str, Any], answer: Answer) -> float:
     answer has.
 
     Order: the share of the candidate pairs that the known answer orders strictly which are ordered
-    so. Ratings: the share that lies at most one step off. Flags: the share of the named flags set
-    on exactly the right candidates. A known tie asks for a tie. Skipping is not right.
+    so. Ratings: the share that lies at most one step off. Verdicts: the share that are the same.
+    Flags: the share of the named flags set on exactly the right candidates. A known tie asks for a tie. Skipping is not right.
     """
     if answer.skipped is not None:
         return 0.0
@@ -117,6 +118,11 @@ def grade(gold: Mapping[str, Any], answer: Answer) -> float:
     marks = []
     if known.ranks is not None:
         marks.append(_order_mark(known.ranks, answer.ranks))
+    for part in ("best", "worst"):
+        if gold.get(part) is not None:
+            marks.append(float(gold[part] == getattr(answer, part)))
+    if known.verdicts:
+        marks.append(_verdict_share(known, answer) or 0.0)
     if known.ratings:
         marks.append(_rating_share(known, answer) or 0.0)
     if known.flags:
@@ -145,11 +151,24 @@ def _order_mark(known: Sequence[int], given: Sequence[int] | None) -> float:
 
 
 def _alike(a: Answer, b: Answer) -> float | None:
+    if a.best is not None and b.best is not None:
+        return ((a.best == b.best) + (a.worst == b.worst)) / 2
+    if a.verdicts and b.verdicts:
+        return _verdict_share(a, b)
     if a.ranks is not None and b.ranks is not None and len(a.ranks) == len(b.ranks):
         pairs = list(combinations(range(len(a.ranks)), 2))
         same = [_sign(a.ranks[i] - a.ranks[j]) == _sign(b.ranks[i] - b.ranks[j]) for i, j in pairs]
         return sum(same) / len(same) if same else None
     return _rating_share(a, b)
+
+
+def _verdict_share(a: Answer, b: Answer) -> float | None:
+    """Of the verdicts that `a` gives, the share that `b` gives too."""
+    mine = [verdict for row in a.verdicts for verdict in row]
+    theirs = [verdict for row in b.verdicts for verdict in row]
+    if not mine or len(mine) != len(theirs):
+        return None
+    return sum(x == y for x, y in zip(mine, theirs, strict=True)) / len(mine)
 
 
 def _rating_share(a: Answer, b: Answer) -> float | None:

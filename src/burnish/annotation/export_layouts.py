@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 from burnish.annotation.export_tools import argilla, labelstudio, openai
 from burnish.annotation.export_work import Row, Work, messages_of
-from burnish.annotation.labels import SPEAKERS, demonstration_data, prompt_text
+from burnish.annotation.labels import SPEAKERS, demonstration_data, opinion_of, prompt_text
 from burnish.annotation.records import Labelled
 from burnish.annotation.snapshot import Entry, Snapshot
+from burnish.labels.rubrics import rewards
 from burnish.labels.traces import answer_turns
 from burnish.records import Comparison, PreferenceGroup
 
@@ -145,6 +146,34 @@ def _ranking(work: Work) -> list[Row]:
                 "sources": list(entry.sources), "disputed": entry.disputed, "burnish": work.whole(entry),
             }
         )  # fmt: skip
+    return rows
+
+
+def _rewards(work: Work) -> list[Row]:
+    """A candidate a row with its reward by the item's rubric (`labels.rubrics.rewards`), and of each
+    criterion the share of annotators who found it met."""
+    rows = []
+    for entry in work.entries:
+        answers = [one for one in work.by_item.get(entry.item_id, []) if one.answer.verdicts]
+        opinions = [opinion_of(one) for one in answers]
+        trust = work.reliability if work.options.weighted else None
+        earned = rewards(opinions, trust)
+        if earned is None:
+            work.left_out["items without verdicts on a rubric"] += 1
+            continue
+        rubric = entry.prompt.columns.get("rubric", [])
+        for i, text in enumerate(entry.candidates):
+            met = [
+                {**asked, "met": sum(one.answer.verdicts[c][i] for one in answers) / len(answers)}
+                for c, asked in enumerate(rubric)
+            ]
+            rows.append(
+                {
+                    "id": f"{entry.item_id}#{i}", "prompt": messages_of(entry),
+                    "completion": answer_turns(text, entry.traces), "reward": earned[i], "rubric": met,
+                    "disputed": entry.disputed, "burnish": _once(work, entry, i),
+                }
+            )  # fmt: skip
     return rows
 
 
@@ -306,6 +335,7 @@ LAYOUTS: Mapping[str, Layout] = {
         _none,
     ),
     "ranking": Layout(_ranking, (_KINDS,)),
+    "rewards": Layout(_rewards, ("items without a rubric: they are left out",)),
     "demonstrations": Layout(
         _demonstrations, ("comparisons: it holds what annotators wrote themselves",), _none
     ),

@@ -11,7 +11,9 @@ from burnish.annotation.settings import Settings
 _ASKED = {
     "pairwise": ("strength", "ranks", "flags"),
     "ranking": ("ranks", "flags"),
+    "best_worst": ("best", "worst", "flags"),
     "likert": ("ratings", "flags"),
+    "rubric": ("verdicts", "flags"),
     "correction": ("flags",),
     "demonstration": (),
     "chat": (),

@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Literal, get_args
 
-Kind = Literal["pairwise", "ranking", "likert", "demonstration", "correction", "chat"]
+Kind = Literal[
+    "pairwise", "ranking", "best_worst", "likert", "rubric", "demonstration", "correction", "chat"
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 Part = Literal["work", "training", "qualification", "retired"]
@@ -57,7 +59,7 @@ class Answer:
     """One annotator's answer to one item. Fields that the kind does not have are None or empty.
 
     Args:
-        kind: which of the six kinds of task was answered.
+        kind: which of the kinds of task was answered.
         presented: candidates in the order in which they were shown.
         strength: pairwise: −k..k; above 0 candidate 0 is better, below 0 candidate 1, at 0 neither
             (a tie).
@@ -76,6 +78,11 @@ class Answer:
                 the others.
         preferences: pairwise: by dimension (helpful, harmless, ...) a strength, as for the whole.
         reasons: by dimension, why.
+        best: best_worst: the best candidate; `ranks` then say 1 for it, 2 for the others, 3 for the
+            worst.
+        worst: best_worst: the worst candidate.
+        verdicts: rubric: by criterion, whether each candidate meets it.
+        weights: rubric: the criteria's weights when the answer was given.
         turns: chat: the conversation.
         skipped: the reason, where the item was skipped; everything else is then empty.
     """
@@ -95,6 +102,10 @@ class Answer:
     skipped: str | None = None
     preferences: Mapping[str, int] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
+    best: int | None = None
+    worst: int | None = None
+    verdicts: tuple[tuple[bool, ...], ...] = ()
+    weights: tuple[float, ...] = ()
 
     def payload(self) -> dict[str, Any]:
         """For the `payload` column: what is not in a column of its own and not empty, as JSON holds
@@ -167,6 +178,10 @@ def answer_from(
         turns=tuple(_turn(turn) for turn in given.get("turns", ())),
         preferences=dict(given.get("preferences", {})),
         reasons=dict(given.get("reasons", {})),
+        best=given.get("best"),
+        worst=given.get("worst"),
+        verdicts=tuple(tuple(row) for row in given.get("verdicts", ())),
+        weights=tuple(given.get("weights", ())),
     )
 
 

@@ -197,6 +197,11 @@ def _payload(row: Row, field: str, one: Mapping[str, Any], count: int) -> dict[s
             payload[name] = _remark(row, f"{field}.{name}", payload[name])
     if "corrected" in payload:
         payload["corrected"] = _position(row, f"{field}.corrected", payload["corrected"], count)
+    for name in ("best", "worst"):
+        if name in payload:
+            payload[name] = _position(row, f"{field}.{name}", payload[name], count)
+    if "verdicts" in payload:
+        _check_verdicts(row, f"{field}.verdicts", payload, count)
     turns = _objects_in(row, f"{field}.turns", payload.get("turns"))
     if turns:
         payload["turns"] = [_turn(row, f"{field}.turns[{i}]", turn) for i, turn in enumerate(turns)]
@@ -211,6 +216,24 @@ def _ratings(row: Row, field: str, values: Any, count: int) -> tuple[int | None,
         for i, value in enumerate(values)
     )
     return tuple(read)
+
+
+def _check_verdicts(row: Row, field: str, payload: Mapping[str, Any], count: int) -> None:
+    """True or false by criterion and candidate, a weight for each criterion, one above 0."""
+    rows, weights = payload["verdicts"], payload.get("weights")
+    if not isinstance(rows, list) or any(
+        not isinstance(one, list) or len(one) != count or not all(isinstance(v, bool) for v in one)
+        for one in rows
+    ):
+        _fail(row, field, f"must be lists of {count} times true or false, one for each criterion.")
+    known = isinstance(weights, list) and len(weights) == len(rows)
+    if not known or not all(
+        isinstance(w, int | float) and not isinstance(w, bool) and math.isfinite(w)
+        for w in weights or ()
+    ):
+        _fail(row, field, f"needs `weights`: {len(rows)} numbers, one for each criterion.")
+    if not any(w > 0 for w in weights or ()):
+        _fail(row, field, "needs a weight above 0.")
 
 
 def _position(row: Row, field: str, value: Any, count: int) -> int:

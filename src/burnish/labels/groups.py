@@ -75,7 +75,9 @@ def preference_groups(
             board.add(vote, first, second)
     groups = []
     for board in boards.values():
-        labels = tuple(comparisons(board.votes, trust, options).values())
+        # By candidate, whoever spoke first: a store and its export have the same order.
+        found = comparisons(board.votes, trust, options)
+        labels = tuple(found[pair] for pair in sorted(found))
         groups.append(
             PreferenceGroup(board.prompt, tuple(board.place), labels, traces=board.traces)
         )

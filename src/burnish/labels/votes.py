@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
+from burnish.labels.scores import scores_in
 from burnish.records import LabelledItem, Opinion
 
 
@@ -34,7 +35,8 @@ def votes_of(
 ) -> list[Vote]:
     """The votes in an opinion: of a ranking all its pairs; of a pair its side, with the grade
     |strength| / k; of ratings the order of each candidate's mean over the attributes that were
-    rated for all candidates.
+    rated for all candidates; of a rubric the order of the scores (`rubrics.score`); of a best and a
+    worst, the best over all others and all others over the worst, and nothing between those.
 
     k is the opinion's own `scale`, else `scale`. With a `dimension`, what a pair's judge said of
     that one; nothing where it was not asked.
@@ -50,6 +52,8 @@ def votes_of(
     place = {candidate: at for at, candidate in enumerate(said.presented or ())}
     found: list[Vote] = []
     for i, j in combinations(range(len(ranks)), 2):
+        if said.kind == "best_worst" and ranks[i] == ranks[j]:
+            continue  # neither the best nor the worst: nothing was said of the two
         value = 0.5 if ranks[i] == ranks[j] else float(ranks[i] < ranks[j])
         earlier = place.get(i, i) < place.get(j, j)
         found.append(Vote(item_id, i, j, said.annotator, value, earlier, grade))
@@ -65,9 +69,12 @@ def of_dimension(said: Opinion, dimension: str) -> Opinion:
 
 def ranks_in(said: Opinion) -> tuple[float, ...] | None:
     """The places that an opinion gives to the candidates, lower is better; None where it gives
-    none."""
+    none. Of a best and a worst the others share the place between."""
     if said.ranks is not None:
         return said.ranks
+    scores = scores_in(said)
+    if scores is not None:
+        return None if len(scores) < 2 else tuple(-score for score in scores)
     strength = said.payload.get("strength")
     if said.kind == "pairwise" and strength is not None:
         return (float(strength < 0), float(strength > 0))

@@ -99,6 +99,7 @@ def _at_desk(session: Session, item: Item, settings: Settings) -> dict[str, Any]
         "why": why,
         "ids": list(ids),
         "decision": decision,
+        "columns": item.columns,
         "settings": settings.model_copy(update=_ASKED_OF_REVIEWERS),
     }
 
@@ -204,6 +205,7 @@ def decide(
         said = answer_of(
             given, kind=kind, settings=settings.model_copy(update=_ASKED_OF_REVIEWERS),
             presented=range(len(texts)), texts=lambda: texts, chat=(),
+            rubric=item.columns.get("rubric", ()) if kind == "rubric" else (),
         )  # fmt: skip
         before = _forget_decision(session, item.id)
         session.execute(

@@ -6,9 +6,17 @@ import hashlib
 import json
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from burnish.annotation.gold import unpassable
 from burnish.annotation.records import KINDS
@@ -22,11 +30,15 @@ from burnish.labels.traces import is_trace, trace_text
 _CANDIDATES = {
     "pairwise": (2, 2),
     "ranking": (2, 9),
+    "best_worst": (3, 9),
     "likert": (1, 9),
+    "rubric": (1, 9),
     "correction": (1, 9),
     "demonstration": (0, 0),
     "chat": (0, 0),
 }
+SCENARIO = "annotator_scenario"
+"""The column with what only the person sees, and no model."""
 _PARTS = ("work", "training", "qualification")
 
 
@@ -79,6 +91,24 @@ class GoldRow(BaseModel):
     ranks: list[int] | None = Field(default=None, max_length=9)
     ratings: dict[StorableText, list[int]] = Field(default_factory=dict, max_length=20)
     flags: dict[StorableText, list[int]] = Field(default_factory=dict, max_length=30)
+    best: int | None = Field(default=None, ge=0, le=8)
+    worst: int | None = Field(default=None, ge=0, le=8)
+    verdicts: list[list[bool]] | None = Field(default=None, max_length=50)
+
+
+class Criterion(BaseModel):
+    """A criterion of a rubric: what is asked of an answer, and what meeting it is worth (below 0:
+    what it costs). Annotators do not see the weight."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    criterion: StorableText = Field(min_length=1, max_length=2000)
+    weight: float = Field(default=1.0, ge=-1000, le=1000, allow_inf_nan=False)
+
+
+_RUBRIC: TypeAdapter[list[Criterion]] = TypeAdapter(
+    Annotated[list[Criterion], Field(min_length=1, max_length=50)]
+)
 
 
 class ItemRow(BaseModel):
@@ -95,6 +125,7 @@ class ItemRow(BaseModel):
     part: str = "work"
     gold: GoldRow | None = None
     explanation: StorableText = Field(default="", max_length=LONGEST_TEXT)
+    scenario: StorableText = Field(default="", max_length=LONGEST_TEXT)
     priority: int = Field(default=0, ge=-1_000_000, le=1_000_000)
     columns: dict[str, Any] = Field(default_factory=dict)
 
@@ -139,6 +170,11 @@ def item_of(row: Mapping[str, Any], number: int, settings: Settings) -> Item:
         )
     kind = given.kind or settings.kind
     _check(given, kind, number)
+    if kind == "rubric":
+        given.columns["rubric"] = _rubric(given.columns.get("rubric"), number)
+        _check_verdicts(given, number)
+    if given.scenario.strip():
+        given.columns[SCENARIO] = given.scenario
     if given.gold is not None:
         _check_passable(given.gold, kind, len(given.candidates), settings, number)
     messages = [dict(m.turn()) for m in given.messages or ()] or [
@@ -159,6 +195,35 @@ def item_of(row: Mapping[str, Any], number: int, settings: Settings) -> Item:
     )
     item.candidates = [candidate.row(i) for i, candidate in enumerate(given.candidates)]
     return item
+
+
+def _rubric(given: Any, number: int) -> list[dict[str, Any]]:
+    """The criteria of an item, from its column `rubric`."""
+    try:
+        found = _RUBRIC.validate_python(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in ("rubric", *first["loc"]))
+        raise UserError(
+            f"{first['msg'].removeprefix('Value error, ')}.", row=number, field=where,
+            hint='A rubric is a list of {"criterion": "...", "weight": 1}.',
+        ) from error  # fmt: skip
+    if not any(one.weight > 0 for one in found):
+        raise UserError("needs a criterion with a weight above 0.", row=number, field="rubric")
+    if any(one.weight == 0 for one in found):
+        raise UserError("a criterion of weight 0 says nothing.", row=number, field="rubric")
+    return [one.model_dump() for one in found]
+
+
+def _check_verdicts(given: ItemRow, number: int) -> None:
+    verdicts = None if given.gold is None else given.gold.verdicts
+    shape = (len(given.columns["rubric"]), len(given.candidates))
+    if verdicts is not None and [len(row) for row in verdicts] != [shape[1]] * shape[0]:
+        raise UserError(
+            f"needs {shape[0]} lists of {shape[1]} verdicts, by criterion.",
+            row=number,
+            field="gold.verdicts",
+        )
 
 
 def _content_id(row: Mapping[str, Any]) -> str:
@@ -224,5 +289,7 @@ def _check_gold(gold: GoldRow, count: int, number: int) -> None:
         raise UserError(
             f"each of the {count} candidates needs a rating.", row=number, field="gold.ratings"
         )
+    if any(at is not None and at >= count for at in (gold.best, gold.worst)):
+        raise UserError(f"positions go from 0 to {count - 1}.", row=number, field="gold.best")
     if any(not 0 <= at < count for places in gold.flags.values() for at in places):
         raise UserError(f"positions go from 0 to {count - 1}.", row=number, field="gold.flags")

@@ -3,8 +3,8 @@ version it is asked."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -40,6 +40,7 @@ class Held:
     guidelines_number: int = 0
     traces: tuple[list[dict[str, Any]] | None, ...] = ()
     notes: tuple[dict[str, Any], ...] = ()
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Shown(NamedTuple):
@@ -51,6 +52,13 @@ class Shown(NamedTuple):
     messages: list[dict[str, Any]]
     texts: tuple[str, ...]
     traces: tuple[list[dict[str, Any]] | None, ...]
+    columns: Mapping[str, Any]
+
+    @property
+    def rubric(self) -> list[dict[str, Any]]:
+        """The criteria of a rubric item; none of another."""
+        found = self.columns.get("rubric") if self.kind == "rubric" else None
+        return found if isinstance(found, list) else []
 
 
 def held_of(session: Session, at: Desk, lease: Lease) -> Held:
@@ -78,6 +86,7 @@ def as_held(session: Session, at: Desk, lease: Lease, shown: Shown) -> Held:
         settings=can_edit(at.settings, shown.traces),
         guidelines_number=guidelines_number(session, at.project_id),
         traces=shown.traces,
+        columns=shown.columns,
         notes=tuple(notes.on_item(session, lease.item_id, lease.annotator_id)),
     )
 
@@ -92,7 +101,12 @@ def shown_of(session: Session, item_id: int) -> Shown:
     """An item with its candidates, read at once."""
     rows = session.execute(
         select(
-            Item.kind, Item.part, Item.messages, Candidate.text, Candidate.messages.label("turns")
+            Item.kind,
+            Item.part,
+            Item.messages,
+            Item.columns,
+            Candidate.text,
+            Candidate.messages.label("turns"),
         )
         .outerjoin(Candidate, Candidate.item_id == Item.id)
         .where(Item.id == item_id)
@@ -100,7 +114,8 @@ def shown_of(session: Session, item_id: int) -> Shown:
     ).all()
     candidates = [row for row in rows if row.text is not None]
     texts, traces = tuple(row.text for row in candidates), tuple(row.turns for row in candidates)
-    return Shown(rows[0].kind, rows[0].part, rows[0].messages, texts, traces)
+    first = rows[0]
+    return Shown(first.kind, first.part, first.messages, texts, traces, first.columns)
 
 
 def progress_of(session: Session, at: Desk, part: str) -> dict[str, Any]:

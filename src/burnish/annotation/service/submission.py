@@ -81,6 +81,13 @@ class Submission(BaseModel):
     reasons: dict[StorableText, Annotated[StorableText, Field(max_length=2000)]] = Field(
         default_factory=dict, max_length=8, description="Pairwise: by dimension, why."
     )
+    best: int | None = Field(default=None, ge=0, le=99, description="Best-worst: a place.")
+    worst: int | None = Field(default=None, ge=0, le=99, description="Best-worst: a place.")
+    verdicts: list[list[bool | None]] | None = Field(
+        default=None,
+        max_length=50,
+        description="Rubric: by criterion, whether what is shown at each place meets it.",
+    )
     skipped: StorableText | None = Field(default=None, min_length=1, max_length=500)
     seconds: float | None = Field(default=None, ge=0, le=86400, allow_inf_nan=False)
 
@@ -93,6 +100,7 @@ def answer_of(
     presented: Sequence[int],
     texts: Texts,
     chat: Sequence[Mapping[str, Any]],
+    rubric: Sequence[Mapping[str, Any]] = (),
 ) -> Answer:
     """The answer by positions. `texts` reads the candidates by position; it is called where an
     answer refers to them.
@@ -107,6 +115,8 @@ def answer_of(
         "presented": tuple(presented),
         **_remarks(given, settings, presented, texts),
     }
+    if kind == "rubric":
+        return Answer(**parts, **_verdicts(given, presented, rubric))
     return Answer(**parts, **_PARTS[kind](given, settings, presented, texts, chat))
 
 
@@ -123,8 +133,13 @@ def on_screen(said: Answer) -> dict[str, Any]:
     if said.strength is not None:
         shown["strength"] = said.strength if said.presented[0] == 0 else -said.strength
         shown["both_bad"] = said.both_bad
+    elif said.best is not None or said.worst is not None:
+        ends = {"best": said.best, "worst": said.worst}
+        shown |= {name: places[at] for name, at in ends.items() if at is not None}
     elif said.ranks is not None:
         shown["ranks"] = by_place(said.ranks)
+    if said.verdicts:
+        shown["verdicts"] = [by_place(row) for row in said.verdicts]
     if said.preferences:
         sign = 1 if said.presented[0] == 0 else -1
         shown["preferences"] = {name: sign * value for name, value in said.preferences.items()}
@@ -257,6 +272,35 @@ def _ranking(
     return {"ranks": places, **_edited(given, settings, presented, texts, places)}
 
 
+def _best_worst(
+    given: Submission, settings: Settings, presented: Sequence[int], texts: Any, chat: Any
+) -> dict[str, Any]:
+    places = (given.best, given.worst)
+    for place, field in zip(places, ("best", "worst"), strict=True):
+        if place is None or place >= len(presented):
+            raise UserError("say which is the best and which the worst.", field=field)
+    best, worst = (presented[place] for place in places if place is not None)
+    if best == worst:
+        raise UserError("the best and the worst are two answers.", field="worst")
+    ranks = tuple(1 if at == best else 3 if at == worst else 2 for at in range(len(presented)))
+    return {"best": best, "worst": worst, "ranks": ranks}
+
+
+def _verdicts(
+    given: Submission, presented: Sequence[int], rubric: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """By criterion and position, with the weights as they are."""
+    rows = given.verdicts or []
+    whole = all(len(row) == len(presented) and None not in row for row in rows)
+    if len(rows) != len(rubric) or not whole:
+        raise UserError("say of each criterion whether each answer meets it.", field="verdicts")
+    by_position = [
+        tuple(bool(row[presented.index(at)]) for at in range(len(presented))) for row in rows
+    ]
+    weights = tuple(float(one["weight"]) for one in rubric)
+    return {"verdicts": tuple(by_position), "weights": weights}
+
+
 def _likert(
     given: Submission, settings: Settings, presented: Sequence[int], texts: Texts, chat: Any
 ) -> dict[str, Any]:
@@ -339,6 +383,7 @@ def _chat(
 _PARTS = {
     "pairwise": _pairwise,
     "ranking": _ranking,
+    "best_worst": _best_worst,
     "likert": _likert,
     "demonstration": _demonstration,
     "correction": _correction,
@@ -347,7 +392,9 @@ _PARTS = {
 _OWN_FIELDS = {
     "pairwise": {"strength", "both_bad", "text", "corrected", "preferences", "reasons"},
     "ranking": {"ranks", "text", "corrected"},
+    "best_worst": {"best", "worst"},
     "likert": {"ratings"},
+    "rubric": {"verdicts"},
     "demonstration": {"text"},
     "correction": {"text", "corrected"},
     "chat": set(),

@@ -3,11 +3,13 @@ is known to be right."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from burnish.annotation.records import Answer, answer_from
 from burnish.annotation.service.rendering import markdown
+from burnish.annotation.service.rows import SCENARIO
 from burnish.annotation.service.showing import Held
 from burnish.annotation.service.submission import on_screen
 from burnish.annotation.service.work import Verdict
@@ -29,11 +31,12 @@ def task_view(held: Held, settings: Settings, *, html: bool) -> dict[str, Any]:
         "notes": list(held.notes),
         "progress": held.progress,
         "guidelines_version": held.guidelines_number,
-        "asks": asks_of(settings, held.kind),
+        "scenario": _text(str(held.columns.get(SCENARIO, "")), html),
+        "asks": asks_of(settings, held.kind, held.columns),
     }
 
 
-def asks_of(settings: Settings, kind: str) -> dict[str, Any]:
+def asks_of(settings: Settings, kind: str, columns: Mapping[str, Any]) -> dict[str, Any]:
     """What a screen asks of an item of a kind."""
     return {
         "steps": settings.steps,
@@ -47,6 +50,9 @@ def asks_of(settings: Settings, kind: str) -> dict[str, Any]:
         "dimensions": [d.model_dump() for d in settings.dimensions] if kind == "pairwise" else [],
         "edit_winner": settings.edit_winner if kind in ("pairwise", "ranking") else "off",
         "skip_reasons": settings.skip_reasons,
+        "criteria": [one["criterion"] for one in columns.get("rubric", ())]
+        if kind == "rubric"
+        else [],
     }
 
 
@@ -79,7 +85,7 @@ def desk_view(found: dict[str, Any], *, html: bool) -> dict[str, Any]:
             "answers": shown,
             "said": said,
             "decision": None if decision is None else on_screen(_in_place(decision)),
-            "asks": asks_of(item["settings"], item["kind"]),
+            "asks": asks_of(item["settings"], item["kind"], item["columns"]),
         },
     }
 

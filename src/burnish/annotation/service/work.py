@@ -116,6 +116,7 @@ def _record(session: Session, found: tuple[Desk, Lease, Item], given: Submission
         presented=lease.presented,
         texts=lambda: shown_of(session, item.id).texts,
         chat=lease.chat or (),
+        rubric=item.columns.get("rubric", ()) if kind == "rubric" else (),
     )
     if (
         kind != "correction"
@@ -431,6 +432,7 @@ def _again(session: Session, caller: Caller, lease_id: str, given: Submission) -
         presented=row.presented,
         texts=lambda: shown_of(session, item.id).texts,
         chat=row.payload.get("turns", ()),
+        rubric=item.columns.get("rubric", ()) if row.kind == "rubric" else (),
     )
     if (
         answer_from(

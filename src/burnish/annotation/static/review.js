@@ -62,7 +62,7 @@ function opinion(said, at) {
   else if (said.ranks) lines.push(said.ranks.map((rank, place) => `${letter(place)}: ${rank}`).join(", "));
   for (const [name, strength] of Object.entries(said.preferences ?? {})) lines.push(`${name}: ${strengthWords(strength, { strength: said.scale ?? item.asks.strength })}`);
   for (const [name, values] of Object.entries(said.ratings ?? {})) lines.push(`${name}: ${values.map((v, p) => `${letter(p)} ${v}`).join(", ")}`);
-  for (const [name, values] of Object.entries(said.verdicts ?? {})) lines.push(`${name}: ${values.map((v, p) => `${letter(p)} ${v ? "✓" : "✗"}`).join(", ")}`);
+  (said.verdicts ?? []).forEach((values, c) => lines.push(`${c + 1}: ${values.map((v, p) => `${letter(p)} ${v ? "✓" : "✗"}`).join(", ")}`));
   const flags = Object.entries(said.flags ?? {}).map(([name, places]) => el("span", { class: "tag" }, t(name), " ", places.map(letter).join(", ")));
   const passages = (said.passages ?? []).map((p) => el("li", {}, el("span", { class: "letter small" }, letter(p.candidate)), " ", el("q", { class: "marked", dir: "auto" }, p.text), " ", el("bdi", {}, p.note)));
   return el("li", {}, el("label", { class: "check" }, checks[at], lines.join("; ")), flags,

@@ -11,6 +11,7 @@ const live = document.getElementById("live");
 const project = root.dataset.project;
 const dialogs = Object.fromEntries(["guidelines", "keys", "skip", "note"].map((id) => [id, document.getElementById(id)]));
 const TITLES = { pairwise: t("Compare two answers"), ranking: t("Rank the answers"), likert: t("Rate the answers"),
+  best_worst: t("Choose the best and the worst"), rubric: t("Check the answers by a rubric"),
   demonstration: t("Write an answer"), correction: t("Correct an answer"), chat: t("Talk with the model") };
 const PARTS = { training: t("Training: you see after each task what was expected."), qualification: t("Test: these tasks decide whether you go on to the work.") };
 
@@ -156,6 +157,8 @@ function draw() {
   if (PARTS[task.part]) parts.push(el("p", { class: "banner" }, PARTS[task.part]));
   parts.push(...task.notes.map((note) => el("aside", { class: note.mine ? "card note mine" : "card note" },
     el("p", { class: "hint" }, note.mine ? t("You") : t("The project")), el("p", { class: "said", dir: "auto" }, note.text))));
+  if (task.scenario.text) parts.push(el("section", { class: "card scenario", "aria-label": t("Your scenario") }, el("h2", {}, t("Your scenario"), " ", el("span", { class: "hint" }, t("only you see it, no model does"))),
+    el("div", { class: "text", dir: "auto", html: task.scenario.html })));
   if (task.messages.length) parts.push(el("section", { class: "prompt", "aria-label": t("Prompt") }, task.messages.map((m) => turn(m.role, m))));
   if (kind === "chat") parts.push(...chat());
   else {
@@ -332,7 +335,7 @@ function showProgress() {
 
 // ---- sending
 function submission() {
-  const fields = { pairwise: ["strength", "both_bad", "preferences", "reasons", "text", "corrected"], ranking: ["ranks", "text", "corrected"], likert: ["ratings"], demonstration: ["text"], correction: ["text", "corrected"], chat: [] }[task.kind];
+  const fields = { pairwise: ["strength", "both_bad", "preferences", "reasons", "text", "corrected"], ranking: ["ranks", "text", "corrected"], likert: ["ratings"], best_worst: ["best", "worst"], rubric: ["verdicts"], demonstration: ["text"], correction: ["text", "corrected"], chat: [] }[task.kind];
   const sent = { seconds: Math.min(86400, elapsed()) };
   for (const name of [...fields, "flags", "critique", "spans"]) if (answer[name] !== undefined && answer[name] !== null) sent[name] = answer[name];
   return sent;
@@ -376,6 +379,9 @@ function feedback(found) {
   const lines = [];
   if (expected.strength !== undefined) lines.push(expected.both_bad ? t("Both are bad") : strengthWords(expected.strength, task.asks));
   if (expected.ranks) lines.push(expected.ranks.map((rank, place) => `${letter(place)}: ${rank}`).join(", "));
+  if (expected.best !== undefined) lines.push(t("best {letter}", { letter: letter(expected.best) }));
+  if (expected.worst !== undefined) lines.push(t("worst {letter}", { letter: letter(expected.worst) }));
+  (expected.verdicts ?? []).forEach((values, c) => lines.push(`${c + 1}: ${values.map((met, p) => `${letter(p)} ${met ? "✓" : "✗"}`).join(", ")}`));
   for (const [name, values] of Object.entries(expected.ratings ?? {})) lines.push(`${name}: ${values.map((v, p) => `${letter(p)} ${v}`).join(", ")}`);
   for (const [name, places] of Object.entries(expected.flags ?? {})) lines.push(`${t(name)}: ${places.map(letter).join(", ") || t("none")}`);
   const node = el("section", { class: found.right ? "card feedback" : "card feedback wrong", tabIndex: -1 },

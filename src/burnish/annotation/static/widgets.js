@@ -277,10 +277,89 @@ export function likert(asks, answers, answer, changed) {
   };
 }
 
+// The best and the worst: the first digit is the best, the second the worst; arrows go back to a row.
+export function bestWorst(answers, answer, changed) {
+  const names = ["best", "worst"];
+  const rows = names.map((name, at) => {
+    const inputs = answers.map((_, place) => el("input", { type: "radio", name: `bw-${name}`, checked: answer[name] === place,
+      "aria-label": `${at === 0 ? t("The best") : t("The worst")}: ${letter(place)}`, onchange: () => pick(at, place) }));
+    const node = el("fieldset", { class: "rating" }, el("legend", {}, at === 0 ? t("The best") : t("The worst")),
+      inputs.map((input, place) => el("label", { class: "choice" }, input, letter(place), key(String(place + 1)))));
+    node.addEventListener("focusin", () => { current = at; mark(); });
+    return { node, inputs };
+  });
+  let current = answer.best === undefined ? 0 : 1;
+  function pick(at, place) {
+    const other = names[1 - at];
+    if (answer[other] === place) { delete answer[other]; rows[1 - at].inputs[place].checked = false; }
+    answer[names[at]] = place;
+    rows[at].inputs[place].checked = true;
+    changed(`${at === 0 ? t("The best") : t("The worst")}: ${letter(place)}`);
+    current = answer[names[1 - at]] === undefined ? 1 - at : at;
+    mark();
+  }
+  function mark() { rows.forEach((row, at) => row.node.classList.toggle("current", at === current)); }
+  mark();
+  return {
+    node: el("section", { class: "card scale" }, el("h2", {}, t("Which is the best, and which the worst?")), rows.map((row) => row.node)),
+    keys(name) {
+      const side = { ArrowUp: 0, ArrowDown: 1 }[name];
+      if (side !== undefined) { current = side; mark(); return true; }
+      const place = /^[1-9]$/.test(name) ? Number(name) - 1 : -1;
+      if (!(place in answers)) return false;
+      pick(current, place);
+      return true;
+    },
+    help: [[`1 – ${answers.length}`, t("the best, then the worst")], ["↑ ↓", t("another row")]],
+    missing: () => (answer.best === undefined ? t("Say which is the best.") : answer.worst === undefined ? t("Say which is the worst.") : null),
+    lead: () => answer.best ?? null,
+  };
+}
+
+// A rubric: of each criterion and answer whether it is met; 1 and 2 fill the marked row and go on to the next.
+export function rubric(asks, answers, answer, changed) {
+  answer.verdicts ??= asks.criteria.map(() => Array(answers.length).fill(null));
+  const rows = asks.criteria.flatMap((criterion, c) => answers.map((_, place) => ({ criterion, c, place })));
+  let current = Math.max(0, rows.findIndex((row) => open(row)));
+  function open(row) { return answer.verdicts[row.c][row.place] === null; }
+  for (const [at, row] of rows.entries()) {
+    row.inputs = [true, false].map((met) => el("input", { type: "radio", name: `criterion-${at}`, checked: answer.verdicts[row.c][row.place] === met,
+      "aria-label": `${row.criterion}, ${t("Answer {letter}", { letter: letter(row.place) })}: ${met ? t("met") : t("not met")}`, onfocus: () => mark(at), onchange: () => pick(at, met) }));
+    row.node = el("div", { class: "rating verdict", role: "group", "aria-label": t("Answer {letter}", { letter: letter(row.place) }) }, el("span", { class: "letter" }, letter(row.place)),
+      row.inputs.map((input, n) => el("label", { class: "choice" }, input, n === 0 ? t("met") : t("not met"))));
+  }
+  function pick(at, met) {
+    const row = rows[at];
+    answer.verdicts[row.c][row.place] = met;
+    row.inputs[met ? 0 : 1].checked = true;
+    changed(`${letter(row.place)}: ${met ? t("met") : t("not met")}`);
+  }
+  function mark(at) { current = at; rows.forEach((row, n) => row.node.classList.toggle("current", n === at)); }
+  mark(current);
+  return {
+    node: el("section", { class: "card" }, el("h2", {}, t("Does each answer meet it?")), el("ol", { class: "criteria" }, asks.criteria.map((criterion, c) =>
+      el("li", {}, el("p", { dir: "auto" }, criterion), el("div", { class: "verdicts" }, rows.filter((row) => row.c === c).map((row) => row.node)))))),
+    keys(name) {
+      const step = { ArrowDown: 1, ArrowUp: -1 }[name];
+      if (step) { mark(Math.min(rows.length - 1, Math.max(0, current + step))); return true; }
+      if (name !== "1" && name !== "2") return false;
+      pick(current, name === "1");
+      mark(Math.min(rows.length - 1, current + 1));
+      rows[current].node.scrollIntoView({ block: "nearest" });
+      return true;
+    },
+    help: [["1", t("met")], ["2", t("not met")], ["↑ ↓", t("another row")]],
+    missing: () => (rows.some(open) ? t("Say of each criterion whether each answer meets it.") : null),
+    lead: () => null,
+  };
+}
+
 // The widget of a kind of task that chooses among answers; null where there is nothing to choose.
 export function controlsOf(kind, asks, answers, answer, changed) {
   if (kind === "pairwise") return comparison(asks, answer, changed);
   if (kind === "ranking") return ranking(asks, answers, answer, changed);
+  if (kind === "best_worst") return bestWorst(answers, answer, changed);
+  if (kind === "rubric") return rubric(asks, answers, answer, changed);
   return kind === "likert" ? likert(asks, answers, answer, changed) : null;
 }
 
