@@ -116,6 +116,14 @@ class Client:
         """The dashboard's figures."""
         return self._call("GET", f"/projects/{project}/stats")
 
+    def add_image(self, project: int, content: bytes) -> str:
+        """Keep an image (PNG, JPEG, GIF or WebP); returns the Markdown that shows it in a prompt or
+        an answer."""
+        files = {"file": ("image", content)}
+        return self._send(
+            "POST", f"/projects/{project}/images", None, None, True, files=files
+        ).json()["markdown"]
+
     def invite(self, project: int, *, role: str = "annotator", uses: int = 1) -> str:
         """An invitation link."""
         return self._call(
@@ -138,11 +146,13 @@ class Client:
         response = self._send(method, path, None, body, again)
         return None if response.status_code == 204 else response.json()
 
-    def _send(self, method: str, path: str, query: Any, body: Any, again: bool) -> httpx.Response:
+    def _send(
+        self, method: str, path: str, query: Any, body: Any, again: bool, **more: Any
+    ) -> httpx.Response:
         until, pause = time.monotonic() + self._patience, 0.2
         while True:
             try:
-                response = self._http.request(method, path, params=query, json=body)
+                response = self._http.request(method, path, params=query, json=body, **more)
                 if response.status_code < 500 or not again or time.monotonic() > until:
                     break
             except httpx.TransportError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,6 +25,8 @@ from burnish.jsonio import dumps, undefined_as_null
 
 __all__ = ["FILE_KINDS", "LAYOUTS", "Export", "export"]
 
+_IMAGE = re.compile(r"\(image:([0-9a-f]{64}\.[a-z]{3,4})\)")
+_IMAGES = "images: texts name them (image:NAME); the server has their bytes under /images/NAME"
 LAYOUT_VERSION = 2
 """Goes up when a layout's columns change."""
 FILE_KINDS = (".jsonl", ".json", ".parquet")
@@ -88,6 +91,7 @@ def _manifest(work: Work, layout: str, rows: Sequence[Row]) -> Row:
     ).hexdigest()
     machine = sum(is_ai(one.annotator_kind) for one in work.answers)
     trust = work.reliability
+    pictures = _pictures(rows)
     people = {
         snapshot.pseudonym(name): {
             "kind": kind, "labels": count, "reliability": round(trust[name], 4) if name in trust else None,
@@ -108,10 +112,16 @@ def _manifest(work: Work, layout: str, rows: Sequence[Row]) -> Row:
         "comparisons": {"project": work.count(), "file": LAYOUTS[layout].held(work)},
         "versions": _versions(work),
         "disputed": sum(entry.disputed for entry in snapshot.entries),
-        "cannot_hold": list(LAYOUTS[layout].cannot_hold),
+        "cannot_hold": [*LAYOUTS[layout].cannot_hold, *([_IMAGES] if pictures else [])],
+        "images": pictures,
         "left_out": dict(sorted(work.left_out.items())),
         "annotators": dict(sorted(people.items())),
     }
+
+
+def _pictures(rows: Sequence[Row]) -> list[str]:
+    """The names of the images that the rows show."""
+    return sorted({name for row in rows for name in _IMAGE.findall(_line(row))})
 
 
 def _versions(work: Work) -> list[Row]:

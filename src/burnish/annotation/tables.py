@@ -13,6 +13,7 @@ from sqlalchemy import (
     Double,
     ForeignKey,
     Index,
+    LargeBinary,
     String,
     Text,
     TypeDecorator,
@@ -288,6 +289,22 @@ class Note(Base):
     seen: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
     at: Mapped[datetime] = mapped_column(Moment, default=now)
     text: Mapped[str] = mapped_column(Text)
+
+
+class Image(Base):
+    """An image of a project's prompts and answers: `name` is the SHA-256 of its bytes and its
+    ending."""
+
+    __tablename__ = "images"
+    __table_args__ = (UniqueConstraint("project_id", "name"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = _reference("projects.id", index=True)
+    name: Mapped[str] = mapped_column(String(80), index=True)
+    width: Mapped[int]
+    height: Mapped[int]
+    size: Mapped[int]
+    content: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class Account(Base):

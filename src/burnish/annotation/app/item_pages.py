@@ -15,7 +15,7 @@ from burnish.annotation.app.account_pages import checked
 from burnish.annotation.app.context import Site, site_of
 from burnish.annotation.app.tabs import Id, LongText, Text, number, tab
 from burnish.annotation.app.uploads import read_csv, read_lines
-from burnish.annotation.service import accounts, browsing, curation, projects
+from burnish.annotation.service import accounts, browsing, curation, images, projects
 from burnish.annotation.service.accounts import Caller
 from burnish.annotation.service.submission import StorableText
 from burnish.errors import UserError
@@ -23,6 +23,7 @@ from burnish.errors import UserError
 router = APIRouter()
 Asked = Annotated[StorableText, Query(max_length=300)]
 _A_PAGE = 50
+_IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 
 
 @router.get("/projects/{project_id}/items")
@@ -85,6 +86,7 @@ def _items(
         "filtered": wanted is not None and wanted != browsing.Wanted(),
         "done": None,
         "error": None,
+        "image": None,
         "layouts": site.layouts,
         **values,
     }
@@ -222,6 +224,11 @@ def upload(
     site = site_of(request)
     caller = checked(site, request, csrf)
     try:
+        if FilePath(file.filename or "").suffix.lower() in _IMAGES:
+            made = images.add(
+                site.database, caller, project_id, file.file.read(images.MOST_BYTES + 1)
+            )
+            return _items(site, request, caller, project_id, image=made.markdown)
         counted = _read_upload(site, caller, project_id, file, layout)
     except UserError as error:
         return _items(site, request, caller, project_id, status=422, error=str(error))

@@ -20,6 +20,7 @@ from burnish.annotation.app import (
     account_pages,
     api,
     crowd_pages,
+    images_api,
     item_pages,
     items_api,
     owner_pages,
@@ -78,7 +79,7 @@ def create_app(
         openapi_url="/api/v1/openapi.json", description="Preference collection: projects, items, tasks, answers.",
     )  # fmt: skip
     app.state.site = site
-    for part in (api, people_api, items_api, review_api):
+    for part in (api, people_api, items_api, images_api, review_api):
         app.include_router(part.router)
     app.include_router(review_api.tasks)
     for part in (
@@ -89,13 +90,16 @@ def create_app(
         people_pages,
         item_pages,
         review_pages,
+        images_api.shown,
     ):
-        app.include_router(part.router, include_in_schema=False)
+        app.include_router(getattr(part, "router", part), include_in_schema=False)
     app.mount(
         "/static", StaticFiles(directory=Path(__file__).parent.parent / "static"), name="static"
     )
     _handle(app, site)
-    app.add_middleware(Guard, hosts=tuple(hosts), uploads=lambda path: path.endswith("/upload"))
+    app.add_middleware(
+        Guard, hosts=tuple(hosts), uploads=lambda path: path.endswith(("/upload", "/images"))
+    )
     # the last that is added is the outermost
     app.add_middleware(Behind, root_path=root_path, trusted=tuple(trusted))
     return app

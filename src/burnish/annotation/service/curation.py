@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from burnish.annotation.assignment import slots_left
-from burnish.annotation.service import drafts
+from burnish.annotation.service import drafts, images
 from burnish.annotation.service.accounts import Caller, record
 from burnish.annotation.service.browsing import item_in
 from burnish.annotation.service.database import Database
@@ -116,6 +116,8 @@ def correct(
         item = item_in(session, project_id, item_id, lock=True)
         if item.part == "retired":
             raise ConflictError("bring the item back before it is corrected.")
+        row, pictures = images.lifted(row, 1)
+        images.keep(session, project_id, pictures)
         new = item_of({**row, "id": item.external_id}, 1, settings_of(project.settings))
         told = _dependents(session, item)
         changed = _seen(new) != _seen(item)

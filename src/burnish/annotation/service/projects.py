@@ -222,18 +222,21 @@ def insert_items(
     session: Session, project: Project, rows: Iterable[Mapping[str, Any]]
 ) -> dict[str, int]:
     """`add_items` within a transaction, for callers that have the right already."""
+    from burnish.annotation.service.images import keep, lifted
     from burnish.annotation.service.rows import item_of
 
     settings = settings_of(project.settings)
     known = set(session.scalars(select(Item.external_id).where(Item.project_id == project.id)))
     added = there = 0
     for number, row in enumerate(rows, 1):
+        row, pictures = lifted(row, number)
         item = item_of(row, number, settings)
         if item.external_id in known:
             there += 1
             continue
         known.add(item.external_id)
         item.project_id = project.id
+        keep(session, project.id, pictures)
         session.add(item)
         added += 1
         if added % 500 == 0:

@@ -7,6 +7,7 @@ allowed: two nets, of which either alone would hold.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 import nh3
@@ -17,6 +18,7 @@ from markdown_it.rules_inline import StateInline
 
 _LONGEST = 200_000
 _TAGS = {
+    "img",
     *(
         [
             "p",
@@ -39,6 +41,7 @@ _TAGS = {
     ),
     *(["table", "thead", "tbody", "tr", "th", "td", "h4", "h5", "h6"]),
 }
+_IMAGE = re.compile(r"image:([0-9a-f]{64}\.(?:png|jpg|gif|webp))\Z")
 _SCHEMES = ("http", "https", "mailto")
 _STARTS = ("http://", "https://", "mailto:")
 _DELIMITERS = (("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)"), ("$", "$"))
@@ -54,8 +57,14 @@ def markdown(text: str) -> str:
     return nh3.clean(
         _MARKDOWN.render(text),
         tags=_TAGS,
-        attributes={"a": {"href", "title"}, "ol": {"start"}, "th": {"align"}, "td": {"align"}},
-        allowed_classes={"span": {"math", "display"}, "pre": {"code"}},
+        attributes={
+            "img": {"data-image", "alt"},
+            "a": {"href", "title"},
+            "ol": {"start"},
+            "th": {"align"},
+            "td": {"align"},
+        },
+        allowed_classes={"span": {"math", "display"}, "pre": {"code"}, "img": {"picture"}},
         attribute_filter=_whole_addresses,
         url_schemes=set(_SCHEMES),
         link_rel="noopener noreferrer nofollow",
@@ -119,6 +128,20 @@ def _math_block(state: StateBlock, first: int, last: int, silent: bool) -> bool:
     return False
 
 
+def _is_link(address: str) -> bool:
+    """An address of a link, or the name of an image of this server: others stay text."""
+    return bool(_IMAGE.match(address)) or address.lower().startswith(_STARTS)
+
+
+def _image(self, tokens, at, options, env) -> str:  # type: ignore[no-untyped-def]
+    """An image that this server has, by its name: scripts give it its address. Others are text."""
+    source, words = tokens[at].attrGet("src") or "", escapeHtml(tokens[at].content)
+    name = _IMAGE.match(source)
+    if name is None:
+        return f"![{words}]({escapeHtml(source)})"
+    return f'<img class="picture" data-image="{name[1]}" alt="{words}">'
+
+
 def _math(self, tokens, at, options, env) -> str:  # type: ignore[no-untyped-def]
     kind = "math display" if tokens[at].block else "math"
     return f'<span class="{kind}">{escapeHtml(tokens[at].content.strip())}</span>'
@@ -132,7 +155,9 @@ def _made() -> MarkdownIt:
     made = MarkdownIt("commonmark", {"html": False, "breaks": True, "maxNesting": 40}).enable(
         ["table", "strikethrough"]
     )
-    made.disable(["image", "html_inline", "html_block"])
+    made.disable(["html_inline", "html_block"])
+    made.validateLink = _is_link  # type: ignore[method-assign]
+    made.add_render_rule("image", _image)
     made.inline.ruler.before("escape", "math", _math_rule)
     made.block.ruler.before(
         "fence",

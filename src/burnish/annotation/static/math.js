@@ -1,5 +1,7 @@
 // Formulas (elements of class "math") by KaTeX, which is fetched from this server where a page has any. What KaTeX cannot read
-// stays as it was written.
+// stays as it was written. Images have names of this server's, and get their addresses here.
+
+import { root as prefix } from "./dom.js";
 
 const folder = new URL("katex/", import.meta.url);
 let loading;
@@ -13,7 +15,15 @@ function katex() {
   return loading;
 }
 
+function pictures(root) {
+  for (const image of root.querySelectorAll("img[data-image]:not([src])")) {
+    image.loading = "lazy";
+    image.src = `${prefix}/images/${image.dataset.image}`;
+  }
+}
+
 export async function typeset(root) {
+  pictures(root);
   const formulas = [...root.querySelectorAll(".math:not(.set)")];
   if (!formulas.length) return;
   const maths = await katex().catch(() => null);
