@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
 from burnish.annotation.app import language  # noqa: E402
+from burnish.annotation.app.settings_form import _GROUPS  # noqa: E402
 from burnish.annotation.languages import FOLDER, VALUES, languages, read_po  # noqa: E402
 
 Texts = dict[str, str]
@@ -28,7 +29,13 @@ _TEMPLATE = re.compile(r'\b(?:_|ngettext)\("((?:[^"\\]|\\.)*)"(?:,\s*"((?:[^"\\]
 _ERRORS = (
     *("service/work.py", "service/drafts.py", "service/choosing.py", "service/submission.py"),
     *("service/chats.py", "service/accounts.py", "service/resets.py", "service/people.py"),
-    *("service/crowd.py", "service/reviews.py", "service/notes.py", "app/account_pages.py", "app/context.py"),
+    *(
+        "service/crowd.py",
+        "service/reviews.py",
+        "service/notes.py",
+        "app/account_pages.py",
+        "app/context.py",
+    ),
 )
 _HEADER = """msgid ""
 msgstr ""
@@ -43,6 +50,9 @@ msgstr ""
 def texts(*, pages: str = "*") -> Texts:
     """Every text of the interface; of templates, those of `pages`."""
     found: Texts = dict.fromkeys(VALUES, "")
+    for title, fields in _GROUPS.items() if pages == "*" else ():
+        found |= dict.fromkeys((title, *(words for pair in fields.values() for words in pair)), "")
+    found.pop("", None)
     for path in sorted((HERE / "templates").glob(f"{pages}.html")):
         for match in _TEMPLATE.finditer(path.read_text("utf-8")):
             found[match[1]] = match[2] or ""

@@ -46,10 +46,10 @@ def test_there_are_seven_languages_and_arabic_is_written_from_the_right():
 
 @pytest.mark.parametrize("code", CODES)
 def test_every_text_has_its_translation_with_the_same_values_in_it(code: str, messages: ModuleType):
-    wanted = messages.texts(pages="task")
+    wanted = messages.texts()
     there = languages.languages()[code].texts
     assert messages.missing(code, wanted) == []
-    assert [text for text in there if text not in messages.texts()] == []
+    assert [text for text in there if text not in wanted] == []
     for text, more in wanted.items():
         for form in there[text]:
             assert '"' not in form
@@ -141,6 +141,48 @@ def test_a_person_s_choice_is_kept_with_the_account_and_refusals_speak_it(served
     )
     assert answer.json()["detail"] == "لا توجد مهمة كهذه لديك."
     assert httpx.get(f"{served.url}/api/v1/me").json()["detail"] == "log in, or send a token"
+
+
+def test_every_page_in_every_language(served: Served):
+    rows = [
+        pair_row(1), pair_row(2, gold={"strength": 1}, part="training"),
+        {"id": "b", "prompt": "?", "kind": "best_worst", "candidates": [*"abc"]},
+        {"id": "r", "prompt": "?", "kind": "rubric", "candidates": ["a"], "rubric": [{"criterion": "x"}]},
+    ]  # fmt: skip
+    bench = Bench(served.database, annotators=1, rows=rows)
+    accounts.set_password(served.database, "olga", PASSWORD)
+    people.invite(served.database, bench.owner, bench.project)
+    client = httpx.Client(base_url=served.url, follow_redirects=True, timeout=60)
+    page = client.get("/login")
+    page = client.post("/login", data={"name": "olga", "password": PASSWORD, "csrf": _token(page)})
+    token = _token(page)
+    tabs = (
+        "",
+        "/review",
+        "/items",
+        "/items/1",
+        "/members",
+        "/notes",
+        "/export",
+        "/settings",
+        "/label",
+    )
+    for code in ("en", *CODES):
+        client.post("/language", data={"language": code, "csrf": token})
+        for path in (
+            "/projects",
+            "/projects/new",
+            "/account",
+            *(f"/projects/1{tab}" for tab in tabs),
+        ):
+            page = client.get(path)
+            assert page.status_code == 200, (code, path, page.text[-300:])
+            assert f'<html lang="{code}"' in page.text
+        sent = {"csrf": token, "role": "reviewer", "uses": "2"}
+        assert client.post("/projects/1/invite", data=sent).status_code == 200
+        values = re.findall(r'<option value="(\w*)"', client.get("/projects/1/members").text)
+        assert {"annotator", "reviewer", "owner", "paused"} <= {*values}
+    assert served.failures == []
 
 
 def test_preferences_by_program(served: Served):

@@ -24,6 +24,10 @@ VALUES = (
     *("fails the instruction", "makes things up", "unsafe", "private information"),
     *("wrong language", "I do not know the subject", "the prompt makes no sense"),
     *("it disturbs me", "it does not display", "other"),
+    *("pairwise", "ranking", "best_worst", "likert", "rubric"),
+    *("demonstration", "correction", "chat", "off", "optional", "required"),
+    *("open", "begun", "done", "disputed", "sampled", "decided", "known answer"),
+    *("added", "there already", "items", "labels", "known"),
     *("Overview", "Review", "Items", "People", "Notes", "Export", "Settings"),
 )
 """What is stored in English and shown in the person's language: roles, states, and the flags and

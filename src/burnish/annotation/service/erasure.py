@@ -93,12 +93,17 @@ def erase(session: Session, annotator_id: int, *, keep_answers: bool) -> dict[st
     gone = 0 if keep_answers else _remove_answers(session, annotator_id)
     notes = len(session.scalars(select(Note.id).where(Note.annotator_id == annotator_id)).all())
     session.flush()
-    mine = {Note: Note.annotator_id, Draft: Draft.annotator_id, Reading: Reading.annotator_id}
-    mine |= {CrowdEntry: CrowdEntry.annotator_id, Member: Member.annotator_id}
-    mine |= {} if keep_answers else {Event: Event.annotator_id}
+    theirs: list[Any] = [
+        Note,
+        Draft,
+        Reading,
+        CrowdEntry,
+        Member,
+        *([] if keep_answers else [Event]),
+    ]
     account = session.scalar(select(Account.id).where(Account.annotator_id == annotator_id))
-    for table, column in mine.items():
-        _run(session, delete(table).where(column == annotator_id))
+    for table in theirs:
+        _run(session, delete(table).where(table.annotator_id == annotator_id))
     _run(session, delete(Note).where(Note.author_id == annotator_id))
     if account is not None:  # sessions, tokens and links go with it
         _run(

@@ -76,9 +76,11 @@ def _size(content: bytes) -> tuple[str, int, int] | None:
     """(ending, width, height) as an image's header says; None for what is none."""
     try:
         if content.startswith(b"\x89PNG\r\n\x1a\n") and content[12:16] == b"IHDR":
-            return ("png", *struct.unpack(">II", content[16:24]))
+            width, height = struct.unpack(">II", content[16:24])
+            return "png", width, height
         if content[:6] in (b"GIF87a", b"GIF89a"):
-            return ("gif", *struct.unpack("<HH", content[6:10]))
+            width, height = struct.unpack("<HH", content[6:10])
+            return "gif", width, height
         if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
             return _webp_size(content)
         if content.startswith(b"\xff\xd8\xff"):
