@@ -1,4 +1,5 @@
-"""The pictures and tables of docs/over-optimization.md, from a folder that `burnish lab` has written.
+"""The pictures and tables of docs/over-optimization.md, from a folder that `burnish lab` has written;
+of experiments that it does not hold they stay as they are.
 
 python tools/over_optimization.py runs/over-optimization
 """
@@ -34,6 +35,8 @@ def main(folder: Path) -> None:
     """Write docs/images/lab-*.svg and the tables between the page's marks."""
     results = read(json.loads((folder / "results.json").read_text("utf-8")))
     for name, files in PICTURES.items():
+        if name not in results.experiments:
+            continue
         drawn = figures(name, results.experiments[name], results)
         for file, figure in zip(files, drawn, strict=True):
             path = ROOT / "docs" / "images" / f"lab-{file}.svg"

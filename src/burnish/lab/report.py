@@ -73,17 +73,10 @@ def render(results: Results) -> str:
 
 def table_of(found: Findings) -> list[dict[str, str]]:
     """The rows in words."""
-    if not found.rows:
-        return []
+    columns = list(dict.fromkeys(name for row in found.rows for name in row.figures))
+    shown = [name for name in columns if name not in ("kl", "peak_kl")]
     return [
-        {
-            "": row.name,
-            **{
-                _COLUMNS[column]: _cell(column, figure)
-                for column, figure in row.figures.items()
-                if column not in ("kl", "peak_kl")
-            },
-        }
+        {"": row.name, **{_COLUMNS[name]: _cell(name, row.figures.get(name)) for name in shown}}
         for row in found.rows
     ]
 

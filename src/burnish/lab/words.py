@@ -19,7 +19,7 @@ def spoken(figure: Figure, digits: int = 2) -> str:
     if figure is None:
         return "—"
     if not isinstance(figure, Estimate):
-        whole = figure == round(figure) and abs(figure) >= 1.0
+        whole = figure == round(figure) and (abs(figure) >= 1.0 or figure == 0.0)
         return plain(figure, 0 if whole else digits)
     if not math.isfinite(figure.value):
         return "∞"
