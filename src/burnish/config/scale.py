@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from pydantic import Field
+
 from burnish.config.bounds import Bounds, CountOrNone, PositiveFinite
 from burnish.config.sections import Section
 
@@ -48,6 +50,10 @@ class Scale(Section):
     its own."""
     engine: Literal["native"] = "native"
     """What they are: native, Burnish's own."""
+    address: Annotated[str, Field(min_length=1, max_length=300)] | None = None
+    """A Ray cluster whose nodes the engines run on: its HOST:PORT, auto (the one that this machine
+    belongs to) or local (one that is started here); the run's folder must be visible from all of
+    its nodes. None: they are processes of this machine, and Ray is not needed."""
     stop_at_gap: PositiveFinite | None = None
     """The run stops where an engine's log-probabilities are further than this from the trainer's
     (mean of the absolute difference of a token, in nats), for then it samples other weights. None:

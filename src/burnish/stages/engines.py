@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from burnish.execution.processes import process_fleet
 from burnish.execution.publish import Publisher, shared_folder
 from burnish.execution.served import ServedEngine
 from burnish.execution.server import EngineSpec
-from burnish.execution.threaded import ThreadedFleet
+from burnish.execution.supervisor import actor_fleet
+from burnish.execution.threaded import Line, ThreadedFleet
 from burnish.generation.native import missing_feature
 from burnish.generation.sampled_model import SampledModel
 from burnish.models.roles import View
@@ -94,13 +95,15 @@ def served_engine(step: Step, view: View, sampling: Sampling) -> Iterator[Served
     patience = scale.deadline
     engine = ServedEngine(
         Pool(
-            ThreadedFleet(process_fleet(spec)),
+            ThreadedFleet(_connect(scale, spec)),
             engines=scale.engines,
             patience=Patience(patience.start, patience.publish, patience.generate),
             restarts=scale.restarts.engines,
             say=lambda line: step.say(f"{step.name}: {line}"),
         ),
-        Publisher(_publications(step.folder)),
+        Publisher(
+            _publications(step.folder) if scale.address is None else step.folder / "published"
+        ),
         probe=GapProbe(view, limit=scale.stop_at_gap),
         record=lambda row: _append(step.folder / LOG, row),
     )
@@ -108,6 +111,13 @@ def served_engine(step: Step, view: View, sampling: Sampling) -> Iterator[Served
         yield engine
     finally:
         engine.close()
+
+
+def _connect(scale: Scale, spec: EngineSpec) -> Callable[[str], Line]:
+    """What starts engines: as actors of a Ray cluster, or as processes here."""
+    if scale.address is None:
+        return process_fleet(spec)
+    return actor_fleet(spec, address=scale.address, engines=scale.engines)
 
 
 @contextmanager
