@@ -58,6 +58,25 @@ def recipe_of(
     return load_recipe(None, [*own, *overrides])
 
 
+def named_models(models: Sequence[str]) -> list[tuple[str, str]]:
+    """(name, folder) of reward models: NAME=FOLDER, or a folder, which is called by its stage.
+    Raises UserError for two of one name."""
+    from burnish.config.graph import CALLED
+
+    found: list[tuple[str, str]] = []
+    for text in models:
+        called = None if Path(text).exists() else CALLED.match(text)
+        folder = called["reference"] if called else text
+        inner = Path(folder) / "model"
+        folder = str(inner) if inner.is_dir() else folder
+        name = called["name"] if called else _called(folder)
+        if name in [other for other, _ in found]:
+            hint = "Call one something else: --reward-model NAME=FOLDER."
+            raise UserError(f"two models are called {name}.", field="--reward-model", hint=hint)
+        found.append((name, folder))
+    return found
+
+
 def _listed(suites: Sequence[str]) -> list[str]:
     """The names of suites, of which an option holds one or, parted by commas, several."""
     return [name.strip() for text in suites for name in text.split(",") if name.strip()]

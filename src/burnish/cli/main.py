@@ -283,6 +283,20 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    reward_model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --pairs: a reward model's folder, or NAME=FOLDER; repeat it. Nothing else is evaluated.",
+            show_default=False,
+        ),
+    ] = None,
+    pairs: Annotated[
+        str | None,
+        typer.Option(
+            help="With --reward-model: answers with the better ones known: RewardBench 1 or 2, LLMBar, or prompt, chosen, rejected.",
+            show_default=False,
+        ),
+    ] = None,
     config: ConfigFile = None,
     out: Out = None,
     quiet: Quiet = False,
@@ -296,6 +310,11 @@ def evaluate(
     from burnish.cli.evaluate import recipe_of
     from burnish.cli.one_stage import recipe_with
 
+    if reward_model or pairs:
+        from burnish.cli.reward_pairs import table
+
+        typer.echo(table(reward_model or (), pairs, out=out, say=typer.echo))
+        return
     if not (model or prompts or judge or suite):
         loaded, stage = recipe_with("evaluate", config=config, overrides=overrides or (), out=out)
         typer.echo(_run(loaded, quiet=quiet, out=out, only=stage) / stage)
