@@ -522,6 +522,8 @@ def export(
     done = write(model, out, to=to, dtype=dtype, shard_size=shard_size, stage=stage)
     base = f" on {done.base}" if done.base is not None else ""
     typer.echo(f"{done.folder}: {', '.join(done.weights)}{base}")
+    if done.note is not None:
+        typer.echo(done.note)
 
 
 @app.command(rich_help_panel=_TOOLS)

@@ -338,9 +338,34 @@ def _reward_facts(reward: Mapping[str, Any]) -> list[Remark]:
         ("Calibration error", plain(number(reward.get("ece")), 3), "expected (ECE)"),
         ("Score and length", plain(number(correlation.get("spearman"))), "Spearman" + ("" if inside is None else f"; {plain(inside)} within prompts")),
         ("Score and length", plain(number(correlation.get("pearson"))), "Pearson"),
+        *_members(reward),
         ("Gain and bias", UNKNOWN if gain is None else f"{plain(gain)} · {plain(number(reward.get('bias')))}", "applied to the scores"),
     ]  # fmt: skip
     return _known(facts)
+
+
+_COMBINED = {
+    "mean": "the mean",
+    "min": "the least",
+    "mean-sd": "the mean less their spread",
+    "weights": "one, of averaged weights",
+}
+
+
+def _members(reward: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """How many reward models it is made of and how far they are apart, and what was done about
+    length."""
+    several, spread = number(reward.get("members")), number(reward.get("spread"))
+    found = []
+    if several is not None and several > 1:
+        how = _COMBINED.get(str(reward.get("combine")), "")
+        apart = "" if spread is None else f"; {plain(spread)} apart on held-out answers"
+        found.append(("Members", count(several), f"the score is {how}{apart}"))
+    slopes = [value for value in reward.get("length_slopes") or () if number(value) is not None]
+    if reward.get("decorrelate") == "length" and slopes:
+        mean = sum(slopes) / len(slopes)
+        found.append(("Length taken out", plain(mean, 4), "of the score, for a token"))
+    return found
 
 
 def _heading(stage: Found) -> str | None:

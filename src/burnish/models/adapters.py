@@ -8,9 +8,10 @@ them, or none, is active at a time. On disk a set has PEFT's own layout.
 from __future__ import annotations
 
 import json
+import math
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MethodType
 from typing import Any, cast
@@ -109,6 +110,31 @@ def copy_adapter(backbone: Backbone, source: str, target: str) -> None:
             for part in (layer.lora_A, layer.lora_B, layer.lora_magnitude_vector):
                 if source in part:
                     _weight(part, target).copy_(_weight(part, source))
+
+
+def average_adapters(
+    backbone: Backbone, sources: Sequence[str], target: str, spec: LoraSpec
+) -> LoraSpec:
+    """Put the average of what the sets `sources`, all of this shape, add to the weights on the
+    backbone as set `target`, and return its shape.
+
+    (1/N) Σ s B_i A_i = s [B_1/N … B_N/N] [A_1; …; A_N]: exact, of N times the rank.
+    """
+    if spec.dora:
+        raise ValueError("the average of DoRA sets is no set of adapters")
+    several = len(sources)
+    scaled = math.sqrt(several) if spec.rslora else several  # s stays what it is
+    whole = replace(spec, r=several * spec.r, alpha=scaled * spec.alpha)
+    add_adapter(backbone, target, whole, seed=0)
+    with torch.no_grad():
+        for layer in (layer for layer in _layers(backbone) if target in layer.lora_A):
+            _weight(layer.lora_A, target).copy_(
+                torch.cat([_weight(layer.lora_A, one) for one in sources])
+            )
+            _weight(layer.lora_B, target).copy_(
+                torch.cat([_weight(layer.lora_B, one) / several for one in sources], dim=1)
+            )
+    return whole
 
 
 def delta(layer: object, name: str | None) -> Tensor | None:

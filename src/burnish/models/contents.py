@@ -22,6 +22,8 @@ _SETTINGS = (
     "*.txt",
     "*.tiktoken",
     "additional_chat_templates/*.jinja",
+    "members/*/*.safetensors",
+    "members/*/adapter/*",
 )
 
 

@@ -22,7 +22,14 @@ from burnish.models.loading.folder import weight_files
 from burnish.models.sources import ALIASES, base_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "adapter", "*.bin")
+_WEIGHTS = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "adapter",
+    "*.bin",
+    "members",
+    "scoring.json",
+)
 _CONFIG, _TENSORS = "adapter_config.json", "adapter_model.safetensors"
 
 

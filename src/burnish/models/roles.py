@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,9 @@ from burnish.models.adapters import (
 from burnish.models.backbone import Backbone
 from burnish.models.heads import ScalarHead
 from burnish.models.trunk import cut_alike
+
+if TYPE_CHECKING:
+    from burnish.models.ensemble import RewardModel
 
 
 @dataclass(eq=False)
@@ -152,7 +156,7 @@ class Roles:
 
     policy: View
     critic: View | None = None
-    reward: View | None = None
+    reward: RewardModel | None = None
     reference: View | None = None
 
     def backbones(self) -> list[Backbone]:

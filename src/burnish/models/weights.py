@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -25,13 +26,14 @@ from burnish.models.adapters import (
     save_tensors,
 )
 from burnish.models.backbone import Backbone, load_backbone
+from burnish.models.ensemble import RewardEnsemble, ScoreRule
 from burnish.models.heads import ScalarHead
 from burnish.models.roles import View
 from burnish.models.trunk import full
 from burnish.ranks import first, tell, world
 
 T = TypeVar("T")
-_HEAD = "head.safetensors"
+_HEAD, _MEMBERS, _SCORING = "head.safetensors", "members", "scoring.json"
 Weights = Mapping[str, Callable[[], Tensor]]
 """Every weight of a model by its name, as a function that makes the whole tensor: one at a time, so
 that a merged copy of all of them need never stand in memory."""
@@ -201,19 +203,108 @@ def load_head(folder: Path, width: int) -> ScalarHead:
     return head
 
 
-def load_reward_adapter(backbone: Backbone, folder: Path, *, name: str = "reward") -> View:
-    """A reward model as an adapter set on a backbone that is in memory already."""
+def save_members(
+    views: Sequence[View], folder: Path, *, place: Path, base: str, rule: ScoreRule | None
+) -> None:
+    """Beside the reward model in `folder`, which will stand at `place`: its members, adapter sets on
+    `base`, each with its head; and the rule by which they score, where they do.
+
+    A single member is the model itself: of it the rule alone is written.
+    """
+    if len(views) > 1:
+        for number, view in enumerate(views):
+            assert view.adapter is not None and view.lora is not None and view.head is not None  # noqa: PT018
+            own = folder / _MEMBERS / str(number)
+            save_adapter(
+                view.backbone,
+                view.adapter,
+                view.lora,
+                own / "adapter",
+                base=base,
+                task_type="SEQ_CLS",
+            )
+            save_tensors(view.head.state_dict(), own / _HEAD)
+    if rule is not None:
+        here = os.path.relpath(base, place) if Path(base).exists() else None
+        told = {"rule": rule.to_dict(), "base": base, "base_from_here": here}
+        (folder / _SCORING).write_text(dumps(told, indent=2, sort_keys=True) + "\n")
+
+
+def rule_of(folder: Path) -> ScoreRule | None:
+    """How the reward model in a folder scores, where that is not by its head alone. Raises
+    UserError for a damaged file."""
+    path = folder / _SCORING
+    if not path.is_file():
+        return None
+    if world() > 1:
+        raise UserError(
+            "a reward model that scores by a rule (members, length) is read by one process.",
+            file=folder,
+            hint="Leave scale.trainers out.",
+        )
+    try:
+        return ScoreRule.of_dict(json.loads(path.read_text())["rule"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            "this file does not say how scores are combined.",
+            file=path,
+            hint="Run the reward stage again.",
+        ) from error
+
+
+def load_reward_adapter(
+    backbone: Backbone, folder: Path, *, name: str = "reward"
+) -> View | RewardEnsemble:
+    """A reward model, or each of its members, as an adapter set on a backbone that is in memory
+    already."""
+    rule = rule_of(folder)
+    if rule is None:
+        return _adapter_on(backbone, folder, name)
+    if len(rule.slopes) == 1:
+        return RewardEnsemble((_adapter_on(backbone, folder, name),), rule)
+    places = [folder / _MEMBERS / str(number) for number in range(len(rule.slopes))]
+    views = [_adapter_on(backbone, place, f"{name}_{place.name}") for place in places]
+    return RewardEnsemble(tuple(views), rule)
+
+
+def _adapter_on(backbone: Backbone, folder: Path, name: str) -> View:
     if name in adapter_names(backbone):
         raise ValueError(f"the backbone has an adapter {name!r} already")
     spec: LoraSpec = load_adapter(backbone, name, folder / "adapter")
     return View(backbone, name, spec, load_head(folder, backbone.width))
 
 
-def load_reward_model(folder: Path, load: Load = load_backbone) -> View:
-    """A reward model as a full copy. Its backbone is loaded, by `load`, as a causal model whose
-    language-model head goes unused."""
+def load_reward_model(folder: Path, load: Load = load_backbone) -> View | RewardEnsemble:
+    """A reward model with a backbone of its own: a full copy, or, where it has members, the model
+    that they stand on, with each of them as an adapter set."""
+    rule = rule_of(folder)
+    if rule is None:
+        return load_first_member(folder, load)
+    if len(rule.slopes) == 1:
+        return RewardEnsemble((load_first_member(folder, load),), rule)
+    return load_reward_adapter(load(_base_of_members(folder)), folder)
+
+
+def load_first_member(folder: Path, load: Load = load_backbone) -> View:
+    """One reward model as a full copy: of several members the first. Its backbone is loaded, by
+    `load`, as a causal model whose language-model head goes unused."""
     backbone = load(str(folder), scalar_head=True)
     return View(backbone, head=load_head(folder, backbone.width))
+
+
+def _base_of_members(folder: Path) -> str:
+    """What members stand on: as seen from their folder, which a copied run keeps, or by name."""
+    told = json.loads((folder / _SCORING).read_text())
+    here = told["base_from_here"]
+    if here is not None and (folder / here).is_dir():
+        return str((folder / here).resolve())
+    if here is not None and not Path(told["base"]).exists():
+        raise UserError(
+            f"the members of this reward model stand on {told['base']}, which is not there.",
+            file=folder,
+            hint="Put it back, or copy the whole run.",
+        )
+    return str(told["base"])
 
 
 def _as_published(backbone: Backbone, weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -166,6 +166,29 @@ class Estimate:
         # an average is no adapter
         return self.rank_of(getattr(self.graph[artifact.stage].settings, "lora", None))
 
+    def reward_members(self) -> int:
+        """How many members of the reward model read an answer."""
+        made = self._reward_settings
+        return 1 if getattr(made, "combine", "") == "weights" else getattr(made, "members", 1)
+
+    def other_members(self) -> list[Part]:
+        """The adapters of a reward model beside its first; an average of weights has their rank."""
+        made = self._reward_settings
+        several, rank = getattr(made, "members", 1), self.rank_of(getattr(made, "lora", None))
+        if several == 1 or rank is None:
+            return []
+        return [self.part("other members", (several - 1) * self.adapter("", rank).size)]
+
+    @property
+    def _reward_settings(self) -> Any:
+        """The section of the stage that makes the reward model; None: no stage does."""
+        artifact = self.node.input("reward")
+        return (
+            None
+            if artifact is None or artifact.stage is None
+            else self.graph[artifact.stage].settings
+        )
+
     @property
     def _precision(self) -> Precision:
         machine, matrix = self.machine, 2 if self.recipe.model.dtype == "bfloat16" else None

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
 from burnish.batch import Batch, TokenSequence
-from burnish.models.roles import View, finite
+from burnish.models.ensemble import RewardModel, scores_and_spread
+from burnish.models.roles import finite
 from burnish.ranks import dealt
 from burnish.records import Completion, Prompt, Reward, Rollout
-from burnish.rewards.base import Judgement, Scope, scoped
+from burnish.rewards.base import Judged, Judgement, Scope, scoped
+
+SPREAD = "reward_spread"
+"""What the standard deviation of the members' scores is called among components."""
 
 
 class RewardModelScorer:
@@ -25,20 +30,26 @@ class RewardModelScorer:
 
     name = "reward_model"
 
-    def __init__(self, view: View, *, end_tokens: Sequence[int], max_tokens: int) -> None:
+    def __init__(self, view: RewardModel, *, end_tokens: Sequence[int], max_tokens: int) -> None:
         self._view, self._end_tokens, self._max_tokens = view, tuple(end_tokens), max_tokens
 
     @torch.no_grad()
     def score(self, rollouts: Sequence[Rollout]) -> list[Reward]:
-        """One reward for each rollout, in order. Raises UserError where the model's scores are no
-        finite numbers."""
+        """One reward for each rollout, in order; of several members their spread is a component.
+        Raises UserError where the model's scores are no finite numbers."""
         if not rollouts:
             return []
         batch = Batch(tuple(self._sequence(rollout) for rollout in rollouts))
         pieces = [batch.select(rows) for rows in batch.micro_batches(self._max_tokens)]
-        scores_B = torch.cat(dealt(self._view.scores, pieces))
-        finite(scores_B, "scores of the reward model")
-        return [Reward(score, {self.name: score}) for score in scores_B.tolist()]
+        found = dealt(partial(scores_and_spread, self._view), pieces)
+        scores_B = finite(torch.cat([scores for scores, _ in found]), "scores of the reward model")
+        spreads = [value for _, spread in found if spread is not None for value in spread.tolist()]
+        if not spreads:
+            return [Reward(score, {self.name: score}) for score in scores_B.tolist()]
+        return [
+            Reward(score, {self.name: score, SPREAD: spread})
+            for score, spread in zip(scores_B.tolist(), spreads, strict=True)
+        ]
 
     def _sequence(self, rollout: Rollout) -> TokenSequence:
         tokens = rollout.completion.tokens
@@ -62,7 +73,7 @@ class ScopedModelReward:
 
     def __init__(
         self,
-        view: View,
+        view: RewardModel,
         *,
         scope: Scope,
         end_tokens: Sequence[int],
@@ -77,10 +88,14 @@ class ScopedModelReward:
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Judgement]:
         """The model's score of each."""
-        return [
-            Judgement(reward.value)
-            for reward in self._scorer.score([self._seen(r) for r in rollouts])
-        ]
+        return list(self.judged(rollouts).judgements)
+
+    def judged(self, rollouts: Sequence[Rollout]) -> Judged:
+        """The same, with the members' spread, where there are several."""
+        rewards = self._scorer.score([self._seen(r) for r in rollouts])
+        spreads = tuple(reward.components.get(SPREAD) for reward in rewards)
+        logged = {SPREAD: spreads} if any(value is not None for value in spreads) else {}
+        return Judged(tuple(Judgement(reward.value) for reward in rewards), logged)
 
     def _seen(self, rollout: Rollout) -> Rollout:
         if self._scope == "full" and self._render is None:

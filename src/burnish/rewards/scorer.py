@@ -113,6 +113,8 @@ def _spread(values: Sequence[Any], rows: Sequence[int], count: int) -> tuple[Any
 
 
 def _asked(source: Source, rollouts: Sequence[Rollout]) -> Judged:
+    if hasattr(source.reward, "judged"):
+        return source.reward.judged(rollouts)
     if hasattr(source.reward, "score"):
         return Judged(tuple(source.reward.score(rollouts)))
     return call(

@@ -31,6 +31,7 @@ from burnish.config.making import Judges
 from burnish.config.shipped import located
 from burnish.data.preferences import comparisons_from_ranks, merge_by_prompt
 from burnish.labels.soft import LabelOptions, Pair, comparisons, reliabilities
+from burnish.models.ensemble import gain_of
 from burnish.models.weights import load_reward_model
 from burnish.records import PreferenceGroup
 from burnish.rewards.base import prompt_text
@@ -145,9 +146,8 @@ def _by_reward(step: Step, judges: Judges, number: int, answered: Sequence[Answe
     """Every pair of answers with p = σ(s_first − s_second), s on the scale that Bradley–Terry was
     trained on."""
     view = load_reward_model(Path(step.model(f"by.{number}.reward")), step.load)
-    assert view.head is not None
     undecided, dropped = _undecided(answered)
-    gain, found = float(view.head.gain), []
+    gain, found = gain_of(view), []
     for group, scores in scored(step, view, undecided, "comparisons"):
         own = [score / gain for score in scores]
         pairs = (

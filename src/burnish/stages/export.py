@@ -19,11 +19,12 @@ from burnish.stages.report import read_run
 @dataclass(frozen=True, slots=True)
 class Exported:
     """What was written: the folder, which files of weights, and the model that an adapter stands on
-    (None: merged)."""
+    (None: merged); `note`: what of it others should know."""
 
     folder: Path
     weights: tuple[str, ...]
     base: str | None
+    note: str | None = None
 
 
 def export(
@@ -70,7 +71,20 @@ def export(
         for path in list(place.iterdir()):
             path.rename(scratch / path.name)
         place.rmdir()
-    return Exported(out, tuple(weights), base)
+    return Exported(out, tuple(weights), base, _note(model))
+
+
+def _note(model: Path) -> str | None:
+    """What of a reward model that scores by a rule is not in what was written."""
+    if not (model / "scoring.json").is_file():
+        return None
+    several = (model / "members").is_dir()
+    what = (
+        "the first of its members alone"
+        if several
+        else "its score without what is taken off for length"
+    )
+    return f"this reward model scores by a rule (scoring.json), which others do not read: exported is {what}"
 
 
 def _merged(model: Path, place: Path, *, dtype: str | None, shard_size: str) -> list[str]:

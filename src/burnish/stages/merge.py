@@ -11,7 +11,7 @@ from torch import Tensor
 from burnish.atomic import atomic_folder
 from burnish.errors import UserError
 from burnish.models.roles import View
-from burnish.models.weights import load_reward_model, save_model, save_reward_model
+from burnish.models.weights import load_first_member, rule_of, save_model, save_reward_model
 from burnish.runs.manifest import release_memory
 from burnish.stages.context import Step
 
@@ -27,8 +27,14 @@ def run(step: Step) -> None:
         del view
         release_memory()
         reference = step.run.reference(artifact)
+        if scored and rule_of(Path(reference)) is not None:
+            raise UserError(
+                f"{artifact.shown} scores by several members or less their length, and has no weights that could be averaged.",
+                field="models",
+                hint="Train it with combine: weights and decorrelate: none.",
+            )
         view = (
-            load_reward_model(Path(reference), step.load)
+            load_first_member(Path(reference), step.load)
             if scored
             else View(step.load(reference, exact=True))
         )

@@ -9,7 +9,7 @@ from burnish.data.columns import NothingLeft
 from burnish.data.preferences import informative
 from burnish.data.render_traces import render_answer
 from burnish.models.backbone import Backbone
-from burnish.models.roles import View
+from burnish.models.ensemble import RewardModel
 from burnish.records import PreferenceGroup
 from burnish.stages.context import Step
 from burnish.stages.lengths import render_rows
@@ -82,7 +82,7 @@ def rendered(
 
 
 def scored(
-    step: Step, view: View, groups: Sequence[PreferenceGroup], what: str
+    step: Step, view: RewardModel, groups: Sequence[PreferenceGroup], what: str
 ) -> list[tuple[PreferenceGroup, list[float]]]:
     """Each group with a reward model's score of every response, as far as they fit (`rendered`)."""
     rows = rendered(step, view.backbone, groups, what)

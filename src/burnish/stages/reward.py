@@ -15,22 +15,21 @@ from burnish.batch import TokenSequence
 from burnish.data.render import render_response
 from burnish.evaluation import reward_report
 from burnish.execution.shards import shard
-from burnish.models.adapters import add_adapter
 from burnish.models.backbone import Backbone
-from burnish.models.heads import ScalarHead
+from burnish.models.ensemble import RewardEnsemble, RewardModel, gain_of, members_of
 from burnish.models.roles import View
-from burnish.models.weights import save_reward_model
+from burnish.models.weights import save_members, save_reward_model
 from burnish.records import Comparison, PreferenceGroup
 from burnish.runs.metrics import read_metrics
-from burnish.stages.adapters import lora_spec
 from burnish.stages.context import Step
 from burnish.stages.gold import accuracy, ceilings
+from burnish.stages.members import as_one, new_members, told_of_members
 from burnish.stages.own_answers import compares_own_answers
 from burnish.stages.ranked import compared, ranked
 from burnish.stages.sampling import fitting, prompt_sampler
 from burnish.trainers.gather import FirstSampler
 from burnish.trainers.groups import RankedGroup
-from burnish.trainers.reward_model import score_groups, score_sequences, train_reward_model
+from burnish.trainers.reward_model import score_groups, train_reward_model
 
 _NORMALISE = 320  # completions that gain and bias are read off
 _FEWEST = 8  # of those, where there are hardly any prompts
@@ -39,52 +38,53 @@ _FEWEST = 8  # of those, where there are hardly any prompts
 def run(step: Step) -> None:
     """Train, normalize, save under `model`, report accuracy, calibration and length correlation on
     held-out prompts."""
-    config, folder = step.settings, step.folder
+    config = step.settings
     backbone = step.load(step.start, trained=config.lora is None)
     groups = step.comparisons
     train = ranked(step, backbone, compared(step, groups.train))
     heldout = ranked(step, backbone, compared(step, groups.heldout), required=False)
     unmeasured = step.not_evaluated(groups, heldout)
     step.say_batch(config.batch_size, len(train), "prompts")
-    view = new_reward_model(step, backbone)
-    shard(view)
-    raw_N = train_reward_model(
-        view, [group for _, group in train], [group for _, group in heldout], config=config, seed=step.seed,
-        folder=folder, progress=step.progress(), writers=step.writers(),
-    )  # fmt: skip
-    assert view.head is not None
-    if raw_N is None and heldout:
-        raw_N = score_groups(view, [group for _, group in heldout], config=config)
-    limit = config.optimizer.micro_batch_tokens
-    if config.normalize:
-        scores = score_sequences(view, _own_samples(step, backbone, train), max_tokens=limit)
-        if scores.min() == scores.max():
-            step.say(
-                f"{step.name}: not normalized: the policy's completions all have the same score"
-            )
-        else:
-            view.head.normalize(scores)
-    with shared_folder(folder / "model") as scratch:
-        save_reward_model(view, scratch, base=step.start)
-    findings = _training_findings(step, view, train) | {"not_evaluated": unmeasured}
-    if raw_N is not None:
-        # as the head says them since
-        scores_N = raw_N * float(view.head.gain) + float(view.head.bias)
-        findings |= _findings(step, view, heldout, scores_N)
+    members = new_members(step, backbone)
+    shard(members[0].view)
+    groups_of_train, groups_of_heldout = ([g for _, g in rows] for rows in (train, heldout))
+    raw_N: torch.Tensor | None = None
+    for member in members:
+        several = len(members) > 1 and config.bootstrap
+        raw_N = train_reward_model(
+            member.view, member.drawn(groups_of_train) if several else groups_of_train, groups_of_heldout, config=config,
+            seed=member.seed, folder=member.folder, progress=step.progress(), writers=step.writers(),
+        )  # fmt: skip
+    views = [member.view for member in members]
+    samples = _own_samples(step, backbone, train) if config.normalize else []
+    model = as_one(step, views, groups_of_train, samples)
+    _save(step, model, views)
+    findings = _training_findings(step, members_of(model)[0], train) | {"not_evaluated": unmeasured}
+    findings |= told_of_members(model, groups_of_heldout, config)
+    if heldout:
+        findings |= _findings(
+            step, model, heldout, _scores(model, raw_N, groups_of_heldout, config)
+        )
     step.finish(findings)
 
 
-def new_reward_model(step: Step, backbone: Backbone) -> View:
-    """An untrained reward model on the backbone: an adapter set and a head, or every weight and a
-    head."""
-    lora = step.settings.lora
-    head = ScalarHead(backbone.width, seed=step.seed)
-    if lora is None:
-        return View(backbone, head=head)
-    spec = lora_spec(lora)
-    backbone.freeze()
-    add_adapter(backbone, "reward", spec, seed=step.seed)
-    return View(backbone, "reward", spec, head)
+def _save(step: Step, model: RewardModel, views: Sequence[View]) -> None:
+    """The model, or the first of the members that score, as others read it; and its members."""
+    first = members_of(model)[0]
+    rule = model.rule if isinstance(model, RewardEnsemble) else None
+    with shared_folder(step.folder / "model") as scratch:
+        save_reward_model(first, scratch, base=step.start)
+        save_members(views, scratch, place=step.folder / "model", base=step.start, rule=rule)
+
+
+def _scores(
+    model: RewardModel, raw_N: torch.Tensor | None, heldout: Sequence[RankedGroup], config: Any
+) -> torch.Tensor:
+    """[N]: of the held-out responses. Those of a single model are known from its training, but for
+    what normalizing has done since."""
+    if not isinstance(model, View) or model.head is None or raw_N is None or config.members > 1:
+        return score_groups(model, heldout, config=config)
+    return raw_N * float(model.head.gain) + float(model.head.bias)
 
 
 def _own_samples(
@@ -139,7 +139,7 @@ def _training_findings(step: Step, view: View, train: Sequence[Any]) -> dict[str
 
 
 def _findings(
-    step: Step, view: View, heldout: Sequence[Any], scores: torch.Tensor
+    step: Step, model: RewardModel, heldout: Sequence[Any], scores: torch.Tensor
 ) -> dict[str, Any]:
     """What held-out pairs tell."""
     pairs = [(number, pair, base) for number, (pair, base) in _offset_pairs(heldout)]
@@ -150,9 +150,8 @@ def _findings(
         .double()
         .numpy()
     )
-    assert view.head is not None
     # before normalizing: what Bradley–Terry's σ was trained on
-    log_odds = difference / float(view.head.gain)
+    log_odds = difference / gain_of(model)
     labels = torch.tensor([p.probability for _, p, _ in pairs]).double().numpy()
     prompt_of_pair = [number for number, _, _ in pairs]
     words = [len(text.split()) for group, _ in heldout for text in group.responses]

@@ -11,7 +11,7 @@ from burnish.config import rewards as spec
 from burnish.data.render import render_prompt
 from burnish.errors import UserError
 from burnish.models.backbone import Backbone
-from burnish.models.roles import View
+from burnish.models.ensemble import RewardModel
 from burnish.models.weights import load_reward_adapter, load_reward_model
 from burnish.rewards.code_verifier import CodeReward
 from burnish.rewards.compose import Part
@@ -142,7 +142,7 @@ def _model(step: Step, one: spec.ModelReward, backbone: Backbone | None) -> Scop
     )
 
 
-def _view(step: Step, folder: Path, label: str, backbone: Backbone | None) -> View:
+def _view(step: Step, folder: Path, label: str, backbone: Backbone | None) -> RewardModel:
     """On the policy's backbone if the model is an adapter of the same pretrained model, else a
     model of its own."""
     if backbone is not None and stands_on(step, folder, backbone):

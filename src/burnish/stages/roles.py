@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 
 from burnish.models.backbone import Backbone
+from burnish.models.ensemble import members_of
 from burnish.models.heads import ScalarHead
 from burnish.models.roles import Roles, View, adapter_roles
-from burnish.models.weights import load_reward_adapter, load_reward_model
+from burnish.models.weights import load_first_member, load_reward_adapter, load_reward_model
 from burnish.stages.adapters import lora_spec
 from burnish.stages.context import Step
 from burnish.trainers.online_settings import resolve_settings
@@ -66,17 +67,18 @@ def _adapters(step: Step, folder: Path | None) -> Roles:
                 "that says 0"
             )
         other = load_reward_model(folder, partial(step.load, exact=True))
+    first = None if reward is None else members_of(reward)[0]
     roles = adapter_roles(
         backbone,
         lora=lora_spec(config.lora),
         critic=row.needs_critic,
         reference=row.needs_reference,
         moving=config.moving_reference is not None,
-        reward=reward,
+        reward=first,
         critic_from_reward_model=config.critic_from_reward_model,
         seed=step.seed,
     )
-    return held_to(step, roles if other is None else replace(roles, reward=other))
+    return held_to(step, replace(roles, reward=reward if other is None else other))
 
 
 def _copies(step: Step, folder: Path | None) -> Roles:
@@ -88,7 +90,7 @@ def _copies(step: Step, folder: Path | None) -> Roles:
     if reward is not None:
         reward.backbone.freeze()
     if row.needs_critic and folder is not None and config.critic_from_reward_model:
-        critic = load_reward_model(folder, trained)
+        critic = load_first_member(folder, trained)
     elif row.needs_critic:
         backbone = trained(step.start)
         critic = View(backbone, head=ScalarHead(backbone.width, zero=True))

@@ -16,6 +16,7 @@ from burnish.data.render_traces import render_answer
 from burnish.errors import UserError
 from burnish.models.backbone import load_backbone
 from burnish.models.device import AUTO, resolve
+from burnish.models.ensemble import members_of
 from burnish.models.weights import load_reward_model
 from burnish.trainers.reward_model import score_sequences
 
@@ -29,8 +30,8 @@ def scores_of(
     max_length: int = 1024,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, float]:
-    """By item, what a label teaches: the ensemble's disagreement (`item_scores`); of one model
-    alone, its uncertainty −min |r_i − r_j| over pairs of candidates. Items with a candidate that is
+    """By item, what a label teaches: the disagreement of several models, or of one's members
+    (`item_scores`); of one model alone, its uncertainty −min |r_i − r_j| over pairs of candidates. Items with a candidate that is
     too long are left out, and said.
 
     Raises UserError for a folder that holds no reward model.
@@ -60,12 +61,13 @@ def scores_of(
                 long.add(entry.item_id)
                 continue
             sequences = [TokenSequence(r.prompt_tokens, r.response_tokens) for r in rendered]
-            scores = score_sequences(view, sequences, max_tokens=_TOKENS).double().numpy()
-            rewards.setdefault(entry.item_id, []).append(scores)
+            for member in members_of(view):
+                scores = score_sequences(member, sequences, max_tokens=_TOKENS).double().numpy()
+                rewards.setdefault(entry.item_id, []).append(scores)
     if long:
         say(f"{len(long)} items are longer than {max_length} tokens and keep the score they had")
     known = {item: found for item, found in rewards.items() if item not in long}
-    if len(models) > 1:
+    if any(len(found) > 1 for found in known.values()):
         return item_scores(known)
     return {
         item: -float(min(abs(a - b) for a, b in _pairs(found[0]))) for item, found in known.items()

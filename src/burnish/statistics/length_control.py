@@ -72,3 +72,24 @@ def _fit(terms_N2: NDArray, wins_N: NDArray, weights_RN: NDArray) -> NDArray:
         step_R2 = np.linalg.solve(curve_R22, slope_R2[..., None])[..., 0]
         found_R2 += step_R2 / np.maximum(1.0, np.abs(step_R2).max(axis=1, keepdims=True))
     return 1.0 / (1.0 + np.exp(-found_R2[:, 0]))
+
+
+def length_slope(scores: ArrayLike, lengths: ArrayLike, *, groups: Sequence[Hashable]) -> float:
+    """What a unit of length adds to the score among answers to one prompt: Σ (s − s̄_g)(l − l̄_g) / Σ
+    (l − l̄_g)², means over the prompt's answers; 0 where no lengths differ.
+
+    Args:
+        scores: [N].
+        lengths: [N].
+        groups: N prompt names.
+    """
+    s, length = np.asarray(scores, dtype=np.float64), np.asarray(lengths, dtype=np.float64)
+    rows: dict[Hashable, list[int]] = {}
+    for row, group in zip(range(len(s)), groups, strict=True):
+        rows.setdefault(group, []).append(row)
+    products = squares = 0.0
+    for row in rows.values():
+        off = length[row] - length[row].mean()
+        products += float(off @ (s[row] - s[row].mean()))
+        squares += float(off @ off)
+    return products / squares if squares > 0.0 else 0.0

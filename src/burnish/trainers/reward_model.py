@@ -17,6 +17,7 @@ from torch import Tensor
 from burnish.algorithms.preference_losses import bradley_terry_loss
 from burnish.batch import Batch, TokenSequence, cut
 from burnish.config.sections import ComparedPasses
+from burnish.models.ensemble import RewardModel
 from burnish.models.roles import View, finite
 from burnish.ranks import dealt
 from burnish.runs.metrics import Writer
@@ -108,7 +109,9 @@ def train_reward_model(
 
 
 @torch.no_grad()
-def score_groups(view: View, groups: Sequence[RankedGroup], *, config: ComparedPasses) -> Tensor:
+def score_groups(
+    view: RewardModel, groups: Sequence[RankedGroup], *, config: ComparedPasses
+) -> Tensor:
     """[N]: the scores of the groups' responses, one group's after another's."""
     runs = cut([g.cost for g in groups], config.optimizer.micro_batch_tokens)
     pieces = [_batch([groups[i] for i in run]) for run in runs]
@@ -116,7 +119,9 @@ def score_groups(view: View, groups: Sequence[RankedGroup], *, config: ComparedP
 
 
 @torch.no_grad()
-def score_sequences(view: View, sequences: Sequence[TokenSequence], *, max_tokens: int) -> Tensor:
+def score_sequences(
+    view: RewardModel, sequences: Sequence[TokenSequence], *, max_tokens: int
+) -> Tensor:
     """[N]: the score of each sequence. Raises UserError where some are no finite numbers."""
     batch = Batch(tuple(sequences))
     pieces = [batch.select(rows) for rows in batch.micro_batches(max_tokens)]

@@ -85,6 +85,7 @@ def _plan(how: Estimate) -> StagePlan:
         parts.append(
             how.frozen("reward model") if judge is None else how.adapter("reward adapter", judge)
         )
+        parts += how.other_members()
     parts += how.watching(config.watch, rank)
     parts = how.in_turns(parts, how.engine(rollouts, config.sampling))
     several = config.epochs * config.num_mini_batches > 1
@@ -95,7 +96,7 @@ def _plan(how: Estimate) -> StagePlan:
     step = how.generate(rollouts, config.sampling, prompts=config.prompts_per_step)
     step += passes * how.forward(rollouts, length, answer)
     step += config.epochs * how.train(rollouts, length, answer, rank, config.optimizer)
-    step += scored * how.forward(rollouts, length, 0.0)
+    step += scored * how.reward_members() * how.forward(rollouts, length, 0.0)
     if row.needs_critic:
         step += how.forward(rollouts, length, 0.0)
         step += (config.critic_epochs or config.epochs) * how.train(

@@ -5,9 +5,11 @@ Example: `burnish reward --config recipes/quickstart.yaml --out runs/quickstart`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from burnish.config.bounds import BatchSize, Coefficient, Epochs
+from pydantic import model_validator
+
+from burnish.config.bounds import BatchSize, Bounds, Coefficient, Epochs, NonNegativeFinite
 from burnish.config.kinds import START, Slot, Stage
 from burnish.config.sections import ComparedPasses, Lora, Optimizer, Reference, Sampling, Sources
 
@@ -39,6 +41,20 @@ class RewardModel(ComparedPasses):
     sampling: Sampling = Sampling()
     """How the answers are drawn that set gain and bias, where the comparisons hold none of the
     policy's own."""
+    members: Annotated[int, Bounds(ge=1, le=16)] = 1
+    """Reward models that score together (docs/watch.md): each with a head, an order and, with
+    `bootstrap`, pairs of its own, as adapters on one backbone."""
+    combine: Literal["mean", "min", "mean-sd", "weights"] = "mean"
+    """Of several members, the score is their mean, the least of theirs, the mean less `sd_weight`
+    standard deviations, or that of one model with the average of their weights (arXiv:2401.12187).
+    Each is normalized first."""
+    sd_weight: NonNegativeFinite = 1.0
+    """For `combine: mean-sd`."""
+    bootstrap: bool = True
+    """Of several members, each learns from as many prompts, drawn with replacement."""
+    decorrelate: Literal["none", "length"] = "none"
+    """length: take what a token of length adds to the score, among compared responses to one
+    prompt, off again."""
     soft_labels: bool = True
     """Use the share of annotators as the target probability; off: the majority's answer as a
     certainty."""
@@ -48,6 +64,20 @@ class RewardModel(ComparedPasses):
     normalize: bool = True
     """Set the head's gain and bias so that the SFT model's completions score mean 0 and standard
     deviation 1."""
+
+    @model_validator(mode="after")
+    def _members_can_be(self) -> RewardModel:
+        if self.members > 1 and self.lora is None:
+            raise ValueError("members are adapters on one backbone: set lora, or members: 1")
+        if self.combine == "weights" and self.lora is not None and self.lora.dora:
+            raise ValueError(
+                "weights of DoRA adapters have no average that is one: set lora.dora=false"
+            )
+        if self.members == 1 and self.combine != "mean":
+            raise ValueError(
+                f"combine: {self.combine} needs several members: set members, 5 is usual"
+            )
+        return self
 
 
 def _plan(how: Estimate) -> StagePlan:
@@ -62,6 +92,9 @@ def _plan(how: Estimate) -> StagePlan:
     evaluations = 2 + config.examples(prompts) / config.batch_size / config.eval_every
     seconds = how.train(config.examples(prompts), tokens, 0.0, rank, config.optimizer)
     seconds += how.forward(evaluations * heldout, tokens, 0.0)
+    seconds *= config.members
+    if rank is not None and config.members > 1:
+        parts.append(how.part("other members", (config.members - 1) * how.adapter("", rank).size))
     seconds += how.generate(64, config.sampling)
     return how.planned(parts, seconds)
 
