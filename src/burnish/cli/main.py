@@ -13,6 +13,7 @@ import typer
 from burnish._version import __version__
 from burnish.cli.annotate import annotate
 from burnish.cli.annotate_ai import revise_answers
+from burnish.cli.board import board
 from burnish.cli.data import data
 from burnish.cli.endings import ending_of
 from burnish.cli.lab import lab
@@ -565,6 +566,7 @@ def chat(
 
 
 app.command("serve", rich_help_panel=_TOOLS)(serve)
+app.command("board", rich_help_panel=_TOOLS)(board)
 app.add_typer(recipes, name="recipes", rich_help_panel=_TOOLS)
 app.command("init", rich_help_panel=_TOOLS)(init)
 app.command("options", rich_help_panel=_TOOLS)(options)

@@ -1,0 +1,141 @@
+"""The board's pages: all runs, one run, several side by side. Nothing can be changed through it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Query, Request
+from fastapi.responses import FileResponse, HTMLResponse, Response
+from jinja2 import Environment, PackageLoader
+
+from burnish.board.reading import RunView, StageView, curves_of, find_runs, read
+from burnish.charts import Look, Series, line_chart
+from burnish.evaluation.graph_figure import Box, draw
+from burnish.evaluation.graph_figure import Look as BoxLook
+from burnish.listening import KnownHosts
+
+FIRST = ("loss", "eval_loss", "reward", "accuracy", "eval_accuracy", "rewards/margins", "kl", "entropy",
+         "completions/mean_length", "clip_ratio", "grad_norm")  # fmt: skip
+"""What is shown of a stage without asking, where it has them."""
+_LOOKS: tuple[Look, ...] = ("main", "second", "third")
+_BOXES: dict[str, BoxLook] = {
+    "waiting": "waiting", "running": "better", "stopped": "worse", "done": "main",
+}  # fmt: skip
+_EVERY = 5  # seconds after which a page of something that runs is read again
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
+)
+
+
+def create_app(root: Path, *, hosts: Sequence[str] = ()) -> FastAPI:
+    """The application over the runs in a folder. `hosts` are the names that it answers to."""
+    app = FastAPI(title="Burnish board", openapi_url=None, docs_url=None, redoc_url=None)
+    pages = Environment(loader=PackageLoader("burnish.board"), autoescape=True)
+    style = (files("burnish.evaluation") / "templates" / "report.css").read_text(encoding="utf-8")
+
+    def page(name: str, *, live: bool = False, status: int = 200, **values: Any) -> HTMLResponse:
+        every = _EVERY if live else None
+        text = pages.get_template(name).render(style=style, every=every, root=root, **values)
+        return HTMLResponse(text, status, {"content-security-policy": _POLICY})
+
+    @app.get("/")
+    def index() -> Response:
+        runs = [read(path, folder) for path, folder in find_runs(root).items()]
+        runs.sort(key=lambda run: -run.touched)
+        live = any(run.state == "running" for run in runs)
+        return page("index.html.j2", live=live or not runs, runs=runs)
+
+    @app.get("/run/{path:path}")
+    def run(path: str) -> Response:
+        folder = find_runs(root).get(path)
+        if folder is None:
+            return page("missing.html.j2", status=404, path=path)
+        view = read(path, folder)
+        drawn = _graph(view)
+        stages = [(stage, _charts(stage)) for stage in view.stages]
+        live = view.state == "running" or view.problem is not None
+        return page("run.html.j2", live=live, run=view, graph=drawn, stages=stages)
+
+    @app.get("/report/{path:path}")
+    def report(path: str) -> Response:
+        folder = find_runs(root).get(path)
+        file = None if folder is None else folder / "report.html"
+        if file is None or not file.is_file():
+            return page("missing.html.j2", status=404, path=path)
+        return FileResponse(file, media_type="text/html")
+
+    @app.get("/compare")
+    def compare(request: Request, run: list[str] = Query(default=[])) -> Response:
+        known = find_runs(root)
+        views = [read(path, known[path]) for path in run if path in known][: len(_LOOKS)]
+        live = any(view.state == "running" for view in views)
+        return page("compare.html.j2", live=live, runs=views, charts=_side_by_side(views))
+
+    app.add_middleware(KnownHosts, hosts=tuple(hosts), refusal=lambda text: {"detail": text})
+    return app
+
+
+def _graph(run: RunView) -> dict[str, Any]:
+    """The stages as a drawing, for a desk and for a phone."""
+    boxes = [
+        Box(stage.name, (stage.kind, how_far(stage)), _BOXES[stage.state], stage.reads)
+        for stage in run.stages
+    ]
+    drawn = {wide: draw(f"stages-{wide}", boxes, columns=columns) for wide, columns in
+             (("wide", 5), ("narrow", 2))}  # fmt: skip
+    return {wide: drawing for wide, drawing in drawn.items() if drawing is not None}
+
+
+def how_far(stage: StageView) -> str:
+    """A stage's state in a few words."""
+    if stage.state == "done" and stage.seconds is not None:
+        return f"done in {duration(stage.seconds)}"
+    if stage.state in ("running", "stopped") and stage.rows:
+        steps = f"{len(stage.rows)}" + (f" of {stage.total}" if stage.total else "")
+        return f"{stage.state}, step {steps}"
+    return stage.state
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _charts(stage: StageView) -> list[Any]:
+    """The curves of the metrics that matter most in this stage."""
+    curves = curves_of(stage)
+    shown = [name for name in FIRST if name in curves and len(curves[name][0]) > 1]
+    drawn = [
+        line_chart(
+            f"{stage.name}-{number}".replace(".", "-"),
+            [Series(name, *curves[name])],
+            title=f"{stage.name}: {name}",
+            x_label="step",
+            y_label=name,
+        )
+        for number, name in enumerate(shown)
+    ]
+    return [chart for chart in drawn if chart is not None]
+
+
+def _side_by_side(runs: Sequence[RunView]) -> list[Any]:
+    """The same metric of the same stage in several runs, one chart each."""
+    found: dict[tuple[str, str], list[Series]] = {}
+    for run, look in zip(runs, _LOOKS, strict=False):
+        for stage in run.stages:
+            curves = curves_of(stage)
+            for name in FIRST:
+                if name in curves:
+                    series = Series(run.path, *curves[name], look=look)
+                    found.setdefault((stage.name, name), []).append(series)
+    drawn = [
+        line_chart(f"pair-{number}", series, title=f"{stage}: {name}", x_label="step", y_label=name)
+        for number, ((stage, name), series) in enumerate(found.items())
+        if len(series) > 1
+    ]
+    return [chart for chart in drawn if chart is not None]
