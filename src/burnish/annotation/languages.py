@@ -114,7 +114,7 @@ def language_of(choice: str | None, accepted: str) -> Catalogue:
     """The language chosen, else the first of an Accept-Language header that there is, else
     English."""
     there = languages()
-    if choice in there:
+    if choice is not None and choice in there:
         return there[choice]
     wanted: list[tuple[float, str]] = []
     for part in accepted[:500].split(","):
