@@ -112,7 +112,7 @@ def test_a_person_s_choice_is_kept_with_the_account_and_refusals_speak_it(served
     Bench(served.database, annotators=0)
     accounts.set_password(served.database, "olga", PASSWORD)
     wish = {"Accept-Language": "es"}
-    client = httpx.Client(base_url=served.url, headers=wish, follow_redirects=True)
+    client = httpx.Client(base_url=served.url, headers=wish, follow_redirects=True, timeout=60)
     page = client.get("/login")
     assert '<html lang="es" dir="ltr">' in page.text
     assert "Iniciar sesión" in page.text
@@ -130,7 +130,7 @@ def test_a_person_s_choice_is_kept_with_the_account_and_refusals_speak_it(served
     assert client.post("/language", data=chosen | {"csrf": "no"}).status_code == 403
     assert client.post("/language", data=chosen | {"language": "xx"}).status_code == 422
 
-    other = httpx.Client(base_url=served.url, headers=wish, follow_redirects=True)
+    other = httpx.Client(base_url=served.url, headers=wish, follow_redirects=True, timeout=60)
     page = other.get("/login")
     page = other.post("/login", data={"name": "olga", "password": PASSWORD, "csrf": _token(page)})
     assert 'lang="ar"' in page.text
