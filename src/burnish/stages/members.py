@@ -116,8 +116,8 @@ def as_one(
             slopes[place] *= float(view.head.gain)
     if len(views) == 1 and config.decorrelate == "none":
         return views[0]
-    # of one view there is nothing to combine
-    how: Combine = "mean" if len(views) == 1 else config.combine
+    # of one view, an average of several also, there is nothing to combine
+    how: Combine = "mean" if len(views) == 1 or config.combine == "weights" else config.combine
     rule = ScoreRule(how, tuple(slopes), config.sd_weight)
     if config.normalize and len(views) > 1:
         rule = _centred(rule, views, samples, lengths_N, limit)

@@ -14,6 +14,7 @@ from burnish.config.online import OnlineTraining
 from burnish.execution.shards import shard
 from burnish.jsonio import json_lines
 from burnish.models.backbone import Backbone
+from burnish.models.ensemble import members_of
 from burnish.models.roles import Roles, View
 from burnish.models.weights import save_policy
 from burnish.ranks import first
@@ -54,7 +55,8 @@ def run(step: Step) -> None:
     step.say_repeats(config.prompts_per_step, len(prompts))
     composed = build_scorer(step, config.rewards, backbone=backbone) if config.rewards else None
     try:
-        shard(roles.policy, roles.critic, roles.reward, roles.reference, *_models_of(composed))
+        paying = () if roles.reward is None else members_of(roles.reward)
+        shard(roles.policy, roles.critic, roles.reference, *paying, *_models_of(composed))
         _say_what_is_passed_over(step, composed)
         scorer = _scorer(roles, composed, config)
         with (
@@ -140,7 +142,8 @@ def _say_how_it_ended(step: Step, watch: PolicyWatch | None) -> None:
 def _models_of(composed: CompositeScorer | None) -> list[View]:
     """The reward models among the composed rewards."""
     rewards = [] if composed is None else [source.reward for source in composed.sources]
-    return [reward.view for reward in rewards if isinstance(reward, ScopedModelReward)]
+    models = [reward.view for reward in rewards if isinstance(reward, ScopedModelReward)]
+    return [view for model in models for view in members_of(model)]
 
 
 def _say_what_is_passed_over(step: Step, composed: CompositeScorer | None) -> None:

@@ -82,7 +82,7 @@ def create_app(
     for part in (api, people_api, items_api, images_api, review_api):
         app.include_router(part.router)
     app.include_router(review_api.tasks)
-    for part in (
+    for page in (
         pages,
         account_pages,
         crowd_pages,
@@ -90,9 +90,9 @@ def create_app(
         people_pages,
         item_pages,
         review_pages,
-        images_api.shown,
     ):
-        app.include_router(getattr(part, "router", part), include_in_schema=False)
+        app.include_router(page.router, include_in_schema=False)
+    app.include_router(images_api.shown, include_in_schema=False)
     app.mount(
         "/static", StaticFiles(directory=Path(__file__).parent.parent / "static"), name="static"
     )

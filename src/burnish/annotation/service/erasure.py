@@ -59,7 +59,8 @@ def of_member(
                 "(burnish annotate users erase NAME)."
             )
         counts = erase(session, annotator_id, keep_answers=keep_answers)
-        record(session, "person erased", caller=caller, project_id=project_id, **counts)
+        detail: dict[str, Any] = {**counts}
+        record(session, "person erased", caller=caller, project_id=project_id, **detail)
         return counts
 
 
@@ -73,7 +74,8 @@ def by_name(database: Database, name: str, *, keep_answers: bool = True) -> dict
         if last:
             raise ConflictError(f'"{name}" is the only owner of {", ".join(last)}: name another.')
         counts = erase(session, annotator.id, keep_answers=keep_answers)
-        record(session, "person erased", **counts)
+        detail: dict[str, Any] = {**counts}
+        record(session, "person erased", **detail)
         return counts
 
 

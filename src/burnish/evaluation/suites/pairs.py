@@ -55,16 +55,21 @@ def _messages(row: Row) -> tuple[Mapping[str, str], ...]:
 
 
 def _answers(row: Row, name: str, found: Any) -> tuple[str, ...]:
-    listed = [found] if isinstance(found, str) else found
-    texts = [
-        one[-1].get("content") if isinstance(one, Sequence) and not isinstance(one, str) and one else one
-        for one in (listed or ())
-    ]  # fmt: skip
-    if isinstance(listed, Sequence) and listed and isinstance(listed[0], Mapping):
-        texts = [listed[-1].get("content")]  # one answer, as the turns that lead to it
+    listed: list[Any] = [found] if isinstance(found, str) else list(found or ())
+    if listed and isinstance(listed[0], Mapping):
+        listed = [listed]  # one answer, as the turns that lead to it
+    texts = [_last_text(answer) for answer in listed]
     if not texts or not all(isinstance(text, str) for text in texts):
         raise row.error(f"the column {name} holds no answers.", name)
     return tuple(map(str, texts))
+
+
+def _last_text(answer: Any) -> Any:
+    """An answer's text: itself, or what its last turn says."""
+    if not isinstance(answer, list | tuple) or not answer:
+        return answer
+    last: Any = answer[-1]
+    return last.get("content") if isinstance(last, Mapping) else None
 
 
 def right(chosen: Sequence[float], rejected: Sequence[float]) -> float:
