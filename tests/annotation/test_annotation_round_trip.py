@@ -118,7 +118,9 @@ def test_the_manifest_says_what_a_layout_cannot_hold(demo: Snapshot):
         assert manifest["cannot_hold"]
 
 
-@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "demonstrations"])
+@pytest.mark.parametrize(
+    "layout", [name for name in LAYOUTS if name not in ("demonstrations", "rewards")]
+)
 @pytest.mark.parametrize("kind", [".jsonl", ".parquet"])
 def test_the_reader_says_what_was_left_out(demo: Snapshot, tmp_path: Path, layout: str, kind: str):
     options = LabelOptions()

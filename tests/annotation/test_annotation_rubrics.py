@@ -74,7 +74,10 @@ def test_from_answers_to_votes_rewards_and_back_from_a_file(database: Database, 
     assert len(groups["bw"].comparisons) == 6
     assert [c.probability for c in groups["ru"].comparisons] == [1.0]
 
-    rows = export(snapshot, "rewards").rows
+    made = export(snapshot, "rewards")
+    for kind in (".jsonl", ".json", ".parquet"):
+        assert made.data(kind) == export(with_key(database, "p"), "rewards").data(kind)
+    rows = made.rows
     assert [(row["id"], row["reward"]) for row in rows] == [
         ("ru#0", pytest.approx(0.875)), ("ru#1", pytest.approx(-0.25)),
     ]  # fmt: skip
