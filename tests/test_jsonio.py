@@ -77,13 +77,14 @@ ELSEWHERE = {
     "annotation/ai/judge.py": 1, "annotation/app/api.py": 1, "annotation/snapshot.py": 2, "data/columns.py": 3,
     "data/labelled.py": 1, "data/labelled_fields.py": 1, "data/render.py": 1, "environments/base.py": 1, "stages/stored.py": 1,
     "annotation/service/rows.py": 1, "labels/groups.py": 1, "labels/traces.py": 1, "annotation/client.py": 1,
-    "annotation/service/browsing.py": 3,
+    "annotation/service/browsing.py": 3, "stages/engines.py": 1, "execution/publish.py": 1, "execution/journal.py": 1,
     # what one process of ours tells another, or is read back at once
     "config/load.py": 1, "config/recipe_file.py": 2, "config/recipe.py": 1,
     "config/preference.py": 1, "api/calls.py": 1, "api/sweep.py": 2, "cli/evaluate.py": 1, "stages/artifacts.py": 1, "models/outline.py": 1, "rewards/maths.py": 1, "rewards/maths_worker.py": 2, "runs/manifest.py": 2,
-    "sandbox/judge.py": 2, "sandbox/supervisor.py": 2,
+    "sandbox/judge.py": 2, "sandbox/supervisor.py": 2, "listening.py": 1,
     # what is shown
     "annotation/app/security.py": 1, "annotation/app/item_pages.py": 1, "config/describe.py": 2, "data/layouts.py": 1, "data/templates.py": 1, "evaluation/report.py": 1,
+    "annotation/app/language.py": 1, "lab/report.py": 1, "cli/options.py": 1,
 }  # fmt: skip
 """Calls of the library's own writer, none of which writes a file."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from burnish.errors import UserError
+from burnish.jsonio import dumps
 
 if TYPE_CHECKING:
     from burnish.config.describe import Option
@@ -45,7 +46,7 @@ def options(
             raise UserError("--json-schema is of the whole recipe.", hint="Leave the key out.")
         from burnish.config.editor_schema import editor_schema
 
-        typer.echo(json.dumps(editor_schema(), indent=2, ensure_ascii=False))
+        typer.echo(dumps(editor_schema(), indent=2))
         return
     for line in _contents() if key is None else _answer(key):
         typer.echo(line)

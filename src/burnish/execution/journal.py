@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from burnish.atomic import disk_errors
+from burnish.jsonio import dumps
 from burnish.models.roles import View
 from burnish.records import Completion, Prompt, Rollout
 from burnish.system import sync_folder
@@ -168,7 +169,7 @@ def _packed(key: str, prompts: Sequence[Prompt], rollouts: Sequence[Rollout]) ->
         "paid": [dict(rollout.paid) for rollout in rollouts],
         "columns": [(name, values.dtype.str, len(values)) for name, values in columns],
     }
-    head = json.dumps(table).encode()
+    head = dumps(table).encode()
     body = b"".join(values.tobytes() for _, values in columns)
     digest = hashlib.sha256(head + body).digest()
     return _HEAD.pack(_MAGIC, len(head), len(body), digest) + head + body

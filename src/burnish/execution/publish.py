@@ -25,6 +25,7 @@ from torch import Tensor
 
 from burnish.atomic import disk_errors
 from burnish.execution.orders import Publication
+from burnish.jsonio import dumps
 from burnish.models.weights import Weights
 
 _TABLE = "tensors.json"
@@ -66,7 +67,7 @@ class Publisher:
                 file = f"{number:05d}.safetensors"
                 save_file(bucket, scratch / file)
                 table |= {name: _row(tensor, file) for name, tensor in bucket.items()}
-            (scratch / _TABLE).write_text(json.dumps(table))
+            (scratch / _TABLE).write_text(dumps(table))
             scratch.rename(folder)
         self._versions = [path for path in self._versions if path != folder] + [folder]
         for old in self._versions[:-_KEPT]:

@@ -4,7 +4,6 @@ becomes of them where the client goes away."""
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from fastapi.responses import JSONResponse
 from burnish.data.render import TooLong, quotable, render_prompt
 from burnish.errors import UserError
 from burnish.generation.base import Request, SamplingParams, request_seed
+from burnish.jsonio import dumps, undefined_as_null
 from burnish.listening import Receive, Scope, Send
 from burnish.records import Completion, Prompt
 from burnish.serving.answers import Form, Json, usage
@@ -270,5 +270,5 @@ async def _gone(receive: Receive) -> None:
 
 
 async def _send(send: Send, data: Json) -> None:
-    body = f"data: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+    body = f"data: {dumps(undefined_as_null(data))}\n\n".encode()
     await send({"type": "http.response.body", "body": body, "more_body": True})

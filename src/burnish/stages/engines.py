@@ -28,6 +28,7 @@ from burnish.execution.supervisor import actor_fleet
 from burnish.execution.threaded import Line, ThreadedFleet
 from burnish.generation.native import missing_feature
 from burnish.generation.sampled_model import SampledModel
+from burnish.jsonio import dumps
 from burnish.models.roles import View
 from burnish.runs.metrics import read_metrics
 from burnish.stages.context import Step
@@ -183,4 +184,4 @@ def _oldest_checkpoint(folder: Path) -> int:
 
 def _append(path: Path, row: Mapping[str, Any]) -> None:
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+        file.write(dumps(row) + "\n")
