@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -69,7 +70,9 @@ def _start(out: Path) -> subprocess.Popen[bytes]:
     command = [
         sys.executable, "-m", "burnish", "run", str(RECIPE), *CHANGES, "scale.trainers=2", "--out", str(out), "--until", "sft", "--quiet",
     ]  # fmt: skip
-    return subprocess.Popen(command, start_new_session=True)
+    # a shell's background job ignores Ctrl-C, and so would what it starts
+    listens = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, start_new_session=True, preexec_fn=listens)
 
 
 def _trainers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
