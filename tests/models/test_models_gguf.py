@@ -39,7 +39,7 @@ MODELS = {
 
 def saved(name: str, folder: Path, **changes: object) -> torch.nn.Module:
     kind, config, options = MODELS[name]
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = kind(config(**{**SHAPE, **options, **changes})).float().eval()
         with torch.no_grad():
