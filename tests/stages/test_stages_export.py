@@ -144,7 +144,7 @@ def test_what_cannot_be_exported_says_why(run: burnish.Result, base: str, tmp_pa
             'no model of a stage "evaluate". Models: sft, dpo',
         ),
         ({"what": str(run), "dtype": "int3"}, "must be one of float32"),
-        ({"what": str(run), "to": "gguf"}, "must be merged or adapter"),
+        ({"what": str(run), "to": "mlx"}, "must be merged, adapter or gguf"),
         ({"what": str(run), "shard_size": "much"}, '"much" is no size'),
         ({"what": "tiny"}, "made in memory"),
     ]:

@@ -53,11 +53,13 @@ class VerifierWatch(Section):
 
     kind: Literal["verifier"]
     """The kind of judge."""
-    rewards: Annotated[tuple[RewardSpec, ...], Field(min_length=1)]
+    rewards: tuple[RewardSpec, ...]
     """Which, as in `rewards` (docs/rewards.md); a reward model is a judge of the kind reward."""
 
     @model_validator(mode="after")
     def _verifies(self) -> VerifierWatch:
+        if not self.rewards:
+            raise ValueError("rewards names none, so nothing would be judged")
         if any(isinstance(one, ModelReward) for one in self.rewards):
             raise ValueError("a reward model is no verifier: {kind: reward, model: ...}")
         if not any(one.weight for one in self.rewards):
