@@ -187,16 +187,16 @@ def _run_stages(
     room: Room,
     finished: Callable[[str], None],
 ) -> None:
-    if room.jobs > 1:
-        done = [stage for stage in work if not _is_to_do(this, stage)]
-        for stage in done:
+    left = {stage: made_of for stage, made_of in work.items() if _is_to_do(this, stage)}
+    for stage in work:
+        if stage not in left:
             this.say(f"{stage}: done already")
-        left = {stage: made_of for stage, made_of in work.items() if stage not in done}
+    if room.jobs > 1:
         run_side_by_side(this, left, room, finished)
         return
-    for stage, (inputs, accepted) in work.items():
-        if run_stage(this, stage, inputs, accepted):
-            finished(stage)
+    for stage, (inputs, accepted) in left.items():
+        run_stage(this, stage, inputs, accepted)
+        finished(stage)
 
 
 def _check_memory(this: Run, left: Sequence[str], *, jobs: int, refuse: bool) -> Room:

@@ -19,17 +19,13 @@ from burnish.runs.stage_record import (
     clear_if_nothing_was_made,
 )
 from burnish.stages.context import Run, Step
-from burnish.stages.settled import record_of
 from burnish.stages.together import train_together
 from burnish.system import reset_peak_memory
 
 
-def run_stage(this: Run, stage: str, inputs: Mapping[str, Any], accepted: Sequence[str]) -> bool:
-    """Run a stage; False: it was done already."""
+def run_stage(this: Run, stage: str, inputs: Mapping[str, Any], accepted: Sequence[str]) -> None:
+    """Run a stage that is still to do, from its last checkpoint where it was begun."""
     step, folder = this.step(stage), this.place(stage)
-    if record_of(this, stage) is not None and not step.row.always:
-        this.say(f"{stage}: done already")
-        return False
     this.say(f"{stage}: starting{_from(step)}")
     recover(folder / "model")
     clear_if_nothing_was_made(folder)
@@ -65,7 +61,6 @@ def run_stage(this: Run, stage: str, inputs: Mapping[str, Any], accepted: Sequen
     where = "" if peak is None or this.device.type == "cpu" else " of the GPU"
     where += "" if of_ranks is None else f" on each of {this.recipe.scale.trainers} trainers"
     this.say(f"{stage}: done in {seconds:.0f} s, at most {record.peak_memory_gb:.1f} GB{where}")
-    return True
 
 
 def _do(step: Step) -> float | None:

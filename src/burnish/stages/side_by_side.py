@@ -93,7 +93,7 @@ def run_side_by_side(
                     error = error or ended.error
                     if running:
                         this.say(f"{stage}: {ended.error} Waiting for {' and '.join(running)}.")
-                elif ended.ran:
+                else:
                     finished(stage)
     finally:
         for child in running.values():
@@ -104,10 +104,9 @@ def run_side_by_side(
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """How a stage ended: whether it ran (False: it was done already), or an error."""
+    """How a stage ended: well, or by an error."""
 
-    ran: bool
-    error: BaseException | None = None
+    error: UserError | None = None
 
 
 @dataclass(slots=True)
@@ -139,7 +138,7 @@ class _Child:
             kind, *told = self.pipe.recv()
         except EOFError:
             self.process.join()
-            return _Ended(ran=False, error=self._died())
+            return _Ended(self._died())
         if kind == "line":
             this.say(told[0])
         elif kind == "step":
@@ -148,7 +147,7 @@ class _Child:
                 self.report(*told)
         else:
             self.process.join()
-            return _Ended(ran=told[0], error=told[1])
+            return _Ended(told[0])
         return None
 
     def _died(self) -> UserError:
@@ -187,8 +186,9 @@ def _work(
     try:
         recipe = load_recipe(folder / "recipe.yaml")
         this = Run(recipe, folder, lambda line: pipe.send(("line", line)), progress)
-        pipe.send(("done", run_stage(this, stage, inputs, accepted), None))
+        run_stage(this, stage, inputs, accepted)
+        pipe.send(("ended", None))
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except UserError as error:
-        pipe.send(("done", False, error))
+        pipe.send(("ended", error))
