@@ -7,7 +7,9 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import threading
 from importlib import import_module
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import IO
 
@@ -87,6 +89,19 @@ def try_lock(file: IO[str]) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def end_with_parent() -> None:
+    """Let this process end when the one that started it does, however that ends: it would wait for
+    work for ever."""
+    parent = parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def sync_folder(path: Path) -> None:

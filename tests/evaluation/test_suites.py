@@ -58,6 +58,8 @@ def test_requests_of_other_harnesses_are_read():
     [
         ("choices", {"question": "Q", "choices": ["a"], "right": 0}, "row 1.*no list of two or more"),
         ("choices", {"question": "Q", "choices": ["a", "b"], "right": 2}, "row 1.*2 is no place"),
+        ("choices", {"question": "Q", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": ""}, "row 1"),
+        ("choices", {"question": "Q", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "E"}, "row 1"),
         ("choices", {"question": "Q", "choices": ["a", "b"]}, "row 1.*None is no place"),
         ("choices", {"choices": ["a", "b"], "right": 0}, "row 1.*question holds no text"),
         ("questions", {"question": "Q"}, "row 1.*answers holds no list"),

@@ -27,7 +27,7 @@ def scheduler(
 ) -> Scheduler:
     plan = Scheduler(rows=rows, prefill_tokens=prefill_tokens, refill=refill)
     for index, prompt in enumerate(prompts):
-        plan.add(InFlight(index, Request(prompt, 0), PARAMS))
+        plan.add(InFlight(Request(prompt, index), PARAMS))
     return plan
 
 
@@ -42,15 +42,15 @@ def write(scheduler: Scheduler, tokens: list[int]) -> list[Move]:
 
 def test_a_shared_prompt_costs_its_prefill_once():
     plan = scheduler([(1, 2, 3)] * 3 + [(4,)], rows=4, prefill_tokens=3)
-    assert [s.index for s in plan.admit()] == [0, 1, 2]
+    assert [s.request.seed for s in plan.admit()] == [0, 1, 2]
 
 
 def test_a_prompt_beyond_the_budget_is_taken_alone():
     plan = scheduler([(1,) * 10, (2,)], rows=2, prefill_tokens=4)
     fresh = plan.admit()
-    assert [s.index for s in fresh] == [0]
+    assert [s.request.seed for s in fresh] == [0]
     plan.start(fresh)
-    assert [s.index for s in plan.admit()] == [1]
+    assert [s.request.seed for s in plan.admit()] == [1]
 
 
 def test_rows_are_filled_once_several_are_free():
@@ -59,7 +59,7 @@ def test_rows_are_filled_once_several_are_free():
     write(plan, [END, 1, 1, 1])
     assert plan.admit() == []
     write(plan, [END, 1, 1])
-    assert [s.index for s in plan.admit()] == [4, 5]
+    assert [s.request.seed for s in plan.admit()] == [4, 5]
 
 
 def test_the_last_row_moves_into_the_gap():
@@ -68,9 +68,9 @@ def test_the_last_row_moves_into_the_gap():
     assert write(plan, [1, END, 1]) == [
         Move(2, 1, 3)
     ]  # a prompt of three, and one token whose keys are not there yet
-    assert [s.index for s in plan.active] == [0, 2]
+    assert [s.request.seed for s in plan.active] == [0, 2]
     assert write(plan, [1, END]) == []
-    assert [s.index for s in plan.active] == [0]
+    assert [s.request.seed for s in plan.active] == [0]
 
 
 @given(
@@ -94,14 +94,18 @@ def test_every_request_is_written_once_in_order_and_its_row_is_its_own(
         fresh = plan.admit()
         assert fresh or plan.active
         for offset, sequence in enumerate(fresh):
-            cache[len(plan.active) + offset] = sequence.index
+            cache[len(plan.active) + offset] = sequence.request.seed
         plan.start(fresh)
-        assert [cache[row] for row in range(len(plan.active))] == [s.index for s in plan.active]
-        tokens = [END if len(s.tokens) + 1 == lengths[s.index][1] else 1 for s in plan.active]
+        assert [cache[row] for row in range(len(plan.active))] == [
+            s.request.seed for s in plan.active
+        ]
+        tokens = [
+            END if len(s.tokens) + 1 == lengths[s.request.seed][1] else 1 for s in plan.active
+        ]
         running = list(plan.active)
         for move in write(plan, tokens):
             cache[move.target] = cache[move.source]
-        written |= {s.index: len(s.completion.tokens) for s in running if s.completion}
+        written |= {s.request.seed: len(s.completion.tokens) for s in running if s.completion}
     assert [written[index] for index in range(len(lengths))] == [count for _, count in lengths]
 
 
@@ -113,5 +117,5 @@ def test_what_is_cancelled_leaves_its_row_or_the_queue_and_nothing_else_changes(
     assert plan.cancel(first) == [Move(2, 0, 3)]
     assert plan.cancel(waiting) == []
     assert plan.cancel(first) == []
-    assert [s.index for s in plan.active] == [2, 1]
+    assert [s.request.seed for s in plan.active] == [2, 1]
     assert plan.admit() == []

@@ -15,6 +15,7 @@ from burnish.lab.chains import (
     moments,
     sample,
     scores_of,
+    standardized,
     tilted,
 )
 from burnish.lab.exact import strings
@@ -26,7 +27,6 @@ from burnish.lab.reward_models import (
     indices,
     label,
     score,
-    standardized,
     train,
     without_length,
 )
@@ -170,7 +170,7 @@ def test_length_is_taken_off(world, listed):
     assert covariance(world, trained, world.length_TSS) == pytest.approx(expected)
     shorn = without_length(world, trained)
     assert covariance(world, shorn, world.length_TSS) == pytest.approx(0.0, abs=1e-9)
-    mean, variance = moments(world.policy_TSS, standardized(world, trained))
+    mean, variance = moments(world.policy_TSS, standardized(world.policy_TSS, trained))
     assert (mean, variance) == pytest.approx((0.0, 1.0), abs=1e-9)
 
 

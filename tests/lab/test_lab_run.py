@@ -88,6 +88,11 @@ def test_a_change_measures_again_only_what_it_touches():
     [
         ("seedz: 1", 'row 1, field "seedz": there is no such key. Did you mean "seed'),
         ("labels: {flipped: 0.5}", "expected a number from 0 and below 0.5, given 0.5"),
+        ("mitigations: {n: 1024, answers: 512}", "raise answers, or lower n"),
+        ("curves: {n: [1, 4096], answers: 512}", "raise answers, or lower n"),
+        ("scaling: {pairs: [500, 500]}", "500 is listed twice"),
+        ("noise: {flipped: [0.1, 0.1]}", "0.1 is listed twice"),
+        ("length_bias: {strengths: [0.1, 0, 0.1]}", "0.1 is listed twice"),
         ("alarms: {answers: 400}", "raise start_answers, or lower answers"),
         ("exact: {length: 5}\nworld: {vocabulary: 32}", "too many to enumerate"),
         ("name: ../elsewhere", 'field "name"'),

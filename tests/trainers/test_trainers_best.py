@@ -21,6 +21,7 @@ from burnish.runs.metrics import read_metrics
 from burnish.stages.kinds.reward import RewardModel
 from burnish.stages.kinds.sft import Sft
 from burnish.trainers.best import Best
+from burnish.trainers.learner import Diverged
 from burnish.trainers.passes import steps_of, train_in_passes
 from burnish.trainers.reward_model import train_reward_model
 from burnish.trainers.sft import nll_term, train_sft
@@ -157,3 +158,11 @@ def test_supervised_training_ends_with_the_step_that_it_says(tmp_path: Path):
     assert len(rows) == 4
     best = min(row["eval_loss"] for row in rows)
     assert mean_nll(view, EXAMPLES[4:], max_tokens=4096) == pytest.approx(best, rel=1e-6)
+
+
+def test_patience_that_ends_with_a_loss_that_is_no_number_is_no_success(tmp_path: Path):
+    losses = [math.nan] * 5
+    with pytest.raises(Diverged):
+        train(tmp_path / "last", losses, patience=1)
+    _, seen = train(tmp_path / "best", [3.0, math.nan, math.nan, 2.0], patience=1, keep="best")
+    assert len(seen) > 1  # it ends with the weights of a loss that was one

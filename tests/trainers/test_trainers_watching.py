@@ -35,6 +35,7 @@ class _Watch:
     """Decides as it was told."""
 
     ends_with_best = True
+    keeps_weights = True
 
     def __init__(self, decisions: Mapping[int, Decision]) -> None:
         self.decisions = decisions
@@ -81,7 +82,9 @@ def test_the_best_weights_are_kept_given_back_and_end_the_training(tiny: Backbon
         if step == 4:
             assert _same(_weights(learner.view), seen[2])
             # Adam begins anew: the next step is the first after the best weights
-            assert not learner.state_dict()["optimizer"]["state"]
+            state = learner.state_dict()
+            assert not any(state["moved"].values())
+            assert not any(bool(one.any()) for pair in state["moments"].values() for one in pair)
     assert sampler.told == [2, 4, "sleep", 6]
     assert not _same(seen[6], seen[2])
     watching.end()
@@ -99,3 +102,11 @@ def test_without_a_watch_nothing_is_asked_and_nothing_is_in_the_checkpoint(tiny:
     assert (watching.before_training(), watching.after(5), watching.state) == ({}, Decision(), {})
     watching.end()
     assert sampler.told == []
+
+
+def test_weights_that_nobody_will_want_are_not_kept(tiny: Backbone):
+    watch, learner = _Watch({}), Learner(View(tiny), Optimizer(), total_steps=9)
+    watch.keeps_weights = watch.ends_with_best = False
+    watching = Watching(watch, learner, _Sampler())
+    watching.before_training()
+    assert list(watching.state) == ["watch"]

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from burnish.statistics.correlation import centred, pearson, spearman
 from burnish.statistics.estimate import Estimate
 from burnish.statistics.uncertainty import bootstrap_share
 
@@ -139,19 +140,19 @@ def length_correlation(
             f"scores and lengths must be two equally long lists, not of shapes {s.shape} and {words.shape}"
         )
     found = {
-        "pearson": _correlation(s, words),
-        "spearman": _correlation(rankdata(s), rankdata(words)),
+        "pearson": pearson(s, words),
+        "spearman": spearman(s, words),
     }
     if groups is None:
         return found
     rows: dict[Hashable, list[int]] = {}
     for row, group in zip(range(len(s)), groups, strict=True):
         rows.setdefault(group, []).append(row)
-    centred = [(_centred(s[r]), _centred(words[r])) for r in rows.values()]
-    ranked = [(_centred(rankdata(s[r])), _centred(rankdata(words[r]))) for r in rows.values()]
+    values = [(centred(s[r]), centred(words[r])) for r in rows.values()]
+    ranked = [(centred(rankdata(s[r])), centred(rankdata(words[r]))) for r in rows.values()]
     within = [
-        _correlation(np.concatenate(a), np.concatenate(b))
-        for a, b in (zip(*centred, strict=True), zip(*ranked, strict=True))
+        pearson(np.concatenate(a), np.concatenate(b))
+        for a, b in (zip(*values, strict=True), zip(*ranked, strict=True))
     ]
     return {**found, "pearson_within": within[0], "spearman_within": within[1]}
 
@@ -174,16 +175,3 @@ def _pairs(
 def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
     # By tanh, since exp(−x) overflows for very negative x.
     return 0.5 * (1.0 + np.tanh(0.5 * x))
-
-
-def _correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float | None:
-    x, y = _centred(x), _centred(y)
-    scale = float(np.sqrt((x @ x) * (y @ y)))
-    return float(np.clip(x @ y / scale, -1.0, 1.0)) if scale > 0.0 else None
-
-
-def _centred(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    # From the first value: a constant then becomes exactly 0, where x − mean can leave rounding
-    # noise to correlate with.
-    shifted = x - x[0]
-    return shifted - shifted.mean()

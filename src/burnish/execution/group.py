@@ -23,6 +23,7 @@ from types import ModuleType
 from typing import Any
 
 from burnish.errors import UserError
+from burnish.system import end_with_parent
 
 Send = Callable[[Any], None]
 Work = Callable[[Send], Any]
@@ -244,7 +245,7 @@ def _be_rank(
     os.environ.update(environment)  # of now: the process that it is forked from may be older
     rank, world, port, deadline, device = place
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what Ctrl-C ends
-    threading.Thread(target=_end_with_driver, daemon=True).start()
+    end_with_parent()
     lock = threading.Lock()
 
     def send(kind: str, what: Any) -> None:
@@ -266,13 +267,6 @@ def _be_rank(
         code = 1
     pipe.close()
     os._exit(code)  # threads of collectives that nobody answers would hold it up
-
-
-def _end_with_driver() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _is_cut(error: BaseException) -> bool:

@@ -23,6 +23,8 @@ from burnish.models.roles import View
 from burnish.records import Completion, Prompt, Rollout
 from burnish.system import sync_folder
 
+JOURNAL = "journal"
+"""Its folder, in a stage's."""
 _MAGIC = b"BURNISH1"
 _HEAD = struct.Struct("<8sQQ32s")  # mark, bytes of the table and of the columns, sha256 of both
 _FINISH = ("stop", "length")

@@ -66,6 +66,7 @@ class ProcessLine:
     def end(self) -> None:
         """See `threaded.Line`."""
         self._process.kill()
+        self._process.wait(timeout=_GRACE)
 
     def last_words(self, error: Exception) -> str:
         """The signal that ended the process, or the last line that it wrote."""

@@ -99,6 +99,7 @@ class ServedEngine:
         """End the engines and take the published weights away."""
         self._pool.close()
         self._publisher.close()
+        self.sleep()  # the last row, which the watch's look at the end leaves open
 
 
 def _by_engine(

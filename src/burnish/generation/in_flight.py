@@ -26,7 +26,6 @@ class InFlight:
     those of the model as `model_logprobs`; empty where none are asked for.
     """
 
-    index: int
     request: Request
     params: SamplingParams
     top_logprobs: int = 0

@@ -42,7 +42,6 @@ class NativeSession:
         self._runner = ModelRunner(
             decoder, rows=min(rows, max_rows), places=min(places, max_length)
         )
-        self._added = 0
 
     def __enter__(self) -> Self:
         return self
@@ -63,8 +62,7 @@ class NativeSession:
         than `max_length`.
         """
         check_room(request, params, context=self.max_length)
-        sequence = InFlight(self._added, request, params, top_logprobs)
-        self._added += 1
+        sequence = InFlight(request, params, top_logprobs)
         self._scheduler.add(sequence)
         return sequence
 

@@ -26,7 +26,7 @@ class TextStream:
         self._finisher, self._stops = finisher, params.stop
         self._start = self._read = 0
         self._held = ""
-        self._given: list[str] = []
+        self._given = 0  # characters
 
     def push(self, tokens: Sequence[int]) -> str:
         """What can be given out now that `tokens`, all of the completion so far, have been drawn.
@@ -42,12 +42,12 @@ class TextStream:
 
     def close(self, text: str) -> str:
         """The rest of `text`, the whole completion's."""
-        self._held = text[sum(map(len, self._given)) :]
+        self._held = text[self._given :]
         return self._give(len(self._held))
 
     def _give(self, count: int) -> str:
         piece, self._held = self._held[:count], self._held[count:]
-        self._given.append(piece)
+        self._given += len(piece)
         return piece
 
 

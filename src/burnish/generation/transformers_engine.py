@@ -169,7 +169,6 @@ class TransformersSession:
         self._waiting: list[InFlight] = []
         self._batch: list[InFlight] = []
         self._state: _Cached | None = None
-        self._added = 0
         self._open = ExitStack()
         self._open.enter_context(_cached_attention(view.backbone.model))
 
@@ -187,8 +186,7 @@ class TransformersSession:
     def add(self, request: Request, params: SamplingParams, *, top_logprobs: int = 0) -> InFlight:
         """Have one more completion written, as `NativeSession.add`."""
         check_room(request, params, context=self.max_length)
-        sequence = InFlight(self._added, request, params, top_logprobs)
-        self._added += 1
+        sequence = InFlight(request, params, top_logprobs)
         self._waiting.append(sequence)
         return sequence
 

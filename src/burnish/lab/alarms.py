@@ -11,10 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from burnish.lab.chains import Answers, Floats, sample, scores_of, tilted
-from burnish.lab.curves import distances, inverse_at_kl, way
+from burnish.lab.chains import (
+    Answers,
+    Floats,
+    expectations,
+    inverse_at_kl,
+    sample,
+    scores_of,
+    standardized,
+    tilted,
+)
+from burnish.lab.curves import distances
 from burnish.lab.results import Findings, Row
-from burnish.lab.reward_models import standardized, train
+from burnish.lab.reward_models import train
 from burnish.lab.settings import Alarms, Lab, Labels
 from burnish.lab.worlds import Drawn, draw
 from burnish.statistics.alarms import (
@@ -56,17 +65,20 @@ def measure(lab: Lab, seed: int) -> dict[str, Any]:
     world, found = draw(lab.world, seed), {}
     for place, (name, labels) in enumerate(kinds(lab).items()):
         rng = np.random.default_rng([seed, 5, place])
-        proxy_TSS = standardized(world, train(world, labels, rng))
+        proxy_TSS = standardized(world.policy_TSS, train(world, labels, rng))
+        kl_P = distances(lab.alarms.checks, lab.alarms.max_kl)
+        inverse_P = inverse_at_kl(world.policy_TSS, proxy_TSS, kl_P)
+        policies, _ = tilted(world.policy_TSS, proxy_TSS, inverse_P)
         found[name] = {
-            **_gold(world, proxy_TSS, lab.alarms),
-            "rang": _rang(world, proxy_TSS, labels, lab.alarms, rng),
+            **_gold(world, policies, lab.alarms),
+            "rang": _rang(world, policies, proxy_TSS, labels, lab.alarms, rng),
         }
     return found
 
 
-def _gold(world: Drawn, proxy_TSS: Floats, alarms: Alarms) -> dict[str, Any]:
+def _gold(world: Drawn, policies_PTSS: Floats, alarms: Alarms) -> dict[str, Any]:
     """Where exact gold is highest, and where it has lost its share."""
-    gold_P = np.append(0.0, way(world, proxy_TSS, distances(alarms.checks, alarms.max_kl))["gold"])
+    gold_P = np.append(0.0, expectations(policies_PTSS, [world.gold_TSS])[0])
     peak = int(gold_P.argmax())
     lost = np.flatnonzero(gold_P[peak:] < (1.0 - alarms.loss) * gold_P[peak])
     return {
@@ -78,14 +90,16 @@ def _gold(world: Drawn, proxy_TSS: Floats, alarms: Alarms) -> dict[str, Any]:
 
 
 def _rang(
-    world: Drawn, proxy_TSS: Floats, labels: Labels, alarms: Alarms, rng: np.random.Generator
+    world: Drawn,
+    policies_PTSS: Floats,
+    proxy_TSS: Floats,
+    labels: Labels,
+    alarms: Alarms,
+    rng: np.random.Generator,
 ) -> dict[str, int | None]:
     """The first check at which each alarm rings."""
-    kl_P = distances(alarms.checks, alarms.max_kl)
-    inverse_P = inverse_at_kl(world.policy_TSS, proxy_TSS, kl_P)
-    policies, _ = tilted(world.policy_TSS, proxy_TSS, inverse_P)
     before = world.answers(alarms.start_answers, rng)
-    fresh = [sample(policy, alarms.answers, rng) for policy in policies]
+    fresh = [sample(policy, alarms.answers, rng) for policy in policies_PTSS]
     rang: dict[str, int | None] = {}
     for name, judge in judges(world, labels, alarms, rng).items():
         start = start_of(_marks(before, proxy_TSS, judge, alarms))

@@ -113,6 +113,14 @@ def inverse_at_kl(policy_TSS: Floats, score_TSS: Floats, kl_B: Floats) -> Floats
     return np.exp(np.where(kl_B - kl_low_B < kl_high_B - kl_B, low_B, high_B))
 
 
+def standardized(policy_TSS: Floats, score_TSS: Floats) -> Floats:
+    """The score with mean 0 and standard deviation 1 over the policy's answers, exactly."""
+    mean, variance = moments(policy_TSS, score_TSS)
+    scaled_TSS = score_TSS / np.sqrt(variance)
+    scaled_TSS[0] -= mean / np.sqrt(variance)  # every answer has a first step
+    return scaled_TSS
+
+
 def sample(policy_TSS: Floats, count: int, rng: np.random.Generator) -> Answers:
     """`count` answers drawn from a log-policy."""
     steps, states, _ = policy_TSS.shape

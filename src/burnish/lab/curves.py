@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from burnish.lab.chains import Floats, expectations, inverse_at_kl, kl_of, scores_of, tilted
+from burnish.lab.chains import Floats, expectations, inverse_at_kl, scores_of, standardized, tilted
 from burnish.lab.fits import fitted
 from burnish.lab.results import Curve, Findings, Row, along, over_seeds
-from burnish.lab.reward_models import accuracy, covariance, standardized, train
+from burnish.lab.reward_models import accuracy, covariance, train
 from burnish.lab.settings import Lab, Labels
 from burnish.lab.worlds import Drawn, draw
 from burnish.statistics import best_of_n
+from burnish.statistics.correlation import spearman
 
 _FAR = 40.0  # nats: how far a peak is looked for
 _PLACES = 41  # policies among which it is
@@ -23,12 +24,12 @@ def way(world: Drawn, proxy_TSS: Floats, kl_B: Floats) -> dict[str, list[float]]
     """Proxy, gold, length and KL of the optimal policies at these KLs, exactly. Where no policy is
     so far from the first, the KL that is written is that of the farthest."""
     inverse_B = inverse_at_kl(world.policy_TSS, proxy_TSS, kl_B)
-    policies, _ = tilted(world.policy_TSS, proxy_TSS, inverse_B)
+    policies, log_z_B = tilted(world.policy_TSS, proxy_TSS, inverse_B)
     proxy_B, gold_B, length_B = expectations(
         policies, [proxy_TSS, world.gold_TSS, world.length_TSS]
     )
     return {
-        "kl": kl_of(world.policy_TSS, proxy_TSS, inverse_B).tolist(),
+        "kl": (inverse_B * proxy_B - log_z_B).tolist(),  # E_π[proxy] / β − log Z
         "proxy": proxy_B.tolist(),
         "gold": gold_B.tolist(),
         "length": length_B.tolist(),
@@ -43,7 +44,7 @@ def distances(points: int, max_kl: float) -> Floats:
 def measure_curves(lab: Lab, seed: int) -> dict[str, Any]:
     """One world: the way of reinforcement learning, and best-of-n from scored answers."""
     world, rng = draw(lab.world, seed), np.random.default_rng([seed, 2])
-    proxy_TSS = standardized(world, train(world, lab.labels, rng))
+    proxy_TSS = standardized(world.policy_TSS, train(world, lab.labels, rng))
     answers = world.answers(lab.curves.answers, rng)
     scores = {"proxy": scores_of(answers, proxy_TSS), "gold": world.gold(answers)}
     best = {
@@ -85,7 +86,7 @@ def _far(world: Drawn, labels: Labels, seed: int, kl: float) -> dict[str, float]
     """What a reward model with these labels leads to: gold at one KL, the highest gold on the way
     and the KL where that is."""
     rng = np.random.default_rng([seed, 3, labels.pairs])
-    proxy_TSS = standardized(world, train(world, labels, rng))
+    proxy_TSS = standardized(world.policy_TSS, train(world, labels, rng))
     kl_P = np.append(distances(_PLACES, _FAR), kl)
     found = way(world, proxy_TSS, kl_P)
     gold_P = np.array(found["gold"][:-1])
@@ -149,15 +150,5 @@ def summarize_scaling(lab: Lab, runs: Sequence[dict[str, Any]]) -> Findings:
             float(np.mean([run[f"{kind}, {pairs} pairs"]["gold"] for run in runs]))
             for pairs in lab.scaling.pairs
         ]
-        facts[f"spearman_{kind}"] = _spearman(lab.scaling.pairs, gold)
+        facts[f"spearman_{kind}"] = spearman(lab.scaling.pairs, gold)
     return Findings(rows=found.rows, facts=facts)
-
-
-def _spearman(x: Sequence[float], y: Sequence[float]) -> float:
-    """The correlation of ranks; NaN where either does not vary."""
-    from scipy.stats import rankdata
-
-    ranks = [rankdata(x), rankdata(y)]
-    if min(float(np.ptp(one)) for one in ranks) == 0.0:
-        return float("nan")
-    return float(np.corrcoef(ranks)[0, 1])

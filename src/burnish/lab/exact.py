@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from burnish.lab.chains import Answers, scores_of
+from burnish.lab.chains import Answers, scores_of, standardized
 from burnish.lab.results import Curve, Findings, along
-from burnish.lab.reward_models import standardized, train
+from burnish.lab.reward_models import train
 from burnish.lab.settings import Lab, World
 from burnish.lab.worlds import draw
 from burnish.statistics import best_of_n
@@ -37,7 +37,7 @@ def measure(lab: Lab, seed: int) -> dict[str, Any]:
     world = draw(world_of(lab), seed)
     labels = lab.labels.model_copy(update={"pairs": lab.exact.pairs})
     trained_TSS = train(world, labels, np.random.default_rng([seed, 2]))
-    proxy_TSS = standardized(world, trained_TSS)
+    proxy_TSS = standardized(world.policy_TSS, trained_TSS)
     listed = strings(world.tokens, lab.exact.length)
     chances = np.exp(scores_of(listed, world.policy_TSS))
     chances /= chances.sum()

@@ -13,6 +13,7 @@ from burnish.charts import Bar, Look, Series
 from burnish.evaluation.figures import Figure, drawn
 from burnish.lab.fits import value
 from burnish.lab.results import Curve, Findings, Results, Row
+from burnish.statistics.best_of_n import kl_bound
 from burnish.statistics.estimate import Estimate
 
 _LOOKS: tuple[Look, ...] = ("main", "second", "third")
@@ -40,7 +41,7 @@ def _line(name: str, x: Sequence[float], points: Sequence[Estimate], look: Look)
 
 def _exact(curve: Curve) -> list[Figure]:
     x = [math.log2(n) for n in curve.x]
-    bound = [math.log(n) - (n - 1.0) / n for n in curve.x]
+    bound = [kl_bound(int(n)) for n in curve.x]
     kl = [_line("exact", x, curve.lines["kl"], "main"), Series("bound", x, bound, "second")]
     scores = [
         _line("gold", x, curve.lines["gold"], "main"),

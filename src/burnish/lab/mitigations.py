@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from burnish.lab.chains import Answers, Floats, scores_of
+from burnish.lab.chains import Answers, Floats, scores_of, standardized
 from burnish.lab.results import Findings, Row, over_seeds
-from burnish.lab.reward_models import standardized, train, without_length
+from burnish.lab.reward_models import train, without_length
 from burnish.lab.settings import Lab, Labels
 from burnish.lab.worlds import Drawn, draw
 from burnish.statistics import best_of_n
@@ -71,7 +71,7 @@ def combined(
 
 def _scored(world: Drawn, answers: Answers, scores: Sequence[Floats]) -> Floats:
     """[M, N]."""
-    return np.stack([scores_of(answers, standardized(world, one)) for one in scores])
+    return np.stack([scores_of(answers, standardized(world.policy_TSS, one)) for one in scores])
 
 
 def summarize(lab: Lab, runs: Sequence[dict[str, Any]]) -> Findings:

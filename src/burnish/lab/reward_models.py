@@ -103,14 +103,6 @@ def train(world: Drawn, labels: Labels, rng: np.random.Generator) -> Floats:
     return score(fit(label(world, labels, families, rng), l2=labels.l2), families)
 
 
-def standardized(world: Drawn, score_TSS: Floats) -> Floats:
-    """The score with mean 0 and standard deviation 1 over the policy's answers, exactly."""
-    mean, variance = moments(world.policy_TSS, score_TSS)
-    scaled_TSS = score_TSS / np.sqrt(variance)
-    scaled_TSS[0] -= mean / np.sqrt(variance)  # every answer has a first step
-    return scaled_TSS
-
-
 def covariance(world: Drawn, first_TSS: Floats, second_TSS: Floats) -> float:
     """Of two scores over the policy's answers, exactly: (Var(x + y) − Var(x − y)) / 4."""
     added = moments(world.policy_TSS, first_TSS + second_TSS)[1]

@@ -24,9 +24,10 @@ from burnish.lab.experiments import PROCEDURES
 from burnish.lab.report import render
 from burnish.lab.results import Findings, Results
 from burnish.lab.settings import Experiment, Lab
-from burnish.lab.worker import end_with_parent, measure
+from burnish.lab.worker import measure
 from burnish.runs.code import Code
 from burnish.runs.manifest import fingerprint, read_sealed, run_lock, write_sealed
+from burnish.system import end_with_parent
 
 Say = Callable[[str], None]
 Task = tuple[Experiment, int]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from burnish.config.bounds import Bounds, PositiveFinite, Probability, Seed
 from burnish.config.sections import Section
@@ -17,6 +17,22 @@ Kl = Annotated[float, Bounds(gt=0.0, le=60.0)]
 Flipped = Annotated[float, Bounds(ge=0.0, lt=0.5)]
 """Half of the labels turned round say nothing at all."""
 Bias = Annotated[float, Bounds(ge=-10.0, le=10.0)]
+
+
+def _all_different(values: list[Any]) -> list[Any]:
+    """A row a value: two rows of one name would be one."""
+    twice = next((one for one in values if values.count(one) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice} is listed twice")
+    return values
+
+
+Different = AfterValidator(_all_different)
+
+
+def _enough_answers(n: int, answers: int) -> None:
+    if n > answers:
+        raise ValueError(f"n is {n}, and answers is {answers}: raise answers, or lower n")
 
 
 class World(Section):
@@ -82,15 +98,20 @@ class Curves(Section):
     answers: Annotated[int, Bounds(ge=256, le=262_144)] = 65_536
     """Scored answers from which best-of-n is estimated."""
 
+    @model_validator(mode="after")
+    def _enough(self) -> Curves:
+        _enough_answers(max(self.n), self.answers)
+        return self
+
 
 class Scaling(Section):
     """Gold at one distance, by the reward model's data and size."""
 
-    pairs: Annotated[list[Pairs], Field(min_length=2, max_length=12)] = Field(
+    pairs: Annotated[list[Pairs], Field(min_length=2, max_length=12), Different] = Field(
         default=[125, 500, 2000, 8000]
     )
     """Labelled pairs."""
-    features: Annotated[list[Features], Field(min_length=1)] = Field(
+    features: Annotated[list[Features], Field(min_length=1), Different] = Field(
         default=["tokens", "groups", "pairs", "positions"]
     )
     """What is counted."""
@@ -101,7 +122,7 @@ class Scaling(Section):
 class Noise(Section):
     """Labels turned round."""
 
-    flipped: Annotated[list[Flipped], Field(min_length=1, max_length=12)] = Field(
+    flipped: Annotated[list[Flipped], Field(min_length=1, max_length=12), Different] = Field(
         default=[0.0, 0.1, 0.25, 0.4]
     )
     """Shares."""
@@ -112,7 +133,7 @@ class Noise(Section):
 class LengthBias(Section):
     """Annotators who like longer answers."""
 
-    strengths: Annotated[list[Bias], Field(min_length=1, max_length=12)] = Field(
+    strengths: Annotated[list[Bias], Field(min_length=1, max_length=12), Different] = Field(
         default=[0.0, 0.05, 0.1, 0.2]
     )
     """Log-odds a token."""
@@ -135,6 +156,11 @@ class Mitigations(Section):
     """Of best-of-n."""
     answers: Annotated[int, Bounds(ge=256, le=262_144)] = 65_536
     """Scored answers from which it is estimated."""
+
+    @model_validator(mode="after")
+    def _enough(self) -> Mitigations:
+        _enough_answers(self.n, self.answers)
+        return self
 
 
 class Alarms(Section):

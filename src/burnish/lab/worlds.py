@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from burnish.lab.chains import Answers, Floats, moments, sample, scores_of
+from burnish.lab.chains import Answers, Floats, sample, scores_of, standardized
 from burnish.lab.settings import World
 
 _NEVER = -1e9  # the log-probability of what does not happen: finite, so that sums of it are
@@ -53,9 +53,7 @@ def draw(settings: World, seed: int) -> Drawn:
     later_T = np.maximum(np.arange(longest) - settings.onset, 0.0) / _SCALE
     gold_TSS = np.zeros_like(policy_TSS)
     gold_TSS[:-1, :, :-1] = liking_SV + settings.length - settings.cost * later_T[:, None, None]
-    mean, variance = moments(policy_TSS, gold_TSS)
-    gold_TSS /= np.sqrt(variance)
-    gold_TSS[0] -= mean / np.sqrt(variance)  # every answer has a first step
+    gold_TSS = standardized(policy_TSS, gold_TSS)
     length_TSS = np.zeros_like(policy_TSS)
     length_TSS[:-1, :, :-1] = 1.0
     return Drawn(policy_TSS, gold_TSS, length_TSS)

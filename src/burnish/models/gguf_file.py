@@ -31,7 +31,6 @@ _SPLITTERS = {
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+": "qwen2",
 }  # fmt: skip
 """How texts are split before they are merged, and llama.cpp's names for it."""
-GGUF_DTYPES = ("float16", "float32", "bfloat16")
 
 
 def export_gguf(model: Path, file: Path, *, name: str, dtype: str = "float16") -> None:

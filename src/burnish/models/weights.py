@@ -131,15 +131,13 @@ def save_policy(view: View, folder: Path, *, base: str) -> None:
     """The role as `save_model` writes it; a policy that is an adapter in PEFT's layout too, under
     `adapter/`."""
     save_model(view, folder)
+    _save_own_adapter(view, folder / "adapter", base=base, task_type="CAUSAL_LM")
+
+
+def _save_own_adapter(view: View, folder: Path, *, base: str, task_type: str) -> None:
+    """The role's adapter in PEFT's layout, where it is one."""
     if view.adapter is not None and view.lora is not None:
-        save_adapter(
-            view.backbone,
-            view.adapter,
-            view.lora,
-            folder / "adapter",
-            base=base,
-            task_type="CAUSAL_LM",
-        )
+        save_adapter(view.backbone, view.adapter, view.lora, folder, base=base, task_type=task_type)
 
 
 def save_reward_model(view: View, folder: Path, *, base: str) -> None:
@@ -154,15 +152,7 @@ def save_reward_model(view: View, folder: Path, *, base: str) -> None:
         raise ValueError("a reward model has a head")
     head = {name: full(tensor.detach()) for name, tensor in view.head.state_dict().items()}
     led(view, partial(_save_scored, view, folder, head))
-    if view.adapter is not None and view.lora is not None:
-        save_adapter(
-            view.backbone,
-            view.adapter,
-            view.lora,
-            folder / "adapter",
-            base=base,
-            task_type="SEQ_CLS",
-        )
+    _save_own_adapter(view, folder / "adapter", base=base, task_type="SEQ_CLS")
 
 
 def _save_scored(view: View, folder: Path, head: dict[str, Tensor]) -> None:
@@ -215,14 +205,7 @@ def save_members(
         for number, view in enumerate(views):
             assert view.adapter is not None and view.lora is not None and view.head is not None  # noqa: PT018
             own = folder / _MEMBERS / str(number)
-            save_adapter(
-                view.backbone,
-                view.adapter,
-                view.lora,
-                own / "adapter",
-                base=base,
-                task_type="SEQ_CLS",
-            )
+            _save_own_adapter(view, own / "adapter", base=base, task_type="SEQ_CLS")
             save_tensors(view.head.state_dict(), own / _HEAD)
     if rule is not None:
         here = os.path.relpath(base, place) if Path(base).exists() else None

@@ -279,12 +279,13 @@ class Estimate:
         """What a watch holds: the policy's best weights, and a reward model that judges."""
         if watch is None:
             return []
-        kept = Part(
-            "kept weights",
-            4.0 * (self.shape.parameters if rank is None else self.shape.adapter(rank)),
-        )
-        judges = isinstance(watch.judge, RewardWatch)
-        return [kept, *([self.frozen("reward model of the watch")] if judges else [])]
+        parts: list[Part] = []
+        if watch.keep == "best" or watch.action == "roll_back":
+            kept = self.shape.parameters if rank is None else self.shape.adapter(rank)
+            parts.append(Part("kept weights", 4.0 * kept))
+        if isinstance(watch.judge, RewardWatch):
+            parts.append(self.frozen("reward model of the watch"))
+        return parts
 
     def watched(self, watch: Watch | None, steps: int, sampling: Sampling) -> float:
         """Seconds of a watch's checks: fresh answers, read by the reward, the policy and its

@@ -209,8 +209,7 @@ def _bound(name: str, kwargs: Mapping[str, Any], where: str) -> Callable[[str], 
 def _variants(text: str) -> list[str]:
     lines = text.split("\n")
     cuts = [lines[first : len(lines) - last] for first, last in product((0, 1), (0, 1))]
-    whole = ["\n".join(cut).strip() if cut is not lines else text for cut in cuts]
-    whole[0] = text
+    whole = [text, *("\n".join(cut).strip() for cut in cuts[1:])]
     return [*whole, *(one.replace("*", "") for one in whole)]
 
 

@@ -160,12 +160,13 @@ class Checkpoints:
         return None
 
     def _found(self) -> list[tuple[int, Path]]:
-        paths = self._folder.glob("checkpoint-*")
-        return sorted(
-            (int(path.name.removeprefix("checkpoint-")), path)
-            for path in paths
-            if path.name.removeprefix("checkpoint-").isdigit()
-        )
+        return [(step, self._folder / f"checkpoint-{step}") for step in steps_in(self._folder)]
+
+
+def steps_in(folder: Path) -> list[int]:
+    """The steps of the checkpoints in a folder, from the first."""
+    names = [path.name.removeprefix("checkpoint-") for path in folder.glob("checkpoint-*")]
+    return sorted(int(name) for name in names if name.isdigit())
 
 
 def rng_state() -> dict[str, Any]:

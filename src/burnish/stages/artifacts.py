@@ -27,6 +27,13 @@ class Answered:
     models: tuple[str, ...]
 
 
+def require_reward_model(folder: Path, *, field: str | None = None) -> None:
+    """Raise UserError where a folder holds no reward model."""
+    if not (folder / "head.safetensors").is_file():
+        hint = "It is the folder model of a stage of the kind reward, as in runs/NAME/reward/model."
+        raise UserError("this folder holds no reward model.", file=folder, field=field, hint=hint)
+
+
 def write_answers(path: Path, answered: Iterable[Answered]) -> None:
     """To disk, atomically."""
     rows = (

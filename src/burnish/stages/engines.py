@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 
+from burnish.atomic import disk_errors
 from burnish.config.scale import Scale
 from burnish.config.sections import Sampling
 from burnish.errors import UserError
-from burnish.execution.journal import Journal, JournalledSampler, Sampler
+from burnish.execution.journal import JOURNAL, Journal, JournalledSampler, Sampler
 from burnish.execution.pool import Patience, Pool
 from burnish.execution.probe import GapProbe
 from burnish.execution.processes import process_fleet
@@ -30,6 +31,7 @@ from burnish.generation.native import missing_feature
 from burnish.generation.sampled_model import SampledModel
 from burnish.jsonio import dumps
 from burnish.models.roles import View
+from burnish.runs.checkpoint import steps_in
 from burnish.runs.metrics import read_metrics
 from burnish.stages.context import Step
 from burnish.stages.sampling import end_tokens_of
@@ -37,7 +39,6 @@ from burnish.stages.sampling import end_tokens_of
 LOG = "engines.jsonl"
 """What engines did, a line for each step, in the stage's folder. It tells of this machine, as
 timing.jsonl does: two runs with the same metrics may have other lines."""
-_JOURNAL = "journal"
 
 
 def check_engines(
@@ -94,6 +95,10 @@ def served_engine(step: Step, view: View, sampling: Sampling) -> Iterator[Served
         torch.get_num_threads(),
     )
     patience = scale.deadline
+    # before the engines, which nobody would end where it cannot be made
+    publisher = Publisher(
+        _publications(step.folder) if scale.address is None else step.folder / "published"
+    )
     engine = ServedEngine(
         Pool(
             ThreadedFleet(_connect(scale, spec)),
@@ -102,9 +107,7 @@ def served_engine(step: Step, view: View, sampling: Sampling) -> Iterator[Served
             restarts=scale.restarts.engines,
             say=lambda line: step.say(f"{step.name}: {line}"),
         ),
-        Publisher(
-            _publications(step.folder) if scale.address is None else step.folder / "published"
-        ),
+        publisher,
         probe=GapProbe(view, limit=scale.stop_at_gap),
         record=lambda row: _append(step.folder / LOG, row),
     )
@@ -128,7 +131,7 @@ def journalled(step: Step, sampler: Sampler) -> Iterator[Sampler]:
     if not (step.recipe.scale.engines and step.recipe.scale.journal):
         yield sampler
         return
-    folder = step.folder / _JOURNAL
+    folder = step.folder / JOURNAL
     settings = step.settings.model_dump(mode="json", include={"sampling", "environment"})
     how = {**settings, "seed": step.seed, "max_length": step.recipe.model.max_length}
     kept = JournalledSampler(
@@ -148,7 +151,7 @@ def journalled(step: Step, sampler: Sampler) -> Iterator[Sampler]:
 def engine_findings(folder: Path) -> dict[str, Any]:
     """What the stage's record says of its engines; empty where it had none."""
     log = folder / LOG
-    rows = read_metrics(log) if log.is_file() else []
+    rows = read_metrics(log)
     if not rows:
         return {}
     mean = lambda name: sum(row[name] for row in rows) / len(rows)  # noqa: E731
@@ -176,12 +179,9 @@ def _publications(folder: Path) -> Path:
 
 def _oldest_checkpoint(folder: Path) -> int:
     """The step of the oldest checkpoint that a run could still go back to; 0: its start."""
-    steps = [
-        path.name.removeprefix("checkpoint-") for path in folder.glob("checkpoints/checkpoint-*")
-    ]
-    return min((int(step) for step in steps if step.isdigit()), default=0)
+    return min(steps_in(folder / "checkpoints"), default=0)
 
 
 def _append(path: Path, row: Mapping[str, Any]) -> None:
-    with path.open("a", encoding="utf-8") as file:
+    with disk_errors(path), path.open("a", encoding="utf-8") as file:
         file.write(dumps(row) + "\n")

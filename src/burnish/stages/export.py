@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,9 +116,7 @@ def _whole(model: Path, place: Path) -> Iterator[Path]:
     whole = place.with_name("whole")
     save_model(View(load_backbone(str(model))), whole)
     yield whole
-    for path in whole.iterdir():
-        path.unlink()
-    whole.rmdir()
+    shutil.rmtree(whole)
 
 
 def _found(what: str, stage: str | None) -> tuple[Path | None, Path]:

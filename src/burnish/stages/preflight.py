@@ -22,6 +22,7 @@ from burnish.config.shipped import located
 from burnish.errors import UserError
 from burnish.rewards.functions import check_function
 from burnish.rewards.scorer import check_prompts
+from burnish.stages.artifacts import require_reward_model
 from burnish.stages.context import Run, Step
 
 if TYPE_CHECKING:
@@ -151,10 +152,7 @@ def _reward_model(plan: Plan, step: Step, slot: str, key: str) -> None:
     artifact = step.node.input(slot)
     if artifact is None or artifact.stage is not None:
         return
-    folder = Path(plan.run.reference(artifact))
-    if not (folder / "head.safetensors").is_file():
-        hint = "It is the folder model of a stage of the kind reward, as in runs/NAME/reward/model."
-        raise UserError("this folder holds no reward model.", file=folder, field=key, hint=hint)
+    require_reward_model(Path(plan.run.reference(artifact)), field=key)
 
 
 def _scored(plan: Plan) -> None:

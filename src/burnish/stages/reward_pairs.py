@@ -15,9 +15,12 @@ from burnish.errors import UserError
 from burnish.evaluation.suites.items import Row
 from burnish.evaluation.suites.pairs import Pairs, accuracies, pairs_of
 from burnish.jsonio import dumps, undefined_as_null
+from burnish.models.contents import local_files
 from burnish.models.weights import load_reward_model
 from burnish.records import Completion, Message, Prompt, Rollout
 from burnish.rewards.model import RewardModelScorer
+from burnish.runs.contents import contents_hash
+from burnish.stages.artifacts import require_reward_model
 from burnish.stages.evaluated import read_rows, write_rows
 from burnish.stages.sampling import end_tokens_of
 
@@ -38,9 +41,7 @@ def examine_rewards(
     if not items:
         raise UserError("holds no rows.", file=source)
     for folder in models.values():
-        if not (Path(folder) / "head.safetensors").is_file():
-            hint = "It is the folder model of a stage of the kind reward."
-            raise UserError("this folder holds no reward model.", file=folder, hint=hint)
+        require_reward_model(Path(folder))
     scored = {name: _scored(folder, items, out, name) for name, folder in models.items()}
     write_rows(
         out / SCORES,
@@ -59,11 +60,13 @@ def examine_rewards(
 def _scored(
     folder: str, items: Sequence[Pairs], out: Path, name: str
 ) -> list[tuple[list[float], list[float]]]:
-    """The scores of each item's answers, part by part."""
+    """The scores of each item's answers, part by part. A part is named by the model's contents and
+    its items, so that a model that was trained anew is scored anew."""
+    contents = contents_hash(local_files(folder), known=out / "known_files.json")
     found, score = list[tuple[list[float], list[float]]](), None
     for start in range(0, len(items), _CHUNK):
         chunk = items[start : start + _CHUNK]
-        text = dumps([folder, [[one.id, *one.messages, *one.chosen, *one.rejected] for one in chunk]])  # fmt: skip
+        text = dumps([contents, [[one.id, *one.messages, *one.chosen, *one.rejected] for one in chunk]])  # fmt: skip
         mark = hashlib.sha256(text.encode()).hexdigest()[:12]
         part = out / "parts" / f"{name}-{mark}.jsonl"
         if not part.is_file():

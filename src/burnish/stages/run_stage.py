@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from typing import Any
 
 from burnish.atomic import recover
 from burnish.errors import UserError
+from burnish.execution.journal import JOURNAL
 from burnish.models.device import peak_gb, reset_peak
 from burnish.runs.manifest import fingerprint, peak_memory_gb, release_memory
 from burnish.runs.stage_record import (
@@ -30,7 +32,10 @@ def run_stage(this: Run, stage: str, inputs: Mapping[str, Any], accepted: Sequen
     recover(folder / "model")
     clear_if_nothing_was_made(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _, earlier, _ = begun(folder)
+    before, earlier, _ = begun(folder)
+    if before is not None and fingerprint(before) != fingerprint(inputs):
+        # it was drawn by weights that will not come again
+        shutil.rmtree(folder / JOURNAL, ignore_errors=True)
     begin(folder, inputs, seconds=earlier, accepted=accepted)
     reset_peak_memory()
     reset_peak()

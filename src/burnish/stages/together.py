@@ -11,6 +11,7 @@ from burnish.config.recipe import Recipe
 from burnish.execution.group import Deadlines, keep_running, run_group
 from burnish.models.device import peak_gb
 from burnish.ranks import first, gathered
+from burnish.runs.checkpoint import steps_in
 from burnish.runs.manifest import peak_memory_gb
 from burnish.stages.context import Run, Step
 from burnish.system import usable_cores
@@ -47,7 +48,7 @@ def train_together(step: Step) -> float:
     return keep_running(
         once,
         restarts=scale.restarts.trainers,
-        progress_of=lambda: sorted(path.name for path in checkpoints.glob("checkpoint-*")),
+        progress_of=lambda: steps_in(checkpoints),
         say=lambda line: run.say(f"{step.name}: {line}"),
     )
 

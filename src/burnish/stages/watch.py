@@ -22,6 +22,7 @@ from burnish.stages.sampling import fitting
 from burnish.stages.turns import with_pay
 from burnish.stages.watch_distance import distance_from_start
 from burnish.stages.watch_judges import WatchJudge, watch_judge
+from burnish.stages.watch_rules import check_watch_prompts
 from burnish.statistics.alarms import (
     Check,
     Marks,
@@ -84,6 +85,7 @@ class PolicyWatch:
         self.alarms: list[dict[str, Any]] = []
         self.stopped_at: int | None = None
         self.ends_with_best = config.keep == "best"
+        self.keeps_weights = config.keep == "best" or config.action == "roll_back"
 
     def due(self, step: int) -> bool:
         """After every so many steps, and after the last."""
@@ -284,13 +286,8 @@ def watched(
 
 def _prompts(step: Step, roles: Roles, config: Watch) -> list[Prompt]:
     """As many held-out prompts as are asked for, drawn by a hash."""
+    check_watch_prompts(step)
     heldout = step.prompts.heldout
-    if not heldout:
-        raise UserError(
-            f"the watch of {step.name} asks held-out prompts, and none are held out.",
-            field=f"{step.name}.watch",
-            hint="Set data.heldout above 0, or name prompts that have a held-out split.",
-        )
     drawn = sorted(heldout, key=lambda one: hashlib.sha256(f"watch/{one.id}".encode()).digest())
     what = "held-out prompts of the watch"
     fit = fitting(step, roles.policy.backbone, drawn, step.settings.sampling, what)

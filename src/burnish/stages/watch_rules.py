@@ -11,6 +11,7 @@ from burnish.config.rewards import PythonReward
 from burnish.config.watch import EndpointWatch, RewardWatch, TasteWatch, VerifierWatch, Watch
 from burnish.errors import UserError
 from burnish.rewards.functions import check_function
+from burnish.stages.artifacts import require_reward_model
 from burnish.stages.context import Step
 from burnish.stages.judged import reads_labels, trained
 from burnish.trainers.online_settings import resolve_settings
@@ -92,10 +93,8 @@ def _reward_model(step: Step) -> None:
     if own in rewarded:
         problem = f"the watch's judge is the reward model that {step.name} is trained on, which sees no mistake of its own."
         raise UserError(problem, field=field, hint=_SAME_KIND)
-    folder = Path(step.run.reference(own))
-    if own.stage is None and not (folder / "head.safetensors").is_file():
-        hint = "It is the folder model of a stage of the kind reward, as in runs/NAME/reward/model."
-        raise UserError("this folder holds no reward model.", file=folder, field=field, hint=hint)
+    if own.stage is None:
+        require_reward_model(Path(step.run.reference(own)), field=field)
     if any(_of_one_kind(step, own, other) for other in rewarded):
         step.say_once(
             f"{step.name}: the watch's judge is a reward model of the same kind as the one it watches. {_SAME_KIND}"

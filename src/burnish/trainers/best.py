@@ -71,12 +71,17 @@ class Best:
             self._since += 1
         return 0 < self._config.patience <= self._since
 
+    @property
+    def has_kept(self) -> bool:
+        """Whether the stage ends with weights that were kept."""
+        return self._config.keep == "best" and self._kept.step is not None
+
     def end(self) -> bool:
         """Give the role its best weights, where the stage ends with them; Returns whether it
         does."""
-        if self._config.keep == "best":
+        if self.has_kept:
             self._kept.give(self._view)
-        return self._config.keep == "best" and self._kept.step is not None
+        return self.has_kept
 
     def _of(self, values: Mapping[str, float]) -> float:
         """The metric, turned so that more is better."""

@@ -87,12 +87,14 @@ def train_in_passes(
             else {}
         )
         values |= metrics(learner.update(terms(batch)))
-        if (step + 1) % config.eval_every == 0 or step + 1 == total:
+        ends = step + 1 == total
+        if (step + 1) % config.eval_every == 0 or ends:
             evaluation = evaluate()
             values |= evaluation
             if best.evaluated(evaluation, step + 1):
                 loop.stop()
-        if step + 1 == total:
+                ends = ends or not best.has_kept  # else these weights are not the stage's
+        if ends:
             _refuse_no_loss(values)
         loop.log(values | {"skipped_steps": learner.skipped}, tokens=sum(map(cost, batch)))
     learner.refuse_standstill()

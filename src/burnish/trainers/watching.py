@@ -39,6 +39,8 @@ class Watch(Protocol):
 
     ends_with_best: bool
     """Whether the stage's policy is the best one, not the last."""
+    keeps_weights: bool
+    """Whether the best policy's weights may be given back, at the end or before."""
 
     def due(self, step: int) -> bool:
         """Whether it wants to look at the policy after so many steps."""
@@ -93,13 +95,17 @@ class Watching:
     @property
     def state(self) -> dict[str, Stateful]:
         """What belongs into a checkpoint."""
-        return {} if self._watch is None else {"watch": self._watch, "kept": self._kept}
+        if self._watch is None:
+            return {}
+        kept = {"kept": self._kept} if self._watch.keeps_weights else {}
+        return {"watch": self._watch, **kept}
 
     def before_training(self) -> Mapping[str, float]:
         """Look at the policy that training begins with, which is the best so far."""
         if self._watch is None:
             return {}
-        self._kept.take(self._policy.view, 0)
+        if self._watch.keeps_weights:
+            self._kept.take(self._policy.view, 0)
         return self._watch(0).metrics
 
     def after(self, step: int) -> Decision:
@@ -109,7 +115,7 @@ class Watching:
             return Decision()
         self._sampler.load(self._policy.view, version=step)
         decision = self._watch(step)
-        if decision.best:
+        if decision.best and self._watch.keeps_weights:
             self._kept.take(self._policy.view, step)
         if decision.roll_back:
             self._kept.give(self._policy.view)

@@ -120,8 +120,9 @@ def _named(row: Row) -> str:
 def _choices(row: Row, licence: str) -> Item:
     choices = row.first("choices", "endings")
     if isinstance(choices, Mapping):  # as ARC has them on the hub
-        labels, choices = choices.get("label"), choices.get("text")
-        right = list(labels or ()).index(row.first("answerKey")) if labels else None
+        key, labels = row.first("answerKey"), list(choices.get("label") or ())
+        choices = choices.get("text")
+        right = labels.index(key) if key in labels else None
     else:
         right = row.first("right", "gold", "label", "answer")
     if not isinstance(choices, Sequence) or isinstance(choices, str) or len(choices) < 2:
