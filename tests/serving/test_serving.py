@@ -327,6 +327,62 @@ def test_an_engine_that_fails_once_goes_on():
         assert server.post(COMPLETE, prompt="ab", max_tokens=4).status_code == 200
 
 
+def test_an_engine_that_cannot_be_opened_again_leaves_nobody_waiting():
+    def failing(session: Any) -> Any:
+        openings.append(1)
+        if len(openings) > 1:
+            raise RuntimeError("the memory is gone")
+
+        def step() -> Any:
+            writing.set()
+            another.wait(10)
+            raise RuntimeError("out of order")
+
+        session.step = step
+        return session
+
+    openings: list[int] = []
+    said: list[str] = []
+    writing, another = threading.Event(), threading.Event()
+    with serving(wrap=failing) as server:
+        server.worker._say = said.append
+        assert server.client.get("/health").status_code == 200
+        with ThreadPoolExecutor(2) as pool:
+            body = {"prompt": "ab", "max_tokens": 4}
+            waiting = [pool.submit(server.post, COMPLETE, **body)]
+            assert writing.wait(10)
+            waiting.append(pool.submit(server.post, COMPLETE, **body))
+            until = time.monotonic() + 10
+            while server.worker.load < 2 and time.monotonic() < until:
+                time.sleep(0.01)
+            another.set()
+            codes = [future.result().status_code for future in waiting]
+        assert codes == [500, 503]
+        assert said[-1] == "the engine cannot go on: RuntimeError: the memory is gone"
+        assert server.post(COMPLETE, prompt="ab", max_tokens=4).status_code == 503
+        assert server.client.get("/health").status_code == 503
+
+
+def test_one_request_that_the_engine_does_not_take_ends_alone():
+    def failing(session: Any) -> Any:
+        add = session.add
+
+        def adding(request: Request, *given: Any, **options: Any) -> Any:
+            if len(request.prompt_tokens) > 3:
+                raise RuntimeError("too much")
+            return add(request, *given, **options)
+
+        session.add = adding
+        return session
+
+    with serving(wrap=failing) as server:
+        broken = server.post(COMPLETE, prompt="abcdef", max_tokens=4)
+        assert broken.status_code == 500
+        assert broken.json()["error"]["message"] == "the engine failed: too much"
+        assert server.post(COMPLETE, prompt="ab", max_tokens=4).status_code == 200
+        assert server.idle()
+
+
 def test_who_waits_when_the_server_closes_is_told():
     with serving(slow=0.05) as server:
         with ThreadPoolExecutor(1) as pool:

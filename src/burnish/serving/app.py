@@ -31,6 +31,8 @@ def create_app(served: Served, *, hosts: Sequence[str] = ()) -> FastAPI:
 
     @app.get("/health")
     def health() -> Json:
+        if served.worker.ended:
+            raise RefusedError("the server is shutting down.", status=503)
         return {"status": "ok", "load": served.worker.load}
 
     @app.get("/v1/models")

@@ -112,6 +112,11 @@ class Worker:
         """Completions that wait or are being written."""
         return self._count
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is written any more: it was closed, or the engine cannot go on."""
+        return self._closing
+
     def submit(
         self, jobs: Sequence[tuple[Request, Callable[[Event], None]]], params: SamplingParams, *,
         streams: bool = False, top_logprobs: int = 0,
@@ -155,19 +160,30 @@ class Worker:
         self._thread.join(timeout=30)
 
     def _run(self) -> None:
+        """The thread: serves until it is closed or the engine cannot go on, and tells whoever still
+        waits."""
+        try:
+            self._serve()
+        except Exception as error:  # no thread is left to write: nobody shall wait for it
+            self._say(f"the engine cannot go on: {type(error).__name__}: {error}")
+        finally:
+            with self._changed:
+                self._closing = True
+            for ticket in [*self._tickets.values(), *self._inbox.joining]:
+                ticket.deliver(RefusedError("the server is shutting down.", status=503))
+            self._session.close()
+
+    def _serve(self) -> None:
         while True:
             inbox = self._next_inbox()
             if inbox is None:
-                break
+                return
             for ticket in inbox.joining:
                 self._join(ticket)
             for ticket in inbox.leaving:
                 self._leave(ticket)
             self._expire()
             self._step()
-        for ticket in [*self._tickets.values(), *self._inbox.joining]:
-            ticket.deliver(RefusedError("the server is shutting down.", status=503))
-        self._session.close()
 
     def _next_inbox(self) -> _Inbox | None:
         """What has come in; waits for it while there is nothing to write. None: it is over."""
@@ -187,6 +203,10 @@ class Worker:
             )
         except (UserError, ValueError) as error:
             self._end(ticket, RefusedError(str(error)))
+            return
+        except Exception as error:  # of one request: the others are written on
+            self._say(f"the engine failed: {type(error).__name__}: {error}")
+            self._end(ticket, RefusedError(f"the engine failed: {error}", status=500))
             return
         self._tickets[ticket.sequence] = ticket
 
