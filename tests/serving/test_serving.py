@@ -273,7 +273,11 @@ def test_a_full_queue_refuses_and_is_free_again():
             assert refused.json()["error"]["code"] == "rate_limit_exceeded"
             assert refused.headers["retry-after"] == "1"
             assert {future.result().status_code for future in running} == {200}
-        assert server.post(COMPLETE, **body, n=3).status_code == 429
+        too_many = server.post(COMPLETE, **body, n=3)
+        assert too_many.status_code == 400
+        assert "retry-after" not in too_many.headers
+        assert too_many.json()["error"]["param"] == "n"
+        assert "at most 2 completions" in too_many.json()["error"]["message"]
         assert server.post(COMPLETE, **{**body, "max_tokens": 2}).status_code == 200
 
 

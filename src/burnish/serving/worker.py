@@ -122,7 +122,7 @@ class Worker:
         streams: bool = False, top_logprobs: int = 0,
     ) -> list[Ticket]:  # fmt: skip
         """Have completions written, all or none of them. Raises RefusedError where there are too
-        many already."""
+        many already, or more of them than the queue ever takes."""
         until = time.monotonic() + self._timeout
         tickets = [
             Ticket(
@@ -134,6 +134,9 @@ class Worker:
         with self._changed:
             if self._closing:
                 raise RefusedError("the server is shutting down.", status=503)
+            if len(tickets) > self._queue:
+                text = f"at most {self._queue} completions can be asked for at once."
+                raise RefusedError(text, param="n")
             if self._count + len(tickets) > self._queue:
                 raise RefusedError(
                     f"{self._count} completions wait or are being written already, of at most {self._queue}: "
