@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,15 @@ def test_a_killed_measurement_goes_on_and_two_are_compared(
     told = capsys.readouterr().out
     assert re.search(r"b@two +0\.\d+ \(loss 0\.000: 0\.000 to 0\.000\)", told)
     assert "questions" not in told  # one of them has no such task
+
+    namesake = tmp_path / "elsewhere" / "two"
+    shutil.copytree(other, namesake)
+    assert burnish("compare", str(other), str(namesake)) == 0
+    told = capsys.readouterr().out
+    for folder in (other, namesake):
+        assert f"b@{folder.as_posix()}/evaluate" in told
+    assert burnish("compare", str(other), str(other))
+    assert "two models are called a@" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

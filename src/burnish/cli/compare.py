@@ -27,8 +27,8 @@ def table(folders: Sequence[Path]) -> str:
 
 def suites_table(places: Sequence[Path]) -> str:
     """The models of several measurements on suites, as if they had been measured together: a model
-    that several folders have is told apart by its folder. Raises UserError where they share no
-    task, or where items of one name are not the same."""
+    that several folders have is told apart by its folder. Raises UserError where a folder is given
+    twice, where they share no task, or where items of one name are not the same."""
     from burnish.evaluation.suites.compare import corrected, findings
     from burnish.evaluation.suites.report import compared_text
     from burnish.evaluation.suites.table import Task
@@ -39,16 +39,19 @@ def suites_table(places: Sequence[Path]) -> str:
     names = [name for one in parts for name in one["models"]]
     rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
     models: list[str] = []
-    for place, one in zip(places, parts, strict=True):
+    for place, folder, one in zip(places, _told_apart(places), parts, strict=True):
         called = {
-            name: name if names.count(name) == 1 else f"{name}@{_short(place)}"
-            for name in one["models"]
+            name: name if names.count(name) == 1 else f"{name}@{folder}" for name in one["models"]
         }
         models += called.values()
         for row in read_rows(place / ITEMS):
             if row["values"] is not None:
                 named = {**row, "model": called[row["model"]]}
                 rows.setdefault((row["suite"], row["task"]), []).append(named)
+    twice = next((name for name in models if models.count(name) > 1), None)
+    if twice is not None:
+        hint = "Name each measurement's folder once."
+        raise UserError(f"two models are called {twice}.", file=places[-1], hint=hint)
     shared = [
         task
         for task in parts[0]["tasks"]
@@ -64,6 +67,15 @@ def suites_table(places: Sequence[Path]) -> str:
         tasks.append(findings(task, one["suite"], own, models, margin=parts[0]["margin"]))
     suites = {**parts[0], "models": models, "tasks": corrected(tasks)}
     return compared_text({"evaluate": {"suites": suites}})
+
+
+def _told_apart(places: Sequence[Path]) -> list[str]:
+    """The measurements' folders: in a word where no other has the same, and else whole."""
+    shorts = [_short(place) for place in places]
+    return [
+        short if shorts.count(short) == 1 else place.as_posix()
+        for short, place in zip(shorts, places, strict=True)
+    ]
 
 
 def _short(place: Path) -> str:
