@@ -69,15 +69,40 @@ def test_the_command_scores_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFi
         with pytest.raises(SystemExit) as ended:
             main(given)
         assert not ended.value.code
-        outputs.append(capsys.readouterr().out)
+        said = capsys.readouterr()
+        outputs.append(said.out)
+        assert said.err
     assert outputs[0] == outputs[1]
-    assert outputs[0].splitlines()[1].split()[:2] == ["Subset", "Items"]
+    assert outputs[0].splitlines()[0].split()[:2] == ["Subset", "Items"]
     scores = [json.loads(line) for line in (tmp_path / "out" / "scores.jsonl").read_text().splitlines()]  # fmt: skip
     assert len(scores) == 16
     assert scores[0]["chosen"] == scores[8]["chosen"]  # the same model under two names
+    with pytest.raises(SystemExit):
+        main([*given, "--quiet"])
+    assert capsys.readouterr() == (outputs[0], "")
     with pytest.raises(SystemExit):
         main([*given[:3], "--pairs", str(tmp_path / "none.jsonl")])
     assert "no such file" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(given[:3])
     assert '"--pairs": is missing' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("others", "first"),
+    [
+        (["--model", "tiny", "--prompts", "x.jsonl"], "--model"),
+        (["--prompts", "x.jsonl", "--judge", "taste"], "--prompts"),
+        (["--judge", "taste"], "--judge"),
+        (["--suite", "tax"], "--suite"),
+        (["--config", "r.yaml", "threads=1"], "--config"),
+        (["threads=1", "seed=2"], "threads=1"),
+    ],
+)
+def test_what_is_of_another_evaluation_is_refused(
+    others: list[str], first: str, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", "--reward-model", "runs/none", "--pairs", "none.jsonl", *others])
+    assert ended.value.code
+    assert f'"{first}": is not read with --reward-model and --pairs' in capsys.readouterr().err

@@ -131,11 +131,11 @@ def _stage(folder: Path, name: str, kind: str, reads: Any, settings: Any) -> Sta
 def _last_touched(folder: Path) -> float:
     """When a file right in this folder, or in one of its folders, was last written."""
     newest = 0.0
-    try:
-        for path in (*folder.glob("*"), *folder.glob("*/*")):
+    for path in (*folder.glob("*"), *folder.glob("*/*")):
+        try:
             newest = max(newest, path.stat().st_mtime)
-    except OSError:
-        pass  # it was renamed meanwhile: the others tell enough
+        except OSError:
+            continue  # it was renamed meanwhile: the others tell enough
     return newest
 
 

@@ -4,6 +4,7 @@ once."""
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -312,9 +313,11 @@ def evaluate(
     from burnish.cli.one_stage import recipe_with
 
     if reward_model or pairs:
-        from burnish.cli.reward_pairs import table
+        from burnish.cli.reward_pairs import refuse_others, table
 
-        typer.echo(table(reward_model or (), pairs, out=out, say=typer.echo))
+        others = {"--model": model, "--prompts": prompts, "--judge": judge, "--suite": suite}
+        refuse_others({**others, "--config": config, (overrides or [""])[0]: overrides})
+        typer.echo(table(reward_model or (), pairs, out=out, say=_said(quiet=quiet)))
         return
     if not (model or prompts or judge or suite):
         loaded, stage = recipe_with("evaluate", config=config, overrides=overrides or (), out=out)
@@ -705,6 +708,11 @@ def _sweep(
         **options,
     )
     typer.echo(str(done))
+
+
+def _said(*, quiet: bool) -> Callable[[str], None]:
+    """Where lines about what goes on are written: standard error, or nowhere."""
+    return (lambda line: None) if quiet else (lambda line: typer.echo(line, err=True))
 
 
 def _closing(folder: Path) -> None:

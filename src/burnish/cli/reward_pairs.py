@@ -3,10 +3,23 @@ preferences."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from burnish.errors import UserError
+
+
+def refuse_others(options: Mapping[str, Any]) -> None:
+    """Raise UserError for the first option that is given, by its name: they are of another
+    evaluation."""
+    for name, value in options.items():
+        if value:
+            raise UserError(
+                "is not read with --reward-model and --pairs.",
+                field=name,
+                hint="Nothing but reward models is evaluated with them: leave it out.",
+            )
 
 
 def table(
