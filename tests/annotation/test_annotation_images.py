@@ -10,7 +10,8 @@ from typing import Any
 
 import httpx
 import pytest
-from annotation_bench import Bench, Served, add_caller
+from annotation_bench import Bench, Served, add_caller, pair_row
+from sqlalchemy import event
 
 from burnish.annotation.client import Client
 from burnish.annotation.export import export
@@ -94,6 +95,26 @@ def test_content_in_parts_becomes_text_that_shows_the_images(database: Database)
     manifest = export(with_key(database, "p"), "paired").manifest
     assert manifest["images"] == sorted(names)
     assert any("/images/NAME" in line for line in manifest["cannot_hold"])
+
+
+def test_rows_without_images_ask_the_database_for_none(database: Database):
+    bench = Bench(database, annotators=0, rows=[])
+
+    def count(rows: list[dict]) -> int:
+        statements: list[str] = []
+
+        def heard(*arguments: Any) -> None:
+            statements.append(arguments[2])
+
+        event.listen(database.engine, "before_cursor_execute", heard)
+        try:
+            projects.add_items(database, bench.owner, bench.project, rows)
+        finally:
+            event.remove(database.engine, "before_cursor_execute", heard)
+        return len([one for one in statements if one.startswith("SELECT")])
+
+    few, many = ([pair_row(start + n) for n in range(size)] for start, size in ((0, 2), (10, 40)))
+    assert count(few) == count(many)
 
 
 @pytest.mark.parametrize(

@@ -192,15 +192,17 @@ def _part(part: Mapping[str, Any], field: str, number: int, pictures: list[Pictu
     return made.markdown
 
 
-def keep(session: Session, project_id: int, pictures: Sequence[Picture]) -> int:
-    """Keep images in a project, within a transaction; returns how many are new. Raises UserError
-    where the project would hold too much."""
+def keep(session: Session, project_id: int, pictures: Sequence[Picture]) -> None:
+    """Keep images in a project, within a transaction. Raises UserError where the project would hold
+    too much."""
+    if not pictures:
+        return
     new = {one.name: one for one in pictures}
     there = select(Image.name).where(Image.project_id == project_id, Image.name.in_([*new]))
     for name in session.scalars(there):
         del new[name]
     if not new:
-        return 0
+        return
     held = select(func.coalesce(func.sum(Image.size), 0)).where(Image.project_id == project_id)
     size = sum(len(one.content) for one in new.values())
     if (session.scalar(held) or 0) + size > MOST_BYTES_A_PROJECT:
@@ -216,7 +218,6 @@ def keep(session: Session, project_id: int, pictures: Sequence[Picture]) -> int:
             )
         )  # fmt: skip
     session.flush()
-    return len(new)
 
 
 def add(database: Database, caller: Caller, project_id: int, content: bytes) -> Picture:
