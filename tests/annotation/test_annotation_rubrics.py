@@ -14,8 +14,9 @@ from burnish.annotation.assignment import agreement, grade
 from burnish.annotation.export import export
 from burnish.annotation.labels import preference_data
 from burnish.annotation.records import Answer
-from burnish.annotation.service import people, projects, views, work
+from burnish.annotation.service import browsing, curation, people, projects, views, work
 from burnish.annotation.service.database import Database
+from burnish.annotation.service.refusals import ConflictError
 from burnish.annotation.service.submission import Submission
 from burnish.annotation.snapshot import add_labelled, take_snapshot, with_key
 from burnish.annotation.store import Store
@@ -108,6 +109,28 @@ def test_a_scenario_is_the_person_s_alone(database: Database):
     assert "tired" not in json.dumps(seen["messages"])
     prompt = take_snapshot(database, "p").by_id["bw"].prompt
     assert "tired" not in json.dumps([dict(m) for m in prompt.messages])
+
+
+def test_other_criteria_or_another_scenario_ask_an_item_anew(database: Database):
+    bench = _answers(database)
+    at = (database, bench.owner, bench.project)
+    ids = {one["external_id"]: one["id"] for one in browsing.search(*at, browsing.Wanted())}
+    best, rubric = ROWS
+    heavier = [{**RUBRIC[0], "weight": 5}, *RUBRIC[1:]]
+    curation.correct(*at, ids["ru"], {**rubric, "rubric": heavier})
+    assert len(browsing.item_page(*at, ids["ru"])["answers"]) == 2
+    for name, row in (
+        ("ru", {**rubric, "rubric": RUBRIC[:2]}),
+        ("ru", {**rubric, "rubric": [*RUBRIC[:2], {"criterion": "Is short.", "weight": -2}]}),
+        ("ru", {**rubric, "scenario": "You are awake."}),
+        ("bw", {**best, "scenario": "You are awake."}),
+    ):
+        with pytest.raises(ConflictError, match=r"2 answers.*rubric and scenario"):
+            curation.correct(*at, ids[name], row)
+    curation.correct(*at, ids["ru"], {**rubric, "rubric": RUBRIC[:2]}, ask_anew=True)
+    page = browsing.item_page(*at, ids["ru"])
+    assert (page["answers"], page["slots"]) == ([], 2)
+    assert export(with_key(database, "p"), "rewards").rows == ()
 
 
 @pytest.mark.parametrize(

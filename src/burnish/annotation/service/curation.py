@@ -16,7 +16,7 @@ from burnish.annotation.service.browsing import item_in
 from burnish.annotation.service.database import Database
 from burnish.annotation.service.projects import role_in
 from burnish.annotation.service.refusals import ConflictError
-from burnish.annotation.service.rows import item_of
+from burnish.annotation.service.rows import SCENARIO, item_of
 from burnish.annotation.settings import settings_of
 from burnish.annotation.tables import Annotation, Candidate, Draft, Item, Lease, Project
 from burnish.errors import UserError
@@ -106,8 +106,8 @@ def correct(
 ) -> None:
     """Put a row, as of an upload, in an item's place; its id stays.
 
-    Where what people see changes (conversation, candidates, kind) the answers that are there are
-    about something else: they are deleted and the item is asked anew, which `ask_anew` must say.
+    Where what people see changes (conversation, candidates, kind, the criteria of a rubric, scenario)
+    the answers that are there are about something else: they are deleted and the item is asked anew, which `ask_anew` must say.
     Else they stay. Raises UserError for a row that does not do, ConflictError where answers would
     go and `ask_anew` does not say so.
     """
@@ -118,13 +118,14 @@ def correct(
             raise ConflictError("bring the item back before it is corrected.")
         row, pictures = images.lifted(row, 1)
         images.keep(session, project_id, pictures)
-        new = item_of({**row, "id": item.external_id}, 1, settings_of(project.settings))
+        settings = settings_of(project.settings)
+        new = item_of({**row, "id": item.external_id}, 1, settings)
         told = _dependents(session, item)
-        changed = _seen(new) != _seen(item)
+        changed = _seen(new, new.kind or settings.kind) != _seen(item, item.kind or settings.kind)
         if changed and told["answers"] + told["decisions"] + told["open"] and not ask_anew:
             raise ConflictError(
                 f"{told['answers']} answers and {told['open']} open tasks are about the text as it was: say that they go "
-                "and that the item is asked anew, or leave conversation, candidates and kind as they are."
+                "and that the item is asked anew, or leave conversation, candidates, kind, rubric and scenario as they are."
             )
         if changed:
             _forget(session, item)
@@ -192,9 +193,16 @@ def remove_answer(
         _note(session, "item answer deleted", caller, item, {"answer": kept})
 
 
-def _seen(item: Item) -> Any:
-    """What people see of an item."""
-    return item.messages, item.kind, [(c.text, c.messages) for c in item.candidates]
+def _seen(item: Item, kind: str) -> Any:
+    """What people see of an item that is asked as a `kind`. The weights of a rubric are not shown."""
+    rubric = item.columns.get("rubric", ()) if kind == "rubric" else ()
+    return (
+        item.messages,
+        item.kind,
+        [(c.text, c.messages) for c in item.candidates],
+        [criterion["criterion"] for criterion in rubric],
+        item.columns.get(SCENARIO),
+    )
 
 
 def _close(session: Session, item: Item) -> None:
