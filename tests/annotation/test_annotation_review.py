@@ -3,6 +3,7 @@ person."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,44 @@ def test_notes_go_between_one_annotator_and_the_owners(bench: Bench):
         notes.write(bench.database, ben, bench.project, "hi", to=ann.annotator_id)
     with pytest.raises(NotFoundError):
         notes.write(bench.database, ben, bench.project, "hi", item_id=held.item_id)
+
+
+def test_notes_ask_the_scopes_of_a_token(bench: Bench):
+    ann = bench.people[0]
+    for caller in (ann, bench.owner):
+        for scopes in ({"export"}, {"read"}, {"read", "export", "import"}):
+            token = replace(caller, scopes=frozenset(scopes))
+            with pytest.raises(ForbiddenError, match="label"):
+                notes.listed(bench.database, token, bench.project)
+            with pytest.raises(ForbiddenError, match="label"):
+                notes.write(bench.database, token, bench.project, "hi")
+    label = replace(bench.owner, scopes=frozenset({"label"}))
+    notes.write(bench.database, label, bench.project, "hi", to=label.annotator_id)
+    with pytest.raises(ForbiddenError, match="manage"):
+        notes.write(bench.database, label, bench.project, "hi", to=ann.annotator_id)
+    assert len(notes.listed(bench.database, label, bench.project)) == 1
+
+
+def test_what_is_counted_as_unread_is_what_is_marked_new(bench: Bench):
+    other, ann = bench.people
+    with bench.database.write() as session:
+        member = select(Member).where(Member.annotator_id == other.annotator_id)
+        session.scalars(member).one().role = "owner"
+    write = (bench.database, bench.owner, bench.project)
+    notes.write(*write, "from owner to owner", to=other.annotator_id)
+    notes.write(*write, "to an annotator", to=ann.annotator_id)
+    notes.write(*write, "to the owners")
+    notes.write(bench.database, ann, bench.project, "from an annotator")
+    for caller, role, waiting in (
+        (bench.owner, "owner", ["from an annotator"]),
+        (other, "owner", ["to the owners", "from owner to owner"]),
+        (ann, "annotator", ["to an annotator"]),
+    ):
+        with bench.database.read() as session:
+            count = notes.unread(session, caller, bench.project, role)
+        found = notes.listed(bench.database, caller, bench.project)
+        assert [note["text"] for note in found if note["new"]] == waiting
+        assert count == len(waiting)
 
 
 def test_a_person_is_erased_and_the_answers_stay_or_go(bench: Bench):

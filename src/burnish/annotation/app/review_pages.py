@@ -7,7 +7,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from burnish.annotation.app.account_pages import checked
 from burnish.annotation.app.context import Site, site_of
-from burnish.annotation.app.tabs import Id, LongText, Text, number, tab
+from burnish.annotation.app.tabs import Id, LongText, Text, number, role_of, tab
 from burnish.annotation.service import notes, people
 from burnish.annotation.service.accounts import Caller
 from burnish.annotation.service.projects import role_in
@@ -45,7 +45,6 @@ def add_note(
     project_id: Id,
     text: LongText = "",
     to: Text = "",
-    item: Text = "",
     csrf: Text = "",
 ) -> Response:
     """To the owners, or from an owner to a member."""
@@ -54,7 +53,6 @@ def add_note(
     try:
         notes.write(
             site.database, caller, project_id, text,
-            item_id=number(item, "item", most=2**31 - 1) if item else None,
             to=number(to, "to", most=2**31 - 1) if to else None,
         )  # fmt: skip
     except UserError as error:
@@ -74,9 +72,7 @@ def _notes(
     error: str | None = None,
 ) -> HTMLResponse:
     found = notes.listed(site.database, caller, project_id)
-    with site.database.read() as session:
-        owner = role_in(session, caller, project_id, least="annotator", scope="label")
-        owns = notes.sees_all(session, caller, owner.id)
+    owns = role_of(site, caller, project_id) == "owner"
     members = people.members(site.database, caller, project_id) if owns else []
     return tab(
         site, request, caller, project_id, "notes.html", status=status, notes=found, error=error,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from burnish.annotation.service.accounts import Caller
@@ -37,6 +37,7 @@ def write(
     Raises UserError for an empty or too long text, NotFoundError for somebody else's thread or an
     item that is not in the project (for annotators: that they never had).
     """
+    caller.needs("label" if to in (None, caller.annotator_id) else "manage")
     with database.write() as session:
         role = member_role(session, caller, project_id)
         thread = caller.annotator_id if to is None else to
@@ -88,18 +89,23 @@ def about_task(database: Database, caller: Caller, lease_id: str, text: str) -> 
 def listed(database: Database, caller: Caller, project_id: int) -> list[dict[str, Any]]:
     """The notes that the caller may see, the latest first: an owner all, others their own thread.
     What was not seen yet is marked so, this once."""
+    caller.needs("label")
     with database.write() as session:
-        owner = member_role(session, caller, project_id) == "owner"
+        role = member_role(session, caller, project_id)
+        owner = role == "owner"
         author = aliased(Annotator)
         query = (
-            select(Note, Annotator.name, author.name.label("author"), Item.external_id)
+            select(
+                Note, Annotator.name, author.name.label("author"), Item.external_id,
+                _waits(caller, role).label("waits"),
+            )
             .join(Annotator, Annotator.id == Note.annotator_id)
             .join(author, author.id == Note.author_id)
             .outerjoin(Item, Item.id == Note.item_id)
             .where(Note.project_id == project_id)
             .order_by(Note.id.desc())
             .limit(_MOST)
-        )
+        )  # fmt: skip
         if not owner:
             query = query.where(Note.annotator_id == caller.annotator_id)
         found = [
@@ -107,7 +113,7 @@ def listed(database: Database, caller: Caller, project_id: int) -> list[dict[str
                 "id": row.Note.id, "annotator_id": row.Note.annotator_id, "annotator": row.name,
                 "mine": row.Note.author_id == caller.annotator_id, "author": row.author if owner else None,
                 "text": row.Note.text, "at": row.Note.at, "item_id": row.Note.item_id,
-                "item": row.external_id if owner else None, "new": not row.Note.seen and _unread(row.Note, caller, owner),
+                "item": row.external_id if owner else None, "new": row.waits,
             }
             for row in session.execute(query)
         ]  # fmt: skip
@@ -116,20 +122,9 @@ def listed(database: Database, caller: Caller, project_id: int) -> list[dict[str
         return found
 
 
-def sees_all(session: Session, caller: Caller, project_id: int) -> bool:
-    """Whether every thread is the caller's to read: an owner's."""
-    return member_role(session, caller, project_id) == "owner"
-
-
 def unread(session: Session, caller: Caller, project_id: int, role: str) -> int:
     """How many notes wait for the caller."""
-    from_annotators = Note.author_id == Note.annotator_id
-    mine = (
-        from_annotators & (Note.annotator_id != caller.annotator_id)
-        if role == "owner"
-        else ~from_annotators & (Note.annotator_id == caller.annotator_id)
-    )
-    query = select(func.count(Note.id)).where(Note.project_id == project_id, ~Note.seen, mine)
+    query = select(func.count(Note.id)).where(Note.project_id == project_id, _waits(caller, role))
     return session.scalar(query) or 0
 
 
@@ -142,10 +137,13 @@ def on_item(session: Session, item_id: int, annotator_id: int) -> list[dict[str,
     ]
 
 
-def _unread(note: Note, caller: Caller, owner: bool) -> bool:
-    return note.author_id != caller.annotator_id and (
-        note.annotator_id == caller.annotator_id or (owner and note.author_id == note.annotator_id)
-    )
+def _waits(caller: Caller, role: str) -> ColumnElement[bool]:
+    """Whether a note waits for the caller: somebody else's, unseen, in the caller's own thread or, for
+    an owner, in that of who wrote it."""
+    to_caller = Note.annotator_id == caller.annotator_id
+    to_owners = Note.author_id == Note.annotator_id
+    addressed = or_(to_caller, to_owners) if role == "owner" else to_caller
+    return and_(~Note.seen, Note.author_id != caller.annotator_id, addressed)
 
 
 def _is_member(session: Session, project_id: int, annotator_id: int) -> bool:
