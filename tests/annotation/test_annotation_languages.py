@@ -3,6 +3,7 @@ not depend on the keyboard's script, formulas."""
 
 from __future__ import annotations
 
+import html
 import importlib.util
 import re
 from collections.abc import Iterator
@@ -141,6 +142,24 @@ def test_a_person_s_choice_is_kept_with_the_account_and_refusals_speak_it(served
     )
     assert answer.json()["detail"] == "لا توجد مهمة كهذه لديك."
     assert httpx.get(f"{served.url}/api/v1/me").json()["detail"] == "log in, or send a token"
+
+
+def test_a_refusal_that_names_a_field_is_translated_on_the_form(served: Served):
+    bench = Bench(served.database, annotators=0)
+    secret = people.invite(served.database, bench.owner, bench.project)
+    problem = "a name has 1 to 60 characters and no control characters."
+    for code, expected in (
+        ("de", languages.languages()["de"].texts[problem][0]),
+        ("en", f'field "name": {problem}'),
+    ):
+        wish = {"Accept-Language": code}
+        client = httpx.Client(base_url=served.url, headers=wish, timeout=60)
+        page = client.get(f"/join/{secret}")
+        form = {"name": "", "password": PASSWORD, "csrf": _token(page)}
+        page = client.post(f"/join/{secret}", data=form)
+        assert page.status_code == 422
+        (shown,) = re.findall(r'<p class="error" role="alert">(.*?)</p>', page.text)
+        assert html.unescape(shown) == expected
 
 
 def test_every_page_in_every_language(served: Served):

@@ -15,6 +15,8 @@ from functools import lru_cache
 from gettext import c2py  # type: ignore[attr-defined]
 from pathlib import Path
 
+from burnish.errors import UserError
+
 FOLDER = Path(__file__).parent / "locale"
 DEFAULT = "en"
 VALUES = (
@@ -54,6 +56,12 @@ class Catalogue:
         """The text in this language; what is not translated stays English."""
         forms = self.texts.get(text)
         return forms[0] if forms else text
+
+    def refusal(self, error: UserError) -> str:
+        """What is wrong in this language, where it is translated; else the whole English message, with
+        the field it names."""
+        forms = self.texts.get(error.problem)
+        return forms[0] if forms else str(error)
 
     def ngettext(self, one: str, more: str, count: int) -> str:
         """The form that a count takes."""

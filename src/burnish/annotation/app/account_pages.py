@@ -49,7 +49,7 @@ def login(request: Request, name: Text = "", password: Text = "", csrf: Text = "
     try:
         secret = accounts.log_in(site.database, name, password, address=address_of(request))
     except ForbiddenError as error:
-        return form_page(site, request, "login.html", status=403, error=str(error), name=name)
+        return form_page(site, request, "login.html", status=403, error=error, name=name)
     return logged_in(site, request, secret, "/projects")
 
 
@@ -108,7 +108,7 @@ def join(
             raise
         found = people.invitation(site.database, secret)
         values = {"caller": None, "invitation": found, "secret": secret, "name": name}
-        return form_page(site, request, "join.html", status=422, error=str(error), **values)
+        return form_page(site, request, "join.html", status=422, error=error, **values)
     return logged_in(site, request, session, f"/projects/{project_id}/label")
 
 
@@ -133,7 +133,7 @@ def reset(request: Request, secret: Secret, password: Text = "", csrf: Text = ""
             raise
         name = resets.name_of(site.database, secret)
         return form_page(
-            site, request, "reset.html", status=422, error=str(error), name=name, secret=secret
+            site, request, "reset.html", status=422, error=error, name=name, secret=secret
         )
     return logged_in(site, request, session, "/projects")
 
@@ -194,7 +194,7 @@ def change_password(request: Request, old: Text = "", new: Text = "", csrf: Text
         tokens = accounts.tokens(site.database, caller)
         return site.page(
             request, "account.html", status=422, caller=caller, tokens=tokens, fresh=None, scopes=accounts.SCOPES,
-            error=str(error),
+            error=error,
         )  # fmt: skip
     return logged_in(site, request, session, "/account")
 
@@ -215,7 +215,7 @@ def new_token(
             site.database, account_name=caller.name, name=name, scopes=scopes or (), caller=caller
         )
     except UserError as refused:
-        error = str(refused)
+        error = refused
     return site.page(
         request, "account.html", caller=caller, tokens=accounts.tokens(site.database, caller), fresh=fresh,
         scopes=accounts.SCOPES, error=error,

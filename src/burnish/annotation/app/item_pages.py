@@ -59,7 +59,7 @@ def items_page(
     except UserError as error:
         if type(error) is not UserError:
             raise
-        return _items(site, request, caller, project_id, status=422, error=str(error), typed=typed)
+        return _items(site, request, caller, project_id, status=422, error=error, typed=typed)
 
 
 def _items(
@@ -108,7 +108,7 @@ def _item(
     item_id: int,
     *,
     status: int = 200,
-    error: str | None = None,
+    error: UserError | str | None = None,
     typed: str | None = None,
 ) -> HTMLResponse:
     item = browsing.item_page(site.database, caller, project_id, item_id)
@@ -167,9 +167,7 @@ def correct(
         (given,) = read_lines(f"[{row}]".encode())
         curation.correct(site.database, caller, project_id, item_id, given, ask_anew=bool(ask_anew))
     except UserError as error:
-        return _item(
-            site, request, caller, project_id, item_id, status=422, error=str(error), typed=row
-        )
+        return _item(site, request, caller, project_id, item_id, status=422, error=error, typed=row)
     except ValueError:
         problem = "give one row, as JSON."
         return _item(
@@ -212,7 +210,7 @@ def do(
         else:
             raise UserError("there is no such deed.", field="deed")
     except UserError as error:
-        return _item(site, request, caller, project_id, item_id, status=422, error=str(error))
+        return _item(site, request, caller, project_id, item_id, status=422, error=error)
     return RedirectResponse(f"/projects/{project_id}/items/{item_id}", status_code=303)
 
 
@@ -231,7 +229,7 @@ def upload(
             return _items(site, request, caller, project_id, image=made.markdown)
         counted = _read_upload(site, caller, project_id, file, layout)
     except UserError as error:
-        return _items(site, request, caller, project_id, status=422, error=str(error))
+        return _items(site, request, caller, project_id, status=422, error=error)
     return _items(site, request, caller, project_id, done=counted)
 
 

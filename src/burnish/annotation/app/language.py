@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from burnish.annotation.languages import VALUES, Catalogue, language_of, languages
 from burnish.annotation.service.accounts import Caller
 from burnish.annotation.service.rendering import markdown
+from burnish.errors import UserError
 from burnish.labels.traces import call_text
 
 LANGUAGE_COOKIE = "burnish_language"
@@ -42,7 +43,9 @@ def environment(code: str) -> Environment:
     )
     made.filters |= {
         "markdown": markdown, "percent": lambda share: f"{100 * share:.0f} %", "call": call_text,
-        "word": lambda text: language.gettext(str(text)),
+        "word": lambda text: (
+            language.refusal(text) if isinstance(text, UserError) else language.gettext(str(text))
+        ),
     }  # fmt: skip
     made.globals |= {"language": language, "languages": languages(), "words": script_words(code)}
     return made

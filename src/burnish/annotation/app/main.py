@@ -110,17 +110,12 @@ def _handle(app: FastAPI, site: Site) -> None:
     def refused(request: Request, error: UserError) -> Response:
         status = _STATUS.get(type(error), 422)
         headers = {"Retry-After": str(error.seconds)} if isinstance(error, TooManyError) else {}
+        caller = site.caller_or_none(request)
+        message = reader_language(request, caller).refusal(error)
         if _is_api(request):
-            words = reader_language(request).texts.get(error.problem)
-            detail = {"detail": words[0] if words else str(error), "field": error.field}
+            detail = {"detail": message, "field": error.field}
             return JSONResponse(detail, status_code=status, headers=headers)
-        response = site.page(
-            request,
-            "error.html",
-            status=status,
-            message=reader_language(request).texts.get(error.problem, [str(error)])[0],
-            caller=site.caller_or_none(request),
-        )
+        response = site.page(request, "error.html", status=status, message=message, caller=caller)
         response.headers.update(headers)
         return response
 

@@ -63,7 +63,7 @@ def new(
         )
     except UserError as error:
         return _new(
-            site, request, caller, status=422, error=str(error), name=name, guidelines=guidelines
+            site, request, caller, status=422, error=error, name=name, guidelines=guidelines
         )
     return RedirectResponse(f"/projects/{made}/items", status_code=303)
 
@@ -173,7 +173,7 @@ def _save_settings(
         if type(error) is not UserError:
             raise
         typed = {"groups": as_typed(form), "guidelines": guidelines}
-        return _settings(site, request, caller, project_id, status=422, error=str(error), **typed)
+        return _settings(site, request, caller, project_id, status=422, error=error, **typed)
     return RedirectResponse(f"/projects/{project_id}/settings", status_code=303)
 
 
@@ -193,7 +193,7 @@ def add_webhook(request: Request, project_id: Id, url: Text = "", csrf: Text = "
     except UserError as error:
         if type(error) is not UserError:
             raise
-        return _settings(site, request, caller, project_id, status=422, error=str(error))
+        return _settings(site, request, caller, project_id, status=422, error=error)
     return _settings(site, request, caller, project_id, fresh_hook=secret)
 
 
@@ -212,7 +212,7 @@ def _export(
     project_id: int,
     *,
     status: int = 200,
-    error: str | None = None,
+    error: UserError | None = None,
 ) -> HTMLResponse:
     with site.database.read() as session:
         projects.role_in(session, caller, project_id, least="owner")
@@ -260,7 +260,7 @@ def download(
     except UserError as error:
         if type(error) is not UserError:
             raise
-        return _export(site, request, caller, project_id, status=422, error=str(error))
+        return _export(site, request, caller, project_id, status=422, error=error)
     of_it = f"-{re.sub(r'[^A-Za-z0-9]+', '-', dimension)}" if dimension else ""
     name = f"project-{project_id}-{layout}{of_it}{'.manifest.json' if manifest else file}"
     return Response(

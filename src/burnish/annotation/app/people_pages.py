@@ -33,7 +33,7 @@ def _members(
     *,
     status: int = 200,
     link: str | None = None,
-    error: str | None = None,
+    error: UserError | None = None,
     reset: tuple[str, str] | None = None,
 ) -> HTMLResponse:
     found = people.members(site.database, caller, project_id)
@@ -59,7 +59,7 @@ def invite(
     except UserError as error:
         if type(error) is not UserError:
             raise
-        return _members(site, request, caller, project_id, status=422, error=str(error))
+        return _members(site, request, caller, project_id, status=422, error=error)
     return _members(
         site, request, caller, project_id, link=f"{str(request.base_url).rstrip('/')}/join/{secret}"
     )
@@ -83,7 +83,7 @@ def reset_link(request: Request, project_id: Id, member_id: Id, csrf: Text = "")
     try:
         secret = resets.for_member(site.database, caller, project_id, member_id)
     except ForbiddenError as error:
-        return _members(site, request, caller, project_id, status=403, error=str(error))
+        return _members(site, request, caller, project_id, status=403, error=error)
     link = f"{str(request.base_url).rstrip('/')}/reset/{secret}"
     return _members(
         site, request, caller, project_id, reset=(resets.name_of(site.database, secret), link)
@@ -109,7 +109,7 @@ def erase(
             site.database, caller, project_id, annotator_id, keep_answers=answers != "delete"
         )
     except (ForbiddenError, ConflictError) as error:
-        return _members(site, request, caller, project_id, status=409, error=str(error))
+        return _members(site, request, caller, project_id, status=409, error=error)
     return _members(site, request, caller, project_id)
 
 
