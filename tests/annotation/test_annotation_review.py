@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from annotation_bench import Bench, Served, pair_row
+from annotation_bench import Bench, Served, add_caller, pair_row
 from sqlalchemy import select
 
-from burnish.annotation.service import accounts, erasure, notes, reviews, work
+from burnish.annotation.service import accounts, erasure, notes, people, reviews, work
 from burnish.annotation.service.database import Database
 from burnish.annotation.service.refusals import ConflictError, ForbiddenError, NotFoundError
 from burnish.annotation.service.submission import Submission
 from burnish.annotation.store import Store
-from burnish.annotation.tables import Annotation, Annotator, Audit, Item, Member
+from burnish.annotation.tables import Annotation, Annotator, Audit, Item, Member, Note
 from burnish.errors import UserError
 
 
@@ -28,6 +28,15 @@ def _say(bench: Bench, who: int, favours: int, **more: Any) -> Any:
     strength = 2 if held.presented[0] == favours else -2
     work.answer(bench.database, person, held.lease, Submission(strength=strength, **more))
     return held
+
+
+def _more(bench: Bench, *names: str) -> list[accounts.Caller]:
+    """Further members of the project."""
+    callers = [add_caller(bench.database, name) for name in names]
+    secret = people.invite(bench.database, bench.owner, bench.project, uses=len(callers))
+    for caller in callers:
+        people.join(bench.database, secret, caller)
+    return callers
 
 
 def _desk(bench: Bench, **more: Any) -> Any:
@@ -231,6 +240,34 @@ def test_a_person_is_erased_and_the_answers_stay_or_go(bench: Bench):
         erasure.by_name(bench.database, "olga")
     with pytest.raises(NotFoundError):
         erasure.by_name(bench.database, "ann1")
+
+
+def test_erasing_a_reviewer_or_who_skipped_leaves_the_dispute(bench: Bench):
+    _say(bench, 0, 0), _say(bench, 1, 1)
+    item_id = _desk(bench)["item"]["item_id"]
+    ann, reviewer, skipper = (bench.people[0], *_more(bench, "rita", "sam"))
+    with bench.database.write() as session:
+        session.add(
+            Annotation(
+                item_id=item_id, annotator_id=skipper.annotator_id, presented=[0, 1], kind="pairwise", skipped="other"
+            )
+        )  # fmt: skip
+        member = select(Member).where(Member.annotator_id == reviewer.annotator_id)
+        session.scalars(member).one().role = "reviewer"
+    assert erasure.by_name(bench.database, "sam", keep_answers=False)["answers"] == 1
+    assert _desk(bench)["item"]["why"] == "disputed"
+    reviews.decide(bench.database, reviewer, bench.project, item_id, Submission(strength=2))
+    assert _desk(bench) == {"left": 0, "item": None}
+    notes.write(bench.database, ann, bench.project, "mine")
+    with bench.database.write() as session:
+        thread = {"item_id": item_id, "thread": ann.annotator_id}
+        notes.add(session, bench.project, reviewer, "look again", **thread)
+    gone = erasure.by_name(bench.database, "rita", keep_answers=False)
+    assert gone == {"answers": 1, "notes": 1}
+    assert _desk(bench)["item"]["why"] == "disputed"
+    with bench.database.read() as session:
+        assert session.get_one(Item, item_id).slots == 0
+        assert session.scalars(select(Note.text)).all() == ["mine"]
 
 
 def test_nobody_is_erased_by_an_owner_of_less_than_all_they_are_in(bench: Bench):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
-from sqlalchemy import delete, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import CursorResult, delete, or_, select, update
+from sqlalchemy.orm import Session, lazyload
 
-from burnish.annotation.service import curation
+from burnish.annotation.service import curation, work
 from burnish.annotation.service.accounts import Caller, find_annotator, record
 from burnish.annotation.service.database import Database
 from burnish.annotation.service.projects import role_in
@@ -88,15 +89,13 @@ def erase(session: Session, annotator_id: int, *, keep_answers: bool) -> dict[st
     """
     annotator = session.get_one(Annotator, annotator_id)
     old, new = annotator.name, f"erased-{secrets.token_hex(6)}"
-    for lease in session.scalars(select(Lease).where(Lease.annotator_id == annotator_id)):
-        item = session.get_one(Item, lease.item_id)
-        item.slots += item.part == "work" and item.gold is None
+    leases, items = _locked(session, annotator_id)
+    for lease in leases:
+        work.give_slot(items[lease.item_id])
         session.delete(lease)
-    gone = 0 if keep_answers else _remove_answers(session, annotator_id)
-    notes = len(session.scalars(select(Note.id).where(Note.annotator_id == annotator_id)).all())
+    gone = 0 if keep_answers else _remove_answers(session, annotator_id, items)
     session.flush()
     theirs: list[Any] = [
-        Note,
         Draft,
         Reading,
         CrowdEntry,
@@ -106,7 +105,8 @@ def erase(session: Session, annotator_id: int, *, keep_answers: bool) -> dict[st
     account = session.scalar(select(Account.id).where(Account.annotator_id == annotator_id))
     for table in theirs:
         _run(session, delete(table).where(table.annotator_id == annotator_id))
-    _run(session, delete(Note).where(Note.author_id == annotator_id))
+    of_person = or_(Note.annotator_id == annotator_id, Note.author_id == annotator_id)
+    notes = _run(session, delete(Note).where(of_person))
     if account is not None:  # sessions, tokens and links go with it
         _run(
             session,
@@ -118,13 +118,36 @@ def erase(session: Session, annotator_id: int, *, keep_answers: bool) -> dict[st
     return {"answers": gone, "notes": notes}
 
 
-def _remove_answers(session: Session, annotator_id: int) -> int:
+def _locked(session: Session, annotator_id: int) -> tuple[list[Lease], dict[int, Item]]:
+    """The open tasks of a person, and by id the items that they have in hand or answered; locked in
+    the order member, lease, item, as when they work."""
+    members = select(Member).where(Member.annotator_id == annotator_id)
+    session.scalars(members.order_by(Member.id).with_for_update()).all()
+    mine = select(Lease).where(Lease.annotator_id == annotator_id)
+    leases = session.scalars(mine.order_by(Lease.item_id).with_for_update()).all()
+    touched = or_(
+        *(
+            Item.id.in_(select(table.item_id).where(table.annotator_id == annotator_id))
+            for table in (Lease, Annotation)
+        )
+    )
+    query = select(Item).options(lazyload(Item.candidates)).where(touched).order_by(Item.id)
+    items = {item.id: item for item in session.scalars(query.with_for_update(of=Item))}
+    return list(leases), items
+
+
+def _remove_answers(session: Session, annotator_id: int, items: Mapping[int, Item]) -> int:
+    """Delete what a person answered and decided; returns how much. The place of an answer is open
+    again, and what they decided waits for another reviewer."""
     rows = session.scalars(select(Annotation).where(Annotation.annotator_id == annotator_id)).all()
     for row in rows:
-        item = session.get_one(Item, row.item_id)
+        item = items[row.item_id]
         session.delete(row)
         session.flush()
-        curation.reopen_place(session, item)
+        if row.source == "adjudication":
+            item.disputed = item.part == "work"
+        elif row.skipped is None:
+            curation.reopen_place(session, item)
     return len(rows)
 
 
@@ -140,5 +163,7 @@ def _only_owner_of(session: Session, annotator_id: int) -> list[str]:
     return list(session.scalars(query.order_by(Project.name)))
 
 
-def _run(session: Session, statement: Any) -> None:
-    session.execute(statement, execution_options={"synchronize_session": False})
+def _run(session: Session, statement: Any) -> int:
+    """How many rows a statement changed."""
+    done = session.execute(statement, execution_options={"synchronize_session": False})
+    return cast(CursorResult[Any], done).rowcount

@@ -173,7 +173,7 @@ def release(database: Database, caller: Caller, lease_id: str) -> None:
         _, lease, item = found
         drafts.keep(session, lease)
         session.delete(lease)
-        _give_slot(session, item)
+        give_slot(item)
         _log(session, "released", item.id, caller.annotator_id, lease.id)
 
 
@@ -247,7 +247,7 @@ def sweep_in(session: Session) -> int:
         item = _item(session, lease.item_id)
         drafts.keep(session, lease)
         session.delete(lease)
-        _give_slot(session, item)
+        give_slot(item)
         _log(session, "expired", item.id, lease.annotator_id, lease.id)
     session.flush()
     return len(expired)
@@ -379,7 +379,7 @@ def _store(
     at.member.met += 1
     at.member.answered += said.skipped is None
     if said.skipped is not None:
-        _give_slot(session, item)
+        give_slot(item)
     elif not _is_test(item) and item.slots == 0:
         _complete(session, at, item)
 
@@ -463,7 +463,8 @@ def _is_test(item: Item) -> bool:
     return item.gold is not None or item.part != "work"
 
 
-def _give_slot(session: Session, item: Item) -> None:
+def give_slot(item: Item) -> None:
+    """A place of an item that is in work is open to others again."""
     if not _is_test(item):
         item.slots += 1
 
