@@ -3,6 +3,8 @@ person."""
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,43 @@ def test_an_answer_sent_back_lies_with_its_annotator_as_it_was(bench: Bench):
         assert member is not None
         assert (member.met, member.answered) == (1, 1)
     assert len(Store(bench.database.place).labelled("p")) == 2
+
+
+def test_only_answers_that_stand_at_the_desk_are_sent_back(database: Database):
+    bench = Bench(database, annotators=3, rows=[pair_row(0)], overlap=2)
+    held = work.take(database, bench.people[2], bench.project)
+    assert held is not None
+    work.answer(database, bench.people[2], held.lease, Submission(skipped="other"))
+    _say(bench, 0, 0), _say(bench, 1, 1)
+    item = _desk(bench)["item"]
+    with database.read() as session:
+        query = select(Annotation.id).where(Annotation.skipped.is_not(None))
+        skipped = session.scalars(query).one()
+    send = (database, bench.owner, bench.project, item["item_id"], "look again")
+    with pytest.raises(ConflictError):
+        reviews.send_back(*send, [*item["ids"], skipped])
+    assert _desk(bench)["item"]["ids"] == item["ids"]
+    reviews.send_back(*send, [*item["ids"], item["ids"][0]])
+    for person, lies_there in zip(bench.people, (True, True, False), strict=True):
+        assert (work.take(database, person, bench.project) is not None) == lies_there
+
+
+def test_sending_back_locks_in_the_order_of_work(bench: Bench):
+    _say(bench, 0, 0), _say(bench, 1, 1)
+    item = _desk(bench)["item"]
+    send = (bench.database, bench.owner, bench.project, item["item_id"], "again", item["ids"])
+    locked = (
+        select(Member).where(Member.annotator_id == bench.people[0].annotator_id),
+        select(Item.id).where(Item.id == item["item_id"]),
+    )
+    with ThreadPoolExecutor(1) as pool:
+        with bench.database.write() as session:
+            session.scalars(locked[0].with_for_update()).one()
+            sent = pool.submit(reviews.send_back, *send)
+            time.sleep(0.3)  # by now it waits for the member, and holds no item
+            session.scalars(locked[1].with_for_update()).one()
+        sent.result(timeout=20)
+    assert _desk(bench)["left"] == 0
 
 
 def test_a_decision_can_be_revised_and_taken_back(bench: Bench):

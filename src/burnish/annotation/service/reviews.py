@@ -155,10 +155,14 @@ def _answers(session: Session, item_id: int) -> list[tuple[Answer, int | None]]:
     ]
 
 
-def _decision_on(session: Session, item_id: int) -> Answer | None:
-    row = session.scalar(
+def _decision_row(session: Session, item_id: int) -> Annotation | None:
+    return session.scalar(
         select(Annotation).where(Annotation.item_id == item_id, Annotation.source == "adjudication")
     )
+
+
+def _decision_on(session: Session, item_id: int) -> Answer | None:
+    row = _decision_row(session, item_id)
     return (
         None
         if row is None
@@ -256,13 +260,15 @@ def send_back(
     """
     if not answers:
         raise UserError("say whose answers go back.", field="answers")
+    wanted = _labels(item_id).where(Annotation.id.in_(answers), Annotation.lease.is_not(None))
     with database.write() as session:
+        members = _members_of(session, project_id, wanted)
         _, item, _ = _to_review(session, caller, project_id, item_id)
-        for answer_id in dict.fromkeys(answers):
-            row = session.get(Annotation, answer_id)
-            if row is None or row.item_id != item.id or row.source != "label" or row.lease is None:
-                raise ConflictError("there is no such answer any more, or nobody here gave it.")
-            _give_back(session, item, row)
+        rows = session.scalars(wanted).all()
+        if len(rows) != len({*answers}):
+            raise ConflictError("there is no such answer any more, or nobody here gave it.")
+        for row in rows:
+            _give_back(session, item, row, members.get(row.annotator_id))
             notes.add(
                 session, project_id, caller, comment, item_id=item.id, thread=row.annotator_id
             )
@@ -273,13 +279,18 @@ def send_back(
         )  # fmt: skip
 
 
-def _give_back(session: Session, item: Item, row: Annotation) -> None:
-    said = answer_from(row.kind, row.payload, presented=row.presented, ranks=row.ranks)
-    member = session.scalar(
-        select(Member).where(
-            Member.project_id == item.project_id, Member.annotator_id == row.annotator_id
-        )
+def _members_of(session: Session, project_id: int, answers: Any) -> dict[int, Member]:
+    """By annotator, the members who gave `answers` (a query); locked, as always before the item."""
+    authors = answers.with_only_columns(Annotation.annotator_id).order_by(None)
+    query = select(Member).where(
+        Member.project_id == project_id, Member.annotator_id.in_(authors.scalar_subquery())
     )
+    found = session.scalars(query.order_by(Member.id).with_for_update())
+    return {member.annotator_id: member for member in found}
+
+
+def _give_back(session: Session, item: Item, row: Annotation, member: Member | None) -> None:
+    said = answer_from(row.kind, row.payload, presented=row.presented, ranks=row.ranks)
     if member is not None:
         member.met -= 1
         member.answered -= 1
@@ -297,9 +308,7 @@ def _give_back(session: Session, item: Item, row: Annotation) -> None:
 
 def _forget_decision(session: Session, item_id: int) -> dict[str, Any] | None:
     """Delete the decision on an item; returns what it was."""
-    row = session.scalar(
-        select(Annotation).where(Annotation.item_id == item_id, Annotation.source == "adjudication")
-    )
+    row = _decision_row(session, item_id)
     if row is None:
         return None
     before = {"ranks": row.ranks, **row.payload}
