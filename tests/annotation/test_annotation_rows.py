@@ -81,13 +81,15 @@ def test_other_columns_are_kept_and_slips_are_named():
         ("likert", {"ratings": {"helpful": [1, 6]}}, {}, r"gold.ratings.helpful"),
         ("likert", {"ratings": {"kind": [1, 2]}}, {}, r"gold.ratings.kind"),
         ("likert", {"ranks": [1, 2]}, {}, "gold.ranks"),
+        ("best_worst", {"best": 1, "worst": 1}, {}, "gold.worst"),
     ],
 )
 def test_a_known_answer_that_nobody_can_give_is_refused(
     kind: str, gold: dict, settings: dict, field: str
 ):
     row = {"prompt": "p", "kind": kind, "part": "qualification", "gold": gold}
-    candidates = {} if kind in ("demonstration", "chat") else {"candidates": ["a", "b"]}
+    texts = {"demonstration": "", "chat": "", "best_worst": "abc"}.get(kind, "ab")
+    candidates = {"candidates": [*texts]} if texts else {}
     with pytest.raises(UserError, match=rf'row 7, field "{field}"'):
         item_of({**row, "gold": gold, **candidates}, 7, Settings(**settings))
 

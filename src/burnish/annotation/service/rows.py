@@ -291,5 +291,9 @@ def _check_gold(gold: GoldRow, count: int, number: int) -> None:
         )
     if any(at is not None and at >= count for at in (gold.best, gold.worst)):
         raise UserError(f"positions go from 0 to {count - 1}.", row=number, field="gold.best")
+    if gold.best is not None and gold.best == gold.worst:
+        raise UserError(
+            "the best and the worst are two candidates.", row=number, field="gold.worst"
+        )
     if any(not 0 <= at < count for places in gold.flags.values() for at in places):
         raise UserError(f"positions go from 0 to {count - 1}.", row=number, field="gold.flags")
