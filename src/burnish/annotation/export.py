@@ -20,12 +20,13 @@ from burnish.annotation.export_layouts import LAYOUTS
 from burnish.annotation.export_work import Row, Work
 from burnish.annotation.labels import LabelOptions, check_dimension, is_ai
 from burnish.annotation.snapshot import Snapshot
+from burnish.annotation.tables import IMAGE_NAME
 from burnish.errors import UserError
 from burnish.jsonio import dumps, undefined_as_null
 
 __all__ = ["FILE_KINDS", "LAYOUTS", "Export", "export"]
 
-_IMAGE = re.compile(r"\(image:([0-9a-f]{64}\.[a-z]{3,4})\)")
+_IMAGE = re.compile(rf"\bimage:({IMAGE_NAME})\b")
 _IMAGES = "images: texts name them (image:NAME); the server has their bytes under /images/NAME"
 LAYOUT_VERSION = 2
 """Goes up when a layout's columns change."""
@@ -54,7 +55,7 @@ class Export:
             )
             raise UserError(f"there is nothing to export ({reasons}).")
         if file_kind == ".jsonl":
-            return "".join(_line(row) + "\n" for row in self.rows).encode("utf-8", "surrogatepass")
+            return _lines(self.rows).encode("utf-8", "surrogatepass")
         if file_kind == ".json":
             return ("[\n" + ",\n".join(_line(row) for row in self.rows) + "\n]\n").encode(
                 "utf-8", "surrogatepass"
@@ -86,12 +87,10 @@ def export(snapshot: Snapshot, layout: str, options: LabelOptions | None = None)
 def _manifest(work: Work, layout: str, rows: Sequence[Row]) -> Row:
     snapshot = work.snapshot
     counts = Counter((one.annotator, one.annotator_kind) for one in work.answers)
-    content = hashlib.sha256(
-        "".join(_line(row) + "\n" for row in rows).encode("utf-8", "surrogatepass")
-    ).hexdigest()
+    lines = _lines(rows)
+    pictures = sorted({*_IMAGE.findall(lines)})
     machine = sum(is_ai(one.annotator_kind) for one in work.answers)
     trust = work.reliability
-    pictures = _pictures(rows)
     people = {
         snapshot.pseudonym(name): {
             "kind": kind, "labels": count, "reliability": round(trust[name], 4) if name in trust else None,
@@ -101,7 +100,7 @@ def _manifest(work: Work, layout: str, rows: Sequence[Row]) -> Row:
     return {
         "layout": layout,
         "version": f"{LAYOUT_VERSION}.{len(work.answers)}",
-        "content_hash": content,
+        "content_hash": hashlib.sha256(lines.encode("utf-8", "surrogatepass")).hexdigest(),
         "project_hash": snapshot.content_hash(),
         "project": snapshot.project,
         "options": asdict(work.options),
@@ -117,11 +116,6 @@ def _manifest(work: Work, layout: str, rows: Sequence[Row]) -> Row:
         "left_out": dict(sorted(work.left_out.items())),
         "annotators": dict(sorted(people.items())),
     }
-
-
-def _pictures(rows: Sequence[Row]) -> list[str]:
-    """The names of the images that the rows show."""
-    return sorted({name for row in rows for name in _IMAGE.findall(_line(row))})
 
 
 def _versions(work: Work) -> list[Row]:
@@ -140,6 +134,11 @@ def _versions(work: Work) -> list[Row]:
         }
         for id, version in work.snapshot.versions.items()
     ]
+
+
+def _lines(rows: Sequence[Row]) -> str:
+    """The rows as JSON, one a line."""
+    return "".join(_line(row) + "\n" for row in rows)
 
 
 def _line(row: Row) -> str:

@@ -291,9 +291,12 @@ class Note(Base):
     text: Mapped[str] = mapped_column(Text)
 
 
+IMAGE_NAME = r"[0-9a-f]{64}\.(?:png|jpg|gif|webp)"
+"""The pattern of an image's name: the SHA-256 of its bytes, and its ending."""
+
+
 class Image(Base):
-    """An image of a project's prompts and answers: `name` is the SHA-256 of its bytes and its
-    ending."""
+    """An image of a project's prompts and answers, under its name (`IMAGE_NAME`)."""
 
     __tablename__ = "images"
     __table_args__ = (UniqueConstraint("project_id", "name"),)

@@ -10,10 +10,11 @@ from burnish.annotation.app.api import Id
 from burnish.annotation.app.context import site_of
 from burnish.annotation.app.tabs import in_thread
 from burnish.annotation.service import images
+from burnish.annotation.tables import IMAGE_NAME
 
 router = APIRouter(prefix="/api/v1/projects/{project_id}/images", tags=["items"])
 shown = APIRouter()
-Name = Annotated[str, Path(pattern=r"^[0-9a-f]{64}\.(png|jpg|gif|webp)$")]
+Name = Annotated[str, Path(pattern=f"^{IMAGE_NAME}$")]
 _HEADERS = {
     "cache-control": "private, max-age=604800, immutable",
     "content-security-policy": "default-src 'none'; sandbox",

@@ -23,7 +23,7 @@ from burnish.annotation.service.accounts import Caller
 from burnish.annotation.service.database import Database
 from burnish.annotation.service.projects import role_in
 from burnish.annotation.service.refusals import NotFoundError
-from burnish.annotation.tables import Image, Member
+from burnish.annotation.tables import IMAGE_NAME, Image, Member
 from burnish.errors import UserError
 
 MOST_BYTES = 5 * 1024 * 1024
@@ -33,7 +33,7 @@ MOST_BYTES_A_PROJECT = 4 * 1024**3
 TYPES = {"png": "image/png", "jpg": "image/jpeg", "gif": "image/gif", "webp": "image/webp"}
 
 _DATA = re.compile(r"data:image/[a-z+.-]{1,20};base64,([A-Za-z0-9+/=\s]*)\Z")
-_NAME = re.compile(r"image:([0-9a-f]{64}\.(?:png|jpg|gif|webp))\Z")
+_NAME = re.compile(rf"image:({IMAGE_NAME})\Z")
 
 
 @dataclass(frozen=True, slots=True)

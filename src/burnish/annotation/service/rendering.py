@@ -16,6 +16,8 @@ from markdown_it.common.utils import escapeHtml
 from markdown_it.rules_block import StateBlock
 from markdown_it.rules_inline import StateInline
 
+from burnish.annotation.tables import IMAGE_NAME
+
 _LONGEST = 200_000
 _TAGS = {
     "img",
@@ -41,7 +43,7 @@ _TAGS = {
     ),
     *(["table", "thead", "tbody", "tr", "th", "td", "h4", "h5", "h6"]),
 }
-_IMAGE = re.compile(r"image:([0-9a-f]{64}\.(?:png|jpg|gif|webp))\Z")
+_IMAGE = re.compile(rf"image:({IMAGE_NAME})\Z")
 _SCHEMES = ("http", "https", "mailto")
 _STARTS = ("http://", "https://", "mailto:")
 _DELIMITERS = (("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)"), ("$", "$"))
