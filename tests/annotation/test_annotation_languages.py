@@ -79,6 +79,7 @@ def test_the_browser_s_wish_is_heard_and_a_choice_goes_before_it():
     assert code(None, "zh-TW") == "zh"
     assert code(None, "pt, *;q=0.1") == "en"
     assert code(None, "de;q=0, ar;q=x,;;, es") == "es"
+    assert code(None, "fr; q=0.5, de ;q=0.9, es; q = 0") == "de"
     assert code("hi", "de") == "hi"
     assert code("xx", "de") == "de"
 

@@ -126,7 +126,7 @@ def language_of(choice: str | None, accepted: str) -> Catalogue:
         return there[choice]
     wanted: list[tuple[float, str]] = []
     for part in accepted[:500].split(","):
-        tag, _, weight = part.strip().partition(";q=")
+        tag, _, weight = "".join(part.split()).partition(";q=")
         try:
             wanted.append((-float(weight or 1), tag.split("-")[0].lower()))
         except ValueError:
