@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from burnish.labels.soft import LabelOptions, comparisons, reliabilities
+from burnish.labels.soft import UNHEARD, LabelOptions, comparisons, reliabilities
 from burnish.labels.votes import Vote, ranks_in, scale_in, votes_of
 from burnish.records import LabelledItem, Message, Opinion, PreferenceGroup, Prompt
 
@@ -124,7 +124,7 @@ def _reliability(
     )
     # Who only corrected or chatted has no votes to be judged by: as reliable as anybody before the
     # first vote.
-    return {name: known.get(name, estimated.get(name, 8.0 / 12.0)) for name in wanted}
+    return {name: known.get(name, estimated.get(name, UNHEARD)) for name in wanted}
 
 
 def _counting(item: LabelledItem, dimension: str | None) -> tuple[Opinion, ...]:

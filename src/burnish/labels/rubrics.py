@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from burnish.labels.scores import scores_in
-from burnish.labels.soft import vote_weight
+from burnish.labels.soft import UNHEARD, vote_weight
 from burnish.records import Opinion
 
 
@@ -23,7 +23,7 @@ def rewards(
     if not scored:
         return None
     weights = [
-        1.0 if reliability is None else vote_weight(reliability.get(said.annotator, 8.0 / 12.0))
+        1.0 if reliability is None else vote_weight(reliability.get(said.annotator, UNHEARD))
         for said, _ in scored
     ]
     total = math.fsum(weights)

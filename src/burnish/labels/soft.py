@@ -21,6 +21,8 @@ inside the loss."""
 _PRIOR = (8.0, 4.0)
 """Beta prior of an annotator's accuracy: as if 8 of 12 earlier votes had been right. It keeps few
 votes from saying much."""
+UNHEARD = _PRIOR[0] / sum(_PRIOR)
+"""The accuracy of an annotator without votes: the prior's mean."""
 
 Pair = tuple[str, int, int]
 
@@ -114,7 +116,7 @@ def reliabilities(found: Sequence[Vote], *, iterations: int = 50) -> dict[str, f
     who_V = np.array([place[vote.annotator] for vote in decided], dtype=np.intp)
     side_V = np.array([1.0 if vote.value == 1.0 else -1.0 for vote in decided])
     count_A = np.bincount(who_V, minlength=len(names))
-    accuracy_A = np.full(len(names), _PRIOR[0] / sum(_PRIOR))
+    accuracy_A = np.full(len(names), UNHEARD)
     for _ in range(iterations):
         log_odds_A = np.log(accuracy_A / (1.0 - accuracy_A))
         evidence_P = np.bincount(pair_V, weights=side_V * log_odds_A[who_V], minlength=len(pairs))

@@ -35,7 +35,7 @@ def votes_of(
 ) -> list[Vote]:
     """The votes in an opinion: of a ranking all its pairs; of a pair its side, with the grade
     |strength| / k; of ratings the order of each candidate's mean over the attributes that were
-    rated for all candidates; of a rubric the order of the scores (`rubrics.score`); of a best and a
+    rated for all candidates; of a rubric the order of the scores (`scores.score`); of a best and a
     worst, the best over all others and all others over the worst, and nothing between those.
 
     k is the opinion's own `scale`, else `scale`. With a `dimension`, what a pair's judge said of
