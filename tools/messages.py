@@ -47,13 +47,13 @@ msgstr ""
 """
 
 
-def texts(*, pages: str = "*") -> Texts:
-    """Every text of the interface; of templates, those of `pages`."""
+def texts() -> Texts:
+    """Every text of the interface."""
     found: Texts = dict.fromkeys(VALUES, "")
-    for title, fields in _GROUPS.items() if pages == "*" else ():
+    for title, fields in _GROUPS.items():
         found |= dict.fromkeys((title, *(words for pair in fields.values() for words in pair)), "")
     found.pop("", None)
-    for path in sorted((HERE / "templates").glob(f"{pages}.html")):
+    for path in sorted((HERE / "templates").glob("*.html")):
         for match in _TEMPLATE.finditer(path.read_text("utf-8")):
             found[match[1]] = match[2] or ""
     for one, more in language.script_calls():

@@ -54,12 +54,6 @@ class Shown(NamedTuple):
     traces: tuple[list[dict[str, Any]] | None, ...]
     columns: Mapping[str, Any]
 
-    @property
-    def rubric(self) -> list[dict[str, Any]]:
-        """The criteria of a rubric item; none of another."""
-        found = self.columns.get("rubric") if self.kind == "rubric" else None
-        return found if isinstance(found, list) else []
-
 
 def held_of(session: Session, at: Desk, lease: Lease) -> Held:
     """A lease with all that its screen needs."""

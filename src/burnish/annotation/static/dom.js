@@ -36,6 +36,8 @@ export function pressed(event) {
 export const letterKeys = document.querySelector("[data-letters]")?.dataset.letters !== "no";
 export const backwards = document.documentElement.dir === "rtl";
 export const key = (name) => (letterKeys || name.length > 1 ? el("kbd", {}, name) : null);
+// Keys and what they do, for a <dl>; single letters and digits are left out where they are turned off.
+export const keyList = (help) => help.filter(([name]) => letterKeys || /Enter|Esc|[←↑]/.test(name)).flatMap(([name, what]) => [el("dt", {}, key(name)), el("dd", {}, what)]);
 export const letter = (place) => "ABCDEFGHIJ"[place];
 
 export class Refused extends Error {

@@ -1,9 +1,9 @@
 // The review desk: an item at a time; accept, send back, decide, or go on. Everything works from the keyboard.
 
-import { call, el, key, letter, letterKeys, pressed, Refused, t, tn } from "./dom.js";
+import { call, el, key, keyList, letter, letterKeys, pressed, Refused, t, tn } from "./dom.js";
 import { typeset } from "./math.js";
 import { turn, written } from "./texts.js";
-import { controlsOf, strengthWords, writing } from "./widgets.js";
+import { controlsOf, strengthWords } from "./widgets.js";
 
 const root = document.getElementById("desk"), live = document.getElementById("live"), keys = document.getElementById("keys");
 const path = `/projects/${root.dataset.project}`;
@@ -121,7 +121,7 @@ function decide() {
 
 function help() {
   const list = [...(widget?.help ?? []), ["Enter", t("decide")], ["a", t("accept as it is")], ["r", t("send back with a comment")], ["n", t("the next item")], ["u", t("take a decision back")], ["?", t("these keys")]];
-  document.getElementById("key-list").replaceChildren(...list.flatMap(([k, what]) => [el("dt", {}, key(k)), el("dd", {}, what)]));
+  document.getElementById("key-list").replaceChildren(...keyList(list));
   keys.showModal();
 }
 

@@ -1,6 +1,6 @@
 // The annotator's page: fetches a task, draws it, keeps drafts, sends the answer, goes on. Everything works from the keyboard.
 
-import { call, callUntilHeard, el, key, letter, letterKeys, pressed, Refused, root as prefix, t, tn } from "./dom.js";
+import { call, callUntilHeard, el, key, keyList, letter, letterKeys, pressed, Refused, root as prefix, t, tn } from "./dom.js";
 import { typeset } from "./math.js";
 import { marker } from "./spans.js";
 import { turn, written } from "./texts.js";
@@ -414,8 +414,7 @@ async function undo() {
 function open(which) {
   if (which === "keys") {
     const help = [...(widget?.help ?? []), ...(editor ? [["e", t("edit the best answer")]] : []), ["c", t("write why")], ["m", t("mark a passage")], ["f", t("flags")], [widget?.area ? "Ctrl Enter" : "Enter", t("submit")], ["s", t("skip")], ["n", t("ask the project")], ["u", t("undo the last answer")], ["g", t("guidelines")], ["?", t("these keys")]];
-    const shown = letterKeys ? help : help.filter(([k]) => /Enter|Esc|[←↑]/.test(k));
-    document.getElementById("key-list").replaceChildren(...shown.flatMap(([k, what]) => [el("dt", {}, key(k)), el("dd", {}, what)]));
+    document.getElementById("key-list").replaceChildren(...keyList(help));
   }
   if (which === "note" && !task) return;
   if (which === "skip") {
