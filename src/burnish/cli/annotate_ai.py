@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from burnish.cli.annotate_data import STORE, Database, Traceback, existing
+from burnish.cli.annotate_data import existing
 from burnish.cli.numbers import within
+from burnish.cli.shared import STORE, Database, Traceback
 from burnish.errors import UserError
 from burnish.jsonio import json_lines
 

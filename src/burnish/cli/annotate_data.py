@@ -8,21 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from burnish.cli.numbers import within
+from burnish.cli.shared import STORE, Database, Traceback
 from burnish.errors import UserError
 from burnish.jsonio import dumps, undefined_as_null
 
-Database = Annotated[
-    str,
-    typer.Option(
-        "--database",
-        "-d",
-        help="The store: a file, or an SQLAlchemy URL such as postgresql+psycopg://...",
-    ),
-]
-Traceback = Annotated[
-    bool, typer.Option("--traceback", help="Show where in the code an error arose.")
-]
-STORE = "annotations.sqlite"
 _STORE_ENDINGS = (".sqlite", ".sqlite3", ".db")
 
 

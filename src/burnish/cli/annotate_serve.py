@@ -11,22 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from burnish.cli.numbers import within
+from burnish.cli.shared import STORE, AllowHost, Database, Host, Port, Traceback
 from burnish.errors import UserError
 from burnish.listening import answered_names, in_url, listen
 
-Database = Annotated[
-    str,
-    typer.Option(
-        "--database", "-d", help="A file, or an SQLAlchemy URL such as postgresql+psycopg://..."
-    ),
-]
-Traceback = Annotated[
-    bool, typer.Option("--traceback", help="Show where in the code an error arose.")
-]
-Host = Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0: from everywhere.")]
-Port = Annotated[
-    int, typer.Option(min=0, max=65535, help="The port to listen on; 0: any free one.")
-]
 PasswordFile = Annotated[
     Path | None,
     typer.Option(
@@ -34,7 +22,6 @@ PasswordFile = Annotated[
         show_default=False,
     ),
 ]
-_STORE = "annotations.sqlite"
 
 users = typer.Typer(
     help="Who may log in.\n\nExample: `burnish annotate users add olga --owner`",
@@ -53,7 +40,7 @@ def register(group: typer.Typer) -> None:
 
 
 def serve(
-    database: Database = _STORE,
+    database: Database = STORE,
     host: Host = "127.0.0.1",
     port: Port = 8321,
     chat_model: Annotated[
@@ -73,13 +60,7 @@ def serve(
     max_new_tokens: Annotated[
         int, typer.Option(callback=within("Tokens"), help="Longest answer of the chat in tokens.")
     ] = 256,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A name that the server answers to, besides this machine's; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
+    allow_host: AllowHost = None,
     behind_https: Annotated[
         bool,
         typer.Option(
@@ -201,7 +182,7 @@ def _import(opened: Any, path: Path, layout: str, project: str) -> dict[str, int
 @users.command("add")
 def users_add(
     name: Annotated[str, typer.Argument(help="The name to log in with.")],
-    database: Database = _STORE,
+    database: Database = STORE,
     owner: Annotated[bool, typer.Option("--owner", help="May create projects.")] = False,
     password_file: PasswordFile = None,
     traceback: Traceback = False,
@@ -217,7 +198,7 @@ def users_add(
 
 
 @users.command("list")
-def users_list(database: Database = _STORE, traceback: Traceback = False) -> None:
+def users_list(database: Database = STORE, traceback: Traceback = False) -> None:
     """List who can log in.
 
     Example: `burnish annotate users list`
@@ -234,7 +215,7 @@ def users_list(database: Database = _STORE, traceback: Traceback = False) -> Non
 @users.command("password")
 def users_password(
     name: Annotated[str, typer.Argument(help="Whose.")],
-    database: Database = _STORE,
+    database: Database = STORE,
     password_file: PasswordFile = None,
     traceback: Traceback = False,
 ) -> None:
@@ -251,7 +232,7 @@ def users_password(
 @users.command("reset")
 def users_reset(
     name: Annotated[str, typer.Argument(help="Whose.")],
-    database: Database = _STORE,
+    database: Database = STORE,
     url: Annotated[str, typer.Option(help="Where the server is.")] = "http://127.0.0.1:8321",
     traceback: Traceback = False,
 ) -> None:
@@ -267,7 +248,7 @@ def users_reset(
 @users.command("deactivate")
 def users_deactivate(
     name: Annotated[str, typer.Argument(help="Whom.")],
-    database: Database = _STORE,
+    database: Database = STORE,
     undo: Annotated[bool, typer.Option("--undo", help="Let them in again.")] = False,
     traceback: Traceback = False,
 ) -> None:
@@ -284,7 +265,7 @@ def users_deactivate(
 @users.command("erase")
 def users_erase(
     name: Annotated[str, typer.Argument(help="Whom.")],
-    database: Database = _STORE,
+    database: Database = STORE,
     answers: Annotated[
         bool, typer.Option("--answers", help="Their answers go too; else they stay, unnamed.")
     ] = False,
@@ -307,7 +288,7 @@ def users_erase(
 def users_enrol(
     name: Annotated[str, typer.Argument(help="Who: somebody who can log in already.")],
     project: Annotated[str, typer.Argument(help="The project.")],
-    database: Database = _STORE,
+    database: Database = STORE,
     role: Annotated[str, typer.Option(help="owner, reviewer or annotator.")] = "owner",
     traceback: Traceback = False,
 ) -> None:
@@ -325,7 +306,7 @@ def users_enrol(
 @users.command("token")
 def users_token(
     name: Annotated[str, typer.Argument(help="Whose.")],
-    database: Database = _STORE,
+    database: Database = STORE,
     scope: Annotated[
         list[str] | None,
         typer.Option(
@@ -357,7 +338,7 @@ def backup(
     target: Annotated[
         Path, typer.Argument(help="The file to write; there must be none of this name.")
     ],
-    database: Database = _STORE,
+    database: Database = STORE,
     traceback: Traceback = False,
 ) -> None:
     """Copy the database, also while the server serves: an SQLite file, or a dump for PostgreSQL's
@@ -372,7 +353,7 @@ def backup(
 
 def restore(
     source: Annotated[Path, typer.Argument(help="What `burnish annotate backup` wrote.")],
-    database: Database = _STORE,
+    database: Database = STORE,
     traceback: Traceback = False,
 ) -> None:
     """Put a copy back where there is nothing yet: a new SQLite file, or an empty PostgreSQL

@@ -7,18 +7,15 @@ from typing import Annotated
 
 import typer
 
+from burnish.cli.shared import Port, Traceback
 from burnish.errors import UserError
 from burnish.listening import answered_names, listen
 
 
 def board(
     folder: Annotated[Path, typer.Argument(help="A folder of runs, or one run's.")] = Path("runs"),
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="The port to listen on; 0: any free one.")
-    ] = 8330,
-    traceback: Annotated[
-        bool, typer.Option("--traceback", help="Show where in the code an error arose.")
-    ] = False,
+    port: Port = 8330,
+    traceback: Traceback = False,
 ) -> None:
     """Show all runs on a page of this machine: stages, curves, samples, time left. Read-only.
 

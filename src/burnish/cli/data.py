@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from burnish.cli.numbers import within
+from burnish.cli.shared import Traceback
 from burnish.errors import UserError, listed
 
 if TYPE_CHECKING:
@@ -61,9 +62,6 @@ Limit = Annotated[
 ]
 MaxLength = Annotated[
     int, typer.Option(callback=within("Tokens"), help="The longest sequence, in tokens.")
-]
-Traceback = Annotated[
-    bool, typer.Option("--traceback", help="Show where in the code an error arose.")
 ]
 
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from burnish.cli.shared import Traceback
+
 _SHIPPED = Path(__file__).parents[1] / "lab"
 
 
@@ -28,9 +30,7 @@ def lab(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Nothing but where the report is.")
     ] = False,
-    traceback: Annotated[
-        bool, typer.Option("--traceback", help="Show where in the code an error arose.")
-    ] = False,
+    traceback: Traceback = False,
 ) -> None:
     """Measure over-optimization where the true reward is known: what a reward model does to a
     policy, what helps, what warns. No model is needed. What is done already is not done again.

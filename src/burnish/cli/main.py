@@ -22,6 +22,7 @@ from burnish.cli.numbers import within
 from burnish.cli.options import options
 from burnish.cli.recipes import init, recipes
 from burnish.cli.serve import serve
+from burnish.cli.shared import Traceback
 from burnish.cli.stage_commands import stage_commands
 from burnish.cli.suites import suites
 from burnish.errors import UserError
@@ -56,9 +57,6 @@ Out = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Plain lines instead of progress bars.")]
-Traceback = Annotated[
-    bool, typer.Option("--traceback", help="Show where in the code an error arose.")
-]
 ConfigFile = Annotated[
     Path | None,
     typer.Option(

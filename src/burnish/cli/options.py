@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from burnish.cli.shared import Traceback
 from burnish.errors import UserError
 from burnish.jsonio import dumps
 
@@ -22,9 +23,6 @@ Key = Annotated[
         help="A dotted key, a stage's kind, an algorithm, a loss, or the last word of a key.",
         show_default=False,
     ),
-]
-Traceback = Annotated[
-    bool, typer.Option("--traceback", help="Show where in the code an error arose.")
 ]
 _WIDTH = 96
 
@@ -141,9 +139,9 @@ def _as_the_row(key: str, option: Option) -> tuple[str, ...]:
     word, *rest = key.split(".")
     if option.default != "null" or rest[:1] != ["algorithm"] or len(rest) != 2:
         return ()
-    from burnish.stages.algorithms import row_parts  # brings torch
+    from burnish.algorithms.recipes import ROWS  # brings torch
 
-    parts = row_parts("grpo" if word == "online" else word)
+    parts = ROWS["grpo" if word == "online" else word].parts()
     return f"{json.dumps(parts[rest[1]])}, as {parts['name']} has it", str(parts["paper"])
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from burnish.atomic import write_text
+from burnish.cli.shared import Traceback
 from burnish.config import shipped
 from burnish.errors import UserError
 
@@ -17,9 +18,6 @@ recipes = typer.Typer(
     rich_markup_mode="markdown",
 )
 Name = Annotated[str, typer.Argument(help="The recipe's name, as `burnish recipes list` has it.")]
-Traceback = Annotated[
-    bool, typer.Option("--traceback", help="Show where in the code an error arose.")
-]
 QUICKSTART = "builtin:quickstart"
 
 

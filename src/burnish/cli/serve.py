@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from burnish.cli.numbers import within
+from burnish.cli.shared import AllowHost, Host, Port, Traceback
 from burnish.errors import UserError
 from burnish.listening import answered_names, in_url, is_loopback, listen
 
@@ -21,12 +22,8 @@ def serve(
         Path | None,
         typer.Option(help="A folder with an adapter to merge (PEFT's).", show_default=False),
     ] = None,
-    host: Annotated[
-        str, typer.Option(help="The address to listen on; 0.0.0.0: from everywhere.")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="The port to listen on; 0: any free one.")
-    ] = 8000,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
     api_key_env: Annotated[
         str | None,
         typer.Option(
@@ -61,16 +58,8 @@ def serve(
         str, typer.Option(help="none, int8, or auto: int8 where the processor is fast at it.")
     ] = "none",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto.")] = "auto",
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A name that the server answers to, besides this machine's; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    traceback: Annotated[
-        bool, typer.Option("--traceback", help="Show where in the code an error arose.")
-    ] = False,
+    allow_host: AllowHost = None,
+    traceback: Traceback = False,
 ) -> None:
     """Serve a model over HTTP as OpenAI's API does: chat and completions, whole or streamed, until
     Ctrl-C.

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from burnish.cli.shared import Traceback
 from burnish.errors import UserError
 
 suites = typer.Typer(
@@ -14,9 +15,6 @@ suites = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
-Traceback = Annotated[
-    bool, typer.Option("--traceback", help="Show where in the code an error arose.")
-]
 _SHOWN = 3
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from burnish.algorithms.recipes import ROWS
 from burnish.errors import UserError
 from burnish.stages.context import Step
 from burnish.trainers.online_settings import resolve_settings
@@ -17,8 +14,3 @@ def check_algorithm(step: Step) -> None:
     except UserError as error:
         field = f"{step.name}.{(error.field or '').removeprefix(f'{step.node.kind}.')}"
         raise UserError(error.problem, field=field, hint=error.hint) from error
-
-
-def row_parts(name: str) -> dict[str, Any]:
-    """The parts of a row of the table of algorithms, as a recipe would write them."""
-    return ROWS[name].parts()
