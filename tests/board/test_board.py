@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from burnish.board.app import create_app, duration
-from burnish.board.reading import curves_of, find_runs, read
+from burnish.board.app import create_app
+from burnish.board.reading import curves_of, find_runs, overview, read
 from burnish.cli.main import main
 from burnish.runs.manifest import write_sealed
 from burnish.runs.stage_record import StageRecord
@@ -106,6 +106,16 @@ def test_pages_show_it_and_change_nothing(tmp_path: Path):
     assert http.post("/").status_code == 405
 
 
+def test_the_table_of_runs_reads_no_numbers(tmp_path: Path):
+    run = make_run(tmp_path / "demo")
+    (run / "sft" / "metrics.jsonl").write_text("no JSON\n")
+    http = client(tmp_path)
+    assert "3 of 5" in http.get("/").text
+    assert "this line is not a JSON object" in http.get("/run/demo").text
+    states = [(stage.state, stage.rows) for stage in overview("demo", run).stages]
+    assert states == [("done", ()), ("done", ()), ("done", ()), ("running", ()), ("waiting", ())]
+
+
 def test_runs_side_by_side_share_a_chart(tmp_path: Path):
     make_run(tmp_path / "a")
     make_run(tmp_path / "deep" / "b", losses=(5.0, 4.0))
@@ -134,10 +144,10 @@ def test_other_names_are_not_answered(tmp_path: Path):
 
 def test_one_runs_folder_is_a_board_of_one(tmp_path: Path):
     run = make_run(tmp_path / "demo")
-    assert find_runs(run) == {".": run}
+    assert find_runs(run) == {"demo": run}
     page = client(run)
-    assert 'href="/run/."' in page.get("/").text
-    assert [duration(seconds) for seconds in (5.0, 600.0, 7200.0)] == ["5 s", "10 min", "2.0 h"]
+    assert 'href="/run/demo"' in page.get("/").text
+    assert "75\u00a0s" in page.get("/run/demo").text
 
 
 def test_a_folder_that_is_not_there_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path):

@@ -11,10 +11,11 @@ from fastapi import FastAPI, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, Response
 from jinja2 import Environment, PackageLoader
 
-from burnish.board.reading import RunView, StageView, curves_of, find_runs, read
+from burnish.board.reading import RunView, StageView, curves_of, find_runs, overview, read
 from burnish.charts import Look, Series, line_chart
 from burnish.evaluation.graph_figure import Box, draw
 from burnish.evaluation.graph_figure import Look as BoxLook
+from burnish.evaluation.words import duration
 from burnish.listening import KnownHosts
 
 FIRST = ("loss", "eval_loss", "reward", "accuracy", "eval_accuracy", "rewards/margins", "kl", "entropy",
@@ -34,6 +35,7 @@ def create_app(root: Path, *, hosts: Sequence[str] = ()) -> FastAPI:
     """The application over the runs in a folder. `hosts` are the names that it answers to."""
     app = FastAPI(title="Burnish board", openapi_url=None, docs_url=None, redoc_url=None)
     pages = Environment(loader=PackageLoader("burnish.board"), autoescape=True)
+    pages.filters |= {"duration": duration}
     style = (files("burnish.evaluation") / "templates" / "report.css").read_text(encoding="utf-8")
 
     def page(name: str, *, live: bool = False, status: int = 200, **values: Any) -> HTMLResponse:
@@ -43,7 +45,7 @@ def create_app(root: Path, *, hosts: Sequence[str] = ()) -> FastAPI:
 
     @app.get("/")
     def index() -> Response:
-        runs = [read(path, folder) for path, folder in find_runs(root).items()]
+        runs = [overview(path, folder) for path, folder in find_runs(root).items()]
         runs.sort(key=lambda run: -run.touched)
         live = any(run.state == "running" for run in runs)
         return page("index.html.j2", live=live or not runs, runs=runs)
@@ -97,13 +99,6 @@ def how_far(stage: StageView) -> str:
         steps = f"{len(stage.rows)}" + (f" of {stage.total}" if stage.total else "")
         return f"{stage.state}, step {steps}"
     return stage.state
-
-
-def duration(seconds: float) -> str:
-    """Seconds, minutes or hours."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _charts(stage: StageView) -> list[Any]:

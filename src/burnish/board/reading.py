@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,8 +66,9 @@ class RunView:
 
 
 def find_runs(root: Path) -> dict[str, Path]:
-    """The runs in a folder, or the folder where it is one itself, by their paths below it."""
-    found = {"." if folder == root else folder.relative_to(root).as_posix(): folder
+    """The runs in a folder by their paths below it, or the folder where it is one itself, by its
+    name: "." in a URL is not sent."""
+    found = {root.resolve().name if folder == root else folder.relative_to(root).as_posix(): folder
              for folder in _runs(root, _DEEP)}  # fmt: skip
     return dict(sorted(found.items()))
 
@@ -87,9 +88,9 @@ def _runs(folder: Path, deep: int) -> Iterator[Path]:
             yield from _runs(path, deep - 1)
 
 
-def read(path: str, folder: Path) -> RunView:
-    """A run as it is now. What is damaged, or being written at this moment, is said in place of
-    it."""
+def overview(path: str, folder: Path) -> RunView:
+    """A run as it is now, as far as the table of all runs shows it: its stages' states without
+    their numbers. What is damaged, or being written at this moment, is said in place of it."""
     try:
         recipe, _ = read_run(folder)
         stages = tuple(
@@ -105,27 +106,41 @@ def read(path: str, folder: Path) -> RunView:
     )
 
 
+def read(path: str, folder: Path) -> RunView:
+    """`overview` with the numbers and the samples of each stage."""
+    run = overview(path, folder)
+    try:
+        stages = tuple(_with_numbers(stage, folder / stage.name) for stage in run.stages)
+    except (UserError, OSError) as error:
+        return RunView(path, folder.name, problem=str(error))
+    return replace(run, stages=stages)
+
+
 def _stage(folder: Path, name: str, kind: str, reads: Any, settings: Any) -> StageView:
-    record = StageRecord.read(folder / "stage.json")
-    rows = tuple(read_metrics(folder / "metrics.jsonl"))
     total = getattr(settings, "steps", None) or getattr(settings, "max_steps", None)
-    samples = _samples(folder)
+    view = StageView(name, kind, tuple(reads), "waiting", total=total)
+    record = StageRecord.read(folder / "stage.json")
     if record is not None:
-        return StageView(
-            name, kind, tuple(reads), "done", rows, total, record.seconds,
-            memory_gb=record.peak_memory_gb, samples=samples,
-        )  # fmt: skip
+        return replace(view, state="done", seconds=record.seconds, memory_gb=record.peak_memory_gb)
     if not (folder / "begun.json").is_file():
-        return StageView(name, kind, tuple(reads), "waiting", total=total)
+        return view
+    quiet = time.time() - _last_touched(folder) >= _QUIET
+    return replace(view, state="stopped" if quiet else "running")
+
+
+def _with_numbers(stage: StageView, folder: Path) -> StageView:
+    if stage.state == "waiting":
+        return stage
+    rows = tuple(read_metrics(folder / "metrics.jsonl"))
+    stage = replace(stage, rows=rows, samples=_samples(folder))
+    if stage.state == "done":
+        return stage
     timings = [row["seconds"] for row in read_metrics(folder / "timing.jsonl")]
-    state: State = "running" if time.time() - _last_touched(folder) < _QUIET else "stopped"
     left = None
-    if total and timings:
+    if stage.total and timings:
         recent = timings[-20:]
-        left = max(0, total - len(rows)) * sum(recent) / len(recent)
-    return StageView(
-        name, kind, tuple(reads), state, rows, total, sum(timings) or None, left, samples=samples
-    )
+        left = max(0, stage.total - len(rows)) * sum(recent) / len(recent)
+    return replace(stage, seconds=sum(timings) or None, left=left)
 
 
 def _last_touched(folder: Path) -> float:
