@@ -15,7 +15,9 @@ from serving_server import Server, serving
 
 from burnish.data.render import render_prompt
 from burnish.generation.base import Request, SamplingParams
+from burnish.generation.in_flight import InFlight
 from burnish.records import Prompt
+from burnish.serving.answers import Form, Told
 
 TALK = [{"role": "user", "content": "Say something."}]
 CHAT, COMPLETE = "/v1/chat/completions", "/v1/completions"
@@ -149,6 +151,40 @@ def test_log_probabilities_are_the_models(server: Server):
     pieces = [c["choices"][0]["logprobs"] for c in chunks if c["choices"][0]["logprobs"]]
     assert [entry for piece in pieces for entry in piece["content"]] == content
     assert server.post(CHAT, messages=TALK, max_tokens=2).json()["choices"][0]["logprobs"] is None
+
+
+def test_a_streams_log_probabilities_are_told_once(server: Server):
+    body = {"prompt": "ab", "max_tokens": 40, "logprobs": 0, "seed": 3}
+    whole = server.post(COMPLETE, **body).json()["choices"][0]["logprobs"]
+    spelled = list(map(len, whole["tokens"]))
+    assert whole["text_offset"] == [sum(spelled[:place]) for place in range(40)]
+    chunks = events(server.post(COMPLETE, **body, stream=True))
+    pieces = [c["choices"][0]["logprobs"] for c in chunks if c["choices"][0]["logprobs"]]
+    assert len(pieces) > 5
+    for key in ("tokens", "token_logprobs", "text_offset"):
+        assert [value for piece in pieces for value in piece[key]] == whole[key]
+
+
+def test_tokens_are_spelled_once_however_many_chunks():
+    class Spelling:
+        calls = 0
+
+        def decode(self, tokens: list[int]) -> str:
+            self.calls += 1
+            return "ab"
+
+    spelling, told = Spelling(), Told()
+    form = Form(False, "id", 0, "tiny", spelling, True)
+    sequence = InFlight(Request((1,), 0), SamplingParams(500))
+    offsets = []
+    for token in range(500):
+        sequence.tokens.append(token)
+        sequence.model_logprobs.append(-1.0)
+        logprobs = form.logprobs_of(sequence, told, len(sequence.tokens))
+        assert logprobs is not None
+        offsets += logprobs["text_offset"]
+    assert offsets == list(range(0, 1000, 2))
+    assert spelling.calls == 500
 
 
 def test_clients_together_get_what_each_gets_alone(server: Server):

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from burnish.generation.in_flight import InFlight
 from burnish.records import Completion
 
 Json = dict[str, Any]
+
+
+@dataclass
+class Told:
+    """How much of a completion a client has: tokens, and the characters that they spell one by
+    one."""
+
+    tokens: int = 0
+    characters: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,7 @@ class Form:
 
     def choice(self, index: int, completion: Completion, sequence: InFlight) -> Json:
         """One of the completions, whole."""
-        logprobs = self.logprobs_of(sequence, 0, len(sequence.tokens))
+        logprobs = self.logprobs_of(sequence, Told(), len(sequence.tokens))
         said = (
             {"message": {"role": "assistant", "content": completion.text, "refusal": None}}
             if self.chat
@@ -66,9 +76,11 @@ class Form:
             said = {"delta": {"content": text} if text else {}}
         return {"index": index, **said, "logprobs": logprobs, "finish_reason": finish_reason}
 
-    def logprobs_of(self, sequence: InFlight, start: int, stop: int) -> Json | None:
-        """Those of the tokens from `start` on: the model's own, at temperature 1 and with nothing
-        truncated, the end token's included. None where they are not asked for."""
+    def logprobs_of(self, sequence: InFlight, told: Told, stop: int) -> Json | None:
+        """Those of the tokens before `stop` that are not told yet, and `told` moves on: the model's
+        own, at temperature 1 and with nothing truncated, the end token's included. None where they
+        are not asked for."""
+        start, told.tokens = told.tokens, stop
         if not self.logprobs:
             return None
         tokens = [self._spelled(token) for token in sequence.tokens[start:stop]]
@@ -82,8 +94,7 @@ class Form:
                 for token, value, row in rows
             ]
             return {"content": content, "refusal": None}
-        before = sum(len(self._spelled(token)) for token in sequence.tokens[:start])
-        offsets = [before + sum(map(len, tokens[:place])) for place in range(len(tokens))]
+        *offsets, told.characters = accumulate(map(len, tokens), initial=told.characters)
         return {
             "tokens": tokens,
             "token_logprobs": values,

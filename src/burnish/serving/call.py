@@ -19,7 +19,7 @@ from burnish.generation.base import Request, SamplingParams, request_seed
 from burnish.jsonio import dumps, undefined_as_null
 from burnish.listening import Receive, Scope, Send
 from burnish.records import Completion, Prompt
-from burnish.serving.answers import Form, Json, usage
+from burnish.serving.answers import Form, Json, Told, usage
 from burnish.serving.errors import RefusedError
 from burnish.serving.protocol import ChatRequest, CompletionRequest
 from burnish.serving.worker import Ended, Event, Ticket, Worker
@@ -193,7 +193,7 @@ class EventStream(Response):
         super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._call, self._first = call, first
-        self._told = [0] * len(call.tickets)
+        self._told = [Told() for _ in call.tickets]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events until all is written or the client is gone."""
@@ -234,9 +234,9 @@ class EventStream(Response):
         form, sequence = self._call.form, self._call.tickets[index].sequence
         assert sequence is not None
         drawn = len(event.completion.tokens) if isinstance(event, Ended) else event.tokens
+        told = self._told[index].tokens
         logprobs = form.logprobs_of(sequence, self._told[index], drawn)
-        news = bool(event.text) or (logprobs is not None and drawn > self._told[index])
-        self._told[index] = drawn
+        news = bool(event.text) or (logprobs is not None and drawn > told)
         choices = [form.piece(index, event.text, logprobs)] if news else []
         if isinstance(event, Ended):
             choices.append(form.piece(index, "", None, event.completion.finish_reason))
