@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, normalizers
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -21,7 +23,7 @@ from transformers import (
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from burnish.errors import UserError
-from burnish.models.gguf_file import _rope_factors, export_gguf
+from burnish.models.gguf_file import _rope_factors, _splitter, export_gguf
 from burnish.models.tiny import tiny_tokenizer
 
 SHAPE = {
@@ -128,6 +130,59 @@ def test_other_tokenizers_and_weights_too_large_are_refused(tmp_path: Path):
     core["pre_tokenizer"] = {"type": "Whitespace"}
     (tmp_path / "tokenizer.json").write_text(json.dumps(core))
     with pytest.raises(UserError, match="splits texts in a way"):
+        export_gguf(tmp_path, tmp_path / "m.gguf", name="mine")
+
+
+LLAMA = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+SPLIT = {"type": "Split", "pattern": {"Regex": LLAMA}, "behavior": "Isolated", "invert": False}
+DIGITS = {"type": "Digits", "individual_digits": True}
+CORE = {"normalizer": None, "model": {"type": "BPE", "byte_fallback": False, "merges": []}}
+
+
+@pytest.mark.parametrize(
+    ("parts", "normalizer", "name"),
+    [
+        ([SPLIT, BYTES], None, "llama-bpe"),
+        ([SPLIT, BYTES], {"type": "NFC"}, "llama-bpe"),
+        ([DIGITS, {**BYTES, "use_regex": True}], None, "smollm"),
+        ([BYTES], None, "gpt-2"),
+        ([SPLIT, {**BYTES, "use_regex": True}], None, "splits texts in a way"),
+        ([{**SPLIT, "behavior": "Removed"}, BYTES], None, "splits texts in a way"),
+        ([{**SPLIT, "invert": True}, BYTES], None, "splits texts in a way"),
+        ([DIGITS, BYTES], None, "splits texts in a way"),
+        ([SPLIT, {**BYTES, "add_prefix_space": True}], None, r"add_prefix_space.*llama\.cpp's would"),
+        ([BYTES], {"type": "Lowercase"}, r"normalizes texts \(Lowercase\).*convert_hf_to_gguf"),
+        ([BYTES], {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Strip"}]}, "Strip"),
+    ],
+)  # fmt: skip
+def test_splitters_go_by_llama_cpps_name_or_are_refused(
+    parts: list[dict[str, object]], normalizer: object, name: str, tmp_path: Path
+):
+    pre = {"type": "Sequence", "pretokenizers": parts}
+    core = {**CORE, "normalizer": normalizer, "pre_tokenizer": pre if len(parts) > 1 else parts[0]}
+    if name in ("llama-bpe", "smollm", "gpt-2"):
+        assert _splitter(core, tmp_path) == name
+        return
+    with pytest.raises(UserError, match=name):
+        _splitter(core, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda core: setattr(core, "normalizer", normalizers.Lowercase()), "Lowercase"),
+        (lambda core: setattr(core.pre_tokenizer, "add_prefix_space", True), "add_prefix_space"),
+    ],
+)
+def test_a_tokenizer_that_changes_texts_is_refused(
+    change: Callable[[Tokenizer], None], said: str, tmp_path: Path
+):
+    saved("llama", tmp_path)
+    tokenizer = tiny_tokenizer()
+    change(tokenizer.backend_tokenizer)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=said):
         export_gguf(tmp_path, tmp_path / "m.gguf", name="mine")
 
 

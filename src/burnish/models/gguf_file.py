@@ -157,21 +157,46 @@ def _write_vocabulary(writer: Any, tokenizer: Any, size: int, model: Path) -> No
 
 
 def _splitter(core: dict[str, Any], model: Path) -> str:
-    """llama.cpp's name for how this tokenizer splits a text. Raises UserError where it has none."""
+    """llama.cpp's name for how this tokenizer splits a text. Raises UserError where it has none, or
+    where a text is changed before: llama.cpp takes it as it is."""
     pre = core.get("pre_tokenizer") or {}
     parts = pre.get("pretokenizers", [pre])
+    changed = _changes(core.get("normalizer"), parts)
+    if changed:
+        raise UserError(
+            f"a tokenizer that {changed} is not written as GGUF: llama.cpp's would not do it.",
+            file=model, hint=_HINT,
+        )  # fmt: skip
     kinds = [part.get("type") for part in parts]
+    by_words = parts[-1].get("use_regex", True)  # GPT-2's splitting, within each part
     if core["model"].get("type") == "BPE" and not core["model"].get("byte_fallback"):
-        splits = [part.get("pattern", {}).get("Regex") for part in parts if part["type"] == "Split"]
-        if kinds == ["Split", "ByteLevel"] and splits[0] in _SPLITTERS:
-            return _SPLITTERS[splits[0]]
-        if kinds == ["Digits", "ByteLevel"] and parts[0].get("individual_digits"):
+        if kinds == ["Split", "ByteLevel"] and not by_words and _isolates(parts[0]):
+            return _SPLITTERS[parts[0]["pattern"]["Regex"]]
+        if kinds == ["Digits", "ByteLevel"] and by_words and parts[0].get("individual_digits"):
             return "smollm"
-        if kinds == ["ByteLevel"] and (parts[0].get("use_regex") or not core["model"]["merges"]):
+        if kinds == ["ByteLevel"] and (by_words or not core["model"]["merges"]):
             return "gpt-2"
     raise UserError(
         "this tokenizer splits texts in a way that is not written as GGUF.", file=model, hint=_HINT
     )
+
+
+def _changes(normalizer: dict[str, Any] | None, parts: list[dict[str, Any]]) -> str | None:
+    """What a tokenizer does to a text before it is split. Qwen's NFC counts as nothing: every GGUF
+    of Qwen goes without it, and it changes no text that is written as usual."""
+    steps = [] if normalizer is None else normalizer.get("normalizers", [normalizer])
+    others = [str(step.get("type")) for step in steps if step.get("type") != "NFC"]
+    if others:
+        return f"normalizes texts ({', '.join(others)})"
+    if any(part.get("add_prefix_space") for part in parts):
+        return "puts a space before each text (add_prefix_space)"
+    return None
+
+
+def _isolates(split: dict[str, Any]) -> bool:
+    """Whether what a known pattern finds are the parts of a text, none left out."""
+    known = split.get("pattern", {}).get("Regex") in _SPLITTERS
+    return known and split.get("behavior") == "Isolated" and not split.get("invert")
 
 
 def _weights(model: Path) -> Iterator[tuple[str, Tensor]]:
