@@ -163,6 +163,31 @@ def test_a_refusal_that_names_a_field_is_translated_on_the_form(served: Served):
         assert html.unescape(shown) == expected
 
 
+def test_after_the_answer_to_a_form_the_language_changes_on_the_page_it_is_of(served: Served):
+    Bench(served.database, annotators=0)
+    accounts.set_password(served.database, "olga", PASSWORD)
+    client = httpx.Client(base_url=served.url, follow_redirects=True, timeout=60)
+    page = client.get("/login")
+    page = client.post("/login", data={"name": "olga", "password": PASSWORD, "csrf": _token(page)})
+    csrf = _token(page)
+    search = {name: "*ü~ " * 70 for name in ("text", "annotator", "model", "column")}
+    cases = [
+        (client.post("/projects/1/items/1/correct", data={"csrf": csrf}), "/projects/1/items/1"),
+        (client.post("/projects/1/items/1/retire", data={"csrf": "no"}), "/projects/1/items/1"),
+        (client.post("/projects/1/invite", data={"csrf": csrf}), "/projects/1"),
+        (client.post("/account/tokens", data={"csrf": csrf}), "/account"),
+        (client.post("/language", data={"language": "xx"}), "/"),
+        (client.get("/projects/1/items", params=search), "/projects/1/items?"),
+    ]
+    for code, (answer, above) in zip(CODES, cases, strict=True):
+        here = html.unescape(_token(answer, r'name="to" value="([^"]+)"'))
+        assert here == above or (above.endswith("?") and here.startswith(above)), here
+        page = client.post("/language", data={"language": code, "to": here, "csrf": csrf})
+        assert page.status_code == 200, (here, page.text)
+        assert page.url.raw_path.decode() == (here if here != "/" else "/projects")
+        assert f'<html lang="{code}"' in page.text
+
+
 def test_every_page_in_every_language(served: Served):
     rows = [
         pair_row(1), pair_row(2, gold={"strength": 1}, part="training"),

@@ -28,7 +28,11 @@ from burnish.errors import UserError
 router = APIRouter()
 
 _FORM_COOKIE = "burnish_form"
+_HERE = re.compile(r"/(?!/)[\w/?&=%.+*~:,@!$;()-]*", re.ASCII)
+"""An address on this server, as browsers write it."""
 Text = Annotated[StorableText, Form(max_length=500)]
+Address = Annotated[StorableText, Form(max_length=24_000)]
+"""Of a page: a search has six fields of 300 characters, each up to twelve when it is quoted."""
 Secret = Annotated[StorableText, Path(max_length=100)]
 
 
@@ -159,7 +163,7 @@ def change_keys(request: Request, letter_keys: Text = "", csrf: Text = "") -> Re
 
 @router.post("/language")
 def change_language(
-    request: Request, language: Text = "", to: Text = "/", csrf: Text = ""
+    request: Request, language: Text = "", to: Address = "/", csrf: Text = ""
 ) -> Response:
     """The language of my pages: kept in this browser, and with my account where I have one."""
     site = site_of(request)
@@ -169,7 +173,7 @@ def change_language(
     if caller is not None:
         site.check_csrf(caller, csrf)
         accounts.prefer(site.database, caller, language=language)
-    target = to if re.fullmatch(r"/(?!/)[\w/?&=%.+-]*", to, re.ASCII) else "/"
+    target = to if _HERE.fullmatch(to) else "/"
     response = RedirectResponse(target, status_code=303)
     _keep_language(site, request, response, language)
     return response

@@ -13,6 +13,7 @@ from typing import Any, cast
 from anyio import CapacityLimiter
 from fastapi import Request
 from fastapi.responses import HTMLResponse
+from starlette.routing import Match
 
 from burnish.annotation.app.language import environment, reader_language
 from burnish.annotation.app.proxies import local_path
@@ -93,12 +94,12 @@ class Site:
         self, request: Request, template: str, *, status: int = 200, **values: Any
     ) -> HTMLResponse:
         """A rendered template, in the language of who asked."""
-        caller, path = values.pop("caller", None), local_path(request.scope)
+        caller = values.pop("caller", None)
         common = {
             "caller": caller,
-            "path": path,
+            "path": local_path(request.scope),
             "root": request.scope.get("root_path", ""),
-            "here": f"{path}?{request.url.query}" if request.url.query else path,
+            "here": _address(request),
         }
         templates = environment(reader_language(request, caller).code)
         return HTMLResponse(
@@ -124,6 +125,22 @@ class Site:
 def site_of(request: Request) -> Site:
     """The site that a request came to."""
     return cast(Site, request.app.state.site)
+
+
+def _address(request: Request) -> str:
+    """Where the page that is shown can be asked for again. What answers a form has no address: the
+    page above it has."""
+    path, query = local_path(request.scope), request.url.query
+    if request.method in _SAFE:
+        return f"{path}?{query}" if query else path
+    while path != "/" and not _is_page(request, path):
+        path = path.rpartition("/")[0] or "/"
+    return path
+
+
+def _is_page(request: Request, path: str) -> bool:
+    scope = {**request.scope, "method": "GET", "path": request.scope.get("root_path", "") + path}
+    return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
 
 def cookie_options(site: Site, request: Request) -> Mapping[str, Any]:
