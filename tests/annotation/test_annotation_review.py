@@ -13,7 +13,16 @@ import pytest
 from annotation_bench import Bench, Served, add_caller, pair_row
 from sqlalchemy import select
 
-from burnish.annotation.service import accounts, erasure, notes, people, reviews, work
+from burnish.annotation.service import (
+    accounts,
+    erasure,
+    notes,
+    people,
+    projects,
+    reviews,
+    views,
+    work,
+)
 from burnish.annotation.service.database import Database
 from burnish.annotation.service.refusals import ConflictError, ForbiddenError, NotFoundError
 from burnish.annotation.service.submission import Submission
@@ -43,6 +52,26 @@ def _more(bench: Bench, *names: str) -> list[accounts.Caller]:
 
 def _desk(bench: Bench, **more: Any) -> Any:
     return reviews.waiting(bench.database, bench.owner, bench.project, **more)
+
+
+def _talked(bench: Bench) -> int:
+    """The id of a chat at the desk: of its two answers the second was shown first, and chosen."""
+    row = {"id": "talk", "kind": "chat", "prompt": "Say something."}
+    projects.add_items(bench.database, bench.owner, bench.project, [row])
+    turn = {
+        "user": "", "candidates": ["**Yes.**", "No."], "presented": [1, 0], "strength": -2, "chosen": 1,
+        "both_bad": False,
+    }  # fmt: skip
+    turns = [
+        turn,
+        turn | {"user": "Why?", "candidates": ["So.", "Because."], "chosen": 0, "strength": 1},
+    ]
+    with bench.database.write() as session:
+        item = session.scalars(select(Item).where(Item.external_id == "talk")).one()
+        item.sampled, item.slots = True, 0
+        about = {"item_id": item.id, "annotator_id": bench.people[0].annotator_id, "kind": "chat"}
+        session.add(Annotation(**about, presented=[], payload={"turns": turns}, lease="x"))
+        return item.id
 
 
 @pytest.fixture
@@ -150,6 +179,18 @@ def test_sending_back_locks_in_the_order_of_work(bench: Bench):
             session.scalars(locked[1].with_for_update()).one()
         sent.result(timeout=20)
     assert _desk(bench)["left"] == 0
+
+
+def test_a_reviewer_sees_the_turns_of_a_chat_by_candidate_position(bench: Bench):
+    shown = views.desk_view(_desk(bench, item_id=_talked(bench)), html=True)["item"]
+    assert (shown["why"], shown["answers"]) == ("sampled", [])
+    first, second = shown["said"][0]["turns"]
+    assert [one["html"] for one in first["answers"]] == [
+        "<p><strong>Yes.</strong></p>\n",
+        "<p>No.</p>\n",
+    ]
+    assert (first["user"]["text"], first["chosen"], first["strength"]) == ("", 1, -2)
+    assert (second["user"]["text"], second["chosen"], second["strength"]) == ("Why?", 0, 1)
 
 
 def test_a_decision_can_be_revised_and_taken_back(bench: Bench):
@@ -360,6 +401,13 @@ def test_a_reviewer_s_hour_by_keyboard(chromium: Any, tmp_path: Path):
         page.wait_for_selector("text=Nothing waits for a reviewer.")
         decided = [one for one in Store(served.place).labelled("p") if one.source == "adjudication"]
         assert [one.answer.strength for one in decided] == [-2]
+        page.goto(f"{served.url}/projects/1/items/{_talked(bench)}")
+        page.locator("a[href*='review?item=']").click()
+        page.wait_for_selector("text=Agreed, drawn for a look")
+        framed = page.locator("details[open] .answer.favoured .text").all_inner_texts()
+        assert framed == ["No.", "So."]
+        page.keyboard.press("a")
+        page.wait_for_selector("text=Nothing waits for a reviewer.")
         assert failures == []
         assert served.failures == []
     finally:

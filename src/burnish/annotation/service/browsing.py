@@ -105,6 +105,7 @@ def row_of(item: Item, kind: str) -> dict[str, Any]:
         "priority": item.priority,
         "slots": item.slots,
         "disputed": item.disputed,
+        "sampled": item.sampled,
     }
 
 

@@ -4,10 +4,10 @@ is known to be right."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
-from burnish.annotation.records import Answer, answer_from
+from burnish.annotation.records import Answer, Turn, answer_from
 from burnish.annotation.service.rendering import markdown
 from burnish.annotation.service.rows import SCENARIO
 from burnish.annotation.service.showing import Held
@@ -68,6 +68,7 @@ def desk_view(found: dict[str, Any], *, html: bool) -> dict[str, Any]:
     ]
     said = [
         {"id": number, "scale": scale, "ranks": answer.ranks, **answer.payload()}
+        | ({"turns": [_turn_in_place(turn, html) for turn in answer.turns]} if answer.turns else {})
         | ({"passages": [{"candidate": s.candidate, "text": texts[s.candidate][s.start : s.end], "note": s.note}
                          for s in answer.spans]} if answer.spans else {})
         for number, scale, answer in zip(item["ids"], item["scales"], item["answers"], strict=True)
@@ -143,6 +144,11 @@ def _turn(turn: dict[str, Any], html: bool) -> dict[str, Any]:
         "strength": turn["strength"] if favours_first else -turn["strength"],
         "both_bad": turn["both_bad"],
     }
+
+
+def _turn_in_place(turn: Turn, html: bool) -> dict[str, Any]:
+    """A turn as a reviewer sees it: each candidate at its own position."""
+    return _turn(asdict(turn) | {"presented": range(len(turn.candidates))}, html)
 
 
 def _text(text: str, html: bool) -> dict[str, str]:

@@ -56,19 +56,30 @@ function show(found) {
 // One annotator's answer in words: the choice, ratings, flags, marked passages, what was written, why.
 function opinion(said, at) {
   checks[at] = el("input", { type: "checkbox", checked: true, "aria-label": t("Send back answer {n}", { n: at + 1 }) });
-  const lines = [];
-  if (said.strength !== undefined && said.strength !== null) lines.push(said.both_bad ? t("Both are bad") : strengthWords(said.strength, { strength: said.scale ?? item.asks.strength }));
+  const lines = [], asks = { strength: said.scale ?? item.asks.strength };
+  if (said.strength !== undefined && said.strength !== null) lines.push(favours(said, asks));
   else if (said.best !== undefined) lines.push(t("Best {best}, worst {worst}", { best: letter(said.best), worst: letter(said.worst) }));
   else if (said.ranks) lines.push(said.ranks.map((rank, place) => `${letter(place)}: ${rank}`).join(", "));
-  for (const [name, strength] of Object.entries(said.preferences ?? {})) lines.push(`${name}: ${strengthWords(strength, { strength: said.scale ?? item.asks.strength })}`);
+  for (const [name, strength] of Object.entries(said.preferences ?? {})) lines.push(`${name}: ${strengthWords(strength, asks)}`);
   for (const [name, values] of Object.entries(said.ratings ?? {})) lines.push(`${name}: ${values.map((v, p) => `${letter(p)} ${v}`).join(", ")}`);
   (said.verdicts ?? []).forEach((values, c) => lines.push(`${c + 1}: ${values.map((v, p) => `${letter(p)} ${v ? "✓" : "✗"}`).join(", ")}`));
   const flags = Object.entries(said.flags ?? {}).map(([name, places]) => el("span", { class: "tag" }, t(name), " ", places.map(letter).join(", ")));
   const passages = (said.passages ?? []).map((p) => el("li", {}, el("span", { class: "letter small" }, letter(p.candidate)), " ", el("q", { class: "marked", dir: "auto" }, p.text), " ", el("bdi", {}, p.note)));
   return el("li", {}, el("label", { class: "check" }, checks[at], lines.join("; ")), flags,
     passages.length ? el("ul", { class: "spans" }, passages) : null,
+    said.turns ? el("details", { open: item.said.length === 1 }, el("summary", {}, t("Conversation")), said.turns.map((one) => exchange(one, asks))) : null,
     said.text ? el("details", {}, el("summary", {}, t("Written")), el("p", { class: "said", dir: "auto" }, said.text)) : null,
     said.critique ? el("p", {}, el("q", { dir: "auto" }, said.critique)) : null);
+}
+
+const favours = (choice, asks) => (choice.both_bad ? t("Both are bad") : strengthWords(choice.strength, asks));
+
+// A turn of a chat: what the person wrote, the answers, and the choice; the conversation went on with the framed one.
+function exchange(one, asks) {
+  return [one.user.text ? turn("user", one.user) : null,
+    el("div", { class: "answers" }, one.answers.map((text, place) => el("section", { class: place === one.chosen ? "answer favoured" : "answer", "aria-label": t("Answer {letter}", { letter: letter(place) }) },
+      el("h3", {}, el("span", { class: "letter" }, letter(place))), written(text)))),
+    el("p", { class: "hint" }, favours(one, asks))];
 }
 
 function back() {
