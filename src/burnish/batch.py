@@ -83,7 +83,7 @@ class Batch:
     """N sequences and their per-token columns (each a tensor [P])."""
 
     sequences: tuple[TokenSequence, ...]
-    columns: Mapping[str, Tensor] = field(default_factory=dict)
+    columns: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     share_prompts: bool = True
 
     def __post_init__(self) -> None:
@@ -120,8 +120,9 @@ class Batch:
 
     def select(self, rows: Sequence[int]) -> Batch:
         """The sequences at `rows`, in that order, with their parts of every column."""
-        parts = {
-            name: column_P.split(self.counts_N.tolist()) for name, column_P in self.columns.items()
+        counts = [int(count) for count in self.counts_N]
+        parts: dict[str, tuple[Tensor, ...]] = {
+            name: torch.split(column_P, counts) for name, column_P in self.columns.items()
         }
         columns = {name: torch.cat([split[r] for r in rows]) for name, split in parts.items()}
         return Batch(tuple(self.sequences[r] for r in rows), columns, self.share_prompts)
@@ -240,12 +241,15 @@ def _lay_out(sequences: Sequence[TokenSequence], share_prompts: bool) -> Layout:
                     targets.append(token)
                     predecessors.append(start + offset - 1 if offset else prompt_end - 1)
             last.append(start + len(response) - 1 if response else prompt_end - 1)
-    as_tensor = lambda values: torch.tensor(values, dtype=torch.long)  # noqa: E731
     return Layout(
-        as_tensor(tokens),
-        as_tensor(positions),
+        _long(tokens),
+        _long(positions),
         tuple(segments),
-        as_tensor(targets),
-        as_tensor(predecessors),
-        as_tensor(last),
+        _long(targets),
+        _long(predecessors),
+        _long(last),
     )
+
+
+def _long(values: list[int]) -> Tensor:
+    return torch.tensor(values, dtype=torch.long)

@@ -46,7 +46,7 @@ class Demonstration:
     id: str
     messages: tuple[Message, ...]
     tools: tuple[Mapping[str, Any], ...] = ()
-    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Prompt:
 
     id: str
     messages: tuple[Message, ...]
-    columns: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def tools(self) -> tuple[Mapping[str, Any], ...]:
@@ -106,7 +106,7 @@ class Rollout:
     prompt_tokens: tuple[int, ...]
     completion: Completion
     weight_version: int
-    paid: Mapping[str, float] = field(default_factory=dict)
+    paid: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 LARGEST_REWARD = 1e18
@@ -123,10 +123,10 @@ class Reward:
     """
 
     value: float
-    components: Mapping[str, float] = field(default_factory=dict)
-    verdicts: Mapping[str, str] = field(default_factory=dict)
+    components: Mapping[str, float] = field(default_factory=dict[str, float])
+    verdicts: Mapping[str, str] = field(default_factory=dict[str, str])
     counted: bool = True
-    notes: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,9 @@ class PreferenceGroup:
     responses: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
     labels: tuple[float, ...] = ()
-    traces: Mapping[str, tuple[Message, ...]] = field(default_factory=dict)
+    traces: Mapping[str, tuple[Message, ...]] = field(
+        default_factory=dict[str, tuple[Message, ...]]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,7 @@ class Opinion:
     kind: str
     annotator: str
     ranks: tuple[int, ...] | None = None
-    payload: Mapping[str, Any] = field(default_factory=dict)
+    payload: Mapping[str, Any] = field(default_factory=dict[str, Any])
     annotator_kind: str = "person"
     seconds: float | None = None
     created_at: datetime | None = None
@@ -200,4 +202,6 @@ class LabelledItem:
     sources: tuple[str, ...] = ()
     opinions: tuple[Opinion, ...] = ()
     kind: str = ""
-    traces: Mapping[str, tuple[Message, ...]] = field(default_factory=dict)
+    traces: Mapping[str, tuple[Message, ...]] = field(
+        default_factory=dict[str, tuple[Message, ...]]
+    )

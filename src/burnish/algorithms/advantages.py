@@ -40,7 +40,7 @@ def gae(
         )
     zero = rewards_BT.new_zeros(rewards_BT.shape[0])
     advantage, next_value = zero, zero
-    columns = []
+    columns: list[Tensor] = []
     for t in range(rewards_BT.shape[1] - 1, -1, -1):
         here = mask_BT[:, t]
         delta = rewards_BT[:, t] + gamma * next_value - values_BT[:, t]

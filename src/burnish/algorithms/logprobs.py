@@ -3,7 +3,7 @@ vocabulary."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -60,7 +60,8 @@ def token_logprobs(
         raise ValueError(f"softcap is {softcap}; logits are capped by a number above 0")
     shape = _Shape(scale, softcap, temperature)
     inputs = (hidden_PD, weight_VD, bias_V, targets_P)
-    return TokenLogprobs(*_ChunkedLogSoftmax.apply(*inputs, shape, chunk, entropy))
+    apply = cast(Any, _ChunkedLogSoftmax.apply)  # pyright: ignore[reportUnknownMemberType]
+    return TokenLogprobs(*apply(*inputs, shape, chunk, entropy))
 
 
 class _Shape(NamedTuple):

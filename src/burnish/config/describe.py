@@ -10,15 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from burnish.config.bounds import Bounds, number
+from burnish.config.narrow import is_section
 
 _BOUNDS = (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤"))
-_WORDS = {
+_WORDS: dict[Any, str] = {
     int: "whole number",
     float: "number",
     bool: "true or false",
@@ -83,7 +84,7 @@ def discriminators(model: type[BaseModel], at: str = "") -> frozenset[str]:
 
 def show(value: Any) -> str:
     """A value as YAML would have it, on one line and not too long."""
-    if isinstance(value, Mapping):
+    if is_section(value):
         return "a section"
     if isinstance(value, float) and not math.isfinite(value):
         return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
@@ -122,13 +123,7 @@ def _describe(
 ) -> Iterator[Option]:
     for name, field in model.model_fields.items():
         default = known.get(name)
-        shown = (
-            "required"
-            if field.is_required()
-            else ""
-            if isinstance(default, Mapping)
-            else show(default)
-        )
+        shown = "required" if field.is_required() else "" if is_section(default) else show(default)
         yield Option(
             at + name,
             _type_in_words(field.annotation, field.metadata),
@@ -140,7 +135,7 @@ def _describe(
         for place, notes, section in _sections(field.annotation, (field,)):
             own = defaults(section)
             kinds = [note.discriminator for note in notes if isinstance(note.discriminator, str)]
-            if isinstance(default, Mapping) and not place and default.keys() == own.keys():
+            if is_section(default) and not place and default.keys() == own.keys():
                 own = default if all(default[kind] == own[kind] for kind in kinds) else own
             which = tuple((f"{at}{name}{place}", variant(section, kind)) for kind in kinds)
             yield from _describe(section, f"{at}{name}{place}.", own, (*variants, *which))
@@ -184,6 +179,6 @@ def _type_in_words(annotation: Any, rules: Sequence[Any] = ()) -> str:
         for rule in rules
         if isinstance(rule, Bounds) and rule.also is not None
     ]
-    return f"{_WORDS.get(annotation, str(annotation))} {' and '.join(bounds)}".strip() + "".join(
-        apart
-    )
+    kind = cast(Any, annotation)
+    words = _WORDS.get(kind, str(kind))
+    return f"{words} {' and '.join(bounds)}".strip() + "".join(apart)

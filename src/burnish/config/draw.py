@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 from burnish.config.graph import SOURCES, Graph, Node
 from burnish.config.kinds import KINDS, Artifact, Input
+from burnish.config.narrow import is_tuple
 
 WIDTH = 98
 """Columns of the drawing: a comment of it has two more."""
@@ -92,15 +94,16 @@ def _named(node: Node, key: str) -> Sequence[str]:
     """Sources of data that stand in a stage's own section, or, in an empty slot of the kind, in the
     recipe's `data`: where it names no demonstrations, the answers preferred in its comparisons are
     read."""
-    given = getattr(node.settings, key, None)
+    given: Any = getattr(node.settings, key, None)
     if given is None and any(
         slot.key == key and slot.otherwise == "data" and not slot.empty(node.settings)
         for slot in KINDS[node.kind].slots
     ):
-        given = getattr(node.data, key) or node.data.comparisons or node.data.store
+        data: Any = node.data
+        given = getattr(data, key) or data.comparisons or data.store
     if given is None:
         return ()
-    sources = given if isinstance(given, tuple) else (given,)
+    sources = given if is_tuple(given) else (given,)
     return [one if isinstance(one, str) else one.source for one in sources]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from burnish.config.describe import describe_fields, variant
 from burnish.config.families import FAMILIES
 from burnish.config.kinds import KINDS
+from burnish.config.narrow import is_list, is_section
 from burnish.config.recipe import NAME_OF_A_STAGE, Recipe
 
 Schema = dict[str, Any]
@@ -142,9 +143,9 @@ def _shorthands(sections: Schema) -> None:
 def _by_tags(node: Any) -> Any:
     """Unions of kinds as a chain of conditions, of which an editor tells the one that failed; a
     `oneOf` would only say that none of them fits."""
-    if isinstance(node, list):
+    if is_list(node):
         return [_by_tags(one) for one in node]
-    if not isinstance(node, dict):
+    if not is_section(node):
         return node
     if "discriminator" not in node:
         return {key: _by_tags(value) for key, value in node.items()}
@@ -165,9 +166,9 @@ def _by_tags(node: Any) -> Any:
 def _without_titles(node: Any) -> Any:
     """The schema without the titles that pydantic makes of names, which say nothing more; a
     property may be called `title`."""
-    if isinstance(node, list):
+    if is_list(node):
         return [_without_titles(one) for one in node]
-    if not isinstance(node, dict):
+    if not is_section(node):
         return node
     kept = {key: one for key, one in node.items() if key != "title" or not isinstance(one, str)}
     return {key: _without_titles(one) for key, one in kept.items()}

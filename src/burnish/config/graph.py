@@ -12,6 +12,7 @@ from typing import Any
 from burnish.config.bounds import MOST_SEED
 from burnish.config.hints import nearest
 from burnish.config.kinds import BASE, KINDS, Artifact, Input, Inputs, Slot
+from burnish.config.narrow import is_tuple
 from burnish.config.recipe import Recipe
 from burnish.config.rewards import ModelReward
 from burnish.config.schema import Data
@@ -107,7 +108,7 @@ def graph_of(recipe: Recipe, locate: Locate = lambda _: (None, None)) -> Graph:
 class _Resolver:
     recipe: Recipe
     locate: Locate
-    nodes: dict[str, Node] = field(default_factory=dict)
+    nodes: dict[str, Node] = field(default_factory=dict[str, Node])
 
     def add(self, name: str) -> None:
         settings = self.recipe.stages[name]
@@ -139,7 +140,7 @@ class _Resolver:
             None,
         )
         data = self.recipe.data if before is None else before.data
-        changes = {}
+        changes: dict[str, Any] = {}
         for key in SOURCES:
             given = getattr(settings, key, None)
             if given is not None and not self._is_stage(given):
@@ -154,7 +155,7 @@ class _Resolver:
         if slot.unless(settings):
             return ()
         if given is not None:
-            references = given if isinstance(given, tuple) else (given,)
+            references = given if is_tuple(given) else (given,)
             found = [
                 self._find(name, slot, one, position) for position, one in enumerate(references)
             ]
@@ -263,8 +264,9 @@ class _Resolver:
 
     def _rewards(self, name: str, settings: Section) -> dict[str, tuple[Input, ...]]:
         """The reward models that a stage's rewards name."""
-        found = {}
-        for position, one in enumerate(getattr(settings, "rewards", None) or ()):
+        found: dict[str, tuple[Input, ...]] = {}
+        rewards: tuple[Any, ...] = getattr(settings, "rewards", None) or ()
+        for position, one in enumerate(rewards):
             if isinstance(one, ModelReward):
                 slot = Slot(f"rewards.{position}.model", ("RewardModel",))
                 given = None if one.model is None else self._find(name, slot, one.model, 0)

@@ -3,7 +3,6 @@ same. Torch-free."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -30,6 +29,7 @@ from burnish.config.bounds import (
 )
 from burnish.config.hints import RENAMED
 from burnish.config.making import Panel, Taste
+from burnish.config.narrow import is_list, is_section
 from burnish.config.online import OnlineTraining
 from burnish.config.preference import PreferenceTraining
 from burnish.config.rewards import RewardSpec
@@ -254,9 +254,9 @@ class LineReward(ComparedPasses):
 
 def in_todays_words(value: Any, at: str = "") -> Any:
     """A recipe of the older form with the keys that it has today."""
-    if isinstance(value, list):
+    if is_list(value):
         return [in_todays_words(one, at) for one in value]
-    if not isinstance(value, Mapping):
+    if not is_section(value):
         return value
     found: dict[str, Any] = {}
     for key, inner in value.items():

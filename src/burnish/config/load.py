@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from burnish.config.bounds import OUT_OF_BOUNDS
 from burnish.config.describe import defaults, describe_fields, discriminators, show
 from burnish.config.hints import ALIASES, suggest
+from burnish.config.narrow import is_list, is_section
 from burnish.config.yaml_file import MOST_DEEP, YamlFile, parse, problem_of, show_key
 from burnish.errors import UserError
 
@@ -157,9 +158,9 @@ class Sources(NamedTuple):
 def _holds(value: Any, place: Sequence[str]) -> bool:
     """Whether a value has something at a place inside."""
     for part in place:
-        if isinstance(value, Mapping) and part in value:
+        if is_section(value) and part in value:
             value = value[part]
-        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+        elif is_list(value) and part.isdecimal() and int(part) < len(value):
             value = value[int(part)]
         else:
             return False
@@ -172,13 +173,9 @@ def put(
     """`tree` with `value` at `key`; sections that are not there yet (or None) are made on the
     way."""
     if not key:
-        return (
-            merge(tree, value, tags, at)
-            if isinstance(tree, Mapping) and isinstance(value, Mapping)
-            else value
-        )
+        return merge(tree, value, tags, at) if is_section(tree) and is_section(value) else value
     head, rest = key[0], key[1:]
-    if isinstance(tree, list):
+    if is_list(tree):
         if not head.isdecimal() or len(head) > 6 or int(head) >= len(tree):
             item = show_key(head)[1:-1]
             raise UserError(
@@ -187,11 +184,11 @@ def put(
         index = int(head)
         item = put(tree[index], rest, value, tags, override=override, at=f"{at}*.")
         return [*tree[:index], item, *tree[index + 1 :]]
-    if not isinstance(tree, Mapping | None):
+    if tree is not None and not is_section(tree):
         raise UserError(
             f"the override {override} looks for {show_key(head)} inside a value, not a section."
         )
-    section = tree or {}
+    section: Mapping[str, Any] = tree or {}
     item = put(section.get(head), rest, value, tags, override=override, at=f"{at}{head}.")
     return {head: item} if _other_kind(section, {head: item}, tags, at) else {**section, head: item}
 
@@ -205,7 +202,7 @@ def merge(
         return dict(above)
     merged = {**below, **above}
     for key, value in above.items():
-        if isinstance(value, Mapping) and isinstance(under := below.get(key), Mapping):
+        if is_section(value) and is_section(under := below.get(key)):
             merged[key] = merge(under, value, tags, f"{at}{key}.")
     return merged
 
@@ -229,7 +226,11 @@ def explain(
     `keys` gives, for the place of a key that does not exist, that place within its section and the
     keys that there are; by default the whole schema's.
     """
-    known = keys or (lambda place: (place, [option.key for option in describe_fields(model)]))
+
+    def of_the_schema(place: tuple[str, ...]) -> tuple[tuple[str, ...], Sequence[str]]:
+        return place, [option.key for option in describe_fields(model)]
+
+    known = keys or of_the_schema
     found: list[UserError] = []
     problems = _without_members(error.errors(include_url=False), values)
     for problem in problems[:_MOST_PROBLEMS]:
@@ -282,9 +283,9 @@ def _place(location: Sequence[str | int], values: Any, *, missing: bool) -> tupl
     stand in it."""
     place: list[str] = []
     for part in location:
-        if isinstance(values, Mapping) and part in values:
+        if is_section(values) and part in values:
             values = values[str(part)]
-        elif isinstance(values, list) and isinstance(part, int) and part < len(values):
+        elif is_list(values) and isinstance(part, int) and part < len(values):
             values = values[part]
         else:
             continue

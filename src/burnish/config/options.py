@@ -6,7 +6,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, cast
+
+from pydantic import BaseModel
 
 from burnish.config.describe import Option, describe_fields, describe_values
 from burnish.config.families import FAMILIES
@@ -43,7 +45,7 @@ def options_of(word: str) -> tuple[Option, ...]:
             if option.key == f"{family}.name"
         }
         left_out = stage.left_out(word)
-        section = of_rows.get(word, type(getattr(left_out, family)))
+        section = of_rows.get(word) or cast(type[BaseModel], type(getattr(left_out, family)))
         options = [
             option
             for option in describe_values(

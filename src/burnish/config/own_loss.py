@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from burnish.config.hints import nearest
+from burnish.config.narrow import is_section
 from burnish.config.sections import Section, SftTerm
 from burnish.errors import UserError
 from burnish.own_code import own
@@ -36,7 +37,7 @@ class OwnLoss(Section):
     @model_validator(mode="before")
     @classmethod
     def _options_beside(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
+        if not is_section(given):
             return given
         beside = {key: value for key, value in given.items() if key not in cls.model_fields}
         kept = {key: value for key, value in given.items() if key not in beside}

@@ -34,7 +34,7 @@ class Places:
     yaml: YamlFile
     early: Sequence[Override]
     late: Sequence[Override] = ()
-    origins: Mapping[str, Place] = field(default_factory=dict)
+    origins: Mapping[str, Place] = field(default_factory=dict[str, Place])
 
     @property
     def file(self) -> Places:

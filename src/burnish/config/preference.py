@@ -4,7 +4,6 @@ docs/preferences.md."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -17,6 +16,7 @@ from pydantic import (
 )
 
 from burnish.config.bounds import BatchSize, Bounds, Coefficient, PositiveCoefficient
+from burnish.config.narrow import is_section
 from burnish.config.own_loss import OwnLoss
 from burnish.config.sections import ComparedPasses, Lora, Optimizer, Section, SftTerm
 
@@ -164,7 +164,7 @@ def _own_or_row(
 ) -> Any:
     """A loss of the table, or a user's own, whose name holds a colon; a text is the name."""
     given = {"name": value} if isinstance(value, str) else value
-    name = given.get("name") if isinstance(given, Mapping) else None
+    name = given.get("name") if is_section(given) else None
     if isinstance(given, OwnLoss) or not (isinstance(name, str) and ":" in name):
         return given if isinstance(given, OwnLoss) else of_the_table(given)
     if info.mode == "json":

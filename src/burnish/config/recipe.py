@@ -7,7 +7,6 @@ the right type before it (`config.graph`). Every kind has a section of its own (
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, GetJsonSchemaHandler, ValidationInfo, WrapValidator, model_validator
@@ -16,6 +15,7 @@ from pydantic_core import core_schema
 from burnish.config.bounds import Seed, Threads
 from burnish.config.kinds import KINDS
 from burnish.config.making import Taste
+from burnish.config.narrow import is_section
 from burnish.config.scale import Scale
 from burnish.config.schema import Data, Model
 from burnish.config.sections import Section
@@ -31,7 +31,7 @@ def _of_its_kind(value: Any, _: Any, info: ValidationInfo) -> Section:
     """A stage's settings by the section of the kind that they name."""
     if isinstance(value, Section):
         return value
-    kind = value.get("kind") if isinstance(value, Mapping) else None
+    kind = value.get("kind") if is_section(value) else None
     if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"a stage is a section with a kind, one of {', '.join(KINDS)}")
     section = KINDS[kind].section

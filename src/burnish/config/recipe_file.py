@@ -18,6 +18,7 @@ from burnish.config.hints import ALIASES, nearest, suggest
 from burnish.config.kinds import BASE, KINDS
 from burnish.config.line import LineRecipe, in_todays_words
 from burnish.config.load import Override, Sources, explain, merge, put
+from burnish.config.narrow import is_list, is_section
 from burnish.config.places import Place, Places
 from burnish.config.recipe import NAME_OF_A_STAGE, Recipe
 from burnish.config.shipped import located
@@ -120,21 +121,11 @@ def _put(tree: Any, key: Place, change: Override, stage: str | None = None) -> A
     whose settings `tree` is; None: it is the recipe, or some rounds.
     """
     inner = key[1:] if key[:1] == ("stages",) else ()
-    if (
-        stage is None
-        and key == ("stages",)
-        and _is_names(change.value)
-        and isinstance(tree, Mapping)
-    ):
-        before = tree.get("stages")
-        before = before if isinstance(before, Mapping) else {}
+    if stage is None and key == ("stages",) and _is_names(change.value) and is_section(tree):
+        stages = tree.get("stages")
+        before: Mapping[str, Any] = stages if is_section(stages) else {}
         return {**tree, "stages": {name: before.get(name, {}) for name in change.value}}
-    if (
-        stage is None
-        and inner
-        and isinstance(tree, Mapping)
-        and isinstance(stages := tree.get("stages"), Mapping)
-    ):
+    if stage is None and inner and is_section(tree) and is_section(stages := tree.get("stages")):
         name, rest = inner[0], inner[1:]
         below = None if _is_repeat(stages.get(name)) else name
         return {**tree, "stages": {**stages, name: _put(stages.get(name), rest, change, below)}}
@@ -145,11 +136,7 @@ def _put(tree: Any, key: Place, change: Override, stage: str | None = None) -> A
     changed = put(
         _with_list(tree, key, defaults(section)), key, change.value, tags, override=change.shown
     )
-    if (
-        stage is None
-        or not isinstance(changed, Mapping)
-        or _loss(stage, changed) == _loss(stage, tree)
-    ):
+    if stage is None or not is_section(changed) or _loss(stage, changed) == _loss(stage, tree):
         return changed
     given = put({}, key, change.value, frozenset(), override=change.shown)
     return {name: value for name, value in changed.items() if name != "loss"} | (
@@ -160,17 +147,17 @@ def _put(tree: Any, key: Place, change: Override, stage: str | None = None) -> A
 def _judged(tree: Any, key: Place) -> Any:
     """The settings of a stage that compares, where an override names who does: without who did so
     far."""
-    by = tree.get("by") if isinstance(tree, Mapping) else None
-    by = {"panel": {}} if by == "panel" else by
-    if by is None or key[:1] != ("by",) or not (len(key) == 1 or isinstance(by, Mapping)):
+    by: Any = tree.get("by") if is_section(tree) else None
+    if by is None or key[:1] != ("by",):
         return tree
-    kept = (
-        {name: value for name, value in by.items() if name in (*key[1:2], "share")}
-        if len(key) > 1
-        else {}
-    )
+    if len(key) == 1:
+        return {**tree, "by": {}}
+    judges: Any = {"panel": {}} if by == "panel" else by
+    if not is_section(judges):
+        return tree
     if key[1:] == ("share",):
-        kept = by
+        return {**tree, "by": judges}
+    kept = {name: value for name, value in judges.items() if name in (key[1], "share")}
     return {**tree, "by": kept}
 
 
@@ -179,26 +166,24 @@ def _with_list(tree: Any, key: Place, below: Any) -> Any:
     length = next((position for position, part in enumerate(key) if part.isdecimal()), 0)
     said, default = tree, below
     for part in key[:length]:
-        said, default = (
-            side.get(part) if isinstance(side, Mapping) else None for side in (said, default)
-        )
-    if length and said is None and isinstance(default, list):
+        said, default = (side.get(part) if is_section(side) else None for side in (said, default))
+    if length and said is None and is_list(default):
         return put(tree, key[:length], default, frozenset(), override="")
     return tree
 
 
 def _loss(stage: str, settings: Any) -> Any:
     """The name of a stage's loss, as far as it says one."""
-    settings = settings if isinstance(settings, Mapping) else {}
+    settings = settings if is_section(settings) else {}
     loss = settings.get("loss")
-    said = loss.get("name") if isinstance(loss, Mapping) else None
+    said = loss.get("name") if is_section(loss) else None
     return settings.get("kind", stage.rpartition(".")[2]) if said is None else said
 
 
 def _is_older(values: Mapping[str, Any]) -> bool:
     stages = values.get("stages")
-    return not isinstance(stages, Mapping) and bool(
-        OLDER & set(values) or (isinstance(stages, list) and "collect" in stages)
+    return not is_section(stages) and bool(
+        OLDER & set(values) or (is_list(stages) and "collect" in stages)
     )
 
 
@@ -227,7 +212,7 @@ def _mapping(value: Any, place: Place, places: Places) -> dict[str, Any]:
     out."""
     if _is_names(value):
         return {name: {} for name in value}
-    if not isinstance(value, Mapping | None):
+    if value is not None and not is_section(value):
         file, row = places.where(place)
         raise UserError(
             "stages are a mapping of names to settings, or a list of different names.", file=file, row=row,
@@ -247,7 +232,7 @@ def _mapping(value: Any, place: Place, places: Places) -> dict[str, Any]:
 def _is_names(value: Any) -> bool:
     """Whether this is a list of different names."""
     return (
-        isinstance(value, list)
+        is_list(value)
         and all(isinstance(one, str) for one in value)
         and len({*value}) == len(value)
     )
@@ -257,7 +242,7 @@ def _stands_in_a_round(key: Place, stages: Any) -> bool:
     """Whether an override names one of several rounds, which is there only once they are
     unrolled."""
     inner = key[1:] if key[0] == "stages" else key
-    if len(inner) < 2 or not isinstance(stages, Mapping) or not _is_repeat(stages.get(inner[0])):
+    if len(inner) < 2 or not is_section(stages) or not _is_repeat(stages.get(inner[0])):
         return False
     rest = inner[2:] if inner[1] == "stages" else inner[1:]
     return bool(rest) and (
@@ -266,7 +251,7 @@ def _stands_in_a_round(key: Place, stages: Any) -> bool:
 
 
 def _is_repeat(settings: Any) -> TypeGuard[Mapping[str, Any]]:
-    return isinstance(settings, Mapping) and ("repeat" in settings or "stages" in settings)
+    return is_section(settings) and ("repeat" in settings or "stages" in settings)
 
 
 def _address(change: Override, stages: Mapping[str, Any]) -> Place:
@@ -287,7 +272,7 @@ def _address(change: Override, stages: Mapping[str, Any]) -> Place:
 
 def _inside(key: Place, stages: Any) -> Place:
     """A key below `stages`, with the `stages` of rounds in it."""
-    settings = stages.get(key[0]) if key and isinstance(stages, Mapping) else None
+    settings = stages.get(key[0]) if key and is_section(stages) else None
     if len(key) < 2 or not _is_repeat(settings) or key[1] == "repeat":
         return key
     rest = key[2:] if key[1] == "stages" else key[1:]
@@ -351,7 +336,7 @@ def _rounds(settings: Mapping[str, Any], place: Place, places: Places) -> int:
 
 def _kind_of(name: str, settings: Any) -> str:
     """The kind that a stage says, or the row of one; else its name."""
-    said = settings.get("kind") if isinstance(settings, Mapping) else None
+    said = settings.get("kind") if is_section(settings) else None
     kind = name.rpartition(".")[2] if said is None else str(said)
     return FAMILIES[kind][0] if kind in FAMILIES else kind
 
@@ -361,14 +346,14 @@ def _with_kind(name: str, settings: Any, places: Places) -> dict[str, Any]:
     name says."""
     place = places.there(("stages", name))
     file, row = places.where(("stages", name))
-    if not isinstance(settings, Mapping | None):
+    if settings is not None and not is_section(settings):
         problem = "a stage is a section (keys and values), or empty."
         raise UserError(problem, file=file, row=row, field=".".join(place))
     if name in RESERVED or not re.fullmatch(NAME_OF_A_STAGE, name):
         problem = f"no stage can be called {show_key(name)}."
         hint = f"Take letters, digits, _, + and -, a letter first; not {', '.join(RESERVED)}."
         raise UserError(problem, file=file, row=row, field=".".join(place), hint=hint)
-    own = dict(settings or {})
+    own: dict[str, Any] = dict(settings or {})
     kind = own.get("kind", name.rpartition(".")[2])
     known = (*KINDS, *FAMILIES)
     if not isinstance(kind, str) or (kind not in FAMILIES and kind not in KINDS):
@@ -388,7 +373,7 @@ def _with_kind(name: str, settings: Any, places: Places) -> dict[str, Any]:
     if kind in FAMILIES:
         chosen_row, (kind, key) = kind, FAMILIES[kind]
         chosen = own.get(key)
-        if isinstance(chosen, Mapping | None):
+        if chosen is None or is_section(chosen):
             own[key] = {"name": chosen_row, **(chosen or {})}
     try:
         stage = KINDS[kind]
@@ -405,7 +390,7 @@ def _with_kind(name: str, settings: Any, places: Places) -> dict[str, Any]:
     below = defaults(stage.section)
     family = stage.family
     chosen = own.get(family) if family is not None else None
-    if family is not None and isinstance(chosen, Mapping) and isinstance(chosen.get("name"), str):
+    if family is not None and is_section(chosen) and isinstance(chosen.get("name"), str):
         below = {**stage.left_out(chosen["name"]).model_dump(mode="json"), family: below[family]}
     return merge(below, {**own, "kind": kind}, discriminators(stage.section))
 

@@ -8,6 +8,7 @@ from typing import Any
 from burnish.config.families import FAMILIES
 from burnish.config.graph import Graph, graph_of
 from burnish.config.kinds import KINDS
+from burnish.config.narrow import is_tuple
 from burnish.config.recipe import Recipe
 from burnish.config.sections import Section
 from burnish.config.yaml_file import yaml_of
@@ -71,7 +72,7 @@ def _besides(section: Section, default: Section | None) -> dict[str, Any]:
             continue
         if isinstance(value, Section):
             found[key] = _besides(value, under if type(under) is type(value) else None)
-        elif isinstance(value, tuple):
+        elif is_tuple(value):
             found[key] = [_besides(one, None) if isinstance(one, Section) else one for one in value]
         else:
             found[key] = str(value) if isinstance(value, date) else value

@@ -1,6 +1,8 @@
 """Reading YAML that somebody wrote by hand: what cannot be meant, or would never end, is one line
 with its place."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# PyYAML's stubs leave what a loader and a dumper do untyped.
 from __future__ import annotations
 
 import re

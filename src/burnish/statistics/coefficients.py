@@ -64,7 +64,7 @@ def alpha(
     """
     values = sorted({v for item in units.values() for unit in item if len(unit) > 1 for v in unit})
     place = {value: at for at, value in enumerate(values)}
-    tables = []
+    tables: list[Floats] = []
     for item in sorted(units):
         table = np.zeros((len(values), len(values)))
         for unit in units[item]:
@@ -174,7 +174,7 @@ def cohen_table(
     given: dict[str, dict[tuple[str, str], float]] = defaultdict(dict)
     for one in judgements:
         given[one.annotator][one.item_id, one.unit] = one.value
-    found = []
+    found: list[PairKappa] = []
     for a, b in combinations(sorted(given), 2):
         shared = sorted(given[a].keys() & given[b].keys())
         if len(shared) >= least:
@@ -205,7 +205,7 @@ def fleiss_kappa(
     """
     values = sorted({v for item in units.values() for unit in item if len(unit) > 1 for v in unit})
     place = {value: at for at, value in enumerate(values)}
-    rows = []
+    rows: list[Floats] = []
     for item in sorted(units):
         row = np.zeros(len(values) + 2)  # counts of the values; Σ P_u; number of units
         for unit in units[item]:

@@ -17,7 +17,7 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float | None:
     """Pearson's of the ranks, ties sharing their mean."""
     from scipy.stats import rankdata
 
-    return pearson(rankdata(x), rankdata(y))
+    return pearson(rankdata(np.asarray(x)), rankdata(np.asarray(y)))
 
 
 def centred(x: ArrayLike) -> NDArray[np.float64]:

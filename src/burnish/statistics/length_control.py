@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from burnish.statistics.estimate import Estimate
+
+Floats = NDArray[np.float64]
 
 _PRECISION = np.array([1.0 / 9.0, 1.0])
 """Of the priors β ~ N(0, 3²) and θ ~ N(0, 1): they decide where every verdict is the same."""
@@ -60,18 +63,22 @@ def length_controlled(
     return Estimate(value, float(low), float(high), count, "refitted in resamples of prompts")
 
 
-def _fit(terms_N2: NDArray, wins_N: NDArray, weights_RN: NDArray) -> NDArray:
-    """[R]: σ(β) at the mode of the posterior for each row of weights, by Newton's steps, halved
-    where they are long."""
-    found_R2 = np.zeros((len(weights_RN), 2))
+def _fit(terms_N2: Floats, wins_N: Floats, weights_RN: Floats) -> Floats:
+    """[R]: σ(β) at the mode of the posterior for each row of weights."""
+    mode_R2: Floats = np.zeros((len(weights_RN), 2))
     for _ in range(_STEPS):
-        p_RN = 1.0 / (1.0 + np.exp(-found_R2 @ terms_N2.T))
-        slope_R2 = (weights_RN * (wins_N - p_RN)) @ terms_N2 - _PRECISION * found_R2
-        inner_RN = weights_RN * p_RN * (1.0 - p_RN)
-        curve_R22 = np.einsum("rn,ni,nj->rij", inner_RN, terms_N2, terms_N2) + np.diag(_PRECISION)
-        step_R2 = np.linalg.solve(curve_R22, slope_R2[..., None])[..., 0]
-        found_R2 += step_R2 / np.maximum(1.0, np.abs(step_R2).max(axis=1, keepdims=True))
-    return 1.0 / (1.0 + np.exp(-found_R2[:, 0]))
+        mode_R2 = _stepped(mode_R2, terms_N2, wins_N, weights_RN)
+    return 1.0 / (1.0 + np.exp(-mode_R2[:, 0]))
+
+
+def _stepped(at_R2: Floats, terms_N2: Floats, wins_N: Floats, weights_RN: Floats) -> Floats:
+    """A step of Newton's from `at_R2`, shortened where it is long."""
+    p_RN = 1.0 / (1.0 + np.exp(-at_R2 @ terms_N2.T))
+    slope_R2 = (weights_RN * (wins_N - p_RN)) @ terms_N2 - _PRECISION * at_R2
+    inner_RN = weights_RN * p_RN * (1.0 - p_RN)
+    curve_R22 = np.einsum("rn,ni,nj->rij", inner_RN, terms_N2, terms_N2) + np.diag(_PRECISION)
+    step_R2 = cast(Floats, np.linalg.solve(curve_R22, slope_R2[..., None]))[..., 0]
+    return at_R2 + step_R2 / np.maximum(1.0, np.abs(step_R2).max(axis=1, keepdims=True))
 
 
 def length_slope(scores: ArrayLike, lengths: ArrayLike, *, groups: Sequence[Hashable]) -> float:

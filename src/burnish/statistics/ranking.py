@@ -96,7 +96,7 @@ def bradley_terry(
     """The models from strongest to weakest, with intervals by a bootstrap over prompts (not votes:
     those of one prompt are not independent). Models that no comparison joins, directly or through
     others, are only held together by the prior."""
-    models = sorted({m for one in matches for m in (one.first, one.second)})
+    models = sorted({model for one in matches for model in (one.first, one.second)})
     if len(models) < 2:
         return []
     wins_P, ties_P = _tables(matches, models)
@@ -122,7 +122,7 @@ def bradley_terry(
             int(worst[i]),
             int(played[i]),
         )
-        for i in np.argsort(-theta, kind="stable")
+        for i in map(int, np.argsort(-theta, kind="stable"))
     ]
 
 
@@ -161,7 +161,7 @@ def model_cycles(matches: Sequence[Match], *, draws: int = 500, seed: int = 0) -
     ties included), each pair of models as often as it was compared; `p_value` the share of draws
     with at least as many circles (plus one over plus one).
     """
-    models = sorted({m for one in matches for m in (one.first, one.second)})
+    models = sorted({model for one in matches for model in (one.first, one.second)})
     if len(models) < 3:
         return Cycles(0, 0, 0.0, 1.0)
     wins_P, ties_P = _tables(matches, models)
@@ -169,7 +169,8 @@ def model_cycles(matches: Sequence[Match], *, draws: int = 500, seed: int = 0) -
     lead = wins - wins.T
     observed = _circles(lead)
     theta, log_nu = fit_bradley_terry(wins, ties)
-    rng, counts = np.random.default_rng(seed), []
+    rng = np.random.default_rng(seed)
+    counts: list[int] = []
     for _ in range(draws):
         drawn = np.zeros_like(lead)
         for i, j in combinations(range(len(models)), 2):
@@ -215,7 +216,8 @@ def annotator_cycles(
 
 def _tables(matches: Sequence[Match], models: Sequence[str]) -> tuple[Floats, Floats]:
     """By prompt: wins [P, M, M] and ties [P, M, M], the latter symmetric."""
-    place, prompts = {m: i for i, m in enumerate(models)}, {}
+    place = {model: i for i, model in enumerate(models)}
+    prompts: dict[str, int] = {}
     rows = [prompts.setdefault(one.item_id, len(prompts)) for one in matches]
     wins, ties = (np.zeros((len(prompts), len(models), len(models))) for _ in range(2))
     for row, one in zip(rows, matches, strict=True):
@@ -271,7 +273,7 @@ def _derivatives(x: Floats, wins: Floats, ties: Floats, *, tied: bool) -> tuple[
 
 def _circles(lead: Floats) -> list[tuple[int, int, int]]:
     """(a, b, c) with a over b, b over c, c over a, by the sign of `lead`."""
-    found = []
+    found: list[tuple[int, int, int]] = []
     for a, b, c in combinations(range(len(lead)), 3):
         if lead[a, b] > 0 and lead[b, c] > 0 and lead[c, a] > 0:
             found.append((a, b, c))
