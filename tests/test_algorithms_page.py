@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +10,7 @@ import pytest
 
 from burnish.algorithms.preference_losses import LOSSES
 from burnish.algorithms.recipes import ROWS
+from scripts import load_script
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "algorithms.md").read_text(encoding="utf-8")
@@ -18,13 +18,7 @@ PAGE = (ROOT / "docs" / "algorithms.md").read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    place = ROOT / "tools" / "algorithms_page.py"
-    spec = importlib.util.spec_from_file_location("algorithms_page", place)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "tools" / "algorithms_page.py")
 
 
 def test_the_facts_are_those_of_the_tables(tool: ModuleType) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
@@ -12,18 +11,14 @@ import pytest
 from burnish.config.describe import describe_fields
 from burnish.config.kinds import KINDS
 from burnish.config.options import in_yaml
+from scripts import load_script
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("options_page", ROOT / "tools/options_page.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "tools/options_page.py")
 
 
 @pytest.fixture(scope="module")

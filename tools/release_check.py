@@ -20,10 +20,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PLACE = ROOT / "build" / "release"
-IN_THE_WHEEL = (
-    "burnish/py.typed", "burnish/recipes/quickstart.yaml", "burnish/recipes/constitution.txt",
-    "burnish/data/quickstart/prompts.jsonl", "burnish/annotation/migrations/script.py.mako",
-)  # fmt: skip
+PACKAGES = {"src/burnish/": "burnish/", "recipes/": "burnish/recipes/"}
+"""Folders of the checkout, and where their files are in the wheel."""
 NOT_IN_THEM = ("/.venv/", "/build/", ".sqlite", "/__pycache__/", "metrics.jsonl", ".safetensors")
 SMALLER = ("sample.count=8", "ppo.steps=1", "evaluate.count=4")
 
@@ -36,21 +34,31 @@ def main() -> None:
     packages = packages and packages.absolute()
     shutil.rmtree(PLACE, ignore_errors=True)
     PLACE.mkdir(parents=True)
-    wheel, sdist = build()
-    look_into(wheel, sdist)
+    listed = [name for name in _do(["git", "ls-files", "-z"], cwd=ROOT, shown=False).split("\0")
+              if name and (ROOT / name).is_file()]  # fmt: skip
+    wheel, sdist = build(listed)
+    look_into(wheel, sdist, in_the_wheel(listed))
     python = install(wheel, packages)
     run_elsewhere(python)
     print(f"{wheel.name} and {sdist.name} are fit to be released: {wheel.parent}")
 
 
-def build() -> tuple[Path, Path]:
+def in_the_wheel(listed: list[str]) -> list[str]:
+    """Where every file of the package and every recipe must be, of the files that git knows."""
+    return [
+        inside + name.removeprefix(outside)
+        for outside, inside in PACKAGES.items()
+        for name in listed
+        if name.startswith(outside)
+    ]
+
+
+def build(listed: list[str]) -> tuple[Path, Path]:
     """The wheel and the sdist, from the files that git knows; twine's check of both."""
     source, tools = PLACE / "source", PLACE / "tools"
-    listed = _do(["git", "ls-files", "-z"], cwd=ROOT, shown=False).split("\0")
-    for name in filter(None, listed):
-        if (ROOT / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, source / name)
+    for name in listed:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, source / name)
     venv.create(tools, with_pip=True)
     python = tools / "bin" / "python"
     _do(
@@ -62,13 +70,13 @@ def build() -> tuple[Path, Path]:
     return wheel, sdist
 
 
-def look_into(wheel: Path, sdist: Path) -> None:
+def look_into(wheel: Path, sdist: Path, expected: list[str]) -> None:
     """Nothing is missing from the wheel, and nothing of a run or an environment is in either."""
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    missing = [name for name in IN_THE_WHEEL if name not in names]
+    missing = [name for name in expected if name not in names]
     if missing:
-        sys.exit(f"{wheel.name} lacks {', '.join(missing)}")
+        sys.exit(f"{wheel.name} lacks {', '.join(missing[:5])}")
     with tarfile.open(sdist) as archive:
         names += archive.getnames()
     strange = [name for name in names if any(part in f"/{name}" for part in NOT_IN_THEM)]

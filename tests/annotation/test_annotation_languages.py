@@ -4,7 +4,6 @@ not depend on the keyboard's script, formulas."""
 from __future__ import annotations
 
 import html
-import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from burnish.annotation.service import accounts, people
 from burnish.annotation.service.rendering import markdown
 from burnish.annotation.store import Store
 from burnish.errors import UserError
+from scripts import load_script
 
 CODES = ("ar", "de", "es", "fr", "hi", "zh")
 PASSWORD = "correct horse battery"
@@ -28,13 +28,7 @@ _HOLES = re.compile(r"\{\w+\}|%\(\w+\)s|%%")
 
 @pytest.fixture(scope="module")
 def messages() -> ModuleType:
-    path = Path(__file__).parents[2] / "tools" / "messages.py"
-    spec = importlib.util.spec_from_file_location("messages", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(Path(__file__).parents[2] / "tools" / "messages.py")
 
 
 def test_there_are_seven_languages_and_arabic_is_written_from_the_right():

@@ -6,8 +6,6 @@ The full size is in benchmarks/annotate_load.py.
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +15,14 @@ from sqlalchemy import delete, select, update
 
 from burnish.annotation.service.database import Database
 from burnish.annotation.tables import Annotation, Item
+from scripts import load_script
 
 _FILE = Path(__file__).parents[2] / "benchmarks" / "annotate_load.py"
 
 
 @pytest.fixture(scope="module")
 def load() -> Any:
-    spec = importlib.util.spec_from_file_location("annotate_load", _FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["annotate_load"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script(_FILE)
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@ the tiny model."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from burnish.annotation.store import Store
+from scripts import load_script
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "people.py"
 ITEMS = 14
@@ -23,11 +23,7 @@ def test_from_labels_in_a_browser_to_a_policy_and_its_report(
     if not (shutil.which("chromium") or shutil.which("chromium-browser")):
         pytest.skip("Chromium is not installed")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    spec = importlib.util.spec_from_file_location("people", EXAMPLE)
-    assert spec is not None
-    assert spec.loader is not None
-    people = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(people)
+    people = load_script(EXAMPLE)
     demos = [{"prompt": f"Say {i}.", "completion": f"{i}, with pleasure."} for i in range(20)]
     prompts = [
         {"prompt": f"Say {i} twice.", "split": "heldout" if i > ITEMS else "train"}

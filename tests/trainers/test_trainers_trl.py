@@ -8,7 +8,6 @@ average over the batch, ORPO's with the prompt.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 from pathlib import Path
@@ -25,6 +24,7 @@ from burnish.models.roles import View
 from burnish.records import Comparison, Prompt
 from burnish.trainers.groups import RankedGroup
 from burnish.trainers.preference import Example, prepare, terms
+from scripts import load_script
 
 pytestmark = pytest.mark.real
 RECORD = Path(__file__).parent / "recorded" / "trl_1_16.json"
@@ -60,12 +60,7 @@ def record() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def script() -> Any:
-    spec = importlib.util.spec_from_file_location("trl_1_16", RECORD.with_suffix(".py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(RECORD.with_suffix(".py"))
 
 
 @pytest.fixture(scope="module")
