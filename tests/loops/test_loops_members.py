@@ -22,7 +22,7 @@ RECIPE = """
 name: members
 threads: 1
 model: {name: tiny, max_length: 256}
-data: {prompts: builtin:quickstart/prompts}
+data: {prompts: builtin:quickstart/prompts, heldout: 0.25}
 stages:
   sample: {count: 8, responses: 2, sampling: {max_new_tokens: 6}}
   compare: {}
@@ -78,6 +78,7 @@ def test_whatever_reads_a_reward_model_reads_its_members(
     found = _result(whole, "reward")
     assert (found["members"], found["combine"], len(found["length_slopes"])) == (3, "min", 3)
     assert len(set(found["length_slopes"])) == 3
+    assert found["spread"] > 0.0
     for stage, name in (("ppo", "reward_spread"), ("grpo", "reward_spread")):
         [row] = read_metrics(whole / stage / "metrics.jsonl")
         assert row[f"rewards/{name}/mean"] > 0.0

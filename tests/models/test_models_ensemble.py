@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from burnish.batch import Batch, TokenSequence
+from burnish.config.sections import ComparedPasses, Optimizer
 from burnish.errors import UserError
 from burnish.models.adapters import LoraSpec, adapter_parameters, add_adapter, average_adapters
 from burnish.models.backbone import Backbone, load_backbone
@@ -30,7 +31,10 @@ from burnish.models.weights import (
     save_members,
     save_reward_model,
 )
+from burnish.records import Comparison
 from burnish.statistics.length_control import length_slope
+from burnish.trainers.groups import RankedGroup
+from burnish.trainers.reward_model import score_groups_and_spread
 
 SPEC = LoraSpec(2, 4.0)
 BATCH = Batch(
@@ -87,6 +91,13 @@ def test_scores_of_members_are_combined_less_their_length(tiny: Backbone):
     torch.testing.assert_close(scores_N, 2.0 * torch.minimum(a_N, b_N) + 0.5)
     assert spread_N is not None
     torch.testing.assert_close(spread_N, (a_N - b_N).abs() / 2)
+    groups = [
+        RankedGroup(BATCH.sequences[:2], (Comparison(0, 1, 1.0),)),
+        RankedGroup(BATCH.sequences[2:], (), labels=(0.5,)),
+    ]
+    in_pieces = ComparedPasses(optimizer=Optimizer(micro_batch_tokens=8))
+    both = score_groups_and_spread(RewardEnsemble(tuple(views), rule), groups, config=in_pieces)
+    torch.testing.assert_close(both, (scores_N, spread_N))
     alone = RewardEnsemble((views[0],), ScoreRule("mean", (0.1,)))
     scores_N, spread = scores_and_spread(alone, BATCH)
     torch.testing.assert_close(scores_N, a_N)

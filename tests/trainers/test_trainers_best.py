@@ -16,14 +16,17 @@ from burnish.config.sections import Checkpointing, Passes
 from burnish.errors import UserError
 from burnish.models.adapters import LoraSpec, add_adapter
 from burnish.models.backbone import load_backbone
+from burnish.models.heads import ScalarHead
 from burnish.models.roles import View
+from burnish.records import Comparison
 from burnish.runs.metrics import read_metrics
 from burnish.stages.kinds.reward import RewardModel
 from burnish.stages.kinds.sft import Sft
 from burnish.trainers.best import Best
+from burnish.trainers.groups import RankedGroup
 from burnish.trainers.learner import Diverged
 from burnish.trainers.passes import steps_of, train_in_passes
-from burnish.trainers.reward_model import train_reward_model
+from burnish.trainers.reward_model import score_groups, train_reward_model
 from burnish.trainers.sft import nll_term, train_sft
 
 EXAMPLES = [TokenSequence((258, 5 + i), (20 + i, 21, 256)) for i in range(6)]
@@ -89,6 +92,7 @@ def test_the_best_weights_are_kept_and_the_last_otherwise(tmp_path: Path):
     losses = [3.0, 2.0, 2.5, 1.5, 4.0]
     view, seen = train(tmp_path / "best", losses, keep="best")
     assert_same(view, seen[3])
+    assert len(seen) == 5  # nothing is evaluated whose result nobody takes
     view, seen = train(tmp_path / "last", losses)
     assert len(seen) == 5
     assert_same(view, seen[4])
@@ -143,6 +147,28 @@ def test_nothing_held_out_is_said_before_the_first_step(key: str, value: Any, tm
         train_reward_model(
             view, [], [], config=RewardModel(kind="reward", **{key: value}), **nothing
         )
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_scores_told_of_a_reward_model_are_those_of_its_weights(earlier: bool, tmp_path: Path):
+    backbone = load_backbone("tiny")
+    backbone.freeze()
+    add_adapter(backbone, "reward", LoraSpec(2, 4.0), seed=0)
+    view = View(backbone, "reward", LoraSpec(2, 4.0), ScalarHead(backbone.width, seed=0))
+    answers = (TokenSequence((258, 5), (20, 21, 256)), TokenSequence((258, 5), (90, 256)))
+    groups = [RankedGroup(answers, (Comparison(0, 1, 1.0),))]
+    config = RewardModel.model_validate(
+        {"kind": "reward", "max_steps": 3, "eval_every": 1, "keep": "best",
+         "optimizer": {"learning_rate": 1e-3, "warmup": 0.0, "schedule": "constant"}}
+    )  # fmt: skip
+    other = [RankedGroup(answers, (Comparison(0, 1, 0.0),))]  # what is learnt is wrong of these
+    heldout = other if earlier else groups
+    told = train_reward_model(view, groups, heldout, config=config, seed=0, folder=tmp_path)
+    if earlier:
+        assert told is None
+        return
+    assert told is not None
+    assert torch.equal(told, score_groups(view, heldout, config=config))
 
 
 def test_supervised_training_ends_with_the_step_that_it_says(tmp_path: Path):

@@ -104,6 +104,10 @@ class Backbone:
         }
         return min(self.context, turned_alike(rope) or self.context)
 
+    def longest(self, max_length: int) -> int:
+        """Tokens that a sampled sequence may have where a recipe allows `max_length`."""
+        return min(max_length, self.turned_alike)
+
     @property
     def window(self) -> int | None:
         """Tokens that a layer with a sliding window sees; None where every layer sees the whole

@@ -81,7 +81,7 @@ def served_engine(step: Step, view: View, sampling: Sampling) -> Iterator[Served
     if not scale.engines:
         yield None
         return
-    longest = min(step.recipe.model.max_length, backbone.turned_alike)
+    longest = backbone.longest(step.recipe.model.max_length)
     check_engines(
         scale,
         {f"{step.name}.sampling": sampling},

@@ -84,7 +84,7 @@ def _sense(
     """The sense of every answer under the base model, and why it was not measured: then it is 1."""
     name = step.recipe.model.name
     base = reference if step.model("reference") == name else step.load(name, exact=True)
-    longest = min(step.recipe.model.max_length, base.turned_alike)
+    longest = base.longest(step.recipe.model.max_length)
     asked = [render_prompt(base.tokenizer, prompt, max_tokens=longest) for prompt in prompts]
     beside = [*asked[1:], *asked[:1]]
     real = [Answer(b, b, prompt_text(p)) for p, b in zip(prompts, beside, strict=True)][:_SPECIMENS]

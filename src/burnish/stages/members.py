@@ -155,22 +155,11 @@ def _centred(
     return rule if sd == 0.0 else replace(rule, gain=1.0 / sd, bias=-mean / sd)
 
 
-def told_of_members(
-    model: RewardModel, heldout: Sequence[RankedGroup], config: Any
-) -> dict[str, Any]:
-    """How many there are, how they are combined, and how far they are apart on held-out responses:
-    the mean over responses of their standard deviation."""
+def told_of_members(model: RewardModel, config: Any) -> dict[str, Any]:
+    """How many there are, how they are combined, and what length was taken out of their scores."""
     found: dict[str, Any] = {
         "members": config.members, "combine": config.combine, "decorrelate": config.decorrelate,
     }  # fmt: skip
-    if not isinstance(model, RewardEnsemble):
-        return found
-    found["length_slopes"] = list(model.rule.slopes)
-    if len(model.views) > 1 and heldout:
-        scores_MN = torch.stack(
-            [score_groups(view, heldout, config=config) for view in model.views]
-        )
-        lengths_N = torch.tensor([len(s.response) for group in heldout for s in group.sequences])
-        apart = without_length(scores_MN, lengths_N, model.rule).std(dim=0, correction=0)
-        found["spread"] = float(apart.mean())
+    if isinstance(model, RewardEnsemble):
+        found["length_slopes"] = list(model.rule.slopes)
     return found

@@ -29,7 +29,7 @@ from burnish.stages.ranked import compared, ranked
 from burnish.stages.sampling import fitting, prompt_sampler
 from burnish.trainers.gather import FirstSampler
 from burnish.trainers.groups import RankedGroup
-from burnish.trainers.reward_model import score_groups, train_reward_model
+from burnish.trainers.reward_model import score_groups_and_spread, train_reward_model
 
 _NORMALISE = 320  # completions that gain and bias are read off
 _FEWEST = 8  # of those, where there are hardly any prompts
@@ -60,11 +60,12 @@ def run(step: Step) -> None:
     model = as_one(step, views, groups_of_train, samples)
     _save(step, model, views)
     findings = _training_findings(step, members_of(model)[0], train) | {"not_evaluated": unmeasured}
-    findings |= told_of_members(model, groups_of_heldout, config)
+    findings |= told_of_members(model, config)
     if heldout:
-        findings |= _findings(
-            step, model, heldout, _scores(model, raw_N, groups_of_heldout, config)
-        )
+        scores_N, spread_N = _scores(model, raw_N, groups_of_heldout, config)
+        findings |= _findings(step, model, heldout, scores_N)
+        if spread_N is not None:
+            findings["spread"] = float(spread_N.mean())
     step.finish(findings)
 
 
@@ -79,12 +80,12 @@ def _save(step: Step, model: RewardModel, views: Sequence[View]) -> None:
 
 def _scores(
     model: RewardModel, raw_N: torch.Tensor | None, heldout: Sequence[RankedGroup], config: Any
-) -> torch.Tensor:
-    """[N]: of the held-out responses. Those of a single model are known from its training, but for
-    what normalizing has done since."""
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """`score_groups_and_spread` of the held-out responses. The scores of a single model are known
+    from its training, but for what normalizing has done since."""
     if not isinstance(model, View) or model.head is None or raw_N is None or config.members > 1:
-        return score_groups(model, heldout, config=config)
-    return raw_N * float(model.head.gain) + float(model.head.bias)
+        return score_groups_and_spread(model, heldout, config=config)
+    return raw_N * float(model.head.gain) + float(model.head.bias), None
 
 
 def _own_samples(

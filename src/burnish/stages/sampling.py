@@ -56,7 +56,7 @@ def fitting(
 
 def _room(max_length: int, backbone: Backbone, sampling: Sampling) -> int:
     """How many tokens a prompt may have."""
-    return min(max_length, backbone.turned_alike) - sampling.max_new_tokens
+    return backbone.longest(max_length) - sampling.max_new_tokens
 
 
 def end_tokens_of(backbone: Backbone) -> tuple[int, ...]:
@@ -87,7 +87,7 @@ def engine_here(
 ) -> Engine:
     """The engine in this process that samples a role. `say` is told if sampling is slower, or
     sequences are shorter, than a user would expect."""
-    longest = min(max_length, view.backbone.turned_alike)
+    longest = view.backbone.longest(max_length)
     if longest < min(max_length, view.backbone.context):
         say(shorter_notice(longest, min(max_length, view.backbone.context)))
     return make_engine(
@@ -145,9 +145,10 @@ class Writer:
         purpose: str,
     ) -> Writer:
         """One for a model by the recipe's section."""
-        longest = min(max_length, backbone.turned_alike)
-        params = sampling_params(sampling)
-        return cls(engine, params, backbone.tokenizer, longest, seed, purpose)
+        return cls(
+            engine, sampling_params(sampling), backbone.tokenizer, backbone.longest(max_length),
+            seed, purpose,
+        )  # fmt: skip
 
     @property
     def room(self) -> int:
@@ -218,5 +219,7 @@ def prompt_sampler(
 ) -> PromptSampler:
     """What samples answers of a role with an engine in this process."""
     engine = engine_here(view, sampling, max_length=max_length, say=say)
-    how: dict[str, Any] = {"seed": seed, "max_length": max_length, "purpose": purpose}
-    return PromptSampler(Writer.of(engine, view.backbone, sampling, **how))
+    writer = Writer.of(
+        engine, view.backbone, sampling, seed=seed, max_length=max_length, purpose=purpose
+    )
+    return PromptSampler(writer)

@@ -175,8 +175,9 @@ def make_sampler(
     one in this process."""
     if engine is None:
         engine = engine_here(view, sampling, max_length=max_length, say=say)
-    how: dict[str, Any] = {"seed": seed, "max_length": max_length, "purpose": purpose}
-    writer = Writer.of(engine, view.backbone, sampling, **how)
+    writer = Writer.of(
+        engine, view.backbone, sampling, seed=seed, max_length=max_length, purpose=purpose
+    )
     if environment is None:
         return PromptSampler(writer)
     make = environment_maker(environment, view)

@@ -77,11 +77,12 @@ class Best:
         return self._config.keep == "best" and self._kept.step is not None
 
     def end(self) -> bool:
-        """Give the role its best weights, where the stage ends with them; Returns whether it
-        does."""
-        if self.has_kept:
-            self._kept.give(self._view)
-        return self.has_kept
+        """Give the role its best weights, where the stage ends with them; Returns whether they are
+        of an earlier evaluation than the last."""
+        if not self.has_kept:
+            return False
+        self._kept.give(self._view)
+        return self._since > 0
 
     def _of(self, values: Mapping[str, float]) -> float:
         """The metric, turned so that more is better."""

@@ -40,7 +40,7 @@ def train_in_passes(
     metrics: Callable[[dict[str, float]], dict[str, float]] = lambda values: values,
     progress: Progress | None = None,
     writers: Sequence[Writer] = (),
-) -> None:
+) -> bool:
     """Train `view` in place; metrics and checkpoints go to `folder`. Resumes what was begun there.
 
     Args:
@@ -58,6 +58,9 @@ def train_in_passes(
         metrics: turns a step's summed statistics into what is logged.
         progress: told after each step.
         writers: where else metrics go.
+
+    Returns whether the role was given the weights of an earlier evaluation than the last
+    (`keep: best`).
 
     Raises Diverged where the learner does, where not one step could be made, and where the held-out
     loss at the end is no finite number.
@@ -98,8 +101,7 @@ def train_in_passes(
             _refuse_no_loss(values)
         loop.log(values | {"skipped_steps": learner.skipped}, tokens=sum(map(cost, batch)))
     learner.refuse_standstill()
-    if best.end():
-        evaluate()  # whoever keeps what it gave has that of these weights
+    return best.end()
 
 
 def _refuse_no_loss(values: Mapping[str, float]) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from burnish.algorithms.preference_losses import bradley_terry_loss
 from burnish.batch import Batch, TokenSequence, cut
 from burnish.config.sections import ComparedPasses
-from burnish.models.ensemble import RewardModel
+from burnish.models.ensemble import RewardModel, scores_and_spread
 from burnish.models.roles import View, finite
 from burnish.ranks import dealt
 from burnish.runs.metrics import Writer
@@ -69,8 +69,9 @@ def train_reward_model(
     """Train `view` (adapter or whole model, with its head) in place; resumes what was begun in
     `folder`.
 
-    Returns the scores of the held-out responses as `score_groups` gives them after the last step;
-    None where a resumed run had no step left, or nothing is held out.
+    Returns the scores of the held-out responses as `score_groups` gives them for the trained
+    weights; None where the last evaluation was of others (`keep: best`), where a resumed run had no
+    step left, or where nothing is held out.
     """
     require_heldout(config, heldout)
     scores_N: Tensor | None = None
@@ -100,12 +101,12 @@ def train_reward_model(
         correct, decided = values.pop("correct"), values.pop("decided")
         return values | {"accuracy": correct / decided} if decided else values
 
-    train_in_passes(
+    earlier = train_in_passes(
         view, train, terms=terms, cost=lambda group: group.cost, evaluate=evaluation, metrics=metrics,
         at_start=False,  # a head that has learnt nothing is a coin
         config=config, seed=seed, folder=folder, progress=progress, writers=writers,
     )  # fmt: skip
-    return scores_N
+    return None if earlier else scores_N
 
 
 @torch.no_grad()
@@ -113,9 +114,24 @@ def score_groups(
     view: RewardModel, groups: Sequence[RankedGroup], *, config: ComparedPasses
 ) -> Tensor:
     """[N]: the scores of the groups' responses, one group's after another's."""
+    return torch.cat(dealt(view.scores, _pieces(groups, config)))
+
+
+@torch.no_grad()
+def score_groups_and_spread(
+    model: RewardModel, groups: Sequence[RankedGroup], *, config: ComparedPasses
+) -> tuple[Tensor, Tensor | None]:
+    """`score_groups`, and [N]: the standard deviation of the members' scores of each response (None
+    of a single model)."""
+    found = dealt(partial(scores_and_spread, model), _pieces(groups, config))
+    spreads = [spread_N for _, spread_N in found if spread_N is not None]
+    return torch.cat([scores_N for scores_N, _ in found]), torch.cat(spreads) if spreads else None
+
+
+def _pieces(groups: Sequence[RankedGroup], config: ComparedPasses) -> list[Batch]:
+    """Micro-batches of the groups' responses."""
     runs = cut([g.cost for g in groups], config.optimizer.micro_batch_tokens)
-    pieces = [_batch([groups[i] for i in run]) for run in runs]
-    return torch.cat(dealt(view.scores, pieces))
+    return [_batch([groups[i] for i in run]) for run in runs]
 
 
 @torch.no_grad()
