@@ -151,3 +151,14 @@ def test_numbers_get_the_decimals_that_tell_them_apart():
     assert number_format([0.0, 500.0], digits=1)(1500.0) == "1,500"
     assert number_format([0.0, 1.0])(-1.0) == "−1.0"
     assert re.fullmatch(r"1e-0?9", number_format([0.0, 1e-9], digits=1)(1e-9).replace("−", "-"))
+
+
+@pytest.mark.parametrize(
+    ("steps", "ticks"),
+    [([1, 2, 3], ["1", "2", "3"]), ([3], ["3"]), ([0.0, 0.5, 1.0], None)],
+)
+def test_between_whole_steps_there_is_no_tick(steps: list[float], ticks: list[str] | None):
+    series = Series("loss", steps, [1.0] * len(steps))
+    drawn = line_chart("c", [series], title="Loss", x_label="step", y_label="loss")
+    found = re.findall(r'class="tick middle"[^>]*>([^<]*)<', str(drawn))
+    assert found == ticks if ticks else "0.2" in found

@@ -301,18 +301,22 @@ def number_format(values: Iterable[float], *, percent: bool = False, digits: int
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """A linear map from [low, high] to page units [start, end]."""
+    """A linear map from [low, high] to page units [start, end]. Ticks are at least `least`
+    apart."""
 
     low: float
     high: float
     start: float
     end: float
+    least: float = 0.0
 
     @classmethod
     def exact(cls, values: Sequence[float], start: float, end: float) -> _Scale:
-        """From the least to the greatest value."""
+        """From the least to the greatest value; where all are whole, as steps are, so are ticks."""
         low, high = min(values), max(values)
-        return cls(low, high, start, end) if high > low else cls(low - 0.5, high + 0.5, start, end)
+        if low == high:
+            low, high = low - 0.5, high + 0.5
+        return cls(low, high, start, end, 1.0 if all(v == round(v) for v in values) else 0.0)
 
     @classmethod
     def tidy(cls, values: Sequence[float], start: float, end: float) -> _Scale:
@@ -334,7 +338,7 @@ class _Scale:
 
     def ticks(self, count: int) -> list[float]:
         """About `count` round numbers inside."""
-        step = _step(self.high - self.low, count)
+        step = max(self.least, _step(self.high - self.low, count))
         return [
             i * step
             for i in range(

@@ -94,6 +94,7 @@ def test_pages_show_it_and_change_nothing(tmp_path: Path):
     page = http.get("/run/demo").text
     assert "reward: loss" in page
     assert "3 of 10" in page
+    assert ">step 3<" in page
     assert "&lt;script&gt;alert(1)" in page
     assert "<script" not in page
     assert "src=" not in page
@@ -121,6 +122,11 @@ def test_runs_side_by_side_share_a_chart(tmp_path: Path):
     make_run(tmp_path / "deep" / "b", losses=(5.0, 4.0))
     page = client(tmp_path).get("/compare", params={"run": ["a", "deep/b", "nowhere"]}).text
     assert "sft: loss" in page
+    assert (
+        page.index("<h2>sft</h2>")
+        < page.index("<strong>loss</strong>")
+        < page.index("<h2>reward</h2>")
+    )
     assert "deep/b: from 5" in page
     assert "Mark two" in client(tmp_path).get("/compare", params={"run": "a"}).text
 

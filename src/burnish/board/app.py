@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, Response
 from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
 
 from burnish.board.reading import RunView, StageView, curves_of, find_runs, overview, read
 from burnish.charts import Look, Series, line_chart
@@ -83,7 +84,7 @@ def create_app(root: Path, *, hosts: Sequence[str] = ()) -> FastAPI:
 def _graph(run: RunView) -> dict[str, Any]:
     """The stages as a drawing, for a desk and for a phone."""
     boxes = [
-        Box(stage.name, (stage.kind, how_far(stage)), _BOXES[stage.state], stage.reads)
+        Box(stage.name, (*_kind(stage), how_far(stage)), _BOXES[stage.state], stage.reads)
         for stage in run.stages
     ]
     drawn = {wide: draw(f"stages-{wide}", boxes, columns=columns) for wide, columns in
@@ -91,35 +92,34 @@ def _graph(run: RunView) -> dict[str, Any]:
     return {wide: drawing for wide, drawing in drawn.items() if drawing is not None}
 
 
+def _kind(stage: StageView) -> tuple[str, ...]:
+    """A stage's kind, where its name does not say it."""
+    return () if stage.kind == stage.name else (stage.kind,)
+
+
 def how_far(stage: StageView) -> str:
-    """A stage's state in a few words."""
+    """A stage's state in the few words that a box has room for."""
     if stage.state == "done" and stage.seconds is not None:
         return f"done in {duration(stage.seconds)}"
-    if stage.state in ("running", "stopped") and stage.rows:
-        steps = f"{len(stage.rows)}" + (f" of {stage.total}" if stage.total else "")
-        return f"{stage.state}, step {steps}"
+    if stage.state == "running" and stage.rows:
+        return f"step {len(stage.rows)}" + (f" of {stage.total}" if stage.total else "")
+    if stage.state == "stopped" and stage.rows:
+        return f"stopped at step {len(stage.rows)}"
     return stage.state
 
 
-def _charts(stage: StageView) -> list[Any]:
-    """The curves of the metrics that matter most in this stage."""
+def _charts(stage: StageView) -> list[tuple[str, Markup]]:
+    """The curves of the metrics that matter most in this stage, each with the metric's name."""
     curves = curves_of(stage)
     shown = [name for name in FIRST if name in curves and len(curves[name][0]) > 1]
-    drawn = [
-        line_chart(
-            f"{stage.name}-{number}".replace(".", "-"),
-            [Series(name, *curves[name])],
-            title=f"{stage.name}: {name}",
-            x_label="step",
-            y_label=name,
-        )
+    return [
+        (name, _chart(f"{stage.name}-{number}", stage.name, name, [Series(name, *curves[name])]))
         for number, name in enumerate(shown)
     ]
-    return [chart for chart in drawn if chart is not None]
 
 
-def _side_by_side(runs: Sequence[RunView]) -> list[Any]:
-    """The same metric of the same stage in several runs, one chart each."""
+def _side_by_side(runs: Sequence[RunView]) -> dict[str, list[tuple[str, Markup]]]:
+    """By stage: the same metric of it in several runs, one chart each."""
     found: dict[tuple[str, str], list[Series]] = {}
     for run, look in zip(runs, _LOOKS, strict=False):
         for stage in run.stages:
@@ -128,9 +128,18 @@ def _side_by_side(runs: Sequence[RunView]) -> list[Any]:
                 if name in curves:
                     series = Series(run.path, *curves[name], look=look)
                     found.setdefault((stage.name, name), []).append(series)
-    drawn = [
-        line_chart(f"pair-{number}", series, title=f"{stage}: {name}", x_label="step", y_label=name)
-        for number, ((stage, name), series) in enumerate(found.items())
-        if len(series) > 1
-    ]
-    return [chart for chart in drawn if chart is not None]
+    drawn: dict[str, list[tuple[str, Markup]]] = {}
+    for number, ((stage, name), series) in enumerate(found.items()):
+        if len(series) > 1 and max(len(one.x) for one in series) > 1:
+            chart = _chart(f"pair-{number}", stage, name, series)
+            drawn.setdefault(stage, []).append((name, chart))
+    return drawn
+
+
+def _chart(name: str, stage: str, metric: str, series: Sequence[Series]) -> Markup:
+    """A metric over steps; its name stands above it on the page."""
+    chart = line_chart(
+        name.replace(".", "-"), series, title=f"{stage}: {metric}", x_label="step", y_label=""
+    )
+    assert chart is not None  # every series has points
+    return chart
