@@ -17,9 +17,10 @@ from burnish.annotation.client import Client
 from burnish.annotation.export import export
 from burnish.annotation.service import accounts, images, people, projects, work
 from burnish.annotation.service.database import Database
-from burnish.annotation.service.rendering import markdown
+from burnish.annotation.service.rendering import markdown, plain
 from burnish.annotation.service.submission import Submission
 from burnish.annotation.snapshot import take_snapshot, with_key
+from burnish.annotation.store import Store
 from burnish.errors import UserError
 
 
@@ -138,6 +139,12 @@ def test_other_parts_name_row_and_field(tmp_path: Path, part: dict):
     database.close()
 
 
+def test_texts_shown_as_they_are_written_have_no_long_names():
+    name = images.picture(png()).name
+    assert plain(f"See ![a map](image:{name}), ![](image:{name})!") == "See 🖼 a map, 🖼 !"
+    assert plain("![a](image:x.png) ![b](https://e.org/x.png)").startswith("![a](image:x.png)")
+
+
 def test_only_names_of_this_server_are_images():
     name = f"{'a' * 64}.png"
     assert markdown(f'![a "b](image:{name})') == (
@@ -153,7 +160,7 @@ def test_members_see_it_and_nobody_else(tmp_path: Path, chromium: Any):
     token = accounts.create_token(served.database, account_name="olga", name="t", scopes=["manage"])
     with Client(served.url, token) as client:
         shows = client.add_image(bench.project, png(40, 30))
-        row = {"prompt": f"Look: {shows}", "kind": "pairwise", "candidates": ["a", "b"]}
+        row = {"prompt": f"Look: {shows}", "kind": "pairwise", "candidates": [shows, f"{shows} b"]}
         client.add_items(bench.project, [row])
         with pytest.raises(UserError, match="no PNG"):
             client.add_image(bench.project, b"no")
@@ -190,6 +197,21 @@ def test_members_see_it_and_nobody_else(tmp_path: Path, chromium: Any):
                 break
             page.wait_for_timeout(25)
         assert page.evaluate("document.querySelector('.picture').naturalWidth") == 40
+        assert page.locator(f".prompt a[href$='/images/{name}'] > img").count() == 1
+        for width in (390, 300):  # the narrower, the higher is the bar
+            page.set_viewport_size({"width": width, "height": 844})
+            page.wait_for_timeout(100)
+            scale, bar = (page.locator(one).bounding_box() for one in (".scale", ".bar"))
+            assert scale["y"] + scale["height"] <= bar["y"] + 1
+        page.get_by_role("button", name="Mark A").click()
+        page.locator(".marking .sentence > img[src]").click()
+        assert page.locator(".spans q").inner_text().strip() == "🖼"
+        page.locator(".scale .choice").first.click()
+        page.get_by_role("button", name="Submit").click()
+        page.wait_for_selector("text=All done for now")
+        said = Store(served.place).labelled("p")[0].answer
+        texts = [shows, f"{shows} b"]
+        assert [texts[s.candidate][s.start : s.end] for s in said.spans] == [shows]
     finally:
         context.close()
         served.stop()

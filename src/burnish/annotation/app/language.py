@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from burnish.annotation.languages import VALUES, Catalogue, language_of, languages
 from burnish.annotation.service.accounts import Caller
-from burnish.annotation.service.rendering import markdown
+from burnish.annotation.service.rendering import markdown, plain
 from burnish.errors import UserError
 from burnish.labels.traces import call_text
 
@@ -42,7 +42,7 @@ def environment(code: str) -> Environment:
         language.gettext, language.ngettext, newstyle=True
     )
     made.filters |= {
-        "markdown": markdown, "percent": lambda share: f"{100 * share:.0f} %", "call": call_text,
+        "markdown": markdown, "plain": plain, "percent": lambda share: f"{100 * share:.0f} %", "call": call_text,
         "word": lambda text: (
             language.refusal(text) if isinstance(text, UserError) else language.gettext(str(text))
         ),

@@ -44,10 +44,16 @@ _TAGS = {
     *(["table", "thead", "tbody", "tr", "th", "td", "h4", "h5", "h6"]),
 }
 _IMAGE = re.compile(rf"image:({IMAGE_NAME})\Z")
+_SHOWN = re.compile(rf"!\[([^\]\n]*)\]\(image:{IMAGE_NAME}\)")
 _SCHEMES = ("http", "https", "mailto")
 _STARTS = ("http://", "https://", "mailto:")
 _DELIMITERS = (("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)"), ("$", "$"))
 _DISPLAYED = {"$$": "$$", "\\[": "\\]"}
+
+
+def plain(text: str) -> str:
+    """A text whose Markdown is shown as it is written, without the long names of its images."""
+    return _SHOWN.sub(r"🖼 \1", text)
 
 
 @lru_cache(maxsize=4096)

@@ -38,6 +38,14 @@ export const backwards = document.documentElement.dir === "rtl";
 export const key = (name) => (letterKeys || name.length > 1 ? el("kbd", {}, name) : null);
 // Keys and what they do, for a <dl>; single letters and digits are left out where they are turned off.
 export const keyList = (help) => help.filter(([name]) => letterKeys || /Enter|Esc|[←↑]/.test(name)).flatMap(([name, what]) => [el("dt", {}, key(name)), el("dd", {}, what)]);
+// The bar at the foot of a page; what stands above it (--bar) follows its height, which grows where buttons or a message take a line more.
+const heights = new ResizeObserver(([entry]) => document.documentElement.style.setProperty("--bar", `${entry.target.offsetHeight}px`));
+export function footBar(...children) {
+  const made = el("div", { class: "bar" }, ...children);
+  heights.disconnect();
+  heights.observe(made);
+  return made;
+}
 export const letter = (place) => "ABCDEFGHIJ"[place];
 
 export class Refused extends Error {

@@ -1,9 +1,10 @@
 // Formulas (elements of class "math") by KaTeX, which is fetched from this server where a page has any. What KaTeX cannot read
-// stays as it was written. Images have names of this server's, and get their addresses here.
+// stays as it was written. Images have names of this server's, and get their addresses here; a click opens one at its full size.
 
-import { root as prefix } from "./dom.js";
+import { el, root as prefix } from "./dom.js";
 
 const folder = new URL("katex/", import.meta.url);
+const WHOLE = document.querySelector("meta[name=whole-image]")?.content;
 let loading;
 
 function katex() {
@@ -19,6 +20,10 @@ function pictures(root) {
   for (const image of root.querySelectorAll("img[data-image]:not([src])")) {
     image.loading = "lazy";
     image.src = `${prefix}/images/${image.dataset.image}`;
+    if (image.closest("a, .sentence")) continue;
+    const whole = el("a", { href: image.src, target: "_blank", rel: "noopener", "aria-label": [WHOLE, image.alt].filter(Boolean).join(": ") });
+    image.replaceWith(whole);
+    whole.append(image);
   }
 }
 

@@ -1,8 +1,8 @@
 // The review desk: an item at a time; accept, send back, decide, or go on. Everything works from the keyboard.
 
-import { call, el, key, keyList, letter, letterKeys, pressed, Refused, t, tn } from "./dom.js";
+import { call, el, footBar, key, keyList, letter, letterKeys, pressed, Refused, t, tn } from "./dom.js";
 import { typeset } from "./math.js";
-import { turn, written } from "./texts.js";
+import { plain, turn, written } from "./texts.js";
 import { controlsOf, strengthWords } from "./widgets.js";
 
 const root = document.getElementById("desk"), live = document.getElementById("live"), keys = document.getElementById("keys");
@@ -42,8 +42,8 @@ function show(found) {
     el("p", { class: "hint" }, [WHY[item.why], item.agreement === null ? null : t("agreement {share} %", { share: Math.round(100 * item.agreement) }),
       tn("{n} item waits", "{n} items wait", found.left)].filter(Boolean).join(" · ")),
     el("section", { class: "prompt", "aria-label": t("Prompt") }, item.messages.map((m) => turn(m.role, m))),
-    el("div", { class: "answers" }, item.answers.map((one, place) => el("section", { class: "answer", "data-place": place, "aria-label": t("Answer {letter}", { letter: letter(place) }) },
-      el("h2", {}, el("span", { class: "letter" }, letter(place))), written(one)))),
+    item.answers.length ? el("div", { class: "answers" }, item.answers.map((one, place) => el("section", { class: "answer", "data-place": place, "aria-label": t("Answer {letter}", { letter: letter(place) }) },
+      el("h2", {}, el("span", { class: "letter" }, letter(place))), written(one)))) : null,
     el("section", { class: "card" }, el("h2", {}, t("What annotators said")), el("ol", { class: "said-list" }, item.said.map(opinion))),
     widget?.node, back(), bar()];
   root.replaceChildren(...parts.filter(Boolean));
@@ -64,8 +64,8 @@ function opinion(said, at) {
   for (const [name, values] of Object.entries(said.ratings ?? {})) lines.push(`${name}: ${values.map((v, p) => `${letter(p)} ${v}`).join(", ")}`);
   (said.verdicts ?? []).forEach((values, c) => lines.push(`${c + 1}: ${values.map((v, p) => `${letter(p)} ${v ? "✓" : "✗"}`).join(", ")}`));
   const flags = Object.entries(said.flags ?? {}).map(([name, places]) => el("span", { class: "tag" }, t(name), " ", places.map(letter).join(", ")));
-  const passages = (said.passages ?? []).map((p) => el("li", {}, el("span", { class: "letter small" }, letter(p.candidate)), " ", el("q", { class: "marked", dir: "auto" }, p.text), " ", el("bdi", {}, p.note)));
-  return el("li", {}, el("label", { class: "check" }, checks[at], lines.join("; ")), flags,
+  const passages = (said.passages ?? []).map((p) => el("li", {}, el("span", { class: "letter small" }, letter(p.candidate)), " ", el("q", { class: "marked", dir: "auto" }, plain(p.text)), " ", el("bdi", {}, p.note)));
+  return el("li", {}, el("label", { class: "check" }, checks[at], `${at + 1}. ${lines.join("; ")}`), flags,
     passages.length ? el("ul", { class: "spans" }, passages) : null,
     said.turns ? el("details", { open: item.said.length === 1 }, el("summary", {}, t("Conversation")), said.turns.map((one) => exchange(one, asks))) : null,
     said.text ? el("details", {}, el("summary", {}, t("Written")), el("p", { class: "said", dir: "auto" }, said.text)) : null,
@@ -92,10 +92,10 @@ function bar() {
   status = el("span", { class: "status", role: "status" });
   const button = (text, name, action, kind = "quiet") => el("button", { type: "button", class: kind, onclick: action }, text, " ", key(name));
   const waits = ["disputed", "sampled"].includes(item.why);
-  return el("div", { class: "bar" },
+  return footBar(
     button(t("Next"), "n", () => load({ after: seen })),
     item.why === "decided" ? button(t("Take the decision back"), "u", withdraw) : null,
-    button(t("Keys"), "?", help),
+    button(t("Keys"), "?", help, "quiet keyboard"),
     status,
     waits ? button(t("Send back"), "r", sendBack) : null,
     waits ? button(t("Accept"), "a", accept) : null,

@@ -2,12 +2,14 @@
 // Offsets count characters (code points) of the raw text, as the server does.
 
 import { backwards, el, letter, t } from "./dom.js";
+import { typeset } from "./math.js";
+import { piece, plain } from "./texts.js";
 
 const BEFORE = "previousElementSibling", AFTER = "nextElementSibling";
 const points = (text) => [...text].length;
 
 function sentences(text) {
-  const found = text.match(/[^.!?\n]+[.!?]*["')\]]*\s*|[.!?\n]+\s*/g) ?? [];
+  const found = text.match(/!\[[^\]\n]*\]\(image:[0-9a-f]{64}\.\w+\)\s*|[^.!?\n]+[.!?]*["')\]]*\s*|[.!?\n]+\s*/g) ?? [];
   return found.join("") === text ? found : [text];
 }
 
@@ -33,7 +35,7 @@ export function marker(one, place, answer, changed) {
       const end = start + points(sentence.trimEnd());
       const marked = own().some((span) => span.start < end && span.end > start);
       const press = () => { if (end > start) toggle(start, end); };
-      return el("span", { class: marked ? "sentence marked" : "sentence", tabindex: 0, role: "checkbox", "aria-checked": String(marked),
+      return el("span", { class: marked ? "sentence marked" : "sentence", tabindex: 0, role: "checkbox", "aria-checked": String(marked), "aria-label": plain(sentence),
         onclick: () => { if (document.getSelection().isCollapsed) press(); },
         onkeydown: (event) => {
           const step = { ArrowRight: backwards ? BEFORE : AFTER, ArrowDown: AFTER, ArrowLeft: backwards ? AFTER : BEFORE, ArrowUp: BEFORE }[event.key];
@@ -42,11 +44,12 @@ export function marker(one, place, answer, changed) {
           else return;
           event.preventDefault();
           event.stopPropagation();
-        } }, sentence);
+        } }, piece(sentence));
     }));
+    typeset(shown);
     if (focused >= 0) shown.children[focused]?.focus();
     const letters = [...one.text];
-    list.replaceChildren(...own().map((span) => el("li", {}, el("q", {}, letters.slice(span.start, span.end).join("")),
+    list.replaceChildren(...own().map((span) => el("li", {}, el("q", { dir: "auto" }, plain(letters.slice(span.start, span.end).join(""))),
       el("input", { value: span.note, dir: "auto", placeholder: t("what is wrong here?"), maxLength: 2000, "aria-label": t("Note on the marked part of {letter}", { letter: letter(place) }),
         oninput: (event) => { span.note = event.target.value; changed(); } }),
       el("button", { type: "button", class: "quiet", onclick: () => toggle(span.start, span.end) }, t("Take away")))));

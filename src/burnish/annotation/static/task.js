@@ -1,6 +1,6 @@
 // The annotator's page: fetches a task, draws it, keeps drafts, sends the answer, goes on. Everything works from the keyboard.
 
-import { call, callUntilHeard, el, key, keyList, letter, letterKeys, pressed, Refused, root as prefix, t, tn } from "./dom.js";
+import { call, callUntilHeard, el, footBar, key, keyList, letter, letterKeys, pressed, Refused, root as prefix, t, tn } from "./dom.js";
 import { typeset } from "./math.js";
 import { marker } from "./spans.js";
 import { turn, written } from "./texts.js";
@@ -314,7 +314,7 @@ async function chatCall(what, body) {
 function bar() {
   status = el("span", { class: "status", role: "status" });
   submitButton = el("button", { type: "button", class: "button", onclick: () => submit() }, task.kind === "chat" ? t("Go on") : t("Submit"), " ", key(widget?.area ? "Ctrl Enter" : "Enter"));
-  return el("div", { class: "bar" },
+  return footBar(
     el("button", { type: "button", class: "quiet", onclick: undo }, t("Undo"), " ", key("u")),
     el("button", { type: "button", class: "quiet", onclick: () => open("skip") }, t("Skip"), " ", key("s")),
     el("button", { type: "button", class: "quiet", onclick: () => open("note") }, t("Ask"), " ", key("n")),

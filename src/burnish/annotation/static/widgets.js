@@ -2,6 +2,7 @@
 // `keys(name)` takes a key by its name (dom.js, pressed) and returns true if it took it. Places count from 0, in the order on the screen.
 
 import { backwards, el, key, letter, t } from "./dom.js";
+import { plain } from "./texts.js";
 
 const SLIGHTLY = [t("A is slightly better"), t("B is slightly better")], BETTER = [t("A is better"), t("B is better")];
 const MUCH = [t("A is much better"), t("B is much better")], VASTLY = [t("A is vastly better"), t("B is vastly better")];
@@ -142,7 +143,7 @@ export function ranking(asks, answers, answer, changed) {
   function ordinal(n) { return n === 1 ? t("Best") : n === count ? t("{n} (worst)", { n }) : String(n); }
   function chip(one, place) {
     const made = el("button", { type: "button", class: "chip", "data-place": place },
-      letter(place), " ", el("bdi", { class: "snippet" }, one.text.slice(0, 40)));
+      letter(place), " ", el("bdi", { class: "snippet" }, plain(one.text).slice(0, 40)));
     made.addEventListener("pointerdown", (event) => drag(event, made, place));
     made.addEventListener("focus", () => { current = place; });
     return made;
@@ -326,7 +327,7 @@ export function rubric(asks, answers, answer, changed) {
     row.inputs = [true, false].map((met) => el("input", { type: "radio", name: `criterion-${at}`, checked: answer.verdicts[row.c][row.place] === met,
       "aria-label": `${row.criterion}, ${t("Answer {letter}", { letter: letter(row.place) })}: ${met ? t("met") : t("not met")}`, onfocus: () => mark(at), onchange: () => pick(at, met) }));
     row.node = el("div", { class: "rating verdict", role: "group", "aria-label": t("Answer {letter}", { letter: letter(row.place) }) }, el("span", { class: "letter" }, letter(row.place)),
-      row.inputs.map((input, n) => el("label", { class: "choice" }, input, n === 0 ? t("met") : t("not met"))));
+      row.inputs.map((input, n) => el("label", { class: "choice" }, input, n === 0 ? t("met") : t("not met"), key(String(n + 1)))));
   }
   function pick(at, met) {
     const row = rows[at];
@@ -338,7 +339,7 @@ export function rubric(asks, answers, answer, changed) {
   mark(current);
   return {
     node: el("section", { class: "card" }, el("h2", {}, t("Does each answer meet it?")), el("ol", { class: "criteria" }, asks.criteria.map((criterion, c) =>
-      el("li", {}, el("p", { dir: "auto" }, criterion), el("div", { class: "verdicts" }, rows.filter((row) => row.c === c).map((row) => row.node)))))),
+      el("li", {}, el("p", {}, el("bdi", {}, criterion)), el("div", { class: "verdicts" }, rows.filter((row) => row.c === c).map((row) => row.node)))))),
     keys(name) {
       const step = { ArrowDown: 1, ArrowUp: -1 }[name];
       if (step) { mark(Math.min(rows.length - 1, Math.max(0, current + step))); return true; }
