@@ -402,6 +402,9 @@ def test_a_reviewer_s_hour_by_keyboard(chromium: Any, tmp_path: Path):
         decided = [one for one in Store(served.place).labelled("p") if one.source == "adjudication"]
         assert [one.answer.strength for one in decided] == [-2]
         page.goto(f"{served.url}/projects/1/items/{_talked(bench)}")
+        page.get_by_text("2 turns").click()
+        framed = page.locator("td details .answer.favoured .text").all_inner_texts()
+        assert framed == ["No.", "So."]
         page.locator("a[href*='review?item=']").click()
         page.wait_for_selector("text=Agreed, drawn for a look")
         framed = page.locator("details[open] .answer.favoured .text").all_inner_texts()

@@ -53,7 +53,7 @@ _DISPLAYED = {"$$": "$$", "\\[": "\\]"}
 
 def plain(text: str) -> str:
     """A text whose Markdown is shown as it is written, without the long names of its images."""
-    return _SHOWN.sub(r"🖼 \1", text)
+    return _SHOWN.sub(r"▣ \1", text)
 
 
 @lru_cache(maxsize=4096)

@@ -10,7 +10,7 @@ export function turn(role, m) {
 }
 const PICTURE = /!\[([^\]\n]*)\]\(image:([0-9a-f]{64}\.\w+)\)/g;
 // A text whose Markdown is shown as it is written, without the long names of its images.
-export const plain = (text) => text.replace(PICTURE, "🖼 $1");
+export const plain = (text) => text.replace(PICTURE, "▣ $1");
 // A piece of such a text: an image as an image, with what is written for it kept in the page, since marks count its characters.
 export function piece(text) {
   const [image] = text.matchAll(PICTURE);
