@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -287,7 +288,7 @@ def test_damage_is_one_line(whole: Path, tmp_path: Path, name: str):
     line = outcome(folder)
     assert line, "it was loaded"
     assert str(folder) in line
-    assert pytest.RaisesExc(UserError, match=match).matches(UserError(line)), line
+    assert re.search(match, line), line
 
 
 @pytest.mark.parametrize("name", LOADS)

@@ -185,7 +185,7 @@ def test_reward_loss_by_hand(tiny: Backbone):
     first = nll(s[0] - s[1] - 0.5)  # margin 0.5 · |2·1 − 1|, towards the first
     lead = s[0] - s[2] + 0.25  # margin 0.5 · |2·0.25 − 1|, towards the second
     second = 0.25 * nll(lead) + 0.75 * nll(-lead)
-    assert float(term.loss) == pytest.approx((first + second) / 2 / 4, rel=1e-5)
+    assert term.loss.item() == pytest.approx((first + second) / 2 / 4, rel=1e-5)
 
 
 def test_hard_labels_take_the_majority(tiny: Backbone):

@@ -155,11 +155,8 @@ def assign_scores(opened: Opened, project: str, scores: Mapping[str, float]) -> 
         project_id = session.scalar(select(Project.id).where(Project.name == project))
         if project_id is None:
             raise UserError(f'there is no project "{project}".')
-        known = dict(
-            session.execute(select(Item.external_id, Item.id).where(Item.project_id == project_id))
-            .tuples()
-            .all()
-        )
+        query = select(Item.external_id, Item.id).where(Item.project_id == project_id)
+        known = {external_id: item_id for external_id, item_id in session.execute(query)}
         for item, score in scores.items():
             if item not in known:
                 raise UserError(f'there is no item "{item}" in project "{project}".')

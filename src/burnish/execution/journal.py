@@ -13,15 +13,17 @@ import os
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from burnish.atomic import disk_errors
 from burnish.jsonio import dumps
-from burnish.models.roles import View
 from burnish.records import Completion, Prompt, Rollout
 from burnish.system import sync_folder
+
+if TYPE_CHECKING:
+    from burnish.models.roles import View
 
 JOURNAL = "journal"
 """Its folder, in a stage's."""
