@@ -74,6 +74,22 @@ def _talked(bench: Bench) -> int:
         return item.id
 
 
+def _judged(bench: Bench) -> int:
+    """The id of a rubric item at the desk, on whose second criterion two people differ."""
+    rubric = [{"criterion": "Short."}, {"criterion": "Right."}]
+    row = {"id": "judged", "kind": "rubric", "prompt": "?", "candidates": ["x"], "rubric": rubric}
+    row |= {"scenario": "You are **tired**."}
+    projects.add_items(bench.database, bench.owner, bench.project, [row])
+    with bench.database.write() as session:
+        item = session.scalars(select(Item).where(Item.external_id == "judged")).one()
+        item.disputed, item.slots = True, 0
+        for person, right in zip(bench.people, (True, False), strict=True):
+            about = {"item_id": item.id, "annotator_id": person.annotator_id, "kind": "rubric"}
+            verdicts = {"verdicts": [[True], [right]], "weights": [1.0, 1.0]}
+            session.add(Annotation(**about, presented=[0], payload=verdicts, lease=person.name))
+        return item.id
+
+
 @pytest.fixture
 def bench(database: Database) -> Bench:
     rows = [pair_row(n, priority=-n) for n in range(2)]
@@ -411,6 +427,13 @@ def test_a_reviewer_s_hour_by_keyboard(chromium: Any, tmp_path: Path):
         assert framed == ["No.", "So."]
         page.keyboard.press("a")
         page.wait_for_selector("text=Nothing waits for a reviewer.")
+        page.goto(f"{served.url}/projects/1/review?item={_judged(bench)}")
+        page.wait_for_selector(".scenario strong")
+        assert page.locator(".tally tbody tr").all_inner_texts() == [
+            "1. Short.\t✓ ✓",
+            "2. Right.\t✓ ✗",
+        ]
+        assert page.locator(".tally .differ").all_inner_texts() == ["✓ ✗"]
         assert failures == []
         assert served.failures == []
     finally:

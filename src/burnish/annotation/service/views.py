@@ -83,6 +83,7 @@ def desk_view(found: dict[str, Any], *, html: bool) -> dict[str, Any]:
             "why": item["why"],
             "agreement": item["agreement"],
             "messages": [_message(m, html) for m in item["messages"]],
+            "scenario": _text(str(item["columns"].get(SCENARIO, "")), html),
             "answers": shown,
             "said": said,
             "decision": None if decision is None else on_screen(_in_place(decision)),

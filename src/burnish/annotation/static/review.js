@@ -41,10 +41,11 @@ function show(found) {
   const parts = [el("h1", { tabIndex: -1 }, t("Review"), " ", el("bdi", { class: "hint" }, item.external_id)),
     el("p", { class: "hint" }, [WHY[item.why], item.agreement === null ? null : t("agreement {share} %", { share: Math.round(100 * item.agreement) }),
       tn("{n} item waits", "{n} items wait", found.left)].filter(Boolean).join(" · ")),
+    item.scenario.text ? el("section", { class: "card scenario" }, el("h2", {}, t("The annotators' scenario")), el("div", { class: "text", dir: "auto", html: item.scenario.html })) : null,
     el("section", { class: "prompt", "aria-label": t("Prompt") }, item.messages.map((m) => turn(m.role, m))),
     item.answers.length ? el("div", { class: "answers" }, item.answers.map((one, place) => el("section", { class: "answer", "data-place": place, "aria-label": t("Answer {letter}", { letter: letter(place) }) },
       el("h2", {}, el("span", { class: "letter" }, letter(place))), written(one)))) : null,
-    el("section", { class: "card" }, el("h2", {}, t("What annotators said")), el("ol", { class: "said-list" }, item.said.map(opinion))),
+    el("section", { class: "card" }, el("h2", {}, t("What annotators said")), tally(), el("ol", { class: "said-list" }, item.said.map(opinion))),
     widget?.node, back(), bar()];
   root.replaceChildren(...parts.filter(Boolean));
   typeset(root);
@@ -62,7 +63,6 @@ function opinion(said, at) {
   else if (said.ranks) lines.push(said.ranks.map((rank, place) => `${letter(place)}: ${rank}`).join(", "));
   for (const [name, strength] of Object.entries(said.preferences ?? {})) lines.push(`${name}: ${strengthWords(strength, asks)}`);
   for (const [name, values] of Object.entries(said.ratings ?? {})) lines.push(`${name}: ${values.map((v, p) => `${letter(p)} ${v}`).join(", ")}`);
-  (said.verdicts ?? []).forEach((values, c) => lines.push(`${c + 1}: ${values.map((v, p) => `${letter(p)} ${v ? "✓" : "✗"}`).join(", ")}`));
   const flags = Object.entries(said.flags ?? {}).map(([name, places]) => el("span", { class: "tag" }, t(name), " ", places.map(letter).join(", ")));
   const passages = (said.passages ?? []).map((p) => el("li", {}, el("span", { class: "letter small" }, letter(p.candidate)), " ", el("q", { class: "marked", dir: "auto" }, plain(p.text)), " ", el("bdi", {}, p.note)));
   return el("li", {}, el("label", { class: "check" }, checks[at], `${at + 1}. ${lines.join("; ")}`), flags,
@@ -70,6 +70,18 @@ function opinion(said, at) {
     said.turns ? el("details", { open: item.said.length === 1 }, el("summary", {}, t("Conversation")), said.turns.map((one) => exchange(one, asks))) : null,
     said.text ? el("details", {}, el("summary", {}, t("Written")), el("p", { class: "said", dir: "auto" }, said.text)) : null,
     said.critique ? el("p", {}, el("q", { dir: "auto" }, said.critique)) : null);
+}
+
+// The verdicts by criterion and answer, those of the first annotator first; where they differ is marked.
+function tally() {
+  const given = item.said.filter((one) => one.verdicts);
+  if (!given.length) return null;
+  const cell = (c, place) => {
+    const met = given.map((one) => one.verdicts[c][place]);
+    return el("td", { class: new Set(met).size > 1 ? "differ" : null }, met.map((one) => (one ? "✓" : "✗")).join(" "));
+  };
+  return el("table", { class: "tally" }, el("thead", {}, el("tr", {}, el("td"), item.answers.map((_, place) => el("th", { scope: "col" }, letter(place))))),
+    el("tbody", {}, item.asks.criteria.map((criterion, c) => el("tr", {}, el("th", { scope: "row" }, `${c + 1}. `, el("bdi", {}, criterion)), item.answers.map((_, place) => cell(c, place))))));
 }
 
 const favours = (choice, asks) => (choice.both_bad ? t("Both are bad") : strengthWords(choice.strength, asks));
