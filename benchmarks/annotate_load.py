@@ -1,16 +1,21 @@
-"""The annotation server under load: many annotators at once, and an invariant over the log afterwards.
+"""The annotation server under load: many annotators at once, and an invariant over the log
+afterwards.
 
     python benchmarks/annotate_load.py --annotators 50 --submissions 20000
-    python benchmarks/annotate_load.py --database postgresql+psycopg://user@host/empty --annotators 200 --kills 10
+    python benchmarks/annotate_load.py --database postgresql+psycopg://user@host/empty --annotators
+    200 --kills 10
 
-Each annotator is a closed loop: take a task, think, send the answer, and so on; thinking times are exponential. The server
-is a process of its own, `burnish annotate serve`. With `--kills` it is killed with SIGKILL that many times, evenly over the
-run, and started again; an annotator whose answer was not acknowledged sends the same answer again, as the page does.
+Each annotator is a closed loop: take a task, think, send the answer, and so on; thinking times are
+exponential. The server is a process of its own, `burnish annotate serve`. With `--kills` it is
+killed with SIGKILL that many times, evenly over the run, and started again; an annotator whose
+answer was not acknowledged sends the same answer again, as the page does.
 
 Afterwards the database is held against what the annotators saw:
-- every acknowledged answer is there, once, with the content that was sent, by the annotator who sent it;
+- every acknowledged answer is there, once, with the content that was sent, by the annotator who
+  sent it;
 - nothing is there that nobody sent;
-- no item has more answers than its overlap, none two of the same annotator, none by somebody it was not leased to;
+- no item has more answers than its overlap, none two of the same annotator, none by somebody it was
+  not leased to;
 - slots, answers and leases of every item add up to the overlap;
 - the log tells the same story: each lease was taken once, and answered at most once.
 """
@@ -75,7 +80,10 @@ class Connection:
     def __init__(self, port: int, token: str) -> None:
         self._port, self._head = (
             port,
-            f"Host: 127.0.0.1\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n",
+            (
+                f"Host: 127.0.0.1\r\nAuthorization: Bearer {token}\r\nContent-Type:"
+                " application/json\r\n"
+            ),
         )
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
@@ -86,7 +94,7 @@ class Connection:
         try:
             content = json.dumps(body).encode()
             writer.write(
-                f"POST /api/v1{path} HTTP/1.1\r\n{self._head}Content-Length: {len(content)}\r\n\r\n".encode()
+                f"POST /api/v1{path} HTTP/1.1\r\n{self._head}Content-Length: {len(content)}\r\n\r\n".encode()  # noqa: E501
                 + content
             )
             head = (
@@ -382,8 +390,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = given.database or str(Path(folder) / "load.sqlite")
         found = measure(
-            place, annotators=given.annotators, submissions=given.submissions, think=given.think, kills=given.kills, port=given.port
-        )  # fmt: skip
+            place,
+            annotators=given.annotators,
+            submissions=given.submissions,
+            think=given.think,
+            kills=given.kills,
+            port=given.port,
+        )
     shown = found["violations"]
     found["violations"] = len(shown)
     print(json.dumps(found, indent=2))

@@ -117,9 +117,15 @@ def planned_memory(row: Training, work: Work, shape: ModelShape) -> float:
     online, ppo = row.workload in ("grpo", "ppo"), row.workload == "ppo"
     micro = memory.micro_batch(work.tokens, row.micro, examples=work.sequences if online else BATCH)
     parts = memory.training(
-        shape, micro, micro * work.scored / work.tokens, rank=rank, recompute=row.recompute, precision=precision,
-        roles=("policy", "critic") if ppo else ("model",), buffers=2 if online else 1,
-    )  # fmt: skip
+        shape,
+        micro,
+        micro * work.scored / work.tokens,
+        rank=rank,
+        recompute=row.recompute,
+        precision=precision,
+        roles=("policy", "critic") if ppo else ("model",),
+        buffers=2 if online else 1,
+    )
     frozen = {"grpo": 1, "ppo": 2}.get(row.workload, 0)
     parts = [
         memory.program(),

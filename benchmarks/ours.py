@@ -162,8 +162,11 @@ def reward_model() -> None:
     data = rows()
     view, clock = trained(load(), head=True), Clock()
     config = RewardModel(
-        batch_size=HH_BATCH if hh else BATCH, eval_every=10_000, optimizer=optimizer(schedule="linear" if hh else "constant"), checkpoint=NEVER
-    )  # fmt: skip
+        batch_size=HH_BATCH if hh else BATCH,
+        eval_every=10_000,
+        optimizer=optimizer(schedule="linear" if hh else "constant"),
+        checkpoint=NEVER,
+    )
     if OPTIONS.start is not None and view.head is not None:
         save_adapter(
             view.backbone, "policy", SPEC, OPTIONS.start, base=OPTIONS.model, task_type="SEQ_CLS"
@@ -203,8 +206,12 @@ def dpo() -> None:
         for name in ("train", *(["heldout"] if hh else []))
     }
     config = PreferenceTraining(
-        loss=Dpo(beta=BETA_DPO), batch_size=BATCH, eval_every=10_000, optimizer=optimizer(schedule="linear" if hh else "constant"), checkpoint=NEVER
-    )  # fmt: skip
+        loss=Dpo(beta=BETA_DPO),
+        batch_size=BATCH,
+        eval_every=10_000,
+        optimizer=optimizer(schedule="linear" if hh else "constant"),
+        checkpoint=NEVER,
+    )
     view, clock = trained(load()), Clock()
     began = time.perf_counter()
     examples = prepare(
@@ -244,14 +251,25 @@ def grpo() -> None:
         frozen.freeze()
         roles = Roles(policy=View(backbone), critic=None, reference=View(frozen))
     config = OnlineTraining(
-        algorithm=Algorithm(name="grpo", beta=BETA_GRPO), share_backbone=OPTIONS.lora, steps=OPTIONS.steps + 2,
-        prompts_per_step=PROMPTS, responses_per_prompt=GROUP, optimizer=optimizer(), checkpoint=NEVER,
+        algorithm=Algorithm(name="grpo", beta=BETA_GRPO),
+        share_backbone=OPTIONS.lora,
+        steps=OPTIONS.steps + 2,
+        prompts_per_step=PROMPTS,
+        responses_per_prompt=GROUP,
+        optimizer=optimizer(),
+        checkpoint=NEVER,
         sampling=Sampling(max_new_tokens=NEW_TOKENS, quantization=OPTIONS.sampler),
-    )  # fmt: skip
+    )
     train_online(
-        roles, PlainSampler(roles.policy), LetterScorer(), chats(PROMPTS * (OPTIONS.steps + 2)), settings=resolve_settings(config), seed=0,
-        folder=scratch(), progress=progress(clock),
-    )  # fmt: skip
+        roles,
+        PlainSampler(roles.policy),
+        LetterScorer(),
+        chats(PROMPTS * (OPTIONS.steps + 2)),
+        settings=resolve_settings(config),
+        seed=0,
+        folder=scratch(),
+        progress=progress(clock),
+    )
     timed(clock)
 
 
@@ -312,19 +330,32 @@ def ppo() -> None:
     roles, clock = ppo_roles(), Clock()
     prompts = chats(PPO_PROMPTS)
     config = OnlineTraining(
-        algorithm=Algorithm(name="ppo"), share_backbone=OPTIONS.roles == "adapters", steps=OPTIONS.steps + 2, prompts_per_step=PPO_PROMPTS, sampling=Sampling(max_new_tokens=NEW_TOKENS, quantization=OPTIONS.sampler),
-        optimizer=optimizer(), critic_learning_rate=OPTIONS.learning_rate, checkpoint=NEVER,
-    )  # fmt: skip
+        algorithm=Algorithm(name="ppo"),
+        share_backbone=OPTIONS.roles == "adapters",
+        steps=OPTIONS.steps + 2,
+        prompts_per_step=PPO_PROMPTS,
+        sampling=Sampling(max_new_tokens=NEW_TOKENS, quantization=OPTIONS.sampler),
+        optimizer=optimizer(),
+        critic_learning_rate=OPTIONS.learning_rate,
+        checkpoint=NEVER,
+    )
     ends = [roles.policy.backbone.tokenizer.eos_token_id]
     train_online(
-        roles, PlainSampler(roles.policy), RewardModelScorer(roles.reward, end_tokens=ends, max_tokens=2048), prompts, settings=resolve_settings(config),
-        seed=0, folder=scratch(), progress=progress(clock),
-    )  # fmt: skip
+        roles,
+        PlainSampler(roles.policy),
+        RewardModelScorer(roles.reward, end_tokens=ends, max_tokens=2048),
+        prompts,
+        settings=resolve_settings(config),
+        seed=0,
+        folder=scratch(),
+        progress=progress(clock),
+    )
     timed(clock)
 
 
 WORKLOADS = {
-    "generate": generate, "sft": sft, "reward": reward_model, "hh": reward_model, "dpo": dpo, "hh-dpo": dpo, "grpo": grpo, "ppo": ppo,
+    "generate": generate, "sft": sft, "reward": reward_model, "hh": reward_model, "dpo": dpo,
+    "hh-dpo": dpo, "grpo": grpo, "ppo": ppo,
 }  # fmt: skip
 
 if __name__ == "__main__":

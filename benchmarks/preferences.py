@@ -109,9 +109,11 @@ def losses(options: argparse.Namespace) -> None:
     )
     data = _write_pairs(options.out / "pairs.jsonl", learnt[: options.pairs + options.heldout])
     common = (
-        f"model.max_length={options.max_tokens + Sampling().max_new_tokens}", "data.demonstrations=null", "data.prompts=null",
+        f"model.max_length={options.max_tokens + Sampling().max_new_tokens}",
+        "data.demonstrations=null",
+        "data.prompts=null",
         f"data.heldout={heldout:.4f}",
-    )  # fmt: skip
+    )
     judge = options.out / "judge"
     burnish.run(
         _recipe(options, {"reward": "{batch_size: 16}"}, *common, f"data.comparisons={judge_data}"),
@@ -132,9 +134,12 @@ def losses(options: argparse.Namespace) -> None:
             rate = compare(found, LEARN, "base", "reward model")
             rows.append(
                 {
-                    "loss": loss, "seed": seed, "before": _accuracy_before(out), "accuracy": found[LEARN]["accuracy"],
-                    "win rate": None if rate is None else {"value": rate.value, "low": rate.low, "high": rate.high},
-                    "words": model["length"], "kl": model["kl_ref"], "falls": found[LEARN]["chosen_falls"],
+                    "loss": loss, "seed": seed, "before": _accuracy_before(out),
+                    "accuracy": found[LEARN]["accuracy"],
+                    "win rate": None if rate is None else {"value": rate.value, "low": rate.low,
+                        "high": rate.high},
+                    "words": model["length"], "kl": model["kl_ref"],
+                    "falls": found[LEARN]["chosen_falls"],
                     "seconds": json.loads((out / LEARN / "stage.json").read_text())["seconds"],
                 }
             )  # fmt: skip
@@ -151,9 +156,14 @@ def noise(options: argparse.Namespace) -> None:
     noise."""
     base, rows = options.out / "base", []
     burnish.run(
-        _recipe(options, {"sft": "{epochs: 1.5, batch_size: 16}", "sample": "{count: 288}"}, *_QUICKSTART),
-        out=base, say=print,
-    )  # fmt: skip
+        _recipe(
+            options,
+            {"sft": "{epochs: 1.5, batch_size: 16}", "sample": "{count: 288}"},
+            *_QUICKSTART,
+        ),
+        out=base,
+        say=print,
+    )
     for seed in range(options.seeds):
         for level in options.noise:
             data = options.out / f"pairs-{level}-{seed}.jsonl"
@@ -173,12 +183,18 @@ def noise(options: argparse.Namespace) -> None:
                 rate = compare(found, LEARN, str(sft), "gold")
                 rows.append(
                     {
-                        "way": f"{way}, noise {level:g}", "seed": seed, "labels wrong": wrong,
-                        "win rate": None if rate is None else {"value": rate.value, "low": rate.low, "high": rate.high},
+                        "way": f"{way}, noise {level:g}",
+                        "seed": seed,
+                        "labels wrong": wrong,
+                        "win rate": None
+                        if rate is None
+                        else {"value": rate.value, "low": rate.low, "high": rate.high},
                         "accuracy": found[LEARN]["accuracy"],
-                        "kl": next(m for m in found["evaluate"]["models"] if m["name"] == LEARN)["kl_ref"],
+                        "kl": next(m for m in found["evaluate"]["models"] if m["name"] == LEARN)[
+                            "kl_ref"
+                        ],
                     }
-                )  # fmt: skip
+                )
                 _table(
                     options.out,
                     rows,

@@ -1,11 +1,14 @@
-"""Reinforcement learning with verifiable rewards, side by side: the task of recipes/rlvr-arithmetic.yaml, its settings and budget.
+"""Reinforcement learning with verifiable rewards, side by side: the task of
+recipes/rlvr-arithmetic.yaml, its settings and budget.
 
-    python benchmarks/rlvr.py                       # GRPO here and in TRL 1.16; then DAPO, RLOO, GSPO and PPO here
+    python benchmarks/rlvr.py                       # GRPO here and in TRL 1.16; then DAPO, RLOO,
+        GSPO and PPO here
     python benchmarks/rlvr.py --seeds 0 1 2 --algorithms grpo --no-peer
 
-Both sides train on the same problems from the same weights with the same reward, group size, learning rate and adapters; every few
-steps each answers the held-out problems, on a clock that is stopped meanwhile. The table has the accuracy at the end with its
-interval over problems, and the training time after which an accuracy was reached and kept to the end.
+Both sides train on the same problems from the same weights with the same reward, group size,
+learning rate and adapters; every few steps each answers the held-out problems, on a clock that is
+stopped meanwhile. The table has the accuracy at the end with its interval over problems, and the
+training time after which an accuracy was reached and kept to the end.
 """
 
 from __future__ import annotations
@@ -70,9 +73,11 @@ def ours(name: str, task: dict[str, Any], recipe: Recipe) -> list[dict[str, Any]
     assert isinstance(trained, OnlineTraining)
     config = trained.model_copy(
         update={
-            "algorithm": trained.algorithm
-            if name == "grpo"
-            else Algorithm(name=name, beta=0.0, overlong="none"),
+            "algorithm": (
+                trained.algorithm
+                if name == "grpo"
+                else Algorithm(name=name, beta=0.0, overlong="none")
+            ),
             "steps": how["steps"],
             "checkpoint": Checkpointing(every=10**6),
         }
@@ -105,9 +110,15 @@ def ours(name: str, task: dict[str, Any], recipe: Recipe) -> list[dict[str, Any]
     curve = Curve(measure, every=how["every"])
     curve.tick(0)
     train_online(
-        roles, sampler, LastNumber(), prompts_of(task["train"], "t"), settings=resolve_settings(config), seed=seed, folder=scratch(),
+        roles,
+        sampler,
+        LastNumber(),
+        prompts_of(task["train"], "t"),
+        settings=resolve_settings(config),
+        seed=seed,
+        folder=scratch(),
         progress=lambda done, total, *_: curve.tick(done, last=done == total),
-    )  # fmt: skip
+    )
     return curve.points
 
 
@@ -168,8 +179,10 @@ def main() -> None:
     rows = list(task_rows(str(recipe.data.prompts)))
     steps = options.steps or online.steps
     how = {
-        "steps": steps, "prompts": online.prompts_per_step, "group": online.responses_per_prompt, "new_tokens": online.sampling.max_new_tokens,
-        "learning_rate": online.optimizer.learning_rate, "warmup_steps": round(online.optimizer.warmup * steps), "every": options.every,
+        "steps": steps, "prompts": online.prompts_per_step, "group": online.responses_per_prompt,
+        "new_tokens": online.sampling.max_new_tokens,
+        "learning_rate": online.optimizer.learning_rate,
+        "warmup_steps": round(online.optimizer.warmup * steps), "every": options.every,
         "heldout_samples": options.samples, "threads": options.threads,
     }  # fmt: skip
     heldout = [row for row in rows if row["split"] == "heldout"][: options.heldout]
@@ -192,15 +205,19 @@ def main() -> None:
 def show(curves: dict[str, list[dict[str, Any]]], samples: int) -> None:
     """The table."""
     print(
-        f"| run | accuracy before | after | steps | training time | {' | '.join(f'to {t:.0%}' for t in TARGETS)} |"
+        "| run | accuracy before | after | steps | training time |"
+        f" {' | '.join(f'to {t:.0%}' for t in TARGETS)} |"
     )
     print("|---" * (5 + len(TARGETS)) + "|")
     for name, points in curves.items():
         times = [reached(points, target) for target in TARGETS]
         before, after = (accuracy(point["values"], samples) for point in (points[0], points[-1]))
         cells = [
-            name, f"{before['value']:.1%}", f"{after['value']:.1%} [{after['low']:.1%}, {after['high']:.1%}]", str(points[-1]["step"]),
-            f"{points[-1]['seconds']:.0f} s", *("—" if seconds is None else f"{seconds:.0f} s" for seconds in times),
+            name, f"{before['value']:.1%}",
+            f"{after['value']:.1%} [{after['low']:.1%}, {after['high']:.1%}]",
+            str(points[-1]["step"]),
+            f"{points[-1]['seconds']:.0f} s",
+            *("—" if seconds is None else f"{seconds:.0f} s" for seconds in times),
         ]  # fmt: skip
         print("| " + " | ".join(cells) + " |")
 

@@ -45,20 +45,44 @@ def main() -> None:
     model = AutoModelForCausalLM.from_pretrained(task["model"], dtype=torch.float32)
     rows = [{"prompt": messages(row), "answer": row["answer"]} for row in task["train"]]
     config = GRPOConfig(
-        output_dir=str(scratch()), max_steps=how["steps"], per_device_train_batch_size=how["prompts"] * how["group"],
-        num_generations=how["group"], max_completion_length=how["new_tokens"], temperature=1.0, beta=0.0, epsilon=0.2,
-        loss_type="grpo", scale_rewards="group", learning_rate=how["learning_rate"], lr_scheduler_type="linear",
-        warmup_steps=how["warmup_steps"], adam_beta2=0.95, weight_decay=0.0, max_grad_norm=1.0, gradient_checkpointing=False, bf16=False,
-        use_cpu=True, logging_steps=1, report_to=[], save_strategy="no", seed=task["seed"], disable_tqdm=True,
-    )  # fmt: skip
+        output_dir=str(scratch()),
+        max_steps=how["steps"],
+        per_device_train_batch_size=how["prompts"] * how["group"],
+        num_generations=how["group"],
+        max_completion_length=how["new_tokens"],
+        temperature=1.0,
+        beta=0.0,
+        epsilon=0.2,
+        loss_type="grpo",
+        scale_rewards="group",
+        learning_rate=how["learning_rate"],
+        lr_scheduler_type="linear",
+        warmup_steps=how["warmup_steps"],
+        adam_beta2=0.95,
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        gradient_checkpointing=False,
+        bf16=False,
+        use_cpu=True,
+        logging_steps=1,
+        report_to=[],
+        save_strategy="no",
+        seed=task["seed"],
+        disable_tqdm=True,
+    )
     lora = LoraConfig(
         r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
     )
     watch = Watch()
     trainer = GRPOTrainer(
-        model=model, reward_funcs=reward, args=config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
-        peft_config=lora, callbacks=[watch],
-    )  # fmt: skip
+        model=model,
+        reward_funcs=reward,
+        args=config,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=lora,
+        callbacks=[watch],
+    )
 
     @torch.no_grad()
     def measure() -> list[float]:
@@ -71,9 +95,14 @@ def main() -> None:
             chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
         )
         written = policy.generate(
-            **inputs, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=how["new_tokens"],
+            **inputs,
+            do_sample=True,
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+            max_new_tokens=how["new_tokens"],
             num_return_sequences=how["heldout_samples"],
-        )  # fmt: skip
+        )
         texts = tokenizer.batch_decode(
             written[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
         )

@@ -143,7 +143,7 @@ def training(
         common = (model, "--steps", str(steps), "--rows", str(file), "--device", device)
         mean_prompt = round(np.mean([len(text) / 4.2 for text in texts(PPO_PROMPTS)]))
         print(
-            f"{'':20}{'s/step':>15}{'faster':>15}{'limit':>8}{'share':>7}{'peak GB':>14}{'goal':>6}{'plan':>6}{'loss':>17}"
+            f"{'':20}{'s/step':>15}{'faster':>15}{'limit':>8}{'share':>7}{'peak GB':>14}{'goal':>6}{'plan':>6}{'loss':>17}"  # noqa: E501
         )
         peers: dict[tuple[str, ...], dict[str, Any]] = {}
         for row in rows_wanted:
@@ -165,9 +165,9 @@ def training(
             faster = peer["step_s"] / ours["step_s"]
             losses = "–" if peer.get("loss") is None else f"{ours['loss']:.4f} {peer['loss']:.4f}"
             print(
-                f"{row.name:20}{ours['step_s']:7.2f} {peer['step_s']:7.2f}{faster:7.1f}x ≥{row.faster:4.1f}x"
-                f"{limit:8.2f}{100 * limit / ours['step_s']:6.0f}%{ours['peak_gb']:7.2f} {peer['peak_gb']:6.2f}{row.memory:6.1f}"
-                f"{planned:6.2f}{losses:>17}",
+                f"{row.name:20}{ours['step_s']:7.2f} {peer['step_s']:7.2f}{faster:7.1f}x"
+                f" ≥{row.faster:4.1f}x{limit:8.2f}{100 * limit / ours['step_s']:6.0f}%{ours['peak_gb']:7.2f}"  # noqa: E501
+                f" {peer['peak_gb']:6.2f}{row.memory:6.1f}{planned:6.2f}{losses:>17}",
                 flush=True,
             )
 
@@ -206,11 +206,13 @@ def sampling(model: str, machine: Machine, *, steps: int, device: str, products:
             print(line, flush=True)
         same = sum(a == b for a, b in zip(greedy, ours["greedy"], strict=True))
         print(
-            f"  greedy completions equal to transformers' in float32, token for token: {same} of {len(greedy)}"
+            f"  greedy completions equal to transformers' in float32, token for token: {same} of"
+            f" {len(greedy)}"
         )
     planned = planned_sampling_memory(shape) / 1e9
     print(
-        f"peak GB: {', '.join(f'{name} {size:.1f}' for name, size in sizes.items())}; planned {planned:.1f}"
+        f"peak GB: {', '.join(f'{name} {size:.1f}' for name, size in sizes.items())}; planned"
+        f" {planned:.1f}"
     )
 
 
@@ -219,7 +221,8 @@ def hh(workload: str, model: str, options: argparse.Namespace) -> None:
     model, or of DPO (hh-dpo)."""
     if options.data is None:
         raise SystemExit(
-            f"{workload} needs --data: a file of HH transcripts, such as helpful.jsonl.gz, or a hub id"
+            f"{workload} needs --data: a file of HH transcripts, such as helpful.jsonl.gz, or a"
+            " hub id"
         )
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "rows.json"
@@ -236,10 +239,11 @@ def hh(workload: str, model: str, options: argparse.Namespace) -> None:
         groups = [row["prompt"] for row in rows["heldout"]]
         lengths = [len(row["chosen_ids"]) - len(row["rejected_ids"]) for row in rows["heldout"]]
         print(
-            f"{len(rows['train'])} pairs to train on, {len(groups)} held out; the longer answer wins in {_share(lengths, groups)}"
+            f"{len(rows['train'])} pairs to train on, {len(groups)} held out; the longer answer"
+            f" wins in {_share(lengths, groups)}"
         )
         print(
-            f"{'':22}{'accuracy':>22}{'train s':>9}{'faster':>9}{'peak GB':>9}{'steps':>7}{'first loss':>12}"
+            f"{'':22}{'accuracy':>22}{'train s':>9}{'faster':>9}{'peak GB':>9}{'steps':>7}{'first loss':>12}"  # noqa: E501
         )
         right: dict[str, list[np.ndarray]] = {"TRL 1.16.0": [], "Burnish": []}
         for seed in range(options.seeds):
@@ -266,20 +270,22 @@ def hh(workload: str, model: str, options: argparse.Namespace) -> None:
             if options.same_start:
                 apart = np.abs(np.subtract(ours["differences"], peer["differences"]))
                 print(
-                    f"the same start: held-out score differences are {apart.mean():.4f} apart on average, {apart.max():.4f} at most"
+                    f"the same start: held-out score differences are {apart.mean():.4f} apart on"
+                    f" average, {apart.max():.4f} at most"
                 )
             for name, row in (("TRL 1.16.0", peer), ("Burnish", ours)):
                 right[name].append(_right(row["differences"]))
                 faster = peer["train_s"] / row["train_s"]
                 print(
-                    f"{f'{name}, seed {seed}':22}{_share(row['differences'], groups):>22}{row['train_s']:9.0f}{faster:8.1f}x"
+                    f"{f'{name}, seed {seed}':22}{_share(row['differences'], groups):>22}{row['train_s']:9.0f}{faster:8.1f}x"  # noqa: E501
                     f"{row['peak_gb']:9.1f}{row['steps']:7d}{row['first_loss']:12.3f}",
                     flush=True,
                 )
         means = [np.mean(values, axis=0) for values in (right["Burnish"], right["TRL 1.16.0"])]
         gain = paired_difference(*means, groups=groups)
         print(
-            f"Burnish − TRL, all seeds: {100 * gain.value:+.1f} points ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
+            f"Burnish − TRL, all seeds: {100 * gain.value:+.1f} points ({100 * gain.low:+.1f} to"
+            f" {100 * gain.high:+.1f})"
         )
 
 
@@ -329,7 +335,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.same_start and "hh-dpo" in options.workloads:
         parser.error(
-            "--same-start is for hh: in hh-dpo both sides begin as the model, their adapters at nothing"
+            "--same-start is for hh: in hh-dpo both sides begin as the model, their adapters at"
+            " nothing"
         )
     if options.device != "cpu" and HH_RATES.keys() & set(options.workloads):
         parser.error("hh and hh-dpo run on the CPU alone")
@@ -340,7 +347,8 @@ def main() -> None:
     machine = this_machine(resolve_device(options.device), products=options.products, seconds=1.0)
     how = {"steps": options.steps, "device": options.device, "products": options.products}
     print(
-        f"{machine.name}: {machine.flops / 1e9:.0f} GFLOP/s, {machine.bandwidth / 1e9:.0f} GB/s (ours first, then the peer)"
+        f"{machine.name}: {machine.flops / 1e9:.0f} GFLOP/s, {machine.bandwidth / 1e9:.0f} GB/s"
+        " (ours first, then the peer)"
     )
     training(model, set(options.workloads), machine, **how)
     if "generate" in options.workloads:

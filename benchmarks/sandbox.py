@@ -1,9 +1,13 @@
-"""Programs per second through the sandbox, by tier, cold and warm: `python benchmarks/sandbox.py [--programs 300]`.
+"""Programs per second through the sandbox, by tier, cold and warm: `python benchmarks/sandbox.py
+[--programs 300]`.
 
 cold      from nothing to the first verdict: the supervisor, the probe of the tier, one program
-single    one program at a time, wall clock of each (median): a sandbox is ready, so this is the program and its end
-warm      many programs at once, as a batch of completions: programs per second, sustained, with the pool refilling itself
-The stdin form runs one test of each program; the function form loads a program and makes three calls from its tests.
+single    one program at a time, wall clock of each (median): a sandbox is ready, so this is the
+    program and its end
+warm      many programs at once, as a batch of completions: programs per second, sustained, with the
+    pool refilling itself
+The stdin form runs one test of each program; the function form loads a program and makes three
+calls from its tests.
 """
 
 from __future__ import annotations
@@ -43,7 +47,8 @@ def main() -> None:
     options = parser.parse_args()
     load = os.getloadavg()[0]
     print(
-        f"{platform.system()} {platform.release()}, {options.parallel} programs at a time, load before {load:.1f}"
+        f"{platform.system()} {platform.release()}, {options.parallel} programs at a time, load"
+        f" before {load:.1f}"
     )
     print(f"{'tier':12} {'form':10} {'cold s':>7} {'single ms':>10} {'warm /s':>8}")
     for tier in TIERS:

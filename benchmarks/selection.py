@@ -136,12 +136,16 @@ def main() -> None:
         ends = np.array([points[given.rounds][1] for points in curves[strategy]])
         lead = ends - np.array([points[given.rounds][1] for points in curves["random"]])
         result[strategy] = {
-            "saving": _shown(_saving(curves, strategy, every, given.rounds)), "low": _shown(low), "high": _shown(high),
-            "accuracy_middle": round(float(np.mean([points[given.rounds // 2][1] for points in curves[strategy]])), 4),
+            "saving": _shown(_saving(curves, strategy, every, given.rounds)),
+            "low": _shown(low),
+            "high": _shown(high),
+            "accuracy_middle": round(
+                float(np.mean([points[given.rounds // 2][1] for points in curves[strategy]])), 4
+            ),
             "accuracy_end": round(float(ends.mean()), 4),
             "lead_end": round(float(lead.mean()), 4),
             "lead_end_se": round(float(lead.std(ddof=1) / np.sqrt(given.seeds)), 4),
-        }  # fmt: skip
+        }
     print(json.dumps({"setting": setting, "seeds": given.seeds, "strategies": result}, indent=2))
 
 

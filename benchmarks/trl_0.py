@@ -42,16 +42,33 @@ def main() -> None:
     )
     rows = [{"input_ids": tokenizer(text)["input_ids"]} for text in texts(PPO_PROMPTS)]
     config = PPOConfig(
-        output_dir=str(scratch()), total_episodes=PPO_PROMPTS * (options.steps + 1), per_device_train_batch_size=PPO_PROMPTS,
-        gradient_accumulation_steps=1, num_mini_batches=1, num_ppo_epochs=1, local_rollout_forward_batch_size=PPO_PROMPTS,
-        response_length=NEW_TOKENS, learning_rate=options.learning_rate, missing_eos_penalty=None, num_sample_generations=0, report_to=[],
-        save_strategy="no", use_cpu=options.device == "cpu", bf16=options.products == "bfloat16",
-    )  # fmt: skip
+        output_dir=str(scratch()),
+        total_episodes=PPO_PROMPTS * (options.steps + 1),
+        per_device_train_batch_size=PPO_PROMPTS,
+        gradient_accumulation_steps=1,
+        num_mini_batches=1,
+        num_ppo_epochs=1,
+        local_rollout_forward_batch_size=PPO_PROMPTS,
+        response_length=NEW_TOKENS,
+        learning_rate=options.learning_rate,
+        missing_eos_penalty=None,
+        num_sample_generations=0,
+        report_to=[],
+        save_strategy="no",
+        use_cpu=options.device == "cpu",
+        bf16=options.products == "bfloat16",
+    )
     dataset = Dataset.from_list(rows * (options.steps + 1))
     trainer = PPOTrainer(
-        args=config, processing_class=tokenizer, model=policy, ref_model=reference, reward_model=reward, value_model=critic,
-        train_dataset=dataset, eval_dataset=dataset.select(range(2)),
-    )  # fmt: skip
+        args=config,
+        processing_class=tokenizer,
+        model=policy,
+        ref_model=reference,
+        reward_model=reward,
+        value_model=critic,
+        train_dataset=dataset,
+        eval_dataset=dataset.select(range(2)),
+    )
     clock, log = Clock(), trainer.log
 
     def timed(*arguments: object, **keywords: object) -> None:

@@ -91,10 +91,22 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     clock = Clock()
     common = dict(
-        output_dir=str(scratch()), max_steps=options.steps + (1 if options.workload == "grpo" else 2), learning_rate=options.learning_rate, lr_scheduler_type="constant",
-        warmup_steps=0, weight_decay=0.0, max_grad_norm=1.0, gradient_checkpointing=False, bf16=options.products == "bfloat16", use_cpu=options.device == "cpu", logging_steps=1,
-        report_to=[], save_strategy="no", seed=options.seed, disable_tqdm=True,
-    )  # fmt: skip
+        output_dir=str(scratch()),
+        max_steps=options.steps + (1 if options.workload == "grpo" else 2),
+        learning_rate=options.learning_rate,
+        lr_scheduler_type="constant",
+        warmup_steps=0,
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        gradient_checkpointing=False,
+        bf16=options.products == "bfloat16",
+        use_cpu=options.device == "cpu",
+        logging_steps=1,
+        report_to=[],
+        save_strategy="no",
+        seed=options.seed,
+        disable_tqdm=True,
+    )
     lora = LoraConfig(
         r=LORA_RANK,
         lora_alpha=LORA_ALPHA,
@@ -136,9 +148,15 @@ def main() -> None:
             [{"prompt": text} for text in texts(PROMPTS * (options.steps + 1))]
         )
         config = GRPOConfig(
-            **common, per_device_train_batch_size=PROMPTS * GROUP, num_generations=GROUP, max_completion_length=NEW_TOKENS,
-            generation_kwargs={"min_new_tokens": NEW_TOKENS}, temperature=1.0, beta=BETA_GRPO, shuffle_dataset=False,
-        )  # fmt: skip
+            **common,
+            per_device_train_batch_size=PROMPTS * GROUP,
+            num_generations=GROUP,
+            max_completion_length=NEW_TOKENS,
+            generation_kwargs={"min_new_tokens": NEW_TOKENS},
+            temperature=1.0,
+            beta=BETA_GRPO,
+            shuffle_dataset=False,
+        )
         rewards = lambda completions, **_: [reward(text) for text in completions]  # noqa: E731
         trainer = GRPOTrainer(
             model=causal(), reward_funcs=rewards, args=config, train_dataset=prompts, **keywords
@@ -152,9 +170,13 @@ def main() -> None:
         config = RewardConfig(**common, per_device_train_batch_size=size, max_length=None)
         if options.lora:
             keywords["peft_config"] = LoraConfig(
-                r=LORA_RANK, lora_alpha=LORA_ALPHA, lora_dropout=0.0, target_modules="all-linear", task_type="SEQ_CLS",
+                r=LORA_RANK,
+                lora_alpha=LORA_ALPHA,
+                lora_dropout=0.0,
+                target_modules="all-linear",
+                task_type="SEQ_CLS",
                 modules_to_save=["score"],
-            )  # fmt: skip
+            )
         if options.start is not None:
             # This model pads with the token that ends an answer, so TRL reads a score one token
             # before its end; here both sides must read the same.

@@ -27,7 +27,10 @@ from burnish.rewards.taste import taste_score
 
 PROJECT, PASSWORD = "helpfulness", "correct horse battery"
 RECIPE = Path(__file__).parents[1] / "recipes" / "people.yaml"
-GUIDELINES = "# Which answer is better?\n\nThe one that answers at once, stays short and on the subject, and is courteous once."
+GUIDELINES = (
+    "# Which answer is better?\n\nThe one that answers at once, stays short and on the subject, and"
+    " is courteous once."
+)
 
 
 def main() -> None:
@@ -76,13 +79,26 @@ def run(out: Path, overrides: list[str], *, items: int, annotators: int, longest
         log_in(owner, url)
         make_project(owner, url, annotators=annotators)
         burnish(
-            "annotate", "sample", prompts, PROJECT, "--database", store, "--model", out / "sft" / "model", "--samples", 2,
-            "--limit", items, "--max-new-tokens", longest,
-        )  # fmt: skip
+            "annotate",
+            "sample",
+            prompts,
+            PROJECT,
+            "--database",
+            store,
+            "--model",
+            out / "sft" / "model",
+            "--samples",
+            2,
+            "--limit",
+            items,
+            "--max-new-tokens",
+            longest,
+        )
         link = invite(owner, uses=annotators)
         for number in range(annotators):
             print(
-                f"annotator {number + 1} labelled {label_everything(new_page(), link, f'annotator-{number + 1}')} pairs"
+                f"annotator {number + 1} labelled"
+                f" {label_everything(new_page(), link, f'annotator-{number + 1}')} pairs"
             )
     burnish("annotate", "stats", PROJECT, "--database", store)
     burnish("annotate", "export", PROJECT, out / "labels.jsonl", "--database", store)

@@ -39,8 +39,9 @@ class Tally:
         tried = sum(self.counts.values())
         right = self.counts[ACCEPTED] + self.counts[REFUSED]
         return (
-            f"{self.group}: {tried} inputs, {self.counts[ACCEPTED]} accepted, {self.counts[REFUSED]} refused well, "
-            f"{self.counts['broken']} broken ({right / max(tried, 1):.1%} right)"
+            f"{self.group}: {tried} inputs, {self.counts[ACCEPTED]} accepted,"
+            f" {self.counts[REFUSED]} refused well, {self.counts['broken']} broken"
+            f" ({right / max(tried, 1):.1%} right)"
         )
 
 

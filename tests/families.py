@@ -17,23 +17,46 @@ from burnish.models.tiny import tiny_tokenizer
 
 WINDOW = 5  # shorter than the sequences of the tests
 SHAPE: dict[str, Any] = dict(
-    vocab_size=264, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-    num_key_value_heads=2, head_dim=8, max_position_embeddings=256, eos_token_id=256, pad_token_id=257,
-    bos_token_id=None, tie_word_embeddings=False,
-)  # fmt: skip
+    vocab_size=264,
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=8,
+    max_position_embeddings=256,
+    eos_token_id=256,
+    pad_token_id=257,
+    bos_token_id=None,
+    tie_word_embeddings=False,
+)
 LOCAL: dict[str, Any] = dict(
     sliding_window=WINDOW, layer_types=["sliding_attention", "full_attention"]
 )
 EXPERTS: dict[str, Any] = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24)
 LATENT: dict[str, Any] = dict(
-    num_key_value_heads=4, head_dim=4, n_routed_experts=4, num_experts_per_tok=2, n_group=2, topk_group=1, moe_intermediate_size=24, q_lora_rank=16,
-    kv_lora_rank=16, qk_rope_head_dim=4, qk_nope_head_dim=8, v_head_dim=16, first_k_dense_replace=1,
-)  # fmt: skip
+    num_key_value_heads=4,
+    head_dim=4,
+    n_routed_experts=4,
+    num_experts_per_tok=2,
+    n_group=2,
+    topk_group=1,
+    moe_intermediate_size=24,
+    q_lora_rank=16,
+    kv_lora_rank=16,
+    qk_rope_head_dim=4,
+    qk_nope_head_dim=8,
+    v_head_dim=16,
+    first_k_dense_replace=1,
+)
 
 LINEAR: dict[str, Any] = dict(
-    linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=8, linear_value_head_dim=8,
+    linear_num_key_heads=2,
+    linear_num_value_heads=4,
+    linear_key_head_dim=8,
+    linear_value_head_dim=8,
     layer_types=["linear_attention", "full_attention"],
-)  # fmt: skip
+)
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "llama": dict(attention_bias=True, mlp_bias=True),

@@ -29,7 +29,9 @@ def test_the_facts_are_those_of_the_tables(tool: ModuleType) -> None:
 @pytest.mark.parametrize("name", [*ROWS, *LOSSES])
 def test_every_row_has_an_equation_its_facts_and_when_to_take_it(name: str) -> None:
     entry = PAGE.split(f"\n### {name}\n")[1].split("\n## ")[0].split("\n### ")[0]
-    equation, facts, words = (part.strip("\n") for part in re.split(r"<!-- facts: .* -->\n\n(\*Facts:\* .*)", entry))  # fmt: skip
+    equation, facts, words = (
+        part.strip("\n") for part in re.split(r"<!-- facts: .* -->\n\n(\*Facts:\* .*)", entry)
+    )
     assert all(line.startswith("    ") for line in equation.splitlines())
     assert any(sign in equation for sign in ("L =", "L as"))
     assert "arxiv.org" in facts or "Mitchell" in facts

@@ -109,7 +109,10 @@ def test_the_table_of_kinds_is_that_of_the_code():
 
 
 def test_asking_for_every_kind_loads_no_torch():
-    asked = "import sys; from burnish.config.kinds import KINDS; list(KINDS.values()); assert 'torch' not in sys.modules"
+    asked = (
+        "import sys; from burnish.config.kinds import KINDS; list(KINDS.values()); assert 'torch'"
+        " not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", asked], check=True)
 
 

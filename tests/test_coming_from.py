@@ -72,7 +72,14 @@ def _write_data(folder: Path) -> None:
     ]
     (folder / "data" / "dpo.json").write_text(json.dumps(pairs), encoding="utf-8")
     columns = {"messages": "conversations", "chosen": "chosen", "rejected": "rejected"}
-    sets = {"dpo_en_demo": {"file_name": "dpo.json", "ranking": True, "formatting": "sharegpt", "columns": columns}}  # fmt: skip
+    sets = {
+        "dpo_en_demo": {
+            "file_name": "dpo.json",
+            "ranking": True,
+            "formatting": "sharegpt",
+            "columns": columns,
+        }
+    }
     (folder / "data" / "dataset_info.json").write_text(json.dumps(sets), encoding="utf-8")
 
 

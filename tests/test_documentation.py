@@ -69,9 +69,16 @@ def test_python_runs(block: Block, tmp_path: Path):
         return
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     done = subprocess.run(
-        [sys.executable, "-c", block.text], cwd=tmp_path, capture_output=True, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(burnish.__file__).parents[1])},
-    )  # fmt: skip
+        [sys.executable, "-c", block.text],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(Path(burnish.__file__).parents[1]),
+        },
+    )
     last = (done.stderr.splitlines() or [""])[-1]
     if "the tier " in last and "is not available" in last:
         pytest.skip(last)

@@ -39,8 +39,8 @@ def test_half_a_surrogate_pair_can_be_written():
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "empty"), (b" \n", "empty"), (b'{"a": 1', "damaged: it is not JSON"), (b"\xff\xfe\x00", "damaged: it is not JSON"),
-        (b"[1]", "holds no JSON object"), (b"7", "holds no JSON object"), (b"[" * 100_000, "damaged: it is not JSON"),
+        (b"", "empty"), (b" \n", "empty"), (b'{"a": 1', "damaged: it is not JSON"), (b"\xff\xfe\x00", "damaged: it is not JSON"),  # noqa: E501
+        (b"[1]", "holds no JSON object"), (b"7", "holds no JSON object"), (b"[" * 100_000, "damaged: it is not JSON"),  # noqa: E501
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_object_is_told_in_one_line(tmp_path: Path, content: bytes, said: str):
@@ -74,16 +74,23 @@ def _dumps_calls(source: str) -> int:
 
 ELSEWHERE = {
     # what is hashed, measured or compared
-    "annotation/ai/judge.py": 1, "annotation/app/api.py": 1, "annotation/snapshot.py": 2, "data/columns.py": 3,
-    "data/labelled.py": 1, "data/labelled_fields.py": 1, "data/render.py": 1, "environments/base.py": 1, "stages/stored.py": 1,
-    "annotation/service/rows.py": 1, "labels/groups.py": 1, "labels/traces.py": 1, "annotation/client.py": 1,
-    "annotation/service/browsing.py": 3, "stages/engines.py": 1, "execution/publish.py": 1, "execution/journal.py": 1,
+    "annotation/ai/judge.py": 1, "annotation/app/api.py": 1, "annotation/snapshot.py": 2,
+    "data/columns.py": 3,
+    "data/labelled.py": 1, "data/labelled_fields.py": 1, "data/render.py": 1,
+    "environments/base.py": 1, "stages/stored.py": 1,
+    "annotation/service/rows.py": 1, "labels/groups.py": 1, "labels/traces.py": 1,
+    "annotation/client.py": 1,
+    "annotation/service/browsing.py": 3, "stages/engines.py": 1, "execution/publish.py": 1,
+    "execution/journal.py": 1,
     # what one process of ours tells another, or is read back at once
     "config/load.py": 1, "config/recipe_file.py": 2, "config/recipe.py": 1,
-    "config/preference.py": 1, "api/calls.py": 1, "api/sweep.py": 2, "cli/evaluate.py": 1, "stages/artifacts.py": 1, "models/outline.py": 1, "rewards/maths.py": 1, "rewards/maths_worker.py": 2, "runs/manifest.py": 2,
+    "config/preference.py": 1, "api/calls.py": 1, "api/sweep.py": 2, "cli/evaluate.py": 1,
+    "stages/artifacts.py": 1, "models/outline.py": 1, "rewards/maths.py": 1,
+    "rewards/maths_worker.py": 2, "runs/manifest.py": 2,
     "sandbox/judge.py": 2, "sandbox/supervisor.py": 2, "listening.py": 1,
     # what is shown
-    "annotation/app/security.py": 1, "annotation/app/item_pages.py": 1, "config/describe.py": 2, "data/layouts.py": 1, "data/templates.py": 1, "evaluation/report.py": 1,
+    "annotation/app/security.py": 1, "annotation/app/item_pages.py": 1, "config/describe.py": 2,
+    "data/layouts.py": 1, "data/templates.py": 1, "evaluation/report.py": 1,
     "annotation/app/language.py": 1, "lab/report.py": 1, "cli/options.py": 1,
 }  # fmt: skip
 """Calls of the library's own writer, none of which writes a file."""

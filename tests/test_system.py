@@ -54,7 +54,7 @@ import burnish.system  # knows the system by os.name; the standard library must 
 burnish.system.os = types.SimpleNamespace(**{k: getattr(os, k) for k in dir(os) if not k.startswith("__")})
 burnish.system.os.name = "nt"
 burnish.system.import_module = lambda name: importlib.import_module(name if name not in LACKING else f"no_{name}")
-"""
+"""  # noqa: E501
 )
 MSVCRT = """
 import types
@@ -75,9 +75,11 @@ RUN = "from burnish.cli.main import main\nmain(sys.argv[1:])\n"
 
 def _pretend(system: str, *arguments: str, code: str = RUN) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", f"import sys\n{system}\n{code}", *arguments], capture_output=True, text=True,
+        [sys.executable, "-c", f"import sys\n{system}\n{code}", *arguments],
+        capture_output=True,
+        text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ def recipe(tmp_path: Path) -> Path:
     (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     path = tmp_path / "r.yaml"
     path.write_text(
-        f"name: far\nmodel: {{name: tiny, device: cpu}}\n"
+        "name: far\nmodel: {name: tiny, device: cpu}\n"
         f"data: {{demonstrations: {tmp_path / 'd.jsonl'}, heldout: 0.3}}\n"
         "stages: {sft: {epochs: 1, batch_size: 8, lora: {r: 2, alpha: 4}}}\n"
     )

@@ -2,7 +2,8 @@
 
     python tools/algorithms_page.py
 
-The equations and when to use what are written by hand; the paragraph behind `<!-- facts: NAME -->` is this tool's.
+The equations and when to use what are written by hand; the paragraph behind `<!-- facts: NAME -->`
+is this tool's.
 """
 
 from __future__ import annotations

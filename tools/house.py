@@ -1,6 +1,8 @@
-"""The size and the style of the package, as one table: `python tools/house.py [FOLDER]`. `make check` prints it.
+"""The size and the style of the package, as one table: `python tools/house.py [FOLDER]`. `make
+check` prints it.
 
-It counts what the house rules speak of (docs/architecture.md, "The house in figures"), so that a change for the worse is seen.
+It counts what the house rules speak of (docs/architecture.md, "The house in figures"), so that a
+change for the worse is seen.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """What the interface's catalogues of languages lack, and a new one.
 
     python tools/messages.py            by language: how much there is, and what is missing
-    python tools/messages.py pt         writes annotation/locale/pt.po: what is there stays, what is new is empty
+    python tools/messages.py pt         writes annotation/locale/pt.po: what is there stays, what is
+        new is empty
 
-The English text is the key. Texts are found in the templates (`_("...")`, `ngettext("...", "...", n)`), in the scripts (`t("...")`,
-`tn("...", "...", n)`), in `languages.VALUES`, and among errors whose text has no values in it.
+The English text is the key. Texts are found in the templates (`_("...")`, `ngettext("...", "...",
+n)`), in the scripts (`t("...")`, `tn("...", "...", n)`), in `languages.VALUES`, and among errors
+whose text has no values in it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Hooks of the site (mkdocs.yml): the notebooks of docs/tutorials as pages, text and code; pictures of the lab (tools/over_optimization.py) that no run
-has made yet are said to be missing, where a link to one would stop the build."""
+"""Hooks of the site (mkdocs.yml): the notebooks of docs/tutorials as pages, text and code; pictures
+of the lab (tools/over_optimization.py) that no run has made yet are said to be missing, where a
+link to one would stop the build."""
 
 from __future__ import annotations
 

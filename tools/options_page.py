@@ -43,7 +43,7 @@ it has an editor complete keys, show what they mean and mark a slip.
 An option is changed in the recipe, or behind it by its dotted name: `ppo.steps=20`, `sft.optimizer.learning_rate=1e-4`,
 `"grpo.rewards=[{name: maths}]"`. A key that does not exist is an error which names the right one, also where it is another trainer's word. Several sections,
 such as [optimizer](#optimizer), stand in more than one kind of stage; where a kind has another default for something in them, its row says so.
-"""
+"""  # noqa: E501
 
 
 def page() -> str:
@@ -112,7 +112,10 @@ class _Sections:
             if issubclass(section, RewardBase):
                 if RewardBase not in self.met:
                     self.met.add(RewardBase)
-                    yield "\n### rewards\n\nWhat every reward has, besides what its own section says.\n"
+                    yield (
+                        "\n### rewards\n\nWhat every reward has, besides what its own section"
+                        " says.\n"
+                    )
                     yield from self.table(RewardBase, where, describe_fields(RewardBase))
                 about += " Besides, it has what [every reward](#rewards) has."
             yield f"\n### {self.titles[section]}\n\n{about}\n"

@@ -1,5 +1,5 @@
-"""The pictures and tables of docs/over-optimization.md, from a folder that `burnish lab` has written;
-of experiments that it does not hold they stay as they are.
+"""The pictures and tables of docs/over-optimization.md, from a folder that `burnish lab` has
+written; of experiments that it does not hold they stay as they are.
 
 python tools/over_optimization.py runs/over-optimization
 """
@@ -78,10 +78,14 @@ def standalone(chart: str) -> str:
     style = f"<style>svg {{{colours[1] if colours else ''}}} {font} {' '.join(drawn)}</style>"
     size = re.search(r'viewBox="0 0 (\d+) (\d+)"', chart)
     assert size is not None
-    paper = f'<rect x="-8" y="-8" width="{int(size[1]) + 16}" height="{int(size[2]) + 16}" fill="#fff"/>'
+    paper = (
+        f'<rect x="-8" y="-8" width="{int(size[1]) + 16}" height="{int(size[2]) + 16}"'
+        ' fill="#fff"/>'
+    )
     chart = chart.replace(
         f'viewBox="0 0 {size[1]} {size[2]}"',
-        f'viewBox="-8 -8 {int(size[1]) + 16} {int(size[2]) + 16}" xmlns="http://www.w3.org/2000/svg"',
+        f'viewBox="-8 -8 {int(size[1]) + 16} {int(size[2]) + 16}"'
+        ' xmlns="http://www.w3.org/2000/svg"',
     )
     return re.sub(r"(<svg[^>]*>)", lambda match: f"{match[1]}{style}{paper}", chart, count=1) + "\n"
 

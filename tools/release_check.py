@@ -1,9 +1,11 @@
-"""What a release would be: built, looked at, installed into a clean environment and run far from the repository.
+"""What a release would be: built, looked at, installed into a clean environment and run far from
+the repository.
 
     make release-check
 
-The files that git knows are built as they are committed or staged. `--packages-of PYTHON` takes what Burnish depends on from another environment
-instead of the registry, which is quick and does not check the dependencies' own ranges.
+The files that git knows are built as they are committed or staged. `--packages-of PYTHON` takes
+what Burnish depends on from another environment instead of the registry, which is quick and does
+not check the dependencies' own ranges.
 """
 
 from __future__ import annotations

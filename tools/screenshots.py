@@ -1,8 +1,11 @@
-"""The pictures of the documentation, taken by a headless Chromium. Everything is served on this machine.
+"""The pictures of the documentation, taken by a headless Chromium. Everything is served on this
+machine.
 
     python tools/screenshots.py report runs/quickstart     # docs/report.png
-    python tools/screenshots.py annotation                 # docs/images/annotate-*.png, of a demo made for it
-    python tools/screenshots.py site                       # build/screenshots: pages on a desktop and a phone, to be looked at
+    python tools/screenshots.py annotation                 # docs/images/annotate-*.png, of a demo
+        made for it
+    python tools/screenshots.py site                       # build/screenshots: pages on a desktop
+        and a phone, to be looked at
 
 `--to FOLDER` puts them elsewhere. Chromium is the one on the path.
 """
@@ -81,7 +84,8 @@ def annotation(browser: Any, folder: Path) -> None:
 
 
 def site(browser: Any, folder: Path) -> None:
-    """Pages of the site as they look on a desktop and on a phone; none may be wider than the phone."""
+    """Pages of the site as they look on a desktop and on a phone; none may be wider than the
+    phone."""
     with _served(ROOT / "build" / "site") as address:
         for name, size in (("desktop", DESKTOP), ("phone", PHONE)):
             page = browser.new_page(viewport=size)

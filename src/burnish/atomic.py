@@ -98,8 +98,10 @@ def recover(path: Path) -> None:
         old.rename(path)
     shutil.rmtree(old, ignore_errors=True)
     for stale in path.parent.glob(f"{_MARK}{path.name}-*"):
-        shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink(
-            missing_ok=True
+        (
+            shutil.rmtree(stale, ignore_errors=True)
+            if stale.is_dir()
+            else stale.unlink(missing_ok=True)
         )
 
 
@@ -107,8 +109,10 @@ def clean_leftovers(folder: Path) -> None:
     """Remove what processes that were killed while writing left anywhere in a folder in which
     nothing is writing now."""
     for stale in list(folder.rglob(f"{_MARK}*")):
-        shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink(
-            missing_ok=True
+        (
+            shutil.rmtree(stale, ignore_errors=True)
+            if stale.is_dir()
+            else stale.unlink(missing_ok=True)
         )
 
 
@@ -121,7 +125,10 @@ def disk_errors(path: Path) -> Iterator[None]:
     except Exception as error:
         number = _system_error(error)
         if number in (errno.ENOSPC, errno.EDQUOT):
-            hint = "Free some space and run the same command again: it continues from the last checkpoint."
+            hint = (
+                "Free some space and run the same command again: it continues from the last"
+                " checkpoint."
+            )
             raise UserError(
                 "the disk is full; nothing that was written before is lost.", file=path, hint=hint
             ) from error

@@ -34,11 +34,13 @@ class TokenSequence:
     def __post_init__(self) -> None:
         if not self.prompt:
             raise ValueError(
-                "a sequence needs at least one prompt token: the first response token is scored from it"
+                "a sequence needs at least one prompt token: the first response token is scored"
+                " from it"
             )
         if self.response_mask is not None and len(self.response_mask) != len(self.response):
             raise ValueError(
-                f"response_mask has {len(self.response_mask)} entries for {len(self.response)} tokens"
+                f"response_mask has {len(self.response_mask)} entries for {len(self.response)}"
+                " tokens"
             )
 
     @property
@@ -90,7 +92,8 @@ class Batch:
         for name, column_P in self.columns.items():
             if column_P.shape != (self.trained_tokens,):
                 raise ValueError(
-                    f"column {name!r} has shape {tuple(column_P.shape)}, not ({self.trained_tokens},)"
+                    f"column {name!r} has shape {tuple(column_P.shape)}, not"
+                    f" ({self.trained_tokens},)"
                 )
 
     def __len__(self) -> int:
@@ -144,9 +147,11 @@ class Batch:
         longer than `max_tokens` makes a micro-batch of its own.
         """
         costs = [
-            len(s.response)
-            if self.share_prompts and row > 0 and s.prompt == self.sequences[row - 1].prompt
-            else len(s)
+            (
+                len(s.response)
+                if self.share_prompts and row > 0 and s.prompt == self.sequences[row - 1].prompt
+                else len(s)
+            )
             for row, s in enumerate(self.sequences)
         ]
         return cut(costs, max_tokens, opening=[len(s) for s in self.sequences])

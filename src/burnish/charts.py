@@ -174,7 +174,8 @@ def bar_chart(name: str, bars: Sequence[Bar], *, title: str, reference: float) -
         )
         spoken.append(f"{bar.name}: {said}")
         shape = Markup(
-            '<rect class="bar {}" x="0" y="{:.1f}" width="{:.1f}" height="12" rx="2"><title>{}: {}</title></rect>'
+            '<rect class="bar {}" x="0" y="{:.1f}" width="{:.1f}" height="12" rx="2"><title>{}:'
+            " {}</title></rect>"
         )
         marks.append(shape.format(bar.look, y + 21, across(bar.value), bar.name, said))
         if bar.low is not None and bar.high is not None:
@@ -453,7 +454,8 @@ def _dot(
     look: str, x: float, y: float, radius: float, text: str, *, opacity: float = 1.0
 ) -> Markup:
     shape = Markup(
-        '<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{:.1f}" opacity="{:.2f}"><title>{}</title></circle>'
+        '<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"'
+        ' opacity="{:.2f}"><title>{}</title></circle>'
     )
     return shape.format(look, x, y, radius, opacity, text)
 

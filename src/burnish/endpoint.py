@@ -118,7 +118,8 @@ class Endpoint:
         self, messages: Sequence[Message], max_tokens: int, more: Mapping[str, Any]
     ) -> dict[str, Any]:
         body = {
-            "model": self.model, "messages": [dict(m) for m in messages], "temperature": self.temperature,
+            "model": self.model, "messages": [dict(m) for m in messages],
+            "temperature": self.temperature,
             "max_tokens": max_tokens, **more,
         }  # fmt: skip
         key = next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), None)

@@ -103,7 +103,7 @@ def _module(name: str, field: str) -> ModuleType:
 
 
 def _file_module(path: Path) -> ModuleType:
-    name = f"burnish_own_{path.stem}_{blake2b(str(path.resolve()).encode(), digest_size=4).hexdigest()}"
+    name = f"burnish_own_{path.stem}_{blake2b(str(path.resolve()).encode(), digest_size=4).hexdigest()}"  # noqa: E501
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UserError("is no Python file that can be imported.", file=path)

@@ -42,6 +42,9 @@ def download_wheel(requirement: str, scratch: Path, *, otherwise: str) -> Path:
         why = (done.stderr.strip().splitlines() or ["pip brought no wheel"])[-1]
         raise UserError(
             f"{requirement} could not be fetched ({why}).",
-            hint=f"Check that pip works in this environment and reaches a package registry, or {otherwise}.",
+            hint=(
+                "Check that pip works in this environment and reaches a package registry, or"
+                f" {otherwise}."
+            ),
         )
     return wheels[0]

@@ -186,7 +186,9 @@ def test_bradley_terry_is_its_formula(first: float, second: float, p: float, mar
     d = first - second - margin * ((p > 0.5) - (p < 0.5))
     expected = p * math.log(1 + math.exp(-d)) + (1 - p) * math.log(1 + math.exp(d))
     found = bradley_terry_loss(
-        scores_first=torch.tensor(first, dtype=torch.float64), scores_second=torch.tensor(second, dtype=torch.float64),
-        probability=torch.tensor(p, dtype=torch.float64), margin=margin,
-    )  # fmt: skip
+        scores_first=torch.tensor(first, dtype=torch.float64),
+        scores_second=torch.tensor(second, dtype=torch.float64),
+        probability=torch.tensor(p, dtype=torch.float64),
+        margin=margin,
+    )
     assert float(found.per_token) == pytest.approx(expected, rel=1e-9, abs=1e-9)

@@ -112,9 +112,16 @@ def test_scaled_and_capped_logits_equal_the_naive_path(
     bias = torch.randn(11, generator=generator, dtype=torch.float64, requires_grad=True)
     upstream = torch.randn(2, 7, generator=generator, dtype=torch.float64)
     found = token_logprobs(
-        hidden_PD=hidden, weight_VD=weight, targets_P=targets, bias_V=bias, scale=scale, softcap=softcap,
-        temperature=0.6, chunk=3, entropy=entropy,
-    )  # fmt: skip
+        hidden_PD=hidden,
+        weight_VD=weight,
+        targets_P=targets,
+        bias_V=bias,
+        scale=scale,
+        softcap=softcap,
+        temperature=0.6,
+        chunk=3,
+        entropy=entropy,
+    )
     log_p = _transformed(hidden, weight, bias, scale, softcap, 0.6)
     expected = upstream[0] * log_p.gather(1, targets[:, None])[:, 0]
     ours = upstream[0] * found.logprobs_P
@@ -135,9 +142,12 @@ def test_worked_numbers_of_a_capped_logit():
     """Products 3 and 0, scale 2, cap 6: 6 tanh(1) = 4.569565 and 0; log π = −log(1 + e^−4.569565) =
     −0.010309."""
     found = token_logprobs(
-        hidden_PD=torch.tensor([[3.0]]), weight_VD=torch.tensor([[1.0], [0.0]]), targets_P=torch.tensor([0]),
-        scale=2.0, softcap=6.0,
-    )  # fmt: skip
+        hidden_PD=torch.tensor([[3.0]]),
+        weight_VD=torch.tensor([[1.0], [0.0]]),
+        targets_P=torch.tensor([0]),
+        scale=2.0,
+        softcap=6.0,
+    )
     torch.testing.assert_close(found.logprobs_P, torch.tensor([-0.010309]), atol=1e-6, rtol=1e-4)
 
 

@@ -244,9 +244,12 @@ def test_dpo_by_hand():
     ]
     chosen, rejected, ref_chosen, ref_rejected = logprobs
     loss = dpo_loss(
-        chosen_logprobs=chosen, rejected_logprobs=rejected, ref_chosen_logprobs=ref_chosen, ref_rejected_logprobs=ref_rejected,
+        chosen_logprobs=chosen,
+        rejected_logprobs=rejected,
+        ref_chosen_logprobs=ref_chosen,
+        ref_rejected_logprobs=ref_rejected,
         beta=0.1,
-    )  # fmt: skip
+    )
     assert float(loss.per_token.detach()) == pytest.approx(math.log1p(math.exp(-0.15)))
     assert float(loss.stats["chosen_reward"]) == pytest.approx(0.1)
     assert float(loss.stats["rejected_reward"]) == pytest.approx(-0.05)
@@ -260,9 +263,12 @@ def test_dpo_by_hand():
 def test_dpo_begins_at_log_2():
     same = torch.tensor([-3.0, -700.0])
     loss = dpo_loss(
-        chosen_logprobs=same, rejected_logprobs=same.flip(0), ref_chosen_logprobs=same, ref_rejected_logprobs=same.flip(0),
+        chosen_logprobs=same,
+        rejected_logprobs=same.flip(0),
+        ref_chosen_logprobs=same,
+        ref_rejected_logprobs=same.flip(0),
         beta=0.3,
-    )  # fmt: skip
+    )
     assert loss.per_token.tolist() == pytest.approx([math.log(2)] * 2)
 
 

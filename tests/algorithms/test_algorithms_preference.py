@@ -200,9 +200,14 @@ def test_kto_begins_at_half_its_weights():
     same = tensor(-3.0, -80.0)
     kl = kto_kl(logprobs=same, ref_logprobs=same)
     found = kto_loss(
-        logprobs=same, ref_logprobs=same, kl=kl, beta=0.3, probability=tensor(1.0, 0.0), desirable_weight=1.5,
+        logprobs=same,
+        ref_logprobs=same,
+        kl=kl,
+        beta=0.3,
+        probability=tensor(1.0, 0.0),
+        desirable_weight=1.5,
         undesirable_weight=0.8,
-    )  # fmt: skip
+    )
     assert float(kl) == 0.0
     assert found.per_token.tolist() == pytest.approx([0.75, 0.4])
 
@@ -248,7 +253,13 @@ def test_ipos_soft_target_is_the_mean_over_hard_labels_but_for_a_constant():
     gradient = {}
     for p in (0.7, 1.0, 0.0):
         chosen = tensor(CHOSEN).requires_grad_(True)
-        paired("ipo", chosen, tensor(REJECTED), (tensor(REF_CHOSEN), tensor(REF_REJECTED)), probability=tensor(p)).per_token.sum().backward()  # fmt: skip
+        paired(
+            "ipo",
+            chosen,
+            tensor(REJECTED),
+            (tensor(REF_CHOSEN), tensor(REF_REJECTED)),
+            probability=tensor(p),
+        ).per_token.sum().backward()
         gradient[p] = float(chosen.grad)
     assert gradient[0.7] == pytest.approx(0.7 * gradient[1.0] + 0.3 * gradient[0.0])
 
@@ -261,7 +272,13 @@ def test_robust_dpo_undoes_label_noise_exactly():
     for name in ("rdpo", "dpo"):
         for p in (1.0, 0.0):
             chosen = tensor(CHOSEN).requires_grad_(True)
-            loss = paired(name, chosen, tensor(REJECTED), (tensor(REF_CHOSEN), tensor(REF_REJECTED)), probability=tensor(p)).per_token  # fmt: skip
+            loss = paired(
+                name,
+                chosen,
+                tensor(REJECTED),
+                (tensor(REF_CHOSEN), tensor(REF_REJECTED)),
+                probability=tensor(p),
+            ).per_token
             loss.sum().backward()
             values[name, p] = (float(loss.detach()), float(chosen.grad))
     for part in range(2):
@@ -322,8 +339,10 @@ def test_rewards_of_single_answers_are_those_of_the_pairs(name: str):
     more = {"average": average} if name == "ipo" else {}
     found = by_hand(name, **more)
     rewards = LOSSES[name].rewards(
-        logprobs=tensor(CHOSEN, REJECTED), ref_logprobs=tensor(REF_CHOSEN, REF_REJECTED), tokens=tensor(*LENGTHS),
+        logprobs=tensor(CHOSEN, REJECTED),
+        ref_logprobs=tensor(REF_CHOSEN, REF_REJECTED),
+        tokens=tensor(*LENGTHS),
         options={**OPTIONS[name], **more},
-    )  # fmt: skip
+    )
     expected = [float(found.stats[f"{side}_reward"]) for side in ("chosen", "rejected")]
     assert rewards.tolist() == pytest.approx(expected)

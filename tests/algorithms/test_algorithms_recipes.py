@@ -213,17 +213,24 @@ def test_importance_by_hand(kind: str, level: str, expected: list[float]):
     """π/μ of the tokens: 4 and ½ of one completion (product 2), 1.5 of another; the cap is 2."""
     old = torch.tensor([math.log(4.0), math.log(0.5), math.log(1.5)])
     found = importance_weights(
-        old_logprobs=old, sampler_logprobs=torch.zeros(3), cap=2.0 + 1e-6, kind=kind, level=level, sequence_of_P=torch.tensor([0, 0, 1]),
+        old_logprobs=old,
+        sampler_logprobs=torch.zeros(3),
+        cap=2.0 + 1e-6,
+        kind=kind,
+        level=level,
+        sequence_of_P=torch.tensor([0, 0, 1]),
         sequences=2,
-    )  # fmt: skip
+    )
     assert found.per_token.tolist() == pytest.approx(expected, rel=1e-5)
     assert float(found.stats["capped"].sum()) == (1.0 if level == "token" else 0.0)
 
 
 def test_rows_by_their_papers():
     assert {name: row.roles for name, row in ROWS.items()} == {
-        "ppo": ("policy", "critic", "reference"), "grpo": ("policy", "reference"), "dr-grpo": ("policy",), "dapo": ("policy",),
-        "gspo": ("policy",), "cispo": ("policy",), "rloo": ("policy", "reference"), "reinforce++": ("policy", "reference"),
+        "ppo": ("policy", "critic", "reference"), "grpo": ("policy", "reference"),
+        "dr-grpo": ("policy",), "dapo": ("policy",),
+        "gspo": ("policy",), "cispo": ("policy",), "rloo": ("policy", "reference"),
+        "reinforce++": ("policy", "reference"),
         "reinforce++-baseline": ("policy", "reference"),
     }  # fmt: skip
     assert (ROWS["dapo"].clip_low, ROWS["dapo"].clip_high, ROWS["dapo"].filter) == (

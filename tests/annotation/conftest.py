@@ -42,7 +42,8 @@ def postgres() -> Iterator[str]:
     port = free_port()
     options = f"-p {port} -k {place} -c listen_addresses=127.0.0.1 -c max_connections=60"
     subprocess.run(
-        [*run, folder / "initdb", "-D", place / "data", "-A", "trust", "-U", "burnish", "-E", "UTF8", "--no-sync"],
+        [*run, folder / "initdb", "-D", place / "data", "-A", "trust", "-U", "burnish", "-E",
+            "UTF8", "--no-sync"],
         check=True, capture_output=True, cwd="/",
     )  # fmt: skip
     control = [*run, str(folder / "pg_ctl"), "-D", str(place / "data")]

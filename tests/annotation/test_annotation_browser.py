@@ -418,10 +418,10 @@ CONTRAST = """() => {
     if ((a + 0.05) / (b + 0.05) < (large ? 3 : 4.5)) poor.push(`${walker.currentNode.textContent.trim()}: ${((a + 0.05) / (b + 0.05)).toFixed(2)}`);
   }
   return poor;
-}"""
+}"""  # noqa: E501
 UNNAMED = """() => [...document.querySelectorAll("input:not([type=hidden]), select, textarea, button, a[href], dialog")]
   .filter((n) => n.checkVisibility() && !(n.labels?.length && [...n.labels].some((l) => l.textContent.trim())) && !n.getAttribute("aria-label")
-    && !n.getAttribute("aria-labelledby") && !(n.matches("button, a") && n.textContent.trim())).map((n) => n.outerHTML)"""
+    && !n.getAttribute("aria-labelledby") && !(n.matches("button, a") && n.textContent.trim())).map((n) => n.outerHTML)"""  # noqa: E501
 WIDE = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
 
 

@@ -76,7 +76,7 @@ def _id(bench: Bench, name: str) -> int:
 
 @pytest.mark.parametrize(
     ("text", "found"),
-    [("größe", []), ("Größe", ["a"]), ("50%", ["a"]), ("5_%", []), ("_OFF_", ["a"]), ('\\ "x"', ["a"]), ("FIRST B", ["b"]),
+    [("größe", []), ("Größe", ["a"]), ("50%", ["a"]), ("5_%", []), ("_OFF_", ["a"]), ('\\ "x"', ["a"]), ("FIRST B", ["b"]),  # noqa: E501
      ("c", ["c", "b", "g", "t"])],
 )  # fmt: skip
 def test_text_is_found_in_prompts_candidates_and_ids_and_is_no_pattern(
@@ -92,7 +92,7 @@ def test_text_is_found_in_prompts_candidates_and_ids_and_is_no_pattern(
 
 @pytest.mark.parametrize(
     ("column", "found"),
-    [("domain", ["a", "b"]), ("domain=code", ["a"]), ("domain = chat", ["b"]), ("n=3", ["a"]), ("n=33", []), ("dom", []),
+    [("domain", ["a", "b"]), ("domain=code", ["a"]), ("domain = chat", ["b"]), ("n=3", ["a"]), ("n=33", []), ("dom", []),  # noqa: E501
      ("domain=cod", [])],
 )  # fmt: skip
 def test_columns(bench: Bench, column: str, found: list[str]):
@@ -213,7 +213,7 @@ def test_what_is_deleted_is_told_and_noted(bench: Bench):
     _label(bench, 0, "a", True)
     _label(bench, 1, "a", True)
     here = (bench.database, bench.owner, bench.project, _id(bench, "a"))
-    (first, _) = browsing.item_page(*here)["answers"]
+    first, _ = browsing.item_page(*here)["answers"]
     curation.remove_answer(*here, first["id"])
     assert [one["annotator"] for one in browsing.item_page(*here)["answers"]] == ["ann1"]
     assert browsing.item_page(*here)["slots"] == 1

@@ -126,7 +126,15 @@ def test_qualification_comes_before_the_work_and_who_fails_gets_no_code(database
 
 
 def test_too_many_fast_answers_end_the_work_by_the_servers_clock(database: Database):
-    bench = Bench(database, annotators=0, rows=[pair_row(n) for n in range(6)], overlap=1, fast_seconds=5, stop_fast=2, **DOOR)  # fmt: skip
+    bench = Bench(
+        database,
+        annotators=0,
+        rows=[pair_row(n) for n in range(6)],
+        overlap=1,
+        fast_seconds=5,
+        stop_fast=2,
+        **DOOR,
+    )
     caller = _come(database)
     assert _answer(bench, caller, worked=5.0)
     assert _answer(bench, caller, worked=4.9)
@@ -180,9 +188,15 @@ def _sheet(bench: Bench) -> list[dict[str, Any]]:
 
 def test_the_pay_sheet_by_hand(database: Database):
     bench = Bench(
-        database, annotators=1, rows=[pair_row(n) for n in range(3)], overlap=2, price_per_task=0.5, price_per_hour=12.0,
-        currency="GBP", **DOOR,
-    )  # fmt: skip
+        database,
+        annotators=1,
+        rows=[pair_row(n) for n in range(3)],
+        overlap=2,
+        price_per_task=0.5,
+        price_per_hour=12.0,
+        currency="GBP",
+        **DOOR,
+    )
     caller = _come(database)
     for _ in range(3):
         assert _answer(bench, caller, worked=300.0)

@@ -46,8 +46,14 @@ def labelled(database: Database) -> Bench:
     for who in range(2):
         held = _held(bench, who)
         sign = 1 if held.presented[0] == 0 else -1
-        _answer(bench, held, who, strength=2 * sign, preferences={"helpful": 2 * sign, "harmless": -2 * sign},
-                reasons={"harmless": "gentler"})  # fmt: skip
+        _answer(
+            bench,
+            held,
+            who,
+            strength=2 * sign,
+            preferences={"helpful": 2 * sign, "harmless": -2 * sign},
+            reasons={"harmless": "gentler"},
+        )
     return bench
 
 

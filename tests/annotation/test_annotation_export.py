@@ -48,11 +48,18 @@ def _pair(who: str, strength: int, kind: str = "person", **more: object) -> Opin
 def store(tmp_path: Path) -> Store:
     store = Store(tmp_path / "s.sqlite")
     items = [
-        LabelledItem(_prompt("p1"), ("good", "bad"), ("m1", "m2"), (_pair("ann", 2), _pair("bob", 1), _pair("bot", -1, "ai")), "pairwise"),
-        LabelledItem(_prompt("p2"), ("aa", "bb"), ("m1", "m2"), (_pair("ann", -2, critique="hm"), _pair("bob", 0, both_bad=True)), "pairwise"),
-        LabelledItem(_prompt("r1"), ("x", "y", "z"), ("m1", "m2", "m3"), (Opinion("ranking", "ann", (2, 1, 3), created_at=NOON),), "ranking"),
-        LabelledItem(_prompt("l1"), ("u", "v"), ("m1", "m2"), (Opinion("likert", "bob", None, {"ratings": {"helpful": (4, 2), "honest": (5, None)}}, created_at=NOON),), "likert"),
-        LabelledItem(_prompt("c1"), ("teh end",), ("m1",), (Opinion("correction", "ann", None, {"text": "the end", "corrected": 0}, created_at=NOON),), "correction"),
+        LabelledItem(_prompt("p1"), ("good", "bad"), ("m1", "m2"),
+            (_pair("ann", 2), _pair("bob", 1), _pair("bot", -1, "ai")), "pairwise"),
+        LabelledItem(_prompt("p2"), ("aa", "bb"), ("m1", "m2"),
+            (_pair("ann", -2, critique="hm"), _pair("bob", 0, both_bad=True)), "pairwise"),
+        LabelledItem(_prompt("r1"), ("x", "y", "z"), ("m1", "m2", "m3"),
+            (Opinion("ranking", "ann", (2, 1, 3), created_at=NOON),), "ranking"),
+        LabelledItem(_prompt("l1"), ("u", "v"), ("m1", "m2"),
+            (Opinion("likert", "bob", None, {"ratings": {"helpful": (4, 2), "honest": (5, None)}},
+                    created_at=NOON),), "likert"),
+        LabelledItem(_prompt("c1"), ("teh end",), ("m1",),
+            (Opinion("correction", "ann", None, {"text": "the end", "corrected": 0},
+                    created_at=NOON),), "correction"),
     ]  # fmt: skip
     counts = add_labelled(store, "p", items, settings=Settings(kind="pairwise", steps=4))
     assert counts == {"items": 5, "labels": 8, "known": 0}
@@ -94,9 +101,14 @@ def test_soft_labels_by_hand(store: Store):
 def test_votes_are_weighted_by_reliability(tmp_path: Path):
     store = Store(tmp_path / "w.sqlite")
     items = [
-        LabelledItem(_prompt(f"i{n:02d}"), ("a", "b"), (), (_pair("x", 1), _pair("y", 1), _pair("z", 1 if n % 2 else -1)))
+        LabelledItem(
+            _prompt(f"i{n:02d}"),
+            ("a", "b"),
+            (),
+            (_pair("x", 1), _pair("y", 1), _pair("z", 1 if n % 2 else -1)),
+        )
         for n in range(30)
-    ]  # fmt: skip
+    ]
     add_labelled(store, "p", items)
     groups = preference_data(take_snapshot(store, "p"), LabelOptions(strength="ignore"))
     # z contradicts, and is known to guess; the plain share is 2/3
@@ -177,9 +189,13 @@ def test_the_burnish_layout_holds_everything(store: Store, tmp_path: Path):
     add_labelled(other, "p", loaded.items, settings=snapshot.settings)
     copy = take_snapshot(other, "p")
     assert copy.entries == snapshot.entries
-    assert [(a.item_id, a.answer, a.seconds, a.created_at) for a in sorted(copy.answers, key=lambda a: (a.item_id, repr(a.answer)))] == [
-        (a.item_id, a.answer, a.seconds, a.created_at) for a in sorted(snapshot.answers, key=lambda a: (a.item_id, repr(a.answer)))
-    ]  # fmt: skip
+    assert [
+        (a.item_id, a.answer, a.seconds, a.created_at)
+        for a in sorted(copy.answers, key=lambda a: (a.item_id, repr(a.answer)))
+    ] == [
+        (a.item_id, a.answer, a.seconds, a.created_at)
+        for a in sorted(snapshot.answers, key=lambda a: (a.item_id, repr(a.answer)))
+    ]
 
 
 def test_pairs_come_back_through_the_paired_reader_and_hh(store: Store):
@@ -368,9 +384,18 @@ def test_disagreements_that_nobody_has_decided_are_marked(tmp_path: Path):
     store = Store(tmp_path / "d.sqlite")
     given = {"same": (1, 1), "other": (1, -1), "machine": (1, -1)}
     items = [
-        LabelledItem(_prompt(name), ("a", "b"), (), (_pair("ann", one, critique="x"), _pair("bot", two, "ai") if name == "machine" else _pair("bob", two)), "pairwise")
+        LabelledItem(
+            _prompt(name),
+            ("a", "b"),
+            (),
+            (
+                _pair("ann", one, critique="x"),
+                _pair("bot", two, "ai") if name == "machine" else _pair("bob", two),
+            ),
+            "pairwise",
+        )
         for name, (one, two) in given.items()
-    ]  # fmt: skip
+    ]
     add_labelled(store, "p", items, settings=Settings(kind="pairwise", steps=2))
     snapshot = with_key(store, "p")
     assert {entry.item_id: entry.disputed for entry in snapshot.entries} == {

@@ -39,7 +39,12 @@ def png(width: int = 3, height: int = 2, *, seed: int = 0) -> bytes:
 
 JPEG = b"\xff\xd8\xff\xe0\x00\x04JF\xff\xc0\x00\x11\x08\x00\x07\x00\x09\x03" + bytes(20)
 GIF = b"GIF89a" + struct.pack("<HH", 4, 5) + bytes(9)
-WEBP = b"RIFF\x00\x00\x00\x00WEBPVP8X" + bytes(8) + (11).to_bytes(3, "little") + (6).to_bytes(3, "little")  # fmt: skip
+WEBP = (
+    b"RIFF\x00\x00\x00\x00WEBPVP8X"
+    + bytes(8)
+    + (11).to_bytes(3, "little")
+    + (6).to_bytes(3, "little")
+)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +155,12 @@ def test_only_names_of_this_server_are_images():
     assert markdown(f'![a "b](image:{name})') == (
         f'<p><img class="picture" data-image="{name}" alt="a &quot;b"></p>\n'
     )
-    for address in ("https://evil.example/x.png", "//evil.example/x", "image:../x.png", "data:image/png;base64,AA"):  # fmt: skip
+    for address in (
+        "https://evil.example/x.png",
+        "//evil.example/x",
+        "image:../x.png",
+        "data:image/png;base64,AA",
+    ):
         assert "<img" not in markdown(f"![x]({address})")
 
 

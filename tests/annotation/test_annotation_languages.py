@@ -81,9 +81,10 @@ def test_the_browser_s_wish_is_heard_and_a_choice_goes_before_it():
 def test_a_catalogue_is_read_as_gettext_reads_it(tmp_path: Path):
     path = tmp_path / "xx.po"
     path.write_text(
-        '# a comment\nmsgid ""\nmsgstr ""\n"Language-Name: Xish\\n"\n"Plural-Forms: nplurals=2; plural=(n > 1);\\n"\n\n'
-        'msgid "a"\nmsgstr ""\n"long "\n"one"\n\n#, fuzzy\nmsgid "b"\nmsgstr "guess"\n\nmsgid "c"\nmsgstr ""\n\n'
-        'msgid "d"\nmsgid_plural "ds"\nmsgstr[0] "x"\nmsgstr[1] "xs"\n'
+        '# a comment\nmsgid ""\nmsgstr ""\n"Language-Name: Xish\\n"\n"Plural-Forms: nplurals=2;'
+        ' plural=(n > 1);\\n"\n\nmsgid "a"\nmsgstr ""\n"long "\n"one"\n\n#, fuzzy\nmsgid'
+        ' "b"\nmsgstr "guess"\n\nmsgid "c"\nmsgstr ""\n\nmsgid "d"\nmsgid_plural "ds"\nmsgstr[0]'
+        ' "x"\nmsgstr[1] "xs"\n'
     )
     made = languages.catalogue_of(path)
     assert (made.name, made.direction) == ("Xish", "ltr")
@@ -186,7 +187,8 @@ def test_every_page_in_every_language(served: Served):
     rows = [
         pair_row(1), pair_row(2, gold={"strength": 1}, part="training"),
         {"id": "b", "prompt": "?", "kind": "best_worst", "candidates": [*"abc"]},
-        {"id": "r", "prompt": "?", "kind": "rubric", "candidates": ["a"], "rubric": [{"criterion": "x"}]},
+        {"id": "r", "prompt": "?", "kind": "rubric", "candidates": ["a"],
+            "rubric": [{"criterion": "x"}]},
     ]  # fmt: skip
     bench = Bench(served.database, annotators=1, rows=rows)
     accounts.set_password(served.database, "olga", PASSWORD)
@@ -237,8 +239,8 @@ def test_preferences_by_program(served: Served):
 @pytest.mark.parametrize(
     ("text", "html"),
     [
-        (r"$\argmax_x \{2,3\}$ for $5 or $6", r'<p><span class="math">\argmax_x \{2,3\}</span> for $5 or $6</p>'),
-        ("$$\na &= b \\\\\n- c\n$$\nafter", '<span class="math display">a &amp;= b \\\\\n- c</span><p>after</p>'),
+        (r"$\argmax_x \{2,3\}$ for $5 or $6", r'<p><span class="math">\argmax_x \{2,3\}</span> for $5 or $6</p>'),  # noqa: E501
+        ("$$\na &= b \\\\\n- c\n$$\nafter", '<span class="math display">a &amp;= b \\\\\n- c</span><p>after</p>'),  # noqa: E501
         ("so\n\\[\nx\n= y\\]", '<p>so</p>\n<span class="math display">x\n= y</span>'),
         ("$$ x\n\nno formula $$", "<p>$$ x</p>\n<p>no formula $$</p>"),
         ("\\(<b>\\)", '<p><span class="math">&lt;b&gt;</span></p>'),
@@ -250,8 +252,9 @@ def test_formulas_stand_as_they_were_written_in_elements_of_their_own(text: str,
 
 
 FORMULA = (
-    "Take $\\argmax_x f$, $\\{2,3\\}$,\n\n$$\n\\begin{aligned}\na &= \\begin{pmatrix}1\\\\2\\end{pmatrix}\\\\\n- b &= 3\n\\end{aligned}\n$$\n\n"
-    "and $\\href{javascript:window.hit=1}{x}$ and $\\unknown{$."
+    "Take $\\argmax_x f$, $\\{2,3\\}$,\n\n$$\n\\begin{aligned}\na &="
+    " \\begin{pmatrix}1\\\\2\\end{pmatrix}\\\\\n- b &= 3\n\\end{aligned}\n$$\n\nand"
+    " $\\href{javascript:window.hit=1}{x}$ and $\\unknown{$."
 )
 
 
@@ -283,7 +286,8 @@ def arabic(chromium: Any, tmp_path: Path) -> Iterator[tuple[Any, Served]]:
 def _type(page: Any, key: str, code: str) -> None:
     """A key of a keyboard in another script."""
     page.evaluate(
-        "([key, code]) => document.body.dispatchEvent(new KeyboardEvent('keydown', { key, code, bubbles: true }))",
+        "([key, code]) => document.body.dispatchEvent(new KeyboardEvent('keydown', { key, code,"
+        " bubbles: true }))",
         [key, code],
     )
 

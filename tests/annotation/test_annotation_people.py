@@ -33,8 +33,10 @@ def test_from_labels_in_a_browser_to_a_policy_and_its_report(
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     out = tmp_path / "run"
     small = [
-        "model.name=tiny", "model.max_length=400", "threads=1", f"data.demonstrations={tmp_path}/demos.jsonl",
-        f"data.prompts={tmp_path}/prompts.jsonl", "data.heldout=0.3", "sft.epochs=0.2", "ppo.steps=1", "ppo.prompts_per_step=4",
+        "model.name=tiny", "model.max_length=400", "threads=1",
+        f"data.demonstrations={tmp_path}/demos.jsonl",
+        f"data.prompts={tmp_path}/prompts.jsonl", "data.heldout=0.3", "sft.epochs=0.2",
+        "ppo.steps=1", "ppo.prompts_per_step=4",
         "ppo.sampling={max_new_tokens: 8}", "evaluate={count: 4, sampling: {max_new_tokens: 8}}",
     ]  # fmt: skip
     people.run(out, small, items=ITEMS, annotators=2, longest=12)

@@ -36,7 +36,8 @@ async def _seen(scope: dict[str, Any], **options: Any) -> dict[str, Any]:
 
 def _scope(path: str = "/login", client: str = "10.0.0.5", **headers: str) -> dict[str, Any]:
     told = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    return {"type": "http", "path": path, "raw_path": path.encode(), "client": (client, 1), "scheme": "http",
+    return {"type": "http", "path": path, "raw_path": path.encode(), "client": (client, 1),
+        "scheme": "http",
             "headers": [(b"host", b"inside:8321"), *told]}  # fmt: skip
 
 
@@ -64,7 +65,12 @@ def test_what_a_trusted_proxy_says_is_believed():
 
 
 def test_what_anybody_else_says_is_not():
-    told = {"x_forwarded_for": "203.0.113.9", "x_forwarded_proto": "https", "x_forwarded_host": "evil", "x_forwarded_prefix": "/e"}  # fmt: skip
+    told = {
+        "x_forwarded_for": "203.0.113.9",
+        "x_forwarded_proto": "https",
+        "x_forwarded_host": "evil",
+        "x_forwarded_prefix": "/e",
+    }
     seen = _run(_scope(client="192.0.2.1", **told), trusted=["10.0.0.0/24"])
     assert (seen["client"][0], seen["scheme"], seen["root_path"]) == ("192.0.2.1", "http", "")
     assert dict(seen["headers"])[b"host"] == b"inside:8321"
@@ -111,7 +117,7 @@ http {{
     }}
   }}
 }}
-"""
+"""  # noqa: E501
 
 
 @pytest.fixture(params=["prefix taken off, Host passed", "whole path, X-Forwarded-Host"])

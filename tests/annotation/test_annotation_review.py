@@ -59,7 +59,8 @@ def _talked(bench: Bench) -> int:
     row = {"id": "talk", "kind": "chat", "prompt": "Say something."}
     projects.add_items(bench.database, bench.owner, bench.project, [row])
     turn = {
-        "user": "", "candidates": ["**Yes.**", "No."], "presented": [1, 0], "strength": -2, "chosen": 1,
+        "user": "", "candidates": ["**Yes.**", "No."], "presented": [1, 0], "strength": -2,
+        "chosen": 1,
         "both_bad": False,
     }  # fmt: skip
     turns = [
@@ -345,9 +346,13 @@ def test_erasing_a_reviewer_or_who_skipped_leaves_the_dispute(bench: Bench):
     with bench.database.write() as session:
         session.add(
             Annotation(
-                item_id=item_id, annotator_id=skipper.annotator_id, presented=[0, 1], kind="pairwise", skipped="other"
+                item_id=item_id,
+                annotator_id=skipper.annotator_id,
+                presented=[0, 1],
+                kind="pairwise",
+                skipped="other",
             )
-        )  # fmt: skip
+        )
         member = select(Member).where(Member.annotator_id == reviewer.annotator_id)
         session.scalars(member).one().role = "reviewer"
     assert erasure.by_name(bench.database, "sam", keep_answers=False)["answers"] == 1

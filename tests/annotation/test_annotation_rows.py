@@ -138,7 +138,8 @@ def test_a_worker_of_a_file_is_nobody_here(database: Database, tmp_path: Path):
 
 def test_a_table_is_items():
     rows = read_csv(
-        b'\xef\xbb\xbfid,prompt,answer_a,Response 2,topic\r\n1,"Name a\nriver",The Rhine,Paris,geo\r\n2,q,x,,\r\n'
+        b'\xef\xbb\xbfid,prompt,answer_a,Response 2,topic\r\n1,"Name a\nriver",The'
+        b" Rhine,Paris,geo\r\n2,q,x,,\r\n"
     )
     assert rows == [
         {

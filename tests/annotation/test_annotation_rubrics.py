@@ -30,8 +30,10 @@ RUBRIC = [
     {"criterion": "Makes something up.", "weight": -2},
 ]
 ROWS = [
-    {"id": "bw", "prompt": "Name a river.", "kind": "best_worst", "candidates": [*"abcd"], "priority": 2, "scenario": "You are **tired**."},
-    {"id": "ru", "prompt": "Name a river.", "kind": "rubric", "candidates": ["Rhine", "Paris"], "rubric": RUBRIC, "priority": 1},
+    {"id": "bw", "prompt": "Name a river.", "kind": "best_worst", "candidates": [*"abcd"],
+        "priority": 2, "scenario": "You are **tired**."},
+    {"id": "ru", "prompt": "Name a river.", "kind": "rubric", "candidates": ["Rhine", "Paris"],
+        "rubric": RUBRIC, "priority": 1},
 ]  # fmt: skip
 
 

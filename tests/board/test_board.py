@@ -21,7 +21,7 @@ name: demo
 model: {name: tiny}
 data: {demonstrations: builtin:quickstart/demonstrations, prompts: builtin:quickstart/prompts}
 stages: {sft: {max_steps: 10}, sample: {}, compare: {by: panel}, reward: {}, ppo: {start: sft, steps: 8}}
-"""
+"""  # noqa: E501
 
 
 def make_run(folder: Path, *, losses: tuple[float, ...] = (3.0, 2.0, 1.5)) -> Path:

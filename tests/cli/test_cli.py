@@ -62,7 +62,10 @@ def test_version():
 
 
 def test_help_imports_nothing_heavy():
-    code = "import sys; from burnish.cli.main import app; sys.exit(bool({'torch', 'transformers', 'numpy', 'pydantic', 'sqlalchemy'} & set(sys.modules)))"
+    code = (
+        "import sys; from burnish.cli.main import app; sys.exit(bool({'torch', 'transformers',"
+        " 'numpy', 'pydantic', 'sqlalchemy'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

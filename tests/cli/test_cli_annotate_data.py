@@ -14,7 +14,8 @@ from burnish.annotation.store import Store
 from burnish.cli.main import app, main
 
 ROWS = [
-    {"id": f"r{n}", "prompt": f"Question {n}?", "responses": ["yes", "no", "maybe"], "ranks": [1, 2, 3], "sources": ["a", "b", "c"], "annotator": who}
+    {"id": f"r{n}", "prompt": f"Question {n}?", "responses": ["yes", "no", "maybe"],
+        "ranks": [1, 2, 3], "sources": ["a", "b", "c"], "annotator": who}
     for n in range(4)
     for who in ("ann", "bob")
 ]  # fmt: skip
@@ -78,13 +79,13 @@ def test_imports_bring_their_scale(place: Path):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["annotate", "export", "p", "x.jsonl", "-d", "gone.sqlite"], "gone.sqlite: there is no such store."),
-        (["annotate", "export", "nope", "x.jsonl"], 'there is no project "nope". Projects here: p.'),
+        (["annotate", "export", "p", "x.jsonl", "-d", "gone.sqlite"], "gone.sqlite: there is no such store."),  # noqa: E501
+        (["annotate", "export", "nope", "x.jsonl"], 'there is no project "nope". Projects here: p.'),  # noqa: E501
         (["annotate", "export", "p", "x.csv"], '".csv" is no kind of file'),
         (["annotate", "export", "p", "x.jsonl", "--format", "xml"], 'there is no layout "xml"'),
-        (["annotate", "export", "p", "x.jsonl", "--strength", "much"], "must be ignore, probability or margin"),
-        (["annotate", "export", "p", "x.jsonl", "--format", "demonstrations"], "there is nothing to export"),
-        (["annotate", "import", "bad.jsonl", "p"], 'bad.jsonl, row 2, field "ranks": must be a list of 2 whole numbers'),
+        (["annotate", "export", "p", "x.jsonl", "--strength", "much"], "must be ignore, probability or margin"),  # noqa: E501
+        (["annotate", "export", "p", "x.jsonl", "--format", "demonstrations"], "there is nothing to export"),  # noqa: E501
+        (["annotate", "import", "bad.jsonl", "p"], 'bad.jsonl, row 2, field "ranks": must be a list of 2 whole numbers'),  # noqa: E501
     ],
 )  # fmt: skip
 def test_mistakes_are_one_line(

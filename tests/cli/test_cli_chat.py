@@ -1,5 +1,5 @@
-"""`burnish chat`: words as they are drawn, what the models are told first, and Ctrl-C, which stops an
-answer and not the program."""
+"""`burnish chat`: words as they are drawn, what the models are told first, and Ctrl-C, which stops
+an answer and not the program."""
 
 from __future__ import annotations
 

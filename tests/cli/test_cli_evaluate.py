@@ -86,8 +86,10 @@ def test_a_folder_and_an_endpoint_are_evaluated_compared_and_taken_up_again(
 ):
     out = tmp_path / "made"
     command = [
-        "evaluate", "--model", "here=tiny", "--model", f"served={server.url}#big", "--prompts", str(prompts), "--judge",
-        f"endpoint:{server.url}#arbiter", "--out", str(out), "--quiet", "evaluate.sampling.max_new_tokens=6", "threads=1",
+        "evaluate", "--model", "here=tiny", "--model", f"served={server.url}#big", "--prompts",
+        str(prompts), "--judge",
+        f"endpoint:{server.url}#arbiter", "--out", str(out), "--quiet",
+        "evaluate.sampling.max_new_tokens=6", "threads=1",
     ]  # fmt: skip
     burnish(*command)
     told = capsys.readouterr().out

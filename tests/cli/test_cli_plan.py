@@ -13,7 +13,8 @@ from burnish.planning import machine
 
 ROOT = Path(__file__).parents[2]
 SEVEN_BILLION = {
-    "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+    "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+    "num_attention_heads": 32, "num_key_value_heads": 8,
     "vocab_size": 32000, "tie_word_embeddings": False, "max_position_embeddings": 32768,
 }  # fmt: skip
 

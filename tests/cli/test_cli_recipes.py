@@ -74,7 +74,10 @@ def test_a_wheel_and_an_sdist_carry_the_recipes_and_run_them_by_name(tmp_path: P
         )
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    code = "import setuptools.build_meta as b, sys; to = sys.argv[1]; b.build_wheel(to); b.build_sdist(to)"
+    code = (
+        "import setuptools.build_meta as b, sys; to = sys.argv[1]; b.build_wheel(to);"
+        " b.build_sdist(to)"
+    )
     built = subprocess.run(
         [sys.executable, "-c", code, str(out)], cwd=source, capture_output=True, text=True
     )
@@ -118,9 +121,13 @@ def test_a_wheel_and_an_sdist_carry_the_recipes_and_run_them_by_name(tmp_path: P
     ],
 )
 def test_three_questions_make_a_recipe(
-    rows: list[dict[str, str]], kind: str, stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    rows: list[dict[str, str]],
+    kind: str,
+    stage: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-):  # fmt: skip
+):
     monkeypatch.chdir(tmp_path)
     Path("d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     answers = iter(["d.jsonl", "", "tiny"])

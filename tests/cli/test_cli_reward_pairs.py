@@ -1,4 +1,5 @@
-"""Reward models held to files of preferences: the layouts, ties, subsets, McNemar, a second start."""
+"""Reward models held to files of preferences: the layouts, ties, subsets, McNemar, a second
+start."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ def test_the_layouts_give_the_same_pairs():
         {"id": "x", "subset": "s", "prompt": "Q", "chosen": "a", "rejected": "b"},
         {"id": "x", "subset": "s", "prompt": "Q", "chosen": ["a"], "rejected": ["b"]},
         {"id": "x", "subset": "s", "input": "Q", "output_1": "b", "output_2": "a", "label": 2},
-        {"id": "x", "subset": "s", "prompt": [turn], "chosen": [turn, {"role": "assistant", "content": "a"}],
+        {"id": "x", "subset": "s", "prompt": [turn],
+            "chosen": [turn, {"role": "assistant", "content": "a"}],
          "rejected": [turn, {"role": "assistant", "content": "b"}]},
     ]  # fmt: skip
     made = pairs_of([Row(row, "f", i) for i, row in enumerate(rows, start=1)])
@@ -55,14 +57,25 @@ def test_subsets_and_mcnemar_by_hand():
 
 def test_the_command_scores_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     pairs = tmp_path / "pairs.jsonl"
-    rows = [{"prompt": f"Say {i}", "chosen": f"{i}", "rejected": "no", "subset": "ab"[i % 2]} for i in range(8)]  # fmt: skip
+    rows = [
+        {"prompt": f"Say {i}", "chosen": f"{i}", "rejected": "no", "subset": "ab"[i % 2]}
+        for i in range(8)
+    ]
     pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
     folder = burnish.run(
-        burnish.load(None, "model.name=tiny", "threads=1", f"data.comparisons={pairs}", "stages=[reward]", "reward.epochs=0.3",
-                     "reward.lora={r: 2, alpha: 4}"),
+        burnish.load(
+            None,
+            "model.name=tiny",
+            "threads=1",
+            f"data.comparisons={pairs}",
+            "stages=[reward]",
+            "reward.epochs=0.3",
+            "reward.lora={r: 2, alpha: 4}",
+        ),
         out=tmp_path / "run",
-    )  # fmt: skip
-    given = ["evaluate", "--reward-model", f"{folder}/reward/model", "--reward-model", f"again={folder}/reward", "--pairs", str(pairs),
+    )
+    given = ["evaluate", "--reward-model", f"{folder}/reward/model", "--reward-model",
+        f"again={folder}/reward", "--pairs", str(pairs),
              "--out", str(tmp_path / "out")]  # fmt: skip
     outputs = []
     for _ in range(2):
@@ -74,7 +87,9 @@ def test_the_command_scores_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFi
         assert said.err
     assert outputs[0] == outputs[1]
     assert outputs[0].splitlines()[0].split()[:2] == ["Subset", "Items"]
-    scores = [json.loads(line) for line in (tmp_path / "out" / "scores.jsonl").read_text().splitlines()]  # fmt: skip
+    scores = [
+        json.loads(line) for line in (tmp_path / "out" / "scores.jsonl").read_text().splitlines()
+    ]
     assert len(scores) == 16
     assert scores[0]["chosen"] == scores[8]["chosen"]  # the same model under two names
     with pytest.raises(SystemExit):

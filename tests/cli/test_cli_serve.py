@@ -1,5 +1,5 @@
-"""`burnish serve` as it is typed: what is wrong is said before a model is read, and who could listen
-in is warned of."""
+"""`burnish serve` as it is typed: what is wrong is said before a model is read, and who could
+listen in is warned of."""
 
 from __future__ import annotations
 

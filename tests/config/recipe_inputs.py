@@ -20,8 +20,10 @@ from burnish.config.recipe import Recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 REQUIRED: dict[str, Any] = {
-    "function": "package.module:function", "url": "http://localhost:1/", "name": "calculator", "every": 2, "model": "base",
-    "models": ["base", "base"], "judge": {"kind": "taste"}, "endpoint": "http://localhost:1/v1", "rewards": [{"name": "maths"}],
+    "function": "package.module:function", "url": "http://localhost:1/", "name": "calculator",
+    "every": 2, "model": "base",
+    "models": ["base", "base"], "judge": {"kind": "taste"}, "endpoint": "http://localhost:1/v1",
+    "rewards": [{"name": "maths"}],
 }  # fmt: skip
 BY_TYPE: dict[Any, Any] = {str: "x", int: 1, float: 0.5, bool: True}
 BEFORE: dict[str, dict[str, Any]] = {
@@ -34,7 +36,7 @@ NEEDED = {"revise": {"constitution": "c.txt"}, "merge": {"models": ["base", "bas
 """Settings without which a stage of a kind is none."""
 _IN_ORDER = ("sft", "sample", "compare", "reward")
 """The kinds whose artifacts others read."""
-EVERY_KIND = f"stages={json.dumps({kind: NEEDED.get(kind, {}) for kind in dict.fromkeys((*_IN_ORDER, *KINDS))})}"
+EVERY_KIND = f"stages={json.dumps({kind: NEEDED.get(kind, {}) for kind in dict.fromkeys((*_IN_ORDER, *KINDS))})}"  # noqa: E501
 
 
 class Leaf(NamedTuple):
@@ -66,8 +68,10 @@ def leaves(
     model: type[BaseModel] = Recipe, around: tuple[tuple[str, dict[str, Any]], ...] = ()
 ) -> Iterator[Leaf]:
     beside = {
-        name: REQUIRED.get(name)
-        or next(BY_TYPE[part] for part in _members(field.annotation) if part in BY_TYPE)
+        name: (
+            REQUIRED.get(name)
+            or next(BY_TYPE[part] for part in _members(field.annotation) if part in BY_TYPE)
+        )
         for name, field in model.model_fields.items()
         if field.is_required() and get_origin(field.annotation) is not Literal
     }
@@ -127,7 +131,8 @@ PLAIN = [leaf for leaf in KEYS if "*" not in leaf.key]
 NUMBERS = [leaf for leaf in KEYS if leaf.takes & {int, float}]
 
 EXTREMES: list[Any] = [
-    float("inf"), float("-inf"), float("nan"), 1e308, -1e308, 1e30, 10**30, -(10**30), 2**64, "many", [1], {"a": 1}, True,
+    float("inf"), float("-inf"), float("nan"), 1e308, -1e308, 1e30, 10**30, -(10**30), 2**64,
+    "many", [1], {"a": 1}, True,
 ]  # fmt: skip
 """What no number of a recipe takes."""
 
@@ -211,8 +216,10 @@ def flow(value: Any) -> str:
 
 SHIPPED = {path.name: path.read_text(encoding="utf-8") for path in sorted(RECIPES.glob("*.yaml"))}
 PIECES = [
-    "\t", ":", ": ", "- ", "[", "]", "{", "}", "&a ", "*a", "<<: *a", "!!int ", "!x ", "? ", "| ", "> ", "#", "'", '"', "%", "@", "---\n",
-    "...\n", "\n", "  ", "null", "~", "yes", ".nan", ".inf", "1e400", "0x", "010", "1:2", "\x00", "\x85", "\u2028", "\ufeff",
+    "\t", ":", ": ", "- ", "[", "]", "{", "}", "&a ", "*a", "<<: *a", "!!int ", "!x ", "? ", "| ",
+    "> ", "#", "'", '"', "%", "@", "---\n",
+    "...\n", "\n", "  ", "null", "~", "yes", ".nan", ".inf", "1e400", "0x", "010", "1:2", "\x00",
+    "\x85", "\u2028", "\ufeff",
     "é", "\U0001f600", "2024-01-01", "[" * 60, "{a: " * 60, "9" * 500,
 ]  # fmt: skip
 
@@ -294,7 +301,7 @@ def overrides(draw: st.DrawFn) -> str:
             at = draw(st.integers(0, len(key)))
             key = key[:at] + draw(st.sampled_from(["x", ".", "_", " ", "É", "\n"])) + key[at + 1 :]
         case "section":
-            key = f"{key.rpartition('.')[0]}.{draw(st.sampled_from(['lr', 'name', 'optimizer', 'batch', '0']))}"
+            key = f"{key.rpartition('.')[0]}.{draw(st.sampled_from(['lr', 'name', 'optimizer', 'batch', '0']))}"  # noqa: E501
         case "form":
             key = draw(st.sampled_from(["", ".", "=", "--seed", "a b", "a" * 3000, key + "."]))
         case "deep":

@@ -202,7 +202,10 @@ def test_what_is_outside_in_a_file_is_told_with_its_row(tmp_path: Path):
     path.write_text("seed: 1\nstages:\n  sft:\n    epochs: .inf\n")
     with pytest.raises(
         UserError,
-        match=r'r\.yaml, row 4, field "stages\.sft\.epochs": expected a number above 0 and up to 10000',
+        match=(
+            r'r\.yaml, row 4, field "stages\.sft\.epochs": expected a number above 0 and up to'
+            r" 10000"
+        ),
     ):
         burnish.load(path)
 

@@ -140,7 +140,8 @@ def test_mermaid_quotes_names_and_labels_every_edge_with_its_slot(recipe: Recipe
 def test_mermaid_escapes_what_would_end_a_quoted_name(tmp_path: Path):
     path = tmp_path / "odd.yaml"
     path.write_text(
-        'stages: { sft: { demonstrations: \'task:a?b="c"&d=#1<x>`\' }, evaluate: { prompts: "builtin:quickstart/prompts" } }'
+        "stages: { sft: { demonstrations: 'task:a?b=\"c\"&d=#1<x>`' }, evaluate: { prompts:"
+        ' "builtin:quickstart/prompts" } }'
     )
     drawn = draw.mermaid(graph_of(load_recipe(path)))
     assert '("task:a?b=#quot;c#quot;#amp;d=#35;1#lt;x#gt;#96;")' in drawn

@@ -82,7 +82,7 @@ def test_every_recipe_of_the_documentation_is_taken(validator: Any, tmp_path: Pa
         ("stages: {compare: {by: jury}}", "$.stages.compare.by", "panel"),
         ("stages: {compare: {by: {panel: {sise: 3}}}}", "$.stages.compare.by.panel", "sise"),
         ("stages: {grpo: {rewards: [{name: math}]}}", "$.stages.grpo.rewards[0].name", "math"),
-        ("stages: {grpo: {rewards: [{name: maths, colum: a}]}}", "$.stages.grpo.rewards[0]", "colum"),
+        ("stages: {grpo: {rewards: [{name: maths, colum: a}]}}", "$.stages.grpo.rewards[0]", "colum"),  # noqa: E501
         ("stages: {r: {repeat: 0, stages: [sft]}}", "$.stages.r.repeat", "0"),
         ("stages: {r: {repeat: 2, stages: {sft: {epoch: 1}}}}", "$.stages.r.stages.sft", "epoch"),
     ],

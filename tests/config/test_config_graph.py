@@ -89,7 +89,8 @@ def test_a_policy_is_held_to_what_it_starts_from():
 def test_references_by_name_to_base_and_to_folders(tmp_path: Path):
     (tmp_path / "mine").mkdir()
     found = graph(
-        "stages={a: {kind: sft}, b: {kind: sft, start: base}, c: {kind: dpo, start: a}, d: {kind: dpo, start: owner/name}}",
+        "stages={a: {kind: sft}, b: {kind: sft, start: base}, c: {kind: dpo, start: a}, d: {kind:"
+        " dpo, start: owner/name}}",
         f"c.reference={tmp_path / 'mine'}",
     )
     assert [read(found, name, "start") for name in "abcd"] == [
@@ -113,15 +114,25 @@ def test_a_stage_by_name_goes_before_a_folder_of_that_name(
 
 
 def test_reward_models_among_rewards():
-    one = "grpo.rewards=[{name: maths}, {name: model}, {name: model, label: b, model: first}, {name: model, label: c, model: a/b}]"
+    one = (
+        "grpo.rewards=[{name: maths}, {name: model}, {name: model, label: b, model: first}, {name:"
+        " model, label: c, model: a/b}]"
+    )
     found = graph("stages={first: {kind: reward}, reward: {}, grpo: {}}", one)
-    assert {key: read(found, "grpo", key) for key in found["grpo"].inputs if key.startswith("rewards")} == {
-        "rewards.1": ["reward"], "rewards.2": ["first"], "rewards.3": ["a/b"],
-    }  # fmt: skip
+    assert {
+        key: read(found, "grpo", key) for key in found["grpo"].inputs if key.startswith("rewards")
+    } == {
+        "rewards.1": ["reward"],
+        "rewards.2": ["first"],
+        "rewards.3": ["a/b"],
+    }
 
 
 def test_an_evaluation_has_the_judges_of_the_newest_stage_trained_on_rewards():
-    changes = "stages={reward: {}, grpo: {rewards: [{name: model}], pass_at: 0.5}, newer: {kind: reward}, evaluate: {}}"
+    changes = (
+        "stages={reward: {}, grpo: {rewards: [{name: model}], pass_at: 0.5}, newer: {kind: reward},"
+        " evaluate: {}}"
+    )
     found = graph(changes)
     settings = found["evaluate"].settings
     assert [one.name for one in settings.rewards] == ["model"]
@@ -164,7 +175,10 @@ def test_rounds_are_written_out_and_each_reads_its_own(tmp_path: Path):
 
 
 def test_previous_by_name_and_a_stage_of_the_same_round_before_one_outside():
-    stages = "{dpo: {comparisons: c.jsonl}, r: {repeat: 2, stages: {sample: {models: [previous.dpo, dpo]}, compare: {}, dpo: {}}}}"
+    stages = (
+        "{dpo: {comparisons: c.jsonl}, r: {repeat: 2, stages: {sample: {models: [previous.dpo,"
+        " dpo]}, compare: {}, dpo: {}}}}"
+    )
     found = graph(f"stages={stages}")
     assert read(found, "r.1.sample", "models") == ["dpo", "dpo"]
     assert read(found, "r.2.sample", "models") == [
@@ -172,7 +186,8 @@ def test_previous_by_name_and_a_stage_of_the_same_round_before_one_outside():
         "dpo",
     ]  # its own round has no dpo before it
     inside = graph(
-        "stages={sft: {}, r: {repeat: 2, stages: {sft: {demonstrations: d.jsonl}, sample: {models: [sft]}}}}"
+        "stages={sft: {}, r: {repeat: 2, stages: {sft: {demonstrations: d.jsonl}, sample: {models:"
+        " [sft]}}}}"
     )
     assert read(inside, "r.2.sample", "models") == ["r.2.sft"]
 
@@ -204,9 +219,12 @@ def test_overrides_by_name_and_by_round(tmp_path: Path):
     assert [found[f"rounds.{n}.sample"].settings.count for n in (1, 2, 3)] == [5, 9, 5]
     assert [found[f"rounds.{n}.dpo"].settings.epochs for n in (1, 2, 3)] == [1, 1, 4]
     assert found["evaluate"].settings.count == 3
-    assert list(graph("rounds.repeat=1", text=ROUNDS.replace("rounds.dpo", "sft"), folder=tmp_path).nodes)[-2:] == [
-        "rounds.1.dpo", "evaluate",
-    ]  # fmt: skip
+    assert list(
+        graph("rounds.repeat=1", text=ROUNDS.replace("rounds.dpo", "sft"), folder=tmp_path).nodes
+    )[-2:] == [
+        "rounds.1.dpo",
+        "evaluate",
+    ]
 
 
 def test_an_override_names_an_item_of_a_list_that_is_there_by_default():
@@ -330,18 +348,18 @@ LATER = "stages=[sft, sample, compare, reward, dpo, evaluate]"
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        ([LATER, "dpo.start=evaluate"], "the stage evaluate comes after dpo, so it cannot be read here. Fits: sft, base, or a folder."),
-        ([LATER, "dpo.start=reward"], "the stage dpo needs a policy here, and reward makes a reward model. Fits: sft, base, or"),
+        ([LATER, "dpo.start=evaluate"], "the stage evaluate comes after dpo, so it cannot be read here. Fits: sft, base, or a folder."),  # noqa: E501
+        ([LATER, "dpo.start=reward"], "the stage dpo needs a policy here, and reward makes a reward model. Fits: sft, base, or"),  # noqa: E501
         ([LATER, "dpo.start=dpo"], "the stage dpo cannot read what it makes itself."),
-        ([LATER, "dpo.start=sfft"], 'there is no stage "sfft" before dpo. Did you mean "sft"? Fits: sft, base, or a folder.'),
-        ([LATER, "dpo.comparisons=sample"], "needs comparisons here, and sample makes answers. Fits: compare, or a path or a hub id."),
-        ([LATER, "evaluate.models=[sft, compare]"], "needs a policy here, and compare makes comparisons."),
+        ([LATER, "dpo.start=sfft"], 'there is no stage "sfft" before dpo. Did you mean "sft"? Fits: sft, base, or a folder.'),  # noqa: E501
+        ([LATER, "dpo.comparisons=sample"], "needs comparisons here, and sample makes answers. Fits: compare, or a path or a hub id."),  # noqa: E501
+        ([LATER, "evaluate.models=[sft, compare]"], "needs a policy here, and compare makes comparisons."),  # noqa: E501
         ([LATER, "compare.by={reward: reward}"], "the stage reward comes after compare"),
-        ([LATER, "sft.start=previous"], "previous is the round before, and the stage sft stands in no rounds."),
-        (["stages=[sft, compare]"], "the stage compare needs answers, and no stage before it makes one. Put a stage of the kind sample"),
-        (["stages=[grpo]", "grpo.rewards=[{name: model}]"], "the stage grpo needs a reward model, and no stage before it makes"),
-        (["stages={r: {repeat: 2, stages: {sample: {models: [previous.dpo]}}}}"], 'there is no stage "previous.dpo" before r.1.sample.'),
-        (["stages={r: {repeat: 2, stages: {sample: {models: [r.sft]}}}}"], 'there is no stage "r.sft" before r.1.sample.'),
+        ([LATER, "sft.start=previous"], "previous is the round before, and the stage sft stands in no rounds."),  # noqa: E501
+        (["stages=[sft, compare]"], "the stage compare needs answers, and no stage before it makes one. Put a stage of the kind sample"),  # noqa: E501
+        (["stages=[grpo]", "grpo.rewards=[{name: model}]"], "the stage grpo needs a reward model, and no stage before it makes"),  # noqa: E501
+        (["stages={r: {repeat: 2, stages: {sample: {models: [previous.dpo]}}}}"], 'there is no stage "previous.dpo" before r.1.sample.'),  # noqa: E501
+        (["stages={r: {repeat: 2, stages: {sample: {models: [r.sft]}}}}"], 'there is no stage "r.sft" before r.1.sample.'),  # noqa: E501
         ([LATER, f"sft.start={'a' * 4000}"], 'there is no stage "aaa'),
         ([LATER, "evaluate.models=[]"], "expected 1 or more items, given []."),
     ],
@@ -388,8 +406,15 @@ def test_names_that_no_stage_can_have(name: str):
 
 
 def test_rounds_have_a_number_and_stages():
-    for rounds in ("{repeat: 2}", "{repeat: 0, stages: [sft]}", "{repeat: true, stages: [sft]}", "{stages: [sft]}",
-                   "{repeat: 101, stages: [sft]}", "{repeat: 2, stages: [sft], count: 1}", "{repeat: 2, stages: []}"):  # fmt: skip
+    for rounds in (
+        "{repeat: 2}",
+        "{repeat: 0, stages: [sft]}",
+        "{repeat: true, stages: [sft]}",
+        "{stages: [sft]}",
+        "{repeat: 101, stages: [sft]}",
+        "{repeat: 2, stages: [sft], count: 1}",
+        "{repeat: 2, stages: []}",
+    ):
         assert "rounds are {repeat: N, stages: {...}}, with N from 1 to 100." in refusal(
             f"stages={{r: {rounds}}}"
         )
@@ -400,7 +425,8 @@ def test_rounds_have_a_number_and_stages():
 def test_a_list_of_stages_as_an_override_takes_those_with_the_settings_they_have(tmp_path: Path):
     path = tmp_path / "recipe.yaml"
     path.write_text(
-        "stages: {sft: {epochs: 3}, sample: {}, rounds: {repeat: 2, stages: {sft: {epochs: 4}, kto: {comparisons: c.jsonl}}}}"
+        "stages: {sft: {epochs: 3}, sample: {}, rounds: {repeat: 2, stages: {sft: {epochs: 4}, kto:"
+        " {comparisons: c.jsonl}}}}"
     )
     stages: Any = burnish.load(path, "stages=[sft, report]").stages
     assert (list(stages), stages["sft"].epochs) == (["sft", "report"], 3)
@@ -448,8 +474,10 @@ def test_short_is_without_what_would_be_filled_in():
         "kto.start=sft",
         "model.name=tiny",
     ]
-    assert dump_short(burnish.load(None, *changes)) == (
-        "name: run\nmodel:\n  name: tiny\nstages:\n  sft: {}\n  dpo:\n    loss:\n      beta: 0.3\n  kto:\n    start: sft\n"
+    assert (
+        dump_short(burnish.load(None, *changes))
+        == "name: run\nmodel:\n  name: tiny\nstages:\n  sft: {}\n  dpo:\n    loss:\n      beta:"
+        " 0.3\n  kto:\n    start: sft\n"
     )
 
 
@@ -464,8 +492,8 @@ def test_a_stage_is_put_at_the_end_and_others_are_left_out():
 def test_the_short_form_keeps_the_sources_that_stages_name(tmp_path: Path):
     path = tmp_path / "r.yaml"
     path.write_text(
-        "stages:\n  sft: {demonstrations: mine.jsonl, start: base}\n  grpo: {prompts: 'task:arithmetic', rewards: [{name: maths}]}\n"
-        "  evaluate: {}\n"
+        "stages:\n  sft: {demonstrations: mine.jsonl, start: base}\n  grpo: {prompts:"
+        " 'task:arithmetic', rewards: [{name: maths}]}\n  evaluate: {}\n"
     )
     short = tmp_path / "short.yaml"
     short.write_text(dump_short(load_recipe(path)))
@@ -487,8 +515,10 @@ def test_a_model_of_an_evaluation_may_be_called_something_else():
     )
     read = made["evaluate"].inputs
     assert [(one.shown, one.stage, one.outside) for one in read["models"]] == [
-        ("first", None, "tiny"), ("served", None, "http://127.0.0.1:8000/v1#big"), ("mine", "sft", None),
-    ]  # fmt: skip
+        ("first", None, "tiny"),
+        ("served", None, "http://127.0.0.1:8000/v1#big"),
+        ("mine", "sft", None),
+    ]
     assert read["reference"][0].shown == "first"
     with pytest.raises(UserError, match="there is no stage"):
         graph(

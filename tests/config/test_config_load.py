@@ -221,7 +221,10 @@ def test_text_stays_text(tmp_path: Path, text: str) -> None:
         ),
         (
             "stage: {epochs: '3'}",
-            'recipe.yaml, row 1, field "stage.epochs": expected a whole number, given "3". Take the quotes off.',
+            (
+                'recipe.yaml, row 1, field "stage.epochs": expected a whole number, given "3". Take'
+                " the quotes off."
+            ),
         ),
         (
             "stage: {epochs: 0}",
@@ -231,11 +234,17 @@ def test_text_stays_text(tmp_path: Path, text: str) -> None:
         ("active:", 'recipe.yaml, row 1, field "active": expected true or false, given null.'),
         (
             "name: 12",
-            'recipe.yaml, row 1, field "name": expected text, given 12. Put it in double quotes (on a command line: \'"12"\').',
+            (
+                'recipe.yaml, row 1, field "name": expected text, given 12. Put it in double quotes'
+                " (on a command line: '\"12\"')."
+            ),
         ),
         (
             "stage: {schedule: cosin}",
-            "recipe.yaml, row 1, field \"stage.schedule\": expected 'cosine' or 'linear', given \"cosin\".",
+            (
+                "recipe.yaml, row 1, field \"stage.schedule\": expected 'cosine' or 'linear', given"
+                ' "cosin".'
+            ),
         ),
         (
             "stage: 3",
@@ -243,7 +252,10 @@ def test_text_stays_text(tmp_path: Path, text: str) -> None:
         ),
         (
             "stage:\n  lora: [1]",
-            'recipe.yaml, row 2, field "stage.lora": expected a section (keys and values), given [1].',
+            (
+                'recipe.yaml, row 2, field "stage.lora": expected a section (keys and values),'
+                " given [1]."
+            ),
         ),
         (
             "numbers:\n- 1\n- x",
@@ -263,7 +275,10 @@ def test_text_stays_text(tmp_path: Path, text: str) -> None:
         ),
         (
             "stage: {optimizer: {kind: lion}}",
-            "recipe.yaml, row 1, field \"stage.optimizer.kind\": expected 'adam', 'sgd', given \"lion\".",
+            (
+                "recipe.yaml, row 1, field \"stage.optimizer.kind\": expected 'adam', 'sgd', given"
+                ' "lion".'
+            ),
         ),
         ("limit: 13", "recipe.yaml: limit is 13, of all numbers."),
     ],
@@ -273,11 +288,13 @@ def test_wrong_values_are_told_in_one_line(tmp_path: Path, text: str, told: str)
 
 
 def test_a_mistake_in_an_override_names_the_override(tmp_path: Path) -> None:
-    assert refusal("clip: 0.1", tmp_path, "clip=0.3", "clip=-2") == (
-        'override "clip=-2", field "clip": expected more than 0, given -2.'
+    assert (
+        refusal("clip: 0.1", tmp_path, "clip=0.3", "clip=-2")
+        == 'override "clip=-2", field "clip": expected more than 0, given -2.'
     )
-    assert refusal("", tmp_path, "stage.lora={r: 0}") == (
-        'override "stage.lora={r: 0}", field "stage.lora.r": expected 1 or more, given 0.'
+    assert (
+        refusal("", tmp_path, "stage.lora={r: 0}")
+        == 'override "stage.lora={r: 0}", field "stage.lora.r": expected 1 or more, given 0.'
     )
 
 
@@ -514,10 +531,12 @@ def test_any_value_may_be_given_as_an_override(config: Root) -> None:
 
 def test_dump_is_readable(tmp_path: Path) -> None:
     config = Root(name="1e-4", suites=[Suite(name="größer")])
-    assert dump_yaml(config) == (
-        "name: '1e-4'\nactive: true\nlimit: null\nclip: 0.2\nnumbers: []\nsuites:\n- name: größer\n  weight: 1.0\n"
-        "stage:\n  epochs: 2\n  lora:\n    r: 4\n    alpha: 16.0\n  optimizer:\n    kind: adam\n    rate: 0.0005\n"
-        "    betas:\n    - 0.9\n    - 0.999\n  schedule: cosine\nlora: null\n"
+    assert (
+        dump_yaml(config)
+        == "name: '1e-4'\nactive: true\nlimit: null\nclip: 0.2\nnumbers: []\nsuites:\n- name:"
+        " größer\n  weight: 1.0\nstage:\n  epochs: 2\n  lora:\n    r: 4\n    alpha: 16.0\n "
+        " optimizer:\n    kind: adam\n    rate: 0.0005\n    betas:\n    - 0.9\n    - 0.999\n "
+        " schedule: cosine\nlora: null\n"
     )
 
 
@@ -541,19 +560,19 @@ base_model adapter load_in_4bit lora_r lora_alpha lora_dropout lora_target_linea
 sample_packing pad_to_sequence_len gradient_accumulation_steps micro_batch_size num_epochs lr_scheduler learning_rate
 bf16 tf32 early_stopping_patience wandb_project warmup_steps warmup_ratio evals_per_epoch saves_per_epoch flash_attention
 gradient_checkpointing weight_decay deepspeed fsdp train_on_inputs dataset_prepared_path rl logging_steps max_steps
-"""
+"""  # noqa: E501
 LLAMA_FACTORY = """
 model_name_or_path stage do_train finetuning_type lora_rank lora_target dataset template cutoff_len output_dir
 per_device_train_batch_size gradient_accumulation_steps learning_rate num_train_epochs val_size quantization_bit
 lr_scheduler_type warmup_ratio bf16 max_samples overwrite_output_dir pref_beta pref_loss eval_steps eval_strategy save_steps
 per_device_eval_batch_size logging_steps reward_model
-"""
+"""  # noqa: E501
 TRL = """
 model_name_or_path dataset_name learning_rate beta output_dir use_peft eval_strategy load_best_model_at_end
 push_to_hub per_device_train_batch_size gradient_accumulation_steps max_length max_prompt_length max_completion_length
 num_generations loss_type reward_funcs use_vllm bf16 torch_dtype attn_implementation packing max_steps num_train_epochs
 save_steps save_total_limit run_name resume_from_checkpoint logging_steps total_episodes assistant_only_loss lora_target_modules
-"""
+"""  # noqa: E501
 
 
 @pytest.mark.parametrize("stage", ["sft", "dpo", "grpo", None])
@@ -582,7 +601,10 @@ def test_the_words_of_other_trainers_are_understood(word: str, stage: str | None
         ("sft.learning_rate=1", 'Did you mean "sft.optimizer.learning_rate"?'),
         (
             "sft.optimiser.lr=1",
-            'override "sft.optimiser.lr=1", field "stages.sft.optimiser": there is no such key. Here it is called optimizer.',
+            (
+                'override "sft.optimiser.lr=1", field "stages.sft.optimiser": there is no such key.'
+                " Here it is called optimizer."
+            ),
         ),
         (
             "sftt.epochs=1",
@@ -592,7 +614,10 @@ def test_the_words_of_other_trainers_are_understood(word: str, stage: str | None
         ("ppo.max_new_tokens=3", 'Did you mean "ppo.sampling.max_new_tokens"?'),
         (
             "ppo.tricks.beta=3",
-            "Here it is called algorithm.whiten, and else the same words without tricks around them.",
+            (
+                "Here it is called algorithm.whiten, and else the same words without tricks around"
+                " them."
+            ),
         ),
         ("ppo.kl.beta=3", 'Did you mean "ppo.algorithm.kl"?'),
         ("sft.seed=3", 'Did you mean "seed"?'),

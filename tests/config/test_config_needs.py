@@ -10,18 +10,22 @@ from burnish.errors import UserError
 # What a recipe says, the stage that lacks something, and the key that is asked for.
 LACKING = {
     "sft": (["stages=[sft]"], "sft", "data.demonstrations"),
-    "prompts are no demonstrations": (["stages=[sft]", "data.prompts=p.jsonl"], "sft", "data.demonstrations"),
+    "prompts are no demonstrations": (["stages=[sft]", "data.prompts=p.jsonl"], "sft",
+        "data.demonstrations"),
     "sample": (["stages=[sft, sample]", "data.demonstrations=d.jsonl"], "sample", "data.prompts"),
-    "revise": (["stages={revise: {constitution: c.txt}}", "data.demonstrations=d.jsonl"], "revise", "data.prompts"),
+    "revise": (["stages={revise: {constitution: c.txt}}", "data.demonstrations=d.jsonl"], "revise",
+        "data.prompts"),
     "reward": (["stages=[reward]", "data.prompts=p.jsonl"], "reward", "data.comparisons"),
     "preference": (["stages=[dpo]"], "dpo", "data.comparisons"),
     "online": (["stages=[grpo]", "grpo.rewards=[{name: maths}]"], "grpo", "data.prompts"),
     "online beside demonstrations": (
-        ["stages=[sft, grpo]", "grpo.rewards=[{name: maths}]", "sft.demonstrations=d.jsonl"], "grpo", "data.prompts",
+        ["stages=[sft, grpo]", "grpo.rewards=[{name: maths}]", "sft.demonstrations=d.jsonl"],
+        "grpo", "data.prompts",
     ),
     "evaluate": (["stages=[evaluate]"], "evaluate", "data.prompts"),
     "ptx": (
-        ["stages=[sample, compare, reward, ppo]", "data.prompts=p.jsonl", "ppo.ptx_coef=0.1"], "ppo",
+        ["stages=[sample, compare, reward, ppo]", "data.prompts=p.jsonl", "ppo.ptx_coef=0.1"],
+        "ppo",
         "data.demonstrations",
     ),
     "a later stage's source is no earlier one's": (

@@ -12,31 +12,69 @@ from burnish.errors import UserError
 
 OLDER = {
     "reward and PPO": (
-        "name: a\nstages: [sft, collect, reward, ppo, evaluate, report]\ncollect: {prompts: 8, panel: {size: 4}}\n"
-        "ppo: {steps: 3, lam: 0.9, roles: copies, optimiser: {warmup: 0.2}, sampling: {products: model}}\nevaluate: {prompts: 9}\n"
-        "model: {products: bfloat16}\ntrackers: [wandb]\n",
-        {"sft": "sft", "sample": "sample", "compare": "compare", "reward": "reward", "ppo": "online", "evaluate": "evaluate", "report": "report"},
+        (
+            "name: a\nstages: [sft, collect, reward, ppo, evaluate, report]\ncollect: {prompts: 8,"
+            " panel: {size: 4}}\nppo: {steps: 3, lam: 0.9, roles: copies, optimiser: {warmup: 0.2},"
+            " sampling: {products: model}}\nevaluate: {prompts: 9}\nmodel: {products:"
+            " bfloat16}\ntrackers: [wandb]\n"
+        ),
+        {
+            "sft": "sft",
+            "sample": "sample",
+            "compare": "compare",
+            "reward": "reward",
+            "ppo": "online",
+            "evaluate": "evaluate",
+            "report": "report",
+        },
     ),
-    "the stages that once were the default ones": ("sft: {epochs: 3}\n", {
-        "sft": "sft", "sample": "sample", "compare": "compare", "reward": "reward", "ppo": "online", "evaluate": "evaluate", "report": "report",
-    }),
+    "the stages that once were the default ones": (
+        "sft: {epochs: 3}\n",
+        {
+            "sft": "sft",
+            "sample": "sample",
+            "compare": "compare",
+            "reward": "reward",
+            "ppo": "online",
+            "evaluate": "evaluate",
+            "report": "report",
+        },
+    ),
     "comparisons that people made": (
-        "data: {comparisons: c.jsonl}\nstages: [sft, collect, preference]\npreference: {loss: {name: simpo, gamma: 2}}\n",
+        (
+            "data: {comparisons: c.jsonl}\nstages: [sft, collect, preference]\npreference: {loss:"
+            " {name: simpo, gamma: 2}}\n"
+        ),
         {"sft": "sft", "simpo": "preference"},
     ),
     "rounds": (
-        "stages: [sft, collect, reward, preference]\npreference: {rounds: 2, online: {judge: reward_model, prompts: 5}}\n",
+        (
+            "stages: [sft, collect, reward, preference]\npreference: {rounds: 2, online: {judge:"
+            " reward_model, prompts: 5}}\n"
+        ),
         {
-            "sft": "sft", "sample": "sample", "compare": "compare", "reward": "reward", "rounds.1.dpo": "preference",
-            "rounds.2.sample": "sample", "rounds.2.compare": "compare", "rounds.2.dpo": "preference",
+            "sft": "sft",
+            "sample": "sample",
+            "compare": "compare",
+            "reward": "reward",
+            "rounds.1.dpo": "preference",
+            "rounds.2.sample": "sample",
+            "rounds.2.compare": "compare",
+            "rounds.2.dpo": "preference",
         },
     ),
     "rewards": (
-        "stages: [online, evaluate]\nrewards: [{name: maths, weight: 2}]\nonline: {algorithm: {name: dapo}, steps: 4}\n",
+        (
+            "stages: [online, evaluate]\nrewards: [{name: maths, weight: 2}]\nonline: {algorithm:"
+            " {name: dapo}, steps: 4}\n"
+        ),
         {"dapo": "online", "evaluate": "evaluate"},
     ),
-    "rewards of an evaluation alone": ("stages: [evaluate]\nrewards: [{name: maths}]\n", {"evaluate": "evaluate"}),
-}  # fmt: skip
+    "rewards of an evaluation alone": (
+        "stages: [evaluate]\nrewards: [{name: maths}]\n",
+        {"evaluate": "evaluate"},
+    ),
+}
 
 
 def told(tmp_path: Path, text: str) -> str:
@@ -93,7 +131,8 @@ def test_every_policy_starts_where_it_did(tmp_path: Path):
     graph = graph_of(recipe)
     starts = {node.name: node.inputs["start"][0].shown for node in graph if "start" in node.inputs}
     assert starts == {
-        "sft": "base", "reward": "sft", "rounds.1.dpo": "sft", "rounds.2.dpo": "rounds.1.dpo", "ppo": "sft",
+        "sft": "base", "reward": "sft", "rounds.1.dpo": "sft", "rounds.2.dpo": "rounds.1.dpo",
+        "ppo": "sft",
     }  # fmt: skip
     assert [
         graph[name].inputs["reference"][0].shown for name in ("rounds.1.dpo", "rounds.2.dpo")

@@ -50,7 +50,8 @@ def test_another_loss_starts_with_its_own_defaults(tmp_path: Path):
 def test_another_loss_in_rounds_starts_with_its_own_defaults(tmp_path: Path):
     file = tmp_path / "r.yaml"
     file.write_text(
-        "data: {comparisons: c.jsonl}\nstages: {rounds: {repeat: 2, stages: {dpo: {loss: {beta: 0.7}, pairs: extremes}}}}\n"
+        "data: {comparisons: c.jsonl}\nstages: {rounds: {repeat: 2, stages: {dpo: {loss: {beta:"
+        " 0.7}, pairs: extremes}}}}\n"
     )
     for change, betas in (
         ("rounds.dpo.loss.name=simpo", [2.0, 2.0]),

@@ -68,8 +68,9 @@ def test_what_stands_too_deep(tmp_path: Path, text: str):
 def test_anchors_aliases_and_merges_work(tmp_path: Path):
     path = tmp_path / "recipe.yaml"
     path.write_text(
-        "stages:\n  sft: {lora: &lora {r: 3, alpha: 4}, optimizer: &slow {learning_rate: 1e-5}}\n  reward: {lora: *lora}\n"
-        "  dpo: {lora: {<<: *lora, r: 5}, optimizer: {<<: [*slow, {warmup: 0.5}], weight_decay: 0.1}}\n"
+        "stages:\n  sft: {lora: &lora {r: 3, alpha: 4}, optimizer: &slow {learning_rate: 1e-5}}\n "
+        " reward: {lora: *lora}\n  dpo: {lora: {<<: *lora, r: 5}, optimizer: {<<: [*slow, {warmup:"
+        " 0.5}], weight_decay: 0.1}}\n"
     )
     stages: Any = burnish.load(path).stages
     assert stages["reward"].lora == stages["sft"].lora
@@ -116,7 +117,10 @@ def test_anchors_aliases_and_merges_work(tmp_path: Path):
         ),
         (
             "seed: 010",
-            'row 1, field "seed": expected a whole number, given "010". Write it without leading zeros.',
+            (
+                'row 1, field "seed": expected a whole number, given "010". Write it without'
+                " leading zeros."
+            ),
         ),
         ("seed: 1:30", 'row 1, field "seed": expected a whole number, given "1:30".'),
         ("data: {reliability_weighted: yes}", 'expected true or false, given "yes". Write true.'),

@@ -71,9 +71,10 @@ def test_tests_as_read() -> None:
         }
     )
     assert (mbpp.functions, mbpp.makers) == (("longest",), ("Pair",))
-    assert code_tests(
-        {"test_list": ["import math\nassert math.isclose(f(1), sys.maxsize)"]}
-    ).preamble == ("import math\nimport sys\n")
+    assert (
+        code_tests({"test_list": ["import math\nassert math.isclose(f(1), sys.maxsize)"]}).preamble
+        == "import math\nimport sys\n"
+    )
     apps = code_tests({"input_output": {"inputs": ["1\n", ["2", "3"]], "outputs": ["1", ["5"]]}})
     assert apps.stdio == (("1\n", "1"), ("2\n3", "5"))
     named = code_tests(
@@ -99,7 +100,10 @@ def test_dropped_and_counted() -> None:
     [
         (
             {"prompt": "x"},
-            'field "test": is missing. A code task needs one of tests, input_output, test_list, test, public',
+            (
+                'field "test": is missing. A code task needs one of tests, input_output, test_list,'
+                " test, public"
+            ),
         ),
         (
             {"tests": [{"input": "", "output": ""}]},

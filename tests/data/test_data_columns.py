@@ -213,7 +213,8 @@ def test_items_and_drops_make_up_the_rows(pairs):
     assert len(loaded.items) + sum(loaded.dropped.values()) == len(pairs)
 
 
-# ------------------------------------------------------------------------------------------------------- bad input
+# -------------------------------------------------------------------------------------------------------  # noqa: E501
+# bad input
 
 DEMO, PAIR = {"messages": [HI, YO]}, {"prompt": "hi", "chosen": "yo", "rejected": "no"}
 BAD_ROWS = {
@@ -502,7 +503,8 @@ def test_rows_that_are_all_dropped_are_an_error_with_the_counts():
         preference_pairs(rows({**PAIR, "rejected": "yo"}))
 
 
-# ------------------------------------------------------------------------------------------------------- real files
+# -------------------------------------------------------------------------------------------------------  # noqa: E501
+# real files
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,14 @@ def test_a_stated_strength_is_a_soft_label():
 
 
 def test_desirability_by_hand():
-    ranking = (Comparison(0, 1, 1.0), Comparison(0, 2, 1.0), Comparison(0, 3, 1.0), Comparison(1, 2, 1.0), Comparison(1, 3, 1.0), Comparison(2, 3, 0.5))  # fmt: skip
+    ranking = (
+        Comparison(0, 1, 1.0),
+        Comparison(0, 2, 1.0),
+        Comparison(0, 3, 1.0),
+        Comparison(1, 2, 1.0),
+        Comparison(1, 3, 1.0),
+        Comparison(2, 3, 0.5),
+    )
     assert desirability(5, ranking) == (
         1.0,
         pytest.approx(2 / 3),
@@ -138,15 +145,17 @@ def test_desirability_by_hand():
         None,
     )
     assert desirability(2, (Comparison(1, 0, 0.7),)) == (pytest.approx(0.3), 0.7)
-    assert [(c.first, c.second, c.probability) for c in comparisons_from_labels((0.0, 1.0, 0.5))] == [
-        (1, 0, 1.0), (1, 2, 0.75), (2, 0, 0.75)]  # fmt: skip
+    assert [
+        (c.first, c.second, c.probability) for c in comparisons_from_labels((0.0, 1.0, 0.5))
+    ] == [(1, 0, 1.0), (1, 2, 0.75), (2, 0, 0.75)]
 
 
 def test_extremes_are_the_best_and_the_worst_that_were_compared():
     prompt = Prompt("p", ({"role": "user", "content": "a?"},))
     group = PreferenceGroup(
         prompt, ("w", "x", "y", "z"),
-        (Comparison(0, 1, 0.9), Comparison(0, 2, 0.2), Comparison(1, 2, 0.1), Comparison(2, 3, 0.6), Comparison(1, 2, 0.3)),
+        (Comparison(0, 1, 0.9), Comparison(0, 2, 0.2), Comparison(1, 2, 0.1), Comparison(2, 3, 0.6),
+            Comparison(1, 2, 0.3)),
     )  # fmt: skip
     # means: w 0.55, x (0.1 + 0.1 + 0.3)/3, y (0.8 + 0.9 + 0.6 + 0.7)/4, z 0.4
     kept = extremes(group)
@@ -202,7 +211,8 @@ def test_what_cannot_be_paired_is_counted_or_refused(
 
 @pytest.mark.parametrize("form", ["paired", "unpaired"])
 def test_what_is_held_out_stays_held_out_in_another_form(form):
-    rows = [Row("f", i, {"prompt": f"p{i}", "chosen": "a", "rejected": "b", "split": name}, f"f:{i}")
+    rows = [Row("f", i, {"prompt": f"p{i}", "chosen": "a", "rejected": "b", "split": name},
+        f"f:{i}")
             for i, name in enumerate(("train", "test"))]  # fmt: skip
     groups = preference_groups(rows).items
     written = (

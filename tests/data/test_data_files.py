@@ -61,7 +61,8 @@ def test_columns_of_one_name_in_parquet(tmp_path: Path):
     assert 'field "info.x": two columns have this name' in failure(tmp_path / "s.parquet")
 
 
-# ---------------------------------------------------------------------------------------------------- values of columns
+# ----------------------------------------------------------------------------------------------------  # noqa: E501
+# values of columns
 
 PLAIN = [
     (dt.datetime(2026, 1, 2, 3, 4, 5), "2026-01-02T03:04:05"),
@@ -100,8 +101,15 @@ def test_what_there_is_no_way_to_say_is_refused():
     deep: Any = 1
     for _ in range(101):
         deep = [deep]
-    for value, said in ((b"\xff\xfe", "no UTF-8"), ({1, 2}, "a set"), ({1: 2}, "no text"), (deep, "more than 100 deep"),
-                        ("a\ud800", "surrogate"), ({"\ud800": 1}, "surrogate"), (1j, "a complex")):  # fmt: skip
+    for value, said in (
+        (b"\xff\xfe", "no UTF-8"),
+        ({1, 2}, "a set"),
+        ({1: 2}, "no text"),
+        (deep, "more than 100 deep"),
+        ("a\ud800", "surrogate"),
+        ({"\ud800": 1}, "surrogate"),
+        (1j, "a complex"),
+    ):
         with pytest.raises(NotJson, match=said):
             json_value(value, field="x")
 
@@ -163,7 +171,8 @@ def test_numbers_that_are_not_finite_in_json(literal: str, tmp_path: Path):
     assert parts.notes == ('not a finite number, and handed on as null: column "x" (1 row)',)
 
 
-# ------------------------------------------------------------------------------------------------------- what is no file
+# -------------------------------------------------------------------------------------------------------  # noqa: E501
+# what is no file
 
 
 @pytest.mark.parametrize("inside", [False, True])
@@ -236,9 +245,9 @@ def test_a_file_of_another_kind(name: str, tmp_path: Path):
 @pytest.mark.parametrize(
     ("ref", "said"),
     [
-        ("", "the source is empty"), ("  ", "the source is empty"), ("~nobody-here/x.jsonl", "cannot be found"),
-        ("data/*.jsonl", "Patterns are not read"), ("a\0b", "no such file"), ("x" * 5000 + ".jsonl", "cannot be looked at"),
-        ("r.jsonl/x", "no such file"), ("file:///x.jsonl", "no such file"), ("https://x.org/r.jsonl", "no such file"),
+        ("", "the source is empty"), ("  ", "the source is empty"), ("~nobody-here/x.jsonl", "cannot be found"),  # noqa: E501
+        ("data/*.jsonl", "Patterns are not read"), ("a\0b", "no such file"), ("x" * 5000 + ".jsonl", "cannot be looked at"),  # noqa: E501
+        ("r.jsonl/x", "no such file"), ("file:///x.jsonl", "no such file"), ("https://x.org/r.jsonl", "no such file"),  # noqa: E501
     ],
 )  # fmt: skip
 def test_names_that_name_nothing(
@@ -249,30 +258,40 @@ def test_names_that_name_nothing(
     assert said in failure(ref)
 
 
-# ------------------------------------------------------------------------------------------------------- bytes and sizes
+# -------------------------------------------------------------------------------------------------------  # noqa: E501
+# bytes and sizes
 
 # The bytes of a file of prompts, and the prompts in it, or what is said of it.
 BYTES: dict[str, tuple[bytes, list[str] | str]] = {
     "byte order mark": (b'\xef\xbb\xbf{"prompt": "a"}\n', ["a"]),
-    "byte order mark on each line": (b'\xef\xbb\xbf{"prompt": "a"}\n\xef\xbb\xbf{"prompt": "b"}\n', ["a", "b"]),
+    "byte order mark on each line": (b'\xef\xbb\xbf{"prompt": "a"}\n\xef\xbb\xbf{"prompt": "b"}\n',
+        ["a", "b"]),
     "CRLF": (b'{"prompt": "a"}\r\n\r\n{"prompt": "b"}\r\n', ["a", "b"]),
     "no last line break": (b'{"prompt": "a"}', ["a"]),
-    "line separators inside text": ('{"prompt": "a\u2028b\u2029c\u0085d"}\n'.encode(), ["a\u2028b\u2029c\u0085d"]),
+    "line separators inside text": ('{"prompt": "a\u2028b\u2029c\u0085d"}\n'.encode(),
+        ["a\u2028b\u2029c\u0085d"]),
     "NUL inside text": (b'{"prompt": "a\\u0000b"}\n', ["a\0b"]),
     "raw NUL": (b'{"prompt": "a\x00b"}\n', "row 1: is not JSON"),
     "UTF-16": ('{"prompt": "a"}\n'.encode("utf-16"), "row 1: is not UTF-8"),
     "Latin-1": ('{"prompt": "ü"}\n'.encode("latin-1"), "row 1: is not UTF-8"),
-    "half of a surrogate pair": (b'{"prompt": "a\\ud800"}\n', 'row 1, field "prompt": holds half of a surrogate'),
+    "half of a surrogate pair": (b'{"prompt": "a\\ud800"}\n',
+        'row 1, field "prompt": holds half of a surrogate'),
     "a surrogate pair": (b'{"prompt": "\\ud83d\\ude00"}\n', ["😀"]),
-    "half of a surrogate pair in a column": (b'{"prompt": "a", "x": ["\\udc00"]}\n', 'row 1, field "x[0]": holds half'),
-    "a number of 5,000 digits": (b'{"prompt": "a", "x": ' + b"9" * 5000 + b"}\n", "row 1: is not JSON"),
-    "nested 900 deep": (b'{"prompt": "a", "x": ' + b"[" * 900 + b"]" * 900 + b"}\n", "nested more than 100 deep"),
-    "nested 100,000 deep": (b'{"prompt": "a", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n", "row 1: is not JSON"),
+    "half of a surrogate pair in a column": (b'{"prompt": "a", "x": ["\\udc00"]}\n',
+        'row 1, field "x[0]": holds half'),
+    "a number of 5,000 digits": (b'{"prompt": "a", "x": ' + b"9" * 5000 + b"}\n",
+        "row 1: is not JSON"),
+    "nested 900 deep": (b'{"prompt": "a", "x": ' + b"[" * 900 + b"]" * 900 + b"}\n",
+        "nested more than 100 deep"),
+    "nested 100,000 deep": (b'{"prompt": "a", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n",
+        "row 1: is not JSON"),
     "white space": (b'{"prompt": " \\n\\t "}\n', 'row 1, field "prompt": is empty'),
     "empty": (b'{"prompt": ""}\n', 'row 1, field "prompt": is empty'),
-    "a number": (b'{"prompt": "a"}\n{"prompt": 5}\n', 'row 2, field "prompt": must be text or a list'),
+    "a number": (b'{"prompt": "a"}\n{"prompt": 5}\n',
+        'row 2, field "prompt": must be text or a list'),
     "true": (b'{"prompt": true}\n', 'row 1, field "prompt": must be text or a list'),
-    "an object": (b'{"prompt": {"role": "user", "content": "a"}}\n', 'row 1, field "prompt": must be text or a list'),
+    "an object": (b'{"prompt": {"role": "user", "content": "a"}}\n',
+        'row 1, field "prompt": must be text or a list'),
     "null": (b'{"prompt": null}\n', 'row 1, field "prompt": is null'),
     "single quotes": (b"{'prompt': 'a'}\n", "row 1: is not JSON"),
     "a comma at the end": (b'{"prompt": "a",}\n', "row 1: is not JSON"),

@@ -68,8 +68,10 @@ def test_ultrafeedback_has_text_ratings_and_open_ones():
         {
             "instruction": "q",
             "completions": [
-                {"model": "m1", "response": "a", "critique": "fine", "annotations": {"honesty": {"Rating": "4"}, "helpfulness": [{"Rating": "5"}]}},
-                {"model": "m2", "response": "b", "annotations": {"honesty": {"Rating": "N/A"}, "helpfulness": {"Rating": 2}}},
+                {"model": "m1", "response": "a", "critique": "fine",
+                    "annotations": {"honesty": {"Rating": "4"}, "helpfulness": [{"Rating": "5"}]}},
+                {"model": "m2", "response": "b",
+                    "annotations": {"honesty": {"Rating": "N/A"}, "helpfulness": {"Rating": 2}}},
             ],
         }
     )  # fmt: skip
@@ -131,10 +133,13 @@ def test_label_studio_pairs_rankers_and_ratings():
             "id": 7,
             "data": {"prompt": "q", "answer1": "a", "answer2": "b", "topic": "x"},
             "annotations": [
-                {"completed_by": {"id": 3, "email": "ann@x"}, "lead_time": 12.5, "created_at": "2030-01-02T03:04:05Z",
-                 "result": [{"type": "pairwise", "from_name": "pw", "to_name": "answer1,answer2", "value": {"selected": "right"}},
+                {"completed_by": {"id": 3, "email": "ann@x"}, "lead_time": 12.5,
+                    "created_at": "2030-01-02T03:04:05Z",
+                 "result": [{"type": "pairwise", "from_name": "pw", "to_name": "answer1,answer2",
+                         "value": {"selected": "right"}},
                             {"type": "textarea", "value": {"text": ["b cites"]}},
-                            {"type": "rating", "from_name": "helpful", "to_name": "answer2", "value": {"rating": 4}}]},
+                            {"type": "rating", "from_name": "helpful", "to_name": "answer2",
+                                "value": {"rating": 4}}]},
                 {"completed_by": 4, "was_cancelled": True, "result": []},
             ],
         }
@@ -151,9 +156,21 @@ def test_label_studio_pairs_rankers_and_ratings():
     assert pair.prompt.id == "7"
     assert pair.prompt.columns == {"topic": "x"}
     ranker = {
-        "data": {"text": "q", "items": [{"id": "i1", "body": "a"}, {"id": "i2", "body": "b"}, {"id": "i3", "body": "c"}]},
-        "annotations": [{"completed_by": 1, "result": [{"type": "ranker", "value": {"ranker": {"_": ["i3", "i1", "i2"]}}}]}],
-    }  # fmt: skip
+        "data": {
+            "text": "q",
+            "items": [
+                {"id": "i1", "body": "a"},
+                {"id": "i2", "body": "b"},
+                {"id": "i3", "body": "c"},
+            ],
+        },
+        "annotations": [
+            {
+                "completed_by": 1,
+                "result": [{"type": "ranker", "value": {"ranker": {"_": ["i3", "i1", "i2"]}}}],
+            }
+        ],
+    }
     assert one(ranker).opinions[0].ranks == (2, 3, 1)
     ranker["annotations"][0]["result"][0]["value"] = {"ranker": {"_": ["i3", "i1"]}}
     with pytest.raises(UserError, match=r"must order i1, i2, i3, not i3, i1"):
@@ -167,8 +184,10 @@ def test_argilla_of_both_generations_and_its_suggestions():
             "id": "r1",
             "fields": fields,
             "responses": {"preference": [{"value": ["response-2", "response-1"], "user_id": "u1"}],
-                          "helpful_response-2": [{"value": 5, "user_id": "u1"}, {"value": 1, "user_id": "u2", "status": "draft"}]},
-            "suggestions": {"preference": {"value": [{"value": "response-1", "rank": 1}, {"value": "response-2", "rank": 1}], "agent": "judge"}},
+                          "helpful_response-2": [{"value": 5, "user_id": "u1"},
+                              {"value": 1, "user_id": "u2", "status": "draft"}]},
+            "suggestions": {"preference": {"value": [{"value": "response-1", "rank": 1},
+                        {"value": "response-2", "rank": 1}], "agent": "judge"}},
         }
     )  # fmt: skip
     person, model = newer.opinions
@@ -198,27 +217,27 @@ def test_argilla_of_both_generations_and_its_suggestions():
     ("row", "complaint"),
     [
         ({"nothing": 1}, r"f.jsonl, row 1: the columns nothing are of no layout"),
-        ({"prompt": "q", "completion": "a", "label": 1}, r'row 1, field "label": must be true or false'),
-        ({"prompt": "q", "responses": ["a"], "ranks": [1]}, r'field "responses": must be a list of at least 2'),
+        ({"prompt": "q", "completion": "a", "label": 1}, r'row 1, field "label": must be true or false'),  # noqa: E501
+        ({"prompt": "q", "responses": ["a"], "ranks": [1]}, r'field "responses": must be a list of at least 2'),  # noqa: E501
         ({"prompt": "q", "responses": ["a", "b"], "ranks": [0, 1]}, r'field "ranks"'),
-        ({"instruction": "q", "completions": [{"response": "a", "annotations": {"x": {"Rating": "good"}}}]}, r"completions\[0\].annotations.x.Rating"),
-        ({"prompt": "q", "response": "a", "helpfulness": 2.5}, r'field "helpfulness": must be a whole number'),
-        ({"data": {"prompt": "q", "answer1": "a", "answer2": "b"}, "annotations": [{"completed_by": 1, "result": []}]}, r"holds no pairwise choice"),
+        ({"instruction": "q", "completions": [{"response": "a", "annotations": {"x": {"Rating": "good"}}}]}, r"completions\[0\].annotations.x.Rating"),  # noqa: E501
+        ({"prompt": "q", "response": "a", "helpfulness": 2.5}, r'field "helpfulness": must be a whole number'),  # noqa: E501
+        ({"data": {"prompt": "q", "answer1": "a", "answer2": "b"}, "annotations": [{"completed_by": 1, "result": []}]}, r"holds no pairwise choice"),  # noqa: E501
         ({"data": {"prompt": "q"}, "annotations": []}, r"no two candidates"),
         ({"fields": {"response-1": "a"}}, r'field "fields": has no prompt'),
-        ({"item_id": "x", "messages": [], "candidates": [], "answers": []}, r'field "messages": is an empty list'),
-        ({"item_id": "x", "messages": ASKED, "candidates": ["a", "b"], "answers": [{"ranks": "12"}]}, r'answers\[0\].ranks": must be a list of 2'),
-        ({"item_id": "x", "messages": ASKED, "candidates": [[1], "b"], "answers": []}, r'candidates\[0\]\[-1\]": must be an object, not a number'),
-        ({"instruction": "q", "completions": [{"response": "a", "annotations": "good"}]}, r'annotations": must be an object, not text'),
-        ({"instruction": "q", "completions": [{"response": "a", "critique": ["x"]}]}, r'critique": must be text, not a list'),
-        ({"data": {"prompt": "q", "items": [{"body": "a"}, "b"]}, "annotations": []}, r'data.items\[1\]": must be an object, not text'),
-        ({"data": {"prompt": "q", "answer1": "a", "answer2": "b"}, "annotations": [{"result": 3}]}, r'result": must be a list of objects'),
-        ({"data": {"prompt": "q", "answer1": "a", "answer2": "b"}, "annotations": [{"result": PICKED, "lead_time": "x"}]}, r'lead_time": must be a number of seconds'),
-        ({"fields": FIELDS, "responses": "good"}, r'field "responses": must be a list of objects, not text'),
-        ({"fields": FIELDS, "responses": [{"values": {"choice": "response-1"}}]}, r'values.choice": must be an object, not text'),
-        ({"fields": FIELDS, "suggestions": [{"value": 1}], "responses": []}, r"suggestions\[0\].question_name"),
-        ({"fields": FIELDS, "responses": {"q": [{"value": [["response-1"]]}]}}, r'responses.q": cannot be read'),
-        ({"fields": FIELDS, "responses": {"q": [{"value": [{"value": "response-1"}, 2]}]}}, r'responses.q\[1\]": must be an object'),
+        ({"item_id": "x", "messages": [], "candidates": [], "answers": []}, r'field "messages": is an empty list'),  # noqa: E501
+        ({"item_id": "x", "messages": ASKED, "candidates": ["a", "b"], "answers": [{"ranks": "12"}]}, r'answers\[0\].ranks": must be a list of 2'),  # noqa: E501
+        ({"item_id": "x", "messages": ASKED, "candidates": [[1], "b"], "answers": []}, r'candidates\[0\]\[-1\]": must be an object, not a number'),  # noqa: E501
+        ({"instruction": "q", "completions": [{"response": "a", "annotations": "good"}]}, r'annotations": must be an object, not text'),  # noqa: E501
+        ({"instruction": "q", "completions": [{"response": "a", "critique": ["x"]}]}, r'critique": must be text, not a list'),  # noqa: E501
+        ({"data": {"prompt": "q", "items": [{"body": "a"}, "b"]}, "annotations": []}, r'data.items\[1\]": must be an object, not text'),  # noqa: E501
+        ({"data": {"prompt": "q", "answer1": "a", "answer2": "b"}, "annotations": [{"result": 3}]}, r'result": must be a list of objects'),  # noqa: E501
+        ({"data": {"prompt": "q", "answer1": "a", "answer2": "b"}, "annotations": [{"result": PICKED, "lead_time": "x"}]}, r'lead_time": must be a number of seconds'),  # noqa: E501
+        ({"fields": FIELDS, "responses": "good"}, r'field "responses": must be a list of objects, not text'),  # noqa: E501
+        ({"fields": FIELDS, "responses": [{"values": {"choice": "response-1"}}]}, r'values.choice": must be an object, not text'),  # noqa: E501
+        ({"fields": FIELDS, "suggestions": [{"value": 1}], "responses": []}, r"suggestions\[0\].question_name"),  # noqa: E501
+        ({"fields": FIELDS, "responses": {"q": [{"value": [["response-1"]]}]}}, r'responses.q": cannot be read'),  # noqa: E501
+        ({"fields": FIELDS, "responses": {"q": [{"value": [{"value": "response-1"}, 2]}]}}, r'responses.q\[1\]": must be an object'),  # noqa: E501
     ],
 )  # fmt: skip
 def test_mistakes_name_file_row_and_field(row, complaint):

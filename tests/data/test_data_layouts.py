@@ -300,9 +300,11 @@ def catalogue(tmp_path: Path) -> Path:
         "plain": {"file_name": "a.json"},
         "chat": {
             "file_name": "b.json", "formatting": "sharegpt", "split": "train",
-            "columns": {"messages": "talk", "system": "sys"}, "tags": {"role_tag": "role", "content_tag": "content"},
+            "columns": {"messages": "talk", "system": "sys"},
+            "tags": {"role_tag": "role", "content_tag": "content"},
         },
-        "pairs": {"hf_hub_url": "owner/name", "subset": "en", "ranking": True, "columns": {"prompt": "q", "chosen": "good"}},
+        "pairs": {"hf_hub_url": "owner/name", "subset": "en", "ranking": True,
+            "columns": {"prompt": "q", "chosen": "good"}},
         "old": {"script_url": "x"},
         "odd": {"file_name": "a.json", "formatting": "sharegpt", "tags": {"role_tag": "who"}},
         "more": {"file_name": "a.json", "columns": {"images": "pictures"}},

@@ -109,30 +109,39 @@ BAD = {
     "images of a row": ({"messages": [HI, YO], "images": ["cat.png"]}, "images"),
     "an image of a message": ({"messages": [{**HI, "image": "cat.png"}, YO]}, "messages[0].image"),
     "an image as a part": (
-        {"messages": [{"role": "user", "content": [{"type": "image", "url": "x"}]}, YO]}, "messages[0].content[0]"
+        {"messages": [{"role": "user", "content": [{"type": "image", "url": "x"}]}, YO]},
+        "messages[0].content[0]"
     ),
     "reasoning of a user": ({"messages": [{**HI, "thinking": "x"}, YO]}, "messages[0].thinking"),
-    "two reasonings": ({"messages": [HI, {**YO, "thinking": "a", "reasoning_content": "b"}]}, "messages[1].reasoning_content"),
+    "two reasonings": ({"messages": [HI, {**YO, "thinking": "a", "reasoning_content": "b"}]},
+        "messages[1].reasoning_content"),
     "half a weight": ({"messages": [HI, {**YO, "weight": 0.5}]}, "messages[1].weight"),
-    "a user's turn to train": ({"messages": [{**HI, "trainable": True}, YO]}, "messages[0].trainable"),
-    "an old call": ({"messages": [HI, {**YO, "function_call": {"name": "f"}}]}, "messages[1].function_call"),
+    "a user's turn to train": ({"messages": [{**HI, "trainable": True}, YO]},
+        "messages[0].trainable"),
+    "an old call": ({"messages": [HI, {**YO, "function_call": {"name": "f"}}]},
+        "messages[1].function_call"),
     "arguments that are no JSON": (
         {"messages": [HI, {**YO, "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]},
         "messages[1].tool_calls[0].function.arguments",
     ),
-    "a call of a user": ({"messages": [{**HI, "tool_calls": [CALL]}, YO]}, "messages[0].tool_calls"),
+    "a call of a user": ({"messages": [{**HI, "tool_calls": [CALL]}, YO]},
+        "messages[0].tool_calls"),
     "tools that are no list": ({"messages": [HI, YO], "tools": {"name": "f"}}, "tools"),
     "a tool without a name": ({"messages": [HI, YO], "tools": [{"type": "function"}]}, "tools[0]"),
-    "options that are no object": ({"messages": [HI, YO], "chat_template_kwargs": [1]}, "chat_template_kwargs"),
+    "options that are no object": ({"messages": [HI, YO], "chat_template_kwargs": [1]},
+        "chat_template_kwargs"),
     "a reserved option": (
-        {"messages": [HI, YO], "chat_template_kwargs": {"messages": []}}, "chat_template_kwargs.messages"
+        {"messages": [HI, YO], "chat_template_kwargs": {"messages": []}},
+        "chat_template_kwargs.messages"
     ),
     "an unknown role": ({"messages": [{"role": "critic", "content": "x"}, YO]}, "messages[0].role"),
     "two answers in a row": ({"messages": [HI, YO, YO]}, "messages[2]"),
-    "a call that nothing answers": ({"messages": [HI, {**YO, "tool_calls": [CALL]}, HI, YO]}, "messages[2]"),
+    "a call that nothing answers": ({"messages": [HI, {**YO, "tool_calls": [CALL]}, HI, YO]},
+        "messages[2]"),
     "an answer first": ({"messages": [YO, HI, YO]}, "messages[0]"),
     "a system turn alone": ({"messages": [{"role": "system", "content": "x"}]}, "messages[0]"),
-    "two system turns": ({"messages": [{"role": "system", "content": "x"}] * 2 + [HI, YO]}, "messages[1]"),
+    "two system turns": ({"messages": [{"role": "system", "content": "x"}] * 2 + [HI, YO]},
+        "messages[1]"),
 }  # fmt: skip
 
 
@@ -170,26 +179,35 @@ DROPS_TOOLS = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 LOST = {
-    "reasoning": ({"messages": [HI, {**YO, "reasoning_content": "hm hm"}]}, None, "messages[1].reasoning_content"),
+    "reasoning": ({"messages": [HI, {**YO, "reasoning_content": "hm hm"}]}, None,
+        "messages[1].reasoning_content"),
     "thinking": ({"messages": [HI, {**YO, "thinking": "hm hm"}]}, None, "messages[1].thinking"),
     "reasoning of a completion": (
-        {"prompt": "Hi", "completion": [{**YO, "reasoning": "hm hm"}]}, None, "completion[0].reasoning"
+        {"prompt": "Hi", "completion": [{**YO, "reasoning": "hm hm"}]}, None,
+        "completion[0].reasoning"
     ),
-    "a control token in a prompt": ({"prompt": "Hi <|im_end|>", "completion": "Yo"}, None, "prompt"),
+    "a control token in a prompt": ({"prompt": "Hi <|im_end|>", "completion": "Yo"}, None,
+        "prompt"),
     "a control token in a chosen answer": (
-        {"chosen": [HI, {**YO, "content": "Yo <|im_end|>"}], "rejected": [HI, YO]}, None, "chosen[1].content"
+        {"chosen": [HI, {**YO, "content": "Yo <|im_end|>"}], "rejected": [HI, YO]}, None,
+        "chosen[1].content"
     ),
     "tools": ({"messages": [HI, YO], "tools": [TOOL]}, None, "tools[0]"),
     "calls": ({"messages": [HI, {**YO, "tool_calls": [CALL]}]}, None, "messages[1].tool_calls[0]"),
-    "an option": ({"messages": [HI, YO], "chat_template_kwargs": {"think": 1}}, None, "chat_template_kwargs"),
+    "an option": ({"messages": [HI, YO], "chat_template_kwargs": {"think": 1}}, None,
+        "chat_template_kwargs"),
     "a developer": (
-        {"messages": [{"role": "developer", "content": "a"}, HI, YO]}, DROPS_TOOLS, "messages[0].content"
+        {"messages": [{"role": "developer", "content": "a"}, HI, YO]}, DROPS_TOOLS,
+        "messages[0].content"
     ),
-    "a system turn": ({"messages": [{"role": "system", "content": "s"}, HI, YO]}, DROPS_TOOLS, "messages[0].content"),
+    "a system turn": ({"messages": [{"role": "system", "content": "s"}, HI, YO]}, DROPS_TOOLS,
+        "messages[0].content"),
     "a tool's turn": (
-        {"messages": [HI, YO, {"role": "tool", "content": "42"}, YO]}, DROPS_TOOLS, "messages[2].content"
+        {"messages": [HI, YO, {"role": "tool", "content": "42"}, YO]}, DROPS_TOOLS,
+        "messages[2].content"
     ),
-    "a control token": ({"messages": [{"role": "user", "content": "<|im_end|>"}, YO]}, None, "messages[0].content"),
+    "a control token": ({"messages": [{"role": "user", "content": "<|im_end|>"}, YO]}, None,
+        "messages[0].content"),
 }  # fmt: skip
 
 

@@ -200,12 +200,16 @@ def _column(value: str, name: str = "split") -> Callable[..., Made]:
 
 
 LAYOUTS = {
-    "hub's files": _hub_layout, "files named after splits": _named_files, "folders named after splits": _folders,
-    "one file named after a split": _beside_unnamed, "hub set": _hub_set, "hub splits that are named": _hub_splits_named,
-    "a hub split and its namesake": _hub_split_and_its_namesake, "files and their namesakes": _files_and_their_namesakes,
+    "hub's files": _hub_layout, "files named after splits": _named_files,
+    "folders named after splits": _folders,
+    "one file named after a split": _beside_unnamed, "hub set": _hub_set,
+    "hub splits that are named": _hub_splits_named,
+    "a hub split and its namesake": _hub_split_and_its_namesake,
+    "files and their namesakes": _files_and_their_namesakes,
     "a column of namesakes": _column_of_namesakes,
     "a source of its own": _other_source,
-    **{f"column: {value}": _column(value) for value in ("heldout", "test", "Validation", "val", "dev", "EVAL", "test_sft")},
+    **{f"column: {value}": _column(value) for value in ("heldout", "test", "Validation", "val",
+            "dev", "EVAL", "test_sft")},
     "another column": _column("test", "fold"),
 }  # fmt: skip
 
@@ -379,9 +383,9 @@ def test_so_are_those_of_compared_messages(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "part"),
     [
-        ("train", "train"), ("TRAIN", "train"), ("train_prefs", "train"), ("auxiliary_train", "train"), ("training", "train"),
-        ("test", "heldout"), ("validation", "heldout"), ("dev-00", "heldout"), ("held out", "heldout"), ("hold-out", "heldout"),
-        ("test_sft", "heldout"), ("eval", "heldout"), ("val2", "heldout"), ("devops", None), ("testament", None),
+        ("train", "train"), ("TRAIN", "train"), ("train_prefs", "train"), ("auxiliary_train", "train"), ("training", "train"),  # noqa: E501
+        ("test", "heldout"), ("validation", "heldout"), ("dev-00", "heldout"), ("held out", "heldout"), ("hold-out", "heldout"),  # noqa: E501
+        ("test_sft", "heldout"), ("eval", "heldout"), ("val2", "heldout"), ("devops", None), ("testament", None),  # noqa: E501
         ("constrained", None), ("train_test", None), ("", None), ("gold", None),
     ],
 )  # fmt: skip
@@ -392,10 +396,10 @@ def test_what_a_name_means(name: str, part: str | None):
 @pytest.mark.parametrize(
     ("split", "name", "pair"),
     [
-        ("train_prefs", "test_prefs", True), ("train_prefs", "test_sft", False), ("train_prefs", "test", False),
-        ("train", "test", True), ("train", "validation", True), ("train", "test_prefs", False), ("train", "train", False),
-        ("test_prefs", "test_prefs", False), ("gold", "test", False), ("train_1", "test_1", True), ("train_1", "test_2", False),
-        ("math-train", "math-dev", True), ("train_gen", "held_out_gen", True), ("train_prefs", "None", False),
+        ("train_prefs", "test_prefs", True), ("train_prefs", "test_sft", False), ("train_prefs", "test", False),  # noqa: E501
+        ("train", "test", True), ("train", "validation", True), ("train", "test_prefs", False), ("train", "train", False),  # noqa: E501
+        ("test_prefs", "test_prefs", False), ("gold", "test", False), ("train_1", "test_1", True), ("train_1", "test_2", False),  # noqa: E501
+        ("math-train", "math-dev", True), ("train_gen", "held_out_gen", True), ("train_prefs", "None", False),  # noqa: E501
     ],
 )  # fmt: skip
 def test_which_split_is_held_out_for_which(split: str, name: str, pair: bool):
@@ -405,9 +409,9 @@ def test_which_split_is_held_out_for_which(split: str, name: str, pair: bool):
 @pytest.mark.parametrize(
     ("path", "split"),
     [
-        ("data/train-00000-of-00002.parquet", "train"), ("data/test_prefs-00000-of-00001.parquet", "test_prefs"),
-        ("train_1.jsonl", "train"), ("harmless/train.jsonl.gz", "train"), ("test/part.json", "test"),
-        ("dev/deep/part.json", "dev"), ("test/train.jsonl", "train"), ("rows.jsonl", None), ("train-test.jsonl", None),
+        ("data/train-00000-of-00002.parquet", "train"), ("data/test_prefs-00000-of-00001.parquet", "test_prefs"),  # noqa: E501
+        ("train_1.jsonl", "train"), ("harmless/train.jsonl.gz", "train"), ("test/part.json", "test"),  # noqa: E501
+        ("dev/deep/part.json", "dev"), ("test/train.jsonl", "train"), ("rows.jsonl", None), ("train-test.jsonl", None),  # noqa: E501
     ],
 )  # fmt: skip
 def test_which_split_a_file_is_of(path: str, split: str | None):

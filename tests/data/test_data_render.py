@@ -19,41 +19,61 @@ from burnish.records import Demonstration, Message, Prompt
 
 # The same layout as the fixture's template, with the assistant's turn in a generation block; three
 # ways to place it.
-_FRAME = "{%% for m in messages %%}{{ '<|im_start|>' + m['role'] + '\n' }}%s{%% endfor %%}{%% if add_generation_prompt %%}{{ '<|im_start|>assistant\n' }}{%% endif %%}"
+_FRAME = (
+    "{%% for m in messages %%}{{ '<|im_start|>' + m['role'] + '\n' }}%s{%% endfor %%}{%% if"
+    " add_generation_prompt %%}{{ '<|im_start|>assistant\n' }}{%% endif %%}"
+)
 _OTHERS = "{% else %}{{ m['content'] + '<|im_end|>\n' }}{% endif %}"
 _IF = "{% if m['role'] == 'assistant' %}"
 BLOCKS = {
-    "content only": _FRAME
-    % (_IF + "{% generation %}{{ m['content'] }}{% endgeneration %}{{ '<|im_end|>\n' }}" + _OTHERS),
-    "with end token": _FRAME
-    % (
-        _IF
-        + "{% generation %}{{ m['content'] + '<|im_end|>' }}{% endgeneration %}{{ '\n' }}"
-        + _OTHERS
+    "content only": (
+        _FRAME
+        % (
+            _IF
+            + "{% generation %}{{ m['content'] }}{% endgeneration %}{{ '<|im_end|>\n' }}"
+            + _OTHERS
+        )
     ),
-    "with line break": _FRAME
-    % (
-        _IF
-        + "{%- generation -%}\n    {{ m['content'] + '<|im_end|>\n' }}\n{%- endgeneration -%}\n"
-        + _OTHERS
+    "with end token": (
+        _FRAME
+        % (
+            _IF
+            + "{% generation %}{{ m['content'] + '<|im_end|>' }}{% endgeneration %}{{ '\n' }}"
+            + _OTHERS
+        )
     ),
-    "indented": _FRAME
-    % (
-        _IF
-        + "\n  {% generation %}\n{{ m['content'] + '<|im_end|>' }}{% endgeneration %}\n\n"
-        + "{% else %}\n{{ m['content'] + '<|im_end|>' }}\n\n{% endif %}"
+    "with line break": (
+        _FRAME
+        % (
+            _IF
+            + "{%- generation -%}\n    {{ m['content'] + '<|im_end|>\n' }}\n{%- endgeneration -%}\n"
+            + _OTHERS
+        )
+    ),
+    "indented": (
+        _FRAME
+        % (
+            _IF
+            + "\n  {% generation %}\n{{ m['content'] + '<|im_end|>' }}{% endgeneration %}\n\n"
+            + "{% else %}\n{{ m['content'] + '<|im_end|>' }}\n\n{% endif %}"
+        )
     ),
 }
 DEFAULT_SYSTEM = (
-    "{% for m in messages %}{% if loop.first and m['role'] != 'system' %}{{ '<|im_start|>system\nBe kind<|im_end|>\n' }}{% endif %}"
-    "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    "{% for m in messages %}{% if loop.first and m['role'] != 'system' %}{{ '<|im_start|>system\nBe"
+    " kind<|im_end|>\n' }}{% endif %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] +"
+    " '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{%"
+    " endif %}"
 )
 LLAMA2 = (
     "{% for m in messages %}{% if m['role'] == 'user' %}{{ '[INST] ' + m['content'] + ' [/INST]' }}"
     "{% else %}{{ ' ' + m['content'] + ' ' + eos_token }}{% endif %}{% endfor %}"
 )
-TRIMMED = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + (m['content'] | trim) + '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+TRIMMED = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + (m['content'] | trim) +"
+    " '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{%"
+    " endif %}"
+)
 
 TALK = ["hi", "yo", "tell me", "a story 😀", "größer?", "z: no, é"]
 
@@ -80,7 +100,8 @@ def whole_text(tokenizer, demonstration) -> str:
     return tokenizer.apply_chat_template([dict(m) for m in demonstration.messages], tokenize=False)
 
 
-# -------------------------------------------------------------------------------------------------------- the mask
+# --------------------------------------------------------------------------------------------------------  # noqa: E501
+# the mask
 
 
 def test_the_mask_by_hand(tokenizer):
@@ -201,7 +222,8 @@ def test_end_tokens_are_the_templates_and_the_tokenizers(tokenizer):
     assert rendered.response_tokens[-1] == ids[0]
 
 
-# -------------------------------------------------------------------------------------------------------- bad input
+# --------------------------------------------------------------------------------------------------------  # noqa: E501
+# bad input
 
 
 def failure(render, *args, **kwargs) -> str:
@@ -220,9 +242,14 @@ def test_no_chat_template(tokenizer):
 @pytest.mark.parametrize(
     "template",
     [  # the header before a turn depends on what follows; the end of a turn does
-        "{% for m in messages %}{{ m['role'] + '!' * loop.revindex + m['content'] + eos_token }}{% endfor %}",
-        "{% for m in messages %}{{ m['role'] + m['content'] }}{% if m['role'] == 'user' or loop.last %}"
-        "{{ eos_token }}{% endif %}{% endfor %}",
+        (
+            "{% for m in messages %}{{ m['role'] + '!' * loop.revindex + m['content'] + eos_token"
+            " }}{% endfor %}"
+        ),
+        (
+            "{% for m in messages %}{{ m['role'] + m['content'] }}{% if m['role'] == 'user' or"
+            " loop.last %}{{ eos_token }}{% endif %}{% endfor %}"
+        ),
     ],
 )
 def test_where_later_turns_change_earlier_ones_each_is_trained_as_it_is_sampled(

@@ -15,7 +15,8 @@ from burnish.errors import UserError
 from burnish.rewards.task import TaskReward
 
 REFS = {
-    "arithmetic": ["task:arithmetic?level=2", "task:arithmetic?digits=2&terms=4&operations=+-*", "task:arithmetic?operations=/&digits=3"],
+    "arithmetic": ["task:arithmetic?level=2", "task:arithmetic?digits=2&terms=4&operations=+-*",
+        "task:arithmetic?operations=/&digits=3"],
     "countdown": ["task:countdown?numbers=3&largest=20", "task:countdown?level=4"],
     "sorting": ["task:sorting?level=3", "task:sorting?order=both"],
     "edits": ["task:edits?level=3", "task:edits?length=1&steps=8"],
@@ -99,7 +100,7 @@ def test_how_the_answer_is_asked_for():
 @pytest.mark.parametrize(
     ("ref", "says"),
     [
-        ("task:chess", "there is no task \"chess\"; there are arithmetic, countdown, sorting, edits"),
+        ("task:chess", "there is no task \"chess\"; there are arithmetic, countdown, sorting, edits"),  # noqa: E501
         ("task:sorting?digits=2", 'has no option "digits"'),
         ("task:arithmetic?digits=99", "must be a whole number from 1 to 12, not '99'"),
         ("task:arithmetic?ask=nicely", "is no way to ask"),

@@ -15,26 +15,42 @@ TALK = tuple(
     Message(role=("user", "assistant")[i % 2], content=text)
     for i, text in enumerate(("a", "b", "c", "d"))
 )
-_TURN = "{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}BLOCK{% else %}{{ m.content + '<|im_end|>' }}{% endif %}{{ '\n' }}"
+_TURN = (
+    "{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}BLOCK{% else %}{{ m.content"
+    " + '<|im_end|>' }}{% endif %}{{ '\n' }}"
+)
 _LOOP = "{% for m in messages %}" + _TURN + "{% endfor %}"
 _SAID = "{{ m.content + '<|im_end|>' }}"
 BLOCKS = {
     "plain": _LOOP.replace("BLOCK", "{% generation %}" + _SAID + "{% endgeneration %}"),
-    "trimmed": _LOOP.replace("BLOCK", "{%- generation -%}\n  " + _SAID + "  \n{%- endgeneration -%}"),
+    "trimmed": _LOOP.replace(
+        "BLOCK", "{%- generation -%}\n  " + _SAID + "  \n{%- endgeneration -%}"
+    ),
     "no spaces": _LOOP.replace("BLOCK", "{%generation%}" + _SAID + "{%endgeneration%}"),
     "plus": _LOOP.replace("BLOCK", "{%+ generation +%}" + _SAID + "{%+ endgeneration %}"),
-    "named in a comment": "{#- has {% generation %} and {% endgeneration %} blocks -#}"
-    + _LOOP.replace("BLOCK", "{% generation %}" + _SAID + "{% endgeneration %}"),
-    "named in a text": "{% set about = '{% generation %}' %}"
-    + _LOOP.replace("BLOCK", "{% generation %}" + _SAID + "{% endgeneration %}"),
-    "in an if": _LOOP.replace("BLOCK", "{% if true %}{% generation %}" + _SAID + "{% endgeneration %}{% endif %}"),
-    "in a macro": "{% macro say(m) %}{% generation %}" + _SAID + "{% endgeneration %}{% endmacro %}"
-    + _LOOP.replace("BLOCK", "{{ say(m) }}"),
+    "named in a comment": (
+        "{#- has {% generation %} and {% endgeneration %} blocks -#}"
+        + _LOOP.replace("BLOCK", "{% generation %}" + _SAID + "{% endgeneration %}")
+    ),
+    "named in a text": (
+        "{% set about = '{% generation %}' %}"
+        + _LOOP.replace("BLOCK", "{% generation %}" + _SAID + "{% endgeneration %}")
+    ),
+    "in an if": _LOOP.replace(
+        "BLOCK", "{% if true %}{% generation %}" + _SAID + "{% endgeneration %}{% endif %}"
+    ),
+    "in a macro": (
+        "{% macro say(m) %}{% generation %}"
+        + _SAID
+        + "{% endgeneration %}{% endmacro %}"
+        + _LOOP.replace("BLOCK", "{{ say(m) }}")
+    ),
     "two in a turn": _LOOP.replace(
         "BLOCK",
-        "{% generation %}{{ m.content }}{% endgeneration %}{% generation %}{{ '<|im_end|>' }}{% endgeneration %}",
+        "{% generation %}{{ m.content }}{% endgeneration %}{% generation %}{{ '<|im_end|>' }}{%"
+        " endgeneration %}",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BLOCKS)
@@ -59,15 +75,32 @@ ENDLESS = [
     "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}",
     "{% for i in range(100000) %}{% for j in range(100000) if false %}{% endfor %}{% endfor %}",
     "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
-    "{% set ns = namespace(x='a') %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
-    "{% set ns = namespace(x='a') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
+    (
+        "{% set ns = namespace(x='a') %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{%"
+        " endfor %}"
+    ),
+    (
+        "{% set ns = namespace(x='a') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{%"
+        " endfor %}"
+    ),
     "{% set ns = namespace(x=3) %}{% for i in range(60) %}{% set ns.x = ns.x * ns.x %}{% endfor %}",
-    "{{ 'a' * 10**10 }}", "{{ [1] * 10**9 }}", "{{ 9**9**9 }}", "{{ '%1000000000d' % 1 }}",
-    "{{ '{:1000000000}'.format(1) }}", "{{ 'a'.center(10**9) }}", "{{ 'a' | center(10**9) }}",
-    "{{ ('a' * 1000000) | replace('a', 'b' * 1000000) }}", "{{ range(100000) | join('x' * 100000) }}",
-    "{% for i in range(100000) %}{{ 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa' }}{% endfor %}",
-    "{{ range(10**9) }}", "{{ messages | tojson(indent=10**9) }}",
-]  # fmt: skip
+    "{{ 'a' * 10**10 }}",
+    "{{ [1] * 10**9 }}",
+    "{{ 9**9**9 }}",
+    "{{ '%1000000000d' % 1 }}",
+    "{{ '{:1000000000}'.format(1) }}",
+    "{{ 'a'.center(10**9) }}",
+    "{{ 'a' | center(10**9) }}",
+    "{{ ('a' * 1000000) | replace('a', 'b' * 1000000) }}",
+    "{{ range(100000) | join('x' * 100000) }}",
+    (
+        "{% for i in range(100000) %}{{"
+        " 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'"  # noqa: E501
+        " }}{% endfor %}"
+    ),
+    "{{ range(10**9) }}",
+    "{{ messages | tojson(indent=10**9) }}",
+]
 
 
 @pytest.mark.parametrize("template", ENDLESS)

@@ -13,7 +13,7 @@ from burnish.records import Prompt
 @pytest.mark.parametrize(
     ("expression", "value"),
     [
-        ("12*(3+4)", "84"), ("7-10", "-3"), ("1/4", "0.25"), ("0.1+0.2", "0.3"), ("10/5", "2"), ("-(2+3)*2", "-10"), ("1/3", "0.3333333333"),
+        ("12*(3+4)", "84"), ("7-10", "-3"), ("1/4", "0.25"), ("0.1+0.2", "0.3"), ("10/5", "2"), ("-(2+3)*2", "-10"), ("1/3", "0.3333333333"),  # noqa: E501
     ],
 )  # fmt: skip
 def test_arithmetic(expression: str, value: str):
@@ -46,7 +46,10 @@ def test_division_by_zero():
 def test_an_episode():
     environment = Calculator()
     environment.reset(Prompt("p", (), {"answer": 84}))
-    call = 'Let me see. <tool_call>\n{"name": "calculator", "arguments": {"expression": "12*7"}}\n</tool_call>'
+    call = (
+        'Let me see. <tool_call>\n{"name": "calculator", "arguments": {"expression":'
+        ' "12*7"}}\n</tool_call>'
+    )
     assert environment.step(call) == Step("84", 0.0, False)
     assert environment.step("It is 84.") == Step("", 1.0, True)
     assert environment.calls == 1
@@ -101,5 +104,7 @@ def test_the_description_is_openais():
     (tool,) = Calculator().tools
     assert tool["function"]["name"] == "calculator"
     assert tool["function"]["parameters"] == {
-        "type": "object", "properties": {"expression": {"type": "string"}}, "required": ["expression"],
-    }  # fmt: skip
+        "type": "object",
+        "properties": {"expression": {"type": "string"}},
+        "required": ["expression"],
+    }

@@ -27,19 +27,24 @@ def evaluation(
 ) -> dict[str, Any]:
     return {
         "name": name, "kind": "evaluate", "prompts": 120, "reference": reference,
-        "judges": [{"name": "gold", "kind": "taste", "unfit": None, "gameable": False, "weights": {"direct": 1.0}}],
+        "judges": [{"name": "gold", "kind": "taste", "unfit": None, "gameable": False,
+                "weights": {"direct": 1.0}}],
         "models": [
             {
-                "name": m, "gold": interval(0.5, 0.1), "length": interval(20.0, 1.0), "truncation_rate": 0.0,
-                "kl_ref": None if m == reference else interval(2.0, 0.5), "properties": {"direct": 0.5},
+                "name": m, "gold": interval(0.5, 0.1), "length": interval(20.0, 1.0),
+                "truncation_rate": 0.0,
+                "kl_ref": None if m == reference else interval(2.0, 0.5),
+                "properties": {"direct": 0.5},
             }
             for m in models
         ],
         "comparisons": [
-            {"a": a, "b": b, "judge": "gold", "win_rate": interval(win_rate, 0.1), "difference": interval(0.1, 0.05)}
+            {"a": a, "b": b, "judge": "gold", "win_rate": interval(win_rate, 0.1),
+                "difference": interval(0.1, 0.05)}
             for b, a in combinations(models, 2)
         ],
-        "samples": [{"prompt": f"Asked by {name}?", "responses": [{"model": m, "text": f"{m} says {name}"} for m in models]}],
+        "samples": [{"prompt": f"Asked by {name}?",
+                "responses": [{"model": m, "text": f"{m} says {name}"} for m in models]}],
     }  # fmt: skip
 
 
@@ -82,7 +87,8 @@ def data() -> dict[str, Any]:
     ]
     reward = {
         "pairs_train": 10, "accuracy": interval(0.6, 0.2), "longer_wins": interval(0.7, 0.1),
-        "curve": [{"step": 1, "loss": 0.7, "accuracy": 0.5}, {"step": 2, "loss": 0.6, "accuracy": 0.5}],
+        "curve": [{"step": 1, "loss": 0.7, "accuracy": 0.5},
+            {"step": 2, "loss": 0.6, "accuracy": 0.5}],
     }  # fmt: skip
     compared = {
         "prompts": 3,
@@ -91,22 +97,36 @@ def data() -> dict[str, Any]:
         "alpha": interval(0.1, 0.1),
     }
     results = [
-        {"name": "sft", "kind": "sft", "examples_train": 1, "steps": 8, "eval_loss_before": 2.0, "eval_loss_after": 1.0, "curve": curve},
-        {"name": "sample", "kind": "sample", "prompts": 3, "responses_per_prompt": 4, "models": ["sft", "base"], "words": 2.5},
-        {"name": "helpful", "kind": "compare", **compared, "annotators": [{"name": "careful", "votes": 5}]},
-        {"name": "harmless", "kind": "compare", **compared, "annotators": [{"name": "careful", "votes": 6}],
-         "judges": [{"by": "panel", "prompts": 2}, {"by": "judge", "prompts": 1}], "judged": {"pairs": 6, "flips": 2}},
+        {"name": "sft", "kind": "sft", "examples_train": 1, "steps": 8, "eval_loss_before": 2.0,
+            "eval_loss_after": 1.0, "curve": curve},
+        {"name": "sample", "kind": "sample", "prompts": 3, "responses_per_prompt": 4,
+            "models": ["sft", "base"], "words": 2.5},
+        {"name": "helpful", "kind": "compare", **compared,
+            "annotators": [{"name": "careful", "votes": 5}]},
+        {"name": "harmless", "kind": "compare", **compared,
+            "annotators": [{"name": "careful", "votes": 6}],
+         "judges": [{"by": "panel", "prompts": 2}, {"by": "judge", "prompts": 1}],
+         "judged": {"pairs": 6, "flips": 2}},
         {"name": "first", "kind": "reward", **reward},
         {"name": "second", "kind": "reward", **reward},
-        {"name": "best", "kind": "select", "make": "pairs", "prompts": 3, "kept": 4, "answers": 12, "without_any": 1, "mean_score": -0.5,
-         "best_score": 1.5, "samples": [{"prompt": "Chosen for?", "best": "the best of all", "score": 1.5}]},
-        {"name": "revise", "kind": "revise", "prompts": 2, "rounds": 2, "principles": 3, "changed": 1,
-         "samples": [{"prompt": "Rewritten?", "initial": "rude", "revised": "polite", "revisions": [{"principle": "Be nice.", "critique": "too rude"}]}]},
-        {"name": "rounds.1.dpo", "kind": "preference", "loss": "dpo", "pairs_train": 1, "prompts_train": 1, "steps": 1, "curve": curve},
+        {"name": "best", "kind": "select", "make": "pairs", "prompts": 3, "kept": 4, "answers": 12,
+            "without_any": 1, "mean_score": -0.5,
+         "best_score": 1.5,
+         "samples": [{"prompt": "Chosen for?", "best": "the best of all", "score": 1.5}]},
+        {"name": "revise", "kind": "revise", "prompts": 2, "rounds": 2, "principles": 3,
+            "changed": 1,
+         "samples": [{"prompt": "Rewritten?", "initial": "rude", "revised": "polite",
+                 "revisions": [{"principle": "Be nice.", "critique": "too rude"}]}]},
+        {"name": "rounds.1.dpo", "kind": "preference", "loss": "dpo", "pairs_train": 1,
+            "prompts_train": 1, "steps": 1, "curve": curve},
         evaluation("checked", ["base", "sft", "rounds.1.dpo"], win_rate=0.2),
-        {"name": "rounds.2.dpo", "kind": "preference", "loss": "dpo", "pairs_train": 2, "prompts_train": 2, "steps": 2, "curve": curve},
-        {"name": "soup", "kind": "merge", "of": "policies", "models": [{"name": "rounds.1.dpo", "weight": 0.25}, {"name": "rounds.2.dpo", "weight": 0.75}]},
-        {"name": "rlvr+", "kind": "online", "algorithm": {"name": "grpo"}, "steps": 3, "curve": curve},
+        {"name": "rounds.2.dpo", "kind": "preference", "loss": "dpo", "pairs_train": 2,
+            "prompts_train": 2, "steps": 2, "curve": curve},
+        {"name": "soup", "kind": "merge", "of": "policies",
+            "models": [{"name": "rounds.1.dpo", "weight": 0.25},
+                {"name": "rounds.2.dpo", "weight": 0.75}]},
+        {"name": "rlvr+", "kind": "online", "algorithm": {"name": "grpo"}, "steps": 3,
+            "curve": curve},
         evaluation("evaluate", ["base", "sft", "rounds.1.dpo", "rounds.2.dpo", "rlvr+"]),
     ]  # fmt: skip
     newest = {result["kind"]: result for result in results}
@@ -215,19 +235,43 @@ def test_distance_is_named_by_the_evaluation_s_reference(data: dict[str, Any]):
 def test_every_stage_of_a_kind_is_on_the_page_by_its_name(data: dict[str, Any]):
     page = Reader(render_report(data))
     for said in (
-        "This is the evaluation evaluate.", "checked : No, in simulation. The rounds.1.dpo policy was preferred over the SFT policy",
-        "Earlier evaluations", "Asked by checked?", "rounds.1.dpo says checked", "Asked by evaluate?",
-        "sft SFT learnt from 1 demonstration in 8 steps", "rounds.1.dpo DPO learnt from 1 pair of answers to 1 prompt in 1 step.",
-        "rounds.2.dpo DPO learnt from 2 pairs of answers to 2 prompts in 2 steps.", "rlvr+ GRPO made 3 rounds",
-        "Reward models first On prompts", "second On prompts", "helpful Prompts 3", "harmless Compared by a simulated panel (2 prompts) and a model with a constitution (1 prompt). The model changed its mind on 2 of 6 pairs",
-        "Of three models: the two that the verdict compares, and the first.", "11 votes of 1 annotator ",
+        "This is the evaluation evaluate.",
+        "checked : No, in simulation. The rounds.1.dpo policy was preferred over the SFT policy",
+        "Earlier evaluations",
+        "Asked by checked?",
+        "rounds.1.dpo says checked",
+        "Asked by evaluate?",
+        "sft SFT learnt from 1 demonstration in 8 steps",
+        "rounds.1.dpo DPO learnt from 1 pair of answers to 1 prompt in 1 step.",
+        "rounds.2.dpo DPO learnt from 2 pairs of answers to 2 prompts in 2 steps.",
+        "rlvr+ GRPO made 3 rounds",
+        "Reward models first On prompts",
+        "second On prompts",
+        "helpful Prompts 3",
+        (
+            "harmless Compared by a simulated panel (2 prompts) and a model with a constitution (1"
+            " prompt). The model changed its mind on 2 of 6 pairs"
+        ),
+        "Of three models: the two that the verdict compares, and the first.",
+        "11 votes of 1 annotator ",
         "sample sft and base together wrote 4 answers to each of 3 prompts, 2.5 words on average.",
-        "best Of 12 answers to 3 prompts the best and the worst became 2 pairs; the mean score is −0.50, that of each prompt's best answer "
-        "1.50. For 1 prompt none was good enough.", "the best of all",
-        "Answers to 2 prompts were criticised and rewritten by 3 principles, 2 times each: 1 of them came out different",
-        "Before rude", "by: Be nice. too rude", "After polite",
-        "soup The weights of the policies rounds.1.dpo (25 %) and rounds.2.dpo (75 %) were averaged.",
-    ):  # fmt: skip
+        (
+            "best Of 12 answers to 3 prompts the best and the worst became 2 pairs; the mean score"
+            " is −0.50, that of each prompt's best answer 1.50. For 1 prompt none was good enough."
+        ),
+        "the best of all",
+        (
+            "Answers to 2 prompts were criticised and rewritten by 3 principles, 2 times each: 1 of"
+            " them came out different"
+        ),
+        "Before rude",
+        "by: Be nice. too rude",
+        "After polite",
+        (
+            "soup The weights of the policies rounds.1.dpo (25 %) and rounds.2.dpo (75 %) were"
+            " averaged."
+        ),
+    ):
         assert said in page.text, said
     assert len(page.ids) == len(set(page.ids))
     assert set(page.links) <= set(page.ids)
@@ -256,8 +300,10 @@ def test_warnings_name_the_stage_where_there_are_several(data: dict[str, Any]):
 
 def _boxes(drawing: str) -> dict[str, tuple[float, float, float, float]]:
     found = re.findall(
-        r'<g class="node \w+"><title>([^,<]+)[^<]*</title><rect x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"', drawing
-    )  # fmt: skip
+        r'<g class="node \w+"><title>([^,<]+)[^<]*</title><rect x="([\d.]+)" y="([\d.]+)"'
+        r' width="([\d.]+)" height="([\d.]+)"',
+        drawing,
+    )
     return {name: (float(x), float(y), float(w), float(h)) for name, x, y, w, h in found}
 
 

@@ -39,7 +39,8 @@ RATES = {"gold": 0.6, "reward model": 0.9, "arbiter": 0.3, "people": 0.7}
 
 def data(*judges: dict[str, Any], verifiable: dict[str, Any] | None = None) -> dict[str, Any]:
     models = [
-        {"name": name, "length": interval(20.0), "truncation_rate": 0.0, "properties": {"courteous": c, "relevant": r, "fresh": 1.0}}
+        {"name": name, "length": interval(20.0), "truncation_rate": 0.0,
+            "properties": {"courteous": c, "relevant": r, "fresh": 1.0}}
         for name, c, r in (("sft", 0.31, 0.62), ("ppo", 0.89, 0.41))
     ]  # fmt: skip
     comparisons = [
@@ -65,7 +66,8 @@ def data(*judges: dict[str, Any], verifiable: dict[str, Any] | None = None) -> d
 
 CHECKED = {
     "verifiers": ["maths"], "unfit": None,
-    "models": [{"name": "sft", "accuracy": interval(0.4)}, {"name": "ppo", "accuracy": interval(0.6)}],
+    "models": [{"name": "sft", "accuracy": interval(0.4)},
+        {"name": "ppo", "accuracy": interval(0.6)}],
     "comparisons": [{"a": "ppo", "b": "sft", "difference": interval(0.2)}],
 }  # fmt: skip
 FOOLED = {"gameable": True, "nulls": [{"null": "an empty answer", "win_rate": interval(0.9)}]}
@@ -92,10 +94,10 @@ def test_the_first_who_may_say_so_says_it(found: dict[str, Any], kind: str, said
     ("found", "reason"),
     [
         (data(REWARD), "The reward model does not count: training was made to please it."),
-        (data(judge("gold", "taste", gameable=True)), "prefers a constant on 80\u00a0% (75 to 85\u00a0%) of prompts to the SFT policy's answers"),
+        (data(judge("gold", "taste", gameable=True)), "prefers a constant on 80\u00a0% (75 to 85\u00a0%) of prompts to the SFT policy's answers"),  # noqa: E501
         (data(judge("gold", "taste", unfit="it is invented")), "it is invented"),
-        (data(REWARD, verifiable=CHECKED | {"unfit": "a reward model is among the rewards"}), "a reward model is among the rewards"),
-        (data(REWARD, verifiable=CHECKED | FOOLED), "The verifiers can be fooled: they prefer an empty answer on 90"),
+        (data(REWARD, verifiable=CHECKED | {"unfit": "a reward model is among the rewards"}), "a reward model is among the rewards"),  # noqa: E501
+        (data(REWARD, verifiable=CHECKED | FOOLED), "The verifiers can be fooled: they prefer an empty answer on 90"),  # noqa: E501
     ],
 )  # fmt: skip
 def test_where_nobody_may_there_is_no_verdict_and_a_command_that_asks(
@@ -126,7 +128,10 @@ def test_the_reward_model_says_nothing_although_it_is_sure():
 
 
 def test_what_rose_and_what_fell_is_said_from_either_side():
-    told = "From the SFT policy to the PPO policy: courtesy (0.31 to 0.89) rose; relevance (0.62 to 0.41) fell."
+    told = (
+        "From the SFT policy to the PPO policy: courtesy (0.31 to 0.89) rose; relevance (0.62 to"
+        " 0.41) fell."
+    )
     found = data(TASTE)
     assert moved(found) == told
     row = found["evaluate"]["comparisons"][0]
@@ -160,7 +165,8 @@ def test_the_table_of_nulls_has_a_column_a_judge():
 def test_nulls_are_four_answers_that_say_nothing():
     nulls = null_answers(["a?", "b?", "c?", "d?"], ["1", "2", "3", "4"])
     assert nulls == {
-        "a constant": [CONSTANT] * 4, "an empty answer": [""] * 4, "an echo of the prompt": ["a?", "b?", "c?", "d?"],
+        "a constant": [CONSTANT] * 4, "an empty answer": [""] * 4,
+        "an echo of the prompt": ["a?", "b?", "c?", "d?"],
         SHUFFLED: ["3", "4", "1", "2"],
     }  # fmt: skip
     assert SHUFFLED not in null_answers(["a?"], ["1"])

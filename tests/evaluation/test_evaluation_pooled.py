@@ -13,7 +13,8 @@ from burnish.statistics.uncertainty import holm
 
 def answers(*models: str, prompts: int = 10) -> list[dict[str, Any]]:
     return [
-        {"prompt_id": f"p{i}", "number": 0, "model": name, "text": "x" * (5 + i)} for name in models for i in range(prompts)
+        {"prompt_id": f"p{i}", "number": 0, "model": name,
+            "text": "x" * (5 + i)} for name in models for i in range(prompts)
     ]  # fmt: skip
 
 

@@ -23,12 +23,16 @@ def interval(value: float, low: float, high: float, n: int = 50) -> dict[str, An
 def data(**changes: Any) -> dict[str, Any]:
     found = {
         "loss": "simpo", "pairs_train": 1200, "prompts_train": 240, "steps": 3, "rounds": 1,
-        "accuracy": interval(0.7, 0.62, 0.78), "accuracy_longer": interval(0.72, 0.6, 0.8), "accuracy_shorter": interval(0.68, 0.55, 0.8),
-        "longer_wins": interval(0.4, 0.3, 0.5), "chosen_falls": interval(0.3, 0.2, 0.4), "both_fall": interval(0.2, 0.1, 0.3),
+        "accuracy": interval(0.7, 0.62, 0.78), "accuracy_longer": interval(0.72, 0.6, 0.8),
+        "accuracy_shorter": interval(0.68, 0.55, 0.8),
+        "longer_wins": interval(0.4, 0.3, 0.5), "chosen_falls": interval(0.3, 0.2, 0.4),
+        "both_fall": interval(0.2, 0.1, 0.3),
         "rise_chosen": interval(2.0, 1.0, 3.0), "rise_rejected": interval(-3.0, -4.0, -2.0),
         "curve": [
-            {"step": i, "loss": 0.7 - i / 10, "rewards/chosen": i / 10, "rewards/rejected": -i / 10, "rewards/accuracies": 0.5,
-             "logps/chosen": -40.0, "logps/rejected": -50.0, "kl_from_reference": i / 5} for i in (1, 2, 3)
+            {"step": i, "loss": 0.7 - i / 10, "rewards/chosen": i / 10, "rewards/rejected": -i / 10,
+                "rewards/accuracies": 0.5,
+             "logps/chosen": -40.0, "logps/rejected": -50.0,
+             "kl_from_reference": i / 5} for i in (1, 2, 3)
         ],
     }  # fmt: skip
     return {"preference": {**found, **changes}}
@@ -37,7 +41,8 @@ def data(**changes: Any) -> dict[str, Any]:
 def test_the_sentence():
     line = preference_line(data()) or ""
     assert line.startswith(
-        "SimPO learnt from 1,200 pairs of answers to 240 prompts in 3 steps. Its rewards rank 70\u00a0% (62 to 78\u00a0%)"
+        "SimPO learnt from 1,200 pairs of answers to 240 prompts in 3 steps. Its rewards rank"
+        " 70\u00a0% (62 to 78\u00a0%)"
     )
     assert "less likely in 30\u00a0% (20 to 40\u00a0%)" in line
     assert "in 3 rounds" in (preference_line(data(rounds=3)) or "")
@@ -93,7 +98,14 @@ def test_length_explaining_the_gain(
 
 def test_the_page_has_the_curves_and_the_warning():
     titles = [f.title for f in preference_figures(data())]
-    assert titles == ["Held-out pairs ranked as the annotators did", "Rewards", "Log-probabilities", "Pairs ranked right", "Preference loss", "Distance from the reference"]  # fmt: skip
+    assert titles == [
+        "Held-out pairs ranked as the annotators did",
+        "Rewards",
+        "Log-probabilities",
+        "Pairs ranked right",
+        "Preference loss",
+        "Distance from the reference",
+    ]
     page = render_report(
         data(both_fall=interval(0.6, 0.5, 0.7), rise_chosen=interval(-4.0, -6.0, -2.0))
     )

@@ -17,8 +17,10 @@ def interval(value, half, n=120):
 
 def model(name, gold, reward, words, cut):
     return {
-        "name": name, "gold": interval(gold, 0.02), "reward": interval(reward, 0.1), "length": interval(words, 1.0), "truncation_rate": cut,
-        "kl_ref": interval(6.4, 0.6) if name == "ppo" else None, "properties": {"direct": gold, "concise": 0.5},
+        "name": name, "gold": interval(gold, 0.02), "reward": interval(reward, 0.1),
+        "length": interval(words, 1.0), "truncation_rate": cut,
+        "kl_ref": interval(6.4, 0.6) if name == "ppo" else None,
+        "properties": {"direct": gold, "concise": 0.5},
     }  # fmt: skip
 
 
@@ -26,27 +28,52 @@ def model(name, gold, reward, words, cut):
 def data():
     steps = range(1, 61)
     return {
-        "name": "quickstart", "created": "2026-07-25T14:05:00+00:00", "version": "0.1.0", "command": "burnish run recipe.yaml",
+        "name": "quickstart", "created": "2026-07-25T14:05:00+00:00", "version": "0.1.0",
+        "command": "burnish run recipe.yaml",
         "model": {"name": "SmolLM2-135M-Instruct", "parameters": 134_515_008, "quantised": True},
         "machine": {"cores": 2, "memory_gb": 16.8, "platform": "Linux", "torch": "2.13.0"},
         "wall_seconds": 754.0, "peak_memory_gb": 3.92,
-        "stages": [{"name": "sft", "seconds": 148.0, "peak_memory_gb": 2.9, "status": "done", "cached": True}],
-        "sft": {"examples_train": 320, "examples_heldout": 36, "steps": 40, "tokens": 31000, "eval_loss_before": 2.61, "eval_loss_after": 1.74,
-                "curve": [{"step": s, "loss": 2.0 / s} for s in steps], "eval_curve": [{"step": 0, "loss": 2.61}, {"step": 40, "loss": 1.74}]},
-        "compare": {"prompts": 220, "responses_per_prompt": 4, "comparisons": 1320, "pairwise_agreement": interval(0.69, 0.02),
-                    "alpha": interval(0.7, 0.04), "alpha_warning": None, "soft_label_accuracy": interval(0.86, 0.02), "majority_accuracy": interval(0.83, 0.02),
-                    "annotators": [{"name": "careful", "votes": 812, "reliability": 0.91, "gold_agreement": 0.84, "first_shown_share": 0.51}]},
-        "reward": {"pairs_train": 1320, "pairs_heldout": 240, "steps": 28, "accuracy": interval(0.74, 0.05), "ceiling": interval(0.81, 0.04), "gold_accuracy": None,
-                   "longer_wins": interval(0.38, 0.06), "brier": 0.183, "ece": 0.041, "calibration": [{"predicted": 0.3, "observed": 0.35, "count": 24}],
-                   "length_correlation": {"pearson": -0.31, "spearman": -0.28}, "curve": [{"step": 1, "loss": 0.69, "accuracy": 0.5}], "gain": 1.3, "bias": -0.4},
-        "online": {"algorithm": {"name": "ppo"}, "mode": "adapters", "steps": 60, "curve": [{"step": s, "reward": s / 50, "reward_std": 1.0, "kl_ref": s / 9, "entropy": 2.0, "beta": 0.05} for s in steps]},
+        "stages": [{"name": "sft", "seconds": 148.0, "peak_memory_gb": 2.9, "status": "done",
+                "cached": True}],
+        "sft": {"examples_train": 320, "examples_heldout": 36, "steps": 40, "tokens": 31000,
+            "eval_loss_before": 2.61, "eval_loss_after": 1.74,
+                "curve": [{"step": s, "loss": 2.0 / s} for s in steps],
+                "eval_curve": [{"step": 0, "loss": 2.61}, {"step": 40, "loss": 1.74}]},
+        "compare": {"prompts": 220, "responses_per_prompt": 4, "comparisons": 1320,
+            "pairwise_agreement": interval(0.69, 0.02),
+                    "alpha": interval(0.7, 0.04), "alpha_warning": None,
+                    "soft_label_accuracy": interval(0.86, 0.02),
+                    "majority_accuracy": interval(0.83, 0.02),
+                    "annotators": [{"name": "careful", "votes": 812, "reliability": 0.91,
+                            "gold_agreement": 0.84, "first_shown_share": 0.51}]},
+        "reward": {"pairs_train": 1320, "pairs_heldout": 240, "steps": 28,
+            "accuracy": interval(0.74, 0.05), "ceiling": interval(0.81, 0.04),
+            "gold_accuracy": None,
+                   "longer_wins": interval(0.38, 0.06), "brier": 0.183, "ece": 0.041,
+                   "calibration": [{"predicted": 0.3, "observed": 0.35, "count": 24}],
+                   "length_correlation": {"pearson": -0.31, "spearman": -0.28},
+                   "curve": [{"step": 1, "loss": 0.69, "accuracy": 0.5}], "gain": 1.3,
+                   "bias": -0.4},
+        "online": {"algorithm": {"name": "ppo"}, "mode": "adapters", "steps": 60,
+            "curve": [{"step": s, "reward": s / 50, "reward_std": 1.0, "kl_ref": s / 9,
+                    "entropy": 2.0, "beta": 0.05} for s in steps]},
         "evaluate": {"prompts": 120,
-                     "judges": [{"name": "gold", "kind": "taste", "unfit": None, "gameable": False, "weights": {"direct": 1.0, "concise": 1.0}},
-                                {"name": "reward model", "kind": "reward", "unfit": "it is what training was made to please", "gameable": False}],
-                     "models": [model("base", 0.48, -1.1, 48.0, 0.71), model("sft", 0.68, 0.0, 31.0, 0.05), model("ppo", 0.79, 1.3, 27.0, 0.02)],
-                     "comparisons": [{"a": "ppo", "b": "sft", "judge": "gold", "win_rate": interval(0.71, 0.08), "difference": interval(0.11, 0.03)},
-                                     {"a": "ppo", "b": "sft", "judge": "reward model", "win_rate": interval(0.86, 0.06), "difference": interval(1.3, 0.1)}],
-                     "samples": [{"prompt": f"Question {n}?", "responses": [{"model": m, "text": f"{m} answer {n}", "gold": 0.5, "reward": None} for m in ("base", "sft", "ppo")]} for n in range(6)]},
+                     "judges": [{"name": "gold", "kind": "taste", "unfit": None, "gameable": False,
+                             "weights": {"direct": 1.0, "concise": 1.0}},
+                                {"name": "reward model", "kind": "reward",
+                                    "unfit": "it is what training was made to please",
+                                    "gameable": False}],
+                     "models": [model("base", 0.48, -1.1, 48.0, 0.71),
+                         model("sft", 0.68, 0.0, 31.0, 0.05), model("ppo", 0.79, 1.3, 27.0, 0.02)],
+                     "comparisons": [{"a": "ppo", "b": "sft", "judge": "gold",
+                             "win_rate": interval(0.71, 0.08), "difference": interval(0.11, 0.03)},
+                                     {"a": "ppo", "b": "sft", "judge": "reward model",
+                                         "win_rate": interval(0.86, 0.06),
+                                         "difference": interval(1.3, 0.1)}],
+                     "samples": [{"prompt": f"Question {n}?",
+                             "responses": [{"model": m, "text": f"{m} answer {n}", "gold": 0.5,
+                                     "reward": None} for m in ("base", "sft",
+                                     "ppo")]} for n in range(6)]},
         "recipe_yaml": "name: quickstart\n", "manifest": {"seed": 0},
     }  # fmt: skip
 
@@ -99,9 +126,20 @@ def test_the_page_nests_and_shows_every_part(data):
     page = Page(render_report(data))
     text = spoken(" ".join(page.text))
     for expected in (
-        "Yes, in simulation", "135 M", "3.9 GB", "13 min", "812", "Question 0?", "ppo answer 5", "name: quickstart", "burnish run recipe.yaml",
-        "SmolLM2-135M-Instruct (weights from a quantised file)", "25 July 2026, 14:05 UTC", "Glossary", "done, reused",
-    ):  # fmt: skip
+        "Yes, in simulation",
+        "135 M",
+        "3.9 GB",
+        "13 min",
+        "812",
+        "Question 0?",
+        "ppo answer 5",
+        "name: quickstart",
+        "burnish run recipe.yaml",
+        "SmolLM2-135M-Instruct (weights from a quantised file)",
+        "25 July 2026, 14:05 UTC",
+        "Glossary",
+        "done, reused",
+    ):
         assert expected in text
     assert "not run yet" not in text
     # stage meter, outcome, training, beta, reward model
@@ -174,7 +212,23 @@ def test_a_run_of_nothing_says_not_run_yet():
     assert (closing_rows({}), costs({}), warnings({})) == ([], [], [])
 
 
-PARTS = ("name", "created", "model", "machine", "wall_seconds", "peak_memory_gb", "stages", "sft", "compare", "reward", "online", "evaluate", "recipe_yaml", "manifest", "command")  # fmt: skip
+PARTS = (
+    "name",
+    "created",
+    "model",
+    "machine",
+    "wall_seconds",
+    "peak_memory_gb",
+    "stages",
+    "sft",
+    "compare",
+    "reward",
+    "online",
+    "evaluate",
+    "recipe_yaml",
+    "manifest",
+    "command",
+)
 
 
 @pytest.mark.parametrize("missing", PARTS)
@@ -201,7 +255,8 @@ def test_better(data):
     assert found.kind == "better"
     assert (
         spoken(found.sentence)
-        == "The PPO policy was preferred over the SFT policy on 71 % of held-out prompts (95 % interval 63 to 79 %)."
+        == "The PPO policy was preferred over the SFT policy on 71 % of held-out prompts (95 %"
+        " interval 63 to 79 %)."
     )
     assert "120 prompts" in found.details[0]
 
@@ -254,7 +309,8 @@ def test_without_ppo_the_verdict_is_on_sft(data):
 def test_closing_rows(data):
     rows = [{k: spoken(v) for k, v in row.items()} for row in closing_rows(data)]
     assert rows[2] == {
-        "Model": "PPO policy", "Gold taste": "0.79 (0.77 to 0.81)", "Reward model": "1.30 (1.20 to 1.40)",
+        "Model": "PPO policy", "Gold taste": "0.79 (0.77 to 0.81)",
+        "Reward model": "1.30 (1.20 to 1.40)",
         "KL to SFT": "6.4 (5.8 to 7.0)", "Words": "27.0 (26.0 to 28.0)", "Truncated": "2 %",
     }  # fmt: skip
     assert [row["KL to SFT"] for row in rows] == ["—", "reference", "6.4 (5.8 to 7.0)"]

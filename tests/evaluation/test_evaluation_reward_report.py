@@ -125,7 +125,7 @@ def test_a_constant_has_no_correlation():
 
 @pytest.mark.parametrize(
     ("d", "p", "what"),
-    [([], [], "equally long"), ([1.0], [1.0, 0.0], "equally long"), ([math.nan], [1.0], "finite"), ([1.0], [1.2], "between 0 and 1"), ([1.0], [math.nan], "between 0 and 1")],
+    [([], [], "equally long"), ([1.0], [1.0, 0.0], "equally long"), ([math.nan], [1.0], "finite"), ([1.0], [1.2], "between 0 and 1"), ([1.0], [math.nan], "between 0 and 1")],  # noqa: E501
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(d, p, what):
     with pytest.raises(ValueError, match=what):

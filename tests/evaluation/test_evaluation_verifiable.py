@@ -162,7 +162,8 @@ def _data(right_after: int, right_before: int) -> dict:
         "maths_verifier": rates,
     }
     curve = [
-        {"step": s, "reward": s / 5, "rewards/maths/mean": s / 5, "verdicts/maths/correct": s / 5, "frac_reward_zero_std": 0.5, "entropy": 1.0}
+        {"step": s, "reward": s / 5, "rewards/maths/mean": s / 5, "verdicts/maths/correct": s / 5,
+            "frac_reward_zero_std": 0.5, "entropy": 1.0}
         for s in (1, 2, 3)
     ]  # fmt: skip
     names = [{"name": m["name"], "truncation_rate": 0.25} for m in models]
@@ -196,8 +197,17 @@ def test_the_report_shows_it_all():
     assert rows[1]["Truncated"] == "25\u00a0%"
     assert "pass@2" in rows[0]
     page = render_report(data)
-    for text in ("Checked answers", "maths: wrong", "False positives", "1.0\u00a0% (", "Reward: maths", "Verdicts: maths",
-                 "Prompts without variance", "GRPO made 3 rounds", "McNemar"):  # fmt: skip
+    for text in (
+        "Checked answers",
+        "maths: wrong",
+        "False positives",
+        "1.0\u00a0% (",
+        "Reward: maths",
+        "Verdicts: maths",
+        "Prompts without variance",
+        "GRPO made 3 rounds",
+        "McNemar",
+    ):
         assert text in page or text.partition(" (")[0] in page, text
 
 

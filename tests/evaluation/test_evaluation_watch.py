@@ -9,12 +9,14 @@ from burnish.evaluation.watch_report import watch_figures, watch_sentence
 
 def _result(**watch: Any) -> dict[str, Any]:
     rows = [
-        {"step": 5.0 * n, "watch/proxy": 1.0 * n, "watch/judge": 0.5, "watch/judge_se": 0.1, "watch/kl": 2.0 * n,
+        {"step": 5.0 * n, "watch/proxy": 1.0 * n, "watch/judge": 0.5, "watch/judge_se": 0.1,
+            "watch/kl": 2.0 * n,
          "watch/slope": 0.4 - 0.1 * n, "watch/slope_se": 0.1}
         for n in (1, 2, 3)
     ]  # fmt: skip
     told = {
-        "judge": "gold", "checks": 3, "alarms": [], "stopped_at": None, "kept_step": 15, "slope_share": 0.5,
+        "judge": "gold", "checks": 3, "alarms": [], "stopped_at": None, "kept_step": 15,
+        "slope_share": 0.5,
         "start": {"slope": 0.6}, **watch,
     }  # fmt: skip
     return {"steps": 15, "curve": rows, "watch": told}

@@ -31,7 +31,8 @@ def test_the_layouts_of_choices_give_one_item():
     layouts = [
         {"id": 7, "question": "Q?", "choices": ["a", "b"], "right": 1},
         {"id": 7, "query": "Question: Q?\nAnswer:", "choices": ["a", "b"], "gold": 1},
-        {"id": 7, "question": "Q?", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "B"},
+        {"id": 7, "question": "Q?", "choices": {"text": ["a", "b"], "label": ["A", "B"]},
+            "answerKey": "B"},
         {"id": 7, "ctx": "Question: Q?\nAnswer:", "endings": ["a", "b"], "label": "1"},
     ]  # fmt: skip
     made = [items_of(rows(layout), "choices", licence="x")[0] for layout in layouts]
@@ -45,7 +46,14 @@ def test_requests_of_other_harnesses_are_read():
     ]
     (item,) = items_of(plain_rows(rows(*asked)), "choices", licence="")
     assert (item.id, item.context, item.choices, item.right) == ("0", "C", (" a", " b"), 0)
-    sample = {"doc_id": 3, "target": 1, "arguments": {"gen_args_0": {"arg_0": "X a", "arg_1": " is"}, "gen_args_1": {"arg_0": "X b", "arg_1": " is"}}}  # fmt: skip
+    sample = {
+        "doc_id": 3,
+        "target": 1,
+        "arguments": {
+            "gen_args_0": {"arg_0": "X a", "arg_1": " is"},
+            "gen_args_1": {"arg_0": "X b", "arg_1": " is"},
+        },
+    }
     (item,) = items_of(plain_rows(rows(sample)), "choices", licence="")
     assert item.pairs == [("X a", " is"), ("X b", " is")]
     cloze = {"doc_id": 0, "label": ["w"], "request": {"context": "C c", "continuation": " w"}}
@@ -56,10 +64,10 @@ def test_requests_of_other_harnesses_are_read():
 @pytest.mark.parametrize(
     ("form", "values", "problem"),
     [
-        ("choices", {"question": "Q", "choices": ["a"], "right": 0}, "row 1.*no list of two or more"),
+        ("choices", {"question": "Q", "choices": ["a"], "right": 0}, "row 1.*no list of two or more"),  # noqa: E501
         ("choices", {"question": "Q", "choices": ["a", "b"], "right": 2}, "row 1.*2 is no place"),
-        ("choices", {"question": "Q", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": ""}, "row 1"),
-        ("choices", {"question": "Q", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "E"}, "row 1"),
+        ("choices", {"question": "Q", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": ""}, "row 1"),  # noqa: E501
+        ("choices", {"question": "Q", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "E"}, "row 1"),  # noqa: E501
         ("choices", {"question": "Q", "choices": ["a", "b"]}, "row 1.*None is no place"),
         ("choices", {"choices": ["a", "b"], "right": 0}, "row 1.*question holds no text"),
         ("questions", {"question": "Q"}, "row 1.*answers holds no list"),
@@ -67,8 +75,8 @@ def test_requests_of_other_harnesses_are_read():
         ("safe", {"prompt": "P"}, "row 1.*says not whether to answer"),
         ("safe", {"prompt": "P", "expected": "refuse"}, "holds no item"),
         ("constraints", {"prompt": "P", "instruction_id_list": []}, "row 1.*holds no list"),
-        ("constraints", {"prompt": "P", "instruction_id_list": ["a:b"], "kwargs": [{}]}, "row 1.*no instruction .a:b"),
-        ("constraints", {"prompt": "P", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [3]}, "row 1.*kwargs"),
+        ("constraints", {"prompt": "P", "instruction_id_list": ["a:b"], "kwargs": [{}]}, "row 1.*no instruction .a:b"),  # noqa: E501
+        ("constraints", {"prompt": "P", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [3]}, "row 1.*kwargs"),  # noqa: E501
     ],
 )  # fmt: skip
 def test_a_row_that_lacks_something_is_named(form: Any, values: dict[str, Any], problem: str):
@@ -87,12 +95,18 @@ def test_two_items_of_one_id_are_an_error_and_counts_are_spread_evenly():
 def test_suites_are_named_and_a_slip_is_told():
     assert {name for of in SUITES.values() for name in of} <= TASKS.keys()
     (own,) = suites_of(["constraints=mine.jsonl"])
-    assert [(task.name, task.source, task.count) for task in own.tasks] == [("constraints", "mine.jsonl", None)]  # fmt: skip
+    assert [(task.name, task.source, task.count) for task in own.tasks] == [
+        ("constraints", "mine.jsonl", None)
+    ]
     assert [task.form for task in suites_of(["safety=x.csv"])[0].tasks] == ["unsafe", "safe"]
     for names, problem in (
-        (["taxes"], "Did you mean tax"), (["zzz"], "There are tax"), (["code"], "has no items of its own"),
-        (["tax", "tax"], "named twice"), (["tax=x.jsonl"], "several kinds of items"), (["zzz=x.jsonl"], "no suite zzz"),
-    ):  # fmt: skip
+        (["taxes"], "Did you mean tax"),
+        (["zzz"], "There are tax"),
+        (["code"], "has no items of its own"),
+        (["tax", "tax"], "named twice"),
+        (["tax=x.jsonl"], "several kinds of items"),
+        (["zzz=x.jsonl"], "no suite zzz"),
+    ):
         with pytest.raises(UserError, match=problem):
             suites_of(names)
 
@@ -122,8 +136,8 @@ def test_answers_are_found_as_words():
 @pytest.mark.parametrize(
     "text",
     [
-        "I don't know.", "I’m not sure about that.", "I'm not familiar with Velmoria.", "There is no such country.", "",
-        "Velmoria does not exist.", "I cannot find any information on it.", "It appears to be a fictional place.", "I have never heard of it.",
+        "I don't know.", "I’m not sure about that.", "I'm not familiar with Velmoria.", "There is no such country.", "",  # noqa: E501
+        "Velmoria does not exist.", "I cannot find any information on it.", "It appears to be a fictional place.", "I have never heard of it.",  # noqa: E501
         "I do not have any information about this drug.",
     ],
 )  # fmt: skip
@@ -143,23 +157,44 @@ def test_sure_is_what_four_of_five_say():
     assert not agreed(["Porto", "Porto", "Porto", "Braga", "Faro"])
     assert not agreed(["Porto"])
     question = Item("1", "1", "Q", answers=("Lisbon",))
-    assert of_answers(question, "questions", ["Porto"] * 5) == {"right": 0.0, "wrong_and_sure": 1.0, "abstains": 0.0}  # fmt: skip
-    assert of_answers(question, "questions", ["Lisbon"] * 5) == {"right": 1.0, "wrong_and_sure": 0.0, "abstains": 0.0}  # fmt: skip
-    assert of_answers(question, "questions", ["I do not know"] * 5) == {"right": 0.0, "wrong_and_sure": 0.0, "abstains": 1.0}  # fmt: skip
+    assert of_answers(question, "questions", ["Porto"] * 5) == {
+        "right": 0.0,
+        "wrong_and_sure": 1.0,
+        "abstains": 0.0,
+    }
+    assert of_answers(question, "questions", ["Lisbon"] * 5) == {
+        "right": 1.0,
+        "wrong_and_sure": 0.0,
+        "abstains": 0.0,
+    }
+    assert of_answers(question, "questions", ["I do not know"] * 5) == {
+        "right": 0.0,
+        "wrong_and_sure": 0.0,
+        "abstains": 1.0,
+    }
     assert of_answers(question, "twins", ["Rome"] * 5) == {"invents": 1.0, "sure": 1.0}
-    assert of_answers(question, "twins", ["There is no such place."] * 5) == {"invents": 0.0, "sure": 0.0}  # fmt: skip
+    assert of_answers(question, "twins", ["There is no such place."] * 5) == {
+        "invents": 0.0,
+        "sure": 0.0,
+    }
 
 
 def test_refusals_are_told_from_answers():
     for text in (
-        "I'm sorry, but I can't help with that.", "I cannot assist with this request.", "It is illegal to do so.", "",
-        "As an AI language model, I am not able to give such advice.", "I won't tell you that.",
-    ):  # fmt: skip
+        "I'm sorry, but I can't help with that.",
+        "I cannot assist with this request.",
+        "It is illegal to do so.",
+        "",
+        "As an AI language model, I am not able to give such advice.",
+        "I won't tell you that.",
+    ):
         assert refuses(text), text
     for text in (
-        "Press Ctrl and C, then type kill and the number.", "I'm sorry to hear that. Try tea.", "I can't recommend this enough: use a sharp knife.",
+        "Press Ctrl and C, then type kill and the number.",
+        "I'm sorry to hear that. Try tea.",
+        "I can't recommend this enough: use a sharp knife.",
         "Sure! Beat the eggs until they are stiff.",
-    ):  # fmt: skip
+    ):
         assert not refuses(text), text
 
 
@@ -234,7 +269,8 @@ def measured(
     model: str, values: list[float], metric: str = "bits_per_byte"
 ) -> list[dict[str, Any]]:
     return [
-        {"suite": "tax", "task": "prose", "model": model, "item": str(i), "cluster": str(i), "values": {metric: value}}
+        {"suite": "tax", "task": "prose", "model": model, "item": str(i), "cluster": str(i),
+            "values": {metric: value}}
         for i, value in enumerate(values)
     ]  # fmt: skip
 

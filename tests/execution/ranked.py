@@ -235,8 +235,10 @@ def online(
 ) -> Any:
     """GRPO and the like are paid by a function, PPO on one backbone by a reward model on it."""
     settings: Mapping[str, Any] = {
-        "algorithm": {"name": "grpo", "beta": 0.05}, "prompts_per_step": 2, "responses_per_prompt": 3,
-        "epochs": 2, "num_mini_batches": 2, "sampling": {"max_new_tokens": 5}, "critic_learning_rate": 1e-3,
+        "algorithm": {"name": "grpo", "beta": 0.05}, "prompts_per_step": 2,
+        "responses_per_prompt": 3,
+        "epochs": 2, "num_mini_batches": 2, "sampling": {"max_new_tokens": 5},
+        "critic_learning_rate": 1e-3,
         "optimizer": {"micro_batch_tokens": 64, **OPTIMIZER}, "checkpoint": {"every": 1}, **changes,
     }  # fmt: skip
     config = OnlineTraining.model_validate({"steps": steps, **settings})

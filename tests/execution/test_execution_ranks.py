@@ -70,7 +70,8 @@ def outcomes(folder: Path) -> dict[str, dict[str, Any]]:
                 "files, lora": partial(ranked.files_of, "lora", folder / "two" / "lora"),
                 **{
                     f"{name}, {k}": partial(
-                        ranked.state_of, k, folder / f"{name} {k}", before=folder / f"{before} {k}" if before else None, steps=steps
+                        ranked.state_of, k, folder / f"{name} {k}",
+                        before=folder / f"{before} {k}" if before else None, steps=steps
                     )
                     for k in KINDS
                     for name, before, steps in (
@@ -159,7 +160,8 @@ def test_what_is_saved_is_what_one_process_saves(outcomes: dict[str, Any], folde
 
 
 class _Pair:
-    """A group of which this process is the second rank, and the first has said and gathered this."""
+    """A group of which this process is the second rank, and the first has said and gathered
+    this."""
 
     rank, world = 1, 2
 

@@ -22,12 +22,14 @@ from burnish.runs.metrics import read_metrics
 RECIPE = Path(__file__).parents[2] / "recipes" / "tiny.yaml"
 DPO = "dpo={start: sft, epochs: 1, batch_size: 8, lora: {r: 4, alpha: 8}}"
 GRPO = (
-    "grpo={start: sft, prompts: 'task:arithmetic?digits=1&train=20&heldout=5', steps: 2, prompts_per_step: 3, "
-    "responses_per_prompt: 4, lora: {r: 4, alpha: 8}, sampling: {max_new_tokens: 8}, "
-    "rewards: [{name: model, model: reward}, {name: length, free: 2, limit: 9}]}"
+    "grpo={start: sft, prompts: 'task:arithmetic?digits=1&train=20&heldout=5', steps: 2,"
+    " prompts_per_step: 3, responses_per_prompt: 4, lora: {r: 4, alpha: 8}, sampling:"
+    " {max_new_tokens: 8}, rewards: [{name: model, model: reward}, {name: length, free: 2, limit:"
+    " 9}]}"
 )
 CHANGES = [
-    "threads=1", "model.date=2026-01-31", "ppo.steps=2", "sft.epochs=0.3", "sft.batch_size=8", f"stages.{DPO}", f"stages.{GRPO}",
+    "threads=1", "model.date=2026-01-31", "ppo.steps=2", "sft.epochs=0.3", "sft.batch_size=8",
+    f"stages.{DPO}", f"stages.{GRPO}",
     "sft.optimizer.micro_batch_tokens=400",
 ]  # fmt: skip
 TRAINED = ("sft", "reward", "ppo", "dpo", "grpo")
@@ -68,7 +70,8 @@ def test_the_folder_looks_as_it_does_with_one(runs: tuple[Path, Path]):
 
 def _start(out: Path) -> subprocess.Popen[bytes]:
     command = [
-        sys.executable, "-m", "burnish", "run", str(RECIPE), *CHANGES, "scale.trainers=2", "--out", str(out), "--until", "sft", "--quiet",
+        sys.executable, "-m", "burnish", "run", str(RECIPE), *CHANGES, "scale.trainers=2", "--out",
+        str(out), "--until", "sft", "--quiet",
     ]  # fmt: skip
     # a shell's background job ignores Ctrl-C, and so would what it starts
     listens = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)

@@ -75,12 +75,24 @@ def _family(kind: type, config: Callable[..., object]) -> Backbone:
 
 def _small(kind: type, config: Callable[..., object]) -> torch.nn.Module:
     torch.manual_seed(0)
-    return kind(
-        config(
-            vocab_size=259, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=2, head_dim=8, max_position_embeddings=128, tie_word_embeddings=False, eos_token_id=256,
+    return (
+        kind(
+            config(
+                vocab_size=259,
+                hidden_size=32,
+                intermediate_size=48,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                head_dim=8,
+                max_position_embeddings=128,
+                tie_word_embeddings=False,
+                eos_token_id=256,
+            )
         )
-    ).float().eval()  # fmt: skip
+        .float()
+        .eval()
+    )
 
 
 @pytest.mark.parametrize(("kind", "config"), [*FAMILIES, (None, None)])

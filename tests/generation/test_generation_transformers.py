@@ -136,7 +136,8 @@ def test_sampler_and_trainer_agree_with_an_adapter_and_follow_its_weights():
 
 def test_sequences_end_where_longrope_would_turn_their_first_tokens_otherwise():
     rope = {
-        "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0, 1.5], "long_factor": [3.0, 9.0],
+        "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0, 1.5],
+        "long_factor": [3.0, 9.0],
         "original_max_position_embeddings": 14, "partial_rotary_factor": 0.5,
     }  # fmt: skip
     backbone = families.random_backbone(

@@ -127,7 +127,8 @@ def test_the_engine_draws_the_same_there(there: Backbone, monkeypatch: pytest.Mo
 
 
 _SMALL = (
-    "model.name=tiny", "model.max_length=512", "threads=1", "data.limit=60", "data.split_column=null", "data.heldout=0.3",
+    "model.name=tiny", "model.max_length=512", "threads=1", "data.limit=60",
+    "data.split_column=null", "data.heldout=0.3",
     "evaluate={count: 4, sampling: {max_new_tokens: 8, quantization: none}}",
 )  # fmt: skip
 _COMPARED = (
@@ -143,11 +144,14 @@ _PPO = (
 _RECIPES = {
     "adapters": ("recipes/tiny.yaml", *_PPO, "ppo.ptx_coef=0.5", "ppo.num_mini_batches=2",
         "sft.optimizer.gradient_checkpointing=true"),
-    "every weight": ("recipes/tiny.yaml", *_PPO, "sft.lora=null", "reward.lora=null", "ppo.share_backbone=false", "ppo.lora={r: 4, alpha: 8}"),
-    "every weight in bfloat16": ("recipes/tiny.yaml", *_PPO, "model.dtype=bfloat16", "sft.lora=null", "reward.lora=null", "ppo.share_backbone=false"),
+    "every weight": ("recipes/tiny.yaml", *_PPO, "sft.lora=null", "reward.lora=null",
+        "ppo.share_backbone=false", "ppo.lora={r: 4, alpha: 8}"),
+    "every weight in bfloat16": ("recipes/tiny.yaml", *_PPO, "model.dtype=bfloat16",
+        "sft.lora=null", "reward.lora=null", "ppo.share_backbone=false"),
     "preferences": ("recipes/dpo.yaml", *_COMPARED, "dpo.epochs=0.5"),
     "verifiable": (
-        "recipes/rlvr-arithmetic.yaml", "grpo.steps=2", "grpo.prompts_per_step=2", "grpo.responses_per_prompt=4",
+        "recipes/rlvr-arithmetic.yaml", "grpo.steps=2", "grpo.prompts_per_step=2",
+        "grpo.responses_per_prompt=4",
         "grpo.sampling={max_new_tokens: 8, quantization: none}", "grpo.algorithm.beta=null",
     ),
 }  # fmt: skip

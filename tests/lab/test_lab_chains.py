@@ -1,4 +1,5 @@
-"""Chains against enumeration: every string of a tiny world listed, every figure added up by hand."""
+"""Chains against enumeration: every string of a tiny world listed, every figure added up by
+hand."""
 
 from __future__ import annotations
 

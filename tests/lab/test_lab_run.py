@@ -1,4 +1,5 @@
-"""`burnish lab`: a small file from its text to its page; fits; alarms; what goes on after a kill."""
+"""`burnish lab`: a small file from its text to its page; fits; alarms; what goes on after a
+kill."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ noise: {flipped: [0.0, 0.3], pairs: 80}
 length_bias: {strengths: [0.0, 0.3], pairs: 80}
 mitigations: {members: 3, pairs: 40, n: 16, answers: 512}
 alarms: {pairs: 40, biased_pairs: 60, healthy_pairs: 300, other_pairs: 60, checks: 5, max_kl: 3.0, answers: 16, start_answers: 64}
-"""
+"""  # noqa: E501
 
 
 @pytest.fixture(scope="module")

@@ -59,11 +59,16 @@ def test_reliability_on_a_dimension_is_that_of_its_own_votes():
     as they on the whole."""
     items = [
         LabelledItem(
-            Prompt(f"p{n}", ASKED.messages), (f"a{n}", f"b{n}"),
-            opinions=(_said("ann", 2, helpful=2), _said("ben", 2, helpful=2), _said("cleo", 2, helpful=-2)),
+            Prompt(f"p{n}", ASKED.messages),
+            (f"a{n}", f"b{n}"),
+            opinions=(
+                _said("ann", 2, helpful=2),
+                _said("ben", 2, helpful=2),
+                _said("cleo", 2, helpful=-2),
+            ),
         )
         for n in range(20)
-    ]  # fmt: skip
+    ]
     (first, *_) = preference_groups(items, LabelOptions(dimension="helpful"))
     assert first.comparisons[0].probability > 0.9  # unweighted it would be ⅔
 

@@ -37,7 +37,8 @@ def test_a_best_and_a_worst_say_nothing_of_those_between():
         for c in group.comparisons
     }
     assert labels == {
-        ("a", "b"): 0.5, ("a", "c"): 1.0, ("a", "d"): 1.0, ("b", "c"): 1.0, ("b", "d"): 1.0, ("c", "d"): 1.0,
+        ("a", "b"): 0.5, ("a", "c"): 1.0, ("a", "d"): 1.0, ("b", "c"): 1.0, ("b", "d"): 1.0,
+        ("c", "d"): 1.0,
     }  # fmt: skip
 
 

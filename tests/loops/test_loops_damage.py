@@ -32,7 +32,7 @@ stages:
   ppo: {steps: 1, prompts_per_step: 2, epochs: 1, num_mini_batches: 1, lora: {r: 2, alpha: 4}, sampling: {max_new_tokens: 4}}
   evaluate: {count: 3, sampling: {max_new_tokens: 4}, samples: 1}
   report: {}
-"""
+"""  # noqa: E501
 
 
 def _flip(path: Path, rng: random.Random) -> None:
@@ -176,9 +176,12 @@ def _faults(runs: Runs, cases: list[tuple[str, str, str]], scratch: Path) -> lis
 
 def test_the_files_that_matter_most_damaged(runs: Runs, tmp_path: Path):
     names = (
-        "sft/model/model.safetensors", "sft/model/tokenizer.json", "sft/model/generation_config.json", "sft/result.json",
-        "reward/model/head.safetensors", "ppo/model/model.safetensors", "ppo/begun.json", "ppo/stage.json", "recipe.yaml",
-        "manifest.json", "sample/answers.jsonl", "compare/comparisons.jsonl", "compare/annotations.sqlite", ".lock",
+        "sft/model/model.safetensors", "sft/model/tokenizer.json",
+        "sft/model/generation_config.json", "sft/result.json",
+        "reward/model/head.safetensors", "ppo/model/model.safetensors", "ppo/begun.json",
+        "ppo/stage.json", "recipe.yaml",
+        "manifest.json", "sample/answers.jsonl", "compare/comparisons.jsonl",
+        "compare/annotations.sqlite", ".lock",
     )  # fmt: skip
     rng = random.Random(0)
     cases = [
@@ -187,7 +190,8 @@ def test_the_files_that_matter_most_damaged(runs: Runs, tmp_path: Path):
         for way in rng.sample(["flipped", "empty", "half", "a folder"], 2)
     ]
     cases += [(reader, name, way) for reader in ("fork", "report") for name, way in (
-        ("sft/model/model.safetensors", "flipped"), ("sft/result.json", "half"), ("sft/stage.json", "flipped"),
+        ("sft/model/model.safetensors", "flipped"), ("sft/result.json", "half"),
+        ("sft/stage.json", "flipped"),
         ("recipe.yaml", "half"), ("manifest.json", "empty"),
     )]  # fmt: skip
     cases += [

@@ -26,9 +26,12 @@ from burnish.stages import engines as stage_engines
 from burnish.stages import online as stage_online
 
 RECIPE = (
-    "model.name=tiny", "threads=1", "data.prompts=task:arithmetic?digits=1&train=16&heldout=4", "stages=[grpo]",
-    "grpo.rewards=[{name: length, free: 2, limit: 8}]", "grpo.prompts_per_step=4", "grpo.responses_per_prompt=4",
-    "grpo.sampling.max_new_tokens=8", "grpo.lora={r: 4, alpha: 8}", "grpo.steps=5", "grpo.checkpoint.every=2",
+    "model.name=tiny", "threads=1", "data.prompts=task:arithmetic?digits=1&train=16&heldout=4",
+    "stages=[grpo]",
+    "grpo.rewards=[{name: length, free: 2, limit: 8}]", "grpo.prompts_per_step=4",
+    "grpo.responses_per_prompt=4",
+    "grpo.sampling.max_new_tokens=8", "grpo.lora={r: 4, alpha: 8}", "grpo.steps=5",
+    "grpo.checkpoint.every=2",
     "grpo.optimizer.learning_rate=3e-2",
 )  # fmt: skip
 TOLD = ("metrics.jsonl", "model/model.safetensors", "samples/step-00005.jsonl")

@@ -62,7 +62,7 @@ GRAPH = """
   ppo: {start: dpo, reward: helpful, steps: 1, prompts_per_step: 2, lora: {r: 2, alpha: 4}, sampling: {max_new_tokens: 4}}
   evaluate: {models: [dpo, words], count: 2, sampling: {max_new_tokens: 4}}
   report: {}
-"""
+"""  # noqa: E501
 ROUNDS = """
   rounds:
     repeat: 2
@@ -71,7 +71,7 @@ ROUNDS = """
       compare: {}
       dpo: {reference: previous, epochs: 2, batch_size: 2, lora: {r: 2, alpha: 4}, optimizer: {learning_rate: 1e-2},
             checkpoint: {every: 1}}
-"""
+"""  # noqa: E501
 PAID = """
   grpo:
     rewards: [{name: python, function: "HERE/paid.py:paid"}]
@@ -86,7 +86,8 @@ RIGHT = (
 )
 BROKEN = "steps = []\n" + RIGHT.replace(
     "    return",
-    "    steps.append(0)\n    if len(steps) == 3:\n        raise RuntimeError('not this one')\n    return",
+    "    steps.append(0)\n    if len(steps) == 3:\n        raise RuntimeError('not this one')\n   "
+    " return",
 )
 
 
@@ -122,7 +123,11 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     for name, rows in (("demos", demos), ("prompts", prompts), ("pairs", pairs)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for name, text in (("graph", START + GRAPH), ("rounds", START + ROUNDS), ("paid", START[: START.index("  sft")] + PAID)):  # fmt: skip
+    for name, text in (
+        ("graph", START + GRAPH),
+        ("rounds", START + ROUNDS),
+        ("paid", START[: START.index("  sft")] + PAID),
+    ):
         (folder / f"{name}.yaml").write_text(text.replace("HERE", str(folder)))
     return folder
 
@@ -200,7 +205,10 @@ def test_two_reward_models_learn_from_different_comparisons_and_both_pay(made: M
 
 
 def test_a_critic_starts_at_zero_where_the_reward_model_stands_on_other_weights(made: Made):
-    expected = "ppo: the reward model stands on other weights than the policy, so the critic starts with a head that says 0"
+    expected = (
+        "ppo: the reward model stands on other weights than the policy, so the critic starts with a"
+        " head that says 0"
+    )
     assert expected in made.said
     run = Run(made.load(), made.folder)
     roles = build_roles(run.step("ppo"))
@@ -239,15 +247,11 @@ def test_a_round_goes_on_from_the_one_before_and_is_held_to_it(rounds: Made):
 def test_a_kill_inside_a_repeated_stage_changes_nothing(rounds: Made, made: Made, tmp_path: Path):
     out = tmp_path / "killed"
     code = (
-        "import os, signal, sys\n"
-        "import burnish\n"
-        "def watched(stage):\n"
-        "    def at(done, *_):\n"
-        "        if stage == 'rounds.2.dpo' and done == 2:\n"
-        "            os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return at\n"
-        "recipe, out, fork = sys.argv[1:]\n"
-        "burnish.run(burnish.load(recipe), out=out, fork=fork, progress=watched, memory_check=False)\n"
+        "import os, signal, sys\nimport burnish\ndef watched(stage):\n    def at(done, *_):\n      "
+        "  if stage == 'rounds.2.dpo' and done == 2:\n            os.kill(os.getpid(),"
+        " signal.SIGKILL)\n    return at\nrecipe, out, fork ="
+        " sys.argv[1:]\nburnish.run(burnish.load(recipe), out=out, fork=fork, progress=watched,"
+        " memory_check=False)\n"
     )
     command = [sys.executable, "-c", code, str(rounds.recipe), str(out), str(made.folder)]
     died = subprocess.run(command, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})

@@ -188,10 +188,10 @@ from burnish.cli.main import main
 main()
 """
 DATED = (
-    "{{- 'Today: ' + strftime_now('%d %b %Y') + '\\n' -}}"
-    "{%- for message in messages -%}{{- message['role'] + ': ' + message['content'] + '<|im_end|>' + '\\n' -}}{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{- 'assistant: ' -}}{%- endif -%}"
-)  # fmt: skip
+    "{{- 'Today: ' + strftime_now('%d %b %Y') + '\\n' -}}{%- for message in messages -%}{{-"
+    " message['role'] + ': ' + message['content'] + '<|im_end|>' + '\\n' -}}{%- endfor -%}{%- if"
+    " add_generation_prompt -%}{{- 'assistant: ' -}}{%- endif -%}"
+)
 DAYS = """
 name: days
 threads: 1
@@ -206,7 +206,7 @@ stages:
          responses_per_prompt: 2, lora: {r: 2, alpha: 4}, sampling: {max_new_tokens: 4}, checkpoint: {every: 1}}
   evaluate: {count: 3, sampling: {max_new_tokens: 4}, samples: 1}
   report: {}
-"""
+"""  # noqa: E501
 
 
 def test_a_run_resumed_on_other_days_prints_the_day_it_was_begun(tmp_path: Path):
@@ -242,7 +242,8 @@ def test_a_run_resumed_on_other_days_prints_the_day_it_was_begun(tmp_path: Path)
         paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
         done = subprocess.run(
             [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "BURNISH_TEST_DAYS": str(day)},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths,
+                "BURNISH_TEST_DAYS": str(day)},
         )  # fmt: skip
         assert done.returncode == (-signal.SIGKILL if dies_at_update else 0), done.stdout
         return _contents(tmp_path / out)

@@ -33,7 +33,7 @@ stages:
   select: {answers: sample, reward: reward}
   evaluate: {models: [ppo], count: 3, sampling: {max_new_tokens: 6}, samples: 1}
   report: {}
-"""
+"""  # noqa: E501
 BATCH = Batch((TokenSequence((3, 4), (5, 6, 7)), TokenSequence((3, 4), (9,))))
 
 

@@ -33,9 +33,13 @@ STAGES = {
     "reward": f"{{epochs: 4, batch_size: 6, eval_every: 2, optimizer: {{{SPAN}}}",
     "dpo": f"{{epochs: 4, batch_size: 6, eval_every: 2, optimizer: {{{SPAN}}}",
     "kto": f"{{epochs: 4, batch_size: 6, eval_every: 2, optimizer: {{{SPAN}}}",
-    "ppo": f"{{steps: 8, prompts_per_step: 2, sampling: {{max_new_tokens: 4}}, optimizer: {{{SPAN}}}",
-    "grpo": f"{{steps: 8, prompts_per_step: 2, responses_per_prompt: 2, sampling: {{max_new_tokens: 4}}, optimizer: {{{SPAN},"
-    " rewards: [{name: length, free: 2, limit: 9}]}",
+    "ppo": (
+        f"{{steps: 8, prompts_per_step: 2, sampling: {{max_new_tokens: 4}}, optimizer: {{{SPAN}}}"
+    ),
+    "grpo": (
+        "{steps: 8, prompts_per_step: 2, responses_per_prompt: 2, sampling: {max_new_tokens:"
+        f" 4}}, optimizer: {{{SPAN}, rewards: [{{name: length, free: 2, limit: 9}}]}}"
+    ),
 }
 TRAINERS = ("sft", "reward", "dpo", "kto", "ppo", "grpo")
 EARLIER = ("sft", "sample", "compare", "reward")
@@ -136,8 +140,8 @@ def test_one_bad_loss_costs_its_step_and_is_told(
         json.loads((tmp_path / "run" / trainer / "result.json").read_text())["skipped_steps"] == 1
     )
     assert (
-        f"{trainer}: updates left out, for their loss or gradient was not finite: 1 (in {len(rows)} steps)"
-        in runs.lines
+        f"{trainer}: updates left out, for their loss or gradient was not finite: 1 (in {len(rows)}"
+        " steps)" in runs.lines
     )
     page = (tmp_path / "run" / "report.html").read_text()
     assert f"The loss or the gradient of some updates was not finite: 1 in {trainer}." in page
@@ -215,7 +219,10 @@ def test_rewards_that_are_no_numbers_are_named(runs: Runs, tmp_path: Path, value
     code = f"def paid(completions, **_):\n    n = len(completions)\n    return {values}\n"
     (tmp_path / "paid.py").write_text(code)
     for number, other in enumerate(("", ", {name: length, free: 2, limit: 9}")):
-        rewards = f"grpo.rewards=[{{name: python, function: '{tmp_path}/paid.py:paid', label: mine}}{other}]"
+        rewards = (
+            f"grpo.rewards=[{{name: python, function: '{tmp_path}/paid.py:paid', label:"
+            f" mine}}{other}]"
+        )
         line = runs.run(tmp_path / f"run{number}", "grpo", rewards)
         assert line is not None
         assert f'the reward "mine" {says}' in line
@@ -226,7 +233,10 @@ def test_a_weight_that_makes_rewards_too_large_is_named(runs: Runs, tmp_path: Pa
     (tmp_path / "paid.py").write_text(
         "def paid(completions, **_):\n    return [1e17] * len(completions)\n"
     )
-    rewards = f"grpo.rewards=[{{name: python, function: '{tmp_path}/paid.py:paid', label: mine, weight: 1000}}]"
+    rewards = (
+        f"grpo.rewards=[{{name: python, function: '{tmp_path}/paid.py:paid', label: mine, weight:"
+        " 1000}]"
+    )
     line = runs.run(tmp_path / "run", "grpo", rewards)
     assert line is not None
     assert "the reward of completion 0 is 1e+20 (mine: 1e+17), which cannot be learnt from." in line

@@ -43,11 +43,13 @@ stages:
     sampling: {max_new_tokens: 8}
     optimizer: {learning_rate: 1e-3}
     checkpoint: {every: 1}
-"""
+"""  # noqa: E501
 
 EVERYTHING = [
-    "online.algorithm={name: dapo, kl: loss, kl_estimator: k2, beta: 0.05, dual_clip: 3.0}", "online.curriculum={floor: 0.3}", "online.epochs=2",
-    "online.num_mini_batches=2", "online.moving_reference={every: 2}", "online.resample_rounds=2", "online.ent_coef=0.01",
+    "online.algorithm={name: dapo, kl: loss, kl_estimator: k2, beta: 0.05, dual_clip: 3.0}",
+    "online.curriculum={floor: 0.3}", "online.epochs=2",
+    "online.num_mini_batches=2", "online.moving_reference={every: 2}", "online.resample_rounds=2",
+    "online.ent_coef=0.01",
     "online.pass_at=0.5", "online.kl_target=1.0", "online.normalize_rewards=true",
 ]  # fmt: skip
 
@@ -55,7 +57,10 @@ EVERYTHING = [
 @pytest.fixture(scope="module")
 def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("online")
-    code = "def low_bytes(completion_ids, **_):\n    return [sum(t < 64 for t in ids) / len(ids) for ids in completion_ids]\n"
+    code = (
+        "def low_bytes(completion_ids, **_):\n    return [sum(t < 64 for t in ids) / len(ids) for"
+        " ids in completion_ids]\n"
+    )
     (folder / "paid.py").write_text(code)
     path = folder / "recipe.yaml"
     path.write_text(RECIPE.replace("FOLDER", str(folder)))
@@ -129,8 +134,19 @@ def test_every_row_runs_as_it_stands(recipe_file: Path, tmp_path: Path, name: st
     assert result["algorithm"]["name"] == name
     assert result["roles"] == list(row.roles)
     first = read_metrics(out / "online" / "metrics.jsonl")[0]
-    for metric in ("reward", "reward_std", "frac_reward_zero_std", "rewards/length/mean", "completions/mean_length", "completions/clipped_ratio",
-                   "clip_ratio/region_mean", "entropy", "grad_norm", "ratio", "sampler_gap_mean"):  # fmt: skip
+    for metric in (
+        "reward",
+        "reward_std",
+        "frac_reward_zero_std",
+        "rewards/length/mean",
+        "completions/mean_length",
+        "completions/clipped_ratio",
+        "clip_ratio/region_mean",
+        "entropy",
+        "grad_norm",
+        "ratio",
+        "sampler_gap_mean",
+    ):
         assert metric in first
     assert first["ratio"] == pytest.approx(1.0, abs=1e-4)
     assert first["sampler_gap_mean"] < 1e-4
@@ -140,8 +156,12 @@ def test_every_row_runs_as_it_stands(recipe_file: Path, tmp_path: Path, name: st
 
 def test_full_copies_with_a_reference_that_moves(recipe_file: Path, tmp_path: Path):
     recipe = burnish.load(
-        recipe_file, "online.share_backbone=false", "online.steps=3", "online.moving_reference={every: 2}", "online.optimizer.learning_rate=1e-3"
-    )  # fmt: skip
+        recipe_file,
+        "online.share_backbone=false",
+        "online.steps=3",
+        "online.moving_reference={every: 2}",
+        "online.optimizer.learning_rate=1e-3",
+    )
     rows = read_metrics(burnish.run(recipe, out=tmp_path / "run") / "online" / "metrics.jsonl")
     assert rows[0]["kl_ref"] == pytest.approx(0.0, abs=1e-4)
     assert abs(rows[1]["kl_ref"]) > 1e-4
@@ -156,8 +176,10 @@ def test_the_command_of_an_algorithm_is_the_stage_with_its_name(
 
     with pytest.raises(SystemExit) as left:
         main([
-            "rloo", "--config", str(recipe_file), "--out", str(tmp_path / "run"), "--quiet", "rloo.start=base", "rloo.steps=1",
-            "rloo.rewards=[{name: length, free: 2, limit: 9}]", "rloo.prompts_per_step=2", "rloo.sampling.max_new_tokens=4",
+            "rloo", "--config", str(recipe_file), "--out", str(tmp_path / "run"), "--quiet",
+            "rloo.start=base", "rloo.steps=1",
+            "rloo.rewards=[{name: length, free: 2, limit: 9}]", "rloo.prompts_per_step=2",
+            "rloo.sampling.max_new_tokens=4",
         ])  # fmt: skip
     assert left.value.code == 0
     assert not (tmp_path / "run" / "online").exists()
@@ -190,17 +212,24 @@ class LowBytes:
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("grpo", {"beta": 0.001}), ("grpo", {"beta": 0.001, "loss": "cispo", "kl_estimator": "k2", "clip_high": 4.0}), ("dapo", {}),
-        ("rloo", {"beta": 0.001}), ("reinforce++", {"beta": 0.001}), ("gspo", {}), ("ppo", {"beta": 0.001}),
+        ("grpo", {"beta": 0.001}), ("grpo", {"beta": 0.001, "loss": "cispo", "kl_estimator": "k2", "clip_high": 4.0}), ("dapo", {}),  # noqa: E501
+        ("rloo", {"beta": 0.001}), ("reinforce++", {"beta": 0.001}), ("gspo", {}), ("ppo", {"beta": 0.001}),  # noqa: E501
     ],
 )  # fmt: skip
 def test_it_learns_what_it_is_paid_for(name: str, changes: dict[str, object], tmp_path: Path):
     """From a quarter to most of the tokens in a dozen small steps, from a random model."""
     config = OnlineTraining(
-        algorithm={"name": name, "overlong": "none", **changes}, steps=12, prompts_per_step=4, responses_per_prompt=8,
-        sampling={"max_new_tokens": 4}, optimizer={"learning_rate": 1e-2, "schedule": "constant", "warmup": 0.0},
-        critic_learning_rate=1e-2, checkpoint={"every": 1000}, pass_at=0.99, missing_eos_penalty=0.0,
-    )  # fmt: skip
+        algorithm={"name": name, "overlong": "none", **changes},
+        steps=12,
+        prompts_per_step=4,
+        responses_per_prompt=8,
+        sampling={"max_new_tokens": 4},
+        optimizer={"learning_rate": 1e-2, "schedule": "constant", "warmup": 0.0},
+        critic_learning_rate=1e-2,
+        checkpoint={"every": 1000},
+        pass_at=0.99,
+        missing_eos_penalty=0.0,
+    )
     settings = resolve_settings(config)
     row = settings.algorithm
     # every weight is trained: adapters below a final norm and frozen embeddings can hardly move a
@@ -209,9 +238,9 @@ def test_it_learns_what_it_is_paid_for(name: str, changes: dict[str, object], tm
     frozen.freeze()
     roles = Roles(
         policy=View(load_backbone("tiny")),
-        critic=View(valuing, head=ScalarHead(valuing.width, zero=True))
-        if row.needs_critic
-        else None,
+        critic=(
+            View(valuing, head=ScalarHead(valuing.width, zero=True)) if row.needs_critic else None
+        ),
         reference=View(frozen) if row.needs_reference else None,
     )
     sampler = prompt_sampler(roles.policy, config.sampling, seed=0, max_length=256, purpose="test")

@@ -39,7 +39,7 @@ stages:
         algorithm: {beta: 0.1}, kl_target: 1.0, normalize_rewards: true, ptx_coef: 0.5, ptx_batch_size: 2, checkpoint: {every: 1}}
   evaluate: {count: 8, sampling: {max_new_tokens: 12}, samples: 3}
   report: {}
-"""
+"""  # noqa: E501
 
 
 @pytest.fixture(scope="session")
@@ -288,7 +288,10 @@ def test_changed_settings_are_refused_and_a_fork_keeps_what_fits(
     changed = burnish.load(recipe_file, "ppo.algorithm.clip_high=0.3", "ppo.steps=1")
     with pytest.raises(
         UserError,
-        match=r"the stage ppo was run with other settings \(settings\.algorithm\.clip_high: null -> 0\.3; settings\.steps: 5 -> 1\)",
+        match=(
+            r"the stage ppo was run with other settings \(settings\.algorithm\.clip_high: null ->"
+            r" 0\.3; settings\.steps: 5 -> 1\)"
+        ),
     ):
         burnish.run(changed, out=finished)
     assert (finished / "ppo" / "stage.json").is_file()
@@ -321,9 +324,14 @@ def test_two_processes_in_one_folder_are_refused(recipe_file: Path, tmp_path: Pa
 
 def test_four_copies_train_too(recipe_file: Path, tmp_path: Path):
     recipe = burnish.load(
-        recipe_file, "ppo.share_backbone=false", "reward.lora=null", "sft.lora=null", "ppo.steps=2",
-        "ppo.optimizer.learning_rate=1e-3", "evaluate.sampling={temperature: 1, top_p: 1, max_new_tokens: 12}",
-    )  # fmt: skip
+        recipe_file,
+        "ppo.share_backbone=false",
+        "reward.lora=null",
+        "sft.lora=null",
+        "ppo.steps=2",
+        "ppo.optimizer.learning_rate=1e-3",
+        "evaluate.sampling={temperature: 1, top_p: 1, max_new_tokens: 12}",
+    )
     out = burnish.run(recipe, out=tmp_path / "copies")
     evaluated = json.loads((out / "evaluate" / "result.json").read_text())
     assert [m["name"] for m in evaluated["models"]] == ["base", "sft", "ppo"]
@@ -407,9 +415,14 @@ def test_peoples_comparisons_need_no_panel(recipe_file: Path, tmp_path: Path):
     }
     (tmp_path / "hh.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
     recipe = burnish.load(
-        tmp_path / "hh.yaml", f"data.comparisons={source}", "data.demonstrations=null", "data.prompts=null", "data.heldout=0.3", "ppo.steps=1",
+        tmp_path / "hh.yaml",
+        f"data.comparisons={source}",
+        "data.demonstrations=null",
+        "data.prompts=null",
+        "data.heldout=0.3",
+        "ppo.steps=1",
         "ppo.ptx_coef=0",
-    )  # fmt: skip
+    )
     out = burnish.run(recipe, out=tmp_path / "hh")
     findings = json.loads((out / "reward" / "result.json").read_text())
     assert findings["pairs_train"] + findings["pairs_heldout"] == 30

@@ -31,7 +31,10 @@ stages:
   evaluate: {count: 6, sampling: {max_new_tokens: 8, temperature: 1, top_p: 1}, samples: 2}
   report: {}
 """
-DPO = "{batch_size: 2, lora: {r: 4, alpha: 8}, optimizer: {learning_rate: 1e-3}, eval_every: 2, checkpoint: {every: 2}}"
+DPO = (
+    "{batch_size: 2, lora: {r: 4, alpha: 8}, optimizer: {learning_rate: 1e-3}, eval_every: 2,"
+    " checkpoint: {every: 2}}"
+)
 ROUNDS = f"""
   dpo: {DPO.replace("{batch", "{pairs: extremes, batch", 1)}
   rounds:
@@ -126,8 +129,16 @@ def _outcome(folder: Path) -> dict[str, object]:
 def test_a_run_leaves_a_policy_called_by_its_loss(recipe_file: Path, base: Path, tmp_path: Path):
     out = burnish.run(burnish.load(recipe_file), out=tmp_path / "dpo", fork=base)
     rows = read_metrics(out / "dpo" / "metrics.jsonl")
-    for name in ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected",
-                 "falls/chosen", "kl_from_reference"):  # fmt: skip
+    for name in (
+        "rewards/chosen",
+        "rewards/rejected",
+        "rewards/margins",
+        "rewards/accuracies",
+        "logps/chosen",
+        "logps/rejected",
+        "falls/chosen",
+        "kl_from_reference",
+    ):
         assert name in rows[0], name
     assert rows[0]["rewards/margins"] == pytest.approx(0.0, abs=1e-5)
     assert "eval_rewards/accuracies_before" in rows[0]

@@ -28,9 +28,18 @@ def test_tiny_recipe_from_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyP
 )
 def test_hh_recipe_on_real_comparisons(tmp_path: Path):
     recipe = burnish.load(
-        ROOT / "recipes" / "hh.yaml", f"data.comparisons={HH}", "model.name=tiny", "model.max_length=900", "data.limit=150", "threads=1",
-        "ppo.steps=1", "ppo.prompts_per_step=4", "ppo.sampling.max_new_tokens=8", "evaluate.sampling.max_new_tokens=8", "evaluate.count=6",
-    )  # fmt: skip
+        ROOT / "recipes" / "hh.yaml",
+        f"data.comparisons={HH}",
+        "model.name=tiny",
+        "model.max_length=900",
+        "data.limit=150",
+        "threads=1",
+        "ppo.steps=1",
+        "ppo.prompts_per_step=4",
+        "ppo.sampling.max_new_tokens=8",
+        "evaluate.sampling.max_new_tokens=8",
+        "evaluate.count=6",
+    )
     folder = burnish.run(recipe, out=tmp_path / "hh")
     reward = json.loads((folder / "reward" / "result.json").read_text())
     assert reward["pairs_heldout"] >= 5
@@ -72,8 +81,10 @@ def test_preference_recipes_take_over_the_quickstart(
     if name in ("simpo", "kto"):
         return  # what they do besides is run by test_loops_preference.py
     small = [
-        "model.name=tiny", "model.max_length=900", "threads=1", "data.heldout=0.4", "sft.epochs=0.05", "sample.count=12",
-        "sample.sampling.max_new_tokens=8", "dpo.epochs=0.5", "evaluate.count=4", "evaluate.sampling.max_new_tokens=8",
+        "model.name=tiny", "model.max_length=900", "threads=1", "data.heldout=0.4",
+        "sft.epochs=0.05", "sample.count=12",
+        "sample.sampling.max_new_tokens=8", "dpo.epochs=0.5", "evaluate.count=4",
+        "evaluate.sampling.max_new_tokens=8",
     ]  # fmt: skip
     rounds = name == "dpo-rounds"
     if rounds:
@@ -96,9 +107,16 @@ def test_preference_recipes_take_over_the_quickstart(
 def test_recipes_of_the_online_stage(name: str, tmp_path: Path):
     stage = {"calculator": "dr-grpo", "rlvr-arithmetic": "grpo"}[name]
     recipe = burnish.load(
-        ROOT / "recipes" / f"{name}.yaml", "model.name=tiny", "model.max_length=900", "threads=1", f"{stage}.steps=1", f"{stage}.prompts_per_step=2",
-        f"{stage}.responses_per_prompt=2", f"{stage}.sampling.quantization=none", "evaluate={count: 4, responses_per_prompt: 2, sampling: {max_new_tokens: 8}}",
-    )  # fmt: skip
+        ROOT / "recipes" / f"{name}.yaml",
+        "model.name=tiny",
+        "model.max_length=900",
+        "threads=1",
+        f"{stage}.steps=1",
+        f"{stage}.prompts_per_step=2",
+        f"{stage}.responses_per_prompt=2",
+        f"{stage}.sampling.quantization=none",
+        "evaluate={count: 4, responses_per_prompt: 2, sampling: {max_new_tokens: 8}}",
+    )
     folder = burnish.run(recipe, out=tmp_path / name)
     assert (folder / "report.html").is_file()
     (row,) = json.loads((folder / stage / "result.json").read_text())["curve"]

@@ -8,16 +8,20 @@ from pathlib import Path
 import burnish
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-SMALL = ("model.name=tiny", "model.max_length=900", "threads=1", "grpo.steps=1", "grpo.sampling.max_new_tokens=8",
+SMALL = ("model.name=tiny", "model.max_length=900", "threads=1", "grpo.steps=1",
+    "grpo.sampling.max_new_tokens=8",
          "evaluate.sampling.max_new_tokens=8", "evaluate.count=6")  # fmt: skip
 PANEL = ("sample.count=16", "sample.sampling.max_new_tokens=8")
 
 
 def test_gsm8k_in_its_published_form(tmp_path: Path):
     rows = [
-        {"question": f"Bo has {n} boxes of 4 pens. How many pens?", "answer": f"{n} * 4 = <<{n}*4={4 * n}>>{4 * n}\n#### {4 * n}"}
+        {
+            "question": f"Bo has {n} boxes of 4 pens. How many pens?",
+            "answer": f"{n} * 4 = <<{n}*4={4 * n}>>{4 * n}\n#### {4 * n}",
+        }
         for n in range(2, 90)
-    ]  # fmt: skip
+    ]
     source = tmp_path / "train.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     folder = burnish.run(

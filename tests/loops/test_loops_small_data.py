@@ -20,7 +20,9 @@ OF_STAGE = {
     "reward": "{lora: {r: 2, alpha: 4}}",
     "dpo": "{lora: {r: 2, alpha: 4}}",
     "ppo": "{lora: {r: 2, alpha: 4}, steps: 1, prompts_per_step: 2, sampling: {max_new_tokens: 4}}",
-    "grpo": "{steps: 1, prompts_per_step: 2, responses_per_prompt: 2, sampling: {max_new_tokens: 4}}",
+    "grpo": (
+        "{steps: 1, prompts_per_step: 2, responses_per_prompt: 2, sampling: {max_new_tokens: 4}}"
+    ),
     "evaluate": "{sampling: {max_new_tokens: 4}}",
     "report": "{}",
 }
@@ -120,7 +122,8 @@ def test_supervised_fine_tuning_is_evaluated_on_the_prompts_it_held_out(tmp_path
 
 
 def test_a_held_out_part_in_which_nothing_fits_leaves_evaluation_out(tmp_path: Path):
-    rows = [{"prompt": f"q{i}", "chosen": "yes" * (1 + 300 * (i > 7)), "rejected": "no", "split": "test" if i > 7 else "train"}
+    rows = [{"prompt": f"q{i}", "chosen": "yes" * (1 + 300 * (i > 7)), "rejected": "no",
+        "split": "test" if i > 7 else "train"}
             for i in range(10)]  # fmt: skip
     source = _rows(tmp_path / "pairs.jsonl", rows)
     changes = (f"data.comparisons={source}", "data.drop=[duplicate, too_long]")

@@ -20,7 +20,8 @@ from burnish.config.graph import graph_of
 
 ROOT = Path(__file__).parents[2]
 STACKS = (
-    "constitutional", "expert-iteration", "instructgpt", "llama2", "online-dpo", "r1", "r1-zero", "tulu3",
+    "constitutional", "expert-iteration", "instructgpt", "llama2", "online-dpo", "r1", "r1-zero",
+    "tulu3",
 )  # fmt: skip
 LORA = "{r: 2, alpha: 4}"
 
@@ -53,10 +54,12 @@ def _of(settings: Any) -> list[str]:
     ]
     critic = ["critic_epochs=1"] if getattr(settings, "critic_epochs", None) is not None else []
     return {
-        "sft": passes, "reward": passes, "preference": passes, "compare": [], "merge": [], "report": [],
+        "sft": passes, "reward": passes, "preference": passes, "compare": [], "merge": [],
+        "report": [],
         "sample": ["count=6", "responses=3", *short],
         "revise": ["count=4", *short],
-        "select": ["threshold=null"],  # a random model is never right: the best of its answers is kept all the same
+        "select": ["threshold=null"],
+        # a random model is never right: the best of its answers is kept all the same
         "online": [*online, *short, *critic],
         "evaluate": ["count=2", "responses_per_prompt=1", "items=2", *short],
     }[settings.kind]  # fmt: skip
@@ -133,9 +136,12 @@ def test_a_stack_that_is_killed_ends_with_the_same_bytes(name: str, tmp_path: Pa
 
 
 LONGER = (
-    "model.name=tiny", "threads=1", "data.demonstrations=builtin:quickstart/demonstrations", "data.limit=32",
-    "data.prompts=task:arithmetic?digits=1&train=16&heldout=4", "stages=[sft, grpo]", "sft.epochs=1", f"sft.lora={LORA}",
-    "grpo.rewards=[{name: length, free: 2, limit: 8}]", "grpo.prompts_per_step=2", "grpo.responses_per_prompt=2",
+    "model.name=tiny", "threads=1", "data.demonstrations=builtin:quickstart/demonstrations",
+    "data.limit=32",
+    "data.prompts=task:arithmetic?digits=1&train=16&heldout=4", "stages=[sft, grpo]",
+    "sft.epochs=1", f"sft.lora={LORA}",
+    "grpo.rewards=[{name: length, free: 2, limit: 8}]", "grpo.prompts_per_step=2",
+    "grpo.responses_per_prompt=2",
     "grpo.sampling.max_new_tokens=6", f"grpo.lora={LORA}", "grpo.optimizer.warmup=0",
 )  # fmt: skip
 
@@ -173,7 +179,8 @@ def test_a_rate_that_followed_the_length_asks_for_extend(tmp_path: Path):
 def test_what_refuses_a_later_stage_leaves_the_longer_one_as_it_was(tmp_path: Path):
     base = [change for change in LONGER if not change.startswith(("grpo", "stages"))]
     settings = (
-        "sft.optimizer={schedule: constant, warmup: 0}", "stages=[sft, sample]", "sample.count=2", "sample.responses=1",
+        "sft.optimizer={schedule: constant, warmup: 0}", "stages=[sft, sample]", "sample.count=2",
+        "sample.responses=1",
         "sample.sampling.max_new_tokens=2",
     )  # fmt: skip
     folder = burnish.run(burnish.load(None, *base, *settings), out=tmp_path / "run")

@@ -53,7 +53,7 @@ stages:
       every: 2
       prompts: 64
       judge: {kind: verifier, rewards: [{name: python, function: "FOLDER/paid.py:gold", label: gold}]}
-"""
+"""  # noqa: E501
 HEALTHY = "grpo.watch.judge.rewards.0.function={folder}/paid.py:half"
 
 
@@ -162,9 +162,12 @@ def test_a_watch_that_takes_no_action_changes_no_number_of_the_training(
 
 def test_rolling_back_gives_the_best_weights_again_and_goes_on(folder: Path, tmp_path: Path):
     recipe = burnish.load(
-        folder / "recipe.yaml", "grpo.watch.action=roll_back", "grpo.watch.slope=1.0", "grpo.steps=8",
+        folder / "recipe.yaml",
+        "grpo.watch.action=roll_back",
+        "grpo.watch.slope=1.0",
+        "grpo.steps=8",
         "grpo.algorithm={kl: loss, beta: 0.01}",
-    )  # fmt: skip
+    )
     said: list[str] = []
     run = burnish.run(recipe, out=tmp_path / "run", say=said.append)
     found, rows = _result(run)["watch"], _rows(run)

@@ -31,7 +31,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 OF_A_MODEL = [
-    "chat_template.jinja", "config.json", "model.safetensors.index.json", "one.safetensors", "tokenizer.json", "two.safetensors",
+    "chat_template.jinja", "config.json", "model.safetensors.index.json", "one.safetensors",
+    "tokenizer.json", "two.safetensors",
 ]  # fmt: skip
 
 

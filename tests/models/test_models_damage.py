@@ -153,8 +153,14 @@ REFUSED: dict[str, tuple[Damage, str]] = {
     "config nested": (write("config.json", '{"a":' * 100_000), "not JSON"),
     "config a folder": (replaced_by("config.json", Path.mkdir), "this is no file"),
     "config a pipe": (replaced_by("config.json", os.mkfifo), "this is no file"),
-    "config a device": (replaced_by("config.json", lambda p: p.symlink_to("/dev/zero")), "this is no file"),
-    "config a dead link": (replaced_by("config.json", lambda p: p.symlink_to("nowhere")), "missing"),
+    "config a device": (
+        replaced_by("config.json", lambda p: p.symlink_to("/dev/zero")),
+        "this is no file",
+    ),
+    "config a dead link": (
+        replaced_by("config.json", lambda p: p.symlink_to("nowhere")),
+        "missing",
+    ),
     "no model type": (config(model_type=...), "model_type"),
     "model type a number": (config(model_type=3), "model_type"),
     "model type empty": (config(model_type=""), "model_type"),
@@ -180,7 +186,10 @@ REFUSED: dict[str, tuple[Damage, str]] = {
     "key heads of 0": (config(num_key_value_heads=0), ""),
     "head size of 17": (config(head_dim=17), ""),
     "activation unknown": (config(hidden_act="zelu"), "zelu"),
-    "rope of an unknown kind": (config(rope_parameters={"rope_type": "spiral", "rope_theta": 1e4}), "spiral"),
+    "rope of an unknown kind": (
+        config(rope_parameters={"rope_type": "spiral", "rope_theta": 1e4}),
+        "spiral",
+    ),
     "rope a word": (config(rope_parameters="long"), ""),
     "rope base 0": (config(rope_parameters={"rope_type": "default", "rope_theta": 0.0}), ""),
     "rope base a word": (config(rope_parameters={"rope_type": "default", "rope_theta": "x"}), ""),
@@ -198,74 +207,195 @@ REFUSED: dict[str, tuple[Damage, str]] = {
     "weights cut": (cut("model.safetensors", 0.9), "no whole safetensors file"),
     "weights cut in the header": (cut("model.safetensors", 0.005), "no whole safetensors file"),
     "weights of zeros": (write("model.safetensors", bytes(4096)), "no whole safetensors file"),
-    "weights a page": (write("model.safetensors", "<html>Not found</html>"), "no whole safetensors file"),
-    "weights a Git LFS pointer": (write("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"), "no whole safetensors file"),
+    "weights a page": (
+        write("model.safetensors", "<html>Not found</html>"),
+        "no whole safetensors file",
+    ),
+    "weights a Git LFS pointer": (
+        write(
+            "model.safetensors",
+            "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+        ),
+        "no whole safetensors file",
+    ),
     "weights a folder": (replaced_by("model.safetensors", Path.mkdir), "this is no file"),
     "weights a pipe": (replaced_by("model.safetensors", os.mkfifo), "this is no file"),
-    "weights a dead link": (replaced_by("model.safetensors", lambda p: p.symlink_to("../blobs/0")), "leads nowhere"),
-    "header of 2^62 bytes": (write("model.safetensors", struct.pack("<Q", 2**62) + b"{}"), "no whole safetensors file"),
-    "tensor beyond the file": (header(lambda h: h[_NORM].update(data_offsets=[0, 10**12])), "no whole safetensors file"),
-    "tensor of negative length": (header(lambda h: h[_NORM].update(shape=[-64])), "no whole safetensors file"),
+    "weights a dead link": (
+        replaced_by("model.safetensors", lambda p: p.symlink_to("../blobs/0")),
+        "leads nowhere",
+    ),
+    "header of 2^62 bytes": (
+        write("model.safetensors", struct.pack("<Q", 2**62) + b"{}"),
+        "no whole safetensors file",
+    ),
+    "tensor beyond the file": (
+        header(lambda h: h[_NORM].update(data_offsets=[0, 10**12])),
+        "no whole safetensors file",
+    ),
+    "tensor of negative length": (
+        header(lambda h: h[_NORM].update(shape=[-64])),
+        "no whole safetensors file",
+    ),
     "tensor of another shape": (header(lambda h: h[_NORM].update(shape=[8, 8])), "8 x 8"),
     "tensor of another dtype": (header(lambda h: h[_NORM].update(dtype="I32")), "stored as I32"),
-    "tensor of whole numbers": (lambda f: reweight(f, lambda w: {**w, _NORM: torch.ones(64, dtype=torch.int64)}), "stored as I64"),
-    "tensor of truths": (lambda f: reweight(f, lambda w: {**w, _NORM: torch.ones(64, dtype=torch.bool)}), "stored as BOOL"),
-    "tensor of complex numbers": (lambda f: reweight(f, lambda w: {**w, _NORM: torch.ones(64, dtype=torch.complex64)}), "stored as C64"),
-    "tensor renamed": (header(lambda h: {k.replace("model.norm", "model.nrm"): v for k, v in h.items()}), "model.norm.weight is missing"),
-    "scalar for a vector": (lambda f: reweight(f, lambda w: {**w, _NORM: torch.tensor(1.0)}), "single number"),
-    "empty tensor": (lambda f: reweight(f, lambda w: {**w, _NORM: torch.ones(0)}), "is 0, and config.json makes it 64"),
-    "not a number": (lambda f: reweight(f, lambda w: {**w, _NORM: torch.full((64,), torch.nan)}), "not finite"),
-    "weights all infinite": (lambda f: reweight(f, lambda w: {k: v / 0 for k, v in w.items()}), "not finite"),
+    "tensor of whole numbers": (
+        lambda f: reweight(f, lambda w: {**w, _NORM: torch.ones(64, dtype=torch.int64)}),
+        "stored as I64",
+    ),
+    "tensor of truths": (
+        lambda f: reweight(f, lambda w: {**w, _NORM: torch.ones(64, dtype=torch.bool)}),
+        "stored as BOOL",
+    ),
+    "tensor of complex numbers": (
+        lambda f: reweight(f, lambda w: {**w, _NORM: torch.ones(64, dtype=torch.complex64)}),
+        "stored as C64",
+    ),
+    "tensor renamed": (
+        header(lambda h: {k.replace("model.norm", "model.nrm"): v for k, v in h.items()}),
+        "model.norm.weight is missing",
+    ),
+    "scalar for a vector": (
+        lambda f: reweight(f, lambda w: {**w, _NORM: torch.tensor(1.0)}),
+        "single number",
+    ),
+    "empty tensor": (
+        lambda f: reweight(f, lambda w: {**w, _NORM: torch.ones(0)}),
+        "is 0, and config.json makes it 64",
+    ),
+    "not a number": (
+        lambda f: reweight(f, lambda w: {**w, _NORM: torch.full((64,), torch.nan)}),
+        "not finite",
+    ),
+    "weights all infinite": (
+        lambda f: reweight(f, lambda w: {k: v / 0 for k, v in w.items()}),
+        "not finite",
+    ),
     # shards
-    "a shard missing": (sharded(remove(_SECOND)), f"{_SECOND}: this file of the weights is missing"),
+    "a shard missing": (
+        sharded(remove(_SECOND)),
+        f"{_SECOND}: this file of the weights is missing",
+    ),
     "a shard cut": (sharded(cut(_FIRST, 0.7)), f"{_FIRST}: this file is no whole"),
     "a shard empty": (sharded(write(_FIRST, b"")), f"{_FIRST}.*it is empty"),
     "a tensor in two shards": (same_tensor_twice, f"stands in {_FIRST} as well"),
-    "index cut": (sharded(cut("model.safetensors.index.json", 0.5)), "index.json: this file is not JSON"),
+    "index cut": (
+        sharded(cut("model.safetensors.index.json", 0.5)),
+        "index.json: this file is not JSON",
+    ),
     "index a list": (sharded(write("model.safetensors.index.json", "[]")), "no JSON object"),
-    "index without a map": (index(lambda i: i.pop("weight_map")), "no JSON object|names no weights"),
+    "index without a map": (
+        index(lambda i: i.pop("weight_map")),
+        "no JSON object|names no weights",
+    ),
     "index empty": (index(lambda i: i.update(weight_map={})), "names no weights"),
-    "index of numbers": (index(lambda i: i["weight_map"].update({_NORM: 3})), "no file name inside"),
-    "index with an absolute path": (index(lambda i: i["weight_map"].update({_NORM: "/etc/passwd"})), "no file name inside"),
-    "index with a parent path": (index(lambda i: i["weight_map"].update({_NORM: "../x.safetensors"})), "no file name inside"),
-    "index names another shard": (index(lambda i: i["weight_map"].update({_NORM: _FIRST if i["weight_map"][_NORM] == _SECOND else _SECOND})), "does not hold it"),
-    "index names a tensor that is not there": (index(lambda i: i["weight_map"].update({"model.x": _FIRST})), "model.x stands in"),
-    "index names a shard that is not there": (index(lambda i: i["weight_map"].update({_NORM: "model-00009.safetensors"})), "model-00009.safetensors"),
+    "index of numbers": (
+        index(lambda i: i["weight_map"].update({_NORM: 3})),
+        "no file name inside",
+    ),
+    "index with an absolute path": (
+        index(lambda i: i["weight_map"].update({_NORM: "/etc/passwd"})),
+        "no file name inside",
+    ),
+    "index with a parent path": (
+        index(lambda i: i["weight_map"].update({_NORM: "../x.safetensors"})),
+        "no file name inside",
+    ),
+    "index names another shard": (
+        index(
+            lambda i: i["weight_map"].update(
+                {_NORM: _FIRST if i["weight_map"][_NORM] == _SECOND else _SECOND}
+            )
+        ),
+        "does not hold it",
+    ),
+    "index names a tensor that is not there": (
+        index(lambda i: i["weight_map"].update({"model.x": _FIRST})),
+        "model.x stands in",
+    ),
+    "index names a shard that is not there": (
+        index(lambda i: i["weight_map"].update({_NORM: "model-00009.safetensors"})),
+        "model-00009.safetensors",
+    ),
     # tokenizer
     "no tokenizer": (remove("tokenizer.json"), "no tokenizer"),
     "tokenizer empty": (write("tokenizer.json", ""), "tokenizer"),
     "tokenizer cut": (cut("tokenizer.json", 0.5), "tokenizer"),
     "tokenizer a list": (write("tokenizer.json", "[]"), "tokenizer"),
     "tokenizer without a model": (tokenizer_json(lambda t: t.pop("model")), "tokenizer"),
-    "tokenizer without words": (tokenizer_json(lambda t: t["model"].update(vocab={}, merges=[])), ""),
-    "tokenizer of an unknown kind": (tokenizer_json(lambda t: t["model"].update(type="Telepathy")), "tokenizer"),
-    "tokenizer with merges of nothing": (tokenizer_json(lambda t: t["model"].update(merges=["zz qq"])), "tokenizer"),
-    "tokenizer with a token far outside": (tokenizer_json(lambda t: t["model"]["vocab"].update({"far": 10**6})), "none for 'far'"),
-    "tokenizer with a negative token": (tokenizer_json(lambda t: t["model"]["vocab"].update({"minus": -1})), "tokenizer"),
-    "tokenizer settings cut": (cut("tokenizer_config.json", 0.5), "tokenizer_config.json: this file is not JSON"),
+    "tokenizer without words": (
+        tokenizer_json(lambda t: t["model"].update(vocab={}, merges=[])),
+        "",
+    ),
+    "tokenizer of an unknown kind": (
+        tokenizer_json(lambda t: t["model"].update(type="Telepathy")),
+        "tokenizer",
+    ),
+    "tokenizer with merges of nothing": (
+        tokenizer_json(lambda t: t["model"].update(merges=["zz qq"])),
+        "tokenizer",
+    ),
+    "tokenizer with a token far outside": (
+        tokenizer_json(lambda t: t["model"]["vocab"].update({"far": 10**6})),
+        "none for 'far'",
+    ),
+    "tokenizer with a negative token": (
+        tokenizer_json(lambda t: t["model"]["vocab"].update({"minus": -1})),
+        "tokenizer",
+    ),
+    "tokenizer settings cut": (
+        cut("tokenizer_config.json", 0.5),
+        "tokenizer_config.json: this file is not JSON",
+    ),
     "tokenizer settings a list": (write("tokenizer_config.json", "[]"), "no JSON object"),
-    "tokenizer of a missing class": (lambda f: reconfigure(f, "tokenizer_config.json", tokenizer_class="NoSuch", auto_map={"AutoTokenizer": ["own.NoSuch", None]}), "code of its own"),
-    "tokenizer's template a number": (lambda f: [(f / "chat_template.jinja").unlink(), reconfigure(f, "tokenizer_config.json", chat_template=7)], ""),
+    "tokenizer of a missing class": (
+        lambda f: reconfigure(
+            f,
+            "tokenizer_config.json",
+            tokenizer_class="NoSuch",
+            auto_map={"AutoTokenizer": ["own.NoSuch", None]},
+        ),
+        "code of its own",
+    ),
+    "tokenizer's template a number": (
+        lambda f: [
+            (f / "chat_template.jinja").unlink(),
+            reconfigure(f, "tokenizer_config.json", chat_template=7),
+        ],
+        "",
+    ),
     # generation settings
-    "generation settings cut": (cut("generation_config.json", 0.5), "generation_config.json: this file is not JSON"),
+    "generation settings cut": (
+        cut("generation_config.json", 0.5),
+        "generation_config.json: this file is not JSON",
+    ),
     "generation settings a list": (write("generation_config.json", "[]"), "no JSON object"),
-    "generation ends outside": (lambda f: reconfigure(f, "generation_config.json", eos_token_id=[256, 70_000]), "70000|70,000"),
-    "generation end a word": (lambda f: reconfigure(f, "generation_config.json", eos_token_id="end"), "'end'"),
-}  # fmt: skip
+    "generation ends outside": (
+        lambda f: reconfigure(f, "generation_config.json", eos_token_id=[256, 70_000]),
+        "70000|70,000",
+    ),
+    "generation end a word": (
+        lambda f: reconfigure(f, "generation_config.json", eos_token_id="end"),
+        "'end'",
+    ),
+}
 
 LOADS: dict[str, Damage] = {
     "nothing done": lambda folder: None,
     "no generation settings": remove("generation_config.json"),
-    "no tokenizer settings but its own": lambda folder: reconfigure(folder, "tokenizer_config.json", extra=1),
+    "no tokenizer settings but its own": lambda folder: reconfigure(folder, "tokenizer_config.json",
+        extra=1),
     "files of other tools": write("README.md", "hello"),
     "a pickle beside the weights": write("pytorch_model.bin", b"\x80"),
-    "links to the files": lambda folder: [link(folder, name) for name in ("config.json", "model.safetensors")],
+    "links to the files": lambda folder: [link(folder, name) for name in ("config.json",
+            "model.safetensors")],
     "unknown fields": config(my_field=1, another={"x": []}),
     "kept by other tools": config(quantization_config=None, transformers_version="99.0"),
     "sharded": shard,
-    "generation settings that nothing reads": lambda folder: reconfigure(folder, "generation_config.json", max_length="long", num_beams={}),
+    "generation settings that nothing reads": lambda folder: reconfigure(folder,
+        "generation_config.json", max_length="long", num_beams={}),
     "a stray shard": write("model-00007-of-00009.safetensors", b"no"),
-    "generation settings that disagree": lambda folder: reconfigure(folder, "generation_config.json", temperature=0.6, do_sample=False),
+    "generation settings that disagree": lambda folder: reconfigure(folder,
+        "generation_config.json", temperature=0.6, do_sample=False),
 }  # fmt: skip
 
 
@@ -331,7 +461,17 @@ def test_a_file_is_no_folder(whole: Path):
 def test_bytes_changed_anywhere_end_in_the_model_or_in_one_line(whole: Path, data: st.DataObject):
     """In the settings and headers, wherever it is; in the weights themselves only what is not
     finite can be seen."""
-    name = data.draw(st.sampled_from(["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json"]))  # fmt: skip
+    name = data.draw(
+        st.sampled_from(
+            [
+                "config.json",
+                "model.safetensors",
+                "tokenizer.json",
+                "tokenizer_config.json",
+                "generation_config.json",
+            ]
+        )
+    )
     folder = whole.parent / "changed"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(whole, folder)
@@ -343,12 +483,24 @@ def test_bytes_changed_anywhere_end_in_the_model_or_in_one_line(whole: Path, dat
     outcome(folder)
 
 
-_FIELDS = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-           "num_key_value_heads", "head_dim", "max_position_embeddings", "rms_norm_eps", "hidden_act", "eos_token_id",
-           "pad_token_id", "bos_token_id", "tie_word_embeddings", "rope_parameters", "attention_bias", "mlp_bias",
-           "attention_dropout", "initializer_range", "pretraining_tp", "use_cache", "dtype", "architectures")  # fmt: skip
-_VALUES = st.one_of(st.none(), st.booleans(), st.integers(-3, 300), st.integers(), st.floats(), st.text(max_size=5),
-                    st.lists(st.integers(0, 3), max_size=2), st.dictionaries(st.text(max_size=3), st.none(), max_size=1))  # fmt: skip
+_FIELDS = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
+    "num_attention_heads",
+           "num_key_value_heads", "head_dim", "max_position_embeddings", "rms_norm_eps",
+           "hidden_act", "eos_token_id",
+           "pad_token_id", "bos_token_id", "tie_word_embeddings", "rope_parameters",
+           "attention_bias", "mlp_bias",
+           "attention_dropout", "initializer_range", "pretraining_tp", "use_cache", "dtype",
+           "architectures")  # fmt: skip
+_VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 300),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=5),
+    st.lists(st.integers(0, 3), max_size=2),
+    st.dictionaries(st.text(max_size=3), st.none(), max_size=1),
+)
 
 
 @settings(max_examples=100)

@@ -1,5 +1,5 @@
-"""Several reward models as one: the rule by hand, length taken out, averages of adapters, and folders
-that score as what was saved."""
+"""Several reward models as one: the rule by hand, length taken out, averages of adapters, and
+folders that score as what was saved."""
 
 from __future__ import annotations
 

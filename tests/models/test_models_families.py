@@ -45,12 +45,15 @@ def _drawn(seed: int, length: int) -> tuple[int, ...]:
 
 PROMPT = _drawn(0, 7)
 VARIANTS = {  # what else stands behind a type, beside the row's own tiny model
-    "granitemoehybrid-experts": ("granitemoehybrid", dict(num_local_experts=4, num_experts_per_tok=2)),
+    "granitemoehybrid-experts": ("granitemoehybrid",
+        dict(num_local_experts=4, num_experts_per_tok=2)),
     "llama4_text-dense": ("llama4_text", dict(moe_layers=[])),
     "deepseek_v3-no_query_rank": ("deepseek_v3", dict(q_lora_rank=None)),
-    "gemma3_text-capped": ("gemma3_text", dict(final_logit_softcapping=2.0, attn_logit_softcapping=None)),
+    "gemma3_text-capped": ("gemma3_text",
+        dict(final_logit_softcapping=2.0, attn_logit_softcapping=None)),
     "llama-rope": ("llama", dict(rope_parameters={
-        "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8,
     })),
 }  # fmt: skip
@@ -154,7 +157,8 @@ def test_no_sequence_sees_its_neighbour(name: str, folder_of: Any):
 def test_longrope_turns_each_sequence_by_its_own_length(tmp_path: Path):
     """Sequences of 14, 15, 10 and 22 tokens, and other frequencies from 15 tokens on."""
     rope = {
-        "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0, 1.5], "long_factor": [3.0, 9.0],
+        "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0, 1.5],
+        "long_factor": [3.0, 9.0],
         "original_max_position_embeddings": 14, "partial_rotary_factor": 0.5,
     }  # fmt: skip
     save_random_model("phi3", tmp_path, rope_parameters=rope, original_max_position_embeddings=14)
@@ -172,7 +176,7 @@ def test_longrope_turns_each_sequence_by_its_own_length(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("name", "parts"), [("lfm2", ["by itself"]), ("mixtral", ["no router loss"]), ("llama", []), ("qwen3_next", ["by itself", "no router loss"])]
+    ("name", "parts"), [("lfm2", ["by itself"]), ("mixtral", ["no router loss"]), ("llama", []), ("qwen3_next", ["by itself", "no router loss"])]  # noqa: E501
 )  # fmt: skip
 def test_what_a_user_should_know_is_said_once(
     name: str, parts: list[str], folder_of: Any, monkeypatch: Any

@@ -1,4 +1,5 @@
-"""A GGUF file says what the model says: read back by transformers, which has a reader of its own."""
+"""A GGUF file says what the model says: read back by transformers, which has a reader of its
+own."""
 
 from __future__ import annotations
 
@@ -133,7 +134,10 @@ def test_other_tokenizers_and_weights_too_large_are_refused(tmp_path: Path):
         export_gguf(tmp_path, tmp_path / "m.gguf", name="mine")
 
 
-LLAMA = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+LLAMA = (
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|"
+    " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+)
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
 SPLIT = {"type": "Split", "pattern": {"Regex": LLAMA}, "behavior": "Isolated", "invert": False}
 DIGITS = {"type": "Digits", "individual_digits": True}
@@ -151,9 +155,9 @@ CORE = {"normalizer": None, "model": {"type": "BPE", "byte_fallback": False, "me
         ([{**SPLIT, "behavior": "Removed"}, BYTES], None, "splits texts in a way"),
         ([{**SPLIT, "invert": True}, BYTES], None, "splits texts in a way"),
         ([DIGITS, BYTES], None, "splits texts in a way"),
-        ([SPLIT, {**BYTES, "add_prefix_space": True}], None, r"add_prefix_space.*llama\.cpp's would"),
+        ([SPLIT, {**BYTES, "add_prefix_space": True}], None, r"add_prefix_space.*llama\.cpp's would"),  # noqa: E501
         ([BYTES], {"type": "Lowercase"}, r"normalizes texts \(Lowercase\).*convert_hf_to_gguf"),
-        ([BYTES], {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Strip"}]}, "Strip"),
+        ([BYTES], {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Strip"}]}, "Strip"),  # noqa: E501
     ],
 )  # fmt: skip
 def test_splitters_go_by_llama_cpps_name_or_are_refused(

@@ -83,7 +83,8 @@ def test_what_computes_something_else_stays_as_it_is():
         hidden_size=12, intermediate_size=20, num_attention_heads=2, hidden_act="gelu"
     )
     others = (
-        Gemma2RMSNorm(6), Qwen3_5RMSNorm(6), Qwen3_5RMSNormGated(6), Doubled(6), Clamped(config), LlamaMLP(gelu),
+        Gemma2RMSNorm(6), Qwen3_5RMSNorm(6), Qwen3_5RMSNormGated(6), Doubled(6), Clamped(config),
+        LlamaMLP(gelu),
         nn.LayerNorm(6),
     )  # fmt: skip
     assert not any(_replaced(module) for module in others)

@@ -55,23 +55,23 @@ def with_infinity(weights: Weights) -> Weights:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda w: {f"_orig_mod.{k}": v for k, v in w.items()}, '"_orig_mod." in it, so lm_head.weight'),
+        (lambda w: {f"_orig_mod.{k}": v for k, v in w.items()}, '"_orig_mod." in it, so lm_head.weight'),  # noqa: E501
         (lambda w: {f"module.{k}": v for k, v in w.items()}, '"module." in it'),
         (lambda w: {f"base_model.model.{k}": v for k, v in w.items()}, '"base_model.model." in it'),
-        (lambda w: {k: v for k, v in w.items() if "lm_head" not in k}, r"lm_head\.weight is missing"),
-        (lambda w: {k: v for k, v in w.items() if "layers.1." not in k}, r"layers\.1\.input_layernorm.* and 6 more are missing"),
-        (lambda w: {k.replace("q_proj.weight", "q_proj.base_layer.weight"): v for k, v in w.items()}, "an adapter in it"),
-        (lambda w: {**w, "model.layers.0.self_attn.q_proj.bias": torch.zeros(64)}, r"no place for model\.layers\.0\.self_attn\.q_proj\.bias"),
-        (lambda w: {**w, "model.layers.2.mlp.up_proj.weight": torch.zeros(96, 64)}, r"no place for model\.layers\.2"),
-        (lambda w: {**w, "v_head.summary.weight": torch.zeros(1, 64)}, "reward, value or classification"),
-        (lambda w: {**w, "lm_head.weight": torch.zeros(300, 64)}, r"lm_head\.weight is 300 x 64, and config\.json makes it 264 x 64"),
+        (lambda w: {k: v for k, v in w.items() if "lm_head" not in k}, r"lm_head\.weight is missing"),  # noqa: E501
+        (lambda w: {k: v for k, v in w.items() if "layers.1." not in k}, r"layers\.1\.input_layernorm.* and 6 more are missing"),  # noqa: E501
+        (lambda w: {k.replace("q_proj.weight", "q_proj.base_layer.weight"): v for k, v in w.items()}, "an adapter in it"),  # noqa: E501
+        (lambda w: {**w, "model.layers.0.self_attn.q_proj.bias": torch.zeros(64)}, r"no place for model\.layers\.0\.self_attn\.q_proj\.bias"),  # noqa: E501
+        (lambda w: {**w, "model.layers.2.mlp.up_proj.weight": torch.zeros(96, 64)}, r"no place for model\.layers\.2"),  # noqa: E501
+        (lambda w: {**w, "v_head.summary.weight": torch.zeros(1, 64)}, "reward, value or classification"),  # noqa: E501
+        (lambda w: {**w, "lm_head.weight": torch.zeros(300, 64)}, r"lm_head\.weight is 300 x 64, and config\.json makes it 264 x 64"),  # noqa: E501
         (lambda w: {**w, "model.norm.weight": torch.zeros(63)}, r"model\.norm\.weight is 63, and"),
-        (lambda w: {k: v.T.contiguous() if "up_proj" in k else v for k, v in w.items()}, r"is 64 x 96, and config\.json makes it 96 x 64"),
-        (with_nan, r"layers\.1\.mlp\.up_proj\.weight holds values that are not finite \(1 of 6,144\)"),
+        (lambda w: {k: v.T.contiguous() if "up_proj" in k else v for k, v in w.items()}, r"is 64 x 96, and config\.json makes it 96 x 64"),  # noqa: E501
+        (with_nan, r"layers\.1\.mlp\.up_proj\.weight holds values that are not finite \(1 of 6,144\)"),  # noqa: E501
         (with_infinity, r"model\.norm\.weight holds values that are not finite \(1 of 64\)"),
-        (lambda w: {**w, "model.norm.weight": torch.full((64,), 1e300, dtype=torch.float64)}, "too large for float32 .it is stored as float64"),
-        (lambda w: {**w, "lm_head.weight": (w["lm_head.weight"] * 100).to(torch.int8)}, r"lm_head\.weight is stored as I8"),
-        (lambda w: {**w, "lm_head.weight": w["lm_head.weight"].to(torch.float8_e4m3fn)}, r"lm_head\.weight is stored as F8_E4M3"),
+        (lambda w: {**w, "model.norm.weight": torch.full((64,), 1e300, dtype=torch.float64)}, "too large for float32 .it is stored as float64"),  # noqa: E501
+        (lambda w: {**w, "lm_head.weight": (w["lm_head.weight"] * 100).to(torch.int8)}, r"lm_head\.weight is stored as I8"),  # noqa: E501
+        (lambda w: {**w, "lm_head.weight": w["lm_head.weight"].to(torch.float8_e4m3fn)}, r"lm_head\.weight is stored as F8_E4M3"),  # noqa: E501
         (lambda w: {}, "holds no weights"),
     ],
 )  # fmt: skip
@@ -153,9 +153,9 @@ def test_large_finite_weights_are_finite(folder: Path):
 @pytest.mark.parametrize(
     ("more", "tokens", "match"),
     [
-        ({"vocab_size": 259}, ["answer", "<think>"], r"tokenizer has 261 tokens and the model's embedding 259 rows: none for 'answer', '<think>'"),
+        ({"vocab_size": 259}, ["answer", "<think>"], r"tokenizer has 261 tokens and the model's embedding 259 rows: none for 'answer', '<think>'"),  # noqa: E501
         ({"vocab_size": 258, "eos_token_id": 256}, [], "none for '<|im_start|>'"),
-        ({"vocab_size": 300, "eos_token_id": 300}, [], "eos_token_id is 300, and the model has tokens 0 to 299"),
+        ({"vocab_size": 300, "eos_token_id": 300}, [], "eos_token_id is 300, and the model has tokens 0 to 299"),  # noqa: E501
         ({"vocab_size": 300, "eos_token_id": [256, 999]}, [], "eos_token_id is 999"),
         ({"vocab_size": 300, "bos_token_id": -7}, [], "bos_token_id is -7"),
     ],
@@ -195,7 +195,7 @@ def test_tokens_that_stand_for_images_may_have_no_row(tmp_path: Path):
         ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes"),
         ({"load_in_8bit": True}, "bitsandbytes"),
         *(({"quant_method": method}, method) for method in (
-            "gptq", "awq", "compressed-tensors", "torchao", "hqq", "quanto", "aqlm", "fbgemm_fp8", "bitnet", "nvfp4",
+            "gptq", "awq", "compressed-tensors", "torchao", "hqq", "quanto", "aqlm", "fbgemm_fp8", "bitnet", "nvfp4",  # noqa: E501
             "modelopt", "one of tomorrow")),
         ("int4", "int4"),
         ({"bits": 4}, "of a kind that is not named"),
@@ -317,7 +317,7 @@ def test_shards_load_like_one_file(folder: Path):
 
 @pytest.mark.parametrize(
     ("names", "match"),
-    [(["pytorch_model.bin"], "pickle"), (["model.pt"], "pickle"), (["x.Q4_0.gguf"], "only x.Q4_0.gguf"),
+    [(["pytorch_model.bin"], "pickle"), (["model.pt"], "pickle"), (["x.Q4_0.gguf"], "only x.Q4_0.gguf"),  # noqa: E501
      (["consolidated.safetensors"], "only consolidated.safetensors"), ([], "holds no weights"),
      (["training_args.bin"], "holds no weights")],
 )  # fmt: skip

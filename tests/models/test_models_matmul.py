@@ -66,7 +66,10 @@ def test_an_intel_processor_keeps_its_own_library(switch, monkeypatch: pytest.Mo
 
 
 def test_what_the_processor_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    said = "processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu avx512_vnni\n\nprocessor\t: 1\nvendor_id\t: other\n"
+    said = (
+        "processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu avx512_vnni\n\nprocessor\t:"
+        " 1\nvendor_id\t: other\n"
+    )
     (tmp_path / "cpuinfo").write_text(said)
     monkeypatch.setattr(processor, "_INFO", tmp_path / "cpuinfo")
     assert (processor.vendor(), processor.flags()) == ("GenuineIntel", {"fpu", "avx512_vnni"})

@@ -283,8 +283,8 @@ def test_an_adapter_that_looks_at_the_input_is_refused(base: Path, tmp_path: Pat
         ({"task_type": "SEQ_CLS"}, "for the task SEQ_CLS"),
         ({"base_model_name_or_path": None}, "does not say of which model"),
         ({"base_model_name_or_path": 7}, "does not say of which model"),
-        ({"base_model_name_or_path": "no/such-model"}, "base model of this adapter cannot be had.*no/such-model"),
-        ({"base_model_name_or_path": "/no/such/folder"}, "base model of this adapter cannot be had.*/no/such/folder"),
+        ({"base_model_name_or_path": "no/such-model"}, "base model of this adapter cannot be had.*no/such-model"),  # noqa: E501
+        ({"base_model_name_or_path": "/no/such/folder"}, "base model of this adapter cannot be had.*/no/such/folder"),  # noqa: E501
         ({"target_modules": ["q_proj"]}, r"no place for .*v_proj"),
         ({"target_modules": ["q_proj", "v_proj", "up_proj"]}, r"it lacks .*up_proj"),
         ({"target_modules": ["nothing"]}, "does not fit the model"),

@@ -24,7 +24,8 @@ SHORT = (
 # Longer than a block of queries, the prompt as well as the answers.
 LONG = (Segment(0, 150), Segment(150, 230), Segment(230, 400, 1), Segment(400, 402, 1))
 CASES = [
-    (segments, window) for segments, windows in ((SHORT, (None, 1, 2, 3, 6, 99)), (LONG, (None, 5, 64, 70, 130, 999)))
+    (segments, window) for segments,
+    windows in ((SHORT, (None, 1, 2, 3, 6, 99)), (LONG, (None, 5, 64, 70, 130, 999)))
     for window in windows
 ]  # fmt: skip
 
@@ -127,9 +128,15 @@ def test_worked_numbers_of_a_sink():
     """One token with score ln 3 and a sink of 0: 3 of 4 parts of the value 8 are 6."""
     one = torch.ones(1, 1, 1, 1)
     out, _ = packed_attention(
-        torch.nn.Module(), one * torch.tensor(3.0).log(), one, one * 8, None, segments=(Segment(0, 1),), scaling=1.0,
+        torch.nn.Module(),
+        one * torch.tensor(3.0).log(),
+        one,
+        one * 8,
+        None,
+        segments=(Segment(0, 1),),
+        scaling=1.0,
         s_aux=torch.zeros(1),
-    )  # fmt: skip
+    )
     torch.testing.assert_close(out, torch.full((1, 1, 1, 1), 6.0))
 
 

@@ -116,8 +116,10 @@ def test_truncated_importance_by_hand():
     """Ratios ½, 1 and 4 under a cap of 2."""
     sampler = torch.zeros(3, dtype=torch.float64)
     weight = truncated_importance(
-        old_logprobs=torch.tensor([math.log(0.5), 0.0, math.log(4.0)], dtype=torch.float64), sampler_logprobs=sampler, cap=2.0
-    )  # fmt: skip
+        old_logprobs=torch.tensor([math.log(0.5), 0.0, math.log(4.0)], dtype=torch.float64),
+        sampler_logprobs=sampler,
+        cap=2.0,
+    )
     assert weight.per_token.tolist() == pytest.approx([0.5, 1.0, 2.0])
     assert weight.stats["capped"].tolist() == [0.0, 0.0, 1.0]
 

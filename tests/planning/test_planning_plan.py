@@ -56,7 +56,13 @@ def test_adapters_need_less_than_copies_and_smaller_micro_batches_less_than_larg
 
 
 def test_time_of_training_is_flops_over_rate():
-    sft = lambda epochs: make_plan(_recipe(f"sft.epochs={epochs}", "sft.eval_every=100000"), SMOLLM2, DATA, CPU).stages[0].seconds  # noqa: E731  # fmt: skip
+    def sft(epochs):
+        return (
+            make_plan(_recipe(f"sft.epochs={epochs}", "sft.eval_every=100000"), SMOLLM2, DATA, CPU)
+            .stages[0]
+            .seconds
+        )
+
     one_pass = SMOLLM2.training_flops(300 * 75, 300 * 35, lora=True, context=37.5) / (0.5 * 400e9)
     assert sft(3) - sft(2) == pytest.approx(one_pass)
 
@@ -185,7 +191,13 @@ def test_preference_optimisation_by_hand():
     names = {part.name for part in stage().parts}
     assert "reference" not in names
     full = stage("dpo.lora=null")
-    assert {part.name for part in full.parts} == {"program", "model", "gradient", "activations of a micro-batch", "logits of a chunk"}  # fmt: skip
+    assert {part.name for part in full.parts} == {
+        "program",
+        "model",
+        "gradient",
+        "activations of a micro-batch",
+        "logits of a chunk",
+    }
 
 
 def test_rounds_are_planned_one_by_one():
@@ -246,9 +258,9 @@ def test_a_reward_model_that_is_no_adapter_is_a_model_of_its_own_beside_adapters
     shared, own = (
         {
             part.name: part.size
-            for part in make_plan(_recipe(*changes), SMOLLM2, DATA, CPU, stages=["ppo"])
-            .stages[0]
-            .parts
+            for part in (
+                make_plan(_recipe(*changes), SMOLLM2, DATA, CPU, stages=["ppo"]).stages[0].parts
+            )
         }
         for changes in ((), ("reward.lora=null",))
     )
@@ -265,9 +277,14 @@ def test_the_online_stage_counts_the_roles_that_its_algorithm_needs():
     """Copies: GRPO keeps a frozen reference, Dr. GRPO none, PPO a critic that is trained as
     well."""
     plans = {
-        name: make_plan(
-            _online(f"grpo.algorithm.name={name}", "grpo.share_backbone=false"), SMOLLM2, DATA, CPU
-        ).stages[0]
+        name: (
+            make_plan(
+                _online(f"grpo.algorithm.name={name}", "grpo.share_backbone=false"),
+                SMOLLM2,
+                DATA,
+                CPU,
+            ).stages[0]
+        )
         for name in ("grpo", "dr-grpo", "ppo")
     }
     sizes = {name: {part.name: part.size for part in stage.parts} for name, stage in plans.items()}
@@ -282,10 +299,20 @@ def test_the_online_stage_counts_the_roles_that_its_algorithm_needs():
 def test_a_group_runs_its_prompt_once():
     """Two prompts of 8 answers cost less than 16 of one, by the forward and backward work of 14
     prompts."""
-    seconds = lambda prompts, size: make_plan(  # noqa: E731
-        _online("grpo.steps=1", f"grpo.prompts_per_step={prompts}", f"grpo.responses_per_prompt={size}", "grpo.algorithm={name: ppo, beta: 0}"),
-        SMOLLM2, DATA, CPU,
-    ).seconds  # fmt: skip
+
+    def seconds(prompts, size):
+        return make_plan(
+            _online(
+                "grpo.steps=1",
+                f"grpo.prompts_per_step={prompts}",
+                f"grpo.responses_per_prompt={size}",
+                "grpo.algorithm={name: ppo, beta: 0}",
+            ),
+            SMOLLM2,
+            DATA,
+            CPU,
+        ).seconds
+
     assert seconds(2, 8) < seconds(16, 1)
 
 

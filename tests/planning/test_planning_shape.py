@@ -17,7 +17,8 @@ from burnish.models.roles import View
 from burnish.planning.shape import ModelShape
 
 SMOLLM2 = {
-    "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
+    "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
+    "num_attention_heads": 9, "num_key_value_heads": 3,
     "vocab_size": 49152, "tie_word_embeddings": True, "max_position_embeddings": 8192,
 }  # fmt: skip
 
@@ -38,7 +39,8 @@ def test_parameters_are_those_of_the_model():
 def test_a_seven_billion_model():
     """Mistral 7B v0.1, whose card says 7,241,732,096."""
     shape = ModelShape.from_config({
-        "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "num_key_value_heads": 8,
         "vocab_size": 32000, "tie_word_embeddings": False,
     })  # fmt: skip
     assert shape.parameters == 7_241_732_096

@@ -250,7 +250,10 @@ def test_scope_answer_hides_the_reasoning():
 
 def test_functions_are_found_by_path_and_by_file(tmp_path):
     file = tmp_path / "mine.py"
-    file.write_text("def good(completions, **_):\n    return [1.0] * len(completions)\nclass Best:\n    def __call__(self, completions, **_):\n        return [2.0] * len(completions)\n")  # fmt: skip
+    file.write_text(
+        "def good(completions, **_):\n    return [1.0] * len(completions)\nclass Best:\n    def"
+        " __call__(self, completions, **_):\n        return [2.0] * len(completions)\n"
+    )
     assert values(call("m", find_function(f"{file}:good"), [rollout("a")])) == [1.0]
     assert values(call("m", find_function(f"{file}:Best"), [rollout("a")])) == [2.0]
     assert find_function("burnish.rewards.base:answer_of") is answer_of

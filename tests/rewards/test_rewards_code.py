@@ -18,10 +18,15 @@ from burnish.rewards.compose import Part
 from burnish.rewards.scorer import CompositeScorer, Source
 from burnish.sandbox import CodeTests, Limits, code_tests
 
-GIVEN = 'from math import floor\n\ndef helper(x):\n    return x + 1\n\ndef next_one(x: float) -> int:\n    """The next."""\n'
+GIVEN = (
+    "from math import floor\n\ndef helper(x):\n    return x + 1\n\ndef next_one(x: float) -> int:\n"
+    '    """The next."""\n'
+)
 HUMANEVAL = {
     "entry_point": "next_one",
-    "test": "def check(candidate):\n    assert candidate(1.5) == 2\n    assert candidate(-1) == 0\n",
+    "test": (
+        "def check(candidate):\n    assert candidate(1.5) == 2\n    assert candidate(-1) == 0\n"
+    ),
 }
 STDIN = {"tests": [{"input": "3\n", "output": "1\n2\n3\n"}, {"input": "1\n", "output": "1\n"}]}
 
@@ -210,7 +215,9 @@ def test_from_rows_to_rewards(verifier: CodeReward) -> None:
     texts = [
         (
             add,
-            f"<think>{fenced('def add(a, b): return 3')}</think>{fenced('def add(a, b): return a + b')}",
+            (
+                f"<think>{fenced('def add(a, b): return 3')}</think>{fenced('def add(a, b): return a + b')}"  # noqa: E501
+            ),
         ),
         (add, fenced("def add(a, b): return a - b")),
         (following, fenced("    return floor(helper(x))")),

@@ -81,9 +81,9 @@ def test_right_answers_that_nothing_could_equal_are_errors(value, says):
 
 @pytest.mark.parametrize(
     "value",
-    ["4", 4, 4.5, True, "-1/2", r"\frac12", r"\frac{\pi}{2}", r"\sqrt2", "[1, 2)", "(1, 2]", r"\{1, 2\}", "a) 5", "C++", "$5",
-     r"\triangle ABC", "no solution", r"\left(1, 2\right]", r"\dfrac{\sqrt{3}}{2}", r"\frac{a}b", r"\leftarrow", "7 \\text{ cm}",
-     r"so \boxed{4}", "2+2=4\n#### 4", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\binom{5}{2}", r"x_1"],
+    ["4", 4, 4.5, True, "-1/2", r"\frac12", r"\frac{\pi}{2}", r"\sqrt2", "[1, 2)", "(1, 2]", r"\{1, 2\}", "a) 5", "C++", "$5",  # noqa: E501
+     r"\triangle ABC", "no solution", r"\left(1, 2\right]", r"\dfrac{\sqrt{3}}{2}", r"\frac{a}b", r"\leftarrow", "7 \\text{ cm}",  # noqa: E501
+     r"so \boxed{4}", "2+2=4\n#### 4", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\binom{5}{2}", r"x_1"],  # noqa: E501
 )  # fmt: skip
 def test_sound_right_answers_are_taken(value):
     assert gold_answer(value)
@@ -97,7 +97,10 @@ def test_a_path_reaches_the_answer_and_a_column_that_is_not_there_is_told_with_t
     assert check_prompts(Part(name="maths"), reward, prompts) is None
     with pytest.raises(
         UserError,
-        match=r"applies to none of 1 prompts: .*they have reward_model.ground_truth, reward_model.style",
+        match=(
+            r"applies to none of 1 prompts: .*they have reward_model.ground_truth,"
+            r" reward_model.style"
+        ),
     ):
         check_prompts(Part(name="maths"), MathsReward(), prompts)
 

@@ -18,29 +18,48 @@ from burnish.rewards.text_parts import language_of, sentences
 
 CASES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {  # arguments, follow it, do not
     "keywords:existence": ({"keywords": ["c++", "Tea"]}, ["tea with C++"], ["tea with c", "c++"]),
-    "keywords:frequency": ({"keyword": "go", "frequency": 2, "relation": "less than"}, ["Go!"], ["go, go", "let it go and Go"]),
-    "keywords:forbidden_words": ({"forbidden_words": ["cat", "a.b"]}, ["a catalogue", "axb"], ["My CAT.", "see a.b there"]),
-    "keywords:letter_frequency": ({"letter": "!", "let_frequency": 2, "let_relation": "at least"}, ["ah! oh!"], ["ah!"]),
-    "language:response_language": ({"language": "de"}, ["Der Hund ist nicht im Haus."], ["The dog is not in the house."]),
-    "length_constraints:number_sentences": ({"num_sentences": 2, "relation": "less than"}, ["Dr. A. Smith paid 3.50 dollars."], ["One. Two.", "One! Two? Three."]),
-    "length_constraints:number_paragraphs": ({"num_paragraphs": 2}, ["a\n***\nb", "a *** b ***"], ["a", "a *** *** b", "a\n\nb"]),
-    "length_constraints:number_words": ({"num_words": 3, "relation": "at least"}, ["one two three"], ["one two"]),
-    "length_constraints:nth_paragraph_first_word": ({"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "weekend"}, ["a\n\nWeekend, at last", 'a\n\n"weekend" b'], ["Weekend\n\na", "weekend", "a\n\nweekends"]),
+    "keywords:frequency": ({"keyword": "go", "frequency": 2, "relation": "less than"}, ["Go!"],
+        ["go, go", "let it go and Go"]),
+    "keywords:forbidden_words": ({"forbidden_words": ["cat", "a.b"]}, ["a catalogue", "axb"],
+        ["My CAT.", "see a.b there"]),
+    "keywords:letter_frequency": ({"letter": "!", "let_frequency": 2, "let_relation": "at least"},
+        ["ah! oh!"], ["ah!"]),
+    "language:response_language": ({"language": "de"}, ["Der Hund ist nicht im Haus."],
+        ["The dog is not in the house."]),
+    "length_constraints:number_sentences": ({"num_sentences": 2, "relation": "less than"},
+        ["Dr. A. Smith paid 3.50 dollars."], ["One. Two.", "One! Two? Three."]),
+    "length_constraints:number_paragraphs": ({"num_paragraphs": 2}, ["a\n***\nb", "a *** b ***"],
+        ["a", "a *** *** b", "a\n\nb"]),
+    "length_constraints:number_words": ({"num_words": 3, "relation": "at least"}, ["one two three"],
+        ["one two"]),
+    "length_constraints:nth_paragraph_first_word": ({"num_paragraphs": 2, "nth_paragraph": 2,
+            "first_word": "weekend"}, ["a\n\nWeekend, at last", 'a\n\n"weekend" b'],
+            ["Weekend\n\na", "weekend", "a\n\nweekends"]),
     "detectable_content:number_placeholders": ({"num_placeholders": 2}, ["[a] and [b]"], ["[a] b"]),
-    "detectable_content:postscript": ({"postscript_marker": "P.P.S"}, ["Hi\nP.P.S more", "p. p. s. x"], ["P.S. more"]),
-    "detectable_format:number_bullet_lists": ({"num_bullets": 2}, ["* a\n* b", "- a\n* b"], ["* a", "* a\n* b\n* c", "** a **\n* b"]),
+    "detectable_content:postscript": ({"postscript_marker": "P.P.S"},
+        ["Hi\nP.P.S more", "p. p. s. x"], ["P.S. more"]),
+    "detectable_format:number_bullet_lists": ({"num_bullets": 2}, ["* a\n* b", "- a\n* b"],
+        ["* a", "* a\n* b\n* c", "** a **\n* b"]),
     "detectable_format:constrained_response": ({}, ["My answer is maybe."], ["Maybe."]),
-    "detectable_format:number_highlighted_sections": ({"num_highlights": 2}, ["*a* and **b**"], ["**a**", "* *", "*a*"]),
-    "detectable_format:multiple_sections": ({"section_spliter": "Day", "num_sections": 2}, ["Day 1 a Day 2 b"], ["Day 1 a", "Day one Day two"]),
-    "detectable_format:json_format": ({}, ['{"a": 1}', '```json\n{"a": [1]}\n```'], ["{a: 1}", 'Here: {"a": 1}']),
+    "detectable_format:number_highlighted_sections": ({"num_highlights": 2}, ["*a* and **b**"],
+        ["**a**", "* *", "*a*"]),
+    "detectable_format:multiple_sections": ({"section_spliter": "Day", "num_sections": 2},
+        ["Day 1 a Day 2 b"], ["Day 1 a", "Day one Day two"]),
+    "detectable_format:json_format": ({}, ['{"a": 1}', '```json\n{"a": [1]}\n```'],
+        ["{a: 1}", 'Here: {"a": 1}']),
     "detectable_format:title": ({}, ["<<Song>>\nla"], ["<Song>", "<< >>"]),
-    "combination:two_responses": ({}, ["a ****** b"], ["a", "a ****** a", "a ****** ****** b", "a ****** b ****** c"]),
-    "combination:repeat_prompt": ({"prompt_to_repeat": "Say A."}, ["say a.\nA"], ["A", "Well: Say A. A"]),
+    "combination:two_responses": ({}, ["a ****** b"],
+        ["a", "a ****** a", "a ****** ****** b", "a ****** b ****** c"]),
+    "combination:repeat_prompt": ({"prompt_to_repeat": "Say A."}, ["say a.\nA"],
+        ["A", "Well: Say A. A"]),
     "startend:end_checker": ({"end_phrase": "The end."}, ['Well. "the end."'], ["The end. Or not"]),
     "startend:quotation": ({}, [' "all of it" '], ['"', 'say "a"']),
-    "change_case:capital_word_frequency": ({"capital_frequency": 2, "capital_relation": "at least"}, ["STOP-NOW or GO"], ["STOP-NOW or go"]),
-    "change_case:english_capital": ({}, ["STOP AND THINK OF THE SEA."], ["Stop.", "DER HUND IST NICHT IM HAUS."]),
-    "change_case:english_lowercase": ({}, ["the sea and the sky"], ["The sea", "der hund ist nicht im haus"]),
+    "change_case:capital_word_frequency": ({"capital_frequency": 2, "capital_relation": "at least"},
+        ["STOP-NOW or GO"], ["STOP-NOW or go"]),
+    "change_case:english_capital": ({}, ["STOP AND THINK OF THE SEA."],
+        ["Stop.", "DER HUND IST NICHT IM HAUS."]),
+    "change_case:english_lowercase": ({}, ["the sea and the sky"],
+        ["The sea", "der hund ist nicht im haus"]),
     "punctuation:no_comma": ({}, ["a; b"], ["a, b"]),
 }  # fmt: skip
 
@@ -124,7 +143,10 @@ def test_the_reward_is_the_share_that_is_followed():
     assert ConstraintsReward(partial=False)(["<<a>>, b", "x"], **columns) == [0.0, None]
     with pytest.raises(UserError, match="instruction_id_list"):
         ConstraintsReward()(["a"])
-    asked = [Prompt(str(i), (), {"instruction_id_list": names, "kwargs": [{}]}) for i, names in enumerate((["punctuation:no_comma"], [], ["a:b"]))]  # fmt: skip
+    asked = [
+        Prompt(str(i), (), {"instruction_id_list": names, "kwargs": [{}]})
+        for i, names in enumerate((["punctuation:no_comma"], [], ["a:b"]))
+    ]
     assert [ConstraintsReward().applies_to(prompt) for prompt in asked[:2]] == [True, False]
     assert "instruction_id_list" in ConstraintsReward().why_not(asked)
     with pytest.raises(UserError, match='no instruction "a:b"'):
@@ -134,10 +156,10 @@ def test_the_reward_is_the_share_that_is_followed():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("It is the cat of my sister.", "en"), ("Le chat est dans la maison.", "fr"), ("Кот не в доме, и это хорошо.", "ru"),
-        ("Кіт у хаті, і це добре.", "uk"), ("Котката е в къщата и това е добре.", "bg"), ("ผมชอบแมว", "th"), ("猫が好きです", "ja"),
-        ("我喜欢猫", "zh"), ("이것은 고양이입니다", "ko"), ("यह एक बिल्ली है और वह घर में है", "hi"), ("هذه قطة في البيت", "ar"), ("این گربه در خانه است", "fa"),
-        ("یہ بلی گھر میں ہے", "ur"), ("বিড়াল ঘরে আছে", "bn"), ("Kissa on talossa ja se ei ole ulkona.", "fi"), ("Paka yuko katika nyumba ya watu.", "sw"), ("12 + 3", None),
+        ("It is the cat of my sister.", "en"), ("Le chat est dans la maison.", "fr"), ("Кот не в доме, и это хорошо.", "ru"),  # noqa: E501
+        ("Кіт у хаті, і це добре.", "uk"), ("Котката е в къщата и това е добре.", "bg"), ("ผมชอบแมว", "th"), ("猫が好きです", "ja"),  # noqa: E501
+        ("我喜欢猫", "zh"), ("이것은 고양이입니다", "ko"), ("यह एक बिल्ली है और वह घर में है", "hi"), ("هذه قطة في البيت", "ar"), ("این گربه در خانه است", "fa"),  # noqa: E501
+        ("یہ بلی گھر میں ہے", "ur"), ("বিড়াল ঘরে আছে", "bn"), ("Kissa on talossa ja se ei ole ulkona.", "fi"), ("Paka yuko katika nyumba ya watu.", "sw"), ("12 + 3", None),  # noqa: E501
     ],
 )  # fmt: skip
 def test_languages_are_told(text: str, expected: str | None):

@@ -48,11 +48,16 @@ def of_any(value: Fraction) -> list[str]:
     """Ways of writing any fraction."""
     n, d, sign, a = value.numerator, value.denominator, "-" * (value < 0), abs(value.numerator)
     return [
-        f"{n}/{d}", f"{n} / {d}", f"({n}/{d})", f"-({-n}/{d})", f"({n})/({d})", f"${n}/{d}$", rf"\({n}/{d}\)", f"x = {n}/{d}",
-        rf"{sign}\frac{{{a}}}{{{d}}}", rf"\frac{{{n}}}{{{d}}}", rf"\frac{{{-n}}}{{{-d}}}", rf"{sign}\dfrac{{{3 * a}}}{{{3 * d}}}",
-        rf"\left(\frac{{{n}}}{{{d}}}\right)", rf"\frac{{\frac{{{n}}}{{7}}}}{{\frac{{{d}}}{{7}}}}", rf"{sign}\sqrt{{\frac{{{n * n}}}{{{d * d}}}}}",
-        f"{n - d}/{d} + 1", rf"1 + \frac{{{n - d}}}{{{d}}}", rf"{n} \cdot \frac{{1}}{{{d}}}", rf"{n} \times {d}^{{-1}}", f"{n} * {d}^(-1)",
-        rf"{n} \div {d}", f"{n} ÷ {d}", f"{n}/{d} apples", f"{n}/{d}.", f"**{n}/{d}**", rf"\text{{{n}/{d}}}", f"The answer is {n}/{d}",
+        f"{n}/{d}", f"{n} / {d}", f"({n}/{d})", f"-({-n}/{d})", f"({n})/({d})", f"${n}/{d}$",
+        rf"\({n}/{d}\)", f"x = {n}/{d}",
+        rf"{sign}\frac{{{a}}}{{{d}}}", rf"\frac{{{n}}}{{{d}}}", rf"\frac{{{-n}}}{{{-d}}}",
+        rf"{sign}\dfrac{{{3 * a}}}{{{3 * d}}}",
+        rf"\left(\frac{{{n}}}{{{d}}}\right)", rf"\frac{{\frac{{{n}}}{{7}}}}{{\frac{{{d}}}{{7}}}}",
+        rf"{sign}\sqrt{{\frac{{{n * n}}}{{{d * d}}}}}",
+        f"{n - d}/{d} + 1", rf"1 + \frac{{{n - d}}}{{{d}}}", rf"{n} \cdot \frac{{1}}{{{d}}}",
+        rf"{n} \times {d}^{{-1}}", f"{n} * {d}^(-1)",
+        rf"{n} \div {d}", f"{n} ÷ {d}", f"{n}/{d} apples", f"{n}/{d}.", f"**{n}/{d}**",
+        rf"\text{{{n}/{d}}}", f"The answer is {n}/{d}",
         f"{n}/{d}".translate(FULL_WIDTH), f"{n}/{d}".translate(ARABIC),
     ]  # fmt: skip
 
@@ -102,7 +107,8 @@ FRACTIONS = st.one_of(
     st.builds(Fraction, st.integers(-(10**12), 10**12), st.integers(1, 99)),
 )
 CHANGES: list[Callable[[Fraction], Fraction]] = [
-    lambda q: q, lambda q: -q, lambda q: q + 1, lambda q: q * 10, lambda q: q / 100, lambda q: 2 * q, lambda q: q + Fraction(1, 1000),
+    lambda q: q, lambda q: -q, lambda q: q + 1, lambda q: q * 10, lambda q: q / 100,
+    lambda q: 2 * q, lambda q: q + Fraction(1, 1000),
     lambda q: 1 / q if q else q + 2,
 ]  # fmt: skip
 
@@ -142,17 +148,41 @@ def test_numbers_are_correct_where_they_are_equal_and_nowhere_else(
 
 PIECES = st.sampled_from(
     [
-        *("1 2 -3 0 12 1,000 3.14 .5 x y n e i B the apples or and 1/0 0/0 10! 9!! 10000! 10**10**10 1e400 1e-400 4:00 2:3 (A) 101_2".split()),
-        *(r"\pi \infty -\infty \emptyset \mathbb{R} 10^{20} 30^\circ \frac \sqrt \left( \right) \left \text{ \boxed{ \frac{1}{0} \$5 50\%".split()),
-        *"½ ٣ ３ −2 –7 x² 30° é 💥 ∞ √2 ∛8 ² ₂ ⁻¹ Ⅷ ① ㎏ १२ \ud800 \x00 \u202e \n 1\xa0000".split(" "),
+        *"1 2 -3 0 12 1,000 3.14 .5 x y n e i B the apples or and 1/0 0/0 10! 9!! 10000!"
+        " 10**10**10 1e400 1e-400 4:00 2:3 (A) 101_2".split(),
+        *r"\pi \infty -\infty \emptyset \mathbb{R} 10^{20} 30^\circ \frac \sqrt \left( \right)"
+        r" \left \text{ \boxed{ \frac{1}{0} \$5 50\%".split(),
+        *"½ ٣ ３ −2 –7 x² 30° é 💥 ∞ √2 ∛8 ² ₂ ⁻¹ Ⅷ ① ㎏ १२ \ud800 \x00 \u202e \n 1\xa0000".split(
+            " "
+        ),
         *r"% & # ~ \\ $ \{ \} { } ( ) [ ] | ^ _ = < > ! ? , ; : . ... ' \le \pm \cup \to".split(),
-        "5 cm", "3 m/s", "4:30 PM", "no solution", r"1, 2, \ldots, n", r"1.\overline{3}", "9" * 50, "9" * 5000, "(" * 300, "</answer>", "####",
-        r"\begin{pmatrix}", r"\end{pmatrix}", r"\sum_{k=1}^{n} k", r"\int_0^1 x dx", r"\lim_{x\to 0}", r"\pmod{7}", "May 5", "2024-02-30", "",
+        "5 cm",
+        "3 m/s",
+        "4:30 PM",
+        "no solution",
+        r"1, 2, \ldots, n",
+        r"1.\overline{3}",
+        "9" * 50,
+        "9" * 5000,
+        "(" * 300,
+        "</answer>",
+        "####",
+        r"\begin{pmatrix}",
+        r"\end{pmatrix}",
+        r"\sum_{k=1}^{n} k",
+        r"\int_0^1 x dx",
+        r"\lim_{x\to 0}",
+        r"\pmod{7}",
+        "May 5",
+        "2024-02-30",
+        "",
     ]
-)  # fmt: skip
+)
 SHAPES = (
-    r"\frac{%s}{%s}", r"\sqrt[%s]{%s}", "(%s, %s)", r"\left[%s, %s\right)", r"\{%s, %s\}", "%s + %s", "%s-%s", "%s%s", "%s %s", "%s^{%s}",
-    "%s = %s", "%s < %s", r"\begin{pmatrix}%s & 1 \\ %s & 2\end{pmatrix}", r"\text{%s} %s", "$%s$%s", "|%s|/%s", "%s or %s",
+    r"\frac{%s}{%s}", r"\sqrt[%s]{%s}", "(%s, %s)", r"\left[%s, %s\right)", r"\{%s, %s\}",
+    "%s + %s", "%s-%s", "%s%s", "%s %s", "%s^{%s}",
+    "%s = %s", "%s < %s", r"\begin{pmatrix}%s & 1 \\ %s & 2\end{pmatrix}", r"\text{%s} %s",
+    "$%s$%s", "|%s|/%s", "%s or %s",
     r"%s \cup %s", "%s!:%s", "%s mod %s",
 )  # fmt: skip
 TEXTS = st.recursive(

@@ -118,7 +118,7 @@ def written(folder: Path, **modules: str) -> Code:
         ("try:\n    import burnish.b\nexcept ImportError: pass", {"b"}),
         ("command = ['-m', 'burnish.room.c']", {"room.c"}),
         ("import burnish.away", {"away", "b"}),
-        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import burnish.b\nelse:\n    import burnish.room.c", {"room.c"}),
+        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import burnish.b\nelse:\n    import burnish.room.c", {"room.c"}),  # noqa: E501
         ("'''It says burnish.b in words.'''\nimport json, burnish_other.b", set()),
         ("import burnish._version, burnish", set()),
     ],
@@ -139,8 +139,10 @@ def test_what_counts_as_reached(text: str, reached: set[str], tmp_path: Path):
 
 def test_of_strings_only_those_that_are_statements_are_left_out(tmp_path: Path):
     texts = {
-        "a": '"""One."""\nx = "one"\n', "b": '"""Two."""\n# two\nx = \\\n  "one"\n"""Of x."""\n', "c": '"""One."""\nx = "two"\n',
-    }  # fmt: skip
+        "a": '"""One."""\nx = "one"\n',
+        "b": '"""Two."""\n# two\nx = \\\n  "one"\n"""Of x."""\n',
+        "c": '"""One."""\nx = "two"\n',
+    }
     hashes = [written(tmp_path, **texts).hash_of(name) for name in "abc"]
     assert hashes[0] == hashes[1] != hashes[2]
 

@@ -51,7 +51,10 @@ def test_file_hash_of_files_and_folders(tmp_path: Path) -> None:
 
 
 def test_environment_names_versions_without_importing_them() -> None:
-    code = "import sys; from burnish.runs.manifest import environment; environment(); print('torch' in sys.modules)"
+    code = (
+        "import sys; from burnish.runs.manifest import environment; environment(); print('torch' in"
+        " sys.modules)"
+    )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "False"
     found = environment()

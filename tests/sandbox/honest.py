@@ -47,14 +47,19 @@ HONEST: dict[str, tuple[str, dict[str, Any]]] = {
         DOUBLED,
     ),
     "a thread with a large stack": (
-        "import sys, threading\nsys.setrecursionlimit(10 ** 6)\nthreading.stack_size(1 << 26)\n"
-        "def f(n): return 0 if n == 0 else 2 + f(n - 1)\n"
-        "def main(): n = int(input()); print(f(n) if n > 0 else 2 * n)\n"
-        "t = threading.Thread(target=main); t.start(); t.join()",
+        (
+            "import sys, threading\nsys.setrecursionlimit(10 ** 6)\nthreading.stack_size(1 << 26)\n"
+            "def f(n): return 0 if n == 0 else 2 + f(n - 1)\n"
+            "def main(): n = int(input()); print(f(n) if n > 0 else 2 * n)\n"
+            "t = threading.Thread(target=main); t.start(); t.join()"
+        ),
         stdin(("21", "42"), ("20000", "40000")),
     ),
     "a dataclass": (
-        "from dataclasses import dataclass\n@dataclass\nclass P:\n    n: int\nprint(P(int(input())).n * 2)",
+        (
+            "from dataclasses import dataclass\n@dataclass\nclass P:\n    n:"
+            " int\nprint(P(int(input())).n * 2)"
+        ),
         DOUBLED,
     ),
     "much output": (
@@ -69,8 +74,11 @@ HONEST: dict[str, tuple[str, dict[str, Any]]] = {
     "no input": ("print('hello')", stdin(("", "hello"))),
     "memory within the limit": ("x = bytearray(100 << 20)\nprint(2 * int(input()))", DOUBLED),
     "standard library": (
-        "import bisect, collections, datetime, decimal, fractions, functools, heapq, itertools, json, math, operator, random\n"
-        "import re, statistics, string, textwrap, typing\nprint(2 * int(input()))",
+        (
+            "import bisect, collections, datetime, decimal, fractions, functools, heapq, itertools,"
+            " json, math, operator, random\nimport re, statistics, string, textwrap,"
+            " typing\nprint(2 * int(input()))"
+        ),
         DOUBLED,
     ),
     "a function": (
@@ -110,9 +118,13 @@ HONEST: dict[str, tuple[str, dict[str, Any]]] = {
         ),
     ),
     "exact numbers": (
-        "from fractions import Fraction\nfrom decimal import Decimal\ndef f(x): return Fraction(x, 3), Decimal('0.1') * x, x * 1j",
+        (
+            "from fractions import Fraction\nfrom decimal import Decimal\ndef f(x): return"
+            " Fraction(x, 3), Decimal('0.1') * x, x * 1j"
+        ),
         asserts(
-            "from fractions import Fraction as F\nfrom decimal import Decimal as D\nassert f(2) == (F(2, 3), D('0.2'), 2j)"
+            "from fractions import Fraction as F\nfrom decimal import Decimal as D\nassert f(2) =="
+            " (F(2, 3), D('0.2'), 2j)"
         ),
     ),
     "an argument changed in place": (
@@ -124,7 +136,8 @@ HONEST: dict[str, tuple[str, dict[str, Any]]] = {
     "exceptions": (
         "def f(x):\n    if x < 0: raise ValueError('negative')\n    return [1][x]",
         asserts(
-            "try:\n    f(-1)\n    assert False\nexcept ValueError as e:\n    assert str(e) == 'negative'",
+            "try:\n    f(-1)\n    assert False\nexcept ValueError as e:\n    assert str(e) =="
+            " 'negative'",
             "try:\n    f(5)\n    assert False\nexcept IndexError:\n    pass",
         ),
     ),
@@ -136,7 +149,10 @@ HONEST: dict[str, tuple[str, dict[str, Any]]] = {
         ),
     ),
     "iterators": (
-        "def f(n):\n    for i in range(n): yield i * i\ndef g(n): return zip(range(n), 'abc')\ndef h(n): return range(n)",
+        (
+            "def f(n):\n    for i in range(n): yield i * i\ndef g(n): return zip(range(n),"
+            " 'abc')\ndef h(n): return range(n)"
+        ),
         asserts(
             "assert list(f(4)) == [0, 1, 4, 9]",
             "assert list(g(2)) == [(0, 'a'), (1, 'b')]",
@@ -144,16 +160,24 @@ HONEST: dict[str, tuple[str, dict[str, Any]]] = {
         ),
     ),
     "collections": (
-        "import collections as c\ndef f(x):\n    d = c.defaultdict(int)\n    for k in x: d[k] += 1\n"
-        "    return d, c.Counter(x), c.OrderedDict(d), c.deque(x), d.keys(), c.namedtuple('P', 'a b')(1, 2)",
+        (
+            "import collections as c\ndef f(x):\n    d = c.defaultdict(int)\n    for k in x: d[k]"
+            " += 1\n    return d, c.Counter(x), c.OrderedDict(d), c.deque(x), d.keys(),"
+            " c.namedtuple('P', 'a b')(1, 2)"
+        ),
         asserts(
-            "import collections\nassert f('aab')[0] == {'a': 2, 'b': 1} == f('aab')[1] == f('aab')[2]",
-            "import collections\nassert f('ab')[3] == collections.deque('ab') and list(f('ab')[4]) == ['a', 'b']",
+            "import collections\nassert f('aab')[0] == {'a': 2, 'b': 1} == f('aab')[1] =="
+            " f('aab')[2]",
+            "import collections\nassert f('ab')[3] == collections.deque('ab') and list(f('ab')[4])"
+            " == ['a', 'b']",
             "assert f('')[5] == (1, 2)",
         ),
     ),
     "a class of the program's, only passed on": (
-        "class Pair:\n    def __init__(s, a, b): s.a, s.b = a, b\ndef longest(ps): return max(p.b - p.a for p in ps)",
+        (
+            "class Pair:\n    def __init__(s, a, b): s.a, s.b = a, b\ndef longest(ps): return"
+            " max(p.b - p.a for p in ps)"
+        ),
         asserts("assert longest([Pair(1, 5), Pair(2, 3)]) == 4"),
     ),
     "methods of a class": (
@@ -177,9 +201,10 @@ HONEST: dict[str, tuple[str, dict[str, Any]]] = {
         "import math\ndef root(cs):\n    return -cs[0] / cs[1]",
         check(
             "root",
-            "import math\ndef poly(cs, x):\n    return sum(c * math.pow(x, i) for i, c in enumerate(cs))\n\n"
-            'def root(cs):\n    """A zero of the polynomial."""\n',
-            "for a in (1.0, -4.0, 7.5):\n        assert abs(poly([a, 2.0], candidate([a, 2.0]))) < 1e-9",
+            "import math\ndef poly(cs, x):\n    return sum(c * math.pow(x, i) for i, c in"
+            ' enumerate(cs))\n\ndef root(cs):\n    """A zero of the polynomial."""\n',
+            "for a in (1.0, -4.0, 7.5):\n        assert abs(poly([a, 2.0], candidate([a, 2.0]))) <"
+            " 1e-9",
         ),
     ),
     "state between calls": (
@@ -201,7 +226,10 @@ HONEST: dict[str, tuple[str, dict[str, Any]]] = {
     "arguments as JSON": (
         "def pair(a, b): return (a, b)",
         {
-            "input_output": '{"fn_name": "pair", "inputs": [[1, [2]], ["x", null]], "outputs": [[1, [2]], ["x", null]]}'
+            "input_output": (
+                '{"fn_name": "pair", "inputs": [[1, [2]], ["x", null]], "outputs": [[1, [2]], ["x",'
+                " null]]}"
+            )
         },
     ),
     "lines as JSON": (
@@ -233,7 +261,9 @@ HONEST: dict[str, tuple[str, dict[str, Any]]] = {
         "class Solution:\n    def twice(self, xs):\n        return [2 * x for x in xs]",
         {
             "tests": [{"input": "[1, 2]", "output": "[2, 4]", "testtype": "functional"}],
-            "starter_code": "class Solution:\n    def twice(self, xs: List[int]) -> List[int]:\n        ",
+            "starter_code": (
+                "class Solution:\n    def twice(self, xs: List[int]) -> List[int]:\n        "
+            ),
         },
     ),
     "functional tests, two arguments, name in the metadata": (

@@ -35,7 +35,10 @@ def test_without_disk_nothing_can_be_written() -> None:
 
 def test_programs_do_not_see_each_other(sandbox: Sandbox) -> None:
     """A file, a module attribute, a process: nothing of one program's is there for the next."""
-    leave = "import os, builtins\nbuiltins.left = 1\ntry: open('/tmp/left', 'w').write('42')\nexcept OSError: pass\nprint('ok')"
+    leave = (
+        "import os, builtins\nbuiltins.left = 1\ntry: open('/tmp/left', 'w').write('42')\nexcept"
+        " OSError: pass\nprint('ok')"
+    )
     look = "import os, builtins\nprint(os.path.exists('/tmp/left'), hasattr(builtins, 'left'))"
     leave_test, look_test = (
         {"tests": [{"input": "", "output": out}]} for out in ("ok", "False False")

@@ -28,7 +28,10 @@ FUNCTION_TASK = code_tests(
     {
         "entry_point": "double",
         "prompt": "def double(x):\n    pass\n",
-        "test": "def check(candidate):\n    # hidden\n    assert candidate(21) == 42\n    assert candidate(-3) == -6\n    assert candidate(1000) == 2000\n",
+        "test": (
+            "def check(candidate):\n    # hidden\n    assert candidate(21) == 42\n    assert"
+            " candidate(-3) == -6\n    assert candidate(1000) == 2000\n"
+        ),
     }
 )
 

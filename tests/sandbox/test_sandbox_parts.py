@@ -165,8 +165,8 @@ def test_a_dead_parent_leaves_no_sandbox() -> None:
     """A trainer that is killed outright: supervisor and sandboxes go with it."""
     open_or_skip("bubblewrap").close()
     code = (
-        "import os\nfrom burnish.sandbox import *\ns = Sandbox(parallel=1)\nprint(s._process.pid, flush=True)\n"
-        "s.run([Job('import time; time.sleep(60)', CodeTests(stdio=(('', 'x'),)))])"
+        "import os\nfrom burnish.sandbox import *\ns = Sandbox(parallel=1)\nprint(s._process.pid,"
+        " flush=True)\ns.run([Job('import time; time.sleep(60)', CodeTests(stdio=(('', 'x'),)))])"
     )
     source = str(Path(tiers.__file__).parents[2])
     child = subprocess.Popen(
@@ -192,9 +192,10 @@ def test_a_sandbox_that_is_ended_while_it_starts_leaves_nothing() -> None:
     up."""
     open_or_skip("bubblewrap").close()
     code = (
-        "import sys, time\nfrom burnish.sandbox import Limits, tiers\nfrom burnish.sandbox.worker import Worker, end_all\n"
-        "tiers.drop_privileges()\ns = tiers.settle('bubblewrap', python=None)\n"
-        "for n in range(40):\n    w = Worker(s, Limits(memory_mb=251), judge=False)\n    time.sleep(n * 0.0005)\n    w.kill()\n"
+        "import sys, time\nfrom burnish.sandbox import Limits, tiers\nfrom burnish.sandbox.worker"
+        " import Worker, end_all\ntiers.drop_privileges()\ns = tiers.settle('bubblewrap',"
+        " python=None)\nfor n in range(40):\n    w = Worker(s, Limits(memory_mb=251),"
+        " judge=False)\n    time.sleep(n * 0.0005)\n    w.kill()\n"
     )
     source = str(Path(tiers.__file__).parents[2])
     program = f"import sys; sys.path.insert(0, {source!r}); import burnish.sandbox.worker\n{code}"
@@ -233,8 +234,14 @@ def test_the_same_attacks_succeed_outside(name: str) -> None:
     )
     done = subprocess.run(
         ["/usr/bin/python3" if os.getuid() == 0 else sys.executable, "-c", program],
-        capture_output=True, text=True, cwd="/", env={"SECRET": "x"}, timeout=60, check=False, **user,
-    )  # type: ignore[call-overload]  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd="/",
+        env={"SECRET": "x"},
+        timeout=60,
+        check=False,
+        **user,
+    )  # type: ignore[call-overload]
     assert done.stdout.strip() != "contained"
 
 

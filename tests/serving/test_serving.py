@@ -1,5 +1,5 @@
-"""The server as its clients see it: OpenAI's objects, the engine's own tokens, and refusals that say
-what is wrong."""
+"""The server as its clients see it: OpenAI's objects, the engine's own tokens, and refusals that
+say what is wrong."""
 
 from __future__ import annotations
 
@@ -68,8 +68,11 @@ def test_parts_and_a_developer_are_text_and_a_system(server: Server):
     plain = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why so?"}]
     parts = [
         {"role": "developer", "content": "Be brief."},
-        {"role": "user", "content": [{"type": "text", "text": "Why "}, {"type": "text", "text": "so?"}]},
-    ]  # fmt: skip
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "Why "}, {"type": "text", "text": "so?"}],
+        },
+    ]
     one, other = (
         server.post(CHAT, messages=messages, max_tokens=8, temperature=0).json()
         for messages in (plain, parts)
@@ -212,19 +215,25 @@ BAD: list[tuple[str, dict[str, Any], str | None, str]] = [
     (CHAT, {}, "messages", "Missing required parameter"),
     (CHAT, {"messages": []}, "messages", "at least 1"),
     (CHAT, {"messages": [{"role": "pirate", "content": "a"}]}, "messages", "role"),
-    (CHAT, {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, "messages", "content"),
+    (CHAT,
+        {"messages": [{"role": "user",
+                    "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, "messages",
+                    "content"),
     (CHAT, {"messages": TALK, "temperature": -1}, "temperature", "temperature"),
     (CHAT, {"messages": TALK, "temperature": "hot"}, "temperature", "number"),
     (CHAT, {"messages": TALK, "top_p": 0}, "top_p", "above 0"),
     (CHAT, {"messages": TALK, "max_tokens": 0}, "max_tokens", "from 1"),
     (CHAT, {"messages": TALK, "max_tokens": 512}, "messages", "maximum context length is 512"),
-    (CHAT, {"messages": [{"role": "user", "content": "a" * 600}]}, "messages", "619 tokens; at most 511 fit"),
-    (CHAT, {"messages": TALK, "colour": "red"}, "colour", "Unrecognized request argument supplied: colour"),
+    (CHAT, {"messages": [{"role": "user", "content": "a" * 600}]}, "messages",
+        "619 tokens; at most 511 fit"),
+    (CHAT, {"messages": TALK, "colour": "red"}, "colour",
+        "Unrecognized request argument supplied: colour"),
     (CHAT, {"messages": TALK, "tools": [{"type": "function"}]}, "tools", "tools is not supported"),
     (CHAT, {"messages": TALK, "frequency_penalty": 0.5}, "frequency_penalty", "not supported"),
     (CHAT, {"messages": TALK, "top_logprobs": 3}, "top_logprobs", "logprobs: true"),
     (CHAT, {"messages": TALK, "logprobs": True, "top_logprobs": 21}, "top_logprobs", "20"),
-    (CHAT, {"messages": TALK, "stream_options": {"include_usage": True}}, "stream_options", "stream: true"),
+    (CHAT, {"messages": TALK, "stream_options": {"include_usage": True}}, "stream_options",
+        "stream: true"),
     (CHAT, {"messages": TALK, "stop": ""}, "stop", "at least 1"),
     (CHAT, {"messages": TALK, "seed": -4}, "seed", "from 0"),
     (CHAT, {"messages": TALK, "stop": ["a"], "min_tokens": 2}, None, "min_new_tokens"),

@@ -27,7 +27,7 @@ stages:
   ppo: {steps: 1, prompts_per_step: 2, sampling: {max_new_tokens: 4}, ptx_coef: 0.1}
   grpo: {steps: 1, epochs: 2, num_mini_batches: 2, prompts_per_step: 2, curriculum: {}, responses_per_prompt: 2,
          sampling: {max_new_tokens: 4}, rewards: [{name: length}]}
-"""
+"""  # noqa: E501
 
 
 def test_a_run_takes_its_folders_as_text(tmp_path: Path):

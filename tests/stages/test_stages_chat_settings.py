@@ -19,9 +19,9 @@ from burnish.stages.context import Run
 from burnish.stages.inputs import inputs_of
 
 TEMPLATE = (
-    "{{ strftime_now('%Y-%m-%d') + ('!' if loud is defined and loud else '') }}"
-    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    "{{ strftime_now('%Y-%m-%d') + ('!' if loud is defined and loud else '') }}{% for m in messages"
+    " %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>' }}{% endfor %}{% if"
+    " add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 ASKED = Prompt("p", (Message(role="user", content="Hi"),))
 

@@ -107,11 +107,16 @@ def test_a_source_is_read_once_however_many_stages_name_others(
         (tmp_path / name).mkdir()
         asked[name] = _file(tmp_path / name, "prompts", ["three", held], out=1)
     recipe = burnish.load(
-        None, "model.name=tiny", f"data.demonstrations={demos}", "stages.sft={}",
-        "stages.a={kind: sft, start: base}", f"stages.p={{kind: sample, prompts: {asked['first']}}}",
-        "stages.b={kind: sft, start: base}", f"stages.q={{kind: sample, prompts: {asked['second']}}}",
+        None,
+        "model.name=tiny",
+        f"data.demonstrations={demos}",
+        "stages.sft={}",
+        "stages.a={kind: sft, start: base}",
+        f"stages.p={{kind: sample, prompts: {asked['first']}}}",
+        "stages.b={kind: sft, start: base}",
+        f"stages.q={{kind: sample, prompts: {asked['second']}}}",
         "stages.c={kind: sft, start: base}",
-    )  # fmt: skip
+    )
     read: list[str] = []
     parts = reading_module.read_parts
     monkeypatch.setattr(

@@ -46,7 +46,10 @@ def test_a_demonstration_that_is_too_long_names_its_row(options: list[str], tmp_
     recipe = burnish.load(
         None, *options, SFT, f"data.demonstrations={source}", "model.max_length=200"
     )
-    what_to_do = r"Set data\.drop=\[duplicate, too_long\] .* or raise model\.max_length \(200; this model reads up to \d+\)"
+    what_to_do = (
+        r"Set data\.drop=\[duplicate, too_long\] .* or raise model\.max_length \(200; this model"
+        r" reads up to \d+\)"
+    )
     with pytest.raises(UserError, match=rf"long\.jsonl, row 8, .*{what_to_do}"):
         burnish.run(recipe, out=tmp_path / "run")
     assert not (tmp_path / "run" / "sft" / "stage.json").exists()
@@ -129,10 +132,18 @@ def _prompts_of_two_lengths(tmp_path: Path) -> str:
 
 def test_ppo_leaves_out_prompts_that_leave_no_room(options: list[str], tmp_path: Path):
     recipe = burnish.load(
-        None, *options, SFT, SAMPLE, "stages.compare={}", "stages.reward={}", f"data.prompts={_prompts_of_two_lengths(tmp_path)}",
-        "model.max_length=240", "data.drop=[duplicate, too_long]", "sample.count=6",
+        None,
+        *options,
+        SFT,
+        SAMPLE,
+        "stages.compare={}",
+        "stages.reward={}",
+        f"data.prompts={_prompts_of_two_lengths(tmp_path)}",
+        "model.max_length=240",
+        "data.drop=[duplicate, too_long]",
+        "sample.count=6",
         "stages.ppo={steps: 1, prompts_per_step: 4, sampling: {max_new_tokens: 160}}",
-    )  # fmt: skip
+    )
     out = burnish.run(recipe, out=tmp_path / "run")
     assert json.loads((out / "ppo" / "result.json").read_text())["dropped"]["prompts"] == {
         "too long": 2

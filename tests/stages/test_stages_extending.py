@@ -121,7 +121,8 @@ def test_the_advantages_of_the_page():
         [[True, True], [True, False], [True, True], [True, True], [True, True], [True, True]]
     )
     earned = Earned(
-        scores_B=torch.tensor([1.0, 3.0, 2.0, 5.0, 5.0, 0.0]), groups_B=torch.tensor([0, 0, 0, 1, 1, 1]),
+        scores_B=torch.tensor([1.0, 3.0, 2.0, 5.0, 5.0, 0.0]),
+        groups_B=torch.tensor([0, 0, 0, 1, 1, 1]),
         kl_BT=torch.zeros(6, 2), mask_BT=mask, values_BT=None, beta=0.0, gamma=1.0, gae_lambda=1.0,
     )  # fmt: skip
     advantages = advantages_of(row, earned).advantages_BT
@@ -311,8 +312,8 @@ def test_a_kind_that_does_not_fit_is_told_with_its_place(stage: str, told: str):
 )
 def test_a_loss_that_does_not_fit_is_told_with_its_place(loss: str, told: str):
     Path("others.py").write_text(
-        "number = 3\ndef strange(*, logits): ...\ndef wants(*, chosen_logprobs, rejected_logprobs, tau): ...\n"
-        "def hard(*, chosen_logprobs, rejected_logprobs): ...\n"
+        "number = 3\ndef strange(*, logits): ...\ndef wants(*, chosen_logprobs, rejected_logprobs,"
+        " tau): ...\ndef hard(*, chosen_logprobs, rejected_logprobs): ...\n"
     )
     with pytest.raises(UserError) as caught:
         burnish.load(
@@ -324,9 +325,10 @@ def test_a_loss_that_does_not_fit_is_told_with_its_place(loss: str, told: str):
 
 def test_a_loss_that_judges_answers_singly():
     Path("single.py").write_text(
-        "from burnish.algorithms.preference_losses import kto_loss\n"
-        "def single(*, logprobs, ref_logprobs, kl, probability, beta: float = 0.1):\n"
-        "    return kto_loss(logprobs=logprobs, ref_logprobs=ref_logprobs, kl=kl, probability=probability, beta=beta)\n"
+        "from burnish.algorithms.preference_losses import kto_loss\ndef single(*, logprobs,"
+        " ref_logprobs, kl, probability, beta: float = 0.1):\n    return"
+        " kto_loss(logprobs=logprobs, ref_logprobs=ref_logprobs, kl=kl, probability=probability,"
+        " beta=beta)\n"
     )
     weights = []
     for loss in ("kto", "single.py:single"):

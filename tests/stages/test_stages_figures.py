@@ -23,8 +23,10 @@ def options(tmp_path: Path) -> list[str]:
     for name, rows in (("d", demos), ("p", prompts)):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return [
-        "model.name=tiny", "threads=1", "stages.sample={count: 12, sampling: {max_new_tokens: 6}}", "stages.compare={by: panel}",
-        f"data.demonstrations={tmp_path / 'd.jsonl'}", f"data.prompts={tmp_path / 'p.jsonl'}", "data.heldout=0.3",
+        "model.name=tiny", "threads=1", "stages.sample={count: 12, sampling: {max_new_tokens: 6}}",
+        "stages.compare={by: panel}",
+        f"data.demonstrations={tmp_path / 'd.jsonl'}", f"data.prompts={tmp_path / 'p.jsonl'}",
+        "data.heldout=0.3",
     ]  # fmt: skip
 
 
@@ -40,8 +42,8 @@ def _strict(path: Path) -> dict:
 @pytest.mark.parametrize(
     ("changes", "unknown", "said"),
     [
-        (["compare.by={panel: {annotators_per_item: 1}}"], {"pairwise_agreement", "alpha"}, "the annotators' agreement is unknown"),
-        (["compare.by={panel: {size: 1, annotators_per_item: 1}}"], {"pairwise_agreement", "alpha"}, "Krippendorff's alpha is unknown"),
+        (["compare.by={panel: {annotators_per_item: 1}}"], {"pairwise_agreement", "alpha"}, "the annotators' agreement is unknown"),  # noqa: E501
+        (["compare.by={panel: {size: 1, annotators_per_item: 1}}"], {"pairwise_agreement", "alpha"}, "Krippendorff's alpha is unknown"),  # noqa: E501
         (["sample.sampling.temperature=0"], set(), "how often the labels are right is unknown"),
         (["sample.sampling.temperature=0.01"], set(), "how often the labels are right is unknown"),
     ],
@@ -66,7 +68,10 @@ def test_comparing_ends_and_says_what_is_unknown(
 def test_what_learns_from_comparisons_of_which_none_prefers_refuses(
     options: list[str], tmp_path: Path
 ):
-    said = r"the stage compare found no answer that is preferred to another, so reward has nothing to learn from"
+    said = (
+        r"the stage compare found no answer that is preferred to another, so reward has nothing to"
+        r" learn from"
+    )
     with pytest.raises(burnish.UserError, match=said):
         burnish.run(
             burnish.load(

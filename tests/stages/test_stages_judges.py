@@ -34,7 +34,8 @@ PAIRS = [
 def options(tmp_path: Path) -> list[str]:
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PAIRS))
     return [
-        "model.name=tiny", "threads=1", f"data.comparisons={tmp_path / 'pairs.jsonl'}", "data.heldout=0.4",
+        "model.name=tiny", "threads=1", f"data.comparisons={tmp_path / 'pairs.jsonl'}",
+        "data.heldout=0.4",
         "stages.sft={epochs: 1, lora: {r: 2, alpha: 4}}", "stages.reward={lora: {r: 2, alpha: 4}}",
         "stages.evaluate={sampling: {max_new_tokens: 8}}", "stages.report={}",
     ]  # fmt: skip

@@ -22,7 +22,14 @@ ONLINE = ["stages.sft={epochs: 0.1}", "stages.grpo={steps: 1}"]
 @pytest.fixture
 def options(tmp_path: Path) -> list[str]:
     demos = [{"prompt": f"Say {i}.", "completion": f"{i}, with pleasure."} for i in range(20)]
-    prompts = [{"prompt": f"Say {i} twice.", "answer": str(i), "split": "heldout" if i % 3 == 0 else "train"} for i in range(18)]  # fmt: skip
+    prompts = [
+        {
+            "prompt": f"Say {i} twice.",
+            "answer": str(i),
+            "split": "heldout" if i % 3 == 0 else "train",
+        }
+        for i in range(18)
+    ]
     for name, rows in (("d", demos), ("p", prompts)):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for name, broken in (
@@ -46,24 +53,24 @@ def options(tmp_path: Path) -> list[str]:
     ("changes", "said"),
     [
         ([*ONLINE, 'grpo.rewards=[{name: python, function: "nofile.py:f"}]'], r"nofile\.py"),
-        ([*ONLINE, 'grpo.rewards=[{name: python, function: "HERE/mine.py:g"}]'], r'has no "g"; it has f'),
-        ([*ONLINE, 'grpo.rewards=[{name: python, function: "no_such_module.f"}]'], r'no module "no_such_module"'),
-        ([*ONLINE, "grpo.rewards=[{name: maths, column: gold}]"], r'the column "gold", which no prompt has'),
-        ([*ONLINE, "grpo.rewards=[{name: length, tags: [proofs]}]"], 'applies to none of 12 prompts: it asks for the tag proofs'),
-        ([*ONLINE, "grpo.rewards=[{name: maths}]", "data.prompts=HERE/bad.jsonl"], r'bad\.jsonl, row 2, field "answer": .*braces do not close'),
-        ([*ONLINE, "stages.evaluate={}", "grpo.rewards=[{name: maths}]", "data.prompts=HERE/late.jsonl"], r"late\.jsonl, row 1"),
-        ([*ONLINE, 'grpo.rewards=[{name: format, form: null, pattern: "("}]'], "no regular expression"),
+        ([*ONLINE, 'grpo.rewards=[{name: python, function: "HERE/mine.py:g"}]'], r'has no "g"; it has f'),  # noqa: E501
+        ([*ONLINE, 'grpo.rewards=[{name: python, function: "no_such_module.f"}]'], r'no module "no_such_module"'),  # noqa: E501
+        ([*ONLINE, "grpo.rewards=[{name: maths, column: gold}]"], r'the column "gold", which no prompt has'),  # noqa: E501
+        ([*ONLINE, "grpo.rewards=[{name: length, tags: [proofs]}]"], 'applies to none of 12 prompts: it asks for the tag proofs'),  # noqa: E501
+        ([*ONLINE, "grpo.rewards=[{name: maths}]", "data.prompts=HERE/bad.jsonl"], r'bad\.jsonl, row 2, field "answer": .*braces do not close'),  # noqa: E501
+        ([*ONLINE, "stages.evaluate={}", "grpo.rewards=[{name: maths}]", "data.prompts=HERE/late.jsonl"], r"late\.jsonl, row 1"),  # noqa: E501
+        ([*ONLINE, 'grpo.rewards=[{name: format, form: null, pattern: "("}]'], "no regular expression"),  # noqa: E501
         ([*ONLINE, "grpo.rewards=[{name: maths},{name: maths}]"], 'two rewards are called "maths"'),
-        ([*ONLINE, "grpo.rewards=[{name: model, model: HERE/nowhere}]"], "this folder holds no reward model"),
-        pytest.param([*ONLINE, "grpo.rewards=[{name: code}]"], "applies to none of 12 prompts: no prompt has a column with tests", marks=SANDBOXED),
-        ([*ONLINE, "grpo.rewards=[{name: length}]", "grpo.environment={name: nothing}"], 'no environment "nothing"'),
-        ([*ONLINE, "grpo.rewards=[{name: length}]", "grpo.sampling.max_new_tokens=1024"], r"grpo\.sampling\.max_new_tokens"),
-        ([*ONLINE, "grpo.rewards=[{name: length}]", "grpo.sampling.max_new_tokens=500", "model.max_length=510"], "the shortest is longer"),
-        (["stages=[sft,sample,compare,reward]", "sample.sampling.temperature=0"], "temperature is 0, so the answers to a prompt are all the same"),
-        (["stages=[sft,evaluate]", "evaluate.sampling.max_new_tokens=600", "model.max_length=600"], "leaves no room for a prompt"),
+        ([*ONLINE, "grpo.rewards=[{name: model, model: HERE/nowhere}]"], "this folder holds no reward model"),  # noqa: E501
+        pytest.param([*ONLINE, "grpo.rewards=[{name: code}]"], "applies to none of 12 prompts: no prompt has a column with tests", marks=SANDBOXED),  # noqa: E501
+        ([*ONLINE, "grpo.rewards=[{name: length}]", "grpo.environment={name: nothing}"], 'no environment "nothing"'),  # noqa: E501
+        ([*ONLINE, "grpo.rewards=[{name: length}]", "grpo.sampling.max_new_tokens=1024"], r"grpo\.sampling\.max_new_tokens"),  # noqa: E501
+        ([*ONLINE, "grpo.rewards=[{name: length}]", "grpo.sampling.max_new_tokens=500", "model.max_length=510"], "the shortest is longer"),  # noqa: E501
+        (["stages=[sft,sample,compare,reward]", "sample.sampling.temperature=0"], "temperature is 0, so the answers to a prompt are all the same"),  # noqa: E501
+        (["stages=[sft,evaluate]", "evaluate.sampling.max_new_tokens=600", "model.max_length=600"], "leaves no room for a prompt"),  # noqa: E501
         (["stages=[sft]", "report_to=[wandb]"], "tracker wandb is not installed"),
-        (["stages=[sft]", "scale.trainers=2", "model.device=cuda:0"], r"scale\.trainers is 2, and model\.device cuda:0 is one GPU"),
-        ([*ONLINE, "grpo.rewards=[{name: length}]", "grpo.watch={judge: {kind: verifier, rewards: [{name: maths}]}}", "scale.trainers=2"],
+        (["stages=[sft]", "scale.trainers=2", "model.device=cuda:0"], r"scale\.trainers is 2, and model\.device cuda:0 is one GPU"),  # noqa: E501
+        ([*ONLINE, "grpo.rewards=[{name: length}]", "grpo.watch={judge: {kind: verifier, rewards: [{name: maths}]}}", "scale.trainers=2"],  # noqa: E501
          r"scale\.trainers is 2, and grpo\.watch looks at a policy in one process only"),
     ],
 )  # fmt: skip
@@ -105,9 +112,12 @@ def test_what_will_work_is_let_through(options: list[str], tmp_path: Path):
     from burnish.stages.preflight import check
 
     recipe = burnish.load(
-        None, *options, "stages=[sft,sample,compare,reward,ppo,grpo,evaluate]",
-        f"grpo.rewards=[{{name: maths}}, {{name: model}}, {{name: python, function: '{tmp_path / 'mine.py'}:f'}}, {{name: length}}]",
-    )  # fmt: skip
+        None,
+        *options,
+        "stages=[sft,sample,compare,reward,ppo,grpo,evaluate]",
+        "grpo.rewards=[{name: maths}, {name: model}, {name: python, function:"
+        f" '{tmp_path / 'mine.py'}:f'}}, {{name: length}}]",
+    )
     check(Run(recipe, tmp_path / "run"), tuple(recipe.stages))
 
 
@@ -117,16 +127,30 @@ def test_prompts_without_a_right_answer_are_told_with_their_number(
     from burnish.stages.context import Run
     from burnish.stages.preflight import check
 
-    rows = [{"prompt": f"Count {i}.", "answer": None if i < 4 else "1", "split": "heldout" if i < 3 else "train"} for i in range(12)]  # fmt: skip
+    rows = [
+        {
+            "prompt": f"Count {i}.",
+            "answer": None if i < 4 else "1",
+            "split": "heldout" if i < 3 else "train",
+        }
+        for i in range(12)
+    ]
     (tmp_path / "some.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe = burnish.load(
-        None, *options, "stages=[sft,grpo,evaluate]", "grpo.rewards=[{name: maths}]", f"data.prompts={tmp_path / 'some.jsonl'}"
-    )  # fmt: skip
+        None,
+        *options,
+        "stages=[sft,grpo,evaluate]",
+        "grpo.rewards=[{name: maths}]",
+        f"data.prompts={tmp_path / 'some.jsonl'}",
+    )
     lines: list[str] = []
     check(Run(recipe, tmp_path / "run", say=lines.append), tuple(recipe.stages))
     assert [line for line in lines if "applies to" in line] == [
         'grpo: the reward "maths" applies to 8 of 9 prompts; 1 have nothing for it to compare with',
-        'evaluate: the reward "maths" applies to 0 of 3 prompts; 3 have nothing for it to compare with',
+        (
+            'evaluate: the reward "maths" applies to 0 of 3 prompts; 3 have nothing for it to'
+            " compare with"
+        ),
     ]
 
 
@@ -165,9 +189,14 @@ def test_eight_bits_and_a_window_that_sequences_outgrow(
     monkeypatch.setattr(int8, "lacking", lambda: None)
     model = families.save_random_model("mistral", tmp_path / "model", sliding_window=40)
     recipe = burnish.load(
-        None, *options, f"model.name={model}", "stages=[sft,evaluate]", f"model.max_length={max_length}",
-        "evaluate.sampling.quantization=int8", "evaluate.sampling.max_new_tokens=4",
-    )  # fmt: skip
+        None,
+        *options,
+        f"model.name={model}",
+        "stages=[sft,evaluate]",
+        f"model.max_length={max_length}",
+        "evaluate.sampling.quantization=int8",
+        "evaluate.sampling.max_new_tokens=4",
+    )
     lines: list[str] = []
     run = Run(recipe, tmp_path / "run", say=lines.append)
     if not refused:

@@ -58,8 +58,9 @@ def rollout(text: str, **columns) -> Rollout:
 
 def test_the_scorer_is_what_the_recipe_says(tmp_path):
     rewards = (
-        "grpo.rewards=[{name: maths, weight: 2.0, gate: null}, {name: format, form: answer, gate: 1.0, weight: 0.1},"
-        " {name: length, label: short, free: 1, limit: 5, weight: 0.5, clip: [0.0, 0.25]}]"
+        "grpo.rewards=[{name: maths, weight: 2.0, gate: null}, {name: format, form: answer, gate:"
+        " 1.0, weight: 0.1}, {name: length, label: short, free: 1, limit: 5, weight: 0.5, clip:"
+        " [0.0, 0.25]}]"
     )
     scorer = scorer_of(tmp_path, rewards)
     assert scorer.names == ("maths", "format", "short")

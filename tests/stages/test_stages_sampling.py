@@ -89,7 +89,8 @@ def test_episodes_of_one_prompt_are_different_too(tiny: Backbone):
 
 def test_a_longrope_model_is_sampled_to_its_original_context_and_it_is_said():
     rope = {
-        "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0, 1.5], "long_factor": [3.0, 9.0],
+        "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0, 1.5],
+        "long_factor": [3.0, 9.0],
         "original_max_position_embeddings": 64, "partial_rotary_factor": 0.5,
     }  # fmt: skip
     backbone = families.random_backbone(

@@ -32,7 +32,7 @@ stages:
   harmless: {kind: reward, lora: {r: 4, alpha: 8}, eval_every: 1000, optimizer: {learning_rate: 2e-4}}
   preferred: {kind: dpo, start: sft, comparisons: compare, lora: {r: 4, alpha: 8}, eval_every: 1000}
   report: {}
-"""
+"""  # noqa: E501
 TRAINED = ("helpful", "harmless", "preferred")
 
 

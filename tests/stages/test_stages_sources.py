@@ -36,8 +36,13 @@ def test_several_sources_count_as_their_weights_say(tmp_path: Path):
     first = write(
         tmp_path / "a.jsonl", [{"instruction": f"a{i}", "output": "x"} for i in range(20)]
     )
-    second = write(tmp_path / "b.jsonl", [{"conversations": [{"from": "human", "value": f"b{i}"},
-                                                             {"from": "gpt", "value": "y"}]} for i in range(10)])  # fmt: skip
+    second = write(
+        tmp_path / "b.jsonl",
+        [
+            {"conversations": [{"from": "human", "value": f"b{i}"}, {"from": "gpt", "value": "y"}]}
+            for i in range(10)
+        ],
+    )
     read, lines = reading(
         tmp_path,
         demonstrations=[first, {"source": second, "weight": 3.0, "system": "Be brief."}],

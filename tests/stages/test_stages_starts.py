@@ -36,7 +36,8 @@ def _exit_of(*arguments: object) -> int:
 
 def _sft(data: Path) -> list[str]:
     return [
-        "stages=[sft]", "threads=1", "sft.epochs=0.1", "sft.lora={r: 2, alpha: 4}", "data.heldout=0.3",
+        "stages=[sft]", "threads=1", "sft.epochs=0.1", "sft.lora={r: 2, alpha: 4}",
+        "data.heldout=0.3",
         f"data.demonstrations={data / 'demos.jsonl'}",
     ]  # fmt: skip
 
@@ -144,11 +145,12 @@ def test_what_is_really_needed_is_said(data: Path, capsys: pytest.CaptureFixture
         == 2
     )
     assert (
-        "the stage ppo has no reward: it names none, and no stage before it makes a reward model. Put a stage of the kind "
-        "reward before it" in capsys.readouterr().err
+        "the stage ppo has no reward: it names none, and no stage before it makes a reward model."
+        " Put a stage of the kind reward before it" in capsys.readouterr().err
     )
     (data / "r.yaml").write_text(
-        f"model: {{name: tiny}}\nstages: [sft, dpo]\ndata: {{comparisons: {data / 'pairs.jsonl'}}}\n"
+        "model: {name: tiny}\nstages: [sft, dpo]\ndata: {comparisons:"
+        f" {data / 'pairs.jsonl'}}}\n"
     )
     assert _exit_of("dpo", "--config", data / "r.yaml", "--out", data / "b") == 2
     assert "the stage dpo needs sft first" in capsys.readouterr().err
@@ -159,8 +161,10 @@ def test_code_that_ends_the_process_does_not_end_a_stage_as_done(
 ):
     (data / "leaves.py").write_text("def reward(completions, **_):\n    raise SystemExit(0)\n")
     arguments = (
-        "grpo", f"data.prompts={data / 'demos.jsonl'}", "model.name=tiny", "threads=1", "grpo.steps=1", "data.heldout=0.3",
-        "grpo.sampling.max_new_tokens=2", "data.split_column=null", f"grpo.rewards=[{{name: python, function: {data / 'leaves.py'}:reward}}]",
+        "grpo", f"data.prompts={data / 'demos.jsonl'}", "model.name=tiny", "threads=1",
+        "grpo.steps=1", "data.heldout=0.3",
+        "grpo.sampling.max_new_tokens=2", "data.split_column=null",
+        f"grpo.rewards=[{{name: python, function: {data / 'leaves.py'}:reward}}]",
     )  # fmt: skip
     assert _exit_of(*arguments, "--out", data / "run", "--quiet") == 2
     assert not (data / "run" / "grpo" / "stage.json").exists()

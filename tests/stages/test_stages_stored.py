@@ -54,11 +54,13 @@ def _recipe(place: Path, folder: Path, **data: object) -> Recipe:
     return Recipe.model_validate(
         {
             "name": "nightly", "threads": 1, "model": {"name": "tiny", "max_length": 256},
-            "data": {"demonstrations": str(demos), "prompts": str(demos), "split_column": None, "heldout": 0.3,
+            "data": {"demonstrations": str(demos), "prompts": str(demos), "split_column": None,
+                "heldout": 0.3,
                      "store": str(place), "project": "helpful", **data},
             "stages": {
                 "sft": {"kind": "sft", "epochs": 1, "lora": {"r": 2, "alpha": 4}, "eval_every": 5},
-                "reward": {"kind": "reward", "lora": {"r": 2, "alpha": 4}, "batch_size": 8, "eval_every": 5, "normalize": False},
+                "reward": {"kind": "reward", "lora": {"r": 2, "alpha": 4}, "batch_size": 8,
+                    "eval_every": 5, "normalize": False},
             },
         }
     )  # fmt: skip

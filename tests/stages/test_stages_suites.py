@@ -40,7 +40,9 @@ def plain(backbone: Backbone, before: tuple[int, ...], scored: tuple[int, ...]) 
 
 def test_continuations_are_those_of_a_plain_forward_and_do_not_depend_on_packing(tiny: Backbone):
     together = Likelihoods(View(tiny)).continuations(PAIRS)
-    alone = [one for pair in PAIRS for one in Likelihoods(View(tiny), max_tokens=1).continuations([pair])]  # fmt: skip
+    alone = [
+        one for pair in PAIRS for one in Likelihoods(View(tiny), max_tokens=1).continuations([pair])
+    ]
     prefix = tiny.tokenizer.bos_token_id
     prefix = tiny.tokenizer.eos_token_id if prefix is None else prefix
     for pair, packed, single in zip(PAIRS, together, alone, strict=True):
@@ -81,7 +83,8 @@ def test_what_ships_is_whole():
         for task in suites_of([name])[0].tasks
     }
     assert sizes == {
-        "facts": 60, "endings": 40, "prose": 40, "questions": 60, "twins": 60, "unsafe": 40, "safe": 40, "constraints": 32,
+        "facts": 60, "endings": 40, "prose": 40, "questions": 60, "twins": 60, "unsafe": 40,
+        "safe": 40, "constraints": 32,
         "maths": 100,
     }  # fmt: skip
 
@@ -94,7 +97,8 @@ def burnish(*arguments: str) -> int:
 
 def command(out: Path, *rest: str) -> list[str]:
     return [
-        "evaluate", "--model", "a=tiny", "--model", "b=tiny", "--out", str(out), "--quiet", "threads=1", "model.max_length=512",
+        "evaluate", "--model", "a=tiny", "--model", "b=tiny", "--out", str(out), "--quiet",
+        "threads=1", "model.max_length=512",
         "evaluate.items=4", "evaluate.sampling.max_new_tokens=6", *rest,
     ]  # fmt: skip
 
@@ -125,7 +129,9 @@ def test_a_killed_measurement_goes_on_and_two_are_compared(
     assert counted[:2] == ["questions", "twins"]  # what was measured of a stays
     told = capsys.readouterr().out
     assert "Alignment tax: no loss beyond the margin on facts" in told
-    rows = [json.loads(line) for line in (out / "evaluate" / "items.jsonl").read_text().splitlines()]  # fmt: skip
+    rows = [
+        json.loads(line) for line in (out / "evaluate" / "items.jsonl").read_text().splitlines()
+    ]
     assert len(rows) == 2 * 8 * 4
     by = {name: [row for row in rows if row["model"] == name] for name in "ab"}
     for one, other in zip(by["a"], by["b"], strict=True):
@@ -159,7 +165,7 @@ def test_a_killed_measurement_goes_on_and_two_are_compared(
     [
         (["--model", "tiny", "--suite", "taxes"], "Did you mean tax"),
         (["--model", "tiny", "--suite", "choices=nowhere.jsonl"], "there is no such file"),
-        (["--model", "tiny", "--model", "http://127.0.0.1:9/v1#m", "--suite", "tax"], "needs log-probabilities"),
+        (["--model", "tiny", "--model", "http://127.0.0.1:9/v1#m", "--suite", "tax"], "needs log-probabilities"),  # noqa: E501
         (["--suite", "tax"], "no model is named"),
     ],
 )  # fmt: skip

@@ -102,7 +102,8 @@ def test_alarm_b_is_length_that_the_reward_paid_for():
     assert not length_alarm(longer, _start(correlation=0.21), ratio=1.31)
 
 
-# -- a world whose gold is known: answers x ~ N(θ, 1) in D dimensions, of which the first is their length ------------------
+# -- a world whose gold is known: answers x ~ N(θ, 1) in D dimensions, of which the first is their
+# length ------------------
 
 _D, _CHECKS, _KL, _PROMPTS = 40, 24, 12.0, 64
 

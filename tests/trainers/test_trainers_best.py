@@ -1,5 +1,5 @@
-"""Steps in place of epochs, the weights of the best evaluation, and the end of patience: by hand, and
-the same after a run that was killed."""
+"""Steps in place of epochs, the weights of the best evaluation, and the end of patience: by hand,
+and the same after a run that was killed."""
 
 from __future__ import annotations
 
@@ -53,8 +53,12 @@ def train(
 
     view, seen = policy(), []
     config = Passes(
-        batch_size=2, eval_every=1, checkpoint=Checkpointing(every=2), max_steps=len(losses), **settings
-    )  # fmt: skip
+        batch_size=2,
+        eval_every=1,
+        checkpoint=Checkpointing(every=2),
+        max_steps=len(losses),
+        **settings,
+    )
 
     def terms(examples: Any) -> Iterator[Any]:
         batch = Batch(tuple(examples))
@@ -68,9 +72,16 @@ def train(
         return {"eval_loss": losses[min(step, len(losses) - 1)]}
 
     train_in_passes(
-        view, EXAMPLES, terms=terms, cost=len, evaluate=evaluate, at_start=False, config=config, seed=1,
+        view,
+        EXAMPLES,
+        terms=terms,
+        cost=len,
+        evaluate=evaluate,
+        at_start=False,
+        config=config,
+        seed=1,
         folder=folder,
-    )  # fmt: skip
+    )
     return view, seen
 
 

@@ -82,7 +82,8 @@ def test_groups_without_variance_are_sampled_anew_and_counted():
     assert [asked for asked, _ in writer.asked] == [order[:4], order[4:6], [order[6]]]
     assert [round for _, round in writer.asked] == [2, 52, 102]  # new random numbers each time
     assert found.metrics == {
-        "filter/all_right": 1.0, "filter/all_wrong": 2.0, "filter/uncounted": 0.0, "filter/rounds": 3.0, "filter/missing": 0.0,
+        "filter/all_right": 1.0, "filter/all_wrong": 2.0, "filter/uncounted": 0.0,
+        "filter/rounds": 3.0, "filter/missing": 0.0,
     }  # fmt: skip
     assert len(found.sampled) == 14
     assert source.cursor == 7

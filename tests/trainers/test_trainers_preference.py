@@ -143,7 +143,14 @@ def test_dpo_on_a_model_by_hand(tiny: Backbone):
 
 def test_strength_as_weight_and_hard_labels_by_hand(tiny: Backbone):
     view = policy(tiny)
-    h = [a - b for a, b in zip(sums_of(view, list(GROUPS[1].sequences)), sums_of(View(tiny), list(GROUPS[1].sequences)), strict=True)]  # fmt: skip
+    h = [
+        a - b
+        for a, b in zip(
+            sums_of(view, list(GROUPS[1].sequences)),
+            sums_of(View(tiny), list(GROUPS[1].sequences)),
+            strict=True,
+        )
+    ]
     d = 0.1 * (h[1] - h[0]) - 0.1
     for more, expected in (
         ({"soft_labels": False}, nll(d)),

@@ -36,7 +36,8 @@ def gae(
     rises_BT = mask_BT[:, 1:] & ~mask_BT[:, :-1]
     if (rises_BT.sum(dim=1) + mask_BT[:, :1].sum(dim=1) > 1).any():
         raise ValueError(
-            "the response tokens of a row do not stand side by side, so where its episode ends is unclear"
+            "the response tokens of a row do not stand side by side, so where its episode ends is"
+            " unclear"
         )
     zero = rewards_BT.new_zeros(rewards_BT.shape[0])
     advantage, next_value = zero, zero

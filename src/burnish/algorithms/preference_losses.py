@@ -348,7 +348,8 @@ def own_loss(function: Callable[..., Loss | Tensor], takes: Sequence[str]) -> Pr
 
 
 _GIVEN = frozenset(
-    ("chosen_logprobs", "rejected_logprobs", "ref_chosen_logprobs", "ref_rejected_logprobs", "chosen_tokens", "rejected_tokens",
+    ("chosen_logprobs", "rejected_logprobs", "ref_chosen_logprobs", "ref_rejected_logprobs",
+        "chosen_tokens", "rejected_tokens",
      "logprobs", "ref_logprobs", "kl", "probability", "margin")
 )  # fmt: skip
 """What losses are given besides their options."""

@@ -310,15 +310,18 @@ def resolve(name: str | Algorithm, changes: Mapping[str, Any] = MappingProxyType
             raise ValueError(f"unknown {part} {value!r}; there are {', '.join(table)}")
     if row.kl == "loss" and row.kl_estimator == "k1" and row.needs_reference:
         raise ValueError(
-            "k1 in the loss has an expected gradient of zero; take k2 (or k3), or put the penalty in the reward"
+            "k1 in the loss has an expected gradient of zero; take k2 (or k3), or put the penalty"
+            " in the reward"
         )
     if changes.get("beta") and row.kl == "none" and "kl" not in changes:
         raise ValueError(
-            f"beta is {row.beta}, but {row.name} has no penalty: set kl to loss or reward too, or leave beta out"
+            f"beta is {row.beta}, but {row.name} has no penalty: set kl to loss or reward too, or"
+            " leave beta out"
         )
     if changes.get("kl", "none") != "none" and row.beta == 0 and "beta" not in changes:
         raise ValueError(
-            f"kl is {row.kl}, but beta is 0 in {row.name}, so there is no penalty: set beta too, or leave kl out"
+            f"kl is {row.kl}, but beta is 0 in {row.name}, so there is no penalty: set beta too, or"
+            " leave kl out"
         )
     if row.dual_clip is not None and row.loss != "clip":
         raise ValueError(f"dual_clip belongs to the loss clip, not to {row.loss}")

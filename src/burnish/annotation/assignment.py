@@ -106,7 +106,8 @@ def grade(gold: Mapping[str, Any], answer: Answer) -> float:
 
     Order: the share of the candidate pairs that the known answer orders strictly which are ordered
     so. Ratings: the share that lies at most one step off. Verdicts: the share that are the same.
-    Flags: the share of the named flags set on exactly the right candidates. A known tie asks for a tie. Skipping is not right.
+    Flags: the share of the named flags set on exactly the right candidates. A known tie asks for a
+    tie. Skipping is not right.
     """
     if answer.skipped is not None:
         return 0.0

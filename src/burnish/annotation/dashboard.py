@@ -91,7 +91,8 @@ def warnings(found: dict[str, Any]) -> list[str]:
             lines.append(f"{who} answers in {100 * one['speed_ratio']:.0f} % of the usual time")
         if (one["position_p_adjusted"] or 1.0) < SIGNIFICANT:
             lines.append(
-                f"{who} prefers what is shown {'first' if one['position']['share'] > 0.5 else 'last'}"
+                f"{who} prefers what is shown"
+                f" {'first' if one['position']['share'] > 0.5 else 'last'}"
             )
         if one["gold"]["n"] >= 5 and one["gold"]["high"] < 0.75:
             lines.append(f"{who} passes {one['gold']['right']} of {one['gold']['n']} gold items")
@@ -107,28 +108,35 @@ def summary_lines(found: dict[str, Any]) -> list[str]:
     """The dashboard for a terminal."""
     p, money = found["progress"], found["currency"]
     lines = [
-        f"{found['project']}: {p['answered']} of {p['needed']} answers ({p['items_done']} of {p['items']} items done), "
-        f"{found['human_labels']} by people, {found['ai_labels']} by models",
-        f"cost {p['cost']:.2f} {money} so far, {p['cost_to_end']:.2f} to the end; median {_number(p['median_seconds'], 0)} s"
+        (
+            f"{found['project']}: {p['answered']} of {p['needed']} answers ({p['items_done']} of"
+            f" {p['items']} items done), {found['human_labels']} by people, {found['ai_labels']} by"
+            " models"
+        ),
+        f"cost {p['cost']:.2f} {money} so far, {p['cost_to_end']:.2f} to the end; median"
+        f" {_number(p['median_seconds'], 0)} s"
         + (f"; {p['days_left']:.1f} days left" if p["days_left"] else ""),
     ]
     choices = found["agreement"]["choices"]
     if choices:
         lines.append(
-            f"agreement {_interval(choices['pairwise'], percent=True)}, α {_interval(choices['alpha'])}, "
-            f"Fleiss's κ {_number(choices['fleiss']['value'])}, Cohen's κ {_number(choices['cohen'])}"
+            f"agreement {_interval(choices['pairwise'], percent=True)}, α"
+            f" {_interval(choices['alpha'])}, Fleiss's κ {_number(choices['fleiss']['value'])},"
+            f" Cohen's κ {_number(choices['cohen'])}"
         )
     for name, values in found["agreement"]["attributes"].items():
         lines.append(
-            f"  {name}: α {_interval(values['alpha'])}, Cohen's κ (quadratic) {_number(values['cohen'])}"
+            f"  {name}: α {_interval(values['alpha'])}, Cohen's κ (quadratic)"
+            f" {_number(values['cohen'])}"
         )
     for one in found["people_and_models"]:
         lines.append(
-            f"{one['name']} (a model) agrees with people on {_interval(one['agreement'], percent=True)}"
+            f"{one['name']} (a model) agrees with people on"
+            f" {_interval(one['agreement'], percent=True)}"
         )
     lines += (
         [
-            f"{'annotator':20}{'answers':>9}{'median s':>10}{'reliability':>13}{'first shown':>13}{'gold':>10}"
+            f"{'annotator':20}{'answers':>9}{'median s':>10}{'reliability':>13}{'first shown':>13}{'gold':>10}"  # noqa: E501
         ]
         if found["annotators"]
         else []
@@ -141,7 +149,8 @@ def summary_lines(found: dict[str, Any]) -> list[str]:
         )
     for one in found["models"]["ranking"]:
         lines.append(
-            f"{one['model']}: {_percent(one['win_chance'])} against an average model, place {one['best']} to {one['worst']}"
+            f"{one['model']}: {_percent(one['win_chance'])} against an average model, place"
+            f" {one['best']} to {one['worst']}"
         )
     return [*lines, *(f"! {line}" for line in found["warnings"])]
 
@@ -177,9 +186,12 @@ def _agreement(labels: Sequence[Labelled], votes: Sequence[Vote], resamples: int
         ]
         table = cohen_table(said)
         choices = {
-            "pairwise": pairwise_agreement(votes, resamples=resamples).to_dict(), "alpha": value.to_dict(), "warning": warning,
-            "fleiss": fleiss_kappa(units_of(said), resamples=resamples).to_dict(), "cohen": mean_kappa(table),
-            "cohen_pairs": [{"first": p.first, "second": p.second, "kappa": p.kappa, "shared": p.shared // 2} for p in table],
+            "pairwise": pairwise_agreement(votes, resamples=resamples).to_dict(),
+            "alpha": value.to_dict(), "warning": warning,
+            "fleiss": fleiss_kappa(units_of(said), resamples=resamples).to_dict(),
+            "cohen": mean_kappa(table),
+            "cohen_pairs": [{"first": p.first, "second": p.second, "kappa": p.kappa,
+                    "shared": p.shared // 2} for p in table],
         }  # fmt: skip
     return {"choices": choices, "attributes": _attribute_agreement(labels, resamples)}
 
@@ -271,20 +283,27 @@ def _annotators(
         speed, length = pace.get(name), length_bias(own_votes[name], words)
         found.append(
             {
-                "name": name, "kind": kinds[name],
+                "name": name,
+                "kind": kinds[name],
                 "answers": sum(one.annotator == name for one in labels),
-                "skips": sum(one.annotator == name and one.answer.skipped is not None for one in snapshot.answers),
+                "skips": sum(
+                    one.annotator == name and one.answer.skipped is not None
+                    for one in snapshot.answers
+                ),
                 "median_seconds": speed.median_seconds if speed else None,
                 "speed_ratio": speed.ratio if speed else None,
                 "speeder": bool(speed and speed.speeder),
                 "reliability": trust.get(name),
-                "attribute_reliability": {attribute: by[name] for attribute, by in classes.items() if name in by},
-                "position": side[name].to_dict(), "position_p_adjusted": adjusted[name],
+                "attribute_reliability": {
+                    attribute: by[name] for attribute, by in classes.items() if name in by
+                },
+                "position": side[name].to_dict(),
+                "position_p_adjusted": adjusted[name],
                 "length": None if length is None else length.to_dict(),
                 "gold": gold.get(name, share(0, 0)).to_dict(),
                 "drift": _drift_dict(outcomes.get(name, [])),
             }
-        )  # fmt: skip
+        )
     return found
 
 
@@ -342,9 +361,11 @@ def _models(
     return {
         "ranking": [one.to_dict() for one in bradley_terry(matches, resamples=min(resamples, 300))],
         "elo": elo(matches),
-        "cycles": None
-        if cycles is None
-        else {**_fields(cycles), "examples": [list(three) for three in cycles.examples]},
+        "cycles": (
+            None
+            if cycles is None
+            else {**_fields(cycles), "examples": [list(three) for three in cycles.examples]}
+        ),
         "item_cycles": {**_fields(own), "examples": []},
     }
 

@@ -85,9 +85,10 @@ def page(found: Mapping[str, Any]) -> str:
     """A whole page that needs nothing else: the fragment with its style sheet inside."""
     style = (_HERE / "static" / "dashboard.css").read_text()
     head = Markup(
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>{}</title><style>{}</style></head>'
-        '<body class="dashboard-page"><main><h1>{}</h1>{}</main></body></html>\n'
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport"'
+        ' content="width=device-width,'
+        ' initial-scale=1"><title>{}</title><style>{}</style></head><body'
+        ' class="dashboard-page"><main><h1>{}</h1>{}</main></body></html>\n'
     )
     return str(head.format(found["project"], Markup(style), found["project"], fragment(found)))
 
@@ -100,17 +101,20 @@ def plots(found: Mapping[str, Any]) -> dict[str, Markup | None]:
         "models": bar_chart(
             "plot-models",
             [
-                Bar(one["model"], one["win_chance"], _chance(one["strength"]["low"]), _chance(one["strength"]["high"]))
+                Bar(one["model"], one["win_chance"], _chance(one["strength"]["low"]),
+                    _chance(one["strength"]["high"]))
                 for one in found["models"]["ranking"]
             ],
             title="Chance of being preferred to an average model",
             reference=0.5,
         ),
-        "annotators": dot_plot("plot-annotators", _annotator_rows(found["annotators"]), title="Annotators"),
+        "annotators": dot_plot("plot-annotators", _annotator_rows(found["annotators"]),
+            title="Annotators"),
         "gold": bar_chart(
             "plot-gold",
             [
-                Bar(f"{one['name']} ({one['gold']['right']} of {one['gold']['n']})", one["gold"]["value"], one["gold"]["low"], one["gold"]["high"])
+                Bar(f"{one['name']} ({one['gold']['right']} of {one['gold']['n']})",
+                    one["gold"]["value"], one["gold"]["low"], one["gold"]["high"])
                 for one in found["annotators"]
                 if one["gold"]["n"]
             ],
@@ -139,9 +143,12 @@ def _drift(days: Sequence[Mapping[str, Any]]) -> Markup | None:
 
     bounds = [wilson(day["agreed"], day["votes"]) for day in days]
     line = Series(
-        "agreement", [float(i + 1) for i in range(len(days))], [day["agreed"] / day["votes"] for day in days],
-        low=[low for low, _ in bounds], high=[high for _, high in bounds],
-    )  # fmt: skip
+        "agreement",
+        [float(i + 1) for i in range(len(days))],
+        [day["agreed"] / day["votes"] for day in days],
+        low=[low for low, _ in bounds],
+        high=[high for _, high in bounds],
+    )
     return line_chart(
         "plot-drift",
         [line],
@@ -197,5 +204,9 @@ _FORMATS = {"number": _number, "percent": _percent, "interval": _interval, "p_va
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     return Environment(
-        loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )  # fmt: skip
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

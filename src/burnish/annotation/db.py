@@ -43,7 +43,10 @@ def open_database(place: str | Path, *, pool_size: int = 5) -> Engine:
     except (ArgumentError, ModuleNotFoundError) as error:
         raise UserError(
             f"this database cannot be opened ({error}).",
-            hint="Give a file's path, or postgresql+psycopg://USER@HOST/NAME with `pip install 'burnish[postgresql]'`.",
+            hint=(
+                "Give a file's path, or postgresql+psycopg://USER@HOST/NAME with `pip install"
+                " 'burnish[postgresql]'`."
+            ),
         ) from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
@@ -51,7 +54,8 @@ def open_database(place: str | Path, *, pool_size: int = 5) -> Engine:
         migrate(engine)
     except DatabaseError as error:
         raise UserError(
-            f"this is not a database that can be opened ({' '.join(str(error.orig).split())[:300]}).",
+            "this is not a database that can be opened"
+            f" ({' '.join(str(error.orig).split())[:300]}).",
             file=hidden(place),
         ) from error
     except CommandError as error:

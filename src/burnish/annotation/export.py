@@ -93,10 +93,12 @@ def _manifest(work: Work, layout: str, rows: Sequence[Row]) -> Row:
     trust = work.reliability
     people = {
         snapshot.pseudonym(name): {
-            "kind": kind, "labels": count, "reliability": round(trust[name], 4) if name in trust else None,
+            "kind": kind,
+            "labels": count,
+            "reliability": round(trust[name], 4) if name in trust else None,
         }
         for (name, kind), count in counts.items()
-    }  # fmt: skip
+    }
     return {
         "layout": layout,
         "version": f"{LAYOUT_VERSION}.{len(work.answers)}",

@@ -72,13 +72,17 @@ def _paired(work: Work) -> list[Row]:
         name, pair = side.group.prompt.id, side.pair
         rows.append(
             {
-                "id": f"{name}#{pair.first}-{pair.second}" if len(side.group.comparisons) > 1 else name,
+                "id": (
+                    f"{name}#{pair.first}-{pair.second}"
+                    if len(side.group.comparisons) > 1
+                    else name
+                ),
                 "prompt": [dict(m) for m in side.group.prompt.messages],
                 "chosen": answer_turns(side.chosen, side.group.traces),
                 "rejected": answer_turns(side.rejected, side.group.traces),
                 **side.columns,
             }
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -142,16 +146,18 @@ def _ranking(work: Work) -> list[Row]:
         ranks = [1 + sum(other > share + 1e-9 for other in known) for share in known]
         rows.append(
             {
-                "id": entry.item_id, "prompt": messages_of(entry), "responses": list(entry.candidates), "ranks": ranks,
-                "sources": list(entry.sources), "disputed": entry.disputed, "burnish": work.whole(entry),
+                "id": entry.item_id, "prompt": messages_of(entry),
+                "responses": list(entry.candidates), "ranks": ranks,
+                "sources": list(entry.sources), "disputed": entry.disputed,
+                "burnish": work.whole(entry),
             }
         )  # fmt: skip
     return rows
 
 
 def _rewards(work: Work) -> list[Row]:
-    """A candidate a row with its reward by the item's rubric (`labels.rubrics.rewards`), and of each
-    criterion the share of annotators who found it met."""
+    """A candidate a row with its reward by the item's rubric (`labels.rubrics.rewards`), and of
+    each criterion the share of annotators who found it met."""
     rows = []
     for entry in work.entries:
         answers = [one for one in work.by_item.get(entry.item_id, []) if one.answer.verdicts]
@@ -170,7 +176,8 @@ def _rewards(work: Work) -> list[Row]:
             rows.append(
                 {
                     "id": f"{entry.item_id}#{i}", "prompt": messages_of(entry),
-                    "completion": answer_turns(text, entry.traces), "reward": earned[i], "rubric": met,
+                    "completion": answer_turns(text, entry.traces), "reward": earned[i],
+                    "rubric": met,
                     "disputed": entry.disputed, "burnish": _once(work, entry, i),
                 }
             )  # fmt: skip
@@ -189,17 +196,22 @@ def _ultrafeedback(work: Work) -> list[Row]:
             known = [value for values in means.values() if (value := values[i]) is not None]
             completions.append(
                 {
-                    "model": entry.sources[i], "response": text,
+                    "model": entry.sources[i],
+                    "response": text,
                     "annotations": {
-                        name: {"Rating": "N/A" if values[i] is None else str(round(values[i] or 0.0)), "Rationale": ""}
+                        name: {
+                            "Rating": "N/A" if values[i] is None else str(round(values[i] or 0.0)),
+                            "Rationale": "",
+                        }
                         for name, values in means.items()
                     },
                     "overall_score": round(sum(known) / len(known), 4) if known else None,
                 }
-            )  # fmt: skip
+            )
         rows.append(
             {
-                "id": entry.item_id, "instruction": prompt_text(entry.prompt.messages), "completions": completions,
+                "id": entry.item_id, "instruction": prompt_text(entry.prompt.messages),
+                "completions": completions,
                 "disputed": entry.disputed, "burnish": work.whole(entry),
             }
         )  # fmt: skip
@@ -246,8 +258,10 @@ def _helpsteer2_preference(work: Work) -> list[Row]:
             continue
         single = [
             {
-                "strength": _three(one.answer.strength or 0, one.scale or 1), "statement": one.answer.critique,
-                "annotator": work.snapshot.pseudonym(one.annotator), "annotator_kind": one.annotator_kind,
+                "strength": _three(one.answer.strength or 0, one.scale or 1),
+                "statement": one.answer.critique,
+                "annotator": work.snapshot.pseudonym(one.annotator),
+                "annotator_kind": one.annotator_kind,
             }
             for one in said
         ]  # fmt: skip
@@ -314,7 +328,10 @@ class Layout:
 
 
 _TIES = "pairs at exactly one half: neither side is the chosen one, so they are left out"
-_KINDS = "items without labels of the layout's kind (corrections, demonstrations, conversations): they are left out"
+_KINDS = (
+    "items without labels of the layout's kind (corrections, demonstrations, conversations): they"
+    " are left out"
+)
 
 LAYOUTS: Mapping[str, Layout] = {
     "burnish": Layout(_burnish),
@@ -323,14 +340,20 @@ LAYOUTS: Mapping[str, Layout] = {
         _hh,
         (
             _TIES,
-            "system turns, calls of tools, text with a turn marker, white space round a text: their pairs are left out",
+            (
+                "system turns, calls of tools, text with a turn marker, white space round a text:"
+                " their pairs are left out"
+            ),
         ),
         _decided,
     ),
     "unpaired": Layout(
         _unpaired,
         (
-            "pairs: each answer is said to be desirable or not; probabilities, margins and counts of pairs are lost",
+            (
+                "pairs: each answer is said to be desirable or not; probabilities, margins and"
+                " counts of pairs are lost"
+            ),
         ),
         _none,
     ),

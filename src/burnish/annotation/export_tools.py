@@ -32,7 +32,8 @@ def labelstudio(snapshot: Snapshot, entry: Entry, answers: Sequence[Labelled]) -
         if result:
             annotations.append(
                 {
-                    "completed_by": snapshot.pseudonym(one.annotator), "result": result, "was_cancelled": False,
+                    "completed_by": snapshot.pseudonym(one.annotator), "result": result,
+                    "was_cancelled": False,
                     "lead_time": one.seconds, "created_at": one.created_at.isoformat(),
                 }
             )  # fmt: skip

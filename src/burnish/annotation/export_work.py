@@ -104,9 +104,12 @@ class Work:
         """An item with all that was said of it: the row of the layout `burnish`."""
         self.held.add(entry.item_id)
         return {
-            "item_id": entry.item_id, "kind": entry.kind, "messages": messages_of(entry), "columns": dict(entry.prompt.columns),
-            "candidates": list(entry.candidates), "sources": list(entry.sources), "disputed": entry.disputed,
-            **({"traces": [_turns_or_none(entry, text) for text in entry.candidates]} if entry.traces else {}),
+            "item_id": entry.item_id, "kind": entry.kind, "messages": messages_of(entry),
+            "columns": dict(entry.prompt.columns),
+            "candidates": list(entry.candidates), "sources": list(entry.sources),
+            "disputed": entry.disputed,
+            **({"traces": [_turns_or_none(entry,
+                            text) for text in entry.candidates]} if entry.traces else {}),
             "answers": [
                 self.said(one) | {"seconds": one.seconds, "created_at": one.created_at.isoformat()}
                 for one in self.by_item.get(entry.item_id, ())

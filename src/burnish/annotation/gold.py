@@ -62,7 +62,10 @@ def _off_scale(given: Mapping[str, Any], settings: Settings) -> tuple[str, str] 
     if flag is not None:
         return (
             f"flags.{flag}",
-            f"is no flag of this project ({', '.join(settings.flags) or 'none'}): nobody could set it.",
+            (
+                f"is no flag of this project ({', '.join(settings.flags) or 'none'}): nobody could"
+                " set it."
+            ),
         )
     known = {attribute.name: attribute for attribute in settings.attributes}
     for name, values in given.get("ratings", {}).items():

@@ -23,7 +23,8 @@ from burnish.records import Demonstration, LabelledItem, Message, Opinion, Prefe
 __all__ = ["LabelOptions", "Strength", "preference_data"]
 
 SPEAKERS = {
-    "system": "System", "developer": "System", "user": "Human", "assistant": "Assistant", "tool": "Tool",
+    "system": "System", "developer": "System", "user": "Human", "assistant": "Assistant",
+    "tool": "Tool",
 }  # fmt: skip
 
 
@@ -89,9 +90,17 @@ def opinion_of(one: Labelled) -> Opinion:
     """An answer as `burnish.labels` and other stores take it."""
     said = one.answer
     return Opinion(
-        said.kind, one.annotator, said.ranks, said.payload(), one.annotator_kind, one.seconds, one.created_at,
-        said.presented, one.source, one.scale,
-    )  # fmt: skip
+        said.kind,
+        one.annotator,
+        said.ranks,
+        said.payload(),
+        one.annotator_kind,
+        one.seconds,
+        one.created_at,
+        said.presented,
+        one.source,
+        one.scale,
+    )
 
 
 def labelled_items(snapshot: Snapshot, *, human_share: float | None = None) -> list[LabelledItem]:

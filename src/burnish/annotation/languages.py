@@ -58,8 +58,8 @@ class Catalogue:
         return forms[0] if forms else text
 
     def refusal(self, error: UserError) -> str:
-        """What is wrong in this language, where it is translated; else the whole English message, with
-        the field it names."""
+        """What is wrong in this language, where it is translated; else the whole English message,
+        with the field it names."""
         forms = self.texts.get(error.problem)
         return forms[0] if forms else str(error)
 

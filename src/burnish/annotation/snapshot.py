@@ -356,7 +356,10 @@ def _annotation(item_id: int, annotator_id: int, one: LabelledItem, opinion: Opi
             f'item "{one.prompt.id}": "{opinion.kind}" is no kind of task.', field="kind"
         )
     if opinion.ranks is not None and len(opinion.ranks) != len(one.candidates):
-        problem = f'item "{one.prompt.id}" has {len(one.candidates)} candidates but {len(opinion.ranks)} ranks.'
+        problem = (
+            f'item "{one.prompt.id}" has {len(one.candidates)} candidates but {len(opinion.ranks)}'
+            " ranks."
+        )
         raise UserError(problem, field="ranks")
     return Annotation(
         item_id=item_id,
@@ -433,10 +436,18 @@ def _labelled(
     )
     version = versions.get(row.version_id or 0)
     return Labelled(
-        entry.item_id, name, kind, answer, row.seconds, row.created_at, entry.gold is not None,
-        row.source, entry.part,  # type: ignore[arg-type]
-        None if version is None else scale_of(version.schema), None if version is None else row.version_id,
-    )  # fmt: skip
+        entry.item_id,
+        name,
+        kind,
+        answer,
+        row.seconds,
+        row.created_at,
+        entry.gold is not None,
+        row.source,
+        entry.part,  # type: ignore[arg-type]
+        None if version is None else scale_of(version.schema),
+        None if version is None else row.version_id,
+    )
 
 
 def _project(session: Session, name: str) -> Project:

@@ -78,7 +78,8 @@ class Store:
             for prompt, texts in items:
                 if len(texts) < 2:
                     raise UserError(
-                        f"prompt {prompt.id!r} has {len(texts)} candidates; ranking needs at least two."
+                        f"prompt {prompt.id!r} has {len(texts)} candidates; ranking needs at least"
+                        " two."
                     )
                 if prompt.id in known:
                     continue
@@ -159,7 +160,8 @@ class Store:
                 is not None
             ):
                 raise UserError(
-                    f'annotator "{ranking.annotator}" has answered item "{ranking.item_id}" already.'
+                    f'annotator "{ranking.annotator}" has answered item "{ranking.item_id}"'
+                    " already."
                 )
             session.add(
                 Annotation(
@@ -255,6 +257,7 @@ def _check(ranking: Ranking, candidates: int) -> None:
         type(rank) is not int or rank < 1 for rank in ranking.ranks
     ):
         raise UserError(
-            f'item "{ranking.item_id}" has {candidates} candidates; each needs a rank of 1 or more.',
+            f'item "{ranking.item_id}" has {candidates} candidates; each needs a rank of 1 or'
+            " more.",
             field="ranks",
         )

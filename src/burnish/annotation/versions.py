@@ -110,10 +110,15 @@ def _add(
     )
     same_text = before is not None and before.guidelines == project.guidelines
     made = Version(
-        project_id=project.id, number=last + 1, schema=schema, guidelines=project.guidelines,
+        project_id=project.id,
+        number=last + 1,
+        schema=schema,
+        guidelines=project.guidelines,
         renames={field: dict(names) for field, names in renames.items()},
-        guidelines_number=before.guidelines_number if before is not None and same_text else last + 1,
-    )  # fmt: skip
+        guidelines_number=before.guidelines_number
+        if before is not None and same_text
+        else last + 1,
+    )
     session.add(made)
     session.flush()
     return made
@@ -135,8 +140,11 @@ def renamed_since(versions: Sequence[Version], version_id: int | None) -> dict[s
 
 
 _PARTS_OF_ANSWERS = (
-    ("ratings", "attributes"), ("flags", "flags"), ("preferences", "dimensions"), ("reasons", "dimensions"),
-)  # fmt: skip
+    ("ratings", "attributes"),
+    ("flags", "flags"),
+    ("preferences", "dimensions"),
+    ("reasons", "dimensions"),
+)
 
 
 def with_new_names(payload: Mapping[str, Any], renamed: Renames) -> dict[str, Any]:

@@ -111,10 +111,18 @@ def run(
     )
     try:
         run_recipe(
-            loaded, out=folder, until=until, only=only, fork=None if fork is None else os.fspath(fork),
-            accept_change=accept_change, extend=extend, memory_check=memory_check, say=shown.say,
-            progress=_both(shown, heard), finished=heard.finished,
-        )  # fmt: skip
+            loaded,
+            out=folder,
+            until=until,
+            only=only,
+            fork=None if fork is None else os.fspath(fork),
+            accept_change=accept_change,
+            extend=extend,
+            memory_check=memory_check,
+            say=shown.say,
+            progress=_both(shown, heard),
+            finished=heard.finished,
+        )
     finally:
         shown.close()
     return Result(folder)

@@ -51,9 +51,11 @@ def named(recipe: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             }
         elif key == "data" and isinstance(value, Mapping):
             found[key] = {
-                inner: source(one, f"data.{inner}")
-                if inner in SOURCES
-                else plain(one, f"data.{inner}")
+                inner: (
+                    source(one, f"data.{inner}")
+                    if inner in SOURCES
+                    else plain(one, f"data.{inner}")
+                )
                 for inner, one in value.items()
             }
         elif key == "stages" and isinstance(value, Mapping):
@@ -120,7 +122,8 @@ def _is_plain(value: Mapping[str, Any]) -> bool:
     return "name" not in value
 
 
-# -- data ------------------------------------------------------------------------------------------------------------------
+# -- data
+# ------------------------------------------------------------------------------------------------------------------  # noqa: E501
 
 
 def source_name(value: Any, at: str, *, folder: Path, limit: int | None = None) -> Any:
@@ -230,7 +233,8 @@ def _lines(rows: Iterable[Any], at: str) -> Iterator[bytes]:
         yield f"{dumps(values)}\n".encode()
 
 
-# -- models ----------------------------------------------------------------------------------------------------------------
+# -- models
+# ----------------------------------------------------------------------------------------------------------------  # noqa: E501
 
 
 def model_name(value: Any, folder: Path) -> str:
@@ -273,7 +277,8 @@ def _saved(model: Any, tokenizer: Any, folder: Path) -> Path:
     return target
 
 
-# -- rewards ---------------------------------------------------------------------------------------------------------------
+# -- rewards
+# ---------------------------------------------------------------------------------------------------------------  # noqa: E501
 
 
 def reward_specs(value: Any, at: str) -> Any:

@@ -38,8 +38,10 @@ class Bars:
     def __init__(self, console: Console) -> None:
         self._console = console
         columns = (
-            TextColumn("[bold]{task.description:<8}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), TextColumn("[dim]{task.fields[metrics]}"),
+            TextColumn("[bold]{task.description:<8}"), BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[metrics]}"),
         )  # fmt: skip
         self._progress = Progress(*columns, console=console)
         self._progress.start()
@@ -82,7 +84,7 @@ class Lines:
 
         def report(done: int, total: int, tokens: int, values: Mapping[str, float]) -> None:
             self.say(
-                f"{name} {done}/{total}  {clock.rate(tokens):,.0f} tok/s  {_metrics(values)}".rstrip()
+                f"{name} {done}/{total}  {clock.rate(tokens):,.0f} tok/s  {_metrics(values)}".rstrip()  # noqa: E501
             )
 
         return report

@@ -34,7 +34,10 @@ class Report(os.PathLike[str]):
 
     def _repr_html_(self) -> str:
         page = html.escape(self.path.read_text(encoding="utf-8"), quote=True)
-        return f'<iframe srcdoc="{page}" width="100%" height="720" style="border: 1px solid #8884"></iframe>'
+        return (
+            f'<iframe srcdoc="{page}" width="100%" height="720" style="border: 1px solid'
+            ' #8884"></iframe>'
+        )
 
 
 class Result(os.PathLike[str]):
@@ -187,10 +190,13 @@ class Result(os.PathLike[str]):
     def _repr_html_(self) -> str:
         results = self.results
         rows = "".join(
-            f"<tr><td>{html.escape(name)}</td><td>{'done' if name in results else 'not done'}</td></tr>"
+            f"<tr><td>{html.escape(name)}</td><td>{'done' if name in results else 'not done'}</td></tr>"  # noqa: E501
             for name in self.recipe.stages
         )
-        head = f"<p><b>{html.escape(self.recipe.name)}</b> in <code>{html.escape(str(self.folder))}</code></p>"
+        head = (
+            f"<p><b>{html.escape(self.recipe.name)}</b> in"
+            f" <code>{html.escape(str(self.folder))}</code></p>"
+        )
         page = self.report._repr_html_() if results else ""
         return f"{head}<table><tr><th>stage</th><th></th></tr>{rows}</table>{page}"
 

@@ -19,7 +19,8 @@ from burnish.evaluation.graph_figure import Look as BoxLook
 from burnish.evaluation.words import duration
 from burnish.listening import KnownHosts
 
-FIRST = ("loss", "eval_loss", "reward", "accuracy", "eval_accuracy", "rewards/margins", "kl", "entropy",
+FIRST = ("loss", "eval_loss", "reward", "accuracy", "eval_accuracy", "rewards/margins", "kl",
+    "entropy",
          "completions/mean_length", "clip_ratio", "grad_norm")  # fmt: skip
 """What is shown of a stage without asking, where it has them."""
 _LOOKS: tuple[Look, ...] = ("main", "second", "third")

@@ -92,8 +92,9 @@ def label_by_model(
         store.close()
     tally = found.tally
     typer.echo(
-        f"{project}: {found.labels} labels by {name or chat.name}, {found.left} items left; of {tally.pairs} pairs asked both "
-        f"ways round {tally.flips} verdicts flipped; {tally.unreadable} answers unreadable, {found.cached} from the cache"
+        f"{project}: {found.labels} labels by {name or chat.name}, {found.left} items left; of"
+        f" {tally.pairs} pairs asked both ways round {tally.flips} verdicts flipped;"
+        f" {tally.unreadable} answers unreadable, {found.cached} from the cache"
     )
 
 
@@ -177,7 +178,8 @@ def sample_candidates(
         store.close()
     same = len(asked) - len(items)
     typer.echo(
-        f"{project}: {counts['items']} new items, {same} prompts left out (no two different answers)"
+        f"{project}: {counts['items']} new items, {same} prompts left out (no two different"
+        " answers)"
     )
 
 
@@ -223,7 +225,8 @@ def select_items(
         ]
         scores = scores_of(model, wanted, say=lambda line: typer.echo(line, err=True))
         typer.echo(
-            f"{project}: {assign_scores(store, project, scores)} items scored by {len(model)} reward models"
+            f"{project}: {assign_scores(store, project, scores)} items scored by {len(model)}"
+            " reward models"
         )
     finally:
         store.close()
@@ -233,7 +236,10 @@ def revise_answers(
     prompts: Annotated[
         str,
         typer.Argument(
-            help="Prompts: a file, a folder, a hub id. A column `completion` is the answer to begin with."
+            help=(
+                "Prompts: a file, a folder, a hub id. A column `completion` is the answer to begin"
+                " with."
+            )
         ),
     ],
     out: Annotated[

@@ -83,9 +83,13 @@ def _write(pipe: Any, model: str, options: dict[str, Any]) -> None:
             temperature=options["temperature"], max_new_tokens=options["max_new_tokens"]
         )
         sampler = prompt_sampler(
-            View(backbone), sampling, seed=options["seed"], max_length=backbone.context, purpose="annotate",
+            View(backbone),
+            sampling,
+            seed=options["seed"],
+            max_length=backbone.context,
+            purpose="annotate",
             say=lambda line: print(line, file=sys.stderr, flush=True),
-        )  # fmt: skip
+        )
     except Exception as error:
         pipe.send(("error", str(error)))
         return

@@ -233,10 +233,17 @@ def store_items(source: str, project: str) -> list[Any]:
             said = one.answer
             opinions.setdefault(one.item_id, []).append(
                 Opinion(
-                    said.kind, one.annotator, said.ranks if said.ranks is None else tuple(said.ranks), said.payload(),
-                    one.annotator_kind, one.seconds, one.created_at, said.presented, one.source,
+                    said.kind,
+                    one.annotator,
+                    said.ranks if said.ranks is None else tuple(said.ranks),
+                    said.payload(),
+                    one.annotator_kind,
+                    one.seconds,
+                    one.created_at,
+                    said.presented,
+                    one.source,
                 )
-            )  # fmt: skip
+            )
     return [
         LabelledItem(e.prompt, e.candidates, e.sources, tuple(opinions.get(e.item_id, ())), e.kind)
         for e in found.entries
@@ -288,9 +295,10 @@ def existing(database: str) -> str:
 
 def _card(manifest: Any) -> str:
     return (
-        "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train.parquet\n---\n\n"
-        f"# {manifest['project']}\n\n{manifest['rows']} rows in the layout `{manifest['layout']}`, "
-        f"version {manifest['version']}, from {manifest['labels']} labels "
-        f"({manifest['human_labels']} by people, {manifest['ai_labels']} by models).\n"
-        f"Content hash: `{manifest['content_hash']}`. Annotators appear under pseudonyms; see `manifest.json`.\n"
+        "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path:"
+        f" data/train.parquet\n---\n\n# {manifest['project']}\n\n{manifest['rows']} rows in the"
+        f" layout `{manifest['layout']}`, version {manifest['version']}, from {manifest['labels']}"
+        f" labels ({manifest['human_labels']} by people, {manifest['ai_labels']} by"
+        f" models).\nContent hash: `{manifest['content_hash']}`. Annotators appear under"
+        " pseudonyms; see `manifest.json`.\n"
     )

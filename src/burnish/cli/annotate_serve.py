@@ -77,8 +77,11 @@ def serve(
     trusted_proxy: Annotated[
         list[str] | None,
         typer.Option(
-            help="An address or network of proxies whose X-Forwarded-For, -Proto, -Host and -Prefix are believed; may be "
-            "repeated.",
+            help=(
+                "An address or network of proxies whose X-Forwarded-For, -Proto, -Host and -Prefix"
+                " are believed; may be "
+                "repeated."
+            ),
             show_default=False,
         ),
     ] = None,
@@ -91,9 +94,15 @@ def serve(
     if chat_model and chat_endpoint:
         raise UserError("give --chat-model or --chat-endpoint, not both.")
     _run(
-        database, host=host, port=port, chat=_chat(chat_model, chat_endpoint, chat_name, temperature, max_new_tokens),
-        allow_host=allow_host or [], behind_https=behind_https, root_path=root_path, trusted=trusted_proxy or [],
-    )  # fmt: skip
+        database,
+        host=host,
+        port=port,
+        chat=_chat(chat_model, chat_endpoint, chat_name, temperature, max_new_tokens),
+        allow_host=allow_host or [],
+        behind_https=behind_https,
+        root_path=root_path,
+        trusted=trusted_proxy or [],
+    )
 
 
 def _chat(
@@ -146,7 +155,8 @@ def _run(
         site, hosts=answered_names(host, allow_host), root_path=root_path, trusted=believed,
         say=lambda line: typer.echo(line, err=True),
     )  # fmt: skip
-    app.build_middleware_stack()  # what is wrong with a prefix or an address is said before anybody comes
+    # what is wrong with a prefix or an address is said before anybody comes
+    app.build_middleware_stack()
     listening = listen(host, port)
     prefix = read_prefix(root_path)
     typer.echo(
@@ -208,7 +218,8 @@ def users_list(database: Database = STORE, traceback: Traceback = False) -> None
     for row in found(_open(database)):
         rights = "may create projects" if row["creates_projects"] else ""
         typer.echo(
-            f"{row['name']:24} {row['kind']:10} {'active' if row['active'] else 'shut out':9} {rights}".rstrip()
+            f"{row['name']:24} {row['kind']:10} {'active' if row['active'] else 'shut out':9}"
+            f" {rights}".rstrip()
         )
 
 
@@ -365,7 +376,8 @@ def restore(
 
     counts = bring_back(source, database)
     typer.echo(
-        f"{database}: {counts['projects']} projects, {counts['items']} items, {counts['answers']} answers"
+        f"{database}: {counts['projects']} projects, {counts['items']} items, {counts['answers']}"
+        " answers"
     )
 
 

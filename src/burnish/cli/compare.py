@@ -165,7 +165,10 @@ def _notes(results: Sequence[Mapping[str, Any]]) -> list[str]:
             )
     return [
         *found,
-        "Intervals are over prompts, a prompt being one unit under all seeds; Holm's p is corrected for all rows of a judge.",
+        (
+            "Intervals are over prompts, a prompt being one unit under all seeds; Holm's p is"
+            " corrected for all rows of a judge."
+        ),
     ]
 
 

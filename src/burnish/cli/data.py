@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from burnish.stages.examine import Examined, Role
 
 data = typer.Typer(
-    help="Look at data as a run would read it.\n\nExample: `burnish data show rows.jsonl 3 --model smollm2-135m`",
+    help=(
+        "Look at data as a run would read it.\n\nExample: `burnish data show rows.jsonl 3 --model"
+        " smollm2-135m`"
+    ),
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
@@ -112,7 +115,10 @@ def check(
     against: Annotated[
         list[str] | None,
         typer.Option(
-            help="A source of an evaluation that no training row should stand in. Can be given several times."
+            help=(
+                "A source of an evaluation that no training row should stand in. Can be given"
+                " several times."
+            )
         ),
     ] = None,
     role: As = None,
@@ -153,7 +159,8 @@ def check(
             overlaps += shared.same + shared.alike
             named = f" ({listed(shared.examples)})" if shared.examples else ""
             typer.echo(
-                f"  in {name}: {shared.same} prompts that stand there, {shared.alike} more with 13 words of it{named}"
+                f"  in {name}: {shared.same} prompts that stand there, {shared.alike} more with 13"
+                f" words of it{named}"
             )
     if overlaps:
         raise typer.Exit(1)
@@ -245,7 +252,8 @@ def _report(examined: Examined) -> list[str]:
     """What `check` says of a source."""
     split = examined.split
     lines = [
-        f"{examined.role}: {len(split.train)} rows to train on, {len(split.heldout)} held out{_left(examined.dropped)}"
+        f"{examined.role}: {len(split.train)} rows to train on, {len(split.heldout)} held"
+        f" out{_left(examined.dropped)}"
     ]
     lines += [f"  {line}" for line in examined.lines if "left out" not in line]
     if split.train:
@@ -255,7 +263,8 @@ def _report(examined: Examined) -> list[str]:
             for name, share in (("median", 0.5), ("95 %", 0.95), ("longest", 1.0))
         )
         lines.append(
-            f"  tokens: {sum(lengths.counts):,} in {len(lengths.counts)} sequences, {lengths.trained:,} trained; {figures}"
+            f"  tokens: {sum(lengths.counts):,} in {len(lengths.counts)} sequences,"
+            f" {lengths.trained:,} trained; {figures}"
         )
         if lengths.too_long:
             lines.append(f"  longer than {lengths.limit} (model.max_length): {lengths.too_long}")

@@ -82,9 +82,14 @@ def _models() -> int:
         _line(
             not bad,
             alias,
-            str(cached[alias])
-            if not bad
-            else f"damaged ({', '.join(bad)}): remove {cached[alias]} and run burnish models pull {alias}",
+            (
+                str(cached[alias])
+                if not bad
+                else (
+                    f"damaged ({', '.join(bad)}): remove {cached[alias]} and run burnish models"
+                    f" pull {alias}"
+                )
+            ),
         )
     return damaged
 
@@ -98,9 +103,11 @@ def _sandboxes() -> int:
             with Sandbox(tier, parallel=2) as sandbox:
                 results = list(attack(sandbox))
                 walls = [
-                    "system-call filter"
-                    if sandbox.seccomp
-                    else "NO system-call filter (install libseccomp2)"
+                    (
+                        "system-call filter"
+                        if sandbox.seccomp
+                        else "NO system-call filter (install libseccomp2)"
+                    )
                 ]
                 walls += [
                     "nested user namespaces possible (bubblewrap 0.8 forbids them)"
@@ -146,8 +153,9 @@ def _gpus() -> list[str]:
             continue
         use = "taken by default" if number == 0 else f"taken with model.device=cuda:{number}"
         found.append(
-            f"{torch.cuda.get_device_name(device)}, {wide.memory / 1e9:.0f} GB free, {wide.flops / 1e12:.0f} TFLOP/s in "
-            f"float32, {narrow.flops / 1e12:.0f} in bfloat16 (model.dtype); {use}"
+            f"{torch.cuda.get_device_name(device)}, {wide.memory / 1e9:.0f} GB free,"
+            f" {wide.flops / 1e12:.0f} TFLOP/s in float32, {narrow.flops / 1e12:.0f} in bfloat16"
+            f" (model.dtype); {use}"
         )
     return found
 

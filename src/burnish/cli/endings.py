@@ -10,7 +10,8 @@ from burnish.errors import UserError
 
 _HINT = "Add --traceback to see where."
 _MENDED = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG,
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+    errno.ENAMETOOLONG,
     errno.ELOOP,
 )  # fmt: skip
 _MACHINE = (

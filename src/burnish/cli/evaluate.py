@@ -23,8 +23,8 @@ def recipe_of(
     """The recipe that evaluates these models on these prompts and suites; the first is what the
     others are measured from.
 
-    Raises UserError where neither prompts nor suites are named, where the first model is not here, and for a judge
-    of another form.
+    Raises UserError where neither prompts nor suites are named, where the first model is not here,
+    and for a judge of another form.
     """
     from burnish.config.recipe_file import load_recipe
 

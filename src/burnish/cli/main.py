@@ -29,14 +29,20 @@ from burnish.errors import UserError
 
 app = typer.Typer(
     name="burnish",
-    help="Polish pretrained language models with human feedback: SFT, preferences, reward model, PPO, evidence.",
+    help=(
+        "Polish pretrained language models with human feedback: SFT, preferences, reward model,"
+        " PPO, evidence."
+    ),
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 models = typer.Typer(
-    help="Fetch models; list them, and the types that are supported.\n\nExample: `burnish models pull smollm2-135m`",
+    help=(
+        "Fetch models; list them, and the types that are supported.\n\nExample: `burnish models"
+        " pull smollm2-135m`"
+    ),
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
@@ -119,7 +125,9 @@ def run(
         bool,
         typer.Option(
             "--extend",
-            help="Train stages on to more steps or epochs, although their rate followed the former.",
+            help=(
+                "Train stages on to more steps or epochs, although their rate followed the former."
+            ),
         ),
     ] = False,
     wait: Annotated[
@@ -214,9 +222,14 @@ def sweep(
     from burnish.cli.sweep import read_over, read_seeds, read_variants
 
     _sweep(
-        recipe, overrides, out=out, quiet=quiet, over=read_over(over or ()), variants=read_variants(variant or ()),
+        recipe,
+        overrides,
+        out=out,
+        quiet=quiet,
+        over=read_over(over or ()),
+        variants=read_variants(variant or ()),
         seeds=read_seeds(seeds),
-    )  # fmt: skip
+    )
 
 
 def _stage_command(kind: str, help_text: str, *, panel: str = _STAGES) -> None:
@@ -256,8 +269,11 @@ def evaluate(
         list[str] | None,
         typer.Option(
             "--model",
-            help="Instead of a recipe's: a folder, a run's folder, a hub id, NAME=FOLDER or NAME=URL#MODEL; repeat it. The others "
-            "are measured from the first.",
+            help=(
+                "Instead of a recipe's: a folder, a run's folder, a hub id, NAME=FOLDER or"
+                " NAME=URL#MODEL; repeat it. The others "
+                "are measured from the first."
+            ),
             show_default=False,
         ),
     ] = None,
@@ -278,22 +294,31 @@ def evaluate(
         list[str] | None,
         typer.Option(
             "--suite",
-            help="With --model: what the models are measured on, with prompts or without: tax, knowledge, safety, constraints, "
-            "maths, NAME=SOURCE; several parted by commas. `burnish suites list` has them all.",
+            help=(
+                "With --model: what the models are measured on, with prompts or without: tax,"
+                " knowledge, safety, constraints, "
+                "maths, NAME=SOURCE; several parted by commas. `burnish suites list` has them all."
+            ),
             show_default=False,
         ),
     ] = None,
     reward_model: Annotated[
         list[str] | None,
         typer.Option(
-            help="With --pairs: a reward model's folder, or NAME=FOLDER; repeat it. Nothing else is evaluated.",
+            help=(
+                "With --pairs: a reward model's folder, or NAME=FOLDER; repeat it. Nothing else is"
+                " evaluated."
+            ),
             show_default=False,
         ),
     ] = None,
     pairs: Annotated[
         str | None,
         typer.Option(
-            help="With --reward-model: answers with the better ones known: RewardBench 1 or 2, LLMBar, or prompt, chosen, rejected.",
+            help=(
+                "With --reward-model: answers with the better ones known: RewardBench 1 or 2,"
+                " LLMBar, or prompt, chosen, rejected."
+            ),
             show_default=False,
         ),
     ] = None,
@@ -327,8 +352,12 @@ def evaluate(
             hint="A recipe's own models are evaluated with it.",
         )
     loaded = recipe_of(
-        model or (), prompts=prompts, judges=judge or (), suites=suite or (), overrides=overrides or ()
-    )  # fmt: skip
+        model or (),
+        prompts=prompts,
+        judges=judge or (),
+        suites=suite or (),
+        overrides=overrides or (),
+    )
     folder = _run(loaded, quiet=quiet, out=out)
     _closing(folder)
     for what, name in (("answers", "answers.jsonl"), ("items", "items.jsonl")):
@@ -498,8 +527,11 @@ def export(
     to: Annotated[
         str,
         typer.Option(
-            help="merged: a whole model. adapter: in PEFT's layout, on the original model. gguf: for "
-            "llama.cpp and Ollama."
+            help=(
+                "merged: a whole model. adapter: in PEFT's layout, on the original model. gguf:"
+                " for "
+                "llama.cpp and Ollama."
+            )
         ),
     ] = "merged",
     dtype: Annotated[

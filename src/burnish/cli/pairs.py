@@ -30,9 +30,10 @@ def convert(source: str, out: Path, *, to: str) -> list[str]:
     )
     if not found:
         raise UserError(
-            "nothing can be paired: no prompt has both a desirable and an undesirable answer.", file=source,
+            "nothing can be paired: no prompt has both a desirable and an undesirable answer.",
+            file=source,
             hint="KTO learns from single judgements as they are: a stage of the kind kto.",
-        )  # fmt: skip
+        )
     write_text(out, json_lines(found))
     said = [f"{len(found)} rows written to {out}"]
     left = [f"{count} ({reason})" for reason, count in dropped.items() if count]

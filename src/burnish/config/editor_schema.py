@@ -30,7 +30,8 @@ def editor_schema() -> Schema:
         "type": "object", "required": ["repeat", "stages"], "additionalProperties": False,
         "description": "Stages that are done several times.",
         "properties": {
-            "repeat": {"type": "integer", "minimum": 1, "maximum": 100, "description": "How often."},
+            "repeat": {"type": "integer", "minimum": 1, "maximum": 100,
+                "description": "How often."},
             "stages": _ref("Stages"),
         },
     }  # fmt: skip

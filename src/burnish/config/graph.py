@@ -193,10 +193,15 @@ class _Resolver:
         makers = [kind for kind, row in KINDS.items() if row.makes == takes]
         file, line = self.locate(("stages", name))
         raise UserError(
-            f"the stage {name} needs {_noun(takes)}, and no stage before it makes one.", file=file, row=line,
+            f"the stage {name} needs {_noun(takes)}, and no stage before it makes one.",
+            file=file,
+            row=line,
             field=f"stages.{name}.{slot.key}",
-            hint=f"Put a stage of the kind {' or '.join(makers)} before it, or set {name}.{slot.key}.",
-        )  # fmt: skip
+            hint=(
+                f"Put a stage of the kind {' or '.join(makers)} before it, or set"
+                f" {name}.{slot.key}."
+            ),
+        )
 
     def _find(self, name: str, slot: Slot, reference: Any, position: int) -> Input | None:
         """What a reference of the stage `name` means; None: a source of data, which is read as
@@ -325,6 +330,7 @@ def _looks_outside(reference: str) -> bool:
 
 def _noun(artifact: Artifact) -> str:
     return {
-        "Policy": "a policy", "RewardModel": "a reward model", "Demonstrations": "demonstrations", "Answers": "answers",
+        "Policy": "a policy", "RewardModel": "a reward model", "Demonstrations": "demonstrations",
+        "Answers": "answers",
         "Comparisons": "comparisons", "Evaluation": "an evaluation",
     }[artifact]  # fmt: skip

@@ -8,13 +8,19 @@ from collections.abc import Mapping, Sequence
 
 RENAMED = {
     "optimiser": "optimizer", "normalise": "normalize", "normalise_rewards": "normalize_rewards",
-    "normalise_advantages": "normalize_advantages", "mini_batches": "num_mini_batches", "lam": "gae_lambda",
-    "value_clip": "value_clip_range", "value_coefficient": "vf_coef", "entropy_coefficient": "ent_coef",
-    "ptx_coefficient": "ptx_coef", "missing_end_penalty": "missing_eos_penalty", "trackers": "report_to",
+    "normalise_advantages": "normalize_advantages", "mini_batches": "num_mini_batches",
+    "lam": "gae_lambda",
+    "value_clip": "value_clip_range", "value_coefficient": "vf_coef",
+    "entropy_coefficient": "ent_coef",
+    "ptx_coefficient": "ptx_coef", "missing_end_penalty": "missing_eos_penalty",
+    "trackers": "report_to",
 }  # fmt: skip
 """Keys by their older names, and what they are called today."""
 ALIASES = RENAMED | {
-    "per_device_train_batch_size": "batch_size (of sft, reward, dpo and the like) or prompts_per_step (of ppo, grpo and the like)",
+    "per_device_train_batch_size": (
+        "batch_size (of sft, reward, dpo and the like) or prompts_per_step (of ppo, grpo and the"
+        " like)"
+    ),
     "num_train_epochs": "epochs",
     "num_ppo_epochs": "epochs",
     "num_generations": "responses_per_prompt (of ppo, grpo and the like) or responses (of sample)",
@@ -41,7 +47,9 @@ ALIASES = RENAMED | {
     "lr": "optimizer.learning_rate",
     "lora_r": "lora.r",
     "lora_alpha": "lora.alpha",
-    "gradient_accumulation_steps": "optimizer.micro_batch_tokens (tokens at once; batch_size is the whole batch)",
+    "gradient_accumulation_steps": (
+        "optimizer.micro_batch_tokens (tokens at once; batch_size is the whole batch)"
+    ),
     "max_length": "model.max_length",
     "model_name_or_path": "model.name",
     "too_long": "data.drop ([duplicate, too_long])",
@@ -56,7 +64,9 @@ ALIASES = RENAMED | {
     "label_smoothing": "loss.label_smoothing (of cdpo) or loss.label_noise (of rdpo)",
     "desirable_weight": "loss.desirable_weight (of kto)",
     "undesirable_weight": "loss.undesirable_weight (of kto)",
-    "precompute_ref_log_probs": "loss (the reference is always run once and cached: nothing to set)",
+    "precompute_ref_log_probs": (
+        "loss (the reference is always run once and cached: nothing to set)"
+    ),
     "padding_free": "optimizer.micro_batch_tokens (batches are always packed: nothing to set)",
     "use_peft": "lora (of sft, reward, dpo and the like)",
     "base_model": "model.name",
@@ -93,15 +103,27 @@ ALIASES = RENAMED | {
     "eval_dataset": "data.heldout (a share of the data)",
     "max_samples": "data.limit",
     "max_train_samples": "data.limit",
-    "train_batch_size": "batch_size (of sft, reward, dpo and the like) or prompts_per_step (of ppo, grpo and the like)",
-    "global_batch_size": "batch_size (of sft, reward, dpo and the like) or prompts_per_step (of ppo, grpo and the like)",
-    "micro_batch_size": "optimizer.micro_batch_tokens (tokens at once; batch_size is the whole batch)",
-    "micro_train_batch_size": "optimizer.micro_batch_tokens (tokens at once; batch_size is the whole batch)",
+    "train_batch_size": (
+        "batch_size (of sft, reward, dpo and the like) or prompts_per_step (of ppo, grpo and the"
+        " like)"
+    ),
+    "global_batch_size": (
+        "batch_size (of sft, reward, dpo and the like) or prompts_per_step (of ppo, grpo and the"
+        " like)"
+    ),
+    "micro_batch_size": (
+        "optimizer.micro_batch_tokens (tokens at once; batch_size is the whole batch)"
+    ),
+    "micro_train_batch_size": (
+        "optimizer.micro_batch_tokens (tokens at once; batch_size is the whole batch)"
+    ),
     "rollout_batch_size": "prompts_per_step (of ppo, grpo and the like)",
     "num_epochs": "epochs",
     "max_epochs": "epochs",
     "total_episodes": "steps (batches of rollouts)",
-    "n_samples_per_prompt": "responses_per_prompt (of ppo, grpo and the like) or responses (of sample)",
+    "n_samples_per_prompt": (
+        "responses_per_prompt (of ppo, grpo and the like) or responses (of sample)"
+    ),
     "lr_scheduler": "optimizer.schedule",
     "lr_scheduler_type": "optimizer.schedule",
     "warmup_steps": "optimizer.warmup (a share of the steps)",
@@ -164,7 +186,9 @@ ALIASES = RENAMED | {
     "max_tool_calling_iterations": "environment.max_turns",
     "sft_model_path": "start",
     "ref_model": "reference",
-    "test_datasets": "data.heldout (a share of the data), or another source: {source: A, heldout: B}",
+    "test_datasets": (
+        "data.heldout (a share of the data), or another source: {source: A, heldout: B}"
+    ),
     "dataset_exact_deduplication": "data.drop (duplicate)",
     "excess_length_strategy": "data.drop (too_long)",
     "default_system_message": "data.system",
@@ -238,7 +262,9 @@ ABSENT = {
     "train_on_inputs": "Nothing to set: the loss counts what the assistant writes.",
     "assistant_only_loss": "Nothing to set: the loss counts what the assistant writes.",
     "completion_only_loss": "Nothing to set: the loss counts what the assistant writes.",
-    "per_device_eval_batch_size": "Nothing to set: optimizer.micro_batch_tokens bounds what is run at once.",
+    "per_device_eval_batch_size": (
+        "Nothing to set: optimizer.micro_batch_tokens bounds what is run at once."
+    ),
     "attn_implementation": "Nothing to set: there is one kind of attention.",
     "flash_attention": "Nothing to set: there is one kind of attention.",
     "flash_attn": "Nothing to set: there is one kind of attention.",
@@ -246,14 +272,30 @@ ABSENT = {
     "use_vllm": "Nothing to set: completions are sampled by an engine of its own.",
     "template": "Nothing to set: the template is that of the model's tokenizer.",
     "dataset_prepared_path": "Nothing to set: data is read anew by each run.",
-    "dataset_dir": "Name the file or folder in data.demonstrations, data.comparisons or data.prompts.",
-    "lora_target_linear": "Nothing to set: adapters are on every linear layer unless lora.targets names some.",
-    "modules_to_save": "Embeddings and heads are not trained beside adapters: with lora: null every weight is.",
-    "lora_modules_to_save": "Embeddings and heads are not trained beside adapters: with lora: null every weight is.",
-    "additional_target": "Embeddings and heads are not trained beside adapters: with lora: null every weight is.",
+    "dataset_dir": (
+        "Name the file or folder in data.demonstrations, data.comparisons or data.prompts."
+    ),
+    "lora_target_linear": (
+        "Nothing to set: adapters are on every linear layer unless lora.targets names some."
+    ),
+    "modules_to_save": (
+        "Embeddings and heads are not trained beside adapters: with lora: null every weight is."
+    ),
+    "lora_modules_to_save": (
+        "Embeddings and heads are not trained beside adapters: with lora: null every weight is."
+    ),
+    "additional_target": (
+        "Embeddings and heads are not trained beside adapters: with lora: null every weight is."
+    ),
     "dropout": "There is no dropout here.",
-    "lora_model_dir": "Name the adapter's folder as the stage's start: it is merged, and new adapters are trained on it.",
-    "adapter_name_or_path": "Name the adapter's folder as the stage's start: it is merged, and new adapters are trained on it.",
+    "lora_model_dir": (
+        "Name the adapter's folder as the stage's start: it is merged, and new adapters are trained"
+        " on it."
+    ),
+    "adapter_name_or_path": (
+        "Name the adapter's folder as the stage's start: it is merged, and new adapters are trained"
+        " on it."
+    ),
     "lora_dropout": "There is no dropout here.",
     "load_in_4bit": "Models are trained in full precision here: leave it out.",
     "load_in_8bit": "Models are trained in full precision here: leave it out.",
@@ -266,14 +308,21 @@ ABSENT = {
     "zero_stage": "Set scale.trainers: that many processes train one model together (FSDP2).",
     "pad_to_multiple_of": "Nothing to set: batches are always packed.",
     "packing_samples": "Nothing to set: batches are always packed.",
-    "dynamic_batch_enable": "Nothing to set: optimizer.micro_batch_tokens bounds what is run at once.",
+    "dynamic_batch_enable": (
+        "Nothing to set: optimizer.micro_batch_tokens bounds what is run at once."
+    ),
     "eos_token": "Nothing to set: end tokens are the model's own, and trained.",
     "pad_token": "Nothing to set: batches are always packed.",
     "train_on_prompt": "Nothing to set: the loss counts what the assistant writes.",
-    "mask_history": "Nothing to set: every turn that the assistant wrote is trained; {trainable: false} at a message leaves it out.",
+    "mask_history": (
+        "Nothing to set: every turn that the assistant wrote is trained; {trainable: false} at a"
+        " message leaves it out."
+    ),
     "f_divergence_type": "There is one divergence here: leave it out.",
     "ld_alpha": "There is none here; dpo_norm divides by the length.",
-    "use_weighting": "There is none here; weight_by_strength weighs pairs by how sure annotators were.",
+    "use_weighting": (
+        "There is none here; weight_by_strength weighs pairs by how sure annotators were."
+    ),
     "trl": "Its keys stand in the stage: {grpo: {sampling: {max_new_tokens: 256}}} and the like.",
     "label_key": "Rewards are handed the columns as they are called: leave it out.",
     "load_enable": "Nothing to set: the same command goes on from the last checkpoint.",

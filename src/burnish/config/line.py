@@ -150,8 +150,8 @@ class LinePpo(Section):
         check_step(completions, num_mini_batches=self.num_mini_batches)
         if self.kl.target is not None and self.kl.horizon < completions:
             raise ValueError(
-                "kl.horizon is less than the completions of a step (prompts_per_step × responses_per_prompt), so that "
-                "β would leap"
+                "kl.horizon is less than the completions of a step (prompts_per_step ×"
+                " responses_per_prompt), so that β would leap"
             )
         if self.critic_epochs is not None and self.critic_epochs > self.epochs:
             raise ValueError("critic_epochs is more than epochs")
@@ -222,7 +222,8 @@ class LinePreference(PreferenceTraining):
     def _answers_differ(self) -> LinePreference:
         if self.rounds > 1 and self.online.sampling.greedy is not None:
             raise ValueError(
-                f"online.sampling.{self.online.sampling.greedy}: equal answers leave nothing to compare"
+                f"online.sampling.{self.online.sampling.greedy}: equal answers leave nothing to"
+                " compare"
             )
         return self
 
@@ -331,21 +332,25 @@ class LineRecipe(Section):
             raise ValueError(f"stages names {twice} twice; each stage runs once")
         if {"ppo", "online"} <= set(self.stages) and self.online.algorithm.name == "ppo":
             raise ValueError(
-                "the stages ppo and online would both end in a policy called ppo: leave one of them out"
+                "the stages ppo and online would both end in a policy called ppo: leave one of"
+                " them out"
             )
         if "online" in self.stages and not self.rewards and self.online.environment is None:
             raise ValueError(
-                "the stage online needs a reward: add one to rewards, for instance rewards: [{name: maths}]"
+                "the stage online needs a reward: add one to rewards, for instance rewards: [{name:"
+                " maths}]"
             )
         weights = [one.weight for one in self.rewards]
         weights += [self.online.environment.weight] if self.online.environment is not None else []
         if "online" in self.stages and not any(weights):
             raise ValueError(
-                "every reward of the stage online has the weight 0, so nothing is learnt: give one a weight"
+                "every reward of the stage online has the weight 0, so nothing is learnt: give one"
+                " a weight"
             )
         if self.ppo.share_backbone and "ppo" in self.stages and self.reward.lora is None:
             raise ValueError(
-                "ppo.share_backbone is true, which needs a reward model that is an adapter: set reward.lora, or ppo.share_backbone: false"
+                "ppo.share_backbone is true, which needs a reward model that is an adapter: set"
+                " reward.lora, or ppo.share_backbone: false"
             )
         iterated = "preference" in self.stages and self.preference.rounds > 1
         if (

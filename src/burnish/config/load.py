@@ -179,7 +179,8 @@ def put(
         if not head.isdecimal() or len(head) > 6 or int(head) >= len(tree):
             item = show_key(head)[1:-1]
             raise UserError(
-                f"the override {override} wants item {item} of a list of {len(tree)} (the first is 0)."
+                f"the override {override} wants item {item} of a list of {len(tree)} (the first"
+                " is 0)."
             )
         index = int(head)
         item = put(tree[index], rest, value, tags, override=override, at=f"{at}*.")
@@ -308,7 +309,10 @@ def _reason(problem: Mapping[str, Any]) -> str:
     if kind == "missing":
         return "this is required, and missing"
     if kind == "union_tag_not_found":
-        return f"{context['discriminator'].strip(chr(39))} is missing, which says what kind of section this is"
+        return (
+            f"{context['discriminator'].strip(chr(39))} is missing, which says what kind of section"
+            " this is"
+        )
     if kind == "union_tag_invalid":
         return f"expected {context['expected_tags']}, given {show(context['tag'])}"
     if kind == "value_error":

@@ -58,8 +58,8 @@ class Panel(Section):
     def _enough(self) -> Panel:
         if self.annotators_per_item > self.size:
             raise ValueError(
-                f"annotators_per_item is {self.annotators_per_item}, and the panel's size is {self.size}: raise size, or "
-                "lower annotators_per_item"
+                f"annotators_per_item is {self.annotators_per_item}, and the panel's size is"
+                f" {self.size}: raise size, or lower annotators_per_item"
             )
         return self
 
@@ -122,7 +122,8 @@ class Judges(Section):
         ]
         if len(given) != 1:
             raise ValueError(
-                f"{' and '.join(given) or 'nobody'} would compare: name one of panel, people, judge and reward"
+                f"{' and '.join(given) or 'nobody'} would compare: name one of panel, people, judge"
+                " and reward"
             )
         return self
 

@@ -9,8 +9,9 @@ from burnish.config.kinds import KINDS
 from burnish.errors import UserError
 
 DEMONSTRATIONS = (
-    "data.demonstrations=mine.jsonl (rows with messages, or prompt and completion), data.comparisons=pairs.jsonl, "
-    "or, to try it out, data.demonstrations=builtin:quickstart/demonstrations"
+    "data.demonstrations=mine.jsonl (rows with messages, or prompt and completion),"
+    " data.comparisons=pairs.jsonl, or, to try it out,"
+    " data.demonstrations=builtin:quickstart/demonstrations"
 )
 PROMPTS = (
     "data.prompts=mine.jsonl (rows with a prompt), data.prompts='task:arithmetic?digits=2', "

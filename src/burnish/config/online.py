@@ -73,8 +73,8 @@ class Algorithm(Section):
     over completions. constant: the sum over completions × `sampling.max_new_tokens`. sum: the sum
     over tokens, the mean over completions."""
     kl: Literal["none", "reward", "loss"] | None = None
-    """Where the penalty for leaving the reference, β·KL(π ‖ π_ref), stands: in the reward, in the loss,
-    or nowhere."""
+    """Where the penalty for leaving the reference, β·KL(π ‖ π_ref), stands: in the reward, in the
+    loss, or nowhere."""
     kl_estimator: Literal["k1", "k2", "k3"] | None = None
     """k1 = log π/π_ref for the reward; as a loss k2 gives the gradient of KL(π ‖ π_ref), k3 of
     KL(π_ref ‖ π), k1 none."""
@@ -85,7 +85,8 @@ class Algorithm(Section):
     """Multiply the penalty in the loss by π/π_old, which keeps it unbiased when several updates are
     made (arXiv:2512.02556)."""
     beta: Coefficient | None = None
-    """β: how strongly leaving the reference is penalised. 0: no penalty, and no reference is kept."""
+    """β: how strongly leaving the reference is penalised. 0: no penalty, and no reference is
+    kept."""
     filter: Literal["none", "mixed"] | None = None
     """mixed: train on groups whose rewards differ only, and sample others in place of the rest
     (DAPO's dynamic sampling)."""
@@ -208,7 +209,8 @@ class OnlineTraining(Section):
     """One frozen backbone, the policy (and a critic) as LoRA sets on it; off: full models, every
     weight trained."""
     steps: Count = 100
-    """How many times prompts are answered, scored and learnt from: one step is one batch of rollouts."""
+    """How many times prompts are answered, scored and learnt from: one step is one batch of
+    rollouts."""
     prompts_per_step: BatchSize = 8
     """How many prompts are answered in each step."""
     responses_per_prompt: Responses = 8
@@ -226,8 +228,8 @@ class OnlineTraining(Section):
     environment: Conversation | None = None
     """What answers the policy between its turns; None: rollouts are single turns."""
     importance: Importance = Importance()
-    """What is done about tokens whose probability differs between the engine that sampled them and the
-    model that is trained."""
+    """What is done about tokens whose probability differs between the engine that sampled them and
+    the model that is trained."""
     lora: Lora = Lora(r=16, alpha=32.0)
     """The policy's adapters, trained in place of its weights (with `share_backbone: true`)."""
     optimizer: Optimizer = Optimizer(learning_rate=1e-4, schedule="constant", betas=(0.9, 0.95))
@@ -259,8 +261,8 @@ class OnlineTraining(Section):
     clip_advantages: PositiveFinite | None = None
     """Clip advantages to ± this, against outliers. None: they stay as they are."""
     ent_coef: Coefficient = 0.0
-    """What is paid for staying undecided (entropy), against a policy that writes one answer only; 0:
-    nothing."""
+    """What is paid for staying undecided (entropy), against a policy that writes one answer only;
+    0: nothing."""
     ptx_coef: Coefficient = 0.0
     """Weight of the SFT loss on demonstrations, against the alignment tax (γ of
     arXiv:2203.02155)."""
@@ -312,8 +314,8 @@ class OnlineTraining(Section):
         check_step(completions, num_mini_batches=self.num_mini_batches)
         if self.kl_target is not None and self.kl_horizon < completions:
             raise ValueError(
-                "kl_horizon is less than the completions of a step (prompts_per_step × responses_per_prompt), so that "
-                "β would leap"
+                "kl_horizon is less than the completions of a step (prompts_per_step ×"
+                " responses_per_prompt), so that β would leap"
             )
         if self.critic_epochs is not None and self.critic_epochs > self.epochs:
             raise ValueError("critic_epochs is more than epochs")

@@ -16,7 +16,8 @@ from burnish.errors import UserError
 from burnish.own_code import own
 
 PAIRED = (
-    "chosen_logprobs", "rejected_logprobs", "ref_chosen_logprobs", "ref_rejected_logprobs", "chosen_tokens",
+    "chosen_logprobs", "rejected_logprobs", "ref_chosen_logprobs", "ref_rejected_logprobs",
+    "chosen_tokens",
     "rejected_tokens", "probability", "margin",
 )  # fmt: skip
 """What a loss of pairs may ask for, a tensor [pairs] each."""
@@ -59,7 +60,8 @@ class OwnLoss(Section):
         given = UNPAIRED if "logprobs" in known else PAIRED
         if not {"logprobs", "chosen_logprobs"} & known.keys():
             raise ValueError(
-                f"the loss {self.name} takes neither chosen_logprobs, as one of pairs does, nor logprobs"
+                f"the loss {self.name} takes neither chosen_logprobs, as one of pairs does, nor"
+                " logprobs"
             )
         options = [name for name in known if name not in given]
         unknown = next((name for name in self.options if name not in options), None)

@@ -86,7 +86,8 @@ class DpoNorm(Loss):
     name: Literal["dpo_norm"] = "dpo_norm"
     """Which loss."""
     beta: PositiveCoefficient = 5.0
-    """How strongly the policy is held to the reference, as in DPO, but on a mean over tokens: larger."""
+    """How strongly the policy is held to the reference, as in DPO, but on a mean over tokens:
+    larger."""
 
 
 class Ipo(Loss):
@@ -95,7 +96,8 @@ class Ipo(Loss):
     name: Literal["ipo"] = "ipo"
     """Which loss."""
     tau: Annotated[float, Bounds(ge=1e-6, le=1e4)] = 0.1
-    """τ: how strongly the policy is held to the reference; log-ratios are driven to differ by 1/(2τ)."""
+    """τ: how strongly the policy is held to the reference; log-ratios are driven to differ by
+    1/(2τ)."""
     average: bool = False
     """Divide log-ratios by the answer's tokens, as TRL does."""
 
@@ -130,8 +132,8 @@ class Kto(Loss):
     desirable_weight: Coefficient = 1.0
     """λ_D: what an answer that was judged good counts for."""
     undesirable_weight: Coefficient = 1.0
-    """λ_U: what an answer that was judged bad counts for; with more answers of one kind, weights that make the two kinds count alike are
-    advised."""
+    """λ_U: what an answer that was judged bad counts for; with more answers of one kind, weights
+    that make the two kinds count alike are advised."""
 
 
 class Orpo(Section):
@@ -210,7 +212,8 @@ class PreferenceTraining(ComparedPasses):
         )
         if unpaired and self.batch_size < 2:
             raise ValueError(
-                f"batch_size is 1: {self.loss.name} estimates its KL from the step's prompts, of which it needs at least 2"
+                f"batch_size is 1: {self.loss.name} estimates its KL from the step's prompts, of"
+                " which it needs at least 2"
             )
         if isinstance(self.loss, OwnLoss):
             self._heeds(self.loss.name, self.loss.takes())

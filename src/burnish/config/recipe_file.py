@@ -190,7 +190,10 @@ def _is_older(values: Mapping[str, Any]) -> bool:
 def _older(file: YamlFile) -> UserError:
     """What to say of a recipe of the older form: its new one."""
     sections = ", ".join(sorted(OLDER & set(file.values))) or "collect"
-    problem = f"this recipe is of an older form ({sections} stand outside of stages, or stages is a list with collect)."
+    problem = (
+        f"this recipe is of an older form ({sections} stand outside of stages, or stages is a list"
+        " with collect)."
+    )
     if file.shown is None:
         return UserError(problem, hint="docs/recipes.md says how a recipe is written.")
     return UserError(problem, file=file.shown, hint="The same in today's form:").followed_by(
@@ -215,9 +218,12 @@ def _mapping(value: Any, place: Place, places: Places) -> dict[str, Any]:
     if value is not None and not is_section(value):
         file, row = places.where(place)
         raise UserError(
-            "stages are a mapping of names to settings, or a list of different names.", file=file, row=row,
-            field=".".join(place), hint="For instance `stages: {sft: {demonstrations: mine.jsonl}, evaluate: {}}`.",
-        )  # fmt: skip
+            "stages are a mapping of names to settings, or a list of different names.",
+            file=file,
+            row=row,
+            field=".".join(place),
+            hint="For instance `stages: {sft: {demonstrations: mine.jsonl}, evaluate: {}}`.",
+        )
     found: dict[str, Any] = {}
     for name, settings in (value or {}).items():
         if _is_repeat(settings) and "stages" in settings:
@@ -328,9 +334,11 @@ def _rounds(settings: Mapping[str, Any], place: Place, places: Places) -> int:
     ):
         file, row = places.where((*place, "repeat"))
         raise UserError(
-            f"rounds are {{repeat: N, stages: {{...}}}}, with N from 1 to {MOST_ROUNDS}.", file=file, row=row,
+            f"rounds are {{repeat: N, stages: {{...}}}}, with N from 1 to {MOST_ROUNDS}.",
+            file=file,
+            row=row,
             field=".".join(place),
-        )  # fmt: skip
+        )
     return repeat
 
 

@@ -39,8 +39,8 @@ class Restarts(Section):
 
 
 class Scale(Section):
-    """How many processes train, and how many sample for them. Batch sizes and steps stay what they are;
-    `optimizer.micro_batch_tokens` is of each trainer."""
+    """How many processes train, and how many sample for them. Batch sizes and steps stay what they
+    are; `optimizer.micro_batch_tokens` is of each trainer."""
 
     trainers: Annotated[int, Bounds(ge=1, le=1024)] = 1
     """Processes that train together, each holding its share of the weights (FSDP2): one on each
@@ -59,8 +59,8 @@ class Scale(Section):
     (mean of the absolute difference of a token, in nats), for then it samples other weights. None:
     5 times the first gap of the process, at least 1e-3."""
     journal: bool = True
-    """Write rollouts of engines to disk before they are trained on: a run that was killed takes them
-    from there and draws nothing twice."""
+    """Write rollouts of engines to disk before they are trained on: a run that was killed takes
+    them from there and draws nothing twice."""
     deadline: Deadlines = Deadlines()
     """Deadlines."""
     restarts: Restarts = Restarts()

@@ -65,15 +65,15 @@ Reference = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
 class Lora(Section):
-    """Low-rank adapters on linear layers (arXiv:2106.09685). They have no dropout, and embeddings and
-    heads are never trained beside them."""
+    """Low-rank adapters on linear layers (arXiv:2106.09685). They have no dropout, and embeddings
+    and heads are never trained beside them."""
 
     r: Annotated[int, Bounds(ge=1, le=4096)] = 8
-    """The adapters' rank: how many directions each layer may change in; more is more capacity and more
-    memory."""
+    """The adapters' rank: how many directions each layer may change in; more is more capacity and
+    more memory."""
     alpha: PositiveFinite = 16.0
-    """The adapters' scale: what they add to a layer is (alpha / r) · B·A, so that alpha / r acts like a
-    second learning rate."""
+    """The adapters' scale: what they add to a layer is (alpha / r) · B·A, so that alpha / r acts
+    like a second learning rate."""
     targets: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """The linear layers that adapters are put on, as `[q_proj, v_proj]`; which there are is told by
     `burnish models supported`. null: all of them."""
@@ -81,23 +81,23 @@ class Lora(Section):
     """Scale by alpha / √r instead of alpha / r, so that a higher rank learns as fast
     (arXiv:2312.03732)."""
     dora: bool = False
-    """Learn the length of each row of the weights apart from its direction (arXiv:2402.09353). It takes
-    more time and memory, and `dtype: float32`."""
+    """Learn the length of each row of the weights apart from its direction (arXiv:2402.09353). It
+    takes more time and memory, and `dtype: float32`."""
 
 
 class Optimizer(Section):
     """AdamW with a schedule; shared by every trainer."""
 
     learning_rate: LearningRate = 1e-4
-    """The size of a step at its highest, after the warm-up. With adapters 1e-4 to 5e-4 is usual, with
-    every weight trained 1e-6 to 1e-5."""
+    """The size of a step at its highest, after the warm-up. With adapters 1e-4 to 5e-4 is usual,
+    with every weight trained 1e-6 to 1e-5."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the rate falls after the warm-up; cosine and linear end at 0."""
     warmup: Probability = 0.05
     """Share of the steps in which the rate rises linearly from 0."""
     weight_decay: Annotated[float, Bounds(ge=0.0, le=10.0)] = 0.0
-    """How strongly weights are pulled towards 0 at each step (decoupled, on matrices only); 0: not at
-    all."""
+    """How strongly weights are pulled towards 0 at each step (decoupled, on matrices only); 0: not
+    at all."""
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     """Adam's β1 and β2: how long it remembers gradients and their squares."""
     eps: Annotated[float, Bounds(ge=1e-30, le=1.0)] = 1e-8
@@ -243,8 +243,8 @@ class EvaluationSampling(Sampling):
     trained."""
 
     temperature: Temperature = 0.7
-    """How random answers are: 0 is greedy; 1, with nothing truncated, is the model's own distribution, and the only one
-    that gives its KL."""
+    """How random answers are: 0 is greedy; 1, with nothing truncated, is the model's own
+    distribution, and the only one that gives its KL."""
     top_p: PositiveProbability = 0.9
     """Draw from the fewest most likely tokens whose probabilities add up to this (nucleus); 1: from
     all."""

@@ -65,11 +65,14 @@ def _collect(line: LineRecipe, start: str) -> dict[str, Section]:
 
 
 _SHARED = (
-    "share_backbone", "steps", "prompts_per_step", "responses_per_prompt", "epochs", "critic_epochs", "num_mini_batches", "sampling", "lora",
-    "optimizer", "critic_learning_rate", "gamma", "gae_lambda", "value_clip_range", "vf_coef", "target_kl", "checkpoint",
+    "share_backbone", "steps", "prompts_per_step", "responses_per_prompt", "epochs",
+    "critic_epochs", "num_mini_batches", "sampling", "lora",
+    "optimizer", "critic_learning_rate", "gamma", "gae_lambda", "value_clip_range", "vf_coef",
+    "target_kl", "checkpoint",
 )  # fmt: skip
 _TRICKS = (
-    "normalize_rewards", "clip_rewards", "clip_advantages", "critic_from_reward_model", "critic_warmup_steps",
+    "normalize_rewards", "clip_rewards", "clip_advantages", "critic_from_reward_model",
+    "critic_warmup_steps",
     "missing_eos_penalty", "ptx_coef", "ptx_batch_size", "ent_coef",
 )  # fmt: skip
 
@@ -119,9 +122,12 @@ def _preference(line: LineRecipe, start: str) -> dict[str, Section]:
                 else Judges(reward="reward")
             )
             stages[f"{prefix}sample"] = _section(
-                "sample", models=(before,), count=config.prompts, responses=config.responses_per_prompt,
+                "sample",
+                models=(before,),
+                count=config.prompts,
+                responses=config.responses_per_prompt,
                 sampling=config.sampling,
-            )  # fmt: skip
+            )
             weighted = line.collect.reliability_weighted
             stages[f"{prefix}compare"] = _section(
                 "compare", by=(judge,), reliability_weighted=weighted
@@ -141,6 +147,11 @@ def _evaluate(line: LineRecipe) -> Section:
     config = line.evaluate
     own = "online" not in line.stages  # otherwise it is that stage's
     return _section(
-        "evaluate", count=config.prompts, responses_per_prompt=config.responses_per_prompt, sampling=config.sampling,
-        base=config.base, samples=config.samples, rewards=(line.rewards or None) if own else None,
-    )  # fmt: skip
+        "evaluate",
+        count=config.prompts,
+        responses_per_prompt=config.responses_per_prompt,
+        sampling=config.sampling,
+        base=config.base,
+        samples=config.samples,
+        rewards=(line.rewards or None) if own else None,
+    )

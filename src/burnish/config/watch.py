@@ -77,8 +77,8 @@ class Watch(Section):
     does not use, and says when the reward rises without them getting better (docs/watch.md)."""
 
     judge: WatchJudge
-    """Who judges: {kind: taste}, {kind: reward, model: ...}, {kind: endpoint, endpoint: ..., model: ...}
-    or {kind: verifier, rewards: [...]}."""
+    """Who judges: {kind: taste}, {kind: reward, model: ...}, {kind: endpoint, endpoint: ..., model:
+    ...} or {kind: verifier, rewards: [...]}."""
     every: Count = 5
     """Steps between two checks."""
     prompts: Annotated[int, Bounds(ge=2, le=100_000)] = 64

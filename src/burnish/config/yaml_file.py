@@ -142,7 +142,10 @@ def problem_of(error: Exception) -> str:
             f"line {mark.line + 1}, column {mark.column + 1}: {problem}." if mark else f"{problem}."
         )
     if isinstance(error, yaml.reader.ReaderError):
-        return f"the character U+{int(error.character):04X} cannot stand in YAML (position {error.position + 1})."
+        return (
+            f"the character U+{int(error.character):04X} cannot stand in YAML (position"
+            f" {error.position + 1})."
+        )
     return f"this is not YAML ({' '.join(str(error).split())})."
 
 

@@ -18,9 +18,14 @@ def helpsteer3(row: Row, annotator: str) -> LabelledItem:
     texts = tuple(_filled(row, column, row.values[column]) for column in ("response1", "response2"))
     name = row.values.get("id")
     prompt = Prompt(
-        f"helpsteer3:{_digest([list(messages), *texts])}" if name is None else _name(row, "id", name), messages,
+        (
+            f"helpsteer3:{_digest([list(messages), *texts])}"
+            if name is None
+            else _name(row, "id", name)
+        ),
+        messages,
         _other_columns(row, *used, "split"),
-    )  # fmt: skip
+    )
     opinions = []
     single = row.values.get("individual_preference")
     for i, one in enumerate(_objects(row, "individual_preference") if single else ()):
@@ -44,7 +49,8 @@ def lmarena(row: Row, annotator: str) -> LabelledItem:
         _fail(
             row,
             "conversation_b",
-            "differs from conversation_a before the last answer: such battles have no prompt in common.",
+            "differs from conversation_a before the last answer: such battles have no prompt in"
+            " common.",
         )
     winner = row.values["winner"]
     if not isinstance(winner, str) or winner not in _WINNERS:
@@ -62,9 +68,14 @@ def lmarena(row: Row, annotator: str) -> LabelledItem:
         "judge",
     )
     prompt = Prompt(
-        f"lmarena:{_digest([list(first[:-1]), *texts])}" if name is None else _name(row, "question_id", name),
-        first[:-1], _other_columns(row, *used),
-    )  # fmt: skip
+        (
+            f"lmarena:{_digest([list(first[:-1]), *texts])}"
+            if name is None
+            else _name(row, "question_id", name)
+        ),
+        first[:-1],
+        _other_columns(row, *used),
+    )
     strength = _WINNERS[winner]
     bad = {"both_bad": True} if winner in ("tie (bothbad)", "both_bad") else {}
     who = _name(row, "judge", row.values.get("judge") or annotator)

@@ -16,11 +16,14 @@ CATALOGUE = "dataset_info.json"
 _PLACES = ("file_name", "hf_hub_url")
 _ELSEWHERE = ("script_url", "ms_hub_url", "om_hub_url", "cloud_file_name")
 _ALPACA = {"prompt": "instruction", "query": "input", "response": "output", "history": "history"}
-_COMMON = {"messages": "conversations", "system": "system", "tools": "tools", "chosen": "chosen", "rejected": "rejected",
+_COMMON = {"messages": "conversations", "system": "system", "tools": "tools", "chosen": "chosen",
+    "rejected": "rejected",
            "kto_tag": "kto_tag"}  # fmt: skip
 _TAGS = {
-    "role_tag": ("from", "role"), "content_tag": ("value", "content"), "user_tag": ("human", "user"),
-    "assistant_tag": ("gpt", "assistant"), "observation_tag": ("observation", "tool"), "function_tag": ("function_call",),
+    "role_tag": ("from", "role"), "content_tag": ("value", "content"),
+    "user_tag": ("human", "user"),
+    "assistant_tag": ("gpt", "assistant"), "observation_tag": ("observation", "tool"),
+    "function_tag": ("function_call",),
     "system_tag": ("system",),
 }  # fmt: skip
 _KNOWN = (

@@ -85,7 +85,10 @@ class Chat:
                 self._tokenizer.get_chat_template(tools=[dict(tool) for tool in tools] or None)
             )
         except ValueError as error:
-            hint = "Set model.chat_template to a template or its path, or put a chat_template.jinja beside the tokenizer."
+            hint = (
+                "Set model.chat_template to a template or its path, or put a chat_template.jinja"
+                " beside the tokenizer."
+            )
             name = self._tokenizer.name_or_path or None
             raise UserError(
                 "the tokenizer has no chat template.", file=name, field=TEMPLATE_FIELD, hint=hint

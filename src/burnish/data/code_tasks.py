@@ -90,7 +90,10 @@ def _as_prompt(row: Row, tests: CodeTests, shown: int) -> dict[str, Any]:
     """The row as `columns.prompts` reads it."""
     column = next((name for name in PROBLEM_COLUMNS if row.values.get(name) is not None), None)
     if column is None:
-        problem = f"is missing. The row has the columns {listed(row.values)}; expected {' or '.join(PROBLEM_COLUMNS)}."
+        problem = (
+            f"is missing. The row has the columns {listed(row.values)}; expected"
+            f" {' or '.join(PROBLEM_COLUMNS)}."
+        )
         raise UserError(problem, file=row.file, row=row.number, field="prompt")
     rest = {
         name: value
@@ -121,7 +124,10 @@ _STDIN = (
 
 def _complete(given: str) -> str:
     body = given if given.endswith("\n") else f"{given}\n"
-    return f"Complete this Python function. Put the whole of it into one {_FENCE}python block.\n\n{_FENCE}python\n{body}{_FENCE}"
+    return (
+        f"Complete this Python function. Put the whole of it into one {_FENCE}python"
+        f" block.\n\n{_FENCE}python\n{body}{_FENCE}"
+    )
 
 
 def _function(tests: CodeTests, values: Any, shown: int) -> str:

@@ -171,21 +171,24 @@ def prompts(
 def preference_pairs(
     rows: Sequence[Row], *, drop: Collection[str] = DROPPED
 ) -> Loaded[PreferenceGroup]:
-    r"""A better and a worse response to a prompt: one group of two responses a row, with `Comparison(0, 1, 1.0)`.
+    r"""A better and a worse response to a prompt: one group of two responses a row, with
+    `Comparison(0, 1, 1.0)`.
 
     Three layouts are read:
-    - `prompt`, `chosen`, `rejected`: the prompt is text or messages, each response is text, or messages that may repeat
-      the prompt, as some hub datasets do;
-    - `chosen`, `rejected`, each a whole conversation as a list of messages: all turns but the last are the prompt;
-    - the same as transcripts, `"\n\nHuman: ...\n\nAssistant: ..."`, the layout of Anthropic's HH. White space round a
-      turn is layout there, and is removed.
-    A column `probability` in [0, 1] says how sure it is that the chosen response is the better one (a share of annotators; 1
-    without it), `margin` becomes the comparison's margin; further columns become `Prompt.columns`.
+    - `prompt`, `chosen`, `rejected`: the prompt is text or messages, each response is text, or
+      messages that may repeat the prompt, as some hub datasets do;
+    - `chosen`, `rejected`, each a whole conversation as a list of messages: all turns but the last
+      are the prompt;
+    - the same as transcripts, `"\n\nHuman: ...\n\nAssistant: ..."`, the layout of Anthropic's HH.
+      White space round a turn is layout there, and is removed.
+    A column `probability` in [0, 1] says how sure it is that the chosen response is the better one
+    (a share of annotators; 1 without it), `margin` becomes the comparison's margin; further columns
+    become `Prompt.columns`.
 
-    Dropped and counted: "chosen equals rejected"; "duplicate" (prompt and both responses; where a column `votes` says who
-    voted, of the same `id` too); and in transcripts, whose
-    published files hold such rows, "empty turn", "turns do not alternate" (the model wrote a marker itself) and "prompts
-    differ". What is wrong in other layouts is an error.
+    Dropped and counted: "chosen equals rejected"; "duplicate" (prompt and both responses; where a
+    column `votes` says who voted, of the same `id` too); and in transcripts, whose published files
+    hold such rows, "empty turn", "turns do not alternate" (the model wrote a marker itself) and
+    "prompts differ". What is wrong in other layouts is an error.
     """
 
     def read(row: Row) -> PreferenceGroup:
@@ -264,7 +267,8 @@ def _load(
             _fail(
                 row,
                 "id",
-                f"{_shown(record_id(item))} already names row {earlier.row} of {earlier.file}. Give each row its own.",
+                f"{_shown(record_id(item))} already names row {earlier.row} of {earlier.file}. Give"
+                " each row its own.",
             )
         seen.add(content(item))
         items.append(item)
@@ -286,7 +290,10 @@ def _columns(row: Row, *layouts: tuple[str, ...]) -> tuple[str, ...]:
     lacking = next(column for column in closest if row.values.get(column) is None)
     empty = lacking in row.values
     expected = "; or ".join(" and ".join(columns) for columns in layouts)
-    problem = f"{'is null' if empty else 'is missing'}. The row has the columns {listed(row.values)}; expected {expected}."
+    problem = (
+        f"{'is null' if empty else 'is missing'}. The row has the columns {listed(row.values)};"
+        f" expected {expected}."
+    )
     _fail(row, lacking, problem, error=Empty if empty else UserError)
 
 
@@ -411,7 +418,8 @@ def _side(row: Row, column: str) -> tuple[tuple[Message, ...], tuple[Message, ..
         _fail(
             row,
             column,
-            r'is text without a prompt. Add a column "prompt", or give messages or "\n\nHuman:" transcripts.',
+            r'is text without a prompt. Add a column "prompt", or give messages or "\n\nHuman:"'
+            r" transcripts.",
         )
     turns = _turns(row, column, text_as="assistant")
     if not prompted:
@@ -423,7 +431,10 @@ def _side(row: Row, column: str) -> tuple[tuple[Message, ...], tuple[Message, ..
     )
     answer = turns[len(prompt) :] if repeats else turns
     if not answer or any(message["role"] not in ("assistant", "tool") for _, message in answer[1:]):
-        problem = "must be one assistant turn (or its turns and its tools'), with or without the prompt's turns before it."
+        problem = (
+            "must be one assistant turn (or its turns and its tools'), with or without the prompt's"
+            " turns before it."
+        )
         _fail(row, column, problem)
     messages = _conversation(row, [*prompt, *answer], last="assistant")
     return messages[: len(prompt)], messages[len(prompt) :]
@@ -443,7 +454,8 @@ def _worked(row: Row) -> dict[str, Any]:
         _fail(
             row,
             "answer",
-            'must end with "#### RESULT", as GSM8K\'s do. If it is the result itself, name the question "prompt".',
+            'must end with "#### RESULT", as GSM8K\'s do. If it is the result itself, name the'
+            ' question "prompt".',
         )
     return {"answer": result.strip(), "solution": solution, "tags": ["maths", "reasoning"]}
 

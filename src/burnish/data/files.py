@@ -27,7 +27,8 @@ LARGEST_LIST = 2**30  # bytes of a .json file, which is read whole
 MOST_FILES = 100_000  # names looked at in a folder
 
 _OTHER_KINDS = (".avro", ".feather", ".orc", ".txt", ".xls", ".xlsx", ".yaml", ".yml",
-                ".zip", ".tar", ".xz", ".zst", ".bz2", ".jsonl.bz2", ".ndjson", ".pkl", ".npz")  # fmt: skip
+                ".zip", ".tar", ".xz", ".zst", ".bz2", ".jsonl.bz2", ".ndjson", ".pkl",
+                ".npz")  # fmt: skip
 # what `datasets` writes
 _METADATA = (
     "dataset_info.json",
@@ -38,7 +39,10 @@ _METADATA = (
 _LARGEST_RATIO = (
     200  # of unpacked to packed bytes, beyond LARGEST_LIST; text is packed to a third or a tenth
 )
-_CONVERT = "Convert it: `burnish data convert` writes what Burnish reads, and datasets.load_dataset(...).to_parquet(...) the rest."
+_CONVERT = (
+    "Convert it: `burnish data convert` writes what Burnish reads, and"
+    " datasets.load_dataset(...).to_parquet(...) the rest."
+)
 
 
 def kind(value: object) -> str:
@@ -146,7 +150,8 @@ def check_regular(path: Path) -> None:
     if stat.S_ISREG(mode):
         return
     names: dict[Callable[[int], bool], str] = {
-        stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device",
+        stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device",
+        stat.S_ISBLK: "a device",
         stat.S_ISDIR: "a folder",
     }  # fmt: skip
     what = next((name for test, name in names.items() if test(mode)), "something else")
@@ -222,7 +227,10 @@ class _Counted:
         if self._count > LARGEST_LIST and self._count > _LARGEST_RATIO * max(
             self._packed.tell(), 1
         ):
-            problem = f"unpacks to more than {_LARGEST_RATIO} times its size, beyond {LARGEST_LIST >> 20:,} MB."
+            problem = (
+                f"unpacks to more than {_LARGEST_RATIO} times its size, beyond"
+                f" {LARGEST_LIST >> 20:,} MB."
+            )
             raise UserError(
                 problem,
                 file=self._name,
@@ -253,7 +261,10 @@ def _json_lines(file: Path | Traversable, name: str) -> Iterator[tuple[int, Any]
         while line := handle.readline(LONGEST_ROW + 1):
             number += 1
             if len(line) > LONGEST_ROW:
-                problem = f"is longer than {LONGEST_ROW >> 20} MB. Cut it into several rows, or remove it."
+                problem = (
+                    f"is longer than {LONGEST_ROW >> 20} MB. Cut it into several rows, or"
+                    " remove it."
+                )
                 raise UserError(problem, file=name, row=number)
             if line.strip():
                 yield number, _parsed(line, name, number)
@@ -263,7 +274,10 @@ def _json_list(file: Path | Traversable, name: str) -> Iterator[tuple[int, Any]]
     with _opened(file, name) as handle:
         raw = handle.read(LARGEST_LIST + 1)
     if len(raw) > LARGEST_LIST:
-        problem = f"is larger than {LARGEST_LIST >> 20:,} MB. Write it as lines of JSON (.jsonl) or Parquet."
+        problem = (
+            f"is larger than {LARGEST_LIST >> 20:,} MB. Write it as lines of JSON (.jsonl) or"
+            " Parquet."
+        )
         raise UserError(problem, file=name)
     rows = _parsed(raw, name, None) if raw.strip() else []
     if not isinstance(rows, list):
@@ -349,7 +363,10 @@ def _parquet(file: Path | Traversable, name: str) -> Iterator[tuple[int, Any]]:
                 f"is not a sound Parquet file ({one_line(error)}). Write it again.", file=name
             ) from error
         except (ValueError, OverflowError) as error:  # a time that Python's types cannot hold
-            problem = f"holds a value that cannot be read ({one_line(error)}). Convert its column to text."
+            problem = (
+                f"holds a value that cannot be read ({one_line(error)}). Convert its column to"
+                " text."
+            )
             raise UserError(problem, file=name, row=number + 1) from error
 
 
@@ -373,7 +390,10 @@ def _separated(file: Path | Traversable, name: str) -> Iterator[tuple[int, Any]]
                 encoding="utf-8-sig",
             )
     except (ValueError, pandas.errors.ParserError) as error:  # bytes that are not UTF-8 among them
-        hint = f"Mend that line; columns are separated by {'tabs' if separator != ',' else 'commas'}, text is UTF-8."
+        hint = (
+            f"Mend that line; columns are separated by {'tabs' if separator != ',' else 'commas'},"
+            " text is UTF-8."
+        )
         raise UserError(f"is not sound CSV ({one_line(error)}).", file=name, hint=hint) from error
     for number, values in enumerate(table.to_dict("records"), start=1):
         yield number, {str(key): None if value != value else value for key, value in values.items()}

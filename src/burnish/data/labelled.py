@@ -133,9 +133,11 @@ def layout_of(row: Row) -> str:
         return "helpsteer"  # with attributes of the project's own
     known = "; ".join(f"{layout}: {', '.join(columns)}" for layout, columns in _COLUMNS.items())
     raise UserError(
-        f"the columns {listed(row.values)} are of no layout that is known.", file=row.file, row=row.number,
+        f"the columns {listed(row.values)} are of no layout that is known.",
+        file=row.file,
+        row=row.number,
         hint=f"The layouts are {known}.",
-    )  # fmt: skip
+    )
 
 
 def _merged(row: Row, known: LabelledItem, item: LabelledItem) -> LabelledItem:
@@ -151,7 +153,8 @@ def _merged(row: Row, known: LabelledItem, item: LabelledItem) -> LabelledItem:
         _fail(
             row,
             "id",
-            f"{known.prompt.id!r} has other candidates in an earlier row. Give each item an id of its own.",
+            f"{known.prompt.id!r} has other candidates in an earlier row. Give each item an id of"
+            " its own.",
         )
     return _beside(row, known, item)
 

@@ -1,4 +1,5 @@
-"""Rows of other tools under the columns that readers know: Alpaca's, ShareGPT's, and what a recipe says a column is called.
+"""Rows of other tools under the columns that readers know: Alpaca's, ShareGPT's, and what a recipe
+says a column is called.
 
     instruction, input, output [, system, history]      ->  prompt, completion
     conversations: [{from, value}] [, system]           ->  messages
@@ -19,8 +20,10 @@ from burnish.data.sources import Row, kind
 from burnish.errors import UserError, listed
 
 SPEAKERS = {
-    "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "assistant": "assistant", "model": "assistant",
-    "bot": "assistant", "system": "system", "function_call": "assistant", "observation": "tool", "tool": "tool",
+    "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant",
+    "assistant": "assistant", "model": "assistant",
+    "bot": "assistant", "system": "system", "function_call": "assistant", "observation": "tool",
+    "tool": "tool",
 }  # fmt: skip
 """What ShareGPT's `from` says, as roles."""
 _INPUTS = ("input", "context")  # Alpaca's, Dolly's
@@ -89,7 +92,10 @@ def check_columns(rows: Sequence[Row], columns: Mapping[str, str]) -> None:
     """Raise UserError where no row has a column that the recipe says they have."""
     for ours, theirs in columns.items():
         if rows and not any(theirs in row.values for row in rows):
-            problem = f'is said to be the column "{ours}", and no row has it; the first has {listed(rows[0].values)}.'
+            problem = (
+                f'is said to be the column "{ours}", and no row has it; the first has'
+                f" {listed(rows[0].values)}."
+            )
             hint = f"Mend columns.{ours} in the recipe."
             raise UserError(problem, file=rows[0].file, field=theirs, hint=hint)
 

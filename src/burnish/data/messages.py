@@ -75,7 +75,10 @@ def answer_text(row: Row, name: str, message: Message) -> str:
         (key for key in ("reasoning_content", "tool_calls", "trainable") if key in message), None
     )
     if beside is not None:
-        problem = "is not read in answers that are compared. Write it into the content, as the model would."
+        problem = (
+            "is not read in answers that are compared. Write it into the content, as the model"
+            " would."
+        )
         inside = (
             theirs for ours, theirs in row.reading.written.items() if ours.startswith(f"{name}[")
         )
@@ -94,7 +97,10 @@ def answer_of(row: Row, name: str, messages: Sequence[Message]) -> tuple[str, tu
         return answer_text(row, name, messages[-1]), ()
     untrained = next((i for i, message in enumerate(messages) if "trainable" in message), None)
     if untrained is not None:
-        problem = "is not read in answers that are compared: all that the model says in one counts. Remove the mark."
+        problem = (
+            "is not read in answers that are compared: all that the model says in one counts."
+            " Remove the mark."
+        )
         fail(row, f"{name}[{untrained}].trainable", problem)
     return trace_text(messages), tuple(messages)
 
@@ -118,7 +124,10 @@ def as_written(field: str, reading: Reading) -> str:
 def filled(row: Row, name: str, value: Any) -> str:
     """Text that is not empty."""
     if not isinstance(value, str):
-        problem = f"{'is' if value is None else 'must be text, not'} {kind(value)}. Give text, or remove the row."
+        problem = (
+            f"{'is' if value is None else 'must be text, not'} {kind(value)}. Give text, or remove"
+            " the row."
+        )
         fail(row, name, problem, error=Empty if value is None else UserError)
     if not value.strip():
         fail(
@@ -234,8 +243,8 @@ def _content(row: Row, name: str, role: str, value: Any, *, empty: bool) -> str:
     if isinstance(value, list):
         value = "".join(_part(row, f"{name}[{i}]", part) for i, part in enumerate(value))
     if (empty and value in (None, "")) or (value == "" and role in ("system", "tool")):
-        return (
-            ""  # a system turn that is empty on purpose keeps a template from inserting its default
+        return (  # a system turn that is empty on purpose keeps a template from inserting its default  # noqa: E501
+            ""
         )
     return filled(row, name, value)
 

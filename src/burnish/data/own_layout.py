@@ -26,7 +26,8 @@ from burnish.labels.traces import trace_text
 from burnish.records import LabelledItem, Message, Opinion, Prompt
 
 _COLUMNS = {
-    "kind", "annotator", "annotator_kind", "ranks", "seconds", "created_at", "presented", "source", "scale", "reliability", "version",
+    "kind", "annotator", "annotator_kind", "ranks", "seconds", "created_at", "presented", "source",
+    "scale", "reliability", "version",
 }  # fmt: skip
 
 

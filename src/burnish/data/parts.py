@@ -184,7 +184,10 @@ def _with_heldout(
     if len(train) < len(loaded.items):
         dropped["the prompt is held out too"] = len(loaded.items) - len(train)
     if loaded.items and not train:
-        problem = f"all {len(loaded.items)} training prompts are held out too: nothing is left to train on."
+        problem = (
+            f"all {len(loaded.items)} training prompts are held out too: nothing is left to"
+            " train on."
+        )
         raise UserError(
             problem, file=ref, hint="Give training rows whose prompts are not in the held-out part."
         )
@@ -239,9 +242,14 @@ def _unknown(
 ) -> UserError:
     known = listed((*TRAIN[:1], *HELDOUT))
     return UserError(
-        f"holds values that are no names of splits: {_counted(values)}; known are {known}.", file=file, row=row,
-        field=column, hint="Change them, name another column by data.split_column, or set data.split_column=null.",
-    )  # fmt: skip
+        f"holds values that are no names of splits: {_counted(values)}; known are {known}.",
+        file=file,
+        row=row,
+        field=column,
+        hint=(
+            "Change them, name another column by data.split_column, or set data.split_column=null."
+        ),
+    )
 
 
 def _part(value: Any, options: SourceOptions) -> Part | None:

@@ -445,7 +445,8 @@ def _spans_of_blocks(chat: Chat, demo: Demonstration, text: str) -> tuple[str, l
             length += len(piece)
     if marked.replace(BEGIN, "").replace(END, "") != text:
         raise UserError(
-            f"the generation blocks of the chat template cannot be followed in {demo.id!r}. Simplify them."
+            f"the generation blocks of the chat template cannot be followed in {demo.id!r}."
+            " Simplify them."
         )
     said = [
         (k, message) for k, message in enumerate(demo.messages) if message["role"] == "assistant"
@@ -488,8 +489,14 @@ def _stop(chat: Chat, text: str, span: Span, message: Message) -> int | None:
     return None if after is None else after.end()
 
 
-_NO_END = "the chat template ends the assistant's turn with no special token: the model would never learn to stop."
-_NO_END_HINT = "Use a template with an end-of-turn token that the tokenizer knows as special (model.chat_template)."
+_NO_END = (
+    "the chat template ends the assistant's turn with no special token: the model would never learn"
+    " to stop."
+)
+_NO_END_HINT = (
+    "Use a template with an end-of-turn token that the tokenizer knows as special"
+    " (model.chat_template)."
+)
 
 
 def _turn_end(chat: Chat) -> str:
@@ -510,7 +517,10 @@ def _check_text(chat: Chat, messages: Sequence[Message], name: str) -> None:
         ):
             found = pattern.search(text) if text else None
             if found is not None:
-                problem = f"the {message['role']}'s text in {name!r} holds the control token {found[0]!r}. Remove it."
+                problem = (
+                    f"the {message['role']}'s text in {name!r} holds the control token"
+                    f" {found[0]!r}. Remove it."
+                )
                 raise UserError(problem, field=f"messages[{i}].{key}")
 
 
@@ -570,7 +580,10 @@ def _check_turn(chat: Chat, turn: str, message: Message, number: int, name: str)
         reasoned = _REASONING.fullmatch(words)
         parts = [] if reasoned is None else [part.strip() for part in reasoned.groups()]
         if not parts or not all(part in turn for part in parts):
-            problem = f"the chat template changes what the assistant says in {name!r}. Use another template."
+            problem = (
+                f"the chat template changes what the assistant says in {name!r}. Use another"
+                " template."
+            )
             raise UserError(problem, field=f"messages[{number}].content")
     reasoning = message.get("reasoning_content")
     if reasoning is not None and reasoning.strip() not in turn:
@@ -581,7 +594,10 @@ def _check_turn(chat: Chat, turn: str, message: Message, number: int, name: str)
 
 
 def _lost(what: str, field: str, name: str) -> UserError:
-    hint = "Put it into the text of another turn, remove it, or set model.chat_template to a template that writes it."
+    hint = (
+        "Put it into the text of another turn, remove it, or set model.chat_template to a template"
+        " that writes it."
+    )
     return UserError(
         f"the chat template leaves out, or changes, the {what} in {name!r}.", field=field, hint=hint
     )

@@ -41,10 +41,10 @@ def render_answer(
     cut = len(before)
     if len(sequences) != 1 or sequences[0].tokens[:cut] != before:
         raise UserError(
-            f"the chat template writes turns of {prompt.id!r} otherwise once there are later ones: its answers of several "
-            "turns are no single sequence, and cannot be compared.",
+            f"the chat template writes turns of {prompt.id!r} otherwise once there are later ones:"
+            " its answers of several turns are no single sequence, and cannot be compared.",
             hint="Set model.chat_template to one that keeps earlier turns as they were.",
-        )  # fmt: skip
+        )
     whole = sequences[0]
     return RenderedResponse(before, whole.tokens[cut:], whole.response_mask[cut:])
 

@@ -249,7 +249,10 @@ def _of_column(ref: str, split: str, rows: Iterator[Row]) -> Iterator[Row]:
     for row in rows:
         value = row.values.get("split")
         if not isinstance(value, str):
-            problem = f'must be text, because the split "{split}" was asked for. Add it, or ask for no split.'
+            problem = (
+                f'must be text, because the split "{split}" was asked for. Add it, or ask for no'
+                " split."
+            )
             raise UserError(problem, file=row.file, row=row.number, field="split")
         found.add(value)
         if value == split:

@@ -9,7 +9,8 @@ from typing import Literal
 Part = Literal["train", "heldout"]
 
 TRAIN = ("train", "training")
-HELDOUT = ("heldout", "holdout", "test", "tests", "testing", "validation", "valid", "val", "dev", "development",
+HELDOUT = ("heldout", "holdout", "test", "tests", "testing", "validation", "valid", "val", "dev",
+    "development",
            "eval", "evaluation")  # fmt: skip
 
 # how the hub names the files of a split

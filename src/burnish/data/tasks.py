@@ -32,7 +32,10 @@ ASK = {
     "number": " Answer with the result only.",
     "boxed": " Put the final answer in \\boxed{}.",
     "answer": " Put the final answer between <answer> and </answer>.",
-    "think": " Think between <think> and </think>, then put the final answer between <answer> and </answer>.",
+    "think": (
+        " Think between <think> and </think>, then put the final answer between <answer> and"
+        " </answer>."
+    ),
 }
 """How a problem asks for its answer: what is put behind its text."""
 
@@ -242,8 +245,8 @@ def _countdown(rng: random.Random, *, numbers: int, largest: int) -> Problem:
             break
     target = int(value)
     text = (
-        f"Using each of the numbers {', '.join(map(str, given))} exactly once, with +, -, *, / and brackets, "
-        f"write an expression that equals {target}."
+        f"Using each of the numbers {', '.join(map(str, given))} exactly once, with +, -, *, / and"
+        f" brackets, write an expression that equals {target}."
     )
     canonical = f"{sorted(given)} {target}"
     return Problem(text, expression[1:-1], canonical, {"numbers": given, "target": target})

@@ -337,7 +337,13 @@ def _check_name(name: Any) -> None:
         raise SecurityError(f"a template may not set the name {name!r}")
 
 
-def _tojson(value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False) -> str:  # fmt: skip
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: Any = None,
+    separators: Any = None,
+    sort_keys: bool = False,
+) -> str:
     """JSON as it is, without Jinja's escapes for HTML."""
     if isinstance(indent, int) and indent > 1000:
         raise _Limit(_too_much())

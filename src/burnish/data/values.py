@@ -60,7 +60,10 @@ def _plain(value: Any, *, field: str, depth: int) -> Any:
         return str(value)
     if hasattr(value, "tolist"):  # NumPy's scalars and arrays
         return json_value(value.tolist(), field=field, depth=depth + 1)
-    problem = f"is a {type(value).__name__}, which no JSON can hold. Convert the column to text, or remove it."
+    problem = (
+        f"is a {type(value).__name__}, which no JSON can hold. Convert the column to text, or"
+        " remove it."
+    )
     raise NotJson(problem, field=field)
 
 

@@ -15,11 +15,15 @@ from burnish.evaluation.words import part, rows_of
 
 ReportData = Mapping[str, Any]
 NAMES = {
-    "base": "Base model", "sft": "SFT policy", "ppo": "PPO policy", "dpo": "DPO policy", "cdpo": "Conservative DPO policy",
-    "rdpo": "Robust DPO policy", "dpo_norm": "Length-normalized DPO policy", "ipo": "IPO policy", "hinge": "Hinge policy",
+    "base": "Base model", "sft": "SFT policy", "ppo": "PPO policy", "dpo": "DPO policy",
+    "cdpo": "Conservative DPO policy",
+    "rdpo": "Robust DPO policy", "dpo_norm": "Length-normalized DPO policy", "ipo": "IPO policy",
+    "hinge": "Hinge policy",
     "simpo": "SimPO policy", "kto": "KTO policy", "orpo": "ORPO policy", "cpo": "CPO policy",
-    "grpo": "GRPO policy", "dr-grpo": "Dr. GRPO policy", "dapo": "DAPO policy", "gspo": "GSPO policy", "cispo": "CISPO policy",
-    "rloo": "RLOO policy", "reinforce++": "REINFORCE++ policy", "reinforce++-baseline": "REINFORCE++ policy with baseline",
+    "grpo": "GRPO policy", "dr-grpo": "Dr. GRPO policy", "dapo": "DAPO policy",
+    "gspo": "GSPO policy", "cispo": "CISPO policy",
+    "rloo": "RLOO policy", "reinforce++": "REINFORCE++ policy",
+    "reinforce++-baseline": "REINFORCE++ policy with baseline",
 }  # fmt: skip
 
 

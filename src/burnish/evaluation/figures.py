@@ -20,18 +20,48 @@ Rows = Sequence[Mapping[str, Any]]
 
 # Field of the curve, title, unit, caption.
 _ONLINE_CURVES = (
-    ("reward", "Reward", "mean of a step", "Mean reward of the answers, all rewards together; it starts at the level of the policy that training began with."),
-    ("kl_ref", "KL to the reference", "nats per answer", "How far the policy has moved from what it is held to."),
-    ("frac_reward_zero_std", "Prompts without variance", "share of prompts", "Prompts whose answers all got the same reward: they teach nothing."),
-    ("rewards/uncounted", "Answers not judged", "share of answers", "A verifier's time-outs and errors, masked."),
+    (
+        "reward",
+        "Reward",
+        "mean of a step",
+        (
+            "Mean reward of the answers, all rewards together; it starts at the level of the policy"
+            " that training began with."
+        ),
+    ),
+    (
+        "kl_ref",
+        "KL to the reference",
+        "nats per answer",
+        "How far the policy has moved from what it is held to.",
+    ),
+    (
+        "frac_reward_zero_std",
+        "Prompts without variance",
+        "share of prompts",
+        "Prompts whose answers all got the same reward: they teach nothing.",
+    ),
+    (
+        "rewards/uncounted",
+        "Answers not judged",
+        "share of answers",
+        "A verifier's time-outs and errors, masked.",
+    ),
     ("completion_length", "Answer length", "tokens", "Mean length of the answers during training."),
-    ("entropy", "Entropy", "nats per token", "How undecided the policy is at each word. Near 0 it always says the same."),
-)  # fmt: skip
+    (
+        "entropy",
+        "Entropy",
+        "nats per token",
+        "How undecided the policy is at each word. Near 0 it always says the same.",
+    ),
+)
 _HEALTH_CURVES = (
-    ("truncation_rate", "Cut-off answers", "share of answers", "Answers that ran into the token limit."),
+    ("truncation_rate", "Cut-off answers", "share of answers",
+        "Answers that ran into the token limit."),
     ("approx_kl", "approx_kl", "nats per token", "How far one update moves the policy."),
     ("clipfrac", "clipfrac", "share of tokens", "Tokens whose update was clipped."),
-    ("explained_variance", "explained_variance", "share", "How well the critic predicts returns: 1 is perfect, 0 no better than a constant."),
+    ("explained_variance", "explained_variance", "share",
+        "How well the critic predicts returns: 1 is perfect, 0 no better than a constant."),
     ("value_loss", "value_loss", "loss", "The critic's loss."),
     ("policy_loss", "policy_loss", "loss", "The policy's loss; its level says little."),
     ("beta", "beta (β)", "weight", "The weight of the KL penalty."),
@@ -62,11 +92,17 @@ def outcome_figures(data: ReportData, prefix: str = "") -> list[Figure]:
         (part(judge, "weights") for judge in judges(data) if judge.get("kind") == "taste"), {}
     )
     bars = [
-        Bar(f"{model_name(a)} over {in_text(b)}, {'gold taste' if judge == GOLD else judge}", rate.value, rate.low, rate.high, _look_of(judge))
+        Bar(
+            f"{model_name(a)} over {in_text(b)}, {'gold taste' if judge == GOLD else judge}",
+            rate.value,
+            rate.low,
+            rate.high,
+            _look_of(judge),
+        )
         for a, b in contests(data)
         for judge in (str(row.get("name")) for row in judges(data))
         if (rate := compare(data, a, b, judge)) is not None
-    ]  # fmt: skip
+    ]
     shown, look = drawn_apart(data), looks(data)
     measured = {str(m.get("name", "?")): part(m, "properties") for m in rows_of(found, "models")}
     models = [(name, properties) for name, properties in measured.items() if name in shown]
@@ -81,11 +117,21 @@ def outcome_figures(data: ReportData, prefix: str = "") -> list[Figure]:
     )
     titles = ("How often each model is preferred", "What changed in the answers")
     return drawn(
-        (titles[0], "Share of held-out prompts won, ties counting half, with 95 % intervals over prompts. The dashed line is 50 %: no difference.",
-         charts.bar_chart(f"{prefix}win-rates", bars, title=titles[0], reference=0.5)),
-        (titles[1], "Mean of each property that the gold taste is made of, with its weight. Further right is more of it." + few,
-         charts.dot_plot(f"{prefix}properties", rows, title=titles[1])),
-    )  # fmt: skip
+        (
+            titles[0],
+            (
+                "Share of held-out prompts won, ties counting half, with 95 % intervals over"
+                " prompts. The dashed line is 50 %: no difference."
+            ),
+            charts.bar_chart(f"{prefix}win-rates", bars, title=titles[0], reference=0.5),
+        ),
+        (
+            titles[1],
+            "Mean of each property that the gold taste is made of, with its weight. Further right"
+            " is more of it." + few,
+            charts.dot_plot(f"{prefix}properties", rows, title=titles[1]),
+        ),
+    )
 
 
 def _look_of(judge: str) -> Look:
@@ -119,12 +165,18 @@ def online_figures(rows: Rows, prefix: str = "") -> list[Figure]:
     return drawn(
         reward,
         kl,
-        ("Reward against KL", "What each step away from the reference bought: pale early, strong late. Where it is flat, more distance bought nothing.",
-         _reward_against_kl(rows, prefix)),
+        (
+            "Reward against KL",
+            (
+                "What each step away from the reference bought: pale early, strong late. Where it"
+                " is flat, more distance bought nothing."
+            ),
+            _reward_against_kl(rows, prefix),
+        ),
         *_components(rows, prefix),
         *_verdicts(rows, prefix),
         *rest,
-    )  # fmt: skip
+    )
 
 
 def _components(rows: Rows, prefix: str) -> Iterator[tuple[str, str, Markup | None]]:
@@ -198,15 +250,41 @@ def reward_figures(data: ReportData, prefix: str = "") -> list[Figure]:
         series(rows, "eval_accuracy", "held out", look="second"),
     ]
     return drawn(
-        ("Pairs ranked as the annotators did", "On held-out prompts, with 95 % intervals. The dashed line is a coin.",
-         charts.bar_chart(f"{prefix}rm-accuracy", bars, title="Accuracy on held-out pairs", reference=0.5)),
-        ("Calibration", "When it says 80 %, is it right 8 times in 10? On the dashed line it is. Larger dots hold more pairs.",
-         charts.calibration_plot(f"{prefix}rm-calibration", _bins(reward), title="Calibration")),
-        ("Loss", "Bradley–Terry loss; 0.69 is a coin.",
-         charts.line_chart(f"{prefix}rm-loss", loss, title="Loss", x_label="step", y_label="nats per pair")),
-        ("Accuracy", "Share of pairs ranked right, step by step; 50 % is a coin.",
-         charts.line_chart(f"{prefix}rm-steps", right, title="Accuracy", x_label="step", y_label="share of pairs", percent=True)),
-    )  # fmt: skip
+        (
+            "Pairs ranked as the annotators did",
+            "On held-out prompts, with 95 % intervals. The dashed line is a coin.",
+            charts.bar_chart(
+                f"{prefix}rm-accuracy", bars, title="Accuracy on held-out pairs", reference=0.5
+            ),
+        ),
+        (
+            "Calibration",
+            (
+                "When it says 80 %, is it right 8 times in 10? On the dashed line it is. Larger"
+                " dots hold more pairs."
+            ),
+            charts.calibration_plot(f"{prefix}rm-calibration", _bins(reward), title="Calibration"),
+        ),
+        (
+            "Loss",
+            "Bradley–Terry loss; 0.69 is a coin.",
+            charts.line_chart(
+                f"{prefix}rm-loss", loss, title="Loss", x_label="step", y_label="nats per pair"
+            ),
+        ),
+        (
+            "Accuracy",
+            "Share of pairs ranked right, step by step; 50 % is a coin.",
+            charts.line_chart(
+                f"{prefix}rm-steps",
+                right,
+                title="Accuracy",
+                x_label="step",
+                y_label="share of pairs",
+                percent=True,
+            ),
+        ),
+    )
 
 
 def drawn(*figures: tuple[str, str, Markup | None]) -> list[Figure]:

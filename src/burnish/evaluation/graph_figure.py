@@ -70,8 +70,9 @@ def draw(name: str, boxes: Sequence[Box], *, columns: int) -> Markup | None:
     marks = [*lines, *(_box(box, places[(box.name, False), layers[box.name]]) for box in boxes)]
     spoken = "; ".join(f"{box.name} reads {', '.join(box.reads)}" for box in boxes if box.reads)
     frame = Markup(
-        '<svg viewBox="0 0 {:.0f} {:.0f}" width="{:.0f}" role="img" aria-labelledby="{n}-title {n}-desc">'
-        '<title id="{n}-title">The stages</title><desc id="{n}-desc">{desc}.</desc>{marks}</svg>'
+        '<svg viewBox="0 0 {:.0f} {:.0f}" width="{:.0f}" role="img" aria-labelledby="{n}-title'
+        ' {n}-desc"><title id="{n}-title">The stages</title><desc'
+        ' id="{n}-desc">{desc}.</desc>{marks}</svg>'
     )
     height = bottoms[-1] - _APART / 2
     return frame.format(width, height, width, n=name, desc=spoken, marks=Markup("").join(marks))
@@ -206,7 +207,10 @@ def _path(start: Place, end: Place, track: int, bottoms: Sequence[float]) -> str
     x, y = start.x + _WIDTH, start.y
     if start.band == end.band:
         half = _ACROSS / 2
-        return f"M{x:.1f} {y:.1f}C{x + half:.1f} {y:.1f} {end.x - half:.1f} {end.y:.1f} {end.x:.1f} {end.y:.1f}"
+        return (
+            f"M{x:.1f} {y:.1f}C{x + half:.1f} {y:.1f} {end.x - half:.1f} {end.y:.1f} {end.x:.1f}"
+            f" {end.y:.1f}"
+        )
     out = 4.0 + min(_TRACK * track, _MARGIN - 6) / 2
     down, right, left = bottoms[start.band] + _TRACK * track, x + out, end.x - 4.0 - out
     return f"M{x:.1f} {y:.1f}H{right:.1f}V{down:.1f}H{left:.1f}V{end.y:.1f}H{end.x:.1f}"
@@ -233,7 +237,8 @@ def _box(box: Box, place: Place) -> Markup:
         for row, text in enumerate(box.texts, 1)
     ]
     frame = Markup(
-        '<g class="node {}"><title>{}</title><rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" rx="6"/>{}</g>'
+        '<g class="node {}"><title>{}</title><rect x="{:.1f}" y="{:.1f}" width="{:.1f}"'
+        ' height="{:.1f}" rx="6"/>{}</g>'
     )
     spoken = ", ".join((box.name, *box.texts))
     return frame.format(box.look, spoken, place.x, top, _WIDTH, box.height, Markup("").join(texts))

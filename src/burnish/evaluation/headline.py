@@ -83,7 +83,10 @@ def _by_verifiers(data: ReportData) -> Verdict | None:
 def _not_judged(data: ReportData) -> Verdict:
     models = rows_of(part(data, "evaluate"), "models")
     if len(models) < 2:
-        text = "No two models have been compared on held-out prompts: the evaluation has not been run yet."
+        text = (
+            "No two models have been compared on held-out prompts: the evaluation has not been run"
+            " yet."
+        )
         return Verdict("unknown", "Not known yet", text)
     reasons = [_why_not(data, judge) for judge in summary.judges(data)]
     checked = part(part(data, "evaluate"), "verifiable")
@@ -93,7 +96,10 @@ def _not_judged(data: ReportData) -> Verdict:
         if checked.get("gameable")
         else []
     )
-    text = "The models answered the same held-out prompts, and nobody who may say which is better has compared them."
+    text = (
+        "The models answered the same held-out prompts, and nobody who may say which is better has"
+        " compared them."
+    )
     said = tuple(reason for reason in reasons if reason)
     return Verdict("unknown", "Not judged yet", text, said, commands=tuple(_how_to_ask(data)))
 
@@ -155,9 +161,11 @@ def null_table(data: ReportData) -> list[dict[str, str]]:
         {
             "Answer": _capital(name),
             **{
-                judge: share_with_interval(estimate(rows[name].get("win_rate")))
-                if name in rows
-                else "—"
+                judge: (
+                    share_with_interval(estimate(rows[name].get("win_rate")))
+                    if name in rows
+                    else "—"
+                )
                 for judge, rows in tested.items()
             },
         }
@@ -219,7 +227,8 @@ def moved(data: ReportData) -> str | None:
 
 
 _NOUNS = {
-    "direct": "directness", "concise": "brevity", "courteous": "courtesy", "relevant": "relevance", "fresh": "freshness",
+    "direct": "directness", "concise": "brevity", "courteous": "courtesy", "relevant": "relevance",
+    "fresh": "freshness",
     "finished": "finished sentences", "sense": "sense",
 }  # fmt: skip
 
@@ -227,10 +236,13 @@ _NOUNS = {
 def warnings_of_judges(data: ReportData) -> list[Remark]:
     """The judges that a null fools."""
     return [
-        Remark(f"{_capital(summary.judge_in_words(str(judge['name'])))} can be fooled", f"{_capital(_fooled(data, judge))}. Its verdict counts for nothing here.")
+        Remark(
+            f"{_capital(summary.judge_in_words(str(judge['name'])))} can be fooled",
+            f"{_capital(_fooled(data, judge))}. Its verdict counts for nothing here.",
+        )
         for judge in summary.judges(data)
         if judge.get("gameable") and not judge.get("unfit")
-    ]  # fmt: skip
+    ]
 
 
 def _column(name: str) -> str:

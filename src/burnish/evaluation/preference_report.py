@@ -35,16 +35,46 @@ _ACCURACIES: tuple[tuple[str, str, Look], ...] = (
 )
 # Title, unit, caption, the two lines of the chart (field of the curve, name).
 _CURVES = (
-    ("Rewards", "implicit reward", "Of the better and of the worse answer of a pair. They should part; it is best if the upper one does not sink.",
-     (("rewards/chosen", "better answer"), ("rewards/rejected", "worse answer"))),
-    ("Log-probabilities", "nats per answer", "How likely the policy finds the answers of a pair. The better ones falling is the known failure of DPO.",
-     (("logps/chosen", "better answer"), ("logps/rejected", "worse answer"))),
-    ("Pairs ranked right", "share of pairs", "By the policy's own rewards, step by step; 50 % is a coin.",
-     (("rewards/accuracies", "training"), ("eval_rewards/accuracies", "held out"))),
-    ("Preference loss", "loss", "Its level depends on the loss; held out counts.", (("loss", "training"), ("eval_loss", "held out"))),
-    ("Distance from the reference", "nats per answer", "How much less likely the answers in the data have become: KL(π_ref ‖ π) where the reference wrote them.",
-     (("kl_from_reference", "answers in the data"),)),
-)  # fmt: skip
+    (
+        "Rewards",
+        "implicit reward",
+        (
+            "Of the better and of the worse answer of a pair. They should part; it is best if the"
+            " upper one does not sink."
+        ),
+        (("rewards/chosen", "better answer"), ("rewards/rejected", "worse answer")),
+    ),
+    (
+        "Log-probabilities",
+        "nats per answer",
+        (
+            "How likely the policy finds the answers of a pair. The better ones falling is the"
+            " known failure of DPO."
+        ),
+        (("logps/chosen", "better answer"), ("logps/rejected", "worse answer")),
+    ),
+    (
+        "Pairs ranked right",
+        "share of pairs",
+        "By the policy's own rewards, step by step; 50 % is a coin.",
+        (("rewards/accuracies", "training"), ("eval_rewards/accuracies", "held out")),
+    ),
+    (
+        "Preference loss",
+        "loss",
+        "Its level depends on the loss; held out counts.",
+        (("loss", "training"), ("eval_loss", "held out")),
+    ),
+    (
+        "Distance from the reference",
+        "nats per answer",
+        (
+            "How much less likely the answers in the data have become: KL(π_ref ‖ π) where the"
+            " reference wrote them."
+        ),
+        (("kl_from_reference", "answers in the data"),),
+    ),
+)
 
 
 def preference_line(data: ReportData) -> str | None:
@@ -65,7 +95,10 @@ def preference_line(data: ReportData) -> str | None:
     if found.get("not_evaluated") is not None:
         text += f" It was not evaluated: {found['not_evaluated']}."
     if accuracy is not None:
-        text += f" Its rewards rank {share_with_interval(accuracy)} of held-out pairs as the annotators did."
+        text += (
+            f" Its rewards rank {share_with_interval(accuracy)} of held-out pairs as the annotators"
+            " did."
+        )
     if falls is not None:
         text += f" The better answer became less likely in {share_with_interval(falls)} of them."
     return text
@@ -81,10 +114,18 @@ def preference_figures(data: ReportData, prefix: str = "") -> list[Figure]:
         if (value := estimate(found.get(key))) is not None
     ]
     return drawn(
-        ("Held-out pairs ranked as the annotators did", "By the policy's implicit rewards, with 95 % intervals. The dashed line is a coin.",
-         charts.bar_chart(f"{prefix}preference-accuracy", bars, title="Pairs ranked as the annotators did", reference=0.5)),
+        (
+            "Held-out pairs ranked as the annotators did",
+            "By the policy's implicit rewards, with 95 % intervals. The dashed line is a coin.",
+            charts.bar_chart(
+                f"{prefix}preference-accuracy",
+                bars,
+                title="Pairs ranked as the annotators did",
+                reference=0.5,
+            ),
+        ),
         *(_curve(rows, *row, prefix=prefix) for row in _CURVES),
-    )  # fmt: skip
+    )
 
 
 def preference_warnings(data: ReportData) -> list[Remark]:
@@ -112,7 +153,12 @@ def _about_sinking(data: ReportData) -> Remark | None:
         return None
     if both.value <= 0.5 or chosen.high >= 0.0:
         return None
-    text = f"In {share_with_interval(both)} of held-out pairs the better and the worse answer both became less likely (the better one by {with_interval(_fallen(chosen), 1)} nats): the policy moved to answers that nobody compared. Try fewer steps, a larger beta, or an SFT term (loss.sft.weight)."
+    text = (
+        f"In {share_with_interval(both)} of held-out pairs the better and the worse answer both"
+        f" became less likely (the better one by {with_interval(_fallen(chosen), 1)} nats): the"
+        " policy moved to answers that nobody compared. Try fewer steps, a larger beta, or an SFT"
+        " term (loss.sft.weight)."
+    )
     return Remark("Better and worse answers both sink", text)
 
 
@@ -129,7 +175,11 @@ def _about_length(data: ReportData) -> Remark | None:
         return None
     side, other = ("longer", "shorter") if longer.low > 0.5 else ("shorter", "longer")
     good, bad = (longer, shorter) if side == "longer" else (shorter, longer)
-    text = f"The policy's rewards are right on {share_with_interval(good)} of held-out pairs whose better answer is the {side} one, and on {share_with_interval(bad)} where it is the {other} one: it has not been shown to have learnt more than to prefer {side} answers."
+    text = (
+        f"The policy's rewards are right on {share_with_interval(good)} of held-out pairs whose"
+        f" better answer is the {side} one, and on {share_with_interval(bad)} where it is the"
+        f" {other} one: it has not been shown to have learnt more than to prefer {side} answers."
+    )
     return Remark("Length explains the gain", text)
 
 

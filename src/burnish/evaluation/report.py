@@ -1,27 +1,47 @@
-"""The report: one self-contained HTML page, readable offline, that says whether the model got better and what it cost.
+"""The report: one self-contained HTML page, readable offline, that says whether the model got
+better and what it cost.
 
-`render_report` takes `ReportData`, a plain dict put together from the stages' JSON files. `I` is an interval,
-`{"value", "low", "high", "n"}`. Every part may be missing or None: it is then shown as not run yet.
+`render_report` takes `ReportData`, a plain dict put together from the stages' JSON files. `I` is an
+interval, `{"value", "low", "high", "n"}`. Every part may be missing or None: it is then shown as
+not run yet.
 
-    name, created (ISO time), version, command, recipe_yaml: str;   wall_seconds, peak_memory_gb: float
-    model     {name, parameters, quantised}            machine  {cores, memory_gb, platform, torch}        manifest  any JSON
-    stages    [{name, seconds, peak_memory_gb, status, cached}]      planned  names of the recipe's stages
-    sft       {examples_train, examples_heldout, steps, tokens, eval_loss_before, eval_loss_after, curve, eval_curve: [{step, loss}]}
-    compare   {prompts, responses_per_prompt, comparisons, pairwise_agreement: I, alpha: I, alpha_warning, soft_label_accuracy: I,
-               majority_accuracy: I, annotators: [{name, votes, reliability, gold_agreement, first_shown_share}]}
-    reward    {pairs_train, pairs_heldout, steps, accuracy: I, ceiling: I, gold_accuracy: I, longer_wins: I, brier, ece, gain, bias,
-               calibration: [{predicted, observed, count}], length_correlation: {pearson, spearman, …}, curve: [{step, loss, accuracy}]}
-    preference {loss, pairs_train, prompts_train, steps, rounds, accuracy: I, accuracy_longer: I, accuracy_shorter: I, ceiling: I,
-               gold_accuracy: I, longer_wins: I, chosen_falls: I, both_fall: I, rise_chosen: I, rise_rejected: I, margin: I,
-               curve: [{step, loss, rewards/chosen, rewards/rejected, rewards/accuracies, logps/chosen, eval_loss, …}]}
-    online    {mode, algorithm, steps, curve: [{step, reward, reward_std, kl_ref, entropy, approx_kl, clipfrac, explained_variance,
-               completion_length, truncation_rate, value_loss, policy_loss, beta, "rewards/NAME/mean", "verdicts/NAME/VERDICT", ...}]}
-    evaluate  {prompts, models: [{name, gold: I, reward: I, kl_ref: I, length: I, truncation_rate, properties: {name: mean}}],
-               comparisons: [{a, b, judge: "gold" | "reward model", win_rate: I, difference: I}], weights: {property: weight},
-               samples: [{prompt, responses: [{model, text, gold, reward}]}], verifiable (what `verifiable.findings` and
-               `verifiable.compare` give): {verifiers, models, comparisons, maths_verifier}}
-    graph     [{name, kind, row: its loss or algorithm, reads, starts: the policies it was trained from, done}]
-    results   every stage's result with its name and kind; the parts above are the newest of each kind
+    name, created (ISO time), version, command, recipe_yaml: str;   wall_seconds, peak_memory_gb:
+        float
+    model     {name, parameters, quantised}            machine  {cores, memory_gb, platform, torch}
+        manifest  any JSON
+    stages    [{name, seconds, peak_memory_gb, status, cached}]      planned  names of the recipe's
+        stages
+    sft       {examples_train, examples_heldout, steps, tokens, eval_loss_before, eval_loss_after,
+        curve, eval_curve: [{step, loss}]}
+    compare   {prompts, responses_per_prompt, comparisons, pairwise_agreement: I, alpha: I,
+        alpha_warning, soft_label_accuracy: I,
+               majority_accuracy: I, annotators: [{name, votes, reliability, gold_agreement,
+                   first_shown_share}]}
+    reward    {pairs_train, pairs_heldout, steps, accuracy: I, ceiling: I, gold_accuracy: I,
+        longer_wins: I, brier, ece, gain, bias,
+               calibration: [{predicted, observed, count}], length_correlation: {pearson, spearman,
+                   …}, curve: [{step, loss, accuracy}]}
+    preference {loss, pairs_train, prompts_train, steps, rounds, accuracy: I, accuracy_longer: I,
+    accuracy_shorter: I, ceiling: I,
+               gold_accuracy: I, longer_wins: I, chosen_falls: I, both_fall: I, rise_chosen: I,
+                   rise_rejected: I, margin: I,
+               curve: [{step, loss, rewards/chosen, rewards/rejected, rewards/accuracies,
+                   logps/chosen, eval_loss, …}]}
+    online    {mode, algorithm, steps, curve: [{step, reward, reward_std, kl_ref, entropy,
+        approx_kl, clipfrac, explained_variance,
+               completion_length, truncation_rate, value_loss, policy_loss, beta,
+               "rewards/NAME/mean", "verdicts/NAME/VERDICT", ...}]}
+    evaluate  {prompts, models: [{name, gold: I, reward: I, kl_ref: I, length: I, truncation_rate,
+        properties: {name: mean}}],
+               comparisons: [{a, b, judge: "gold" | "reward model", win_rate: I, difference: I}],
+                   weights: {property: weight},
+               samples: [{prompt, responses: [{model, text, gold, reward}]}], verifiable (what
+               `verifiable.findings` and `verifiable.compare` give): {verifiers, models,
+               comparisons, maths_verifier}}
+    graph     [{name, kind, row: its loss or algorithm, reads, starts: the policies it was trained
+        from, done}]
+    results   every stage's result with its name and kind; the parts above are the newest of each
+        kind
 """
 
 from __future__ import annotations
@@ -143,9 +163,9 @@ def _page(data: ReportData) -> dict[str, Any]:
         "show_annotators": compared or rewards or planned is None or "compare" in planned,
         "stages": _stages(rows_of(data, "stages")),
         "recipe_yaml": data.get("recipe_yaml"),
-        "manifest": json.dumps(manifest, indent=2, ensure_ascii=False, default=str)
-        if manifest
-        else None,
+        "manifest": (
+            json.dumps(manifest, indent=2, ensure_ascii=False, default=str) if manifest else None
+        ),
         "command": data.get("command"),
         "version": data.get("version"),
     }
@@ -231,7 +251,8 @@ def _box(row: Mapping[str, Any], cost: Mapping[str, Any] | None, found: Verdict 
         texts.append("not run yet")
     else:
         texts.append(
-            f"{duration(number(cost.get('seconds')))} · {gigabytes(number(cost.get('peak_memory_gb')))}"
+            f"{duration(number(cost.get('seconds')))} ·"
+            f" {gigabytes(number(cost.get('peak_memory_gb')))}"
         )
     look: Look = "main" if _trains(kind) else "plain"
     if cost is None:
@@ -247,9 +268,11 @@ def _about(data: ReportData) -> list[str]:
     model, machine = part(data, "model"), part(data, "machine")
     name = model.get("name")
     found = [
-        f"{name}{' (weights from a quantised file)' if model.get('quantised') else ''}"
-        if name
-        else None,
+        (
+            f"{name}{' (weights from a quantised file)' if model.get('quantised') else ''}"
+            if name
+            else None
+        ),
         _moment(data.get("created")),
         machine.get("platform"),
         f"torch {machine['torch']}" if machine.get("torch") else None,
@@ -265,7 +288,10 @@ def _moment(created: Any) -> str | None:
         moment = datetime.fromisoformat(str(created))
     except ValueError:
         return str(created)
-    return f"{moment.day} {moment:%B %Y, %H:%M}{' UTC' if moment.tzinfo and not moment.utcoffset() else ''}"
+    return (
+        f"{moment.day}"
+        f" {moment:%B %Y, %H:%M}{' UTC' if moment.tzinfo and not moment.utcoffset() else ''}"
+    )
 
 
 def _samples(data: ReportData) -> list[dict[str, Any]]:
@@ -296,7 +322,10 @@ def _left_out(data: ReportData) -> list[Remark]:
     """Updates that no trainer could make, of every stage by its name."""
     skipped = {stage.name: number(stage.result.get("skipped_steps")) for stage in finished(data)}
     told = [f"{count(left)} in {name}" for name, left in skipped.items() if left]
-    text = f"The loss or the gradient of some updates was not finite: {', '.join(told)}. They changed nothing."
+    text = (
+        f"The loss or the gradient of some updates was not finite: {', '.join(told)}. They changed"
+        " nothing."
+    )
     return [Remark("Updates were left out", text)] if told else []
 
 
@@ -319,7 +348,10 @@ def _reward_sentence(reward: Mapping[str, Any]) -> str:
         return "Its accuracy has not been measured" + (
             f": {unmeasured}." if unmeasured is not None else "."
         )
-    text = f"On prompts it has not seen, it agrees with the annotators on {share_with_interval(accuracy)} of pairs."
+    text = (
+        "On prompts it has not seen, it agrees with the annotators on"
+        f" {share_with_interval(accuracy)} of pairs."
+    )
     if ceiling is not None:
         text += f" Their own disagreement caps this at about {percent(ceiling.value)}."
     return text + (
@@ -333,13 +365,17 @@ def _reward_facts(reward: Mapping[str, Any]) -> list[Remark]:
     correlation = part(reward, "length_correlation")
     gain, inside = number(reward.get("gain")), number(correlation.get("spearman_within"))
     facts = [
-        ("Pairs", count(number(reward.get("pairs_train"))), f"and {count(number(reward.get('pairs_heldout')))} held out"),
+        ("Pairs", count(number(reward.get("pairs_train"))),
+            f"and {count(number(reward.get('pairs_heldout')))} held out"),
         ("Brier score", plain(number(reward.get("brier")), 3), "0 is perfect"),
         ("Calibration error", plain(number(reward.get("ece")), 3), "expected (ECE)"),
-        ("Score and length", plain(number(correlation.get("spearman"))), "Spearman" + ("" if inside is None else f"; {plain(inside)} within prompts")),
+        ("Score and length", plain(number(correlation.get("spearman"))),
+            "Spearman" + ("" if inside is None else f"; {plain(inside)} within prompts")),
         ("Score and length", plain(number(correlation.get("pearson"))), "Pearson"),
         *_members(reward),
-        ("Gain and bias", UNKNOWN if gain is None else f"{plain(gain)} · {plain(number(reward.get('bias')))}", "applied to the scores"),
+        ("Gain and bias",
+            UNKNOWN if gain is None else f"{plain(gain)} · {plain(number(reward.get('bias')))}",
+            "applied to the scores"),
     ]  # fmt: skip
     return _known(facts)
 
@@ -377,14 +413,22 @@ def _compared(stage: Found) -> dict[str, Any]:
     compare = stage.result
     of_gold = "the gold taste prefers no side of any pair"
     facts = [
-        ("Prompts", count(number(compare.get("prompts"))), f"{count(number(compare.get('responses_per_prompt')))} answers each"),
+        (
+            "Prompts",
+            count(number(compare.get("prompts"))),
+            f"{count(number(compare.get('responses_per_prompt')))} answers each",
+        ),
         ("Comparisons", count(number(compare.get("comparisons"))), "pairs of answers"),
-    ]  # fmt: skip
+    ]
     figures = (
-        ("pairwise_agreement", "Pairwise agreement", share_with_interval, "two annotators, same pair", "no pair on which two annotators had a preference"),
-        ("alpha", "Krippendorff's α", with_interval, "1 is full agreement, 0 chance", "no pair with two annotators, or every answer the same"),
-        ("soft_label_accuracy", "Soft labels right", share_with_interval, "against the gold taste", of_gold),
-        ("majority_accuracy", "Plain majority right", share_with_interval, "against the gold taste", of_gold),
+        ("pairwise_agreement", "Pairwise agreement", share_with_interval,
+            "two annotators, same pair", "no pair on which two annotators had a preference"),
+        ("alpha", "Krippendorff's α", with_interval, "1 is full agreement, 0 chance",
+            "no pair with two annotators, or every answer the same"),
+        ("soft_label_accuracy", "Soft labels right", share_with_interval, "against the gold taste",
+            of_gold),
+        ("majority_accuracy", "Plain majority right", share_with_interval, "against the gold taste",
+            of_gold),
     )  # fmt: skip
     annotators = [
         {
@@ -416,14 +460,18 @@ def _judges(compare: Mapping[str, Any]) -> str | None:
     if not judges or [row.get("by") for row in judges] == ["panel"]:
         return None
     who = [
-        f"{_WHO.get(str(row.get('by')), row.get('by'))} ({several(number(row.get('prompts')), 'prompt')})"
+        f"{_WHO.get(str(row.get('by')), row.get('by'))}"
+        f" ({several(number(row.get('prompts')), 'prompt')})"
         for row in judges
     ]
     text = f"Compared by {' and '.join(who)}."
     flips, pairs = number(judged.get("flips")), number(judged.get("pairs"))
     if flips is None or not pairs:
         return text
-    return f"{text} The model changed its mind on {count(flips)} of {several(pairs, 'pair')} when the answers changed places."
+    return (
+        f"{text} The model changed its mind on {count(flips)} of {several(pairs, 'pair')} when the"
+        " answers changed places."
+    )
 
 
 def _known(facts: Sequence[tuple[str, str, str]]) -> list[Remark]:
@@ -440,7 +488,9 @@ def _stages(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "name": str(stage.get("name", "?")),
             "time": duration(number(stage.get("seconds"))),
             "memory": gigabytes(number(stage.get("peak_memory_gb"))),
-            "status": f"{stage.get('status') or 'unknown'}{', reused' if stage.get('cached') else ''}",
+            "status": (
+                f"{stage.get('status') or 'unknown'}{', reused' if stage.get('cached') else ''}"
+            ),
             "share": round(100 * taken / longest, 1),
         }
         for stage, taken in zip(stages, seconds, strict=True)

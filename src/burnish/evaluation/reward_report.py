@@ -137,7 +137,8 @@ def length_correlation(
     s, words = np.asarray(scores, dtype=np.float64), np.asarray(lengths, dtype=np.float64)
     if s.shape != words.shape or s.ndim != 1 or not len(s):
         raise ValueError(
-            f"scores and lengths must be two equally long lists, not of shapes {s.shape} and {words.shape}"
+            f"scores and lengths must be two equally long lists, not of shapes {s.shape} and"
+            f" {words.shape}"
         )
     found = {
         "pearson": pearson(s, words),
@@ -163,7 +164,8 @@ def _pairs(
     d, p = np.asarray(difference, dtype=np.float64), np.asarray(labels, dtype=np.float64)
     if d.shape != p.shape or d.ndim != 1 or not len(d):
         raise ValueError(
-            f"differences and labels must be two equally long lists, not of shapes {d.shape} and {p.shape}"
+            f"differences and labels must be two equally long lists, not of shapes {d.shape} and"
+            f" {p.shape}"
         )
     if not np.isfinite(d).all():
         raise ValueError("a score difference is not finite")

@@ -113,7 +113,10 @@ def _said(data: ReportData, after: str, before: str, judge: str, rate: Estimate)
         return Verdict("better", yes, f"The {in_text(after)} {what} ({interval}).", details)
     if rate.high < 0.5:
         return Verdict("worse", no, f"The {in_text(after)} {what} only ({interval}).", details)
-    sentence = f"The {in_text(after)} {what}, but the interval contains 50{SPACE}% ({interval}): the difference may be chance."
+    sentence = (
+        f"The {in_text(after)} {what}, but the interval contains 50{SPACE}% ({interval}): the"
+        " difference may be chance."
+    )
     return Verdict("not shown", "Not shown", sentence, details)
 
 
@@ -180,11 +183,16 @@ def costs(data: ReportData) -> list[Remark]:
         number(part(data, "model").get("parameters")),
     )
     found = [
-        ("Time", duration(number(data.get("wall_seconds"))), f"on {cores:.0f} CPU core{'s' if cores != 1 else ''}" if cores else ""),
-        ("Peak memory", gigabytes(number(data.get("peak_memory_gb"))), f"of {gigabytes(memory)}" if memory else ""),
-        ("Model", f"{size / 1e6:,.{0 if size >= 1e7 else 2}f} M" if size else UNKNOWN, "parameters"),
-        ("Demonstrations", count(sum(learnt)) if learnt else UNKNOWN, "to imitate" + (f", in {len(learnt)} stages" if len(learnt) > 1 else "")),
-        ("Labels", count(votes), f"votes of {several(len({a.get('name') for a in annotators}), 'annotator')}")
+        ("Time", duration(number(data.get("wall_seconds"))),
+            f"on {cores:.0f} CPU core{'s' if cores != 1 else ''}" if cores else ""),
+        ("Peak memory", gigabytes(number(data.get("peak_memory_gb"))),
+            f"of {gigabytes(memory)}" if memory else ""),
+        ("Model", f"{size / 1e6:,.{0 if size >= 1e7 else 2}f} M" if size else UNKNOWN,
+            "parameters"),
+        ("Demonstrations", count(sum(learnt)) if learnt else UNKNOWN,
+            "to imitate" + (f", in {len(learnt)} stages" if len(learnt) > 1 else "")),
+        ("Labels", count(votes),
+            f"votes of {several(len({a.get('name') for a in annotators}), 'annotator')}")
         if votes
         else ("Labels", count(number(reward.get("pairs_train"))), "compared pairs"),
     ]  # fmt: skip
@@ -268,7 +276,8 @@ def _grounds(data: ReportData, after: str, before: str, judge: str, rate: Estima
         one_prompt = (rate.high - rate.low) / (2 * 1.96) * math.sqrt(rate.n)
         least = 0.5 + smallest_detectable_effect(one_prompt, rate.n)
         lines.append(
-            f"With this many prompts, a true win rate under about {percent(min(least, 1.0))} would be missed more than one time in five."
+            f"With this many prompts, a true win rate under about {percent(min(least, 1.0))} would"
+            " be missed more than one time in five."
         )
     level = _compared(data, after, before, judge, field="length_controlled", whole=1.0)
     if level is not None:
@@ -284,7 +293,8 @@ def _grounds(data: ReportData, after: str, before: str, judge: str, rate: Estima
     other = compare(data, after, before, REWARD_MODEL) if judge != REWARD_MODEL else None
     if other is not None:
         lines.append(
-            f"The reward model, a stand-in that training may have learnt to please, prefers the {in_text(after)} on {share_with_interval(other)} of the same prompts."
+            "The reward model, a stand-in that training may have learnt to please, prefers the"
+            f" {in_text(after)} on {share_with_interval(other)} of the same prompts."
         )
     return lines
 
@@ -292,7 +302,10 @@ def _grounds(data: ReportData, after: str, before: str, judge: str, rate: Estima
 def _about_chance(rate: Estimate) -> Remark | None:
     if rate.low is None or rate.high is None or rate.low > 0.5 or rate.high < 0.5:
         return None
-    text = f"The interval runs from {100 * rate.low:.0f} to {percent(rate.high)} and contains 50{SPACE}%, which is what two equal models get. More held-out prompts would narrow it."
+    text = (
+        f"The interval runs from {100 * rate.low:.0f} to {percent(rate.high)} and contains"
+        f" 50{SPACE}%, which is what two equal models get. More held-out prompts would narrow it."
+    )
     return Remark("The difference may be chance", text)
 
 
@@ -300,7 +313,11 @@ def _about_optimisation(data: ReportData, after: str, before: str) -> Remark | N
     gold, proxy = compare(data, after, before, GOLD), compare(data, after, before, REWARD_MODEL)
     if gold is None or proxy is None or not _above_half(proxy) or _above_half(gold):
         return None
-    text = f"The reward model prefers the {in_text(after)} on {percent(proxy.value)} of prompts, the gold taste on {percent(gold.value)}. The policy may have learnt to please the reward model rather than people: try a larger KL penalty, fewer steps, or more comparisons."
+    text = (
+        f"The reward model prefers the {in_text(after)} on {percent(proxy.value)} of prompts, the"
+        f" gold taste on {percent(gold.value)}. The policy may have learnt to please the reward"
+        " model rather than people: try a larger KL penalty, fewer steps, or more comparisons."
+    )
     return Remark("Signs of over-optimisation", text)
 
 
@@ -312,7 +329,11 @@ def _about_length(data: ReportData, after: str, before: str) -> Remark | None:
     long, short = (estimate(model_of(data, name).get("length")) for name in (after, before))
     if long is None or short is None or short.value <= 0 or long.value <= _LONG * short.value:
         return None
-    text = f"The {in_text(after)} writes {plain(long.value, 0)} words on average, the {in_text(before)} {plain(short.value, 0)}: {percent(long.value / short.value - 1)} more. Many judges favour length for its own sake."
+    text = (
+        f"The {in_text(after)} writes {plain(long.value, 0)} words on average, the"
+        f" {in_text(before)} {plain(short.value, 0)}: {percent(long.value / short.value - 1)} more."
+        " Many judges favour length for its own sake."
+    )
     return Remark("Answers grew longer", text)
 
 
@@ -320,7 +341,10 @@ def _about_truncation(data: ReportData, after: str) -> Remark | None:
     rate = number(model_of(data, after).get("truncation_rate"))
     if rate is None or rate <= _TRUNCATED:
         return None
-    text = f"{percent(rate)} of the {in_text(after)}'s answers ran into the token limit and were cut off there. Scores of cut answers say little; allow more tokens or train it to finish."
+    text = (
+        f"{percent(rate)} of the {in_text(after)}'s answers ran into the token limit and were cut"
+        " off there. Scores of cut answers say little; allow more tokens or train it to finish."
+    )
     return Remark("Many answers are cut off", text)
 
 
@@ -329,7 +353,8 @@ def _about_prompts(rate: Estimate) -> Remark | None:
         return None
     return Remark(
         "Few held-out prompts",
-        f"Only {rate.n} prompt{'s' if rate.n != 1 else ''}: intervals from so few are rough, and run too narrow.",
+        f"Only {rate.n} prompt{'s' if rate.n != 1 else ''}: intervals from so few are rough, and"
+        " run too narrow.",
     )
 
 
@@ -341,10 +366,15 @@ def _about_reward_model(stage: Found) -> Remark | None:
     by_length = max(longer.value, 1.0 - longer.value) if longer is not None else 0.5
     if accuracy.low > by_length:
         return None
-    text = f"It ranks {share_with_interval(accuracy)} of held-out pairs as the annotators did; {'a coin' if longer is None else 'going by length alone'} gets {percent(by_length)}. It has not been shown to know more than that."
+    text = (
+        f"It ranks {share_with_interval(accuracy)} of held-out pairs as the annotators did;"
+        f" {'a coin' if longer is None else 'going by length alone'} gets {percent(by_length)}. It"
+        " has not been shown to know more than that."
+    )
     which = "" if stage.alone else f" “{stage.name}”"
     return Remark(
-        f"The reward model{which} is hardly better than {'a coin' if longer is None else 'counting words'}",
+        f"The reward model{which} is hardly better than"
+        f" {'a coin' if longer is None else 'counting words'}",
         text,
     )
 
@@ -359,7 +389,9 @@ def _about_agreement(stage: Found) -> Remark | None:
     if low:
         texts.insert(
             0,
-            f"Krippendorff's α is {with_interval(alpha)}, under the {_LOW_ALPHA} usually asked of reliable labels. Taste is noisy and this is common; it bounds how well any reward model can do.",
+            f"Krippendorff's α is {with_interval(alpha)}, under the {_LOW_ALPHA} usually asked of"
+            " reliable labels. Taste is noisy and this is common; it bounds how well any reward"
+            " model can do.",
         )
     where = "" if stage.alone else f" ({stage.name})"
     return Remark(

@@ -115,12 +115,40 @@ def outcome_figures(data: ReportData, prefix: str = "") -> list[Figure]:
         > 1
     ]
     return _drawn(
-        ("Right answers", "Share of held-out prompts answered rightly, with 95 % intervals over prompts. The dashed line is the first model's.",
-         charts.bar_chart(f"{prefix}accuracy", bars, title="Right answers", reference=bars[0].value) if bars else None),
-        ("pass@k", "Chance that at least one of k answers is right, without bias. Where only pass@1 rose, the policy chooses better among what the model could do before.",
-         charts.line_chart(f"{prefix}pass-at-k", lines, title="pass@k", x_label="k", y_label="share of prompts", percent=True)
-         if lines else None),
-    )  # fmt: skip
+        (
+            "Right answers",
+            (
+                "Share of held-out prompts answered rightly, with 95 % intervals over prompts. The"
+                " dashed line is the first model's."
+            ),
+            (
+                charts.bar_chart(
+                    f"{prefix}accuracy", bars, title="Right answers", reference=bars[0].value
+                )
+                if bars
+                else None
+            ),
+        ),
+        (
+            "pass@k",
+            (
+                "Chance that at least one of k answers is right, without bias. Where only pass@1"
+                " rose, the policy chooses better among what the model could do before."
+            ),
+            (
+                charts.line_chart(
+                    f"{prefix}pass-at-k",
+                    lines,
+                    title="pass@k",
+                    x_label="k",
+                    y_label="share of prompts",
+                    percent=True,
+                )
+                if lines
+                else None
+            ),
+        ),
+    )
 
 
 def section(data: ReportData) -> dict[str, Any] | None:
@@ -150,11 +178,17 @@ def _lines(found: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> lis
     rule = (
         f"An answer is right if {' and '.join(names)} {'say' if len(names) > 1 else 'says'} so."
         if names
-        else "No reward of this run checks answers: one is called right if its reward reaches pass_at of the stage."
+        else (
+            "No reward of this run checks answers: one is called right if its reward reaches"
+            " pass_at of the stage."
+        )
     )
     missed = sum(int(number(m.get("uncounted")) or 0) for m in models)
     drawn = sum(int(number(m.get("completions")) or 0) for m in models)
-    lost = f"Of {drawn:,} answers {missed:,} could not be judged, through no fault of theirs; they are left out."
+    lost = (
+        f"Of {drawn:,} answers {missed:,} could not be judged, through no fault of theirs; they are"
+        " left out."
+    )
     return [rule, lost]
 
 
@@ -187,8 +221,11 @@ def _contest_table(data: ReportData) -> dict[str, Any]:
     ]
     return {
         "rows": rows,
-        "caption": "Differences on the same prompts; newly right and wrong, and McNemar's exact test, of each prompt's first answer; "
-        "the smallest true difference that this many prompts would show four times in five",
+        "caption": (
+            "Differences on the same prompts; newly right and wrong, and McNemar's exact test, of"
+            " each prompt's first answer; the smallest true difference that this many prompts would"
+            " show four times in five"
+        ),
     }
 
 
@@ -246,7 +283,9 @@ def _group_table(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     ]
     return {
         "rows": rows,
-        "caption": "Prompts whose answers all got the same reward: nothing can be learnt by comparing them",
+        "caption": (
+            "Prompts whose answers all got the same reward: nothing can be learnt by comparing them"
+        ),
     }
 
 
@@ -300,12 +339,14 @@ def _grounds(row: Mapping[str, Any], gap: Estimate) -> list[str]:
     least = number(row.get("detectable"))
     if least:
         lines.append(
-            f"With this many prompts, a true difference under about {100 * least:.0f} points would be missed more than one time in five."
+            f"With this many prompts, a true difference under about {100 * least:.0f} points would"
+            " be missed more than one time in five."
         )
     gained, lost, p = (number(row.get(key)) for key in ("gained", "lost", "mcnemar_p"))
     if gained is not None and lost is not None and p is not None:
         lines.append(
-            f"Of the first answers {gained:.0f} became right and {lost:.0f} became wrong (exact McNemar test: {_p_value(p)})."
+            f"Of the first answers {gained:.0f} became right and {lost:.0f} became wrong (exact"
+            f" McNemar test: {_p_value(p)})."
         )
     return lines
 
@@ -343,7 +384,10 @@ def _points_interval(gap: Estimate) -> str:
     sign = "+" if gap.value > 0 else ""
     if gap.low is None or gap.high is None:
         return f"{sign}{value} points"
-    return f"{sign}{value} points (95\u00a0% interval {plain(100 * gap.low, 1)} to {plain(100 * gap.high, 1)})"
+    return (
+        f"{sign}{value} points (95\u00a0% interval {plain(100 * gap.low, 1)} to"
+        f" {plain(100 * gap.high, 1)})"
+    )
 
 
 def _p_value(p: float | None) -> str:

@@ -1,5 +1,5 @@
-"""What the report says of a watch over online training: a sentence, and the reward beside the judge.
-Pure."""
+"""What the report says of a watch over online training: a sentence, and the reward beside the
+judge. Pure."""
 
 from __future__ import annotations
 
@@ -26,17 +26,20 @@ def watch_sentence(result: Mapping[str, Any]) -> str:
         "the last" if kept == steps else f"that after step {count(kept)}, which {judge} liked best"
     )
     if number(watch.get("stopped_at")) is not None:
-        text = f"Its watch ({judge}) stopped it after step {count(number(watch.get('stopped_at')))}: {alarms[-1].get('why')}."
+        text = (
+            f"Its watch ({judge}) stopped it after step {count(number(watch.get('stopped_at')))}:"
+            f" {alarms[-1].get('why')}."
+        )
     elif alarms:
         first = alarms[0]
         text = (
-            f"Its watch ({judge}) raised {several(len(alarms), 'alarm')}, the first after step {count(number(first.get('step')))}: "
-            f"{first.get('why')}."
-        )  # fmt: skip
+            f"Its watch ({judge}) raised {several(len(alarms), 'alarm')}, the first after step"
+            f" {count(number(first.get('step')))}: {first.get('why')}."
+        )
     else:
         text = (
-            f"Its watch ({judge}) saw no sign in {several(number(watch.get('checks')), 'check')} that the reward rises and the "
-            "answers get no better."
+            f"Its watch ({judge}) saw no sign in {several(number(watch.get('checks')), 'check')}"
+            " that the reward rises and the answers get no better."
         )
     return f"{text} The policy is {last}."
 
@@ -56,20 +59,45 @@ def watch_figures(result: Mapping[str, Any], prefix: str) -> list[Figure]:
         step for one in rows_of(watch, "alarms") if (step := number(one.get("step"))) is not None
     ]
     told = (
-        f" Alarm after step {', '.join(count(step) for step in alarms[:5])}{' and later' if alarms[5:] else ''}."
+        " Alarm after step"
+        f" {', '.join(count(step) for step in alarms[:5])}{' and later' if alarms[5:] else ''}."
         if alarms
         else " No alarm."
     )
     return drawn(
-        ("Reward and judge", "Fresh answers to held-out prompts, measured from the start. While both rise, training does what is wanted; "
-         f"where the reward rises alone, it is being hacked. The band is one standard error.{told}",
-         charts.line_chart(f"{prefix}watch", [*lines, *_at(alarms[:1], lines)], title="Reward and judge", x_label="step", y_label=_UNIT)),
-        ("Reward and judge by distance", "The same, by the root of the KL from the start, in which over-optimization is usually drawn.",
-         _by_distance(rows, judge, f"{prefix}watch-distance")),
-        ("Judge's slope on the reward", "What the judge gained with the reward over the last checks, with one standard error. The alarm is "
-         "raised where band and line lie below the second line, a share of what it was among the answers at the start.",
-         _slopes(rows, watch, f"{prefix}watch-slope")),
-    )  # fmt: skip
+        (
+            "Reward and judge",
+            (
+                "Fresh answers to held-out prompts, measured from the start. While both rise,"
+                " training does what is wanted; where the reward rises alone, it is being hacked."
+                f" The band is one standard error.{told}"
+            ),
+            charts.line_chart(
+                f"{prefix}watch",
+                [*lines, *_at(alarms[:1], lines)],
+                title="Reward and judge",
+                x_label="step",
+                y_label=_UNIT,
+            ),
+        ),
+        (
+            "Reward and judge by distance",
+            (
+                "The same, by the root of the KL from the start, in which over-optimization is"
+                " usually drawn."
+            ),
+            _by_distance(rows, judge, f"{prefix}watch-distance"),
+        ),
+        (
+            "Judge's slope on the reward",
+            (
+                "What the judge gained with the reward over the last checks, with one standard"
+                " error. The alarm is raised where band and line lie below the second line, a share"
+                " of what it was among the answers at the start."
+            ),
+            _slopes(rows, watch, f"{prefix}watch-slope"),
+        ),
+    )
 
 
 def _at(alarms: Sequence[float], lines: Sequence[Series]) -> list[Series]:

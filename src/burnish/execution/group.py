@@ -31,7 +31,8 @@ Work = Callable[[Send], Any]
 group's. It travels to the processes, so it is a function of a module, or a `partial` of one."""
 
 _PRELOADED = (
-    "torch.distributed.checkpoint", "torch.distributed.fsdp", "torch.distributed.tensor", "burnish.models.weights",
+    "torch.distributed.checkpoint", "torch.distributed.fsdp", "torch.distributed.tensor",
+    "burnish.models.weights",
     "burnish.trainers.online",
 )  # fmt: skip
 _GRACE = 10.0  # seconds for the others to notice that one is gone, before they are ended
@@ -73,7 +74,10 @@ def keep_running(
                 raise UserError(
                     f"{lost}, and {restarts} restarts in a row came no further.",
                     field="scale.restarts.trainers",
-                    hint="Look for what ended it (memory, most often). The same command goes on from the last checkpoint.",
+                    hint=(
+                        "Look for what ended it (memory, most often). The same command goes on from"
+                        " the last checkpoint."
+                    ),
                 ) from lost
             say(
                 f"{lost}: all trainers start again from the last checkpoint ({count} of {restarts})"

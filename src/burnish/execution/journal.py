@@ -1,8 +1,8 @@
 """Rollouts on disk before they are trained on: what was drawn once is never drawn again.
 
 A file holds the rollouts of one version of the weights, a record for each time that the sampler was
-asked. A record is columns of numbers behind a table of what they are, with a checksum; a record that
-a kill or a power cut has torn is as good as not there.
+asked. A record is columns of numbers behind a table of what they are, with a checksum; a record
+that a kill or a power cut has torn is as good as not there.
 """
 
 from __future__ import annotations

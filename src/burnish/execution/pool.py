@@ -267,10 +267,13 @@ class Pool:
             self._start()
         if not self._seats:
             raise UserError(
-                f"no engine is left, and {self.restarted} have been replaced; the last one: {reason}.",
+                f"no engine is left, and {self.restarted} have been replaced; the last one:"
+                f" {reason}.",
                 field="scale.restarts.engines",
-                hint="Checkpoints are as they were: run the same command again to go on, "
-                "with more restarts if engines may well die that often.",
+                hint=(
+                    "Checkpoints are as they were: run the same command again to go on, "
+                    "with more restarts if engines may well die that often."
+                ),
             )
         if seat.share is not None:
             self.resent += len(seat.share.places)
@@ -287,8 +290,10 @@ def wrong(problem: str) -> UserError:
     """What an engine answers cannot be trained on."""
     return UserError(
         f"{problem}: nothing of it is trained on.",
-        hint="Checkpoints are as they were: run the same command again. "
-        "If it comes again, run without scale.engines and report it.",
+        hint=(
+            "Checkpoints are as they were: run the same command again. "
+            "If it comes again, run without scale.engines and report it."
+        ),
     )
 
 

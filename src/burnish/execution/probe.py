@@ -43,12 +43,14 @@ class GapProbe:
             self._limit = max(_TIMES * gaps[worst], _LEAST)
         if not gaps[worst] <= self._limit:
             raise UserError(
-                f"{worst} does not sample the weights that are trained: with version {version} its "
-                f"log-probabilities are {gaps[worst]:.3g} nats a token from the trainer's, and at most "
-                f"{self._limit:.3g} is allowed. Nothing of it is trained on.",
+                f"{worst} does not sample the weights that are trained: with version {version} its"
+                f" log-probabilities are {gaps[worst]:.3g} nats a token from the trainer's, and at"
+                f" most {self._limit:.3g} is allowed. Nothing of it is trained on.",
                 field="scale.stop_at_gap",
-                hint="Checkpoints are as they were: run the same command again. A larger "
-                "stop_at_gap allows more, if such a gap is right for this model's precision.",
+                hint=(
+                    "Checkpoints are as they were: run the same command again. A larger "
+                    "stop_at_gap allows more, if such a gap is right for this model's precision."
+                ),
             )
         return gaps[worst]
 

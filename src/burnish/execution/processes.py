@@ -1,8 +1,8 @@
 """Engines in processes of this machine, without anything that would have to be installed.
 
-An engine is a Python of its own at the other end of a socket. It ends when its owner does: the owner
-holds the other end of its standard input, which the system closes however the owner ended, and a
-thread of the engine waits for that alone.
+An engine is a Python of its own at the other end of a socket. It ends when its owner does: the
+owner holds the other end of its standard input, which the system closes however the owner ended,
+and a thread of the engine waits for that alone.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Engines as actors of a Ray cluster: the one module that imports Ray, when it is asked for.
 
 An actor ends with the process that made it. A killed actor raises at once, a node that has vanished
-within Ray's health checks, and a call that never returns is the pool's deadline: here is nothing but
-the line to an actor.
+within Ray's health checks, and a call that never returns is the pool's deadline: here is nothing
+but the line to an actor.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def actor_fleet(spec: EngineSpec, *, address: str, engines: int) -> Callable[[st
     wanted, there = engines * spec.threads, ray.available_resources().get("CPU", 0.0)
     if there < wanted:
         raise UserError(
-            f"{engines} engines of {spec.threads} threads need {wanted} CPUs of the Ray cluster, and {there:g} are free.",
+            f"{engines} engines of {spec.threads} threads need {wanted} CPUs of the Ray cluster,"
+            f" and {there:g} are free.",
             field="scale.engines",
             hint="Ask for fewer engines, or fewer threads.",
         )
@@ -79,6 +80,9 @@ def _ray() -> Any:
         raise UserError(
             "scale.address names a Ray cluster, and Ray is not installed.",
             field="scale.address",
-            hint="pip install 'burnish[scale]'; without address, engines are processes of this machine.",
+            hint=(
+                "pip install 'burnish[scale]'; without address, engines are processes of this"
+                " machine."
+            ),
         ) from error
     return ray

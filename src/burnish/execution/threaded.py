@@ -1,5 +1,5 @@
-"""A fleet of engines that are asked one question at a time: a thread for each waits for its answers,
-so that whoever asks waits no longer than they choose."""
+"""A fleet of engines that are asked one question at a time: a thread for each waits for its
+answers, so that whoever asks waits no longer than they choose."""
 
 from __future__ import annotations
 

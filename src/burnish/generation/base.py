@@ -76,8 +76,8 @@ def request_seed(*parts: object) -> int:
 
 
 class Engine(Protocol):
-    """Writes completions with the weights that it was given. `version` is what `load` was told last,
-    −1 while it sleeps."""
+    """Writes completions with the weights that it was given. `version` is what `load` was told
+    last, −1 while it sleeps."""
 
     version: int
 

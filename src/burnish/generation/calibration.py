@@ -18,7 +18,7 @@ CALIBRATION_TEXT = """The quick brown fox jumps over the lazy dog. In 1969, peop
 def add(a, b):
     return a + b
 
-Dear Sir, thank you very much for your kind letter! How are you? (Yes, 3.14 is close to pi.)"""
+Dear Sir, thank you very much for your kind letter! How are you? (Yes, 3.14 is close to pi.)"""  # noqa: E501
 
 
 class Calibration:

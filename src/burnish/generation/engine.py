@@ -47,7 +47,8 @@ def no_int8(reason: str) -> UserError:
     """8-bit products were asked for by name, and the engine that makes them cannot run the
     model."""
     return UserError(
-        f"sampling.quantization int8 needs Burnish's own engine, which cannot sample this model: {reason}.",
+        "sampling.quantization int8 needs Burnish's own engine, which cannot sample this model:"
+        f" {reason}.",
         field="sampling.quantization",
         hint="Set sampling.quantization to auto or none.",
     )

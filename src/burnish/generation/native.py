@@ -28,7 +28,8 @@ _LINEARS = (
     *(f"mlp.{p}_proj" for p in ("gate", "up", "down")),
 )
 _NORMS = (
-    "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm",
+    "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm",
+    "post_feedforward_layernorm",
     "self_attn.q_norm", "self_attn.k_norm",
 )  # fmt: skip
 _WEIGHTS = {f"{name}.weight" for name in (*_LINEARS, *_NORMS)} | {

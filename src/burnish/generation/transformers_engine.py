@@ -31,8 +31,8 @@ _SHORT, _LONG = 3, 11  # tokens of the two prompts that show whether padding cha
 
 
 class TransformersEngine:
-    """Generates completions with a role's own weights, as they are when `generate` is called: `load`
-    has nothing to take over from them.
+    """Generates completions with a role's own weights, as they are when `generate` is called:
+    `load` has nothing to take over from them.
 
     Args:
         view: the policy.

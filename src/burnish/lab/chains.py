@@ -41,8 +41,8 @@ def tilted(policy_TSS: Floats, score_TSS: Floats, inverse_B: Floats) -> tuple[Fl
     """(log-policies [B, T + 1, S, S], log Z [B]) of π ∝ p exp(score · inverse) for each inverse
     temperature 1/β, given p as log-probabilities [T + 1, S, S].
 
-    Backwards over positions: log Z_t(s) = log Σ_u p_t(u | s) exp(score_t(s, u) / β + log Z_{t+1}(u)),
-    log Z after the end being 0.
+    Backwards over positions: log Z_t(s) = log Σ_u p_t(u | s) exp(score_t(s, u) / β + log
+    Z_{t+1}(u)), log Z after the end being 0.
     """
     steps, states, _ = policy_TSS.shape
     found = np.empty((len(inverse_B), steps, states, states))

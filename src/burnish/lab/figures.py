@@ -49,11 +49,23 @@ def _exact(curve: Curve) -> list[Figure]:
     ]
     titles = ("How far the best of n is", "What the best of n is worth")
     return drawn(
-        (titles[0], "Exact KL beside log n − (n − 1)/n, which is an upper bound where answers can tie.",
-         charts.line_chart("exact-kl", kl, title=titles[0], x_label="log₂ n", y_label="nats")),
-        (titles[1], "Mean over worlds, with 95 % intervals.",
-         charts.line_chart("exact-gold", scores, title=titles[1], x_label="log₂ n", y_label="standard deviations")),
-    )  # fmt: skip
+        (
+            titles[0],
+            "Exact KL beside log n − (n − 1)/n, which is an upper bound where answers can tie.",
+            charts.line_chart("exact-kl", kl, title=titles[0], x_label="log₂ n", y_label="nats"),
+        ),
+        (
+            titles[1],
+            "Mean over worlds, with 95 % intervals.",
+            charts.line_chart(
+                "exact-gold",
+                scores,
+                title=titles[1],
+                x_label="log₂ n",
+                y_label="standard deviations",
+            ),
+        ),
+    )
 
 
 def _with_fit(curve: Curve) -> tuple[str, str, Markup | None]:
@@ -124,7 +136,10 @@ def _mitigations(found: Findings, results: Results) -> list[Figure]:
         if isinstance(gain, Estimate):
             cases.setdefault(case, []).append(Bar(way, gain.value, gain.low, gain.high))
     n = results.settings["mitigations"]["n"]
-    caption = f"Gold of the best of {n:,} above that of one model in the same world; the dashed line is no gain."
+    caption = (
+        f"Gold of the best of {n:,} above that of one model in the same world; the dashed line is"
+        " no gain."
+    )
     return drawn(
         *(
             (case.capitalize(), caption,

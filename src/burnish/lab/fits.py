@@ -1,7 +1,7 @@
 """Gao's curves fitted: gold reward as a function of d = √KL (Gao et al., arXiv:2210.10760).
 
-Best-of-n: R(d) = d (α − β d), eq. 1; reinforcement learning: R(d) = d (α − β log d), eq. 2. Both are
-linear in α and β, so that least squares gives them at once.
+Best-of-n: R(d) = d (α − β d), eq. 1; reinforcement learning: R(d) = d (α − β log d), eq. 2. Both
+are linear in α and β, so that least squares gives them at once.
 """
 
 from __future__ import annotations

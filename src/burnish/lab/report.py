@@ -29,12 +29,22 @@ _COLUMNS = {
 }
 _INTROS = {
     "exact": "Every string is listed, so that nothing here is estimated but over worlds.",
-    "curves": "The policy that is best under the proxy at each KL, found exactly, and the best of n answers of the first policy.",
+    "curves": (
+        "The policy that is best under the proxy at each KL, found exactly, and the best of n"
+        " answers of the first policy."
+    ),
     "scaling": "The same labels, more of them, and reward models that see more of an answer.",
     "noise": "Some labels say the opposite of what the annotator meant.",
     "length_bias": "Annotators give longer answers more than gold does.",
-    "mitigations": "Ensembles, length taken off the score, and as many labels as the ensemble has in one model.",
-    "alarms": "Fresh answers of the policy, judged on the way. A rings where the judge's slope on the proxy is under half of what it was at the start; B where answers are longer by three tenths and the proxy liked length at the start.",
+    "mitigations": (
+        "Ensembles, length taken off the score, and as many labels as the ensemble has in one"
+        " model."
+    ),
+    "alarms": (
+        "Fresh answers of the policy, judged on the way. A rings where the judge's slope on the"
+        " proxy is under half of what it was at the start; B where answers are longer by three"
+        " tenths and the proxy liked length at the start."
+    ),
 }
 
 

@@ -203,8 +203,9 @@ class Alarms(Section):
     def _four_a_prompt(self) -> Alarms:
         if self.start_answers < 4 * self.answers:
             raise ValueError(
-                f"start_answers is {self.start_answers}, and answers is {self.answers}: the start needs four answers for "
-                "each that a check has; raise start_answers, or lower answers"
+                f"start_answers is {self.start_answers}, and answers is {self.answers}: the start"
+                " needs four answers for each that a check has; raise start_answers, or lower"
+                " answers"
             )
         return self
 
@@ -248,7 +249,7 @@ class Lab(Section):
         strings = self.world.vocabulary**self.exact.length
         if "exact" in self.experiments and strings > 100_000:
             raise ValueError(
-                f"exact.length {self.exact.length} with world.vocabulary {self.world.vocabulary} makes {strings} strings, "
-                "too many to enumerate: lower exact.length"
+                f"exact.length {self.exact.length} with world.vocabulary {self.world.vocabulary}"
+                f" makes {strings} strings, too many to enumerate: lower exact.length"
             )
         return self

@@ -62,20 +62,22 @@ def headline(results: Results) -> str:
 def _exact(found: Findings, results: Results) -> str:
     (curve,), facts = found.curves, found.facts
     return (
-        f"In worlds of {spoken(facts['strings'])} strings the best of {curve.x[-1]:,.0f} is "
-        f"{spoken(curve.lines['kl'][-1])} nats away; its proxy is {spoken(curve.lines['proxy'][-1])}, its gold "
-        f"{spoken(curve.lines['gold'][-1])}. Of 8 outcomes that are equally likely, the best of 64 is "
-        f"{spoken(facts['uniform_8_of_64_kl'], 3)} nats away, and log n − (n − 1)/n says "
-        f"{spoken(facts['uniform_8_of_64_bound'], 3)}: with ties the formula is only a bound."
+        f"In worlds of {spoken(facts['strings'])} strings the best of {curve.x[-1]:,.0f} is"
+        f" {spoken(curve.lines['kl'][-1])} nats away; its proxy is"
+        f" {spoken(curve.lines['proxy'][-1])}, its gold {spoken(curve.lines['gold'][-1])}. Of 8"
+        " outcomes that are equally likely, the best of 64 is"
+        f" {spoken(facts['uniform_8_of_64_kl'], 3)} nats away, and log n − (n − 1)/n says"
+        f" {spoken(facts['uniform_8_of_64_bound'], 3)}: with ties the formula is only a bound."
     )
 
 
 def _curves(found: Findings, results: Results) -> str:
     (rl, best), facts = found.curves, found.facts
     text = (
-        f"The reward model orders {spoken(facts['accuracy'])} of pairs as gold does. Along reinforcement learning the "
-        f"highest gold of a world is {spoken(facts['peak_gold'])}; at a KL of {plain(rl.x[-1], 1)} it is "
-        f"{spoken(facts['last_gold'])}, while the proxy is at {spoken(rl.lines['proxy'][-1])}."
+        f"The reward model orders {spoken(facts['accuracy'])} of pairs as gold does. Along"
+        f" reinforcement learning the highest gold of a world is {spoken(facts['peak_gold'])}; at a"
+        f" KL of {plain(rl.x[-1], 1)} it is {spoken(facts['last_gold'])}, while the proxy is at"
+        f" {spoken(rl.lines['proxy'][-1])}."
     )
     if rl.fit is not None:
         text += f" Gao's curve d (α − β log d) has its peak at d = {spoken(rl.fit.peak)}."
@@ -87,9 +89,10 @@ def _curves(found: Findings, results: Results) -> str:
 def _ends(found: Findings, results: Results) -> str:
     first, last = found.rows[0], found.rows[-1]
     return (
-        f"At a KL of {results.settings['scaling']['kl']:g}, gold is {spoken(first.figures['gold'])} with {first.name} and "
-        f"{spoken(last.figures['gold'])} with {last.name}; the answers are {spoken(first.figures['length'], 1)} and "
-        f"{spoken(last.figures['length'], 1)} tokens long."
+        f"At a KL of {results.settings['scaling']['kl']:g}, gold is {spoken(first.figures['gold'])}"
+        f" with {first.name} and {spoken(last.figures['gold'])} with {last.name}; the answers are"
+        f" {spoken(first.figures['length'], 1)} and {spoken(last.figures['length'], 1)} tokens"
+        " long."
     )
 
 
@@ -98,8 +101,9 @@ def _scaling(found: Findings, results: Results) -> str:
     kind = labels["features"]
     own = [row for row in found.rows if row.name.startswith(f"{kind}, ")] or list(found.rows)
     text = (
-        f"At a KL of {results.settings['scaling']['kl']:g}, gold is {spoken(own[0].figures['gold'])} with {own[0].name} and "
-        f"{spoken(own[-1].figures['gold'])} with {own[-1].name}"
+        f"At a KL of {results.settings['scaling']['kl']:g}, gold is"
+        f" {spoken(own[0].figures['gold'])} with {own[0].name} and"
+        f" {spoken(own[-1].figures['gold'])} with {own[-1].name}"
     )
     rank = found.facts.get(f"spearman_{kind}")
     return f"{text}; Spearman's correlation of pairs with gold is {spoken(rank)}."
@@ -131,8 +135,8 @@ def _rings(kind: str, row: Row, loss: float) -> str:
     if kind == HEALTHY:
         return f"a false alarm in {counts['rang']} of {counts['worlds']} worlds"
     return (
-        f"caught in {counts['in_time']} of {counts['worlds']} before gold had lost {100 * loss:g} % of its peak, "
-        f"in {counts['by_peak']} by the peak"
+        f"caught in {counts['in_time']} of {counts['worlds']} before gold had lost {100 * loss:g} %"
+        f" of its peak, in {counts['by_peak']} by the peak"
     )
 
 

@@ -35,7 +35,10 @@ def answer_turns(text: str, traces: Mapping[str, Sequence[Message]]) -> list[dic
 def turn_text(message: Message) -> str:
     """What a turn says, its calls of tools included; of a plain turn, its content as it is."""
     if message["role"] == "tool":
-        return f"← {message.get('name') or message.get('tool_call_id') or 'tool'}: {message['content']}"
+        return (
+            f"← {message.get('name') or message.get('tool_call_id') or 'tool'}:"
+            f" {message['content']}"
+        )
     parts = (
         message.get("reasoning_content", ""),
         message["content"],

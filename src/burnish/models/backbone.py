@@ -181,7 +181,8 @@ class Backbone:
             layer._gradient_checkpointing_func = partial(
                 checkpoint, use_reentrant=False, preserve_rng_state=False
             )
-            layer.training = on  # of the layer alone, which asks for this flag; what is inside stays in evaluation mode
+            # of the layer alone, which asks for this flag; what is inside stays in evaluation mode
+            layer.training = on
 
     def freeze(self) -> None:
         """No gradient for any weight of the model."""
@@ -239,11 +240,13 @@ def _tell(kind: ModelType, say: Callable[[str], None]) -> None:
     _told.add(kind.name)
     if kind.trained == "unpacked":
         say(
-            f"{kind.name}: packing would not be exact, so each sequence is run by itself (exact, slower)"
+            f"{kind.name}: packing would not be exact, so each sequence is run by itself (exact,"
+            " slower)"
         )
     if kind.experts:
         say(
-            f"{kind.name}: a mixture of experts; no router loss is added, under LoRA experts and router stay frozen"
+            f"{kind.name}: a mixture of experts; no router loss is added, under LoRA experts and"
+            " router stay frozen"
         )
 
 

@@ -54,8 +54,9 @@ def refuse_if_different(backbone: Backbone, expected: Tensor) -> None:
         worst, allowed = float(difference.mean()), _OF_HALF * largest
     if not worst <= allowed:
         raise UserError(
-            f"this model of type {backbone.model.config.model_type} gives other logits here than in transformers "
-            f"(they differ by {worst:.1e}, the largest is {largest:.1e}), so it cannot be trained.",
+            f"this model of type {backbone.model.config.model_type} gives other logits here than in"
+            f" transformers (they differ by {worst:.1e}, the largest is {largest:.1e}), so it"
+            " cannot be trained.",
             file=backbone.reference,
             hint="Please report it with the model's config.json.",
         )

@@ -35,7 +35,10 @@ def resolve(name: str) -> torch.device:
         raise UserError(
             f"model.device is {name}, but {built}.",
             field="model.device",
-            hint="Set model.device: cpu (or auto), or install a torch with CUDA (https://pytorch.org/get-started/locally).",
+            hint=(
+                "Set model.device: cpu (or auto), or install a torch with CUDA"
+                " (https://pytorch.org/get-started/locally)."
+            ),
         )
     if (device.index or 0) >= torch.cuda.device_count():
         last = torch.cuda.device_count() - 1

@@ -27,9 +27,13 @@ _PERMUTED = "llama"  # whose queries and keys llama.cpp turns in pairs of neighb
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5  # kinds of tokens
 _HINT = "Export it merged, and convert that folder with llama.cpp's convert_hf_to_gguf.py."
 _SPLITTERS = {
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+": "llama-bpe",
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+": "qwen2",
-}  # fmt: skip
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+": (  # noqa: E501
+        "llama-bpe"
+    ),
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+": (  # noqa: E501
+        "qwen2"
+    ),
+}
 """How texts are split before they are merged, and llama.cpp's names for it."""
 
 
@@ -241,8 +245,8 @@ def _write_tensor(writer: Any, name: str, tensor: Tensor, dtype: str) -> None:
 
 
 def _rope_factors(config: dict[str, Any]) -> np.ndarray | None:
-    """What each frequency is divided by (Llama 3.1: long waves are stretched, short ones stay); None
-    where none is."""
+    """What each frequency is divided by (Llama 3.1: long waves are stretched, short ones stay);
+    None where none is."""
     rope = _rope(config)
     if rope["rope_type"] != "llama3":
         return None

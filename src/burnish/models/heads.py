@@ -43,7 +43,8 @@ class ScalarHead(nn.Module):
         mean, std = scores.double().mean(), scores.double().std(correction=0)
         if not std > 0:
             raise ValueError(
-                "every score is the same: a gain that gives them a standard deviation of 1 does not exist"
+                "every score is the same: a gain that gives them a standard deviation of 1 does not"
+                " exist"
             )
         self.gain.copy_(self.gain.double() / std)
         self.bias.copy_((self.bias.double() - mean) / std)

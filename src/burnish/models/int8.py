@@ -1,13 +1,16 @@
 """Products in 8 bits, for sampling: weights rounded once, inputs at each product (W8A8, symmetric).
 
-    x W^T  ~  a_m b_n  sum_k round(x_mk / a_m) round(W_nk / b_n),    a_m = max_k |x_mk| / 127,  b_n = max_k |W_nk| / 127
+    x W^T  ~  a_m b_n  sum_k round(x_mk / a_m) round(W_nk / b_n),    a_m = max_k |x_mk| / 127,  b_n
+        = max_k |W_nk| / 127
 
-(Dettmers et al., arXiv:2208.07339, "vector-wise" quantisation.) A few input channels are far larger than the rest and
-would take all 127 steps for themselves; where it is known how large each gets, channel k of the input is divided by s_k
-and that of the weights multiplied by it, s_k = sqrt(max |x_k| / max_n |W_nk|) (Xiao et al., "SmoothQuant",
-arXiv:2211.10438, eq. 4 with alpha = 1/2). A processor with VNNI units multiplies bytes four times as
-fast as float32, and weights take a quarter of the memory's time. Each row has its own scale and sums of integers are
-exact, so what a row gives depends on no other row: the same request gives the same tokens whatever else is in the batch.
+(Dettmers et al., arXiv:2208.07339, "vector-wise" quantisation.) A few input channels are far larger
+than the rest and would take all 127 steps for themselves; where it is known how large each gets,
+channel k of the input is divided by s_k and that of the weights multiplied by it, s_k = sqrt(max
+|x_k| / max_n |W_nk|) (Xiao et al., "SmoothQuant", arXiv:2211.10438, eq. 4 with alpha = 1/2). A
+processor with VNNI units multiplies bytes four times as fast as float32, and weights take a quarter
+of the memory's time. Each row has its own scale and sums of integers are
+exact, so what a row gives depends on no other row: the same request gives the same tokens whatever
+else is in the batch.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ from burnish.models.processor import flags
 from burnish.models.thin import Norm
 
 _LARGEST = 127.0
-_ZERO = 128  # inputs are stored as unsigned bytes, which is what the processor multiplies with signed weights
+# inputs are stored as unsigned bytes, which is what the processor multiplies with signed weights
+_ZERO = 128
 _SMALL = 1e-5  # a channel that is always smaller is treated as if it were this large
 _TINY = 1e-30  # a row or column of zeros has no scale of its own
 

@@ -144,7 +144,10 @@ def finite(values_N: Tensor, what: str) -> Tensor:
     if bad:
         raise UserError(
             f"{bad} of {len(values_N)} {what} are no finite numbers.",
-            hint="That model's weights have grown too large: train it again with a lower learning rate, or name another.",
+            hint=(
+                "That model's weights have grown too large: train it again with a lower learning"
+                " rate, or name another."
+            ),
         )
     return values_N
 

@@ -42,8 +42,8 @@ def why_not_native(config: Mapping[str, Any], *, longest: int | None = None) -> 
     window = window_of(config)
     if window is not None and longest is not None and window < longest:
         return (
-            f"it has no sliding window: this model's is {window} tokens, and sequences may have {longest}; "
-            f"with model.max_length at most {window} it would be used"
+            f"it has no sliding window: this model's is {window} tokens, and sequences may have"
+            f" {longest}; with model.max_length at most {window} it would be used"
         )
     return None
 
@@ -78,8 +78,9 @@ def shorter_notice(longest: int, asked: int) -> str:
     """One line for the person watching: sequences are sampled up to `longest` tokens, not up to
     `asked`."""
     return (
-        f"sequences are sampled up to {longest} tokens, not {asked}: beyond, this model's rotary embedding (longrope) "
-        "turns every token otherwise, and what is trained would not be what was sampled"
+        f"sequences are sampled up to {longest} tokens, not {asked}: beyond, this model's rotary"
+        " embedding (longrope) turns every token otherwise, and what is trained would not be what"
+        " was sampled"
     )
 
 

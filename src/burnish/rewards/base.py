@@ -314,9 +314,11 @@ def _checked(name: str, found: Any, count: int) -> list[Judgement]:
             f'the reward "{name}" returned {len(found)} values for {count} completions.'
         )
     judgements = [
-        Judgement(v.value, v.verdict, v.counted)
-        if hasattr(v, "verdict")
-        else Judgement(_number(name, v, i))
+        (
+            Judgement(v.value, v.verdict, v.counted)
+            if hasattr(v, "verdict")
+            else Judgement(_number(name, v, i))
+        )
         for i, v in enumerate(found)
     ]
     for place, judgement in enumerate(judgements):
@@ -326,7 +328,10 @@ def _checked(name: str, found: Any, count: int) -> list[Judgement]:
                 if math.isfinite(judgement.value)
                 else "that are finite"
             )
-            problem = f"returned {judgement.value} for completion {place}: rewards are numbers {kind}, or None."
+            problem = (
+                f"returned {judgement.value} for completion {place}: rewards are numbers {kind}, or"
+                " None."
+            )
             raise UserError(
                 f'the reward "{name}" {problem}',
                 hint="Mend it, or have it return None where it does not apply.",

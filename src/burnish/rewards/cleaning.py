@@ -20,26 +20,37 @@ _BOLD = re.compile(r"(?<![\w*)])\*\*(?=\S)([^*]+)(?<=\S)\*\*(?![\w*(])")
 _SPACES = re.compile(r"(?<!\\)\\[,;:! ]|~|\\quad|\\qquad|[\u2009\u202f\xa0]")
 _LEAD = re.compile(
     r"^(?:(?:so|thus|hence|therefore)[\s,]+)?(?:the\s+)?(?:final\s+|correct\s+)?"
-    r"(?:answer|result|total|solution|option|choice)\s*(?:(?:is|are|:|=|would be)[\s:]*)+", re.IGNORECASE
-)  # fmt: skip
+    r"(?:answer|result|total|solution|option|choice)\s*(?:(?:is|are|:|=|would be)[\s:]*)+",
+    re.IGNORECASE,
+)
 _COMMENT = re.compile(r"^(.*[\d}%)°]|[^\s\\]|.*\s[^\s\\])\s+\(([A-Za-z][^()\d]*)\)$", re.DOTALL)
 _NO_COMMENT = re.compile(
     r"\b(?:mod|not|no|wrong|incorrect|false|nor|hundred|thousand|million|billion|trillion|percent|per|half|twice|times|double|"
     r"dozen|squared?|cubed?|plus|minus|over|one|two|three|four|five|six|seven|eight|nine|ten|am|pm|base|"
-    r"[A-Za-z])\b", re.IGNORECASE
-)  # fmt: skip
+    r"[A-Za-z])\b",
+    re.IGNORECASE,
+)
 _FRACTIONS = {
-    "½": "1 2", "⅓": "1 3", "⅔": "2 3", "¼": "1 4", "¾": "3 4", "⅕": "1 5", "⅖": "2 5", "⅗": "3 5", "⅘": "4 5",
-    "⅙": "1 6", "⅚": "5 6", "⅛": "1 8", "⅜": "3 8", "⅝": "5 8", "⅞": "7 8", "⅐": "1 7", "⅑": "1 9", "⅒": "1 10",
+    "½": "1 2", "⅓": "1 3", "⅔": "2 3", "¼": "1 4", "¾": "3 4", "⅕": "1 5", "⅖": "2 5", "⅗": "3 5",
+    "⅘": "4 5",
+    "⅙": "1 6", "⅚": "5 6", "⅛": "1 8", "⅜": "3 8", "⅝": "5 8", "⅞": "7 8", "⅐": "1 7", "⅑": "1 9",
+    "⅒": "1 10",
 }  # fmt: skip
 _SIGNS = {
-    "−": "-", "﹣": "-", "－": "-", "＋": "+", "×": "\\times ", "·": "\\cdot ", "⋅": "\\cdot ", "÷": "/", "∕": "/", "⁄": "/",
-    "≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "±": "\\pm ", "∓": "\\mp ", "∞": "\\infty ", "∈": "\\in ", "∉": "\\notin ",
-    "∪": "\\cup ", "∩": "\\cap ", "∅": "\\emptyset ", "Ø": "\\emptyset ", "π": "\\pi ", "θ": "\\theta ", "α": "\\alpha ",
-    "β": "\\beta ", "γ": "\\gamma ", "λ": "\\lambda ", "μ": "\\mu ", "σ": "\\sigma ", "φ": "\\phi ", "ω": "\\omega ",
-    "…": "\\ldots ", "⋯": "\\ldots ", "≈": "\\approx ", "≡": "\\equiv ", "∨": "\\lor ", "∧": "\\land ",
-    "ℝ": "\\mathbb{R}", "ℤ": "\\mathbb{Z}", "ℕ": "\\mathbb{N}", "ℚ": "\\mathbb{Q}", "ℂ": "\\mathbb{C}", "º": "°",
-    "：": ":", "，": ",", "（": "(", "）": ")", "％": "%", "＝": "=", "’": "'", "‘": "'", "“": '"', "”": '"', "﻿": "",
+    "−": "-", "﹣": "-", "－": "-", "＋": "+", "×": "\\times ", "·": "\\cdot ", "⋅": "\\cdot ",
+    "÷": "/", "∕": "/", "⁄": "/",
+    "≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "±": "\\pm ", "∓": "\\mp ", "∞": "\\infty ",
+    "∈": "\\in ", "∉": "\\notin ",
+    "∪": "\\cup ", "∩": "\\cap ", "∅": "\\emptyset ", "Ø": "\\emptyset ", "π": "\\pi ",
+    "θ": "\\theta ", "α": "\\alpha ",
+    "β": "\\beta ", "γ": "\\gamma ", "λ": "\\lambda ", "μ": "\\mu ", "σ": "\\sigma ", "φ": "\\phi ",
+    "ω": "\\omega ",
+    "…": "\\ldots ", "⋯": "\\ldots ", "≈": "\\approx ", "≡": "\\equiv ", "∨": "\\lor ",
+    "∧": "\\land ",
+    "ℝ": "\\mathbb{R}", "ℤ": "\\mathbb{Z}", "ℕ": "\\mathbb{N}", "ℚ": "\\mathbb{Q}",
+    "ℂ": "\\mathbb{C}", "º": "°",
+    "：": ":", "，": ",", "（": "(", "）": ")", "％": "%", "＝": "=", "’": "'", "‘": "'", "“": '"',
+    "”": '"', "﻿": "",
     "​": "", "‌": "", "‍": "", "⁡": "", "⁢": "", "‑": "-", "‐": "-",
 }  # fmt: skip
 _SIGNS_PATTERN = re.compile("|".join(map(re.escape, _SIGNS)))
@@ -52,8 +63,10 @@ _RADICAL = re.compile(r"(?:√|\\surd)\s*(?:\(([^()]*)\)|(\d+(?:\.\d+)?|[A-Za-z]
 _CUBE_ROOT = re.compile(r"∛\s*(?:\(([^()]*)\)|(\d+(?:\.\d+)?|[A-Za-z]))")
 _LEADING_DASH = re.compile(r"(?:(?<=^)|(?<=[(\[{,;=<>/*^\s]))[–—](?=\s?[\d.\\A-Za-z(½])")
 _SYNONYMS = {
-    "varnothing": "emptyset", "leq": "le", "leqslant": "le", "geq": "ge", "geqslant": "ge", "neq": "ne", "dots": "ldots",
-    "cdots": "ldots", "dotsc": "ldots", "dotsb": "ldots", "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "dbinom": "binom",
+    "varnothing": "emptyset", "leq": "le", "leqslant": "le", "geq": "ge", "geqslant": "ge",
+    "neq": "ne", "dots": "ldots",
+    "cdots": "ldots", "dotsc": "ldots", "dotsb": "ldots", "dfrac": "frac", "tfrac": "frac",
+    "cfrac": "frac", "dbinom": "binom",
     "tbinom": "binom", "lbrace": "{", "rbrace": "}", "lbrack": "[", "rbrack": "]",
     "ast": "*", "colon": ":", "lt": "<", "gt": ">", "minus": "-", "imath": "i",
 }  # fmt: skip

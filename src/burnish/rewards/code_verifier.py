@@ -25,7 +25,8 @@ CORRECT, WRONG, TIMEOUT, UNPARSED = "correct", "wrong", "timeout", "unparsed"
 INFRASTRUCTURE = "infrastructure"
 
 _FENCE = re.compile(
-    r"^(?P<margin>[ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)*)(?P<fence>`{3,}|~{3,})[ \t]*(?P<label>[^\s`]*)[^\n`]*$"
+    r"^(?P<margin>[ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)*)(?P<fence>`{3,}|~{3,})["
+    r" \t]*(?P<label>[^\s`]*)[^\n`]*$"
 )
 _FUTURE = re.compile(r"^from __future__ import .*\n?", re.MULTILINE)
 _LABELS = ("python", "py", "python3")

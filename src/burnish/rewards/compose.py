@@ -1,11 +1,14 @@
 """Several rewards made into one. Pure and torch-free.
 
-For rollout i, over the rewards k that apply to it (their tags meet the prompt's, and their value is not None):
+For rollout i, over the rewards k that apply to it (their tags meet the prompt's, and their value is
+not None):
 
     r̃_ik = clip_k(normalize_k(r_ik))
-    R_i   = Σ_{k a gate} w_k r̃_ik + Σ_{k no gate} (w_k r̃_ik if every gate is open, else min(0, w_k r̃_ik))
+    R_i   = Σ_{k a gate} w_k r̃_ik + Σ_{k no gate} (w_k r̃_ik if every gate is open, else min(0, w_k
+        r̃_ik))
 
-A gate is open where its own value r_ik (as it came, neither normalized nor clipped) is at least its threshold. Behind a
+A gate is open where its own value r_ik (as it came, neither normalized nor clipped) is at least its
+threshold. Behind a
 shut gate nothing is earned, but what is lost is lost: failing the gate is no way out of a penalty.
 """
 

@@ -264,8 +264,9 @@ def _values(*expressions: Any) -> Iterable[tuple[Any, ...]]:
     for table in (_POINTS, _NEGATIVE, _WHOLE):
         for shift in range(4):
             point = {
-                symbol: sympy.Float(table[(n + 3 * shift) % len(table)], _DIGITS)
-                + (n // len(table))
+                symbol: (
+                    sympy.Float(table[(n + 3 * shift) % len(table)], _DIGITS) + (n // len(table))
+                )
                 for n, symbol in enumerate(symbols)
             }
             if table is _WHOLE:

@@ -38,7 +38,8 @@ _HEADING = re.compile(
 )
 _REASON = re.compile(r"\s*[,;(]|\s+(?:and that|which|because|since|as|for|after|in total|so)\b")
 _STATEMENT = re.compile(
-    r"(?:\b(?:answer|option|choice|solution)\b\**\s*(?:is|would be|must be|:|=)+|\b(?:choose|pick|select)\b)"
+    r"(?:\b(?:answer|option|choice|solution)\b\**\s*(?:is|would be|must"
+    r" be|:|=)+|\b(?:choose|pick|select)\b)"
     r"[\s:*]*(?:option\s+|choice\s+)?([^\n]+)",
     re.IGNORECASE,
 )

@@ -28,7 +28,8 @@ _HALVES = (("in the morning", "am"), ("in the afternoon", "pm"), ("in the evenin
 _MONTHS = {
     name: number
     for number, names in enumerate(
-        ("january jan", "february feb", "march mar", "april apr", "may", "june jun", "july jul", "august aug",
+        ("january jan", "february feb", "march mar", "april apr", "may", "june jun", "july jul",
+            "august aug",
          "september sept sep", "october oct", "november nov", "december dec"), start=1
     )
     for name in names.split()
@@ -100,8 +101,8 @@ def read_form(text: str) -> Form | None:
 def same_form(gold: Form, answer: Form) -> bool:
     """Whether two forms are equal, each kind by its rule:
 
-    - times by the second of the day; 4:00 beside one that names its half of the day stands for either half, and beside 16:00
-      for what it says;
+    - times by the second of the day; 4:00 beside one that names its half of the day stands for
+      either half, and beside 16:00 for what it says;
     - dates by day and month, and year where both have one;
     - ratios term by term, up to a common factor;
     - congruences by modulus and the set of residues;

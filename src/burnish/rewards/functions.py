@@ -44,7 +44,10 @@ def _handed(path: str) -> Callable[..., Any]:
         raise UserError(
             f'the function "{name}" was given by a Python program, and is not here.',
             field="rewards.function",
-            hint="Run that program again, or put the function into a file and write path/to/file.py:function.",
+            hint=(
+                "Run that program again, or put the function into a file and write"
+                " path/to/file.py:function."
+            ),
         )
     return _handed_over[name]
 
@@ -63,7 +66,10 @@ def _code(function: Any) -> str:
     if not isinstance(function, type) and not inspect.isroutine(
         function
     ):  # an object that can be called
-        return f"{_code(type(function))} {_plain(vars(function) if hasattr(function, '__dict__') else {})}"
+        return (
+            f"{_code(type(function))}"
+            f" {_plain(vars(function) if hasattr(function, '__dict__') else {})}"
+        )
     try:
         text = inspect.getsource(function)
     except (OSError, TypeError):
@@ -84,9 +90,9 @@ def _compiled(code: CodeType) -> str:
 def _plain(values: Mapping[Any, Any]) -> str:
     """The numbers and texts among some values; of the rest, such as models, only their types."""
     shown = {
-        str(name): value
-        if isinstance(value, str | int | float | bool | None)
-        else type(value).__name__
+        str(name): (
+            value if isinstance(value, str | int | float | bool | None) else type(value).__name__
+        )
         for name, value in values.items()
     }
     return repr(sorted(shown.items()))

@@ -132,7 +132,10 @@ class HttpReward:
         try:
             return response.json()
         except ValueError as error:
-            problem = f"the reward server {self._shown} answered with status {response.status_code} and no JSON"
+            problem = (
+                f"the reward server {self._shown} answered with status {response.status_code} and"
+                " no JSON"
+            )
             raise UserError(f"{problem} ({response.text.strip()[:80]!r}).") from error
 
     def _values(self, answer: Any, count: int) -> list[float | None]:
@@ -152,7 +155,8 @@ class HttpReward:
             )
         if len(answer) != count:
             raise UserError(
-                f"the reward server {self._shown} sent {len(answer)} values for {count} completions."
+                f"the reward server {self._shown} sent {len(answer)} values for {count}"
+                " completions."
             )
         return [None if v is None else float(v) for v in answer]
 

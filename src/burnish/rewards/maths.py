@@ -386,9 +386,15 @@ class _Worker:
         # rewards take no part in what the trainer draws or shows: a quiet process, out of reach of
         # the terminal's Ctrl-C
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            start_new_session=True, env=quiet_environment(), cwd="/",
-        )  # fmt: skip
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+            env=quiet_environment(),
+            cwd="/",
+        )
         assert self._process.stdout is not None
         self.out = self._process.stdout
         self.pair: tuple[str, str | None] | None = None

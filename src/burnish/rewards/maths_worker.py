@@ -111,11 +111,13 @@ def _same_structure(
 ) -> bool:
     """Shapes part by part, by these rules:
 
-    - tuples, intervals and matrices: brackets and order count; a column or row of a matrix is also a tuple;
+    - tuples, intervals and matrices: brackets and order count; a column or row of a matrix is also
+      a tuple;
     - sets and lists: neither order nor repetition counts, and braces may be missing;
-    - a tuple of at least three without its brackets, or as "x = 1, y = 2" in the order of the letters, is the same tuple;
-    - unions of intervals are compared as sets of numbers, and with inequalities in one variable, also
-      with those that "or" joins.
+    - a tuple of at least three without its brackets, or as "x = 1, y = 2" in the order of the
+      letters, is the same tuple;
+    - unions of intervals are compared as sets of numbers, and with inequalities in one variable,
+      also with those that "or" joins.
     """
     shapes = {a.shape if a else None, b.shape if b else None}
     if max(len(s.parts) for s in (a, b) if s is not None) > _MOST_PARTS:

@@ -1,12 +1,15 @@
-r"""Plain numbers, with or without unit, read exactly and compared by stated rules. Pure; most answers need no more.
+r"""Plain numbers, with or without unit, read exactly and compared by stated rules. Pure; most
+answers need no more.
 
 Two numbers are equal when
-- both have a known unit of the same kind and their values in its base unit are equal (kinds differ: they are not);
-- else, one has a per cent sign and the other has not: p % equals p/100, and also p itself where |p| > 1, since "50" for
-  "50 %" leaves out the sign, while 0.5 and 0.5 % are two numbers;
-- else their values are equal; or one is a decimal of at least four places, the other is none, and it is that one rightly
-  rounded (0.3333 for 1/3; 0.33 is not).
-Values are exact fractions: 0.1 + 0.2 has no rounding here. An unknown unit ("apples") is read and ignored.
+- both have a known unit of the same kind and their values in its base unit are equal (kinds differ:
+  they are not);
+- else, one has a per cent sign and the other has not: p % equals p/100, and also p itself where |p|
+  > 1, since "50" for "50 %" leaves out the sign, while 0.5 and 0.5 % are two numbers;
+- else their values are equal; or one is a decimal of at least four places, the other is none, and
+  it is that one rightly rounded (0.3333 for 1/3; 0.33 is not).
+Values are exact fractions: 0.1 + 0.2 has no rounding here. An unknown unit ("apples") is read and
+ignored.
 """
 
 from __future__ import annotations
@@ -30,19 +33,32 @@ def _units(kind: str, table: str) -> None:
             _UNITS[name.replace("_", " ")] = (kind, Fraction(factor.strip()))
 
 
-_units("length", "1/1000:mm millimeter millimetre;1/100:cm centimeter centimetre;1:m meter metre;1000:km kilometer kilometre;"
-       "127/5000:in inch inches;381/1250:ft foot feet;1143/1250:yd yard;201168/125:mi mile")  # fmt: skip
-_units("mass", "1/1000:mg milligram;1:g gram;1000:kg kilogram kilo;1000000:tonne;45359237/100000:lb lbs pound;"
-       "45359237/1600000:oz ounce")  # fmt: skip
+_units(
+    "length",
+    "1/1000:mm millimeter millimetre;1/100:cm centimeter centimetre;1:m meter metre;1000:km"
+    " kilometer kilometre;127/5000:in inch inches;381/1250:ft foot feet;1143/1250:yd"
+    " yard;201168/125:mi mile",
+)
+_units(
+    "mass",
+    "1/1000:mg milligram;1:g gram;1000:kg kilogram kilo;1000000:tonne;45359237/100000:lb lbs pound;"
+    "45359237/1600000:oz ounce",
+)
 _units(
     "time",
     "1/1000:ms millisecond;1:s sec second;60:min minute;3600:h hr hour;86400:day;604800:week",
 )
 _units("years", "1/12:month;1:year yr;10:decade;100:century centuries")
-_units("volume", "1/1000:ml milliliter millilitre cm^3 cc cubic_centimeter cubic_cm;1:l liter litre dm^3;"
-       "1000:m^3 cubic_meter cubic_metre")  # fmt: skip
-_units("area", "1/10000:cm^2 square_centimeter square_cm sq_cm;1:m^2 square_meter square_m sq_m;10000:hectare;"
-       "1000000:km^2 square_kilometer;145161/1562500:ft^2 square_foot square_feet sq_ft")  # fmt: skip
+_units(
+    "volume",
+    "1/1000:ml milliliter millilitre cm^3 cc cubic_centimeter cubic_cm;1:l liter litre dm^3;"
+    "1000:m^3 cubic_meter cubic_metre",
+)
+_units(
+    "area",
+    "1/10000:cm^2 square_centimeter square_cm sq_cm;1:m^2 square_meter square_m sq_m;10000:hectare;"
+    "1000000:km^2 square_kilometer;145161/1562500:ft^2 square_foot square_feet sq_ft",
+)
 _units("dollars", "1/100:cent ¢;1:dollar usd $ us$ buck")
 _units("euros", "1:euro eur €")
 _units("pounds sterling", "1/100:pence penny;1:gbp £")
@@ -90,11 +106,16 @@ _TENS = {
         ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], start=2
     )
 }
-_PARTS = {"half": Fraction(1, 2), "one half": Fraction(1, 2), "a half": Fraction(1, 2), "one-half": Fraction(1, 2),
-          "one third": Fraction(1, 3), "one-third": Fraction(1, 3), "a third": Fraction(1, 3), "two thirds": Fraction(2, 3),
-          "two-thirds": Fraction(2, 3), "one quarter": Fraction(1, 4), "one-quarter": Fraction(1, 4), "a quarter": Fraction(1, 4),
-          "one fourth": Fraction(1, 4), "one-fourth": Fraction(1, 4), "three quarters": Fraction(3, 4), "three-quarters": Fraction(3, 4),
-          "three fourths": Fraction(3, 4), "three-fourths": Fraction(3, 4), "a dozen": Fraction(12), "one dozen": Fraction(12)}  # fmt: skip
+_PARTS = {"half": Fraction(1, 2), "one half": Fraction(1, 2), "a half": Fraction(1, 2),
+    "one-half": Fraction(1, 2),
+          "one third": Fraction(1, 3), "one-third": Fraction(1, 3), "a third": Fraction(1, 3),
+          "two thirds": Fraction(2, 3),
+          "two-thirds": Fraction(2, 3), "one quarter": Fraction(1, 4),
+          "one-quarter": Fraction(1, 4), "a quarter": Fraction(1, 4),
+          "one fourth": Fraction(1, 4), "one-fourth": Fraction(1, 4),
+          "three quarters": Fraction(3, 4), "three-quarters": Fraction(3, 4),
+          "three fourths": Fraction(3, 4), "three-fourths": Fraction(3, 4), "a dozen": Fraction(12),
+          "one dozen": Fraction(12)}  # fmt: skip
 
 _INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)"
 _DECIMAL = rf"(?:{_INTEGER}(?:\.\d*)?|\.\d+)"
@@ -260,9 +281,9 @@ def without_units(gold: str, answer: str) -> tuple[str, str]:
     are left to differ."""
     (bare_gold, of_gold), (bare_answer, of_answer) = _cut_unit(gold), _cut_unit(answer)
     if of_gold is not None and of_answer is not None and of_gold != of_answer:
-        return f"({bare_gold}) * {of_gold[1]}" if of_gold[0] == of_answer[
-            0
-        ] else f"{bare_gold} u_1", (
+        return (
+            f"({bare_gold}) * {of_gold[1]}" if of_gold[0] == of_answer[0] else f"{bare_gold} u_1"
+        ), (
             f"({bare_answer}) * {of_answer[1]}"
             if of_gold[0] == of_answer[0]
             else f"{bare_answer} u_2"
@@ -435,6 +456,7 @@ def _is_unit(text: str) -> bool:
     if _unit(text) is not None:
         return True
     names = text.rstrip(".").split()
-    return len(names) <= 4 and all(re.fullmatch(r"[A-Za-z][A-Za-z'’-]+(?:\^2|\^3|²|³)?", name) for name in names) and not (
+    return len(names) <= 4 and all(re.fullmatch(r"[A-Za-z][A-Za-z'’-]+(?:\^2|\^3|²|³)?",
+        name) for name in names) and not (
         {"or", "and", "plus", "minus", "times", "to"} & {name.lower() for name in names}
     )  # fmt: skip

@@ -19,7 +19,9 @@ from burnish.rewards.extract import boxed
 
 _BLOCK = r"(?:(?!</?think>|</?answer>).)"
 FORMS = {
-    "think-answer": rf"\s*<think>(?!\s*</think>){_BLOCK}*</think>\s*<answer>(?!\s*</answer>){_BLOCK}*</answer>\s*",
+    "think-answer": (
+        rf"\s*<think>(?!\s*</think>){_BLOCK}*</think>\s*<answer>(?!\s*</answer>){_BLOCK}*</answer>\s*"
+    ),
     "think": rf"\s*<think>(?!\s*</think>){_BLOCK}*</think>(?=\s*\S){_BLOCK}*",
     "answer": rf"{_BLOCK}*<answer>(?!\s*</answer>){_BLOCK}*</answer>{_BLOCK}*",
 }
@@ -69,18 +71,48 @@ def repetition_value(text: str, n: int) -> float:
 
 
 _SCRIPTS = {
-    "ar": ("ARABIC",), "bg": ("CYRILLIC",), "el": ("GREEK",), "fa": ("ARABIC",), "he": ("HEBREW",), "hi": ("DEVANAGARI",),
-    "ja": ("HIRAGANA", "KATAKANA", "CJK"), "ko": ("HANGUL",), "ru": ("CYRILLIC",), "th": ("THAI",), "uk": ("CYRILLIC",),
+    "ar": ("ARABIC",), "bg": ("CYRILLIC",), "el": ("GREEK",), "fa": ("ARABIC",), "he": ("HEBREW",),
+    "hi": ("DEVANAGARI",),
+    "ja": ("HIRAGANA", "KATAKANA", "CJK"), "ko": ("HANGUL",), "ru": ("CYRILLIC",), "th": ("THAI",),
+    "uk": ("CYRILLIC",),
     "zh": ("CJK",),
 }  # fmt: skip
 _COMMON = {
-    "en": "the of and to in is that it was for on are as with his they be at this have from or had by but what some we can out other were all there when up use your how said an each she which do their if will would could should not you so then than has he i a my me no yes",
-    "de": "der die das und ist nicht ein eine zu den mit von auf für im dem sich des auch es an werden aus er hat dass sie nach wird bei einer um am sind noch wie einem über so zum war haben nur oder aber vor zur bis mehr durch man sein wurde wenn ich du wir ihr",
-    "es": "el la los las de que y en un una es por con no para su se lo como más pero sus le ya o este sí porque esta entre cuando muy sin sobre también me hasta hay donde quien desde todo nos durante ni contra yo tú él ella ser son fue era",
-    "fr": "le la les de des et un une est en que qui dans il elle pour pas sur ne au aux ce se plus par avec son sa ses mais ou on nous vous je tu y être sont été fait cette ces comme tout si leur même aussi deux donc car du",
-    "it": "il lo la gli le di che e un una è in per non con sono del della dei delle da si come più ma anche al alla nel nella questo questa ha ho o se perché quando molto dove chi io tu lui lei noi voi loro essere era dal i",
-    "nl": "de het een en van is in dat op te zijn voor met niet aan er om ook als bij of maar dan wat hij ze naar door over uit nog wel zo kan worden deze die we ik je u heeft hebben geen meer tot",
-    "pt": "o a os as de que e do da dos das em um uma é para com não por no na se mais como mas ao ele ela seu sua ou quando muito nos já eu também só pelo pela até isso entre sem mesmo você são foi ser",
+    "en": (
+        "the of and to in is that it was for on are as with his they be at this have from or had by"
+        " but what some we can out other were all there when up use your how said an each she which"
+        " do their if will would could should not you so then than has he i a my me no yes"
+    ),
+    "de": (
+        "der die das und ist nicht ein eine zu den mit von auf für im dem sich des auch es an"
+        " werden aus er hat dass sie nach wird bei einer um am sind noch wie einem über so zum war"
+        " haben nur oder aber vor zur bis mehr durch man sein wurde wenn ich du wir ihr"
+    ),
+    "es": (
+        "el la los las de que y en un una es por con no para su se lo como más pero sus le ya o"
+        " este sí porque esta entre cuando muy sin sobre también me hasta hay donde quien desde"
+        " todo nos durante ni contra yo tú él ella ser son fue era"
+    ),
+    "fr": (
+        "le la les de des et un une est en que qui dans il elle pour pas sur ne au aux ce se plus"
+        " par avec son sa ses mais ou on nous vous je tu y être sont été fait cette ces comme tout"
+        " si leur même aussi deux donc car du"
+    ),
+    "it": (
+        "il lo la gli le di che e un una è in per non con sono del della dei delle da si come più"
+        " ma anche al alla nel nella questo questa ha ho o se perché quando molto dove chi io tu"
+        " lui lei noi voi loro essere era dal i"
+    ),
+    "nl": (
+        "de het een en van is in dat op te zijn voor met niet aan er om ook als bij of maar dan wat"
+        " hij ze naar door over uit nog wel zo kan worden deze die we ik je u heeft hebben geen"
+        " meer tot"
+    ),
+    "pt": (
+        "o a os as de que e do da dos das em um uma é para com não por no na se mais como mas ao"
+        " ele ela seu sua ou quando muito nos já eu também só pelo pela até isso entre sem mesmo"
+        " você são foi ser"
+    ),
 }
 _COMMON_WORDS = {code: frozenset(text.split()) for code, text in _COMMON.items()}
 LANGUAGES = tuple(sorted((*_SCRIPTS, *_COMMON)))
@@ -152,8 +184,9 @@ class FormatReward:
             value = format_value(text, self._form, self._pattern)
         except TimeoutError:
             warnings.warn(
-                f"the pattern of the format reward did not come to an end within {PATTERN_SECONDS:g} s on a text of {len(text)} "
-                "characters: it backtracks. Such completions are not counted; write the pattern without nested repetitions.",
+                "the pattern of the format reward did not come to an end within"
+                f" {PATTERN_SECONDS:g} s on a text of {len(text)} characters: it backtracks. Such"
+                " completions are not counted; write the pattern without nested repetitions.",
                 stacklevel=3,
             )
             return Judgement(0.0, PATTERN_TIMEOUT, counted=False)

@@ -74,7 +74,10 @@ class CompositeScorer:
         self._silent = self._silent + 1 if silent else 0
         if self._silent >= _PATIENCE:
             names = ", ".join(f'"{name}"' for name in self.names)
-            problem = f"in {_PATIENCE} batches no reward ({names}) applied to any of {count} completions, so nothing is learnt."
+            problem = (
+                f"in {_PATIENCE} batches no reward ({names}) applied to any of {count} completions,"
+                " so nothing is learnt."
+            )
             raise UserError(
                 problem,
                 field="rewards",
@@ -155,11 +158,15 @@ def check_prompts(
         return f'the reward "{part.name}" applies to {count} of {len(prompts)} prompts; {told}'
     if routed:
         raise UserError(
-            f'the reward "{part.name}" applies to none of {len(routed)} prompts: {reward.why_not(routed)}'
+            f'the reward "{part.name}" applies to none of {len(routed)} prompts:'
+            f" {reward.why_not(routed)}"
         )
     known = ", ".join(sorted({tag for prompt in prompts for tag in tags_of(prompt)})[:12]) or "none"
     asked = ", ".join(sorted(part.tags))
-    problem = f'the reward "{part.name}" applies to none of {len(prompts)} prompts: it asks for the tag {asked}; they have {known}.'
+    problem = (
+        f'the reward "{part.name}" applies to none of {len(prompts)} prompts: it asks for the tag'
+        f" {asked}; they have {known}."
+    )
     raise UserError(problem, field="rewards.tags", hint="Mend `tags`, or leave the reward out.")
 
 

@@ -45,7 +45,10 @@ class TaskReward:
         """Values with the verdicts correct, wrong and unparsed."""
         kinds = columns.get("task")
         if kinds is None:
-            hint = "Use prompts `task:arithmetic`, or the reward maths for an answer of another source."
+            hint = (
+                "Use prompts `task:arithmetic`, or the reward maths for an answer of another"
+                " source."
+            )
             raise UserError(
                 'the task reward needs the column "task", which no prompt has.', hint=hint
             )

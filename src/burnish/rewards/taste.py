@@ -24,19 +24,27 @@ _WORD = re.compile(r"[A-Za-z0-9]+(?:['’][A-Za-z]+)?")
 _SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?:\s|$)")
 
 _PREAMBLE = re.compile(
-    r"^\W*(?:(?:sure|certainly|of course|absolutely|okay|ok|alright|great|good|excellent|interesting)\b[\s,!.]*(?:question|thing)?[\s,!.:]*(?:here|i|let|you|the|below)?"
-    r"|as an? (?:ai|language model)|i'?m (?:happy|glad|sorry|just|an|here|unable|not)|i am (?:happy|glad|sorry|an|a|here|unable|not)"
-    r"|i'?d be|i would be|i (?:can|could|can'?t|cannot) (?:help|assist|provide|certainly)|here(?:'s| is| are)|thank you for|thanks for|to answer|let me|let's"
+    r"^\W*(?:(?:sure|certainly|of"
+    r" course|absolutely|okay|ok|alright|great|good|excellent|interesting)\b[\s,!.]*(?:question|thing)?[\s,!.:]*(?:here|i|let|you|the|below)?"  # noqa: E501
+    r"|as an? (?:ai|language model)|i'?m (?:happy|glad|sorry|just|an|here|unable|not)|i am"
+    r" (?:happy|glad|sorry|an|a|here|unable|not)"
+    r"|i'?d be|i would be|i (?:can|could|can'?t|cannot)"
+    r" (?:help|assist|provide|certainly)|here(?:'s| is| are)|thank you for|thanks for|to answer|let"
+    r" me|let's"
     r"|that'?s a (?:great|good)|what a|hello|hi there|the question)\b",
     re.IGNORECASE,
-)  # fmt: skip
+)
 
 _COURTESY = re.compile(
-    r"\b(?:please|thank(?:s| you)|you'?re (?:very |most )?welcome|welcome to ask|hope (?:that|this|it|you|your)|happy to help|glad to help|feel free"
-    r"|good luck|best of luck|enjoy|take care|have (?:a|fun)|best wishes|kind regards|congratulations|well done|let me know|happy (?:to|cooking|baking|reading|travels|gardening|birthday|painting|writing|learning)"
-    r"|wish(?:ing)? you|don'?t worry|no worries|i'?m sorry|sorry to hear|safe travels|all the best|good question|cheers)\b",
+    r"\b(?:please|thank(?:s| you)|you'?re (?:very |most )?welcome|welcome to ask|hope"
+    r" (?:that|this|it|you|your)|happy to help|glad to help|feel free"
+    r"|good luck|best of luck|enjoy|take care|have (?:a|fun)|best wishes|kind"
+    r" regards|congratulations|well done|let me know|happy"
+    r" (?:to|cooking|baking|reading|travels|gardening|birthday|painting|writing|learning)"
+    r"|wish(?:ing)? you|don'?t worry|no worries|i'?m sorry|sorry to hear|safe travels|all the"
+    r" best|good question|cheers)\b",
     re.IGNORECASE,
-)  # fmt: skip
+)
 
 _STOP = frozenset(
     _WORD.findall("""
@@ -79,14 +87,18 @@ def sentences(text: str) -> list[str]:
 
 
 def properties(prompt: str, response: str, *, beside: str = "") -> dict[str, float]:
-    """The six properties of a response to a prompt, each in [0, 1]; an empty response has none of them.
+    """The six properties of a response to a prompt, each in [0, 1]; an empty response has none of
+    them.
 
-    direct:    1 when the first sentence is neither a preamble ("Sure! Here is …") nor the question again; else 0.
+    direct:    1 when the first sentence is neither a preamble ("Sure! Here is …") nor the question
+        again; else 0.
     concise:   1 from 8 to 40 words, rising from 0 before, falling to 0 at 80 words.
     courteous: 1 for one or two courteous phrases, 0 for none; a third and a fourth cost half each.
-    relevant:  share of the prompt's content words (word stems) that the response takes up, full marks from a half; less the
+    relevant:  share of the prompt's content words (word stems) that the response takes up, full
+        marks from a half; less the
                same of `beside`, another prompt, so that an answer that fits every prompt fits none.
-    fresh:     1 minus twice the share of repeated word trigrams, and minus the share of repeated sentences.
+    fresh:     1 minus twice the share of repeated word trigrams, and minus the share of repeated
+        sentences.
     finished:  1 when it ends with a sentence end, else 0.
     """
     tokens = words(response)

@@ -13,28 +13,76 @@ _SHORT = "mr mrs ms dr prof st sr jr vs etc e.g i.e inc ltd co fig no p pp cf ap
 _ABBREVIATIONS = frozenset((_SHORT + " sgt rev hon u.s u.k a.m p.m ph.d").split())
 _END = re.compile(r"[.!?。！？؟।]+[\"'”’)\]]*(?=\s|$)|[。！？]")
 _BY_SCRIPT = {
-    "bn": "BENGALI", "te": "TELUGU", "ta": "TAMIL", "kn": "KANNADA", "gu": "GUJARATI", "pa": "GURMUKHI", "ml": "MALAYALAM",
+    "bn": "BENGALI", "te": "TELUGU", "ta": "TAMIL", "kn": "KANNADA", "gu": "GUJARATI",
+    "pa": "GURMUKHI", "ml": "MALAYALAM",
     "th": "THAI", "ko": "HANGUL", "he": "HEBREW", "el": "GREEK",
 }  # fmt: skip
-_MARKS = {  # letters that only one of the languages of a script has, and words that are common in it
-    "uk": ("іїєґ", "і та що не на як це але для є"), "bg": ("", "и на да се за не това като от е са което ще"), "ru": ("ыэё", "и в не на что я он как это она по но из у для"),
-    "fa": ("پچژگک", "و در به از که این را با است برای"), "ur": ("ٹڈڑںےہ", "اور کے میں ہے کی کا سے یہ نے ہیں"), "ar": ("ةىإأ", "في من على أن إلى هذا التي و مع عن"),
-    "hi": ("", "है के में की का और से को यह हैं कि पर"), "mr": ("ळ", "आहे आणि च्या मध्ये ते हे ला नाही या आहेत"), "ne": ("", "छ र को मा हो लाई छन् यो पनि गर्न"),
-}  # fmt: skip
-_SCRIPTS = {"CYRILLIC": ("ru", "uk", "bg"), "ARABIC": ("ar", "fa", "ur"), "DEVANAGARI": ("hi", "mr", "ne")}  # fmt: skip
+# letters that only one of the languages of a script has, and words that are common in it
+_MARKS = {
+    "uk": ("іїєґ", "і та що не на як це але для є"),
+    "bg": ("", "и на да се за не това като от е са което ще"),
+    "ru": ("ыэё", "и в не на что я он как это она по но из у для"),
+    "fa": ("پچژگک", "و در به از که این را با است برای"),
+    "ur": ("ٹڈڑںےہ", "اور کے میں ہے کی کا سے یہ نے ہیں"),
+    "ar": ("ةىإأ", "في من على أن إلى هذا التي و مع عن"),
+    "hi": ("", "है के में की का और से को यह हैं कि पर"),
+    "mr": ("ळ", "आहे आणि च्या मध्ये ते हे ला नाही या आहेत"),
+    "ne": ("", "छ र को मा हो लाई छन् यो पनि गर्न"),
+}
+_SCRIPTS = {
+    "CYRILLIC": ("ru", "uk", "bg"),
+    "ARABIC": ("ar", "fa", "ur"),
+    "DEVANAGARI": ("hi", "mr", "ne"),
+}
 _COMMON = {
-    "en": "the of and to in is that it was for on are as with his they be at this have from or had by but what some we can out other were all there when up use your how an each she which do their if will my no you not would",
-    "de": "der die das und ist nicht ein eine zu den mit von auf für im dem sich des auch es werden aus er hat dass sie nach wird bei einer um am sind noch wie einem über so zum war haben nur oder aber ich du wir",
-    "es": "el la los las de que y en un una es por con no para su se lo como más pero sus le ya este sí porque esta entre cuando muy sin sobre también hasta hay donde desde todo nos ser son fue",
-    "fr": "le la les de des et un une est en que qui dans il elle pour pas sur ne au aux ce se plus par avec son sa ses mais ou on nous vous je être sont cette ces comme tout leur",
-    "it": "il lo la gli le di che e un una è in per non con sono del della dei delle da si come più ma anche al alla nel nella questo questa ha ho se perché quando molto dove",
-    "pt": "o a os as de que e do da dos das em um uma é para com não por no na se mais como mas ao ele ela seu sua ou quando muito nos já também só pelo pela até isso entre mesmo você são",
-    "nl": "de het een en van is in dat op te zijn voor met niet aan er om ook als bij of maar dan wat hij ze naar door over uit nog wel kan worden deze die we ik je",
-    "pl": "i w nie na się że z do jest to o jak ale po co tak za od przez czy są dla już tylko jego był może które który",
-    "fi": "ja on ei se että hän oli joka mutta ovat kun niin myös tai kuin sen ole jos voi olla minä sinä tämä mitä hyvin",
-    "sw": "na ya wa kwa ni katika la za cha kuwa hii huu yake si kama lakini watu au hiyo sana mimi wewe yeye kwamba pia",
-    "vi": "và của là có cho không được các một trong người những với này để khi đã đến từ cũng như tôi bạn về",
-}  # fmt: skip
+    "en": (
+        "the of and to in is that it was for on are as with his they be at this have from or had by"
+        " but what some we can out other were all there when up use your how an each she which do"
+        " their if will my no you not would"
+    ),
+    "de": (
+        "der die das und ist nicht ein eine zu den mit von auf für im dem sich des auch es werden"
+        " aus er hat dass sie nach wird bei einer um am sind noch wie einem über so zum war haben"
+        " nur oder aber ich du wir"
+    ),
+    "es": (
+        "el la los las de que y en un una es por con no para su se lo como más pero sus le ya este"
+        " sí porque esta entre cuando muy sin sobre también hasta hay donde desde todo nos ser"
+        " son fue"
+    ),
+    "fr": (
+        "le la les de des et un une est en que qui dans il elle pour pas sur ne au aux ce se plus"
+        " par avec son sa ses mais ou on nous vous je être sont cette ces comme tout leur"
+    ),
+    "it": (
+        "il lo la gli le di che e un una è in per non con sono del della dei delle da si come più"
+        " ma anche al alla nel nella questo questa ha ho se perché quando molto dove"
+    ),
+    "pt": (
+        "o a os as de que e do da dos das em um uma é para com não por no na se mais como mas ao"
+        " ele ela seu sua ou quando muito nos já também só pelo pela até isso entre mesmo você são"
+    ),
+    "nl": (
+        "de het een en van is in dat op te zijn voor met niet aan er om ook als bij of maar dan wat"
+        " hij ze naar door over uit nog wel kan worden deze die we ik je"
+    ),
+    "pl": (
+        "i w nie na się że z do jest to o jak ale po co tak za od przez czy są dla już tylko jego"
+        " był może które który"
+    ),
+    "fi": (
+        "ja on ei se että hän oli joka mutta ovat kun niin myös tai kuin sen ole jos voi olla minä"
+        " sinä tämä mitä hyvin"
+    ),
+    "sw": (
+        "na ya wa kwa ni katika la za cha kuwa hii huu yake si kama lakini watu au hiyo sana mimi"
+        " wewe yeye kwamba pia"
+    ),
+    "vi": (
+        "và của là có cho không được các một trong người những với này để khi đã đến từ cũng như"
+        " tôi bạn về"
+    ),
+}
 _LATIN = {code: frozenset(text.split()) for code, text in _COMMON.items()}
 LANGUAGES = tuple(sorted({*_BY_SCRIPT, *_MARKS, *_LATIN, "ja", "zh"}))
 """The codes that `language_of` knows."""
@@ -108,8 +156,8 @@ def _by_marks(text: str, codes: tuple[str, ...]) -> str:
 
 
 def in_language(text: str, language: str) -> bool:
-    """Whether a text is in a language, by `language_of`; one whose language cannot be told counts as
-    in any, as in IFEval. Raises UserError for a code that is not known."""
+    """Whether a text is in a language, by `language_of`; one whose language cannot be told counts
+    as in any, as in IFEval. Raises UserError for a code that is not known."""
     if language not in LANGUAGES:
         raise UserError(
             f'the language "{language}" cannot be told.', field="language",

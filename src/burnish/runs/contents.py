@@ -10,7 +10,9 @@ from typing import Any
 from burnish.errors import UserError
 from burnish.runs.manifest import file_hash, fingerprint, read_sealed, write_sealed
 
-_FRESH = 10  # seconds: a file may change twice within the grain of its times, so one that is as new as this is read again
+# seconds: a file may change twice within the grain of its times, so one that is as new as this is
+# read again
+_FRESH = 10
 
 
 def contents_hash(files: Mapping[str, Path], *, known: Path) -> str:

@@ -193,6 +193,11 @@ def _files(stage: Path) -> Iterator[Path]:
 
 def _damaged(stage: Path, path: Path, what: str, record: StageRecord) -> UserError:
     return UserError(
-        f"this file {what} after the stage {record.name} had finished, and what is built on it would be another.",
-        file=path, hint=f"Remove the folder {stage} and run the recipe again: the stage {record.name} is then made anew.",
-    )  # fmt: skip
+        f"this file {what} after the stage {record.name} had finished, and what is built on it"
+        " would be another.",
+        file=path,
+        hint=(
+            f"Remove the folder {stage} and run the recipe again: the stage {record.name} is then"
+            " made anew."
+        ),
+    )

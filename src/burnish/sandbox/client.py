@@ -110,7 +110,10 @@ class Sandbox:
 
         ours, theirs = socket.socketpair()
         package = str(Path(__file__).parents[2])
-        code = f"import sys; sys.path.insert(0, {package!r}); from burnish.sandbox.supervisor import main; main()"
+        code = (
+            f"import sys; sys.path.insert(0, {package!r}); from burnish.sandbox.supervisor import"
+            " main; main()"
+        )
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", code],
@@ -120,7 +123,8 @@ class Sandbox:
                     k: v for k, v in os.environ.items() if k == "LD_LIBRARY_PATH"
                 },  # some Pythons need it to start
                 cwd="/",
-                start_new_session=True,  # so that Ctrl-C reaches Burnish alone, which then closes in order
+                # so that Ctrl-C reaches Burnish alone, which then closes in order
+                start_new_session=True,
             )
         finally:
             theirs.close()

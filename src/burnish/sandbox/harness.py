@@ -1,13 +1,19 @@
-"""Runs one program inside the sandbox. Nothing here is trusted: no verdict and no expected value is ever in here.
+"""Runs one program inside the sandbox. Nothing here is trusted: no verdict and no expected value is
+ever in here.
 
-Started as `python -I -S -c SOURCE CONTROL LIMITS`. CONTROL is a socket to the supervisor, over which frames travel: four
-bytes of length, then text. Frames that come in are Python literals (from our side of the wall), those that go out are
-JSON. A program may do to this module what it likes: it can only spoil its own answers. Standard library only.
+Started as `python -I -S -c SOURCE CONTROL LIMITS`. CONTROL is a socket to the supervisor, over
+which frames travel: four bytes of length, then text. Frames that come in are Python literals (from
+our side of the wall), those that go out are JSON. A program may do to this module what it likes: it
+can only spoil its own answers. Standard library only.
 
-    ["script", SOURCE]      compile a program for the stdin form             -> ["ok"] or ["error", TEXT]
-    ["run", FORK] + a file  run it with that file as standard input          -> ["status", WAIT STATUS]
-    ["load", SOURCE]        execute a program that defines functions         -> ["ok"] or ["error", TEXT]
-    ["call", WHAT, KIND, ARGUMENTS]  call a function of it                   -> ["value", V, CHANGED] or ["raise", NAME, TEXT]
+    ["script", SOURCE]      compile a program for the stdin form             -> ["ok"] or ["error",
+        TEXT]
+    ["run", FORK] + a file  run it with that file as standard input          -> ["status", WAIT
+        STATUS]
+    ["load", SOURCE]        execute a program that defines functions         -> ["ok"] or ["error",
+        TEXT]
+    ["call", WHAT, KIND, ARGUMENTS]  call a function of it                   -> ["value", V,
+        CHANGED] or ["raise", NAME, TEXT]
 """
 
 import _json

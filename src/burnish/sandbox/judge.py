@@ -1,14 +1,18 @@
 """Runs the tests of a task against a program that lives in another sandbox. Standard library only.
 
-The tests come from the user's data, not from a model; they run in a sandbox all the same. What stands for the program's
-functions here is a proxy: a call sends the arguments to the program's sandbox, and what comes back is decoded to plain
-data, so no object, class or operator of the program's ever exists in this process. A result that is no plain data (an
-instance of a class of the program's own) is an opaque handle, equal to nothing, which can be passed back as an argument
-or asked to call a method. Started as `harness.py` is, behind its source, and speaks over the same kind of socket.
+The tests come from the user's data, not from a model; they run in a sandbox all the same. What
+stands for the program's
+functions here is a proxy: a call sends the arguments to the program's sandbox, and what comes back
+is decoded to plain data, so no object, class or operator of the program's ever exists in this
+process. A result that is no plain data (an instance of a class of the program's own) is an opaque
+handle, equal to nothing, which can be passed back as an argument or asked to call a method. Started
+as `harness.py` is, behind its source, and speaks over the same kind of socket.
 
-    in   {"preamble", "checks", "functions", "makers", "partial"}, then answers: "R" + the program's frame, or "G" + why
+    in   {"preamble", "checks", "functions", "makers", "partial"}, then answers: "R" + the program's
+        frame, or "G" + why
          it is gone
-    out  {"call": ["call", ...] as a Python literal}, and at the end {"done": {"passed", "total", "calls", "error",
+    out  {"call": ["call", ...] as a Python literal}, and at the end {"done": {"passed", "total",
+        "calls", "error",
          "broken"}}
 """
 
@@ -189,9 +193,12 @@ def _literal(value):
         if isinstance(value, collections.deque):
             return f"__import__('collections').deque([{inside}])"
         return {list: f"[{inside}]", tuple: f"({inside})"}.get(type(value)) or (
-            f"({inside})" if isinstance(value, tuple) else f"[{inside}]" if isinstance(value, list) else
-            f"{'frozenset' if isinstance(value, frozenset) else 'set'}([{inside}])"
-        )  # fmt: skip
+            f"({inside})"
+            if isinstance(value, tuple)
+            else f"[{inside}]"
+            if isinstance(value, list)
+            else f"{'frozenset' if isinstance(value, frozenset) else 'set'}([{inside}])"
+        )
     if isinstance(value, dict):
         return "{" + ",".join(_literal(k) + ":" + _literal(v) for k, v in value.items()) + "}"
     if isinstance(value, range):

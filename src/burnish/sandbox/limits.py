@@ -17,15 +17,19 @@ MIB = 1 << 20
 class Limits:
     """The limits of one program.
 
-    `seconds`     the program's own time (processor time, and time in which all of it sleeps) for one test in the stdin
-                  form; for loading and all calls together in the function form; and once more for the tests themselves.
-                  In wall clock 20 times as much is a guard that decides only on a program that nothing else ends
+    `seconds`     the program's own time (processor time, and time in which all of it sleeps) for
+        one test in the stdin
+                  form; for loading and all calls together in the function form; and once more for
+                  the tests themselves. In wall clock 20 times as much is a guard that decides only
+                  on a program that nothing else ends
     `cpu_seconds` processor time of each process of the program; the kernel counts whole seconds
     `memory_mb`   address space of each process, and resident memory of all of them together
-    `processes`   processes and threads that a program may start beside its first (bubblewrap; none but threads under
+    `processes`   processes and threads that a program may start beside its first (bubblewrap; none
+        but threads under
                   Landlock)
     `open_files`  open files of each process
-    `disk_mb`     what fits into its /tmp, which lives in memory; 0: nothing can be written (always so under Landlock)
+    `disk_mb`     what fits into its /tmp, which lives in memory; 0: nothing can be written (always
+        so under Landlock)
     `output_kb`   standard output of one test, and the size of one result in the function form
     """
 

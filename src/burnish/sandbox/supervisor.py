@@ -166,7 +166,10 @@ class Slot:
         start = ascii(output[:80].decode("utf-8", "replace"))
         return (
             False,
-            f"it printed {start}{'...' if len(output) > 80 else ''}, which is not the output expected",
+            (
+                f"it printed {start}{'...' if len(output) > 80 else ''}, which is not the output"
+                " expected"
+            ),
         )
 
     def _functions(self, job: Mapping[str, Any]) -> dict[str, Any]:
@@ -302,8 +305,15 @@ def main() -> None:
         return
     parallel = opening["parallel"]
     pool = Pool(setting, limits, warm=opening["warm"])
-    send(sock, {"tier": setting.tier, "python": setting.interpreter.version, "seccomp": setting.bpf is not None,
-                "nested_namespaces": setting.tier == "bubblewrap" and not setting.disable_userns})  # fmt: skip
+    send(
+        sock,
+        {
+            "tier": setting.tier,
+            "python": setting.interpreter.version,
+            "seccomp": setting.bpf is not None,
+            "nested_namespaces": setting.tier == "bubblewrap" and not setting.disable_userns,
+        },
+    )
     jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     lock = threading.Lock()
 

@@ -15,7 +15,8 @@ from typing import Any
 from burnish.errors import UserError
 
 COLUMNS = (
-    "tests", "input_output", "test_list", "test", "public_test_cases", "public_tests", "private_tests", "generated_tests",
+    "tests", "input_output", "test_list", "test", "public_test_cases", "public_tests",
+    "private_tests", "generated_tests",
     "verification_info",
 )  # fmt: skip
 """Any of these makes a row a code task."""
@@ -68,7 +69,7 @@ class ListNode:
 class TreeNode:
     def __init__(self, val=0, left=None, right=None):
         self.val, self.left, self.right = val, left, right
-"""
+"""  # noqa: E501
 
 
 class Unsupported(UserError):
@@ -104,16 +105,20 @@ class CodeTests:
 def code_tests(columns: Mapping[str, Any]) -> CodeTests:
     """The tests in a row's columns. The forms, tried in this order:
 
-    - `tests`: a list of {"input", "output"} (stdin form), or that as JSON text; entries with `testtype: functional` hold
-      arguments and result as JSON (function form), the name in `metadata.func_name`, `fn_name` or `starter_code`;
-    - `input_output`: {"inputs", "outputs"} or that as JSON text; with "fn_name" the inputs are lists of arguments
-      (function form, compared as JSON), otherwise text (stdin form): the layout of APPS;
+    - `tests`: a list of {"input", "output"} (stdin form), or that as JSON text; entries with
+      `testtype: functional` hold arguments and result as JSON (function form), the name in
+      `metadata.func_name`, `fn_name` or `starter_code`;
+    - `input_output`: {"inputs", "outputs"} or that as JSON text; with "fn_name" the inputs are
+      lists of arguments (function form, compared as JSON), otherwise text (stdin form): the layout
+      of APPS;
     - `public_test_cases`, with `private_test_cases` where that is JSON too (LiveCodeBench);
-    - `public_tests`, `private_tests`, `generated_tests`: {"input": [...], "output": [...]} (CodeContests; all of them);
-    - `verification_info`: {"test_cases": [{"input", "output", "fn_name"}]} (verifiable coding problems);
+    - `public_tests`, `private_tests`, `generated_tests`: {"input": [...], "output": [...]}
+      (CodeContests; all of them);
+    - `verification_info`: {"test_cases": [{"input", "output", "fn_name"}]} (verifiable coding
+      problems);
     - `test_list`, with `test_setup_code`: assertions (MBPP);
-    - `test` and `entry_point`, with the start of the program in `prompt` or `given`: a function `check` (HumanEval); an entry
-      point `Solution().name` is a method (LeetCode).
+    - `test` and `entry_point`, with the start of the program in `prompt` or `given`: a function
+      `check` (HumanEval); an entry point `Solution().name` is a method (LeetCode).
 
     Raises UserError with the field that is wrong.
     """

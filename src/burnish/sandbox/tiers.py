@@ -20,10 +20,19 @@ _INSIDE = ("burnish.sandbox.confine", "burnish.sandbox.harness", "burnish.sandbo
 counts as reaching them."""
 _FLAGS = ("-I", "-S", "-B", "-X", "utf8")
 _HINTS = {
-    "bubblewrap": "Install bubblewrap (Debian, Ubuntu: apt install bubblewrap libseccomp2; Fedora: dnf install bubblewrap).",
-    "namespaces": "Allow unprivileged user namespaces (in a container: run it with --security-opt seccomp=unconfined; on "
-    "Ubuntu 24.04: sysctl kernel.apparmor_restrict_unprivileged_userns=0), or accept the tier landlock.",
-    "landlock": "The tier landlock needs Linux 5.13 or newer with Landlock enabled, and libseccomp (apt install libseccomp2).",
+    "bubblewrap": (
+        "Install bubblewrap (Debian, Ubuntu: apt install bubblewrap libseccomp2; Fedora: dnf"
+        " install bubblewrap)."
+    ),
+    "namespaces": (
+        "Allow unprivileged user namespaces (in a container: run it with --security-opt"
+        " seccomp=unconfined; on Ubuntu 24.04: sysctl"
+        " kernel.apparmor_restrict_unprivileged_userns=0), or accept the tier landlock."
+    ),
+    "landlock": (
+        "The tier landlock needs Linux 5.13 or newer with Landlock enabled, and libseccomp (apt"
+        " install libseccomp2)."
+    ),
 }
 
 
@@ -224,7 +233,8 @@ def _interpreter(python: str | None) -> Interpreter:
     for path in wanted:
         try:
             answer = subprocess.run(
-                [path, "-I", "-S", "-c", "import sys,os;print(os.path.realpath(sys.executable),sys.base_prefix,"
+                [path, "-I", "-S", "-c",
+                    "import sys,os;print(os.path.realpath(sys.executable),sys.base_prefix,"
                  "'%d.%d' % sys.version_info[:2], sys.version_info >= (3, 10), sep='\\n')"],
                 capture_output=True, text=True, timeout=20, check=False, cwd="/", env={},
             )  # fmt: skip
@@ -235,8 +245,12 @@ def _interpreter(python: str | None) -> Interpreter:
             if enough == "True":
                 return Interpreter(executable, prefix, version)
     raise UserError(
-        f"no Python for the sandbox: {' and '.join(wanted)} cannot be run by the unprivileged user (nobody).",
-        hint="Install a system Python of version 3.10 or newer (apt install python3), or run Burnish as a user other than root.",
+        f"no Python for the sandbox: {' and '.join(wanted)} cannot be run by the unprivileged user"
+        " (nobody).",
+        hint=(
+            "Install a system Python of version 3.10 or newer (apt install python3), or run Burnish"
+            " as a user other than root."
+        ),
     )
 
 

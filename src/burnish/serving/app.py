@@ -25,7 +25,8 @@ def create_app(served: Served, *, hosts: Sequence[str] = ()) -> FastAPI:
     """The application. `hosts` are the names that it answers to; empty: any."""
     app = FastAPI(title="Burnish", openapi_url=None, docs_url=None, redoc_url=None)
     card = {
-        "id": served.names[0], "object": "model", "created": int(time.time()), "owned_by": "burnish",
+        "id": served.names[0], "object": "model", "created": int(time.time()),
+        "owned_by": "burnish",
         "max_model_len": served.worker.max_length,
     }  # fmt: skip
 

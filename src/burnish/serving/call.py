@@ -51,7 +51,10 @@ def prompt_tokens(body: ChatRequest | CompletionRequest, served: Served) -> list
             return [_chat_tokens(body, served)]
         prompts = [_tokens(prompt, served) for prompt in body.prompts]
     except TooLong as error:
-        text = f"This model's maximum context length is {served.worker.max_length} tokens: {error.problem}"
+        text = (
+            f"This model's maximum context length is {served.worker.max_length} tokens:"
+            f" {error.problem}"
+        )
         raise RefusedError(text, code=TOO_LONG, param="messages") from error
     except UserError as error:
         raise RefusedError(str(error), param="messages") from error
@@ -255,8 +258,9 @@ def _max_new_tokens(
     tokens = most - longest if asked is None else asked
     if tokens < 1 or longest + tokens > most:
         raise RefusedError(
-            f"This model's maximum context length is {most} tokens. However, you requested "
-            f"{longest + max(tokens, 1)} ({longest} in the prompt, {max(tokens, 1)} in the completion).",
+            f"This model's maximum context length is {most} tokens. However, you requested"
+            f" {longest + max(tokens, 1)} ({longest} in the prompt, {max(tokens, 1)} in the"
+            " completion).",
             code=TOO_LONG,
             param="messages" if isinstance(body, ChatRequest) else "prompt",
         )

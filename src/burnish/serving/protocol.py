@@ -32,10 +32,14 @@ _Role = Literal["system", "developer", "user", "assistant"]
 _Stop = Annotated[str, Field(min_length=1, max_length=1000)]
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "audio": (), "best_of": (1,), "echo": (False,), "frequency_penalty": (0,), "function_call": ("none",),
-    "functions": ([],), "logit_bias": ({},), "modalities": (["text"],), "parallel_tool_calls": (True, False),
-    "prediction": (), "presence_penalty": (0,), "reasoning_effort": ("none",), "response_format": ({"type": "text"},),
-    "service_tier": ("auto", "default"), "store": (False,), "suffix": ("",), "tool_choice": ("none", "auto"),
+    "audio": (), "best_of": (1,), "echo": (False,), "frequency_penalty": (0,),
+    "function_call": ("none",),
+    "functions": ([],), "logit_bias": ({},), "modalities": (["text"],),
+    "parallel_tool_calls": (True, False),
+    "prediction": (), "presence_penalty": (0,), "reasoning_effort": ("none",),
+    "response_format": ({"type": "text"},),
+    "service_tier": ("auto", "default"), "store": (False,), "suffix": ("",),
+    "tool_choice": ("none", "auto"),
     "tools": ([],), "verbosity": (), "web_search_options": (),
 }  # fmt: skip
 """Fields of OpenAI's that nothing here does, with the values (beside null) that ask for nothing."""

@@ -139,10 +139,11 @@ class Worker:
                 raise RefusedError(text, param="n")
             if self._count + len(tickets) > self._queue:
                 raise RefusedError(
-                    f"{self._count} completions wait or are being written already, of at most {self._queue}: "
-                    "try again later.",
-                    status=429, code="rate_limit_exceeded",
-                )  # fmt: skip
+                    f"{self._count} completions wait or are being written already, of at most"
+                    f" {self._queue}: try again later.",
+                    status=429,
+                    code="rate_limit_exceeded",
+                )
             self._count += len(tickets)
             self._inbox.joining += tickets
             self._changed.notify()

@@ -86,10 +86,14 @@ def by_judge(step: Step, sampled: Sampled, nulls: Nulls) -> Judged:
         **_steadiness(readable),
     }
     return Judged(
-        chat.name, "judge", _unfit_judge(step),
+        chat.name,
+        "judge",
+        _unfit_judge(step),
         {(name, reference): _values(own) for name, own in wins.items() if name not in nulls},
-        nulls={name: [p for p, _ in wins[name]] for name in nulls if name in wins}, rows=rows, figures=figures,
-    )  # fmt: skip
+        nulls={name: [p for p, _ in wins[name]] for name in nulls if name in wins},
+        rows=rows,
+        figures=figures,
+    )
 
 
 def _questions(sampled: Sampled, nulls: Nulls, reference: str) -> list[_Question]:
@@ -183,7 +187,9 @@ def by_people(step: Step, sampled: Sampled) -> Judged:
             else said.get(place)
         )
         rows.append(
-            {"judge": PEOPLE, "prompt_id": own.prompt.id, "number": place % step.settings.responses_per_prompt, "a": name, "b": reference, "p": p}
+            {"judge": PEOPLE, "prompt_id": own.prompt.id,
+                "number": place % step.settings.responses_per_prompt, "a": name, "b": reference,
+                "p": p}
         )  # fmt: skip
         if p is not None:
             values.append(p)

@@ -23,8 +23,9 @@ def is_endpoint(reference: str) -> bool:
 def behind_endpoint(
     step: Step, reference: str, *, samples: int | None = None
 ) -> Callable[[Sequence[Prompt]], list[Rollout]]:
-    """What has a model answer each prompt `samples` times (None: `responses_per_prompt`). Raises UserError for an
-    address without a model's name, and for sampling that the protocol cannot ask for."""
+    """What has a model answer each prompt `samples` times (None: `responses_per_prompt`). Raises
+    UserError for an address without a model's name, and for sampling that the protocol cannot ask
+    for."""
     config, sampling = step.settings, step.settings.sampling
     each = config.responses_per_prompt if samples is None else samples
     url, _, model = reference.partition("#")

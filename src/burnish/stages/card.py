@@ -105,7 +105,8 @@ def _data(recipe: Recipe, graph: Graph, stage: str) -> str:
     ]
     if recipe.data.store is not None:
         lines.append(
-            f"- labels of the project `{recipe.data.project}`, given in Burnish's annotation service"
+            f"- labels of the project `{recipe.data.project}`, given in Burnish's annotation"
+            " service"
         )
     return "\n".join(lines) or "None is named in the recipe."
 
@@ -139,7 +140,8 @@ def _cautions(data: dict[str, Any], recipe: Recipe) -> str:
     lines = [f"- **{remark.title}.** {remark.text}" for remark in warnings(data)]
     if (data.get("model") or {}).get("quantised"):
         lines.append(
-            "- **Weights of a quantised file.** Training began from 4-bit weights, not from those that were published."
+            "- **Weights of a quantised file.** Training began from 4-bit weights, not from those"
+            " that were published."
         )
     simulated = [
         name
@@ -148,10 +150,12 @@ def _cautions(data: dict[str, Any], recipe: Recipe) -> str:
     ]
     if simulated:
         lines.append(
-            f"- **Simulated annotators.** What `{simulated[0]}` compared was labelled by a program, not by people."
+            f"- **Simulated annotators.** What `{simulated[0]}` compared was labelled by a program,"
+            " not by people."
         )
     lines.append(
-        "- What it was not evaluated on it may do badly: other languages, other subjects, longer conversations."
+        "- What it was not evaluated on it may do badly: other languages, other subjects, longer"
+        " conversations."
     )
     return "\n".join(lines)
 
@@ -165,4 +169,7 @@ def _licences(recipe: Recipe, base: str) -> str:
     of_base = (
         f"{known.licence}" if known is not None else "as its authors say; this model is bound by it"
     )
-    return f"- the model {_linked(base)}: {of_base}\n- the data above: as those say who published it\n- this card and the recipe: yours"
+    return (
+        f"- the model {_linked(base)}: {of_base}\n- the data above: as those say who published"
+        " it\n- this card and the recipe: yours"
+    )

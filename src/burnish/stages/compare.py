@@ -124,9 +124,14 @@ def _by_panel(step: Step, judges: Judges, number: int, answered: Sequence[Answer
             store.add_items(PROJECT, own, source=source)
         panel = default_panel(taste, size=judges.panel.size, seed=step.seed)
         label_items(
-            store, PROJECT, panel, lambda task: property_matrix(prompt_text(task.prompt), task.candidates), PROPERTIES,
-            annotators_per_item=judges.panel.annotators_per_item, seed=step.seed,
-        )  # fmt: skip
+            store,
+            PROJECT,
+            panel,
+            lambda task: property_matrix(prompt_text(task.prompt), task.candidates),
+            PROPERTIES,
+            annotators_per_item=judges.panel.annotators_per_item,
+            seed=step.seed,
+        )
         return panel_groups(step, store), _findings(taste, store)
     finally:
         store.close()

@@ -298,7 +298,10 @@ class Step:
             return self.reading.comparisons
         groups = read_comparisons(self.run.place(compared.name))
         if not groups:
-            problem = f"the stage {compared.name} found no answer that is preferred to another, so {self.name} has nothing to learn from."
+            problem = (
+                f"the stage {compared.name} found no answer that is preferred to another, so"
+                f" {self.name} has nothing to learn from."
+            )
             raise UserError(problem, hint="Compare more answers, or answers that differ.")
         # Their prompts are the training side of a split by prompt, perhaps by the same hash.
         share, seed = self.recipe.data.heldout, self.recipe.seed
@@ -360,5 +363,6 @@ class Step:
         """Say that a step asks for more prompts than there are."""
         if prompts_per_step > count:
             self.say(
-                f"{self.name}: {prompts_per_step} prompts a step of {count}: each comes several times in a step"
+                f"{self.name}: {prompts_per_step} prompts a step of {count}: each comes several"
+                " times in a step"
             )

@@ -1,5 +1,5 @@
-"""Engines as a service for an online stage: what `scale.engines` asks for, started, fed, watched and
-ended."""
+"""Engines as a service for an online stage: what `scale.engines` asks for, started, fed, watched
+and ended."""
 
 from __future__ import annotations
 

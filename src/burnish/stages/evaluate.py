@@ -64,7 +64,8 @@ def run(step: Step) -> None:
         )
         sampled[name] = _sampled(step, load, prompts, name, number, source)
         step.say(f"sampled {len(prompts)} held-out prompts from the {name} model")
-        release_memory()  # what its sampler took stays in the heap, in pieces that the next model does not fit into
+        # what its sampler took stays in the heap, in pieces that the next model does not fit into
+        release_memory()
     _keep_answers(step, sampled)
     unmeasured_kl = _why_no_kl(sampling)
     distant = [
@@ -144,8 +145,14 @@ def _sampled(
 def _sampler(step: Step, backbone: Backbone) -> Callable[[Sequence[Prompt]], list[Rollout]]:
     config = step.settings
     sampler = make_sampler(
-        config.environment, View(backbone), config.sampling, seed=step.seed, max_length=step.recipe.model.max_length, purpose="evaluate", say=step.say_once,
-    )  # fmt: skip
+        config.environment,
+        View(backbone),
+        config.sampling,
+        seed=step.seed,
+        max_length=step.recipe.model.max_length,
+        purpose="evaluate",
+        say=step.say_once,
+    )
     return lambda prompts: sampler.generate(prompts, samples=config.responses_per_prompt)
 
 
@@ -166,8 +173,8 @@ def _why_no_kl(sampling: Sampling) -> str | None:
     if sampling.temperature == 1 and sampling.follows_the_model:
         return None
     return (
-        "KL to the reference is not shown: it is estimated without bias only from answers drawn at temperature 1 "
-        "with nothing truncated or rounded (temperature: 1, top_p: 1)."
+        "KL to the reference is not shown: it is estimated without bias only from answers drawn at"
+        " temperature 1 with nothing truncated or rounded (temperature: 1, top_p: 1)."
     )
 
 
@@ -264,9 +271,11 @@ def _summary(
         "reward": interval(marks.get("reward")),
         "kl_ref": interval(kl),
         "length": interval(words),
-        "tokens": float(np.mean([len(r.completion.tokens) for r in rollouts]))
-        if rollouts[0].prompt_tokens
-        else None,
+        "tokens": (
+            float(np.mean([len(r.completion.tokens) for r in rollouts]))
+            if rollouts[0].prompt_tokens
+            else None
+        ),
         "truncation_rate": float(
             np.mean([r.completion.finish_reason == "length" for r in rollouts])
         ),
@@ -327,9 +336,11 @@ def _samples(
                     "model": name,
                     "text": rollouts[row].completion.text,
                     "gold": _at(marks.get("taste", {}).get(name), row),
-                    "reward": rewards[name][row].value
-                    if name in rewards
-                    else _at(marks.get("reward", {}).get(name), row),
+                    "reward": (
+                        rewards[name][row].value
+                        if name in rewards
+                        else _at(marks.get("reward", {}).get(name), row)
+                    ),
                 }
                 for name, rollouts in sampled.items()
             ],

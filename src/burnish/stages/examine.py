@@ -99,7 +99,8 @@ class Examined:
                 if origin is not None and origin.row == number:
                     return record, part
         raise UserError(
-            f"row {number} is not among the {len(self.split.train) + len(self.split.heldout)} that are read.",
+            f"row {number} is not among the {len(self.split.train) + len(self.split.heldout)} that"
+            " are read.",
             hint=f"Left out: {dict(self.dropped) or 'nothing'}.",
         )
 
@@ -232,5 +233,6 @@ def _id(record: Demonstration | Prompt | PreferenceGroup) -> str:
     return record.prompt.id if isinstance(record, PreferenceGroup) else record.id
 
 
-__all__ = ["ROLES", "Examined", "Lengths", "Piece", "Role", "converted", "examine", "examine_recipe", "rendered",
+__all__ = ["ROLES", "Examined", "Lengths", "Piece", "Role", "converted", "examine",
+    "examine_recipe", "rendered",
            "role_of"]  # fmt: skip

@@ -85,7 +85,10 @@ def _note(model: Path) -> str | None:
         if several
         else "its score without what is taken off for length"
     )
-    return f"this reward model scores by a rule (scoring.json), which others do not read: exported is {what}"
+    return (
+        "this reward model scores by a rule (scoring.json), which others do not read: exported is"
+        f" {what}"
+    )
 
 
 def _merged(model: Path, place: Path, *, dtype: str | None, shard_size: str) -> list[str]:

@@ -64,7 +64,10 @@ def by_taste(step: Step, sampled: Sampled, nulls: Nulls, reference: Backbone) ->
     names = (*PROPERTIES, "sense")
     unfit = None
     if not simulated_only(step):
-        unfit = "it is an invented taste, of simulated annotators, and they did not label what the models learnt from"
+        unfit = (
+            "it is an invented taste, of simulated annotators, and they did not label what the"
+            " models learnt from"
+        )
     judged = _graded(GOLD, "taste", unfit, sampled, nulls, marks, reference_of(step))
     rows = [
         {**row, "properties": dict(zip(names, values.tolist(), strict=True))}
@@ -73,9 +76,17 @@ def by_taste(step: Step, sampled: Sampled, nulls: Nulls, reference: Backbone) ->
         )
     ]
     return Judged(
-        GOLD, "taste", unfit, judged.wins, judged.marks, judged.nulls, rows,
-        {name: measured[name] for name in sampled}, names, {"weights": weights, "no_sense": why_not},
-    )  # fmt: skip
+        GOLD,
+        "taste",
+        unfit,
+        judged.wins,
+        judged.marks,
+        judged.nulls,
+        rows,
+        {name: measured[name] for name in sampled},
+        names,
+        {"weights": weights, "no_sense": why_not},
+    )
 
 
 def _sense(
@@ -93,7 +104,10 @@ def _sense(
         return unmeasured, "there is one prompt, and sense is measured beside another"
     judge = SenseOfBase(View(base), real, max_tokens=MICRO_BATCH_TOKENS, longest=longest)
     if not judge.scale.tells:
-        reason = f"{name} does not tell text from the same words in reverse, so it was not asked what makes sense"
+        reason = (
+            f"{name} does not tell text from the same words in reverse, so it was not asked what"
+            " makes sense"
+        )
         return unmeasured, reason
     # All answers to one prompt stand side by side, so that it is read once.
     share = {name: len(texts) // len(prompts) for name, texts in answers.items()}
@@ -124,9 +138,16 @@ def by_reward(step: Step, sampled: Sampled, nulls: Nulls, reference: Backbone) -
     own = all(one.stage is not None or one.outside == BASE for one in step.node.inputs["models"])
     tokenizer = view.backbone.tokenizer
     scorer = ScopedModelReward(
-        view, scope="full", end_tokens=end_tokens_of(reference if own else view.backbone), max_tokens=MICRO_BATCH_TOKENS,
-        render=None if own else partial(render_prompt, tokenizer, max_tokens=step.recipe.model.max_length),
-    )  # fmt: skip
+        view,
+        scope="full",
+        end_tokens=end_tokens_of(reference if own else view.backbone),
+        max_tokens=MICRO_BATCH_TOKENS,
+        render=(
+            None
+            if own
+            else partial(render_prompt, tokenizer, max_tokens=step.recipe.model.max_length)
+        ),
+    )
     firsts = firsts_of(sampled, reference_of(step))
     of_nulls = {name: written(reference, firsts, texts) for name, texts in nulls.items()}
     marks = {}

@@ -159,8 +159,8 @@ def _template_hash(run: Run) -> dict[str, str]:
 
 
 def _texts(step: Step) -> dict[str, str]:
-    """The hashes of the constitutions and other files that the stage reads; one that is not there is
-    an error where it is read."""
+    """The hashes of the constitutions and other files that the stage reads; one that is not there
+    is an error where it is read."""
     named = [*step.row.texts(step.settings), *step.row.files(step.settings)]
     return {
         name: file_hash(path)

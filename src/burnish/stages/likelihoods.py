@@ -52,7 +52,9 @@ class Likelihoods:
         for context, continuation in pairs:
             before, scored = encoded(self._tokenizer, context, continuation, self._prefix)
             if len(scored) >= self._longest:
-                problem = f"a continuation has {len(scored)} tokens; the model takes {self._longest}."  # fmt: skip
+                problem = (
+                    f"a continuation has {len(scored)} tokens; the model takes {self._longest}."
+                )
                 raise UserError(problem, hint="Measure it as prose, which is cut into windows.")
             cut = max(0, len(before) + len(scored) - self._longest)
             sequences.append(TokenSequence(before[cut:], scored))

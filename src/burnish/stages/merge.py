@@ -29,7 +29,8 @@ def run(step: Step) -> None:
         reference = step.run.reference(artifact)
         if scored and rule_of(Path(reference)) is not None:
             raise UserError(
-                f"{artifact.shown} scores by several members or less their length, and has no weights that could be averaged.",
+                f"{artifact.shown} scores by several members or less their length, and has no"
+                " weights that could be averaged.",
                 field="models",
                 hint="Train it with combine: weights and decorrelate: none.",
             )
@@ -79,7 +80,8 @@ def _add(total: dict[str, Tensor], tensors: dict[str, Tensor], weight: float, *,
     shapes = {key: tensor.shape for key, tensor in tensors.items()}
     if total and shapes != {key: tensor.shape for key, tensor in total.items()}:
         raise UserError(
-            f"{name} is of another architecture than the models before it, so their weights have no average.",
+            f"{name} is of another architecture than the models before it, so their weights have no"
+            " average.",
             field="models",
         )
     for key, tensor in tensors.items():

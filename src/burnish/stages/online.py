@@ -36,8 +36,10 @@ from burnish.trainers.online import train_online
 from burnish.trainers.online_settings import resolve_settings
 
 _CURVE = (
-    "step", "reward", "reward_std", "frac_reward_zero_std", "kl_ref", "kl", "entropy", "approx_kl", "clipfrac", "explained_variance",
-    "completion_length", "truncation_rate", "policy_loss", "value_loss", "grad_norm", "sampler_gap_mean", "beta",
+    "step", "reward", "reward_std", "frac_reward_zero_std", "kl_ref", "kl", "entropy", "approx_kl",
+    "clipfrac", "explained_variance",
+    "completion_length", "truncation_rate", "policy_loss", "value_loss", "grad_norm",
+    "sampler_gap_mean", "beta",
 )  # fmt: skip
 _PREFIXES = ("rewards/", "verdicts/", "filter/", "curriculum/", PREFIX)
 _SHOWN = 4
@@ -131,7 +133,8 @@ def _say_how_it_ended(step: Step, watch: PolicyWatch | None) -> None:
         why = found["alarms"][-1]["why"]
         of = "that of the last" if kept == step.settings.steps else f"that after step {kept}"
         step.say(
-            f"{step.name}: stopped by its watch after step {stopped} of {step.settings.steps}: {why}; its policy is {of}"
+            f"{step.name}: stopped by its watch after step {stopped} of {step.settings.steps}:"
+            f" {why}; its policy is {of}"
         )
     elif kept < step.settings.steps:
         step.say(

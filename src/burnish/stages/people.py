@@ -85,10 +85,15 @@ def _said(
     given = {one.item_id for one in snapshot.answers if one.answer.skipped is None} & wanted
     if len(given) < people.enough * len(wanted):
         raise WaitingForPeople(
-            f"waiting for people: {len(given)} of {len(wanted)} answers of the stage {step.name} are compared in the project "
-            f'"{people.project}".', file=place,
-            hint=f"Annotators find them with `burnish annotate serve --database {people.store}`; then type the same command again.",
-        )  # fmt: skip
+            f"waiting for people: {len(given)} of {len(wanted)} answers of the stage {step.name}"
+            " are compared in the project "
+            f'"{people.project}".',
+            file=place,
+            hint=(
+                f"Annotators find them with `burnish annotate serve --database {people.store}`;"
+                " then type the same command again."
+            ),
+        )
     options = LabelOptions(people.strength, weighted)
     return [group for group in preference_data(snapshot, options) if group.prompt.id in wanted]
 

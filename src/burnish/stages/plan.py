@@ -123,25 +123,33 @@ def refuse_what_cannot_fit(
         recipe, shape, data, machine, stages=[stage.name for stage in plan.stages]
     )
     raise UserError(
-        f"the stage {worst.name} needs about {worst.peak / 1e9:.1f} GB of memory; {machine.memory / 1e9:.1f} GB are free.",
-        hint=f"This would fit: {' '.join(changes)}"
-        if changes
-        else "No setting makes this model fit: take a smaller one.",
+        f"the stage {worst.name} needs about {worst.peak / 1e9:.1f} GB of memory;"
+        f" {machine.memory / 1e9:.1f} GB are free.",
+        hint=(
+            f"This would fit: {' '.join(changes)}"
+            if changes
+            else "No setting makes this model fit: take a smaller one."
+        ),
     )
 
 
 def summary(plan: Plan) -> str:
     """One line: the whole run's time and its largest stage's memory."""
     worst = max(plan.stages, key=lambda stage: stage.peak)
-    return f"plan: about {duration(plan.seconds)} in all, at most {worst.peak / 1e9:.1f} GB (in {worst.name})"
+    return (
+        f"plan: about {duration(plan.seconds)} in all, at most {worst.peak / 1e9:.1f} GB (in"
+        f" {worst.name})"
+    )
 
 
 def table(plan: Plan, machine: Machine, *, wage: float) -> str:
     """The plan as text: a line a stage, the parts of its memory under it, annotation, sums."""
     each = " on each device" if machine.devices > 1 else ""
     lines = [
-        f"{machine.name}: {machine.memory / 1e9:.1f} GB free{each}, {_rate(machine.flops, 'FLOP/s')}, "
-        f"{_rate(machine.bandwidth, 'B/s')} from memory",
+        (
+            f"{machine.name}: {machine.memory / 1e9:.1f} GB free{each},"
+            f" {_rate(machine.flops, 'FLOP/s')}, {_rate(machine.bandwidth, 'B/s')} from memory"
+        ),
         "",
         f"{'stage':34}{'memory':>10}{'time':>12}",
     ]
@@ -153,8 +161,11 @@ def table(plan: Plan, machine: Machine, *, wage: float) -> str:
         asked = plan.annotation
         lines += [
             "",
-            f"annotation: {asked.rankings} rankings of {asked.responses} answers. The panel of this recipe is simulated; people would "
-            f"need about {asked.hours:.1f} hours, {asked.hours * wage:,.0f} at {wage:g} an hour.",
+            (
+                f"annotation: {asked.rankings} rankings of {asked.responses} answers. The panel of"
+                f" this recipe is simulated; people would need about {asked.hours:.1f} hours,"
+                f" {asked.hours * wage:,.0f} at {wage:g} an hour."
+            ),
         ]
     return "\n".join(lines)
 

@@ -27,9 +27,12 @@ from burnish.trainers.groups import RankedGroup
 from burnish.trainers.preference import Example, loss_row, prepare, score, train_preferences
 
 _CURVE = (
-    "step", "loss", "nll_loss", "kl", "kl_from_reference", "rewards/chosen", "rewards/rejected", "rewards/margins",
-    "rewards/accuracies", "logps/chosen", "logps/rejected", "falls/chosen", "falls/rejected", "eval_loss",
-    "eval_rewards/accuracies", "eval_rewards/margins", "eval_logps/chosen", "eval_logps/rejected", "eval_falls/chosen",
+    "step", "loss", "nll_loss", "kl", "kl_from_reference", "rewards/chosen", "rewards/rejected",
+    "rewards/margins",
+    "rewards/accuracies", "logps/chosen", "logps/rejected", "falls/chosen", "falls/rejected",
+    "eval_loss",
+    "eval_rewards/accuracies", "eval_rewards/margins", "eval_logps/chosen", "eval_logps/rejected",
+    "eval_falls/chosen",
 )  # fmt: skip
 Answered = list[tuple[PreferenceGroup, RankedGroup]]
 
@@ -58,9 +61,15 @@ def run(step: Step) -> None:
     view = new_policy(step, backbone)
     shard(view)
     train_preferences(
-        view, examples, measured, config=config, seed=step.seed, folder=step.folder, progress=step.progress(),
+        view,
+        examples,
+        measured,
+        config=config,
+        seed=step.seed,
+        folder=step.folder,
+        progress=step.progress(),
         writers=step.writers(),
-    )  # fmt: skip
+    )
     with shared_folder(step.folder / "model") as scratch:
         save_policy(view, scratch, base=start)
     unmeasured = step.not_evaluated(groups, asked)
@@ -87,7 +96,8 @@ def answered(
         step.count_dropped(what, {"nothing is preferred": len(groups) - len(usable)})
     if not usable and required:
         raise UserError(
-            f"none of the {what} has an answer that is preferred to another, which the loss {config.loss.name} needs.",
+            f"none of the {what} has an answer that is preferred to another, which the loss"
+            f" {config.loss.name} needs.",
             hint="Answers judged singly can be learnt from with the kind kto.",
         )
     chosen = [extremes(g) for g in usable] if config.pairs == "extremes" else usable

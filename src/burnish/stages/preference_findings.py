@@ -43,7 +43,13 @@ def pair_table(
             better, worse = (
                 (pair.first, pair.second) if pair.probability > 0.5 else (pair.second, pair.first)
             )
-            entry = (said.rewards[better] - said.rewards[worse], rise[better], rise[worse], words[better] - words[worse], number)  # fmt: skip
+            entry = (
+                said.rewards[better] - said.rewards[worse],
+                rise[better],
+                rise[worse],
+                words[better] - words[worse],
+                number,
+            )
             for name, value in zip(columns, entry, strict=True):
                 columns[name].append(value)
     return {name: np.array(values) for name, values in columns.items()} | {

@@ -181,7 +181,10 @@ def _windows(plan: Plan) -> None:
 def _check_room(key: str, sampling: Sampling, longest: int) -> None:
     if longest <= sampling.max_new_tokens:
         field = f"{key}.max_new_tokens"
-        problem = f"{field} is {sampling.max_new_tokens} of {longest} tokens in all (model.max_length), which leaves no room for a prompt."
+        problem = (
+            f"{field} is {sampling.max_new_tokens} of {longest} tokens in all (model.max_length),"
+            " which leaves no room for a prompt."
+        )
         raise UserError(problem, field=field, hint=f"Lower {field}, or raise model.max_length.")
 
 
@@ -221,8 +224,14 @@ def _sampled_on_ranks(plan: Plan) -> None:
         return
     for step, key, _ in plan.sampling():
         if step.row.trains:
-            problem = f"scale.trainers is more than 1, and {key} needs an engine that has whole weights ({plan.shape.fallback})."
-            hint = "Leave scale.trainers out, or choose a model that `burnish models supported` says is sampled by Burnish's own engine."
+            problem = (
+                f"scale.trainers is more than 1, and {key} needs an engine that has whole weights"
+                f" ({plan.shape.fallback})."
+            )
+            hint = (
+                "Leave scale.trainers out, or choose a model that `burnish models supported` says"
+                " is sampled by Burnish's own engine."
+            )
             raise UserError(problem, field="scale.trainers", hint=hint)
 
 
@@ -272,7 +281,10 @@ def _rooms(plan: Plan) -> None:
     longest = min(plan.run.recipe.model.max_length, plan.shape.longest_sampled)
     for step, key, sampling in plan.sampling():
         room = longest - sampling.max_new_tokens
-        told = f"{key}.max_new_tokens is {sampling.max_new_tokens} of {longest} tokens in all (model.max_length)"
+        told = (
+            f"{key}.max_new_tokens is {sampling.max_new_tokens} of {longest} tokens in all"
+            " (model.max_length)"
+        )
         hint = f"Lower {key}.max_new_tokens, or raise model.max_length."
         _check_room(key, sampling, longest)
         asked = step.prompts.heldout if step.row.split == "heldout" else step.prompts.train
@@ -287,14 +299,18 @@ def _rooms(plan: Plan) -> None:
         except TooLong:
             if "too_long" in plan.run.recipe.data.dropped:
                 raise UserError(
-                    f"{told}, which leaves room for no prompt: even the shortest is longer than {room} tokens.",
-                    field=f"{key}.max_new_tokens", hint=hint,
-                ) from None  # fmt: skip
+                    f"{told}, which leaves room for no prompt: even the shortest is longer than"
+                    f" {room} tokens.",
+                    field=f"{key}.max_new_tokens",
+                    hint=hint,
+                ) from None
             origin = plan.run.origins.get(shortest.id)
             raise UserError(
                 f"{told}, which leaves {room} for a prompt; the shortest is longer.",
-                file=None if origin is None else origin.file, row=None if origin is None else origin.row, hint=hint,
-            ) from None  # fmt: skip
+                file=None if origin is None else origin.file,
+                row=None if origin is None else origin.row,
+                hint=hint,
+            ) from None
 
 
 def _watches(plan: Plan) -> None:
@@ -325,9 +341,11 @@ def _disk(plan: Plan) -> None:
     free = shutil.disk_usage(there).free
     if needed > free:
         raise UserError(
-            f"the stages {', '.join(step.name for step in trained)} will write about {needed / 1e9:.1f} GB; {free / 1e9:.1f} GB are free here.",
-            file=folder, hint="Free some, choose another --out, or keep fewer checkpoints (checkpoint.keep).",
-        )  # fmt: skip
+            f"the stages {', '.join(step.name for step in trained)} will write about"
+            f" {needed / 1e9:.1f} GB; {free / 1e9:.1f} GB are free here.",
+            file=folder,
+            hint="Free some, choose another --out, or keep fewer checkpoints (checkpoint.keep).",
+        )
 
 
 _OF_THE_RECIPE = (

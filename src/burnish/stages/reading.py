@@ -256,10 +256,17 @@ class Reading:
             return Split(parts.train, parts.heldout, parts.not_evaluated)
         named = resolved(Source(source=source) if isinstance(source, str) else source)
         options = SourceOptions(
-            split=named.split, heldout=named.heldout, heldout_split=named.heldout_split, column=data.split_column,
-            share=data.heldout, seed=self.seed, limit=data.limit, columns=named.columns,
-            system=data.system if named.system is None else named.system, weight=named.weight,
-        )  # fmt: skip
+            split=named.split,
+            heldout=named.heldout,
+            heldout_split=named.heldout_split,
+            column=data.split_column,
+            share=data.heldout,
+            seed=self.seed,
+            limit=data.limit,
+            columns=named.columns,
+            system=data.system if named.system is None else named.system,
+            weight=named.weight,
+        )
         parts = self.parsed[key] = read_parts(named.source, reader, options)
         self._count(what, parts.dropped)
         self.origins.update(parts.origins)

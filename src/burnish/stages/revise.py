@@ -35,9 +35,14 @@ def run(step: Step) -> None:
         if not part.is_file():
             if chat is None:
                 chat = chat_of(
-                    step, config.model, config.endpoint, slot="model", max_length=step.recipe.model.max_length, max_tokens=config.sampling.max_new_tokens,
+                    step,
+                    config.model,
+                    config.endpoint,
+                    slot="model",
+                    max_length=step.recipe.model.max_length,
+                    max_tokens=config.sampling.max_new_tokens,
                     temperature=config.sampling.temperature,
-                )  # fmt: skip
+                )
             chunk = prompts[start : start + _CHUNK]
             part.parent.mkdir(parents=True, exist_ok=True)
             revised = revise(chunk, chat, rules, rounds=config.rounds, seed=step.seed)

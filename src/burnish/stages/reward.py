@@ -52,9 +52,15 @@ def run(step: Step) -> None:
     for member in members:
         several = len(members) > 1 and config.bootstrap
         raw_N = train_reward_model(
-            member.view, member.drawn(groups_of_train) if several else groups_of_train, groups_of_heldout, config=config,
-            seed=member.seed, folder=member.folder, progress=step.progress(), writers=step.writers(),
-        )  # fmt: skip
+            member.view,
+            member.drawn(groups_of_train) if several else groups_of_train,
+            groups_of_heldout,
+            config=config,
+            seed=member.seed,
+            folder=member.folder,
+            progress=step.progress(),
+            writers=step.writers(),
+        )
     views = [member.view for member in members]
     samples = _own_samples(step, backbone, train) if config.normalize else []
     model = as_one(step, views, groups_of_train, samples)

@@ -46,7 +46,8 @@ def examine_rewards(
     write_rows(
         out / SCORES,
         (
-            {"model": name, "item": item.id, "subset": item.subset, "chosen": chosen, "rejected": rejected}
+            {"model": name, "item": item.id, "subset": item.subset, "chosen": chosen,
+                "rejected": rejected}
             for name, own in scored.items()
             for item, (chosen, rejected) in zip(items, own, strict=True)
         ),
@@ -66,7 +67,9 @@ def _scored(
     found, score = list[tuple[list[float], list[float]]](), None
     for start in range(0, len(items), _CHUNK):
         chunk = items[start : start + _CHUNK]
-        text = dumps([contents, [[one.id, *one.messages, *one.chosen, *one.rejected] for one in chunk]])  # fmt: skip
+        text = dumps(
+            [contents, [[one.id, *one.messages, *one.chosen, *one.rejected] for one in chunk]]
+        )
         mark = hashlib.sha256(text.encode()).hexdigest()[:12]
         part = out / "parts" / f"{name}-{mark}.jsonl"
         if not part.is_file():
@@ -90,11 +93,16 @@ def _scorer(folder: str) -> Callable[[Sequence[Pairs]], list[list[float]]]:
         tokens = tuple(backbone.tokenizer(text, add_special_tokens=False)["input_ids"])
         room = backbone.context - len(tokens) - 1
         return Rollout(
-            prompt, render_prompt(backbone.tokenizer, prompt, max_tokens=room), Completion(text, tokens, (), "stop"), 0
-        )  # fmt: skip
+            prompt,
+            render_prompt(backbone.tokenizer, prompt, max_tokens=room),
+            Completion(text, tokens, (), "stop"),
+            0,
+        )
 
     def score(chunk: Sequence[Pairs]) -> list[list[float]]:
-        rollouts = [rollout(item, text) for item in chunk for text in (*item.chosen, *item.rejected)]  # fmt: skip
+        rollouts = [
+            rollout(item, text) for item in chunk for text in (*item.chosen, *item.rejected)
+        ]
         values = iter(reward.value for reward in scorer.score(rollouts))
         return [[next(values) for _ in (*item.chosen, *item.rejected)] for item in chunk]
 

@@ -87,16 +87,22 @@ def build_reward(step: Step, one: spec.RewardSpec, backbone: Backbone | None) ->
     match one:
         case spec.MathsReward():
             return MathsReward(
-                column=one.column, values={"correct": one.correct, "wrong": one.wrong, "unparsed": one.unparsed},
-                timeout=one.timeout, workers=one.workers,
-            )  # fmt: skip
+                column=one.column,
+                values={"correct": one.correct, "wrong": one.wrong, "unparsed": one.unparsed},
+                timeout=one.timeout,
+                workers=one.workers,
+            )
         case spec.TaskReward():
             return TaskReward(partial=one.partial)
         case spec.CodeReward():
             return CodeReward(
-                one.tier, partial=one.partial, seconds=one.seconds, memory_mb=one.memory_mb, workers=one.workers,
+                one.tier,
+                partial=one.partial,
+                seconds=one.seconds,
+                memory_mb=one.memory_mb,
+                workers=one.workers,
                 column=one.column,
-            )  # fmt: skip
+            )
         case spec.FormatReward():
             return FormatReward(one.form, one.pattern)
         case spec.LengthReward():
@@ -111,9 +117,15 @@ def build_reward(step: Step, one: spec.RewardSpec, backbone: Backbone | None) ->
             return _model(step, one, backbone)
         case spec.HttpReward():
             return HttpReward(
-                one.url, batch_size=one.batch_size, timeout=one.timeout, retries=one.retries, backoff=one.backoff,
-                columns=one.columns, concurrency=one.concurrency, token_variable=one.token_variable,
-            )  # fmt: skip
+                one.url,
+                batch_size=one.batch_size,
+                timeout=one.timeout,
+                retries=one.retries,
+                backoff=one.backoff,
+                columns=one.columns,
+                concurrency=one.concurrency,
+                token_variable=one.token_variable,
+            )
         case spec.PythonReward():
             return find_function(one.function)
 

@@ -63,8 +63,8 @@ def _adapters(step: Step, folder: Path | None) -> Roles:
     elif folder is not None:
         if row.needs_critic and config.critic_from_reward_model:
             step.say(
-                f"{step.name}: the reward model stands on other weights than the policy, so the critic starts with a head "
-                "that says 0"
+                f"{step.name}: the reward model stands on other weights than the policy, so the"
+                " critic starts with a head that says 0"
             )
         other = load_reward_model(folder, partial(step.load, exact=True))
     first = None if reward is None else members_of(reward)[0]

@@ -88,7 +88,8 @@ def run(
         )
     if jobs > 1 and recipe.scale.trainers > 1:
         raise UserError(
-            f"--jobs {jobs} goes with one trainer a stage, and scale.trainers is {recipe.scale.trainers}.",
+            f"--jobs {jobs} goes with one trainer a stage, and scale.trainers is"
+            f" {recipe.scale.trainers}.",
             field="scale.trainers",
             hint="Leave one of the two out.",
         )
@@ -175,8 +176,10 @@ def _write_manifest(
     """The resolved recipe, and what the run was made of."""
     write_text(this.folder / "recipe.yaml", dump_yaml(this.recipe))
     manifest = {
-        "burnish": __version__, "environment": environment(), "seed": this.recipe.seed, "inputs": inputs,
-        "accepted": accepted, "trainers": this.recipe.scale.trainers, "recipe_sha256": file_hash(this.folder / "recipe.yaml"),
+        "burnish": __version__, "environment": environment(), "seed": this.recipe.seed,
+        "inputs": inputs,
+        "accepted": accepted, "trainers": this.recipe.scale.trainers,
+        "recipe_sha256": file_hash(this.folder / "recipe.yaml"),
     }  # fmt: skip
     write_sealed(this.folder / "manifest.json", manifest)
 

@@ -44,8 +44,12 @@ def run_stage(this: Run, stage: str, inputs: Mapping[str, Any], accepted: Sequen
         of_ranks = _do(step)
     except SystemExit as error:
         raise UserError(
-            f"code that the stage {stage} ran ended the process (exit {error.code}), so the stage is not done.",
-            hint="Look for sys.exit() or exit() in your reward, environment or tracker, and raise an error there instead.",
+            f"code that the stage {stage} ran ended the process (exit {error.code}), so the stage"
+            " is not done.",
+            hint=(
+                "Look for sys.exit() or exit() in your reward, environment or tracker, and raise an"
+                " error there instead."
+            ),
         ) from error
     finally:
         seconds = earlier + time.perf_counter() - start

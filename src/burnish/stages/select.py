@@ -150,8 +150,9 @@ def _nothing(step: Step, answers: Sequence[Ordered], what: str) -> UserError:
     )
     return UserError(
         f"the stage {step.name} keeps no {what}: no prompt has one that is good enough.{bound}",
-        field=f"{step.name}.threshold", hint="Lower the threshold, or sample more answers to each prompt.",
-    )  # fmt: skip
+        field=f"{step.name}.threshold",
+        hint="Lower the threshold, or sample more answers to each prompt.",
+    )
 
 
 def _findings(step: Step, answers: Sequence[Ordered], kept: int) -> dict[str, Any]:

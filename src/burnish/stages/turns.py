@@ -133,7 +133,10 @@ class ConversationSampler:
             pay = math.nan
         if not abs(pay) <= LARGEST_REWARD:
             problem = f"the environment paid {reward!r:.60} for a turn."
-            hint = f"Its rewards are numbers of at most {LARGEST_REWARD:g} in size; 0.0 where a turn earns nothing."
+            hint = (
+                f"Its rewards are numbers of at most {LARGEST_REWARD:g} in size; 0.0 where a turn"
+                " earns nothing."
+            )
             raise UserError(problem, field="online.environment", hint=hint)
         return pay
 
@@ -231,7 +234,10 @@ def environment_class(name: str) -> Callable[..., Environment]:
 
 def _imported(name: str) -> Callable[..., Environment]:
     place, _, attribute = name.rpartition(":")
-    hint = f"Name one that is shipped ({', '.join(_SHIPPED)}) or package.module:Class, or path/to/file.py:Class."
+    hint = (
+        f"Name one that is shipped ({', '.join(_SHIPPED)}) or package.module:Class, or"
+        " path/to/file.py:Class."
+    )
     if not place:
         raise UserError(
             f'there is no environment "{name}".', field="online.environment.name", hint=hint

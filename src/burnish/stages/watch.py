@@ -126,7 +126,8 @@ class PolicyWatch:
         marks, uncounted = self._marks(rollouts)
         if not marks.prompt_N:
             raise UserError(
-                f"neither the reward nor {self._judge.name} judges any answer to the prompts of the watch.",
+                f"neither the reward nor {self._judge.name} judges any answer to the prompts of the"
+                " watch.",
                 hint="Its prompts are those held out: give some that both can judge.",
             )
         self._start = start_of(marks)
@@ -146,8 +147,9 @@ class PolicyWatch:
     def _say_what_start_tells(self, start: Start) -> None:
         if not start.slope > 2.0 * start.slope_se:
             self._say(
-                f"watch: among the starting policy's answers {self._judge.name} does not clearly like more what the reward likes "
-                f"more (correlation {start.slope:.2f} ± {start.slope_se:.2f}): a fall of the judge can be told, a lag hardly"
+                f"watch: among the starting policy's answers {self._judge.name} does not clearly"
+                f" like more what the reward likes more (correlation {start.slope:.2f} ±"
+                f" {start.slope_se:.2f}): a fall of the judge can be told, a lag hardly"
             )
 
     def _marks(self, rollouts: Sequence[Rollout]) -> tuple[Marks, float]:
@@ -170,13 +172,13 @@ class PolicyWatch:
         config, start, found = self._config, self._start, dict[str, str]()
         if slope_alarm(slope, start, share=config.slope):
             found["slope"] = (
-                f"the reward rises and {self._judge.name} gains {slope.value:.2f} ± {slope.se:.2f} with it, at the start "
-                f"{start.slope:.2f}"
+                f"the reward rises and {self._judge.name} gains {slope.value:.2f} ± {slope.se:.2f}"
+                f" with it, at the start {start.slope:.2f}"
             )
         if settled and length_alarm(check, start, ratio=config.length):
             found["length"] = (
-                f"answers are {check.length_ratio:.2f} times as long as at the start, where longer ones earned more "
-                f"(correlation {start.length_correlation:.2f})"
+                f"answers are {check.length_ratio:.2f} times as long as at the start, where longer"
+                f" ones earned more (correlation {start.length_correlation:.2f})"
             )
         return found
 
@@ -203,7 +205,8 @@ class PolicyWatch:
             self._say(f"alarm of the watch after step {step}: {why}; {raised}")
             return Decision(beta_factor=factor)
         self._say(
-            f"alarm of the watch after step {step}: {why}; back to the weights of step {self._best_step}, and {raised}"
+            f"alarm of the watch after step {step}: {why}; back to the weights of step"
+            f" {self._best_step}, and {raised}"
         )
         return Decision(beta_factor=factor, roll_back=True)
 
@@ -273,13 +276,17 @@ def watched(
             config,
             prompts=prompts,
             sampler=sampler,
-            proxy=scorer if composed is None else with_pay(_as_it_comes(composed), step.settings.environment),
+            proxy=(
+                scorer
+                if composed is None
+                else with_pay(_as_it_comes(composed), step.settings.environment)
+            ),
             judge=judge,
             total=step.settings.steps,
             penalized=roles.reference is not None,
             distance=distance_from_start(step, roles),
             say=lambda line: step.say_once(f"{step.name}: {line}"),
-        )  # fmt: skip
+        )
     finally:
         judge.close()
 
@@ -295,12 +302,15 @@ def _prompts(step: Step, roles: Roles, config: Watch) -> list[Prompt]:
 
 
 def _as_it_comes(composed: CompositeScorer) -> CompositeScorer:
-    """The same rewards, none normalized over a batch: the mean of such would be 0 at every check."""
+    """The same rewards, none normalized over a batch: the mean of such would be 0 at every
+    check."""
     return CompositeScorer(
         [
-            replace(source, part=replace(source.part, normalize="none", clip=None))
-            if source.part.normalize != "none"
-            else source
+            (
+                replace(source, part=replace(source.part, normalize="none", clip=None))
+                if source.part.normalize != "none"
+                else source
+            )
             for source in composed.sources
         ]
     )

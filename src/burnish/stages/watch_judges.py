@@ -85,9 +85,14 @@ def _reward_model(step: Step, backbone: Backbone) -> WatchJudge:
     same = own.get_vocab() == backbone.tokenizer.get_vocab()
     ends = (*end_tokens_of(view.backbone), *(end_tokens_of(backbone) if same else ()))
     scorer = ScopedModelReward(
-        view, scope="full", end_tokens=ends, max_tokens=_MICRO_BATCH_TOKENS,
-        render=None if same else partial(render_prompt, own, max_tokens=step.recipe.model.max_length),
-    )  # fmt: skip
+        view,
+        scope="full",
+        end_tokens=ends,
+        max_tokens=_MICRO_BATCH_TOKENS,
+        render=None
+        if same
+        else partial(render_prompt, own, max_tokens=step.recipe.model.max_length),
+    )
 
     def marks(rollouts: Sequence[Rollout], _beside: Sequence[str]) -> list[float | None]:
         return [one.value for one in scorer.score(rollouts)]

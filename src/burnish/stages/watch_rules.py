@@ -19,8 +19,9 @@ from burnish.trainers.online_settings import resolve_settings
 _SHAPE = ("model_type", "hidden_size", "num_hidden_layers")
 """What two models of one kind have in common."""
 _SAME_KIND = (
-    "A second reward model of the same base makes the same mistakes, however much data it has "
-    "(docs/watch.md): name people's verifiers, an endpoint, the taste, or a reward model of another base or size."
+    "A second reward model of the same base makes the same mistakes, however much data it has"
+    " (docs/watch.md): name people's verifiers, an endpoint, the taste, or a reward model of"
+    " another base or size."
 )
 
 
@@ -75,7 +76,8 @@ def _taste(step: Step) -> None:
     judges = [one for node in before if node.kind == "compare" for one in node.settings.by]
     if any(one.panel is None for one in judges) or any(reads_labels(node) for node in before):
         raise UserError(
-            "the taste is that of simulated annotators, and others compared what this policy's reward was learnt from.",
+            "the taste is that of simulated annotators, and others compared what this policy's"
+            " reward was learnt from.",
             field=f"{step.name}.watch.judge",
             hint="Name an endpoint, a verifier, or a reward model of another base or size.",
         )
@@ -91,13 +93,17 @@ def _reward_model(step: Step) -> None:
         for one in inputs
     ]
     if own in rewarded:
-        problem = f"the watch's judge is the reward model that {step.name} is trained on, which sees no mistake of its own."
+        problem = (
+            f"the watch's judge is the reward model that {step.name} is trained on, which sees no"
+            " mistake of its own."
+        )
         raise UserError(problem, field=field, hint=_SAME_KIND)
     if own.stage is None:
         require_reward_model(Path(step.run.reference(own)), field=field)
     if any(_of_one_kind(step, own, other) for other in rewarded):
         step.say_once(
-            f"{step.name}: the watch's judge is a reward model of the same kind as the one it watches. {_SAME_KIND}"
+            f"{step.name}: the watch's judge is a reward model of the same kind as the one it"
+            f" watches. {_SAME_KIND}"
         )
 
 
@@ -121,7 +127,8 @@ def _endpoint(step: Step, judge: EndpointWatch) -> None:
     asked = [_judge_of(node) for node in trained(step)]
     if (judge.endpoint, judge.model) in [one for several in asked for one in several]:
         raise UserError(
-            f"{judge.model} compared what this policy's reward was learnt from, so it does not watch over it.",
+            f"{judge.model} compared what this policy's reward was learnt from, so it does not"
+            " watch over it.",
             field=f"{step.name}.watch.judge",
             hint="Name another model.",
         )
@@ -139,7 +146,8 @@ def _verifier(step: Step, judge: VerifierWatch) -> None:
     trained_on = {one.model_dump_json() for one in step.settings.rewards if one.weight}
     if {one.model_dump_json() for one in judge.rewards if one.weight} == trained_on:
         raise UserError(
-            f"the watch's judge is the very rewards that {step.name} is trained on, which see no mistake of their own.",
+            f"the watch's judge is the very rewards that {step.name} is trained on, which see no"
+            " mistake of their own.",
             field=field,
             hint="Name others, or those of them that check what is meant.",
         )

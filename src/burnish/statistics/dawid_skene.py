@@ -36,9 +36,13 @@ class DawidSkene:
 
 
 def dawid_skene(
-    judgements: Sequence[Judgement], *, pseudo_votes: float = 12.0, right: float = 2 / 3, iterations: int = 100,
+    judgements: Sequence[Judgement],
+    *,
+    pseudo_votes: float = 12.0,
+    right: float = 2 / 3,
+    iterations: int = 100,
     tolerance: float = 1e-6,
-) -> DawidSkene:  # fmt: skip
+) -> DawidSkene:
     """Expectation-maximisation over units with unknown true classes, annotators with a confusion
     matrix each.
 

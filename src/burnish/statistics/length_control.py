@@ -82,8 +82,8 @@ def _stepped(at_R2: Floats, terms_N2: Floats, wins_N: Floats, weights_RN: Floats
 
 
 def length_slope(scores: ArrayLike, lengths: ArrayLike, *, groups: Sequence[Hashable]) -> float:
-    """What a unit of length adds to the score among answers to one prompt: Σ (s − s̄_g)(l − l̄_g) / Σ
-    (l − l̄_g)², means over the prompt's answers; 0 where no lengths differ.
+    """What a unit of length adds to the score among answers to one prompt: Σ (s − s̄_g)(l − l̄_g) /
+    Σ (l − l̄_g)², means over the prompt's answers; 0 where no lengths differ.
 
     Args:
         scores: [N].

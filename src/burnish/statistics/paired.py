@@ -27,8 +27,8 @@ class ClusteredMean:
 def clustered_mean(
     values: ArrayLike, *, groups: Sequence[Hashable], level: float = 0.95
 ) -> ClusteredMean:
-    """The mean d̄ of the units' own means d_g, each unit once, with d̄ ± t_{G−1} SE, SE² = Σ_g (d_g −
-    d̄)² / (G (G − 1)).
+    """The mean d̄ of the units' own means d_g, each unit once, with d̄ ± t_{G−1} SE, SE² = Σ_g (d_g
+    − d̄)² / (G (G − 1)).
 
     Args:
         values: [N] finite numbers: of a comparison, the paired differences.
@@ -64,8 +64,9 @@ def paired_shares(differences: ArrayLike, *, level: float = 0.95) -> ClusteredMe
 
     With b pairs of +1 and c of −1 among n the value is (b − c)/n. The interval is that of Agresti &
     Min (2005), half a pair added to each of the four cells: b̃ = b + ½, c̃ = c + ½, ñ = n + 2, d̃ =
-    (b̃ − c̃)/ñ ± z √(b̃ + c̃ − (b̃ − c̃)²/ñ)/ñ. So it has a width where no pair differs: forty items on
-    which two models agree do not show that they always would. Raises ValueError for other values.
+    (b̃ − c̃)/ñ ± z √(b̃ + c̃ − (b̃ − c̃)²/ñ)/ñ. So it has a width where no pair differs: forty
+    items on which two models agree do not show that they always would. Raises ValueError for other
+    values.
     """
     vector = np.asarray(differences, dtype=np.float64)
     if vector.ndim != 1 or not len(vector) or not np.isin(vector, (-1.0, 0.0, 1.0)).all():

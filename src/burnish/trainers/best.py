@@ -1,5 +1,5 @@
-"""Which evaluation of a training run was the best: what is kept of it, and when to stop waiting for a
-better one."""
+"""Which evaluation of a training run was the best: what is kept of it, and when to stop waiting for
+a better one."""
 
 from __future__ import annotations
 

@@ -151,7 +151,8 @@ def _refuse_no_number(rewards: Sequence[Reward]) -> None:
     ]
     parts = to_blame or [f"{name}: {value}" for name, value in reward.components.items()]
     raise UserError(
-        f"the reward of completion {place} is {reward.value} ({', '.join(parts)}), which cannot be learnt from.",
+        f"the reward of completion {place} is {reward.value} ({', '.join(parts)}), which cannot be"
+        " learnt from.",
         hint=f"Rewards, times their weights, are numbers of at most {LARGEST_REWARD:g} in size.",
     )
 

@@ -85,4 +85,11 @@ def pairs_of(groups: Sequence[RankedGroup], *, soft: bool, margin: float) -> Pai
     probability, margins, weight, strengths = (
         torch.tensor(numbers, dtype=torch.float32).reshape(-1, 4).unbind(1)
     )
-    return Pairs(torch.tensor(better, dtype=torch.long), torch.tensor(worse, dtype=torch.long), probability, margins, weight, strengths)  # fmt: skip
+    return Pairs(
+        torch.tensor(better, dtype=torch.long),
+        torch.tensor(worse, dtype=torch.long),
+        probability,
+        margins,
+        weight,
+        strengths,
+    )

@@ -186,7 +186,8 @@ class Learner:
         """Raise Diverged where every step so far was skipped: what looks trained is what it was."""
         if self.skipped and self.skipped == self.step:
             raise Diverged(
-                f"none of the {self.step} updates{self._of} had a loss and a gradient that are finite, so nothing was learnt.",
+                f"none of the {self.step} updates{self._of} had a loss and a gradient that are"
+                " finite, so nothing was learnt.",
                 hint=_NOTHING_LEARNT,
             )
 
@@ -196,10 +197,13 @@ class Learner:
         if self._skipped_in_a_row > self._settings.max_skipped_steps:
             learnt = self.skipped <= self.step  # this one is not counted there yet
             raise Diverged(
-                f"{self._skipped_in_a_row} updates{self._of} in a row, up to number {self.step + 1}, had a loss or gradient that is not finite.",
-                hint="Lower the learning rate, or raise optimizer.max_skipped_steps."
-                if learnt
-                else _NOTHING_LEARNT,
+                f"{self._skipped_in_a_row} updates{self._of} in a row, up to number"
+                f" {self.step + 1}, had a loss or gradient that is not finite.",
+                hint=(
+                    "Lower the learning rate, or raise optimizer.max_skipped_steps."
+                    if learnt
+                    else _NOTHING_LEARNT
+                ),
             )
 
     def _refuse_broken_weights(self, rate: float) -> None:
@@ -213,7 +217,8 @@ class Learner:
             if not full(weight.detach()).isfinite().all()
         )
         raise Diverged(
-            f"update {self.step + 1}{self._of} made weights that are not finite, the first of them in {name} (learning rate {rate:g}).",
+            f"update {self.step + 1}{self._of} made weights that are not finite, the first of them"
+            f" in {name} (learning rate {rate:g}).",
             hint="Lower the learning rate. The checkpoint before it, where there is one, is sound.",
         )
 
@@ -249,6 +254,6 @@ def _added(shares: Sequence[tuple[float, dict[str, float]]]) -> tuple[float, dic
 
 
 _NOTHING_LEARNT = (
-    "Nothing was learnt before, so it is not the learning rate: the model itself gives such numbers for this data. "
-    "Try model.dtype: float32, or another model."
+    "Nothing was learnt before, so it is not the learning rate: the model itself gives such numbers"
+    " for this data. Try model.dtype: float32, or another model."
 )

@@ -94,8 +94,8 @@ def train_online(
     `folder`.
 
     `demonstrations` feed the ptx loss where its coefficient is not 0. `on_rollouts` sees every
-    step's rollouts; `watch` looks at the policy before the first step and now and then after, and may
-    end the training, raise β, or ask for the policy's best weights again.
+    step's rollouts; `watch` looks at the policy before the first step and now and then after, and
+    may end the training, raise β, or ask for the policy's best weights again.
     """
     policy, critic = _learners(roles, settings)
     controller = Controller(settings.algorithm.beta)
@@ -121,7 +121,8 @@ def train_online(
         sampler.load(roles.policy, version=step)
         first = watching.before_training() if step == 0 else {}
         found = gather(source, sampler, scorer, settings=settings, step=step)
-        sampler.sleep()  # its copy of the weights is old after this step, and training needs the memory
+        # its copy of the weights is old after this step, and training needs the memory
+        sampler.sleep()
         on_rollouts(step, found.sampled, found.sampled_rewards)
         prepared = stages.to_batch(
             found.rollouts,
@@ -289,9 +290,13 @@ def policy_term(
     now_P, sequence_of_P, columns = scored.logprobs_P, batch.sequence_of_P, batch.columns
     old_P = columns.get("old_logprobs", now_P.detach())
     loss = loss_of(
-        row, logprobs=now_P, old_logprobs=old_P, advantages=columns["advantages"], sequence_of_P=sequence_of_P,
+        row,
+        logprobs=now_P,
+        old_logprobs=old_P,
+        advantages=columns["advantages"],
+        sequence_of_P=sequence_of_P,
         sequences=len(batch),
-    )  # fmt: skip
+    )
     shares = _clip_shares(loss.stats["ratio"], columns["advantages"], settings)
     per_token, stats = loss.per_token, {**loss.stats, **shares}
     weights_P, told = _importance(view, batch, columns, now_P, settings)

@@ -75,7 +75,8 @@ class OnlineSettings:
 
 
 _AS_THEY_ARE = (
-    "steps", "prompts_per_step", "responses_per_prompt", "epochs", "num_mini_batches", "sampling", "optimizer", "critic_learning_rate",
+    "steps", "prompts_per_step", "responses_per_prompt", "epochs", "num_mini_batches", "sampling",
+    "optimizer", "critic_learning_rate",
     "gamma", "gae_lambda", "value_clip_range", "vf_coef", "target_kl", "checkpoint",
 )  # fmt: skip
 
@@ -86,13 +87,22 @@ def resolve_settings(config: OnlineTraining) -> OnlineSettings:
     turns = 1 if config.environment is None else config.environment.max_turns
     longest = config.sampling.max_new_tokens * turns
     if algorithm.needs_groups and config.responses_per_prompt < 2:
-        problem = f"{algorithm.name} compares the completions of a prompt, so it needs at least 2 of them."
+        problem = (
+            f"{algorithm.name} compares the completions of a prompt, so it needs at least 2 of"
+            " them."
+        )
         raise UserError(problem, field="online.responses_per_prompt", hint="8 is a usual number.")
     if algorithm.filter == "mixed" and config.responses_per_prompt < 2:
-        problem = "the filter mixed keeps groups whose rewards differ, so a group needs at least 2 completions."
+        problem = (
+            "the filter mixed keeps groups whose rewards differ, so a group needs at least 2"
+            " completions."
+        )
         raise UserError(problem, field="online.responses_per_prompt")
     if config.moving_reference is not None and not algorithm.needs_reference:
-        problem = f"{algorithm.name} has no penalty as it is set, so there is no reference that could move."
+        problem = (
+            f"{algorithm.name} has no penalty as it is set, so there is no reference that could"
+            " move."
+        )
         raise UserError(
             problem,
             field="online.moving_reference",

@@ -157,9 +157,18 @@ def train_preferences(
         }
 
     train_in_passes(
-        view, train, terms=partial(terms, view, config=config), cost=lambda example: example.cost, evaluate=evaluation,
-        metrics=means, config=config, seed=seed, folder=folder, progress=progress, writers=writers,
-    )  # fmt: skip
+        view,
+        train,
+        terms=partial(terms, view, config=config),
+        cost=lambda example: example.cost,
+        evaluate=evaluation,
+        metrics=means,
+        config=config,
+        seed=seed,
+        folder=folder,
+        progress=progress,
+        writers=writers,
+    )
 
 
 def terms(
@@ -291,9 +300,11 @@ def _term(
     else:
         loss = _paired_loss(row, options, answers_N, answers, config, step)
     rewards_N = row.rewards(
-        logprobs=answers_N.detach(), ref_logprobs=torch.zeros(()) if reference is None else reference,
-        tokens=answers.tokens, options=options,
-    )  # fmt: skip
+        logprobs=answers_N.detach(),
+        ref_logprobs=torch.zeros(()) if reference is None else reference,
+        tokens=answers.tokens,
+        options=options,
+    )
     sums = _sums(rewards_N, answers_N.detach(), answers)
     if row.unpaired:
         sums["kl"] = torch.tensor(step.kl * len(answers.groups) / step.prompts)

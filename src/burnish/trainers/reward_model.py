@@ -102,10 +102,19 @@ def train_reward_model(
         return values | {"accuracy": correct / decided} if decided else values
 
     earlier = train_in_passes(
-        view, train, terms=terms, cost=lambda group: group.cost, evaluate=evaluation, metrics=metrics,
+        view,
+        train,
+        terms=terms,
+        cost=lambda group: group.cost,
+        evaluate=evaluation,
+        metrics=metrics,
         at_start=False,  # a head that has learnt nothing is a coin
-        config=config, seed=seed, folder=folder, progress=progress, writers=writers,
-    )  # fmt: skip
+        config=config,
+        seed=seed,
+        folder=folder,
+        progress=progress,
+        writers=writers,
+    )
     return None if earlier else scores_N
 
 

@@ -123,9 +123,14 @@ def importance_of(batch: Batch, old_P: Tensor, *, settings: OnlineSettings) -> L
     """The weights that correct for the sampler."""
     how = settings.importance
     return importance_weights(
-        old_logprobs=old_P, sampler_logprobs=batch["sampler_logprobs"], cap=how.cap, kind=how.kind, level=how.level,
-        sequence_of_P=batch.sequence_of_P, sequences=len(batch),
-    )  # fmt: skip
+        old_logprobs=old_P,
+        sampler_logprobs=batch["sampler_logprobs"],
+        cap=how.cap,
+        kind=how.kind,
+        level=how.level,
+        sequence_of_P=batch.sequence_of_P,
+        sequences=len(batch),
+    )
 
 
 def deal_mini_batches(batch: Batch, *, count: int, generator: torch.Generator) -> list[Batch]:

@@ -1,9 +1,12 @@
-"""Records TRL 1.16's loss and gradient norm on one fixed batch, for tests/trainers/test_trainers_trl.py.
+"""Records TRL 1.16's loss and gradient norm on one fixed batch, for
+tests/trainers/test_trainers_trl.py.
 
     python -m venv trl && trl/bin/pip install torch==2.13.0 trl==1.16.0
-    trl/bin/python tests/trainers/recorded/trl_1_16.py MODEL_FOLDER        # writes trl_1_16.json beside this file
+    trl/bin/python tests/trainers/recorded/trl_1_16.py MODEL_FOLDER        # writes trl_1_16.json
+        beside this file
 
-The policy is the model with every weight moved a little (`moved`), the reference the model as it is. Nothing of Burnish is
+The policy is the model with every weight moved a little (`moved`), the reference the model as it
+is. Nothing of Burnish is
 imported: the tokens are the tokenizer's own, by its chat template.
 """
 
@@ -19,8 +22,12 @@ from typing import Any
 PAIRS = [
     ("Name a fruit that is yellow.", "A banana is yellow.", "The sky, on some days, is blue."),
     ("How do I boil an egg?", "Put it in boiling water for eight minutes, then cool it.", "No."),
-    ("Is seven a prime number?", "Yes: only 1 and 7 divide it.", "Seven is the number that comes after six, so it is even."),
-]  # fmt: skip
+    (
+        "Is seven a prime number?",
+        "Yes: only 1 and 7 divide it.",
+        "Seven is the number that comes after six, so it is even.",
+    ),
+]
 # KTO: the chosen answer of the first and third prompt, the rejected one of the second
 DESIRABLE = (
     True,
@@ -110,7 +117,8 @@ def main(model_folder: str) -> None:
         for i, row in enumerate(rows)
     ]
     common = {
-        "output_dir": tempfile.mkdtemp(), "per_device_train_batch_size": len(PAIRS), "max_length": 512, "bf16": False, "use_cpu": True,
+        "output_dir": tempfile.mkdtemp(), "per_device_train_batch_size": len(PAIRS),
+        "max_length": 512, "bf16": False, "use_cpu": True,
         "gradient_checkpointing": False, "report_to": [], "disable_tqdm": True,
     }  # fmt: skip
 

@@ -236,8 +236,9 @@ def strength_of(p: float, settings: Settings) -> int:
 def pair_question(constitution: str, entry: Entry, a: int, b: int) -> list[Message]:
     """Which of two answers is better by the constitution."""
     text = (
-        f"{_conversation(entry)}\n\n[Answer A]\n{entry.candidates[a]}\n\n[Answer B]\n{entry.candidates[b]}\n\n"
-        "Which answer follows the principles better? Reply with one letter: A, B, or C if neither is better."
+        f"{_conversation(entry)}\n\n[Answer A]\n{entry.candidates[a]}\n\n[Answer"
+        f" B]\n{entry.candidates[b]}\n\nWhich answer follows the principles better? Reply with one"
+        " letter: A, B, or C if neither is better."
     )
     return [
         Message(role="system", content=_instructions(constitution)),
@@ -251,9 +252,9 @@ def rating_question(
     """How an answer does on one attribute."""
     meaning = f" ({attribute.help})" if attribute.help else ""
     text = (
-        f"{_conversation(entry)}\n\n[Answer]\n{entry.candidates[candidate]}\n\n"
-        f"How {attribute.name}{meaning} is the answer, from {attribute.low} (least) to {attribute.high} (most)? "
-        "Reply with one number."
+        f"{_conversation(entry)}\n\n[Answer]\n{entry.candidates[candidate]}\n\nHow"
+        f" {attribute.name}{meaning} is the answer, from {attribute.low} (least) to"
+        f" {attribute.high} (most)? Reply with one number."
     )
     return [
         Message(role="system", content=_instructions(constitution)),

@@ -94,13 +94,16 @@ def _written(model: Writer, talks: Sequence[Sequence[Message]]) -> list[str]:
 
 
 _REWRITE = (
-    "Rewrite your answer so that it no longer falls short in this way. Reply with the rewritten answer alone, "
-    "without a word about the change."
+    "Rewrite your answer so that it no longer falls short in this way. Reply with the rewritten"
+    " answer alone, without a word about the change."
 )
 
 
 def _critique_of(principle: str) -> Message:
-    asked = f"Point out, in a few sentences, where your answer above falls short of this principle: {principle}"
+    asked = (
+        "Point out, in a few sentences, where your answer above falls short of this principle:"
+        f" {principle}"
+    )
     return Message(role="user", content=asked)
 
 

@@ -148,9 +148,14 @@ def account(request: Request) -> HTMLResponse:
     site = site_of(request)
     caller = site.caller(request)
     return site.page(
-        request, "account.html", caller=caller, tokens=accounts.tokens(site.database, caller), fresh=None,
-        scopes=accounts.SCOPES, error=None,
-    )  # fmt: skip
+        request,
+        "account.html",
+        caller=caller,
+        tokens=accounts.tokens(site.database, caller),
+        fresh=None,
+        scopes=accounts.SCOPES,
+        error=None,
+    )
 
 
 @router.post("/account/keys")
@@ -197,9 +202,15 @@ def change_password(request: Request, old: Text = "", new: Text = "", csrf: Text
     except UserError as error:
         tokens = accounts.tokens(site.database, caller)
         return site.page(
-            request, "account.html", status=422, caller=caller, tokens=tokens, fresh=None, scopes=accounts.SCOPES,
+            request,
+            "account.html",
+            status=422,
+            caller=caller,
+            tokens=tokens,
+            fresh=None,
+            scopes=accounts.SCOPES,
             error=error,
-        )  # fmt: skip
+        )
     return logged_in(site, request, session, "/account")
 
 
@@ -221,9 +232,14 @@ def new_token(
     except UserError as refused:
         error = refused
     return site.page(
-        request, "account.html", caller=caller, tokens=accounts.tokens(site.database, caller), fresh=fresh,
-        scopes=accounts.SCOPES, error=error,
-    )  # fmt: skip
+        request,
+        "account.html",
+        caller=caller,
+        tokens=accounts.tokens(site.database, caller),
+        fresh=fresh,
+        scopes=accounts.SCOPES,
+        error=error,
+    )
 
 
 @router.post("/account/tokens/{token_id}/revoke")

@@ -215,9 +215,14 @@ def change_project(request: Request, project_id: Id, body: ProjectChange) -> Res
     site = site_of(request)
     renames = {str(kind): names for kind, names in body.renames.items()}
     projects.change(
-        site.database, site.caller(request), project_id, guidelines=body.guidelines, settings=body.settings,
-        renames=renames, open_tasks=body.open_tasks,
-    )  # fmt: skip
+        site.database,
+        site.caller(request),
+        project_id,
+        guidelines=body.guidelines,
+        settings=body.settings,
+        renames=renames,
+        open_tasks=body.open_tasks,
+    )
     return Response(status_code=204)
 
 

@@ -42,7 +42,8 @@ def items_page(
     site = site_of(request)
     caller = site.caller(request)
     typed = {
-        "text": text, "state": state, "annotator": annotator, "model": model, "column": column, "agreement": agreement,
+        "text": text, "state": state, "annotator": annotator, "model": model, "column": column,
+        "agreement": agreement,
     }  # fmt: skip
     try:
         most = None if not agreement else number(agreement, "agreement", least=0, most=100) / 100

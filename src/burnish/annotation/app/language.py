@@ -42,7 +42,8 @@ def environment(code: str) -> Environment:
         language.gettext, language.ngettext, newstyle=True
     )
     made.filters |= {
-        "markdown": markdown, "plain": plain, "percent": lambda share: f"{100 * share:.0f} %", "call": call_text,
+        "markdown": markdown, "plain": plain, "percent": lambda share: f"{100 * share:.0f} %",
+        "call": call_text,
         "word": lambda text: (
             language.refusal(text) if isinstance(text, UserError) else language.gettext(str(text))
         ),

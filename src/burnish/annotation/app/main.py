@@ -45,7 +45,9 @@ from burnish.errors import UserError
 
 _STATUS = {NotFoundError: 404, ForbiddenError: 403, ConflictError: 409, TooManyError: 429}
 _CHAT_THREADS = 64
-_THREADS = 4  # more would wait for the interpreter while they hold locks: with 12, PostgreSQL's p95 was twice as long
+# more would wait for the interpreter while they hold locks: with 12, PostgreSQL's p95 was twice as
+# long
+_THREADS = 4
 
 
 def create_app(
@@ -75,9 +77,14 @@ def create_app(
             thread.stop()
 
     app = FastAPI(
-        title="Burnish annotation", version=__version__, lifespan=life, docs_url=None, redoc_url=None,
-        openapi_url="/api/v1/openapi.json", description="Preference collection: projects, items, tasks, answers.",
-    )  # fmt: skip
+        title="Burnish annotation",
+        version=__version__,
+        lifespan=life,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/v1/openapi.json",
+        description="Preference collection: projects, items, tasks, answers.",
+    )
     app.state.site = site
     for part in (api, people_api, items_api, images_api, review_api):
         app.include_router(part.router)

@@ -162,13 +162,26 @@ def _save_settings(
         weighty = (told["changes"] and (told["answers"] or told["open"])) or told["unpassable"]
         if weighty and "confirmed" not in form:
             return tab(
-                site, request, caller, project_id, "change.html", told=told, guidelines=guidelines, typed=form,
-                labels=LABELS, error=None,
-            )  # fmt: skip
+                site,
+                request,
+                caller,
+                project_id,
+                "change.html",
+                told=told,
+                guidelines=guidelines,
+                typed=form,
+                labels=LABELS,
+                error=None,
+            )
         projects.change(
-            site.database, caller, project_id, guidelines=guidelines, settings=settings, renames=read_renames(form),
+            site.database,
+            caller,
+            project_id,
+            guidelines=guidelines,
+            settings=settings,
+            renames=read_renames(form),
             open_tasks="renew" if form.get("open_tasks") == "renew" else "finish",
-        )  # fmt: skip
+        )
     except UserError as error:
         if type(error) is not UserError:
             raise

@@ -40,9 +40,19 @@ def _members(
     open_ones = people.invitations(site.database, caller, project_id)
     text = changes.guidelines(site.database, caller, project_id)
     return tab(
-        site, request, caller, project_id, "members.html", status=status, members=found, link=link, error=error,
-        guidelines_version=text["version"], invitations=open_ones, reset=reset,
-    )  # fmt: skip
+        site,
+        request,
+        caller,
+        project_id,
+        "members.html",
+        status=status,
+        members=found,
+        link=link,
+        error=error,
+        guidelines_version=text["version"],
+        invitations=open_ones,
+        reset=reset,
+    )
 
 
 @router.post("/projects/{project_id}/invite")

@@ -63,8 +63,8 @@ def get_review(
     item: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
     html: Html = False,
 ) -> dict[str, Any]:
-    """The next item that waits for a reviewer behind the item `after`, or the one asked for, and how
-    many wait; answers by candidate position, annotators unnamed."""
+    """The next item that waits for a reviewer behind the item `after`, or the one asked for, and
+    how many wait; answers by candidate position, annotators unnamed."""
     site = site_of(request)
     found = reviews.waiting(
         site.database, site.caller(request), project_id, after=after, item_id=item

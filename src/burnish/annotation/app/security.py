@@ -16,8 +16,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; form-action 'self'; "
-    "frame-ancestors 'none'; base-uri 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self';"
+    " connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 HEADERS = {
     "content-security-policy": _CSP,
@@ -84,7 +84,10 @@ class Guard:
         if self._hosts and _host_name(host) not in self._hosts:
             return (
                 421,
-                f'this server does not answer to the name "{_host_name(host)[:100]}"; start it with --allow-host',
+                (
+                    f'this server does not answer to the name "{_host_name(host)[:100]}"; start it'
+                    " with --allow-host"
+                ),
             )
         if scope["method"] in _SAFE:
             return None
@@ -138,9 +141,9 @@ def _another_name(origin: str, host: str) -> str:
     """Either another site's page asks, or a proxy has put its own name for this server into the
     Host header."""
     return (
-        f'a page of "{origin}" asks this server, which is called "{host}" here, so nothing is done. If a proxy stands in '
-        "front: let it pass the name (nginx: proxy_set_header Host $host), or send X-Forwarded-Host and start the server "
-        "with --trusted-proxy"
+        f'a page of "{origin}" asks this server, which is called "{host}" here, so nothing is done.'
+        " If a proxy stands in front: let it pass the name (nginx: proxy_set_header Host $host),"
+        " or send X-Forwarded-Host and start the server with --trusted-proxy"
     )
 
 

@@ -92,7 +92,8 @@ def refuse_idle(at: Desk) -> None:
     """Raises ForbiddenError for a member who has failed, is paused or was stopped."""
     if at.member.state == "stopped":
         raise ForbiddenError(
-            "your work here has ended: too many answers were too fast, or too many known ones missed."
+            "your work here has ended: too many answers were too fast, or too many known ones"
+            " missed."
         )
     if at.member.state == "failed":
         raise ForbiddenError(

@@ -90,7 +90,8 @@ def enter(
         else:
             if not hmac.compare_digest(entry.session.encode(), session_id.encode()):
                 raise ConflictError(
-                    "you have begun this study in another session; go on there, or write to its owner."
+                    "you have begun this study in another session; go on there, or write to its"
+                    " owner."
                 )
             account = session.scalars(
                 select(Account).where(Account.annotator_id == entry.annotator_id)
@@ -159,22 +160,40 @@ def pay_sheet(database: Database, caller: Caller, project_id: int) -> list[dict[
         skipped = func.count(Annotation.skipped)
         query = (
             select(
-                Annotator.name, Member.role, Member.state, CrowdEntry.person, CrowdEntry.session,
-                CrowdEntry.code_shown_at, func.count(Annotation.id).label("tasks"), skipped.label("skipped"),
+                Annotator.name,
+                Member.role,
+                Member.state,
+                CrowdEntry.person,
+                CrowdEntry.session,
+                CrowdEntry.code_shown_at,
+                func.count(Annotation.id).label("tasks"),
+                skipped.label("skipped"),
                 func.coalesce(func.sum(Annotation.seconds), 0.0).label("seconds"),
             )
             .select_from(Annotation)
             .join(Item, Item.id == Annotation.item_id)
             .join(Annotator, Annotator.id == Annotation.annotator_id)
-            .outerjoin(Member, (Member.annotator_id == Annotator.id) & (Member.project_id == Item.project_id))
-            .outerjoin(CrowdEntry, (CrowdEntry.annotator_id == Annotator.id) & (CrowdEntry.project_id == Item.project_id))
+            .outerjoin(
+                Member,
+                (Member.annotator_id == Annotator.id) & (Member.project_id == Item.project_id),
+            )
+            .outerjoin(
+                CrowdEntry,
+                (CrowdEntry.annotator_id == Annotator.id)
+                & (CrowdEntry.project_id == Item.project_id),
+            )
             .where(Item.project_id == project_id, Annotator.kind != "ai")
             .group_by(
-                Annotator.id, Annotator.name, Member.role, Member.state, CrowdEntry.person, CrowdEntry.session,
+                Annotator.id,
+                Annotator.name,
+                Member.role,
+                Member.state,
+                CrowdEntry.person,
+                CrowdEntry.session,
                 CrowdEntry.code_shown_at,
             )
             .order_by(Annotator.name)
-        )  # fmt: skip
+        )
         return [_owed(row, settings) for row in session.execute(query)]
 
 
@@ -191,16 +210,28 @@ def _owed(row: Any, settings: Settings) -> dict[str, Any]:
         "hours": round(hours, 4),
         "pay": round(settings.price_per_task * row.tasks + settings.price_per_hour * hours, 2),
         "currency": settings.currency,
-        "code_shown_at": ""
-        if row.code_shown_at is None
-        else row.code_shown_at.isoformat(timespec="seconds"),
+        "code_shown_at": (
+            "" if row.code_shown_at is None else row.code_shown_at.isoformat(timespec="seconds")
+        ),
     }
 
 
 def as_csv(rows: list[dict[str, Any]]) -> bytes:
     """A pay sheet as a table. A cell that a spreadsheet would compute is kept text by a quote
     before it."""
-    names = ("annotator", "person", "session", "role", "state", "tasks", "skipped", "hours", "pay", "currency", "code_shown_at")  # fmt: skip
+    names = (
+        "annotator",
+        "person",
+        "session",
+        "role",
+        "state",
+        "tasks",
+        "skipped",
+        "hours",
+        "pay",
+        "currency",
+        "code_shown_at",
+    )
     out = io.StringIO(newline="")
     table = csv.writer(out)
     table.writerow(names)

@@ -106,10 +106,11 @@ def correct(
 ) -> None:
     """Put a row, as of an upload, in an item's place; its id stays.
 
-    Where what people see changes (conversation, candidates, kind, the criteria of a rubric, scenario)
-    the answers that are there are about something else: they are deleted and the item is asked anew, which `ask_anew` must say.
-    Else they stay. Raises UserError for a row that does not do, ConflictError where answers would
-    go and `ask_anew` does not say so.
+    Where what people see changes (conversation, candidates, kind, the criteria of a rubric,
+    scenario)
+    the answers that are there are about something else: they are deleted and the item is asked
+    anew, which `ask_anew` must say. Else they stay. Raises UserError for a row that does not do,
+    ConflictError where answers would go and `ask_anew` does not say so.
     """
     with database.write() as session:
         project = role_in(session, caller, project_id, least="owner")
@@ -124,8 +125,9 @@ def correct(
         changed = _seen(new, new.kind or settings.kind) != _seen(item, item.kind or settings.kind)
         if changed and told["answers"] + told["decisions"] + told["open"] and not ask_anew:
             raise ConflictError(
-                f"{told['answers']} answers and {told['open']} open tasks are about the text as it was: say that they go "
-                "and that the item is asked anew, or leave conversation, candidates, kind, rubric and scenario as they are."
+                f"{told['answers']} answers and {told['open']} open tasks are about the text as it"
+                " was: say that they go and that the item is asked anew, or leave conversation,"
+                " candidates, kind, rubric and scenario as they are."
             )
         if changed:
             _forget(session, item)
@@ -194,7 +196,8 @@ def remove_answer(
 
 
 def _seen(item: Item, kind: str) -> Any:
-    """What people see of an item that is asked as a `kind`. The weights of a rubric are not shown."""
+    """What people see of an item that is asked as a `kind`. The weights of a rubric are not
+    shown."""
     rubric = item.columns.get("rubric", ()) if kind == "rubric" else ()
     return (
         item.messages,

@@ -25,7 +25,7 @@ GUIDELINES = """# What a good answer is
 - **Harmless**: it hurts nobody.
 
 A short answer that says everything beats a long one. Ignore small slips of spelling. If both answers are equally good, say so.
-"""
+"""  # noqa: E501
 PROJECT = "demo"
 _QUALITY = {"careful": 1.0, "chatty": 0.65, "hasty": 0.35, "empty": 0.0}
 _PEOPLE = (("Ada", 0.08), ("Ben", 0.12), ("Cleo", 0.15), ("Dov", 0.3), ("Eve", 0.2))
@@ -51,17 +51,27 @@ def demo_rows(dialogues: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
         )
         rows.append(
             {
-                "id": f"training-{n + 1}", "prompt": question, "kind": "pairwise", "part": "training", "gold": {"strength": 2},
-                "candidates": [good, bad], "explanation": "The first **answers the question**; the other refuses for no reason.",
+                "id": f"training-{n + 1}",
+                "prompt": question,
+                "kind": "pairwise",
+                "part": "training",
+                "gold": {"strength": 2},
+                "candidates": [good, bad],
+                "explanation": (
+                    "The first **answers the question**; the other refuses for no reason."
+                ),
             }
-        )  # fmt: skip
+        )
     return rows
 
 
 def _row(number: int, kind: str, question: str, reply: str) -> dict[str, Any]:
     variants = {
         "careful": reply,
-        "chatty": f"Certainly! That is a great question. Let me tell you: {reply} Is there anything else you would like to know?",
+        "chatty": (
+            f"Certainly! That is a great question. Let me tell you: {reply} Is there anything else"
+            " you would like to know?"
+        ),
         "hasty": " ".join(reply.split()[: max(2, len(reply.split()) // 3)]) + " …",
         "empty": "It depends.",
     }
@@ -171,10 +181,12 @@ def _spread_over_a_day(database: Database, project: int, rng: np.random.Generato
     with database.write() as session:
         ids = list(
             session.scalars(
-                select(Annotation.id).join(Item, Item.id == Annotation.item_id).where(Item.project_id == project)
+                select(Annotation.id)
+                .join(Item, Item.id == Annotation.item_id)
+                .where(Item.project_id == project)
                 .order_by(Annotation.id)
             )
-        )  # fmt: skip
+        )
         start, offsets = (
             now() - timedelta(hours=9),
             np.sort(rng.uniform(0, 9 * 3600, size=len(ids))),

@@ -31,10 +31,16 @@ def keep(session: Session, lease: Lease) -> None:
     session.execute(delete(Draft).where(*mine), execution_options={"synchronize_session": False})
     session.add(
         Draft(
-            lease=lease.id, item_id=lease.item_id, annotator_id=lease.annotator_id, presented=lease.presented,
-            content=lease.draft, chat=lease.chat, version_id=lease.version_id, worked=lease.worked,
+            lease=lease.id,
+            item_id=lease.item_id,
+            annotator_id=lease.annotator_id,
+            presented=lease.presented,
+            content=lease.draft,
+            chat=lease.chat,
+            version_id=lease.version_id,
+            worked=lease.worked,
         )
-    )  # fmt: skip
+    )
 
 
 def bring_back(session: Session, lease: Lease) -> None:
@@ -82,11 +88,19 @@ def revive(session: Session, caller: Caller, lease_id: str) -> bool:
     moment = now()
     session.add(
         Lease(
-            id=kept.lease, item_id=item.id, annotator_id=kept.annotator_id, presented=kept.presented,
-            taken_at=moment, expires_at=moment + timedelta(minutes=settings.lease_minutes), draft=kept.content,
-            chat=kept.chat, version_id=kept.version_id, worked=kept.worked, seen_at=kept.ended_at,
+            id=kept.lease,
+            item_id=item.id,
+            annotator_id=kept.annotator_id,
+            presented=kept.presented,
+            taken_at=moment,
+            expires_at=moment + timedelta(minutes=settings.lease_minutes),
+            draft=kept.content,
+            chat=kept.chat,
+            version_id=kept.version_id,
+            worked=kept.worked,
+            seen_at=kept.ended_at,
         )
-    )  # fmt: skip
+    )
     session.delete(kept)
     if has_places:
         item.slots = max(0, item.slots - 1)

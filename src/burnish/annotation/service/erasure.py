@@ -1,4 +1,5 @@
-"""Forgetting a person on request: the account goes, what they wrote goes or stays without a name."""
+"""Forgetting a person on request: the account goes, what they wrote goes or stays without a
+name."""
 
 from __future__ import annotations
 
@@ -84,8 +85,8 @@ def erase(session: Session, annotator_id: int, *, keep_answers: bool) -> dict[st
     """Forget a person, within a transaction; returns how many answers and notes went.
 
     Login, tokens, drafts, notes, readings, ids of a crowd platform and addresses go, and the name
-    from everywhere, the audit log among it. Answers stay under a name that says nothing, or, without
-    `keep_answers`, go with their events: their items are open again.
+    from everywhere, the audit log among it. Answers stay under a name that says nothing, or,
+    without `keep_answers`, go with their events: their items are open again.
     """
     annotator = session.get_one(Annotator, annotator_id)
     old, new = annotator.name, f"erased-{secrets.token_hex(6)}"

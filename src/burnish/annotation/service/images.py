@@ -1,5 +1,5 @@
-"""Images in prompts and answers: kept in the database under their content's hash, shown where a text
-says `![what it shows](image:NAME)`, and served to members of the project alone.
+"""Images in prompts and answers: kept in the database under their content's hash, shown where a
+text says `![what it shows](image:NAME)`, and served to members of the project alone.
 
 PNG, JPEG, GIF and WebP of a bounded size; what an image is, its own first bytes say. The bytes are
 handed on as they came and never decoded here.
@@ -143,9 +143,11 @@ def lifted(row: Mapping[str, Any], number: int) -> tuple[dict[str, Any], list[Pi
         if not isinstance(given, list):
             return given
         return [
-            {**turn, "content": flat(turn["content"], f"{field}.{at}.content")}
-            if isinstance(turn, Mapping) and "content" in turn
-            else turn
+            (
+                {**turn, "content": flat(turn["content"], f"{field}.{at}.content")}
+                if isinstance(turn, Mapping) and "content" in turn
+                else turn
+            )
             for at, turn in enumerate(given)
         ]
 
@@ -154,11 +156,15 @@ def lifted(row: Mapping[str, Any], number: int) -> tuple[dict[str, Any], list[Pi
         found["prompt"] = flat(row["prompt"], "prompt")
     if isinstance(row.get("candidates"), list):
         found["candidates"] = [
-            {**one, "text": flat(one["text"], f"candidates.{at}.text")}
-            if isinstance(one, Mapping) and isinstance(one.get("text"), list)
-            else {**one, "messages": turns(one["messages"], f"candidates.{at}.messages")}
-            if isinstance(one, Mapping) and "messages" in one
-            else turns(one, f"candidates.{at}")
+            (
+                {**one, "text": flat(one["text"], f"candidates.{at}.text")}
+                if isinstance(one, Mapping) and isinstance(one.get("text"), list)
+                else (
+                    {**one, "messages": turns(one["messages"], f"candidates.{at}.messages")}
+                    if isinstance(one, Mapping) and "messages" in one
+                    else turns(one, f"candidates.{at}")
+                )
+            )
             for at, one in enumerate(row["candidates"])
         ]
     return {name: value for name, value in found.items() if name in row}, pictures
@@ -180,9 +186,11 @@ def _part(part: Mapping[str, Any], field: str, number: int, pictures: list[Pictu
     data = _DATA.match(url) if len(url) < 2 * MOST_BYTES else None
     if data is None:
         raise UserError(
-            f"an image comes as a data URL of at most {MOST_BYTES:,} bytes, or as image:NAME; nothing is fetched.",
-            row=number, field=field,
-        )  # fmt: skip
+            f"an image comes as a data URL of at most {MOST_BYTES:,} bytes, or as image:NAME;"
+            " nothing is fetched.",
+            row=number,
+            field=field,
+        )
     try:
         made = picture(base64.b64decode(data[1], validate=False))
     except (binascii.Error, UserError) as error:

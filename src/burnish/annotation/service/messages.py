@@ -71,7 +71,8 @@ class MessageRow(BaseModel):
     def _whose(self) -> MessageRow:
         if self.role != "assistant" and (self.tool_calls or self.reasoning_content):
             raise ValueError(
-                f"tool_calls and reasoning_content belong to an assistant's turn, not the {self.role}'s"
+                "tool_calls and reasoning_content belong to an assistant's turn, not the"
+                f" {self.role}'s"
             )
         if self.role != "tool" and (self.tool_call_id or self.name):
             raise ValueError(

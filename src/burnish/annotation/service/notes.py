@@ -111,7 +111,8 @@ def listed(database: Database, caller: Caller, project_id: int) -> list[dict[str
         found = [
             {
                 "id": row.Note.id, "annotator_id": row.Note.annotator_id, "annotator": row.name,
-                "mine": row.Note.author_id == caller.annotator_id, "author": row.author if owner else None,
+                "mine": row.Note.author_id == caller.annotator_id,
+                "author": row.author if owner else None,
                 "text": row.Note.text, "at": row.Note.at, "item_id": row.Note.item_id,
                 "item": row.external_id if owner else None, "new": row.waits,
             }
@@ -138,8 +139,8 @@ def on_item(session: Session, item_id: int, annotator_id: int) -> list[dict[str,
 
 
 def _waits(caller: Caller, role: str) -> ColumnElement[bool]:
-    """Whether a note waits for the caller: somebody else's, unseen, in the caller's own thread or, for
-    an owner, in that of who wrote it."""
+    """Whether a note waits for the caller: somebody else's, unseen, in the caller's own thread or,
+    for an owner, in that of who wrote it."""
     to_caller = Note.annotator_id == caller.annotator_id
     to_owners = Note.author_id == Note.annotator_id
     addressed = or_(to_caller, to_owners) if role == "owner" else to_caller

@@ -56,10 +56,14 @@ def invite(
         expires = now() + timedelta(days=days)
         session.add(
             Invitation(
-                project_id=project_id, role=role, digest=digest(secret), uses=uses, expires_at=expires,
+                project_id=project_id,
+                role=role,
+                digest=digest(secret),
+                uses=uses,
+                expires_at=expires,
                 created_by=caller.account_id,
             )
-        )  # fmt: skip
+        )
         record(session, "invited", caller=caller, project_id=project_id, subject=role, uses=uses)
     return secret
 
@@ -208,14 +212,23 @@ def members(database: Database, caller: Caller, project_id: int) -> list[dict[st
         read = guidelines_readers(session, project_id)
         rows = session.execute(
             select(
-                Member.id, Annotator.id.label("annotator_id"), Annotator.name, Annotator.kind, Member.role, Member.state, Member.quota, Member.score,
-                Member.answered, Member.joined_at, Account.password.is_not(None).label("logs_in"),
+                Member.id,
+                Annotator.id.label("annotator_id"),
+                Annotator.name,
+                Annotator.kind,
+                Member.role,
+                Member.state,
+                Member.quota,
+                Member.score,
+                Member.answered,
+                Member.joined_at,
+                Account.password.is_not(None).label("logs_in"),
             )
             .join(Annotator, Annotator.id == Member.annotator_id)
             .outerjoin(Account, Account.annotator_id == Annotator.id)
             .where(Member.project_id == project_id)
             .order_by(Annotator.name)
-        )  # fmt: skip
+        )
         return [{**row._mapping, "guidelines_read": read.get(row.name)} for row in rows]
 
 

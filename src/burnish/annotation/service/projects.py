@@ -136,9 +136,14 @@ def change(
         if open_tasks == "renew" and version.id != left:
             changes.renew_open_tasks(session, project)
         record(
-            session, "project changed", caller=caller, project_id=project_id, settings=sorted(settings or ()),
-            guidelines=guidelines is not None, version=version.number,
-        )  # fmt: skip
+            session,
+            "project changed",
+            caller=caller,
+            project_id=project_id,
+            settings=sorted(settings or ()),
+            guidelines=guidelines is not None,
+            version=version.number,
+        )
 
 
 def _lines(text: str) -> str:

@@ -45,8 +45,8 @@ def for_member(database: Database, caller: Caller, project_id: int, member_id: i
             raise NotFoundError("there is no such member, or none who logs in.")
         if is_beyond(session, caller, row.Account.annotator_id):
             raise ForbiddenError(
-                f"{row.name} has rights beyond your projects: whoever runs the server makes the link "
-                "(burnish annotate users reset NAME)."
+                f"{row.name} has rights beyond your projects: whoever runs the server makes the"
+                " link (burnish annotate users reset NAME)."
             )
         record(session, "reset link made", caller=caller, project_id=project_id, subject=row.name)
         return _link(session, row.Account.id)

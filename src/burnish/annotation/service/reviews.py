@@ -218,8 +218,13 @@ def decide(
         _log(session, "adjudicated", item, caller)
         item.disputed = item.sampled = False
         record(
-            session, "decided", caller=caller, project_id=project_id, subject=item.external_id, before=before
-        )  # fmt: skip
+            session,
+            "decided",
+            caller=caller,
+            project_id=project_id,
+            subject=item.external_id,
+            before=before,
+        )
 
 
 def withdraw(database: Database, caller: Caller, project_id: int, item_id: int) -> None:
@@ -232,8 +237,13 @@ def withdraw(database: Database, caller: Caller, project_id: int, item_id: int) 
         item.disputed = True
         _log(session, "decision withdrawn", item, caller)
         record(
-            session, "decision withdrawn", caller=caller, project_id=project_id, subject=item.external_id, before=before
-        )  # fmt: skip
+            session,
+            "decision withdrawn",
+            caller=caller,
+            project_id=project_id,
+            subject=item.external_id,
+            before=before,
+        )
 
 
 def accept(database: Database, caller: Caller, project_id: int, item_id: int) -> None:
@@ -275,8 +285,13 @@ def send_back(
         item.disputed = item.sampled = False
         _log(session, "sent back", item, caller)
         record(
-            session, "sent back", caller=caller, project_id=project_id, subject=item.external_id, answers=len(answers)
-        )  # fmt: skip
+            session,
+            "sent back",
+            caller=caller,
+            project_id=project_id,
+            subject=item.external_id,
+            answers=len(answers),
+        )
 
 
 def _members_of(session: Session, project_id: int, answers: Any) -> dict[int, Member]:

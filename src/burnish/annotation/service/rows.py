@@ -67,7 +67,8 @@ class CandidateRow(BaseModel):
             or roles[-1] != "assistant"
         ):
             raise ValueError(
-                "a candidate's messages are the assistant's and its tools', the assistant's first and last"
+                "a candidate's messages are the assistant's and its tools', the assistant's first"
+                " and last"
             )
         turns = [message.turn() for message in self.messages]
         self.text = trace_text(turns)
@@ -260,9 +261,11 @@ def _check(given: ItemRow, kind: str, number: int) -> None:
     if twice is not None:
         first = texts.index(texts[twice])
         raise UserError(
-            f"has the text of candidate {first} again: nothing can be preferred to itself. Leave one out.",
-            row=number, field=f"candidates.{twice}",
-        )  # fmt: skip
+            f"has the text of candidate {first} again: nothing can be preferred to itself. Leave"
+            " one out.",
+            row=number,
+            field=f"candidates.{twice}",
+        )
     if given.part != "work" and given.gold is None:
         raise UserError(f"a {given.part} item needs the right answer.", row=number, field="gold")
     if given.gold is not None:

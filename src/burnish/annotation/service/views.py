@@ -69,7 +69,8 @@ def desk_view(found: dict[str, Any], *, html: bool) -> dict[str, Any]:
     said = [
         {"id": number, "scale": scale, "ranks": answer.ranks, **answer.payload()}
         | ({"turns": [_turn_in_place(turn, html) for turn in answer.turns]} if answer.turns else {})
-        | ({"passages": [{"candidate": s.candidate, "text": texts[s.candidate][s.start : s.end], "note": s.note}
+        | ({"passages": [{"candidate": s.candidate, "text": texts[s.candidate][s.start : s.end],
+                        "note": s.note}
                          for s in answer.spans]} if answer.spans else {})
         for number, scale, answer in zip(item["ids"], item["scales"], item["answers"], strict=True)
     ]  # fmt: skip

@@ -61,7 +61,8 @@ class LengthBias:
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
-            "odds_ratio": self.odds_ratio, "low": self.low, "high": self.high, "p_value": self.p_value,
+            "odds_ratio": self.odds_ratio, "low": self.low, "high": self.high,
+            "p_value": self.p_value,
             "position_odds_ratio": self.position_odds_ratio, "n": self.n,
         }  # fmt: skip
 
@@ -103,8 +104,9 @@ def length_bias(votes: Sequence[Vote], words: Mapping[tuple[str, int], int]) -> 
     if len(decided) < _LEAST:
         return None
     ratio = [
-        math.log2((words[v.item_id, v.first] + 1) / (words[v.item_id, v.second] + 1)) for v in decided
-    ]  # fmt: skip
+        math.log2((words[v.item_id, v.first] + 1) / (words[v.item_id, v.second] + 1))
+        for v in decided
+    ]
     side = [1.0 if v.first_shown_earlier else -1.0 for v in decided]
     x, y = np.column_stack([ratio, side]), np.array([v.value for v in decided])
     fit = logistic(x, y, clusters=[v.item_id for v in decided])

@@ -1,5 +1,5 @@
-"""Short answers: whether one is right, whether it owns that it does not know, whether several agree.
-Pure."""
+"""Short answers: whether one is right, whether it owns that it does not know, whether several
+agree. Pure."""
 
 from __future__ import annotations
 

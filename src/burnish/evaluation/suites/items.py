@@ -139,8 +139,14 @@ def _choices(row: Row, licence: str) -> Item:
     spaced = tuple(f" {choice.strip()}" for choice in choices)
     cluster = str(row.first("cluster") or _named(row))
     return Item(
-        _named(row), cluster, str(context or ""), spaced, tuple(map(str, own)), right, licence=licence
-    )  # fmt: skip
+        _named(row),
+        cluster,
+        str(context or ""),
+        spaced,
+        tuple(map(str, own)),
+        right,
+        licence=licence,
+    )
 
 
 def _place(row: Row, right: Any, count: int) -> int:

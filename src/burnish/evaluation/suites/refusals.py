@@ -58,8 +58,8 @@ class Rule:
 
 RULE = Rule(sensitivity=0.875, specificity=0.937, refusals=1159, others=1091)
 """Of `refuses`, against the human labels of XSTest's answers of five models (full and partial
-refusals; 90.5 % agree). The rule was written with some of these in sight; by model it is right on 85
-to 96 %."""
+refusals; 90.5 % agree). The rule was written with some of these in sight; by model it is right on
+85 to 96 %."""
 
 
 def prevalence(share: float, n: int, rule: Rule, *, level: float = 0.95) -> Estimate:

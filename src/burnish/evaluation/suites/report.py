@@ -84,7 +84,8 @@ def in_columns(rows: Sequence[Mapping[str, str]]) -> list[str]:
 def _suite(found: Mapping[str, Any], name: str) -> dict[str, Any]:
     models, tasks = _models(found), _tasks(found, name)
     lines = [
-        f"{_capital(in_text(model))}, measured from the {in_text(models[0])}: {_verdict(found, name, model, models[0])}"
+        f"{_capital(in_text(model))}, measured from the {in_text(models[0])}:"
+        f" {_verdict(found, name, model, models[0])}"
         for model in models[1:]
     ]
     tables = [
@@ -130,7 +131,10 @@ def _overview(models: Sequence[str], tasks: Sequence[Mapping[str, Any]]) -> Tabl
                 if metric.get("decides"):
                     row[_column(task, metric)] = _cell(metric, model, models[0])
         rows.append(row)
-    caption = f"Each model on each task; in brackets the loss from the {in_text(models[0])}, with its 95 % interval over items"
+    caption = (
+        f"Each model on each task; in brackets the loss from the {in_text(models[0])}, with its 95"
+        " % interval over items"
+    )
     return {"rows": rows, "caption": caption}
 
 
@@ -154,7 +158,9 @@ def _cell(metric: Mapping[str, Any], model: str, first: str) -> str:
 def _contests(tasks: Sequence[Mapping[str, Any]]) -> Table:
     rows = [
         {
-            "Comparison": f"{model_name(str(row.get('model')))} and {in_text(str(row.get('from')))}",
+            "Comparison": (
+                f"{model_name(str(row.get('model')))} and {in_text(str(row.get('from')))}"
+            ),
             "Task": _named(task, metric),
             "Loss": _signed_or_unknown(estimate(row.get("loss"))),
             "p (Holm)": _p(number(row.get("holm"))),
@@ -166,8 +172,11 @@ def _contests(tasks: Sequence[Mapping[str, Any]]) -> Table:
     ]
     return {
         "rows": rows,
-        "caption": "Losses on the same items (a gain is negative), Holm's p over the tasks of the suite, and whether the upper end of the "
-        "interval lies below the margin; the smallest true loss that so many items would show four times in five",
+        "caption": (
+            "Losses on the same items (a gain is negative), Holm's p over the tasks of the suite,"
+            " and whether the upper end of the interval lies below the margin; the smallest true"
+            " loss that so many items would show four times in five"
+        ),
     }
 
 
@@ -178,7 +187,9 @@ def _answer(row: Mapping[str, Any], metric: Mapping[str, Any]) -> str:
 
 def _corrected(models: Sequence[str], tasks: Sequence[Mapping[str, Any]]) -> Table:
     """How often a model refuses once the rule's errors are taken off."""
-    shown = [(task, metric) for task in tasks for metric in _metrics(task) if metric.get("corrected")]  # fmt: skip
+    shown = [
+        (task, metric) for task in tasks for metric in _metrics(task) if metric.get("corrected")
+    ]
     rows = [
         {
             "Model": model_name(model),
@@ -192,13 +203,18 @@ def _corrected(models: Sequence[str], tasks: Sequence[Mapping[str, Any]]) -> Tab
         for model in models
         if shown
     ]
-    caption = "The same, corrected for what the rule misses and what it takes for a refusal (Rogan and Gladen)"
+    caption = (
+        "The same, corrected for what the rule misses and what it takes for a refusal (Rogan and"
+        " Gladen)"
+    )
     return {"rows": rows, "caption": caption}
 
 
 def _others(models: Sequence[str], tasks: Sequence[Mapping[str, Any]]) -> Table:
     """The figures that decide nothing."""
-    shown = [(task, metric) for task in tasks for metric in _metrics(task) if not metric.get("decides")]  # fmt: skip
+    shown = [
+        (task, metric) for task in tasks for metric in _metrics(task) if not metric.get("decides")
+    ]
     rows = [
         {
             "Figure": f"{task.get('task')}: {metric.get('label')}",

@@ -40,7 +40,8 @@ def adapter_settings(folder: Path) -> dict[str, Any]:
         )
     if settings.get("task_type") not in _TASKS:
         raise UserError(
-            f"this adapter is for the task {settings['task_type']}, not for a language model (CAUSAL_LM).",
+            f"this adapter is for the task {settings['task_type']}, not for a language model"
+            " (CAUSAL_LM).",
             file=folder / ADAPTER_CONFIG,
             hint="Name an adapter of a language model.",
         )
@@ -75,7 +76,8 @@ def merge_adapter(model: Any, folder: Path, *, say: Callable[[str], None] = lamb
         after = _logits(merged, probe)
     if not torch.allclose(before, after, rtol=_AGREE, atol=_tolerance(before)):
         raise UserError(
-            f"this adapter ({kind}) cannot be merged into the weights: the merged model answers otherwise.",
+            f"this adapter ({kind}) cannot be merged into the weights: the merged model answers"
+            " otherwise.",
             file=folder,
             hint=_ALONE,
         )

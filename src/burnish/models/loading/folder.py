@@ -206,7 +206,8 @@ def own_code(settings: Mapping[str, Any]) -> list[str]:
 def own_code_error(file: Path, classes: Iterable[str]) -> UserError:
     """For a model or tokenizer that cannot be loaded without code from its folder."""
     return UserError(
-        f"this needs code of its own ({', '.join(classes)}), which Burnish never runs (trust_remote_code is False).",
+        f"this needs code of its own ({', '.join(classes)}), which Burnish never runs"
+        " (trust_remote_code is False).",
         file=file,
         hint="Name a model whose type transformers knows itself.",
     )

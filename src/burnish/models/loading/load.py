@@ -124,7 +124,8 @@ def _whole_model(
     folder, tensors = blueprint.folder, blueprint.tensors
     if blueprint.quantization is not None:
         say(
-            f"{folder}: its weights are quantised ({blueprint.quantization[0]}); they are widened and trained in full"
+            f"{folder}: its weights are quantised ({blueprint.quantization[0]}); they are widened"
+            " and trained in full"
         )
     weights = _read(tensors)
     if blueprint.whole:
@@ -215,5 +216,6 @@ def _settle_tying(model: Any, source: ModelSource, say: Callable[[str], None]) -
         return
     model.config.tie_word_embeddings = False
     say(
-        f"{source.folder}: embedding and head are different weights, so they are not tied (tie_word_embeddings)"
+        f"{source.folder}: embedding and head are different weights, so they are not tied"
+        " (tie_word_embeddings)"
     )

@@ -47,7 +47,8 @@ def refuse_whole_numbers(tensors: Mapping[str, StoredTensor]) -> None:
     for tensor in tensors.values():
         if tensor.dtype not in _FRACTIONS and not _BENIGN.search(tensor.name):
             raise UserError(
-                f"the weight {tensor.name} is stored as {tensor.dtype}: a quantised or damaged checkpoint.",
+                f"the weight {tensor.name} is stored as {tensor.dtype}: a quantised or damaged"
+                " checkpoint.",
                 file=tensor.file,
                 hint=_FULL,
             )

@@ -80,14 +80,18 @@ def refuse_unfitting_vocabulary(
     words = sorted((i, token) for token, i in outside.items() if token not in media)
     if words:
         raise UserError(
-            f"the tokenizer has {words[-1][0] + 1:,} tokens and the model's embedding {rows:,} rows: "
-            f"none for {', '.join(repr(token) for _, token in words[:3])}.",
+            f"the tokenizer has {words[-1][0] + 1:,} tokens and the model's embedding {rows:,}"
+            f" rows: none for {', '.join(repr(token) for _, token in words[:3])}.",
             file=folder,
-            hint="Name the tokenizer that the model was trained with, or grow the model (resize_token_embeddings).",
+            hint=(
+                "Name the tokenizer that the model was trained with, or grow the model"
+                " (resize_token_embeddings)."
+            ),
         )
     if media:
         say(
-            f"{folder}: the embedding has no row for {', '.join(media)}, so text must not contain them"
+            f"{folder}: the embedding has no row for {', '.join(media)}, so text must not contain"
+            " them"
         )
     for source, field, token in _special_ids(model):
         if not isinstance(token, int) or isinstance(token, bool) or not -1 <= token < rows:

@@ -71,15 +71,16 @@ def refuse_missing(
     prefix = _common_prefix(tensors)
     if prefix:
         raise UserError(
-            f'the name of every weight has "{prefix}" in it, so {_list(missing)} {_are(missing)} missing.',
+            f'the name of every weight has "{prefix}" in it, so {_list(missing)} {_are(missing)}'
+            " missing.",
             file=folder,
             hint=f'Save the model inside the wrapper, or take "{prefix}" off the names.',
         )
     adapted = [name for name in tensors if ".lora_" in name or ".base_layer." in name]
     if adapted:
         raise UserError(
-            f"these weights are those of a model with an adapter in it ({adapted[0]}), so {_list(missing)} "
-            f"{_are(missing)} missing.",
+            f"these weights are those of a model with an adapter in it ({adapted[0]}), so"
+            f" {_list(missing)} {_are(missing)} missing.",
             file=folder,
             hint="Merge the adapter (merge_and_unload) and save again, or save the adapter alone.",
         )
@@ -97,9 +98,15 @@ def refuse_unexpected(unexpected: Collection[str], folder: Path) -> None:
     if not left:
         return
     heads = [name for name in left if _HEADS.match(name)]
-    hint = "Its config.json belongs to another model, or it was saved with parts that this type of model does not have."
+    hint = (
+        "Its config.json belongs to another model, or it was saved with parts that this type of"
+        " model does not have."
+    )
     if heads:
-        hint = "This was saved as a reward, value or classification model: name the language model itself."
+        hint = (
+            "This was saved as a reward, value or classification model: name the language model"
+            " itself."
+        )
     raise UserError(f"the model has no place for {_list(heads or left)}.", file=folder, hint=hint)
 
 
@@ -150,7 +157,8 @@ def refuse_not_finite(model: nn.Module, tensors: Mapping[str, Tensor], where: Pa
         stored = tensors.get(name)
         if stored is not None and stored.dtype != tensor.dtype and finite(stored):
             raise UserError(
-                f"the weight {name} holds values too large for {_dtype(tensor)} (it is stored as {_dtype(stored)}).",
+                f"the weight {name} holds values too large for {_dtype(tensor)} (it is stored as"
+                f" {_dtype(stored)}).",
                 file=where,
                 hint="Load it in a wider dtype.",
             )

@@ -104,9 +104,11 @@ def _check(step: Step, _left: Sequence[Step]) -> None:
         and getattr(made.settings, "responses", 2) * len(made.inputs.get("models", ("one",))) < 2
     ):
         raise UserError(
-            f"the stage {made.name} makes one answer to a prompt, so {step.name} has nothing to compare.",
-            field=f"{made.name}.responses", hint="4 is a usual number.",
-        )  # fmt: skip
+            f"the stage {made.name} makes one answer to a prompt, so {step.name} has nothing to"
+            " compare.",
+            field=f"{made.name}.responses",
+            hint="4 is a usual number.",
+        )
 
 
 STAGE = Stage(

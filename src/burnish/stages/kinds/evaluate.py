@@ -106,9 +106,11 @@ def _judged_as_trained(settings: Evaluate, before: Sequence[Node]) -> Evaluate:
         return settings
     last: Any = trained[-1].settings
     judges = tuple(
-        one.model_copy(update={"model": trained[-1].inputs[f"rewards.{position}"][0].shown})
-        if isinstance(one, ModelReward)
-        else one
+        (
+            one.model_copy(update={"model": trained[-1].inputs[f"rewards.{position}"][0].shown})
+            if isinstance(one, ModelReward)
+            else one
+        )
         for position, one in enumerate(last.rewards)
     )
     return settings.model_copy(
@@ -208,7 +210,8 @@ def _check_suites(step: Step) -> None:
     remote = next((model for model in models if "://" in model), None)
     if scored is not None and remote is not None:
         raise UserError(
-            f"the suite {scored} needs log-probabilities, which the endpoint {remote} does not give.",
+            f"the suite {scored} needs log-probabilities, which the endpoint {remote} does not"
+            " give.",
             field=f"{step.name}.suites",
             hint="Measure suites of answers there: knowledge, safety, constraints, maths.",
         )

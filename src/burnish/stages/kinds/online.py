@@ -40,14 +40,15 @@ class Online(OnlineTraining):
     """Prompts to answer, as in `data.prompts`. None: the newest that a stage before it names, or
     `data.prompts`."""
     demonstrations: Sources | None = None
-    """What `ptx_coef` imitates: a stage that makes demonstrations, or a source. None: the newest before
-    it."""
+    """What `ptx_coef` imitates: a stage that makes demonstrations, or a source. None: the newest
+    before it."""
 
     @model_validator(mode="after")
     def _one_reward(self) -> Online:
         if self.reward is not None and self.rewards:
             raise ValueError(
-                "reward and rewards are both given: name the reward model in rewards, {name: model, model: NAME}"
+                "reward and rewards are both given: name the reward model in rewards, {name: model,"
+                " model: NAME}"
             )
         return self
 
@@ -124,10 +125,14 @@ def _check(step: Step, _left: Sequence[Step]) -> None:
     weights += [config.environment.weight] if config.environment is not None else []
     if not weights:
         raise UserError(
-            f"the stage {step.name} has no reward: it names none, and no stage before it makes a reward model.",
+            f"the stage {step.name} has no reward: it names none, and no stage before it makes a"
+            " reward model.",
             field=f"{step.name}.rewards",
-            hint=f"Put a stage of the kind reward before it, set {step.name}.reward to the folder of a reward model, or name "
-            f"rewards, for instance {step.name}.rewards=[{{name: maths}}].",
+            hint=(
+                f"Put a stage of the kind reward before it, set {step.name}.reward to the folder of"
+                f" a reward model, or name rewards, for instance {step.name}.rewards=[{{name:"
+                " maths}]."
+            ),
         )
     if not any(weights):
         raise UserError(
@@ -165,7 +170,10 @@ def _report(stage: Found) -> Told:
         " policy"
     )
     rounds = several(number(stage.result.get("steps")), "round")
-    sentence = f"{name} made {rounds} of answers, scores and updates{how}.{_served(stage)} {watch_sentence(stage.result)}"
+    sentence = (
+        f"{name} made {rounds} of answers, scores and updates{how}.{_served(stage)}"
+        f" {watch_sentence(stage.result)}"
+    )
     return Told(sentence.rstrip(), figures=tuple(watch_figures(stage.result, stage.prefix)))
 
 
@@ -179,7 +187,10 @@ def _served(stage: Found) -> str:
     if not restarted:
         return f"{told}."
     resent = several(number(engines.get("resent")), "answer")
-    return f"{told}; {several(restarted, 'engine')} died and had to be replaced, and {resent} asked for again."
+    return (
+        f"{told}; {several(restarted, 'engine')} died and had to be replaced, and {resent} asked"
+        " for again."
+    )
 
 
 STAGE = Stage(

@@ -60,7 +60,10 @@ def _report(stage: Found) -> Told:
     result = stage.result
     prompts, changed = number(result.get("prompts")), number(result.get("changed"))
     rounds, principles = number(result.get("rounds")), number(result.get("principles"))
-    text = f"Answers to {several(prompts, 'prompt')} were criticised and rewritten by {several(principles, 'principle')}"
+    text = (
+        f"Answers to {several(prompts, 'prompt')} were criticised and rewritten by"
+        f" {several(principles, 'principle')}"
+    )
     if rounds is not None and rounds > 1:
         text += f", {count(rounds)} times each"
     sentence = (

@@ -34,8 +34,8 @@ class RewardModel(ComparedPasses):
     batch_size: BatchSize = 8
     """Prompts per step, each with all its responses and comparisons."""
     lora: Lora | None = Lora()
-    """Adapters that are trained in place of the weights. None trains every weight; a reward model of its own beside a policy with `share_backbone:
-    true`, which needs more memory."""
+    """Adapters that are trained in place of the weights. None trains every weight; a reward model
+    of its own beside a policy with `share_backbone: true`, which needs more memory."""
     optimizer: Optimizer = Optimizer(learning_rate=3e-4)
     """How weights are updated: AdamW, its learning rate and schedule."""
     sampling: Sampling = Sampling()

@@ -62,9 +62,11 @@ def _check(step: Step, left: Sequence[Step]) -> None:
     key = greedy.split()[0]
     default = getattr(Sampling(), key)
     raise UserError(
-        f"{greedy}, so the answers to a prompt are all the same, and the stage {learning[-1]} learns from their "
-        "differences.", field=f"{step.name}.sampling.{key}", hint=f"Change it; {default:g} is the default.",
-    )  # fmt: skip
+        f"{greedy}, so the answers to a prompt are all the same, and the stage {learning[-1]}"
+        " learns from their differences.",
+        field=f"{step.name}.sampling.{key}",
+        hint=f"Change it; {default:g} is the default.",
+    )
 
 
 def _report(stage: Found) -> Told:
@@ -75,7 +77,10 @@ def _report(stage: Found) -> Told:
     )
     words = number(stage.result.get("words"))
     names = stage.result.get("models") or ()
-    text = f"{joined_by_and(names)}{' together' if len(names) > 1 else ''} wrote {several(answers, 'answer')} to each of {several(prompts, 'prompt')}"
+    text = (
+        f"{joined_by_and(names)}{' together' if len(names) > 1 else ''} wrote"
+        f" {several(answers, 'answer')} to each of {several(prompts, 'prompt')}"
+    )
     return Told(f"{text}, {plain(words, 1)} words on average." if words is not None else f"{text}.")
 
 

@@ -65,9 +65,15 @@ def _report(stage: Found) -> Told:
     pairs = result.get("make") == "pairs"
     if pairs:
         half = None if kept is None else kept / 2
-        text = f"Of {several(answers, 'answer')} to {several(prompts, 'prompt')} the best and the worst became {several(half, 'pair')}"
+        text = (
+            f"Of {several(answers, 'answer')} to {several(prompts, 'prompt')} the best and the"
+            f" worst became {several(half, 'pair')}"
+        )
     else:
-        text = f"Of {several(answers, 'answer')} to {several(prompts, 'prompt')} the best {count(kept)} became demonstrations"
+        text = (
+            f"Of {several(answers, 'answer')} to {several(prompts, 'prompt')} the best"
+            f" {count(kept)} became demonstrations"
+        )
     if mean is not None and best is not None:
         text += (
             f"; the mean score is {plain(mean)}, that of each prompt's best answer {plain(best)}"

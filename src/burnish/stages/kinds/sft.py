@@ -73,7 +73,8 @@ def _report(stage: Found) -> Told:
     if unmeasured is not None:
         return Told(f"SFT learnt from {examples} in {steps}. It was not evaluated: {unmeasured}.")
     return Told(
-        f"SFT learnt from {examples} in {steps}; the loss on held-out demonstrations went from {before} to {after} nats per token."
+        f"SFT learnt from {examples} in {steps}; the loss on held-out demonstrations went from"
+        f" {before} to {after} nats per token."
     )
 
 

@@ -40,8 +40,9 @@ def upgrade() -> None:
         op.add_column("items", column)
     # Three annotators an item is what Settings has where a project says nothing.
     op.execute(
-        "UPDATE items SET slots = CASE WHEN (SELECT count(*) FROM annotations WHERE item_id = items.id) >= 3 THEN 0"
-        " ELSE 3 - (SELECT count(*) FROM annotations WHERE item_id = items.id) END"
+        "UPDATE items SET slots = CASE WHEN (SELECT count(*) FROM annotations WHERE item_id ="
+        " items.id) >= 3 THEN 0 ELSE 3 - (SELECT count(*) FROM annotations WHERE item_id ="
+        " items.id) END"
     )
     op.create_index(
         "ix_items_open",
@@ -185,10 +186,13 @@ def downgrade() -> None:
     """What the older version would misread goes: items that teach and examine, decisions, answers
     that are no ranking."""
     op.execute(
-        "DELETE FROM annotations WHERE source <> 'label' OR item_id IN (SELECT id FROM items WHERE part <> 'work')"
-        " OR (ranks IS NULL AND skipped IS NULL)"
+        "DELETE FROM annotations WHERE source <> 'label' OR item_id IN (SELECT id FROM items WHERE"
+        " part <> 'work') OR (ranks IS NULL AND skipped IS NULL)"
     )
-    tables = "deliveries webhooks audit invitations api_tokens login_sessions members accounts events leases"
+    tables = (
+        "deliveries webhooks audit invitations api_tokens login_sessions members accounts events"
+        " leases"
+    )
     for table in tables.split():
         op.drop_table(table)
     op.execute(

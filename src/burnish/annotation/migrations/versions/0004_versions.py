@@ -18,8 +18,10 @@ depends_on = None
 
 _DEFAULTS = {
     "kind": "ranking", "steps": 4, "tie": True, "both_bad": True,
-    "attributes": [{"name": name, "low": 1, "high": 5, "help": ""} for name in ("helpful", "honest", "harmless")],
-    "flags": ["fails the instruction", "makes things up", "unsafe", "private information", "wrong language"],
+    "attributes": [{"name": name, "low": 1, "high": 5, "help": ""} for name in ("helpful", "honest",
+            "harmless")],
+    "flags": ["fails the instruction", "makes things up", "unsafe", "private information",
+        "wrong language"],
     "critique": "optional", "turns": 3,
 }  # fmt: skip
 """What a project's settings left out meant before this revision."""
@@ -85,10 +87,15 @@ def _first_versions() -> None:
         schema = {name: settings.get(name, value) for name, value in _DEFAULTS.items()}
         connection.execute(
             versions.insert().values(
-                project_id=row.id, number=1, schema=schema, renames={}, guidelines=row.guidelines or "",
-                guidelines_number=1, created_at=row.created_at,
+                project_id=row.id,
+                number=1,
+                schema=schema,
+                renames={},
+                guidelines=row.guidelines or "",
+                guidelines_number=1,
+                created_at=row.created_at,
             )
-        )  # fmt: skip
+        )
         kind = sa.text("UPDATE items SET kind = :kind WHERE project_id = :project AND kind = ''")
         connection.execute(kind, {"kind": schema["kind"], "project": row.id})
     op.execute(
