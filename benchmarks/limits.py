@@ -27,7 +27,7 @@ class Training:
     peer: str = "trl"
     products: str = "float32"
     recompute: bool = False
-    sampler: str = "model"
+    sampler: str = "none"
     micro: int = MICRO_TOKENS
 
     @property

@@ -133,7 +133,7 @@ def training(
     if (
         device != "cpu"
     ):  # 8-bit products, and the rows that ask what another precision is worth, are a CPU's
-        kept = [row for row in rows_wanted if row.sampler == "model" and row.products == "float32"]
+        kept = [row for row in rows_wanted if row.sampler == "none" and row.products == "float32"]
         rows_wanted = [replace(row, products=products) for row in kept]
     if not rows_wanted:
         return

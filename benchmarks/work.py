@@ -51,8 +51,8 @@ def arguments(*workloads: str) -> argparse.Namespace:
     parser.add_argument("--products", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument(
         "--sampler",
-        choices=["model", "int8"],
-        default="model",
+        choices=["none", "int8"],
+        default="none",
         help="precision of the sampler's products",
     )
     parser.add_argument(
