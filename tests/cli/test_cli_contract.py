@@ -15,6 +15,7 @@ import typer
 from hypothesis import HealthCheck, given, settings
 
 from burnish.cli import main as cli
+from burnish.cli import run_commands
 from burnish.cli.endings import ending_of
 from burnish.errors import UserError
 
@@ -69,7 +70,7 @@ def drawn_overrides(count: int) -> Tally:
         tally.hold(override, attempt, lines=6)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "_run", _reach)
+        patch.setattr(run_commands, "run_recipe", _reach)
         hold()
     return tally
 

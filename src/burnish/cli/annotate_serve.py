@@ -78,9 +78,8 @@ def serve(
         list[str] | None,
         typer.Option(
             help=(
-                "An address or network of proxies whose X-Forwarded-For, -Proto, -Host and -Prefix"
-                " are believed; may be "
-                "repeated."
+                "An address or network of proxies whose X-Forwarded-For, -Proto, -Host and -Prefix "
+                "are believed; may be repeated."
             ),
             show_default=False,
         ),

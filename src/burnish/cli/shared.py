@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="Changes to the recipe: dotted.key=value ...", show_default=False),
+]
+Out = Annotated[
+    str | None,
+    typer.Option(
+        "--out", metavar="FOLDER", help="The run's folder [default: runs/NAME].", show_default=False
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Plain lines instead of progress bars.")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        help="The recipe (YAML); without it, this stage alone, from what the run's folder has.",
+        show_default=False,
+    ),
+]
 Traceback = Annotated[
     bool, typer.Option("--traceback", help="Show where in the code an error arose.")
 ]
