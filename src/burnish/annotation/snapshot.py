@@ -443,7 +443,7 @@ def _labelled(
         row.seconds,
         row.created_at,
         entry.gold is not None,
-        row.source,
+        row.source,  # type: ignore[arg-type]
         entry.part,  # type: ignore[arg-type]
         None if version is None else scale_of(version.schema),
         None if version is None else row.version_id,
