@@ -56,7 +56,16 @@ def test_the_plan_of_a_model_that_is_not_here(tmp_path: Path):
     assert shown.exit_code == 1
     assert "7,241.7 M parameters" in shown.output
     assert "This cannot fit: the stage" in shown.output
-    assert CliRunner().invoke(app, [*arguments, "--gpus", "16"]).exit_code == 0
+    shown = CliRunner().invoke(app, [*arguments, "--gpus", "16"])
+    assert shown.exit_code == 0
+    assert "a step of ppo on 16 GPUs" in shown.output
+    assert "16 in turns" in shown.output
+    assert "train, " in shown.output
+    slow = CliRunner().invoke(app, [*arguments, "--gpus", "16", "--gpu-link", "0.001"])
+    assert slow.output != shown.output
+    tiny = CliRunner().invoke(app, [*arguments, "--gpus", "2", "--gpu-memory", "8"])
+    assert tiny.exit_code == 1
+    assert "no way to give the GPUs out" in tiny.output
 
 
 def test_a_run_that_cannot_fit_is_refused_before_it_begins(

@@ -16,12 +16,13 @@ from burnish.planning.shape import ModelShape
 from burnish.stages.context import Run
 from burnish.stages.plan import data_sizes, refuse_what_cannot_fit, shape_of, table
 
+Gpus = tuple[int, float, float, float, int, float, float]
+"""Count, GB, TFLOP/s, GB/s from memory, how many stand in one computer, GB/s inside it and out."""
 
-def show(
-    recipe: Recipe, *, model_config: Path | None, gpu: tuple[int, float, float, float], wage: float
-) -> int:
-    """Print the plan for `gpu` (count, GB, TFLOP/s, GB/s), or with a count of 0 for the recipe's
-    device here; 1 if the recipe cannot fit, else 0."""
+
+def show(recipe: Recipe, *, model_config: Path | None, gpu: Gpus, wage: float) -> int:
+    """Print the plan for `gpu`, or with a count of 0 for the recipe's device here; 1 if the recipe
+    cannot fit, else 0."""
     this = Run(recipe, Path())
     require_sources(this.graph, recipe.stages)
     say = lambda line: typer.echo(line, err=True)  # noqa: E731
@@ -49,7 +50,15 @@ def show(
     return 0
 
 
-def _gpus(count: int, memory: float, tflops: float, bandwidth: float) -> Machine:
+def _gpus(
+    count: int,
+    memory: float,
+    tflops: float,
+    bandwidth: float,
+    node: int,
+    inner: float,
+    link: float,
+) -> Machine:
     """bf16 weights and activations, a float32 master copy and Adam's moments, spread over the
     devices (ZeRO-3)."""
     name = (
@@ -64,4 +73,7 @@ def _gpus(count: int, memory: float, tflops: float, bandwidth: float) -> Machine
         devices=count,
         weight_bytes=2,
         is_cpu=False,
+        node=node,
+        inner=inner * 1e9,
+        link=link * 1e9,
     )

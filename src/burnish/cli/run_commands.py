@@ -181,6 +181,22 @@ def plan(
             callback=within("MachineFigure"), help="GB/s that each reads from its memory."
         ),
     ] = 3350.0,
+    gpus_per_node: Annotated[
+        int, typer.Option(min=1, max=100_000, help="GPUs of one computer.")
+    ] = 8,
+    gpu_inner: Annotated[
+        float,
+        typer.Option(
+            callback=within("MachineFigure"),
+            help="GB/s that a GPU passes to the others of its computer.",
+        ),
+    ] = 450.0,
+    gpu_link: Annotated[
+        float,
+        typer.Option(
+            callback=within("MachineFigure"), help="GB/s that a GPU passes to other computers."
+        ),
+    ] = 50.0,
     wage: Annotated[
         float,
         typer.Option(callback=within("NonNegativeFinite"), help="What an annotator's hour costs."),
@@ -194,7 +210,7 @@ def plan(
     """
     from burnish.cli.plan import show
 
-    gpu = (gpus, gpu_memory, gpu_tflops, gpu_bandwidth)
+    gpu = (gpus, gpu_memory, gpu_tflops, gpu_bandwidth, gpus_per_node, gpu_inner, gpu_link)
     loaded = load(recipe, overrides)
     preflight(loaded)
     raise typer.Exit(show(loaded, model_config=model_config, gpu=gpu, wage=wage))

@@ -18,6 +18,7 @@ from burnish.config.sections import Lora, Optimizer, Sampling
 from burnish.config.watch import RewardWatch, Watch
 from burnish.models.sampled import SLOWER
 from burnish.planning import memory
+from burnish.planning.cluster import Cluster, Round, tensor_parallel
 from burnish.planning.machine import Machine
 from burnish.planning.memory import Part, Precision
 from burnish.planning.shape import ModelShape
@@ -59,18 +60,32 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:
-    """One stage: parts of its memory at its peak, its time in seconds, and what it asks of
-    people."""
+    """One stage: parts of its memory at its peak, its time in seconds, what it asks of people, and
+    what a step does of one that samples and learns in turns."""
 
     name: str
     parts: tuple[Part, ...]
     seconds: float
     annotation: Annotation | None = None
+    round: Round | None = None
 
     @property
     def peak(self) -> float:
         """Bytes, on each device."""
         return memory.total(list(self.parts))
+
+
+def cluster_of(machine: Machine) -> Cluster:
+    """The GPUs of a machine as one."""
+    return Cluster(
+        machine.devices,
+        machine.memory,
+        machine.flops,
+        machine.bandwidth,
+        machine.node,
+        machine.inner,
+        machine.link,
+    )
 
 
 @dataclass(frozen=True)
@@ -100,10 +115,14 @@ class Estimate:
         return self.node.settings
 
     def planned(
-        self, parts: Iterable[Part], seconds: float, annotation: Annotation | None = None
+        self,
+        parts: Iterable[Part],
+        seconds: float,
+        annotation: Annotation | None = None,
+        step: Round | None = None,
     ) -> StagePlan:
         """The stage's plan, with the time that every stage takes besides."""
-        return StagePlan(self.node.name, tuple(parts), seconds + STAGE_SECONDS, annotation)
+        return StagePlan(self.node.name, tuple(parts), seconds + STAGE_SECONDS, annotation, step)
 
     def program(self) -> Part:
         """The process and its libraries."""
@@ -193,8 +212,15 @@ class Estimate:
     def _precision(self) -> Precision:
         machine, matrix = self.machine, 2 if self.recipe.model.dtype == "bfloat16" else None
         master = 4 if machine.weight_bytes < 4 else 0
+        spread = machine.devices > 1
+        split = tensor_parallel(self.shape, cluster_of(machine)) if spread else 1
         return Precision(
-            machine.weight_bytes, master, machine.devices, matrix, padded=not machine.is_cpu
+            machine.weight_bytes,
+            master,
+            machine.devices,
+            matrix,
+            padded=not machine.is_cpu,
+            split=split or min(machine.node, machine.devices),
         )
 
     def frozen(self, name: str) -> Part:
@@ -284,6 +310,24 @@ class Estimate:
         )
         slower = 1.0 if self.shape.fallback is None else SLOWER
         return slower * (steps * max(read, work) + prefill) / DECODING_SHARE
+
+    def round(
+        self, config: Any, rank: int | None, *, learners: int, frozen: int, passes: int
+    ) -> Round:
+        """What a step of an online stage does, answers taken to be as long as they may be."""
+        epochs = [config.epochs, config.critic_epochs or config.epochs][:learners]
+        return Round(
+            self.shape,
+            config.prompts_per_step * config.responses_per_prompt,
+            self.data.prompt_tokens,
+            config.sampling.max_new_tokens,
+            config.optimizer.micro_batch_tokens,
+            rank,
+            learners,
+            frozen,
+            passes,
+            sum(epochs) / learners,
+        )
 
     def watching(self, watch: Watch | None, rank: int | None) -> list[Part]:
         """What a watch holds: the policy's best weights, and a reward model that judges."""

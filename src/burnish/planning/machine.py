@@ -31,6 +31,9 @@ class Machine:
         weight_bytes: of one weight; less than 4 where the optimizer keeps a float32 copy besides.
         is_cpu: whether it is a CPU: its allocator has holes, and it may multiply bytes.
         int8: whether it does, where it is a CPU.
+        node: GPUs of one computer.
+        inner: bytes a second that a GPU passes to others of its computer.
+        link: bytes a second that it passes to other computers.
     """
 
     name: str
@@ -41,6 +44,9 @@ class Machine:
     weight_bytes: int = 4
     is_cpu: bool = True
     int8: bool = True
+    node: int = 8
+    inner: float = 450e9
+    link: float = 50e9
 
 
 def free_memory() -> float:

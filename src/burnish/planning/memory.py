@@ -36,14 +36,21 @@ class Part:
 class Precision:
     """Bytes of a number: `weight` of weights and activations; `master` of the float32 copy that the
     optimizer of 16-bit weights keeps (0 where the weights are float32 themselves); `matrix` of a
-    frozen decoder's matrices (None: as weights). Weights are spread over `shards` devices.
-    `padded`: attention's inputs are, as on GPUs."""
+    frozen decoder's matrices (None: as weights). Weights are spread over `shards` devices; what
+    learns is then held in float32 alone, and rounded layer by layer as it is gathered. An engine is
+    split over `split` devices. `padded`: attention's inputs are, as on GPUs."""
 
     weight: int = 4
     master: int = 0
     shards: int = 1
     matrix: int | None = None
     padded: bool = False
+    split: int = 1
+
+    @property
+    def learnt(self) -> int:
+        """Bytes of a weight that learns, with Adam's two moments of it."""
+        return 12 if self.shards > 1 else self.weight + self.master + 8
 
     def decoder(self, shape: ModelShape) -> float:
         """Bytes of the matrices of a frozen decoder."""
@@ -70,7 +77,15 @@ def learner(
     """What learns: weight and Adam's two moments of every weight, or of a LoRA set (its backbone
     not counted)."""
     count = shape.parameters if rank is None else shape.adapter(rank)
-    return Part(name, (precision.weight + precision.master + 8) * count / precision.shards)
+    return Part(name, precision.learnt * count / precision.shards)
+
+
+def gathered(shape: ModelShape) -> Part:
+    """What is whole on a device at a time where weights are spread: two layers, embedding and head,
+    in 16 bits."""
+    ends = shape.head * (1 if shape.tied else 2)
+    size = 2.0 * (2.0 * (shape.parameters - ends) / shape.layers + ends)
+    return Part("gathered layers", size, passing=True)
 
 
 def gradient(shape: ModelShape, *, rank: int | None, precision: Precision = FLOAT32) -> Part:
@@ -132,7 +147,7 @@ def engine(
     if shape.fallback is not None:
         weights = 0.0
     cache = precision.weight * shape.cache_per_token * rows * length
-    return Part("sampler", weights + cache + 8.0 * rows * shape.vocabulary)
+    return Part("sampler", (weights + cache) / precision.split + 8.0 * rows * shape.vocabulary)
 
 
 def training(
@@ -157,6 +172,7 @@ def training(
             for role in roles
         ),
         gradient(shape, rank=rank, precision=precision),
+        *([gathered(shape)] if precision.shards > 1 else []),
         activations(shape, tokens, recompute=recompute, precision=precision),
         *([logits(shape, scored, buffers=buffers)] if scored else []),
         *([rounded(shape, precision)] if rank is None and precision.matrix else []),

@@ -9,7 +9,8 @@ from statistics import fmean
 from burnish.config.recipe import Recipe
 from burnish.errors import UserError
 from burnish.models import sources
-from burnish.planning.estimate import DataSize
+from burnish.planning.cluster import Layout, layouts
+from burnish.planning.estimate import DataSize, StagePlan, cluster_of
 from burnish.planning.machine import Machine
 from burnish.planning.plan import Plan, settings_that_fit
 from burnish.planning.shape import ModelShape
@@ -167,7 +168,60 @@ def table(plan: Plan, machine: Machine, *, wage: float) -> str:
                 f" {asked.hours * wage:,.0f} at {wage:g} an hour."
             ),
         ]
+    if machine.devices > 1:
+        for stage in plan.stages:
+            lines += _step_on_many(stage, machine)
     return "\n".join(lines)
+
+
+def _step_on_many(stage: StagePlan, machine: Machine) -> list[str]:
+    """A step of a stage that samples and learns in turns: who may have which GPUs, and how long it
+    takes then."""
+    if stage.round is None:
+        return []
+    work, found = stage.round, layouts(stage.round, cluster_of(machine))
+    lines = [
+        "",
+        (
+            f"a step of {stage.name} on {machine.devices} GPUs: {work.sequences:,} answers of at"
+            f" most {work.answer:,.0f} tokens to prompts of {work.prompt:,.0f}, layers computed"
+            " again in the backward pass"
+        ),
+    ]
+    if not found:
+        return [*lines, "  no way to give the GPUs out leaves room for trainers and engines"]
+    together = [one for one in found if not one.engines]
+    apart = [one for one in found if one.engines][:2]
+    lines.append(
+        f"  {'GPUs':26}{'GB, training':>14}{'sequences':>11}{'generate':>10}{'passes':>9}"
+        f"{'update':>9}{'publish':>9}{'in step':>9}{'one off':>9}{'of peak':>9}"
+    )
+    lines += [_layout_line(one) for one in sorted([*together, *apart], key=lambda x: x.one_off)]
+    best = min(found, key=lambda one: one.in_step)
+    lines.append(
+        f"  GB on a GPU that trains; sequences that an engine of {best.tensor_parallel} has room"
+        f" for. In step the fastest is {_who(best)}; a run may be one step off where engines have"
+        " GPUs of their own."
+    )
+    return lines
+
+
+def _layout_line(one: Layout) -> str:
+    times = (one.generate, one.passes, one.update, one.publish, one.in_step, one.one_off)
+    shown = "".join(f"{_seconds(value):>{9 + (at == 0)}}" for at, value in enumerate(times))
+    return (
+        f"  {_who(one):26}{one.training / 1e9:>14.1f}{one.room:>11,}{shown}{100 * one.used:>8.0f}%"
+    )
+
+
+def _who(one: Layout) -> str:
+    if not one.engines:
+        return f"{one.trainers} in turns"
+    return f"{one.trainers} train, {one.engines} write"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2g} s" if value < 10 else f"{value:,.0f} s"
 
 
 def duration(seconds: float) -> str:

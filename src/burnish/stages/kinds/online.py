@@ -104,7 +104,14 @@ def _plan(how: Estimate) -> StagePlan:
             rollouts, length, 0.0, rank, config.optimizer
         )
     seconds = config.steps * step + how.watched(config.watch, config.steps, config.sampling)
-    return how.planned(parts, seconds)
+    round_ = how.round(
+        config,
+        rank,
+        learners=len(learning),
+        frozen=0 if adapters else row.needs_reference + scored,
+        passes=max(passes, 1) + scored * how.reward_members() + row.needs_critic,
+    )
+    return how.planned(parts, seconds, step=round_)
 
 
 def _check(step: Step, _left: Sequence[Step]) -> None:
