@@ -183,7 +183,7 @@ def _step_on_many(stage: StagePlan, machine: Machine) -> list[str]:
     lines = [
         "",
         (
-            f"a step of {stage.name} on {machine.devices} GPUs: {work.sequences:,} answers of at"
+            f"a step of {stage.name} on {machine.devices:,} GPUs: {work.sequences:,} answers of at"
             f" most {work.answer:,.0f} tokens to prompts of {work.prompt:,.0f}, layers computed"
             " again in the backward pass"
         ),
@@ -221,6 +221,8 @@ def _who(one: Layout) -> str:
 
 
 def _seconds(value: float) -> str:
+    if value < 0.1:
+        return f"{1000 * value:.1g} ms"
     return f"{value:.2g} s" if value < 10 else f"{value:,.0f} s"
 
 
