@@ -221,9 +221,11 @@ def _who(one: Layout) -> str:
 
 
 def _seconds(value: float) -> str:
-    if value < 0.1:
+    if value < 0.00095:
         return f"{1000 * value:.1g} ms"
-    return f"{value:.2g} s" if value < 10 else f"{value:,.0f} s"
+    if value < 0.0995:
+        return f"{1000 * value:.0f} ms"
+    return f"{value:.1f} s" if value < 9.95 else f"{value:,.0f} s"
 
 
 def duration(seconds: float) -> str:
