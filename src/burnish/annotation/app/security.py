@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from burnish.annotation.app.proxies import local_path
+from burnish.listening import host_name
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -81,11 +82,11 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
         host = headers.get(b"host", b"").decode("latin-1")
-        if self._hosts and _host_name(host) not in self._hosts:
+        if self._hosts and host_name(host) not in self._hosts:
             return (
                 421,
                 (
-                    f'this server does not answer to the name "{_host_name(host)[:100]}"; start it'
+                    f'this server does not answer to the name "{host_name(host)[:100]}"; start it'
                     " with --allow-host"
                 ),
             )
@@ -145,13 +146,6 @@ def _another_name(origin: str, host: str) -> str:
         " If a proxy stands in front: let it pass the name (nginx: proxy_set_header Host $host),"
         " or send X-Forwarded-Host and start the server with --trusted-proxy"
     )
-
-
-def _host_name(host: str) -> str:
-    """Without the port; `[::1]:80` and `::1` alike."""
-    if host.startswith("["):
-        return host[1:].split("]")[0].lower()
-    return host.rsplit(":", 1)[0].lower() if ":" in host else host.lower()
 
 
 async def _answer(send: Send, status: int, detail: str) -> None:
