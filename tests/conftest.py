@@ -7,6 +7,9 @@ import os
 from collections.abc import Iterator
 from contextlib import nullcontext
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # a worker has one core: numpy reads this as it is imported
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import pytest
 import torch
 import typer
