@@ -150,6 +150,10 @@ def test_numbers_get_the_decimals_that_tell_them_apart():
     assert number_format([0.0, 0.02], digits=1)(0.02) == "0.02"
     assert number_format([0.0, 500.0], digits=1)(1500.0) == "1,500"
     assert number_format([0.0, 1.0])(-1.0) == "−1.0"
+    tiny = number_format([0.0, 2e-6], digits=1)
+    assert [tiny(v) for v in (0.0, 2e-6, -6e-6, 0.0012)] == ["0", "2e−6", "−6e−6", "0.0012"]
+    flat = number_format([0.0, 1e-5], digits=1)
+    assert [flat(v) for v in (0.69501, 0.69502)] == ["0.69501", "0.69502"]
     assert re.fullmatch(r"1e-0?9", number_format([0.0, 1e-9], digits=1)(1e-9).replace("−", "-"))
 
 

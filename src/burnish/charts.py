@@ -10,6 +10,7 @@ that size, so that their text stays readable on a phone. Every text is escaped.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -290,14 +291,20 @@ def moving_average(values: Sequence[float], *, window: int) -> list[float]:
 
 
 def number_format(values: Iterable[float], *, percent: bool = False, digits: int = 2) -> Format:
-    """How to write numbers of this spread: as many decimals as tell about 10^digits of them
-    apart."""
+    """How to write numbers of this spread: as many decimals as tell about 10^digits of them apart;
+    small ones as 6e−6, which stays within a margin."""
     if percent:
         return _percent
     known = list(values)
     spread = max(known) - min(known) or max(abs(known[0]), 1e-9)
     decimals = max(0, digits - 1 - math.floor(math.log10(spread)))
-    return lambda v: (f"{v:,.{decimals}f}" if decimals <= 6 else f"{v:.3g}").replace("-", "−")
+
+    def write(value: float) -> str:
+        small = decimals > 4 and abs(value) < 10.0 ** (4 - decimals)
+        text = f"{value:.4g}" if small or decimals > 6 else f"{value:,.{decimals}f}"
+        return re.sub(r"e-0*", "e-", text).replace("-", "−")
+
+    return write
 
 
 @dataclass(frozen=True, slots=True)
