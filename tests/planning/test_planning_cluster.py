@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from burnish.planning import cluster
-from burnish.planning.cluster import Cluster, Layout, Round, held, layouts, training
+from burnish.planning.cluster import Cluster, Division, Round, divisions, held, training
 from burnish.planning.shape import ModelShape
 
 SEVENTY = ModelShape.from_config(
@@ -61,8 +61,8 @@ def test_memory_of_seven_billion():
     assert gigabytes(training(replace(GRPO, rank=16, frozen=0), 8)) == close(11.6)
 
 
-def _of(work: Round, gpus: Cluster, engines: int) -> Layout:
-    return next(one for one in layouts(work, gpus) if one.engines == engines)
+def _of(work: Round, gpus: Cluster, engines: int) -> Division:
+    return next(one for one in divisions(work, gpus) if one.engines == engines)
 
 
 def test_seventy_billion_together():
@@ -84,7 +84,7 @@ def test_seventy_billion_apart():
     assert one.publish == close(2.8)
     assert (one.in_step, one.one_off) == (close(196), close(141))
     assert one.idle == pytest.approx(0.17, abs=0.01)
-    halves = [one for one in layouts(PPO, H100) if one.engines == 32]
+    halves = [one for one in divisions(PPO, H100) if one.engines == 32]
     assert not halves, "32 trainers hold 85 GB each"
     assert _of(PPO, replace(H100, memory=100e9), 32).one_off == close(211)
 
@@ -92,7 +92,7 @@ def test_seventy_billion_apart():
 def test_one_node_takes_seventy_billion_with_adapters():
     one = _of(ADAPTERS, NODE, 0)
     assert one.room == close(540)
-    assert not layouts(PPO, NODE)
+    assert not divisions(PPO, NODE)
 
 
 def test_seven_billion_together_and_apart():
@@ -115,7 +115,7 @@ def test_publishing_to_another_machine():
     assert cluster.publishing(ADAPTERS, H100, apart=True) == close(0.0083)
 
 
-def test_an_engine_that_no_node_holds_has_no_layout():
+def test_an_engine_that_no_node_holds_has_no_division():
     small = replace(H100, memory=20e9)
     assert cluster.tensor_parallel(SEVENTY, small) is None
-    assert layouts(PPO, small) == []
+    assert divisions(PPO, small) == []

@@ -130,10 +130,10 @@ def _judged(places: Sequence[Path]) -> str:
 
 
 def _row(contest: Any) -> dict[str, str]:
-    from burnish.evaluation.words import Estimate, percent, share_with_interval
+    from burnish.evaluation.words import Interval, percent, share_with_interval
 
     def share(found: Any) -> str:
-        return share_with_interval(Estimate(found.value, found.low, found.high, found.n))
+        return share_with_interval(Interval(found.value, found.low, found.high, found.n))
 
     return {
         "Judge": contest.judge,

@@ -91,7 +91,7 @@ class Stage:
         section: its settings in the recipe.
         run: what does it, given a `burnish.stages.context.Step`: a function, or
             "package.module:function", which is imported only then.
-        plan: what it will need: from a `burnish.planning.estimate.Estimate` a `StagePlan`; None:
+        plan: what it will need: from a `burnish.planning.estimate.Forecast` a `StagePlan`; None:
             nothing to speak of.
         report: what the report says of it: from a `burnish.evaluation.stages.Found` a `Told`; None:
             nothing, or a part of its own.

@@ -13,7 +13,7 @@ from burnish.evaluation.contests import model_name
 from burnish.evaluation.figures import Figure, Rows, drawn, series, smoothed
 from burnish.evaluation.stages import ReportData, focused, found_of
 from burnish.evaluation.words import (
-    Estimate,
+    Interval,
     Remark,
     count,
     estimate,
@@ -183,9 +183,9 @@ def _about_length(data: ReportData) -> Remark | None:
     return Remark("Length explains the gain", text)
 
 
-def _fallen(rise: Estimate) -> Estimate:
+def _fallen(rise: Interval) -> Interval:
     low, high = (None if v is None else -v for v in (rise.high, rise.low))
-    return Estimate(-rise.value, low, high, rise.n)
+    return Interval(-rise.value, low, high, rise.n)
 
 
 def _curve(

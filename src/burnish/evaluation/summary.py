@@ -17,7 +17,7 @@ from burnish.evaluation.stages import Found, ReportData, found_of
 from burnish.evaluation.words import (
     SPACE,
     UNKNOWN,
-    Estimate,
+    Interval,
     Remark,
     count,
     duration,
@@ -94,7 +94,7 @@ def main_pair(data: ReportData) -> tuple[str, str] | None:
     return next((pair for pair in contests(data) if frozenset(pair) in judged), None)
 
 
-def _said(data: ReportData, after: str, before: str, judge: str, rate: Estimate) -> Verdict:
+def _said(data: ReportData, after: str, before: str, judge: str, rate: Interval) -> Verdict:
     what = f"was preferred over the {in_text(before)} on {percent(rate.value)} of held-out prompts"
     details = tuple(_grounds(data, after, before, judge, rate))
     if rate.low is None or rate.high is None:
@@ -226,7 +226,7 @@ def warnings(data: ReportData) -> list[Remark]:
     return [check for check in checks if check is not None]
 
 
-def compare(data: ReportData, a: str, b: str, judge: str) -> Estimate | None:
+def compare(data: ReportData, a: str, b: str, judge: str) -> Interval | None:
     """How often a wins over b, whichever way round the comparison was stored."""
     return _compared(data, a, b, judge, field="win_rate", whole=1.0)
 
@@ -241,7 +241,7 @@ def row_of(data: ReportData, a: str, b: str, judge: str) -> Mapping[str, Any] | 
 
 def _compared(
     data: ReportData, a: str, b: str, judge: str, *, field: str, whole: float
-) -> Estimate | None:
+) -> Interval | None:
     """A field of the comparison of a with b; seen from the other side its value v is `whole` −
     v."""
     row = row_of(data, a, b, judge)
@@ -249,15 +249,15 @@ def _compared(
     if row is None or found is None or row.get("a") == a:
         return found
     low, high = (None if v is None else whole - v for v in (found.high, found.low))
-    return Estimate(whole - found.value, low, high, found.n)
+    return Interval(whole - found.value, low, high, found.n)
 
 
-def _negative(found: Estimate) -> Estimate:
+def _negative(found: Interval) -> Interval:
     low, high = (None if bound is None else -bound for bound in (found.high, found.low))
-    return Estimate(-found.value, low, high, found.n)
+    return Interval(-found.value, low, high, found.n)
 
 
-def _grounds(data: ReportData, after: str, before: str, judge: str, rate: Estimate) -> list[str]:
+def _grounds(data: ReportData, after: str, before: str, judge: str, rate: Interval) -> list[str]:
     who = judge_in_words(judge) + {
         GOLD: ", which is invented and says nothing of what people like",
         PEOPLE: ", who were not told whose answers they saw",
@@ -299,7 +299,7 @@ def _grounds(data: ReportData, after: str, before: str, judge: str, rate: Estima
     return lines
 
 
-def _about_chance(rate: Estimate) -> Remark | None:
+def _about_chance(rate: Interval) -> Remark | None:
     if rate.low is None or rate.high is None or rate.low > 0.5 or rate.high < 0.5:
         return None
     text = (
@@ -321,7 +321,7 @@ def _about_optimisation(data: ReportData, after: str, before: str) -> Remark | N
     return Remark("Signs of over-optimisation", text)
 
 
-def _above_half(rate: Estimate) -> bool:
+def _above_half(rate: Interval) -> bool:
     return rate.low is not None and rate.low > 0.5
 
 
@@ -348,7 +348,7 @@ def _about_truncation(data: ReportData, after: str) -> Remark | None:
     return Remark("Many answers are cut off", text)
 
 
-def _about_prompts(rate: Estimate) -> Remark | None:
+def _about_prompts(rate: Interval) -> Remark | None:
     if rate.n is None or rate.n >= _FEW_PROMPTS:
         return None
     return Remark(

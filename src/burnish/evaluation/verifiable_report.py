@@ -14,7 +14,7 @@ from burnish.evaluation.stages import ReportData
 from burnish.evaluation.summary import Verdict
 from burnish.evaluation.words import (
     UNKNOWN,
-    Estimate,
+    Interval,
     Remark,
     count,
     estimate,
@@ -333,7 +333,7 @@ def _turned(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**row, "difference": turned, "gained": row.get("lost"), "lost": row.get("gained")}
 
 
-def _grounds(row: Mapping[str, Any], gap: Estimate) -> list[str]:
+def _grounds(row: Mapping[str, Any], gap: Interval) -> list[str]:
     prompts = f"{gap.n:,} prompts that were held out" if gap.n else "Held-out prompts"
     lines = [f"{prompts}; both models answered each of them, and every answer was checked."]
     least = number(row.get("detectable"))
@@ -363,22 +363,22 @@ def _name(model: Mapping[str, Any]) -> str:
     return model_name(str(model.get("name", "?")))
 
 
-def _pass(model: Mapping[str, Any], k: int) -> Estimate | None:
+def _pass(model: Mapping[str, Any], k: int) -> Interval | None:
     return estimate(part(model, "pass_at").get(str(k)))
 
 
-def _share(found: Estimate | None) -> str:
+def _share(found: Interval | None) -> str:
     return UNKNOWN if found is None else percent(found.value, 1)
 
 
-def _rate(found: Estimate | None) -> str:
+def _rate(found: Interval | None) -> str:
     """A share of a few per cent, with its interval."""
     if found is None or found.low is None or found.high is None:
         return UNKNOWN if found is None else percent(found.value, 1)
     return f"{percent(found.value, 1)} ({100 * found.low:.1f} to {percent(found.high, 1)})"
 
 
-def _points_interval(gap: Estimate) -> str:
+def _points_interval(gap: Interval) -> str:
     """A difference of shares in points: "+21.0 points (15.2 to 27.1)"."""
     value = plain(100 * gap.value, 1)
     sign = "+" if gap.value > 0 else ""

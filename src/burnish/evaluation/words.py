@@ -12,7 +12,7 @@ UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class Interval:
     """A value; `low` and `high` are None where no interval is known. `n` counts prompts."""
 
     value: float
@@ -30,7 +30,7 @@ class Remark:
     note: str = ""
 
 
-def estimate(found: Any) -> Estimate | None:
+def estimate(found: Any) -> Interval | None:
     """An interval as the pipeline writes it; None if it is missing or has no finite value. A bound
     that is not finite is None."""
     value = number(found.get("value")) if isinstance(found, Mapping) else None
@@ -38,7 +38,7 @@ def estimate(found: Any) -> Estimate | None:
         return None
     low, high, n = (number(found.get(name)) for name in ("low", "high", "n"))
     bounded = low is not None and high is not None
-    return Estimate(
+    return Interval(
         value, low if bounded else None, high if bounded else None, None if n is None else int(n)
     )
 
@@ -81,7 +81,7 @@ def count(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:,.0f}"
 
 
-def with_interval(found: Estimate | None, digits: int = 2) -> str:
+def with_interval(found: Interval | None, digits: int = 2) -> str:
     """A value with its interval: "0.71 (0.68 to 0.74)"."""
     if found is None:
         return UNKNOWN
@@ -93,7 +93,7 @@ def with_interval(found: Estimate | None, digits: int = 2) -> str:
     return plain(found.value, digits) + bounds
 
 
-def share_with_interval(found: Estimate | None) -> str:
+def share_with_interval(found: Interval | None) -> str:
     """A share with its interval: "71 % (63 to 79 %)"."""
     if found is None:
         return UNKNOWN

@@ -27,7 +27,7 @@ def spoken(figure: Figure, digits: int = 2) -> str:
         low = "−∞" if math.isinf(figure.low) else plain(figure.low, digits)
         high = "∞" if math.isinf(figure.high) else plain(figure.high, digits)
         return f"{plain(figure.value, digits)} ({low} to {high})"
-    return with_interval(words.Estimate(figure.value, figure.low, figure.high, figure.n), digits)
+    return with_interval(words.Interval(figure.value, figure.low, figure.high, figure.n), digits)
 
 
 def signed(figure: Figure) -> str:

@@ -80,7 +80,7 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class Division:
     """Who has which GPUs, and what a step takes then, in seconds.
 
     Args:
@@ -167,18 +167,18 @@ def tensor_parallel(shape: ModelShape, cluster: Cluster) -> int | None:
     return split if weights / split < usable else None
 
 
-def layouts(work: Round, cluster: Cluster) -> list[Layout]:
+def divisions(work: Round, cluster: Cluster) -> list[Division]:
     """Every way to give the GPUs out that the memory allows, the fastest first (one step off where
     that can be)."""
     split = tensor_parallel(work.shape, cluster)
     if split is None:
         return []
     shares = range(0, cluster.gpus // 2 + 1, split)
-    found = [_layout(work, cluster, engines, split) for engines in shares]
+    found = [_division(work, cluster, engines, split) for engines in shares]
     return sorted((one for one in found if one is not None), key=lambda one: one.one_off)
 
 
-def _layout(work: Round, cluster: Cluster, engines: int, split: int) -> Layout | None:
+def _division(work: Round, cluster: Cluster, engines: int, split: int) -> Division | None:
     trainers = cluster.gpus - engines
     writers = engines or trainers
     beside = 0.0 if engines else sum(part.size for part in held(work, trainers))
@@ -196,7 +196,7 @@ def _layout(work: Round, cluster: Cluster, engines: int, split: int) -> Layout |
     learn = work.shape.training_flops(
         tokens, scored, lora=work.rank is not None, recompute=True, context=context
     )
-    return Layout(
+    return Division(
         trainers,
         engines,
         split,

@@ -89,7 +89,7 @@ def cluster_of(machine: Machine) -> Cluster:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Forecast:
     """What a kind's plan is made with: a stage, the model's shape, the sizes of the data, the
     machine; and the sums all plans share.
 

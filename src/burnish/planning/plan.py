@@ -13,7 +13,7 @@ from typing import Any
 from burnish.config.graph import graph_of
 from burnish.config.kinds import KINDS
 from burnish.config.recipe import Recipe
-from burnish.planning.estimate import Annotation, DataSize, Estimate, StagePlan
+from burnish.planning.estimate import Annotation, DataSize, Forecast, StagePlan
 from burnish.planning.machine import Machine
 from burnish.planning.shape import ModelShape
 
@@ -54,7 +54,7 @@ def make_plan(
         if plan is None or (stages is not None and node.name not in stages):
             continue
         size = data[node.name] if isinstance(data, Mapping) else data
-        planned.append(plan(Estimate(recipe, graph, node, shape, size, machine)))
+        planned.append(plan(Forecast(recipe, graph, node, shape, size, machine)))
         annotation = planned[-1].annotation or annotation
     return Plan(tuple(planned), annotation)
 

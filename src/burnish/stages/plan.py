@@ -9,7 +9,7 @@ from statistics import fmean
 from burnish.config.recipe import Recipe
 from burnish.errors import UserError
 from burnish.models import sources
-from burnish.planning.cluster import Layout, layouts
+from burnish.planning.cluster import Division, divisions
 from burnish.planning.estimate import DataSize, StagePlan, cluster_of
 from burnish.planning.machine import Machine
 from burnish.planning.plan import Plan, settings_that_fit
@@ -179,7 +179,7 @@ def _step_on_many(stage: StagePlan, machine: Machine) -> list[str]:
     takes then."""
     if stage.round is None:
         return []
-    work, found = stage.round, layouts(stage.round, cluster_of(machine))
+    work, found = stage.round, divisions(stage.round, cluster_of(machine))
     lines = [
         "",
         (
@@ -196,7 +196,7 @@ def _step_on_many(stage: StagePlan, machine: Machine) -> list[str]:
         f"  {'GPUs':26}{'GB, training':>14}{'sequences':>11}{'generate':>10}{'passes':>9}"
         f"{'update':>9}{'publish':>9}{'in step':>9}{'one off':>9}{'of peak':>9}"
     )
-    lines += [_layout_line(one) for one in sorted([*together, *apart], key=lambda x: x.one_off)]
+    lines += [_division_line(one) for one in sorted([*together, *apart], key=lambda x: x.one_off)]
     best = min(found, key=lambda one: one.in_step)
     lines.append(
         f"  GB on a GPU that trains; sequences that an engine of {best.tensor_parallel} has room"
@@ -206,7 +206,7 @@ def _step_on_many(stage: StagePlan, machine: Machine) -> list[str]:
     return lines
 
 
-def _layout_line(one: Layout) -> str:
+def _division_line(one: Division) -> str:
     times = (one.generate, one.passes, one.update, one.publish, one.in_step, one.one_off)
     shown = "".join(f"{_seconds(value):>{9 + (at == 0)}}" for at, value in enumerate(times))
     return (
@@ -214,7 +214,7 @@ def _layout_line(one: Layout) -> str:
     )
 
 
-def _who(one: Layout) -> str:
+def _who(one: Division) -> str:
     if not one.engines:
         return f"{one.trainers} in turns"
     return f"{one.trainers} train, {one.engines} write"

@@ -9,7 +9,7 @@ from typing import Any
 from burnish.evaluation.contests import in_text, model_name
 from burnish.evaluation.words import (
     UNKNOWN,
-    Estimate,
+    Interval,
     estimate,
     joined_by_and,
     number,
@@ -285,7 +285,7 @@ def _loss(metric: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     return f"by {size}, {plain(scale * loss.low, digits)} to {plain(scale * loss.high, digits)}"
 
 
-def _signed(loss: Estimate) -> str:
+def _signed(loss: Interval) -> str:
     value = plain(loss.value, 3)
     bounds = (
         "" if loss.low is None else f": {plain(loss.low, 3)} to {plain(loss.high, 3)}"
@@ -293,7 +293,7 @@ def _signed(loss: Estimate) -> str:
     return f"{value}{bounds}"
 
 
-def _signed_or_unknown(loss: Estimate | None) -> str:
+def _signed_or_unknown(loss: Interval | None) -> str:
     return UNKNOWN if loss is None else with_interval(loss, 3)
 
 

@@ -16,7 +16,7 @@ from burnish.config.sections import Reference, Section
 from burnish.errors import UserError
 
 if TYPE_CHECKING:
-    from burnish.planning.estimate import Estimate, StagePlan
+    from burnish.planning.estimate import Forecast, StagePlan
     from burnish.stages.context import Step
 
 
@@ -68,7 +68,7 @@ def _judges(settings: Compare) -> Iterator[tuple[Slot, str]]:
             yield Slot(f"by.{position}.judge.model", ("Policy",)), one.judge.model
 
 
-def _plan(how: Estimate) -> StagePlan:
+def _plan(how: Forecast) -> StagePlan:
     """A panel costs next to nothing; a reward model reads every answer."""
     prompts, answers = how.answers()
     parts, seconds = [how.program()], 0.0

@@ -22,7 +22,7 @@ from burnish.evaluation.suites.table import suites_of
 
 if TYPE_CHECKING:
     from burnish.config.graph import Node
-    from burnish.planning.estimate import Estimate, StagePlan
+    from burnish.planning.estimate import Forecast, StagePlan
     from burnish.stages.context import Step
 
 
@@ -138,7 +138,7 @@ def _measured_from(
     return (Input(outside=BASE) if first is None else Input(stage=first),)
 
 
-def _plan(how: Estimate) -> StagePlan:
+def _plan(how: Forecast) -> StagePlan:
     """Every model answers the held-out prompts; the reward model and the reference read the
     answers."""
     config, data = how.settings, how.data
@@ -157,7 +157,7 @@ def _plan(how: Estimate) -> StagePlan:
     return how.planned(parts, models * (each + _measuring(how)))
 
 
-def _measuring(how: Estimate) -> float:
+def _measuring(how: Forecast) -> float:
     """Seconds that a model takes on the suites, whose items are of about a hundred tokens."""
     config, seconds = how.settings, 0.0
     for task in (task for suite in suites_of(config.suites) for task in suite.tasks):

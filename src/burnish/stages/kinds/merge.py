@@ -18,7 +18,7 @@ from burnish.evaluation.stages import Found, Told
 from burnish.evaluation.words import joined_by_and, number, percent, rows_of
 
 if TYPE_CHECKING:
-    from burnish.planning.estimate import Estimate, StagePlan
+    from burnish.planning.estimate import Forecast, StagePlan
 
 
 class Merge(Section):
@@ -53,7 +53,7 @@ def _made(
     return "RewardModel" if (Path(first.outside or "") / "head.safetensors").is_file() else "Policy"
 
 
-def _plan(how: Estimate) -> StagePlan:
+def _plan(how: Forecast) -> StagePlan:
     """One model beside the sum, which is in double precision."""
     parts = [how.program(), how.frozen("model"), how.part("sum", 8.0 * how.shape.parameters)]
     return how.planned(parts, how.loading(len(how.node.inputs["models"]) - 1))

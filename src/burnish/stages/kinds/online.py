@@ -17,7 +17,7 @@ from burnish.evaluation.stages import Found, Told
 from burnish.evaluation.words import number, part, several
 
 if TYPE_CHECKING:
-    from burnish.planning.estimate import Estimate, StagePlan
+    from burnish.planning.estimate import Forecast, StagePlan
     from burnish.stages.context import Step
 
 
@@ -58,7 +58,7 @@ def _earns_otherwise(settings: Online) -> bool:
     return bool(settings.rewards) or settings.environment is not None
 
 
-def _plan(how: Estimate) -> StagePlan:
+def _plan(how: Forecast) -> StagePlan:
     """Rollouts in groups that share their prompt, passes over them as far as the algorithm needs
     them, and updates."""
     from burnish.trainers.online_settings import algorithm_of

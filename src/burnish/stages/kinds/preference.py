@@ -10,7 +10,7 @@ from burnish.config.sections import Reference, Sources
 from burnish.evaluation.stages import Found, Told
 
 if TYPE_CHECKING:
-    from burnish.planning.estimate import Estimate, StagePlan
+    from burnish.planning.estimate import Forecast, StagePlan
 
 
 class Preference(PreferenceTraining):
@@ -27,7 +27,7 @@ class Preference(PreferenceTraining):
     None: the newest before it."""
 
 
-def _plan(how: Estimate) -> StagePlan:
+def _plan(how: Forecast) -> StagePlan:
     """The reference's pass, training on all answers to each prompt, evaluations."""
     from burnish.trainers.preference import loss_row
 

@@ -12,7 +12,7 @@ from burnish.evaluation.stages import Found, Text, Told
 from burnish.evaluation.words import count, number, rows_of, several
 
 if TYPE_CHECKING:
-    from burnish.planning.estimate import Estimate, StagePlan
+    from burnish.planning.estimate import Forecast, StagePlan
 
 
 class Revise(Section):
@@ -44,7 +44,7 @@ def _elsewhere(settings: Revise) -> bool:
     return settings.endpoint is not None
 
 
-def _plan(how: Estimate) -> StagePlan:
+def _plan(how: Forecast) -> StagePlan:
     """An answer, and for each round a critique and a revision."""
     config = how.settings
     prompts = min(config.count or how.data.prompts, how.data.prompts)

@@ -14,7 +14,7 @@ from burnish.config.kinds import START, Slot, Stage
 from burnish.config.sections import ComparedPasses, Lora, Optimizer, Reference, Sampling, Sources
 
 if TYPE_CHECKING:
-    from burnish.planning.estimate import Estimate, StagePlan
+    from burnish.planning.estimate import Forecast, StagePlan
     from burnish.stages.context import Step
 
 
@@ -80,7 +80,7 @@ class RewardModel(ComparedPasses):
         return self
 
 
-def _plan(how: Estimate) -> StagePlan:
+def _plan(how: Forecast) -> StagePlan:
     """Bradley–Terry on the comparisons; then a policy's answers to 64 prompts, to set gain and
     bias."""
     config, data = how.settings, how.data

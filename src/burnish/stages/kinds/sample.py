@@ -18,7 +18,7 @@ from burnish.evaluation.stages import Found, Told
 from burnish.evaluation.words import joined_by_and, number, plain, several
 
 if TYPE_CHECKING:
-    from burnish.planning.estimate import Estimate, StagePlan
+    from burnish.planning.estimate import Forecast, StagePlan
     from burnish.stages.context import Step
 
 
@@ -40,7 +40,7 @@ class Sample(Section):
     """How they are drawn."""
 
 
-def _plan(how: Estimate) -> StagePlan:
+def _plan(how: Forecast) -> StagePlan:
     """Sampling K answers to each prompt."""
     config = how.settings
     prompts = min(config.count or how.data.prompts, how.data.prompts)

@@ -16,7 +16,7 @@ from burnish.evaluation.stages import Found, Text, Told
 from burnish.evaluation.words import count, number, plain, rows_of, several
 
 if TYPE_CHECKING:
-    from burnish.planning.estimate import Estimate, StagePlan
+    from burnish.planning.estimate import Forecast, StagePlan
 
 
 class Select(Section):
@@ -45,7 +45,7 @@ def _made(settings: Select, _inputs: Inputs, _types: Callable[[str], Artifact | 
     return "Comparisons" if settings.make == "pairs" else "Demonstrations"
 
 
-def _plan(how: Estimate) -> StagePlan:
+def _plan(how: Forecast) -> StagePlan:
     """A reward model reads every answer; rules cost next to nothing."""
     prompts, answers = how.answers()
     parts, seconds = [how.program()], 0.0

@@ -16,7 +16,7 @@ from burnish.evaluation.stages import Found, Told
 from burnish.evaluation.words import number, plain, several
 
 if TYPE_CHECKING:
-    from burnish.planning.estimate import Estimate, StagePlan
+    from burnish.planning.estimate import Forecast, StagePlan
 
 
 class Sft(Passes):
@@ -46,7 +46,7 @@ class Sft(Passes):
         return value
 
 
-def _plan(how: Estimate) -> StagePlan:
+def _plan(how: Forecast) -> StagePlan:
     """Training on demonstrations, and the held-out loss now and then."""
     config, data = how.settings, how.data
     count = data.demonstrations or data.comparisons
