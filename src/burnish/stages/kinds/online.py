@@ -104,14 +104,14 @@ def _plan(how: Forecast) -> StagePlan:
             rollouts, length, 0.0, rank, config.optimizer
         )
     seconds = config.steps * step + how.watched(config.watch, config.steps, config.sampling)
-    round_ = how.round(
+    a_step = how.round(
         config,
         rank,
         learners=len(learning),
         frozen=0 if adapters else row.needs_reference + scored,
         passes=max(passes, 1) + scored * how.reward_members() + row.needs_critic,
     )
-    return how.planned(parts, seconds, step=round_)
+    return how.planned(parts, seconds, step=a_step)
 
 
 def _check(step: Step, _left: Sequence[Step]) -> None:
