@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from burnish.planning import cluster
-from burnish.planning.cluster import Cluster, Division, Round, divisions, held, training
+from burnish.planning.cluster import Division, Round, divisions, held, training
+from burnish.planning.machine import Machine
 from burnish.planning.shape import ModelShape
 
 SEVENTY = ModelShape.from_config(
@@ -22,8 +23,8 @@ SEVEN = ModelShape.from_config(
         "max_position_embeddings": 8192,
     }
 )  # fmt: skip
-H100 = Cluster(64, 80e9, 989e12, 3.35e12)
-NODE = replace(H100, gpus=8)
+H100 = Machine("H100", 80e9, 989e12, 3.35e12, devices=64, weight_bytes=2, is_cpu=False)
+NODE = replace(H100, devices=8)
 PPO = Round(SEVENTY, 1024, 512, 1024, 4096, None, learners=2, frozen=2, passes=4)
 ADAPTERS = replace(PPO, rank=16, frozen=0)
 GRPO = Round(SEVEN, 1024, 512, 2048, 16384, None, learners=1, frozen=1, passes=2)
@@ -61,7 +62,7 @@ def test_memory_of_seven_billion():
     assert gigabytes(training(replace(GRPO, rank=16, frozen=0), 8)) == close(11.6)
 
 
-def _of(work: Round, gpus: Cluster, engines: int) -> Division:
+def _of(work: Round, gpus: Machine, engines: int) -> Division:
     return next(one for one in divisions(work, gpus) if one.engines == engines)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from burnish.planning.machine import Machine
 from burnish.planning.memory import CHUNK, Part, gathered
 from burnish.planning.shape import ModelShape
 
@@ -27,21 +28,6 @@ ENGINE_OWN = 2e9
 """Bytes that an engine takes besides weights and cache."""
 MOST_WEIGHTS = 1 / 3
 """Of what an engine may fill, for weights: the rest is its cache's. Beyond, it is split further."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """GPUs, each with `memory` bytes, `flops` a second in 16 bits and `bandwidth` bytes a second
-    from its memory; `node` of them in one machine, where they pass `inner` bytes a second to one
-    another, and `link` to other machines."""
-
-    gpus: int
-    memory: float
-    flops: float
-    bandwidth: float
-    node: int = 8
-    inner: float = 450e9
-    link: float = 50e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +141,11 @@ def training(work: Round, trainers: int) -> list[Part]:
     ]
 
 
-def tensor_parallel(shape: ModelShape, cluster: Cluster) -> int | None:
+def tensor_parallel(shape: ModelShape, machine: Machine) -> int | None:
     """GPUs that one engine is split over: as few of 1, 2, 4, ... as leave most memory to its cache;
     the node's if none does; None where even they do not hold it."""
-    usable = USABLE * cluster.memory - ENGINE_OWN
-    most = min(cluster.node, cluster.gpus)
+    usable = USABLE * machine.memory - ENGINE_OWN
+    most = min(machine.node, machine.devices)
     sizes = [1 << power for power in range(most.bit_length()) if 1 << power <= most]
     weights = 2.0 * shape.parameters
     fitting = [size for size in sizes if weights / size <= MOST_WEIGHTS * usable]
@@ -167,29 +153,29 @@ def tensor_parallel(shape: ModelShape, cluster: Cluster) -> int | None:
     return split if weights / split < usable else None
 
 
-def divisions(work: Round, cluster: Cluster) -> list[Division]:
+def divisions(work: Round, machine: Machine) -> list[Division]:
     """Every way to give the GPUs out that the memory allows, the fastest first (one step off where
     that can be)."""
-    split = tensor_parallel(work.shape, cluster)
+    split = tensor_parallel(work.shape, machine)
     if split is None:
         return []
-    shares = range(0, cluster.gpus // 2 + 1, split)
-    found = [_division(work, cluster, engines, split) for engines in shares]
+    shares = range(0, machine.devices // 2 + 1, split)
+    found = [_division(work, machine, engines, split) for engines in shares]
     return sorted((one for one in found if one is not None), key=lambda one: one.one_off)
 
 
-def _division(work: Round, cluster: Cluster, engines: int, split: int) -> Division | None:
-    trainers = cluster.gpus - engines
+def _division(work: Round, machine: Machine, engines: int, split: int) -> Division | None:
+    trainers = machine.devices - engines
     writers = engines or trainers
     beside = 0.0 if engines else sum(part.size for part in held(work, trainers))
     peak = sum(part.size for part in training(work, trainers))
     per_token = 2.0 * work.shape.cache_per_token / split
     own = 2.0 * work.shape.parameters / split
-    free = USABLE * cluster.memory - ENGINE_OWN - own - beside
+    free = USABLE * machine.memory - ENGINE_OWN - own - beside
     room = int(free / (per_token * (work.prompt + work.answer)))
-    if peak > cluster.memory or room < 1 or writers < split:
+    if peak > machine.memory or room < 1 or writers < split:
         return None
-    rate = trainers * cluster.flops * MATHS_SHARE
+    rate = trainers * machine.flops * MATHS_SHARE
     tokens = work.sequences * (work.prompt + work.answer)
     scored, context = work.sequences * work.answer, (work.prompt + work.answer) / 2
     read = work.shape.forward_flops(tokens, scored, context=context)
@@ -202,41 +188,41 @@ def _division(work: Round, cluster: Cluster, engines: int, split: int) -> Divisi
         split,
         room,
         peak,
-        _generate(work, cluster, writers, split, room),
+        _generate(work, machine, writers, split, room),
         work.passes * read / rate,
         work.learners * work.epochs * learn / rate,
-        publishing(work, cluster, apart=bool(engines)),
+        publishing(work, machine, apart=bool(engines)),
     )
 
 
-def _generate(work: Round, cluster: Cluster, gpus: int, split: int, room: int) -> float:
+def _generate(work: Round, machine: Machine, gpus: int, split: int, room: int) -> float:
     """Seconds until the longest answer of all is written: each engine's share in as many waves as
     its cache makes of it, and the reading of the prompts."""
     share = math.ceil(work.sequences / (gpus // split))
     waves = [room] * (share // room) + ([share % room] if share % room else [])
-    steps = sum(_decode(work, cluster, split, rows) for rows in waves)
+    steps = sum(_decode(work, machine, split, rows) for rows in waves)
     prompts = work.shape.forward_flops(work.sequences * work.prompt, work.sequences)
-    return work.answer * steps + prompts / (gpus * cluster.flops * MATHS_SHARE)
+    return work.answer * steps + prompts / (gpus * machine.flops * MATHS_SHARE)
 
 
-def _decode(work: Round, cluster: Cluster, split: int, rows: int) -> float:
+def _decode(work: Round, machine: Machine, split: int, rows: int) -> float:
     """Seconds of a token of `rows` sequences at their mean length: the weights and the cache are
     read, or multiplied where that takes longer."""
     shape, length = work.shape, work.prompt + work.answer / 2
     cache = 2.0 * shape.cache_per_token * rows * length
-    read = (2.0 * shape.parameters + cache) / split / cluster.bandwidth
+    read = (2.0 * shape.parameters + cache) / split / machine.bandwidth
     flops = shape.forward_flops(rows, rows, context=length)
-    multiply = flops / split / (cluster.flops * MATHS_SHARE)
+    multiply = flops / split / (machine.flops * MATHS_SHARE)
     sums = 2 * shape.layers * SUM_SECONDS if split > 1 else 0.0
     return max(read, multiply) / READ_SHARE + sums
 
 
-def publishing(work: Round, cluster: Cluster, *, apart: bool) -> float:
+def publishing(work: Round, machine: Machine, *, apart: bool) -> float:
     """Seconds until the engines have the new weights, or adapter: over one link where they have
     GPUs of their own; else what a GPU lacks of the whole, over its own."""
     size = 2.0 * (work.shape.parameters if work.rank is None else work.learnt)
     if apart:
-        return size / (cluster.inner if cluster.gpus <= cluster.node else cluster.link)
-    if cluster.gpus <= cluster.node:
-        return size / cluster.inner
-    return size * (1.0 - cluster.node / cluster.gpus) / cluster.link
+        return size / (machine.inner if machine.devices <= machine.node else machine.link)
+    if machine.devices <= machine.node:
+        return size / machine.inner
+    return size * (1.0 - machine.node / machine.devices) / machine.link

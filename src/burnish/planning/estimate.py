@@ -18,7 +18,7 @@ from burnish.config.sections import Lora, Optimizer, Sampling
 from burnish.config.watch import RewardWatch, Watch
 from burnish.models.sampled import SLOWER
 from burnish.planning import memory
-from burnish.planning.cluster import Cluster, Round, tensor_parallel
+from burnish.planning.cluster import Round, tensor_parallel
 from burnish.planning.machine import Machine
 from burnish.planning.memory import Part, Precision
 from burnish.planning.shape import ModelShape
@@ -73,19 +73,6 @@ class StagePlan:
     def peak(self) -> float:
         """Bytes, on each device."""
         return memory.total(list(self.parts))
-
-
-def cluster_of(machine: Machine) -> Cluster:
-    """The GPUs of a machine as one."""
-    return Cluster(
-        machine.devices,
-        machine.memory,
-        machine.flops,
-        machine.bandwidth,
-        machine.node,
-        machine.inner,
-        machine.link,
-    )
 
 
 @dataclass(frozen=True)
@@ -213,7 +200,7 @@ class Forecast:
         machine, matrix = self.machine, 2 if self.recipe.model.dtype == "bfloat16" else None
         master = 4 if machine.weight_bytes < 4 else 0
         spread = machine.devices > 1
-        split = tensor_parallel(self.shape, cluster_of(machine)) if spread else 1
+        split = tensor_parallel(self.shape, machine) if spread else 1
         return Precision(
             machine.weight_bytes,
             master,

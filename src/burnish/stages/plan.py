@@ -10,7 +10,7 @@ from burnish.config.recipe import Recipe
 from burnish.errors import UserError
 from burnish.models import sources
 from burnish.planning.cluster import Division, divisions
-from burnish.planning.estimate import DataSize, StagePlan, cluster_of
+from burnish.planning.estimate import DataSize, StagePlan
 from burnish.planning.machine import Machine
 from burnish.planning.plan import Plan, settings_that_fit
 from burnish.planning.shape import ModelShape
@@ -179,7 +179,7 @@ def _step_on_many(stage: StagePlan, machine: Machine) -> list[str]:
     takes then."""
     if stage.round is None:
         return []
-    work, found = stage.round, divisions(stage.round, cluster_of(machine))
+    work, found = stage.round, divisions(stage.round, machine)
     lines = [
         "",
         (
