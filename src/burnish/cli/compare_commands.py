@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from burnish.cli.running import closing, run_recipe, said
+from burnish.cli.running import closing, run_one_stage, run_recipe, said
 from burnish.cli.shared import ConfigFile, Out, Overrides, Quiet, Traceback
 from burnish.errors import UserError
 
@@ -82,7 +82,6 @@ def evaluate(
     held-out.jsonl --judge endpoint:http://127.0.0.1:8000/v1#judge --out runs/evaluation`
     """
     from burnish.cli.evaluate import recipe_of
-    from burnish.cli.one_stage import recipe_with
 
     if reward_model or pairs:
         from burnish.cli.reward_pairs import refuse_others, table
@@ -92,8 +91,7 @@ def evaluate(
         typer.echo(table(reward_model or (), pairs, out=out, say=said(quiet=quiet)))
         return
     if not (model or prompts or judge or suite):
-        loaded, stage = recipe_with("evaluate", config=config, overrides=overrides or (), out=out)
-        typer.echo(run_recipe(loaded, quiet=quiet, out=out, only=stage) / stage)
+        run_one_stage("evaluate", config=config, overrides=overrides or (), out=out, quiet=quiet)
         return
     if config is not None:
         raise UserError(
@@ -138,7 +136,4 @@ def compare(
 
         typer.echo(table([Path(one) for one in given]))
         return
-    from burnish.cli.one_stage import recipe_with
-
-    loaded, stage = recipe_with("compare", config=config, overrides=given, out=out)
-    typer.echo(run_recipe(loaded, quiet=quiet, out=out, only=stage) / stage)
+    run_one_stage("compare", config=config, overrides=given, out=out, quiet=quiet)

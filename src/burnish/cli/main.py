@@ -20,7 +20,7 @@ from burnish.cli.models import models
 from burnish.cli.options import options
 from burnish.cli.recipes import init, recipes
 from burnish.cli.run_commands import plan, report, run, sweep
-from burnish.cli.running import run_recipe
+from burnish.cli.running import run_one_stage
 from burnish.cli.serve import serve
 from burnish.cli.shared import ConfigFile, Out, Overrides, Quiet, Traceback
 from burnish.cli.stage_commands import stage_commands
@@ -74,10 +74,7 @@ def _stage_command(kind: str, help_text: str, *, panel: str = _STAGES) -> None:
         quiet: Quiet = False,
         traceback: Traceback = False,
     ) -> None:
-        from burnish.cli.one_stage import recipe_with
-
-        loaded, stage = recipe_with(kind, config=config, overrides=overrides or (), out=out)
-        typer.echo(run_recipe(loaded, quiet=quiet, out=out, only=stage) / stage)
+        run_one_stage(kind, config=config, overrides=overrides or (), out=out, quiet=quiet)
 
     command.__doc__ = help_text
     app.command(kind, rich_help_panel=panel)(command)

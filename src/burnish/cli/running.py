@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,17 @@ def run_recipe(recipe: Any, *, quiet: bool, wait: bool = False, **options: Any) 
         ) from error
     finally:
         shown.close()
+
+
+def run_one_stage(
+    kind: str, *, config: Path | None, overrides: Sequence[str], out: str | None, quiet: bool
+) -> None:
+    """Run one stage of this kind, which a recipe without one gets at its end, and print its
+    folder."""
+    from burnish.cli.one_stage import recipe_with
+
+    loaded, stage = recipe_with(kind, config=config, overrides=overrides, out=out)
+    typer.echo(run_recipe(loaded, quiet=quiet, out=out, only=stage) / stage)
 
 
 def run_sweep(
