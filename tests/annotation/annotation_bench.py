@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import threading
 import time
+import zlib
 from collections.abc import Sequence
 from itertools import count
 from typing import Any
@@ -147,3 +149,16 @@ def free_port() -> int:
 def echo(messages: Sequence[Message], count: int) -> list[str]:
     """A model to chat with: it repeats what was said, once for each candidate."""
     return [f"Answer {n + 1} to: {messages[-1]['content']}" for n in range(count)]
+
+
+def png(width: int = 3, height: int = 2, *, seed: int = 0) -> bytes:
+    """A PNG of one colour."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        crc = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + crc
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    lines = (b"\0" + bytes((seed, 90, 160)) * width) * min(height, 100)
+    parts = (chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(lines)), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import struct
-import zlib
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from annotation_bench import Bench, Served, add_caller, pair_row
+from annotation_bench import Bench, Served, add_caller, pair_row, png
 from sqlalchemy import event
 
 from burnish.annotation.client import Client
@@ -22,20 +21,6 @@ from burnish.annotation.service.submission import Submission
 from burnish.annotation.snapshot import take_snapshot, with_key
 from burnish.annotation.store import Store
 from burnish.errors import UserError
-
-
-def png(width: int = 3, height: int = 2, *, seed: int = 0) -> bytes:
-    """A PNG of one colour."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        crc = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + crc
-
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    lines = (b"\0" + bytes((seed, 90, 160)) * width) * min(height, 100)
-    parts = (chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(lines)), chunk(b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
-
 
 JPEG = b"\xff\xd8\xff\xe0\x00\x04JF\xff\xc0\x00\x11\x08\x00\x07\x00\x09\x03" + bytes(20)
 GIF = b"GIF89a" + struct.pack("<HH", 4, 5) + bytes(9)

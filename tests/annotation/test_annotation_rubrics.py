@@ -8,13 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from annotation_bench import Bench, Served
+from annotation_bench import Bench, Served, png
 
 from burnish.annotation.assignment import agreement, grade
 from burnish.annotation.export import export
 from burnish.annotation.labels import preference_data
 from burnish.annotation.records import Answer
-from burnish.annotation.service import browsing, curation, people, projects, views, work
+from burnish.annotation.service import (
+    accounts,
+    browsing,
+    curation,
+    images,
+    people,
+    projects,
+    views,
+    work,
+)
 from burnish.annotation.service.database import Database
 from burnish.annotation.service.refusals import ConflictError
 from burnish.annotation.service.submission import Submission
@@ -203,6 +212,50 @@ def test_both_by_keyboard(chromium: Any, tmp_path: Path):
         by_place = [[row[at] for at in order] for row in said["ru"].verdicts]
         assert by_place == [[True, False], [False, True], [True, False]]
         assert failures == []
+    finally:
+        context.close()
+        served.stop()
+
+
+def test_an_owner_sees_scenario_rubric_and_images_on_the_item_s_page(chromium: Any, tmp_path: Path):
+    served = Served(str(tmp_path / "a.sqlite"))
+    bench = Bench(served.database, annotators=0, rows=[])
+    shown = [images.add(served.database, bench.owner, bench.project, png(40 + n)) for n in range(3)]
+    prompt, answer, scenario = (one.markdown for one in shown)
+    rows = [
+        {**ROWS[1], "prompt": f"Look: {prompt}", "candidates": [answer, "<i>Paris</i>"],
+            "scenario": f"You are **tired**. {scenario}"},
+        {"id": "plain", "prompt": "?", "kind": "pairwise", "candidates": ["a", "b"]},
+    ]  # fmt: skip
+    projects.add_items(served.database, bench.owner, bench.project, rows)
+    at = (served.database, bench.owner, bench.project)
+    ids = {one["external_id"]: one["id"] for one in browsing.search(*at, browsing.Wanted())}
+    accounts.set_password(served.database, "olga", "correct horse battery")
+    context = chromium.new_context(viewport={"width": 1200, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(15_000)
+    try:
+        page.goto(f"{served.url}/login")
+        page.get_by_label("Name").fill("olga")
+        page.get_by_label("Password").fill("correct horse battery")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".cards")
+        page.goto(f"{served.url}/projects/{bench.project}/items/{ids['ru']}")
+        assert page.locator(".scenario strong").inner_text() == "tired"
+        for place, width in ((".scenario", 42), (".prompt", 40), (".answer", 41)):
+            image = page.locator(f"{place} img.picture")
+            image.scroll_into_view_if_needed()
+            page.wait_for_function(
+                "([place, width]) => document.querySelector(place + ' img').naturalWidth === width",
+                arg=[place, width],
+            )
+        lines = page.locator(".criteria-table tbody tr").all_inner_texts()
+        assert [line.split("\t") for line in lines] == [
+            ["1. Names a river.", "3"], ["2. Says where it is.", "1"],
+            ["3. Makes something up.", "-2"],
+        ]  # fmt: skip
+        page.goto(f"{served.url}/projects/{bench.project}/items/{ids['plain']}")
+        assert page.locator(".scenario, .criteria-table").count() == 0
     finally:
         context.close()
         served.stop()
