@@ -37,14 +37,29 @@ class _Watch:
     ends_with_best = True
     keeps_weights = True
 
-    def __init__(self, decisions: Mapping[int, Decision]) -> None:
-        self.decisions = decisions
+    def __init__(
+        self,
+        decisions: Mapping[int, Decision],
+        *,
+        waiting: Mapping[int, Sequence[int]] | None = None,
+        at_last: Decision | None = None,
+    ) -> None:
+        self.decisions, self._by_step, self._step = decisions, waiting or {}, 0
+        self._at_last = Decision() if at_last is None else at_last
+
+    @property
+    def waiting(self) -> Sequence[int]:
+        return self._by_step.get(self._step, ())
 
     def due(self, step: int) -> bool:
         return step in self.decisions
 
     def __call__(self, step: int) -> Decision:
+        self._step = step
         return self.decisions.get(step, Decision({"watch/start": 1.0}))
+
+    def finish(self) -> Decision:
+        return self._at_last
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -69,7 +84,7 @@ def _same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 def test_the_best_weights_are_kept_given_back_and_end_the_training(tiny: Backbone):
     learner, sampler = Learner(View(tiny), Optimizer(), total_steps=9), _Sampler()
-    watch = _Watch({2: Decision(best=True), 4: Decision(roll_back=True), 6: Decision()})
+    watch = _Watch({2: Decision(best=2), 4: Decision(roll_back=True), 6: Decision()})
     watching = Watching(watch, learner, sampler)
     assert watching.before_training() == {"watch/start": 1.0}
     seen = {0: _weights(learner.view)}
@@ -94,6 +109,27 @@ def test_the_best_weights_are_kept_given_back_and_end_the_training(tiny: Backbon
     again.state["kept"].load_state_dict(saved)
     again.end()
     assert _same(_weights(learner.view), seen[2])
+
+
+def test_weights_wait_for_their_judges(tiny: Backbone):
+    """Judged late, a policy that was waiting may still be the best, also after the last step."""
+    learner = Learner(View(tiny), Optimizer(), total_steps=9)
+    watch = _Watch(
+        {1: Decision(), 2: Decision(), 3: Decision(best=1), 4: Decision()},
+        waiting={1: (1,), 2: (1, 2), 3: (2, 3), 4: (3, 4)},
+        at_last=Decision(best=3),
+    )
+    watching = Watching(watch, learner, _Sampler())
+    watching.before_training()
+    seen, kept = {0: _weights(learner.view)}, {}
+    for step in range(1, 5):
+        _updated(learner)
+        seen[step] = _weights(learner.view)
+        watching.after(step)
+        kept[step] = sorted(watching.state["kept"].state_dict()["weights"])
+    assert kept == {1: ["0", "1"], 2: ["0", "1", "2"], 3: ["1", "2", "3"], 4: ["1", "3", "4"]}
+    watching.end()
+    assert _same(_weights(learner.view), seen[3])
 
 
 def test_without_a_watch_nothing_is_asked_and_nothing_is_in_the_checkpoint(tiny: Backbone):

@@ -7,9 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from burnish.config.bounds import Bounds, Count, Threads
+from burnish.config.bounds import Bounds, Count, PositiveProbability, Threads
+from burnish.config.making import PeopleJudge
 from burnish.config.rewards import ModelReward, RewardSpec
 from burnish.config.sections import Reference, Section
+
+MOST_WAITING = 4
+"""The newest checks that people have not judged yet keep their weights, at most so many."""
 
 
 class TasteWatch(Section):
@@ -67,8 +71,20 @@ class VerifierWatch(Section):
         return self
 
 
+class PeopleWatch(PeopleJudge):
+    """Annotators, who compare each answer with the starting policy's to the same prompt and are not
+    told which is which. Training goes on meanwhile: a check counts when they are done with it."""
+
+    kind: Literal["people"]
+    """The kind of judge."""
+    enough: PositiveProbability = 1.0
+    """The share of a check's answers that at least one person must have compared before it
+    counts."""
+
+
 WatchJudge = Annotated[
-    TasteWatch | RewardWatch | EndpointWatch | VerifierWatch, Field(discriminator="kind")
+    TasteWatch | RewardWatch | EndpointWatch | VerifierWatch | PeopleWatch,
+    Field(discriminator="kind"),
 ]
 
 
@@ -78,7 +94,7 @@ class Watch(Section):
 
     judge: WatchJudge
     """Who judges: {kind: taste}, {kind: reward, model: ...}, {kind: endpoint, endpoint: ..., model:
-    ...} or {kind: verifier, rewards: [...]}."""
+    ...}, {kind: verifier, rewards: [...]} or {kind: people, store: ..., project: ...}."""
     every: Count = 5
     """Steps between two checks."""
     prompts: Annotated[int, Bounds(ge=2, le=100_000)] = 64

@@ -15,7 +15,7 @@ from typing import Any
 from burnish.config.graph import Graph, Node
 from burnish.config.recipe import Recipe
 from burnish.config.sections import Lora, Optimizer, Sampling
-from burnish.config.watch import RewardWatch, Watch
+from burnish.config.watch import MOST_WAITING, PeopleWatch, RewardWatch, Watch
 from burnish.models.sampled import SLOWER
 from burnish.planning import memory
 from burnish.planning.cluster import Round, tensor_parallel
@@ -317,13 +317,15 @@ class Forecast:
         )
 
     def watching(self, watch: Watch | None, rank: int | None) -> list[Part]:
-        """What a watch holds: the policy's best weights, and a reward model that judges."""
+        """What a watch holds: the policy's best weights, those that people have not judged yet, and
+        a reward model that judges."""
         if watch is None:
             return []
         parts: list[Part] = []
         if watch.keep == "best" or watch.action == "roll_back":
             kept = self.shape.parameters if rank is None else self.shape.adapter(rank)
-            parts.append(Part("kept weights", 4.0 * kept))
+            copies = 1 + MOST_WAITING * isinstance(watch.judge, PeopleWatch)
+            parts.append(Part("kept weights", 4.0 * kept * copies))
         if isinstance(watch.judge, RewardWatch):
             parts.append(self.frozen("reward model of the watch"))
         return parts

@@ -29,6 +29,14 @@ class WaitingForPeople(UserError):
     exit_code = 75
 
 
+def check_people(people: PeopleJudge, *, field: str) -> None:
+    """Raise UserError where the store cannot be opened, before anything is paid for."""
+    try:
+        Store(_place(people)).close()
+    except UserError as error:
+        raise UserError(error.problem, file=error.file, field=field, hint=error.hint) from error
+
+
 def labels_of(
     step: Step, people: PeopleJudge, answered: Sequence[Answered]
 ) -> Sequence[PreferenceGroup]:
@@ -70,7 +78,7 @@ def _said(
     The first time the answers are put into the project. Raises WaitingForPeople while fewer than
     the share `enough` have been compared.
     """
-    place = people.store if "://" in people.store else Path(people.store).expanduser()
+    place = _place(people)
     items = [item for one in answered if (item := _item(step, one)) is not None]
     wanted = {item.prompt.id for item in items}
     store = Store(place)
@@ -96,6 +104,10 @@ def _said(
         )
     options = LabelOptions(people.strength, weighted)
     return [group for group in preference_data(snapshot, options) if group.prompt.id in wanted]
+
+
+def _place(people: PeopleJudge) -> str | Path:
+    return people.store if "://" in people.store else Path(people.store).expanduser()
 
 
 def _item(step: Step, answered: Answered) -> LabelledItem | None:

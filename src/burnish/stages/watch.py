@@ -12,16 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from burnish.config.watch import Watch
+from burnish.config.watch import MOST_WAITING, Watch
 from burnish.errors import UserError
 from burnish.models.roles import Roles
-from burnish.records import Prompt, Reward, Rollout
+from burnish.records import Prompt, Rollout
 from burnish.rewards.scorer import CompositeScorer
 from burnish.stages.context import Step
 from burnish.stages.sampling import fitting
 from burnish.stages.turns import with_pay
 from burnish.stages.watch_distance import distance_from_start
 from burnish.stages.watch_judges import WatchJudge, watch_judge
+from burnish.stages.watch_people import Heard, Look
 from burnish.stages.watch_rules import check_watch_prompts
 from burnish.statistics.alarms import (
     Check,
@@ -81,11 +82,18 @@ class PolicyWatch:
         self._beside: dict[str, str] = {}
         self._checks: list[Check] = []
         self._since = 0
+        self._waiting: list[Look] = []
+        self._curve: list[dict[str, float]] = []
         self._best, self._best_step = 0.0, 0
         self.alarms: list[dict[str, Any]] = []
         self.stopped_at: int | None = None
         self.ends_with_best = config.keep == "best"
         self.keeps_weights = config.keep == "best" or config.action == "roll_back"
+
+    @property
+    def waiting(self) -> list[int]:
+        """The steps whose answers are not judged yet and whose policies may still be the best."""
+        return [look.step for look in self._waiting[-MOST_WAITING:] if look.step]
 
     def due(self, step: int) -> bool:
         """After every so many steps, and after the last."""
@@ -93,37 +101,86 @@ class PolicyWatch:
 
     def __call__(self, step: int) -> Decision:
         """Look at the policy as it is after `step` steps; 0: at that which training begins with."""
-        if step == 0:
-            return Decision(self._begin())
-        samples = math.ceil(self._config.prompts / len(self._prompts))
+        compares = self._judge.compares
+        samples = _AT_START + compares
+        if step:
+            samples = math.ceil(self._config.prompts / len(self._prompts))
         rollouts = self._sampler.generate(self._prompts, samples=samples, round=_ROUNDS + step)
-        marks, uncounted = self._marks(rollouts)
-        assert self._start is not None  # step 0 comes first, or the checkpoint holds it
-        check = check_of(step, marks, self._start)
-        metrics = _named({"uncounted": uncounted})
+        if not step and compares:  # one more to each prompt, which is what the judge compares with
+            self._beside = {one.prompt.id: one.completion.text for one in rollouts[::samples]}
+            rollouts = [one for place, one in enumerate(rollouts) if place % samples]
+        look = self._look(step, rollouts)
+        self._waiting.append(look)
+        people = self._judge.people
+        if people is None:
+            return self._settled([self._judge.marks(rollouts, look.beside)], at=step)
+        return self._settled(people.heard(step, self._waiting), at=step)
+
+    def finish(self) -> Decision:
+        """What people say of the checks that they have not judged yet: the policy that the stage
+        makes may be one of them. Raises WaitingForPeople while they are not done. Behind an alarm
+        that ended the training there is nothing to wait for."""
+        people, over = self._judge.people, self.stopped_at is not None
+        if people is None or over or not self._waiting or not self.ends_with_best:
+            return Decision()
+        return self._settled(people.last(self._waiting), at=None)
+
+    def _look(self, step: int, rollouts: Sequence[Rollout]) -> Look:
+        """The answers, with everything that is known of them without the judge."""
+        rewards = self._proxy.score(rollouts)
+        away = None if self._distance is None or not step else self._distance(rollouts)
+        return Look(
+            step,
+            [one.prompt.id for one in rollouts],
+            [one.completion.text for one in rollouts],
+            [self._beside.get(one.prompt.id, "") for one in rollouts],
+            [one.value if one.counted and math.isfinite(one.value) else None for one in rewards],
+            [float(one.completion.drawn) for one in rollouts],
+            {} if away is None else {"kl": away},
+        )
+
+    def _settled(self, heard: Sequence[Heard], *, at: int | None) -> Decision:
+        """What follows, after step `at` (None: after the last), from marks of the first of the
+        looks that wait, in order."""
+        decision = Decision()
+        for judged in heard:
+            look = self._waiting.pop(0)
+            marks, uncounted = self._marks(look, judged)
+            if look.step == 0:
+                metrics = self._begin(marks, uncounted)
+                decision = replace(decision, metrics={**decision.metrics, **metrics})
+                continue
+            decision = _joined(decision, self._check(look, marks, uncounted, at=at))
+            if decision.stop or decision.roll_back:
+                break
+        if decision.roll_back:
+            self._waiting.clear()  # of a branch that was left
+        return decision
+
+    def _check(self, look: Look, marks: Marks, uncounted: float, *, at: int | None) -> Decision:
+        """What follows from a check."""
+        assert self._start is not None  # it is judged first, or the checkpoint holds it
+        metrics = {**look.figures, "uncounted": uncounted}
+        check = check_of(look.step, marks, self._start)
         if check is None:
-            return Decision(metrics)
+            return Decision(_named(metrics))
         self._checks.append(check)
         recent = self._checks[self._since :]
         slope = recent_slope(recent, window=self._config.window)
         reasons = self._reasons(check, slope, settled=self._since == 0 or len(recent) > 1)
-        metrics |= _named(_figures(check, slope, marks, reasons))
-        if self._distance is not None:
-            metrics |= _named({"kl": self._distance(rollouts)})
-        best = check.judge > self._best
+        metrics |= _figures(check, slope, marks, reasons)
+        if self._judge.people is not None:
+            metrics["judged_step"] = float(look.step)
+        self._curve.append({"step": float(look.step), **_named(metrics)})
+        # with many behind it its weights are gone
+        best = check.judge > self._best and len(self._waiting) < MOST_WAITING
         if best:
-            self._best, self._best_step = check.judge, step
-        return replace(self._decided(step, reasons), metrics=metrics, best=best)
+            self._best, self._best_step = check.judge, look.step
+        decided = self._decided(look.step, reasons, at=at)
+        return replace(decided, metrics=_named(metrics), best=look.step if best else None)
 
-    def _begin(self) -> Mapping[str, float]:
-        """Several answers of the starting policy to each prompt; one more where the judge compares
-        with it."""
-        samples = _AT_START + self._judge.compares
-        rollouts = self._sampler.generate(self._prompts, samples=samples, round=_ROUNDS)
-        if self._judge.compares:
-            self._beside = {one.prompt.id: one.completion.text for one in rollouts[::samples]}
-            rollouts = [one for place, one in enumerate(rollouts) if place % samples]
-        marks, uncounted = self._marks(rollouts)
+    def _begin(self, marks: Marks, uncounted: float) -> Mapping[str, float]:
+        """What several answers of the starting policy to each prompt say of it."""
         if not marks.prompt_N:
             raise UserError(
                 f"neither the reward nor {self._judge.name} judges any answer to the prompts of the"
@@ -152,18 +209,17 @@ class PolicyWatch:
                 f" {start.slope_se:.2f}): a fall of the judge can be told, a lag hardly"
             )
 
-    def _marks(self, rollouts: Sequence[Rollout]) -> tuple[Marks, float]:
+    def _marks(self, look: Look, judged: Heard) -> tuple[Marks, float]:
         """What both say of the answers that both could judge, and the share of the others."""
-        rewards = self._proxy.score(rollouts)
-        beside = [self._beside.get(one.prompt.id, "") for one in rollouts]
-        judged = self._judge.marks(rollouts, beside)
         rows = [
-            (reward.value, mark, float(one.completion.drawn), self._place[one.prompt.id])
-            for one, reward, mark in zip(rollouts, rewards, judged, strict=True)
-            if _counts(reward, mark)
+            (reward, mark, length, self._place[prompt])
+            for reward, mark, length, prompt in zip(
+                look.rewards, judged, look.lengths, look.prompts, strict=True
+            )
+            if reward is not None and mark is not None and math.isfinite(mark)
         ]
         proxy, judge, length, prompt = zip(*rows, strict=True) if rows else ((), (), (), ())
-        return Marks(proxy, judge, length, prompt), 1.0 - len(rows) / len(rollouts)
+        return Marks(proxy, judge, length, prompt), 1.0 - len(rows) / len(judged)
 
     def _reasons(self, check: Check, slope: Slope, *, settled: bool) -> dict[str, str]:
         """The alarms, each with what it rests on; after one that was acted on, none before two
@@ -182,15 +238,19 @@ class PolicyWatch:
             )
         return found
 
-    def _decided(self, step: int, reasons: Mapping[str, str]) -> Decision:
-        """What the recipe wants done, and said, on these alarms."""
+    def _decided(self, step: int, reasons: Mapping[str, str], *, at: int | None) -> Decision:
+        """What the recipe wants done, and said, after step `at` on the alarms of the check after
+        `step`."""
         if not reasons:
             return Decision()
         action, why = self._config.action, "; ".join(reasons.values())
         first = not self.alarms
         self.alarms.append({"step": step, "rules": list(reasons), "why": why, "action": action})
+        if at is None:
+            self._say(f"alarm of the watch after step {step}, heard when training was over: {why}")
+            return Decision()
         if action == "stop":
-            self.stopped_at = step
+            self.stopped_at = at
             return Decision(stop=True)
         if action == "warn":
             if first:
@@ -217,6 +277,8 @@ class PolicyWatch:
             "action": self._config.action,
             "prompts": len(self._prompts),
             "checks": len(self._checks),
+            "unjudged": len(self._waiting),
+            "curve": self._curve,
             "start": None if self._start is None else {
                 name: getattr(self._start, name)
                 for name in ("slope", "slope_se", "length_correlation", "length")
@@ -237,6 +299,8 @@ class PolicyWatch:
             "beside": self._beside,
             "checks": [check.to_dict() for check in self._checks],
             "since": self._since,
+            "waiting": [look.to_dict() for look in self._waiting],
+            "curve": self._curve,
             "best": (self._best, self._best_step),
             "alarms": self.alarms,
             "stopped_at": self.stopped_at,
@@ -248,6 +312,8 @@ class PolicyWatch:
         self._beside = dict(state["beside"])
         self._checks = [Check(**check) for check in state["checks"]]
         self._since, (self._best, self._best_step) = state["since"], state["best"]
+        self._waiting = [Look(**look) for look in state["waiting"]]
+        self._curve = list(state["curve"])
         self.alarms, self.stopped_at = list(state["alarms"]), state["stopped_at"]
 
 
@@ -316,9 +382,14 @@ def _as_it_comes(composed: CompositeScorer) -> CompositeScorer:
     )
 
 
-def _counts(reward: Reward, mark: float | None) -> bool:
-    return (
-        reward.counted and math.isfinite(reward.value) and mark is not None and math.isfinite(mark)
+def _joined(one: Decision, other: Decision) -> Decision:
+    """Both at once, where two checks are judged together."""
+    return Decision(
+        {**one.metrics, **other.metrics},
+        one.best if other.best is None else other.best,
+        one.stop or other.stop,
+        one.beta_factor * other.beta_factor,
+        one.roll_back or other.roll_back,
     )
 
 

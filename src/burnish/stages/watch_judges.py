@@ -11,7 +11,14 @@ from pathlib import Path
 from burnish.annotation.ai.judge import Judge, Tally, VerdictCache, principles_of
 from burnish.annotation.snapshot import Entry
 from burnish.config.shipped import located
-from burnish.config.watch import EndpointWatch, RewardWatch, TasteWatch, VerifierWatch, Watch
+from burnish.config.watch import (
+    EndpointWatch,
+    PeopleWatch,
+    RewardWatch,
+    TasteWatch,
+    VerifierWatch,
+    Watch,
+)
 from burnish.data.render import render_prompt
 from burnish.models.backbone import Backbone
 from burnish.models.weights import load_reward_model
@@ -24,6 +31,7 @@ from burnish.stages.chat_of import chat_of
 from burnish.stages.context import Step
 from burnish.stages.rewards import build_scorer
 from burnish.stages.sampling import end_tokens_of
+from burnish.stages.watch_people import Heard, People
 
 _MICRO_BATCH_TOKENS = 1024
 
@@ -31,11 +39,12 @@ _MICRO_BATCH_TOKENS = 1024
 @dataclass(frozen=True)
 class WatchJudge:
     """Who judges. `marks` are of answers, beside the starting policy's answers to the same prompts
-    where it `compares`; None: there is none. `close` when done."""
+    where it `compares`; None: there is none. `people` say them later instead. `close` when done."""
 
     name: str
-    marks: Callable[[Sequence[Rollout], Sequence[str]], list[float | None]]
+    marks: Callable[[Sequence[Rollout], Sequence[str]], Heard]
     compares: bool = False
+    people: People | None = None
     close: Callable[[], None] = lambda: None
 
 
@@ -52,6 +61,10 @@ def watch_judge(
             return _endpoint(step, config.judge)
         case VerifierWatch():
             return _verifier(step, config.judge, prompts, backbone)
+        case PeopleWatch():
+            people = People(step, config.judge, prompts)
+            name = f"people of the project {config.judge.project}"
+            return WatchJudge(name, lambda *_: [], compares=True, people=people)
 
 
 def _taste(step: Step, prompts: Sequence[Prompt]) -> WatchJudge:
@@ -64,7 +77,7 @@ def _taste(step: Step, prompts: Sequence[Prompt]) -> WatchJudge:
         if len(prompts) > 1
     }
 
-    def marks(rollouts: Sequence[Rollout], _beside: Sequence[str]) -> list[float | None]:
+    def marks(rollouts: Sequence[Rollout], _beside: Sequence[str]) -> Heard:
         return [
             taste_score(
                 weights,
@@ -94,7 +107,7 @@ def _reward_model(step: Step, backbone: Backbone) -> WatchJudge:
         else partial(render_prompt, own, max_tokens=step.recipe.model.max_length),
     )
 
-    def marks(rollouts: Sequence[Rollout], _beside: Sequence[str]) -> list[float | None]:
+    def marks(rollouts: Sequence[Rollout], _beside: Sequence[str]) -> Heard:
         return [one.value for one in scorer.score(rollouts)]
 
     return WatchJudge(f"the reward model {step.node.inputs['watch.judge.model'][0].shown}", marks)
@@ -119,7 +132,7 @@ def _endpoint(step: Step, config: EndpointWatch) -> WatchJudge:
         found = judge.preference(entry, 0, 1, Tally())
         return None if found is None else found[0]
 
-    def marks(rollouts: Sequence[Rollout], beside: Sequence[str]) -> list[float | None]:
+    def marks(rollouts: Sequence[Rollout], beside: Sequence[str]) -> Heard:
         with ThreadPoolExecutor(config.parallel) as pool:
             return list(pool.map(decide, zip(rollouts, beside, strict=True)))
 
@@ -135,7 +148,7 @@ def _verifier(
         if passed_over is not None:
             step.say_once(f"{step.name}, watch: {passed_over}")
 
-    def marks(rollouts: Sequence[Rollout], _beside: Sequence[str]) -> list[float | None]:
+    def marks(rollouts: Sequence[Rollout], _beside: Sequence[str]) -> Heard:
         return [one.value if one.counted else None for one in scorer.score(rollouts)]
 
     return WatchJudge(" and ".join(scorer.names), marks, close=scorer.close)

@@ -8,12 +8,20 @@ from pathlib import Path
 from burnish.config.graph import Node
 from burnish.config.kinds import Input
 from burnish.config.rewards import PythonReward
-from burnish.config.watch import EndpointWatch, RewardWatch, TasteWatch, VerifierWatch, Watch
+from burnish.config.watch import (
+    EndpointWatch,
+    PeopleWatch,
+    RewardWatch,
+    TasteWatch,
+    VerifierWatch,
+    Watch,
+)
 from burnish.errors import UserError
 from burnish.rewards.functions import check_function
 from burnish.stages.artifacts import require_reward_model
 from burnish.stages.context import Step
 from burnish.stages.judged import reads_labels, trained
+from burnish.stages.people import check_people
 from burnish.trainers.online_settings import resolve_settings
 
 _SHAPE = ("model_type", "hidden_size", "num_hidden_layers")
@@ -40,6 +48,8 @@ def check_watch(step: Step) -> None:
             _endpoint(step, config.judge)
         case VerifierWatch():
             _verifier(step, config.judge)
+        case PeopleWatch():
+            check_people(config.judge, field=f"{step.name}.watch.judge.store")
 
 
 def check_watch_prompts(step: Step) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,14 +20,15 @@ class Decision:
 
     Args:
         metrics: what is logged with the step.
-        best: this policy is the best so far: its weights are kept.
+        best: the step whose policy is the best so far: its weights are kept. It is this step, or
+            one that was `waiting`.
         stop: no further step is made.
         beta_factor: β is multiplied by it.
         roll_back: the policy gets the weights that were kept.
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
-    best: bool = False
+    best: int | None = None
     stop: bool = False
     beta_factor: float = 1.0
     roll_back: bool = False
@@ -42,12 +43,21 @@ class Watch(Protocol):
     keeps_weights: bool
     """Whether the best policy's weights may be given back, at the end or before."""
 
+    @property
+    def waiting(self) -> Sequence[int]:
+        """The steps whose policies are not judged yet and may still be the best."""
+        ...
+
     def due(self, step: int) -> bool:
         """Whether it wants to look at the policy after so many steps."""
         ...
 
     def __call__(self, step: int) -> Decision:
         """Look at it; the sampler has its weights."""
+        ...
+
+    def finish(self) -> Decision:
+        """What is known after the last step of policies that were waiting."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -60,29 +70,42 @@ class Watch(Protocol):
 
 
 class Kept:
-    """The weights of a role as they were after some step."""
+    """The weights of a role as they were after the best step, and after those not judged yet."""
 
     def __init__(self) -> None:
-        self.step: int | None = None
-        self.weights: dict[str, Tensor] = {}
+        self.best: int | None = None
+        self.weights: dict[int, dict[str, Tensor]] = {}
 
     def take(self, view: View, step: int) -> None:
         """Keep a copy of its present weights."""
-        self.step = step
-        self.weights = {name: tensor.clone() for name, tensor in view.state_dict().items()}
+        self.weights[step] = {name: tensor.clone() for name, tensor in view.state_dict().items()}
+
+    def settle(self, best: int | None, waiting: Collection[int]) -> None:
+        """Let go of all weights but the best ones, those of `best` if it is given, and of the steps
+        that wait."""
+        self.best = self.best if best is None else best
+        self.weights = {
+            step: kept
+            for step, kept in self.weights.items()
+            if step == self.best or step in waiting
+        }
 
     def give(self, view: View) -> None:
-        """Put them back, where any are kept."""
-        if self.step is not None:
-            view.load_state_dict(self.weights)
+        """Put the best ones back, where any are kept."""
+        if self.best is not None:
+            view.load_state_dict(self.weights[self.best])
 
     def state_dict(self) -> dict[str, Any]:
-        """Step and weights."""
-        return {"step": self.step, "weights": self.weights}
+        """The best step, and weights by step."""
+        return {
+            "best": self.best,
+            "weights": {str(step): kept for step, kept in self.weights.items()},
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put them back."""
-        self.step, self.weights = state["step"], dict(state["weights"])
+        self.best = state["best"]
+        self.weights = {int(step): dict(kept) for step, kept in state["weights"].items()}
 
 
 class Watching:
@@ -106,6 +129,7 @@ class Watching:
             return {}
         if self._watch.keeps_weights:
             self._kept.take(self._policy.view, 0)
+            self._kept.settle(0, ())
         return self._watch(0).metrics
 
     def after(self, step: int) -> Decision:
@@ -115,8 +139,11 @@ class Watching:
             return Decision()
         self._sampler.load(self._policy.view, version=step)
         decision = self._watch(step)
-        if decision.best and self._watch.keeps_weights:
-            self._kept.take(self._policy.view, step)
+        waiting = self._watch.waiting
+        if self._watch.keeps_weights:
+            if step == decision.best or step in waiting:
+                self._kept.take(self._policy.view, step)
+            self._kept.settle(decision.best, waiting)
         if decision.roll_back:
             self._kept.give(self._policy.view)
             self._policy.forget_moments()  # they point away from these weights
@@ -125,5 +152,9 @@ class Watching:
 
     def end(self) -> None:
         """Give the policy its best weights, where the stage is to end with them."""
-        if self._watch is not None and self._watch.ends_with_best:
+        if self._watch is None:
+            return
+        decision = self._watch.finish()
+        if self._watch.ends_with_best:
+            self._kept.settle(decision.best, ())
             self._kept.give(self._policy.view)

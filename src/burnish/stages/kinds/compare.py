@@ -97,7 +97,8 @@ def _by_taste(settings: Compare) -> bool:
 
 
 def _check(step: Step, _left: Sequence[Step]) -> None:
-    """There are two answers to a prompt at least."""
+    """There are two answers to a prompt at least, and people's store can be opened."""
+    _check_people(step)
     made = step.parent("answers")
     if (
         made is not None
@@ -109,6 +110,15 @@ def _check(step: Step, _left: Sequence[Step]) -> None:
             field=f"{made.name}.responses",
             hint="4 is a usual number.",
         )
+
+
+def _check_people(step: Step) -> None:
+    asked = [one.people for one in step.settings.by if one.people is not None]
+    if asked:
+        from burnish.stages.people import check_people
+
+        for people in asked:
+            check_people(people, field=f"{step.name}.by")
 
 
 STAGE = Stage(

@@ -196,6 +196,10 @@ def _check(step: Step, _left: Sequence[Step]) -> None:
             field=f"{step.name}.base",
             hint=hint,
         )
+    if step.settings.people is not None:
+        from burnish.stages.people import check_people
+
+        check_people(step.settings.people, field=f"{step.name}.people")
 
 
 def _check_suites(step: Step) -> None:
