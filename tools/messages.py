@@ -37,6 +37,8 @@ _ERRORS = (
         "service/notes.py",
         "app/account_pages.py",
         "app/context.py",
+        "app/sign_on_pages.py",
+        "service/identities.py",
     ),
 )
 _HEADER = """msgid ""

@@ -233,5 +233,5 @@ def test_an_annotator_labels_under_a_prefix(behind_nginx: tuple[Served, str], ch
     page.keyboard.press("Enter")
     page.wait_for_selector("text=All done for now")
     page.get_by_role("button", name="Log out").click()
-    page.wait_for_url(f"{url}/login")
+    page.wait_for_url(f"{url}/login?out=1")
     context.close()

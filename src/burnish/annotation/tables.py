@@ -348,6 +348,20 @@ class Member(Base):
     joined_at: Mapped[datetime] = mapped_column(Moment, default=now)
 
 
+class SignOnIdentity(Base):
+    """Somebody whom a provider of single sign-on knows: its name and theirs there open the
+    account."""
+
+    __tablename__ = "sign_on_identities"
+    __table_args__ = (UniqueConstraint("issuer", "subject"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    account_id: Mapped[int] = _reference("accounts.id", index=True)
+    issuer: Mapped[str] = mapped_column(String(255))
+    subject: Mapped[str] = mapped_column(String(255))
+    created_at: Mapped[datetime] = mapped_column(Moment, default=now)
+
+
 class LoginSession(Base):
     """A browser that is logged in. `id` is the SHA-256 of the cookie's value: the table alone opens
     nothing."""

@@ -84,6 +84,13 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    oidc: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file (YAML) that names an OpenID Connect provider, and who comes in by it.",
+            show_default=False,
+        ),
+    ] = None,
     traceback: Traceback = False,
 ) -> None:
     """Serve the annotation pages and the REST API until Ctrl-C.
@@ -101,6 +108,7 @@ def serve(
         behind_https=behind_https,
         root_path=root_path,
         trusted=trusted_proxy or [],
+        oidc=oidc,
     )
 
 
@@ -127,6 +135,7 @@ def _run(
     behind_https: bool = False,
     root_path: str = "",
     trusted: Sequence[str] = (),
+    oidc: Path | None = None,
 ) -> None:
     import uvicorn
     from sqlalchemy import select
@@ -138,9 +147,12 @@ def _run(
     from burnish.annotation.tables import Account
     from burnish.data.labelled import LAYOUTS
 
+    sign_on = None if oidc is None else _sign_on(oidc)
     opened = Opened(place)
+    if sign_on is not None:
+        _say_missing_projects(opened, sign_on)
     with opened.read() as session:
-        if session.scalar(select(Account.id).limit(1)) is None:
+        if sign_on is None and session.scalar(select(Account.id).limit(1)) is None:
             typer.echo("nobody can log in yet: burnish annotate users add NAME --owner", err=True)
     site = Site(
         opened,
@@ -148,6 +160,7 @@ def _run(
         secure_cookies=behind_https,
         import_file=partial(_import, opened),
         layouts=LAYOUTS,
+        sign_on=sign_on,
     )
     believed = [*trusted, *(["127.0.0.1", "::1"] if behind_https else [])]
     app = create_app(
@@ -172,6 +185,27 @@ def _run(
         if chat is not None:
             chat.close()
         opened.close()
+
+
+def _sign_on(path: Path) -> Any:
+    """The provider of single sign-on that a file names. Files named there are looked for beside
+    it."""
+    from burnish.annotation.sign_on.provider import Provider
+    from burnish.annotation.sign_on.rules import read_sign_on
+    from burnish.config.yaml_file import YamlFile
+
+    settings = read_sign_on(YamlFile.read(path).values, file=str(path))
+    if settings.client_secret_file is not None:
+        beside = path.parent / settings.client_secret_file
+        settings = settings.model_copy(update={"client_secret_file": beside})
+    return Provider(settings, say=lambda line: typer.echo(line, err=True))
+
+
+def _say_missing_projects(opened: Any, sign_on: Any) -> None:
+    from burnish.annotation.service.identities import missing_projects
+
+    for name in missing_projects(opened, sign_on.settings):
+        typer.echo(f'single sign-on: there is no project "{name}" yet', err=True)
 
 
 def _import(opened: Any, path: Path, layout: str, project: str) -> dict[str, int]:

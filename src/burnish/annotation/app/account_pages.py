@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import re
 import secrets
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Path, Request
+from fastapi import APIRouter, Form, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from burnish.annotation.app.context import (
@@ -20,7 +21,7 @@ from burnish.annotation.app.context import (
 )
 from burnish.annotation.app.language import LANGUAGE_COOKIE
 from burnish.annotation.languages import languages
-from burnish.annotation.service import accounts, people, resets
+from burnish.annotation.service import accounts, identities, people, resets
 from burnish.annotation.service.refusals import ForbiddenError
 from burnish.annotation.service.submission import StorableText
 from burnish.errors import UserError
@@ -33,28 +34,37 @@ _HERE = re.compile(r"/(?!/)[\w/?&=%.+*~:,@!$;()-]*", re.ASCII)
 Text = Annotated[StorableText, Form(max_length=500)]
 Address = Annotated[StorableText, Form(max_length=24_000)]
 """Of a page: a search has six fields of 300 characters, each up to twelve when it is quoted."""
+Wanted = Annotated[StorableText, Query(max_length=24_000)]
 Secret = Annotated[StorableText, Path(max_length=100)]
 
 
 @router.get("/login")
-def login_page(request: Request) -> Response:
-    """Name and password."""
+def login_page(
+    request: Request, next: Wanted = "", out: Annotated[str, Query(max_length=1)] = ""
+) -> Response:
+    """Name and password, or single sign-on; `next` is the page to go on to."""
     site = site_of(request)
+    target = next if is_here(next) else ""
     if site.caller_or_none(request) is not None:
-        return RedirectResponse("/projects", status_code=303)
-    return form_page(site, request, "login.html")
+        return RedirectResponse(target or "/projects", status_code=303)
+    return form_page(site, request, "login.html", target=target, out=bool(out))
 
 
 @router.post("/login")
-def login(request: Request, name: Text = "", password: Text = "", csrf: Text = "") -> Response:
+def login(
+    request: Request, name: Text = "", password: Text = "", next: Address = "", csrf: Text = ""
+) -> Response:
     """A new session, whatever cookie came along."""
     site = site_of(request)
     check_form(request, csrf)
+    target = next if is_here(next) else ""
     try:
         secret = accounts.log_in(site.database, name, password, address=address_of(request))
     except ForbiddenError as error:
-        return form_page(site, request, "login.html", status=403, error=error, name=name)
-    return logged_in(site, request, secret, "/projects")
+        return form_page(
+            site, request, "login.html", status=403, error=error, name=name, target=target
+        )
+    return logged_in(site, request, secret, target or "/projects")
 
 
 @router.post("/logout")
@@ -65,7 +75,7 @@ def logout(request: Request, csrf: Text = "") -> Response:
     if caller is not None:
         site.check_csrf(caller, csrf)
         accounts.log_out(site.database, request.cookies[COOKIE])
-    response = RedirectResponse("/login", status_code=303)
+    response = RedirectResponse("/login?out=1", status_code=303)
     response.delete_cookie(COOKIE, path=cookie_path(request))
     return response
 
@@ -146,16 +156,39 @@ def reset(request: Request, secret: Secret, password: Text = "", csrf: Text = ""
 def account(request: Request) -> HTMLResponse:
     """My password and tokens."""
     site = site_of(request)
-    caller = site.caller(request)
+    return account_page(site, request, site.caller(request))
+
+
+def account_page(
+    site: Site,
+    request: Request,
+    caller: accounts.Caller,
+    *,
+    status: int = 200,
+    error: UserError | None = None,
+    fresh: str | None = None,
+    **values: object,
+) -> HTMLResponse:
+    """The page of somebody's account; `fresh` is a token that is shown this once."""
     return site.page(
         request,
         "account.html",
+        status=status,
         caller=caller,
         tokens=accounts.tokens(site.database, caller),
-        fresh=None,
+        fresh=fresh,
         scopes=accounts.SCOPES,
-        error=None,
+        error=error,
+        known_by=identities.of_caller(site.database, caller),
+        connect=connect_token(caller),
+        **values,
     )
+
+
+def connect_token(caller: accounts.Caller) -> str:
+    """What a link carries by which an account gets connected with single sign-on: no other site can
+    make it, and whoever reads it in an address learns no token of forms."""
+    return hashlib.sha256(f"connect {caller.csrf}".encode()).hexdigest()
 
 
 @router.post("/account/keys")
@@ -178,7 +211,7 @@ def change_language(
     if caller is not None:
         site.check_csrf(caller, csrf)
         accounts.prefer(site.database, caller, language=language)
-    target = to if _HERE.fullmatch(to) else "/"
+    target = to if is_here(to) else "/"
     response = RedirectResponse(target, status_code=303)
     _keep_language(site, request, response, language)
     return response
@@ -200,17 +233,7 @@ def change_password(request: Request, old: Text = "", new: Text = "", csrf: Text
         accounts.set_password(site.database, caller.name, new)
         session = accounts.log_in(site.database, caller.name, new, address=address_of(request))
     except UserError as error:
-        tokens = accounts.tokens(site.database, caller)
-        return site.page(
-            request,
-            "account.html",
-            status=422,
-            caller=caller,
-            tokens=tokens,
-            fresh=None,
-            scopes=accounts.SCOPES,
-            error=error,
-        )
+        return account_page(site, request, caller, status=422, error=error)
     return logged_in(site, request, session, "/account")
 
 
@@ -231,15 +254,7 @@ def new_token(
         )
     except UserError as refused:
         error = refused
-    return site.page(
-        request,
-        "account.html",
-        caller=caller,
-        tokens=accounts.tokens(site.database, caller),
-        fresh=fresh,
-        scopes=accounts.SCOPES,
-        error=error,
-    )
+    return account_page(site, request, caller, fresh=fresh, error=error)
 
 
 @router.post("/account/tokens/{token_id}/revoke")
@@ -250,6 +265,11 @@ def revoke(
     site = site_of(request)
     accounts.revoke_token(site.database, checked(site, request, csrf), token_id)
     return RedirectResponse("/account", status_code=303)
+
+
+def is_here(address: str) -> bool:
+    """Whether an address is one of this server's pages, and leads nowhere else."""
+    return _HERE.fullmatch(address) is not None
 
 
 def checked(site: Site, request: Request, csrf: str) -> accounts.Caller:
@@ -268,7 +288,7 @@ def form_page(
     """A form for people who are not logged in: its token stands in the page and in a cookie, and
     both must come back."""
     token = request.cookies.get(_FORM_COOKIE) or secrets.token_urlsafe(24)
-    defaults = {"error": None, "name": "", "caller": None}
+    defaults = {"error": None, "name": "", "caller": None, "target": "", "out": False}
     response = site.page(
         request, template, status=status, form_token=token, **{**defaults, **values}
     )

@@ -23,6 +23,7 @@ from burnish.annotation.service.chats import Generate
 from burnish.annotation.service.database import Database
 from burnish.annotation.service.refusals import ForbiddenError
 from burnish.annotation.settings import Settings, settings_of
+from burnish.annotation.sign_on.provider import Provider
 from burnish.annotation.tables import Project
 
 COOKIE = "burnish_session"
@@ -47,7 +48,9 @@ class Site:
         import_file: reads uploads in the layouts of other tools; None: only the server's own rows.
         layouts: the names of those layouts.
         secure_cookies: the server stands behind HTTPS.
-        chat_threads: those that wait for the model; made when the server starts.
+        chat_threads: those that wait for the model, or for the provider of single sign-on; made
+            when the server starts.
+        sign_on: the provider of single sign-on; None: people have names and passwords.
     """
 
     database: Database
@@ -56,6 +59,7 @@ class Site:
     layouts: tuple[str, ...] = ()
     secure_cookies: bool = False
     chat_threads: CapacityLimiter | None = None
+    sign_on: Provider | None = None
     _shares: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     def caller(self, request: Request) -> Caller:
@@ -99,11 +103,12 @@ class Site:
             "caller": caller,
             "path": local_path(request.scope),
             "root": request.scope.get("root_path", ""),
-            "here": _address(request),
+            "here": page_address(request),
+            "sign_on": self.sign_on,
         }
         templates = environment(reader_language(request, caller).code)
         return HTMLResponse(
-            templates.get_template(template).render(**common, **values), status_code=status
+            templates.get_template(template).render(**{**common, **values}), status_code=status
         )
 
     def settings(self, project_id: int) -> Settings:
@@ -127,7 +132,7 @@ def site_of(request: Request) -> Site:
     return cast(Site, request.app.state.site)
 
 
-def _address(request: Request) -> str:
+def page_address(request: Request) -> str:
     """Where the page that is shown can be asked for again. What answers a form has no address: the
     page above it has."""
     path, query = local_path(request.scope), request.url.query

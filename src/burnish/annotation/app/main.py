@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlencode
 
 import anyio
 import anyio.to_thread
@@ -29,8 +30,9 @@ from burnish.annotation.app import (
     people_pages,
     review_api,
     review_pages,
+    sign_on_pages,
 )
-from burnish.annotation.app.context import LoginNeededError, Site
+from burnish.annotation.app.context import LoginNeededError, Site, page_address
 from burnish.annotation.app.language import reader_language
 from burnish.annotation.app.proxies import Behind, local_path
 from burnish.annotation.app.security import Guard
@@ -97,6 +99,7 @@ def create_app(
         people_pages,
         item_pages,
         review_pages,
+        sign_on_pages,
     ):
         app.include_router(page.router, include_in_schema=False)
     app.include_router(images_api.shown, include_in_schema=False)
@@ -130,7 +133,10 @@ def _handle(app: FastAPI, site: Site) -> None:
     def unknown(request: Request, error: LoginNeededError) -> Response:
         if _is_api(request):
             return JSONResponse({"detail": "log in, or send a token"}, status_code=401)
-        return RedirectResponse("/login", status_code=303)
+        here = page_address(request)
+        if here in ("/", "/projects") or not account_pages.is_here(here):
+            return RedirectResponse("/login", status_code=303)
+        return RedirectResponse(f"/login?{urlencode({'next': here})}", status_code=303)
 
     @app.exception_handler(RequestValidationError)
     def unfit(request: Request, error: RequestValidationError) -> Response:

@@ -232,8 +232,10 @@ def verify(hashed: str | None, password: str) -> bool:
         return False
 
 
-def open_session(session: Session, account: Account, *, address: str) -> str:
-    """A new browser session; returns the cookie's value."""
+def open_session(
+    session: Session, account: Account, *, address: str, life: timedelta = SESSION_LIFE
+) -> str:
+    """A new browser session, which ends after `life`; returns the cookie's value."""
     secret = secrets.token_urlsafe(32)
     moment = now()
     session.execute(delete(LoginSession).where(LoginSession.expires_at < moment))
@@ -243,7 +245,7 @@ def open_session(session: Session, account: Account, *, address: str) -> str:
             account_id=account.id,
             csrf=secrets.token_urlsafe(24),
             created_at=moment,
-            expires_at=moment + SESSION_LIFE,
+            expires_at=moment + life,
         )
     )
     session.add(
