@@ -29,7 +29,7 @@ from burnish.data.sources import Row
 from burnish.errors import UserError
 from burnish.records import LabelledItem, Opinion, Prompt
 
-OF_ANY_PROJECT = [name for name in LAYOUTS if name != "rewards"]
+OF_ANY_PROJECT = [name for name in LAYOUTS if name not in ("rewards", "stepwise")]
 """`rewards` needs verdicts on rubrics: test_annotation_rubrics."""
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)

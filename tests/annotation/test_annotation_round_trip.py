@@ -119,7 +119,7 @@ def test_the_manifest_says_what_a_layout_cannot_hold(demo: Snapshot):
 
 
 @pytest.mark.parametrize(
-    "layout", [name for name in LAYOUTS if name not in ("demonstrations", "rewards")]
+    "layout", [name for name in LAYOUTS if name not in ("demonstrations", "rewards", "stepwise")]
 )
 @pytest.mark.parametrize("kind", [".jsonl", ".parquet"])
 def test_the_reader_says_what_was_left_out(demo: Snapshot, tmp_path: Path, layout: str, kind: str):

@@ -209,9 +209,22 @@ def attribute_judgements(labels: Sequence[Labelled]) -> dict[str, list[Judgement
     return dict(found)
 
 
+def step_judgements(labels: Sequence[Labelled]) -> dict[str, list[Judgement]]:
+    """The verdicts on each step of each candidate as judgements, under one name; empty where nobody
+    marked any."""
+    found = [
+        Judgement(one.item_id, one.annotator, float(value), f"{i}.{at}")
+        for one in labels
+        for i, row in enumerate(one.answer.step_verdicts)
+        for at, value in enumerate(row)
+        if value is not None
+    ]
+    return {"each step": found} if found else {}
+
+
 def _attribute_agreement(labels: Sequence[Labelled], resamples: int) -> dict[str, Any]:
     found = {}
-    for name, said in attribute_judgements(labels).items():
+    for name, said in (attribute_judgements(labels) | step_judgements(labels)).items():
         units = units_of(said)
         value, warning = alpha(units, level="ordinal", resamples=resamples)
         found[name] = {

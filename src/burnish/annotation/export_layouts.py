@@ -17,6 +17,7 @@ from burnish.annotation.labels import SPEAKERS, demonstration_data, opinion_of, 
 from burnish.annotation.records import Labelled
 from burnish.annotation.snapshot import Entry, Snapshot
 from burnish.labels.rubrics import rewards
+from burnish.labels.steps import ratings_in, steps_of
 from burnish.labels.traces import answer_turns
 from burnish.records import Comparison, PreferenceGroup
 
@@ -181,6 +182,40 @@ def _rewards(work: Work) -> list[Row]:
                     "disputed": entry.disputed, "burnish": _once(work, entry, i),
                 }
             )  # fmt: skip
+    return rows
+
+
+def _stepwise(work: Work) -> list[Row]:
+    """A candidate a row: its steps and whether each is right, by the mean of the verdicts
+    (`labels.steps.ratings_in`), as PRM800K and TRL's stepwise supervision have them.
+
+    A neutral step is no wrong one. A row ends before the first step that nobody marked or on which
+    right and wrong weigh the same: of that and those after it nothing is said.
+    """
+    rows = []
+    trust = work.reliability if work.options.weighted else None
+    for entry in work.entries:
+        opinions = [opinion_of(one) for one in work.by_item.get(entry.item_id, [])]
+        found = 0
+        for i, text in enumerate(entry.candidates):
+            ratings, steps = ratings_in(opinions, i, trust), steps_of(text, entry.traces.get(text))
+            if ratings is None or len(ratings) != len(steps):
+                work.left_out["candidates without verdicts on their steps"] += 1
+                continue
+            known = next((at for at, one in enumerate(ratings) if not one.decided), len(steps))
+            work.left_out["steps from an undecided one on"] += len(steps) - known
+            if not known:
+                continue
+            rows.append(
+                {
+                    "id": f"{entry.item_id}#{i}", "prompt": prompt_text(entry.prompt.messages),
+                    "completions": list(steps[:known]),
+                    "labels": [one.mean >= 0 for one in ratings[:known]],
+                    "ratings": [one.mean for one in ratings[:known]], "disputed": entry.disputed,
+                    "burnish": _once(work, entry, found),
+                }
+            )  # fmt: skip
+            found += 1
     return rows
 
 
@@ -359,6 +394,13 @@ LAYOUTS: Mapping[str, Layout] = {
     ),
     "ranking": Layout(_ranking, (_KINDS,)),
     "rewards": Layout(_rewards, ("items without a rubric: they are left out",)),
+    "stepwise": Layout(
+        _stepwise,
+        (
+            "answers without verdicts on their steps, and steps from the first undecided one on: "
+            "they are left out",
+        ),
+    ),
     "demonstrations": Layout(
         _demonstrations, ("comparisons: it holds what annotators wrote themselves",), _none
     ),

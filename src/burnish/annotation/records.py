@@ -18,6 +18,11 @@ Kind = Literal[
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+STEPPED: tuple[Kind, ...] = (
+    "pairwise", "ranking", "best_worst", "likert", "rubric", "correction",
+)  # fmt: skip
+"""The kinds whose candidates can be marked step by step beside what the kind asks."""
+
 Part = Literal["work", "training", "qualification", "retired"]
 """What an item is for: `work` is labelled, `training` teaches, `qualification` examines, `retired`
 is out of use. Only work is data."""
@@ -83,6 +88,8 @@ class Answer:
         worst: best_worst: the worst candidate.
         verdicts: rubric: by criterion, whether each candidate meets it.
         weights: rubric: the criteria's weights when the answer was given.
+        step_verdicts: of each candidate, by step (`labels.steps.steps_of`): 1 right, 0 neutral, −1
+            wrong; None where it was left open.
         turns: chat: the conversation.
         skipped: the reason, where the item was skipped; everything else is then empty.
     """
@@ -106,6 +113,7 @@ class Answer:
     worst: int | None = None
     verdicts: tuple[tuple[bool, ...], ...] = ()
     weights: tuple[float, ...] = ()
+    step_verdicts: tuple[tuple[int | None, ...], ...] = ()
 
     def payload(self) -> dict[str, Any]:
         """For the `payload` column: what is not in a column of its own and not empty, as JSON holds
@@ -182,6 +190,7 @@ def answer_from(
         worst=given.get("worst"),
         verdicts=tuple(tuple(row) for row in given.get("verdicts", ())),
         weights=tuple(given.get("weights", ())),
+        step_verdicts=tuple(tuple(row) for row in given.get("step_verdicts", ())),
     )
 
 

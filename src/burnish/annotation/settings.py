@@ -88,6 +88,9 @@ class Settings(BaseModel):
     edit_winner: Literal["off", "optional", "required"] = "off"
     """Pairwise and ranking: the best answer may (or must) be edited; the edited text is better than
     all."""
+    step_verdicts: Literal["off", "optional", "required"] = "off"
+    """Whether each step of each answer is marked as right, neutral or wrong, beside what is asked
+    of the whole."""
     turns: int = Field(default=3, ge=1, le=20)
     """Chat: turns that a conversation must have at least."""
     overlap: int = Field(default=3, ge=1, le=100)

@@ -28,6 +28,7 @@ SCHEMA = (
     "turns",
     "dimensions",
     "edit_winner",
+    "step_verdicts",
 )
 """The settings that say what an answer means."""
 
@@ -195,6 +196,8 @@ def mapped_draft(
         given.get("strength") == 0 and not new.ties and not given.get("both_bad")
     ):
         given.pop("strength", None)
+    if new.step_verdicts == "off":
+        given.pop("step_verdicts", None)
     if given.get("both_bad") and not new.both_bad:
         given.pop("both_bad")
     return {**draft, "answer": given}

@@ -203,6 +203,8 @@ def _payload(row: Row, field: str, one: Mapping[str, Any], count: int) -> dict[s
             payload[name] = _position(row, f"{field}.{name}", payload[name], count)
     if "verdicts" in payload:
         _check_verdicts(row, f"{field}.verdicts", payload, count)
+    if "step_verdicts" in payload:
+        _check_step_verdicts(row, f"{field}.step_verdicts", payload["step_verdicts"], count)
     turns = _objects_in(row, f"{field}.turns", payload.get("turns"))
     if turns:
         payload["turns"] = [_turn(row, f"{field}.turns[{i}]", turn) for i, turn in enumerate(turns)]
@@ -235,6 +237,17 @@ def _check_verdicts(row: Row, field: str, payload: Mapping[str, Any], count: int
         _fail(row, field, f"needs `weights`: {len(rows)} numbers, one for each criterion.")
     if not any(w > 0 for w in weights or ()):
         _fail(row, field, "needs a weight above 0.")
+
+
+def _check_step_verdicts(row: Row, field: str, rows: Any, count: int) -> None:
+    """By candidate and step 1, 0, −1 or null."""
+    known = isinstance(rows, list) and len(rows) == count
+    if not known or any(
+        not isinstance(one, list)
+        or any(v is not None and (isinstance(v, bool) or v not in (-1, 0, 1)) for v in one)
+        for one in rows
+    ):
+        _fail(row, field, f"must be {count} lists of 1, 0, -1 or null, one for each candidate.")
 
 
 def _position(row: Row, field: str, value: Any, count: int) -> int:

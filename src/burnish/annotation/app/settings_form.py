@@ -31,6 +31,10 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
             "pairs; one a line: name | help. None: the whole alone",
         ),
         "edit_winner": ("Edit the best answer", "pairs and rankings; edited > chosen > rejected"),
+        "step_verdicts": (
+            "Mark each step of an answer",
+            "right, neutral or wrong: for process reward models",
+        ),
         "attributes": ("What is rated", "one a line: name | lowest | highest | help"),
         "flags": ("Flags", "one a line; none: no flags"),
     },

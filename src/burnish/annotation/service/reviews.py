@@ -24,7 +24,12 @@ from burnish.annotation.tables import Annotation, Event, Item, Lease, Member, Ve
 from burnish.annotation.versions import scale_of
 from burnish.errors import UserError
 
-_ASKED_OF_REVIEWERS = {"critique": "optional", "dimensions": [], "edit_winner": "off"}
+_ASKED_OF_REVIEWERS = {
+    "critique": "optional",
+    "dimensions": [],
+    "edit_winner": "off",
+    "step_verdicts": "off",
+}
 SENT_BACK_FOR = timedelta(days=7)
 """How long an answer that was sent back lies with who gave it; then its place is open to others."""
 

@@ -25,6 +25,7 @@ from burnish.annotation.service.submission import LONGEST_TEXT, StorableText
 from burnish.annotation.settings import Settings, is_storable
 from burnish.annotation.tables import Candidate, Item
 from burnish.errors import UserError
+from burnish.labels.steps import MOST_STEPS, steps_of
 from burnish.labels.traces import is_trace, trace_text
 
 _CANDIDATES = {
@@ -51,9 +52,13 @@ class CandidateRow(BaseModel):
     text: StorableText = Field(default="", max_length=LONGEST_TEXT)
     source: StorableText = Field(default="", max_length=200)
     messages: list[MessageRow] | None = Field(default=None, min_length=1, max_length=100)
+    steps: list[StorableText] | None = Field(default=None, min_length=1, max_length=MOST_STEPS)
 
     @model_validator(mode="after")
     def _one_form(self) -> CandidateRow:
+        if self.steps is not None:
+            self._join_steps(self.steps)
+            return self
         if self.messages is None:
             if "text" not in self.model_fields_set:
                 raise ValueError("a candidate has text, or messages")
@@ -75,6 +80,18 @@ class CandidateRow(BaseModel):
         if len(self.text) > LONGEST_TEXT:
             raise ValueError(f"the turns have more than {LONGEST_TEXT} characters together")
         return self
+
+    def _join_steps(self, steps: list[str]) -> None:
+        """The text whose steps these are."""
+        if self.text or self.messages is not None:
+            raise ValueError("give text, messages or steps, one of them")
+        self.text = "\n\n".join(steps)
+        if steps_of(self.text) != tuple(steps):
+            raise ValueError(
+                "a step is no empty text, and has no empty line but in code and formulas"
+            )
+        if len(self.text) > LONGEST_TEXT:
+            raise ValueError(f"the steps have more than {LONGEST_TEXT} characters together")
 
     def row(self, position: int) -> Candidate:
         """As it is stored."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -17,6 +17,7 @@ from burnish.annotation.service.choosing import Desk
 from burnish.annotation.settings import Settings
 from burnish.annotation.tables import Annotation, Candidate, Item, Lease, Project, Version
 from burnish.annotation.versions import under
+from burnish.labels.steps import steps_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,12 @@ class Shown(NamedTuple):
     texts: tuple[str, ...]
     traces: tuple[list[dict[str, Any]] | None, ...]
     columns: Mapping[str, Any]
+
+    @property
+    def step_counts(self) -> tuple[int, ...]:
+        """How many steps each candidate has."""
+        both = zip(self.texts, self.traces, strict=True)
+        return tuple(len(steps_of(text, cast(Any, turns))) for text, turns in both)
 
 
 def held_of(session: Session, at: Desk, lease: Lease) -> Held:

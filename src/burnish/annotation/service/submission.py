@@ -9,12 +9,13 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from burnish.annotation.records import Answer, Kind, Span, Turn, ranks_of_strength
+from burnish.annotation.records import STEPPED, Answer, Kind, Span, Turn, ranks_of_strength
 from burnish.annotation.settings import Settings, is_storable
 from burnish.errors import UserError
 
 LONGEST_TEXT = 100_000
 Texts = Callable[[], Sequence[str]]
+Counts = Callable[[], Sequence[int]]
 
 
 def _storable(text: str) -> str:
@@ -88,6 +89,11 @@ class Submission(BaseModel):
         max_length=50,
         description="Rubric: by criterion, whether what is shown at each place meets it.",
     )
+    step_verdicts: list[list[Annotated[int, Field(ge=-1, le=1)] | None]] | None = Field(
+        default=None,
+        max_length=99,
+        description="By place, a verdict on each step: 1 right, 0 neutral, -1 wrong.",
+    )
     skipped: StorableText | None = Field(default=None, min_length=1, max_length=500)
     seconds: float | None = Field(default=None, ge=0, le=86400, allow_inf_nan=False)
 
@@ -101,9 +107,10 @@ def answer_of(
     texts: Texts,
     chat: Sequence[Mapping[str, Any]],
     rubric: Sequence[Mapping[str, Any]] = (),
+    counts: Counts = tuple,
 ) -> Answer:
-    """The answer by positions. `texts` reads the candidates by position; it is called where an
-    answer refers to them.
+    """The answer by positions. `texts` reads the candidates by position, `counts` how many steps
+    each has; they are called where an answer refers to them.
 
     Raises UserError naming the field that does not fit.
     """
@@ -114,6 +121,7 @@ def answer_of(
         "kind": kind,
         "presented": tuple(presented),
         **_remarks(given, settings, presented, texts),
+        **_step_verdicts(given, kind, settings, presented, counts),
     }
     if kind == "rubric":
         return Answer(**parts, **_verdicts(given, presented, rubric))
@@ -140,6 +148,8 @@ def on_screen(said: Answer) -> dict[str, Any]:
         shown["ranks"] = by_place(said.ranks)
     if said.verdicts:
         shown["verdicts"] = [by_place(row) for row in said.verdicts]
+    if said.step_verdicts:
+        shown["step_verdicts"] = [list(row) for row in by_place(said.step_verdicts)]
     if said.preferences:
         sign = 1 if said.presented[0] == 0 else -1
         shown["preferences"] = {name: sign * value for name, value in said.preferences.items()}
@@ -301,6 +311,32 @@ def _verdicts(
     return {"verdicts": tuple(by_position), "weights": weights}
 
 
+def _step_verdicts(
+    given: Submission,
+    kind: Kind,
+    settings: Settings,
+    presented: Sequence[int],
+    counts: Counts,
+) -> dict[str, Any]:
+    """By position and step, where the project asks."""
+    rows, asked = given.step_verdicts, settings.step_verdicts
+    if kind not in STEPPED or asked == "off":
+        if rows:
+            raise UserError("steps are not marked here.", field="step_verdicts")
+        return {}
+    if rows is None and asked == "optional":
+        return {}
+    steps = [counts()[position] for position in presented]
+    open_ones = any(None in row for row in rows or ())
+    if [len(row) for row in rows or ()] != steps or (asked == "required" and open_ones):
+        raise UserError(
+            "mark each step of each answer as right, neutral or wrong.", field="step_verdicts"
+        )
+    by_position = tuple(tuple((rows or ())[presented.index(at)]) for at in range(len(presented)))
+    said = any(verdict is not None for row in by_position for verdict in row)
+    return {"step_verdicts": by_position} if said else {}
+
+
 def _likert(
     given: Submission, settings: Settings, presented: Sequence[int], texts: Texts, chat: Any
 ) -> dict[str, Any]:
@@ -403,6 +439,7 @@ _OWN_FIELDS = {
 
 def _refuse_foreign_fields(given: Submission, kind: Kind) -> None:
     common = {"flags", "critique", "spans", "seconds", "skipped"}
+    common |= {"step_verdicts"} if kind in STEPPED else set()
     for name in given.model_fields_set - common - _OWN_FIELDS[kind]:
         if getattr(given, name) not in (None, False, {}, []):
             raise UserError(f"a {kind} task has no such part.", field=name)

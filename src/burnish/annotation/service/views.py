@@ -3,17 +3,18 @@ is known to be right."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from burnish.annotation.records import Answer, Turn, answer_from
+from burnish.annotation.records import STEPPED, Answer, Turn, answer_from
 from burnish.annotation.service.rendering import markdown
 from burnish.annotation.service.rows import SCENARIO
 from burnish.annotation.service.showing import Held
 from burnish.annotation.service.submission import on_screen
 from burnish.annotation.service.work import Verdict
 from burnish.annotation.settings import Settings
+from burnish.labels.steps import steps_of, turns_of
 from burnish.labels.traces import call_text
 
 
@@ -25,7 +26,10 @@ def task_view(held: Held, settings: Settings, *, html: bool) -> dict[str, Any]:
         "part": held.part,
         "expires_at": held.expires_at.isoformat(),
         "messages": [_message(m, html) for m in held.messages],
-        "answers": [_answer(held, position, html) for position in held.presented],
+        "answers": [
+            _answer(held, position, html, by_step=_asks_steps(settings, held.kind) != "off")
+            for position in held.presented
+        ],
         "chat": [_turn(turn, html) for turn in held.chat],
         "draft": held.draft,
         "notes": list(held.notes),
@@ -49,11 +53,25 @@ def asks_of(settings: Settings, kind: str, columns: Mapping[str, Any]) -> dict[s
         "turns": settings.turns,
         "dimensions": [d.model_dump() for d in settings.dimensions] if kind == "pairwise" else [],
         "edit_winner": settings.edit_winner if kind in ("pairwise", "ranking") else "off",
+        "step_verdicts": _asks_steps(settings, kind),
         "skip_reasons": settings.skip_reasons,
         "criteria": [one["criterion"] for one in columns.get("rubric", ())]
         if kind == "rubric"
         else [],
     }
+
+
+def _asks_steps(settings: Settings, kind: str) -> str:
+    return settings.step_verdicts if kind in STEPPED else "off"
+
+
+def _steps(text: str, turns: Sequence[Any] | None, html: bool) -> list[dict[str, Any]]:
+    """The steps of a candidate, as a screen shows them."""
+    if turns:
+        return [
+            {"turns": [_message(dict(turn), html) for turn in step]} for step in turns_of(turns)
+        ]
+    return [_text(step, html) for step in steps_of(text)]
 
 
 def desk_view(found: dict[str, Any], *, html: bool) -> dict[str, Any]:
@@ -62,8 +80,11 @@ def desk_view(found: dict[str, Any], *, html: bool) -> dict[str, Any]:
     if item is None:
         return found
     texts = item["candidates"]
+    stepped = any(answer.step_verdicts for answer in item["answers"])
     shown = [
-        _text(text, html) | ({"turns": [_message(m, html) for m in turns]} if turns else {})
+        _text(text, html)
+        | ({"turns": [_message(m, html) for m in turns]} if turns else {})
+        | ({"steps": _steps(text, turns, html)} if stepped else {})
         for text, turns in zip(texts, item["traces"], strict=True)
     ]
     said = [
@@ -129,10 +150,13 @@ def _message(message: dict[str, Any], html: bool) -> dict[str, Any]:
     return view
 
 
-def _answer(held: Held, position: int, html: bool) -> dict[str, Any]:
-    """A candidate: its text, and its turns where it calls tools."""
+def _answer(held: Held, position: int, html: bool, *, by_step: bool) -> dict[str, Any]:
+    """A candidate: its text, its turns where it calls tools, and its steps where they are
+    marked."""
     turns = held.traces[position] if held.traces else None
     shown: dict[str, Any] = _text(held.texts[position], html and not turns)
+    if by_step:
+        shown["steps"] = _steps(held.texts[position], turns, html)
     return shown if not turns else {**shown, "turns": [_message(turn, html) for turn in turns]}
 
 

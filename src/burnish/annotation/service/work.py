@@ -117,6 +117,7 @@ def _record(session: Session, found: tuple[Desk, Lease, Item], given: Submission
         texts=lambda: shown_of(session, item.id).texts,
         chat=lease.chat or (),
         rubric=item.columns.get("rubric", ()) if kind == "rubric" else (),
+        counts=lambda: shown_of(session, item.id).step_counts,
     )
     if (
         kind != "correction"
@@ -433,6 +434,7 @@ def _again(session: Session, caller: Caller, lease_id: str, given: Submission) -
         texts=lambda: shown_of(session, item.id).texts,
         chat=row.payload.get("turns", ()),
         rubric=item.columns.get("rubric", ()) if row.kind == "rubric" else (),
+        counts=lambda: shown_of(session, item.id).step_counts,
     )
     if (
         answer_from(

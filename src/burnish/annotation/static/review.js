@@ -2,6 +2,7 @@
 
 import { call, el, footBar, key, keyList, letter, letterKeys, pressed, Refused, t, tn } from "./dom.js";
 import { typeset } from "./math.js";
+import { signOf, stepList } from "./steps.js";
 import { plain, turn, written } from "./texts.js";
 import { controlsOf, strengthWords } from "./widgets.js";
 
@@ -44,12 +45,12 @@ function show(found) {
     item.scenario.text ? el("section", { class: "card scenario" }, el("h2", {}, t("The annotators' scenario")), el("div", { class: "text", dir: "auto", html: item.scenario.html })) : null,
     el("section", { class: "prompt", "aria-label": t("Prompt") }, item.messages.map((m) => turn(m.role, m))),
     item.answers.length ? el("div", { class: "answers" }, item.answers.map((one, place) => el("section", { class: "answer", "data-place": place, "aria-label": t("Answer {letter}", { letter: letter(place) }) },
-      el("h2", {}, el("span", { class: "letter" }, letter(place))), written(one)))) : null,
+      el("h2", {}, el("span", { class: "letter" }, letter(place))), one.steps ? stepList(one, (at) => marks(place, at)) : written(one)))) : null,
     el("section", { class: "card" }, el("h2", {}, t("What annotators said")), tally(), el("ol", { class: "said-list" }, item.said.map(opinion))),
     widget?.node, back(), bar()];
   root.replaceChildren(...parts.filter(Boolean));
   typeset(root);
-  for (const node of root.querySelectorAll(".answer > .text, .answer > .trace")) if (node.scrollHeight > node.clientHeight + 1) node.tabIndex = 0;
+  for (const node of root.querySelectorAll(".answer > .text, .answer > .trace, .answer > .steps-list")) if (node.scrollHeight > node.clientHeight + 1) node.tabIndex = 0;
   root.querySelector("h1").focus({ preventScroll: true });
   window.scrollTo(0, 0);
 }
@@ -70,6 +71,12 @@ function opinion(said, at) {
     said.turns ? el("details", { open: item.said.length === 1 }, el("summary", {}, t("Conversation")), said.turns.map((one) => exchange(one, asks))) : null,
     said.text ? el("details", {}, el("summary", {}, t("Written")), el("p", { class: "said", dir: "auto" }, said.text)) : null,
     said.critique ? el("p", {}, el("q", { dir: "auto" }, said.critique)) : null);
+}
+
+// The verdicts on a step, those of the first annotator first.
+function marks(place, at) {
+  const given = item.said.filter((one) => one.step_verdicts).map((one) => one.step_verdicts[place]?.[at] ?? null);
+  return el("p", { class: new Set(given).size > 1 ? "marks differ" : "marks" }, given.map(signOf).join(" "));
 }
 
 // The verdicts by criterion and answer, those of the first annotator first; where they differ is marked.

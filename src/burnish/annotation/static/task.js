@@ -3,6 +3,7 @@
 import { call, callUntilHeard, el, footBar, key, keyList, letter, letterKeys, pressed, Refused, root as prefix, t, tn } from "./dom.js";
 import { typeset } from "./math.js";
 import { marker } from "./spans.js";
+import { stepper } from "./steps.js";
 import { turn, written } from "./texts.js";
 import { controlsOf, editing, flags, scale, strengthWords, writing } from "./widgets.js";
 
@@ -15,7 +16,7 @@ const TITLES = { pairwise: t("Compare two answers"), ranking: t("Rank the answer
   demonstration: t("Write an answer"), correction: t("Correct an answer"), chat: t("Talk with the model") };
 const PARTS = { training: t("Training: you see after each task what was expected."), qualification: t("Test: these tasks decide whether you go on to the work.") };
 
-let task, answer, widget, editor, marking, status, submitButton, busy = false, saving, dirty = false, seconds = 0, shownAt = 0, feedbackOpen = false, frozen = false;
+let task, answer, widget, editor, steps, marking, status, submitButton, busy = false, saving, dirty = false, seconds = 0, shownAt = 0, feedbackOpen = false, frozen = false;
 
 // ---- the clock: time in which the page was to be seen
 const elapsed = () => seconds + (document.hidden || !shownAt ? 0 : (performance.now() - shownAt) / 1000);
@@ -151,7 +152,7 @@ function show(found) {
 }
 function draw() {
   const { kind, asks } = task;
-  widget = editor = null;
+  widget = editor = steps = null;
   marking = [];
   const parts = [el("h1", { tabIndex: -1 }, TITLES[kind])];
   if (PARTS[task.part]) parts.push(el("p", { class: "banner" }, PARTS[task.part]));
@@ -162,6 +163,7 @@ function draw() {
   if (task.messages.length) parts.push(el("section", { class: "prompt", "aria-label": t("Prompt") }, task.messages.map((m) => turn(m.role, m))));
   if (kind === "chat") parts.push(...chat());
   else {
+    if (asks.step_verdicts !== "off") steps = stepper(task.answers, answer, changed, asks.step_verdicts === "required");
     if (task.answers.length) parts.push(el("div", { class: "answers" }, task.answers.map(card)));
     parts.push(...controls(kind, asks));
     parts.push(flagging());
@@ -173,13 +175,14 @@ function draw() {
   parts.push(bar());
   root.replaceChildren(...parts.filter(Boolean));
   typeset(root);
+  steps?.begin();
   showProgress();
   favour();
   // What scrolls inside its column must be reached by keyboard too.
-  for (const node of root.querySelectorAll(".answer > .text, .answer > .trace")) if (node.scrollHeight > node.clientHeight + 1) node.tabIndex = 0;
+  for (const node of root.querySelectorAll(".answer > .text, .answer > .trace, .answer > .steps-list")) if (node.scrollHeight > node.clientHeight + 1) node.tabIndex = 0;
 }
 function card(one, place) {
-  const text = written(one);
+  const text = steps ? steps.node(place) : written(one);
   const head = el("h2", {}, el("span", { class: "letter" }, letter(place)), el("span", { class: "away" }, t("Answer {letter}", { letter: letter(place) })));
   const node = el("section", { class: "answer", "data-place": place, "aria-label": t("Answer {letter}", { letter: letter(place) }) }, head, text);
   if (task.asks.critique !== "off") {
@@ -337,6 +340,7 @@ function showProgress() {
 function submission() {
   const fields = { pairwise: ["strength", "both_bad", "preferences", "reasons", "text", "corrected"], ranking: ["ranks", "text", "corrected"], likert: ["ratings"], best_worst: ["best", "worst"], rubric: ["verdicts"], demonstration: ["text"], correction: ["text", "corrected"], chat: [] }[task.kind];
   const sent = { seconds: Math.min(86400, elapsed()) };
+  if (steps) fields.push("step_verdicts");
   for (const name of [...fields, "flags", "critique", "spans"]) if (answer[name] !== undefined && answer[name] !== null) sent[name] = answer[name];
   return sent;
 }
@@ -344,7 +348,7 @@ async function submit({ finish = false } = {}) {
   if (!task || busy) return;
   if (feedbackOpen) return next();
   if (task.kind === "chat" && widget.step && !finish && (!widget.area || widget.wantsStep() || widget.missing())) return widget.step();
-  const missing = widget.missing() ?? editor?.missing();
+  const missing = steps?.missing() ?? widget.missing() ?? editor?.missing();
   if (missing) return say(missing, true);
   if (task.asks.critique === "required" && task.answers.length && !answer.critique?.trim() && !answer.spans?.length) return say(t("Say why, or mark what is wrong."), true);
   await send(submission());
@@ -413,7 +417,7 @@ async function undo() {
 // ---- dialogs
 function open(which) {
   if (which === "keys") {
-    const help = [...(widget?.help ?? []), ...(editor ? [["e", t("edit the best answer")]] : []), ["c", t("write why")], ["m", t("mark a passage")], ["f", t("flags")], [widget?.area ? "Ctrl Enter" : "Enter", t("submit")], ["s", t("skip")], ["n", t("ask the project")], ["u", t("undo the last answer")], ["g", t("guidelines")], ["?", t("these keys")]];
+    const help = [...(steps?.help ?? []), ...(widget?.help ?? []), ...(editor ? [["e", t("edit the best answer")]] : []), ["c", t("write why")], ["m", t("mark a passage")], ["f", t("flags")], [widget?.area ? "Ctrl Enter" : "Enter", t("submit")], ["s", t("skip")], ["n", t("ask the project")], ["u", t("undo the last answer")], ["g", t("guidelines")], ["?", t("these keys")]];
     document.getElementById("key-list").replaceChildren(...keyList(help));
   }
   if (which === "note" && !task) return;
@@ -457,7 +461,7 @@ document.addEventListener("keydown", (event) => {
   if (typing || event.ctrlKey || (name.length === 1 && !letterKeys) || (busy && !["g", "?"].includes(name))) return; // keys for a task that is going mean nothing
   const known = { g: () => open("guidelines"), "?": () => open("keys"), s: () => open("skip"), u: undo, n: () => open("note"), e: () => (widget?.area ? widget.area.focus() : editor?.open()),
     c: () => root.querySelector("textarea[data-field=critique]")?.focus(), m: toggleMarking, f: flagsOrFinish };
-  if (task && !feedbackOpen && widget?.keys(name)) return event.preventDefault();
+  if (task && !feedbackOpen && (widget?.keys(name) || steps?.keys(name))) return event.preventDefault();
   const action = known[name];
   if (action) { event.preventDefault(); action(); }
 });
