@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,9 @@ import torch
 from burnish.errors import UserError
 from burnish.execution.orders import Event, Generate, Load, Loaded, Order, Started, Written
 from burnish.execution.pool import Patience, Pool
-from burnish.execution.probe import GapProbe
+from burnish.execution.probe import SAMPLES, ByEngine, GapProbe
 from burnish.execution.publish import Publisher, Reader, Unreadable
-from burnish.execution.served import ServedEngine
+from burnish.execution.served import ProbedSampler, ServedEngine
 from burnish.execution.server import EngineServer, EngineSpec
 from burnish.execution.threaded import ThreadedFleet
 from burnish.generation.base import Request, SamplingParams, request_seed
@@ -24,6 +24,7 @@ from burnish.models.adapters import LoraSpec, add_adapter
 from burnish.models.backbone import Backbone
 from burnish.models.roles import View
 from burnish.models.weights import merge_on_demand
+from burnish.records import Prompt, Rollout
 
 END = frozenset({256})
 REQUESTS = [Request(tuple([258, *range(40, 43 + k % 5)]), request_seed(k)) for k in range(12)]
@@ -59,7 +60,6 @@ def _served(
     *,
     engines: int = 2,
     rows: list[dict] | None = None,
-    limit: float | None = None,
     spoil: Callable[[Event], Event] = lambda event: event,
     line: type[InProcess] = InProcess,
 ) -> ServedEngine:
@@ -71,9 +71,7 @@ def _served(
         restarts=0,
     )
     record = [].append if rows is None else rows.append
-    return ServedEngine(
-        pool, Publisher(folder / "published"), probe=GapProbe(view, limit=limit), record=record
-    )
+    return ServedEngine(pool, Publisher(folder / "published"), record=record)
 
 
 def _adapted(tiny: Backbone) -> View:
@@ -146,6 +144,8 @@ def test_an_engine_elsewhere_writes_what_one_here_writes(tiny: Backbone, tmp_pat
         here.load(merge_on_demand(view), version=version)
         served.load(merge_on_demand(view), version=version)
         assert served.generate(REQUESTS, PARAMS) == here.generate(REQUESTS, PARAMS)
+        served.saw(GapProbe(view, limit=None).check(served.unseen(), version=version))
+        assert served.unseen() == {}
         served.sleep()
     with pytest.raises(RuntimeError, match="sleeps"):
         served.generate(REQUESTS, PARAMS)
@@ -187,16 +187,65 @@ class Stale(InProcess):
         return super().ask(order)
 
 
+class _Asks:
+    """A sampler whose rollouts nobody reads."""
+
+    def __init__(self, served: ServedEngine) -> None:
+        self._served = served
+
+    def load(self, view: View, *, version: int) -> None:
+        self._served.load(merge_on_demand(view), version=version)
+
+    def sleep(self) -> None:
+        self._served.sleep()
+
+    def generate(self, prompts: Sequence[Prompt], *, samples: int, round: int) -> list[Rollout]:
+        self._served.generate(REQUESTS, PARAMS)
+        return []
+
+
+def _ask(sampler: ProbedSampler) -> None:
+    sampler.generate([], samples=1, round=0)
+
+
 def test_an_engine_with_old_weights_is_named_and_stops_the_run(tiny: Backbone, tmp_path: Path):
     view = _adapted(tiny)
     served = _served(view, tmp_path, engines=1, line=Stale)
-    served.load(merge_on_demand(view), version=0)
-    served.generate(REQUESTS, PARAMS)
+    sampler = ProbedSampler(_Asks(served), served, GapProbe(view, limit=None))
+    sampler.load(view, version=0)
+    _ask(sampler)
+    sampler.sleep()
     _move(view)
-    served.load(merge_on_demand(view), version=1)
+    sampler.load(view, version=1)
     match = r"engine 1 does not sample.*with version 1.*at most 0\.001"
     with pytest.raises(UserError, match=match):
-        served.generate(REQUESTS, PARAMS)
+        _ask(sampler)
+
+
+def test_engines_are_looked_at_once_a_version(
+    tiny: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    view, rows, looked = View(tiny), [], []
+    served = _served(view, tmp_path, rows=rows)
+    probe = GapProbe(view, limit=None)
+    check = GapProbe.check
+
+    def counted(self: GapProbe, written: ByEngine, *, version: int) -> float:
+        looked.append((version, sorted(written), {len(pairs) for pairs in written.values()}))
+        return check(self, written, version=version)
+
+    monkeypatch.setattr(GapProbe, "check", counted)
+    sampler = ProbedSampler(_Asks(served), served, probe)
+    for version in range(2):
+        sampler.load(view, version=version)
+        _ask(sampler)
+        _ask(sampler)
+        sampler.sleep()
+    served.close()
+    both = ["engine 1", "engine 2"]
+    assert looked == [(0, both, {SAMPLES}), (1, both, {SAMPLES})]
+    assert [row["version"] for row in rows] == [0, 1]
+    assert all(row["gap"] < 1e-4 for row in rows)
 
 
 def test_completions_of_another_version_stop_the_run(tiny: Backbone, tmp_path: Path):

@@ -70,8 +70,6 @@ def options(tmp_path: Path) -> list[str]:
         (["stages=[sft,evaluate]", "evaluate.sampling.max_new_tokens=600", "model.max_length=600"], "leaves no room for a prompt"),  # noqa: E501
         (["stages=[sft]", "report_to=[wandb]"], "tracker wandb is not installed"),
         (["stages=[sft]", "scale.trainers=2", "model.device=cuda:0"], r"scale\.trainers is 2, and model\.device cuda:0 is one GPU"),  # noqa: E501
-        ([*ONLINE, "grpo.rewards=[{name: length}]", "grpo.watch={judge: {kind: verifier, rewards: [{name: maths}]}}", "scale.trainers=2"],  # noqa: E501
-         r"scale\.trainers is 2, and grpo\.watch looks at a policy in one process only"),
     ],
 )  # fmt: skip
 def test_it_is_refused_before_anything_is_trained(

@@ -19,6 +19,7 @@ import numpy as np
 
 from burnish.atomic import disk_errors
 from burnish.jsonio import dumps
+from burnish.ranks import first, told
 from burnish.records import Completion, Prompt, Rollout
 from burnish.system import sync_folder
 
@@ -109,7 +110,7 @@ class Sampler(Protocol):
 
 class JournalledSampler:
     """A sampler whose rollouts are in a journal before anybody sees them, and are taken from it
-    where they are there.
+    where they are there. On several ranks the first has the journal, and all call it together.
 
     Args:
         inner: draws.
@@ -128,7 +129,8 @@ class JournalledSampler:
 
     def load(self, view: View, *, version: int) -> None:
         """Take over new weights."""
-        self._journal.forget(self._covered())
+        if first():
+            self._journal.forget(self._covered())
         self._version = version
         self._inner.load(view, version=version)
 
@@ -141,12 +143,12 @@ class JournalledSampler:
         asked = [(prompt.id, [dict(m) for m in prompt.messages]) for prompt in prompts]
         what = json.dumps([self._how, round, samples, asked], sort_keys=True, default=repr)
         key = hashlib.sha256(what.encode()).hexdigest()
-        known = self._journal.find(self._version, key, prompts)
+        known = told(lambda: self._journal.find(self._version, key, prompts))
         if known is not None:
             self.replayed += len(known)
             return known
         rollouts = self._inner.generate(prompts, samples=samples, round=round)
-        self._journal.add(self._version, key, prompts, rollouts)
+        told(lambda: self._journal.add(self._version, key, prompts, rollouts))
         return rollouts
 
 

@@ -18,6 +18,8 @@ from burnish.records import Completion
 
 SAMPLES = 2
 """Completions of each engine that are looked at."""
+ByEngine = Mapping[str, Sequence[tuple[Request, Completion]]]
+"""What engines wrote, by their names."""
 _TIMES, _LEAST = 5.0, 1e-3
 
 
@@ -33,10 +35,9 @@ class GapProbe:
         self._view, self._limit = view, limit
 
     @torch.no_grad()
-    def check(
-        self, written: Mapping[str, Sequence[tuple[Request, Completion]]], *, version: int
-    ) -> float:
-        """The largest gap of any engine. Raises UserError, naming the engine, above the limit."""
+    def check(self, written: ByEngine, *, version: int) -> float:
+        """The largest gap of any engine. Raises UserError, naming the engine, above the limit. All
+        ranks call it together."""
         gaps = {engine: self._gap(pairs[:SAMPLES]) for engine, pairs in written.items() if pairs}
         worst = max(gaps, key=lambda engine: gaps[engine])
         if self._limit is None:

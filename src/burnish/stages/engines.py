@@ -23,7 +23,7 @@ from burnish.execution.pool import Patience, Pool
 from burnish.execution.probe import GapProbe
 from burnish.execution.processes import process_fleet
 from burnish.execution.publish import Publisher, shared_folder
-from burnish.execution.served import ServedEngine
+from burnish.execution.served import ProbedSampler, ServedEngine
 from burnish.execution.server import EngineSpec
 from burnish.execution.supervisor import actor_fleet
 from burnish.execution.threaded import Line, ThreadedFleet
@@ -31,6 +31,7 @@ from burnish.generation.native import missing_feature
 from burnish.generation.sampled_model import SampledModel
 from burnish.jsonio import dumps
 from burnish.models.roles import View
+from burnish.ranks import first
 from burnish.runs.checkpoint import steps_in
 from burnish.runs.metrics import read_metrics
 from burnish.stages.context import Step
@@ -58,8 +59,6 @@ def check_engines(
     problem = None
     if not sampling:
         problem = "no stage of this recipe trains on rollouts, so nothing would ask engines."
-    elif scale.trainers > 1:
-        problem = "scale.engines and scale.trainers above 1 do not go together in this version."
     elif lacking is not None:
         problem = (
             f"scale.engines needs Burnish's own engine, which cannot sample this model: {lacking}."
@@ -76,9 +75,9 @@ def check_engines(
 @contextmanager
 def served_engine(step: Step, view: View, sampling: Sampling) -> Iterator[ServedEngine | None]:
     """The engines that the recipe asks for, as one, ended with the block; None where it asks for
-    none."""
+    none, and on ranks that are not the first, which alone asks them."""
     scale, backbone = step.recipe.scale, view.backbone
-    if not scale.engines:
+    if not scale.engines or not first():
         yield None
         return
     longest = backbone.longest(step.recipe.model.max_length)
@@ -108,7 +107,6 @@ def served_engine(step: Step, view: View, sampling: Sampling) -> Iterator[Served
             say=lambda line: step.say(f"{step.name}: {line}"),
         ),
         publisher,
-        probe=GapProbe(view, limit=scale.stop_at_gap),
         record=lambda row: _append(step.folder / LOG, row),
     )
     try:
@@ -122,6 +120,14 @@ def _connect(scale: Scale, spec: EngineSpec) -> Callable[[str], Line]:
     if scale.address is None:
         return process_fleet(spec)
     return actor_fleet(spec, address=scale.address, engines=scale.engines)
+
+
+def probed(step: Step, view: View, sampler: Sampler, engine: ServedEngine | None) -> Sampler:
+    """The sampler whose engines are looked at, where there are any."""
+    scale = step.recipe.scale
+    if not scale.engines:
+        return sampler
+    return ProbedSampler(sampler, engine, GapProbe(view, limit=scale.stop_at_gap))
 
 
 @contextmanager
@@ -145,7 +151,8 @@ def journalled(step: Step, sampler: Sampler) -> Iterator[Sampler]:
         step.say(
             f"{step.name}: {kept.replayed} rollouts were taken from the journal, not drawn anew"
         )
-    shutil.rmtree(folder, ignore_errors=True)
+    if first():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def engine_findings(folder: Path) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from burnish.rewards.model import RewardModelScorer, ScopedModelReward
 from burnish.rewards.scorer import CompositeScorer, check_prompts
 from burnish.runs.metrics import read_metrics
 from burnish.stages.context import Step
-from burnish.stages.engines import engine_findings, journalled, served_engine
+from burnish.stages.engines import engine_findings, journalled, probed, served_engine
 from burnish.stages.rewards import build_scorer
 from burnish.stages.roles import build_roles
 from burnish.stages.sampling import end_tokens_of, fitting
@@ -119,7 +119,8 @@ def _sampler(step: Step, policy: View, algorithm: str) -> Iterator[Sampler]:
             engine=engine,
             say=step.say_once,
         )
-        with journalled(step, FirstSampler(policy, make)) as kept:
+        sampler = probed(step, policy, FirstSampler(policy, make), engine)
+        with journalled(step, sampler) as kept:
             yield kept
 
 

@@ -193,12 +193,6 @@ def _trainers(plan: Plan) -> None:
     count, device = plan.run.recipe.scale.trainers, plan.run.recipe.model.device
     if count == 1 or not any(step.row.trains for step in plan.steps):
         return
-    watched = [step.name for step in plan.steps if getattr(step.settings, "watch", None)]
-    if watched:
-        field = f"{watched[0]}.watch"
-        problem = f"scale.trainers is {count}, and {field} looks at a policy in one process only."
-        hint = "Leave one of the two out."
-        raise UserError(problem, field=field, hint=hint)
     if ":" in device:
         problem = f"scale.trainers is {count}, and model.device {device} is one GPU."
         hint = "Set model.device: cuda, and trainer k takes GPU k; or leave scale.trainers out."

@@ -15,6 +15,7 @@ import numpy as np
 from burnish.config.watch import MOST_WAITING, Watch
 from burnish.errors import UserError
 from burnish.models.roles import Roles
+from burnish.ranks import told
 from burnish.records import Prompt, Rollout
 from burnish.rewards.scorer import CompositeScorer
 from burnish.stages.context import Step
@@ -114,7 +115,7 @@ class PolicyWatch:
         people = self._judge.people
         if people is None:
             return self._settled([self._judge.marks(rollouts, look.beside)], at=step)
-        return self._settled(people.heard(step, self._waiting), at=step)
+        return self._settled(told(lambda: people.heard(step, self._waiting)), at=step)
 
     def finish(self) -> Decision:
         """What people say of the checks that they have not judged yet: the policy that the stage
@@ -123,7 +124,7 @@ class PolicyWatch:
         people, over = self._judge.people, self.stopped_at is not None
         if people is None or over or not self._waiting or not self.ends_with_best:
             return Decision()
-        return self._settled(people.last(self._waiting), at=None)
+        return self._settled(told(lambda: people.last(self._waiting)), at=None)
 
     def _look(self, step: int, rollouts: Sequence[Rollout]) -> Look:
         """The answers, with everything that is known of them without the judge."""

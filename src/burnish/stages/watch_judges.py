@@ -22,6 +22,7 @@ from burnish.config.watch import (
 from burnish.data.render import render_prompt
 from burnish.models.backbone import Backbone
 from burnish.models.weights import load_reward_model
+from burnish.ranks import told
 from burnish.records import Prompt, Rollout
 from burnish.rewards.base import prompt_text
 from burnish.rewards.model import ScopedModelReward
@@ -39,7 +40,8 @@ _MICRO_BATCH_TOKENS = 1024
 @dataclass(frozen=True)
 class WatchJudge:
     """Who judges. `marks` are of answers, beside the starting policy's answers to the same prompts
-    where it `compares`; None: there is none. `people` say them later instead. `close` when done."""
+    where it `compares`; None: there is none. Every rank asks for them, together. `people` say them
+    later instead, and are asked by the first rank. `close` when done."""
 
     name: str
     marks: Callable[[Sequence[Rollout], Sequence[str]], Heard]
@@ -136,7 +138,8 @@ def _endpoint(step: Step, config: EndpointWatch) -> WatchJudge:
         with ThreadPoolExecutor(config.parallel) as pool:
             return list(pool.map(decide, zip(rollouts, beside, strict=True)))
 
-    return WatchJudge(chat.name, marks, compares=True)
+    once = lambda *pairs: told(lambda: marks(*pairs))  # noqa: E731
+    return WatchJudge(chat.name, once, compares=True)
 
 
 def _verifier(
