@@ -18,11 +18,12 @@ import pytest
 import yaml
 
 TINY = Path(__file__).parents[2] / "recipes" / "tiny.yaml"
-DPO = {"lora": {"r": 4, "alpha": 8}, "checkpoint": {"every": 2}}
+LORA = {"r": 4, "alpha": 8, "dropout": 0.1}
+DPO = {"lora": LORA, "checkpoint": {"every": 2}}
 GRPO = {
     "prompts": "task:arithmetic?digits=1&train=40&heldout=10",
     "rewards": [{"name": "maths"}, {"name": "length", "free": 2, "limit": 9, "weight": 0.3}],
-    "steps": 8, "prompts_per_step": 4, "responses_per_prompt": 4, "lora": {"r": 4, "alpha": 8},
+    "steps": 8, "prompts_per_step": 4, "responses_per_prompt": 4, "lora": LORA,
     "sampling": {"max_new_tokens": 12}, "checkpoint": {"every": 2},
 }  # fmt: skip
 RECIPES = {
@@ -43,6 +44,8 @@ def _recipe(name: str, place: Path) -> Path:
     """The recipe tiny.yaml with the stages of this name."""
     plain = yaml.safe_load(TINY.read_text())
     known = {**plain["stages"], "dpo": DPO, "grpo": GRPO}
+    for stage in ("sft", "reward", "ppo"):
+        known[stage] = {**known[stage], "lora": LORA}
     plain["stages"] = {stage: known[stage] for stage in RECIPES[name]}
     place.write_text(yaml.safe_dump(plain, sort_keys=False))
     return place

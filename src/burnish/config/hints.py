@@ -47,6 +47,7 @@ ALIASES = RENAMED | {
     "lr": "optimizer.learning_rate",
     "lora_r": "lora.r",
     "lora_alpha": "lora.alpha",
+    "lora_dropout": "lora.dropout",
     "gradient_accumulation_steps": (
         "optimizer.micro_batch_tokens (tokens at once; batch_size is the whole batch)"
     ),
@@ -287,7 +288,6 @@ ABSENT = {
     "additional_target": (
         "Embeddings and heads are not trained beside adapters: with lora: null every weight is."
     ),
-    "dropout": "There is no dropout here.",
     "lora_model_dir": (
         "Name the adapter's folder as the stage's start: it is merged, and new adapters are trained"
         " on it."
@@ -296,7 +296,6 @@ ABSENT = {
         "Name the adapter's folder as the stage's start: it is merged, and new adapters are trained"
         " on it."
     ),
-    "lora_dropout": "There is no dropout here.",
     "load_in_4bit": "Models are trained in full precision here: leave it out.",
     "load_in_8bit": "Models are trained in full precision here: leave it out.",
     "quantization_bit": "Models are trained in full precision here: leave it out.",

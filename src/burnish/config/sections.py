@@ -65,8 +65,8 @@ Reference = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
 class Lora(Section):
-    """Low-rank adapters on linear layers (arXiv:2106.09685). They have no dropout, and embeddings
-    and heads are never trained beside them."""
+    """Low-rank adapters on linear layers (arXiv:2106.09685). Embeddings and heads are never trained
+    beside them."""
 
     r: Annotated[int, Bounds(ge=1, le=4096)] = 8
     """The adapters' rank: how many directions each layer may change in; more is more capacity and
@@ -83,6 +83,10 @@ class Lora(Section):
     dora: bool = False
     """Learn the length of each row of the weights apart from its direction (arXiv:2402.09353). It
     takes more time and memory, and `dtype: float32`."""
+    dropout: Annotated[float, Bounds(ge=0.0, lt=1.0)] = 0.0
+    """Share of the numbers that each adapter reads which are left out at an update, the others
+    scaled up by 1 / (1 − dropout): against overfitting where data is scarce; 0.05 is usual.
+    Sampling and evaluation leave nothing out."""
 
 
 class Optimizer(Section):

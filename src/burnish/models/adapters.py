@@ -25,6 +25,7 @@ from torch.autograd.function import once_differentiable
 
 from burnish.errors import UserError
 from burnish.models.backbone import Backbone
+from burnish.models.dropout import AdapterDropout
 from burnish.models.precision import narrowed
 from burnish.models.trunk import full
 from burnish.ranks import first
@@ -49,6 +50,8 @@ class LoraSpec:
             adapters on.
         dora: the length of each row is learnt apart (arXiv:2402.09353):
             W' = m (W + sBA) / ‖W + sBA‖ by rows, where the gradient takes ‖·‖ for a constant.
+        dropout: share of the adapter's inputs that are 0 at an update, the others scaled up
+            (`burnish.models.dropout`).
     """
 
     r: int
@@ -56,6 +59,7 @@ class LoraSpec:
     targets: tuple[str, ...] | None = None
     rslora: bool = False
     dora: bool = False
+    dropout: float = 0.0
 
 
 def add_adapter(backbone: Backbone, name: str, spec: LoraSpec, *, seed: int) -> None:
@@ -79,8 +83,12 @@ def add_adapter(backbone: Backbone, name: str, spec: LoraSpec, *, seed: int) -> 
         backbone, name
     ).values():  # PEFT takes over the precision of the layer below
         parameter.data = parameter.data.to(backbone.embeddings.dtype)
-    for layer in _layers(backbone):
+    for place, layer in _named_layers(backbone):
         cast(Any, layer).forward = MethodType(_forward, layer)
+        if spec.dropout and name in layer.lora_A:
+            layer.lora_dropout[name] = AdapterDropout(
+                spec.dropout, name=f"{place} {name}", dropping=backbone.dropping
+            )
     activate(backbone, None)
 
 
@@ -222,20 +230,28 @@ def _forward(layer: Any, x: Tensor) -> Tensor:
     if name not in layer.lora_A:
         return base(x)
     a, b = _weight(layer.lora_A, name), _weight(layer.lora_B, name)
+    dropout = layer.lora_dropout[name]
+    drops = isinstance(dropout, AdapterDropout) and dropout.on
     if (
         base.weight.requires_grad
         or name in layer.lora_variant
         or not x.dtype == a.dtype == b.dtype
         or base.weight.dtype not in _PRODUCTS[x.dtype]
     ):
+        layer.training = drops  # where lengths are learnt apart, PEFT looks at this too
         return type(layer).forward(layer, x)
-    return _LoraLinear.apply(x, base.weight, base.bias, a, b, layer.scaling[name])
+    kept = dropout.kept(x) if drops else None
+    grown = 1.0 / (1.0 - dropout.p) if drops else 1.0
+    return _LoraLinear.apply(x, base.weight, base.bias, a, b, layer.scaling[name], kept, grown)
 
 
 class _LoraLinear(torch.autograd.Function):
     """y = x Wᵀ + bias + s (x Aᵀ) Bᵀ with W frozen. The adapter's part is added in place to the
     output, and to the gradient of x, instead of being made, scaled and added in passes of their
-    own. With W in bfloat16 all products are made in it."""
+    own. With W in bfloat16 all products are made in it.
+
+    With `kept` [T, D] bool the adapter reads `grown` · (kept ⊙ x) in the place of x; of that, what
+    is kept for the backward pass is a byte a number."""
 
     @staticmethod
     def forward(
@@ -246,29 +262,38 @@ class _LoraLinear(torch.autograd.Function):
         a: Tensor,
         b: Tensor,
         scaling: float,
+        kept: Tensor | None = None,
+        grown: float = 1.0,
     ) -> Tensor:
         a, b = a.to(weight.dtype), b.to(weight.dtype)
         flat = narrowed(x, weight.dtype).flatten(0, -2)
-        inner = flat @ a.T
+        inner = flat @ a.T if kept is None else (flat * kept) @ a.T
+        scaling = scaling * grown  # what is left out and what is scaled up are both linear in x
         y = flat @ weight.T if bias is None else torch.addmm(bias, flat, weight.T)
         y.addmm_(inner, b.T, alpha=scaling)
-        ctx.save_for_backward(flat, inner, weight, a, b)
+        ctx.save_for_backward(flat, inner, weight, a, b, kept)
         ctx.scaling = scaling
         return y.unflatten(0, x.shape[:-1]).to(x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        flat, inner, weight, a, b = ctx.saved_tensors
+        flat, inner, weight, a, b, kept = ctx.saved_tensors
         wide = grad.dtype
         by_y = grad.flatten(0, -2).to(weight.dtype)
         by_inner = (by_y @ b).mul_(ctx.scaling)
         by_x = None
         if ctx.needs_input_grad[0]:
-            by_x = (by_y @ weight).addmm_(by_inner, a).unflatten(0, grad.shape[:-1]).to(wide)
-        by_a = (by_inner.T @ flat).to(wide) if ctx.needs_input_grad[3] else None
+            by_x = by_y @ weight
+            if kept is None:
+                by_x.addmm_(by_inner, a)
+            else:
+                by_x.add_((by_inner @ a).mul_(kept))
+            by_x = by_x.unflatten(0, grad.shape[:-1]).to(wide)
+        read = flat if kept is None else flat * kept
+        by_a = (by_inner.T @ read).to(wide) if ctx.needs_input_grad[3] else None
         by_b = (by_y.T @ inner).mul_(ctx.scaling).to(wide) if ctx.needs_input_grad[4] else None
-        return by_x, None, None, by_a, by_b, None
+        return by_x, None, None, by_a, by_b, None, None, None
 
 
 def _weight(part: nn.ModuleDict, name: str) -> Tensor:
@@ -282,7 +307,7 @@ def _lora_config(spec: LoraSpec, targets: list[str], **options: Any) -> LoraConf
         r=spec.r,
         lora_alpha=alpha,
         target_modules=targets,
-        lora_dropout=0.0,
+        lora_dropout=spec.dropout,
         bias="none",
         use_rslora=spec.rslora,
         use_dora=spec.dora,
@@ -318,8 +343,17 @@ def _spec_of(config: Mapping[str, Any], backbone: Backbone) -> LoraSpec:
         targets=None if named == tuple(sorted(backbone.kind.lora)) else named,
         rslora=bool(config.get("use_rslora")),
         dora=bool(config.get("use_dora")),
+        dropout=float(config.get("lora_dropout") or 0.0),
     )
 
 
 def _layers(backbone: Backbone) -> Iterator[LoraLayer]:
-    return (module for module in backbone.model.modules() if isinstance(module, LoraLayer))
+    return (layer for _, layer in _named_layers(backbone))
+
+
+def _named_layers(backbone: Backbone) -> Iterator[tuple[str, LoraLayer]]:
+    return (
+        (name, module)
+        for name, module in backbone.model.named_modules()
+        if isinstance(module, LoraLayer)
+    )

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from burnish.batch import Batch, Layout, Segment
 from burnish.errors import UserError
 from burnish.models import packed_attention
 from burnish.models.check import eager_logits, refuse_if_different
+from burnish.models.dropout import Dropping, recomputing
 from burnish.models.lean import keep_less
 from burnish.models.loading.load import load_model
 from burnish.models.loading.weights import finite, refuse_not_finite
@@ -30,14 +30,15 @@ from burnish.models.unpacked import run_in_rows
 
 @dataclass(eq=False)
 class Backbone:
-    """A Hugging Face causal model whose attention is packed, its tokenizer, and where it came
-    from."""
+    """A Hugging Face causal model whose attention is packed, its tokenizer, where it came from, and
+    whether adapters on it drop at the moment."""
 
     model: Any
     tokenizer: Any
     reference: str
     quantised: bool = False
     products: torch.dtype = torch.float32
+    dropping: Dropping = field(default_factory=Dropping)
 
     @property
     def config(self) -> Any:
@@ -146,6 +147,7 @@ class Backbone:
             return run_in_rows(layout, self._run_rows, width=self.width)
         if len(layout.segments) > 1 and self._changes_frequencies(layout):
             return run_in_rows(layout, self._run_alone, width=self.width, alone=True)
+        self.dropping.read(layout.tokens_T, layout.positions_T, layout.segments)
         output = self.decoder(
             input_ids=layout.tokens_T[None],
             position_ids=layout.positions_T[None],
@@ -155,10 +157,12 @@ class Backbone:
         return output.last_hidden_state[0]
 
     def _run_rows(self, tokens_NL: Tensor) -> Tensor:
+        self.dropping.read_rows(tokens_NL)
         return self.decoder(input_ids=tokens_NL, use_cache=False).last_hidden_state
 
     def _run_alone(self, tokens_1L: Tensor) -> Tensor:
         segments = (Segment(0, tokens_1L.shape[1]),)
+        self.dropping.read_rows(tokens_1L)
         return self.decoder(
             input_ids=tokens_1L, use_cache=False, segments=segments
         ).last_hidden_state
@@ -176,11 +180,10 @@ class Backbone:
 
         Less memory for one more forward pass; the numbers are the same.
         """
+        run_again = recomputing(self.dropping)
         for layer in self.model.model.layers:
             layer.gradient_checkpointing = on
-            layer._gradient_checkpointing_func = partial(
-                checkpoint, use_reentrant=False, preserve_rng_state=False
-            )
+            layer._gradient_checkpointing_func = run_again
             # of the layer alone, which asks for this flag; what is inside stays in evaluation mode
             layer.training = on
 

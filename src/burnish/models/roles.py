@@ -9,7 +9,7 @@ Nothing downstream can tell which: a loss sees log-probabilities, values and sco
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,11 @@ class View:
     def __post_init__(self) -> None:
         if self.head is not None:
             self.head.to(self.backbone.device)
+
+    @property
+    def drops(self) -> bool:
+        """Whether its adapter leaves a share of its inputs out at an update."""
+        return self.lora is not None and self.lora.dropout > 0.0
 
     def hidden(self, batch: Batch) -> Tensor:
         """[T, D]: the last hidden states of the batch, as `Backbone.layout_of` lays it out."""
@@ -219,11 +224,12 @@ def _critic_beside(
         raise ValueError(
             "roles on one backbone need a reward model that is an adapter set of it, with a head"
         )
-    add_adapter(base, "critic", reward.lora, seed=seed)
+    shape = replace(reward.lora, dropout=lora.dropout)
+    add_adapter(base, "critic", shape, seed=seed)
     if from_reward_model:
         copy_adapter(base, reward.adapter, "critic")
         head.load_state_dict(reward.head.state_dict())
-    return View(base, "critic", reward.lora, head)
+    return View(base, "critic", shape, head)
 
 
 def take_over(source: View, target: View) -> None:

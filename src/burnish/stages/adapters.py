@@ -8,4 +8,4 @@ from burnish.models.adapters import LoraSpec
 
 def lora_spec(lora: Lora) -> LoraSpec:
     """The shape of the adapter sets that a section asks for."""
-    return LoraSpec(lora.r, lora.alpha, lora.targets, lora.rslora, lora.dora)
+    return LoraSpec(lora.r, lora.alpha, lora.targets, lora.rslora, lora.dora, lora.dropout)

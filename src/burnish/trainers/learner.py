@@ -70,8 +70,10 @@ class Learner:
         total_steps: int,
         learning_rate: float | None = None,
         name: str | None = None,
+        seed: int = 0,
     ) -> None:
-        """`name`, where several learn side by side, is what errors call it."""
+        """`name`, where several learn side by side, is what errors call it; `seed` is that of the
+        adapters' dropout."""
         self.view, self._settings, self._total = view, settings, max(1, total_steps)
         self._peak = settings.learning_rate if learning_rate is None else learning_rate
         self._parameters = view.train_mode()
@@ -90,6 +92,7 @@ class Learner:
             eps=settings.eps,
             fused=True,
         )
+        self._seed = seed
         self._of = "" if name is None else f" of the {name}"
         self.step = 0
         self.skipped = 0
@@ -115,7 +118,8 @@ class Learner:
         finite: so that no checkpoint ever holds any.
         """
         self._optimizer.zero_grad(set_to_none=True)
-        loss, sums = _added(gathered(_differentiate(list(terms))))
+        with self.view.backbone.dropping.update(seed=self._seed, step=self.step):
+            loss, sums = _added(gathered(_differentiate(list(terms))))
         limit = self._settings.max_grad_norm
         norm = float(full(torch.nn.utils.clip_grad_norm_(self._parameters, limit)))
         rate = self.learning_rate

@@ -97,7 +97,7 @@ def train_online(
     step's rollouts; `watch` looks at the policy before the first step and now and then after, and
     may end the training, raise β, or ask for the policy's best weights again.
     """
-    policy, critic = _learners(roles, settings)
+    policy, critic = _learners(roles, settings, seed=seed)
     controller = Controller(settings.algorithm.beta)
     curriculum = {} if settings.curriculum is None else settings.curriculum.model_dump()
     source = PromptSource(prompts, seed=seed, **curriculum)
@@ -166,7 +166,9 @@ def train_online(
             learner.refuse_standstill()
 
 
-def _learners(roles: Roles, settings: OnlineSettings) -> tuple[Learner, Learner | None]:
+def _learners(
+    roles: Roles, settings: OnlineSettings, *, seed: int
+) -> tuple[Learner, Learner | None]:
     row = settings.algorithm
     missing = [role for role in row.roles if getattr(roles, role) is None]
     if missing:
@@ -176,6 +178,7 @@ def _learners(roles: Roles, settings: OnlineSettings) -> tuple[Learner, Learner 
         settings.optimizer,
         total_steps=settings.steps * settings.updates,
         name="policy",
+        seed=seed,
     )
     if roles.critic is None:
         return policy, None
@@ -183,9 +186,15 @@ def _learners(roles: Roles, settings: OnlineSettings) -> tuple[Learner, Learner 
         settings.critic_learning_rate,
         settings.steps * settings.critic_epochs * settings.num_mini_batches,
     )
-    return policy, Learner(
-        roles.critic, settings.optimizer, total_steps=total, learning_rate=rate, name="critic"
+    critic = Learner(
+        roles.critic,
+        settings.optimizer,
+        total_steps=total,
+        learning_rate=rate,
+        name="critic",
+        seed=seed,
     )
+    return policy, critic
 
 
 def _of_all(
@@ -394,10 +403,10 @@ def _importance(
     apart.
 
     With a single update the log-probabilities of the loss are those before the update: they serve
-    where no pass was made for them, and measure the gap in any case.
+    where no pass was made for them, and measure the gap in any case, unless adapters drop.
     """
     stats: dict[str, Tensor] = {}
-    if settings.updates == 1 and "sampler_logprobs" in columns:
+    if settings.updates == 1 and "sampler_logprobs" in columns and not view.drops:
         stats["sampler_gap_mean"] = (now_P.detach() - columns["sampler_logprobs"]).abs()
     if "importance" in columns:
         return columns["importance"], stats

@@ -72,7 +72,7 @@ def train_in_passes(
         max_steps=config.max_steps,
     )
     best = Best(view, config)
-    learner = Learner(view, config.optimizer, total_steps=total)
+    learner = Learner(view, config.optimizer, total_steps=total, seed=seed)
     stream = Stream(examples, seed=seed, batch_size=min(config.batch_size, len(examples)))
     loop = Loop(
         folder,

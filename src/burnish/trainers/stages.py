@@ -63,7 +63,8 @@ def to_batch(
     `logprobs`, computed in the loss. With a single update the old ones equal the new, so their pass
     is skipped: the column is then the sampler's, if a reference
     needs it and the sampler drew from the model's own distribution, or is left out, and the loss
-    takes its own (unless the reward or an adaptive β needs them earlier). Where the sampler
+    takes its own (unless the reward or an adaptive β needs them earlier, or adapters drop: then
+    those of the loss are of a model that is not whole). Where the sampler
     truncated, penalised or multiplied in less precision, tokens get importance weights.
     """
     numbers_B = torch.arange(len(rollouts)) // settings.responses_per_prompt
@@ -90,19 +91,22 @@ def to_batch(
     if critic is not None:
         columns["values"] = column(critic.values, batch, max_tokens=limit)
     exact = settings.sampling.follows_the_model and roles.policy.backbone.samples_exactly
-    if settings.updates > 1 or (reference is not None and not exact and not settings.loss_knows_kl):
+    # what the loss takes for its own is then of a model with less in it than the one that sampled
+    drops = roles.policy.drops
+    asked = reference is not None and not settings.loss_knows_kl
+    if settings.updates > 1 or ((asked or drops) and not exact):
         columns["old_logprobs"] = column(
             lambda b: roles.policy.logprobs(b, temperature=temperature).logprobs_P,
             batch,
             max_tokens=limit,
         )
-    elif reference is not None and exact:
+    elif exact and (reference is not None or drops):
         columns["old_logprobs"] = sampler_P
     batch = batch.with_columns(**columns)
     scores_B, moments = _scores(rollouts, rewards, settings=settings, moments=moments)
     batch, told = _with_advantages(batch, scores_B, groups_B, settings=settings, beta=beta)
     metrics |= told
-    if "old_logprobs" in columns:
+    if "old_logprobs" in columns and not (drops and columns["old_logprobs"] is sampler_P):
         gap_P = (sampler_P - columns["old_logprobs"]).abs()
         metrics |= {"sampler_gap_mean": float(gap_P.mean()), "sampler_gap_max": float(gap_P.max())}
     if not exact and settings.importance.kind != "none" and "old_logprobs" in columns:
