@@ -6,6 +6,7 @@ A payload that runs sets `window.hit`, opens a dialog or asks another host for s
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -252,3 +253,17 @@ def test_nothing_that_is_stored_runs(tmp_path: Path, chromium: Any):
     finally:
         context.close()
         served.stop()
+
+
+@pytest.mark.parametrize(
+    ("text", "levels"),
+    [
+        ("# a", "3"),
+        ("### a", "3"),
+        ("## a\n\n# b\n\n### c\n\n###### d\n\n## e\n\n# f", "334543"),
+        ("# 1\n\n## 2\n\n### 3\n\n#### 4\n\n##### 5", "34566"),
+        ("> ## a\n\n- ### b\n\na\n===", "343"),
+    ],
+)
+def test_headings_of_texts_stand_below_those_of_pages_and_skip_no_level(text: str, levels: str):
+    assert "".join(re.findall(r"<h(\d)>", markdown(text))) == levels

@@ -35,6 +35,8 @@ Id = Annotated[int, Path(ge=1, le=2**31 - 1)]
 LeaseId = Annotated[StorableText, Path(min_length=1, max_length=64)]
 Html = Annotated[bool, Query(description="Texts come rendered as HTML too.")]
 _DRAFT_LIMIT = 400_000
+_BYTES = {"schema": {"type": "string", "format": "binary"}}
+_FILES = {kind: _BYTES for kind in exports.TYPES.values()} | {"application/json": {}}
 
 
 def _bounded(content: dict[str, Any]) -> dict[str, Any]:
@@ -278,6 +280,7 @@ def get_stats(request: Request, project_id: Id) -> dict[str, Any]:
     tags=["projects"],
     summary="Labels as a file",
     response_class=Response,
+    responses={200: {"description": "The rows.", "content": _FILES}},
 )
 def get_export(
     request: Request,
@@ -381,7 +384,8 @@ def remove_webhook(request: Request, project_id: Id, webhook_id: Id) -> Response
     "/projects/{project_id}/next",
     tags=["labelling"],
     summary="Take the next task",
-    response_model=None,
+    response_model=dict[str, Any],
+    responses={204: {"description": "There is none."}},
 )
 def next_task(request: Request, project_id: Id, html: Html = False) -> dict[str, Any] | Response:
     """The task in hand, or a new one; 204 if there is none."""

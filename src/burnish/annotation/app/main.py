@@ -35,6 +35,7 @@ from burnish.annotation.app import (
 from burnish.annotation.app.context import LoginNeededError, Site, page_address
 from burnish.annotation.app.language import reader_language
 from burnish.annotation.app.proxies import Behind, local_path
+from burnish.annotation.app.refused import REFUSALS
 from burnish.annotation.app.security import Guard
 from burnish.annotation.service import webhooks, work
 from burnish.annotation.service.refusals import (
@@ -88,9 +89,11 @@ def create_app(
         description="Preference collection: projects, items, tasks, answers.",
     )
     app.state.site = site
-    for part in (api, people_api, items_api, images_api, review_api):
-        app.include_router(part.router)
-    app.include_router(review_api.tasks)
+    for router in (
+        *(part.router for part in (api, people_api, items_api, images_api, review_api)),
+        review_api.tasks,
+    ):
+        app.include_router(router, responses=REFUSALS)
     for page in (
         pages,
         account_pages,

@@ -14,6 +14,7 @@ import nh3
 from markdown_it import MarkdownIt
 from markdown_it.common.utils import escapeHtml
 from markdown_it.rules_block import StateBlock
+from markdown_it.rules_core import StateCore
 from markdown_it.rules_inline import StateInline
 
 from burnish.annotation.tables import IMAGE_NAME
@@ -41,7 +42,7 @@ _TAGS = {
             "sub",
         ]
     ),
-    *(["table", "thead", "tbody", "tr", "th", "td", "h4", "h5", "h6"]),
+    *(["table", "thead", "tbody", "tr", "th", "td", "h3", "h4", "h5", "h6"]),
 }
 _IMAGE = re.compile(rf"image:({IMAGE_NAME})\Z")
 _SHOWN = re.compile(rf"!\[([^\]\n]*)\]\(image:{IMAGE_NAME}\)")
@@ -58,7 +59,7 @@ def plain(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def markdown(text: str) -> str:
-    """Safe HTML of a text in Markdown. Headings start at the fourth level: those above are the
+    """Safe HTML of a text in Markdown. Headings start at the third level: those above are the
     page's own."""
     if len(text) > _LONGEST:
         return f"<pre>{escapeHtml(text)}</pre>"
@@ -174,14 +175,23 @@ def _made() -> MarkdownIt:
         {"alt": ["paragraph", "reference", "blockquote", "list"]},
     )
     made.add_render_rule("math", _math)
-    for rule in ("heading_open", "heading_close"):
-        made.add_render_rule(rule, _heading)
+    made.core.ruler.push("headings", _headings)
     return made
 
 
-def _heading(self, tokens, at, options, env) -> str:  # type: ignore[no-untyped-def]
-    tag = f"h{min(6, int(tokens[at].tag[1]) + 3)}"
-    return f"<{tag}>" if tokens[at].nesting == 1 else f"</{tag}>\n"
+def _headings(state: StateCore) -> None:
+    """Headings from the third level on, none skipped, whatever levels a text begins with: readers
+    who go from heading to heading miss nothing."""
+    above: list[int] = []
+    for token in state.tokens:
+        if token.type not in ("heading_open", "heading_close"):
+            continue
+        if token.nesting == 1:
+            level = int(token.tag[1])
+            while above and above[-1] >= level:
+                above.pop()
+            above.append(level)
+        token.tag = f"h{min(6, 2 + len(above))}"
 
 
 _MARKDOWN = _made()

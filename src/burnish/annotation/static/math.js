@@ -27,7 +27,14 @@ function pictures(root) {
   }
 }
 
+// What scrolls sideways must be reached by keyboard too.
+function reachable(root) {
+  for (const node of root.querySelectorAll("main > table, section > table, .text table, pre")) if (node.scrollWidth > node.clientWidth + 1) node.tabIndex = 0;
+}
+window.addEventListener("resize", () => reachable(document));
+
 export async function typeset(root) {
+  reachable(root);
   pictures(root);
   const formulas = [...root.querySelectorAll(".math:not(.set)")];
   if (!formulas.length) return;

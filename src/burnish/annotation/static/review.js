@@ -43,7 +43,7 @@ function show(found) {
     el("p", { class: "hint" }, [WHY[item.why], item.agreement === null ? null : t("agreement {share} %", { share: Math.round(100 * item.agreement) }),
       tn("{n} item waits", "{n} items wait", found.left)].filter(Boolean).join(" · ")),
     item.scenario.text ? el("section", { class: "card scenario" }, el("h2", {}, t("The annotators' scenario")), el("div", { class: "text", dir: "auto", html: item.scenario.html })) : null,
-    el("section", { class: "prompt", "aria-label": t("Prompt") }, item.messages.map((m) => turn(m.role, m))),
+    el("section", { class: "prompt", "aria-label": t("Prompt") }, el("h2", { class: "away" }, t("Prompt")), item.messages.map((m) => turn(m.role, m))),
     item.answers.length ? el("div", { class: "answers" }, item.answers.map((one, place) => el("section", { class: "answer", "data-place": place, "aria-label": t("Answer {letter}", { letter: letter(place) }) },
       el("h2", {}, el("span", { class: "letter" }, letter(place))), one.steps ? stepList(one, (at) => marks(place, at)) : written(one)))) : null,
     el("section", { class: "card" }, el("h2", {}, t("What annotators said")), tally(), el("ol", { class: "said-list" }, item.said.map(opinion))),

@@ -160,7 +160,7 @@ function draw() {
     el("p", { class: "hint" }, note.mine ? t("You") : t("The project")), el("p", { class: "said", dir: "auto" }, note.text))));
   if (task.scenario.text) parts.push(el("section", { class: "card scenario", "aria-label": t("Your scenario") }, el("h2", {}, t("Your scenario"), " ", el("span", { class: "hint" }, t("only you see it, no model does"))),
     el("div", { class: "text", dir: "auto", html: task.scenario.html })));
-  if (task.messages.length) parts.push(el("section", { class: "prompt", "aria-label": t("Prompt") }, task.messages.map((m) => turn(m.role, m))));
+  if (task.messages.length) parts.push(el("section", { class: "prompt", "aria-label": t("Prompt") }, el("h2", { class: "away" }, t("Prompt")), task.messages.map((m) => turn(m.role, m))));
   if (kind === "chat") parts.push(...chat());
   else {
     if (asks.step_verdicts !== "off") steps = stepper(task.answers, answer, changed, asks.step_verdicts === "required");
