@@ -12,6 +12,15 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
+from burnish.annotation.app.answers import (
+    Acknowledged,
+    Guidelines,
+    Me,
+    MyProject,
+    ProjectView,
+    Task,
+    TokenRow,
+)
 from burnish.annotation.app.context import site_of
 from burnish.annotation.service import (
     accounts,
@@ -125,7 +134,13 @@ class NewToken(Body):
     days: int | None = Field(default=None, ge=1, le=3650)
 
 
-@router.get("/me", tags=["account"], summary="Who am I?")
+@router.get(
+    "/me",
+    tags=["account"],
+    summary="Who am I?",
+    response_model=Me,
+    response_model_exclude_unset=True,
+)
 def me(request: Request) -> dict[str, Any]:
     """Name and rights."""
     caller = site_of(request).caller(request)
@@ -146,7 +161,13 @@ def put_preferences(request: Request, body: Preferences) -> dict[str, Any]:
     return accounts.prefer(site.database, caller, **body.model_dump())
 
 
-@router.get("/tokens", tags=["account"], summary="My tokens")
+@router.get(
+    "/tokens",
+    tags=["account"],
+    summary="My tokens",
+    response_model=list[TokenRow],
+    response_model_exclude_unset=True,
+)
 def list_tokens(request: Request) -> list[dict[str, Any]]:
     """Without their values."""
     site = site_of(request)
@@ -184,7 +205,13 @@ def remove_token(request: Request, token_id: Id) -> Response:
     return Response(status_code=204)
 
 
-@router.get("/projects", tags=["projects"], summary="My projects")
+@router.get(
+    "/projects",
+    tags=["projects"],
+    summary="My projects",
+    response_model=list[MyProject],
+    response_model_exclude_unset=True,
+)
 def list_projects(request: Request) -> list[dict[str, Any]]:
     """Those that I am a member of."""
     site = site_of(request)
@@ -202,7 +229,13 @@ def add_project(request: Request, body: NewProject) -> dict[str, int]:
     return {"id": made}
 
 
-@router.get("/projects/{project_id}", tags=["projects"], summary="A project")
+@router.get(
+    "/projects/{project_id}",
+    tags=["projects"],
+    summary="A project",
+    response_model=ProjectView,
+    response_model_exclude_unset=True,
+)
 def get_project(request: Request, project_id: Id) -> dict[str, Any]:
     """Name, guidelines, settings."""
     site = site_of(request)
@@ -240,7 +273,13 @@ def get_consequences(request: Request, project_id: Id, body: ProjectChange) -> d
     return changes.consequences(site.database, caller, project_id, body.settings or {}, text)
 
 
-@router.get("/projects/{project_id}/guidelines", tags=["labelling"], summary="The guidelines")
+@router.get(
+    "/projects/{project_id}/guidelines",
+    tags=["labelling"],
+    summary="The guidelines",
+    response_model=Guidelines,
+    response_model_exclude_unset=True,
+)
 def get_guidelines(request: Request, project_id: Id, html: Html = False) -> dict[str, Any]:
     """With their version, and whether I have read them."""
     site = site_of(request)
@@ -384,7 +423,8 @@ def remove_webhook(request: Request, project_id: Id, webhook_id: Id) -> Response
     "/projects/{project_id}/next",
     tags=["labelling"],
     summary="Take the next task",
-    response_model=dict[str, Any],
+    response_model=Task,
+    response_model_exclude_unset=True,
     responses={204: {"description": "There is none."}},
 )
 def next_task(request: Request, project_id: Id, html: Html = False) -> dict[str, Any] | Response:
@@ -398,7 +438,13 @@ def next_task(request: Request, project_id: Id, html: Html = False) -> dict[str,
     )
 
 
-@router.post("/projects/{project_id}/undo", tags=["labelling"], summary="Take the last answer back")
+@router.post(
+    "/projects/{project_id}/undo",
+    tags=["labelling"],
+    summary="Take the last answer back",
+    response_model=Task,
+    response_model_exclude_unset=True,
+)
 def undo(request: Request, project_id: Id, html: Html = False) -> dict[str, Any]:
     """The task comes back with the answer as its draft."""
     site = site_of(request)
@@ -406,7 +452,13 @@ def undo(request: Request, project_id: Id, html: Html = False) -> dict[str, Any]
     return views.task_view(held, held.settings, html=html)
 
 
-@router.post("/leases/{lease}/answer", tags=["labelling"], summary="Answer or skip a task")
+@router.post(
+    "/leases/{lease}/answer",
+    tags=["labelling"],
+    summary="Answer or skip a task",
+    response_model=Acknowledged,
+    response_model_exclude_unset=True,
+)
 def add_answer(
     request: Request, lease: LeaseId, body: Submission, html: Html = False
 ) -> dict[str, Any]:
@@ -431,7 +483,13 @@ def release(request: Request, lease: LeaseId) -> Response:
     return Response(status_code=204)
 
 
-@router.post("/leases/{lease}/chat", tags=["labelling"], summary="Say something to the model")
+@router.post(
+    "/leases/{lease}/chat",
+    tags=["labelling"],
+    summary="Say something to the model",
+    response_model=Task,
+    response_model_exclude_unset=True,
+)
 async def chat_say(
     request: Request, lease: LeaseId, body: Say, html: Html = False
 ) -> dict[str, Any]:
@@ -447,7 +505,11 @@ async def chat_say(
 
 
 @router.post(
-    "/leases/{lease}/choice", tags=["labelling"], summary="Choose between the last two candidates"
+    "/leases/{lease}/choice",
+    tags=["labelling"],
+    summary="Choose between the last two candidates",
+    response_model=Task,
+    response_model_exclude_unset=True,
 )
 def chat_choose(
     request: Request, lease: LeaseId, body: Choice, html: Html = False

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Path, Request, Response, UploadFile
 
+from burnish.annotation.app.answers import ImageRow
 from burnish.annotation.app.api import Id
 from burnish.annotation.app.context import site_of
 from burnish.annotation.app.tabs import in_thread
@@ -21,7 +22,12 @@ _HEADERS = {
 }
 
 
-@router.get("", summary="Images")
+@router.get(
+    "",
+    summary="Images",
+    response_model=list[ImageRow],
+    response_model_exclude_unset=True,
+)
 def list_images(request: Request, project_id: Id) -> list[dict[str, Any]]:
     """Names, sizes; `/images/NAME` has the bytes."""
     site = site_of(request)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
+from burnish.annotation.app.answers import ItemPage, ItemRow
 from burnish.annotation.app.api import Body, Id
 from burnish.annotation.app.context import site_of
 from burnish.annotation.service import browsing, curation, projects
@@ -36,7 +37,12 @@ class More(Body):
     more: int = Field(default=1, ge=1, le=100)
 
 
-@router.get("", summary="Items, a page at a time")
+@router.get(
+    "",
+    summary="Items, a page at a time",
+    response_model=list[ItemRow],
+    response_model_exclude_unset=True,
+)
 def list_items(
     request: Request,
     project_id: Id,
@@ -65,7 +71,12 @@ def add_items(request: Request, project_id: Id, body: NewItems) -> dict[str, int
     return projects.add_items(site.database, site.caller(request), project_id, body.items)
 
 
-@router.get("/{item_id}", summary="An item")
+@router.get(
+    "/{item_id}",
+    summary="An item",
+    response_model=ItemPage,
+    response_model_exclude_unset=True,
+)
 def get_item(request: Request, project_id: Id, item_id: Id) -> dict[str, Any]:
     """With all its answers, names, times, versions and history."""
     site = site_of(request)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
+from burnish.annotation.app.answers import MemberRow
 from burnish.annotation.app.api import Body, Id
 from burnish.annotation.app.context import site_of
 from burnish.annotation.service import crowd, erasure, people, resets
@@ -31,7 +32,13 @@ class MemberChange(Body):
     quota: int | None = Field(default=None, ge=0, le=1_000_000)
 
 
-@router.get("/projects/{project_id}/members", tags=["people"], summary="Members")
+@router.get(
+    "/projects/{project_id}/members",
+    tags=["people"],
+    summary="Members",
+    response_model=list[MemberRow],
+    response_model_exclude_unset=True,
+)
 def list_members(request: Request, project_id: Id) -> list[dict[str, Any]]:
     """Roles, states, counts."""
     site = site_of(request)
