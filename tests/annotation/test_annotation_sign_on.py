@@ -493,6 +493,23 @@ def test_a_page_that_needs_a_login_is_gone_on_to(liar: Liar, door: tuple[Served,
     assert done.headers["location"] == "/account?x=1"
 
 
+def test_a_long_address_costs_the_page_and_not_the_login(
+    liar: Liar, door: tuple[Served, list[str]]
+):
+    served, _ = door
+    target = "/projects/1/items?text=" + "x" * 3000
+    client = httpx.Client(base_url=served.url, timeout=60)
+    link = re.findall(
+        r'href="(/login/oidc[^"]*)"', client.get("/login", params={"next": target}).text
+    )
+    assert link == ["/login/oidc"]
+    begun = client.get("/login/oidc", params={"next": target})
+    assert len(begun.headers["set-cookie"]) < 2000
+    answer = liar.authorize(begun.headers["location"])
+    done = client.get("/login/oidc/callback", params=answer)
+    assert (done.status_code, done.headers["location"]) == (303, "/projects")
+
+
 def test_keys_that_changed_are_read_anew(liar: Liar, door: tuple[Served, list[str]]):
     served, said = door
     assert _back(served, liar).status_code == 303

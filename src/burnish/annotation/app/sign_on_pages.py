@@ -36,6 +36,8 @@ Given = Annotated[StorableText, Query(max_length=4000)]
 
 _COOKIE = "burnish_sign_in"
 _LIFE = 900
+LONGEST_TARGET = 1000
+"""Of the page to go on to: browsers keep no cookie of more than 4,096 bytes."""
 
 
 @router.get("/login/oidc")
@@ -56,7 +58,7 @@ def _begin(site: Site, request: Request, target: str, connect: str) -> Response:
                 "the page is too old, or the request came from elsewhere; load the page again."
             )
         account, target = caller.account_id, "/account"
-    kept = target if is_here(target) else "/projects"
+    kept = target if is_here(target) and len(target) <= LONGEST_TARGET else "/projects"
     try:
         address, begun = provider.begin(_back(site, request), target=kept, account=account)
     except UnreachableError as error:
