@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from burnish.system import available_memory, peak_memory, total_memory, try_lock, usable_cores
+from burnish.system import (
+    available_memory,
+    page_out,
+    peak_memory,
+    total_memory,
+    try_lock,
+    usable_cores,
+)
 
 MACOS = """
 import os, pathlib, sys
@@ -142,3 +149,22 @@ def test_figures_of_this_machine():
     assert 1 <= usable_cores() <= (os.cpu_count() or 1)
     assert 0 < available_memory() < total_memory()
     assert peak_memory() > 10_000_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asked of Linux")
+def test_paging_out_loses_nothing(tmp_path: Path):
+    """Of a mapped file and of memory that stands in none; less than a page is left alone."""
+    import mmap
+
+    import numpy as np
+
+    numbers = np.arange(1_000_000, dtype=np.int32)
+    (tmp_path / "file").write_bytes(numbers.tobytes())
+    with (tmp_path / "file").open("rb") as file:
+        mapped = np.frombuffer(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ), dtype=np.int32)
+        for array in (mapped, numbers):
+            total = int(array.sum())
+            page_out(array.ctypes.data, array.nbytes)
+            assert int(array.sum()) == total
+            page_out(array.ctypes.data + 1, 10)
+        assert (mapped == numbers).all()

@@ -75,6 +75,22 @@ def trim_heap() -> None:
         trim(0)
 
 
+_PAGE_OUT = 21  # MADV_PAGEOUT: Linux from 5.4 on
+
+
+def page_out(address: int, size: int) -> None:
+    """Let the memory of what will hardly be read again go (Linux): pages of a file that is mapped
+    are read from it where they are needed after all. Nothing is lost."""
+    advise = getattr(ctypes.CDLL(None), "madvise", None) if sys.platform == "linux" else None
+    if advise is None:
+        return
+    page = os.sysconf("SC_PAGE_SIZE")
+    start = -(-address // page) * page
+    length = (address + size) // page * page - start
+    if length > 0:
+        advise(ctypes.c_void_p(start), ctypes.c_size_t(length), _PAGE_OUT)
+
+
 def try_lock(file: IO[str]) -> bool:
     """Lock an open file for this process until it is closed; False if another process holds it.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from burnish.algorithms import logprobs
 from burnish.algorithms.logprobs import token_logprobs
 
 
@@ -170,3 +171,23 @@ def test_a_cap_that_is_not_positive_is_refused(softcap: float):
     hidden, weight, targets = _inputs()
     with pytest.raises(ValueError, match="softcap"):
         token_logprobs(hidden_PD=hidden, weight_VD=weight, targets_P=targets, softcap=softcap)
+
+
+@pytest.mark.parametrize("rows", [3, 100])
+def test_a_narrower_weight_gives_what_its_wide_numbers_give(
+    rows: int, monkeypatch: pytest.MonkeyPatch
+):
+    """Brought to the hidden states' precision a few rows at a time: sums, entropies, gradients."""
+    monkeypatch.setattr(logprobs, "_ROWS", rows)
+    hidden, weight, targets = _inputs()
+    narrow = weight.detach().bfloat16()
+    results = []
+    for head in (narrow, narrow.double()):
+        found = token_logprobs(
+            hidden_PD=hidden, weight_VD=head, targets_P=targets, chunk=3, softcap=2.0, entropy=True
+        )
+        assert found.entropy_P is not None
+        (gradient,) = torch.autograd.grad((found.logprobs_P + 0.3 * found.entropy_P).sum(), hidden)
+        results.append((found.logprobs_P, found.entropy_P, gradient))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-12)

@@ -395,3 +395,52 @@ def test_a_shape_says_how_its_model_is_sampled():
     )
     assert "phi3" in str(ModelShape.from_config(config).fallback)
     assert ModelShape.from_config({**config, "model_type": "llama"}).fallback is None
+
+
+QWEN = {
+    "model_type": "qwen2", "hidden_size": 896, "num_hidden_layers": 24, "num_attention_heads": 14,
+    "num_key_value_heads": 2, "intermediate_size": 4864, "vocab_size": 151936,
+    "tie_word_embeddings": True, "max_position_embeddings": 32768,
+}  # fmt: skip
+
+
+def _held(config: dict[str, object], *changes: str) -> dict[str, float]:
+    recipe = _recipe("stages={ppo: {rewards: [{name: length}]}}", *changes)
+    plan = make_plan(recipe, ModelShape.from_config(config), DATA, CPU)
+    return {part.name: part.size for part in plan.stages[0].parts}
+
+
+def test_what_frozen_matrices_take_by_hand():
+    """int8: a byte a weight; 4 bits: half a byte and a sixteenth for the scales. Embedding and head
+    in bfloat16 where the model is stored in it and its matrices are not multiplied in float32."""
+    shape = ModelShape.from_config(QWEN)
+    rest = shape.parameters - shape.decoder - shape.head
+    stored = {**QWEN, "dtype": "bfloat16"}
+    bits = {"none": 4.0, "int8": 1.0, "int4": 0.5625, "nf4": 0.5625}
+    for kind, size in bits.items():
+        change = f"ppo.lora.quantization={kind}"
+        held = size * shape.decoder + 4 * rest
+        assert _held(QWEN, change)["backbone"] == pytest.approx(held + 4 * shape.head)
+        narrow = 4 if kind == "none" else 2
+        assert _held(stored, change)["backbone"] == pytest.approx(held + narrow * shape.head)
+        assert ("widened matrix" in _held(QWEN, change, "ppo.sampling.max_new_tokens=8")) == (
+            kind != "none"
+        )
+    both = _held(stored, "model.dtype=bfloat16")
+    assert both["backbone"] == pytest.approx(2 * shape.decoder + 4 * rest + 2 * shape.head)
+
+
+def test_the_engine_widens_what_is_held_narrow():
+    """A float32 copy of the decoder, and of an embedding that the backbone holds in bfloat16."""
+    shape = ModelShape.from_config(QWEN)
+    stored = {**QWEN, "dtype": "bfloat16"}
+    samples = ("ppo.optimizer.micro_batch_tokens=16", "ppo.lora.quantization=int8")
+    wide, narrow = (_held(config, *samples)["sampler"] for config in (QWEN, stored))
+    assert narrow - wide == pytest.approx(4 * shape.head)
+
+
+def test_what_is_evaluated_is_in_float32_whatever_is_trained_in():
+    recipe = _recipe(STAGES, "model.dtype=bfloat16")
+    stages = make_plan(recipe, SMOLLM2, DATA, CPU, stages=["evaluate"]).stages
+    sizes = {part.name: part.size for part in stages[0].parts}
+    assert sizes["reference"] == sizes["model"] == 4 * SMOLLM2.parameters

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+_ROWS = 8192  # of a head in another precision that are converted at once
+
 
 class TokenLogprobs(NamedTuple):
     """Per scored position [P], in nats, float32 (or float64): log π(token), and the entropy of π if
@@ -41,7 +43,8 @@ def token_logprobs(
 
     Args:
         hidden_PD: hidden states that score the targets.
-        weight_VD: weight of the language-model head.
+        weight_VD: weight of the language-model head; of another precision than `hidden_PD` it is
+            brought to that a few rows at a time.
         targets_P: token ids, int64.
         bias_V: added to the logits; −inf bans a token.
         scale: multiplies the product (Granite and Cohere scale their logits).
@@ -153,8 +156,13 @@ class _ChunkedLogSoftmax(torch.autograd.Function):
             if slope is not None:
                 descent.mul_(slope)
             descent = descent.to(hidden.dtype)
-            if grad_hidden is not None:
+            if grad_hidden is not None and weight_VD.dtype == hidden.dtype:
                 grad_hidden[part].addmm_(descent, weight_VD, beta=0, alpha=by_product)
+            elif grad_hidden is not None:
+                grad_hidden[part].zero_()
+                for rows in _parts(len(weight_VD), _ROWS):
+                    wide = weight_VD[rows].to(hidden.dtype)
+                    grad_hidden[part].addmm_(descent[:, rows], wide, alpha=by_product)
             if grad_weight is not None and grad_weight.dtype == hidden.dtype:
                 grad_weight.addmm_(descent.T, hidden, alpha=by_product)
             elif grad_weight is not None:
@@ -184,7 +192,10 @@ def _logits(
     """Written into the first rows of `buffer`; the product itself is made in the inputs' precision.
     `slope` takes the derivative of the cap, 1 − tanh²."""
     logits = buffer[: len(hidden)]
-    if logits.dtype == hidden.dtype:
+    if weight_VD.dtype != hidden.dtype:
+        for rows in _parts(len(weight_VD), _ROWS):
+            logits[:, rows] = hidden @ weight_VD[rows].to(hidden.dtype).T
+    elif logits.dtype == hidden.dtype:
         torch.mm(hidden, weight_VD.T, out=logits)
     else:
         logits.copy_(hidden @ weight_VD.T)

@@ -48,6 +48,10 @@ ALIASES = RENAMED | {
     "lora_r": "lora.r",
     "lora_alpha": "lora.alpha",
     "lora_dropout": "lora.dropout",
+    "load_in_4bit": "lora.quantization (nf4)",
+    "load_in_8bit": "lora.quantization (int8)",
+    "quantization_bit": "lora.quantization (int8, int4 or nf4)",
+    "bnb_4bit_quant_type": "lora.quantization (nf4 or int4)",
     "gradient_accumulation_steps": (
         "optimizer.micro_batch_tokens (tokens at once; batch_size is the whole batch)"
     ),
@@ -296,9 +300,6 @@ ABSENT = {
         "Name the adapter's folder as the stage's start: it is merged, and new adapters are trained"
         " on it."
     ),
-    "load_in_4bit": "Models are trained in full precision here: leave it out.",
-    "load_in_8bit": "Models are trained in full precision here: leave it out.",
-    "quantization_bit": "Models are trained in full precision here: leave it out.",
     "load_best_model_at_end": "Set keep: best.",
     "push_to_hub": "Models stay on this machine here.",
     "hub_model_id": "Models stay on this machine here.",

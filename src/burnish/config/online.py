@@ -323,6 +323,11 @@ class OnlineTraining(Section):
             raise ValueError(
                 f"sampling.{self.sampling.greedy}: nothing is learnt from greedy rollouts"
             )
+        if self.lora.quantization != "none" and not self.share_backbone:
+            raise ValueError(
+                "lora.quantization is of the frozen matrices under adapters, and without"
+                " share_backbone every weight is trained: leave one of the two out"
+            )
         cache = self.overlong_cache
         if cache is not None and cache > self.sampling.max_new_tokens:
             raise ValueError("overlong_cache is more than sampling.max_new_tokens")

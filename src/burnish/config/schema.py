@@ -35,8 +35,9 @@ class Model(Section):
     tests)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: the decoder's matrices are multiplied in it, and stored in it where they are
-    frozen; the rest is float32. Faster on GPUs, and on processors with bfloat16 units (`burnish
-    doctor` says). Evaluation uses float32."""
+    frozen, with embedding and head where the model comes in it; the rest is float32, and what is
+    written has the precision of the model. Faster on GPUs, and on processors with bfloat16 units
+    (`burnish doctor` says). Evaluation uses float32."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     """Where models are sampled and trained: cpu, cuda or one of several GPUs (cuda:1); auto takes a
     GPU where torch finds one."""

@@ -88,6 +88,12 @@ class Lora(Section):
     scaled up by 1 / (1 − dropout): against overfitting where data is scarce; 0.05 is usual.
     Sampling and evaluation leave nothing out."""
 
+    quantization: Literal["none", "int8", "int4", "nf4"] = "none"
+    """How the frozen matrices under the adapters are held in memory: int8 in a quarter of what
+    float32 takes, int4 or nf4 in a seventh (QLoRA, arXiv:2305.14314). They are widened at each
+    product, so that training is slower; what is saved has the adapters merged into what the codes
+    stand for."""
+
 
 class Optimizer(Section):
     """AdamW with a schedule; shared by every trainer."""

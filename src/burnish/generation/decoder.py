@@ -90,9 +90,15 @@ class Decoder:
     def load(self, weights: Weights) -> None:
         """Take over the weights as they are now, in place after the first time."""
         weights = {name.removeprefix("model."): make for name, make in weights.items()}
-        self.embedding = weights["embed_tokens.weight"]()
-        head = weights["lm_head.weight"]() if "lm_head.weight" in weights else self.embedding
-        self._take_head(head, Norm(weights["norm.weight"]() + self._norm_shift, self._eps))
+        norm = Norm(weights["norm.weight"]() + self._norm_shift, self._eps)
+        stored = weights["embed_tokens.weight"]()
+        # what is held narrower than what flows between layers is widened until the engine sleeps
+        self.embedding = stored.to(norm.weight_K.dtype)
+        if "lm_head.weight" in weights:
+            stored = weights["lm_head.weight"]()
+            self._take_head(stored, stored.to(norm.weight_K.dtype), norm)
+        else:
+            self._take_head(stored, self.embedding, norm)
         for number in range(len(self._layer_types)):
             at = f"layers.{number}."
             own = {
@@ -108,14 +114,17 @@ class Decoder:
     def sleep(self) -> None:
         """Give the copy back until the next `load`."""
         self._layers = []
+        if self._products != torch.int8:
+            self._head = None
+        self.embedding = self.embedding.new_empty(0)
 
-    def _take_head(self, weight: Tensor, norm: Norm) -> None:
+    def _take_head(self, stored: Tensor, weight: Tensor, norm: Norm) -> None:
         """The head is shared with the backbone; in 8 bits it is a copy, made anew where the weight
-        has changed."""
+        that is `stored` there has changed."""
         if self._products != torch.int8:
             self._head = Thin(weight.T, norm)
             return
-        state = (weight.data_ptr(), weight._version)
+        state = (stored.data_ptr(), stored._version)
         if self._head_state == state and isinstance(self._head, Int8Matrix):
             self._head = self._head.after(norm)
         else:

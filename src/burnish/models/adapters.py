@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MethodType
@@ -27,9 +27,11 @@ from burnish.errors import UserError
 from burnish.models.backbone import Backbone
 from burnish.models.dropout import AdapterDropout
 from burnish.models.precision import narrowed
+from burnish.models.quantized import QuantizedLinear, unread
 from burnish.models.trunk import full
 from burnish.ranks import first
 
+_HEADER = 256  # bytes that a tensor takes in a file's header, besides its name
 _PREFIX = "base_model.model."
 _PRODUCTS = {  # precisions in which a layer's products may be made, by that of its input
     torch.float64: (torch.float64,),
@@ -70,7 +72,7 @@ def add_adapter(backbone: Backbone, name: str, spec: LoraSpec, *, seed: int) -> 
         raise ValueError(f"the backbone has an adapter {name!r} already")
     targets = _targets(backbone, spec)
     frozen = [p for p in backbone.model.parameters() if not p.requires_grad]
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), unread(backbone.model, unless=spec.dora):
         torch.manual_seed(seed)
         config = _lora_config(spec, targets, exclude_modules=["lm_head"])
         with warnings.catch_warnings():
@@ -82,7 +84,7 @@ def add_adapter(backbone: Backbone, name: str, spec: LoraSpec, *, seed: int) -> 
     for parameter in adapter_parameters(
         backbone, name
     ).values():  # PEFT takes over the precision of the layer below
-        parameter.data = parameter.data.to(backbone.embeddings.dtype)
+        parameter.data = parameter.data.to(backbone.stream)
     for place, layer in _named_layers(backbone):
         cast(Any, layer).forward = MethodType(_forward, layer)
         if spec.dropout and name in layer.lora_A:
@@ -167,6 +169,38 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     )
 
 
+_NAMES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
+    torch.int64: "I64", torch.int32: "I32", torch.uint8: "U8", torch.int8: "I8", torch.bool: "BOOL",
+}  # fmt: skip
+
+
+def stream_tensors(weights: Mapping[str, Callable[[], Tensor]], path: Path) -> None:
+    """`save_tensors` of tensors that are made one after the other, and let go as they are
+    written. The header, whose place must be known first, is written last: it needs no more than
+    each tensor's shape."""
+    room = _HEADER * (len(weights) + 1) + sum(2 * len(name) for name in weights)
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    with path.open("wb") as file:
+        file.seek(8 + room)
+        at = 0
+        for name, make in weights.items():
+            tensor = make().detach().cpu().contiguous()
+            header[name] = {
+                "dtype": _NAMES[tensor.dtype],
+                "shape": list(tensor.shape),
+                "data_offsets": [at, at + tensor.nbytes],
+            }
+            at += tensor.nbytes
+            if tensor.numel():
+                file.write(tensor.flatten().view(torch.uint8).numpy().data)
+        text = json.dumps(header).encode()
+        if len(text) > room:
+            raise ValueError(f"the header of {path} takes {len(text)} bytes, and {room} were kept")
+        file.seek(0)
+        file.write(room.to_bytes(8, "little") + text.ljust(room))
+
+
 def save_adapter(
     backbone: Backbone, name: str, spec: LoraSpec, folder: Path, *, base: str, task_type: str
 ) -> None:
@@ -224,6 +258,7 @@ def _forward(layer: Any, x: Tensor) -> Tensor:
     """The same sum as PEFT's own forward, with fewer passes over memory, where the weight below is
     frozen."""
     base = layer.get_base_layer()
+    quantized = isinstance(base, QuantizedLinear)
     if layer._disable_adapters or not layer._active_adapter:
         return base(x)
     (name,) = layer._active_adapter
@@ -232,23 +267,35 @@ def _forward(layer: Any, x: Tensor) -> Tensor:
     a, b = _weight(layer.lora_A, name), _weight(layer.lora_B, name)
     dropout = layer.lora_dropout[name]
     drops = isinstance(dropout, AdapterDropout) and dropout.on
+    weight = base if quantized else base.weight
     if (
-        base.weight.requires_grad
+        (not quantized and weight.requires_grad)
         or name in layer.lora_variant
         or not x.dtype == a.dtype == b.dtype
-        or base.weight.dtype not in _PRODUCTS[x.dtype]
+        or _products(weight) not in _PRODUCTS[x.dtype]
     ):
         layer.training = drops  # where lengths are learnt apart, PEFT looks at this too
         return type(layer).forward(layer, x)
     kept = dropout.kept(x) if drops else None
     grown = 1.0 / (1.0 - dropout.p) if drops else 1.0
-    return _LoraLinear.apply(x, base.weight, base.bias, a, b, layer.scaling[name], kept, grown)
+    return _LoraLinear.apply(x, weight, base.bias, a, b, layer.scaling[name], kept, grown)
+
+
+def _products(weight: Tensor | QuantizedLinear) -> torch.dtype:
+    """The precision that products with a frozen matrix are made in."""
+    return weight.products if isinstance(weight, QuantizedLinear) else weight.dtype
+
+
+def _wide(weight: Tensor | QuantizedLinear) -> Tensor:
+    """[N, K] in that precision."""
+    return weight.widened(weight.products) if isinstance(weight, QuantizedLinear) else weight
 
 
 class _LoraLinear(torch.autograd.Function):
     """y = x Wᵀ + bias + s (x Aᵀ) Bᵀ with W frozen. The adapter's part is added in place to the
     output, and to the gradient of x, instead of being made, scaled and added in passes of their
-    own. With W in bfloat16 all products are made in it.
+    own. With W in bfloat16 all products are made in it. Of a quantized W codes alone are kept, and
+    widened again for the backward pass.
 
     With `kept` [T, D] bool the adapter reads `grown` · (kept ⊙ x) in the place of x; of that, what
     is kept for the backward pass is a byte a number."""
@@ -257,7 +304,7 @@ class _LoraLinear(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
-        weight: Tensor,
+        weight: Tensor | QuantizedLinear,
         bias: Tensor | None,
         a: Tensor,
         b: Tensor,
@@ -265,26 +312,30 @@ class _LoraLinear(torch.autograd.Function):
         kept: Tensor | None = None,
         grown: float = 1.0,
     ) -> Tensor:
-        a, b = a.to(weight.dtype), b.to(weight.dtype)
-        flat = narrowed(x, weight.dtype).flatten(0, -2)
+        products, wide = _products(weight), _wide(weight)
+        a, b = a.to(products), b.to(products)
+        bias = None if bias is None else bias.to(products)
+        flat = narrowed(x, products).flatten(0, -2)
         inner = flat @ a.T if kept is None else (flat * kept) @ a.T
         scaling = scaling * grown  # what is left out and what is scaled up are both linear in x
-        y = flat @ weight.T if bias is None else torch.addmm(bias, flat, weight.T)
+        y = flat @ wide.T if bias is None else torch.addmm(bias, flat, wide.T)
         y.addmm_(inner, b.T, alpha=scaling)
-        ctx.save_for_backward(flat, inner, weight, a, b, kept)
-        ctx.scaling = scaling
+        held = None if isinstance(weight, QuantizedLinear) else weight
+        ctx.save_for_backward(flat, inner, held, a, b, kept)
+        ctx.scaling, ctx.quantized = scaling, weight if held is None else None
         return y.unflatten(0, x.shape[:-1]).to(x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        flat, inner, weight, a, b, kept = ctx.saved_tensors
+        flat, inner, held, a, b, kept = ctx.saved_tensors
+        weight = ctx.quantized if held is None else held
         wide = grad.dtype
-        by_y = grad.flatten(0, -2).to(weight.dtype)
+        by_y = grad.flatten(0, -2).to(_products(weight))
         by_inner = (by_y @ b).mul_(ctx.scaling)
         by_x = None
         if ctx.needs_input_grad[0]:
-            by_x = by_y @ weight
+            by_x = by_y @ _wide(weight)
             if kept is None:
                 by_x.addmm_(by_inner, a)
             else:
@@ -324,7 +375,7 @@ def _targets(backbone: Backbone, spec: LoraSpec) -> list[str]:
             field="lora.targets",
             hint=f"Its layers for adapters: {', '.join(known)}.",
         )
-    if spec.dora and backbone.products != backbone.embeddings.dtype:
+    if spec.dora and backbone.products != backbone.stream:
         raise UserError(
             "lengths are not learnt over weights in bfloat16.",
             field="lora.dora",

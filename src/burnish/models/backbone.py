@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,17 +21,32 @@ from burnish.models.lean import keep_less
 from burnish.models.loading.load import load_model
 from burnish.models.loading.weights import finite, refuse_not_finite
 from burnish.models.matmul import use_fast_exact_matmul
+from burnish.models.narrow import narrow_ends, rows_of
 from burnish.models.precision import multiply_in_bfloat16
+from burnish.models.quantized import frozen_weights, quantize
 from burnish.models.sampled import turned_alike
+from burnish.models.stored import Quantization
 from burnish.models.supported import ModelType, model_type
 from burnish.models.trunk import Trunk, full
 from burnish.models.unpacked import run_in_rows
+from burnish.ranks import world
 
 
 @dataclass(eq=False)
 class Backbone:
-    """A Hugging Face causal model whose attention is packed, its tokenizer, where it came from, and
-    whether adapters on it drop at the moment."""
+    """A Hugging Face causal model whose attention is packed.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer.
+        reference: where it came from.
+        quantised: its weights went through a quantised file.
+        products: the precision of products with the decoder's matrices.
+        dropping: whether adapters on it drop at the moment.
+        stream: the precision of what flows between layers, and of what learns.
+        saved: the precision that weights are written in.
+        quantization: how the frozen matrices are held; "none": as numbers.
+    """
 
     model: Any
     tokenizer: Any
@@ -39,6 +54,9 @@ class Backbone:
     quantised: bool = False
     products: torch.dtype = torch.float32
     dropping: Dropping = field(default_factory=Dropping)
+    stream: torch.dtype = torch.float32
+    saved: torch.dtype = torch.float32
+    quantization: Quantization | Literal["none"] = "none"
 
     @property
     def config(self) -> Any:
@@ -81,7 +99,7 @@ class Backbone:
     def logits(self, hidden_XD: Tensor) -> Tensor:
         """[X, V] of [X, D]: for a few positions; losses go through
         `burnish.algorithms.logprobs`."""
-        logits_XV = hidden_XD @ self.embeddings.T * self.logit_scale
+        logits_XV = rows_of(self.embeddings, hidden_XD) * self.logit_scale
         cap = self.logit_softcap
         return logits_XV if cap is None else torch.tanh(logits_XV / cap) * cap
 
@@ -126,12 +144,14 @@ class Backbone:
     def samples_exactly(self) -> bool:
         """Whether a sampler with merged weights has the trainer's own distribution, but for the
         order of summation."""
-        return self.products == self.embeddings.dtype
+        return self.products == self.stream
 
     @cached_property
     def parameter_count(self) -> int:
         """Parameters of the model itself, adapters not counted, tied weights once."""
-        return sum(p.numel() for name, p in self.model.named_parameters() if "lora_" not in name)
+        own = sum(p.numel() for name, p in self.model.named_parameters() if "lora_" not in name)
+        maps = frozen_weights(self.model).values()
+        return own + sum(one.in_features * one.out_features for one in maps)
 
     def layout_of(self, batch: Batch) -> Layout:
         """The layout in which `hidden` takes a batch: prompts are shared, unless that would not be
@@ -194,7 +214,10 @@ class Backbone:
     def content_hash(self) -> str:
         """A hash of the configuration's shape and of every base weight (adapters left out)."""
         digest = hashlib.sha256()
-        for name, tensor in sorted(self.model.state_dict().items()):
+        weights = dict(self.model.state_dict())
+        for name, quantized in frozen_weights(self.model).items():
+            weights |= {name: quantized.codes, f"{name} scales": quantized.scales}
+        for name, tensor in sorted(weights.items()):
             if "lora_" not in name:
                 digest.update(name.replace("base_layer.", "").encode())
                 whole = full(tensor.detach()).cpu().contiguous()
@@ -211,6 +234,7 @@ def load_backbone(
     device: torch.device | str = "cpu",
     scalar_head: bool = False,
     adapters: Sequence[Path] = (),
+    quantization: Quantization | Literal["none"] = "none",
     say: Callable[[str], None] = lambda _: None,
 ) -> Backbone:
     """Load a model reference (see `burnish.models.sources.resolve`; `tiny` is made in memory),
@@ -218,19 +242,46 @@ def load_backbone(
 
     With `products` bfloat16 the decoder's linear maps are frozen, stored and multiplied in it
     (`burnish.models.precision`), or where every weight is `trained`, multiplied in it alone;
-    without it they are in `dtype` like the rest. With `scalar_head` the folder is a reward model's,
-    which has a score for a language-model head. Raises UserError if the reference resolves to
-    nothing, the model is not whole (`burnish.models.loading.load`), or it cannot be driven by
-    Burnish.
+    without it they are in `dtype` like the rest. With `quantization` they are frozen and held in 8
+    or 4 bits (`burnish.models.quantized`), and multiplied in `products` as they would be otherwise.
+    Where they are frozen so, embedding and head stay in bfloat16 too if that is what they are
+    stored in (`burnish.models.narrow`). With `scalar_head` the folder is a reward model's, which
+    has a score for a language-model head. Raises UserError if the reference resolves to nothing,
+    the model is not whole (`burnish.models.loading.load`), or it cannot be driven by Burnish.
     """
     if torch.device(device).type == "cpu":
         use_fast_exact_matmul()
-    loaded = load_model(reference, dtype=dtype, scalar_head=scalar_head, adapters=adapters, say=say)
-    backbone = Backbone(
-        _placed(loaded.model, dtype, device), loaded.tokenizer, reference, loaded.quantised
+    _refuse_sharded(quantization)
+    frozen = products == torch.bfloat16 or quantization != "none"
+    holds = frozen and not trained and dtype == torch.float32 and world() == 1
+    loaded = load_model(
+        reference, dtype=dtype, scalar_head=scalar_head, adapters=adapters, narrow=holds, say=say
     )
+    model = loaded.model if loaded.narrow else _placed(loaded.model, dtype, device)
+    backbone = Backbone(
+        model.to(device).eval(), loaded.tokenizer, reference, loaded.quantised, stream=dtype,
+        saved=loaded.stored if frozen and dtype == torch.float32 else dtype,
+    )  # fmt: skip
     _tell(backbone.kind, say)
-    return _narrowed(_checked(backbone), products, trained)
+    backbone = _checked(backbone)
+    if holds:
+        narrow_ends(backbone.model)
+    if quantization != "none":
+        products = products or dtype
+        quantize(backbone.decoder, quantization, products=products)
+        for parameter in backbone.model.parameters():  # or the whole file stays mapped for them
+            parameter.data = parameter.data.clone()
+        return replace(backbone, products=products, quantization=quantization)
+    return _narrowed(backbone, products, trained)
+
+
+def _refuse_sharded(quantization: str) -> None:
+    if quantization != "none" and world() > 1:
+        raise UserError(
+            "quantized weights are not shared out among processes.",
+            field="scale.trainers",
+            hint="Leave scale.trainers out, or set lora.quantization: none.",
+        )
 
 
 _told: set[str] = set()
@@ -254,11 +305,11 @@ def _tell(kind: ModelType, say: Callable[[str], None]) -> None:
 
 
 def _narrowed(backbone: Backbone, products: torch.dtype | None, trained: bool) -> Backbone:
-    if products == torch.bfloat16 and backbone.embeddings.dtype == torch.float32:
+    if products == torch.bfloat16 and backbone.stream == torch.float32:
         multiply_in_bfloat16(backbone.decoder, trained=trained)
         refuse_not_finite(backbone.model, {}, backbone.reference)
         return replace(backbone, products=torch.bfloat16)
-    return replace(backbone, products=backbone.embeddings.dtype)
+    return replace(backbone, products=backbone.stream)
 
 
 def _placed(model: nn.Module, dtype: torch.dtype, device: torch.device | str) -> nn.Module:

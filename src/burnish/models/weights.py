@@ -24,10 +24,13 @@ from burnish.models.adapters import (
     load_adapter,
     save_adapter,
     save_tensors,
+    stream_tensors,
 )
 from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.ensemble import RewardEnsemble, ScoreRule
 from burnish.models.heads import ScalarHead
+from burnish.models.loading.weights import finite
+from burnish.models.quantized import QuantizedLinear, frozen_weights
 from burnish.models.roles import View
 from burnish.models.trunk import full
 from burnish.ranks import first, tell, world
@@ -60,16 +63,17 @@ def merge_on_demand(view: View) -> Weights:
     tied = {"lm_head.weight"} if view.backbone.config.tie_word_embeddings else set()
 
     @torch.no_grad()
-    def make(name: str, tensor: Tensor) -> Tensor:
+    def make(name: str, tensor: Tensor | QuantizedLinear) -> Tensor:
         layer = layers.get(name.rsplit(".", 1)[0])
         added = (
             delta(layer, view.adapter) if layer is not None and name.endswith(".weight") else None
         )
-        whole = full(tensor)
+        whole = tensor.weight if isinstance(tensor, QuantizedLinear) else full(tensor)
         return whole if added is None else whole + added
 
     found: dict[str, Callable[[], Tensor]] = {}
-    for name, tensor in model.state_dict().items():
+    quantized = frozen_weights(model)
+    for name, tensor in (model.state_dict() | quantized).items():
         if "lora_" not in name and name not in tied:
             clean = name.replace(".base_layer.", ".")
             found[clean] = partial(make, clean, tensor)
@@ -123,8 +127,57 @@ def save_model(view: View, folder: Path) -> None:
 
 def _save_model(view: View, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    save_tensors(_as_published(view.backbone, dict(merged(view))), folder / "model.safetensors")
+    _write(view, _as_saved(view), folder / "model.safetensors")
     _save_surroundings(view.backbone, folder)
+
+
+def _as_saved(view: View) -> Weights:
+    """The merged weights, in the precision that the model is written in. Making one raises
+    UserError where that cannot hold it."""
+    dtype = view.backbone.saved
+
+    def make(name: str, whole: Callable[[], Tensor]) -> Tensor:
+        tensor = whole()
+        narrow = tensor.to(dtype) if tensor.is_floating_point() else tensor
+        if not finite(narrow) and finite(tensor):
+            raise UserError(
+                f"the weight {name} has grown too large for {str(dtype).removeprefix('torch.')}, in"
+                " which this model is stored.",
+                hint="Train with model.dtype: float32.",
+            )
+        return narrow
+
+    return {name: partial(make, name, whole) for name, whole in merge_on_demand(view).items()}
+
+
+def _write(view: View, weights: Weights, path: Path) -> None:
+    """One weight after the other, so that a merged model never stands in memory; but where the
+    family's checkpoints have other names and shapes than the model (experts), all at once."""
+    shapes = _shapes(view.backbone)
+    empty = {
+        name: torch.empty(shapes[name], dtype=view.backbone.saved, device="meta")
+        for name in weights
+        if name in shapes
+    }
+    published = _as_published(view.backbone, dict(empty))
+    if {n: t.shape for n, t in published.items()} != {n: t.shape for n, t in empty.items()}:
+        made = {name: make() for name, make in weights.items()}
+        save_tensors(_as_published(view.backbone, made), path)
+        return
+    stream_tensors(weights, path)
+
+
+def _shapes(backbone: Backbone) -> dict[str, tuple[int, ...]]:
+    """Of every weight of the model itself, by its name without adapters."""
+    found = {
+        name.replace(".base_layer.", "."): tuple(tensor.shape)
+        for name, tensor in backbone.model.state_dict().items()
+        if "lora_" not in name
+    }
+    maps = frozen_weights(backbone.model).items()
+    return found | {
+        name.replace(".base_layer.", "."): (one.out_features, one.in_features) for name, one in maps
+    }
 
 
 def save_policy(view: View, folder: Path, *, base: str) -> None:
@@ -157,13 +210,9 @@ def save_reward_model(view: View, folder: Path, *, base: str) -> None:
 
 def _save_scored(view: View, folder: Path, head: dict[str, Tensor]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {
-        n.removeprefix("lm_head."): t for n, t in merged(view) if not n.startswith("lm_head.")
-    }
-    weights["score.weight"] = (head["linear.weight"] * head["gain"]).to(
-        view.backbone.embeddings.dtype
-    )
-    save_tensors(_as_published(view.backbone, weights), folder / "model.safetensors")
+    score = (head["linear.weight"] * head["gain"]).to(view.backbone.saved)
+    weights = {n: make for n, make in _as_saved(view).items() if not n.startswith("lm_head.")}
+    _write(view, {**weights, "score.weight": lambda: score}, folder / "model.safetensors")
     save_tensors(head, folder / _HEAD)
     _save_surroundings(view.backbone, folder)
     config = json.loads((folder / "config.json").read_text())
@@ -299,6 +348,7 @@ def _as_published(backbone: Backbone, weights: dict[str, Tensor]) -> dict[str, T
 def _save_surroundings(backbone: Backbone, folder: Path) -> None:
     config = type(backbone.config).from_dict(backbone.config.to_dict())
     config.architectures = [type(backbone.model).__name__]
+    config.dtype = backbone.saved
     config.save_pretrained(folder)
     backbone.model.generation_config.save_pretrained(folder)
     backbone.tokenizer.save_pretrained(folder)

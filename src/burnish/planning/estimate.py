@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from burnish.config.graph import Graph, Node
@@ -17,6 +17,7 @@ from burnish.config.recipe import Recipe
 from burnish.config.sections import Lora, Optimizer, Sampling
 from burnish.config.watch import MOST_WAITING, PeopleWatch, RewardWatch, Watch
 from burnish.models.sampled import SLOWER
+from burnish.models.stored import BITS
 from burnish.planning import memory
 from burnish.planning.cluster import Round, tensor_parallel
 from burnish.planning.machine import Machine
@@ -196,8 +197,17 @@ class Forecast:
         )
 
     @property
+    def _quantization(self) -> str:
+        """How the frozen matrices under the stage's adapters are held."""
+        lora = getattr(self.settings, "lora", None)
+        shared = getattr(self.settings, "share_backbone", True)
+        return lora.quantization if lora is not None and shared else "none"
+
+    @property
     def _precision(self) -> Precision:
         machine, matrix = self.machine, 2 if self.recipe.model.dtype == "bfloat16" else None
+        held = BITS[self._quantization] / 8 if self._quantization != "none" else None
+        narrow = (matrix or held) and self.shape.stored_in_bfloat16 and machine.devices == 1
         master = 4 if machine.weight_bytes < 4 else 0
         spread = machine.devices > 1
         split = tensor_parallel(self.shape, machine) if spread else 1
@@ -207,12 +217,18 @@ class Forecast:
             machine.devices,
             matrix,
             padded=not machine.is_cpu,
+            held=held,
+            ends=2 if narrow else None,
             split=split or min(machine.node, machine.devices),
         )
 
-    def frozen(self, name: str) -> Part:
-        """A whole model that does not learn."""
-        return memory.frozen(self.shape, name, self._precision)
+    def frozen(self, name: str, *, exact: bool = False) -> Part:
+        """A whole model that does not learn; `exact`: in float32, whatever the recipe's dtype."""
+        if exact:
+            precision = replace(self._precision, held=None, matrix=None, ends=None)
+        else:
+            precision = replace(self._precision, held=None)
+        return memory.frozen(self.shape, name, precision)
 
     def adapter(self, name: str, rank: int) -> Part:
         """An adapter set that does not learn."""

@@ -38,7 +38,9 @@ class Precision:
     optimizer of 16-bit weights keeps (0 where the weights are float32 themselves); `matrix` of a
     frozen decoder's matrices (None: as weights). Weights are spread over `shards` devices; what
     learns is then held in float32 alone, and rounded layer by layer as it is gathered. An engine is
-    split over `split` devices. `padded`: attention's inputs are, as on GPUs."""
+    split over `split` devices. `padded`: attention's inputs are, as on GPUs. `held`: of the
+    matrices of a backbone under adapters (None: as `matrix`); `ends`: of a frozen embedding and
+    head (None: as weights)."""
 
     weight: int = 4
     master: int = 0
@@ -46,6 +48,8 @@ class Precision:
     matrix: int | None = None
     padded: bool = False
     split: int = 1
+    held: float | None = None
+    ends: int | None = None
 
     @property
     def learnt(self) -> int:
@@ -67,8 +71,16 @@ def program() -> Part:
 
 def frozen(shape: ModelShape, name: str, precision: Precision = FLOAT32) -> Part:
     """A model that does not learn."""
-    rest = precision.weight * (shape.parameters - shape.decoder)
-    return Part(name, (precision.decoder(shape) + rest) / precision.shards)
+    held, ends = precision.held, _ends(shape)
+    matrices = precision.decoder(shape) if held is None else held * shape.decoder
+    rest = precision.weight * (shape.parameters - shape.decoder - ends)
+    rest += (precision.ends or precision.weight) * ends
+    return Part(name, (matrices + rest) / precision.shards)
+
+
+def _ends(shape: ModelShape) -> int:
+    """Parameters of embedding and head, where they are tied once."""
+    return shape.head * (1 if shape.tied else 2)
 
 
 def learner(
@@ -83,7 +95,7 @@ def learner(
 def gathered(shape: ModelShape) -> Part:
     """What is whole on a device at a time where weights are spread: two layers, embedding and head,
     in 16 bits."""
-    ends = shape.head * (1 if shape.tied else 2)
+    ends = _ends(shape)
     size = 2.0 * (2.0 * (shape.parameters - ends) / shape.layers + ends)
     return Part("gathered layers", size, passing=True)
 
@@ -130,6 +142,11 @@ def rounded(shape: ModelShape, precision: Precision) -> Part:
     return Part("rounded matrices", precision.decoder(shape), passing=True)
 
 
+def widened(shape: ModelShape, precision: Precision) -> Part:
+    """The one quantized matrix that is multiplied with, and what its codes are looked up by."""
+    return Part("widened matrix", 2.0 * precision.weight * shape.width * shape.mlp, passing=True)
+
+
 def logits(shape: ModelShape, scored: float, *, buffers: int = 1) -> Part:
     """The chunk of logits; two buffers where the entropy is asked for."""
     return Part(
@@ -144,6 +161,8 @@ def engine(
     goes through transformers, which runs the policy's own weights), the cache of `rows` sequences
     of `length` tokens, and its logits."""
     weights = float(shape.decoder + shape.head) if int8 else precision.decoder(shape)
+    if precision.ends is not None and precision.ends < precision.weight:
+        weights += precision.weight * _ends(shape)  # widened while it writes
     if shape.fallback is not None:
         weights = 0.0
     cache = precision.weight * shape.cache_per_token * rows * length
@@ -176,6 +195,7 @@ def training(
         activations(shape, tokens, recompute=recompute, precision=precision),
         *([logits(shape, scored, buffers=buffers)] if scored else []),
         *([rounded(shape, precision)] if rank is None and precision.matrix else []),
+        *([] if precision.held is None else [widened(shape, precision)]),
     ]
 
 

@@ -99,6 +99,14 @@ def _milder(recipe: Recipe, *, narrowing: bool) -> Iterator[dict[str, Any]]:
     if narrow:
         yield from ({**narrow, **cut} for cut in ({}, *smaller))
         yield {**narrow, **recompute, **smaller[-1]}
+    held = {
+        f"{name}.lora.quantization": "int8"
+        for name, section in trainers.items()
+        if getattr(section, "lora", None) is not None and getattr(section, "share_backbone", True)
+    }
+    if held and len(held) == len(trainers) and recipe.scale.trainers == 1:
+        yield {**held, **narrow}
+        yield {**held, **narrow, **recompute, **smaller[-1]}
     if adapters:
         yield adapters
         yield from ({**adapters, **cut} for cut in smaller)

@@ -133,6 +133,12 @@ class ModelShape:
         return self.layers * sum(a * b for a, b in self.linears)
 
     @property
+    def stored_in_bfloat16(self) -> bool:
+        """Whether the configuration says so."""
+        settings = {} if self.counted is None else self.counted.settings
+        return str(settings.get("dtype") or settings.get("torch_dtype")) == "bfloat16"
+
+    @property
     def active(self) -> int:
         """Those that one token goes through: fewer than `decoder` in a mixture of experts."""
         return self.decoder if self.counted is None else self.counted.active

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from burnish.config.sections import Lora
 from burnish.models.adapters import LoraSpec
+from burnish.models.stored import Quantization
+
+
+def quantization_of(lora: Lora | None) -> Quantization | Literal["none"]:
+    """How the frozen matrices under a section's adapters are held, where it has some."""
+    return "none" if lora is None else lora.quantization
 
 
 def lora_spec(lora: Lora) -> LoraSpec:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -35,6 +35,7 @@ from burnish.trainers.loop import Progress
 
 if TYPE_CHECKING:
     from burnish.models.backbone import Backbone
+    from burnish.models.stored import Quantization
 
 
 @dataclass
@@ -118,11 +119,13 @@ class Run:
         exact: bool = False,
         trained: bool = False,
         scalar_head: bool = False,
+        quantization: Quantization | Literal["none"] = "none",
     ) -> Backbone:
         """A model on the recipe's device, multiplying as `model.dtype` says, or `exact`: in
         float32. `trained`: every weight.
 
-        `scalar_head`: of a reward model's folder."""
+        `scalar_head`: of a reward model's folder. `quantization`: how its frozen matrices are
+        held."""
         # Brings transformers, which takes seconds: commands that load no model are not to wait for
         # it.
         from burnish.models.backbone import load_backbone
@@ -134,8 +137,14 @@ class Run:
             trained=trained,
             device=self.device,
             scalar_head=scalar_head,
+            quantization=quantization,
             say=self.say,
         )
+        if quantization != "none":
+            self.say_once(
+                f"{reference}: its matrices are held in {quantization}; adapters are merged into"
+                " what these stand for"
+            )
         own = (
             reference == self.recipe.model.name
             or self.folder.resolve() in Path(reference).resolve().parents
@@ -244,9 +253,16 @@ class Step:
         exact: bool = False,
         trained: bool = False,
         scalar_head: bool = False,
+        quantization: Quantization | Literal["none"] = "none",
     ) -> Backbone:
         """See `Run.load`."""
-        return self.run.load(reference, exact=exact, trained=trained, scalar_head=scalar_head)
+        return self.run.load(
+            reference,
+            exact=exact,
+            trained=trained,
+            scalar_head=scalar_head,
+            quantization=quantization,
+        )
 
     def model(self, slot: str) -> str:
         """What the model in a slot is loaded by. Raises KeyError where nothing stands in it."""

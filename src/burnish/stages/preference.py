@@ -18,7 +18,7 @@ from burnish.models.sources import cache_root
 from burnish.models.weights import save_policy
 from burnish.records import PreferenceGroup
 from burnish.runs.metrics import read_metrics
-from burnish.stages.adapters import lora_spec
+from burnish.stages.adapters import lora_spec, quantization_of
 from burnish.stages.context import Step
 from burnish.stages.gold import ceilings
 from burnish.stages.preference_findings import pair_findings, pair_table
@@ -41,7 +41,9 @@ def run(step: Step) -> None:
     """Train, save the policy (adapters merged) under `model`; findings on held-out prompts beside
     it."""
     groups, config = step.comparisons, step.settings
-    load = partial(step.load, trained=config.lora is None)
+    load = partial(
+        step.load, trained=config.lora is None, quantization=quantization_of(config.lora)
+    )
     start, reference = step.start, step.model("reference")
     backbone = load(reference)
     learnt = answered(step, backbone, groups.train, "comparisons")

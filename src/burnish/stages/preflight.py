@@ -193,12 +193,22 @@ def _trainers(plan: Plan) -> None:
     count, device = plan.run.recipe.scale.trainers, plan.run.recipe.model.device
     if count == 1 or not any(step.row.trains for step in plan.steps):
         return
+    quantized = [step.name for step in plan.steps if _quantized(step)]
+    if quantized:
+        field = f"{quantized[0]}.lora.quantization"
+        problem = f"scale.trainers is {count}, and quantized weights are not shared out."
+        raise UserError(problem, field=field, hint="Leave one of the two out.")
     if ":" in device:
         problem = f"scale.trainers is {count}, and model.device {device} is one GPU."
         hint = "Set model.device: cuda, and trainer k takes GPU k; or leave scale.trainers out."
         raise UserError(problem, field="scale.trainers", hint=hint)
     if plan.run.device.type == "cuda":
         _enough_gpus(count)
+
+
+def _quantized(step: Step) -> bool:
+    lora = getattr(step.settings, "lora", None)
+    return lora is not None and lora.quantization != "none"
 
 
 def _enough_gpus(count: int) -> None:

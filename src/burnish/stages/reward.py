@@ -21,6 +21,7 @@ from burnish.models.roles import View
 from burnish.models.weights import save_members, save_reward_model
 from burnish.records import Comparison, PreferenceGroup
 from burnish.runs.metrics import read_metrics
+from burnish.stages.adapters import quantization_of
 from burnish.stages.context import Step
 from burnish.stages.gold import accuracy, ceilings
 from burnish.stages.members import as_one, new_members, told_of_members
@@ -39,7 +40,9 @@ def run(step: Step) -> None:
     """Train, normalize, save under `model`, report accuracy, calibration and length correlation on
     held-out prompts."""
     config = step.settings
-    backbone = step.load(step.start, trained=config.lora is None)
+    backbone = step.load(
+        step.start, trained=config.lora is None, quantization=quantization_of(config.lora)
+    )
     groups = step.comparisons
     train = ranked(step, backbone, compared(step, groups.train))
     heldout = ranked(step, backbone, compared(step, groups.heldout), required=False)

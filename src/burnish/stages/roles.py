@@ -13,7 +13,7 @@ from burnish.models.ensemble import members_of
 from burnish.models.heads import ScalarHead
 from burnish.models.roles import Roles, View, adapter_roles
 from burnish.models.weights import load_first_member, load_reward_adapter, load_reward_model
-from burnish.stages.adapters import lora_spec
+from burnish.stages.adapters import lora_spec, quantization_of
 from burnish.stages.context import Step
 from burnish.trainers.online_settings import resolve_settings
 
@@ -21,8 +21,8 @@ from burnish.trainers.online_settings import resolve_settings
 def stands_on(step: Step, folder: Path, backbone: Backbone) -> bool:
     """Whether the reward model in a folder is an adapter of the very weights that are in memory.
 
-    A reward model of this run says so by the stage it started from, which a copied run keeps;
-    another by the path in its adapter's configuration.
+    A reward model of this run says so by the stage it started from, which a copied run keeps, and
+    how that held them; another by the path in its adapter's configuration.
     """
     configuration = folder / "adapter" / "adapter_config.json"
     if not configuration.is_file():
@@ -32,8 +32,11 @@ def stands_on(step: Step, folder: Path, backbone: Backbone) -> bool:
         None,
     )
     if maker is not None:
+        under = quantization_of(getattr(maker.settings, "lora", None))
+        if under != backbone.quantization:
+            return False
         return step.run.reference(maker.inputs["start"][0]) == backbone.reference
-    return (
+    return backbone.quantization == "none" and (
         json.loads(configuration.read_text()).get("base_model_name_or_path") == backbone.reference
     )
 
@@ -55,7 +58,8 @@ def build_roles(step: Step) -> Roles:
 def _adapters(step: Step, folder: Path | None) -> Roles:
     """One frozen backbone, the roles as adapter sets on it; a reward model of other weights stands
     beside it."""
-    config, backbone = step.settings, step.load(step.start)
+    config = step.settings
+    backbone = step.load(step.start, quantization=quantization_of(config.lora))
     row = resolve_settings(config).algorithm
     reward = other = None
     if folder is not None and stands_on(step, folder, backbone):
@@ -108,6 +112,7 @@ def held_to(step: Step, roles: Roles) -> Roles:
     from."""
     if roles.reference is None or step.node.inputs["reference"] == step.node.inputs["start"]:
         return roles
-    frozen = step.load(step.model("reference"))
+    how = step.settings.lora if step.settings.share_backbone else None
+    frozen = step.load(step.model("reference"), quantization=quantization_of(how))
     frozen.freeze()
     return replace(roles, reference=View(frozen))

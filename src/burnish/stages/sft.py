@@ -14,7 +14,7 @@ from burnish.models.backbone import Backbone
 from burnish.models.roles import View
 from burnish.models.weights import save_policy
 from burnish.runs.metrics import read_metrics
-from burnish.stages.adapters import lora_spec
+from burnish.stages.adapters import lora_spec, quantization_of
 from burnish.stages.context import Step
 from burnish.stages.lengths import render_rows
 from burnish.trainers.sft import train_sft
@@ -24,7 +24,9 @@ def run(step: Step) -> None:
     """Train, save the model (adapters merged, and kept beside it) under `model`, report the
     held-out loss."""
     config, folder = step.settings, step.folder
-    backbone = step.load(step.start, trained=config.lora is None)
+    backbone = step.load(
+        step.start, trained=config.lora is None, quantization=quantization_of(config.lora)
+    )
     split = step.demonstrations
     train = sequences_of(step, backbone, split.train, "demonstrations")
     heldout = sequences_of(step, backbone, split.heldout, "held-out demonstrations", required=False)

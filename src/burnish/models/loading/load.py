@@ -35,22 +35,27 @@ from burnish.models.loading.weights import (
     refuse_not_finite,
     refuse_unexpected,
 )
+from burnish.models.narrow import hold_narrow
 from burnish.models.sources import ModelSource
 from burnish.models.supported import SUPPORTED, model_type
 from burnish.models.tiny import tiny_model, tiny_tokenizer
 
+_STORED = {"BF16": torch.bfloat16, "F16": torch.float16}
 _GENERATION = "generation_config.json"
 _DAMAGED = "Copy or download the model again."
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A causal language model on the CPU, with transformers' own attention, its tokenizer, and
-    whether its weights went through a quantised file."""
+    """A causal language model on the CPU, with transformers' own attention, its tokenizer, whether
+    its weights went through a quantised file, the precision that they are stored in (float32 where
+    they are of several), and whether its matrices were left in that."""
 
     model: Any
     tokenizer: Any
     quantised: bool
+    stored: torch.dtype = torch.float32
+    narrow: bool = False
 
 
 def load_model(
@@ -59,35 +64,41 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     scalar_head: bool = False,
     adapters: Sequence[Path] = (),
+    narrow: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> LoadedModel:
     """Load a model reference (see `burnish.models.sources.resolve`), its adapters merged and then
     those in the folders `adapters`, and check that it is whole.
 
     With `scalar_head` the folder is a reward model's: a score takes the place of the language-model
-    head. Raises UserError, naming file and weight and what to do, for whatever is missing, left
-    over, misshapen, not finite, quantised beyond what can be undone, or needs code of its own; no
-    code from a folder is ever run, and no question is asked.
+    head. With `narrow` the matrices of a model that is stored in bfloat16 are left so, unless an
+    adapter is to be merged into them (`burnish.models.narrow`). Raises UserError, naming file and
+    weight and what to do, for whatever is missing, left over, misshapen, not finite, quantised
+    beyond what can be undone, or needs code of its own; no code from a folder is ever run, and no
+    question is asked.
     """
     source = sources.with_adapters(sources.resolve(reference, say=say), adapters)
     with quiet():
         blueprint = None if source.folder is None else _blueprint(source.folder)
+        stored = torch.float32 if blueprint is None else blueprint.stored
+        narrow = narrow and blueprint is not None and blueprint.loads_narrow(source.adapters)
         tokenizer = (
             tiny_tokenizer() if source.tokenizer is None else load_tokenizer(source.tokenizer)
         )
         model = (
             cast(Any, tiny_model()).to(dtype)
             if blueprint is None
-            else _whole_model(blueprint, dtype, scalar_head, say)
+            else _whole_model(blueprint, stored if narrow else dtype, scalar_head, say)
         )
         for adapter in source.adapters:
             model = merge_adapter(model, adapter, say=say)
         _settle_tying(model, source, say)
         refuse_unfitting_vocabulary(model, tokenizer, source.tokenizer or Path(reference), say)
+        if narrow:
+            hold_narrow(model)
     widened = blueprint is not None and blueprint.quantization is not None
-    return LoadedModel(
-        model.eval(), tokenizer, widened or (source.card is not None and source.card.quantised)
-    )
+    quantised = widened or (source.card is not None and source.card.quantised)
+    return LoadedModel(model.eval(), tokenizer, quantised, stored, narrow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +112,24 @@ class _Blueprint:
     skeleton: Any
     quantization: tuple[str, Any] | None
     whole: bool
+
+    @property
+    def stored(self) -> torch.dtype:
+        """What all its weights are stored in; float32 where that is not one precision, or where
+        they are widened."""
+        kinds = {tensor.dtype for tensor in self.tensors.values()}
+        one = kinds.pop() if len(kinds) == 1 and self.quantization is None else ""
+        return _STORED.get(one, torch.float32)
+
+    def loads_narrow(self, adapters: Sequence[Path]) -> bool:
+        """Whether nothing is lost where it is loaded in bfloat16: a constant that its code makes in
+        the precision of the weights (the scale of Gemma's embedding) would be rounded too, and so
+        would a merged adapter."""
+        if adapters or self.stored != torch.bfloat16:
+            return False
+        with torch.device("meta"):
+            made = type(self.skeleton)._from_config(self.skeleton.config, dtype=torch.bfloat16)
+        return all(buffer.dtype != torch.bfloat16 for buffer in made.buffers())
 
 
 def _blueprint(folder: Path) -> _Blueprint:

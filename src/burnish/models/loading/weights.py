@@ -25,6 +25,7 @@ _PREFIXES = (
 every name."""
 _BENIGN = re.compile(r"(inv_freq|(cos|sin)_cached|position_ids|masked_bias|_extra_state)$")
 _HEADS = re.compile(r"^(v_head|score|classifier|value_head|qa_outputs)\.")
+_AT_ONCE = 2**22  # numbers that are looked at
 _NAMED = 3  # weights named in a message
 
 
@@ -176,8 +177,12 @@ def finite(tensor: Tensor) -> bool:
         return True
     wide = tensor.dtype if tensor.dtype == torch.float64 else torch.float32
     # A sum of finite values can still pass the largest number there is: only then is each looked
-    # at.
-    return bool(tensor.sum(dtype=wide).isfinite()) or bool(tensor.isfinite().all())
+    # at. By rows, for a sum in another precision first makes a copy in it.
+    rows = max(1, _AT_ONCE * len(tensor) // tensor.numel()) if tensor.ndim else 1
+    for piece in tensor.split(rows) if tensor.ndim else (tensor,):
+        if not bool(piece.sum(dtype=wide).isfinite()) and not bool(piece.isfinite().all()):
+            return False
+    return True
 
 
 def _common_prefix(names: Iterable[str]) -> str | None:

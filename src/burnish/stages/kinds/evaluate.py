@@ -146,10 +146,12 @@ def _plan(how: Forecast) -> StagePlan:
     count, length = prompts * config.responses_per_prompt, data.prompt_tokens + data.answer_tokens
     models = len(how.node.inputs["models"])
     judge = how.reward_rank(None)
-    parts = [how.program(), how.frozen("reference"), how.frozen("model")]
+    parts = [how.program(), how.frozen("reference", exact=True), how.frozen("model", exact=True)]
     if how.node.input("reward") is not None:
         parts.append(
-            how.frozen("reward model") if judge is None else how.adapter("reward adapter", judge)
+            how.frozen("reward model", exact=True)
+            if judge is None
+            else how.adapter("reward adapter", judge)
         )
     parts.append(how.engine(count, config.sampling))
     each = how.generate(count, config.sampling)

@@ -55,7 +55,11 @@ def _made(
 
 def _plan(how: Forecast) -> StagePlan:
     """One model beside the sum, which is in double precision."""
-    parts = [how.program(), how.frozen("model"), how.part("sum", 8.0 * how.shape.parameters)]
+    parts = [
+        how.program(),
+        how.frozen("model", exact=True),
+        how.part("sum", 8.0 * how.shape.parameters),
+    ]
     return how.planned(parts, how.loading(len(how.node.inputs["models"]) - 1))
 
 

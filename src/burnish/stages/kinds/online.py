@@ -84,7 +84,9 @@ def _plan(how: Forecast) -> StagePlan:
     if scored:
         judge = how.reward_rank(config.lora) if adapters else None
         parts.append(
-            how.frozen("reward model") if judge is None else how.adapter("reward adapter", judge)
+            how.frozen("reward model", exact=adapters)
+            if judge is None
+            else how.adapter("reward adapter", judge)
         )
         parts += how.other_members()
     parts += how.watching(config.watch, rank)

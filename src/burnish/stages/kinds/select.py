@@ -50,7 +50,7 @@ def _plan(how: Forecast) -> StagePlan:
     prompts, answers = how.answers()
     parts, seconds = [how.program()], 0.0
     if not how.settings.rewards:
-        parts.append(how.frozen("reward model"))
+        parts.append(how.frozen("reward model", exact=True))
         seconds = how.forward(
             prompts, how.data.prompt_tokens + answers * how.data.answer_tokens, 0.0
         )
