@@ -144,7 +144,7 @@ def test_accuracy_is_better_where_it_is_higher():
     assert not best.evaluated({"eval_loss": 1.0, "eval_accuracy": 0.5}, 1)
     best.evaluated({"eval_loss": 0.5, "eval_accuracy": 0.4}, 2)
     best.evaluated({"eval_loss": 2.0, "eval_rewards/accuracies": 0.6}, 3)
-    assert best.state_dict()["kept"]["step"] == 3
+    assert best.state_dict()["kept"]["best"] == 3
     with pytest.raises(UserError, match=r"best_by.*no accuracy"):
         best.evaluated({"eval_loss": 1.0}, 4)
 

@@ -45,6 +45,7 @@ class Toy:
     logits: Tensor
     table: Tensor | None = None  # values [L, V + 1]
     backbone: Any = field(default_factory=lambda: SimpleNamespace(samples_exactly=True))
+    drops: bool = False
 
     def rows(self, tokens_NL: Tensor) -> Tensor:
         before = torch.cat([torch.full((len(tokens_NL), 1), V), tokens_NL[:, :-1]], dim=1)

@@ -84,36 +84,7 @@ def closing_rows(data: ReportData) -> list[dict[str, str]]:
 
 def outcome_figures(data: ReportData, prefix: str = "") -> list[Figure]:
     """Accuracy of each model, and how pass@k grows with k."""
-    models, look, shown = rows_of(_verifiable(data), "models"), looks(data), drawn_apart(data)
-    bars = [
-        Bar(
-            model_name(str(m.get("name"))),
-            found.value,
-            found.low,
-            found.high,
-            look.get(str(m.get("name")), "main"),
-        )
-        for m in models
-        if (found := estimate(m.get("accuracy"))) is not None
-    ]
-    lines = [
-        Series(
-            model_name(str(m.get("name"))),
-            [k for k, _ in places],
-            [v for _, v in places],
-            look.get(str(m.get("name")), "main"),
-        )
-        for m in models
-        if str(m.get("name")) in shown
-        and len(
-            places := [
-                (float(k), found.value)
-                for k in part(m, "pass_at")
-                if (found := _pass(m, int(k))) is not None
-            ]
-        )
-        > 1
-    ]
+    bars, lines = _bars(data), _pass_lines(data)
     return _drawn(
         (
             "Right answers",
@@ -149,6 +120,45 @@ def outcome_figures(data: ReportData, prefix: str = "") -> list[Figure]:
             ),
         ),
     )
+
+
+def _bars(data: ReportData) -> list[Bar]:
+    """The accuracy of each model."""
+    models, look = rows_of(_verifiable(data), "models"), looks(data)
+    return [
+        Bar(
+            model_name(str(m.get("name"))),
+            found.value,
+            found.low,
+            found.high,
+            look.get(str(m.get("name")), "main"),
+        )
+        for m in models
+        if (found := estimate(m.get("accuracy"))) is not None
+    ]
+
+
+def _pass_lines(data: ReportData) -> list[Series]:
+    """pass@k of each model that is drawn apart and has more than one k."""
+    models, look, shown = rows_of(_verifiable(data), "models"), looks(data), drawn_apart(data)
+    return [
+        Series(
+            model_name(str(m.get("name"))),
+            [k for k, _ in places],
+            [v for _, v in places],
+            look.get(str(m.get("name")), "main"),
+        )
+        for m in models
+        if str(m.get("name")) in shown
+        and len(
+            places := [
+                (float(k), found.value)
+                for k in part(m, "pass_at")
+                if (found := _pass(m, int(k))) is not None
+            ]
+        )
+        > 1
+    ]
 
 
 def section(data: ReportData) -> dict[str, Any] | None:

@@ -124,17 +124,7 @@ def gather(folder: Path) -> dict[str, Any]:
             for s, r in records.items()
         ],
         "planned": list(dict.fromkeys(node.kind for node in graph)),
-        "graph": [
-            {
-                "name": node.name,
-                "kind": node.kind,
-                "row": row_of(node),
-                "reads": list(node.parents),
-                "starts": _starts(node),
-                "done": node.name in records,
-            }
-            for node in graph
-        ],
+        "graph": [_drawn(node, done=node.name in records) for node in graph],
         "results": list(found.values()),
         **newest,
         "recipe_yaml": text,
@@ -142,6 +132,18 @@ def gather(folder: Path) -> dict[str, Any]:
             key: value for key, value in manifest.items() if key not in ("inputs", "recipe_sha256")
         },
         "command": f"burnish run {folder}/recipe.yaml --out {folder}",
+    }
+
+
+def _drawn(node: Node, *, done: bool) -> dict[str, Any]:
+    """A stage as the page draws it."""
+    return {
+        "name": node.name,
+        "kind": node.kind,
+        "row": row_of(node),
+        "reads": list(node.parents),
+        "starts": _starts(node),
+        "done": done,
     }
 
 

@@ -79,20 +79,7 @@ def run(
     Raises UserError when the folder holds a run that was made with another configuration, saying
     what differs, and when the run cannot fit the memory, saying which settings would.
     """
-    if recipe.seeds:
-        hint = (
-            "`burnish run` and burnish.sweep run a recipe with several seeds, one after the other."
-        )
-        raise UserError(
-            "a run has one seed, and this recipe names several.", field="seeds", hint=hint
-        )
-    if jobs > 1 and recipe.scale.trainers > 1:
-        raise UserError(
-            f"--jobs {jobs} goes with one trainer a stage, and scale.trainers is"
-            f" {recipe.scale.trainers}.",
-            field="scale.trainers",
-            hint="Leave one of the two out.",
-        )
+    _refuse(recipe, jobs=jobs)
     folder = Path("runs") / recipe.name if out is None else folder_named(out, "out")
     source = None if fork is None else folder_named(fork, "fork")
     _set_threads(recipe)
@@ -119,6 +106,24 @@ def run(
         work = {stage: (inputs[stage], accepted.get(stage, ())) for stage in wanted}
         _run_stages(this, work, room, lambda stage: finished(stage, this.place(stage)))
     return folder
+
+
+def _refuse(recipe: Recipe, *, jobs: int) -> None:
+    """Raise UserError for what one run cannot be."""
+    if recipe.seeds:
+        hint = (
+            "`burnish run` and burnish.sweep run a recipe with several seeds, one after the other."
+        )
+        raise UserError(
+            "a run has one seed, and this recipe names several.", field="seeds", hint=hint
+        )
+    if jobs > 1 and recipe.scale.trainers > 1:
+        raise UserError(
+            f"--jobs {jobs} goes with one trainer a stage, and scale.trainers is"
+            f" {recipe.scale.trainers}.",
+            field="scale.trainers",
+            hint="Leave one of the two out.",
+        )
 
 
 def folder_named(name: str | Path, argument: str) -> Path:

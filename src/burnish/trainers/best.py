@@ -67,6 +67,7 @@ class Best:
             self._value, self._since = value, 0
             if self._config.keep == "best":
                 self._kept.take(self._view, step)
+                self._kept.settle(step, ())
         else:
             self._since += 1
         return 0 < self._config.patience <= self._since
@@ -74,7 +75,7 @@ class Best:
     @property
     def has_kept(self) -> bool:
         """Whether the stage ends with weights that were kept."""
-        return self._config.keep == "best" and self._kept.step is not None
+        return self._config.keep == "best" and self._kept.best is not None
 
     def end(self) -> bool:
         """Give the role its best weights, where the stage ends with them; Returns whether they are

@@ -320,15 +320,9 @@ def policy_term(
     mean = partial(aggregate, denominator=denominator if measured is None else measured)
     entropy = mean(per_token=scored.entropy_P)
     sums = {"policy_loss": policy_loss.detach(), "entropy": entropy.detach()}
-    if (
-        "ref_logprobs" in columns and "old_logprobs" not in columns
-    ):  # they are not known before the loss
-        log_ratio_P = old_P - columns["ref_logprobs"]
-        stats["kl_ref_per_token"] = log_ratio_P
-        stats["kl"] = kl_estimate(
-            logprobs=old_P, ref_logprobs=columns["ref_logprobs"], estimator="k3"
-        )
-        sums["kl_ref"] = log_ratio_P.sum() / max(1, sequences)
+    if "ref_logprobs" in columns and "old_logprobs" not in columns:
+        stats |= _distance(old_P, columns["ref_logprobs"])
+        sums["kl_ref"] = stats["kl_ref_per_token"].sum() / max(1, sequences)
     sums |= {name: mean(per_token=value.float()) for name, value in stats.items()}
     if settings.kl_in_loss:
         penalty = _penalty(
@@ -346,6 +340,12 @@ def policy_term(
     if settings.ent_coef:
         total = total - settings.ent_coef * total_of(scored.entropy_P)
     return Term(total, sums)
+
+
+def _distance(old_P: Tensor, ref_P: Tensor) -> dict[str, Tensor]:
+    """How far the policy is from its reference [P], where that was not known before the loss."""
+    kl_P = kl_estimate(logprobs=old_P, ref_logprobs=ref_P, estimator="k3")
+    return {"kl_ref_per_token": old_P - ref_P, "kl": kl_P}
 
 
 def value_term(view: View, batch: Batch, *, denominator: int, settings: OnlineSettings) -> Term:

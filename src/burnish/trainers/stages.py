@@ -20,7 +20,7 @@ from burnish.algorithms.kl import kl_estimate
 from burnish.algorithms.policy_losses import Loss, importance_weights
 from burnish.algorithms.recipes import Earned, advantages_of
 from burnish.batch import Batch, TokenSequence, groups_of
-from burnish.models.roles import Roles
+from burnish.models.roles import Roles, View
 from burnish.ranks import dealt
 from burnish.records import Reward, Rollout
 from burnish.trainers.online_settings import OnlineSettings
@@ -77,50 +77,72 @@ def to_batch(
     )
     if not rollouts:
         return Prepared(Batch(()), metrics, moments)
-    limit, temperature = settings.optimizer.micro_batch_tokens, settings.sampling.temperature
-    batch = Batch(tuple(sequence_of(r) for r in rollouts))
-    sampler_P = torch.tensor([x for r in rollouts for x in r.completion.sampler_logprobs])
-    columns = {"sampler_logprobs": sampler_P}
-    reference, critic = roles.reference, roles.critic
-    if reference is not None:
-        columns["ref_logprobs"] = column(
-            lambda b: reference.logprobs(b, temperature=temperature).logprobs_P,
-            batch,
-            max_tokens=limit,
-        )
-    if critic is not None:
-        columns["values"] = column(critic.values, batch, max_tokens=limit)
-    exact = settings.sampling.follows_the_model and roles.policy.backbone.samples_exactly
-    # what the loss takes for its own is then of a model with less in it than the one that sampled
-    drops = roles.policy.drops
-    asked = reference is not None and not settings.loss_knows_kl
-    if settings.updates > 1 or ((asked or drops) and not exact):
-        columns["old_logprobs"] = column(
-            lambda b: roles.policy.logprobs(b, temperature=temperature).logprobs_P,
-            batch,
-            max_tokens=limit,
-        )
-    elif exact and (reference is not None or drops):
-        columns["old_logprobs"] = sampler_P
-    batch = batch.with_columns(**columns)
+    batch = _with_log_probabilities(rollouts, roles, settings=settings)
     scores_B, moments = _scores(rollouts, rewards, settings=settings, moments=moments)
     batch, told = _with_advantages(batch, scores_B, groups_B, settings=settings, beta=beta)
-    metrics |= told
-    if "old_logprobs" in columns and not (drops and columns["old_logprobs"] is sampler_P):
-        gap_P = (sampler_P - columns["old_logprobs"]).abs()
-        metrics |= {"sampler_gap_mean": float(gap_P.mean()), "sampler_gap_max": float(gap_P.max())}
-    if not exact and settings.importance.kind != "none" and "old_logprobs" in columns:
-        importance = importance_of(batch, batch["old_logprobs"], settings=settings)
-        batch = batch.with_columns(importance=importance.per_token)
-        metrics |= {
-            "importance_mean": float(importance.per_token.mean()),
-            "importance_capped": float(importance.stats["capped"].mean()),
-        }
+    batch, apart = _with_importance(batch, roles, settings=settings)
+    metrics |= {**told, **apart}
     if settings.algorithm.overlong == "mask":
         whole = [i for i, r in enumerate(rollouts) if r.completion.finish_reason != "length"]
         metrics["completions/masked"] = float(len(rollouts) - len(whole))
         batch = batch.select(whole) if whole else Batch(())
     return Prepared(batch, metrics, moments)
+
+
+def _exact(roles: Roles, settings: OnlineSettings) -> bool:
+    """Whether the sampler drew from the model's own distribution."""
+    return settings.sampling.follows_the_model and roles.policy.backbone.samples_exactly
+
+
+def _with_log_probabilities(
+    rollouts: Sequence[Rollout], roles: Roles, *, settings: OnlineSettings
+) -> Batch:
+    """The rollouts with the sampler's log-probabilities, and the reference's, the critic's values
+    and the trainer's where the algorithm needs them before the loss."""
+    limit, temperature = settings.optimizer.micro_batch_tokens, settings.sampling.temperature
+    batch = Batch(tuple(sequence_of(r) for r in rollouts))
+
+    def scored(view: View) -> Tensor:
+        of = lambda b: view.logprobs(b, temperature=temperature).logprobs_P  # noqa: E731
+        return column(of, batch, max_tokens=limit)
+
+    sampler_P = torch.tensor([x for r in rollouts for x in r.completion.sampler_logprobs])
+    columns = {"sampler_logprobs": sampler_P}
+    reference, exact = roles.reference, _exact(roles, settings)
+    if reference is not None:
+        columns["ref_logprobs"] = scored(reference)
+    if roles.critic is not None:
+        columns["values"] = column(roles.critic.values, batch, max_tokens=limit)
+    # what the loss takes for its own is then of a model with less in it than the one that sampled
+    drops = roles.policy.drops
+    asked = reference is not None and not settings.loss_knows_kl
+    if settings.updates > 1 or ((asked or drops) and not exact):
+        columns["old_logprobs"] = scored(roles.policy)
+    elif exact and (reference is not None or drops):
+        columns["old_logprobs"] = sampler_P
+    return batch.with_columns(**columns)
+
+
+def _with_importance(
+    batch: Batch, roles: Roles, *, settings: OnlineSettings
+) -> tuple[Batch, dict[str, float]]:
+    """The batch with the weights that correct for the sampler, where it needs them, and how far
+    sampler and trainer are apart."""
+    if "old_logprobs" not in batch.columns:
+        return batch, {}
+    old_P, sampler_P = batch["old_logprobs"], batch["sampler_logprobs"]
+    if roles.policy.drops and old_P is sampler_P:
+        return batch, {}
+    gap_P = (sampler_P - old_P).abs()
+    metrics = {"sampler_gap_mean": float(gap_P.mean()), "sampler_gap_max": float(gap_P.max())}
+    if _exact(roles, settings) or settings.importance.kind == "none":
+        return batch, metrics
+    importance = importance_of(batch, old_P, settings=settings)
+    return batch.with_columns(importance=importance.per_token), {
+        **metrics,
+        "importance_mean": float(importance.per_token.mean()),
+        "importance_capped": float(importance.stats["capped"].mean()),
+    }
 
 
 def importance_of(batch: Batch, old_P: Tensor, *, settings: OnlineSettings) -> Loss:
