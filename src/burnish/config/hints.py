@@ -48,6 +48,7 @@ ALIASES = RENAMED | {
     "lora_r": "lora.r",
     "lora_alpha": "lora.alpha",
     "lora_dropout": "lora.dropout",
+    "quantization_config": "lora.quantization (int8, int4 or nf4)",
     "load_in_4bit": "lora.quantization (nf4)",
     "load_in_8bit": "lora.quantization (int8)",
     "quantization_bit": "lora.quantization (int8, int4 or nf4)",
