@@ -3,6 +3,7 @@ from a crowd platform, on a desk and on a phone, in English and in Arabic, light
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
@@ -196,10 +197,13 @@ def visitor(
     made.context.close()
 
 
+AND_THESE = pytest.mark.skipif(
+    "BURNISH_SLOW" not in os.environ, reason="minutes: set BURNISH_SLOW=1"
+)
 EVERY_WAY = pytest.mark.parametrize(
     "visitor",
-    [("desk", "en"), ("phone", "ar"), pytest.param(("phone", "en"), marks=pytest.mark.slow),
-     pytest.param(("desk", "ar"), marks=pytest.mark.slow)],
+    [("desk", "en"), ("phone", "ar"), pytest.param(("phone", "en"), marks=AND_THESE),
+     pytest.param(("desk", "ar"), marks=AND_THESE)],
     indirect=True, ids=lambda way: "-".join(way),
 )  # fmt: skip
 
