@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from burnish.errors import UserError
+from burnish.jsonio import dumps
 from burnish.models.backbone import Backbone
 from burnish.models.dropout import AdapterDropout
 from burnish.models.precision import narrowed
@@ -194,7 +195,7 @@ def stream_tensors(weights: Mapping[str, Callable[[], Tensor]], path: Path) -> N
             at += tensor.nbytes
             if tensor.numel():
                 file.write(tensor.flatten().view(torch.uint8).numpy().data)
-        text = json.dumps(header).encode()
+        text = dumps(header).encode()
         if len(text) > room:
             raise ValueError(f"the header of {path} takes {len(text)} bytes, and {room} were kept")
         file.seek(0)

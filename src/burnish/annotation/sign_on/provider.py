@@ -21,6 +21,7 @@ import httpx
 
 from burnish.annotation.sign_on.rules import Identity, SignOn, client_secret, is_safe_address
 from burnish.errors import UserError
+from burnish.jsonio import dumps
 
 ALGORITHMS = (
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
@@ -62,7 +63,7 @@ class Begun:
 
     def written(self) -> str:
         """As text."""
-        return json.dumps(asdict(self))
+        return dumps(asdict(self))
 
     @classmethod
     def read(cls, text: str) -> Begun | None:
