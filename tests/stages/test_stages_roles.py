@@ -29,5 +29,5 @@ def test_a_reward_model_of_this_run_is_known_by_its_stage_wherever_the_run_lies(
     (folder / "adapter" / "adapter_config.json").write_text(
         '{"base_model_name_or_path": "/gone/sft/model"}'
     )
-    backbone: Any = SimpleNamespace(reference=step.start)
+    backbone: Any = SimpleNamespace(reference=step.start, quantization="none")
     assert stands_on(step, folder, backbone) is stands
