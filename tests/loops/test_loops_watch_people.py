@@ -156,9 +156,19 @@ def test_a_run_whose_people_are_not_done_waits_with_everything_trained(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     recipe, out = burnish.load(folder / "recipe.yaml", "grpo.steps=6"), folder / "run"
+    snapshots: list[str] = []
+
+    def counted(store: Store, project: str) -> Any:
+        snapshots.append(project)
+        return take_snapshot(store, project)
+
+    monkeypatch.setattr("burnish.stages.people.take_snapshot", counted)
     with pytest.raises(WaitingForPeople, match="waiting for people: 0 of") as waiting:
         burnish.run(recipe, out=out)
     assert waiting.value.exit_code == 75
+    # the project is read once at the start, at each of three checks and at the end, however many
+    # checks wait by then
+    assert snapshots == ["watched"] * 5
     metrics = (out / "grpo/metrics.jsonl").read_bytes()
     assert len(metrics.splitlines()) == 6
     assert _compare(folder)

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 from burnish.annotation.labels import preference_data
@@ -40,9 +41,10 @@ def check_people(people: PeopleJudge, *, field: str) -> None:
 def labels_of(
     step: Step, people: PeopleJudge, answered: Sequence[Answered]
 ) -> Sequence[PreferenceGroup]:
-    """What people said of these answers, as soft labels (`_said`); answers of which none is
-    preferred are left out."""
-    groups = _said(step, people, answered, weighted=step.settings.reliability_weighted)
+    """What people said of these answers, as soft labels; answers of which none is preferred are
+    left out. Raises WaitingForPeople while fewer than the share `enough` have been compared."""
+    said = _Said(step, people, answered, weighted=step.settings.reliability_weighted)
+    groups = said.of(answered)
     names = {_name(step, one): one.prompt for one in answered}
     own = [replace(group, prompt=names[group.prompt.id]) for group in groups]
     merged = merge_by_prompt(own)
@@ -53,12 +55,27 @@ def preferences_of(
     step: Step, people: PeopleJudge, answered: Sequence[Answered]
 ) -> dict[int, float]:
     """By the place of a pair of answers, the probability that its first is better, of those that
-    people compared (`_said`)."""
-    groups = _said(step, people, answered, weighted=True)
-    said = {group.prompt.id: group for group in groups if group.comparisons}
+    people compared. Raises WaitingForPeople while fewer than the share `enough` have been."""
+    return _preferences(step, _Said(step, people, answered, weighted=True), answered)
+
+
+def preferences_so_far(
+    step: Step, people: PeopleJudge, several: Sequence[Sequence[Answered]]
+) -> list[dict[int, float] | None]:
+    """`preferences_of` each of several lists of pairs, from one look into the project; None where
+    fewer than the share `enough` of a list have been compared."""
+    said = _Said(step, people, [one for pairs in several for one in pairs], weighted=True)
+    return [
+        _preferences(step, said, pairs) if said.missing(pairs) is None else None
+        for pairs in several
+    ]
+
+
+def _preferences(step: Step, said: _Said, answered: Sequence[Answered]) -> dict[int, float]:
+    groups = {group.prompt.id: group for group in said.of(answered) if group.comparisons}
     found = {}
     for place, pair in enumerate(answered):
-        group = said.get(_name(step, pair))
+        group = groups.get(_name(step, pair))
         if group is None:
             continue
         first, second = (group.responses.index(text) for text in pair.responses)
@@ -70,40 +87,61 @@ def preferences_of(
     return found
 
 
-def _said(
-    step: Step, people: PeopleJudge, answered: Sequence[Answered], *, weighted: bool
-) -> list[PreferenceGroup]:
-    """What was said of these answers, by the names of their items.
+class _Said:
+    """What was said of answers when they were looked up; the first time they are put into the
+    project."""
 
-    The first time the answers are put into the project. Raises WaitingForPeople while fewer than
-    the share `enough` have been compared.
-    """
-    place = _place(people)
-    items = [item for one in answered if (item := _item(step, one)) is not None]
-    wanted = {item.prompt.id for item in items}
-    store = Store(place)
-    try:
-        kind = "pairwise" if all(len(item.candidates) == 2 for item in items) else "ranking"
-        add_labelled(
-            store, people.project, items, settings=Settings(kind=kind, overlap=people.overlap)
-        )
-        snapshot = take_snapshot(store, people.project)
-    finally:
-        store.close()
-    given = {one.item_id for one in snapshot.answers if one.answer.skipped is None} & wanted
-    if len(given) < people.enough * len(wanted):
-        raise WaitingForPeople(
-            f"waiting for people: {len(given)} of {len(wanted)} answers of the stage {step.name}"
-            " are compared in the project "
-            f'"{people.project}".',
-            file=place,
+    def __init__(
+        self, step: Step, people: PeopleJudge, answered: Sequence[Answered], *, weighted: bool
+    ) -> None:
+        self._step, self._people = step, people
+        self._options = LabelOptions(people.strength, weighted)
+        self._place = _place(people)
+        items = [item for one in answered if (item := _item(step, one)) is not None]
+        store = Store(self._place)
+        try:
+            kind = "pairwise" if all(len(item.candidates) == 2 for item in items) else "ranking"
+            add_labelled(
+                store, people.project, items, settings=Settings(kind=kind, overlap=people.overlap)
+            )
+            self._snapshot = take_snapshot(store, people.project)
+        finally:
+            store.close()
+        answers = self._snapshot.answers
+        self._given = {one.item_id for one in answers if one.answer.skipped is None}
+
+    def missing(self, answered: Sequence[Answered]) -> WaitingForPeople | None:
+        """The error of these answers while fewer than the share `enough` have been compared."""
+        wanted = self._wanted(answered)
+        given = wanted & self._given
+        if len(given) >= self._people.enough * len(wanted):
+            return None
+        return WaitingForPeople(
+            f"waiting for people: {len(given)} of {len(wanted)} answers of the stage"
+            f" {self._step.name} are compared in the project "
+            f'"{self._people.project}".',
+            file=self._place,
             hint=(
-                f"Annotators find them with `burnish annotate serve --database {people.store}`;"
-                " then type the same command again."
+                "Annotators find them with `burnish annotate serve --database"
+                f" {self._people.store}`; then type the same command again."
             ),
         )
-    options = LabelOptions(people.strength, weighted)
-    return [group for group in preference_data(snapshot, options) if group.prompt.id in wanted]
+
+    def of(self, answered: Sequence[Answered]) -> list[PreferenceGroup]:
+        """What was said of these, by the names of their items. Raises what is `missing`."""
+        missing = self.missing(answered)
+        if missing is not None:
+            raise missing
+        wanted = self._wanted(answered)
+        return [group for group in self._groups if group.prompt.id in wanted]
+
+    @cached_property
+    def _groups(self) -> list[PreferenceGroup]:
+        return preference_data(self._snapshot, self._options)
+
+    def _wanted(self, answered: Sequence[Answered]) -> set[str]:
+        items = [_item(self._step, one) for one in answered]
+        return {item.prompt.id for item in items if item is not None}
 
 
 def _place(people: PeopleJudge) -> str | Path:

@@ -15,7 +15,7 @@ from burnish.jsonio import dumps, read_object
 from burnish.records import Prompt
 from burnish.stages.artifacts import Answered
 from burnish.stages.context import Step
-from burnish.stages.people import WaitingForPeople, preferences_of
+from burnish.stages.people import preferences_of, preferences_so_far
 
 Heard = list[float | None]
 """A mark for each answer of a look; None: nobody compared it."""
@@ -76,37 +76,45 @@ class People:
 
     def last(self, looks: Sequence[Look]) -> list[Heard]:
         """The marks of all of them. Raises WaitingForPeople while one is missing."""
-        return [self._marks(look) for look in looks]
+        return [
+            _marks(look, preferences_of(self._step, self._config, pairs) if pairs else {})
+            for look in looks
+            for pairs in [self._pairs(look)]
+        ]
 
     def _ask(self, looks: Sequence[Look], names: Sequence[str]) -> dict[str, Heard]:
-        found, done = dict[str, Heard](), True
-        for look, name in zip(looks, names, strict=True):
-            try:
-                marks = self._marks(look)  # asks, where it is new, also behind one that waits
-            except WaitingForPeople:
-                done = False
-            else:
-                if done:
-                    found[name] = marks
+        """What is said of the first of them; those behind one that waits are asked as well."""
+        pairs = [self._pairs(look) for look in looks]
+        said = (
+            preferences_so_far(self._step, self._config, pairs) if any(pairs) else [{}] * len(looks)
+        )
+        found = dict[str, Heard]()
+        for look, name, one in zip(looks, names, said, strict=True):
+            if one is None:
+                break
+            found[name] = _marks(look, one)
         return found
 
-    def _marks(self, look: Look) -> Heard:
-        """Of each answer the probability that it is better than the starting policy's. Equal texts
-        are as good as each other, and an empty one is the worse: nobody is asked."""
-        pairs = list(zip(look.texts, look.beside, strict=True))
-        known = [_known(*pair) for pair in pairs]
-        asked = [place for place, mark in enumerate(known) if mark is None]
-        answered = [
-            Answered(
-                self._prompts[look.prompts[place]],
-                pairs[place],
-                (f"step {look.step}", "start"),
-            )
-            for place in asked
+    def _pairs(self, look: Look) -> list[Answered]:
+        """What people are asked of it."""
+        models = (f"step {look.step}", "start")
+        return [
+            Answered(self._prompts[prompt], (text, other), models)
+            for prompt, text, other in zip(look.prompts, look.texts, look.beside, strict=True)
+            if _known(text, other) is None
         ]
-        said = preferences_of(self._step, self._config, answered) if answered else {}
-        by_place = {asked[number]: mark for number, mark in said.items()}
-        return [by_place.get(place) if one is None else one for place, one in enumerate(known)]
+
+
+def _marks(look: Look, said: Mapping[int, float]) -> Heard:
+    """Of each answer the probability that it is better than the starting policy's: as `said`, by
+    the place among those that people are asked. Equal texts are as good as each other, and an empty
+    one is the worse: nobody is asked."""
+    marks, asked = Heard(), 0
+    for pair in zip(look.texts, look.beside, strict=True):
+        known = _known(*pair)
+        marks.append(said.get(asked) if known is None else known)
+        asked += known is None
+    return marks
 
 
 def _known(text: str, other: str) -> float | None:
