@@ -176,6 +176,14 @@ def _parts(positions: int, chunk: int) -> list[slice]:
     return [slice(at, at + chunk) for at in range(0, positions, chunk)]
 
 
+def by_rows(hidden_XD: Tensor, weight_VD: Tensor, logits_XV: Tensor) -> Tensor:
+    """hidden · Wᵀ in the precision of `hidden_XD`, written into `logits_XV`; of a W in another
+    precision few rows are converted at a time."""
+    for rows in _parts(len(weight_VD), _ROWS):
+        logits_XV[:, rows] = hidden_XD @ weight_VD[rows].to(hidden_XD.dtype).T
+    return logits_XV
+
+
 def _buffer(hidden_PD: Tensor, weight_VD: Tensor, chunk: int) -> Tensor:
     wide = torch.float64 if hidden_PD.dtype == torch.float64 else torch.float32
     return hidden_PD.new_empty(min(chunk, len(hidden_PD)), len(weight_VD), dtype=wide)
@@ -193,8 +201,7 @@ def _logits(
     `slope` takes the derivative of the cap, 1 − tanh²."""
     logits = buffer[: len(hidden)]
     if weight_VD.dtype != hidden.dtype:
-        for rows in _parts(len(weight_VD), _ROWS):
-            logits[:, rows] = hidden @ weight_VD[rows].to(hidden.dtype).T
+        by_rows(hidden, weight_VD, logits)
     elif logits.dtype == hidden.dtype:
         torch.mm(hidden, weight_VD.T, out=logits)
     else:

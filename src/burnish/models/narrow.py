@@ -17,9 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from burnish.algorithms.logprobs import by_rows
 from burnish.system import page_out
 
-_ROWS = 8192  # of a head that are widened at once
+_ROWS = 8192  # of a head that are compared at once
 
 
 def hold_narrow(model: Any) -> None:
@@ -63,8 +64,9 @@ def rows_of(weight_VD: Tensor, hidden_XD: Tensor) -> Tensor:
     as there are."""
     if weight_VD.dtype == hidden_XD.dtype:
         return hidden_XD @ weight_VD.T
-    parts = [hidden_XD @ piece.to(hidden_XD.dtype).T for piece in weight_VD.split(_ROWS)]
-    return torch.cat(parts, dim=-1)
+    flat_XD = hidden_XD.flatten(0, -2)
+    logits_XV = flat_XD.new_empty(len(flat_XD), len(weight_VD))
+    return by_rows(flat_XD, weight_VD, logits_XV).unflatten(0, hidden_XD.shape[:-1])
 
 
 _scratch: dict[tuple[torch.dtype, torch.device], Tensor] = {}
