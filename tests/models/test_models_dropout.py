@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import families
+from adapted import adapted_policy
 from burnish.batch import Batch, Segment, TokenSequence
 from burnish.models.adapters import (
     LoraSpec,
@@ -110,13 +111,7 @@ def test_the_layer_passes_gradcheck_with_a_mask(bias: bool):
 
 
 def _policy(backbone: Backbone, spec: LoraSpec = SPEC) -> View:
-    backbone.freeze()
-    add_adapter(backbone, "policy", spec, seed=0)
-    view = View(backbone, "policy", spec)
-    for name, parameter in view.parameters().items():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(0))
-    return view
+    return adapted_policy(backbone, spec)
 
 
 @contextmanager

@@ -13,12 +13,13 @@ from safetensors import safe_open
 from torch import Tensor
 
 import families
+from adapted import adapted_policy
 from burnish.batch import Batch, TokenSequence
 from burnish.errors import UserError
 from burnish.generation.base import Request, SamplingParams
 from burnish.generation.engine import make_engine
 from burnish.models import backbone as loading
-from burnish.models.adapters import LoraSpec, add_adapter
+from burnish.models.adapters import LoraSpec
 from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.heads import ScalarHead
 from burnish.models.roles import View
@@ -42,12 +43,7 @@ def _bytes(backbone: Backbone) -> int:
 
 
 def _policy(backbone: Backbone) -> View:
-    backbone.freeze()
-    add_adapter(backbone, "policy", SPEC, seed=0)
-    view = View(backbone, "policy", SPEC)
-    for name, parameter in view.parameters().items():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(0))
+    view = adapted_policy(backbone, SPEC)
     view.train_mode()
     return view
 

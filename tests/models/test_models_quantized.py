@@ -14,13 +14,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import families
+from adapted import adapted_policy
 from burnish.batch import Batch, TokenSequence
 from burnish.errors import UserError
 from burnish.generation.base import Request, SamplingParams
 from burnish.generation.engine import make_engine
 from burnish.models import backbone as loading
 from burnish.models import quantized
-from burnish.models.adapters import LoraSpec, add_adapter
+from burnish.models.adapters import LoraSpec
 from burnish.models.backbone import Backbone, load_backbone
 from burnish.models.quantized import QuantizedLinear, by_kernel, frozen_weights
 from burnish.models.roles import View, adapter_roles
@@ -116,12 +117,7 @@ def test_values_and_gradients_are_those_of_the_widened_matrix(
 
 
 def _policy(backbone: Backbone, spec: LoraSpec = SPEC) -> View:
-    backbone.freeze()
-    add_adapter(backbone, "policy", spec, seed=0)
-    view = View(backbone, "policy", spec)
-    for name, parameter in view.parameters().items():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(0))
+    view = adapted_policy(backbone, spec)
     view.train_mode()
     return view
 

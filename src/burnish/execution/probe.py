@@ -17,7 +17,7 @@ from burnish.models.roles import View
 from burnish.records import Completion
 
 SAMPLES = 2
-"""Completions of each engine that are looked at."""
+"""Completions of each engine that are worth looking at."""
 ByEngine = Mapping[str, Sequence[tuple[Request, Completion]]]
 """What engines wrote, by their names."""
 _TIMES, _LEAST = 5.0, 1e-3
@@ -38,7 +38,7 @@ class GapProbe:
     def check(self, written: ByEngine, *, version: int) -> float:
         """The largest gap of any engine. Raises UserError, naming the engine, above the limit. All
         ranks call it together."""
-        gaps = {engine: self._gap(pairs[:SAMPLES]) for engine, pairs in written.items() if pairs}
+        gaps = {engine: self._gap(pairs) for engine, pairs in written.items() if pairs}
         worst = max(gaps, key=lambda engine: gaps[engine])
         if self._limit is None:
             self._limit = max(_TIMES * gaps[worst], _LEAST)
