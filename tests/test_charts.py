@@ -166,3 +166,19 @@ def test_between_whole_steps_there_is_no_tick(steps: list[float], ticks: list[st
     drawn = line_chart("c", [series], title="Loss", x_label="step", y_label="loss")
     found = re.findall(r'class="tick middle"[^>]*>([^<]*)<', str(drawn))
     assert found == ticks if ticks else "0.2" in found
+
+
+@pytest.mark.parametrize("judge", ["gold", "people of the project watched", "x" * 300])
+def test_a_legend_leaves_the_unit_its_room(judge: str):
+    """Names that would be drawn over it lose their middles; what is spoken has them whole."""
+    unit = "standard deviations at the start"
+    lines = [Series("reward", [0, 1], [0, 1]), Series(judge, [0, 1], [1, 0], "second")]
+    drawn = str(line_chart("c", lines, title="Both", x_label="step", y_label=unit))
+    shown = re.findall(r'<text class="unit" x="([\d.-]+)" y="13.0">([^<]*)<', drawn)
+    assert shown[0][1] == "reward"
+    # 6.6 a letter, and the sample of the first line stands 27 before its name
+    assert float(shown[0][0]) - 27 >= 6.6 * len(unit)
+    assert (shown[1][1] == judge) == (len(judge) < 20)
+    assert shown[1][1][0] == judge[0]
+    assert shown[1][1][-1] == judge[-1]
+    assert f"{judge}: from" in drawn

@@ -21,6 +21,7 @@ Look = Literal["main", "second", "third"]
 Format = Callable[[float], str]
 
 _WIDTH, _HEIGHT = 440.0, 250.0
+_CHARACTER, _SAMPLE, _FEWEST_LETTERS = 6.6, 36.0, 8  # of a legend: of text, before it, at least
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 12.0, 30.0, 36.0
 _MOST_POINTS = 120
 
@@ -84,7 +85,8 @@ def line_chart(
     up = _Scale.tidy(everything, _HEIGHT - _BOTTOM, _TOP)
     marks = [mark for one in lines for mark in _line(one, across, up, spoken, x_label)]
     shown = [one for one in lines if not one.faint]
-    legend = _legend([(one.name, one.look) for one in shown]) if len(shown) > 1 else Markup("")
+    names = [(one.name, one.look) for one in shown] if len(shown) > 1 else []
+    legend = _legend(names, room=_WIDTH - _CHARACTER * len(y_label))
     desc = "; ".join(f"{one.name}: from {spoken(one.y[0])} to {spoken(one.y[-1])}" for one in shown)
     return _svg(
         name,
@@ -419,12 +421,16 @@ def _line(series: Series, across: _Scale, up: _Scale, spoken: Format, x_label: s
     return marks
 
 
-def _legend(entries: Sequence[tuple[str, Look]], *, markers: bool = False) -> Markup:
-    """Names in the top row, right-aligned, in the order given."""
-    widths = [len(name) * 6.6 + 36.0 for name, _ in entries]
+def _legend(
+    entries: Sequence[tuple[str, Look]], *, markers: bool = False, room: float = _WIDTH
+) -> Markup:
+    """Names in the top row, right-aligned, in the order given; where there is no `room` for all,
+    the longest lose their middles."""
+    names = _fitting([name for name, _ in entries], room - _SAMPLE * len(entries))
+    widths = [len(name) * _CHARACTER + _SAMPLE for name in names]
     x = _WIDTH - sum(widths)
     marks = []
-    for (name, look), width in zip(entries, widths, strict=True):
+    for name, (_, look), width in zip(names, entries, widths, strict=True):
         marks.append(
             _marker(look, x + 14, 9, name)
             if markers
@@ -433,6 +439,15 @@ def _legend(entries: Sequence[tuple[str, Look]], *, markers: bool = False) -> Ma
         marks.append(_text("unit", x + 27, 13, name))
         x += width
     return Markup("").join(marks)
+
+
+def _fitting(names: Sequence[str], room: float) -> list[str]:
+    """The names, in so many units of width together where that leaves a few letters of each."""
+    most = max(map(len, names), default=0)
+    while most > _FEWEST_LETTERS and sum(min(len(n), most) for n in names) * _CHARACTER > room:
+        most -= 1
+    tail = most // 2
+    return [n if len(n) <= most else f"{n[: most - tail - 1]}…{n[len(n) - tail :]}" for n in names]
 
 
 def _marker(look: Look, x: float, y: float, text: str) -> Markup:
