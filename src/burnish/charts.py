@@ -85,8 +85,9 @@ def line_chart(
     up = _Scale.tidy(everything, _HEIGHT - _BOTTOM, _TOP)
     marks = [mark for one in lines for mark in _line(one, across, up, spoken, x_label)]
     shown = [one for one in lines if not one.faint]
-    names = [(one.name, one.look) for one in shown] if len(shown) > 1 else []
-    legend = _legend(names, room=_WIDTH - _CHARACTER * len(y_label))
+    named = shown if len(shown) > 1 else []
+    room = _WIDTH - _CHARACTER * len(y_label)
+    legend = _legend([(one.name, one.look) for one in named], room=room)
     desc = "; ".join(f"{one.name}: from {spoken(one.y[0])} to {spoken(one.y[-1])}" for one in shown)
     return _svg(
         name,
